@@ -1,0 +1,95 @@
+"""The two byte queues of every stream: cutting what arrives into frames, and what leaves into pieces."""
+
+from collections import deque
+
+from .errors import FrameTooLarge
+from .varint import decode
+
+
+class FrameDecoder:
+    """Cuts a byte stream into frames that a varint length precedes.
+
+    Holds at most one unfinished frame of `max_frame` bytes. An announced length above that raises FrameTooLarge
+    before a byte of it is kept.
+    """
+
+    __slots__ = ("_buffer", "max_frame")
+
+    def __init__(self, max_frame: int) -> None:
+        self.max_frame = max_frame
+        self._buffer = bytearray()
+
+    def receive(self, data: bytes) -> list[bytes]:
+        """The bodies of all frames that `data` completes. Raises FrameTooLarge, ProtocolError."""
+        buffer = self._buffer
+        if buffer:
+            buffer += data
+            source: bytes | bytearray = buffer
+        else:
+            source = data  # the common case: whole frames, nothing copied but the bodies
+        frames: list[bytes] = []
+        offset, end = 0, len(source)
+        while offset < end:
+            length = source[offset]
+            start = offset + 1
+            if length >= 0x80:
+                header = decode(source, offset)
+                if header is None:
+                    break
+                length, start = header
+            if length > self.max_frame:
+                raise FrameTooLarge(f"frame of {length} bytes, at most {self.max_frame}")
+            if start + length > end:
+                break
+            frames.append(bytes(source[start : start + length]))
+            offset = start + length
+        if source is buffer:
+            del buffer[:offset]
+        elif offset < end:
+            buffer += data[offset:]
+        return frames
+
+    def __len__(self) -> int:
+        """Bytes held of an unfinished frame."""
+        return len(self._buffer)
+
+
+class SendBuffer:
+    """Bytes on their way out: pushed whole, taken in pieces without copying more than a cut needs."""
+
+    __slots__ = ("_pieces", "size")
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes | memoryview] = deque()
+        self.size = 0
+
+    def push(self, data: bytes) -> None:
+        if data:
+            self._pieces.append(data)
+            self.size += len(data)
+
+    def take(self, limit: int) -> list[bytes | memoryview]:
+        """Remove at most `limit` bytes from the front."""
+        taken: list[bytes | memoryview] = []
+        pieces = self._pieces
+        while pieces and limit > 0:
+            piece = pieces[0]
+            if len(piece) <= limit:
+                taken.append(pieces.popleft())
+            else:
+                view = memoryview(piece)
+                piece, pieces[0] = view[:limit], view[limit:]
+                taken.append(piece)
+            limit -= len(piece)
+            self.size -= len(piece)
+        return taken
+
+    def clear(self) -> None:
+        self._pieces.clear()
+        self.size = 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __bool__(self) -> bool:
+        return self.size > 0

@@ -1,0 +1,163 @@
+"""Everything that can go wrong, as one tree.
+
+SidecarError
+├── ConfigError                 a configuration key or value is wrong; names it
+├── IdentityError               a key file or key is unusable
+├── InvalidPeerId               a text or bytes that is no peer id
+├── InvalidMultiaddr            a text or bytes that is no multiaddr
+├── InvalidArgument             any other malformed input of a caller
+├── TooLarge                    a payload over its limit
+├── StateLocked                 another sidecar holds the state directory
+├── AddressInUse                a listening address or the API socket is taken
+├── StorageError                the disk refused (full, read-only, damaged)
+├── NotFound                    no such peer, topic or record
+├── NotSupported                the remote speaks none of the protocols asked for
+├── SelfDial                    the peer asked for is this node
+├── Unreachable                 no address of the peer answered
+│   ├── NoAddresses             none is known
+│   ├── DialTimeout             none answered in time
+│   └── DialBackoff             failed a moment ago; not tried again yet
+├── WrongPeer                   another key answered than the one dialled
+├── WrongNetwork                the peer belongs to another network
+├── ResourceExhausted           a bound of this node is reached
+│   ├── QueueFull               a bounded queue
+│   └── TooManyConnections      total, per address, or half-open
+├── Closed                      the connection, stream or node has ended
+│   └── StreamReset             the remote reset the stream
+├── DeadlineExceeded            the answer did not come in time
+├── AlreadyExists               registered by somebody else already
+├── Refused                     the remote refused; its reason is the message
+└── ProtocolError               the remote broke a protocol
+    ├── FrameTooLarge           a frame over its limit
+    ├── HandshakeError          security or negotiation failed
+    ├── HandshakeTimeout        the remote did not finish the handshake in time
+    └── KeepAliveTimeout        the remote stopped answering
+"""
+
+
+class SidecarError(Exception):
+    """Any error of this program. `str(error)` is a sentence for a person, with the numbers in it."""
+
+
+class ConfigError(SidecarError):
+    """A configuration key or value is wrong; the message names it."""
+
+
+class IdentityError(SidecarError):
+    """A key file or key is unusable."""
+
+
+class InvalidPeerId(SidecarError, ValueError):
+    """A text or bytes that is no peer id."""
+
+
+class InvalidMultiaddr(SidecarError, ValueError):
+    """A text or bytes that is no multiaddr."""
+
+
+class InvalidArgument(SidecarError, ValueError):
+    """Any other malformed input of a caller."""
+
+
+class TooLarge(SidecarError):
+    """A payload over its limit; refused at the sender."""
+
+
+class StateLocked(SidecarError):
+    """Another sidecar holds the state directory."""
+
+
+class AddressInUse(SidecarError):
+    """A listening address or the API socket is taken."""
+
+
+class StorageError(SidecarError):
+    """The disk refused: full, read-only or damaged."""
+
+
+class NotFound(SidecarError):
+    """No such peer, topic or record."""
+
+
+class NotSupported(SidecarError):
+    """The remote speaks none of the protocols asked for."""
+
+
+class SelfDial(SidecarError):
+    """The peer asked for is this node itself."""
+
+
+class Unreachable(SidecarError):
+    """No address of the peer answered."""
+
+
+class NoAddresses(Unreachable):
+    """No address of the peer is known."""
+
+
+class DialTimeout(Unreachable):
+    """No address of the peer answered in time."""
+
+
+class DialBackoff(Unreachable):
+    """The peer failed to answer a moment ago and is not tried again yet."""
+
+
+class WrongPeer(SidecarError):
+    """Another key answered than the one that was dialled."""
+
+
+class WrongNetwork(SidecarError):
+    """The peer belongs to a network of another name."""
+
+
+class ResourceExhausted(SidecarError):
+    """A bound of this node is reached."""
+
+
+class QueueFull(ResourceExhausted):
+    """A bounded queue is full."""
+
+
+class TooManyConnections(ResourceExhausted):
+    """The bound on connections (total, per address, half-open) is reached."""
+
+
+class Closed(SidecarError):
+    """The connection, stream or node has ended."""
+
+
+class StreamReset(Closed):
+    """The remote reset the stream."""
+
+
+class DeadlineExceeded(SidecarError):
+    """The answer did not come in time."""
+
+
+class AlreadyExists(SidecarError):
+    """Registered by somebody else already."""
+
+
+class Refused(SidecarError):
+    """The remote refused; its reason is the message."""
+
+
+class ProtocolError(SidecarError):
+    """The remote broke a protocol."""
+
+
+class FrameTooLarge(ProtocolError):
+    """A frame over its limit."""
+
+
+class HandshakeError(ProtocolError):
+    """Securing or negotiating a connection failed."""
+
+
+class HandshakeTimeout(HandshakeError):
+    """The remote did not finish the handshake in time."""
+
+
+class KeepAliveTimeout(ProtocolError):
+    """The remote stopped answering keep-alives."""

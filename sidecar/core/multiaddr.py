@@ -1,0 +1,217 @@
+"""Multiaddrs: addresses that say their own protocols, in text and bytes (specs addressing, multiformats/multiaddr)."""
+
+import ipaddress
+from functools import lru_cache
+from typing import NamedTuple
+
+from .errors import InvalidMultiaddr, InvalidPeerId, ProtocolError
+from .types import PeerId
+from .varint import decode, encode
+
+_PREFIXED = -1
+_MAX_BYTES = 1024  # a guess that holds relayed addresses with DNS names; multiaddr itself sets no bound
+
+
+class _Part(NamedTuple):
+    name: str
+    code: int
+    size: int  # bytes of the value; _PREFIXED when a varint length goes before it
+
+
+_PARTS = (
+    _Part("ip4", 4, 4),
+    _Part("tcp", 6, 2),
+    _Part("ip6", 41, 16),
+    _Part("ip6zone", 42, _PREFIXED),
+    _Part("dns", 53, _PREFIXED),
+    _Part("dns4", 54, _PREFIXED),
+    _Part("dns6", 55, _PREFIXED),
+    _Part("dnsaddr", 56, _PREFIXED),
+    _Part("udp", 273, 2),
+    _Part("p2p-circuit", 290, 0),
+    _Part("p2p", 421, _PREFIXED),
+    _Part("tls", 448, 0),
+    _Part("sni", 449, _PREFIXED),
+    _Part("quic-v1", 461, 0),
+    _Part("ws", 477, 0),
+    _Part("wss", 478, 0),
+)
+_BY_NAME = {part.name: part for part in _PARTS} | {"ipfs": _Part("p2p", 421, _PREFIXED)}
+_BY_CODE = {part.code: part for part in _PARTS}
+
+
+class Multiaddr:
+    """An address such as `/ip4/127.0.0.1/tcp/4001/p2p/12D3Koo...`; immutable, hashable, `str()` gives the text.
+
+    `parts` holds (protocol name, value text) pairs; a protocol without a value has an empty one.
+    """
+
+    __slots__ = ("_bytes", "_text", "parts")
+
+    def __init__(self, parts: tuple[tuple[str, str], ...], encoded: bytes) -> None:
+        self.parts = parts
+        self._bytes = encoded
+        self._text = "".join(f"/{name}/{value}" if value else f"/{name}" for name, value in parts)
+
+    @classmethod
+    def from_text(cls, text: str) -> "Multiaddr":
+        """Parse the text form. Raises InvalidMultiaddr, with the part that is wrong."""
+        return _from_text(text)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Multiaddr":
+        """Parse the binary form. Raises InvalidMultiaddr, also for protocols that are not known here."""
+        return _from_bytes(bytes(data))
+
+    @classmethod
+    def tcp(cls, host: str, port: int) -> "Multiaddr":
+        """The TCP address of an IP address in text form. Raises InvalidMultiaddr."""
+        family = "ip6" if ":" in host else "ip4"
+        return cls.from_text(f"/{family}/{host.partition('%')[0]}/tcp/{port}")
+
+    def to_bytes(self) -> bytes:
+        return self._bytes
+
+    def value(self, *names: str) -> str | None:
+        """The value of the first part that has one of the names, or None."""
+        return next((value for name, value in self.parts if name in names), None)
+
+    @property
+    def peer_id(self) -> PeerId | None:
+        """The peer id that the address ends in, if it does."""
+        if self.parts and self.parts[-1][0] == "p2p":
+            return PeerId.from_text(self.parts[-1][1])
+        return None
+
+    def with_peer(self, peer: PeerId) -> "Multiaddr":
+        """This address with `/p2p/<peer>` at its end."""
+        base = self.without_peer()
+        suffix = encode(421) + encode(len(peer)) + bytes(peer)
+        return Multiaddr((*base.parts, ("p2p", str(peer))), base._bytes + suffix)
+
+    def without_peer(self) -> "Multiaddr":
+        """This address without `/p2p/...` at its end."""
+        peer = self.peer_id
+        if peer is None:
+            return self
+        suffix = encode(421) + encode(len(peer)) + bytes(peer)
+        return Multiaddr(self.parts[:-1], self._bytes[: -len(suffix)])
+
+    def tcp_endpoint(self) -> tuple[str, str, int] | None:
+        """(protocol of the host part, host, port) of a plain TCP address, else None."""
+        base = [part for part in self.parts if part[0] != "p2p"]
+        if len(base) == 2 and base[1][0] == "tcp" and base[0][0] in ("ip4", "ip6", "dns", "dns4", "dns6"):
+            return base[0][0], base[0][1], int(base[1][1])
+        return None
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"Multiaddr({self._text})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Multiaddr) and self._bytes == other._bytes
+
+    def __hash__(self) -> int:
+        return hash(self._bytes)
+
+
+@lru_cache(maxsize=4096)
+def _from_text(text: str) -> Multiaddr:
+    if not text.startswith("/"):
+        raise InvalidMultiaddr(f"{text[:200]!r} is not a multiaddr: it does not start with /")
+    words = text[1:].rstrip("/").split("/")
+    parts: list[tuple[str, str]] = []
+    encoded = b""
+    position = 0
+    while position < len(words):
+        part = _BY_NAME.get(words[position])
+        if part is None:
+            raise InvalidMultiaddr(f"{text[:200]!r} is not a multiaddr: unknown protocol {words[position][:40]!r}")
+        position += 1
+        value = ""
+        if part.size:
+            if position == len(words) or not words[position]:
+                raise InvalidMultiaddr(f"{text[:200]!r} is not a multiaddr: {part.name} without a value")
+            value = words[position]
+            position += 1
+        try:
+            raw = _value_to_bytes(part, value)
+        except ValueError as error:
+            raise InvalidMultiaddr(f"{text[:200]!r} is not a multiaddr: {part.name}: {error}") from None
+        parts.append((part.name, _value_to_text(part, raw)))
+        encoded += encode(part.code) + (encode(len(raw)) if part.size == _PREFIXED else b"") + raw
+        if len(encoded) > _MAX_BYTES:
+            raise InvalidMultiaddr(f"multiaddr of more than {_MAX_BYTES} bytes")
+    return Multiaddr(tuple(parts), encoded)
+
+
+@lru_cache(maxsize=4096)
+def _from_bytes(data: bytes) -> Multiaddr:
+    if not data or len(data) > _MAX_BYTES:
+        raise InvalidMultiaddr(f"multiaddr of {len(data)} bytes, from 1 to {_MAX_BYTES}")
+    parts: list[tuple[str, str]] = []
+    offset = 0
+    try:
+        while offset < len(data):
+            code, offset = _varint(data, offset)
+            part = _BY_CODE.get(code)
+            if part is None:
+                raise ValueError(f"unknown protocol code {code}")
+            size = part.size
+            if size == _PREFIXED:
+                size, offset = _varint(data, offset)
+            raw = data[offset : offset + size]
+            if len(raw) != size:
+                raise ValueError(f"{part.name} is cut short")
+            parts.append((part.name, _value_to_text(part, raw)))
+            offset += size
+    except (ValueError, ProtocolError) as error:
+        raise InvalidMultiaddr(f"not a multiaddr: {error}") from None
+    return Multiaddr(tuple(parts), data)
+
+
+def _varint(data: bytes, offset: int) -> tuple[int, int]:
+    found = decode(data, offset)
+    if found is None:
+        raise ValueError("it is cut short")
+    return found
+
+
+def _value_to_bytes(part: _Part, value: str) -> bytes:
+    match part.name:
+        case "ip4":
+            return ipaddress.IPv4Address(value).packed
+        case "ip6":
+            return ipaddress.IPv6Address(value).packed
+        case "tcp" | "udp":
+            if not (value.isascii() and value.isdigit() and len(value) <= 5 and int(value) < 65536):
+                raise ValueError(f"{value[:40]!r} is not a port from 0 to 65535")
+            return int(value).to_bytes(2, "big")
+        case "p2p":
+            return bytes(PeerId.from_text(value))
+        case _:
+            if part.size == _PREFIXED and len(value.encode()) > 255:
+                raise ValueError("name of more than 255 bytes")
+            return value.encode()
+
+
+def _value_to_text(part: _Part, raw: bytes) -> str:
+    match part.name:
+        case "ip4":
+            return str(ipaddress.IPv4Address(raw))
+        case "ip6":
+            return str(ipaddress.IPv6Address(raw))
+        case "tcp" | "udp":
+            return str(int.from_bytes(raw, "big"))
+        case "p2p":
+            try:
+                return str(PeerId.from_bytes(raw))
+            except InvalidPeerId as error:
+                raise ValueError(str(error)) from None
+        case _:
+            text = raw.decode()
+            if part.size and (not text or "/" in text or not text.isprintable()):
+                raise ValueError(f"{part.name} with an unusable name")
+            return text
