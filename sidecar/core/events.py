@@ -15,6 +15,7 @@ The driver's duties
 7. Numbers of connections, streams and tokens are never used again.
 """
 
+import enum
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -138,3 +139,139 @@ class CloseConnection(NamedTuple):
 
     connection: int
     error: SidecarError | None
+
+
+# ---------------------------------------------------------------- what apps ask of the node
+#
+# Gossip and direct messages have inputs and effects of their own (`core.gossip`, `core.direct`); the node takes and
+# gives them as they are. An `op` is a number that the caller draws from `Node.new_op()`; each is answered by one
+# `OperationCompleted`, also after `OperationCancelled`.
+
+
+class ConnectRequested(NamedTuple):
+    """Connect to a peer: at `addresses`, else at what is known of it, else found through the DHT.
+
+    `peer` None: whoever answers at the addresses. Result: `PeerView`.
+    """
+
+    op: int
+    peer: PeerId | None
+    addresses: tuple[Multiaddr, ...]
+
+
+class DisconnectRequested(NamedTuple):
+    """Close all connections of a peer. Result: None; NotFound when there is none."""
+
+    op: int
+    peer: PeerId
+
+
+class PingRequested(NamedTuple):
+    """Ping a peer, connecting first where needed. Result: seconds as float."""
+
+    op: int
+    peer: PeerId
+
+
+class FindPeerRequested(NamedTuple):
+    """Find a peer's addresses: its connection's, the address book's, else the DHT's. Result: tuple of Multiaddr."""
+
+    op: int
+    peer: PeerId
+
+
+class ClosestPeersRequested(NamedTuple):
+    """Walk the DHT to the peers closest to a key. Result: tuple of (PeerId, tuple of Multiaddr)."""
+
+    op: int
+    key: bytes
+
+
+class OperationCancelled(NamedTuple):
+    """The asker no longer wants it: it is answered at once with Closed, and its work ends."""
+
+    op: int
+
+
+class OperationCompleted(NamedTuple):
+    """Effect: the answer to an operation."""
+
+    op: int
+    result: object
+
+
+# ---------------------------------------------------------------- news for the apps and the log
+
+
+class PeerView(NamedTuple):
+    """What is known of a peer; a snapshot."""
+
+    peer: PeerId
+    connected: bool
+    direction: Direction | None
+    addresses: tuple[Multiaddr, ...]
+    remote: Multiaddr | None
+    protocols: tuple[str, ...]
+    agent: str
+    protocol_version: str
+    identified: bool
+    latency: float | None  # seconds, smoothed round trip of ping
+    connected_since: float | None  # monotonic seconds
+    connections: int
+
+
+class PeerChange(enum.Enum):
+    """What happened to a peer."""
+
+    CONNECTED = "connected"
+    IDENTIFIED = "identified"
+    UPDATED = "updated"
+    DISCONNECTED = "disconnected"
+
+
+class PeerChanged(NamedTuple):
+    """Effect: a peer's state changed; `error` says why it disconnected, None when in order."""
+
+    change: PeerChange
+    view: PeerView
+    error: SidecarError | None = None
+
+
+class Condition(NamedTuple):
+    """One of the things that readiness is made of."""
+
+    type: str  # "Listening", "Bootstrapped", ...
+    met: bool
+    reason: str  # one CamelCase word
+    message: str  # a sentence
+    remedy: str  # what to do about it; empty when met
+    since: float  # monotonic seconds of the last change of `met`
+
+
+class ReadinessChanged(NamedTuple):
+    """Effect: a condition changed; `Node.conditions()` has them all."""
+
+
+class PeersLearned(NamedTuple):
+    """Effect: addresses worth keeping over a restart. `good`: a connection has been seen to work."""
+
+    peers: tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...]
+    good: bool
+
+
+class LogLevel(enum.IntEnum):
+    """The standard levels, as the logging module numbers them."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
+
+
+class Note(NamedTuple):
+    """Effect: a line for the log. The driver joins `text % arguments`, limits the rate and writes it."""
+
+    level: LogLevel
+    peer: PeerId | None
+    text: str
+    arguments: tuple[object, ...] = ()
