@@ -1,0 +1,108 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidecar.core.errors import FrameTooLarge, ProtocolError
+from sidecar.core.identify import IdentifyInfo, IdentifyReader, decode, encode
+from sidecar.core.identify.messages import MAX_MESSAGES, MAX_SENT
+from sidecar.core.identity import Identity
+from sidecar.core.multiaddr import Multiaddr
+
+KEY = Identity(bytes(range(32))).public_key
+FULL = IdentifyInfo(
+    protocol_version="sidecar/test",
+    agent="sidecar/0.1.0",
+    public_key=KEY,
+    listen_addresses=(Multiaddr.from_text("/ip4/1.2.3.4/tcp/4001"), Multiaddr.from_text("/ip6/::1/tcp/4001")),
+    observed_address=Multiaddr.from_text("/ip4/5.6.7.8/tcp/9"),
+    protocols=("/ipfs/id/1.0.0", "/ipfs/ping/1.0.0"),
+    signed_record=b"an envelope",
+)
+GOLDEN = (
+    "9c01"  # 156 bytes
+    "0a24" + KEY.to_bytes().hex() + "1208"
+    "0401020304060fa1"
+    "1214"
+    "29" + "00" * 15 + "01"
+    "060fa1"
+    "1a0e" + b"/ipfs/id/1.0.0".hex() + "1a10" + b"/ipfs/ping/1.0.0".hex() + "2208"
+    "0405060708060009"
+    "2a0c" + b"sidecar/test".hex() + "320d" + b"sidecar/0.1.0".hex() + "420b" + b"an envelope".hex()
+)
+
+
+def read(data: bytes, size: int = 1 << 20) -> IdentifyInfo:
+    reader = IdentifyReader()
+    for at in range(0, len(data), size):
+        reader.receive(data[at : at + size])
+    return reader.finish()
+
+
+def test_the_bytes_are_those_of_the_specification() -> None:
+    assert encode(FULL).hex() == GOLDEN
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("info", [FULL, IdentifyInfo(), IdentifyInfo(agent="")])
+def test_what_is_written_is_read_again_in_pieces_of_any_size(info: IdentifyInfo, size: int) -> None:
+    assert read(encode(info), size) == info
+
+
+def test_a_large_signed_record_travels_in_a_message_of_its_own_and_is_merged() -> None:
+    info = IdentifyInfo(agent="a" * 100, protocols=("/x/1",), signed_record=bytes(MAX_SENT - 50))
+    data = encode(info)
+    assert data[0] < 0x80  # the first message holds the small fields alone
+    assert read(data) == info
+
+
+def test_a_message_too_long_for_others_is_shortened_from_its_end() -> None:
+    protocols = tuple(f"/protocol/{number:04}/1.0.0" for number in range(300))
+    sent = read(encode(IdentifyInfo(public_key=KEY, listen_addresses=FULL.listen_addresses, protocols=protocols)))
+    assert sent.public_key == KEY
+    assert sent.protocols == protocols[: len(sent.protocols)]
+    assert len(sent.protocols) > 150
+
+
+def test_a_push_changes_only_what_it_says() -> None:
+    pushed = FULL.updated(IdentifyInfo(protocols=("/new/1",)))
+    assert pushed.protocols == ("/new/1",)
+    assert pushed.listen_addresses == FULL.listen_addresses
+    assert pushed.agent == FULL.agent
+
+
+def test_unknown_addresses_repeats_and_bad_text_do_not_hurt() -> None:
+    webrtc = bytes.fromhex("0401020304910200099802")  # /ip4/1.2.3.4/udp/9/webrtc-direct
+    address = b"\x04abcd"
+    fields = ((2, webrtc), (2, address), (2, address), (2, b""), (4, b"?"), (3, b"/a\xff"), (3, b""))
+    body = b"".join(bytes((field << 3 | 2, len(value))) + value for field, value in fields)
+    info = decode(body + b"\x32\x04a\x1b\xff\n")
+    assert info.listen_addresses == (Multiaddr.from_text("/ip4/97.98.99.100"),)
+    assert info.observed_address is None
+    assert info.protocols == ("/a�",)
+    assert info.agent == "a���"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x05\x0a", b"\x01\xff", b"\x02\x0a\x05", b"\x03\x0a\x01\x07", b"\x02\x32\x00" * (MAX_MESSAGES + 1)],
+    ids=["nothing", "cut short", "garbage", "bad length", "bad key", "too many"],
+)
+def test_a_malformed_stream_is_a_violation(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        read(data)
+
+
+def test_an_oversize_message_is_refused_by_its_length_alone() -> None:
+    with pytest.raises(FrameTooLarge):
+        IdentifyReader().receive(b"\x81\x40")  # 8193
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=200))
+def test_no_bytes_raise_anything_but_a_protocol_error(body: bytes) -> None:
+    try:
+        decode(body)
+    except ProtocolError:
+        pass
+    else:
+        assert len(decode(body).listen_addresses) <= 64

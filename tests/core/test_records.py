@@ -1,0 +1,83 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidecar.core.errors import FrameTooLarge, ProtocolError
+from sidecar.core.identity import Identity
+from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.records import PeerRecord, make_peer_record, open_envelope, open_peer_record, seal
+from sidecar.core.records.messages import MAX_ENVELOPE, PeerRecordFields, encode_peer_record
+
+ALICE, MALLORY = Identity(bytes(range(32))), Identity(bytes(32))
+ADDRESSES = (Multiaddr.from_text("/ip4/192.0.2.0/tcp/42"), Multiaddr.from_text("/ip4/198.51.100.0/tcp/42"))
+
+
+def test_an_envelope_opens_to_what_was_sealed() -> None:
+    data = seal(ALICE, "purpose", b"\x01", b"payload")
+    assert open_envelope(data, "purpose") == (ALICE.public_key, b"\x01", b"payload")
+
+
+def test_an_envelope_is_the_bytes_of_the_specification() -> None:
+    signature = ALICE.sign(b"\x07purpose\x01\x01\x07payload")
+    expected = b"\x0a\x24" + ALICE.public_key.to_bytes() + b"\x12\x01\x01\x1a\x07payload\x2a\x40" + signature
+    assert seal(ALICE, "purpose", b"\x01", b"payload") == expected
+
+
+def test_a_signature_for_another_purpose_is_not_valid() -> None:
+    with pytest.raises(ProtocolError, match="signature"):
+        open_envelope(seal(ALICE, "purpose", b"\x01", b"payload"), "another")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_any_changed_byte_is_noticed(data: st.DataObject) -> None:
+    sealed = seal(ALICE, "purpose", b"\x01", b"payload")
+    at = data.draw(st.integers(0, len(sealed) - 1))
+    changed = sealed[:at] + bytes((sealed[at] ^ data.draw(st.integers(1, 255)),)) + sealed[at + 1 :]
+    with pytest.raises(ProtocolError):
+        open_envelope(changed, "purpose")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=300))
+def test_garbage_is_a_protocol_error(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        open_peer_record(data)
+
+
+def test_an_oversize_envelope_is_refused() -> None:
+    with pytest.raises(FrameTooLarge):
+        open_envelope(seal(ALICE, "purpose", b"", bytes(MAX_ENVELOPE)), "purpose")
+
+
+def test_a_key_that_cannot_be_checked_is_a_protocol_error() -> None:
+    with pytest.raises(ProtocolError):
+        open_envelope(b"\x0a\x05\x08\x02\x12\x01\x07", "purpose")
+
+
+def test_a_peer_record_opens_to_what_was_made() -> None:
+    assert open_peer_record(make_peer_record(ALICE, 7, ADDRESSES)) == PeerRecord(ALICE.peer_id, 7, ADDRESSES)
+
+
+def test_the_form_that_the_specification_proposes_is_read_too() -> None:
+    payload = encode_peer_record(PeerRecordFields(bytes(ALICE.peer_id), 7, [ADDRESSES[0].to_bytes(), b"\x7f"]))
+    sealed = seal(ALICE, "libp2p-routing-state", b"/libp2p/routing-state-record", payload)
+    assert open_peer_record(sealed) == PeerRecord(ALICE.peer_id, 7, ADDRESSES[:1])
+
+
+def test_a_record_for_another_peer_is_refused() -> None:
+    payload = encode_peer_record(PeerRecordFields(bytes(ALICE.peer_id), 7, []))
+    with pytest.raises(ProtocolError, match="another peer"):
+        open_peer_record(seal(MALLORY, "libp2p-peer-record", b"\x03\x01", payload))
+
+
+def test_another_payload_is_no_peer_record() -> None:
+    with pytest.raises(ProtocolError, match="no peer record"):
+        open_peer_record(seal(ALICE, "libp2p-peer-record", b"\x03\x02", b""))
+
+
+def test_addresses_are_bounded_in_both_directions() -> None:
+    assert len(open_peer_record(make_peer_record(ALICE, 1, ADDRESSES * 50)).addresses) == 64
+    payload = encode_peer_record(PeerRecordFields(bytes(ALICE.peer_id), 7, [b"\x04abcd"] * 65))
+    with pytest.raises(ProtocolError, match="65 addresses"):
+        open_peer_record(seal(ALICE, "libp2p-peer-record", b"\x03\x01", payload))
