@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BUF := protos/node_modules/.bin/buf
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -28,6 +29,15 @@ lint: $(STAMP)  ## ruff, import contracts, buf
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	@if command -v npm > /dev/null; then $(MAKE) -s $(BUF) && cd protos && node_modules/.bin/buf lint && echo "buf: no findings"; \
+	elif [ "$$CI" = true ]; then echo "npm is needed for buf: install Node 20 or later"; exit 1; \
+	else echo "buf is skipped: it needs npm (Node 20 or later)"; fi
+
+$(BUF): protos/package.json protos/package-lock.json
+	@cd protos && npm ci --silent && touch node_modules/.bin/buf
+
+protos: $(STAMP)  ## Generate the code of the schemas in protos/ again
+	@$(BIN)/python tools/generate.py
 
 types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
@@ -41,6 +51,6 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 	  requirements/build.in -o requirements/build.txt
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) .tools .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test lint types lock clean
+.PHONY: help install demo test lint types protos lock clean

@@ -1,0 +1,1 @@
+"""Generated from `protos/sidecar/v1`: the messages and stubs of the sidecar's API."""

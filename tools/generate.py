@@ -1,0 +1,109 @@
+"""Generate the code of all schemas: `make protos`; `--check` only says whether what is committed is up to date.
+
+`protos/sidecar/v1` becomes `sidecar_client.v1` (messages, stubs and types), used by the server and the Python client
+alike; `protos/wire` becomes `sidecar.wire` (messages and types). The schemas keep the names under which they are
+registered, so that reflection and other languages see `sidecar/v1/*.proto`.
+"""
+
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from grpc_tools import protoc
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTOS = ROOT / "protos"
+API_TARGET = ROOT / "clients/python/src/sidecar_client/v1"
+WIRE_TARGET = ROOT / "sidecar/wire"
+_BIN = Path(sys.executable).parent
+_WELL_KNOWN = Path(protoc.__file__).parent / "_proto"
+
+
+def _run(arguments: list[str]) -> None:
+    status = protoc.main(["protoc", *arguments])
+    if status:
+        raise SystemExit(f"protoc ended with status {status}")
+
+
+def _plugin(name: str) -> str:
+    return f"--plugin={name}={_BIN / name}"
+
+
+def _move_package(name: str, text: str) -> str:
+    """Let generated Python import its neighbours from `sidecar_client.v1`; the schemas' own names stay."""
+    if name.endswith(".pyi"):
+        return re.sub(r"\bsidecar\.v1\b(?!/)", "sidecar_client.v1", text)
+    text = re.sub(r"^(from|import) sidecar\.v1\b", r"\1 sidecar_client.v1", text, flags=re.M)
+    return re.sub(r"(BuildTopDescriptorsAndMessages\(DESCRIPTOR, ')sidecar\.v1", r"\1sidecar_client.v1", text)
+
+
+def _api(directory: Path) -> dict[str, str]:
+    sources = sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / "sidecar/v1").glob("*.proto"))
+    _run(
+        [
+            f"-I{PROTOS}",
+            f"-I{_WELL_KNOWN}",
+            f"--python_out={directory}",
+            f"--grpc_python_out={directory}",
+            f"--mypy_out=quiet:{directory}",
+            f"--mypy_grpc_out=quiet:{directory}",
+            _plugin("protoc-gen-mypy"),
+            _plugin("protoc-gen-mypy_grpc"),
+            *sources,
+        ]
+    )
+    files = {path.name: path.read_text() for path in sorted((directory / "sidecar/v1").iterdir())}
+    empty = {name for name, text in files.items() if name.endswith("_grpc.py") and "Stub" not in text}
+    empty |= {f"{name}i" for name in empty}
+    return {name: _move_package(name, text) for name, text in files.items() if name not in empty}
+
+
+def _wire(directory: Path) -> dict[str, str]:
+    sources = sorted(path.name for path in (PROTOS / "wire").glob("*.proto"))
+    if sources:
+        _run(
+            [
+                f"-I{PROTOS / 'wire'}",
+                f"-I{_WELL_KNOWN}",
+                f"--python_out={directory}",
+                f"--mypy_out=quiet:{directory}",
+                _plugin("protoc-gen-mypy"),
+                *sources,
+            ]
+        )
+    return {path.name: path.read_text() for path in sorted(directory.iterdir())}
+
+
+def stale(target: Path, wanted: dict[str, str]) -> list[str]:
+    """Names in `target` that are missing, differ, or should not be there."""
+    present = {path.name: path.read_text() for path in target.glob("*_pb2*.py*")}
+    return sorted(name for name in present.keys() | wanted.keys() if present.get(name) != wanted.get(name))
+
+
+def generate() -> dict[Path, dict[str, str]]:
+    """All generated files: target directory -> name -> text."""
+    with tempfile.TemporaryDirectory() as api, tempfile.TemporaryDirectory() as wire:
+        return {API_TARGET: _api(Path(api)), WIRE_TARGET: _wire(Path(wire))}
+
+
+def main(arguments: list[str]) -> int:
+    old: list[str] = []
+    for target, files in generate().items():
+        names = stale(target, files)
+        old += [str((target / name).relative_to(ROOT)) for name in names]
+        if "--check" in arguments:
+            continue
+        target.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            if name in files:
+                (target / name).write_text(files[name])
+            else:
+                (target / name).unlink()
+    verb = "stale" if "--check" in arguments else "written"
+    sys.stdout.write("".join(f"{verb}: {name}\n" for name in old))
+    return 1 if old and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
