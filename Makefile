@@ -42,6 +42,9 @@ protos: $(STAMP)  ## Generate the code of the schemas in protos/ again
 types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
 
+docs: $(STAMP)  ## Make docs/configuration.md from the table of keys
+	$(BIN)/python -c 'from sidecar.config import describe; print(describe.reference(), end="")' > docs/configuration.md
+
 lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 	sed '/sidecar-client==/d' pyproject.toml > requirements/pyproject.toml
 	cd requirements && ../$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
@@ -53,4 +56,4 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test lint types protos lock clean
+.PHONY: help install demo test lint types protos docs lock clean

@@ -1,0 +1,90 @@
+"""The configuration shown to people: the reference, a documented TOML file, and what is in force."""
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from .load import Loaded
+from .schema import KEYS, Key, sections
+
+_WIDTH = 110
+
+
+def reference() -> str:
+    """`docs/configuration.md`."""
+    lines = [
+        "# Configuration",
+        "",
+        "Made from the table in `sidecar/config/schema.py` by `make docs`; do not edit it here.",
+        "",
+        "A key is set in a TOML file, by an environment variable or by a flag of `sidecar run`; later ones in this",
+        "list win. The file is the one named by `--config` or `SIDECAR_CONFIG`, else",
+        "`$XDG_CONFIG_HOME/sidecar/config.toml` (`~/.config/sidecar/config.toml`), if it is there. Times may be given",
+        "as `250ms`, `30s`, `5m`, `1h`; sizes as `64KiB`, `1MiB`. A key or value that is wrong stops the start with a",
+        "message that names it. `sidecar config` shows what is in force and where it was set;",
+        "`sidecar config --template` writes a file to begin from.",
+    ]
+    for section, doc in sections():
+        lines += ["", f"## [{section}]", "", doc]
+        for entry in _of(section):
+            unit = f", in {entry.kind.unit}" if entry.kind.unit else ""
+            flags = ", ".join(f"`{flag}`" for flag in entry.flags)
+            lines += [
+                "",
+                f"### {entry.full_name}",
+                "",
+                *textwrap.wrap(entry.doc, _WIDTH, break_long_words=False, break_on_hyphens=False),
+                "",
+                f"- default: `{entry.kind.write(entry.default)}`{unit} ({entry.source})",
+                f"- allowed: {entry.kind.allowed}",
+                f"- environment: `{entry.variable}`; flag: {flags}",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def template() -> str:
+    """A TOML file with every key, documented and commented out."""
+    lines = ["# Configuration of a sidecar: every key with its default. Remove the # before what you change."]
+    for section, doc in sections():
+        lines += ["", f"# {doc}", f"[{section}]"]
+        for entry in _of(section):
+            unit = f" Unit: {entry.kind.unit}." if entry.kind.unit else ""
+            note = f"{entry.doc}{unit} Allowed: {entry.kind.allowed}."
+            wrapped = textwrap.wrap(note, _WIDTH, break_long_words=False, break_on_hyphens=False)
+            lines += ["", *(f"# {line}" for line in wrapped), f"#{entry.name} = {entry.kind.write(entry.default)}"]
+    return "\n".join(lines) + "\n"
+
+
+def in_force(loaded: Loaded) -> str:
+    """The configuration in force as TOML, with where each key was set."""
+    lines: list[str] = []
+    for section, _ in sections():
+        lines += ["", f"[{section}]"]
+        for entry in _of(section):
+            origin = loaded.origins.get(entry.full_name)
+            assignment = f"{entry.name} = {entry.kind.write(_value(loaded, entry))}"
+            lines.append(f"{assignment}  # {origin}" if origin else assignment)
+    return "\n".join(lines[1:]) + "\n"
+
+
+def as_json(loaded: Loaded) -> dict[str, dict[str, Any]]:
+    """The configuration in force: `section.key` -> value as JSON can hold it, and its origin."""
+    return {
+        name: {"value": json_value(_value(loaded, entry)), "origin": loaded.origins.get(name, "default")}
+        for name, entry in KEYS.items()
+    }
+
+
+def json_value(value: Any) -> Any:
+    """A configuration value as JSON can hold it."""
+    if isinstance(value, tuple):
+        return [str(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _value(loaded: Loaded, entry: Key) -> Any:
+    return getattr(getattr(loaded.config, entry.section), entry.name)
+
+
+def _of(section: str) -> Iterator[Key]:
+    return (entry for entry in KEYS.values() if entry.section == section)

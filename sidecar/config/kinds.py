@@ -1,0 +1,202 @@
+"""What a configuration value may be: how each kind is read, checked and written back.
+
+A kind reads both what TOML gives (numbers, lists, strings) and the text of an environment variable or a flag, so that a
+value is written the same way in all three places.
+"""
+
+import ipaddress
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..core.errors import InvalidMultiaddr, InvalidPeerId
+from ..core.multiaddr import Multiaddr
+
+_SIZES = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_SECONDS = {"": 1.0, "S": 1.0, "MS": 0.001, "M": 60.0, "MIN": 60.0, "H": 3600.0, "D": 86400.0}
+_Number = TypeVar("_Number", int, float)
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of value.
+
+    `read` raises ValueError, with what is wrong as its text. `unit` and `allowed` are phrases for people. `write` gives
+    the value as TOML spells it. `placeholder` stands for it in a command's help.
+    """
+
+    read: Callable[[object], Any]
+    write: Callable[[Any], str]
+    unit: str
+    allowed: str
+    placeholder: str
+    many: bool = False
+
+
+def number(low: int, high: int, unit: str) -> Kind:
+    """A whole number of `unit`s from `low` to `high`."""
+
+    def read(value: object) -> int:
+        if isinstance(value, str) and value.strip().isdecimal():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError("not a whole number")
+        return _between(value, low, high)
+
+    return Kind(read, str, unit, f"a whole number from {low} to {high}", "N")
+
+
+def size(low: int, high: int) -> Kind:
+    """A number of bytes; as text also `64 KiB`, `1MiB`, `2GiB`."""
+
+    def read(value: object) -> int:
+        if isinstance(value, str):
+            value = _quantity(value, _SIZES, "KiB, MiB or GiB")
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+            raise ValueError("not a whole number of bytes")
+        return _between(int(value), low, high)
+
+    allowed = f"bytes from {write_size(low)} to {write_size(high)}, such as 65536 or 64KiB"
+    return Kind(read, lambda value: json.dumps(write_size(value)), "bytes", allowed, "BYTES")
+
+
+def seconds(low: float, high: float) -> Kind:
+    """A time in seconds; as text also `250ms`, `30s`, `5m`, `1h`, `30d`."""
+
+    def read(value: object) -> float:
+        if isinstance(value, str):
+            value = _quantity(value, _SECONDS, "ms, s, m, h or d")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError("not a number of seconds")
+        return _between(float(value), low, high)
+
+    allowed = f"seconds from {low:g} to {high:g}, such as 30, 250ms or 5m"
+    return Kind(read, lambda value: f"{value:g}", "seconds", allowed, "SECONDS")
+
+
+def choice(*names: str) -> Kind:
+    """One of a few words."""
+
+    def read(value: object) -> str:
+        if value not in names:
+            raise ValueError("not one of the words allowed")
+        return str(value)
+
+    return Kind(read, json.dumps, "", "one of " + ", ".join(names), "|".join(names))
+
+
+def text(pattern: str, allowed: str, placeholder: str) -> Kind:
+    """A text that matches `pattern` as a whole."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError("not a text")
+        if not re.fullmatch(pattern, value):
+            raise ValueError("not of the form allowed")
+        return value
+
+    return Kind(read, json.dumps, "", allowed, placeholder)
+
+
+def path(allowed: str) -> Kind:
+    """A path; `~` is the home directory. Empty: the default place."""
+
+    def read(value: object) -> Path | None:
+        if not isinstance(value, str) or "\0" in value:
+            raise ValueError("not a path")
+        return Path(value).expanduser() if value else None
+
+    return Kind(read, lambda value: json.dumps(str(value) if value else ""), "", allowed, "PATH")
+
+
+def file_mode() -> Kind:
+    """The permission bits of a file, in octal digits as text."""
+
+    def read(value: object) -> int:
+        if not isinstance(value, str) or not re.fullmatch(r"(0o?)?[0-7]{3}", value):
+            raise ValueError("not three octal digits in quotes")
+        mode = int(value.removeprefix("0o"), 8)
+        if mode & 0o600 != 0o600 or mode & 0o007:
+            raise ValueError("the owner must be able to use it, and nobody outside the group")
+        return mode
+
+    return Kind(read, lambda value: f'"{value:04o}"', "octal", 'octal digits from "0600" to "0770"', "MODE")
+
+
+def loopback_endpoint() -> Kind:
+    """`host:port` with a literal loopback address, or nothing."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError("not a text")
+        if not value:
+            return value
+        host, colon, port = value.rpartition(":")
+        if not colon or not port.isdecimal() or int(port) > 65535:
+            raise ValueError("not host:port")
+        try:
+            loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
+        except ValueError:
+            raise ValueError(f"{host!r} is not an IP address") from None
+        if not loopback:
+            raise ValueError(f"{host} is not a loopback address, and the API asks for no password")
+        return value
+
+    return Kind(read, json.dumps, "", "empty, or a loopback address and port such as 127.0.0.1:4748", "HOST:PORT")
+
+
+def multiaddrs(*, tcp: bool = False, with_peer: bool = False) -> Kind:
+    """A list of multiaddrs; as text separated by commas or blanks.
+
+    `tcp`: plain TCP only. `with_peer`: each must end in `/p2p/<peer id>`.
+    """
+
+    def read(value: object) -> tuple[Multiaddr, ...]:
+        words = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) and value.strip() else value or []
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise ValueError("not a list of texts")
+        return tuple(dict.fromkeys(one(word) for word in words))
+
+    def one(word: str) -> Multiaddr:
+        try:
+            address = Multiaddr.from_text(word)
+        except (InvalidMultiaddr, InvalidPeerId) as error:
+            raise ValueError(str(error)) from None
+        if with_peer and address.peer_id is None:
+            raise ValueError(f"{word} does not end in /p2p/<peer id>")
+        if tcp and (address.tcp_endpoint() is None or address.peer_id is not None):
+            raise ValueError(f"{word} is not a plain TCP address")
+        return address
+
+    def write(value: tuple[Multiaddr, ...]) -> str:
+        return json.dumps([str(address) for address in value])
+
+    suffix = "/p2p/<peer id>" if with_peer else ""
+    allowed = f"multiaddrs such as /ip4/192.0.2.1/tcp/4747{suffix}; as text separated by commas"
+    return Kind(read, write, "", allowed, "MULTIADDR", many=True)
+
+
+def write_size(value: int) -> str:
+    """Bytes in the largest binary unit that divides them."""
+    for suffix, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value and value % factor == 0:
+            return f"{value // factor}{suffix}"
+    return str(value)
+
+
+def _quantity(value: str, factors: Mapping[str, float], units: str) -> float:
+    found = _QUANTITY.fullmatch(value.strip())
+    factor = factors.get(found[2].upper()) if found else None
+    if found is None or factor is None:
+        raise ValueError(f"not a number with or without {units} behind it")
+    return float(found[1]) * factor
+
+
+def _between(value: _Number, low: _Number, high: _Number) -> _Number:
+    if not low <= value <= high:
+        raise ValueError("below the least allowed" if value < low else "above the most allowed")
+    return value

@@ -1,0 +1,147 @@
+"""From a TOML file, the environment and flags to a checked `Config`. Later ones win, in that order."""
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..core.errors import ConfigError
+from .schema import DEFAULTS, KEYS, Config, Key
+
+_PREFIX = "SIDECAR_"
+# Not keys: where the clients find the API, and where the file is.
+_OTHER_VARIABLES = frozenset({"SIDECAR_API", "SIDECAR_CONFIG"})
+
+
+class Loaded(NamedTuple):
+    """A configuration, and for each key that is not a default (`section.key`) where it came from."""
+
+    config: Config
+    origins: Mapping[str, str]
+
+
+def default_file(environ: Mapping[str, str]) -> Path:
+    """Where the configuration file is looked for when none is named."""
+    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".config")
+    return Path(home) / "sidecar" / "config.toml"
+
+
+def state_directory(config: Config, environ: Mapping[str, str]) -> Path:
+    """The state directory in force: the one configured, else the per-user default."""
+    if config.state.directory is not None:
+        return config.state.directory
+    home = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".local" / "state")
+    return Path(home) / "sidecar"
+
+
+def load(environ: Mapping[str, str], flags: Mapping[str, str], file: Path | None = None) -> Loaded:
+    """Read the configuration.
+
+    `flags` maps `section.key` to text. `file`: None takes `SIDECAR_CONFIG`, else the default place if a file is there.
+    Raises ConfigError, which names the key, where it was set, the value and what is allowed.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    named = file or (Path(environ["SIDECAR_CONFIG"]) if environ.get("SIDECAR_CONFIG") else None)
+    source = named or default_file(environ)
+    if named or source.is_file():
+        _from_file(source, values, origins)
+    _from_environment(environ, values, origins)
+    for name, text in flags.items():
+        entry = KEYS[name]
+        values[name], origins[name] = _read(entry, text, entry.flags[0]), entry.flags[0]
+    config = _build(values)
+    _check_together(config, origins)
+    return Loaded(config, origins)
+
+
+def _from_file(file: Path, values: dict[str, Any], origins: dict[str, str]) -> None:
+    try:
+        text = file.read_text()
+        document = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {file} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"configuration file {file} is not TOML: {error}") from None
+    known = {entry.section for entry in KEYS.values()}
+    for section, content in document.items():
+        where = _line_of(file, text, section, None)
+        if section not in known:
+            raise ConfigError(
+                f"{where}: no section [{section}]; there are {', '.join(sorted(known))}{_nearest(section, known)}"
+            )
+        if not isinstance(content, dict):
+            raise ConfigError(f"{where}: {section} is a section: write [{section}] and its keys below")
+        for name, value in content.items():
+            where = _line_of(file, text, section, name)
+            entry = KEYS.get(f"{section}.{name}")
+            if entry is None:
+                names = {other.name for other in KEYS.values() if other.section == section}
+                hint = _nearest(name, names)
+                raise ConfigError(
+                    f"{where}: no key {name!r} in [{section}]; there are {', '.join(sorted(names))}{hint}"
+                )
+            values[entry.full_name], origins[entry.full_name] = _read(entry, value, where), where
+
+
+def _from_environment(environ: Mapping[str, str], values: dict[str, Any], origins: dict[str, str]) -> None:
+    variables = {entry.variable: entry for entry in KEYS.values()}
+    for variable in sorted(environ):
+        if not variable.startswith(_PREFIX) or variable in _OTHER_VARIABLES:
+            continue
+        entry = variables.get(variable)
+        if entry is None:
+            hint = _nearest(variable, variables)
+            raise ConfigError(f"environment variable {variable} sets no key: SIDECAR_<SECTION>_<KEY> does{hint}")
+        where = f"${variable}"
+        values[entry.full_name], origins[entry.full_name] = _read(entry, environ[variable], where), where
+
+
+def _read(entry: Key, value: object, where: str) -> Any:
+    try:
+        return entry.kind.read(value)
+    except ValueError as error:
+        shown = repr(value) if len(repr(value)) <= 100 else repr(value)[:100] + "..."
+        message = f"{where}: {entry.full_name} = {shown}: {error}; allowed: {entry.kind.allowed}"
+        raise ConfigError(message) from None
+
+
+def _build(values: Mapping[str, Any]) -> Config:
+    sections: dict[str, Any] = {}
+    for section, default in DEFAULTS.items():
+        chosen = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(section + ".")}
+        sections[section] = dataclasses.replace(default, **chosen)
+    return Config(**sections)
+
+
+def _check_together(config: Config, origins: Mapping[str, str]) -> None:
+    """The rules that concern more than one key."""
+    gossip = config.gossip
+    if not gossip.degree_low <= gossip.degree <= gossip.degree_high:
+        where = next((origins[name] for name in origins if name.startswith("gossip.degree")), "defaults")
+        raise ConfigError(
+            f"{where}: gossip.degree = {gossip.degree}: must lie between gossip.degree_low ({gossip.degree_low}) "
+            f"and gossip.degree_high ({gossip.degree_high})"
+        )
+
+
+def _line_of(file: Path, text: str, section: str, name: str | None) -> str:
+    """`file:line` of a key or section header; the file alone where it is written in a way not looked for."""
+    header = re.compile(r"\s*\[\s*([A-Za-z0-9_.-]+)\s*\]")
+    assignment = re.compile(rf"\s*{re.escape(name)}\s*=" if name is not None else rf"\s*(\[\s*)?{re.escape(section)}\b")
+    current = ""
+    for position, line in enumerate(text.splitlines(), 1):
+        if found := header.match(line):
+            current = found[1]
+        if (name is None or current == section) and assignment.match(line):
+            return f"{file}:{position}"
+    return str(file)
+
+
+def _nearest(name: str, known: Any) -> str:
+    from difflib import get_close_matches  # only needed on the way to an error
+
+    found = get_close_matches(name, list(known), 1)
+    return f" (did you mean {found[0]}?)" if found else ""

@@ -1,0 +1,146 @@
+"""Configuration: what wins, what is refused and in which words, and that every key can be written and read back."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sidecar.config import KEYS, Config, default_file, describe, load, state_directory
+from sidecar.core.errors import ConfigError
+from sidecar.core.multiaddr import Multiaddr
+
+PEER = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
+
+
+def env(tmp_path: Path, **variables: str) -> dict[str, str]:
+    return {"HOME": str(tmp_path), **variables}
+
+
+def refusal(environ: dict[str, str], flags: dict[str, str] | None = None, file: Path | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(environ, flags or {}, file)
+    return str(caught.value)
+
+
+def test_without_any_source_the_defaults_are_in_force(tmp_path: Path) -> None:
+    loaded = load(env(tmp_path), {})
+    assert loaded.config == Config()
+    assert loaded.origins == {}
+
+
+def test_flag_wins_over_environment_over_file(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('[network]\nname = "file"\n[log]\nlevel = "debug"\nformat = "json"\n')
+    environ = env(tmp_path, SIDECAR_NETWORK_NAME="environment", SIDECAR_LOG_LEVEL="error")
+    config, origins = load(environ, {"network.name": "flag"}, file)
+    assert (config.network.name, config.log.level, config.log.format) == ("flag", "error", "json")
+    assert origins == {
+        "network.name": "--network",
+        "log.level": "$SIDECAR_LOG_LEVEL",
+        "log.format": f"{file}:5",
+    }
+
+
+def test_the_file_is_found_by_variable_and_by_place(tmp_path: Path) -> None:
+    place = tmp_path / ".config" / "sidecar" / "config.toml"
+    assert default_file(env(tmp_path)) == place
+    place.parent.mkdir(parents=True)
+    place.write_text('network.name = "place"')
+    other = tmp_path / "other.toml"
+    other.write_text('network = { name = "other" }')
+    assert load(env(tmp_path), {}).config.network.name == "place"
+    assert load(env(tmp_path, SIDECAR_CONFIG=str(other)), {}).config.network.name == "other"
+    assert "missing.toml cannot be read" in refusal(env(tmp_path), file=tmp_path / "missing.toml")
+
+
+def test_units_are_understood_everywhere(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('[gossip]\nheartbeat_interval = "250ms"\n[limits]\ntotal_buffer = "2 MiB"\n[api]\nmode = "0660"\n')
+    flags = {
+        "limits.receive_window": "300000",
+        "timeouts.dial": "1.5m",
+        "bootstrap.peers": f"/dns4/a.example/tcp/1/p2p/{PEER}",
+    }
+    config = load(env(tmp_path), flags, file).config
+    assert config.gossip.heartbeat_interval == 0.25
+    assert config.limits.total_buffer == 2 << 20
+    assert config.limits.receive_window == 300_000
+    assert config.timeouts.dial == 90
+    assert config.api.mode == 0o660
+    assert config.bootstrap.peers == (Multiaddr.from_text(f"/dns4/a.example/tcp/1/p2p/{PEER}"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[gossip]\n\ndegre = 7\n", ["c.toml:3", "'degre'", "[gossip]", "did you mean degree?"]),
+        ("[gosip]\n", ["c.toml:1", "no section [gosip]", "did you mean gossip?"]),
+        ("network = 1\n", ["c.toml:1", "network is a section"]),
+        ("[limits]\nconnections = 0\n", ["c.toml:2", "limits.connections = 0", "from 1 to 100000"]),
+        ("[limits]\nconnections = true\n", ["limits.connections = True", "not a whole number"]),
+        ("[timeouts]\ndial = nan\n", ["timeouts.dial = nan", "allowed: seconds"]),
+        ('[timeouts]\ndial = "3 parsecs"\n', ["timeouts.dial = '3 parsecs'", "ms, s, m, h or d"]),
+        ('[listen]\naddresses = ["/ip4/1.2.3.4/udp/1/quic-v1"]\n', ["listen.addresses", "not a plain TCP address"]),
+        ('[bootstrap]\npeers = ["/ip4/1.2.3.4/tcp/1"]\n', ["bootstrap.peers", "does not end in /p2p/"]),
+        ('[bootstrap]\npeers = ["example.org"]\n', ["bootstrap.peers", "does not start with /"]),
+        ('[api]\ntcp = "0.0.0.0:1"\n', ["api.tcp", "not a loopback address"]),
+        ('[api]\nmode = "0666"\n', ["api.mode", "nobody outside the group"]),
+        ('[network]\nname = "a b"\n', ["network.name = 'a b'", "1 to 64"]),
+        ("[gossip]\ndegree = 60\n", ["gossip.degree = 60", "degree_high (12)"]),
+        ("[gossip\n", ["c.toml is not TOML", "line 1"]),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, words: list[str]) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(text)
+    message = refusal(env(tmp_path), file=file)
+    assert [word for word in words if word not in message] == [], message
+
+
+def test_what_is_wrong_in_the_environment_or_a_flag_is_named(tmp_path: Path) -> None:
+    message = refusal(env(tmp_path, SIDECAR_LOG_LEVEL="loud"))
+    assert "$SIDECAR_LOG_LEVEL: log.level = 'loud'" in message
+    assert "one of debug, info, warning, error" in message
+    assert "did you mean SIDECAR_LOG_LEVEL?" in refusal(env(tmp_path, SIDECAR_LOG_LEVL="info"))
+    assert "--dht-mode: dht.mode = 'both'" in refusal(env(tmp_path), {"dht.mode": "both"})
+
+
+def test_the_clients_variable_is_no_key(tmp_path: Path) -> None:
+    assert load(env(tmp_path, SIDECAR_API="unix:/x"), {}).config == Config()
+
+
+def test_every_default_is_allowed_and_survives_being_written(tmp_path: Path) -> None:
+    for entry in KEYS.values():
+        written = tomllib.loads(f"value = {entry.kind.write(entry.default)}")["value"]
+        assert entry.kind.read(written) == entry.default, entry.full_name
+
+
+def test_the_template_is_a_file_of_all_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    lines = describe.template().splitlines()
+    file.write_text(
+        "\n".join(line[1:] if line.startswith("#") and not line.startswith("# ") else line for line in lines)
+    )
+    config, origins = load(env(tmp_path), {}, file)
+    assert config == Config()
+    assert list(origins) == list(KEYS)
+
+
+def test_what_is_in_force_can_be_used_as_a_file(tmp_path: Path) -> None:
+    loaded = load(env(tmp_path), {"log.level": "debug", "listen.addresses": "/ip4/127.0.0.1/tcp/0, /ip6/::1/tcp/0"})
+    file = tmp_path / "c.toml"
+    file.write_text(describe.in_force(loaded))
+    assert load(env(tmp_path), {}, file).config == loaded.config
+    assert describe.as_json(loaded)["log.level"] == {"value": "debug", "origin": "--log-level"}
+
+
+def test_the_reference_is_up_to_date() -> None:
+    committed = Path(__file__).parent.parent / "docs" / "configuration.md"
+    assert committed.read_text() == describe.reference(), "stale: run `make docs`"
+
+
+def test_the_state_directory_follows_xdg(tmp_path: Path) -> None:
+    assert state_directory(Config(), env(tmp_path)) == tmp_path / ".local/state/sidecar"
+    assert state_directory(Config(), env(tmp_path, XDG_STATE_HOME="/s")) == Path("/s/sidecar")
+    chosen = load(env(tmp_path), {"state.directory": "/elsewhere"}).config
+    assert state_directory(chosen, env(tmp_path)) == Path("/elsewhere")
