@@ -25,6 +25,9 @@ demo: $(STAMP)  ## Five sidecars on loopback find each other, talk and gossip; u
 test: $(STAMP)  ## The whole test suite
 	@exec $(BIN)/python -m pytest
 
+interop-peers: $(STAMP)  ## Build the go- and js-libp2p peers of the interop tests (needs Go and Node)
+	@exec $(BIN)/python -m tests.interop.build
+
 lint: $(STAMP)  ## ruff, import contracts, buf
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -56,4 +59,4 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test lint types protos docs lock clean
+.PHONY: help install demo test interop-peers lint types protos docs lock clean

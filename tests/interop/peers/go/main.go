@@ -1,0 +1,104 @@
+// A go-libp2p node driven by JSON lines; ../README.md says how.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// output serialises JSON lines on standard output.
+type output struct {
+	mutex   sync.Mutex
+	encoder *json.Encoder
+}
+
+type object map[string]any
+
+func (o *output) write(line object) {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	if err := o.encoder.Encode(line); err != nil {
+		os.Exit(1) // nobody reads us any more
+	}
+}
+
+// command holds the arguments of every op; each op reads its own.
+type command struct {
+	ID       int64   `json:"id"`
+	Op       string  `json:"op"`
+	Timeout  float64 `json:"timeout"`
+	Address  string  `json:"address"`
+	PeerID   string  `json:"peer_id"`
+	Topic    string  `json:"topic"`
+	Data     []byte  `json:"data"`
+	Quiet    bool    `json:"quiet"`
+	AckTo    string  `json:"ack_to"`
+	Size     int     `json:"size"`
+	Count    int     `json:"count"`
+	Window   int     `json:"window"`
+	Rate     float64 `json:"rate"`
+	InFlight int     `json:"in_flight"`
+}
+
+type handler func(context.Context, *node, *command) (object, error)
+
+func (n *node) run(line []byte) {
+	cmd := &command{Timeout: 10}
+	if err := json.Unmarshal(line, cmd); err != nil {
+		n.out.write(object{"id": cmd.ID, "ok": false, "error": err.Error()})
+		return
+	}
+	handle, known := handlers[cmd.Op]
+	if !known {
+		n.out.write(object{"id": cmd.ID, "ok": false, "error": "unknown op " + cmd.Op})
+		return
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(cmd.Timeout*float64(time.Second)))
+		defer cancel()
+		answer, err := handle(ctx, n, cmd)
+		if err != nil {
+			n.out.write(object{"id": cmd.ID, "ok": false, "error": err.Error()})
+			return
+		}
+		if answer == nil {
+			answer = object{}
+		}
+		answer["id"], answer["ok"] = cmd.ID, true
+		n.out.write(answer)
+		if cmd.Op == "quit" {
+			os.Exit(0)
+		}
+	}()
+}
+
+func main() {
+	var options options
+	flag.StringVar(&options.listen, "listen", "", "multiaddr to listen on")
+	flag.StringVar(&options.network, "network", "interop", "name of the network")
+	flag.StringVar(&options.key, "key", "", "seed of the Ed25519 key, 64 hex digits")
+	flag.StringVar(&options.dht, "dht", "off", "server, client or off")
+	flag.StringVar(&options.sign, "sign", "strict", "strict or none")
+	flag.Parse()
+
+	out := &output{encoder: json.NewEncoder(os.Stdout)}
+	node, err := newNode(options, out)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	out.write(object{
+		"event": "ready", "peer_id": node.host.ID().String(), "addresses": node.addresses(), "agent": userAgent(),
+	})
+	lines := bufio.NewScanner(os.Stdin)
+	lines.Buffer(nil, 4<<20) // a published message of 1 MiB, in base64
+	for lines.Scan() {
+		node.run(lines.Bytes())
+	}
+}

@@ -1,0 +1,60 @@
+// A js-libp2p node driven by JSON lines; ../README.md says how.
+import './polyfill.js'
+import { createInterface } from 'node:readline'
+import { parseArgs } from 'node:util'
+import * as basics from './basics.js'
+import * as bench from './bench.js'
+import * as gossip from './gossip.js'
+import { createNode, userAgent } from './node.js'
+
+const { values: options } = parseArgs({
+  options: {
+    listen: { type: 'string', default: '' },
+    network: { type: 'string', default: 'interop' },
+    key: { type: 'string', default: '' },
+    dht: { type: 'string', default: 'off' },
+    sign: { type: 'string', default: 'strict' }
+  }
+})
+
+const write = (line) => process.stdout.write(`${JSON.stringify(line)}\n`)
+
+const node = await createNode(options)
+const context = { node, write, topics: new Map(), identified: new Set(), acked: new bench.Counter() }
+basics.watch(context)
+gossip.watch(context)
+await bench.serve(context)
+await basics.serve(context)
+await node.start()
+
+const handlers = { ...basics.handlers, ...gossip.handlers, ...bench.handlers, quit: async () => {} }
+
+async function run (line) {
+  let id = 0
+  try {
+    const command = JSON.parse(line)
+    id = command.id
+    const handle = handlers[command.op]
+    if (handle == null) {
+      throw new Error(`unknown op ${command.op}`)
+    }
+    const signal = AbortSignal.timeout((command.timeout ?? 10) * 1000)
+    const answer = await handle(context, command, signal)
+    write({ id, ok: true, ...answer })
+    if (command.op === 'quit') {
+      process.exit(0)
+    }
+  } catch (error) {
+    write({ id, ok: false, error: `${error.name}: ${error.message}` })
+  }
+}
+
+write({
+  event: 'ready',
+  peer_id: node.peerId.toString(),
+  addresses: node.getMultiaddrs().map((address) => address.toString()),
+  agent: userAgent
+})
+createInterface({ input: process.stdin, crlfDelay: Infinity })
+  .on('line', (line) => { void run(line) })
+  .on('close', () => process.exit(0))
