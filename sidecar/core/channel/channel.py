@@ -1,0 +1,409 @@
+"""One connection, bytes in and bytes out: security, muxing and the negotiation of each, joined.
+
+A channel is a machine without a clock, socket or task. Its driver hands it what the transport received, writes what it
+has to send, and keeps one timer for it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from .. import errors
+from ..identity import Identity, PublicKey
+from ..types import PeerId
+from . import frames, secure, yamux
+from .events import (
+    ChannelEvent,
+    Failed,
+    Ready,
+    Secured,
+    StreamFailed,
+    StreamOpened,
+    StreamReceived,
+    StreamReset,
+)
+from .keepalive import KeepAlive
+from .limits import ChannelLimits
+from .multistream import Proposer, Responder
+from .noise import MAX_MESSAGE, CipherState
+from .yamux import Pull, StreamArrived, StreamEvent, Yamux
+
+MUXERS: Final = (yamux.PROTOCOL,)
+_LEAST_PAYLOAD = 4096  # bytes: below that, what is left of a write's limit waits for the next write
+
+
+class _Negotiating:
+    """A stream whose protocol is not agreed on."""
+
+    __slots__ = ("deadline", "inbound", "machine")
+
+    def __init__(self, machine: Proposer | Responder, deadline: float, *, inbound: bool) -> None:
+        self.machine, self.deadline, self.inbound = machine, deadline, inbound
+
+
+class Channel:
+    """One connection from its first byte to its last.
+
+    The driver calls `receive_data` and `receive_eof` with what arrives, `data_to_send` while the transport accepts
+    bytes, and `handle_deadline` when `next_deadline` is due. After each of these, and after each command, it looks at
+    `has_output` and `next_deadline` again. `Failed` is the last event; the transport is closed when `finished`.
+
+    Every byte handed out in `StreamReceived` is to be acknowledged, also behind `StreamEnded`: a stream keeps its
+    place until then. A stream ends with `StreamReset`, `StreamFailed`, our `reset`, or once both directions have ended.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        dialer: bool,
+        expected_peer: PeerId | None,
+        limits: ChannelLimits,
+        pull: Pull,
+        accepts: Callable[[str], bool],
+        ephemeral: bytes,
+        now: float,
+    ) -> None:
+        """
+        Args:
+            identity: who we are.
+            dialer: whether we opened the connection.
+            expected_peer: the only peer to talk to, None for whoever proves to be somebody.
+            limits: bounds in time and memory.
+            pull: `(stream, limit)` gives plaintext for a woken stream, at most `limit` bytes in all, nothing when there
+                is no more now. Called from `data_to_send`; it must not call the channel back.
+            accepts: whether an inbound stream of this protocol is served here.
+            ephemeral: 32 random bytes, used for this connection alone.
+            now: monotonic seconds.
+        """
+        self._limits = limits
+        self._accepts = accepts
+        self._dialer = dialer
+        self._raw: list[bytes] = []  # negotiation and handshake, ready for the transport
+        self._yamux = Yamux(client=dialer, limits=limits, pull=pull)
+        self._keep_alive = KeepAlive(limits.keep_alive_interval, limits.keep_alive_timeout, now)
+        self._handshake_deadline: float | None = now + limits.handshake_timeout
+        self._security = self._negotiator((secure.PROTOCOL,))
+        self._handshake = secure.SecureHandshake(
+            identity, initiator=dialer, expected=expected_peer, muxers=MUXERS, entropy=ephemeral
+        )
+        self._frames = secure.FrameReader(secure.MAX_HANDSHAKE_MESSAGE)
+        self._sender: CipherState | None = None
+        self._receiver: CipherState | None = None
+        self._muxer: Proposer | Responder | None = None  # only where the handshake did not settle it
+        self._muxed = False
+        self._ended = False
+        self._negotiating: dict[int, _Negotiating] = {}  # the oldest, which is the first to be due, at the front
+        self._inbound_negotiating = 0
+        self._pings = 0
+        self.peer_id: PeerId | None = None
+        self.public_key: PublicKey | None = None
+        if isinstance(self._security, Proposer):
+            # The first handshake message does not wait for the listener's consent, which saves a round trip: a
+            # listener that refuses us says so, and the connection has ended either way.
+            self._raw += [self._security.greeting, secure.frame(self._handshake.start())]
+
+    # ---------------------------------------------------------------- receiving
+
+    def receive_data(self, data: bytes, now: float) -> list[ChannelEvent]:
+        """What the transport received, in pieces of any size."""
+        events: list[ChannelEvent] = []
+        if self._ended:
+            return events
+        self._keep_alive.heard(now)
+        try:
+            if self._security.protocol is None:
+                if answer := self._security.receive(data):
+                    self._raw.append(answer)
+                data = self._security.rest
+            if data:
+                self._frames.feed(data)
+                while (frame := self._frames.next_frame()) is not None:
+                    self._on_frame(frame, events, now)
+        except errors.SidecarError as error:
+            self._digest(events, now)
+            self._fail(error, events)
+        else:
+            self._digest(events, now)
+        return events
+
+    def receive_eof(self, now: float) -> list[ChannelEvent]:
+        """The transport will bring no more."""
+        events: list[ChannelEvent] = []
+        if self._ended:
+            self._drop_output()
+            return events
+        if not self._muxed:
+            self._fail(errors.HandshakeError("the remote closed the connection during the handshake"), events)
+        elif self._frames or self._yamux.unfinished:
+            self._fail(errors.ProtocolError("the connection ended inside a frame"), events)
+        else:
+            self._fail(errors.Closed("the remote closed the connection"), events)
+        self._drop_output()
+        return events
+
+    def _on_frame(self, frame: memoryview, events: list[ChannelEvent], now: float) -> None:
+        if self._receiver is None:
+            self._on_handshake(bytes(frame), events)
+            return
+        plaintext = self._receiver.decrypt(frame)
+        if self._muxed:
+            self._yamux.receive(plaintext)
+            if self._negotiating or self._yamux.arrivals:
+                # At once, so that what negotiation answers and frees does not depend on how the bytes were cut.
+                # Otherwise at the end of the turn: small messages of one stream are joined.
+                self._digest(events, now)
+        elif self._muxer is not None:
+            self._on_muxer_token(self._muxer, plaintext, events)
+
+    def _on_handshake(self, message: bytes, events: list[ChannelEvent]) -> None:
+        handshake = self._handshake
+        answer = handshake.receive(message)
+        if answer:
+            self._raw.append(secure.frame(answer))
+        if not handshake.finished or handshake.peer_id is None or handshake.public_key is None:
+            return
+        self._sender, self._receiver = handshake.split()
+        self._frames.limit = MAX_MESSAGE
+        self.peer_id, self.public_key = handshake.peer_id, handshake.public_key
+        events.append(Secured(self.peer_id, self.public_key))
+        if not handshake.muxers:
+            self._muxer = self._negotiator(MUXERS)
+            if isinstance(self._muxer, Proposer):
+                self._seal(self._sender, self._muxer.greeting, self._raw)
+        elif yamux.PROTOCOL in handshake.muxers:
+            self._on_muxed(events, early=True)
+        else:  # specs connections, inlined-muxer-negotiation: without overlap "the handshake MUST fail"
+            raise errors.NotSupported(f"the remote speaks the muxers {', '.join(handshake.muxers)[:200]}, not yamux")
+
+    def _on_muxer_token(self, muxer: Proposer | Responder, data: bytes, events: list[ChannelEvent]) -> None:
+        answer = muxer.receive(data)
+        if answer and self._sender is not None:
+            self._seal(self._sender, answer, self._raw)
+        if muxer.protocol is not None:
+            self._on_muxed(events, early=False)
+            if muxer.rest:
+                self._yamux.receive(muxer.rest)
+
+    def _on_muxed(self, events: list[ChannelEvent], *, early: bool) -> None:
+        self._muxed = True
+        self._handshake_deadline = None
+        events.append(Ready(yamux.PROTOCOL, early))
+
+    def _negotiator(self, protocols: tuple[str, ...]) -> Proposer | Responder:
+        return Proposer(protocols) if self._dialer else Responder(protocols.__contains__)
+
+    # ---------------------------------------------------------------- streams without a protocol yet
+
+    def _digest(self, events: list[ChannelEvent], now: float) -> None:
+        """Append what the muxer saw, once negotiation has taken its part of it."""
+        refused: set[int] = set()  # streams that ended here in this turn: what came behind it is nobody's
+        for event in self._yamux.take_events():
+            if event.stream in refused:
+                continue
+            if isinstance(event, StreamArrived):
+                alive = self._on_arrival(event.stream, now)
+            elif (waiting := self._negotiating.get(event.stream)) is not None:
+                alive = self._negotiate(waiting, event, events)
+            else:
+                events.append(event)
+                continue
+            if not alive:
+                refused.add(event.stream)
+
+    def _on_arrival(self, stream: int, now: float) -> bool:
+        """Whether the remote's stream may negotiate."""
+        if self._inbound_negotiating >= self._limits.max_inbound_negotiating:
+            self._yamux.reset(stream)
+            return False
+        self._inbound_negotiating += 1
+        deadline = now + self._limits.negotiation_timeout
+        self._negotiating[stream] = _Negotiating(Responder(self._accepts), deadline, inbound=True)
+        return True
+
+    def _negotiate(self, waiting: _Negotiating, event: StreamEvent, events: list[ChannelEvent]) -> bool:
+        """Whether the stream lives on."""
+        stream, machine = event.stream, waiting.machine
+        error: errors.SidecarError
+        if isinstance(event, StreamReceived):
+            try:
+                answer = machine.receive(event.data)
+            except errors.SidecarError as failure:
+                error = failure
+            else:
+                self._yamux.push(stream, answer)
+                self._yamux.acknowledge(stream, len(event.data) - len(machine.rest))
+                if machine.protocol is not None:
+                    self._settle(stream)
+                    events.append(StreamOpened(stream, machine.protocol, waiting.inbound))
+                    if machine.rest:
+                        events.append(StreamReceived(stream, machine.rest))
+                    self._yamux.uncork(stream)
+                return True
+        elif isinstance(event, StreamFailed):
+            error = event.error
+        elif isinstance(event, StreamReset):
+            error = errors.StreamReset("the remote reset the stream instead of agreeing on a protocol")
+        else:
+            error = errors.HandshakeError("the remote ended the stream before a protocol was agreed on")
+        self._give_up(stream, error, events)
+        return False
+
+    def _give_up(self, stream: int, error: errors.SidecarError, events: list[ChannelEvent]) -> None:
+        """End a stream in negotiation; of the remote's streams nobody has heard yet, so that nobody is told."""
+        if not self._settle(stream).inbound:
+            events.append(StreamFailed(stream, error))
+        self._yamux.reset(stream)
+
+    def _settle(self, stream: int) -> _Negotiating:
+        waiting = self._negotiating.pop(stream)
+        self._inbound_negotiating -= waiting.inbound
+        return waiting
+
+    # ---------------------------------------------------------------- sending
+
+    def data_to_send(self, limit: int) -> list[bytes]:
+        """Take bytes for the transport, some `limit` of them; empty when there is nothing to write now.
+
+        Encrypts no sooner than here: call it only while the transport accepts bytes.
+        """
+        out, self._raw = self._raw, []
+        sender = self._sender
+        if sender is None or not self._muxed:
+            return out
+        size = sum(map(len, out))
+        while self._yamux.has_output and (not size or limit - size >= _LEAST_PAYLOAD):
+            payload = self._yamux.next_payload(min(secure.MAX_PLAINTEXT, max(limit - size, _LEAST_PAYLOAD)))
+            if not payload:
+                break
+            size += self._seal(sender, payload, out)
+        return out
+
+    @property
+    def has_output(self) -> bool:
+        """Whether `data_to_send` may have something."""
+        return bool(self._raw) or (self._muxed and self._yamux.has_output)
+
+    @property
+    def finished(self) -> bool:
+        """The connection has ended and its last bytes are taken: close the transport."""
+        return self._ended and not self.has_output
+
+    def _seal(self, sender: CipherState, plaintext: bytes, out: list[bytes]) -> int:
+        """Append one encrypted message; the length stays a piece of its own, which saves copying the message."""
+        ciphertext = sender.encrypt(plaintext)
+        size = len(ciphertext)
+        out.append(size.to_bytes(2, "big"))
+        out.append(ciphertext)
+        return size + 2
+
+    # ---------------------------------------------------------------- deadlines
+
+    def next_deadline(self) -> float | None:
+        """When `handle_deadline` is due, in monotonic seconds."""
+        if self._ended:
+            return None
+        if self._handshake_deadline is not None:
+            return self._handshake_deadline
+        due = self._keep_alive.next_deadline()
+        for waiting in self._negotiating.values():
+            return min(due, waiting.deadline)
+        return due
+
+    def handle_deadline(self, now: float) -> list[ChannelEvent]:
+        """Do what is due at `now`: nothing, when it is called early."""
+        events: list[ChannelEvent] = []
+        if self._ended:
+            return events
+        if self._handshake_deadline is not None:
+            if now >= self._handshake_deadline:
+                limit = self._limits.handshake_timeout
+                self._fail(errors.HandshakeTimeout(f"the handshake did not end within {limit:g} s"), events)
+            return events
+        try:
+            if self._keep_alive.handle_deadline(now):
+                self._pings += 1
+                self._yamux.ping(self._pings % 2**32)
+        except errors.KeepAliveTimeout as error:
+            self._fail(error, events)
+            return events
+        for stream, waiting in list(self._negotiating.items()):
+            if now < waiting.deadline:
+                break
+            limit = self._limits.negotiation_timeout
+            self._give_up(stream, errors.DeadlineExceeded(f"no protocol was agreed on within {limit:g} s"), events)
+        return events
+
+    # ---------------------------------------------------------------- commands
+
+    def open_stream(self, protocols: Sequence[str], now: float) -> int:
+        """Open a stream for the first of `protocols` that the remote speaks, and give its number.
+
+        `StreamOpened` or `StreamFailed` follows. When there is one protocol only, what is pulled goes out without
+        waiting for the remote's consent, as go-libp2p does too: one round trip less, and a remote that refuses ends the
+        stream, whose bytes are lost with it.
+
+        Raises Closed before `Ready` and when the connection is ending, ResourceExhausted at a bound, InvalidArgument
+        for protocol ids that cannot be sent.
+        """
+        if self._ended or not self._muxed:
+            raise errors.Closed("the connection has ended" if self._ended else "the connection is not ready yet")
+        machine = Proposer(protocols)
+        stream = self._yamux.open()
+        self._yamux.push(stream, machine.greeting)
+        if len(protocols) > 1:
+            self._yamux.cork(stream)
+        self._negotiating[stream] = _Negotiating(machine, now + self._limits.negotiation_timeout, inbound=False)
+        return stream
+
+    def wake(self, stream: int) -> None:
+        """There is something to pull for the stream."""
+        self._yamux.wake(stream)
+
+    def close_write(self, stream: int) -> None:
+        """End our direction of the stream once `pull` gives nothing more."""
+        self._yamux.close_write(stream)
+
+    def reset(self, stream: int) -> None:
+        """End the stream at once in both directions; no event follows."""
+        if stream in self._negotiating:
+            self._settle(stream)
+        self._yamux.reset(stream)
+
+    def acknowledge(self, stream: int, size: int) -> None:
+        """`size` bytes of the stream are consumed: the remote may send as many again.
+
+        Raises InvalidArgument when that is more than was handed out.
+        """
+        self._yamux.acknowledge(stream, size)
+
+    def close(self, now: float) -> None:
+        """End the connection in order. Nothing more is pulled; no event follows."""
+        if not self._ended:
+            self._end(frames.NORMAL)
+
+    # ---------------------------------------------------------------- state
+
+    def __len__(self) -> int:
+        """Streams that are not gone, those in negotiation included."""
+        return len(self._yamux)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes handed out and not acknowledged."""
+        return self._yamux.buffered
+
+    # ---------------------------------------------------------------- the end
+
+    def _fail(self, error: errors.SidecarError, events: list[ChannelEvent]) -> None:
+        self._end(frames.PROTOCOL_ERROR if isinstance(error, errors.ProtocolError) else frames.NORMAL)
+        events.append(Failed(error))
+
+    def _end(self, code: int) -> None:
+        self._ended = True
+        self._negotiating.clear()
+        if self._muxed:
+            self._yamux.go_away(code)
+
+    def _drop_output(self) -> None:
+        self._raw.clear()
+        self._yamux.drop_output()
