@@ -1,0 +1,8 @@
+"""`python -m sidecar` is the same as `sidecar`."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""The command line: finds the command, imports only that one, and turns every error into one line and an exit code."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+
+# Each command is a module of `sidecar.commands` of the same name.
+COMMANDS = {
+    "run": "start a sidecar",
+    "status": "who the running sidecar is and whether it is ready",
+    "id": "the peer id and addresses to give to others",
+    "peers": "the peers, or what happens to them",
+    "find": "where a peer is, asking the DHT where needed",
+    "connect": "connect to a peer or an address",
+    "ping": "measure the round trip to a peer",
+    "send": "send a direct message and print the receipt",
+    "request": "ask a peer and print its response",
+    "receive": "print the direct messages of a protocol",
+    "publish": "broadcast on a topic",
+    "subscribe": "print the messages of topics",
+    "config": "the configuration in force, or a file to begin from",
+    "keygen": "make a key",
+    "demo": "five sidecars on this machine find each other, talk and gossip",
+}
+
+EXIT_CODES = """\
+exit codes:
+  0    it did what was asked
+  1    it did not; the line on standard error says why
+  2    the command or the configuration is wrong
+  3    no sidecar answers at the API
+  4    it was not done in time
+  5    another process holds what is needed: state directory, port or API socket
+  130  Ctrl-C
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Usage errors exit with 2, as argparse does."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="sidecar",
+        description="A p2p mesh as a process beside your app: libp2p on the wire, gRPC to the app.",
+        epilog="`sidecar COMMAND --help` says more.\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sidecar {__version__}")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    module = None
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if words and words[0] == name:
+            module = importlib.import_module(f"sidecar.commands.{name}")
+            module.add_arguments(command)
+    options = parser.parse_args(words)
+    assert module is not None, "argparse takes no other command"
+    try:
+        code = module.run(options)
+        sys.stdout.flush()
+        return int(code)
+    except BrokenPipeError:
+        # Nobody reads any more (`sidecar subscribe news | head -1`): no complaint, not even at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
