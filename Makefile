@@ -28,6 +28,9 @@ test: $(STAMP)  ## The whole test suite
 interop-peers: $(STAMP)  ## Build the go- and js-libp2p peers of the interop tests (needs Go and Node)
 	@exec $(BIN)/python -m tests.interop.build
 
+bench: $(STAMP)  ## Measure the sidecar beside go- and js-libp2p; writes docs/benchmarks.md
+	@exec $(BIN)/python -m bench.run
+
 lint: $(STAMP)  ## ruff, import contracts, buf
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,4 +62,4 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test interop-peers lint types protos docs lock clean
+.PHONY: help install demo test interop-peers bench lint types protos docs lock clean

@@ -232,9 +232,15 @@ class Stage:
                 error.add_note(str(peer.log))
 
 
-async def join(first: Peer, second: Peer, topic: str) -> None:
-    """Subscribe two connected peers to a topic and wait until each has the other in its mesh."""
-    await asyncio.gather(first.call("subscribe", topic=topic), second.call("subscribe", topic=topic))
+async def join(first: Peer, second: Peer, topic: str, **second_options: Any) -> None:
+    """Subscribe two connected peers to a topic and wait until each has the other in its mesh.
+
+    Args:
+        first, second: connected with each other.
+        topic: its name.
+        second_options: further arguments of the second one's `subscribe`.
+    """
+    await asyncio.gather(first.call("subscribe", topic=topic), second.call("subscribe", topic=topic, **second_options))
     await asyncio.gather(meshed(first, second.peer_id, topic), meshed(second, first.peer_id, topic))
 
 

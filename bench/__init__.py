@@ -1,0 +1,1 @@
+"""Benchmarks: the sidecar beside other implementations, on one machine in one run (`python -m bench.run`)."""

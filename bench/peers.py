@@ -1,0 +1,121 @@
+"""Benchmark rows of go- and js-libp2p, by the peer programs of the interop tests.
+
+`python -m bench.peers` measures just these; `bench.run` puts them beside the sidecar.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from bench.measure import CpuMeter, resident_mb
+from bench.rows import Cell
+from tests.interop.peer import Peer, Stage, join
+
+_TOPIC = "bench"
+# Unacknowledged messages: enough to keep both sides busy, and to fit into every queue on the way.
+_WINDOW_MESSAGES = 1024
+_WINDOW_BYTES = 4 << 20
+_SETTLE_SECONDS = 2.0  # until start-up garbage is collected: a guess
+_PATIENCE = 120.0
+
+
+class PeerSubject:
+    """Two nodes of another implementation, each in a process of its own."""
+
+    def __init__(self, language: str, name: str) -> None:
+        self.name = name
+        self._language = language
+
+    async def gossip(self, size: int, signed: bool, seconds: float) -> Cell:
+        window = max(16, min(_WINDOW_MESSAGES, _WINDOW_BYTES // size))
+        async with self._pair("strict" if signed else "none") as (sender, receiver):
+            await self._subscribe(sender, receiver)
+            rate = await self._flood(sender, receiver, size, 2 * window, window)
+            rate = await self._flood(sender, receiver, size, max(window, round(rate * seconds / 4)), window)
+            count = max(window, round(rate * seconds))
+            with CpuMeter([sender.pid, receiver.pid]) as meter:
+                rate = await self._flood(sender, receiver, size, count, window)
+            return Cell(rate=rate, cpu_us=meter.microseconds_per(count))
+
+    async def latency(self, size: int, rate: float, seconds: float) -> Cell:
+        async with self._pair("strict") as (sender, receiver):
+            await self._subscribe(sender, receiver)
+            await self._flood(sender, receiver, size, 1000, 64)
+            count = round(rate * seconds)
+            await sender.call("flood", timeout=_PATIENCE, topic=_TOPIC, size=size, count=count, window=count, rate=rate)
+            times = (await receiver.call("tally", topic=_TOPIC))["latency_ms"]
+            return Cell(p50_ms=times["p50"], p99_ms=times["p99"])
+
+    async def receipts(self, size: int, in_flight: int, seconds: float) -> Cell | None:
+        return None  # libp2p has no direct messages: its echo streams stand beside our requests
+
+    async def requests(self, size: int, in_flight: int, seconds: float) -> Cell:
+        async with self._pair("strict") as (sender, receiver):
+            arguments: dict[str, Any] = {"peer_id": receiver.peer_id, "size": size, "in_flight": in_flight}
+            warm = 1000
+            answer = await sender.call("echo_many", timeout=_PATIENCE, count=warm, **arguments)
+            answer = await sender.call("echo_many", timeout=_PATIENCE, count=4 * warm, **arguments)
+            count = round(4 * warm / answer["seconds"] * seconds)
+            with CpuMeter([sender.pid, receiver.pid]) as meter:
+                answer = await sender.call("echo_many", timeout=_PATIENCE, count=count, **arguments)
+            times = answer["latency_ms"]
+            return Cell(
+                rate=count / answer["seconds"],
+                cpu_us=meter.microseconds_per(count),
+                p50_ms=times["p50"],
+                p99_ms=times["p99"],
+            )
+
+    async def connections(self, seconds: float) -> Cell:
+        async with Stage() as stage:
+            dialler = await stage.start(self._language, "dialler", listen=None)
+            listener = await stage.start(self._language, "listener")
+            arguments: dict[str, Any] = {"timeout": _PATIENCE, "address": listener.address}
+            answer = await dialler.call("connections", count=30, **arguments)
+            count = round(30 / answer["seconds"] * seconds)
+            with CpuMeter([dialler.pid, listener.pid]) as meter:
+                answer = await dialler.call("connections", count=count, **arguments)
+            return Cell(rate=count / answer["seconds"], cpu_us=meter.microseconds_per(count))
+
+    async def memory(self) -> Cell:
+        async with Stage() as stage:
+            peer = await stage.start(self._language, "idle", dht="server")
+            await asyncio.sleep(_SETTLE_SECONDS)
+            return Cell(mb=resident_mb([peer.pid]))
+
+    async def start(self) -> Cell:
+        async with Stage() as stage:
+            peer = await stage.start(self._language, "starter", dht="server")
+            return Cell(ms=peer.ready_seconds * 1000)
+
+    @contextlib.asynccontextmanager
+    async def _pair(self, sign: str) -> AsyncIterator[tuple[Peer, Peer]]:
+        async with Stage() as stage:
+            sender = await stage.start(self._language, "sender", sign=sign)
+            receiver = await stage.start(self._language, "receiver", sign=sign)
+            await sender.call("connect", address=receiver.address)
+            await receiver.event("identified", peer_id=sender.peer_id)
+            yield sender, receiver
+
+    async def _subscribe(self, sender: Peer, receiver: Peer) -> None:
+        await join(sender, receiver, _TOPIC, quiet=True, ack_to=sender.peer_id)
+
+    async def _flood(self, sender: Peer, receiver: Peer, size: int, count: int, window: int) -> float:
+        """Messages a second; all arrived, else it raises."""
+        answer = await sender.call("flood", timeout=_PATIENCE, topic=_TOPIC, size=size, count=count, window=window)
+        tally = await receiver.call("tally", topic=_TOPIC)
+        if tally["received"] != count:
+            raise RuntimeError(f"{self.name}: {tally['received']} of {count} messages received")
+        return float(count / answer["seconds"])
+
+
+def subjects() -> list[PeerSubject]:
+    """The implementations that can be measured here."""
+    return [PeerSubject("js", "js-libp2p"), PeerSubject("go", "go-libp2p")]
+
+
+if __name__ == "__main__":
+    from bench.run import main
+
+    main(only_peers=True)

@@ -1,0 +1,131 @@
+"""Measures every row for every subject in interleaved rounds, and writes the table of medians.
+
+`python -m bench.run` (or `make bench`) takes some minutes and writes `docs/benchmarks.md`. The machine should be idle.
+"""
+
+import argparse
+import asyncio
+import datetime
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.peers import subjects as peer_subjects
+from bench.rows import MANY, ROWS, Cell, Row, Subject, markdown
+from tests.interop.build import PEERS, build
+
+_TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+Results = dict[tuple[str, str], list[Cell | str | None]]
+
+
+async def measure(subjects: Sequence[Subject], rows: Sequence[Row], rounds: int, seconds: float) -> Results:
+    """Measure each row for each subject, `rounds` times.
+
+    A row's subjects follow each other directly, since the speed of a shared machine drifts within seconds.
+    """
+    results: Results = {}
+    for number in range(rounds):
+        for row in rows:
+            for subject in subjects:
+                outcome: Cell | str | None
+                try:
+                    outcome = await row.measure(subject, seconds)
+                except Exception as error:  # noqa: BLE001  one subject's failure is a result, the others go on
+                    outcome = f"{type(error).__name__}: {error}"
+                results.setdefault((row.title, subject.name), []).append(outcome)
+                if outcome is not None:
+                    print(f"round {number + 1}  {row.title}  {subject.name}: {outcome}", file=sys.stderr, flush=True)
+    return results
+
+
+def _output(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "not found"
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _pins() -> list[str]:
+    """The measured versions, as the peer programs pin them."""
+    go = [
+        line.split()
+        for line in (PEERS / "go" / "go.mod").read_text().splitlines()
+        if line.startswith("\tgithub.com/libp2p/go-libp2p")
+    ]
+    js = [
+        line.strip(' ",')
+        for line in (PEERS / "js" / "package.json").read_text().splitlines()
+        if "libp2p" in line and "name" not in line
+    ]
+    return [
+        "go: " + ", ".join(f"{name.rpartition('/')[2]} {version}" for name, version, *comment in go if not comment),
+        "js: " + ", ".join(line.replace('": "', " ") for line in js),
+    ]
+
+
+def report(names: Sequence[str], results: Results, rounds: int, seconds: float, command: str) -> str:
+    """The page: the table, how it was taken, on what."""
+    facts = [
+        f"- command: `{command}`",
+        f"- date: {datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
+        f"- machine: {os.cpu_count()} x {_processor()}, {platform.system()} {platform.release()}",
+        f"- Python {platform.python_version()}, {_output('go', 'version')}, Node {_output('node', '--version')}",
+        *(f"- {line}" for line in _pins()),
+    ]
+    return f"""# Benchmarks
+
+Made by `make bench`; do not edit by hand.
+
+Two nodes on loopback, each in a process of its own. Medians of {rounds} interleaved rounds of about {seconds:g} s each,
+lowest and highest rate in brackets. CPU is user and system time of all processes for each message delivered or
+request answered. The others run in process (the benchmark program is the node); the sidecar's rows are from app to app
+over gRPC, so they count two sidecars and their apps. No gossip message was lost: a flood ends when the receiver has
+every message, with at most 1,024 messages or 4 MiB on the way. Many in flight is {MANY}; what stands for a request
+with the others is an echo on one open stream.
+
+{markdown(names, results)}
+
+{chr(10).join(facts)}
+"""
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--rows", default="", help="only rows whose title has this text")
+    parser.add_argument("--subjects", default="", help="only subjects whose name has this text")
+    parser.add_argument("--print", action="store_true", help="print the page instead of writing it")
+    return parser.parse_args()
+
+
+def main(only_peers: bool = False) -> None:
+    """Measure as the command line says, and write or print the page."""
+    arguments = _arguments()
+    for name in ("js", "go"):
+        build(name, say=lambda text: print(text, file=sys.stderr))
+    subjects: list[Subject] = [*peer_subjects()]
+    subjects = [subject for subject in subjects if arguments.subjects in subject.name]
+    rows = [row for row in ROWS if arguments.rows in row.title]
+    results = asyncio.run(measure(subjects, rows, arguments.rounds, arguments.seconds))
+    command = " ".join(["python -m bench.run", *sys.argv[1:]])
+    page = report([s.name for s in subjects], results, arguments.rounds, arguments.seconds, command)
+    if arguments.print or only_peers:
+        print(page)
+    else:
+        _TARGET.write_text(page)
+        print(f"written: {_TARGET}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
