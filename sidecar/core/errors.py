@@ -31,7 +31,8 @@ SidecarError
     ├── FrameTooLarge           a frame over its limit
     ├── HandshakeError          security or negotiation failed
     ├── HandshakeTimeout        the remote did not finish the handshake in time
-    └── KeepAliveTimeout        the remote stopped answering
+    ├── KeepAliveTimeout        the remote stopped answering
+    └── WriteStalled            the remote stopped reading
 """
 
 
@@ -161,3 +162,7 @@ class HandshakeTimeout(HandshakeError):
 
 class KeepAliveTimeout(ProtocolError):
     """The remote stopped answering keep-alives."""
+
+
+class WriteStalled(ProtocolError):
+    """The remote stopped reading while bytes waited for it."""

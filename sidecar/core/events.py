@@ -101,11 +101,15 @@ class StreamReset(NamedTuple):
 
 
 class Dial(NamedTuple):
-    """Connect to the peer at one of its addresses; `peer` is None where only the address is known."""
+    """Connect to the peer at one of its addresses; `peer` is None where only the address is known.
+
+    `force`: an app asked for it, so addresses that failed a moment ago are tried too.
+    """
 
     dial: int
     peer: PeerId | None
     addresses: tuple[Multiaddr, ...]
+    force: bool = False
 
 
 class OpenStream(NamedTuple):

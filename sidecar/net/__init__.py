@@ -1,0 +1,1 @@
+"""The asyncio driver: turns sockets into the node machine's inputs, and its effects into bytes."""

@@ -1,0 +1,52 @@
+"""One timer for a machine that keeps its own deadlines."""
+
+import asyncio
+from collections.abc import Callable
+
+
+class Alarm:
+    """Calls `handle(now)` when `next_deadline()` is due.
+
+    Deadlines mostly move away (every byte received postpones a keep-alive), so that a timer already set for an earlier
+    moment is left alone: it looks again when it fires. That saves a cancelled timer per read.
+    """
+
+    __slots__ = ("_due", "_handle", "_loop", "_next_deadline", "_timer")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        next_deadline: Callable[[], float | None],
+        handle: Callable[[float], None],
+    ) -> None:
+        self._loop = loop
+        self._next_deadline = next_deadline
+        self._handle = handle
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+
+    def arm(self) -> None:
+        """Look at the deadline again; call it whenever the machine was used."""
+        due = self._next_deadline()
+        if due is None:
+            return
+        if self._timer is not None:
+            if self._due <= due:
+                return
+            self._timer.cancel()
+        self._due = due
+        self._timer = self._loop.call_at(due, self._fire)
+
+    def cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fire(self) -> None:
+        self._timer = None
+        # uvloop fires up to half a millisecond early; the machine must still find its deadline passed.
+        now = max(self._due, self._loop.time())
+        due = self._next_deadline()
+        if due is not None and due <= now:
+            self._handle(now)
+        self.arm()

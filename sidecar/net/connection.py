@@ -1,0 +1,413 @@
+"""One socket and the channel that lives on it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
+
+from ..core import channel as wire
+from ..core import events
+from ..core.channel import Channel, ChannelEvent
+from ..core.errors import Closed, SidecarError, StreamReset, WriteStalled
+from ..core.events import STREAM_BITS
+from ..core.identity import PublicKey
+from ..core.multiaddr import Multiaddr
+from ..core.types import Direction, PeerId
+from .alarm import Alarm
+from .config import NetConfig
+from .race import Attempt
+from .statistics import ConnectionView
+
+log = logging.getLogger(__name__)
+
+_MASK = (1 << STREAM_BITS) - 1
+_WRITE_CHUNK = 64 * 1024  # asked of the channel at a time: about one full Noise frame
+_TURN_BYTES = 1024 * 1024  # written by one connection before the others have their turn
+
+
+class ConnectionHost(Protocol):
+    """What a connection needs of the runtime."""
+
+    loop: asyncio.AbstractEventLoop
+    config: NetConfig
+
+    def admit(self, connection: "Connection") -> Channel | None:
+        """The channel for a socket just connected, or None when a bound refuses it (said in the log)."""
+
+    def ready(self, connection: "Connection", now: float) -> bool:
+        """The handshake is over; False when the connection is not wanted, or the node broke over it."""
+
+    def ended(self, connection: "Connection", error: SidecarError | None) -> None:
+        """The connection is over, though goodbye bytes may still be leaving. Said once."""
+
+    def lost(self, connection: "Connection") -> None:
+        """The socket is gone. Said once, for each that was admitted."""
+
+    def receive(self, input: object, now: float) -> bool:
+        """Pass an input to the node at once; False when the node broke over it."""
+
+    def take(self, stream: int, limit: int) -> Sequence[bytes | memoryview]: ...
+    def mark_dirty(self, connection: "Connection") -> None: ...
+    def account(self, connection: "Connection", change: int) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """Feeds what the socket brings to the channel and the node, and pumps the channel's output into the socket.
+
+    It runs on callbacks alone, without a task. Its life: made, admitted, ready, ended (the node is told), lost (the
+    socket is gone). An exception in it ends it and nothing else.
+    """
+
+    def __init__(self, host: ConnectionHost, number: int, direction: Direction, attempt: Attempt | None = None) -> None:
+        """`attempt`: the part of a dial that opened this connection, None for inbound ones."""
+        self.number = number
+        self.direction = direction
+        self.attempt = attempt
+        self.remote_host = ""
+        self.remote: Multiaddr | None = None
+        self.local: Multiaddr | None = None
+        self.peer: PeerId | None = None
+        self.public_key: PublicKey | None = None
+        self.opened_at: float | None = None  # set once ready
+        self.over = False
+        self.dirty = False
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.buffered = 0  # bytes that wait for the socket, as last accounted
+        self._host = host
+        self._base = number << STREAM_BITS
+        self._channel: Channel | None = None
+        self._transport: asyncio.Transport | None = None
+        self._alarm: Alarm | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
+        self._tokens: dict[int, int] = {}  # streams that we opened and that are not negotiated yet
+        self._write_paused = False
+        self._read_paused = False
+        self._goodbye = False  # we said it
+        self._taken = 0  # bytes that the kernel had accepted when the stall check last looked
+        self._progress_at = 0.0
+        self._actions: dict[type[Any], Callable[[Any, float], None]] = {
+            wire.Secured: self._on_secured,
+            wire.Ready: self._on_ready,
+            wire.StreamOpened: self._on_stream_opened,
+            wire.StreamFailed: self._on_stream_failed,
+            wire.StreamEnded: self._on_stream_ended,
+            wire.StreamReset: self._on_stream_reset,
+            wire.Failed: self._on_failed,
+        }
+
+    def __repr__(self) -> str:
+        who = self.peer.short() if self.peer else "?"
+        return f"{who}@{self.remote} ({self.direction.value} {self.number})"
+
+    @property
+    def open(self) -> bool:
+        """Whether the node knows this connection, and believes it alive."""
+        return self.opened_at is not None and not self.over
+
+    def view(self) -> ConnectionView | None:
+        """What is shown of it; None unless it is open."""
+        if self.opened_at is None or self.over or not (self.peer and self.remote and self.local):
+            return None
+        return ConnectionView(
+            connection=self.number,
+            peer=self.peer,
+            direction=self.direction,
+            remote=self.remote,
+            local=self.local,
+            opened_at=self.opened_at,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            buffered=self.buffered,
+            streams=self.streams,
+        )
+
+    @property
+    def streams(self) -> int:
+        return self._channel.stream_count if self._channel else 0
+
+    # ------------------------------------------------------------ asyncio's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # asyncio and uvloop set TCP_NODELAY by themselves
+        peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        if not peer or not here:  # gone before we looked
+            self._transport.abort()
+            return
+        self.remote_host = str(peer[0])
+        self.remote, self.local = Multiaddr.tcp(self.remote_host, peer[1]), Multiaddr.tcp(str(here[0]), here[1])
+        channel = self._host.admit(self)
+        if channel is None:
+            self.over = True
+            self._transport.abort()
+            return
+        high = self._host.config.write_high_water
+        self._transport.set_write_buffer_limits(high=high, low=high // 4)
+        self._channel = channel
+        self._alarm = Alarm(self._host.loop, channel.next_deadline, self._on_deadline)
+        self._settle()
+
+    def data_received(self, data: bytes) -> None:
+        channel = self._channel
+        if channel is None:
+            return
+        now = self._host.loop.time()
+        self.bytes_in += len(data)
+        try:
+            self._dispatch(channel.receive_data(data, now), now)
+        except Exception:
+            self._broken()
+        self._settle()
+
+    def eof_received(self) -> bool:
+        if self._channel is not None:
+            now = self._host.loop.time()
+            try:
+                self._dispatch(self._channel.receive_eof(now), now)
+            except Exception:
+                self._broken()
+            self._settle()
+        return False  # the transport closes: libp2p knows no half-closed connections
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        self._host.mark_dirty(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        channel, self._channel = self._channel, None
+        if channel is None:
+            return
+        in_order = exc is None and self._goodbye
+        self._end(None if in_order else Closed(f"connection lost: {exc or 'closed without a goodbye'}"))
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+        self._account(0)
+        self._tokens.clear()
+        self._host.lost(self)
+
+    # ------------------------------------------------------------ the runtime's commands
+
+    def open_stream(self, token: int, protocols: Sequence[str], now: float) -> SidecarError | None:
+        """Begin to negotiate a stream; the error says why it cannot be."""
+        if self._channel is None or self.over:
+            return Closed("the connection has ended")
+        try:
+            stream = self._channel.open_stream(protocols, now)
+        except SidecarError as error:
+            return error
+        self._tokens[stream] = token
+        self._settle()
+        return None
+
+    def wake(self, stream: int) -> None:
+        if self._channel is not None and not self.over:
+            self._channel.wake(stream & _MASK)
+            if not self._write_paused:
+                self._host.mark_dirty(self)
+
+    def close_write(self, stream: int) -> None:
+        if self._channel is not None and not self.over:
+            self._channel.close_write(stream & _MASK)
+            self._host.mark_dirty(self)
+
+    def reset(self, stream: int) -> None:
+        if self._channel is not None and not self.over:
+            self._channel.reset(stream & _MASK)
+            self._host.mark_dirty(self)
+
+    def close(self, error: SidecarError | None, now: float) -> None:
+        """End it: the node hears so at once, the remote by a go-away, for which `close_timeout` remains."""
+        self._end(error)
+        self.drain(now, self._host.config.close_timeout)
+
+    def drain(self, now: float, timeout: float) -> None:
+        """Say go-away, let what is queued leave, and close; after `timeout` seconds the socket is cut."""
+        if self._channel is None or self._transport is None:
+            return
+        if self.opened_at is None:  # nothing to say goodbye to
+            self.abort()
+            return
+        self._goodbye = True
+        self._channel.close(now)
+        self._settle()
+        self._limit_closing(timeout)
+
+    def abort(self, error: SidecarError | None = None) -> None:
+        """End it at once; what was not written is thrown away. connection_lost follows."""
+        self._end(error or Closed("connection aborted"))
+        if self._transport is not None:
+            self._transport.abort()
+        self._account(0)
+
+    # ------------------------------------------------------------ bytes out
+
+    def pump(self) -> None:
+        """Move what the channel has to the socket, as far as the socket takes it."""
+        channel, transport = self._channel, self._transport
+        if channel is None or transport is None or transport.is_closing():
+            return
+        try:
+            self._write(channel, transport)
+        except Exception:
+            self._broken()
+            return
+        if self._read_paused and channel.buffered_bytes <= self._host.config.max_buffered // 2:
+            self._read_paused = False
+            transport.resume_reading()
+        if channel.finished:
+            self._limit_closing(self._host.config.close_timeout)
+            transport.close()
+        self._account(transport.get_write_buffer_size() + channel.buffered_bytes)
+        if self._alarm is not None:
+            self._alarm.arm()
+
+    def _write(self, channel: Channel, transport: asyncio.Transport) -> None:
+        left = _TURN_BYTES
+        while not self._write_paused:
+            buffers = channel.data_to_send(_WRITE_CHUNK)
+            if not buffers:
+                return
+            size = sum(map(len, buffers))
+            self.bytes_out += size
+            transport.writelines(buffers)
+            left -= size
+            if left <= 0:
+                self._host.mark_dirty(self)
+                return
+
+    def pull(self, stream: int, limit: int) -> Sequence[bytes | memoryview]:
+        """What the node has for a stream; nothing any more once the node was told of the end."""
+        return () if self.over else self._host.take(self._base | stream, limit)
+
+    def check(self, now: float) -> None:
+        """Look whether the remote still takes what waits for it; called about once a second while something does."""
+        channel, transport = self._channel, self._transport
+        if channel is None or transport is None or transport.is_closing():
+            return
+        waiting = transport.get_write_buffer_size()
+        taken = self.bytes_out - waiting
+        self._account(waiting + channel.buffered_bytes)
+        if taken != self._taken or not waiting:
+            self._taken, self._progress_at = taken, now
+        elif now - self._progress_at >= self._host.config.write_stall_timeout:
+            self.abort(
+                WriteStalled(f"{waiting} bytes waited {now - self._progress_at:.1f} s and the remote took none of them")
+            )
+
+    def _account(self, buffered: int) -> None:
+        if buffered != self.buffered:
+            if not self.buffered:
+                self._progress_at = self._host.loop.time()
+            change, self.buffered = buffered - self.buffered, buffered
+            self._host.account(self, change)
+
+    # ------------------------------------------------------------ events
+
+    def _dispatch(self, happened: Sequence[ChannelEvent], now: float) -> None:
+        chunks: list[tuple[int, bytes]] = []
+        base = self._base
+        for event in happened:
+            if type(event) is wire.StreamReceived:
+                chunks.append((base | event.stream, event.data))
+                continue
+            if chunks:
+                self._deliver(chunks, now)
+                chunks = []
+            if self.over:
+                return
+            self._actions[type(event)](event, now)
+        if chunks:
+            self._deliver(chunks, now)
+
+    def _deliver(self, chunks: list[tuple[int, bytes]], now: float) -> None:
+        if self.over:
+            return
+        if not self._host.receive(events.StreamsReceived(self.number, chunks), now):
+            self._broken(logged=True)
+            return
+        channel = self._channel
+        if channel is not None:
+            for stream, data in chunks:  # the node has consumed them: windows open again
+                channel.acknowledge(stream & _MASK, len(data))
+
+    def _on_deadline(self, now: float) -> None:
+        if self._channel is None:
+            return
+        try:
+            self._dispatch(self._channel.handle_deadline(now), now)
+        except Exception:
+            self._broken()
+        self._settle()
+
+    def _on_secured(self, event: wire.Secured, now: float) -> None:
+        self.peer, self.public_key = event
+
+    def _on_ready(self, event: wire.Ready, now: float) -> None:
+        if not self._host.ready(self, now) and not self.over:
+            self._broken(logged=True)
+
+    def _on_stream_opened(self, event: wire.StreamOpened, now: float) -> None:
+        token = None if event.inbound else self._tokens.pop(event.stream, None)
+        self._tell(events.StreamOpened(self._base | event.stream, event.protocol, token), now)
+
+    def _on_stream_failed(self, event: wire.StreamFailed, now: float) -> None:
+        self._stream_gone(event.stream, event.error, now)
+
+    def _on_stream_ended(self, event: wire.StreamEnded, now: float) -> None:
+        self._tell(events.StreamEnded(self._base | event.stream), now)
+
+    def _on_stream_reset(self, event: wire.StreamReset, now: float) -> None:
+        self._stream_gone(event.stream, StreamReset("the remote reset the stream"), now)
+
+    def _stream_gone(self, stream: int, error: SidecarError, now: float) -> None:
+        token = self._tokens.pop(stream, None)
+        if token is None:
+            log.debug("%r: stream %d is gone: %s", self, stream, error)
+            self._tell(events.StreamReset(self._base | stream), now)
+        else:
+            self._tell(events.StreamFailed(token, error), now)
+
+    def _on_failed(self, event: wire.Failed, now: float) -> None:
+        self._end(None if type(event.error) is Closed and self.opened_at is not None else event.error)
+        self._limit_closing(self._host.config.close_timeout)
+
+    def _tell(self, input: object, now: float) -> None:
+        if not self._host.receive(input, now):
+            self._broken(logged=True)
+
+    # ------------------------------------------------------------ ends
+
+    def _settle(self) -> None:
+        """After the channel was used: see to its output, its deadline and its backlog."""
+        channel, transport = self._channel, self._transport
+        if channel is None or transport is None:
+            return
+        if channel.has_output or channel.finished:
+            self._host.mark_dirty(self)
+        if not self._read_paused and channel.buffered_bytes > self._host.config.max_buffered:
+            self._read_paused = True
+            transport.pause_reading()
+            self._host.mark_dirty(self)
+        if self._alarm is not None:
+            self._alarm.arm()
+
+    def _end(self, error: SidecarError | None) -> None:
+        if not self.over:
+            self.over = True
+            self._host.ended(self, error)
+
+    def _limit_closing(self, timeout: float) -> None:
+        """A remote that does not read must not hold the socket: transport.close() alone waits for it for ever."""
+        if self._close_timer is None and self._transport is not None:
+            self._close_timer = self._host.loop.call_later(timeout, self._transport.abort)
+
+    def _broken(self, *, logged: bool = False) -> None:
+        """The boundary of this connection: a defect of ours ends it, the node goes on."""
+        if not logged:
+            log.exception("%r: internal error", self)
+        self.abort(Closed("internal error while serving the connection; see the log"))

@@ -1,0 +1,194 @@
+"""Turns `Dial` effects into connections: which addresses, in which order, how many at a time, and when not."""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from ..core.errors import (
+    Closed,
+    DialBackoff,
+    DialTimeout,
+    InvalidArgument,
+    QueueFull,
+    ResourceExhausted,
+    SelfDial,
+    SidecarError,
+    Unreachable,
+)
+from ..core.events import Dial
+from ..core.multiaddr import Multiaddr
+from ..core.types import PeerId
+from .addresses import AddressBook
+from .config import NetConfig
+from .race import Attempt, Race
+from .resolve import Target, resolve_all
+
+log = logging.getLogger(__name__)
+
+
+class Abortable(Protocol):
+    def abort(self, error: SidecarError | None = None) -> None: ...
+
+
+class Dialer:
+    """Runs dials, a bounded number at a time; each ends in a won race or in `on_failed(number, error)`."""
+
+    def __init__(
+        self,
+        config: NetConfig,
+        own: PeerId,
+        rng: random.Random,
+        *,
+        connect: Callable[[Attempt], Awaitable[Abortable]],
+        is_own_endpoint: Callable[[str, int], bool],
+        on_failed: Callable[[int, SidecarError], None],
+    ) -> None:
+        """`connect` opens the socket of an attempt; what becomes of its handshake is told to the attempt itself."""
+        self._config = config
+        self._own = own
+        self._connect = connect
+        self._is_own_endpoint = is_own_endpoint
+        self._on_failed = on_failed
+        self._book = AddressBook(config, rng)
+        self._queue: deque[Dial] = deque()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._closed = False
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._tasks)
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    def dial(self, request: Dial) -> None:
+        """Begin a dial, or queue it behind those in flight."""
+        if self._closed:
+            self._on_failed(request.dial, Closed("the node is shutting down"))
+        elif len(self._tasks) < self._config.max_dials:
+            self._start(request)
+        elif len(self._queue) < self._config.max_queued_dials:
+            self._queue.append(request)
+        else:
+            self._on_failed(request.dial, QueueFull(f"{len(self._queue)} dials are waiting, no more are taken"))
+
+    async def close(self) -> None:
+        """Give up all dials, each with its DialFailed."""
+        self._closed = True
+        queue, self._queue = self._queue, deque()
+        for request in queue:
+            self._on_failed(request.dial, Closed("the node is shutting down"))
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ------------------------------------------------------------ one dial
+
+    def _start(self, request: Dial) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(Race(request)), name=f"dial-{request.dial}")
+        self._tasks[request.dial] = task
+        task.add_done_callback(lambda done: self._finished(request.dial))
+
+    def _finished(self, number: int) -> None:
+        del self._tasks[number]
+        while self._queue and len(self._tasks) < self._config.max_dials:
+            self._start(self._queue.popleft())
+
+    async def _run(self, race: Race) -> None:
+        limit = self._config.dial_timeout
+        try:
+            async with asyncio.timeout(limit):
+                await self._race(race, await self._targets(race))
+        except TimeoutError:
+            race.failed(DialTimeout(f"not connected within {limit:g} s"))
+        except asyncio.CancelledError:
+            race.error = Closed("the node is shutting down")
+            raise
+        except Exception as error:
+            log.exception("dial %d: internal error", race.request.dial)
+            race.error = Unreachable(f"internal error: {type(error).__name__}")
+        finally:
+            race.over = True
+            if not race.won:
+                log.debug("dial %d of %s failed: %s", race.request.dial, race.request.peer, race.error)
+                self._on_failed(race.request.dial, race.error)
+
+    async def _targets(self, race: Race) -> list[Target]:
+        """The endpoints worth trying now, best first; why the others are not is told to the race."""
+        request, config = race.request, self._config
+        usable: list[tuple[Multiaddr, PeerId | None]] = []
+        for address in list(dict.fromkeys(request.addresses))[: config.max_addresses]:
+            named = address.peer_id
+            expected = named or request.peer
+            if expected == self._own:
+                race.failed(SelfDial(f"{expected} is this node itself"))
+            elif request.peer is not None and expected != request.peer:
+                race.failed(InvalidArgument(f"{address} is not an address of {request.peer}"))
+            else:
+                usable.append((address, expected))
+        targets, errors = await resolve_all(usable, config.resolve_timeout)
+        for error in errors:
+            race.failed(error)
+        now = asyncio.get_running_loop().time()
+        ready: list[Target] = []
+        for target in targets:
+            wait = 0.0 if request.force else self._book.wait(target, now)
+            if self._is_own_endpoint(target.host, target.port):
+                race.failed(SelfDial(f"{target.address} is an address of this node itself"))
+            elif wait > 0:
+                race.failed(DialBackoff(f"{target.address} failed a moment ago; tried again in {wait:.1f} s"))
+            else:
+                ready.append(target)
+        return self._book.order(ready)[: config.max_addresses]
+
+    async def _race(self, race: Race, targets: list[Target]) -> None:
+        """Try one endpoint after the other, the next one when a moment has passed or one has failed (RFC 8305)."""
+        config = self._config
+        waiting = deque(targets)
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while (waiting or running) and not race.over:
+                if waiting and len(running) < config.max_parallel_attempts:
+                    target = waiting.popleft()
+                    name = f"dial-{race.request.dial}-{target.host}:{target.port}"
+                    running.add(asyncio.create_task(self._attempt(race, target), name=name))
+                more = waiting and len(running) < config.max_parallel_attempts
+                done, running = await asyncio.wait(
+                    running, timeout=config.stagger if more else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    task.result()  # attempts keep their errors to themselves: what comes out is a defect
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _attempt(self, race: Race, target: Target) -> None:
+        loop = asyncio.get_running_loop()
+        attempt = Attempt(race, target, loop)
+        connection: Abortable | None = None
+        error: SidecarError | None = Closed("another address answered first")
+        limit = self._config.attempt_timeout
+        try:
+            async with asyncio.timeout(limit):
+                connection = await self._connect(attempt)
+                error = await attempt.outcome
+        except TimeoutError:
+            error = DialTimeout(f"{target.address}: no answer within {limit:g} s")
+        except OSError as failure:
+            error = Unreachable(f"{target.address}: {failure.strerror or failure}")
+        finally:
+            if error is not None and connection is not None:
+                connection.abort(error)
+        if error is None:
+            self._book.succeeded(target, loop.time())
+            return
+        log.debug("dial %d: %s: %s", race.request.dial, target.address, error)
+        if not isinstance(error, ResourceExhausted) and not race.won:  # a bound of ours says nothing about the address
+            self._book.failed(target, loop.time())
+        race.failed(error)

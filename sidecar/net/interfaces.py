@@ -1,0 +1,56 @@
+"""The addresses of this machine, for what a wildcard listening address stands for."""
+
+import contextlib
+import ipaddress
+import socket
+import struct
+from pathlib import Path
+
+_IF_INET6 = Path("/proc/net/if_inet6")
+_SIOCGIFADDR = 0x8915
+
+
+def interface_addresses(family: str) -> list[str]:
+    """The unicast addresses of all interfaces, loopback first; `family` is "ip4" or "ip6".
+
+    IPv6 link-local addresses are left out: they mean nothing without a zone. Where the system does not list its
+    addresses, the one that leads to the default route stands for all.
+    """
+    found = _ip4() if family == "ip4" else _ip6()
+    if not found:
+        found = ["127.0.0.1" if family == "ip4" else "::1"]
+        route = _default_route(family)
+        if route and route not in found:
+            found.append(route)
+    return sorted(found, key=lambda text: not ipaddress.ip_address(text).is_loopback)
+
+
+def _ip4() -> list[str]:
+    try:
+        from fcntl import ioctl
+    except ImportError:  # pragma: no cover - not a Unix
+        return []
+    found: list[str] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # an interface without an IPv4 address, or a system without this call
+                answer = ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+                found.append(socket.inet_ntoa(answer[20:24]))
+    return list(dict.fromkeys(found))
+
+
+def _ip6() -> list[str]:
+    try:
+        lines = _IF_INET6.read_text().splitlines()
+    except OSError:
+        return []
+    addresses = [ipaddress.IPv6Address(bytes.fromhex(line.split()[0])) for line in lines]
+    return [str(address) for address in addresses if not address.is_link_local]
+
+
+def _default_route(family: str) -> str | None:
+    kind, target = (socket.AF_INET, "192.0.2.1") if family == "ip4" else (socket.AF_INET6, "2001:db8::1")
+    with contextlib.suppress(OSError), socket.socket(kind, socket.SOCK_DGRAM) as probe:
+        probe.connect((target, 9))  # a datagram socket: chooses a source address and sends nothing
+        return str(probe.getsockname()[0])
+    return None

@@ -1,0 +1,48 @@
+"""Listening sockets, and the addresses they are reached at."""
+
+import errno
+import ipaddress
+import os
+import socket
+
+from ..core.errors import AddressInUse, ConfigError, SidecarError
+from ..core.multiaddr import Multiaddr
+from .interfaces import interface_addresses
+
+
+def open_socket(address: Multiaddr) -> socket.socket:
+    """A bound socket for `address`, which must be a plain TCP one with an IP address.
+
+    Raises AddressInUse, and ConfigError for every other address that cannot be listened on.
+    """
+    endpoint = address.tcp_endpoint()
+    if endpoint is None or endpoint[0] not in ("ip4", "ip6"):
+        raise ConfigError(f"cannot listen on {address}: only /ip4/.../tcp/... and /ip6/.../tcp/... are supported")
+    kind, host, port = endpoint
+    listening = socket.socket(socket.AF_INET if kind == "ip4" else socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        listening.setblocking(False)
+        if os.name == "posix":  # elsewhere the option lets two processes share a port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if kind == "ip6":  # /ip6/:: beside /ip4/0.0.0.0 with the same port
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise _refusal(address, error) from None
+    return listening
+
+
+def _refusal(address: Multiaddr, error: OSError) -> SidecarError:
+    if error.errno == errno.EADDRINUSE:
+        return AddressInUse(f"cannot listen on {address}: the port is in use")
+    return ConfigError(f"cannot listen on {address}: {error.strerror or error}")
+
+
+def reached_at(listening: socket.socket) -> list[Multiaddr]:
+    """The addresses of a bound socket: its port as it is, a wildcard as every address of this machine."""
+    host, port = listening.getsockname()[:2]
+    if not ipaddress.ip_address(host).is_unspecified:
+        return [Multiaddr.tcp(host, port)]
+    family = "ip4" if listening.family == socket.AF_INET else "ip6"
+    return [Multiaddr.tcp(found, port) for found in interface_addresses(family)]

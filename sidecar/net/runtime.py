@@ -1,0 +1,425 @@
+"""The driver: carries the node machine's effects out over sockets and feeds it what happens there."""
+
+import asyncio
+import logging
+import os
+import random
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from ..core import events
+from ..core.channel import Channel
+from ..core.errors import Closed, ResourceExhausted, SelfDial, SidecarError, TooManyConnections
+from ..core.events import STREAM_BITS
+from ..core.identity import Identity
+from ..core.multiaddr import Multiaddr
+from ..core.types import Direction
+from .alarm import Alarm
+from .config import NetConfig
+from .connection import Connection
+from .dialer import Dialer
+from .limits import Admission, Throttle, address_key
+from .listener import open_socket, reached_at
+from .race import Attempt
+from .statistics import ConnectionView, Counters, NetStatistics
+
+log = logging.getLogger(__name__)
+
+_CHECK_INTERVAL = 1.0  # seconds between looks at connections that bytes wait for
+
+
+class NodeMachine(Protocol):
+    """What `core.node` offers its drivers; the duties in return are listed in `core.events`."""
+
+    def handle(self, input: Any, now: float) -> Sequence[Any]: ...
+    def take(self, stream: int, limit: int) -> Sequence[bytes | memoryview]: ...
+    def handle_deadline(self, now: float) -> Sequence[Any]: ...
+    def next_deadline(self) -> float | None: ...
+    def accepts(self, protocol: str) -> bool: ...
+
+
+class Runtime:
+    """Runs one node on the running event loop."""
+
+    def __init__(
+        self,
+        node: NodeMachine,
+        identity: Identity,
+        config: NetConfig,
+        on_effect: Callable[[Any], None],
+        rng: random.Random | None = None,
+    ) -> None:
+        """`on_effect` gets every effect that is not the transport's: the news for the apps."""
+        self.loop = asyncio.get_running_loop()
+        self.config = config
+        self._node = node
+        self._identity = identity
+        self._on_effect = on_effect
+        self._alarm = Alarm(self.loop, node.next_deadline, self._on_deadline)
+        self._admission = Admission(config, self.loop.time())
+        self._throttle = Throttle()
+        self._dialer = Dialer(
+            config,
+            identity.peer_id,
+            rng or random.Random(),
+            connect=self._connect,
+            is_own_endpoint=lambda host, port: (host, port) in self._own_endpoints,
+            on_failed=self._on_dial_failed,
+        )
+        self._counters = Counters()
+        self._connections: dict[int, Connection] = {}  # admitted and not lost
+        self._next_connection = 1
+        self._servers: list[asyncio.Server] = []
+        self._own_endpoints: dict[tuple[str, int], None] = {}
+        self._inputs: deque[Any] = deque()  # that arose while the node was at work
+        self._busy = False
+        self._dirty: list[Connection] = []
+        self._waiting: dict[Connection, None] = {}  # connections that bytes wait for
+        self._buffered = 0
+        self._check: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self._idle = asyncio.Event()
+        self._actions: dict[type[Any], Callable[[Any], None]] = {
+            events.Dial: self._do_dial,
+            events.OpenStream: self._do_open_stream,
+            events.Wake: self._do_wake,
+            events.CloseWrite: self._do_close_write,
+            events.ResetStream: self._do_reset_stream,
+            events.CloseConnection: self._do_close_connection,
+        }
+
+    # ------------------------------------------------------------ for the app
+
+    async def listen(self, addresses: Sequence[Multiaddr]) -> tuple[Multiaddr, ...]:
+        """Listen on all of `addresses` or none; returns where the node is reached.
+
+        Port 0 becomes the port that was given, a wildcard every address of this machine. Raises AddressInUse and
+        ConfigError.
+        """
+        sockets: list[socket.socket] = []
+        try:
+            for address in addresses:
+                sockets.append(open_socket(address))
+        except BaseException:
+            for opened in sockets:
+                opened.close()
+            raise
+        reached: dict[Multiaddr, None] = {}
+        for opened in sockets:
+            found = reached_at(opened)
+            reached.update(dict.fromkeys(found))
+            self._own_endpoints.update(dict.fromkeys((str(a.parts[0][1]), int(a.parts[1][1])) for a in found))
+            server = await self.loop.create_server(self._inbound, sock=opened, backlog=self.config.backlog)
+            self._servers.append(server)
+        log.info("listening on %s", ", ".join(map(str, reached)) or "nothing")
+        return tuple(reached)
+
+    def feed(self, input: Any) -> None:
+        """Hand the node an input of the apps and carry out what it answers.
+
+        Inputs that arise meanwhile wait for their turn. What the node raises about a caller's misuse is raised, unless
+        the input had to wait.
+        """
+        if self._busy:
+            self._inputs.append(input)
+            return
+        self._busy = True
+        try:
+            self._perform(self._node.handle(input, self.loop.time()))
+        finally:
+            self._drain()
+
+    async def close(self, timeout: float) -> None:
+        """Stop listening and dialling, say go-away to all, let what is queued leave for `timeout` seconds, then cut."""
+        if self._stopping:
+            await self._idle.wait()
+            return
+        self._stopping = True
+        for server in self._servers:
+            server.close()
+        await self._dialer.close()
+        now = self.loop.time()
+        for connection in list(self._connections.values()):
+            connection.drain(now, timeout)
+        if not self._connections:
+            self._idle.set()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("%d connections did not close within %g s and are cut", len(self._connections), timeout)
+            for connection in list(self._connections.values()):
+                connection.abort(Closed("the node is shutting down"))
+            await self._idle.wait()  # an aborted transport is lost in the loop's next turn
+        self._alarm.cancel()
+        if self._check is not None:
+            self._check.cancel()
+
+    def connections(self) -> list[ConnectionView]:
+        """The open connections, oldest first."""
+        return [view for connection in self._connections.values() if (view := connection.view()) is not None]
+
+    def statistics(self) -> NetStatistics:
+        """A snapshot of the counters."""
+        counters = asdict(self._counters)
+        living = self._connections.values()
+        counters["bytes_in"] += sum(connection.bytes_in for connection in living)
+        counters["bytes_out"] += sum(connection.bytes_out for connection in living)
+        counters["handshakes"] = dict(counters["handshakes"])
+        counters["closed_by"] = dict(counters["closed_by"])
+        return NetStatistics(
+            connections=sum(connection.open for connection in living),
+            half_open=sum(connection.opened_at is None for connection in living),
+            streams=sum(connection.streams for connection in living),
+            dials_in_flight=self._dialer.in_flight,
+            dials_queued=self._dialer.queued,
+            buffered=self._buffered,
+            **counters,
+        )
+
+    # ------------------------------------------------------------ the node's turns
+
+    def receive(self, input: object, now: float) -> bool:
+        """Part of ConnectionHost: hand the node what a connection brought; False when the node broke over it."""
+        if self._busy:
+            self._inputs.append(input)
+            return True
+        self._busy = True
+        try:
+            self._perform(self._node.handle(input, now))
+        except Exception:
+            self._internal_error("handling %s", type(input).__name__)
+            return False
+        finally:
+            self._drain()
+        return True
+
+    def take(self, stream: int, limit: int) -> Sequence[bytes | memoryview]:
+        return self._node.take(stream, limit)
+
+    def _on_deadline(self, now: float) -> None:
+        self._busy = True
+        try:
+            self._perform(self._node.handle_deadline(now))
+        except Exception:
+            self._internal_error("handling a deadline")
+        finally:
+            self._drain()
+
+    def _perform(self, effects: Sequence[Any]) -> None:
+        actions = self._actions
+        for effect in effects:
+            try:
+                actions.get(type(effect), self._on_effect)(effect)
+            except Exception:
+                self._internal_error("carrying out %s", type(effect).__name__)
+
+    def _drain(self) -> None:
+        """Handle the inputs that arose in this turn, and end it."""
+        while self._inputs:
+            input = self._inputs.popleft()
+            try:
+                self._perform(self._node.handle(input, self.loop.time()))
+            except Exception:
+                self._internal_error("handling %s", type(input).__name__)
+        self._busy = False
+        self._alarm.arm()
+
+    def _internal_error(self, doing: str, *args: object) -> None:
+        self._counters.internal_errors += 1
+        log.exception("internal error while " + doing, *args)
+
+    # ------------------------------------------------------------ effects
+
+    def _do_dial(self, effect: events.Dial) -> None:
+        self._counters.dials += 1
+        self._dialer.dial(effect)
+
+    def _do_open_stream(self, effect: events.OpenStream) -> None:
+        connection = self._connections.get(effect.connection)
+        if connection is not None and connection.open:
+            error = connection.open_stream(effect.token, effect.protocols, self.loop.time())
+            if error is not None:
+                self.feed(events.StreamFailed(effect.token, error))
+
+    def _do_wake(self, effect: events.Wake) -> None:
+        connection = self._connections.get(effect.stream >> STREAM_BITS)
+        if connection is not None:
+            connection.wake(effect.stream)
+
+    def _do_close_write(self, effect: events.CloseWrite) -> None:
+        connection = self._connections.get(effect.stream >> STREAM_BITS)
+        if connection is not None:
+            connection.close_write(effect.stream)
+
+    def _do_reset_stream(self, effect: events.ResetStream) -> None:
+        connection = self._connections.get(effect.stream >> STREAM_BITS)
+        if connection is not None:
+            connection.reset(effect.stream)
+
+    def _do_close_connection(self, effect: events.CloseConnection) -> None:
+        connection = self._connections.get(effect.connection)
+        if connection is not None and connection.open:
+            connection.close(effect.error, self.loop.time())
+
+    # ------------------------------------------------------------ connections
+
+    def _inbound(self) -> Connection:
+        return Connection(self, self._number(), Direction.INBOUND)
+
+    async def _connect(self, attempt: Attempt) -> Connection:
+        _, connection = await self.loop.create_connection(
+            lambda: Connection(self, self._number(), Direction.OUTBOUND, attempt), attempt.target.host, attempt.target.port
+        )
+        return connection
+
+    def _number(self) -> int:
+        number, self._next_connection = self._next_connection, self._next_connection + 1
+        return number
+
+    def admit(self, connection: Connection) -> Channel | None:
+        """Part of ConnectionHost."""
+        now = self.loop.time()
+        attempt = connection.attempt
+        if self._stopping:
+            reason: str | None = "the node is shutting down"
+        elif attempt is None:
+            reason = self._admission.refuse_inbound(address_key(connection.remote_host), now)
+        else:
+            reason = self._admission.refuse_outbound()
+        if reason is not None:
+            self._counters.refused += 1
+            self._warn("refused", f"connection with {connection.remote} refused: {reason}")
+            if attempt is not None:
+                attempt.fail(TooManyConnections(reason))
+            return None
+        self._connections[connection.number] = connection
+        return Channel(
+            self._identity,
+            dialer=attempt is not None,
+            expected_peer=attempt.target.expected if attempt else None,
+            limits=self.config.channel,
+            pull=connection.pull,
+            accepts=self._node.accepts,
+            ephemeral=os.urandom(32),
+            now=now,
+        )
+
+    def ready(self, connection: Connection, now: float) -> bool:
+        """Part of ConnectionHost."""
+        attempt, peer, public_key = connection.attempt, connection.peer, connection.public_key
+        assert peer is not None and public_key is not None and connection.remote and connection.local
+        if peer == self._identity.peer_id:
+            connection.abort(SelfDial(f"{connection.remote} answered with this node's own key"))
+        elif attempt is not None and not attempt.finish():
+            connection.abort(Closed("another address answered first"))
+        if connection.over:
+            return False
+        connection.opened_at = now
+        if attempt is None:
+            self._admission.handshake_over(address_key(connection.remote_host))
+        self._counters.opened += 1
+        self._counters.handshakes["completed"] += 1
+        log.debug("%r: connected", connection)
+        dial = attempt.race.request.dial if attempt else None
+        return self.receive(
+            events.ConnectionOpened(
+                connection.number, peer, public_key, connection.direction, connection.remote, connection.local, dial
+            ),
+            now,
+        )
+
+    def ended(self, connection: Connection, error: SidecarError | None) -> None:
+        """Part of ConnectionHost."""
+        name = type(error).__name__ if error else "order"
+        if connection.opened_at is not None:
+            self._counters.closed += 1
+            self._counters.closed_by[name] += 1
+            if error is None or type(error) is Closed:
+                log.debug("%r: closed: %s", connection, error or "in order")
+            else:
+                self._warn(f"closed {name}", f"{connection!r}: closed: {error}")
+            self.receive(events.ConnectionClosed(connection.number, error), self.loop.time())
+            return
+        self._counters.handshakes[name] += 1
+        if connection.attempt is not None:
+            connection.attempt.fail(error or Closed("closed during the handshake"))
+        else:
+            self._admission.handshake_over(address_key(connection.remote_host))
+            self._warn(f"handshake {name}", f"{connection!r}: handshake failed: {error}")
+
+    def lost(self, connection: Connection) -> None:
+        """Part of ConnectionHost."""
+        del self._connections[connection.number]
+        if connection.attempt is None:
+            self._admission.release_inbound(address_key(connection.remote_host))
+        else:
+            self._admission.release_outbound()
+        self._counters.bytes_in += connection.bytes_in
+        self._counters.bytes_out += connection.bytes_out
+        if self._stopping and not self._connections:
+            self._idle.set()
+
+    def _on_dial_failed(self, dial: int, error: SidecarError) -> None:
+        self._counters.dials_failed += 1
+        self.feed(events.DialFailed(dial, error))
+
+    def _warn(self, kind: str, text: str) -> None:
+        hidden = self._throttle.pass_(kind, self.loop.time())
+        if hidden is not None:
+            log.warning("%s%s", text, hidden)
+
+    # ------------------------------------------------------------ bytes that wait
+
+    def mark_dirty(self, connection: Connection) -> None:
+        """Part of ConnectionHost: pump it at the end of this turn of the loop.
+
+        So all that a turn has for a connection leaves in one write, however many inputs it came from.
+        """
+        if not connection.dirty:
+            connection.dirty = True
+            if not self._dirty:
+                self.loop.call_soon(self._flush)
+            self._dirty.append(connection)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            connection.dirty = False
+            connection.pump()
+        self._alarm.arm()  # `take` may have moved the node's deadline
+
+    def account(self, connection: Connection, change: int) -> None:
+        """Part of ConnectionHost: keeps the sum of what waits in this process for sockets."""
+        self._buffered += change
+        if not connection.buffered:
+            self._waiting.pop(connection, None)
+            return
+        self._waiting[connection] = None
+        if self._check is None:
+            self._check = self.loop.call_later(_CHECK_INTERVAL, self._look)
+        if self._buffered > self.config.max_buffered_total:
+            self.loop.call_soon(self._relieve)
+
+    def _look(self) -> None:
+        self._check = None
+        now = self.loop.time()
+        for connection in list(self._waiting):
+            connection.check(now)
+        if self._waiting and self._check is None:
+            self._check = self.loop.call_later(_CHECK_INTERVAL, self._look)
+
+    def _relieve(self) -> None:
+        """Too much waits: measure again (nobody tells us what the kernel took), then end the fullest connections."""
+        now = self.loop.time()
+        for connection in list(self._waiting):
+            connection.check(now)
+        limit = self.config.max_buffered_total
+        while self._buffered > limit and self._waiting:
+            worst = max(self._waiting, key=lambda connection: connection.buffered)
+            worst.abort(
+                ResourceExhausted(f"{self._buffered} bytes wait in all, at most {limit}; {worst.buffered} of them here")
+            )

@@ -1,0 +1,61 @@
+"""What the driver counts, and how it shows its connections."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ..core.multiaddr import Multiaddr
+from ..core.types import Direction, PeerId
+
+
+@dataclass(slots=True)
+class Counters:
+    """Running totals since the start."""
+
+    opened: int = 0
+    closed: int = 0
+    bytes_in: int = 0  # of connections that are gone; living ones count their own
+    bytes_out: int = 0
+    dials: int = 0
+    dials_failed: int = 0
+    internal_errors: int = 0
+    refused: int = 0
+    handshakes: Counter[str] = field(default_factory=Counter)  # "completed", or the name of the error
+    closed_by: Counter[str] = field(default_factory=Counter)  # "order", or the name of the error
+
+
+@dataclass(frozen=True, slots=True)
+class NetStatistics:
+    """A snapshot. Bytes are those on the wire; `buffered` waits in this process for sockets to take it."""
+
+    connections: int
+    half_open: int
+    streams: int
+    dials_in_flight: int
+    dials_queued: int
+    opened: int
+    closed: int
+    refused: int
+    dials: int
+    dials_failed: int
+    bytes_in: int
+    bytes_out: int
+    buffered: int
+    internal_errors: int
+    handshakes: dict[str, int]
+    closed_by: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionView:
+    """One open connection. `opened_at` is in seconds of the event loop's monotonic clock."""
+
+    connection: int
+    peer: PeerId
+    direction: Direction
+    remote: Multiaddr
+    local: Multiaddr
+    opened_at: float
+    bytes_in: int
+    bytes_out: int
+    buffered: int
+    streams: int
