@@ -24,7 +24,6 @@ class NetConfig:
 
     write_high_water: int = 256 * 1024  # bytes handed to a transport before it counts as full
     write_stall_timeout: float = 30.0  # without a byte taken by the remote while bytes wait for it
-    max_buffered: int = 1024 * 1024  # held by one connection's channel before reading from it pauses
     max_buffered_total: int = 256 * 1024 * 1024  # over all connections; beyond it the fullest one goes
     close_timeout: float = 5.0  # for goodbye bytes to leave
 

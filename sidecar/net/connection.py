@@ -21,6 +21,8 @@ from .statistics import ConnectionView
 log = logging.getLogger(__name__)
 
 _MASK = (1 << STREAM_BITS) - 1
+_DEFECT = "internal error while serving the connection; see the log"
+_LINGER = 2.0  # seconds for the remote to close as well, once it was sent everything; a guess
 _WRITE_CHUNK = 64 * 1024  # asked of the channel at a time: about one full Noise frame
 _TURN_BYTES = 1024 * 1024  # written by one connection before the others have their turn
 
@@ -45,6 +47,9 @@ class ConnectionHost(Protocol):
 
     def receive(self, input: object, now: float) -> bool:
         """Pass an input to the node at once; False when the node broke over it."""
+
+    def broken(self) -> None:
+        """Count a defect."""
 
     def take(self, stream: int, limit: int) -> Sequence[bytes | memoryview]: ...
     def mark_dirty(self, connection: "Connection") -> None: ...
@@ -80,10 +85,13 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._alarm: Alarm | None = None
         self._close_timer: asyncio.TimerHandle | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
         self._tokens: dict[int, int] = {}  # streams that we opened and that are not negotiated yet
         self._write_paused = False
-        self._read_paused = False
+        self._draining = False  # go-away is to follow what the node still has
         self._goodbye = False  # we said it
+        self._eof_sent = False
+        self._eof_received = False
         self._taken = 0  # bytes that the kernel had accepted when the stall check last looked
         self._progress_at = 0.0
         self._actions: dict[type[Any], Callable[[Any, float], None]] = {
@@ -124,7 +132,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def streams(self) -> int:
-        return self._channel.stream_count if self._channel else 0
+        return len(self._channel) if self._channel is not None else 0
 
     # ------------------------------------------------------------ asyncio's calls
 
@@ -132,6 +140,9 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # asyncio and uvloop set TCP_NODELAY by themselves
         peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         if not peer or not here:  # gone before we looked
+            self.over = True
+            if self.attempt is not None:
+                self.attempt.fail(Closed("the remote closed the connection at once"))
             self._transport.abort()
             return
         self.remote_host = str(peer[0])
@@ -156,15 +167,18 @@ class Connection(asyncio.Protocol):
         try:
             self._dispatch(channel.receive_data(data, now), now)
         except Exception:
+            log.exception("%r: internal error", self)
             self._broken()
         self._settle()
 
     def eof_received(self) -> bool:
         if self._channel is not None:
             now = self._host.loop.time()
+            self._eof_received = True
             try:
                 self._dispatch(self._channel.receive_eof(now), now)
             except Exception:
+                log.exception("%r: internal error", self)
                 self._broken()
             self._settle()
         return False  # the transport closes: libp2p knows no half-closed connections
@@ -184,8 +198,9 @@ class Connection(asyncio.Protocol):
         self._end(None if in_order else Closed(f"connection lost: {exc or 'closed without a goodbye'}"))
         if self._alarm is not None:
             self._alarm.cancel()
-        if self._close_timer is not None:
-            self._close_timer.cancel()
+        for timer in (self._close_timer, self._linger_timer):
+            if timer is not None:
+                timer.cancel()
         self._account(0)
         self._tokens.clear()
         self._host.lost(self)
@@ -227,14 +242,11 @@ class Connection(asyncio.Protocol):
 
     def drain(self, now: float, timeout: float) -> None:
         """Say go-away, let what is queued leave, and close; after `timeout` seconds the socket is cut."""
-        if self._channel is None or self._transport is None:
-            return
         if self.opened_at is None:  # nothing to say goodbye to
             self.abort()
             return
-        self._goodbye = True
-        self._channel.close(now)
-        self._settle()
+        self._draining = True
+        self._host.mark_dirty(self)
         self._limit_closing(timeout)
 
     def abort(self, error: SidecarError | None = None) -> None:
@@ -254,17 +266,39 @@ class Connection(asyncio.Protocol):
         try:
             self._write(channel, transport)
         except Exception:
+            log.exception("%r: internal error", self)
             self._broken()
             return
-        if self._read_paused and channel.buffered_bytes <= self._host.config.max_buffered // 2:
-            self._read_paused = False
-            transport.resume_reading()
+        if self._draining and not channel.has_output and not self._write_paused:
+            self._say_goodbye(channel)
         if channel.finished:
-            self._limit_closing(self._host.config.close_timeout)
-            transport.close()
-        self._account(transport.get_write_buffer_size() + channel.buffered_bytes)
+            self._shut(transport)
+        self._account(transport.get_write_buffer_size())
         if self._alarm is not None:
             self._alarm.arm()
+
+    def _say_goodbye(self, channel: Channel) -> None:
+        self._draining, self._goodbye = False, True
+        channel.close(self._host.loop.time())
+        self._host.mark_dirty(self)
+
+    def _shut(self, transport: asyncio.Transport) -> None:
+        """Nothing more is to be written.
+
+        Closing a socket that has unread bytes throws away what it has not sent yet, goodbyes included. So a remote
+        that was one of us gets the end of our stream and closes itself; the timer of `_limit_closing` is its limit,
+        `_LINGER` where all has left already.
+        """
+        if self.opened_at is None or self._eof_received:
+            transport.close()
+        elif not self._eof_sent:
+            self._eof_sent = True
+            transport.write_eof()
+            self._linger_timer = self._host.loop.call_later(_LINGER, self._linger_over)
+
+    def _linger_over(self) -> None:
+        if self._transport is not None and not self._transport.get_write_buffer_size():
+            self._transport.abort()
 
     def _write(self, channel: Channel, transport: asyncio.Transport) -> None:
         left = _TURN_BYTES
@@ -291,7 +325,7 @@ class Connection(asyncio.Protocol):
             return
         waiting = transport.get_write_buffer_size()
         taken = self.bytes_out - waiting
-        self._account(waiting + channel.buffered_bytes)
+        self._account(waiting)
         if taken != self._taken or not waiting:
             self._taken, self._progress_at = taken, now
         elif now - self._progress_at >= self._host.config.write_stall_timeout:
@@ -328,7 +362,7 @@ class Connection(asyncio.Protocol):
         if self.over:
             return
         if not self._host.receive(events.StreamsReceived(self.number, chunks), now):
-            self._broken(logged=True)
+            self.abort(Closed(_DEFECT))
             return
         channel = self._channel
         if channel is not None:
@@ -341,6 +375,7 @@ class Connection(asyncio.Protocol):
         try:
             self._dispatch(self._channel.handle_deadline(now), now)
         except Exception:
+            log.exception("%r: internal error", self)
             self._broken()
         self._settle()
 
@@ -348,8 +383,8 @@ class Connection(asyncio.Protocol):
         self.peer, self.public_key = event
 
     def _on_ready(self, event: wire.Ready, now: float) -> None:
-        if not self._host.ready(self, now) and not self.over:
-            self._broken(logged=True)
+        if not self._host.ready(self, now):
+            self.abort(Closed(_DEFECT))
 
     def _on_stream_opened(self, event: wire.StreamOpened, now: float) -> None:
         token = None if event.inbound else self._tokens.pop(event.stream, None)
@@ -373,25 +408,22 @@ class Connection(asyncio.Protocol):
             self._tell(events.StreamFailed(token, error), now)
 
     def _on_failed(self, event: wire.Failed, now: float) -> None:
-        self._end(None if type(event.error) is Closed and self.opened_at is not None else event.error)
+        in_order = self._eof_received and type(event.error) is Closed
+        self._end(None if in_order else event.error)
         self._limit_closing(self._host.config.close_timeout)
 
     def _tell(self, input: object, now: float) -> None:
         if not self._host.receive(input, now):
-            self._broken(logged=True)
+            self.abort(Closed(_DEFECT))
 
     # ------------------------------------------------------------ ends
 
     def _settle(self) -> None:
-        """After the channel was used: see to its output, its deadline and its backlog."""
-        channel, transport = self._channel, self._transport
-        if channel is None or transport is None:
+        """After the channel was used: see to its output and its deadline."""
+        channel = self._channel
+        if channel is None:
             return
         if channel.has_output or channel.finished:
-            self._host.mark_dirty(self)
-        if not self._read_paused and channel.buffered_bytes > self._host.config.max_buffered:
-            self._read_paused = True
-            transport.pause_reading()
             self._host.mark_dirty(self)
         if self._alarm is not None:
             self._alarm.arm()
@@ -406,8 +438,7 @@ class Connection(asyncio.Protocol):
         if self._close_timer is None and self._transport is not None:
             self._close_timer = self._host.loop.call_later(timeout, self._transport.abort)
 
-    def _broken(self, *, logged: bool = False) -> None:
-        """The boundary of this connection: a defect of ours ends it, the node goes on."""
-        if not logged:
-            log.exception("%r: internal error", self)
-        self.abort(Closed("internal error while serving the connection; see the log"))
+    def _broken(self) -> None:
+        """The boundary of this connection: a defect of ours, already logged, ends it; the node goes on."""
+        self._host.broken()
+        self.abort(Closed(_DEFECT))

@@ -7,17 +7,17 @@ import random
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any, Protocol
 
 from ..core import events
 from ..core.channel import Channel
-from ..core.errors import Closed, ResourceExhausted, SelfDial, SidecarError, TooManyConnections
+from ..core.errors import Closed, SelfDial, SidecarError, TooManyConnections
 from ..core.events import STREAM_BITS
 from ..core.identity import Identity
 from ..core.multiaddr import Multiaddr
 from ..core.types import Direction
 from .alarm import Alarm
+from .backlog import Backlog
 from .config import NetConfig
 from .connection import Connection
 from .dialer import Dialer
@@ -27,8 +27,6 @@ from .race import Attempt
 from .statistics import ConnectionView, Counters, NetStatistics
 
 log = logging.getLogger(__name__)
-
-_CHECK_INTERVAL = 1.0  # seconds between looks at connections that bytes wait for
 
 
 class NodeMachine(Protocol):
@@ -77,9 +75,7 @@ class Runtime:
         self._inputs: deque[Any] = deque()  # that arose while the node was at work
         self._busy = False
         self._dirty: list[Connection] = []
-        self._waiting: dict[Connection, None] = {}  # connections that bytes wait for
-        self._buffered = 0
-        self._check: asyncio.TimerHandle | None = None
+        self._backlog = Backlog(self.loop, config.max_buffered_total)
         self._stopping = False
         self._idle = asyncio.Event()
         self._actions: dict[type[Any], Callable[[Any], None]] = {
@@ -155,8 +151,7 @@ class Runtime:
                 connection.abort(Closed("the node is shutting down"))
             await self._idle.wait()  # an aborted transport is lost in the loop's next turn
         self._alarm.cancel()
-        if self._check is not None:
-            self._check.cancel()
+        self._backlog.close()
 
     def connections(self) -> list[ConnectionView]:
         """The open connections, oldest first."""
@@ -164,20 +159,25 @@ class Runtime:
 
     def statistics(self) -> NetStatistics:
         """A snapshot of the counters."""
-        counters = asdict(self._counters)
+        counters = self._counters
         living = self._connections.values()
-        counters["bytes_in"] += sum(connection.bytes_in for connection in living)
-        counters["bytes_out"] += sum(connection.bytes_out for connection in living)
-        counters["handshakes"] = dict(counters["handshakes"])
-        counters["closed_by"] = dict(counters["closed_by"])
         return NetStatistics(
             connections=sum(connection.open for connection in living),
             half_open=sum(connection.opened_at is None for connection in living),
             streams=sum(connection.streams for connection in living),
             dials_in_flight=self._dialer.in_flight,
             dials_queued=self._dialer.queued,
-            buffered=self._buffered,
-            **counters,
+            opened=counters.opened,
+            closed=counters.closed,
+            refused=counters.refused,
+            dials=counters.dials,
+            dials_failed=counters.dials_failed,
+            bytes_in=counters.bytes_in + sum(connection.bytes_in for connection in living),
+            bytes_out=counters.bytes_out + sum(connection.bytes_out for connection in living),
+            buffered=self._backlog.total,
+            internal_errors=counters.internal_errors,
+            handshakes=dict(counters.handshakes),
+            closed_by=dict(counters.closed_by),
         )
 
     # ------------------------------------------------------------ the node's turns
@@ -191,7 +191,8 @@ class Runtime:
         try:
             self._perform(self._node.handle(input, now))
         except Exception:
-            self._internal_error("handling %s", type(input).__name__)
+            self.broken()
+            log.exception("internal error while handling %s", type(input).__name__)
             return False
         finally:
             self._drain()
@@ -205,7 +206,8 @@ class Runtime:
         try:
             self._perform(self._node.handle_deadline(now))
         except Exception:
-            self._internal_error("handling a deadline")
+            self.broken()
+            log.exception("internal error while handling a deadline")
         finally:
             self._drain()
 
@@ -215,7 +217,8 @@ class Runtime:
             try:
                 actions.get(type(effect), self._on_effect)(effect)
             except Exception:
-                self._internal_error("carrying out %s", type(effect).__name__)
+                self.broken()
+                log.exception("internal error while carrying out %s", type(effect).__name__)
 
     def _drain(self) -> None:
         """Handle the inputs that arose in this turn, and end it."""
@@ -224,13 +227,14 @@ class Runtime:
             try:
                 self._perform(self._node.handle(input, self.loop.time()))
             except Exception:
-                self._internal_error("handling %s", type(input).__name__)
+                self.broken()
+                log.exception("internal error while handling %s", type(input).__name__)
         self._busy = False
         self._alarm.arm()
 
-    def _internal_error(self, doing: str, *args: object) -> None:
+    def broken(self) -> None:
+        """Part of ConnectionHost."""
         self._counters.internal_errors += 1
-        log.exception("internal error while " + doing, *args)
 
     # ------------------------------------------------------------ effects
 
@@ -272,7 +276,9 @@ class Runtime:
 
     async def _connect(self, attempt: Attempt) -> Connection:
         _, connection = await self.loop.create_connection(
-            lambda: Connection(self, self._number(), Direction.OUTBOUND, attempt), attempt.target.host, attempt.target.port
+            lambda: Connection(self, self._number(), Direction.OUTBOUND, attempt),
+            attempt.target.host,
+            attempt.target.port,
         )
         return connection
 
@@ -311,9 +317,11 @@ class Runtime:
     def ready(self, connection: Connection, now: float) -> bool:
         """Part of ConnectionHost."""
         attempt, peer, public_key = connection.attempt, connection.peer, connection.public_key
-        assert peer is not None and public_key is not None and connection.remote and connection.local
+        remote, local = connection.remote, connection.local
+        if peer is None or public_key is None or remote is None or local is None:
+            raise RuntimeError("a channel is ready before it is secured")
         if peer == self._identity.peer_id:
-            connection.abort(SelfDial(f"{connection.remote} answered with this node's own key"))
+            connection.abort(SelfDial(f"{remote} answered with this node's own key"))
         elif attempt is not None and not attempt.finish():
             connection.abort(Closed("another address answered first"))
         if connection.over:
@@ -325,12 +333,8 @@ class Runtime:
         self._counters.handshakes["completed"] += 1
         log.debug("%r: connected", connection)
         dial = attempt.race.request.dial if attempt else None
-        return self.receive(
-            events.ConnectionOpened(
-                connection.number, peer, public_key, connection.direction, connection.remote, connection.local, dial
-            ),
-            now,
-        )
+        opened = events.ConnectionOpened(connection.number, peer, public_key, connection.direction, remote, local, dial)
+        return self.receive(opened, now)
 
     def ended(self, connection: Connection, error: SidecarError | None) -> None:
         """Part of ConnectionHost."""
@@ -393,33 +397,5 @@ class Runtime:
         self._alarm.arm()  # `take` may have moved the node's deadline
 
     def account(self, connection: Connection, change: int) -> None:
-        """Part of ConnectionHost: keeps the sum of what waits in this process for sockets."""
-        self._buffered += change
-        if not connection.buffered:
-            self._waiting.pop(connection, None)
-            return
-        self._waiting[connection] = None
-        if self._check is None:
-            self._check = self.loop.call_later(_CHECK_INTERVAL, self._look)
-        if self._buffered > self.config.max_buffered_total:
-            self.loop.call_soon(self._relieve)
-
-    def _look(self) -> None:
-        self._check = None
-        now = self.loop.time()
-        for connection in list(self._waiting):
-            connection.check(now)
-        if self._waiting and self._check is None:
-            self._check = self.loop.call_later(_CHECK_INTERVAL, self._look)
-
-    def _relieve(self) -> None:
-        """Too much waits: measure again (nobody tells us what the kernel took), then end the fullest connections."""
-        now = self.loop.time()
-        for connection in list(self._waiting):
-            connection.check(now)
-        limit = self.config.max_buffered_total
-        while self._buffered > limit and self._waiting:
-            worst = max(self._waiting, key=lambda connection: connection.buffered)
-            worst.abort(
-                ResourceExhausted(f"{self._buffered} bytes wait in all, at most {limit}; {worst.buffered} of them here")
-            )
+        """Part of ConnectionHost."""
+        self._backlog.account(connection, change)
