@@ -89,6 +89,19 @@ def choice(*names: str) -> Kind:
     return Kind(read, json.dumps, "", "one of " + ", ".join(names), "|".join(names))
 
 
+def flag() -> Kind:
+    """true or false."""
+
+    def read(value: object) -> bool:
+        if isinstance(value, str) and value.lower() in ("true", "false"):
+            value = value.lower() == "true"
+        if not isinstance(value, bool):
+            raise ValueError("neither true nor false")
+        return value
+
+    return Kind(read, lambda value: str(value).lower(), "", "true or false", "true|false")
+
+
 def text(pattern: str, allowed: str, placeholder: str) -> Kind:
     """A text that matches `pattern` as a whole."""
 

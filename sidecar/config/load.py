@@ -119,11 +119,14 @@ def _build(values: Mapping[str, Any]) -> Config:
 def _check_together(config: Config, origins: Mapping[str, str]) -> None:
     """The rules that concern more than one key."""
     gossip = config.gossip
-    if not gossip.degree_low <= gossip.degree <= gossip.degree_high:
-        where = next((origins[name] for name in origins if name.startswith("gossip.degree")), "defaults")
+    if (
+        not gossip.degree_out <= gossip.degree_low <= gossip.degree <= gossip.degree_high
+        or gossip.degree_out > gossip.degree / 2
+    ):
+        where = next((origin for name, origin in origins.items() if name.startswith("gossip.degree")), "defaults")
         raise ConfigError(
-            f"{where}: gossip.degree = {gossip.degree}: must lie between gossip.degree_low ({gossip.degree_low}) "
-            f"and gossip.degree_high ({gossip.degree_high})"
+            f"{where}: gossip.degree = {gossip.degree}: allowed: degree_out ({gossip.degree_out}) <= degree_low "
+            f"({gossip.degree_low}) <= degree <= degree_high ({gossip.degree_high}), degree_out at most half of degree"
         )
 
 

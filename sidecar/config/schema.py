@@ -1,333 +1,41 @@
-"""Every configuration key: its kind, unit, default, meaning, and where the default comes from.
-
-This is the one table. Reading, checking, `--help`, `sidecar config` and `docs/configuration.md` are all made from it.
-"""
+"""The configuration as a whole, and its keys as rows: what reads them, checks them and shows them goes by these."""
 
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..core.multiaddr import Multiaddr
-from .kinds import Kind, choice, file_mode, loopback_endpoint, multiaddrs, number, path, seconds, size, text
-
-_KIB, _MIB = 2**10, 2**20
-_DAY = 86400.0
-
-
-def key(default: Any, kind: Kind, doc: str, source: str, flag: str = "") -> Any:
-    """A field of a section. `flag`: a shorter name of its flag, beside `--section-key`."""
-    return field(default=default, metadata={"kind": kind, "doc": doc, "source": source, "flag": flag})
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkSection:
-    """Which mesh this node belongs to."""
-
-    name: str = key(
-        "main",
-        text(r"[A-Za-z0-9._-]{1,64}", "1 to 64 ASCII letters, digits, '.', '_' and '-'", "NAME"),
-        "The network's name. It is part of the protocol ids: nodes of different names never mix.",
-        "a name of our own",
-        "--network",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class ListenSection:
-    """Where peers reach this node."""
-
-    addresses: tuple[Multiaddr, ...] = key(
-        (Multiaddr.from_text("/ip4/0.0.0.0/tcp/4747"),),
-        multiaddrs(tcp=True),
-        "The addresses to listen at. Port 0 takes any free port, which then differs after each restart. "
-        "An empty list: only dial.",
-        "a fixed port, so that what others have noted of this node stays true after a restart; its number is a guess",
-        "--listen",
-    )
-    announce: tuple[Multiaddr, ...] = key(
-        (),
-        multiaddrs(),
-        "The addresses to tell peers instead of those listened at: set it behind a port mapping or in a container.",
-        "most nodes are reached where they listen",
-        "--announce",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class BootstrapSection:
-    """How this node finds its first peers."""
-
-    peers: tuple[Multiaddr, ...] = key(
-        (),
-        multiaddrs(with_peer=True),
-        "Peers to join the mesh through. Peers remembered from the last run are tried first.",
-        "there is no public network of sidecars; the first node has nobody to ask",
-        "--bootstrap",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class StateSection:
-    """What is kept on disk."""
-
-    directory: Path | None = key(
-        None,
-        path("a directory's path; empty: $XDG_STATE_HOME/sidecar, else ~/.local/state/sidecar"),
-        "The directory of the key and of the peers learned; made with mode 0700, locked by the sidecar that uses it.",
-        "the XDG base directory specification",
-        "--state",
-    )
-    max_peers: int = key(
-        1000,
-        number(0, 1_000_000, "peers"),
-        "How many peers to remember over a restart, the most recently seen first.",
-        "a guess: enough to find somebody alive after days",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class ApiSection:
-    """Where apps reach this node over gRPC, and what they may use."""
-
-    socket: Path | None = key(
-        None,
-        path(
-            "a path; empty: $XDG_RUNTIME_DIR/sidecar/api.sock, else sidecar-<uid>/api.sock in the temporary directory"
-        ),
-        "The Unix socket of the API.",
-        "the XDG base directory specification; clients look at the same place",
-        "--socket",
-    )
-    mode: int = key(
-        0o600,
-        file_mode(),
-        "The socket's permissions. Who may write to it may use the node.",
-        "the strictest: only the user who started it",
-    )
-    group: str = key(
-        "",
-        text(r"[A-Za-z0-9_.-]{0,64}", "the name or number of a group; empty: leave it", "GROUP"),
-        'The group that the socket is given to; takes a mode such as "0660" to mean anything.',
-        "nobody else by default",
-    )
-    tcp: str = key(
-        "",
-        loopback_endpoint(),
-        "A TCP address to serve the API at as well. Everybody on this machine can then use the node.",
-        "off: a port has no permissions",
-        "--tcp",
-    )
-    history_messages: int = key(
-        10_000,
-        number(0, 10_000_000, "messages"),
-        "How many messages of each topic to keep in memory, for subscribers that come back with a cursor.",
-        "a guess: seconds to minutes of a busy topic",
-    )
-    history_bytes: int = key(
-        16 * _MIB,
-        size(0, 4096 * _MIB),
-        "The same bound in bytes of payload, for each topic.",
-        "a guess",
-    )
-    subscriber_bytes: int = key(
-        8 * _MIB,
-        size(64 * _KIB, 1024 * _MIB),
-        "How much may wait for one subscriber before messages are dropped, which it is told.",
-        "a guess: several batches of 1 MiB",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class DhtSection:
-    """Finding peers through Kademlia."""
-
-    mode: str = key(
-        "server",
-        choice("server", "client"),
-        "server: answer the lookups of others. client: only ask; for nodes that others cannot reach.",
-        "specs kad-dht: server is for nodes that are reachable, as a listening sidecar is taken to be",
-    )
-    refresh_interval: float = key(
-        600.0,
-        seconds(1, 7 * _DAY),
-        "How often to look up random keys, so that the table stays full.",
-        "specs kad-dht, bootstrap process: 10 minutes",
-    )
-    query_timeout: float = key(
-        10.0,
-        seconds(0.1, 600),
-        "How long to wait for one peer's answer in a lookup.",
-        "specs kad-dht, bootstrap process: 10 seconds",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class GossipSection:
-    """Broadcast on topics."""
-
-    unknown_network: str = key(
-        "refuse",
-        choice("accept", "refuse"),
-        "What to do with peers that show no network name, such as plain libp2p nodes: gossip with them or not.",
-        "two networks must never mix; a mesh with other libp2p nodes in it says accept",
-    )
-    heartbeat_interval: float = key(
-        1.0,
-        seconds(0.05, 60),
-        "How often each topic's mesh is looked after and IHAVE is sent.",
-        "specs gossipsub v1.0, parameters",
-    )
-    degree: int = key(
-        6,
-        number(1, 100, "peers"),
-        "D: how many mesh peers to keep in each topic. More is faster and costs more copies.",
-        "specs gossipsub v1.0, parameters",
-    )
-    degree_low: int = key(5, number(1, 100, "peers"), "D_low: below it, graft.", "specs gossipsub v1.1, parameters")
-    degree_high: int = key(12, number(1, 200, "peers"), "D_high: above it, prune.", "specs gossipsub v1.0, parameters")
-
-
-@dataclass(frozen=True, slots=True)
-class PeersSection:
-    """How many peers to be connected to, and how they are kept."""
-
-    target: int = key(
-        24,
-        number(0, 10_000, "connections"),
-        "How many connections the node seeks by itself.",
-        "a guess: twice gossipsub's D_high, so that meshes find members",
-    )
-    upkeep_interval: float = key(
-        5.0, seconds(0.1, 3600), "How often missing connections are sought when nothing else calls for it.", "a guess"
-    )
-    redial_base: float = key(
-        1.0,
-        seconds(0.05, 3600),
-        "The first wait before a peer that failed is tried again unasked; it doubles.",
-        "a guess",
-    )
-    redial_limit: float = key(300.0, seconds(1, _DAY), "The longest such wait.", "a guess")
-    ping_interval: float = key(
-        15.0,
-        seconds(0.1, 3600),
-        "The time between two pings of a connected peer, from which its latency is known.",
-        "go-libp2p's daemon and js-libp2p's monitor have 10 to 15 seconds",
-    )
-    ping_timeout: float = key(10.0, seconds(0.1, 600), "How long to wait for the answer to a ping.", "a guess")
-
-
-@dataclass(frozen=True, slots=True)
-class LimitsSection:
-    """Bounds. What is over them is refused, counted, and told to whom it concerns."""
-
-    connections: int = key(1024, number(1, 100_000, "connections"), "Connections in all.", "a guess")
-    connections_for_dials: int = key(
-        64, number(0, 100_000, "connections"), "How many of them inbound ones cannot take.", "a guess"
-    )
-    connections_per_address: int = key(
-        256,
-        number(1, 100_000, "connections"),
-        "Inbound connections of one IPv4 address or one IPv6 /64.",
-        "a guess that lets a whole mesh live on one host or behind one NAT",
-    )
-    half_open: int = key(
-        256, number(1, 100_000, "connections"), "Inbound connections that have not finished the handshake.", "a guess"
-    )
-    half_open_per_address: int = key(128, number(1, 100_000, "connections"), "The same of one address.", "a guess")
-    accept_rate: int = key(
-        1000,
-        number(1, 1_000_000, "a second"),
-        "Inbound connections a second.",
-        "a guess: a handshake costs about half a millisecond of CPU",
-    )
-    streams: int = key(
-        1024,
-        number(8, 100_000, "streams"),
-        "Streams at once on one connection, both directions together.",
-        "go-libp2p's yamux takes as many inbound ones",
-    )
-    receive_window: int = key(
-        _MIB,
-        size(256 * _KIB, 1024 * _MIB),
-        "Unacknowledged bytes that a peer may have on one stream. Throughput is at most this in one round trip.",
-        "a guess: 10 MB/s at a round trip of 100 ms",
-    )
-    connection_buffer: int = key(
-        16 * _MIB, size(256 * _KIB, 4096 * _MIB), "Unacknowledged bytes on one connection.", "a guess: 16 full windows"
-    )
-    total_buffer: int = key(
-        256 * _MIB,
-        size(_MIB, 65536 * _MIB),
-        "Buffered bytes of all connections together; beyond it the fullest one goes.",
-        "a guess",
-    )
-    operations: int = key(10_000, number(1, 1_000_000, "operations"), "Calls of apps under way at once.", "a guess")
-
-
-@dataclass(frozen=True, slots=True)
-class TimeoutsSection:
-    """How long to wait for others."""
-
-    handshake: float = key(
-        10.0, seconds(0.1, 600), "From a connection's start to secured and muxed.", "a guess: three round trips"
-    )
-    negotiation: float = key(10.0, seconds(0.1, 600), "For the protocol of one stream.", "a guess")
-    dial: float = key(20.0, seconds(0.1, 600), "For a whole dial: all addresses of a peer.", "a guess")
-    dial_attempt: float = key(10.0, seconds(0.1, 600), "For one address, handshake included.", "a guess")
-    identify: float = key(10.0, seconds(0.1, 600), "For the peer to say who it is.", "a guess")
-    write_stall: float = key(
-        30.0, seconds(1, 3600), "How long a peer may read nothing while bytes wait for it.", "a guess"
-    )
-    keep_alive_interval: float = key(
-        30.0, seconds(0.1, 3600), "Silence after which a connection is probed.", "go-libp2p's yamux"
-    )
-    keep_alive: float = key(10.0, seconds(0.1, 600), "How long to wait for the probe's answer.", "go-libp2p's yamux")
-    shutdown: float = key(
-        10.0,
-        seconds(0.1, 600),
-        "How long SIGTERM lets calls and connections end in order; then they are cut.",
-        "a guess: a third of the 30 seconds that Kubernetes allows",
-        "--shutdown-timeout",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class LogSection:
-    """The log, on standard error."""
-
-    level: str = key(
-        "info",
-        choice("debug", "info", "warning", "error"),
-        "The least level written. info is the node's life: start, readiness, trouble, end.",
-        "convention",
-        "--log-level",
-    )
-    format: str = key(
-        "text",
-        choice("text", "json"),
-        "text for people; json is one object a line, for collectors.",
-        "convention",
-        "--log-format",
-    )
+from .kinds import Kind
+from .sections import (
+    ApiSection,
+    BootstrapSection,
+    DhtSection,
+    GossipSection,
+    LimitsSection,
+    ListenSection,
+    LogSection,
+    NetworkSection,
+    PeersSection,
+    StateSection,
+    TimeoutsSection,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """The configuration of one sidecar."""
 
-    network: NetworkSection = NetworkSection()
-    listen: ListenSection = ListenSection()
-    bootstrap: BootstrapSection = BootstrapSection()
-    state: StateSection = StateSection()
-    api: ApiSection = ApiSection()
-    dht: DhtSection = DhtSection()
-    gossip: GossipSection = GossipSection()
-    peers: PeersSection = PeersSection()
-    limits: LimitsSection = LimitsSection()
-    timeouts: TimeoutsSection = TimeoutsSection()
-    log: LogSection = LogSection()
+    network: NetworkSection = field(default_factory=NetworkSection)
+    listen: ListenSection = field(default_factory=ListenSection)
+    bootstrap: BootstrapSection = field(default_factory=BootstrapSection)
+    state: StateSection = field(default_factory=StateSection)
+    api: ApiSection = field(default_factory=ApiSection)
+    dht: DhtSection = field(default_factory=DhtSection)
+    gossip: GossipSection = field(default_factory=GossipSection)
+    peers: PeersSection = field(default_factory=PeersSection)
+    limits: LimitsSection = field(default_factory=LimitsSection)
+    timeouts: TimeoutsSection = field(default_factory=TimeoutsSection)
+    log: LogSection = field(default_factory=LogSection)
 
 
 class Key(NamedTuple):
@@ -351,7 +59,7 @@ class Key(NamedTuple):
         return f"SIDECAR_{self.section}_{self.name}".upper()
 
 
-DEFAULTS: dict[str, Any] = {section.name: section.default for section in dataclasses.fields(Config)}
+DEFAULTS: dict[str, Any] = {section.name: getattr(Config(), section.name) for section in dataclasses.fields(Config)}
 
 
 def sections() -> Iterator[tuple[str, str]]:
