@@ -1,0 +1,74 @@
+"""Every number of the gossip machine, with where it comes from."""
+
+from dataclasses import dataclass
+
+from ..errors import ConfigError
+
+PROTOCOLS = ("/meshsub/1.1.0", "/meshsub/1.0.0")  # in order of preference
+
+
+@dataclass(frozen=True, slots=True)
+class GossipConfig:
+    """Parameters of the mesh, the caches and the queues. Raises ConfigError when they contradict each other.
+
+    "v1.0" and "v1.1" are the tables of parameters in the gossipsub specifications; "go" is a default of
+    go-libp2p-pubsub; "js" one of js-libp2p. Seconds, bytes and counts unless said otherwise.
+    """
+
+    d: int = 6  # v1.0: the degree of the mesh that is aimed at
+    d_low: int = 5  # v1.0 says 4; go 5
+    d_high: int = 12  # v1.0
+    d_lazy: int = 6  # v1.0: peers that get IHAVE, at least
+    d_out: int = 2  # v1.1: connections that we opened, at least, in each mesh
+    d_score: int = 4  # v1.1 "4 or 5": kept by score when a mesh is too large
+    gossip_factor: float = 0.25  # v1.1: share of the other peers that get IHAVE
+    flood_publish: bool = True  # v1.1: own messages go to every peer of the topic
+    heartbeat_interval: float = 1.0  # v1.0
+    heartbeat_initial_delay: float = 0.1  # go; up to an interval of jitter is added
+    fanout_ttl: float = 60.0  # v1.0
+    history_length: int = 5  # v1.0 mcache_len, in heartbeats
+    history_gossip: int = 3  # v1.0 mcache_gossip, in heartbeats
+    seen_ttl: float = 120.0  # v1.0
+    prune_backoff: float = 60.0  # v1.1
+    unsubscribe_backoff: float = 10.0  # v1.1
+    backoff_slack: float = 2.0  # go: two heartbeats before we graft again
+    max_prune_backoff: float = 3600.0  # a guess: what another peer can make us wait
+    prune_peers: int = 16  # go: peers exchanged in a PRUNE; "larger than D_hi"
+    accept_exchange_score: float = 0.0  # v1.1 AcceptPXThreshold; go
+    max_ihave_length: int = 5000  # go: ids taken from or sent to one peer in a heartbeat
+    max_ihave_messages: int = 10  # go: RPCs with IHAVE taken from one peer in a heartbeat
+    max_iwant_length: int = 5000  # ours, as for IHAVE: ids answered to one peer in a heartbeat
+    gossip_retransmission: int = 3  # go: times that one peer gets one message by IWANT
+
+    max_rpc: int = 1 << 20  # go: largest RPC, without its length prefix; bounds messages at publish
+    max_chunk: int = 65_536  # rust's max_transmit_size: what one RPC holds unless a single message is larger
+    max_chunk_messages: int = 4096  # js refuses RPCs of more than 5,000 messages
+    max_rpc_messages: int = 16_384  # a guess: 64 bytes each in the largest RPC; those behind are dropped
+    max_topic_name: int = 1024  # a guess, in bytes of UTF-8
+    max_topics: int = 1024  # a guess: joined by this node
+    max_topics_per_peer: int = 1024  # a guess: announced by one peer
+    max_message_id: int = 512  # a guess: the longest id remembered of another's IHAVE
+    max_backoffs: int = 4096  # a guess: peers that one topic keeps waiting; the oldest go first
+
+    seen_max: int = 1 << 20  # ids, some 110 bytes each: five seconds at 200,000 messages a second
+    history_max_messages: int = 1 << 17  # a guess
+    history_max_bytes: int = 32 << 20  # a guess
+    queue_max_bytes: int = 8 << 20  # a guess, for each peer; the bytes are shared by the peers' queues
+    queue_max_messages: int = 65_536  # a guess, for each peer
+    queue_max_control: int = 4096  # a guess: a peer that lets more changes of topics and mesh wait is given up
+    parked_max_bytes: int = 16 << 20  # a guess: payloads of publishers that wait for room
+    parked_max_jobs: int = 1024  # a guess
+    sign_burst: int = 256  # signatures made in one turn, some 5 ms; what is left waits for the next one
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.d_out <= self.d_low <= self.d <= self.d_high or self.d_out > self.d / 2:
+            raise ConfigError(
+                f"gossip degrees must keep d_out ({self.d_out}) <= d_low ({self.d_low}) <= d ({self.d}) <= "
+                f"d_high ({self.d_high}) and d_out <= d / 2"
+            )
+        if not 0 < self.history_gossip <= self.history_length:
+            raise ConfigError(f"history_gossip is {self.history_gossip}, must be 1 to {self.history_length}")
+        if self.heartbeat_interval <= 0:
+            raise ConfigError(f"heartbeat_interval is {self.heartbeat_interval} s, must be above 0")
+        if self.max_topic_name + 256 > self.max_rpc:
+            raise ConfigError(f"max_rpc is {self.max_rpc} bytes, too few for a topic of {self.max_topic_name}")

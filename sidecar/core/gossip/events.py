@@ -1,0 +1,219 @@
+"""What goes into the gossip router and what comes out of it."""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..errors import SidecarError
+from ..types import PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class TopicOptions:
+    """How a topic is spoken; all its members must agree (specs pubsub, Signature Policy Options).
+
+    `sign`: True is StrictSign, a message's id is author + sequence number; False is StrictNoSign, its id is the
+    SHA-256 of its data, so that the same data again is a duplicate.
+    """
+
+    sign: bool = True
+
+
+class GossipMessage(NamedTuple):
+    """A message as it is delivered. `sender` and `seqno` are None where messages are not signed."""
+
+    id: bytes
+    topic: str
+    sender: PeerId | None
+    seqno: int | None
+    data: bytes
+    received_from: PeerId  # this node's own id when `local`
+    local: bool  # published by this node's apps
+
+
+# ---------------------------------------------------------------- inputs
+
+
+class PeerAdded(NamedTuple):
+    """A peer speaks gossip with us. `outbound`: we opened the connection. Must come before its first RPC."""
+
+    peer: PeerId
+    protocol: str
+    outbound: bool
+
+
+class PeerRemoved(NamedTuple):
+    """The peer is gone, and with it what was queued for it."""
+
+    peer: PeerId
+
+
+class RpcsReceived(NamedTuple):
+    """The bodies (without length prefix) of all RPCs that one read brought."""
+
+    peer: PeerId
+    frames: Sequence[bytes]
+
+
+class TopicJoined(NamedTuple):
+    """An app wants the topic. Joining again with the same options changes nothing.
+
+    Raises InvalidArgument, TooLarge (the name), AlreadyExists (with other options), ResourceExhausted.
+    """
+
+    topic: str
+    options: TopicOptions = TopicOptions()
+
+
+class TopicLeft(NamedTuple):
+    """No app wants the topic any more."""
+
+    topic: str
+
+
+class Published(NamedTuple):
+    """An app publishes a batch on one topic; answered by one PublishCompleted with the same `op`.
+
+    `wait`: when every peer's queue is full, or fewer than `minimum_peers` are there, wait instead of giving up.
+    `options` only matter for a topic that is not joined; None is that of the topic, else the default.
+    Raises InvalidArgument, TooLarge (the topic's name).
+    """
+
+    op: int
+    topic: str
+    messages: Sequence[bytes]
+    wait: bool = False
+    minimum_peers: int = 0
+    options: TopicOptions | None = None
+
+
+class PublishCancelled(NamedTuple):
+    """The app waits no longer: PublishCompleted says what was sent until now. Unknown operations are ignored."""
+
+    op: int
+
+
+GossipInput = PeerAdded | PeerRemoved | RpcsReceived | TopicJoined | TopicLeft | Published | PublishCancelled
+
+# ---------------------------------------------------------------- effects
+
+
+class Outcome(enum.Enum):
+    """What became of a published message."""
+
+    SENT = "sent"  # queued for at least one peer
+    NO_PEERS = "no peers"  # nobody in the topic, or fewer than asked for; local subscribers got it
+    QUEUE_FULL = "queue full"  # every peer's queue, or the waiting room of publishers
+    TOO_LARGE = "too large"  # its RPC would pass `max_rpc`
+    DUPLICATE = "duplicate"  # the same data was seen a short while ago (unsigned topics)
+    CANCELLED = "cancelled"  # PublishCancelled came first
+
+
+class Receipt(NamedTuple):
+    """What became of the messages `first` to `first + count - 1` of a batch."""
+
+    first: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
+    outcome: Outcome
+    peers: int  # whose queues took it
+    dropped: int  # peers whose queues were full
+
+
+class PeerWoken(NamedTuple):
+    """`take(peer, ...)` has frames: said once when the peer's queue was empty before."""
+
+    peer: PeerId
+
+
+class MessagesDelivered(NamedTuple):
+    """New messages of a joined topic, own ones included, in order."""
+
+    topic: str
+    messages: list[GossipMessage]
+
+
+class PublishCompleted(NamedTuple):
+    """Receipts as ranges that cover the batch in order, and the id of each message (empty where it was not sent)."""
+
+    op: int
+    receipts: list[Receipt]
+    ids: list[bytes]
+
+
+class PeersOffered(NamedTuple):
+    """A peer that pruned us names others of the topic, each with its signed peer record, unchecked, if it had one."""
+
+    topic: str
+    peers: list[tuple[PeerId, bytes | None]]
+
+
+class PeerViolated(NamedTuple):
+    """The peer broke the protocol, or let a bounded queue run over that must not drop: end its streams."""
+
+    peer: PeerId
+    error: SidecarError
+
+
+GossipEffect = PeerWoken | MessagesDelivered | PublishCompleted | PeersOffered | PeerViolated
+
+# ---------------------------------------------------------------- views
+
+
+class TopicView(NamedTuple):
+    """A topic as it stands: `peers` announced it, `mesh` are grafted (or, not joined, the fanout)."""
+
+    topic: str
+    joined: bool
+    sign: bool
+    peers: tuple[PeerId, ...]
+    mesh: tuple[PeerId, ...]
+
+
+class PeerView(NamedTuple):
+    """A gossip peer as it stands."""
+
+    peer: PeerId
+    protocol: str
+    outbound: bool
+    topics: tuple[str, ...]
+    mesh_topics: tuple[str, ...]
+    queued_messages: int
+    queued_bytes: int
+    dropped: int  # messages that its full queue lost
+
+
+REJECTED = ("malformed", "missing_field", "foreign_field", "key", "key_type", "signature")
+DROPPED = (
+    "queue_full",
+    "not_joined",
+    "own_echo",
+    "rpc_bound",
+    "control_bound",
+    "topic_bound",
+    "gossip",
+    "no_peer",
+)
+
+
+@dataclass(slots=True)
+class GossipStatistics:
+    """Counters since the start. `sent` counts copies: one message queued for three peers counts three."""
+
+    published: int = 0
+    received: int = 0
+    delivered: int = 0
+    duplicates: int = 0
+    forwarded: int = 0  # messages, not copies
+    sent: int = 0
+    rpcs_received: int = 0
+    grafts_sent: int = 0
+    grafts_received: int = 0
+    prunes_sent: int = 0
+    prunes_received: int = 0
+    ihave_ids_received: int = 0
+    iwant_ids_sent: int = 0
+    iwant_ids_received: int = 0
+    iwant_messages_sent: int = 0
+    rejected: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REJECTED, 0))
+    dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DROPPED, 0))

@@ -1,0 +1,103 @@
+"""Lazy gossip: IHAVE tells peers outside the mesh what was seen, IWANT asks for what was missed."""
+
+from collections.abc import Sequence
+
+from .messages import ControlMessage, build_chunks, encode_ihaves
+from .state import GossipState, Peer, Topic
+
+
+class LazyGossip:
+    """Emits IHAVE, answers IHAVE with IWANT, and IWANT with messages, each within limits for each heartbeat."""
+
+    def __init__(self, state: GossipState) -> None:
+        self._state = state
+
+    def on_control(self, peer: Peer, control: ControlMessage) -> None:
+        if control.ihave:
+            self._on_ihave(peer, control)
+        if control.iwant:
+            self._on_iwant(peer, control)
+
+    def _on_ihave(self, peer: Peer, control: ControlMessage) -> None:
+        """v1.1 Spam Protection Measures: so many RPCs, so many ids for each heartbeat; what is beyond is ignored."""
+        state, config = self._state, self._state.config
+        peer.ihaves += 1
+        left = config.max_ihave_length - peer.ids_asked
+        if peer.ihaves > config.max_ihave_messages or left <= 0:
+            state.statistics.dropped["control_bound"] += 1
+            return
+        wanted: dict[bytes, None] = {}
+        for ihave in control.ihave:
+            topic = state.by_wire.get(ihave.topicID)
+            if topic is None or not topic.joined:
+                continue
+            ids = ihave.messageIDs[: config.max_ihave_length]
+            state.statistics.ihave_ids_received += len(ids)
+            for identifier in ids:
+                if not state.seen.contains(topic.name, identifier) and len(identifier) <= config.max_message_id:
+                    wanted[identifier] = None
+            if len(wanted) > config.max_ihave_length:
+                break
+        if wanted:
+            # At random, so that several advertisers with long lists are asked for different parts.
+            asked = state.rng.sample(list(wanted), min(left, len(wanted)))
+            peer.ids_asked += len(asked)
+            state.wake(peer)
+            taken = peer.queue.put_iwant(asked)
+            state.statistics.iwant_ids_sent += taken
+            state.statistics.dropped["gossip"] += len(asked) - taken
+
+    def _on_iwant(self, peer: Peer, control: ControlMessage) -> None:
+        state, config = self._state, self._state.config
+        raws: dict[bytes, bytes] = {}
+        for iwant in control.iwant:
+            ids = iwant.messageIDs[: config.max_iwant_length]
+            state.statistics.iwant_ids_received += len(ids)
+            for identifier in ids:
+                if peer.ids_served >= config.max_iwant_length:
+                    state.statistics.dropped["control_bound"] += 1
+                    break
+                if identifier in raws:
+                    continue
+                raw = state.cache.answer(peer.id, identifier, config.gossip_retransmission)
+                if raw is not None:
+                    peer.ids_served += 1
+                    raws[identifier] = raw
+        if raws:
+            state.statistics.iwant_messages_sent += len(raws)
+            chunks = build_chunks(list(raws.values()), config.max_chunk, config.max_chunk_messages)
+            state.send_chunks((peer,), chunks)
+
+    def heartbeat(self) -> None:
+        """Gossip Emission of v1.0, to as many as v1.1's Adaptive Gossip Dissemination says; then the windows shift."""
+        state = self._state
+        for peer in state.peers.values():
+            peer.ihaves = peer.ids_asked = peer.ids_served = 0
+            peer.queue.age()
+        for name in state.cache.topics():
+            topic = state.topics.get(name)
+            if topic is not None:
+                self._emit(topic, state.cache.gossip_ids(name))
+        state.cache.shift()
+
+    def _emit(self, topic: Topic, ids: Sequence[bytes]) -> None:
+        state, config = self._state, self._state.config
+        others = [
+            peer
+            for identifier, peer in topic.peers.items()
+            if identifier not in topic.mesh and identifier not in topic.fanout and state.score(identifier) >= 0
+        ]
+        if not ids or not others:
+            return
+        count = max(config.d_lazy, int(config.gossip_factor * len(others)))
+        most, max_bytes = config.max_ihave_length, config.max_chunk // 2
+        everything = encode_ihaves(topic.wire, ids, max_bytes) if len(ids) <= most else None
+        for peer in state.rng.sample(others, min(count, len(others))):
+            entries = everything
+            if entries is None:
+                # Each peer hears of another part, so that together they hear of more.
+                start = state.rng.randrange(len(ids) - most + 1)
+                entries = encode_ihaves(topic.wire, ids[start : start + most], max_bytes)
+            state.wake(peer)
+            if not peer.queue.put_ihave(topic.name, entries):
+                state.statistics.dropped["gossip"] += 1

@@ -1,0 +1,256 @@
+"""Who is grafted to whom: subscriptions, GRAFT and PRUNE, back-off, and the mesh's part of the heartbeat."""
+
+from collections.abc import Iterable, Sequence
+
+from ..errors import AlreadyExists, InvalidPeerId, ResourceExhausted
+from ..types import PeerId
+from .events import PeersOffered, TopicOptions
+from .messages import RPC, ControlMessage, ControlPrune, PeerInfo, encode_graft, encode_prune
+from .state import GossipState, Peer, Topic
+
+
+class Mesh:
+    """Keeps each joined topic's mesh near `d` peers, and each fanout too."""
+
+    def __init__(self, state: GossipState) -> None:
+        self._state = state
+
+    # ------------------------------------------------------------ peers come and go
+
+    def add_peer(self, peer: Peer) -> None:
+        """Tell the new peer what is joined here."""
+        self._state.peers[peer.id] = peer
+        for topic in self._state.topics.values():
+            if topic.joined:
+                self._state.announce((peer,), topic)
+
+    def remove_peer(self, peer: Peer) -> None:
+        del self._state.peers[peer.id]
+        for topic in list(peer.topics.values()):
+            self._forget(peer, topic)
+
+    def _forget(self, peer: Peer, topic: Topic) -> None:
+        topic.peers.pop(peer.id, None)
+        topic.mesh.pop(peer.id, None)
+        topic.fanout.pop(peer.id, None)
+        peer.topics.pop(topic.name, None)
+        self._state.candidates_changed = True
+
+    def on_subscriptions(self, peer: Peer, subscriptions: Iterable[RPC.SubOpts]) -> None:
+        """A peer joined or left topics."""
+        state, config = self._state, self._state.config
+        for subscription in subscriptions:
+            if not subscription.subscribe:
+                known = state.by_wire.get(subscription.topicid)
+                if known is not None and known.name in peer.topics:
+                    self._forget(peer, known)
+                continue
+            topic = state.announced_topic(subscription.topicid)
+            if topic is None or not self._remember(peer, topic):
+                state.statistics.dropped["topic_bound"] += 1
+                continue
+            # At once rather than at the next heartbeat: what is published meanwhile would miss the new peer.
+            if topic.joined and len(topic.mesh) < config.d_low and self._may_graft(topic, peer):
+                self._graft(topic, peer)
+
+    def _remember(self, peer: Peer, topic: Topic) -> bool:
+        if topic.name not in peer.topics:
+            if len(peer.topics) >= self._state.config.max_topics_per_peer:
+                return False
+            peer.topics[topic.name] = topic
+            topic.peers[peer.id] = peer
+            self._state.candidates_changed = True
+        return True
+
+    # ------------------------------------------------------------ joining and leaving
+
+    def join(self, name: str, options: TopicOptions) -> None:
+        """JOIN of gossipsub v1.0. Raises as TopicJoined says."""
+        state, config = self._state, self._state.config
+        topic = state.topic(name)
+        if topic.joined:
+            if options != topic.options:
+                raise AlreadyExists(f"topic {name!r} is joined with sign={topic.options.sign}")
+            return
+        if sum(other.joined for other in state.topics.values()) >= config.max_topics:
+            raise ResourceExhausted(f"{config.max_topics} topics are joined already")
+        topic.joined, topic.options = True, options
+        state.announce(state.peers.values(), topic)
+        chosen = [peer for peer in topic.fanout.values() if self._may_graft(topic, peer)][: config.d]
+        topic.fanout = {}
+        others = [peer for peer in self._graftable(topic) if peer not in chosen]
+        for peer in (*chosen, *self._sample(others, config.d - len(chosen))):
+            self._graft(topic, peer)
+
+    def leave(self, name: str) -> None:
+        """LEAVE: the mesh is told, and neither side grafts again for a short while."""
+        state = self._state
+        topic = state.topics.get(name)
+        if topic is None or not topic.joined:
+            return
+        topic.joined = False
+        state.announce(state.peers.values(), topic)
+        for peer in list(topic.mesh.values()):
+            self._prune(topic, peer, exchange=True, backoff=state.config.unsubscribe_backoff)
+
+    # ------------------------------------------------------------ control messages
+
+    def on_control(self, peer: Peer, control: ControlMessage) -> None:
+        """Serve the GRAFTs and PRUNEs of an RPC."""
+        for graft in control.graft:
+            self._on_graft(peer, graft.topicID)
+        for prune in control.prune:
+            self._on_prune(peer, prune)
+
+    def _on_graft(self, peer: Peer, wire: bytes) -> None:
+        state, config = self._state, self._state.config
+        state.statistics.grafts_received += 1
+        topic = state.by_wire.get(wire)
+        # v1.1 Spam Protection Measures: GRAFT for an unknown topic is ignored.
+        if topic is None or not topic.joined or peer.id in topic.mesh:
+            return
+        # Both sides end a GRAFT within the back-off and extend it (v1.1 PRUNE Backoff), without naming others.
+        if state.now < topic.backoff.get(peer.id, 0.0) or state.score(peer.id) < 0:
+            self._prune(topic, peer, exchange=False)
+        # v1.1 Outbound Mesh Quotas: a full mesh only takes connections that we opened.
+        elif (len(topic.mesh) >= config.d_high and not peer.outbound) or not self._remember(peer, topic):
+            self._prune(topic, peer, exchange=True)
+        else:
+            topic.mesh[peer.id] = peer
+
+    def _on_prune(self, peer: Peer, prune: ControlPrune) -> None:
+        state, config = self._state, self._state.config
+        state.statistics.prunes_received += 1
+        topic = state.by_wire.get(prune.topicID)
+        if topic is None or not topic.joined:
+            return
+        topic.mesh.pop(peer.id, None)
+        backoff = min(float(prune.backoff), config.max_prune_backoff) or config.prune_backoff
+        self._add_backoff(topic, peer, backoff)
+        if prune.peers and state.score(peer.id) >= config.accept_exchange_score:
+            offered = self._offered(prune.peers)
+            if offered:
+                state.emit(PeersOffered(topic.name, offered))
+
+    def _offered(self, infos: Sequence[PeerInfo]) -> list[tuple[PeerId, bytes | None]]:
+        state = self._state
+        offered: dict[PeerId, bytes | None] = {}
+        for info in infos[: state.config.prune_peers]:
+            try:
+                peer = PeerId.from_bytes(info.peerID)
+            except InvalidPeerId:
+                continue
+            if peer not in state.peers and peer != state.identity.peer_id:
+                offered[peer] = info.signedPeerRecord if info.HasField("signedPeerRecord") else None
+        return list(offered.items())
+
+    def _graft(self, topic: Topic, peer: Peer) -> None:
+        topic.mesh[peer.id] = peer
+        self._state.statistics.grafts_sent += 1
+        self._state.send_control(peer, topic, encode_graft(topic.wire))
+
+    def _prune(self, topic: Topic, peer: Peer, *, exchange: bool, backoff: float | None = None) -> None:
+        """Take the peer out of the mesh, if it is there, and tell it."""
+        state = self._state
+        if backoff is None:
+            backoff = state.config.prune_backoff
+        topic.mesh.pop(peer.id, None)
+        self._add_backoff(topic, peer, backoff)
+        if peer.knows_backoff:
+            others = self._exchange(topic, peer) if exchange else []
+            entry = encode_prune(topic.wire, others, int(backoff))
+        else:
+            entry = encode_prune(topic.wire, (), None)
+        state.statistics.prunes_sent += 1
+        state.send_control(peer, topic, entry)
+
+    def _exchange(self, topic: Topic, peer: Peer) -> list[tuple[PeerId, bytes | None]]:
+        state = self._state
+        if state.score(peer.id) < 0:
+            return []
+        others = [other for other in topic.peers.values() if other is not peer and state.score(other.id) >= 0]
+        return [(other.id, state.signed_record(other.id)) for other in self._sample(others, state.config.prune_peers)]
+
+    # ------------------------------------------------------------ back-off
+
+    def _add_backoff(self, topic: Topic, peer: Peer, seconds: float) -> None:
+        until = max(self._state.now + seconds, topic.backoff.pop(peer.id, 0.0))
+        if len(topic.backoff) >= self._state.config.max_backoffs:
+            del topic.backoff[next(iter(topic.backoff))]
+        topic.backoff[peer.id] = until
+
+    def _may_graft(self, topic: Topic, peer: Peer) -> bool:
+        """Whether we may graft: the slack lets the other side's back-off end first."""
+        state = self._state
+        until = topic.backoff.get(peer.id)
+        rested = until is None or state.now >= until + state.config.backoff_slack
+        return rested and peer.id not in topic.mesh and state.score(peer.id) >= 0
+
+    def _graftable(self, topic: Topic) -> list[Peer]:
+        return [peer for peer in topic.peers.values() if self._may_graft(topic, peer)]
+
+    def _sample(self, peers: Sequence[Peer], count: int) -> list[Peer]:
+        return self._state.rng.sample(peers, max(0, min(count, len(peers))))
+
+    # ------------------------------------------------------------ heartbeat
+
+    def heartbeat(self) -> None:
+        """Mesh and fanout maintenance (v1.0 Heartbeat, v1.1 Heartbeat Maintenance and Outbound Mesh Quotas)."""
+        now, config = self._state.now, self._state.config
+        for topic in self._state.topics.values():
+            if topic.backoff:
+                expired = [peer for peer, until in topic.backoff.items() if now >= until + config.backoff_slack]
+                for identifier in expired:
+                    del topic.backoff[identifier]
+            if topic.joined:
+                self._maintain(topic)
+            elif topic.fanout:
+                self._maintain_fanout(topic)
+
+    def _maintain(self, topic: Topic) -> None:
+        state, config = self._state, self._state.config
+        for peer in [peer for peer in topic.mesh.values() if state.score(peer.id) < 0]:
+            self._prune(topic, peer, exchange=False)
+        if len(topic.mesh) < config.d_low:
+            for peer in self._sample(self._graftable(topic), config.d - len(topic.mesh)):
+                self._graft(topic, peer)
+        elif len(topic.mesh) > config.d_high:
+            keep = self._survivors(topic)
+            for peer in [peer for identifier, peer in topic.mesh.items() if identifier not in keep]:
+                self._prune(topic, peer, exchange=True)
+        missing = config.d_out - sum(peer.outbound for peer in topic.mesh.values())
+        if missing > 0 and len(topic.mesh) >= config.d_low:
+            outbound = [peer for peer in self._graftable(topic) if peer.outbound]
+            for peer in self._sample(outbound, missing):
+                self._graft(topic, peer)
+
+    def _survivors(self, topic: Topic) -> dict[PeerId, None]:
+        """Who stays in a mesh that is too large: the best `d_score`, others at random, `d_out` outbound among them."""
+        config, score = self._state.config, self._state.score
+        order = self._sample(list(topic.mesh.values()), len(topic.mesh))
+        order.sort(key=lambda peer: score(peer.id), reverse=True)  # stable: random among equals
+        best, rest = order[: config.d_score], order[config.d_score :]
+        rest = self._sample(rest, len(rest))
+        missing = config.d_out - sum(peer.outbound for peer in best)
+        promoted = [peer for peer in rest if peer.outbound][: max(0, missing)]
+        kept = [*promoted, *best, *(peer for peer in rest if peer not in promoted)]
+        return dict.fromkeys(peer.id for peer in kept[: config.d])
+
+    # ------------------------------------------------------------ fanout
+
+    def fanout(self, topic: Topic) -> list[Peer]:
+        """The peers that get what is published on a topic that is not joined (v1.0, without flood publishing)."""
+        topic.last_published = self._state.now
+        self._fill_fanout(topic)
+        return list(topic.fanout.values())
+
+    def _fill_fanout(self, topic: Topic) -> None:
+        others = [peer for identifier, peer in topic.peers.items() if identifier not in topic.fanout]
+        for peer in self._sample(others, self._state.config.d - len(topic.fanout)):
+            topic.fanout[peer.id] = peer
+
+    def _maintain_fanout(self, topic: Topic) -> None:
+        if self._state.now - topic.last_published > self._state.config.fanout_ttl:
+            topic.fanout = {}
+        else:
+            self._fill_fanout(topic)

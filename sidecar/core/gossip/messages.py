@@ -1,0 +1,283 @@
+"""Gossipsub's encodings. RPCs are parsed by protobuf; messages stay the bytes that came, since bytes are what is
+hashed, verified and forwarded; what we send is put together by hand from pieces that are encoded once."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from ...wire.gossip_pb2 import RPC, ControlMessage, ControlPrune, PeerInfo
+from ..errors import ProtocolError
+from ..types import PeerId
+from ..varint import encode
+
+__all__ = ["RPC", "Chunk", "ControlMessage", "ControlPrune", "Fields", "PeerInfo", "decode_rpc", "parse_message"]
+
+_SIGNATURE = 5  # field number; `key` is 6
+_LENGTH_DELIMITED = 2
+# `publish` field header for each short message's length: looked up, not computed, once a message.
+_HEADERS = [b"\x12" + encode(size) for size in range(4096)]
+
+
+class Chunk(NamedTuple):
+    """One whole frame with messages, shared by the queues of all peers that get it."""
+
+    frame: bytes
+    messages: int
+
+
+class Fields(NamedTuple):
+    """One message taken apart. `content` is what the signature covers, without the prefix."""
+
+    sender: bytes | None
+    data: bytes | None
+    seqno: bytes | None
+    topic: bytes | None
+    signature: bytes | None
+    key: bytes | None
+    content: bytes
+
+
+def decode_rpc(body: bytes) -> RPC:
+    """Parse an RPC without its length prefix. Raises ProtocolError."""
+    try:
+        return RPC.FromString(body)
+    except DecodeError:
+        raise ProtocolError(f"gossip RPC of {len(body)} bytes is malformed") from None
+
+
+# ---------------------------------------------------------------- messages
+
+
+def parse_message(raw: bytes) -> Fields:
+    """Take a message apart, keeping its bytes. Raises ProtocolError.
+
+    The signature covers the message without `signature` and `key` as other implementations encode it: known fields in
+    order of their numbers, the last of each, then the unknown ones. Where the bytes are laid out so already, and those
+    two come last, the content is a slice.
+    """
+    values: list[bytes | None] = [None] * 7
+    unknown: list[bytes] = []
+    offset, end = 0, len(raw)
+    previous, ordered, signed_end = 0, True, -1
+    while offset < end:
+        start = offset
+        tag, offset = _varint(raw, offset)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == _LENGTH_DELIMITED:
+            length, offset = _varint(raw, offset)
+            value_start, offset = offset, offset + length
+            if offset > end:
+                raise ProtocolError(f"gossip message of {end} bytes is cut short")
+        else:
+            value_start, offset = offset, _skip(raw, offset, wire_type)
+        if 0 < number < 7:
+            if wire_type != _LENGTH_DELIMITED:
+                raise ProtocolError(f"field {number} of a gossip message has wire type {wire_type}")
+            values[number] = raw[value_start:offset]
+            # A length that ends in a zero byte, and a tag of more than one, are not the shortest encodings.
+            shortest = tag == raw[start] and (value_start - start == 2 or raw[value_start - 1] != 0)
+            ordered = ordered and number > previous and shortest
+            previous = number
+            if number >= _SIGNATURE and signed_end < 0:
+                signed_end = start
+        else:
+            if number == 0:
+                raise ProtocolError("field 0 in a gossip message")
+            unknown.append(raw[start:offset])
+            ordered = False
+    if ordered:
+        content = raw[:signed_end] if signed_end >= 0 else raw
+    else:
+        known = [field(number, value) for number in (1, 2, 3, 4) if (value := values[number]) is not None]
+        content = b"".join((*known, *unknown))
+    return Fields(values[1], values[2], values[3], values[4], values[5], values[6], content)
+
+
+def _varint(data: bytes, offset: int) -> tuple[int, int]:
+    """A protobuf varint, which may be longer than needed, unlike those of multiformats."""
+    value = shift = 0
+    for position in range(offset, min(len(data), offset + 10)):
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position + 1
+        shift += 7
+    raise ProtocolError(f"gossip message of {len(data)} bytes has a varint that is cut short or too long")
+
+
+def _skip(data: bytes, offset: int, wire_type: int) -> int:
+    """The offset behind a value that is not length-delimited."""
+    if wire_type == 0:
+        return _varint(data, offset)[1]
+    if wire_type not in (1, 5):  # groups: nobody sends them
+        raise ProtocolError(f"gossip message with wire type {wire_type}")
+    offset += 8 if wire_type == 1 else 4
+    if offset > len(data):
+        raise ProtocolError(f"gossip message of {len(data)} bytes is cut short")
+    return offset
+
+
+def field(number: int, value: bytes) -> bytes:
+    """A length-delimited protobuf field with a number below 16."""
+    return bytes((number << 3 | _LENGTH_DELIMITED,)) + encode(len(value)) + value
+
+
+class UnsignedLayout:
+    """Makes and recognises the usual encoding of a topic's unsigned messages: data, then topic.
+
+    All else in such a message is constant, so that two comparisons take it apart; other encodings of the same are
+    left to `parse_message`.
+    """
+
+    __slots__ = ("_tail",)
+
+    def __init__(self, topic: bytes) -> None:
+        self._tail = field(4, topic)
+
+    def encode(self, messages: Sequence[bytes]) -> list[bytes]:
+        tail, headers = self._tail, _HEADERS
+        try:
+            return [headers[len(data)] + data + tail for data in messages]
+        except IndexError:
+            return [b"".join((_header(len(data)), data, tail)) for data in messages]
+
+    def match(self, raws: Sequence[bytes], start: int) -> list[bytes]:
+        """The data of the messages from `start` on, up to the first that is not of this layout."""
+        tail = self._tail
+        behind = len(tail)
+        headers = _HEADERS
+        found: list[bytes] = []
+        for raw in raws[start:] if start else raws:
+            size = len(raw) - behind - 2
+            if size >= 1 << 7:  # the length of the data takes a second byte, and a third
+                size -= 1
+                if size >= 1 << 14:
+                    size -= 1
+            # A negative size finds a header that cannot fit: such a message begins with the tail's first byte.
+            header = headers[size] if size < 4096 else b"\x12" + encode(size)
+            if not (raw.endswith(tail) and raw.startswith(header)):
+                break
+            found.append(raw[len(header) : -behind])
+        return found
+
+
+class SignedLayout:
+    """Makes a topic's signed messages: from, data, seqno, topic, and then the signature."""
+
+    __slots__ = ("_head", "_tail", "envelope")
+
+    def __init__(self, sender: PeerId, topic: bytes) -> None:
+        self._head = field(1, sender)
+        self._tail = field(4, topic)
+        self.envelope = len(self._head) + 10 + len(self._tail) + 66  # with sequence number and signature
+
+    def encode(self, data: bytes, seqno: bytes) -> bytes:
+        """The message before it is signed: what the signature covers, without the prefix."""
+        size = len(data)
+        header = _HEADERS[size] if size < 4096 else b"\x12" + encode(size)
+        return b"".join((self._head, header, data, b"\x1a\x08", seqno, self._tail))
+
+
+def max_payload(envelope: int, max_rpc: int) -> int:
+    """The largest data of a message whose other fields take `envelope` bytes, alone in an RPC of `max_rpc` bytes."""
+
+    def rpc_size(size: int) -> int:
+        message = envelope + 1 + len(encode(size)) + size
+        return 1 + len(encode(message)) + message
+
+    size = max(0, max_rpc - envelope)
+    while size and rpc_size(size) > max_rpc:
+        size -= 1
+    return size
+
+
+# ---------------------------------------------------------------- frames
+
+
+def build_chunks(raws: Sequence[bytes], max_bytes: int, max_count: int) -> list[Chunk]:
+    """Join messages into frames of at most `max_bytes` (unless one alone is larger) and `max_count` messages."""
+    if len(raws) == 1:
+        raw = raws[0]
+        header = _header(len(raw))
+        return [Chunk(b"".join((encode(len(header) + len(raw)), header, raw)), 1)]
+    chunks: list[Chunk] = []
+    ends = [0, *accumulate(len(_header(len(raw))) + len(raw) for raw in raws)] if len(raws) else [0]
+    first = 0
+    while first < len(raws):
+        # 3: the length prefix of every frame that holds more than one message
+        behind = bisect_right(ends, ends[first] + max_bytes - 3) - 1
+        behind = min(max(behind, first + 1), first + max_count)
+        pieces = [encode(ends[behind] - ends[first])]
+        for raw in raws[first:behind]:
+            pieces += (_header(len(raw)), raw)
+        chunks.append(Chunk(b"".join(pieces), behind - first))
+        first = behind
+    return chunks
+
+
+def _header(size: int) -> bytes:
+    return _HEADERS[size] if size < 4096 else b"\x12" + encode(size)
+
+
+# ---------------------------------------------------------------- control
+
+
+def encode_subscription(topic: bytes, subscribe: bool) -> bytes:
+    return field(1, b"\x08\x01" + field(2, topic) if subscribe else b"\x08\x00" + field(2, topic))
+
+
+def encode_graft(topic: bytes) -> bytes:
+    return field(3, field(1, topic))
+
+
+def encode_prune(topic: bytes, peers: Iterable[tuple[PeerId, bytes | None]], backoff: int | None) -> bytes:
+    """A PRUNE with peer exchange; `backoff` in seconds, None for peers of gossipsub 1.0."""
+    pieces = [field(1, topic)]
+    for peer, record in peers:
+        pieces.append(field(2, field(1, peer) + (field(2, record) if record is not None else b"")))
+    if backoff is not None:
+        pieces.append(b"\x18" + encode(backoff))
+    return field(4, b"".join(pieces))
+
+
+def encode_ihaves(topic: bytes, ids: Sequence[bytes], max_bytes: int) -> list[bytes]:
+    """IHAVE entries of at most `max_bytes` each."""
+    head = field(1, topic)
+    return [field(1, head + piece) for piece in _split_ids(2, ids, max_bytes - len(head) - 8)]
+
+
+def encode_iwants(ids: Sequence[bytes], max_bytes: int) -> list[bytes]:
+    """IWANT entries of at most `max_bytes` each."""
+    return [field(2, piece) for piece in _split_ids(1, ids, max_bytes - 8)]
+
+
+def _split_ids(number: int, ids: Sequence[bytes], max_bytes: int) -> list[bytes]:
+    return pack([field(number, identifier) for identifier in ids], max_bytes)
+
+
+def pack(items: Sequence[bytes], max_bytes: int) -> list[bytes]:
+    """Join items in order into as few pieces of at most `max_bytes` as that allows; a larger item stands alone."""
+    pieces: list[bytes] = []
+    pending: list[bytes] = []
+    size = 0
+    for item in items:
+        if pending and size + len(item) > max_bytes:
+            pieces.append(b"".join(pending))
+            pending, size = [], 0
+        pending.append(item)
+        size += len(item)
+    if pending:
+        pieces.append(b"".join(pending))
+    return pieces
+
+
+def control_frames(subscriptions: Sequence[bytes], control: Sequence[bytes], max_bytes: int) -> list[bytes]:
+    """Whole frames with the entries of ControlMessage and, before them, subscriptions."""
+    bodies = pack(subscriptions, max_bytes - 8)
+    wrapped = [field(3, piece) for piece in pack(control, max_bytes - 8)]
+    if bodies and wrapped and len(bodies[-1]) + len(wrapped[0]) <= max_bytes - 8:
+        bodies[-1] += wrapped.pop(0)
+    return [encode(len(body)) + body for body in (*bodies, *wrapped)]

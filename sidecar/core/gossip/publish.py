@@ -1,0 +1,246 @@
+"""What apps publish: made into messages, queued for peers a chunk at a time, or made to wait for room."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, compress, repeat
+
+from .events import Outcome, PublishCompleted, Published, Receipt, TopicOptions
+from .mesh import Mesh
+from .messages import build_chunks
+from .signing import SIGN_PREFIX, SIGNATURE_HEADER
+from .state import GossipState, Peer, Topic, make_message, unsigned_ids
+
+_PER_MESSAGE = 8  # bytes of the headers that an RPC adds to a message, at most
+
+
+class _Job:
+    """A batch on its way out."""
+
+    __slots__ = ("ends", "ids", "messages", "minimum", "op", "position", "receipts", "sign", "topic", "wait")
+
+    def __init__(self, published: Published, topic: Topic, sign: bool) -> None:
+        self.op = published.op
+        self.topic = topic.name
+        self.messages = published.messages
+        self.wait = published.wait
+        self.minimum = published.minimum_peers
+        self.sign = sign
+        self.position = 0  # messages before it have their receipt
+        overhead = topic.signed.envelope + _PER_MESSAGE
+        self.ends = list(accumulate((len(data) + overhead for data in self.messages), initial=0))
+        self.receipts: list[Receipt] = []
+        self.ids: list[bytes] = []
+
+    @property
+    def bytes_left(self) -> int:
+        return self.ends[-1] - self.ends[self.position]
+
+    def answer(self, ids: Sequence[bytes], outcome: Outcome, peers: int = 0, dropped: int = 0) -> None:
+        """Give the next messages their receipt; it extends the one before where all else is equal."""
+        count = len(ids)
+        self.ids += ids
+        if self.receipts and self.receipts[-1][2:] == (outcome, peers, dropped):
+            first, before = self.receipts[-1][:2]
+            self.receipts[-1] = Receipt(first, before + count, outcome, peers, dropped)
+        else:
+            self.receipts.append(Receipt(self.position, count, outcome, peers, dropped))
+        self.position += count
+
+    def answer_rest(self, outcome: Outcome) -> None:
+        if left := len(self.messages) - self.position:
+            self.answer([b""] * left, outcome)
+
+
+class Publisher:
+    """Carries out publications in order, holding back those that must wait."""
+
+    def __init__(self, state: GossipState, mesh: Mesh, wall_ns: int) -> None:
+        self._state = state
+        self._mesh = mesh
+        self._sequence = wall_ns
+        self._parked: dict[int, _Job] = {}
+        self._parked_bytes = 0
+        self._signatures_left = 0
+        self.due = False  # parked publications should be tried again
+
+    def start_turn(self) -> None:
+        self._signatures_left = self._state.config.sign_burst
+
+    def publish(self, published: Published) -> None:
+        """Raises as Published says."""
+        state = self._state
+        topic = state.topic(published.topic)
+        options = topic.options if topic.joined else published.options or TopicOptions()
+        job = _Job(published, topic, options.sign)
+        # Those that wait keep their order in the topic; nobody overtakes within it but who would not wait.
+        if job.wait and any(other.topic == job.topic for other in self._parked.values()):
+            if not self._park(job):
+                self._complete(job, Outcome.QUEUE_FULL)
+        else:
+            self._advance(job)
+
+    def cancel(self, op: int) -> None:
+        job = self._parked.pop(op, None)
+        if job is not None:
+            self._parked_bytes -= job.bytes_left
+            self._complete(job, Outcome.CANCELLED)
+
+    def resume(self) -> None:
+        """Try parked publications again, in their order; one that cannot go holds back its topic's others."""
+        self.due = False
+        held: dict[str, None] = {}
+        parked, self._parked, self._parked_bytes = self._parked, {}, 0
+        for job in parked.values():
+            if job.topic in held:
+                self._parked[job.op] = job
+                self._parked_bytes += job.bytes_left
+            else:
+                self._advance(job)
+                if job.op in self._parked:
+                    held[job.topic] = None
+
+    def on_room(self, peer: Peer) -> None:
+        """A peer's queue was emptied somewhat."""
+        if self._parked and not self.due and peer.queue.relieved:
+            self.due = True
+
+    def on_candidates_changed(self) -> None:
+        """Peers or subscriptions came or went."""
+        self.due = self.due or bool(self._parked)
+
+    # ------------------------------------------------------------ one job
+
+    def _advance(self, job: _Job) -> None:
+        """Send as much as can be sent; then complete or park the job."""
+        topic = self._state.topic(job.topic)
+        targets = self._targets(topic)
+        while job.position < len(job.messages):
+            if len(targets) < job.minimum:
+                if job.wait and self._park(job):
+                    return
+                self._complete(job, Outcome.NO_PEERS)
+                return
+            if len(job.messages[job.position]) > topic.max_payload:
+                job.answer([b""], Outcome.TOO_LARGE)
+                continue
+            end = self._chunk_end(job, topic)
+            if job.sign:
+                if self._signatures_left <= 0 and self._park(job):
+                    self.due = True
+                    return
+                end = min(end, job.position + max(1, self._signatures_left))
+            size = job.ends[end] - job.ends[job.position]
+            ready = [peer for peer in targets if peer.queue.has_room(size, end - job.position)]
+            if targets and not ready:
+                if job.wait and self._park(job):
+                    return
+                self._complete(job, Outcome.QUEUE_FULL)
+                return
+            self._send(job, topic, end, targets, ready)
+        self._complete(job, Outcome.SENT)
+
+    def _targets(self, topic: Topic) -> list[Peer]:
+        if self._state.config.flood_publish:
+            return list(topic.peers.values())
+        if topic.joined:
+            return list(topic.mesh.values())
+        return self._mesh.fanout(topic)
+
+    def _chunk_end(self, job: _Job, topic: Topic) -> int:
+        """Behind the last message that goes into the next chunk; at least one does, and none that is too large."""
+        config, position = self._state.config, job.position
+        end = bisect_right(job.ends, job.ends[position] + config.max_chunk) - 1
+        end = min(max(end, position + 1), position + config.max_chunk_messages)
+        if topic.max_payload < config.max_chunk:  # only then can one among several be too large
+            for index in range(position + 1, end):
+                if len(job.messages[index]) > topic.max_payload:
+                    return index
+        return end
+
+    def _send(self, job: _Job, topic: Topic, end: int, targets: Sequence[Peer], ready: Sequence[Peer]) -> None:
+        """Make messages of the job's next datas, queue them, and deliver them here."""
+        datas = job.messages[job.position : end]
+        outcome = Outcome.SENT if ready else Outcome.NO_PEERS
+        full = [peer for peer in targets if peer not in ready] if len(ready) < len(targets) else []
+        if job.sign:
+            ids, raws = self._sign(topic, datas)
+            job.answer(ids, outcome, len(ready), len(full))
+        else:
+            ids = unsigned_ids(datas)
+            fresh = self._state.seen.unseen(topic.name, ids)
+            if fresh is None:
+                job.answer(ids, outcome, len(ready), len(full))
+            else:
+                for identifier, new in zip(ids, fresh, strict=True):
+                    if new:
+                        job.answer([identifier], outcome, len(ready), len(full))
+                    else:
+                        job.answer([identifier], Outcome.DUPLICATE)
+                ids, datas = list(compress(ids, fresh)), list(compress(datas, fresh))
+            raws = topic.unsigned.encode(datas)
+        if ids:
+            self._enter(topic, ids, raws, datas, job.sign, ready)
+            for peer in full:
+                peer.queue.dropped += len(ids)
+                self._state.statistics.dropped["queue_full"] += len(ids)
+
+    def _sign(self, topic: Topic, datas: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """The ids and encodings of signed messages."""
+        sign, sender, layout = self._state.identity.sign, bytes(self._state.identity.peer_id), topic.signed
+        ids: list[bytes] = []
+        raws: list[bytes] = []
+        for data in datas:
+            self._sequence += 1
+            seqno = self._sequence.to_bytes(8, "big")
+            content = layout.encode(data, seqno)
+            ids.append(sender + seqno)
+            raws.append(content + SIGNATURE_HEADER + sign(SIGN_PREFIX + content))
+        self._signatures_left -= len(ids)
+        return ids, raws
+
+    def _enter(
+        self,
+        topic: Topic,
+        ids: list[bytes],
+        raws: list[bytes],
+        datas: Sequence[bytes],
+        signed: bool,
+        ready: Sequence[Peer],
+    ) -> None:
+        state, config = self._state, self._state.config
+        state.statistics.published += len(ids)
+        if ready:
+            state.send_chunks(ready, build_chunks(raws, config.max_chunk, config.max_chunk_messages))
+        # Unsigned data that nobody got is not remembered, so that the app can try again; a signed message is, since it
+        # can still reach somebody by gossip.
+        if ready or signed:
+            state.seen.add(topic.name, ids)
+            # v1.1 Flood Publishing: a pure publisher's messages need no gossip, every peer of the topic has them.
+            if topic.joined or not config.flood_publish:
+                state.cache.put(topic.name, ids, raws)
+        if topic.joined:
+            me = state.identity.peer_id
+            sender = me if signed else None
+            numbers: Iterable[int | None] = repeat(None)
+            if signed:
+                numbers = range(self._sequence - len(ids) + 1, self._sequence + 1)
+            columns = zip(ids, repeat(topic.name), repeat(sender), numbers, datas, repeat(me), repeat(True))
+            state.deliver(topic, list(map(make_message, columns)))
+
+    # ------------------------------------------------------------ waiting and ending
+
+    def _park(self, job: _Job) -> bool:
+        """Let the job wait, if there is room for one more."""
+        config = self._state.config
+        size = job.bytes_left
+        if len(self._parked) >= config.parked_max_jobs or (
+            self._parked and self._parked_bytes + size > config.parked_max_bytes
+        ):
+            return False
+        self._parked[job.op] = job
+        self._parked_bytes += size
+        return True
+
+    def _complete(self, job: _Job, rest: Outcome) -> None:
+        job.answer_rest(rest)
+        self._state.emit(PublishCompleted(job.op, job.receipts, job.ids))

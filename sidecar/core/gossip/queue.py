@@ -1,0 +1,134 @@
+"""What waits for one peer: plaintext frames, so that what a slow peer loses can still be counted."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from .config import GossipConfig
+from .messages import Chunk, control_frames, encode_iwants, encode_subscription
+
+
+class PeerQueue:
+    """Frames for one peer, in three classes.
+
+    1. Subscriptions, GRAFT and PRUNE: never dropped. For each topic only the last word waits.
+    2. Messages: bounded in bytes and in number; what does not fit is refused, and the caller counts it.
+    3. IHAVE and IWANT: sent once no message waits, or after a heartbeat of waiting; a newer IHAVE replaces an older.
+    """
+
+    __slots__ = (
+        "_aged",
+        "_chunks",
+        "_config",
+        "_control",
+        "_ihave",
+        "_iwant",
+        "_subscriptions",
+        "bytes",
+        "dropped",
+        "messages",
+    )
+
+    def __init__(self, config: GossipConfig) -> None:
+        self._config = config
+        self._subscriptions: dict[bytes, bool] = {}
+        self._control: dict[bytes, bytes] = {}
+        self._chunks: deque[Chunk] = deque()
+        self._ihave: dict[str, list[bytes]] = {}
+        self._iwant: dict[bytes, None] = {}
+        self._aged = False
+        self.bytes = 0  # of waiting messages, as frames
+        self.messages = 0
+        self.dropped = 0  # messages that did not fit, since the start
+
+    def __bool__(self) -> bool:
+        return bool(self._chunks or self._control or self._subscriptions or self._ihave or self._iwant)
+
+    @property
+    def overrun(self) -> bool:
+        """Whether more changes of topics and mesh wait than may."""
+        return len(self._subscriptions) + len(self._control) > self._config.queue_max_control
+
+    @property
+    def relieved(self) -> bool:
+        """Whether less than half of what may wait waits: time to let publishers go on."""
+        config = self._config
+        return self.bytes * 2 <= config.queue_max_bytes and self.messages * 2 <= config.queue_max_messages
+
+    def subscribe(self, topic: bytes, subscribe: bool) -> None:
+        """Announce a change. One that takes back another that still waits leaves nothing to say."""
+        if self._subscriptions.get(topic, subscribe) != subscribe:
+            del self._subscriptions[topic]
+        else:
+            self._subscriptions[topic] = subscribe
+
+    def put_control(self, topic: bytes, entry: bytes) -> None:
+        """A GRAFT or PRUNE; it replaces one for the same topic."""
+        self._control.pop(topic, None)
+        self._control[topic] = entry
+
+    def has_room(self, size: int, count: int) -> bool:
+        """Whether so much fits. An empty queue takes anything."""
+        config = self._config
+        return not self._chunks or (
+            self.bytes + size <= config.queue_max_bytes and self.messages + count <= config.queue_max_messages
+        )
+
+    def put(self, chunk: Chunk) -> bool:
+        """Queue messages, or count them as dropped."""
+        size, count = len(chunk.frame), chunk.messages
+        if not self.has_room(size, count):
+            self.dropped += count
+            return False
+        self._chunks.append(chunk)
+        self.bytes += size
+        self.messages += count
+        return True
+
+    def put_ihave(self, topic: str, entries: list[bytes]) -> bool:
+        """Gossip about a topic. False when it replaced older gossip that never left."""
+        replaced = topic in self._ihave
+        self._ihave[topic] = entries
+        return not replaced
+
+    def put_iwant(self, ids: Sequence[bytes]) -> int:
+        """Ask for messages; how many fitted."""
+        room = self._config.max_ihave_length - len(self._iwant)
+        taken = ids[:room]
+        self._iwant.update(dict.fromkeys(taken))
+        return len(taken)
+
+    def age(self) -> None:
+        """A heartbeat passed: gossip that still waits goes before messages now."""
+        self._aged = bool(self._ihave or self._iwant)
+
+    def take(self, limit: int) -> list[bytes]:
+        """Frames of about `limit` bytes, at least one if any waits."""
+        frames = self._take_control() if self._control or self._subscriptions or self._aged else []
+        left = limit - sum(map(len, frames))
+        chunks = self._chunks
+        while chunks and (left >= len(chunks[0].frame) or not frames):
+            frame, count = chunks.popleft()
+            frames.append(frame)
+            size = len(frame)
+            left -= size
+            self.bytes -= size
+            self.messages -= count
+        if not chunks and (self._ihave or self._iwant) and (left > 0 or not frames):
+            self._aged = True
+            frames += self._take_control()
+        return frames
+
+    def _take_control(self) -> list[bytes]:
+        max_bytes = self._config.max_chunk
+        subscriptions = [encode_subscription(topic, wanted) for topic, wanted in self._subscriptions.items()]
+        control = list(self._control.values())
+        self._subscriptions.clear()
+        self._control.clear()
+        if self._aged:
+            control += encode_iwants(list(self._iwant), max_bytes // 2)
+            for entries in self._ihave.values():
+                control += entries
+            self._ihave.clear()
+            self._iwant.clear()
+            self._aged = False
+        return control_frames(subscriptions, control, max_bytes)

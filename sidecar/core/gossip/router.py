@@ -1,0 +1,172 @@
+"""The door of the gossip machine: inputs in, effects out, frames for each peer on request."""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..identity import Identity
+from ..types import PeerId
+from .config import PROTOCOLS, GossipConfig
+from .events import (
+    GossipEffect,
+    GossipInput,
+    GossipStatistics,
+    PeerAdded,
+    PeerRemoved,
+    PeerView,
+    PublishCancelled,
+    Published,
+    RpcsReceived,
+    TopicJoined,
+    TopicLeft,
+    TopicView,
+)
+from .lazy import LazyGossip
+from .mesh import Mesh
+from .publish import Publisher
+from .receive import Receiver
+from .state import GossipState, Peer
+
+__all__ = ["PROTOCOLS", "GossipRouter"]
+
+
+def _no_score(peer: PeerId) -> float:
+    """All peers are equal as long as nothing keeps scores."""
+    return 0.0
+
+
+class GossipRouter:
+    """Gossipsub 1.1 without streams: `handle` per input, `take` for the frames, one deadline.
+
+    `wall_ns`: wall-clock nanoseconds, where the sequence numbers start. `signed_record`: the signed peer record of a
+    peer, as it is handed on in PRUNE. `score`: higher is better, below 0 keeps a peer out of the mesh.
+    """
+
+    def __init__(
+        self,
+        config: GossipConfig,
+        identity: Identity,
+        *,
+        now: float,
+        wall_ns: int,
+        rng: random.Random,
+        signed_record: Callable[[PeerId], bytes | None],
+        score: Callable[[PeerId], float] = _no_score,
+    ) -> None:
+        self._state = GossipState(config, identity, now, rng, signed_record, score)
+        self._mesh = Mesh(self._state)
+        self._lazy = LazyGossip(self._state)
+        self._receiver = Receiver(self._state, self._mesh, self._lazy)
+        self._publisher = Publisher(self._state, self._mesh, wall_ns)
+        # Jitter, so that nodes started together do not beat together.
+        self._heartbeat_at = now + config.heartbeat_initial_delay + rng.random() * config.heartbeat_interval
+
+    def handle(self, input: GossipInput, now: float) -> list[GossipEffect]:
+        """Serve one input. A caller's misuse raises, as the input's description says, and changes nothing."""
+        state = self._state
+        state.now = now
+        self._publisher.start_turn()
+        match input:
+            case RpcsReceived():
+                peer = state.peers.get(input.peer)
+                if peer is None:
+                    state.statistics.dropped["no_peer"] += len(input.frames)
+                else:
+                    self._receiver.receive(peer, input.frames)
+            case Published():
+                self._publisher.publish(input)
+            case PublishCancelled():
+                self._publisher.cancel(input.op)
+            case PeerAdded():
+                self._on_peer_removed(input.peer)  # another stream of the same peer: its remote starts anew
+                self._mesh.add_peer(Peer(input.peer, input.protocol, input.outbound, state.config))
+            case PeerRemoved():
+                self._on_peer_removed(input.peer)
+            case TopicJoined():
+                self._mesh.join(input.topic, input.options)
+            case TopicLeft():
+                self._mesh.leave(input.topic)
+        return self._finish_turn()
+
+    def _on_peer_removed(self, peer: PeerId) -> None:
+        known = self._state.peers.get(peer)
+        if known is not None:
+            self._mesh.remove_peer(known)
+
+    def _finish_turn(self) -> list[GossipEffect]:
+        if self._state.candidates_changed:
+            self._state.candidates_changed = False
+            self._publisher.on_candidates_changed()
+        return self._state.finish_turn()
+
+    # ------------------------------------------------------------ sending
+
+    def take(self, peer: PeerId, limit: int) -> list[bytes]:
+        """Whole frames (length and RPC) for the peer: about `limit` bytes, at least one frame if any waits.
+
+        Control goes first. Look at `next_deadline` again: a waiting publisher may go on.
+        """
+        known = self._state.peers.get(peer)
+        if known is None:
+            return []
+        frames = known.queue.take(limit)
+        self._publisher.on_room(known)
+        return frames
+
+    # ------------------------------------------------------------ time
+
+    def next_deadline(self) -> float | None:
+        """When `handle_deadline` must be called: at the heartbeat, or at once when publishers can go on."""
+        return self._state.now if self._publisher.due else self._heartbeat_at
+
+    def handle_deadline(self, now: float) -> list[GossipEffect]:
+        """Beat, and resume publishers."""
+        state = self._state
+        state.now = now
+        self._publisher.start_turn()
+        if now >= self._heartbeat_at:
+            # From now, not from the deadline: beats missed in a pause are not made up for.
+            self._heartbeat_at = now + state.config.heartbeat_interval
+            state.seen.expire(now)
+            self._mesh.heartbeat()
+            self._lazy.heartbeat()
+            state.forget_idle_topics()
+        if self._publisher.due:
+            self._publisher.resume()
+        return self._finish_turn()
+
+    # ------------------------------------------------------------ views
+
+    def topics(self) -> list[TopicView]:
+        """All topics that are joined here, announced by a peer, or published on."""
+        return [
+            TopicView(
+                topic.name,
+                topic.joined,
+                topic.options.sign,
+                tuple(topic.peers),
+                tuple(topic.mesh if topic.joined else topic.fanout),
+            )
+            for topic in self._state.topics.values()
+        ]
+
+    def peers(self) -> list[PeerView]:
+        """All gossip peers."""
+        return [
+            PeerView(
+                peer.id,
+                peer.protocol,
+                peer.outbound,
+                tuple(peer.topics),
+                tuple(name for name, topic in peer.topics.items() if peer.id in topic.mesh),
+                peer.queue.messages,
+                peer.queue.bytes,
+                peer.queue.dropped,
+            )
+            for peer in self._state.peers.values()
+        ]
+
+    def statistics(self) -> GossipStatistics:
+        """A copy of the counters."""
+        statistics = self._state.statistics
+        return replace(statistics, rejected=dict(statistics.rejected), dropped=dict(statistics.dropped))

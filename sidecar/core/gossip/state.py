@@ -1,0 +1,224 @@
+"""What the parts of the router share: peers, topics, caches, counters, and the effects of the turn."""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from hashlib import sha256
+from typing import cast
+
+from ..errors import InvalidArgument, QueueFull, SidecarError, TooLarge
+from ..identity import Identity
+from ..types import PeerId
+from .cache import MessageCache, SeenCache
+from .config import GossipConfig
+from .events import (
+    GossipEffect,
+    GossipMessage,
+    GossipStatistics,
+    MessagesDelivered,
+    PeerViolated,
+    PeerWoken,
+    TopicOptions,
+)
+from .messages import Chunk, SignedLayout, UnsignedLayout, max_payload
+from .queue import PeerQueue
+
+_Columns = tuple[bytes, str, PeerId | None, int | None, bytes, PeerId, bool]
+# A named tuple made without a Python frame for each: `map` over `zip` stays in C.
+make_message = cast(Callable[[_Columns], GossipMessage], partial(tuple.__new__, GossipMessage))
+
+
+def unsigned_ids(datas: Iterable[bytes]) -> list[bytes]:
+    """The ids of unsigned messages: SHA-256 of the data."""
+    # Not for security, says the flag, only to skip a look-up of policies that costs as much as the hash.
+    return [sha256(data, usedforsecurity=False).digest() for data in datas]
+
+
+class Peer:
+    """A gossip peer: what it announced, what waits for it, what it used up since the last heartbeat."""
+
+    __slots__ = ("id", "ids_asked", "ids_served", "ihaves", "outbound", "protocol", "queue", "topics", "violated")
+
+    def __init__(self, peer: PeerId, protocol: str, outbound: bool, config: GossipConfig) -> None:
+        self.id = peer
+        self.protocol = protocol
+        self.outbound = outbound
+        self.queue = PeerQueue(config)
+        self.topics: dict[str, Topic] = {}
+        self.ihaves = 0  # RPCs with IHAVE
+        self.ids_asked = 0  # by us, of its IHAVE
+        self.ids_served = 0  # to its IWANT
+        self.violated = False
+
+    @property
+    def knows_backoff(self) -> bool:
+        """Whether it reads peer exchange and back-off in PRUNE (gossipsub 1.1)."""
+        return self.protocol != "/meshsub/1.0.0"
+
+
+class Topic:
+    """A topic that is joined, announced by a peer, or published on."""
+
+    __slots__ = (
+        "backoff",
+        "fanout",
+        "joined",
+        "last_published",
+        "max_payload",
+        "mesh",
+        "name",
+        "options",
+        "peers",
+        "signed",
+        "unsigned",
+        "wire",
+    )
+
+    def __init__(self, name: str, wire: bytes, sender: PeerId, max_rpc: int) -> None:
+        self.name = name
+        self.wire = wire
+        self.joined = False
+        self.options = TopicOptions()
+        self.peers: dict[PeerId, Peer] = {}  # that announced it
+        self.mesh: dict[PeerId, Peer] = {}  # a subset of `peers`; empty unless joined
+        self.fanout: dict[PeerId, Peer] = {}  # a subset of `peers`; empty when joined
+        self.last_published = 0.0
+        self.backoff: dict[PeerId, float] = {}  # until when neither side grafts
+        self.signed = SignedLayout(sender, wire)
+        self.unsigned = UnsignedLayout(wire)
+        self.max_payload = max_payload(self.signed.envelope, max_rpc)
+
+    @property
+    def idle(self) -> bool:
+        return not (self.joined or self.peers or self.fanout or self.backoff)
+
+
+class GossipState:
+    """Shared by the parts; only the router makes one."""
+
+    def __init__(
+        self,
+        config: GossipConfig,
+        identity: Identity,
+        now: float,
+        rng: random.Random,
+        signed_record: Callable[[PeerId], bytes | None],
+        score: Callable[[PeerId], float],
+    ) -> None:
+        self.config = config
+        self.identity = identity
+        self.now = now
+        self.rng = rng
+        self.signed_record = signed_record
+        self.score = score
+        self.peers: dict[PeerId, Peer] = {}
+        self.topics: dict[str, Topic] = {}
+        self.by_wire: dict[bytes, Topic] = {}
+        self.seen = SeenCache(config.seen_ttl, config.seen_max, now)
+        self.cache = MessageCache(
+            config.history_length, config.history_gossip, config.history_max_messages, config.history_max_bytes
+        )
+        self.statistics = GossipStatistics()
+        self.candidates_changed = False  # peers or subscriptions went or came: waiting publishers look again
+        self._effects: list[GossipEffect] = []
+        self._delivered: dict[str, list[GossipMessage]] = {}
+        self._woken: dict[PeerId, None] = {}
+        self._violated: dict[PeerId, SidecarError] = {}
+
+    # ------------------------------------------------------------ topics
+
+    def topic(self, name: str) -> Topic:
+        """The topic, made if it is new. Raises InvalidArgument or TooLarge for its name."""
+        topic = self.topics.get(name)
+        if topic is not None:
+            return topic
+        if not name:
+            raise InvalidArgument("the topic's name is empty")
+        try:
+            wire = name.encode()
+        except UnicodeEncodeError:
+            raise InvalidArgument(f"the topic's name {name[:40]!r} cannot be written in UTF-8") from None
+        if len(wire) > self.config.max_topic_name:
+            raise TooLarge(f"topic name of {len(wire)} bytes, at most {self.config.max_topic_name}")
+        topic = Topic(name, wire, self.identity.peer_id, self.config.max_rpc)
+        self.topics[name] = self.by_wire[wire] = topic
+        return topic
+
+    def announced_topic(self, wire: bytes) -> Topic | None:
+        """The topic of a peer's announcement, made if it is new; None when its name cannot be used."""
+        topic = self.by_wire.get(wire)
+        if topic is None:
+            try:
+                topic = self.topic(wire.decode())
+            except (UnicodeDecodeError, InvalidArgument, TooLarge):
+                return None
+        return topic
+
+    def forget_idle_topics(self) -> None:
+        for topic in [topic for topic in self.topics.values() if topic.idle]:
+            del self.topics[topic.name], self.by_wire[topic.wire]
+
+    # ------------------------------------------------------------ sending
+
+    def wake(self, peer: Peer) -> None:
+        """Say that frames wait. Call before something is queued."""
+        if not peer.queue:
+            self._woken[peer.id] = None
+
+    def send_control(self, peer: Peer, topic: Topic, entry: bytes) -> None:
+        """Queue a GRAFT or PRUNE."""
+        self.wake(peer)
+        peer.queue.put_control(topic.wire, entry)
+        self._check_overrun(peer)
+
+    def announce(self, peers: Iterable[Peer], topic: Topic) -> None:
+        """Tell the peers whether the topic is joined."""
+        for peer in peers:
+            self.wake(peer)
+            peer.queue.subscribe(topic.wire, topic.joined)
+            self._check_overrun(peer)
+
+    def _check_overrun(self, peer: Peer) -> None:
+        if peer.queue.overrun and not peer.violated:
+            limit = self.config.queue_max_control
+            self.violate(peer, QueueFull(f"more than {limit} changes of topics and mesh wait for the peer"))
+
+    def send_chunks(self, peers: Sequence[Peer], chunks: Sequence[Chunk]) -> None:
+        """Queue messages for each of the peers; those that do not fit are counted."""
+        statistics = self.statistics
+        for peer in peers:
+            for chunk in chunks:
+                self.wake(peer)
+                if peer.queue.put(chunk):
+                    statistics.sent += chunk.messages
+                else:
+                    statistics.dropped["queue_full"] += chunk.messages
+
+    # ------------------------------------------------------------ effects
+
+    def deliver(self, topic: Topic, messages: list[GossipMessage]) -> None:
+        """Hand new messages of a joined topic to the apps."""
+        self.statistics.delivered += len(messages)
+        waiting = self._delivered.get(topic.name)
+        if waiting is None:
+            self._delivered[topic.name] = messages
+        else:
+            waiting += messages
+
+    def emit(self, effect: GossipEffect) -> None:
+        self._effects.append(effect)
+
+    def violate(self, peer: Peer, error: SidecarError) -> None:
+        """Ask for the end of the peer's streams; said once."""
+        if not peer.violated:
+            peer.violated = True
+            self._violated[peer.id] = error
+
+    def finish_turn(self) -> list[GossipEffect]:
+        """All effects of the turn: deliveries, then the rest, then who has frames, and violations last."""
+        effects: list[GossipEffect] = [MessagesDelivered(*delivered) for delivered in self._delivered.items()]
+        effects += self._effects
+        effects += [PeerWoken(peer) for peer in self._woken if peer in self.peers]
+        effects += [PeerViolated(peer, error) for peer, error in self._violated.items()]
+        self._delivered, self._effects, self._woken, self._violated = {}, [], {}, {}
+        return effects
