@@ -1,0 +1,110 @@
+"""Gossip routers joined by links in memory, on virtual time."""
+
+import heapq
+import random
+from collections.abc import Iterable
+
+from sidecar.core.buffer import FrameDecoder
+from sidecar.core.gossip.config import GossipConfig
+from sidecar.core.gossip.events import (
+    GossipEffect,
+    GossipInput,
+    GossipMessage,
+    MessagesDelivered,
+    PeerAdded,
+    PeerRemoved,
+    PeerViolated,
+    PeerWoken,
+    RpcsReceived,
+)
+from sidecar.core.gossip.router import GossipRouter
+from sidecar.core.identity import Identity
+from sidecar.core.types import PeerId
+
+WALL = 1_700_000_000_000_000_000
+
+
+def identity(number: int) -> Identity:
+    return Identity(number.to_bytes(32, "big"))
+
+
+def peer_id(number: int) -> PeerId:
+    return identity(number).peer_id
+
+
+def make_router(number: int = 0, config: GossipConfig | None = None, seed: int = 1) -> GossipRouter:
+    return GossipRouter(
+        config or GossipConfig(),
+        identity(number),
+        now=0.0,
+        wall_ns=WALL,
+        rng=random.Random(seed * 1000 + number),
+        signed_record=lambda peer: b"record of " + bytes(peer),
+    )
+
+
+class GossipNetwork:
+    """Routers numbered from 0, and links with a delay; every byte travels encoded."""
+
+    def __init__(self, count: int, seed: int, config: GossipConfig | None = None) -> None:
+        self.rng = random.Random(seed)
+        self.now = 0.0
+        self.routers = [make_router(number, config, seed) for number in range(count)]
+        self.ids = [peer_id(number) for number in range(count)]
+        self.delivered: list[list[GossipMessage]] = [[] for _ in range(count)]
+        self.effects: list[list[GossipEffect]] = [[] for _ in range(count)]
+        self._decoders: dict[tuple[int, int], FrameDecoder] = {}
+        self._number = {peer: number for number, peer in enumerate(self.ids)}
+        self._last: dict[tuple[int, int], float] = {}
+        self._wire: list[tuple[float, int, int, int, bytes]] = []
+        self._sequence = 0
+
+    def connect(self, opener: int, other: int) -> None:
+        self._decoders[opener, other] = FrameDecoder(1 << 20)
+        self._decoders[other, opener] = FrameDecoder(1 << 20)
+        self.input(opener, PeerAdded(self.ids[other], "/meshsub/1.1.0", True))
+        self.input(other, PeerAdded(self.ids[opener], "/meshsub/1.1.0", False))
+
+    def disconnect(self, one: int, other: int) -> None:
+        del self._decoders[one, other], self._decoders[other, one]
+        self.input(one, PeerRemoved(self.ids[other]))
+        self.input(other, PeerRemoved(self.ids[one]))
+
+    def input(self, number: int, value: GossipInput) -> list[GossipEffect]:
+        return self._carry_out(number, self.routers[number].handle(value, self.now))
+
+    def _carry_out(self, number: int, effects: Iterable[GossipEffect]) -> list[GossipEffect]:
+        for effect in effects:
+            match effect:
+                case PeerWoken(peer):
+                    while data := b"".join(self.routers[number].take(peer, 65536)):
+                        self._sequence += 1
+                        link = number, self._number[peer]
+                        arrival = self.now + 0.005 + 0.05 * self.rng.random()
+                        arrival = self._last[link] = max(arrival, self._last.get(link, 0.0))  # links keep their order
+                        heapq.heappush(self._wire, (arrival, self._sequence, *link, data))
+                case MessagesDelivered(_, messages):
+                    self.delivered[number] += messages
+                case PeerViolated():
+                    raise AssertionError(effect)
+            self.effects[number].append(effect)
+        return list(effects)
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        while True:
+            deadline, number = min(
+                (router.next_deadline() or end, number) for number, router in enumerate(self.routers)
+            )
+            arrival = self._wire[0][0] if self._wire else end
+            if min(deadline, arrival) >= end:
+                break
+            if deadline <= arrival:
+                self.now = max(self.now, deadline)
+                self._carry_out(number, self.routers[number].handle_deadline(self.now))
+                continue
+            self.now, _, sender, receiver, data = heapq.heappop(self._wire)
+            decoder = self._decoders.get((sender, receiver))
+            if decoder is not None:
+                self.input(receiver, RpcsReceived(self.ids[sender], decoder.receive(data)))
+        self.now = end
