@@ -1,0 +1,59 @@
+"""The parameters of the Kademlia router."""
+
+from dataclasses import dataclass, fields
+
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class KademliaConfig:
+    """Bounds and intervals of one router; times in seconds, sizes in bytes. Raises ConfigError on a value too small."""
+
+    k: int = 20
+    """Peers in a bucket and in an answer (specs kad-dht, "Replication parameter")."""
+    alpha: int = 10
+    """Queries in flight in one lookup (specs kad-dht, "Alpha concurrency parameter")."""
+    query_timeout: float = 10.0
+    """One query, dialling included (specs kad-dht, "Bootstrap process": QueryTimeout)."""
+    lookup_timeout: float = 60.0
+    """A whole lookup; it then ends with what it has. go-libp2p-kad-dht gives its refresh queries one minute."""
+    refresh_interval: float = 600.0
+    """From one refresh of the buckets to the next (specs kad-dht: 10 minutes)."""
+    join_interval: float = 2.0
+    """From joining to the first repeated lookup of ourselves; it doubles up to `refresh_interval`. Nodes that join at
+    the same moment do not see each other in their first lookup. A guess."""
+    probe_timeout: float = 20.0
+    """A probe that nobody answered by then failed. Above the driver's own time-outs, dial and ping. A guess."""
+    probe_after: float = 60.0
+    """A bucket entry heard of within this time is not probed for a newcomer's sake. A guess."""
+    max_failures: int = 2
+    """Queries in a row that an entry may fail before it goes; one is enough where a newcomer waits. A guess."""
+    max_replacements: int = 128
+    """Connected peers kept beside a full bucket; they are answered with, and take the place of the dead. A guess."""
+    max_clients: int = 1024
+    """Connected peers that are no DHT servers, kept so that a lookup for them is answered. A guess."""
+    max_lookups: int = 16
+    """Lookups running at a time. A guess: with alpha 10 at most 160 streams."""
+    max_queued_lookups: int = 256
+    """Lookups waiting for their turn; more are refused. A guess."""
+    max_candidates: int = 256
+    """Peers that one lookup keeps in mind. A guess that leaves room for a dozen answers of k unknown peers."""
+    max_queries: int = 256
+    """Peers that one lookup asks. A guess: in a network of 10,000 nodes it takes about 40."""
+    max_addresses: int = 16
+    """Addresses kept per peer. A guess."""
+    max_answered_addresses: int = 8
+    """Addresses per peer in our answers, the first ones. A guess that keeps an answer of 21 peers below its bound."""
+    max_answer: int = 16 * 1024 - 2
+    """An answer of ours. rust-libp2p reads at most 16 KiB by default, the length's varint included."""
+    max_frame: int = 256 * 1024
+    """A message that we read. go-libp2p allows 4 MiB; 21 peers with 100 addresses of 100 bytes fit into this."""
+    max_key: int = 1024
+    """A key in a request. A guess."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            least = 0 if item.name == "max_replacements" or item.type == "float" else 1
+            if value < least:
+                raise ConfigError(f"kademlia.{item.name} is {value}, at least {least}")

@@ -1,0 +1,130 @@
+"""One iterative lookup: who was heard of, who was asked, who is next (specs kad-dht, "Peer routing").
+
+Knows nothing of time or messages, so that its tests need no network.
+"""
+
+import enum
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+from operator import attrgetter
+
+from ..types import PeerId
+from .config import KademliaConfig
+from .events import Addresses, PeerAddresses
+from .keyspace import place
+
+_by_distance = attrgetter("distance")
+
+
+class State(enum.Enum):
+    """What became of a candidate."""
+
+    HEARD = "heard"
+    WAITING = "waiting"
+    ANSWERED = "answered"
+    FAILED = "failed"
+
+
+class Candidate:
+    """A peer that the lookup heard of. `depth`: answers that led to it, itself included."""
+
+    __slots__ = ("addresses", "depth", "distance", "peer", "state")
+
+    def __init__(self, peer: PeerId, distance: int, addresses: Addresses, depth: int) -> None:
+        self.peer = peer
+        self.distance = distance
+        self.addresses = addresses
+        self.depth = depth
+        self.state = State.HEARD
+
+
+class Lookup:
+    """The walk toward one key.
+
+    Ends when the k closest candidates that have not failed have all answered, when nobody is left to ask, or when
+    `max_queries` are spent. Keeps at most `max_candidates` that were not asked yet, the closest ones, and those asked.
+    """
+
+    __slots__ = ("_asked", "_candidates", "_config", "_failed", "_order", "_waiting", "key", "op", "place", "target")
+
+    def __init__(
+        self, config: KademliaConfig, key: bytes, *, op: int | None = None, target: PeerId | None = None
+    ) -> None:
+        self._config = config
+        self.op = op
+        self.key = key
+        self.place = place(key)
+        self.target = target
+        self._candidates: dict[PeerId, Candidate] = {}
+        self._order: list[Candidate] = []  # by distance, without those that failed
+        self._asked = self._failed = self._waiting = 0
+
+    @property
+    def queried(self) -> int:
+        """Queries begun."""
+        return self._asked
+
+    @property
+    def failures(self) -> int:
+        return self._failed
+
+    def get(self, peer: PeerId) -> Candidate | None:
+        return self._candidates.get(peer)
+
+    def offer(self, peer: PeerId, addresses: Addresses, depth: int = 1) -> None:
+        """Take note of a peer. The target is tried again when somebody knows another address of it."""
+        known = self._candidates.get(peer)
+        if known is not None:
+            new = tuple(address for address in addresses if address not in known.addresses)
+            if new and peer == self.target and known.state is State.FAILED:
+                known.addresses = (new + known.addresses)[: self._config.max_addresses]  # the old ones have just failed
+                known.state = State.HEARD
+                known.depth = depth
+                insort(self._order, known, key=_by_distance)
+            else:
+                known.addresses = (known.addresses + new)[: self._config.max_addresses]
+            return
+        candidate = Candidate(peer, place(peer) ^ self.place, addresses[: self._config.max_addresses], depth)
+        insort(self._order, candidate, key=_by_distance)
+        self._candidates[peer] = candidate
+        if len(self._order) > self._config.max_candidates and self._order[-1].state is State.HEARD:
+            del self._candidates[self._order.pop().peer]
+
+    def next_queries(self) -> list[Candidate]:
+        """The candidates to ask now, marked as waiting; at most alpha are under way."""
+        room = min(self._config.alpha - self._waiting, self._config.max_queries - self._asked)
+        heard = [candidate for candidate in self._order[: self._config.k] if candidate.state is State.HEARD]
+        chosen = heard[: max(room, 0)]
+        for candidate in chosen:
+            candidate.state = State.WAITING
+        self._waiting += len(chosen)
+        self._asked += len(chosen)
+        return chosen
+
+    def answered(self, peer: PeerId, closer: Iterable[PeerAddresses]) -> None:
+        """A candidate answered with the peers closest to the key that it knows."""
+        candidate = self._candidates[peer]
+        candidate.state = State.ANSWERED
+        self._waiting -= 1
+        for other, addresses in closer:
+            self.offer(other, addresses, candidate.depth + 1)
+
+    def failed(self, peer: PeerId) -> None:
+        """A candidate did not answer."""
+        candidate = self._candidates[peer]
+        candidate.state = State.FAILED
+        self._waiting -= 1
+        self._failed += 1
+        del self._order[bisect_left(self._order, candidate.distance, key=_by_distance)]
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing that may still come belongs to the result."""
+        unsettled = [c.state for c in self._order[: self._config.k] if c.state is not State.ANSWERED]
+        if self._asked >= self._config.max_queries:
+            return State.WAITING not in unsettled
+        return not unsettled
+
+    def closest(self) -> list[Candidate]:
+        """At most k candidates that answered, closest first."""
+        return [candidate for candidate in self._order if candidate.state is State.ANSWERED][: self._config.k]

@@ -1,0 +1,132 @@
+"""The DHT's messages to bytes and back, with their bounds (specs kad-dht, "RPC messages")."""
+
+import enum
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from ...wire import kademlia_pb2
+from ..errors import FrameTooLarge, InvalidMultiaddr, InvalidPeerId, ProtocolError
+from ..multiaddr import Multiaddr
+from ..types import PeerId
+from .config import KademliaConfig
+from .events import Addresses, PeerAddresses
+
+_Message = kademlia_pb2.Message
+PING_ANSWER = _Message(type=_Message.PING).SerializeToString()
+_FIND_NODE_HEAD = _Message(type=_Message.FIND_NODE).SerializeToString()
+
+
+class MessageType(enum.IntEnum):
+    """What a message asks for."""
+
+    PUT_VALUE = 0
+    GET_VALUE = 1
+    ADD_PROVIDER = 2
+    GET_PROVIDERS = 3
+    FIND_NODE = 4
+    PING = 5
+
+
+_KNOWN_TYPES = frozenset(map(int, MessageType))
+
+
+class Request(NamedTuple):
+    """A request as it came: its type, which may be an unknown number, and its key."""
+
+    type: MessageType | int
+    key: bytes
+
+
+def encode_find_node(key: bytes) -> bytes:
+    """The request for the peers closest to `key`."""
+    return _Message(type=_Message.FIND_NODE, key=key).SerializeToString()
+
+
+def encode_peer(peer: PeerId, addresses: Addresses, connected: bool) -> bytes:
+    """One peer of an answer, as the field of the message that it becomes by joining."""
+    entry = _Message.Peer(
+        id=peer,
+        addresses=[address.to_bytes() for address in addresses],
+        connection=_Message.CONNECTED if connected else _Message.NOT_CONNECTED,
+    )
+    return _Message(closer_peers=[entry]).SerializeToString()
+
+
+def encode_closer_peers(peers: Iterable[bytes], limit: int) -> bytes:
+    """The answer to FIND_NODE: peers from `encode_peer`, closest first, as many as `limit` bytes hold.
+
+    Joined bytes, for a serialised message is the concatenation of its fields.
+    """
+    size = len(_FIND_NODE_HEAD)
+    fields = [_FIND_NODE_HEAD]
+    for field in peers:
+        size += len(field)
+        if size > limit:
+            break
+        fields.append(field)
+    return b"".join(fields)
+
+
+def decode_request(frame: bytes, config: KademliaConfig) -> Request:
+    """Raises FrameTooLarge, ProtocolError."""
+    message = _parse(frame, config.max_frame)
+    if len(message.key) > config.max_key:
+        raise ProtocolError(f"DHT request with a key of {len(message.key)} bytes, at most {config.max_key}")
+    number = int(message.type)
+    return Request(MessageType(number) if number in _KNOWN_TYPES else number, message.key)
+
+
+def decode_closer_peers(frame: bytes, config: KademliaConfig) -> list[PeerAddresses]:
+    """The peers that an answer to FIND_NODE names, at most 2 k, as go-libp2p-kad-dht cuts it.
+
+    What is unusable in an otherwise sound answer is left out: peer ids that are none, addresses of protocols not known
+    here, addresses of somebody else. Raises FrameTooLarge, ProtocolError.
+    """
+    message = _parse(frame, config.max_frame)
+    if message.type != _Message.FIND_NODE:
+        raise ProtocolError(f"DHT answer of type {message.type} to a FIND_NODE")
+    peers: list[PeerAddresses] = []
+    for entry in message.closer_peers[: 2 * config.k]:
+        try:
+            peer = PeerId.from_bytes(entry.id)
+        except InvalidPeerId:
+            continue
+        peers.append((peer, _decode_addresses(peer, entry.addresses, config.max_addresses)))
+    return peers
+
+
+def own_addresses(peer: PeerId, addresses: Iterable[Multiaddr], limit: int) -> Addresses:
+    """The first `limit` different addresses of a peer, without its id at their end; those of other peers left out."""
+    kept: dict[Multiaddr, None] = {}
+    for address in addresses:
+        owner = address.peer_id
+        if owner is not None and owner != peer:
+            continue
+        if address.parts[:-1] or owner is None:  # else nothing is left without the id
+            kept[address.without_peer()] = None
+        if len(kept) == limit:
+            break
+    return tuple(kept)
+
+
+def _parse(frame: bytes, limit: int) -> kademlia_pb2.Message:
+    if len(frame) > limit:
+        raise FrameTooLarge(f"DHT message of {len(frame)} bytes, at most {limit}")
+    try:
+        return _Message.FromString(frame)
+    except DecodeError:
+        raise ProtocolError(f"DHT message of {len(frame)} bytes is not a protobuf message") from None
+
+
+def _decode_addresses(peer: PeerId, encoded: Iterable[bytes], limit: int) -> Addresses:
+    usable: list[Multiaddr] = []
+    for tried, data in enumerate(encoded):
+        if tried == 4 * limit:  # bounds the work for a list of unusable ones
+            break
+        try:
+            usable.append(Multiaddr.from_bytes(data))
+        except InvalidMultiaddr:
+            continue
+    return own_addresses(peer, usable, limit)

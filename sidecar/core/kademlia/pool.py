@@ -1,0 +1,233 @@
+"""The lookups under way: their queries, time-outs, bounds and results."""
+
+from collections import deque
+from typing import NamedTuple
+
+from ..errors import (
+    DeadlineExceeded,
+    DialBackoff,
+    NotSupported,
+    ProtocolError,
+    QueueFull,
+    ResourceExhausted,
+    SidecarError,
+    WrongNetwork,
+    WrongPeer,
+)
+from ..types import PeerId
+from .config import KademliaConfig
+from .events import (
+    Addresses,
+    CancelQuery,
+    KademliaEffect,
+    LookupCompleted,
+    PeerAddresses,
+    PeersLearned,
+    SendQuery,
+)
+from .lookup import Candidate, Lookup
+from .messages import decode_closer_peers, encode_find_node, own_addresses
+from .table import RoutingTable
+
+_LOCAL_TROUBLE = (ResourceExhausted, DialBackoff)  # says nothing about the peer
+_NO_SERVER = (NotSupported, WrongPeer, WrongNetwork)  # trying again will not help
+
+
+class _Query(NamedTuple):
+    lookup: Lookup
+    peer: PeerId
+    deadline: float
+
+
+class _Running:
+    """A lookup, the request that it sends everywhere, and when it must end."""
+
+    __slots__ = ("deadline", "frame", "queries")
+
+    def __init__(self, frame: bytes, deadline: float) -> None:
+        self.frame = frame
+        self.deadline = deadline
+        self.queries: dict[int, None] = {}
+
+
+class LookupPool:
+    """Runs at most `max_lookups` requested lookups at a time, and beside them the router's own.
+
+    At most `max_queued_lookups` wait. Effects are appended to the list that each method is given.
+    """
+
+    __slots__ = ("_config", "_local", "_queries", "_running", "_table", "_waiting", "failed", "finished", "sent")
+
+    def __init__(self, config: KademliaConfig, local: PeerId, table: RoutingTable) -> None:
+        self._config = config
+        self._local = local
+        self._table = table
+        self._running: dict[Lookup, _Running] = {}  # in the order of their deadlines
+        self._waiting: deque[Lookup] = deque()
+        self._queries: dict[int, _Query] = {}  # likewise
+        self.sent = 0  # all queries ever; numbers them too
+        self.failed = 0
+        self.finished = 0
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._queries)
+
+    def is_running(self, lookup: Lookup) -> bool:
+        return lookup in self._running
+
+    # ---------------------------------------------------------------- beginning and ending
+
+    def request(self, lookup: Lookup, now: float, effects: list[KademliaEffect]) -> None:
+        """Begin a lookup that somebody asked for, or let it wait its turn. Raises QueueFull."""
+        if len(self._running) < self._config.max_lookups:
+            self.begin(lookup, now, effects)
+        elif len(self._waiting) < self._config.max_queued_lookups:
+            self._waiting.append(lookup)
+        else:
+            raise QueueFull(f"{self.running} lookups are running and {self.waiting} waiting, and no more may")
+
+    def begin(self, lookup: Lookup, now: float, effects: list[KademliaEffect]) -> None:
+        """Begin a lookup at once."""
+        bucket = self._table.bucket_of(lookup.place)
+        if bucket is not None:
+            bucket.refreshed = now
+        for contact in self._table.closest(lookup.place, self._config.k):
+            lookup.offer(contact.peer, contact.addresses)
+        self._running[lookup] = _Running(encode_find_node(lookup.key), now + self._config.lookup_timeout)
+        self._advance(lookup, now, effects)
+
+    def cancel(self, op: int, now: float, effects: list[KademliaEffect]) -> None:
+        """End a requested lookup without a result."""
+        for lookup in self._running:
+            if lookup.op == op:
+                self._end(lookup, effects)
+                self._begin_waiting(now, effects)
+                return
+        self._waiting = deque(lookup for lookup in self._waiting if lookup.op != op)
+
+    def identified(self, peer: PeerId, addresses: Addresses, now: float, effects: list[KademliaEffect]) -> None:
+        """A peer is connected: whoever looks for it need not go on."""
+        for lookup in [lookup for lookup in self._running if lookup.target == peer]:
+            candidate = lookup.get(peer)
+            self._complete(lookup, addresses or (candidate.addresses if candidate else ()), now, effects)
+
+    # ---------------------------------------------------------------- answers
+
+    def answered(self, number: int, frame: bytes, now: float, effects: list[KademliaEffect]) -> None:
+        """The answer to a query; one to a query that is no more is ignored."""
+        query = self._take(number)
+        if query is None:
+            return
+        try:
+            named = decode_closer_peers(frame, self._config)
+        except ProtocolError:
+            self.failed += 1
+            self._table.remove(query.peer)
+            query.lookup.failed(query.peer)
+            self._advance(query.lookup, now, effects)
+            return
+        self._table.seen(query.peer, now)
+        # Without addresses a peer is of use only where we know some.
+        useful = [peer for peer in named if peer[0] != self._local and (peer[1] or self._table.get(peer[0]))]
+        learned = tuple(peer for peer in useful if peer[1])
+        if learned:
+            effects.append(PeersLearned(learned))
+        query.lookup.answered(query.peer, useful)
+        self._settle(query, now, effects)
+
+    def query_failed(self, number: int, error: SidecarError, now: float, effects: list[KademliaEffect]) -> None:
+        """A query came to nothing."""
+        query = self._take(number)
+        if query is None:
+            return
+        self.failed += 1
+        if isinstance(error, _NO_SERVER):
+            self._table.remove(query.peer)
+        elif not isinstance(error, _LOCAL_TROUBLE):
+            self._table.failed(query.peer)
+        query.lookup.failed(query.peer)
+        if isinstance(error, NotSupported):  # it is there, though it is no server
+            self._settle(query, now, effects)
+        else:
+            self._advance(query.lookup, now, effects)
+
+    def next_deadline(self) -> float | None:
+        firsts = [query.deadline for query in list(self._queries.values())[:1]]
+        firsts += [running.deadline for running in list(self._running.values())[:1]]
+        return min(firsts, default=None)
+
+    def handle_deadline(self, now: float, effects: list[KademliaEffect]) -> None:
+        """Give up the queries and lookups whose time is over."""
+        for number in [number for number, query in self._queries.items() if query.deadline <= now]:
+            if number in self._queries:  # the end of its lookup may have taken it along
+                effects.append(CancelQuery(number))
+                error = DeadlineExceeded(f"no answer within {self._config.query_timeout} s")
+                self.query_failed(number, error, now, effects)
+        for lookup in [lookup for lookup, running in self._running.items() if running.deadline <= now]:
+            if lookup in self._running:
+                self._complete(lookup, None, now, effects)
+
+    # ---------------------------------------------------------------- inside
+
+    def _take(self, number: int) -> _Query | None:
+        query = self._queries.pop(number, None)
+        if query is not None:
+            del self._running[query.lookup].queries[number]
+        return query
+
+    def _settle(self, query: _Query, now: float, effects: list[KademliaEffect]) -> None:
+        """Go on, or end when the one that was looked for has been reached."""
+        if query.peer == query.lookup.target:
+            candidate = query.lookup.get(query.peer)
+            self._complete(query.lookup, self._addresses(candidate) if candidate else (), now, effects)
+        else:
+            self._advance(query.lookup, now, effects)
+
+    def _advance(self, lookup: Lookup, now: float, effects: list[KademliaEffect]) -> None:
+        running = self._running[lookup]
+        for candidate in lookup.next_queries():
+            self.sent += 1
+            self._queries[self.sent] = _Query(lookup, candidate.peer, now + self._config.query_timeout)
+            running.queries[self.sent] = None
+            effects.append(SendQuery(self.sent, candidate.peer, self._addresses(candidate), running.frame))
+        if lookup.finished:
+            self._complete(lookup, None, now, effects)
+
+    def _complete(self, lookup: Lookup, found: Addresses | None, now: float, effects: list[KademliaEffect]) -> None:
+        """End a lookup with its result; where the target was not reached, with what others say of it."""
+        self._end(lookup, effects)
+        self.finished += 1
+        if lookup.op is not None:
+            closest = lookup.closest()
+            if found is None and lookup.target is not None:
+                candidate = lookup.get(lookup.target)
+                found = candidate.addresses if candidate else None
+            result: tuple[PeerAddresses, ...] = tuple((other.peer, self._addresses(other)) for other in closest)
+            hops = max((other.depth for other in closest), default=0)
+            effects.append(LookupCompleted(lookup.op, result, found, hops, lookup.queried, lookup.failures))
+        self._begin_waiting(now, effects)
+
+    def _end(self, lookup: Lookup, effects: list[KademliaEffect]) -> None:
+        for number in self._running.pop(lookup).queries:
+            del self._queries[number]
+            effects.append(CancelQuery(number))
+
+    def _begin_waiting(self, now: float, effects: list[KademliaEffect]) -> None:
+        if self._waiting and len(self._running) < self._config.max_lookups:
+            self.begin(self._waiting.popleft(), now, effects)
+
+    def _addresses(self, candidate: Candidate) -> Addresses:
+        """What the peer says of itself, then what others say of it."""
+        contact = self._table.get(candidate.peer)
+        if contact is None or contact.addresses == candidate.addresses:
+            return candidate.addresses
+        return own_addresses(candidate.peer, contact.addresses + candidate.addresses, self._config.max_addresses)

@@ -1,0 +1,271 @@
+"""The Kademlia router: answers requests, runs lookups, keeps the routing table alive."""
+
+import random
+from typing import NamedTuple, assert_never
+
+from ..errors import InvalidArgument, NotSupported, ProtocolError, ResourceExhausted, SelfDial
+from ..types import PeerId
+from . import messages
+from .config import KademliaConfig
+from .events import (
+    BootstrapRequested,
+    KademliaEffect,
+    KademliaInput,
+    LookupCancelled,
+    LookupCompleted,
+    LookupFailed,
+    LookupRequested,
+    PeerAddresses,
+    PeerDisconnected,
+    PeerIdentified,
+    Probe,
+    ProbeFailed,
+    ProbeSucceeded,
+    QueryAnswered,
+    QueryFailed,
+    RefuseRequest,
+    RequestReceived,
+    Respond,
+    TableChanged,
+)
+from .keyspace import place
+from .lookup import Lookup
+from .pool import LookupPool
+from .refresh import RefreshSchedule
+from .table import Bucket, Contact, RoutingTable
+
+
+class KademliaStatistics(NamedTuple):
+    """How the router is doing; the last five count from its beginning."""
+
+    peers: int  # in the routing table
+    replacements: int  # connected servers for which it has no place
+    clients: int  # connected peers that are no servers
+    running_lookups: int
+    waiting_lookups: int
+    queries_in_flight: int
+    lookups: int
+    queries: int
+    failed_queries: int
+    requests: int
+    refused_requests: int
+
+
+class BucketView(NamedTuple):
+    """A bucket: the length of the prefix that its peers share with us, its peers, and how many wait beside it."""
+
+    prefix: int
+    peers: tuple[PeerId, ...]
+    replacements: int
+
+
+class KademliaRouter:
+    """A node machine: `handle(input, now) -> effects`, one timer. Events and the driver's duties are in `events`.
+
+    It serves whatever request it is given: a node in client mode does not offer the protocol, so that none comes.
+    """
+
+    def __init__(self, config: KademliaConfig, local: PeerId, *, rng: random.Random) -> None:
+        """`local`: this node's id."""
+        self._config = config
+        self._local = local
+        self._table = RoutingTable(config, local)
+        self._pool = LookupPool(config, local, self._table)
+        self._schedule = RefreshSchedule(config, local, self._table, rng)
+        self._refreshing: Lookup | None = None
+        self._clients: dict[bytes, Contact] = {}  # connected, no servers
+        self._probes: dict[PeerId, float] = {}  # deadlines, in their order
+        self._requests = self._refused = 0
+
+    # ---------------------------------------------------------------- the one door
+
+    def handle(self, event: KademliaInput, now: float) -> list[KademliaEffect]:
+        """Take one input; returns what is to be done about it."""
+        effects: list[KademliaEffect] = []
+        match event:
+            case RequestReceived():
+                self._on_request(event, now, effects)
+            case QueryAnswered(query, frame):
+                self._pool.answered(query, frame, now, effects)
+            case QueryFailed(query, error):
+                self._pool.query_failed(query, error, now, effects)
+            case PeerIdentified():
+                self._on_identified(event, now, effects)
+            case PeerDisconnected(peer):
+                self._clients.pop(peer, None)
+                self._table.disconnected(peer, now)
+            case ProbeSucceeded(peer):
+                self._probes.pop(peer, None)
+                self._table.seen(peer, now)
+            case ProbeFailed(peer):
+                if self._probes.pop(peer, None) is not None:
+                    self._on_probe_failed(peer, now, effects)
+            case LookupRequested():
+                self._on_lookup(event, now, effects)
+            case BootstrapRequested(op):
+                self._on_bootstrap(op, now, effects)
+            case LookupCancelled(op):
+                self._pool.cancel(op, now, effects)
+            case _:
+                assert_never(event)
+        self._end_turn(now, effects)
+        return effects
+
+    def next_deadline(self) -> float | None:
+        """When `handle_deadline` is due, in monotonic seconds."""
+        deadlines = [self._pool.next_deadline(), self._schedule.due, next(iter(self._probes.values()), None)]
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def handle_deadline(self, now: float) -> list[KademliaEffect]:
+        """Give up what waited too long, and refresh when it is time."""
+        effects: list[KademliaEffect] = []
+        self._pool.handle_deadline(now, effects)
+        for peer in [peer for peer, deadline in self._probes.items() if deadline <= now]:
+            del self._probes[peer]
+            self._on_probe_failed(peer, now, effects)
+        if self._schedule.handle_deadline(now):
+            for bucket in self._table.buckets():
+                self._probe(self._table.suspect(bucket, now), now, effects)
+        self._end_turn(now, effects)
+        return effects
+
+    # ---------------------------------------------------------------- views
+
+    def __len__(self) -> int:
+        """Peers in the routing table."""
+        return len(self._table)
+
+    def closest(self, key: bytes, count: int) -> list[PeerAddresses]:
+        """The peers closest to a key among those known here, without asking anybody."""
+        return [(contact.peer, contact.addresses) for contact in self._table.closest(place(key), count)]
+
+    def buckets(self) -> list[BucketView]:
+        """The routing table, farthest bucket first."""
+        return [BucketView(b.prefix, tuple(b.entries), len(b.replacements)) for b in self._table.buckets()]
+
+    def statistics(self) -> KademliaStatistics:
+        return KademliaStatistics(
+            peers=len(self._table),
+            replacements=sum(len(bucket.replacements) for bucket in self._table.buckets()),
+            clients=len(self._clients),
+            running_lookups=self._pool.running,
+            waiting_lookups=self._pool.waiting,
+            queries_in_flight=self._pool.in_flight,
+            lookups=self._pool.finished,
+            queries=self._pool.sent,
+            failed_queries=self._pool.failed,
+            requests=self._requests,
+            refused_requests=self._refused,
+        )
+
+    # ---------------------------------------------------------------- peers
+
+    def _on_identified(self, event: PeerIdentified, now: float, effects: list[KademliaEffect]) -> None:
+        peer = event.peer
+        if peer == self._local:
+            return
+        addresses = messages.own_addresses(peer, event.addresses, self._config.max_addresses)
+        self._clients.pop(peer, None)
+        if event.server:
+            self._probe(self._table.connected(peer, addresses, now), now, effects)
+        else:
+            self._table.remove(peer)
+            self._clients[peer] = Contact(peer, addresses, now)
+            if len(self._clients) > self._config.max_clients:
+                del self._clients[next(iter(self._clients))]
+        self._pool.identified(peer, addresses, now, effects)
+
+    def _probe(self, contact: Contact | None, now: float, effects: list[KademliaEffect]) -> None:
+        if contact is not None:
+            self._probes[contact.peer] = now + self._config.probe_timeout
+            effects.append(Probe(contact.peer, contact.addresses))
+
+    def _on_probe_failed(self, peer: PeerId, now: float, effects: list[KademliaEffect]) -> None:
+        self._table.remove(peer)
+        bucket: Bucket | None = self._table.bucket_of(place(peer))
+        if bucket is not None and bucket.replacements:  # where one died, its neighbour in age may have too
+            self._probe(self._table.suspect(bucket, now), now, effects)
+
+    # ---------------------------------------------------------------- requests
+
+    def _on_request(self, event: RequestReceived, now: float, effects: list[KademliaEffect]) -> None:
+        self._requests += 1
+        self._table.seen(event.peer, now)
+        try:
+            effects.append(Respond(event.token, self._answer(event.peer, event.frame)))
+        except (ProtocolError, NotSupported) as error:
+            self._refused += 1
+            effects.append(RefuseRequest(event.token, error))
+
+    def _answer(self, asker: PeerId, frame: bytes) -> bytes:
+        """Raises ProtocolError, NotSupported."""
+        request = messages.decode_request(frame, self._config)
+        match request.type:
+            case messages.MessageType.FIND_NODE:
+                return self._answer_find_node(asker, request.key)
+            case messages.MessageType.PING:  # deprecated; "implementations may still handle" it
+                return messages.PING_ANSWER
+            case messages.MessageType():
+                raise NotSupported(f"{request.type.name} is not served here")
+            case _:
+                raise ProtocolError(f"DHT request of unknown type {request.type}")
+
+    def _answer_find_node(self, asker: PeerId, key: bytes) -> bytes:
+        """The k closest servers, without the asker, as go-libp2p-kad-dht and rust-libp2p do.
+
+        The peer whose id the key is comes first where its addresses are known, even when it is no server or its last
+        query failed: go-libp2p-kad-dht's FIND_NODE answers so, that any peer can be found.
+        """
+        if not key:
+            raise ProtocolError("FIND_NODE with an empty key")
+        config = self._config
+        contacts = self._table.closest(place(key), config.k, exclude=asker, failing=False)
+        target = self._clients.get(key) or self._table.get(PeerId(key))
+        if target is not None and key != asker and target not in contacts[:1]:
+            contacts.insert(0, target)
+        fields = (contact.encoded(config.max_answered_addresses) for contact in contacts if contact.addresses)
+        return messages.encode_closer_peers(fields, config.max_answer)
+
+    # ---------------------------------------------------------------- lookups
+
+    def _on_lookup(self, event: LookupRequested, now: float, effects: list[KademliaEffect]) -> None:
+        target = event.target
+        if target == self._local:
+            effects.append(LookupFailed(event.op, SelfDial("the peer looked for is this node itself")))
+            return
+        if not 0 < len(event.key) <= self._config.max_key:
+            error = InvalidArgument(f"key of {len(event.key)} bytes, from 1 to {self._config.max_key}")
+            effects.append(LookupFailed(event.op, error))
+            return
+        known = None if target is None else self._clients.get(target) or self._table.get(target)
+        if known is not None and known.connected:
+            effects.append(LookupCompleted(event.op, (), known.addresses, 0, 0, 0))
+            return
+        key = event.key if target is None else bytes(target)
+        self._request(Lookup(self._config, key, op=event.op, target=target), event.op, now, effects)
+
+    def _on_bootstrap(self, op: int | None, now: float, effects: list[KademliaEffect]) -> None:
+        self._schedule.begin(own=op is None)
+        if op is not None:
+            self._request(Lookup(self._config, bytes(self._local), op=op), op, now, effects)
+
+    def _request(self, lookup: Lookup, op: int, now: float, effects: list[KademliaEffect]) -> None:
+        try:
+            self._pool.request(lookup, now, effects)
+        except ResourceExhausted as error:
+            effects.append(LookupFailed(op, error))
+
+    # ---------------------------------------------------------------- the end of a turn
+
+    def _end_turn(self, now: float, effects: list[KademliaEffect]) -> None:
+        self._schedule.update(now)
+        while self._refreshing is None or not self._pool.is_running(self._refreshing):
+            key = self._schedule.next_key(now)
+            if key is None:
+                self._refreshing = None
+                break
+            self._refreshing = Lookup(self._config, key)
+            self._pool.begin(self._refreshing, now, effects)
+        changes = self._table.take_changes()
+        if changes is not None:
+            effects.append(TableChanged(*changes))

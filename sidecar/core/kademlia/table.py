@@ -1,0 +1,255 @@
+"""The routing table: k-buckets of servers, and beside full ones the connected peers that wait for a place."""
+
+import heapq
+from collections.abc import Iterator
+
+from ..types import PeerId
+from .config import KademliaConfig
+from .events import Addresses
+from .keyspace import KEY_BITS, common_prefix, place
+from .messages import encode_peer
+
+
+class Contact:
+    """A server that we have been connected to."""
+
+    __slots__ = ("_encoded", "addresses", "connected", "failures", "last_seen", "peer", "place")
+
+    def __init__(self, peer: PeerId, addresses: Addresses, now: float) -> None:
+        self.peer = peer
+        self.place = place(peer)
+        self.addresses = addresses
+        self.connected = True
+        self.failures = 0  # in a row
+        self.last_seen = now
+        self._encoded: bytes | None = None
+
+    def update(self, addresses: Addresses | None, connected: bool) -> None:
+        """`addresses` None leaves them as they are."""
+        self.addresses = self.addresses if addresses is None else addresses
+        self.connected = connected
+        self._encoded = None
+
+    def encoded(self, max_addresses: int) -> bytes:
+        """What answers say of this peer. Kept, for a bootstrap peer sends the same again and again."""
+        if self._encoded is None:
+            self._encoded = encode_peer(self.peer, self.addresses[:max_addresses], self.connected)
+        return self._encoded
+
+
+class Bucket:
+    """The contacts that share one length of prefix with us; both dicts have the least recently seen first."""
+
+    __slots__ = ("entries", "prefix", "probing", "refreshed", "replacements")
+
+    def __init__(self, prefix: int) -> None:
+        self.prefix = prefix
+        self.entries: dict[PeerId, Contact] = {}
+        self.replacements: dict[PeerId, Contact] = {}
+        self.probing: PeerId | None = None
+        self.refreshed = float("-inf")
+
+    def of(self, peer: PeerId) -> dict[PeerId, Contact] | None:
+        """The dict that holds the peer."""
+        if peer in self.entries:
+            return self.entries
+        return self.replacements if peer in self.replacements else None
+
+
+class RoutingTable:
+    """Keeps at most 256 x (`k` + `max_replacements`) contacts.
+
+    An entry leaves when it failed, never because somebody newer came: who lasted will last (Kademlia paper, 2.1).
+    """
+
+    __slots__ = ("_added", "_buckets", "_config", "_place", "_removed", "_size")
+
+    def __init__(self, config: KademliaConfig, local: PeerId) -> None:
+        self._config = config
+        self._place = place(local)
+        self._buckets: dict[int, Bucket] = {}
+        self._size = 0
+        self._added: dict[PeerId, None] = {}  # both since the last `take_changes`
+        self._removed: dict[PeerId, None] = {}
+
+    def __len__(self) -> int:
+        """Contacts that have a place in a bucket."""
+        return self._size
+
+    def buckets(self) -> list[Bucket]:
+        """Those that ever had a contact, farthest first."""
+        return [self._buckets[prefix] for prefix in sorted(self._buckets)]
+
+    def bucket_of(self, where: int) -> Bucket | None:
+        return self._buckets.get(common_prefix(where, self._place))
+
+    def get(self, peer: PeerId) -> Contact | None:
+        """The contact, whether in a bucket or waiting beside it."""
+        bucket = self.bucket_of(place(peer))
+        holder = bucket.of(peer) if bucket else None
+        return holder[peer] if holder else None
+
+    def take_changes(self) -> tuple[tuple[PeerId, ...], tuple[PeerId, ...]] | None:
+        """Peers that entered and left buckets since the last call; None when none did."""
+        if not self._added and not self._removed:
+            return None
+        changes = tuple(self._added), tuple(self._removed)
+        self._added, self._removed = {}, {}
+        return changes
+
+    # ---------------------------------------------------------------- what is seen of peers
+
+    def connected(self, peer: PeerId, addresses: Addresses, now: float) -> Contact | None:
+        """A connected server: enters its bucket or waits beside it. Returns the contact to probe for its sake."""
+        prefix = common_prefix(place(peer), self._place)
+        bucket = self._buckets.get(prefix)
+        if bucket is None:
+            bucket = self._buckets[prefix] = Bucket(prefix)
+        holder = bucket.of(peer)
+        if holder is not None:
+            holder[peer].update(addresses, True)
+            self.seen(peer, now)
+            return None
+        bucket.replacements[peer] = Contact(peer, addresses, now)
+        self._promote(bucket)
+        if peer in bucket.entries:
+            return None
+        if len(bucket.replacements) > self._config.max_replacements:
+            del bucket.replacements[next(iter(bucket.replacements))]
+        return self.suspect(bucket, now)
+
+    def disconnected(self, peer: PeerId, now: float) -> None:
+        """An entry keeps its place; one that only waited is forgotten, for nothing says that it lives."""
+        bucket = self.bucket_of(place(peer))
+        if bucket is None:
+            return
+        bucket.replacements.pop(peer, None)
+        contact = bucket.entries.get(peer)
+        if contact is not None:
+            contact.last_seen = now
+            contact.update(None, False)
+
+    def seen(self, peer: PeerId, now: float) -> None:
+        """The peer answered or asked something."""
+        bucket = self.bucket_of(place(peer))
+        holder = bucket.of(peer) if bucket else None
+        if bucket is None or holder is None:
+            return
+        contact = holder.pop(peer)
+        contact.last_seen = now
+        contact.failures = 0
+        holder[peer] = contact
+        if bucket.probing == peer:
+            bucket.probing = None
+        self._promote(bucket)
+
+    def failed(self, peer: PeerId) -> None:
+        """A query failed. An entry goes after some of these, at once where another one waits.
+
+        One that is still connected never goes for it, it only gives up its place to one that waits.
+        """
+        bucket = self.bucket_of(place(peer))
+        holder = bucket.of(peer) if bucket else None
+        if bucket is None or holder is None:
+            return
+        contact = holder[peer]
+        contact.failures += 1
+        waiting = any(not other.failures for other in bucket.replacements.values())
+        if holder is bucket.entries and (waiting or contact.failures >= self._config.max_failures):
+            if not contact.connected:
+                self.remove(peer)
+            elif waiting:
+                self._drop_entry(bucket, peer)
+                bucket.replacements = {peer: contact, **bucket.replacements}
+                self._promote(bucket)
+
+    def remove(self, peer: PeerId) -> None:
+        """The peer is dead, or no server any more."""
+        bucket = self.bucket_of(place(peer))
+        if bucket is None:
+            return
+        bucket.replacements.pop(peer, None)
+        if peer in bucket.entries:
+            self._drop_entry(bucket, peer)
+            self._promote(bucket)
+
+    def suspect(self, bucket: Bucket, now: float) -> Contact | None:
+        """The contact of this bucket that should be probed now, marked as being probed.
+
+        Where somebody waits: the least recently seen, first among those without a connection. Else only one without a
+        connection that was not heard of for a whole refresh interval. One at a time for a bucket.
+        """
+        if bucket.probing is not None:
+            return None
+        idle = [contact for contact in bucket.entries.values() if not contact.connected]
+        if bucket.replacements:
+            oldest = idle[0] if idle else next(iter(bucket.entries.values()), None)
+            patience = self._config.probe_after
+        else:
+            oldest = idle[0] if idle else None
+            patience = self._config.refresh_interval
+        if oldest is None or now - oldest.last_seen < patience:
+            return None
+        bucket.probing = oldest.peer
+        return oldest
+
+    def _promote(self, bucket: Bucket) -> None:
+        """Fill free places, the most recently seen first (Kademlia paper, 4.1)."""
+        while len(bucket.entries) < self._config.k:
+            healthy = [contact for contact in bucket.replacements.values() if not contact.failures]
+            if not healthy:
+                return
+            contact = healthy[-1]
+            del bucket.replacements[contact.peer]
+            bucket.entries[contact.peer] = contact
+            self._size += 1
+            if contact.peer in self._removed:
+                del self._removed[contact.peer]
+            else:
+                self._added[contact.peer] = None
+
+    def _drop_entry(self, bucket: Bucket, peer: PeerId) -> None:
+        del bucket.entries[peer]
+        self._size -= 1
+        if bucket.probing == peer:
+            bucket.probing = None
+        if peer in self._added:
+            del self._added[peer]
+        else:
+            self._removed[peer] = None
+
+    # ---------------------------------------------------------------- the closest
+
+    def closest(self, target: int, count: int, *, exclude: PeerId | None = None, failing: bool = True) -> list[Contact]:
+        """The `count` contacts closest to a place, closest first, those that wait beside full buckets among them.
+
+        `failing` False leaves out those whose last query failed.
+        """
+        found: list[Contact] = []
+        for group in self._groups(target):
+            contacts = [
+                contact
+                for bucket in group
+                for holder in (bucket.entries, bucket.replacements)
+                for contact in holder.values()
+                if contact.peer != exclude and (failing or not contact.failures)
+            ]
+            found += heapq.nsmallest(count - len(found), contacts, key=lambda contact: contact.place ^ target)
+            if len(found) >= count:
+                break
+        return found
+
+    def _groups(self, target: int) -> Iterator[list[Bucket]]:
+        """Buckets in groups, each of which is closer to the target as a whole than the next.
+
+        A target that shares n bits with us shares more than n with the peers of bucket n, just n with those of the
+        deeper buckets, and i with those of bucket i < n. So few buckets need sorting.
+        """
+        shared = common_prefix(target, self._place)
+        prefixes = sorted(self._buckets)
+        if shared < KEY_BITS and shared in self._buckets:
+            yield [self._buckets[shared]]
+        yield [self._buckets[prefix] for prefix in prefixes if prefix > shared]
+        for prefix in reversed(prefixes):
+            if prefix < shared:
+                yield [self._buckets[prefix]]
