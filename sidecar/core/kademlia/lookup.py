@@ -75,6 +75,8 @@ class Lookup:
         """Take note of a peer. The target is tried again when somebody knows another address of it."""
         known = self._candidates.get(peer)
         if known is not None:
+            if addresses == known.addresses:
+                return
             new = tuple(address for address in addresses if address not in known.addresses)
             if new and peer == self.target and known.state is State.FAILED:
                 known.addresses = (new + known.addresses)[: self._config.max_addresses]  # the old ones have just failed

@@ -1,0 +1,91 @@
+"""Lookups in networks of 200 routers: they find the true closest peers, also after many have died."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kad_network import Network, address
+
+from sidecar.core.kademlia import KademliaConfig, LookupCompleted
+from sidecar.core.kademlia.keyspace import place
+
+# A smaller k than the default keeps the tables partial (about 40 of 200) and the test quick.
+CONFIG = KademliaConfig(k=8, alpha=3, refresh_interval=100.0)
+
+
+def grown(seed: int, count: int) -> Network:
+    """A network that everybody joined through the first one."""
+    network = Network(seed, CONFIG)
+    peers = [network.add(seed * 1000 + number) for number in range(count)]
+    for peer in peers[1:]:
+        network.at(network.rng.uniform(0, 20), lambda peer=peer: network.connect(peer, peers[0]))
+    network.run(30)
+    return network
+
+
+def wrong_lookups(network: Network, count: int) -> list[tuple[bytes, LookupCompleted]]:
+    """Look random keys up from random peers; those whose result is not the k closest live peers."""
+    asked = []
+    for _ in range(count):
+        asker, key = network.rng.choice(list(network.routers)), network.rng.randbytes(8)
+        asked.append((network.lookup(asker, key), asker, key))
+    network.run(CONFIG.lookup_timeout + 1)
+    wrong = []
+    for op, asker, key in asked:
+        others = [peer for peer in network.routers if peer != asker]
+        truth = sorted(others, key=lambda peer: place(peer) ^ place(key))[: CONFIG.k]
+        if [peer for peer, _ in network.results[op].closest] != truth:
+            wrong.append((key, network.results[op]))
+    return wrong
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lookups_find_the_closest_also_after_a_third_died(seed: int) -> None:
+    network = grown(seed, 200)
+    assert wrong_lookups(network, 20) == [], f"seed {seed}"
+    for dead in network.rng.sample(list(network.routers), 60):
+        network.kill(dead)
+    network.run(1.2 * CONFIG.refresh_interval)  # jitter included, everybody refreshes once
+    assert wrong_lookups(network, 20) == [], f"seed {seed}"
+
+
+def test_finds_clients_moved_peers_and_nobody() -> None:
+    network = grown(7, 60)
+    peers = list(network.routers)
+    client = network.add(9999, server=False)
+    network.connect(client, peers[5])
+    moved = peers[20]
+    network.kill(moved)  # restarts elsewhere; most tables still name its old address
+    network.add(7 * 1000 + 20)
+    network.addresses[moved] = address(55555)
+    network.connect(moved, peers[3])
+    network.run(5)
+    gone = network.add(10_000)
+    network.kill(gone)
+    finder = next(peer for peer in peers[30:] if peer not in (peers[3], peers[5], moved))
+    ops = [network.lookup(finder, bytes(target), target) for target in (client, moved, gone)]
+    network.run(CONFIG.lookup_timeout + 1)
+    found = [network.results[op].found for op in ops]
+    assert found == [(network.addresses[client],), (address(55555),), None]
+
+
+def transcript() -> str:
+    """What a small network did, in one line."""
+    network = grown(3, 40)
+    op = network.lookup(next(iter(network.routers)), b"key")
+    network.run(61)
+    queries = [router.statistics().queries for router in network.routers.values()]
+    names = [str(peer) for peer, _ in network.results[op].closest]
+    return repr((queries, names, network.rng.random()))
+
+
+def test_does_not_depend_on_the_hash_seed() -> None:
+    code = "import test_kad_network; print(test_kad_network.transcript())"
+    lines = []
+    for seed in ("0", "1"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parent)}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        lines.append(done.stdout)
+    assert lines[0] == lines[1] != ""
