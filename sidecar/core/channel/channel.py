@@ -34,10 +34,11 @@ _LEAST_PAYLOAD = 4096  # bytes: below that, what is left of a write's limit wait
 class _Negotiating:
     """A stream whose protocol is not agreed on."""
 
-    __slots__ = ("deadline", "inbound", "machine")
+    __slots__ = ("closing", "deadline", "inbound", "machine")
 
     def __init__(self, machine: Proposer | Responder, deadline: float, *, inbound: bool) -> None:
         self.machine, self.deadline, self.inbound = machine, deadline, inbound
+        self.closing = False  # our direction is to end once a protocol is agreed on
 
 
 class Channel:
@@ -238,6 +239,8 @@ class Channel:
                     if machine.rest:
                         events.append(StreamReceived(stream, machine.rest))
                     self._yamux.uncork(stream)
+                    if waiting.closing:
+                        self._yamux.close_write(stream)
                 return True
         elif isinstance(event, StreamFailed):
             error = event.error
@@ -360,8 +363,14 @@ class Channel:
         self._yamux.wake(stream)
 
     def close_write(self, stream: int) -> None:
-        """End our direction of the stream once `pull` gives nothing more."""
-        self._yamux.close_write(stream)
+        """End our direction of the stream once `pull` gives nothing more, and not before its protocol is agreed on.
+
+        js-libp2p 3.3 never sees an end that comes with the opening bytes: its handler starts to listen after them.
+        """
+        if (waiting := self._negotiating.get(stream)) is not None:
+            waiting.closing = True
+        else:
+            self._yamux.close_write(stream)
 
     def reset(self, stream: int) -> None:
         """End the stream at once in both directions; no event follows."""

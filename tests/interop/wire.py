@@ -1,0 +1,171 @@
+"""A bare asyncio driver of the pure `Channel`, just enough to show its wire to peers of other implementations."""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+
+from sidecar.core.channel import (
+    Channel,
+    ChannelEvent,
+    ChannelLimits,
+    Failed,
+    Ready,
+    Secured,
+    StreamEnded,
+    StreamFailed,
+    StreamOpened,
+    StreamReceived,
+    StreamReset,
+)
+from sidecar.core.identify import IDENTIFY, IDENTIFY_PUSH, IdentifyInfo, encode
+from sidecar.core.identity import Identity
+from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.ping import PING
+from sidecar.core.types import PeerId
+
+ECHO = "/interop/echo/1"
+_WRITE = 256 * 1024
+
+
+class Stream:
+    """What one stream brought, and what it still has to send."""
+
+    def __init__(self) -> None:
+        self.echoes = False
+        self.received = bytearray()
+        self.to_send = bytearray()
+        self.done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        """All that was received, once the remote ended the stream; or why it failed."""
+
+
+class Wire(asyncio.Protocol):
+    """One connection; it serves echo, ping and identify."""
+
+    def __init__(self, identity: Identity, *, dialer: bool, expected: PeerId | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        self.secured: asyncio.Future[Secured] = loop.create_future()
+        self.ready: asyncio.Future[Ready] = loop.create_future()
+        self.failed: asyncio.Future[Exception] = loop.create_future()
+        self._info = encode(
+            IdentifyInfo(
+                protocol_version="sidecar/interop",
+                agent="wire",
+                public_key=identity.public_key,
+                listen_addresses=(Multiaddr.tcp("127.0.0.1", 1),),
+                protocols=(IDENTIFY, PING, ECHO),
+            )
+        )
+        self._streams: dict[int, Stream] = {}
+        self._paused = False
+        self._channel = Channel(
+            identity,
+            dialer=dialer,
+            expected_peer=expected,
+            limits=ChannelLimits(),
+            pull=self._pull,
+            accepts={IDENTIFY, IDENTIFY_PUSH, PING, ECHO}.__contains__,
+            ephemeral=os.urandom(32),
+            now=time.monotonic(),
+        )
+
+    async def exchange(self, protocol: str, data: bytes = b"") -> bytes:
+        """Open a stream, send `data`, end our direction, and give what came back."""
+        await self.ready
+        number = self._channel.open_stream([protocol], time.monotonic())
+        stream = self._streams[number] = Stream()
+        stream.to_send += data
+        self._channel.wake(number)
+        self._channel.close_write(number)
+        self._flush()
+        return await stream.done
+
+    def close(self) -> None:
+        self._channel.close(time.monotonic())
+        self._flush()
+
+    # ---------------------------------------------------------------- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        for event in self._channel.receive_data(data, time.monotonic()):
+            self._on_event(event)
+        self._flush()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        # After an end of file as well, and after a reset: what a remote leaves behind unread turns its close into one.
+        for event in self._channel.receive_eof(time.monotonic()):
+            self._on_event(event)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._flush()
+
+    # ---------------------------------------------------------------- the channel
+
+    def _flush(self) -> None:
+        while not self._paused and (pieces := self._channel.data_to_send(_WRITE)):
+            self._transport.write(b"".join(pieces))
+        if self._channel.finished:
+            self._transport.close()
+
+    def _pull(self, number: int, limit: int) -> Sequence[bytes]:
+        waiting = self._streams[number].to_send
+        piece = bytes(waiting[:limit])
+        del waiting[:limit]
+        return (piece,) if piece else ()
+
+    def _on_event(self, event: ChannelEvent) -> None:
+        match event:
+            case Secured():
+                self.secured.set_result(event)
+            case Ready():
+                self.ready.set_result(event)
+            case StreamOpened():
+                self._on_opened(event)
+            case StreamReceived(number, data):
+                self._on_received(number, data)
+            case StreamEnded(number):
+                self._channel.close_write(number)
+                self._settle(number, None)
+            case StreamFailed(number, error):
+                self._settle(number, error)
+            case StreamReset(number):
+                self._settle(number, ConnectionResetError())
+            case Failed(error):
+                self.failed.set_result(error)
+                for stream in self._streams:
+                    self._settle(stream, error)
+
+    def _on_opened(self, event: StreamOpened) -> None:
+        stream = self._streams.setdefault(event.stream, Stream())
+        stream.echoes = event.inbound and event.protocol in (ECHO, PING)
+        if event.inbound and event.protocol == IDENTIFY:
+            stream.to_send += self._info
+            self._channel.wake(event.stream)
+            self._channel.close_write(event.stream)
+
+    def _on_received(self, number: int, data: bytes) -> None:
+        stream = self._streams[number]
+        stream.received += data
+        self._channel.acknowledge(number, len(data))
+        if stream.echoes:
+            stream.to_send += data
+            self._channel.wake(number)
+
+    def _settle(self, number: int, error: Exception | None) -> None:
+        done = self._streams[number].done
+        if done.done():
+            return
+        if error is None:
+            done.set_result(bytes(self._streams[number].received))
+        else:
+            done.set_exception(error)
+            done.exception()  # nobody may be waiting for it
