@@ -5,16 +5,14 @@ has to send, and keeps one timer for it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from .. import errors
 from ..identity import Identity, PublicKey
 from ..types import PeerId
-from . import frames, secure, yamux
+from . import frames, secure
 from .events import (
     ChannelEvent,
     Failed,
-    Ready,
     Secured,
     StreamFailed,
     StreamOpened,
@@ -24,10 +22,11 @@ from .events import (
 from .keepalive import KeepAlive
 from .limits import ChannelLimits
 from .multistream import Proposer, Responder
-from .noise import MAX_MESSAGE, CipherState
-from .yamux import Pull, StreamArrived, StreamEvent, Yamux
+from .noise import CipherState
+from .outbox import Pull
+from .upgrade import Upgrade
+from .yamux import StreamArrived, StreamEvent, Yamux
 
-MUXERS: Final = (yamux.PROTOCOL,)
 _LEAST_PAYLOAD = 4096  # bytes: below that, what is left of a write's limit waits for the next write
 
 
@@ -78,48 +77,37 @@ class Channel:
         """
         self._limits = limits
         self._accepts = accepts
-        self._dialer = dialer
-        self._raw: list[bytes] = []  # negotiation and handshake, ready for the transport
+        self._raw: list[bytes] = []  # what the upgrade has for the transport
+        self._upgrade: Upgrade | None = Upgrade(
+            identity, dialer=dialer, expected=expected_peer, entropy=ephemeral, output=self._raw
+        )
+        self._handshake_deadline = now + limits.handshake_timeout
+        self._frames = self._upgrade.frames
+        self._ciphers: tuple[CipherState, CipherState] | None = None  # sending, receiving; None during the upgrade
         self._yamux = Yamux(client=dialer, limits=limits, pull=pull)
         self._keep_alive = KeepAlive(limits.keep_alive_interval, limits.keep_alive_timeout, now)
-        self._handshake_deadline: float | None = now + limits.handshake_timeout
-        self._security = self._negotiator((secure.PROTOCOL,))
-        self._handshake = secure.SecureHandshake(
-            identity, initiator=dialer, expected=expected_peer, muxers=MUXERS, entropy=ephemeral
-        )
-        self._frames = secure.FrameReader(secure.MAX_HANDSHAKE_MESSAGE)
-        self._sender: CipherState | None = None
-        self._receiver: CipherState | None = None
-        self._muxer: Proposer | Responder | None = None  # only where the handshake did not settle it
-        self._muxed = False
-        self._ended = False
+        self._pings = 0
         self._negotiating: dict[int, _Negotiating] = {}  # the oldest, which is the first to be due, at the front
         self._inbound_negotiating = 0
-        self._pings = 0
+        self._ended = False
         self.peer_id: PeerId | None = None
         self.public_key: PublicKey | None = None
-        if isinstance(self._security, Proposer):
-            # The first handshake message does not wait for the listener's consent, which saves a round trip: a
-            # listener that refuses us says so, and the connection has ended either way.
-            self._raw += [self._security.greeting, secure.frame(self._handshake.start())]
 
     # ---------------------------------------------------------------- receiving
 
-    def receive_data(self, data: bytes, now: float) -> list[ChannelEvent]:
-        """What the transport received, in pieces of any size."""
+    def receive_data(self, data: secure.Buffer, now: float) -> list[ChannelEvent]:
+        """What the transport received, in pieces of any size. Nothing keeps a hold of `data` afterwards."""
         events: list[ChannelEvent] = []
         if self._ended:
             return events
         self._keep_alive.heard(now)
         try:
-            if self._security.protocol is None:
-                if answer := self._security.receive(data):
-                    self._raw.append(answer)
-                data = self._security.rest
-            if data:
+            if self._upgrade is not None:
+                self._advance_upgrade(self._upgrade, data, events)
+            else:
                 self._frames.feed(data)
-                while (frame := self._frames.next_frame()) is not None:
-                    self._on_frame(frame, events, now)
+            if self._ciphers is not None:
+                self._receive_frames(self._ciphers[1], events, now)
         except errors.SidecarError as error:
             self._digest(events, now)
             self._fail(error, events)
@@ -130,68 +118,36 @@ class Channel:
     def receive_eof(self, now: float) -> list[ChannelEvent]:
         """The transport will bring no more."""
         events: list[ChannelEvent] = []
-        if self._ended:
-            self._drop_output()
-            return events
-        if not self._muxed:
-            self._fail(errors.HandshakeError("the remote closed the connection during the handshake"), events)
-        elif self._frames or self._yamux.unfinished:
-            self._fail(errors.ProtocolError("the connection ended inside a frame"), events)
-        else:
-            self._fail(errors.Closed("the remote closed the connection"), events)
-        self._drop_output()
+        if not self._ended:
+            if self._upgrade is not None:
+                self._fail(errors.HandshakeError("the remote closed the connection during the handshake"), events)
+            elif self._frames.unfinished or self._yamux.unfinished:
+                self._fail(errors.ProtocolError("the connection ended inside a frame"), events)
+            else:
+                self._fail(errors.Closed("the remote closed the connection"), events)
+        self._raw.clear()
+        self._yamux.drop_output()
         return events
 
-    def _on_frame(self, frame: memoryview, events: list[ChannelEvent], now: float) -> None:
-        if self._receiver is None:
-            self._on_handshake(bytes(frame), events)
-            return
-        plaintext = self._receiver.decrypt(frame)
-        if self._muxed:
-            self._yamux.receive(plaintext)
+    def _advance_upgrade(self, upgrade: Upgrade, data: secure.Buffer, events: list[ChannelEvent]) -> None:
+        try:
+            upgrade.receive(data, events)
+        finally:
+            for event in events:
+                if isinstance(event, Secured):
+                    self.peer_id, self.public_key = event
+        if upgrade.finished:
+            self._upgrade = None
+            self._ciphers = upgrade.ciphers
+            self._yamux.receive(upgrade.rest)
+
+    def _receive_frames(self, receiver: CipherState, events: list[ChannelEvent], now: float) -> None:
+        while (frame := self._frames.next_frame()) is not None:
+            self._yamux.receive(receiver.decrypt(frame))
             if self._negotiating or self._yamux.arrivals:
                 # At once, so that what negotiation answers and frees does not depend on how the bytes were cut.
                 # Otherwise at the end of the turn: small messages of one stream are joined.
                 self._digest(events, now)
-        elif self._muxer is not None:
-            self._on_muxer_token(self._muxer, plaintext, events)
-
-    def _on_handshake(self, message: bytes, events: list[ChannelEvent]) -> None:
-        handshake = self._handshake
-        answer = handshake.receive(message)
-        if answer:
-            self._raw.append(secure.frame(answer))
-        if not handshake.finished or handshake.peer_id is None or handshake.public_key is None:
-            return
-        self._sender, self._receiver = handshake.split()
-        self._frames.limit = MAX_MESSAGE
-        self.peer_id, self.public_key = handshake.peer_id, handshake.public_key
-        events.append(Secured(self.peer_id, self.public_key))
-        if not handshake.muxers:
-            self._muxer = self._negotiator(MUXERS)
-            if isinstance(self._muxer, Proposer):
-                self._seal(self._sender, self._muxer.greeting, self._raw)
-        elif yamux.PROTOCOL in handshake.muxers:
-            self._on_muxed(events, early=True)
-        else:  # specs connections, inlined-muxer-negotiation: without overlap "the handshake MUST fail"
-            raise errors.NotSupported(f"the remote speaks the muxers {', '.join(handshake.muxers)[:200]}, not yamux")
-
-    def _on_muxer_token(self, muxer: Proposer | Responder, data: bytes, events: list[ChannelEvent]) -> None:
-        answer = muxer.receive(data)
-        if answer and self._sender is not None:
-            self._seal(self._sender, answer, self._raw)
-        if muxer.protocol is not None:
-            self._on_muxed(events, early=False)
-            if muxer.rest:
-                self._yamux.receive(muxer.rest)
-
-    def _on_muxed(self, events: list[ChannelEvent], *, early: bool) -> None:
-        self._muxed = True
-        self._handshake_deadline = None
-        events.append(Ready(yamux.PROTOCOL, early))
-
-    def _negotiator(self, protocols: tuple[str, ...]) -> Proposer | Responder:
-        return Proposer(protocols) if self._dialer else Responder(protocols.__contains__)
 
     # ---------------------------------------------------------------- streams without a protocol yet
 
@@ -254,7 +210,7 @@ class Channel:
     def _give_up(self, stream: int, error: errors.SidecarError, events: list[ChannelEvent]) -> None:
         """End a stream in negotiation; of the remote's streams nobody has heard yet, so that nobody is told."""
         if not self._settle(stream).inbound:
-            events.append(StreamFailed(stream, error))
+            events.append(StreamFailed(stream, _plain(error)))
         self._yamux.reset(stream)
 
     def _settle(self, stream: int) -> _Negotiating:
@@ -269,35 +225,28 @@ class Channel:
 
         Encrypts no sooner than here: call it only while the transport accepts bytes.
         """
-        out, self._raw = self._raw, []
-        sender = self._sender
-        if sender is None or not self._muxed:
+        out = self._raw[:]
+        self._raw.clear()
+        if self._ciphers is None:
             return out
+        sender = self._ciphers[0]
         size = sum(map(len, out))
         while self._yamux.has_output and (not size or limit - size >= _LEAST_PAYLOAD):
             payload = self._yamux.next_payload(min(secure.MAX_PLAINTEXT, max(limit - size, _LEAST_PAYLOAD)))
             if not payload:
                 break
-            size += self._seal(sender, payload, out)
+            size += _seal(sender, payload, out)
         return out
 
     @property
     def has_output(self) -> bool:
         """Whether `data_to_send` may have something."""
-        return bool(self._raw) or (self._muxed and self._yamux.has_output)
+        return bool(self._raw) or self._yamux.has_output
 
     @property
     def finished(self) -> bool:
         """The connection has ended and its last bytes are taken: close the transport."""
         return self._ended and not self.has_output
-
-    def _seal(self, sender: CipherState, plaintext: bytes, out: list[bytes]) -> int:
-        """Append one encrypted message; the length stays a piece of its own, which saves copying the message."""
-        ciphertext = sender.encrypt(plaintext)
-        size = len(ciphertext)
-        out.append(size.to_bytes(2, "big"))
-        out.append(ciphertext)
-        return size + 2
 
     # ---------------------------------------------------------------- deadlines
 
@@ -305,7 +254,7 @@ class Channel:
         """When `handle_deadline` is due, in monotonic seconds."""
         if self._ended:
             return None
-        if self._handshake_deadline is not None:
+        if self._upgrade is not None:
             return self._handshake_deadline
         due = self._keep_alive.next_deadline()
         for waiting in self._negotiating.values():
@@ -317,7 +266,7 @@ class Channel:
         events: list[ChannelEvent] = []
         if self._ended:
             return events
-        if self._handshake_deadline is not None:
+        if self._upgrade is not None:
             if now >= self._handshake_deadline:
                 limit = self._limits.handshake_timeout
                 self._fail(errors.HandshakeTimeout(f"the handshake did not end within {limit:g} s"), events)
@@ -348,7 +297,7 @@ class Channel:
         Raises Closed before `Ready` and when the connection is ending, ResourceExhausted at a bound, InvalidArgument
         for protocol ids that cannot be sent.
         """
-        if self._ended or not self._muxed:
+        if self._ended or self._upgrade is not None:
             raise errors.Closed("the connection has ended" if self._ended else "the connection is not ready yet")
         machine = Proposer(protocols)
         stream = self._yamux.open()
@@ -392,9 +341,10 @@ class Channel:
 
     # ---------------------------------------------------------------- state
 
-    def __len__(self) -> int:
+    @property
+    def stream_count(self) -> int:
         """Streams that are not gone, those in negotiation included."""
-        return len(self._yamux)
+        return self._yamux.stream_count
 
     @property
     def buffered_bytes(self) -> int:
@@ -405,14 +355,31 @@ class Channel:
 
     def _fail(self, error: errors.SidecarError, events: list[ChannelEvent]) -> None:
         self._end(frames.PROTOCOL_ERROR if isinstance(error, errors.ProtocolError) else frames.NORMAL)
-        events.append(Failed(error))
+        events.append(Failed(_plain(error)))
 
     def _end(self, code: int) -> None:
         self._ended = True
         self._negotiating.clear()
-        if self._muxed:
+        self._frames.clear()
+        if self._upgrade is None:
             self._yamux.go_away(code)
 
     def _drop_output(self) -> None:
         self._raw.clear()
         self._yamux.drop_output()
+
+
+def _plain(error: errors.SidecarError) -> errors.SidecarError:
+    """An error as a value: its traceback would keep this channel and the bytes it was reading alive with it."""
+    return error.with_traceback(None)
+
+
+def _seal(sender: CipherState, plaintext: bytes, out: list[bytes]) -> int:
+    """Append one encrypted message, and give its size. The length of a large one stays a piece of its own: no copy."""
+    ciphertext = sender.encrypt(plaintext)
+    size = len(ciphertext)
+    if size < _LEAST_PAYLOAD:
+        out.append(size.to_bytes(2, "big") + ciphertext)
+    else:
+        out += (size.to_bytes(2, "big"), ciphertext)
+    return size + 2

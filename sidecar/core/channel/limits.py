@@ -23,8 +23,9 @@ class ChannelLimits:
     """Streams at once, both directions together. A guess; go-libp2p's yamux takes as many inbound ones."""
     max_unacknowledged: int = 256
     """Streams opened by us that the remote has not answered (specs yamux, "ACK backlog & backpressure")."""
-    max_inbound_negotiating: int = 64
-    """Streams of the remote without a protocol yet. A guess; each costs some 500 bytes."""
+    max_inbound_negotiating: int = 256
+    """Streams of the remote without a protocol yet; each costs some 500 bytes. As many as specs yamux lets be on their
+    way unacknowledged."""
     receive_window: int = 1024 * 1024
     """Unacknowledged bytes that the remote may have on one stream; 256 KiB of it are the specification's. It takes
     throughput to 10 MB/s at a round trip of 100 ms."""

@@ -40,7 +40,7 @@ class _Negotiation(ABC):
         self.protocol: str | None = None
         self.rest = b""
 
-    def receive(self, data: bytes) -> bytes:
+    def receive(self, data: bytes | bytearray | memoryview) -> bytes:
         """Take bytes in and give the answer to them (it may be empty).
 
         Raises HandshakeError, FrameTooLarge, and NotSupported when the remote has refused every proposal.

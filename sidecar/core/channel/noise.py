@@ -8,9 +8,9 @@ from hashlib import sha256
 from struct import Struct
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from nacl.bindings import crypto_scalarmult_base
+from nacl.bindings import crypto_scalarmult, crypto_scalarmult_base
+from nacl.exceptions import CryptoError
 
 from ..errors import HandshakeError, ProtocolError
 
@@ -59,15 +59,16 @@ class KeyPair:
     __slots__ = ("_secret", "public")
 
     def __init__(self, secret: bytes) -> None:
-        # libsodium derives the public key in 14 us, `cryptography` exchanges in 28 us where libsodium needs 31.
-        self._secret = X25519PrivateKey.from_private_bytes(secret)
+        # libsodium: 14 us for the public key and 31 for an exchange. `cryptography` exchanges in 28, but needs 21 to
+        # load a secret, and a handshake uses one key once and the other twice.
+        self._secret = secret
         self.public: bytes = crypto_scalarmult_base(secret)
 
     def exchange(self, public: bytes) -> bytes:
         """Raises HandshakeError for a public key that makes every secret zero."""
         try:
-            return self._secret.exchange(X25519PublicKey.from_public_bytes(public))
-        except ValueError:
+            return crypto_scalarmult(self._secret, public)
+        except CryptoError:
             raise HandshakeError("the remote sent a public key of low order") from None
 
 

@@ -13,6 +13,9 @@ MAX_PLAINTEXT = MAX_MESSAGE - TAG
 MAX_HANDSHAKE_MESSAGE = 8192  # a guess: an RSA-4096 identity makes 1.2 KiB
 _SIGNED_PREFIX = b"noise-libp2p-static-key:"
 _ENTROPY = 32
+_NOTHING = memoryview(b"")
+
+Buffer = bytes | bytearray | memoryview
 
 
 def frame(message: bytes) -> bytes:
@@ -31,15 +34,15 @@ class FrameReader:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._held = bytearray()  # the start of a message that is not complete
-        self._data = memoryview(b"")
+        self._data = _NOTHING
         self._offset = 0
 
-    def feed(self, data: bytes) -> None:
-        """Call `next_frame` afterwards until it gives None."""
+    def feed(self, data: Buffer) -> None:
+        """Call `next_frame` afterwards until it gives None; `data` is free again then."""
         self._data, self._offset = memoryview(data), 0
 
     def next_frame(self) -> memoryview | None:
-        """A whole message, valid as long as the bytes fed. Raises FrameTooLarge."""
+        """A whole message, valid until the next call. Raises FrameTooLarge."""
         data, offset = self._data, self._offset
         if self._held:
             return self._complete_held()
@@ -50,7 +53,7 @@ class FrameReader:
                 self._offset = end
                 return data[start:end]
         self._held += data[offset:]
-        self._offset = len(data)
+        self._release()
         return None
 
     def _complete_held(self) -> memoryview | None:
@@ -59,9 +62,11 @@ class FrameReader:
         if len(held) < 2:
             self._take(2 - len(held))
         if len(held) < 2:
+            self._release()
             return None
         missing = 2 + self._length(held[0], held[1]) - len(held)
         if self._take(missing) < missing:
+            self._release()
             return None
         self._held = bytearray()
         return memoryview(held)[2:]
@@ -72,15 +77,25 @@ class FrameReader:
         self._offset += len(piece)
         return len(piece)
 
+    def _release(self) -> None:
+        """An idle connection must not keep the last read alive."""
+        self._data, self._offset = _NOTHING, 0
+
     def _length(self, high: int, low: int) -> int:
         length = high << 8 | low
         if length > self.limit:
             raise FrameTooLarge(f"encrypted message of {length} bytes, at most {self.limit}")
         return length
 
-    def __len__(self) -> int:
-        """Bytes held of an unfinished message."""
-        return len(self._held)
+    def clear(self) -> None:
+        """Forget everything held."""
+        self._held.clear()
+        self._release()
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the remote is in the middle of a message."""
+        return bool(self._held)
 
 
 class SecureHandshake:

@@ -4,20 +4,17 @@ The session knows nothing of encryption, protocols or time. Bytes go in through 
 `take_events`, and `next_payload` gives what to send: control frames first, then the woken streams in turn.
 """
 
-from collections import deque
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..errors import Closed, InvalidArgument, ProtocolError, ResourceExhausted
+from ..errors import Closed, InvalidArgument, ProtocolError, Refused, ResourceExhausted
 from . import frames
 from .events import StreamEnded, StreamFailed, StreamReceived, StreamReset
 from .limits import INITIAL_WINDOW, MAX_WINDOW, ChannelLimits
+from .outbox import Outbox, Pull, Stream
 
 PROTOCOL = "/yamux/1.0.0"
-Pull = Callable[[int, int], Sequence[bytes | memoryview]]
 
 _JOIN = 32 * 1024  # bytes of one stream joined into one event; above that the copy costs more than the event
-_LEAST_PULL = 1024  # bytes: a smaller rest of a payload is not worth a frame of its own
 
 
 class StreamArrived(NamedTuple):
@@ -29,56 +26,17 @@ class StreamArrived(NamedTuple):
 StreamEvent = StreamArrived | StreamReceived | StreamEnded | StreamReset | StreamFailed
 
 
-class _Stream:
-    """One stream: who may still send what."""
-
-    __slots__ = (
-        "acknowledged",
-        "closing",
-        "consumed",
-        "corked",
-        "ended_here",
-        "ended_there",
-        "gone",
-        "number",
-        "queued",
-        "receive_window",
-        "send_window",
-        "unconsumed",
-        "window",
-        "woken",
-    )
-
-    def __init__(self, number: int, window: int, *, acknowledged: bool) -> None:
-        self.number = number
-        self.window = window  # bytes granted to the remote in all
-        self.receive_window = window  # of these, what it may still send
-        self.send_window = INITIAL_WINDOW
-        self.unconsumed = 0  # bytes handed to the driver and not acknowledged by it
-        self.consumed = 0  # bytes acknowledged by the driver and not granted again
-        self.acknowledged = acknowledged  # the remote knows of the stream
-        self.corked = False  # its protocol must be agreed on before anything is pulled
-        self.woken = False  # there may be something to pull
-        self.queued = False  # it is in the queue of streams to be pulled
-        self.closing = False  # FIN follows what is still to be pulled
-        self.ended_here = False  # FIN sent
-        self.ended_there = False  # FIN received
-        self.gone = False
-
-
 class Yamux:
     """One session. Raises ProtocolError out of `receive` for what the remote must not do; the session is then over."""
 
     def __init__(self, *, client: bool, limits: ChannelLimits, pull: Pull) -> None:
         """`client`: this side dialled, and opens odd streams. `pull`: see `Channel`."""
         self._limits = limits
-        self._pull = pull
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, Stream] = {}
         self._next = 1 if client else 2
         self._seen = frames.SeenStreams(0 if client else 1)
         self._unacknowledged = 0  # streams of ours that the remote has not answered
-        self._control = bytearray()
-        self._ready: deque[_Stream] = deque()  # each live stream at most once
+        self._outbox = Outbox(pull)
         self._spare_window = limits.max_buffered  # what may still be granted above the initial windows
         self._strays = 0  # bytes that may be in flight for streams that are gone
         self._away = False  # we said go-away
@@ -86,7 +44,7 @@ class Yamux:
         self._header = b""  # an unfinished one
         self._body = 0  # bytes that the data frame being received still lacks
         self._body_flags = 0
-        self._body_stream: _Stream | None = None
+        self._body_stream: Stream | None = None
         self._events: list[StreamEvent] = []
         self._joined: list[bytes] = []  # bytes of `_joined_stream` for the next event
         self._joined_stream = 0
@@ -99,7 +57,7 @@ class Yamux:
     def receive(self, data: bytes) -> None:
         """Take the plaintext of one encrypted message.
 
-        Raises ProtocolError, or Closed for a go-away with an error; `take_events` then has what came before.
+        Raises ProtocolError, or Refused for a go-away with an error; `take_events` then has what came before.
         """
         if self._header:
             data, self._header = self._header + data, b""
@@ -127,9 +85,9 @@ class Yamux:
                 self._on_go_away(number, length)
             else:
                 raise ProtocolError(f"yamux frame of unknown type {kind}")
-        if len(self._control) > self._limits.max_control:
+        if len(self._outbox.control) > self._limits.max_control:
             raise ProtocolError(
-                f"the remote asks without reading: {len(self._control)} bytes of answers wait, "
+                f"the remote asks without reading: {len(self._outbox.control)} bytes of answers wait, "
                 f"at most {self._limits.max_control}"
             )
 
@@ -197,23 +155,22 @@ class Yamux:
         stream.send_window += length
         if stream.send_window > MAX_WINDOW:
             raise ProtocolError(f"window of {stream.send_window} bytes on stream {number}, at most {MAX_WINDOW}")
-        if stream.woken:
-            self._enqueue(stream)
+        self._outbox.enqueue(stream)
         self._on_end(stream, flags)
 
-    def _on_syn(self, number: int) -> _Stream | None:
+    def _on_syn(self, number: int) -> Stream | None:
         """A new stream of the remote, or None when it is refused."""
         self._seen.add(number)
         if self._away or len(self._streams) >= self._limits.max_streams:
             self._strays += INITIAL_WINDOW
-            self._send_control(frames.WINDOW_UPDATE, frames.RST, number, 0)
+            self._outbox.add_control(frames.WINDOW_UPDATE, frames.RST, number, 0)
             return None
         stream = self._add(number, frames.ACK, acknowledged=True)
         self._emit(StreamArrived(number))
         self.arrivals += 1
         return stream
 
-    def _on_acknowledged(self, stream: _Stream) -> None:
+    def _on_acknowledged(self, stream: Stream) -> None:
         stream.acknowledged = True
         self._unacknowledged -= 1
 
@@ -226,7 +183,7 @@ class Yamux:
         if self._strays < 0:
             raise ProtocolError(f"{length} bytes on stream {number}, which is gone")
 
-    def _on_end(self, stream: _Stream, flags: int) -> None:
+    def _on_end(self, stream: Stream, flags: int) -> None:
         if flags & frames.RST:
             self._drop(stream)
             self._emit(StreamReset(stream.number))
@@ -239,14 +196,14 @@ class Yamux:
         if number:
             raise ProtocolError(f"a ping on stream {number}")
         if flags & frames.SYN:
-            self._send_control(frames.PING, frames.ACK, 0, length)
+            self._outbox.add_control(frames.PING, frames.ACK, 0, length)
 
     def _on_go_away(self, number: int, code: int) -> None:
         if number:
             raise ProtocolError(f"a go-away on stream {number}")
         if code != frames.NORMAL:
             reason = {frames.PROTOCOL_ERROR: "protocol error", frames.INTERNAL_ERROR: "internal error"}.get(code)
-            raise Closed(f"the remote ended the connection: {reason or f'code {code}'}")
+            raise Refused(f"the remote ended the connection: {reason or f'code {code}'}")
         self._remote_away = True
 
     # ---------------------------------------------------------------- commands
@@ -260,8 +217,8 @@ class Yamux:
             raise ResourceExhausted(f"{len(self._streams)} streams on the connection, at most {limits.max_streams}")
         if self._unacknowledged >= limits.max_unacknowledged:
             raise ResourceExhausted(f"{self._unacknowledged} streams that the remote has not answered yet")
-        if len(self._control) > limits.max_control // 2:
-            raise ResourceExhausted(f"{len(self._control)} bytes of control frames wait for the remote to read")
+        if len(self._outbox.control) > limits.max_control // 2:
+            raise ResourceExhausted(f"{len(self._outbox.control)} bytes of control frames wait for the remote to read")
         if self._next > frames.MAX_STREAM:
             raise ResourceExhausted("the connection has used up its stream numbers")
         number = self._next
@@ -278,24 +235,22 @@ class Yamux:
         stream = self._streams.get(number)
         if stream is not None:
             stream.corked = False
-            if stream.woken:
-                self._enqueue(stream)
+            self._outbox.enqueue(stream)
 
     def push(self, number: int, data: bytes) -> None:
         """Send a few bytes of negotiation ahead of all that is pulled."""
         stream = self._streams.get(number)
         if stream is not None and data:
             stream.send_window -= len(data)
-            self._send_control(frames.DATA, 0, number, len(data))
-            self._control += data
+            self._outbox.add_control(frames.DATA, 0, number, len(data))
+            self._outbox.control += data
 
     def wake(self, number: int) -> None:
         """There is something to pull for the stream."""
         stream = self._streams.get(number)
-        if stream is not None and not stream.ended_here:
+        if stream is not None and not stream.ended_here and not self._away:
             stream.woken = True
-            if not stream.queued:
-                self._enqueue(stream)
+            self._outbox.enqueue(stream)
 
     def close_write(self, number: int) -> None:
         """End our direction behind what can still be pulled."""
@@ -309,7 +264,7 @@ class Yamux:
         stream = self._streams.get(number)
         if stream is not None:
             if not (stream.ended_here and stream.ended_there):
-                self._send_control(frames.WINDOW_UPDATE, frames.RST, number, 0)
+                self._outbox.add_control(frames.WINDOW_UPDATE, frames.RST, number, 0)
             self._drop(stream)
 
     def acknowledge(self, number: int, size: int) -> None:
@@ -325,26 +280,26 @@ class Yamux:
         if stream.ended_there:
             self._drop_if_over(stream)
         elif stream.consumed * 2 >= stream.window:  # specs yamux: regularly; half a window keeps the sender going
-            self._send_control(frames.WINDOW_UPDATE, 0, number, stream.consumed)
+            self._outbox.add_control(frames.WINDOW_UPDATE, 0, number, stream.consumed)
             stream.receive_window += stream.consumed
             stream.consumed = 0
 
     def ping(self, value: int) -> None:
-        self._send_control(frames.PING, frames.SYN, 0, value)
+        self._outbox.add_control(frames.PING, frames.SYN, 0, value)
 
     def go_away(self, code: int) -> None:
         """Announce the end; from now on only control frames go out."""
         if not self._away:
             self._away = True
-            self._ready.clear()
-            self._send_control(frames.GO_AWAY, 0, 0, code)
+            self._outbox.clear_streams()
+            self._outbox.add_control(frames.GO_AWAY, 0, 0, code)
 
     # ---------------------------------------------------------------- sending
 
     def drop_output(self) -> None:
         """Nobody can be told anything any more."""
-        self._control.clear()
-        self._ready.clear()
+        self._outbox.control.clear()
+        self._outbox.clear_streams()
 
     @property
     def unfinished(self) -> bool:
@@ -354,75 +309,38 @@ class Yamux:
     @property
     def has_output(self) -> bool:
         """Whether `next_payload` may have something."""
-        return bool(self._control or self._ready)
+        return bool(self._outbox)
 
-    def __len__(self) -> int:
+    @property
+    def stream_count(self) -> int:
         """Streams that are not gone."""
         return len(self._streams)
 
     def next_payload(self, room: int) -> bytes:
-        """At most `room` bytes of whole frames (control frames may be cut), empty when there is nothing to send.
-
-        Many small frames become one payload: one encryption and one system call for all of them. A stream that wants
-        more than is left of a payload waits for the next one, and the others' turn comes first.
-        """
-        parts: list[bytes | memoryview] = []
-        control = self._control
-        if control:
-            parts.append(bytes(control[:room]))
-            room -= len(parts[0])
-            del control[: len(parts[0])]
-        ready = self._ready
-        while ready and room >= frames.HEADER + _LEAST_PULL:
-            stream = ready.popleft()
-            stream.queued = False
-            if stream.gone or not stream.send_window:
-                continue  # a window update puts it back
-            limit = min(room - frames.HEADER, stream.send_window)
-            pulled = self._pull(stream.number, limit)
-            if pulled:
-                size = sum(map(len, pulled))
-                if size > limit:
-                    raise InvalidArgument(f"{size} bytes pulled for stream {stream.number}, at most {limit}")
-                parts.append(frames.pack(frames.DATA, 0, stream.number, size))
-                parts += pulled
-                stream.send_window -= size
-                room -= size + frames.HEADER
-                self._enqueue(stream)
-            else:
-                stream.woken = False
-                if stream.closing:
-                    parts.append(frames.pack(frames.DATA, frames.FIN, stream.number, 0))
-                    room -= frames.HEADER
-                    stream.ended_here = True
-                    self._drop_if_over(stream)
-        return b"".join(parts)
-
-    def _enqueue(self, stream: _Stream) -> None:
-        """Give a woken stream its turn, unless it has one, must wait, or cannot send."""
-        if not stream.queued and not stream.corked and stream.send_window and not self._away:
-            stream.queued = True
-            self._ready.append(stream)
-
-    def _send_control(self, kind: int, flags: int, number: int, length: int) -> None:
-        self._control += frames.pack(kind, flags, number, length)
+        """At most `room` bytes to be encrypted together, empty when there is nothing to send; see `Outbox`."""
+        payload = self._outbox.next_payload(room)
+        if self._outbox.ended:
+            for stream in self._outbox.ended:
+                self._drop_if_over(stream)
+            self._outbox.ended.clear()
+        return payload
 
     # ---------------------------------------------------------------- streams come and go
 
-    def _add(self, number: int, flag: int, *, acknowledged: bool) -> _Stream:
+    def _add(self, number: int, flag: int, *, acknowledged: bool) -> Stream:
         """A new stream, announced with as much window as the connection has to spare."""
         growth = min(self._limits.receive_window - INITIAL_WINDOW, self._spare_window)
         self._spare_window -= growth
-        stream = self._streams[number] = _Stream(number, INITIAL_WINDOW + growth, acknowledged=acknowledged)
-        self._send_control(frames.WINDOW_UPDATE, flag, number, growth)
+        stream = self._streams[number] = Stream(number, INITIAL_WINDOW + growth, acknowledged=acknowledged)
+        self._outbox.add_control(frames.WINDOW_UPDATE, flag, number, growth)
         return stream
 
-    def _drop_if_over(self, stream: _Stream) -> None:
+    def _drop_if_over(self, stream: Stream) -> None:
         """A stream keeps its place until the driver has consumed its bytes: so `max_streams` bounds these too."""
         if stream.ended_here and stream.ended_there and not stream.unconsumed:
             self._drop(stream)
 
-    def _drop(self, stream: _Stream) -> None:
+    def _drop(self, stream: Stream) -> None:
         del self._streams[stream.number]
         stream.gone = True
         self.buffered -= stream.unconsumed
@@ -431,7 +349,7 @@ class Yamux:
             self._unacknowledged -= 1
         self._strays += stream.receive_window
 
-    def _fail(self, stream: _Stream, error: ProtocolError | ResourceExhausted) -> None:
+    def _fail(self, stream: Stream, error: ProtocolError | ResourceExhausted) -> None:
         self.reset(stream.number)
         self._emit(StreamFailed(stream.number, error))
 
