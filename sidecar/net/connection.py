@@ -132,7 +132,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def streams(self) -> int:
-        return len(self._channel) if self._channel is not None else 0
+        return self._channel.stream_count if self._channel is not None else 0
 
     # ------------------------------------------------------------ asyncio's calls
 
