@@ -19,6 +19,7 @@ from sidecar.core.channel import (
     secure,
     upgrade,
 )
+from sidecar.core.channel.frames import FIN, RST, SYN
 from sidecar.core.channel.messages import HandshakePayload, decode_payload, encode_payload
 from sidecar.core.errors import (
     Closed,
@@ -184,17 +185,16 @@ def test_a_stream_carries_bytes_both_ways_and_ends() -> None:
     assert pair.dialer.channel.stream_count == pair.listener.channel.stream_count == 0
 
 
-def test_a_request_and_its_end_travel_with_the_proposal() -> None:
+def test_a_request_travels_with_the_proposal() -> None:
     pair = Pair()
     stream = pair.dialer.channel.open_stream(["/test/1"], 0.0)
     pair.dialer.send(stream, b"request")
-    pair.dialer.channel.close_write(stream)
     pair.carry(pair.dialer, pair.listener)
-    assert pair.listener.events[2:] == [
-        StreamOpened(stream, "/test/1", inbound=True),
-        StreamReceived(stream, b"request"),
-        StreamEnded(stream),
-    ]
+    opened = [StreamOpened(stream, "/test/1", inbound=True), StreamReceived(stream, b"request")]
+    assert pair.listener.events[2:] == opened
+    bare = Bare(End(2, dialer=False))  # others may send the end with it, too
+    bare.send(data(stream, proposal("/test/1") + b"request", SYN | FIN))
+    assert bare.end.events[2:] == [*opened, StreamEnded(stream)]
 
 
 def test_with_a_choice_of_protocols_nothing_is_pulled_before_one_is_agreed_on() -> None:
@@ -225,8 +225,8 @@ def test_a_stream_that_the_remote_does_not_serve_fails(protocols: list[str]) -> 
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (window(2, 0, 8), ResetError),
-        (data(2, b"", 4), HandshakeError),
+        (window(2, 0, RST), ResetError),
+        (data(2, b"", FIN), HandshakeError),
         (data(2, b"\xff" * 20), HandshakeError),
         (data(2, proposal("/other")), HandshakeError),
     ],
@@ -244,7 +244,7 @@ def test_a_stream_negotiated_badly_fails_alone(answer: bytes, error: type[Sideca
 def test_negotiation_has_a_deadline_in_both_directions() -> None:
     bare = Bare(End(2, dialer=False))
     bare.now = 1.0
-    bare.send(window(1, 0, 1))
+    bare.send(window(1, 0, SYN))
     stream = bare.end.channel.open_stream(["/test/1"], 2.0)
     channel = bare.end.channel
     assert channel.next_deadline() == 11.0
