@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from .errors import FrameTooLarge
+from .errors import FrameTooLarge, ProtocolError
 from .varint import decode
 
 
@@ -21,6 +21,16 @@ class FrameDecoder:
 
     def receive(self, data: bytes) -> list[bytes]:
         """The bodies of all frames that `data` completes. Raises FrameTooLarge, ProtocolError."""
+        frames, error = self.cut(data)
+        if error is not None:
+            raise error
+        return frames
+
+    def cut(self, data: bytes) -> tuple[list[bytes], ProtocolError | None]:
+        """As `receive`, but gives the frames before a bad one too, with the error that `receive` would raise.
+
+        So the frames are the same in whatever pieces the bytes come. After an error nothing more can be read.
+        """
         buffer = self._buffer
         if buffer:
             buffer += data
@@ -33,12 +43,15 @@ class FrameDecoder:
             length = source[offset]
             start = offset + 1
             if length >= 0x80:
-                header = decode(source, offset)
+                try:
+                    header = decode(source, offset)
+                except ProtocolError as error:
+                    return frames, error
                 if header is None:
                     break
                 length, start = header
             if length > self.max_frame:
-                raise FrameTooLarge(f"frame of {length} bytes, at most {self.max_frame}")
+                return frames, FrameTooLarge(f"frame of {length} bytes, at most {self.max_frame}")
             if start + length > end:
                 break
             frames.append(bytes(source[start : start + length]))
@@ -47,7 +60,7 @@ class FrameDecoder:
             del buffer[:offset]
         elif offset < end:
             buffer += data[offset:]
-        return frames
+        return frames, None
 
     def __len__(self) -> int:
         """Bytes held of an unfinished frame."""
