@@ -1,1 +1,54 @@
-"""Broadcast: gossipsub 1.1 as a pure machine. `router` is the door; nothing here knows streams or connections."""
+"""Broadcast: gossipsub 1.1 as a pure machine. `GossipRouter` is the door; nothing here knows streams or connections."""
+
+from .config import PROTOCOLS, GossipConfig
+from .events import (
+    GossipEffect,
+    GossipInput,
+    GossipMessage,
+    GossipStatistics,
+    MessagesDelivered,
+    Outcome,
+    PeerAdded,
+    PeerRemoved,
+    PeersOffered,
+    PeerView,
+    PeerViolated,
+    PeerWoken,
+    PublishCancelled,
+    PublishCompleted,
+    Published,
+    Receipt,
+    RpcsReceived,
+    TopicJoined,
+    TopicLeft,
+    TopicOptions,
+    TopicView,
+)
+from .router import GossipRouter
+
+__all__ = [
+    "PROTOCOLS",
+    "GossipConfig",
+    "GossipEffect",
+    "GossipInput",
+    "GossipMessage",
+    "GossipRouter",
+    "GossipStatistics",
+    "MessagesDelivered",
+    "Outcome",
+    "PeerAdded",
+    "PeerRemoved",
+    "PeerView",
+    "PeerViolated",
+    "PeerWoken",
+    "PeersOffered",
+    "PublishCancelled",
+    "PublishCompleted",
+    "Published",
+    "Receipt",
+    "RpcsReceived",
+    "TopicJoined",
+    "TopicLeft",
+    "TopicOptions",
+    "TopicView",
+]

@@ -13,7 +13,7 @@ class SeenCache:
     is forgotten between `ttl` and twice that after it came, earlier when too many come.
     """
 
-    __slots__ = ("_count", "_half", "_new", "_old", "_rotated_at", "_ttl")
+    __slots__ = ("_count", "_half", "_new", "_now", "_old", "_rotated_at", "_ttl")
 
     def __init__(self, ttl: float, max_ids: int, now: float) -> None:
         self._ttl = ttl
@@ -21,7 +21,7 @@ class SeenCache:
         self._new: dict[str, set[bytes]] = {}
         self._old: dict[str, set[bytes]] = {}
         self._count = 0
-        self._rotated_at = now
+        self._now = self._rotated_at = now
 
     def unseen(self, topic: str, ids: Sequence[bytes]) -> list[bool] | None:
         """Which of the ids are new, counting the first of twins; None when all are (the usual case, at C speed)."""
@@ -50,12 +50,13 @@ class SeenCache:
 
     def expire(self, now: float) -> None:
         """Forget what is older than twice the time to live."""
+        self._now = now
         if now - self._rotated_at >= self._ttl:
-            self._rotated_at = now
             self._rotate()
 
     def _rotate(self) -> None:
         self._old, self._new, self._count = self._new, {}, 0
+        self._rotated_at = self._now
 
     def __len__(self) -> int:
         return sum(map(len, (*self._new.values(), *self._old.values())))

@@ -37,7 +37,7 @@ class GossipConfig:
     accept_exchange_score: float = 0.0  # v1.1 AcceptPXThreshold; go
     max_ihave_length: int = 5000  # go: ids taken from or sent to one peer in a heartbeat
     max_ihave_messages: int = 10  # go: RPCs with IHAVE taken from one peer in a heartbeat
-    max_iwant_length: int = 5000  # ours, as for IHAVE: ids answered to one peer in a heartbeat
+    max_iwant_length: int = 5000  # ours, as for IHAVE: ids looked up for one peer in a heartbeat
     gossip_retransmission: int = 3  # go: times that one peer gets one message by IWANT
 
     max_rpc: int = 1 << 20  # go: largest RPC, without its length prefix; bounds messages at publish

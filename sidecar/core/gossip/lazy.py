@@ -27,17 +27,17 @@ class LazyGossip:
             state.statistics.dropped["control_bound"] += 1
             return
         wanted: dict[bytes, None] = {}
+        examined = 0
         for ihave in control.ihave:
             topic = state.by_wire.get(ihave.topicID)
             if topic is None or not topic.joined:
                 continue
-            ids = ihave.messageIDs[: config.max_ihave_length]
-            state.statistics.ihave_ids_received += len(ids)
+            ids = ihave.messageIDs[: config.max_ihave_length - examined]
+            examined += len(ids)
             for identifier in ids:
                 if not state.seen.contains(topic.name, identifier) and len(identifier) <= config.max_message_id:
                     wanted[identifier] = None
-            if len(wanted) > config.max_ihave_length:
-                break
+        state.statistics.ihave_ids_received += examined
         if wanted:
             # At random, so that several advertisers with long lists are asked for different parts.
             asked = state.rng.sample(list(wanted), min(left, len(wanted)))
@@ -51,18 +51,15 @@ class LazyGossip:
         state, config = self._state, self._state.config
         raws: dict[bytes, bytes] = {}
         for iwant in control.iwant:
-            ids = iwant.messageIDs[: config.max_iwant_length]
+            ids = iwant.messageIDs[: config.max_iwant_length - peer.ids_served]
+            peer.ids_served += len(ids)
             state.statistics.iwant_ids_received += len(ids)
+            state.statistics.dropped["control_bound"] += len(iwant.messageIDs) - len(ids)
             for identifier in ids:
-                if peer.ids_served >= config.max_iwant_length:
-                    state.statistics.dropped["control_bound"] += 1
-                    break
-                if identifier in raws:
-                    continue
-                raw = state.cache.answer(peer.id, identifier, config.gossip_retransmission)
-                if raw is not None:
-                    peer.ids_served += 1
-                    raws[identifier] = raw
+                if identifier not in raws:
+                    raw = state.cache.answer(peer.id, identifier, config.gossip_retransmission)
+                    if raw is not None:
+                        raws[identifier] = raw
         if raws:
             state.statistics.iwant_messages_sent += len(raws)
             chunks = build_chunks(list(raws.values()), config.max_chunk, config.max_chunk_messages)
@@ -76,7 +73,7 @@ class LazyGossip:
             peer.queue.age()
         for name in state.cache.topics():
             topic = state.topics.get(name)
-            if topic is not None:
+            if topic is not None and (topic.joined or topic.fanout):
                 self._emit(topic, state.cache.gossip_ids(name))
         state.cache.shift()
 

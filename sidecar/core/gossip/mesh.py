@@ -35,6 +35,7 @@ class Mesh:
         topic.fanout.pop(peer.id, None)
         peer.topics.pop(topic.name, None)
         self._state.candidates_changed = True
+        self._state.forget_if_idle(topic)
 
     def on_subscriptions(self, peer: Peer, subscriptions: Iterable[RPC.SubOpts]) -> None:
         """A peer joined or left topics."""
@@ -45,15 +46,23 @@ class Mesh:
                 if known is not None and known.name in peer.topics:
                     self._forget(peer, known)
                 continue
-            topic = state.announced_topic(subscription.topicid)
-            if topic is None or not self._remember(peer, topic):
+            topic = self._announced(peer, subscription.topicid)
+            if topic is None:
                 state.statistics.dropped["topic_bound"] += 1
                 continue
             # At once rather than at the next heartbeat: what is published meanwhile would miss the new peer.
             if topic.joined and len(topic.mesh) < config.d_low and self._may_graft(topic, peer):
                 self._graft(topic, peer)
 
+    def _announced(self, peer: Peer, wire: bytes) -> Topic | None:
+        """The topic that the peer joined, or None when its name cannot be used or the peer has too many."""
+        topic = self._state.by_wire.get(wire)
+        if topic is None and len(peer.topics) < self._state.config.max_topics_per_peer:
+            topic = self._state.announced_topic(wire)
+        return topic if topic is not None and self._remember(peer, topic) else None
+
     def _remember(self, peer: Peer, topic: Topic) -> bool:
+        """Note that the peer is in the topic; False when it is in too many."""
         if topic.name not in peer.topics:
             if len(peer.topics) >= self._state.config.max_topics_per_peer:
                 return False
@@ -117,6 +126,7 @@ class Mesh:
             self._prune(topic, peer, exchange=True)
         else:
             topic.mesh[peer.id] = peer
+            state.candidates_changed = True
 
     def _on_prune(self, peer: Peer, prune: ControlPrune) -> None:
         state, config = self._state, self._state.config
@@ -146,6 +156,7 @@ class Mesh:
 
     def _graft(self, topic: Topic, peer: Peer) -> None:
         topic.mesh[peer.id] = peer
+        self._state.candidates_changed = True
         self._state.statistics.grafts_sent += 1
         self._state.send_control(peer, topic, encode_graft(topic.wire))
 

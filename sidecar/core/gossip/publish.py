@@ -7,7 +7,7 @@ from itertools import accumulate, compress, repeat
 from .events import Outcome, PublishCompleted, Published, Receipt, TopicOptions
 from .mesh import Mesh
 from .messages import build_chunks
-from .signing import SIGN_PREFIX, SIGNATURE_HEADER
+from .signing import SIGN_PREFIX
 from .state import GossipState, Peer, Topic, make_message, unsigned_ids
 
 _PER_MESSAGE = 8  # bytes of the headers that an RPC adds to a message, at most
@@ -26,7 +26,7 @@ class _Job:
         self.minimum = published.minimum_peers
         self.sign = sign
         self.position = 0  # messages before it have their receipt
-        overhead = topic.signed.envelope + _PER_MESSAGE
+        overhead = _PER_MESSAGE + (topic.signed.envelope if sign else topic.unsigned.envelope)
         self.ends = list(accumulate((len(data) + overhead for data in self.messages), initial=0))
         self.receipts: list[Receipt] = []
         self.ids: list[bytes] = []
@@ -120,7 +120,7 @@ class Publisher:
                     return
                 self._complete(job, Outcome.NO_PEERS)
                 return
-            if len(job.messages[job.position]) > topic.max_payload:
+            if len(job.messages[job.position]) > topic.max_payload(job.sign):
                 job.answer([b""], Outcome.TOO_LARGE)
                 continue
             end = self._chunk_end(job, topic)
@@ -151,9 +151,10 @@ class Publisher:
         config, position = self._state.config, job.position
         end = bisect_right(job.ends, job.ends[position] + config.max_chunk) - 1
         end = min(max(end, position + 1), position + config.max_chunk_messages)
-        if topic.max_payload < config.max_chunk:  # only then can one among several be too large
+        most = topic.max_payload(job.sign)
+        if most < config.max_chunk:  # only then can one among several be too large
             for index in range(position + 1, end):
-                if len(job.messages[index]) > topic.max_payload:
+                if len(job.messages[index]) > most:
                     return index
         return end
 
@@ -194,7 +195,7 @@ class Publisher:
             seqno = self._sequence.to_bytes(8, "big")
             content = layout.encode(data, seqno)
             ids.append(sender + seqno)
-            raws.append(content + SIGNATURE_HEADER + sign(SIGN_PREFIX + content))
+            raws.append(layout.sealed(content, sign(SIGN_PREFIX + content)))
         self._signatures_left -= len(ids)
         return ids, raws
 

@@ -112,10 +112,14 @@ class Receiver:
     def _accept(self, peer: Peer, raw: bytes, candidates: list[Candidate], checks: list[SignatureCheck]) -> None:
         """Take one message apart and judge all but its signature. Raises ProtocolError when it is malformed."""
         state = self._state
-        fields = parse_message(raw)
-        if fields.topic is None:
-            raise ProtocolError("gossip message without a topic")
-        topic = self._last = state.by_wire.get(fields.topic)
+        topic = self._last
+        known = topic is not None and topic.joined and topic.options.sign
+        fields = topic.signed.match(raw) if topic is not None and known else None
+        if fields is None:
+            fields = parse_message(raw)
+            if fields.topic is None:
+                raise ProtocolError("gossip message without a topic")
+            topic = self._last = state.by_wire.get(fields.topic)
         if topic is None or not topic.joined:
             state.statistics.dropped["not_joined"] += 1
         elif topic.options.sign:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..identity import Identity
 from ..types import PeerId
-from .config import PROTOCOLS, GossipConfig
+from .config import GossipConfig
 from .events import (
     GossipEffect,
     GossipInput,
@@ -26,8 +26,6 @@ from .mesh import Mesh
 from .publish import Publisher
 from .receive import Receiver
 from .state import GossipState, Peer
-
-__all__ = ["PROTOCOLS", "GossipRouter"]
 
 
 def _no_score(peer: PeerId) -> float:
@@ -69,7 +67,7 @@ class GossipRouter:
         match input:
             case RpcsReceived():
                 peer = state.peers.get(input.peer)
-                if peer is None:
+                if peer is None or peer.violated:
                     state.statistics.dropped["no_peer"] += len(input.frames)
                 else:
                     self._receiver.receive(peer, input.frames)
@@ -136,6 +134,13 @@ class GossipRouter:
         return self._finish_turn()
 
     # ------------------------------------------------------------ views
+
+    def max_message(self, topic: str, sign: bool = True) -> int:
+        """The largest data that can be published on the topic: alone in an RPC it fills `max_rpc` exactly.
+
+        Raises InvalidArgument, TooLarge (the topic's name).
+        """
+        return self._state.topic(topic).max_payload(sign)
 
     def topics(self) -> list[TopicView]:
         """All topics that are joined here, announced by a peer, or published on."""

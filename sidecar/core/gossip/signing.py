@@ -8,7 +8,6 @@ from ..identity import PublicKey
 from ..types import PeerId
 
 SIGN_PREFIX = b"libp2p-pubsub:"
-SIGNATURE_HEADER = b"\x2a\x40"  # field 5, 64 bytes
 _MAX_AUTHORS = 4096  # authors whose key is remembered; a guess, some 300 bytes each
 
 

@@ -47,7 +47,7 @@ class Peer:
         self.topics: dict[str, Topic] = {}
         self.ihaves = 0  # RPCs with IHAVE
         self.ids_asked = 0  # by us, of its IHAVE
-        self.ids_served = 0  # to its IWANT
+        self.ids_served = 0  # looked up for its IWANT
         self.violated = False
 
     @property
@@ -60,11 +60,11 @@ class Topic:
     """A topic that is joined, announced by a peer, or published on."""
 
     __slots__ = (
+        "_max_payloads",
         "backoff",
         "fanout",
         "joined",
         "last_published",
-        "max_payload",
         "mesh",
         "name",
         "options",
@@ -86,7 +86,14 @@ class Topic:
         self.backoff: dict[PeerId, float] = {}  # until when neither side grafts
         self.signed = SignedLayout(sender, wire)
         self.unsigned = UnsignedLayout(wire)
-        self.max_payload = max_payload(self.signed.envelope, max_rpc)
+        self._max_payloads = (
+            max_payload(self.unsigned.envelope, max_rpc),
+            max_payload(self.signed.envelope, max_rpc),
+        )
+
+    def max_payload(self, sign: bool) -> int:
+        """The largest data that fits an RPC of `max_rpc` bytes."""
+        return self._max_payloads[sign]
 
     @property
     def idle(self) -> bool:
@@ -145,18 +152,19 @@ class GossipState:
         return topic
 
     def announced_topic(self, wire: bytes) -> Topic | None:
-        """The topic of a peer's announcement, made if it is new; None when its name cannot be used."""
-        topic = self.by_wire.get(wire)
-        if topic is None:
-            try:
-                topic = self.topic(wire.decode())
-            except (UnicodeDecodeError, InvalidArgument, TooLarge):
-                return None
-        return topic
+        """The topic, new, of a peer's announcement; None when its name cannot be used."""
+        try:
+            return self.topic(wire.decode())
+        except (UnicodeDecodeError, InvalidArgument, TooLarge):
+            return None
+
+    def forget_if_idle(self, topic: Topic) -> None:
+        if topic.idle and self.topics.pop(topic.name, None) is not None:
+            del self.by_wire[topic.wire]
 
     def forget_idle_topics(self) -> None:
-        for topic in [topic for topic in self.topics.values() if topic.idle]:
-            del self.topics[topic.name], self.by_wire[topic.wire]
+        for topic in list(self.topics.values()):
+            self.forget_if_idle(topic)
 
     # ------------------------------------------------------------ sending
 
@@ -167,6 +175,8 @@ class GossipState:
 
     def send_control(self, peer: Peer, topic: Topic, entry: bytes) -> None:
         """Queue a GRAFT or PRUNE."""
+        if peer.violated:
+            return
         self.wake(peer)
         peer.queue.put_control(topic.wire, entry)
         self._check_overrun(peer)
@@ -174,17 +184,18 @@ class GossipState:
     def announce(self, peers: Iterable[Peer], topic: Topic) -> None:
         """Tell the peers whether the topic is joined."""
         for peer in peers:
-            self.wake(peer)
-            peer.queue.subscribe(topic.wire, topic.joined)
-            self._check_overrun(peer)
+            if not peer.violated:
+                self.wake(peer)
+                peer.queue.subscribe(topic.wire, topic.joined)
+                self._check_overrun(peer)
 
     def _check_overrun(self, peer: Peer) -> None:
-        if peer.queue.overrun and not peer.violated:
+        if peer.queue.overrun:
             limit = self.config.queue_max_control
             self.violate(peer, QueueFull(f"more than {limit} changes of topics and mesh wait for the peer"))
 
     def send_chunks(self, peers: Sequence[Peer], chunks: Sequence[Chunk]) -> None:
-        """Queue messages for each of the peers; those that do not fit are counted."""
+        """Queue the same bytes for each of the peers; what does not fit is counted."""
         statistics = self.statistics
         for peer in peers:
             for chunk in chunks:
