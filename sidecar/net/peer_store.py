@@ -1,0 +1,224 @@
+"""The peers of earlier runs, in SQLite: who to try first after a restart."""
+
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from ..core.errors import InvalidMultiaddr, InvalidPeerId, StorageError
+from ..core.multiaddr import Multiaddr
+from ..core.types import PeerId
+
+SCHEMA_VERSION = 1
+MAX_AGE = 30 * 24 * 3600.0  # seconds since a peer was last heard of; a guess
+_MAX_ADDRESSES = 16
+_MAX_PROTOCOLS = 64
+
+_SCHEMA = """
+CREATE TABLE peers (
+    peer         BLOB PRIMARY KEY,
+    addresses    TEXT NOT NULL,      -- multiaddrs, one a line
+    last_seen    REAL NOT NULL,      -- wall-clock seconds
+    last_success REAL,               -- of a connection
+    failures     INTEGER NOT NULL,   -- since then
+    protocols    TEXT NOT NULL,      -- one a line
+    server       INTEGER             -- of the DHT; null: not known
+) WITHOUT ROWID, STRICT
+"""
+# Hearsay never replaces the addresses of a peer that we have been connected to.
+_SAVE = """
+INSERT INTO peers VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (peer) DO UPDATE SET
+    addresses = iif(excluded.addresses = '' OR (excluded.last_success IS NULL AND last_success IS NOT NULL
+                                                AND addresses <> ''), addresses, excluded.addresses),
+    last_seen = max(last_seen, excluded.last_seen),
+    last_success = coalesce(excluded.last_success, last_success),
+    failures = iif(excluded.last_success IS NULL, failures + excluded.failures, excluded.failures),
+    protocols = iif(excluded.protocols = '', protocols, excluded.protocols),
+    server = coalesce(excluded.server, server)
+"""
+_BEST_FIRST = "last_success IS NULL, min(failures, 3), coalesce(last_success, last_seen) DESC, peer"
+_LOAD = f"SELECT * FROM peers WHERE last_seen >= ? AND addresses <> '' ORDER BY {_BEST_FIRST} LIMIT ?"
+_PRUNE = f"DELETE FROM peers WHERE peer IN (SELECT peer FROM peers ORDER BY {_BEST_FIRST} LIMIT -1 OFFSET ?)"
+
+
+class PeerRow(NamedTuple):
+    """A peer as it is kept.
+
+    To `save`, it is news that is merged with what is there: empty and None mean "nothing new", `failures` adds up
+    until a `last_success` clears it. Times are wall-clock seconds.
+    """
+
+    peer: PeerId
+    addresses: tuple[Multiaddr, ...]
+    last_seen: float
+    last_success: float | None = None
+    failures: int = 0
+    protocols: tuple[str, ...] = ()
+    server: bool | None = None
+
+
+class PeerStore:
+    """Keeps `max_peers` peers, and up to a tenth more until it throws the least promising out.
+
+    Calls are synchronous and short: one statement for a batch, an fsync only at checkpoints. An error of the disk is a
+    StorageError; the store can be used again afterwards.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, max_peers: int, notice: str | None) -> None:
+        """Use `open`. `notice`: what had to be done to open it, a line for the log."""
+        self.path = path
+        self.notice = notice
+        self._connection = connection
+        self._max_peers = max_peers
+
+    @classmethod
+    def open(cls, path: Path, now_wall: float, *, max_peers: int = 1000) -> Self:
+        """Open the database, made where it is missing; forget whom nobody heard of for 30 days.
+
+        What is there is a convenience: a damaged file, or one of another version, is moved aside and begun anew, and
+        `notice` says so. Raises StorageError where the disk refuses.
+        """
+        notice = None
+        try:
+            try:
+                connection = _connect(path)
+            except _Unusable as reason:
+                aside = path.with_name(path.name + ".damaged")
+                _move_aside(path, aside)
+                connection = _connect(path)
+                notice = f"{path} was begun anew, for {reason}; the old file is {aside}"
+        except (sqlite3.Error, OSError, _Unusable) as error:
+            raise StorageError(f"{path} cannot be opened: {error}") from None
+        store = cls(path, connection, max_peers, notice)
+        try:
+            store._forget(now_wall)
+        except StorageError:
+            connection.close()
+            raise
+        return store
+
+    def load(self, limit: int, now_wall: float) -> list[PeerRow]:
+        """At most `limit` peers that have an address, the most promising first. Raises StorageError."""
+        try:
+            rows = self._connection.execute(_LOAD, (now_wall - MAX_AGE, limit)).fetchall()
+        except sqlite3.Error as error:
+            raise self._error("read", error) from None
+        return [row for row in map(_decode, rows) if row is not None]
+
+    def save(self, batch: Sequence[PeerRow]) -> None:
+        """Merge what is new; all of it or, with StorageError, nothing."""
+        if not batch:
+            return
+        try:
+            with self._connection as transaction:
+                transaction.executemany(_SAVE, map(_encode, batch))
+                if len(self) > self._max_peers + self._max_peers // 10:  # pruning sorts, so not every time
+                    transaction.execute(_PRUNE, (self._max_peers,))
+        except sqlite3.Error as error:
+            raise self._error("written", error) from None
+
+    def __len__(self) -> int:
+        """Peers kept. Raises StorageError."""
+        try:
+            return int(self._connection.execute("SELECT count(*) FROM peers").fetchone()[0])
+        except sqlite3.Error as error:
+            raise self._error("read", error) from None
+
+    def close(self) -> None:
+        """Move the log into the database and let go of it. Raises StorageError."""
+        try:
+            self._connection.close()
+        except sqlite3.Error as error:
+            raise self._error("closed", error) from None
+
+    def _forget(self, now_wall: float) -> None:
+        try:
+            with self._connection as transaction:
+                transaction.execute("DELETE FROM peers WHERE last_seen < ?", (now_wall - MAX_AGE,))
+                transaction.execute(_PRUNE, (self._max_peers,))
+        except sqlite3.Error as error:
+            raise self._error("written", error) from None
+
+    def _error(self, what: str, error: sqlite3.Error) -> StorageError:
+        return StorageError(f"{self.path} cannot be {what}: {error}")
+
+
+class _Unusable(Exception):
+    """The file is there and can be read, but it is not a database of ours."""
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Raises _Unusable, sqlite3.Error."""
+    connection = sqlite3.connect(path, timeout=0)  # the directory's lock keeps others out; waiting would stop the loop
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # Without an fsync for every batch, which would stop the loop. A power cut may lose the last batches.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA wal_autocheckpoint = 200")  # pages of 4 KiB
+        connection.execute("PRAGMA journal_size_limit = 1048576")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, SCHEMA_VERSION):
+            raise _Unusable(f"it is of version {version}, not {SCHEMA_VERSION}")
+        if version == 0:
+            with connection:
+                connection.execute("BEGIN")
+                connection.execute(_SCHEMA)
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise _Unusable(str(found))
+        connection.execute(_LOAD, (0.0, 1)).fetchone()  # the table has our columns
+    except BaseException as error:
+        with closing(connection):
+            if isinstance(error, sqlite3.DatabaseError) and _says_damaged(error):
+                raise _Unusable(str(error)) from None
+            raise
+    return connection
+
+
+def _says_damaged(error: sqlite3.DatabaseError) -> bool:
+    """Whether it is the file's fault and not the disk's."""
+    name = getattr(error, "sqlite_errorname", "")
+    return name.startswith("SQLITE_CORRUPT") or name in ("SQLITE_NOTADB", "SQLITE_ERROR")  # the last: other columns
+
+
+def _move_aside(path: Path, aside: Path) -> None:
+    os.replace(path, aside)
+    for suffix in ("-wal", "-shm"):  # they belong to the old file
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _encode(row: PeerRow) -> tuple[bytes, str, float, float | None, int, str, int | None]:
+    return (
+        bytes(row.peer),
+        _lines(map(str, row.addresses[:_MAX_ADDRESSES])),
+        row.last_seen,
+        row.last_success,
+        row.failures,
+        _lines(row.protocols[:_MAX_PROTOCOLS]),
+        None if row.server is None else int(row.server),
+    )
+
+
+def _lines(items: Iterable[str]) -> str:
+    return "\n".join(item for item in items if "\n" not in item)
+
+
+def _decode(row: tuple[bytes, str, float, float | None, int, str, int | None]) -> PeerRow | None:
+    """None for a row that this version cannot read."""
+    peer, addresses, last_seen, last_success, failures, protocols, server = row
+    try:
+        return PeerRow(
+            PeerId.from_bytes(peer),
+            tuple(Multiaddr.from_text(address) for address in addresses.split("\n")),
+            last_seen,
+            last_success,
+            failures,
+            tuple(protocols.split("\n")) if protocols else (),
+            None if server is None else bool(server),
+        )
+    except (InvalidPeerId, InvalidMultiaddr):
+        return None

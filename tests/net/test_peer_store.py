@@ -1,0 +1,190 @@
+"""The peers kept in SQLite: what is merged, what is thrown out, and what a bad disk or file leads to."""
+
+import os
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sidecar.core.errors import StorageError
+from sidecar.core.identity import Identity
+from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.types import PeerId
+from sidecar.net.peer_store import MAX_AGE, PeerRow, PeerStore
+
+NOW = 1_800_000_000.0
+DAY = 24 * 3600.0
+
+
+def peer(number: int) -> PeerId:
+    return Identity(number.to_bytes(32, "big")).peer_id
+
+
+def at(port: int) -> Multiaddr:
+    return Multiaddr.tcp("127.0.0.1", port)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "peers.db"
+
+
+def test_survives_a_restart_and_merges_what_is_new(path: Path) -> None:
+    store = PeerStore.open(path, NOW)
+    assert store.notice is None
+    seen = PeerRow(peer(1), (at(1), at(2)), NOW, NOW, 0, ("/ipfs/ping/1.0.0",), True)
+    hearsay = PeerRow(peer(2), (at(3),), NOW - 5)
+    store.save([seen, hearsay])
+    store.save([PeerRow(peer(1), (at(9),), NOW + 1), PeerRow(peer(2), (at(4),), NOW - 4)])
+    store.save([PeerRow(peer(1), (), NOW, failures=1), PeerRow(peer(1), (), NOW, failures=1)])
+    store.close()
+    store = PeerStore.open(path, NOW)
+    kept = seen._replace(last_seen=NOW + 1, failures=2)  # hearsay did not replace its addresses
+    assert store.load(10, NOW) == [kept, PeerRow(peer(2), (at(4),), NOW - 4)]
+    store.save([PeerRow(peer(1), (at(7),), NOW + 2, NOW + 2, server=False)])
+    assert store.load(1, NOW) == [
+        seen._replace(addresses=(at(7),), last_seen=NOW + 2, last_success=NOW + 2, server=False)
+    ]
+    store.close()
+
+
+def test_gives_the_most_promising_first(path: Path) -> None:
+    rows = [
+        PeerRow(peer(1), (at(1),), NOW),  # only heard of
+        PeerRow(peer(2), (at(2),), NOW, NOW, failures=2),
+        PeerRow(peer(3), (at(3),), NOW, NOW - DAY),
+        PeerRow(peer(4), (at(4),), NOW, NOW - 1),
+        PeerRow(peer(5), (), NOW, NOW),  # no address
+    ]
+    store = PeerStore.open(path, NOW)
+    store.save(rows)
+    assert [row.peer for row in store.load(10, NOW)] == [peer(4), peer(3), peer(2), peer(1)]
+    assert [row.peer for row in store.load(2, NOW)] == [peer(4), peer(3)]
+    store.close()
+
+
+def test_is_bounded_in_number_and_age(path: Path) -> None:
+    store = PeerStore.open(path, NOW, max_peers=10)
+    store.save([PeerRow(peer(0), (at(1),), NOW, NOW - 1)])
+    for number in range(1, 100):
+        store.save([PeerRow(peer(number), (at(number),), NOW + number)])
+        assert len(store) <= 11
+    assert store.load(1, NOW)[0].peer == peer(0)  # many whom nobody has met do not drive out one that was met
+    later = NOW + MAX_AGE + 50
+    assert {row.last_seen >= NOW + 50 for row in store.load(20, later)} == {True}
+    store.close()
+    store = PeerStore.open(path, NOW + MAX_AGE + 1000)
+    assert len(store) == 0
+    store.close()
+
+
+def other_version(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 7")
+    connection.close()
+
+
+def other_columns(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE peers (other)")
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+
+
+def damaged(path: Path) -> None:
+    store = PeerStore.open(path, NOW)
+    store.save([PeerRow(peer(number), (at(number),), NOW) for number in range(500)])
+    store.close()
+    content = bytearray(path.read_bytes())
+    content[4096 + 8 :] = b"\xa5" * (len(content) - 4096 - 8)
+    path.write_bytes(content)
+
+
+def no_database(path: Path) -> None:
+    path.write_bytes(b"garbage" * 1000)
+
+
+@pytest.mark.parametrize("spoil", [no_database, other_version, other_columns, damaged])
+def test_an_unusable_file_is_moved_aside_and_said(path: Path, spoil) -> None:
+    spoil(path)
+    content = path.read_bytes()
+    store = PeerStore.open(path, NOW)
+    assert store.notice is not None
+    assert "begun anew" in store.notice
+    store.save([PeerRow(peer(1), (at(1),), NOW)])
+    assert len(store.load(10, NOW)) == 1
+    store.close()
+    aside = path.with_name("peers.db.damaged")
+    assert str(aside) in store.notice
+    assert aside.read_bytes()[100:4096] == content[100:4096]  # SQLite touches the header
+
+
+def test_a_row_that_cannot_be_read_is_left_out(path: Path) -> None:
+    store = PeerStore.open(path, NOW)
+    store.save([PeerRow(peer(1), (at(1),), NOW)])
+    store.close()
+    connection = sqlite3.connect(path)
+    connection.execute("INSERT INTO peers VALUES (x'00', '/ip4/1.2.3.4/tcp/1', ?, NULL, 0, '', NULL)", (NOW,))
+    connection.execute("INSERT INTO peers VALUES (?, '/nonsense', ?, NULL, 0, '', NULL)", (bytes(peer(2)), NOW))
+    connection.commit()
+    connection.close()
+    store = PeerStore.open(path, NOW)
+    assert [row.peer for row in store.load(10, NOW)] == [peer(1)]
+    store.close()
+
+
+def many(count: int) -> list[PeerRow]:
+    return [PeerRow(peer(number), tuple(at(port) for port in range(1, 17)), NOW) for number in range(count)]
+
+
+def test_a_full_database_is_an_error_and_keeps_what_it_had(path: Path) -> None:
+    store = PeerStore.open(path, NOW)
+    store.save(many(1))
+    store._connection.execute("PRAGMA max_page_count = 4")
+    with pytest.raises(StorageError, match=r"peers\.db cannot be written: .*full"):
+        store.save(many(200))
+    assert len(store) == 1
+    store._connection.execute("PRAGMA max_page_count = 1000")
+    store.save(many(200))
+    assert len(store) == 200
+    store.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True, check=False
+        ).returncode
+    )
+    if not mounted:
+        pytest.skip("needs the right to mount a small tmpfs")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_disk_that_is_full_or_read_only(small_disk: Path) -> None:
+    path = small_disk / "peers.db"
+    store = PeerStore.open(path, NOW)
+    store.save(many(1))
+    filler = small_disk / "filler"
+    room = os.statvfs(small_disk)
+    filler.write_bytes(bytes(room.f_bavail * room.f_frsize))
+    with pytest.raises(StorageError, match="cannot be written"):
+        store.save(many(300))
+    assert len(store) == 1
+    with pytest.raises(StorageError, match="cannot be opened"):
+        PeerStore.open(small_disk / "other.db", NOW)
+    filler.unlink()
+    store.save(many(20))
+    assert len(store) == 20
+    store.close()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(StorageError, match=r"cannot be opened: .*(readonly|read-only|unable to open)"):
+        PeerStore.open(path, NOW)

@@ -1,0 +1,106 @@
+"""The state directory: its lock, and the identity key that is made once and never again."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sidecar.core.errors import IdentityError, StateLocked, StorageError
+from sidecar.core.identity import Identity
+from sidecar.net import state
+from sidecar.net.state import StateDirectory, load_or_create_identity
+
+HOLDER = """
+import sys, pathlib
+from sidecar.net.state import StateDirectory
+held = StateDirectory.open(pathlib.Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_is_made_private_and_keeps_the_identity(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "state"
+    with StateDirectory.open(path) as directory:
+        made = directory.identity()
+    with StateDirectory.open(path) as directory:
+        assert directory.identity().peer_id == made.peer_id
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert (path / "identity.key").stat().st_mode & 0o777 == 0o600
+    assert sorted(os.listdir(path)) == ["identity.key", "lock"]  # no drafts left
+
+
+def test_one_holder_at_a_time_named_and_freed_by_its_death(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(StateLocked, match=f"{tmp_path} is in use by process {holder.pid}$"):
+            StateDirectory.open(tmp_path)
+        holder.kill()
+    with StateDirectory.open(tmp_path), pytest.raises(StateLocked, match=f"process {os.getpid()}"):
+        StateDirectory.open(tmp_path)
+    StateDirectory.open(tmp_path).close()
+
+
+@pytest.mark.parametrize("make", [lambda path: path.write_text("a file"), lambda path: path.symlink_to("nowhere")])
+def test_says_when_the_path_cannot_be_a_directory(tmp_path: Path, make) -> None:
+    make(tmp_path / "state")
+    with pytest.raises(StorageError, match=r"state cannot be the state directory: .+"):
+        StateDirectory.open(tmp_path / "state")
+
+
+def test_an_existing_key_is_read_and_never_written(tmp_path: Path) -> None:
+    path = tmp_path / "given.key"
+    path.write_bytes(Identity(bytes(range(32))).to_bytes())
+    path.chmod(0o400)
+    assert load_or_create_identity(path).peer_id == Identity(bytes(range(32))).peer_id
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "message"),
+    [
+        (b"", 0o600, "unusable: .+ move it away to start with a new peer id"),
+        (b"garbage" * 10, 0o600, "unusable"),
+        (Identity(bytes(32)).to_bytes()[:-1], 0o600, "unusable"),
+        (bytes(2000), 0o600, "more than 1024 bytes"),
+        (Identity(bytes(32)).to_bytes(), 0o644, r"open to others \(mode 0644\); run: chmod 600"),
+        (Identity(bytes(32)).to_bytes(), 0o620, r"open to others \(mode 0620\)"),
+    ],
+)
+def test_an_unusable_key_is_refused_and_left_alone(tmp_path: Path, content: bytes, mode: int, message: str) -> None:
+    path = tmp_path / "identity.key"
+    path.write_bytes(content)
+    path.chmod(mode)
+    with pytest.raises(IdentityError, match=message) as caught:
+        load_or_create_identity(path)
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == content
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir(0o700)
+    (tmp_path / "link").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for name, message in (("dir", "not a regular file"), ("link", "a link to nothing"), ("pipe", "not a regular file")):
+        with pytest.raises(IdentityError, match=message):
+            load_or_create_identity(tmp_path / name)
+    with pytest.raises(StorageError, match="cannot be written: No such file or directory"):
+        load_or_create_identity(tmp_path / "missing" / "identity.key")
+
+
+def test_whoever_makes_the_key_first_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "identity.key"
+    first = Identity(bytes(32))
+    publish = state._publish
+
+    def lose_the_race(draft: Path, target: Path) -> None:
+        target.write_bytes(first.to_bytes())
+        target.chmod(0o600)
+        publish(draft, target)
+
+    monkeypatch.setattr(state, "_publish", lose_the_race)
+    assert load_or_create_identity(path).peer_id == first.peer_id
+    assert os.listdir(tmp_path) == ["identity.key"]
