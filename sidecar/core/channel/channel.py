@@ -89,6 +89,8 @@ class Channel:
         self._pings = 0
         self._negotiating: dict[int, _Negotiating] = {}  # the oldest, which is the first to be due, at the front
         self._inbound_negotiating = 0
+        self._fruitless = 0  # streams of the remote that came to nothing since `_fruitless_since`
+        self._fruitless_since = now
         self._ended = False
         self.peer_id: PeerId | None = None
         self.public_key: PublicKey | None = None
@@ -148,6 +150,14 @@ class Channel:
                 # At once, so that what negotiation answers and frees does not depend on how the bytes were cut.
                 # Otherwise at the end of the turn: small messages of one stream are joined.
                 self._digest(events, now)
+                self._check_fruitless()
+
+    def _check_fruitless(self) -> None:
+        if self._fruitless > self._limits.max_failed_negotiations:
+            raise errors.ProtocolError(
+                f"{self._fruitless} streams without a protocol within {self._limits.negotiation_timeout:g} s, "
+                f"at most {self._limits.max_failed_negotiations}"
+            )
 
     # ---------------------------------------------------------------- streams without a protocol yet
 
@@ -160,7 +170,7 @@ class Channel:
             if isinstance(event, StreamArrived):
                 alive = self._on_arrival(event.stream, now)
             elif (waiting := self._negotiating.get(event.stream)) is not None:
-                alive = self._negotiate(waiting, event, events)
+                alive = self._negotiate(waiting, event, events, now)
             else:
                 events.append(event)
                 continue
@@ -170,6 +180,7 @@ class Channel:
     def _on_arrival(self, stream: int, now: float) -> bool:
         """Whether the remote's stream may negotiate."""
         if self._inbound_negotiating >= self._limits.max_inbound_negotiating:
+            self._count_fruitless(now)
             self._yamux.reset(stream)
             return False
         self._inbound_negotiating += 1
@@ -177,7 +188,7 @@ class Channel:
         self._negotiating[stream] = _Negotiating(Responder(self._accepts), deadline, inbound=True)
         return True
 
-    def _negotiate(self, waiting: _Negotiating, event: StreamEvent, events: list[ChannelEvent]) -> bool:
+    def _negotiate(self, waiting: _Negotiating, event: StreamEvent, events: list[ChannelEvent], now: float) -> bool:
         """Whether the stream lives on."""
         stream, machine = event.stream, waiting.machine
         error: errors.SidecarError
@@ -204,14 +215,21 @@ class Channel:
             error = errors.StreamReset("the remote reset the stream instead of agreeing on a protocol")
         else:
             error = errors.HandshakeError("the remote ended the stream before a protocol was agreed on")
-        self._give_up(stream, error, events)
+        self._give_up(stream, error, events, now)
         return False
 
-    def _give_up(self, stream: int, error: errors.SidecarError, events: list[ChannelEvent]) -> None:
+    def _give_up(self, stream: int, error: errors.SidecarError, events: list[ChannelEvent], now: float) -> None:
         """End a stream in negotiation; of the remote's streams nobody has heard yet, so that nobody is told."""
-        if not self._settle(stream).inbound:
+        if self._settle(stream).inbound:
+            self._count_fruitless(now)
+        else:
             events.append(StreamFailed(stream, _plain(error)))
         self._yamux.reset(stream)
+
+    def _count_fruitless(self, now: float) -> None:
+        if now - self._fruitless_since > self._limits.negotiation_timeout:
+            self._fruitless, self._fruitless_since = 0, now
+        self._fruitless += 1
 
     def _settle(self, stream: int) -> _Negotiating:
         waiting = self._negotiating.pop(stream)
@@ -282,7 +300,7 @@ class Channel:
             if now < waiting.deadline:
                 break
             limit = self._limits.negotiation_timeout
-            self._give_up(stream, errors.DeadlineExceeded(f"no protocol was agreed on within {limit:g} s"), events)
+            self._give_up(stream, errors.DeadlineExceeded(f"no protocol was agreed on within {limit:g} s"), events, now)
         return events
 
     # ---------------------------------------------------------------- commands

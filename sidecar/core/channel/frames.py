@@ -21,34 +21,42 @@ def pack(kind: int, flags: int, stream: int, length: int) -> bytes:
 class SeenStreams:
     """Which streams the remote has opened, in constant space, so that no number is ever used twice.
 
-    Numbers come in order, but for implementations that draw one and send it later from another thread: of those
-    skipped, the last `_SKIPPED` may still come.
+    Numbers come in order, but for implementations that draw one and send it later from another thread: the last
+    `_GAPS` gaps may still be filled.
     """
 
-    __slots__ = ("_highest", "_skipped")
+    __slots__ = ("_gaps", "_highest")
 
-    _SKIPPED = 256  # specs yamux, "ACK backlog": nobody has more streams on their way
+    _GAPS = 32  # a guess: so many threads would have to open streams in one instant
 
     def __init__(self, parity: int) -> None:
         """`parity`: 1 when the remote is the client, else 0."""
-        self._highest = parity - 2
-        self._skipped: dict[int, None] = {}
+        self._highest = -parity
+        self._gaps: list[tuple[int, int]] = []  # (first, last) numbers skipped, in order
 
     def add(self, stream: int) -> None:
         """Raises ProtocolError when the number is not the remote's to use, or was used before."""
         if stream == 0 or (stream - self._highest) % 2:
             raise ProtocolError(f"the remote opened stream {stream}, a number that is not its to use")
         if stream > self._highest:
-            first = max(self._highest + 2, stream - 2 * self._SKIPPED)
-            self._skipped.update(dict.fromkeys(range(first, stream, 2)))
-            self._skipped.pop(0, None)
-            while len(self._skipped) > self._SKIPPED:
-                del self._skipped[next(iter(self._skipped))]
+            fresh = [(self._highest + 2, stream - 2)]
+            place = len(self._gaps)
             self._highest = stream
-        elif stream in self._skipped:
-            del self._skipped[stream]
         else:
-            raise ProtocolError(f"the remote opened stream {stream} a second time")
+            place = self._gap(stream)
+            if place < 0:
+                raise ProtocolError(f"the remote opened stream {stream} a second time")
+            first, last = self._gaps.pop(place)
+            fresh = [(first, stream - 2), (stream + 2, last)]
+        self._gaps[place:place] = [gap for gap in fresh if gap[0] <= gap[1]]
+        del self._gaps[: -self._GAPS]
 
     def __contains__(self, stream: int) -> bool:
-        return stream <= self._highest and stream not in self._skipped
+        return stream <= self._highest and self._gap(stream) < 0
+
+    def _gap(self, stream: int) -> int:
+        """The place of the gap that the number is in, else -1."""
+        for place, (first, last) in enumerate(self._gaps):
+            if first <= stream <= last:
+                return place
+        return -1
