@@ -11,6 +11,7 @@ from .types import PeerId
 from .varint import decode, encode
 
 _SIGNATURE = 64
+_ED25519_KEY = 32
 
 
 class KeyType(enum.IntEnum):
@@ -31,7 +32,10 @@ class PublicKey(NamedTuple):
     @classmethod
     def from_bytes(cls, encoded: bytes) -> "PublicKey":
         """Parse the protobuf encoding of specs peer-ids. Raises ProtocolError."""
-        return cls(*_decode_key(encoded, "public key"))
+        key_type, data = _decode_key(encoded, "public key")
+        if key_type is KeyType.ED25519 and len(data) != _ED25519_KEY:
+            raise ProtocolError(f"an Ed25519 public key has {_ED25519_KEY} bytes, not {len(data)}")
+        return cls(key_type, data)
 
     def to_bytes(self) -> bytes:
         """The deterministic protobuf encoding, from which the peer id is made."""
@@ -52,7 +56,7 @@ class PublicKey(NamedTuple):
 
 def verify_ed25519(key: bytes, message: bytes, signature: bytes) -> bool:
     """Check an Ed25519 signature with the raw 32-byte key; no exception, whatever the bytes."""
-    if len(signature) != _SIGNATURE or len(key) != 32:
+    if len(signature) != _SIGNATURE or len(key) != _ED25519_KEY:
         return False
     try:
         crypto_sign_open(signature + message, key)

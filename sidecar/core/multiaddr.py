@@ -99,7 +99,7 @@ class Multiaddr:
 
     def tcp_endpoint(self) -> tuple[str, str, int] | None:
         """(protocol of the host part, host, port) of a plain TCP address, else None."""
-        base = [part for part in self.parts if part[0] != "p2p"]
+        base = self.without_peer().parts
         if len(base) == 2 and base[1][0] == "tcp" and base[0][0] in ("ip4", "ip6", "dns", "dns4", "dns6"):
             return base[0][0], base[0][1], int(base[1][1])
         return None
@@ -138,9 +138,9 @@ def _from_text(text: str) -> Multiaddr:
             position += 1
         try:
             raw = _value_to_bytes(part, value)
+            parts.append((part.name, _value_to_text(part, raw)))
         except ValueError as error:
             raise InvalidMultiaddr(f"{text[:200]!r} is not a multiaddr: {part.name}: {error}") from None
-        parts.append((part.name, _value_to_text(part, raw)))
         encoded += encode(part.code) + (encode(len(raw)) if part.size == _PREFIXED else b"") + raw
         if len(encoded) > _MAX_BYTES:
             raise InvalidMultiaddr(f"multiaddr of more than {_MAX_BYTES} bytes")
@@ -184,6 +184,8 @@ def _value_to_bytes(part: _Part, value: str) -> bytes:
         case "ip4":
             return ipaddress.IPv4Address(value).packed
         case "ip6":
+            if "%" in value:
+                raise ValueError("a zone goes before it, as /ip6zone/<zone>")
             return ipaddress.IPv6Address(value).packed
         case "tcp" | "udp":
             if not (value.isascii() and value.isdigit() and len(value) <= 5 and int(value) < 65536):
@@ -192,8 +194,6 @@ def _value_to_bytes(part: _Part, value: str) -> bytes:
         case "p2p":
             return bytes(PeerId.from_text(value))
         case _:
-            if part.size == _PREFIXED and len(value.encode()) > 255:
-                raise ValueError("name of more than 255 bytes")
             return value.encode()
 
 
@@ -202,7 +202,9 @@ def _value_to_text(part: _Part, raw: bytes) -> str:
         case "ip4":
             return str(ipaddress.IPv4Address(raw))
         case "ip6":
-            return str(ipaddress.IPv6Address(raw))
+            address = ipaddress.IPv6Address(raw)
+            # Written with dots as RFC 5952 recommends and go-multiaddr does; str() does so from Python 3.13 on only.
+            return f"::ffff:{address.ipv4_mapped}" if address.ipv4_mapped else str(address)
         case "tcp" | "udp":
             return str(int.from_bytes(raw, "big"))
         case "p2p":
@@ -211,6 +213,8 @@ def _value_to_text(part: _Part, raw: bytes) -> str:
             except InvalidPeerId as error:
                 raise ValueError(str(error)) from None
         case _:
+            if len(raw) > 255:
+                raise ValueError(f"{part.name} with a name of {len(raw)} bytes, at most 255")
             text = raw.decode()
             if part.size and (not text or "/" in text or not text.isprintable()):
                 raise ValueError(f"{part.name} with an unusable name")

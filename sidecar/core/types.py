@@ -42,7 +42,11 @@ def base58_decode(text: str) -> bytes:
         except KeyError:
             raise ValueError(f"{character!r} is not base58") from None
     zeros = len(text) - len(text.lstrip("1"))
-    return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8, "big")
+    return bytes(zeros) + _to_bytes(number)
+
+
+def _to_bytes(number: int) -> bytes:
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")
 
 
 class PeerId(bytes):
@@ -82,7 +86,10 @@ class PeerId(bytes):
 
     @classmethod
     def from_text(cls, text: str) -> "PeerId":
-        """Parse either text form: base58 (`12D3Koo...`, `Qm...`) or CIDv1 (`bafz...`). Raises InvalidPeerId."""
+        """Parse either text form: base58 (`12D3Koo...`, `Qm...`) or CIDv1 (`bafz...`, `k51...`).
+
+        Raises InvalidPeerId.
+        """
         if not text:
             raise InvalidPeerId("the peer id is empty")
         if len(text) > 128:
@@ -95,8 +102,10 @@ class PeerId(bytes):
                 cid = base64.b32decode(body + "=" * (-len(body) % 8))
             elif text[0] == "z":
                 cid = base58_decode(text[1:])
+            elif text[0] == "k" and text.isascii() and text.isalnum():
+                cid = _to_bytes(int(text[1:] or "0", 36))
             else:
-                raise ValueError("it starts with none of 1, Qm, b, z")
+                raise ValueError("it starts with none of 1, Qm, b, k, z")
         except ValueError as error:
             raise InvalidPeerId(f"{text!r} is not a peer id: {error}") from None
         prefix = encode(1) + encode(_LIBP2P_KEY)

@@ -106,3 +106,32 @@ def test_no_bytes_raise_anything_but_a_protocol_error(body: bytes) -> None:
         pass
     else:
         assert len(decode(body).listen_addresses) <= 64
+
+
+def test_a_message_that_a_polkadot_node_sent_is_read() -> None:
+    """By rust-libp2p on the Kusama network; from the tests of Emerald's crawler, a few of its many fields left out."""
+    body = bytes.fromhex(
+        "2a0e2f7375627374726174652f312e30"
+        "323b7061726974792d706f6c6b61646f742f76302e372e31382d66633130306536352d"
+        "7838365f36342d6c696e75782d676e752028756e6b6e6f776e29"
+        "0a2408011220a2aa2a4251027b5ef2d1c79700aa20eebf47c493df4ebfd7c1aa71f202bc28c9"
+        "121d36187032702e6363332d322e6b7573616d612e6e6574776f726b067594"
+        "12080422d90d3b067594"
+        "1208040a0a0a01067594"
+        "2208040a000188066364"
+        "1a132f7375627374726174652f6b736d6363332f35"
+        "1a102f697066732f70696e672f312e302e30"
+        "1a0e2f697066732f69642f312e302e30"
+    )
+    info = decode(body)
+    assert info.protocol_version == "/substrate/1.0"
+    assert info.agent == "parity-polkadot/v0.7.18-fc100e65-x86_64-linux-gnu (unknown)"
+    assert info.public_key is not None
+    assert str(info.public_key.peer_id()).startswith("12D3KooW")
+    assert [str(address) for address in info.listen_addresses] == [
+        "/dns4/p2p.cc3-2.kusama.network/tcp/30100",
+        "/ip4/34.217.13.59/tcp/30100",
+        "/ip4/10.10.10.1/tcp/30100",
+    ]
+    assert str(info.observed_address) == "/ip4/10.0.1.136/tcp/25444"
+    assert info.protocols == ("/substrate/ksmcc3/5", "/ipfs/ping/1.0.0", "/ipfs/id/1.0.0")

@@ -81,3 +81,37 @@ def test_addresses_are_bounded_in_both_directions() -> None:
     payload = encode_peer_record(PeerRecordFields(bytes(ALICE.peer_id), 7, [b"\x04abcd"] * 65))
     with pytest.raises(ProtocolError, match="65 addresses"):
         open_peer_record(seal(ALICE, "libp2p-peer-record", b"\x03\x01", payload))
+
+
+def test_the_envelope_of_go_libp2ps_own_test_opens() -> None:
+    """Its record/envelope_test.go; nim-libp2p checks the same bytes."""
+    data = bytes.fromhex(
+        "0a24080112206f1581709bb7b1ef030d210db18e3b0ba1c776fba65d8cdaad05415142d189f8"
+        "12102f6c69627032702f7465737464617461"
+        "1a0c68656c6c6f20776f726c6421"
+        "2a401178673b51dfa842aad17e465e25d646ad16628916b964c3fb10c711fee87872"
+        "bdd4e4646f58c277cdff09704913d8be1aec6322de8d3d0bb852120374aece08"
+    )
+    key, payload_type, payload = open_envelope(data, "libp2p-testing")
+    assert (payload_type, payload) == (b"/libp2p/testdata", b"hello world!")
+    assert key.data.hex() == "6f1581709bb7b1ef030d210db18e3b0ba1c776fba65d8cdaad05415142d189f8"
+
+
+def test_a_peer_record_that_go_libp2p_sealed_opens() -> None:
+    key = "0801122079b5562e8fe654f94078b112e8a98ba7901f853ae695bed7e0e3910bad049664"
+    data = bytes.fromhex(
+        "0a24" + key + "12020301"
+        "1a50"
+        "0a260024" + key + "1088ef99abc5e88c9111"
+        "1a0d0a0b047f00000191020fa1cd03"
+        "1a0d0a0b04c0a8000a91022328cd03"
+        "2a40d85c6ac219c546773786025106fb199fa63b456e808af9cdbed155efd4dc1114"
+        "cf7eb912a0b1cc2adfcb129f4fe54bdc47fb03987733be3107fed37c6495e30a"
+    )
+    record = open_peer_record(data)
+    assert record.peer == bytes.fromhex("0024" + key)
+    assert record.seq == 0x1122334455667788
+    assert [str(address) for address in record.addresses] == [
+        "/ip4/127.0.0.1/udp/4001/quic-v1",
+        "/ip4/192.168.0.10/udp/9000/quic-v1",
+    ]
