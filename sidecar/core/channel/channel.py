@@ -382,13 +382,10 @@ class Channel:
         if self._upgrade is None:
             self._yamux.go_away(code)
 
-    def _drop_output(self) -> None:
-        self._raw.clear()
-        self._yamux.drop_output()
-
 
 def _plain(error: errors.SidecarError) -> errors.SidecarError:
-    """An error as a value: its traceback would keep this channel and the bytes it was reading alive with it."""
+    """An error as a value: its tracebacks would keep this channel and the bytes it was reading alive with it."""
+    error.__context__ = None
     return error.with_traceback(None)
 
 

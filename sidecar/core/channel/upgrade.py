@@ -56,8 +56,8 @@ class Upgrade:
         while not self.finished and (frame := self.frames.next_frame()) is not None:
             if self.ciphers is None:
                 self._on_handshake(bytes(frame), events)
-            else:
-                self._on_muxer(self.ciphers[1].decrypt(frame), events)
+            elif self._muxer is not None:
+                self._on_muxer(self._muxer, self.ciphers[1].decrypt(frame), events)
 
     def _on_handshake(self, message: bytes, events: list[ChannelEvent]) -> None:
         handshake = self._handshake
@@ -78,14 +78,12 @@ class Upgrade:
         else:  # specs connections, inlined-muxer-negotiation: without overlap "the handshake MUST fail"
             raise NotSupported(f"the remote speaks the muxers {', '.join(handshake.muxers)[:200]}, not {MUXERS[0]}")
 
-    def _on_muxer(self, data: bytes, events: list[ChannelEvent]) -> None:
-        if self._muxer is None:
-            return
-        if answer := self._muxer.receive(data):
+    def _on_muxer(self, muxer: Proposer | Responder, data: bytes, events: list[ChannelEvent]) -> None:
+        if answer := muxer.receive(data):
             self._send_encrypted(answer)
-        if self._muxer.protocol is not None:
-            self.finished, self.rest = True, self._muxer.rest
-            events.append(Ready(self._muxer.protocol, early=False))
+        if muxer.protocol is not None:
+            self.finished, self.rest = True, muxer.rest
+            events.append(Ready(muxer.protocol, early=False))
 
     def _send_encrypted(self, plaintext: bytes) -> None:
         if self.ciphers is not None:

