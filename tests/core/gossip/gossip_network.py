@@ -1,4 +1,4 @@
-"""Gossip routers joined by links in memory, on virtual time."""
+"""Help for gossip tests: RPCs in one line, and routers joined by links in memory, on virtual time."""
 
 import heapq
 import random
@@ -16,12 +16,17 @@ from sidecar.core.gossip.events import (
     PeerViolated,
     PeerWoken,
     RpcsReceived,
+    TopicJoined,
+    TopicOptions,
 )
+from sidecar.core.gossip.messages import RPC, decode_rpc
 from sidecar.core.gossip.router import GossipRouter
 from sidecar.core.identity import Identity
 from sidecar.core.types import PeerId
+from sidecar.wire.gossip_pb2 import Message
 
 WALL = 1_700_000_000_000_000_000
+SIGNED = TopicOptions()
 
 
 def identity(number: int) -> Identity:
@@ -41,6 +46,53 @@ def make_router(number: int = 0, config: GossipConfig | None = None, seed: int =
         rng=random.Random(seed * 1000 + number),
         signed_record=lambda peer: b"record of " + bytes(peer),
     )
+
+
+def rpcs(router: GossipRouter, peer: PeerId) -> list[RPC]:
+    decoder = FrameDecoder(1 << 20)
+    found = []
+    while frames := router.take(peer, 65536):
+        found += [decode_rpc(body) for body in decoder.receive(b"".join(frames))]
+    return found
+
+
+def rpc(**fields: object) -> bytes:
+    return RPC(**fields).SerializeToString()  # type: ignore[arg-type]
+
+
+def subscribe(topic: str, wanted: bool = True) -> bytes:
+    return rpc(subscriptions=[{"subscribe": wanted, "topicid": topic.encode()}])
+
+
+def control(**fields: object) -> bytes:
+    return rpc(control=fields)
+
+
+def graft(topic: str) -> bytes:
+    return control(graft=[{"topicID": topic.encode()}])
+
+
+def plain(topic: str, data: bytes) -> bytes:
+    return Message(data=data, topic=topic.encode()).SerializeToString()
+
+
+def signed(author: int, topic: str, data: bytes, seqno: int = 7) -> bytes:
+    message = Message(
+        **{"from": bytes(peer_id(author))}, data=data, seqno=seqno.to_bytes(8, "big"), topic=topic.encode()
+    )
+    message.signature = identity(author).sign(b"libp2p-pubsub:" + message.SerializeToString())
+    return message.SerializeToString()
+
+
+def joined(router: GossipRouter, topic: str, peers: int, options: TopicOptions = SIGNED) -> list[PeerId]:
+    """Join the topic, then add subscribed peers, numbered from 1; what waits for them is taken away."""
+    router.handle(TopicJoined(topic, options), 0.0)
+    ids = [peer_id(number) for number in range(1, peers + 1)]
+    for peer in ids:
+        router.handle(PeerAdded(peer, "/meshsub/1.1.0", True), 0.0)
+        router.handle(RpcsReceived(peer, [subscribe(topic)]), 0.0)
+        rpcs(router, peer)
+    return ids
 
 
 class GossipNetwork:
