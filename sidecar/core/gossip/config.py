@@ -44,6 +44,7 @@ class GossipConfig:
     max_chunk: int = 65_536  # rust's max_transmit_size: what one RPC holds unless a single message is larger
     max_chunk_messages: int = 4096  # js refuses RPCs of more than 5,000 messages
     max_rpc_messages: int = 16_384  # a guess: 64 bytes each in the largest RPC; those behind are dropped
+    max_rpc_control: int = 5000  # js: subscriptions, and control messages of each kind, taken from one RPC
     max_topic_name: int = 1024  # a guess, in bytes of UTF-8
     max_topics: int = 1024  # a guess: joined by this node
     max_topics_per_peer: int = 1024  # a guess: announced by one peer

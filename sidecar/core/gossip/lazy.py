@@ -28,7 +28,7 @@ class LazyGossip:
             return
         wanted: dict[bytes, None] = {}
         examined = 0
-        for ihave in control.ihave:
+        for ihave in state.bounded(control.ihave):
             topic = state.by_wire.get(ihave.topicID)
             if topic is None or not topic.joined:
                 continue
@@ -50,7 +50,7 @@ class LazyGossip:
     def _on_iwant(self, peer: Peer, control: ControlMessage) -> None:
         state, config = self._state, self._state.config
         raws: dict[bytes, bytes] = {}
-        for iwant in control.iwant:
+        for iwant in state.bounded(control.iwant):
             ids = iwant.messageIDs[: config.max_iwant_length - peer.ids_served]
             peer.ids_served += len(ids)
             state.statistics.iwant_ids_received += len(ids)
@@ -75,21 +75,30 @@ class LazyGossip:
             topic = state.topics.get(name)
             if topic is not None and (topic.joined or topic.fanout):
                 self._emit(topic, state.cache.gossip_ids(name))
+        for topic in state.topics.values():
+            topic.newcomers = {}
         state.cache.shift()
 
     def _emit(self, topic: Topic, ids: Sequence[bytes]) -> None:
+        """Tell a sample of the peers outside the mesh, and all that are new in the topic.
+
+        Newcomers may be grafted already, and would miss for good what was published a moment before they came.
+        """
         state, config = self._state, self._state.config
+        chosen = list(topic.newcomers.values())
         others = [
             peer
             for identifier, peer in topic.peers.items()
-            if identifier not in topic.mesh and identifier not in topic.fanout and state.score(identifier) >= 0
+            if not (identifier in topic.mesh or identifier in topic.fanout or identifier in topic.newcomers)
+            and state.score(identifier) >= 0
         ]
-        if not ids or not others:
-            return
         count = max(config.d_lazy, int(config.gossip_factor * len(others)))
+        chosen += state.rng.sample(others, min(count, len(others)))
+        if not ids or not chosen:
+            return
         most, max_bytes = config.max_ihave_length, config.max_chunk // 2
         everything = encode_ihaves(topic.wire, ids, max_bytes) if len(ids) <= most else None
-        for peer in state.rng.sample(others, min(count, len(others))):
+        for peer in chosen:
             entries = everything
             if entries is None:
                 # Each peer hears of another part, so that together they hear of more.

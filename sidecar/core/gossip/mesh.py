@@ -1,6 +1,6 @@
 """Who is grafted to whom: subscriptions, GRAFT and PRUNE, back-off, and the mesh's part of the heartbeat."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ..errors import AlreadyExists, InvalidPeerId, ResourceExhausted
 from ..types import PeerId
@@ -33,14 +33,15 @@ class Mesh:
         topic.peers.pop(peer.id, None)
         topic.mesh.pop(peer.id, None)
         topic.fanout.pop(peer.id, None)
+        topic.newcomers.pop(peer.id, None)
         peer.topics.pop(topic.name, None)
         self._state.candidates_changed = True
         self._state.forget_if_idle(topic)
 
-    def on_subscriptions(self, peer: Peer, subscriptions: Iterable[RPC.SubOpts]) -> None:
+    def on_subscriptions(self, peer: Peer, subscriptions: Sequence[RPC.SubOpts]) -> None:
         """A peer joined or left topics."""
         state, config = self._state, self._state.config
-        for subscription in subscriptions:
+        for subscription in state.bounded(subscriptions):
             if not subscription.subscribe:
                 known = state.by_wire.get(subscription.topicid)
                 if known is not None and known.name in peer.topics:
@@ -67,7 +68,7 @@ class Mesh:
             if len(peer.topics) >= self._state.config.max_topics_per_peer:
                 return False
             peer.topics[topic.name] = topic
-            topic.peers[peer.id] = peer
+            topic.peers[peer.id] = topic.newcomers[peer.id] = peer
             self._state.candidates_changed = True
         return True
 
@@ -106,9 +107,9 @@ class Mesh:
 
     def on_control(self, peer: Peer, control: ControlMessage) -> None:
         """Serve the GRAFTs and PRUNEs of an RPC."""
-        for graft in control.graft:
+        for graft in self._state.bounded(control.graft):
             self._on_graft(peer, graft.topicID)
-        for prune in control.prune:
+        for prune in self._state.bounded(control.prune):
             self._on_prune(peer, prune)
 
     def _on_graft(self, peer: Peer, wire: bytes) -> None:
@@ -134,10 +135,11 @@ class Mesh:
         topic = state.by_wire.get(prune.topicID)
         if topic is None or not topic.joined:
             return
-        topic.mesh.pop(peer.id, None)
+        grafted = topic.mesh.pop(peer.id, None) is not None
         backoff = min(float(prune.backoff), config.max_prune_backoff) or config.prune_backoff
         self._add_backoff(topic, peer, backoff)
-        if prune.peers and state.score(peer.id) >= config.accept_exchange_score:
+        # Once for each link that ends, so that nobody makes us dial with PRUNE alone.
+        if grafted and prune.peers and state.score(peer.id) >= config.accept_exchange_score:
             offered = self._offered(prune.peers)
             if offered:
                 state.emit(PeersOffered(topic.name, offered))

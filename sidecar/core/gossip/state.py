@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from hashlib import sha256
-from typing import cast
+from typing import TypeVar, cast
 
 from ..errors import InvalidArgument, QueueFull, SidecarError, TooLarge
 from ..identity import Identity
@@ -23,6 +23,7 @@ from .events import (
 from .messages import Chunk, SignedLayout, UnsignedLayout, max_payload
 from .queue import PeerQueue
 
+_Entry = TypeVar("_Entry")
 _Columns = tuple[bytes, str, PeerId | None, int | None, bytes, PeerId, bool]
 # A named tuple made without a Python frame for each: `map` over `zip` stays in C.
 make_message = cast(Callable[[_Columns], GossipMessage], partial(tuple.__new__, GossipMessage))
@@ -67,6 +68,7 @@ class Topic:
         "last_published",
         "mesh",
         "name",
+        "newcomers",
         "options",
         "peers",
         "signed",
@@ -81,6 +83,7 @@ class Topic:
         self.options = TopicOptions()
         self.peers: dict[PeerId, Peer] = {}  # that announced it
         self.mesh: dict[PeerId, Peer] = {}  # a subset of `peers`; empty unless joined
+        self.newcomers: dict[PeerId, Peer] = {}  # the part of `peers` that came since the last heartbeat
         self.fanout: dict[PeerId, Peer] = {}  # a subset of `peers`; empty when joined
         self.last_published = 0.0
         self.backoff: dict[PeerId, float] = {}  # until when neither side grafts
@@ -165,6 +168,14 @@ class GossipState:
     def forget_idle_topics(self) -> None:
         for topic in list(self.topics.values()):
             self.forget_if_idle(topic)
+
+    def bounded(self, entries: Sequence[_Entry]) -> Sequence[_Entry]:
+        """The entries of one kind in an RPC that are served; the rest is counted."""
+        most = self.config.max_rpc_control
+        if len(entries) <= most:
+            return entries
+        self.statistics.dropped["rpc_bound"] += len(entries) - most
+        return entries[:most]
 
     # ------------------------------------------------------------ sending
 

@@ -130,3 +130,16 @@ def test_too_large_a_mesh_shrinks_and_names_others() -> None:
             assert record == b"record of " + bytes(peer)
     network.input(0, PeerRemoved(network.ids[1]))
     assert len(network.routers[0].topics()[0].peers) == 14
+
+
+def test_what_was_published_a_moment_before_a_peer_came_reaches_it() -> None:
+    network = GossipNetwork(2, 1)
+    network.input(0, TopicJoined("news"))
+    network.run(0.3)
+    network.input(0, Published(1, "news", [b"first"]))
+    network.connect(0, 1)
+    network.input(1, TopicJoined("news"))
+    network.input(0, Published(2, "news", [b"second"]))
+    network.run(3.0)
+    assert sorted(message.data for message in network.delivered[1]) == [b"first", b"second"]
+    assert len(network.delivered[0]) == 2

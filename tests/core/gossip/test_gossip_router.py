@@ -328,6 +328,7 @@ def test_ihave_is_answered_with_iwant_within_limits() -> None:
     assert len(answer.control.iwant[0].messageIDs) == 9
     assert router.handle(RpcsReceived(peer, [ihave(b"fourth")]), 1.0) == []
     router.handle_deadline(2.0)
+    rpcs(router, peer)
     assert router.handle(RpcsReceived(peer, [ihave(b"fourth")]), 2.0) == [PeerWoken(peer)]
 
 
@@ -350,6 +351,19 @@ def test_long_gossip_is_split_into_frames_and_differs_between_peers() -> None:
 
 
 # ---------------------------------------------------------------- bounds
+
+
+def test_control_of_one_rpc_is_bounded_and_exchange_needs_a_link() -> None:
+    router = make_router(config=GossipConfig(max_rpc_control=3))
+    (peer,) = joined(router, "news", 1)
+    offer = {"topicID": b"news", "peers": [{"peerID": bytes(peer_id(5))}]}
+    assert router.handle(RpcsReceived(peer, [control(prune=[offer] * 5)]), 0.0) == [
+        PeersOffered("news", [(peer_id(5), None)])
+    ]
+    assert router.handle(RpcsReceived(peer, [control(prune=[offer])]), 0.0) == []
+    subscriptions = [{"subscribe": True, "topicid": b"%d" % number} for number in range(5)]
+    router.handle(RpcsReceived(peer, [rpc(subscriptions=subscriptions)]), 0.0)
+    assert router.statistics().dropped["rpc_bound"] == 4
 
 
 def test_a_peer_cannot_grow_memory_with_topics() -> None:
