@@ -103,7 +103,7 @@ class Outcome(enum.Enum):
     """What became of a published message."""
 
     SENT = "sent"  # queued for at least one peer
-    NO_PEERS = "no peers"  # nobody in the topic, or fewer than asked for; local subscribers got it
+    NO_PEERS = "no peers"  # nobody in the topic: own apps got it; fewer than asked for: nobody did, and it has no id
     QUEUE_FULL = "queue full"  # every peer's queue, or the waiting room of publishers
     TOO_LARGE = "too large"  # its RPC would pass `max_rpc`
     DUPLICATE = "duplicate"  # the same data was seen a short while ago (unsigned topics)
