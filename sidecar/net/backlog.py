@@ -5,16 +5,16 @@ import asyncio
 from ..core.errors import ResourceExhausted
 from .connection import Connection
 
-_INTERVAL = 1.0  # seconds between looks at the connections that bytes wait for
-
 
 class Backlog:
     """Keeps the sum below its bound, and has connections looked at that may have stalled."""
 
-    __slots__ = ("_limit", "_loop", "_relief", "_timer", "_waiting", "total")
+    __slots__ = ("_interval", "_limit", "_loop", "_relief", "_timer", "_waiting", "total")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int, interval: float) -> None:
+        """`limit`: bytes in all. `interval`: seconds between looks at the connections that bytes wait for."""
         self._loop = loop
+        self._interval = interval
         self._limit = limit
         self._waiting: dict[Connection, None] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -29,7 +29,7 @@ class Backlog:
             return
         self._waiting[connection] = None
         if self._timer is None:
-            self._timer = self._loop.call_later(_INTERVAL, self._look)
+            self._timer = self._loop.call_later(self._interval, self._look)
         if self.total > self._limit and self._relief is None:
             self._relief = self._loop.call_soon(self._relieve)
 
@@ -42,7 +42,7 @@ class Backlog:
         self._timer = None
         self._measure()
         if self._waiting and self._timer is None:
-            self._timer = self._loop.call_later(_INTERVAL, self._look)
+            self._timer = self._loop.call_later(self._interval, self._look)
 
     def _measure(self) -> None:
         now = self._loop.time()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from ..core.channel import ChannelLimits
+from ..core.errors import InvalidArgument
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +11,8 @@ class NetConfig:
     """Times are seconds, sizes are bytes. Where no source is named, the default is a guess.
 
     One address may hold many connections by default, so that a whole mesh can live on loopback or behind one NAT;
-    what protects the node from a single address are the bounds on half-open connections.
+    what protects the node from a single address are the bounds on half-open connections. Raises InvalidArgument when a
+    value makes no sense.
     """
 
     max_connections: int = 1024
@@ -40,3 +42,13 @@ class NetConfig:
     address_entries: int = 4096  # addresses whose last success or failure is remembered
 
     channel: ChannelLimits = field(default_factory=ChannelLimits)
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if name not in ("channel", "reserved_outbound", "stagger") and value <= 0:
+                raise InvalidArgument(f"{name} is {value} and must be more than 0")
+        if not 0 <= self.reserved_outbound < self.max_connections:
+            raise InvalidArgument(
+                f"reserved_outbound is {self.reserved_outbound}, not 0 to {self.max_connections - 1} (max_connections)"
+            )

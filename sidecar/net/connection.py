@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from ..core import channel as wire
 from ..core import events
@@ -14,7 +14,7 @@ from ..core.identity import PublicKey
 from ..core.multiaddr import Multiaddr
 from ..core.types import Direction, PeerId
 from .alarm import Alarm
-from .config import NetConfig
+from .host import ConnectionHost
 from .race import Attempt
 from .statistics import ConnectionView
 
@@ -25,35 +25,6 @@ _DEFECT = "internal error while serving the connection; see the log"
 _LINGER = 2.0  # seconds for the remote to close as well, once it was sent everything; a guess
 _WRITE_CHUNK = 64 * 1024  # asked of the channel at a time: about one full Noise frame
 _TURN_BYTES = 1024 * 1024  # written by one connection before the others have their turn
-
-
-class ConnectionHost(Protocol):
-    """What a connection needs of the runtime."""
-
-    loop: asyncio.AbstractEventLoop
-    config: NetConfig
-
-    def admit(self, connection: "Connection") -> Channel | None:
-        """The channel for a socket just connected, or None when a bound refuses it (said in the log)."""
-
-    def ready(self, connection: "Connection", now: float) -> bool:
-        """The handshake is over; False when the connection is not wanted, or the node broke over it."""
-
-    def ended(self, connection: "Connection", error: SidecarError | None) -> None:
-        """The connection is over, though goodbye bytes may still be leaving. Said once."""
-
-    def lost(self, connection: "Connection") -> None:
-        """The socket is gone. Said once, for each that was admitted."""
-
-    def receive(self, input: object, now: float) -> bool:
-        """Pass an input to the node at once; False when the node broke over it."""
-
-    def broken(self) -> None:
-        """Count a defect."""
-
-    def take(self, stream: int, limit: int) -> Sequence[bytes | memoryview]: ...
-    def mark_dirty(self, connection: "Connection") -> None: ...
-    def account(self, connection: "Connection", change: int) -> None: ...
 
 
 class Connection(asyncio.Protocol):
@@ -94,15 +65,6 @@ class Connection(asyncio.Protocol):
         self._eof_received = False
         self._taken = 0  # bytes that the kernel had accepted when the stall check last looked
         self._progress_at = 0.0
-        self._actions: dict[type[Any], Callable[[Any, float], None]] = {
-            wire.Secured: self._on_secured,
-            wire.Ready: self._on_ready,
-            wire.StreamOpened: self._on_stream_opened,
-            wire.StreamFailed: self._on_stream_failed,
-            wire.StreamEnded: self._on_stream_ended,
-            wire.StreamReset: self._on_stream_reset,
-            wire.Failed: self._on_failed,
-        }
 
     def __repr__(self) -> str:
         who = self.peer.short() if self.peer else "?"
@@ -319,7 +281,7 @@ class Connection(asyncio.Protocol):
         return () if self.over else self._host.take(self._base | stream, limit)
 
     def check(self, now: float) -> None:
-        """Look whether the remote still takes what waits for it; called about once a second while something does."""
+        """Look whether the remote still takes what waits for it; called regularly while something does."""
         channel, transport = self._channel, self._transport
         if channel is None or transport is None or transport.is_closing():
             return
@@ -354,7 +316,7 @@ class Connection(asyncio.Protocol):
                 chunks = []
             if self.over:
                 return
-            self._actions[type(event)](event, now)
+            _ACTIONS[type(event)](self, event, now)
         if chunks:
             self._deliver(chunks, now)
 
@@ -442,3 +404,14 @@ class Connection(asyncio.Protocol):
         """The boundary of this connection: a defect of ours, already logged, ends it; the node goes on."""
         self._host.broken()
         self.abort(Closed(_DEFECT))
+
+
+_ACTIONS: dict[type[Any], Callable[[Connection, Any, float], None]] = {
+    wire.Secured: Connection._on_secured,
+    wire.Ready: Connection._on_ready,
+    wire.StreamOpened: Connection._on_stream_opened,
+    wire.StreamFailed: Connection._on_stream_failed,
+    wire.StreamEnded: Connection._on_stream_ended,
+    wire.StreamReset: Connection._on_stream_reset,
+    wire.Failed: Connection._on_failed,
+}

@@ -1,6 +1,7 @@
 """Turns `Dial` effects into connections: which addresses, in which order, how many at a time, and when not."""
 
 import asyncio
+import errno
 import logging
 import random
 from collections import deque
@@ -24,9 +25,11 @@ from ..core.types import PeerId
 from .addresses import AddressBook
 from .config import NetConfig
 from .race import Attempt, Race
-from .resolve import Target, resolve_all
+from .resolve import Resolver, Target
 
 log = logging.getLogger(__name__)
+
+_OWN_BOUNDS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL)
 
 
 class Abortable(Protocol):
@@ -53,6 +56,7 @@ class Dialer:
         self._is_own_endpoint = is_own_endpoint
         self._on_failed = on_failed
         self._book = AddressBook(config, rng)
+        self._resolver = Resolver(config.resolve_timeout)
         self._queue: deque[Dial] = deque()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._closed = False
@@ -131,7 +135,7 @@ class Dialer:
                 race.failed(InvalidArgument(f"{address} is not an address of {request.peer}"))
             else:
                 usable.append((address, expected))
-        targets, errors = await resolve_all(usable, config.resolve_timeout)
+        targets, errors = await self._resolver.resolve_all(usable)
         for error in errors:
             race.failed(error)
         now = asyncio.get_running_loop().time()
@@ -181,14 +185,17 @@ class Dialer:
         except TimeoutError:
             error = DialTimeout(f"{target.address}: no answer within {limit:g} s")
         except OSError as failure:
-            error = Unreachable(f"{target.address}: {failure.strerror or failure}")
+            what = f"{target.address}: {failure.strerror or failure}"
+            error = ResourceExhausted(what) if failure.errno in _OWN_BOUNDS else Unreachable(what)
         finally:
-            if error is not None and connection is not None:
+            if attempt.outcome.done():  # what was told outlives a time-out or cancellation in the same turn
+                error = attempt.outcome.result()
+            if error is None:
+                self._book.succeeded(target, loop.time())
+            elif connection is not None:
                 connection.abort(error)
-        if error is None:
-            self._book.succeeded(target, loop.time())
-            return
-        log.debug("dial %d: %s: %s", race.request.dial, target.address, error)
-        if not isinstance(error, ResourceExhausted) and not race.won:  # a bound of ours says nothing about the address
-            self._book.failed(target, loop.time())
-        race.failed(error)
+        if error is not None:
+            log.debug("dial %d: %s: %s", race.request.dial, target.address, error)
+            if not isinstance(error, ResourceExhausted) and not race.won:  # neither says anything about the address
+                self._book.failed(target, loop.time())
+            race.failed(error)

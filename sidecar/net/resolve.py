@@ -1,7 +1,10 @@
 """From multiaddrs to endpoints: what can be dialled, and name resolution."""
 
 import asyncio
+import contextlib
 import socket
+import threading
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..core.errors import DialTimeout, NotSupported, SidecarError, Unreachable
@@ -10,6 +13,7 @@ from ..core.types import PeerId
 
 _FAMILIES = {"dns": socket.AF_UNSPEC, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
 _MAX_ANSWERS = 8  # of one name; a guess
+_MAX_LOOKUPS = 8  # at once, each in a thread; a guess
 
 
 class Target(NamedTuple):
@@ -21,49 +25,86 @@ class Target(NamedTuple):
     expected: PeerId | None
 
 
-async def resolve(address: Multiaddr, expected: PeerId | None, timeout: float) -> list[Target]:
-    """The endpoints that `address` stands for.
+class Resolver:
+    """Looks names up with the system's resolver, a bounded number at a time.
 
-    Raises NotSupported for transports and name types that are not spoken here, DialTimeout when the name server does
-    not answer within `timeout` seconds, and Unreachable for a name that does not exist.
+    In daemon threads rather than the loop's executor: that one is waited for at exit, and a name server that does not
+    answer would hold the process for half a minute.
     """
-    endpoint = address.tcp_endpoint()
-    if endpoint is None:
-        what = "a /dnsaddr name" if address.value("dnsaddr") else "its transport"
-        raise NotSupported(f"{address}: {what} cannot be dialled, only TCP on an IP address or DNS name")
-    kind, host, port = endpoint
-    if port == 0:
-        raise NotSupported(f"{address}: port 0 cannot be dialled")
-    base = address.without_peer()
-    if kind in ("ip4", "ip6"):
-        return [Target(base, host, port, expected)]
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(timeout):
-            answers = await loop.getaddrinfo(host, port, family=_FAMILIES[kind], type=socket.SOCK_STREAM)
-    except TimeoutError:
-        raise DialTimeout(f"{address}: the name was not resolved within {timeout:g} s") from None
-    except (OSError, UnicodeError) as error:  # UnicodeError: a label that is too long for IDNA
-        raise Unreachable(f"{address}: {error}") from None
-    hosts = dict.fromkeys(str(answer[4][0]) for answer in answers)
-    return [Target(base, text, port, expected) for text in list(hosts)[:_MAX_ANSWERS]]
 
+    def __init__(self, timeout: float) -> None:
+        """`timeout`: seconds for one name, waiting for a free thread included."""
+        self._timeout = timeout
+        self._free = asyncio.Semaphore(_MAX_LOOKUPS)
 
-async def resolve_all(
-    addresses: list[tuple[Multiaddr, PeerId | None]], timeout: float
-) -> tuple[list[Target], list[SidecarError]]:
-    """All endpoints of several addresses, side by side, and why the others have none."""
-    answers = await asyncio.gather(
-        *(resolve(address, expected, timeout) for address, expected in addresses), return_exceptions=True
-    )
-    targets: dict[tuple[str, int, PeerId | None], Target] = {}
-    errors: list[SidecarError] = []
-    for answer in answers:
-        if isinstance(answer, SidecarError):
-            errors.append(answer)
-        elif isinstance(answer, BaseException):
-            raise answer
-        else:
-            for target in answer:
-                targets.setdefault((target.host, target.port, target.expected), target)
-    return list(targets.values()), errors
+    async def resolve_all(
+        self, addresses: Sequence[tuple[Multiaddr, PeerId | None]]
+    ) -> tuple[list[Target], list[SidecarError]]:
+        """All endpoints of several addresses, side by side, and why the others have none."""
+        answers = await asyncio.gather(
+            *(self.resolve(address, expected) for address, expected in addresses), return_exceptions=True
+        )
+        targets: dict[tuple[str, int, PeerId | None], Target] = {}
+        errors: list[SidecarError] = []
+        for answer in answers:
+            if isinstance(answer, SidecarError):
+                errors.append(answer)
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                for target in answer:
+                    targets.setdefault((target.host, target.port, target.expected), target)
+        return list(targets.values()), errors
+
+    async def resolve(self, address: Multiaddr, expected: PeerId | None) -> list[Target]:
+        """The endpoints that `address` stands for.
+
+        Raises NotSupported for transports and name types that are not spoken here, DialTimeout when the name server
+        does not answer in time, and Unreachable for a name that does not exist.
+        """
+        endpoint = address.tcp_endpoint()
+        if endpoint is None:
+            what = "a /dnsaddr name" if address.value("dnsaddr") else "its transport"
+            raise NotSupported(f"{address}: {what} cannot be dialled, only TCP on an IP address or DNS name")
+        kind, host, port = endpoint
+        if port == 0:
+            raise NotSupported(f"{address}: port 0 cannot be dialled")
+        base = address.without_peer()
+        if kind in ("ip4", "ip6"):
+            return [Target(base, host, port, expected)]
+        try:
+            async with asyncio.timeout(self._timeout):
+                hosts = await self._lookup(host, _FAMILIES[kind])
+        except TimeoutError:
+            raise DialTimeout(f"{address}: the name was not resolved within {self._timeout:g} s") from None
+        except (OSError, UnicodeError) as error:  # UnicodeError: a label that is too long for IDNA
+            raise Unreachable(f"{address}: {error}") from None
+        return [Target(base, text, port, expected) for text in hosts[:_MAX_ANSWERS]]
+
+    async def _lookup(self, host: str, family: socket.AddressFamily) -> list[str]:
+        await self._free.acquire()  # released when the thread is over, also if nobody waits for it any more
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[str]] = loop.create_future()
+
+        def finish(found: list[str], error: Exception | None) -> None:
+            self._free.release()
+            if answer.done():
+                return
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(found)
+
+        def work() -> None:
+            found: list[str] = []
+            failure: Exception | None = None
+            try:
+                infos = socket.getaddrinfo(host, None, family=family, type=socket.SOCK_STREAM)
+                found = list(dict.fromkeys(str(info[4][0]) for info in infos))
+            except (OSError, UnicodeError) as error:
+                failure = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(finish, found, failure)
+
+        threading.Thread(target=work, name=f"resolve-{host}", daemon=True).start()
+        return await answer

@@ -28,6 +28,8 @@ from .statistics import ConnectionView, Counters, NetStatistics
 
 log = logging.getLogger(__name__)
 
+_STALL_CHECKS = 1 / 16  # of the stall time-out: how often connections that bytes wait for are looked at
+
 
 class NodeMachine(Protocol):
     """What `core.node` offers its drivers; the duties in return are listed in `core.events`."""
@@ -75,7 +77,7 @@ class Runtime:
         self._inputs: deque[Any] = deque()  # that arose while the node was at work
         self._busy = False
         self._dirty: list[Connection] = []
-        self._backlog = Backlog(self.loop, config.max_buffered_total)
+        self._backlog = Backlog(self.loop, config.max_buffered_total, config.write_stall_timeout * _STALL_CHECKS)
         self._stopping = False
         self._idle = asyncio.Event()
         self._actions: dict[type[Any], Callable[[Any], None]] = {

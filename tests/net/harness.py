@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import inspect
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +19,8 @@ from sidecar.core.multiaddr import Multiaddr
 from sidecar.net.config import NetConfig
 from sidecar.net.runtime import Runtime
 
-ECHO, SINK = "/echo/1", "/sink/1"
+ECHO, SINK, FLOOD = "/echo/1", "/sink/1", "/flood/1"
+FLOOD_SIZE = 1024 * 1024  # a whole window
 LOOPBACK = Multiaddr.from_text("/ip4/127.0.0.1/tcp/0")
 T = TypeVar("T")
 
@@ -29,17 +31,21 @@ def on_loops(*factories: Callable[[], asyncio.AbstractEventLoop]) -> Callable[[A
     def decorate(test: Callable[..., Coroutine[Any, Any, None]]) -> Any:
         @pytest.mark.parametrize("factory", factories, ids=lambda factory: factory.__module__)
         @functools.wraps(test)
-        def run(factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        def run(factory: Callable[[], asyncio.AbstractEventLoop], **fixtures: Any) -> None:
             async def bounded() -> None:
                 async with asyncio.timeout(15):
-                    await test()
+                    await test(**fixtures)
                 left = asyncio.all_tasks() - {asyncio.current_task()}
                 assert not left, left
 
             with asyncio.Runner(loop_factory=factory) as runner:
                 runner.run(bounded())
 
-        del run.__wrapped__  # type: ignore[attr-defined]  # pytest would look for the inner signature
+        signature = inspect.signature(test)
+        factory = inspect.Parameter("factory", inspect.Parameter.KEYWORD_ONLY)
+        run.__signature__ = signature.replace(  # type: ignore[attr-defined]  # what pytest gives arguments by
+            parameters=[*signature.parameters.values(), factory]
+        )
         return run
 
     return decorate
@@ -50,14 +56,15 @@ one_loop = on_loops(asyncio.new_event_loop)
 
 
 class EchoNode:
-    """A node machine that sends back what it receives on `/echo/1`, swallows `/sink/1`, and keeps what it was told."""
+    """A node machine that sends back what it receives on `/echo/1`, swallows `/sink/1`, sends a megabyte on `/flood/1`,
+    and keeps what it was told."""
 
     def __init__(self) -> None:
         self.inputs: list[Any] = []
         self.out: dict[int, SendBuffer] = {}
         self.received: dict[int, bytearray] = {}
         self.protocols: dict[int, str] = {}
-        self.accept = {ECHO, SINK}
+        self.accept = {ECHO, SINK, FLOOD}
         self.deadline: float | None = None
         self.deadlines: list[float] = []
         self.on_input: Callable[[Any], Sequence[Any]] = lambda input: ()
@@ -69,6 +76,8 @@ class EchoNode:
             case events.StreamOpened(stream, protocol, token):
                 self.protocols[stream] = protocol if token is None else ""
                 self.received[stream] = bytearray()
+                if self.protocols[stream] == FLOOD:
+                    effects += self.write(stream, bytes(FLOOD_SIZE))
             case events.StreamsReceived(_, chunks):
                 for stream, data in chunks:
                     self.received[stream] += data

@@ -1,0 +1,41 @@
+"""What a connection needs of the runtime that it lives in."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from ..core.channel import Channel
+from ..core.errors import SidecarError
+from .config import NetConfig
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+
+class ConnectionHost(Protocol):
+    """The runtime, as its connections see it."""
+
+    loop: asyncio.AbstractEventLoop
+    config: NetConfig
+
+    def admit(self, connection: "Connection") -> Channel | None:
+        """The channel for a socket just connected, or None when a bound refuses it (said in the log)."""
+
+    def ready(self, connection: "Connection", now: float) -> bool:
+        """The handshake is over; False when the connection is not wanted, or the node broke over it."""
+
+    def ended(self, connection: "Connection", error: SidecarError | None) -> None:
+        """The connection is over, though goodbye bytes may still be leaving. Said once."""
+
+    def lost(self, connection: "Connection") -> None:
+        """The socket is gone. Said once, for each that was admitted."""
+
+    def receive(self, input: object, now: float) -> bool:
+        """Pass an input to the node at once; False when the node broke over it."""
+
+    def broken(self) -> None:
+        """Count a defect."""
+
+    def take(self, stream: int, limit: int) -> Sequence[bytes | memoryview]: ...
+    def mark_dirty(self, connection: "Connection") -> None: ...
+    def account(self, connection: "Connection", change: int) -> None: ...
