@@ -188,7 +188,7 @@ class Dialer:
             what = f"{target.address}: {failure.strerror or failure}"
             error = ResourceExhausted(what) if failure.errno in _OWN_BOUNDS else Unreachable(what)
         finally:
-            if attempt.outcome.done():  # what was told outlives a time-out or cancellation in the same turn
+            if attempt.told:  # what was told outlives a time-out or cancellation in the same turn
                 error = attempt.outcome.result()
             if error is None:
                 self._book.succeeded(target, loop.time())

@@ -20,8 +20,8 @@ from .resolve import Target
 
 # What tells the app most about its dial comes last. Every other error counts as much as its nearest ancestor here.
 _TELLING = (
-    SidecarError,
     NoAddresses,
+    SidecarError,
     NotSupported,
     DialBackoff,
     DialTimeout,
@@ -60,6 +60,11 @@ class Attempt:
         self.race = race
         self.target = target
         self.outcome: asyncio.Future[SidecarError | None] = loop.create_future()
+
+    @property
+    def told(self) -> bool:
+        """Whether the outcome is known. A cancelled wait for it cancels it, which tells nothing."""
+        return self.outcome.done() and not self.outcome.cancelled()
 
     def finish(self) -> bool:
         """The handshake is over; False when another attempt was faster or the dial is given up."""

@@ -1,0 +1,286 @@
+"""Dials: which address wins, how failures are told, and what is bounded."""
+
+import asyncio
+import random
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import pytest
+
+from sidecar.core import events
+from sidecar.core.errors import (
+    Closed,
+    DialBackoff,
+    DialTimeout,
+    InvalidArgument,
+    NoAddresses,
+    NotSupported,
+    ProtocolError,
+    QueueFull,
+    SelfDial,
+    SidecarError,
+    TooManyConnections,
+    Unreachable,
+    WrongPeer,
+)
+from sidecar.core.identity import Identity
+from sidecar.core.multiaddr import Multiaddr
+from sidecar.net.config import NetConfig
+from sidecar.net.dialer import Dialer
+from sidecar.net.race import Attempt
+
+from .harness import Host, both_loops, hosts, one_loop
+
+OTHER = Identity(bytes([77]) * 32).peer_id
+OWN = Identity(bytes([78]) * 32).peer_id
+
+
+@contextmanager
+def silent_address() -> Iterator[Multiaddr]:
+    """Where connections are taken by the kernel and nobody ever answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield Multiaddr.tcp(*server.getsockname())
+
+
+def refusing_address() -> Multiaddr:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return Multiaddr.tcp(*server.getsockname())
+
+
+@asynccontextmanager
+async def garbling_address() -> AsyncIterator[Multiaddr]:
+    """Where somebody answers in another language."""
+
+    def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH\r\n" * 20)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield Multiaddr.tcp(*server.sockets[0].getsockname())
+
+
+@both_loops
+async def test_a_dead_first_address_does_not_hold_the_dial_up() -> None:
+    config = NetConfig(stagger=0.02)
+    async with hosts(2, config) as (one, two):
+        with silent_address() as dead:
+            number = one.dial([dead, *two.addresses], two.peer)
+            opened = await one.node.saw(events.ConnectionOpened)
+            assert (opened.dial, opened.remote) == (number, two.addresses[0])
+        assert len(one.runtime.connections()) == 1
+        await one.runtime.close(1)
+        assert not one.node.all(events.DialFailed)
+
+
+@both_loops
+async def test_of_two_good_addresses_one_wins() -> None:
+    config = NetConfig(stagger=0.0)
+    async with hosts(2, config) as (one, two):
+        more = await two.runtime.listen([Multiaddr.from_text("/ip4/127.0.0.1/tcp/0")] * 3)
+        one.dial([*two.addresses, *more], two.peer)
+        await one.node.saw(events.ConnectionOpened)
+        await one.runtime.close(1)
+        assert len(one.node.all(events.ConnectionOpened)) == 1
+        assert one.runtime.statistics().opened == 1
+
+
+@both_loops
+async def test_another_key_is_a_failure_but_other_addresses_go_on() -> None:
+    async with hosts(3) as (one, two, three):
+        error = await one.dial_failed(one.dial([*two.addresses, refusing_address()], three.peer))
+        assert isinstance(error, WrongPeer)
+        assert str(two.peer) in str(error)
+        assert str(three.peer) in str(error)
+        number = one.dial([*two.addresses, *three.addresses], three.peer)
+        assert (await one.node.saw(events.ConnectionOpened)).dial == number
+        # who is where matters, not the address alone
+        assert (await one.connect(two)).peer == two.peer
+
+
+@one_loop
+async def test_an_address_alone_is_enough() -> None:
+    async with hosts(2) as (one, two):
+        one.dial(two.addresses)
+        assert (await one.node.saw(events.ConnectionOpened)).peer == two.peer
+        error = await one.dial_failed(one.dial([two.addresses[0].with_peer(OTHER)]))
+        assert isinstance(error, WrongPeer)
+
+
+@both_loops
+async def test_the_most_telling_failure_is_told() -> None:
+    config = NetConfig(attempt_timeout=0.15, stagger=0.01)
+    async with hosts(1, config) as (one,), garbling_address() as garbling:
+        with silent_address() as silent:
+            refusing = refusing_address()
+            quic = Multiaddr.from_text("/ip4/127.0.0.1/udp/4001/quic-v1")
+            cases: list[tuple[list[Multiaddr], type[SidecarError]]] = [
+                ([], NoAddresses),
+                ([quic], NotSupported),
+                ([Multiaddr.from_text("/dnsaddr/example.org")], NotSupported),
+                ([Multiaddr.tcp("127.0.0.1", 0)], NotSupported),
+                ([quic, silent], DialTimeout),
+                ([silent, refusing, quic], Unreachable),
+                ([refusing, garbling, silent], ProtocolError),
+                ([refusing.with_peer(OWN)], InvalidArgument),
+            ]
+            for addresses, expected in cases:
+                error = await one.dial_failed(one.dial(addresses, OTHER, force=True))
+                assert isinstance(error, expected), (addresses, error)
+                assert type(error) is not DialBackoff
+
+
+@both_loops
+async def test_oneself() -> None:
+    async with hosts(2) as (one, two):
+        for addresses, peer in ((one.addresses, None), (two.addresses, one.peer), (one.addresses, OTHER)):
+            assert isinstance(await one.dial_failed(one.dial(addresses, peer)), SelfDial)
+        twin = Host(1, one.runtime.config)  # the same identity elsewhere
+        assert isinstance(await twin.dial_failed(twin.dial(one.addresses)), SelfDial)
+        await twin.runtime.close(1)
+        assert not one.node.all(events.ConnectionOpened)
+
+
+@one_loop
+async def test_an_address_that_failed_is_left_alone_for_a_while() -> None:
+    async with hosts(1) as (one,):
+        address = refusing_address()
+        assert type(await one.dial_failed(one.dial([address], OTHER))) is Unreachable
+        error = await one.dial_failed(one.dial([address], OTHER))
+        assert isinstance(error, DialBackoff)
+        assert "tried again in" in str(error)
+        assert type(await one.dial_failed(one.dial([address], OTHER, force=True))) is Unreachable
+
+
+@one_loop
+async def test_no_room_for_another_connection() -> None:
+    config = NetConfig(max_connections=1, reserved_outbound=0)
+    async with hosts(3, config) as (one, two, three):
+        await one.connect(two)
+        error = await one.dial_failed(one.dial(three.addresses, three.peer))
+        assert isinstance(error, TooManyConnections)
+        error = await three.dial_failed(three.dial(one.addresses, one.peer))
+        assert isinstance(error, ProtocolError | Unreachable | Closed)
+        assert one.runtime.statistics().refused >= 1
+
+
+@one_loop
+async def test_names_are_resolved() -> None:
+    async with hosts(2) as (one, two):
+        port = two.addresses[0].value("tcp")
+        one.dial([Multiaddr.from_text(f"/dns4/localhost/tcp/{port}")], two.peer)
+        assert (await one.node.saw(events.ConnectionOpened)).remote == two.addresses[0]
+        too_long = Multiaddr.from_text(f"/dns4/{'a' * 70}.example/tcp/{port}")
+        assert isinstance(await one.dial_failed(one.dial([too_long], two.peer)), Unreachable)
+
+
+class Fake:
+    """A dialer whose sockets are opened by the test."""
+
+    def __init__(self, config: NetConfig) -> None:
+        self.attempts: list[Attempt] = []
+        self.aborted: list[int] = []
+        self.failures: dict[int, SidecarError] = {}
+        self._news = asyncio.Condition()
+        self.dialer = Dialer(
+            config,
+            OWN,
+            random.Random(1),
+            connect=self._connect,
+            is_own_endpoint=lambda host, port: False,
+            on_failed=self.failures.__setitem__,
+        )
+
+    async def _connect(self, attempt: Attempt) -> "FakeConnection":
+        async with self._news:
+            self.attempts.append(attempt)
+            self._news.notify_all()
+        return FakeConnection(self, attempt)
+
+    async def attempted(self, count: int) -> list[int]:
+        """The ports tried so far, once they are `count`."""
+        async with self._news:
+            await self._news.wait_for(lambda: len(self.attempts) >= count)
+        return [attempt.target.port for attempt in self.attempts]
+
+    def dial(self, number: int, *ports: int, host: str = "127.0.0.1") -> None:
+        self.dialer.dial(events.Dial(number, OTHER, tuple(Multiaddr.tcp(host, port) for port in ports)))
+
+
+class FakeConnection:
+    def __init__(self, fake: Fake, attempt: Attempt) -> None:
+        self.fake, self.attempt = fake, attempt
+
+    def abort(self, error: SidecarError | None = None) -> None:
+        self.fake.aborted.append(self.attempt.target.port)
+
+
+@one_loop
+async def test_attempts_of_a_dial_are_few_and_a_failure_starts_the_next_at_once() -> None:
+    fake = Fake(NetConfig(max_parallel_attempts=2, stagger=0.001, max_addresses=4))
+    fake.dial(1, 1, 2, 3, 4, 5)
+    assert await fake.attempted(2) == [1, 2]
+    fake.attempts[0].fail(Closed("no"))
+    assert await fake.attempted(3) == [1, 2, 3]  # in the place of the first
+    assert fake.attempts[1].finish()
+    assert not fake.attempts[2].finish()  # the race is over
+    await fake.dialer.close()
+    assert fake.aborted == [1, 3]
+    assert not fake.failures
+
+
+@one_loop
+async def test_dials_in_flight_and_queued_are_bounded_and_closing_ends_them_all() -> None:
+    fake = Fake(NetConfig(max_dials=2, max_queued_dials=2))
+    for number in range(1, 6):
+        fake.dial(number, number)
+    assert isinstance(fake.failures.pop(5), QueueFull)
+    assert (await fake.attempted(2), fake.dialer.in_flight, fake.dialer.queued) == ([1, 2], 2, 2)
+    fake.attempts[0].fail(ProtocolError("no"))
+    await fake.attempted(3)
+    assert (fake.dialer.in_flight, fake.dialer.queued) == (2, 1)
+    await fake.dialer.close()
+    fake.dial(6, 6)
+    assert isinstance(fake.failures.pop(1), ProtocolError)
+    assert sorted(fake.failures) == [2, 3, 4, 6]
+    assert all(type(error) is Closed for error in fake.failures.values())
+
+
+@one_loop
+async def test_the_whole_dial_has_its_deadline() -> None:
+    fake = Fake(NetConfig(dial_timeout=0.05))
+    fake.dial(1, 1)
+    (attempt,) = [fake.attempts[0] for _ in await fake.attempted(1)]
+    await fake.dialer._tasks[1]
+    assert isinstance(fake.failures[1], DialTimeout)
+    assert not attempt.finish()
+    assert fake.aborted == [1]
+
+
+@one_loop
+async def test_what_was_told_outlives_a_cancellation_in_the_same_turn() -> None:
+    fake = Fake(NetConfig(stagger=0.001))
+    fake.dial(1, 1, 2)
+    await fake.attempted(2)
+    fake.attempts[0].fail(Closed("no"))
+    assert fake.attempts[1].finish()
+    await fake.dialer._tasks[1]
+    assert fake.aborted == [1]
+    assert not fake.failures
+
+
+@pytest.mark.parametrize("error", [ValueError("a defect"), OSError(24, "Too many open files")])
+@one_loop
+async def test_failures_of_our_own(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    fake = Fake(NetConfig())
+
+    async def connect(attempt: Attempt) -> FakeConnection:
+        raise error
+
+    fake.dialer._connect = connect
+    for number in (1, 2):
+        fake.dial(number, 1)
+        await fake.dialer._tasks[number]
+        assert type(fake.failures[number]) is not DialBackoff  # the address is not to blame
+    assert ("internal error" in caplog.text) == isinstance(error, ValueError)

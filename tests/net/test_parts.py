@@ -1,0 +1,168 @@
+"""The small parts of the driver: admission, back-off, order of addresses, timers, repeated warnings."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sidecar.core.errors import DialBackoff, DialTimeout, InvalidArgument, SidecarError, WrongPeer
+from sidecar.core.events import Dial
+from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.types import PeerId
+from sidecar.net.addresses import AddressBook
+from sidecar.net.alarm import Alarm
+from sidecar.net.config import NetConfig
+from sidecar.net.limits import Admission, Throttle, address_key
+from sidecar.net.race import Race
+from sidecar.net.resolve import Target
+
+A, B = address_key("192.0.2.1"), address_key("192.0.2.2")
+
+
+def target(host: str = "192.0.2.1", port: int = 1, expected: PeerId | None = None) -> Target:
+    return Target(Multiaddr.tcp(host, port), host, port, expected)
+
+
+def test_one_address_is_an_ipv4_address_or_an_ipv6_network() -> None:
+    assert A != B
+    assert address_key("2001:db8::1") == address_key("2001:db8::ffff:2%eth0") != address_key("2001:db8:0:1::1")
+
+
+def test_admission_counts_and_forgets() -> None:
+    config = NetConfig(
+        max_connections=5, reserved_outbound=1, max_per_address=3, max_half_open=3, max_half_open_per_address=2
+    )
+    admission = Admission(config, 0.0)
+    assert admission.refuse_inbound(A, 0.0) is None
+    assert admission.refuse_inbound(A, 0.0) is None
+    assert "handshake from one address" in (admission.refuse_inbound(A, 0.0) or "")
+    assert admission.refuse_inbound(B, 0.0) is None
+    assert admission.refuse_inbound(B, 0.0) == "3 connections in their handshake"
+    admission.handshake_over(A)
+    admission.handshake_over(A)
+    assert admission.refuse_inbound(A, 0.0) is None
+    assert "4 connections, at most 4" in (admission.refuse_inbound(B, 0.0) or "")
+    assert admission.refuse_outbound() is None  # its own place
+    assert admission.refuse_outbound() == "5 connections, at most 5"
+    admission.release_outbound()
+    admission.release_inbound(A)
+    admission.handshake_over(A)
+    assert admission.refuse_inbound(A, 0.0) is None
+    admission.release_inbound(B)
+    admission.handshake_over(B)
+    assert admission.refuse_inbound(A, 0.0) == "3 connections from one address"
+    for _ in range(3):
+        admission.release_inbound(A)
+    admission.handshake_over(A)
+    assert (admission.total, admission.half_open) == (0, 0)
+    assert not admission._per_address
+    assert not admission._half_open
+
+
+def test_connections_come_in_at_a_bounded_rate() -> None:
+    admission = Admission(NetConfig(accept_rate=10, accept_burst=2), 0.0)
+    assert [admission.refuse_inbound(A, now) is None for now in (0.0, 0.0, 0.0, 0.05, 0.1, 0.1)] == [
+        True, True, False, False, True, False,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", [{"max_dials": 0}, {"backoff_base": -1.0}, {"reserved_outbound": 1024}])
+def test_bounds_that_make_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match=next(iter(wrong))):
+        NetConfig(**wrong)
+
+
+def test_back_off_doubles_to_its_bound_and_a_success_ends_it() -> None:
+    book = AddressBook(NetConfig(backoff_base=1.0, backoff_max=8.0), random.Random(1))
+    waits = []
+    for _ in range(6):
+        book.failed(target(), 100.0)
+        waits.append(book.wait(target(), 100.0))
+    for wait, expected in zip(waits, (1, 2, 4, 8, 8, 8), strict=True):
+        assert 0.75 * expected <= wait <= 1.25 * expected
+    assert book.wait(target(), 111.0) == 0
+    assert book.wait(target(expected=PeerId(b"x")), 100.0) == 0
+    book.succeeded(target(), 120.0)
+    assert book.wait(target(), 120.0) == 0
+
+
+def test_addresses_are_tried_in_a_sensible_order_and_few_are_remembered() -> None:
+    book = AddressBook(NetConfig(address_entries=3), random.Random(1))
+    public, private, loopback, once, lately = (
+        target(host) for host in ("203.0.114.9", "10.0.0.1", "::1", "198.51.1.1", "198.51.1.2")
+    )
+    book.succeeded(once, 1.0)
+    book.succeeded(lately, 2.0)
+    assert book.order([public, private, once, loopback, lately]) == [lately, once, loopback, private, public]
+    for port in range(10):
+        book.failed(target(port=port), 0.0)
+    assert len(book) == 3
+
+
+def test_a_race_remembers_what_tells_most() -> None:
+    race = Race(Dial(1, None, ()))
+    for error in (DialBackoff("a"), WrongPeer("b"), DialTimeout("c"), SidecarError("d")):
+        race.failed(error)
+    assert str(race.error) == "b"
+
+
+def test_repeated_warnings_are_counted() -> None:
+    throttle = Throttle(interval=10.0, size=2)
+    assert [throttle.pass_("a", now) for now in (0.0, 1.0, 9.9, 10.0, 30.0)] == [
+        "",
+        None,
+        None,
+        " (2 more like this)",
+        "",
+    ]
+    for kind in "bcdef":
+        assert throttle.pass_(kind, 30.0) == ""
+    assert len(throttle._seen) == 2
+
+
+class Clock:
+    """As much of an event loop as an alarm needs."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, due: float, callback: Callable[[], None]) -> "Clock":
+        self.timers.append((due, callback))
+        return self
+
+    def cancel(self) -> None:
+        self.timers.pop()
+
+    def fire(self, now: float) -> None:
+        self.now = now
+        self.timers.pop()[1]()
+
+
+def test_an_alarm_keeps_one_timer() -> None:
+    clock = Clock()
+    due: float | None = None
+    fired: list[float] = []
+    loop: Any = clock
+    alarm = Alarm(loop, lambda: due, fired.append)
+    alarm.arm()
+    assert not clock.timers
+    due = 5.0
+    alarm.arm()
+    due = 9.0
+    alarm.arm()  # later: the timer stays, and looks again when it fires
+    assert [when for when, _ in clock.timers] == [5.0]
+    due = 3.0
+    alarm.arm()
+    assert [when for when, _ in clock.timers] == [3.0]
+    due = 4.0
+    clock.fire(3.0)
+    assert (fired, [when for when, _ in clock.timers]) == ([], [4.0])
+    clock.fire(3.9996)  # uvloop is early
+    assert fired == [4.0]
+    alarm.cancel()
+    assert not clock.timers
