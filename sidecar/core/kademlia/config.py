@@ -4,6 +4,8 @@ from dataclasses import dataclass, fields
 
 from ..errors import ConfigError
 
+_LEAST = {"max_replacements": 0, "probe_after": 0, "max_answer": 256}
+
 
 @dataclass(frozen=True, slots=True)
 class KademliaConfig:
@@ -54,6 +56,6 @@ class KademliaConfig:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            least = 0 if item.name == "max_replacements" or item.type == "float" else 1
-            if value < least:
+            least = _LEAST.get(item.name, 0.001 if item.type is float else 1)
+            if not value >= least:
                 raise ConfigError(f"kademlia.{item.name} is {value}, at least {least}")

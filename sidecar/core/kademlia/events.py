@@ -84,12 +84,10 @@ class LookupRequested(NamedTuple):
 
 
 class BootstrapRequested(NamedTuple):
-    """Look up our own id, then a random key for every bucket.
+    """Refresh now, in the background: look up our own id, then a random key for every bucket.
 
-    With an `op`: `LookupCompleted` when our own id has been looked up; the buckets follow in the background.
+    The router does so by itself on joining and at intervals.
     """
-
-    op: int | None = None
 
 
 class LookupCancelled(NamedTuple):

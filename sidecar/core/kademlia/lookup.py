@@ -89,8 +89,14 @@ class Lookup:
         candidate = Candidate(peer, place(peer) ^ self.place, addresses[: self._config.max_addresses], depth)
         insort(self._order, candidate, key=_by_distance)
         self._candidates[peer] = candidate
-        if len(self._order) > self._config.max_candidates and self._order[-1].state is State.HEARD:
-            del self._candidates[self._order.pop().peer]
+        if len(self._order) - (self._asked - self._failed) > self._config.max_candidates:
+            self._drop_farthest()
+
+    def _drop_farthest(self) -> None:
+        for index in range(len(self._order) - 1, -1, -1):
+            if self._order[index].state is State.HEARD:
+                del self._candidates[self._order.pop(index).peer]
+                return
 
     def next_queries(self) -> list[Candidate]:
         """The candidates to ask now, marked as waiting; at most alpha are under way."""

@@ -105,12 +105,16 @@ class LookupPool:
         self._running[lookup] = _Running(encode_find_node(lookup.key), now + self._config.lookup_timeout)
         self._advance(lookup, now, effects)
 
-    def cancel(self, op: int, now: float, effects: list[KademliaEffect]) -> None:
+    def begin_waiting(self, now: float, effects: list[KademliaEffect]) -> None:
+        """Give the places of lookups that ended to those that wait; once a turn, at its end."""
+        while self._waiting and len(self._running) < self._config.max_lookups:
+            self.begin(self._waiting.popleft(), now, effects)
+
+    def cancel(self, op: int, effects: list[KademliaEffect]) -> None:
         """End a requested lookup without a result."""
         for lookup in self._running:
             if lookup.op == op:
                 self._end(lookup, effects)
-                self._begin_waiting(now, effects)
                 return
         self._waiting = deque(lookup for lookup in self._waiting if lookup.op != op)
 
@@ -214,16 +218,11 @@ class LookupPool:
             result: tuple[PeerAddresses, ...] = tuple((other.peer, self._addresses(other)) for other in closest)
             hops = max((other.depth for other in closest), default=0)
             effects.append(LookupCompleted(lookup.op, result, found, hops, lookup.queried, lookup.failures))
-        self._begin_waiting(now, effects)
 
     def _end(self, lookup: Lookup, effects: list[KademliaEffect]) -> None:
         for number in self._running.pop(lookup).queries:
             del self._queries[number]
             effects.append(CancelQuery(number))
-
-    def _begin_waiting(self, now: float, effects: list[KademliaEffect]) -> None:
-        if self._waiting and len(self._running) < self._config.max_lookups:
-            self.begin(self._waiting.popleft(), now, effects)
 
     def _addresses(self, candidate: Candidate) -> Addresses:
         """What the peer says of itself, then what others say of it."""

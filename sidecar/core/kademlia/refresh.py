@@ -31,9 +31,9 @@ class RefreshSchedule:
         self._plan: deque[int] = deque()  # prefixes of the buckets still to be refreshed
         self.due: float | None = None
 
-    def begin(self, *, own: bool = True) -> None:
-        """Refresh now: our own id first unless somebody else looks it up already."""
-        self._own_due = own
+    def begin(self) -> None:
+        """Refresh now."""
+        self._own_due = True
         self._buckets_due = True
 
     def update(self, now: float) -> None:

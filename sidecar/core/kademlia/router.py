@@ -102,10 +102,10 @@ class KademliaRouter:
                     self._on_probe_failed(peer, now, effects)
             case LookupRequested():
                 self._on_lookup(event, now, effects)
-            case BootstrapRequested(op):
-                self._on_bootstrap(op, now, effects)
+            case BootstrapRequested():
+                self._schedule.begin()
             case LookupCancelled(op):
-                self._pool.cancel(op, now, effects)
+                self._pool.cancel(op, effects)
             case _:
                 assert_never(event)
         self._end_turn(now, effects)
@@ -177,6 +177,7 @@ class KademliaRouter:
 
     def _probe(self, contact: Contact | None, now: float, effects: list[KademliaEffect]) -> None:
         if contact is not None:
+            self._probes.pop(contact.peer, None)  # one that began anew has its place at the end
             self._probes[contact.peer] = now + self._config.probe_timeout
             effects.append(Probe(contact.peer, contact.addresses))
 
@@ -242,22 +243,15 @@ class KademliaRouter:
             effects.append(LookupCompleted(event.op, (), known.addresses, 0, 0, 0))
             return
         key = event.key if target is None else bytes(target)
-        self._request(Lookup(self._config, key, op=event.op, target=target), event.op, now, effects)
-
-    def _on_bootstrap(self, op: int | None, now: float, effects: list[KademliaEffect]) -> None:
-        self._schedule.begin(own=op is None)
-        if op is not None:
-            self._request(Lookup(self._config, bytes(self._local), op=op), op, now, effects)
-
-    def _request(self, lookup: Lookup, op: int, now: float, effects: list[KademliaEffect]) -> None:
         try:
-            self._pool.request(lookup, now, effects)
-        except ResourceExhausted as error:
-            effects.append(LookupFailed(op, error))
+            self._pool.request(Lookup(self._config, key, op=event.op, target=target), now, effects)
+        except ResourceExhausted as refusal:
+            effects.append(LookupFailed(event.op, refusal))
 
     # ---------------------------------------------------------------- the end of a turn
 
     def _end_turn(self, now: float, effects: list[KademliaEffect]) -> None:
+        self._pool.begin_waiting(now, effects)
         self._schedule.update(now)
         while self._refreshing is None or not self._pool.is_running(self._refreshing):
             key = self._schedule.next_key(now)

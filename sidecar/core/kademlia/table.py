@@ -181,13 +181,12 @@ class RoutingTable:
         """
         if bucket.probing is not None:
             return None
-        idle = [contact for contact in bucket.entries.values() if not contact.connected]
+        suspects = [contact for contact in bucket.entries.values() if not contact.connected]
+        patience = self._config.refresh_interval
         if bucket.replacements:
-            oldest = idle[0] if idle else next(iter(bucket.entries.values()), None)
+            suspects = suspects or list(bucket.entries.values())
             patience = self._config.probe_after
-        else:
-            oldest = idle[0] if idle else None
-            patience = self._config.refresh_interval
+        oldest = min(suspects, key=lambda contact: contact.last_seen, default=None)
         if oldest is None or now - oldest.last_seen < patience:
             return None
         bucket.probing = oldest.peer

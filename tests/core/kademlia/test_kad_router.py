@@ -1,0 +1,318 @@
+"""The router's whole effects, one input after the other."""
+
+import random
+
+import pytest
+from kad_network import address, peer
+
+from sidecar.core.errors import (
+    DialBackoff,
+    InvalidArgument,
+    NotSupported,
+    ProtocolError,
+    QueueFull,
+    SelfDial,
+    Unreachable,
+)
+from sidecar.core.kademlia import (
+    BootstrapRequested,
+    BucketView,
+    CancelQuery,
+    KademliaConfig,
+    KademliaRouter,
+    LookupCancelled,
+    LookupCompleted,
+    LookupFailed,
+    LookupRequested,
+    PeerDisconnected,
+    PeerIdentified,
+    PeersLearned,
+    Probe,
+    ProbeFailed,
+    ProbeSucceeded,
+    QueryAnswered,
+    QueryFailed,
+    RefuseRequest,
+    RequestReceived,
+    Respond,
+    SendQuery,
+    TableChanged,
+    messages,
+)
+from sidecar.core.kademlia.keyspace import common_prefix, place
+from sidecar.core.types import PeerId
+from sidecar.wire import kademlia_pb2
+
+LOCAL = peer(0)
+A, B, C, D = map(peer, range(1, 5))
+AT = {one: (address(number),) for number, one in enumerate((LOCAL, A, B, C, D))}
+KEY = b"key"
+ASK = messages.encode_find_node(KEY)
+ASK_SELF = messages.encode_find_node(LOCAL)
+NEVER = 1e9
+QUIET = KademliaConfig(join_interval=NEVER, refresh_interval=NEVER)  # after joining nothing happens by itself
+
+
+def answer(*peers: PeerId) -> bytes:
+    return messages.encode_closer_peers([messages.encode_peer(one, AT[one], False) for one in peers], 99_999)
+
+
+def named(frame: bytes) -> list[PeerId]:
+    return [one for one, _ in messages.decode_closer_peers(frame, QUIET)]
+
+
+def joined(*peers: PeerId, config: KademliaConfig = QUIET) -> KademliaRouter:
+    """A router that has joined: the queries that this took are numbers 1 to `first(router)` - 1."""
+    router = KademliaRouter(config, LOCAL, rng=random.Random(1))
+    for one in peers:
+        router.handle(PeerIdentified(one, AT[one], True), 0.0)
+    while router.statistics().queries_in_flight:
+        for number in range(1, first(router)):
+            router.handle(QueryFailed(number, DialBackoff("busy")), 0.0)
+    return router
+
+
+def first(router: KademliaRouter) -> int:
+    """The number of the next query."""
+    return router.statistics().queries + 1
+
+
+def test_joins_through_its_first_peer() -> None:
+    router = KademliaRouter(KademliaConfig(join_interval=2.0), LOCAL, rng=random.Random(1))
+    assert router.next_deadline() is None
+    assert router.handle(PeerIdentified(A, AT[A], True), 100.0) == [
+        SendQuery(1, A, AT[A], ASK_SELF),
+        TableChanged((A,), ()),
+    ]
+    effects = router.handle(QueryAnswered(1, answer(LOCAL, B)), 100.1)
+    assert effects == [PeersLearned(((B, AT[B]),)), SendQuery(2, B, AT[B], ASK_SELF)]
+    assert router.handle(PeerIdentified(B, AT[B], True), 100.2) == [TableChanged((B,), ())]
+    effects = router.handle(QueryAnswered(2, answer(A)), 100.3)  # done; now a random key for every bucket
+    assert effects[0] == PeersLearned(((A, AT[A]),))
+    assert {effect.peer for effect in effects[1:]} == {A, B}
+    deepest = max(common_prefix(place(one), place(LOCAL)) for one in (A, B))
+    keys = [messages.decode_request(effects[1].frame, QUIET).key]
+    while router.statistics().queries_in_flight:
+        for number in range(3, first(router)):
+            for effect in router.handle(QueryAnswered(number, answer()), 100.4):
+                keys.append(messages.decode_request(effect.frame, QUIET).key)
+    prefixes = [common_prefix(place(key), place(LOCAL)) for key in dict.fromkeys(keys)]
+    assert prefixes == list(range(deepest + 1))
+    due = router.next_deadline()
+    assert due is not None
+    assert 101.8 <= due <= 102.2
+    effects = router.handle_deadline(due)  # early repetitions look up our own id only
+    assert {(effect.peer, effect.frame) for effect in effects} == {(A, ASK_SELF), (B, ASK_SELF)}
+
+
+def test_bootstraps_on_demand() -> None:
+    router = joined(A)
+    assert router.handle(BootstrapRequested(), 1.0) == [SendQuery(first(router) - 1, A, AT[A], ASK_SELF)]
+
+
+def test_a_lookup_from_question_to_result() -> None:
+    router = joined(A)
+    query = first(router)
+    assert router.handle(LookupRequested(7, KEY), 10.0) == [SendQuery(query, A, AT[A], ASK)]
+    effects = router.handle(QueryAnswered(query, answer(B, C)), 10.1)
+    assert effects[0] == PeersLearned(((B, AT[B]), (C, AT[C])))
+    assert {effect.peer: effect.query for effect in effects[1:]}.keys() == {B, C}
+    ask = {effect.peer: effect.query for effect in effects[1:]}
+    assert router.handle(QueryFailed(ask[B], Unreachable("gone")), 10.2) == []
+    ordered = tuple(sorted((A, C), key=lambda one: place(one) ^ place(KEY)))
+    assert router.handle(QueryAnswered(ask[C], answer(A)), 10.3) == [
+        PeersLearned(((A, AT[A]),)),
+        LookupCompleted(7, tuple((one, AT[one]) for one in ordered), None, 2, 3, 1),
+    ]
+    assert router.handle(QueryAnswered(ask[B], answer()), 10.4) == []  # too late, and no more asked for
+
+
+def test_a_malformed_answer_costs_the_place_in_the_table() -> None:
+    router = joined(A)
+    query = first(router)
+    router.handle(LookupRequested(1, KEY), 1.0)
+    assert router.handle(QueryAnswered(query, b"\xff"), 1.1) == [
+        LookupCompleted(1, (), None, 0, 1, 1),
+        TableChanged((), (A,)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"), [(DialBackoff("wait"), 5), (Unreachable("gone"), 1), (NotSupported("no"), 0)]
+)
+def test_what_a_failure_says_of_a_peer(error: Exception, kept: int) -> None:
+    router = joined(A)
+    router.handle(PeerDisconnected(A), 1.0)
+    survived = 0
+    for op in range(5):
+        query = first(router)
+        router.handle(LookupRequested(op, KEY), 1.0)
+        router.handle(QueryFailed(query, error), 1.1)
+        survived += len(router)
+    assert survived == kept
+
+
+def test_a_target_ends_the_lookup_when_it_is_reached() -> None:
+    router = joined(A)
+    query = first(router)
+    ask = messages.encode_find_node(B)
+    assert router.handle(LookupRequested(1, bytes(B), B), 1.0) == [SendQuery(query, A, AT[A], ask)]
+    effects = router.handle(QueryAnswered(query, answer(B, C)), 1.1)
+    assert effects == [
+        PeersLearned(((B, AT[B]), (C, AT[C]))),
+        SendQuery(query + 1, B, AT[B], ask),
+        SendQuery(query + 2, C, AT[C], ask),
+    ]
+    seen_at = (address(77),)
+    assert router.handle(PeerIdentified(B, seen_at, False), 1.2) == [  # a client, but there
+        CancelQuery(query + 1),
+        CancelQuery(query + 2),
+        LookupCompleted(1, ((A, AT[A]),), seen_at, 1, 3, 0),
+    ]
+    assert router.handle(LookupRequested(2, bytes(B), B), 1.3) == [LookupCompleted(2, (), seen_at, 0, 0, 0)]
+    assert router.handle(LookupRequested(3, bytes(LOCAL), LOCAL), 1.3)[0].error.__class__ is SelfDial
+
+
+def test_a_target_that_nobody_reaches_is_told_from_hearsay() -> None:
+    router = joined(A)
+    query = first(router)
+    router.handle(LookupRequested(1, bytes(B), B), 1.0)
+    router.handle(QueryAnswered(query, answer(B)), 1.1)
+    assert router.handle(QueryFailed(query + 1, Unreachable("gone")), 1.2) == [
+        LookupCompleted(1, ((A, AT[A]),), AT[B], 1, 2, 1)
+    ]
+
+
+def test_time_outs_of_queries_and_lookups() -> None:
+    router = joined(
+        A, B, config=KademliaConfig(alpha=1, join_interval=NEVER, refresh_interval=NEVER, lookup_timeout=12.0)
+    )
+    query = first(router)
+    router.handle(LookupRequested(1, KEY), 100.0)
+    far = max(A, B, key=lambda one: place(one) ^ place(KEY))
+    assert router.next_deadline() == 110.0
+    assert router.handle_deadline(110.0) == [CancelQuery(query), SendQuery(query + 1, far, AT[far], ASK)]
+    assert router.next_deadline() == 112.0
+    assert router.handle_deadline(112.0) == [CancelQuery(query + 1), LookupCompleted(1, (), None, 0, 2, 1)]
+    assert router.next_deadline() > 1000
+
+
+def test_lookups_wait_their_turn_and_are_refused_beyond() -> None:
+    config = KademliaConfig(join_interval=NEVER, refresh_interval=NEVER, max_lookups=1, max_queued_lookups=2)
+    router = joined(A, config=config)
+    query = first(router)
+    assert router.handle(LookupRequested(1, KEY), 1.0) == [SendQuery(query, A, AT[A], ASK)]
+    assert router.handle(LookupRequested(2, KEY), 1.0) == []
+    assert router.handle(LookupRequested(3, KEY), 1.0) == []
+    (refused,) = router.handle(LookupRequested(4, KEY), 1.0)
+    assert isinstance(refused, LookupFailed)
+    assert (refused.op, type(refused.error)) == (4, QueueFull)
+    assert router.handle(LookupCancelled(2), 1.1) == []
+    assert router.handle(LookupCancelled(1), 1.2) == [CancelQuery(query), SendQuery(query + 1, A, AT[A], ASK)]
+    assert router.handle(QueryAnswered(query + 1, answer()), 1.3) == [LookupCompleted(3, ((A, AT[A]),), None, 1, 1, 0)]
+    (refused,) = router.handle(LookupRequested(5, b""), 1.4)
+    assert isinstance(refused, LookupFailed)
+    assert type(refused.error) is InvalidArgument
+
+
+def test_a_long_queue_ends_when_the_table_is_empty() -> None:
+    router = joined(A)
+    query = first(router)
+    for op in range(200):
+        router.handle(LookupRequested(op, KEY), 1.0)
+    router.handle(PeerIdentified(A, AT[A], False), 1.0)  # it is no server any more
+    effects = []
+    for number in range(query, first(router)):
+        effects += router.handle(QueryFailed(number, Unreachable("gone")), 1.1)
+    assert sorted(effect.op for effect in effects) == list(range(200))
+    assert router.statistics().running_lookups == 0
+
+
+def test_answers_with_the_closest_but_not_the_asker() -> None:
+    router = joined(A, B, C)
+    router.handle(PeerIdentified(D, AT[D], False), 1.0)
+    router.handle(PeerDisconnected(B), 1.0)
+    (response,) = router.handle(RequestReceived(9, A, ASK), 1.0)
+    assert isinstance(response, Respond)
+    assert response.token == 9
+    assert named(response.frame) == sorted((B, C), key=lambda one: place(one) ^ place(KEY))
+    whole = kademlia_pb2.Message.FromString(response.frame)
+    assert {PeerId(entry.id): entry.connection for entry in whole.closer_peers} == {B: 0, C: 1}
+    (response,) = router.handle(RequestReceived(10, A, messages.encode_find_node(D)), 1.0)
+    assert named(response.frame)[0] == D  # a client is named to who looks for it
+    (response,) = router.handle(RequestReceived(11, A, messages.encode_find_node(A)), 1.0)
+    assert A not in named(response.frame)
+
+
+def test_a_full_bootstrap_peer_answers_too() -> None:
+    """Its farthest bucket is full, and those for whom there is no place can be found nevertheless."""
+    router = joined(A)
+    others = [peer(number) for number in range(10, 200)]
+    for number, one in enumerate(others):
+        router.handle(PeerIdentified(one, (address(number),), True), 1.0)
+    held = sum(len(bucket.peers) for bucket in router.buckets())
+    assert held == len(router) < len(others)
+    assert router.statistics().replacements == len(others) + 1 - held
+    for asker, target in ((others[0], others[-1]), (others[5], others[-2])):
+        (response,) = router.handle(RequestReceived(1, asker, messages.encode_find_node(target)), 2.0)
+        truth = sorted((one for one in [A, *others] if one != asker), key=lambda one: place(one) ^ place(target))
+        assert named(response.frame) == truth[:20]
+        assert len(response.frame) <= QUIET.max_answer
+
+
+@pytest.mark.parametrize(
+    ("frame", "error"),
+    [
+        (b"\xff", ProtocolError),
+        (messages.encode_find_node(b""), ProtocolError),
+        (bytes.fromhex("08 63"), ProtocolError),
+        (bytes.fromhex("08 00"), NotSupported),
+        (bytes.fromhex("08 03"), NotSupported),
+        (bytes(QUIET.max_frame + 1), ProtocolError),
+    ],
+)
+def test_refuses_what_it_does_not_serve(frame: bytes, error: type[Exception]) -> None:
+    router = joined(A)
+    (refusal,) = router.handle(RequestReceived(3, B, frame), 1.0)
+    assert isinstance(refusal, RefuseRequest)
+    assert refusal.token == 3
+    assert isinstance(refusal.error, error)
+    assert router.handle(RequestReceived(4, B, messages.PING_ANSWER), 1.0) == [Respond(4, messages.PING_ANSWER)]
+    statistics = router.statistics()
+    assert (statistics.requests, statistics.refused_requests) == (2, 1)
+
+
+def test_probes_evict_the_dead_for_newcomers() -> None:
+    config = KademliaConfig(k=1, probe_after=60.0, probe_timeout=20.0, join_interval=NEVER, refresh_interval=NEVER)
+    far = [one for one in map(peer, range(10, 60)) if common_prefix(place(one), place(LOCAL)) == 0]
+    at = (address(5),)
+    router = KademliaRouter(config, LOCAL, rng=random.Random(1))
+    router.handle(PeerIdentified(far[0], at, True), 0.0)
+    router.handle(QueryAnswered(1, answer()), 0.0)
+    for number in range(2, first(router)):
+        router.handle(QueryAnswered(number, answer()), 0.0)
+    assert router.handle(PeerIdentified(far[1], at, True), 100.0) == [Probe(far[0], at)]
+    assert router.handle(ProbeSucceeded(far[0]), 101.0) == []
+    router.handle(PeerDisconnected(far[0]), 110.0)
+    assert router.handle(PeerIdentified(far[2], at, True), 200.0) == [Probe(far[0], at)]
+    assert router.next_deadline() == 220.0
+    assert router.handle_deadline(220.0) == [TableChanged((far[2],), (far[0],))]
+    assert router.handle(ProbeFailed(far[0]), 221.0) == []  # too late
+    assert router.buckets() == [BucketView(0, (far[2],), 1)]
+
+
+def test_a_refresh_probes_who_was_not_heard_of_for_long() -> None:
+    router = joined(A, config=KademliaConfig())
+    router.handle(PeerDisconnected(A), 1.0)
+    now, probes = 0.0, []
+    while now < 3000 and not probes:
+        now = router.next_deadline() or NEVER
+        effects = router.handle_deadline(now)
+        probes = [effect for effect in effects if isinstance(effect, Probe)]
+        for effect in effects:
+            if isinstance(effect, SendQuery):
+                router.handle(QueryFailed(effect.query, DialBackoff("busy")), now)
+    assert probes == [Probe(A, AT[A])]
+    assert now >= 601.0
+    assert router.handle(ProbeFailed(A), now) == [TableChanged((), (A,))]
+    assert router.next_deadline() is None  # nothing to refresh until somebody comes
