@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.core import channel as wire
 from sidecar.core import events
-from sidecar.core.channel import Channel, ChannelLimits, frames
+from sidecar.core.channel import Channel, ChannelLimits, frames, secure
 from sidecar.core.errors import ProtocolError, ResourceExhausted, WriteStalled
 from sidecar.core.identity import Identity
 from sidecar.net.config import NetConfig
@@ -62,10 +62,9 @@ class RawClient:
 
     def seal(self, plaintext: bytes) -> None:
         """Send something of ours inside the encryption."""
-        assert self.channel._sender is not None
-        out: list[bytes] = []
-        self.channel._seal(self.channel._sender, plaintext, out)
-        self.writer.writelines(out)
+        ciphers = self.channel._ciphers
+        assert ciphers is not None
+        self.writer.write(secure.frame(ciphers[0].encrypt(plaintext)))
 
     async def until_closed(self) -> None:
         with contextlib.suppress(ConnectionError):
@@ -146,7 +145,7 @@ async def test_garbage_instead_of_a_protocol_costs_the_stream_only() -> None:
         client = await RawClient.connect(host)
         await client.until(wire.Ready)
         number = client.channel.open_stream((ECHO,), 0.0)
-        client.channel._yamux._control.clear()  # in place of a proposal:
+        client.channel._yamux.drop_output()  # in place of a proposal:
         client.seal(frames.pack(frames.DATA, frames.SYN, number, len(JUNK)) + JUNK)
         await client.until(wire.StreamFailed)
         client.channel.open_stream((ECHO,), 0.0)
