@@ -3,6 +3,8 @@
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kad_network import address, peer
 
 from sidecar.core.errors import (
@@ -316,3 +318,59 @@ def test_a_refresh_probes_who_was_not_heard_of_for_long() -> None:
     assert now >= 601.0
     assert router.handle(ProbeFailed(A), now) == [TableChanged((), (A,))]
     assert router.next_deadline() is None  # nothing to refresh until somebody comes
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32))
+def test_whatever_comes_in_whatever_order_it_stays_within_its_bounds(seed: int) -> None:
+    """No input may raise; every requested lookup is answered exactly once; tables, queries and lookups stay bounded."""
+    rng = random.Random(seed)
+    config = KademliaConfig(k=2, alpha=2, max_lookups=3, max_queued_lookups=4, max_clients=3, max_replacements=2)
+    router = KademliaRouter(config, LOCAL, rng=random.Random(seed))
+    peers = [peer(number) for number in range(40)]  # ourselves among them
+    errors = [Unreachable("gone"), DialBackoff("wait"), NotSupported("no"), QueueFull("full")]
+    now, open_ops = 0.0, {}
+
+    def carry_out(effects: list) -> None:
+        for effect in effects:
+            if isinstance(effect, LookupCompleted | LookupFailed):
+                del open_ops[effect.op]
+
+    for op in range(300):
+        one, number = rng.choice(peers), rng.randrange(max(1, first(router) - 8), first(router) + 1)
+        frame = rng.choice(
+            [
+                answer(),
+                messages.encode_find_node(one),
+                b"\xff",
+                messages.encode_closer_peers(
+                    [messages.encode_peer(other, (address(3),), True) for other in rng.sample(peers, 6)], 9999
+                ),
+            ]
+        )
+        event = rng.choice([
+            PeerIdentified(one, (address(rng.randrange(9)),), rng.random() < 0.8), PeerDisconnected(one),
+            RequestReceived(1, one, frame), QueryAnswered(number, frame), QueryAnswered(number, frame),
+            QueryFailed(number, rng.choice(errors)), ProbeSucceeded(one), ProbeFailed(one), BootstrapRequested(),
+            LookupRequested(op, bytes(one), rng.choice([None, one])), LookupCancelled(rng.randrange(op + 1)),
+        ])  # fmt: skip
+        if isinstance(event, LookupRequested):
+            open_ops[op] = None
+        elif isinstance(event, LookupCancelled):
+            open_ops.pop(event.op, None)
+        carry_out(router.handle(event, now))
+        now += rng.choice([0.0, 0.1, 5.0])
+        while (due := router.next_deadline()) is not None and due <= now:
+            carry_out(router.handle_deadline(now))
+        state = router.statistics()
+        assert state.running_lookups <= config.max_lookups + 1  # one refresh beside them
+        assert state.queries_in_flight <= config.alpha * state.running_lookups
+        assert state.waiting_lookups <= config.max_queued_lookups
+        assert state.clients <= config.max_clients
+        for bucket in router.buckets():
+            assert len(bucket.peers) <= config.k
+            assert bucket.replacements <= config.max_replacements
+    for _ in range(20):
+        now += config.lookup_timeout
+        carry_out(router.handle_deadline(now))
+    assert open_ops == {}
