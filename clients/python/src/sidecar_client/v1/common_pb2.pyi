@@ -92,7 +92,8 @@ class OutgoingMessage(_message.Message):
     """The payload. Its bound is that of the method."""
     request_id: _builtins.str
     """Chosen by the caller, at most 64 bytes, so that a repeat is safe: within the window (the last 65,536 ids of this
-    sidecar's process) a repeat is not sent again but answered with the first one's receipt. Empty: no such check.
+    sidecar's process, by default) a repeat is not sent again but answered with the first one's receipt, unless that
+    said that nobody can have got it: then it is sent after all. Empty: no such check.
     """
     def __init__(
         self,

@@ -43,8 +43,10 @@ class _SendOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SendOutco
     """The peer does not speak the direct protocol, or refused."""
     SEND_OUTCOME_TOO_LARGE: _SendOutcome.ValueType  # 7
     """Over the bound on payloads."""
-    SEND_OUTCOME_UNKNOWN: _SendOutcome.ValueType  # 8
-    """The connection was lost, or the time ran out, after it was sent: it may have arrived or not."""
+    SEND_OUTCOME_TIMED_OUT: _SendOutcome.ValueType  # 8
+    """It was sent, and no receipt came in time: it may have arrived."""
+    SEND_OUTCOME_UNKNOWN: _SendOutcome.ValueType  # 9
+    """It was sent, and the connection was lost before the receipt: it may have arrived."""
 
 class SendOutcome(_SendOutcome, metaclass=_SendOutcomeEnumTypeWrapper):
     """What became of a direct message."""
@@ -65,8 +67,10 @@ SEND_OUTCOME_REFUSED: SendOutcome.ValueType  # 6
 """The peer does not speak the direct protocol, or refused."""
 SEND_OUTCOME_TOO_LARGE: SendOutcome.ValueType  # 7
 """Over the bound on payloads."""
-SEND_OUTCOME_UNKNOWN: SendOutcome.ValueType  # 8
-"""The connection was lost, or the time ran out, after it was sent: it may have arrived or not."""
+SEND_OUTCOME_TIMED_OUT: SendOutcome.ValueType  # 8
+"""It was sent, and no receipt came in time: it may have arrived."""
+SEND_OUTCOME_UNKNOWN: SendOutcome.ValueType  # 9
+"""It was sent, and the connection was lost before the receipt: it may have arrived."""
 Global___SendOutcome: _TypeAlias = SendOutcome  # noqa: Y015
 
 @_typing.final

@@ -30,7 +30,7 @@ class DirectServiceStub:
 
     A protocol is a name that the two apps agree on, such as "/chat/1": 1 to 256 bytes. The peer is connected to (and
     found through the DHT) where needed. A payload has at most the configured bytes, by default 1,000,000. Malformed peer
-    ids and protocols are INVALID_ARGUMENT, this node's own id too (reason SELF).
+    ids and protocols are INVALID_ARGUMENT, this node's own id too (reason SELF_DIAL).
     """
 
     def __init__(self, channel):
@@ -71,7 +71,7 @@ class DirectServiceServicer:
 
     A protocol is a name that the two apps agree on, such as "/chat/1": 1 to 256 bytes. The peer is connected to (and
     found through the DHT) where needed. A payload has at most the configured bytes, by default 1,000,000. Malformed peer
-    ids and protocols are INVALID_ARGUMENT, this node's own id too (reason SELF).
+    ids and protocols are INVALID_ARGUMENT, this node's own id too (reason SELF_DIAL).
     """
 
     def Send(self, request, context):
@@ -158,7 +158,7 @@ class DirectService:
 
     A protocol is a name that the two apps agree on, such as "/chat/1": 1 to 256 bytes. The peer is connected to (and
     found through the DHT) where needed. A payload has at most the configured bytes, by default 1,000,000. Malformed peer
-    ids and protocols are INVALID_ARGUMENT, this node's own id too (reason SELF).
+    ids and protocols are INVALID_ARGUMENT, this node's own id too (reason SELF_DIAL).
     """
 
     @staticmethod

@@ -31,7 +31,7 @@ class DirectServiceStub:
 
     A protocol is a name that the two apps agree on, such as "/chat/1": 1 to 256 bytes. The peer is connected to (and
     found through the DHT) where needed. A payload has at most the configured bytes, by default 1,000,000. Malformed peer
-    ids and protocols are INVALID_ARGUMENT, this node's own id too (reason SELF).
+    ids and protocols are INVALID_ARGUMENT, this node's own id too (reason SELF_DIAL).
     """
 
     @_typing.overload
@@ -67,7 +67,7 @@ class DirectServiceAsyncStub(DirectServiceStub):
 
     A protocol is a name that the two apps agree on, such as "/chat/1": 1 to 256 bytes. The peer is connected to (and
     found through the DHT) where needed. A payload has at most the configured bytes, by default 1,000,000. Malformed peer
-    ids and protocols are INVALID_ARGUMENT, this node's own id too (reason SELF).
+    ids and protocols are INVALID_ARGUMENT, this node's own id too (reason SELF_DIAL).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -99,7 +99,7 @@ class DirectServiceServicer(metaclass=_abc_1.ABCMeta):
 
     A protocol is a name that the two apps agree on, such as "/chat/1": 1 to 256 bytes. The peer is connected to (and
     found through the DHT) where needed. A payload has at most the configured bytes, by default 1,000,000. Malformed peer
-    ids and protocols are INVALID_ARGUMENT, this node's own id too (reason SELF).
+    ids and protocols are INVALID_ARGUMENT, this node's own id too (reason SELF_DIAL).
     """
 
     @_abc_1.abstractmethod

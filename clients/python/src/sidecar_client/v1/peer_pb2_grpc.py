@@ -28,8 +28,8 @@ if _version_not_supported:
 class PeerServiceStub:
     """The peers: who is connected, how to find and reach others.
 
-    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address, and where the peer is this
-    node itself (reason SELF).
+    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
+    where the peer is this node itself (reason SELF_DIAL).
     """
 
     def __init__(self, channel):
@@ -73,8 +73,8 @@ class PeerServiceStub:
 class PeerServiceServicer:
     """The peers: who is connected, how to find and reach others.
 
-    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address, and where the peer is this
-    node itself (reason SELF).
+    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
+    where the peer is this node itself (reason SELF_DIAL).
     """
 
     def ListPeers(self, request, context):
@@ -165,8 +165,8 @@ def add_PeerServiceServicer_to_server(servicer, server):
 class PeerService:
     """The peers: who is connected, how to find and reach others.
 
-    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address, and where the peer is this
-    node itself (reason SELF).
+    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
+    where the peer is this node itself (reason SELF_DIAL).
     """
 
     @staticmethod

@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class PeerServiceStub:
     """The peers: who is connected, how to find and reach others.
 
-    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address, and where the peer is this
-    node itself (reason SELF).
+    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
+    where the peer is this node itself (reason SELF_DIAL).
     """
 
     @_typing.overload
@@ -57,8 +57,8 @@ class PeerServiceStub:
 class PeerServiceAsyncStub(PeerServiceStub):
     """The peers: who is connected, how to find and reach others.
 
-    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address, and where the peer is this
-    node itself (reason SELF).
+    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
+    where the peer is this node itself (reason SELF_DIAL).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -81,8 +81,8 @@ class PeerServiceAsyncStub(PeerServiceStub):
 class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
     """The peers: who is connected, how to find and reach others.
 
-    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address, and where the peer is this
-    node itself (reason SELF).
+    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
+    where the peer is this node itself (reason SELF_DIAL).
     """
 
     @_abc_1.abstractmethod

@@ -26,41 +26,41 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sidecar_client.v1 import common_pb2 as sidecar_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sidecar/v1/pubsub.proto\x12\nsidecar.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"q\n\x0ePublishReceipt\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.sidecar.v1.PublishOutcome\x12\x12\n\nmessage_id\x18\x02 \x01(\x0c\x12\r\n\x05peers\x18\x03 \x01(\r\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\r\"{\n\x0ePublishRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12$\n\x07signing\x18\x03 \x01(\x0e\x32\x13.sidecar.v1.Signing\x12\x12\n\nskip_local\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\">\n\x0fPublishResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x1a.sidecar.v1.PublishReceipt\"\xa8\x01\n\x12PublishManyRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12$\n\x07signing\x18\x02 \x01(\x0e\x32\x13.sidecar.v1.Signing\x12\x1a\n\x12return_message_ids\x18\x03 \x01(\x08\x12\x12\n\nskip_local\x18\x04 \x01(\x08\x12-\n\x08messages\x18\x05 \x03(\x0b\x32\x1b.sidecar.v1.OutgoingMessage\"H\n\x13PublishManyResponse\x12\x31\n\x08receipts\x18\x01 \x03(\x0b\x32\x1f.sidecar.v1.PublishReceiptRange\"\x95\x01\n\x13PublishReceiptRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12+\n\x07outcome\x18\x03 \x01(\x0e\x32\x1a.sidecar.v1.PublishOutcome\x12\r\n\x05peers\x18\x04 \x01(\r\x12\x0f\n\x07\x64ropped\x18\x05 \x01(\r\x12\x13\n\x0bmessage_ids\x18\x06 \x03(\x0c\"\xc5\x01\n\x10SubscribeRequest\x12\x0e\n\x06topics\x18\x01 \x03(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x0c\x12*\n\x06policy\x18\x03 \x01(\x0e\x32\x1a.sidecar.v1.OverflowPolicy\x12\x16\n\x0equeue_messages\x18\x04 \x01(\r\x12\x13\n\x0bqueue_bytes\x18\x05 \x01(\x04\x12$\n\x07signing\x18\x06 \x01(\x0e\x32\x13.sidecar.v1.Signing\x12\x12\n\nskip_local\x18\x07 \x01(\x08\"s\n\x11SubscribeResponse\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.sidecar.v1.TopicMessage\x12\"\n\x06lagged\x18\x02 \x01(\x0b\x32\x12.sidecar.v1.Lagged\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\x0c\"\xa0\x01\n\x0cTopicMessage\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06sender\x18\x03 \x01(\t\x12\x12\n\nmessage_id\x18\x04 \x01(\x0c\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\x0c\x12\x30\n\x0creceive_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05local\x18\x07 \x01(\x08\"\x13\n\x11ListTopicsRequest\"7\n\x12ListTopicsResponse\x12!\n\x06topics\x18\x01 \x03(\x0b\x32\x11.sidecar.v1.Topic\"\xa4\x01\n\x05Topic\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsubscribed\x18\x02 \x01(\x08\x12$\n\x07signing\x18\x03 \x01(\x0e\x32\x13.sidecar.v1.Signing\x12\r\n\x05peers\x18\x04 \x01(\r\x12\x15\n\rmesh_peer_ids\x18\x05 \x03(\t\x12\x13\n\x0bsubscribers\x18\x06 \x01(\r\x12\x18\n\x10history_messages\x18\x07 \x01(\x04*W\n\x07Signing\x12\x17\n\x13SIGNING_UNSPECIFIED\x10\x00\x12\x17\n\x13SIGNING_STRICT_SIGN\x10\x01\x12\x1a\n\x16SIGNING_STRICT_NO_SIGN\x10\x02*\xc7\x01\n\x0ePublishOutcome\x12\x1f\n\x1bPUBLISH_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14PUBLISH_OUTCOME_SENT\x10\x01\x12\x1c\n\x18PUBLISH_OUTCOME_NO_PEERS\x10\x02\x12\x1e\n\x1aPUBLISH_OUTCOME_QUEUE_FULL\x10\x03\x12\x1d\n\x19PUBLISH_OUTCOME_TOO_LARGE\x10\x04\x12\x1d\n\x19PUBLISH_OUTCOME_DUPLICATE\x10\x05\x32\xc0\x02\n\rPubSubService\x12\x42\n\x07Publish\x12\x1a.sidecar.v1.PublishRequest\x1a\x1b.sidecar.v1.PublishResponse\x12R\n\x0bPublishMany\x12\x1e.sidecar.v1.PublishManyRequest\x1a\x1f.sidecar.v1.PublishManyResponse(\x01\x30\x01\x12J\n\tSubscribe\x12\x1c.sidecar.v1.SubscribeRequest\x1a\x1d.sidecar.v1.SubscribeResponse0\x01\x12K\n\nListTopics\x12\x1d.sidecar.v1.ListTopicsRequest\x1a\x1e.sidecar.v1.ListTopicsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sidecar/v1/pubsub.proto\x12\nsidecar.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"q\n\x0ePublishReceipt\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.sidecar.v1.PublishOutcome\x12\x12\n\nmessage_id\x18\x02 \x01(\x0c\x12\r\n\x05peers\x18\x03 \x01(\r\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\r\"~\n\x0ePublishRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12$\n\x07signing\x18\x03 \x01(\x0e\x32\x13.sidecar.v1.Signing\x12\x15\n\rminimum_peers\x18\x04 \x01(\r\x12\x12\n\nrequest_id\x18\x05 \x01(\t\">\n\x0fPublishResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x1a.sidecar.v1.PublishReceipt\"\xab\x01\n\x12PublishManyRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12$\n\x07signing\x18\x02 \x01(\x0e\x32\x13.sidecar.v1.Signing\x12\x1a\n\x12return_message_ids\x18\x03 \x01(\x08\x12\x15\n\rminimum_peers\x18\x04 \x01(\r\x12-\n\x08messages\x18\x05 \x03(\x0b\x32\x1b.sidecar.v1.OutgoingMessage\"H\n\x13PublishManyResponse\x12\x31\n\x08receipts\x18\x01 \x03(\x0b\x32\x1f.sidecar.v1.PublishReceiptRange\"\x95\x01\n\x13PublishReceiptRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12+\n\x07outcome\x18\x03 \x01(\x0e\x32\x1a.sidecar.v1.PublishOutcome\x12\r\n\x05peers\x18\x04 \x01(\r\x12\x0f\n\x07\x64ropped\x18\x05 \x01(\r\x12\x13\n\x0bmessage_ids\x18\x06 \x03(\x0c\"\xc5\x01\n\x10SubscribeRequest\x12\x0e\n\x06topics\x18\x01 \x03(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x0c\x12*\n\x06policy\x18\x03 \x01(\x0e\x32\x1a.sidecar.v1.OverflowPolicy\x12\x16\n\x0equeue_messages\x18\x04 \x01(\r\x12\x13\n\x0bqueue_bytes\x18\x05 \x01(\x04\x12$\n\x07signing\x18\x06 \x01(\x0e\x32\x13.sidecar.v1.Signing\x12\x12\n\nskip_local\x18\x07 \x01(\x08\"s\n\x11SubscribeResponse\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.sidecar.v1.TopicMessage\x12\"\n\x06lagged\x18\x02 \x01(\x0b\x32\x12.sidecar.v1.Lagged\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\x0c\"\xa0\x01\n\x0cTopicMessage\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06sender\x18\x03 \x01(\t\x12\x12\n\nmessage_id\x18\x04 \x01(\x0c\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\x0c\x12\x30\n\x0creceive_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05local\x18\x07 \x01(\x08\"\x13\n\x11ListTopicsRequest\"7\n\x12ListTopicsResponse\x12!\n\x06topics\x18\x01 \x03(\x0b\x32\x11.sidecar.v1.Topic\"\xa4\x01\n\x05Topic\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsubscribed\x18\x02 \x01(\x08\x12$\n\x07signing\x18\x03 \x01(\x0e\x32\x13.sidecar.v1.Signing\x12\r\n\x05peers\x18\x04 \x01(\r\x12\x15\n\rmesh_peer_ids\x18\x05 \x03(\t\x12\x13\n\x0bsubscribers\x18\x06 \x01(\r\x12\x18\n\x10history_messages\x18\x07 \x01(\x04*W\n\x07Signing\x12\x17\n\x13SIGNING_UNSPECIFIED\x10\x00\x12\x17\n\x13SIGNING_STRICT_SIGN\x10\x01\x12\x1a\n\x16SIGNING_STRICT_NO_SIGN\x10\x02*\xc7\x01\n\x0ePublishOutcome\x12\x1f\n\x1bPUBLISH_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14PUBLISH_OUTCOME_SENT\x10\x01\x12\x1c\n\x18PUBLISH_OUTCOME_NO_PEERS\x10\x02\x12\x1e\n\x1aPUBLISH_OUTCOME_QUEUE_FULL\x10\x03\x12\x1d\n\x19PUBLISH_OUTCOME_TOO_LARGE\x10\x04\x12\x1d\n\x19PUBLISH_OUTCOME_DUPLICATE\x10\x05\x32\xc0\x02\n\rPubSubService\x12\x42\n\x07Publish\x12\x1a.sidecar.v1.PublishRequest\x1a\x1b.sidecar.v1.PublishResponse\x12R\n\x0bPublishMany\x12\x1e.sidecar.v1.PublishManyRequest\x1a\x1f.sidecar.v1.PublishManyResponse(\x01\x30\x01\x12J\n\tSubscribe\x12\x1c.sidecar.v1.SubscribeRequest\x1a\x1d.sidecar.v1.SubscribeResponse0\x01\x12K\n\nListTopics\x12\x1d.sidecar.v1.ListTopicsRequest\x1a\x1e.sidecar.v1.ListTopicsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sidecar_client.v1.pubsub_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SIGNING']._serialized_start=1523
-  _globals['_SIGNING']._serialized_end=1610
-  _globals['_PUBLISHOUTCOME']._serialized_start=1613
-  _globals['_PUBLISHOUTCOME']._serialized_end=1812
+  _globals['_SIGNING']._serialized_start=1529
+  _globals['_SIGNING']._serialized_end=1616
+  _globals['_PUBLISHOUTCOME']._serialized_start=1619
+  _globals['_PUBLISHOUTCOME']._serialized_end=1818
   _globals['_PUBLISHRECEIPT']._serialized_start=97
   _globals['_PUBLISHRECEIPT']._serialized_end=210
   _globals['_PUBLISHREQUEST']._serialized_start=212
-  _globals['_PUBLISHREQUEST']._serialized_end=335
-  _globals['_PUBLISHRESPONSE']._serialized_start=337
-  _globals['_PUBLISHRESPONSE']._serialized_end=399
-  _globals['_PUBLISHMANYREQUEST']._serialized_start=402
-  _globals['_PUBLISHMANYREQUEST']._serialized_end=570
-  _globals['_PUBLISHMANYRESPONSE']._serialized_start=572
-  _globals['_PUBLISHMANYRESPONSE']._serialized_end=644
-  _globals['_PUBLISHRECEIPTRANGE']._serialized_start=647
-  _globals['_PUBLISHRECEIPTRANGE']._serialized_end=796
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=799
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=996
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=998
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=1113
-  _globals['_TOPICMESSAGE']._serialized_start=1116
-  _globals['_TOPICMESSAGE']._serialized_end=1276
-  _globals['_LISTTOPICSREQUEST']._serialized_start=1278
-  _globals['_LISTTOPICSREQUEST']._serialized_end=1297
-  _globals['_LISTTOPICSRESPONSE']._serialized_start=1299
-  _globals['_LISTTOPICSRESPONSE']._serialized_end=1354
-  _globals['_TOPIC']._serialized_start=1357
-  _globals['_TOPIC']._serialized_end=1521
-  _globals['_PUBSUBSERVICE']._serialized_start=1815
-  _globals['_PUBSUBSERVICE']._serialized_end=2135
+  _globals['_PUBLISHREQUEST']._serialized_end=338
+  _globals['_PUBLISHRESPONSE']._serialized_start=340
+  _globals['_PUBLISHRESPONSE']._serialized_end=402
+  _globals['_PUBLISHMANYREQUEST']._serialized_start=405
+  _globals['_PUBLISHMANYREQUEST']._serialized_end=576
+  _globals['_PUBLISHMANYRESPONSE']._serialized_start=578
+  _globals['_PUBLISHMANYRESPONSE']._serialized_end=650
+  _globals['_PUBLISHRECEIPTRANGE']._serialized_start=653
+  _globals['_PUBLISHRECEIPTRANGE']._serialized_end=802
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=805
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=1002
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=1004
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=1119
+  _globals['_TOPICMESSAGE']._serialized_start=1122
+  _globals['_TOPICMESSAGE']._serialized_end=1282
+  _globals['_LISTTOPICSREQUEST']._serialized_start=1284
+  _globals['_LISTTOPICSREQUEST']._serialized_end=1303
+  _globals['_LISTTOPICSRESPONSE']._serialized_start=1305
+  _globals['_LISTTOPICSRESPONSE']._serialized_end=1360
+  _globals['_TOPIC']._serialized_start=1363
+  _globals['_TOPIC']._serialized_end=1527
+  _globals['_PUBSUBSERVICE']._serialized_start=1821
+  _globals['_PUBSUBSERVICE']._serialized_end=2141
 # @@protoc_insertion_point(module_scope)

@@ -132,7 +132,7 @@ class PublishRequest(_message.Message):
     TOPIC_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     SIGNING_FIELD_NUMBER: _builtins.int
-    SKIP_LOCAL_FIELD_NUMBER: _builtins.int
+    MINIMUM_PEERS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """The topic."""
@@ -140,8 +140,8 @@ class PublishRequest(_message.Message):
     """The payload."""
     signing: Global___Signing.ValueType
     """The topic's signing."""
-    skip_local: _builtins.bool
-    """Do not deliver it to this node's own subscribers."""
+    minimum_peers: _builtins.int
+    """Wait, until the call's deadline, for so many peers of the topic, at most 1024. 0: do not wait, not even for one."""
     request_id: _builtins.str
     """Makes a repeat safe, as in OutgoingMessage. At most 64 bytes."""
     def __init__(
@@ -150,12 +150,12 @@ class PublishRequest(_message.Message):
         topic: _builtins.str = ...,
         data: _builtins.bytes = ...,
         signing: Global___Signing.ValueType = ...,
-        skip_local: _builtins.bool = ...,
+        minimum_peers: _builtins.int = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "request_id", b"request_id", "signing", b"signing", "skip_local", b"skip_local", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "minimum_peers", b"minimum_peers", "request_id", b"request_id", "signing", b"signing", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -194,7 +194,7 @@ class PublishManyRequest(_message.Message):
     TOPIC_FIELD_NUMBER: _builtins.int
     SIGNING_FIELD_NUMBER: _builtins.int
     RETURN_MESSAGE_IDS_FIELD_NUMBER: _builtins.int
-    SKIP_LOCAL_FIELD_NUMBER: _builtins.int
+    MINIMUM_PEERS_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """The topic; empty: as in the batch before."""
@@ -202,8 +202,8 @@ class PublishManyRequest(_message.Message):
     """The topic's signing; said with the topic."""
     return_message_ids: _builtins.bool
     """In the stream's first message: put message ids into the receipts."""
-    skip_local: _builtins.bool
-    """In the stream's first message: do not deliver to this node's own subscribers."""
+    minimum_peers: _builtins.int
+    """Said with the topic: wait with each batch for so many peers of the topic, at most 1024. 0: do not wait."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.OutgoingMessage]:
         """The messages, at most 65,536. They are numbered from 0 over the whole stream, in order."""
@@ -214,12 +214,12 @@ class PublishManyRequest(_message.Message):
         topic: _builtins.str = ...,
         signing: Global___Signing.ValueType = ...,
         return_message_ids: _builtins.bool = ...,
-        skip_local: _builtins.bool = ...,
+        minimum_peers: _builtins.int = ...,
         messages: _abc.Iterable[_common_pb2.OutgoingMessage] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "return_message_ids", b"return_message_ids", "signing", b"signing", "skip_local", b"skip_local", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "minimum_peers", b"minimum_peers", "return_message_ids", b"return_message_ids", "signing", b"signing", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ if _version_not_supported:
 class PubSubServiceStub:
     """Broadcast: topics over the gossip mesh.
 
-    A topic's name has 1 to 256 bytes. All nodes of a topic must agree on its signing. Malformed names are
+    A topic's name has 1 to 1024 bytes. All nodes of a topic must agree on its signing. Malformed names are
     INVALID_ARGUMENT; a signing other than the one in force for the topic here is FAILED_PRECONDITION (reason
     TOPIC_OPTIONS_DIFFER).
     """
@@ -64,14 +64,14 @@ class PubSubServiceStub:
 class PubSubServiceServicer:
     """Broadcast: topics over the gossip mesh.
 
-    A topic's name has 1 to 256 bytes. All nodes of a topic must agree on its signing. Malformed names are
+    A topic's name has 1 to 1024 bytes. All nodes of a topic must agree on its signing. Malformed names are
     INVALID_ARGUMENT; a signing other than the one in force for the topic here is FAILED_PRECONDITION (reason
     TOPIC_OPTIONS_DIFFER).
     """
 
     def Publish(self, request, context):
-        """Publishes one message and says where it went. It never waits: when every peer's queue is full, the outcome is
-        QUEUE_FULL. TOO_LARGE is INVALID_ARGUMENT here; every other outcome is data.
+        """Publishes one message and says where it went. It waits only for `minimum_peers`: when every peer's queue is full,
+        the outcome is QUEUE_FULL. TOO_LARGE is INVALID_ARGUMENT here; every other outcome is data.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,7 +135,7 @@ def add_PubSubServiceServicer_to_server(servicer, server):
 class PubSubService:
     """Broadcast: topics over the gossip mesh.
 
-    A topic's name has 1 to 256 bytes. All nodes of a topic must agree on its signing. Malformed names are
+    A topic's name has 1 to 1024 bytes. All nodes of a topic must agree on its signing. Malformed names are
     INVALID_ARGUMENT; a signing other than the one in force for the topic here is FAILED_PRECONDITION (reason
     TOPIC_OPTIONS_DIFFER).
     """

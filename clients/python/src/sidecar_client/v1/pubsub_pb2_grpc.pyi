@@ -29,7 +29,7 @@ GRPC_VERSION: str
 class PubSubServiceStub:
     """Broadcast: topics over the gossip mesh.
 
-    A topic's name has 1 to 256 bytes. All nodes of a topic must agree on its signing. Malformed names are
+    A topic's name has 1 to 1024 bytes. All nodes of a topic must agree on its signing. Malformed names are
     INVALID_ARGUMENT; a signing other than the one in force for the topic here is FAILED_PRECONDITION (reason
     TOPIC_OPTIONS_DIFFER).
     """
@@ -39,8 +39,8 @@ class PubSubServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PubSubServiceAsyncStub: ...
     Publish: _grpc.UnaryUnaryMultiCallable[_pubsub_pb2.PublishRequest, _pubsub_pb2.PublishResponse]
-    """Publishes one message and says where it went. It never waits: when every peer's queue is full, the outcome is
-    QUEUE_FULL. TOO_LARGE is INVALID_ARGUMENT here; every other outcome is data.
+    """Publishes one message and says where it went. It waits only for `minimum_peers`: when every peer's queue is full,
+    the outcome is QUEUE_FULL. TOO_LARGE is INVALID_ARGUMENT here; every other outcome is data.
     """
     PublishMany: _grpc.StreamStreamMultiCallable[_pubsub_pb2.PublishManyRequest, _pubsub_pb2.PublishManyResponse]
     """Publishes batches and answers with receipts for ranges of messages. While every peer's queue is full the stream is
@@ -58,15 +58,15 @@ class PubSubServiceStub:
 class PubSubServiceAsyncStub(PubSubServiceStub):
     """Broadcast: topics over the gossip mesh.
 
-    A topic's name has 1 to 256 bytes. All nodes of a topic must agree on its signing. Malformed names are
+    A topic's name has 1 to 1024 bytes. All nodes of a topic must agree on its signing. Malformed names are
     INVALID_ARGUMENT; a signing other than the one in force for the topic here is FAILED_PRECONDITION (reason
     TOPIC_OPTIONS_DIFFER).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Publish: _aio.UnaryUnaryMultiCallable[_pubsub_pb2.PublishRequest, _pubsub_pb2.PublishResponse]  # type: ignore[assignment]
-    """Publishes one message and says where it went. It never waits: when every peer's queue is full, the outcome is
-    QUEUE_FULL. TOO_LARGE is INVALID_ARGUMENT here; every other outcome is data.
+    """Publishes one message and says where it went. It waits only for `minimum_peers`: when every peer's queue is full,
+    the outcome is QUEUE_FULL. TOO_LARGE is INVALID_ARGUMENT here; every other outcome is data.
     """
     PublishMany: _aio.StreamStreamMultiCallable[_pubsub_pb2.PublishManyRequest, _pubsub_pb2.PublishManyResponse]  # type: ignore[assignment]
     """Publishes batches and answers with receipts for ranges of messages. While every peer's queue is full the stream is
@@ -83,7 +83,7 @@ class PubSubServiceAsyncStub(PubSubServiceStub):
 class PubSubServiceServicer(metaclass=_abc_1.ABCMeta):
     """Broadcast: topics over the gossip mesh.
 
-    A topic's name has 1 to 256 bytes. All nodes of a topic must agree on its signing. Malformed names are
+    A topic's name has 1 to 1024 bytes. All nodes of a topic must agree on its signing. Malformed names are
     INVALID_ARGUMENT; a signing other than the one in force for the topic here is FAILED_PRECONDITION (reason
     TOPIC_OPTIONS_DIFFER).
     """
@@ -94,8 +94,8 @@ class PubSubServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pubsub_pb2.PublishRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pubsub_pb2.PublishResponse, _abc.Awaitable[_pubsub_pb2.PublishResponse]]:
-        """Publishes one message and says where it went. It never waits: when every peer's queue is full, the outcome is
-        QUEUE_FULL. TOO_LARGE is INVALID_ARGUMENT here; every other outcome is data.
+        """Publishes one message and says where it went. It waits only for `minimum_peers`: when every peer's queue is full,
+        the outcome is QUEUE_FULL. TOO_LARGE is INVALID_ARGUMENT here; every other outcome is data.
         """
 
     @_abc_1.abstractmethod

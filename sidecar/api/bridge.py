@@ -1,0 +1,222 @@
+"""Between the node and the services: operations and their answers, and the node's news to whom it concerns."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from ..core import direct, gossip
+from ..core.errors import Closed, ResourceExhausted, SidecarError
+from ..core.events import OperationCancelled, OperationCompleted, PeerChanged, ReadinessChanged
+from .config import ApiConfig
+from .inbox import Inbox, Receiver
+from .serving import Desk, Server
+from .surface import NodeSurface
+from .topics import Topics
+from .watch import PeerWatcher, Watcher
+
+Done = Callable[[Any], None]
+
+
+class Endable(Protocol):
+    """A stream toward an app."""
+
+    def end(self, error: SidecarError) -> None:
+        """Deliver what is queued, then end with the error."""
+
+
+class Mesh:
+    """The node as the services see it. Everything happens on the event loop's thread.
+
+    Args:
+        node: answers questions.
+        feed: takes inputs of the node and carries out what they bring (`Runtime.feed`).
+        config: the API's bounds.
+        agent: what the node calls itself.
+
+    The driver hands every effect that is not the transport's to `on_effect`.
+    """
+
+    def __init__(self, node: NodeSurface, feed: Callable[[Any], None], config: ApiConfig, *, agent: str) -> None:
+        self.node = node
+        self.config = config
+        self.agent = agent
+        self.feed = feed
+        self.topics = Topics(config, feed)
+        self.inbox = Inbox(feed)
+        self.desk = Desk(feed)
+        self.started = self.now()
+        self._closing: Closed | None = None
+        self._operations: dict[int, Done] = {}
+        self._streams: dict[Endable, None] = {}
+        self._peer_watchers: dict[PeerWatcher, None] = {}
+        self._readiness_watchers: dict[Watcher, None] = {}
+        self._dispatch: dict[type, Callable[[Any], None]] = {
+            OperationCompleted: self._completed,
+            gossip.PublishCompleted: self._completed,
+            gossip.MessagesDelivered: self.topics.delivered,
+            direct.SendCompleted: self._completed,
+            direct.RequestCompleted: self._completed,
+            direct.MessagesReceived: self.inbox.deliver,
+            direct.RequestArrived: self.desk.arrived,
+            direct.RequestWithdrawn: self._request_withdrawn,
+            PeerChanged: self._peer_changed,
+            ReadinessChanged: self._readiness_changed,
+        }
+
+    def on_effect(self, effect: object) -> bool:
+        """Take news from the node. False for effects that are nothing to the API."""
+        handler = self._dispatch.get(type(effect))
+        if handler is None:
+            return False
+        handler(effect)
+        return True
+
+    def now(self) -> float:
+        """The node's clock."""
+        return asyncio.get_running_loop().time()
+
+    # ------------------------------------------------------------ operations
+
+    def start(self, make: Callable[[int], object], done: Done) -> int:
+        """Feed the input that `make` builds around a fresh operation number; `done` gets the effect that answers it.
+
+        `done` may be called before this returns. Raises what the node says of misuse, and Closed when it stops.
+        """
+        self.check_open()
+        op = self.node.new_op()
+        self._operations[op] = done
+        try:
+            self.feed(make(op))
+        except BaseException:
+            self._operations.pop(op, None)
+            raise
+        return op
+
+    async def operation(
+        self, make: Callable[[int], object], cancel: Callable[[int], object] | None = OperationCancelled
+    ) -> Any:
+        """Run an operation to its end and return the effect that answers it; when cancelled, cancel it too."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def done(effect: object) -> None:
+            if not future.done():
+                future.set_result(effect)
+
+        op = self.start(make, done)
+        if future.done():
+            return future.result()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if self._operations.pop(op, None) is not None and cancel is not None:
+                self.feed(cancel(op))
+            raise
+
+    async def ask(self, make: Callable[[int], object]) -> Any:
+        """The result of an operation of the node itself; raises the error that it ends with."""
+        completed: OperationCompleted = await self.operation(make)
+        if isinstance(completed.result, SidecarError):
+            raise completed.result
+        return completed.result
+
+    # ------------------------------------------------------------ streams
+
+    def check_open(self) -> None:
+        """Raises Closed once the sidecar stops."""
+        if self._closing is not None:
+            raise self._closing
+
+    @contextmanager
+    def stream(self, stream: Endable) -> Iterator[None]:
+        """While a stream is open, it is ended when the sidecar stops. Raises Closed."""
+        self.check_open()
+        self._streams[stream] = None
+        try:
+            yield
+        finally:
+            del self._streams[stream]
+
+    @contextmanager
+    def receiving(self, receiver: Receiver) -> Iterator[None]:
+        """While an app receives. Raises ResourceExhausted."""
+        _check_room(len(self.inbox.receivers()), self.config.max_receivers, "receive streams")
+        with self.stream(receiver):
+            self.inbox.add(receiver)
+            try:
+                self._tell_protocols()
+                yield
+            finally:
+                self.inbox.remove(receiver)
+                self._tell_protocols()
+
+    @contextmanager
+    def serving(self, server: Server) -> Iterator[None]:
+        """While an app serves. Raises AlreadyExists, ResourceExhausted."""
+        _check_room(len(self.desk.servers()), self.config.max_receivers, "serve streams")
+        with self.stream(server):
+            self.desk.add(server)
+            try:
+                self._tell_protocols()
+                yield
+            finally:
+                self.desk.remove(server)
+                self._tell_protocols()
+
+    @contextmanager
+    def watching_peers(self) -> Iterator[PeerWatcher]:
+        """Raises ResourceExhausted."""
+        _check_room(len(self._peer_watchers), self.config.max_watchers, "watchers of peers")
+        watcher = PeerWatcher(self.config.watch_queue_events)
+        with self.stream(watcher):
+            self._peer_watchers[watcher] = None
+            try:
+                yield watcher
+            finally:
+                del self._peer_watchers[watcher]
+
+    @contextmanager
+    def watching_readiness(self) -> Iterator[Watcher]:
+        """Raises ResourceExhausted."""
+        _check_room(len(self._readiness_watchers), self.config.max_watchers, "watchers of readiness")
+        watcher = Watcher()
+        with self.stream(watcher):
+            self._readiness_watchers[watcher] = None
+            try:
+                yield watcher
+            finally:
+                del self._readiness_watchers[watcher]
+
+    def close(self) -> None:
+        """The sidecar stops: every stream delivers what it holds, then ends with Closed; nothing new is taken on."""
+        if self._closing is None:
+            self._closing = Closed("the sidecar is stopping")
+            for stream in list(self._streams):
+                stream.end(self._closing)
+            self.topics.close()
+
+    # ------------------------------------------------------------ the node's news
+
+    def _completed(self, effect: Any) -> None:
+        done = self._operations.pop(effect.op, None)
+        if done is not None:
+            done(effect)
+
+    def _request_withdrawn(self, effect: direct.RequestWithdrawn) -> None:
+        self.desk.withdrawn(effect.token)
+
+    def _peer_changed(self, effect: PeerChanged) -> None:
+        for watcher in self._peer_watchers:
+            watcher.push(effect)
+
+    def _readiness_changed(self, effect: ReadinessChanged) -> None:
+        for watcher in self._readiness_watchers:
+            watcher.ready.set()
+
+    def _tell_protocols(self) -> None:
+        self.feed(direct.ProtocolsChanged(self.inbox.protocols(), self.desk.protocols()))
+
+
+def _check_room(present: int, limit: int, what: str) -> None:
+    if present >= limit:
+        raise ResourceExhausted(f"{present} {what} are open, at most {limit}")

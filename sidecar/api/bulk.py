@@ -1,0 +1,58 @@
+"""Bidirectional streams: one task reads what the app says, the call itself writes answers."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+from ..core.errors import SidecarError
+from .errors import Context
+from .wakeup import Wakeup
+
+MAX_BATCH = 65_536  # messages in one request
+
+_log = logging.getLogger(__name__)
+
+
+class Outlet(Protocol):
+    """What the answering half takes its responses from."""
+
+    ready: Wakeup
+
+    def take(self) -> Any:
+        """The next response; falsy when there is none now, None when the stream is over. May raise its error."""
+
+    def finish(self) -> None:
+        """The app has said everything."""
+
+    def end(self, error: SidecarError) -> None:
+        """End with an error, after what is there already."""
+
+
+async def converse(
+    requests: AsyncIterator[Any], outlet: Outlet, consume: Callable[[Any], Awaitable[None]], context: Context
+) -> None:
+    """Feed every request to `consume` while writing what the outlet gives; returns when it is over."""
+    reader = asyncio.create_task(_read(requests, outlet, consume), name="api reader")
+    try:
+        while (response := outlet.take()) is not None:
+            if response:
+                await context.write(response)
+            else:
+                await outlet.ready.wait()
+    finally:
+        reader.cancel()
+
+
+async def _read(requests: AsyncIterator[Any], outlet: Outlet, consume: Callable[[Any], Awaitable[None]]) -> None:
+    try:
+        async for request in requests:
+            await consume(request)
+        outlet.finish()
+    except SidecarError as error:
+        outlet.end(error)
+    except asyncio.CancelledError:
+        raise
+    except Exception:  # noqa: BLE001 - a task boundary
+        _log.exception("reading a bulk stream failed")
+        outlet.end(SidecarError("internal error; the sidecar's log has it"))

@@ -1,0 +1,70 @@
+"""Bounds and places of the API."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import ConfigError
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig:
+    """Where the API is served, and every bound of it; bytes and seconds. Raises ConfigError where a value cannot work.
+
+    Defaults without another source are guesses: as large as a small host can bear with all of them reached.
+    """
+
+    socket: Path | None = None
+    """The Unix socket; None: `api.sock` in the per-user directory (see `sockets.default_socket`)."""
+    socket_mode: int = 0o600
+    socket_group: str | None = None
+    """A group's name that owns the socket, for a mode such as 0660; None: the process's."""
+    tcp: str | None = None
+    """`host:port` of a loopback address to serve on too; port 0: any free one."""
+    max_request_bytes: int = 4 * _MIB
+    """One gRPC message from an app. 4 MiB is what gRPC libraries take by default."""
+    max_calls: int = 4096
+    """Calls under way at once, streams included."""
+    max_topics: int = 1024
+    """Topics joined at once."""
+    max_subscriptions: int = 256
+    max_receivers: int = 256
+    max_watchers: int = 256
+    history_messages: int = 65_536
+    """Messages kept of a topic, from which a subscription can continue."""
+    history_bytes: int = 16 * _MIB
+    """Bytes kept of a topic; less where `history_total_bytes` divided by all topics is less."""
+    history_total_bytes: int = 64 * _MIB
+    queue_messages: int = 65_536
+    """Messages waiting for one slow subscriber."""
+    queue_bytes: int = 16 * _MIB
+    linger: float = 30.0
+    """How long a topic without subscribers stays joined, so that a reader that reconnects misses nothing."""
+    receive_queue_messages: int = 8192
+    """Direct messages waiting for one slow receiver."""
+    receive_queue_bytes: int = 8 * _MIB
+    serve_queue_requests: int = 4096
+    """Requests that one serving app has not answered."""
+    serve_queue_bytes: int = 16 * _MIB
+    """Bytes of requests that one serving app has not taken yet."""
+    watch_queue_events: int = 1024
+    """Peer events waiting for one slow watcher; beyond, it is told the present state anew."""
+    send_window: int = 65_536
+    """Messages of one SendMany stream that are not answered for; then it is not read further."""
+    request_timeout: float = 30.0
+    """The deadline of a request that brings none."""
+    request_ids: int = 65_536
+    """Ids of callers remembered, so that a repeat gets the first one's receipt."""
+    drain_timeout: float = 5.0
+    """How long calls may take to end when the sidecar stops."""
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if isinstance(value, int | float) and value < 0:
+                raise ConfigError(f"{name} is {value}, at least 0")
+        if self.socket_mode & ~0o777:
+            raise ConfigError(f"socket_mode is {self.socket_mode:#o}, at most 0o777")
+        if self.max_request_bytes < 65_536:
+            raise ConfigError(f"max_request_bytes is {self.max_request_bytes}, at least 65536")

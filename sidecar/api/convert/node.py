@@ -1,0 +1,58 @@
+"""Messages of `node.proto`."""
+
+from collections.abc import Mapping, Sequence
+
+from sidecar_client.v1 import node_pb2 as pb
+
+from ... import __version__
+from ...core.events import Condition
+from ...core.types import PeerId
+from ..surface import Addresses
+from .values import duration, wall_time
+
+
+def node(
+    *, peer_id: PeerId, network: str, agent: str, addresses: Addresses, started: float, now: float
+) -> pb.GetNodeResponse:
+    return pb.GetNodeResponse(
+        node=pb.Node(
+            peer_id=str(peer_id),
+            network=network,
+            agent=agent,
+            version=__version__,
+            listening_addresses=map(str, addresses.listening),
+            announced_addresses=map(str, addresses.announced),
+            observed_addresses=map(str, addresses.observed),
+            start_time=wall_time(started, now),
+            uptime=duration(now - started),
+        )
+    )
+
+
+def _readiness(conditions: Sequence[Condition], now: float) -> pb.Readiness:
+    return pb.Readiness(
+        ready=all(condition.met for condition in conditions),
+        conditions=[
+            pb.Condition(
+                type=condition.type,
+                met=condition.met,
+                reason=condition.reason,
+                message=condition.message,
+                remedy=condition.remedy,
+                since=wall_time(condition.since, now),
+            )
+            for condition in conditions
+        ],
+    )
+
+
+def readiness(conditions: Sequence[Condition], now: float) -> pb.GetReadinessResponse:
+    return pb.GetReadinessResponse(readiness=_readiness(conditions, now))
+
+
+def readiness_event(conditions: Sequence[Condition], now: float) -> pb.WatchReadinessResponse:
+    return pb.WatchReadinessResponse(readiness=_readiness(conditions, now))
+
+
+def statistics(values: Mapping[str, int | float]) -> pb.GetStatisticsResponse:
+    return pb.GetStatisticsResponse(values={name: float(value) for name, value in values.items()})

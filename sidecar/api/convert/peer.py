@@ -1,0 +1,90 @@
+"""Messages of `peer.proto`."""
+
+from collections.abc import Iterable, Sequence
+
+from sidecar_client.v1 import common_pb2
+from sidecar_client.v1 import peer_pb2 as pb
+
+from ...core.events import PeerChange, PeerChanged, PeerView
+from ...core.multiaddr import Multiaddr
+from ...core.types import Direction, PeerId
+from .values import duration, wall_time
+
+ListPeersRequest = pb.ListPeersRequest
+FindPeerRequest = pb.FindPeerRequest
+ConnectPeerRequest = pb.ConnectPeerRequest
+DisconnectPeerRequest = pb.DisconnectPeerRequest
+PingPeerRequest = pb.PingPeerRequest
+
+_DIRECTIONS = {
+    None: pb.DIRECTION_UNSPECIFIED,
+    Direction.INBOUND: pb.DIRECTION_INBOUND,
+    Direction.OUTBOUND: pb.DIRECTION_OUTBOUND,
+}
+_EVENTS = {
+    PeerChange.CONNECTED: pb.PEER_EVENT_TYPE_CONNECTED,
+    PeerChange.IDENTIFIED: pb.PEER_EVENT_TYPE_IDENTIFIED,
+    PeerChange.UPDATED: pb.PEER_EVENT_TYPE_UPDATED,
+    PeerChange.DISCONNECTED: pb.PEER_EVENT_TYPE_DISCONNECTED,
+}
+
+
+def peer(view: PeerView, now: float) -> pb.Peer:
+    return pb.Peer(
+        peer_id=str(view.peer),
+        connected=view.connected,
+        direction=_DIRECTIONS[view.direction],
+        addresses=map(str, view.addresses),
+        remote_address=str(view.remote) if view.remote else "",
+        protocols=view.protocols,
+        agent=view.agent,
+        protocol_version=view.protocol_version,
+        identified=view.identified,
+        latency=None if view.latency is None else duration(view.latency),
+        connect_time=None if view.connected_since is None else wall_time(view.connected_since, now),
+        connections=view.connections,
+    )
+
+
+def peers(views: Iterable[PeerView], next_page: str, total: int, now: float) -> pb.ListPeersResponse:
+    return pb.ListPeersResponse(peers=[peer(view, now) for view in views], next_page_token=next_page, total=total)
+
+
+def present(views: Sequence[PeerView], now: float, *, missed: int, last: bool) -> pb.WatchPeersResponse:
+    """A part of the present state; `missed` events were lost before it; `last`: it is then told in full."""
+    events = [pb.PeerEvent(type=pb.PEER_EVENT_TYPE_PRESENT, peer=peer(view, now)) for view in views]
+    if last:
+        events.append(pb.PeerEvent(type=pb.PEER_EVENT_TYPE_CURRENT))
+    slow = common_pb2.LAG_REASON_SLOW_READER
+    return pb.WatchPeersResponse(
+        events=events, lagged=common_pb2.Lagged(missed=missed, reason=slow) if missed else None
+    )
+
+
+def changes(changed: Iterable[PeerChanged], now: float) -> pb.WatchPeersResponse:
+    return pb.WatchPeersResponse(
+        events=[
+            pb.PeerEvent(
+                type=_EVENTS[change.change],
+                peer=peer(change.view, now),
+                reason=str(change.error) if change.error else "",
+            )
+            for change in changed
+        ]
+    )
+
+
+def found(peer_id: PeerId, addresses: Iterable[Multiaddr]) -> pb.FindPeerResponse:
+    return pb.FindPeerResponse(peer_id=str(peer_id), addresses=map(str, addresses))
+
+
+def connected(view: PeerView, now: float) -> pb.ConnectPeerResponse:
+    return pb.ConnectPeerResponse(peer=peer(view, now))
+
+
+def disconnected() -> pb.DisconnectPeerResponse:
+    return pb.DisconnectPeerResponse()
+
+
+def pinged(seconds: float) -> pb.PingPeerResponse:
+    return pb.PingPeerResponse(latency=duration(seconds))

@@ -1,0 +1,90 @@
+"""Text, times and bounds of single fields, with errors that name the field."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from ...core.errors import InvalidArgument, InvalidMultiaddr, InvalidPeerId, SidecarError
+from ...core.multiaddr import Multiaddr
+from ...core.types import PeerId
+from ..faults import InvalidField
+
+Value = TypeVar("Value")
+
+_MAX_ADDRESS_TEXT = 2048
+_MAX_REQUEST_ID = 64
+
+
+def _read(field: str, parse: Callable[[str], Value], text: str) -> Value:
+    try:
+        return parse(text)
+    except (InvalidPeerId, InvalidMultiaddr) as error:
+        raise InvalidField(field, error) from None
+
+
+def peer_id(text: str, field: str = "peer_id") -> PeerId:
+    """Raises InvalidField."""
+    return _read(field, PeerId.from_text, text)
+
+
+def addresses(texts: Sequence[str], limit: int, field: str = "addresses") -> tuple[Multiaddr, ...]:
+    """Raises InvalidField."""
+    if len(texts) > limit:
+        raise InvalidField(field, InvalidArgument(f"{len(texts)} addresses, at most {limit}"))
+    for index, text in enumerate(texts):
+        if len(text) > _MAX_ADDRESS_TEXT:
+            raise InvalidField(f"{field}[{index}]", InvalidArgument(f"{len(text)} characters, at most 2048"))
+    return tuple(_read(f"{field}[{index}]", Multiaddr.from_text, text) for index, text in enumerate(texts))
+
+
+def name(text: str, limit: int, field: str) -> str:
+    """A topic's or protocol's name. Raises InvalidField."""
+    size = len(text.encode())
+    if not 0 < size <= limit:
+        raise InvalidField(field, InvalidArgument(f"a name of {size} bytes, from 1 to {limit}"))
+    if not text.isprintable():
+        raise InvalidField(field, InvalidArgument("a name has printable characters only"))
+    return text
+
+
+def names(texts: Iterable[str], most: int, limit: int, field: str) -> tuple[str, ...]:
+    """Some names, each once. Raises InvalidField."""
+    given = tuple(dict.fromkeys(texts))
+    if not 0 < len(given) <= most:
+        raise InvalidField(field, InvalidArgument(f"{len(given)} names, from 1 to {most}"))
+    return tuple(name(text, limit, f"{field}[{index}]") for index, text in enumerate(given))
+
+
+def request_id(text: str, field: str = "request_id") -> str:
+    """Raises InvalidField."""
+    if len(text.encode()) > _MAX_REQUEST_ID:
+        raise InvalidField(field, InvalidArgument(f"{len(text.encode())} bytes, at most {_MAX_REQUEST_ID}"))
+    return text
+
+
+def bounded(value: int, limit: int, field: str) -> int:
+    """Raises InvalidField."""
+    if value > limit:
+        raise InvalidField(field, InvalidArgument(f"{value}, at most {limit}"))
+    return value
+
+
+def invalid(field: str, error: SidecarError | str) -> InvalidField:
+    """The error that says that this field is wrong."""
+    return InvalidField(field, InvalidArgument(error) if isinstance(error, str) else error)
+
+
+def duration(seconds: float) -> Duration:
+    value = Duration()
+    value.FromNanoseconds(int(seconds * 1e9))
+    return value
+
+
+def wall_time(moment: float, now: float) -> Timestamp:
+    """The wall clock's time of a monotonic moment, as it is seen at `now`."""
+    value = Timestamp()
+    value.FromNanoseconds(time.time_ns() - int((now - moment) * 1e9))
+    return value

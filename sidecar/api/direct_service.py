@@ -1,0 +1,203 @@
+"""`sidecar.v1.DirectService`."""
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+
+from ..core.direct import Outcome, RequestCancelled, RequestCompleted, RequestMade, SendCompleted, SendRequested
+from ..core.errors import SidecarError, TooLarge
+from ..core.types import PeerId
+from .bridge import Mesh
+from .bulk import MAX_BATCH, converse
+from .convert import direct as convert
+from .convert import values
+from .errors import Context
+from .hub import Bounds
+from .inbox import Receiver
+from .peer_service import other_peer
+from .receipts import Range, Receipts
+from .serving import Server
+from .window import Window
+
+MAX_PROTOCOL = 256  # bytes
+_MAX_PROTOCOLS = 64
+_SERVE_BYTES = 1 << 20
+
+Sent = tuple[Outcome, str]  # with words where there is more to say
+Send = Callable[[PeerId, str, Sequence[bytes], Sequence[str]], Awaitable[list[Sent]]]
+_ARRIVED = (Outcome.DELIVERED, Outcome.TIMED_OUT, Outcome.UNKNOWN)  # or may have
+
+
+class DirectService:
+    """Direct messages and requests; every method as its schema says."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._ids: Window[Sent] = Window(mesh.config.request_ids, lambda sent: sent[0] in _ARRIVED)
+
+    # ------------------------------------------------------------ sending
+
+    async def send(self, request: convert.SendRequest, context: Context) -> object:
+        peer = other_peer(self._mesh, request.peer_id)
+        protocol = values.name(request.protocol, MAX_PROTOCOL, "protocol")
+        ids = [values.request_id(request.request_id)]
+        outcome, detail = (await self._send(peer, protocol, [request.data], ids))[0]
+        if outcome is Outcome.TOO_LARGE:
+            raise TooLarge(f"message of {len(request.data)} bytes: {detail}")
+        return convert.sent(outcome, detail)
+
+    async def _send(self, peer: PeerId, protocol: str, messages: Sequence[bytes], ids: Sequence[str]) -> list[Sent]:
+        """Send messages of which some have ids; every message's outcome."""
+
+        async def send(indexes: list[int]) -> list[Sent]:
+            chosen = [messages[index] for index in indexes]
+            completed: SendCompleted = await self._mesh.operation(
+                lambda op: SendRequested(op, peer, protocol, chosen), cancel=None
+            )
+            return [sent for _, count, sent in _ranges(completed) for _ in range(count)]
+
+        return await self._ids.once([(peer, protocol, name) if name else None for name in ids], send)
+
+    async def send_many(self, requests: AsyncIterator[convert.SendManyRequest], context: Context) -> None:
+        await context.send_initial_metadata(())
+        sender = _Sender(self._mesh, self._send)
+        with self._mesh.stream(sender.receipts):
+            try:
+                await converse(requests, sender.receipts, sender.consume, context)
+            finally:
+                sender.close()
+
+    # ------------------------------------------------------------ receiving
+
+    async def receive(self, request: convert.ReceiveRequest, context: Context) -> None:
+        mesh, config = self._mesh, self._mesh.config
+        protocols = values.names(request.protocols, _MAX_PROTOCOLS, MAX_PROTOCOL, "protocols")
+        most = min(request.queue_messages or config.receive_queue_messages, config.receive_queue_messages)
+        receiver = Receiver(protocols, Bounds(most, config.receive_queue_bytes))
+        with mesh.receiving(receiver):
+            await context.send_initial_metadata(())
+            while True:
+                batch = receiver.take()
+                if batch:
+                    await context.write(batch)
+                    mesh.inbox.handled(receiver.written())
+                else:
+                    await receiver.ready.wait()
+
+    # ------------------------------------------------------------ requests
+
+    async def request(self, request: convert.RequestRequest, context: Context) -> object:
+        peer = other_peer(self._mesh, request.peer_id)
+        protocol = values.name(request.protocol, MAX_PROTOCOL, "protocol")
+        left = context.time_remaining()
+        deadline = self._mesh.now() + (self._mesh.config.request_timeout if left is None else left)
+        completed: RequestCompleted = await self._mesh.operation(
+            lambda op: RequestMade(op, peer, protocol, request.data, deadline), cancel=RequestCancelled
+        )
+        if isinstance(completed.answer, SidecarError):
+            raise completed.answer
+        return convert.response(completed.answer)
+
+    async def serve(self, requests: AsyncIterator[convert.ServeRequest], context: Context) -> None:
+        mesh, config = self._mesh, self._mesh.config
+        first = await anext(requests, None)
+        given = first.protocols if first is not None else ()
+        protocols = values.names(given, _MAX_PROTOCOLS, MAX_PROTOCOL, "protocols")
+        server = Server(protocols, Bounds(config.serve_queue_requests, config.serve_queue_bytes))
+
+        async def consume(request: convert.ServeRequest) -> None:
+            if request.protocols:
+                raise values.invalid("protocols", "only the stream's first message names them")
+            for token, answer in convert.answers(request):
+                mesh.desk.answer(server, token, answer)
+
+        with mesh.serving(server):
+            await context.send_initial_metadata(())
+            await converse(requests, _Requests(mesh, server), consume, context)
+
+
+class _Requests:
+    """A serving app's outlet."""
+
+    def __init__(self, mesh: Mesh, server: Server) -> None:
+        self._mesh = mesh
+        self._server = server
+        self._finished = False
+        self.ready = server.ready
+
+    def take(self) -> object:
+        arrived, withdrawn = self._server.take(_SERVE_BYTES)
+        if arrived or withdrawn:
+            return convert.requests(arrived, withdrawn, self._mesh.now())
+        return None if self._finished else b""
+
+    def finish(self) -> None:
+        """The app answers no more."""
+        self._finished = True
+        self.ready.set()
+
+    def end(self, error: SidecarError) -> None:
+        self._server.end(error)
+
+
+class _Sender:
+    """One SendMany stream: batches go out as they come, receipts come as they become known."""
+
+    def __init__(self, mesh: Mesh, send: Send) -> None:
+        self._mesh = mesh
+        self._send = send
+        self._peer: PeerId | None = None
+        self._protocol = ""
+        self._tasks: set[asyncio.Task[None]] = set()  # a batch with ids each, bounded by the window
+        self.receipts: Receipts[Sent] = Receipts(mesh.config.send_window, _encode)
+
+    async def consume(self, request: convert.SendManyRequest) -> None:
+        """Send a batch; returns when the next one may be read."""
+        if request.peer_id:
+            self._peer = other_peer(self._mesh, request.peer_id)
+        if request.protocol:
+            self._protocol = values.name(request.protocol, MAX_PROTOCOL, "protocol")
+        if not request.messages:
+            return
+        values.bounded(len(request.messages), MAX_BATCH, "messages")
+        peer = self._peer if self._peer is not None else other_peer(self._mesh, "")
+        protocol = values.name(self._protocol, MAX_PROTOCOL, "protocol")
+        messages = [message.data for message in request.messages]
+        ids = [message.request_id for message in request.messages]
+        first = self.receipts.asked(len(messages))
+        if any(ids):
+            named = self._send_named(first, peer, protocol, messages, [values.request_id(text) for text in ids])
+            task = asyncio.create_task(named, name="api sending with ids")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            self._mesh.start(
+                lambda op: SendRequested(op, peer, protocol, messages), functools.partial(self._completed, first)
+            )
+        await self.receipts.room()
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    def _completed(self, first: int, completed: SendCompleted) -> None:
+        for start, count, sent in _ranges(completed):
+            self.receipts.answered(first + start, count, sent)
+
+    async def _send_named(self, first: int, peer: PeerId, protocol: str, messages: list[bytes], ids: list[str]) -> None:
+        try:
+            for index, sent in enumerate(await self._send(peer, protocol, messages, ids)):
+                self.receipts.answered(first + index, 1, sent)
+        except SidecarError as error:
+            self.receipts.end(error)
+
+
+def _ranges(completed: SendCompleted) -> Iterator[tuple[int, int, Sent]]:
+    """What became of a batch; the error's words go with what was not delivered."""
+    detail = str(completed.error) if completed.error else ""
+    for first, count, outcome in completed.outcomes:
+        yield first, count, (outcome, "" if outcome is Outcome.DELIVERED else detail)
+
+
+def _encode(ranges: list[Range[Sent]]) -> bytes:
+    return convert.receipts((part.first, part.count, part.outcome) for part in ranges)

@@ -1,0 +1,109 @@
+"""The one table from errors to gRPC status codes, and how a call ends with one."""
+
+import asyncio
+import functools
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from ..core import errors
+from .convert.status import packed_status
+from .faults import InvalidField, TopicOptionsDiffer
+
+DOMAIN = "sidecar"
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = Callable[[Any, Context], Awaitable[Any]]
+
+_log = logging.getLogger(__name__)
+_Code = grpc.StatusCode
+
+# The nearest ancestor counts, so each error has exactly one row.
+CODES: dict[type[errors.SidecarError], grpc.StatusCode] = {
+    errors.SidecarError: _Code.INTERNAL,
+    errors.ConfigError: _Code.FAILED_PRECONDITION,
+    errors.IdentityError: _Code.FAILED_PRECONDITION,
+    errors.InvalidPeerId: _Code.INVALID_ARGUMENT,
+    errors.InvalidMultiaddr: _Code.INVALID_ARGUMENT,
+    errors.InvalidArgument: _Code.INVALID_ARGUMENT,
+    errors.TooLarge: _Code.INVALID_ARGUMENT,
+    errors.StateLocked: _Code.FAILED_PRECONDITION,
+    errors.AddressInUse: _Code.FAILED_PRECONDITION,
+    errors.StorageError: _Code.INTERNAL,
+    errors.NotFound: _Code.NOT_FOUND,
+    errors.NotSupported: _Code.UNIMPLEMENTED,
+    errors.SelfDial: _Code.INVALID_ARGUMENT,
+    errors.Unreachable: _Code.UNAVAILABLE,
+    errors.WrongPeer: _Code.FAILED_PRECONDITION,
+    errors.WrongNetwork: _Code.FAILED_PRECONDITION,
+    errors.ResourceExhausted: _Code.RESOURCE_EXHAUSTED,
+    errors.Closed: _Code.UNAVAILABLE,
+    errors.DeadlineExceeded: _Code.DEADLINE_EXCEEDED,
+    errors.AlreadyExists: _Code.ALREADY_EXISTS,
+    errors.Refused: _Code.FAILED_PRECONDITION,
+    errors.ProtocolError: _Code.UNAVAILABLE,
+    TopicOptionsDiffer: _Code.FAILED_PRECONDITION,
+}
+
+# Seconds after which trying again makes sense; a class without a row has no RetryInfo.
+RETRY: dict[type[errors.SidecarError], float] = {
+    errors.QueueFull: 0.1,  # a guess: the time in which a healthy queue drains
+    errors.TooManyConnections: 5.0,
+    errors.DialBackoff: 5.0,
+}
+
+
+def code(error: errors.SidecarError) -> grpc.StatusCode:
+    """The canonical code of an error."""
+    return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+
+
+def reason(error: errors.SidecarError) -> str:
+    """The error's class in capitals, as google.rpc.ErrorInfo wants it: QUEUE_FULL."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).upper()
+
+
+def status_details(error: errors.SidecarError) -> bytes:
+    """The google.rpc.Status that travels in the trailing metadata."""
+    field = None
+    cause = error
+    if isinstance(error, InvalidField):
+        field, cause = error.field, error.error
+    retry = next((RETRY[kind] for kind in type(cause).__mro__ if kind in RETRY), None)
+    return packed_status(
+        code(error).value[0],
+        str(error),
+        reason=reason(cause),
+        domain=DOMAIN,
+        field=field,
+        description=str(cause),
+        retry=retry,
+    )
+
+
+async def abort(context: Context, error: errors.SidecarError) -> None:
+    """End the call with the error's status; does not return."""
+    await context.abort(code(error), str(error), (("grpc-status-details-bin", status_details(error)),))
+
+
+def answered(handler: Handler) -> Handler:
+    """Wrap a service's method so that errors become statuses: typed ones by the table, others INTERNAL and logged."""
+
+    @functools.wraps(handler)
+    async def call(request: Any, context: Context) -> Any:
+        try:
+            return await handler(request, context)
+        except errors.SidecarError as error:
+            await abort(context, error)
+        except (grpc.aio.AbortError, asyncio.CancelledError):
+            raise
+        except Exception:  # noqa: BLE001 - a call is a task boundary: one broken call must not hide in grpc's own logging
+            if context.cancelled() or context.done():  # the reader is gone: grpc raises on writing to it
+                return None
+            _log.exception("%s failed", getattr(handler, "__qualname__", handler))
+            await abort(context, errors.SidecarError("internal error; the sidecar's log has it"))
+        return None
+
+    return call

@@ -1,0 +1,152 @@
+"""`sidecar.v1.PubSubService`."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from ..core.errors import DeadlineExceeded, TooLarge
+from ..core.gossip import Outcome, PublishCancelled, PublishCompleted, Published, TopicOptions
+from .bridge import Mesh
+from .bulk import MAX_BATCH, converse
+from .convert import pubsub as convert
+from .convert import values
+from .convert.pubsub import Result
+from .errors import Context
+from .hub import Bounds
+from .receipts import Range, Receipts
+from .window import Window
+
+MAX_TOPIC = 1024  # bytes; as the gossip router's default
+_MAX_TOPICS = 64
+_MAX_PEERS = 1024
+_NOWHERE = (Outcome.QUEUE_FULL, Outcome.TOO_LARGE)
+
+Sent = tuple[Result, bytes]  # with the message's id
+
+
+class PubSubService:
+    """Broadcast; every method as its schema says."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._ids: Window[Sent] = Window(mesh.config.request_ids, lambda sent: sent[0].outcome not in _NOWHERE)
+
+    async def publish(self, request: convert.PublishRequest, context: Context) -> object:
+        target = _Target(self._mesh, request.topic, request.signing, request.minimum_peers)
+        ids = [values.request_id(request.request_id)]
+        result, message_id = (await self.send(target, [request.data], ids, wait=False))[0]
+        if result.outcome is Outcome.TOO_LARGE:
+            raise TooLarge(f"payload of {len(request.data)} bytes is over the bound on gossip messages")
+        return convert.published(result, message_id)
+
+    async def publish_many(self, requests: AsyncIterator[convert.PublishManyRequest], context: Context) -> None:
+        await context.send_initial_metadata(())
+        publisher = _Publisher(self._mesh, self)
+        with self._mesh.stream(publisher.receipts):
+            await converse(requests, publisher.receipts, publisher.consume, context)
+
+    async def subscribe(self, request: convert.SubscribeRequest, context: Context) -> None:
+        mesh, config = self._mesh, self._mesh.config
+        subscription = mesh.topics.subscribe(
+            values.names(request.topics, _MAX_TOPICS, MAX_TOPIC, "topics"),
+            request.cursor,
+            policy=convert.policy(request.policy),
+            bounds=Bounds(
+                min(request.queue_messages or config.queue_messages, config.queue_messages),
+                min(request.queue_bytes or config.queue_bytes, config.queue_bytes),
+            ),
+            skip_local=request.skip_local,
+            sign=convert.signing(request.signing),
+        )
+        try:
+            with mesh.stream(subscription):
+                await context.send_initial_metadata(())
+                while True:
+                    batch = subscription.take()
+                    if batch:
+                        await context.write(batch)
+                    else:
+                        await subscription.ready.wait()
+        finally:
+            mesh.topics.unsubscribe(subscription)
+
+    async def list_topics(self, request: Any, context: Context) -> object:
+        views = sorted(self._mesh.node.topics(), key=lambda view: view.topic)
+        return convert.topics((view, self._local(view.topic)) for view in views)
+
+    def _local(self, topic: str) -> convert.LocalTopic:
+        hub = self._mesh.topics.hub(topic)
+        return convert.LocalTopic(len(hub.subscribers), hub.history_messages) if hub else convert.LocalTopic(0, 0)
+
+    # ------------------------------------------------------------ for both ways of publishing
+
+    async def send(self, target: "_Target", messages: Sequence[bytes], ids: Sequence[str], *, wait: bool) -> list[Sent]:
+        """Publish messages of which some have ids; every message's result."""
+
+        async def publish(indexes: list[int]) -> list[Sent]:
+            completed = await target.publish([messages[index] for index in indexes], wait=wait)
+            results = [Result(*receipt[2:]) for receipt in completed.receipts for _ in range(receipt.count)]
+            return list(zip(results, completed.ids, strict=True))
+
+        return await self._ids.once([(target.topic, name) if name else None for name in ids], publish)
+
+
+class _Target:
+    """Where to publish and how. Raises InvalidField, TopicOptionsDiffer."""
+
+    def __init__(self, mesh: Mesh, topic: str, signing: int, minimum_peers: int) -> None:
+        self.topic = values.name(topic, MAX_TOPIC, "topic")
+        self._mesh = mesh
+        self._sign = convert.signing(signing)
+        self._minimum = values.bounded(minimum_peers, _MAX_PEERS, "minimum_peers")
+        mesh.topics.check_signing(self.topic, self._sign)
+
+    async def publish(self, messages: Sequence[bytes], *, wait: bool) -> PublishCompleted:
+        """Publish a batch. `wait`: for room in the peers' queues; for the minimum of peers always."""
+        options = None if self._sign is None else TopicOptions(sign=self._sign)
+        wait = wait or self._minimum > 0
+        completed: PublishCompleted = await self._mesh.operation(
+            lambda op: Published(op, self.topic, messages, wait, self._minimum, options), cancel=PublishCancelled
+        )
+        if completed.receipts and completed.receipts[-1].outcome is Outcome.CANCELLED:
+            raise DeadlineExceeded("publishing was given up before it could go on")
+        return completed
+
+
+class _Publisher:
+    """One PublishMany stream. Batches go one after the other; while one waits for room, the next is not read."""
+
+    def __init__(self, mesh: Mesh, service: PubSubService) -> None:
+        self._mesh = mesh
+        self._service = service
+        self._target: _Target | None = None
+        self._want_ids = False
+        self.receipts: Receipts[Result] = Receipts(mesh.config.send_window, self._encode)
+
+    async def consume(self, request: convert.PublishManyRequest) -> None:
+        """Publish a batch; returns when the next one may be read."""
+        if request.topic or self._target is None:
+            self._target = _Target(self._mesh, request.topic, request.signing, request.minimum_peers)
+        self._want_ids = self._want_ids or request.return_message_ids
+        if not request.messages:
+            return
+        values.bounded(len(request.messages), MAX_BATCH, "messages")
+        messages = [message.data for message in request.messages]
+        ids = [message.request_id for message in request.messages]
+        first = self.receipts.asked(len(messages))
+        if any(ids):
+            checked = [values.request_id(text) for text in ids]
+            for index, (result, name) in enumerate(
+                await self._service.send(self._target, messages, checked, wait=True)
+            ):
+                self.receipts.answered(first + index, 1, result, [name] if self._want_ids else ())
+        else:
+            completed = await self._target.publish(messages, wait=True)
+            for receipt in completed.receipts:
+                start, count = receipt.first, receipt.count
+                names = completed.ids[start : start + count] if self._want_ids else ()
+                self.receipts.answered(first + start, count, Result(*receipt[2:]), names)
+        await self.receipts.room()
+
+    def _encode(self, ranges: list[Range[Result]]) -> bytes:
+        ids = [part.ids for part in ranges] if self._want_ids else None
+        return convert.receipts(((part.first, part.count, part.outcome) for part in ranges), ids)

@@ -1,0 +1,92 @@
+"""The answering half of a bulk stream: receipts as ranges, written as fast as the caller reads them."""
+
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from ..core.errors import SidecarError
+from .wakeup import Wakeup
+
+Outcome = TypeVar("Outcome", bound=Hashable)
+_RANGES = 1024  # in one response
+_IDS = 16_384  # message ids in one response, about 1 MiB
+
+
+class Range(NamedTuple, Generic[Outcome]):
+    """The same outcome for `count` consecutive messages; `ids` where the caller wants them."""
+
+    first: int
+    count: int
+    outcome: Outcome
+    ids: Sequence[bytes]
+
+
+class Receipts(Generic[Outcome]):
+    """Numbers messages, waits for what became of them, and bounds how many are on their way.
+
+    `asked` numbers a batch, `answered` says what became of part of one, `finish` that no more will be asked.
+    """
+
+    def __init__(self, window: int, encode: Callable[[list[Range[Outcome]]], bytes]) -> None:
+        """`window`: messages not answered for, and ranges not written, beyond which `room` waits."""
+        self._window = window
+        self._encode = encode
+        self._ranges: deque[Range[Outcome]] = deque()
+        self._next = 0
+        self._unanswered = 0
+        self._unwritten = 0  # ids and ranges
+        self._finished = False
+        self._end: SidecarError | None = None
+        self.ready = Wakeup()
+        self._drained = Wakeup()
+
+    def asked(self, count: int) -> int:
+        """Number the next `count` messages; the first one's number."""
+        first = self._next
+        self._next += count
+        self._unanswered += count
+        return first
+
+    def answered(self, first: int, count: int, outcome: Outcome, ids: Sequence[bytes] = ()) -> None:
+        self._unanswered -= count
+        last = self._ranges[-1] if self._ranges else None
+        if not ids and last and not last.ids and last.outcome == outcome and last.first + last.count == first:
+            self._ranges[-1] = last._replace(count=last.count + count)
+        else:
+            self._ranges.append(Range(first, count, outcome, ids))
+            self._unwritten += 1 + len(ids)
+        self.ready.set()
+
+    async def room(self) -> None:
+        """Wait until the caller may be read again."""
+        while self._unanswered >= self._window or self._unwritten >= self._window:
+            await self._drained.wait()
+
+    def finish(self) -> None:
+        """The caller has asked for everything."""
+        self._finished = True
+        self.ready.set()
+
+    def end(self, error: SidecarError) -> None:
+        """End the stream with an error once the receipts that are there have been written."""
+        self._end = self._end or error
+        self.ready.set()
+
+    def take(self) -> bytes | None:
+        """The next response, encoded; empty when there is none now, None when all is said.
+
+        Raises the error with which the stream ends.
+        """
+        ranges: list[Range[Outcome]] = []
+        ids = 0
+        while self._ranges and len(ranges) < _RANGES and ids < _IDS:
+            part = self._ranges.popleft()
+            ranges.append(part)
+            ids += len(part.ids)
+        if ranges:
+            self._unwritten -= len(ranges) + ids
+            self._drained.set()
+            return self._encode(ranges)
+        if self._end is not None:
+            raise self._end
+        return None if self._finished and not self._unanswered else b""

@@ -1,0 +1,155 @@
+"""The gRPC server: services, health and reflection over a Unix socket and, on request, loopback TCP."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from ..core.errors import AddressInUse
+from .bridge import Mesh
+from .config import ApiConfig
+from .convert import services as schema
+from .direct_service import DirectService
+from .errors import answered
+from .node_service import NodeService
+from .peer_service import PeerService
+from .pubsub_service import PubSubService
+from .sockets import SocketPlace, default_socket, loopback, prepare_default_directory
+
+HEALTH_PARTS = ("", "node", "gossip", "dht")
+_log = logging.getLogger(__name__)
+
+
+class ApiServer:
+    """Serves a mesh. `start` takes the places, `stop` drains in bounded time and gives them back."""
+
+    def __init__(self, mesh: Mesh, config: ApiConfig) -> None:
+        self._mesh = mesh
+        self._config = config
+        self._place: SocketPlace | None = None
+        self._server: Any = None
+        self._health = health.aio.HealthServicer()
+        self._health_task: asyncio.Task[None] | None = None
+        self.socket = config.socket or default_socket()
+        self.tcp: str | None = None
+        """`host:port` as served, once started."""
+
+    @property
+    def target(self) -> str:
+        """What clients connect to."""
+        return f"unix:{self.socket}"
+
+    async def start(self) -> None:
+        """Bind and serve. Raises ConfigError and AddressInUse."""
+        config = self._config
+        address = loopback(config.tcp) if config.tcp else None
+        if config.socket is None:
+            prepare_default_directory(self.socket)
+        self._place = SocketPlace(self.socket, mode=config.socket_mode, group=config.socket_group)
+        try:
+            self._server = self._build()
+            self._bind_socket()
+            if address is not None:
+                self.tcp = self._bind_tcp(address)
+            await self._server.start()
+            self._place.opened()
+        except BaseException:
+            await self._abandon()
+            raise
+        self._health_task = asyncio.create_task(self._tell_health(), name="api health")
+        _log.info("API at %s%s", self.target, f" and {self.tcp}" if self.tcp else "")
+
+    async def stop(self) -> None:
+        """End all streams with UNAVAILABLE after what they hold, let other calls finish, within the drain time-out."""
+        if self._server is None:
+            return
+        if self._health_task is not None:
+            self._health_task.cancel()
+        await self._health.enter_graceful_shutdown()
+        self._mesh.close()
+        await self._abandon()
+
+    async def _abandon(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(self._config.drain_timeout)
+        place, self._place = self._place, None
+        if place is not None:
+            place.release()
+
+    def _build(self) -> Any:
+        config = self._config
+        server = grpc.aio.server(
+            options=(
+                ("grpc.so_reuseport", 0),  # else two processes may share a port, unsaid
+                ("grpc.max_receive_message_length", config.max_request_bytes),
+                ("grpc.max_send_message_length", -1),
+            ),
+            maximum_concurrent_rpcs=config.max_calls,
+        )
+        server.add_generic_rpc_handlers(tuple(self._handlers()))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (*schema.services(), health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        return server
+
+    def _handlers(self) -> list[grpc.GenericRpcHandler]:
+        mesh = self._mesh
+        implementations = {
+            "sidecar.v1.NodeService": NodeService(mesh),
+            "sidecar.v1.PeerService": PeerService(mesh),
+            "sidecar.v1.DirectService": DirectService(mesh),
+            "sidecar.v1.PubSubService": PubSubService(mesh),
+        }
+        return [
+            grpc.method_handlers_generic_handler(
+                service, {method.name: _method_handler(method, implementations[service]) for method in methods}
+            )
+            for service, methods in schema.services().items()
+        ]
+
+    def _bind_socket(self) -> None:
+        previous = os.umask(0o177)  # nobody else may connect before the mode is set
+        try:
+            self._server.add_insecure_port(f"unix:{self.socket}")
+        except RuntimeError as error:
+            raise AddressInUse(f"API socket {self.socket} cannot be bound: {error}") from None
+        finally:
+            os.umask(previous)
+
+    def _bind_tcp(self, address: str) -> str:
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise AddressInUse(f"API address {address} cannot be bound: {error}") from None
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    async def _tell_health(self) -> None:
+        """Keep grpc.health.v1 true: the overall and the gossip and DHT parts serve when the node is ready."""
+        serving = health_pb2.HealthCheckResponse.SERVING
+        waiting = health_pb2.HealthCheckResponse.NOT_SERVING
+        with self._mesh.watching_readiness() as watcher, contextlib.suppress(asyncio.CancelledError):
+            while True:
+                ready = all(condition.met for condition in self._mesh.node.conditions())
+                for part in HEALTH_PARTS:
+                    await self._health.set(part, serving if ready or part == "node" else waiting)
+                await watcher.ready.wait()
+                watcher.check()
+
+
+def _method_handler(method: schema.Method, implementation: object) -> grpc.RpcMethodHandler[Any, Any]:
+    """Wrap the implementation's method, whose name is the schema's in snake case."""
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
+    handler = answered(getattr(implementation, name))
+    make = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }[method.client_streaming, method.server_streaming]
+    return make(handler, request_deserializer=method.parse, response_serializer=schema.serialize)

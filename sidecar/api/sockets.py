@@ -1,0 +1,130 @@
+"""Where the API is served: a Unix socket that is ours alone, and loopback TCP on request."""
+
+import contextlib
+import fcntl
+import grp
+import ipaddress
+import os
+import socket
+import stat
+import tempfile
+from pathlib import Path
+
+from ..core.errors import AddressInUse, ConfigError
+
+_MAX_PATH = 107  # bytes of a Unix socket's path (sockaddr_un, less its NUL)
+
+
+def default_socket() -> Path:
+    """`$XDG_RUNTIME_DIR/sidecar/api.sock`, else `sidecar-<uid>/api.sock` in the temporary directory. Clients agree."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime.startswith("/"):
+        return Path(runtime) / "sidecar" / "api.sock"
+    return Path(tempfile.gettempdir()) / f"sidecar-{os.getuid()}" / "api.sock"
+
+
+def prepare_default_directory(path: Path) -> None:
+    """Make the per-user directory, or check that it is ours and 0700. Raises ConfigError where it is not."""
+    directory = path.parent
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = os.lstat(directory)
+    except OSError as error:
+        raise ConfigError(f"directory {directory} of the API socket cannot be used: {error.strerror}") from None
+    if not stat.S_ISDIR(found.st_mode):
+        raise ConfigError(f"{directory}, where the API socket belongs, is not a directory")
+    if found.st_uid != os.getuid():
+        raise ConfigError(f"directory {directory} of the API socket belongs to user {found.st_uid}, not to us")
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        mode = stat.S_IMODE(found.st_mode)
+        raise ConfigError(
+            f"directory {directory} of the API socket has mode {mode:#o}, not 0700: chmod it, or set another"
+        )
+
+
+class SocketPlace:
+    """A Unix socket's path, held by a lock on a file beside it, so that two sidecars never share it.
+
+    The lock goes with the process however it ends; the socket file of a killed one is removed by the next.
+    """
+
+    def __init__(self, path: Path, *, mode: int, group: str | None) -> None:
+        """Take the lock. Raises AddressInUse when another sidecar holds it, ConfigError where the path cannot be used."""
+        if len(os.fsencode(path)) > _MAX_PATH:
+            raise ConfigError(f"API socket path of {len(os.fsencode(path))} bytes, at most {_MAX_PATH}: {path}")
+        self.path = path
+        self._mode = mode
+        self._group = _group_id(group)
+        self._lock = self._take_lock()
+        try:
+            self._remove_stale()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _take_lock(self) -> int:
+        name = self.path.with_name(self.path.name + ".lock")
+        try:
+            lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise ConfigError(f"the API socket's lock {name} cannot be made: {error.strerror}") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise AddressInUse(f"API socket {self.path} is served by another sidecar") from None
+        return lock
+
+    def _remove_stale(self) -> None:
+        try:
+            found = os.lstat(self.path)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISSOCK(found.st_mode):
+            raise ConfigError(f"{self.path}, where the API socket belongs, exists and is no socket")
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            probe.connect(str(self.path))
+            raise AddressInUse(f"API socket {self.path} is served by another program")
+        os.unlink(self.path)
+
+    def opened(self) -> None:
+        """The socket has been bound: give it its group and mode."""
+        if self._group is not None:
+            try:
+                os.chown(self.path, -1, self._group)
+            except OSError as error:
+                raise ConfigError(f"the API socket cannot be given to group {self._group}: {error.strerror}") from None
+        os.chmod(self.path, self._mode)
+
+    def release(self) -> None:
+        """Remove the socket and let go of the lock."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+        os.close(self._lock)
+
+
+def loopback(address: str) -> str:
+    """Check a `host:port` to serve on in plain text. Raises ConfigError where others than this host could reach it."""
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65_535:
+        raise ConfigError(f"API address {address!r} is not host:port")
+    try:
+        allowed = ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        allowed = False
+    if not allowed:
+        raise ConfigError(
+            f"API address {address!r}: only a loopback address such as 127.0.0.1 may be served in plain text"
+        )
+    return address
+
+
+def _group_id(group: str | None) -> int | None:
+    if not group:
+        return None
+    if group.isdigit():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ConfigError(f"socket group {group!r} does not exist") from None
