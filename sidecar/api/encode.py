@@ -1,9 +1,9 @@
 """The hot messages, put together and taken apart by hand.
 
-A streamed response encodes as the concatenation of its items, so each item is encoded once and its bytes are joined into
-every reader's next write. Measured on one core, 100 B payloads in batches of 200: 0.20 us a message for a topic's item
-as joined here, 0.99 us with protobuf's own objects. Field numbers are those of `protos/sidecar/v1`; tests compare with
-what protobuf parses.
+A streamed response encodes as the concatenation of its items, so each item is encoded once and its bytes are joined
+into every reader's next write. Measured on one core, 100 B payloads in batches of 200: 0.20 us a message for a topic's
+item as joined here, 0.99 us with protobuf's own objects. Field numbers are those of `protos/sidecar/v1`; tests compare
+with what protobuf parses.
 """
 
 from collections.abc import Iterator, Sequence

@@ -34,7 +34,7 @@ class Chunk(NamedTuple):
     """Consecutive messages of one topic, as joined items. Counters run on over all topics, so chunks never overlap."""
 
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, as in the core
     data: bytes
     local: bool
 
@@ -209,7 +209,8 @@ class Subscription:
     def _drop_oldest(self) -> None:
         """Make room from the front, exactly as much as is needed, but leave the newest message."""
         queue = self._queue
-        gap = queue.popleft() if isinstance(queue[0], Gap) else Gap(0, LagReason.SLOW_READER, 0)
+        front = queue.popleft() if isinstance(queue[0], Gap) else None
+        gap = front if isinstance(front, Gap) else Gap(0, LagReason.SLOW_READER, 0)
         while self._messages > 1:
             items = self._messages - self._bounds.messages
             size = self._bytes - self._bounds.bytes
@@ -247,6 +248,6 @@ class Subscription:
             self.end(SlowReader(f"{self._messages} messages of {self._bytes} bytes were waiting, and no room for more"))
             return
         queue = self._queue
-        gap = queue.pop() if queue and isinstance(queue[-1], Gap) else Gap(0, LagReason.SLOW_READER, 0)
-        assert isinstance(gap, Gap)
+        last = queue.pop() if queue and isinstance(queue[-1], Gap) else None
+        gap = last if isinstance(last, Gap) else Gap(0, LagReason.SLOW_READER, 0)
         queue.append(gap.plus(rest.count, rest.last))

@@ -50,7 +50,7 @@ class _Held(NamedTuple):
     """A reader's part of a delivery: its first `count` messages, encoded; missed ones before it are `lagged`."""
 
     delivery: Delivery
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, as in the core
     data: bytes
     lagged: int
 

@@ -16,7 +16,7 @@ class Range(NamedTuple, Generic[Outcome]):
     """The same outcome for `count` consecutive messages; `ids` where the caller wants them."""
 
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, as in the core
     outcome: Outcome
     ids: Sequence[bytes]
 

@@ -49,7 +49,7 @@ class SocketPlace:
     """
 
     def __init__(self, path: Path, *, mode: int, group: str | None) -> None:
-        """Take the lock. Raises AddressInUse when another sidecar holds it, ConfigError where the path cannot be used."""
+        """Take the lock. Raises AddressInUse when another sidecar holds it, ConfigError where the path is no use."""
         if len(os.fsencode(path)) > _MAX_PATH:
             raise ConfigError(f"API socket path of {len(os.fsencode(path))} bytes, at most {_MAX_PATH}: {path}")
         self.path = path

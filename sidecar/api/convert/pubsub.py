@@ -1,6 +1,6 @@
 """Messages of `pubsub.proto`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from sidecar_client.v1 import common_pb2
@@ -66,7 +66,7 @@ def published(result: Result, message_id: bytes) -> pb.PublishResponse:
     )
 
 
-def receipts(ranges: Iterable[tuple[int, int, Result]], ids: Iterable[list[bytes]] | None) -> bytes:
+def receipts(ranges: Iterable[tuple[int, int, Result]], ids: Iterable[Sequence[bytes]] | None) -> bytes:
     """Ranges of one result: (number of the first message, count, result); `ids` has each range's, where wanted."""
     response = pb.PublishManyResponse(
         receipts=[

@@ -18,4 +18,5 @@ def packed_status(
         delay = Duration()
         delay.FromNanoseconds(int(retry * 1e9))
         status.details.add().Pack(RetryInfo(retry_delay=delay))
-    return status.SerializeToString()
+    encoded: bytes = status.SerializeToString()
+    return encoded
