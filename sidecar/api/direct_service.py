@@ -11,7 +11,7 @@ from .bridge import Mesh
 from .bulk import MAX_BATCH, converse
 from .convert import direct as convert
 from .convert import values
-from .errors import Context
+from .errors import OPEN, Context
 from .hub import Bounds
 from .inbox import Receiver
 from .peer_service import other_peer
@@ -59,7 +59,7 @@ class DirectService:
         return await self._ids.once([(peer, protocol, name) if name else None for name in ids], send)
 
     async def send_many(self, requests: AsyncIterator[convert.SendManyRequest], context: Context) -> None:
-        await context.send_initial_metadata(())
+        await context.send_initial_metadata(OPEN)
         sender = _Sender(self._mesh, self._send)
         with self._mesh.stream(sender.receipts):
             try:
@@ -75,7 +75,7 @@ class DirectService:
         most = min(request.queue_messages or config.receive_queue_messages, config.receive_queue_messages)
         receiver = Receiver(protocols, Bounds(most, config.receive_queue_bytes))
         with mesh.receiving(receiver):
-            await context.send_initial_metadata(())
+            await context.send_initial_metadata(OPEN)
             while True:
                 batch = receiver.take()
                 if batch:
@@ -112,7 +112,7 @@ class DirectService:
                 mesh.desk.answer(server, token, answer)
 
         with mesh.serving(server):
-            await context.send_initial_metadata(())
+            await context.send_initial_metadata(OPEN)
             await converse(requests, _Requests(mesh, server), consume, context)
 
 

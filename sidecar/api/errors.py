@@ -17,6 +17,8 @@ DOMAIN = "sidecar"
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Context], Awaitable[Any]]
 
+OPEN = (("sidecar-stream", "open"),)  # initial metadata of a stream that is in force; one that is refused has none
+
 _log = logging.getLogger(__name__)
 _Code = grpc.StatusCode
 

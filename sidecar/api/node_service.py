@@ -4,7 +4,7 @@ from typing import Any
 
 from .bridge import Mesh
 from .convert import node as convert
-from .errors import Context
+from .errors import OPEN, Context
 
 
 class NodeService:
@@ -29,7 +29,7 @@ class NodeService:
 
     async def watch_readiness(self, request: Any, context: Context) -> None:
         with self._mesh.watching_readiness() as watcher:
-            await context.send_initial_metadata(())
+            await context.send_initial_metadata(OPEN)
             while True:
                 await context.write(convert.readiness_event(self._mesh.node.conditions(), self._mesh.now()))
                 await watcher.ready.wait()

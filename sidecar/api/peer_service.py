@@ -8,7 +8,7 @@ from ..core.types import PeerId
 from .bridge import Mesh
 from .convert import peer as convert
 from .convert import values
-from .errors import Context
+from .errors import OPEN, Context
 from .watch import PeerWatcher
 
 _PAGE, _MAX_PAGE = 500, 1000
@@ -40,7 +40,7 @@ class PeerService:
     async def watch_peers(self, request: Any, context: Context) -> None:
         mesh = self._mesh
         with mesh.watching_peers() as watcher:
-            await context.send_initial_metadata(())
+            await context.send_initial_metadata(OPEN)
             await self._tell_present(watcher, 0, context)
             while True:
                 missed = watcher.missed()

@@ -10,7 +10,7 @@ from .bulk import MAX_BATCH, converse
 from .convert import pubsub as convert
 from .convert import values
 from .convert.pubsub import Result
-from .errors import Context
+from .errors import OPEN, Context
 from .hub import Bounds
 from .receipts import Range, Receipts
 from .window import Window
@@ -39,7 +39,7 @@ class PubSubService:
         return convert.published(result, message_id)
 
     async def publish_many(self, requests: AsyncIterator[convert.PublishManyRequest], context: Context) -> None:
-        await context.send_initial_metadata(())
+        await context.send_initial_metadata(OPEN)
         publisher = _Publisher(self._mesh, self)
         with self._mesh.stream(publisher.receipts):
             await converse(requests, publisher.receipts, publisher.consume, context)
@@ -59,7 +59,7 @@ class PubSubService:
         )
         try:
             with mesh.stream(subscription):
-                await context.send_initial_metadata(())
+                await context.send_initial_metadata(OPEN)
                 while True:
                     batch = subscription.take()
                     if batch:

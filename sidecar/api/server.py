@@ -143,7 +143,7 @@ class ApiServer:
                 watcher.check()
 
 
-def _method_handler(method: schema.Method, implementation: object) -> grpc.RpcMethodHandler[Any, Any]:
+def _method_handler(method: schema.Method, implementation: object) -> "grpc.RpcMethodHandler[Any, Any]":
     """Wrap the implementation's method, whose name is the schema's in snake case."""
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
     handler = answered(getattr(implementation, name))

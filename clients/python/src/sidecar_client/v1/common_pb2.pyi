@@ -5,9 +5,10 @@ The API of the p2p sidecar toward local apps.
 
 Peer ids and multiaddrs travel in their text forms; both forms of a peer id are accepted, base58 is returned.
 Payloads are bytes that nobody looks into. A stream of the sidecar sends its initial metadata at once when it is in
-force. Errors are canonical status codes with a google.rpc.ErrorInfo (domain "sidecar", reason in capitals), for
-malformed input with a google.rpc.BadRequest that names the field, and for a full queue with a google.rpc.RetryInfo.
-A deadline is the call's gRPC deadline; cancelling a call cancels its work.
+force, with the key "sidecar-stream"; one that is refused ends without. Errors are canonical status codes with a
+google.rpc.ErrorInfo (domain "sidecar", reason in capitals), for malformed input with a google.rpc.BadRequest that
+names the field, and for a full queue with a google.rpc.RetryInfo. A deadline is the call's gRPC deadline; cancelling
+a call cancels its work.
 """
 
 from google.protobuf import descriptor as _descriptor

@@ -1,0 +1,122 @@
+"""Between protobuf messages and the client's own values."""
+
+from collections.abc import Iterable
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from . import types
+from .v1 import common_pb2, direct_pb2, node_pb2, peer_pb2, pubsub_pb2
+
+
+def seconds(value: Duration) -> float:
+    return value.seconds + value.nanos / 1e9
+
+
+def unix(value: Timestamp) -> float:
+    return value.seconds + value.nanos / 1e9
+
+
+def node(message: node_pb2.Node) -> types.NodeInfo:
+    return types.NodeInfo(
+        peer_id=message.peer_id,
+        network=message.network,
+        agent=message.agent,
+        version=message.version,
+        listening_addresses=tuple(message.listening_addresses),
+        announced_addresses=tuple(message.announced_addresses),
+        observed_addresses=tuple(message.observed_addresses),
+        start_time=unix(message.start_time),
+        uptime=seconds(message.uptime),
+    )
+
+
+def readiness(message: node_pb2.Readiness) -> types.Readiness:
+    conditions = tuple(
+        types.Condition(c.type, c.met, c.reason, c.message, c.remedy, unix(c.since)) for c in message.conditions
+    )
+    return types.Readiness(message.ready, conditions)
+
+
+def peer(message: peer_pb2.Peer) -> types.Peer:
+    return types.Peer(
+        peer_id=message.peer_id,
+        connected=message.connected,
+        direction=types.Direction(message.direction),
+        addresses=tuple(message.addresses),
+        remote_address=message.remote_address,
+        protocols=tuple(message.protocols),
+        agent=message.agent,
+        protocol_version=message.protocol_version,
+        identified=message.identified,
+        latency=seconds(message.latency) if message.HasField("latency") else None,
+        connect_time=unix(message.connect_time) if message.HasField("connect_time") else None,
+        connections=message.connections,
+    )
+
+
+def peer_events(response: peer_pb2.WatchPeersResponse) -> Iterable[types.PeerEvent]:
+    anew = response.HasField("lagged")
+    for event in response.events:
+        about = peer(event.peer) if event.HasField("peer") else None
+        yield types.PeerEvent(types.PeerEventType(event.type), about, event.reason, anew)
+        anew = False
+
+
+def topic(message: pubsub_pb2.Topic) -> types.Topic:
+    return types.Topic(
+        name=message.name,
+        subscribed=message.subscribed,
+        signing=types.Signing(message.signing),
+        peers=message.peers,
+        mesh_peer_ids=tuple(message.mesh_peer_ids),
+        subscribers=message.subscribers,
+        history_messages=message.history_messages,
+    )
+
+
+def lagged(message: common_pb2.Lagged) -> types.Lagged:
+    missed = message.missed if message.HasField("missed") else None
+    return types.Lagged(missed, types.LagReason(message.reason))
+
+
+def topic_message(message: pubsub_pb2.TopicMessage) -> types.Message:
+    return types.Message(
+        message.topic,
+        message.data,
+        message.sender,
+        message.message_id,
+        message.cursor,
+        unix(message.receive_time),
+        message.local,
+    )
+
+
+def publish_receipt(message: pubsub_pb2.PublishReceipt) -> types.PublishReceipt:
+    outcome = types.PublishOutcome(message.outcome)
+    return types.PublishReceipt(outcome, message.message_id, message.peers, message.dropped)
+
+
+def publish_receipts(message: pubsub_pb2.PublishReceiptRange) -> types.PublishReceipts:
+    return types.PublishReceipts(
+        message.first,
+        message.count,
+        types.PublishOutcome(message.outcome),
+        message.peers,
+        message.dropped,
+        tuple(message.message_ids),
+    )
+
+
+def send_receipt(message: direct_pb2.SendReceipt) -> types.SendReceipt:
+    return types.SendReceipt(types.SendOutcome(message.outcome), message.detail)
+
+
+def send_receipts(message: direct_pb2.SendReceiptRange) -> types.SendReceipts:
+    outcome = types.SendOutcome(message.receipt.outcome)
+    return types.SendReceipts(message.first, message.count, outcome, message.receipt.detail)
+
+
+def request(message: direct_pb2.IncomingRequest) -> types.Request:
+    time_left = seconds(message.time_left) if message.HasField("time_left") else None
+    return types.Request(message.peer_id, message.protocol, message.data, time_left)

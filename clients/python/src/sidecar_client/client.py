@@ -1,0 +1,335 @@
+"""The client: every method of the sidecar's API, in Python's own idiom."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from . import _convert, bulk, types
+from ._link import FIRST_PAUSE, LAST_PAUSE, Link, default_target, normal_target
+from ._stream import Stream
+from .errors import SidecarUnavailable
+from .server import Handler, Server
+from .subscription import Receiver, Subscription
+from .v1 import (
+    common_pb2,
+    direct_pb2,
+    direct_pb2_grpc,
+    node_pb2,
+    node_pb2_grpc,
+    peer_pb2,
+    peer_pb2_grpc,
+    pubsub_pb2,
+    pubsub_pb2_grpc,
+)
+
+_SERVICE = "/sidecar.v1."
+
+
+def connect(target: str | None = None, *, wait: float = 10.0, reconnect: bool = True) -> "Client":
+    """A client for the sidecar at `target`, to be used with `async with`.
+
+    Args:
+        target: `unix:PATH`, a path, or `HOST:PORT`; None: `SIDECAR_API`, else a sidecar's default socket.
+        wait: seconds to wait for the sidecar, trying again and again; 0: one try.
+        reconnect: whether streams survive the sidecar's restarts.
+
+    `async with` raises SidecarUnavailable when no sidecar answers in time.
+    """
+    return Client(normal_target(target) if target else default_target(), wait=wait, reconnect=reconnect)
+
+
+class Client:
+    """A connection to a sidecar. Methods raise the typed errors of `sidecar_client.errors`.
+
+    `timeout` is seconds everywhere; it travels as the call's deadline. Cancelling a call cancels its work.
+    """
+
+    def __init__(self, target: str, *, wait: float, reconnect: bool) -> None:
+        self._wait = wait
+        self._link = Link(target, reconnect)
+        channel: Any = self._link.channel
+        self._node = node_pb2_grpc.NodeServiceStub(channel)
+        self._peer = peer_pb2_grpc.PeerServiceStub(channel)
+        self._direct = direct_pb2_grpc.DirectServiceStub(channel)
+        self._pubsub = pubsub_pb2_grpc.PubSubServiceStub(channel)
+        self._send_many = self._link.raw(f"{_SERVICE}DirectService/SendMany", direct_pb2.SendManyResponse.FromString)
+        self._publish_many = self._link.raw(
+            f"{_SERVICE}PubSubService/PublishMany", pubsub_pb2.PublishManyResponse.FromString
+        )
+
+    @property
+    def target(self) -> str:
+        """Where the sidecar is."""
+        return self._link.target
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._await_sidecar()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End all calls and streams."""
+        await self._link.close()
+
+    async def _await_sidecar(self) -> None:
+        until = time.monotonic() + self._wait
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                await self.info(timeout=max(1.0, self._wait))
+                return
+            except SidecarUnavailable:
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise
+                await asyncio.sleep(min(pause, left))
+                pause = min(pause * 2, LAST_PAUSE)
+
+    # ------------------------------------------------------------ the node
+
+    async def info(self, *, timeout: float | None = None) -> types.NodeInfo:
+        """Identity, network, addresses, version and uptime."""
+        response = await self._link.unary(self._node.GetNode, node_pb2.GetNodeRequest(), timeout)
+        return _convert.node(response.node)
+
+    async def readiness(self, *, timeout: float | None = None) -> types.Readiness:
+        """Whether the node is ready, and each condition that this is made of."""
+        response = await self._link.unary(self._node.GetReadiness, node_pb2.GetReadinessRequest(), timeout)
+        return _convert.readiness(response.readiness)
+
+    async def watch_readiness(self) -> AsyncIterator[types.Readiness]:
+        """The readiness now, then after every change."""
+        call = self._node.WatchReadiness
+        async for response in _Watch(self._link, "watching readiness", call, node_pb2.WatchReadinessRequest()).all():
+            yield _convert.readiness(response.readiness)
+
+    async def ready(self, *, timeout: float | None = None) -> types.Readiness:
+        """Wait until the node is ready. Raises TimeoutError."""
+        async with asyncio.timeout(timeout):
+            async for readiness in self.watch_readiness():
+                if readiness.ready:
+                    return readiness
+        raise SidecarUnavailable("the sidecar ended before it was ready")
+
+    async def statistics(self, *, timeout: float | None = None) -> dict[str, float]:
+        """Counters and gauges by name."""
+        response = await self._link.unary(self._node.GetStatistics, node_pb2.GetStatisticsRequest(), timeout)
+        return dict(response.values)
+
+    # ------------------------------------------------------------ peers
+
+    async def peers(self, *, connected_only: bool = False, protocol: str = "") -> AsyncIterator[types.Peer]:
+        """The peers known, ordered by id; only those that speak `protocol`, if given."""
+        request = peer_pb2.ListPeersRequest(connected_only=connected_only, protocol=protocol)
+        while True:
+            response = await self._link.unary(self._peer.ListPeers, request, None)
+            for message in response.peers:
+                yield _convert.peer(message)
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                return
+
+    async def watch_peers(self) -> AsyncIterator[types.PeerEvent]:
+        """The connected peers (PRESENT, then one CURRENT), then every change."""
+        request = peer_pb2.WatchPeersRequest()
+        async for response in _Watch(self._link, "watching peers", self._peer.WatchPeers, request).all():
+            for event in _convert.peer_events(response):
+                yield event
+
+    async def find_peer(self, peer_id: str, *, timeout: float | None = None) -> list[str]:
+        """A peer's addresses, through the DHT where needed. Raises NotFound."""
+        request = peer_pb2.FindPeerRequest(peer_id=peer_id)
+        return list((await self._link.unary(self._peer.FindPeer, request, timeout)).addresses)
+
+    async def connect_peer(
+        self, peer_id: str = "", *, addresses: Iterable[str] = (), timeout: float | None = None
+    ) -> types.Peer:
+        """Connect to a peer: at `addresses`, else at what is known of it or the DHT knows.
+
+        Raises Unreachable and its kinds, WrongPeer, WrongNetwork.
+        """
+        request = peer_pb2.ConnectPeerRequest(peer_id=peer_id, addresses=addresses)
+        return _convert.peer((await self._link.unary(self._peer.ConnectPeer, request, timeout)).peer)
+
+    async def disconnect_peer(self, peer_id: str, *, timeout: float | None = None) -> None:
+        """Close all connections of a peer. Raises NotFound."""
+        await self._link.unary(self._peer.DisconnectPeer, peer_pb2.DisconnectPeerRequest(peer_id=peer_id), timeout)
+
+    async def ping_peer(self, peer_id: str, *, timeout: float | None = None) -> float:
+        """The round trip to a peer in seconds."""
+        request = peer_pb2.PingPeerRequest(peer_id=peer_id)
+        return _convert.seconds((await self._link.unary(self._peer.PingPeer, request, timeout)).latency)
+
+    # ------------------------------------------------------------ direct messages
+
+    async def send(
+        self, peer_id: str, protocol: str, data: bytes, *, request_id: str = "", timeout: float | None = None
+    ) -> types.SendReceipt:
+        """Send one message and be told what became of it. `request_id` makes a repeat safe. Raises TooLarge."""
+        request = direct_pb2.SendRequest(peer_id=peer_id, protocol=protocol, data=data, request_id=request_id)
+        return _convert.send_receipt((await self._link.unary(self._direct.Send, request, timeout)).receipt)
+
+    async def send_many(
+        self,
+        peer_id: str,
+        protocol: str,
+        messages: bulk.Payloads,
+        *,
+        on_receipts: Callable[[types.SendReceipts], None] | None = None,
+        timeout: float | None = None,
+    ) -> list[types.SendReceipts]:
+        """Send many messages, in batches; returns receipts that cover all of them, numbered from 0.
+
+        `messages` may be an async iterable: then batches go out as they come. `on_receipts` is called with receipts as
+        they arrive, which are all that is known where an error ends it midway.
+        """
+        self._link.check_open()
+        return await bulk.transfer(
+            self._link,
+            self._send_many(timeout=timeout),
+            first=direct_pb2.SendManyRequest(peer_id=peer_id, protocol=protocol).SerializeToString(),
+            item=bulk.SEND_ITEM,
+            payloads=messages,
+            parse=lambda response: map(_convert.send_receipts, response.receipts),
+            on_receipts=on_receipts,
+        )
+
+    def receive(self, protocols: str | Iterable[str], *, queue_messages: int = 0) -> Receiver:
+        """A stream of direct messages: iterate over it, or see `Receiver`.
+
+        `queue_messages`: how many wait in the sidecar for a slow reader; 0: the configured bound.
+        """
+        return Receiver(self._link, _names(protocols), queue_messages, self._direct.Receive)
+
+    async def request(self, peer_id: str, protocol: str, data: bytes, *, timeout: float | None = None) -> bytes:
+        """Ask a peer's app. Raises NotSupported, Refused, Unreachable, DeadlineExceeded, QueueFull, TooLarge."""
+        request = direct_pb2.RequestRequest(peer_id=peer_id, protocol=protocol, data=data)
+        response: direct_pb2.RequestResponse = await self._link.unary(self._direct.Request, request, timeout)
+        return response.data
+
+    def serve(self, protocols: str | Iterable[str], handler: Handler, *, concurrency: int = 256) -> Server:
+        """Answer requests: await it, or use it with `async with`; see `Server`. Raises AlreadyExists."""
+        return Server(self._link, _names(protocols), handler, concurrency, self._direct.Serve)
+
+    # ------------------------------------------------------------ topics
+
+    async def publish(
+        self,
+        topic: str,
+        data: bytes,
+        *,
+        signing: types.Signing = types.Signing.UNSPECIFIED,
+        minimum_peers: int = 0,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> types.PublishReceipt:
+        """Publish one message and be told where it went. Raises TooLarge, TopicOptionsDiffer.
+
+        `minimum_peers`: wait, within `timeout`, until so many peers of the topic are there. `request_id` makes a repeat
+        safe.
+        """
+        request = pubsub_pb2.PublishRequest(
+            topic=topic,
+            data=data,
+            signing=pubsub_pb2.Signing.ValueType(signing),
+            minimum_peers=minimum_peers,
+            request_id=request_id,
+        )
+        return _convert.publish_receipt((await self._link.unary(self._pubsub.Publish, request, timeout)).receipt)
+
+    async def publish_many(
+        self,
+        topic: str,
+        messages: bulk.Payloads,
+        *,
+        signing: types.Signing = types.Signing.UNSPECIFIED,
+        minimum_peers: int = 0,
+        return_message_ids: bool = False,
+        on_receipts: Callable[[types.PublishReceipts], None] | None = None,
+        timeout: float | None = None,
+    ) -> list[types.PublishReceipts]:
+        """Publish many messages, in batches; returns receipts that cover all of them, numbered from 0.
+
+        It goes as fast as the peers take them. `messages` may be an async iterable: then batches go out as they come.
+        `on_receipts` is called with receipts as they arrive, which are all that is known where an error ends it midway.
+        """
+        self._link.check_open()
+        first = pubsub_pb2.PublishManyRequest(
+            topic=topic,
+            signing=pubsub_pb2.Signing.ValueType(signing),
+            minimum_peers=minimum_peers,
+            return_message_ids=return_message_ids,
+        )
+        return await bulk.transfer(
+            self._link,
+            self._publish_many(timeout=timeout),
+            first=first.SerializeToString(),
+            item=bulk.PUBLISH_ITEM,
+            payloads=messages,
+            parse=lambda response: map(_convert.publish_receipts, response.receipts),
+            on_receipts=on_receipts,
+        )
+
+    def subscribe(
+        self,
+        topics: str | Iterable[str],
+        *,
+        cursor: bytes = b"",
+        signing: types.Signing = types.Signing.UNSPECIFIED,
+        policy: types.OverflowPolicy = types.OverflowPolicy.UNSPECIFIED,
+        queue_messages: int = 0,
+        queue_bytes: int = 0,
+        skip_local: bool = False,
+    ) -> Subscription:
+        """A subscription: iterate over it, or see `Subscription`.
+
+        Args:
+            cursor: continue behind this message; empty: with what arrives from now.
+            policy: what to drop when the queue in the sidecar is full.
+            queue_messages, queue_bytes: how much waits there for a slow reader; 0: the configured bounds.
+            skip_local: leave out what this node's own apps publish.
+        """
+        request = pubsub_pb2.SubscribeRequest(
+            topics=_names(topics),
+            cursor=cursor,
+            policy=common_pb2.OverflowPolicy.ValueType(policy),
+            queue_messages=queue_messages,
+            queue_bytes=queue_bytes,
+            signing=pubsub_pb2.Signing.ValueType(signing),
+            skip_local=skip_local,
+        )
+        return Subscription(self._link, request, self._pubsub.Subscribe)
+
+    async def topics(self, *, timeout: float | None = None) -> list[types.Topic]:
+        """The topics that this node or its peers subscribe to."""
+        response = await self._link.unary(self._pubsub.ListTopics, pubsub_pb2.ListTopicsRequest(), timeout)
+        return [_convert.topic(message) for message in response.topics]
+
+
+class _Watch(Stream[Any]):
+    """A watching stream; it begins with the present state, however often it is opened."""
+
+    def __init__(self, link: Link, name: str, call: Callable[..., Any], request: Any) -> None:
+        super().__init__(link, name)
+        self._watch = call
+        self._request = request
+
+    def _open(self) -> Any:
+        return self._watch(self._request)
+
+    def all(self) -> AsyncIterator[Any]:
+        return self._responses()
+
+
+def _names(names: str | Iterable[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)

@@ -1,0 +1,245 @@
+"""Typed errors, one for each reason that the sidecar gives.
+
+SidecarError
+├── SidecarUnavailable      no sidecar answers at the target
+├── InvalidArgument         malformed input; `field` names it
+│   ├── InvalidPeerId
+│   ├── InvalidMultiaddr
+│   ├── SelfDial            the peer named is this node itself
+│   └── TooLarge
+├── NotFound
+├── AlreadyExists
+├── NotSupported            nobody serves that protocol there
+├── Unreachable             the peer did not answer
+│   ├── NoAddresses
+│   ├── DialTimeout
+│   └── DialBackoff
+├── Closed                  the connection ended, or the sidecar stops
+│   └── StreamReset
+├── ProtocolError           the peer broke a protocol
+│   ├── FrameTooLarge
+│   ├── HandshakeError
+│   │   └── HandshakeTimeout
+│   └── KeepAliveTimeout
+├── WrongPeer               another key answered
+├── WrongNetwork            the peer belongs to another network
+├── Refused                 the app there refused; its reason is the message
+├── TopicOptionsDiffer      the topic is in use with another signing
+├── ResourceExhausted       a bound is reached
+│   ├── QueueFull
+│   ├── TooManyConnections
+│   └── SlowReader          a subscription ended, as its policy wants
+├── DeadlineExceeded
+├── FailedPrecondition      any other state that forbids the call
+└── InternalError           the sidecar failed; its log says more
+    └── StorageError
+"""
+
+import re
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+_DETAILS = "grpc-status-details-bin"
+
+
+class SidecarError(Exception):
+    """Any error of the client. `str(error)` is a sentence for a person.
+
+    `reason` is the sidecar's word for it (QUEUE_FULL), `field` the malformed field's name, `retry_after` seconds
+    after which trying again makes sense; each None where not given.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        field: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.field = field
+        self.retry_after = retry_after
+
+
+class SidecarUnavailable(SidecarError):
+    """No sidecar answers at the target."""
+
+
+class InvalidArgument(SidecarError):
+    """Malformed input; `field` names it."""
+
+
+class InvalidPeerId(InvalidArgument):
+    """A text that is no peer id."""
+
+
+class InvalidMultiaddr(InvalidArgument):
+    """A text that is no multiaddr."""
+
+
+class SelfDial(InvalidArgument):
+    """The peer named is this node itself."""
+
+
+class TooLarge(InvalidArgument):
+    """A payload over its limit."""
+
+
+class NotFound(SidecarError):
+    """No such peer or record."""
+
+
+class AlreadyExists(SidecarError):
+    """Somebody else serves it already."""
+
+
+class NotSupported(SidecarError):
+    """Nobody serves that protocol there, or the sidecar does not have that method."""
+
+
+class Unreachable(SidecarError):
+    """The peer did not answer."""
+
+
+class NoAddresses(Unreachable):
+    """No address of the peer is known."""
+
+
+class DialTimeout(Unreachable):
+    """No address of the peer answered in time."""
+
+
+class DialBackoff(Unreachable):
+    """The peer failed a moment ago and is not tried again yet."""
+
+
+class Closed(SidecarError):
+    """The connection ended, or the sidecar or this client is closing."""
+
+
+class StreamReset(Closed):
+    """The peer reset the stream."""
+
+
+class ProtocolError(SidecarError):
+    """The peer broke a protocol."""
+
+
+class FrameTooLarge(ProtocolError):
+    """A frame over its limit."""
+
+
+class HandshakeError(ProtocolError):
+    """Securing the connection failed."""
+
+
+class HandshakeTimeout(HandshakeError):
+    """The peer did not finish the handshake in time."""
+
+
+class KeepAliveTimeout(ProtocolError):
+    """The peer stopped answering."""
+
+
+class WrongPeer(SidecarError):
+    """Another key answered than the one that was dialled."""
+
+
+class WrongNetwork(SidecarError):
+    """The peer belongs to another network."""
+
+
+class Refused(SidecarError):
+    """The app at the peer refused; its reason is the message. A serving handler raises it to refuse."""
+
+
+class TopicOptionsDiffer(SidecarError):
+    """The topic is in use at this node with another signing."""
+
+
+class ResourceExhausted(SidecarError):
+    """A bound is reached."""
+
+
+class QueueFull(ResourceExhausted):
+    """A bounded queue is full."""
+
+
+class TooManyConnections(ResourceExhausted):
+    """A bound on connections is reached."""
+
+
+class SlowReader(ResourceExhausted):
+    """A subscription ended, as its policy wants, since its reader was too slow."""
+
+
+class DeadlineExceeded(SidecarError):
+    """It was not done in time."""
+
+
+class FailedPrecondition(SidecarError):
+    """The state of something forbids the call."""
+
+
+class InternalError(SidecarError):
+    """The sidecar failed; its log says more."""
+
+
+class StorageError(InternalError):
+    """The sidecar's disk refused."""
+
+
+_BY_CODE: dict[grpc.StatusCode, type[SidecarError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
+    grpc.StatusCode.UNIMPLEMENTED: NotSupported,
+    grpc.StatusCode.UNAVAILABLE: SidecarUnavailable,
+    grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.CANCELLED: Closed,
+}
+
+
+def _tree(kind: type[SidecarError]) -> list[type[SidecarError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in _tree(child))]
+
+
+def _reason(kind: type[SidecarError]) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).upper()
+
+
+BY_REASON: dict[str, type[SidecarError]] = {_reason(kind): kind for kind in _tree(SidecarError)}
+
+
+def from_rpc(error: grpc.aio.AioRpcError) -> SidecarError:
+    """The typed error of a failed call."""
+    code = error.code()
+    message = error.details() or code.name
+    reason = field = retry_after = None
+    for detail in _status(error).details:
+        info, request, retry = ErrorInfo(), BadRequest(), RetryInfo()
+        if detail.Unpack(info):
+            reason = info.reason
+        elif detail.Unpack(request) and request.field_violations:
+            field = request.field_violations[0].field
+        elif detail.Unpack(retry):
+            retry_after = retry.retry_delay.ToNanoseconds() / 1e9
+    kind = BY_REASON.get(reason or "") or _BY_CODE.get(code, InternalError)
+    return kind(message, reason=reason, field=field, retry_after=retry_after)
+
+
+def _status(error: grpc.aio.AioRpcError) -> Status:
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS and isinstance(value, bytes):
+            try:
+                return Status.FromString(value)
+            except DecodeError:
+                break  # not ours; the code and text are enough
+    return Status()

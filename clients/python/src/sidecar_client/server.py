@@ -1,0 +1,140 @@
+"""Serving requests of other peers' apps."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from . import _convert
+from ._link import Link
+from ._stream import Stream
+from .errors import Refused
+from .types import Request
+from .v1 import direct_pb2
+
+Handler = Callable[[Request], Awaitable[bytes]]
+_log = logging.getLogger(__name__)
+_BATCH_BYTES = 1 << 20
+
+
+class _Requests(Stream[direct_pb2.ServeResponse]):
+    """The stream of requests. Answers belong to the call that brought their requests."""
+
+    def __init__(self, link: Link, protocols: Sequence[str], serve: Callable[[Any], Any]) -> None:
+        super().__init__(link, f"serving {', '.join(protocols)}")
+        self._protocols = protocols
+        self._serve = serve
+        self.answers: _Answers | None = None
+
+    def _open(self) -> Any:
+        self.answers = _Answers(self._protocols)
+        return self._serve(self.answers)
+
+    def responses(self) -> Any:
+        return self._responses()
+
+
+class _Answers:
+    """What one call writes: the protocols, then answers, as many at once as have come while the last was written."""
+
+    def __init__(self, protocols: Sequence[str]) -> None:
+        self._first = direct_pb2.ServeRequest(protocols=protocols)
+        self._waiting: list[direct_pb2.Answer] = []
+        self._some = asyncio.Event()
+        self._begun = False
+
+    def add(self, answer: direct_pb2.Answer) -> None:
+        self._waiting.append(answer)
+        self._some.set()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> direct_pb2.ServeRequest:
+        if not self._begun:
+            self._begun = True
+            return self._first
+        await self._some.wait()
+        request = direct_pb2.ServeRequest()
+        size = 0
+        while self._waiting and size < _BATCH_BYTES:
+            answer = self._waiting.pop(0)
+            size += len(answer.data)
+            request.answers.append(answer)
+        if not self._waiting:
+            self._some.clear()
+        return request
+
+
+class Server:
+    """Answers requests of some protocols with a handler. Await it to serve until cancelled, or use `async with`.
+
+    `async with` returns once requests can arrive, and goes on serving inside the block. It outlives the sidecar's
+    restarts. At most `concurrency` handlers run at once; more requests wait. The handler returns the response; raising
+    `Refused` refuses with its text, any other exception is logged and refused. A handler whose asker has gone is
+    cancelled.
+    """
+
+    def __init__(
+        self, link: Link, protocols: Sequence[str], handler: Handler, concurrency: int, serve: Callable[[Any], Any]
+    ) -> None:
+        self._requests = _Requests(link, protocols, serve)
+        self._handler = handler
+        self._room = asyncio.Semaphore(concurrency)
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._serve().__await__()
+
+    async def __aenter__(self) -> Self:
+        await self._requests.__aenter__()
+        self._task = asyncio.create_task(self._serve(), name="sidecar serving")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            failed = task.done()
+            task.cancel()
+            await asyncio.wait((task,))
+            if failed and error is None:
+                task.result()  # what ended the serving while the block ran
+
+    async def _serve(self) -> None:
+        try:
+            async for response in self._requests.responses():
+                for token in response.withdrawn:
+                    running = self._running.get(token)
+                    if running is not None:
+                        running.cancel()
+                answers = self._requests.answers
+                assert answers is not None, "a call that gives requests has been opened"
+                for message in response.requests:
+                    await self._room.acquire()
+                    task = asyncio.create_task(self._answer(message, answers), name="sidecar request")
+                    self._running[message.id] = task
+        finally:
+            self._requests.close()
+            left = list(self._running.values())
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left)
+
+    async def _answer(self, message: direct_pb2.IncomingRequest, answers: _Answers) -> None:
+        answer = direct_pb2.Answer(id=message.id)
+        try:
+            answer.data = await self._handler(_convert.request(message))
+        except Refused as refusal:
+            answer.refusal = str(refusal)[:256]
+        except Exception:  # noqa: BLE001 - the app's handler; its failure must not end the others
+            _log.exception("handler for %s failed", message.protocol)
+            answer.refusal = "the app failed to answer"
+        finally:
+            del self._running[message.id]
+            self._room.release()
+        answers.add(answer)

@@ -1,0 +1,159 @@
+"""Subscriptions to topics, and streams of direct messages."""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from . import _convert
+from ._link import Link
+from ._stream import Stream
+from .types import DirectMessage, Lagged, Message
+from .v1 import direct_pb2, pubsub_pb2
+
+_log = logging.getLogger(__name__)
+
+
+class MessageBatch:
+    """Messages that came together. `lagged` says what was missed just before them.
+
+    `payloads()` costs the least; `messages` builds a value for each message.
+    """
+
+    __slots__ = ("_items", "lagged")
+
+    def __init__(self, response: pubsub_pb2.SubscribeResponse) -> None:
+        self._items = response.messages
+        self.lagged = _convert.lagged(response.lagged) if response.HasField("lagged") else None
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def payloads(self) -> list[bytes]:
+        """The data of each message, in order."""
+        return [item.data for item in self._items]
+
+    @property
+    def messages(self) -> list[Message]:
+        return [_convert.topic_message(item) for item in self._items]
+
+
+class Subscription(Stream[pubsub_pb2.SubscribeResponse]):
+    """Messages of topics, in order. It outlives the sidecar's restarts and continues where it was.
+
+    Iterating gives `Message`s; what was missed is logged and counted in `missed`. `events()` gives `Lagged` between the
+    messages as well, `batches()` whole batches. Use one of the three.
+    """
+
+    def __init__(self, link: Link, request: pubsub_pb2.SubscribeRequest, call: Callable[..., Any]) -> None:
+        super().__init__(link, f"subscription to {', '.join(request.topics)}")
+        self._request = request
+        self._subscribe = call
+        self.missed = 0
+        """Messages missed so far, as far as their number is known."""
+
+    @property
+    def cursor(self) -> bytes:
+        """Where the last batch given out ended; `subscribe(cursor=...)` continues there. Empty before the start."""
+        return self._request.cursor
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return self._messages()
+
+    async def batches(self) -> AsyncIterator[MessageBatch]:
+        """Batches as they come, the fastest way."""
+        async for response in self._responses():
+            if response.messages or response.HasField("lagged"):
+                batch = MessageBatch(response)
+                self._count(batch.lagged)
+                yield batch
+            if response.messages:
+                self._request.cursor = response.messages[-1].cursor
+            elif response.cursor:
+                self._request.cursor = response.cursor
+
+    async def events(self) -> AsyncIterator[Message | Lagged]:
+        """Messages, and `Lagged` where some were missed."""
+        async for batch in self.batches():
+            if batch.lagged is not None:
+                yield batch.lagged
+            for message in batch.messages:
+                yield message
+
+    async def _messages(self) -> AsyncIterator[Message]:
+        async for event in self.events():
+            if isinstance(event, Lagged):
+                _log.warning("%s: %s", self._name, event)
+            else:
+                yield event
+
+    def _open(self) -> Any:
+        return self._subscribe(self._request)
+
+    def _count(self, lagged: Lagged | None) -> None:
+        if lagged is not None:
+            self.missed += lagged.missed or 0
+
+
+class DirectBatch:
+    """Direct messages that came together. `lagged` says what was missed just before them."""
+
+    __slots__ = ("_items", "lagged")
+
+    def __init__(self, response: direct_pb2.ReceiveResponse) -> None:
+        self._items = response.messages
+        self.lagged = _convert.lagged(response.lagged) if response.HasField("lagged") else None
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def payloads(self) -> list[bytes]:
+        """The data of each message, in order."""
+        return [item.data for item in self._items]
+
+    @property
+    def messages(self) -> list[DirectMessage]:
+        return [DirectMessage(item.peer_id, item.protocol, item.data) for item in self._items]
+
+
+class Receiver(Stream[direct_pb2.ReceiveResponse]):
+    """Direct messages of some protocols, in order of arrival. It outlives the sidecar's restarts.
+
+    Iterating gives `DirectMessage`s; what was missed is logged and counted in `missed`. `events()` gives `Lagged`
+    between the messages as well, `batches()` whole batches. Use one of the three.
+    """
+
+    def __init__(self, link: Link, protocols: Sequence[str], queue_messages: int, call: Callable[..., Any]) -> None:
+        super().__init__(link, f"receiving {', '.join(protocols)}")
+        self._request = direct_pb2.ReceiveRequest(protocols=protocols, queue_messages=queue_messages)
+        self._receive = call
+        self.missed = 0
+        """Messages missed so far that other streams received."""
+
+    def __aiter__(self) -> AsyncIterator[DirectMessage]:
+        return self._messages()
+
+    async def batches(self) -> AsyncIterator[DirectBatch]:
+        """Batches as they come, the fastest way."""
+        async for response in self._responses():
+            batch = DirectBatch(response)
+            if batch.lagged is not None:
+                self.missed += batch.lagged.missed or 0
+            yield batch
+
+    async def events(self) -> AsyncIterator[DirectMessage | Lagged]:
+        """Messages, and `Lagged` where some were missed."""
+        async for batch in self.batches():
+            if batch.lagged is not None:
+                yield batch.lagged
+            for message in batch.messages:
+                yield message
+
+    async def _messages(self) -> AsyncIterator[DirectMessage]:
+        async for event in self.events():
+            if isinstance(event, Lagged):
+                _log.warning("%s: %s", self._name, event)
+            else:
+                yield event
+
+    def _open(self) -> Any:
+        return self._receive(self._request)

@@ -1,0 +1,248 @@
+"""What the client gives and takes: plain, frozen values."""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Direction(enum.IntEnum):
+    """Who opened a connection."""
+
+    UNSPECIFIED = 0  # not connected
+    INBOUND = 1
+    OUTBOUND = 2
+
+
+class PeerEventType(enum.IntEnum):
+    """What happened to a peer."""
+
+    UNSPECIFIED = 0
+    PRESENT = 1  # connected already, when watching began
+    CURRENT = 2  # the present state has been told in full; this event has no peer
+    CONNECTED = 3
+    IDENTIFIED = 4
+    UPDATED = 5
+    DISCONNECTED = 6
+
+
+class SendOutcome(enum.IntEnum):
+    """What became of a direct message."""
+
+    UNSPECIFIED = 0
+    DELIVERED = 1  # written to the stream of a receiving app there
+    NO_SUBSCRIBER = 2
+    LOCAL_QUEUE_FULL = 3
+    REMOTE_QUEUE_FULL = 4
+    UNREACHABLE = 5
+    REFUSED = 6
+    TOO_LARGE = 7
+    TIMED_OUT = 8  # sent, no receipt in time: it may have arrived
+    UNKNOWN = 9  # sent, and the connection was lost: it may have arrived
+
+
+class PublishOutcome(enum.IntEnum):
+    """What became of a published message."""
+
+    UNSPECIFIED = 0
+    SENT = 1  # queued to at least one peer
+    NO_PEERS = 2  # subscribers at this node have got it
+    QUEUE_FULL = 3
+    TOO_LARGE = 4
+    DUPLICATE = 5
+
+
+class Signing(enum.IntEnum):
+    """How messages of a topic prove where they come from; all its nodes must agree."""
+
+    UNSPECIFIED = 0  # as in force for the topic here, else STRICT_SIGN
+    STRICT_SIGN = 1
+    STRICT_NO_SIGN = 2
+
+
+class OverflowPolicy(enum.IntEnum):
+    """What becomes of messages when a subscription's queue in the sidecar is full."""
+
+    UNSPECIFIED = 0  # as DROP_OLDEST
+    DROP_OLDEST = 1
+    DROP_NEWEST = 2
+    END_STREAM = 3  # SlowReader is raised
+
+
+class LagReason(enum.IntEnum):
+    """Why messages were missed."""
+
+    UNSPECIFIED = 0
+    SLOW_READER = 1
+    HISTORY_EXCEEDED = 2
+    RESTARTED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """Who the node is and where. `start_time` is Unix seconds, `uptime` seconds."""
+
+    peer_id: str
+    network: str
+    agent: str
+    version: str
+    listening_addresses: tuple[str, ...]
+    announced_addresses: tuple[str, ...]
+    observed_addresses: tuple[str, ...]
+    start_time: float
+    uptime: float
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One of the things that readiness is made of. `since` is Unix seconds."""
+
+    type: str
+    met: bool
+    reason: str
+    message: str
+    remedy: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether the node is ready, and why not."""
+
+    ready: bool
+    conditions: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What is known of a peer. `latency` is seconds, None until measured; `connect_time` Unix seconds."""
+
+    peer_id: str
+    connected: bool
+    direction: Direction
+    addresses: tuple[str, ...]
+    remote_address: str
+    protocols: tuple[str, ...]
+    agent: str
+    protocol_version: str
+    identified: bool
+    latency: float | None
+    connect_time: float | None
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEvent:
+    """A change of a peer. `peer` is None for CURRENT; `reason` says why it disconnected, empty when in order.
+
+    `anew`: this reader was too slow, events were lost, and the present state is told anew from this event on.
+    """
+
+    type: PeerEventType
+    peer: Peer | None
+    reason: str
+    anew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as this node sees it."""
+
+    name: str
+    subscribed: bool
+    signing: Signing
+    peers: int
+    mesh_peer_ids: tuple[str, ...]
+    subscribers: int
+    history_messages: int
+
+
+class Message(NamedTuple):
+    """A message of a topic. `sender` is proven by its signature, empty on unsigned topics.
+
+    `cursor` continues a subscription behind this message; `receive_time` is when this node got it, Unix seconds;
+    `local`: an app of this node published it.
+    """
+
+    topic: str
+    data: bytes
+    sender: str
+    message_id: bytes
+    cursor: bytes
+    receive_time: float
+    local: bool
+
+
+class DirectMessage(NamedTuple):
+    """A direct message. The connection proves who sent it."""
+
+    peer_id: str
+    protocol: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Lagged:
+    """Messages that a stream missed. `missed` is None where nobody knows how many."""
+
+    missed: int | None
+    reason: LagReason
+
+    def __str__(self) -> str:
+        count = "messages (how many is not known)" if self.missed is None else f"{self.missed} messages"
+        why = {
+            LagReason.SLOW_READER: "this reader was too slow",
+            LagReason.HISTORY_EXCEEDED: "the sidecar's history does not reach back so far",
+            LagReason.RESTARTED: "the sidecar has restarted",
+        }
+        return f"missed {count}: {why.get(self.reason, 'not said why')}"
+
+
+@dataclass(frozen=True, slots=True)
+class SendReceipt:
+    """What became of a direct message; `detail` is for people."""
+
+    outcome: SendOutcome
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SendReceipts:
+    """The same receipt for `count` consecutive messages of a batch, from the one numbered `first` on."""
+
+    first: int
+    count: int
+    outcome: SendOutcome
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishReceipt:
+    """What became of a published message: how many peers it was queued to, and for how many dropped."""
+
+    outcome: PublishOutcome
+    message_id: bytes
+    peers: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishReceipts:
+    """The same receipt for `count` consecutive messages, from the one numbered `first` on; ids where asked for."""
+
+    first: int
+    count: int
+    outcome: PublishOutcome
+    peers: int
+    dropped: int
+    message_ids: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to be answered. `time_left`: seconds that the asker still waited when it came; None: not said."""
+
+    peer_id: str
+    protocol: str
+    data: bytes
+    time_left: float | None

@@ -1,0 +1,196 @@
+"""An in-memory node that records what it is fed and answers as told, and a server around it."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import sidecar_client
+
+from sidecar.api.bridge import Mesh
+from sidecar.api.config import ApiConfig
+from sidecar.api.server import ApiServer
+from sidecar.core import direct, events, gossip
+from sidecar.core.errors import NotFound, SidecarError
+from sidecar.core.events import Condition, PeerView
+from sidecar.core.identity import Identity
+from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.types import Direction, PeerId
+
+ME = Identity(bytes(32)).peer_id
+OTHER = Identity(bytes(31) + b"\1").peer_id
+THIRD = Identity(bytes(31) + b"\2").peer_id
+ADDRESS = Multiaddr.from_text("/ip4/127.0.0.1/tcp/4747")
+ME_TEXT, OTHER_TEXT = str(ME), str(OTHER)
+
+
+class Addresses(NamedTuple):
+    listening: tuple[Multiaddr, ...] = (ADDRESS,)
+    announced: tuple[Multiaddr, ...] = (ADDRESS,)
+    observed: tuple[Multiaddr, ...] = ()
+
+
+def peer_view(peer: PeerId = OTHER, *, connected: bool = True) -> PeerView:
+    return PeerView(
+        peer=peer,
+        connected=connected,
+        direction=Direction.OUTBOUND if connected else None,
+        addresses=(ADDRESS,),
+        remote=ADDRESS if connected else None,
+        protocols=("/ipfs/ping/1.0.0",) if connected else (),
+        agent="fake",
+        protocol_version="sidecar/test",
+        identified=connected,
+        latency=0.0125 if connected else None,
+        connected_since=0.0 if connected else None,
+        connections=1 if connected else 0,
+    )
+
+
+def message(
+    data: bytes, topic: str = "news", *, local: bool = False, sender: PeerId | None = OTHER
+) -> gossip.GossipMessage:
+    return gossip.GossipMessage(hashlib.sha256(data).digest(), topic, sender, None, data, OTHER, local)
+
+
+class FakeNode:
+    """Publishing succeeds and is delivered to this node's subscribers; everything else is answered by `answers`.
+
+    `fed` has every input. An answer is a value or an error, by the input's type; None leaves the operation open.
+    """
+
+    def __init__(self) -> None:
+        self.peer_id = ME
+        self.network = "test"
+        self.fed: list[Any] = []
+        self.arrived: dict[type, asyncio.Event] = {}
+        self.answers: dict[type, Any] = {}
+        self.views = [peer_view()]
+        self.joined: dict[str, gossip.TopicOptions] = {}
+        self.outcome = gossip.Outcome.SENT
+        self.met = True
+        self.on_effect: Callable[[object], object] = lambda effect: None
+        self._ops = 0
+
+    # ---------------------------------------------------------- what the API asks
+
+    def new_op(self) -> int:
+        self._ops += 1
+        return self._ops
+
+    def peers(self, *, known: bool = False) -> list[PeerView]:
+        return [view for view in self.views if known or view.connected]
+
+    def peer(self, peer: PeerId) -> PeerView | None:
+        return next((view for view in self.views if view.peer == peer), None)
+
+    def conditions(self) -> tuple[Condition, ...]:
+        reason, remedy = ("Listening", "") if self.met else ("NoAddress", "Set one.")
+        return (Condition("Listening", self.met, reason, "a sentence", remedy, 0.0),)
+
+    def topics(self) -> list[gossip.TopicView]:
+        return [gossip.TopicView(t, True, o.sign, (OTHER,), (OTHER,)) for t, o in reversed(self.joined.items())]
+
+    def statistics(self) -> dict[str, int | float]:
+        return {"delivered": 3, "latency": 0.5}
+
+    def addresses(self) -> Addresses:
+        return Addresses()
+
+    # ---------------------------------------------------------- what it is fed
+
+    def feed(self, fed: Any) -> None:
+        self.fed.append(fed)
+        self.arrived.setdefault(type(fed), asyncio.Event()).set()
+        match fed:
+            case gossip.TopicJoined(topic, options):
+                self.joined[topic] = options
+            case gossip.TopicLeft(topic):
+                del self.joined[topic]
+            case gossip.Published():
+                self._publish(fed)
+            case gossip.PublishCancelled(op):
+                receipt = gossip.Receipt(0, 1, gossip.Outcome.CANCELLED, 0, 0)
+                self.on_effect(gossip.PublishCompleted(op, [receipt], [b""]))
+            case direct.SendRequested(op) if direct.SendRequested in self.answers:
+                answer = self.answers[direct.SendRequested]
+                if answer is not None:
+                    ranges = (direct.OutcomeRange(0, len(fed.messages), answer[0]),)
+                    self.on_effect(direct.SendCompleted(op, ranges, answer[1]))
+            case direct.RequestMade(op):
+                answer = self.answers.get(direct.RequestMade)
+                if answer is not None:
+                    self.on_effect(direct.RequestCompleted(op, answer))
+            case (
+                events.ConnectRequested(op)
+                | events.DisconnectRequested(op)
+                | events.PingRequested(op)
+                | events.FindPeerRequested(op)
+            ):
+                if type(fed) in self.answers:
+                    self.on_effect(events.OperationCompleted(op, self.answers[type(fed)]))
+            case _:
+                pass
+
+    def _publish(self, fed: gossip.Published) -> None:
+        parked = self.answers.get(gossip.Published, "at once") is None
+        if parked or (fed.minimum_peers and fed.wait and fed.minimum_peers > 1):
+            return
+        count = len(fed.messages)
+        sent = self.outcome in (gossip.Outcome.SENT, gossip.Outcome.NO_PEERS)
+        ids = [hashlib.sha256(data).digest() if sent else b"" for data in fed.messages]
+        receipt = gossip.Receipt(0, count, self.outcome, 1 if self.outcome is gossip.Outcome.SENT else 0, 0)
+        if sent and fed.topic in self.joined:
+            self.deliver(*[message(data, fed.topic, local=True, sender=ME) for data in fed.messages])
+        self.on_effect(gossip.PublishCompleted(fed.op, [receipt], ids))
+
+    def deliver(self, *messages: gossip.GossipMessage) -> None:
+        self.on_effect(gossip.MessagesDelivered(messages[0].topic, list(messages)))
+
+    def of(self, kind: type) -> list[Any]:
+        """Everything of a kind that has been fed."""
+        return [fed for fed in self.fed if type(fed) is kind]
+
+    async def wait_for(self, kind: type) -> Any:
+        """The next input of a kind, which has perhaps been fed already."""
+        event = self.arrived.setdefault(kind, asyncio.Event())
+        await asyncio.wait_for(event.wait(), 5)
+        event.clear()
+        return self.of(kind)[-1]
+
+
+class Served(NamedTuple):
+    """A server on a Unix socket, the fake node behind it, and a client."""
+
+    node: FakeNode
+    mesh: Mesh
+    server: ApiServer
+    client: sidecar_client.Client
+
+
+@asynccontextmanager
+async def server(
+    path: Path, node: FakeNode | None = None, **bounds: Any
+) -> AsyncIterator[tuple[FakeNode, Mesh, ApiServer]]:
+    node = node or FakeNode()
+    config = ApiConfig(socket=path, **{"linger": 0.0, "drain_timeout": 0.5, **bounds})
+    mesh = Mesh(node, node.feed, config, agent="sidecar/test")
+    node.on_effect = mesh.on_effect
+    api = ApiServer(mesh, config)
+    await api.start()
+    try:
+        yield node, mesh, api
+    finally:
+        await api.stop()
+
+
+@asynccontextmanager
+async def served(directory: Path, **bounds: Any) -> AsyncIterator[Served]:
+    path = directory / "api.sock"
+    async with server(path, **bounds) as (node, mesh, api), sidecar_client.connect(api.target) as client:
+        yield Served(node, mesh, api, client)
+
+
+NOT_FOUND: SidecarError = NotFound("nobody knows it")
