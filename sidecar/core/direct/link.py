@@ -82,7 +82,7 @@ class LinkEnd(ABC):
 
     def _close_when_idle(self, now: float, patience: float) -> bool:
         """Close the link in order when nothing went over it for `patience` seconds; the caller knows of no work."""
-        if now - self._last_active < patience:
+        if now < self._last_active + patience:  # the very sum that the timer was set to: no rounding in between
             return False
         self._shared.effects.append(CloseLink(self.link))
         self.end(None)

@@ -134,8 +134,8 @@ class OpenedLink(LinkEnd):
                 break
             if entry.operation is not None:
                 self._settle_open(entry, Outcome.TIMED_OUT, None)
-            elif entry.deadline + timeout <= now:
-                self.violated(ProtocolError(f"no receipt within {2 * timeout:g} s"))
+            elif max(entry.deadline, self._last_active) + timeout <= now:
+                self.violated(ProtocolError(f"no receipt, and {timeout:g} s without a byte"))
                 return None
         idle = self._shared.config.idle_timeout
         busy = self._ledger or self._requests or self._has_work()
@@ -145,7 +145,7 @@ class OpenedLink(LinkEnd):
         for entry in self._ledger:
             if entry.operation is not None:
                 return min(due, entry.deadline)
-            due = min(due, entry.deadline + timeout)
+            due = min(due, max(entry.deadline, self._last_active) + timeout)
         return due
 
     def _settle_open(self, entry: Entry, outcome: Outcome, error: SidecarError | None) -> None:
