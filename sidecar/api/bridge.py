@@ -1,6 +1,7 @@
 """Between the node and the services: operations and their answers, and the node's news to whom it concerns."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -46,6 +47,7 @@ class Mesh:
         self.inbox = Inbox(feed)
         self.desk = Desk(feed)
         self.started = self.now()
+        self.epoch_ns = time.time_ns() - int(self.started * 1e9)
         self._closing: Closed | None = None
         self._operations: dict[int, Done] = {}
         self._streams: dict[Endable, None] = {}

@@ -64,6 +64,8 @@ def code(error: errors.SidecarError) -> grpc.StatusCode:
 
 def reason(error: errors.SidecarError) -> str:
     """The error's class in capitals, as google.rpc.ErrorInfo wants it: QUEUE_FULL."""
+    if type(error) is errors.SidecarError:
+        return "INTERNAL_ERROR"
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).upper()
 
 

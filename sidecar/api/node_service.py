@@ -22,16 +22,17 @@ class NodeService:
             addresses=mesh.node.addresses(),
             started=mesh.started,
             now=mesh.now(),
+            epoch_ns=mesh.epoch_ns,
         )
 
     async def get_readiness(self, request: Any, context: Context) -> object:
-        return convert.readiness(self._mesh.node.conditions(), self._mesh.now())
+        return convert.readiness(self._mesh.node.conditions(), self._mesh.epoch_ns)
 
     async def watch_readiness(self, request: Any, context: Context) -> None:
         with self._mesh.watching_readiness() as watcher:
             await context.send_initial_metadata(OPEN)
             while True:
-                await context.write(convert.readiness_event(self._mesh.node.conditions(), self._mesh.now()))
+                await context.write(convert.readiness_event(self._mesh.node.conditions(), self._mesh.epoch_ns))
                 await watcher.ready.wait()
                 watcher.check()
 

@@ -35,7 +35,7 @@ class PeerService:
         size = min(request.page_size or _PAGE, _MAX_PAGE)
         page = rest[:size]
         token = str(page[-1].peer) if len(rest) > size else ""
-        return convert.peers(page, token, len(views), self._mesh.now())
+        return convert.peers(page, token, len(views), self._mesh.epoch_ns)
 
     async def watch_peers(self, request: Any, context: Context) -> None:
         mesh = self._mesh
@@ -48,7 +48,7 @@ class PeerService:
                     await self._tell_present(watcher, missed, context)
                 changes = watcher.take()
                 if changes:
-                    await context.write(convert.changes(changes, mesh.now()))
+                    await context.write(convert.changes(changes, mesh.epoch_ns))
                     continue
                 watcher.check()
                 await watcher.ready.wait()
@@ -60,7 +60,7 @@ class PeerService:
         for start in range(0, max(1, len(views)), _SNAPSHOT):
             part = views[start : start + _SNAPSHOT]
             last = start + _SNAPSHOT >= len(views)
-            await context.write(convert.present(part, mesh.now(), missed=missed, last=last))
+            await context.write(convert.present(part, mesh.epoch_ns, missed=missed, last=last))
             missed = 0
 
     async def find_peer(self, request: convert.FindPeerRequest, context: Context) -> object:
@@ -80,7 +80,7 @@ class PeerService:
         if peer is None and not addresses:
             raise values.invalid("peer_id", "neither a peer id nor an address is given")
         view = await self._mesh.ask(lambda op: ConnectRequested(op, peer, addresses))
-        return convert.connected(view, self._mesh.now())
+        return convert.connected(view, self._mesh.epoch_ns)
 
     async def disconnect_peer(self, request: convert.DisconnectPeerRequest, context: Context) -> object:
         peer = self._other(request.peer_id)

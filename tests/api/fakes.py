@@ -1,8 +1,9 @@
 """An in-memory node that records what it is fed and answers as told, and a server around it."""
 
 import asyncio
+import functools
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -194,3 +195,20 @@ async def served(directory: Path, **bounds: Any) -> AsyncIterator[Served]:
 
 
 NOT_FOUND: SidecarError = NotFound("nobody knows it")
+
+
+def asynchronous(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run an async test to its end, in bounded time, and check that it leaves no task behind."""
+
+    @functools.wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        async def bounded() -> None:
+            async with asyncio.timeout(20):
+                await test(*arguments, **named)
+            await asyncio.sleep(0)
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            assert not [task for task in left if not task.get_name().startswith("Task-")], left
+
+        asyncio.run(bounded())
+
+    return run

@@ -12,7 +12,7 @@ from .values import duration, wall_time
 
 
 def node(
-    *, peer_id: PeerId, network: str, agent: str, addresses: Addresses, started: float, now: float
+    *, peer_id: PeerId, network: str, agent: str, addresses: Addresses, started: float, now: float, epoch_ns: int
 ) -> pb.GetNodeResponse:
     return pb.GetNodeResponse(
         node=pb.Node(
@@ -23,13 +23,13 @@ def node(
             listening_addresses=map(str, addresses.listening),
             announced_addresses=map(str, addresses.announced),
             observed_addresses=map(str, addresses.observed),
-            start_time=wall_time(started, now),
+            start_time=wall_time(started, epoch_ns),
             uptime=duration(now - started),
         )
     )
 
 
-def _readiness(conditions: Sequence[Condition], now: float) -> pb.Readiness:
+def _readiness(conditions: Sequence[Condition], epoch_ns: int) -> pb.Readiness:
     return pb.Readiness(
         ready=all(condition.met for condition in conditions),
         conditions=[
@@ -39,19 +39,19 @@ def _readiness(conditions: Sequence[Condition], now: float) -> pb.Readiness:
                 reason=condition.reason,
                 message=condition.message,
                 remedy=condition.remedy,
-                since=wall_time(condition.since, now),
+                since=wall_time(condition.since, epoch_ns),
             )
             for condition in conditions
         ],
     )
 
 
-def readiness(conditions: Sequence[Condition], now: float) -> pb.GetReadinessResponse:
-    return pb.GetReadinessResponse(readiness=_readiness(conditions, now))
+def readiness(conditions: Sequence[Condition], epoch_ns: int) -> pb.GetReadinessResponse:
+    return pb.GetReadinessResponse(readiness=_readiness(conditions, epoch_ns))
 
 
-def readiness_event(conditions: Sequence[Condition], now: float) -> pb.WatchReadinessResponse:
-    return pb.WatchReadinessResponse(readiness=_readiness(conditions, now))
+def readiness_event(conditions: Sequence[Condition], epoch_ns: int) -> pb.WatchReadinessResponse:
+    return pb.WatchReadinessResponse(readiness=_readiness(conditions, epoch_ns))
 
 
 def statistics(values: Mapping[str, int | float]) -> pb.GetStatisticsResponse:

@@ -29,7 +29,7 @@ _EVENTS = {
 }
 
 
-def peer(view: PeerView, now: float) -> pb.Peer:
+def peer(view: PeerView, epoch_ns: int) -> pb.Peer:
     return pb.Peer(
         peer_id=str(view.peer),
         connected=view.connected,
@@ -41,18 +41,18 @@ def peer(view: PeerView, now: float) -> pb.Peer:
         protocol_version=view.protocol_version,
         identified=view.identified,
         latency=None if view.latency is None else duration(view.latency),
-        connect_time=None if view.connected_since is None else wall_time(view.connected_since, now),
+        connect_time=None if view.connected_since is None else wall_time(view.connected_since, epoch_ns),
         connections=view.connections,
     )
 
 
-def peers(views: Iterable[PeerView], next_page: str, total: int, now: float) -> pb.ListPeersResponse:
-    return pb.ListPeersResponse(peers=[peer(view, now) for view in views], next_page_token=next_page, total=total)
+def peers(views: Iterable[PeerView], next_page: str, total: int, epoch_ns: int) -> pb.ListPeersResponse:
+    return pb.ListPeersResponse(peers=[peer(view, epoch_ns) for view in views], next_page_token=next_page, total=total)
 
 
-def present(views: Sequence[PeerView], now: float, *, missed: int, last: bool) -> pb.WatchPeersResponse:
+def present(views: Sequence[PeerView], epoch_ns: int, *, missed: int, last: bool) -> pb.WatchPeersResponse:
     """A part of the present state; `missed` events were lost before it; `last`: it is then told in full."""
-    events = [pb.PeerEvent(type=pb.PEER_EVENT_TYPE_PRESENT, peer=peer(view, now)) for view in views]
+    events = [pb.PeerEvent(type=pb.PEER_EVENT_TYPE_PRESENT, peer=peer(view, epoch_ns)) for view in views]
     if last:
         events.append(pb.PeerEvent(type=pb.PEER_EVENT_TYPE_CURRENT))
     slow = common_pb2.LAG_REASON_SLOW_READER
@@ -61,12 +61,12 @@ def present(views: Sequence[PeerView], now: float, *, missed: int, last: bool) -
     )
 
 
-def changes(changed: Iterable[PeerChanged], now: float) -> pb.WatchPeersResponse:
+def changes(changed: Iterable[PeerChanged], epoch_ns: int) -> pb.WatchPeersResponse:
     return pb.WatchPeersResponse(
         events=[
             pb.PeerEvent(
                 type=_EVENTS[change.change],
-                peer=peer(change.view, now),
+                peer=peer(change.view, epoch_ns),
                 reason=str(change.error) if change.error else "",
             )
             for change in changed
@@ -78,8 +78,8 @@ def found(peer_id: PeerId, addresses: Iterable[Multiaddr]) -> pb.FindPeerRespons
     return pb.FindPeerResponse(peer_id=str(peer_id), addresses=map(str, addresses))
 
 
-def connected(view: PeerView, now: float) -> pb.ConnectPeerResponse:
-    return pb.ConnectPeerResponse(peer=peer(view, now))
+def connected(view: PeerView, epoch_ns: int) -> pb.ConnectPeerResponse:
+    return pb.ConnectPeerResponse(peer=peer(view, epoch_ns))
 
 
 def disconnected() -> pb.DisconnectPeerResponse:

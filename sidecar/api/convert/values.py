@@ -1,6 +1,5 @@
 """Text, times and bounds of single fields, with errors that name the field."""
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -83,8 +82,8 @@ def duration(seconds: float) -> Duration:
     return value
 
 
-def wall_time(moment: float, now: float) -> Timestamp:
-    """The wall clock's time of a monotonic moment, as it is seen at `now`."""
+def wall_time(moment: float, epoch_ns: int) -> Timestamp:
+    """The wall clock's time of a monotonic moment; `epoch_ns` is what it showed when the monotonic one stood at 0."""
     value = Timestamp()
-    value.FromNanoseconds(time.time_ns() - int((now - moment) * 1e9))
+    value.FromNanoseconds(epoch_ns + int(moment * 1e9))
     return value

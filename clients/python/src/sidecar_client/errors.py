@@ -20,7 +20,8 @@ SidecarError
 │   ├── FrameTooLarge
 │   ├── HandshakeError
 │   │   └── HandshakeTimeout
-│   └── KeepAliveTimeout
+│   ├── KeepAliveTimeout
+│   └── WriteStalled
 ├── WrongPeer               another key answered
 ├── WrongNetwork            the peer belongs to another network
 ├── Refused                 the app there refused; its reason is the message
@@ -144,6 +145,10 @@ class HandshakeTimeout(HandshakeError):
 
 class KeepAliveTimeout(ProtocolError):
     """The peer stopped answering."""
+
+
+class WriteStalled(ProtocolError):
+    """The peer stopped reading."""
 
 
 class WrongPeer(SidecarError):

@@ -31,6 +31,11 @@ class _Requests(Stream[direct_pb2.ServeResponse]):
         self.answers = _Answers(self._protocols)
         return self._serve(self.answers)
 
+    def close(self) -> None:
+        super().close()
+        if self.answers is not None:
+            self.answers.close()
+
     def responses(self) -> Any:
         return self._responses()
 
@@ -42,7 +47,12 @@ class _Answers:
         self._first = direct_pb2.ServeRequest(protocols=protocols)
         self._waiting: list[direct_pb2.Answer] = []
         self._some = asyncio.Event()
-        self._begun = False
+        self._begun = self._over = False
+
+    def close(self) -> None:
+        """The call has ended; gRPC's task that reads this ends too."""
+        self._over = True
+        self._some.set()
 
     def add(self, answer: direct_pb2.Answer) -> None:
         self._waiting.append(answer)
@@ -56,6 +66,8 @@ class _Answers:
             self._begun = True
             return self._first
         await self._some.wait()
+        if self._over:
+            raise StopAsyncIteration
         request = direct_pb2.ServeRequest()
         size = 0
         while self._waiting and size < _BATCH_BYTES:
