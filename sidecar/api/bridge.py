@@ -48,7 +48,7 @@ class Mesh:
         self.desk = Desk(feed)
         self.started = self.now()
         self.epoch_ns = time.time_ns() - int(self.started * 1e9)
-        self._closing: Closed | None = None
+        self._closing = False
         self._operations: dict[int, Done] = {}
         self._streams: dict[Endable, None] = {}
         self._peer_watchers: dict[PeerWatcher, None] = {}
@@ -126,8 +126,8 @@ class Mesh:
 
     def check_open(self) -> None:
         """Raises Closed once the sidecar stops."""
-        if self._closing is not None:
-            raise self._closing
+        if self._closing:
+            raise _closed()
 
     @contextmanager
     def stream(self, stream: Endable) -> Iterator[None]:
@@ -191,10 +191,10 @@ class Mesh:
 
     def close(self) -> None:
         """The sidecar stops: every stream delivers what it holds, then ends with Closed; nothing new is taken on."""
-        if self._closing is None:
-            self._closing = Closed("the sidecar is stopping")
+        if not self._closing:
+            self._closing = True
             for stream in list(self._streams):
-                stream.end(self._closing)
+                stream.end(_closed())
             self.topics.close()
 
     # ------------------------------------------------------------ the node's news
@@ -217,6 +217,11 @@ class Mesh:
 
     def _tell_protocols(self) -> None:
         self.feed(direct.ProtocolsChanged(self.inbox.protocols(), self.desk.protocols()))
+
+
+def _closed() -> Closed:
+    """A fresh one for each stream: an exception raised in many places would gather their tracebacks."""
+    return Closed("the sidecar is stopping")
 
 
 def _check_room(present: int, limit: int, what: str) -> None:

@@ -153,7 +153,7 @@ async def test_readiness_is_watched(tmp_path: Path) -> None:
         node.met = True
         node.on_effect(events.ReadinessChanged())
         assert (await anext(watching)).ready
-        await watching.aclose()  # type: ignore[attr-defined]
+        await watching.aclose()
         assert (await client.ready(timeout=5)).ready
 
 
@@ -216,7 +216,7 @@ async def test_peers_are_watched(tmp_path: Path) -> None:
         assert connected.peer is not None
         assert (connected.type, connected.peer.peer_id, connected.reason) == (kind.CONNECTED, str(THIRD), "")
         assert (disconnected.type, disconnected.reason) == (kind.DISCONNECTED, "it went silent")
-        await watching.aclose()  # type: ignore[attr-defined]
+        await watching.aclose()
 
 
 @asynchronous
@@ -231,7 +231,7 @@ async def test_a_slow_watcher_of_peers_is_told_the_present_anew(tmp_path: Path) 
         assert [(event.type, event.anew) for event in events_after] == [(kind.PRESENT, True), (kind.CURRENT, False)]
         node.on_effect(events.PeerChanged(events.PeerChange.UPDATED, peer_view()))
         assert (await anext(watching)).type is kind.UPDATED
-        await watching.aclose()  # type: ignore[attr-defined]
+        await watching.aclose()
 
 
 # ---------------------------------------------------------------- direct
@@ -500,7 +500,7 @@ async def test_bounds_on_streams(tmp_path: Path) -> None:
             ):
                 with pytest.raises(sidecar_client.ResourceExhausted, match=r"at most 1|that many"):
                     await call
-            await watching.aclose()  # type: ignore[attr-defined]
+            await watching.aclose()
 
 
 @asynchronous

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -22,11 +21,15 @@ class Stream(Generic[Response]):
     `async with` returns once the stream is in force, and closes it at the end.
     """
 
+    _greets = False
+    """Whether the first response comes at once; then it is waited for when the stream is opened."""
+
     def __init__(self, link: Link, name: str) -> None:
         self._link = link
         self._name = name
         self._call: Any = None
         self._pause = FIRST_PAUSE
+        self._first: Response | None = None
 
     def _open(self) -> Any:
         """Begin a call, from where the last one ended."""
@@ -44,6 +47,7 @@ class Stream(Generic[Response]):
     def close(self) -> None:
         """End the stream."""
         call, self._call = self._call, None
+        self._first = None
         if call is not None:
             call.cancel()
 
@@ -57,26 +61,26 @@ class Stream(Generic[Response]):
                 if metadata is None or OPEN not in metadata:
                     await call.read()  # raises what it was refused with
                     raise Closed(f"{self._name} ended at once")
+                if self._greets:
+                    self._first = await self._read()
             except (grpc.aio.AioRpcError, SidecarError) as error:
                 await self._lost(error)
             except BaseException:
                 self.close()
                 raise
 
-    async def _responses(self) -> AsyncGenerator[Response, None]:
-        """All responses, over all calls. Raises the SidecarError that ends them."""
-        try:
-            while True:
-                await self._start()
-                try:
-                    response = await self._read()
-                except (grpc.aio.AioRpcError, SidecarError) as error:
-                    await self._lost(error)
-                    continue
-                self._pause = FIRST_PAUSE
-                yield response
-        finally:
-            self.close()
+    async def _next(self) -> Response:
+        """The next response, over as many calls as it takes. Raises the SidecarError that ends the stream."""
+        while True:
+            await self._start()
+            try:
+                first, self._first = self._first, None
+                response: Response = await self._read() if first is None else first
+            except (grpc.aio.AioRpcError, SidecarError) as error:
+                await self._lost(error)
+                continue
+            self._pause = FIRST_PAUSE
+            return response
 
     async def _read(self) -> Any:
         try:

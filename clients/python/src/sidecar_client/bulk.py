@@ -37,24 +37,31 @@ async def transfer(
     as they come. Raises SidecarError.
     """
     reader = asyncio.create_task(_read(call, parse, on_receipts), name="sidecar receipts")
-    encoder = _Encoder(item)
+    writer = asyncio.create_task(_write(call, first, item, payloads), name="sidecar payloads")
     try:
-        async with aclosing(_batches(payloads)) as batches:
-            async for batch in batches:
-                await call.write(first + encoder.encode(batch))
-                first = b""
-        await call.done_writing()
-        return await reader
-    except asyncio.InvalidStateError:  # writing to a call that has ended: the reader knows why
-        try:
-            return await reader
-        except grpc.aio.AioRpcError as error:
-            raise link.error(error) from None
+        await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+        if writer.done():
+            writer.result()
+        return await reader  # the call may end before all is written: the reader knows why
     except grpc.aio.AioRpcError as error:
         raise link.error(error) from None
     finally:
-        reader.cancel()
         call.cancel()
+        for task in (reader, writer):
+            task.cancel()
+        await asyncio.wait((reader, writer))
+
+
+async def _write(call: Any, first: bytes, item: bytes, payloads: Payloads) -> None:
+    encoder = _Encoder(item)
+    async with aclosing(_batches(payloads)) as batches:
+        async for batch in batches:
+            try:
+                await call.write(first + encoder.encode(batch))
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                return  # the call has ended
+            first = b""
+    await call.done_writing()
 
 
 async def _read(
@@ -166,3 +173,4 @@ async def _gathered(payloads: AsyncIterable[bytes]) -> AsyncGenerator[list[bytes
         await gathering
     finally:
         gathering.cancel()
+        await asyncio.wait((gathering,))

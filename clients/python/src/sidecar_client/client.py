@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
@@ -107,18 +108,21 @@ class Client:
         response = await self._link.unary(self._node.GetReadiness, node_pb2.GetReadinessRequest(), timeout)
         return _convert.readiness(response.readiness)
 
-    async def watch_readiness(self) -> AsyncIterator[types.Readiness]:
+    async def watch_readiness(self) -> AsyncGenerator[types.Readiness, None]:
         """The readiness now, then after every change."""
-        call = self._node.WatchReadiness
-        async for response in _Watch(self._link, "watching readiness", call, node_pb2.WatchReadinessRequest()).all():
-            yield _convert.readiness(response.readiness)
+        request = node_pb2.WatchReadinessRequest()
+        watch = _Watch(self._link, "watching readiness", self._node.WatchReadiness, request)
+        async with aclosing(watch.all()) as responses:
+            async for response in responses:
+                yield _convert.readiness(response.readiness)
 
     async def ready(self, *, timeout: float | None = None) -> types.Readiness:
         """Wait until the node is ready. Raises TimeoutError."""
         async with asyncio.timeout(timeout):
-            async for readiness in self.watch_readiness():
-                if readiness.ready:
-                    return readiness
+            async with aclosing(self.watch_readiness()) as watching:
+                async for readiness in watching:
+                    if readiness.ready:
+                        return readiness
         raise SidecarUnavailable("the sidecar ended before it was ready")
 
     async def statistics(self, *, timeout: float | None = None) -> dict[str, float]:
@@ -139,12 +143,13 @@ class Client:
             if not request.page_token:
                 return
 
-    async def watch_peers(self) -> AsyncIterator[types.PeerEvent]:
+    async def watch_peers(self) -> AsyncGenerator[types.PeerEvent, None]:
         """The connected peers (PRESENT, then one CURRENT), then every change."""
         request = peer_pb2.WatchPeersRequest()
-        async for response in _Watch(self._link, "watching peers", self._peer.WatchPeers, request).all():
-            for event in _convert.peer_events(response):
-                yield event
+        async with aclosing(_Watch(self._link, "watching peers", self._peer.WatchPeers, request).all()) as responses:
+            async for response in responses:
+                for event in _convert.peer_events(response):
+                    yield event
 
     async def find_peer(self, peer_id: str, *, timeout: float | None = None) -> list[str]:
         """A peer's addresses, through the DHT where needed. Raises NotFound."""
@@ -327,8 +332,12 @@ class _Watch(Stream[Any]):
     def _open(self) -> Any:
         return self._watch(self._request)
 
-    def all(self) -> AsyncIterator[Any]:
-        return self._responses()
+    async def all(self) -> AsyncGenerator[Any, None]:
+        try:
+            while True:
+                yield await self._next()
+        finally:
+            self.close()
 
 
 def _names(names: str | Iterable[str]) -> list[str]:

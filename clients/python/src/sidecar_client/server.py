@@ -36,8 +36,8 @@ class _Requests(Stream[direct_pb2.ServeResponse]):
         if self.answers is not None:
             self.answers.close()
 
-    def responses(self) -> Any:
-        return self._responses()
+    async def next(self) -> direct_pb2.ServeResponse:
+        return await self._next()
 
 
 class _Answers:
@@ -118,7 +118,8 @@ class Server:
 
     async def _serve(self) -> None:
         try:
-            async for response in self._requests.responses():
+            while True:
+                response = await self._requests.next()
                 for token in response.withdrawn:
                     running = self._running.get(token)
                     if running is not None:

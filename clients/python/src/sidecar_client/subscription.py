@@ -1,6 +1,7 @@
 """Subscriptions to topics, and streams of direct messages."""
 
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -41,19 +42,23 @@ class Subscription(Stream[pubsub_pb2.SubscribeResponse]):
     """Messages of topics, in order. It outlives the sidecar's restarts and continues where it was.
 
     Iterating gives `Message`s; what was missed is logged and counted in `missed`. `events()` gives `Lagged` between the
-    messages as well, `batches()` whole batches. Use one of the three.
+    messages as well, `batches()` whole batches. Iterating may be broken off and taken up again. Without `async with`
+    the stream ends when the object is closed or goes out of scope.
     """
+
+    _greets = True
 
     def __init__(self, link: Link, request: pubsub_pb2.SubscribeRequest, call: Callable[..., Any]) -> None:
         super().__init__(link, f"subscription to {', '.join(request.topics)}")
         self._request = request
         self._subscribe = call
+        self._rest: deque[Message | Lagged] = deque()  # of the batch that is being iterated over
         self.missed = 0
         """Messages missed so far, as far as their number is known."""
 
     @property
     def cursor(self) -> bytes:
-        """Where the last batch given out ended; `subscribe(cursor=...)` continues there. Empty before the start."""
+        """Behind everything that has arrived; `subscribe(cursor=...)` continues there. Empty before the start."""
         return self._request.cursor
 
     def __aiter__(self) -> AsyncIterator[Message]:
@@ -61,23 +66,19 @@ class Subscription(Stream[pubsub_pb2.SubscribeResponse]):
 
     async def batches(self) -> AsyncIterator[MessageBatch]:
         """Batches as they come, the fastest way."""
-        async for response in self._responses():
-            if response.messages or response.HasField("lagged"):
-                batch = MessageBatch(response)
-                self._count(batch.lagged)
-                yield batch
-            if response.messages:
-                self._request.cursor = response.messages[-1].cursor
-            elif response.cursor:
-                self._request.cursor = response.cursor
+        while True:
+            yield await self._next_batch()
 
     async def events(self) -> AsyncIterator[Message | Lagged]:
         """Messages, and `Lagged` where some were missed."""
-        async for batch in self.batches():
-            if batch.lagged is not None:
-                yield batch.lagged
-            for message in batch.messages:
-                yield message
+        while True:
+            if not self._rest:
+                batch = await self._next_batch()
+                if batch.lagged is not None:
+                    self._rest.append(batch.lagged)
+                self._rest.extend(batch.messages)
+            while self._rest:
+                yield self._rest.popleft()
 
     async def _messages(self) -> AsyncIterator[Message]:
         async for event in self.events():
@@ -86,12 +87,26 @@ class Subscription(Stream[pubsub_pb2.SubscribeResponse]):
             else:
                 yield event
 
+    async def _next_batch(self) -> MessageBatch:
+        while True:
+            response = await self._next()
+            if response.messages:
+                self._request.cursor = response.messages[-1].cursor
+            elif response.cursor:
+                self._request.cursor = response.cursor
+            batch = MessageBatch(response)
+            if batch.lagged is not None:
+                self.missed += batch.lagged.missed or 0
+            if len(batch) or batch.lagged is not None:
+                return batch
+
     def _open(self) -> Any:
         return self._subscribe(self._request)
 
-    def _count(self, lagged: Lagged | None) -> None:
-        if lagged is not None:
-            self.missed += lagged.missed or 0
+    async def _start(self) -> None:
+        await super()._start()
+        if self._first is not None and not self._request.cursor:
+            self._request.cursor = self._first.cursor  # a connection lost from now on is continued from here
 
 
 class DirectBatch:
@@ -119,13 +134,15 @@ class Receiver(Stream[direct_pb2.ReceiveResponse]):
     """Direct messages of some protocols, in order of arrival. It outlives the sidecar's restarts.
 
     Iterating gives `DirectMessage`s; what was missed is logged and counted in `missed`. `events()` gives `Lagged`
-    between the messages as well, `batches()` whole batches. Use one of the three.
+    between the messages as well, `batches()` whole batches. Iterating may be broken off and taken up again. Without
+    `async with` the stream ends when the object is closed or goes out of scope.
     """
 
     def __init__(self, link: Link, protocols: Sequence[str], queue_messages: int, call: Callable[..., Any]) -> None:
         super().__init__(link, f"receiving {', '.join(protocols)}")
         self._request = direct_pb2.ReceiveRequest(protocols=protocols, queue_messages=queue_messages)
         self._receive = call
+        self._rest: deque[DirectMessage | Lagged] = deque()  # of the batch that is being iterated over
         self.missed = 0
         """Messages missed so far that other streams received."""
 
@@ -134,19 +151,19 @@ class Receiver(Stream[direct_pb2.ReceiveResponse]):
 
     async def batches(self) -> AsyncIterator[DirectBatch]:
         """Batches as they come, the fastest way."""
-        async for response in self._responses():
-            batch = DirectBatch(response)
-            if batch.lagged is not None:
-                self.missed += batch.lagged.missed or 0
-            yield batch
+        while True:
+            yield await self._next_batch()
 
     async def events(self) -> AsyncIterator[DirectMessage | Lagged]:
         """Messages, and `Lagged` where some were missed."""
-        async for batch in self.batches():
-            if batch.lagged is not None:
-                yield batch.lagged
-            for message in batch.messages:
-                yield message
+        while True:
+            if not self._rest:
+                batch = await self._next_batch()
+                if batch.lagged is not None:
+                    self._rest.append(batch.lagged)
+                self._rest.extend(batch.messages)
+            while self._rest:
+                yield self._rest.popleft()
 
     async def _messages(self) -> AsyncIterator[DirectMessage]:
         async for event in self.events():
@@ -154,6 +171,12 @@ class Receiver(Stream[direct_pb2.ReceiveResponse]):
                 _log.warning("%s: %s", self._name, event)
             else:
                 yield event
+
+    async def _next_batch(self) -> DirectBatch:
+        batch = DirectBatch(await self._next())
+        if batch.lagged is not None:
+            self.missed += batch.lagged.missed or 0
+        return batch
 
     def _open(self) -> Any:
         return self._receive(self._request)

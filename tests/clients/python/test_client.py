@@ -1,0 +1,341 @@
+"""The Python client against a real server: reconnecting, resuming, bulk transfers, clean ends."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sidecar_client
+from sidecar_client import Lagged, LagReason, OverflowPolicy, SendOutcome
+from sidecar_client.bulk import _batches, _Encoder
+from sidecar_client.v1 import pubsub_pb2
+
+from sidecar.core import direct, gossip
+from tests.api.fakes import OTHER, OTHER_TEXT, asynchronous, message, served, server
+
+CHAT = "/chat/1"
+
+
+class Proxy:
+    """A Unix socket in front of another, whose connections can be cut."""
+
+    def __init__(self, path: Path, behind: Path) -> None:
+        self.target = f"unix:{path}"
+        self._path = path
+        self._behind = behind
+        self._writers: list[asyncio.StreamWriter] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Proxy"]:
+        listening = await asyncio.start_unix_server(self._accept, str(self._path))
+        try:
+            yield self
+        finally:
+            listening.close()
+            await self.cut()
+
+    async def cut(self) -> None:
+        """End every connection at once."""
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_unix_connection(str(self._behind))
+        self._writers += (writer, far_writer)
+        for source, sink in ((reader, far_writer), (far_reader, writer)):
+            task = asyncio.create_task(_copy(source, sink))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    try:
+        while data := await source.read(65_536):
+            sink.write(data)
+            await sink.drain()
+    except ConnectionError:
+        pass
+    finally:
+        sink.transport.abort()
+
+
+# ---------------------------------------------------------------- connecting
+
+
+@asynchronous
+async def test_no_sidecar(tmp_path: Path) -> None:
+    target = str(tmp_path / "api.sock")
+    with pytest.raises(sidecar_client.SidecarUnavailable, match=r"no sidecar answers at unix:.*api\.sock"):
+        async with sidecar_client.connect(target, wait=0):
+            pass
+    with pytest.raises(sidecar_client.SidecarUnavailable):
+        async with sidecar_client.connect(target, wait=0.1):
+            pass
+
+
+@asynchronous
+async def test_waits_for_a_sidecar_that_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "api.sock"
+    monkeypatch.setenv("SIDECAR_API", str(path))
+    client = sidecar_client.connect(wait=10)
+    assert client.target == f"unix:{path}"
+    entering = asyncio.create_task(client.__aenter__())
+    await asyncio.sleep(0)
+    async with server(path):
+        async with await entering:
+            assert (await client.info()).network == "test"
+        with pytest.raises(sidecar_client.Closed):
+            await client.info()
+
+
+@asynchronous
+async def test_closing_the_client_ends_its_streams(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, _, api, _):
+        client = await sidecar_client.connect(api.target).__aenter__()
+        subscription = await client.subscribe("news").__aenter__()
+        reading = asyncio.create_task(anext(aiter(subscription)))
+        await asyncio.sleep(0)
+        await client.close()
+        with pytest.raises(sidecar_client.Closed):
+            await reading
+
+
+# ---------------------------------------------------------------- subscriptions
+
+
+@asynchronous
+async def test_subscription_continues_where_a_lost_connection_ended(tmp_path: Path) -> None:
+    async with served(tmp_path, linger=30.0) as (node, _, api, _):
+        proxy = Proxy(tmp_path / "proxy.sock", api.socket)
+        async with (
+            proxy.running(),
+            sidecar_client.connect(proxy.target) as client,
+            client.subscribe("news") as subscription,
+        ):
+            messages = aiter(subscription)
+            await proxy.cut()  # before any message: the first response's cursor is enough
+            node.deliver(message(b"0"))
+            for number in range(1, 4):
+                node.deliver(*(message(b"%d" % (number * 10 + index)) for index in range(3)))
+                assert (await anext(messages)).data == b"%d" % (0 if number == 1 else number * 10 - 8)
+                await proxy.cut()
+                read = [(await anext(messages)).data for _ in range(2)]
+                assert read == [b"%d" % (number * 10), b"%d" % (number * 10 + 1)]
+            assert subscription.missed == 0
+
+
+@asynchronous
+async def test_subscription_survives_a_restart_and_says_what_it_cannot_know(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "api.sock"
+    async with server(path) as (node, _, api):
+        client = await sidecar_client.connect(api.target).__aenter__()
+        subscription = await client.subscribe("news").__aenter__()
+        events = subscription.events()
+        node.deliver(message(b"before"))
+        event = await anext(events)
+        assert isinstance(event, sidecar_client.Message)
+        assert event.data == b"before"
+    async with server(path) as (node, _, _):
+        waiting = asyncio.create_task(anext(events))
+        await node.wait_for(gossip.TopicJoined)
+        node.deliver(message(b"after"))
+        assert await waiting == Lagged(None, LagReason.RESTARTED)
+        event = await anext(events)
+        assert isinstance(event, sidecar_client.Message)
+        assert event.data == b"after"
+        await events.aclose()
+        await client.close()
+
+
+@asynchronous
+async def test_plain_iteration_logs_what_was_missed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with served(tmp_path, history_messages=1, linger=30.0) as (node, _, _, client):
+        async with client.subscribe("news") as first:
+            cursor = first.cursor
+            node.deliver(message(b"a"))
+            assert (await anext(aiter(first))).data == b"a"
+            start = first.cursor or cursor
+        for data in (b"b", b"c", b"d"):
+            node.deliver(message(data))
+        subscription = client.subscribe("news", cursor=start)
+        with caplog.at_level(logging.WARNING, "sidecar_client"):
+            assert [(await anext(aiter(subscription))).data] == [b"d"]
+        assert "does not reach back" in caplog.text
+        assert subscription.missed >= 2
+        subscription.close()
+
+
+@asynchronous
+async def test_slow_reader_is_told_and_others_are_not_held_up(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, _, client):
+        slow = client.subscribe("news", queue_messages=50)
+        ending = client.subscribe("news", queue_messages=50, policy=OverflowPolicy.END_STREAM)
+        async with slow, ending, client.subscribe("news") as quick:
+            batches = quick.batches()
+            seen = 0
+            for number in range(100):  # 40 MB: more than any window holds
+                node.deliver(*(message(b"%d" % number + bytes(4000)) for _ in range(100)))
+                while seen < 100 * (number + 1):
+                    seen += len(await anext(batches))
+            missed = read = 0
+            async for event in slow.events():
+                if isinstance(event, Lagged):
+                    assert event.reason is LagReason.SLOW_READER
+                    missed += event.missed or 0
+                else:
+                    read += 1
+                if read + missed == 10_000:
+                    break
+            assert missed > 5000
+            assert slow.missed == missed
+            with pytest.raises(sidecar_client.SlowReader):
+                async for _ in ending:
+                    pass
+            await batches.aclose()
+
+
+@asynchronous
+async def test_payloads_of_batches(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, _, _, client), client.subscribe("news") as subscription:
+        await client.publish_many("news", [b"%d" % number for number in range(1000)])
+        payloads: list[bytes] = []
+        async for batch in subscription.batches():
+            payloads += batch.payloads()
+            assert [message.data for message in batch.messages] == batch.payloads()
+            if len(payloads) == 1000:
+                break
+        assert payloads == [b"%d" % number for number in range(1000)]
+
+
+# ---------------------------------------------------------------- direct
+
+
+@asynchronous
+async def test_receiver_and_server_come_back_after_a_lost_connection(tmp_path: Path) -> None:
+    async def echo(request: sidecar_client.Request) -> bytes:
+        return request.data
+
+    async with served(tmp_path) as (node, _, api, _):
+        proxy = Proxy(tmp_path / "proxy.sock", api.socket)
+        async with proxy.running(), sidecar_client.connect(proxy.target) as client:  # noqa: SIM117 - too long
+            async with client.receive(CHAT) as receiver, client.serve(CHAT, echo):
+                messages = aiter(receiver)
+                reading = asyncio.create_task(anext(messages))
+                both = direct.ProtocolsChanged((CHAT,), (CHAT,))
+                assert node.of(direct.ProtocolsChanged)[-1] == both
+                await proxy.cut()
+                while node.of(direct.ProtocolsChanged)[-1] == both or len(node.of(direct.ProtocolsChanged)) < 5:
+                    await node.wait_for(direct.ProtocolsChanged)
+                while node.of(direct.ProtocolsChanged)[-1] != both:
+                    await node.wait_for(direct.ProtocolsChanged)
+                node.on_effect(direct.MessagesReceived(1, OTHER, CHAT, 1, [b"back"]))
+                assert (await reading).data == b"back"
+                node.on_effect(direct.RequestArrived(1, OTHER, CHAT, b"again", None))
+                assert (await node.wait_for(direct.RequestAnswered)).answer == b"again"
+
+
+@asynchronous
+async def test_a_lost_connection_ends_bulk_sending_with_what_is_known(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, api, _):
+        proxy = Proxy(tmp_path / "proxy.sock", api.socket)
+        known: list[sidecar_client.SendReceipts] = []
+        seen = asyncio.Event()
+
+        async def source() -> Any:
+            yield b"first"
+            await seen.wait()
+            await proxy.cut()
+            yield b"second"
+            await asyncio.Event().wait()
+
+        def on_receipts(receipts: sidecar_client.SendReceipts) -> None:
+            known.append(receipts)
+            seen.set()
+
+        async with proxy.running(), sidecar_client.connect(proxy.target) as client:
+            node.answers[direct.SendRequested] = (direct.Outcome.DELIVERED, None)
+            with pytest.raises(sidecar_client.SidecarUnavailable):
+                async with asyncio.timeout(10):
+                    await client.send_many(OTHER_TEXT, CHAT, source(), on_receipts=on_receipts)
+            assert [(r.first, r.count, r.outcome) for r in known] == [(0, 1, SendOutcome.DELIVERED)]
+
+
+@asynchronous
+async def test_serving_bounds_what_runs_at_once(tmp_path: Path) -> None:
+    running = most = 0
+    release = asyncio.Event()
+
+    async def slow(request: sidecar_client.Request) -> bytes:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await release.wait()
+        running -= 1
+        return b""
+
+    async with served(tmp_path) as (node, _, _, client), client.serve(CHAT, slow, concurrency=3):
+        for token in range(10):
+            node.on_effect(direct.RequestArrived(token, OTHER, CHAT, b"", None))
+        await client.info()
+        release.set()
+        while len(node.of(direct.RequestAnswered)) < 10:
+            await node.wait_for(direct.RequestAnswered)
+        assert most == 3
+
+
+# ---------------------------------------------------------------- bulk
+
+
+def test_batches_are_encoded_as_protobuf_does() -> None:
+    payloads = [b"", b"a", bytes(127), bytes(128), bytes(20_000), b"a"]
+    encoded = _Encoder(b"\x2a").encode(payloads)
+    assert [item.data for item in pubsub_pb2.PublishManyRequest.FromString(encoded).messages] == payloads
+
+
+@asynchronous
+async def test_batching() -> None:
+    assert [len(batch) async for batch in _batches(bytes(100_000) for _ in range(5))] == [2, 2, 1]
+    assert [len(batch) async for batch in _batches([b"x"] * 9000)] == [4096, 4096, 808]
+    assert [batch async for batch in _batches([])] == []
+
+    async def generated(count: int) -> AsyncIterator[bytes]:
+        for number in range(count):
+            yield b"%d" % number
+
+    together = [batch async for batch in _batches(generated(10_000))]
+    assert [data for batch in together for data in batch] == [b"%d" % number for number in range(10_000)]
+    assert max(len(batch) for batch in together) <= 4096
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"one"
+        raise ValueError("the source broke")
+
+    with pytest.raises(ValueError, match="the source broke"):
+        [batch async for batch in _batches(broken())]
+
+
+@asynchronous
+async def test_a_slow_source_is_not_held_back(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, _, client):
+        step = asyncio.Event()
+
+        async def source() -> AsyncIterator[bytes]:
+            for number in range(3):
+                yield b"%d" % number
+                await step.wait()
+                step.clear()
+
+        call = asyncio.create_task(client.publish_many("news", source()))
+        for number in range(3):
+            assert (await node.wait_for(gossip.Published)).messages == [b"%d" % number]
+            step.set()
+        assert [(r.first, r.count) for r in await call] == [(0, 3)]
