@@ -23,6 +23,7 @@ from .pubsub_service import PubSubService
 from .sockets import SocketPlace, default_socket, loopback, prepare_default_directory
 
 HEALTH_PARTS = ("", "node", "gossip", "dht")
+_MAX_PENDING = 32_768
 _log = logging.getLogger(__name__)
 
 
@@ -90,6 +91,10 @@ class ApiServer:
                 ("grpc.so_reuseport", 0),  # else two processes may share a port, unsaid
                 ("grpc.max_receive_message_length", config.max_request_bytes),
                 ("grpc.max_send_message_length", -1),
+                # Calls that the loop has not looked at yet. gRPC cancels at random beyond its default of 1000; so a
+                # burst gets as far as `max_calls`, which answers RESOURCE_EXHAUSTED.
+                ("grpc.server.max_pending_requests", _MAX_PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", 2 * _MAX_PENDING),
             ),
             maximum_concurrent_rpcs=config.max_calls,
         )
