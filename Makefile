@@ -42,6 +42,11 @@ lint: $(STAMP)  ## ruff, import contracts, buf
 $(BUF): protos/package.json protos/package-lock.json
 	@cd protos && npm ci --silent && touch node_modules/.bin/buf
 
+grpcurl: .tools/bin/grpcurl  ## Install grpcurl with Go, to try the API by hand; its tests run only where it is
+
+.tools/bin/grpcurl:
+	GOBIN=$(CURDIR)/.tools/bin go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+
 protos: $(STAMP)  ## Generate the code of the schemas in protos/ again
 	@$(BIN)/python tools/generate.py
 
