@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -34,15 +34,25 @@ class Mesh:
         feed: takes inputs of the node and carries out what they bring (`Runtime.feed`).
         config: the API's bounds.
         agent: what the node calls itself.
+        driver_statistics: counters of the node's driver, to be shown beside the node's.
 
     The driver hands every effect that is not the transport's to `on_effect`.
     """
 
-    def __init__(self, node: NodeSurface, feed: Callable[[Any], None], config: ApiConfig, *, agent: str) -> None:
+    def __init__(
+        self,
+        node: NodeSurface,
+        feed: Callable[[Any], None],
+        config: ApiConfig,
+        *,
+        agent: str,
+        driver_statistics: Callable[[], Mapping[str, int | float]] = dict,
+    ) -> None:
         self.node = node
         self.config = config
         self.agent = agent
         self.feed = feed
+        self._driver_statistics = driver_statistics
         self.topics = Topics(config, feed)
         self.inbox = Inbox(feed)
         self.desk = Desk(feed)
@@ -77,6 +87,18 @@ class Mesh:
     def now(self) -> float:
         """The node's clock."""
         return asyncio.get_running_loop().time()
+
+    def statistics(self) -> dict[str, int | float]:
+        """Counters and sizes of the node, its driver and the API, by name."""
+        return {
+            **self.node.statistics(),
+            **self._driver_statistics(),
+            **self.topics.statistics(),
+            **self.inbox.statistics(),
+            "api_servers": len(self.desk.servers()),
+            "api_streams": len(self._streams),
+            "api_operations": len(self._operations),
+        }
 
     # ------------------------------------------------------------ operations
 

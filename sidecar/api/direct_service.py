@@ -22,6 +22,7 @@ from .window import Window
 MAX_PROTOCOL = 256  # bytes
 _MAX_PROTOCOLS = 64
 _SERVE_BYTES = 1 << 20
+_OVERHEAD = 64  # bytes that a message counts beside its own, as in the direct router
 
 Sent = tuple[Outcome, str]  # with words where there is more to say
 Send = Callable[[PeerId, str, Sequence[bytes], Sequence[str]], Awaitable[list[Sent]]]
@@ -149,7 +150,8 @@ class _Sender:
         self._peer: PeerId | None = None
         self._protocol = ""
         self._tasks: set[asyncio.Task[None]] = set()  # a batch with ids each, bounded by the window
-        self.receipts: Receipts[Sent] = Receipts(mesh.config.send_window, _encode)
+        window = Bounds(mesh.config.send_window, mesh.config.send_window_bytes)
+        self.receipts: Receipts[Sent] = Receipts(window, _encode)
 
     async def consume(self, request: convert.SendManyRequest) -> None:
         """Send a batch; returns when the next one may be read."""
@@ -164,15 +166,17 @@ class _Sender:
         protocol = values.name(self._protocol, MAX_PROTOCOL, "protocol")
         messages = [message.data for message in request.messages]
         ids = [message.request_id for message in request.messages]
-        first = self.receipts.asked(len(messages))
-        if any(ids):
-            named = self._send_named(first, peer, protocol, messages, [values.request_id(text) for text in ids])
+        checked = [values.request_id(text) for text in ids] if any(ids) else []
+        size = sum(map(len, messages)) + _OVERHEAD * len(messages)
+        first = self.receipts.asked(len(messages), size)
+        if checked:
+            named = self._send_named(first, size, peer, protocol, messages, checked)
             task = asyncio.create_task(named, name="api sending with ids")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         else:
             self._mesh.start(
-                lambda op: SendRequested(op, peer, protocol, messages), functools.partial(self._completed, first)
+                lambda op: SendRequested(op, peer, protocol, messages), functools.partial(self._completed, first, size)
             )
         await self.receipts.room()
 
@@ -180,14 +184,18 @@ class _Sender:
         for task in self._tasks:
             task.cancel()
 
-    def _completed(self, first: int, completed: SendCompleted) -> None:
+    def _completed(self, first: int, size: int, completed: SendCompleted) -> None:
         for start, count, sent in _ranges(completed):
             self.receipts.answered(first + start, count, sent)
+        self.receipts.settled(size)
 
-    async def _send_named(self, first: int, peer: PeerId, protocol: str, messages: list[bytes], ids: list[str]) -> None:
+    async def _send_named(
+        self, first: int, size: int, peer: PeerId, protocol: str, messages: list[bytes], ids: list[str]
+    ) -> None:
         try:
             for index, sent in enumerate(await self._send(peer, protocol, messages, ids)):
                 self.receipts.answered(first + index, 1, sent)
+            self.receipts.settled(size)
         except SidecarError as error:
             self.receipts.end(error)
 

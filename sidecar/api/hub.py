@@ -76,7 +76,7 @@ class TopicHub:
         self.sign = sign
         self.subscribers: dict[Subscription, None] = {}
         self.history_messages = 0
-        self._history_bytes = 0
+        self.history_bytes = 0
         self._history: deque[Chunk] = deque()
         self._evicted: deque[tuple[int, int, bool]] = deque()  # first and last counter, local
         self._unknown_before = born
@@ -85,7 +85,7 @@ class TopicHub:
         """Keep a chunk within the history's bounds, and queue it for every subscriber."""
         self._history.append(chunk)
         self.history_messages += chunk.count
-        self._history_bytes += len(chunk.data)
+        self.history_bytes += len(chunk.data)
         self.evict(bounds)
         for subscription in self.subscribers:
             subscription.push(chunk)
@@ -93,10 +93,10 @@ class TopicHub:
     def evict(self, bounds: Bounds) -> None:
         """Let the oldest chunks go until the history is within its bounds."""
         history = self._history
-        while self.history_messages > bounds.messages or self._history_bytes > bounds.bytes:
+        while self.history_messages > bounds.messages or self.history_bytes > bounds.bytes:
             chunk = history.popleft()
             self.history_messages -= chunk.count
-            self._history_bytes -= len(chunk.data)
+            self.history_bytes -= len(chunk.data)
             evicted = self._evicted
             if evicted and evicted[-1][1] + 1 == chunk.first and evicted[-1][2] == chunk.local:
                 evicted[-1] = (evicted[-1][0], chunk.last, chunk.local)

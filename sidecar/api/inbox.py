@@ -150,9 +150,19 @@ class Inbox:
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self._receivers: dict[str, dict[Receiver, None]] = {}
+        self._missed = 0  # by slow streams beside others
+        self._refused = 0  # since every stream's queue was full
 
     def protocols(self) -> tuple[str, ...]:
         return tuple(self._receivers)
+
+    def statistics(self) -> dict[str, int]:
+        """How many streams there are, and what became of messages for them since the start."""
+        return {
+            "api_receivers": len(self.receivers()),
+            "api_receivers_missed": self._missed,
+            "api_receivers_refused": self._refused,
+        }
 
     def receivers(self) -> list[Receiver]:
         return list(dict.fromkeys(receiver for group in self._receivers.values() for receiver in group))
@@ -190,5 +200,7 @@ class Inbox:
                 receiver.push(delivery, fitting, data[:size])
             if accepted > fitting:
                 receiver.missed(accepted - fitting)
+                self._missed += accepted - fitting
         if accepted < count:
+            self._refused += count - accepted
             self._feed(MessagesHandled(link, first + accepted, count - accepted, Outcome.REMOTE_QUEUE_FULL))

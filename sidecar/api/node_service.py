@@ -37,4 +37,4 @@ class NodeService:
                 watcher.check()
 
     async def get_statistics(self, request: Any, context: Context) -> object:
-        return convert.statistics(self._mesh.node.statistics())
+        return convert.statistics(self._mesh.statistics())

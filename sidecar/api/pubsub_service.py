@@ -18,7 +18,6 @@ from .window import Window
 MAX_TOPIC = 1024  # bytes; as the gossip router's default
 _MAX_TOPICS = 64
 _MAX_PEERS = 1024
-_NOWHERE = (Outcome.QUEUE_FULL, Outcome.TOO_LARGE)
 
 Sent = tuple[Result, bytes]  # with the message's id
 
@@ -28,7 +27,7 @@ class PubSubService:
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
-        self._ids: Window[Sent] = Window(mesh.config.request_ids, lambda sent: sent[0].outcome not in _NOWHERE)
+        self._ids: Window[Sent] = Window(mesh.config.request_ids, _went_somewhere)
 
     async def publish(self, request: convert.PublishRequest, context: Context) -> object:
         target = _Target(self._mesh, request.topic, request.signing, request.minimum_peers)
@@ -90,6 +89,12 @@ class PubSubService:
         return await self._ids.once([(target.topic, name) if name else None for name in ids], publish)
 
 
+def _went_somewhere(sent: Sent) -> bool:
+    """Whether anybody can have got it; what has an id was published, be it only to this node's own subscribers."""
+    result, message_id = sent
+    return result.outcome is Outcome.DUPLICATE or bool(message_id)
+
+
 class _Target:
     """Where to publish and how. Raises InvalidField, TopicOptionsDiffer."""
 
@@ -120,7 +125,8 @@ class _Publisher:
         self._service = service
         self._target: _Target | None = None
         self._want_ids = False
-        self.receipts: Receipts[Result] = Receipts(mesh.config.send_window, self._encode)
+        # Batches go one after the other, so that no bytes have to be counted.
+        self.receipts: Receipts[Result] = Receipts(Bounds(mesh.config.send_window, 1), self._encode)
 
     async def consume(self, request: convert.PublishManyRequest) -> None:
         """Publish a batch; returns when the next one may be read."""
@@ -132,7 +138,7 @@ class _Publisher:
         values.bounded(len(request.messages), MAX_BATCH, "messages")
         messages = [message.data for message in request.messages]
         ids = [message.request_id for message in request.messages]
-        first = self.receipts.asked(len(messages))
+        first = self.receipts.asked(len(messages), 0)
         if any(ids):
             checked = [values.request_id(text) for text in ids]
             for index, (result, name) in enumerate(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from ..core.errors import SidecarError
+from .hub import Bounds
 from .wakeup import Wakeup
 
 Outcome = TypeVar("Outcome", bound=Hashable)
@@ -24,12 +25,14 @@ class Range(NamedTuple, Generic[Outcome]):
 class Receipts(Generic[Outcome]):
     """Numbers messages, waits for what became of them, and bounds how many are on their way.
 
-    `asked` numbers a batch, `answered` says what became of part of one, `finish` that no more will be asked.
+    `asked` numbers a batch, `answered` says what became of part of one, `settled` that it is answered for as a whole,
+    `finish` that no more will be asked.
     """
 
-    def __init__(self, window: int, encode: Callable[[list[Range[Outcome]]], bytes]) -> None:
-        """`window`: messages not answered for, and ranges not written, beyond which `room` waits."""
+    def __init__(self, window: Bounds, encode: Callable[[list[Range[Outcome]]], bytes]) -> None:
+        """`window`: messages and bytes not answered for, and ranges not written, beyond which `room` waits."""
         self._window = window
+        self._bytes = 0
         self._encode = encode
         self._ranges: deque[Range[Outcome]] = deque()
         self._next = 0
@@ -40,8 +43,9 @@ class Receipts(Generic[Outcome]):
         self.ready = Wakeup()
         self._drained = Wakeup()
 
-    def asked(self, count: int) -> int:
-        """Number the next `count` messages; the first one's number."""
+    def asked(self, count: int, size: int) -> int:
+        """Number the next `count` messages of `size` bytes; the first one's number."""
+        self._bytes += size
         first = self._next
         self._next += count
         self._unanswered += count
@@ -57,9 +61,15 @@ class Receipts(Generic[Outcome]):
             self._unwritten += 1 + len(ids)
         self.ready.set()
 
+    def settled(self, size: int) -> None:
+        """A batch of `size` bytes has been answered for."""
+        self._bytes -= size
+        self._drained.set()
+
     async def room(self) -> None:
         """Wait until the caller may be read again."""
-        while self._unanswered >= self._window or self._unwritten >= self._window:
+        messages, size = self._window
+        while self._unanswered >= messages or self._unwritten >= messages or self._bytes >= size:
             await self._drained.wait()
 
     def finish(self) -> None:

@@ -25,9 +25,11 @@ class Topics:
         self._config = config
         self._feed = feed
         self._hubs: dict[str, TopicHub] = {}
+        self._closed = False
         self._leaving: dict[str, asyncio.TimerHandle] = {}
         self._epoch = os.urandom(_EPOCH_BYTES)
         self._counter = 0
+        self._missed = 0  # by subscriptions that have ended
         self._subscriptions: dict[Subscription, tuple[str, ...]] = {}
 
     def hub(self, topic: str) -> TopicHub | None:
@@ -35,6 +37,16 @@ class Topics:
 
     def subscriptions(self) -> list[Subscription]:
         return list(self._subscriptions)
+
+    def statistics(self) -> dict[str, int]:
+        """Sizes as they are, and what slow subscribers have missed since the start."""
+        return {
+            "api_subscriptions": len(self._subscriptions),
+            "api_topics": len(self._hubs),
+            "api_history_messages": sum(hub.history_messages for hub in self._hubs.values()),
+            "api_history_bytes": sum(hub.history_bytes for hub in self._hubs.values()),
+            "api_subscribers_missed": self._missed + sum(subscription.missed for subscription in self._subscriptions),
+        }
 
     def check_signing(self, topic: str, sign: bool | None) -> None:
         """Raises TopicOptionsDiffer when the topic is joined with another signing than the one wanted."""
@@ -82,6 +94,7 @@ class Topics:
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Close a subscription; topics that nobody reads any more are left after the linger."""
+        self._missed += subscription.missed
         for topic in self._subscriptions.pop(subscription):
             hub = self._hubs[topic]
             del hub.subscribers[subscription]
@@ -103,7 +116,8 @@ class Topics:
                 self._counter += count
 
     def close(self) -> None:
-        """Cancel what waits for its time."""
+        """Leave no topic any more, and cancel what waits for its time."""
+        self._closed = True
         for timer in self._leaving.values():
             timer.cancel()
         self._leaving.clear()
@@ -141,7 +155,7 @@ class Topics:
         return hub
 
     def _leave_later(self, hub: TopicHub) -> None:
-        if not hub.subscribers and hub.name not in self._leaving:
+        if not hub.subscribers and hub.name not in self._leaving and not self._closed:
             loop = asyncio.get_running_loop()
             self._leaving[hub.name] = loop.call_later(self._config.linger, self._leave, hub)
 

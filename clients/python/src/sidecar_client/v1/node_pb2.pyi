@@ -325,7 +325,7 @@ class GetStatisticsResponse(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """By name, such as "gossip.delivered". Names that end in "_total" only grow."""
+        """By name, such as "gossip_delivered": counters since the start, and sizes as they are now."""
 
     def __init__(
         self,
