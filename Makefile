@@ -40,7 +40,7 @@ lint: $(STAMP)  ## ruff, import contracts, buf
 	else echo "buf is skipped: it needs npm (Node 20 or later)"; fi
 
 $(BUF): protos/package.json protos/package-lock.json
-	@cd protos && npm ci --silent && touch node_modules/.bin/buf
+	@cd protos && npm install --no-save --silent && touch node_modules/.bin/buf
 
 grpcurl: .tools/bin/grpcurl  ## Install grpcurl with Go, to try the API by hand; its tests run only where it is
 
