@@ -148,7 +148,8 @@ class Runtime:
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
         except TimeoutError:
-            log.warning("%d connections did not close within %g s and are cut", len(self._connections), timeout)
+            if self._connections:
+                log.warning("%d connections did not close within %g s and are cut", len(self._connections), timeout)
             for connection in list(self._connections.values()):
                 connection.abort(Closed("the node is shutting down"))
             await self._idle.wait()  # an aborted transport is lost in the loop's next turn
@@ -323,7 +324,9 @@ class Runtime:
         if peer is None or public_key is None or remote is None or local is None:
             raise RuntimeError("a channel is ready before it is secured")
         if peer == self._identity.peer_id:
-            connection.abort(SelfDial(f"{remote} answered with this node's own key"))
+            connection.abort(
+                SelfDial(f"{remote} has this node's own key: itself, or a second node with the same identity")
+            )
         elif attempt is not None and not attempt.finish():
             connection.abort(Closed("another address answered first"))
         if connection.over:
@@ -355,7 +358,8 @@ class Runtime:
             connection.attempt.fail(error or Closed("closed during the handshake"))
         else:
             self._admission.handshake_over(address_key(connection.remote_host))
-            self._warn(f"handshake {name}", f"{connection!r}: handshake failed: {error}")
+            if not self._stopping:
+                self._warn(f"handshake {name}", f"{connection!r}: handshake failed: {error}")
 
     def lost(self, connection: Connection) -> None:
         """Part of ConnectionHost."""
