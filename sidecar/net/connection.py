@@ -197,19 +197,19 @@ class Connection(asyncio.Protocol):
             self._channel.reset(stream & _MASK)
             self._host.mark_dirty(self)
 
-    def close(self, error: SidecarError | None, now: float) -> None:
+    def close(self, error: SidecarError | None) -> None:
         """End it: the node hears so at once, the remote by a go-away, for which `close_timeout` remains."""
         self._end(error)
-        self.drain(now, self._host.config.close_timeout)
+        self.drain()
+        self._limit_closing(self._host.config.close_timeout)
 
-    def drain(self, now: float, timeout: float) -> None:
-        """Say go-away, let what is queued leave, and close; after `timeout` seconds the socket is cut."""
+    def drain(self) -> None:
+        """Let what is queued leave, say go-away, and close. The caller sees to it that this ends in time."""
         if self.opened_at is None:  # nothing to say goodbye to
             self.abort()
             return
         self._draining = True
         self._host.mark_dirty(self)
-        self._limit_closing(timeout)
 
     def abort(self, error: SidecarError | None = None) -> None:
         """End it at once; what was not written is thrown away. connection_lost follows."""

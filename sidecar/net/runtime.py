@@ -139,17 +139,15 @@ class Runtime:
         for server in self._servers:
             server.close()
         await self._dialer.close()
-        now = self.loop.time()
         for connection in list(self._connections.values()):
-            connection.drain(now, timeout)
+            connection.drain()
         if not self._connections:
             self._idle.set()
         try:
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
         except TimeoutError:
-            if self._connections:
-                log.warning("%d connections did not close within %g s and are cut", len(self._connections), timeout)
+            log.warning("%d connections did not close within %g s and are cut", len(self._connections), timeout)
             for connection in list(self._connections.values()):
                 connection.abort(Closed("the node is shutting down"))
             await self._idle.wait()  # an aborted transport is lost in the loop's next turn
@@ -270,7 +268,7 @@ class Runtime:
     def _do_close_connection(self, effect: events.CloseConnection) -> None:
         connection = self._connections.get(effect.connection)
         if connection is not None and connection.open:
-            connection.close(effect.error, self.loop.time())
+            connection.close(effect.error)
 
     # ------------------------------------------------------------ connections
 
