@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sidecar.core import events
-from sidecar.core.errors import AddressInUse, Closed, ConfigError, NotSupported, StreamReset
+from sidecar.core.errors import AddressInUse, Closed, ConfigError, NotSupported
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.types import Direction
 from sidecar.net.interfaces import interface_addresses
@@ -89,12 +89,37 @@ async def test_resets_reach_the_other_side() -> None:
         two.node.on_input = lambda input: (
             [events.ResetStream(input.stream)] if isinstance(input, events.StreamOpened) else []
         )
-        one.do(events.OpenStream(opened.connection, 5, (ECHO, SINK)))
-        first = await one.node.until(
-            lambda input: isinstance(input, events.StreamOpened | events.StreamFailed) and input.token == 5
-        )
-        if isinstance(first, events.StreamFailed):
-            assert isinstance(first.error, StreamReset)
+        stream = await one.open_stream(opened.connection)
+        await one.node.until(lambda input: input == events.StreamReset(stream))
+
+
+class Recorder:
+    """A transport whose writes are counted."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self.writes = 0
+
+    def writelines(self, buffers: Any) -> None:
+        self.writes += 1
+        self._transport.writelines(buffers)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+@one_loop
+async def test_all_that_a_turn_has_for_a_connection_is_one_write() -> None:
+    async with hosts(2) as (one, two):
+        opened = await one.connect(two)
+        streams = [await one.open_stream(opened.connection, SINK) for _ in range(3)]
+        connection: Any = one.runtime._connections[opened.connection]
+        recorder = connection._transport = Recorder(connection._transport)
+        for number in range(30):
+            one.do(*one.node.write(streams[number % 3], b"a message"))
+        for stream in two.node.protocols:
+            assert await two.received(stream, 90) == b"a message" * 10
+        assert recorder.writes == 1
 
 
 @one_loop
