@@ -41,11 +41,10 @@ class PeerService:
         mesh = self._mesh
         with mesh.watching_peers() as watcher:
             await context.send_initial_metadata(OPEN)
-            await self._tell_present(watcher, 0, context)
+            await self._tell_present(watcher, context)
             while True:
-                missed = watcher.missed()
-                if missed:
-                    await self._tell_present(watcher, missed, context)
+                if watcher.lagging:
+                    await self._tell_present(watcher, context)
                 changes = watcher.take()
                 if changes:
                     await context.write(convert.changes(changes, mesh.epoch_ns))
@@ -53,9 +52,10 @@ class PeerService:
                 watcher.check()
                 await watcher.ready.wait()
 
-    async def _tell_present(self, watcher: PeerWatcher, missed: int, context: Context) -> None:
+    async def _tell_present(self, watcher: PeerWatcher, context: Context) -> None:
         """Tell the connected peers as of now; what changes meanwhile waits in the watcher's queue."""
         mesh = self._mesh
+        missed = watcher.restart()
         views: list[PeerView] = [view for view in mesh.node.peers() if view.connected]
         for start in range(0, max(1, len(views)), _SNAPSHOT):
             part = views[start : start + _SNAPSHOT]

@@ -43,9 +43,15 @@ class PeerWatcher(Watcher):
             self._events.append(change)
         self.ready.set()
 
-    def missed(self) -> int:
-        """How many events were lost; from now on they are kept again, so tell the present state in this same turn."""
+    @property
+    def lagging(self) -> bool:
+        """Whether events were lost, so that the present state is to be told anew."""
+        return self._missed > 0
+
+    def restart(self) -> int:
+        """Begin with the present state, to be read in this same turn; returns how many events were lost before."""
         missed, self._missed = self._missed, 0
+        self._events.clear()
         return missed
 
     def take(self) -> list[PeerChanged]:

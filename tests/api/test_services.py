@@ -520,5 +520,7 @@ async def test_bounds_on_streams(tmp_path: Path) -> None:
 @asynchronous
 async def test_an_oversize_request_is_refused_by_the_transport(tmp_path: Path) -> None:
     async with served(tmp_path, max_request_bytes=65_536) as (_, _, _, client):
-        with pytest.raises(sidecar_client.ResourceExhausted, match="larger than max"):
+        with pytest.raises(sidecar_client.TooLarge, match="larger than max"):
             await client.publish("news", bytes(70_000))
+        with pytest.raises(sidecar_client.TooLarge, match="larger than max"):
+            await client.publish_many("news", [bytes(70_000)])

@@ -13,6 +13,8 @@ from sidecar_client import Lagged, LagReason, OverflowPolicy, SendOutcome
 from sidecar_client.bulk import _batches, _Encoder
 from sidecar_client.v1 import pubsub_pb2
 
+from sidecar.api.hub import Bounds
+from sidecar.api.serving import Server
 from sidecar.core import direct, gossip
 from tests.api.fakes import OTHER, OTHER_TEXT, asynchronous, message, served, server
 
@@ -93,6 +95,15 @@ async def test_waits_for_a_sidecar_that_starts(tmp_path: Path, monkeypatch: pyte
             assert (await client.info()).network == "test"
         with pytest.raises(sidecar_client.Closed):
             await client.info()
+
+
+def test_another_users_directory_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SIDECAR_API", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "sidecar").mkdir()
+    (tmp_path / "sidecar").chmod(0o777)
+    with pytest.raises(sidecar_client.SidecarUnavailable, match="not trusted"):
+        sidecar_client.connect()
 
 
 @asynchronous
@@ -233,14 +244,41 @@ async def test_receiver_and_server_come_back_after_a_lost_connection(tmp_path: P
                 both = direct.ProtocolsChanged((CHAT,), (CHAT,))
                 assert node.of(direct.ProtocolsChanged)[-1] == both
                 await proxy.cut()
-                while node.of(direct.ProtocolsChanged)[-1] == both or len(node.of(direct.ProtocolsChanged)) < 5:
-                    await node.wait_for(direct.ProtocolsChanged)
-                while node.of(direct.ProtocolsChanged)[-1] != both:
+                # Two to begin, two when the sidecar notices, two again.
+                while len(node.of(direct.ProtocolsChanged)) < 6 or node.of(direct.ProtocolsChanged)[-1] != both:
                     await node.wait_for(direct.ProtocolsChanged)
                 node.on_effect(direct.MessagesReceived(1, OTHER, CHAT, 1, [b"back"]))
                 assert (await reading).data == b"back"
                 node.on_effect(direct.RequestArrived(1, OTHER, CHAT, b"again", None))
                 assert (await node.wait_for(direct.RequestAnswered)).answer == b"again"
+
+
+@asynchronous
+async def test_serving_again_waits_until_the_sidecar_has_noticed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def echo(request: sidecar_client.Request) -> bytes:
+        return request.data
+
+    caplog.set_level(logging.INFO, "sidecar_client")
+    async with served(tmp_path) as (node, mesh, api, _):
+        proxy = Proxy(tmp_path / "proxy.sock", api.socket)
+        async with proxy.running(), sidecar_client.connect(proxy.target) as client, client.serve(CHAT, echo):
+            await proxy.cut()
+            while CHAT in mesh.desk.protocols():
+                await node.wait_for(direct.ProtocolsChanged)
+            mesh.desk.add(stale := Server((CHAT,), Bounds(1, 1)))  # as if the old stream were still there
+            while "served by another stream" not in caplog.text:  # noqa: ASYNC110 - a log has no event
+                await asyncio.sleep(0)
+            mesh.desk.remove(stale)
+            node.on_effect(direct.RequestArrived(1, OTHER, CHAT, b"early", None))
+            node.arrived[direct.ProtocolsChanged].clear()
+            while CHAT not in mesh.desk.protocols():
+                await node.wait_for(direct.ProtocolsChanged)
+            node.on_effect(direct.RequestArrived(2, OTHER, CHAT, b"again", None))
+            while node.of(direct.RequestAnswered)[-1].token != 2:
+                await node.wait_for(direct.RequestAnswered)
+            assert node.of(direct.RequestAnswered)[-1].answer == b"again"
 
 
 @asynchronous

@@ -1,6 +1,7 @@
 """The channel to the sidecar: where it is, how it is set up, and how often a lost one is tried again."""
 
 import os
+import stat
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -34,7 +35,18 @@ def default_target() -> str:
     directory = Path(runtime) / "sidecar" if runtime.startswith("/") else None
     if directory is None:
         directory = Path(tempfile.gettempdir()) / f"sidecar-{os.getuid()}"
+    _check_ours(directory)
     return f"unix:{directory / 'api.sock'}"
+
+
+def _check_ours(directory: Path) -> None:
+    """Another user must not be able to pose as our sidecar. Raises SidecarUnavailable."""
+    try:
+        found = os.lstat(directory)
+    except OSError:
+        return  # nobody serves there; connecting will say so
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise SidecarUnavailable(f"{directory} is not a directory that only this user can write to; it is not trusted")
 
 
 def normal_target(target: str) -> str:

@@ -94,11 +94,15 @@ class Stream(Generic[Response]):
             raise Closed(f"the sidecar ended {self._name}")
         return response
 
+    def _worth_another(self, failure: SidecarError) -> bool:
+        """Whether a call that ended so is to be made again."""
+        return self._link.lost(failure)
+
     async def _lost(self, error: "grpc.aio.AioRpcError | SidecarError") -> None:
         """The call is over: wait before the next one, or raise when there is none to be."""
         self.close()
         failure = self._link.error(error) if isinstance(error, grpc.aio.AioRpcError) else error
-        if not self._link.lost(failure):
+        if not self._worth_another(failure):
             raise failure from None
         _log.info("%s: %s; trying again in %.2f s", self._name, failure, self._pause)
         await asyncio.sleep(self._pause)

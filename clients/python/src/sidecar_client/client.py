@@ -36,7 +36,8 @@ def connect(target: str | None = None, *, wait: float = 10.0, reconnect: bool = 
         wait: seconds to wait for the sidecar, trying again and again; 0: one try.
         reconnect: whether streams survive the sidecar's restarts.
 
-    `async with` raises SidecarUnavailable when no sidecar answers in time.
+    `async with` raises SidecarUnavailable when no sidecar answers in time, and `connect` itself where the default
+    socket's directory is not ours alone.
     """
     return Client(normal_target(target) if target else default_target(), wait=wait, reconnect=reconnect)
 

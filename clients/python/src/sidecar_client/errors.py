@@ -237,6 +237,10 @@ def from_rpc(error: grpc.aio.AioRpcError) -> SidecarError:
         elif detail.Unpack(retry):
             retry_after = retry.retry_delay.ToNanoseconds() / 1e9
     kind = BY_REASON.get(reason or "") or _BY_CODE.get(code, InternalError)
+    if reason is None and kind is ResourceExhausted and "larger than max" in message:
+        kind = TooLarge  # gRPC itself refuses what is over the sidecar's bound on calls
+    if reason is None and code is grpc.StatusCode.INTERNAL and "Internal error from Core" in message:
+        kind = SidecarUnavailable  # what grpc.aio makes of writing to a connection that was lost a moment ago
     return kind(message, reason=reason, field=field, retry_after=retry_after)
 
 

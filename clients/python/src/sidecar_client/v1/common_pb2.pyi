@@ -8,7 +8,8 @@ Payloads are bytes that nobody looks into. A stream of the sidecar sends its ini
 force, with the key "sidecar-stream"; one that is refused ends without. Errors are canonical status codes with a
 google.rpc.ErrorInfo (domain "sidecar", reason in capitals), for malformed input with a google.rpc.BadRequest that
 names the field, and for a full queue with a google.rpc.RetryInfo. A deadline is the call's gRPC deadline; cancelling
-a call cancels its work.
+a call cancels its work. A request message over the configured size (by default 4 MiB) is refused by gRPC itself with
+RESOURCE_EXHAUSTED.
 """
 
 from google.protobuf import descriptor as _descriptor
