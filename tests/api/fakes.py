@@ -14,7 +14,6 @@ from sidecar.api.bridge import Mesh
 from sidecar.api.config import ApiConfig
 from sidecar.api.server import ApiServer
 from sidecar.core import direct, events, gossip
-from sidecar.core.errors import NotFound, SidecarError
 from sidecar.core.events import Condition, PeerView
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
@@ -83,9 +82,6 @@ class FakeNode:
 
     def peers(self, *, known: bool = False) -> list[PeerView]:
         return [view for view in self.views if known or view.connected]
-
-    def peer(self, peer: PeerId) -> PeerView | None:
-        return next((view for view in self.views if view.peer == peer), None)
 
     def conditions(self) -> tuple[Condition, ...]:
         reason, remedy = ("Listening", "") if self.met else ("NoAddress", "Set one.")
@@ -192,9 +188,6 @@ async def served(directory: Path, **bounds: Any) -> AsyncIterator[Served]:
     path = directory / "api.sock"
     async with server(path, **bounds) as (node, mesh, api), sidecar_client.connect(api.target) as client:
         yield Served(node, mesh, api, client)
-
-
-NOT_FOUND: SidecarError = NotFound("nobody knows it")
 
 
 def asynchronous(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

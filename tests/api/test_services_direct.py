@@ -1,0 +1,184 @@
+"""DirectService over a real Unix socket, against a node that is a fake."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sidecar_client
+from sidecar_client import SendOutcome
+from sidecar_client import errors as client_errors
+
+from sidecar.core import direct, errors
+from sidecar.core.direct import Outcome
+from tests.api.fakes import (
+    OTHER,
+    OTHER_TEXT,
+    asynchronous,
+    served,
+)
+
+CHAT = "/chat/1"
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_every_outcome_of_a_send(outcome: Outcome, tmp_path: Path) -> None:
+    @asynchronous
+    async def check() -> None:
+        async with served(tmp_path) as (node, _, _, client):
+            node.answers[direct.SendRequested] = (outcome, errors.Unreachable("words"))
+            batch = await client.send_many(OTHER_TEXT, CHAT, [b"a", b"b"])
+            detail = "" if outcome is Outcome.DELIVERED else "words"
+            assert [(r.first, r.count, r.outcome.name, r.detail) for r in batch] == [(0, 2, outcome.name, detail)]
+            if outcome is Outcome.TOO_LARGE:
+                with pytest.raises(sidecar_client.TooLarge, match="message of 1 bytes"):
+                    await client.send(OTHER_TEXT, CHAT, b"a")
+                return
+            receipt = await client.send(OTHER_TEXT, CHAT, b"a")
+            assert (receipt.outcome.name, receipt.detail) == (outcome.name, detail)
+            assert node.of(direct.SendRequested)[-1][1:] == (OTHER, CHAT, [b"a"])
+
+    check()
+
+
+@asynchronous
+async def test_send_many_keeps_many_on_their_way_and_numbers_them(tmp_path: Path) -> None:
+    async with served(tmp_path, send_window=10) as (node, _, _, client):
+        node.answers[direct.SendRequested] = None
+        seen: list[sidecar_client.SendReceipts] = []
+        go_on = asyncio.Event()
+
+        async def source() -> Any:
+            for number in range(20):
+                yield b"%d" % number
+                if number % 10 == 9:
+                    await go_on.wait()
+                    go_on.clear()
+
+        call = asyncio.create_task(client.send_many(OTHER_TEXT, CHAT, source(), on_receipts=seen.append))
+        first = await node.wait_for(direct.SendRequested)
+        while sum(len(fed.messages) for fed in node.of(direct.SendRequested)) < 10:
+            first = await node.wait_for(direct.SendRequested)
+        go_on.set()
+        for fed in reversed(node.of(direct.SendRequested)):
+            half = len(fed.messages) // 2
+            ranges = (direct.OutcomeRange(0, half, Outcome.DELIVERED),) if half else ()
+            rest = direct.OutcomeRange(half, len(fed.messages) - half, Outcome.REMOTE_QUEUE_FULL)
+            node.on_effect(direct.SendCompleted(fed.op, (*ranges, rest), errors.QueueFull("full")))
+        answered = len(node.of(direct.SendRequested))
+        node.answers[direct.SendRequested] = (Outcome.DELIVERED, None)
+        await node.wait_for(direct.SendRequested)
+        go_on.set()
+        receipts = await call
+        assert sum(receipt.count for receipt in receipts) == 20
+        assert [receipt.first for receipt in receipts] == sorted(receipt.first for receipt in receipts)
+        assert {receipt.outcome for receipt in receipts} >= {SendOutcome.REMOTE_QUEUE_FULL, SendOutcome.DELIVERED}
+        assert sum(receipt.count for receipt in seen) == 20
+        assert answered >= 1
+        assert first.peer == OTHER
+
+
+@asynchronous
+async def test_send_many_is_not_read_while_too_many_bytes_are_unanswered(tmp_path: Path) -> None:
+    async with served(tmp_path, send_window_bytes=1000) as (node, _, _, client):
+        node.answers[direct.SendRequested] = None
+        call = asyncio.create_task(client.send_many(OTHER_TEXT, CHAT, [bytes(200_000)] * 4))
+        first = await node.wait_for(direct.SendRequested)
+        await client.info()
+        assert node.of(direct.SendRequested) == [first]
+        node.answers[direct.SendRequested] = (Outcome.DELIVERED, None)
+        node.on_effect(direct.SendCompleted(first.op, (direct.OutcomeRange(0, 1, Outcome.DELIVERED),)))
+        assert [(receipt.first, receipt.count) for receipt in await call] == [(0, 4)]
+
+
+@asynchronous
+async def test_a_repeated_id_is_answered_with_the_first_receipt(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, _, client):
+        node.answers[direct.SendRequested] = None
+        calls = [asyncio.create_task(client.send(OTHER_TEXT, CHAT, b"a", request_id="1")) for _ in range(2)]
+        asked = await node.wait_for(direct.SendRequested)
+        node.answers[direct.SendRequested] = (Outcome.UNREACHABLE, errors.Unreachable("away"))
+        delivered = (direct.OutcomeRange(0, 1, Outcome.DELIVERED),)
+        await client.info()  # the other call has reached the server too
+        node.on_effect(direct.SendCompleted(asked.op, delivered))
+        assert {(await call).outcome for call in calls} == {SendOutcome.DELIVERED}
+        assert (await client.send(OTHER_TEXT, CHAT, b"a", request_id="1")).outcome is SendOutcome.DELIVERED
+        assert len(node.of(direct.SendRequested)) == 1
+        # Another id is another message, and one that went nowhere may be tried again.
+        assert (await client.send(OTHER_TEXT, CHAT, b"a", request_id="2")).outcome is SendOutcome.UNREACHABLE
+        node.answers[direct.SendRequested] = (Outcome.DELIVERED, None)
+        assert (await client.send(OTHER_TEXT, CHAT, b"a", request_id="2")).outcome is SendOutcome.DELIVERED
+
+
+@asynchronous
+async def test_receive(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, _, client):
+        async with client.receive([CHAT, "/b/1"]) as receiver:
+            assert node.of(direct.ProtocolsChanged)[-1] == direct.ProtocolsChanged((CHAT, "/b/1"), ())
+            node.on_effect(direct.MessagesReceived(5, OTHER, CHAT, 1, [b"a", b"b"]))
+            messages = aiter(receiver)
+            assert await anext(messages) == sidecar_client.DirectMessage(OTHER_TEXT, CHAT, b"a")
+            assert (await anext(messages)).data == b"b"
+            handled = await node.wait_for(direct.MessagesHandled)
+            assert handled == direct.MessagesHandled(5, 1, 2, Outcome.DELIVERED)
+        while node.of(direct.ProtocolsChanged)[-1].receiving:
+            await node.wait_for(direct.ProtocolsChanged)
+
+
+@asynchronous
+async def test_request_carries_its_deadline_and_its_errors(tmp_path: Path) -> None:
+    async with served(tmp_path, request_timeout=7.0) as (node, mesh, _, client):
+        node.answers[direct.RequestMade] = b"pong"
+        assert await client.request(OTHER_TEXT, CHAT, b"ping") == b"pong"
+        assert await client.request(OTHER_TEXT, CHAT, b"ping", timeout=3) == b"pong"
+        default, given = (fed.deadline - mesh.now() for fed in node.of(direct.RequestMade))
+        assert 5 < default <= 7
+        assert 1 < given < 4
+        for error in (errors.NotSupported, errors.Refused, errors.QueueFull, errors.Unreachable, errors.TooLarge):
+            node.answers[direct.RequestMade] = error("words")
+            with pytest.raises(getattr(client_errors, error.__name__), match="words"):
+                await client.request(OTHER_TEXT, CHAT, b"ping")
+        node.answers[direct.RequestMade] = None
+        call = asyncio.create_task(client.request(OTHER_TEXT, CHAT, b"ping"))
+        while len(node.of(direct.RequestMade)) < 8:
+            await node.wait_for(direct.RequestMade)
+        call.cancel()
+        assert (await node.wait_for(direct.RequestCancelled)).op == node.of(direct.RequestMade)[-1].op
+
+
+@asynchronous
+async def test_serve(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, mesh, _, client):
+        withdrawn = asyncio.Event()
+
+        async def answer(request: sidecar_client.Request) -> bytes:
+            if request.data == b"wait":
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    withdrawn.set()
+            if request.data == b"refuse":
+                raise sidecar_client.Refused("not you")
+            if request.data == b"fail":
+                raise ValueError("a bug")
+            assert request.peer_id == OTHER_TEXT
+            assert request.time_left is not None
+            return request.data.upper()
+
+        async with client.serve(CHAT, answer):
+            with pytest.raises(sidecar_client.AlreadyExists):
+                await client.serve([CHAT, "/b/1"], answer)
+            for token, data in enumerate([b"wait", b"hello", b"refuse", b"fail"]):
+                node.on_effect(direct.RequestArrived(token, OTHER, CHAT, data, mesh.now() + 9))
+            while len(node.of(direct.RequestAnswered)) < 3:
+                await node.wait_for(direct.RequestAnswered)
+            answers = {answered.token: answered.answer for answered in node.of(direct.RequestAnswered)}
+            assert answers[1] == b"HELLO"
+            assert [str(answers[token]) for token in (2, 3)] == ["not you", "the app failed to answer"]
+            assert all(isinstance(answers[token], errors.Refused) for token in (2, 3))
+            node.on_effect(direct.RequestWithdrawn(0))
+            await asyncio.wait_for(withdrawn.wait(), 5)
+            node.on_effect(direct.RequestArrived(9, OTHER, CHAT, b"wait", None))
+        while len(node.of(direct.RequestAnswered)) < 4:
+            await node.wait_for(direct.RequestAnswered)
+        assert isinstance(node.of(direct.RequestAnswered)[-1].answer, errors.NotSupported)

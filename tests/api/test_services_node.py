@@ -1,0 +1,122 @@
+"""NodeService and PeerService over a real Unix socket, against a node that is a fake."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import sidecar_client
+
+from sidecar.core import errors, events
+from sidecar.core.multiaddr import Multiaddr
+from tests.api.fakes import (
+    ADDRESS,
+    ME_TEXT,
+    OTHER,
+    OTHER_TEXT,
+    THIRD,
+    asynchronous,
+    peer_view,
+    served,
+)
+
+
+@asynchronous
+async def test_node(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, _, client):
+        info = await client.info()
+        assert (info.peer_id, info.network, info.agent) == (ME_TEXT, "test", "sidecar/test")
+        assert info.listening_addresses == info.announced_addresses == (str(ADDRESS),)
+        assert 0 <= info.uptime < 60
+        statistics = await client.statistics()
+        assert statistics.items() >= {"delivered": 3.0, "latency": 0.5, "api_subscriptions": 0.0}.items()
+        node.met = False
+        readiness = await client.readiness()
+        assert not readiness.ready
+        assert (readiness.conditions[0].reason, readiness.conditions[0].remedy) == ("NoAddress", "Set one.")
+
+
+@asynchronous
+async def test_readiness_is_watched(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, _, client):
+        node.met = False
+        watching = client.watch_readiness()
+        assert not (await anext(watching)).ready
+        node.met = True
+        node.on_effect(events.ReadinessChanged())
+        assert (await anext(watching)).ready
+        await watching.aclose()
+        assert (await client.ready(timeout=5)).ready
+
+
+@asynchronous
+async def test_peers_page_by_page(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, _, client):
+        ids = [events.PeerId.from_public_key(bytes([number // 256, number % 256])) for number in range(1203)]
+        node.views = [peer_view(peer, connected=index % 3 == 0) for index, peer in enumerate(ids)]
+        assert [peer.peer_id async for peer in client.peers()] == [str(peer) for peer in sorted(ids)]
+        connected = [peer async for peer in client.peers(connected_only=True)]
+        assert len(connected) == 401
+        assert connected[0].latency == 0.0125
+        assert [p async for p in client.peers(protocol="/ipfs/ping/1.0.0")] == connected
+        assert not [p async for p in client.peers(protocol="/none")]
+
+
+@asynchronous
+async def test_peer_operations(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, _, client):
+        far = Multiaddr.from_text("/ip4/192.0.2.1/tcp/9")
+        node.answers[events.FindPeerRequested] = (ADDRESS, far)
+        assert await client.find_peer(OTHER.cid()) == [str(ADDRESS), str(far)]
+        node.answers[events.ConnectRequested] = peer_view()
+        assert (await client.connect_peer(OTHER_TEXT)).connected
+        await client.connect_peer(addresses=[f"{far}/p2p/{OTHER}"])
+        await client.connect_peer(addresses=[str(far)])
+        asked = [(fed.peer, fed.addresses) for fed in node.of(events.ConnectRequested)]
+        assert asked == [(OTHER, ()), (OTHER, (far.with_peer(OTHER),)), (None, (far,))]
+        node.answers[events.DisconnectRequested] = None
+        await client.disconnect_peer(OTHER_TEXT)
+        node.answers[events.PingRequested] = 0.25
+        assert await client.ping_peer(OTHER_TEXT) == 0.25
+
+
+@asynchronous
+async def test_cancelling_a_call_and_its_deadline_cancel_the_operation(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, _, client):
+        call = asyncio.create_task(client.ping_peer(OTHER_TEXT))
+        asked = await node.wait_for(events.PingRequested)
+        call.cancel()
+        assert (await node.wait_for(events.OperationCancelled)).op == asked.op
+        with pytest.raises(sidecar_client.DeadlineExceeded):
+            await client.ping_peer(OTHER_TEXT, timeout=0.05)
+        assert (await node.wait_for(events.OperationCancelled)).op == asked.op + 1
+
+
+@asynchronous
+async def test_peers_are_watched(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, _, client):
+        watching = client.watch_peers()
+        kind = sidecar_client.PeerEventType
+        assert [(await anext(watching)).type for _ in range(2)] == [kind.PRESENT, kind.CURRENT]
+        gone = errors.KeepAliveTimeout("it went silent")
+        node.on_effect(events.PeerChanged(events.PeerChange.CONNECTED, peer_view(THIRD)))
+        node.on_effect(events.PeerChanged(events.PeerChange.DISCONNECTED, peer_view(connected=False), gone))
+        connected, disconnected = await anext(watching), await anext(watching)
+        assert connected.peer is not None
+        assert (connected.type, connected.peer.peer_id, connected.reason) == (kind.CONNECTED, str(THIRD), "")
+        assert (disconnected.type, disconnected.reason) == (kind.DISCONNECTED, "it went silent")
+        await watching.aclose()
+
+
+@asynchronous
+async def test_a_slow_watcher_of_peers_is_told_the_present_anew(tmp_path: Path) -> None:
+    async with served(tmp_path, watch_queue_events=10) as (node, _, _, client):
+        watching = client.watch_peers()
+        kind = sidecar_client.PeerEventType
+        assert [(await anext(watching)).type for _ in range(2)] == [kind.PRESENT, kind.CURRENT]
+        for _ in range(11):
+            node.on_effect(events.PeerChanged(events.PeerChange.UPDATED, peer_view()))
+        events_after = [await anext(watching) for _ in range(2)]
+        assert [(event.type, event.anew) for event in events_after] == [(kind.PRESENT, True), (kind.CURRENT, False)]
+        node.on_effect(events.PeerChanged(events.PeerChange.UPDATED, peer_view()))
+        assert (await anext(watching)).type is kind.UPDATED
+        await watching.aclose()
