@@ -227,6 +227,22 @@ async def test_payloads_of_batches(tmp_path: Path) -> None:
         assert payloads == [b"%d" % number for number in range(1000)]
 
 
+@asynchronous
+async def test_a_subscription_that_nobody_holds_ends(tmp_path: Path) -> None:
+    async with served(tmp_path, linger=0.0) as (node, _, _, client):
+
+        async def publish() -> None:
+            await node.wait_for(gossip.TopicJoined)
+            await client.publish("news", b"x")
+
+        publishing = asyncio.create_task(publish())
+        async for received in client.subscribe("news"):
+            assert received.data == b"x"
+            break
+        await publishing
+        await node.wait_for(gossip.TopicLeft)
+
+
 # ---------------------------------------------------------------- direct
 
 

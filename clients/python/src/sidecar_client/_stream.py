@@ -1,6 +1,7 @@
 """Streams that only the sidecar feeds: opened, read, and opened again where the sidecar was gone meanwhile."""
 
 import asyncio
+import contextlib
 import logging
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -43,6 +44,11 @@ class Stream(Generic[Response]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        """Iterating was broken off and nobody holds the stream any more: gRPC would keep its call open."""
+        with contextlib.suppress(RuntimeError):  # the loop has been closed already, and with it the call
+            self.close()
 
     def close(self) -> None:
         """End the stream."""
