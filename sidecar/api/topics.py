@@ -11,7 +11,7 @@ from ..core.errors import InvalidArgument, ResourceExhausted, SidecarError
 from ..core.gossip import GossipMessage, MessagesDelivered, TopicJoined, TopicLeft, TopicOptions
 from . import encode
 from .config import ApiConfig
-from .faults import TopicOptionsDiffer
+from .faults import InvalidField, TopicOptionsDiffer
 from .hub import Bounds, Chunk, Gap, LagReason, Policy, Subscription, TopicHub
 
 _EPOCH_BYTES = 8
@@ -34,9 +34,6 @@ class Topics:
 
     def hub(self, topic: str) -> TopicHub | None:
         return self._hubs.get(topic)
-
-    def subscriptions(self) -> list[Subscription]:
-        return list(self._subscriptions)
 
     def statistics(self) -> dict[str, int]:
         """Sizes as they are, and what slow subscribers have missed since the start."""
@@ -66,7 +63,7 @@ class Topics:
     ) -> Subscription:
         """Open a subscription that starts behind `cursor`, or now where it is empty.
 
-        Raises InvalidArgument for a cursor that was never given out, TopicOptionsDiffer, ResourceExhausted.
+        Raises InvalidField for a cursor that was never given out, TopicOptionsDiffer, ResourceExhausted.
         """
         if len(self._subscriptions) >= self._config.max_subscriptions:
             raise ResourceExhausted(f"{len(self._subscriptions)} subscriptions are open, at most that many")
@@ -127,12 +124,12 @@ class Topics:
         if not cursor:
             return 0, False
         if len(cursor) != _EPOCH_BYTES + 8:
-            raise InvalidArgument(f"cursor of {len(cursor)} bytes was not given out by a sidecar")
+            raise _not_given_out(f"{len(cursor)} bytes were not given out by a sidecar")
         if not cursor.startswith(self._epoch):
             return 0, True
         position = int.from_bytes(cursor[_EPOCH_BYTES:], "big")
         if position > self._counter:
-            raise InvalidArgument("cursor behind the newest message was not given out by this sidecar")
+            raise _not_given_out("it lies behind the newest message")
         return position, False
 
     def _replay(self, hubs: list[TopicHub], position: int) -> list[Chunk]:
@@ -169,6 +166,10 @@ class Topics:
         config = self._config
         share = config.history_total_bytes // max(1, len(self._hubs))
         return Bounds(config.history_messages, min(config.history_bytes, share))
+
+
+def _not_given_out(what: str) -> InvalidField:
+    return InvalidField("cursor", InvalidArgument(what))
 
 
 def _runs(messages: list[GossipMessage]) -> list[tuple[bool, list[GossipMessage]]]:

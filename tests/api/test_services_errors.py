@@ -1,5 +1,6 @@
 """Errors over a real Unix socket: every kind arrives typed, every malformed field is named."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ def _bad_calls(client: sidecar_client.Client) -> list[tuple[str, Callable[[], An
         ("topic", lambda: client.publish_many("x" * 1025, [b""])),
         ("topics", lambda: client.subscribe([]).__aenter__()),
         ("topics", lambda: client.subscribe([f"t{number}" for number in range(65)]).__aenter__()),
+        ("cursor", lambda: client.subscribe("news", cursor=b"?").__aenter__()),
         ("policy", lambda: client.subscribe("news", policy=9).__aenter__()),  # type: ignore[arg-type]
     ]
 
@@ -112,6 +114,18 @@ async def test_malformed_fields_are_named(tmp_path: Path) -> None:
             await client.ping_peer(ME_TEXT)
         with pytest.raises(sidecar_client.InvalidMultiaddr):
             await client.connect_peer(addresses=["/ip4/999.1.1.1/tcp/1"])
-        with pytest.raises(sidecar_client.InvalidArgument):
-            await client.subscribe("news", cursor=b"?").__aenter__()
         assert not [fed for fed in node.fed if not isinstance(fed, direct.ProtocolsChanged)]
+
+
+def test_the_table_in_the_documentation_is_the_one_in_force() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs/api.md").read_text()
+    documented = {
+        reason: code
+        for code, reasons in re.findall(r"^\| ([A-Z_]+) \| ([A-Z_ ]+) \|$", text, re.M)
+        for reason in reasons.split()
+    }
+    in_force = {
+        api_errors.reason(error): api_errors.code(error).name
+        for error in (kind("x") for kind in _all_errors(errors.SidecarError) if kind is not InvalidField)
+    }
+    assert documented == in_force
