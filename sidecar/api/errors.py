@@ -4,12 +4,13 @@ import asyncio
 import functools
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
 
 from ..core import errors
+from .convert.services import Malformed
 from .convert.status import packed_status
 from .faults import InvalidField, TopicOptionsDiffer
 
@@ -92,13 +93,22 @@ async def abort(context: Context, error: errors.SidecarError) -> None:
     await context.abort(code(error), str(error), (("grpc-status-details-bin", status_details(error)),))
 
 
+async def _wellformed(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        if isinstance(request, Malformed):
+            raise errors.InvalidArgument(request.message)
+        yield request
+
+
 def answered(handler: Handler) -> Handler:
     """Wrap a service's method so that errors become statuses: typed ones by the table, others INTERNAL and logged."""
 
     @functools.wraps(handler)
     async def call(request: Any, context: Context) -> Any:
         try:
-            return await handler(request, context)
+            if isinstance(request, Malformed):
+                raise errors.InvalidArgument(request.message)
+            return await handler(_wellformed(request) if isinstance(request, AsyncIterator) else request, context)
         except errors.SidecarError as error:
             await abort(context, error)
         except (grpc.aio.AbortError, asyncio.CancelledError):

@@ -3,14 +3,21 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from sidecar_client.v1 import direct_pb2, node_pb2, peer_pb2, pubsub_pb2
 
 _FILES = (node_pb2, peer_pb2, direct_pb2, pubsub_pb2)
 
 
+class Malformed(NamedTuple):
+    """A request that could not be parsed, in place of it. (gRPC would log an error and answer UNKNOWN.)"""
+
+    message: str
+
+
 class Method(NamedTuple):
-    """A method of a service."""
+    """A method of a service. `parse` returns Malformed for what is no such message."""
 
     name: str
     client_streaming: bool
@@ -26,13 +33,25 @@ def services() -> dict[str, list[Method]]:
                 method.name,
                 method.client_streaming,
                 method.server_streaming,
-                GetMessageClass(method.input_type).FromString,
+                _parser(method.input_type),
             )
             for method in service.methods
         ]
         for file in _FILES
         for service in file.DESCRIPTOR.services_by_name.values()
     }
+
+
+def _parser(kind: Any) -> Callable[[bytes], Any]:
+    parse = GetMessageClass(kind).FromString
+
+    def parse_or_not(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError:
+            return Malformed(f"request of {len(data)} bytes is no {kind.full_name}")
+
+    return parse_or_not
 
 
 def serialize(response: Any) -> bytes:
