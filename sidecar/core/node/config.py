@@ -1,0 +1,75 @@
+"""What a node is told at its start."""
+
+from dataclasses import dataclass, field
+
+from ..direct import DirectConfig
+from ..errors import ConfigError
+from ..gossip import GossipConfig
+from ..kademlia import KademliaConfig
+from ..multiaddr import Multiaddr
+from ..types import PeerId
+
+MAX_NETWORK_NAME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """Every bound and interval of the node; times in seconds. Raises ConfigError where a value cannot work."""
+
+    network: str = "main"
+    """Name of the network; part of protocol ids, so letters, digits, `-`, `_` and `.` only."""
+    agent: str = "sidecar"
+    bootstrap: tuple[Multiaddr, ...] = ()
+    known_peers: tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...] = ()
+    """Peers kept from an earlier run, best first; tried before the bootstrap peers."""
+    dht_server: bool = True
+    accept_unnamed: bool = False
+    """Whether peers that show no network at all (plain libp2p nodes) may stay and gossip."""
+    target_peers: int = 24
+    """Connections that the node seeks by itself. A guess: twice gossipsub's D_high, so that meshes find members."""
+    upkeep_interval: float = 5.0
+    """How often missing connections are sought, when nothing else calls for it. A guess."""
+    redial_base: float = 1.0
+    redial_limit: float = 60.0
+    """First and longest wait before a peer that failed is tried again unasked. A guess; doubles in between."""
+    ping_interval: float = 15.0
+    """Between two pings of a connected peer, as go-libp2p's daemon and js-libp2p's monitor have it (10 to 15)."""
+    ping_timeout: float = 10.0
+    identify_timeout: float = 10.0
+    stream_timeout: float = 20.0
+    """For whole short exchanges on a stream of their own."""
+    settle_timeout: float = 10.0
+    """How long the surplus one of two connections to a peer may finish its streams."""
+    max_book_peers: int = 4096
+    max_book_addresses: int = 16
+    max_operations: int = 10_000
+    """Operations of apps under way at once."""
+    max_early_bytes: int = 1 << 20
+    """Gossip held of one peer that has not been identified yet."""
+    gossip: GossipConfig = field(default_factory=GossipConfig)
+    kademlia: KademliaConfig = field(default_factory=KademliaConfig)
+    direct: DirectConfig = field(default_factory=DirectConfig)
+
+    def __post_init__(self) -> None:
+        name = self.network
+        if (
+            not name
+            or len(name) > MAX_NETWORK_NAME
+            or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name)
+        ):
+            raise ConfigError(
+                f"network name {name!r}: from 1 to {MAX_NETWORK_NAME} letters, digits, '-', '_' and '.' are allowed"
+            )
+
+    @property
+    def protocol_version(self) -> str:
+        """What identify shows as our protocolVersion; names the network."""
+        return f"sidecar/{self.network}"
+
+    @property
+    def kademlia_protocol(self) -> str:
+        return f"/sidecar/{self.network}/kad/1.0.0"
+
+    @property
+    def direct_protocol(self) -> str:
+        return f"/sidecar/{self.network}/direct/1"

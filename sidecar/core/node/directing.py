@@ -1,0 +1,130 @@
+"""Direct messages in the node: links are streams, opened to any peer that can be reached."""
+
+from .. import direct
+from ..errors import Closed, NotSupported, SelfDial, SidecarError
+from ..events import LogLevel
+from ..types import PeerId
+from .reach import Reach
+from .switch import Buffers, Peer, SimpleHandler, Stream, Switch
+
+
+class Directing(SimpleHandler):
+    """Runs the direct router on the switch. A link's number is its stream's."""
+
+    def __init__(self, switch: Switch, reach: Reach, now: float) -> None:
+        self.router = direct.DirectRouter(switch.config.direct, now=now)
+        self._switch = switch
+        self._reach = reach
+        self._protocol = switch.config.direct_protocol
+        self._links: dict[direct.Link, Stream] = {}
+        self._arrived: dict[direct.Link, list[bytes]] = {}  # this turn's bytes
+        switch.register(self._protocol, self)
+
+    # ------------------------------------------------------------ the router
+
+    def accept(self, asked: object, now: float) -> bool:
+        """Take an app's input; False when it is not one of direct messages."""
+        match asked:
+            case direct.SendRequested(op, peer) if peer == self._switch.local:
+                outcomes = (direct.OutcomeRange(0, len(asked.messages), direct.Outcome.UNREACHABLE),)
+                self._switch.emit(direct.SendCompleted(op, outcomes, _self_dial()))
+            case direct.RequestMade(op, peer) if peer == self._switch.local:
+                self._switch.emit(direct.RequestCompleted(op, _self_dial()))
+            case (
+                direct.SendRequested()
+                | direct.RequestMade()
+                | direct.RequestCancelled()
+                | direct.RequestAnswered()
+                | direct.MessagesHandled()
+                | direct.ProtocolsChanged()
+            ):
+                self.feed(asked, now)
+            case _:
+                return False
+        return True
+
+    def feed(self, arrived: direct.DirectInput, now: float) -> None:
+        self._carry_out(self.router.handle(arrived, now), now)
+
+    def handle_deadline(self, now: float) -> None:
+        self._carry_out(self.router.handle_deadline(now), now)
+
+    def flush(self, now: float) -> None:
+        """Hand this turn's bytes on, joined for each link."""
+        while self._arrived:
+            link, chunks = self._arrived.popitem()
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self.feed(direct.DataReceived(link, data), now)
+
+    def _carry_out(self, effects: list[direct.DirectEffect], now: float) -> None:
+        for effect in effects:
+            match effect:
+                case direct.LinkWoken(link):
+                    stream = self._links.get(link)
+                    if stream is not None:
+                        self._switch.wake(stream)
+                case direct.OpenLink(peer):
+                    self._open(peer, now)
+                case direct.CloseLink(link):
+                    stream = self._links.pop(link, None)
+                    if stream is not None:
+                        self._switch.close_write(stream)
+                        self._switch.expire(stream, now)
+                case direct.LinkViolated(link, error):
+                    stream = self._links.pop(link, None)
+                    if stream is not None:
+                        self._switch.note(LogLevel.WARNING, stream.peer.id, "direct: %s", error)
+                        self._switch.reset(stream)
+                case _:
+                    self._switch.emit(effect)
+
+    def _open(self, peer_id: PeerId, now: float) -> None:
+        def reached(peer: Peer | SidecarError, now: float) -> None:
+            if isinstance(peer, SidecarError):
+                self.feed(direct.LinkFailed(peer_id, peer), now)
+            else:
+                self._switch.open_stream(peer.best, (self._protocol,), self, peer_id)
+
+        self._reach.reach(peer_id, (), reached, now, search=True)
+
+    # ------------------------------------------------------------ streams
+
+    def opened(self, stream: Stream, now: float) -> None:
+        self._links[stream.number] = stream
+        if stream.state is None:
+            self.feed(direct.LinkAccepted(stream.peer.id, stream.number), now)
+        else:
+            self.feed(direct.LinkOpened(stream.peer.id, stream.number), now)
+
+    def failed(self, state: object, error: SidecarError, now: float) -> None:
+        if isinstance(state, PeerId):
+            if isinstance(error, NotSupported):
+                error = NotSupported(f"{state} takes no direct messages: {error}")
+            self.feed(direct.LinkFailed(state, error), now)
+
+    def received(self, stream: Stream, data: bytes, now: float) -> None:
+        if stream.number in self._links:
+            self._arrived.setdefault(stream.number, []).append(data)
+
+    def ended(self, stream: Stream, now: float) -> None:
+        self.flush(now)
+        self._switch.close_write(stream)
+        self._over(stream, Closed("the peer closed the link"), now)
+
+    def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
+        self._over(stream, error, now)
+
+    def take(self, stream: Stream, limit: int) -> Buffers:
+        return self.router.take(stream.number, limit)
+
+    def _over(self, stream: Stream, error: SidecarError, now: float) -> None:
+        self._arrived.pop(stream.number, None)
+        if self._links.pop(stream.number, None) is not None:
+            self.feed(direct.LinkClosed(stream.number, error), now)
+
+    def statistics(self) -> dict[str, int | float]:
+        return {"direct_links": len(self._links)}
+
+
+def _self_dial() -> SelfDial:
+    return SelfDial("the peer addressed is this node itself")

@@ -1,0 +1,213 @@
+"""Kademlia in the node: its queries get streams, its probes get pings, its answers go where they were asked for."""
+
+from collections.abc import Callable
+
+from .. import events, kademlia
+from ..buffer import FrameDecoder
+from ..errors import Closed, InvalidArgument, ProtocolError, SidecarError
+from ..multiaddr import Multiaddr
+from ..types import PeerId
+from ..varint import encode
+from .pinging import Pinging
+from .reach import Found, Reach
+from .switch import Peer, SimpleHandler, Stream, Switch
+
+Walked = Callable[[kademlia.LookupCompleted | kademlia.LookupFailed, float], None]
+
+
+class _Query:
+    """A question of ours, on a stream of its own."""
+
+    __slots__ = ("decoder", "frame", "number", "stream")
+
+    def __init__(self, number: int, frame: bytes, max_frame: int) -> None:
+        self.number = number
+        self.frame = frame
+        self.decoder = FrameDecoder(max_frame)
+        self.stream: Stream | None = None
+
+
+class Finding(SimpleHandler):
+    """Runs the Kademlia router on the switch."""
+
+    def __init__(self, switch: Switch, reach: Reach, pinging: Pinging, now: float) -> None:
+        config = switch.config
+        self.router = kademlia.KademliaRouter(config.kademlia, switch.local, rng=switch.rng)
+        self._switch = switch
+        self._reach = reach
+        self._pinging = pinging
+        self._protocol = config.kademlia_protocol
+        self._queries: dict[int, _Query] = {}
+        self._walks: dict[int, Walked] = {}
+        self._walk = 0
+        self._requests: dict[int, Stream] = {}
+        self._request = 0
+        if config.dht_server:
+            switch.register(self._protocol, self)
+        reach.listeners.append(self)
+        reach.find = self.find
+
+    # ------------------------------------------------------------ what others ask of us
+
+    def find(self, peer: PeerId, then: Found, now: float) -> None:
+        """Look a peer's addresses up in the DHT; `then` gets them, an empty tuple where nobody knows it."""
+
+        def walked(result: kademlia.LookupCompleted | kademlia.LookupFailed, now: float) -> None:
+            found = result.found if isinstance(result, kademlia.LookupCompleted) else None
+            then(found or (), now)
+
+        self.walk(bytes(peer), peer, walked, now)
+
+    def walk(self, key: bytes, target: PeerId | None, then: Walked, now: float) -> int:
+        """Look a key up; returns a number for `stop`."""
+        if not key or len(key) > self._switch.config.kademlia.max_key:
+            most = self._switch.config.kademlia.max_key
+            raise InvalidArgument(f"key of {len(key)} bytes, from 1 to {most}")
+        self._walk += 1
+        self._walks[self._walk] = then
+        self.feed(kademlia.LookupRequested(self._walk, key, target), now)
+        return self._walk
+
+    def stop(self, walk: int, now: float) -> None:
+        """A lookup is not wanted any more."""
+        if self._walks.pop(walk, None) is not None:
+            self.feed(kademlia.LookupCancelled(walk), now)
+
+    # ------------------------------------------------------------ the router
+
+    def feed(self, arrived: kademlia.KademliaInput, now: float) -> None:
+        self._carry_out(self.router.handle(arrived, now), now)
+
+    def handle_deadline(self, now: float) -> None:
+        self._carry_out(self.router.handle_deadline(now), now)
+
+    def _carry_out(self, effects: list[kademlia.KademliaEffect], now: float) -> None:
+        for effect in effects:
+            match effect:
+                case kademlia.SendQuery():
+                    self._send_query(effect, now)
+                case kademlia.CancelQuery(number):
+                    query = self._queries.pop(number, None)
+                    if query is not None and query.stream is not None:
+                        self._switch.reset(query.stream)
+                case kademlia.Respond(token, frame):
+                    stream = self._requests.pop(token, None)
+                    if stream is not None:
+                        self._switch.write(stream, encode(len(frame)) + frame)
+                case kademlia.RefuseRequest(token, error):
+                    stream = self._requests.pop(token, None)
+                    if stream is not None:
+                        self._switch.note(events.LogLevel.DEBUG, stream.peer.id, "kad: %s", error)
+                        self._switch.reset(stream)
+                case kademlia.Probe():
+                    self._probe(effect, now)
+                case kademlia.LookupCompleted() | kademlia.LookupFailed():
+                    then = self._walks.pop(effect.op, None)
+                    if then is not None:
+                        then(effect, now)
+                case kademlia.PeersLearned(peers):
+                    for peer, addresses in peers:
+                        if peer != self._switch.local:
+                            self._switch.book.learn(peer, addresses)
+                    self._switch.emit(events.PeersLearned(peers, good=False))
+                case kademlia.TableChanged():
+                    self._switch.emit(effect)
+
+    def _send_query(self, asked: kademlia.SendQuery, now: float) -> None:
+        query = _Query(asked.query, asked.frame, self._switch.config.kademlia.max_frame)
+        self._queries[asked.query] = query
+
+        def reached(peer: Peer | SidecarError, now: float) -> None:
+            if asked.query not in self._queries:
+                return
+            if isinstance(peer, SidecarError):
+                self._failed(query, peer, now)
+            else:
+                self._switch.open_stream(peer.best, (self._protocol,), self, query)
+
+        self._reach.reach(asked.peer, asked.addresses, reached, now)
+
+    def _probe(self, asked: kademlia.Probe, now: float) -> None:
+        def pinged(result: float | SidecarError, now: float) -> None:
+            alive = not isinstance(result, SidecarError)
+            self.feed(kademlia.ProbeSucceeded(asked.peer) if alive else kademlia.ProbeFailed(asked.peer), now)
+
+        def reached(peer: Peer | SidecarError, now: float) -> None:
+            if isinstance(peer, SidecarError):
+                pinged(peer, now)
+            else:
+                self._pinging.ping(peer.best, now, pinged)
+
+        self._reach.reach(asked.peer, asked.addresses, reached, now)
+
+    def _failed(self, query: _Query, error: SidecarError, now: float) -> None:
+        if self._queries.pop(query.number, None) is not None:
+            self.feed(kademlia.QueryFailed(query.number, error), now)
+
+    # ------------------------------------------------------------ streams
+
+    def opened(self, stream: Stream, now: float) -> None:
+        query = stream.state
+        if isinstance(query, _Query):
+            if query.number not in self._queries:
+                self._switch.reset(stream)
+                return
+            query.stream = stream
+            self._switch.write(stream, encode(len(query.frame)) + query.frame)
+        else:
+            stream.state = FrameDecoder(self._switch.config.kademlia.max_frame)
+            self._switch.expire(stream, now)
+
+    def received(self, stream: Stream, data: bytes, now: float) -> None:
+        state = stream.state
+        if isinstance(state, _Query):
+            frames = state.decoder.receive(data)
+            if frames and self._queries.pop(state.number, None) is not None:
+                self._switch.close_write(stream)
+                self._switch.expire(stream, now)
+                self.feed(kademlia.QueryAnswered(state.number, frames[0]), now)
+        elif isinstance(state, FrameDecoder):
+            for frame in state.receive(data):
+                if len(stream.out) > self._switch.config.kademlia.max_frame:
+                    raise ProtocolError("kad: questions without reading the answers")
+                self._request += 1
+                self._requests[self._request] = stream
+                self.feed(kademlia.RequestReceived(self._request, stream.peer.id, frame), now)
+                self._switch.expire(stream, now)
+
+    def ended(self, stream: Stream, now: float) -> None:
+        state = stream.state
+        if isinstance(state, _Query):
+            self._failed(state, Closed("kad: the peer ended the stream without an answer"), now)
+        self._switch.close_write(stream)
+
+    def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
+        if isinstance(stream.state, _Query):
+            self._failed(stream.state, error, now)
+
+    def failed(self, state: object, error: SidecarError, now: float) -> None:
+        if isinstance(state, _Query):
+            self._failed(state, error, now)
+
+    # ------------------------------------------------------------ peers
+
+    def peer_ready(self, peer: Peer, now: float) -> None:
+        self.feed(
+            kademlia.PeerIdentified(peer.id, self._addresses(peer), peer.speaks(self._protocol)),
+            now,
+        )
+
+    peer_updated = peer_ready
+
+    def peer_gone(self, peer: Peer, now: float) -> None:
+        self.feed(kademlia.PeerDisconnected(peer.id), now)
+
+    def statistics(self) -> dict[str, int | float]:
+        return {
+            "dht_peers": len(self.router),
+            "dht_queries_open": len(self._queries),
+            "dht_lookups_open": len(self._walks),
+        }
+
+    def _addresses(self, peer: Peer) -> tuple[Multiaddr, ...]:
+        return self._switch.book.addresses(peer.id)

@@ -1,0 +1,244 @@
+"""Gossip in the node: one stream each way for every peer of the network that speaks it."""
+
+from dataclasses import asdict
+
+from .. import gossip
+from ..buffer import FrameDecoder
+from ..errors import NotSupported, ProtocolError, ResourceExhausted, SidecarError
+from ..events import LogLevel
+from ..identity import Identity
+from ..records import open_peer_record
+from ..types import Direction, PeerId
+from .identifying import Identifying
+from .reach import Reach
+from .switch import Buffers, Peer, Stream, Switch
+
+_REOPEN_FIRST, _REOPEN_LAST = 1.0, 60.0  # seconds until a lost stream is opened anew, doubling; a guess
+
+
+class _Member:
+    """A gossip peer: the stream that we write on, and what came before it was identified."""
+
+    __slots__ = ("added", "early", "early_bytes", "opening", "out", "pending", "tries")
+
+    def __init__(self) -> None:
+        self.out: Stream | None = None
+        self.opening = False
+        self.added = False
+        self.tries = 0
+        self.early: list[bytes] = []
+        self.early_bytes = 0
+        self.pending: list[bytes] = []  # frames of this turn
+
+
+class Gossiping:
+    """Runs the gossip router on the switch. Frames of one turn reach the router together."""
+
+    def __init__(
+        self, switch: Switch, reach: Reach, identifying: Identifying, identity: Identity, now: float, wall_ns: int
+    ) -> None:
+        self._switch = switch
+        self._reach = reach
+        self.router = gossip.GossipRouter(
+            switch.config.gossip,
+            identity,
+            now=now,
+            wall_ns=wall_ns,
+            rng=switch.rng,
+            signed_record=identifying.signed_record,
+        )
+        self._members: dict[PeerId, _Member] = {}
+        self._fresh: dict[PeerId, _Member] = {}  # members with pending frames
+        for protocol in gossip.PROTOCOLS:
+            switch.register(protocol, self)
+        reach.listeners.append(self)
+
+    # ------------------------------------------------------------ the router
+
+    def feed(self, arrived: gossip.GossipInput, now: float) -> None:
+        self._carry_out(self.router.handle(arrived, now), now)
+
+    def handle_deadline(self, now: float) -> None:
+        self._carry_out(self.router.handle_deadline(now), now)
+
+    def flush(self, now: float) -> None:
+        """Hand the frames of this turn on."""
+        while self._fresh:
+            peer, member = self._fresh.popitem()
+            frames, member.pending = member.pending, []
+            self.feed(gossip.RpcsReceived(peer, frames), now)
+
+    def _carry_out(self, effects: list[gossip.GossipEffect], now: float) -> None:
+        for effect in effects:
+            match effect:
+                case gossip.PeerWoken(peer):
+                    member = self._members.get(peer)
+                    if member is not None and member.out is not None:
+                        self._switch.wake(member.out)
+                case gossip.PeersOffered(_, peers):
+                    self._offered(peers, now)
+                case gossip.PeerViolated(peer, error):
+                    self._switch.note(LogLevel.WARNING, peer, "gossip: %s", error)
+                    self._drop(peer, now)
+                case _:
+                    self._switch.emit(effect)
+
+    def _offered(self, peers: list[tuple[PeerId, bytes | None]], now: float) -> None:
+        """Peer exchange: only addresses that the peer has signed are dialled (gossipsub 1.1, PX)."""
+        missing = self._switch.config.target_peers - len(self._switch.peers)
+        for peer, record in peers:
+            if missing <= 0:
+                return
+            if peer in self._switch.peers or peer == self._switch.local:
+                continue
+            try:
+                addresses = open_peer_record(record).addresses if record else ()
+                if record and open_peer_record(record).peer != peer:
+                    raise ProtocolError("peer exchange: record of another peer")
+            except (ProtocolError, NotSupported) as error:
+                self._switch.note(LogLevel.DEBUG, peer, "gossip: %s", error)
+                continue
+            missing -= 1
+            self._reach.reach(peer, addresses, lambda result, now: None, now)
+
+    # ------------------------------------------------------------ streams
+
+    def opened(self, stream: Stream, now: float) -> None:
+        peer = stream.peer
+        member = self._members.setdefault(peer.id, _Member())
+        if stream.state is None:  # theirs: they write, we read
+            stream.state = FrameDecoder(self._switch.config.gossip.max_rpc)
+            return
+        member.opening = False
+        if not peer.ready:
+            self._switch.reset(stream)
+            return
+        old, member.out = member.out, stream
+        if old is not None:  # it ends after the frame that it is in the middle of
+            self._switch.close_write(old)
+        if not member.added:
+            member.added = True
+            outbound = stream.connection.direction is Direction.OUTBOUND
+            self.feed(gossip.PeerAdded(peer.id, stream.protocol, outbound), now)
+            if member.early:
+                member.pending, member.early, member.early_bytes = member.early, [], 0
+                self._fresh[peer.id] = member
+        self._switch.wake(stream)
+
+    def failed(self, state: object, error: SidecarError, now: float) -> None:
+        if isinstance(state, Peer):
+            member = self._members.get(state.id)
+            if member is not None:
+                member.opening = False
+                if not isinstance(error, NotSupported):
+                    self._reopen_later(state, member, now)
+
+    def received(self, stream: Stream, data: bytes, now: float) -> None:
+        if not isinstance(stream.state, FrameDecoder):
+            return  # go- and rust-libp2p write nothing here; what others write has no meaning
+        frames = stream.state.receive(data)
+        if not frames:
+            return
+        member = self._members.get(stream.peer.id)
+        if member is None:
+            return
+        if member.added:
+            member.pending += frames
+            self._fresh[stream.peer.id] = member
+            return
+        member.early += frames
+        member.early_bytes += sum(map(len, frames)) + 64 * len(frames)
+        if member.early_bytes > self._switch.config.max_early_bytes:
+            raise ResourceExhausted(f"gossip: {member.early_bytes} bytes before identify")
+
+    def ended(self, stream: Stream, now: float) -> None:
+        if isinstance(stream.state, FrameDecoder):
+            self._switch.close_write(stream)
+
+    def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
+        member = self._members.get(stream.peer.id)
+        if member is not None and member.out is stream:
+            member.out = None
+            self._removed(stream.peer.id, member, now)
+            self._reset_theirs(stream.peer)
+            self._reopen_later(stream.peer, member, now)
+
+    def take(self, stream: Stream, limit: int) -> Buffers:
+        out = stream.out
+        if not out:
+            member = self._members.get(stream.peer.id)
+            if member is None or member.out is not stream:
+                return ()
+            for frame in self.router.take(stream.peer.id, limit):
+                out.push(frame)
+        return out.take(limit)
+
+    # ------------------------------------------------------------ peers
+
+    def peer_ready(self, peer: Peer, now: float) -> None:
+        if peer.speaks(*gossip.PROTOCOLS):
+            self._open(peer, self._members.setdefault(peer.id, _Member()))
+
+    def peer_updated(self, peer: Peer, now: float) -> None:
+        """Another connection may be the best one now: the stream moves there."""
+        member = self._members.get(peer.id)
+        if member is None or member.out is None or member.out.connection is not peer.best:
+            self.peer_ready(peer, now)
+
+    def peer_gone(self, peer: Peer, now: float) -> None:
+        member = self._members.pop(peer.id, None)
+        if member is not None:
+            self._fresh.pop(peer.id, None)
+            self._removed(peer.id, member, now)
+
+    def forget(self, peer: Peer) -> None:
+        """Its last connection ended, perhaps before it was identified."""
+        self._members.pop(peer.id, None)
+        self._fresh.pop(peer.id, None)
+
+    def statistics(self) -> dict[str, int | float]:
+        counters = asdict(self.router.statistics())
+        flat: dict[str, int | float] = {}
+        for name, value in counters.items():
+            if isinstance(value, dict):
+                flat.update({f"gossip_{name}_{reason}": count for reason, count in value.items()})
+            else:
+                flat[f"gossip_{name}"] = value
+        flat["gossip_peers"] = sum(member.added for member in self._members.values())
+        return flat
+
+    def _open(self, peer: Peer, member: _Member) -> None:
+        if not member.opening:
+            member.opening = True
+            self._switch.open_stream(peer.best, gossip.PROTOCOLS, self, peer)
+
+    def _reopen_later(self, peer: Peer, member: _Member, now: float) -> None:
+        if not peer.connections or not peer.ready:
+            return
+        pause = min(_REOPEN_LAST, _REOPEN_FIRST * 2**member.tries)
+        member.tries = min(member.tries + 1, 8)
+
+        def again(now: float) -> None:
+            if self._members.get(peer.id) is member and member.out is None and peer.connections:
+                self._open(peer, member)
+
+        self._switch.deadlines.at(now + pause, again)
+
+    def _reset_theirs(self, peer: Peer) -> None:
+        """With our stream the router forgot the peer's topics; a new stream of theirs tells them again."""
+        for connection in peer.connections:
+            for stream in list(connection.streams.values()):
+                if stream.handler is self and isinstance(stream.state, FrameDecoder):
+                    self._switch.reset(stream)
+
+    def _removed(self, peer: PeerId, member: _Member, now: float) -> None:
+        member.pending.clear()
+        if member.added:
+            member.added = False
+            self.feed(gossip.PeerRemoved(peer), now)
+
+    def _drop(self, peer_id: PeerId, now: float) -> None:
+        """End gossip with a peer that broke its rules; its connection with it."""
+        peer = self._switch.peers.get(peer_id)
+        if peer is not None:
+            self._switch.disconnect(peer, ProtocolError("gossip: the peer broke the protocol"))

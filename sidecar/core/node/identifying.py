@@ -1,0 +1,241 @@
+"""Identify on every connection: who we are, who they are, and whether they belong to our network."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import NamedTuple
+
+from .. import events
+from ..errors import DeadlineExceeded, NotSupported, ProtocolError, SidecarError, WrongNetwork
+from ..events import LogLevel, PeerChange
+from ..identify import IDENTIFY, IDENTIFY_PUSH, IdentifyInfo, IdentifyReader, encode
+from ..multiaddr import Multiaddr
+from ..records import make_peer_record, open_peer_record
+from .reach import Reach
+from .switch import Connection, Peer, SimpleHandler, Stream, Switch
+
+_MAX_OBSERVED = 64  # distinct observed addresses counted; a guess
+
+
+class _Asked(NamedTuple):
+    """State of an identify stream of ours."""
+
+    reader: IdentifyReader
+    connection: Connection
+
+
+class Identifying(SimpleHandler):
+    """Asks and answers identify and identify/push (libp2p specs, identify)."""
+
+    def __init__(self, switch: Switch, reach: Reach, wall_ns: int) -> None:
+        self._switch = switch
+        self._reach = reach
+        self._record_seq = wall_ns
+        self._record = b""
+        self._records: dict[bytes, bytes] = {}  # connected peer -> its signed record, for peer exchange
+        self.observed: Counter[Multiaddr] = Counter()
+        switch.register(IDENTIFY, self)
+        switch.register(IDENTIFY_PUSH, _Pushed(self, switch))
+
+    # ------------------------------------------------------------ ours
+
+    def connected(self, connection: Connection, now: float) -> None:
+        """Ask a fresh connection who is there; the peer is of no use before it has said so."""
+        switch = self._switch
+        if connection.peer.info is not None:
+            return
+        asked = _Asked(IdentifyReader(), connection)
+        switch.open_stream(connection, (IDENTIFY,), self, asked)
+        switch.deadlines.at(now + switch.config.identify_timeout, lambda now: self._overdue(connection, now))
+
+    def advertise(self, now: float) -> None:
+        """Addresses or protocols changed: tell everybody who listens to pushes."""
+        self._record = b""
+        for peer in self._switch.peers.values():
+            if peer.ready and peer.speaks(IDENTIFY_PUSH):
+                self._switch.open_stream(peer.best, (IDENTIFY_PUSH,), _PUSHER, self._message(peer.best))
+
+    def signed_record(self, peer: bytes) -> bytes | None:
+        """The signed peer record of a connected peer, if it has given one."""
+        return self._records.get(peer)
+
+    def forget(self, peer: Peer) -> None:
+        self._records.pop(peer.id, None)
+
+    def _message(self, connection: Connection) -> "_Push":
+        switch = self._switch
+        if not self._record:
+            self._record_seq += 1
+            self._record = make_peer_record(switch.identity, self._record_seq, switch.advertised())
+        info = IdentifyInfo(
+            protocol_version=switch.config.protocol_version,
+            agent=switch.config.agent,
+            public_key=switch.identity.public_key,
+            listen_addresses=switch.advertised(),
+            observed_address=connection.remote,
+            protocols=tuple(switch.handlers),
+            signed_record=self._record,
+        )
+        return _Push(switch, encode(info))
+
+    # ------------------------------------------------------------ streams
+
+    def opened(self, stream: Stream, now: float) -> None:
+        self._switch.expire(stream, now)
+        if stream.state is None:  # they ask
+            self._message(stream.connection).send(stream)
+
+    def received(self, stream: Stream, data: bytes, now: float) -> None:
+        if isinstance(stream.state, _Asked):
+            stream.state.reader.receive(data)
+        else:
+            raise ProtocolError("identify: bytes from the side that only reads")
+
+    def ended(self, stream: Stream, now: float) -> None:
+        if isinstance(stream.state, _Asked):
+            self._switch.close_write(stream)
+            self.identified(stream.peer, stream.state.reader.finish(), now)
+
+    def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
+        if isinstance(stream.state, _Asked):
+            self._unidentified(stream.connection, error, now)
+
+    def failed(self, state: object, error: SidecarError, now: float) -> None:
+        if isinstance(state, _Asked):
+            self._unidentified(state.connection, error, now)
+
+    # ------------------------------------------------------------ verdicts
+
+    def identified(self, peer: Peer, info: IdentifyInfo, now: float) -> None:
+        """Judge what a peer said of itself, by identify or by push. Raises ProtocolError where it is a lie."""
+        switch = self._switch
+        if info.public_key is not None and info.public_key != peer.public_key:
+            raise ProtocolError("identify shows another public key than the connection")
+        first = peer.info is None
+        info = self._with_record(peer, info)
+        peer.info = info if peer.info is None else peer.info.updated(info)
+        refusal = self._refusal(peer.info)
+        if refusal is not None:
+            switch.note(LogLevel.WARNING, peer.id, "refused: %s", refusal)
+            self._reach.refused(peer, refusal, now)
+            switch.disconnect(peer, refusal)
+            return
+        if peer.info.listen_addresses:
+            switch.book.learn(peer.id, peer.info.listen_addresses, replace=True)
+        if first:
+            self._observe(info)
+            peer.ready = True
+            self._reach.arrived(peer, now)
+        else:
+            self._reach.updated(peer, now)
+        self._tell(peer, PeerChange.IDENTIFIED if first else PeerChange.UPDATED)
+
+    def _tell(self, peer: Peer, change: PeerChange) -> None:
+        self._switch.emit(events.PeerChanged(change, self._reach.view(peer.id)))
+        self._switch.emit(events.PeersLearned(((peer.id, self._switch.book.addresses(peer.id)),), good=True))
+
+    def _with_record(self, peer: Peer, info: IdentifyInfo) -> IdentifyInfo:
+        """Prefer the addresses that the peer has signed; an unusable record is noted and left."""
+        if info.signed_record is None:
+            return info
+        try:
+            record = open_peer_record(info.signed_record)
+            if record.peer != peer.id:
+                raise ProtocolError("peer record of another peer")
+        except (ProtocolError, NotSupported) as error:
+            self._switch.note(LogLevel.WARNING, peer.id, "identify: %s", error)
+            return info
+        self._records[peer.id] = info.signed_record
+        return replace(info, listen_addresses=record.addresses) if record.addresses else info
+
+    def _refusal(self, info: IdentifyInfo) -> WrongNetwork | None:
+        """Why a peer does not belong here, or None. Its network shows in protocolVersion or in protocol ids."""
+        ours = self._switch.config
+        network = shown_network(info)
+        if network == ours.network:
+            return None
+        if network is not None:
+            return WrongNetwork(f"the peer belongs to network {network!r}, this node to {ours.network!r}")
+        if ours.accept_unnamed:
+            return None
+        return WrongNetwork(f"the peer shows no network, this node belongs to {ours.network!r} and takes no others")
+
+    def _observe(self, info: IdentifyInfo) -> None:
+        address = info.observed_address
+        if address is not None and (address in self.observed or len(self.observed) < _MAX_OBSERVED):
+            self.observed[address.without_peer()] += 1
+
+    def _unidentified(self, connection: Connection, error: SidecarError, now: float) -> None:
+        """The peer does not say who it is: then it shows no network."""
+        switch, peer = self._switch, connection.peer
+        if peer.info is not None or connection.number not in switch.connections:
+            return
+        if isinstance(error, NotSupported) and switch.config.accept_unnamed:
+            self.identified(peer, IdentifyInfo(), now)
+            return
+        failure = WrongNetwork(f"the peer could not be identified: {error}")
+        switch.note(LogLevel.WARNING, peer.id, "refused: %s", failure)
+        self._reach.refused(peer, failure, now)
+        switch.close_connection(connection, failure)
+
+    def _overdue(self, connection: Connection, now: float) -> None:
+        if connection.number in self._switch.connections and connection.peer.info is None:
+            timeout = self._switch.config.identify_timeout
+            self._unidentified(connection, DeadlineExceeded(f"no identify within {timeout:g} s"), now)
+
+
+class _Push:
+    """An identify message on its way."""
+
+    def __init__(self, switch: Switch, message: bytes) -> None:
+        self._switch = switch
+        self._message = message
+
+    def send(self, stream: Stream) -> None:
+        self._switch.write(stream, self._message)
+        self._switch.close_write(stream)
+
+
+class _Pusher(SimpleHandler):
+    """Our identify/push streams."""
+
+    def opened(self, stream: Stream, now: float) -> None:
+        if isinstance(stream.state, _Push):
+            stream.state.send(stream)
+
+    def received(self, stream: Stream, data: bytes, now: float) -> None:
+        raise ProtocolError("identify/push: bytes from the side that only reads")
+
+
+_PUSHER = _Pusher()
+
+
+class _Pushed(SimpleHandler):
+    """Their identify/push streams."""
+
+    def __init__(self, identifying: Identifying, switch: Switch) -> None:
+        self._identifying = identifying
+        self._switch = switch
+
+    def opened(self, stream: Stream, now: float) -> None:
+        stream.state = IdentifyReader()
+        self._switch.close_write(stream)
+        self._switch.expire(stream, now)
+
+    def received(self, stream: Stream, data: bytes, now: float) -> None:
+        if isinstance(stream.state, IdentifyReader):
+            stream.state.receive(data)
+
+    def ended(self, stream: Stream, now: float) -> None:
+        if isinstance(stream.state, IdentifyReader) and stream.peer.info is not None:
+            self._identifying.identified(stream.peer, stream.state.finish(), now)
+
+
+def shown_network(info: IdentifyInfo) -> str | None:
+    """The network that a peer shows, or None."""
+    version = info.protocol_version or ""
+    if version.startswith("sidecar/"):
+        return version.removeprefix("sidecar/")
+    for protocol in info.protocols:
+        if protocol.startswith("/sidecar/"):
+            return protocol.split("/")[2]
+    return None

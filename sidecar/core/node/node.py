@@ -1,0 +1,284 @@
+"""The node machine: joins the protocols on one set of connections.
+
+Values go in (`core.events`, and the inputs of gossip and direct messages), effects come out. It owns no socket, clock
+or entropy; `sidecar.net` runs it on real ones, `sidecar.sim` on virtual time.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .. import events, gossip, kademlia
+from ..errors import NotFound, SidecarError
+from ..events import PeerView
+from ..identity import Identity
+from ..multiaddr import Multiaddr
+from ..types import PeerId
+from .config import NodeConfig
+from .directing import Directing
+from .finding import Finding
+from .gossiping import Gossiping
+from .identifying import Identifying
+from .operations import Operations
+from .pinging import Pinging
+from .reach import Reach
+from .readiness import Readiness
+from .switch import Buffers, Peer, Switch
+
+
+class NodeAddresses(NamedTuple):
+    """A node's own addresses."""
+
+    listening: tuple[Multiaddr, ...]
+    announced: tuple[Multiaddr, ...]
+    observed: tuple[Multiaddr, ...]
+
+
+class Node:
+    """One node of the mesh.
+
+    `now` is monotonic seconds, `wall_ns` nanoseconds of the wall clock: sequence numbers start there, so that those of
+    a restarted node are new to its peers.
+    """
+
+    def __init__(self, config: NodeConfig, identity: Identity, *, now: float, wall_ns: int, rng: random.Random) -> None:
+        self.config = config
+        self.identity = identity
+        self._switch = switch = Switch(config, identity, rng)
+        self._operations = Operations(switch)
+        self._reach = reach = Reach(switch)
+        self._pinging = Pinging(switch)
+        self._identifying = Identifying(switch, reach, wall_ns)
+        self._finding = Finding(switch, reach, self._pinging, now)
+        self._gossiping = Gossiping(switch, reach, self._identifying, identity, now, wall_ns)
+        self._directing = Directing(switch, reach, now)
+        self._readiness = Readiness(switch, reach, now)
+        self._started = False
+        reach.connected = self._identifying.connected
+        reach.probe = self._pinging.ping
+        reach.listeners.append(self)
+
+    # ------------------------------------------------------------ the machine
+
+    def handle(self, arrived: object, now: float) -> list[object]:
+        """Take one input; returns what to do. Raises what the input's own description names (a caller's misuse)."""
+        match arrived:
+            case events.StreamsReceived():
+                self._switch.on_streams_received(arrived, now)
+                self._gossiping.flush(now)
+                self._directing.flush(now)
+            case gossip.TopicJoined() | gossip.TopicLeft() | gossip.Published() | gossip.PublishCancelled():
+                self._gossiping.feed(arrived, now)
+            case events.StreamOpened():
+                self._switch.on_stream_opened(arrived, now)
+                self._gossiping.flush(now)
+            case events.StreamFailed():
+                self._switch.on_stream_failed(arrived, now)
+            case events.StreamEnded(stream):
+                self._switch.on_stream_ended(stream, now)
+            case events.StreamReset(stream):
+                self._switch.on_stream_reset(stream, now)
+            case events.ConnectionOpened():
+                self._reach.on_opened(arrived, now)
+            case events.ConnectionClosed():
+                self._on_closed(arrived, now)
+            case events.DialFailed():
+                self._reach.on_dial_failed(arrived, now)
+                self._readiness.update(now)
+            case events.AddressesChanged():
+                self._on_addresses(arrived, now)
+            case events.OperationCancelled(op):
+                self._operations.cancel(op)
+            case _:
+                if not self._directing.accept(arrived, now):
+                    self._on_request(arrived, now)
+        return self._effects()
+
+    def handle_deadline(self, now: float) -> list[object]:
+        """Do what is due."""
+        self._switch.deadlines.run(now)
+        for machine in (self._gossiping, self._finding, self._directing):
+            due = machine.router.next_deadline()
+            if due is not None and due <= now:
+                machine.handle_deadline(now)
+        self._gossiping.flush(now)
+        return self._effects()
+
+    def next_deadline(self) -> float | None:
+        """When `handle_deadline` wants to be called, in monotonic seconds."""
+        dues = (
+            self._switch.deadlines.next(),
+            self._gossiping.router.next_deadline(),
+            self._finding.router.next_deadline(),
+            self._directing.router.next_deadline(),
+        )
+        return min((due for due in dues if due is not None), default=None)
+
+    def take(self, stream: int, limit: int) -> Buffers:
+        """Bytes for a stream, at most `limit`; nothing when there are none now."""
+        return self._switch.take(stream, limit)
+
+    def accepts(self, protocol: str) -> bool:
+        """Whether inbound streams of a protocol are answered."""
+        return protocol in self._switch.handlers
+
+    def new_op(self) -> int:
+        """A number for an operation of an app."""
+        return self._operations.new()
+
+    def _effects(self) -> list[object]:
+        effects, self._switch.effects = self._switch.effects, []
+        return effects
+
+    # ------------------------------------------------------------ inputs
+
+    def _on_addresses(self, changed: events.AddressesChanged, now: float) -> None:
+        self._switch.listening, self._switch.announced = changed.listening, changed.announced
+        self._readiness.update(now)
+        if self._started:
+            self._identifying.advertise(now)
+        else:
+            self._started = True
+            self._reach.start(now)
+
+    def _on_closed(self, closed: events.ConnectionClosed, now: float) -> None:
+        connection = self._switch.connections.get(closed.connection)
+        self._reach.on_closed(closed, now)
+        if connection is not None and not connection.peer.connections:
+            self._gossiping.forget(connection.peer)
+            self._identifying.forget(connection.peer)
+        self._readiness.update(now)
+
+    def _on_request(self, asked: object, now: float) -> None:
+        match asked:
+            case events.ConnectRequested(op, peer, addresses):
+                if self._operations.begin(op):
+                    self._connect(op, peer, addresses, now)
+            case events.DisconnectRequested(op, peer):
+                if self._operations.begin(op):
+                    present = self._switch.peers.get(peer)
+                    if present is None:
+                        self._operations.complete(op, NotFound(f"not connected to {peer}"))
+                    else:
+                        self._switch.disconnect(present, None)
+                        self._operations.complete(op, None)
+            case events.PingRequested(op, peer):
+                if self._operations.begin(op):
+                    self._ping(op, peer, now)
+            case events.FindPeerRequested(op, peer):
+                if self._operations.begin(op):
+                    self._find(op, peer, now)
+            case events.ClosestPeersRequested(op, key):
+                if self._operations.begin(op):
+                    self._walk(op, key, now)
+            case _:
+                raise TypeError(f"not an input of the node: {type(asked).__name__}")
+
+    def _connect(self, op: int, peer: PeerId | None, addresses: Sequence[Multiaddr], now: float) -> None:
+        def reached(result: Peer | SidecarError, now: float) -> None:
+            done = result if isinstance(result, SidecarError) else self._reach.view(result.id)
+            self._operations.complete(op, done)
+
+        if peer is None:
+            self._reach.reach_anyone(addresses, reached, now)
+        else:
+            self._reach.reach(peer, addresses, reached, now, search=True, insist=True)
+
+    def _ping(self, op: int, peer: PeerId, now: float) -> None:
+        def reached(result: Peer | SidecarError, now: float) -> None:
+            if isinstance(result, SidecarError):
+                self._operations.complete(op, result)
+            else:
+                self._pinging.ping(result.best, now, lambda answer, now: self._operations.complete(op, answer))
+
+        self._reach.reach(peer, (), reached, now, search=True, insist=True)
+
+    def _find(self, op: int, peer: PeerId, now: float) -> None:
+        known = self._switch.book.addresses(peer)
+        if peer == self._switch.local:
+            self._operations.complete(op, self._switch.advertised())
+        elif known and peer in self._switch.peers:
+            self._operations.complete(op, known)
+        else:
+
+            def found(addresses: tuple[Multiaddr, ...], now: float) -> None:
+                result = addresses or known or NotFound(f"{peer} is neither known here nor found in the DHT")
+                self._operations.complete(op, result)
+
+            self._finding.find(peer, found, now)
+
+    def _walk(self, op: int, key: bytes, now: float) -> None:
+        def walked(result: kademlia.LookupCompleted | kademlia.LookupFailed, now: float) -> None:
+            done = result.closest if isinstance(result, kademlia.LookupCompleted) else result.error
+            self._operations.complete(op, done)
+
+        try:
+            self._finding.walk(key, None, walked, now)
+        except SidecarError as error:
+            self._operations.complete(op, error)
+
+    # ------------------------------------------------------------ peers come and go
+
+    def peer_ready(self, peer: Peer, now: float) -> None:
+        self._pinging.watch(peer, now)
+        self._readiness.update(now)
+
+    def peer_updated(self, peer: Peer, now: float) -> None:
+        pass
+
+    def peer_gone(self, peer: Peer, now: float) -> None:
+        pass
+
+    # ------------------------------------------------------------ views
+
+    @property
+    def peer_id(self) -> PeerId:
+        return self._switch.local
+
+    @property
+    def network(self) -> str:
+        return self.config.network
+
+    def addresses(self) -> NodeAddresses:
+        """Where this node listens, what it announces, and what others see it as, most often seen first."""
+        observed = tuple(address for address, _ in self._identifying.observed.most_common())
+        return NodeAddresses(self._switch.listening, self._switch.announced, observed)
+
+    def protocols(self) -> tuple[str, ...]:
+        """The protocol ids that inbound streams are answered for."""
+        return tuple(self._switch.handlers)
+
+    def peers(self, *, known: bool = False) -> list[PeerView]:
+        """Connected peers; with `known` all of the address book as well."""
+        ids = dict.fromkeys(self._switch.peers)
+        if known:
+            ids.update(dict.fromkeys(self._switch.book.peers()))
+        return [self._reach.view(peer) for peer in ids]
+
+    def peer(self, peer: PeerId) -> PeerView | None:
+        """What is known of a peer, or None when nothing is."""
+        if peer in self._switch.peers or peer in self._switch.book:
+            return self._reach.view(peer)
+        return None
+
+    def topics(self) -> list[gossip.TopicView]:
+        return self._gossiping.router.topics()
+
+    def conditions(self) -> tuple[events.Condition, ...]:
+        """The conditions of readiness; the node is ready when all are met."""
+        return self._readiness.conditions()
+
+    def statistics(self) -> dict[str, int | float]:
+        """Counters since the start and sizes as they are, by name."""
+        switch = self._switch
+        return {
+            "peers_connected": len(switch.peers),
+            "peers_ready": sum(peer.ready for peer in switch.peers.values()),
+            "peers_known": len(switch.book),
+            "connections": len(switch.connections),
+            "operations_open": len(self._operations),
+            **switch.counters,
+            **self._gossiping.statistics(),
+            **self._finding.statistics(),
+            **self._directing.statistics(),
+        }

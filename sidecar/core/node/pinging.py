@@ -1,0 +1,96 @@
+"""Pings: echoing theirs, and measuring the way to a peer for latency, for apps and for the routing table."""
+
+from collections.abc import Callable
+
+from ..deadlines import Deadline
+from ..errors import DeadlineExceeded, SidecarError
+from ..ping import PING, Pinger, PingResponder
+from .switch import Connection, Peer, SimpleHandler, Stream, Switch
+
+Answer = Callable[[float | SidecarError, float], None]
+_SMOOTHING = 0.1  # share of a new round trip in the latency shown, as go-libp2p's peerstore weighs it
+
+
+class _Ping:
+    """One ping under way, on a stream of its own."""
+
+    __slots__ = ("answer", "deadline", "pinger")
+
+    def __init__(self, pinger: Pinger, answer: Answer) -> None:
+        self.pinger = pinger
+        self.answer: Answer | None = answer
+        self.deadline: Deadline | None = None
+
+
+class Pinging(SimpleHandler):
+    """Both sides of libp2p ping."""
+
+    def __init__(self, switch: Switch) -> None:
+        self._switch = switch
+        switch.register(PING, self)
+
+    def ping(self, connection: Connection, now: float, answer: Answer) -> None:
+        """Ping over a connection; `answer` gets the round trip in seconds, or the error."""
+        ping = _Ping(Pinger(self._switch.rng), answer)
+        timeout = self._switch.config.ping_timeout
+        self._switch.open_stream(connection, (PING,), self, ping)
+        late = DeadlineExceeded(f"no answer to a ping within {timeout:g} s")
+        ping.deadline = self._switch.deadlines.at(now + timeout, lambda now: self._finish(ping, late, now))
+
+    def watch(self, peer: Peer, now: float) -> None:
+        """Measure the peer now and then from here on."""
+        self._measure(peer, now)
+
+    def _measure(self, peer: Peer, now: float) -> None:
+        if not peer.connections:
+            return
+        interval = self._switch.config.ping_interval
+        pause = interval * (0.75 + self._switch.rng.random() / 2)  # spread, so that pings of many peers do not gather
+
+        def again(answer: float | SidecarError, now: float) -> None:
+            self._switch.deadlines.at(now + pause, lambda now: self._measure(peer, now))
+
+        self.ping(peer.best, now, again)
+
+    def opened(self, stream: Stream, now: float) -> None:
+        if isinstance(stream.state, _Ping):
+            if stream.state.answer is None:  # too late
+                self._switch.reset(stream)
+            else:
+                self._switch.expire(stream, now)
+                self._switch.write(stream, stream.state.pinger.start(now))
+        else:
+            stream.state = PingResponder()
+
+    def received(self, stream: Stream, data: bytes, now: float) -> None:
+        state = stream.state
+        if isinstance(state, _Ping):
+            round_trip = state.pinger.receive(data, now)
+            if round_trip is not None:
+                self._switch.close_write(stream)
+                peer = stream.peer
+                old = peer.latency
+                peer.latency = round_trip if old is None else old + _SMOOTHING * (round_trip - old)
+                self._finish(state, round_trip, now)
+        elif isinstance(state, PingResponder) and not stream.write_closed:
+            echo = state.receive(data, len(stream.out))
+            if echo:
+                self._switch.write(stream, echo)
+
+    def ended(self, stream: Stream, now: float) -> None:
+        self._switch.close_write(stream)
+
+    def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
+        if isinstance(stream.state, _Ping):
+            self._finish(stream.state, error, now)
+
+    def failed(self, state: object, error: SidecarError, now: float) -> None:
+        if isinstance(state, _Ping):
+            self._finish(state, error, now)
+
+    def _finish(self, ping: _Ping, result: float | SidecarError, now: float) -> None:
+        if ping.deadline is not None:
+            ping.deadline.cancel()
+        answer, ping.answer = ping.answer, None
+        if answer is not None:
+            answer(result, now)

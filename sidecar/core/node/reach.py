@@ -1,0 +1,351 @@
+"""Reaching peers: dialling them, settling on one connection each, and keeping enough of them."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from .. import events
+from ..errors import (
+    Closed,
+    NoAddresses,
+    NotFound,
+    ResourceExhausted,
+    SelfDial,
+    SidecarError,
+)
+from ..events import LogLevel, PeerChange, PeerView
+from ..multiaddr import Multiaddr
+from ..types import Direction, PeerId
+from .switch import Connection, Peer, Switch, direction_kept, gone
+
+Reached = Callable[[Peer | SidecarError, float], None]
+Found = Callable[[tuple[Multiaddr, ...], float], None]
+
+_FIRST_KNOWN = 10  # peers of an earlier run that are tried at once; as many as a Kademlia lookup asks
+
+
+class PeerListener(Protocol):
+    """A service that follows peers coming and going."""
+
+    def peer_ready(self, peer: Peer, now: float) -> None:
+        """Identified and of our network."""
+
+    def peer_updated(self, peer: Peer, now: float) -> None:
+        """It says something new of itself, or another connection is its best now."""
+
+    def peer_gone(self, peer: Peer, now: float) -> None:
+        """Its last connection ended, after `peer_ready`."""
+
+
+class Reach:
+    """Dials on behalf of services and apps; keeps the table of peers."""
+
+    def __init__(self, switch: Switch) -> None:
+        self._switch = switch
+        self._dials: dict[int, PeerId | None] = {}
+        self._dialling: dict[PeerId, int] = {}
+        self._anonymous: dict[int, Reached] = {}  # dials of an address whose peer is not known
+        self._waiting: dict[PeerId, list[Reached]] = {}
+        self._searching: dict[PeerId, None] = {}
+        self._number = 0
+        self._bootstrap = tuple((address.peer_id, address) for address in switch.config.bootstrap)
+        self.listeners: list[PeerListener] = []
+        self.connected: Callable[[Connection, float], None] = lambda connection, now: None
+        self.probe: Callable[[Connection, float, Callable[[float | SidecarError, float], None]], None]
+        self.find: Callable[[PeerId, Found, float], None] | None = None
+        self.last_error: SidecarError | None = None  # of the last dial that failed, for readiness
+
+    # ------------------------------------------------------------ reaching
+
+    def reach(
+        self,
+        peer: PeerId,
+        addresses: Sequence[Multiaddr],
+        then: Reached,
+        now: float,
+        *,
+        search: bool = False,
+        insist: bool = False,
+    ) -> None:
+        """Have a usable connection to the peer, now or soon: `then` gets the Peer, or why not.
+
+        `addresses` are tried with those known already; `search` asks the DHT when there are none or none answers;
+        `insist` dials although an attempt has failed a moment ago.
+        """
+        switch = self._switch
+        if peer == switch.local:
+            then(SelfDial("the peer asked for is this node itself"), now)
+            return
+        present = switch.peers.get(peer)
+        if present is not None and present.ready:
+            then(present, now)
+            return
+        waiting = self._waiting.setdefault(peer, [])
+        if len(waiting) >= switch.config.max_operations:
+            then(ResourceExhausted(f"{len(waiting)} operations wait for {peer} already"), now)
+            return
+        waiting.append(then)
+        if addresses:
+            switch.book.learn(peer, addresses)
+        if search:
+            self._searching.setdefault(peer)
+        if present is None and peer not in self._dialling:
+            self._dial(peer, now, insist=insist)
+
+    def reach_anyone(self, addresses: Sequence[Multiaddr], then: Reached, now: float) -> None:
+        """Connect to whoever answers at the addresses."""
+        self._number += 1
+        self._dials[self._number] = None
+        self._anonymous[self._number] = then
+        self._switch.emit(events.Dial(self._number, None, tuple(addresses), force=True))
+
+    def _dial(self, peer: PeerId, now: float, *, insist: bool = False) -> None:
+        addresses = self._switch.book.addresses(peer)
+        if not addresses:
+            self._search_or_fail(peer, NoAddresses(f"no address of {peer} is known"), now)
+            return
+        self._number += 1
+        self._dials[self._number] = peer
+        self._dialling[peer] = self._number
+        self._switch.emit(events.Dial(self._number, peer, addresses, insist))
+
+    def _search_or_fail(self, peer: PeerId, error: SidecarError, now: float) -> None:
+        """Known addresses lead nowhere: ask the DHT once, where somebody wants that."""
+        if peer not in self._searching or self.find is None:
+            self._answer(peer, error, now)
+            return
+        del self._searching[peer]
+        before = self._switch.book.addresses(peer)
+
+        def found(addresses: tuple[Multiaddr, ...], now: float) -> None:
+            if peer in self._dialling or peer not in self._waiting:
+                return
+            self._switch.book.learn(peer, addresses)
+            if set(self._switch.book.addresses(peer)) - set(before):
+                self._dial(peer, now, insist=True)
+            elif before:
+                self._answer(peer, error, now)
+            else:
+                self._answer(peer, NotFound(f"{peer} is neither known here nor found in the DHT"), now)
+
+        self.find(peer, found, now)
+
+    def _answer(self, peer: PeerId, result: Peer | SidecarError, now: float) -> None:
+        self._searching.pop(peer, None)
+        for then in self._waiting.pop(peer, ()):
+            then(result, now)
+
+    # ------------------------------------------------------------ what the driver reports
+
+    def on_opened(self, opened: events.ConnectionOpened, now: float) -> None:
+        switch = self._switch
+        then = self._dial_over(opened.dial)
+        if opened.peer == switch.local:
+            error = SelfDial("the far end has this node's own key: itself, or a second node with the same identity")
+            switch.note(LogLevel.WARNING, None, "%s (%s)", error, opened.remote)
+            switch.emit(events.CloseConnection(opened.connection, error))
+            if then:
+                then(error, now)
+            return
+        peer = switch.peers.get(opened.peer)
+        if peer is None:
+            peer = switch.peers[opened.peer] = Peer(opened.peer, opened.public_key, now)
+        connection = Connection(opened, peer, now)
+        switch.connections[opened.connection] = connection
+        peer.connections.append(connection)
+        dialled = opened.remote if opened.direction is Direction.OUTBOUND else None
+        switch.book.connected(opened.peer, dialled)
+        if len(peer.connections) == 1:
+            switch.emit(events.PeerChanged(PeerChange.CONNECTED, self.view(opened.peer)))
+        else:
+            self._settle(peer, now)
+        if then is not None:
+            if peer.ready:
+                then(peer, now)
+            else:
+                self._waiting.setdefault(opened.peer, []).append(then)
+        self.connected(connection, now)
+
+    def on_closed(self, closed: events.ConnectionClosed, now: float) -> None:
+        switch = self._switch
+        connection = switch.connections.pop(closed.connection, None)
+        if connection is None:
+            return
+        peer = connection.peer
+        peer.connections.remove(connection)
+        switch.drop_streams(connection, gone(closed.error), now)
+        if peer.connections:
+            if not peer.ready:
+                self.connected(peer.best, now)
+            elif all(left.draining for left in peer.connections):
+                peer.connections[-1].draining = False
+                self.updated(peer, now)
+            return
+        del switch.peers[peer.id]
+        view = self.view(peer.id, peer)
+        switch.emit(events.PeerChanged(PeerChange.DISCONNECTED, view, closed.error))
+        if peer.ready:
+            for listener in self.listeners:
+                listener.peer_gone(peer, now)
+        if peer.id in self._waiting and peer.id not in self._dialling:
+            self._answer(peer.id, closed.error or Closed("the peer closed the connection"), now)
+
+    def on_dial_failed(self, failed: events.DialFailed, now: float) -> None:
+        switch = self._switch
+        peer = self._dials.get(failed.dial)
+        then = self._dial_over(failed.dial)
+        self.last_error = failed.error
+        if then is not None:
+            then(failed.error, now)
+        if peer is None:
+            return
+        switch.note(LogLevel.DEBUG, peer, "dial failed: %s", failed.error)
+        switch.book.failed(peer, now, switch.config.redial_base, switch.config.redial_limit)
+        present = switch.peers.get(peer)
+        if present is None:
+            self._search_or_fail(peer, failed.error, now)
+
+    def _dial_over(self, dial: int | None) -> Reached | None:
+        if dial is None:
+            return None
+        peer = self._dials.pop(dial, None)
+        if peer is not None:
+            self._dialling.pop(peer, None)
+        return self._anonymous.pop(dial, None)
+
+    # ------------------------------------------------------------ verdicts of identify
+
+    def arrived(self, peer: Peer, now: float) -> None:
+        """The peer is identified and may be used."""
+        self._answer(peer.id, peer, now)
+        for listener in self.listeners:
+            listener.peer_ready(peer, now)
+
+    def updated(self, peer: Peer, now: float) -> None:
+        for listener in self.listeners:
+            listener.peer_updated(peer, now)
+
+    def refused(self, peer: Peer, error: SidecarError, now: float) -> None:
+        """The peer does not belong here: those who wait for it are told, and it is not sought again for long."""
+        self.last_error = error
+        config = self._switch.config
+        self._switch.book.failed(peer.id, now, config.redial_limit, config.redial_limit)
+        self._answer(peer.id, error, now)
+        if peer.ready:
+            peer.ready = False
+            for listener in self.listeners:
+                listener.peer_gone(peer, now)
+
+    # ------------------------------------------------------------ one connection a peer
+
+    def _settle(self, peer: Peer, now: float) -> None:
+        """Two connections to one peer: keep one, once it is seen to be alive.
+
+        Dialled from both sides at once, both keep that of the smaller peer id; a second one from the same side means
+        that its dialler has lost the first.
+        """
+        new, old = peer.connections[-1], peer.best
+        if new.direction is old.direction:
+            kept = new
+        else:
+            kept = old if old.direction is direction_kept(self._switch.local, peer.id) else new
+
+        def answered(result: float | SidecarError, now: float) -> None:
+            if kept not in peer.connections:
+                return
+            if isinstance(result, SidecarError):
+                self._switch.close_connection(kept, result)
+                return
+            for other in list(peer.connections):
+                if other is not kept and not other.draining:
+                    self._drain(other, now)
+            kept.draining = False
+            if peer.ready:
+                self.updated(peer, now)
+
+        self.probe(kept, now, answered)
+
+    def _drain(self, connection: Connection, now: float) -> None:
+        """Let the streams of a surplus connection finish, then close it."""
+        switch = self._switch
+        connection.draining = True
+
+        def overdue(now: float) -> None:
+            if connection.number in switch.connections and connection.draining:
+                switch.close_connection(connection, None)
+
+        switch.deadlines.at(now + switch.config.settle_timeout, overdue)
+
+    # ------------------------------------------------------------ enough connections
+
+    def start(self, now: float) -> None:
+        """Seek the first peers: those of an earlier run, else (or a moment later) the bootstrap peers."""
+        config, book = self._switch.config, self._switch.book
+        for peer, address in self._bootstrap:
+            if peer is not None:
+                book.learn(peer, (address,))
+        known = [peer for peer, addresses in config.known_peers if peer != self._switch.local]
+        for peer, addresses in config.known_peers:
+            book.learn(peer, addresses)
+        for peer in known[:_FIRST_KNOWN]:
+            self.reach(peer, (), _ignore, now)
+        first = now if not known else now + config.redial_base
+        self._switch.deadlines.at(first, self._upkeep)
+
+    def _upkeep(self, now: float) -> None:
+        """Dial some of those who are missing."""
+        switch = self._switch
+        config, book = switch.config, switch.book
+        pause = config.upkeep_interval if switch.peers else config.redial_base
+        switch.deadlines.at(now + pause * (0.75 + switch.rng.random() / 2), self._upkeep)
+        if not switch.peers:
+            for peer, address in self._bootstrap:
+                if peer is not None:
+                    book.learn(peer, (address,))  # it may have been evicted since
+                    self._redial(peer, now)
+        missing = config.target_peers - len(switch.peers) - len(self._dials)
+        if missing <= 0:
+            return
+        eligible = [peer for peer in book.peers() if self._may_dial(peer, now)]
+        for peer in switch.rng.sample(eligible, min(missing, len(eligible))):
+            self._redial(peer, now)
+
+    def _redial(self, peer: PeerId, now: float) -> None:
+        if self._may_dial(peer, now):
+            self.reach(peer, (), _ignore, now)
+
+    def _may_dial(self, peer: PeerId, now: float) -> bool:
+        entry = self._switch.book.get(peer)
+        return (
+            entry is not None
+            and entry.retry_at <= now
+            and peer != self._switch.local
+            and peer not in self._switch.peers
+            and peer not in self._dialling
+        )
+
+    # ------------------------------------------------------------ views
+
+    def view(self, peer_id: PeerId, peer: Peer | None = None) -> PeerView:
+        """A snapshot of what is known of a peer."""
+        present = self._switch.peers.get(peer_id)
+        peer = present or peer
+        info = peer.info if peer else None
+        best = present.best if present and present.connections else None
+        return PeerView(
+            peer=peer_id,
+            connected=best is not None,
+            direction=best.direction if best else None,
+            addresses=self._switch.book.addresses(peer_id),
+            remote=best.remote if best else None,
+            protocols=info.protocols if info else (),
+            agent=(info.agent or "") if info else "",
+            protocol_version=(info.protocol_version or "") if info else "",
+            identified=info is not None,
+            latency=peer.latency if peer else None,
+            connected_since=present.since if present else None,
+            connections=len(present.connections) if present else 0,
+        )
+
+
+def _ignore(result: Peer | SidecarError, now: float) -> None:
+    """For peers sought for their own sake."""

@@ -1,0 +1,67 @@
+"""What readiness is made of: conditions with a reason, and what to do about each."""
+
+from ..events import Condition, ReadinessChanged
+from .reach import Reach
+from .switch import Switch
+
+
+class Readiness:
+    """Keeps the node's conditions; says when one changes."""
+
+    def __init__(self, switch: Switch, reach: Reach, now: float) -> None:
+        self._switch = switch
+        self._reach = reach
+        starting = "the node is starting"
+        self._conditions = {
+            "Listening": Condition("Listening", False, "Starting", starting, "", now),
+            "Bootstrapped": Condition("Bootstrapped", False, "Starting", starting, "", now),
+        }
+
+    def conditions(self) -> tuple[Condition, ...]:
+        return tuple(self._conditions.values())
+
+    def update(self, now: float) -> None:
+        """Look at everything again."""
+        self._set(self._listening(now))
+        self._set(self._bootstrapped(now))
+
+    def _set(self, condition: Condition) -> None:
+        old = self._conditions[condition.type]
+        if old[:5] == condition[:5]:
+            return
+        since = old.since if old.met is condition.met else condition.since
+        self._conditions[condition.type] = condition._replace(since=since)
+        self._switch.emit(ReadinessChanged())
+
+    def _listening(self, now: float) -> Condition:
+        listening = self._switch.listening
+        if listening:
+            addresses = ", ".join(map(str, listening[:4]))
+            return Condition("Listening", True, "Listening", f"listening at {addresses}", "", now)
+        return Condition(
+            "Listening",
+            False,
+            "NoAddress",
+            "no address accepts connections",
+            "Set listen addresses (listen.addresses) to ones that this host has, with a free port.",
+            now,
+        )
+
+    def _bootstrapped(self, now: float) -> Condition:
+        ready = sum(peer.ready for peer in self._switch.peers.values())
+        wanted = len(self._switch.config.bootstrap)
+        if ready:
+            return Condition("Bootstrapped", True, "HasPeers", "connected to the mesh", "", now)
+        if not wanted:
+            return Condition("Bootstrapped", True, "NoneConfigured", "no bootstrap peers are configured", "", now)
+        error = self._reach.last_error
+        seen = f"the last attempt: {error}" if error else "none has answered yet"
+        return Condition(
+            "Bootstrapped",
+            False,
+            "NoPeers",
+            f"not connected to any of {wanted} bootstrap peers; {seen}",
+            "Check that the bootstrap peers run, that their addresses and peer ids are right, and that they belong to "
+            f"network {self._switch.config.network!r}.",
+            now,
+        )

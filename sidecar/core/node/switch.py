@@ -1,0 +1,342 @@
+"""Connections and streams of the node, and who answers on which: the part that knows no protocol.
+
+A service (identify, ping, Kademlia, gossip, direct messages) registers the protocol ids it answers, opens streams, and
+is told what happens on them. The switch collects the effects of a turn.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Protocol
+
+from .. import events
+from ..buffer import SendBuffer
+from ..deadlines import Deadline, Deadlines
+from ..errors import Closed, DeadlineExceeded, SidecarError, StreamReset
+from ..events import LogLevel
+from ..identify import IdentifyInfo
+from ..identity import Identity, PublicKey
+from ..multiaddr import Multiaddr
+from ..peers import AddressBook
+from ..types import Direction, PeerId
+from .config import NodeConfig
+
+Buffers = Sequence[bytes | memoryview]
+
+
+class Stream:
+    """A negotiated stream; `state` belongs to its handler."""
+
+    __slots__ = (
+        "connection",
+        "deadline",
+        "handler",
+        "number",
+        "out",
+        "peer",
+        "protocol",
+        "read_ended",
+        "state",
+        "write_closed",
+    )
+
+    def __init__(self, number: int, connection: "Connection", protocol: str, handler: "StreamHandler", state: object):
+        self.number = number
+        self.connection = connection
+        self.peer = connection.peer
+        self.protocol = protocol
+        self.handler = handler
+        self.state = state
+        self.out = SendBuffer()
+        self.deadline: Deadline | None = None
+        self.read_ended = False
+        self.write_closed = False
+
+
+class StreamHandler(Protocol):
+    """What a service does on its streams. Raising SidecarError resets the stream."""
+
+    def opened(self, stream: Stream, now: float) -> None:
+        """Negotiated: ours (with the state given to `open_stream`) or the remote's (state None)."""
+
+    def failed(self, state: object, error: SidecarError, now: float) -> None:
+        """The stream asked for with this state did not come to be."""
+
+    def received(self, stream: Stream, data: bytes, now: float) -> None:
+        """Bytes came."""
+
+    def ended(self, stream: Stream, now: float) -> None:
+        """The remote will send no more."""
+
+    def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
+        """The stream is gone; `error` says how. Not called after our own `reset`, nor after an end in order."""
+
+    def take(self, stream: Stream, limit: int) -> Buffers:
+        """What to send next, at most `limit` bytes."""
+
+
+class SimpleHandler:
+    """The usual answers, for services that write into the stream's own buffer."""
+
+    def opened(self, stream: Stream, now: float) -> None:
+        pass
+
+    def failed(self, state: object, error: SidecarError, now: float) -> None:
+        pass
+
+    def ended(self, stream: Stream, now: float) -> None:
+        pass
+
+    def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
+        pass
+
+    def take(self, stream: Stream, limit: int) -> Buffers:
+        return stream.out.take(limit)
+
+
+class Connection:
+    """A live connection to a peer."""
+
+    __slots__ = (
+        "dialled",
+        "direction",
+        "draining",
+        "local",
+        "number",
+        "opened_at",
+        "peer",
+        "remote",
+        "streams",
+        "tokens",
+    )
+
+    def __init__(self, opened: events.ConnectionOpened, peer: "Peer", now: float) -> None:
+        self.number = opened.connection
+        self.peer = peer
+        self.direction = opened.direction
+        self.remote = opened.remote
+        self.local = opened.local
+        self.opened_at = now
+        self.streams: dict[int, Stream] = {}
+        self.tokens: dict[int, None] = {}
+        self.draining = False  # surplus: a better connection to the same peer exists
+
+
+class Peer:
+    """A connected peer."""
+
+    __slots__ = ("connections", "id", "info", "latency", "public_key", "ready", "since")
+
+    def __init__(self, peer: PeerId, public_key: PublicKey, now: float) -> None:
+        self.id = peer
+        self.public_key = public_key
+        self.connections: list[Connection] = []
+        self.info: IdentifyInfo | None = None
+        self.ready = False  # identified, and of our network
+        self.latency: float | None = None
+        self.since = now
+
+    @property
+    def best(self) -> Connection:
+        """The connection that new streams go on."""
+        return next((c for c in self.connections if not c.draining), self.connections[0])
+
+    def speaks(self, *protocols: str) -> bool:
+        return self.info is not None and any(protocol in self.info.protocols for protocol in protocols)
+
+
+class Switch:
+    """Connections, streams, deadlines and effects: what services are built on."""
+
+    def __init__(self, config: NodeConfig, identity: Identity, rng: random.Random) -> None:
+        self.config = config
+        self.identity = identity
+        self.local = identity.peer_id
+        self.rng = rng
+        self.deadlines = Deadlines()
+        self.book = AddressBook(config.max_book_peers, config.max_book_addresses)
+        self.peers: dict[PeerId, Peer] = {}
+        self.connections: dict[int, Connection] = {}
+        self.handlers: dict[str, StreamHandler] = {}
+        self.effects: list[object] = []
+        self.listening: tuple[Multiaddr, ...] = ()
+        self.announced: tuple[Multiaddr, ...] = ()
+        self.counters: dict[str, int] = {"streams_opened": 0, "streams_failed": 0, "stream_violations": 0}
+        self._streams: dict[int, Stream] = {}
+        self._tokens: dict[int, tuple[Connection, StreamHandler, object]] = {}
+        self._token = 0
+
+    # ------------------------------------------------------------ what services call
+
+    def register(self, protocol: str, handler: StreamHandler) -> None:
+        """Answer inbound streams of a protocol."""
+        self.handlers[protocol] = handler
+
+    def emit(self, effect: object) -> None:
+        self.effects.append(effect)
+
+    def note(self, level: LogLevel, peer: PeerId | None, text: str, *arguments: object) -> None:
+        self.effects.append(events.Note(level, peer, text, arguments))
+
+    def open_stream(
+        self, connection: Connection, protocols: tuple[str, ...], handler: StreamHandler, state: object
+    ) -> None:
+        """Open a stream; the handler is told of it with `state`."""
+        self._token += 1
+        self._tokens[self._token] = (connection, handler, state)
+        connection.tokens[self._token] = None
+        self.effects.append(events.OpenStream(connection.number, self._token, protocols))
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        stream.out.push(data)
+        self.effects.append(events.Wake(stream.number))
+
+    def wake(self, stream: Stream) -> None:
+        self.effects.append(events.Wake(stream.number))
+
+    def close_write(self, stream: Stream) -> None:
+        """End our direction after what `take` still gives."""
+        if not stream.write_closed and stream.number in self._streams:
+            stream.write_closed = True
+            self.effects.append(events.CloseWrite(stream.number))
+            self._forget_if_done(stream)
+
+    def reset(self, stream: Stream) -> None:
+        """End the stream at once; its handler is not told."""
+        if self._remove(stream):
+            self.effects.append(events.ResetStream(stream.number))
+
+    def expire(self, stream: Stream, now: float) -> None:
+        """Give a short exchange its time; what is left of it after that is reset, and its handler told."""
+        timeout = self.config.stream_timeout
+
+        def overdue(now: float) -> None:
+            self.reset(stream)
+            stream.handler.closed(stream, DeadlineExceeded(f"{stream.protocol}: not done within {timeout:g} s"), now)
+
+        stream.deadline = self.deadlines.at(now + timeout, overdue)
+
+    def close_connection(self, connection: Connection, error: SidecarError | None) -> None:
+        self.effects.append(events.CloseConnection(connection.number, error))
+
+    def disconnect(self, peer: Peer, error: SidecarError | None) -> None:
+        for connection in peer.connections:
+            self.close_connection(connection, error)
+
+    def advertised(self) -> tuple[Multiaddr, ...]:
+        """The addresses that others are told."""
+        return self.announced or self.listening
+
+    # ------------------------------------------------------------ what the driver reports
+
+    def take(self, number: int, limit: int) -> Buffers:
+        stream = self._streams.get(number)
+        if stream is None:
+            return ()
+        taken = stream.handler.take(stream, limit)
+        if stream.write_closed:
+            self._forget_if_done(stream)
+        return taken
+
+    def on_stream_opened(self, opened: events.StreamOpened, now: float) -> None:
+        if opened.token is not None:
+            asked = self._tokens.pop(opened.token, None)
+            if asked is None:  # its connection has just ended
+                return
+            connection, handler, state = asked
+            connection.tokens.pop(opened.token, None)
+        else:
+            found = self.connections.get(opened.stream >> events.STREAM_BITS)
+            answering = self.handlers.get(opened.protocol)
+            if found is None or answering is None:
+                self.effects.append(events.ResetStream(opened.stream))
+                return
+            connection, handler, state = found, answering, None
+        self.counters["streams_opened"] += 1
+        stream = Stream(opened.stream, connection, opened.protocol, handler, state)
+        self._streams[stream.number] = connection.streams[stream.number] = stream
+        self._guarded(stream, lambda: handler.opened(stream, now), now)
+
+    def on_stream_failed(self, failed: events.StreamFailed, now: float) -> None:
+        asked = self._tokens.pop(failed.token, None)
+        if asked is not None:
+            connection, handler, state = asked
+            connection.tokens.pop(failed.token, None)
+            self.counters["streams_failed"] += 1
+            handler.failed(state, failed.error, now)
+
+    def on_streams_received(self, received: events.StreamsReceived, now: float) -> None:
+        streams = self._streams
+        for number, data in received.chunks:
+            stream = streams.get(number)
+            if stream is None:
+                continue
+            try:
+                stream.handler.received(stream, data, now)
+            except SidecarError as error:
+                self._violated(stream, error, now)
+
+    def on_stream_ended(self, number: int, now: float) -> None:
+        stream = self._streams.get(number)
+        if stream is not None and not stream.read_ended:
+            stream.read_ended = True
+            self._guarded(stream, lambda: stream.handler.ended(stream, now), now)
+            self._forget_if_done(stream)
+
+    def on_stream_reset(self, number: int, now: float) -> None:
+        stream = self._streams.get(number)
+        if stream is not None and self._remove(stream):
+            stream.handler.closed(stream, StreamReset(f"{stream.protocol}: the peer reset the stream"), now)
+
+    def drop_streams(self, connection: Connection, error: SidecarError, now: float) -> None:
+        """The connection is gone and its streams with it."""
+        for token in list(connection.tokens):
+            _, handler, state = self._tokens.pop(token)
+            handler.failed(state, error, now)
+        connection.tokens.clear()
+        for stream in list(connection.streams.values()):
+            if self._remove(stream):
+                stream.handler.closed(stream, error, now)
+
+    # ------------------------------------------------------------
+
+    def _guarded(self, stream: Stream, action: "_Action", now: float) -> None:
+        try:
+            action()
+        except SidecarError as error:
+            self._violated(stream, error, now)
+
+    def _violated(self, stream: Stream, error: SidecarError, now: float) -> None:
+        self.counters["stream_violations"] += 1
+        self.note(LogLevel.WARNING, stream.peer.id, "%s: %s; stream reset", stream.protocol, error)
+        self.reset(stream)
+        stream.handler.closed(stream, error, now)
+
+    def _forget_if_done(self, stream: Stream) -> None:
+        # What is still to be sent is taken later; the stream stays known until then.
+        if stream.read_ended and stream.write_closed and not stream.out:
+            self._remove(stream)
+
+    def _remove(self, stream: Stream) -> bool:
+        if self._streams.pop(stream.number, None) is None:
+            return False
+        if stream.deadline is not None:
+            stream.deadline.cancel()
+        connection = stream.connection
+        connection.streams.pop(stream.number, None)
+        if connection.draining and not connection.streams and not connection.tokens:
+            self.close_connection(connection, None)
+        return True
+
+
+class _Action(Protocol):
+    def __call__(self) -> None: ...
+
+
+def gone(reason: SidecarError | None) -> SidecarError:
+    """The error for what a closed connection takes with it."""
+    return Closed(f"the connection ended: {reason}" if reason else "the connection was closed")
+
+
+def direction_kept(local: PeerId, remote: PeerId) -> Direction:
+    """Of two simultaneous connections, the one kept: that dialled by the smaller peer id, so both sides agree."""
+    return Direction.OUTBOUND if local < remote else Direction.INBOUND

@@ -1,0 +1,92 @@
+"""The address book: what is known of peers, connected or not, within bounds."""
+
+from collections.abc import Iterable, Sequence
+
+from .multiaddr import Multiaddr
+from .types import PeerId
+
+
+class BookEntry:
+    """What is known of one peer: its addresses, best first, and how the last attempts at it went."""
+
+    __slots__ = ("addresses", "failures", "good", "retry_at")
+
+    def __init__(self) -> None:
+        self.addresses: tuple[Multiaddr, ...] = ()
+        self.failures = 0
+        self.good = False  # a connection to it has worked
+        self.retry_at = 0.0  # monotonic seconds; not dialled unasked before then
+
+
+class AddressBook:
+    """Peers and their addresses, at most `max_peers` of them with `max_addresses` each.
+
+    When it is full the entry that was touched longest ago makes room, those never connected first.
+    """
+
+    def __init__(self, max_peers: int, max_addresses: int) -> None:
+        self.max_peers = max_peers
+        self.max_addresses = max_addresses
+        self._entries: dict[PeerId, BookEntry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, peer: PeerId) -> bool:
+        return peer in self._entries
+
+    def peers(self) -> Iterable[PeerId]:
+        """All peers, the one touched longest ago first."""
+        return self._entries.keys()
+
+    def get(self, peer: PeerId) -> BookEntry | None:
+        return self._entries.get(peer)
+
+    def addresses(self, peer: PeerId) -> tuple[Multiaddr, ...]:
+        entry = self._entries.get(peer)
+        return entry.addresses if entry else ()
+
+    def learn(self, peer: PeerId, addresses: Sequence[Multiaddr], *, replace: bool = False) -> bool:
+        """Put addresses first in the entry, or make them the whole of it. Returns whether that changed anything.
+
+        An address that names another peer at its end is left out.
+        """
+        clean = []
+        for address in addresses[: self.max_addresses]:
+            named = address.peer_id
+            if named is None or named == peer:
+                clean.append(address.without_peer())
+        if not clean:
+            return False
+        entry = self._entries.pop(peer, None)
+        if entry is None:
+            if len(self._entries) >= self.max_peers:
+                self._evict()
+            entry = BookEntry()
+        self._entries[peer] = entry
+        merged = tuple(dict.fromkeys(clean if replace else (*clean, *entry.addresses)))[: self.max_addresses]
+        changed = merged != entry.addresses
+        entry.addresses = merged
+        return changed
+
+    def connected(self, peer: PeerId, address: Multiaddr | None) -> None:
+        """A connection worked; `address` is the one that was dialled, if it was."""
+        if address is not None:
+            self.learn(peer, (address,))
+        entry = self._entries.get(peer)
+        if entry is not None:
+            entry.good, entry.failures, entry.retry_at = True, 0, 0.0
+
+    def failed(self, peer: PeerId, now: float, base: float, limit: float) -> None:
+        """An attempt failed: the next unasked one waits, `base` seconds doubled a failure up to `limit`."""
+        entry = self._entries.get(peer)
+        if entry is not None:
+            entry.failures += 1
+            entry.retry_at = now + min(limit, base * 2 ** min(entry.failures - 1, 16))
+
+    def forget(self, peer: PeerId) -> None:
+        self._entries.pop(peer, None)
+
+    def _evict(self) -> None:
+        strangers = (peer for peer, entry in self._entries.items() if not entry.good)
+        del self._entries[next(strangers, next(iter(self._entries)))]

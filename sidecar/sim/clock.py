@@ -1,0 +1,34 @@
+"""Virtual time: what is due next happens next, and no time passes in between."""
+
+import heapq
+from collections.abc import Callable
+
+
+class Clock:
+    """A queue of things to do; things due at one moment happen in the order in which they were set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.steps = 0
+        self._number = 0
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """Do `action` at the moment `when`, or now if that has passed."""
+        self._number += 1
+        heapq.heappush(self._queue, (max(when, self.now), self._number, action))
+
+    def step(self) -> bool:
+        """Do the next thing; False when there is none."""
+        if not self._queue:
+            return False
+        self.now, _, action = heapq.heappop(self._queue)
+        self.steps += 1
+        action()
+        return True
+
+    def run_until(self, when: float) -> None:
+        """Do all that is due up to `when`, and make that the present."""
+        while self._queue and self._queue[0][0] <= when:
+            self.step()
+        self.now = max(self.now, when)

@@ -1,0 +1,266 @@
+"""The simulated network: links with latency and a window, partitions, and peers that vanish."""
+
+import hashlib
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from ..core import events
+from ..core.errors import KeepAliveTimeout, SidecarError
+from ..core.identity import Identity
+from ..core.multiaddr import Multiaddr
+from ..core.node import NodeConfig
+from ..core.types import Direction
+from .clock import Clock
+from .peer import SimPeer, not_supported
+
+
+@dataclass(frozen=True, slots=True)
+class LinkModel:
+    """How the network behaves; seconds and bytes."""
+
+    latency: tuple[float, float] = (0.005, 0.08)
+    """One way; drawn once for each pair of peers. The default spans a city and a continent."""
+    window: int = 256 * 1024
+    """Bytes under way in one direction of a connection, as yamux's first window."""
+    dial_timeout: float = 5.0
+    dead_after: float = 40.0
+    """When a silent connection is given up: the keep-alive interval and its time-out."""
+
+
+class Simulation:
+    """Peers and the network between them, on one virtual clock. Equal seeds give equal runs."""
+
+    def __init__(self, seed: int, model: LinkModel | None = None) -> None:
+        self.seed = seed
+        self.model = model or LinkModel()
+        self.clock = Clock()
+        self.peers: list[SimPeer] = []
+        self._rng = random.Random(seed)
+        self._latency: dict[tuple[int, int], float] = {}
+        self._group: dict[int, int] = {}
+        self._by_address: dict[Multiaddr, SimPeer] = {}
+
+    # ------------------------------------------------------------ building
+
+    def add(self, config: NodeConfig, *, start: bool = True) -> SimPeer:
+        """A new peer with a key of its own."""
+        index = len(self.peers) + 1
+        seed = hashlib.sha256(f"peer {index} of seed {self.seed}".encode()).digest()
+        peer = SimPeer(self, index, Identity(seed), config)
+        self.peers.append(peer)
+        self._by_address[peer.address] = peer
+        if start:
+            peer.start()
+        return peer
+
+    # ------------------------------------------------------------ running
+
+    def run(self, seconds: float) -> None:
+        """Let virtual seconds pass."""
+        self.clock.run_until(self.clock.now + seconds)
+
+    def run_until(self, done: Callable[[], bool], limit: float) -> None:
+        """Go on until `done()`, looked at after every step; AssertionError after `limit` virtual seconds."""
+        end = self.clock.now + limit
+        while not done():
+            if not self.clock.step() or self.clock.now > end:
+                raise AssertionError(f"not done after {limit:g} virtual seconds (seed {self.seed})")
+
+    # ------------------------------------------------------------ misfortune
+
+    def kill(self, peer: SimPeer) -> None:
+        """End a peer at once; the others' connections to it end a moment later."""
+        peer.alive = False
+        for link in list(peer.links.values()):
+            link.cut(peer)
+
+    def partition(self, groups: Iterable[Iterable[SimPeer]]) -> None:
+        """Only peers of one group reach each other; connections across go silent and die of keep-alive."""
+        self._group = {peer.index: number for number, group in enumerate(groups) for peer in group}
+        for peer in self.peers:
+            for link in list(peer.links.values()):
+                link.notice_partition()
+
+    def heal(self) -> None:
+        """Everyone reaches everyone. What connections held back in the meantime goes through."""
+        self._group = {}
+        for peer in self.peers:
+            for link in list(peer.links.values()):
+                link.notice_heal()
+
+    # ------------------------------------------------------------ what peers and links ask
+
+    def at_address(self, address: Multiaddr) -> SimPeer | None:
+        return self._by_address.get(address)
+
+    def connected(self, one: SimPeer, other: SimPeer) -> bool:
+        """Whether packets go through between two peers."""
+        return self._group.get(one.index, 0) == self._group.get(other.index, 0)
+
+    def latency(self, one: SimPeer, other: SimPeer) -> float:
+        """One way, in seconds; the same at every time."""
+        pair = (min(one.index, other.index), max(one.index, other.index))
+        if pair not in self._latency:
+            rng = random.Random(f"{self.seed}/{pair[0]}-{pair[1]}")
+            self._latency[pair] = rng.uniform(*self.model.latency)
+        return self._latency[pair]
+
+    def connect(self, dialler: SimPeer, target: SimPeer, dial: int) -> None:
+        link = Link(self, dialler, target)
+        dialler.opened(link.numbers[dialler.index], target, Direction.OUTBOUND, dial)
+        target.opened(link.numbers[target.index], dialler, Direction.INBOUND, None)
+
+
+class _Half:
+    """One direction of a link: what waits for the window, and what a partition holds back."""
+
+    __slots__ = ("closing", "flying", "held", "woken")
+
+    def __init__(self) -> None:
+        self.woken: dict[int, None] = {}
+        self.closing: dict[int, None] = {}
+        self.flying = 0
+        self.held: deque[Callable[[], None]] = deque()
+
+
+class Link:
+    """A connection between two peers. Streams keep their bytes' order; nothing is lost while it lives."""
+
+    def __init__(self, simulation: Simulation, dialler: SimPeer, target: SimPeer) -> None:
+        self.simulation = simulation
+        self.ends = (dialler, target)
+        self.numbers = {dialler.index: dialler.attach(self), target.index: target.attach(self)}
+        self.alive = True
+        self._next_stream = {dialler.index: 1, target.index: 2}  # parity as in yamux
+        self._halves = {dialler.index: _Half(), target.index: _Half()}
+        self._latency = simulation.latency(dialler, target)
+
+    def other(self, end: SimPeer) -> SimPeer:
+        return self.ends[1] if end is self.ends[0] else self.ends[0]
+
+    # ------------------------------------------------------------ streams
+
+    def open_stream(self, end: SimPeer, asked: events.OpenStream) -> None:
+        other = self.other(end)
+        stream = self._next_stream[end.index]
+        self._next_stream[end.index] += 2
+
+        def asked_there() -> None:
+            protocol = other.accepted(asked.protocols)
+            if protocol is None:
+                error = not_supported(asked.protocols)
+                self._send(other, lambda: end.feed(events.StreamFailed(asked.token, error)))
+                return
+            self._send(other, lambda: end.feed(events.StreamOpened(self._name(end, stream), protocol, asked.token)))
+            other.feed(events.StreamOpened(self._name(other, stream), protocol, None))
+
+        self._send(end, asked_there)
+
+    def wake(self, end: SimPeer, stream: int) -> None:
+        self._halves[end.index].woken.setdefault(stream)
+        self._pump(end)
+
+    def close_write(self, end: SimPeer, stream: int) -> None:
+        half = self._halves[end.index]
+        half.closing[stream] = None
+        half.woken.setdefault(stream)
+        self._pump(end)
+
+    def reset(self, end: SimPeer, stream: int) -> None:
+        half, other = self._halves[end.index], self.other(end)
+        half.woken.pop(stream, None)
+        half.closing.pop(stream, None)
+        name = self._name(other, stream)
+        self._send(end, lambda: other.feed(events.StreamReset(name)))
+
+    def _pump(self, end: SimPeer) -> None:
+        """Send while the window is open."""
+        half, other, window = self._halves[end.index], self.other(end), self.simulation.model.window
+        while half.woken and half.flying < window and self.alive:
+            stream = next(iter(half.woken))
+            data = end.take(stream)
+            if data:
+                self._send_data(end, other, stream, data)
+                continue
+            half.woken.pop(stream, None)
+            if stream in half.closing:
+                del half.closing[stream]
+                ended = events.StreamEnded(self._name(other, stream))
+                self._send(end, lambda ended=ended: other.feed(ended))  # type: ignore[misc]
+
+    def _send_data(self, end: SimPeer, other: SimPeer, stream: int, data: bytes) -> None:
+        half = self._halves[end.index]
+        half.flying += len(data)
+        received = events.StreamsReceived(self.numbers[other.index], [(self._name(other, stream), data)])
+
+        def arrive() -> None:
+            half.flying -= len(data)
+            other.feed(received)
+            if end.alive:
+                self._pump(end)
+
+        self._send(end, arrive)
+
+    def _name(self, end: SimPeer, stream: int) -> int:
+        return self.numbers[end.index] << events.STREAM_BITS | stream & 0xFFFFFFFF
+
+    # ------------------------------------------------------------ the wire
+
+    def _send(self, end: SimPeer, arrive: Callable[[], None]) -> None:
+        """Have something happen at the other end, one latency later, in order."""
+        other = self.other(end)
+        if not self.simulation.connected(end, other):
+            self._halves[end.index].held.append(arrive)
+            return
+        clock = self.simulation.clock
+
+        def unless_over() -> None:
+            if self.alive and other.alive:
+                arrive()
+
+        clock.at(clock.now + self._latency, unless_over)
+
+    def close(self, end: SimPeer, error: SidecarError | None) -> None:
+        """One end closes in order: what it has sent still arrives before the end does."""
+        number = self.numbers[end.index]
+        if end.links.pop(number, None) is None:
+            return
+        self.simulation.clock.at(self.simulation.clock.now, lambda: end.feed(events.ConnectionClosed(number, error)))
+        self._send(end, lambda: self._end_at(self.other(end), None))
+
+    def cut(self, dead: SimPeer) -> None:
+        """One end is no more; the other learns it a latency later."""
+        dead.links.pop(self.numbers[dead.index], None)
+        other, clock = self.other(dead), self.simulation.clock
+        if self.simulation.connected(dead, other):
+            clock.at(clock.now + self._latency, lambda: self._end_at(other, KeepAliveTimeout("the peer vanished")))
+
+    def notice_partition(self) -> None:
+        one, other = self.ends
+        if self.simulation.connected(one, other):
+            return
+        clock = self.simulation.clock
+
+        def give_up() -> None:
+            if not self.simulation.connected(one, other):
+                for end in self.ends:
+                    self._end_at(end, KeepAliveTimeout("nothing heard for too long"))
+
+        clock.at(clock.now + self.simulation.model.dead_after, give_up)
+
+    def notice_heal(self) -> None:
+        for end in self.ends:
+            held = self._halves[end.index].held
+            waiting: Sequence[Callable[[], None]] = list(held)
+            held.clear()
+            for arrive in waiting:
+                self._send(end, arrive)
+
+    def _end_at(self, end: SimPeer, error: SidecarError | None) -> None:
+        number = self.numbers[end.index]
+        if end.links.pop(number, None) is not None:
+            end.feed(events.ConnectionClosed(number, error))
+        if not any(self.numbers[peer.index] in peer.links for peer in self.ends):
+            self.alive = False

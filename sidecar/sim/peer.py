@@ -1,0 +1,179 @@
+"""One simulated peer: the node machine, and a driver for it that knows only virtual time."""
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..core import events
+from ..core.errors import NotSupported, SidecarError, Unreachable, WrongPeer
+from ..core.identity import Identity
+from ..core.multiaddr import Multiaddr
+from ..core.node import Node, NodeConfig
+from ..core.types import Direction
+
+if TYPE_CHECKING:
+    from .network import Link, Simulation
+
+_TAKE = 64 * 1024  # bytes asked of the node at a time, as the socket driver does
+
+
+class SimPeer:
+    """A node of the simulation. What it tells its apps is collected in `news`; `ask` makes it do something."""
+
+    def __init__(self, simulation: "Simulation", index: int, identity: Identity, config: NodeConfig) -> None:
+        self.simulation = simulation
+        self.index = index
+        self.identity = identity
+        self.config = config
+        self.address = Multiaddr.tcp(f"10.{index >> 16 & 255}.{index >> 8 & 255}.{index & 255}", 4001)
+        self.news: list[object] = []
+        self.listener: Callable[[object], None] | None = None
+        self.links: dict[int, Link] = {}
+        self.alive = False
+        self._timer = float("inf")
+        self._connections = 0
+        self._starts = 0
+
+    # ------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Begin, or begin again after `Simulation.kill`, with the same identity and no memory."""
+        clock = self.simulation.clock
+        self._starts += 1
+        rng = random.Random(f"{self.simulation.seed}/{self.index}/{self._starts}")
+        # The wall clock of the simulation; nanoseconds since some epoch.
+        wall_ns = 1_700_000_000_000_000_000 + int(clock.now * 1e9)
+        self.node = Node(self.config, self.identity, now=clock.now, wall_ns=wall_ns, rng=rng)
+        self.alive = True
+        self._timer = float("inf")
+        self.feed(events.AddressesChanged((self.address,), ()))
+
+    def ask(self, make: Callable[[int], object]) -> int:
+        """Feed `make(op)` with a new operation number, and return that."""
+        op = self.node.new_op()
+        self.feed(make(op))
+        return op
+
+    def result(self, op: int) -> object:
+        """What an operation was answered with; raises LookupError while it has not been."""
+        for item in self.news:
+            if isinstance(item, events.OperationCompleted) and item.op == op:
+                return item.result
+        raise LookupError(f"operation {op} is not answered")
+
+    def feed(self, arrived: object) -> None:
+        """Give the node an input and carry out what comes of it."""
+        if self.alive:
+            self._carry_out(self.node.handle(arrived, self.simulation.clock.now))
+            self._arm()
+
+    def _arm(self) -> None:
+        due = self.node.next_deadline()
+        if due is not None and due < self._timer:
+            self._timer = due
+            starts = self._starts
+            self.simulation.clock.at(due, lambda: self._on_timer(due, starts))
+
+    def _on_timer(self, due: float, starts: int) -> None:
+        if due != self._timer or starts != self._starts or not self.alive:
+            return  # a nearer one was armed since, or that node is no more
+        self._timer = float("inf")
+        self._carry_out(self.node.handle_deadline(self.simulation.clock.now))
+        self._arm()
+
+    # ------------------------------------------------------------ effects
+
+    def _carry_out(self, effects: list[object]) -> None:
+        for effect in effects:
+            match effect:
+                case events.Wake(stream):
+                    link = self.links.get(stream >> events.STREAM_BITS)
+                    if link is not None:
+                        link.wake(self, stream)
+                case events.Dial():
+                    self._dial(effect)
+                case events.OpenStream():
+                    self._open_stream(effect)
+                case events.CloseWrite(stream):
+                    link = self.links.get(stream >> events.STREAM_BITS)
+                    if link is not None:
+                        link.close_write(self, stream)
+                case events.ResetStream(stream):
+                    link = self.links.get(stream >> events.STREAM_BITS)
+                    if link is not None:
+                        link.reset(self, stream)
+                case events.CloseConnection(connection, error):
+                    link = self.links.get(connection)
+                    if link is not None:
+                        link.close(self, error)
+                case _:
+                    self.news.append(effect)
+                    if self.listener is not None:
+                        self.listener(effect)
+
+    def _dial(self, dial: events.Dial) -> None:
+        simulation = self.simulation
+        targets = [simulation.at_address(address.without_peer()) for address in dial.addresses]
+        target = next((peer for peer in targets if peer is not None), None)
+        if target is None or not simulation.connected(self, target):
+            self._later(simulation.model.dial_timeout, lambda: self._dial_failed(dial, Unreachable("no answer")))
+            return
+        delay = simulation.latency(self, target)
+
+        def arrive() -> None:  # TCP's and Noise's round trips are over
+            if not target.alive or not simulation.connected(self, target):
+                self._dial_failed(dial, Unreachable("connection refused"))
+            elif dial.peer is not None and target.identity.peer_id != dial.peer:
+                self._dial_failed(dial, WrongPeer(f"{target.identity.peer_id} answered instead of {dial.peer}"))
+            elif target is self:
+                self._dial_failed(dial, WrongPeer("this node itself answered"))
+            else:
+                simulation.connect(self, target, dial.dial)
+
+        self._later(delay * 5, arrive)
+
+    def _dial_failed(self, dial: events.Dial, error: SidecarError) -> None:
+        self.feed(events.DialFailed(dial.dial, error))
+
+    def _later(self, delay: float, action: Callable[[], None]) -> None:
+        clock, starts = self.simulation.clock, self._starts
+
+        def unless_restarted() -> None:
+            if starts == self._starts and self.alive:
+                action()
+
+        clock.at(clock.now + delay, unless_restarted)
+
+    def _open_stream(self, asked: events.OpenStream) -> None:
+        link = self.links.get(asked.connection)
+        if link is not None:
+            link.open_stream(self, asked)
+
+    # ------------------------------------------------------------ what links call
+
+    def attach(self, link: "Link") -> int:
+        """A new connection's number at this end."""
+        self._connections += 1
+        self.links[self._connections] = link
+        return self._connections
+
+    def opened(self, number: int, other: "SimPeer", direction: Direction, dial: int | None) -> None:
+        identity = other.identity
+        self.feed(
+            events.ConnectionOpened(
+                number, identity.peer_id, identity.public_key, direction, other.address, self.address, dial
+            )
+        )
+
+    def accepted(self, protocols: tuple[str, ...]) -> str | None:
+        """The first of the protocols that this node answers."""
+        return next((protocol for protocol in protocols if self.node.accepts(protocol)), None)
+
+    def take(self, stream: int) -> bytes:
+        data = b"".join(self.node.take(stream, _TAKE))
+        self._arm()
+        return data
+
+
+def not_supported(protocols: tuple[str, ...]) -> NotSupported:
+    return NotSupported(f"the peer speaks none of {', '.join(protocols)}")
