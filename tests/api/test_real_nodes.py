@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import sidecar_client
-from sidecar.core.node import Node, NodeConfig
 from sidecar_client import Client, PeerEventType, PublishOutcome, SendOutcome, Signing
 
 from sidecar.api.bridge import Mesh
@@ -19,6 +18,7 @@ from sidecar.api.server import ApiServer
 from sidecar.core.events import AddressesChanged
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.node import Node, NodeConfig
 from sidecar.net.config import NetConfig
 from sidecar.net.runtime import Runtime
 from tests.api.fakes import asynchronous
