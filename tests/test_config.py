@@ -80,7 +80,7 @@ def test_units_are_understood_everywhere(tmp_path: Path) -> None:
         ("[limits]\nconnections = true\n", ["limits.connections = True", "not a whole number"]),
         ("[timeouts]\ndial = nan\n", ["timeouts.dial = nan", "allowed: seconds"]),
         ('[timeouts]\ndial = "3 parsecs"\n', ["timeouts.dial = '3 parsecs'", "ms, s, m, h or d"]),
-        ('[listen]\naddresses = ["/ip4/1.2.3.4/udp/1/quic-v1"]\n', ["listen.addresses", "not a plain TCP address"]),
+        ('[listen]\naddresses = ["/ip4/1.2.3.4/udp/1/quic-v1"]\n', ["listen.addresses", "is not /ip4/.../tcp/..."]),
         ('[bootstrap]\npeers = ["/ip4/1.2.3.4/tcp/1"]\n', ["bootstrap.peers", "does not end in /p2p/"]),
         ('[bootstrap]\npeers = ["example.org"]\n', ["bootstrap.peers", "does not start with /"]),
         ('[api]\ntcp = "0.0.0.0:1"\n', ["api.tcp", "not a loopback address"]),

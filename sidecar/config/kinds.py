@@ -162,10 +162,10 @@ def loopback_endpoint() -> Kind:
     return Kind(read, json.dumps, "", "empty, or a loopback address and port such as 127.0.0.1:4748", "HOST:PORT")
 
 
-def multiaddrs(*, tcp: bool = False, with_peer: bool = False) -> Kind:
+def multiaddrs(*, listening: bool = False, with_peer: bool = False) -> Kind:
     """A list of multiaddrs; as text separated by commas or blanks.
 
-    `tcp`: plain TCP only. `with_peer`: each must end in `/p2p/<peer id>`.
+    `listening`: only TCP ports of IP addresses. `with_peer`: each must end in `/p2p/<peer id>`.
     """
 
     def read(value: object) -> tuple[Multiaddr, ...]:
@@ -181,8 +181,9 @@ def multiaddrs(*, tcp: bool = False, with_peer: bool = False) -> Kind:
             raise ValueError(str(error)) from None
         if with_peer and address.peer_id is None:
             raise ValueError(f"{word} does not end in /p2p/<peer id>")
-        if tcp and (address.tcp_endpoint() is None or address.peer_id is not None):
-            raise ValueError(f"{word} is not a plain TCP address")
+        endpoint = address.tcp_endpoint()
+        if listening and (endpoint is None or endpoint[0] not in ("ip4", "ip6") or address.peer_id is not None):
+            raise ValueError(f"{word} is not /ip4/.../tcp/... or /ip6/.../tcp/...")
         return address
 
     def write(value: tuple[Multiaddr, ...]) -> str:

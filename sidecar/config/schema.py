@@ -10,6 +10,7 @@ from .sections import (
     ApiSection,
     BootstrapSection,
     DhtSection,
+    DirectSection,
     GossipSection,
     LimitsSection,
     ListenSection,
@@ -32,6 +33,7 @@ class Config:
     api: ApiSection = field(default_factory=ApiSection)
     dht: DhtSection = field(default_factory=DhtSection)
     gossip: GossipSection = field(default_factory=GossipSection)
+    direct: DirectSection = field(default_factory=DirectSection)
     peers: PeersSection = field(default_factory=PeersSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     timeouts: TimeoutsSection = field(default_factory=TimeoutsSection)

@@ -38,7 +38,7 @@ class ListenSection:
 
     addresses: tuple[Multiaddr, ...] = key(
         (Multiaddr.from_text("/ip4/0.0.0.0/tcp/4747"),),
-        multiaddrs(tcp=True),
+        multiaddrs(listening=True),
         "The addresses to listen at. Port 0 takes any free port, which then differs after each restart. "
         "An empty list: only dial.",
         "a fixed port, so that what others have noted of this node stays true after a restart; its number is a guess",
@@ -244,6 +244,34 @@ class GossipSection:
 
 
 @dataclass(frozen=True, slots=True)
+class DirectSection:
+    """Direct messages and requests."""
+
+    max_message: int = key(
+        1_000_000,
+        size(1, 2**20 - 2048),
+        "The largest message, request or response sent.",
+        "a guess; the protocol's frames end at 1 MiB",
+    )
+    queue_bytes: int = key(
+        16 * _MIB,
+        size(2 * _MIB, 65536 * _MIB),
+        "How much may wait for one peer.",
+        "a guess: 100,000 messages of 100 bytes",
+    )
+    queue_total: int = key(64 * _MIB, size(2 * _MIB, 65536 * _MIB), "The same bound for all peers together.", "a guess")
+    receipt_timeout: float = key(
+        30.0,
+        seconds(0.1, 3600),
+        "How long a sent message waits for its receipt before it counts as UNKNOWN.",
+        "a guess",
+    )
+    idle_timeout: float = key(
+        300.0, seconds(1, _DAY), "After how long without a message the stream to a peer is closed.", "a guess"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class PeersSection:
     """How many peers to be connected to, and how they are kept."""
 
@@ -262,7 +290,7 @@ class PeersSection:
         "The first wait before a peer that failed is tried again unasked; it doubles.",
         "a guess",
     )
-    redial_limit: float = key(300.0, seconds(1, _DAY), "The longest such wait.", "a guess")
+    redial_limit: float = key(60.0, seconds(1, _DAY), "The longest such wait.", "a guess")
     ping_interval: float = key(
         15.0,
         seconds(0.1, 3600),
