@@ -27,7 +27,8 @@ COMMANDS = {
     "demo": "five sidecars on this machine find each other, talk and gossip",
 }
 
-EXIT_CODES = """\
+_LIST = "".join(f"  {name:11}{summary}\n" for name, summary in COMMANDS.items())
+_EXIT_CODES = """\
 exit codes:
   0    it did what was asked
   1    it did not; the line on standard error says why
@@ -44,17 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
         prog="sidecar",
-        description="A p2p mesh as a process beside your app: libp2p on the wire, gRPC to the app.",
-        epilog="`sidecar COMMAND --help` says more.\n\n" + EXIT_CODES,
+        usage="sidecar COMMAND ...",
+        description="A p2p mesh as a process beside your app: libp2p on the wire, gRPC to the app.\n\ncommands:\n"
+        + _LIST,
+        epilog="`sidecar COMMAND --help` says more.\n\n" + _EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sidecar {__version__}")
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        dest="command", prog="sidecar", metavar="COMMAND", required=True, help=argparse.SUPPRESS
+    )
     module = None
     for name, summary in COMMANDS.items():
         command = commands.add_parser(
             name,
-            help=summary,
             description=summary[0].upper() + summary[1:] + ".",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )

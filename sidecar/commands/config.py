@@ -6,10 +6,11 @@ import sys
 
 from ..config import describe
 from ..core.errors import ConfigError
-from .settings import CONFIG_WRONG, add_config_flags, complain, load_config
+from .settings import USAGE_WRONG, add_config_flags, complain, load_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "sidecar config [--template | --json] [--config FILE] [--KEY VALUE]..."
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--template", action="store_true", help="print a documented file with every key instead")
     shape.add_argument("--json", action="store_true", help="one JSON document: value and origin of every key")
@@ -24,6 +25,6 @@ def run(options: argparse.Namespace) -> int:
         loaded = load_config(options)
     except ConfigError as error:
         complain(error)
-        return CONFIG_WRONG
+        return USAGE_WRONG
     sys.stdout.write(json.dumps(describe.as_json(loaded)) + "\n" if options.json else describe.in_force(loaded))
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..config import KEYS, Loaded, load
 from ..config.schema import sections
 
-CONFIG_WRONG = 2
+USAGE_WRONG = 2  # an exit code, argparse's own: the command or the configuration
 
 
 class _Collect(argparse.Action):

@@ -1,0 +1,130 @@
+"""What the commands that talk to a running sidecar share: flags, output, errors, exit codes."""
+
+import argparse
+import asyncio
+import base64
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import sidecar_client
+from sidecar_client import Client
+
+from ..config import load
+from ..core.errors import ConfigError
+from .settings import USAGE_WRONG, complain
+
+FAILED, NO_SIDECAR, NOT_IN_TIME = 1, 3, 4
+_DEFAULT_TIMEOUT = 30.0
+
+
+# What to do about an error; the nearest ancestor counts.
+_REMEDIES: dict[type[sidecar_client.SidecarError], str] = {
+    sidecar_client.SidecarUnavailable: "start one with `sidecar run`, or say where it is with --api",
+    sidecar_client.SelfDial: "name another peer",
+    sidecar_client.NotFound: "check the id; whom the DHT does not know, `sidecar connect ADDRESS` reaches",
+    sidecar_client.NotSupported: "an app there must serve it; `sidecar receive PROTOCOL --reply TEXT` does",
+    sidecar_client.Unreachable: "check that it runs, and that its address can be reached from here",
+    sidecar_client.WrongPeer: "another node has that address now; ask it for its own id with `sidecar id`",
+    sidecar_client.WrongNetwork: "both must have the same network.name",
+    sidecar_client.TopicOptionsDiffer: "give or leave out --unsigned as the topic's other users do",
+    sidecar_client.ResourceExhausted: "try again in a moment",
+}
+
+
+class Output:
+    """Prints for people, or with `--json` one JSON document a line."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def record(self, fields: dict[str, Any], *lines: str) -> None:
+        """One result: its fields for scripts, or `lines` for people. Written at once, so that a pipe sees it."""
+        if self.as_json:
+            print(json.dumps(fields, ensure_ascii=False), flush=True)
+        elif lines:
+            print("\n".join(lines), flush=True)
+
+
+def add_client_flags(parser: argparse.ArgumentParser, *, timeout: bool = True) -> None:
+    """Add where the API is, the form of the output and, unless the command goes on until told to stop, a time-out."""
+    parser.add_argument(
+        "--api",
+        metavar="TARGET",
+        help="the API: unix:PATH or HOST:PORT (else $SIDECAR_API, else the configured socket, else the default one)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document a line, for scripts")
+    if timeout:
+        note = f"give up after so many seconds; default: {_DEFAULT_TIMEOUT:g}"
+        parser.add_argument("--timeout", type=_seconds, default=_DEFAULT_TIMEOUT, metavar="SECONDS", help=note)
+
+
+def add_count(parser: argparse.ArgumentParser) -> None:
+    """Add `--count` to a command that goes on; 0, counted down, never ends."""
+    parser.add_argument("--count", type=int, default=0, metavar="N", help="end after N messages; else Ctrl-C ends it")
+
+
+def listening(what: str) -> None:
+    """Say, beside the output, that from now on nothing is missed."""
+    complain(f"listening for {what}; Ctrl-C ends it")
+
+
+def talk(options: argparse.Namespace, conversation: Callable[[Client, Output], Awaitable[int]]) -> int:
+    """Connect to the sidecar, hold a conversation, and turn what goes wrong into one line and an exit code."""
+    timeout: float | None = getattr(options, "timeout", None)
+
+    async def hold() -> int:
+        async with asyncio.timeout(timeout), sidecar_client.connect(_target(options), wait=0) as node:
+            return await conversation(node, Output(options.json))
+
+    try:
+        return asyncio.run(hold())
+    except ConfigError as error:
+        complain(error)
+        return USAGE_WRONG
+    except sidecar_client.DeadlineExceeded as error:
+        complain(error)
+        return NOT_IN_TIME
+    except TimeoutError:
+        complain(f"not done within {timeout:g} seconds; --timeout allows more")
+        return NOT_IN_TIME
+    except sidecar_client.SidecarError as error:
+        remedy = next((_REMEDIES[kind] for kind in type(error).__mro__ if kind in _REMEDIES), None)
+        complain(f"{error}; {remedy}" if remedy else error)
+        return NO_SIDECAR if isinstance(error, sidecar_client.SidecarUnavailable) else FAILED
+
+
+def payload(data: bytes) -> dict[str, str]:
+    """A payload as JSON can hold it: `text` where it is UTF-8, else `base64`."""
+    try:
+        return {"text": data.decode()}
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode()}
+
+
+def printable(data: bytes) -> str:
+    """A payload for a terminal: what could steer the terminal is escaped."""
+    text = data.decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def message_bytes(words: list[str]) -> bytes:
+    """The message that a command was given: its words, or standard input for `-`."""
+    return sys.stdin.buffer.read() if words == ["-"] else " ".join(words).encode()
+
+
+def _target(options: argparse.Namespace) -> str | None:
+    """Where the API is said to be; None leaves it to the client, which knows the variable and the default place."""
+    if options.api or os.environ.get("SIDECAR_API"):
+        return str(options.api) if options.api else None
+    socket = load(os.environ, {}).config.api.socket
+    return f"unix:{socket}" if socket else None
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
+    return value

@@ -1,0 +1,44 @@
+"""`sidecar keygen`."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from ..config import state_directory
+from ..core.errors import ConfigError, SidecarError
+from ..net.state import KEY_FILE, StateDirectory, load_or_create_identity
+from .settings import USAGE_WRONG, add_config_flags, complain, load_config
+
+FAILED = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "sidecar keygen [FILE] [--json] [--config FILE] [--state PATH]"
+    parser.add_argument("file", metavar="FILE", nargs="?", type=Path, help="where; default: in the state directory")
+    parser.add_argument("--json", action="store_true", help="one JSON document, for scripts")
+    add_config_flags(parser)
+    parser.epilog = "A key that is there already is never overwritten: the command then fails."
+
+
+def run(options: argparse.Namespace) -> int:
+    try:
+        file = options.file or state_directory(load_config(options).config, os.environ) / KEY_FILE
+        if os.path.lexists(file):
+            complain(f"{file} is there already; it is not overwritten")
+            return FAILED
+        if options.file is None:
+            with StateDirectory.open(file.parent) as state:
+                peer = state.identity().peer_id
+        else:
+            peer = load_or_create_identity(file).peer_id
+    except ConfigError as error:
+        complain(error)
+        return USAGE_WRONG
+    except SidecarError as error:
+        complain(error)
+        return FAILED
+    print(
+        json.dumps({"peer_id": str(peer), "cid": peer.cid(), "file": str(file)}) if options.json else f"{peer}\n{file}"
+    )
+    return 0

@@ -1,0 +1,21 @@
+"""`sidecar ping`."""
+
+import argparse
+
+from sidecar_client import Client
+
+from .client import Output, add_client_flags, talk
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("peer", metavar="PEER", help="the peer id")
+    add_client_flags(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    async def conversation(client: Client, out: Output) -> int:
+        latency = await client.ping_peer(options.peer)
+        out.record({"peer_id": options.peer, "latency": latency}, f"{latency * 1000:.2f} ms")
+        return 0
+
+    return talk(options, conversation)

@@ -1,0 +1,74 @@
+"""`sidecar publish`."""
+
+import argparse
+
+from sidecar_client import Client, PublishOutcome, PublishReceipts, Signing
+
+from .client import FAILED, Output, add_client_flags, message_bytes, talk
+from .settings import USAGE_WRONG, complain
+from .stdin import lines
+
+# What each outcome means, and what to do about it.
+MEANING = {
+    PublishOutcome.SENT: "on its way",
+    PublishOutcome.NO_PEERS: "no connected peer, or too few, subscribe to the topic now",
+    PublishOutcome.QUEUE_FULL: "the peers do not keep up; try again in a moment",
+    PublishOutcome.TOO_LARGE: "the message is over the bound (gossip.max_message)",
+    PublishOutcome.DUPLICATE: "the same data has been published already",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("topic", metavar="TOPIC", help="the topic")
+    parser.add_argument("message", metavar="MESSAGE", nargs="*", help="the message; - reads it from standard input")
+    parser.add_argument("--lines", action="store_true", help="publish each line of standard input as a message")
+    parser.add_argument("--unsigned", action="store_true", help="the topic's messages carry no sender or signature")
+    parser.add_argument("--peers", type=int, default=0, metavar="N", help="wait until N peers subscribe to the topic")
+    add_client_flags(parser)
+    parser.epilog = "exit code: 0 when it was sent to at least one peer, else 1"
+
+
+def run(options: argparse.Namespace) -> int:
+    signing = Signing.STRICT_NO_SIGN if options.unsigned else Signing.UNSPECIFIED
+    if options.lines == bool(options.message):
+        complain("give a message, or --lines and the messages on standard input")
+        return USAGE_WRONG
+
+    async def conversation(client: Client, out: Output) -> int:
+        if options.lines:
+            return await _lines(client, out, options, signing)
+        data = message_bytes(options.message)
+        receipt = await client.publish(options.topic, data, signing=signing, minimum_peers=options.peers)
+        name = receipt.outcome.name
+        fields = {
+            "outcome": name,
+            "message_id": receipt.message_id.hex(),
+            "peers": receipt.peers,
+            "dropped": receipt.dropped,
+        }
+        dropped = f", dropped for {receipt.dropped}" if receipt.dropped else ""
+        out.record(fields, f"{name}: {MEANING.get(receipt.outcome, '')}; sent to {receipt.peers} peers{dropped}")
+        return 0 if receipt.outcome is PublishOutcome.SENT else FAILED
+
+    return talk(options, conversation)
+
+
+async def _lines(client: Client, out: Output, options: argparse.Namespace, signing: Signing) -> int:
+    """Publish standard input line by line, in batches of what is there at once."""
+    failed = False
+
+    def show(receipts: PublishReceipts) -> None:
+        nonlocal failed
+        failed = failed or receipts.outcome is not PublishOutcome.SENT
+        name, last = receipts.outcome.name, receipts.first + receipts.count - 1
+        fields = {
+            "first": receipts.first,
+            "count": receipts.count,
+            "outcome": name,
+            "peers": receipts.peers,
+            "dropped": receipts.dropped,
+        }
+        out.record(fields, f"messages {receipts.first} to {last}: {name}, sent to {receipts.peers} peers")
+
+    await client.publish_many(options.topic, lines(), signing=signing, minimum_peers=options.peers, on_receipts=show)
+    return FAILED if failed else 0

@@ -1,0 +1,43 @@
+"""`sidecar receive`."""
+
+import argparse
+import contextlib
+
+from sidecar_client import Client, Lagged, Request
+
+from .client import Output, add_client_flags, add_count, listening, payload, printable, talk
+from .settings import complain
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("protocol", metavar="PROTOCOL", help="a name that the other side sends to, such as /chat/1")
+    parser.add_argument("--reply", metavar="TEXT", help="also answer requests of the protocol, all with TEXT")
+    add_count(parser)
+    add_client_flags(parser, timeout=False)
+
+
+def run(options: argparse.Namespace) -> int:
+    async def conversation(client: Client, out: Output) -> int:
+        async def answer(request: Request) -> bytes:
+            fields = {"request": payload(request.data), "peer_id": request.peer_id}
+            out.record(fields, f"{request.peer_id} asks: {printable(request.data)}")
+            return str(options.reply).encode()
+
+        left = options.count
+        async with contextlib.AsyncExitStack() as streams:
+            messages = await streams.enter_async_context(client.receive(options.protocol))
+            if options.reply is not None:
+                await streams.enter_async_context(client.serve(options.protocol, answer))
+            listening(options.protocol)
+            async for message in messages.events():
+                if isinstance(message, Lagged):
+                    complain(message)
+                    continue
+                fields = {"peer_id": message.peer_id, "protocol": message.protocol, **payload(message.data)}
+                out.record(fields, f"{message.peer_id}  {printable(message.data)}")
+                left -= 1
+                if not left:
+                    break
+        return 0
+
+    return talk(options, conversation)

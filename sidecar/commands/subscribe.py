@@ -1,0 +1,53 @@
+"""`sidecar subscribe`."""
+
+import argparse
+import sys
+
+from sidecar_client import Client, Lagged, Message, Signing
+
+from .client import Output, add_client_flags, add_count, listening, payload, printable, talk
+from .settings import complain
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("topics", metavar="TOPIC", nargs="+", help="the topics")
+    parser.add_argument("--raw", action="store_true", help="write the payloads alone, one behind the other")
+    parser.add_argument("--unsigned", action="store_true", help="the topics' messages carry no sender or signature")
+    add_count(parser)
+    add_client_flags(parser, timeout=False)
+
+
+def run(options: argparse.Namespace) -> int:
+    signing = Signing.STRICT_NO_SIGN if options.unsigned else Signing.UNSPECIFIED
+
+    async def conversation(client: Client, out: Output) -> int:
+        left = options.count
+        async with client.subscribe(options.topics, signing=signing) as messages:
+            listening(", ".join(options.topics))
+            async for message in messages.events():
+                if isinstance(message, Lagged):
+                    complain(message)
+                    continue
+                show(out, message, raw=options.raw)
+                left -= 1
+                if not left:
+                    break
+        return 0
+
+    return talk(options, conversation)
+
+
+def show(out: Output, message: Message, *, raw: bool) -> None:
+    if raw:
+        sys.stdout.buffer.write(message.data)
+        sys.stdout.buffer.flush()
+        return
+    fields = {
+        "topic": message.topic,
+        "sender": message.sender,
+        "message_id": message.message_id.hex(),
+        "local": message.local,
+        **payload(message.data),
+    }
+    sender = message.sender or "(unsigned)"
+    out.record(fields, f"{message.topic}  {sender}  {printable(message.data)}")
