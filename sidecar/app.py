@@ -1,0 +1,129 @@
+"""One sidecar: builds every part, and owns start and shutdown."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from . import __version__
+from .api.bridge import Mesh
+from .api.server import ApiServer
+from .config import Config, state_directory
+from .core.events import AddressesChanged, Condition, Note, PeersLearned, ReadinessChanged
+from .core.multiaddr import Multiaddr
+from .core.node import Node
+from .core.types import PeerId
+from .memory import PeerMemory
+from .net.runtime import Runtime
+from .net.state import StateDirectory
+from .settings import api_config, net_config, node_config
+
+AGENT = f"sidecar/{__version__}"
+
+_log = logging.getLogger(__name__)
+_node_log = logging.getLogger("sidecar.node")
+
+
+class Started(NamedTuple):
+    """What a person needs to know of a sidecar that has just started."""
+
+    peer_id: PeerId
+    network: str
+    addresses: tuple[Multiaddr, ...]  # announced if there are such, else listened at
+    api: str  # what clients connect to
+    api_tcp: str | None
+    state: Path
+
+
+class App:
+    """A sidecar on the running event loop: `start`, then `stop`."""
+
+    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+        self._config = config
+        self._state_path = state_directory(config, environ)
+        self._parts = contextlib.AsyncExitStack()  # what has been started, to end in reverse order
+        self._node: Node | None = None
+        self._mesh: Mesh | None = None
+        self._memory: PeerMemory | None = None
+        self._changed = asyncio.Event()  # readiness
+        self._told: list[str] | None = None  # the conditions that the log says are not met
+
+    async def start(self) -> Started:
+        """Build and start everything; when something refuses, what has been started ends again.
+
+        Only this machine can refuse: raises StateLocked, IdentityError, StorageError, AddressInUse, ConfigError. Peers
+        that do not answer are a matter of readiness.
+        """
+        async with contextlib.AsyncExitStack() as parts:
+            started = await self._start(parts)
+            self._parts = parts.pop_all()
+        return started
+
+    async def _start(self, parts: contextlib.AsyncExitStack) -> Started:
+        config = self._config
+        state = parts.enter_context(StateDirectory.open(self._state_path))
+        identity = state.identity()
+        self._memory = PeerMemory(state, config.state.max_peers)
+        parts.callback(self._memory.close)
+
+        settings = node_config(config, AGENT, self._memory.known())
+        now = asyncio.get_running_loop().time()
+        self._node = node = Node(settings, identity, now=now, wall_ns=time.time_ns(), rng=random.Random())
+        runtime = Runtime(node, identity, net_config(config), self._on_effect)
+        parts.push_async_callback(runtime.close, config.timeouts.shutdown / 2)
+        api_settings = api_config(config)
+        self._mesh = Mesh(node, runtime.feed, api_settings, agent=AGENT)
+
+        listening = await runtime.listen(config.listen.addresses)
+        server = ApiServer(self._mesh, api_settings)
+        await server.start()
+        parts.push_async_callback(server.stop)
+        # Only now does the node look for peers: an app that waits for readiness can watch it come.
+        runtime.feed(AddressesChanged(listening, config.listen.announce))
+        return Started(
+            node.peer_id, node.network, config.listen.announce or listening, server.target, server.tcp, self._state_path
+        )
+
+    async def stop(self) -> None:
+        """End in order and within `timeouts.shutdown`: calls are answered, connections say goodbye, peers are kept."""
+        await self._parts.aclose()
+
+    async def ready(self) -> None:
+        """Wait until every condition of readiness is met."""
+        while self.unmet():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def unmet(self) -> list[Condition]:
+        """The conditions of readiness that are not met."""
+        assert self._node is not None, "not started"
+        return [condition for condition in self._node.conditions() if not condition.met]
+
+    def _on_effect(self, effect: object) -> None:
+        """News from the node goes to the API, the log, or the memory."""
+        assert self._mesh is not None
+        taken = self._mesh.on_effect(effect)
+        if isinstance(effect, ReadinessChanged):
+            self._readiness_changed()
+        elif isinstance(effect, Note):
+            prefix = f"[{effect.peer.short()}] " if effect.peer is not None else ""
+            _node_log.log(effect.level, prefix + effect.text, *effect.arguments)
+        elif isinstance(effect, PeersLearned):
+            assert self._memory is not None
+            self._memory.learned(effect)
+        elif not taken:
+            _log.debug("news that nobody needs: %s", effect)
+
+    def _readiness_changed(self) -> None:
+        unmet = self.unmet()
+        if [condition.type for condition in unmet] != self._told:
+            self._told = [condition.type for condition in unmet]
+            for condition in unmet:
+                _log.warning("not ready: %s: %s", condition.type, condition.message)
+            if not unmet:
+                _log.info("ready")
+        self._changed.set()

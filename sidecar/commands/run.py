@@ -1,0 +1,133 @@
+"""`sidecar run`."""
+
+import argparse
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import signal
+import threading
+
+import uvloop
+
+from .. import __version__, logs
+from ..api.sockets import default_socket
+from ..app import App, Started
+from ..config import Config
+from ..core.errors import AddressInUse, ConfigError, SidecarError, StateLocked
+from ..core.multiaddr import Multiaddr
+from .settings import USAGE_WRONG, add_config_flags, complain, load_config
+
+FAILED, IN_USE = 1, 5
+_OVERTIME = 2.0  # seconds beyond `timeouts.shutdown` after which the process ends whatever still hangs
+
+_log = logging.getLogger("sidecar.run")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "sidecar run [--config FILE] [--until-eof] [--KEY VALUE]..."
+    parser.add_argument(
+        "--until-eof",
+        action="store_true",
+        help="end when standard input ends: for a program that starts a sidecar as its child",
+    )
+    add_config_flags(parser)
+    parser.epilog = (
+        "SIGTERM and Ctrl-C end it in order, a second one at once. exit codes: 0 after SIGTERM or Ctrl-C, 2 when the\n"
+        "configuration is wrong, 5 when the state directory, a port or the API socket is in use, 1 for anything else"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    try:
+        config = load_config(options).config
+        logs.configure(config.log.level, config.log.format)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_live(config, until_eof=options.until_eof))
+    except ConfigError as error:
+        complain(error)
+        return USAGE_WRONG
+    except StateLocked as error:
+        complain(f"{error}; stop that one, or give this one a directory of its own with --state")
+        return IN_USE
+    except AddressInUse as error:
+        complain(f"{error}; choose another with --listen, --socket or --tcp")
+        return IN_USE
+    except SidecarError as error:
+        complain(error)
+        return FAILED
+    return 0
+
+
+async def _live(config: Config, *, until_eof: bool) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def asked(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)  # asked twice: somebody is in a hurry
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked, number)
+    if until_eof:
+        threading.Thread(target=_watch_input, args=(loop, stop), name="standard input", daemon=True).start()
+    app = App(config, os.environ)
+    _welcome(await app.start())
+    telling = asyncio.create_task(_tell_readiness(app), name="readiness")
+    await stop.wait()
+    _log.info("stopping")
+    telling.cancel()
+    late = loop.call_later(config.timeouts.shutdown + _OVERTIME, _give_up)
+    await app.stop()
+    late.cancel()
+    _log.info("stopped")
+
+
+async def _tell_readiness(app: App) -> None:
+    begun = asyncio.get_running_loop().time()
+    for condition in app.unmet():
+        print(f"Not ready yet: {condition.message}.", flush=True)
+    await app.ready()
+    print(f"Ready after {asyncio.get_running_loop().time() - begun:.1f} s.", flush=True)
+
+
+def _watch_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """A thread, since not everything that can be standard input can be polled; it sleeps until the end."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    with contextlib.suppress(RuntimeError):  # the loop has ended already
+        loop.call_soon_threadsafe(stop.set)
+
+
+def _give_up() -> None:
+    _log.error("something did not end in time; ending anyway")
+    os._exit(FAILED)
+
+
+def _welcome(started: Started) -> None:
+    """Say where the API is, who this node is, and what to type next."""
+    api = "" if started.api == f"unix:{default_socket()}" else f" --api {started.api}"
+    addresses = [address.with_peer(started.peer_id) for address in started.addresses]
+    lines = [
+        f"sidecar {__version__}, network {started.network}",
+        f"  peer id  {started.peer_id}",
+        *(f"  address  {address}" for address in addresses),
+        f"  API      {started.api}" + (f" and {started.api_tcp}" if started.api_tcp else ""),
+        f"  state    {started.state}",
+        "Next, in other terminals:",
+        f"  sidecar status{api}",
+        f"  sidecar subscribe news{api}",
+        f"  sidecar publish news hello{api}",
+    ]
+    elsewhere = next((address for address in addresses if not _is_loopback(address)), None)
+    if elsewhere:
+        lines += ["On another machine, to join this one:", f"  sidecar run --bootstrap {elsewhere}"]
+    print("\n".join(lines), flush=True)
+
+
+def _is_loopback(address: Multiaddr) -> bool:
+    host = address.value("ip4", "ip6")
+    return host is not None and ipaddress.ip_address(host).is_loopback

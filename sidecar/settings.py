@@ -1,0 +1,115 @@
+"""From the one configuration to what each part is told."""
+
+from .api.config import ApiConfig
+from .config import Config
+from .core.channel import ChannelLimits
+from .core.direct import DirectConfig
+from .core.gossip import GossipConfig
+from .core.kademlia import KademliaConfig
+from .core.multiaddr import Multiaddr
+from .core.node import NodeConfig
+from .core.types import PeerId
+from .net.config import NetConfig
+
+KnownPeers = tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...]
+
+
+def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConfig:
+    """What the node machine is told; `known_peers` come from an earlier run."""
+    peers, limits, timeouts = config.peers, config.limits, config.timeouts
+    return NodeConfig(
+        network=config.network.name,
+        agent=agent,
+        bootstrap=config.bootstrap.peers,
+        known_peers=known_peers,
+        dht_server=config.dht.mode == "server",
+        accept_unnamed=config.gossip.unknown_network == "accept",
+        target_peers=peers.target,
+        upkeep_interval=peers.upkeep_interval,
+        redial_base=peers.redial_base,
+        redial_limit=peers.redial_limit,
+        ping_interval=peers.ping_interval,
+        ping_timeout=peers.ping_timeout,
+        identify_timeout=timeouts.identify,
+        max_operations=limits.operations,
+        gossip=gossip_config(config),
+        kademlia=KademliaConfig(
+            refresh_interval=config.dht.refresh_interval,
+            query_timeout=config.dht.query_timeout,
+            lookup_timeout=config.dht.lookup_timeout,
+        ),
+        direct=DirectConfig(
+            max_message=config.direct.max_message,
+            max_queued=config.direct.queue_bytes,
+            max_queued_total=config.direct.queue_total,
+            receipt_timeout=config.direct.receipt_timeout,
+            idle_timeout=config.direct.idle_timeout,
+        ),
+    )
+
+
+def gossip_config(config: Config) -> GossipConfig:
+    """What the gossip router is told."""
+    gossip = config.gossip
+    return GossipConfig(
+        d=gossip.degree,
+        d_low=gossip.degree_low,
+        d_high=gossip.degree_high,
+        d_out=gossip.degree_out,
+        flood_publish=gossip.flood_publish,
+        heartbeat_interval=gossip.heartbeat_interval,
+        seen_ttl=gossip.seen_ttl,
+        seen_max=gossip.seen_max,
+        max_rpc=gossip.max_message,
+        queue_max_messages=gossip.queue_messages,
+        queue_max_bytes=gossip.queue_bytes,
+    )
+
+
+def net_config(config: Config) -> NetConfig:
+    """What the socket driver is told."""
+    limits, timeouts = config.limits, config.timeouts
+    return NetConfig(
+        max_connections=limits.connections,
+        reserved_outbound=limits.connections_for_dials,
+        max_per_address=limits.connections_per_address,
+        max_half_open=limits.half_open,
+        max_half_open_per_address=limits.half_open_per_address,
+        accept_rate=float(limits.accept_rate),
+        accept_burst=limits.accept_rate,
+        write_stall_timeout=timeouts.write_stall,
+        max_buffered_total=limits.total_buffer,
+        dial_timeout=timeouts.dial,
+        attempt_timeout=timeouts.dial_attempt,
+        channel=ChannelLimits(
+            handshake_timeout=timeouts.handshake,
+            negotiation_timeout=timeouts.negotiation,
+            max_streams=limits.streams,
+            receive_window=limits.receive_window,
+            max_buffered=limits.connection_buffer,
+            keep_alive_interval=timeouts.keep_alive_interval,
+            keep_alive_timeout=timeouts.keep_alive,
+        ),
+    )
+
+
+def api_config(config: Config) -> ApiConfig:
+    """What the API's server is told."""
+    api = config.api
+    return ApiConfig(
+        socket=api.socket,
+        socket_mode=api.mode,
+        socket_group=api.group or None,
+        tcp=api.tcp or None,
+        max_request_bytes=api.max_request,
+        max_calls=api.max_calls,
+        max_topics=api.max_topics,
+        history_messages=api.history_messages,
+        history_bytes=api.history_bytes,
+        history_total_bytes=api.history_total,
+        queue_messages=api.queue_messages,
+        queue_bytes=api.queue_bytes,
+        linger=api.linger,
+        request_timeout=api.request_timeout,
+        drain_timeout=config.timeouts.shutdown / 2,
+    )

@@ -1,0 +1,123 @@
+"""The command line without a sidecar: help, keys, configuration, and errors in one line."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sidecar.cli import COMMANDS, main
+from sidecar.commands.client import payload, printable
+from sidecar.commands.status import duration
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in list(os.environ):
+        if name.startswith(("SIDECAR_", "XDG_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+def test_help_names_every_command_and_loads_none_of_them() -> None:
+    script = (
+        "import sys\nfrom sidecar.cli import main\n"
+        "try:\n    main(['--help'])\n"
+        "finally:\n    print(sorted({m.split('.')[0] for m in sys.modules} & {'grpc', 'uvloop', 'nacl', 'asyncio'}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert [name for name in COMMANDS if f"\n  {name} " not in done.stdout] == []
+    assert done.stdout.endswith("[]\n")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: sidecar {name} ")
+
+
+def test_an_unknown_command_or_none_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["fly"], [], ["run", "--no-such-flag"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2
+    assert "invalid choice: 'fly'" in capsys.readouterr().err
+
+
+def test_without_a_sidecar_one_line_says_what_to_do(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--api", str(home / "none.sock")]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"sidecar: no sidecar answers at unix:{home / 'none.sock'}")
+    assert "start one with `sidecar run`" in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_the_configured_socket_is_where_commands_look(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIDECAR_API_SOCKET", str(home / "configured.sock"))
+    assert main(["peers"]) == 3
+    assert f"unix:{home / 'configured.sock'}" in capsys.readouterr().err
+    monkeypatch.setenv("SIDECAR_API", f"unix:{home / 'named.sock'}")
+    assert main(["peers"]) == 3
+    assert f"unix:{home / 'named.sock'}" in capsys.readouterr().err
+    monkeypatch.delenv("SIDECAR_API")
+    monkeypatch.setenv("SIDECAR_API_SOCKETT", "x")
+    assert main(["peers"]) == 2
+    assert "SIDECAR_API_SOCKETT sets no key" in capsys.readouterr().err
+
+
+def test_config_shows_what_is_in_force(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--listen", "/ip4/127.0.0.1/tcp/1", "--listen", "/ip6/::1/tcp/1"]) == 0
+    shown = capsys.readouterr().out
+    assert tomllib.loads(shown)["listen"]["addresses"] == ["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1"]
+    assert "# --listen" in shown
+    assert main(["config", "--json", "--log-level", "debug"]) == 0
+    assert json.loads(capsys.readouterr().out)["log.level"] == {"value": "debug", "origin": "--log-level"}
+    assert main(["config", "--template"]) == 0
+    assert "#level = " in capsys.readouterr().out
+    assert main(["config", "--log-level", "loud"]) == 2
+    assert capsys.readouterr().err.startswith("sidecar: --log-level: log.level = 'loud'")
+
+
+def test_keygen_makes_a_key_once_and_id_reads_it(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keygen", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    file = home / ".local/state/sidecar/identity.key"
+    assert made["file"] == str(file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert main(["keygen"]) == 1
+    assert f"{file} is there already" in capsys.readouterr().err
+    assert main(["id", "--key", str(file)]) == 0
+    assert capsys.readouterr().out.split() == [made["peer_id"], made["cid"]]
+    assert main(["keygen", str(home / "other.key")]) == 0
+    assert capsys.readouterr().out.split()[0] != made["peer_id"]
+    (home / "garbage").write_bytes(b"no key")
+    assert main(["id", "--key", str(home / "garbage")]) == 1
+    assert main(["keygen", str(home / "missing" / "key")]) == 1
+    assert capsys.readouterr().err.count("sidecar: ") == 2
+
+
+def test_payloads_cannot_steer_a_terminal() -> None:
+    assert printable(b"two\nlines\x1b[2J \xff") == "two\nlines\\x1b[2J \\xff"
+    assert payload("ö".encode()) == {"text": "ö"}
+    assert payload(b"\xff") == {"base64": "/w=="}
+
+
+def test_times_are_told_in_two_units() -> None:
+    assert [duration(s) for s in (0.2, 59, 60, 200, 7500, 90000)] == [
+        "0 s",
+        "59 s",
+        "1 min",
+        "3 min 20 s",
+        "2 h 5 min",
+        "1 d 1 h",
+    ]

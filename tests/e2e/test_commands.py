@@ -1,0 +1,138 @@
+"""The commands against two real sidecars that know each other."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from .processes import PATIENCE, Process, environment, running
+
+
+class Pair:
+    """Two sidecars, the second joined through the first."""
+
+    def __init__(self, first: Process, second: Process) -> None:
+        self.first = first
+        self.second = second
+        self.first_id = first.json("id")["peer_id"]
+        self.second_id = second.json("id")["peer_id"]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    place = tmp_path_factory.mktemp("pair")
+    with running(place / "1") as first:
+        address = first.line("  address").split()[-1]
+        with running(place / "2", "--bootstrap", address) as second:
+            first.line("Ready after")
+            second.line("Ready after")
+            yield Pair(first, second)
+
+
+class Listening:
+    """A command that goes on, such as `receive`."""
+
+    def __init__(self, sidecar: Process, *words: str) -> None:
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "sidecar", words[0], "--api", str(sidecar.socket), *words[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(sidecar.home),
+            text=True,
+        )
+        assert self.popen.stderr is not None
+        assert self.popen.stderr.readline().startswith("sidecar: listening")
+
+    def output(self) -> str:
+        """What it has printed once it has ended by itself."""
+        out, err = self.popen.communicate(timeout=PATIENCE)
+        assert (self.popen.returncode, err) == (0, "")
+        return out
+
+
+def test_each_sees_the_other(pair: Pair) -> None:
+    assert [pair.first.json("peers")["peer_id"], pair.second.json("peers")["peer_id"]] == [
+        pair.second_id,
+        pair.first_id,
+    ]
+    assert pair.second_id in pair.first.command("peers").stdout
+    assert pair.first.json("id")["addresses"][0].endswith(pair.first_id)
+    assert pair.first.json("ping", pair.second_id)["latency"] < PATIENCE
+    assert pair.second.json("find", pair.first_id)["addresses"][0].startswith("/ip4/127.0.0.1/tcp/")
+    assert pair.second.json("connect", pair.first_id)["connected"]
+    assert pair.second.json("connect", pair.first.json("id")["addresses"][0])["peer_id"] == pair.first_id
+    assert "gossip" in "".join(pair.first.json("status", "--statistics")["statistics"])
+
+
+def test_a_direct_message_is_received_and_the_receipt_says_so(pair: Pair) -> None:
+    nobody = pair.first.command("send", pair.second_id, "/chat/1", "hello")
+    assert (nobody.returncode, nobody.stdout.split(":")[0]) == (1, "NO_SUBSCRIBER")
+    receiving = Listening(pair.second, "receive", "/chat/1", "--count", "1", "--json")
+    assert pair.first.command("send", pair.second_id, "/chat/1", "hello", "you").stdout.startswith("DELIVERED: ")
+    assert json.loads(receiving.output()) == {"peer_id": pair.first_id, "protocol": "/chat/1", "text": "hello you"}
+
+
+def test_a_request_is_answered(pair: Pair) -> None:
+    unserved = pair.first.command("request", pair.second_id, "/ask/1", "who?")
+    assert (unserved.returncode, unserved.stdout) == (1, "")
+    assert unserved.stderr.startswith("sidecar: ")
+    serving = Listening(pair.second, "receive", "/ask/1", "--reply", "me")
+    assert pair.first.command("request", pair.second_id, "/ask/1", "who?").stdout == "me\n"
+    serving.popen.send_signal(signal.SIGINT)
+    out, err = serving.popen.communicate(timeout=PATIENCE)
+    assert (serving.popen.returncode, out, err) == (130, f"{pair.first_id} asks: who?\n", "")
+
+
+def test_what_is_published_arrives(pair: Pair) -> None:
+    subscribed = Listening(pair.second, "subscribe", "news", "--count", "3", "--json")
+    receipt = pair.first.json("publish", "news", "one", "--peers", "1")
+    assert (receipt["outcome"], receipt["peers"]) == ("SENT", 1)
+    lines = subprocess.run(
+        [sys.executable, "-m", "sidecar", "publish", "news", "--lines", "--api", str(pair.first.socket)],
+        input=b"two\n\xff\n",
+        capture_output=True,
+        env=environment(pair.first.home),
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert b"SENT" in lines.stdout
+    messages = [json.loads(line) for line in subscribed.output().splitlines()]
+    assert [m.get("text") or m.get("base64") for m in messages] == ["one", "two", "/w=="]
+    assert {m["sender"] for m in messages} == {pair.first_id}
+
+
+def test_an_unsigned_topic_is_one_at_both_ends(pair: Pair) -> None:
+    subscribed = Listening(pair.second, "subscribe", "plain", "--unsigned", "--count", "1", "--raw")
+    assert pair.first.json("publish", "plain", "x", "--unsigned", "--peers", "1")["outcome"] == "SENT"
+    again = pair.first.command("publish", "plain", "x", "--unsigned")
+    assert (again.returncode, again.stdout.split(":")[0]) == (1, "DUPLICATE")
+    assert subscribed.output() == "x"
+
+
+def test_mistakes_are_one_line_each(pair: Pair) -> None:
+    for words, text in (
+        (("send", "nonsense", "/chat/1", "x"), "peer"),
+        (("send", pair.first_id, "/chat/1", "x"), "itself"),
+        (("find", "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"), "found"),
+        (("connect", "/ip4/127.0.0.1/tcp/9"), "127.0.0.1"),
+        (("connect", "/nonsense/1"), "multiaddr"),
+        (("publish", "", "x"), "topic"),
+    ):
+        done = pair.first.command(*words)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+        assert text in done.stderr
+
+
+def test_a_pipe_that_closes_ends_it_quietly(pair: Pair) -> None:
+    subscribed = Listening(pair.second, "subscribe", "pipe")
+    assert subscribed.popen.stdout is not None
+    subscribed.popen.stdout.close()
+    pair.first.command("publish", "pipe", "x", "--peers", "1")
+    assert subscribed.popen.wait(PATIENCE) == 0
+    assert subscribed.popen.stderr is not None
+    assert subscribed.popen.stderr.read() == ""
+    subscribed.popen.stderr.close()

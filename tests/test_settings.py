@@ -1,0 +1,43 @@
+"""The configuration reaches every part, and its defaults are the parts' own."""
+
+from typing import Any
+
+import pytest
+from sidecar.core.node import NodeConfig
+
+from sidecar.api.config import ApiConfig
+from sidecar.config import KEYS, Config, Key, load
+from sidecar.net.config import NetConfig
+from sidecar.settings import api_config, net_config, node_config
+
+# Read where they are needed, not by a part's own configuration.
+ELSEWHERE = {"listen.addresses", "listen.announce", "state.directory", "state.max_peers", "log.level", "log.format"}
+ANOTHER = {
+    "network.name": "another",
+    "bootstrap.peers": "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA",
+    "api.socket": "/run/other.sock",
+    "api.mode": "0660",
+    "api.group": "staff",
+    "api.tcp": "127.0.0.1:0",
+    "dht.mode": "client",
+    "gossip.unknown_network": "accept",
+    "gossip.flood_publish": "false",
+}
+
+
+def parts(config: Config) -> tuple[Any, ...]:
+    return node_config(config, NodeConfig().agent, ()), net_config(config), api_config(config)
+
+
+def test_the_defaults_are_those_of_the_parts() -> None:
+    assert parts(Config()) == (NodeConfig(), NetConfig(), ApiConfig())
+
+
+@pytest.mark.parametrize(
+    "entry", [entry for name, entry in KEYS.items() if name not in ELSEWHERE], ids=lambda e: e.full_name
+)
+def test_every_key_reaches_a_part(entry: Key) -> None:
+    text = ANOTHER.get(entry.full_name) or str(entry.default + 1)
+    changed = load({}, {entry.full_name: text}).config
+    assert changed != Config()
+    assert parts(changed) != parts(Config())
