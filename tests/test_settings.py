@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from sidecar.core.node import NodeConfig
 
 from sidecar.api.config import ApiConfig
 from sidecar.config import KEYS, Config, Key, load
+from sidecar.core.node import NodeConfig
 from sidecar.net.config import NetConfig
 from sidecar.settings import api_config, net_config, node_config
 
