@@ -71,7 +71,7 @@ class App:
         parts.callback(self._memory.close)
 
         settings = node_config(config, AGENT, self._memory.known())
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         self._node = node = Node(settings, identity, now=now, wall_ns=time.time_ns(), rng=random.Random())
         runtime = Runtime(node, identity, net_config(config), self._on_effect)
         parts.push_async_callback(runtime.close, config.timeouts.shutdown / 2)

@@ -85,8 +85,8 @@ class Mesh:
         return True
 
     def now(self) -> float:
-        """The node's clock."""
-        return asyncio.get_running_loop().time()
+        """The node's clock, which is the socket driver's."""
+        return time.monotonic()
 
     def statistics(self) -> dict[str, int | float]:
         """Counters and sizes of the node, its driver and the API, by name."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 
 
 class Alarm:
@@ -9,6 +10,10 @@ class Alarm:
 
     Deadlines mostly move away (every byte received postpones a keep-alive), so that a timer already set for an earlier
     moment is left alone: it looks again when it fires. That saves a cancelled timer per read.
+
+    Moments are those of `time.monotonic` here and in the whole package: the loops' timers count from the same zero, but
+    uvloop's own `time()` stands still within a turn and knows whole milliseconds only, in which a ping on loopback
+    takes no time.
     """
 
     __slots__ = ("_due", "_handle", "_loop", "_next_deadline", "_timer")
@@ -45,7 +50,7 @@ class Alarm:
     def _fire(self) -> None:
         self._timer = None
         # uvloop fires up to half a millisecond early; the machine must still find its deadline passed.
-        now = max(self._due, self._loop.time())
+        now = max(self._due, monotonic())
         due = self._next_deadline()
         if due is not None and due <= now:
             self._handle(now)

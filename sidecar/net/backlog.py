@@ -1,6 +1,7 @@
 """Bytes that wait in this process for sockets to take them, over all connections."""
 
 import asyncio
+from time import monotonic
 
 from ..core.errors import ResourceExhausted
 from .connection import Connection
@@ -45,7 +46,7 @@ class Backlog:
             self._timer = self._loop.call_later(self._interval, self._look)
 
     def _measure(self) -> None:
-        now = self._loop.time()
+        now = monotonic()
         for connection in list(self._waiting):
             connection.check(now)
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any, cast
 
 from ..core import channel as wire
@@ -124,7 +125,7 @@ class Connection(asyncio.Protocol):
         channel = self._channel
         if channel is None:
             return
-        now = self._host.loop.time()
+        now = monotonic()
         self.bytes_in += len(data)
         try:
             self._dispatch(channel.receive_data(data, now), now)
@@ -135,7 +136,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         if self._channel is not None:
-            now = self._host.loop.time()
+            now = monotonic()
             self._eof_received = True
             try:
                 self._dispatch(self._channel.receive_eof(now), now)
@@ -241,7 +242,7 @@ class Connection(asyncio.Protocol):
 
     def _say_goodbye(self, channel: Channel) -> None:
         self._draining, self._goodbye = False, True
-        channel.close(self._host.loop.time())
+        channel.close(monotonic())
         self._host.mark_dirty(self)
 
     def _shut(self, transport: asyncio.Transport) -> None:
@@ -298,7 +299,7 @@ class Connection(asyncio.Protocol):
     def _account(self, buffered: int) -> None:
         if buffered != self.buffered:
             if not self.buffered:
-                self._progress_at = self._host.loop.time()
+                self._progress_at = monotonic()
             change, self.buffered = buffered - self.buffered, buffered
             self._host.account(self, change)
 

@@ -6,6 +6,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Protocol
 
 from ..core.errors import (
@@ -138,7 +139,7 @@ class Dialer:
         targets, errors = await self._resolver.resolve_all(usable)
         for error in errors:
             race.failed(error)
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         ready: list[Target] = []
         for target in targets:
             wait = 0.0 if request.force else self._book.wait(target, now)
@@ -191,11 +192,11 @@ class Dialer:
             if attempt.told:  # what was told outlives a time-out or cancellation in the same turn
                 error = attempt.outcome.result()
             if error is None:
-                self._book.succeeded(target, loop.time())
+                self._book.succeeded(target, monotonic())
             elif connection is not None:
                 connection.abort(error)
         if error is not None:
             log.debug("dial %d: %s: %s", race.request.dial, target.address, error)
             if not isinstance(error, ResourceExhausted) and not race.won:  # neither says anything about the address
-                self._book.failed(target, loop.time())
+                self._book.failed(target, monotonic())
             race.failed(error)

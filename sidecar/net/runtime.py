@@ -7,6 +7,7 @@ import random
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any, Protocol
 
 from ..core import events
@@ -59,7 +60,7 @@ class Runtime:
         self._identity = identity
         self._on_effect = on_effect
         self._alarm = Alarm(self.loop, node.next_deadline, self._on_deadline)
-        self._admission = Admission(config, self.loop.time())
+        self._admission = Admission(config, monotonic())
         self._throttle = Throttle()
         self._dialer = Dialer(
             config,
@@ -126,7 +127,7 @@ class Runtime:
             return
         self._busy = True
         try:
-            self._perform(self._node.handle(input, self.loop.time()))
+            self._perform(self._node.handle(input, monotonic()))
         finally:
             self._drain()
 
@@ -226,7 +227,7 @@ class Runtime:
         while self._inputs:
             input = self._inputs.popleft()
             try:
-                self._perform(self._node.handle(input, self.loop.time()))
+                self._perform(self._node.handle(input, monotonic()))
             except Exception:
                 self.broken()
                 log.exception("internal error while handling %s", type(input).__name__)
@@ -246,7 +247,7 @@ class Runtime:
     def _do_open_stream(self, effect: events.OpenStream) -> None:
         connection = self._connections.get(effect.connection)
         if connection is not None and connection.open:
-            error = connection.open_stream(effect.token, effect.protocols, self.loop.time())
+            error = connection.open_stream(effect.token, effect.protocols, monotonic())
             if error is not None:
                 self.feed(events.StreamFailed(effect.token, error))
 
@@ -289,7 +290,7 @@ class Runtime:
 
     def admit(self, connection: Connection) -> Channel | None:
         """Part of ConnectionHost."""
-        now = self.loop.time()
+        now = monotonic()
         attempt = connection.attempt
         if self._stopping:
             reason: str | None = "the node is shutting down"
@@ -349,7 +350,7 @@ class Runtime:
                 log.debug("%r: closed: %s", connection, error or "in order")
             else:
                 self._warn(f"closed {name}", f"{connection!r}: closed: {error}")
-            self.receive(events.ConnectionClosed(connection.number, error), self.loop.time())
+            self.receive(events.ConnectionClosed(connection.number, error), monotonic())
             return
         self._counters.handshakes[name] += 1
         if connection.attempt is not None:
@@ -376,7 +377,7 @@ class Runtime:
         self.feed(events.DialFailed(dial, error))
 
     def _warn(self, kind: str, text: str) -> None:
-        hidden = self._throttle.pass_(kind, self.loop.time())
+        hidden = self._throttle.pass_(kind, monotonic())
         if hidden is not None:
             log.warning("%s%s", text, hidden)
 

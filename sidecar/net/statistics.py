@@ -47,7 +47,7 @@ class NetStatistics:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionView:
-    """One open connection. `opened_at` is in seconds of the event loop's monotonic clock."""
+    """One open connection. `opened_at` is in seconds of `time.monotonic`."""
 
     connection: int
     peer: PeerId

@@ -122,7 +122,7 @@ def test_repeated_warnings_are_counted() -> None:
 
 
 class Clock:
-    """As much of an event loop as an alarm needs."""
+    """As much of an event loop and of `time` as an alarm needs."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -143,8 +143,9 @@ class Clock:
         self.timers.pop()[1]()
 
 
-def test_an_alarm_keeps_one_timer() -> None:
+def test_an_alarm_keeps_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
+    monkeypatch.setattr("sidecar.net.alarm.monotonic", clock.time)
     due: float | None = None
     fired: list[float] = []
     loop: Any = clock
