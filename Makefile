@@ -29,7 +29,7 @@ interop-peers: $(STAMP)  ## Build the go- and js-libp2p peers of the interop tes
 	@exec $(BIN)/python -m tests.interop.build
 
 bench: $(STAMP)  ## Measure the sidecar beside go- and js-libp2p; writes docs/benchmarks.md
-	@exec $(BIN)/python -m bench.run
+	@exec $(BIN)/python -m bench.run $(BENCH)
 
 lint: $(STAMP)  ## ruff, import contracts, buf
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from bench.figures import percentiles
 from bench.measure import CpuMeter, family, resident_mb
 from bench.rows import ROWS, Cell, markdown, median, spread
 from bench.run import measure
@@ -33,6 +34,11 @@ def test_a_table_says_what_failed_and_what_does_not_apply() -> None:
     assert lines[0] == "| | ours | theirs |"
     assert lines[2] == f"| {first.title} | 12,346/s, 6.54 µs (1 of 2 rounds failed) | - |"
     assert lines[3] == f"| {second.title} | - | - (1 of 1 rounds failed) |"
+
+
+def test_percentiles() -> None:
+    assert percentiles(list(range(200, 0, -1))) == {"p50": 101, "p99": 199}
+    assert percentiles([3.0]) == {"p50": 3.0, "p99": 3.0}
 
 
 class Subject:

@@ -1,0 +1,293 @@
+"""An app of a sidecar, driven by JSON lines as the peer programs are: `python -m bench.app SOCKET`.
+
+Each line on standard input is an order with an `id` and an `op`; each is answered by a line with the same id. It ends
+when its input ends.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import sidecar_client
+from sidecar_client import PublishOutcome, PublishReceipts, SendOutcome, SendReceipts, Signing
+
+from bench.figures import percentiles
+
+TOPIC = "bench"
+_ACK = "/bench/ack/1"
+_DIRECT = "/bench/direct/1"
+_ECHO = "/bench/echo/1"
+_STAMP = 8  # bytes at a payload's beginning: its number, or when it was sent
+
+
+def _require_sent(receipts: PublishReceipts) -> None:
+    if receipts.outcome is not PublishOutcome.SENT:
+        raise RuntimeError(f"{receipts.count} messages: {receipts.outcome.name}")
+
+
+def _require_delivered(outcome: SendOutcome) -> None:
+    if outcome is not SendOutcome.DELIVERED:
+        raise RuntimeError(f"a direct message: {outcome.name}")
+
+
+class _Credit:
+    """How many messages are on the way, at most `window`."""
+
+    def __init__(self, window: int) -> None:
+        self._window = window
+        self._changed = asyncio.Event()
+        self.sent = self.done = 0
+
+    @property
+    def full(self) -> bool:
+        return self.sent - self.done >= self._window
+
+    def reach(self, done: int) -> None:
+        self.done = done
+        self._changed.set()
+
+    async def room(self) -> None:
+        while self.full:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def empty(self) -> None:
+        while self.done < self.sent:
+            self._changed.clear()
+            await self._changed.wait()
+
+
+class App:
+    """What a benchmark asks of an app. Each public method is an op; what it returns is the answer."""
+
+    def __init__(self, client: sidecar_client.Client, stack: contextlib.AsyncExitStack) -> None:
+        self._client = client
+        self._stack = stack
+        self._signing = Signing.STRICT_SIGN
+        self._tasks: list[asyncio.Task[None]] = []
+        self._numbers = 0  # unsigned messages need to differ, over floods too
+        self._credit = _Credit(1)
+        self._received = 0
+        self._latencies: list[float] | None = None
+
+    async def info(self) -> dict[str, Any]:
+        info = await self._client.info()
+        return {"peer_id": info.peer_id, "addresses": info.listening_addresses}
+
+    # ------------------------------------------------------------ gossip
+
+    async def listen(self, signed: bool, ack_to: str, every: int) -> None:
+        """Subscribe, and tell the app of `ack_to` about each `every` messages; a flood's count must be a multiple."""
+        signing = Signing.STRICT_SIGN if signed else Signing.STRICT_NO_SIGN
+        subscription = await self._stack.enter_async_context(self._client.subscribe(TOPIC, signing=signing))
+        some = asyncio.Event()
+
+        async def count() -> None:
+            async for batch in subscription.batches():
+                if batch.lagged is not None:
+                    raise RuntimeError(str(batch.lagged))
+                if self._latencies is not None:
+                    now = time.monotonic_ns()
+                    self._latencies += [(now - int.from_bytes(data[:_STAMP], "big")) / 1e6 for data in batch.payloads()]
+                before = self._received // every
+                self._received += len(batch)
+                if self._received // every > before:
+                    some.set()
+
+        async def acknowledge() -> None:
+            while True:
+                await some.wait()
+                some.clear()
+                receipt = await self._client.send(ack_to, _ACK, self._received.to_bytes(8, "big"))
+                _require_delivered(receipt.outcome)
+
+        self._start(count())
+        self._start(acknowledge())
+
+    async def join(self, signed: bool) -> None:
+        """Be ready to flood: hear acknowledgements."""
+        self._signing = Signing.STRICT_SIGN if signed else Signing.STRICT_NO_SIGN
+        receiver = await self._stack.enter_async_context(self._client.receive(_ACK))
+
+        async def hear() -> None:
+            async for batch in receiver.batches():
+                self._credit.reach(max(int.from_bytes(data, "big") for data in batch.payloads()))
+
+        self._start(hear())
+
+    async def flood(self, size: int, count: int, window: int) -> dict[str, float]:
+        """Publish, with at most `window` messages unacknowledged; returns once all are acknowledged."""
+        credit = _Credit(window)
+        credit.sent = credit.done = self._numbers
+        self._credit = credit
+        end = self._numbers + count
+        tail = os.urandom(size - _STAMP)
+
+        async def payloads() -> AsyncIterator[bytes]:
+            while credit.sent < end:
+                if credit.full:
+                    await credit.room()
+                credit.sent += 1
+                yield credit.sent.to_bytes(_STAMP, "big") + tail
+
+        started = time.monotonic()
+        done = await self._client.publish_many(TOPIC, payloads(), signing=self._signing, minimum_peers=1)
+        for receipts in done:
+            _require_sent(receipts)
+        await credit.empty()
+        self._numbers = end
+        return {"seconds": time.monotonic() - started}
+
+    async def pace(self, size: int, count: int, rate: float) -> None:
+        """Publish at a steady rate, each message with the time at which it was sent."""
+        credit = self._credit = _Credit(count)
+        credit.sent = credit.done = self._numbers
+        tail = os.urandom(size - _STAMP)
+        started = time.monotonic()
+
+        async def payloads() -> AsyncIterator[bytes]:
+            for number in range(count):
+                await asyncio.sleep(max(0.0, started + number / rate - time.monotonic()))
+                credit.sent += 1
+                yield time.monotonic_ns().to_bytes(_STAMP, "big") + tail
+
+        done = await self._client.publish_many(TOPIC, payloads(), signing=self._signing, minimum_peers=1)
+        for receipts in done:
+            _require_sent(receipts)
+        await credit.empty()
+        self._numbers += count
+
+    async def watch(self) -> None:
+        """From now on messages bring the time at which they were sent."""
+        self._latencies = []
+
+    async def tally(self) -> dict[str, Any]:
+        """How many messages came in all, and how long they took since `watch`."""
+        return {"received": self._received, "latency_ms": percentiles(self._latencies or [0.0])}
+
+    # ------------------------------------------------------------ direct messages and requests
+
+    async def answer(self) -> None:
+        """Receive direct messages and echo requests."""
+
+        async def echo(request: sidecar_client.Request) -> bytes:
+            return request.data
+
+        receiver = await self._stack.enter_async_context(self._client.receive(_DIRECT))
+        await self._stack.enter_async_context(self._client.serve(_ECHO, echo))
+
+        async def drain() -> None:
+            async for batch in receiver.batches():
+                self._received += len(batch)
+
+        self._start(drain())
+
+    async def send_each(self, peer_id: str, size: int, count: int) -> dict[str, Any]:
+        """Direct messages one at a time."""
+        data = os.urandom(size)
+
+        async def once() -> None:
+            _require_delivered((await self._client.send(peer_id, _DIRECT, data)).outcome)
+
+        return await _repeat(once, count, 1)
+
+    async def send_many(self, peer_id: str, size: int, count: int, in_flight: int) -> dict[str, Any]:
+        """Direct messages with at most `in_flight` without a receipt."""
+        data = os.urandom(size)
+        credit = _Credit(in_flight)
+        begun: list[float] = []
+        times: list[float] = []
+
+        async def payloads() -> AsyncIterator[bytes]:
+            for _ in range(count):
+                if credit.full:
+                    await credit.room()
+                credit.sent += 1
+                begun.append(time.monotonic())
+                yield data
+
+        def receipted(receipts: SendReceipts) -> None:
+            now = time.monotonic()
+            times.extend((now - at) * 1000 for at in begun[receipts.first : receipts.first + receipts.count])
+            credit.reach(credit.done + receipts.count)
+
+        started = time.monotonic()
+        for receipts in await self._client.send_many(peer_id, _DIRECT, payloads(), on_receipts=receipted):
+            _require_delivered(receipts.outcome)
+        return {"seconds": time.monotonic() - started, "latency_ms": percentiles(times)}
+
+    async def request(self, peer_id: str, size: int, count: int, in_flight: int) -> dict[str, Any]:
+        """Requests that are echoed."""
+        data = os.urandom(size)
+
+        async def once() -> None:
+            if await self._client.request(peer_id, _ECHO, data) != data:
+                raise RuntimeError("another answer than the request")
+
+        return await _repeat(once, count, in_flight)
+
+    async def connections(self, peer_id: str, addresses: list[str], count: int) -> dict[str, Any]:
+        """Connect and disconnect, one at a time."""
+
+        async def once() -> None:
+            await self._client.connect_peer(peer_id, addresses=addresses)
+            await self._client.disconnect_peer(peer_id)
+
+        return await _repeat(once, count, 1)
+
+    async def connect(self, addresses: list[str]) -> None:
+        await self._client.connect_peer(addresses=addresses)
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(_end_on_failure)
+        self._tasks.append(task)
+
+
+def _end_on_failure(task: "asyncio.Task[None]") -> None:
+    """A measurement without this task would wait in vain: end, so that it fails now."""
+    if not task.cancelled() and task.exception() is not None:
+        print(f"{task.exception()!r}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+async def _repeat(once: Callable[[], Any], count: int, in_flight: int) -> dict[str, Any]:
+    times: list[float] = []
+    left = iter(range(count))
+
+    async def work() -> None:
+        for _ in left:
+            begun = time.monotonic()
+            await once()
+            times.append((time.monotonic() - begun) * 1000)
+
+    started = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(in_flight):
+            group.create_task(work())
+    return {"seconds": time.monotonic() - started, "latency_ms": percentiles(times)}
+
+
+async def _serve(socket: str) -> None:
+    orders = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    async with sidecar_client.connect(socket, reconnect=False) as client, contextlib.AsyncExitStack() as stack:
+        app = App(client, stack)
+        async for line in orders:
+            order = json.loads(line)
+            number, op = order.pop("id"), order.pop("op")
+            order.pop("timeout", None)
+            try:
+                answer = {"ok": True, **(await getattr(app, op)(**order) or {})}
+            except Exception as error:  # noqa: BLE001  the benchmark reports it
+                answer = {"ok": False, "error": f"{type(error).__name__}: {error}"}
+            print(json.dumps({"id": number, **answer}), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(sys.argv[1]))
