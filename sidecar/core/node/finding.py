@@ -1,5 +1,6 @@
 """Kademlia in the node: its queries get streams, its probes get pings, its answers go where they were asked for."""
 
+from collections import deque
 from collections.abc import Callable
 
 from .. import events, kademlia
@@ -42,6 +43,8 @@ class Finding(SimpleHandler):
         self._walk = 0
         self._requests: dict[int, Stream] = {}
         self._request = 0
+        self._inputs: deque[kademlia.KademliaInput] = deque()
+        self._busy = False
         if config.dht_server:
             switch.register(self._protocol, self)
         reach.listeners.append(self)
@@ -76,10 +79,24 @@ class Finding(SimpleHandler):
     # ------------------------------------------------------------ the router
 
     def feed(self, arrived: kademlia.KademliaInput, now: float) -> None:
-        self._carry_out(self.router.handle(arrived, now), now)
+        """Hand an input on. One that arises while effects are carried out waits until they all are: a query that
+        fails at once may end its lookup, and must not be cancelled before it was sent.
+        """
+        self._inputs.append(arrived)
+        if not self._busy:
+            self._drain([], now)
 
     def handle_deadline(self, now: float) -> None:
-        self._carry_out(self.router.handle_deadline(now), now)
+        self._drain(self.router.handle_deadline(now), now)
+
+    def _drain(self, effects: list[kademlia.KademliaEffect], now: float) -> None:
+        self._busy = True
+        try:
+            self._carry_out(effects, now)
+            while self._inputs:
+                self._carry_out(self.router.handle(self._inputs.popleft(), now), now)
+        finally:
+            self._busy = False
 
     def _carry_out(self, effects: list[kademlia.KademliaEffect], now: float) -> None:
         for effect in effects:
@@ -111,7 +128,7 @@ class Finding(SimpleHandler):
                             self._switch.book.learn(peer, addresses)
                     self._switch.emit(events.PeersLearned(peers, good=False))
                 case kademlia.TableChanged():
-                    self._switch.emit(effect)
+                    pass  # nobody follows the table
 
     def _send_query(self, asked: kademlia.SendQuery, now: float) -> None:
         query = _Query(asked.query, asked.frame, self._switch.config.kademlia.max_frame)

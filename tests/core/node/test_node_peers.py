@@ -1,0 +1,183 @@
+"""The node among few peers on virtual time: reaching, settling, refusing, and what apps are told."""
+
+from dataclasses import replace
+
+import pytest
+
+from sidecar.core import direct, events
+from sidecar.core.errors import Closed, NotFound, ResourceExhausted, SelfDial, Unreachable, WrongNetwork, WrongPeer
+from sidecar.core.events import PeerChange
+from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.node import NodeConfig
+from sidecar.core.types import Direction
+from sidecar.sim import SimPeer, Simulation
+
+ALONE = NodeConfig(target_peers=0)  # seeks nobody by itself
+
+
+def two(one: NodeConfig = ALONE, other: NodeConfig = ALONE) -> tuple[Simulation, SimPeer, SimPeer]:
+    simulation = Simulation(1)
+    return simulation, simulation.add(one), simulation.add(other)
+
+
+def connect(peer: SimPeer, to: SimPeer) -> int:
+    return peer.ask(lambda op: events.ConnectRequested(op, to.identity.peer_id, (to.address,)))
+
+
+def changes(peer: SimPeer) -> list[PeerChange]:
+    return [item.change for item in peer.news if isinstance(item, events.PeerChanged)]
+
+
+def test_a_connection_is_told_with_what_identify_shows() -> None:
+    simulation, one, other = two()
+    op = connect(one, other)
+    simulation.run(1)
+    view = one.result(op)
+    assert isinstance(view, events.PeerView)
+    assert view.peer == other.identity.peer_id
+    assert view.direction is Direction.OUTBOUND
+    assert view.addresses == (other.address,)
+    assert view.protocol_version == "sidecar/main"
+    assert "/sidecar/main/direct/1" in view.protocols
+    assert changes(one) == changes(other) == [PeerChange.CONNECTED, PeerChange.IDENTIFIED]
+    assert other.node.addresses().observed == (other.address,)
+
+    op = one.ask(lambda op: events.DisconnectRequested(op, other.identity.peer_id))
+    simulation.run(1)
+    assert one.result(op) is None
+    assert changes(other)[-1] is PeerChange.DISCONNECTED
+    assert not one.node.peers()
+    assert not other.node.peers()
+
+
+@pytest.mark.parametrize("later", [0.0, 0.01, 0.05, 0.2])
+def test_two_that_dial_each_other_at_once_keep_one_connection(later: float) -> None:
+    simulation, one, other = two()
+    ops = [connect(one, other)]
+    simulation.run(later)
+    ops.append(connect(other, one))
+    simulation.run(15)
+    assert isinstance(one.result(ops[0]), events.PeerView)
+    assert isinstance(other.result(ops[1]), events.PeerView)
+    assert len(one.links) == len(other.links) == 1
+    assert [view.connections for view in one.node.peers()] == [1]
+    smaller = min((one, other), key=lambda peer: peer.identity.peer_id)
+    if later < 0.05:  # later ones find the first connection there
+        assert smaller.node.peers()[0].direction is Direction.OUTBOUND
+    assert PeerChange.DISCONNECTED not in changes(one) + changes(other)
+
+
+def test_a_peer_that_returns_replaces_the_connection_it_has_lost() -> None:
+    simulation, one, other = two()
+    connect(other, one)
+    simulation.run(1)
+    other.alive = False  # power cut: nobody is told
+    for link in list(other.links.values()):
+        other.links.clear()
+        link.alive = False
+    other.start()
+    connect(other, one)
+    simulation.run(20)
+    assert len(one.links) == 1
+    assert [view.connections for view in one.node.peers()] == [1]
+    op = other.ask(lambda op: events.PingRequested(op, one.identity.peer_id))
+    simulation.run(1)
+    assert isinstance(other.result(op), float)
+
+
+def test_another_network_is_refused_with_the_reason() -> None:
+    simulation, one, other = two(other=replace(ALONE, network="elsewhere"))
+    op = connect(one, other)
+    simulation.run(1)
+    assert isinstance(one.result(op), WrongNetwork)
+    assert "elsewhere" in str(one.result(op))
+    assert not one.links
+    assert not other.links
+    assert PeerChange.IDENTIFIED not in changes(one)
+
+
+def test_who_cannot_be_reached_gets_a_typed_answer() -> None:
+    simulation, one, other = two()
+    stranger = simulation.add(ALONE)
+    ops = {
+        "self": connect(one, one),
+        "wrong peer": one.ask(lambda op: events.ConnectRequested(op, stranger.identity.peer_id, (other.address,))),
+        "nobody there": one.ask(
+            lambda op: events.ConnectRequested(op, None, (Multiaddr.from_text("/ip4/10.9.9.9/tcp/1"),))
+        ),
+    }
+    simulation.run(40)
+    assert isinstance(one.result(ops["self"]), SelfDial)
+    assert isinstance(one.result(ops["wrong peer"]), WrongPeer)
+    assert isinstance(one.result(ops["nobody there"]), Unreachable)
+    unknown = simulation.add(ALONE, start=False)
+    op = one.ask(lambda op: events.FindPeerRequested(op, unknown.identity.peer_id))
+    simulation.run(60)
+    assert isinstance(one.result(op), NotFound)
+    op = one.ask(lambda op: events.DisconnectRequested(op, unknown.identity.peer_id))
+    assert isinstance(one.result(op), NotFound)
+
+
+def test_a_cancelled_operation_is_answered_once() -> None:
+    simulation, one, other = two()
+    op = connect(one, other)
+    one.feed(events.OperationCancelled(op))
+    assert isinstance(one.result(op), Closed)
+    simulation.run(2)
+    assert sum(isinstance(item, events.OperationCompleted) for item in one.news) == 1
+
+
+def test_operations_are_bounded() -> None:
+    simulation, one, other = two(one=replace(ALONE, max_operations=2))
+    ops = [connect(one, other) for _ in range(3)]
+    assert isinstance(one.result(ops[2]), ResourceExhausted)
+    simulation.run(1)
+    assert isinstance(one.result(ops[0]), events.PeerView)
+    assert isinstance(one.result(ops[1]), events.PeerView)
+
+
+def test_a_changed_address_is_pushed() -> None:
+    simulation, one, other = two()
+    connect(one, other)
+    simulation.run(1)
+    new = Multiaddr.from_text("/ip4/10.1.1.1/tcp/9")
+    other.feed(events.AddressesChanged((other.address,), (new,)))
+    simulation.run(1)
+    assert changes(one)[-1] is PeerChange.UPDATED
+    view = one.node.peer(other.identity.peer_id)
+    assert view is not None
+    assert view.addresses == (new,)
+
+
+def test_a_message_goes_to_a_peer_known_only_by_its_id() -> None:
+    simulation = Simulation(3)
+    first = simulation.add(ALONE)
+    joining = replace(ALONE, bootstrap=(first.address.with_peer(first.identity.peer_id),))
+    one, other = simulation.add(joining), simulation.add(joining)
+    other.feed(direct.ProtocolsChanged(("/chat",), ()))
+    simulation.run(0.5)
+    op = one.ask(lambda op: direct.SendRequested(op, other.identity.peer_id, "/chat", [b"a", b"b"]))
+    simulation.run(5)
+    arrived = [item for item in other.news if isinstance(item, direct.MessagesReceived)]
+    assert [(item.peer, item.protocol, item.messages) for item in arrived] == [
+        (one.identity.peer_id, "/chat", [b"a", b"b"])
+    ]
+    other.feed(direct.MessagesHandled(arrived[0].link, arrived[0].first, 2, direct.Outcome.DELIVERED))
+    simulation.run(1)
+    assert [item for item in one.news if isinstance(item, direct.SendCompleted)] == [
+        direct.SendCompleted(op, (direct.OutcomeRange(0, 2, direct.Outcome.DELIVERED),))
+    ]
+
+
+def test_readiness_says_what_is_missing() -> None:
+    simulation = Simulation(4)
+    first = simulation.add(ALONE, start=False)
+    one = simulation.add(replace(ALONE, bootstrap=(first.address.with_peer(first.identity.peer_id),)))
+    simulation.run(6)
+    unmet = [condition for condition in one.node.conditions() if not condition.met]
+    assert [(condition.type, condition.reason) for condition in unmet] == [("Bootstrapped", "NoPeers")]
+    assert unmet[0].remedy
+    first.start()
+    simulation.run(20)
+    assert all(condition.met for condition in one.node.conditions())
+    assert any(isinstance(item, events.ReadinessChanged) for item in one.news)
