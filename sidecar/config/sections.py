@@ -309,7 +309,7 @@ class LimitsSection:
         64, number(0, 100_000, "connections"), "How many of them inbound ones cannot take.", "a guess"
     )
     connections_per_address: int = key(
-        256,
+        512,
         number(1, 100_000, "connections"),
         "Inbound connections of one IPv4 address or one IPv6 /64.",
         "a guess that lets a whole mesh live on one host or behind one NAT",
