@@ -78,7 +78,14 @@ class Story:
 
     async def _finds_all(self, node: DemoNode) -> None:
         await node.meets(self._all_but(node.number), _PATIENCE)
-        self._say(f"  {node.name} is connected to all four others")
+        async with node.within(_PATIENCE, "did not answer", node.sidecar):
+            counts = await node.client.statistics()
+        queries, held = int(counts["dht_queries"]), int(counts["dht_peers"])
+        if not held or (node.number != _BOOTSTRAP and not queries):
+            raise DemoFailed(f"{node.name} met the others without Kademlia", [node.sidecar])
+        self._say(
+            f"  {node.name} is connected to all four others: {queries} questions asked, {held} in its routing table"
+        )
 
     async def _talk(self) -> None:
         sender, asked = self._nodes[_SENDER], self._nodes[_ASKED]

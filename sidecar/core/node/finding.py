@@ -220,11 +220,7 @@ class Finding(SimpleHandler):
         self.feed(kademlia.PeerDisconnected(peer.id), now)
 
     def statistics(self) -> dict[str, int | float]:
-        return {
-            "dht_peers": len(self.router),
-            "dht_queries_open": len(self._queries),
-            "dht_lookups_open": len(self._walks),
-        }
+        return {f"dht_{name}": value for name, value in self.router.statistics()._asdict().items()}
 
     def _addresses(self, peer: Peer) -> tuple[Multiaddr, ...]:
         return self._switch.book.addresses(peer.id)
