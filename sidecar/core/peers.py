@@ -84,9 +84,6 @@ class AddressBook:
             entry.failures += 1
             entry.retry_at = now + min(limit, base * 2 ** min(entry.failures - 1, 16))
 
-    def forget(self, peer: PeerId) -> None:
-        self._entries.pop(peer, None)
-
     def _evict(self) -> None:
         strangers = (peer for peer, entry in self._entries.items() if not entry.good)
         del self._entries[next(strangers, next(iter(self._entries)))]

@@ -115,3 +115,10 @@ def test_a_peer_record_that_go_libp2p_sealed_opens() -> None:
         "/ip4/127.0.0.1/udp/4001/quic-v1",
         "/ip4/192.168.0.10/udp/9000/quic-v1",
     ]
+
+
+def test_a_peer_record_of_another_peer_than_expected_is_refused() -> None:
+    data = make_peer_record(ALICE, 1, ADDRESSES)
+    assert open_peer_record(data, ALICE.peer_id) == PeerRecord(ALICE.peer_id, 1, ADDRESSES)
+    with pytest.raises(ProtocolError, match="not of"):
+        open_peer_record(data, MALLORY.peer_id)

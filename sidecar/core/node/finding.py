@@ -6,7 +6,6 @@ from collections.abc import Callable
 from .. import events, kademlia
 from ..buffer import FrameDecoder
 from ..errors import Closed, InvalidArgument, ProtocolError, SidecarError
-from ..multiaddr import Multiaddr
 from ..types import PeerId
 from ..varint import encode
 from .pinging import Pinging
@@ -210,7 +209,7 @@ class Finding(SimpleHandler):
 
     def peer_ready(self, peer: Peer, now: float) -> None:
         self.feed(
-            kademlia.PeerIdentified(peer.id, self._addresses(peer), peer.speaks(self._protocol)),
+            kademlia.PeerIdentified(peer.id, self._switch.book.addresses(peer.id), peer.speaks(self._protocol)),
             now,
         )
 
@@ -221,6 +220,3 @@ class Finding(SimpleHandler):
 
     def statistics(self) -> dict[str, int | float]:
         return {f"dht_{name}": value for name, value in self.router.statistics()._asdict().items()}
-
-    def _addresses(self, peer: Peer) -> tuple[Multiaddr, ...]:
-        return self._switch.book.addresses(peer.id)

@@ -92,9 +92,7 @@ class Gossiping:
             if peer in self._switch.peers or peer == self._switch.local:
                 continue
             try:
-                addresses = open_peer_record(record).addresses if record else ()
-                if record and open_peer_record(record).peer != peer:
-                    raise ProtocolError("peer exchange: record of another peer")
+                addresses = open_peer_record(record, peer).addresses if record else ()
             except (ProtocolError, NotSupported) as error:
                 self._switch.note(LogLevel.DEBUG, peer, "gossip: %s", error)
                 continue

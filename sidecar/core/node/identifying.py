@@ -138,9 +138,7 @@ class Identifying(SimpleHandler):
         if info.signed_record is None:
             return info
         try:
-            record = open_peer_record(info.signed_record)
-            if record.peer != peer.id:
-                raise ProtocolError("peer record of another peer")
+            record = open_peer_record(info.signed_record, peer.id)
         except (ProtocolError, NotSupported) as error:
             self._switch.note(LogLevel.WARNING, peer.id, "identify: %s", error)
             return info

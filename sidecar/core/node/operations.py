@@ -36,8 +36,5 @@ class Operations:
     def cancel(self, op: int) -> None:
         self.complete(op, Closed("the operation was cancelled"))
 
-    def is_open(self, op: int) -> bool:
-        return op in self._open
-
     def __len__(self) -> int:
         return len(self._open)

@@ -34,8 +34,8 @@ def make_peer_record(identity: Identity, seq: int, addresses: Sequence[Multiaddr
     return seal(identity, _DOMAINS[_PAYLOAD_TYPE], _PAYLOAD_TYPE, payload)
 
 
-def open_peer_record(data: bytes) -> PeerRecord:
-    """Check an envelope with a peer record in it. Raises ProtocolError.
+def open_peer_record(data: bytes, expected: PeerId | None = None) -> PeerRecord:
+    """Check an envelope with a peer record in it, of the peer `expected` if given. Raises ProtocolError.
 
     The key that signed must be that of the peer named. Addresses of protocols unknown here are left out.
     """
@@ -48,6 +48,8 @@ def open_peer_record(data: bytes) -> PeerRecord:
     peer = key.peer_id()
     if fields.peer != peer:
         raise ProtocolError(f"peer record signed by {peer} for another peer")
+    if expected is not None and peer != expected:
+        raise ProtocolError(f"peer record of {peer}, not of {expected}")
     addresses = []
     for encoded in fields.addresses:
         try:
