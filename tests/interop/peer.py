@@ -8,6 +8,8 @@ import itertools
 import json
 import time
 from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,8 +24,16 @@ _LOG_LINES = 400
 _SHOWN = 300  # characters of a line that the log keeps
 
 
+UNSUPPORTED = "unsupported: "  # how an error begins when the implementation cannot do what was asked
+_UNSUPPORTED_STATUS = 3
+
+
 class PeerError(Exception):
     """A peer program answered a command with an error, or ended."""
+
+
+class Unsupported(PeerError):
+    """The implementation cannot do what was asked; the text says which and why, and nothing else."""
 
 
 _ZERO = time.monotonic()  # one for all logs of a run, so that they can be read side by side
@@ -42,6 +52,33 @@ class Log:
 
     def __str__(self) -> str:
         return "\n".join([f"--- {self.name} (< told, > said, ! log)", *self._lines])
+
+
+def options_for(
+    *,
+    key_type: str | None = None,
+    psk: Path | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    tls_ca: Path | None = None,
+    gossip: str | None = None,
+    record_ttl: float | None = None,
+    announce: str | None = None,
+    heartbeat_ms: int | None = None,
+) -> list[str]:
+    """The further options of the command line, as the README has them; None leaves one away."""
+    values = {
+        "--key-type": key_type,
+        "--psk": psk,
+        "--tls-cert": tls_cert,
+        "--tls-key": tls_key,
+        "--tls-ca": tls_ca,
+        "--gossip": gossip,
+        "--record-ttl": record_ttl,
+        "--announce": announce,
+        "--heartbeat-ms": heartbeat_ms,
+    }
+    return [text for flag, value in values.items() if value is not None for text in (flag, str(value))]
 
 
 class Peer:
@@ -68,25 +105,29 @@ class Peer:
         name: str,
         *,
         network: str = "interop",
-        listen: str | None = "/ip4/127.0.0.1/tcp/0",
+        listen: str | Sequence[str] | None = "/ip4/127.0.0.1/tcp/0",
         dht: str = "off",
         sign: str = "strict",
+        **further: Any,
     ) -> "Peer":
         """Start a peer program and wait until it is ready.
 
         Args:
             language: one of `build.NAMES`.
             name: what the log calls it; its key is made from it, so that runs are alike.
-            network, listen, dht, sign: see the README; `listen` None for one that only dials.
+            network, dht, sign: see the README.
+            listen: one address, several, or None for one that only dials.
+            further: the options of `options_for`.
 
         Raises:
+            Unsupported: the implementation cannot serve one of the options.
             PeerError: it ended or did not become ready in time.
         """
         command = build(language)
         seed = hashlib.sha256(name.encode()).hexdigest()
-        options = ["--network", network, "--key", seed, "--dht", dht, "--sign", sign]
-        if listen is not None:
-            options += ["--listen", listen]
+        options = ["--network", network, "--key", seed, "--dht", dht, "--sign", sign, *options_for(**further)]
+        for address in [listen] if isinstance(listen, str) else listen or ():
+            options += ["--listen", address]
         started = time.monotonic()
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -101,6 +142,8 @@ class Peer:
             ready = await peer.event("ready")
         except PeerError as error:
             await peer.stop()
+            if (unsupported := peer._unsupported()) is not None:
+                raise unsupported from None
             raise PeerError(f"{error}\n{peer.log}") from error
         peer.ready_seconds = time.monotonic() - started
         peer.peer_id, peer.addresses, peer.agent = ready["peer_id"], ready["addresses"], ready["agent"]
@@ -119,6 +162,7 @@ class Peer:
         """Send a command and wait for its answer.
 
         Raises:
+            Unsupported: the implementation cannot do this.
             PeerError: it answered with an error, ended, or said nothing in time.
         """
         number = next(self._ids)
@@ -137,6 +181,8 @@ class Peer:
         finally:
             self._answers.pop(number, None)
         if not reply["ok"]:
+            if reply["error"].startswith(UNSUPPORTED):
+                raise Unsupported(reply["error"].removeprefix(UNSUPPORTED))
             raise PeerError(f"{self.name}: {op}: {reply['error']}")
         return reply
 
@@ -168,6 +214,16 @@ class Peer:
         line = await self.event("message", timeout, topic=topic)
         return {**line, "data": base64.b64decode(line["data"])}
 
+    async def call_bytes(self, op: str, timeout: float = TIMEOUT, **arguments: Any) -> Line:
+        """`call`, with every argument that is bytes sent as base64, and `data`, `value`, `record` answered as bytes."""
+        sent = {
+            key: base64.b64encode(value).decode() if isinstance(value, bytes) else value
+            for key, value in arguments.items()
+        }
+        reply = await self.call(op, timeout, **sent)
+        found = {key: base64.b64decode(reply[key]) for key in ("data", "value", "record") if reply.get(key) is not None}
+        return {**reply, **found}
+
     async def stop(self) -> None:
         """End the process, by force if it does not end by itself."""
         if self._process.stdin is not None:
@@ -183,6 +239,14 @@ class Peer:
         """End the process as a crash would."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
+
+    def _unsupported(self) -> Unsupported | None:
+        """Why it ended, when it did so since it cannot serve an option."""
+        if self._process.returncode == _UNSUPPORTED_STATUS:
+            for line in self._events:
+                if line["event"] == "unsupported":
+                    return Unsupported(line["what"].removeprefix(UNSUPPORTED))
+        return None
 
     async def _read_lines(self) -> None:
         assert self._process.stdout is not None
