@@ -25,8 +25,11 @@ demo: $(STAMP)  ## Five sidecars on loopback find each other, talk and gossip; u
 test: $(STAMP)  ## The whole test suite
 	@exec $(BIN)/python -m pytest
 
-interop-peers: $(STAMP)  ## Build the go- and js-libp2p peers of the interop tests (needs Go and Node)
+interop-peers: $(STAMP)  ## Build the peers of the interop tests
 	@exec $(BIN)/python -m tests.interop.build
+
+interop: $(STAMP)  ## Run the whole interop matrix and write docs/interop.md (needs Go, Node and Rust as well)
+	@exec $(BIN)/python -m tests.interop.run $(INTEROP)
 
 bench: $(STAMP)  ## Measure the sidecar beside go- and js-libp2p; writes docs/benchmarks.md
 	@exec $(BIN)/python -m bench.run $(BENCH)
@@ -67,4 +70,4 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test interop-peers bench lint types protos docs lock clean
+.PHONY: help install demo test interop-peers interop bench lint types protos docs lock clean

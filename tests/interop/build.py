@@ -53,6 +53,7 @@ _RECIPES: dict[str, tuple[tuple[str, ...], Callable[[Path, Path], None], Callabl
     "js": (("node", "npm"), _build_js, lambda built: ["node", str(built / "peer.js")]),
 }
 NAMES = tuple(_RECIPES)
+CORE = ("go", "js")  # what the suite runs against; the others take long to build and belong to `make interop`
 
 
 def _content_key(folder: Path) -> str:

@@ -1,28 +1,88 @@
-"""Builds the peer programs before the interop tests; skips what cannot run here."""
+"""Builds the peer programs that a test needs, picks the cells of this run, and writes down what became of them."""
 
+import json
 import os
+from collections.abc import Generator
 
 import pytest
 
-from tests.interop.build import NAMES, ToolMissing, build
+from tests.interop.build import CORE, NAMES, ToolMissing, build
+from tests.interop.cells import ALL, DIALLERS, RESULTS, NotOffered
+from tests.interop.peer import Unsupported
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without INTEROP=all only the quick cells are run."""
+    if ALL:
+        return
+    slow = [item for item in items if (mark := item.get_closest_marker("cell")) and not mark.args[2]]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        left_out = set(map(id, slow))
+        items[:] = [item for item in items if id(item) not in left_out]
 
 
 @pytest.fixture(scope="session")
 def peer_programs(request: pytest.FixtureRequest) -> None:
-    """All peer programs are built.
+    """The peer programs of `CORE` are built."""
+    for name in CORE:
+        _build(name, request.config)
 
-    Without their languages' tools the tests are skipped; on a CI machine (CI=true) that is a failure.
-    """
-    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Build what a cell needs; the cells with all implementations at once run only where all are wanted."""
+    if item.get_closest_marker("cell") is not None:
+        for name in _languages(item):
+            _build(name, item.config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except (Unsupported, NotOffered) as reason:
+        pytest.skip(f"not offered: {reason}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    mark = item.get_closest_marker("cell")
+    if RESULTS is not None and mark is not None and (report.when == "call" or not report.passed):
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        line = {
+            "group": mark.args[0],
+            "shown": mark.args[1],
+            "languages": _languages(item),
+            "role": DIALLERS.get(parameters.get("we_dial"), ""),
+            "outcome": report.outcome,
+            "reason": report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else "",
+            "test": item.nodeid,
+        }
+        with RESULTS.open("a") as results:
+            results.write(json.dumps(line) + "\n")
+    return report
+
+
+def _languages(item: pytest.Item) -> list[str]:
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return [parameters["language"]] if "language" in parameters else list(NAMES)
+
+
+def _build(name: str, config: pytest.Config) -> None:
+    """Without the language's tools the test is skipped; on a CI machine (CI=true) that is a failure."""
+    capture = config.pluginmanager.getplugin("capturemanager")
 
     def say(text: str) -> None:
         with capture.global_and_fixture_disabled():  # a minute of silence would look like a hang
             print(f"\n{text}", flush=True)
 
-    for name in NAMES:
-        try:
-            build(name, say)
-        except ToolMissing as missing:
-            if os.environ.get("CI") == "true":
-                pytest.fail(f"{missing}, and CI must run the interop tests", pytrace=False)
-            pytest.skip(str(missing))
+    try:
+        build(name, say)
+    except ToolMissing as missing:
+        if os.environ.get("CI") == "true" or ALL:
+            pytest.fail(f"{missing}, and this run must have it", pytrace=False)
+        pytest.skip(str(missing))

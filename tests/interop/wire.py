@@ -34,6 +34,7 @@ class Stream:
     def __init__(self) -> None:
         self.echoes = False
         self.received = bytearray()
+        self.heard = asyncio.Event()
         self.to_send = bytearray()
         self.done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         """All that was received, once the remote ended the stream; or why it failed."""
@@ -58,6 +59,7 @@ class Wire(asyncio.Protocol):
         )
         self._streams: dict[int, Stream] = {}
         self._paused = False
+        self._heard = asyncio.Event()
         self._channel = Channel(
             identity,
             dialer=dialer,
@@ -80,6 +82,39 @@ class Wire(asyncio.Protocol):
         self._flush()
         return await stream.done
 
+    async def open_many(self, protocol: str, count: int) -> list[int]:
+        """Open streams, one after the other, each answered before the next; their numbers."""
+        numbers = []
+        for _ in range(count):
+            number = self._channel.open_stream([protocol], time.monotonic())
+            stream = self._streams[number] = Stream()
+            stream.to_send += b"?"
+            self._channel.wake(number)
+            self._flush()
+            await stream.heard.wait()
+            numbers.append(number)
+        return numbers
+
+    def reset(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            self._channel.reset(number)
+        self._flush()
+
+    async def keep_alive(self) -> None:
+        """Ask whether the remote lives, as the channel does when all is silent, and wait for its answer."""
+        limits = ChannelLimits()
+        self._heard.clear()
+        self._channel.handle_deadline(time.monotonic() + limits.keep_alive_interval)
+        self._flush()
+        await self._heard.wait()
+        assert not self.failed.done()
+
+    def send_raw(self, plaintext: bytes) -> None:
+        """Send what no channel would, under its cipher."""
+        sender = self._channel._ciphers[0]  # type: ignore[index]
+        ciphertext = sender.encrypt(plaintext)
+        self._transport.write(len(ciphertext).to_bytes(2, "big") + ciphertext)
+
     def close(self) -> None:
         self._channel.close(time.monotonic())
         self._flush()
@@ -95,6 +130,7 @@ class Wire(asyncio.Protocol):
         for event in self._channel.receive_data(data, time.monotonic()):
             self._on_event(event)
         self._flush()
+        self._heard.set()
 
     def connection_lost(self, error: Exception | None) -> None:
         # After an end of file as well, and after a reset: what a remote leaves behind unread turns its close into one.
@@ -155,6 +191,7 @@ class Wire(asyncio.Protocol):
     def _on_received(self, number: int, data: bytes) -> None:
         stream = self._streams[number]
         stream.received += data
+        stream.heard.set()
         self._channel.acknowledge(number, len(data))
         if stream.echoes:
             stream.to_send += data

@@ -1,0 +1,54 @@
+"""The interop matrix: each test is a cell, shown for every implementation and, where it matters, for either dialler.
+
+`python -m tests.interop.run` (`make interop`) runs them all and writes the table of docs/interop.md. An ordinary run of
+pytest takes only the cells that are `quick`, against the implementations of `build.CORE`.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from tests.interop.build import CORE, NAMES
+
+ALL = os.environ.get("INTEROP") == "all"
+"""Every cell and every implementation, as `make interop` wants it."""
+RESULTS = Path(os.environ["INTEROP_RESULTS"]) if "INTEROP_RESULTS" in os.environ else None
+"""Where outcomes are written, one JSON line a test."""
+
+NETWORK = "interop"
+DIALLERS = {True: "we dial", False: "they dial"}
+
+Test = TypeVar("Test", bound=Callable[..., Any])
+
+
+class NotOffered(Exception):
+    """The implementation lacks what the cell is about; the text says what and where."""
+
+
+def cell(
+    group: str, shown: str, *, quick: bool = False, both_dial: bool = False, each: bool = True
+) -> Callable[[Test], Test]:
+    """Make a test a cell of the matrix.
+
+    Args:
+        group: the row's group, one of `run.GROUPS`.
+        shown: what the cell shows, in a few words: the row's text. Tests with the same words share a row.
+        quick: it belongs to the suite, for the implementations of `build.CORE`.
+        both_dial: run it with us as dialler and as listener: the test takes `we_dial`.
+        each: run it for every implementation: the test takes `language`. Else it needs all of them at once.
+
+    A test that meets `Unsupported` or raises `NotOffered` is a cell with a stated reason.
+    """
+
+    def decorate(test: Test) -> Test:
+        marked: Any = pytest.mark.interop(pytest.mark.cell(group, shown, quick)(test))
+        if both_dial:
+            marked = pytest.mark.parametrize("we_dial", [True, False], ids=["we-dial", "they-dial"])(marked)
+        if each:
+            marked = pytest.mark.parametrize("language", NAMES if ALL else CORE)(marked)
+        return marked  # type: ignore[no-any-return]
+
+    return decorate
