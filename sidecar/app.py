@@ -20,7 +20,7 @@ from .core.types import PeerId
 from .memory import PeerMemory
 from .net.runtime import Runtime
 from .net.state import StateDirectory
-from .settings import api_config, net_config, node_config
+from .settings import api_config, net_config, node_config, transports
 
 AGENT = f"sidecar/{__version__}"
 
@@ -65,6 +65,7 @@ class App:
 
     async def _start(self, parts: contextlib.AsyncExitStack) -> Started:
         config = self._config
+        carried = transports(config)
         state = parts.enter_context(StateDirectory.open(self._state_path))
         identity = state.identity()
         self._memory = PeerMemory(state, config.state.max_peers)
@@ -73,11 +74,13 @@ class App:
         settings = node_config(config, AGENT, self._memory.known())
         now = time.monotonic()
         self._node = node = Node(settings, identity, now=now, wall_ns=time.time_ns(), rng=random.Random())
-        runtime = Runtime(node, identity, net_config(config), self._on_effect)
+        runtime = Runtime(node, identity, net_config(config), self._on_effect, transports=carried)
         parts.push_async_callback(runtime.close, config.timeouts.shutdown / 2)
         api_settings = api_config(config)
         self._mesh = Mesh(node, runtime.feed, api_settings, agent=AGENT)
 
+        if carried.psk is not None:
+            _log.info("private network: only peers with the key in %s can connect", config.network.psk_file)
         listening = await runtime.listen(config.listen.addresses)
         server = ApiServer(self._mesh, api_settings)
         await server.start()

@@ -10,6 +10,8 @@ from .core.multiaddr import Multiaddr
 from .core.node import NodeConfig
 from .core.types import PeerId
 from .net.config import NetConfig
+from .net.private import load_psk
+from .net.transports import Transports
 
 KnownPeers = tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...]
 
@@ -91,6 +93,12 @@ def net_config(config: Config) -> NetConfig:
             keep_alive_timeout=timeouts.keep_alive,
         ),
     )
+
+
+def transports(config: Config) -> Transports:
+    """What connections are made of; reads the files named. Raises ConfigError."""
+    file = config.network.psk_file
+    return Transports(psk=load_psk(file) if file is not None else None)
 
 
 def api_config(config: Config) -> ApiConfig:

@@ -1,5 +1,6 @@
 """The configuration reaches every part, and its defaults are the parts' own."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,10 +9,19 @@ from sidecar.api.config import ApiConfig
 from sidecar.config import KEYS, Config, Key, load
 from sidecar.core.node import NodeConfig
 from sidecar.net.config import NetConfig
-from sidecar.settings import api_config, net_config, node_config
+from sidecar.net.private import create_psk, load_psk
+from sidecar.settings import api_config, net_config, node_config, transports
 
 # Read where they are needed, not by a part's own configuration.
-ELSEWHERE = {"listen.addresses", "listen.announce", "state.directory", "state.max_peers", "log.level", "log.format"}
+ELSEWHERE = {
+    "network.psk_file",
+    "listen.addresses",
+    "listen.announce",
+    "state.directory",
+    "state.max_peers",
+    "log.level",
+    "log.format",
+}
 ANOTHER = {
     "network.name": "another",
     "bootstrap.peers": "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA",
@@ -41,3 +51,12 @@ def test_every_key_reaches_a_part(entry: Key) -> None:
     changed = load({}, {entry.full_name: text}).config
     assert changed != Config()
     assert parts(changed) != parts(Config())
+
+
+def test_the_private_networks_key_is_read_from_its_file(tmp_path: Path) -> None:
+    assert transports(Config()).psk is None
+    file = tmp_path / "swarm.key"
+    create_psk(file)
+    config = load({}, {"network.psk_file": str(file)}).config
+    assert transports(config).psk == load_psk(file)
+    assert load_psk(file).hex() not in repr(transports(config))

@@ -47,6 +47,7 @@ CODES: dict[type[errors.SidecarError], grpc.StatusCode] = {
     errors.AlreadyExists: _Code.ALREADY_EXISTS,
     errors.Refused: _Code.FAILED_PRECONDITION,
     errors.ProtocolError: _Code.UNAVAILABLE,
+    errors.WrongPrivateNetwork: _Code.FAILED_PRECONDITION,
     TopicOptionsDiffer: _Code.FAILED_PRECONDITION,
 }
 

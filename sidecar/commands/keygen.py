@@ -7,15 +7,18 @@ from pathlib import Path
 
 from ..config import state_directory
 from ..core.errors import ConfigError, SidecarError
+from ..net.private import create_psk
 from ..net.state import KEY_FILE, StateDirectory, load_or_create_identity
 from .settings import USAGE_WRONG, add_config_flags, complain, load_config
 
 FAILED = 1
+PSK_FILE = "swarm.key"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "sidecar keygen [FILE] [--json] [--config FILE] [--state PATH]"
+    parser.usage = "sidecar keygen [FILE] [--psk] [--json] [--config FILE] [--state PATH]"
     parser.add_argument("file", metavar="FILE", nargs="?", type=Path, help="where; default: in the state directory")
+    parser.add_argument("--psk", action="store_true", help="make the key of a private network instead (swarm.key)")
     parser.add_argument("--json", action="store_true", help="one JSON document, for scripts")
     add_config_flags(parser)
     parser.epilog = "A key that is there already is never overwritten: the command then fails."
@@ -23,10 +26,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     try:
-        file = options.file or state_directory(load_config(options).config, os.environ) / KEY_FILE
+        name = PSK_FILE if options.psk else KEY_FILE
+        file = options.file or state_directory(load_config(options).config, os.environ) / name
         if os.path.lexists(file):
             complain(f"{file} is there already; it is not overwritten")
             return FAILED
+        if options.psk:
+            if options.file is None:
+                with StateDirectory.open(file.parent):
+                    create_psk(file)
+            else:
+                create_psk(file)
+            print(json.dumps({"file": str(file)}) if options.json else file)
+            return 0
         if options.file is None:
             with StateDirectory.open(file.parent) as state:
                 peer = state.identity().peer_id

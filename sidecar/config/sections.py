@@ -30,6 +30,12 @@ class NetworkSection:
         "a name of our own",
         "--network",
     )
+    psk_file: Path | None = key(
+        None,
+        path("the path of a key file as `sidecar keygen --psk` makes; empty: no private network"),
+        "The key of a private network, in the format of libp2p's swarm.key. Nodes without the same key cannot connect.",
+        "off: whoever can reach the node may connect",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ SidecarError
 └── ProtocolError               the remote broke a protocol
     ├── FrameTooLarge           a frame over its limit
     ├── HandshakeError          security or negotiation failed
+    │   └── WrongPrivateNetwork the remote does not have the key of our private network
     ├── HandshakeTimeout        the remote did not finish the handshake in time
     ├── KeepAliveTimeout        the remote stopped answering
     └── WriteStalled            the remote stopped reading
@@ -154,6 +155,10 @@ class FrameTooLarge(ProtocolError):
 
 class HandshakeError(ProtocolError):
     """Securing or negotiating a connection failed."""
+
+
+class WrongPrivateNetwork(HandshakeError):
+    """The remote does not seem to have the key of this node's private network."""
 
 
 class HandshakeTimeout(HandshakeError):

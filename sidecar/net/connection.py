@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 _MASK = (1 << STREAM_BITS) - 1
 _DEFECT = "internal error while serving the connection; see the log"
-_LINGER = 2.0  # seconds for the remote to close as well, once it was sent everything; a guess
-_WRITE_CHUNK = 64 * 1024  # asked of the channel at a time: about one full Noise frame
-_TURN_BYTES = 1024 * 1024  # written by one connection before the others have their turn
+LINGER = 2.0  # seconds for the remote to close as well, once it was sent everything; a guess
+WRITE_CHUNK = 64 * 1024  # asked of the channel at a time: about one full Noise frame
+TURN_BYTES = 1024 * 1024  # written by one connection before the others have their turn
 
 
 class Connection(asyncio.Protocol):
@@ -250,23 +250,23 @@ class Connection(asyncio.Protocol):
 
         Closing a socket that has unread bytes throws away what it has not sent yet, goodbyes included. So a remote
         that was one of us gets the end of our stream and closes itself; the timer of `_limit_closing` is its limit,
-        `_LINGER` where all has left already.
+        `LINGER` where all has left already.
         """
         if self.opened_at is None or self._eof_received:
             transport.close()
         elif not self._eof_sent:
             self._eof_sent = True
             transport.write_eof()
-            self._linger_timer = self._host.loop.call_later(_LINGER, self._linger_over)
+            self._linger_timer = self._host.loop.call_later(LINGER, self._linger_over)
 
     def _linger_over(self) -> None:
         if self._transport is not None and not self._transport.get_write_buffer_size():
             self._transport.abort()
 
     def _write(self, channel: Channel, transport: asyncio.Transport) -> None:
-        left = _TURN_BYTES
+        left = TURN_BYTES
         while not self._write_paused:
-            buffers = channel.data_to_send(_WRITE_CHUNK)
+            buffers = channel.data_to_send(WRITE_CHUNK)
             if not buffers:
                 return
             size = sum(map(len, buffers))

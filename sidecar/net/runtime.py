@@ -22,10 +22,12 @@ from .backlog import Backlog
 from .config import NetConfig
 from .connection import Connection
 from .dialer import Dialer
+from .layered import LayeredConnection
 from .limits import Admission, Throttle, address_key
 from .listener import open_socket, reached_at
 from .race import Attempt
 from .statistics import ConnectionView, Counters, NetStatistics
+from .transports import Transports
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class Runtime:
         config: NetConfig,
         on_effect: Callable[[Any], None],
         rng: random.Random | None = None,
+        transports: Transports | None = None,
     ) -> None:
         """`on_effect` gets every effect that is not the transport's: the news for the apps."""
         self.loop = asyncio.get_running_loop()
@@ -59,6 +62,7 @@ class Runtime:
         self._node = node
         self._identity = identity
         self._on_effect = on_effect
+        self._transports = transports or Transports()
         self._alarm = Alarm(self.loop, node.next_deadline, self._on_deadline)
         self._admission = Admission(config, monotonic())
         self._throttle = Throttle()
@@ -274,15 +278,21 @@ class Runtime:
     # ------------------------------------------------------------ connections
 
     def _inbound(self) -> Connection:
-        return Connection(self, self._number(), Direction.INBOUND)
+        return self._connection(Direction.INBOUND)
 
     async def _connect(self, attempt: Attempt) -> Connection:
         _, connection = await self.loop.create_connection(
-            lambda: Connection(self, self._number(), Direction.OUTBOUND, attempt),
+            lambda: self._connection(Direction.OUTBOUND, attempt),
             attempt.target.host,
             attempt.target.port,
         )
         return connection
+
+    def _connection(self, direction: Direction, attempt: Attempt | None = None) -> Connection:
+        stack = self._transports.stack()
+        if stack is None:
+            return Connection(self, self._number(), direction, attempt)
+        return LayeredConnection(self, self._number(), direction, attempt, stack)
 
     def _number(self) -> int:
         number, self._next_connection = self._next_connection, self._next_connection + 1

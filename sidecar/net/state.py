@@ -99,7 +99,7 @@ def load_or_create_identity(path: Path) -> Identity:
     try:
         return _load(path)
     except FileNotFoundError:
-        _create(path, Identity(os.urandom(_SEED)).to_bytes())
+        write_once(path, Identity(os.urandom(_SEED)).to_bytes(), "identity key")
     try:
         return _load(path)  # somebody else's, if two began at the same moment
     except FileNotFoundError:
@@ -137,8 +137,11 @@ def _load(path: Path) -> Identity:
         raise IdentityError(f"the identity key {path} is unusable: {error}; {remedy}") from None
 
 
-def _create(path: Path, encoded: bytes) -> None:
-    """Write the file so that at any moment it is there whole or not at all. Raises StorageError."""
+def write_once(path: Path, encoded: bytes, what: str) -> None:
+    """Write a new file, mode 0600, so that at any moment it is there whole or not at all.
+
+    One that is there already stays as it is. `what`: its name in errors. Raises StorageError.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -151,7 +154,7 @@ def _create(path: Path, encoded: bytes) -> None:
             os.close(descriptor)
         _publish(draft, path)
     except OSError as error:
-        raise StorageError(f"the identity key {path} cannot be written: {error.strerror}") from None
+        raise StorageError(f"the {what} {path} cannot be written: {error.strerror}") from None
     finally:
         draft.unlink(missing_ok=True)
     directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)

@@ -12,6 +12,7 @@ import pytest
 from sidecar.cli import COMMANDS, main
 from sidecar.commands.client import payload, printable
 from sidecar.commands.status import duration
+from sidecar.net.private import load_psk
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +105,16 @@ def test_keygen_makes_a_key_once_and_id_reads_it(home: Path, capsys: pytest.Capt
     assert main(["id", "--key", str(home / "garbage")]) == 1
     assert main(["keygen", str(home / "missing" / "key")]) == 1
     assert capsys.readouterr().err.count("sidecar: ") == 2
+
+
+def test_keygen_makes_the_key_of_a_private_network_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keygen", "--psk", str(home / "swarm.key")]) == 0
+    assert capsys.readouterr().out == f"{home / 'swarm.key'}\n"
+    assert len(load_psk(home / "swarm.key")) == 32
+    assert main(["keygen", "--psk", str(home / "swarm.key")]) == 1
+    assert "not overwritten" in capsys.readouterr().err
+    assert main(["keygen", "--psk", "--json"]) == 0
+    assert len(load_psk(Path(json.loads(capsys.readouterr().out)["file"]))) == 32
 
 
 def test_payloads_cannot_steer_a_terminal() -> None:

@@ -18,6 +18,7 @@ from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.net.config import NetConfig
 from sidecar.net.runtime import Runtime
+from sidecar.net.transports import Transports
 
 ECHO, SINK, FLOOD = "/echo/1", "/sink/1", "/flood/1"
 FLOOD_SIZE = 1024 * 1024  # a whole window
@@ -137,11 +138,11 @@ class EchoNode:
 class Host:
     """An echo node and its runtime."""
 
-    def __init__(self, seed: int, config: NetConfig) -> None:
+    def __init__(self, seed: int, config: NetConfig, transports: Transports | None = None) -> None:
         self.identity = Identity(bytes([seed]) * 32)
         self.node = EchoNode()
         self.news: list[Any] = []
-        self.runtime = Runtime(self.node, self.identity, config, self.news.append, random.Random(seed))
+        self.runtime = Runtime(self.node, self.identity, config, self.news.append, random.Random(seed), transports)
         self.addresses: tuple[Multiaddr, ...] = ()
         self._numbers = 0
 
