@@ -19,7 +19,8 @@ SidecarError
 ├── ProtocolError           the peer broke a protocol
 │   ├── FrameTooLarge
 │   ├── HandshakeError
-│   │   └── HandshakeTimeout
+│   │   ├── HandshakeTimeout
+│   │   └── WrongPrivateNetwork
 │   ├── KeepAliveTimeout
 │   └── WriteStalled
 ├── WrongPeer               another key answered
@@ -141,6 +142,10 @@ class HandshakeError(ProtocolError):
 
 class HandshakeTimeout(HandshakeError):
     """The peer did not finish the handshake in time."""
+
+
+class WrongPrivateNetwork(HandshakeError):
+    """The peer does not seem to have the key of the sidecar's private network."""
 
 
 class KeepAliveTimeout(ProtocolError):
