@@ -45,6 +45,7 @@ CODES: dict[type[errors.SidecarError], grpc.StatusCode] = {
     errors.Closed: _Code.UNAVAILABLE,
     errors.DeadlineExceeded: _Code.DEADLINE_EXCEEDED,
     errors.AlreadyExists: _Code.ALREADY_EXISTS,
+    errors.Outdated: _Code.FAILED_PRECONDITION,
     errors.Refused: _Code.FAILED_PRECONDITION,
     errors.ProtocolError: _Code.UNAVAILABLE,
     errors.WrongPrivateNetwork: _Code.FAILED_PRECONDITION,

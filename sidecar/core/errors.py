@@ -26,6 +26,7 @@ SidecarError
 │   └── StreamReset             the remote reset the stream
 ├── DeadlineExceeded            the answer did not come in time
 ├── AlreadyExists               registered by somebody else already
+├── Outdated                    a better value of the record is known already
 ├── Refused                     the remote refused; its reason is the message
 └── ProtocolError               the remote broke a protocol
     ├── FrameTooLarge           a frame over its limit
@@ -139,6 +140,10 @@ class DeadlineExceeded(SidecarError):
 
 class AlreadyExists(SidecarError):
     """Registered by somebody else already."""
+
+
+class Outdated(SidecarError):
+    """A better value of the record, by its namespace's rule, is known already."""
 
 
 class Refused(SidecarError):

@@ -1,4 +1,4 @@
-"""Kademlia: how peers are found (specs kad-dht). Values and provider records are not served yet."""
+"""Kademlia: how peers, records and providers are found (specs kad-dht)."""
 
 from .config import KademliaConfig
 from .events import (
@@ -18,17 +18,28 @@ from .events import (
     Probe,
     ProbeFailed,
     ProbeSucceeded,
+    ProvideEnded,
+    ProvideRequested,
+    ProvidersCompleted,
+    ProvidersFound,
+    ProvidersRequested,
+    PutRequested,
     QueryAnswered,
     QueryFailed,
     RefuseRequest,
     RequestReceived,
     Respond,
     SendQuery,
+    StoreCompleted,
     TableChanged,
+    ValueCompleted,
+    ValueRequested,
 )
 from .router import BucketView, KademliaRouter, KademliaStatistics
+from .validators import DEFAULT_NAMESPACES, Namespace, Rule
 
 __all__ = [
+    "DEFAULT_NAMESPACES",
     "Addresses",
     "BootstrapRequested",
     "BucketView",
@@ -42,6 +53,7 @@ __all__ = [
     "LookupCompleted",
     "LookupFailed",
     "LookupRequested",
+    "Namespace",
     "PeerAddresses",
     "PeerDisconnected",
     "PeerIdentified",
@@ -49,11 +61,21 @@ __all__ = [
     "Probe",
     "ProbeFailed",
     "ProbeSucceeded",
+    "ProvideEnded",
+    "ProvideRequested",
+    "ProvidersCompleted",
+    "ProvidersFound",
+    "ProvidersRequested",
+    "PutRequested",
     "QueryAnswered",
     "QueryFailed",
     "RefuseRequest",
     "RequestReceived",
     "Respond",
+    "Rule",
     "SendQuery",
+    "StoreCompleted",
     "TableChanged",
+    "ValueCompleted",
+    "ValueRequested",
 ]

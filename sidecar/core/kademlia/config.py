@@ -3,8 +3,10 @@
 from dataclasses import dataclass, fields
 
 from ..errors import ConfigError
+from .validators import DEFAULT_NAMESPACES, Namespace
 
 _LEAST = {"max_replacements": 0, "probe_after": 0, "max_answer": 256}
+_DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,41 @@ class KademliaConfig:
     """A message that we read. go-libp2p allows 4 MiB; 21 peers with 100 addresses of 100 bytes fit into this."""
     max_key: int = 1024
     """A key in a request. A guess."""
+    namespaces: tuple[Namespace, ...] = DEFAULT_NAMESPACES
+    """Whose records are stored and believed: by default those that prove themselves."""
+    record_ttl: float = 2 * _DAY
+    """How long a record is kept after it was put last. go-libp2p-kad-dht: 48 hours."""
+    provider_ttl: float = 2 * _DAY
+    """How long a provider is kept after it was added last (specs kad-dht: 48 hours)."""
+    provide_interval: float = 22 * 3600.0
+    """From one announcement of a provider to the next (specs kad-dht: 22 hours)."""
+    provide_retry: float = 5.0
+    """From an announcement that fewer than k peers took to the next; it doubles up to `refresh_interval`, so that a
+    young network learns what its first nodes provide. A guess."""
+    max_value: int = 12 * 1024
+    """A record's value. A guess that leaves room for closer peers in an answer that rust-libp2p reads."""
+    max_records: int = 4096
+    """Records kept. Beyond it those closest to us stay. A guess."""
+    max_record_bytes: int = 16 * 1024 * 1024
+    """Keys and values of them together. A guess."""
+    max_providers: int = 16384
+    """Provider entries kept. Beyond it those of the keys closest to us stay. A guess."""
+    max_providers_per_key: int = 128
+    """Beyond it the newest stay. A guess: as many as an answer has room for."""
+    max_provider_key: int = 80
+    """Bytes of a provider record's key, as go-libp2p-kad-dht takes it."""
+    max_found_providers: int = 4096
+    """Providers that one search finds. A guess."""
+    quorum: int = 3
+    """Peers that must have answered with a value before a search for it ends early, when the asker names no number. A
+    guess; go-libp2p-kad-dht asks to the end, rust-libp2p is content with one."""
+    max_deliveries: int = 256
+    """Records on their way to the peers that are to keep them; more are refused. A guess."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
+            if item.name == "namespaces":
+                continue
             value = getattr(self, item.name)
             least = _LEAST.get(item.name, 0.001 if item.type is float else 1)
             if not value >= least:

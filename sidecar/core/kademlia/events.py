@@ -7,6 +7,8 @@ The driver's duties
    gives up by itself after `query_timeout` and says `CancelQuery`; what comes later is ignored.
 2. After `Probe`: one `ProbeSucceeded` or `ProbeFailed`.
 3. After `RequestReceived`: the answer is among the effects of the same turn.
+   After a `SendQuery` that is not `answered`: `QueryAnswered` with an empty frame once the peer ended the stream in
+   order, which says that it took the message.
 4. `PeerIdentified` after identify and after every change that identify/push tells; `PeerDisconnected` when the last
    connection of a peer ended.
 """
@@ -96,6 +98,50 @@ class LookupCancelled(NamedTuple):
     op: int
 
 
+class PutRequested(NamedTuple):
+    """Put a record at the k peers closest to its key, and keep it here. Ends in `StoreCompleted` or `LookupFailed`."""
+
+    op: int
+    key: bytes
+    value: bytes
+
+
+class ValueRequested(NamedTuple):
+    """Find a record's best value. Ends in `ValueCompleted` or `LookupFailed`.
+
+    It ends early when `quorum` peers, ourselves among them, answered with a value; 0: the configured number.
+    """
+
+    op: int
+    key: bytes
+    quorum: int
+
+
+class ProvideRequested(NamedTuple):
+    """Tell the k peers closest to a key that we provide it. Ends in `StoreCompleted` or `LookupFailed`."""
+
+    op: int
+    key: bytes
+    addresses: Addresses
+
+
+class ProvideEnded(NamedTuple):
+    """We provide the key no longer. Others go on saying so until it expires with them: there is no message for it."""
+
+    key: bytes
+
+
+class ProvidersRequested(NamedTuple):
+    """Find a key's providers, at most `limit`, ourselves left out; 0: the configured bound.
+
+    `ProvidersFound` as they come, then `ProvidersCompleted`, or `LookupFailed`.
+    """
+
+    op: int
+    key: bytes
+    limit: int
+
+
 KademliaInput = (
     PeerIdentified
     | PeerDisconnected
@@ -107,6 +153,11 @@ KademliaInput = (
     | LookupRequested
     | BootstrapRequested
     | LookupCancelled
+    | PutRequested
+    | ValueRequested
+    | ProvideRequested
+    | ProvideEnded
+    | ProvidersRequested
 )
 
 # ---------------------------------------------------------------- effects
@@ -115,13 +166,14 @@ KademliaInput = (
 class SendQuery(NamedTuple):
     """Send `frame` to the peer on a stream of the DHT's protocol, dialling first where needed.
 
-    `addresses`: what the router heard, its own knowledge first.
+    `addresses`: what the router heard, its own knowledge first. `answered`: whether the peer answers such a message.
     """
 
     query: int
     peer: PeerId
     addresses: Addresses
     frame: bytes
+    answered: bool = True
 
 
 class CancelQuery(NamedTuple):
@@ -131,10 +183,10 @@ class CancelQuery(NamedTuple):
 
 
 class Respond(NamedTuple):
-    """Write the answer to a request."""
+    """Write the answer to a request; None: it has none, and was taken."""
 
     token: int
-    frame: bytes
+    frame: bytes | None
 
 
 class RefuseRequest(NamedTuple):
@@ -174,6 +226,41 @@ class LookupFailed(NamedTuple):
     error: SidecarError
 
 
+class StoreCompleted(NamedTuple):
+    """A record or a provider was sent to the `asked` closest peers, of which `stored` took it."""
+
+    op: int
+    stored: int
+    asked: int
+
+
+class ValueCompleted(NamedTuple):
+    """A search for a value ended.
+
+    `value`: the best one, None when nobody has any. `holders`: how many had it, we among them. `received`: when the
+    last of them got it, in seconds of the wall clock since 1970; None where none said.
+    """
+
+    op: int
+    value: bytes | None
+    holders: int
+    received: float | None
+
+
+class ProvidersFound(NamedTuple):
+    """Further providers, each once."""
+
+    op: int
+    peers: tuple[PeerAddresses, ...]
+
+
+class ProvidersCompleted(NamedTuple):
+    """A search for providers ended; `asked` peers answered."""
+
+    op: int
+    asked: int
+
+
 class PeersLearned(NamedTuple):
     """Peers and addresses that an answer named: hearsay, for the address book."""
 
@@ -195,6 +282,10 @@ KademliaEffect = (
     | Probe
     | LookupCompleted
     | LookupFailed
+    | StoreCompleted
+    | ValueCompleted
+    | ProvidersFound
+    | ProvidersCompleted
     | PeersLearned
     | TableChanged
 )

@@ -12,6 +12,7 @@ from ..types import PeerId
 from .config import KademliaConfig
 from .events import Addresses, PeerAddresses
 from .keyspace import place
+from .searches import Search
 
 _by_distance = attrgetter("distance")
 
@@ -45,13 +46,33 @@ class Lookup:
     `max_queries` are spent. Keeps at most `max_candidates` that were not asked yet, the closest ones, and those asked.
     """
 
-    __slots__ = ("_asked", "_candidates", "_config", "_failed", "_order", "_waiting", "key", "op", "place", "target")
+    __slots__ = (
+        "_asked",
+        "_candidates",
+        "_config",
+        "_failed",
+        "_order",
+        "_waiting",
+        "key",
+        "op",
+        "place",
+        "search",
+        "target",
+    )
 
     def __init__(
-        self, config: KademliaConfig, key: bytes, *, op: int | None = None, target: PeerId | None = None
+        self,
+        config: KademliaConfig,
+        key: bytes,
+        *,
+        op: int | None = None,
+        target: PeerId | None = None,
+        search: Search | None = None,
     ) -> None:
+        """`search`: what it asks for, where that is more than the closest peers."""
         self._config = config
         self.op = op
+        self.search = search
         self.key = key
         self.place = place(key)
         self.target = target

@@ -15,6 +15,7 @@ from .config import KademliaConfig
 from .events import Addresses, PeerAddresses
 
 _Message = kademlia_pb2.Message
+_Record = kademlia_pb2.Record
 PING_ANSWER = _Message(type=_Message.PING).SerializeToString()
 _FIND_NODE_HEAD = _Message(type=_Message.FIND_NODE).SerializeToString()
 
@@ -33,16 +34,65 @@ class MessageType(enum.IntEnum):
 _KNOWN_TYPES = frozenset(map(int, MessageType))
 
 
+class Record(NamedTuple):
+    """A record as it travels; `received` is RFC 3339 text or empty."""
+
+    key: bytes
+    value: bytes
+    received: str = ""
+
+
 class Request(NamedTuple):
-    """A request as it came: its type, which may be an unknown number, and its key."""
+    """A request as it came: its type, which may be an unknown number, its key, and what a few types carry."""
 
     type: MessageType | int
     key: bytes
+    record: Record | None = None
+    providers: tuple[PeerAddresses, ...] = ()
+
+
+class Answer(NamedTuple):
+    """What an answer brings: closer peers, and the record or the providers asked for."""
+
+    closer: list[PeerAddresses]
+    record: Record | None
+    providers: list[PeerAddresses]
 
 
 def encode_find_node(key: bytes) -> bytes:
     """The request for the peers closest to `key`."""
-    return _Message(type=_Message.FIND_NODE, key=key).SerializeToString()
+    return encode_question(MessageType.FIND_NODE, key)
+
+
+def encode_question(kind: MessageType, key: bytes) -> bytes:
+    """A request that consists of its type and a key: FIND_NODE, GET_VALUE, GET_PROVIDERS."""
+    return _Message(type=_Message.MessageType.ValueType(kind), key=key).SerializeToString()
+
+
+def encode_put_value(key: bytes, value: bytes) -> bytes:
+    """The request to keep a record. The answer repeats it."""
+    return _Message(key=key, record=_Record(key=key, value=value)).SerializeToString()
+
+
+def encode_add_provider(key: bytes, peer: PeerId, addresses: Addresses) -> bytes:
+    """The message that says that this peer provides the key; it has no answer."""
+    entry = _Message.Peer(id=peer, addresses=[address.to_bytes() for address in addresses])
+    message = _Message(type=_Message.ADD_PROVIDER, key=key, provider_peers=[entry])
+    return message.SerializeToString()
+
+
+def encode_record_answer(kind: MessageType, key: bytes, record: Record | None) -> bytes:
+    """The head of an answer, to which peers may be joined."""
+    message = _Message(type=_Message.MessageType.ValueType(kind), key=key)
+    if record is not None:
+        message.record.CopyFrom(_Record(key=record.key, value=record.value, time_received=record.received))
+    return message.SerializeToString()
+
+
+def encode_provider(peer: PeerId, addresses: Addresses) -> bytes:
+    """One provider of an answer, as the field of the message that it becomes by joining."""
+    entry = _Message.Peer(id=peer, addresses=[address.to_bytes() for address in addresses])
+    return _Message(provider_peers=[entry]).SerializeToString()
 
 
 def encode_peer(peer: PeerId, addresses: Addresses, connected: bool) -> bytes:
@@ -56,12 +106,17 @@ def encode_peer(peer: PeerId, addresses: Addresses, connected: bool) -> bytes:
 
 
 def encode_closer_peers(peers: Iterable[bytes], limit: int) -> bytes:
-    """The answer to FIND_NODE: peers from `encode_peer`, closest first, as many as `limit` bytes hold.
+    """The answer to FIND_NODE: peers from `encode_peer`, closest first, as many as `limit` bytes hold."""
+    return join(_FIND_NODE_HEAD, peers, limit)
+
+
+def join(head: bytes, peers: Iterable[bytes], limit: int) -> bytes:
+    """An answer's head and as many of the peers, from `encode_peer` or `encode_provider`, as `limit` bytes hold.
 
     Joined bytes, for a serialised message is the concatenation of its fields.
     """
-    size = len(_FIND_NODE_HEAD)
-    fields = [_FIND_NODE_HEAD]
+    size = len(head)
+    fields = [head]
     for field in peers:
         size += len(field)
         if size > limit:
@@ -76,20 +131,43 @@ def decode_request(frame: bytes, config: KademliaConfig) -> Request:
     if len(message.key) > config.max_key:
         raise ProtocolError(f"DHT request with a key of {len(message.key)} bytes, at most {config.max_key}")
     number = int(message.type)
-    return Request(MessageType(number) if number in _KNOWN_TYPES else number, message.key)
+    if number not in _KNOWN_TYPES:
+        return Request(number, message.key)
+    kind = MessageType(number)
+    record = _record(message) if kind is MessageType.PUT_VALUE else None
+    providers = _peers(message.provider_peers[: config.k], config) if kind is MessageType.ADD_PROVIDER else ()
+    return Request(kind, message.key, record, tuple(providers))
+
+
+def decode_answer(frame: bytes, kind: MessageType, config: KademliaConfig) -> Answer:
+    """An answer to a request of this kind. Raises FrameTooLarge, ProtocolError.
+
+    Peers that it names are at most 2 k, as go-libp2p-kad-dht cuts it, and providers `max_found_providers`. What is
+    unusable in an otherwise sound answer is left out: peer ids that are none, addresses of protocols not known here,
+    addresses of somebody else.
+    """
+    message = _parse(frame, config.max_frame)
+    if int(message.type) != kind:
+        raise ProtocolError(f"DHT answer of type {message.type} to a {kind.name}")
+    closer = _peers(message.closer_peers[: 2 * config.k], config)
+    providers = _peers(message.provider_peers[: config.max_found_providers], config)
+    return Answer(closer, _record(message), providers)
 
 
 def decode_closer_peers(frame: bytes, config: KademliaConfig) -> list[PeerAddresses]:
-    """The peers that an answer to FIND_NODE names, at most 2 k, as go-libp2p-kad-dht cuts it.
+    """The peers that an answer to FIND_NODE names. Raises FrameTooLarge, ProtocolError."""
+    return decode_answer(frame, MessageType.FIND_NODE, config).closer
 
-    What is unusable in an otherwise sound answer is left out: peer ids that are none, addresses of protocols not known
-    here, addresses of somebody else. Raises FrameTooLarge, ProtocolError.
-    """
-    message = _parse(frame, config.max_frame)
-    if message.type != _Message.FIND_NODE:
-        raise ProtocolError(f"DHT answer of type {message.type} to a FIND_NODE")
+
+def _record(message: kademlia_pb2.Message) -> Record | None:
+    if not message.HasField("record"):
+        return None
+    return Record(message.record.key, message.record.value, message.record.time_received)
+
+
+def _peers(entries: Iterable[kademlia_pb2.Message.Peer], config: KademliaConfig) -> list[PeerAddresses]:
     peers: list[PeerAddresses] = []
-    for entry in message.closer_peers[: 2 * config.k]:
+    for entry in entries:
         encoded = tuple(entry.addresses[: 4 * config.max_addresses])  # bounds the work for unusable ones
         size = sum(map(len, encoded))
         decode = _decode_peer_cached if size <= _CACHED_SIZE else _decode_peer

@@ -3,17 +3,7 @@
 from collections import deque
 from typing import NamedTuple
 
-from ..errors import (
-    DeadlineExceeded,
-    DialBackoff,
-    NotSupported,
-    ProtocolError,
-    QueueFull,
-    ResourceExhausted,
-    SidecarError,
-    WrongNetwork,
-    WrongPeer,
-)
+from ..errors import DeadlineExceeded, NotSupported, ProtocolError, QueueFull, SidecarError
 from ..types import PeerId
 from .config import KademliaConfig
 from .events import (
@@ -26,11 +16,8 @@ from .events import (
     SendQuery,
 )
 from .lookup import Candidate, Lookup
-from .messages import decode_closer_peers, encode_find_node, own_addresses
-from .table import RoutingTable
-
-_LOCAL_TROUBLE = (ResourceExhausted, DialBackoff)  # says nothing about the peer
-_NO_SERVER = (NotSupported, WrongPeer, WrongNetwork)  # trying again will not help
+from .messages import MessageType, decode_answer, encode_find_node, own_addresses
+from .table import RoutingTable, note_failure
 
 
 class _Query(NamedTuple):
@@ -65,7 +52,7 @@ class LookupPool:
         self._running: dict[Lookup, _Running] = {}  # in the order of their deadlines
         self._waiting: deque[Lookup] = deque()
         self._queries: dict[int, _Query] = {}  # likewise
-        self.sent = 0  # all queries ever; numbers them too
+        self.sent = 0  # all queries ever, those of deliveries as well; numbers them too
         self.failed = 0
         self.finished = 0
 
@@ -80,6 +67,11 @@ class LookupPool:
     @property
     def in_flight(self) -> int:
         return len(self._queries)
+
+    def number(self) -> int:
+        """The number of a new query."""
+        self.sent += 1
+        return self.sent
 
     def is_running(self, lookup: Lookup) -> bool:
         return lookup in self._running
@@ -102,7 +94,8 @@ class LookupPool:
             bucket.refreshed = now
         for contact in self._table.closest(lookup.place, self._config.k):
             lookup.offer(contact.peer, contact.addresses)
-        self._running[lookup] = _Running(encode_find_node(lookup.key), now + self._config.lookup_timeout)
+        frame = encode_find_node(lookup.key) if lookup.search is None else lookup.search.frame
+        self._running[lookup] = _Running(frame, now + self._config.lookup_timeout)
         self._advance(lookup, now, effects)
 
     def begin_waiting(self, now: float, effects: list[KademliaEffect]) -> None:
@@ -131,8 +124,9 @@ class LookupPool:
         query = self._take(number)
         if query is None:
             return
+        search = query.lookup.search
         try:
-            named = decode_closer_peers(frame, self._config)
+            answer = decode_answer(frame, MessageType.FIND_NODE if search is None else search.kind, self._config)
         except ProtocolError:
             self.failed += 1
             self._table.remove(query.peer)
@@ -141,12 +135,18 @@ class LookupPool:
             return
         self._table.seen(query.peer, now)
         # Without addresses a peer is of use only where we know some.
-        useful = [peer for peer in named if peer[0] != self._local and (peer[1] or self._table.get(peer[0]))]
-        learned = tuple(peer for peer in useful if peer[1])
+        useful = [peer for peer in answer.closer if peer[0] != self._local and (peer[1] or self._table.get(peer[0]))]
+        learned = tuple(peer for peer in useful + answer.providers if peer[1])
         if learned:
             effects.append(PeersLearned(learned))
         query.lookup.answered(query.peer, useful)
-        self._settle(query, now, effects)
+        candidate = query.lookup.get(query.peer)
+        if search is None or candidate is None:
+            self._settle(query, now, effects)
+        elif search.answered((query.peer, self._addresses(candidate)), answer, effects):
+            self._complete(query.lookup, None, now, effects)
+        else:
+            self._settle(query, now, effects)
 
     def query_failed(self, number: int, error: SidecarError, now: float, effects: list[KademliaEffect]) -> None:
         """A query came to nothing."""
@@ -154,10 +154,7 @@ class LookupPool:
         if query is None:
             return
         self.failed += 1
-        if isinstance(error, _NO_SERVER):
-            self._table.remove(query.peer)
-        elif not isinstance(error, _LOCAL_TROUBLE):
-            self._table.failed(query.peer)
+        note_failure(self._table, query.peer, error, refusable=query.lookup.search is not None)
         query.lookup.failed(query.peer)
         if isinstance(error, NotSupported):  # it is there, though it is no server
             self._settle(query, now, effects)
@@ -199,10 +196,10 @@ class LookupPool:
     def _advance(self, lookup: Lookup, now: float, effects: list[KademliaEffect]) -> None:
         running = self._running[lookup]
         for candidate in lookup.next_queries():
-            self.sent += 1
-            self._queries[self.sent] = _Query(lookup, candidate.peer, now + self._config.query_timeout)
-            running.queries[self.sent] = None
-            effects.append(SendQuery(self.sent, candidate.peer, self._addresses(candidate), running.frame))
+            number = self.number()
+            self._queries[number] = _Query(lookup, candidate.peer, now + self._config.query_timeout)
+            running.queries[number] = None
+            effects.append(SendQuery(number, candidate.peer, self._addresses(candidate), running.frame))
         if lookup.finished:
             self._complete(lookup, None, now, effects)
 
@@ -212,6 +209,9 @@ class LookupPool:
         self.finished += 1
         if lookup.op is not None:
             closest = lookup.closest()
+            if lookup.search is not None:
+                lookup.search.ended([(other.peer, self._addresses(other)) for other in closest], now, effects)
+                return
             if found is None and lookup.target is not None:
                 candidate = lookup.get(lookup.target)
                 found = candidate.addresses if candidate else None

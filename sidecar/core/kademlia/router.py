@@ -1,12 +1,14 @@
 """The Kademlia router: answers requests, runs lookups, keeps the routing table alive."""
 
 import random
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, assert_never
 
-from ..errors import InvalidArgument, NotSupported, ProtocolError, ResourceExhausted, SelfDial
+from ..errors import InvalidArgument, ProtocolError, ResourceExhausted, SelfDial
 from ..types import PeerId
 from . import messages
 from .config import KademliaConfig
+from .content import REFUSALS, Content
 from .events import (
     BootstrapRequested,
     KademliaEffect,
@@ -21,12 +23,17 @@ from .events import (
     Probe,
     ProbeFailed,
     ProbeSucceeded,
+    ProvideEnded,
+    ProvideRequested,
+    ProvidersRequested,
+    PutRequested,
     QueryAnswered,
     QueryFailed,
     RefuseRequest,
     RequestReceived,
     Respond,
     TableChanged,
+    ValueRequested,
 )
 from .keyspace import place
 from .lookup import Lookup
@@ -36,7 +43,7 @@ from .table import Bucket, Contact, RoutingTable
 
 
 class KademliaStatistics(NamedTuple):
-    """How the router is doing; the last five count from its beginning."""
+    """How the router is doing; `lookups` to `refused_requests` count from its beginning."""
 
     peers: int  # in the routing table
     replacements: int  # connected servers for which it has no place
@@ -49,6 +56,9 @@ class KademliaStatistics(NamedTuple):
     failed_queries: int
     requests: int
     refused_requests: int
+    records: int  # kept here
+    record_bytes: int
+    providers: int  # kept here, of all keys
 
 
 class BucketView(NamedTuple):
@@ -65,13 +75,14 @@ class KademliaRouter:
     It serves whatever request it is given: a node in client mode does not offer the protocol, so that none comes.
     """
 
-    def __init__(self, config: KademliaConfig, local: PeerId, *, rng: random.Random) -> None:
-        """`local`: this node's id."""
+    def __init__(self, config: KademliaConfig, local: PeerId, *, rng: random.Random, epoch: float = 0.0) -> None:
+        """`local`: this node's id. `epoch`: the wall clock's seconds since 1970 when the monotonic one stood at 0."""
         self._config = config
         self._local = local
         self._table = RoutingTable(config, local)
         self._pool = LookupPool(config, local, self._table)
         self._schedule = RefreshSchedule(config, local, self._table, rng)
+        self._content = Content(config, local, self._table, self._pool, rng, epoch)
         self._refreshing: Lookup | None = None
         self._clients: dict[bytes, Contact] = {}  # connected, no servers
         self._probes: dict[PeerId, float] = {}  # deadlines, in their order
@@ -86,9 +97,11 @@ class KademliaRouter:
             case RequestReceived():
                 self._on_request(event, now, effects)
             case QueryAnswered(query, frame):
-                self._pool.answered(query, frame, now, effects)
+                if not self._content.deliveries.answered(query, frame, now, effects):
+                    self._pool.answered(query, frame, now, effects)
             case QueryFailed(query, error):
-                self._pool.query_failed(query, error, now, effects)
+                if not self._content.deliveries.query_failed(query, error, now, effects):
+                    self._pool.query_failed(query, error, now, effects)
             case PeerIdentified():
                 self._on_identified(event, now, effects)
             case PeerDisconnected(peer):
@@ -106,6 +119,17 @@ class KademliaRouter:
                 self._schedule.begin()
             case LookupCancelled(op):
                 self._pool.cancel(op, effects)
+                self._content.deliveries.cancel(op, effects)
+            case PutRequested():
+                self._content.put(event, now, effects)
+            case ValueRequested():
+                self._content.find_value(event, now, effects)
+            case ProvideRequested():
+                self._content.provide(event, now, effects)
+            case ProvideEnded(key):
+                self._content.provide_no_more(key)
+            case ProvidersRequested():
+                self._content.find_providers(event, now, effects)
             case _:
                 assert_never(event)
         self._end_turn(now, effects)
@@ -113,13 +137,19 @@ class KademliaRouter:
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` is due, in monotonic seconds."""
-        deadlines = [self._pool.next_deadline(), self._schedule.due, next(iter(self._probes.values()), None)]
+        deadlines = [
+            self._pool.next_deadline(),
+            self._content.next_deadline(),
+            self._schedule.due,
+            next(iter(self._probes.values()), None),
+        ]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def handle_deadline(self, now: float) -> list[KademliaEffect]:
         """Give up what waited too long, and refresh when it is time."""
         effects: list[KademliaEffect] = []
         self._pool.handle_deadline(now, effects)
+        self._content.handle_deadline(now, effects)
         for peer in [peer for peer, deadline in self._probes.items() if deadline <= now]:
             del self._probes[peer]
             self._on_probe_failed(peer, now, effects)
@@ -150,12 +180,15 @@ class KademliaRouter:
             clients=len(self._clients),
             running_lookups=self._pool.running,
             waiting_lookups=self._pool.waiting,
-            queries_in_flight=self._pool.in_flight,
+            queries_in_flight=self._pool.in_flight + self._content.deliveries.in_flight,
             lookups=self._pool.finished,
             queries=self._pool.sent,
-            failed_queries=self._pool.failed,
+            failed_queries=self._pool.failed + self._content.deliveries.failed,
             requests=self._requests,
             refused_requests=self._refused,
+            records=len(self._content.values),
+            record_bytes=self._content.values.size,
+            providers=len(self._content.providers),
         )
 
     # ---------------------------------------------------------------- peers
@@ -193,13 +226,13 @@ class KademliaRouter:
         self._requests += 1
         self._table.seen(event.peer, now)
         try:
-            effects.append(Respond(event.token, self._answer(event.peer, event.frame)))
-        except (ProtocolError, NotSupported) as error:
+            effects.append(Respond(event.token, self._answer(event.peer, event.frame, now)))
+        except REFUSALS as error:
             self._refused += 1
             effects.append(RefuseRequest(event.token, error))
 
-    def _answer(self, asker: PeerId, frame: bytes) -> bytes:
-        """Raises ProtocolError, NotSupported."""
+    def _answer(self, asker: PeerId, frame: bytes, now: float) -> bytes | None:
+        """Raises what `REFUSALS` names."""
         request = messages.decode_request(frame, self._config)
         match request.type:
             case messages.MessageType.FIND_NODE:
@@ -207,12 +240,20 @@ class KademliaRouter:
             case messages.MessageType.PING:  # deprecated; "implementations may still handle" it
                 return messages.PING_ANSWER
             case messages.MessageType():
-                raise NotSupported(f"{request.type.name} is not served here")
+                return self._content.answer(asker, request, lambda: self._closer(asker, request.key), now)
             case _:
                 raise ProtocolError(f"DHT request of unknown type {request.type}")
 
+    def _closer(self, asker: PeerId, key: bytes) -> Iterator[bytes]:
+        """The k closest servers as fields of an answer, without the asker, as go-libp2p-kad-dht and rust-libp2p do."""
+        contacts = self._table.closest(place(key), self._config.k, exclude=asker, failing=False)
+        return self._encoded(contacts)
+
+    def _encoded(self, contacts: Iterable[Contact]) -> Iterator[bytes]:
+        return (contact.encoded(self._config.max_answered_addresses) for contact in contacts if contact.addresses)
+
     def _answer_find_node(self, asker: PeerId, key: bytes) -> bytes:
-        """The k closest servers, without the asker, as go-libp2p-kad-dht and rust-libp2p do.
+        """The k closest servers, as `_closer` has them.
 
         The peer whose id the key is comes first where its addresses are known, even when it is no server or its last
         query failed: go-libp2p-kad-dht's FIND_NODE answers so, that any peer can be found.
@@ -224,8 +265,7 @@ class KademliaRouter:
         target = self._clients.get(key) or self._table.get(PeerId(key))
         if target is not None and key != asker and target not in contacts[:1]:
             contacts.insert(0, target)
-        fields = (contact.encoded(config.max_answered_addresses) for contact in contacts if contact.addresses)
-        return messages.encode_closer_peers(fields, config.max_answer)
+        return messages.encode_closer_peers(self._encoded(contacts), config.max_answer)
 
     # ---------------------------------------------------------------- lookups
 

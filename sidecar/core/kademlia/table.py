@@ -3,6 +3,15 @@
 import heapq
 from collections.abc import Iterator
 
+from ..errors import (
+    Closed,
+    DialBackoff,
+    NotSupported,
+    ResourceExhausted,
+    SidecarError,
+    WrongNetwork,
+    WrongPeer,
+)
 from ..types import PeerId
 from .config import KademliaConfig
 from .events import Addresses
@@ -252,3 +261,15 @@ class RoutingTable:
         for prefix in reversed(prefixes):
             if prefix < shared:
                 yield [self._buckets[prefix]]
+
+
+_LOCAL_TROUBLE = (ResourceExhausted, DialBackoff)  # says nothing about the peer
+_NO_SERVER = (NotSupported, WrongPeer, WrongNetwork)  # trying again will not help
+
+
+def note_failure(table: RoutingTable, peer: PeerId, error: SidecarError, *, refusable: bool) -> None:
+    """A query to a peer came to nothing. `refusable`: a live peer may refuse such a message, by ending the stream."""
+    if isinstance(error, _NO_SERVER):
+        table.remove(peer)
+    elif not isinstance(error, _LOCAL_TROUBLE) and not (refusable and isinstance(error, Closed)):
+        table.failed(peer)

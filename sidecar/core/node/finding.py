@@ -12,17 +12,26 @@ from .pinging import Pinging
 from .reach import Found, Reach
 from .switch import Peer, SimpleHandler, Stream, Switch
 
+Ended = (
+    kademlia.LookupCompleted
+    | kademlia.LookupFailed
+    | kademlia.StoreCompleted
+    | kademlia.ValueCompleted
+    | kademlia.ProvidersCompleted
+)
+Told = Callable[[Ended | kademlia.ProvidersFound, float], None]
 Walked = Callable[[kademlia.LookupCompleted | kademlia.LookupFailed, float], None]
 
 
 class _Query:
     """A question of ours, on a stream of its own."""
 
-    __slots__ = ("decoder", "frame", "number", "stream")
+    __slots__ = ("answered", "decoder", "frame", "number", "stream")
 
-    def __init__(self, number: int, frame: bytes, max_frame: int) -> None:
+    def __init__(self, number: int, frame: bytes, answered: bool, max_frame: int) -> None:
         self.number = number
         self.frame = frame
+        self.answered = answered
         self.decoder = FrameDecoder(max_frame)
         self.stream: Stream | None = None
 
@@ -30,15 +39,16 @@ class _Query:
 class Finding(SimpleHandler):
     """Runs the Kademlia router on the switch."""
 
-    def __init__(self, switch: Switch, reach: Reach, pinging: Pinging, now: float) -> None:
+    def __init__(self, switch: Switch, reach: Reach, pinging: Pinging, now: float, wall_ns: int) -> None:
         config = switch.config
-        self.router = kademlia.KademliaRouter(config.kademlia, switch.local, rng=switch.rng)
+        epoch = wall_ns / 1e9 - now
+        self.router = kademlia.KademliaRouter(config.kademlia, switch.local, rng=switch.rng, epoch=epoch)
         self._switch = switch
         self._reach = reach
         self._pinging = pinging
         self._protocol = config.kademlia_protocol
         self._queries: dict[int, _Query] = {}
-        self._walks: dict[int, Walked] = {}
+        self._walks: dict[int, Told] = {}
         self._walk = 0
         self._requests: dict[int, Stream] = {}
         self._request = 0
@@ -65,13 +75,25 @@ class Finding(SimpleHandler):
         if not key or len(key) > self._switch.config.kademlia.max_key:
             most = self._switch.config.kademlia.max_key
             raise InvalidArgument(f"key of {len(key)} bytes, from 1 to {most}")
+
+        def ended(result: Ended | kademlia.ProvidersFound, now: float) -> None:
+            assert isinstance(result, kademlia.LookupCompleted | kademlia.LookupFailed)
+            then(result, now)
+
+        return self.ask(lambda walk: kademlia.LookupRequested(walk, key, target), ended, now)
+
+    def ask(self, make: Callable[[int], kademlia.KademliaInput], then: Told, now: float) -> int:
+        """Feed the router what `make` builds around a number; `then` is told what comes of it, the end last.
+
+        Returns the number for `stop`.
+        """
         self._walk += 1
         self._walks[self._walk] = then
-        self.feed(kademlia.LookupRequested(self._walk, key, target), now)
+        self.feed(make(self._walk), now)
         return self._walk
 
     def stop(self, walk: int, now: float) -> None:
-        """A lookup is not wanted any more."""
+        """It is not wanted any more."""
         if self._walks.pop(walk, None) is not None:
             self.feed(kademlia.LookupCancelled(walk), now)
 
@@ -108,7 +130,7 @@ class Finding(SimpleHandler):
                         self._switch.reset(query.stream)
                 case kademlia.Respond(token, frame):
                     stream = self._requests.pop(token, None)
-                    if stream is not None:
+                    if stream is not None and frame is not None:
                         self._switch.write(stream, encode(len(frame)) + frame)
                 case kademlia.RefuseRequest(token, error):
                     stream = self._requests.pop(token, None)
@@ -117,7 +139,16 @@ class Finding(SimpleHandler):
                         self._switch.reset(stream)
                 case kademlia.Probe():
                     self._probe(effect, now)
-                case kademlia.LookupCompleted() | kademlia.LookupFailed():
+                case kademlia.ProvidersFound(op):
+                    if op in self._walks:
+                        self._walks[op](effect, now)
+                case (
+                    kademlia.LookupCompleted()
+                    | kademlia.LookupFailed()
+                    | kademlia.StoreCompleted()
+                    | kademlia.ValueCompleted()
+                    | kademlia.ProvidersCompleted()
+                ):
                     then = self._walks.pop(effect.op, None)
                     if then is not None:
                         then(effect, now)
@@ -130,7 +161,7 @@ class Finding(SimpleHandler):
                     pass  # nobody follows the table
 
     def _send_query(self, asked: kademlia.SendQuery, now: float) -> None:
-        query = _Query(asked.query, asked.frame, self._switch.config.kademlia.max_frame)
+        query = _Query(asked.query, asked.frame, asked.answered, self._switch.config.kademlia.max_frame)
         self._queries[asked.query] = query
 
         def reached(peer: Peer | SidecarError, now: float) -> None:
@@ -170,6 +201,9 @@ class Finding(SimpleHandler):
                 return
             query.stream = stream
             self._switch.write(stream, encode(len(query.frame)) + query.frame)
+            if not query.answered:  # the peer ends its side in order when it has taken the message
+                self._switch.close_write(stream)
+                self._switch.expire(stream, now)
         else:
             stream.state = FrameDecoder(self._switch.config.kademlia.max_frame)
             self._switch.expire(stream, now)
@@ -193,7 +227,10 @@ class Finding(SimpleHandler):
 
     def ended(self, stream: Stream, now: float) -> None:
         state = stream.state
-        if isinstance(state, _Query):
+        if isinstance(state, _Query) and not state.answered:
+            if self._queries.pop(state.number, None) is not None:
+                self.feed(kademlia.QueryAnswered(state.number, b""), now)
+        elif isinstance(state, _Query):
             self._failed(state, Closed("kad: the peer ended the stream without an answer"), now)
         self._switch.close_write(stream)
 

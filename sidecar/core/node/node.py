@@ -49,7 +49,7 @@ class Node:
         self._reach = reach = Reach(switch)
         self._pinging = Pinging(switch)
         self._identifying = Identifying(switch, reach, wall_ns)
-        self._finding = Finding(switch, reach, self._pinging, now)
+        self._finding = Finding(switch, reach, self._pinging, now, wall_ns)
         self._gossiping = Gossiping(switch, reach, self._identifying, identity, now, wall_ns)
         self._directing = Directing(switch, reach, now)
         self._readiness = Readiness(switch, reach, now)

@@ -208,6 +208,8 @@ class Switch:
     def expire(self, stream: Stream, now: float) -> None:
         """Give a short exchange its time; what is left of it after that is reset, and its handler told."""
         timeout = self.config.stream_timeout
+        if stream.deadline is not None:  # the stream carried an exchange before
+            stream.deadline.cancel()
 
         def overdue(now: float) -> None:
             self.reset(stream)

@@ -1,6 +1,17 @@
-"""Signed envelopes and peer records (libp2p specs, RFC 0002 and RFC 0003)."""
+"""Signed envelopes, and what is signed in them: peer records (libp2p specs, RFC 0002 and 0003) and DHT records."""
 
 from .envelope import open_envelope, seal
 from .peer_record import PeerRecord, make_peer_record, open_peer_record
+from .signed_value import SignedValue, key_owner, make_signed_value, open_signed_value
 
-__all__ = ["PeerRecord", "make_peer_record", "open_envelope", "open_peer_record", "seal"]
+__all__ = [
+    "PeerRecord",
+    "SignedValue",
+    "key_owner",
+    "make_peer_record",
+    "make_signed_value",
+    "open_envelope",
+    "open_peer_record",
+    "open_signed_value",
+    "seal",
+]

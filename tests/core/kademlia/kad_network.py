@@ -9,6 +9,7 @@ from sidecar.core.errors import NotSupported, Unreachable
 from sidecar.core.kademlia import (
     CancelQuery,
     KademliaConfig,
+    KademliaEffect,
     KademliaInput,
     KademliaRouter,
     LookupCompleted,
@@ -19,12 +20,16 @@ from sidecar.core.kademlia import (
     Probe,
     ProbeFailed,
     ProbeSucceeded,
+    ProvidersCompleted,
+    ProvidersFound,
     QueryAnswered,
     QueryFailed,
     RefuseRequest,
     RequestReceived,
     Respond,
     SendQuery,
+    StoreCompleted,
+    ValueCompleted,
 )
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.types import PeerId
@@ -49,7 +54,8 @@ class Network:
         self.routers: dict[PeerId, KademliaRouter] = {}
         self.addresses: dict[PeerId, Multiaddr] = {}
         self.clients: dict[PeerId, None] = {}
-        self.results: dict[int, LookupCompleted | LookupFailed] = {}
+        self.results: dict[int, KademliaEffect] = {}
+        self.found: dict[int, dict[PeerId, tuple[Multiaddr, ...]]] = {}
         self._links: dict[tuple[PeerId, PeerId], float] = {}  # both directions -> last use
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._timers: dict[PeerId, float] = {}
@@ -76,6 +82,13 @@ class Network:
         self._count += 1
         op = self._count
         self.feed(asker, LookupRequested(op, key, target))
+        return op
+
+    def ask(self, asker: PeerId, make: Callable[[int], KademliaInput]) -> int:
+        """Feed what `make` builds around an operation's number; what comes of it will be in `results` and `found`."""
+        self._count += 1
+        op = self._count
+        self.feed(asker, make(op))
         return op
 
     def connect(self, one: PeerId, other: PeerId) -> None:
@@ -128,13 +141,15 @@ class Network:
                     self._cancelled[owner, query] = None
                 case Respond(token, frame):
                     asker, query = self._tokens.pop(token)
-                    self._answer(asker, QueryAnswered(query, frame))
+                    self._answer(asker, QueryAnswered(query, frame or b""))
                 case RefuseRequest(token, error):
                     asker, query = self._tokens.pop(token)
                     self._answer(asker, QueryFailed(query, error))
                 case Probe(target, addresses):
                     self._probe(owner, target, addresses)
-                case LookupCompleted() | LookupFailed():
+                case ProvidersFound(op, peers):
+                    self.found.setdefault(op, {}).update(peers)
+                case LookupCompleted() | LookupFailed() | StoreCompleted() | ValueCompleted() | ProvidersCompleted():
                     self.results[effect.op] = effect
         due = self.routers[owner].next_deadline() if owner in self.routers else None
         if due is not None and (owner not in self._timers or due < self._timers[owner]):

@@ -19,6 +19,8 @@ def test_a_find_node_has_the_bytes_that_others_send() -> None:
     assert messages.decode_request(bytes.fromhex("08 04 12 02 61 62"), CONFIG) == (
         messages.MessageType.FIND_NODE,
         b"ab",
+        None,
+        (),
     )
     assert messages.decode_request(bytes.fromhex("08 63"), CONFIG).type == 99
     assert bytes.fromhex("08 05") == messages.PING_ANSWER
@@ -84,9 +86,10 @@ def test_refuses_an_answer_to_another_question() -> None:
     )
 )
 def test_no_bytes_raise_anything_but_a_protocol_error(data: bytes) -> None:
-    for decode in (messages.decode_request, messages.decode_closer_peers):
+    decoders = [lambda frame, kind=kind: messages.decode_answer(frame, kind, CONFIG) for kind in messages.MessageType]
+    for decode in (lambda frame: messages.decode_request(frame, CONFIG), *decoders):
         try:
-            decode(data, CONFIG)
+            decode(data)
         except ProtocolError:
             continue
 

@@ -3,21 +3,32 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from kad_network import Network, address
 
-from sidecar.core.kademlia import KademliaConfig, LookupCompleted
+from sidecar.core.kademlia import (
+    KademliaConfig,
+    LookupCompleted,
+    Namespace,
+    ProvideRequested,
+    ProvidersRequested,
+    PutRequested,
+    Rule,
+    StoreCompleted,
+    ValueRequested,
+)
 from sidecar.core.kademlia.keyspace import place
 
 # A smaller k than the default keeps the tables partial (about 40 of 200) and the test quick.
 CONFIG = KademliaConfig(k=8, alpha=3, refresh_interval=100.0)
 
 
-def grown(seed: int, count: int) -> Network:
+def grown(seed: int, count: int, config: KademliaConfig = CONFIG) -> Network:
     """A network that everybody joined through the first one."""
-    network = Network(seed, CONFIG)
+    network = Network(seed, config)
     peers = [network.add(seed * 1000 + number) for number in range(count)]
     for peer in peers[1:]:
         network.at(network.rng.uniform(0, 20), lambda peer=peer: network.connect(peer, peers[0]))
@@ -89,3 +100,44 @@ def test_does_not_depend_on_the_hash_seed() -> None:
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         lines.append(done.stdout)
     assert lines[0] == lines[1] != ""
+
+
+def test_records_and_providers_are_found_from_everywhere_and_expire() -> None:
+    config = replace(CONFIG, namespaces=(Namespace("app", Rule.GREATEST),), record_ttl=300.0, provider_ttl=200.0)
+    network = grown(5, 60, config)
+    peers = list(network.routers)
+    client = network.add(9999, server=False)
+    network.connect(client, peers[0])
+    network.run(5)
+    key, topic = b"/app/record", b"\x12\x20" + bytes(32)
+    puts = [network.ask(peers[3], lambda op: PutRequested(op, key, b"one"))]
+    provides = [
+        network.ask(one, lambda op, one=one: ProvideRequested(op, topic, (network.addresses[one],)))
+        for one in (peers[7], peers[8], client)
+    ]
+    network.run(30)
+    assert {network.results[op] for op in puts} == {StoreCompleted(puts[0], 8, 8)}
+    assert [network.results[op] for op in provides] == [StoreCompleted(op, 8, 8) for op in provides]
+
+    def look(quorum: int = 0) -> tuple[list[bytes | None], list[dict]]:
+        values = [network.ask(one, lambda op: ValueRequested(op, key, quorum)) for one in (peers[40], client)]
+        found = [network.ask(one, lambda op: ProvidersRequested(op, topic, 0)) for one in (peers[41], client)]
+        network.run(61)
+        assert all(op in network.results for op in values + found)
+        return [network.results[op].value for op in values], [network.found.get(op, {}) for op in found]
+
+    everybody = {one: (network.addresses[one],) for one in (peers[7], peers[8], client)}
+    assert look() == ([b"one", b"one"], [everybody, {one: everybody[one] for one in (peers[7], peers[8])}])
+
+    # A better value replaces the first at the closest peers, also where only one of them had been told of it.
+    closest = min((one for one in peers if one != peers[3]), key=lambda one: place(one) ^ place(key))
+    network.feed(closest, PutRequested(-1, key, b"two"))
+    network.run(30)
+    assert look(100)[0] == [b"two", b"two"]
+
+    network.run(200)  # nobody provides it again, so it is forgotten; the record was corrected and lives on for a while
+    assert look() == ([b"two", b"two"], [{}, {}])
+    network.run(300)
+    assert look() == ([None, None], [{}, {}])
+    statistics = [router.statistics() for router in network.routers.values()]
+    assert all((one.records, one.providers) == (0, 0) for one in statistics)

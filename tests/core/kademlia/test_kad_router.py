@@ -268,8 +268,8 @@ def test_a_full_bootstrap_peer_answers_too() -> None:
         (b"\xff", ProtocolError),
         (messages.encode_find_node(b""), ProtocolError),
         (bytes.fromhex("08 63"), ProtocolError),
-        (bytes.fromhex("08 00"), NotSupported),
-        (bytes.fromhex("08 03"), NotSupported),
+        (bytes.fromhex("08 00"), ProtocolError),
+        (bytes.fromhex("08 03"), ProtocolError),
         (bytes(QUIET.max_frame + 1), ProtocolError),
     ],
 )

@@ -25,6 +25,7 @@ SidecarError
 │   └── WriteStalled
 ├── WrongPeer               another key answered
 ├── WrongNetwork            the peer belongs to another network
+├── Outdated                a better value of the record is known already
 ├── Refused                 the app there refused; its reason is the message
 ├── TopicOptionsDiffer      the topic is in use with another signing
 ├── ResourceExhausted       a bound is reached
@@ -162,6 +163,10 @@ class WrongPeer(SidecarError):
 
 class WrongNetwork(SidecarError):
     """The peer belongs to another network."""
+
+
+class Outdated(SidecarError):
+    """A better value of the record, by its namespace's rule, is known already."""
 
 
 class Refused(SidecarError):

@@ -1,0 +1,165 @@
+"""What this node keeps for others and for itself: records and providers, bounded and expiring.
+
+All entries of a store live equally long, so that the order in which they were written is the order in which they end.
+"""
+
+from bisect import bisect_left, insort
+from typing import NamedTuple
+
+from ..errors import Outdated, ResourceExhausted, TooLarge
+from ..types import PeerId
+from .config import KademliaConfig
+from .events import Addresses, PeerAddresses
+from .keyspace import place
+from .validators import Validators
+
+
+class _Ranking:
+    """Keys by their distance from us: who is full gives up the farthest one."""
+
+    __slots__ = ("_local", "_order")
+
+    def __init__(self, local: PeerId) -> None:
+        self._local = place(local)
+        self._order: list[tuple[int, bytes]] = []
+
+    def add(self, key: bytes) -> None:
+        insort(self._order, (self._distance(key), key))
+
+    def remove(self, key: bytes) -> None:
+        del self._order[bisect_left(self._order, (self._distance(key), key))]
+
+    def farther_than(self, key: bytes) -> bytes | None:
+        """The farthest key, if it is farther than this one."""
+        if not self._order or self._order[-1][0] <= self._distance(key):
+            return None
+        return self._order[-1][1]
+
+    def _distance(self, key: bytes) -> int:
+        return place(key) ^ self._local
+
+
+class StoredValue(NamedTuple):
+    """A record's value; times in monotonic seconds."""
+
+    value: bytes
+    received: float
+    expires: float
+
+
+class ValueStore:
+    """At most `max_records` records of `max_record_bytes` together."""
+
+    __slots__ = ("_config", "_ranking", "_records", "_validators", "size")
+
+    def __init__(self, config: KademliaConfig, local: PeerId, validators: Validators) -> None:
+        self._config = config
+        self._validators = validators
+        self._records: dict[bytes, StoredValue] = {}
+        self._ranking = _Ranking(local)
+        self.size = 0  # bytes of keys and values
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def get(self, key: bytes, now: float) -> StoredValue | None:
+        """What is kept under a key and has not expired."""
+        stored = self._records.get(key)
+        return stored if stored is not None and stored.expires > now else None
+
+    def check(self, key: bytes, value: bytes, now: float) -> None:
+        """Whether the value may be put. Raises InvalidArgument, TooLarge, Outdated."""
+        if len(value) > self._config.max_value:
+            raise TooLarge(f"record of {len(value)} bytes, at most {self._config.max_value}")
+        self._validators.check(key, value)
+        known = self.get(key, now)
+        if known is not None and known.value != value and not self._validators.better(key, value, known.value):
+            raise Outdated("a better value of the record is known already")
+
+    def put(self, key: bytes, value: bytes, now: float) -> None:
+        """Keep a record; the same one again lives longer. Raises as `check` does, and ResourceExhausted."""
+        self.check(key, value, now)
+        self._remove(key)
+        size = len(key) + len(value)
+        while len(self._records) >= self._config.max_records or self.size + size > self._config.max_record_bytes:
+            farthest = self._ranking.farther_than(key)
+            if farthest is None:
+                raise ResourceExhausted(f"{len(self._records)} records are kept, all closer to this node")
+            self._remove(farthest)
+        self._records[key] = StoredValue(value, now, now + self._config.record_ttl)
+        self._ranking.add(key)
+        self.size += size
+
+    def next_deadline(self) -> float | None:
+        return next(iter(self._records.values())).expires if self._records else None
+
+    def expire(self, now: float) -> None:
+        """Forget what is too old."""
+        while self._records:
+            key, stored = next(iter(self._records.items()))
+            if stored.expires > now:
+                return
+            self._remove(key)
+
+    def _remove(self, key: bytes) -> None:
+        stored = self._records.pop(key, None)
+        if stored is not None:
+            self.size -= len(key) + len(stored.value)
+            self._ranking.remove(key)
+
+
+class ProviderStore:
+    """At most `max_providers` entries, `max_providers_per_key` of one key."""
+
+    __slots__ = ("_config", "_expiries", "_keys", "_ranking")
+
+    def __init__(self, config: KademliaConfig, local: PeerId) -> None:
+        self._config = config
+        self._keys: dict[bytes, dict[PeerId, Addresses]] = {}  # the providers of a key in the order of their age
+        self._expiries: dict[tuple[bytes, PeerId], float] = {}
+        self._ranking = _Ranking(local)
+
+    def __len__(self) -> int:
+        return len(self._expiries)
+
+    def get(self, key: bytes, now: float) -> list[PeerAddresses]:
+        """The providers of a key that have not expired, the oldest first."""
+        providers = self._keys.get(key, {})
+        return [(peer, addresses) for peer, addresses in providers.items() if self._expiries[key, peer] > now]
+
+    def add(self, key: bytes, peer: PeerId, addresses: Addresses, now: float) -> None:
+        """Keep a provider, or keep it longer. Raises ResourceExhausted."""
+        self.remove(key, peer)
+        while len(self._keys.get(key, ())) >= self._config.max_providers_per_key:
+            self.remove(key, next(iter(self._keys[key])))
+        while len(self._expiries) >= self._config.max_providers:
+            farthest = self._ranking.farther_than(key)
+            if farthest is None:
+                raise ResourceExhausted(f"{len(self._expiries)} providers are kept, all of closer keys")
+            for other in list(self._keys[farthest]):
+                self.remove(farthest, other)
+        if key not in self._keys:
+            self._keys[key] = {}
+            self._ranking.add(key)
+        self._keys[key][peer] = addresses
+        self._expiries[key, peer] = now + self._config.provider_ttl
+
+    def remove(self, key: bytes, peer: PeerId) -> None:
+        """Forget a provider."""
+        if self._expiries.pop((key, peer), None) is not None:
+            providers = self._keys[key]
+            del providers[peer]
+            if not providers:
+                del self._keys[key]
+                self._ranking.remove(key)
+
+    def next_deadline(self) -> float | None:
+        return next(iter(self._expiries.values()), None)
+
+    def expire(self, now: float) -> None:
+        """Forget what is too old."""
+        while self._expiries:
+            (key, peer), expires = next(iter(self._expiries.items()))
+            if expires > now:
+                return
+            self.remove(key, peer)
