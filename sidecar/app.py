@@ -21,6 +21,8 @@ from .memory import PeerMemory
 from .net.runtime import Runtime
 from .net.state import StateDirectory
 from .settings import api_config, net_config, node_config, transports
+from .trace import VERSION as TRACE_VERSION
+from .trace import TracedNode, TraceFile
 
 AGENT = f"sidecar/{__version__}"
 
@@ -37,6 +39,7 @@ class Started(NamedTuple):
     api: str  # what clients connect to
     api_tcp: str | None
     state: Path
+    trace: Path | None  # the file that decrypted messages are written to
 
 
 class App:
@@ -72,9 +75,18 @@ class App:
         parts.callback(self._memory.close)
 
         settings = node_config(config, AGENT, self._memory.known())
-        now = time.monotonic()
-        self._node = node = Node(settings, identity, now=now, wall_ns=time.time_ns(), rng=random.Random())
-        runtime = Runtime(node, identity, net_config(config), self._on_effect, transports=carried)
+        trace = self._trace_file(parts)
+        now, wall_ns = time.monotonic(), time.time_ns()
+        self._node = node = Node(settings, identity, now=now, wall_ns=wall_ns, rng=random.Random())
+        net = net_config(config)
+        if trace is None:
+            runtime = Runtime(node, identity, net, self._on_effect, transports=carried)
+        else:
+            about = {"version": TRACE_VERSION, "peer": str(node.peer_id), "network": node.network, "agent": AGENT}
+            trace.write("trace", now, **about, wall_ns=wall_ns, protocols=list(node.protocols()))
+            traced = TracedNode(node, trace)
+            observe = traced.observe_channel
+            runtime = Runtime(traced, identity, net, self._on_effect, transports=carried, observe=observe)
         parts.push_async_callback(runtime.close, config.timeouts.shutdown / 2)
         api_settings = api_config(config)
         self._mesh = Mesh(node, runtime.feed, api_settings, agent=AGENT)
@@ -88,8 +100,28 @@ class App:
         # Only now does the node look for peers: an app that waits for readiness can watch it come.
         runtime.feed(AddressesChanged(listening, config.listen.announce))
         return Started(
-            node.peer_id, node.network, config.listen.announce or listening, server.target, server.tcp, self._state_path
+            node.peer_id,
+            node.network,
+            config.listen.announce or listening,
+            server.target,
+            server.tcp,
+            self._state_path,
+            trace.file if trace is not None else None,
         )
+
+    def _trace_file(self, parts: contextlib.AsyncExitStack) -> TraceFile | None:
+        """The trace of the wire, if one is asked for. Raises StorageError."""
+        file = self._config.log.trace_wire
+        if file is None:
+            return None
+        trace = TraceFile(file, self._config.log.trace_limit, asyncio.get_running_loop().call_soon)
+        parts.callback(trace.close)
+        _log.warning(
+            "tracing the wire: every message of every peer and app is written DECRYPTED to %s, at most %d bytes of it",
+            file,
+            self._config.log.trace_limit,
+        )
+        return trace
 
     async def stop(self) -> None:
         """End in order and within `timeouts.shutdown`: calls are answered, connections say goodbye, peers are kept."""

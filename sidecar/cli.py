@@ -24,6 +24,7 @@ COMMANDS = {
     "subscribe": "print the messages of topics",
     "config": "the configuration in force, or a file to begin from",
     "keygen": "make a key",
+    "trace": "read what `sidecar run --trace-wire FILE` has written",
     "demo": "five sidecars on this machine find each other, talk and gossip",
 }
 

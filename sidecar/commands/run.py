@@ -117,6 +117,7 @@ def _welcome(started: Started) -> None:
         *(f"  address  {address}" for address in addresses),
         f"  API      {started.api}" + (f" and {started.api_tcp}" if started.api_tcp else ""),
         f"  state    {started.state}",
+        *([f"  TRACE    every message is written DECRYPTED to {started.trace}"] if started.trace else []),
         "Next, in other terminals:",
         f"  sidecar status{api}",
         f"  sidecar subscribe news{api}",

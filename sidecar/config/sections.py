@@ -383,7 +383,7 @@ class TimeoutsSection:
 
 @dataclass(frozen=True, slots=True)
 class LogSection:
-    """The log, on standard error."""
+    """The log, on standard error, and the trace of the wire."""
 
     level: str = key(
         "info",
@@ -398,4 +398,19 @@ class LogSection:
         "text for people; json is one object a line, for collectors.",
         "convention",
         "--log-format",
+    )
+    trace_wire: Path | None = key(
+        None,
+        path("a file's path; empty: no trace"),
+        "Write every message of every peer to this file, DECRYPTED, for `sidecar trace show`: to look for a fault, "
+        "not to leave on. Made with mode 0600; a file of this user's that nobody else can read is continued.",
+        "off: it holds what the encryption is there to hide",
+        "--trace-wire",
+    )
+    trace_limit: int = key(
+        1024 * _MIB,
+        size(4 * _KIB, 1024 * 1024 * _MIB),
+        "The size at which that file is full and the trace ends; the node goes on.",
+        "a guess: some three million small messages",
+        "--trace-limit",
     )

@@ -44,6 +44,10 @@ class NodeMachine(Protocol):
     def accepts(self, protocol: str) -> bool: ...
 
 
+# (number, direction, remote address, channel) of a new connection
+ChannelObserver = Callable[[int, Direction, Multiaddr | None, Channel], None]
+
+
 class Runtime:
     """Runs one node on the running event loop."""
 
@@ -55,14 +59,19 @@ class Runtime:
         on_effect: Callable[[Any], None],
         rng: random.Random | None = None,
         transports: Transports | None = None,
+        observe: ChannelObserver | None = None,
     ) -> None:
-        """`on_effect` gets every effect that is not the transport's: the news for the apps."""
+        """`on_effect` gets every effect that is not the transport's: the news for the apps.
+
+        `observe` is shown the channel of every connection before its first byte.
+        """
         self.loop = asyncio.get_running_loop()
         self.config = config
         self._node = node
         self._identity = identity
         self._on_effect = on_effect
         self._transports = transports or Transports()
+        self._observe = observe
         self._alarm = Alarm(self.loop, node.next_deadline, self._on_deadline)
         self._admission = Admission(config, monotonic())
         self._throttle = Throttle()
@@ -315,7 +324,7 @@ class Runtime:
                 attempt.fail(TooManyConnections(reason))
             return None
         self._connections[connection.number] = connection
-        return Channel(
+        channel = Channel(
             self._identity,
             dialer=attempt is not None,
             expected_peer=attempt.target.expected if attempt else None,
@@ -325,6 +334,9 @@ class Runtime:
             ephemeral=os.urandom(32),
             now=now,
         )
+        if self._observe is not None:
+            self._observe(connection.number, connection.direction, connection.remote, channel)
+        return channel
 
     def ready(self, connection: Connection, now: float) -> bool:
         """Part of ConnectionHost."""
