@@ -21,6 +21,8 @@ ELSEWHERE = {
     "state.max_peers",
     "log.level",
     "log.format",
+    "log.trace_wire",
+    "log.trace_limit",
 }
 ANOTHER = {
     "network.name": "another",
