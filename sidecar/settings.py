@@ -34,6 +34,7 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
         ping_timeout=peers.ping_timeout,
         identify_timeout=timeouts.identify,
         max_operations=limits.operations,
+        stream_buffer=config.streams.buffer,
         gossip=gossip_config(config),
         kademlia=KademliaConfig(
             refresh_interval=config.dht.refresh_interval,
@@ -119,5 +120,8 @@ def api_config(config: Config) -> ApiConfig:
         queue_bytes=api.queue_bytes,
         linger=api.linger,
         request_timeout=api.request_timeout,
+        max_streams=config.streams.max_open,
+        max_unattached_streams=config.streams.max_unattached,
+        attach_timeout=config.streams.attach_timeout,
         drain_timeout=config.timeouts.shutdown / 2,
     )

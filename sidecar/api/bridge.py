@@ -12,6 +12,7 @@ from ..core.events import OperationCancelled, OperationCompleted, PeerChanged, R
 from .config import ApiConfig
 from .inbox import Inbox, Receiver
 from .serving import Desk, Server
+from .streams import Acceptor, Streams
 from .surface import NodeSurface
 from .topics import Topics
 from .watch import PeerWatcher, Watcher
@@ -56,6 +57,7 @@ class Mesh:
         self.topics = Topics(config, feed)
         self.inbox = Inbox(feed)
         self.desk = Desk(feed)
+        self.streams = Streams(feed, self.start, config)
         self.started = self.now()
         self.epoch_ns = time.time_ns() - int(self.started * 1e9)
         self._closing = False
@@ -74,6 +76,7 @@ class Mesh:
             direct.RequestWithdrawn: self._request_withdrawn,
             PeerChanged: self._peer_changed,
             ReadinessChanged: self._readiness_changed,
+            **self.streams.handlers(),
         }
 
     def on_effect(self, effect: object) -> bool:
@@ -95,6 +98,7 @@ class Mesh:
             **self._driver_statistics(),
             **self.topics.statistics(),
             **self.inbox.statistics(),
+            **self.streams.statistics(),
             "api_servers": len(self.desk.servers()),
             "api_streams": len(self._streams),
             "api_operations": len(self._operations),
@@ -186,6 +190,13 @@ class Mesh:
             finally:
                 self.desk.remove(server)
                 self._tell_protocols()
+
+    @contextmanager
+    def accepting(self, acceptor: Acceptor) -> Iterator[None]:
+        """While an app accepts byte streams. Raises AlreadyExists, ResourceExhausted, InvalidArgument."""
+        _check_room(len(self.streams.acceptors()), self.config.max_receivers, "calls that accept streams")
+        with self.stream(acceptor), self.streams.accepting(acceptor):
+            yield
 
     @contextmanager
     def watching_peers(self) -> Iterator[PeerWatcher]:

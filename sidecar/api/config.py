@@ -48,6 +48,12 @@ class ApiConfig:
     """Requests that one serving app has not answered."""
     serve_queue_bytes: int = 16 * _MIB
     """Bytes of requests that one serving app has not taken yet."""
+    max_streams: int = 2048
+    """Byte streams that apps have open at once."""
+    max_unattached_streams: int = 512
+    """Byte streams of peers that no app has taken up yet."""
+    attach_timeout: float = 10.0
+    """How long one of these waits; then it is reset. As long as its negotiation might have taken."""
     watch_queue_events: int = 1024
     """Peer events waiting for one slow watcher; beyond, it is told the present state anew."""
     send_window: int = 65_536

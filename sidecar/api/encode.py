@@ -103,6 +103,13 @@ def direct_items(peer: PeerId, protocol: str, payloads: Sequence[bytes]) -> byte
     return b"".join(parts)
 
 
+def stream_bytes(head: bytes, pieces: list[bytes], size: int, end: bool) -> bytes:
+    """A response of a byte stream: `head` (encoded), `size` bytes of data in pieces, and whether they are the last."""
+    if pieces:
+        return b"".join((head, b"\x12", varint(size), *pieces, b"\x18\x01" if end else b""))
+    return head + b"\x18\x01" if end else head
+
+
 def lagged(missed: int | None, reason: int) -> bytes:
     """Field 2 of a batch: what was missed before it."""
     body = (b"" if missed is None else b"\x08" + varint(missed)) + b"\x10" + varint(reason)

@@ -43,6 +43,7 @@ CODES: dict[type[errors.SidecarError], grpc.StatusCode] = {
     errors.WrongNetwork: _Code.FAILED_PRECONDITION,
     errors.ResourceExhausted: _Code.RESOURCE_EXHAUSTED,
     errors.Closed: _Code.UNAVAILABLE,
+    errors.StreamReset: _Code.ABORTED,
     errors.DeadlineExceeded: _Code.DEADLINE_EXCEEDED,
     errors.AlreadyExists: _Code.ALREADY_EXISTS,
     errors.Outdated: _Code.FAILED_PRECONDITION,

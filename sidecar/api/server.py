@@ -20,6 +20,7 @@ from .errors import answered
 from .node_service import NodeService
 from .peer_service import PeerService
 from .pubsub_service import PubSubService
+from .stream_service import StreamService
 from .sockets import SocketPlace, default_socket, loopback, prepare_default_directory
 
 HEALTH_PARTS = ("", "node", "gossip", "dht")
@@ -110,6 +111,7 @@ class ApiServer:
             "sidecar.v1.NodeService": NodeService(mesh),
             "sidecar.v1.PeerService": PeerService(mesh),
             "sidecar.v1.DirectService": DirectService(mesh),
+            "sidecar.v1.StreamService": StreamService(mesh),
             "sidecar.v1.PubSubService": PubSubService(mesh),
         }
         return [

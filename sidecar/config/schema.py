@@ -18,6 +18,7 @@ from .sections import (
     NetworkSection,
     PeersSection,
     StateSection,
+    StreamsSection,
     TimeoutsSection,
 )
 
@@ -34,6 +35,7 @@ class Config:
     dht: DhtSection = field(default_factory=DhtSection)
     gossip: GossipSection = field(default_factory=GossipSection)
     direct: DirectSection = field(default_factory=DirectSection)
+    streams: StreamsSection = field(default_factory=StreamsSection)
     peers: PeersSection = field(default_factory=PeersSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     timeouts: TimeoutsSection = field(default_factory=TimeoutsSection)

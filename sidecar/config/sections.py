@@ -278,6 +278,29 @@ class DirectSection:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamsSection:
+    """Byte streams, on which apps speak protocols of their own."""
+
+    max_open: int = key(2048, number(1, 1_000_000, "streams"), "Streams of all apps at once.", "a guess")
+    max_unattached: int = key(
+        512,
+        number(1, 1_000_000, "streams"),
+        "How many streams opened by peers may wait for an app to take them up; further ones are reset.",
+        "a guess",
+    )
+    attach_timeout: float = key(
+        10.0, seconds(0.1, 600), "How long such a stream waits; then it is reset.", "a guess: as timeouts.negotiation"
+    )
+    buffer: int = key(
+        256 * _KIB,
+        size(4 * _KIB, 64 * _MIB),
+        "How much of one stream may wait for its peer; then its app is read no further. In the other direction "
+        "limits.receive_window is the bound.",
+        "a guess: as much as a connection's socket is given",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class PeersSection:
     """How many peers to be connected to, and how they are kept."""
 

@@ -12,7 +12,9 @@ The driver's duties
 4. After `OpenStream`: exactly one of `StreamOpened` or `StreamFailed` with its token, unless the connection ends first.
 5. After `Dial`: exactly one of `ConnectionOpened` with its `dial` number or `DialFailed`.
 6. `ConnectionOpened` once and `ConnectionClosed` once a connection; its streams end with it, unsaid.
-7. Numbers of connections, streams and tokens are never used again.
+7. What `StreamsReceived` brought counts as consumed when `handle` returns, and the remote may send as many bytes again;
+   of a stream that a `Defer` named, only when `Acknowledge` says so, also after its end.
+8. Numbers of connections, streams and tokens are never used again.
 """
 
 import enum
@@ -92,9 +94,10 @@ class StreamEnded(NamedTuple):
 
 
 class StreamReset(NamedTuple):
-    """The stream is gone in both directions."""
+    """The stream is gone in both directions. `error` says why, where it was not the remote that reset it."""
 
     stream: int
+    error: SidecarError | None = None
 
 
 # ---------------------------------------------------------------- effects on the transport
@@ -136,6 +139,19 @@ class ResetStream(NamedTuple):
     """End the stream at once, both directions."""
 
     stream: int
+
+
+class Defer(NamedTuple):
+    """From now on what is handed over of this stream is consumed by `Acknowledge` only, not by being handed over."""
+
+    stream: int
+
+
+class Acknowledge(NamedTuple):
+    """So many bytes of a deferred stream are consumed: its window opens again. Also said of streams that are gone."""
+
+    stream: int
+    size: int
 
 
 class CloseConnection(NamedTuple):

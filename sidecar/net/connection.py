@@ -198,6 +198,17 @@ class Connection(asyncio.Protocol):
             self._channel.reset(stream & _MASK)
             self._host.mark_dirty(self)
 
+    def defer(self, stream: int) -> None:
+        if self._channel is not None:
+            self._channel.defer(stream & _MASK)
+
+    def acknowledge(self, stream: int, size: int) -> None:
+        channel = self._channel
+        if channel is not None and not self.over:
+            channel.acknowledge(stream & _MASK, size)
+            if channel.has_output:
+                self._host.mark_dirty(self)
+
     def close(self, error: SidecarError | None) -> None:
         """End it: the node hears so at once, the remote by a go-away, for which `close_timeout` remains."""
         self._end(error)
@@ -329,8 +340,8 @@ class Connection(asyncio.Protocol):
             return
         channel = self._channel
         if channel is not None:
-            for stream, data in chunks:  # the node has consumed them: windows open again
-                channel.acknowledge(stream & _MASK, len(data))
+            for stream, data in chunks:  # the node has consumed them, but for deferred ones: windows open again
+                channel.delivered(stream & _MASK, len(data))
 
     def _on_deadline(self, now: float) -> None:
         if self._channel is None:
@@ -366,7 +377,8 @@ class Connection(asyncio.Protocol):
         token = self._tokens.pop(stream, None)
         if token is None:
             log.debug("%r: stream %d is gone: %s", self, stream, error)
-            self._tell(events.StreamReset(self._base | stream), now)
+            by_remote = type(error) is StreamReset
+            self._tell(events.StreamReset(self._base | stream, None if by_remote else error), now)
         else:
             self._tell(events.StreamFailed(token, error), now)
 

@@ -100,6 +100,8 @@ class Runtime:
             events.Wake: self._do_wake,
             events.CloseWrite: self._do_close_write,
             events.ResetStream: self._do_reset_stream,
+            events.Defer: self._do_defer,
+            events.Acknowledge: self._do_acknowledge,
             events.CloseConnection: self._do_close_connection,
         }
 
@@ -278,6 +280,16 @@ class Runtime:
         connection = self._connections.get(effect.stream >> STREAM_BITS)
         if connection is not None:
             connection.reset(effect.stream)
+
+    def _do_defer(self, effect: events.Defer) -> None:
+        connection = self._connections.get(effect.stream >> STREAM_BITS)
+        if connection is not None:
+            connection.defer(effect.stream)
+
+    def _do_acknowledge(self, effect: events.Acknowledge) -> None:
+        connection = self._connections.get(effect.stream >> STREAM_BITS)
+        if connection is not None:
+            connection.acknowledge(effect.stream, effect.size)
 
     def _do_close_connection(self, effect: events.CloseConnection) -> None:
         connection = self._connections.get(effect.connection)

@@ -23,7 +23,7 @@ class LinkModel:
     latency: tuple[float, float] = (0.005, 0.08)
     """One way; drawn once for each pair of peers. The default spans a city and a continent."""
     window: int = 256 * 1024
-    """Bytes under way in one direction of a connection, as yamux's first window."""
+    """Bytes under way in one direction of a connection, or unread on one deferred stream; yamux's first window."""
     dial_timeout: float = 5.0
     dead_after: float = 40.0
     """When a silent connection is given up: the keep-alive interval and its time-out."""
@@ -113,16 +113,20 @@ class Simulation:
         target.opened(link.numbers[target.index], dialler, Direction.INBOUND, None)
 
 
+_LOW = (1 << events.STREAM_BITS) - 1
+
+
 class _Half:
     """One direction of a link: what waits for the window, and what a partition holds back."""
 
-    __slots__ = ("closing", "flying", "held", "woken")
+    __slots__ = ("closing", "flying", "held", "unread", "woken")
 
     def __init__(self) -> None:
         self.woken: dict[int, None] = {}
         self.closing: dict[int, None] = {}
         self.flying = 0
         self.held: deque[Callable[[], None]] = deque()
+        self.unread: dict[int, int] = {}  # deferred stream -> bytes sent and not acknowledged, by the low bits
 
 
 class Link:
@@ -175,11 +179,28 @@ class Link:
         name = self._name(other, stream)
         self._send(end, lambda: other.feed(events.StreamReset(name)))
 
+    def defer(self, end: SimPeer, stream: int) -> None:
+        """The other end's bytes on this stream count until this end acknowledges them."""
+        self._halves[self.other(end).index].unread.setdefault(stream & _LOW, 0)
+
+    def acknowledge(self, end: SimPeer, stream: int, size: int) -> None:
+        other = self.other(end)
+
+        def arrive() -> None:
+            unread = self._halves[other.index].unread
+            if stream & _LOW in unread:
+                unread[stream & _LOW] -= size
+                self.wake(other, self._name(other, stream))
+
+        self._send(end, arrive)
+
     def _pump(self, end: SimPeer) -> None:
         """Send while the window is open."""
         half, other, window = self._halves[end.index], self.other(end), self.simulation.model.window
         while half.woken and half.flying < window and self.alive:
-            stream = next(iter(half.woken))
+            stream = next((stream for stream in half.woken if half.unread.get(stream & _LOW, 0) < window), None)
+            if stream is None:
+                return
             data = end.take(stream)
             if data:
                 self._send_data(end, other, stream, data)
@@ -193,6 +214,8 @@ class Link:
     def _send_data(self, end: SimPeer, other: SimPeer, stream: int, data: bytes) -> None:
         half = self._halves[end.index]
         half.flying += len(data)
+        if stream & _LOW in half.unread:
+            half.unread[stream & _LOW] += len(data)
         received = events.StreamsReceived(self.numbers[other.index], [(self._name(other, stream), data)])
 
         def arrive() -> None:
@@ -204,7 +227,7 @@ class Link:
         self._send(end, arrive)
 
     def _name(self, end: SimPeer, stream: int) -> int:
-        return self.numbers[end.index] << events.STREAM_BITS | stream & 0xFFFFFFFF
+        return self.numbers[end.index] << events.STREAM_BITS | stream & _LOW
 
     # ------------------------------------------------------------ the wire
 

@@ -102,6 +102,14 @@ class SimPeer:
                     link = self.links.get(stream >> events.STREAM_BITS)
                     if link is not None:
                         link.reset(self, stream)
+                case events.Defer(stream):
+                    link = self.links.get(stream >> events.STREAM_BITS)
+                    if link is not None:
+                        link.defer(self, stream)
+                case events.Acknowledge(stream, size):
+                    link = self.links.get(stream >> events.STREAM_BITS)
+                    if link is not None:
+                        link.acknowledge(self, stream, size)
                 case events.CloseConnection(connection, error):
                     link = self.links.get(connection)
                     if link is not None:

@@ -345,6 +345,14 @@ class Channel:
             self._settle(stream)
         self._yamux.reset(stream)
 
+    def defer(self, stream: int) -> None:
+        """Bytes of this stream are consumed by `acknowledge` only; until now `delivered` may have done it."""
+        self._yamux.defer(stream)
+
+    def delivered(self, stream: int, size: int) -> None:
+        """`size` bytes were handed to whoever reads the stream, which consumes them unless it is deferred."""
+        self._yamux.delivered(stream, size)
+
     def acknowledge(self, stream: int, size: int) -> None:
         """`size` bytes of the stream are consumed: the remote may send as many again.
 

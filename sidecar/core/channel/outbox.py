@@ -20,6 +20,7 @@ class Stream:
         "closing",
         "consumed",
         "corked",
+        "deferred",
         "ended_here",
         "ended_there",
         "gone",
@@ -41,6 +42,7 @@ class Stream:
         self.consumed = 0  # bytes acknowledged by the driver and not granted again
         self.acknowledged = acknowledged  # the remote knows of the stream
         self.corked = False  # its protocol must be agreed on before anything is pulled
+        self.deferred = False  # its reader says when bytes are consumed, and may be slow
         self.woken = False  # there may be something to pull
         self.queued = False  # it has a place in the outbox's queue
         self.closing = False  # FIN follows what is still to be pulled

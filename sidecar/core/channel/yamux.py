@@ -51,6 +51,10 @@ class Yamux:
         self._joined_size = 0
         self.arrivals = 0  # streams that arrived since the last `take_events`
         self.buffered = 0  # bytes handed out and not acknowledged by the driver
+        self.deferred = (
+            0  # of these, on deferred streams: they have the bound for themselves, so that no reader that is
+        )
+        # slow on purpose costs the others theirs
 
     # ---------------------------------------------------------------- receiving
 
@@ -110,8 +114,10 @@ class Yamux:
             stream.receive_window -= length
             if stream.ended_there and length:
                 self._fail(stream, ProtocolError(f"{length} bytes on stream {number} behind its end"))
-            elif self.buffered + length > self._limits.max_buffered:
-                self._fail(stream, self._over_buffered(length))
+            elif (held := self.deferred if stream.deferred else self.buffered - self.deferred) + length > (
+                self._limits.max_buffered
+            ):
+                self._fail(stream, self._over_buffered(length, held))
         self._body, self._body_stream, self._body_flags = length, stream, flags
         if not length:
             self._on_body(b"")
@@ -125,6 +131,8 @@ class Yamux:
             size = len(data)
             stream.unconsumed += size
             self.buffered += size
+            if stream.deferred:
+                self.deferred += size
             if self._joined_stream != stream.number or self._joined_size + size > _JOIN:
                 self._flush_joined()
                 self._joined_stream = stream.number
@@ -267,6 +275,19 @@ class Yamux:
                 self._outbox.add_control(frames.WINDOW_UPDATE, frames.RST, number, 0)
             self._drop(stream)
 
+    def defer(self, number: int) -> None:
+        """Let `delivered` consume nothing of the stream: its reader will say what it has consumed."""
+        stream = self._streams.get(number)
+        if stream is not None and not stream.deferred:
+            stream.deferred = True
+            self.deferred += stream.unconsumed
+
+    def delivered(self, number: int, size: int) -> None:
+        """Bytes were handed on, which consumes them unless the stream is deferred."""
+        stream = self._streams.get(number)
+        if stream is not None and not stream.deferred:
+            self.acknowledge(number, size)
+
     def acknowledge(self, number: int, size: int) -> None:
         """The driver has consumed bytes of the stream. Raises InvalidArgument when it never had so many."""
         stream = self._streams.get(number)
@@ -276,6 +297,8 @@ class Yamux:
             raise InvalidArgument(f"{size} bytes acknowledged on stream {number}, {stream.unconsumed} were handed out")
         stream.unconsumed -= size
         self.buffered -= size
+        if stream.deferred:
+            self.deferred -= size
         stream.consumed += size
         if stream.ended_there:
             self._drop_if_over(stream)
@@ -344,6 +367,8 @@ class Yamux:
         del self._streams[stream.number]
         stream.gone = True
         self.buffered -= stream.unconsumed
+        if stream.deferred:
+            self.deferred -= stream.unconsumed
         self._spare_window += stream.window - INITIAL_WINDOW
         if not stream.acknowledged:
             self._unacknowledged -= 1
@@ -353,8 +378,7 @@ class Yamux:
         self.reset(stream.number)
         self._emit(StreamFailed(stream.number, error))
 
-    def _over_buffered(self, length: int) -> ResourceExhausted:
+    def _over_buffered(self, length: int, held: int) -> ResourceExhausted:
         return ResourceExhausted(
-            f"{length} bytes more on a connection where {self.buffered} wait to be consumed, "
-            f"at most {self._limits.max_buffered}"
+            f"{length} bytes more on a connection where {held} wait to be consumed, at most {self._limits.max_buffered}"
         )

@@ -40,6 +40,9 @@ class NodeConfig:
     """For whole short exchanges on a stream of their own."""
     settle_timeout: float = 10.0
     """How long the surplus one of two connections to a peer may finish its streams."""
+    stream_buffer: int = 256 * 1024
+    """Bytes of an app's byte stream that may wait here for the peer before the app is told to wait. A guess: as many as
+    a transport takes before it counts as full."""
     max_book_peers: int = 4096
     max_book_addresses: int = 16
     max_operations: int = 10_000

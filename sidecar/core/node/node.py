@@ -1,7 +1,7 @@
 """The node machine: joins the protocols on one set of connections.
 
-Values go in (`core.events`, and the inputs of gossip and direct messages), effects come out. It owns no socket, clock
-or entropy; `sidecar.net` runs it on real ones, `sidecar.sim` on virtual time.
+Values go in (`core.events`, and the inputs of gossip, direct messages and byte streams), effects come out. It owns no
+socket, clock or entropy; `sidecar.net` runs it on real ones, `sidecar.sim` on virtual time.
 """
 
 import random
@@ -23,6 +23,7 @@ from .operations import Operations
 from .pinging import Pinging
 from .reach import Reach
 from .readiness import Readiness
+from .streaming import Streaming
 from .switch import Buffers, Peer, Switch
 
 
@@ -52,6 +53,7 @@ class Node:
         self._finding = Finding(switch, reach, self._pinging, now, wall_ns)
         self._gossiping = Gossiping(switch, reach, self._identifying, identity, now, wall_ns)
         self._directing = Directing(switch, reach, now)
+        self._streaming = Streaming(switch, reach, self._operations, self._identifying)
         self._readiness = Readiness(switch, reach, now)
         self._started = False
         reach.connected = self._identifying.connected
@@ -76,8 +78,8 @@ class Node:
                 self._switch.on_stream_failed(arrived, now)
             case events.StreamEnded(stream):
                 self._switch.on_stream_ended(stream, now)
-            case events.StreamReset(stream):
-                self._switch.on_stream_reset(stream, now)
+            case events.StreamReset():
+                self._switch.on_stream_reset(arrived, now)
             case events.ConnectionOpened():
                 self._reach.on_opened(arrived, now)
             case events.ConnectionClosed():
@@ -90,7 +92,7 @@ class Node:
             case events.OperationCancelled(op):
                 self._operations.cancel(op)
             case _:
-                if not self._directing.accept(arrived, now):
+                if not (self._streaming.accept(arrived, now) or self._directing.accept(arrived, now)):
                     self._on_request(arrived, now)
         return self._effects()
 
@@ -101,6 +103,7 @@ class Node:
             due = machine.router.next_deadline()
             if due is not None and due <= now:
                 machine.handle_deadline(now)
+        self._streaming.handle_deadline(now)
         self._gossiping.flush(now)
         return self._effects()
 
@@ -111,6 +114,7 @@ class Node:
             self._gossiping.router.next_deadline(),
             self._finding.router.next_deadline(),
             self._directing.router.next_deadline(),
+            self._streaming.next_deadline(),
         )
         return min((due for due in dues if due is not None), default=None)
 
@@ -281,4 +285,5 @@ class Node:
             **self._gossiping.statistics(),
             **self._finding.statistics(),
             **self._directing.statistics(),
+            **self._streaming.statistics(),
         }

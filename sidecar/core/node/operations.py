@@ -36,5 +36,9 @@ class Operations:
     def cancel(self, op: int) -> None:
         self.complete(op, Closed("the operation was cancelled"))
 
+    def __contains__(self, op: int) -> bool:
+        """Whether it is still to be answered."""
+        return op in self._open
+
     def __len__(self) -> int:
         return len(self._open)

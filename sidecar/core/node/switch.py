@@ -1,7 +1,7 @@
 """Connections and streams of the node, and who answers on which: the part that knows no protocol.
 
-A service (identify, ping, Kademlia, gossip, direct messages) registers the protocol ids it answers, opens streams, and
-is told what happens on them. The switch collects the effects of a turn.
+A service (identify, ping, Kademlia, gossip, direct messages, the byte streams of apps) registers the protocol ids it
+answers, opens streams, and is told what happens on them. The switch collects the effects of a turn.
 """
 
 import random
@@ -171,6 +171,10 @@ class Switch:
         """Answer inbound streams of a protocol."""
         self.handlers[protocol] = handler
 
+    def unregister(self, protocol: str) -> None:
+        """Answer a protocol's inbound streams no more; those that are open stay."""
+        self.handlers.pop(protocol, None)
+
     def emit(self, effect: object) -> None:
         self.effects.append(effect)
 
@@ -200,10 +204,12 @@ class Switch:
             self.effects.append(events.CloseWrite(stream.number))
             self._forget_if_done(stream)
 
-    def reset(self, stream: Stream) -> None:
-        """End the stream at once; its handler is not told."""
-        if self._remove(stream):
-            self.effects.append(events.ResetStream(stream.number))
+    def reset(self, stream: Stream) -> bool:
+        """End the stream at once; its handler is not told. False when it is gone already."""
+        if not self._remove(stream):
+            return False
+        self.effects.append(events.ResetStream(stream.number))
+        return True
 
     def expire(self, stream: Stream, now: float) -> None:
         """Give a short exchange its time; what is left of it after that is reset, and its handler told."""
@@ -284,10 +290,11 @@ class Switch:
             self._guarded(stream, lambda: stream.handler.ended(stream, now), now)
             self._forget_if_done(stream)
 
-    def on_stream_reset(self, number: int, now: float) -> None:
-        stream = self._streams.get(number)
+    def on_stream_reset(self, reset: events.StreamReset, now: float) -> None:
+        stream = self._streams.get(reset.stream)
         if stream is not None and self._remove(stream):
-            stream.handler.closed(stream, StreamReset(f"{stream.protocol}: the peer reset the stream"), now)
+            error = reset.error or StreamReset(f"{stream.protocol}: the peer reset the stream")
+            stream.handler.closed(stream, error, now)
 
     def drop_streams(self, connection: Connection, error: SidecarError, now: float) -> None:
         """The connection is gone and its streams with it."""

@@ -1,0 +1,128 @@
+"""`sidecar.v1.StreamService`."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from ..core.errors import SidecarError
+from . import encode
+from .bridge import Mesh
+from .bulk import converse
+from .convert import streams as convert
+from .convert import values
+from .direct_service import MAX_PROTOCOL
+from .errors import OPEN, Context
+from .peer_service import other_peer
+from .streams import Acceptor, ByteStream
+
+_MAX_OFFERED = 16  # protocols; half of what one negotiation takes
+_MAX_ACCEPTED = 64
+_RESPONSE_BYTES = 256 * 1024  # of data in one response, about
+
+
+class StreamService:
+    """Byte streams; every method as its schema says."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+
+    async def open_stream(self, requests: AsyncIterator[convert.OpenStreamRequest], context: Context) -> None:
+        first = await anext(requests, None)
+        peer = other_peer(self._mesh, first.peer_id if first is not None else "")
+        offered = first.protocols if first is not None else ()
+        protocols = values.names(offered, _MAX_OFFERED, MAX_PROTOCOL, "protocols")
+
+        def check(request: convert.OpenStreamRequest) -> None:
+            if request.peer_id or request.protocols:
+                raise values.invalid("peer_id", "only the first request names peer and protocols")
+
+        async with self._mesh.streams.opening(peer, protocols) as stream:
+            await self._carry(stream, first, requests, check, context)
+
+    async def attach_stream(self, requests: AsyncIterator[convert.AttachStreamRequest], context: Context) -> None:
+        first = await anext(requests, None)
+
+        def check(request: convert.AttachStreamRequest) -> None:
+            if request.token:
+                raise values.invalid("token", "only the first request has it")
+
+        with self._mesh.streams.attaching(first.token if first is not None else "") as stream:
+            await self._carry(stream, first, requests, check, context)
+
+    async def accept_streams(self, request: convert.AcceptStreamsRequest, context: Context) -> None:
+        acceptor = Acceptor(values.names(request.protocols, _MAX_ACCEPTED, MAX_PROTOCOL, "protocols"))
+        with self._mesh.accepting(acceptor):
+            await context.send_initial_metadata(OPEN)
+            while True:
+                fresh = acceptor.take()
+                if fresh:
+                    await context.write(convert.incoming(fresh))
+                else:
+                    await acceptor.ready.wait()
+
+    async def _carry(
+        self,
+        stream: ByteStream,
+        first: Any,
+        requests: AsyncIterator[Any],
+        check: Callable[[Any], None],
+        context: Context,
+    ) -> None:
+        """Move bytes both ways until the stream is over."""
+        outlet = _Outlet(self._mesh, stream)
+
+        async def consume(request: Any) -> None:
+            check(request)
+            await outlet.send(request)
+
+        with self._mesh.stream(outlet):
+            if first.data or first.close_write or first.reset:
+                await outlet.send(first)
+            await converse(requests, outlet, consume, context)
+
+
+class _Outlet:
+    """What one call writes: what came for its app, as much at once as has come while the last response was written."""
+
+    def __init__(self, mesh: Mesh, stream: ByteStream) -> None:
+        self._streams = mesh.streams
+        self._stream = stream
+        self._head = convert.opened(stream.peer, stream.protocol)
+        self._written = 0  # bytes of the last response
+        self._end_told = False
+        self.ready = stream.ready
+
+    async def send(self, request: Any) -> None:
+        """Carry out a request; returns when the next one may be read."""
+        if request.reset:
+            self._streams.reset(self._stream)
+            return
+        self._streams.write(self._stream, request.data, end=request.close_write)
+        await self._stream.room()
+
+    def take(self) -> bytes | None:
+        """The next response. gRPC has taken the last one when this is called, and so, as far as we can see, the app."""
+        stream = self._stream
+        if self._written:
+            self._streams.consumed(stream, self._written)
+            self._written = 0
+        arrived = stream.arrived
+        if not arrived and not self._head and not (stream.ended and not self._end_told):
+            if stream.error is not None:
+                raise stream.error
+            return None if stream.over else b""
+        pieces: list[bytes] = []
+        size = 0
+        while arrived and size < _RESPONSE_BYTES:
+            data = arrived.popleft()
+            pieces.append(data)
+            size += len(data)
+        head, self._head = self._head, b""
+        self._written = size
+        self._end_told = end = stream.ended and not arrived
+        return encode.stream_bytes(head, pieces, size, end)
+
+    def finish(self) -> None:
+        """The app says no more. That is no end of its direction unless it said so: it may be gone."""
+
+    def end(self, error: SidecarError) -> None:
+        self._stream.end(error)
