@@ -20,8 +20,8 @@ from .errors import answered
 from .node_service import NodeService
 from .peer_service import PeerService
 from .pubsub_service import PubSubService
-from .stream_service import StreamService
 from .sockets import SocketPlace, default_socket, loopback, prepare_default_directory
+from .stream_service import StreamService
 
 HEALTH_PARTS = ("", "node", "gossip", "dht")
 _MAX_PENDING = 32_768

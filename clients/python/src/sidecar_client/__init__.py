@@ -29,6 +29,7 @@ from .errors import (
     SidecarError,
     SidecarUnavailable,
     SlowReader,
+    StreamReset,
     TooLarge,
     TopicOptionsDiffer,
     Unreachable,
@@ -36,6 +37,7 @@ from .errors import (
     WrongPeer,
 )
 from .server import Server
+from .streams import ByteStream, StreamAcceptor
 from .subscription import DirectBatch, MessageBatch, Receiver, Subscription
 from .types import (
     Condition,
@@ -63,6 +65,7 @@ from .types import (
 
 __all__ = [
     "AlreadyExists",
+    "ByteStream",
     "Client",
     "Closed",
     "Condition",
@@ -109,6 +112,8 @@ __all__ = [
     "SidecarUnavailable",
     "Signing",
     "SlowReader",
+    "StreamAcceptor",
+    "StreamReset",
     "Subscription",
     "TooLarge",
     "Topic",

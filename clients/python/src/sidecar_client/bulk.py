@@ -103,15 +103,15 @@ class _Encoder:
             length = len(data)
             head = heads.get(length)
             if head is None:
-                inner = b"\x0a" + _varint(length)
-                head = self._tag + _varint(len(inner) + length) + inner
+                inner = b"\x0a" + varint(length)
+                head = self._tag + varint(len(inner) + length) + inner
                 if len(heads) < _HEADS:
                     heads[length] = head
             parts += (head, data)
         return b"".join(parts)
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

@@ -12,6 +12,7 @@ from ._link import FIRST_PAUSE, LAST_PAUSE, Link, default_target, normal_target
 from ._stream import Stream
 from .errors import SidecarUnavailable
 from .server import Handler, Server
+from .streams import ByteStream, StreamAcceptor
 from .subscription import Receiver, Subscription
 from .v1 import (
     common_pb2,
@@ -23,6 +24,8 @@ from .v1 import (
     peer_pb2_grpc,
     pubsub_pb2,
     pubsub_pb2_grpc,
+    stream_pb2,
+    stream_pb2_grpc,
 )
 
 _SERVICE = "/sidecar.v1."
@@ -55,8 +58,15 @@ class Client:
         self._node = node_pb2_grpc.NodeServiceStub(channel)
         self._peer = peer_pb2_grpc.PeerServiceStub(channel)
         self._direct = direct_pb2_grpc.DirectServiceStub(channel)
+        self._stream = stream_pb2_grpc.StreamServiceStub(channel)
         self._pubsub = pubsub_pb2_grpc.PubSubServiceStub(channel)
         self._send_many = self._link.raw(f"{_SERVICE}DirectService/SendMany", direct_pb2.SendManyResponse.FromString)
+        self._open_stream = self._link.raw(
+            f"{_SERVICE}StreamService/OpenStream", stream_pb2.OpenStreamResponse.FromString
+        )
+        self._attach_stream = self._link.raw(
+            f"{_SERVICE}StreamService/AttachStream", stream_pb2.AttachStreamResponse.FromString
+        )
         self._publish_many = self._link.raw(
             f"{_SERVICE}PubSubService/PublishMany", pubsub_pb2.PublishManyResponse.FromString
         )
@@ -226,6 +236,20 @@ class Client:
     def serve(self, protocols: str | Iterable[str], handler: Handler, *, concurrency: int = 256) -> Server:
         """Answer requests: await it, or use it with `async with`; see `Server`. Raises AlreadyExists."""
         return Server(self._link, _names(protocols), handler, concurrency, self._direct.Serve)
+
+    # ------------------------------------------------------------ byte streams
+
+    def open_stream(self, peer_id: str, protocols: str | Iterable[str]) -> ByteStream:
+        """A stream of bytes to a peer, for the first of the protocols that it speaks: see `ByteStream`.
+
+        `async with` raises NotSupported, Unreachable and its kinds, ResourceExhausted.
+        """
+        first = stream_pb2.OpenStreamRequest(peer_id=peer_id, protocols=_names(protocols))
+        return ByteStream(self._link, self._open_stream, first.SerializeToString())
+
+    def accept_streams(self, protocols: str | Iterable[str]) -> StreamAcceptor:
+        """The streams that peers open for some protocols: see `StreamAcceptor`. `async with` raises AlreadyExists."""
+        return StreamAcceptor(self._link, _names(protocols), self._stream.AcceptStreams, self._attach_stream)
 
     # ------------------------------------------------------------ topics
 

@@ -1,0 +1,282 @@
+"""Byte streams: any libp2p protocol, spoken by the app."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled, without types
+
+from ._link import Link
+from ._stream import Stream
+from .bulk import varint
+from .errors import Closed, SidecarError
+from .v1 import stream_pb2
+
+_DATA = b"\x1a"  # tag of field 3, `data`, of OpenStreamRequest and AttachStreamRequest
+_CLOSE_WRITE = b"\x20\x01"  # field 4
+_PIECE_BYTES = 256 * 1024  # of data in one request
+_LINGER = 5.0  # seconds
+
+NewCall = Callable[[], Any]
+
+
+class ByteStream:
+    """Bytes to and from an app at a peer, in order. Use it with `async with`.
+
+    `async with` returns once the stream is open. Leaving the block in order ends our direction, if `close_write` has
+    not, and gives the peer up to 5 s to end its own, so that nothing written is lost; leaving it by an exception resets
+    the stream. One task may read and another write.
+
+    What a method raises: StreamReset when the peer reset the stream, Closed when the connection was lost or the stream
+    was given up here, SidecarUnavailable when the sidecar is gone. What had arrived before can still be read.
+    """
+
+    def __init__(self, link: Link, new_call: NewCall, first: bytes) -> None:
+        self._link = link
+        self._new_call = new_call
+        self._first = first
+        self._call: Any = None
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+        self._ended = False  # the peer said that nothing follows
+        self._write_closed = False
+        self._given_up = False
+        self._error: SidecarError | None = None  # that of the call, once reading has come to it
+        self._reading = asyncio.Lock()
+        self.peer_id = ""
+        """The peer, as the connection proves it."""
+        self.protocol = ""
+        """The protocol that both sides speak."""
+
+    # ------------------------------------------------------------ life
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None or self._error is not None or self._given_up:
+            self.reset()
+            return
+        try:
+            async with asyncio.timeout(_LINGER):
+                await self.close_write()
+                while await self._fill():
+                    self._chunks.clear()
+                    self._size = 0
+                await self._call.code()  # the sidecar ends the call once all has left
+        except TimeoutError:
+            pass
+        finally:
+            self.reset()
+
+    def __del__(self) -> None:
+        """Nobody holds it any more: gRPC would keep its call open."""
+        with contextlib.suppress(RuntimeError):  # the loop has been closed already, and with it the call
+            self.reset()
+
+    def _begin(self) -> None:
+        """Start the call, without waiting for anything."""
+        self._link.check_open()
+        self._call = self._new_call()
+
+    async def _open(self) -> None:
+        if self._call is None:
+            self._begin()
+        try:
+            await self._send(self._first)
+            if not self.protocol:
+                await self._read()
+        except BaseException:
+            self.reset()
+            raise
+
+    def reset(self) -> None:
+        """End the stream at once, in both directions, unless it is over. What is on its way may be lost."""
+        self._given_up = True
+        if self._call is not None:
+            self._call.cancel()
+
+    # ------------------------------------------------------------ reading
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the peer has ended its direction and everything has been read."""
+        return self._ended and not self._chunks
+
+    async def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes, as soon as there are some; below 0: all until the peer's end. Empty at the end."""
+        if size < 0:
+            parts = []
+            while await self._fill():
+                parts.append(self._take(self._size))
+            return b"".join(parts)
+        return self._take(size) if size and await self._fill() else b""
+
+    async def readexactly(self, size: int) -> bytes:
+        """`size` bytes. Raises asyncio.IncompleteReadError when the peer ends before, with what there was."""
+        while self._size < size:
+            if not await self._fill(self._size + 1):
+                raise asyncio.IncompleteReadError(self._take(self._size), size)
+        return self._take(size)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Pieces as they come, up to the peer's end."""
+        while await self._fill():
+            yield self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+            self._chunks.clear()
+            self._size = 0
+
+    async def _fill(self, size: int = 1) -> bool:
+        """Have so many bytes at hand; False when the peer ends before."""
+        async with self._reading:
+            while self._size < size and not self._ended:
+                await self._read()
+        return self._size >= size
+
+    def _take(self, size: int) -> bytes:
+        parts = []
+        while size > 0 and self._chunks:
+            chunk = self._chunks.popleft()
+            if len(chunk) > size:
+                self._chunks.appendleft(chunk[size:])
+                chunk = chunk[:size]
+            parts.append(chunk)
+            size -= len(chunk)
+            self._size -= len(chunk)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _read(self) -> None:
+        """The next response. Raises SidecarError."""
+        if self._error is not None:
+            raise self._error
+        if self._call is None:
+            raise Closed("the stream has not been opened: use it with `async with`")
+        try:
+            response = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise self._failed(self._link.error(error)) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._call.cancelled() and task is not None and not task.cancelling():
+                raise self._failed(Closed("the stream was given up here")) from None
+            raise
+        if response is grpc.aio.EOF:
+            raise self._failed(Closed("the sidecar ended the stream"))
+        if response.HasField("opened"):
+            self.peer_id, self.protocol = response.opened.peer_id, response.opened.protocol
+        data = response.data
+        if data:
+            self._chunks.append(data)
+            self._size += len(data)
+        self._ended = response.end
+
+    def _failed(self, error: SidecarError) -> SidecarError:
+        self._error = error
+        return error
+
+    # ------------------------------------------------------------ writing
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes; returns when there is room for more. Raises SidecarError once the stream is over."""
+        if self._write_closed:
+            raise ValueError("this direction of the stream is closed")
+        if len(data) <= _PIECE_BYTES:
+            if data:
+                await self._send(b"".join((_DATA, varint(len(data)), data)))
+            return
+        view = memoryview(data)
+        for start in range(0, len(view), _PIECE_BYTES):
+            piece = view[start : start + _PIECE_BYTES]
+            await self._send(b"".join((_DATA, varint(len(piece)), piece)))
+
+    async def close_write(self) -> None:
+        """End our direction: the peer reads what was written, then the end. Reading goes on. Twice does nothing."""
+        if not self._write_closed:
+            self._write_closed = True
+            await self._send(_CLOSE_WRITE)
+            await self._call.done_writing()
+
+    async def _send(self, request: bytes) -> None:
+        if self._call is None:
+            raise Closed("the stream has not been opened: use it with `async with`")
+        try:
+            await self._write(request)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, cygrpc.InternalError):
+            raise self._failed(await self._reason()) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._call.cancelled() and task is not None and not task.cancelling():
+                raise self._failed(Closed("the stream was given up here")) from None
+            raise
+
+    async def _write(self, request: bytes) -> None:
+        """As the call's own `write`, but for one thing.
+
+        Where the call has ended and Python does not know yet, that puts "Internal error from Core" in the place of the
+        status on its way, and nobody would ever learn that the peer has reset the stream. So all but the first request,
+        which waits for the call to begin, go to the layer below.
+        """
+        if request is self._first:
+            await self._call.write(request)
+        elif self._call.done():
+            raise asyncio.InvalidStateError
+        else:
+            try:
+                await self._call._cython_call.send_serialized_message(request)
+            except asyncio.CancelledError:
+                self._call.cancel()  # as `write` does: half a message has perhaps left
+                raise
+
+    async def _reason(self) -> SidecarError:
+        """Why the call ended."""
+        if self._error is not None:
+            return self._error
+        call = self._call
+        code = await call.code()
+        if code is grpc.StatusCode.OK:
+            return Closed("the stream has ended")
+        if call.cancelled():
+            return Closed("the stream was given up here")
+        error = grpc.aio.AioRpcError(
+            code, await call.initial_metadata(), await call.trailing_metadata(), await call.details()
+        )
+        return self._link.error(error)
+
+
+class StreamAcceptor(Stream[stream_pb2.AcceptStreamsResponse]):
+    """Streams that peers open: iterate over it inside `async with`, and use each stream with `async with`.
+
+    Streams of one peer come in the order in which they were opened. It outlives the sidecar's restarts, as
+    subscriptions do.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        protocols: Sequence[str],
+        accept: Callable[[Any], Any],
+        attach: NewCall,
+    ) -> None:
+        super().__init__(link, f"accepting {', '.join(protocols)}")
+        self._request = stream_pb2.AcceptStreamsRequest(protocols=protocols)
+        self._accept = accept
+        self._attach = attach
+
+    def _open(self) -> Any:
+        return self._accept(self._request)
+
+    async def __aiter__(self) -> AsyncIterator[ByteStream]:
+        while True:
+            response = await self._next()
+            for incoming in response.streams:
+                first = stream_pb2.AttachStreamRequest(token=incoming.token).SerializeToString()
+                stream = ByteStream(self._link, self._attach, first)
+                stream.peer_id, stream.protocol = incoming.peer_id, incoming.protocol
+                yield stream
