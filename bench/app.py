@@ -22,6 +22,9 @@ TOPIC = "bench"
 _ACK = "/bench/ack/1"
 _DIRECT = "/bench/direct/1"
 _ECHO = "/bench/echo/1"
+_SINK = "/bench/sink/1"
+_SOURCE = "/bench/source/1"
+_WRITE_BYTES = 256 * 1024
 _STAMP = 8  # bytes at a payload's beginning: its number, or when it was sent
 
 
@@ -231,6 +234,78 @@ class App:
 
         return await _repeat(once, count, in_flight)
 
+    # ------------------------------------------------------------ byte streams
+
+    async def answer_streams(self) -> None:
+        """Echo, swallow and send on streams, as the peer programs do."""
+        streams = await self._stack.enter_async_context(self._client.accept_streams([_ECHO, _SINK, _SOURCE]))
+
+        async def answer(stream: sidecar_client.ByteStream) -> None:
+            async with stream:
+                if stream.protocol == _ECHO:
+                    async for data in stream:
+                        await stream.write(data)
+                elif stream.protocol == _SINK:
+                    count = 0
+                    async for data in stream:
+                        count += len(data)
+                    await stream.write(count.to_bytes(8, "big"))
+                else:
+                    await _write(stream, int.from_bytes(await stream.readexactly(8), "big"))
+
+        async def accept() -> None:
+            async for stream in streams:
+                self._start(answer(stream))
+
+        self._start(accept())
+
+    async def bulk(self, peer_id: str, send: int, receive: int) -> dict[str, Any]:
+        """So many bytes each way at the same time, a stream each; the far end has them all when it returns."""
+
+        async def sink() -> None:
+            async with self._client.open_stream(peer_id, _SINK) as stream:
+                await _write(stream, send)
+                await stream.close_write()
+                if int.from_bytes(await stream.readexactly(8), "big") != send:
+                    raise RuntimeError("not all bytes arrived")
+
+        async def source() -> None:
+            async with self._client.open_stream(peer_id, _SOURCE) as stream:
+                await stream.write(receive.to_bytes(8, "big"))
+                count = 0
+                async for data in stream:
+                    count += len(data)
+                if count != receive:
+                    raise RuntimeError(f"{count} of {receive} bytes arrived")
+
+        started = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            if send:
+                group.create_task(sink())
+            if receive:
+                group.create_task(source())
+        return {"seconds": time.monotonic() - started}
+
+    async def new_streams(self, peer_id: str, count: int) -> dict[str, Any]:
+        """Echoes of 100 bytes, one after the other, each on a stream of its own."""
+        data = os.urandom(100)
+
+        async def once() -> None:
+            async with self._client.open_stream(peer_id, _ECHO) as stream:
+                await stream.write(data)
+                await stream.close_write()
+                if await stream.read() != data:
+                    raise RuntimeError("another answer than what was sent")
+
+        return await _repeat(once, count, 1)
+
+    async def open_streams(self, peer_id: str, count: int) -> None:
+        """Streams that stay open and idle."""
+        streams = [self._client.open_stream(peer_id, _ECHO) for _ in range(count)]
+        await asyncio.gather(*(self._stack.enter_async_context(stream) for stream in streams))
+
+    # ------------------------------------------------------------ connections
+
     async def connections(self, peer_id: str, addresses: list[str], count: int) -> dict[str, Any]:
         """Connect and disconnect, one at a time."""
 
@@ -254,6 +329,13 @@ def _end_on_failure(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and task.exception() is not None:
         print(f"{task.exception()!r}", file=sys.stderr, flush=True)
         os._exit(1)
+
+
+async def _write(stream: sidecar_client.ByteStream, size: int) -> None:
+    data = os.urandom(_WRITE_BYTES)
+    for _ in range(size // len(data)):
+        await stream.write(data)
+    await stream.write(data[: size % len(data)])
 
 
 async def _repeat(once: Callable[[], Any], count: int, in_flight: int) -> dict[str, Any]:

@@ -126,6 +126,46 @@ class SidecarSubject:
     async def requests(self, size: int, in_flight: int, seconds: float) -> Cell:
         return await self._repeat("request", seconds, size=size, in_flight=in_flight)
 
+    async def bulk(self, both: bool, seconds: float) -> Cell:
+        async with self._pair() as (sender, receiver):
+            await receiver.app.call("answer_streams")
+
+            async def move(size: int) -> float:
+                arguments = {"send": size, "receive": size if both else 0}
+                answer = await sender.app.call("bulk", timeout=_PATIENCE, peer_id=receiver.peer_id, **arguments)
+                return float(answer["seconds"])
+
+            size = 16 << 20
+            await move(size)
+            size = max(size, round(4 * size / await move(4 * size) * seconds))
+            with self._meter(sender, receiver) as meter:
+                took = await move(size)
+            moved = size * (1 + both)
+            return Cell(mb_s=moved / took / 1e6, cpu_us=meter.microseconds_per(moved) * 1e6)
+
+    async def new_streams(self, seconds: float) -> Cell:
+        async with self._pair() as (sender, receiver):
+            await receiver.app.call("answer_streams")
+            arguments: dict[str, Any] = {"timeout": _PATIENCE, "peer_id": receiver.peer_id}
+            warm = 100
+            await sender.app.call("new_streams", count=warm, **arguments)
+            answer = await sender.app.call("new_streams", count=4 * warm, **arguments)
+            count = max(warm, round(4 * warm / answer["seconds"] * seconds))
+            with self._meter(sender, receiver) as meter:
+                answer = await sender.app.call("new_streams", count=count, **arguments)
+            return Cell(rate=count / answer["seconds"], cpu_us=meter.microseconds_per(count))
+
+    async def idle_streams(self, count: int) -> Cell:
+        async with self._pair() as (sender, receiver):
+            await receiver.app.call("answer_streams")
+            await sender.app.call("new_streams", timeout=_PATIENCE, peer_id=receiver.peer_id, count=100)
+            pids = [pid for sidecar in (sender, receiver) for pid in (sidecar.pid, sidecar.app.pid)]
+            await asyncio.sleep(_SETTLE_SECONDS)
+            before = resident_mb(pids)
+            await sender.app.call("open_streams", timeout=_PATIENCE, peer_id=receiver.peer_id, count=count)
+            await asyncio.sleep(_SETTLE_SECONDS)
+            return Cell(mb=resident_mb(pids) - before)
+
     async def connections(self, seconds: float) -> Cell:
         async with contextlib.AsyncExitStack() as stack:
             # Otherwise the nodes would seek each other by themselves after each disconnection.

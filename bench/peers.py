@@ -13,6 +13,7 @@ from bench.rows import Cell
 from tests.interop.peer import Peer, Stage, join
 
 _TOPIC = "bench"
+_ECHO = "/interop/echo/1"
 # Unacknowledged messages: enough to keep both sides busy, and to fit into every queue on the way.
 _WINDOW_MESSAGES = 1024
 _WINDOW_BYTES = 4 << 20
@@ -66,6 +67,45 @@ class PeerSubject:
                 p50_ms=times["p50"],
                 p99_ms=times["p99"],
             )
+
+    async def bulk(self, both: bool, seconds: float) -> Cell:
+        async with self._pair("strict") as (sender, receiver):
+
+            async def move(size: int) -> float:
+                arguments = {"send": size, "receive": size if both else 0}
+                answer = await sender.call("bulk", timeout=_PATIENCE, peer_id=receiver.peer_id, **arguments)
+                if (answer["sent"], answer["received"]) != (size, arguments["receive"]):
+                    raise RuntimeError(f"{self.name}: {answer['sent']} and {answer['received']} of {arguments}")
+                return float(answer["seconds"])
+
+            size = 16 << 20
+            await move(size)
+            size = max(size, round(4 * size / await move(4 * size) * seconds))
+            with CpuMeter([sender.pid, receiver.pid]) as meter:
+                took = await move(size)
+            moved = size * (1 + both)
+            return Cell(mb_s=moved / took / 1e6, cpu_us=meter.microseconds_per(moved) * 1e6)
+
+    async def new_streams(self, seconds: float) -> Cell:
+        async with self._pair("strict") as (sender, receiver):
+            arguments: dict[str, Any] = {"timeout": _PATIENCE, "peer_id": receiver.peer_id}
+            warm = 100
+            await sender.call("new_streams", count=warm, **arguments)
+            answer = await sender.call("new_streams", count=4 * warm, **arguments)
+            count = max(warm, round(4 * warm / answer["seconds"] * seconds))
+            with CpuMeter([sender.pid, receiver.pid]) as meter:
+                answer = await sender.call("new_streams", count=count, **arguments)
+            return Cell(rate=count / answer["seconds"], cpu_us=meter.microseconds_per(count))
+
+    async def idle_streams(self, count: int) -> Cell:
+        async with self._pair("strict") as (sender, receiver):
+            await sender.call("new_streams", timeout=_PATIENCE, peer_id=receiver.peer_id, count=100)
+            await asyncio.sleep(_SETTLE_SECONDS)
+            before = resident_mb([sender.pid, receiver.pid])
+            for _ in range(count):
+                await sender.call("stream_open", peer_id=receiver.peer_id, protocol=_ECHO)
+            await asyncio.sleep(_SETTLE_SECONDS)
+            return Cell(mb=resident_mb([sender.pid, receiver.pid]) - before)
 
     async def connections(self, seconds: float) -> Cell:
         async with Stage() as stage:

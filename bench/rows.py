@@ -12,7 +12,8 @@ MANY = 32  # in flight
 class Cell:
     """One measurement; what does not apply is None.
 
-    `rate` a second, `cpu_us` of all processes for each message or request, times in ms, memory in MB (10^6 bytes).
+    `rate` a second, `cpu_us` of all processes for each message or request, times in ms, memory in MB
+    (10^6 bytes), throughput in MB a second.
     """
 
     rate: float | None = None
@@ -21,6 +22,7 @@ class Cell:
     p99_ms: float | None = None
     ms: float | None = None
     mb: float | None = None
+    mb_s: float | None = None
 
     def __str__(self) -> str:
         parts = []
@@ -32,6 +34,8 @@ class Cell:
             parts.append(f"{_number(self.p50_ms)} / {_number(self.p99_ms)} ms")
         if self.ms is not None:
             parts.append(f"{_number(self.ms)} ms")
+        if self.mb_s is not None:
+            parts.append(f"{_number(self.mb_s)} MB/s")
         if self.mb is not None:
             parts.append(f"{_number(self.mb)} MB")
         return ", ".join(parts)
@@ -49,6 +53,9 @@ class Subject(Protocol):
     async def latency(self, size: int, rate: float, seconds: float) -> Cell: ...
     async def receipts(self, size: int, in_flight: int, seconds: float) -> Cell | None: ...
     async def requests(self, size: int, in_flight: int, seconds: float) -> Cell: ...
+    async def bulk(self, both: bool, seconds: float) -> Cell: ...
+    async def new_streams(self, seconds: float) -> Cell: ...
+    async def idle_streams(self, count: int) -> Cell: ...
     async def connections(self, seconds: float) -> Cell: ...
     async def memory(self) -> Cell: ...
     async def start(self) -> Cell: ...
@@ -72,6 +79,10 @@ ROWS: tuple[Row, ...] = (
     Row("direct messages with receipts, 100 B, many in flight", lambda s, t: s.receipts(100, MANY, t)),
     Row("request and response, 100 B, one at a time", lambda s, t: s.requests(100, 1, t)),
     Row("requests and responses, 100 B, many in flight", lambda s, t: s.requests(100, MANY, t)),
+    Row("bytes on one stream", lambda s, t: s.bulk(False, t)),
+    Row("bytes on two streams, one each way", lambda s, t: s.bulk(True, t)),
+    Row("a new stream for each echo of 100 B, one at a time", lambda s, t: s.new_streams(t)),
+    Row("memory of 500 idle streams, both ends", lambda s, t: s.idle_streams(500)),
     Row("connect, handshake, close", lambda s, t: s.connections(t)),
     Row("idle resident memory of a node", lambda s, t: s.memory()),
     Row("start of the process to ready", lambda s, t: s.start()),
@@ -94,8 +105,8 @@ def median(cells: Sequence[Cell]) -> Cell:
 
 
 def spread(cells: Sequence[Cell]) -> str:
-    """The lowest and highest rate, where there is one; it tells how far the machine can be trusted."""
-    rates = [cell.rate for cell in cells if cell.rate is not None]
+    """The lowest and highest rate or throughput, where there is one; it tells how far the machine can be trusted."""
+    rates = [rate for cell in cells if (rate := cell.rate or cell.mb_s) is not None]
     if len(rates) < 2:
         return ""
     return f" [{_number(min(rates))} - {_number(max(rates))}]"
