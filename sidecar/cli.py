@@ -20,6 +20,8 @@ COMMANDS = {
     "send": "send a direct message and print the receipt",
     "request": "ask a peer and print its response",
     "receive": "print the direct messages of a protocol",
+    "stream": "open a byte stream to a peer, at standard input and output",
+    "accept": "answer byte streams of a protocol",
     "publish": "broadcast on a topic",
     "subscribe": "print the messages of topics",
     "config": "the configuration in force, or a file to begin from",

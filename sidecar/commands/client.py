@@ -25,7 +25,8 @@ _REMEDIES: dict[type[sidecar_client.SidecarError], str] = {
     sidecar_client.SidecarUnavailable: "start one with `sidecar run`, or say where it is with --api",
     sidecar_client.SelfDial: "name another peer",
     sidecar_client.NotFound: "check the id; whom the DHT does not know, `sidecar connect ADDRESS` reaches",
-    sidecar_client.NotSupported: "an app there must serve it; `sidecar receive PROTOCOL --reply TEXT` does",
+    sidecar_client.NotSupported: "an app there must serve it; `sidecar receive PROTOCOL --reply TEXT` serves requests, "
+    "`sidecar accept PROTOCOL` streams",
     sidecar_client.Unreachable: "check that it runs, and that its address can be reached from here",
     sidecar_client.WrongPeer: "another node has that address now; ask it for its own id with `sidecar id`",
     sidecar_client.WrongNetwork: "both must have the same network.name",
@@ -48,14 +49,16 @@ class Output:
             print("\n".join(lines), flush=True)
 
 
-def add_client_flags(parser: argparse.ArgumentParser, *, timeout: bool = True) -> None:
-    """Add where the API is, the form of the output and, unless the command goes on until told to stop, a time-out."""
+def add_client_flags(parser: argparse.ArgumentParser, *, timeout: bool = True, json: bool = True) -> None:
+    """Add where the API is, the form of the output unless it is bytes as they come, and a time-out unless the command
+    goes on until told to stop."""
     parser.add_argument(
         "--api",
         metavar="TARGET",
         help="the API: unix:PATH or HOST:PORT (else $SIDECAR_API, else the configured socket, else the default one)",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document a line, for scripts")
+    if json:
+        parser.add_argument("--json", action="store_true", help="one JSON document a line, for scripts")
     if timeout:
         note = f"give up after so many seconds; default: {_DEFAULT_TIMEOUT:g}"
         parser.add_argument("--timeout", type=_seconds, default=_DEFAULT_TIMEOUT, metavar="SECONDS", help=note)
@@ -77,7 +80,7 @@ def talk(options: argparse.Namespace, conversation: Callable[[Client, Output], A
 
     async def hold() -> int:
         async with asyncio.timeout(timeout), sidecar_client.connect(_target(options), wait=0) as node:
-            return await conversation(node, Output(options.json))
+            return await conversation(node, Output(getattr(options, "json", False)))
 
     try:
         return asyncio.run(hold())

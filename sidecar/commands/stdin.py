@@ -1,4 +1,4 @@
-"""Standard input read line by line beside a running event loop."""
+"""Standard input read beside a running event loop."""
 
 import asyncio
 import contextlib
@@ -10,14 +10,14 @@ _CHUNK = 65_536
 _WAITING = 4  # chunks read ahead
 
 
-async def lines() -> AsyncIterator[bytes]:
-    """The lines of standard input without their ends, as they come.
+async def chunks() -> AsyncIterator[bytes]:
+    """The bytes of standard input, as they come.
 
     A thread reads, since a file cannot be polled and making a terminal non-blocking would outlive us. It is a daemon:
     a command that ends does not wait for more input.
     """
     loop = asyncio.get_running_loop()
-    chunks: asyncio.Queue[bytes] = asyncio.Queue(_WAITING)
+    waiting: asyncio.Queue[bytes] = asyncio.Queue(_WAITING)
 
     def read() -> None:
         with contextlib.suppress(RuntimeError, asyncio.CancelledError):  # the loop has ended
@@ -26,13 +26,19 @@ async def lines() -> AsyncIterator[bytes]:
                     chunk = os.read(0, _CHUNK)
                 except OSError:
                     chunk = b""
-                asyncio.run_coroutine_threadsafe(chunks.put(chunk), loop).result()
+                asyncio.run_coroutine_threadsafe(waiting.put(chunk), loop).result()
                 if not chunk:
                     return
 
     threading.Thread(target=read, name="standard input", daemon=True).start()
+    while chunk := await waiting.get():
+        yield chunk
+
+
+async def lines() -> AsyncIterator[bytes]:
+    """The lines of standard input without their ends, as they come."""
     rest = b""
-    while chunk := await chunks.get():
+    async for chunk in chunks():
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
             yield line.removesuffix(b"\r")

@@ -136,3 +136,24 @@ def test_a_pipe_that_closes_ends_it_quietly(pair: Pair) -> None:
     assert subscribed.popen.stderr is not None
     assert subscribed.popen.stderr.read() == ""
     subscribed.popen.stderr.close()
+
+
+def test_a_byte_stream_carries_both_directions_to_their_ends(pair: Pair) -> None:
+    def stream(data: bytes, protocol: str) -> "subprocess.CompletedProcess[bytes]":
+        command = [sys.executable, "-m", "sidecar", "stream", pair.second_id, protocol]
+        environ = environment(pair.first.home) | {"SIDECAR_API": f"unix:{pair.first.socket}"}
+        return subprocess.run(command, input=data, capture_output=True, env=environ, timeout=PATIENCE)
+
+    data = bytes(range(256)) * 10_000
+    assert stream(data, "/echo/1").stderr.startswith(b"sidecar: ")
+    echoing = Listening(pair.second, "accept", "/echo/1", "--echo")
+    for _ in range(2):
+        done = stream(data, "/echo/1")
+        assert (done.returncode, done.stdout, done.stderr) == (0, data, b"")
+    echoing.popen.send_signal(signal.SIGINT)
+    assert echoing.popen.communicate(timeout=PATIENCE) == ("", "")
+    assert echoing.popen.returncode == 130
+    once = Listening(pair.second, "accept", "/cat/1")  # its input is at its end: nothing goes back
+    assert stream(b"hello", "/cat/1").stdout == b""
+    out, err = once.popen.communicate(timeout=PATIENCE)
+    assert (once.popen.returncode, out, err) == (0, "hello", f"sidecar: a stream of {pair.first_id}\n")

@@ -122,6 +122,50 @@ def test_a_connection_has_a_bound_on_windows_and_on_what_waits() -> None:
     assert bare.end.failure is None
 
 
+def test_a_deferred_stream_opens_its_window_only_when_its_reader_says_so() -> None:
+    bare = _bare()
+    channel = bare.end.channel
+    bare.end.acknowledging = False
+    bare.send(opening(1) + opening(3))
+    bare.answers()
+    bare.send(data(1, bytes(600_000)))
+    channel.defer(1)
+    channel.delivered(1, 600_000)
+    assert bare.answers() == b""
+    assert channel.buffered_bytes == 600_000
+    channel.acknowledge(1, 600_000)
+    assert parse(bare.answers()) == [(WINDOW_UPDATE, 0, 1, 600_000 + len(proposal("/test/1")))]
+    bare.send(data(3, bytes(600_000)))
+    channel.delivered(3, 600_000)  # not deferred: consumed as it is handed on
+    assert parse(bare.answers())[0][2] == 3
+    for gone in (5, 7):
+        channel.defer(gone)
+        channel.delivered(gone, 1)
+    assert channel.buffered_bytes == 0
+
+
+def test_deferred_streams_have_the_bound_for_themselves() -> None:
+    bare = _bare(receive_window=INITIAL_WINDOW, max_buffered=2 * INITIAL_WINDOW)
+    bare.end.acknowledging = False
+    bare.send(b"".join(map(opening, (1, 3, 5, 7))))
+    for slow in (1, 3, 5):
+        bare.end.channel.defer(slow)
+    size = INITIAL_WINDOW - len(proposal("/test/1"))
+    for slow in (1, 3):
+        bare.send(data(slow, bytes(size)))
+    bare.send(data(7, bytes(size)))  # somebody else's, and quick
+    bare.end.channel.delivered(7, size)
+    assert bare.end.of(StreamFailed) == []
+    bare.send(data(5, bytes(size)))
+    (failed,) = bare.end.of(StreamFailed)
+    assert failed.stream == 5
+    assert isinstance(failed.error, ResourceExhausted)
+    assert bare.end.channel.buffered_bytes == 2 * size
+    bare.end.channel.reset(1)
+    bare.end.channel.acknowledge(3, size)
+    assert bare.end.channel.buffered_bytes == 0
+
+
 def test_a_stream_keeps_its_place_until_its_bytes_are_consumed() -> None:
     bare = _bare(max_streams=1)
     bare.end.acknowledging = False
