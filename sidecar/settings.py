@@ -4,6 +4,7 @@ from .api.config import ApiConfig
 from .config import Config
 from .core.channel import ChannelLimits
 from .core.direct import DirectConfig
+from .core.errors import ConfigError
 from .core.gossip import GossipConfig
 from .core.kademlia import KademliaConfig
 from .core.multiaddr import Multiaddr
@@ -11,6 +12,7 @@ from .core.node import NodeConfig
 from .core.types import PeerId
 from .net.config import NetConfig
 from .net.private import load_psk
+from .net.tls import server_context
 from .net.transports import Transports
 
 KnownPeers = tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...]
@@ -98,8 +100,14 @@ def net_config(config: Config) -> NetConfig:
 
 def transports(config: Config) -> Transports:
     """What connections are made of; reads the files named. Raises ConfigError."""
-    file = config.network.psk_file
-    return Transports(psk=load_psk(file) if file is not None else None)
+    file, listen = config.network.psk_file, config.listen
+    if (listen.tls_certificate is None) != (listen.tls_key is None):
+        raise ConfigError("listen.tls_certificate and listen.tls_key go together: one of them is missing")
+    server_tls = None
+    if listen.tls_certificate is not None and listen.tls_key is not None:
+        server_tls = server_context(listen.tls_certificate, listen.tls_key)
+    psk = load_psk(file) if file is not None else None
+    return Transports(psk=psk, server_tls=server_tls, authorities=config.peers.tls_ca)
 
 
 def api_config(config: Config) -> ApiConfig:

@@ -165,7 +165,7 @@ def loopback_endpoint() -> Kind:
 def multiaddrs(*, listening: bool = False, with_peer: bool = False) -> Kind:
     """A list of multiaddrs; as text separated by commas or blanks.
 
-    `listening`: only TCP ports of IP addresses. `with_peer`: each must end in `/p2p/<peer id>`.
+    `listening`: only TCP ports of IP addresses, WebSocket included. `with_peer`: each must end in `/p2p/<peer id>`.
     """
 
     def read(value: object) -> tuple[Multiaddr, ...]:
@@ -181,9 +181,8 @@ def multiaddrs(*, listening: bool = False, with_peer: bool = False) -> Kind:
             raise ValueError(str(error)) from None
         if with_peer and address.peer_id is None:
             raise ValueError(f"{word} does not end in /p2p/<peer id>")
-        endpoint = address.tcp_endpoint()
-        if listening and (endpoint is None or endpoint[0] not in ("ip4", "ip6") or address.peer_id is not None):
-            raise ValueError(f"{word} is not /ip4/.../tcp/... or /ip6/.../tcp/...")
+        if listening and not _can_listen(address):
+            raise ValueError(f"{word} is not /ip4/.../tcp/... or /ip6/.../tcp/..., with or without /ws or /tls/ws")
         return address
 
     def write(value: tuple[Multiaddr, ...]) -> str:
@@ -192,6 +191,13 @@ def multiaddrs(*, listening: bool = False, with_peer: bool = False) -> Kind:
     suffix = "/p2p/<peer id>" if with_peer else ""
     allowed = f"multiaddrs such as /ip4/192.0.2.1/tcp/4747{suffix}; as text separated by commas"
     return Kind(read, write, "", allowed, "MULTIADDR", many=True)
+
+
+def _can_listen(address: Multiaddr) -> bool:
+    endpoint = address.endpoint()
+    if endpoint is None or address.value("tcp") is None or address.peer_id is not None:
+        return False
+    return endpoint.kind in ("ip4", "ip6") and endpoint.sni is None
 
 
 def write_size(value: int) -> str:

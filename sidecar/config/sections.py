@@ -45,7 +45,8 @@ class ListenSection:
     addresses: tuple[Multiaddr, ...] = key(
         (Multiaddr.from_text("/ip4/0.0.0.0/tcp/4747"),),
         multiaddrs(listening=True),
-        "The addresses to listen at. Port 0 takes any free port, which then differs after each restart. "
+        "The addresses to listen at: TCP, or WebSocket with /ws or /tls/ws behind the port. "
+        "Port 0 takes any free port, which then differs after each restart. "
         "An empty list: only dial.",
         "a fixed port, so that what others have noted of this node stays true after a restart; its number is a guess",
         "--listen",
@@ -56,6 +57,19 @@ class ListenSection:
         "The addresses to tell peers instead of those listened at: set it behind a port mapping or in a container.",
         "most nodes are reached where they listen",
         "--announce",
+    )
+    tls_certificate: Path | None = key(
+        None,
+        path("the path of a PEM file; empty: none"),
+        "The certificate for addresses that end in /tls/ws, and behind it those that lead to its root. "
+        "Browsers must trust it.",
+        "only addresses with /tls need one",
+    )
+    tls_key: Path | None = key(
+        None,
+        path("the path of a PEM file, not encrypted; empty: none"),
+        "The private key of listen.tls_certificate.",
+        "only addresses with /tls need one",
     )
 
 
@@ -327,6 +341,12 @@ class PeersSection:
         "go-libp2p's daemon and js-libp2p's monitor have 10 to 15 seconds",
     )
     ping_timeout: float = key(10.0, seconds(0.1, 600), "How long to wait for the answer to a ping.", "a guess")
+    tls_ca: Path | None = key(
+        None,
+        path("the path of a PEM file; empty: none"),
+        "Certificate authorities that are trusted when dialling /tls/ws addresses, besides the system's.",
+        "public certificates need none",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,23 @@ _BY_NAME = {part.name: part for part in _PARTS} | {"ipfs": _Part("p2p", 421, _PR
 _BY_CODE = {part.code: part for part in _PARTS}
 
 
+class Endpoint(NamedTuple):
+    """A TCP port and what is spoken there below libp2p's own protocols."""
+
+    kind: str  # protocol of the host part
+    host: str
+    port: int
+    websocket: bool = False
+    tls: bool = False
+    sni: str | None = None  # the name to ask for in TLS, where it is not the host
+
+    @property
+    def suffix(self) -> str:
+        """What an address has behind its TCP port; `/wss` is written `/tls/ws`, as go-libp2p does."""
+        sni = f"/sni/{self.sni}" if self.sni else ""
+        return ("/tls" + sni if self.tls else "") + ("/ws" if self.websocket else "")
+
+
 class Multiaddr:
     """An address such as `/ip4/127.0.0.1/tcp/4001/p2p/12D3Koo...`; immutable, hashable, `str()` gives the text.
 
@@ -64,10 +81,10 @@ class Multiaddr:
         return _from_bytes(bytes(data))
 
     @classmethod
-    def tcp(cls, host: str, port: int) -> "Multiaddr":
-        """The TCP address of an IP address in text form. Raises InvalidMultiaddr."""
+    def tcp(cls, host: str, port: int, suffix: str = "") -> "Multiaddr":
+        """The TCP address of an IP address in text form, `suffix` behind it. Raises InvalidMultiaddr."""
         family = "ip6" if ":" in host else "ip4"
-        return cls.from_text(f"/{family}/{host.partition('%')[0]}/tcp/{port}")
+        return cls.from_text(f"/{family}/{host.partition('%')[0]}/tcp/{port}{suffix}")
 
     def to_bytes(self) -> bytes:
         return self._bytes
@@ -97,11 +114,22 @@ class Multiaddr:
         suffix = encode(421) + encode(len(peer)) + bytes(peer)
         return Multiaddr(self.parts[:-1], self._bytes[: -len(suffix)])
 
-    def tcp_endpoint(self) -> tuple[str, str, int] | None:
-        """(protocol of the host part, host, port) of a plain TCP address, else None."""
+    def endpoint(self) -> Endpoint | None:
+        """The endpoint of a TCP or WebSocket address (specs websockets, "Addressing"), None for any other."""
         base = self.without_peer().parts
-        if len(base) == 2 and base[1][0] == "tcp" and base[0][0] in ("ip4", "ip6", "dns", "dns4", "dns6"):
-            return base[0][0], base[0][1], int(base[1][1])
+        if not base or base[0][0] not in ("ip4", "ip6", "dns", "dns4", "dns6"):
+            return None
+        kind, host = base[0]
+        port = int(base[1][1]) if len(base) > 1 and base[1][0] == "tcp" else None
+        above = base[1:] if port is None else base[2:]
+        match [name for name, _ in above]:
+            case []:
+                return None if port is None else Endpoint(kind, host, port)
+            case ["ws"]:
+                return Endpoint(kind, host, 80 if port is None else port, websocket=True)
+            case ["wss"] | ["tls", "ws"] | ["tls", "sni", "ws"]:
+                sni = self.value("sni")
+                return Endpoint(kind, host, 443 if port is None else port, websocket=True, tls=True, sni=sni)
         return None
 
     def __str__(self) -> str:

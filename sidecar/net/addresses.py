@@ -31,7 +31,7 @@ class AddressBook:
     def __init__(self, config: NetConfig, rng: random.Random) -> None:
         self._config = config
         self._rng = rng
-        self._records: OrderedDict[tuple[str, int, bytes], _Record] = OrderedDict()
+        self._records: OrderedDict[tuple[str, int, str, bytes], _Record] = OrderedDict()
 
     def succeeded(self, target: Target, now: float) -> None:
         self._put(target, _Record(now, 0, 0.0))
@@ -49,11 +49,13 @@ class AddressBook:
         return max(0.0, self._records.get(_key(target), _NOTHING).not_before - now)
 
     def order(self, targets: list[Target]) -> list[Target]:
-        """Best first: what answered last, then loopback, private and public addresses (near ones fail fast)."""
+        """Best first: what answered last, plain TCP before WebSocket, which costs more, then loopback, private and
+        public addresses (near ones fail fast)."""
 
-        def rank(target: Target) -> tuple[float, int]:
+        def rank(target: Target) -> tuple[float, bool, int]:
             succeeded_at = self._records.get(_key(target), _NOTHING).succeeded_at
-            return (-succeeded_at if succeeded_at is not None else float("inf"), _distance(target.host))
+            latest = -succeeded_at if succeeded_at is not None else float("inf")
+            return latest, target.endpoint.websocket, _distance(target.host)
 
         return sorted(targets, key=rank)
 
@@ -68,8 +70,8 @@ class AddressBook:
             self._records.popitem(last=False)
 
 
-def _key(target: Target) -> tuple[str, int, bytes]:
-    return target.host, target.port, target.expected or b""
+def _key(target: Target) -> tuple[str, int, str, bytes]:
+    return target.host, target.port, target.endpoint.suffix, target.expected or b""
 
 
 def _distance(host: str) -> int:

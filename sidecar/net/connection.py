@@ -35,6 +35,8 @@ class Connection(asyncio.Protocol):
     admitted, ready, ended (the node is told), lost (the socket is gone). An exception in it ends it and nothing else.
     """
 
+    suffix = ""  # of its addresses, behind the TCP port
+
     def __init__(self, host: ConnectionHost, number: int, direction: Direction, attempt: Attempt | None = None) -> None:
         """`attempt`: the part of a dial that opened this connection, None for inbound ones."""
         self.number = number
@@ -109,7 +111,8 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         self.remote_host = str(peer[0])
-        self.remote, self.local = Multiaddr.tcp(self.remote_host, peer[1]), Multiaddr.tcp(str(here[0]), here[1])
+        self.remote = Multiaddr.tcp(self.remote_host, peer[1], self.suffix)
+        self.local = Multiaddr.tcp(str(here[0]), here[1], self.suffix)
         channel = self._host.admit(self)
         if channel is None:
             self.over = True

@@ -18,11 +18,20 @@ class LayeredConnection(Connection):
     """A subclass, so that plain connections do not pay for what they lack, not even with a test."""
 
     def __init__(
-        self, host: ConnectionHost, number: int, direction: Direction, attempt: Attempt | None, stack: Stack
+        self,
+        host: ConnectionHost,
+        number: int,
+        direction: Direction,
+        attempt: Attempt | None,
+        stack: Stack,
+        suffix: str,
     ) -> None:
+        """`suffix`: what the addresses of both ends have behind the TCP port."""
         super().__init__(host, number, direction, attempt)
+        self.suffix = suffix
         self._stack = stack
         self._failed = False  # a layer broke: nothing more is read
+        self._closed = False  # the layers said goodbye
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -44,15 +53,15 @@ class LayeredConnection(Connection):
             self._broken()
             return
         self.bytes_in += len(data) - len(plain)  # the rest is counted below: in all, what the socket brought
-        if not (self._write_paused and was_ready):  # else they are pongs to one who does not read: left away
+        if not self._write_paused:
             self._say(self._stack.output())
-        else:
-            self._stack.output()
         if plain:
             super().data_received(plain)
         if not was_ready and self._stack.ready:
             self._host.mark_dirty(self)
-        if self._stack.ended and not self._eof_received:
+        if self._stack.failure is not None:
+            self._fail(self._stack.failure)
+        elif self._stack.ended and not self._eof_received:
             super().eof_received()
 
     def _fail(self, error: SidecarError) -> None:
@@ -72,7 +81,11 @@ class LayeredConnection(Connection):
 
     def _write(self, channel: Channel, transport: asyncio.Transport) -> None:
         stack = self._stack
+        if not self._write_paused:
+            self._say(stack.output())
         if not stack.ready:
+            if self.over:  # what the channel still has cannot be said
+                transport.close()
             return
         left = TURN_BYTES
         while not self._write_paused:
@@ -87,6 +100,12 @@ class LayeredConnection(Connection):
             if left <= 0:
                 self._host.mark_dirty(self)
                 return
+
+    def _shut(self, transport: asyncio.Transport) -> None:
+        if not self._closed:
+            self._closed = True
+            self._say(self._stack.close())
+        super()._shut(transport)
 
     def _end(self, error: SidecarError | None) -> None:
         super()._end(self._stack.explain(error) if self.opened_at is None else error)

@@ -13,6 +13,7 @@ class Layer(Protocol):
 
     ready: bool  # whether `seal` may be called: the layer's own handshake is over as far as we need it
     ended: bool  # whether the remote has ended the layer in order: it will bring no more
+    failure: SidecarError | None  # what ends the connection, once what `feed` returned is dealt with
 
     def feed(self, data: bytes) -> bytes:
         """The bytes within what the layer below brought. Raises a SidecarError, which ends the connection."""
@@ -41,6 +42,10 @@ class Stack:
     @property
     def ready(self) -> bool:
         return all(layer.ready for layer in self._layers)
+
+    @property
+    def failure(self) -> SidecarError | None:
+        return next((layer.failure for layer in self._layers if layer.failure is not None), None)
 
     @property
     def ended(self) -> bool:

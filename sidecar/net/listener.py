@@ -11,14 +11,15 @@ from .interfaces import interface_addresses
 
 
 def open_socket(address: Multiaddr) -> socket.socket:
-    """A bound socket for `address`, which must be a plain TCP one with an IP address.
+    """A bound socket for `address`, which must be a TCP or WebSocket one with an IP address.
 
     Raises AddressInUse, and ConfigError for every other address that cannot be listened on.
     """
-    endpoint = address.tcp_endpoint()
-    if endpoint is None or endpoint[0] not in ("ip4", "ip6"):
-        raise ConfigError(f"cannot listen on {address}: only /ip4/.../tcp/... and /ip6/.../tcp/... are supported")
-    kind, host, port = endpoint
+    endpoint = address.endpoint()
+    if endpoint is None or endpoint.kind not in ("ip4", "ip6"):
+        allowed = "only /ip4/.../tcp/... and /ip6/.../tcp/..., with or without /ws or /tls/ws, are supported"
+        raise ConfigError(f"cannot listen on {address}: {allowed}")
+    kind, host, port = endpoint[:3]
     listening = socket.socket(socket.AF_INET if kind == "ip4" else socket.AF_INET6, socket.SOCK_STREAM)
     try:
         listening.setblocking(False)
@@ -39,10 +40,13 @@ def _refusal(address: Multiaddr, error: OSError) -> SidecarError:
     return ConfigError(f"cannot listen on {address}: {error.strerror or error}")
 
 
-def reached_at(listening: socket.socket) -> list[Multiaddr]:
-    """The addresses of a bound socket: its port as it is, a wildcard as every address of this machine."""
+def reached_at(listening: socket.socket, suffix: str = "") -> list[Multiaddr]:
+    """The addresses of a bound socket: its port as it is, a wildcard as every address of this machine.
+
+    `suffix` is put behind each: what is spoken at the port.
+    """
     host, port = listening.getsockname()[:2]
     if not ipaddress.ip_address(host).is_unspecified:
-        return [Multiaddr.tcp(host, port)]
+        return [Multiaddr.tcp(host, port, suffix)]
     family = "ip4" if listening.family == socket.AF_INET else "ip6"
-    return [Multiaddr.tcp(found, port) for found in interface_addresses(family)]
+    return [Multiaddr.tcp(found, port, suffix) for found in interface_addresses(family)]

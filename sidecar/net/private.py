@@ -37,6 +37,7 @@ class PrivateLayer:
     """
 
     ended = False
+    failure: SidecarError | None = None
 
     def __init__(self, psk: bytes, nonce: bytes) -> None:
         """`psk`: 32 bytes; `nonce`: 24 random bytes for this connection alone."""

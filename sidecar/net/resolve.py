@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..core.errors import DialTimeout, NotSupported, SidecarError, Unreachable
-from ..core.multiaddr import Multiaddr
+from ..core.multiaddr import Endpoint, Multiaddr
 from ..core.types import PeerId
 
 _FAMILIES = {"dns": socket.AF_UNSPEC, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
@@ -23,6 +23,11 @@ class Target(NamedTuple):
     host: str
     port: int
     expected: PeerId | None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What is spoken there."""
+        return self.address.endpoint() or Endpoint("", self.host, self.port)
 
 
 class Resolver:
@@ -44,7 +49,7 @@ class Resolver:
         answers = await asyncio.gather(
             *(self.resolve(address, expected) for address, expected in addresses), return_exceptions=True
         )
-        targets: dict[tuple[str, int, PeerId | None], Target] = {}
+        targets: dict[tuple[str, int, str, PeerId | None], Target] = {}
         errors: list[SidecarError] = []
         for answer in answers:
             if isinstance(answer, SidecarError):
@@ -53,7 +58,7 @@ class Resolver:
                 raise answer
             else:
                 for target in answer:
-                    targets.setdefault((target.host, target.port, target.expected), target)
+                    targets.setdefault((target.host, target.port, target.endpoint.suffix, target.expected), target)
         return list(targets.values()), errors
 
     async def resolve(self, address: Multiaddr, expected: PeerId | None) -> list[Target]:
@@ -62,11 +67,13 @@ class Resolver:
         Raises NotSupported for transports and name types that are not spoken here, DialTimeout when the name server
         does not answer in time, and Unreachable for a name that does not exist.
         """
-        endpoint = address.tcp_endpoint()
+        endpoint = address.endpoint()
         if endpoint is None:
             what = "a /dnsaddr name" if address.value("dnsaddr") else "its transport"
-            raise NotSupported(f"{address}: {what} cannot be dialled, only TCP on an IP address or DNS name")
-        kind, host, port = endpoint
+            raise NotSupported(
+                f"{address}: {what} cannot be dialled, only TCP and WebSocket on an IP address or DNS name"
+            )
+        kind, host, port = endpoint[:3]
         if port == 0:
             raise NotSupported(f"{address}: port 0 cannot be dialled")
         base = address.without_peer()

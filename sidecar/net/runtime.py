@@ -7,6 +7,7 @@ import random
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from ..core.channel import Channel
 from ..core.errors import Closed, SelfDial, SidecarError, TooManyConnections
 from ..core.events import STREAM_BITS
 from ..core.identity import Identity
-from ..core.multiaddr import Multiaddr
+from ..core.multiaddr import Endpoint, Multiaddr
 from ..core.types import Direction
 from .alarm import Alarm
 from .backlog import Backlog
@@ -116,17 +117,22 @@ class Runtime:
         sockets: list[socket.socket] = []
         try:
             for address in addresses:
+                self._transports.check_listening(address)
                 sockets.append(open_socket(address))
         except BaseException:
             for opened in sockets:
                 opened.close()
             raise
         reached: dict[Multiaddr, None] = {}
-        for opened in sockets:
-            found = reached_at(opened)
+        for opened, address in zip(sockets, addresses, strict=True):
+            endpoint = address.endpoint()
+            assert endpoint is not None, "open_socket refuses such addresses"
+            found = reached_at(opened, endpoint.suffix)
             reached.update(dict.fromkeys(found))
             self._own_endpoints.update(dict.fromkeys((str(a.parts[0][1]), int(a.parts[1][1])) for a in found))
-            server = await self.loop.create_server(self._inbound, sock=opened, backlog=self.config.backlog)
+            server = await self.loop.create_server(
+                partial(self._inbound, endpoint), sock=opened, backlog=self.config.backlog
+            )
             self._servers.append(server)
         log.info("listening on %s", ", ".join(map(str, reached)) or "nothing")
         return tuple(reached)
@@ -298,22 +304,23 @@ class Runtime:
 
     # ------------------------------------------------------------ connections
 
-    def _inbound(self) -> Connection:
-        return self._connection(Direction.INBOUND)
+    def _inbound(self, endpoint: Endpoint) -> Connection:
+        return self._connection(endpoint, None)
 
     async def _connect(self, attempt: Attempt) -> Connection:
         _, connection = await self.loop.create_connection(
-            lambda: self._connection(Direction.OUTBOUND, attempt),
+            partial(self._connection, attempt.target.endpoint, attempt),
             attempt.target.host,
             attempt.target.port,
         )
         return connection
 
-    def _connection(self, direction: Direction, attempt: Attempt | None = None) -> Connection:
-        stack = self._transports.stack()
+    def _connection(self, endpoint: Endpoint, attempt: Attempt | None) -> Connection:
+        direction = Direction.INBOUND if attempt is None else Direction.OUTBOUND
+        stack = self._transports.stack(endpoint, dialled=attempt is not None)
         if stack is None:
             return Connection(self, self._number(), direction, attempt)
-        return LayeredConnection(self, self._number(), direction, attempt, stack)
+        return LayeredConnection(self, self._number(), direction, attempt, stack, endpoint.suffix)
 
     def _number(self) -> int:
         number, self._next_connection = self._next_connection, self._next_connection + 1

@@ -1,9 +1,11 @@
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.core.errors import InvalidMultiaddr
-from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.multiaddr import Endpoint, Multiaddr
 from sidecar.core.types import PeerId
 
 PEER = "QmcgpsyWgH8Y8ajJz1Cu72KnS5uo2Aa2LpzU7kinSupNKC"
@@ -151,15 +153,24 @@ def test_the_peer_at_the_end() -> None:
         (f"/dns4/example.com/tcp/5/p2p/{PEER}", ("dns4", "example.com", 5)),
         ("/ip6/::1/tcp/0", ("ip6", "::1", 0)),
         ("/ip4/1.2.3.4/udp/5", None),
-        ("/ip4/1.2.3.4/tcp/5/ws", None),
+        ("/ip4/1.2.3.4/tcp/5/ws", ("ip4", "1.2.3.4", 5, True)),
+        ("/ip4/1.2.3.4/tcp/5/wss", ("ip4", "1.2.3.4", 5, True, True)),
+        (f"/dns4/a.b/tcp/5/tls/ws/p2p/{PEER}", ("dns4", "a.b", 5, True, True)),
+        ("/ip4/1.2.3.4/tcp/5/tls/sni/a.b/ws", ("ip4", "1.2.3.4", 5, True, True, "a.b")),
+        ("/dns/a.b/wss", ("dns", "a.b", 443, True, True)),
+        ("/ip4/1.2.3.4/ws", ("ip4", "1.2.3.4", 80, True)),
+        ("/ip4/1.2.3.4/tcp/5/tls", None),
+        ("/ip4/1.2.3.4/tcp/5/ws/ws", None),
+        ("/ip4/1.2.3.4/udp/5/ws", None),
+        ("/ip4/1.2.3.4", None),
         (f"/ip4/1.2.3.4/tcp/5/p2p/{PEER}/p2p-circuit", None),
         (f"/p2p/{PEER}/ip4/1.2.3.4/tcp/5", None),
         ("/dnsaddr/example.com", None),
         ("/tcp/5", None),
     ],
 )
-def test_the_endpoint_of_a_plain_tcp_address(text: str, endpoint: tuple[str, str, int] | None) -> None:
-    assert Multiaddr.from_text(text).tcp_endpoint() == endpoint
+def test_the_endpoint_of_a_tcp_or_websocket_address(text: str, endpoint: tuple[Any, ...] | None) -> None:
+    assert Multiaddr.from_text(text).endpoint() == (endpoint and Endpoint(*endpoint))
 
 
 def test_the_address_of_a_socket() -> None:

@@ -39,12 +39,12 @@ class RawClient:
 
     @classmethod
     async def connect(cls, host: Host) -> "RawClient":
-        endpoint = host.addresses[0].tcp_endpoint()
+        endpoint = host.addresses[0].endpoint()
         assert endpoint is not None
         raw = socket.socket()
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         raw.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(raw, endpoint[1:])
+        await asyncio.get_running_loop().sock_connect(raw, endpoint[1:3])
         return cls(*await asyncio.open_connection(sock=raw))
 
     async def until(self, kind: type) -> None:
