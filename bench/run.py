@@ -93,10 +93,9 @@ request answered. The others run in process (the benchmark program is the node);
 over gRPC, so they count two sidecars and their apps. No gossip message was lost: a flood ends when the receiver has
 every message, with at most 1,024 messages or 4 MiB on the way. Many in flight is {MANY}; what stands for a request
 with the others is an echo on one open stream. The sidecar's apps acknowledge by direct messages; it publishes
-by `publish_many` and sends many by `send_many`. Bytes on streams count once the far end has them all, CPU is for each MB of
-them; a new stream's echo counts from opening it to the end of the answer; the memory of idle streams is what all processes
-have grown by. The others have no direct messages with receipts. Times behind a rate
-are the 50th and 99th percentile.
+by `publish_many` and sends many by `send_many`. Bytes on streams count once the far end has them all, CPU is for
+each MB of them; the memory of idle streams is what all processes have grown by. The others have no direct messages
+with receipts. Times behind a rate are the 50th and 99th percentile.
 
 {markdown(names, results)}
 
