@@ -57,7 +57,7 @@ class Subject:
 
 def test_rounds_are_interleaved_and_go_on_past_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     taken: list[str] = []
-    rows = [row for row in ROWS if "memory" in row.title]
+    rows = [row for row in ROWS if "resident memory" in row.title]
     results = asyncio.run(measure([Subject("weak", taken), Subject("strong", taken)], rows, rounds=2, seconds=1))
     assert taken == ["weak", "strong", "weak", "strong"]
     assert results[rows[0].title, "weak"] == ["RuntimeError: out of breath"] * 2
