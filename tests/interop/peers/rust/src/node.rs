@@ -72,6 +72,13 @@ impl Handle {
     }
 }
 
+/// yamux with room for the tests' streams: past the default of 512, opening one closes the connection.
+fn many_streams() -> yamux::Config {
+    let mut config = yamux::Config::default();
+    config.set_max_num_streams(8_192);
+    config
+}
+
 fn transport(options: &Options, key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Problem> {
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     let noise = noise::Config::new(key).map_err(text)?;
@@ -83,7 +90,7 @@ fn transport(options: &Options, key: &Keypair) -> Result<Boxed<(PeerId, StreamMu
         return Ok(private
             .upgrade(Version::V1Lazy)
             .authenticate(noise)
-            .multiplex(yamux::Config::default())
+            .multiplex(many_streams())
             .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
             .boxed());
     }
@@ -92,7 +99,7 @@ fn transport(options: &Options, key: &Keypair) -> Result<Boxed<(PeerId, StreamMu
     Ok(OrTransport::new(web, tcp())
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
-        .multiplex(yamux::Config::default())
+        .multiplex(many_streams())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed())
 }
