@@ -56,7 +56,7 @@ def _build_rust(source: Path, target: Path) -> None:
 
 
 def _name_registry(folder: Path) -> None:
-    """Complete a Cargo.lock that leaves out each package's `source`, as ours does; cargo is asked for the registry's name."""
+    """Complete a Cargo.lock that leaves out the packages' `source`, as ours does; cargo tells the registry's name."""
     lock = folder / "Cargo.lock"
     pinned = lock.read_text()
     lock.unlink()
