@@ -16,7 +16,8 @@ SidecarError
 ├── Unreachable                 no address of the peer answered
 │   ├── NoAddresses             none is known
 │   ├── DialTimeout             none answered in time
-│   └── DialBackoff             failed a moment ago; not tried again yet
+│   ├── DialBackoff             failed a moment ago; not tried again yet
+│   └── NoQuorum                fewer peers than asked for took a record
 ├── WrongPeer                   another key answered than the one dialled
 ├── WrongNetwork                the peer belongs to another network
 ├── ResourceExhausted           a bound of this node is reached
@@ -104,6 +105,10 @@ class DialTimeout(Unreachable):
 
 class DialBackoff(Unreachable):
     """The peer failed to answer a moment ago and is not tried again yet."""
+
+
+class NoQuorum(Unreachable):
+    """Fewer peers than asked for took a record."""
 
 
 class WrongPeer(SidecarError):

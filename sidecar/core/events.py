@@ -207,6 +207,86 @@ class ClosestPeersRequested(NamedTuple):
     key: bytes
 
 
+class AdvertiseRequested(NamedTuple):
+    """Advertise a name through the DHT until the operation is cancelled; announced again by itself.
+
+    `AdvertisementAnnounced` after every announcement.
+    """
+
+    op: int
+    name: str
+
+
+class FindAdvertisedRequested(NamedTuple):
+    """Find peers that advertise a name, at most `limit`; 0: as many as the DHT's configuration allows.
+
+    `AdvertisersFound` as they come. Result: the number of peers that answered.
+    """
+
+    op: int
+    name: str
+    limit: int
+
+
+class RecordPutRequested(NamedTuple):
+    """Put a record into the DHT; in a namespace of signed values the node signs it. Result: `RecordStored`."""
+
+    op: int
+    key: bytes
+    value: bytes
+
+
+class RecordRequested(NamedTuple):
+    """Get a record from the DHT, ending early when `quorum` peers had a value; 0: the configured number.
+
+    Result: `RecordFound`, or NotFound.
+    """
+
+    op: int
+    key: bytes
+    quorum: int
+
+
+class RecordStored(NamedTuple):
+    """`stored` of the `asked` closest peers took the record."""
+
+    stored: int
+    asked: int
+
+
+class RecordFound(NamedTuple):
+    """A record. `holders`: how many of those asked had this value, this node among them.
+
+    `expires`: when they will have forgotten it, in seconds since 1970, where that is known. `publisher` and `seq`: who
+    signed it, in a namespace of signed values.
+    """
+
+    value: bytes
+    holders: int
+    expires: float | None
+    publisher: PeerId | None
+    seq: int
+
+
+class AdvertisementAnnounced(NamedTuple):
+    """Effect: a name was announced to the `asked` closest peers, of which `stored` hold it.
+
+    `again`: when it will be announced next, in monotonic seconds.
+    """
+
+    op: int
+    stored: int
+    asked: int
+    again: float
+
+
+class AdvertisersFound(NamedTuple):
+    """Effect: further peers that advertise the name looked for."""
+
+    op: int
+    peers: tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...]
+
+
 class OperationCancelled(NamedTuple):
     """The asker no longer wants it: it is answered at once with Closed, and its work ends."""
 

@@ -40,6 +40,7 @@ from .lookup import Lookup
 from .pool import LookupPool
 from .refresh import RefreshSchedule
 from .table import Bucket, Contact, RoutingTable
+from .validators import Namespace
 
 
 class KademliaStatistics(NamedTuple):
@@ -168,6 +169,10 @@ class KademliaRouter:
     def closest(self, key: bytes, count: int) -> list[PeerAddresses]:
         """The peers closest to a key among those known here, without asking anybody."""
         return [(contact.peer, contact.addresses) for contact in self._table.closest(place(key), count)]
+
+    def namespace(self, key: bytes) -> Namespace:
+        """The namespace of a record's key. Raises InvalidArgument where it has no rule."""
+        return self._content.validators.namespace(key)
 
     def buckets(self) -> list[BucketView]:
         """The routing table, farthest bucket first."""

@@ -16,6 +16,7 @@ from ..multiaddr import Multiaddr
 from ..types import PeerId
 from .config import NodeConfig
 from .directing import Directing
+from .discovering import Discovering
 from .finding import Finding
 from .gossiping import Gossiping
 from .identifying import Identifying
@@ -51,6 +52,7 @@ class Node:
         self._pinging = Pinging(switch)
         self._identifying = Identifying(switch, reach, wall_ns)
         self._finding = Finding(switch, reach, self._pinging, now, wall_ns)
+        self._discovering = Discovering(switch, self._finding, self._operations, identity, now, wall_ns)
         self._gossiping = Gossiping(switch, reach, self._identifying, identity, now, wall_ns)
         self._directing = Directing(switch, reach, now)
         self._streaming = Streaming(switch, reach, self._operations, self._identifying)
@@ -91,8 +93,11 @@ class Node:
                 self._on_addresses(arrived, now)
             case events.OperationCancelled(op):
                 self._operations.cancel(op)
+                self._discovering.cancel(op, now)
             case _:
-                if not (self._streaming.accept(arrived, now) or self._directing.accept(arrived, now)):
+                if not any(
+                    service.accept(arrived, now) for service in (self._streaming, self._directing, self._discovering)
+                ):
                     self._on_request(arrived, now)
         return self._effects()
 
@@ -284,6 +289,7 @@ class Node:
             **switch.counters,
             **self._gossiping.statistics(),
             **self._finding.statistics(),
+            **self._discovering.statistics(),
             **self._directing.statistics(),
             **self._streaming.statistics(),
         }

@@ -13,7 +13,8 @@ SidecarError
 ├── Unreachable             the peer did not answer
 │   ├── NoAddresses
 │   ├── DialTimeout
-│   └── DialBackoff
+│   ├── DialBackoff
+│   └── NoQuorum            fewer peers than asked for took a record
 ├── Closed                  the connection ended, or the sidecar stops
 │   └── StreamReset
 ├── ProtocolError           the peer broke a protocol
@@ -119,6 +120,10 @@ class DialTimeout(Unreachable):
 
 class DialBackoff(Unreachable):
     """The peer failed a moment ago and is not tried again yet."""
+
+
+class NoQuorum(Unreachable):
+    """Fewer peers than asked for took a record."""
 
 
 class Closed(SidecarError):

@@ -1,0 +1,207 @@
+"""Records and rendezvous in the node: names are advertised and found, records put and got, through the DHT."""
+
+import hashlib
+
+from .. import events, kademlia
+from ..deadlines import Deadline
+from ..errors import InvalidArgument, InvalidPeerId, NotFound, SidecarError
+from ..identity import Identity
+from ..records import key_owner, make_signed_value, open_signed_value
+from .finding import Ended, Finding
+from .operations import Operations
+from .switch import Switch
+
+_SHA2_256 = b"\x12\x20"
+
+
+def rendezvous_key(name: str) -> bytes:
+    """The provider key under which a name is advertised: the SHA2-256 multihash of its UTF-8 text.
+
+    go-libp2p's RoutingDiscovery makes the same, so that its nodes and ours meet.
+    """
+    return _SHA2_256 + hashlib.sha256(name.encode()).digest()
+
+
+class _Advertisement:
+    """A name that is advertised on behalf of one or more operations. `told`: the last announcement's outcome."""
+
+    __slots__ = ("due", "key", "ops", "step", "told", "walk")
+
+    def __init__(self, key: bytes, step: float) -> None:
+        self.key = key
+        self.ops: dict[int, None] = {}
+        self.step = step
+        self.walk: int | None = None
+        self.due: Deadline | None = None
+        self.told: tuple[int, int, float] | None = None
+
+
+class Discovering:
+    """The operations on records and names. Each is one of the node's; an advertisement lasts until it is cancelled."""
+
+    def __init__(
+        self, switch: Switch, finding: Finding, operations: Operations, identity: Identity, now: float, wall_ns: int
+    ) -> None:
+        self._switch = switch
+        self._finding = finding
+        self._operations = operations
+        self._identity = identity
+        self._config = switch.config.kademlia
+        self._epoch_ns = wall_ns - int(now * 1e9)
+        self._seq = 0
+        self._advertisements: dict[bytes, _Advertisement] = {}
+        self._advertised: dict[int, _Advertisement] = {}
+        self._walks: dict[int, int] = {}
+
+    def accept(self, asked: object, now: float) -> bool:
+        """Take an input on; False for one that is nothing to this service."""
+        match asked:
+            case events.AdvertiseRequested(op, name):
+                if self._operations.begin(op):
+                    self._advertise(op, rendezvous_key(name), now)
+            case events.FindAdvertisedRequested(op, name, limit):
+                if self._operations.begin(op):
+                    self._find(op, rendezvous_key(name), limit, now)
+            case events.RecordPutRequested(op, key, value):
+                if self._operations.begin(op):
+                    self._put(op, key, value, now)
+            case events.RecordRequested(op, key, quorum):
+                if self._operations.begin(op):
+                    self._get(op, key, quorum, now)
+            case _:
+                return False
+        return True
+
+    def cancel(self, op: int, now: float) -> None:
+        """An operation is not wanted any more."""
+        advertisement = self._advertised.pop(op, None)
+        if advertisement is not None:
+            del advertisement.ops[op]
+            if not advertisement.ops:
+                self._stop(advertisement, now)
+        walk = self._walks.pop(op, None)
+        if walk is not None:
+            self._finding.stop(walk, now)
+
+    # ------------------------------------------------------------ names
+
+    def _advertise(self, op: int, key: bytes, now: float) -> None:
+        advertisement = self._advertisements.get(key)
+        new = advertisement is None
+        if advertisement is None:
+            advertisement = self._advertisements[key] = _Advertisement(key, self._config.provide_retry)
+        advertisement.ops[op] = None
+        self._advertised[op] = advertisement
+        if new:
+            self._announce(advertisement, now)
+        elif advertisement.told is not None:
+            self._switch.emit(events.AdvertisementAnnounced(op, *advertisement.told))
+
+    def _announce(self, advertisement: _Advertisement, now: float) -> None:
+        addresses = self._switch.advertised()
+        key = advertisement.key
+
+        def announced(result: Ended | kademlia.ProvidersFound, now: float) -> None:
+            self._announced(advertisement, result, now)
+
+        # Stopping a walk that has ended, perhaps before its number was known here, is nothing.
+        advertisement.walk = self._finding.ask(
+            lambda walk: kademlia.ProvideRequested(walk, key, addresses), announced, now
+        )
+
+    def _announced(self, advertisement: _Advertisement, result: Ended | kademlia.ProvidersFound, now: float) -> None:
+        stored, asked = (result.stored, result.asked) if isinstance(result, kademlia.StoreCompleted) else (0, 0)
+        config = self._config
+        if stored >= config.k:
+            wait = config.provide_interval
+        else:  # a young or a small network, or trouble
+            wait = min(advertisement.step, config.provide_interval)
+            longest = min(config.refresh_interval, config.provide_interval)
+            advertisement.step = min(2 * advertisement.step, longest)
+        advertisement.due = self._switch.deadlines.at(now + wait, lambda now: self._announce(advertisement, now))
+        advertisement.told = (stored, asked, now + wait)
+        for op in advertisement.ops:
+            self._switch.emit(events.AdvertisementAnnounced(op, *advertisement.told))
+
+    def _stop(self, advertisement: _Advertisement, now: float) -> None:
+        del self._advertisements[advertisement.key]
+        if advertisement.due is not None:
+            advertisement.due.cancel()
+        if advertisement.walk is not None:
+            self._finding.stop(advertisement.walk, now)
+        self._finding.feed(kademlia.ProvideEnded(advertisement.key), now)
+
+    def _find(self, op: int, key: bytes, limit: int, now: float) -> None:
+        def told(result: Ended | kademlia.ProvidersFound, now: float) -> None:
+            match result:
+                case kademlia.ProvidersFound(_, peers):
+                    self._switch.emit(events.AdvertisersFound(op, peers))
+                case kademlia.ProvidersCompleted(_, asked):
+                    self._complete(op, asked)
+                case kademlia.LookupFailed(_, error):
+                    self._complete(op, error)
+
+        self._begin(op, self._finding.ask(lambda walk: kademlia.ProvidersRequested(walk, key, limit), told, now))
+
+    # ------------------------------------------------------------ records
+
+    def _put(self, op: int, key: bytes, value: bytes, now: float) -> None:
+        try:
+            encoded = self._encoded(key, value, now)
+        except SidecarError as error:
+            self._operations.complete(op, error)
+            return
+
+        def told(result: Ended | kademlia.ProvidersFound, now: float) -> None:
+            match result:
+                case kademlia.StoreCompleted(_, stored, asked):
+                    self._complete(op, events.RecordStored(stored, asked))
+                case kademlia.LookupFailed(_, error):
+                    self._complete(op, error)
+
+        self._begin(op, self._finding.ask(lambda walk: kademlia.PutRequested(walk, key, encoded), told, now))
+
+    def _encoded(self, key: bytes, value: bytes, now: float) -> bytes:
+        """The value as it travels: in a namespace of signed values, signed by this node. Raises InvalidArgument."""
+        if self._finding.router.namespace(key).rule is not kademlia.Rule.SIGNED:
+            return value
+        try:
+            owner = key_owner(key)
+        except InvalidPeerId as error:
+            raise InvalidArgument(f"a key of signed values is /namespace/PEER-ID or that and more: {error}") from None
+        if owner != self._switch.local:
+            raise InvalidArgument(f"the key names {owner}; this node signs for {self._switch.local} only")
+        self._seq = max(self._seq + 1, self._epoch_ns + int(now * 1e9))
+        return make_signed_value(self._identity, key, self._seq, value)
+
+    def _get(self, op: int, key: bytes, quorum: int, now: float) -> None:
+        def told(result: Ended | kademlia.ProvidersFound, now: float) -> None:
+            match result:
+                case kademlia.ValueCompleted(_, None, _, _):
+                    self._complete(op, NotFound("none of the peers asked has such a record"))
+                case kademlia.ValueCompleted(_, bytes() as value, holders, received):
+                    self._complete(op, self._found(key, value, holders, received))
+                case kademlia.LookupFailed(_, error):
+                    self._complete(op, error)
+
+        self._begin(op, self._finding.ask(lambda walk: kademlia.ValueRequested(walk, key, quorum), told, now))
+
+    def _found(self, key: bytes, value: bytes, holders: int, received: float | None) -> events.RecordFound:
+        expires = None if received is None else received + self._config.record_ttl
+        if self._finding.router.namespace(key).rule is not kademlia.Rule.SIGNED:
+            return events.RecordFound(value, holders, expires, None, 0)
+        signed = open_signed_value(key, value)  # the validator has opened it before
+        return events.RecordFound(signed.value, holders, expires, signed.peer, signed.seq)
+
+    # ------------------------------------------------------------ operations
+
+    def _begin(self, op: int, walk: int) -> None:
+        if op in self._operations:  # else it has ended already
+            self._walks[op] = walk
+
+    def _complete(self, op: int, result: object) -> None:
+        self._walks.pop(op, None)
+        self._operations.complete(op, result)
+
+    def statistics(self) -> dict[str, int | float]:
+        return {"dht_advertised": len(self._advertisements)}
