@@ -35,6 +35,8 @@ ANOTHER = {
     "api.group": "staff",
     "api.tcp": "127.0.0.1:0",
     "dht.mode": "client",
+    "dht.namespaces": "interop=greatest:refuse_prefix=bad",
+    "dht.max_record": "1KiB",
     "gossip.unknown_network": "accept",
     "gossip.flood_publish": "false",
 }

@@ -8,8 +8,16 @@ from typing import Any, Protocol
 
 from ..core import direct, gossip
 from ..core.errors import Closed, ResourceExhausted, SidecarError
-from ..core.events import OperationCancelled, OperationCompleted, PeerChanged, ReadinessChanged
+from ..core.events import (
+    AdvertisementAnnounced,
+    AdvertisersFound,
+    OperationCancelled,
+    OperationCompleted,
+    PeerChanged,
+    ReadinessChanged,
+)
 from .config import ApiConfig
+from .follow import Follower
 from .inbox import Inbox, Receiver
 from .serving import Desk, Server
 from .streams import Acceptor, Streams
@@ -62,6 +70,7 @@ class Mesh:
         self.epoch_ns = time.time_ns() - int(self.started * 1e9)
         self._closing = False
         self._operations: dict[int, Done] = {}
+        self._followers: dict[int, Follower] = {}
         self._streams: dict[Endable, None] = {}
         self._peer_watchers: dict[PeerWatcher, None] = {}
         self._readiness_watchers: dict[Watcher, None] = {}
@@ -74,6 +83,8 @@ class Mesh:
             direct.MessagesReceived: self.inbox.deliver,
             direct.RequestArrived: self.desk.arrived,
             direct.RequestWithdrawn: self._request_withdrawn,
+            AdvertisementAnnounced: self._tell_follower,
+            AdvertisersFound: self._tell_follower,
             PeerChanged: self._peer_changed,
             ReadinessChanged: self._readiness_changed,
             **self.streams.handlers(),
@@ -147,6 +158,21 @@ class Mesh:
         if isinstance(completed.result, SidecarError):
             raise completed.result
         return completed.result
+
+    @contextmanager
+    def following(self, make: Callable[[int], object], follower: Follower) -> Iterator[None]:
+        """Run an operation that tells something before it ends; cancelled where it has not ended. Raises Closed."""
+        with self.stream(follower):
+            op = self.node.new_op()
+            self._followers[op] = follower
+            self._operations[op] = lambda completed: follower.complete(completed.result)
+            try:
+                self.feed(make(op))
+                yield
+            finally:
+                del self._followers[op]
+                if self._operations.pop(op, None) is not None:
+                    self.feed(OperationCancelled(op))
 
     # ------------------------------------------------------------ streams
 
@@ -236,6 +262,11 @@ class Mesh:
         done = self._operations.pop(effect.op, None)
         if done is not None:
             done(effect)
+
+    def _tell_follower(self, news: Any) -> None:
+        follower = self._followers.get(news.op)
+        if follower is not None:
+            follower.push(news)
 
     def _request_withdrawn(self, effect: direct.RequestWithdrawn) -> None:
         self.desk.withdrawn(effect.token)

@@ -16,6 +16,7 @@ from .bridge import Mesh
 from .config import ApiConfig
 from .convert import services as schema
 from .direct_service import DirectService
+from .discovery_service import DiscoveryService
 from .errors import answered
 from .node_service import NodeService
 from .peer_service import PeerService
@@ -113,6 +114,7 @@ class ApiServer:
             "sidecar.v1.DirectService": DirectService(mesh),
             "sidecar.v1.StreamService": StreamService(mesh),
             "sidecar.v1.PubSubService": PubSubService(mesh),
+            "sidecar.v1.DiscoveryService": DiscoveryService(mesh),
         }
         return [
             grpc.method_handlers_generic_handler(

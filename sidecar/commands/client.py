@@ -24,10 +24,11 @@ _DEFAULT_TIMEOUT = 30.0
 _REMEDIES: dict[type[sidecar_client.SidecarError], str] = {
     sidecar_client.SidecarUnavailable: "start one with `sidecar run`, or say where it is with --api",
     sidecar_client.SelfDial: "name another peer",
-    sidecar_client.NotFound: "check the id; whom the DHT does not know, `sidecar connect ADDRESS` reaches",
+    sidecar_client.NotFound: "check the name; a peer that the DHT does not know, `sidecar connect ADDRESS` reaches",
     sidecar_client.NotSupported: "an app there must serve it; `sidecar receive PROTOCOL --reply TEXT` serves requests, "
     "`sidecar accept PROTOCOL` streams",
     sidecar_client.Unreachable: "check that it runs, and that its address can be reached from here",
+    sidecar_client.NoQuorum: "`sidecar peers` lists whom there is to take it",
     sidecar_client.WrongPeer: "another node has that address now; ask it for its own id with `sidecar id`",
     sidecar_client.WrongNetwork: "both must have the same network.name",
     sidecar_client.TopicOptionsDiffer: "give or leave out --unsigned as the topic's other users do",

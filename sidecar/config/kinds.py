@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core.errors import InvalidMultiaddr, InvalidPeerId
+from ..core.kademlia import Namespace, Rule
 from ..core.multiaddr import Multiaddr
 
 _SIZES = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -198,6 +199,40 @@ def _can_listen(address: Multiaddr) -> bool:
     if endpoint is None or address.value("tcp") is None or address.peer_id is not None:
         return False
     return endpoint.kind in ("ip4", "ip6") and endpoint.sni is None
+
+
+def namespaces() -> Kind:
+    """A list of `name=rule` or `name=rule:refuse_prefix=text`; as text separated by commas."""
+
+    def read(value: object) -> tuple[Namespace, ...]:
+        words = [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise ValueError("not a list of texts")
+        read = tuple(one(word) for word in words)
+        if len({namespace.name for namespace in read}) < len(read):
+            raise ValueError("a namespace is named twice")
+        return read
+
+    def one(word: str) -> Namespace:
+        found = re.fullmatch(r"([A-Za-z0-9._-]{1,64})=([a-z]+)(?::refuse_prefix=(.+))?", word)
+        if found is None:
+            raise ValueError(f"{word!r} is not name=rule or name=rule:refuse_prefix=text")
+        try:
+            rule = Rule(found[2])
+        except ValueError:
+            raise ValueError(f"{found[2]!r} is none of the rules {', '.join(rule.value for rule in Rule)}") from None
+        return Namespace(found[1], rule, (found[3] or "").encode())
+
+    def write(value: tuple[Namespace, ...]) -> str:
+        texts = []
+        for name, rule, prefix in value:
+            texts.append(f"{name}={rule.value}" + (f":refuse_prefix={prefix.decode()}" if prefix else ""))
+        return json.dumps(texts)
+
+    allowed = (
+        "name=rule, the rule pk, signed or greatest; may go on with :refuse_prefix=text; as text separated by commas"
+    )
+    return Kind(read, write, "", allowed, "NAMESPACE", many=True)
 
 
 def write_size(value: int) -> str:

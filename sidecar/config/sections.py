@@ -7,8 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..core.kademlia import DEFAULT_NAMESPACES, Namespace
 from ..core.multiaddr import Multiaddr
-from .kinds import Kind, choice, file_mode, flag, loopback_endpoint, multiaddrs, number, path, seconds, size, text
+from .kinds import (
+    Kind,
+    choice,
+    file_mode,
+    flag,
+    loopback_endpoint,
+    multiaddrs,
+    namespaces,
+    number,
+    path,
+    seconds,
+    size,
+    text,
+)
 
 _KIB, _MIB = 2**10, 2**20
 _DAY = 86400.0
@@ -198,6 +212,51 @@ class DhtSection:
         seconds(0.5, 3600),
         "How long a whole lookup may take; it then ends with what it has.",
         "go-libp2p-kad-dht gives its refresh queries one minute",
+    )
+
+    namespaces: tuple[Namespace, ...] = key(
+        DEFAULT_NAMESPACES,
+        namespaces(),
+        "Which records are stored and believed. pk: the public key of the peer in the key. signed: signed by it, the "
+        "last one wins. greatest: any value, of two the greatest as bytes. Values that begin with refuse_prefix are "
+        "refused. The same at all nodes.",
+        "those that prove themselves; under greatest anybody may write under any key",
+    )
+    record_ttl: float = key(
+        2 * _DAY, seconds(1, 365 * _DAY), "How long a record is kept after it was put last.", "go-libp2p-kad-dht"
+    )
+    provider_ttl: float = key(
+        2 * _DAY,
+        seconds(1, 365 * _DAY),
+        "How long an advertisement is kept after it was announced last.",
+        "specs kad-dht, content provider advertisement: 48 hours",
+    )
+    provide_interval: float = key(
+        22 * 3600.0,
+        seconds(1, 365 * _DAY),
+        "From one announcement of an advertisement to the next, once 20 peers hold it; below dht.provider_ttl.",
+        "specs kad-dht, content provider advertisement: 22 hours",
+    )
+    max_record: int = key(
+        12 * _KIB,
+        size(1, 12 * _KIB),
+        "The largest value of a record, put or taken.",
+        "a guess: with 20 peers beside it, it fits into the 16 KiB that rust-libp2p reads",
+    )
+    records: int = key(
+        4096,
+        number(1, 10_000_000, "records"),
+        "How many records are kept in memory; of more, those closest to this node.",
+        "a guess",
+    )
+    record_bytes: int = key(
+        16 * _MIB, size(16 * _KIB, 65536 * _MIB), "The same bound in bytes of keys and values.", "a guess"
+    )
+    providers: int = key(
+        16384,
+        number(1, 10_000_000, "entries"),
+        "How many advertisements of others are kept in memory; of more, those of the names closest to this node.",
+        "a guess",
     )
 
 

@@ -125,6 +125,8 @@ class FakeNode:
                 | events.DisconnectRequested(op)
                 | events.PingRequested(op)
                 | events.FindPeerRequested(op)
+                | events.RecordPutRequested(op)
+                | events.RecordRequested(op)
             ):
                 if type(fed) in self.answers:
                     self.on_effect(events.OperationCompleted(op, self.answers[type(fed)]))

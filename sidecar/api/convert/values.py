@@ -76,6 +76,14 @@ def invalid(field: str, error: SidecarError | str) -> InvalidField:
     return InvalidField(field, InvalidArgument(error) if isinstance(error, str) else error)
 
 
+def seconds(value: Duration, limit: float, field: str) -> float:
+    """A duration of 0 to `limit` seconds. Raises InvalidField."""
+    given = value.seconds + value.nanos / 1e9
+    if not 0 <= given <= limit:
+        raise InvalidField(field, InvalidArgument(f"{given:g} seconds, from 0 to {limit:g}"))
+    return given
+
+
 def duration(seconds: float) -> Duration:
     value = Duration()
     value.FromNanoseconds(int(seconds * 1e9))

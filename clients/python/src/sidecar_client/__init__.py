@@ -5,6 +5,7 @@ async with sidecar_client.connect() as node:
         print(message.sender, message.data)
 """
 
+from .advertisement import Advertisement
 from .client import Client, connect
 from .errors import (
     AlreadyExists,
@@ -41,9 +42,11 @@ from .server import Server
 from .streams import ByteStream, StreamAcceptor
 from .subscription import DirectBatch, MessageBatch, Receiver, Subscription
 from .types import (
+    Announcement,
     Condition,
     Direction,
     DirectMessage,
+    FoundPeer,
     Lagged,
     LagReason,
     Message,
@@ -56,6 +59,8 @@ from .types import (
     PublishReceipt,
     PublishReceipts,
     Readiness,
+    Record,
+    RecordReceipt,
     Request,
     SendOutcome,
     SendReceipt,
@@ -65,7 +70,9 @@ from .types import (
 )
 
 __all__ = [
+    "Advertisement",
     "AlreadyExists",
+    "Announcement",
     "ByteStream",
     "Client",
     "Closed",
@@ -77,6 +84,7 @@ __all__ = [
     "DirectMessage",
     "Direction",
     "FailedPrecondition",
+    "FoundPeer",
     "InternalError",
     "InvalidArgument",
     "InvalidMultiaddr",
@@ -102,6 +110,8 @@ __all__ = [
     "QueueFull",
     "Readiness",
     "Receiver",
+    "Record",
+    "RecordReceipt",
     "Refused",
     "Request",
     "ResourceExhausted",

@@ -6,7 +6,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from . import types
-from .v1 import common_pb2, direct_pb2, node_pb2, peer_pb2, pubsub_pb2
+from .v1 import common_pb2, direct_pb2, discovery_pb2, node_pb2, peer_pb2, pubsub_pb2
 
 
 def seconds(value: Duration) -> float:
@@ -120,3 +120,16 @@ def send_receipts(message: direct_pb2.SendReceiptRange) -> types.SendReceipts:
 def request(message: direct_pb2.IncomingRequest) -> types.Request:
     time_left = seconds(message.time_left) if message.HasField("time_left") else None
     return types.Request(message.peer_id, message.protocol, message.data, time_left)
+
+
+def announcement(message: discovery_pb2.AdvertiseResponse) -> types.Announcement:
+    return types.Announcement(message.holders, message.asked, unix(message.next_announcement))
+
+
+def found_peers(message: discovery_pb2.FindPeersResponse) -> list[types.FoundPeer]:
+    return [types.FoundPeer(found.peer_id, tuple(found.addresses)) for found in message.peers]
+
+
+def record(message: discovery_pb2.GetRecordResponse) -> types.Record:
+    expires = unix(message.expires_at) if message.HasField("expires_at") else None
+    return types.Record(message.value, message.holders, expires, message.publisher, message.sequence)

@@ -7,9 +7,12 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
+import grpc
+
 from . import _convert, bulk, types
 from ._link import FIRST_PAUSE, LAST_PAUSE, Link, default_target, normal_target
 from ._stream import Stream
+from .advertisement import Advertisement
 from .errors import SidecarUnavailable
 from .server import Handler, Server
 from .streams import ByteStream, StreamAcceptor
@@ -18,6 +21,8 @@ from .v1 import (
     common_pb2,
     direct_pb2,
     direct_pb2_grpc,
+    discovery_pb2,
+    discovery_pb2_grpc,
     node_pb2,
     node_pb2_grpc,
     peer_pb2,
@@ -60,6 +65,7 @@ class Client:
         self._direct = direct_pb2_grpc.DirectServiceStub(channel)
         self._stream = stream_pb2_grpc.StreamServiceStub(channel)
         self._pubsub = pubsub_pb2_grpc.PubSubServiceStub(channel)
+        self._discovery = discovery_pb2_grpc.DiscoveryServiceStub(channel)
         self._send_many = self._link.raw(f"{_SERVICE}DirectService/SendMany", direct_pb2.SendManyResponse.FromString)
         self._open_stream = self._link.raw(
             f"{_SERVICE}StreamService/OpenStream", stream_pb2.OpenStreamResponse.FromString
@@ -344,6 +350,50 @@ class Client:
         """The topics that this node or its peers subscribe to."""
         response = await self._link.unary(self._pubsub.ListTopics, pubsub_pb2.ListTopicsRequest(), timeout)
         return [_convert.topic(message) for message in response.topics]
+
+    # ------------------------------------------------------------ discovery
+
+    def advertise(self, name: str, *, ttl: float = 0.0) -> Advertisement:
+        """Advertise a name through the DHT inside `async with`; see `Advertisement`. `ttl`: its end, in seconds."""
+        return Advertisement(self._link, name, ttl, self._discovery.Advertise)
+
+    async def find_peers(
+        self, name: str, *, limit: int = 0, timeout: float | None = None
+    ) -> AsyncGenerator[types.FoundPeer, None]:
+        """The peers that advertise a name, as they are found; this node is left out. Raises SidecarError."""
+        self._link.check_open()
+        call: Any = self._discovery.FindPeers(discovery_pb2.FindPeersRequest(name=name, limit=limit), timeout=timeout)
+        try:
+            while (response := await call.read()) is not grpc.aio.EOF:
+                for found in _convert.found_peers(response):
+                    yield found
+        except grpc.aio.AioRpcError as error:
+            raise self._link.error(error) from None
+        finally:
+            call.cancel()
+
+    async def put_record(
+        self, key: bytes | str, value: bytes, *, quorum: int = 0, timeout: float | None = None
+    ) -> types.RecordReceipt:
+        """Put a record `/namespace/name` into the DHT. Raises InvalidArgument, TooLarge, Outdated, NoQuorum.
+
+        `quorum`: how many other peers must take it.
+        """
+        request = discovery_pb2.PutRecordRequest(key=_key(key), value=value, quorum=quorum)
+        response = await self._link.unary(self._discovery.PutRecord, request, timeout)
+        return types.RecordReceipt(response.stored, response.asked)
+
+    async def get_record(self, key: bytes | str, *, quorum: int = 0, timeout: float | None = None) -> types.Record:
+        """Get a record from the DHT: the best value of those that peers have. Raises NotFound, InvalidArgument.
+
+        `quorum`: how many values end the search early; 0: 3.
+        """
+        request = discovery_pb2.GetRecordRequest(key=_key(key), quorum=quorum)
+        return _convert.record(await self._link.unary(self._discovery.GetRecord, request, timeout))
+
+
+def _key(key: bytes | str) -> bytes:
+    return key.encode() if isinstance(key, str) else key
 
 
 class _Watch(Stream[Any]):

@@ -246,3 +246,39 @@ class Request:
     protocol: str
     data: bytes
     time_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """An announcement of an advertised name: `holders` of the `asked` closest peers hold it."""
+
+    holders: int
+    asked: int
+    next_announcement: float  # seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPeer:
+    """A peer that advertises a name."""
+
+    peer_id: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReceipt:
+    """`stored` of the `asked` closest peers took a record."""
+
+    stored: int
+    asked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record of the DHT. `holders`: how many of those asked have this value."""
+
+    value: bytes
+    holders: int
+    expires_at: float | None  # seconds since 1970
+    publisher: str  # who signed it; empty unless the namespace's rule is `signed`
+    sequence: int
