@@ -30,8 +30,11 @@ class Decoded(NamedTuple):
 class StreamReader:
     """Puts one direction of one stream together again, whatever pieces it was sent in."""
 
-    def __init__(self, protocol: str) -> None:
+    def __init__(self, protocol: str, *, answers: bool = False) -> None:
+        """`answers`: this is the direction of the side that did not open the stream."""
         self._kind, self._decode = _decoder(protocol)
+        if self._kind == "kademlia" and answers:
+            self._kind = "kademlia answer"
         self._frames = FrameDecoder(_MAX_FRAME) if self._decode is not None else None
 
     def receive(self, data: bytes) -> list[Decoded]:

@@ -97,8 +97,8 @@ class TracedNode:
         self, connection: int, direction: Direction, remote: Multiaddr | None, channel: Channel, end: Ready | Failed
     ) -> None:
         peer = str(channel.peer_id) if channel.peer_id is not None else None
-        where: dict[str, Any] = {"connection": connection, "direction": direction.value, "remote": str(remote)}
-        where["peer"] = peer
+        where: dict[str, Any] = {"connection": connection, "direction": direction.value, "peer": peer}
+        where["remote"] = str(remote) if remote is not None else None
         if isinstance(end, Ready):
             self._trace.write("handshake", **where, security=SECURITY, muxer=end.muxer, muxer_in_handshake=end.early)
         else:
@@ -130,8 +130,8 @@ class TracedNode:
             case events.StreamEnded(stream):
                 write("end", now, **self._about(stream), direction="in")
                 self._end(stream, "in")
-            case events.StreamReset(stream):
-                write("reset", now, **self._about(stream), direction="in")
+            case events.StreamReset(stream, error):
+                write("reset", now, **self._about(stream), direction="in", reason=_text(error))
                 self._drop(stream)
             case events.AddressesChanged(listening, announced):
                 write("addresses", now, listening=_texts(listening), announced=_texts(announced))

@@ -95,7 +95,8 @@ def messages(read: Iterable[Record]) -> Iterator[Shown]:
         if event == "data":
             key = (record["connection"], record["stream"], record["direction"])
             if key not in readers:
-                readers[key] = (StreamReader(record.get("protocol", "")), record)
+                answers = record.get("opener") == {"in": "us", "out": "them"}[record["direction"]]
+                readers[key] = (StreamReader(record.get("protocol", ""), answers=answers), record)
             reader, _ = readers[key]
             readers[key] = (reader, record)
             yield from (Shown(record, message) for message in reader.receive(payload(record)))

@@ -38,7 +38,7 @@ def said(transcript: list[Record]) -> list[Decoded]:
 
 def test_what_is_shown_of_the_session_is_whole(file: Path) -> None:
     theirs = said(load(file))
-    assert {"identify", "ping", "kademlia", "gossip"} <= {message.kind for message in theirs}
+    assert {"identify", "ping", "kademlia", "kademlia answer", "gossip"} <= {message.kind for message in theirs}
     assert not {"broken", "cut short"} & {message.kind for message in theirs}
     gossip = " ".join(message.line for message in theirs if message.kind == "gossip")
     for word in ("SUBSCRIBE", "GRAFT", f"from {PEER.peer_id}", "UNSUBSCRIBE"):
