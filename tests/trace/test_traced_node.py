@@ -194,7 +194,7 @@ def test_a_handshake_that_fails_is_told_with_the_reason(traced: Traced, how: str
     watched = channel(False)
     traced.node.observe_channel(2, Direction.INBOUND, None, watched)
     if how == "garbage":
-        watched.receive_data(b"GET / HTTP/1.1\r\n\r\n", 1.0)
+        watched.receive_data(b"\x05GET \n", 1.0)
     elif how == "end":
         watched.receive_eof(1.0)
     else:
