@@ -37,6 +37,7 @@ from .errors import (
     Unreachable,
     WrongNetwork,
     WrongPeer,
+    WrongPrivateNetwork,
 )
 from .server import Server
 from .streams import ByteStream, StreamAcceptor
@@ -133,5 +134,6 @@ __all__ = [
     "Unreachable",
     "WrongNetwork",
     "WrongPeer",
+    "WrongPrivateNetwork",
     "connect",
 ]
