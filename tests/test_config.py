@@ -7,6 +7,7 @@ import pytest
 
 from sidecar.config import KEYS, Config, default_file, describe, load, state_directory
 from sidecar.core.errors import ConfigError
+from sidecar.core.kademlia import Namespace, Rule
 from sidecar.core.multiaddr import Multiaddr
 
 PEER = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
@@ -144,3 +145,12 @@ def test_the_state_directory_follows_xdg(tmp_path: Path) -> None:
     assert state_directory(Config(), env(tmp_path, XDG_STATE_HOME="/s")) == Path("/s/sidecar")
     chosen = load(env(tmp_path), {"state.directory": "/elsewhere"}).config
     assert state_directory(chosen, env(tmp_path)) == Path("/elsewhere")
+
+
+def test_namespaces_of_records_are_read_and_mistakes_named(tmp_path: Path) -> None:
+    text = "pk=pk, interop=greatest:refuse_prefix=bad"
+    namespaces = load(env(tmp_path), {"dht.namespaces": text}).config.dht.namespaces
+    assert namespaces == (Namespace("pk", Rule.PK), Namespace("interop", Rule.GREATEST, b"bad"))
+    assert "none of the rules pk, signed, greatest" in refusal(env(tmp_path), {"dht.namespaces": "a=best"})
+    assert "is not name=rule" in refusal(env(tmp_path), {"dht.namespaces": "a"})
+    assert "named twice" in refusal(env(tmp_path), {"dht.namespaces": "a=pk,a=signed"})

@@ -5,19 +5,16 @@ import argparse
 from sidecar_client import Client
 
 from .client import Output, add_client_flags, message_bytes, payload, printable, talk
+from .settings import USAGE_WRONG, complain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="put|get", required=True)
-    put = actions.add_parser("put", description="Put a record into the DHT.", help="put a record into the DHT")
-    put.add_argument("key", metavar="KEY", help="/namespace/name, of a namespace in dht.namespaces")
-    put.add_argument("value", metavar="VALUE", nargs="+", help="the value; - reads standard input")
-    put.add_argument("--quorum", type=int, default=0, metavar="N", help="fail unless so many peers take it")
-    add_client_flags(put)
-    get = actions.add_parser("get", description="Get a record from the DHT.", help="get a record from the DHT")
-    get.add_argument("key", metavar="KEY", help="/namespace/name, of a namespace in dht.namespaces")
-    get.add_argument("--quorum", type=int, default=0, metavar="N", help="how many values end the search; default: 3")
-    add_client_flags(get)
+    parser.add_argument("action", choices=("put", "get"), help="what to do")
+    parser.add_argument("key", metavar="KEY", help="/namespace/name, of a namespace in dht.namespaces")
+    parser.add_argument("value", metavar="VALUE", nargs="*", help="for put, the value; - reads standard input")
+    note = "put: fail unless so many peers take it; get: so many values end the search, default 3"
+    parser.add_argument("--quorum", type=int, default=0, metavar="N", help=note)
+    add_client_flags(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,4 +37,7 @@ def run(options: argparse.Namespace) -> int:
         out.record(fields, printable(record.value))
         return 0
 
+    if (options.action == "put") is not bool(options.value):
+        complain("put takes a value; get takes none")
+        return USAGE_WRONG
     return talk(options, put if options.action == "put" else get)

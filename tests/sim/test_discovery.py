@@ -1,0 +1,83 @@
+"""Thirty nodes on virtual time advertise names and share records, which expire when nobody renews them."""
+
+from dataclasses import replace
+
+import pytest
+
+from sidecar.core import errors, events
+from sidecar.core.kademlia import KademliaConfig
+from sidecar.core.node import NodeConfig
+from sidecar.core.types import PeerId
+from sidecar.sim import SimPeer
+
+from .mesh import build
+
+CONFIG = NodeConfig(
+    target_peers=8,
+    kademlia=KademliaConfig(k=8, record_ttl=100.0, provider_ttl=50.0, provide_interval=20.0),
+)
+
+
+def announcements(peer: SimPeer, op: int) -> list[events.AdvertisementAnnounced]:
+    return [item for item in peer.news if isinstance(item, events.AdvertisementAnnounced) and item.op == op]
+
+
+def found(peer: SimPeer, op: int) -> dict[PeerId, object]:
+    return {
+        one: addresses
+        for item in peer.news
+        if isinstance(item, events.AdvertisersFound) and item.op == op
+        for one, addresses in item.peers
+    }
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_names_and_records_live_as_long_as_somebody_cares(seed: int) -> None:
+    simulation = build(seed, 30, config=CONFIG)
+    client = simulation.add(
+        replace(
+            CONFIG,
+            dht_server=False,
+            bootstrap=(simulation.peers[0].address.with_peer(simulation.peers[0].identity.peer_id),),
+        )
+    )
+    simulation.run(20)
+    peers = simulation.peers
+    advertisers = [peers[3], peers[17], client]
+    ops = [peer.ask(lambda op: events.AdvertiseRequested(op, "service")) for peer in advertisers]
+    publisher = peers[5]
+    key = f"/signed/{publisher.identity.peer_id}/status".encode()
+    puts = [publisher.ask(lambda op, text=text: events.RecordPutRequested(op, key, text)) for text in (b"1", b"2")]
+    simulation.run(10)
+    for peer, op in zip(advertisers, ops, strict=True):
+        assert [told[1:3] for told in announcements(peer, op)] == [(8, 8)], f"seed {seed}"
+    # The second put overtakes the first at some peers, which then refuse the first.
+    assert publisher.result(puts[1]) == events.RecordStored(8, 8)
+    by_id = {peer.identity.peer_id: (peer.address,) for peer in advertisers}
+
+    def look(asker: SimPeer) -> tuple[dict[PeerId, object], object]:
+        find = asker.ask(lambda op: events.FindAdvertisedRequested(op, "service", 0))
+        get = asker.ask(lambda op: events.RecordRequested(op, key, 4))
+        simulation.run(10)
+        assert isinstance(asker.result(find), int)
+        return found(asker, find), asker.result(get)
+
+    names, record = look(peers[20])
+    assert names == by_id, f"seed {seed}"
+    assert isinstance(record, events.RecordFound)
+    assert (record.value, record.publisher) == (b"2", publisher.identity.peer_id)
+    assert record.expires is not None
+
+    # Announced again while it is wanted; one stops, and is forgotten after its time.
+    advertisers[0].feed(events.OperationCancelled(ops[0]))
+    simulation.run(55)
+    assert len(announcements(advertisers[1], ops[1])) >= 3, f"seed {seed}"
+    names, _ = look(peers[21])
+    assert names == {peer.identity.peer_id: (peer.address,) for peer in advertisers[1:]}, f"seed {seed}"
+
+    # Nobody put the record again; those who looked for it had it corrected at a few, which is over by now as well.
+    simulation.run(105)
+    _, record = look(peers[22])
+    assert isinstance(record, errors.NotFound), f"seed {seed}"
+    assert all(peer.node.statistics()["dht_records"] == 0 for peer in peers), f"seed {seed}"
+    assert client.node.statistics()["dht_providers"] == 1  # its own: nobody stores with a client
