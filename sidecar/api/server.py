@@ -93,6 +93,9 @@ class ApiServer:
                 ("grpc.so_reuseport", 0),  # else two processes may share a port, unsaid
                 ("grpc.max_receive_message_length", config.max_request_bytes),
                 ("grpc.max_send_message_length", -1),
+                # Measured by the benchmark's row of bytes on one stream, with the clients' too: 10.3 ms of CPU for a MB
+                # instead of 13.4 ms with gRPC's 8 KiB.
+                ("grpc.experimental.tcp_read_chunk_size", 262_144),
                 # Calls that the loop has not looked at yet. gRPC cancels at random beyond its default of 1000; so a
                 # burst gets as far as `max_calls`, which answers RESOURCE_EXHAUSTED.
                 ("grpc.server.max_pending_requests", _MAX_PENDING),

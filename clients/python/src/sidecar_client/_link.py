@@ -17,6 +17,7 @@ _OPTIONS = (
     ("grpc.http2.bdp_probe", 0),  # keeps the window at 64 KiB: a slow reader is noticed early
     ("grpc.max_receive_message_length", -1),  # the sidecar bounds its batches
     ("grpc.max_send_message_length", -1),  # and says itself what is too large
+    ("grpc.experimental.tcp_read_chunk_size", 262_144),  # as the sidecar: a quarter less CPU for bulk on byte streams
     ("grpc.use_local_subchannel_pool", 1),  # each client its own connection
     ("grpc.enable_http_proxy", 0),  # the API is on this machine
     ("grpc.initial_reconnect_backoff_ms", 50),
