@@ -3,6 +3,8 @@
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kad_network import address, peer
 
 from sidecar.core.errors import (
@@ -453,3 +455,15 @@ def test_no_more_deliveries_than_the_bound() -> None:
     (effect,) = router.handle(QueryAnswered(start + 1, nobody()), 1.0)
     assert isinstance(effect, LookupFailed)
     assert isinstance(effect.error, QueueFull)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=80), st.binary(max_size=300))
+def test_no_record_raises_anything_but_invalid_argument(name: bytes, value: bytes) -> None:
+    rules = Validators(NAMESPACES)
+    for key in (name, b"/pk/" + name, b"/signed/" + name, b"/app/" + name):
+        try:
+            rules.check(key, value)
+        except InvalidArgument:
+            continue
+        assert not rules.better(key, value, value)
