@@ -39,7 +39,7 @@ class NodeConfig:
     stream_timeout: float = 20.0
     """For whole short exchanges on a stream of their own."""
     settle_timeout: float = 10.0
-    """How long the surplus one of two connections to a peer may finish its streams."""
+    """How long the surplus one of two connections to a peer may finish its streams; those of apps take their time."""
     stream_buffer: int = 256 * 1024
     """Bytes of an app's byte stream that may wait here for the peer before the app is told to wait. A guess: as many as
     a transport takes before it counts as full."""

@@ -34,6 +34,8 @@ class _Member:
 class Gossiping:
     """Runs the gossip router on the switch. Frames of one turn reach the router together."""
 
+    lasting = False
+
     def __init__(
         self, switch: Switch, reach: Reach, identifying: Identifying, identity: Identity, now: float, wall_ns: int
     ) -> None:

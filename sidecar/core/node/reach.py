@@ -270,7 +270,11 @@ class Reach:
         connection.draining = True
 
         def overdue(now: float) -> None:
-            if connection.number in switch.connections and connection.draining:
+            if connection.number not in switch.connections or not connection.draining:
+                return
+            if any(stream.handler.lasting for stream in connection.streams.values()):
+                switch.deadlines.at(now + switch.config.settle_timeout, overdue)  # it goes with the last of them
+            else:
                 switch.close_connection(connection, None)
 
         switch.deadlines.at(now + switch.config.settle_timeout, overdue)

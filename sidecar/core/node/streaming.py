@@ -38,6 +38,8 @@ class _Raw:
 class Streaming(SimpleHandler):
     """Opens and accepts streams for apps."""
 
+    lasting = True
+
     def __init__(self, switch: Switch, reach: Reach, operations: Operations, identifying: Identifying) -> None:
         self._switch = switch
         self._reach = reach

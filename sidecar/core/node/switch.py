@@ -55,6 +55,9 @@ class Stream:
 class StreamHandler(Protocol):
     """What a service does on its streams. Raising SidecarError resets the stream."""
 
+    lasting: bool
+    """Whether its streams cannot be opened anew on another connection: then a surplus one waits for their end."""
+
     def opened(self, stream: Stream, now: float) -> None:
         """Negotiated: ours (with the state given to `open_stream`) or the remote's (state None)."""
 
@@ -76,6 +79,8 @@ class StreamHandler(Protocol):
 
 class SimpleHandler:
     """The usual answers, for services that write into the stream's own buffer."""
+
+    lasting = False
 
     def opened(self, stream: Stream, now: float) -> None:
         pass

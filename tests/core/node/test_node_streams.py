@@ -199,3 +199,18 @@ def test_accepted_protocols_are_shown_and_those_of_the_node_are_not_to_be_had() 
     op = ask(one, other)
     simulation.run(1)
     assert isinstance(one.result(op), NotSupported)
+
+
+def test_a_surplus_connection_waits_for_the_streams_of_apps() -> None:
+    simulation, one, other = connected()
+    here, there = opened(simulation, one, other)
+    simulation.connect(one, other, 999)
+    simulation.run(5 * CONFIG.settle_timeout)
+    assert len(one.links) == 2
+    one.feed(streams.BytesWritten(here, b"still there"))
+    one.feed(streams.WriteEnded(here))
+    other.feed(streams.WriteEnded(there))
+    simulation.run(1)
+    assert received(other) == b"still there"
+    assert told(one)[-1] == streams.StreamDone(here)
+    assert len(one.links) == len(other.links) == 1
