@@ -65,10 +65,22 @@ def _name_registry(folder: Path) -> None:
     lock.write_text(pinned.replace("\nchecksum = ", f"\n{source}\nchecksum = "))
 
 
+def _build_py(source: Path, target: Path) -> None:
+    """An environment of its own, since py-libp2p needs an older protobuf; the project's own uv makes it."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    uv = Path(sys.executable).with_name("uv")
+    _run([str(uv), "venv", "-q", "--relocatable", "--python", sys._base_executable, "venv"], target)
+    _run(
+        [str(uv), "pip", "install", "-q", "--python", "venv/bin/python", "--require-hashes", "-r", "requirements.txt"],
+        target,
+    )
+
+
 # name: tools that must be there, how it is built, how it is run in the built folder
 _RECIPES: dict[str, tuple[tuple[str, ...], Callable[[Path, Path], None], Callable[[Path], list[str]]]] = {
     "go": (("go",), _build_go, lambda built: [str(built / "peer")]),
     "js": (("node", "npm"), _build_js, lambda built: ["node", str(built / "peer.js")]),
+    "py": ((), _build_py, lambda built: [str(built / "venv" / "bin" / "python"), str(built / "peer.py")]),
     "rust": (("cargo",), _build_rust, lambda built: [str(built / "peer")]),
 }
 NAMES = tuple(_RECIPES)

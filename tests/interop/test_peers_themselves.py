@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.interop, pytest.mark.usefixtures("peer_programs")]
 
 PAIRS = [("go", "js"), ("js", "go")]
 if ALL:  # the others take long to build
-    PAIRS += [("rust", "go"), ("go", "rust")]
+    PAIRS += [("rust", "go"), ("go", "rust"), ("py", "go"), ("go", "py")]
 
 
 async def pair(stage: Stage, languages: tuple[str, str], **options: str) -> tuple[Peer, Peer]:
