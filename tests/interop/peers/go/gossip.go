@@ -14,9 +14,10 @@ import (
 
 // meshTracer keeps each topic's mesh, which go-libp2p-pubsub does not tell.
 type meshTracer struct {
-	out   *output
-	mutex sync.Mutex
-	peers map[string]map[peer.ID]struct{}
+	out    *output
+	mutex  sync.Mutex
+	peers  map[string]map[peer.ID]struct{}
+	spoken map[peer.ID]protocol.ID
 }
 
 func (t *meshTracer) Graft(p peer.ID, topic string) {
@@ -43,6 +44,38 @@ func (t *meshTracer) OnClosedOutboundStream(p peer.ID) {
 	for _, peers := range t.peers {
 		delete(peers, p)
 	}
+	delete(t.spoken, p)
+}
+
+func (t *meshTracer) OnNewOutboundStream(p peer.ID, id protocol.ID) {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	t.spoken[p] = id
+}
+
+// protocols gives the gossip protocol spoken with each peer.
+func (t *meshTracer) protocols() map[string]string {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	list := map[string]string{}
+	for p, id := range t.spoken {
+		list[p.String()] = string(id)
+	}
+	return list
+}
+
+func (t *meshTracer) RecvRPC(rpc *pubsub.RPC) { t.idontwant(rpc, rpc.From(), "received") }
+
+func (t *meshTracer) SendRPC(rpc *pubsub.RPC, p peer.ID) { t.idontwant(rpc, p, "sent") }
+
+func (t *meshTracer) idontwant(rpc *pubsub.RPC, p peer.ID, direction string) {
+	count := 0
+	for _, list := range rpc.GetControl().GetIdontwant() {
+		count += len(list.GetMessageIDs())
+	}
+	if count > 0 {
+		t.out.write(object{"event": "idontwant", "peer_id": p.String(), "direction": direction, "count": count})
+	}
 }
 
 func (t *meshTracer) Leave(topic string) {
@@ -61,15 +94,12 @@ func (t *meshTracer) list(topic string) []string {
 	return list
 }
 
-func (t *meshTracer) OnNewOutboundStream(peer.ID, protocol.ID)             {}
 func (t *meshTracer) Join(string)                                          {}
 func (t *meshTracer) ValidateMessage(*pubsub.Message)                      {}
 func (t *meshTracer) DeliverMessage(*pubsub.Message)                       {}
 func (t *meshTracer) RejectMessage(*pubsub.Message, string)                {}
 func (t *meshTracer) DuplicateMessage(*pubsub.Message)                     {}
 func (t *meshTracer) ThrottlePeer(peer.ID)                                 {}
-func (t *meshTracer) RecvRPC(*pubsub.RPC)                                  {}
-func (t *meshTracer) SendRPC(*pubsub.RPC, peer.ID)                         {}
 func (t *meshTracer) SendRPCCompleted(*pubsub.RPC, peer.ID, time.Duration) {}
 func (t *meshTracer) DropRPC(*pubsub.RPC, peer.ID)                         {}
 func (t *meshTracer) UndeliverableMessage(*pubsub.Message)                 {}

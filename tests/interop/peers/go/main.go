@@ -44,6 +44,13 @@ type command struct {
 	Window   int     `json:"window"`
 	Rate     float64 `json:"rate"`
 	InFlight int     `json:"in_flight"`
+	Protocol string  `json:"protocol"`
+	Key      []byte  `json:"key"`
+	Value    []byte  `json:"value"`
+	Name     string  `json:"name"`
+	Stream   int64   `json:"stream"`
+	Send     int64   `json:"send"`
+	Receive  int64   `json:"receive"`
 }
 
 type handler func(context.Context, *node, *command) (object, error)
@@ -80,11 +87,23 @@ func (n *node) run(line []byte) {
 
 func main() {
 	var options options
-	flag.StringVar(&options.listen, "listen", "", "multiaddr to listen on")
+	flag.Func("listen", "multiaddr to listen on; may be repeated", func(address string) error {
+		options.listen = append(options.listen, address)
+		return nil
+	})
 	flag.StringVar(&options.network, "network", "interop", "name of the network")
 	flag.StringVar(&options.key, "key", "", "seed of the Ed25519 key, 64 hex digits")
 	flag.StringVar(&options.dht, "dht", "off", "server, client or off")
 	flag.StringVar(&options.sign, "sign", "strict", "strict or none")
+	flag.StringVar(&options.keyType, "key-type", "ed25519", "ed25519, secp256k1, ecdsa or rsa")
+	flag.StringVar(&options.tlsCert, "tls-cert", "", "PEM file, for listening on /tls/ws")
+	flag.StringVar(&options.tlsKey, "tls-key", "", "PEM file")
+	flag.StringVar(&options.tlsCA, "tls-ca", "", "PEM file of certificates trusted when dialling /tls/ws")
+	flag.StringVar(&options.psk, "psk", "", "file with the key of a private network")
+	flag.StringVar(&options.gossip, "gossip", "latest", "highest version of gossipsub offered: 1.0, 1.1, 1.2, latest")
+	flag.Float64Var(&options.recordTTL, "record-ttl", 0, "seconds that values and providers are kept; 0: the default")
+	flag.StringVar(&options.announce, "announce", "", "multiaddr told to others instead of the real ones")
+	flag.IntVar(&options.heartbeat, "heartbeat-ms", 0, "gossip's heartbeat interval in milliseconds; 0: the default")
 	flag.Parse()
 
 	out := &output{encoder: json.NewEncoder(os.Stdout)}

@@ -2,19 +2,16 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
 	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"runtime/debug"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pubsubpb "github.com/libp2p/go-libp2p-pubsub/pb"
-	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -23,13 +20,20 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
 // queueSize replaces the queues of 32 of go-libp2p-pubsub, which lose messages of a flood without a word.
 const queueSize = 8192
 
-type options struct{ listen, network, key, dht, sign string }
+type options struct {
+	listen                                                  []string
+	network, key, keyType, dht, sign, psk, gossip, announce string
+	tlsCert, tlsKey, tlsCA                                  string
+	recordTTL                                               float64
+	heartbeat                                               int
+}
 
 type node struct {
 	out    *output
@@ -42,18 +46,17 @@ type node struct {
 	mutex         sync.Mutex
 	topics        map[string]*pubsub.Topic
 	subscriptions map[string]*subscription
-}
+	scores        map[string]float64
 
-func privateKey(seed string) (crypto.PrivKey, error) {
-	raw, err := hex.DecodeString(seed)
-	if err != nil || len(raw) != ed25519.SeedSize {
-		return nil, fmt.Errorf("--key takes %d hex digits", 2*ed25519.SeedSize)
-	}
-	return crypto.UnmarshalEd25519PrivateKey(ed25519.NewKeyFromSeed(raw))
+	streams *streams
 }
 
 func newNode(o options, out *output) (*node, error) {
-	key, err := privateKey(o.key)
+	key, err := privateKey(o.keyType, o.key)
+	if err != nil {
+		return nil, err
+	}
+	ws, err := o.webSocket()
 	if err != nil {
 		return nil, err
 	}
@@ -62,6 +65,7 @@ func newNode(o options, out *output) (*node, error) {
 		libp2p.ProtocolVersion("sidecar/" + o.network),
 		libp2p.UserAgent(userAgent()),
 		libp2p.Transport(tcp.NewTCPTransport),
+		libp2p.Transport(websocket.New, ws...),
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
 		libp2p.ResourceManager(&network.NullResourceManager{}),
@@ -69,9 +73,14 @@ func newNode(o options, out *output) (*node, error) {
 		libp2p.DisableMetrics(),
 		libp2p.NoListenAddrs,
 	}
-	if o.listen != "" {
-		settings = append(settings, libp2p.ListenAddrStrings(o.listen))
+	if len(o.listen) > 0 {
+		settings = append(settings, libp2p.ListenAddrStrings(o.listen...))
 	}
+	more, err := o.reachability()
+	if err != nil {
+		return nil, err
+	}
+	settings = append(settings, more...)
 	h, err := libp2p.New(settings...)
 	if err != nil {
 		return nil, err
@@ -79,9 +88,10 @@ func newNode(o options, out *output) (*node, error) {
 	n := &node{
 		out: out, host: h, acked: newCounter(),
 		topics: map[string]*pubsub.Topic{}, subscriptions: map[string]*subscription{},
+		streams: newStreams(),
 	}
-	n.mesh = &meshTracer{out: out, peers: map[string]map[peer.ID]struct{}{}}
-	if n.pubsub, err = pubsub.NewGossipSub(context.Background(), h, n.gossipOptions(o.sign)...); err != nil {
+	n.mesh = &meshTracer{out: out, peers: map[string]map[peer.ID]struct{}{}, spoken: map[peer.ID]protocol.ID{}}
+	if n.pubsub, err = pubsub.NewGossipSub(context.Background(), h, n.gossipOptions(o)...); err != nil {
 		return nil, err
 	}
 	if o.dht != "off" {
@@ -91,17 +101,27 @@ func newNode(o options, out *output) (*node, error) {
 	}
 	h.SetStreamHandler(echoProtocol, handleEcho)
 	h.SetStreamHandler(ackProtocol, n.handleAck)
+	h.SetStreamHandler(sinkProtocol, handleSink)
+	h.SetStreamHandler(sourceProtocol, handleSource)
 	return n, n.watch()
 }
 
-func (n *node) gossipOptions(sign string) []pubsub.Option {
+func (n *node) gossipOptions(o options) []pubsub.Option {
 	shared := []pubsub.Option{
 		pubsub.WithPeerOutboundQueueSize(queueSize),
 		pubsub.WithValidateQueueSize(queueSize),
 		pubsub.WithValidateThrottle(queueSize),
 		pubsub.WithRawTracer(n.mesh),
+		pubsub.WithPeerExchange(true),
 	}
-	if sign == "none" {
+	shared = append(shared, n.scoring()...)
+	shared = append(shared, o.gossipVersion()...)
+	if o.heartbeat > 0 {
+		parameters := pubsub.DefaultGossipSubParams()
+		parameters.HeartbeatInterval = time.Duration(o.heartbeat) * time.Millisecond
+		shared = append(shared, pubsub.WithGossipSubParams(parameters))
+	}
+	if o.sign == "none" {
 		return append(shared,
 			pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
 			pubsub.WithNoAuthor(),
@@ -120,7 +140,8 @@ func (n *node) startDHT(o options) error {
 	}
 	var err error
 	n.dht, err = dht.New(n.host,
-		dht.ProtocolPrefix(protocol.ID("/sidecar/"+o.network)), dht.Mode(mode), dht.DisableAutoRefresh())
+		append(o.dhtRecords(),
+			dht.ProtocolPrefix(protocol.ID("/sidecar/"+o.network)), dht.Mode(mode), dht.DisableAutoRefresh())...)
 	if err != nil {
 		return err
 	}
@@ -150,8 +171,18 @@ func (n *node) watch() error {
 		return err
 	}
 	go func() {
+		known := map[string]struct{}{} // connections that were identified: what comes again was pushed
 		for e := range identified.Out() {
-			n.out.write(object{"event": "identified", "peer_id": e.(event.EvtPeerIdentificationCompleted).Peer.String()})
+			told := e.(event.EvtPeerIdentificationCompleted)
+			if _, again := known[told.Conn.ID()]; !again {
+				known[told.Conn.ID()] = struct{}{}
+				n.out.write(object{"event": "identified", "peer_id": told.Peer.String()})
+				continue
+			}
+			n.out.write(object{
+				"event": "pushed", "peer_id": told.Peer.String(), "protocols": told.Protocols,
+				"addresses": texts(told.ListenAddrs, ""),
+			})
 		}
 	}()
 	return nil
