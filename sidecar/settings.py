@@ -71,6 +71,7 @@ def gossip_config(config: Config) -> GossipConfig:
         d_out=gossip.degree_out,
         flood_publish=gossip.flood_publish,
         heartbeat_interval=gossip.heartbeat_interval,
+        idontwant_threshold=gossip.idontwant_threshold,
         seen_ttl=gossip.seen_ttl,
         seen_max=gossip.seen_max,
         max_rpc=gossip.max_message,

@@ -298,6 +298,12 @@ class GossipSection:
         "Send own messages to every peer of the topic, not only to its mesh: faster, and costs upload.",
         "specs gossipsub v1.1, parameters",
     )
+    idontwant_threshold: int = key(
+        _KIB,
+        size(1, 64 * _MIB),
+        "Messages of so many bytes are announced to the mesh by IDONTWANT as they come, so that they come only once.",
+        "go-libp2p-pubsub; js-libp2p says 512",
+    )
     seen_ttl: float = key(
         120.0,
         seconds(1, 3600),

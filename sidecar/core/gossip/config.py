@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from ..errors import ConfigError
 
-PROTOCOLS = ("/meshsub/1.1.0", "/meshsub/1.0.0")  # in order of preference
+PROTOCOLS = ("/meshsub/1.2.0", "/meshsub/1.1.0", "/meshsub/1.0.0")  # in order of preference
 
 
 @dataclass(frozen=True, slots=True)
 class GossipConfig:
     """Parameters of the mesh, the caches and the queues. Raises ConfigError when they contradict each other.
 
-    "v1.0" and "v1.1" are the tables of parameters in the gossipsub specifications; "go" is a default of
+    "v1.0", "v1.1" and "v1.2" are the tables of parameters in the gossipsub specifications; "go" is a default of
     go-libp2p-pubsub; "js" one of js-libp2p. Seconds, bytes and counts unless said otherwise.
     """
 
@@ -39,6 +39,12 @@ class GossipConfig:
     max_ihave_messages: int = 10  # go: RPCs with IHAVE taken from one peer in a heartbeat
     max_iwant_length: int = 5000  # ours, as for IHAVE: ids looked up for one peer in a heartbeat
     gossip_retransmission: int = 3  # go: times that one peer gets one message by IWANT
+
+    idontwant_threshold: int = 1024  # go: messages of fewer bytes are not worth an IDONTWANT; js says 512
+    idontwant_ttl: int = 3  # go: heartbeats for which a peer's IDONTWANT is heeded
+    idontwant_ids: int = 10  # go: ids in one RPC, since it reads no more of them
+    max_idontwant_messages: int = 1000  # go: RPCs with IDONTWANT taken from one peer in a heartbeat
+    max_unwanted: int = 10_000  # a guess: ids kept for one peer; also those that wait to be told to it
 
     max_rpc: int = 1 << 20  # go: largest RPC, without its length prefix; bounds messages at publish
     max_chunk: int = 65_536  # rust's max_transmit_size: what one RPC holds unless a single message is larger

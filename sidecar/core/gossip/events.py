@@ -215,5 +215,8 @@ class GossipStatistics:
     iwant_ids_sent: int = 0
     iwant_ids_received: int = 0
     iwant_messages_sent: int = 0
+    idontwant_ids_sent: int = 0
+    idontwant_ids_received: int = 0
+    idontwant_suppressed: int = 0  # copies not sent, since the peer has them
     rejected: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REJECTED, 0))
     dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DROPPED, 0))

@@ -295,6 +295,13 @@ def encode_iwants(ids: Sequence[bytes], max_bytes: int) -> list[bytes]:
     return [field(2, piece) for piece in _split_ids(1, ids, max_bytes - 8)]
 
 
+def encode_idontwants(ids: Sequence[bytes], count: int) -> list[bytes]:
+    """Whole frames, each with at most `count` ids: what one RPC may tell."""
+    entries = [b"".join(field(1, identifier) for identifier in ids[i : i + count]) for i in range(0, len(ids), count)]
+    bodies = [field(3, field(5, entry)) for entry in entries]
+    return [encode(len(body)) + body for body in bodies]
+
+
 def _split_ids(number: int, ids: Sequence[bytes], max_bytes: int) -> list[bytes]:
     return pack([field(number, identifier) for identifier in ids], max_bytes)
 

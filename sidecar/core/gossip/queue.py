@@ -4,13 +4,14 @@ from collections import deque
 from collections.abc import Sequence
 
 from .config import GossipConfig
-from .messages import Chunk, control_frames, encode_iwants, encode_subscription
+from .messages import Chunk, control_frames, encode_idontwants, encode_iwants, encode_subscription
 
 
 class PeerQueue:
     """Frames for one peer, in three classes.
 
     1. Subscriptions, GRAFT and PRUNE: never dropped. For each topic only the last word waits.
+       IDONTWANT goes with them, ahead of messages: it is in time or of no use. It is bounded.
     2. Messages: bounded in bytes and in number; what does not fit is refused, and the caller counts it.
     3. IHAVE and IWANT: sent once no message waits, or after a heartbeat of waiting; a newer IHAVE replaces an older.
     """
@@ -20,6 +21,7 @@ class PeerQueue:
         "_chunks",
         "_config",
         "_control",
+        "_idontwant",
         "_ihave",
         "_iwant",
         "_subscriptions",
@@ -33,6 +35,7 @@ class PeerQueue:
         self._subscriptions: dict[bytes, bool] = {}
         self._control: dict[bytes, bytes] = {}
         self._chunks: deque[Chunk] = deque()
+        self._idontwant: list[bytes] = []
         self._ihave: dict[str, list[bytes]] = {}
         self._iwant: dict[bytes, None] = {}
         self._aged = False
@@ -41,7 +44,9 @@ class PeerQueue:
         self.dropped = 0  # messages that did not fit, since the start
 
     def __bool__(self) -> bool:
-        return bool(self._chunks or self._control or self._subscriptions or self._ihave or self._iwant)
+        return bool(
+            self._chunks or self._control or self._subscriptions or self._idontwant or self._ihave or self._iwant
+        )
 
     @property
     def overrun(self) -> bool:
@@ -97,13 +102,22 @@ class PeerQueue:
         self._iwant.update(dict.fromkeys(taken))
         return len(taken)
 
+    def put_idontwant(self, ids: Sequence[bytes]) -> int:
+        """Tell what need not be sent; how many fitted."""
+        taken = ids[: self._config.max_unwanted - len(self._idontwant)]
+        self._idontwant += taken
+        return len(taken)
+
     def age(self) -> None:
         """A heartbeat passed: gossip that still waits goes before messages now."""
         self._aged = bool(self._ihave or self._iwant)
 
     def take(self, limit: int) -> list[bytes]:
         """Frames of about `limit` bytes, at least one if any waits."""
-        frames = self._take_control() if self._control or self._subscriptions or self._aged else []
+        frames = encode_idontwants(self._idontwant, self._config.idontwant_ids) if self._idontwant else []
+        self._idontwant = []
+        if self._control or self._subscriptions or self._aged:
+            frames += self._take_control()
         left = limit - sum(map(len, frames))
         chunks = self._chunks
         while chunks and (left >= len(chunks[0].frame) or not frames):

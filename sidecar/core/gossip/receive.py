@@ -15,6 +15,7 @@ from .mesh import Mesh
 from .messages import ControlMessage, Fields, build_chunks, decode_rpc, parse_message
 from .signing import Author, Authors, SignatureCheck, verify_batch
 from .state import GossipState, Peer, Topic, make_message, unsigned_ids
+from .unwanted import Unwanted
 
 
 class Candidate(NamedTuple):
@@ -42,10 +43,11 @@ class Batch(NamedTuple):
 class Receiver:
     """Serves what one read of a peer brought."""
 
-    def __init__(self, state: GossipState, mesh: Mesh, lazy: LazyGossip) -> None:
+    def __init__(self, state: GossipState, mesh: Mesh, lazy: LazyGossip, unwanted: Unwanted) -> None:
         self._state = state
         self._mesh = mesh
         self._lazy = lazy
+        self._unwanted = unwanted
         self._authors = Authors()
         self._last: Topic | None = None  # of the message before: the next is most often of the same
 
@@ -80,6 +82,7 @@ class Receiver:
         for control in controls:
             self._mesh.on_control(peer, control)
             self._lazy.on_control(peer, control)
+            self._unwanted.on_control(peer, control)
         if error is not None:
             state.statistics.rejected["malformed"] += 1
             state.violate(peer, error)
@@ -104,6 +107,7 @@ class Receiver:
                 break
             position += 1
         if candidates:
+            self._announce(peer, candidates)
             self._verify(peer, candidates, checks)
         return error
 
@@ -152,6 +156,11 @@ class Receiver:
         candidates.append(Candidate(topic, author, identifier, seqno, fields.data or b"", raw))
         checks.append(SignatureCheck(author.key, fields.content, signature))
 
+    def _announce(self, peer: Peer, candidates: Sequence[Candidate]) -> None:
+        if self._unwanted.any_large([candidate.raw for candidate in candidates]):
+            for candidate in candidates:
+                self._unwanted.announce(peer, candidate.topic, (candidate.id,), (candidate.raw,))
+
     # ------------------------------------------------------------ verify
 
     def _verify(self, peer: Peer, candidates: Sequence[Candidate], checks: Sequence[SignatureCheck]) -> None:
@@ -196,17 +205,25 @@ class Receiver:
         columns = zip(ids, repeat(topic.name), senders, numbers, datas, repeat(peer.id), repeat(False))
         state.deliver(topic, list(map(make_message, columns)))
         if authors is None:
-            self._forward(peer, topic, None, raws)
+            if self._unwanted.any_large(raws):
+                self._unwanted.announce(peer, topic, ids, raws)
+            self._forward(peer, topic, None, ids, raws)
             return
         # A message does not go back to its author (v1.0 Message Processing): one group for each author in the mesh.
-        groups: dict[PeerId | None, list[bytes]] = {}
-        for author, raw in zip(authors, raws, strict=True):
-            groups.setdefault(author.peer if author.peer in topic.mesh else None, []).append(raw)
+        groups: dict[PeerId | None, tuple[list[bytes], list[bytes]]] = {}
+        for author, identifier, raw in zip(authors, ids, raws, strict=True):
+            group = groups.setdefault(author.peer if author.peer in topic.mesh else None, ([], []))
+            group[0].append(identifier)
+            group[1].append(raw)
         for excluded, group in groups.items():
-            self._forward(peer, topic, excluded, group)
+            self._forward(peer, topic, excluded, *group)
 
-    def _forward(self, source: Peer, topic: Topic, author: PeerId | None, raws: Sequence[bytes]) -> None:
+    def _forward(
+        self, source: Peer, topic: Topic, author: PeerId | None, ids: Sequence[bytes], raws: Sequence[bytes]
+    ) -> None:
         targets = [peer for peer in topic.mesh.values() if peer is not source and peer.id != author]
+        if any(peer.unwanted for peer in targets):
+            targets = self._unwanted.send_wanted(targets, ids, raws)
         if targets:
             config = self._state.config
             self._state.statistics.forwarded += len(raws)

@@ -26,6 +26,7 @@ from .mesh import Mesh
 from .publish import Publisher
 from .receive import Receiver
 from .state import GossipState, Peer
+from .unwanted import Unwanted
 
 
 def _no_score(peer: PeerId) -> float:
@@ -34,7 +35,7 @@ def _no_score(peer: PeerId) -> float:
 
 
 class GossipRouter:
-    """Gossipsub 1.1 without streams: `handle` per input, `take` for the frames, one deadline.
+    """Gossipsub 1.2 without streams: `handle` per input, `take` for the frames, one deadline.
 
     `wall_ns`: wall-clock nanoseconds, where the sequence numbers start. `signed_record`: the signed peer record of a
     peer, as it is handed on in PRUNE. `score`: higher is better, below 0 keeps a peer out of the mesh.
@@ -54,7 +55,8 @@ class GossipRouter:
         self._state = GossipState(config, identity, now, rng, signed_record, score)
         self._mesh = Mesh(self._state)
         self._lazy = LazyGossip(self._state)
-        self._receiver = Receiver(self._state, self._mesh, self._lazy)
+        self._unwanted = Unwanted(self._state)
+        self._receiver = Receiver(self._state, self._mesh, self._lazy, self._unwanted)
         self._publisher = Publisher(self._state, self._mesh, wall_ns)
         # Jitter, so that nodes started together do not beat together.
         self._heartbeat_at = now + config.heartbeat_initial_delay + rng.random() * config.heartbeat_interval
@@ -128,6 +130,7 @@ class GossipRouter:
             state.seen.expire(now)
             self._mesh.heartbeat()
             self._lazy.heartbeat()
+            self._unwanted.heartbeat()
             state.forget_idle_topics()
         if self._publisher.due:
             self._publisher.resume()

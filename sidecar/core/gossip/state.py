@@ -38,7 +38,20 @@ def unsigned_ids(datas: Iterable[bytes]) -> list[bytes]:
 class Peer:
     """A gossip peer: what it announced, what waits for it, what it used up since the last heartbeat."""
 
-    __slots__ = ("id", "ids_asked", "ids_served", "ihaves", "outbound", "protocol", "queue", "topics", "violated")
+    __slots__ = (
+        "id",
+        "idontwants",
+        "ids_asked",
+        "ids_served",
+        "ihaves",
+        "knows_idontwant",
+        "outbound",
+        "protocol",
+        "queue",
+        "topics",
+        "unwanted",
+        "violated",
+    )
 
     def __init__(self, peer: PeerId, protocol: str, outbound: bool, config: GossipConfig) -> None:
         self.id = peer
@@ -49,6 +62,9 @@ class Peer:
         self.ihaves = 0  # RPCs with IHAVE
         self.ids_asked = 0  # by us, of its IHAVE
         self.ids_served = 0  # looked up for its IWANT
+        self.idontwants = 0  # RPCs with IDONTWANT
+        self.unwanted: dict[bytes, int] = {}  # ids that it told us not to send, with the heartbeat that ends each
+        self.knows_idontwant = protocol == "/meshsub/1.2.0"
         self.violated = False
 
     @property

@@ -1,0 +1,84 @@
+"""IDONTWANT: large messages that a peer has already are not sent to it (specs gossipsub v1.2)."""
+
+from collections.abc import Sequence
+from itertools import compress
+
+from .messages import ControlMessage, build_chunks
+from .state import GossipState, Peer, Topic
+
+
+class Unwanted:
+    """Tells the mesh which large messages have come, and keeps what peers told us.
+
+    What waits in a peer's queue already is not looked through: it is sent.
+    """
+
+    def __init__(self, state: GossipState) -> None:
+        self._state = state
+        self._beat = 0
+
+    def any_large(self, raws: Sequence[bytes]) -> bool:
+        """Whether messages are worth an IDONTWANT. One look at all, so that small ones cost next to nothing."""
+        return max(map(len, raws), default=0) >= self._state.config.idontwant_threshold
+
+    def announce(self, source: Peer, topic: Topic, ids: Sequence[bytes], raws: Sequence[bytes]) -> None:
+        """Tell the mesh, but for the source, about the large ones of messages just come for the first time.
+
+        v1.2 lets this precede validation. So it does, which also keeps copies from being checked again.
+        """
+        state = self._state
+        threshold = state.config.idontwant_threshold
+        large = [identifier for identifier, raw in zip(ids, raws, strict=True) if len(raw) >= threshold]
+        if not large:
+            return
+        for peer in topic.mesh.values():
+            if peer is not source and peer.knows_idontwant and not peer.violated:
+                state.wake(peer)
+                taken = peer.queue.put_idontwant(large)
+                state.statistics.idontwant_ids_sent += taken
+                state.statistics.dropped["gossip"] += len(large) - taken
+
+    def on_control(self, peer: Peer, control: ControlMessage) -> None:
+        """Remember what a peer does not want; what is beyond the bounds is ignored, and counted."""
+        if not control.idontwant:
+            return
+        state, config = self._state, self._state.config
+        peer.idontwants += 1
+        if peer.idontwants > config.max_idontwant_messages:
+            state.statistics.dropped["control_bound"] += 1
+            return
+        for entry in state.bounded(control.idontwant):
+            ids = entry.messageIDs[: config.max_unwanted - len(peer.unwanted)]
+            state.statistics.idontwant_ids_received += len(ids)
+            state.statistics.dropped["control_bound"] += len(entry.messageIDs) - len(ids)
+            expires = self._beat + config.idontwant_ttl
+            for identifier in ids:
+                if len(identifier) <= config.max_message_id:
+                    peer.unwanted.setdefault(identifier, expires)
+
+    def send_wanted(self, peers: Sequence[Peer], ids: Sequence[bytes], raws: Sequence[bytes]) -> list[Peer]:
+        """Send to those of the peers that do not want all of the messages what they do want; the other peers."""
+        state, config = self._state, self._state.config
+        willing: list[Peer] = []
+        for peer in peers:
+            unwanted = peer.unwanted
+            if not unwanted or unwanted.keys().isdisjoint(ids):
+                willing.append(peer)
+                continue
+            wanted = list(compress(raws, (identifier not in unwanted for identifier in ids)))
+            state.statistics.idontwant_suppressed += len(raws) - len(wanted)
+            if wanted:
+                state.send_chunks((peer,), build_chunks(wanted, config.max_chunk, config.max_chunk_messages))
+        return willing
+
+    def heartbeat(self) -> None:
+        """Forget what is too old: ids lie in the order in which they came."""
+        self._beat += 1
+        for peer in self._state.peers.values():
+            peer.idontwants = 0
+            unwanted = peer.unwanted
+            while unwanted:
+                identifier, expires = next(iter(unwanted.items()))
+                if expires > self._beat:
+                    break
+                del unwanted[identifier]
