@@ -84,12 +84,14 @@ def signed(author: int, topic: str, data: bytes, seqno: int = 7) -> bytes:
     return message.SerializeToString()
 
 
-def joined(router: GossipRouter, topic: str, peers: int, options: TopicOptions = SIGNED) -> list[PeerId]:
+def joined(
+    router: GossipRouter, topic: str, peers: int, options: TopicOptions = SIGNED, protocol: str = "/meshsub/1.1.0"
+) -> list[PeerId]:
     """Join the topic, then add subscribed peers, numbered from 1; what waits for them is taken away."""
     router.handle(TopicJoined(topic, options), 0.0)
     ids = [peer_id(number) for number in range(1, peers + 1)]
     for peer in ids:
-        router.handle(PeerAdded(peer, "/meshsub/1.1.0", True), 0.0)
+        router.handle(PeerAdded(peer, protocol, True), 0.0)
         router.handle(RpcsReceived(peer, [subscribe(topic)]), 0.0)
         rpcs(router, peer)
     return ids
@@ -98,7 +100,10 @@ def joined(router: GossipRouter, topic: str, peers: int, options: TopicOptions =
 class GossipNetwork:
     """Routers numbered from 0, and links with a delay; every byte travels encoded."""
 
-    def __init__(self, count: int, seed: int, config: GossipConfig | None = None) -> None:
+    def __init__(
+        self, count: int, seed: int, config: GossipConfig | None = None, protocol: str = "/meshsub/1.1.0"
+    ) -> None:
+        self.protocol = protocol
         self.rng = random.Random(seed)
         self.now = 0.0
         self.routers = [make_router(number, config, seed) for number in range(count)]
@@ -114,8 +119,8 @@ class GossipNetwork:
     def connect(self, opener: int, other: int) -> None:
         self._decoders[opener, other] = FrameDecoder(1 << 20)
         self._decoders[other, opener] = FrameDecoder(1 << 20)
-        self.input(opener, PeerAdded(self.ids[other], "/meshsub/1.1.0", True))
-        self.input(other, PeerAdded(self.ids[opener], "/meshsub/1.1.0", False))
+        self.input(opener, PeerAdded(self.ids[other], self.protocol, True))
+        self.input(other, PeerAdded(self.ids[opener], self.protocol, False))
 
     def disconnect(self, one: int, other: int) -> None:
         del self._decoders[one, other], self._decoders[other, one]
