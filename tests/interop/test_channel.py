@@ -23,10 +23,10 @@ MANY = 1000  # streams
 BULK = 100_000_000  # bytes each way
 
 
-async def dial(peer: Peer, expected: str | None = None) -> Wire:
+async def dial(peer: Peer, expected: str | None = None, further: tuple[str, ...] = ()) -> Wire:
     host, port = peer.address.split("/")[2], int(peer.address.split("/")[4])
     _, wire = await asyncio.get_running_loop().create_connection(
-        lambda: Wire(US, dialer=True, expected=PeerId.from_text(expected or peer.peer_id)), host, port
+        lambda: Wire(US, dialer=True, expected=PeerId.from_text(expected or peer.peer_id), further=further), host, port
     )
     return wire
 

@@ -43,7 +43,10 @@ class Stream:
 class Wire(asyncio.Protocol):
     """One connection; it serves echo, ping and identify."""
 
-    def __init__(self, identity: Identity, *, dialer: bool, expected: PeerId | None = None) -> None:
+    def __init__(
+        self, identity: Identity, *, dialer: bool, expected: PeerId | None = None, further: tuple[str, ...] = ()
+    ) -> None:
+        """`further`: protocols that are shown and accepted beside its own; what comes on them is read and dropped."""
         loop = asyncio.get_running_loop()
         self.secured: asyncio.Future[Secured] = loop.create_future()
         self.ready: asyncio.Future[Ready] = loop.create_future()
@@ -54,7 +57,7 @@ class Wire(asyncio.Protocol):
                 agent="wire",
                 public_key=identity.public_key,
                 listen_addresses=(Multiaddr.tcp("127.0.0.1", 1),),
-                protocols=(IDENTIFY, PING, ECHO),
+                protocols=(IDENTIFY, PING, ECHO, *further),
             )
         )
         self._streams: dict[int, Stream] = {}
@@ -66,7 +69,7 @@ class Wire(asyncio.Protocol):
             expected_peer=expected,
             limits=ChannelLimits(),
             pull=self._pull,
-            accepts={IDENTIFY, IDENTIFY_PUSH, PING, ECHO}.__contains__,
+            accepts={IDENTIFY, IDENTIFY_PUSH, PING, ECHO, *further}.__contains__,
             ephemeral=os.urandom(32),
             now=time.monotonic(),
         )
@@ -81,6 +84,15 @@ class Wire(asyncio.Protocol):
         self._channel.close_write(number)
         self._flush()
         return await stream.done
+
+    async def send(self, protocol: str, data: bytes) -> None:
+        """Open a stream and write; it stays open."""
+        await self.ready
+        number = self._channel.open_stream([protocol], time.monotonic())
+        self._streams[number] = stream = Stream()
+        stream.to_send += data
+        self._channel.wake(number)
+        self._flush()
 
     async def open_many(self, protocol: str, count: int) -> list[int]:
         """Open streams, one after the other, each answered before the next; their numbers."""

@@ -88,7 +88,7 @@ func newNode(o options, out *output) (*node, error) {
 	n := &node{
 		out: out, host: h, acked: newCounter(),
 		topics: map[string]*pubsub.Topic{}, subscriptions: map[string]*subscription{},
-		streams: newStreams(),
+		scores: map[string]float64{}, streams: newStreams(),
 	}
 	n.mesh = &meshTracer{out: out, peers: map[string]map[peer.ID]struct{}{}, spoken: map[peer.ID]protocol.ID{}}
 	if n.pubsub, err = pubsub.NewGossipSub(context.Background(), h, n.gossipOptions(o)...); err != nil {
