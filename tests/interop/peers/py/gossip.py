@@ -1,0 +1,97 @@
+"""Gossipsub."""
+
+import base64
+import contextlib
+
+import trio
+from common import Unsupported, b64, say
+from libp2p.peer.id import ID
+from libp2p.pubsub import gossipsub
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.pubsub.pubsub import PUBSUB_SIGNING_PREFIX, Pubsub
+
+VERSIONS = {"1.0": 1, "1.1": 2, "1.2": 3, "latest": 3}
+NAMES = (gossipsub.PROTOCOL_ID, gossipsub.PROTOCOL_ID_V11, gossipsub.PROTOCOL_ID_V12)
+CACHED = 8192  # message ids
+
+
+def make_router(options):
+    # Adaptive gossip raises the heartbeat's interval to 30 s and more where there are few peers.
+    return gossipsub.GossipSub(
+        protocols=NAMES[: VERSIONS[options.gossip]][::-1], degree=6, degree_low=4, degree_high=12,
+        heartbeat_interval=options.heartbeat_ms / 1000, adaptive_gossip_enabled=False,
+        spam_protection_enabled=False, eclipse_protection_enabled=False,
+    )  # fmt: skip
+
+
+class Gossip:
+    """Needs `host` and `nursery`."""
+
+    def serve_gossip(self, options):
+        self.router = make_router(options)
+        self.pubsub = Pubsub(self.host, self.router, cache_size=CACHED)
+        self.subscribed, self.forwarders = {}, {}
+
+    async def op_subscribe(self, cmd):
+        if cmd.get("quiet") or cmd.get("ack_to"):
+            raise Unsupported("quiet subscriptions: this peer is not benchmarked")
+        topic = cmd["topic"]
+        if topic in self.subscribed:
+            raise ValueError(f"already subscribed to {topic}")
+        self.pubsub.set_topic_validator(topic, self.came_from, is_async_validator=False)
+        self.subscribed[topic] = subscription = await self.pubsub.subscribe(topic)
+        self.nursery.start_soon(self.messages, topic, subscription)
+
+    def came_from(self, forwarder, message):
+        """A validator is told who forwarded a message, a subscriber is not."""
+        self.forwarders[self.pubsub.get_message_id(message)] = forwarder
+        while len(self.forwarders) > CACHED:
+            del self.forwarders[next(iter(self.forwarders))]
+        return True
+
+    async def messages(self, topic, subscription):
+        me = self.host.get_id()
+        with contextlib.suppress(trio.EndOfChannel, trio.ClosedResourceError):
+            while True:
+                message = await subscription.get()
+                forwarder = self.forwarders.pop(self.pubsub.get_message_id(message), None)
+                author = ID(message.from_id) if message.from_id else None
+                if forwarder == me:
+                    continue  # it always delivers to itself
+                say(event="message", topic=topic, data=b64(message.data), source=str(forwarder or ""),
+                    **{"from": str(author) if author else None})  # fmt: skip
+
+    async def op_unsubscribe(self, cmd):
+        del self.subscribed[cmd["topic"]]
+        self.pubsub.remove_topic_validator(cmd["topic"])
+        await self.pubsub.unsubscribe(cmd["topic"])
+
+    async def op_topic_peers(self, cmd):
+        return {"peers": [str(p) for p in self.pubsub.peer_topics.get(cmd["topic"], ())]}
+
+    async def op_mesh(self, cmd):
+        return {"peers": [str(p) for p in self.router.mesh.get(cmd["topic"], ())]}
+
+    async def op_publish(self, cmd):
+        await self.pubsub.publish(cmd["topic"], base64.b64decode(cmd["data"]))
+
+    async def op_publish_tampered(self, cmd):
+        data = bytearray(base64.b64decode(cmd["data"]))
+        message = rpc_pb2.Message(
+            data=bytes(data),
+            topicIDs=[cmd["topic"]],
+            from_id=self.host.get_id().to_bytes(),
+            seqno=self.pubsub._next_seqno(),
+        )
+        key = self.host.get_private_key()
+        message.signature = key.sign(PUBSUB_SIGNING_PREFIX.encode() + message.SerializeToString())
+        data[0] ^= 1
+        message.data = bytes(data)
+        await self.pubsub.write_msg(self.pubsub.peers[ID.from_base58(cmd["peer_id"])], rpc_pb2.RPC(publish=[message]))
+
+    async def op_gossip_peers(self, cmd):
+        return {"peers": {str(peer): str(protocol) for peer, protocol in self.router.peer_protocol.items()}}
+
+    async def op_scores(self, cmd):
+        topics = list(self.pubsub.topic_ids)
+        return {"scores": {str(peer): self.router.scorer.score(peer, topics) for peer in self.pubsub.peers}}
