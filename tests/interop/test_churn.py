@@ -2,13 +2,26 @@
 
 import asyncio
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from sidecar_client import PeerEventType
 
+from sidecar.core.types import PeerId
+from sidecar.net.state import PEERS_FILE
 from tests.interop.cells import NETWORK, cell
-from tests.interop.ours import connect, our_sidecar
+from tests.interop.ours import Ours, connect, our_sidecar
 from tests.interop.peer import TIMEOUT, Stage
+
+
+async def kept(ours: Ours, peer_id: str) -> None:
+    """Wait until a sidecar has written a peer down: it gathers its news for a moment before."""
+    raw = bytes(PeerId.from_text(peer_id))
+    async with asyncio.timeout(TIMEOUT):
+        with closing(sqlite3.connect(ours.process.state / PEERS_FILE)) as database:
+            while not database.execute("SELECT 1 FROM peers WHERE peer = ?", (raw,)).fetchall():
+                await ours.client.info()
 
 
 @cell("churn", "the peer is killed and returns elsewhere: gossip both ways again", quick=True, both_dial=True)
@@ -48,6 +61,7 @@ def test_we_are_killed(language: str, tmp_path: Path) -> None:
             async with our_sidecar(tmp_path) as ours:
                 await connect(ours, peer, we_dial=True)
                 us = ours.peer_id
+                await kept(ours, peer.peer_id)
                 ours.process.popen.kill()
                 await peer.event("disconnected", peer_id=us)
             async with our_sidecar(tmp_path) as ours:  # the state remembers the peer: nobody tells us its address
