@@ -18,27 +18,56 @@ export function watch ({ node, write, identified }) {
     write({ event: 'disconnected', peer_id: connection.remotePeer.toString() })
   })
   node.addEventListener('peer:identify', ({ detail }) => {
-    identified.add(detail.connection.id)
-    write({ event: 'identified', peer_id: detail.peerId.toString() })
+    if (!identified.has(detail.connection.id)) {
+      identified.add(detail.connection.id)
+      write({ event: 'identified', peer_id: detail.peerId.toString() })
+      return
+    }
+    write({ // what comes again was pushed
+      event: 'pushed',
+      peer_id: detail.peerId.toString(),
+      protocols: detail.protocols,
+      addresses: detail.listenAddrs.map((address) => address.toString())
+    })
   })
   node.services.dht?.routingTable.addEventListener('peer:add', ({ detail: peerId }) => {
     write({ event: 'dht_peer', peer_id: peerId.toString() })
   })
 }
 
-export async function serve ({ node }) {
-  await node.handle(ECHO, async (stream) => {
-    try {
-      for await (const chunk of stream) {
-        if (!stream.send(chunk)) {
-          await stream.onDrain()
-        }
+export async function echoes (stream) {
+  try {
+    for await (const chunk of stream) {
+      if (!stream.send(chunk)) {
+        await stream.onDrain()
       }
-      await stream.close()
-    } catch (error) {
-      stream.abort(error)
     }
-  }, MANY_STREAMS)
+    await stream.close()
+  } catch (error) {
+    stream.abort(error)
+  }
+}
+
+export async function serve ({ node }) {
+  await node.handle(ECHO, echoes, MANY_STREAMS)
+}
+
+async function protocolAdd ({ node }, { protocol }) {
+  await node.handle(protocol, echoes, MANY_STREAMS)
+}
+
+async function protocolRemove ({ node }, { protocol }) {
+  await node.unhandle(protocol)
+}
+
+async function listenAdd ({ node }, { address }) {
+  await node.components.transportManager.listen([multiaddr(address)])
+  return { addresses: node.getMultiaddrs().map((known) => known.toString()) }
+}
+
+async function signedRecord ({ node }, { peer_id: peerId }) {
+  const { peerRecordEnvelope } = await node.peerStore.get(peerIdFromString(peerId))
+  return { record: peerRecordEnvelope == null ? null : Buffer.from(peerRecordEnvelope).toString('base64') }
 }
 
 async function connect ({ node, identified }, { address }, signal) {
@@ -85,7 +114,7 @@ async function identify ({ node }, { peer_id: peerId }) {
   }
 }
 
-function dhtOf (node) {
+export function dhtOf (node) {
   if (node.services.dht == null) {
     throw new Error('the DHT is off')
   }
@@ -150,5 +179,9 @@ export const handlers = {
   dht_peers: dhtPeers,
   find_peer: findPeer,
   closest_peers: closestPeers,
-  echo
+  echo,
+  protocol_add: protocolAdd,
+  protocol_remove: protocolRemove,
+  listen_add: listenAdd,
+  signed_record: signedRecord
 }

@@ -1,14 +1,18 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
+import { generateKeyPair, generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { gossipsub } from '@libp2p/gossipsub'
 import { identify, identifyPush } from '@libp2p/identify'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
 import { noise } from '@libp2p/noise'
 import { ping } from '@libp2p/ping'
+import { preSharedKey } from '@libp2p/pnet'
 import { tcp } from '@libp2p/tcp'
+import { webSockets } from '@libp2p/websockets'
 import { yamux } from '@libp2p/yamux'
 import { createLibp2p } from 'libp2p'
+import { WebSocket } from 'ws'
+import { selectors, validators } from './records.js'
 
 const manifest = JSON.parse(readFileSync(new URL('package.json', import.meta.url)))
 export const userAgent = `js-libp2p/${manifest.dependencies.libp2p}`
@@ -33,35 +37,88 @@ function messageId (message) {
   return id
 }
 
-export async function createNode ({ listen, network, key, dht, sign }) {
-  const seed = Buffer.from(key, 'hex')
-  if (seed.length !== 32) {
-    throw new Error('--key takes 64 hex digits')
+// Only an Ed25519 key comes from the seed.
+async function privateKey (kind, seed) {
+  switch (kind) {
+    case 'ed25519':
+      if (!/^[0-9a-f]{64}$/.test(seed)) {
+        throw new Error('--key takes 64 hex digits')
+      }
+      return generateKeyPairFromSeed('Ed25519', Buffer.from(seed, 'hex'))
+    case 'secp256k1':
+      return generateKeyPair('secp256k1')
+    case 'ecdsa':
+      return generateKeyPair('ECDSA', 'P-256')
+    case 'rsa':
+      return generateKeyPair('RSA', 2048)
+    default:
+      throw new Error(`--key-type ${kind} is none of ed25519, secp256k1, ecdsa, rsa`)
   }
+}
+
+// Node 20 has no WebSocket; the class of `ws` serves, and takes the certificates to trust.
+function provideWebSocket (authority) {
+  const options = authority === '' ? {} : { ca: readFileSync(authority) }
+  globalThis.WebSocket = class extends WebSocket {
+    constructor (url, protocols) {
+      super(url, protocols ?? [], options)
+    }
+  }
+}
+
+function webSocketTransport (options) {
+  provideWebSocket(options['tls-ca'])
+  const certificate = options['tls-cert'] === ''
+    ? {}
+    : { https: { cert: readFileSync(options['tls-cert']), key: readFileSync(options['tls-key']) } }
+  return webSockets(certificate)
+}
+
+function gossip ({ sign, gossip: version, 'heartbeat-ms': heartbeat }) {
+  const service = gossipsub({
+    globalSignaturePolicy: sign === 'none' ? 'StrictNoSign' : 'StrictSign',
+    msgIdFn: messageId,
+    allowPublishToZeroTopicPeers: true,
+    doPX: true,
+    ...(heartbeat === '0' ? {} : { heartbeatInterval: Number(heartbeat) }),
+    scoreParams: { IPColocationFactorWeight: 0 } // more than ten peers on one host would be graylisted
+  })
+  return (components) => {
+    const instance = service(components)
+    if (version !== 'latest') {
+      // No option says which versions to offer.
+      instance.protocols = instance.protocols.filter((id) => id <= `/meshsub/${version}.0`)
+    }
+    return instance
+  }
+}
+
+export async function createNode (options) {
+  const { listen, network, dht, announce, psk } = options
+  const ttl = Number(options['record-ttl'])
   const services = {
     identify: withProtocolVersion(identify, `sidecar/${network}`),
     identifyPush: withProtocolVersion(identifyPush, `sidecar/${network}`),
     ping: ping(),
-    pubsub: gossipsub({
-      globalSignaturePolicy: sign === 'none' ? 'StrictNoSign' : 'StrictSign',
-      msgIdFn: messageId,
-      allowPublishToZeroTopicPeers: true,
-      scoreParams: { IPColocationFactorWeight: 0 } // more than ten peers on one host would be graylisted
-    })
+    pubsub: gossip(options)
   }
   if (dht !== 'off') {
     services.dht = kadDHT({
       protocol: `/sidecar/${network}/kad/1.0.0`,
       clientMode: dht === 'client',
+      validators,
+      selectors,
+      ...(ttl === 0 ? {} : { providers: { provideValidity: ttl * 1000 } }), // values are kept for ever
       peerInfoMapper: passthroughMapper // loopback addresses are all there is
     })
   }
   return createLibp2p({
     start: false,
-    privateKey: await generateKeyPairFromSeed('Ed25519', seed),
+    privateKey: await privateKey(options['key-type'], options.key),
     nodeInfo: { userAgent },
-    addresses: { listen: listen === '' ? [] : [listen] },
-    transports: [tcp()],
+    addresses: { listen, ...(announce === '' ? {} : { announce: [announce] }) },
+    transports: [tcp(), webSocketTransport(options)],
+    ...(psk === '' ? {} : { connectionProtector: preSharedKey({ psk: readFileSync(psk) }) }),
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
     connectionManager: {

@@ -5,29 +5,48 @@ import { parseArgs } from 'node:util'
 import * as basics from './basics.js'
 import * as bench from './bench.js'
 import * as gossip from './gossip.js'
+import * as records from './records.js'
+import * as streams from './streams.js'
 import { createNode, userAgent } from './node.js'
 
 const { values: options } = parseArgs({
   options: {
-    listen: { type: 'string', default: '' },
+    listen: { type: 'string', multiple: true, default: [] },
     network: { type: 'string', default: 'interop' },
     key: { type: 'string', default: '' },
     dht: { type: 'string', default: 'off' },
-    sign: { type: 'string', default: 'strict' }
+    sign: { type: 'string', default: 'strict' },
+    'key-type': { type: 'string', default: 'ed25519' },
+    psk: { type: 'string', default: '' },
+    gossip: { type: 'string', default: 'latest' },
+    announce: { type: 'string', default: '' },
+    'tls-cert': { type: 'string', default: '' },
+    'tls-key': { type: 'string', default: '' },
+    'tls-ca': { type: 'string', default: '' },
+    'record-ttl': { type: 'string', default: '0' },
+    'heartbeat-ms': { type: 'string', default: '0' }
   }
 })
 
 const write = (line) => process.stdout.write(`${JSON.stringify(line)}\n`)
 
 const node = await createNode(options)
-const context = { node, write, topics: new Map(), identified: new Set(), acked: new bench.Counter() }
+const context = { node, write, topics: new Map(), identified: new Set(), streams: new Map(), acked: new bench.Counter() }
 basics.watch(context)
 gossip.watch(context)
 await bench.serve(context)
 await basics.serve(context)
+await streams.serve(context)
 await node.start()
 
-const handlers = { ...basics.handlers, ...gossip.handlers, ...bench.handlers, quit: async () => {} }
+const handlers = {
+  ...basics.handlers,
+  ...gossip.handlers,
+  ...bench.handlers,
+  ...records.handlers,
+  ...streams.handlers,
+  quit: async () => {}
+}
 
 async function run (line) {
   let id = 0
@@ -45,7 +64,8 @@ async function run (line) {
       process.exit(0)
     }
   } catch (error) {
-    write({ id, ok: false, error: `${error.name}: ${error.message}` })
+    const unsupported = error.message.startsWith('unsupported: ')
+    write({ id, ok: false, error: unsupported ? error.message : `${error.name}: ${error.message}` })
   }
 }
 
