@@ -79,7 +79,7 @@ def _build_py(source: Path, target: Path) -> None:
 # name: tools that must be there, how it is built, how it is run in the built folder
 _RECIPES: dict[str, tuple[tuple[str, ...], Callable[[Path, Path], None], Callable[[Path], list[str]]]] = {
     "go": (("go",), _build_go, lambda built: [str(built / "peer")]),
-    "js": (("node", "npm"), _build_js, lambda built: ["node", str(built / "peer.js")]),
+    "js": (("node", "npm"), _build_js, lambda built: ["node", "--experimental-websocket", str(built / "peer.js")]),
     "py": ((), _build_py, lambda built: [str(built / "venv" / "bin" / "python"), str(built / "peer.py")]),
     "rust": (("cargo",), _build_rust, lambda built: [str(built / "peer")]),
 }

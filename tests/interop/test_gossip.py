@@ -20,6 +20,7 @@ from tests.interop.peer import TIMEOUT, Stage
 from tests.interop.test_channel import US, dial
 
 TOPICS = 100
+JS_KEY_FIELD = 38  # bytes: js-libp2p adds the key to each message, though an Ed25519 peer id holds it already
 BEATS, BEAT = 600, 0.1  # seconds: ten minutes of heartbeats of a second
 
 
@@ -186,8 +187,9 @@ def test_largest_message(language: str, tmp_path: Path) -> None:
             data = os.urandom(size)
             await ours.client.publish("news", data, minimum_peers=1, timeout=TIMEOUT)
             assert (await peer.message("news"))["data"] == data
-            await peer.publish("news", data[::-1])
-            assert (await asyncio.wait_for(anext(aiter(subscription)), TIMEOUT)).data == data[::-1]
+            back = data[JS_KEY_FIELD:] if language == "js" else data
+            await peer.publish("news", back)
+            assert (await asyncio.wait_for(anext(aiter(subscription)), TIMEOUT)).data == back
 
     asyncio.run(scenario())
 

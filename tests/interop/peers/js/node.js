@@ -56,9 +56,9 @@ async function privateKey (kind, seed) {
   }
 }
 
-// Node 20 has no WebSocket; the class of `ws` serves, and takes the certificates to trust.
-function provideWebSocket (authority) {
-  const options = authority === '' ? {} : { ca: readFileSync(authority) }
+// Node's own WebSocket cannot be told which certificates to trust; that of `ws` can.
+function trust (authority) {
+  const options = { ca: readFileSync(authority) }
   globalThis.WebSocket = class extends WebSocket {
     constructor (url, protocols) {
       super(url, protocols ?? [], options)
@@ -67,7 +67,9 @@ function provideWebSocket (authority) {
 }
 
 function webSocketTransport (options) {
-  provideWebSocket(options['tls-ca'])
+  if (options['tls-ca'] !== '') {
+    trust(options['tls-ca'])
+  }
   const certificate = options['tls-cert'] === ''
     ? {}
     : { https: { cert: readFileSync(options['tls-cert']), key: readFileSync(options['tls-key']) } }
