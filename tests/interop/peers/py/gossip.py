@@ -6,13 +6,14 @@ import contextlib
 import trio
 from common import Unsupported, b64, say
 from libp2p.peer.id import ID
-from libp2p.pubsub import gossipsub
+from libp2p.pubsub import gossipsub, pubsub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import PUBSUB_SIGNING_PREFIX, Pubsub
 
 VERSIONS = {"1.0": 1, "1.1": 2, "1.2": 3, "latest": 3}
 NAMES = (gossipsub.PROTOCOL_ID, gossipsub.PROTOCOL_ID_V11, gossipsub.PROTOCOL_ID_V12)
 CACHED = 8192  # message ids
+pubsub.SUBSCRIPTION_CHANNEL_SIZE = 4096  # 32 messages, then a subscriber loses some
 
 
 def make_router(options):

@@ -142,7 +142,9 @@ class Node(Streams, Records, Gossip):
         pass
 
     async def op_connect(self, cmd):
-        info = info_from_p2p_addr(Multiaddr(cmd["address"]))
+        # It dials no /tls/ws that a /p2p/ follows, and puts that there itself: is_valid_websocket_multiaddr in
+        # transport/websocket/multiaddr_utils.py wants /ws last. The older name for the same passes.
+        info = info_from_p2p_addr(Multiaddr(cmd["address"].replace("/tls/ws", "/wss")))
         await self.host.connect(info)
         while info.peer_id not in self.host._identified_peers:  # noqa: ASYNC110 - there is no event for it
             await trio.sleep(LOOK_SECONDS)
