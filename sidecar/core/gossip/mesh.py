@@ -45,6 +45,8 @@ class Mesh:
             if not subscription.subscribe:
                 known = state.by_wire.get(subscription.topicid)
                 if known is not None and known.name in peer.topics:
+                    if peer.id in known.mesh:
+                        peer.left[known.name] = None
                     self._forget(peer, known)
                 continue
             topic = self._announced(peer, subscription.topicid)
@@ -135,11 +137,14 @@ class Mesh:
         topic = state.by_wire.get(prune.topicID)
         if topic is None or not topic.joined:
             return
-        grafted = topic.mesh.pop(peer.id, None) is not None
+        # Who leaves a topic says so first, and then prunes those it was linked with.
+        linked = peer.id in topic.mesh or topic.name in peer.left
+        topic.mesh.pop(peer.id, None)
+        peer.left.pop(topic.name, None)
         backoff = min(float(prune.backoff), config.max_prune_backoff) or config.prune_backoff
         self._add_backoff(topic, peer, backoff)
         # Once for each link that ends, so that nobody makes us dial with PRUNE alone.
-        if grafted and prune.peers and state.score(peer.id) >= config.accept_exchange_score:
+        if linked and prune.peers and state.score(peer.id) >= config.accept_exchange_score:
             offered = self._offered(prune.peers)
             if offered:
                 state.emit(PeersOffered(topic.name, offered))

@@ -45,6 +45,7 @@ class Peer:
         "ids_served",
         "ihaves",
         "knows_idontwant",
+        "left",
         "outbound",
         "protocol",
         "queue",
@@ -59,6 +60,7 @@ class Peer:
         self.outbound = outbound
         self.queue = PeerQueue(config)
         self.topics: dict[str, Topic] = {}
+        self.left: dict[str, None] = {}  # topics whose link ended with its subscription; PRUNE may follow
         self.ihaves = 0  # RPCs with IHAVE
         self.ids_asked = 0  # by us, of its IHAVE
         self.ids_served = 0  # looked up for its IWANT

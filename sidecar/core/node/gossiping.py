@@ -86,10 +86,12 @@ class Gossiping:
                     self._switch.emit(effect)
 
     def _offered(self, peers: list[tuple[PeerId, bytes | None]], now: float) -> None:
-        """Peer exchange: only addresses that the peer has signed are dialled (gossipsub 1.1, PX)."""
-        missing = self._switch.config.target_peers - len(self._switch.peers)
+        """Peer exchange: only addresses that the peer has signed are dialled (gossipsub 1.1, PX).
+
+        Without a record there is only an id, for the DHT to find. No more are sought than the node wants peers.
+        """
         for peer, record in peers:
-            if missing <= 0:
+            if self._reach.missing() <= 0:
                 return
             if peer in self._switch.peers or peer == self._switch.local:
                 continue
@@ -98,8 +100,7 @@ class Gossiping:
             except (ProtocolError, NotSupported) as error:
                 self._switch.note(LogLevel.DEBUG, peer, "gossip: %s", error)
                 continue
-            missing -= 1
-            self._reach.reach(peer, addresses, lambda result, now: None, now)
+            self._reach.reach(peer, addresses, lambda result, now: None, now, search=not addresses)
 
     # ------------------------------------------------------------ streams
 

@@ -10,10 +10,13 @@ from ..events import LogLevel, PeerChange
 from ..identify import IDENTIFY, IDENTIFY_PUSH, IdentifyInfo, IdentifyReader, encode
 from ..multiaddr import Multiaddr
 from ..records import make_peer_record, open_peer_record
+from ..types import PeerId
 from .reach import Reach
 from .switch import Connection, Peer, SimpleHandler, Stream, Switch
 
 _MAX_OBSERVED = 64  # distinct observed addresses counted; a guess
+_PUSH_INTERVAL = 0.25  # seconds between pushes of changes to one peer, so that a burst of them is told once; a guess
+_MAX_EXCHANGED = 2048  # bytes of a record that is passed on: 16 in a PRUNE must fit the 64 KiB that rust-libp2p reads
 
 
 class _Asked(NamedTuple):
@@ -21,6 +24,14 @@ class _Asked(NamedTuple):
 
     reader: IdentifyReader
     connection: Connection
+
+
+class _Kept(NamedTuple):
+    """The newest signed record of a connected peer."""
+
+    seq: int
+    envelope: bytes
+    addresses: tuple[Multiaddr, ...]
 
 
 class Identifying(SimpleHandler):
@@ -31,7 +42,13 @@ class Identifying(SimpleHandler):
         self._reach = reach
         self._record_seq = wall_ns
         self._record = b""
-        self._records: dict[bytes, bytes] = {}  # connected peer -> its signed record, for peer exchange
+        self._recorded: tuple[Multiaddr, ...] = ()  # the addresses in it
+        self._records: dict[PeerId, _Kept] = {}
+        self._version = 0  # counts changes of what we say
+        self._told: dict[PeerId, int] = {}  # connected peer -> the version that it was told last
+        self._pusher = _Pusher(self)
+        self._next_push = 0.0
+        self._push_due = False
         self.observed: Counter[Multiaddr] = Counter()
         switch.register(IDENTIFY, self)
         switch.register(IDENTIFY_PUSH, _Pushed(self, switch))
@@ -48,41 +65,63 @@ class Identifying(SimpleHandler):
         switch.deadlines.at(now + switch.config.identify_timeout, lambda now: self._overdue(connection, now))
 
     def advertise(self, now: float) -> None:
-        """Addresses or protocols changed: tell everybody who listens to pushes."""
-        self._record = b""
-        for peer in self._switch.peers.values():
-            if peer.ready and peer.speaks(IDENTIFY_PUSH):
-                self._switch.open_stream(peer.best, (IDENTIFY_PUSH,), _PUSHER, self._message(peer.best))
+        """Addresses or protocols changed: tell everybody who listens to pushes, a burst of changes at once."""
+        self._version += 1
+        if self._push_due:
+            return
+        if now >= self._next_push:
+            self._push_all(now)
+        else:
+            self._push_due = True
+            self._switch.deadlines.at(self._next_push, self._push_all)
 
-    def signed_record(self, peer: bytes) -> bytes | None:
-        """The signed peer record of a connected peer, if it has given one."""
-        return self._records.get(peer)
+    def _push_all(self, now: float) -> None:
+        self._push_due = False
+        self._next_push = now + _PUSH_INTERVAL
+        for peer in self._switch.peers.values():
+            self._push(peer)
+
+    def _push(self, peer: Peer) -> None:
+        if peer.ready and peer.speaks(IDENTIFY_PUSH) and self._told.get(peer.id) != self._version:
+            self._pusher.push(self._switch, peer)
+
+    def signed_record(self, peer: PeerId) -> bytes | None:
+        """The signed record of a connected peer for peer exchange, if it has given one of at most 2 KiB."""
+        kept = self._records.get(peer)
+        return kept.envelope if kept is not None and len(kept.envelope) <= _MAX_EXCHANGED else None
 
     def forget(self, peer: Peer) -> None:
         self._records.pop(peer.id, None)
+        self._told.pop(peer.id, None)
+        self._pusher.forget(peer)
 
-    def _message(self, connection: Connection) -> "_Push":
-        switch = self._switch
-        if not self._record:
+    def tell(self, stream: Stream) -> None:
+        """Write on a stream what we are now, and end it."""
+        switch, connection = self._switch, stream.connection
+        addresses = switch.advertised()
+        if not self._record or addresses != self._recorded:
             self._record_seq += 1
-            self._record = make_peer_record(switch.identity, self._record_seq, switch.advertised())
+            self._record = make_peer_record(switch.identity, self._record_seq, addresses)
+            self._recorded = addresses
         info = IdentifyInfo(
             protocol_version=switch.config.protocol_version,
             agent=switch.config.agent,
             public_key=switch.identity.public_key,
-            listen_addresses=switch.advertised(),
+            listen_addresses=addresses,
             observed_address=connection.remote,
             protocols=tuple(switch.handlers),
             signed_record=self._record,
         )
-        return _Push(switch, encode(info))
+        self._told[stream.peer.id] = self._version
+        switch.write(stream, encode(info))
+        switch.close_write(stream)
 
     # ------------------------------------------------------------ streams
 
     def opened(self, stream: Stream, now: float) -> None:
         self._switch.expire(stream, now)
         if stream.state is None:  # they ask
-            self._message(stream.connection).send(stream)
+            self.tell(stream)
 
     def received(self, stream: Stream, data: bytes, now: float) -> None:
         if isinstance(stream.state, _Asked):
@@ -110,9 +149,11 @@ class Identifying(SimpleHandler):
         switch = self._switch
         if info.public_key is not None and info.public_key != peer.public_key:
             raise ProtocolError("identify shows another public key than the connection")
-        first = peer.info is None
+        before = peer.info
         info = self._with_record(peer, info)
-        peer.info = info if peer.info is None else peer.info.updated(info)
+        peer.info = info if before is None else before.updated(info)
+        if peer.info == before:
+            return  # a push that says nothing new
         refusal = self._refusal(peer.info)
         if refusal is not None:
             switch.note(LogLevel.WARNING, peer.id, "refused: %s", refusal)
@@ -121,29 +162,38 @@ class Identifying(SimpleHandler):
             return
         if peer.info.listen_addresses:
             switch.book.learn(peer.id, peer.info.listen_addresses, replace=True)
-        if first:
+        if before is None:
             self._observe(info)
             peer.ready = True
             self._reach.arrived(peer, now)
+            if peer.id in self._told:
+                self._push(peer)  # what changed since it asked
         else:
             self._reach.updated(peer, now)
-        self._tell(peer, PeerChange.IDENTIFIED if first else PeerChange.UPDATED)
+        self._tell(peer, PeerChange.UPDATED if before else PeerChange.IDENTIFIED)
 
     def _tell(self, peer: Peer, change: PeerChange) -> None:
         self._switch.emit(events.PeerChanged(change, self._reach.view(peer.id)))
         self._switch.emit(events.PeersLearned(((peer.id, self._switch.book.addresses(peer.id)),), good=True))
 
     def _with_record(self, peer: Peer, info: IdentifyInfo) -> IdentifyInfo:
-        """Prefer the addresses that the peer has signed; an unusable record is noted and left."""
-        if info.signed_record is None:
-            return info
-        try:
-            record = open_peer_record(info.signed_record, peer.id)
-        except (ProtocolError, NotSupported) as error:
-            self._switch.note(LogLevel.WARNING, peer.id, "identify: %s", error)
-            return info
-        self._records[peer.id] = info.signed_record
-        return replace(info, listen_addresses=record.addresses) if record.addresses else info
+        """Prefer the addresses that the peer has signed; a record that is unusable or old is noted and left.
+
+        A record stays in force when what comes later brings none (libp2p specs, RFC 0003).
+        """
+        kept = self._records.get(peer.id)
+        envelope, info = info.signed_record, replace(info, signed_record=None)
+        if envelope is not None and (kept is None or envelope != kept.envelope):
+            try:
+                record = open_peer_record(envelope, peer.id)
+            except (ProtocolError, NotSupported) as error:
+                self._switch.note(LogLevel.WARNING, peer.id, "identify: %s", error)
+            else:
+                if kept is None or record.seq > kept.seq:
+                    kept = self._records[peer.id] = _Kept(record.seq, envelope, record.addresses)
+                else:
+                    self._switch.note(LogLevel.DEBUG, peer.id, "identify: record %d is old", record.seq)
+        return replace(info, listen_addresses=kept.addresses) if kept is not None and kept.addresses else info
 
     def _refusal(self, info: IdentifyInfo) -> WrongNetwork | None:
         """Why a peer does not belong here, or None. Its network shows in protocolVersion or in protocol ids."""
@@ -181,30 +231,31 @@ class Identifying(SimpleHandler):
             self._unidentified(connection, DeadlineExceeded(f"no identify within {timeout:g} s"), now)
 
 
-class _Push:
-    """An identify message on its way."""
-
-    def __init__(self, switch: Switch, message: bytes) -> None:
-        self._switch = switch
-        self._message = message
-
-    def send(self, stream: Stream) -> None:
-        self._switch.write(stream, self._message)
-        self._switch.close_write(stream)
-
-
 class _Pusher(SimpleHandler):
-    """Our identify/push streams."""
+    """Our identify/push streams. At most one a peer waits to be opened: it tells what is true once it is open."""
+
+    def __init__(self, identifying: Identifying) -> None:
+        self._identifying = identifying
+        self._opening: dict[PeerId, None] = {}
+
+    def push(self, switch: Switch, peer: Peer) -> None:
+        if peer.id not in self._opening:
+            self._opening[peer.id] = None
+            switch.open_stream(peer.best, (IDENTIFY_PUSH,), self, peer)
+
+    def forget(self, peer: Peer) -> None:
+        self._opening.pop(peer.id, None)
 
     def opened(self, stream: Stream, now: float) -> None:
-        if isinstance(stream.state, _Push):
-            stream.state.send(stream)
+        self._opening.pop(stream.peer.id, None)
+        self._identifying.tell(stream)
+
+    def failed(self, state: object, error: SidecarError, now: float) -> None:
+        if isinstance(state, Peer):
+            self._opening.pop(state.id, None)
 
     def received(self, stream: Stream, data: bytes, now: float) -> None:
         raise ProtocolError("identify/push: bytes from the side that only reads")
-
-
-_PUSHER = _Pusher()
 
 
 class _Pushed(SimpleHandler):

@@ -306,12 +306,17 @@ class Reach:
                 if peer is not None:
                     book.learn(peer, (address,))  # it may have been evicted since
                     self._redial(peer, now)
-        missing = config.target_peers - len(switch.peers) - len(self._dials)
+        missing = self.missing()
         if missing <= 0:
             return
         eligible = [peer for peer in book.peers() if self._may_dial(peer, now)]
         for peer in switch.rng.sample(eligible, min(missing, len(eligible))):
             self._redial(peer, now)
+
+    def missing(self) -> int:
+        """How many more peers to seek: those sought already count as present."""
+        searched = sum(peer not in self._dialling for peer in self._searching)
+        return self._switch.config.target_peers - len(self._switch.peers) - len(self._dials) - searched
 
     def _redial(self, peer: PeerId, now: float) -> None:
         if self._may_dial(peer, now):

@@ -17,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/core/record"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
@@ -47,6 +48,7 @@ type node struct {
 	topics        map[string]*pubsub.Topic
 	subscriptions map[string]*subscription
 	scores        map[string]float64
+	records       map[peer.ID]*record.Envelope // the host's peer store keeps those of identify no more
 
 	streams *streams
 }
@@ -88,7 +90,7 @@ func newNode(o options, out *output) (*node, error) {
 	n := &node{
 		out: out, host: h, acked: newCounter(),
 		topics: map[string]*pubsub.Topic{}, subscriptions: map[string]*subscription{},
-		scores: map[string]float64{}, streams: newStreams(),
+		scores: map[string]float64{}, records: map[peer.ID]*record.Envelope{}, streams: newStreams(),
 	}
 	n.mesh = &meshTracer{out: out, peers: map[string]map[peer.ID]struct{}{}, spoken: map[peer.ID]protocol.ID{}}
 	if n.pubsub, err = pubsub.NewGossipSub(context.Background(), h, n.gossipOptions(o)...); err != nil {
@@ -174,6 +176,11 @@ func (n *node) watch() error {
 		known := map[string]struct{}{} // connections that were identified: what comes again was pushed
 		for e := range identified.Out() {
 			told := e.(event.EvtPeerIdentificationCompleted)
+			if told.SignedPeerRecord != nil {
+				n.mutex.Lock()
+				n.records[told.Peer] = told.SignedPeerRecord
+				n.mutex.Unlock()
+			}
 			if _, again := known[told.Conn.ID()]; !again {
 				known[told.Conn.ID()] = struct{}{}
 				n.out.write(object{"event": "identified", "peer_id": told.Peer.String()})

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 	mh "github.com/multiformats/go-multihash"
@@ -39,11 +37,9 @@ func signedRecord(_ context.Context, n *node, cmd *command) (object, error) {
 	if err != nil {
 		return nil, err
 	}
-	book, certified := peerstore.GetCertifiedAddrBook(n.host.Peerstore())
-	if !certified {
-		return nil, errors.New("unsupported: the peer store keeps no signed records")
-	}
-	envelope := book.GetPeerRecord(target)
+	n.mutex.Lock()
+	envelope := n.records[target]
+	n.mutex.Unlock()
 	if envelope == nil {
 		return object{"record": nil}, nil
 	}
