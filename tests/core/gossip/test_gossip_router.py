@@ -133,6 +133,17 @@ def test_prune_ends_the_link_and_offers_peers() -> None:
     assert mesh(router, "news") == (peer,)
 
 
+def test_who_leaves_the_topic_offers_peers_once_though_it_prunes_after_that() -> None:
+    router = make_router()
+    (peer,) = joined(router, "news", 1)
+    leaves = rpc(subscriptions=[{"subscribe": False, "topicid": b"news"}])
+    prune = control(prune=[{"topicID": b"news", "peers": [{"peerID": bytes(peer_id(5))}], "backoff": 10}])
+    assert router.handle(RpcsReceived(peer, [leaves]), 0.5) == []
+    assert mesh(router, "news") == ()
+    assert router.handle(RpcsReceived(peer, [prune]), 0.6) == [PeersOffered("news", [(peer_id(5), None)])]
+    assert router.handle(RpcsReceived(peer, [prune, leaves, prune]), 0.7) == []
+
+
 def test_negative_score_keeps_out_of_the_mesh() -> None:
     scores = {peer_id(1): 0.0}
     router = GossipRouter(

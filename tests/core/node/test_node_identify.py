@@ -1,0 +1,192 @@
+"""Identify among few nodes on virtual time: pushes of changes, signed records, and peers learned by exchange."""
+
+from dataclasses import replace
+
+import pytest
+
+from sidecar.core import events, gossip, streams
+from sidecar.core.events import PeerChange
+from sidecar.core.identify import IdentifyInfo
+from sidecar.core.identity import Identity
+from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.node import NodeConfig
+from sidecar.core.records import make_peer_record, open_peer_record
+from sidecar.core.types import Direction
+from sidecar.sim import LinkModel, SimPeer, Simulation
+
+ALONE = NodeConfig(target_peers=0, dht_server=False)
+SEEKS = replace(ALONE, target_peers=8)
+ELSEWHERE = Multiaddr.from_text("/ip4/10.9.9.9/tcp/9")
+
+
+def connect(peer: SimPeer, to: SimPeer) -> None:
+    peer.ask(lambda op: events.ConnectRequested(op, to.identity.peer_id, (to.address,)))
+    peer.simulation.run(1)
+
+
+def pair(model: LinkModel | None = None) -> tuple[Simulation, SimPeer, SimPeer]:
+    simulation = Simulation(1, model)
+    one, other = simulation.add(ALONE), simulation.add(ALONE)
+    connect(one, other)
+    return simulation, one, other
+
+
+def updates(peer: SimPeer) -> list[tuple[str, ...]]:
+    """The app protocols of the other peer after each update."""
+    return [
+        tuple(protocol for protocol in item.view.protocols if protocol.startswith("/app/"))
+        for item in peer.news
+        if isinstance(item, events.PeerChanged) and item.change is PeerChange.UPDATED
+    ]
+
+
+def say(hearer: SimPeer, speaker: SimPeer, info: IdentifyInfo) -> None:
+    """What `speaker` might say by identify/push, straight to the node of `hearer`."""
+    node = hearer.node
+    node._identifying.identified(node._switch.peers[speaker.identity.peer_id], info, hearer.simulation.clock.now)
+
+
+def record_of(hearer: SimPeer, peer: SimPeer) -> bytes:
+    record = hearer.node._identifying.signed_record(peer.identity.peer_id)
+    assert record is not None
+    return record
+
+
+def test_protocols_that_come_and_go_are_pushed() -> None:
+    simulation, one, other = pair()
+    other.feed(streams.ProtocolsAccepted(("/app/1",)))
+    simulation.run(1)
+    other.feed(streams.ProtocolsAccepted(()))
+    simulation.run(1)
+    assert updates(one) == [("/app/1",), ()]
+
+
+@pytest.mark.parametrize(("latency", "pushes"), [(0.005, 2), (0.1, 1)])
+def test_a_burst_of_changes_is_told_at_its_begin_and_its_end_at_most(latency: float, pushes: int) -> None:
+    simulation, one, other = pair(LinkModel(latency=(latency, latency)))
+    opened = one.node.statistics()["streams_opened"]
+    for number in range(100):
+        other.feed(streams.ProtocolsAccepted((f"/app/{number}",)))
+        simulation.run(0.001)
+    simulation.run(1)
+    assert updates(one)[-1] == ("/app/99",)
+    assert len(updates(one)) == one.node.statistics()["streams_opened"] - opened == pushes
+
+
+def test_what_changes_before_a_peer_is_identified_reaches_it() -> None:
+    simulation = Simulation(1)
+    one, other = simulation.add(ALONE), simulation.add(ALONE)
+    one.ask(lambda op: events.ConnectRequested(op, other.identity.peer_id, (other.address,)))
+    simulation.run_until(lambda: bool(other.node._identifying._told), 5)  # it asked and was answered
+    other.feed(streams.ProtocolsAccepted(("/app/1",)))
+    simulation.run(1)
+    view = one.node.peer(other.identity.peer_id)
+    assert view is not None
+    assert "/app/1" in view.protocols
+
+
+def test_each_change_of_addresses_makes_a_record_of_a_higher_number() -> None:
+    simulation, one, other = pair()
+    first = open_peer_record(record_of(one, other), other.identity.peer_id)
+    assert first.addresses == (other.address,)
+    assert first.seq > 1_700_000_000_000_000_000  # wall-clock nanoseconds: higher than before a restart
+    other.feed(streams.ProtocolsAccepted(("/app/1",)))
+    simulation.run(1)
+    assert open_peer_record(record_of(one, other)).seq == first.seq
+    other.feed(events.AddressesChanged((ELSEWHERE,), ()))
+    simulation.run(1)
+    second = open_peer_record(record_of(one, other))
+    assert second.addresses == (ELSEWHERE,)
+    assert second.seq > first.seq
+
+
+@pytest.mark.parametrize("kind", ["older", "of another peer", "garbage"])
+def test_a_record_that_does_not_hold_changes_nothing(kind: str) -> None:
+    _, one, other = pair()
+    before = record_of(one, other)
+    record = {
+        "older": make_peer_record(other.identity, 1, (ELSEWHERE,)),
+        "of another peer": make_peer_record(Identity(bytes(32)), 2**62, (ELSEWHERE,)),
+        "garbage": b"garbage",
+    }[kind]
+    say(one, other, IdentifyInfo(listen_addresses=(ELSEWHERE,), signed_record=record))
+    view = one.node.peer(other.identity.peer_id)
+    assert view is not None
+    assert view.addresses == (other.address,)
+    assert record_of(one, other) == before
+
+
+def test_a_newer_record_counts_for_more_than_the_addresses_beside_it() -> None:
+    _, one, other = pair()
+    signed = Multiaddr.from_text("/ip4/10.8.8.8/tcp/8")
+    record = make_peer_record(other.identity, 2**62, (signed,))
+    say(one, other, IdentifyInfo(listen_addresses=(ELSEWHERE,), signed_record=record))
+    view = one.node.peer(other.identity.peer_id)
+    assert view is not None
+    assert view.addresses == (signed,)
+    assert record_of(one, other) == record
+
+
+def test_a_large_record_is_not_passed_on() -> None:
+    _, one, other = pair()
+    many = [Multiaddr.from_text(f"/dns4/{'x' * 50}{number}.example/tcp/1") for number in range(60)]
+    say(one, other, IdentifyInfo(signed_record=make_peer_record(other.identity, 2**62, many)))
+    assert one.node._identifying.signed_record(other.identity.peer_id) is None
+
+
+def offered(record_for: str) -> tuple[SimPeer, SimPeer]:
+    """A peer that is offered another one by its hub, a while ago, and that other one."""
+    simulation = Simulation(1)
+    hub, one, other = simulation.add(ALONE), simulation.add(SEEKS), simulation.add(ALONE)
+    connect(one, hub)
+    connect(other, hub)
+    if record_for != "nobody":
+        owner = other if record_for == "it" else hub
+        record = make_peer_record(owner.identity, 2**62, (other.address,))
+        one.node._gossiping._offered([(other.identity.peer_id, record)], simulation.clock.now)
+    else:
+        one.node._gossiping._offered([(other.identity.peer_id, None)], simulation.clock.now)
+    one.feed(events.OperationCancelled(0))  # carries out what that brought
+    simulation.run(5)
+    return one, other
+
+
+@pytest.mark.parametrize("record_for", ["it", "another", "nobody"])
+def test_only_signed_addresses_of_an_offered_peer_are_dialled(record_for: str) -> None:
+    one, other = offered(record_for)
+    view = one.node.peer(other.identity.peer_id)
+    assert (view is not None and view.connected) == (record_for == "it")
+
+
+def test_who_is_pruned_connects_to_a_peer_that_it_learned_with_its_record() -> None:
+    simulation = Simulation(1)
+    hub, one, other = simulation.add(ALONE), simulation.add(SEEKS), simulation.add(ALONE)
+    for peer in (one, other):
+        connect(peer, hub)
+    for peer in (hub, one, other):
+        peer.feed(gossip.TopicJoined("news"))
+    simulation.run(5)
+    assert one.node.peer(other.identity.peer_id) is None
+    hub.feed(gossip.TopicLeft("news"))
+    simulation.run(5)
+    view = one.node.peer(other.identity.peer_id)
+    assert view is not None
+    assert view.connected
+    assert view.direction is Direction.OUTBOUND
+    assert one.node.topics()[0].mesh == (other.identity.peer_id,)
+
+
+def test_no_more_offered_peers_are_dialled_than_the_node_seeks() -> None:
+    simulation = Simulation(1)
+    hub = simulation.add(ALONE)
+    one = simulation.add(replace(ALONE, target_peers=3))
+    others = [simulation.add(ALONE) for _ in range(10)]
+    connect(one, hub)
+    for peer in others:
+        connect(peer, hub)
+    for peer in (hub, one, *others):
+        peer.feed(gossip.TopicJoined("news"))
+    simulation.run(5)
+    hub.feed(gossip.TopicLeft("news"))
+    simulation.run(10)
+    assert sum(view.connected for view in one.node.peers()) == 3
