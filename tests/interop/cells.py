@@ -22,6 +22,7 @@ RESULTS = Path(os.environ["INTEROP_RESULTS"]) if "INTEROP_RESULTS" in os.environ
 
 NETWORK = "interop"
 DIALLERS = {True: "we dial", False: "they dial"}
+OPENERS = {True: "we open", False: "they open"}
 
 Test = TypeVar("Test", bound=Callable[..., Any])
 
@@ -31,7 +32,7 @@ class NotOffered(Exception):
 
 
 def cell(
-    group: str, shown: str, *, quick: bool = False, both_dial: bool = False, each: bool = True
+    group: str, shown: str, *, quick: bool = False, both_dial: bool = False, both_open: bool = False, each: bool = True
 ) -> Callable[[Test], Test]:
     """Make a test a cell of the matrix.
 
@@ -40,6 +41,7 @@ def cell(
         shown: what the cell shows, in a few words: the row's text. Tests with the same words share a row.
         quick: it belongs to the suite, for the implementations of `build.CORE`.
         both_dial: run it with us as dialler and as listener: the test takes `we_dial`.
+        both_open: run it with streams that we open and that they open: the test takes `we_open`.
         each: run it for every implementation: the test takes `language`. Else it needs all of them at once.
 
     A test that meets `Unsupported` or raises `NotOffered` is a cell with a stated reason.
@@ -49,6 +51,8 @@ def cell(
         marked: Any = pytest.mark.interop(pytest.mark.cell(group, shown, quick)(test))
         if both_dial:
             marked = pytest.mark.parametrize("we_dial", [True, False], ids=["we-dial", "they-dial"])(marked)
+        if both_open:
+            marked = pytest.mark.parametrize("we_open", [True, False], ids=["we-open", "they-open"])(marked)
         if each:
             marked = pytest.mark.parametrize("language", LANGUAGES)(marked)
         return marked  # type: ignore[no-any-return]

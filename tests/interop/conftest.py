@@ -7,7 +7,7 @@ from collections.abc import Generator
 import pytest
 
 from tests.interop.build import CORE, NAMES, ToolMissing, build
-from tests.interop.cells import ALL, DIALLERS, RESULTS, NotOffered
+from tests.interop.cells import ALL, DIALLERS, OPENERS, RESULTS, NotOffered
 from tests.interop.peer import Unsupported
 
 
@@ -57,7 +57,7 @@ def pytest_runtest_makereport(
             "group": mark.args[0],
             "shown": mark.args[1],
             "languages": _languages(item),
-            "role": DIALLERS.get(parameters.get("we_dial"), ""),
+            "role": DIALLERS.get(parameters.get("we_dial"), "") or OPENERS.get(parameters.get("we_open"), ""),
             "outcome": report.outcome,
             "reason": report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else "",
             "test": item.nodeid,
