@@ -22,7 +22,7 @@ HELD = "/interop/held/1"  # of streams that both ends drive by hand
 BULK = 100_000_000
 BULK_SECONDS = 300.0  # generous, as TIMEOUT is
 MANY = 500
-OPENING = 100  # of them at a time: rust-libp2p negotiates on 128 inbound streams of a connection at once, we on 256
+OPENING = 100  # of them at a time: a connection of ours negotiates on at most 256 inbound streams at once
 COUNT_BYTES = 8
 DATA = hashlib.shake_128(b"streams").digest(3_000_000)  # several windows
 
@@ -300,7 +300,8 @@ def test_bulk_of_theirs(language: str, tmp_path: Path) -> None:
 def test_many_of_ours(language: str, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with pair(language, tmp_path) as (ours, peer), asyncio.timeout(BULK_SECONDS), AsyncExitStack() as stack:
-            opening = asyncio.Semaphore(OPENING)
+            # libp2p-stream drops an inbound stream, which resets it, while the one before has not been taken up.
+            opening = asyncio.Semaphore(1 if language == "rust" else OPENING)
 
             async def echo(stream: sidecar_client.ByteStream, data: bytes) -> None:
                 await stream.write(data)
