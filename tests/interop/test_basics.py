@@ -96,7 +96,7 @@ def test_their_addresses_change(language: str, tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-@cell("basics", "identify/push of ours: protocols")
+@cell("basics", "identify/push of ours: protocols", quick=True)
 def test_our_protocols_change(language: str, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with pair(language, tmp_path) as (ours, peer):
@@ -109,7 +109,7 @@ def test_our_protocols_change(language: str, tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-@cell("basics", "signed peer record of ours")
+@cell("basics", "signed peer record of ours", quick=True)
 def test_our_signed_record(language: str, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with pair(language, tmp_path) as (ours, peer):
