@@ -1,12 +1,14 @@
 """Who a node is: its key pair, its peer id, and the checking of everybody else's signatures."""
 
 import enum
+from collections.abc import Callable
 from typing import NamedTuple
 
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 from nacl.exceptions import BadSignatureError
 
-from .errors import IdentityError, NotSupported, ProtocolError
+from .errors import IdentityError, ProtocolError
+from .keys import Check, load_ecdsa, load_rsa, load_secp256k1, verify_with
 from .types import PeerId
 from .varint import decode, encode
 
@@ -23,17 +25,26 @@ class KeyType(enum.IntEnum):
     ECDSA = 3
 
 
+_LOADERS: dict[KeyType, Callable[[bytes], Check]] = {
+    KeyType.RSA: load_rsa,
+    KeyType.SECP256K1: load_secp256k1,
+    KeyType.ECDSA: load_ecdsa,
+}
+
+
 class PublicKey(NamedTuple):
-    """A public key: its type and the data of that type's encoding (Ed25519: 32 bytes)."""
+    """A public key: its type and the data of that type's encoding (Ed25519: 32 bytes; see `keys` for the others)."""
 
     type: KeyType
     data: bytes
 
     @classmethod
     def from_bytes(cls, encoded: bytes) -> "PublicKey":
-        """Parse the protobuf encoding of specs peer-ids. Raises ProtocolError."""
+        """Parse the protobuf encoding of specs peer-ids, and check the key in it. Raises ProtocolError."""
         key_type, data = _decode_key(encoded, "public key")
-        if key_type is KeyType.ED25519 and len(data) != _ED25519_KEY:
+        if key_type is not KeyType.ED25519:
+            _LOADERS[key_type](data)
+        elif len(data) != _ED25519_KEY:
             raise ProtocolError(f"an Ed25519 public key has {_ED25519_KEY} bytes, not {len(data)}")
         return cls(key_type, data)
 
@@ -47,11 +58,11 @@ class PublicKey(NamedTuple):
     def verify(self, message: bytes, signature: bytes) -> bool:
         """Whether `signature` over `message` was made with this key.
 
-        Raises NotSupported for a key type that cannot be checked yet.
+        Raises ProtocolError where the data is no key of the type, which `from_bytes` has ruled out.
         """
-        if self.type is not KeyType.ED25519:
-            raise NotSupported(f"signatures of {self.type.name} keys cannot be checked yet")
-        return verify_ed25519(self.data, message, signature)
+        if self.type is KeyType.ED25519:
+            return verify_ed25519(self.data, message, signature)
+        return verify_with(_LOADERS[self.type], self.data, message, signature)
 
 
 def verify_ed25519(key: bytes, message: bytes, signature: bytes) -> bool:

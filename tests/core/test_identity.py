@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.errors import IdentityError, NotSupported, ProtocolError
+from sidecar.core.errors import IdentityError, ProtocolError
 from sidecar.core.identity import Identity, KeyType, PublicKey, verify_ed25519
 
 # specs peer-ids, "Test vectors".
@@ -48,11 +48,6 @@ def test_other_keys_of_the_specification_are_read(encoded: str, key_type: KeyTyp
     assert key.to_bytes() == data
     hashed = b"\x12\x20" + hashlib.sha256(data).digest()
     assert key.peer_id() == (hashed if len(data) > 42 else bytes((0, len(data))) + data)
-
-
-def test_signatures_of_other_keys_are_not_taken_for_valid() -> None:
-    with pytest.raises(NotSupported):
-        PublicKey.from_bytes(bytes.fromhex(SECP256K1_PUBLIC)).verify(b"", bytes(64))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from .noise import MAX_MESSAGE, TAG, CipherState, KeyPair, XXHandshake
 
 PROTOCOL = "/noise"
 MAX_PLAINTEXT = MAX_MESSAGE - TAG
-MAX_HANDSHAKE_MESSAGE = 8192  # a guess: an RSA-4096 identity makes 1.2 KiB
+MAX_HANDSHAKE_MESSAGE = 8192  # a guess: an RSA-8192 identity makes 2.2 KiB
 _SIGNED_PREFIX = b"noise-libp2p-static-key:"
 _ENTROPY = 32
 _NOTHING = memoryview(b"")
@@ -129,7 +129,7 @@ class SecureHandshake:
     def receive(self, message: bytes) -> bytes:
         """Take the remote's next message and give the answer, empty when there is none.
 
-        Raises HandshakeError, WrongPeer, and NotSupported for an identity key of a type that cannot be checked.
+        Raises HandshakeError, WrongPeer.
         """
         payload = self._noise.read_message(message)
         if self._noise.remote_static:

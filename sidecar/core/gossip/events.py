@@ -183,7 +183,7 @@ class PeerView(NamedTuple):
     dropped: int  # messages that its full queue lost
 
 
-REJECTED = ("malformed", "missing_field", "foreign_field", "key", "key_type", "signature")
+REJECTED = ("malformed", "missing_field", "foreign_field", "key", "signature")
 DROPPED = (
     "queue_full",
     "not_joined",

@@ -97,7 +97,7 @@ class Gossiping:
                 continue
             try:
                 addresses = open_peer_record(record, peer).addresses if record else ()
-            except (ProtocolError, NotSupported) as error:
+            except ProtocolError as error:
                 self._switch.note(LogLevel.DEBUG, peer, "gossip: %s", error)
                 continue
             self._reach.reach(peer, addresses, lambda result, now: None, now, search=not addresses)

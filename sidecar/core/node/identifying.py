@@ -186,7 +186,7 @@ class Identifying(SimpleHandler):
         if envelope is not None and (kept is None or envelope != kept.envelope):
             try:
                 record = open_peer_record(envelope, peer.id)
-            except (ProtocolError, NotSupported) as error:
+            except ProtocolError as error:
                 self._switch.note(LogLevel.WARNING, peer.id, "identify: %s", error)
             else:
                 if kept is None or record.seq > kept.seq:

@@ -1,6 +1,6 @@
 """Signed envelopes: a payload that proves who made it and for which purpose (libp2p specs, RFC 0002)."""
 
-from ..errors import NotSupported, ProtocolError
+from ..errors import ProtocolError
 from ..identity import Identity, PublicKey
 from ..varint import encode
 from .messages import EnvelopeFields, decode_envelope, encode_envelope
@@ -16,11 +16,7 @@ def open_envelope(data: bytes, domain: str) -> tuple[PublicKey, bytes, bytes]:
     """Check an encoded envelope: (key that signed it, payload type, payload). Raises ProtocolError."""
     fields = decode_envelope(data)
     key = PublicKey.from_bytes(fields.public_key)
-    try:
-        valid = key.verify(_signed_bytes(domain, fields.payload_type, fields.payload), fields.signature)
-    except NotSupported as error:
-        raise ProtocolError(f"envelope: {error}") from None
-    if not valid:
+    if not key.verify(_signed_bytes(domain, fields.payload_type, fields.payload), fields.signature):
         raise ProtocolError(f"envelope of {len(data)} bytes with a wrong signature for {domain}")
     return key, fields.payload_type, fields.payload
 

@@ -47,8 +47,8 @@ async function privateKey (kind, seed) {
       return generateKeyPairFromSeed('Ed25519', Buffer.from(seed, 'hex'))
     case 'secp256k1':
       return generateKeyPair('secp256k1')
-    case 'ecdsa':
-      return generateKeyPair('ECDSA', 'P-256')
+    case 'ecdsa': // peerIdFromPublicKey of @libp2p/peer-id throws UnsupportedKeyTypeError
+      throw new Error('unsupported: js-libp2p makes no peer id of an ECDSA key (@libp2p/peer-id, src/index.ts)')
     case 'rsa':
       return generateKeyPair('RSA', 2048)
     default:

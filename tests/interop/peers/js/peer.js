@@ -30,7 +30,13 @@ const { values: options } = parseArgs({
 
 const write = (line) => process.stdout.write(`${JSON.stringify(line)}\n`)
 
-const node = await createNode(options)
+const node = await createNode(options).catch((error) => {
+  if (!error.message.startsWith('unsupported: ')) {
+    throw error
+  }
+  write({ event: 'unsupported', what: error.message })
+  process.exit(3)
+})
 const context = { node, write, topics: new Map(), identified: new Set(), streams: new Map(), acked: new bench.Counter() }
 basics.watch(context)
 gossip.watch(context)
