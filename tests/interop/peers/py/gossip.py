@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 
 import trio
 from common import Unsupported, b64, say
@@ -13,7 +14,9 @@ from libp2p.pubsub.pubsub import PUBSUB_SIGNING_PREFIX, Pubsub
 VERSIONS = {"1.0": 1, "1.1": 2, "1.2": 3, "latest": 3}
 NAMES = (gossipsub.PROTOCOL_ID, gossipsub.PROTOCOL_ID_V11, gossipsub.PROTOCOL_ID_V12)
 CACHED = 8192  # message ids
-pubsub.SUBSCRIPTION_CHANNEL_SIZE = 4096  # 32 messages, then a subscriber loses some
+# 32 by default; more are lost, on the way to a subscriber and to a peer.
+pubsub.SUBSCRIPTION_CHANNEL_SIZE = 4096
+pubsub.RpcQueue = functools.partial(pubsub.RpcQueue, 4096)
 
 
 def make_router(options):
