@@ -34,7 +34,7 @@ interop: $(STAMP)  ## Run the whole interop matrix and write docs/interop.md (ne
 transcripts: $(STAMP)  ## Record the golden transcripts again: a session with each peer (needs Go, Node and others)
 	@exec $(BIN)/python -m tests.interop.record $(TRANSCRIPTS)
 
-bench: $(STAMP)  ## Measure the sidecar beside go- and js-libp2p; writes docs/benchmarks.md
+bench: $(STAMP)  ## Measure the sidecar beside go-, js- and rust-libp2p; writes docs/benchmarks.md
 	@exec $(BIN)/python -m bench.run $(BENCH)
 
 lint: $(STAMP)  ## ruff, import contracts, buf

@@ -1,4 +1,4 @@
-"""Benchmark rows of go- and js-libp2p, by the peer programs of the interop tests.
+"""Benchmark rows of go-, js- and rust-libp2p, by the peer programs of the interop tests.
 
 `python -m bench.peers` measures just these; `bench.run` puts them beside the sidecar.
 """
@@ -19,16 +19,21 @@ _WINDOW_MESSAGES = 1024
 _WINDOW_BYTES = 4 << 20
 _SETTLE_SECONDS = 2.0  # until start-up garbage is collected: a guess
 _PATIENCE = 120.0
+_RUST_MESSAGE = 60_000  # its RPCs end at 65,536 bytes by default, with the signature and all else around the data
 
 
 class PeerSubject:
     """Two nodes of another implementation, each in a process of its own."""
 
-    def __init__(self, language: str, name: str) -> None:
-        self.name = name
-        self._language = language
+    def __init__(self, language: str, *, max_message: int | None = None) -> None:
+        """Name the implementation, one of `build.NAMES`; rows of gossip above `max_message` bytes do not apply."""
+        self.name = f"{language}-libp2p"
+        self.language = language
+        self._max_message = max_message
 
-    async def gossip(self, size: int, signed: bool, seconds: float) -> Cell:
+    async def gossip(self, size: int, signed: bool, seconds: float) -> Cell | None:
+        if self._max_message is not None and size > self._max_message:
+            return None
         window = max(16, min(_WINDOW_MESSAGES, _WINDOW_BYTES // size))
         async with self._pair("strict" if signed else "none") as (sender, receiver):
             await self._subscribe(sender, receiver)
@@ -109,8 +114,8 @@ class PeerSubject:
 
     async def connections(self, seconds: float) -> Cell:
         async with Stage() as stage:
-            dialler = await stage.start(self._language, "dialler", listen=None)
-            listener = await stage.start(self._language, "listener")
+            dialler = await stage.start(self.language, "dialler", listen=None)
+            listener = await stage.start(self.language, "listener")
             arguments: dict[str, Any] = {"timeout": _PATIENCE, "address": listener.address}
             answer = await dialler.call("connections", count=30, **arguments)
             count = round(30 / answer["seconds"] * seconds)
@@ -120,20 +125,20 @@ class PeerSubject:
 
     async def memory(self) -> Cell:
         async with Stage() as stage:
-            peer = await stage.start(self._language, "idle", dht="server")
+            peer = await stage.start(self.language, "idle", dht="server")
             await asyncio.sleep(_SETTLE_SECONDS)
             return Cell(mb=resident_mb([peer.pid]))
 
     async def start(self) -> Cell:
         async with Stage() as stage:
-            peer = await stage.start(self._language, "starter", dht="server")
+            peer = await stage.start(self.language, "starter", dht="server")
             return Cell(ms=peer.ready_seconds * 1000)
 
     @contextlib.asynccontextmanager
     async def _pair(self, sign: str) -> AsyncIterator[tuple[Peer, Peer]]:
         async with Stage() as stage:
-            sender = await stage.start(self._language, "sender", sign=sign)
-            receiver = await stage.start(self._language, "receiver", sign=sign)
+            sender = await stage.start(self.language, "sender", sign=sign)
+            receiver = await stage.start(self.language, "receiver", sign=sign)
             await sender.call("connect", address=receiver.address)
             await receiver.event("identified", peer_id=sender.peer_id)
             yield sender, receiver
@@ -151,8 +156,8 @@ class PeerSubject:
 
 
 def subjects() -> list[PeerSubject]:
-    """The implementations that can be measured here."""
-    return [PeerSubject("js", "js-libp2p"), PeerSubject("go", "go-libp2p")]
+    """The implementations that are measured, built or not."""
+    return [PeerSubject("go"), PeerSubject("js"), PeerSubject("rust", max_message=_RUST_MESSAGE)]
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.ours import SidecarSubject
+from bench.peers import PeerSubject
 from bench.peers import subjects as peer_subjects
 from bench.rows import MANY, ROWS, Cell, Row, Subject, markdown
-from tests.interop.build import PEERS, build
+from tests.interop.build import PEERS, ToolMissing, build
 
 _TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 Results = dict[tuple[str, str], list[Cell | str | None]]
@@ -68,9 +69,15 @@ def _pins() -> list[str]:
         for line in (PEERS / "js" / "package.json").read_text().splitlines()
         if "libp2p" in line and "name" not in line
     ]
+    rust = [
+        line.split(",")[0].replace("version = ", "").translate(str.maketrans("", "", '{"=}')).split()
+        for line in (PEERS / "rust" / "Cargo.toml").read_text().splitlines()
+        if line.startswith("libp2p")
+    ]
     return [
         "go: " + ", ".join(f"{name.rpartition('/')[2]} {version}" for name, version, *comment in go if not comment),
         "js: " + ", ".join(line.replace('": "', " ") for line in js),
+        "rust: " + ", ".join(" ".join(line) for line in rust),
     ]
 
 
@@ -80,7 +87,8 @@ def report(names: Sequence[str], results: Results, rounds: int, seconds: float, 
         f"- command: `{command}`",
         f"- date: {datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
         f"- machine: {os.cpu_count()} x {_processor()}, {platform.system()} {platform.release()}",
-        f"- Python {platform.python_version()}, {_output('go', 'version')}, Node {_output('node', '--version')}",
+        f"- Python {platform.python_version()}, {_output('go', 'version')}, Node {_output('node', '--version')}, "
+        f"{_output('rustc', '--version')}",
         *(f"- {line}" for line in _pins()),
     ]
     return f"""# Benchmarks
@@ -95,12 +103,23 @@ every message, with at most 1,024 messages or 4 MiB on the way. Many in flight i
 with the others is an echo on one open stream. The sidecar's apps acknowledge by direct messages; it publishes
 by `publish_many` and sends many by `send_many`. Bytes on streams count once the far end has them all, CPU is for
 each MB of them; the memory of idle streams is what all processes have grown by. The others have no direct messages
-with receipts. Times behind a rate are the 50th and 99th percentile.
+with receipts, and rust-libp2p sends no gossip of 64 KiB unless told to. Times behind
+a rate are the 50th and 99th percentile.
 
 {markdown(names, results)}
 
 {chr(10).join(facts)}
 """
+
+
+def _build(subject: PeerSubject) -> bool:
+    """Have a peer program; without its language's tools the table goes without it."""
+    try:
+        build(subject.language, say=lambda text: print(text, file=sys.stderr))
+    except ToolMissing as missing:
+        print(f"{subject.name} is left out: {missing}", file=sys.stderr)
+        return False
+    return True
 
 
 def _arguments() -> argparse.Namespace:
@@ -116,10 +135,8 @@ def _arguments() -> argparse.Namespace:
 def main(only_peers: bool = False) -> None:
     """Measure as the command line says, and write or print the page."""
     arguments = _arguments()
-    for name in ("js", "go"):
-        build(name, say=lambda text: print(text, file=sys.stderr))
-    subjects: list[Subject] = [*([] if only_peers else [SidecarSubject()]), *peer_subjects()]
-    subjects = [subject for subject in subjects if arguments.subjects in subject.name]
+    subjects: list[Subject] = [] if only_peers or arguments.subjects not in SidecarSubject.name else [SidecarSubject()]
+    subjects += [peer for peer in peer_subjects() if arguments.subjects in peer.name and _build(peer)]
     rows = [row for row in ROWS if arguments.rows in row.title]
     results = asyncio.run(measure(subjects, rows, arguments.rounds, arguments.seconds))
     command = " ".join(["python -m bench.run", *sys.argv[1:]])
