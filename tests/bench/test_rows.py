@@ -9,6 +9,7 @@ import pytest
 
 from bench.figures import percentiles
 from bench.measure import CpuMeter, family, resident_mb
+from bench.peers import subjects
 from bench.rows import ROWS, Cell, markdown, median, spread
 from bench.run import measure
 
@@ -34,6 +35,12 @@ def test_a_table_says_what_failed_and_what_does_not_apply() -> None:
     assert lines[0] == "| | ours | theirs |"
     assert lines[2] == f"| {first.title} | 12,346/s, 6.54 µs (1 of 2 rounds failed) | - |"
     assert lines[3] == f"| {second.title} | - | - (1 of 1 rounds failed) |"
+
+
+def test_larger_messages_than_rust_takes_do_not_apply() -> None:
+    peers = {subject.name: subject for subject in subjects()}
+    assert list(peers) == ["go-libp2p", "js-libp2p", "rust-libp2p"]
+    assert asyncio.run(peers["rust-libp2p"].gossip(65_536, True, 1.0)) is None
 
 
 def test_percentiles() -> None:
