@@ -6,8 +6,8 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.interop.build import CORE, NAMES, ToolMissing, build
-from tests.interop.cells import ALL, DIALLERS, OPENERS, RESULTS, NotOffered
+from tests.interop.build import CORE, ToolMissing, build
+from tests.interop.cells import ALL, DIALLERS, LANGUAGES, OPENERS, RESULTS, NotOffered
 from tests.interop.peer import Unsupported
 
 
@@ -69,7 +69,7 @@ def pytest_runtest_makereport(
 
 def _languages(item: pytest.Item) -> list[str]:
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    return [parameters["language"]] if "language" in parameters else list(NAMES)
+    return [parameters["language"]] if "language" in parameters else list(LANGUAGES)
 
 
 def _build(name: str, config: pytest.Config) -> None:

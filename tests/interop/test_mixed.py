@@ -9,8 +9,7 @@ from pathlib import Path
 
 from sidecar_client import Subscription
 
-from tests.interop.build import NAMES
-from tests.interop.cells import NETWORK, cell
+from tests.interop.cells import LANGUAGES, NETWORK, cell
 from tests.interop.ours import Ours, our_sidecar
 from tests.interop.peer import TIMEOUT, Peer, Stage
 
@@ -123,7 +122,7 @@ class Mesh:
     """All nodes, their links, and what was published by whom."""
 
     def __init__(self, home: Path, rng: random.Random) -> None:
-        kinds = [*itertools.repeat("ours", OURS), *(name for name in NAMES for _ in range(THEIRS))]
+        kinds = [*itertools.repeat("ours", OURS), *(name for name in LANGUAGES for _ in range(THEIRS))]
         rng.shuffle(kinds)
         self.nodes = [Node(kind, f"{kind}-{number}", home / str(number)) for number, kind in enumerate(kinds)]
         count = len(self.nodes)
@@ -143,7 +142,9 @@ class Mesh:
     def choose_one_of_each(self) -> list[Node]:
         """One node of each kind, such that the others stay connected."""
         while True:
-            chosen = [self._rng.choice([node for node in self.nodes if node.kind == kind]) for kind in ("ours", *NAMES)]
+            chosen = [
+                self._rng.choice([node for node in self.nodes if node.kind == kind]) for kind in ("ours", *LANGUAGES)
+            ]
             if self._connected([node for node in self.nodes if node not in chosen]):
                 return chosen
 
