@@ -1,24 +1,35 @@
 """Kademlia between sidecars and peers."""
 
 import asyncio
+import base64
+import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sidecar_client
 
-from tests.interop.cells import NETWORK, cell
+from tests.interop.cells import LANGUAGES, NETWORK, cell
 from tests.interop.ours import Ours, connect, our_sidecar, pair, plain
 from tests.interop.peer import TIMEOUT, Peer, PeerError, Stage, Unsupported
 
 NAMESPACES = ("--dht-namespaces", "interop=greatest:refuse_prefix=bad")  # the rule of the peers
+KEY = b"/interop/motd"
+TTL = 2.0  # seconds
+NODES = 20
+SEARCHES = 10
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 @asynccontextmanager
-async def both_serve(language: str, home: Path) -> AsyncIterator[tuple[Ours, Peer]]:
+async def both_serve(language: str, home: Path, *flags: str, **options: Any) -> AsyncIterator[tuple[Ours, Peer]]:
     """A sidecar and a peer that are in each other's routing table."""
-    async with pair(language, home, flags=NAMESPACES, dht="server") as (ours, peer):
+    async with pair(language, home, flags=(*NAMESPACES, *flags), dht="server", **options) as (ours, peer):
         await peer.event("dht_peer", peer_id=ours.peer_id)
         yield ours, peer
 
@@ -123,3 +134,117 @@ def test_they_provide_and_we_find(language: str, tmp_path: Path) -> None:
             assert found == [peer.peer_id]
 
     asyncio.run(scenario())
+
+
+@cell("kad-dht", "ADD_PROVIDER: provided by us, found by them", quick=True)
+def test_we_provide_and_they_find(language: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with both_serve(language, tmp_path) as (ours, peer), ours.client.advertise("printers"):
+            async with asyncio.timeout(TIMEOUT):
+                found: list[str] = []
+                while ours.peer_id not in found:
+                    answer = await peer.call("find_providers", name="printers", count=1)
+                    found = [provider["peer_id"] for provider in answer["peers"]]
+
+    asyncio.run(scenario())
+
+
+@cell("kad-dht", "client mode respected: clients are in nobody's routing table", quick=True)
+def test_client_mode(language: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with Stage() as stage, our_sidecar(tmp_path, *NAMESPACES, "--dht-mode", "client") as ours:
+            server = await stage.start(language, "server", network=NETWORK, dht="server")
+            client = await stage.start(language, "client", network=NETWORK, dht="client")
+            for peer in (server, client):
+                await connect(ours, peer, we_dial=True)
+            await client.call("connect", address=server.address)
+            await ours.client.put_record(KEY, b"by a client", quorum=1, timeout=TIMEOUT)  # the server takes it
+            assert ours.peer_id not in (await server.call("dht_peers"))["peers"]
+            assert client.peer_id not in (await server.call("dht_peers"))["peers"]
+            (shown,) = [peer async for peer in ours.client.peers() if peer.peer_id == client.peer_id]
+            assert not any("/kad/" in protocol for protocol in shown.protocols)
+            assert (await client.call("get_value", key=_text(KEY)))["value"] == _text(b"by a client")
+
+    asyncio.run(scenario())
+
+
+@cell("kad-dht", "expiry: what we keep for them ends")
+def test_our_expiry(language: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        ttls = ("--dht-record-ttl", str(TTL), "--dht-provider-ttl", str(TTL), "--dht-provide-interval", str(TTL / 2))
+        async with both_serve(language, tmp_path, *ttls) as (ours, peer):
+            await peer.call("provide", name="scanners")
+            await peer.call("put_value", key=_text(KEY), value=_text(b"for a while"))
+            kept = await ours.client.statistics()
+            assert (kept["dht_records"], kept["dht_providers"]) == (1, 1)
+            async with asyncio.timeout(TIMEOUT):
+                while True:
+                    kept = await ours.client.statistics()
+                    if not kept["dht_records"] and not kept["dht_providers"]:
+                        break
+
+    asyncio.run(scenario())
+
+
+@cell("kad-dht", "expiry: what they keep for us ends")
+def test_their_expiry(language: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with both_serve(language, tmp_path, record_ttl=TTL) as (ours, peer):
+            await ours.client.put_record(KEY, b"for a while", quorum=1, timeout=TIMEOUT)
+            assert (await peer.call("get_value", key=_text(KEY)))["value"] == _text(b"for a while")
+            ours.process.terminate()  # it keeps the value too; another one that does not asks now
+            async with our_sidecar(tmp_path / "other", *NAMESPACES) as other:
+                await connect(other, peer, we_dial=True)
+                async with asyncio.timeout(TIMEOUT):
+                    while True:
+                        try:
+                            await other.client.get_record(KEY, timeout=TIMEOUT)
+                        except sidecar_client.NotFound:
+                            break
+
+    asyncio.run(scenario())
+
+
+@cell("kad-dht", "lookups through a mixed network of 20", each=False)
+def test_mixed_network(tmp_path: Path) -> None:
+    """A tree, so that nobody knows all; each search is for a node that may be five steps away."""
+    seed = random.randrange(1 << 32)
+    rng = random.Random(seed)
+    kinds = [("ours", *LANGUAGES)[number % (1 + len(LANGUAGES))] for number in range(NODES)]
+
+    async def start(stage: Stage, ends: AsyncExitStack, number: int) -> Ours | Peer:
+        if kinds[number] == "ours":
+            return await ends.enter_async_context(our_sidecar(tmp_path / str(number)))
+        return await stage.start(kinds[number], f"node {number}", network=NETWORK, dht="server")
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as ends:
+            stage = await ends.enter_async_context(Stage())
+            nodes = [await start(stage, ends, number) for number in range(NODES)]
+            for number, node in enumerate(nodes[1:], 1):
+                parent = nodes[(number - 1) // 2]
+                if isinstance(node, Ours):
+                    await node.client.connect_peer(addresses=[parent.address], timeout=TIMEOUT)
+                else:
+                    await node.call("connect", address=parent.address)
+            for _ in range(SEARCHES):
+                seeker, sought = rng.sample(nodes, 2)
+                async with asyncio.timeout(2 * TIMEOUT):
+                    while plain([sought.address]).isdisjoint(await search(seeker, sought.peer_id)):
+                        pass
+
+    try:
+        asyncio.run(scenario())
+    except BaseException as error:
+        error.add_note(f"seed {seed}")
+        raise
+
+
+async def search(seeker: Ours | Peer, peer_id: str) -> set[str]:
+    """The addresses found; none while the network has not settled."""
+    try:
+        if isinstance(seeker, Ours):
+            return plain(await seeker.client.find_peer(peer_id, timeout=TIMEOUT))
+        return plain((await seeker.call("find_peer", peer_id=peer_id))["addresses"])
+    except (sidecar_client.NotFound, PeerError):
+        return set()

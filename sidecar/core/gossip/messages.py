@@ -17,6 +17,7 @@ __all__ = ["RPC", "Chunk", "ControlMessage", "ControlPrune", "Fields", "PeerInfo
 
 _SIGNATURE = 5  # field number; `key` is 6
 _LENGTH_DELIMITED = 2
+_MAX_TAG = 2**32 - 1  # protobuf's
 # `publish` field header for each short message's length: looked up, not computed, once a message.
 _HEADERS = [b"\x12" + encode(size) for size in range(4096)]
 _MATCHED_AT_ONCE = 1024  # so that a list of many topics is not copied once for each
@@ -66,6 +67,8 @@ def parse_message(raw: bytes) -> Fields:
     while offset < end:
         start = offset
         tag, offset = _varint(raw, offset)
+        if tag > _MAX_TAG:
+            raise ProtocolError(f"gossip message with a field tag of {tag.bit_length()} bits, at most 32")
         number, wire_type = tag >> 3, tag & 7
         if wire_type == _LENGTH_DELIMITED:
             length, offset = _varint(raw, offset)

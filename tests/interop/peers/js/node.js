@@ -97,7 +97,9 @@ function gossip ({ sign, gossip: version, 'heartbeat-ms': heartbeat }) {
 
 export async function createNode (options) {
   const { listen, network, dht, announce, psk } = options
-  const ttl = Number(options['record-ttl'])
+  if (options['record-ttl'] !== '0') { // PROVIDERS_VALIDITY; the option `provideValidity` is read nowhere
+    throw new Error('unsupported: @libp2p/kad-dht keeps values for a constant 48 hours (src/constants.ts)')
+  }
   const services = {
     identify: withProtocolVersion(identify, `sidecar/${network}`),
     identifyPush: withProtocolVersion(identifyPush, `sidecar/${network}`),
@@ -110,7 +112,6 @@ export async function createNode (options) {
       clientMode: dht === 'client',
       validators,
       selectors,
-      ...(ttl === 0 ? {} : { providers: { provideValidity: ttl * 1000 } }), // values are kept for ever
       peerInfoMapper: passthroughMapper // loopback addresses are all there is
     })
   }
