@@ -81,7 +81,6 @@ function gossip ({ sign, gossip: version, 'heartbeat-ms': heartbeat }) {
     globalSignaturePolicy: sign === 'none' ? 'StrictNoSign' : 'StrictSign',
     msgIdFn: messageId,
     allowPublishToZeroTopicPeers: true,
-    doPX: true,
     ...(heartbeat === '0' ? {} : { heartbeatInterval: Number(heartbeat) }),
     scoreParams: { IPColocationFactorWeight: 0 } // more than ten peers on one host would be graylisted
   })
