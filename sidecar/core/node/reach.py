@@ -172,7 +172,10 @@ class Reach:
             return
         peer = connection.peer
         peer.connections.remove(connection)
+        # Whoever asks for a peer without connections while its streams end waits for what is said below.
+        was_ready, peer.ready = peer.ready, peer.ready and bool(peer.connections)
         switch.drop_streams(connection, gone(closed.error), now)
+        peer.ready = was_ready
         if peer.connections:
             if not peer.ready:
                 self.connected(peer.best, now)

@@ -5,10 +5,20 @@ from dataclasses import replace
 import pytest
 
 from sidecar.core import direct, events
-from sidecar.core.errors import Closed, NotFound, ResourceExhausted, SelfDial, Unreachable, WrongNetwork, WrongPeer
+from sidecar.core.errors import (
+    Closed,
+    NotFound,
+    ResourceExhausted,
+    SelfDial,
+    SidecarError,
+    Unreachable,
+    WrongNetwork,
+    WrongPeer,
+)
 from sidecar.core.events import PeerChange
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.node import NodeConfig
+from sidecar.core.node.switch import SimpleHandler, Stream
 from sidecar.core.types import Direction
 from sidecar.sim import SimPeer, Simulation
 
@@ -181,3 +191,28 @@ def test_readiness_says_what_is_missing() -> None:
     simulation.run(20)
     assert all(condition.met for condition in one.node.conditions())
     assert any(isinstance(item, events.ReadinessChanged) for item in one.news)
+
+
+def test_who_asks_for_a_peer_while_its_last_connection_ends_is_told_of_the_end() -> None:
+    """As a lookup does that asks the peer anew when the stream of an earlier question ends."""
+    simulation, one, other = two()
+    connect(one, other)
+    simulation.run(1)
+    switch, reach = one.node._switch, one.node._reach
+    asked: list[object] = []
+
+    class Asker(SimpleHandler):
+        def received(self, stream: Stream, data: bytes, now: float) -> None:
+            pass
+
+        def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
+            reach.reach(stream.peer.id, (), lambda result, now: asked.append(result), now)
+
+    (connection,) = switch.connections.values()
+    switch.open_stream(connection, ("/ipfs/ping/1.0.0",), Asker(), None)
+    one.ask(lambda op: events.PingRequested(op, other.identity.peer_id))  # carries the effect out
+    simulation.run(1)
+    one.feed(events.ConnectionClosed(connection.number, Unreachable("the cable was cut")))
+    (told,) = asked
+    assert isinstance(told, Unreachable | Closed)
+    assert changes(one)[-1] is PeerChange.DISCONNECTED
