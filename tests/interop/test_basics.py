@@ -9,7 +9,7 @@ from sidecar_client import Direction, PeerEventType
 
 from sidecar.core.records import open_peer_record
 from sidecar.core.types import PeerId
-from tests.interop.cells import NETWORK, cell
+from tests.interop.cells import NETWORK, NotOffered, cell
 from tests.interop.ours import pair, plain
 from tests.interop.peer import TIMEOUT
 
@@ -114,6 +114,8 @@ def test_our_signed_record(language: str, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with pair(language, tmp_path) as (ours, peer):
             text = (await peer.call("signed_record", peer_id=ours.peer_id))["record"]
+            if language == "rust" and text is None:
+                raise NotOffered("libp2p-identify reads signed records in the form before RFC 0003 only (protocol.rs)")
             assert text is not None
             record = open_peer_record(base64.b64decode(text), PeerId.from_text(ours.peer_id))
             assert plain([ours.address]) <= plain(map(str, record.addresses))

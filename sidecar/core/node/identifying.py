@@ -189,7 +189,8 @@ class Identifying(SimpleHandler):
             except ProtocolError as error:
                 self._switch.note(LogLevel.WARNING, peer.id, "identify: %s", error)
             else:
-                if kept is None or record.seq > kept.seq:
+                # An equal number too, as in go-libp2p: rust-libp2p numbers by the second, changes may come faster.
+                if kept is None or record.seq >= kept.seq:
                     kept = self._records[peer.id] = _Kept(record.seq, envelope, record.addresses)
                 else:
                     self._switch.note(LogLevel.DEBUG, peer.id, "identify: record %d is old", record.seq)
