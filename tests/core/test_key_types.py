@@ -91,6 +91,47 @@ def test_keys_that_are_refused() -> None:
             PublicKey.from_bytes(key)
 
 
+def rsa_key(bits: int, exponent: int = 65537) -> bytes:
+    """An encoded key of that size. It has no private part: only its numbers are looked at."""
+    numbers = rsa.RSAPublicNumbers(exponent, 1 << (bits - 1) | 1)
+    return encoded(KeyType.RSA, numbers.public_key().public_bytes(*PKIX))
+
+
+@pytest.mark.parametrize(("bits", "exponent"), [(2048, 65537), (8192, 65537), (2048, 2**31 - 1)])
+def test_rsa_at_its_bounds(bits: int, exponent: int) -> None:
+    key = PublicKey.from_bytes(rsa_key(bits, exponent))
+    assert not key.verify(MESSAGE, bytes(bits // 8))
+
+
+@pytest.mark.parametrize(
+    ("bits", "exponent", "words"),
+    [(2047, 65537, "2047 bits"), (8193, 65537, "8193 bits"), (2048, 2**31 + 1, "exponent of 32 bits")],
+)
+def test_rsa_beyond_its_bounds(bits: int, exponent: int, words: str) -> None:
+    with pytest.raises(ProtocolError, match=words):
+        PublicKey.from_bytes(rsa_key(bits, exponent))
+
+
+@pytest.mark.parametrize("curve", [ec.SECP224R1(), ec.SECP384R1(), ec.SECP521R1()], ids=lambda curve: curve.name)
+def test_other_curves_of_ecdsa(curve: ec.EllipticCurve) -> None:
+    private = ec.generate_private_key(curve)
+    key = PublicKey.from_bytes(encoded(KeyType.ECDSA, private.public_key().public_bytes(*PKIX)))
+    signature = private.sign(MESSAGE, ec.ECDSA(SHA256()))
+    assert key.verify(MESSAGE, signature)
+    assert not key.verify(MESSAGE + b"!", signature)
+
+
+def test_a_key_has_one_encoding() -> None:
+    """A point may be written compressed; taken, the same key would have a second peer id."""
+    numbers = ec.generate_private_key(ec.SECP256R1()).public_key()
+    point = numbers.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+    whole = numbers.public_bytes(*PKIX)
+    head = whole[2 : whole.index(b"\x03\x42\x00")]  # the algorithm, up to the bit string of 65 bytes
+    body = head + b"\x03\x22\x00" + point
+    with pytest.raises(ProtocolError, match="one encoding"):
+        PublicKey.from_bytes(encoded(KeyType.ECDSA, bytes((0x30, len(body))) + body))
+
+
 @given(st.sampled_from(list(KeyType)), st.binary(max_size=1300))
 def test_no_bytes_raise_anything_else(kind: KeyType, data: bytes) -> None:
     try:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.cells import cell
-from tests.interop.ours import pair
-from tests.interop.peer import TIMEOUT
+from tests.interop.cells import NETWORK, cell
+from tests.interop.ours import connect, our_sidecar, pair, plain
+from tests.interop.peer import TIMEOUT, Stage
 
 PREFIXES = {"ed25519": "12D3Koo", "secp256k1": "16Uiu2HA", "ecdsa": "Qm", "rsa": "Qm"}
 
@@ -42,3 +42,22 @@ def test_ecdsa(language: str, we_dial: bool, tmp_path: Path) -> None:
 @cell("keys", "RSA: handshake, and messages signed with it", both_dial=True)
 def test_rsa(language: str, we_dial: bool, tmp_path: Path) -> None:
     asyncio.run(meet(language, "rsa", tmp_path, we_dial=we_dial))
+
+
+@cell("keys", "RSA: found through the DHT by its id")
+def test_a_hashed_id_is_found(language: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with Stage() as stage, our_sidecar(tmp_path) as ours:
+            peer, sought = await asyncio.gather(
+                stage.start(language, "peer", network=NETWORK, dht="server", key_type="rsa"),
+                stage.start(language, "sought", network=NETWORK, dht="server", key_type="rsa"),
+            )
+            await sought.call("connect", address=peer.address)
+            await peer.event("dht_peer", peer_id=sought.peer_id)
+            await connect(ours, peer, we_dial=True)
+            assert sought.peer_id.startswith(PREFIXES["rsa"])
+            found = await ours.client.find_peer(sought.peer_id, timeout=TIMEOUT)
+            assert plain([sought.address]) <= plain(found)
+            assert (await ours.client.connect_peer(sought.peer_id, timeout=TIMEOUT)).peer_id == sought.peer_id
+
+    asyncio.run(scenario())
