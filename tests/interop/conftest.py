@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -13,10 +14,14 @@ from tests.interop.peer import Unsupported
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without INTEROP=all only the quick cells are run."""
-    if ALL:
+    """Without INTEROP only the quick cells are run; INTEROP_PART leaves those with one implementation, or with all."""
+    part = os.environ.get("INTEROP_PART")
+    if part is not None:
+        slow = [item for item in items if ("language" in _parameters(item)) is not (part == "each")]
+    elif ALL:
         return
-    slow = [item for item in items if (mark := item.get_closest_marker("cell")) and not mark.args[2]]
+    else:
+        slow = [item for item in items if (mark := item.get_closest_marker("cell")) and not mark.args[2]]
     if slow:
         config.hook.pytest_deselected(items=slow)
         left_out = set(map(id, slow))
@@ -52,7 +57,7 @@ def pytest_runtest_makereport(
     report = yield
     mark = item.get_closest_marker("cell")
     if RESULTS is not None and mark is not None and (report.when == "call" or not report.passed):
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        parameters = _parameters(item)
         line = {
             "group": mark.args[0],
             "shown": mark.args[1],
@@ -67,8 +72,12 @@ def pytest_runtest_makereport(
     return report
 
 
+def _parameters(item: pytest.Item) -> dict[str, Any]:
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
 def _languages(item: pytest.Item) -> list[str]:
-    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    parameters = _parameters(item)
     return [parameters["language"]] if "language" in parameters else list(LANGUAGES)
 
 

@@ -10,7 +10,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +35,9 @@ GROUPS = (
     "mixed mesh",
     "refusals",
 )
+AT_ONCE = 2  # runs side by side; most of a cell's time is waiting
+_NO_TESTS = 5  # pytest's exit status where the arguments name no test of a part
+_printing = threading.Lock()
 _SIGNS = {"passed": "yes", "failed": "**NO**"}
 
 
@@ -106,6 +111,17 @@ async def _agents() -> dict[str, str]:
     return agents
 
 
+def _run(part: str, wanted: str, results: Path, arguments: list[str]) -> int:
+    """Run the cells of one implementation, or those that need all of them; pytest's exit status."""
+    environment = os.environ | {"INTEROP": wanted, "INTEROP_PART": part, "INTEROP_RESULTS": str(results)}
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "cell", "-p", "no:cacheprovider"]
+    command += arguments or ["tests/interop"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    with _printing:  # whole, so that the logs of a failing cell are not mixed with those of another
+        print(f"--- {wanted}, {part}", done.stdout.decode(errors="replace"), sep="\n", flush=True)
+    return 0 if done.returncode == _NO_TESTS else done.returncode
+
+
 def _write(table: str, agents: dict[str, str], count: int) -> None:
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     versions = ", ".join(agents.values())
@@ -126,13 +142,14 @@ def main(arguments: list[str]) -> int:
         return 1
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results.jsonl"
-        environment = os.environ | {"INTEROP": "all", "INTEROP_RESULTS": str(path)}
-        command = [sys.executable, "-m", "pytest", *(arguments or ["tests/interop"])]
-        status = subprocess.run(command, cwd=ROOT, env=environment).returncode
+        runs = [("together", "all"), *(("each", name) for name in NAMES)]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            statuses = list(pool.map(lambda run: _run(*run, path, arguments), runs))
         results = read_results(path)
+    status = max(statuses)
     table = Table(results).markdown()
     print(table)
-    if not arguments and status == 0:
+    if not arguments:
         _write(table, asyncio.run(_agents()), len(results))
         print(f"written to {DOCUMENT.relative_to(ROOT)}")
     return status
