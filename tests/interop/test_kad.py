@@ -189,7 +189,7 @@ def test_our_expiry(language: str, tmp_path: Path) -> None:
 @cell("kad-dht", "expiry: what they keep for us ends")
 def test_their_expiry(language: str, tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with both_serve(language, tmp_path, record_ttl=TTL) as (ours, peer):
+        async with both_serve(language, tmp_path, record_ttl=int(TTL)) as (ours, peer):
             await ours.client.put_record(KEY, b"for a while", quorum=1, timeout=TIMEOUT)
             assert (await peer.call("get_value", key=_text(KEY)))["value"] == _text(b"for a while")
             ours.process.terminate()  # it keeps the value too; another one that does not asks now
