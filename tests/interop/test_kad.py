@@ -1,7 +1,6 @@
 """Kademlia between sidecars and peers."""
 
 import asyncio
-import base64
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,10 +19,6 @@ KEY = b"/interop/motd"
 TTL = 2.0  # seconds
 NODES = 20
 SEARCHES = 10
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 @asynccontextmanager
@@ -163,7 +158,7 @@ def test_client_mode(language: str, tmp_path: Path) -> None:
             assert client.peer_id not in (await server.call("dht_peers"))["peers"]
             (shown,) = [peer async for peer in ours.client.peers() if peer.peer_id == client.peer_id]
             assert not any("/kad/" in protocol for protocol in shown.protocols)
-            assert (await client.call("get_value", key=_text(KEY)))["value"] == _text(b"by a client")
+            assert (await client.call_bytes("get_value", key=KEY))["value"] == b"by a client"
 
     asyncio.run(scenario())
 
@@ -174,7 +169,7 @@ def test_our_expiry(language: str, tmp_path: Path) -> None:
         ttls = ("--dht-record-ttl", str(TTL), "--dht-provider-ttl", str(TTL), "--dht-provide-interval", str(TTL / 2))
         async with both_serve(language, tmp_path, *ttls) as (ours, peer):
             await peer.call("provide", name="scanners")
-            await peer.call("put_value", key=_text(KEY), value=_text(b"for a while"))
+            await peer.call_bytes("put_value", key=KEY, value=b"for a while")
             kept = await ours.client.statistics()
             assert (kept["dht_records"], kept["dht_providers"]) == (1, 1)
             async with asyncio.timeout(TIMEOUT):
@@ -191,7 +186,7 @@ def test_their_expiry(language: str, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with both_serve(language, tmp_path, record_ttl=int(TTL)) as (ours, peer):
             await ours.client.put_record(KEY, b"for a while", quorum=1, timeout=TIMEOUT)
-            assert (await peer.call("get_value", key=_text(KEY)))["value"] == _text(b"for a while")
+            assert (await peer.call_bytes("get_value", key=KEY))["value"] == b"for a while"
             ours.process.terminate()  # it keeps the value too; another one that does not asks now
             async with our_sidecar(tmp_path / "other", *NAMESPACES) as other:
                 await connect(other, peer, we_dial=True)
