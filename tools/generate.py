@@ -1,11 +1,17 @@
 """Generate the code of all schemas: `make protos`; `--check` only says whether what is committed is up to date.
 
 `protos/sidecar/v1` becomes `sidecar_client.v1` (messages, stubs and types), used by the server and the Python client
-alike; `protos/wire` becomes `sidecar.wire` (messages and types). The schemas keep the names under which they are
-registered, so that reflection and other languages see `sidecar/v1/*.proto`.
+alike, and the package `sidecarv1` of the Go client; `protos/wire` becomes `sidecar.wire` (messages and types). The
+schemas keep the names under which they are registered, so that reflection and other languages see `sidecar/v1/*.proto`.
+
+Go's plugins are built by Go, at the versions below, into `.tools/bin`. Without Go its code is left as it is, with a
+word about it; `--check` then ends with status 3 if all else is up to date.
 """
 
+import os
 import re
+import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 API_TARGET = ROOT / "clients/python/src/sidecar_client/v1"
 WIRE_TARGET = ROOT / "sidecar/wire"
+GO_MODULE = ROOT / "clients/go"
+GO_TARGET = GO_MODULE / "sidecarv1"
+GO_PLUGINS = {
+    "protoc-gen-go": "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12",
+    "protoc-gen-go-grpc": "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2",
+}
+TOOLS = ROOT / ".tools/bin"
+WITHOUT_GO = 3  # the status of `--check` where Go's code could not be checked
 _BIN = Path(sys.executable).parent
 _WELL_KNOWN = Path(protoc.__file__).parent / "_proto"
 
@@ -75,21 +89,61 @@ def _wire(directory: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in sorted(directory.iterdir())}
 
 
+def _go_plugin(name: str) -> str:
+    """The path of a plugin at its pinned version, built where it is missing."""
+    module = GO_PLUGINS[name]
+    path = TOOLS / f"{name}-{module.rpartition('@')[2]}"
+    if not path.exists():
+        with tempfile.TemporaryDirectory() as directory:
+            subprocess.run(["go", "install", module], env={**os.environ, "GOBIN": directory}, check=True)
+            TOOLS.mkdir(parents=True, exist_ok=True)
+            shutil.move(Path(directory) / name, path)
+    return f"--plugin={name}={path}"
+
+
+def _go(directory: Path) -> dict[str, str]:
+    module = re.search(r"^module (\S+)$", (GO_MODULE / "go.mod").read_text(), re.M)
+    assert module is not None, "a go.mod names its module"
+    sources = sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / "sidecar/v1").glob("*.proto"))
+    package = f"{module[1]}/{GO_TARGET.name}"
+    options = ",".join(["paths=source_relative", *(f"M{source}={package}" for source in sources)])
+    _run(
+        [
+            f"-I{PROTOS}",
+            f"-I{_WELL_KNOWN}",
+            f"--go_out={options}:{directory}",
+            f"--go-grpc_out={options}:{directory}",
+            *map(_go_plugin, GO_PLUGINS),
+            *sources,
+        ]
+    )
+    return {path.name: path.read_text() for path in sorted((directory / "sidecar/v1").iterdir())}
+
+
+def _generated(target: Path) -> list[Path]:
+    return [*target.glob("*_pb2*.py*"), *target.glob("*.pb.go")]
+
+
 def stale(target: Path, wanted: dict[str, str]) -> list[str]:
     """Names in `target` that are missing, differ, or should not be there."""
-    present = {path.name: path.read_text() for path in target.glob("*_pb2*.py*")}
+    present = {path.name: path.read_text() for path in _generated(target)}
     return sorted(name for name in present.keys() | wanted.keys() if present.get(name) != wanted.get(name))
 
 
 def generate() -> dict[Path, dict[str, str]]:
     """All generated files: target directory -> name -> text."""
     with tempfile.TemporaryDirectory() as api, tempfile.TemporaryDirectory() as wire:
-        return {API_TARGET: _api(Path(api)), WIRE_TARGET: _wire(Path(wire))}
+        files = {API_TARGET: _api(Path(api)), WIRE_TARGET: _wire(Path(wire))}
+    if shutil.which("go") is not None:
+        with tempfile.TemporaryDirectory() as go:
+            files[GO_TARGET] = _go(Path(go))
+    return files
 
 
 def main(arguments: list[str]) -> int:
     old: list[str] = []
-    for target, files in generate().items():
+    generated = generate()
+    for target, files in generated.items():
         names = stale(target, files)
         old += [str((target / name).relative_to(ROOT)) for name in names]
         if "--check" in arguments:
@@ -102,7 +156,11 @@ def main(arguments: list[str]) -> int:
                 (target / name).unlink()
     verb = "stale" if "--check" in arguments else "written"
     sys.stdout.write("".join(f"{verb}: {name}\n" for name in old))
-    return 1 if old and "--check" in arguments else 0
+    if GO_TARGET not in generated:
+        sys.stderr.write("Go is not installed: its code was neither made nor checked\n")
+    if "--check" not in arguments:
+        return 0
+    return 1 if old else 0 if GO_TARGET in generated else WITHOUT_GO
 
 
 if __name__ == "__main__":
