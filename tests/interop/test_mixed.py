@@ -100,10 +100,13 @@ class Node:
             await self._node.publish(TOPIC, data)
 
     async def until_got(self, wanted: set[bytes]) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while not wanted <= self.got.keys():
-                self._changed.clear()
-                await self._changed.wait()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not wanted <= self.got.keys():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"{self.name} has not got {sorted(wanted - self.got.keys())}") from None
 
     def _count(self, data: bytes) -> None:
         self.got[data] += 1
@@ -134,8 +137,8 @@ class Mesh:
         """Connect nodes that have just started, and wait until gossip's mesh has their links."""
         pairs = [(self.nodes[one], self.nodes[other]) for one, other in self.links]
         pairs = [(one, other) for one, other in pairs if one in fresh or other in fresh]
-        for one, other in pairs:
-            await one.connect(other)
+        for one, other in pairs:  # who has just started dials: others may still refuse to, after dials that failed
+            await (one.connect(other) if one in fresh else other.connect(one))
         both = pairs + [(other, one) for one, other in pairs]
         await asyncio.gather(*(one.meshed(other) for one, other in both if one in fresh))
 
@@ -166,7 +169,10 @@ class Mesh:
             part = {b"message %d" % next(self._numbers): self._rng.choice(sources) for _ in range(AT_ONCE)}
             await asyncio.gather(*(source.publish(data) for data, source in part.items()))
             for node in sources:
-                await node.until_got({data for data, source in part.items() if source is not node})
+                try:
+                    await node.until_got({data for data, source in part.items() if source is not node})
+                except AssertionError as error:
+                    raise AssertionError(f"{error} of {[(d, s.name) for d, s in part.items()]}") from None
 
 
 @cell("mixed mesh", "12 nodes, one of each kind killed and back: every message once", each=False)

@@ -47,7 +47,9 @@ class GossipConfig:
     max_unwanted: int = 10_000  # a guess: ids kept for one peer; also those that wait to be told to it
 
     max_rpc: int = 1 << 20  # go: largest RPC, without its length prefix; bounds messages at publish
-    max_chunk: int = 65_536  # rust's max_transmit_size: what one RPC holds unless a single message is larger
+    # What one RPC holds unless a single message is larger. rust's `max_transmit_size` is 65,536, and libp2p-gossipsub
+    # 0.50 compares it with all that it has read: the length prefix and up to 8,192 bytes of the next RPC as well.
+    max_chunk: int = 65_536 - 8_192 - 3
     max_chunk_messages: int = 4096  # js refuses RPCs of more than 5,000 messages
     max_rpc_messages: int = 16_384  # a guess: 64 bytes each in the largest RPC; those behind are dropped
     max_rpc_control: int = 5000  # js: subscriptions, and control messages of each kind, taken from one RPC

@@ -3,6 +3,7 @@
 import pytest
 from gossip_network import joined, make_router, peer_id, rpc, rpcs, subscribe
 
+from sidecar.core import varint
 from sidecar.core.gossip import (
     GossipConfig,
     GossipRouter,
@@ -19,7 +20,7 @@ from sidecar.core.gossip import (
     TopicJoined,
     TopicOptions,
 )
-from sidecar.core.gossip.messages import Fields, parse_message
+from sidecar.core.gossip.messages import Fields, decode_rpc, parse_message
 from sidecar.core.gossip.signing import Authors, SignatureCheck, verify_batch
 
 UNSIGNED = TopicOptions(sign=False)
@@ -103,6 +104,27 @@ def test_the_largest_message_fills_the_rpc_exactly(sign: bool) -> None:
     (completed,) = completions(list(small.handle(Published(1, "news", batch), 0.0)))
     assert [receipt.outcome for receipt in completed.receipts] == [Outcome.SENT, Outcome.TOO_LARGE, Outcome.SENT]
     assert [answer.ByteSize() for answer in rpcs(small, peer)][-1] == 2000
+
+
+@pytest.mark.parametrize("sign", [True, False])
+@pytest.mark.parametrize("size", [100, 900, 20_000])
+def test_joined_messages_pass_a_reader_that_bounds_what_it_has_read(sign: bool, size: int) -> None:
+    """As libp2p-gossipsub 0.50 reads: 8,192 bytes at a time, and never more than 65,536 unread, whole RPCs or not."""
+    router = make_router()
+    (peer,) = joined(router, "news", 1, TopicOptions(sign))
+    router.handle(Published(1, "news", [b"%04d" % number + bytes(size) for number in range(250)]), 0.0)
+    sent = b""
+    while frames := router.take(peer, 65_536):
+        sent += b"".join(frames)
+    unread, whole = b"", 0
+    for start in range(0, len(sent), 8192):
+        unread += sent[start : start + 8192]
+        assert len(unread) <= 65_536
+        while (prefix := varint.decode(unread)) and len(unread) >= sum(prefix):
+            length, begin = prefix
+            whole += len(decode_rpc(unread[begin : begin + length]).publish)
+            unread = unread[begin + length :]
+    assert (whole, unread) == (250, b"")
 
 
 def test_a_slow_peer_loses_and_the_others_do_not() -> None:

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import functools
+import time
 
 import trio
 from common import Unsupported, b64, say
@@ -34,6 +35,8 @@ class Gossip:
     def serve_gossip(self, options):
         self.router = make_router(options)
         self.pubsub = Pubsub(self.host, self.router, cache_size=CACHED)
+        # Its own start is in whole seconds: restarted soon under the same key, it repeats numbers, which nobody takes.
+        self.pubsub.counter = time.time_ns()
         self.subscribed, self.forwarders = {}, {}
 
     async def op_subscribe(self, cmd):

@@ -145,6 +145,8 @@ class Node(Streams, Records, Gossip):
         # It dials no /tls/ws that a /p2p/ follows, and puts that there itself: is_valid_websocket_multiaddr in
         # transport/websocket/multiaddr_utils.py wants /ws last. The older name for the same passes.
         info = info_from_p2p_addr(Multiaddr(cmd["address"].replace("/tls/ws", "/wss")))
+        # A peer that it lost is dialled at once by itself; where that fails, it refuses to dial for a while.
+        self.host.get_network().unblock_peer(info.peer_id)
         await self.host.connect(info)
         while info.peer_id not in self.host._identified_peers:  # noqa: ASYNC110 - there is no event for it
             await trio.sleep(LOOK_SECONDS)

@@ -130,7 +130,7 @@ pub async fn start(options: Options) -> Result<Handle, Problem> {
     let key = options.keypair()?;
     let id = key.public().to_peer_id();
     let kad_protocol = format!("/sidecar/{}/kad/1.0.0", options.network);
-    let identify = identify::Config::new_with_signed_peer_record(format!("sidecar/{}", options.network), &key)
+    let identify = identify::Config::new(format!("sidecar/{}", options.network), key.public())
         .with_agent_version(AGENT.into())
         .with_push_listen_addr_updates(true);
     let streams_behaviour = libp2p_stream::Behaviour::new();
