@@ -12,23 +12,13 @@ from sidecar.core import errors
 from sidecar.core.identify import IDENTIFY, IdentifyReader
 from sidecar.core.identity import Identity
 from sidecar.core.ping import PING
-from sidecar.core.types import PeerId
 from tests.interop.cells import NotOffered, cell
 from tests.interop.peer import TIMEOUT, Peer, Stage
-from tests.interop.wire import ECHO, Wire
+from tests.interop.wire import ECHO, US, Wire, dial
 
-US = Identity(bytes(range(32)))
 SINK, SOURCE = "/interop/sink/1", "/interop/source/1"
 MANY = 1000  # streams
 BULK = 100_000_000  # bytes each way
-
-
-async def dial(peer: Peer, expected: str | None = None, further: tuple[str, ...] = ()) -> Wire:
-    host, port = peer.address.split("/")[2], int(peer.address.split("/")[4])
-    _, wire = await asyncio.get_running_loop().create_connection(
-        lambda: Wire(US, dialer=True, expected=PeerId.from_text(expected or peer.peer_id), further=further), host, port
-    )
-    return wire
 
 
 async def dialled_by(peer: Peer) -> Wire:

@@ -17,7 +17,7 @@ from sidecar.wire.gossip_pb2 import RPC, Message
 from tests.interop.cells import NETWORK, NotOffered, cell
 from tests.interop.ours import Ours, connect, our_sidecar, pair
 from tests.interop.peer import TIMEOUT, Stage
-from tests.interop.test_channel import US, dial
+from tests.interop.wire import US, dial
 
 TOPICS = 100
 # Bytes of the largest RPC that are theirs: js-libp2p adds the key to each message, though an Ed25519 peer id holds it

@@ -1,6 +1,7 @@
 """Kademlia between sidecars and peers."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,10 +11,14 @@ from typing import Any
 import pytest
 import sidecar_client
 
+from sidecar.core.kademlia import KademliaConfig
+from sidecar.core.kademlia.messages import MessageType, decode_answer, encode_put_value, encode_question
 from tests.interop.cells import LANGUAGES, NETWORK, cell
 from tests.interop.ours import Ours, connect, our_sidecar, pair, plain
 from tests.interop.peer import TIMEOUT, Peer, PeerError, Stage, Unsupported
+from tests.interop.wire import dial
 
+KADEMLIA = f"/sidecar/{NETWORK}/kad/1.0.0"
 NAMESPACES = ("--dht-namespaces", "interop=greatest:refuse_prefix=bad")  # the rule of the peers
 KEY = b"/interop/motd"
 TTL = 2.0  # seconds
@@ -65,24 +70,56 @@ def test_the_peer_finds_a_node_that_only_we_know(language: str, tmp_path: Path) 
     asyncio.run(scenario())
 
 
-@cell("kad-dht", "PUT_VALUE: put by us, got by them")
-def test_we_put_and_they_get(language: str, tmp_path: Path) -> None:
+@asynccontextmanager
+async def one_serves(language: str, home: Path, *, we_serve: bool) -> AsyncIterator[tuple[Ours, Ours, Peer, Peer]]:
+    """Two sidecars and two peers, where all the others, clients, know only the one that serves.
+
+    What a client puts is kept by the server alone beside itself, and what the other client gets is the server's answer.
+    """
+    async with Stage() as stage, AsyncExitStack() as ends:
+        ours = [
+            await ends.enter_async_context(
+                our_sidecar(
+                    home / str(number), *NAMESPACES, "--dht-mode", "server" if we_serve and not number else "client"
+                )
+            )
+            for number in range(2)
+        ]
+        peers = [
+            await stage.start(
+                language, f"peer {number}", network=NETWORK, dht="client" if we_serve or number else "server"
+            )
+            for number in range(2)
+        ]
+        if we_serve:
+            for peer in peers:
+                await connect(ours[0], peer, we_dial=False)
+                await peer.event("dht_peer", peer_id=ours[0].peer_id)
+        else:
+            for one in ours:
+                await connect(one, peers[0], we_dial=True)
+        yield ours[0], ours[1], peers[0], peers[1]
+
+
+@cell("kad-dht", "PUT_VALUE and GET_VALUE at them, by us")
+def test_we_put_and_get_at_them(language: str, tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with both_serve(language, tmp_path) as (ours, peer):
-            receipt = await ours.client.put_record("/interop/ours", b"value of ours", quorum=1, timeout=TIMEOUT)
+        async with one_serves(language, tmp_path, we_serve=False) as (putting, getting, _, _):
+            receipt = await putting.client.put_record("/interop/ours", b"value of ours", quorum=1, timeout=TIMEOUT)
             assert receipt.stored == 1
-            assert (await peer.call_bytes("get_value", key=b"/interop/ours"))["value"] == b"value of ours"
+            record = await getting.client.get_record("/interop/ours", timeout=TIMEOUT)
+            assert (record.value, record.holders) == (b"value of ours", 1)
 
     asyncio.run(scenario())
 
 
-@cell("kad-dht", "PUT_VALUE: put by them, got by us")
-def test_they_put_and_we_get(language: str, tmp_path: Path) -> None:
+@cell("kad-dht", "PUT_VALUE and GET_VALUE at us, by them")
+def test_they_put_and_get_at_us(language: str, tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with both_serve(language, tmp_path) as (ours, peer):
-            await peer.call_bytes("put_value", key=b"/interop/theirs", value=b"value of theirs")
-            record = await ours.client.get_record("/interop/theirs", timeout=TIMEOUT)
-            assert record.value == b"value of theirs"
+        async with one_serves(language, tmp_path, we_serve=True) as (ours, _, putting, getting):
+            await putting.call_bytes("put_value", key=b"/interop/theirs", value=b"value of theirs")
+            assert (await ours.client.statistics())["dht_records"] == 1
+            assert (await getting.call_bytes("get_value", key=b"/interop/theirs"))["value"] == b"value of theirs"
 
     asyncio.run(scenario())
 
@@ -102,8 +139,18 @@ def test_the_better_value_wins(language: str, tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-@cell("kad-dht", "an invalid value is refused where it is put")
+@cell("kad-dht", "an invalid value is refused: by both before it is sent, and by them when it is")
 def test_an_invalid_value_is_refused(language: str, tmp_path: Path) -> None:
+    async def on_the_wire(peer: Peer) -> None:
+        wire = await dial(peer)
+        for value, kept in ((b"bad", False), (b"good", True)):
+            with contextlib.suppress(ConnectionResetError):  # most refuse so, rust answers as if nothing had been
+                await wire.ask(KADEMLIA, encode_put_value(KEY, value))
+            frame = await wire.ask(KADEMLIA, encode_question(MessageType.GET_VALUE, KEY))
+            record = decode_answer(frame, MessageType.GET_VALUE, KademliaConfig()).record
+            assert (record is not None and record.value == value) is kept
+        wire.close()
+
     async def scenario() -> None:
         async with both_serve(language, tmp_path) as (ours, peer):
             with pytest.raises(sidecar_client.InvalidArgument):
@@ -116,6 +163,23 @@ def test_an_invalid_value_is_refused(language: str, tmp_path: Path) -> None:
                 pass  # most refuse it before it is sent; the others hear that we did
             with pytest.raises(sidecar_client.NotFound):
                 await ours.client.get_record("/interop/bad", timeout=TIMEOUT)
+            await on_the_wire(peer)
+
+    asyncio.run(scenario())
+
+
+@cell("kad-dht", "GET_PROVIDERS at them, by us")
+def test_we_provide_and_find_at_them(language: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            one_serves(language, tmp_path, we_serve=False) as (providing, finding, _, _),
+            providing.client.advertise("ours"),
+        ):
+            found: list[str] = []
+            async with asyncio.timeout(TIMEOUT):
+                while not found:
+                    found = [one.peer_id async for one in finding.client.find_peers("ours", timeout=TIMEOUT)]
+            assert found == [providing.peer_id]
 
     asyncio.run(scenario())
 

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Sequence
 
+from sidecar.core import varint
 from sidecar.core.channel import (
     Channel,
     ChannelEvent,
@@ -23,7 +24,9 @@ from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.ping import PING
 from sidecar.core.types import PeerId
+from tests.interop.peer import Peer
 
+US = Identity(bytes(range(32)))
 ECHO = "/interop/echo/1"
 _WRITE = 256 * 1024
 
@@ -84,6 +87,24 @@ class Wire(asyncio.Protocol):
         self._channel.close_write(number)
         self._flush()
         return await stream.done
+
+    async def ask(self, protocol: str, message: bytes) -> bytes:
+        """Open a stream, send a message with its length before it, wait for one such answer, then end our direction."""
+        await self.ready
+        number = self._channel.open_stream([protocol], time.monotonic())
+        stream = self._streams[number] = Stream()
+        stream.to_send += varint.encode(len(message)) + message
+        self._channel.wake(number)
+        self._flush()
+        while (prefix := varint.decode(stream.received)) is None or len(stream.received) < sum(prefix):
+            if stream.done.done():
+                raise EOFError(f"ended within an answer: {stream.done.result()!r}")  # or what else ended it is raised
+            await stream.heard.wait()
+            stream.heard.clear()
+        self._channel.close_write(number)
+        self._flush()
+        length, begin = prefix
+        return bytes(stream.received[begin : begin + length])
 
     async def send(self, protocol: str, data: bytes) -> None:
         """Open a stream and write; it stays open."""
@@ -211,6 +232,7 @@ class Wire(asyncio.Protocol):
 
     def _settle(self, number: int, error: Exception | None) -> None:
         done = self._streams[number].done
+        self._streams[number].heard.set()
         if done.done():
             return
         if error is None:
@@ -218,3 +240,12 @@ class Wire(asyncio.Protocol):
         else:
             done.set_exception(error)
             done.exception()  # nobody may be waiting for it
+
+
+async def dial(peer: Peer, expected: str | None = None, further: tuple[str, ...] = ()) -> Wire:
+    """A channel to a peer, as soon as there is a connection; `expected` instead of its own id."""
+    host, port = peer.address.split("/")[2], int(peer.address.split("/")[4])
+    _, wire = await asyncio.get_running_loop().create_connection(
+        lambda: Wire(US, dialer=True, expected=PeerId.from_text(expected or peer.peer_id), further=further), host, port
+    )
+    return wire
