@@ -80,8 +80,7 @@ class DirectService:
             while True:
                 batch = receiver.take()
                 if batch:
-                    await context.write(batch)
-                    mesh.inbox.handled(receiver.written())
+                    await _write(context, batch, lambda: mesh.inbox.handled(receiver.written()))
                 else:
                     await receiver.ready.wait()
 
@@ -139,6 +138,20 @@ class _Requests:
 
     def end(self, error: SidecarError) -> None:
         self._server.end(error)
+
+
+async def _write(context: Context, batch: bytes, written: Callable[[], None]) -> None:
+    """Write, and say so: also where the call is cancelled meanwhile, for an app may read its message and go at once."""
+    writing = asyncio.ensure_future(context.write(batch))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait((writing,))  # gRPC fails the writes of a call that is over
+        if writing.cancelled() or writing.exception() is not None:
+            raise
+        written()
+        raise
+    written()
 
 
 class _Sender:

@@ -8,12 +8,17 @@ import pytest
 import sidecar_client
 from sidecar_client import SendOutcome
 from sidecar_client import errors as client_errors
+from sidecar_client.v1 import direct_pb2
 
+from sidecar.api.bridge import Mesh
+from sidecar.api.config import ApiConfig
+from sidecar.api.direct_service import DirectService
 from sidecar.core import direct, errors
 from sidecar.core.direct import Outcome
 from tests.api.fakes import (
     OTHER,
     OTHER_TEXT,
+    FakeNode,
     asynchronous,
     served,
 )
@@ -182,3 +187,43 @@ async def test_serve(tmp_path: Path) -> None:
         while len(node.of(direct.RequestAnswered)) < 4:
             await node.wait_for(direct.RequestAnswered)
         assert isinstance(node.of(direct.RequestAnswered)[-1].answer, errors.NotSupported)
+
+
+class _Leaving:
+    """A call whose app goes away at the very moment when a write to it ends: in order, or failed."""
+
+    def __init__(self, failure: Exception | None) -> None:
+        self.call: asyncio.Task[None] | None = None
+        self.open = asyncio.Event()
+        self._failure = failure
+
+    async def send_initial_metadata(self, metadata: object) -> None:
+        self.open.set()
+
+    async def write(self, data: bytes) -> None:
+        assert self.call is not None
+        self.call.cancel()
+        await asyncio.sleep(0)  # the cancelled call has its turn first
+        if self._failure is not None:
+            raise self._failure
+
+
+@pytest.mark.parametrize(
+    ("failure", "outcome"), [(None, Outcome.DELIVERED), (OSError("the app is gone"), Outcome.NO_SUBSCRIBER)]
+)
+def test_an_app_that_leaves_with_its_message_has_got_it(failure: Exception | None, outcome: Outcome) -> None:
+    @asynchronous
+    async def check() -> None:
+        node = FakeNode()
+        mesh = Mesh(node, node.feed, ApiConfig(), agent="sidecar/test")
+        context = _Leaving(failure)
+        request = direct_pb2.ReceiveRequest(protocols=[CHAT])
+        call = DirectService(mesh).receive(request, context)  # type: ignore[arg-type]
+        context.call = asyncio.create_task(call)
+        await context.open.wait()
+        mesh.inbox.deliver(direct.MessagesReceived(7, OTHER, CHAT, 0, [b"bye"]))
+        with pytest.raises(asyncio.CancelledError):
+            await context.call
+        assert node.of(direct.MessagesHandled) == [direct.MessagesHandled(7, 0, 1, outcome)]
+
+    check()
