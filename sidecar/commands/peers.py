@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from sidecar_client import Client, Peer
+from sidecar_client import Client, Peer, PeerEventType
 
 from .client import Output, add_client_flags, talk
 
@@ -18,10 +18,13 @@ def run(options: argparse.Namespace) -> int:
     async def conversation(client: Client, out: Output) -> int:
         if options.watch:
             async for event in client.watch_peers():
+                fields: dict[str, Any] = {"event": event.type.name.lower(), "reason": event.reason}
                 if event.peer is not None:
-                    fields = {"event": event.type.name.lower(), "reason": event.reason, **peer_fields(event.peer)}
+                    fields |= peer_fields(event.peer)
                     reason = f" ({event.reason})" if event.reason else ""
                     out.record(fields, f"{event.type.name.lower():12} {peer_line(event.peer)}{reason}")
+                elif event.type is not PeerEventType.CURRENT:
+                    out.record(fields, f"events were missed: {event.reason}; the connected peers anew:")
             return 0
         count = 0
         async for peer in client.peers(connected_only=not options.all):

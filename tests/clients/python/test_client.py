@@ -68,42 +68,7 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
         sink.transport.abort()
 
 
-# ---------------------------------------------------------------- connecting
-
-
-@asynchronous
-async def test_no_sidecar(tmp_path: Path) -> None:
-    target = str(tmp_path / "api.sock")
-    with pytest.raises(sidecar_client.SidecarUnavailable, match=r"no sidecar answers at unix:.*api\.sock"):
-        async with sidecar_client.connect(target, wait=0):
-            pass
-    with pytest.raises(sidecar_client.SidecarUnavailable):
-        async with sidecar_client.connect(target, wait=0.1):
-            pass
-
-
-@asynchronous
-async def test_waits_for_a_sidecar_that_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "api.sock"
-    monkeypatch.setenv("SIDECAR_API", str(path))
-    client = sidecar_client.connect(wait=10)
-    assert client.target == f"unix:{path}"
-    entering = asyncio.create_task(client.__aenter__())
-    await asyncio.sleep(0)
-    async with server(path):
-        async with await entering:
-            assert (await client.info()).network == "test"
-        with pytest.raises(sidecar_client.Closed):
-            await client.info()
-
-
-def test_another_users_directory_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SIDECAR_API", raising=False)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    (tmp_path / "sidecar").mkdir()
-    (tmp_path / "sidecar").chmod(0o777)
-    with pytest.raises(sidecar_client.SidecarUnavailable, match="not trusted"):
-        sidecar_client.connect()
+# ---------------------------------------------------------------- closing
 
 
 @asynchronous
@@ -270,6 +235,113 @@ async def test_receiver_and_server_come_back_after_a_lost_connection(tmp_path: P
 
 
 @asynchronous
+async def test_a_receiver_says_that_the_connection_was_lost_meanwhile(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, api, _):
+        proxy = Proxy(tmp_path / "proxy.sock", api.socket)
+        async with proxy.running(), sidecar_client.connect(proxy.target) as client, client.receive(CHAT) as receiver:
+            events = receiver.events()
+            node.on_effect(direct.MessagesReceived(1, OTHER, CHAT, 1, [b"before"]))
+            before = await anext(events)
+            assert isinstance(before, sidecar_client.DirectMessage)
+            await proxy.cut()
+            assert await anext(events) == Lagged(None, LagReason.RECONNECTED)  # without waiting for a message
+            node.on_effect(direct.MessagesReceived(1, OTHER, CHAT, 1, [b"after"]))
+            after = await anext(events)
+            assert isinstance(after, sidecar_client.DirectMessage)
+            assert (before.data, after.data) == (b"before", b"after")
+            await proxy.cut()
+            assert await anext(events) == Lagged(None, LagReason.RECONNECTED)
+            assert receiver.missed == 0
+            await receiver.aclose()
+
+
+@asynchronous
+async def test_a_watcher_is_told_that_it_begins_anew(tmp_path: Path) -> None:
+    kind = sidecar_client.PeerEventType
+    async with served(tmp_path) as (_, _, api, _):
+        proxy = Proxy(tmp_path / "proxy.sock", api.socket)
+        async with proxy.running(), sidecar_client.connect(proxy.target) as client:
+            watching = client.watch_peers()
+            assert [(await anext(watching)).type for _ in range(2)] == [kind.PRESENT, kind.CURRENT]
+            await proxy.cut()
+            events = [await anext(watching) for _ in range(3)]
+            assert [event.type for event in events] == [kind.RECONNECTED, kind.PRESENT, kind.CURRENT]
+            assert (events[0].peer, events[0].reason) == (None, "the connection to the sidecar was lost meanwhile")
+            await watching.aclose()
+
+
+@asynchronous
+async def test_handlers_of_a_lost_connection_are_cancelled(tmp_path: Path) -> None:
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def handle(request: sidecar_client.Request) -> bytes:
+        if request.data == b"new":
+            return b"answer"
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return b""
+
+    async with served(tmp_path) as (node, _, api, _):
+        proxy = Proxy(tmp_path / "proxy.sock", api.socket)
+        async with proxy.running(), sidecar_client.connect(proxy.target) as client, client.serve(CHAT, handle):
+            node.on_effect(direct.RequestArrived(7, OTHER, CHAT, b"old", None))
+            await begun.wait()
+            await proxy.cut()
+            await cancelled.wait()
+            both = direct.ProtocolsChanged((), (CHAT,))
+            while len(node.of(direct.ProtocolsChanged)) < 3 or node.of(direct.ProtocolsChanged)[-1] != both:
+                await node.wait_for(direct.ProtocolsChanged)
+            node.on_effect(direct.RequestArrived(7, OTHER, CHAT, b"new", None))  # the same number again
+            while node.of(direct.RequestAnswered)[-1].answer != b"answer":
+                await node.wait_for(direct.RequestAnswered)
+
+
+@asynchronous
+async def test_a_request_that_is_withdrawn_while_it_waits_for_room_is_not_handled(tmp_path: Path) -> None:
+    handled: list[bytes] = []
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def handle(request: sidecar_client.Request) -> bytes:
+        handled.append(request.data)
+        begun.set()
+        await release.wait()
+        return request.data
+
+    async with served(tmp_path) as (node, _, _, client), client.serve(CHAT, handle, concurrency=1):
+        for token in range(3):
+            node.on_effect(direct.RequestArrived(token, OTHER, CHAT, b"%d" % token, None))
+        await begun.wait()
+        node.on_effect(direct.RequestWithdrawn(1))
+        node.on_effect(direct.RequestArrived(3, OTHER, CHAT, b"last", None))
+        await client.info()
+        release.set()
+        while len(node.of(direct.RequestAnswered)) < 3:
+            await node.wait_for(direct.RequestAnswered)
+        assert handled == [b"0", b"2", b"last"]
+
+
+@asynchronous
+async def test_a_handler_ends_when_its_asker_waits_no_longer(tmp_path: Path) -> None:
+    ended = asyncio.Event()
+
+    async def handle(request: sidecar_client.Request) -> bytes:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return b""
+
+    async with served(tmp_path) as (node, mesh, _, client), client.serve(CHAT, handle):
+        node.on_effect(direct.RequestArrived(1, OTHER, CHAT, b"", mesh.now() + 0.05))
+        await ended.wait()
+        assert node.of(direct.RequestAnswered) == []
+
+
+@asynchronous
 async def test_serving_again_waits_until_the_sidecar_has_noticed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -344,6 +416,11 @@ async def test_serving_bounds_what_runs_at_once(tmp_path: Path) -> None:
         while len(node.of(direct.RequestAnswered)) < 10:
             await node.wait_for(direct.RequestAnswered)
         assert most == 3
+
+
+def test_what_a_newer_sidecar_says_is_taken() -> None:
+    assert LagReason(77) is LagReason.UNSPECIFIED
+    assert SendOutcome(77) is SendOutcome.UNSPECIFIED
 
 
 # ---------------------------------------------------------------- bulk

@@ -56,11 +56,14 @@ def peer(message: peer_pb2.Peer) -> types.Peer:
 
 
 def peer_events(response: peer_pb2.WatchPeersResponse) -> Iterable[types.PeerEvent]:
-    anew = response.HasField("lagged")
+    if response.HasField("lagged"):
+        gap = lagged(response.lagged)
+        reconnected = gap.reason is types.LagReason.RECONNECTED
+        kind = types.PeerEventType.RECONNECTED if reconnected else types.PeerEventType.LAGGED
+        yield types.PeerEvent(kind, None, gap.why)
     for event in response.events:
         about = peer(event.peer) if event.HasField("peer") else None
-        yield types.PeerEvent(types.PeerEventType(event.type), about, event.reason, anew)
-        anew = False
+        yield types.PeerEvent(types.PeerEventType(event.type), about, event.reason)
 
 
 def topic(message: pubsub_pb2.Topic) -> types.Topic:
@@ -78,6 +81,11 @@ def topic(message: pubsub_pb2.Topic) -> types.Topic:
 def lagged(message: common_pb2.Lagged) -> types.Lagged:
     missed = message.missed if message.HasField("missed") else None
     return types.Lagged(missed, types.LagReason(message.reason))
+
+
+def reconnected() -> common_pb2.Lagged:
+    """As if the sidecar had said it: only the client knows."""
+    return common_pb2.Lagged(reason=common_pb2.LagReason.ValueType(types.LagReason.RECONNECTED))
 
 
 def topic_message(message: pubsub_pb2.TopicMessage) -> types.Message:

@@ -1,15 +1,16 @@
-"""The channel to the sidecar: where it is, how it is set up, and how often a lost one is tried again."""
+"""The channel to the sidecar: how it is set up, and how often a lost one is tried again."""
 
-import os
-import stat
-import tempfile
+import asyncio
+import random
+import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 
-from .errors import Closed, SidecarError, SidecarUnavailable, from_rpc
+from ._security import Token
+from ._target import Target
+from .errors import Closed, DeadlineExceeded, SidecarError, SidecarUnavailable, from_rpc
 
 Response = TypeVar("Response")
 
@@ -24,63 +25,135 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
-FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0  # seconds between tries, doubling
+_FIRST_PAUSE, _LAST_PAUSE = 0.05, 1.0  # seconds between tries, doubling
+PATIENCE = 10.0  # seconds for which a call without a deadline is tried again
 
 
-def default_target() -> str:
-    """`SIDECAR_API`, else the Unix socket that a sidecar serves by default."""
-    given = os.environ.get("SIDECAR_API")
-    if given:
-        return normal_target(given)
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    directory = Path(runtime) / "sidecar" if runtime.startswith("/") else None
-    if directory is None:
-        directory = Path(tempfile.gettempdir()) / f"sidecar-{os.getuid()}"
-    _check_ours(directory)
-    return f"unix:{directory / 'api.sock'}"
+class Backoff:
+    """The pauses between tries: doubling, and jittered so that apps do not come back in step."""
 
+    def __init__(self) -> None:
+        self._bound = _FIRST_PAUSE
 
-def _check_ours(directory: Path) -> None:
-    """Another user must not be able to pose as our sidecar. Raises SidecarUnavailable."""
-    try:
-        found = os.lstat(directory)
-    except OSError:
-        return  # nobody serves there; connecting will say so
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise SidecarUnavailable(f"{directory} is not a directory that only this user can write to; it is not trusted")
+    def next(self) -> float:
+        """Seconds to wait before the next try."""
+        bound, self._bound = self._bound, min(self._bound * 2, _LAST_PAUSE)
+        return random.uniform(bound / 2, bound)
 
-
-def normal_target(target: str) -> str:
-    """A target as gRPC wants it; a path is a Unix socket."""
-    return f"unix:{target}" if target.startswith(("/", "./", "../")) else target
+    def reset(self) -> None:
+        """It has worked: begin anew."""
+        self._bound = _FIRST_PAUSE
 
 
 class Link:
     """A channel, with typed errors."""
 
-    def __init__(self, target: str, reconnect: bool) -> None:
+    def __init__(
+        self, target: Target, reconnect: bool, credentials: grpc.ChannelCredentials | None, token: Token | None
+    ) -> None:
         self.target = target
         self.reconnect = reconnect
         self.closed = False
-        self.channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
+        self._closing = asyncio.Event()
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(target.address, options=_OPTIONS)
+        else:
+            self._channel = grpc.aio.secure_channel(target.address, credentials, options=_OPTIONS)
+        self.channel: Any = self._channel if token is None else _Authorized(self._channel, token)
+        """What stubs are made of."""
 
-    async def unary(self, call: Callable[..., Awaitable[Response]], request: object, timeout: float | None) -> Response:
-        """Make a unary call. Raises SidecarError."""
+    async def connect(self, wait: float, probe: Callable[..., Awaitable[Response]], request: object) -> Response:
+        """Call `probe` until the sidecar answers, for `wait` seconds; 0: once. Raises SidecarUnavailable."""
+        begun = time.monotonic()
+        backoff = Backoff()
+        tries = 0
+        while True:
+            tries += 1
+            left = begun + wait - time.monotonic()
+            try:
+                return await self._once(probe, request, max(1.0, left))
+            except (SidecarUnavailable, Closed, DeadlineExceeded) as error:
+                self.check_open()
+                left = begun + wait - time.monotonic()
+                if left <= 0:
+                    raise self._gave_up(error, tries, begun) from None
+            await self.pause(min(backoff.next(), left))
+
+    async def unary(
+        self,
+        call: Callable[..., Awaitable[Response]],
+        request: object,
+        timeout: float | None,
+        *,
+        repeatable: bool = False,
+    ) -> Response:
+        """Make a unary call. Raises SidecarError.
+
+        A call that cannot have reached the sidecar is made again, until the deadline or for 10 s; so is one that may
+        have, where it is `repeatable`.
+        """
+        begun = time.monotonic()
+        try:
+            return await self._once(call, request, timeout)
+        except (SidecarUnavailable, Closed) as error:
+            if not self._worth_another(error, repeatable):
+                raise
+            failure: SidecarError = error
+        until = begun + (PATIENCE if timeout is None else timeout)
+        backoff = Backoff()
+        tries = 1
+        while True:
+            pause = backoff.next()
+            if time.monotonic() + pause >= until:
+                raise self._gave_up(failure, tries, begun) from None
+            await self.pause(pause)
+            tries += 1
+            try:
+                return await self._once(call, request, None if timeout is None else until - time.monotonic())
+            except (SidecarUnavailable, Closed) as error:
+                if not self._worth_another(error, repeatable):
+                    raise
+                failure = error
+
+    async def _once(self, call: Callable[..., Awaitable[Response]], request: object, timeout: float | None) -> Response:
         self.check_open()
         try:
             return await call(request, timeout=timeout)
         except grpc.aio.AioRpcError as error:
             raise self.error(error) from None
+        except asyncio.CancelledError:
+            self.check_ours()
+            raise
+
+    def _worth_another(self, error: SidecarError, repeatable: bool) -> bool:
+        if not self.lost(error):
+            return False
+        return repeatable or (isinstance(error, SidecarUnavailable) and not error.reached)
+
+    def _gave_up(self, last: SidecarError, tries: int, begun: float) -> SidecarUnavailable:
+        """The one error that says all of it."""
+        count = "once" if tries == 1 else f"{tries} times"
+        seconds = time.monotonic() - begun
+        error = SidecarUnavailable(
+            f"no sidecar answers at {self.target} ({self.target.source}): tried {count} in {seconds:.1f} s; "
+            f"last: {_bare(last)}",
+            reason=last.reason,
+            code=last.code,
+            status=last.status,
+        )
+        error.reached = not isinstance(last, SidecarUnavailable) or last.reached
+        return error
 
     def error(self, error: grpc.aio.AioRpcError) -> SidecarError:
         """The typed error of a failed call."""
         failure = from_rpc(error)
         if isinstance(failure, SidecarUnavailable):
-            return SidecarUnavailable(f"no sidecar answers at {self.target}: {failure}")
+            what = "the connection was lost to the sidecar" if failure.reached else "no sidecar answers"
+            return failure.again(f"{what} at {self.target}: {failure}")
         return failure
 
     def lost(self, error: SidecarError) -> bool:
-        """Whether a stream that ended so is worth opening again: the sidecar is gone, or going."""
+        """Whether what ended so is worth doing again: the sidecar is gone, or going."""
         return self.reconnect and not self.closed and isinstance(error, SidecarUnavailable | Closed)
 
     def check_open(self) -> None:
@@ -88,10 +161,54 @@ class Link:
         if self.closed:
             raise Closed("this client has been closed")
 
+    def check_ours(self) -> None:
+        """In the place of a CancelledError: raises Closed where it comes from closing the client, not from the app."""
+        task = asyncio.current_task()
+        if self.closed and task is not None and not task.cancelling():
+            raise Closed("this client has been closed") from None
+
+    async def pause(self, seconds: float) -> None:
+        """Wait before another try. Raises Closed when the client is closed meanwhile."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            pass
+        self.check_open()
+
     def raw(self, method: str, parse: Callable[[bytes], Any]) -> Any:
         """A bidirectional method whose requests are given as bytes."""
         return self.channel.stream_stream(method, request_serializer=None, response_deserializer=parse)
 
     async def close(self) -> None:
         self.closed = True
-        await self.channel.close()
+        self._closing.set()
+        await self._channel.close()
+
+
+class _Authorized:
+    """A channel whose calls carry a token. (An interceptor would put a slower call object around each.)"""
+
+    def __init__(self, channel: grpc.aio.Channel, token: Token) -> None:
+        self._channel: Any = channel
+        self._token = token
+
+    def unary_unary(self, *arguments: Any, **named: Any) -> Any:
+        return self._carrying(self._channel.unary_unary(*arguments, **named))
+
+    def unary_stream(self, *arguments: Any, **named: Any) -> Any:
+        return self._carrying(self._channel.unary_stream(*arguments, **named))
+
+    def stream_stream(self, *arguments: Any, **named: Any) -> Any:
+        return self._carrying(self._channel.stream_stream(*arguments, **named))
+
+    def _carrying(self, method: Any) -> Any:
+        def call(*requests: Any, timeout: float | None = None) -> Any:
+            return method(*requests, timeout=timeout, metadata=self._token.metadata())
+
+        return call
+
+
+def _bare(error: SidecarError) -> str:
+    """What was wrong, without the target, which is said already."""
+    return str(error).rpartition("last error: ")[2]

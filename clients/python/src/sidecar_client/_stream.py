@@ -3,16 +3,18 @@
 import asyncio
 import contextlib
 import logging
+import time
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import grpc
 
-from ._link import FIRST_PAUSE, LAST_PAUSE, Link
+from ._link import Backoff, Link
 from .errors import Closed, SidecarError
 
 Response = TypeVar("Response")
 OPEN = "sidecar-stream"  # in the initial metadata of a stream that is in force, not of one that is refused
+_STEADY = 1.0  # seconds in force after which a quiet stream has worked
 _log = logging.getLogger(__name__)
 
 
@@ -29,12 +31,18 @@ class Stream(Generic[Response]):
         self._link = link
         self._name = name
         self._call: Any = None
-        self._pause = FIRST_PAUSE
+        self._backoff = Backoff()
         self._first: Response | None = None
+        self._in_force_since: float | None = None
+        self._lost_one = False  # a call that was in force, and nobody has been told
 
     def _open(self) -> Any:
         """Begin a call, from where the last one ended."""
         raise NotImplementedError
+
+    def _gap(self) -> Response | None:
+        """What to tell once the stream is in force again after a call was lost; None: nothing."""
+        return None
 
     async def __aenter__(self) -> Self:
         await self._start()
@@ -57,6 +65,10 @@ class Stream(Generic[Response]):
         if call is not None:
             call.cancel()
 
+    async def aclose(self) -> None:
+        """End the stream, as `close` does; for `contextlib.aclosing`."""
+        self.close()
+
     async def _start(self) -> None:
         """Wait until the stream is in force. Raises SidecarError."""
         while self._call is None:
@@ -69,32 +81,38 @@ class Stream(Generic[Response]):
                     raise Closed(f"{self._name} ended at once")
                 if self._greets:
                     self._first = await self._read()
+                self._in_force_since = time.monotonic()
             except (grpc.aio.AioRpcError, SidecarError) as error:
                 await self._lost(error)
-            except BaseException:
+            except BaseException as error:
                 self.close()
+                if isinstance(error, asyncio.CancelledError):
+                    self._link.check_ours()
                 raise
 
     async def _next(self) -> Response:
         """The next response, over as many calls as it takes. Raises the SidecarError that ends the stream."""
         while True:
             await self._start()
+            if self._lost_one:
+                self._lost_one = False
+                gap = self._gap()
+                if gap is not None:
+                    return gap
             try:
                 first, self._first = self._first, None
                 response: Response = await self._read() if first is None else first
             except (grpc.aio.AioRpcError, SidecarError) as error:
                 await self._lost(error)
                 continue
-            self._pause = FIRST_PAUSE
+            self._backoff.reset()
             return response
 
     async def _read(self) -> Any:
         try:
             response = await self._call.read()
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._link.closed and task is not None and not task.cancelling():
-                raise Closed("this client has been closed") from None
+            self._link.check_ours()
             raise
         if response is grpc.aio.EOF:
             raise Closed(f"the sidecar ended {self._name}")
@@ -106,10 +124,15 @@ class Stream(Generic[Response]):
 
     async def _lost(self, error: "grpc.aio.AioRpcError | SidecarError") -> None:
         """The call is over: wait before the next one, or raise when there is none to be."""
+        since, self._in_force_since = self._in_force_since, None
+        if since is not None:
+            self._lost_one = True
+            if time.monotonic() - since > _STEADY:
+                self._backoff.reset()
         self.close()
         failure = self._link.error(error) if isinstance(error, grpc.aio.AioRpcError) else error
         if not self._worth_another(failure):
             raise failure from None
-        _log.info("%s: %s; trying again in %.2f s", self._name, failure, self._pause)
-        await asyncio.sleep(self._pause)
-        self._pause = min(self._pause * 2, LAST_PAUSE)
+        pause = self._backoff.next()
+        _log.info("%s: %s; trying again in %.2f s", self._name, failure, pause)
+        await self._link.pause(pause)

@@ -1,7 +1,6 @@
 """The client: every method of the sidecar's API, in Python's own idiom."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from types import TracebackType
@@ -9,8 +8,8 @@ from typing import Any, Self
 
 import grpc
 
-from . import _convert, bulk, types
-from ._link import FIRST_PAUSE, LAST_PAUSE, Link, default_target, normal_target
+from . import _convert, _security, _target, bulk, types
+from ._link import Link
 from ._stream import Stream
 from .advertisement import Advertisement
 from .errors import SidecarUnavailable
@@ -36,18 +35,36 @@ from .v1 import (
 _SERVICE = "/sidecar.v1."
 
 
-def connect(target: str | None = None, *, wait: float = 10.0, reconnect: bool = True) -> "Client":
+def connect(
+    target: str | None = None,
+    *,
+    wait: float = 10.0,
+    reconnect: bool = True,
+    tls_ca: _security.File | None = None,
+    tls_cert: _security.File | None = None,
+    tls_key: _security.File | None = None,
+    token: str | None = None,
+    token_file: _security.File | None = None,
+) -> "Client":
     """A client for the sidecar at `target`, to be used with `async with`.
 
     Args:
-        target: `unix:PATH`, a path, or `HOST:PORT`; None: `SIDECAR_API`, else a sidecar's default socket.
+        target: `unix:PATH`, a path that begins with `/`, `./` or `../`, `HOST:PORT`, or `tls://HOST:PORT`; None:
+            `SIDECAR_API`, else a sidecar's default socket.
         wait: seconds to wait for the sidecar, trying again and again; 0: one try.
-        reconnect: whether streams survive the sidecar's restarts.
+        reconnect: whether streams survive the sidecar's restarts, and what can be repeated safely is.
+        tls_ca: PEM file of the authorities to trust; None: `SIDECAR_TLS_CA`, else those of the system.
+        tls_cert, tls_key: PEM files to show to the sidecar; None: `SIDECAR_TLS_CERT` and `SIDECAR_TLS_KEY`, else none.
+        token: sent with each call; None: `SIDECAR_TOKEN`, else none. Only to a Unix socket, a loopback address or
+            under TLS.
+        token_file: the same, read again whenever it has changed; None: `SIDECAR_TOKEN_FILE`.
 
-    `async with` raises SidecarUnavailable when no sidecar answers in time, and `connect` itself where the default
-    socket's directory is not ours alone.
+    Raises InvalidArgument where these cannot be used, and SidecarUnavailable where the default socket's directory is
+    not ours alone. `async with` raises SidecarUnavailable when no sidecar answers in time; it says what was tried.
     """
-    return Client(normal_target(target) if target else default_target(), wait=wait, reconnect=reconnect)
+    place = _target.find(target)
+    credentials = _security.credentials(place, tls_ca, tls_cert, tls_key)
+    return Client(Link(place, reconnect, credentials, _security.token(place, token, token_file)), wait=wait)
 
 
 class Client:
@@ -56,10 +73,10 @@ class Client:
     `timeout` is seconds everywhere; it travels as the call's deadline. Cancelling a call cancels its work.
     """
 
-    def __init__(self, target: str, *, wait: float, reconnect: bool) -> None:
+    def __init__(self, link: Link, *, wait: float) -> None:
         self._wait = wait
-        self._link = Link(target, reconnect)
-        channel: Any = self._link.channel
+        self._link = link
+        channel = link.channel
         self._node = node_pb2_grpc.NodeServiceStub(channel)
         self._peer = peer_pb2_grpc.PeerServiceStub(channel)
         self._direct = direct_pb2_grpc.DirectServiceStub(channel)
@@ -80,11 +97,11 @@ class Client:
     @property
     def target(self) -> str:
         """Where the sidecar is."""
-        return self._link.target
+        return str(self._link.target)
 
     async def __aenter__(self) -> Self:
         try:
-            await self._await_sidecar()
+            await self._link.connect(self._wait, self._node.GetNode, node_pb2.GetNodeRequest())
         except BaseException:
             await self.close()
             raise
@@ -96,33 +113,26 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """End all calls and streams."""
+        """End all calls and streams; what waits for them raises Closed."""
         await self._link.close()
 
-    async def _await_sidecar(self) -> None:
-        until = time.monotonic() + self._wait
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                await self.info(timeout=max(1.0, self._wait))
-                return
-            except SidecarUnavailable:
-                left = until - time.monotonic()
-                if left <= 0:
-                    raise
-                await asyncio.sleep(min(pause, left))
-                pause = min(pause * 2, LAST_PAUSE)
+    async def aclose(self) -> None:
+        """As `close`, for `contextlib.aclosing`."""
+        await self.close()
 
     # ------------------------------------------------------------ the node
 
     async def info(self, *, timeout: float | None = None) -> types.NodeInfo:
         """Identity, network, addresses, version and uptime."""
-        response = await self._link.unary(self._node.GetNode, node_pb2.GetNodeRequest(), timeout)
+        request = node_pb2.GetNodeRequest()
+        response = await self._link.unary(self._node.GetNode, request, timeout, repeatable=True)
         return _convert.node(response.node)
 
     async def readiness(self, *, timeout: float | None = None) -> types.Readiness:
         """Whether the node is ready, and each condition that this is made of."""
-        response = await self._link.unary(self._node.GetReadiness, node_pb2.GetReadinessRequest(), timeout)
+        response = await self._link.unary(
+            self._node.GetReadiness, node_pb2.GetReadinessRequest(), timeout, repeatable=True
+        )
         return _convert.readiness(response.readiness)
 
     async def watch_readiness(self) -> AsyncGenerator[types.Readiness, None]:
@@ -144,7 +154,9 @@ class Client:
 
     async def statistics(self, *, timeout: float | None = None) -> dict[str, float]:
         """Counters and gauges by name."""
-        response = await self._link.unary(self._node.GetStatistics, node_pb2.GetStatisticsRequest(), timeout)
+        response = await self._link.unary(
+            self._node.GetStatistics, node_pb2.GetStatisticsRequest(), timeout, repeatable=True
+        )
         return dict(response.values)
 
     # ------------------------------------------------------------ peers
@@ -153,7 +165,7 @@ class Client:
         """The peers known, ordered by id; only those that speak `protocol`, if given."""
         request = peer_pb2.ListPeersRequest(connected_only=connected_only, protocol=protocol)
         while True:
-            response = await self._link.unary(self._peer.ListPeers, request, None)
+            response = await self._link.unary(self._peer.ListPeers, request, None, repeatable=True)
             for message in response.peers:
                 yield _convert.peer(message)
             request.page_token = response.next_page_token
@@ -161,9 +173,14 @@ class Client:
                 return
 
     async def watch_peers(self) -> AsyncGenerator[types.PeerEvent, None]:
-        """The connected peers (PRESENT, then one CURRENT), then every change."""
+        """The connected peers (PRESENT, then one CURRENT), then every change.
+
+        Where events were missed, LAGGED or RECONNECTED says so, and the connected peers are told anew.
+        """
         request = peer_pb2.WatchPeersRequest()
-        async with aclosing(_Watch(self._link, "watching peers", self._peer.WatchPeers, request).all()) as responses:
+        gap = peer_pb2.WatchPeersResponse(lagged=_convert.reconnected())
+        watch = _Watch(self._link, "watching peers", self._peer.WatchPeers, request, gap)
+        async with aclosing(watch.all()) as responses:
             async for response in responses:
                 for event in _convert.peer_events(response):
                     yield event
@@ -171,7 +188,7 @@ class Client:
     async def find_peer(self, peer_id: str, *, timeout: float | None = None) -> list[str]:
         """A peer's addresses, through the DHT where needed. Raises NotFound."""
         request = peer_pb2.FindPeerRequest(peer_id=peer_id)
-        return list((await self._link.unary(self._peer.FindPeer, request, timeout)).addresses)
+        return list((await self._link.unary(self._peer.FindPeer, request, timeout, repeatable=True)).addresses)
 
     async def connect_peer(
         self, peer_id: str = "", *, addresses: Iterable[str] = (), timeout: float | None = None
@@ -348,7 +365,9 @@ class Client:
 
     async def topics(self, *, timeout: float | None = None) -> list[types.Topic]:
         """The topics that this node or its peers subscribe to."""
-        response = await self._link.unary(self._pubsub.ListTopics, pubsub_pb2.ListTopicsRequest(), timeout)
+        response = await self._link.unary(
+            self._pubsub.ListTopics, pubsub_pb2.ListTopicsRequest(), timeout, repeatable=True
+        )
         return [_convert.topic(message) for message in response.topics]
 
     # ------------------------------------------------------------ discovery
@@ -389,7 +408,7 @@ class Client:
         `quorum`: how many values end the search early; 0: 3.
         """
         request = discovery_pb2.GetRecordRequest(key=_key(key), quorum=quorum)
-        return _convert.record(await self._link.unary(self._discovery.GetRecord, request, timeout))
+        return _convert.record(await self._link.unary(self._discovery.GetRecord, request, timeout, repeatable=True))
 
 
 def _key(key: bytes | str) -> bytes:
@@ -399,13 +418,17 @@ def _key(key: bytes | str) -> bytes:
 class _Watch(Stream[Any]):
     """A watching stream; it begins with the present state, however often it is opened."""
 
-    def __init__(self, link: Link, name: str, call: Callable[..., Any], request: Any) -> None:
+    def __init__(self, link: Link, name: str, call: Callable[..., Any], request: Any, gap: Any = None) -> None:
         super().__init__(link, name)
         self._watch = call
         self._request = request
+        self._when_reopened = gap
 
     def _open(self) -> Any:
         return self._watch(self._request)
+
+    def _gap(self) -> Any:
+        return self._when_reopened
 
     async def all(self) -> AsyncGenerator[Any, None]:
         try:

@@ -26,6 +26,8 @@ SidecarError
 │   └── WriteStalled
 ├── WrongPeer               another key answered
 ├── WrongNetwork            the peer belongs to another network
+├── Unauthenticated         the token is missing or wrong
+├── PermissionDenied        the token does not allow the call
 ├── Outdated                a better value of the record is known already
 ├── Refused                 the app there refused; its reason is the message
 ├── TopicOptionsDiffer      the topic is in use with another signing
@@ -40,6 +42,7 @@ SidecarError
 """
 
 import re
+from typing import Self
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -53,7 +56,8 @@ class SidecarError(Exception):
     """Any error of the client. `str(error)` is a sentence for a person.
 
     `reason` is the sidecar's word for it (QUEUE_FULL), `field` the malformed field's name, `retry_after` seconds
-    after which trying again makes sense; each None where not given.
+    after which trying again makes sense; `code` is the gRPC status code and `status` the google.rpc.Status with all
+    details. Each is None where not given, the last two where the client itself found the error.
     """
 
     def __init__(
@@ -63,15 +67,38 @@ class SidecarError(Exception):
         reason: str | None = None,
         field: str | None = None,
         retry_after: float | None = None,
+        code: grpc.StatusCode | None = None,
+        status: Status | None = None,
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.field = field
         self.retry_after = retry_after
+        self.code = code
+        self.status = status
+
+    def again(self, message: str | None = None) -> Self:
+        """The same error as another object, for another caller; with other words, if given."""
+        return type(self)(
+            str(self) if message is None else message,
+            reason=self.reason,
+            field=self.field,
+            retry_after=self.retry_after,
+            code=self.code,
+            status=self.status,
+        )
 
 
 class SidecarUnavailable(SidecarError):
-    """No sidecar answers at the target."""
+    """No sidecar answers at the target, or the connection to it was lost during the call."""
+
+    reached = True
+    """Whether the call may have reached the sidecar."""
+
+    def again(self, message: str | None = None) -> Self:
+        other = super().again(message)
+        other.reached = self.reached
+        return other
 
 
 class InvalidArgument(SidecarError):
@@ -170,6 +197,14 @@ class WrongNetwork(SidecarError):
     """The peer belongs to another network."""
 
 
+class Unauthenticated(SidecarError):
+    """The token is missing or wrong."""
+
+
+class PermissionDenied(SidecarError):
+    """The token does not allow the call."""
+
+
 class Outdated(SidecarError):
     """A better value of the record, by its namespace's rule, is known already."""
 
@@ -224,6 +259,8 @@ _BY_CODE: dict[grpc.StatusCode, type[SidecarError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.CANCELLED: Closed,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
 }
 
 
@@ -238,12 +275,17 @@ def _reason(kind: type[SidecarError]) -> str:
 BY_REASON: dict[str, type[SidecarError]] = {_reason(kind): kind for kind in _tree(SidecarError)}
 
 
+# What gRPC itself says of a call that it never sent: tests hold that the pinned version does.
+_UNREACHED = ("failed to connect to all addresses", "errors resolving ")
+
+
 def from_rpc(error: grpc.aio.AioRpcError) -> SidecarError:
     """The typed error of a failed call."""
     code = error.code()
     message = error.details() or code.name
+    status = _status(error)
     reason = field = retry_after = None
-    for detail in _status(error).details:
+    for detail in status.details if status is not None else ():
         info, request, retry = ErrorInfo(), BadRequest(), RetryInfo()
         if detail.Unpack(info):
             reason = info.reason
@@ -256,14 +298,17 @@ def from_rpc(error: grpc.aio.AioRpcError) -> SidecarError:
         kind = TooLarge  # gRPC itself refuses what is over the sidecar's bound on calls
     if reason is None and code is grpc.StatusCode.INTERNAL and "Internal error from Core" in message:
         kind = SidecarUnavailable  # what grpc.aio makes of writing to a connection that was lost a moment ago
-    return kind(message, reason=reason, field=field, retry_after=retry_after)
+    failure = kind(message, reason=reason, field=field, retry_after=retry_after, code=code, status=status)
+    if isinstance(failure, SidecarUnavailable):
+        failure.reached = not message.startswith(_UNREACHED)
+    return failure
 
 
-def _status(error: grpc.aio.AioRpcError) -> Status:
+def _status(error: grpc.aio.AioRpcError) -> Status | None:
     for key, value in error.trailing_metadata() or ():
         if key == _DETAILS and isinstance(value, bytes):
             try:
                 return Status.FromString(value)
             except DecodeError:
                 break  # not ours; the code and text are enough
-    return Status()
+    return None

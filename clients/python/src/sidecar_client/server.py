@@ -16,6 +16,7 @@ from .v1 import direct_pb2
 Handler = Callable[[Request], Awaitable[bytes]]
 _log = logging.getLogger(__name__)
 _BATCH_BYTES = 1 << 20
+_WAITING_BYTES = 16 << 20  # of requests that wait for a handler; as many as the sidecar itself keeps by default
 _MAX_REFUSALS = 12  # some 10 seconds
 
 
@@ -63,11 +64,21 @@ class _Answers:
         self._waiting: list[direct_pb2.Answer] = []
         self._some = asyncio.Event()
         self._begun = self._over = False
+        self.handlers: dict[int, asyncio.Task[None]] = {}
+        """By their requests' numbers, which mean something within this call only."""
 
     def close(self) -> None:
-        """The call has ended; gRPC's task that reads this ends too."""
+        """The call has ended; gRPC's task that reads this ends too, and so do the handlers: nobody waits for them."""
         self._over = True
         self._some.set()
+        for task in self.handlers.values():
+            task.cancel()
+
+    def withdraw(self, token: int) -> None:
+        """Nobody waits for this answer any more."""
+        task = self.handlers.get(token)
+        if task is not None:
+            task.cancel()
 
     def add(self, answer: direct_pb2.Answer) -> None:
         self._waiting.append(answer)
@@ -100,7 +111,7 @@ class Server:
     `async with` returns once requests can arrive, and goes on serving inside the block. It outlives the sidecar's
     restarts. At most `concurrency` handlers run at once; more requests wait. The handler returns the response; raising
     `Refused` refuses with its text, any other exception is logged and refused. A handler whose asker has gone is
-    cancelled.
+    cancelled, also when the connection to the sidecar is lost.
     """
 
     def __init__(
@@ -109,7 +120,9 @@ class Server:
         self._requests = _Requests(link, protocols, serve)
         self._handler = handler
         self._room = asyncio.Semaphore(concurrency)
-        self._running: dict[int, asyncio.Task[None]] = {}
+        self._handlers: set[asyncio.Task[None]] = set()  # of all calls; bounded by what the sidecar lets be unanswered
+        self._waiting = 0  # bytes of the requests that wait for room
+        self._drained = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def __await__(self) -> Generator[Any, None, None]:
@@ -131,38 +144,65 @@ class Server:
             if failed and error is None:
                 task.result()  # what ended the serving while the block ran
 
+    async def aclose(self) -> None:
+        """Stop serving, as leaving its block does."""
+        await self.__aexit__(None, None, None)
+
     async def _serve(self) -> None:
         try:
             while True:
                 response = await self._requests.next()
-                for token in response.withdrawn:
-                    running = self._running.get(token)
-                    if running is not None:
-                        running.cancel()
                 answers = self._requests.answers
                 assert answers is not None, "a call that gives requests has been opened"
+                for token in response.withdrawn:
+                    answers.withdraw(token)
                 for message in response.requests:
-                    await self._room.acquire()
-                    task = asyncio.create_task(self._answer(message, answers), name="sidecar request")
-                    self._running[message.id] = task
+                    self._begin(message, answers)
+                while self._waiting > _WAITING_BYTES:
+                    self._drained.clear()
+                    await self._drained.wait()
         finally:
             self._requests.close()
-            left = list(self._running.values())
-            for task in left:
-                task.cancel()
-            if left:
-                await asyncio.wait(left)
+            if self._handlers:
+                await asyncio.wait(self._handlers)
+
+    def _begin(self, message: direct_pb2.IncomingRequest, answers: _Answers) -> None:
+        task = asyncio.create_task(self._answer(message, answers), name="sidecar request")
+        self._handlers.add(task)
+        answers.handlers[message.id] = task
+        self._waiting += len(message.data)
+        timer = None
+        if message.HasField("time_left"):  # the sidecar says so too, but is not heard while too many bytes wait
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(_convert.seconds(message.time_left), task.cancel)
+
+        def ended(task: "asyncio.Task[None]") -> None:
+            self._handlers.discard(task)
+            del answers.handlers[message.id]
+            if timer is not None:
+                timer.cancel()
+
+        task.add_done_callback(ended)
 
     async def _answer(self, message: direct_pb2.IncomingRequest, answers: _Answers) -> None:
         answer = direct_pb2.Answer(id=message.id)
+        waiting = len(message.data)
         try:
-            answer.data = await self._handler(_convert.request(message))
+            async with self._room:
+                self._started(waiting)
+                waiting = 0
+                answer.data = await self._handler(_convert.request(message))
         except Refused as refusal:
             answer.refusal = str(refusal)[:256]
         except Exception:  # noqa: BLE001 - the app's handler; its failure must not end the others
             _log.exception("handler for %s failed", message.protocol)
             answer.refusal = "the app failed to answer"
         finally:
-            del self._running[message.id]
-            self._room.release()
+            self._started(waiting)
         answers.add(answer)
+
+    def _started(self, size: int) -> None:
+        """So many bytes wait no longer, for room was found or nobody waits for the answer."""
+        if size:
+            self._waiting -= size
+            self._drained.set()

@@ -97,6 +97,10 @@ class ByteStream:
             self.reset()
             raise
 
+    async def aclose(self) -> None:
+        """End it in order, as leaving its block does."""
+        await self.__aexit__(None, None, None)
+
     def reset(self) -> None:
         """End the stream at once, in both directions, unless it is over. What is on its way may be lost."""
         self._given_up = True

@@ -3,28 +3,25 @@
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from . import _convert
 from ._link import Link
-from ._stream import Stream
+from ._stream import Response, Stream
 from .types import DirectMessage, Lagged, Message
 from .v1 import direct_pb2, pubsub_pb2
 
+Item = TypeVar("Item")
+Some = TypeVar("Some", bound="_Batch[Any]")
 _log = logging.getLogger(__name__)
 
 
-class MessageBatch:
-    """Messages that came together. `lagged` says what was missed just before them.
-
-    `payloads()` costs the least; `messages` builds a value for each message.
-    """
-
+class _Batch(Generic[Item]):
     __slots__ = ("_items", "lagged")
 
-    def __init__(self, response: pubsub_pb2.SubscribeResponse) -> None:
+    def __init__(self, response: Any) -> None:
         self._items = response.messages
-        self.lagged = _convert.lagged(response.lagged) if response.HasField("lagged") else None
+        self.lagged: Lagged | None = _convert.lagged(response.lagged) if response.HasField("lagged") else None
 
     def __len__(self) -> int:
         return len(self._items)
@@ -34,11 +31,84 @@ class MessageBatch:
         return [item.data for item in self._items]
 
     @property
+    def messages(self) -> list[Item]:
+        """A value for each message, in order."""
+        raise NotImplementedError
+
+
+class MessageBatch(_Batch[Message]):
+    """Messages that came together. `lagged` says what was missed just before them.
+
+    `payloads()` costs the least; `messages` builds a value for each message.
+    """
+
+    __slots__ = ()
+
+    @property
     def messages(self) -> list[Message]:
+        """A value for each message, in order."""
         return [_convert.topic_message(item) for item in self._items]
 
 
-class Subscription(Stream[pubsub_pb2.SubscribeResponse]):
+class DirectBatch(_Batch[DirectMessage]):
+    """Direct messages that came together. `lagged` says what was missed just before them."""
+
+    __slots__ = ()
+
+    @property
+    def messages(self) -> list[DirectMessage]:
+        """A value for each message, in order."""
+        return [DirectMessage(item.peer_id, item.protocol, item.data) for item in self._items]
+
+
+class _Reader(Stream[Response], Generic[Response, Item, Some]):
+    """What streams of messages have in common: three ways to read one."""
+
+    def __init__(self, link: Link, name: str) -> None:
+        super().__init__(link, name)
+        self._rest: deque[Item | Lagged] = deque()  # of the batch that is being iterated over
+        self.missed = 0
+        """Messages missed so far, as far as their number is known."""
+
+    def _batch(self, response: Response) -> Some:
+        raise NotImplementedError
+
+    def __aiter__(self) -> AsyncIterator[Item]:
+        return self._messages()
+
+    async def batches(self) -> AsyncIterator[Some]:
+        """Batches as they come, the fastest way."""
+        while True:
+            yield await self._next_batch()
+
+    async def events(self) -> AsyncIterator[Item | Lagged]:
+        """Messages, and `Lagged` where some were missed."""
+        while True:
+            if not self._rest:
+                batch = await self._next_batch()
+                if batch.lagged is not None:
+                    self._rest.append(batch.lagged)
+                self._rest.extend(batch.messages)
+            while self._rest:
+                yield self._rest.popleft()
+
+    async def _messages(self) -> AsyncIterator[Item]:
+        async for event in self.events():
+            if isinstance(event, Lagged):
+                _log.warning("%s: %s", self._name, event)
+            else:
+                yield event
+
+    async def _next_batch(self) -> Some:
+        while True:
+            batch = self._batch(await self._next())
+            if batch.lagged is not None:
+                self.missed += batch.lagged.missed or 0
+            if len(batch) or batch.lagged is not None:
+                return batch
+
+
+class Subscription(_Reader[pubsub_pb2.SubscribeResponse, Message, MessageBatch]):
     """Messages of topics, in order. It outlives the sidecar's restarts and continues where it was.
 
     Iterating gives `Message`s; what was missed is logged and counted in `missed`. `events()` gives `Lagged` between the
@@ -52,53 +122,11 @@ class Subscription(Stream[pubsub_pb2.SubscribeResponse]):
         super().__init__(link, f"subscription to {', '.join(request.topics)}")
         self._request = request
         self._subscribe = call
-        self._rest: deque[Message | Lagged] = deque()  # of the batch that is being iterated over
-        self.missed = 0
-        """Messages missed so far, as far as their number is known."""
 
     @property
     def cursor(self) -> bytes:
         """Behind everything that has arrived; `subscribe(cursor=...)` continues there. Empty before the start."""
         return self._request.cursor
-
-    def __aiter__(self) -> AsyncIterator[Message]:
-        return self._messages()
-
-    async def batches(self) -> AsyncIterator[MessageBatch]:
-        """Batches as they come, the fastest way."""
-        while True:
-            yield await self._next_batch()
-
-    async def events(self) -> AsyncIterator[Message | Lagged]:
-        """Messages, and `Lagged` where some were missed."""
-        while True:
-            if not self._rest:
-                batch = await self._next_batch()
-                if batch.lagged is not None:
-                    self._rest.append(batch.lagged)
-                self._rest.extend(batch.messages)
-            while self._rest:
-                yield self._rest.popleft()
-
-    async def _messages(self) -> AsyncIterator[Message]:
-        async for event in self.events():
-            if isinstance(event, Lagged):
-                _log.warning("%s: %s", self._name, event)
-            else:
-                yield event
-
-    async def _next_batch(self) -> MessageBatch:
-        while True:
-            response = await self._next()
-            if response.messages:
-                self._request.cursor = response.messages[-1].cursor
-            elif response.cursor:
-                self._request.cursor = response.cursor
-            batch = MessageBatch(response)
-            if batch.lagged is not None:
-                self.missed += batch.lagged.missed or 0
-            if len(batch) or batch.lagged is not None:
-                return batch
 
     def _open(self) -> Any:
         return self._subscribe(self._request)
@@ -108,75 +136,33 @@ class Subscription(Stream[pubsub_pb2.SubscribeResponse]):
         if self._first is not None and not self._request.cursor:
             self._request.cursor = self._first.cursor  # a connection lost from now on is continued from here
 
-
-class DirectBatch:
-    """Direct messages that came together. `lagged` says what was missed just before them."""
-
-    __slots__ = ("_items", "lagged")
-
-    def __init__(self, response: direct_pb2.ReceiveResponse) -> None:
-        self._items = response.messages
-        self.lagged = _convert.lagged(response.lagged) if response.HasField("lagged") else None
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def payloads(self) -> list[bytes]:
-        """The data of each message, in order."""
-        return [item.data for item in self._items]
-
-    @property
-    def messages(self) -> list[DirectMessage]:
-        return [DirectMessage(item.peer_id, item.protocol, item.data) for item in self._items]
+    def _batch(self, response: pubsub_pb2.SubscribeResponse) -> MessageBatch:
+        if response.messages:
+            self._request.cursor = response.messages[-1].cursor
+        elif response.cursor:
+            self._request.cursor = response.cursor
+        return MessageBatch(response)
 
 
-class Receiver(Stream[direct_pb2.ReceiveResponse]):
+class Receiver(_Reader[direct_pb2.ReceiveResponse, DirectMessage, DirectBatch]):
     """Direct messages of some protocols, in order of arrival. It outlives the sidecar's restarts.
 
     Iterating gives `DirectMessage`s; what was missed is logged and counted in `missed`. `events()` gives `Lagged`
-    between the messages as well, `batches()` whole batches. Iterating may be broken off and taken up again. Without
-    `async with` the stream ends when the object is closed or goes out of scope.
+    between the messages as well, `batches()` whole batches. There is no cursor here: after a lost connection a `Lagged`
+    with the reason RECONNECTED says that messages may have been missed. Iterating may be broken off and taken up again.
+    Without `async with` the stream ends when the object is closed or goes out of scope.
     """
 
     def __init__(self, link: Link, protocols: Sequence[str], queue_messages: int, call: Callable[..., Any]) -> None:
         super().__init__(link, f"receiving {', '.join(protocols)}")
         self._request = direct_pb2.ReceiveRequest(protocols=protocols, queue_messages=queue_messages)
         self._receive = call
-        self._rest: deque[DirectMessage | Lagged] = deque()  # of the batch that is being iterated over
-        self.missed = 0
-        """Messages missed so far that other streams received."""
-
-    def __aiter__(self) -> AsyncIterator[DirectMessage]:
-        return self._messages()
-
-    async def batches(self) -> AsyncIterator[DirectBatch]:
-        """Batches as they come, the fastest way."""
-        while True:
-            yield await self._next_batch()
-
-    async def events(self) -> AsyncIterator[DirectMessage | Lagged]:
-        """Messages, and `Lagged` where some were missed."""
-        while True:
-            if not self._rest:
-                batch = await self._next_batch()
-                if batch.lagged is not None:
-                    self._rest.append(batch.lagged)
-                self._rest.extend(batch.messages)
-            while self._rest:
-                yield self._rest.popleft()
-
-    async def _messages(self) -> AsyncIterator[DirectMessage]:
-        async for event in self.events():
-            if isinstance(event, Lagged):
-                _log.warning("%s: %s", self._name, event)
-            else:
-                yield event
-
-    async def _next_batch(self) -> DirectBatch:
-        batch = DirectBatch(await self._next())
-        if batch.lagged is not None:
-            self.missed += batch.lagged.missed or 0
-        return batch
 
     def _open(self) -> Any:
         return self._receive(self._request)
+
+    def _gap(self) -> direct_pb2.ReceiveResponse:
+        return direct_pb2.ReceiveResponse(lagged=_convert.reconnected())
+
+    def _batch(self, response: direct_pb2.ReceiveResponse) -> DirectBatch:
+        return DirectBatch(response)

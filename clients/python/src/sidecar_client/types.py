@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 
-class Direction(enum.IntEnum):
+class _Enum(enum.IntEnum):
+    @classmethod
+    def _missing_(cls, value: object) -> "_Enum":
+        """A sidecar that is newer than this client may say more than this client knows."""
+        return cls(0)
+
+
+class Direction(_Enum):
     """Who opened a connection."""
 
     UNSPECIFIED = 0  # not connected
@@ -14,7 +21,7 @@ class Direction(enum.IntEnum):
     OUTBOUND = 2
 
 
-class PeerEventType(enum.IntEnum):
+class PeerEventType(_Enum):
     """What happened to a peer."""
 
     UNSPECIFIED = 0
@@ -24,9 +31,11 @@ class PeerEventType(enum.IntEnum):
     IDENTIFIED = 4
     UPDATED = 5
     DISCONNECTED = 6
+    LAGGED = 100  # of the client: this reader was too slow, events were lost, and the present state is told anew
+    RECONNECTED = 101  # of the client: the connection to the sidecar was lost meanwhile; as LAGGED
 
 
-class SendOutcome(enum.IntEnum):
+class SendOutcome(_Enum):
     """What became of a direct message."""
 
     UNSPECIFIED = 0
@@ -41,7 +50,7 @@ class SendOutcome(enum.IntEnum):
     UNKNOWN = 9  # sent, and the connection was lost: it may have arrived
 
 
-class PublishOutcome(enum.IntEnum):
+class PublishOutcome(_Enum):
     """What became of a published message."""
 
     UNSPECIFIED = 0
@@ -52,7 +61,7 @@ class PublishOutcome(enum.IntEnum):
     DUPLICATE = 5
 
 
-class Signing(enum.IntEnum):
+class Signing(_Enum):
     """How messages of a topic prove where they come from; all its nodes must agree."""
 
     UNSPECIFIED = 0  # as in force for the topic here, else STRICT_SIGN
@@ -60,7 +69,7 @@ class Signing(enum.IntEnum):
     STRICT_NO_SIGN = 2
 
 
-class OverflowPolicy(enum.IntEnum):
+class OverflowPolicy(_Enum):
     """What becomes of messages when a subscription's queue in the sidecar is full."""
 
     UNSPECIFIED = 0  # as DROP_OLDEST
@@ -69,13 +78,14 @@ class OverflowPolicy(enum.IntEnum):
     END_STREAM = 3  # SlowReader is raised
 
 
-class LagReason(enum.IntEnum):
+class LagReason(_Enum):
     """Why messages were missed."""
 
     UNSPECIFIED = 0
     SLOW_READER = 1
     HISTORY_EXCEEDED = 2
     RESTARTED = 3
+    RECONNECTED = 100  # of the client: the connection to the sidecar was lost meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +143,15 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class PeerEvent:
-    """A change of a peer. `peer` is None for CURRENT; `reason` says why it disconnected, empty when in order.
+    """A change of a peer. `reason` says why it disconnected, empty when in order.
 
-    `anew`: this reader was too slow, events were lost, and the present state is told anew from this event on.
+    `peer` is None for CURRENT, and for LAGGED and RECONNECTED, where events were missed: forget what you knew, the
+    present state is told anew.
     """
 
     type: PeerEventType
     peer: Peer | None
     reason: str
-    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +198,20 @@ class Lagged:
     missed: int | None
     reason: LagReason
 
-    def __str__(self) -> str:
-        count = "messages (how many is not known)" if self.missed is None else f"{self.missed} messages"
-        why = {
+    @property
+    def why(self) -> str:
+        """The reason in words."""
+        words = {
             LagReason.SLOW_READER: "this reader was too slow",
             LagReason.HISTORY_EXCEEDED: "the sidecar's history does not reach back so far",
             LagReason.RESTARTED: "the sidecar has restarted",
+            LagReason.RECONNECTED: "the connection to the sidecar was lost meanwhile",
         }
-        return f"missed {count}: {why.get(self.reason, 'not said why')}"
+        return words.get(self.reason, "not said why")
+
+    def __str__(self) -> str:
+        count = "messages (how many is not known)" if self.missed is None else f"{self.missed} messages"
+        return f"missed {count}: {self.why}"
 
 
 @dataclass(frozen=True, slots=True)
