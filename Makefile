@@ -31,6 +31,9 @@ interop-peers: $(STAMP)  ## Build the peers of the interop tests
 interop: $(STAMP)  ## Run the whole interop matrix and write docs/interop.md (needs Go, Node and Rust as well)
 	@exec $(BIN)/python -m tests.interop.run $(INTEROP)
 
+conformance: $(STAMP)  ## Play the conformance scenarios with every client and write docs/conformance.md (needs Go and Node)
+	@exec $(BIN)/python -m tests.conformance.run $(CONFORMANCE)
+
 transcripts: $(STAMP)  ## Record the golden transcripts again: a session with each peer (needs Go, Node and others)
 	@exec $(BIN)/python -m tests.interop.record $(TRANSCRIPTS)
 
@@ -73,4 +76,4 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test interop-peers interop transcripts bench lint types protos docs lock clean
+.PHONY: help install demo test interop-peers interop conformance transcripts bench lint types protos docs lock clean

@@ -12,7 +12,7 @@ from . import _convert, _security, _target, bulk, types
 from ._link import Link
 from ._stream import Stream
 from .advertisement import Advertisement
-from .errors import SidecarUnavailable
+from .errors import DeadlineExceeded, SidecarUnavailable
 from .server import Handler, Server
 from .streams import ByteStream, StreamAcceptor
 from .subscription import Receiver, Subscription
@@ -144,12 +144,14 @@ class Client:
                 yield _convert.readiness(response.readiness)
 
     async def ready(self, *, timeout: float | None = None) -> types.Readiness:
-        """Wait until the node is ready. Raises TimeoutError."""
-        async with asyncio.timeout(timeout):
-            async with aclosing(self.watch_readiness()) as watching:
+        """Wait until the node is ready. Raises DeadlineExceeded."""
+        try:
+            async with asyncio.timeout(timeout), aclosing(self.watch_readiness()) as watching:
                 async for readiness in watching:
                     if readiness.ready:
                         return readiness
+        except TimeoutError:
+            raise DeadlineExceeded(f"the node was not ready within {timeout} s") from None
         raise SidecarUnavailable("the sidecar ended before it was ready")
 
     async def statistics(self, *, timeout: float | None = None) -> dict[str, float]:

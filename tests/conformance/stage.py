@@ -1,0 +1,157 @@
+"""What scenarios are played on: sidecars, relays before them, and agents; most are shared by all plays of a run."""
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.processes import Process, environment
+
+from .agent import Agent
+from .build import build
+
+SHARED: dict[str, dict[str, Any]] = {
+    "one": {"flags": ["--dht-namespaces", "signed=signed", "--dht-namespaces", "best=greatest"]},
+    "two": {"joins": "one", "flags": ["--dht-namespaces", "signed=signed", "--dht-namespaces", "best=greatest"]},
+    "three": {"joins": "one", "flags": ["--dht-namespaces", "signed=signed", "--dht-namespaces", "best=greatest"]},
+}
+"""Three sidecars that know each other. Scenarios leave them as they found them, but for topics and records."""
+
+
+class Sidecar:
+    """A sidecar that may be down."""
+
+    def __init__(self, home: Path, flags: list[str], *, ready: bool = True) -> None:
+        self.home = home
+        self.socket = home / "api.sock"
+        self.peer_id = ""
+        self.address = ""
+        self._flags = flags
+        self._ready = ready
+        self._process: Process | None = None
+
+    @property
+    def target(self) -> str:
+        return f"unix:{self.socket}"
+
+    @property
+    def process(self) -> Process:
+        assert self._process is not None, "it has been started"
+        return self._process
+
+    async def start(self) -> None:
+        """Start and wait until it is ready. After the first start it listens at the same address again."""
+        await asyncio.to_thread(self._start)
+
+    def _start(self) -> None:
+        listen = ["--listen", self.address.split("/p2p/")[0]] if self.address else []
+        self._process = Process(self.home, *self._flags, *listen)
+        self.peer_id = self._process.line("  peer id").split()[-1]
+        self.address = self._process.line("  address").split()[-1]
+        self._process.line("Ready after" if self._ready else "Not ready yet")
+
+    async def stop(self) -> None:
+        """SIGTERM, and wait for its end in order."""
+        process, self._process = self.process, None
+        status = await asyncio.to_thread(process.terminate)
+        assert status == 0, f"exit status {status}\n{process.log()}"
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        process, self._process = self.process, None
+        process.popen.kill()
+        await asyncio.to_thread(process.ended)
+
+    async def end(self) -> None:
+        if self._process is not None:
+            await self.kill()
+
+    @property
+    def last_words(self) -> str:
+        """The end of its log."""
+        log = self.home / "stderr"
+        return "\n".join(log.read_text().splitlines()[-20:]) if log.exists() else "(never started)"
+
+
+class Deaf:
+    """A TCP address where connections come up and nobody ever says a word."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+
+    @property
+    def address(self) -> str:
+        return f"/ip4/127.0.0.1/tcp/{self._socket.getsockname()[1]}"
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Stage:
+    """Use it with `async with`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.numbers = itertools.count(1)
+        self._commands: dict[str, list[str]] = {}
+        self._agents: dict[str, Agent] = {}
+        self._shared: dict[str, asyncio.Task[Sidecar]] = {}
+
+    async def __aenter__(self) -> "Stage":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for language in list(self._agents):
+            await self.dismiss(language)
+        for starting in self._shared.values():
+            sidecar = await starting
+            await sidecar.end()
+
+    # ------------------------------------------------------------ agents
+
+    async def command(self, language: str) -> list[str]:
+        """Raises ToolMissing, BuildFailed."""
+        if language not in self._commands:
+            self._commands[language] = await asyncio.to_thread(build, language)
+        return self._commands[language]
+
+    async def new_agent(self, language: str, variables: Mapping[str, str] | None = None) -> Agent:
+        """An agent of one's own, with variables in its environment."""
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        return await Agent.start(
+            language, await self.command(language), environment(home) | dict(variables or {}), self.folder
+        )
+
+    async def agent(self, key: str, language: str) -> Agent:
+        """The agent that all plays of a `key` share."""
+        if key not in self._agents:
+            self._agents[key] = await self.new_agent(language)
+        return self._agents[key]
+
+    async def dismiss(self, key: str) -> None:
+        agent = self._agents.pop(key, None)
+        if agent is not None:
+            await agent.kill()
+
+    # ------------------------------------------------------------ sidecars
+
+    async def sidecar(self, name: str) -> Sidecar:
+        """One of `SHARED`, started when it is needed first."""
+        if name not in self._shared:
+            self._shared[name] = asyncio.create_task(self._start(name), name=f"starting {name}")
+        return await asyncio.shield(self._shared[name])
+
+    async def _start(self, name: str) -> Sidecar:
+        sidecar = await self.new_sidecar(self.folder / name, SHARED[name])
+        await sidecar.start()
+        return sidecar
+
+    async def new_sidecar(self, home: Path, wanted: Mapping[str, Any]) -> Sidecar:
+        """One that has not been started."""
+        flags = list(wanted.get("flags", []))
+        if "joins" in wanted:
+            flags += ["--bootstrap", (await self.sidecar(wanted["joins"])).address]
+        return Sidecar(home, flags, ready=wanted.get("ready", True))
