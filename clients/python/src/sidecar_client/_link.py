@@ -76,7 +76,7 @@ class Link:
                 self.check_open()
                 left = begun + wait - time.monotonic()
                 if left <= 0:
-                    raise self._gave_up(error, tries, begun) from None
+                    raise self.gave_up(error, tries, time.monotonic() - begun) from None
             await self.pause(min(backoff.next(), left))
 
     async def unary(
@@ -105,7 +105,7 @@ class Link:
         while True:
             pause = backoff.next()
             if time.monotonic() + pause >= until:
-                raise self._gave_up(failure, tries, begun) from None
+                raise self.gave_up(failure, tries, time.monotonic() - begun) from None
             await self.pause(pause)
             tries += 1
             try:
@@ -130,10 +130,9 @@ class Link:
             return False
         return repeatable or (isinstance(error, SidecarUnavailable) and not error.reached)
 
-    def _gave_up(self, last: SidecarError, tries: int, begun: float) -> SidecarUnavailable:
+    def gave_up(self, last: SidecarError, tries: int, seconds: float) -> SidecarUnavailable:
         """The one error that says all of it."""
         count = "once" if tries == 1 else f"{tries} times"
-        seconds = time.monotonic() - begun
         error = SidecarUnavailable(
             f"no sidecar answers at {self.target} ({self.target.source}): tried {count} in {seconds:.1f} s; "
             f"last: {_bare(last)}",

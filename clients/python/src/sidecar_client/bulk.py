@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from . import _raw
 from ._link import Link
 from .types import PublishReceipts, SendReceipts
 
@@ -16,8 +17,8 @@ Receipts = TypeVar("Receipts", PublishReceipts, SendReceipts)
 
 PUBLISH_ITEM = b"\x2a"  # tag of PublishManyRequest.messages, field 5
 SEND_ITEM = b"\x1a"  # tag of SendManyRequest.messages, field 3
-_BATCH_BYTES = 262_144  # of payload in a request; the sidecar takes 4 MiB
-_BATCH_MESSAGES = 4096
+BATCH_BYTES = 262_144  # of payload in a request; the sidecar takes 4 MiB
+BATCH_MESSAGES = 4096
 _HEADS = 4096
 
 
@@ -45,6 +46,9 @@ async def transfer(
         return await reader  # the call may end before all is written: the reader knows why
     except grpc.aio.AioRpcError as error:
         raise link.error(error) from None
+    except asyncio.CancelledError:
+        link.check_ours()
+        raise
     finally:
         call.cancel()
         for task in (reader, writer):
@@ -57,9 +61,9 @@ async def _write(call: Any, first: bytes, item: bytes, payloads: Payloads) -> No
     async with aclosing(_batches(payloads)) as batches:
         async for batch in batches:
             try:
-                await call.write(first + encoder.encode(batch))
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                return  # the call has ended
+                await _raw.write(call, first + encoder.encode(batch), first=bool(first))
+            except _raw.ENDED:
+                return  # the reader knows why
             first = b""
     await call.done_writing()
 
@@ -130,7 +134,7 @@ async def _batches(payloads: Payloads) -> AsyncGenerator[list[bytes], None]:
     batch = []
     size = 0
     for data in payloads:
-        if batch and (size + len(data) > _BATCH_BYTES or len(batch) >= _BATCH_MESSAGES):
+        if batch and (size + len(data) > BATCH_BYTES or len(batch) >= BATCH_MESSAGES):
             yield batch
             batch, size = [], 0
         batch.append(data)
@@ -153,7 +157,7 @@ async def _gathered(payloads: AsyncIterable[bytes]) -> AsyncGenerator[list[bytes
                 pending.append(data)
                 size += len(data)
                 some.set()
-                if size >= _BATCH_BYTES or len(pending) >= _BATCH_MESSAGES:
+                if size >= BATCH_BYTES or len(pending) >= BATCH_MESSAGES:
                     room.clear()
                     await room.wait()
         finally:

@@ -9,6 +9,7 @@ from typing import Any, Self
 import grpc
 
 from . import _convert, _security, _target, bulk, types
+from ._joining import Publishing, Sending
 from ._link import Link
 from ._stream import Stream
 from .advertisement import Advertisement
@@ -94,6 +95,9 @@ class Client:
             f"{_SERVICE}PubSubService/PublishMany", pubsub_pb2.PublishManyResponse.FromString
         )
 
+        self._publishing = Publishing(link, self._pubsub, self._publish_many)
+        self._sending = Sending(link, self._direct, self._send_many)
+
     @property
     def target(self) -> str:
         """Where the sidecar is."""
@@ -114,6 +118,9 @@ class Client:
 
     async def close(self) -> None:
         """End all calls and streams; what waits for them raises Closed."""
+        self._link.closed = True
+        await self._publishing.close()
+        await self._sending.close()
         await self._link.close()
 
     async def aclose(self) -> None:
@@ -216,9 +223,13 @@ class Client:
     async def send(
         self, peer_id: str, protocol: str, data: bytes, *, request_id: str = "", timeout: float | None = None
     ) -> types.SendReceipt:
-        """Send one message and be told what became of it. `request_id` makes a repeat safe. Raises TooLarge."""
-        request = direct_pb2.SendRequest(peer_id=peer_id, protocol=protocol, data=data, request_id=request_id)
-        return _convert.send_receipt((await self._link.unary(self._direct.Send, request, timeout)).receipt)
+        """Send one message and be told what became of it. `request_id` makes a repeat safe. Raises TooLarge.
+
+        Messages for one protocol of one peer that are sent while another is under way go together. After a lost
+        connection those that have a `request_id` or had not left are sent again; for others Closed is raised, since
+        they may have been sent.
+        """
+        return await self._sending.send((peer_id, protocol), data, request_id, timeout)
 
     async def send_many(
         self,
@@ -290,17 +301,18 @@ class Client:
     ) -> types.PublishReceipt:
         """Publish one message and be told where it went. Raises TooLarge, TopicOptionsDiffer.
 
-        `minimum_peers`: wait, within `timeout`, until so many peers of the topic are there. `request_id` makes a repeat
-        safe.
+        It waits while the queues of all peers are full. Messages that are published while another is under way go
+        together. After a lost connection those that have a `request_id` or had not left are published again; for others
+        Closed is raised, since they may have been published.
+
+        Args:
+            topic, data: what and where.
+            signing: how it is signed; all of a topic must agree.
+            minimum_peers: wait, within `timeout`, until so many peers of the topic are there.
+            request_id: makes a repeat safe.
+            timeout: seconds.
         """
-        request = pubsub_pb2.PublishRequest(
-            topic=topic,
-            data=data,
-            signing=pubsub_pb2.Signing.ValueType(signing),
-            minimum_peers=minimum_peers,
-            request_id=request_id,
-        )
-        return _convert.publish_receipt((await self._link.unary(self._pubsub.Publish, request, timeout)).receipt)
+        return await self._publishing.send((topic, signing, minimum_peers), data, request_id, timeout)
 
     async def publish_many(
         self,
@@ -390,6 +402,9 @@ class Client:
                     yield found
         except grpc.aio.AioRpcError as error:
             raise self._link.error(error) from None
+        except asyncio.CancelledError:
+            self._link.check_ours()
+            raise
         finally:
             call.cancel()
 

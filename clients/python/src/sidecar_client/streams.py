@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
-from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled, without types
 
+from . import _raw
 from ._link import Link
 from ._stream import Stream
 from .bulk import varint
@@ -210,32 +210,14 @@ class ByteStream:
         if self._call is None:
             raise Closed("the stream has not been opened: use it with `async with`")
         try:
-            await self._write(request)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, cygrpc.InternalError):
+            await _raw.write(self._call, request, first=request is self._first)
+        except _raw.ENDED:
             raise self._failed(await self._reason()) from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._call.cancelled() and task is not None and not task.cancelling():
                 raise self._failed(Closed("the stream was given up here")) from None
             raise
-
-    async def _write(self, request: bytes) -> None:
-        """As the call's own `write`, but for one thing.
-
-        Where the call has ended and Python does not know yet, that puts "Internal error from Core" in the place of the
-        status on its way, and nobody would ever learn that the peer has reset the stream. So all but the first request,
-        which waits for the call to begin, go to the layer below.
-        """
-        if request is self._first:
-            await self._call.write(request)
-        elif self._call.done():
-            raise asyncio.InvalidStateError
-        else:
-            try:
-                await self._call._cython_call.send_serialized_message(request)
-            except asyncio.CancelledError:
-                self._call.cancel()  # as `write` does: half a message has perhaps left
-                raise
 
     async def _reason(self) -> SidecarError:
         """Why the call ended."""
