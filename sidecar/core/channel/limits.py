@@ -24,8 +24,8 @@ class ChannelLimits:
     max_unacknowledged: int = 256
     """Streams opened by us that the remote has not answered (specs yamux, "ACK backlog & backpressure")."""
     max_inbound_negotiating: int = 1024
-    """Streams of the remote without a protocol yet; each costs some 500 bytes. As many as `max_streams`: go-libp2p opens
-    streams without waiting for answers, and 256 (specs yamux's unacknowledged ones) reset half of 500 at once."""
+    """Streams of the remote without a protocol yet; each costs some 500 bytes. As many as `max_streams`: go-libp2p
+    opens streams without waiting for answers, and 256 (specs yamux's unacknowledged ones) reset half of 500 at once."""
     max_failed_negotiations: int = 1000
     """Streams of the remote that may come to nothing (reset, refused or forgotten before they have a protocol) within
     `negotiation_timeout`; more of them end the connection. A guess: each costs some 20 us."""
