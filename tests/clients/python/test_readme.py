@@ -1,50 +1,278 @@
-"""The README's snippets that are whole programs run as they stand."""
+"""The README's snippets do what it says: each is run by a Python of its own, against one of two real sidecars."""
 
 import asyncio
 import contextlib
 import os
 import re
 import sys
+import textwrap
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from sidecar.core import streams
-from tests.api.fakes import ME_TEXT, OTHER, asynchronous, served
+import pytest
+import sidecar_client
+
+from tests.e2e.processes import PATIENCE, Process, environment, running
 
 README = Path(__file__).resolve().parents[3] / "clients/python/README.md"
+SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+# What a snippet that is no whole program stands in.
+FRAME = """\
+import asyncio
+import time
+
+import sidecar_client
 
 
-@asynchronous
-async def test_first_snippet(tmp_path: Path) -> None:
-    snippets = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
-    assert len(snippets) > 3
-    async with served(tmp_path) as (_, _, api, _):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            snippets[0],
-            env={**os.environ, "SIDECAR_API": str(api.socket)},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate()
-    assert (process.returncode, err) == (0, b"")
-    assert out.decode().splitlines() == ["SENT 1", f"{ME_TEXT} b'hello'"]
+async def main() -> None:
+    async with sidecar_client.connect() as node:
+        peer_id = {peer_id!r}
+{body}
 
 
-@asynchronous
-async def test_the_echo_of_byte_streams(tmp_path: Path) -> None:
-    snippets = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
-    (echo,) = [snippet for snippet in snippets if "accept_streams" in snippet]
-    async with served(tmp_path) as (node, _, api, _):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", echo, env={**os.environ, "SIDECAR_API": str(api.socket)}
-        )
-        assert await node.wait_for(streams.ProtocolsAccepted) == (("/echo/1",),)
-        node.on_effect(streams.StreamArrived(7, OTHER, "/echo/1"))
-        node.on_effect(streams.BytesArrived(7, b"hello"))
-        assert await node.wait_for(streams.BytesWritten) == (7, b"hello")
-        node.on_effect(streams.ReadEnded(7))
-        assert await node.wait_for(streams.WriteEnded) == (7,)
+asyncio.run(main())
+"""
+
+
+class Pair(NamedTuple):
+    """Two sidecars, the second joined through the first, and their ids. Snippets run at the first."""
+
+    first: Process
+    first_id: str
+    second: Process
+    second_id: str
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    place = tmp_path_factory.mktemp("pair")
+    with running(place / "1") as first:
+        address = first.line("  address").split()[-1]
+        with running(place / "2", "--bootstrap", address) as second:
+            first.line("Ready after")
+            second.line("Ready after")
+            yield Pair(first, first.json("id")["peer_id"], second, second.json("id")["peer_id"])
+
+
+class Running:
+    """A snippet's process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def line(self) -> str:
+        assert self.process.stdout is not None
+        line = await self.process.stdout.readline()
+        if not line:
+            assert self.process.stderr is not None
+            raise AssertionError((await self.process.stderr.read()).decode())
+        return line.decode().rstrip("\n")
+
+    async def ended(self) -> str:
+        """What else it prints; it must end in order."""
+        out, err = await self.process.communicate()
+        assert (self.process.returncode, err) == (0, b"")
+        return out.decode()
+
+
+@contextlib.asynccontextmanager
+async def snippet(which: str, pair: Pair) -> AsyncIterator[Running]:
+    """Run the one snippet that has this text."""
+    (body,) = [text for text in SNIPPETS if which in text]
+    if "asyncio.run" not in body:
+        body = FRAME.format(peer_id=pair.second_id, body=textwrap.indent(body, " " * 8))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        body,
+        env={**environment(pair.first.home), "SIDECAR_API": str(pair.first.socket), **_paths()},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield Running(process)
+    finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        await process.communicate()
+
+
+def _paths() -> dict[str, str]:
+    return {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
+
+
+Case = Callable[[Pair, sidecar_client.Client], Awaitable[None]]
+CASES: dict[str, Case] = {}
+
+
+def case(which: str) -> Callable[[Case], Case]:
+    """Register what happens around the snippet that has this text; the client is at the other sidecar."""
+
+    def register(function: Case) -> Case:
+        CASES[which] = function
+        return function
+
+    return register
+
+
+async def subscribed(pair: Pair, topic: str) -> None:
+    """Wait until an app at the first sidecar subscribes. (A topic is left only a while after its last subscriber.)"""
+    async with sidecar_client.connect(str(pair.first.socket)) as client:
+        while not any(known.name == topic and known.subscribers for known in await client.topics()):
+            pass
+
+
+@case('node.subscribe("news") as news')
+async def quick_start(pair: Pair, other: sidecar_client.Client) -> None:
+    async with snippet('node.subscribe("news") as news', pair) as running:
+        assert (await running.line()).split()[0] in ("SENT", "NO_PEERS")
+        assert await running.line() == f"{pair.first_id} b'hello'"
+        await other.publish("news", b"to you too", minimum_peers=1)
+        assert await running.line() == f"{pair.second_id} b'to you too'"
+
+
+@case("tls://")
+async def giving_up(pair: Pair, other: sidecar_client.Client) -> None:
+    async with snippet("tls://", pair) as running:
+        told = await running.ended()
+        assert re.match(
+            r"no sidecar answers at tls://127\.0\.0\.1:1 \(as given\): tried \d times in 0\.\d s; last: ", told
+        )
+
+
+@case("await node.send(")
+async def send(pair: Pair, other: sidecar_client.Client) -> None:
+    async with other.receive("/chat/1") as receiver, snippet("await node.send(", pair) as running:
+        assert (await anext(aiter(receiver))).data == b"hi"
+        assert await running.ended() == "DELIVERED \n"
+
+
+@case("node.receive(")
+async def receive(pair: Pair, other: sidecar_client.Client) -> None:
+    async with snippet("node.receive(", pair) as running:
+        while (await other.send(pair.first_id, "/chat/1", b"hi")).outcome.name == "NO_SUBSCRIBER":
+            pass
+        assert await running.line() == f"{pair.second_id} b'hi'"
+
+
+@case("await node.request(")
+async def request(pair: Pair, other: sidecar_client.Client) -> None:
+    async def answer(request: sidecar_client.Request) -> bytes:
+        return b"late"
+
+    async with other.serve("/clock/1", answer), snippet("await node.request(", pair) as running:
+        assert await running.ended() == "late\n"
+
+
+@case("await node.serve(")
+async def serve(pair: Pair, other: sidecar_client.Client) -> None:
+    async with snippet("await node.serve(", pair):
+        while True:
+            try:
+                answer = await other.request(pair.first_id, "/clock/1", b"now?")
+            except sidecar_client.NotSupported:
+                continue
+            assert answer.count(b":") == 2
+            break
+        with pytest.raises(sidecar_client.Refused, match="ask for the time"):
+            await other.request(pair.first_id, "/clock/1", b"what?")
+
+
+@case("asyncio.gather(")
+async def many_at_once(pair: Pair, other: sidecar_client.Client) -> None:
+    async with snippet("asyncio.gather(", pair) as running:
+        assert (await running.ended()).split() == ["10000", "NO_PEERS"]
+
+
+@case("node.publish_many(")
+async def bulk(pair: Pair, other: sidecar_client.Client) -> None:
+    async with snippet("node.publish_many(", pair) as running:
+        assert await running.ended() == "[(0, 10000, 'NO_PEERS')]\n"
+
+
+@case(".batches()")
+async def batches(pair: Pair, other: sidecar_client.Client) -> None:
+    async with snippet(".batches()", pair) as running:
+        await subscribed(pair, "ticks")
+        await other.publish_many("ticks", [bytes(10)] * 100, minimum_peers=1)
+        while int(await running.line()) < 1000:
+            pass
+
+
+@case(".events()")
+async def events(pair: Pair, other: sidecar_client.Client) -> None:
+    async with snippet(".events()", pair) as running:
+        await subscribed(pair, "news")
+        await other.publish("news", b"read", minimum_peers=1)
+        assert await running.line() == "b'read'"
+
+
+@case("request_id=")
+async def once(pair: Pair, other: sidecar_client.Client) -> None:
+    async with snippet("request_id=", pair) as running:
+        assert (await running.ended()).strip() in ("SENT", "NO_PEERS")
+
+
+@case("accept_streams")
+async def accept(pair: Pair, other: sidecar_client.Client) -> None:
+    async with snippet("accept_streams", pair):
+        while True:
+            try:
+                async with other.open_stream(pair.first_id, "/echo/1") as stream:
+                    await stream.write(b"hello")
+                    await stream.close_write()
+                    assert await stream.read() == b"hello"
+                    break
+            except sidecar_client.NotSupported:
+                continue
+
+
+@case("node.open_stream(")
+async def open_stream(pair: Pair, other: sidecar_client.Client) -> None:
+    async with other.accept_streams("/echo/1") as streams, snippet("node.open_stream(", pair) as running:
+        async with await anext(aiter(streams)) as stream:
+            await stream.write(await stream.read())
+            await stream.close_write()
+        assert await running.ended() == "speaking /echo/1\nb'hello'\n"
+
+
+@case("except sidecar_client.Unreachable")
+async def errors(pair: Pair, other: sidecar_client.Client) -> None:
+    async with snippet("except sidecar_client.Unreachable", pair) as running:
+        assert re.match("not there [A-Z_]+ StatusCode.UNAVAILABLE\n", await running.ended())
+
+
+@case("node.watch_peers()")
+async def watching(pair: Pair, other: sidecar_client.Client) -> None:
+    async with snippet("node.watch_peers()", pair) as running:
+        assert [await running.line() for _ in range(3)] == ["True", f"PRESENT {pair.second_id} ", "CURRENT None "]
+
+
+@case("node.advertise(")
+async def advertise(pair: Pair, other: sidecar_client.Client) -> None:
+    async with other.advertise("weather"), snippet("node.advertise(", pair) as running:
+        assert (await running.line()).startswith("Announcement(holders=")
+        assert re.match(rf"{pair.second_id} \('/ip4/127\.0\.0\.1/tcp/\d+'", await running.ended())
+
+
+def test_every_snippet_is_run() -> None:
+    for which in CASES:
+        assert [which in text for text in SNIPPETS].count(True) == 1, which
+    assert [text for text in SNIPPETS if not any(which in text for which in CASES)] == []
+
+
+@pytest.mark.parametrize("which", CASES)
+def test_snippet(which: str, pair: Pair) -> None:
+    async def play() -> None:
+        async with asyncio.timeout(PATIENCE), sidecar_client.connect(str(pair.second.socket)) as other:
+            await CASES[which](pair, other)
+
+    asyncio.run(play())
+
+
+def test_the_quick_start_is_short() -> None:
+    assert SNIPPETS[0].count("\n") < 15
