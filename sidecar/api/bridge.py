@@ -148,9 +148,16 @@ class Mesh:
         try:
             return await future
         except asyncio.CancelledError:
-            if self._operations.pop(op, None) is not None and cancel is not None:
-                self.feed(cancel(op))
+            if cancel is not None:
+                self.cancel(op, cancel)
+            else:
+                self._operations.pop(op, None)
             raise
+
+    def cancel(self, op: int, cancel: Callable[[int], object]) -> None:
+        """Nobody waits for an operation any more: tell the node, unless it has ended."""
+        if self._operations.pop(op, None) is not None:
+            self.feed(cancel(op))
 
     async def ask(self, make: Callable[[int], object]) -> Any:
         """The result of an operation of the node itself; raises the error that it ends with."""

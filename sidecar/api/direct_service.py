@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from ..core.direct import Outcome, RequestCancelled, RequestCompleted, RequestMade, SendCompleted, SendRequested
 from ..core.errors import SidecarError, TooLarge
 from ..core.types import PeerId
+from .asking import Asker
 from .bridge import Mesh
 from .bulk import MAX_BATCH, converse
 from .convert import direct as convert
@@ -19,7 +20,6 @@ from .receipts import Range, Receipts
 from .serving import Server
 from .window import Window
 
-MAX_PROTOCOL = 256  # bytes
 _MAX_PROTOCOLS = 64
 _SERVE_BYTES = 1 << 20
 _OVERHEAD = 64  # bytes that a message counts beside its own, as in the direct router
@@ -40,7 +40,7 @@ class DirectService:
 
     async def send(self, request: convert.SendRequest, context: Context) -> object:
         peer = other_peer(self._mesh, request.peer_id)
-        protocol = values.name(request.protocol, MAX_PROTOCOL, "protocol")
+        protocol = values.name(request.protocol, values.MAX_PROTOCOL, "protocol")
         ids = [values.request_id(request.request_id)]
         outcome, detail = (await self._send(peer, protocol, [request.data], ids))[0]
         if outcome is Outcome.TOO_LARGE:
@@ -72,7 +72,7 @@ class DirectService:
 
     async def receive(self, request: convert.ReceiveRequest, context: Context) -> None:
         mesh, config = self._mesh, self._mesh.config
-        protocols = values.names(request.protocols, _MAX_PROTOCOLS, MAX_PROTOCOL, "protocols")
+        protocols = values.names(request.protocols, _MAX_PROTOCOLS, values.MAX_PROTOCOL, "protocols")
         most = min(request.queue_messages or config.receive_queue_messages, config.receive_queue_messages)
         receiver = Receiver(protocols, Bounds(most, config.receive_queue_bytes))
         with mesh.receiving(receiver):
@@ -88,7 +88,7 @@ class DirectService:
 
     async def request(self, request: convert.RequestRequest, context: Context) -> object:
         peer = other_peer(self._mesh, request.peer_id)
-        protocol = values.name(request.protocol, MAX_PROTOCOL, "protocol")
+        protocol = values.name(request.protocol, values.MAX_PROTOCOL, "protocol")
         left = context.time_remaining()
         deadline = self._mesh.now() + (self._mesh.config.request_timeout if left is None else left)
         completed: RequestCompleted = await self._mesh.operation(
@@ -98,11 +98,20 @@ class DirectService:
             raise completed.answer
         return convert.response(completed.answer)
 
+    async def request_many(self, requests: AsyncIterator[convert.RequestManyRequest], context: Context) -> None:
+        asker = Asker(self._mesh)
+        with self._mesh.stream(asker):
+            await context.send_initial_metadata(OPEN)
+            try:
+                await converse(requests, asker, asker.consume, context)
+            finally:
+                asker.close()
+
     async def serve(self, requests: AsyncIterator[convert.ServeRequest], context: Context) -> None:
         mesh, config = self._mesh, self._mesh.config
         first = await anext(requests, None)
         given = first.protocols if first is not None else ()
-        protocols = values.names(given, _MAX_PROTOCOLS, MAX_PROTOCOL, "protocols")
+        protocols = values.names(given, _MAX_PROTOCOLS, values.MAX_PROTOCOL, "protocols")
         server = Server(protocols, Bounds(config.serve_queue_requests, config.serve_queue_bytes))
 
         async def consume(request: convert.ServeRequest) -> None:
@@ -171,12 +180,12 @@ class _Sender:
         if request.peer_id:
             self._peer = other_peer(self._mesh, request.peer_id)
         if request.protocol:
-            self._protocol = values.name(request.protocol, MAX_PROTOCOL, "protocol")
+            self._protocol = values.name(request.protocol, values.MAX_PROTOCOL, "protocol")
         if not request.messages:
             return
         values.bounded(len(request.messages), MAX_BATCH, "messages")
         peer = self._peer if self._peer is not None else other_peer(self._mesh, "")
-        protocol = values.name(self._protocol, MAX_PROTOCOL, "protocol")
+        protocol = values.name(self._protocol, values.MAX_PROTOCOL, "protocol")
         messages = [message.data for message in request.messages]
         ids = [message.request_id for message in request.messages]
         checked = [values.request_id(text) for text in ids] if any(ids) else []

@@ -9,7 +9,6 @@ from .bridge import Mesh
 from .bulk import converse
 from .convert import streams as convert
 from .convert import values
-from .direct_service import MAX_PROTOCOL
 from .errors import OPEN, Context
 from .peer_service import other_peer
 from .streams import Acceptor, ByteStream
@@ -29,7 +28,7 @@ class StreamService:
         first = await anext(requests, None)
         peer = other_peer(self._mesh, first.peer_id if first is not None else "")
         offered = first.protocols if first is not None else ()
-        protocols = values.names(offered, _MAX_OFFERED, MAX_PROTOCOL, "protocols")
+        protocols = values.names(offered, _MAX_OFFERED, values.MAX_PROTOCOL, "protocols")
 
         def check(request: convert.OpenStreamRequest) -> None:
             if request.peer_id or request.protocols:
@@ -49,7 +48,7 @@ class StreamService:
             await self._carry(stream, first, requests, check, context)
 
     async def accept_streams(self, request: convert.AcceptStreamsRequest, context: Context) -> None:
-        acceptor = Acceptor(values.names(request.protocols, _MAX_ACCEPTED, MAX_PROTOCOL, "protocols"))
+        acceptor = Acceptor(values.names(request.protocols, _MAX_ACCEPTED, values.MAX_PROTOCOL, "protocols"))
         with self._mesh.accepting(acceptor):
             await context.send_initial_metadata(OPEN)
             while True:

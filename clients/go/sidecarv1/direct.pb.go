@@ -735,6 +735,286 @@ func (x *RequestResponse) GetData() []byte {
 	return nil
 }
 
+// Some requests to one peer.
+type RequestManyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The peer id; empty: as in the message before.
+	PeerId string `protobuf:"bytes,1,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
+	// The protocol; empty: as in the message before.
+	Protocol string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// The requests, at most 65,536.
+	Requests []*OutgoingRequest `protobuf:"bytes,3,rep,name=requests,proto3" json:"requests,omitempty"`
+	// Numbers of requests whose result nobody waits for any more. They get none. One that has its result is ignored.
+	Withdrawn     []uint64 `protobuf:"varint,4,rep,packed,name=withdrawn,proto3" json:"withdrawn,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestManyRequest) Reset() {
+	*x = RequestManyRequest{}
+	mi := &file_sidecar_v1_direct_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestManyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestManyRequest) ProtoMessage() {}
+
+func (x *RequestManyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_direct_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestManyRequest.ProtoReflect.Descriptor instead.
+func (*RequestManyRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RequestManyRequest) GetPeerId() string {
+	if x != nil {
+		return x.PeerId
+	}
+	return ""
+}
+
+func (x *RequestManyRequest) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *RequestManyRequest) GetRequests() []*OutgoingRequest {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+func (x *RequestManyRequest) GetWithdrawn() []uint64 {
+	if x != nil {
+		return x.Withdrawn
+	}
+	return nil
+}
+
+// A request on its way out, in a batch.
+type OutgoingRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the caller: not the number of another request of this stream that still waits for its result, else the
+	// call ends with INVALID_ARGUMENT.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The request's payload.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// How long to wait for the response, at most a day; unset: as without a deadline, 30 s.
+	Timeout       *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutgoingRequest) Reset() {
+	*x = OutgoingRequest{}
+	mi := &file_sidecar_v1_direct_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutgoingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutgoingRequest) ProtoMessage() {}
+
+func (x *OutgoingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_direct_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutgoingRequest.ProtoReflect.Descriptor instead.
+func (*OutgoingRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *OutgoingRequest) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *OutgoingRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *OutgoingRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+// Some results. Encodes as the concatenation of them.
+type RequestManyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The results.
+	Results       []*RequestResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestManyResponse) Reset() {
+	*x = RequestManyResponse{}
+	mi := &file_sidecar_v1_direct_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestManyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestManyResponse) ProtoMessage() {}
+
+func (x *RequestManyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_direct_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestManyResponse.ProtoReflect.Descriptor instead.
+func (*RequestManyResponse) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RequestManyResponse) GetResults() []*RequestResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// What became of a request.
+type RequestResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The request's number.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The answer, or why there is none.
+	//
+	// Types that are valid to be assigned to Result:
+	//
+	//	*RequestResult_Data
+	//	*RequestResult_Status
+	Result        isRequestResult_Result `protobuf_oneof:"result"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestResult) Reset() {
+	*x = RequestResult{}
+	mi := &file_sidecar_v1_direct_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestResult) ProtoMessage() {}
+
+func (x *RequestResult) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_direct_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestResult.ProtoReflect.Descriptor instead.
+func (*RequestResult) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RequestResult) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *RequestResult) GetResult() isRequestResult_Result {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *RequestResult) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Result.(*RequestResult_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *RequestResult) GetStatus() []byte {
+	if x != nil {
+		if x, ok := x.Result.(*RequestResult_Status); ok {
+			return x.Status
+		}
+	}
+	return nil
+}
+
+type isRequestResult_Result interface {
+	isRequestResult_Result()
+}
+
+type RequestResult_Data struct {
+	// The response's payload.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+type RequestResult_Status struct {
+	// An encoded google.rpc.Status: the code, message and details with which Request would have ended.
+	Status []byte `protobuf:"bytes,3,opt,name=status,proto3,oneof"`
+}
+
+func (*RequestResult_Data) isRequestResult_Result() {}
+
+func (*RequestResult_Status) isRequestResult_Result() {}
+
 // What a serving app says.
 type ServeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -748,7 +1028,7 @@ type ServeRequest struct {
 
 func (x *ServeRequest) Reset() {
 	*x = ServeRequest{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[11]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -760,7 +1040,7 @@ func (x *ServeRequest) String() string {
 func (*ServeRequest) ProtoMessage() {}
 
 func (x *ServeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[11]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -773,7 +1053,7 @@ func (x *ServeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServeRequest.ProtoReflect.Descriptor instead.
 func (*ServeRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{11}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ServeRequest) GetProtocols() []string {
@@ -808,7 +1088,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[12]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +1100,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[12]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +1113,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{12}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -899,7 +1179,7 @@ type ServeResponse struct {
 
 func (x *ServeResponse) Reset() {
 	*x = ServeResponse{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[13]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -911,7 +1191,7 @@ func (x *ServeResponse) String() string {
 func (*ServeResponse) ProtoMessage() {}
 
 func (x *ServeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[13]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -924,7 +1204,7 @@ func (x *ServeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServeResponse.ProtoReflect.Descriptor instead.
 func (*ServeResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{13}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ServeResponse) GetRequests() []*IncomingRequest {
@@ -960,7 +1240,7 @@ type IncomingRequest struct {
 
 func (x *IncomingRequest) Reset() {
 	*x = IncomingRequest{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[14]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1252,7 @@ func (x *IncomingRequest) String() string {
 func (*IncomingRequest) ProtoMessage() {}
 
 func (x *IncomingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[14]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1265,7 @@ func (x *IncomingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncomingRequest.ProtoReflect.Descriptor instead.
 func (*IncomingRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{14}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *IncomingRequest) GetId() uint64 {
@@ -1065,7 +1345,23 @@ const file_sidecar_v1_direct_proto_rawDesc = "" +
 	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\"%\n" +
 	"\x0fRequestResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"Z\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\xa0\x01\n" +
+	"\x12RequestManyRequest\x12\x17\n" +
+	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x127\n" +
+	"\brequests\x18\x03 \x03(\v2\x1b.sidecar.v1.OutgoingRequestR\brequests\x12\x1c\n" +
+	"\twithdrawn\x18\x04 \x03(\x04R\twithdrawn\"j\n" +
+	"\x0fOutgoingRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x123\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"J\n" +
+	"\x13RequestManyResponse\x123\n" +
+	"\aresults\x18\x01 \x03(\v2\x19.sidecar.v1.RequestResultR\aresults\"Y\n" +
+	"\rRequestResult\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12\x18\n" +
+	"\x06status\x18\x03 \x01(\fH\x00R\x06statusB\b\n" +
+	"\x06result\"Z\n" +
 	"\fServeRequest\x12\x1c\n" +
 	"\tprotocols\x18\x01 \x03(\tR\tprotocols\x12,\n" +
 	"\aanswers\x18\x02 \x03(\v2\x12.sidecar.v1.AnswerR\aanswers\"T\n" +
@@ -1093,12 +1389,13 @@ const file_sidecar_v1_direct_proto_rawDesc = "" +
 	"\x14SEND_OUTCOME_REFUSED\x10\x06\x12\x1a\n" +
 	"\x16SEND_OUTCOME_TOO_LARGE\x10\a\x12\x1a\n" +
 	"\x16SEND_OUTCOME_TIMED_OUT\x10\b\x12\x18\n" +
-	"\x14SEND_OUTCOME_UNKNOWN\x10\t2\xe1\x02\n" +
+	"\x14SEND_OUTCOME_UNKNOWN\x10\t2\xb5\x03\n" +
 	"\rDirectService\x129\n" +
 	"\x04Send\x12\x17.sidecar.v1.SendRequest\x1a\x18.sidecar.v1.SendResponse\x12I\n" +
 	"\bSendMany\x12\x1b.sidecar.v1.SendManyRequest\x1a\x1c.sidecar.v1.SendManyResponse(\x010\x01\x12D\n" +
 	"\aReceive\x12\x1a.sidecar.v1.ReceiveRequest\x1a\x1b.sidecar.v1.ReceiveResponse0\x01\x12B\n" +
-	"\aRequest\x12\x1a.sidecar.v1.RequestRequest\x1a\x1b.sidecar.v1.RequestResponse\x12@\n" +
+	"\aRequest\x12\x1a.sidecar.v1.RequestRequest\x1a\x1b.sidecar.v1.RequestResponse\x12R\n" +
+	"\vRequestMany\x12\x1e.sidecar.v1.RequestManyRequest\x1a\x1f.sidecar.v1.RequestManyResponse(\x010\x01\x12@\n" +
 	"\x05Serve\x12\x18.sidecar.v1.ServeRequest\x1a\x19.sidecar.v1.ServeResponse(\x010\x01b\x06proto3"
 
 var (
@@ -1114,7 +1411,7 @@ func file_sidecar_v1_direct_proto_rawDescGZIP() []byte {
 }
 
 var file_sidecar_v1_direct_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sidecar_v1_direct_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_sidecar_v1_direct_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_sidecar_v1_direct_proto_goTypes = []any{
 	(SendOutcome)(0),            // 0: sidecar.v1.SendOutcome
 	(*SendReceipt)(nil),         // 1: sidecar.v1.SendReceipt
@@ -1128,40 +1425,49 @@ var file_sidecar_v1_direct_proto_goTypes = []any{
 	(*DirectMessage)(nil),       // 9: sidecar.v1.DirectMessage
 	(*RequestRequest)(nil),      // 10: sidecar.v1.RequestRequest
 	(*RequestResponse)(nil),     // 11: sidecar.v1.RequestResponse
-	(*ServeRequest)(nil),        // 12: sidecar.v1.ServeRequest
-	(*Answer)(nil),              // 13: sidecar.v1.Answer
-	(*ServeResponse)(nil),       // 14: sidecar.v1.ServeResponse
-	(*IncomingRequest)(nil),     // 15: sidecar.v1.IncomingRequest
-	(*OutgoingMessage)(nil),     // 16: sidecar.v1.OutgoingMessage
-	(*Lagged)(nil),              // 17: sidecar.v1.Lagged
-	(*durationpb.Duration)(nil), // 18: google.protobuf.Duration
+	(*RequestManyRequest)(nil),  // 12: sidecar.v1.RequestManyRequest
+	(*OutgoingRequest)(nil),     // 13: sidecar.v1.OutgoingRequest
+	(*RequestManyResponse)(nil), // 14: sidecar.v1.RequestManyResponse
+	(*RequestResult)(nil),       // 15: sidecar.v1.RequestResult
+	(*ServeRequest)(nil),        // 16: sidecar.v1.ServeRequest
+	(*Answer)(nil),              // 17: sidecar.v1.Answer
+	(*ServeResponse)(nil),       // 18: sidecar.v1.ServeResponse
+	(*IncomingRequest)(nil),     // 19: sidecar.v1.IncomingRequest
+	(*OutgoingMessage)(nil),     // 20: sidecar.v1.OutgoingMessage
+	(*Lagged)(nil),              // 21: sidecar.v1.Lagged
+	(*durationpb.Duration)(nil), // 22: google.protobuf.Duration
 }
 var file_sidecar_v1_direct_proto_depIdxs = []int32{
 	0,  // 0: sidecar.v1.SendReceipt.outcome:type_name -> sidecar.v1.SendOutcome
 	1,  // 1: sidecar.v1.SendResponse.receipt:type_name -> sidecar.v1.SendReceipt
-	16, // 2: sidecar.v1.SendManyRequest.messages:type_name -> sidecar.v1.OutgoingMessage
+	20, // 2: sidecar.v1.SendManyRequest.messages:type_name -> sidecar.v1.OutgoingMessage
 	6,  // 3: sidecar.v1.SendManyResponse.receipts:type_name -> sidecar.v1.SendReceiptRange
 	1,  // 4: sidecar.v1.SendReceiptRange.receipt:type_name -> sidecar.v1.SendReceipt
 	9,  // 5: sidecar.v1.ReceiveResponse.messages:type_name -> sidecar.v1.DirectMessage
-	17, // 6: sidecar.v1.ReceiveResponse.lagged:type_name -> sidecar.v1.Lagged
-	13, // 7: sidecar.v1.ServeRequest.answers:type_name -> sidecar.v1.Answer
-	15, // 8: sidecar.v1.ServeResponse.requests:type_name -> sidecar.v1.IncomingRequest
-	18, // 9: sidecar.v1.IncomingRequest.time_left:type_name -> google.protobuf.Duration
-	2,  // 10: sidecar.v1.DirectService.Send:input_type -> sidecar.v1.SendRequest
-	4,  // 11: sidecar.v1.DirectService.SendMany:input_type -> sidecar.v1.SendManyRequest
-	7,  // 12: sidecar.v1.DirectService.Receive:input_type -> sidecar.v1.ReceiveRequest
-	10, // 13: sidecar.v1.DirectService.Request:input_type -> sidecar.v1.RequestRequest
-	12, // 14: sidecar.v1.DirectService.Serve:input_type -> sidecar.v1.ServeRequest
-	3,  // 15: sidecar.v1.DirectService.Send:output_type -> sidecar.v1.SendResponse
-	5,  // 16: sidecar.v1.DirectService.SendMany:output_type -> sidecar.v1.SendManyResponse
-	8,  // 17: sidecar.v1.DirectService.Receive:output_type -> sidecar.v1.ReceiveResponse
-	11, // 18: sidecar.v1.DirectService.Request:output_type -> sidecar.v1.RequestResponse
-	14, // 19: sidecar.v1.DirectService.Serve:output_type -> sidecar.v1.ServeResponse
-	15, // [15:20] is the sub-list for method output_type
-	10, // [10:15] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	21, // 6: sidecar.v1.ReceiveResponse.lagged:type_name -> sidecar.v1.Lagged
+	13, // 7: sidecar.v1.RequestManyRequest.requests:type_name -> sidecar.v1.OutgoingRequest
+	22, // 8: sidecar.v1.OutgoingRequest.timeout:type_name -> google.protobuf.Duration
+	15, // 9: sidecar.v1.RequestManyResponse.results:type_name -> sidecar.v1.RequestResult
+	17, // 10: sidecar.v1.ServeRequest.answers:type_name -> sidecar.v1.Answer
+	19, // 11: sidecar.v1.ServeResponse.requests:type_name -> sidecar.v1.IncomingRequest
+	22, // 12: sidecar.v1.IncomingRequest.time_left:type_name -> google.protobuf.Duration
+	2,  // 13: sidecar.v1.DirectService.Send:input_type -> sidecar.v1.SendRequest
+	4,  // 14: sidecar.v1.DirectService.SendMany:input_type -> sidecar.v1.SendManyRequest
+	7,  // 15: sidecar.v1.DirectService.Receive:input_type -> sidecar.v1.ReceiveRequest
+	10, // 16: sidecar.v1.DirectService.Request:input_type -> sidecar.v1.RequestRequest
+	12, // 17: sidecar.v1.DirectService.RequestMany:input_type -> sidecar.v1.RequestManyRequest
+	16, // 18: sidecar.v1.DirectService.Serve:input_type -> sidecar.v1.ServeRequest
+	3,  // 19: sidecar.v1.DirectService.Send:output_type -> sidecar.v1.SendResponse
+	5,  // 20: sidecar.v1.DirectService.SendMany:output_type -> sidecar.v1.SendManyResponse
+	8,  // 21: sidecar.v1.DirectService.Receive:output_type -> sidecar.v1.ReceiveResponse
+	11, // 22: sidecar.v1.DirectService.Request:output_type -> sidecar.v1.RequestResponse
+	14, // 23: sidecar.v1.DirectService.RequestMany:output_type -> sidecar.v1.RequestManyResponse
+	18, // 24: sidecar.v1.DirectService.Serve:output_type -> sidecar.v1.ServeResponse
+	19, // [19:25] is the sub-list for method output_type
+	13, // [13:19] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_direct_proto_init() }
@@ -1170,7 +1476,11 @@ func file_sidecar_v1_direct_proto_init() {
 		return
 	}
 	file_sidecar_v1_common_proto_init()
-	file_sidecar_v1_direct_proto_msgTypes[12].OneofWrappers = []any{
+	file_sidecar_v1_direct_proto_msgTypes[14].OneofWrappers = []any{
+		(*RequestResult_Data)(nil),
+		(*RequestResult_Status)(nil),
+	}
+	file_sidecar_v1_direct_proto_msgTypes[16].OneofWrappers = []any{
 		(*Answer_Data)(nil),
 		(*Answer_Refusal)(nil),
 	}
@@ -1180,7 +1490,7 @@ func file_sidecar_v1_direct_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_direct_proto_rawDesc), len(file_sidecar_v1_direct_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   15,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

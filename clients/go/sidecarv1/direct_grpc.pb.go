@@ -19,11 +19,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	DirectService_Send_FullMethodName     = "/sidecar.v1.DirectService/Send"
-	DirectService_SendMany_FullMethodName = "/sidecar.v1.DirectService/SendMany"
-	DirectService_Receive_FullMethodName  = "/sidecar.v1.DirectService/Receive"
-	DirectService_Request_FullMethodName  = "/sidecar.v1.DirectService/Request"
-	DirectService_Serve_FullMethodName    = "/sidecar.v1.DirectService/Serve"
+	DirectService_Send_FullMethodName        = "/sidecar.v1.DirectService/Send"
+	DirectService_SendMany_FullMethodName    = "/sidecar.v1.DirectService/SendMany"
+	DirectService_Receive_FullMethodName     = "/sidecar.v1.DirectService/Receive"
+	DirectService_Request_FullMethodName     = "/sidecar.v1.DirectService/Request"
+	DirectService_RequestMany_FullMethodName = "/sidecar.v1.DirectService/RequestMany"
+	DirectService_Serve_FullMethodName       = "/sidecar.v1.DirectService/Serve"
 )
 
 // DirectServiceClient is the client API for DirectService service.
@@ -51,6 +52,11 @@ type DirectServiceClient interface {
 	// the message is its reason), RESOURCE_EXHAUSTED when a queue is full, UNAVAILABLE when the peer cannot be reached
 	// or the connection ended meanwhile, INVALID_ARGUMENT when too large.
 	Request(ctx context.Context, in *RequestRequest, opts ...grpc.CallOption) (*RequestResponse, error)
+	// Asks many times over one call, of any peers. Each request has a number, which its result repeats; results come in the
+	// order in which they become known. A request has its own outcome, a malformed one too. The stream ends when the
+	// caller has ended its side and every request has its result. Reading goes on only while less than 1024 requests are
+	// open: that is the caller's back-pressure. Requests that are open when the call ends are withdrawn.
+	RequestMany(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RequestManyRequest, RequestManyResponse], error)
 	// Serves requests of some protocols: the first message registers them, then requests come in and responses go out in
 	// any order. ALREADY_EXISTS when another stream serves one of them.
 	Serve(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ServeRequest, ServeResponse], error)
@@ -116,9 +122,22 @@ func (c *directServiceClient) Request(ctx context.Context, in *RequestRequest, o
 	return out, nil
 }
 
+func (c *directServiceClient) RequestMany(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RequestManyRequest, RequestManyResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DirectService_ServiceDesc.Streams[2], DirectService_RequestMany_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RequestManyRequest, RequestManyResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DirectService_RequestManyClient = grpc.BidiStreamingClient[RequestManyRequest, RequestManyResponse]
+
 func (c *directServiceClient) Serve(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ServeRequest, ServeResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &DirectService_ServiceDesc.Streams[2], DirectService_Serve_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &DirectService_ServiceDesc.Streams[3], DirectService_Serve_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +173,11 @@ type DirectServiceServer interface {
 	// the message is its reason), RESOURCE_EXHAUSTED when a queue is full, UNAVAILABLE when the peer cannot be reached
 	// or the connection ended meanwhile, INVALID_ARGUMENT when too large.
 	Request(context.Context, *RequestRequest) (*RequestResponse, error)
+	// Asks many times over one call, of any peers. Each request has a number, which its result repeats; results come in the
+	// order in which they become known. A request has its own outcome, a malformed one too. The stream ends when the
+	// caller has ended its side and every request has its result. Reading goes on only while less than 1024 requests are
+	// open: that is the caller's back-pressure. Requests that are open when the call ends are withdrawn.
+	RequestMany(grpc.BidiStreamingServer[RequestManyRequest, RequestManyResponse]) error
 	// Serves requests of some protocols: the first message registers them, then requests come in and responses go out in
 	// any order. ALREADY_EXISTS when another stream serves one of them.
 	Serve(grpc.BidiStreamingServer[ServeRequest, ServeResponse]) error
@@ -178,6 +202,9 @@ func (UnimplementedDirectServiceServer) Receive(*ReceiveRequest, grpc.ServerStre
 }
 func (UnimplementedDirectServiceServer) Request(context.Context, *RequestRequest) (*RequestResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Request not implemented")
+}
+func (UnimplementedDirectServiceServer) RequestMany(grpc.BidiStreamingServer[RequestManyRequest, RequestManyResponse]) error {
+	return status.Error(codes.Unimplemented, "method RequestMany not implemented")
 }
 func (UnimplementedDirectServiceServer) Serve(grpc.BidiStreamingServer[ServeRequest, ServeResponse]) error {
 	return status.Error(codes.Unimplemented, "method Serve not implemented")
@@ -257,6 +284,13 @@ func _DirectService_Request_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DirectService_RequestMany_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(DirectServiceServer).RequestMany(&grpc.GenericServerStream[RequestManyRequest, RequestManyResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DirectService_RequestManyServer = grpc.BidiStreamingServer[RequestManyRequest, RequestManyResponse]
+
 func _DirectService_Serve_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(DirectServiceServer).Serve(&grpc.GenericServerStream[ServeRequest, ServeResponse]{ServerStream: stream})
 }
@@ -291,6 +325,12 @@ var DirectService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "Receive",
 			Handler:       _DirectService_Receive_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "RequestMany",
+			Handler:       _DirectService_RequestMany_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 		{
 			StreamName:    "Serve",

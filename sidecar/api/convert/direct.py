@@ -14,6 +14,8 @@ SendRequest = pb.SendRequest
 SendManyRequest = pb.SendManyRequest
 ReceiveRequest = pb.ReceiveRequest
 RequestRequest = pb.RequestRequest
+RequestManyRequest = pb.RequestManyRequest
+OutgoingRequest = pb.OutgoingRequest
 ServeRequest = pb.ServeRequest
 
 _OUTCOMES = {

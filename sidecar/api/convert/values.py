@@ -13,6 +13,7 @@ from ..faults import InvalidField
 
 Value = TypeVar("Value")
 
+MAX_PROTOCOL = 256  # bytes
 _MAX_ADDRESS_TEXT = 2048
 _MAX_REQUEST_ID = 64
 

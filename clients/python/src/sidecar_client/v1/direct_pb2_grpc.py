@@ -59,6 +59,11 @@ class DirectServiceStub:
                 request_serializer=sidecar_dot_v1_dot_direct__pb2.RequestRequest.SerializeToString,
                 response_deserializer=sidecar_dot_v1_dot_direct__pb2.RequestResponse.FromString,
                 _registered_method=True)
+        self.RequestMany = channel.stream_stream(
+                '/sidecar.v1.DirectService/RequestMany',
+                request_serializer=sidecar_dot_v1_dot_direct__pb2.RequestManyRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_direct__pb2.RequestManyResponse.FromString,
+                _registered_method=True)
         self.Serve = channel.stream_stream(
                 '/sidecar.v1.DirectService/Serve',
                 request_serializer=sidecar_dot_v1_dot_direct__pb2.ServeRequest.SerializeToString,
@@ -109,6 +114,16 @@ class DirectServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RequestMany(self, request_iterator, context):
+        """Asks many times over one call, of any peers. Each request has a number, which its result repeats; results come in the
+        order in which they become known. A request has its own outcome, a malformed one too. The stream ends when the
+        caller has ended its side and every request has its result. Reading goes on only while less than 1024 requests are
+        open: that is the caller's back-pressure. Requests that are open when the call ends are withdrawn.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Serve(self, request_iterator, context):
         """Serves requests of some protocols: the first message registers them, then requests come in and responses go out in
         any order. ALREADY_EXISTS when another stream serves one of them.
@@ -139,6 +154,11 @@ def add_DirectServiceServicer_to_server(servicer, server):
                     servicer.Request,
                     request_deserializer=sidecar_dot_v1_dot_direct__pb2.RequestRequest.FromString,
                     response_serializer=sidecar_dot_v1_dot_direct__pb2.RequestResponse.SerializeToString,
+            ),
+            'RequestMany': grpc.stream_stream_rpc_method_handler(
+                    servicer.RequestMany,
+                    request_deserializer=sidecar_dot_v1_dot_direct__pb2.RequestManyRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_direct__pb2.RequestManyResponse.SerializeToString,
             ),
             'Serve': grpc.stream_stream_rpc_method_handler(
                     servicer.Serve,
@@ -259,6 +279,33 @@ class DirectService:
             '/sidecar.v1.DirectService/Request',
             sidecar_dot_v1_dot_direct__pb2.RequestRequest.SerializeToString,
             sidecar_dot_v1_dot_direct__pb2.RequestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequestMany(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/sidecar.v1.DirectService/RequestMany',
+            sidecar_dot_v1_dot_direct__pb2.RequestManyRequest.SerializeToString,
+            sidecar_dot_v1_dot_direct__pb2.RequestManyResponse.FromString,
             options,
             channel_credentials,
             insecure,

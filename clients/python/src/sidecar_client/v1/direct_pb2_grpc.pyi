@@ -56,6 +56,12 @@ class DirectServiceStub:
     the message is its reason), RESOURCE_EXHAUSTED when a queue is full, UNAVAILABLE when the peer cannot be reached
     or the connection ended meanwhile, INVALID_ARGUMENT when too large.
     """
+    RequestMany: _grpc.StreamStreamMultiCallable[_direct_pb2.RequestManyRequest, _direct_pb2.RequestManyResponse]
+    """Asks many times over one call, of any peers. Each request has a number, which its result repeats; results come in the
+    order in which they become known. A request has its own outcome, a malformed one too. The stream ends when the
+    caller has ended its side and every request has its result. Reading goes on only while less than 1024 requests are
+    open: that is the caller's back-pressure. Requests that are open when the call ends are withdrawn.
+    """
     Serve: _grpc.StreamStreamMultiCallable[_direct_pb2.ServeRequest, _direct_pb2.ServeResponse]
     """Serves requests of some protocols: the first message registers them, then requests come in and responses go out in
     any order. ALREADY_EXISTS when another stream serves one of them.
@@ -88,6 +94,12 @@ class DirectServiceAsyncStub(DirectServiceStub):
     when nobody serves the protocol there (reason NOT_SUPPORTED), FAILED_PRECONDITION when the app refused (REFUSED;
     the message is its reason), RESOURCE_EXHAUSTED when a queue is full, UNAVAILABLE when the peer cannot be reached
     or the connection ended meanwhile, INVALID_ARGUMENT when too large.
+    """
+    RequestMany: _aio.StreamStreamMultiCallable[_direct_pb2.RequestManyRequest, _direct_pb2.RequestManyResponse]  # type: ignore[assignment]
+    """Asks many times over one call, of any peers. Each request has a number, which its result repeats; results come in the
+    order in which they become known. A request has its own outcome, a malformed one too. The stream ends when the
+    caller has ended its side and every request has its result. Reading goes on only while less than 1024 requests are
+    open: that is the caller's back-pressure. Requests that are open when the call ends are withdrawn.
     """
     Serve: _aio.StreamStreamMultiCallable[_direct_pb2.ServeRequest, _direct_pb2.ServeResponse]  # type: ignore[assignment]
     """Serves requests of some protocols: the first message registers them, then requests come in and responses go out in
@@ -142,6 +154,18 @@ class DirectServiceServicer(metaclass=_abc_1.ABCMeta):
         when nobody serves the protocol there (reason NOT_SUPPORTED), FAILED_PRECONDITION when the app refused (REFUSED;
         the message is its reason), RESOURCE_EXHAUSTED when a queue is full, UNAVAILABLE when the peer cannot be reached
         or the connection ended meanwhile, INVALID_ARGUMENT when too large.
+        """
+
+    @_abc_1.abstractmethod
+    def RequestMany(
+        self,
+        request_iterator: _MaybeAsyncIterator[_direct_pb2.RequestManyRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_direct_pb2.RequestManyResponse], _abc.AsyncIterator[_direct_pb2.RequestManyResponse]]:
+        """Asks many times over one call, of any peers. Each request has a number, which its result repeats; results come in the
+        order in which they become known. A request has its own outcome, a malformed one too. The stream ends when the
+        caller has ended its side and every request has its result. Reading goes on only while less than 1024 requests are
+        open: that is the caller's back-pressure. Requests that are open when the call ends are withdrawn.
         """
 
     @_abc_1.abstractmethod
