@@ -9,6 +9,7 @@ from typing import Any, Self
 import grpc
 
 from . import _convert, _security, _target, bulk, types
+from ._asking import Asking
 from ._joining import Publishing, Sending
 from ._link import Link
 from ._stream import Stream
@@ -96,6 +97,8 @@ class Client:
         )
 
         self._publishing = Publishing(link, self._pubsub, self._publish_many)
+        request_many = link.raw(f"{_SERVICE}DirectService/RequestMany", direct_pb2.RequestManyResponse.FromString)
+        self._asking = Asking(link, self._direct, request_many)
         self._sending = Sending(link, self._direct, self._send_many)
 
     @property
@@ -121,6 +124,7 @@ class Client:
         self._link.closed = True
         await self._publishing.close()
         await self._sending.close()
+        await self._asking.close()
         await self._link.close()
 
     async def aclose(self) -> None:
@@ -265,9 +269,7 @@ class Client:
 
     async def request(self, peer_id: str, protocol: str, data: bytes, *, timeout: float | None = None) -> bytes:
         """Ask a peer's app. Raises NotSupported, Refused, Unreachable, DeadlineExceeded, QueueFull, TooLarge."""
-        request = direct_pb2.RequestRequest(peer_id=peer_id, protocol=protocol, data=data)
-        response: direct_pb2.RequestResponse = await self._link.unary(self._direct.Request, request, timeout)
-        return response.data
+        return await self._asking.ask(peer_id, protocol, data, timeout)
 
     def serve(self, protocols: str | Iterable[str], handler: Handler, *, concurrency: int = 256) -> Server:
         """Answer requests: await it, or use it with `async with`; see `Server`. Raises AlreadyExists."""

@@ -263,6 +263,8 @@ _BY_CODE: dict[grpc.StatusCode, type[SidecarError]] = {
     grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
 }
 
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
 
 def _tree(kind: type[SidecarError]) -> list[type[SidecarError]]:
     return [kind, *(below for child in kind.__subclasses__() for below in _tree(child))]
@@ -282,8 +284,17 @@ _UNREACHED = ("failed to connect to all addresses", "errors resolving ")
 def from_rpc(error: grpc.aio.AioRpcError) -> SidecarError:
     """The typed error of a failed call."""
     code = error.code()
-    message = error.details() or code.name
-    status = _status(error)
+    return _failure(code, error.details() or code.name, _status(error))
+
+
+def from_status(encoded: bytes) -> SidecarError:
+    """The typed error of an encoded google.rpc.Status: what one of many requests on a call ended with."""
+    status = Status.FromString(encoded)
+    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    return _failure(code, status.message or code.name, status)
+
+
+def _failure(code: grpc.StatusCode, message: str, status: Status | None) -> SidecarError:
     reason = field = retry_after = None
     for detail in status.details if status is not None else ():
         info, request, retry = ErrorInfo(), BadRequest(), RetryInfo()

@@ -1,0 +1,185 @@
+"""Requests that are fast: those that are made while another is under way travel together.
+
+A request that is alone goes by the unary method. One that is made meanwhile goes over a call to RequestMany, which all
+requests of the client share and which stays open while any of them waits; what is asked while a frame is being written
+goes in the next one.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import Any
+
+import grpc
+
+from . import _raw
+from ._link import Link
+from .bulk import varint
+from .errors import Closed, DeadlineExceeded, SidecarError, from_status
+from .v1 import direct_pb2, direct_pb2_grpc
+
+_FRAME_BYTES = 262_144  # of requests in a frame; the sidecar takes 4 MiB
+
+
+class _Question:
+    __slots__ = ("data", "future", "number", "protocol", "target", "timeout")
+
+    def __init__(self, number: int, target: bytes, data: bytes, timeout: float | None) -> None:
+        self.number = number
+        self.target = target  # peer and protocol, encoded
+        self.data = data
+        self.timeout = timeout
+        self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def encoded(self) -> bytes:
+        """As a field of a RequestManyRequest."""
+        inner = b"\x08" + varint(self.number) + b"\x12" + varint(len(self.data)) + self.data
+        if self.timeout is not None:
+            inner += b"\x1a" + _length_and(_duration(self.timeout))
+        return b"\x1a" + _length_and(inner)
+
+
+def _length_and(encoded: bytes) -> bytes:
+    return varint(len(encoded)) + encoded
+
+
+def _duration(seconds: float) -> bytes:
+    whole, nanoseconds = divmod(int(seconds * 1e9), 1_000_000_000)
+    return b"\x08" + varint(whole) + b"\x10" + varint(nanoseconds)
+
+
+class Asking:
+    """All requests of a client."""
+
+    def __init__(self, link: Link, stub: direct_pb2_grpc.DirectServiceStub, many: Any) -> None:
+        self._link = link
+        self._one: Any = stub.Request
+        self._many = many
+        self._alone = False  # whether one goes by the unary method
+        self._next = 0
+        self._queue: deque[_Question] = deque()  # not written
+        self._waiting: dict[int, _Question] = {}  # written and not answered
+        self._withdrawn: list[int] = []
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def ask(self, peer_id: str, protocol: str, data: bytes, timeout: float | None) -> bytes:
+        """Make one request. Raises SidecarError."""
+        self._link.check_open()
+        if self._alone or self._task is not None:
+            return await self._ask_with_others(peer_id, protocol, data, timeout)
+        self._alone = True
+        try:
+            request = direct_pb2.RequestRequest(peer_id=peer_id, protocol=protocol, data=data)
+            response: direct_pb2.RequestResponse = await self._link.unary(self._one, request, timeout)
+            return response.data
+        finally:
+            self._alone = False
+
+    async def close(self) -> None:
+        """End everything under way; whoever waits gets Closed."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+
+    async def _ask_with_others(self, peer_id: str, protocol: str, data: bytes, timeout: float | None) -> bytes:
+        target = direct_pb2.RequestManyRequest(peer_id=peer_id, protocol=protocol).SerializeToString()
+        question = _Question(self._next, target, bytes(data), timeout)
+        self._next += 1
+        self._queue.append(question)
+        self._changed.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="sidecar requests")
+        try:
+            async with asyncio.timeout(timeout):
+                return await question.future
+        except TimeoutError:
+            raise DeadlineExceeded(f"no answer within {timeout:g} s", code=grpc.StatusCode.DEADLINE_EXCEEDED) from None
+        finally:
+            if question.future.cancelled():
+                self._withdraw(question)
+
+    def _withdraw(self, question: _Question) -> None:
+        if self._waiting.pop(question.number, None) is not None:
+            self._withdrawn.append(question.number)
+        self._changed.set()
+
+    async def _run(self) -> None:
+        """One call, for as long as anybody waits."""
+        call = self._many()
+        reader = asyncio.create_task(self._read(call), name="sidecar results")
+        failure: SidecarError = Closed("this client has been closed")
+        try:
+            with contextlib.suppress(*_raw.ENDED):
+                await self._write(call, reader)
+            if not reader.done() and not self._waiting:
+                return  # all is answered
+            await asyncio.wait((reader,))
+            failure = reader.result()
+        finally:
+            self._task = None
+            call.cancel()
+            reader.cancel()
+            for question in (*self._waiting.values(), *self._queue):
+                if not question.future.done():
+                    question.future.set_exception(failure.again())
+            self._waiting.clear()
+            self._queue.clear()
+            self._withdrawn.clear()
+
+    async def _write(self, call: Any, reader: "asyncio.Task[SidecarError]") -> None:
+        first = True
+        reader.add_done_callback(lambda _: self._changed.set())
+        while (self._queue or self._waiting or self._withdrawn) and not reader.done():
+            if self._queue or self._withdrawn:
+                frame = self._frame()
+                if frame:
+                    await _raw.write(call, frame, first=first)
+                    first = False
+            else:
+                self._changed.clear()
+                await self._changed.wait()
+
+    def _frame(self) -> bytes:
+        """What waits, as far as it fits a frame and is for one peer and protocol."""
+        parts: list[bytes] = []
+        size = 0
+        target = b""
+        while self._queue and (not parts or size < _FRAME_BYTES):
+            question = self._queue[0]
+            if question.future.done():
+                self._queue.popleft()  # given up before it was written
+                continue
+            if parts and question.target != target:
+                break
+            if not parts:
+                target = question.target
+                parts.append(target)
+            self._waiting[self._queue.popleft().number] = question
+            parts.append(question.encoded())
+            size += len(parts[-1])
+        if self._withdrawn:
+            withdrawn, self._withdrawn = self._withdrawn, []
+            parts.append(direct_pb2.RequestManyRequest(withdrawn=withdrawn).SerializeToString())
+        return b"".join(parts)
+
+    async def _read(self, call: Any) -> SidecarError:
+        """Hand out results until the call ends; why it did."""
+        try:
+            while (response := await call.read()) is not grpc.aio.EOF:
+                for result in response.results:
+                    question = self._waiting.pop(result.id, None)
+                    if question is None or question.future.done():
+                        continue
+                    if result.HasField("status"):
+                        question.future.set_exception(from_status(result.status))
+                    else:
+                        question.future.set_result(result.data)
+                if not self._waiting:
+                    self._changed.set()
+        except grpc.aio.AioRpcError as error:
+            return self._link.error(error)
+        except asyncio.CancelledError:
+            self._link.check_ours()
+            raise
+        return Closed("the sidecar ended the call of the requests")
