@@ -27,6 +27,7 @@ _REMEDIES: dict[type[sidecar_client.SidecarError], str] = {
     sidecar_client.NotFound: "check the name; a peer that the DHT does not know, `sidecar connect ADDRESS` reaches",
     sidecar_client.NotSupported: "an app there must serve it; `sidecar receive PROTOCOL --reply TEXT` serves requests, "
     "`sidecar accept PROTOCOL` streams",
+    sidecar_client.NoAddresses: "check the id; a peer that the DHT does not know, `sidecar connect ADDRESS` reaches",
     sidecar_client.Unreachable: "check that it runs, and that its address can be reached from here",
     sidecar_client.NoQuorum: "`sidecar peers` lists whom there is to take it",
     sidecar_client.WrongPeer: "another node has that address now; ask it for its own id with `sidecar id`",

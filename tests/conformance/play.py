@@ -13,7 +13,7 @@ from .build import REFERENCE
 from .mirror import Mirror
 from .proxy import Proxy
 from .scenario import CALLS, ON_STREAMS, OPENINGS, AnyStep, App, Equal, Finish, Loop, Scenario, Step
-from .stage import SHARED, Deaf, Sidecar, Stage
+from .stage import SHARED, Deaf, Sidecar, Stage, free_port
 from .values import WrongScenario, differences, encoded, expected, resolved
 
 
@@ -42,6 +42,7 @@ class Play:
         self._proxies: dict[str, Proxy] = {}
         self._variables: dict[str, Any] = {"play": self._prefix}
         self._begun: dict[str, Operation] = {}
+        self._begun_by: dict[str, Step] = {}
         self._stack = contextlib.AsyncExitStack()
         self._at = "the beginning"
 
@@ -70,10 +71,11 @@ class Play:
     async def _prepare(self) -> None:
         home = self._stage.folder / self._prefix
         home.mkdir()
+        self._variables |= {"home": str(home), "port": free_port()}
         for name in SHARED:
             await self._place(name)
         for name, wanted in self._scenario.sidecars.items():
-            sidecar = await self._stage.new_sidecar(home / name, wanted)
+            sidecar = await self._stage.new_sidecar(home / name, resolved(wanted, self._variables))
             self._stack.push_async_callback(sidecar.end)
             self._sidecars[name] = sidecar
             if wanted.get("started", True):
@@ -157,6 +159,8 @@ class Play:
                     await self._perform(step.steps)
             elif isinstance(step, Finish):
                 await self._judge(self._begun.pop(step.begun), step)
+                if step.error is None:
+                    self._note_connected(self._begun_by[step.begun])
             elif isinstance(step, Equal):
                 want, *found = expected(step.values, self._variables)
                 for number, value in enumerate(found, 2):
@@ -179,14 +183,20 @@ class Play:
             if step.begin is not None:
                 self._begun[step.begin] = operation
                 self._variables[step.begin] = operation.number
+                self._begun_by[step.begin] = step
                 return
             try:
                 await self._judge(operation, step)
-            except NotAsExpected:
+                self._note_connected(step)
+            except (NotAsExpected, Failed):
                 if not step.eventually:
                     raise
                 continue  # asked again: each answer is an event, and the scenario's patience ends it
             return
+
+    def _note_connected(self, step: Step) -> None:
+        if step.verb in ("connect", "close") and step.error is None:
+            self._connected[step.actor] = step.verb == "connect"
 
     def _begin(self, step: Step) -> Operation:
         """Give the operation to the agent, with the names that this play has for its things."""
@@ -197,11 +207,8 @@ class Play:
             fields = {"target": self._variables[step.actor]["target"], **fields, "client": client}
             if fields["target"] is None:
                 del fields["target"]
-            self._connected[step.actor] = step.error is None
         elif step.verb in CALLS or step.verb == "close":
             fields["client"] = client
-            if step.verb == "close":
-                self._connected[step.actor] = False
         elif step.verb in OPENINGS:
             fields |= {"client": client, "as": stream}
         elif step.verb in ON_STREAMS or step.name is not None:

@@ -55,7 +55,7 @@ class Proxy:
     """Listens on a Unix socket and relays each connection to the sidecar's.
 
     Modes: `pass`; `refuse`, where connections are taken and ended at once; `hold`, where what the app writes is taken
-    and kept until the next `pass`.
+    and kept until the next `pass`; `mute`, where what the sidecar writes is.
     """
 
     def __init__(self, socket: Path, target: Path) -> None:
@@ -149,5 +149,7 @@ class Proxy:
 
     async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(_PIECE):
+            while self._mode == "mute":
+                await self.change()
             writer.write(data)
             await writer.drain()

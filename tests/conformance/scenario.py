@@ -56,7 +56,7 @@ ON_STREAMS: dict[str, set[str]] = {
 CONNECT = {"target", "wait_ms", "reconnect", "token", "token_file", "tls_ca", "tls_cert", "tls_key"}
 BY_RUNNER = {"kill", "memory"}  # what the runner does to an app's process
 OF_SIDECARS = {"start", "stop", "kill"}
-OF_PROXIES = {"pass", "refuse", "hold", "cut", "counts"}
+OF_PROXIES = {"pass", "refuse", "hold", "mute", "cut", "counts"}
 
 _SCENARIO = {"name", "group", "apps", "sidecars", "proxies", "mirrors", "deaf", "steps", "heavy", "pairs", "patience"}
 _STEP = {"expect", "error", "save", "begin", "eventually"}
@@ -167,7 +167,10 @@ def load() -> list[Scenario]:
 
 def parsed(text: str, source: str = "scenarios") -> list[Scenario]:
     """The scenarios of one file. Raises WrongScenario."""
-    document = yaml.safe_load(text)
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise WrongScenario(f"{source}: {error}") from None
     return [_scenario(item, document["group"], source) for item in document["scenarios"]]
 
 

@@ -20,6 +20,13 @@ SHARED: dict[str, dict[str, Any]] = {
 """Three sidecars that know each other. Scenarios leave them as they found them, but for topics and records."""
 
 
+def free_port() -> int:
+    """A TCP port of loopback that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
 class Sidecar:
     """A sidecar that may be down."""
 

@@ -7,7 +7,6 @@ from .. import events
 from ..errors import (
     Closed,
     NoAddresses,
-    NotFound,
     ResourceExhausted,
     SelfDial,
     SidecarError,
@@ -125,7 +124,7 @@ class Reach:
             elif before:
                 self._answer(peer, error, now)
             else:
-                self._answer(peer, NotFound(f"{peer} is neither known here nor found in the DHT"), now)
+                self._answer(peer, NoAddresses(f"{peer} is neither known here nor found in the DHT"), now)
 
         self.find(peer, found, now)
 

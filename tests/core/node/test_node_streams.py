@@ -6,7 +6,7 @@ from sidecar.core import events, streams
 from sidecar.core.errors import (
     Closed,
     InvalidArgument,
-    NotFound,
+    NoAddresses,
     NotSupported,
     ResourceExhausted,
     SelfDial,
@@ -155,7 +155,7 @@ def test_why_a_stream_is_not_opened() -> None:
     simulation.run(90)
     assert isinstance(one.result(unknown), NotSupported)
     assert isinstance(one.result(itself), SelfDial)
-    assert isinstance(one.result(stranger), NotFound)
+    assert isinstance(one.result(stranger), NoAddresses)
 
 
 def test_a_cancelled_opening_leaves_nothing() -> None:

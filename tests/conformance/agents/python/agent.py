@@ -115,6 +115,8 @@ class Agent:
         await self._clients.pop(name).close()
         for stream in [stream for stream, owner in self._owners.items() if owner == name]:
             await self._streams[stream].leave()
+            if isinstance(self._streams[stream], Bytes):
+                del self._streams[stream], self._owners[stream]  # gRPC keeps what somebody holds a call of
 
     async def op_cancel(self, request: Request) -> Any:
         if "stream" in request:
