@@ -133,9 +133,16 @@ class Mesh:
         return op
 
     async def operation(
-        self, make: Callable[[int], object], cancel: Callable[[int], object] | None = OperationCancelled
+        self,
+        make: Callable[[int], object],
+        cancel: Callable[[int], object] | None = OperationCancelled,
+        *,
+        partly: bool = False,
     ) -> Any:
-        """Run an operation to its end and return the effect that answers it; when cancelled, cancel it too."""
+        """Run an operation to its end and return the effect that answers it; when cancelled, cancel it too.
+
+        `partly`: then return all the same what the cancelled operation is answered with, if that comes at once.
+        """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def done(effect: object) -> None:
@@ -146,12 +153,17 @@ class Mesh:
         if future.done():
             return future.result()
         try:
-            return await future
+            return await (asyncio.shield(future) if partly else future)
         except asyncio.CancelledError:
-            if cancel is not None:
-                self.cancel(op, cancel)
-            else:
+            if cancel is None:
                 self._operations.pop(op, None)
+            elif not partly:
+                self.cancel(op, cancel)
+            elif op in self._operations:
+                self.feed(cancel(op))
+                self._operations.pop(op, None)
+            if partly and future.done():
+                return future.result()
             raise
 
     def cancel(self, op: int, cancel: Callable[[int], object]) -> None:

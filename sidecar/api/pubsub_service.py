@@ -27,7 +27,7 @@ class PubSubService:
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
-        self._ids: Window[Sent] = Window(mesh.config.request_ids, _went_somewhere)
+        self._ids: Window[Sent] = Window(mesh.config.request_ids, _went_somewhere, withdraws=True)
 
     async def publish(self, request: convert.PublishRequest, context: Context) -> object:
         target = _Target(self._mesh, request.topic, request.signing, request.minimum_peers)
@@ -82,7 +82,7 @@ class PubSubService:
         """Publish messages of which some have ids; every message's result."""
 
         async def publish(indexes: list[int]) -> list[Sent]:
-            completed = await target.publish([messages[index] for index in indexes], wait=wait)
+            completed = await target.publish([messages[index] for index in indexes], wait=wait, partly=any(ids))
             results = [Result(*receipt[2:]) for receipt in completed.receipts for _ in range(receipt.count)]
             return list(zip(results, completed.ids, strict=True))
 
@@ -105,14 +105,19 @@ class _Target:
         self._minimum = values.bounded(minimum_peers, _MAX_PEERS, "minimum_peers")
         mesh.topics.check_signing(self.topic, self._sign)
 
-    async def publish(self, messages: Sequence[bytes], *, wait: bool) -> PublishCompleted:
-        """Publish a batch. `wait`: for room in the peers' queues; for the minimum of peers always."""
+    async def publish(self, messages: Sequence[bytes], *, wait: bool, partly: bool = False) -> PublishCompleted:
+        """Publish a batch. `wait`: for room in the peers' queues; for the minimum of peers always.
+
+        `partly`: when cancelled, say how far it had come; the rest has the outcome CANCELLED.
+        """
         options = None if self._sign is None else TopicOptions(sign=self._sign)
         wait = wait or self._minimum > 0
         completed: PublishCompleted = await self._mesh.operation(
-            lambda op: Published(op, self.topic, messages, wait, self._minimum, options), cancel=PublishCancelled
+            lambda op: Published(op, self.topic, messages, wait, self._minimum, options),
+            cancel=PublishCancelled,
+            partly=partly,
         )
-        if completed.receipts and completed.receipts[-1].outcome is Outcome.CANCELLED:
+        if not partly and completed.receipts and completed.receipts[-1].outcome is Outcome.CANCELLED:
             raise DeadlineExceeded("publishing was given up before it could go on")
         return completed
 

@@ -70,6 +70,7 @@ class FakeNode:
         self.views = [peer_view()]
         self.joined: dict[str, gossip.TopicOptions] = {}
         self.outcome = gossip.Outcome.SENT
+        self.when_cancelled = ([gossip.Receipt(0, 1, gossip.Outcome.CANCELLED, 0, 0)], [b""])
         self.met = True
         self.on_effect: Callable[[object], object] = lambda effect: None
         self._ops = 0
@@ -109,8 +110,7 @@ class FakeNode:
             case gossip.Published():
                 self._publish(fed)
             case gossip.PublishCancelled(op):
-                receipt = gossip.Receipt(0, 1, gossip.Outcome.CANCELLED, 0, 0)
-                self.on_effect(gossip.PublishCompleted(op, [receipt], [b""]))
+                self.on_effect(gossip.PublishCompleted(op, *self.when_cancelled))
             case direct.SendRequested(op) if direct.SendRequested in self.answers:
                 answer = self.answers[direct.SendRequested]
                 if answer is not None:

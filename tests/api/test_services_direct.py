@@ -116,6 +116,22 @@ async def test_a_repeated_id_is_answered_with_the_first_receipt(tmp_path: Path) 
 
 
 @asynchronous
+async def test_a_message_with_an_id_is_not_sent_again_when_its_first_call_was_cancelled(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, mesh, _, client):
+        node.answers[direct.SendRequested] = None
+        call = asyncio.create_task(client.send(OTHER_TEXT, CHAT, b"a", request_id="1"))
+        asked = await node.wait_for(direct.SendRequested)
+        call.cancel()
+        await asyncio.wait((call,))
+        again = asyncio.create_task(client.send(OTHER_TEXT, CHAT, b"a", request_id="1"))
+        await client.info()  # both have reached the server
+        node.on_effect(direct.SendCompleted(asked.op, (direct.OutcomeRange(0, 1, Outcome.DELIVERED),)))
+        assert (await again).outcome is SendOutcome.DELIVERED
+        assert len(node.of(direct.SendRequested)) == 1
+        assert mesh.statistics()["api_operations"] == 0
+
+
+@asynchronous
 async def test_receive(tmp_path: Path) -> None:
     async with served(tmp_path) as (node, _, _, client):
         async with client.receive([CHAT, "/b/1"]) as receiver:

@@ -3,9 +3,11 @@
 import asyncio
 from pathlib import Path
 
+import grpc
 import pytest
 import sidecar_client
 from sidecar_client import PublishOutcome, Signing
+from sidecar_client.v1 import common_pb2, pubsub_pb2, pubsub_pb2_grpc
 
 from sidecar.core import gossip
 from tests.api.fakes import (
@@ -87,6 +89,28 @@ async def test_a_repeated_publication_is_answered_with_the_first_receipt(tmp_pat
         assert (await client.publish("news", b"c", request_id="2")).outcome is PublishOutcome.QUEUE_FULL
         node.outcome = gossip.Outcome.SENT
         assert (await client.publish("news", b"c", request_id="2")).outcome is PublishOutcome.SENT
+
+
+@asynchronous
+async def test_what_was_published_before_its_call_was_cancelled_is_not_published_again(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, mesh, _, client):
+        receipts = [
+            gossip.Receipt(0, 1, gossip.Outcome.SENT, 1, 0),
+            gossip.Receipt(1, 1, gossip.Outcome.CANCELLED, 0, 0),
+        ]
+        node.when_cancelled = (receipts, [b"first", b""])
+        node.answers[gossip.Published] = None
+        messages = [common_pb2.OutgoingMessage(data=name.encode(), request_id=name) for name in ("1", "2")]
+        async with grpc.aio.insecure_channel(str(client.target)) as channel:
+            call = pubsub_pb2_grpc.PubSubServiceStub(channel).PublishMany()
+            await call.write(pubsub_pb2.PublishManyRequest(topic="news", messages=messages))
+            await node.wait_for(gossip.Published)
+        await node.wait_for(gossip.PublishCancelled)
+        del node.answers[gossip.Published]
+        assert (await client.publish("news", b"1", request_id="1")).message_id == b"first"
+        assert (await client.publish("news", b"2", request_id="2")).outcome is PublishOutcome.SENT
+        assert [published.messages for published in node.of(gossip.Published)] == [[b"1", b"2"], [b"2"]]
+        assert mesh.statistics()["api_operations"] == 0
 
 
 @asynchronous
