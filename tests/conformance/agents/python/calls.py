@@ -59,7 +59,8 @@ async def put_record(client: Client, request: Request) -> Any:
 
 
 async def get_record(client: Client, request: Request) -> Any:
-    return plain(await client.get_record(payload(request["key"]), **options(request, "quorum")))
+    record = await client.get_record(payload(request["key"]), **options(request, "quorum"))
+    return plain(record) | {"sequence": str(record.sequence)}
 
 
 async def send(client: Client, request: Request) -> Any:
