@@ -17,6 +17,9 @@ from .stage import SHARED, Deaf, Sidecar, Stage, free_port
 from .values import WrongScenario, differences, encoded, expected, resolved
 
 
+_BETWEEN_LOOKS = 0.01  # seconds, for what can only be looked at; nothing is true because of them
+
+
 class NotAsExpected(Exception):
     """A step of a scenario went otherwise; the text says which, and how."""
 
@@ -191,7 +194,8 @@ class Play:
             except (NotAsExpected, Failed):
                 if not step.eventually:
                     raise
-                continue  # asked again: each answer is an event, and the scenario's patience ends it
+                await asyncio.sleep(_BETWEEN_LOOKS)  # the scenario's patience ends it
+                continue
             return
 
     def _note_connected(self, step: Step) -> None:

@@ -10,7 +10,7 @@ import grpc
 
 from ._security import Token
 from ._target import Target
-from .errors import Closed, DeadlineExceeded, SidecarError, SidecarUnavailable, from_rpc
+from .errors import Closed, DeadlineExceeded, SidecarError, SidecarUnavailable, StreamReset, from_rpc
 
 Response = TypeVar("Response")
 
@@ -153,7 +153,8 @@ class Link:
 
     def lost(self, error: SidecarError) -> bool:
         """Whether what ended so is worth doing again: the sidecar is gone, or going."""
-        return self.reconnect and not self.closed and isinstance(error, SidecarUnavailable | Closed)
+        gone = isinstance(error, SidecarUnavailable | Closed) and not isinstance(error, StreamReset)
+        return self.reconnect and not self.closed and gone
 
     def check_open(self) -> None:
         """Raises Closed after `close`."""
