@@ -16,7 +16,6 @@ from .scenario import CALLS, ON_STREAMS, OPENINGS, AnyStep, App, Equal, Finish, 
 from .stage import SHARED, Deaf, Sidecar, Stage, free_port
 from .values import WrongScenario, differences, encoded, expected, resolved
 
-
 _BETWEEN_LOOKS = 0.01  # seconds, for what can only be looked at; nothing is true because of them
 
 
