@@ -34,9 +34,7 @@ class DirectService:
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
-        self._ids: Window[Sent] = Window(
-            mesh.config.request_ids, lambda sent: sent[0] in _ARRIVED, withdraws=False
-        )
+        self._ids: Window[Sent] = Window(mesh.config.request_ids, lambda sent: sent[0] in _ARRIVED, withdraws=False)
 
     # ------------------------------------------------------------ sending
 
