@@ -1,0 +1,131 @@
+package sidecar
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/p2p-sidecar/sidecar/clients/go/sidecarv1"
+)
+
+// moment is a timestamp as a time; the zero time where it is unset.
+func moment(stamp *timestamppb.Timestamp) time.Time {
+	if stamp == nil {
+		return time.Time{}
+	}
+	return stamp.AsTime()
+}
+
+func nodeInfo(node *sidecarv1.Node) NodeInfo {
+	return NodeInfo{
+		PeerID:             node.GetPeerId(),
+		Network:            node.GetNetwork(),
+		Agent:              node.GetAgent(),
+		Version:            node.GetVersion(),
+		ListeningAddresses: node.GetListeningAddresses(),
+		AnnouncedAddresses: node.GetAnnouncedAddresses(),
+		ObservedAddresses:  node.GetObservedAddresses(),
+		StartTime:          moment(node.GetStartTime()),
+		Uptime:             node.GetUptime().AsDuration(),
+	}
+}
+
+func readinessOf(message *sidecarv1.Readiness) Readiness {
+	readiness := Readiness{Ready: message.GetReady()}
+	for _, condition := range message.GetConditions() {
+		readiness.Conditions = append(readiness.Conditions, Condition{
+			Type:    condition.GetType(),
+			Met:     condition.GetMet(),
+			Reason:  condition.GetReason(),
+			Message: condition.GetMessage(),
+			Remedy:  condition.GetRemedy(),
+			Since:   moment(condition.GetSince()),
+		})
+	}
+	return readiness
+}
+
+func peerOf(message *sidecarv1.Peer) Peer {
+	return Peer{
+		PeerID:          message.GetPeerId(),
+		Connected:       message.GetConnected(),
+		Direction:       Direction(message.GetDirection()),
+		Addresses:       message.GetAddresses(),
+		RemoteAddress:   message.GetRemoteAddress(),
+		Protocols:       message.GetProtocols(),
+		Agent:           message.GetAgent(),
+		ProtocolVersion: message.GetProtocolVersion(),
+		Identified:      message.GetIdentified(),
+		Latency:         message.GetLatency().AsDuration(),
+		ConnectTime:     moment(message.GetConnectTime()),
+		Connections:     message.GetConnections(),
+	}
+}
+
+func peerEvent(message *sidecarv1.PeerEvent) PeerEvent {
+	event := PeerEvent{Type: PeerEventType(message.GetType()), Reason: message.GetReason()}
+	if message.GetPeer() != nil {
+		peer := peerOf(message.GetPeer())
+		event.Peer = &peer
+	}
+	return event
+}
+
+func topicOf(message *sidecarv1.Topic) Topic {
+	return Topic{
+		Name:            message.GetName(),
+		Subscribed:      message.GetSubscribed(),
+		Signing:         Signing(message.GetSigning()),
+		Peers:           message.GetPeers(),
+		MeshPeerIDs:     message.GetMeshPeerIds(),
+		Subscribers:     message.GetSubscribers(),
+		HistoryMessages: message.GetHistoryMessages(),
+	}
+}
+
+func publishReceipts(message *sidecarv1.PublishReceiptRange) PublishReceipts {
+	return PublishReceipts{
+		First:      message.GetFirst(),
+		Count:      message.GetCount(),
+		Outcome:    PublishOutcome(message.GetOutcome()),
+		Peers:      message.GetPeers(),
+		Dropped:    message.GetDropped(),
+		MessageIDs: message.GetMessageIds(),
+	}
+}
+
+func sendReceipts(message *sidecarv1.SendReceiptRange) SendReceipts {
+	return SendReceipts{
+		First:   message.GetFirst(),
+		Count:   message.GetCount(),
+		Outcome: SendOutcome(message.GetReceipt().GetOutcome()),
+		Detail:  message.GetReceipt().GetDetail(),
+	}
+}
+
+func requestOf(message *sidecarv1.IncomingRequest) *Request {
+	return &Request{
+		PeerID:   message.GetPeerId(),
+		Protocol: message.GetProtocol(),
+		Data:     message.GetData(),
+		TimeLeft: message.GetTimeLeft().AsDuration(),
+	}
+}
+
+func announcementOf(message *sidecarv1.AdvertiseResponse) Announcement {
+	return Announcement{
+		Holders:          message.GetHolders(),
+		Asked:            message.GetAsked(),
+		NextAnnouncement: moment(message.GetNextAnnouncement()),
+	}
+}
+
+func recordOf(message *sidecarv1.GetRecordResponse) Record {
+	return Record{
+		Value:     message.GetValue(),
+		Holders:   message.GetHolders(),
+		ExpiresAt: moment(message.GetExpiresAt()),
+		Publisher: message.GetPublisher(),
+		Sequence:  message.GetSequence(),
+	}
+}

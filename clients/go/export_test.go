@@ -1,0 +1,14 @@
+package sidecar
+
+// Waiting is how many messages wait in the client for the next batch.
+func Waiting(c *Client) int { return waiting(&c.publish) + waiting(&c.send) }
+
+func waiting[K comparable, R any](o *outbox[K, R]) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	count := 0
+	for _, way := range o.lanes {
+		count += len(way.waiting)
+	}
+	return count
+}

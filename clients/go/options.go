@@ -1,0 +1,240 @@
+package sidecar
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"time"
+)
+
+// settings are what Connect is told.
+type settings struct {
+	target    string
+	wait      time.Duration
+	reconnect bool
+	token     string
+	tokenFile string
+	tls       *tls.Config
+	tlsCA     string
+	tlsCert   string
+	tlsKey    string
+	logger    *slog.Logger
+}
+
+// Option is an option of [Connect].
+type Option func(*settings)
+
+// WithTarget says where the sidecar is: `unix:PATH`, a path beginning with `/`, `./` or `../`, `HOST:PORT`, or
+// `tls://HOST:PORT`. Without it, or with an empty one: SIDECAR_API, else the socket that a sidecar serves by default.
+func WithTarget(target string) Option { return func(s *settings) { s.target = target } }
+
+// WithWait says how long Connect waits for the sidecar, by default 10 s; 0: one try.
+func WithWait(wait time.Duration) Option { return func(s *settings) { s.wait = wait } }
+
+// WithReconnect says whether streams are opened again when the sidecar was gone; by default they are.
+func WithReconnect(reconnect bool) Option { return func(s *settings) { s.reconnect = reconnect } }
+
+// WithToken gives the token that every call shows to the sidecar; by default that of SIDECAR_TOKEN, or what the file
+// named by SIDECAR_TOKEN_FILE says. A token is never sent in plain text to another machine.
+func WithToken(token string) Option { return func(s *settings) { s.token = token } }
+
+// WithTokenFile names a file with the token; it is read again when it has changed.
+func WithTokenFile(path string) Option { return func(s *settings) { s.tokenFile = path } }
+
+// WithTLSFiles names PEM files for a `tls://` target: the certificates to trust, and this client's own certificate with
+// its key. Empty ones: SIDECAR_TLS_CA, SIDECAR_TLS_CERT, SIDECAR_TLS_KEY; without any, the system's roots are trusted.
+func WithTLSFiles(ca, certificate, key string) Option {
+	return func(s *settings) { s.tlsCA, s.tlsCert, s.tlsKey = ca, certificate, key }
+}
+
+// WithTLSConfig gives the whole configuration of TLS for a `tls://` target, in the place of files.
+func WithTLSConfig(config *tls.Config) Option { return func(s *settings) { s.tls = config } }
+
+// WithLogger gives the logger for what nobody else would hear of: messages missed in plain iteration, connections lost
+// and failing handlers. By default slog's own.
+func WithLogger(logger *slog.Logger) Option { return func(s *settings) { s.logger = logger } }
+
+// callSettings are the options of calls and streams; each method says which it takes.
+type callSettings struct {
+	signing          Signing
+	minimumPeers     uint32
+	requestID        string
+	requestIDs       func(number uint64) string
+	returnMessageIDs bool
+	onPublish        func(PublishReceipts)
+	onSend           func(SendReceipts)
+	cursor           []byte
+	policy           OverflowPolicy
+	queueMessages    uint32
+	queueBytes       uint64
+	skipLocal        bool
+	concurrency      int
+	connectedOnly    bool
+	protocol         string
+	ttl              time.Duration
+	limit            uint32
+	quorum           uint32
+}
+
+type (
+	// PublishOption is an option of [Client.Publish]: [WithSigning], [WithMinimumPeers], [WithRequestID].
+	PublishOption interface{ publish(*callSettings) }
+	// PublishManyOption is an option of [Client.PublishMany] and [Client.PublishFrom]: [WithSigning],
+	// [WithMinimumPeers], [WithRequestIDs], [WithMessageIDs], [OnPublishReceipts].
+	PublishManyOption interface{ publishMany(*callSettings) }
+	// SendOption is an option of [Client.Send]: [WithRequestID].
+	SendOption interface{ send(*callSettings) }
+	// SendManyOption is an option of [Client.SendMany] and [Client.SendFrom]: [WithRequestIDs], [OnSendReceipts].
+	SendManyOption interface{ sendMany(*callSettings) }
+	// SubscribeOption is an option of [Client.Subscribe]: [WithSigning], [WithCursor], [WithPolicy],
+	// [WithQueueMessages], [WithQueueBytes], [WithSkipLocal].
+	SubscribeOption interface{ subscribe(*callSettings) }
+	// ReceiveOption is an option of [Client.Receive]: [WithQueueMessages].
+	ReceiveOption interface{ receive(*callSettings) }
+	// ServeOption is an option of [Client.Serve]: [WithConcurrency].
+	ServeOption interface{ serve(*callSettings) }
+	// PeersOption is an option of [Client.Peers]: [WithConnectedOnly], [WithProtocol].
+	PeersOption interface{ peers(*callSettings) }
+	// AdvertiseOption is an option of [Client.Advertise]: [WithTTL].
+	AdvertiseOption interface{ advertise(*callSettings) }
+	// FindPeersOption is an option of [Client.FindPeers]: [WithLimit].
+	FindPeersOption interface{ findPeers(*callSettings) }
+	// RecordOption is an option of [Client.PutRecord] and [Client.GetRecord]: [WithQuorum].
+	RecordOption interface{ record(*callSettings) }
+)
+
+// The options, by what takes them.
+type (
+	// TopicOption goes with everything that names topics.
+	TopicOption interface {
+		PublishOption
+		PublishManyOption
+		SubscribeOption
+	}
+	// PublishingOption goes with publishing, of one message or many.
+	PublishingOption interface {
+		PublishOption
+		PublishManyOption
+	}
+	// SingleOption goes with publishing and sending one message.
+	SingleOption interface {
+		PublishOption
+		SendOption
+	}
+	// BulkOption goes with publishing and sending many.
+	BulkOption interface {
+		PublishManyOption
+		SendManyOption
+	}
+	// QueueOption goes with reading messages.
+	QueueOption interface {
+		SubscribeOption
+		ReceiveOption
+	}
+)
+
+// setting is every option there is; the interfaces above let only those through that a method has.
+type setting func(*callSettings)
+
+func (s setting) publish(c *callSettings)     { s(c) }
+func (s setting) publishMany(c *callSettings) { s(c) }
+func (s setting) send(c *callSettings)        { s(c) }
+func (s setting) sendMany(c *callSettings)    { s(c) }
+func (s setting) subscribe(c *callSettings)   { s(c) }
+func (s setting) receive(c *callSettings)     { s(c) }
+func (s setting) serve(c *callSettings)       { s(c) }
+func (s setting) peers(c *callSettings)       { s(c) }
+func (s setting) advertise(c *callSettings)   { s(c) }
+func (s setting) findPeers(c *callSettings)   { s(c) }
+func (s setting) record(c *callSettings)      { s(c) }
+
+// WithSigning says how the topic's messages are signed; all nodes of a topic must agree.
+func WithSigning(signing Signing) TopicOption {
+	return setting(func(c *callSettings) { c.signing = signing })
+}
+
+// WithMinimumPeers waits, within the context's deadline, until so many peers of the topic are there, at most 1024.
+func WithMinimumPeers(peers uint32) PublishingOption {
+	return setting(func(c *callSettings) { c.minimumPeers = peers })
+}
+
+// WithRequestID gives the message an id of at most 64 bytes that makes a repeat safe: within a window the sidecar
+// answers a repeat with the first one's receipt. Such a message is sent again after a lost connection.
+func WithRequestID(id string) SingleOption {
+	return setting(func(c *callSettings) { c.requestID = id })
+}
+
+// WithRequestIDs names each message of a bulk call by its number, as [WithRequestID] does; empty: no id.
+func WithRequestIDs(id func(number uint64) string) BulkOption {
+	return setting(func(c *callSettings) { c.requestIDs = id })
+}
+
+// WithMessageIDs puts message ids into the receipts.
+func WithMessageIDs() PublishManyOption {
+	return setting(func(c *callSettings) { c.returnMessageIDs = true })
+}
+
+// OnPublishReceipts is called with receipts as they arrive, from a goroutine of the call.
+func OnPublishReceipts(told func(PublishReceipts)) PublishManyOption {
+	return setting(func(c *callSettings) { c.onPublish = told })
+}
+
+// OnSendReceipts is called with receipts as they arrive, from a goroutine of the call.
+func OnSendReceipts(told func(SendReceipts)) SendManyOption {
+	return setting(func(c *callSettings) { c.onSend = told })
+}
+
+// WithCursor continues behind a message seen before, by its Cursor, as far as the sidecar's history reaches.
+func WithCursor(cursor []byte) SubscribeOption {
+	return setting(func(c *callSettings) { c.cursor = cursor })
+}
+
+// WithPolicy says what to drop when the queue in the sidecar is full.
+func WithPolicy(policy OverflowPolicy) SubscribeOption {
+	return setting(func(c *callSettings) { c.policy = policy })
+}
+
+// WithQueueMessages says how many messages wait in the sidecar for a slow reader; 0: the configured bound.
+func WithQueueMessages(messages uint32) QueueOption {
+	return setting(func(c *callSettings) { c.queueMessages = messages })
+}
+
+// WithQueueBytes says how many bytes wait in the sidecar for a slow reader; 0: the configured bound.
+func WithQueueBytes(bytes uint64) SubscribeOption {
+	return setting(func(c *callSettings) { c.queueBytes = bytes })
+}
+
+// WithSkipLocal leaves out what this node's own apps publish.
+func WithSkipLocal() SubscribeOption {
+	return setting(func(c *callSettings) { c.skipLocal = true })
+}
+
+// WithConcurrency says how many handlers run at once, by default 256; more requests wait.
+func WithConcurrency(handlers int) ServeOption {
+	return setting(func(c *callSettings) { c.concurrency = handlers })
+}
+
+// WithConnectedOnly leaves out peers that are not connected.
+func WithConnectedOnly() PeersOption {
+	return setting(func(c *callSettings) { c.connectedOnly = true })
+}
+
+// WithProtocol leaves out peers that do not speak a protocol.
+func WithProtocol(protocol string) PeersOption {
+	return setting(func(c *callSettings) { c.protocol = protocol })
+}
+
+// WithTTL says for how long to advertise; 0: until it is closed.
+func WithTTL(ttl time.Duration) AdvertiseOption {
+	return setting(func(c *callSettings) { c.ttl = ttl })
+}
+
+// WithLimit says how many peers to find at most; 0: 4096.
+func WithLimit(peers uint32) FindPeersOption {
+	return setting(func(c *callSettings) { c.limit = peers })
+}
+
+// WithQuorum says, for putting a record, how many other peers must take it; for getting one, how many values end the
+// search early (0: 3).
+func WithQuorum(peers uint32) RecordOption {
+	return setting(func(c *callSettings) { c.quorum = peers })
+}

@@ -1,0 +1,385 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+)
+
+const (
+	frameBytes    = 256 << 10 // of payload in one request; the sidecar takes 4 MiB
+	frameMessages = 4096
+	aloneBytes    = 1 << 20 // what is larger is not sent beside others: over the sidecar's bound it ends the whole call
+)
+
+// outbox gathers single messages into batches: for each key (the topic and its options, or the peer and protocol) at
+// most one call is in flight. A message that finds none goes at once, alone; what is called meanwhile goes together in
+// the next call. The order of calls is the order on the wire.
+type outbox[K comparable, R any] struct {
+	link    *link
+	bulk    string                                                     // the method of a bulk call
+	answer  func(call grpc.ClientStream, each func(receipts[R])) error // reads one response of it
+	head    func(buffer []byte, key K) []byte                          // begins the first request of a bulk call
+	item    func(buffer []byte, data []byte, id string) []byte         // adds a message to it
+	single  func(key K, data []byte, id string) encoded                // the request of the unary method
+	alone   func(ctx context.Context, request encoded, repeat repeatable) (receipt R, reached bool, err error)
+	waits   func(receipt R) bool  // whether nobody has got it, and the bulk call would have waited
+	refused func(receipt R) error // of outcomes that are errors
+	verb    string                // what is done with messages here
+
+	mu    sync.Mutex
+	lanes map[K]*lane[R]
+}
+
+// receipts are those of consecutive messages of a bulk call; of gives that of one of them.
+type receipts[R any] struct {
+	first, count uint64
+	of           func(index uint64) R
+}
+
+// lane is what waits for one key. It exists while a call is in flight.
+type lane[R any] struct {
+	waiting []*parcel[R]
+}
+
+// parcel is one message and whoever waits for its receipt.
+type parcel[R any] struct {
+	ctx   context.Context
+	data  []byte
+	id    string
+	until time.Time // it is tried again after a lost connection before this
+	done  chan struct{}
+
+	// guarded by the outbox
+	state   parcelState
+	call    *flight // that has written it
+	patient bool    // the unary method said that all queues are full: the bulk call waits
+	receipt R
+	err     error
+}
+
+type parcelState int
+
+const (
+	parcelWaiting  parcelState = iota
+	parcelWritten              // it may have reached the sidecar
+	parcelAnswered             // receipt or err is set
+	parcelGone                 // its caller has given up
+)
+
+// flight is one call, and who waits for what it has written.
+type flight struct {
+	cancel  context.CancelFunc
+	writing bool // more will be written
+	written int
+	waiting int // callers of messages written that have neither been answered nor gone
+	gone    int // of those
+}
+
+// check cancels the call when nobody waits for it any more.
+func (f *flight) check() {
+	if f.waiting == 0 && !f.writing && (f.gone > 0 || f.written == 0) {
+		f.cancel()
+	}
+}
+
+// add sends a message, now or with the next batch, and waits for its receipt.
+func (o *outbox[K, R]) add(ctx context.Context, key K, data []byte, id, name string) (R, error) {
+	var none R
+	if len(id) > 64 || !utf8.ValidString(id) {
+		return none, badField("request_id", "a request id has at most 64 bytes of UTF-8; this one has %d", len(id))
+	}
+	if ctx.Err() != nil {
+		return none, ofContext(ctx, name)
+	}
+	added := &parcel[R]{ctx: ctx, data: data, id: id, until: bound(ctx), done: make(chan struct{})}
+	o.mu.Lock()
+	way := o.lanes[key]
+	if way == nil {
+		way = &lane[R]{}
+		if !o.link.spawn(func() { o.fly(key, way) }) {
+			o.mu.Unlock()
+			return none, o.link.closedError()
+		}
+		o.lanes[key] = way
+	}
+	way.waiting = append(way.waiting, added)
+	o.mu.Unlock()
+
+	select {
+	case <-added.done:
+	case <-ctx.Done():
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		switch added.state {
+		case parcelAnswered:
+		case parcelWritten:
+			added.state, added.err = parcelGone, ofContext(ctx, name)
+			added.call.waiting--
+			added.call.gone++
+			added.call.check()
+		default:
+			added.state, added.data, added.err = parcelGone, nil, ofContext(ctx, name)
+		}
+	}
+	return added.receipt, added.err
+}
+
+// fly makes one call after the other until nothing waits.
+func (o *outbox[K, R]) fly(key K, way *lane[R]) {
+	var wait pauses
+	for {
+		batch := o.take(key, way)
+		if len(batch) == 0 {
+			return
+		}
+		if len(batch) == 1 && !batch[0].patient {
+			o.sendAlone(key, way, batch[0])
+			continue
+		}
+		if o.sendTogether(key, way, batch) {
+			wait.reset()
+		} else {
+			_ = o.link.sleep(context.Background(), wait.pause(), "")
+		}
+	}
+}
+
+// take is the next batch: everything that waits, but for what is so large that it goes alone. Empty when nothing waits:
+// then the lane is gone.
+func (o *outbox[K, R]) take(key K, way *lane[R]) []*parcel[R] {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	batch := make([]*parcel[R], 0, len(way.waiting))
+	for len(batch) == 0 && len(way.waiting) > 0 {
+		taken := 0
+		now := time.Now()
+		for _, next := range way.waiting {
+			if len(batch) > 0 && max(len(next.data), len(batch[0].data)) > aloneBytes {
+				break
+			}
+			taken++
+			switch {
+			case next.state == parcelGone:
+			case o.link.ctx.Err() != nil:
+				o.settle(next, nil, o.link.closedError())
+			case next.err != nil && !now.Before(next.until): // a lost connection, and no time left
+				o.settle(next, nil, next.err)
+			default:
+				batch = append(batch, next)
+			}
+		}
+		clear(way.waiting[:taken])
+		way.waiting = way.waiting[taken:]
+	}
+	if len(way.waiting) == 0 {
+		way.waiting = nil
+	}
+	if len(batch) == 0 {
+		delete(o.lanes, key)
+	}
+	return batch
+}
+
+// settle answers a parcel; the outbox is locked.
+func (o *outbox[K, R]) settle(settled *parcel[R], receipt *R, err error) {
+	if settled.state == parcelAnswered || settled.state == parcelGone {
+		return
+	}
+	if call := settled.call; call != nil && settled.state == parcelWritten {
+		call.waiting--
+		call.check()
+	}
+	if receipt != nil {
+		settled.receipt, err = *receipt, o.refused(*receipt)
+	}
+	settled.err, settled.state, settled.data = err, parcelAnswered, nil
+	close(settled.done)
+}
+
+// putBack lets parcels be sent by the next call, before all that came later; the outbox is locked.
+func (o *outbox[K, R]) putBack(way *lane[R], parcels []*parcel[R]) {
+	for _, back := range parcels {
+		if back.state != parcelGone {
+			back.state, back.call = parcelWaiting, nil
+		}
+	}
+	way.waiting = append(append(make([]*parcel[R], 0, len(parcels)+len(way.waiting)), parcels...), way.waiting...)
+}
+
+func (o *outbox[K, R]) sendAlone(key K, way *lane[R], one *parcel[R]) {
+	o.mu.Lock()
+	if one.state == parcelGone {
+		o.mu.Unlock()
+		return
+	}
+	request := o.single(key, one.data, one.id) // encoded here: the caller may be gone before it is sent
+	o.mu.Unlock()
+	receipt, reached, err := o.alone(one.ctx, request, one.id != "")
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case err == nil && o.waits(receipt):
+		one.patient = true
+		o.putBack(way, []*parcel[R]{one})
+	case err == nil:
+		o.settle(one, &receipt, nil)
+	case reached && one.id == "" && lost(err) && o.link.ctx.Err() == nil:
+		o.settle(one, nil, o.doubt(err))
+	default:
+		o.settle(one, nil, err)
+	}
+}
+
+// doubt is the error of a message that may have arrived, and is not safe to send again.
+func (o *outbox[K, R]) doubt(err error) error {
+	failure := newError(ErrClosed, "the message may have been %s: %v", o.verb, err)
+	failure.Code, failure.cause = codes.Unavailable, err
+	return failure
+}
+
+// sendTogether sends a batch by one bulk call. What a lost connection leaves without an answer, and is safe to send again,
+// waits for the next call. It is false when the connection was lost.
+func (o *outbox[K, R]) sendTogether(key K, way *lane[R], batch []*parcel[R]) bool {
+	name := o.bulk[len(servicePrefix):]
+	ctx, release := o.link.join(context.Background())
+	defer release()
+	until := batch[0].until
+	for _, next := range batch {
+		if next.until.Before(until) {
+			until = next.until
+		}
+	}
+	call, err := o.link.begin(ctx, context.Background(), bothStreamCall, o.bulk, name, until)
+	if err != nil {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		for _, next := range batch {
+			next.err = err // where its time is over
+		}
+		o.putBack(way, batch)
+		if !lost(err) {
+			for _, next := range batch {
+				o.settle(next, nil, err)
+			}
+		}
+		return false
+	}
+
+	made := &flight{cancel: release, writing: true}
+	written := make([]*parcel[R], 0, len(batch)) // by their numbers in the call
+	ended := make(chan error, 1)
+	go func() {
+		ended <- o.read(call, &written)
+	}()
+	rest := batch
+	buffer := o.head(nil, key)
+	for {
+		o.mu.Lock()
+		buffer, rest = o.frame(buffer, rest, made, &written)
+		if len(rest) == 0 {
+			made.writing = false
+			made.check()
+		}
+		o.mu.Unlock()
+		if err := call.SendMsg(encoded(buffer)); err != nil {
+			break // the reader learns why
+		}
+		if len(rest) == 0 {
+			_ = call.CloseSend()
+			break
+		}
+		buffer = nil
+	}
+	err = <-ended
+	if err != nil {
+		err = o.link.failure(context.Background(), err, name)
+	} else {
+		err = newError(ErrClosed, "the sidecar ended %s without a receipt", name)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sort(way, written, rest, err)
+	return !lost(err) || len(rest) == 0 && made.waiting == 0
+}
+
+// sort answers what a call has left without a receipt, or puts it back; the outbox is locked.
+func (o *outbox[K, R]) sort(way *lane[R], written, rest []*parcel[R], err error) {
+	var back []*parcel[R]
+	for _, next := range written {
+		switch {
+		case next.state != parcelWritten:
+		case !lost(err):
+			o.settle(next, nil, err)
+		case o.link.ctx.Err() != nil:
+			o.settle(next, nil, o.link.closedError())
+		case next.id != "":
+			next.err = err // where its time is over
+			back = append(back, next)
+		default:
+			o.settle(next, nil, o.doubt(err))
+		}
+	}
+	for _, next := range rest {
+		next.err = err
+		back = append(back, next)
+	}
+	o.putBack(way, back)
+}
+
+// frame adds messages to a request, and notes them as written; the outbox is locked.
+func (o *outbox[K, R]) frame(
+	buffer []byte, rest []*parcel[R], made *flight, written *[]*parcel[R],
+) ([]byte, []*parcel[R]) {
+	size := len(buffer)
+	for index := 0; index < len(rest) && index < frameMessages && size <= frameBytes; index++ {
+		size += len(rest[index].data) + len(rest[index].id) + 16
+	}
+	buffer = append(make([]byte, 0, size), buffer...)
+	payload, count := 0, 0
+	for len(rest) > 0 {
+		next := rest[0]
+		if next.state != parcelGone {
+			if count > 0 && payload+len(next.data) > frameBytes || count == frameMessages {
+				break
+			}
+			buffer = o.item(buffer, next.data, next.id)
+			payload += len(next.data)
+			count++
+			next.state, next.call = parcelWritten, made
+			made.written++
+			made.waiting++
+			*written = append(*written, next)
+		}
+		rest = rest[1:]
+	}
+	return buffer, rest
+}
+
+// read gives receipts to those that wait, until the call ends.
+func (o *outbox[K, R]) read(call grpc.ClientStream, written *[]*parcel[R]) error {
+	for {
+		err := o.answer(call, func(known receipts[R]) {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			for index := range known.count {
+				if number := known.first + index; number < uint64(len(*written)) {
+					receipt := known.of(index)
+					o.settle((*written)[number], &receipt, nil)
+				}
+			}
+		})
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package sidecar
+
+import (
+	"errors"
+	"iter"
+	"sync/atomic"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Event is a message, or what was missed just before the next one.
+type Event[M any] struct {
+	// Message is set where Lagged is nil.
+	Message M
+	// Lagged tells what was missed.
+	Lagged *Lagged
+}
+
+// reader gives the messages of a feed: what subscriptions and receivers have in common.
+type reader[M any] struct {
+	feed   feed
+	parse  func(raw []byte, message *M) error
+	data   protowire.Number   // the field of a message's payload
+	lost   func() *Lagged     // what to tell when a lost feed is in force again; nil: nothing
+	keep   func(found *split) // told of every response; may be nil
+	batch  *Batch[M]          // in hand, not given in full yet
+	begun  bool               // whether it has been given in part: its Lagged at least
+	rest   []byte             // its messages that have not been given
+	missed atomic.Uint64
+}
+
+func (r *reader[M]) messages() iter.Seq2[M, error] {
+	return func(yield func(M, error) bool) {
+		for event, err := range r.events() {
+			if event.Lagged != nil {
+				r.feed.link.logger.Warn(event.Lagged.String(), "stream", r.feed.name)
+			} else if !yield(event.Message, err) {
+				return
+			}
+		}
+	}
+}
+
+func (r *reader[M]) events() iter.Seq2[Event[M], error] {
+	return func(yield func(Event[M], error) bool) {
+		event := new(Event[M]) // one for all: parse sets every field
+		done := r.feed.ctx.Done()
+		for {
+			if r.batch == nil {
+				if err := r.fetch(); err != nil {
+					if !errors.Is(err, errFeedClosed) {
+						yield(Event[M]{}, err)
+					}
+					return
+				}
+			}
+			if !r.begun {
+				r.begun = true
+				if r.batch.lagged != nil && !yield(Event[M]{Lagged: r.batch.lagged}, nil) {
+					return
+				}
+			}
+			for raw, rest := nextMessage(r.rest); raw != nil; raw, rest = nextMessage(rest) {
+				r.rest = rest
+				if err := r.parse(raw, &event.Message); err != nil {
+					yield(Event[M]{}, err)
+					return
+				}
+				if !yield(*event, nil) {
+					return
+				}
+				select {
+				case <-done: // closed or cancelled: the rest is not given
+					rest = nil
+				default:
+				}
+			}
+			r.batch = nil
+		}
+	}
+}
+
+func (r *reader[M]) batches() iter.Seq2[*Batch[M], error] {
+	return func(yield func(*Batch[M], error) bool) {
+		for {
+			if r.batch == nil || r.begun {
+				if err := r.fetch(); err != nil {
+					if !errors.Is(err, errFeedClosed) {
+						yield(nil, err)
+					}
+					return
+				}
+			}
+			batch := r.batch
+			r.batch = nil
+			if !yield(batch, nil) {
+				return
+			}
+		}
+	}
+}
+
+// fetch has a batch in hand that says something.
+func (r *reader[M]) fetch() error {
+	r.batch = nil
+	for r.batch == nil {
+		var response encoded
+		again, err := r.feed.next(&response)
+		switch {
+		case err != nil:
+			return err
+		case !again:
+			if err := r.take(response); err != nil {
+				return err
+			}
+		case r.lost != nil:
+			r.hold(split{lagged: r.lost()})
+		} // else the new call's first response may have been taken when it was opened
+	}
+	return nil
+}
+
+// take has a response in hand, unless it says nothing but where the stream stands.
+func (r *reader[M]) take(raw encoded) error {
+	found, err := splitResponse(raw)
+	if err != nil {
+		return err
+	}
+	if r.keep != nil {
+		r.keep(&found)
+	}
+	if found.lagged != nil {
+		r.missed.Add(found.lagged.Missed)
+	}
+	if found.count > 0 || found.lagged != nil {
+		r.hold(found)
+	}
+	return nil
+}
+
+func (r *reader[M]) hold(found split) {
+	r.batch = &Batch[M]{split: found, parse: r.parse, data: r.data}
+	r.begun, r.rest = false, found.raw
+}

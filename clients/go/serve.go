@@ -1,0 +1,343 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"sync"
+
+	"github.com/p2p-sidecar/sidecar/clients/go/sidecarv1"
+)
+
+const (
+	defaultConcurrency = 256
+	answerBytes        = 1 << 20 // in one request of the stream
+	mostRefusals       = 12      // some 10 seconds
+	refusalBytes       = 1024    // the API's bound
+)
+
+// Handler answers a request. Its context ends when nobody waits for the answer any more: the asker cancelled, its time is
+// over, or the sidecar is gone. [Refuse] makes the error that refuses with a text; any other error is logged, and refuses
+// without one.
+type Handler func(ctx context.Context, request *Request) ([]byte, error)
+
+// Server answers requests of some protocols. It outlives the sidecar's restarts: then it registers anew, and handlers of
+// requests from before are cancelled.
+type Server struct {
+	feed    feed
+	handler Handler
+	done    chan struct{}
+	failure error // what ended it, once done
+
+	handlers sync.WaitGroup
+
+	mu         sync.Mutex
+	answers    *answers // of the present call
+	running    int
+	waiting    []*asked
+	known      map[uint64]*asked // of the present call, waiting or running
+	room       chan struct{}     // signalled when fewer wait
+	most       int
+	registered bool
+	refusals   int
+}
+
+// asked is a request on its way to its handler and back.
+type asked struct {
+	id      uint64
+	request *Request
+	ctx     context.Context
+	cancel  context.CancelFunc
+	answers *answers
+}
+
+// Serve answers requests of some protocols, 1 to 64, with a handler, each in a goroutine of its own. It returns when
+// requests can arrive; ErrAlreadyExists when somebody else serves one of the protocols. ctx holds for its whole life.
+func (c *Client) Serve(
+	ctx context.Context, protocols []string, handler Handler, options ...ServeOption,
+) (*Server, error) {
+	chosen := callSettings{concurrency: defaultConcurrency}
+	for _, option := range options {
+		option.serve(&chosen)
+	}
+	if chosen.concurrency < 1 {
+		return nil, badField("concurrency", "at least one handler must run, not %d", chosen.concurrency)
+	}
+	made := &Server{
+		handler: handler,
+		done:    make(chan struct{}),
+		known:   make(map[uint64]*asked),
+		room:    make(chan struct{}, 1),
+		most:    chosen.concurrency,
+	}
+	made.feed = feed{
+		link:    c.link,
+		name:    "serving " + strings.Join(protocols, ", "),
+		method:  sidecarv1.DirectService_Serve_FullMethodName,
+		desc:    bothStreamCall,
+		first:   func() any { return &sidecarv1.ServeRequest{Protocols: protocols} },
+		opened:  made.opened,
+		over:    made.over,
+		another: made.another,
+	}
+	if err := made.feed.start(ctx); err != nil {
+		return nil, err
+	}
+	if !c.link.spawn(made.serve) {
+		made.feed.close()
+		made.over()
+		return nil, c.link.closedError()
+	}
+	return made, nil
+}
+
+// Done is closed when the server has ended and no handler runs any more.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// Wait waits until the server has ended: nil when it was closed, else why.
+func (s *Server) Wait() error {
+	<-s.done
+	return s.failure
+}
+
+// Close ends the server: its protocols are no longer served, its handlers are cancelled, and it waits for them to return.
+// Not to be called by a handler.
+func (s *Server) Close() error {
+	s.feed.close()
+	<-s.done
+	return nil
+}
+
+// opened is told that a call is in force, and its first request written.
+func (s *Server) opened(made *call) {
+	writing := &answers{call: made, some: make(chan struct{}, 1)}
+	s.mu.Lock()
+	s.answers, s.registered, s.refusals = writing, true, 0
+	s.mu.Unlock()
+	s.handlers.Add(1)
+	go func() {
+		defer s.handlers.Done()
+		writing.write()
+	}()
+}
+
+// over is told that a call has ended: nobody waits for the answers to its requests.
+func (s *Server) over() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, request := range s.known {
+		request.cancel()
+	}
+	clear(s.known)
+	s.waiting = nil
+	if s.answers != nil {
+		s.answers.close()
+		s.answers = nil
+	}
+}
+
+// another lets a call be made again beside lost ones.
+func (s *Server) another(err error) bool {
+	if !s.registered {
+		return false
+	}
+	if errors.Is(err, ErrTooLarge) { // one answer was larger than any call may be: the others go on
+		s.feed.link.logger.Error("an answer was too large for the sidecar", "stream", s.feed.name, "error", err)
+		return true
+	}
+	// After a lost connection the sidecar may take a moment to notice that this app no longer serves there.
+	if errors.Is(err, ErrAlreadyExists) && s.refusals < mostRefusals {
+		s.refusals++
+		return true
+	}
+	return false
+}
+
+// serve reads requests until the feed ends.
+func (s *Server) serve() {
+	defer close(s.done)
+	defer s.handlers.Wait()
+	defer s.over()
+	defer s.feed.close()
+	for {
+		var response sidecarv1.ServeResponse
+		lost, err := s.feed.next(&response)
+		if err != nil {
+			if !errors.Is(err, errFeedClosed) {
+				s.failure = err
+			}
+			return
+		}
+		if lost {
+			continue
+		}
+		s.mu.Lock()
+		for _, id := range response.GetWithdrawn() {
+			s.withdraw(id)
+		}
+		for _, message := range response.GetRequests() {
+			s.take(message)
+		}
+		full := len(s.waiting) >= s.most
+		s.mu.Unlock()
+		for full { // not read further: what waits here is bounded
+			select {
+			case <-s.room:
+			case <-s.feed.ctx.Done():
+			}
+			s.mu.Lock()
+			full = len(s.waiting) >= s.most && s.feed.ctx.Err() == nil
+			s.mu.Unlock()
+		}
+	}
+}
+
+// withdraw ends a request that nobody waits for; the server is locked.
+func (s *Server) withdraw(id uint64) {
+	request := s.known[id]
+	if request == nil {
+		return
+	}
+	request.cancel()
+	delete(s.known, id)
+	for index, waiting := range s.waiting {
+		if waiting == request {
+			s.waiting = append(s.waiting[:index], s.waiting[index+1:]...)
+			break
+		}
+	}
+}
+
+// take runs a request's handler, or lets it wait; the server is locked.
+func (s *Server) take(message *sidecarv1.IncomingRequest) {
+	taken := &asked{id: message.GetId(), request: requestOf(message), answers: s.answers}
+	if taken.request.TimeLeft > 0 {
+		taken.ctx, taken.cancel = context.WithTimeout(s.feed.ctx, taken.request.TimeLeft)
+	} else {
+		taken.ctx, taken.cancel = context.WithCancel(s.feed.ctx)
+	}
+	s.known[taken.id] = taken
+	if s.running >= s.most {
+		s.waiting = append(s.waiting, taken)
+		return
+	}
+	s.running++
+	s.handlers.Add(1)
+	go s.run(taken)
+}
+
+// run answers one request after the other, while some wait.
+func (s *Server) run(next *asked) {
+	defer s.handlers.Done()
+	for next != nil {
+		answer := s.answer(next)
+		next.cancel()
+		s.mu.Lock()
+		if s.known[next.id] == next {
+			delete(s.known, next.id)
+			next.answers.add(answer)
+		}
+		next = nil
+		if len(s.waiting) > 0 {
+			next, s.waiting = s.waiting[0], s.waiting[1:]
+			signal(s.room)
+		} else {
+			s.running--
+		}
+		s.mu.Unlock()
+	}
+}
+
+// answer calls the handler. What it panics with is logged: one request must not end all others.
+func (s *Server) answer(next *asked) (answer *sidecarv1.Answer) {
+	logger := s.feed.link.logger
+	failed := func() {
+		answer = &sidecarv1.Answer{Id: next.id, Result: &sidecarv1.Answer_Refusal{Refusal: "the app failed to answer"}}
+	}
+	defer func() {
+		if caught := recover(); caught != nil {
+			logger.Error("handler failed", "protocol", next.request.Protocol, "panic", fmt.Sprint(caught),
+				"stack", string(debug.Stack()))
+			failed()
+		}
+	}()
+	data, err := s.handler(next.ctx, next.request)
+	var typed *Error
+	switch {
+	case err == nil:
+		answer = &sidecarv1.Answer{Id: next.id, Result: &sidecarv1.Answer_Data{Data: data}}
+	case errors.As(err, &typed) && typed.Kind == ErrRefused:
+		text := &sidecarv1.Answer_Refusal{Refusal: shortened(typed.Message)}
+		answer = &sidecarv1.Answer{Id: next.id, Result: text}
+	default:
+		if next.ctx.Err() == nil { // else it was cancelled, and has said so
+			logger.Error("handler failed", "protocol", next.request.Protocol, "error", err)
+		}
+		failed()
+	}
+	return answer
+}
+
+// shortened is a refusal as the API takes it.
+func shortened(text string) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if len(text) > refusalBytes {
+		text = strings.ToValidUTF8(text[:refusalBytes], "") // a letter that was cut
+	}
+	return text
+}
+
+// answers are what one call writes: as many at once as have come while the last ones were written.
+type answers struct {
+	call *call
+	some chan struct{}
+
+	mu      sync.Mutex
+	waiting []*sidecarv1.Answer
+	closed  bool
+}
+
+func (a *answers) add(answer *sidecarv1.Answer) {
+	a.mu.Lock()
+	a.waiting = append(a.waiting, answer)
+	a.mu.Unlock()
+	signal(a.some)
+}
+
+func (a *answers) close() {
+	a.mu.Lock()
+	a.closed, a.waiting = true, nil
+	a.mu.Unlock()
+	signal(a.some)
+}
+
+// take is the next request to write; false when the call has ended.
+func (a *answers) take() (*sidecarv1.ServeRequest, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	size, count := 0, 0
+	for count < len(a.waiting) && size < answerBytes {
+		size += len(a.waiting[count].GetData())
+		count++
+	}
+	request := &sidecarv1.ServeRequest{Answers: a.waiting[:count:count]}
+	a.waiting = a.waiting[count:]
+	if len(a.waiting) > 0 {
+		signal(a.some)
+	}
+	return request, !a.closed
+}
+
+func (a *answers) write() {
+	for range a.some {
+		request, more := a.take()
+		if !more {
+			return
+		}
+		if len(request.GetAnswers()) > 0 && a.call.SendMsg(request) != nil {
+			return // the call has ended, which the reader learns
+		}
+	}
+}

@@ -1,0 +1,251 @@
+package sidecar_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	sidecar "github.com/p2p-sidecar/sidecar/clients/go"
+	pb "github.com/p2p-sidecar/sidecar/clients/go/sidecarv1"
+)
+
+func TestServing(t *testing.T) {
+	f := started(t)
+	node := connected(t, f)
+	server, err := node.Serve(t.Context(), []string{"/greet/1"}, func(ctx context.Context, request *sidecar.Request) ([]byte, error) {
+		if _, limited := ctx.Deadline(); limited != (request.TimeLeft > 0) {
+			t.Error("the handler's deadline is not that of the asker")
+		}
+		switch string(request.Data) {
+		case "refuse":
+			return nil, fmt.Errorf("wrapped: %w", sidecar.Refuse(strings.Repeat("n\u00f6", 2000)))
+		case "fail":
+			return nil, errors.New("secret")
+		case "panic":
+			panic("secret")
+		}
+		return append([]byte(request.PeerID+request.Protocol+" "), request.Data...), nil
+	})
+	noError(t, err)
+	answer, err := node.Request(t.Context(), other, "/greet/1", []byte("hi"))
+	noError(t, err)
+	equal(t, "answer", string(answer), other+"/greet/1 hi")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err = node.Request(ctx, other, "/greet/1", []byte("hi"))
+	noError(t, err)
+	_, err = node.Request(t.Context(), other, "/greet/1", []byte("refuse"))
+	if failure := wantError(t, err, sidecar.ErrRefused); !strings.HasPrefix(failure.Message, "n\u00f6n") || len(failure.Message) > 1024 {
+		t.Error(failure)
+	}
+	for _, way := range []string{"fail", "panic"} {
+		_, err = node.Request(t.Context(), other, "/greet/1", []byte(way))
+		if failure := wantError(t, err, sidecar.ErrRefused); strings.Contains(failure.Message, "secret") {
+			t.Error(failure)
+		}
+	}
+	_, err = node.Serve(t.Context(), []string{"/greet/1"}, nil)
+	wantError(t, err, sidecar.ErrAlreadyExists)
+	_, err = node.Serve(t.Context(), []string{"/greet/2"}, nil, sidecar.WithConcurrency(0))
+	wantError(t, err, sidecar.ErrInvalidArgument)
+	noError(t, server.Close())
+	noError(t, server.Wait())
+	for { // the sidecar's side of the call ends a moment later
+		if _, err = node.Request(t.Context(), other, "/greet/1", nil); !errors.Is(err, sidecar.ErrClosed) {
+			break
+		}
+	}
+	wantError(t, err, sidecar.ErrNotSupported)
+}
+
+func TestManyRequestsAreAnsweredOutOfOrder(t *testing.T) {
+	f := started(t)
+	node := connected(t, f)
+	const count = 200
+	var mu sync.Mutex
+	var waiting []chan struct{}
+	server, err := node.Serve(t.Context(), []string{"/x/1"}, func(_ context.Context, request *sidecar.Request) ([]byte, error) {
+		mine := make(chan struct{})
+		mu.Lock()
+		waiting = append(waiting, mine)
+		if len(waiting) == count {
+			close(mine) // the last one comes first
+		}
+		position := len(waiting) - 1
+		mu.Unlock()
+		<-mine
+		if position > 0 {
+			mu.Lock()
+			close(waiting[position-1])
+			mu.Unlock()
+		}
+		return request.Data, nil
+	})
+	noError(t, err)
+	defer server.Close()
+	var all sync.WaitGroup
+	for number := range count {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			if answer, err := node.Request(t.Context(), other, "/x/1", fmt.Append(nil, number)); err != nil || string(answer) != fmt.Sprint(number) {
+				t.Error(string(answer), err)
+			}
+		}()
+	}
+	all.Wait()
+}
+
+func TestConcurrencyIsBounded(t *testing.T) {
+	f := started(t)
+	node := connected(t, f)
+	var mu sync.Mutex
+	running, most := 0, 0
+	step := make(chan struct{})
+	server, err := node.Serve(t.Context(), []string{"/x/1"}, func(context.Context, *sidecar.Request) ([]byte, error) {
+		mu.Lock()
+		running++
+		most = max(most, running)
+		mu.Unlock()
+		<-step
+		mu.Lock()
+		running--
+		mu.Unlock()
+		return nil, nil
+	}, sidecar.WithConcurrency(2))
+	noError(t, err)
+	defer server.Close()
+	var all sync.WaitGroup
+	for range 20 {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			if _, err := node.Request(t.Context(), other, "/x/1", nil); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	for range 20 {
+		step <- struct{}{}
+	}
+	all.Wait()
+	equal(t, "at once", most, 2)
+}
+
+func TestAWithdrawnRequestCancelsItsHandler(t *testing.T) {
+	f := started(t)
+	node := connected(t, f)
+	begun, ended := make(chan struct{}, 1), make(chan error, 1)
+	server, err := node.Serve(t.Context(), []string{"/x/1"}, func(ctx context.Context, _ *sidecar.Request) ([]byte, error) {
+		begun <- struct{}{}
+		<-ctx.Done()
+		ended <- ctx.Err()
+		return nil, ctx.Err()
+	}, sidecar.WithConcurrency(1))
+	noError(t, err)
+	defer server.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := make(chan error, 1)
+	go func() { asked <- second(node.Request(ctx, other, "/x/1", nil)) }()
+	<-begun
+	cancel()
+	if err := <-asked; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	equal(t, "the handler", <-ended, context.Canceled)
+}
+
+func TestServingSurvivesARestart(t *testing.T) {
+	f := started(t)
+	node := connected(t, f)
+	begun, ended := make(chan struct{}, 1), make(chan struct{})
+	server, err := node.Serve(t.Context(), []string{"/x/1"}, func(ctx context.Context, request *sidecar.Request) ([]byte, error) {
+		if string(request.Data) == "wait" {
+			begun <- struct{}{}
+			<-ctx.Done()
+			close(ended)
+		}
+		return request.Data, nil
+	})
+	noError(t, err)
+	defer server.Close()
+	asked := make(chan error, 1)
+	go func() { asked <- second(node.Request(t.Context(), other, "/x/1", []byte("wait"))) }()
+	<-begun
+	f.restart()
+	<-ended // its asker has been told
+	if err := <-asked; err == nil {
+		t.Error("it was answered")
+	}
+	for { // until it is registered anew
+		answer, err := node.Request(t.Context(), other, "/x/1", []byte("x"))
+		if err == nil {
+			equal(t, "answer", string(answer), "x")
+			break
+		}
+	}
+}
+
+func TestRegistrationIsTriedAgainAfterALostConnection(t *testing.T) {
+	f := started(t)
+	node := connected(t, f)
+	calls := 0
+	again := make(chan struct{})
+	f.serve = func(stream pb.DirectService_ServeServer) error {
+		if _, err := stream.Recv(); err != nil {
+			return err
+		}
+		calls++
+		switch calls {
+		case 1:
+			if err := inForce(stream); err != nil {
+				return err
+			}
+			return refused(codes.Unavailable, "CLOSED", "going", "", 0)
+		case 2, 3: // the sidecar has not noticed yet that the first call is gone
+			return refused(codes.AlreadyExists, "ALREADY_EXISTS", "served already", "", 0)
+		}
+		if err := inForce(stream); err != nil {
+			return err
+		}
+		close(again)
+		<-stream.Context().Done()
+		return nil
+	}
+	server, err := node.Serve(t.Context(), []string{"/x/1"}, nil)
+	noError(t, err)
+	<-again
+	noError(t, server.Close())
+}
+
+func TestServingEndsWithAnError(t *testing.T) {
+	f := started(t)
+	node := connected(t, f)
+	f.serve = func(stream pb.DirectService_ServeServer) error {
+		if err := inForce(stream); err != nil {
+			return err
+		}
+		return refused(codes.Internal, "INTERNAL_ERROR", "broken", "", 0)
+	}
+	server, err := node.Serve(t.Context(), []string{"/x/1"}, nil)
+	noError(t, err)
+	<-server.Done()
+	wantError(t, server.Wait(), sidecar.ErrInternalError)
+}
+
+func TestServingIsCancelled(t *testing.T) {
+	node := connected(t, started(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	server, err := node.Serve(ctx, []string{"/x/1"}, nil)
+	noError(t, err)
+	cancel()
+	if err := server.Wait(); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}

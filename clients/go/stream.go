@@ -1,0 +1,594 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/p2p-sidecar/sidecar/clients/go/sidecarv1"
+)
+
+// The fields of the messages of byte streams, the same for streams that are opened and that are taken up.
+const (
+	streamData       = 3
+	streamCloseWrite = 4
+
+	pieceBytes = 256 << 10 // of data in one request
+	linger     = 5 * time.Second
+)
+
+// Stream is a stream of bytes to and from an app at a peer, in order: a [net.Conn], with CloseWrite as *net.TCPConn has it.
+//
+// An error of reading or writing is ErrStreamReset when the peer reset the stream, ErrClosed when the connection was lost
+// or the stream was ended here (then also net.ErrClosed), ErrSidecarUnavailable when the sidecar is gone, and
+// os.ErrDeadlineExceeded behind a deadline. What had arrived before can still be read. Nobody buffers more than some 64
+// KiB: Write waits as long as the peer's app does not read.
+type Stream struct {
+	link    *link
+	call    grpc.ClientStream
+	release context.CancelFunc
+
+	mu       sync.Mutex
+	changed  *sync.Cond // anything below
+	opened   bool       // the sidecar has said that the stream is there
+	peerID   string
+	protocol string
+
+	unread    [][]byte // normally one piece
+	readEnd   bool     // the peer has ended its direction
+	over      bool     // the call has ended
+	failure   error    // why, where it was not in order
+	draining  bool     // the call is read to its end, though nobody takes what it brings
+	discard   bool     // and what it brings is thrown away
+	outgoing  encoded  // being written
+	writeEnd  bool     // our direction has been ended
+	writeOver bool     // the sidecar takes no more
+	writing   bool     // the writer has been started
+	closed    bool
+
+	readLimit, writeLimit time.Time
+	readTimer, writeTimer *time.Timer
+}
+
+// Addr is a stream's end: a peer and what is spoken with it.
+type Addr struct {
+	PeerID   string
+	Protocol string
+}
+
+// Network is "libp2p".
+func (Addr) Network() string { return "libp2p" }
+
+// String is the peer id and the protocol.
+func (a Addr) String() string { return a.PeerID + a.Protocol }
+
+// OpenStream opens a stream to a peer, for the first of the protocols, 1 to 16, that it speaks. ctx holds for the opening
+// only. ErrNotSupported, ErrUnreachable and what is below it, ErrResourceExhausted.
+func (c *Client) OpenStream(ctx context.Context, peerID string, protocols ...string) (*Stream, error) {
+	for _, text := range append([]string{peerID}, protocols...) {
+		if err := checkText("protocols", text); err != nil {
+			return nil, err
+		}
+	}
+	var first encoded
+	first = appendText(first, 1, peerID)
+	for _, protocol := range protocols {
+		first = protowire.AppendString(protowire.AppendTag(first, 2, protowire.BytesType), protocol)
+	}
+	stream, err := c.link.newStream(ctx, sidecarv1.StreamService_OpenStream_FullMethodName, first)
+	if err != nil {
+		return nil, err
+	}
+	if err := stream.WaitOpen(ctx); err != nil {
+		stream.Reset()
+		return nil, err
+	}
+	return stream, nil
+}
+
+// newStream begins a call; the first request is on its way when it returns.
+func (l *link) newStream(ctx context.Context, method string, first encoded) (*Stream, error) {
+	if l.ctx.Err() != nil {
+		return nil, l.closedError()
+	}
+	const name = "opening a stream"
+	if ctx.Err() != nil {
+		return nil, ofContext(ctx, name)
+	}
+	life, release := l.join(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, release) // only until it is begun
+	call, err := l.begin(life, ctx, bothStreamCall, method, name, bound(ctx))
+	if !stop() && err == nil {
+		err = ofContext(ctx, name)
+	}
+	if err != nil {
+		release()
+		return nil, err
+	}
+	made := &Stream{link: l, call: call, release: release}
+	made.changed = sync.NewCond(&made.mu)
+	if err := call.SendMsg(first); err != nil && !errors.Is(err, io.EOF) { // EOF: the pump learns why
+		release()
+		return nil, l.failure(ctx, err, name)
+	}
+	if !l.spawn(made.pump) {
+		release()
+		return nil, l.closedError()
+	}
+	// Where the client is closed, the pump must not wait for a reader any more.
+	context.AfterFunc(life, func() {
+		made.mu.Lock()
+		defer made.mu.Unlock()
+		made.drain()
+	})
+	return made, nil
+}
+
+// WaitOpen waits until the sidecar says that the stream is there. OpenStream has done that; of a stream from an [Acceptor]
+// it tells early what reading would tell: ErrNotFound when the stream had waited too long, or is gone.
+func (s *Stream) WaitOpen(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.changed.Broadcast()
+	})
+	defer stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.opened && !s.over && !s.closed && ctx.Err() == nil {
+		s.changed.Wait()
+	}
+	switch {
+	case s.opened:
+		return nil
+	case s.closed:
+		return s.closedError()
+	case s.over:
+		return s.end()
+	}
+	return ofContext(ctx, "opening a stream")
+}
+
+// Protocol is what both sides speak.
+func (s *Stream) Protocol() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.protocol
+}
+
+// PeerID is the peer, as the connection proves it.
+func (s *Stream) PeerID() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.peerID
+}
+
+// LocalAddr names the protocol.
+func (s *Stream) LocalAddr() net.Addr { return Addr{Protocol: s.Protocol()} }
+
+// RemoteAddr names the peer and the protocol.
+func (s *Stream) RemoteAddr() net.Addr { return Addr{PeerID: s.PeerID(), Protocol: s.Protocol()} }
+
+// ---------------------------------------------------------------- reading
+
+// pump reads the call: the next message when the last one has been taken, so that nothing piles up here.
+func (s *Stream) pump() {
+	defer s.release()
+	for {
+		var raw encoded
+		err := s.call.RecvMsg(&raw)
+		var data []byte
+		var opening *sidecarv1.OpenedStream
+		end := false
+		if err == nil {
+			data, opening, end, err = splitPiece(raw)
+		}
+		s.mu.Lock()
+		if opening != nil {
+			s.opened, s.peerID, s.protocol = true, opening.GetPeerId(), opening.GetProtocol()
+		}
+		if len(data) > 0 && !s.discard {
+			s.unread = append(s.unread, data)
+		}
+		s.readEnd = s.readEnd || end
+		if err != nil {
+			s.over = true
+			if !errors.Is(err, io.EOF) {
+				s.failure = s.link.failure(context.Background(), err, "a byte stream")
+			}
+			s.stopTimers()
+			s.changed.Broadcast()
+			s.mu.Unlock()
+			return
+		}
+		s.changed.Broadcast()
+		for len(s.unread) > 0 && !s.draining && !s.discard {
+			s.changed.Wait()
+		}
+		s.mu.Unlock()
+	}
+}
+
+func splitPiece(raw encoded) (data []byte, opened *sidecarv1.OpenedStream, end bool, err error) {
+	err = fields(raw, func(field protowire.Number, bytes []byte, number uint64) error {
+		switch field {
+		case 1:
+			opened = &sidecarv1.OpenedStream{}
+			if err := proto.Unmarshal(bytes, opened); err != nil {
+				return malformed(err)
+			}
+		case 2:
+			data = bytes
+		case 3:
+			end = number != 0
+		}
+		return nil
+	})
+	return data, opened, end, err
+}
+
+// Read reads what has arrived, waiting for some; io.EOF when the peer has ended its direction.
+func (s *Stream) Read(target []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		switch {
+		case s.closed:
+			return 0, s.closedError()
+		case expired(s.readLimit):
+			return 0, os.ErrDeadlineExceeded
+		case len(target) == 0:
+			return 0, nil
+		case len(s.unread) > 0:
+			taken := copy(target, s.unread[0])
+			if taken == len(s.unread[0]) {
+				s.unread[0] = nil
+				s.unread = s.unread[1:]
+				if len(s.unread) == 0 {
+					s.unread = nil
+					s.changed.Broadcast() // the pump reads on
+				}
+			} else {
+				s.unread[0] = s.unread[0][taken:]
+			}
+			return taken, nil
+		case s.readEnd:
+			return 0, io.EOF
+		case s.over:
+			return 0, s.end()
+		}
+		s.changed.Wait()
+	}
+}
+
+// end is the error of a call that has ended before both directions had.
+func (s *Stream) end() error {
+	if s.failure != nil {
+		return s.failure
+	}
+	return newError(ErrClosed, "the sidecar ended the stream")
+}
+
+func (s *Stream) closedError() error {
+	failure := newError(ErrClosed, "the stream was closed here")
+	if s.link.ctx.Err() != nil {
+		failure.Message = "this client has been closed"
+	}
+	failure.cause = net.ErrClosed
+	return failure
+}
+
+// ---------------------------------------------------------------- writing
+
+// Write sends bytes; it returns when there is room for more. The bytes may be changed afterwards.
+func (s *Stream) Write(data []byte) (int, error) {
+	written := 0
+	for {
+		piece := data[written:min(len(data), written+pieceBytes)]
+		frame := appendBytes(make([]byte, 0, len(piece)+8), streamData, piece)
+		if err := s.write(frame, false); err != nil {
+			return written, err
+		}
+		if written += len(piece); written == len(data) {
+			return written, nil
+		}
+	}
+}
+
+// CloseWrite ends our direction: the peer reads what was written, then the end. Reading goes on. Twice does nothing.
+func (s *Stream) CloseWrite() error {
+	return s.write(appendNumber(nil, streamCloseWrite, 1), true)
+}
+
+// write hands a request to the writer, and waits until gRPC has taken it.
+func (s *Stream) write(frame encoded, last bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for handed := false; ; {
+		switch {
+		case s.closed:
+			return s.closedError()
+		case handed && s.outgoing == nil && !s.writeOver:
+			return nil
+		case !handed && s.writeEnd && last:
+			return nil
+		case !handed && s.writeEnd:
+			return newError(ErrClosed, "our direction of the stream has been ended")
+		case s.over:
+			return s.end()
+		case s.writeOver: // the call has ended; what it ended with comes behind what is unread
+			s.drain()
+		case expired(s.writeLimit):
+			return os.ErrDeadlineExceeded
+		case len(frame) == 0:
+			return nil
+		case !handed && s.outgoing == nil:
+			if !s.writing && !s.link.spawn(s.writer) {
+				return s.closedError()
+			}
+			s.writing, handed = true, true
+			s.outgoing, s.writeEnd = frame, last
+			s.changed.Broadcast()
+		}
+		s.changed.Wait()
+	}
+}
+
+// drain lets the pump read on though nobody takes what it brings; the stream is locked.
+func (s *Stream) drain() {
+	if !s.draining {
+		s.draining = true
+		s.changed.Broadcast()
+	}
+}
+
+// writer is the goroutine that writes, from the first Write on: a deadline must be able to leave it waiting.
+func (s *Stream) writer() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		for s.outgoing == nil && !s.over {
+			s.changed.Wait()
+		}
+		if s.over {
+			return
+		}
+		frame := s.outgoing
+		s.mu.Unlock()
+		err := s.call.SendMsg(frame)
+		s.mu.Lock()
+		s.outgoing = nil
+		if err != nil {
+			s.writeOver = true
+		}
+		s.changed.Broadcast()
+	}
+}
+
+// ---------------------------------------------------------------- ends
+
+// Close ends our direction, if CloseWrite has not, and gives the peer up to 5 s in the background to end its own, so that
+// nothing written is lost; what it still sends is thrown away. Then, or where the stream has failed, it is reset.
+func (s *Stream) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed, s.discard, s.unread = true, true, nil
+	s.stopTimers()
+	s.changed.Broadcast()
+	if s.over || s.writeOver || !s.link.leave(s.leave) {
+		s.release()
+	}
+	return nil
+}
+
+// leave brings the last bytes away.
+func (s *Stream) leave() {
+	defer s.release()
+	late := false
+	timer := time.AfterFunc(linger, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		late = true
+		s.changed.Broadcast()
+	})
+	defer timer.Stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.outgoing != nil && !s.over && !late {
+		s.changed.Wait()
+	}
+	if s.over || late {
+		return
+	}
+	if !s.writeEnd && !s.writeOver {
+		s.writeEnd = true
+		s.mu.Unlock()
+		_ = s.call.SendMsg(encoded(appendNumber(nil, streamCloseWrite, 1)))
+		s.mu.Lock()
+	}
+	for !s.over && !late { // the sidecar ends the call once both directions have ended
+		s.changed.Wait()
+	}
+}
+
+// Reset ends the stream at once, in both directions. What is on its way may be lost.
+func (s *Stream) Reset() {
+	s.mu.Lock()
+	s.closed, s.discard, s.unread = true, true, nil
+	s.stopTimers()
+	s.changed.Broadcast()
+	s.mu.Unlock()
+	s.release()
+}
+
+// ---------------------------------------------------------------- deadlines
+
+func expired(limit time.Time) bool { return !limit.IsZero() && !time.Now().Before(limit) }
+
+// SetDeadline sets both deadlines.
+func (s *Stream) SetDeadline(limit time.Time) error {
+	if err := s.SetReadDeadline(limit); err != nil {
+		return err
+	}
+	return s.SetWriteDeadline(limit)
+}
+
+// SetReadDeadline ends Read with os.ErrDeadlineExceeded from then on, also one that waits; the zero time: never.
+func (s *Stream) SetReadDeadline(limit time.Time) error {
+	return s.limit(&s.readLimit, &s.readTimer, limit)
+}
+
+// SetWriteDeadline ends Write with os.ErrDeadlineExceeded from then on, also one that waits; the zero time: never. The
+// piece of up to 256 KiB that was being written may arrive all the same.
+func (s *Stream) SetWriteDeadline(limit time.Time) error {
+	return s.limit(&s.writeLimit, &s.writeTimer, limit)
+}
+
+func (s *Stream) limit(kept *time.Time, timer **time.Timer, limit time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return s.closedError()
+	}
+	if *timer != nil {
+		(*timer).Stop()
+		*timer = nil
+	}
+	*kept = limit
+	if left := time.Until(limit); !limit.IsZero() && left > 0 && !s.over {
+		*timer = time.AfterFunc(left, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.changed.Broadcast()
+		})
+	}
+	s.changed.Broadcast()
+	return nil
+}
+
+func (s *Stream) stopTimers() {
+	for _, timer := range []*time.Timer{s.readTimer, s.writeTimer} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+}
+
+// ---------------------------------------------------------------- accepting
+
+// Acceptor gives the streams that peers open for some protocols: a [net.Listener]. It outlives the sidecar's restarts.
+type Acceptor struct {
+	feed    feed
+	mu      sync.Mutex
+	waiting []*sidecarv1.IncomingStream
+	address Addr
+}
+
+// AcceptStreams accepts streams of some protocols, 1 to 64. It returns when that is in force; ErrAlreadyExists when
+// somebody else accepts one of them. ctx holds for its whole life, but not for that of the streams.
+func (c *Client) AcceptStreams(ctx context.Context, protocols ...string) (*Acceptor, error) {
+	request := &sidecarv1.AcceptStreamsRequest{Protocols: protocols}
+	made := &Acceptor{address: Addr{Protocol: strings.Join(protocols, ",")}}
+	refusals := 0
+	made.feed = feed{
+		link:   c.link,
+		name:   "accepting " + strings.Join(protocols, ", "),
+		method: sidecarv1.StreamService_AcceptStreams_FullMethodName,
+		desc:   serverStreamCall,
+		first:  func() any { return request },
+		opened: func(*call) { refusals = 0 },
+		another: func(err error) bool { // the sidecar may take a moment to notice that the old call is gone
+			refused := made.feed.opens > 0 && errors.Is(err, ErrAlreadyExists)
+			if refused {
+				refusals++
+			}
+			return refused && refusals <= mostRefusals
+		},
+	}
+	if err := made.feed.start(ctx); err != nil {
+		return nil, err
+	}
+	return made, nil
+}
+
+// AcceptStream waits for the next stream. Streams of one peer come in the order in which they were opened. Taking it up is
+// on its way when this returns: an error of that is told by [Stream.WaitOpen], or by the first Read.
+func (a *Acceptor) AcceptStream() (*Stream, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for len(a.waiting) == 0 {
+		var response sidecarv1.AcceptStreamsResponse
+		lost, err := a.feed.next(&response)
+		switch {
+		case errors.Is(err, errFeedClosed):
+			failure := newError(ErrClosed, "accepting streams was ended here")
+			failure.cause = net.ErrClosed
+			return nil, failure
+		case err != nil:
+			return nil, err
+		case !lost:
+			a.waiting = response.GetStreams()
+		}
+	}
+	next := a.waiting[0]
+	a.waiting = a.waiting[1:]
+	link := a.feed.link
+	token := encoded(appendText(nil, 1, next.GetToken()))
+	made, err := link.newStream(a.feed.app, sidecarv1.StreamService_AttachStream_FullMethodName, token)
+	if err != nil {
+		return nil, err
+	}
+	made.mu.Lock()
+	defer made.mu.Unlock()
+	if !made.opened {
+		made.peerID, made.protocol = next.GetPeerId(), next.GetProtocol()
+	}
+	return made, nil
+}
+
+// Accept is AcceptStream, for [net.Listener].
+func (a *Acceptor) Accept() (net.Conn, error) {
+	stream, err := a.AcceptStream()
+	if err != nil {
+		return nil, err // not stream, which would be an interface that is not nil
+	}
+	return stream, nil
+}
+
+// Streams gives the streams as they are opened. It ends without an error when the acceptor is closed; an error is the last
+// thing that it gives.
+func (a *Acceptor) Streams() iter.Seq2[*Stream, error] {
+	return func(yield func(*Stream, error) bool) {
+		for {
+			stream, err := a.AcceptStream()
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if !yield(stream, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Close ends accepting. Streams that have been accepted go on.
+func (a *Acceptor) Close() error {
+	a.feed.close()
+	return nil
+}
+
+// Addr names the protocols.
+func (a *Acceptor) Addr() net.Addr { return a.address }

@@ -1,0 +1,95 @@
+package sidecar
+
+import (
+	"bytes"
+	"context"
+	"iter"
+	"strings"
+	"sync/atomic"
+
+	"github.com/p2p-sidecar/sidecar/clients/go/sidecarv1"
+)
+
+// Subscription gives the messages of topics, in order. It outlives the sidecar's restarts and continues where it was.
+//
+// One goroutine at a time reads it, by Messages, Events or Batches; the loop may be broken off and taken up again.
+// Nothing is read ahead but the batch in hand, so a reader that is slow makes the sidecar queue, then drop by the policy,
+// and tell.
+type Subscription struct {
+	reader  reader[Message]
+	request *sidecarv1.SubscribeRequest
+	names   topicNames
+	cursor  atomic.Pointer[[]byte]
+}
+
+// Subscribe subscribes to topics, 1 to 64. It returns when the subscription is in force: what is published from then on
+// arrives. ctx holds for its whole life.
+func (c *Client) Subscribe(ctx context.Context, topics []string, options ...SubscribeOption) (*Subscription, error) {
+	var chosen callSettings
+	for _, option := range options {
+		option.subscribe(&chosen)
+	}
+	made := &Subscription{request: &sidecarv1.SubscribeRequest{
+		Topics:        topics,
+		Cursor:        bytes.Clone(chosen.cursor),
+		Policy:        sidecarv1.OverflowPolicy(chosen.policy),
+		QueueMessages: chosen.queueMessages,
+		QueueBytes:    chosen.queueBytes,
+		Signing:       sidecarv1.Signing(chosen.signing),
+		SkipLocal:     chosen.skipLocal,
+	}}
+	made.reader.parse, made.reader.data, made.reader.keep = made.names.parse, messageData, made.keep
+	made.reader.feed = feed{
+		link:    c.link,
+		name:    "subscription to " + strings.Join(topics, ", "),
+		method:  sidecarv1.PubSubService_Subscribe_FullMethodName,
+		desc:    serverStreamCall,
+		first:   func() any { return made.request },
+		greeted: made.reader.take,
+	}
+	if err := made.reader.feed.start(ctx); err != nil {
+		return nil, err
+	}
+	return made, nil
+}
+
+// Messages gives the messages. What was missed is logged, and counted by Missed. It ends without an error when the
+// subscription is closed; an error is the last thing that it gives.
+func (s *Subscription) Messages() iter.Seq2[Message, error] { return s.reader.messages() }
+
+// Events gives the messages, and what was missed between them. It ends as Messages does.
+func (s *Subscription) Events() iter.Seq2[Event[Message], error] { return s.reader.events() }
+
+// Batches gives whole batches, valid for as long as they are held: the fastest way. It ends as Messages does. Of a batch
+// that Messages or Events have begun the rest is left out.
+func (s *Subscription) Batches() iter.Seq2[*Batch[Message], error] { return s.reader.batches() }
+
+// Cursor is behind everything that has arrived; WithCursor continues there.
+func (s *Subscription) Cursor() []byte {
+	if cursor := s.cursor.Load(); cursor != nil {
+		return *cursor
+	}
+	return nil
+}
+
+// Missed is how many messages were missed so far, as far as their number is known.
+func (s *Subscription) Missed() uint64 { return s.reader.missed.Load() }
+
+// Close ends the subscription; a loop that reads it ends. It may be called at any time, from any goroutine.
+func (s *Subscription) Close() error {
+	s.reader.feed.close()
+	return nil
+}
+
+// keep remembers where the stream stands, so that a connection lost from now on is continued from here.
+func (s *Subscription) keep(found *split) {
+	cursor := found.cursor
+	if found.count > 0 {
+		cursor = fieldOf(found.last, messageCursor)
+	}
+	if len(cursor) > 0 {
+		cursor = bytes.Clone(cursor) // not to hold the batch
+		s.request.Cursor = cursor
+		s.cursor.Store(&cursor)
+	}
+}

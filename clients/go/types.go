@@ -1,0 +1,353 @@
+package sidecar
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/p2p-sidecar/sidecar/clients/go/sidecarv1"
+)
+
+// Direction says who opened a connection.
+type Direction int32
+
+// The directions; unspecified when not connected.
+const (
+	DirectionUnspecified = Direction(sidecarv1.Direction_DIRECTION_UNSPECIFIED)
+	DirectionInbound     = Direction(sidecarv1.Direction_DIRECTION_INBOUND)
+	DirectionOutbound    = Direction(sidecarv1.Direction_DIRECTION_OUTBOUND)
+)
+
+// String is the API's name without its prefix: INBOUND.
+func (d Direction) String() string {
+	return strings.TrimPrefix(sidecarv1.Direction(d).String(), "DIRECTION_")
+}
+
+// PeerEventType says what happened to a peer.
+type PeerEventType int32
+
+// What can happen to a peer.
+const (
+	PeerEventUnspecified = PeerEventType(sidecarv1.PeerEventType_PEER_EVENT_TYPE_UNSPECIFIED)
+	// PeerPresent: connected already when the present state is told.
+	PeerPresent = PeerEventType(sidecarv1.PeerEventType_PEER_EVENT_TYPE_PRESENT)
+	// PeersCurrent: the present state has been told in full. This event has no peer.
+	PeersCurrent     = PeerEventType(sidecarv1.PeerEventType_PEER_EVENT_TYPE_CURRENT)
+	PeerConnected    = PeerEventType(sidecarv1.PeerEventType_PEER_EVENT_TYPE_CONNECTED)
+	PeerIdentified   = PeerEventType(sidecarv1.PeerEventType_PEER_EVENT_TYPE_IDENTIFIED)
+	PeerUpdated      = PeerEventType(sidecarv1.PeerEventType_PEER_EVENT_TYPE_UPDATED)
+	PeerDisconnected = PeerEventType(sidecarv1.PeerEventType_PEER_EVENT_TYPE_DISCONNECTED)
+	// PeersReconnected: the sidecar was gone, and events may have been missed. The present state follows anew: forget
+	// what you knew. This event has no peer.
+	PeersReconnected PeerEventType = 100
+	// PeersLagged: this reader was too slow, and events were lost. The present state follows anew, as above.
+	PeersLagged PeerEventType = 101
+)
+
+// String is the API's name without its prefix: CONNECTED.
+func (t PeerEventType) String() string {
+	switch t {
+	case PeersReconnected:
+		return "RECONNECTED"
+	case PeersLagged:
+		return "LAGGED"
+	}
+	return strings.TrimPrefix(sidecarv1.PeerEventType(t).String(), "PEER_EVENT_TYPE_")
+}
+
+// SendOutcome says what became of a direct message.
+type SendOutcome int32
+
+// What can become of a direct message.
+const (
+	SendUnspecified = SendOutcome(sidecarv1.SendOutcome_SEND_OUTCOME_UNSPECIFIED)
+	// SendDelivered: written to the stream of a receiving app there.
+	SendDelivered       = SendOutcome(sidecarv1.SendOutcome_SEND_OUTCOME_DELIVERED)
+	SendNoSubscriber    = SendOutcome(sidecarv1.SendOutcome_SEND_OUTCOME_NO_SUBSCRIBER)
+	SendLocalQueueFull  = SendOutcome(sidecarv1.SendOutcome_SEND_OUTCOME_LOCAL_QUEUE_FULL)
+	SendRemoteQueueFull = SendOutcome(sidecarv1.SendOutcome_SEND_OUTCOME_REMOTE_QUEUE_FULL)
+	SendUnreachable     = SendOutcome(sidecarv1.SendOutcome_SEND_OUTCOME_UNREACHABLE)
+	SendRefused         = SendOutcome(sidecarv1.SendOutcome_SEND_OUTCOME_REFUSED)
+	SendTooLarge        = SendOutcome(sidecarv1.SendOutcome_SEND_OUTCOME_TOO_LARGE)
+	// SendTimedOut: sent, no receipt in time; it may have arrived.
+	SendTimedOut = SendOutcome(sidecarv1.SendOutcome_SEND_OUTCOME_TIMED_OUT)
+	// SendUnknown: sent, and the connection was lost; it may have arrived.
+	SendUnknown = SendOutcome(sidecarv1.SendOutcome_SEND_OUTCOME_UNKNOWN)
+)
+
+// String is the API's name without its prefix: DELIVERED.
+func (o SendOutcome) String() string {
+	return strings.TrimPrefix(sidecarv1.SendOutcome(o).String(), "SEND_OUTCOME_")
+}
+
+// PublishOutcome says what became of a published message.
+type PublishOutcome int32
+
+// What can become of a published message.
+const (
+	PublishUnspecified = PublishOutcome(sidecarv1.PublishOutcome_PUBLISH_OUTCOME_UNSPECIFIED)
+	// PublishSent: queued to at least one peer.
+	PublishSent = PublishOutcome(sidecarv1.PublishOutcome_PUBLISH_OUTCOME_SENT)
+	// PublishNoPeers: no peer of the topic is connected; subscribers at this node have got it.
+	PublishNoPeers   = PublishOutcome(sidecarv1.PublishOutcome_PUBLISH_OUTCOME_NO_PEERS)
+	PublishQueueFull = PublishOutcome(sidecarv1.PublishOutcome_PUBLISH_OUTCOME_QUEUE_FULL)
+	PublishTooLarge  = PublishOutcome(sidecarv1.PublishOutcome_PUBLISH_OUTCOME_TOO_LARGE)
+	PublishDuplicate = PublishOutcome(sidecarv1.PublishOutcome_PUBLISH_OUTCOME_DUPLICATE)
+)
+
+// String is the API's name without its prefix: SENT.
+func (o PublishOutcome) String() string {
+	return strings.TrimPrefix(sidecarv1.PublishOutcome(o).String(), "PUBLISH_OUTCOME_")
+}
+
+// Signing says how messages of a topic prove where they come from; all its nodes must agree.
+type Signing int32
+
+// The ways of signing; unspecified: as in force for the topic here, else strict.
+const (
+	SigningUnspecified  = Signing(sidecarv1.Signing_SIGNING_UNSPECIFIED)
+	SigningStrictSign   = Signing(sidecarv1.Signing_SIGNING_STRICT_SIGN)
+	SigningStrictNoSign = Signing(sidecarv1.Signing_SIGNING_STRICT_NO_SIGN)
+)
+
+// String is the API's name without its prefix: STRICT_SIGN.
+func (s Signing) String() string {
+	return strings.TrimPrefix(sidecarv1.Signing(s).String(), "SIGNING_")
+}
+
+// OverflowPolicy says what becomes of messages when a subscription's queue in the sidecar is full.
+type OverflowPolicy int32
+
+// The policies; unspecified: the oldest are dropped.
+const (
+	OverflowUnspecified = OverflowPolicy(sidecarv1.OverflowPolicy_OVERFLOW_POLICY_UNSPECIFIED)
+	OverflowDropOldest  = OverflowPolicy(sidecarv1.OverflowPolicy_OVERFLOW_POLICY_DROP_OLDEST)
+	OverflowDropNewest  = OverflowPolicy(sidecarv1.OverflowPolicy_OVERFLOW_POLICY_DROP_NEWEST)
+	// OverflowEndStream: what is queued is delivered, then the stream ends with ErrSlowReader.
+	OverflowEndStream = OverflowPolicy(sidecarv1.OverflowPolicy_OVERFLOW_POLICY_END_STREAM)
+)
+
+// String is the API's name without its prefix: DROP_OLDEST.
+func (p OverflowPolicy) String() string {
+	return strings.TrimPrefix(sidecarv1.OverflowPolicy(p).String(), "OVERFLOW_POLICY_")
+}
+
+// LagReason says why messages were missed.
+type LagReason int32
+
+// Why messages can be missed.
+const (
+	LagUnspecified = LagReason(sidecarv1.LagReason_LAG_REASON_UNSPECIFIED)
+	// LagSlowReader: the bounded queue in the sidecar overflowed.
+	LagSlowReader = LagReason(sidecarv1.LagReason_LAG_REASON_SLOW_READER)
+	// LagHistoryExceeded: the sidecar's history does not reach back so far.
+	LagHistoryExceeded = LagReason(sidecarv1.LagReason_LAG_REASON_HISTORY_EXCEEDED)
+	// LagRestarted: the sidecar has restarted.
+	LagRestarted = LagReason(sidecarv1.LagReason_LAG_REASON_RESTARTED)
+	// LagReconnected: the connection to the sidecar was lost, and messages that came meanwhile with it. Said by this
+	// client for direct messages, which have no history.
+	LagReconnected LagReason = 100
+)
+
+// String is the API's name without its prefix: SLOW_READER.
+func (r LagReason) String() string {
+	if r == LagReconnected {
+		return "RECONNECTED"
+	}
+	return strings.TrimPrefix(sidecarv1.LagReason(r).String(), "LAG_REASON_")
+}
+
+// Lagged tells that a stream missed messages, just before what follows it.
+type Lagged struct {
+	// Missed says how many, where Known.
+	Missed uint64
+	// Known tells whether anybody knows how many.
+	Known bool
+	// Reason says why.
+	Reason LagReason
+}
+
+// String is a sentence for a person.
+func (l Lagged) String() string {
+	count := "messages (how many is not known)"
+	if l.Known {
+		count = fmt.Sprintf("%d messages", l.Missed)
+	}
+	why := map[LagReason]string{
+		LagSlowReader:      "this reader was too slow",
+		LagHistoryExceeded: "the sidecar's history does not reach back so far",
+		LagRestarted:       "the sidecar has restarted",
+		LagReconnected:     "the connection to the sidecar was lost",
+	}[l.Reason]
+	if why == "" {
+		why = "not said why"
+	}
+	if l.Reason == LagReconnected {
+		return "may have missed messages: " + why
+	}
+	return fmt.Sprintf("missed %s: %s", count, why)
+}
+
+// NodeInfo says who the node is and where.
+type NodeInfo struct {
+	PeerID             string
+	Network            string
+	Agent              string
+	Version            string
+	ListeningAddresses []string
+	AnnouncedAddresses []string
+	ObservedAddresses  []string
+	StartTime          time.Time
+	Uptime             time.Duration
+}
+
+// Condition is one of the things that readiness is made of.
+type Condition struct {
+	Type    string
+	Met     bool
+	Reason  string
+	Message string
+	Remedy  string
+	Since   time.Time
+}
+
+// Readiness says whether the node is ready, and why not.
+type Readiness struct {
+	Ready      bool
+	Conditions []Condition
+}
+
+// Peer is what is known of a peer.
+type Peer struct {
+	PeerID          string
+	Connected       bool
+	Direction       Direction
+	Addresses       []string
+	RemoteAddress   string
+	Protocols       []string
+	Agent           string
+	ProtocolVersion string
+	Identified      bool
+	// Latency is 0 until measured.
+	Latency time.Duration
+	// ConnectTime is when the present connection began; the zero time when not connected.
+	ConnectTime time.Time
+	Connections uint32
+}
+
+// PeerEvent is a change of a peer.
+type PeerEvent struct {
+	Type PeerEventType
+	// Peer is as it is now; nil for PeersCurrent, PeersReconnected and PeersLagged.
+	Peer *Peer
+	// Reason says why it disconnected, empty when in order.
+	Reason string
+}
+
+// Topic is a topic as this node sees it.
+type Topic struct {
+	Name            string
+	Subscribed      bool
+	Signing         Signing
+	Peers           uint32
+	MeshPeerIDs     []string
+	Subscribers     uint32
+	HistoryMessages uint64
+}
+
+// Message is a message of a topic.
+//
+// Data, MessageID and Cursor share the memory of the batch that they came with (at most 1 MiB, unless the message itself
+// is larger); clone what you keep for long.
+type Message struct {
+	Topic string
+	Data  []byte
+	// Sender is proven by the message's signature; empty on unsigned topics.
+	Sender    string
+	MessageID []byte
+	// Cursor continues a subscription behind this message.
+	Cursor []byte
+	// ReceiveTime is when this node got it.
+	ReceiveTime time.Time
+	// Local tells that an app of this node published it.
+	Local bool
+}
+
+// DirectMessage is a direct message. The connection proves who sent it. Data shares memory as in [Message].
+type DirectMessage struct {
+	PeerID   string
+	Protocol string
+	Data     []byte
+}
+
+// SendReceipt says what became of a direct message; Detail is for people.
+type SendReceipt struct {
+	Outcome SendOutcome
+	Detail  string
+}
+
+// SendReceipts is the same receipt for Count consecutive messages of a bulk call, from the one numbered First on.
+type SendReceipts struct {
+	First, Count uint64
+	Outcome      SendOutcome
+	Detail       string
+}
+
+// PublishReceipt says what became of a published message: to how many peers it was queued, and for how many dropped.
+type PublishReceipt struct {
+	Outcome   PublishOutcome
+	MessageID []byte
+	Peers     uint32
+	Dropped   uint32
+}
+
+// PublishReceipts is the same receipt for Count consecutive messages, from the one numbered First on.
+type PublishReceipts struct {
+	First, Count uint64
+	Outcome      PublishOutcome
+	Peers        uint32
+	Dropped      uint32
+	// MessageIDs are the messages' ids in order, where they were asked for and published.
+	MessageIDs [][]byte
+}
+
+// Request is a request to be answered. The connection proves who asks.
+type Request struct {
+	PeerID   string
+	Protocol string
+	Data     []byte
+	// TimeLeft is how long the asker still waited when the request came; 0: not said. The handler's context ends then.
+	TimeLeft time.Duration
+}
+
+// Announcement of an advertised name: Holders of the Asked closest peers hold it.
+type Announcement struct {
+	Holders          uint32
+	Asked            uint32
+	NextAnnouncement time.Time
+}
+
+// FoundPeer is a peer that advertises a name.
+type FoundPeer struct {
+	PeerID    string
+	Addresses []string
+}
+
+// RecordReceipt says that Stored of the Asked closest peers took a record.
+type RecordReceipt struct {
+	Stored uint32
+	Asked  uint32
+}
+
+// Record is a record of the DHT.
+type Record struct {
+	Value []byte
+	// Holders says how many of those asked have this value.
+	Holders uint32
+	// ExpiresAt is when they will have forgotten it; the zero time where they do not say.
+	ExpiresAt time.Time
+	// Publisher is who signed it, and Sequence the signed number by which a later value replaces it; empty unless the
+	// namespace's rule is `signed`.
+	Publisher string
+	Sequence  uint64
+}
