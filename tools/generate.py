@@ -4,8 +4,9 @@
 alike, and the package `sidecarv1` of the Go client; `protos/wire` becomes `sidecar.wire` (messages and types). The
 schemas keep the names under which they are registered, so that reflection and other languages see `sidecar/v1/*.proto`.
 
-Go's plugins are built by Go, at the versions below, into `.tools/bin`. Without Go its code is left as it is, with a
-word about it; `--check` then ends with status 3 if all else is up to date.
+Go's plugins are built by Go, at the versions below, into `.tools/bin`; `generate_js.py` makes the JavaScript client's
+code. Without Go or Node their code is left as it is, with a word about it; `--check` then ends with status 3 if all
+else is up to date.
 """
 
 import os
@@ -16,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import generate_js
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +31,7 @@ GO_PLUGINS = {
     "protoc-gen-go-grpc": "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2",
 }
 TOOLS = ROOT / ".tools/bin"
-WITHOUT_GO = 3  # the status of `--check` where Go's code could not be checked
+LEFT_OUT = 3  # the status of `--check` where the code of a language could not be checked
 _BIN = Path(sys.executable).parent
 _WELL_KNOWN = Path(protoc.__file__).parent / "_proto"
 
@@ -121,12 +123,14 @@ def _go(directory: Path) -> dict[str, str]:
 
 
 def _generated(target: Path) -> list[Path]:
+    if target == generate_js.TARGET:
+        return [*target.rglob("*.ts")]
     return [*target.glob("*_pb2*.py*"), *target.glob("*.pb.go")]
 
 
 def stale(target: Path, wanted: dict[str, str]) -> list[str]:
     """Names in `target` that are missing, differ, or should not be there."""
-    present = {path.name: path.read_text() for path in _generated(target)}
+    present = {str(path.relative_to(target)): path.read_text() for path in _generated(target)}
     return sorted(name for name in present.keys() | wanted.keys() if present.get(name) != wanted.get(name))
 
 
@@ -137,6 +141,9 @@ def generate() -> dict[Path, dict[str, str]]:
     if shutil.which("go") is not None:
         with tempfile.TemporaryDirectory() as go:
             files[GO_TARGET] = _go(Path(go))
+    if generate_js.available():
+        with tempfile.TemporaryDirectory() as js:
+            files[generate_js.TARGET] = generate_js.generate(_run, PROTOS, Path(js))
     return files
 
 
@@ -151,16 +158,19 @@ def main(arguments: list[str]) -> int:
         target.mkdir(parents=True, exist_ok=True)
         for name in names:
             if name in files:
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
                 (target / name).write_text(files[name])
             else:
                 (target / name).unlink()
     verb = "stale" if "--check" in arguments else "written"
     sys.stdout.write("".join(f"{verb}: {name}\n" for name in old))
-    if GO_TARGET not in generated:
-        sys.stderr.write("Go is not installed: its code was neither made nor checked\n")
+    tools = {"Go": GO_TARGET, "Node": generate_js.TARGET}
+    missing = [tool for tool, target in tools.items() if target not in generated]
+    for tool in missing:
+        sys.stderr.write(f"{tool} is not installed: its code was neither made nor checked\n")
     if "--check" not in arguments:
         return 0
-    return 1 if old else 0 if GO_TARGET in generated else WITHOUT_GO
+    return 1 if old else LEFT_OUT if missing else 0
 
 
 if __name__ == "__main__":
