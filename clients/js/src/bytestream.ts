@@ -1,0 +1,254 @@
+/** Byte streams: any libp2p protocol, spoken by the app. */
+
+import { Duplex } from "node:stream";
+
+import type { ChannelInterface } from "@grpc/grpc-js";
+
+import type { Call } from "./call.js";
+import { names } from "./convert.js";
+import { Closed, DeadlineExceeded } from "./errors.js";
+import {
+  AcceptStreamsResponse,
+  AttachStreamRequest,
+  type IncomingStream,
+  OpenedStream,
+  OpenStreamRequest,
+  StreamServiceDefinition,
+} from "./generated/sidecar/v1/stream.js";
+import { deadline, type Link, method, PATIENCE } from "./link.js";
+import { request, Watch } from "./stream.js";
+import type { CallOptions, StreamOptions } from "./types.js";
+import { encodeField, streamResponse } from "./wire.js";
+
+const OPEN = method(StreamServiceDefinition, StreamServiceDefinition.methods.openStream);
+const ATTACH = method(StreamServiceDefinition, StreamServiceDefinition.methods.attachStream);
+const ACCEPT = method(StreamServiceDefinition, StreamServiceDefinition.methods.acceptStreams);
+const DATA = 0x1a; // the tag of `data`, field 3, of OpenStreamRequest and AttachStreamRequest
+const CLOSE_WRITE = Buffer.from([0x20, 0x01]); // field 4
+const PIECE_BYTES = 256 * 1024; // of data in one request
+const LINGER = 5000; // milliseconds
+const AHEAD = 65_536; // bytes; what gRPC has not handed over is lost when the peer resets the stream
+
+/**
+ * Bytes to and from an app at a peer, in order.
+ *
+ * `end()` ends our direction; reading goes on until the peer ends its own. `destroy()` resets the stream, as does what is
+ * left of it when the client is closed. Back-pressure goes from end to end: `write` is `false`, and its callback waits,
+ * as long as the peer's app does not read.
+ *
+ * Its errors: `StreamReset` when the peer reset the stream, `Closed` when the connection was lost, `SidecarUnavailable`
+ * when the sidecar is gone. What had arrived before can still be read.
+ */
+export class ByteStream extends Duplex {
+  /** The peer, as the connection proves it. */
+  readonly peerId: string;
+  /** The protocol that both sides speak. */
+  readonly protocol: string;
+  readonly #link: Link;
+  readonly #call: Call;
+  #reading = false;
+  #rest: Buffer; // came with the first response
+  #ended = false; // the peer said that nothing follows
+
+  /** @internal */
+  constructor(link: Link, call: Call, peerId: string, protocol: string, rest: Buffer, ended: boolean) {
+    // Of what has been read one piece waits here: an error is told when that has been taken.
+    super({ allowHalfOpen: true, readableHighWaterMark: 1, writableHighWaterMark: 65_536 });
+    this.#link = link;
+    this.#call = call;
+    this.peerId = peerId;
+    this.protocol = protocol;
+    this.#rest = rest;
+    this.#ended = ended;
+  }
+
+  /** @internal */
+  override _read(): void {
+    if (!this.#reading) {
+      this.#reading = true;
+      void this.#next();
+    }
+  }
+
+  async #next(): Promise<void> {
+    try {
+      let data = this.#rest;
+      this.#rest = Buffer.alloc(0);
+      while (data.length === 0 && !this.#ended) {
+        const message = await this.#call.read();
+        if (message === undefined) {
+          throw new Closed("the sidecar ended the stream");
+        }
+        const response = streamResponse(message);
+        data = response.data;
+        this.#ended = response.end;
+      }
+      this.#reading = false;
+      if (data.length > 0) {
+        this.push(data);
+      } else {
+        this.push(null);
+      }
+    } catch (error) {
+      // Not in the step in which the last piece is taken, since it would not be handed over then.
+      setImmediate(() => {
+        this.destroy(error as Error);
+      });
+    }
+  }
+
+  /** @internal */
+  override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
+    this.#send([chunk]).then(callback, callback);
+  }
+
+  /** @internal */
+  override _writev(chunks: { chunk: Buffer }[], callback: (error?: Error | null) => void): void {
+    this.#send(chunks.map(({ chunk }) => chunk)).then(callback, callback);
+  }
+
+  /** @internal */
+  override _final(callback: (error?: Error | null) => void): void {
+    this.#put(CLOSE_WRITE).then(callback, callback); // the requests need no end beside that
+  }
+
+  async #send(chunks: Buffer[]): Promise<undefined> {
+    const data = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks);
+    for (let start = 0; start < data.length; start += PIECE_BYTES) {
+      await this.#put(encodeField(DATA, data.subarray(start, start + PIECE_BYTES)));
+    }
+    return undefined;
+  }
+
+  async #put(message: Buffer): Promise<undefined> {
+    if (!(await this.#call.write(message))) {
+      const failure = this.#call.failure();
+      throw failure instanceof Error ? failure : new Closed("the stream has ended");
+    }
+    return undefined;
+  }
+
+  /** @internal */
+  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    if (error === null && this.readableEnded && this.writableFinished && !this.#call.over) {
+      // Both directions have ended in order. The call ends once all has left the sidecar: cancelled now it would not.
+      const timer = setTimeout(() => {
+        this.#call.cancel(new Closed("the peer took too long to take the rest"));
+      }, LINGER);
+      this.#link.draining.add(this.#call);
+      this.#call.onEnd(() => {
+        this.#link.draining.delete(this.#call);
+        clearTimeout(timer);
+        callback(null);
+      });
+      this.#call.read().catch(() => undefined); // gRPC gives the end to readers only
+      return;
+    }
+    this.#call.cancel(new Closed("the stream was given up here"));
+    callback(error);
+  }
+}
+
+/** A stream that a peer has opened, to be taken up with `accept()`. */
+export class IncomingByteStream {
+  readonly peerId: string;
+  readonly protocol: string;
+  readonly #link: Link;
+  readonly #token: string;
+
+  /** @internal */
+  constructor(link: Link, { peerId, protocol, token }: IncomingStream) {
+    this.#link = link;
+    this.peerId = peerId;
+    this.protocol = protocol;
+    this.#token = token;
+  }
+
+  /**
+   * Take the stream up.
+   *
+   * @throws NotFound when it waited too long, or was reset meanwhile.
+   */
+  async accept(options: CallOptions = {}): Promise<ByteStream> {
+    const first = ATTACH.encode(AttachStreamRequest.fromPartial({ token: this.#token }));
+    return await opened(this.#link, ATTACH.path, first, options);
+  }
+}
+
+/** Open a stream to a peer. */
+export async function openStream(
+  link: Link,
+  peerId: string,
+  protocols: string | Iterable<string>,
+  options: CallOptions,
+): Promise<ByteStream> {
+  const first = OPEN.encode(OpenStreamRequest.fromPartial({ peerId, protocols: names(protocols) }));
+  return await opened(link, OPEN.path, first, options);
+}
+
+async function opened(link: Link, path: string, first: Buffer, options: CallOptions): Promise<ByteStream> {
+  const { signal } = options;
+  const until = deadline(options); // for the opening only: the call goes on
+  const channel = await link.ready(link.reconnect ? PATIENCE : 0, until, signal);
+  const call = link.stream(channel, path, Infinity, AHEAD);
+  const onAbort = () => {
+    call.cancel(signal?.reason as Error);
+  };
+  signal?.addEventListener("abort", onAbort);
+  const timer =
+    until === Infinity
+      ? undefined
+      : setTimeout(
+          () => {
+            call.cancel(new DeadlineExceeded("the stream was not open in time"));
+          },
+          Math.min(until - Date.now(), 2 ** 31 - 1),
+        );
+  let stream: ByteStream | undefined;
+  try {
+    void call.write(first); // its end says what became of it
+    const message = await call.read();
+    if (message === undefined) {
+      throw new Closed("the sidecar ended the stream at once");
+    }
+    const { opened, data, end } = streamResponse(message);
+    const { peerId, protocol } = OpenedStream.decode(opened ?? Buffer.alloc(0));
+    stream = new ByteStream(link, call, peerId, protocol, data, end);
+    return stream;
+  } catch (error) {
+    call.cancel(error as Error);
+    throw error;
+  } finally {
+    clearTimeout(timer);
+    if (stream === undefined) {
+      signal?.removeEventListener("abort", onAbort);
+    } else {
+      call.onEnd(() => {
+        signal?.removeEventListener("abort", onAbort);
+      });
+    }
+  }
+}
+
+/**
+ * Streams that peers open for some protocols, in the order in which each peer opened its own. It outlives the sidecar's
+ * restarts; streams that have been taken up go on with calls of their own.
+ */
+export class StreamAcceptor extends Watch<IncomingByteStream> {
+  readonly #protocols: string[];
+
+  /** @internal */
+  constructor(link: Link, protocols: string | Iterable<string>, options: StreamOptions) {
+    const given = names(protocols);
+    super(link, `accepting ${given.join(", ")}`, options);
+    this.#protocols = given;
+  }
+
+  protected override begin(channel: ChannelInterface): Call {
+    return request(this.link, channel, ACCEPT.path, ACCEPT.encode({ protocols: this.#protocols }));
+  }
+
+  protected override items(response: Buffer): IncomingByteStream[] {
+    return AcceptStreamsResponse.decode(response).streams.map((stream) => new IncomingByteStream(this.link, stream));
+  }
+}

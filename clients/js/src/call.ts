@@ -1,0 +1,245 @@
+/** One gRPC call, with bytes in and bytes out, and read only when somebody wants to. */
+
+import { type ChannelInterface, Metadata, status, type StatusObject } from "@grpc/grpc-js";
+
+import type { SidecarError } from "./errors.js";
+
+/**
+ * What gRPC calls opaque: the layer below its stream classes. Those read 16 messages ahead of the app, which may be
+ * 16 MiB, and have an object and several promises more for each call. The version of gRPC is pinned to the minor one.
+ */
+type Layer = ReturnType<ChannelInterface["createCall"]>;
+
+/** What a call needs to know of its client. */
+export interface Owner {
+  readonly calls: Set<{ cancel(reason: Error): void }>;
+  error(ended: StatusObject): SidecarError;
+}
+
+/** In the initial metadata of a stream that is in force, not of one that is refused. */
+const OPEN = "sidecar-stream";
+
+/** How a call is begun. */
+export interface Beginning {
+  channel: ChannelInterface;
+  path: string;
+  /** Its deadline in milliseconds since 1970, or Infinity. */
+  until: number;
+  metadata: Metadata;
+  /** Bytes that may be read ahead of the reader. */
+  ahead?: number;
+}
+
+/** A streaming call. */
+export class Call {
+  readonly #owner: Owner;
+  readonly #layer: Layer;
+  readonly #ahead: number;
+  readonly #messages: Buffer[] = [];
+  #size = 0; // of the messages
+  #reading = false; // gRPC has been asked for a message
+  #reader: { resolve(message: Buffer | undefined): void; reject(error: unknown): void } | undefined;
+  #writer: ((written: boolean) => void) | undefined;
+  #metadata: Metadata | undefined;
+  #status: StatusObject | undefined;
+  #reason: Error | undefined; // what was cancelled with
+  #onMetadata: (() => void) | undefined;
+  #onEnd: (() => void)[] = [];
+
+  constructor(owner: Owner, { channel, path, until, metadata, ahead = 0 }: Beginning) {
+    this.#owner = owner;
+    this.#ahead = ahead;
+    this.#layer = channel.createCall(path, until, null, null, null);
+    owner.calls.add(this);
+    this.#layer.start(metadata, {
+      onReceiveMetadata: (received) => {
+        this.#metadata = received;
+        this.#onMetadata?.();
+      },
+      onReceiveMessage: (message: Buffer) => {
+        this.#reading = false;
+        const reader = this.#reader;
+        if (reader !== undefined) {
+          this.#reader = undefined;
+          reader.resolve(message);
+        } else {
+          this.#messages.push(message);
+          this.#size += message.length;
+        }
+        if (this.#ahead > 0) {
+          this.#want();
+        }
+      },
+      onReceiveStatus: (ended) => {
+        this.#end(ended);
+      },
+    });
+    if (ahead > 0) {
+      this.#want();
+    }
+  }
+
+  /** Whether the call is over, for whatever reason; messages may still be there to be read. */
+  get over(): boolean {
+    return this.#status !== undefined;
+  }
+
+  /** Wait until the stream is in force; false when it ended before. */
+  async inForce(): Promise<boolean> {
+    if (this.#metadata === undefined && !this.over) {
+      await new Promise<void>((resolve) => {
+        this.#onMetadata = resolve;
+      });
+    }
+    return this.#metadata !== undefined && this.#metadata.get(OPEN).length > 0;
+  }
+
+  /** The next message; undefined when the call has ended in order. One reader at a time. */
+  read(): Promise<Buffer | undefined> {
+    const message = this.#messages.shift();
+    if (message !== undefined) {
+      this.#size -= message.length;
+      if (this.#ahead > 0) {
+        this.#want();
+      }
+      return Promise.resolve(message);
+    }
+    if (this.#status !== undefined) {
+      return this.#status.code === status.OK ? Promise.resolve(undefined) : Promise.reject(this.failure());
+    }
+    return new Promise((resolve, reject) => {
+      this.#reader = { resolve, reject };
+      this.#want();
+    });
+  }
+
+  /** What the call failed with. */
+  failure(): Error {
+    return this.#reason ?? this.#owner.error(this.#status ?? GONE);
+  }
+
+  /** Write a message; true when there is room for more, false once the call is over. One writer at a time. */
+  write(message: Buffer): Promise<boolean> {
+    if (this.over) {
+      return Promise.resolve(false);
+    }
+    return new Promise((resolve) => {
+      this.#writer = resolve;
+      const done = () => {
+        if (this.#writer === resolve) {
+          this.#writer = undefined;
+          resolve(!this.over);
+        }
+      };
+      this.#layer.sendMessageWithContext({ callback: done }, message);
+    });
+  }
+
+  /** Nothing more will be written. */
+  halfClose(): void {
+    if (!this.over) {
+      this.#layer.halfClose();
+    }
+  }
+
+  /** End the call at once, on the other side too; reading then gives `reason`. */
+  cancel(reason: Error): void {
+    if (!this.over) {
+      this.#reason = reason;
+      this.#layer.cancelWithStatus(status.CANCELLED, "cancelled by the app");
+      this.#end(GONE);
+    }
+  }
+
+  /** Call back when the call is over. */
+  onEnd(callback: () => void): void {
+    if (this.over) {
+      callback();
+    } else {
+      this.#onEnd.push(callback);
+    }
+  }
+
+  #want(): void {
+    if (!this.#reading && !this.over && (this.#reader !== undefined || this.#size < this.#ahead)) {
+      this.#reading = true;
+      this.#layer.startRead();
+    }
+  }
+
+  #end(ended: StatusObject): void {
+    if (this.#status !== undefined) {
+      return;
+    }
+    this.#status = ended;
+    this.#owner.calls.delete(this);
+    this.#onMetadata?.();
+    this.#writer?.(false);
+    this.#writer = undefined;
+    const reader = this.#reader;
+    this.#reader = undefined;
+    if (reader !== undefined) {
+      if (ended.code === status.OK) {
+        reader.resolve(undefined);
+      } else {
+        reader.reject(this.failure());
+      }
+    }
+    for (const callback of this.#onEnd.splice(0)) {
+      callback();
+    }
+  }
+}
+
+const GONE: StatusObject = { code: status.CANCELLED, details: "cancelled by the app", metadata: new Metadata() };
+
+/** One request, one response. */
+export function unary(
+  owner: Owner,
+  { channel, path, until, metadata }: Beginning,
+  request: Buffer,
+  signal?: AbortSignal,
+): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    let response: Buffer | undefined;
+    const layer = channel.createCall(path, until, null, null, null);
+    const call = {
+      cancel(reason: Error) {
+        finish();
+        reject(reason);
+        layer.cancelWithStatus(status.CANCELLED, "cancelled by the app");
+      },
+    };
+    const onAbort = () => {
+      call.cancel(signal?.reason as Error);
+    };
+    const finish = () => {
+      owner.calls.delete(call);
+      signal?.removeEventListener("abort", onAbort);
+    };
+    owner.calls.add(call);
+    signal?.addEventListener("abort", onAbort);
+    layer.start(metadata, {
+      onReceiveMetadata() {
+        // of no interest
+      },
+      onReceiveMessage(message: Buffer) {
+        response = message;
+        layer.startRead();
+      },
+      onReceiveStatus(ended) {
+        finish();
+        if (ended.code === status.OK && response !== undefined) {
+          resolve(response);
+        } else if (ended.code === status.OK) {
+          reject(owner.error({ ...ended, code: status.INTERNAL, details: "the call ended without a response" }));
+        } else {
+          reject(owner.error(ended));
+        }
+      },
+    });
+    layer.startRead();
+    layer.sendMessageWithContext({}, request);
+    layer.halfClose();
+  });
+}

@@ -1,0 +1,561 @@
+/** The client: every method of the sidecar's API, in JavaScript's own idiom. */
+
+import type { ChannelInterface } from "@grpc/grpc-js";
+
+import { Advertisement, type AdvertiseOptions } from "./advertisement.js";
+import { Batcher, type Way } from "./batcher.js";
+import { PUBLISH_ITEM, requestId, SEND_ITEM, transfer } from "./bulk.js";
+import { type ByteStream, openStream, StreamAcceptor } from "./bytestream.js";
+import * as convert from "./convert.js";
+import { Closed, DeadlineExceeded, TooLarge, SidecarUnavailable } from "./errors.js";
+import { DirectServiceDefinition, SendManyRequest } from "./generated/sidecar/v1/direct.js";
+import { DiscoveryServiceDefinition } from "./generated/sidecar/v1/discovery.js";
+import { NodeServiceDefinition } from "./generated/sidecar/v1/node.js";
+import { PeerServiceDefinition } from "./generated/sidecar/v1/peer.js";
+import { PublishManyRequest, PublishOutcome, PubSubServiceDefinition } from "./generated/sidecar/v1/pubsub.js";
+import { type ConnectOptions, deadline, isLost, Link, method, PATIENCE, Pauses, sleep } from "./link.js";
+import { type Handler, type ServeOptions, Server } from "./server.js";
+import { SimpleWatch, type Watch } from "./stream.js";
+import { type ReceiveOptions, Receiver, type SubscribeOptions, Subscription } from "./subscription.js";
+import type {
+  CallOptions,
+  DhtRecord,
+  FoundPeer,
+  NodeInfo,
+  OutgoingMessage,
+  Payload,
+  Peer,
+  PeerEvent,
+  PublishReceipt,
+  PublishReceipts,
+  Readiness,
+  RecordReceipt,
+  SendReceipt,
+  SendReceipts,
+  Signing,
+  StreamOptions,
+  Topic,
+} from "./types.js";
+import type { Outgoing } from "./wire.js";
+
+const NODE = NodeServiceDefinition;
+const PEER = PeerServiceDefinition;
+const DIRECT = DirectServiceDefinition;
+const PUBSUB = PubSubServiceDefinition;
+const DISCOVERY = DiscoveryServiceDefinition;
+
+const GET_NODE = method(NODE, NODE.methods.getNode);
+const GET_READINESS = method(NODE, NODE.methods.getReadiness);
+const WATCH_READINESS = method(NODE, NODE.methods.watchReadiness);
+const GET_STATISTICS = method(NODE, NODE.methods.getStatistics);
+const LIST_PEERS = method(PEER, PEER.methods.listPeers);
+const WATCH_PEERS = method(PEER, PEER.methods.watchPeers);
+const FIND_PEER = method(PEER, PEER.methods.findPeer);
+const CONNECT_PEER = method(PEER, PEER.methods.connectPeer);
+const DISCONNECT_PEER = method(PEER, PEER.methods.disconnectPeer);
+const PING_PEER = method(PEER, PEER.methods.pingPeer);
+const SEND = method(DIRECT, DIRECT.methods.send);
+const SEND_MANY = method(DIRECT, DIRECT.methods.sendMany);
+const REQUEST = method(DIRECT, DIRECT.methods.request);
+const PUBLISH = method(PUBSUB, PUBSUB.methods.publish);
+const PUBLISH_MANY = method(PUBSUB, PUBSUB.methods.publishMany);
+const LIST_TOPICS = method(PUBSUB, PUBSUB.methods.listTopics);
+const FIND_PEERS = method(DISCOVERY, DISCOVERY.methods.findPeers);
+const PUT_RECORD = method(DISCOVERY, DISCOVERY.methods.putRecord);
+const GET_RECORD = method(DISCOVERY, DISCOVERY.methods.getRecord);
+
+/** How to send one message. */
+export interface SendOptions extends CallOptions {
+  /** Makes a repeat safe: the sidecar answers it with the first one's receipt. At most 64 bytes. */
+  requestId?: string;
+}
+
+/** How to publish one message. */
+export interface PublishOptions extends CallOptions {
+  /** The topic's signing. */
+  signing?: Signing;
+  /** Wait, within the timeout, until so many peers of the topic are there. */
+  minimumPeers?: number;
+  /** Makes a repeat safe: the sidecar answers it with the first one's receipt. At most 64 bytes. */
+  requestId?: string;
+}
+
+/** How to send many messages. */
+export interface SendManyOptions extends CallOptions {
+  /** Called with receipts as they arrive; they are all that is known where an error ends the call midway. */
+  onReceipts?: (receipts: SendReceipts) => void;
+}
+
+/** How to publish many messages. */
+export interface PublishManyOptions extends CallOptions {
+  /** The topic's signing. */
+  signing?: Signing;
+  /** Wait with each batch until so many peers of the topic are there. */
+  minimumPeers?: number;
+  /** Put the messages' ids into the receipts. */
+  returnMessageIds?: boolean;
+  /** Called with receipts as they arrive; they are all that is known where an error ends the call midway. */
+  onReceipts?: (receipts: PublishReceipts) => void;
+}
+
+/** Which peers to list. */
+export interface PeersOptions extends CallOptions {
+  /** Only those that are connected. */
+  connectedOnly?: boolean;
+  /** Only those that speak this protocol. */
+  protocol?: string;
+}
+
+/** Many messages: whatever can be iterated over, which is done as they are sent. */
+export type Messages = Iterable<OutgoingMessage> | AsyncIterable<OutgoingMessage>;
+
+/**
+ * Connect to a sidecar. Resolves when it has answered.
+ *
+ * @param target - `unix:PATH`, a path, `HOST:PORT` or `tls://HOST:PORT`; default: `SIDECAR_API`, else the Unix socket that
+ * a sidecar serves by default.
+ * @throws SidecarUnavailable when no sidecar answers in time; it says what was tried.
+ */
+export async function connect(target?: string | ConnectOptions, options: ConnectOptions = {}): Promise<Client> {
+  const [place, settings] = typeof target === "object" ? [undefined, target] : [target, options];
+  const link = new Link(place, settings);
+  try {
+    await meet(link, settings);
+  } catch (error) {
+    await link.close();
+    throw error;
+  }
+  return new Client(link);
+}
+
+/** Wait for the sidecar's first answer. */
+async function meet(link: Link, { wait = PATIENCE, signal }: ConnectOptions): Promise<void> {
+  const begun = Date.now();
+  const pauses = new Pauses();
+  for (let tries = 1; ; tries += 1) {
+    const channel = await link.ready(Math.max(0, begun + wait - Date.now()), Infinity, signal);
+    try {
+      await link.once(channel, GET_NODE, {}, Date.now() + Math.max(1000, wait), signal);
+      return;
+    } catch (error) {
+      if (!isLost(error) && !(error instanceof DeadlineExceeded)) {
+        throw error;
+      }
+      if (Date.now() - begun >= wait) {
+        const { text, origin } = link.target;
+        const seconds = ((Date.now() - begun) / 1000).toFixed(1);
+        throw new SidecarUnavailable(
+          `no sidecar answers at ${text} (from ${origin}): tried ${tries} times in ${seconds} s; ` +
+            `the last error: ${error.message}`,
+          { code: error.code, reason: error.reason, cause: error },
+        );
+      }
+    }
+    await sleep(pauses.next(), signal, link.closing.signal);
+  }
+}
+
+/**
+ * A connection to a sidecar; `connect` makes one.
+ *
+ * Methods reject with the typed errors of this library. `timeout` is milliseconds and travels as the call's deadline; a
+ * `signal` cancels the call and its work in the sidecar, and the call rejects with the signal's reason.
+ */
+export class Client {
+  readonly #link: Link;
+  readonly #publishing: Batcher<PublishReceipt>;
+  readonly #sending: Batcher<SendReceipt>;
+
+  /** @internal */
+  constructor(link: Link) {
+    this.#link = link;
+    this.#publishing = new Batcher(link);
+    this.#sending = new Batcher(link);
+  }
+
+  /** Where the sidecar is. */
+  get target(): string {
+    return this.#link.target.text;
+  }
+
+  /** End all calls and streams; who waits for them gets `Closed`. Nothing is left over then. */
+  async close(): Promise<void> {
+    await this.#link.close();
+  }
+
+  /** Ends all calls and streams. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  // ------------------------------------------------------------ the node
+
+  /** Identity, network, addresses, version and uptime. */
+  async info(options: CallOptions = {}): Promise<NodeInfo> {
+    const { node } = await this.#link.unary(GET_NODE, {}, options, true);
+    return convert.node(node);
+  }
+
+  /** Whether the node is ready, and each condition that this is made of. */
+  async readiness(options: CallOptions = {}): Promise<Readiness> {
+    const { readiness } = await this.#link.unary(GET_READINESS, {}, options, true);
+    return convert.readiness(readiness);
+  }
+
+  /** The readiness now, then after every change, also over restarts of the sidecar. */
+  watchReadiness(options: StreamOptions = {}): Watch<Readiness> {
+    return new SimpleWatch(
+      this.#link,
+      "watching readiness",
+      WATCH_READINESS,
+      ({ readiness }) => [convert.readiness(readiness)],
+      [],
+      options,
+    );
+  }
+
+  /**
+   * Wait until the node is ready.
+   *
+   * @throws DeadlineExceeded when it is not within the timeout.
+   */
+  async ready(options: CallOptions = {}): Promise<Readiness> {
+    const until = deadline(options);
+    const late = new AbortController();
+    const timer =
+      until === Infinity
+        ? undefined
+        : setTimeout(
+            () => {
+              late.abort(new DeadlineExceeded("the node is not ready in time"));
+            },
+            Math.min(until - Date.now(), 2 ** 31 - 1),
+          );
+    const onAbort = () => {
+      late.abort(options.signal?.reason);
+    };
+    options.signal?.addEventListener("abort", onAbort);
+    try {
+      options.signal?.throwIfAborted();
+      for await (const readiness of this.watchReadiness({ signal: late.signal })) {
+        if (readiness.ready) {
+          return readiness;
+        }
+      }
+      throw new Closed("the sidecar ended before it was ready");
+    } finally {
+      clearTimeout(timer);
+      options.signal?.removeEventListener("abort", onAbort);
+    }
+  }
+
+  /** Counters and gauges by name. */
+  async statistics(options: CallOptions = {}): Promise<Record<string, number>> {
+    const { values } = await this.#link.unary(GET_STATISTICS, {}, options, true);
+    return values;
+  }
+
+  // ------------------------------------------------------------ peers
+
+  /** The peers known, ordered by id; the timeout is that of each page. */
+  async *peers(options: PeersOptions = {}): AsyncGenerator<Peer, void, void> {
+    let pageToken = "";
+    do {
+      const { connectedOnly = false, protocol = "" } = options;
+      const request = { connectedOnly, protocol, pageSize: 0, pageToken };
+      const response = await this.#link.unary(LIST_PEERS, request, options, true);
+      for (const peer of response.peers) {
+        yield convert.peer(peer);
+      }
+      pageToken = response.nextPageToken;
+    } while (pageToken !== "");
+  }
+
+  /** The connected peers (`PRESENT`, then one `CURRENT`), then every change, also over restarts of the sidecar. */
+  watchPeers(options: StreamOptions = {}): Watch<PeerEvent> {
+    const anew: PeerEvent = { type: "RECONNECTED", peer: undefined, reason: "" };
+    return new SimpleWatch(this.#link, "watching peers", WATCH_PEERS, convert.peerEvents, [anew], options);
+  }
+
+  /**
+   * A peer's addresses, the likeliest first, through the DHT where needed.
+   *
+   * @throws NotFound when nobody knows any.
+   */
+  async findPeer(peerId: string, options: CallOptions = {}): Promise<string[]> {
+    const { addresses } = await this.#link.unary(FIND_PEER, { peerId }, options, true);
+    return addresses;
+  }
+
+  /**
+   * Connect to a peer: at `addresses`, else at what is known of it or the DHT knows. Without a peer id: to whoever answers
+   * at the addresses.
+   *
+   * @throws Unreachable and its kinds, WrongPeer, WrongNetwork.
+   */
+  async connectPeer(peerId: string, options: CallOptions & { addresses?: Iterable<string> } = {}): Promise<Peer> {
+    const request = { peerId, addresses: [...(options.addresses ?? [])] };
+    const { peer } = await this.#link.unary(CONNECT_PEER, request, options);
+    return convert.peer(peer);
+  }
+
+  /**
+   * Close all connections of a peer.
+   *
+   * @throws NotFound when there is none.
+   */
+  async disconnectPeer(peerId: string, options: CallOptions = {}): Promise<void> {
+    await this.#link.unary(DISCONNECT_PEER, { peerId }, options);
+  }
+
+  /** The round trip to a peer, in milliseconds. It is connected to where needed. */
+  async pingPeer(peerId: string, options: CallOptions = {}): Promise<number> {
+    const { latency } = await this.#link.unary(PING_PEER, { peerId }, options);
+    return convert.optionalMilliseconds(latency) ?? 0;
+  }
+
+  // ------------------------------------------------------------ direct messages
+
+  /**
+   * Send one message and be told what became of it.
+   *
+   * Many at a time cost little: what is sent while a call is in flight shares the next one. Order is kept for each peer
+   * and protocol.
+   *
+   * @throws TooLarge; Closed when the connection was lost and it may have been sent.
+   */
+  async send(peerId: string, protocol: string, data: Payload, options: SendOptions = {}): Promise<SendReceipt> {
+    const message = { data: convert.bytes(data), requestId: requestId(options.requestId) };
+    const key = JSON.stringify([peerId, protocol]);
+    return await this.#sending.send(key, () => this.#sendWay(peerId, protocol), message, options);
+  }
+
+  #sendWay(peerId: string, protocol: string): Way<SendReceipt> {
+    const link = this.#link;
+    return {
+      done: "sent",
+      async one(channel: ChannelInterface, { data, requestId }: Outgoing, until: number, signal: AbortSignal) {
+        const request = { peerId, protocol, data, requestId: requestId.toString() };
+        const { receipt } = await link.once(channel, SEND, request, until, signal);
+        return convert.sendReceipt(receipt);
+      },
+      path: SEND_MANY.path,
+      head: SEND_MANY.encode(SendManyRequest.fromPartial({ peerId, protocol })),
+      item: SEND_ITEM,
+      parse: (response) =>
+        SEND_MANY.decode(response).receipts.map((range) => {
+          const receipt = convert.sendReceipt(range.receipt);
+          const told =
+            receipt.outcome === "TOO_LARGE"
+              ? new TooLarge(`message over the bound: ${receipt.detail}`, { reason: "TOO_LARGE" })
+              : receipt;
+          return { first: range.first, receipts: new Array<SendReceipt | Error>(range.count).fill(told) };
+        }),
+    };
+  }
+
+  /**
+   * Send many messages, in batches; the receipts cover all of them, which are numbered from 0. The messages are taken as
+   * the peer takes them; what comes of an async iterable while a batch is written joins the next.
+   */
+  async sendMany(
+    peerId: string,
+    protocol: string,
+    messages: Messages,
+    options: SendManyOptions = {},
+  ): Promise<SendReceipts[]> {
+    const bulk = {
+      path: SEND_MANY.path,
+      head: SEND_MANY.encode(SendManyRequest.fromPartial({ peerId, protocol })),
+      item: SEND_ITEM,
+      parse: (response: Buffer) => SEND_MANY.decode(response).receipts.map(convert.sendReceipts),
+      same: (one: SendReceipts, other: SendReceipts) => one.outcome === other.outcome && one.detail === other.detail,
+    };
+    return await transfer(this.#link, bulk, messages, options);
+  }
+
+  /** Direct messages of some protocols: iterate over it, or see `Receiver`. */
+  receive(protocols: string | Iterable<string>, options: ReceiveOptions = {}): Receiver {
+    return new Receiver(this.#link, protocols, options);
+  }
+
+  /**
+   * Ask a peer's app, and wait for its response.
+   *
+   * @throws NotSupported, Refused, Unreachable, DeadlineExceeded, QueueFull, TooLarge.
+   */
+  async request(peerId: string, protocol: string, data: Payload, options: CallOptions = {}): Promise<Buffer> {
+    const request = { peerId, protocol, data: convert.bytes(data) };
+    return (await this.#link.unary(REQUEST, request, options)).data;
+  }
+
+  /**
+   * Answer requests. Resolves once they can arrive; `Server` says how to end it.
+   *
+   * @throws AlreadyExists when somebody else serves one of the protocols.
+   */
+  async serve(protocols: string | Iterable<string>, handler: Handler, options: ServeOptions = {}): Promise<Server> {
+    return await Server.start(this.#link, protocols, handler, options);
+  }
+
+  // ------------------------------------------------------------ byte streams
+
+  /**
+   * A stream of bytes to a peer, for the first of the protocols that it speaks. The timeout is that of the opening; the
+   * signal resets the stream at any time.
+   *
+   * @throws NotSupported, Unreachable and its kinds, ResourceExhausted.
+   */
+  async openStream(
+    peerId: string,
+    protocols: string | Iterable<string>,
+    options: CallOptions = {},
+  ): Promise<ByteStream> {
+    return await openStream(this.#link, peerId, protocols, options);
+  }
+
+  /** The streams that peers open for some protocols: iterate over it, and `accept()` each. */
+  acceptStreams(protocols: string | Iterable<string>, options: StreamOptions = {}): StreamAcceptor {
+    return new StreamAcceptor(this.#link, protocols, options);
+  }
+
+  // ------------------------------------------------------------ topics
+
+  /**
+   * Publish one message and be told where it went.
+   *
+   * Many at a time cost little: what is published while a call is in flight shares the next one. Order is kept for each
+   * topic. It waits while the queues of all peers are full.
+   *
+   * @throws TooLarge, TopicOptionsDiffer; Closed when the connection was lost and it may have been published.
+   */
+  async publish(topic: string, data: Payload, options: PublishOptions = {}): Promise<PublishReceipt> {
+    const { signing, minimumPeers = 0 } = options;
+    const message = { data: convert.bytes(data), requestId: requestId(options.requestId) };
+    const key = JSON.stringify([topic, signing, minimumPeers]);
+    return await this.#publishing.send(key, () => this.#publishWay(topic, signing, minimumPeers), message, options);
+  }
+
+  #publishWay(topic: string, signing: Signing | undefined, minimumPeers: number): Way<PublishReceipt> {
+    const link = this.#link;
+    const how = { topic, signing: convert.signing(signing), minimumPeers };
+    const empty = Buffer.alloc(0);
+    return {
+      done: "published",
+      async one(channel: ChannelInterface, { data, requestId }: Outgoing, until: number, signal: AbortSignal) {
+        const request = { ...how, data, requestId: requestId.toString() };
+        const { receipt } = await link.once(channel, PUBLISH, request, until, signal);
+        return receipt?.outcome === PublishOutcome.QUEUE_FULL ? undefined : convert.publishReceipt(receipt);
+      },
+      path: PUBLISH_MANY.path,
+      head: PUBLISH_MANY.encode(PublishManyRequest.fromPartial({ ...how, returnMessageIds: true })),
+      item: PUBLISH_ITEM,
+      parse: (response) =>
+        PUBLISH_MANY.decode(response).receipts.map((range) => {
+          const { first, count, peers, dropped, messageIds } = range;
+          const outcome = convert.publishOutcome(range.outcome);
+          const receipts = new Array<PublishReceipt | Error>(count);
+          for (let index = 0; index < count; index += 1) {
+            receipts[index] =
+              outcome === "TOO_LARGE"
+                ? new TooLarge("payload is over the bound on gossip messages", { reason: "TOO_LARGE" })
+                : { outcome, messageId: messageIds[index] ?? empty, peers, dropped };
+          }
+          return { first, receipts };
+        }),
+    };
+  }
+
+  /**
+   * Publish many messages, in batches; the receipts cover all of them, which are numbered from 0. It goes as fast as the
+   * peers take them; what comes of an async iterable while a batch is written joins the next.
+   */
+  async publishMany(topic: string, messages: Messages, options: PublishManyOptions = {}): Promise<PublishReceipts[]> {
+    const { minimumPeers = 0, returnMessageIds = false } = options;
+    const how = { topic, signing: convert.signing(options.signing), minimumPeers, returnMessageIds };
+    const bulk = {
+      path: PUBLISH_MANY.path,
+      head: PUBLISH_MANY.encode(PublishManyRequest.fromPartial(how)),
+      item: PUBLISH_ITEM,
+      parse: (response: Buffer) => PUBLISH_MANY.decode(response).receipts.map(convert.publishReceipts),
+      same: (one: PublishReceipts, other: PublishReceipts) =>
+        one.outcome === other.outcome &&
+        one.peers === other.peers &&
+        one.dropped === other.dropped &&
+        other.messageIds.length === 0,
+    };
+    return await transfer(this.#link, bulk, messages, options);
+  }
+
+  /** A subscription to topics: iterate over it, or see `Subscription`. */
+  subscribe(topics: string | Iterable<string>, options: SubscribeOptions = {}): Subscription {
+    return new Subscription(this.#link, topics, options);
+  }
+
+  /** The topics that this node or its peers subscribe to. */
+  async topics(options: CallOptions = {}): Promise<Topic[]> {
+    const { topics } = await this.#link.unary(LIST_TOPICS, {}, options, true);
+    return topics.map(convert.topic);
+  }
+
+  // ------------------------------------------------------------ discovery
+
+  /** Advertise a name through the DHT until it is closed. Resolves with the first announcement. */
+  async advertise(name: string, options: AdvertiseOptions = {}): Promise<Advertisement> {
+    return await Advertisement.start(this.#link, name, options);
+  }
+
+  /** The peers that advertise a name, each once, as they are found; ends when the search does. */
+  async *findPeers(
+    name: string,
+    options: CallOptions & { limit?: number } = {},
+  ): AsyncGenerator<FoundPeer, void, void> {
+    const { signal } = options;
+    const until = deadline(options);
+    const channel = await this.#link.ready(this.#link.reconnect ? PATIENCE : 0, until, signal);
+    const call = this.#link.stream(channel, FIND_PEERS.path, until);
+    const onAbort = () => {
+      call.cancel(signal?.reason as Error);
+    };
+    signal?.addEventListener("abort", onAbort);
+    try {
+      void call.write(FIND_PEERS.encode({ name, limit: options.limit ?? 0 }));
+      call.halfClose();
+      for (let response = await call.read(); response !== undefined; response = await call.read()) {
+        for (const { peerId, addresses } of FIND_PEERS.decode(response).peers) {
+          yield { peerId, addresses };
+        }
+      }
+    } finally {
+      signal?.removeEventListener("abort", onAbort);
+      call.cancel(new Closed("the search has been given up"));
+    }
+  }
+
+  /**
+   * Put a record `/namespace/name` into the DHT.
+   *
+   * @param options - `quorum`: how many other peers must take it; default: any number.
+   * @throws InvalidArgument, TooLarge, Outdated, NoQuorum.
+   */
+  async putRecord(
+    key: Payload,
+    value: Payload,
+    options: CallOptions & { quorum?: number } = {},
+  ): Promise<RecordReceipt> {
+    const request = { key: convert.bytes(key), value: convert.bytes(value), quorum: options.quorum ?? 0 };
+    const { stored, asked } = await this.#link.unary(PUT_RECORD, request, options);
+    return { stored, asked };
+  }
+
+  /**
+   * Get a record from the DHT: the best value of those that peers have.
+   *
+   * @param options - `quorum`: how many values end the search early; default 3.
+   * @throws NotFound, InvalidArgument.
+   */
+  async getRecord(key: Payload, options: CallOptions & { quorum?: number } = {}): Promise<DhtRecord> {
+    const request = { key: convert.bytes(key), quorum: options.quorum ?? 0 };
+    return convert.record(await this.#link.unary(GET_RECORD, request, options, true));
+  }
+}

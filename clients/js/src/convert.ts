@@ -1,0 +1,178 @@
+/** Between protobuf messages and the client's own values. */
+
+import { InternalError } from "./errors.js";
+import type { Duration } from "./generated/google/protobuf/duration.js";
+import type { Timestamp } from "./generated/google/protobuf/timestamp.js";
+import * as common from "./generated/sidecar/v1/common.js";
+import * as direct from "./generated/sidecar/v1/direct.js";
+import type * as discovery from "./generated/sidecar/v1/discovery.js";
+import type * as nodes from "./generated/sidecar/v1/node.js";
+import * as peers from "./generated/sidecar/v1/peer.js";
+import * as pubsub from "./generated/sidecar/v1/pubsub.js";
+import type * as types from "./types.js";
+import { Lagged } from "./types.js";
+
+/** The bytes of a payload, without a copy where it has some. */
+export function bytes(payload: types.Payload): Buffer {
+  if (typeof payload === "string") {
+    return Buffer.from(payload);
+  }
+  return Buffer.isBuffer(payload) ? payload : Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
+}
+
+export function milliseconds(value: Duration | Timestamp): number {
+  return value.seconds * 1000 + value.nanos / 1e6;
+}
+
+export function duration(value: number): Duration {
+  const seconds = Math.floor(value / 1000);
+  return { seconds, nanos: Math.round((value - seconds * 1000) * 1e6) };
+}
+
+const optional = (value: Duration | Timestamp | undefined) => value && milliseconds(value);
+
+export function names(given: string | Iterable<string>): string[] {
+  return typeof given === "string" ? [given] : [...given];
+}
+
+/** The name of a value of one of the schemas' enums; one of a later sidecar is not known here. */
+function named<Name extends string>(values: Record<number, string>, value: number): Name {
+  return (values[value] ?? "UNSPECIFIED") as Name;
+}
+
+export function signing(value: types.Signing | undefined): pubsub.Signing {
+  return value === undefined ? pubsub.Signing.UNSPECIFIED : pubsub.Signing[value];
+}
+
+export function policy(value: types.OverflowPolicy | undefined): common.OverflowPolicy {
+  return value === undefined ? common.OverflowPolicy.UNSPECIFIED : common.OverflowPolicy[value];
+}
+
+export function node(message: nodes.Node | undefined): types.NodeInfo {
+  if (message === undefined) {
+    throw new InternalError("the sidecar's answer has no node");
+  }
+  return {
+    peerId: message.peerId,
+    network: message.network,
+    agent: message.agent,
+    version: message.version,
+    listeningAddresses: message.listeningAddresses,
+    announcedAddresses: message.announcedAddresses,
+    observedAddresses: message.observedAddresses,
+    startTime: optional(message.startTime) ?? 0,
+    uptime: optional(message.uptime) ?? 0,
+  };
+}
+
+export function readiness(message: nodes.Readiness | undefined): types.Readiness {
+  return {
+    ready: message?.ready ?? false,
+    conditions: (message?.conditions ?? []).map((condition) => ({
+      type: condition.type,
+      met: condition.met,
+      reason: condition.reason,
+      message: condition.message,
+      remedy: condition.remedy,
+      since: optional(condition.since) ?? 0,
+    })),
+  };
+}
+
+export function peer(message: peers.Peer | undefined): types.Peer {
+  if (message === undefined) {
+    throw new InternalError("the sidecar's answer has no peer");
+  }
+  return {
+    peerId: message.peerId,
+    connected: message.connected,
+    direction: named(peers.Direction, message.direction),
+    addresses: message.addresses,
+    remoteAddress: message.remoteAddress,
+    protocols: message.protocols,
+    agent: message.agent,
+    protocolVersion: message.protocolVersion,
+    identified: message.identified,
+    latency: optional(message.latency),
+    connectTime: optional(message.connectTime),
+    connections: message.connections,
+  };
+}
+
+export function peerEvents(response: peers.WatchPeersResponse): types.PeerEvent[] {
+  const events: types.PeerEvent[] = response.events.map((event) => ({
+    type: named(peers.PeerEventType, event.type),
+    peer: event.peer && peer(event.peer),
+    reason: event.reason,
+  }));
+  if (response.lagged) {
+    events.unshift({ type: "LAGGED", peer: undefined, reason: "" });
+  }
+  return events;
+}
+
+export function topic(message: pubsub.Topic): types.Topic {
+  return {
+    name: message.name,
+    subscribed: message.subscribed,
+    signing: named(pubsub.Signing, message.signing),
+    peers: message.peers,
+    meshPeerIds: message.meshPeerIds,
+    subscribers: message.subscribers,
+    historyMessages: message.historyMessages,
+  };
+}
+
+export function lagged(message: common.Lagged): Lagged {
+  return new Lagged(message.missed, named(common.LagReason, message.reason));
+}
+
+export const publishOutcome = (value: number): types.PublishOutcome => named(pubsub.PublishOutcome, value);
+
+export function publishReceipt(message: pubsub.PublishReceipt | undefined): types.PublishReceipt {
+  return {
+    outcome: publishOutcome(message?.outcome ?? 0),
+    messageId: message?.messageId ?? Buffer.alloc(0),
+    peers: message?.peers ?? 0,
+    dropped: message?.dropped ?? 0,
+  };
+}
+
+export function publishReceipts(message: pubsub.PublishReceiptRange): types.PublishReceipts {
+  return {
+    first: message.first,
+    count: message.count,
+    outcome: publishOutcome(message.outcome),
+    peers: message.peers,
+    dropped: message.dropped,
+    messageIds: message.messageIds,
+  };
+}
+
+export function sendReceipt(message: direct.SendReceipt | undefined): types.SendReceipt {
+  return { outcome: named(direct.SendOutcome, message?.outcome ?? 0), detail: message?.detail ?? "" };
+}
+
+export function sendReceipts(message: direct.SendReceiptRange): types.SendReceipts {
+  return { first: message.first, count: message.count, ...sendReceipt(message.receipt) };
+}
+
+export function announcement(message: discovery.AdvertiseResponse): types.Announcement {
+  return {
+    holders: message.holders,
+    asked: message.asked,
+    nextAnnouncement: optional(message.nextAnnouncement) ?? 0,
+  };
+}
+
+export function record(message: discovery.GetRecordResponse): types.DhtRecord {
+  return {
+    value: message.value,
+    holders: message.holders,
+    expiresAt: optional(message.expiresAt),
+    publisher: message.publisher,
+    sequence: message.sequence,
+  };
+}
+
+export { optional as optionalMilliseconds };

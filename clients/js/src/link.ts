@@ -1,0 +1,442 @@
+/** The connection to the sidecar: made when it is needed, tried again while somebody waits for it. */
+
+import { Channel, type ChannelInterface, connectivityState, Metadata, type StatusObject } from "@grpc/grpc-js";
+
+import { Call, unary } from "./call.js";
+import {
+  Closed,
+  DeadlineExceeded,
+  fromStatus,
+  InvalidArgument,
+  neverLeft,
+  SidecarError,
+  SidecarUnavailable,
+} from "./errors.js";
+import { credentials, findTarget, type Target, type TlsOptions, Token } from "./target.js";
+import type { CallOptions } from "./types.js";
+
+/** How to connect. */
+export interface ConnectOptions {
+  /** Milliseconds to wait for the sidecar, trying again and again; 0: one try. Default 10,000. */
+  wait?: number;
+  /** Whether streams survive the sidecar's restarts. Default true. */
+  reconnect?: boolean;
+  /** Sent with every call as `authorization: Bearer`; default `SIDECAR_TOKEN`. Never sent in clear over a network. */
+  token?: string;
+  /** A file that has the token, read again when it changes; default `SIDECAR_TOKEN_FILE`. */
+  tokenFile?: string;
+  /** For a `tls://` target. */
+  tls?: TlsOptions;
+  /** Gives up connecting. */
+  signal?: AbortSignal;
+}
+
+const OPTIONS = {
+  "grpc-node.flow_control_window": 65_535, // a slow reader is noticed early
+  "grpc.max_receive_message_length": -1, // the sidecar bounds its batches
+  "grpc.max_send_message_length": -1, // and says itself what is too large
+  "grpc.use_local_subchannel_pool": 1, // each client its own connection
+  "grpc.enable_http_proxy": 0,
+  "grpc.enable_channelz": 0,
+  "grpc.service_config_disable_resolution": 1,
+  "grpc.client_idle_timeout_ms": 2 ** 31 - 1,
+  // What gRPC keeps to try again it reports as written, up to 1 MiB ahead of the connection.
+  "grpc.enable_retries": 0,
+  "grpc.per_rpc_retry_buffer_size": 0,
+};
+const FIRST_PAUSE = 50; // milliseconds between tries, doubling
+const LAST_PAUSE = 1000;
+/** How long calls without a deadline wait for a connection, in milliseconds. */
+export const PATIENCE = 10_000;
+const ONE_TRY = 1000; // what even the impatient wait for
+
+/** Pauses between tries: jittered, doubling. */
+export class Pauses {
+  #next = FIRST_PAUSE;
+
+  /** The next one, in milliseconds. */
+  next(): number {
+    const pause = this.#next * (0.75 + Math.random() / 2);
+    this.#next = Math.min(this.#next * 2, LAST_PAUSE);
+    return Math.min(pause, LAST_PAUSE);
+  }
+
+  /** It went well: begin anew. */
+  reset(): void {
+    this.#next = FIRST_PAUSE;
+  }
+}
+
+/** Sleep; rejects with the reason of a signal that is aborted. */
+export function sleep(milliseconds: number, ...signals: (AbortSignal | undefined)[]): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const finish = () => {
+      clearTimeout(timer);
+      for (const signal of signals) {
+        signal?.removeEventListener("abort", onAbort);
+      }
+    };
+    const onAbort = (event: Event) => {
+      finish();
+      reject((event.target as AbortSignal).reason as Error);
+    };
+    const timer = setTimeout(() => {
+      finish();
+      resolve();
+    }, milliseconds);
+    for (const signal of signals) {
+      if (signal?.aborted) {
+        finish();
+        reject(signal.reason as Error);
+        return;
+      }
+      signal?.addEventListener("abort", onAbort);
+    }
+  });
+}
+
+/** A method of the API, as the generated code describes it. */
+export interface Method<Request, Response> {
+  readonly path: string;
+  encode(request: Request): Buffer;
+  decode(response: Uint8Array): Response;
+}
+
+interface Generated<Message> {
+  encode(message: Message): { finish(): Uint8Array };
+  decode(input: Uint8Array): Message;
+}
+
+/** A method from the generated description of its service. */
+export function method<Request, Response>(
+  service: { readonly fullName: string },
+  described: {
+    readonly name: string;
+    readonly requestType: Generated<Request>;
+    readonly responseType: Generated<Response>;
+  },
+): Method<Request, Response> {
+  return {
+    path: `/${service.fullName}/${described.name}`,
+    encode: (request) => Buffer.from(described.requestType.encode(request).finish()),
+    decode: (response) => described.responseType.decode(response),
+  };
+}
+
+interface Waiter {
+  resolve(channel: ChannelInterface): void;
+  reject(error: unknown): void;
+  /** A try has failed. */
+  failed(): void;
+}
+
+/** The deadline of a call with these options, in milliseconds since 1970. */
+export function deadline({ timeout }: CallOptions): number {
+  if (timeout === undefined) {
+    return Infinity;
+  }
+  if (!(timeout >= 0)) {
+    throw new InvalidArgument(`timeout is ${timeout}, at least 0`, { field: "timeout" });
+  }
+  return Date.now() + timeout;
+}
+
+/** All that is known of the connection. */
+export class Link {
+  readonly target: Target;
+  readonly reconnect: boolean;
+  readonly calls = new Set<{ cancel(reason: Error): void }>();
+  /** Byte streams that have ended in order and that the sidecar has not done with; each is bounded in time. */
+  readonly draining = new Set<Call>();
+  /** Aborted with the error for everybody when the client is closed. */
+  readonly closing = new AbortController();
+  readonly #tls: TlsOptions;
+  readonly #token: Token;
+  readonly #waiters = new Set<Waiter>();
+  #channel: ChannelInterface | undefined;
+  #connecting: Promise<void> | undefined;
+  #tries = 0;
+  #lastError = "";
+
+  constructor(target: string | undefined, options: ConnectOptions) {
+    this.target = findTarget(target);
+    this.reconnect = options.reconnect ?? true;
+    this.#tls = options.tls ?? {};
+    this.#token = new Token(options);
+    if (this.#token.given && !this.target.tls && !this.target.local) {
+      throw new InvalidArgument(
+        `a token is not sent in clear to ${this.target.text}: use tls://, a Unix socket or a loopback address`,
+        { field: "token" },
+      );
+    }
+    this.closing.signal.addEventListener("abort", () => {
+      this.#shut();
+    });
+  }
+
+  /** Whether `close` was called. */
+  get closed(): boolean {
+    return this.closing.signal.aborted;
+  }
+
+  /** Throws `Closed` after `close`. */
+  checkOpen(): void {
+    this.closing.signal.throwIfAborted();
+  }
+
+  /** The typed error of a call that has ended. */
+  error(ended: StatusObject): SidecarError {
+    const error = fromStatus(ended, this.target.text);
+    return neverLeft(ended) ? markUnsent(error) : error;
+  }
+
+  /**
+   * A channel that is connected.
+   *
+   * @param patience - Milliseconds to wait for it, Infinity for ever.
+   * @param until - The deadline of the call that it is for.
+   */
+  ready(patience: number, until = Infinity, signal?: AbortSignal): Promise<ChannelInterface> {
+    if (this.closed || signal?.aborted) {
+      return Promise.reject((this.closed ? this.closing.signal.reason : signal?.reason) as Error);
+    }
+    const channel = this.#channel;
+    if (channel?.getConnectivityState(false) === connectivityState.READY) {
+      return Promise.resolve(channel);
+    }
+    return new Promise((resolve, reject) => {
+      const begun = Date.now();
+      const tries = this.#tries;
+      const finish = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", onAbort);
+        this.#waiters.delete(waiter);
+      };
+      const unavailable = () => {
+        const { text, origin } = this.target;
+        const seconds = ((Date.now() - begun) / 1000).toFixed(1);
+        const count = this.#tries - tries;
+        const error = this.#lastError || "no answer yet";
+        return new SidecarUnavailable(
+          `no sidecar answers at ${text} (from ${origin}): tried ${count} times in ${seconds} s; the last error: ${error}`,
+        );
+      };
+      const waiter: Waiter = {
+        resolve: (connected) => {
+          finish();
+          resolve(connected);
+        },
+        reject: (error) => {
+          finish();
+          reject(error as Error);
+        },
+        failed: () => {
+          if (Date.now() - begun >= patience) {
+            waiter.reject(unavailable());
+          }
+        },
+      };
+      const onAbort = () => {
+        waiter.reject(signal?.reason);
+      };
+      const giveUp = Math.min(until - begun, Math.max(patience, ONE_TRY));
+      const timer =
+        giveUp === Infinity
+          ? undefined
+          : setTimeout(
+              () => {
+                waiter.reject(
+                  Date.now() >= until
+                    ? new DeadlineExceeded(`not done in time: ${unavailable().message}`)
+                    : unavailable(),
+                );
+              },
+              Math.min(giveUp, 2 ** 31 - 1),
+            );
+      signal?.addEventListener("abort", onAbort);
+      this.#waiters.add(waiter);
+      this.#connecting ??= this.#connect();
+    });
+  }
+
+  /** Begin a streaming call on a channel that is ready. */
+  stream(channel: ChannelInterface, path: string, until = Infinity, ahead = 0): Call {
+    this.checkOpen();
+    return new Call(this, { channel, path, until, metadata: this.metadata(), ahead });
+  }
+
+  /** Make a unary call once, on a channel that is ready. */
+  async once<Request, Response>(
+    channel: ChannelInterface,
+    called: Method<Request, Response>,
+    request: Request,
+    until: number,
+    signal?: AbortSignal,
+  ): Promise<Response> {
+    const beginning = { channel, path: called.path, until, metadata: this.metadata() };
+    return called.decode(await unary(this, beginning, called.encode(request), signal));
+  }
+
+  /**
+   * Make a unary call; again where the connection was lost and that does no harm.
+   *
+   * @param harmless - Whether it may be repeated even if the sidecar has perhaps got it.
+   */
+  async unary<Request, Response>(
+    called: Method<Request, Response>,
+    request: Request,
+    options: CallOptions,
+    harmless = false,
+  ): Promise<Response> {
+    const until = deadline(options);
+    const patience = Date.now() + (this.reconnect ? PATIENCE : 0);
+    const pauses = new Pauses();
+    for (;;) {
+      const channel = await this.ready(patience - Date.now(), until, options.signal);
+      try {
+        return await this.once(channel, called, request, until, options.signal);
+      } catch (error) {
+        const again = isLost(error) && (harmless || isUnsent(error)) && Date.now() < patience;
+        if (!again || this.closed) {
+          throw error;
+        }
+      }
+      await sleep(Math.min(pauses.next(), until - Date.now()), this.closing.signal, options.signal);
+    }
+  }
+
+  /** What goes with every call. */
+  metadata(): Metadata {
+    const metadata = new Metadata();
+    const token = this.#token.get();
+    if (token !== undefined) {
+      metadata.set("authorization", `Bearer ${token}`);
+    }
+    return metadata;
+  }
+
+  /** End everything, but let what has ended in order leave the sidecar. */
+  async close(): Promise<void> {
+    if (!this.closed) {
+      this.closing.abort(new Closed("this client has been closed"));
+    }
+    await Promise.all(
+      [...this.draining].map(
+        (call) =>
+          new Promise<void>((resolve) => {
+            call.onEnd(resolve);
+          }),
+      ),
+    );
+    await new Promise((resolve) => setImmediate(resolve)); // gRPC closes its socket in the next turn
+  }
+
+  #shut(): void {
+    const reason = this.closing.signal.reason as Error;
+    for (const waiter of [...this.#waiters]) {
+      waiter.reject(reason);
+    }
+    for (const call of [...this.calls]) {
+      if (!this.draining.has(call as Call)) {
+        call.cancel(reason);
+      }
+    }
+    this.#channel?.close();
+    this.#channel = undefined;
+  }
+
+  /** Try until it is connected or nobody waits any more. */
+  async #connect(): Promise<void> {
+    const alive = setInterval(() => undefined, 2 ** 30); // gRPC's own handles do not keep the process
+    const pauses = new Pauses();
+    try {
+      while (this.#waiters.size > 0 && !this.closed) {
+        const channel = (this.#channel ??= this.#newChannel());
+        const error = await this.#attempt(channel);
+        if (this.closed) {
+          return;
+        }
+        if (error === undefined) {
+          for (const waiter of [...this.#waiters]) {
+            waiter.resolve(channel);
+          }
+          return;
+        }
+        this.#tries += 1;
+        this.#lastError = error;
+        channel.close(); // gRPC's own pauses would go on; calls that it still carries do too
+        this.#channel = undefined;
+        for (const waiter of [...this.#waiters]) {
+          waiter.failed();
+        }
+        if (this.#waiters.size > 0) {
+          await sleep(pauses.next(), this.closing.signal);
+        }
+      }
+    } catch (error) {
+      for (const waiter of [...this.#waiters]) {
+        waiter.reject(error);
+      }
+    } finally {
+      clearInterval(alive);
+      this.#connecting = undefined;
+    }
+  }
+
+  #newChannel(): ChannelInterface {
+    return new Channel(this.target.address, credentials(this.target, this.#tls), OPTIONS);
+  }
+
+  /** Connect a channel; what went wrong, in words, undefined when nothing did. */
+  async #attempt(channel: ChannelInterface): Promise<string | undefined> {
+    for (;;) {
+      const state = channel.getConnectivityState(true);
+      if (state === connectivityState.READY || state === connectivityState.SHUTDOWN) {
+        return undefined;
+      }
+      if (state === connectivityState.TRANSIENT_FAILURE) {
+        return await whyNot(channel);
+      }
+      await new Promise((resolve) => {
+        channel.watchConnectivityState(state, Infinity, resolve);
+      });
+    }
+  }
+}
+
+/** A channel that is not connected tells why only to calls. */
+function whyNot(channel: ChannelInterface): Promise<string> {
+  return new Promise((resolve) => {
+    const call = channel.createCall("/sidecar.v1.NodeService/GetNode", Infinity, null, null, null);
+    call.start(new Metadata(), {
+      onReceiveMetadata() {
+        call.cancelWithStatus(1, "connected after all");
+      },
+      onReceiveMessage() {
+        // of no interest
+      },
+      onReceiveStatus({ details }) {
+        const words = /^No connection established\. Last error: (.*)\. Resolution note: .*$/s.exec(details)?.[1];
+        resolve(words ?? details);
+      },
+    });
+  });
+}
+
+/** Whether the sidecar is gone, or going. */
+export function isLost(error: unknown): error is SidecarError {
+  return error instanceof SidecarUnavailable || (error instanceof Closed && error.code === "UNAVAILABLE");
+}
+
+const UNSENT = new WeakSet<object>();
+
+/** Note that what failed with this error cannot have reached the sidecar. */
+export function markUnsent(error: SidecarError): SidecarError {
+  UNSENT.add(error);
+  return error;
+}
+
+/** Whether what failed with this error cannot have reached the sidecar. */
+export function isUnsent(error: unknown): boolean {
+  return error instanceof SidecarError && UNSENT.has(error);
+}

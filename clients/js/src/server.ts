@@ -1,0 +1,312 @@
+/** Serving requests of other peers' apps. */
+
+import type { ChannelInterface } from "@grpc/grpc-js";
+
+import type { Call } from "./call.js";
+import { bytes, names, optionalMilliseconds } from "./convert.js";
+import { AlreadyExists, Closed, Refused } from "./errors.js";
+import {
+  DirectServiceDefinition,
+  type IncomingRequest,
+  ServeRequest,
+  type Answer,
+  type ServeResponse,
+} from "./generated/sidecar/v1/direct.js";
+import { type Link, method } from "./link.js";
+import { Stream } from "./stream.js";
+import type { Payload, Request, StreamOptions } from "./types.js";
+
+/**
+ * Answers a request: returns the response, or throws `Refused` to refuse with its message. Whatever else it throws is
+ * warned of and refused. `request.signal` is aborted when nobody waits for the answer any more.
+ */
+export type Handler = (request: Request) => Payload | Promise<Payload>;
+
+/** How to serve. */
+export interface ServeOptions extends StreamOptions {
+  /** How many handlers run at once, at most; more requests wait. Default 256. */
+  concurrency?: number;
+}
+
+const SERVE = method(DirectServiceDefinition, DirectServiceDefinition.methods.serve);
+const ANSWER_BYTES = 1 << 20;
+const WAITING_BYTES = 1 << 20;
+const MAX_REFUSALS = 12; // some 10 seconds
+const REFUSAL_BYTES = 1024;
+
+/** Answers that one call writes, as many at once as have come while the last were written. */
+class Answers {
+  readonly #call: Call;
+  #waiting: Answer[] = [];
+  #writing = false;
+
+  constructor(call: Call, protocols: string[]) {
+    this.#call = call;
+    this.#write(ServeRequest.fromPartial({ protocols }));
+  }
+
+  add(answer: Answer): void {
+    this.#waiting.push(answer);
+    if (!this.#writing) {
+      this.#next();
+    }
+  }
+
+  #next(): void {
+    const answers: Answer[] = [];
+    let size = 0;
+    for (const answer of this.#waiting) {
+      if (size >= ANSWER_BYTES) {
+        break;
+      }
+      size += answer.result?.$case === "data" ? answer.result.value.length : 0;
+      answers.push(answer);
+    }
+    this.#waiting = this.#waiting.slice(answers.length);
+    this.#write({ protocols: [], answers });
+  }
+
+  #write(request: ServeRequest): void {
+    this.#writing = true;
+    void this.#call.write(SERVE.encode(request)).then((written) => {
+      this.#writing = false;
+      if (written && this.#waiting.length > 0) {
+        this.#next();
+      }
+    });
+  }
+}
+
+class Requests extends Stream {
+  answers: Answers | undefined;
+  readonly #protocols: string[];
+  #served = false;
+  #refusals = 0;
+
+  constructor(link: Link, protocols: string[], options: StreamOptions) {
+    super(link, `serving ${protocols.join(", ")}`, options);
+    this.#protocols = protocols;
+  }
+
+  protected override begin(channel: ChannelInterface): Call {
+    const call = this.link.stream(channel, SERVE.path);
+    this.answers = new Answers(call, this.#protocols);
+    return call;
+  }
+
+  /** After a lost connection the sidecar may take a moment to notice that this app no longer serves there. */
+  protected override worthAnother(error: unknown): boolean {
+    if (this.#served && error instanceof AlreadyExists && this.#refusals < MAX_REFUSALS) {
+      this.#refusals += 1;
+      return this.link.reconnect && !this.link.closed;
+    }
+    return super.worthAnother(error);
+  }
+
+  /** The next response; undefined when it was lost and is in force again. */
+  async read(): Promise<ServeResponse | undefined> {
+    const response = await this.next();
+    this.#served = true;
+    this.#refusals = 0;
+    return response && SERVE.decode(response);
+  }
+
+  /** Registered for the first time. */
+  async register(): Promise<void> {
+    await this.start();
+    this.#served = true;
+  }
+
+  get finished(): boolean {
+    return this.over;
+  }
+
+  /** Called whenever a call is lost. */
+  onDrop: () => void = () => undefined;
+
+  protected override drop(reason: unknown): void {
+    super.drop(reason);
+    this.onDrop();
+  }
+}
+
+/** Answers requests of some protocols until it is closed. It outlives the sidecar's restarts. */
+export class Server {
+  /**
+   * Resolves when the serving was closed from here, rejects with what ended it otherwise. Where nobody has asked for it,
+   * a warning is emitted instead.
+   */
+  get ended(): Promise<void> {
+    this.#asked = true;
+    return this.#ended;
+  }
+
+  readonly #requests: Requests;
+  readonly #handler: Handler;
+  readonly #concurrency: number;
+  #ended: Promise<void> = Promise.resolve();
+  #asked = false;
+  readonly #running = new Map<number, AbortController>();
+  #handlers = new Set<Promise<void>>();
+  #waiting: { message: IncomingRequest; answers: Answers }[] = [];
+  #waitingBytes = 0;
+  #onRoom: (() => void) | undefined;
+
+  private constructor(requests: Requests, handler: Handler, concurrency: number) {
+    this.#requests = requests;
+    this.#handler = handler;
+    this.#concurrency = concurrency;
+    requests.onDrop = () => {
+      this.#forget(new Closed("the call that brought this request has ended"));
+    };
+  }
+
+  /** @internal */
+  static async start(
+    link: Link,
+    protocols: string | Iterable<string>,
+    handler: Handler,
+    options: ServeOptions,
+  ): Promise<Server> {
+    const requests = new Requests(link, names(protocols), options);
+    const server = new Server(requests, handler, options.concurrency ?? 256);
+    await requests.register();
+    server.#ended = server.#serve();
+    server.#ended.catch((error: unknown) => {
+      if (!server.#asked && !link.closed) {
+        process.emitWarning(`serving has ended: ${String(error)}`, { type: "SidecarWarning", code: "SIDECAR_ENDED" });
+      }
+    });
+    return server;
+  }
+
+  /** End the serving: handlers that run are cancelled. Resolves when they have ended. */
+  async close(): Promise<void> {
+    this.#requests.close();
+    await Promise.allSettled([...this.#handlers, this.#ended]);
+  }
+
+  /** Ends the serving. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #serve(): Promise<void> {
+    try {
+      for (;;) {
+        const response = await this.#requests.read();
+        const { answers } = this.#requests;
+        if (response === undefined || answers === undefined) {
+          continue;
+        }
+        for (const id of response.withdrawn) {
+          this.#withdraw(id);
+        }
+        for (const message of response.requests) {
+          this.#waiting.push({ message, answers });
+          this.#waitingBytes += message.data.length;
+        }
+        this.#begin();
+        if (this.#waitingBytes > WAITING_BYTES) {
+          // The sidecar counts what has been taken no more: what waits here must be bounded here.
+          await new Promise<void>((resolve) => {
+            this.#onRoom = resolve;
+          });
+        }
+      }
+    } catch (error) {
+      if (!this.#requests.finished) {
+        throw error;
+      }
+    }
+  }
+
+  #begin(): void {
+    while (this.#running.size < this.#concurrency) {
+      const next = this.#waiting.shift();
+      if (next === undefined) {
+        break;
+      }
+      this.#waitingBytes -= next.message.data.length;
+      const answering = this.#answer(next.message, next.answers);
+      this.#handlers.add(answering);
+      void answering.finally(() => {
+        this.#handlers.delete(answering);
+      });
+    }
+    if (this.#waitingBytes <= WAITING_BYTES) {
+      this.#onRoom?.();
+      this.#onRoom = undefined;
+    }
+  }
+
+  #withdraw(id: number): void {
+    this.#running.get(id)?.abort(new Closed("nobody waits for the answer any more"));
+    const index = this.#waiting.findIndex(({ message }) => message.id === id);
+    if (index >= 0) {
+      this.#waitingBytes -= this.#waiting[index]?.message.data.length ?? 0;
+      this.#waiting.splice(index, 1);
+    }
+  }
+
+  #forget(reason: Error): void {
+    this.#waiting = [];
+    this.#waitingBytes = 0;
+    const running = [...this.#running.values()];
+    this.#running.clear(); // the numbers begin anew with the next call
+    for (const controller of running) {
+      controller.abort(reason);
+    }
+    this.#onRoom?.();
+    this.#onRoom = undefined;
+  }
+
+  async #answer(message: IncomingRequest, answers: Answers): Promise<void> {
+    const controller = new AbortController();
+    this.#running.set(message.id, controller);
+    let result: Answer["result"];
+    try {
+      const response = await this.#handler({
+        peerId: message.peerId,
+        protocol: message.protocol,
+        data: message.data,
+        timeLeft: optionalMilliseconds(message.timeLeft),
+        signal: controller.signal,
+      });
+      result = { $case: "data", value: bytes(response) };
+    } catch (error) {
+      if (error instanceof Refused) {
+        result = { $case: "refusal", value: shortened(error.message) };
+      } else {
+        result = { $case: "refusal", value: "the app failed to answer" };
+        if (!controller.signal.aborted) {
+          const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+          process.emitWarning(`the handler for ${message.protocol} failed: ${text}`, {
+            type: "SidecarWarning",
+            code: "SIDECAR_HANDLER",
+          });
+        }
+      }
+    }
+    if (this.#running.get(message.id) === controller) {
+      this.#running.delete(message.id);
+    }
+    if (!controller.signal.aborted) {
+      answers.add({ id: message.id, result });
+    }
+    this.#begin();
+  }
+}
+
+/** As much of a text as a refusal may have, in whole characters. */
+function shortened(text: string): string {
+  const encoded = Buffer.from(text);
+  if (encoded.length <= REFUSAL_BYTES) {
+    return text;
+  }
+  let end = REFUSAL_BYTES;
+  while (((encoded[end] ?? 0) & 0xc0) === 0x80) {
+    end -= 1;
+  }
+  return encoded.toString("utf8", 0, end);
+}

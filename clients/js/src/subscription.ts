@@ -1,0 +1,245 @@
+/** Subscriptions to topics, and streams of direct messages. */
+
+import type { ChannelInterface } from "@grpc/grpc-js";
+
+import type { Call } from "./call.js";
+import { names, policy, signing } from "./convert.js";
+import { DirectServiceDefinition, ReceiveRequest } from "./generated/sidecar/v1/direct.js";
+import { PubSubServiceDefinition, SubscribeRequest } from "./generated/sidecar/v1/pubsub.js";
+import { type Link, method } from "./link.js";
+import { iterator, request, Stream } from "./stream.js";
+import {
+  type DirectMessage,
+  Lagged,
+  type Message,
+  type OverflowPolicy,
+  type Signing,
+  type StreamOptions,
+} from "./types.js";
+import { directMessages, Parts, topicMessages } from "./wire.js";
+
+/**
+ * Messages that came together.
+ *
+ * `payloads()` costs the least; `messages` makes an object for each message, once.
+ */
+export class Batch<Item> {
+  /** What was missed just before these messages. */
+  readonly lagged: Lagged | undefined;
+  /** How many messages these are. */
+  readonly length: number;
+  readonly #parts: Parts;
+  readonly #data: number;
+  readonly #read: (parts: Parts) => Item[];
+  #messages: Item[] | undefined;
+
+  /** @internal */
+  constructor(parts: Parts, data: number, read: (parts: Parts) => Item[], lagged = parts.lagged) {
+    this.#parts = parts;
+    this.#data = data;
+    this.#read = read;
+    this.lagged = lagged;
+    this.length = parts.ranges.length / 2;
+  }
+
+  /** The data of each message, in order. */
+  payloads(): Buffer[] {
+    return this.#parts.fields(this.#data);
+  }
+
+  /** The messages, in order. */
+  get messages(): readonly Item[] {
+    return (this.#messages ??= this.#read(this.#parts));
+  }
+}
+
+/** What subscriptions and receivers have in common: messages in batches, and gaps between them. */
+export abstract class MessageStream<Item extends object> extends Stream implements AsyncIterable<Item> {
+  #missed = 0;
+  // Of the batch that is being iterated over.
+  #rest: readonly Item[] = [];
+  #at = 0;
+
+  /** Messages missed so far, as far as their number is known. */
+  get missed(): number {
+    return this.#missed;
+  }
+
+  /** The next batch that has messages or tells of a gap. */
+  protected abstract nextBatch(): Promise<Batch<Item>>;
+
+  /** The messages. What was missed is counted in `missed` and told by `process.emitWarning`. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<Item> {
+    return iterator(() => this.#message(), this.#close, this.#held);
+  }
+
+  /** Messages, and `Lagged` where some were missed. */
+  events(): AsyncIterableIterator<Item | Lagged> {
+    return iterator(() => this.#event(), this.#close, this.#held);
+  }
+
+  /** Whole batches as they come, the fastest way. */
+  batches(): AsyncIterableIterator<Batch<Item>> {
+    return iterator(() => this.#batch(), this.#close);
+  }
+
+  readonly #close = () => {
+    this.close();
+  };
+
+  /** The next message of the batch at hand. */
+  readonly #held = (): Item | undefined => {
+    const item = this.#rest[this.#at];
+    if (item !== undefined) {
+      this.#at += 1;
+    }
+    return item;
+  };
+
+  async #batch(): Promise<Batch<Item> | undefined> {
+    try {
+      const batch = await this.nextBatch();
+      this.#missed += batch.lagged?.missed ?? 0;
+      return batch;
+    } catch (error) {
+      if (this.over) {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  async #event(): Promise<Item | Lagged | undefined> {
+    for (;;) {
+      const held = this.#held();
+      if (held !== undefined) {
+        return held;
+      }
+      const batch = await this.#batch();
+      if (batch === undefined) {
+        return undefined;
+      }
+      this.#rest = batch.messages;
+      this.#at = 0;
+      if (batch.lagged !== undefined) {
+        return batch.lagged;
+      }
+    }
+  }
+
+  async #message(): Promise<Item | undefined> {
+    for (;;) {
+      const event = await this.#event();
+      if (!(event instanceof Lagged)) {
+        return event;
+      }
+      process.emitWarning(`${this.title}: ${event.toString()}`, { type: "SidecarWarning", code: "SIDECAR_LAGGED" });
+    }
+  }
+}
+
+/** How to subscribe. */
+export interface SubscribeOptions extends StreamOptions {
+  /** Continue behind this message; default: with what arrives from now. */
+  cursor?: Uint8Array;
+  /** The signing of all these topics. */
+  signing?: Signing;
+  /** What to drop when the queue in the sidecar is full. */
+  policy?: OverflowPolicy;
+  /** How many messages wait there for a slow reader; default: the configured bound. */
+  queueMessages?: number;
+  /** How many bytes wait there for a slow reader; default: the configured bound. */
+  queueBytes?: number;
+  /** Leave out what this node's own apps publish. */
+  skipLocal?: boolean;
+}
+
+const SUBSCRIBE = method(PubSubServiceDefinition, PubSubServiceDefinition.methods.subscribe);
+const RECEIVE = method(DirectServiceDefinition, DirectServiceDefinition.methods.receive);
+
+/** Messages of topics, in order. It outlives the sidecar's restarts and continues where it was. */
+export class Subscription extends MessageStream<Message> {
+  protected override readonly greets = true;
+  readonly #request: SubscribeRequest;
+
+  /** @internal */
+  constructor(link: Link, topics: string | Iterable<string>, options: SubscribeOptions) {
+    const request = SubscribeRequest.fromPartial({
+      topics: names(topics),
+      cursor: Buffer.from(options.cursor ?? []),
+      policy: policy(options.policy),
+      queueMessages: options.queueMessages ?? 0,
+      queueBytes: options.queueBytes ?? 0,
+      signing: signing(options.signing),
+      skipLocal: options.skipLocal ?? false,
+    });
+    super(link, `subscription to ${request.topics.join(", ")}`, options);
+    this.#request = request;
+  }
+
+  /** Behind everything that has arrived; `subscribe(topics, {cursor})` continues there. Empty before the start. */
+  get cursor(): Buffer {
+    return this.#request.cursor;
+  }
+
+  protected override begin(channel: ChannelInterface): Call {
+    return request(this.link, channel, SUBSCRIBE.path, SUBSCRIBE.encode(this.#request));
+  }
+
+  protected override greeted(response: Buffer): void {
+    if (this.#request.cursor.length === 0) {
+      this.#request.cursor = Buffer.from(new Parts(response).cursor); // a connection lost from now on continues here
+    }
+  }
+
+  protected override async nextBatch(): Promise<Batch<Message>> {
+    for (;;) {
+      const response = await this.next();
+      if (response === undefined) {
+        continue; // in force again, from the cursor: the sidecar says what is missing
+      }
+      const parts = new Parts(response);
+      if (parts.ranges.length > 0) {
+        this.#request.cursor = Buffer.from(parts.lastField(5));
+      } else if (parts.cursor.length > 0) {
+        this.#request.cursor = Buffer.from(parts.cursor);
+      }
+      if (parts.ranges.length > 0 || parts.lagged !== undefined) {
+        return new Batch(parts, 2, topicMessages);
+      }
+    }
+  }
+}
+
+/** How to receive. */
+export interface ReceiveOptions extends StreamOptions {
+  /** How many messages wait in the sidecar for a slow reader; default: the configured bound. */
+  queueMessages?: number;
+}
+
+/**
+ * Direct messages of some protocols, in order of arrival. It outlives the sidecar's restarts; what was sent meanwhile is
+ * lost (its senders were told), which a `Lagged` with the reason `RECONNECTED` says.
+ */
+export class Receiver extends MessageStream<DirectMessage> {
+  readonly #request: ReceiveRequest;
+
+  /** @internal */
+  constructor(link: Link, protocols: string | Iterable<string>, options: ReceiveOptions) {
+    const request = { protocols: names(protocols), queueMessages: options.queueMessages ?? 0 };
+    super(link, `receiving ${request.protocols.join(", ")}`, options);
+    this.#request = request;
+  }
+
+  protected override begin(channel: ChannelInterface): Call {
+    return request(this.link, channel, RECEIVE.path, RECEIVE.encode(this.#request));
+  }
+
+  protected override async nextBatch(): Promise<Batch<DirectMessage>> {
+    const response = await this.next();
+    if (response === undefined) {
+      return new Batch(new Parts(Buffer.alloc(0)), 3, directMessages, new Lagged(undefined, "RECONNECTED"));
+    }
+    return new Batch(new Parts(response), 3, directMessages);
+  }
+}

@@ -1,0 +1,306 @@
+/**
+ * What the client gives and takes: plain values. Durations are milliseconds, times milliseconds since 1970 (as `Date.now()`).
+ *
+ * @module
+ */
+
+/** A payload: bytes, or a text that is sent as UTF-8. */
+export type Payload = Uint8Array | string;
+
+/** A payload in bulk, or one with an id that makes a repeat safe. */
+export type OutgoingMessage = Payload | { data: Payload; requestId?: string };
+
+/** What every call takes. */
+export interface CallOptions {
+  /** Milliseconds until the call is given up with `DeadlineExceeded`; it travels as the gRPC deadline. */
+  timeout?: number;
+  /** Cancels the call, here and in the sidecar; it then rejects with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+/** What every stream takes. */
+export interface StreamOptions {
+  /** Ends the stream; reading it then rejects with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+/** Who opened a connection; `UNSPECIFIED` when there is none. */
+export type Direction = "UNSPECIFIED" | "INBOUND" | "OUTBOUND";
+
+/**
+ * What happened to a peer.
+ *
+ * `PRESENT`: connected already, when watching began. `CURRENT`: the present state has been told in full; this event has
+ * no peer. `RECONNECTED` (the connection to the sidecar was lost) and `LAGGED` (this reader was too slow): events were
+ * lost, and the present state is told anew behind this event, which has no peer; forget what you knew.
+ */
+export type PeerEventType =
+  | "UNSPECIFIED"
+  | "PRESENT"
+  | "CURRENT"
+  | "CONNECTED"
+  | "IDENTIFIED"
+  | "UPDATED"
+  | "DISCONNECTED"
+  | "RECONNECTED"
+  | "LAGGED";
+
+/**
+ * What became of a direct message.
+ *
+ * `DELIVERED`: written to the stream of a receiving app there. `TIMED_OUT` (no receipt in time) and `UNKNOWN` (the
+ * connection was lost): it was sent and may have arrived.
+ */
+export type SendOutcome =
+  | "UNSPECIFIED"
+  | "DELIVERED"
+  | "NO_SUBSCRIBER"
+  | "LOCAL_QUEUE_FULL"
+  | "REMOTE_QUEUE_FULL"
+  | "UNREACHABLE"
+  | "REFUSED"
+  | "TOO_LARGE"
+  | "TIMED_OUT"
+  | "UNKNOWN";
+
+/**
+ * What became of a published message.
+ *
+ * `SENT`: queued to at least one peer. `NO_PEERS`: only subscribers at this node have got it.
+ */
+export type PublishOutcome = "UNSPECIFIED" | "SENT" | "NO_PEERS" | "QUEUE_FULL" | "TOO_LARGE" | "DUPLICATE";
+
+/**
+ * How messages of a topic prove where they come from; all its nodes must agree. `UNSPECIFIED`: as in force for the topic
+ * here, else `STRICT_SIGN`.
+ */
+export type Signing = "UNSPECIFIED" | "STRICT_SIGN" | "STRICT_NO_SIGN";
+
+/**
+ * What becomes of messages when a subscription's queue in the sidecar is full. `UNSPECIFIED`: as `DROP_OLDEST`. With
+ * `END_STREAM` reading ends with `SlowReader`.
+ */
+export type OverflowPolicy = "UNSPECIFIED" | "DROP_OLDEST" | "DROP_NEWEST" | "END_STREAM";
+
+/**
+ * Why messages were missed.
+ *
+ * `SLOW_READER`: this reader was too slow. `HISTORY_EXCEEDED`: the sidecar's history does not reach back so far.
+ * `RESTARTED`: the sidecar has restarted. `RECONNECTED`: the connection to the sidecar was lost, and what came meanwhile
+ * cannot be had again.
+ */
+export type LagReason = "UNSPECIFIED" | "SLOW_READER" | "HISTORY_EXCEEDED" | "RESTARTED" | "RECONNECTED";
+
+/** Who the node is and where. */
+export interface NodeInfo {
+  readonly peerId: string;
+  readonly network: string;
+  /** What it calls itself toward peers. */
+  readonly agent: string;
+  /** The version of the sidecar. */
+  readonly version: string;
+  readonly listeningAddresses: readonly string[];
+  /** What it tells its peers. */
+  readonly announcedAddresses: readonly string[];
+  /** Under which peers say that they see it. */
+  readonly observedAddresses: readonly string[];
+  readonly startTime: number;
+  readonly uptime: number;
+}
+
+/** One of the things that readiness is made of. */
+export interface Condition {
+  readonly type: string;
+  readonly met: boolean;
+  /** One word, for programs. */
+  readonly reason: string;
+  /** A sentence, for people. */
+  readonly message: string;
+  /** What to do about it; empty when met. */
+  readonly remedy: string;
+  /** When `met` changed last. */
+  readonly since: number;
+}
+
+/** Whether the node is ready, and why not. */
+export interface Readiness {
+  readonly ready: boolean;
+  readonly conditions: readonly Condition[];
+}
+
+/** What is known of a peer. */
+export interface Peer {
+  readonly peerId: string;
+  readonly connected: boolean;
+  readonly direction: Direction;
+  readonly addresses: readonly string[];
+  /** The address of the connection's other end; empty when not connected. */
+  readonly remoteAddress: string;
+  readonly protocols: readonly string[];
+  readonly agent: string;
+  readonly protocolVersion: string;
+  /** Whether agent, protocols and addresses are known from the peer itself. */
+  readonly identified: boolean;
+  /** The round trip; undefined until measured. */
+  readonly latency: number | undefined;
+  readonly connectTime: number | undefined;
+  readonly connections: number;
+}
+
+/** A change of a peer. */
+export interface PeerEvent {
+  readonly type: PeerEventType;
+  /** The peer as it is now; undefined for `CURRENT`, `RECONNECTED` and `LAGGED`. */
+  readonly peer: Peer | undefined;
+  /** Why it disconnected, a sentence; empty when in order. */
+  readonly reason: string;
+}
+
+/** A topic as this node sees it. */
+export interface Topic {
+  readonly name: string;
+  /** Whether this node subscribes to it. */
+  readonly subscribed: boolean;
+  readonly signing: Signing;
+  /** Connected peers that subscribe to it. */
+  readonly peers: number;
+  readonly meshPeerIds: readonly string[];
+  /** Streams of apps here that subscribe to it. */
+  readonly subscribers: number;
+  /** Messages from which a subscription can continue. */
+  readonly historyMessages: number;
+}
+
+/**
+ * A message of a topic. Its buffers are parts of the batch that it came in; copy what is kept for long
+ * (`Buffer.from(message.data)`), else the whole batch is kept.
+ */
+export interface Message {
+  readonly topic: string;
+  readonly data: Buffer;
+  /** Who published it, proven by its signature; empty on unsigned topics. */
+  readonly sender: string;
+  /** The same at every node. */
+  readonly messageId: Buffer;
+  /** Continues a subscription behind this message. */
+  readonly cursor: Buffer;
+  /** When this node got it. */
+  readonly receiveTime: number;
+  /** Whether an app of this node published it. */
+  readonly local: boolean;
+}
+
+/** A direct message. The connection proves who sent it. Its data is a part of its batch, as with `Message`. */
+export interface DirectMessage {
+  readonly peerId: string;
+  readonly protocol: string;
+  readonly data: Buffer;
+}
+
+/** Messages that a stream missed. */
+export class Lagged {
+  constructor(
+    /** How many; undefined where nobody knows. */
+    readonly missed: number | undefined,
+    /** Why. */
+    readonly reason: LagReason,
+  ) {}
+
+  /** A sentence for people. */
+  toString(): string {
+    const count = this.missed === undefined ? "messages (how many is not known)" : `${this.missed} messages`;
+    return `missed ${count}: ${WHY[this.reason]}`;
+  }
+}
+
+const WHY: Record<LagReason, string> = {
+  UNSPECIFIED: "not said why",
+  SLOW_READER: "this reader was too slow",
+  HISTORY_EXCEEDED: "the sidecar's history does not reach back so far",
+  RESTARTED: "the sidecar has restarted",
+  RECONNECTED: "the connection to the sidecar was lost meanwhile",
+};
+
+/** What became of a direct message. */
+export interface SendReceipt {
+  readonly outcome: SendOutcome;
+  /** A sentence for people, where there is more to say. */
+  readonly detail: string;
+}
+
+/** The same receipt for some consecutive messages, which are numbered from 0. */
+export interface SendReceipts extends SendReceipt {
+  /** The number of the first message. */
+  readonly first: number;
+  readonly count: number;
+}
+
+/** What became of a published message. */
+export interface PublishReceipt {
+  readonly outcome: PublishOutcome;
+  /** The message's id; empty where it was not published. */
+  readonly messageId: Buffer;
+  /** To how many peers it was queued. */
+  readonly peers: number;
+  /** For how many peers it was dropped since their queues were full while others had room. */
+  readonly dropped: number;
+}
+
+/** The same receipt for some consecutive messages, which are numbered from 0. */
+export interface PublishReceipts {
+  /** The number of the first message. */
+  readonly first: number;
+  readonly count: number;
+  readonly outcome: PublishOutcome;
+  /** To how many peers each was queued. */
+  readonly peers: number;
+  /** For how many peers each was dropped. */
+  readonly dropped: number;
+  /** Their ids, in order, where they were asked for and published. */
+  readonly messageIds: readonly Buffer[];
+}
+
+/** A request to be answered. */
+export interface Request {
+  readonly peerId: string;
+  readonly protocol: string;
+  readonly data: Buffer;
+  /** How long the asker still waited when it came; undefined where it did not say. */
+  readonly timeLeft: number | undefined;
+  /** Aborted when nobody waits for the answer any more. */
+  readonly signal: AbortSignal;
+}
+
+/** An announcement of an advertised name. */
+export interface Announcement {
+  /** How many peers hold it. */
+  readonly holders: number;
+  /** How many were asked to. */
+  readonly asked: number;
+  readonly nextAnnouncement: number;
+}
+
+/** A peer that advertises a name. */
+export interface FoundPeer {
+  readonly peerId: string;
+  readonly addresses: readonly string[];
+}
+
+/** What became of a record. */
+export interface RecordReceipt {
+  /** How many peers took it. */
+  readonly stored: number;
+  /** How many were asked to. */
+  readonly asked: number;
+}
+
+/** A record of the DHT. */
+export interface DhtRecord {
+  readonly value: Buffer;
+  /** How many of those asked have this value. */
+  readonly holders: number;
+  readonly expiresAt: number | undefined;
+  /** Who signed it; empty unless the namespace's rule is `signed`. */
+  readonly publisher: string;
+  readonly sequence: number;
+}
