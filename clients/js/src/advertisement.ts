@@ -63,7 +63,7 @@ class Announcements extends Stream {
   }
 }
 
-/** A name that is advertised until this is closed, also over restarts of the sidecar. It ends by itself with a `ttl`. */
+/** A name that is advertised until this is closed or its `ttl` is over, also over restarts of the sidecar. */
 export class Advertisement {
   readonly #stream: Announcements;
   #last: Announcement;

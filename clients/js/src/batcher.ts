@@ -1,8 +1,8 @@
 /**
  * Single messages that share calls.
  *
- * For each key (a topic with its options, a peer with its protocol) at most one call is in flight. A lone message goes by
- * the unary method at once; what is given meanwhile goes together as one bulk call.
+ * For each key (a topic with its options, a peer with its protocol) at most one call is in flight. A lone message goes
+ * by the unary method at once; what is given meanwhile goes together as one bulk call.
  */
 
 import type { ChannelInterface } from "@grpc/grpc-js";
@@ -239,7 +239,7 @@ class Lane<Receipt> {
       const frame: Entry<Receipt>[] = [];
       let size = 0;
       while (next < entries.length && frame.length < BATCH_MESSAGES) {
-        const entry = entries[next] as Entry<Receipt>;
+        const entry = entries[next]!;
         if (!entry.settled) {
           if (frame.length > 0 && size + entry.data.length > BATCH_BYTES) {
             break;

@@ -51,9 +51,9 @@ export interface Transfer<Receipts extends Range> {
   head: Buffer;
   /** The tag of the requests' messages. */
   item: number;
-  parse(response: Buffer): Receipts[];
+  parse: (response: Buffer) => Receipts[];
   /** Whether both say the same, and may be told as one range. */
-  same(one: Receipts, other: Receipts): boolean;
+  same: (one: Receipts, other: Receipts) => boolean;
 }
 
 /** Write all messages to a bulk call; the receipts for all of them, as few ranges as say it. */
@@ -170,7 +170,7 @@ class Writer {
       }
     }
     while (flushing !== undefined) {
-      await (flushing as Promise<boolean>);
+      await flushing;
     }
     await this.#finish();
   }

@@ -32,8 +32,8 @@ const AHEAD = 65_536; // bytes; what gRPC has not handed over is lost when the p
 /**
  * Bytes to and from an app at a peer, in order.
  *
- * `end()` ends our direction; reading goes on until the peer ends its own. `destroy()` resets the stream, as does what is
- * left of it when the client is closed. Back-pressure goes from end to end: `write` is `false`, and its callback waits,
+ * `end()` ends our direction; reading goes on until the peer ends its own. `destroy()` resets the stream, and so does
+ * closing the client. Back-pressure goes from end to end: `write` is `false`, and its callback waits,
  * as long as the peer's app does not read.
  *
  * Its errors: `StreamReset` when the peer reset the stream, `Closed` when the connection was lost, `SidecarUnavailable`
@@ -44,17 +44,15 @@ export class ByteStream extends Duplex {
   readonly peerId: string;
   /** The protocol that both sides speak. */
   readonly protocol: string;
-  readonly #link: Link;
   readonly #call: Call;
   #reading = false;
   #rest: Buffer; // came with the first response
   #ended = false; // the peer said that nothing follows
 
   /** @internal */
-  constructor(link: Link, call: Call, peerId: string, protocol: string, rest: Buffer, ended: boolean) {
+  constructor(call: Call, peerId: string, protocol: string, rest: Buffer, ended: boolean) {
     // Of what has been read one piece waits here: an error is told when that has been taken.
     super({ allowHalfOpen: true, readableHighWaterMark: 1, writableHighWaterMark: 65_536 });
-    this.#link = link;
     this.#call = call;
     this.peerId = peerId;
     this.protocol = protocol;
@@ -113,7 +111,7 @@ export class ByteStream extends Duplex {
   }
 
   async #send(chunks: Buffer[]): Promise<undefined> {
-    const data = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks);
+    const data = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
     for (let start = 0; start < data.length; start += PIECE_BYTES) {
       await this.#put(encodeField(DATA, data.subarray(start, start + PIECE_BYTES)));
     }
@@ -135,9 +133,8 @@ export class ByteStream extends Duplex {
       const timer = setTimeout(() => {
         this.#call.cancel(new Closed("the peer took too long to take the rest"));
       }, LINGER);
-      this.#link.draining.add(this.#call);
+      this.#call.draining = true;
       this.#call.onEnd(() => {
-        this.#link.draining.delete(this.#call);
         clearTimeout(timer);
         callback(null);
       });
@@ -213,7 +210,7 @@ async function opened(link: Link, path: string, first: Buffer, options: CallOpti
     }
     const { opened, data, end } = streamResponse(message);
     const { peerId, protocol } = OpenedStream.decode(opened ?? Buffer.alloc(0));
-    stream = new ByteStream(link, call, peerId, protocol, data, end);
+    stream = new ByteStream(call, peerId, protocol, data, end);
     return stream;
   } catch (error) {
     call.cancel(error as Error);

@@ -10,9 +10,19 @@ import type { SidecarError } from "./errors.js";
  */
 type Layer = ReturnType<ChannelInterface["createCall"]>;
 
+/** A call under way. */
+export interface Active {
+  /** End it at once. */
+  cancel(reason: Error): void;
+  /** It has ended in order as far as this side goes, and is to be left alone; what then remains is bounded in time. */
+  readonly draining?: boolean;
+  /** Call back when it is over. */
+  onEnd?(callback: () => void): void;
+}
+
 /** What a call needs to know of its client. */
 export interface Owner {
-  readonly calls: Set<{ cancel(reason: Error): void }>;
+  readonly calls: Set<Active>;
   error(ended: StatusObject): SidecarError;
 }
 
@@ -31,7 +41,8 @@ export interface Beginning {
 }
 
 /** A streaming call. */
-export class Call {
+export class Call implements Active {
+  draining = false;
   readonly #owner: Owner;
   readonly #layer: Layer;
   readonly #ahead: number;

@@ -112,8 +112,8 @@ export type Messages = Iterable<OutgoingMessage> | AsyncIterable<OutgoingMessage
 /**
  * Connect to a sidecar. Resolves when it has answered.
  *
- * @param target - `unix:PATH`, a path, `HOST:PORT` or `tls://HOST:PORT`; default: `SIDECAR_API`, else the Unix socket that
- * a sidecar serves by default.
+ * @param target - `unix:PATH`, a path, `HOST:PORT` or `tls://HOST:PORT`; default: `SIDECAR_API`, else the Unix socket
+ * that a sidecar serves by default.
  * @throws SidecarUnavailable when no sidecar answers in time; it says what was tried.
  */
 export async function connect(target?: string | ConnectOptions, options: ConnectOptions = {}): Promise<Client> {
@@ -288,8 +288,8 @@ export class Client {
   }
 
   /**
-   * Connect to a peer: at `addresses`, else at what is known of it or the DHT knows. Without a peer id: to whoever answers
-   * at the addresses.
+   * Connect to a peer: at `addresses`, else at what is known of it or the DHT knows. Without a peer id (an empty one):
+   * to whoever answers at the addresses.
    *
    * @throws Unreachable and its kinds, WrongPeer, WrongNetwork.
    */
@@ -347,7 +347,10 @@ export class Client {
           const receipt = convert.sendReceipt(range.receipt);
           const told =
             receipt.outcome === "TOO_LARGE"
-              ? new TooLarge(`message over the bound: ${receipt.detail}`, { reason: "TOO_LARGE" })
+              ? new TooLarge(`message over the bound: ${receipt.detail}`, {
+                  reason: "TOO_LARGE",
+                  code: "INVALID_ARGUMENT",
+                })
               : receipt;
           return { first: range.first, receipts: new Array<SendReceipt | Error>(range.count).fill(told) };
         }),
@@ -355,8 +358,8 @@ export class Client {
   }
 
   /**
-   * Send many messages, in batches; the receipts cover all of them, which are numbered from 0. The messages are taken as
-   * the peer takes them; what comes of an async iterable while a batch is written joins the next.
+   * Send many messages, in batches; the receipts cover all of them, which are numbered from 0. The messages are taken
+   * as the peer takes them; what comes of an async iterable while a batch is written joins the next.
    */
   async sendMany(
     peerId: string,
@@ -458,7 +461,10 @@ export class Client {
           for (let index = 0; index < count; index += 1) {
             receipts[index] =
               outcome === "TOO_LARGE"
-                ? new TooLarge("payload is over the bound on gossip messages", { reason: "TOO_LARGE" })
+                ? new TooLarge("payload is over the bound on gossip messages", {
+                    reason: "TOO_LARGE",
+                    code: "INVALID_ARGUMENT",
+                  })
                 : { outcome, messageId: messageIds[index] ?? empty, peers, dropped };
           }
           return { first, receipts };
@@ -467,8 +473,8 @@ export class Client {
   }
 
   /**
-   * Publish many messages, in batches; the receipts cover all of them, which are numbered from 0. It goes as fast as the
-   * peers take them; what comes of an async iterable while a batch is written joins the next.
+   * Publish many messages, in batches; the receipts cover all of them, which are numbered from 0. It goes as fast as
+   * the peers take them; what comes of an async iterable while a batch is written joins the next.
    */
   async publishMany(topic: string, messages: Messages, options: PublishManyOptions = {}): Promise<PublishReceipts[]> {
     const { minimumPeers = 0, returnMessageIds = false } = options;

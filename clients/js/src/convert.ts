@@ -36,8 +36,8 @@ export function names(given: string | Iterable<string>): string[] {
 }
 
 /** The name of a value of one of the schemas' enums; one of a later sidecar is not known here. */
-function named<Name extends string>(values: Record<number, string>, value: number): Name {
-  return (values[value] ?? "UNSPECIFIED") as Name;
+function named<Name extends string>(values: Record<number, string> & Record<Name, unknown>, value: number): Name {
+  return ((values as Record<number, string>)[value] ?? "UNSPECIFIED") as Name;
 }
 
 export function signing(value: types.Signing | undefined): pubsub.Signing {

@@ -28,6 +28,8 @@
  * │   └── WriteStalled
  * ├── WrongPeer               another key answered
  * ├── WrongNetwork            the peer belongs to another network
+ * ├── Unauthenticated         the token is missing or wrong
+ * ├── PermissionDenied        the token does not allow the call
  * ├── Outdated                a better value of the record is known already
  * ├── Refused                 the app there refused; its reason is the message
  * ├── TopicOptionsDiffer      the topic is in use with another signing
@@ -176,6 +178,12 @@ export class WrongPeer extends SidecarError {}
 /** The peer belongs to another network. */
 export class WrongNetwork extends SidecarError {}
 
+/** The token is missing or wrong. */
+export class Unauthenticated extends SidecarError {}
+
+/** The token does not allow the call. */
+export class PermissionDenied extends SidecarError {}
+
 /** A better value of the record, by its namespace's rule, is known already. */
 export class Outdated extends SidecarError {}
 
@@ -238,6 +246,8 @@ const BY_REASON = new Map<string, ErrorClass>(
     WriteStalled,
     WrongPeer,
     WrongNetwork,
+    Unauthenticated,
+    PermissionDenied,
     Outdated,
     Refused,
     TopicOptionsDiffer,
@@ -259,8 +269,8 @@ const BY_CODE = new Map<status, ErrorClass>([
   [status.UNIMPLEMENTED, NotSupported],
   [status.UNAVAILABLE, SidecarUnavailable],
   [status.FAILED_PRECONDITION, FailedPrecondition],
-  [status.UNAUTHENTICATED, FailedPrecondition],
-  [status.PERMISSION_DENIED, FailedPrecondition],
+  [status.UNAUTHENTICATED, Unauthenticated],
+  [status.PERMISSION_DENIED, PermissionDenied],
   [status.RESOURCE_EXHAUSTED, ResourceExhausted],
   [status.DEADLINE_EXCEEDED, DeadlineExceeded],
   [status.CANCELLED, Closed],

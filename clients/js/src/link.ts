@@ -1,8 +1,8 @@
 /** The connection to the sidecar: made when it is needed, tried again while somebody waits for it. */
 
-import { Channel, type ChannelInterface, connectivityState, Metadata, type StatusObject } from "@grpc/grpc-js";
+import { Channel, type ChannelInterface, connectivityState, Metadata, status, type StatusObject } from "@grpc/grpc-js";
 
-import { Call, unary } from "./call.js";
+import { type Active, Call, unary } from "./call.js";
 import {
   Closed,
   DeadlineExceeded,
@@ -145,9 +145,7 @@ export function deadline({ timeout }: CallOptions): number {
 export class Link {
   readonly target: Target;
   readonly reconnect: boolean;
-  readonly calls = new Set<{ cancel(reason: Error): void }>();
-  /** Byte streams that have ended in order and that the sidecar has not done with; each is bounded in time. */
-  readonly draining = new Set<Call>();
+  readonly calls = new Set<Active>();
   /** Aborted with the error for everybody when the client is closed. */
   readonly closing = new AbortController();
   readonly #tls: TlsOptions;
@@ -228,7 +226,7 @@ export class Link {
         },
         reject: (error) => {
           finish();
-          reject(error as Error);
+          reject(error);
         },
         failed: () => {
           if (Date.now() - begun >= patience) {
@@ -320,14 +318,8 @@ export class Link {
     if (!this.closed) {
       this.closing.abort(new Closed("this client has been closed"));
     }
-    await Promise.all(
-      [...this.draining].map(
-        (call) =>
-          new Promise<void>((resolve) => {
-            call.onEnd(resolve);
-          }),
-      ),
-    );
+    const ends = [...this.calls].map((call) => new Promise<void>((resolve) => call.onEnd?.(resolve)));
+    await Promise.all(ends);
     await new Promise((resolve) => setImmediate(resolve)); // gRPC closes its socket in the next turn
   }
 
@@ -337,7 +329,7 @@ export class Link {
       waiter.reject(reason);
     }
     for (const call of [...this.calls]) {
-      if (!this.draining.has(call as Call)) {
+      if (call.draining !== true) {
         call.cancel(reason);
       }
     }
@@ -410,7 +402,7 @@ function whyNot(channel: ChannelInterface): Promise<string> {
     const call = channel.createCall("/sidecar.v1.NodeService/GetNode", Infinity, null, null, null);
     call.start(new Metadata(), {
       onReceiveMetadata() {
-        call.cancelWithStatus(1, "connected after all");
+        call.cancelWithStatus(status.CANCELLED, "connected after all");
       },
       onReceiveMessage() {
         // of no interest

@@ -133,8 +133,8 @@ class Requests extends Stream {
 /** Answers requests of some protocols until it is closed. It outlives the sidecar's restarts. */
 export class Server {
   /**
-   * Resolves when the serving was closed from here, rejects with what ended it otherwise. Where nobody has asked for it,
-   * a warning is emitted instead.
+   * Resolves when the serving was closed from here, rejects with what ended it otherwise. Where nobody has asked for
+   * it, a warning is emitted instead.
    */
   get ended(): Promise<void> {
     this.#asked = true;

@@ -99,7 +99,7 @@ export abstract class Stream {
   /** Wait until the stream is in force. Throws what ends it. */
   protected start(): Promise<void> {
     if (this.#failure !== undefined) {
-      return Promise.reject(this.#failure.error as Error);
+      return Promise.reject(this.#failure.error);
     }
     if (this.call !== undefined && this.#starting === undefined) {
       return Promise.resolve();

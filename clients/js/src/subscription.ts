@@ -218,8 +218,8 @@ export interface ReceiveOptions extends StreamOptions {
 }
 
 /**
- * Direct messages of some protocols, in order of arrival. It outlives the sidecar's restarts; what was sent meanwhile is
- * lost (its senders were told), which a `Lagged` with the reason `RECONNECTED` says.
+ * Direct messages of some protocols, in order of arrival. It outlives the sidecar's restarts; what was sent meanwhile
+ * is lost (its senders were told), which a `Lagged` with the reason `RECONNECTED` says.
  */
 export class Receiver extends MessageStream<DirectMessage> {
   readonly #request: ReceiveRequest;

@@ -118,11 +118,10 @@ export class Token {
 
   constructor(given: { token?: string; tokenFile?: string }, environment: Environment = process.env) {
     const options = given.token !== undefined || given.tokenFile !== undefined;
-    this.#text = (options ? given.token : environment["SIDECAR_TOKEN"]) || undefined;
-    this.#file = (options ? given.tokenFile : environment["SIDECAR_TOKEN_FILE"]) || undefined;
-    if (this.#text !== undefined) {
-      this.#text = checked(this.#text, "token");
-    }
+    const text = options ? given.token : environment["SIDECAR_TOKEN"];
+    const file = options ? given.tokenFile : environment["SIDECAR_TOKEN_FILE"];
+    this.#text = text ? checked(text, "token") : undefined;
+    this.#file = file === "" ? undefined : file;
   }
 
   /** Whether there is one at all. */

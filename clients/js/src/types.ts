@@ -1,5 +1,6 @@
 /**
- * What the client gives and takes: plain values. Durations are milliseconds, times milliseconds since 1970 (as `Date.now()`).
+ * What the client gives and takes: plain values. Durations are milliseconds, times milliseconds since 1970, as
+ * `Date.now()` gives them.
  *
  * @module
  */
@@ -71,8 +72,8 @@ export type SendOutcome =
 export type PublishOutcome = "UNSPECIFIED" | "SENT" | "NO_PEERS" | "QUEUE_FULL" | "TOO_LARGE" | "DUPLICATE";
 
 /**
- * How messages of a topic prove where they come from; all its nodes must agree. `UNSPECIFIED`: as in force for the topic
- * here, else `STRICT_SIGN`.
+ * How messages of a topic prove where they come from; all its nodes must agree. `UNSPECIFIED`: as in force for the
+ * topic here, else `STRICT_SIGN`.
  */
 export type Signing = "UNSPECIFIED" | "STRICT_SIGN" | "STRICT_NO_SIGN";
 
@@ -86,8 +87,8 @@ export type OverflowPolicy = "UNSPECIFIED" | "DROP_OLDEST" | "DROP_NEWEST" | "EN
  * Why messages were missed.
  *
  * `SLOW_READER`: this reader was too slow. `HISTORY_EXCEEDED`: the sidecar's history does not reach back so far.
- * `RESTARTED`: the sidecar has restarted. `RECONNECTED`: the connection to the sidecar was lost, and what came meanwhile
- * cannot be had again.
+ * `RESTARTED`: the sidecar has restarted. `RECONNECTED`: the connection to the sidecar was lost, and what came
+ * meanwhile cannot be had again.
  */
 export type LagReason = "UNSPECIFIED" | "SLOW_READER" | "HISTORY_EXCEEDED" | "RESTARTED" | "RECONNECTED";
 
