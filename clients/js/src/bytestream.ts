@@ -60,6 +60,27 @@ export class ByteStream extends Duplex {
     this.#ended = ended;
   }
 
+  /** Why the stream is over; undefined while it is not, or when it ended in order. */
+  get failure(): Error | undefined {
+    if (!this.destroyed || (this.readableEnded && this.writableFinished)) {
+      return undefined;
+    }
+    return this.errored ?? new Closed("the stream was given up here");
+  }
+
+  /** Send bytes. Once the stream is over the callback gets the reason. */
+  override write(chunk: unknown, ...rest: unknown[]): boolean {
+    const { failure } = this;
+    if (failure !== undefined) {
+      const callback = rest.at(-1);
+      if (typeof callback === "function") {
+        process.nextTick(callback as (error: Error) => void, failure);
+      }
+      return false;
+    }
+    return (super.write as (...given: unknown[]) => boolean).call(this, chunk, ...rest);
+  }
+
   /** @internal */
   override _read(): void {
     if (!this.#reading) {
