@@ -22,6 +22,13 @@ export default tseslint.config(
     },
   },
   {
+    files: ["test/**/*.ts"],
+    rules: {
+      // `node:test` keeps the promises of its tests.
+      "@typescript-eslint/no-floating-promises": ["error", { allowForKnownSafeCalls: ["test"] }],
+    },
+  },
+  {
     files: ["**/*.js"],
     languageOptions: {
       globals: { Buffer: "readonly", console: "readonly", process: "readonly", setTimeout: "readonly" },

@@ -74,7 +74,7 @@ export class ByteStream extends Duplex {
     if (failure !== undefined) {
       const callback = rest.at(-1);
       if (typeof callback === "function") {
-        process.nextTick(callback as (error: Error) => void, failure);
+        process.nextTick(callback, failure);
       }
       return false;
     }
@@ -169,7 +169,9 @@ export class ByteStream extends Duplex {
 
 /** A stream that a peer has opened, to be taken up with `accept()`. */
 export class IncomingByteStream {
+  /** The peer, as the connection proves it. */
   readonly peerId: string;
+  /** The protocol that it asked for. */
   readonly protocol: string;
   readonly #link: Link;
   readonly #token: string;

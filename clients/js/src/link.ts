@@ -1,6 +1,16 @@
 /** The connection to the sidecar: made when it is needed, tried again while somebody waits for it. */
 
-import { Channel, type ChannelInterface, connectivityState, Metadata, status, type StatusObject } from "@grpc/grpc-js";
+import type { Socket } from "node:net";
+
+import {
+  Channel,
+  type ChannelCredentials,
+  type ChannelInterface,
+  connectivityState,
+  Metadata,
+  status,
+  type StatusObject,
+} from "@grpc/grpc-js";
 
 import { type Active, Call, unary } from "./call.js";
 import {
@@ -12,7 +22,7 @@ import {
   SidecarError,
   SidecarUnavailable,
 } from "./errors.js";
-import { credentials, findTarget, type Target, type TlsOptions, Token } from "./target.js";
+import { credentials as credentialsOf, findTarget, type Target, type TlsOptions, Token } from "./target.js";
 import type { CallOptions } from "./types.js";
 
 /** How to connect. */
@@ -151,6 +161,7 @@ export class Link {
   readonly #tls: TlsOptions;
   readonly #token: Token;
   readonly #waiters = new Set<Waiter>();
+  readonly #sockets = new Set<Socket>();
   #channel: ChannelInterface | undefined;
   #connecting: Promise<void> | undefined;
   #tries = 0;
@@ -237,14 +248,15 @@ export class Link {
       const onAbort = () => {
         waiter.reject(signal?.reason);
       };
-      const giveUp = Math.min(until - begun, Math.max(patience, ONE_TRY));
+      const longest = Math.max(patience, ONE_TRY);
+      const giveUp = Math.min(until - begun, longest);
       const timer =
         giveUp === Infinity
           ? undefined
           : setTimeout(
               () => {
                 waiter.reject(
-                  Date.now() >= until
+                  until - begun <= longest
                     ? new DeadlineExceeded(`not done in time: ${unavailable().message}`)
                     : unavailable(),
                 );
@@ -320,7 +332,10 @@ export class Link {
     }
     const ends = [...this.calls].map((call) => new Promise<void>((resolve) => call.onEnd?.(resolve)));
     await Promise.all(ends);
-    await new Promise((resolve) => setImmediate(resolve)); // gRPC closes its socket in the next turn
+    await new Promise((resolve) => setImmediate(resolve)); // gRPC says goodbye in the next turn
+    await Promise.all(
+      [...this.#sockets].map((socket) => new Promise((resolve) => socket.destroy().once("close", resolve))),
+    );
   }
 
   #shut(): void {
@@ -376,7 +391,8 @@ export class Link {
   }
 
   #newChannel(): ChannelInterface {
-    return new Channel(this.target.address, credentials(this.target, this.#tls), OPTIONS);
+    const credentials = watched(credentialsOf(this.target, this.#tls), this.#sockets);
+    return new Channel(this.target.address, credentials, OPTIONS);
   }
 
   /** Connect a channel; what went wrong, in words, undefined when nothing did. */
@@ -394,6 +410,25 @@ export class Link {
       });
     }
   }
+}
+
+/**
+ * Note the sockets of a channel. gRPC lets go of one on which nobody has answered yet without closing it, and tells
+ * nobody when the others have closed.
+ */
+function watched(credentials: ChannelCredentials, sockets: Set<Socket>): ChannelCredentials {
+  const create = credentials._createSecureConnector.bind(credentials);
+  credentials._createSecureConnector = (...given) => {
+    const connector = create(...given);
+    const secure = connector.connect.bind(connector);
+    connector.connect = (socket) => {
+      sockets.add(socket);
+      socket.once("close", () => sockets.delete(socket));
+      return secure(socket);
+    };
+    return connector;
+  };
+  return credentials;
 }
 
 /** A channel that is not connected tells why only to calls. */

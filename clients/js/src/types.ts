@@ -9,7 +9,14 @@
 export type Payload = Uint8Array | string;
 
 /** A payload in bulk, or one with an id that makes a repeat safe. */
-export type OutgoingMessage = Payload | { data: Payload; requestId?: string };
+export type OutgoingMessage =
+  | Payload
+  | {
+      /** The payload. */
+      data: Payload;
+      /** Makes a repeat safe: the sidecar answers it with the first one's receipt. At most 64 bytes. */
+      requestId?: string;
+    };
 
 /** What every call takes. */
 export interface CallOptions {
@@ -94,24 +101,31 @@ export type LagReason = "UNSPECIFIED" | "SLOW_READER" | "HISTORY_EXCEEDED" | "RE
 
 /** Who the node is and where. */
 export interface NodeInfo {
+  /** The peer id, base58. */
   readonly peerId: string;
+  /** The network's name. */
   readonly network: string;
   /** What it calls itself toward peers. */
   readonly agent: string;
   /** The version of the sidecar. */
   readonly version: string;
+  /** What it listens on. */
   readonly listeningAddresses: readonly string[];
   /** What it tells its peers. */
   readonly announcedAddresses: readonly string[];
   /** Under which peers say that they see it. */
   readonly observedAddresses: readonly string[];
+  /** When it started. */
   readonly startTime: number;
+  /** For how long it has been running. */
   readonly uptime: number;
 }
 
 /** One of the things that readiness is made of. */
 export interface Condition {
+  /** Which one: `Listening`, `Bootstrapped` and so on. */
   readonly type: string;
+  /** Whether it is met. */
   readonly met: boolean;
   /** One word, for programs. */
   readonly reason: string;
@@ -125,31 +139,43 @@ export interface Condition {
 
 /** Whether the node is ready, and why not. */
 export interface Readiness {
+  /** Whether all conditions are met. */
   readonly ready: boolean;
+  /** All conditions, the met ones too. */
   readonly conditions: readonly Condition[];
 }
 
 /** What is known of a peer. */
 export interface Peer {
+  /** The peer id, base58. */
   readonly peerId: string;
+  /** Whether there is a connection. */
   readonly connected: boolean;
+  /** Who opened the connection. */
   readonly direction: Direction;
+  /** Addresses known of the peer. */
   readonly addresses: readonly string[];
   /** The address of the connection's other end; empty when not connected. */
   readonly remoteAddress: string;
+  /** The protocol ids that it speaks. */
   readonly protocols: readonly string[];
+  /** What it calls itself. */
   readonly agent: string;
+  /** The protocol version that it shows. */
   readonly protocolVersion: string;
   /** Whether agent, protocols and addresses are known from the peer itself. */
   readonly identified: boolean;
   /** The round trip; undefined until measured. */
   readonly latency: number | undefined;
+  /** Since when it is connected; undefined when it is not. */
   readonly connectTime: number | undefined;
+  /** How many connections there are. */
   readonly connections: number;
 }
 
 /** A change of a peer. */
 export interface PeerEvent {
+  /** What happened. */
   readonly type: PeerEventType;
   /** The peer as it is now; undefined for `CURRENT`, `RECONNECTED` and `LAGGED`. */
   readonly peer: Peer | undefined;
@@ -159,12 +185,15 @@ export interface PeerEvent {
 
 /** A topic as this node sees it. */
 export interface Topic {
+  /** The name. */
   readonly name: string;
   /** Whether this node subscribes to it. */
   readonly subscribed: boolean;
+  /** The signing in force here. */
   readonly signing: Signing;
   /** Connected peers that subscribe to it. */
   readonly peers: number;
+  /** Peers in this node's mesh for it. */
   readonly meshPeerIds: readonly string[];
   /** Streams of apps here that subscribe to it. */
   readonly subscribers: number;
@@ -177,7 +206,9 @@ export interface Topic {
  * (`Buffer.from(message.data)`), else the whole batch is kept.
  */
 export interface Message {
+  /** The topic. */
   readonly topic: string;
+  /** The payload. */
   readonly data: Buffer;
   /** Who published it, proven by its signature; empty on unsigned topics. */
   readonly sender: string;
@@ -193,8 +224,11 @@ export interface Message {
 
 /** A direct message. The connection proves who sent it. Its data is a part of its batch, as with `Message`. */
 export interface DirectMessage {
+  /** Who sent it, base58. */
   readonly peerId: string;
+  /** The protocol. */
   readonly protocol: string;
+  /** The payload. */
   readonly data: Buffer;
 }
 
@@ -224,6 +258,7 @@ const WHY: Record<LagReason, string> = {
 
 /** What became of a direct message. */
 export interface SendReceipt {
+  /** What became of it. */
   readonly outcome: SendOutcome;
   /** A sentence for people, where there is more to say. */
   readonly detail: string;
@@ -233,11 +268,13 @@ export interface SendReceipt {
 export interface SendReceipts extends SendReceipt {
   /** The number of the first message. */
   readonly first: number;
+  /** How many messages. */
   readonly count: number;
 }
 
 /** What became of a published message. */
 export interface PublishReceipt {
+  /** What became of it. */
   readonly outcome: PublishOutcome;
   /** The message's id; empty where it was not published. */
   readonly messageId: Buffer;
@@ -251,7 +288,9 @@ export interface PublishReceipt {
 export interface PublishReceipts {
   /** The number of the first message. */
   readonly first: number;
+  /** How many messages. */
   readonly count: number;
+  /** What became of each. */
   readonly outcome: PublishOutcome;
   /** To how many peers each was queued. */
   readonly peers: number;
@@ -263,8 +302,11 @@ export interface PublishReceipts {
 
 /** A request to be answered. */
 export interface Request {
+  /** Who asks, base58. The connection proves it. */
   readonly peerId: string;
+  /** The protocol. */
   readonly protocol: string;
+  /** The request's payload. */
   readonly data: Buffer;
   /** How long the asker still waited when it came; undefined where it did not say. */
   readonly timeLeft: number | undefined;
@@ -278,12 +320,15 @@ export interface Announcement {
   readonly holders: number;
   /** How many were asked to. */
   readonly asked: number;
+  /** When it will be announced again. */
   readonly nextAnnouncement: number;
 }
 
 /** A peer that advertises a name. */
 export interface FoundPeer {
+  /** The peer id, base58. */
   readonly peerId: string;
+  /** Its addresses, as others told them; may be empty. */
   readonly addresses: readonly string[];
 }
 
@@ -297,11 +342,14 @@ export interface RecordReceipt {
 
 /** A record of the DHT. */
 export interface DhtRecord {
+  /** The value; of a signed record what was signed. */
   readonly value: Buffer;
   /** How many of those asked have this value. */
   readonly holders: number;
+  /** When peers will have forgotten it; undefined where they do not say. */
   readonly expiresAt: number | undefined;
   /** Who signed it; empty unless the namespace's rule is `signed`. */
   readonly publisher: string;
+  /** By which a later value replaces it; 0 unless the namespace's rule is `signed`. */
   readonly sequence: number;
 }

@@ -1,0 +1,91 @@
+import assert from "node:assert/strict";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { InvalidArgument, SidecarUnavailable } from "../src/index.js";
+import { credentials, findTarget, Token } from "../src/target.js";
+
+const GOOD: [string, Partial<ReturnType<typeof findTarget>>][] = [
+  ["unix:/run/api.sock", { text: "unix:/run/api.sock", address: "unix:/run/api.sock", local: true, tls: false }],
+  ["unix:///run/api.sock", { text: "unix:/run/api.sock", address: "unix:/run/api.sock" }],
+  ["/run/api.sock", { text: "unix:/run/api.sock", address: "unix:/run/api.sock" }],
+  ["./api.sock", { text: "unix:./api.sock", address: `unix:${join(process.cwd(), "api.sock")}` }],
+  ["localhost:4000", { text: "localhost:4000", address: "dns:localhost:4000", local: true, tls: false }],
+  ["127.3.2.1:1", { local: true }],
+  ["[::1]:4000", { address: "dns:[::1]:4000", local: true }],
+  ["10.0.0.1:4000", { local: false, tls: false }],
+  ["localhost.example.org:4000", { local: false }],
+  [
+    "tls://node.example.org:443",
+    { text: "tls://node.example.org:443", address: "dns:node.example.org:443", tls: true },
+  ],
+];
+
+test("targets of every form", () => {
+  for (const [text, wanted] of GOOD) {
+    const target = findTarget(text);
+    for (const [name, value] of Object.entries(wanted)) {
+      assert.equal(target[name as keyof typeof target], value, `${text}: ${name}`);
+    }
+  }
+});
+
+test("what is no target is said to be none", () => {
+  for (const text of ["nonsense", "host", "host:port", "http://x:1", "host:70000", ":1", "unix:", "a b:1", "::1:2"]) {
+    assert.throws(
+      () => findTarget(text),
+      (error) => error instanceof InvalidArgument && error.field === "target" && error.message.includes(text),
+      text,
+    );
+  }
+});
+
+test("the environment names the target, else it is the default socket of a directory that is ours", (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "target-"));
+  t.after(() => {
+    rmSync(folder, { recursive: true });
+  });
+  assert.equal(findTarget(undefined, { SIDECAR_API: "localhost:1" }).origin, "SIDECAR_API");
+  const environment = { SIDECAR_API: "", XDG_RUNTIME_DIR: folder };
+  const target = findTarget(undefined, environment);
+  assert.deepEqual([target.text, target.origin], [`unix:${folder}/sidecar/api.sock`, "the default socket"]);
+  mkdirSync(join(folder, "sidecar"), { mode: 0o700 });
+  assert.equal(findTarget(undefined, environment).text, target.text);
+  chmodSync(join(folder, "sidecar"), 0o777);
+  assert.throws(
+    () => findTarget(undefined, environment),
+    (error) => error instanceof SidecarUnavailable && error.message.includes("not trusted"),
+  );
+  const elsewhere = findTarget(undefined, { XDG_RUNTIME_DIR: "not/absolute" });
+  assert.equal(elsewhere.text, `unix:${tmpdir()}/sidecar-${process.getuid?.() ?? 0}/api.sock`);
+});
+
+test("a token comes from an option, else from the environment, and a file is read again when it changes", (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "token-"));
+  t.after(() => {
+    rmSync(folder, { recursive: true });
+  });
+  const file = join(folder, "token");
+  writeFileSync(file, "one\n");
+  assert.equal(new Token({}, {}).get(), undefined);
+  assert.equal(new Token({}, { SIDECAR_TOKEN: "env" }).get(), "env");
+  assert.equal(new Token({ token: "given" }, { SIDECAR_TOKEN: "env" }).get(), "given");
+  const token = new Token({}, { SIDECAR_TOKEN_FILE: file });
+  assert.equal(token.get(), "one");
+  writeFileSync(file, "another");
+  assert.equal(token.get(), "another");
+  rmSync(file);
+  assert.throws(() => token.get(), InvalidArgument);
+  assert.throws(() => new Token({ token: "two words" }, {}), InvalidArgument);
+});
+
+test("TLS files that cannot be read or used are named", () => {
+  const target = findTarget("tls://localhost:1");
+  assert.throws(
+    () => credentials(target, { ca: "/nowhere/ca.pem" }, {}),
+    (error) => error instanceof InvalidArgument && error.field === "tls.ca",
+  );
+  assert.throws(() => credentials(target, {}, { SIDECAR_TLS_CERT: import.meta.filename }), InvalidArgument);
+});
