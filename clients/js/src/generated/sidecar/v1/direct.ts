@@ -131,6 +131,52 @@ export interface RequestResponse {
   data: Buffer;
 }
 
+/** Some requests to one peer. */
+export interface RequestManyRequest {
+  /** The peer id; empty: as in the message before. */
+  peerId: string;
+  /** The protocol; empty: as in the message before. */
+  protocol: string;
+  /** The requests, at most 65,536. */
+  requests: OutgoingRequest[];
+  /** Numbers of requests whose result nobody waits for any more. They get none. One that has its result is ignored. */
+  withdrawn: number[];
+}
+
+/** A request on its way out, in a batch. */
+export interface OutgoingRequest {
+  /**
+   * Chosen by the caller: not the number of another request of this stream that still waits for its result, else the
+   * call ends with INVALID_ARGUMENT.
+   */
+  id: number;
+  /** The request's payload. */
+  data: Buffer;
+  /** How long to wait for the response, at most a day; unset: as without a deadline, 30 s. */
+  timeout: Duration | undefined;
+}
+
+/** Some results. Encodes as the concatenation of them. */
+export interface RequestManyResponse {
+  /** The results. */
+  results: RequestResult[];
+}
+
+/** What became of a request. */
+export interface RequestResult {
+  /** The request's number. */
+  id: number;
+  /** The answer, or why there is none. */
+  result:
+    | //
+    /** The response's payload. */
+    { $case: "data"; value: Buffer }
+    | //
+    /** An encoded google.rpc.Status: the code, message and details with which Request would have ended. */
+    { $case: "status"; value: Buffer }
+    | undefined;
+}
+
 /** What a serving app says. */
 export interface ServeRequest {
   /** In the first message of the stream: the protocols to serve, 1 to 64. Not in later ones. */
@@ -955,6 +1001,340 @@ export const RequestResponse: MessageFns<RequestResponse> = {
   },
 };
 
+function createBaseRequestManyRequest(): RequestManyRequest {
+  return { peerId: "", protocol: "", requests: [], withdrawn: [] };
+}
+
+export const RequestManyRequest: MessageFns<RequestManyRequest> = {
+  encode(message: RequestManyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.peerId !== "") {
+      writer.uint32(10).string(message.peerId);
+    }
+    if (message.protocol !== "") {
+      writer.uint32(18).string(message.protocol);
+    }
+    for (const v of message.requests) {
+      OutgoingRequest.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.withdrawn.length !== 0) {
+      writer.uint32(34).fork();
+      for (const v of message.withdrawn) {
+        writer.uint64(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RequestManyRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRequestManyRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.peerId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.protocol = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.requests.push(OutgoingRequest.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag === 32) {
+              message.withdrawn.push(longToNumber(reader.uint64()));
+
+              continue;
+            }
+
+            if (tag === 34) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.withdrawn.push(longToNumber(reader.uint64()));
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<RequestManyRequest>, I>>(base?: I): RequestManyRequest {
+    return RequestManyRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RequestManyRequest>, I>>(object: I): RequestManyRequest {
+    const message = createBaseRequestManyRequest();
+    message.peerId = object.peerId ?? "";
+    message.protocol = object.protocol ?? "";
+    message.requests = object.requests?.map((e) => OutgoingRequest.fromPartial(e)) || [];
+    message.withdrawn = object.withdrawn?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseOutgoingRequest(): OutgoingRequest {
+  return { id: 0, data: Buffer.alloc(0), timeout: undefined };
+}
+
+export const OutgoingRequest: MessageFns<OutgoingRequest> = {
+  encode(message: OutgoingRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint64(message.id);
+    }
+    if (message.data.length !== 0) {
+      writer.uint32(18).bytes(message.data);
+    }
+    if (message.timeout !== undefined) {
+      Duration.encode(message.timeout, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OutgoingRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOutgoingRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.data = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.timeout = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<OutgoingRequest>, I>>(base?: I): OutgoingRequest {
+    return OutgoingRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<OutgoingRequest>, I>>(object: I): OutgoingRequest {
+    const message = createBaseOutgoingRequest();
+    message.id = object.id ?? 0;
+    message.data = object.data ?? Buffer.alloc(0);
+    message.timeout = (object.timeout !== undefined && object.timeout !== null)
+      ? Duration.fromPartial(object.timeout)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRequestManyResponse(): RequestManyResponse {
+  return { results: [] };
+}
+
+export const RequestManyResponse: MessageFns<RequestManyResponse> = {
+  encode(message: RequestManyResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.results) {
+      RequestResult.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RequestManyResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRequestManyResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.results.push(RequestResult.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<RequestManyResponse>, I>>(base?: I): RequestManyResponse {
+    return RequestManyResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RequestManyResponse>, I>>(object: I): RequestManyResponse {
+    const message = createBaseRequestManyResponse();
+    message.results = object.results?.map((e) => RequestResult.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseRequestResult(): RequestResult {
+  return { id: 0, result: undefined };
+}
+
+export const RequestResult: MessageFns<RequestResult> = {
+  encode(message: RequestResult, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint64(message.id);
+    }
+    switch (message.result?.$case) {
+      case "data":
+        writer.uint32(18).bytes(message.result.value);
+        break;
+      case "status":
+        writer.uint32(26).bytes(message.result.value);
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RequestResult {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRequestResult();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.result = { $case: "data", value: Buffer.from(reader.bytes()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.result = { $case: "status", value: Buffer.from(reader.bytes()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<RequestResult>, I>>(base?: I): RequestResult {
+    return RequestResult.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RequestResult>, I>>(object: I): RequestResult {
+    const message = createBaseRequestResult();
+    message.id = object.id ?? 0;
+    switch (object.result?.$case) {
+      case "data": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "data", value: object.result.value };
+        }
+        break;
+      }
+      case "status": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "status", value: object.result.value };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
 function createBaseServeRequest(): ServeRequest {
   return { protocols: [], answers: [] };
 }
@@ -1360,6 +1740,20 @@ export const DirectServiceDefinition = {
       requestStream: false,
       responseType: RequestResponse as typeof RequestResponse,
       responseStream: false,
+      options: {},
+    },
+    /**
+     * Asks many times over one call, of any peers. Each request has a number, which its result repeats; results come in the
+     * order in which they become known. A request has its own outcome, a malformed one too. The stream ends when the
+     * caller has ended its side and every request has its result. Reading goes on only while less than 1024 requests are
+     * open: that is the caller's back-pressure. Requests that are open when the call ends are withdrawn.
+     */
+    requestMany: {
+      name: "RequestMany",
+      requestType: RequestManyRequest as typeof RequestManyRequest,
+      requestStream: true,
+      responseType: RequestManyResponse as typeof RequestManyResponse,
+      responseStream: true,
       options: {},
     },
     /**
