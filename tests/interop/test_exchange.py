@@ -10,7 +10,6 @@ from tests.interop.ours import connect, our_sidecar
 from tests.interop.peer import TIMEOUT, Stage, meshed
 
 _LACKING = {
-    "js": "@libp2p/gossipsub: exchange is off unless `doPX`, and taken only from scores of 10 and more",
     "rust": "rust-libp2p: gossipsub sends no signed records and does not read those it gets",
     "py": "py-libp2p: its peer program runs gossip without exchange",
 }

@@ -134,6 +134,10 @@ class PeerQueue:
 
     def _take_control(self) -> list[bytes]:
         max_bytes = self._config.max_chunk
+        # In an RPC of their own, ahead: rust-libp2p reads an RPC's subscriptions first, takes who leaves out of its mesh
+        # with a back-off of 60 s of its own choice, and punishes a GRAFT that heeds the one that the PRUNE names.
+        parting = [topic for topic, wanted in self._subscriptions.items() if not wanted and topic in self._control]
+        prunes = [self._control.pop(topic) for topic in parting]
         subscriptions = [encode_subscription(topic, wanted) for topic, wanted in self._subscriptions.items()]
         control = list(self._control.values())
         self._subscriptions.clear()
@@ -145,4 +149,5 @@ class PeerQueue:
             self._ihave.clear()
             self._iwant.clear()
             self._aged = False
-        return control_frames(subscriptions, control, max_bytes)
+        frames = control_frames([], prunes, max_bytes) if prunes else []
+        return frames + control_frames(subscriptions, control, max_bytes)

@@ -82,6 +82,8 @@ function gossip ({ sign, gossip: version, 'heartbeat-ms': heartbeat }) {
     msgIdFn: messageId,
     allowPublishToZeroTopicPeers: true,
     ...(heartbeat === '0' ? {} : { heartbeatInterval: Number(heartbeat) }),
+    doPX: true, // off by default, as is
+    scoreThresholds: { acceptPXThreshold: 0 }, // believing others' offers: 10 by default
     scoreParams: { IPColocationFactorWeight: 0 } // more than ten peers on one host would be graylisted
   })
   return (components) => {

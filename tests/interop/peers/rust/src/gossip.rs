@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::AsyncWriteExt;
 use libp2p::gossipsub::{
@@ -35,6 +36,9 @@ fn unsigned_id(message: &gossipsub::Message) -> MessageId {
 pub fn behaviour(options: &Options, key: &Keypair) -> Result<Behaviour, Problem> {
     let mut config = ConfigBuilder::default();
     config.connection_handler_queue_len(QUEUE);
+    if options.heartbeat_ms > 0 {
+        config.heartbeat_interval(Duration::from_millis(options.heartbeat_ms));
+    }
     match options.gossip.as_str() {
         "1.0" => drop(config.protocol_id("/meshsub/1.0.0", Version::V1_0)),
         "1.1" => drop(config.protocol_id("/meshsub/1.1.0", Version::V1_1)),

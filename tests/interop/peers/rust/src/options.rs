@@ -48,6 +48,7 @@ pub struct Options {
     pub psk: String,
     pub gossip: String,
     pub record_ttl: Option<u64>,
+    pub heartbeat_ms: u64,
     pub announce: Vec<String>,
 }
 
@@ -75,6 +76,7 @@ impl Options {
                 "--tls-ca" => options.tls_ca = value,
                 "--psk" => options.psk = value,
                 "--gossip" => options.gossip = value,
+                "--heartbeat-ms" => options.heartbeat_ms = value.parse().map_err(text)?,
                 "--record-ttl" => options.record_ttl = Some(value.parse().map_err(text)?),
                 "--announce" => options.announce.push(value),
                 _ => return Err(Problem::Unsupported(format!("the option {name}"))),
