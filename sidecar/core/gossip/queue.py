@@ -134,8 +134,8 @@ class PeerQueue:
 
     def _take_control(self) -> list[bytes]:
         max_bytes = self._config.max_chunk
-        # In an RPC of their own, ahead: rust-libp2p reads an RPC's subscriptions first, takes who leaves out of its mesh
-        # with a back-off of 60 s of its own choice, and punishes a GRAFT that heeds the one that the PRUNE names.
+        # In an RPC of their own, ahead: rust-libp2p reads an RPC's subscriptions first, takes who leaves out of its
+        # mesh with a back-off of 60 s of its own choice, and punishes a GRAFT that heeds the one that PRUNE names.
         parting = [topic for topic, wanted in self._subscriptions.items() if not wanted and topic in self._control]
         prunes = [self._control.pop(topic) for topic in parting]
         subscriptions = [encode_subscription(topic, wanted) for topic, wanted in self._subscriptions.items()]
