@@ -1,4 +1,4 @@
-"""TOML, environment and flags become one frozen `Config`; `sections.py` has the table of keys."""
+"""TOML, environment and flags become one frozen `Config`; `sections` has the table of keys."""
 
 from .load import Loaded, default_file, load, state_directory
 from .schema import KEYS, Config, Key

@@ -15,7 +15,7 @@ def reference() -> str:
     lines = [
         "# Configuration",
         "",
-        "Made from the table in `sidecar/config/sections.py` by `make docs`; do not edit it here.",
+        "Made from the table in `sidecar/config/sections/` by `make docs`; do not edit it here.",
         "",
         "A key is set in a TOML file, by an environment variable or by a flag of `sidecar run`; later ones in this",
         "list win. The file is the one named by `--config` or `SIDECAR_CONFIG`, else",

@@ -1,0 +1,25 @@
+"""The configuration keys, section by section: kind, unit, default, meaning, and where the default comes from.
+
+This is the one table. Reading, checking, `--help`, `sidecar config` and `docs/configuration.md` are all made from it.
+"""
+
+from .api import ApiSection
+from .network import BootstrapSection, ListenSection, NetworkSection, PeersSection
+from .process import LimitsSection, LogSection, StateSection, TimeoutsSection
+from .protocols import DhtSection, DirectSection, GossipSection, StreamsSection
+
+__all__ = [
+    "ApiSection",
+    "BootstrapSection",
+    "DhtSection",
+    "DirectSection",
+    "GossipSection",
+    "LimitsSection",
+    "ListenSection",
+    "LogSection",
+    "NetworkSection",
+    "PeersSection",
+    "StateSection",
+    "StreamsSection",
+    "TimeoutsSection",
+]

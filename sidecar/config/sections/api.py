@@ -1,0 +1,73 @@
+"""The API toward apps."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..kinds import file_mode, loopback_endpoint, number, path, seconds, size, text
+from .key import KIB, MIB, key
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSection:
+    """Where apps reach this node over gRPC, and what they may use."""
+
+    socket: Path | None = key(
+        None,
+        path(
+            "a path; empty: $XDG_RUNTIME_DIR/sidecar/api.sock, else sidecar-<uid>/api.sock in the temporary directory"
+        ),
+        "The Unix socket of the API.",
+        "the XDG base directory specification; clients look at the same place",
+        "--socket",
+    )
+    mode: int = key(
+        0o600,
+        file_mode(),
+        "The socket's permissions. Who may write to it may use the node.",
+        "the strictest: only the user who started it",
+    )
+    group: str = key(
+        "",
+        text(r"[A-Za-z0-9_.-]{0,64}", "the name or number of a group; empty: leave it", "GROUP"),
+        'The group that the socket is given to; takes a mode such as "0660" to mean anything.',
+        "nobody else by default",
+    )
+    tcp: str = key(
+        "",
+        loopback_endpoint(),
+        "A TCP address to serve the API at as well. Everybody on this machine can then use the node.",
+        "off: a port has no permissions",
+        "--tcp",
+    )
+    max_request: int = key(
+        4 * MIB,
+        size(64 * KIB, 1024 * MIB),
+        "The largest gRPC message taken from an app.",
+        "what gRPC libraries take by default",
+    )
+    max_calls: int = key(4096, number(16, 1_000_000, "calls"), "Calls under way at once, streams included.", "a guess")
+    max_topics: int = key(1024, number(1, 1_000_000, "topics"), "Topics joined at once.", "a guess")
+    history_messages: int = key(
+        65_536,
+        number(0, 10_000_000, "messages"),
+        "How many messages of each topic to keep in memory, for subscribers that come back with a cursor.",
+        "a guess",
+    )
+    history_bytes: int = key(16 * MIB, size(0, 65536 * MIB), "The same bound in bytes, for each topic.", "a guess")
+    history_total: int = key(64 * MIB, size(0, 65536 * MIB), "The same bound for all topics together.", "a guess")
+    queue_messages: int = key(
+        65_536,
+        number(1, 10_000_000, "messages"),
+        "How many messages may wait for one slow subscriber; then some are dropped, which it is told.",
+        "a guess",
+    )
+    queue_bytes: int = key(16 * MIB, size(64 * KIB, 65536 * MIB), "The same bound in bytes.", "a guess")
+    linger: float = key(
+        30.0,
+        seconds(0, 3600),
+        "How long a topic stays joined after its last subscriber has gone, so that one that reconnects misses nothing.",
+        "a guess",
+    )
+    request_timeout: float = key(
+        30.0, seconds(0.1, 3600), "The deadline of a request whose call brings none.", "a guess"
+    )

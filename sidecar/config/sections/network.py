@@ -1,0 +1,110 @@
+"""Where this node is, and its peers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...core.multiaddr import Multiaddr
+from ..kinds import multiaddrs, number, path, seconds, text
+from .key import DAY, key
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSection:
+    """Which mesh this node belongs to."""
+
+    name: str = key(
+        "main",
+        text(r"[A-Za-z0-9._-]{1,64}", "1 to 64 ASCII letters, digits, '.', '_' and '-'", "NAME"),
+        "The network's name. It is part of the protocol ids: nodes of different names never mix.",
+        "a name of our own",
+        "--network",
+    )
+    psk_file: Path | None = key(
+        None,
+        path("the path of a key file as `sidecar keygen --psk` makes; empty: no private network"),
+        "The key of a private network, in the format of libp2p's swarm.key. Nodes without the same key cannot connect.",
+        "off: whoever can reach the node may connect",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSection:
+    """Where peers reach this node."""
+
+    addresses: tuple[Multiaddr, ...] = key(
+        (Multiaddr.from_text("/ip4/0.0.0.0/tcp/4747"),),
+        multiaddrs(listening=True),
+        "The addresses to listen at: TCP, or WebSocket with /ws or /tls/ws behind the port. "
+        "Port 0 takes any free port, which then differs after each restart. "
+        "An empty list: only dial.",
+        "a fixed port, so that what others have noted of this node stays true after a restart; its number is a guess",
+        "--listen",
+    )
+    announce: tuple[Multiaddr, ...] = key(
+        (),
+        multiaddrs(),
+        "The addresses to tell peers instead of those listened at: set it behind a port mapping or in a container.",
+        "most nodes are reached where they listen",
+        "--announce",
+    )
+    tls_certificate: Path | None = key(
+        None,
+        path("the path of a PEM file; empty: none"),
+        "The certificate for addresses that end in /tls/ws, and behind it those that lead to its root. "
+        "Browsers must trust it.",
+        "only addresses with /tls need one",
+    )
+    tls_key: Path | None = key(
+        None,
+        path("the path of a PEM file, not encrypted; empty: none"),
+        "The private key of listen.tls_certificate.",
+        "only addresses with /tls need one",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapSection:
+    """How this node finds its first peers."""
+
+    peers: tuple[Multiaddr, ...] = key(
+        (),
+        multiaddrs(with_peer=True),
+        "Peers to join the mesh through. Peers remembered from the last run are tried first.",
+        "there is no public network of sidecars; the first node has nobody to ask",
+        "--bootstrap",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PeersSection:
+    """How many peers to be connected to, and how they are kept."""
+
+    target: int = key(
+        24,
+        number(0, 10_000, "connections"),
+        "How many connections the node seeks by itself.",
+        "a guess: twice gossipsub's D_high, so that meshes find members",
+    )
+    upkeep_interval: float = key(
+        5.0, seconds(0.1, 3600), "How often missing connections are sought when nothing else calls for it.", "a guess"
+    )
+    redial_base: float = key(
+        1.0,
+        seconds(0.05, 3600),
+        "The first wait before a peer that failed is tried again unasked; it doubles.",
+        "a guess",
+    )
+    redial_limit: float = key(60.0, seconds(1, DAY), "The longest such wait.", "a guess")
+    ping_interval: float = key(
+        15.0,
+        seconds(0.1, 3600),
+        "The time between two pings of a connected peer, from which its latency is known.",
+        "go-libp2p's daemon and js-libp2p's monitor have 10 to 15 seconds",
+    )
+    ping_timeout: float = key(10.0, seconds(0.1, 600), "How long to wait for the answer to a ping.", "a guess")
+    tls_ca: Path | None = key(
+        None,
+        path("the path of a PEM file; empty: none"),
+        "Certificate authorities that are trusted when dialling /tls/ws addresses, besides the system's.",
+        "public certificates need none",
+    )

@@ -1,0 +1,136 @@
+"""The process: what it keeps, its bounds, its log."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..kinds import choice, number, path, seconds, size
+from .key import KIB, MIB, key
+
+
+@dataclass(frozen=True, slots=True)
+class StateSection:
+    """What is kept on disk."""
+
+    directory: Path | None = key(
+        None,
+        path("a directory's path; empty: $XDG_STATE_HOME/sidecar, else ~/.local/state/sidecar"),
+        "The directory of the key and of the peers learned; made with mode 0700, locked by the sidecar that uses it.",
+        "the XDG base directory specification",
+        "--state",
+    )
+    max_peers: int = key(
+        1000,
+        number(0, 1_000_000, "peers"),
+        "How many peers to remember over a restart, the most recently seen first.",
+        "a guess: enough to find somebody alive after days",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsSection:
+    """Bounds. What is over them is refused, counted, and told to whom it concerns."""
+
+    connections: int = key(1024, number(1, 100_000, "connections"), "Connections in all.", "a guess")
+    connections_for_dials: int = key(
+        64, number(0, 100_000, "connections"), "How many of them inbound ones cannot take.", "a guess"
+    )
+    connections_per_address: int = key(
+        512,
+        number(1, 100_000, "connections"),
+        "Inbound connections of one IPv4 address or one IPv6 /64.",
+        "a guess that lets a whole mesh live on one host or behind one NAT",
+    )
+    half_open: int = key(
+        256, number(1, 100_000, "connections"), "Inbound connections that have not finished the handshake.", "a guess"
+    )
+    half_open_per_address: int = key(128, number(1, 100_000, "connections"), "The same of one address.", "a guess")
+    accept_rate: int = key(
+        1000,
+        number(1, 1_000_000, "a second"),
+        "Inbound connections a second.",
+        "a guess: a handshake costs about half a millisecond of CPU",
+    )
+    streams: int = key(
+        1024,
+        number(8, 100_000, "streams"),
+        "Streams at once on one connection, both directions together.",
+        "go-libp2p's yamux takes as many inbound ones",
+    )
+    receive_window: int = key(
+        MIB,
+        size(256 * KIB, 1024 * MIB),
+        "Unacknowledged bytes that a peer may have on one stream. Throughput is at most this in one round trip.",
+        "a guess: 10 MB/s at a round trip of 100 ms",
+    )
+    connection_buffer: int = key(
+        16 * MIB, size(256 * KIB, 4096 * MIB), "Unacknowledged bytes on one connection.", "a guess: 16 full windows"
+    )
+    total_buffer: int = key(
+        256 * MIB,
+        size(MIB, 65536 * MIB),
+        "Buffered bytes of all connections together; beyond it the fullest one goes.",
+        "a guess",
+    )
+    operations: int = key(10_000, number(1, 1_000_000, "operations"), "Calls of apps under way at once.", "a guess")
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutsSection:
+    """How long to wait for others."""
+
+    handshake: float = key(
+        10.0, seconds(0.1, 600), "From a connection's start to secured and muxed.", "a guess: three round trips"
+    )
+    negotiation: float = key(10.0, seconds(0.1, 600), "For the protocol of one stream.", "a guess")
+    dial: float = key(20.0, seconds(0.1, 600), "For a whole dial: all addresses of a peer.", "a guess")
+    dial_attempt: float = key(10.0, seconds(0.1, 600), "For one address, handshake included.", "a guess")
+    identify: float = key(10.0, seconds(0.1, 600), "For the peer to say who it is.", "a guess")
+    write_stall: float = key(
+        30.0, seconds(1, 3600), "How long a peer may read nothing while bytes wait for it.", "a guess"
+    )
+    keep_alive_interval: float = key(
+        30.0, seconds(0.1, 3600), "Silence after which a connection is probed.", "go-libp2p's yamux"
+    )
+    keep_alive: float = key(10.0, seconds(0.1, 600), "How long to wait for the probe's answer.", "go-libp2p's yamux")
+    shutdown: float = key(
+        10.0,
+        seconds(0.1, 600),
+        "How long SIGTERM lets calls and connections end in order; then they are cut.",
+        "a guess: a third of the 30 seconds that Kubernetes allows",
+        "--shutdown-timeout",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LogSection:
+    """The log, on standard error, and the trace of the wire."""
+
+    level: str = key(
+        "info",
+        choice("debug", "info", "warning", "error"),
+        "The least level written. info is the node's life: start, readiness, trouble, end.",
+        "convention",
+        "--log-level",
+    )
+    format: str = key(
+        "text",
+        choice("text", "json"),
+        "text for people; json is one object a line, for collectors.",
+        "convention",
+        "--log-format",
+    )
+    trace_wire: Path | None = key(
+        None,
+        path("a file's path; empty: no trace"),
+        "Write every message of every peer to this file, DECRYPTED, for `sidecar trace show`: to look for a fault, "
+        "not to leave on. Made with mode 0600; a file of this user's that nobody else can read is continued.",
+        "off: it holds what the encryption is there to hide",
+        "--trace-wire",
+    )
+    trace_limit: int = key(
+        1024 * MIB,
+        size(4 * KIB, 1024 * 1024 * MIB),
+        "The size at which that file is full and the trace ends; the node goes on.",
+        "a guess: some three million small messages",
+        "--trace-limit",
+    )
