@@ -3,6 +3,7 @@
 import type { ChannelInterface } from "@grpc/grpc-js";
 
 import { Advertisement, type AdvertiseOptions } from "./advertisement.js";
+import { Asking } from "./asking.js";
 import { Batcher, type Way } from "./batcher.js";
 import { PUBLISH_ITEM, requestId, SEND_ITEM, transfer } from "./bulk.js";
 import { type ByteStream, openStream, StreamAcceptor } from "./bytestream.js";
@@ -56,7 +57,6 @@ const DISCONNECT_PEER = method(PEER, PEER.methods.disconnectPeer);
 const PING_PEER = method(PEER, PEER.methods.pingPeer);
 const SEND = method(DIRECT, DIRECT.methods.send);
 const SEND_MANY = method(DIRECT, DIRECT.methods.sendMany);
-const REQUEST = method(DIRECT, DIRECT.methods.request);
 const PUBLISH = method(PUBSUB, PUBSUB.methods.publish);
 const PUBLISH_MANY = method(PUBSUB, PUBSUB.methods.publishMany);
 const LIST_TOPICS = method(PUBSUB, PUBSUB.methods.listTopics);
@@ -165,12 +165,14 @@ export class Client {
   readonly #link: Link;
   readonly #publishing: Batcher<PublishReceipt>;
   readonly #sending: Batcher<SendReceipt>;
+  readonly #asking: Asking;
 
   /** @internal */
   constructor(link: Link) {
     this.#link = link;
     this.#publishing = new Batcher(link);
     this.#sending = new Batcher(link);
+    this.#asking = new Asking(link);
   }
 
   /** Where the sidecar is. */
@@ -352,7 +354,10 @@ export class Client {
                   code: "INVALID_ARGUMENT",
                 })
               : receipt;
-          return { first: range.first, receipts: new Array<SendReceipt | Error>(range.count).fill(told) };
+          return {
+            first: Number(range.first),
+            receipts: new Array<SendReceipt | Error>(Number(range.count)).fill(told),
+          };
         }),
     };
   }
@@ -385,11 +390,12 @@ export class Client {
   /**
    * Ask a peer's app, and wait for its response.
    *
+   * Many at a time cost little: what is asked while another request is under way shares a call.
+   *
    * @throws NotSupported, Refused, Unreachable, DeadlineExceeded, QueueFull, TooLarge.
    */
   async request(peerId: string, protocol: string, data: Payload, options: CallOptions = {}): Promise<Buffer> {
-    const request = { peerId, protocol, data: convert.bytes(data) };
-    return (await this.#link.unary(REQUEST, request, options)).data;
+    return await this.#asking.ask(peerId, protocol, convert.bytes(data), options);
   }
 
   /**
@@ -455,7 +461,8 @@ export class Client {
       item: PUBLISH_ITEM,
       parse: (response) =>
         PUBLISH_MANY.decode(response).receipts.map((range) => {
-          const { first, count, peers, dropped, messageIds } = range;
+          const { peers, dropped, messageIds } = range;
+          const count = Number(range.count);
           const outcome = convert.publishOutcome(range.outcome);
           const receipts = new Array<PublishReceipt | Error>(count);
           for (let index = 0; index < count; index += 1) {
@@ -467,7 +474,7 @@ export class Client {
                   })
                 : { outcome, messageId: messageIds[index] ?? empty, peers, dropped };
           }
-          return { first, receipts };
+          return { first: Number(range.first), receipts };
         }),
     };
   }

@@ -21,12 +21,12 @@ export function bytes(payload: types.Payload): Buffer {
 }
 
 export function milliseconds(value: Duration | Timestamp): number {
-  return value.seconds * 1000 + value.nanos / 1e6;
+  return Number(value.seconds) * 1000 + value.nanos / 1e6;
 }
 
 export function duration(value: number): Duration {
   const seconds = Math.floor(value / 1000);
-  return { seconds, nanos: Math.round((value - seconds * 1000) * 1e6) };
+  return { seconds: BigInt(seconds), nanos: Math.round((value - seconds * 1000) * 1e6) };
 }
 
 const optional = (value: Duration | Timestamp | undefined) => value && milliseconds(value);
@@ -119,12 +119,13 @@ export function topic(message: pubsub.Topic): types.Topic {
     peers: message.peers,
     meshPeerIds: message.meshPeerIds,
     subscribers: message.subscribers,
-    historyMessages: message.historyMessages,
+    historyMessages: Number(message.historyMessages),
   };
 }
 
 export function lagged(message: common.Lagged): Lagged {
-  return new Lagged(message.missed, named(common.LagReason, message.reason));
+  const missed = message.missed === undefined ? undefined : Number(message.missed);
+  return new Lagged(missed, named(common.LagReason, message.reason));
 }
 
 export const publishOutcome = (value: number): types.PublishOutcome => named(pubsub.PublishOutcome, value);
@@ -140,8 +141,8 @@ export function publishReceipt(message: pubsub.PublishReceipt | undefined): type
 
 export function publishReceipts(message: pubsub.PublishReceiptRange): types.PublishReceipts {
   return {
-    first: message.first,
-    count: message.count,
+    first: Number(message.first),
+    count: Number(message.count),
     outcome: publishOutcome(message.outcome),
     peers: message.peers,
     dropped: message.dropped,
@@ -154,7 +155,7 @@ export function sendReceipt(message: direct.SendReceipt | undefined): types.Send
 }
 
 export function sendReceipts(message: direct.SendReceiptRange): types.SendReceipts {
-  return { first: message.first, count: message.count, ...sendReceipt(message.receipt) };
+  return { first: Number(message.first), count: Number(message.count), ...sendReceipt(message.receipt) };
 }
 
 export function announcement(message: discovery.AdvertiseResponse): types.Announcement {

@@ -46,7 +46,7 @@
  * @module
  */
 
-import { status, type StatusObject } from "@grpc/grpc-js";
+import { Metadata, status, type StatusObject } from "@grpc/grpc-js";
 
 import { BadRequest, ErrorInfo, RetryInfo } from "./generated/google/rpc/error_details.js";
 import { Status } from "./generated/google/rpc/status.js";
@@ -315,6 +315,19 @@ const NEVER_LEFT = [
   "Channel closed before call started",
 ];
 
+/**
+ * The typed error of an encoded `google.rpc.Status`.
+ *
+ * @internal
+ */
+export function fromEncoded(packed: Buffer, target: string): SidecarError {
+  const { code, message } = Status.decode(packed);
+  const metadata = new Metadata();
+  metadata.set("grpc-status-details-bin", packed);
+  const name = status[code] as keyof typeof status | undefined;
+  return fromStatus({ code: name === undefined ? status.UNKNOWN : status[name], details: message, metadata }, target);
+}
+
 function readDetails(ended: StatusObject): ErrorFacts {
   const facts: ErrorFacts = {};
   const packed = ended.metadata.get("grpc-status-details-bin")[0];
@@ -334,7 +347,7 @@ function readDetails(ended: StatusObject): ErrorFacts {
           break;
         case "google.rpc.RetryInfo": {
           const delay = RetryInfo.decode(value).retryDelay;
-          facts.retryAfter = delay && delay.seconds * 1000 + delay.nanos / 1e6;
+          facts.retryAfter = delay && Number(delay.seconds) * 1000 + delay.nanos / 1e6;
           break;
         }
       }

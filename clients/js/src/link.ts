@@ -283,6 +283,7 @@ export class Link {
     until: number,
     signal?: AbortSignal,
   ): Promise<Response> {
+    this.checkOpen();
     const beginning = { channel, path: called.path, until, metadata: this.metadata() };
     return called.decode(await unary(this, beginning, called.encode(request), signal));
   }

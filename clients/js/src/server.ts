@@ -146,7 +146,7 @@ export class Server {
   readonly #concurrency: number;
   #ended: Promise<void> = Promise.resolve();
   #asked = false;
-  readonly #running = new Map<number, AbortController>();
+  readonly #running = new Map<bigint, AbortController>();
   #handlers = new Set<Promise<void>>();
   #waiting: { message: IncomingRequest; answers: Answers }[] = [];
   #waitingBytes = 0;
@@ -240,7 +240,7 @@ export class Server {
     }
   }
 
-  #withdraw(id: number): void {
+  #withdraw(id: bigint): void {
     this.#running.get(id)?.abort(new Closed("nobody waits for the answer any more"));
     const index = this.#waiting.findIndex(({ message }) => message.id === id);
     if (index >= 0) {

@@ -351,5 +351,5 @@ export interface DhtRecord {
   /** Who signed it; empty unless the namespace's rule is `signed`. */
   readonly publisher: string;
   /** By which a later value replaces it; 0 unless the namespace's rule is `signed`. */
-  readonly sequence: number;
+  readonly sequence: bigint;
 }

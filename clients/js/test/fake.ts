@@ -73,7 +73,7 @@ export function failure(
     );
   }
   if (retry !== undefined) {
-    pack("RetryInfo", RetryInfo.encode({ retryDelay: { seconds: 0, nanos: retry * 1e6 } }).finish());
+    pack("RetryInfo", RetryInfo.encode({ retryDelay: { seconds: 0n, nanos: retry * 1e6 } }).finish());
   }
   const metadata = new grpc.Metadata();
   if (details.length > 0) {

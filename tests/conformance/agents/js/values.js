@@ -73,6 +73,9 @@ export function plain(value) {
   if (value === undefined) {
     return null;
   }
+  if (typeof value === "bigint") {
+    return String(value);
+  }
   if (Buffer.isBuffer(value)) {
     return value.toString("base64");
   }

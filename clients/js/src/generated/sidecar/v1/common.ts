@@ -54,7 +54,7 @@ export interface Lagged {
    * reach so far back.
    */
   missed?:
-    | number
+    | bigint
     | undefined;
   /** Why. */
   reason: LagReason;
@@ -134,6 +134,9 @@ function createBaseLagged(): Lagged {
 export const Lagged: MessageFns<Lagged> = {
   encode(message: Lagged, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.missed !== undefined) {
+      if (BigInt.asUintN(64, message.missed) !== message.missed) {
+        throw new globalThis.Error("value provided for field message.missed of type uint64 too large");
+      }
       writer.uint32(8).uint64(message.missed);
     }
     if (message.reason !== 0) {
@@ -160,7 +163,7 @@ export const Lagged: MessageFns<Lagged> = {
               break;
             }
 
-            message.missed = longToNumber(reader.uint64());
+            message.missed = reader.uint64() as bigint;
             continue;
           }
           case 2: {
@@ -188,16 +191,16 @@ export const Lagged: MessageFns<Lagged> = {
   },
   fromPartial<I extends Exact<DeepPartial<Lagged>, I>>(object: I): Lagged {
     const message = createBaseLagged();
-    message.missed = object.missed ?? undefined;
+    message.missed = (object.missed !== undefined && object.missed !== null) ? BigInt(object.missed) : undefined;
     message.reason = object.reason ?? 0;
     return message;
   },
 };
 
-type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;
+type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;
 
-export type DeepPartial<T> = T extends Builtin ? T
-  : T extends globalThis.Array<infer U> ? globalThis.Array<DeepPartial<U>>
+export type DeepPartial<T> = T extends bigint ? string | number | bigint
+  : T extends Builtin ? T : T extends globalThis.Array<infer U> ? globalThis.Array<DeepPartial<U>>
   : T extends ReadonlyArray<infer U> ? ReadonlyArray<DeepPartial<U>>
   : T extends { $case: string; value: unknown } ? { $case: T["$case"]; value?: DeepPartial<T["value"]> }
   : T extends {} ? { [K in keyof T]?: DeepPartial<T[K]> }
@@ -206,17 +209,6 @@ export type DeepPartial<T> = T extends Builtin ? T
 type KeysOfUnion<T> = T extends T ? keyof T : never;
 export type Exact<P, I extends P> = P extends Builtin ? P
   : P & { [K in keyof P]: Exact<P[K], I[K]> } & { [K in Exclude<keyof I, KeysOfUnion<P>>]: never };
-
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
 
 export interface MessageFns<T> {
   encode(message: T, writer?: BinaryWriter): BinaryWriter;

@@ -82,9 +82,9 @@ export interface SendManyResponse {
 /** The same receipt for some consecutive messages. */
 export interface SendReceiptRange {
   /** The number of the first message. */
-  first: number;
+  first: bigint;
   /** How many messages. */
-  count: number;
+  count: bigint;
   /** The receipt of each of them. */
   receipt: SendReceipt | undefined;
 }
@@ -140,7 +140,7 @@ export interface RequestManyRequest {
   /** The requests, at most 65,536. */
   requests: OutgoingRequest[];
   /** Numbers of requests whose result nobody waits for any more. They get none. One that has its result is ignored. */
-  withdrawn: number[];
+  withdrawn: bigint[];
 }
 
 /** A request on its way out, in a batch. */
@@ -149,7 +149,7 @@ export interface OutgoingRequest {
    * Chosen by the caller: not the number of another request of this stream that still waits for its result, else the
    * call ends with INVALID_ARGUMENT.
    */
-  id: number;
+  id: bigint;
   /** The request's payload. */
   data: Buffer;
   /** How long to wait for the response, at most a day; unset: as without a deadline, 30 s. */
@@ -165,7 +165,7 @@ export interface RequestManyResponse {
 /** What became of a request. */
 export interface RequestResult {
   /** The request's number. */
-  id: number;
+  id: bigint;
   /** The answer, or why there is none. */
   result:
     | //
@@ -188,7 +188,7 @@ export interface ServeRequest {
 /** The answer to a request. */
 export interface Answer {
   /** The request's number. */
-  id: number;
+  id: bigint;
   /** What the app says. */
   result:
     | //
@@ -205,13 +205,13 @@ export interface ServeResponse {
   /** Requests to answer. */
   requests: IncomingRequest[];
   /** Numbers of requests that nobody waits for any more: cancelled, out of time, or the peer is gone. */
-  withdrawn: number[];
+  withdrawn: bigint[];
 }
 
 /** A request that arrived. */
 export interface IncomingRequest {
   /** The request's number in this stream. */
-  id: number;
+  id: bigint;
   /** Who asks, base58. The connection proves it. */
   peerId: string;
   /** The protocol. */
@@ -572,15 +572,21 @@ export const SendManyResponse: MessageFns<SendManyResponse> = {
 };
 
 function createBaseSendReceiptRange(): SendReceiptRange {
-  return { first: 0, count: 0, receipt: undefined };
+  return { first: 0n, count: 0n, receipt: undefined };
 }
 
 export const SendReceiptRange: MessageFns<SendReceiptRange> = {
   encode(message: SendReceiptRange, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.first !== 0) {
+    if (message.first !== 0n) {
+      if (BigInt.asUintN(64, message.first) !== message.first) {
+        throw new globalThis.Error("value provided for field message.first of type uint64 too large");
+      }
       writer.uint32(8).uint64(message.first);
     }
-    if (message.count !== 0) {
+    if (message.count !== 0n) {
+      if (BigInt.asUintN(64, message.count) !== message.count) {
+        throw new globalThis.Error("value provided for field message.count of type uint64 too large");
+      }
       writer.uint32(16).uint64(message.count);
     }
     if (message.receipt !== undefined) {
@@ -607,7 +613,7 @@ export const SendReceiptRange: MessageFns<SendReceiptRange> = {
               break;
             }
 
-            message.first = longToNumber(reader.uint64());
+            message.first = reader.uint64() as bigint;
             continue;
           }
           case 2: {
@@ -615,7 +621,7 @@ export const SendReceiptRange: MessageFns<SendReceiptRange> = {
               break;
             }
 
-            message.count = longToNumber(reader.uint64());
+            message.count = reader.uint64() as bigint;
             continue;
           }
           case 3: {
@@ -643,8 +649,8 @@ export const SendReceiptRange: MessageFns<SendReceiptRange> = {
   },
   fromPartial<I extends Exact<DeepPartial<SendReceiptRange>, I>>(object: I): SendReceiptRange {
     const message = createBaseSendReceiptRange();
-    message.first = object.first ?? 0;
-    message.count = object.count ?? 0;
+    message.first = (object.first !== undefined && object.first !== null) ? BigInt(object.first) : 0n;
+    message.count = (object.count !== undefined && object.count !== null) ? BigInt(object.count) : 0n;
     message.receipt = (object.receipt !== undefined && object.receipt !== null)
       ? SendReceipt.fromPartial(object.receipt)
       : undefined;
@@ -1019,6 +1025,9 @@ export const RequestManyRequest: MessageFns<RequestManyRequest> = {
     if (message.withdrawn.length !== 0) {
       writer.uint32(34).fork();
       for (const v of message.withdrawn) {
+        if (BigInt.asUintN(64, v) !== v) {
+          throw new globalThis.Error("a value provided in array field withdrawn of type uint64 is too large");
+        }
         writer.uint64(v);
       }
       writer.join();
@@ -1065,7 +1074,7 @@ export const RequestManyRequest: MessageFns<RequestManyRequest> = {
           }
           case 4: {
             if (tag === 32) {
-              message.withdrawn.push(longToNumber(reader.uint64()));
+              message.withdrawn.push(reader.uint64() as bigint);
 
               continue;
             }
@@ -1073,7 +1082,7 @@ export const RequestManyRequest: MessageFns<RequestManyRequest> = {
             if (tag === 34) {
               const end2 = reader.uint32() + reader.pos;
               while (reader.pos < end2) {
-                message.withdrawn.push(longToNumber(reader.uint64()));
+                message.withdrawn.push(reader.uint64() as bigint);
               }
 
               continue;
@@ -1101,18 +1110,21 @@ export const RequestManyRequest: MessageFns<RequestManyRequest> = {
     message.peerId = object.peerId ?? "";
     message.protocol = object.protocol ?? "";
     message.requests = object.requests?.map((e) => OutgoingRequest.fromPartial(e)) || [];
-    message.withdrawn = object.withdrawn?.map((e) => e) || [];
+    message.withdrawn = object.withdrawn?.map((e) => BigInt(e)) || [];
     return message;
   },
 };
 
 function createBaseOutgoingRequest(): OutgoingRequest {
-  return { id: 0, data: Buffer.alloc(0), timeout: undefined };
+  return { id: 0n, data: Buffer.alloc(0), timeout: undefined };
 }
 
 export const OutgoingRequest: MessageFns<OutgoingRequest> = {
   encode(message: OutgoingRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.id !== 0) {
+    if (message.id !== 0n) {
+      if (BigInt.asUintN(64, message.id) !== message.id) {
+        throw new globalThis.Error("value provided for field message.id of type uint64 too large");
+      }
       writer.uint32(8).uint64(message.id);
     }
     if (message.data.length !== 0) {
@@ -1142,7 +1154,7 @@ export const OutgoingRequest: MessageFns<OutgoingRequest> = {
               break;
             }
 
-            message.id = longToNumber(reader.uint64());
+            message.id = reader.uint64() as bigint;
             continue;
           }
           case 2: {
@@ -1178,7 +1190,7 @@ export const OutgoingRequest: MessageFns<OutgoingRequest> = {
   },
   fromPartial<I extends Exact<DeepPartial<OutgoingRequest>, I>>(object: I): OutgoingRequest {
     const message = createBaseOutgoingRequest();
-    message.id = object.id ?? 0;
+    message.id = (object.id !== undefined && object.id !== null) ? BigInt(object.id) : 0n;
     message.data = object.data ?? Buffer.alloc(0);
     message.timeout = (object.timeout !== undefined && object.timeout !== null)
       ? Duration.fromPartial(object.timeout)
@@ -1243,12 +1255,15 @@ export const RequestManyResponse: MessageFns<RequestManyResponse> = {
 };
 
 function createBaseRequestResult(): RequestResult {
-  return { id: 0, result: undefined };
+  return { id: 0n, result: undefined };
 }
 
 export const RequestResult: MessageFns<RequestResult> = {
   encode(message: RequestResult, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.id !== 0) {
+    if (message.id !== 0n) {
+      if (BigInt.asUintN(64, message.id) !== message.id) {
+        throw new globalThis.Error("value provided for field message.id of type uint64 too large");
+      }
       writer.uint32(8).uint64(message.id);
     }
     switch (message.result?.$case) {
@@ -1280,7 +1295,7 @@ export const RequestResult: MessageFns<RequestResult> = {
               break;
             }
 
-            message.id = longToNumber(reader.uint64());
+            message.id = reader.uint64() as bigint;
             continue;
           }
           case 2: {
@@ -1316,7 +1331,7 @@ export const RequestResult: MessageFns<RequestResult> = {
   },
   fromPartial<I extends Exact<DeepPartial<RequestResult>, I>>(object: I): RequestResult {
     const message = createBaseRequestResult();
-    message.id = object.id ?? 0;
+    message.id = (object.id !== undefined && object.id !== null) ? BigInt(object.id) : 0n;
     switch (object.result?.$case) {
       case "data": {
         if (object.result?.value !== undefined && object.result?.value !== null) {
@@ -1403,12 +1418,15 @@ export const ServeRequest: MessageFns<ServeRequest> = {
 };
 
 function createBaseAnswer(): Answer {
-  return { id: 0, result: undefined };
+  return { id: 0n, result: undefined };
 }
 
 export const Answer: MessageFns<Answer> = {
   encode(message: Answer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.id !== 0) {
+    if (message.id !== 0n) {
+      if (BigInt.asUintN(64, message.id) !== message.id) {
+        throw new globalThis.Error("value provided for field message.id of type uint64 too large");
+      }
       writer.uint32(8).uint64(message.id);
     }
     switch (message.result?.$case) {
@@ -1440,7 +1458,7 @@ export const Answer: MessageFns<Answer> = {
               break;
             }
 
-            message.id = longToNumber(reader.uint64());
+            message.id = reader.uint64() as bigint;
             continue;
           }
           case 2: {
@@ -1476,7 +1494,7 @@ export const Answer: MessageFns<Answer> = {
   },
   fromPartial<I extends Exact<DeepPartial<Answer>, I>>(object: I): Answer {
     const message = createBaseAnswer();
-    message.id = object.id ?? 0;
+    message.id = (object.id !== undefined && object.id !== null) ? BigInt(object.id) : 0n;
     switch (object.result?.$case) {
       case "data": {
         if (object.result?.value !== undefined && object.result?.value !== null) {
@@ -1507,6 +1525,9 @@ export const ServeResponse: MessageFns<ServeResponse> = {
     if (message.withdrawn.length !== 0) {
       writer.uint32(18).fork();
       for (const v of message.withdrawn) {
+        if (BigInt.asUintN(64, v) !== v) {
+          throw new globalThis.Error("a value provided in array field withdrawn of type uint64 is too large");
+        }
         writer.uint64(v);
       }
       writer.join();
@@ -1537,7 +1558,7 @@ export const ServeResponse: MessageFns<ServeResponse> = {
           }
           case 2: {
             if (tag === 16) {
-              message.withdrawn.push(longToNumber(reader.uint64()));
+              message.withdrawn.push(reader.uint64() as bigint);
 
               continue;
             }
@@ -1545,7 +1566,7 @@ export const ServeResponse: MessageFns<ServeResponse> = {
             if (tag === 18) {
               const end2 = reader.uint32() + reader.pos;
               while (reader.pos < end2) {
-                message.withdrawn.push(longToNumber(reader.uint64()));
+                message.withdrawn.push(reader.uint64() as bigint);
               }
 
               continue;
@@ -1571,18 +1592,21 @@ export const ServeResponse: MessageFns<ServeResponse> = {
   fromPartial<I extends Exact<DeepPartial<ServeResponse>, I>>(object: I): ServeResponse {
     const message = createBaseServeResponse();
     message.requests = object.requests?.map((e) => IncomingRequest.fromPartial(e)) || [];
-    message.withdrawn = object.withdrawn?.map((e) => e) || [];
+    message.withdrawn = object.withdrawn?.map((e) => BigInt(e)) || [];
     return message;
   },
 };
 
 function createBaseIncomingRequest(): IncomingRequest {
-  return { id: 0, peerId: "", protocol: "", data: Buffer.alloc(0), timeLeft: undefined };
+  return { id: 0n, peerId: "", protocol: "", data: Buffer.alloc(0), timeLeft: undefined };
 }
 
 export const IncomingRequest: MessageFns<IncomingRequest> = {
   encode(message: IncomingRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.id !== 0) {
+    if (message.id !== 0n) {
+      if (BigInt.asUintN(64, message.id) !== message.id) {
+        throw new globalThis.Error("value provided for field message.id of type uint64 too large");
+      }
       writer.uint32(8).uint64(message.id);
     }
     if (message.peerId !== "") {
@@ -1618,7 +1642,7 @@ export const IncomingRequest: MessageFns<IncomingRequest> = {
               break;
             }
 
-            message.id = longToNumber(reader.uint64());
+            message.id = reader.uint64() as bigint;
             continue;
           }
           case 2: {
@@ -1670,7 +1694,7 @@ export const IncomingRequest: MessageFns<IncomingRequest> = {
   },
   fromPartial<I extends Exact<DeepPartial<IncomingRequest>, I>>(object: I): IncomingRequest {
     const message = createBaseIncomingRequest();
-    message.id = object.id ?? 0;
+    message.id = (object.id !== undefined && object.id !== null) ? BigInt(object.id) : 0n;
     message.peerId = object.peerId ?? "";
     message.protocol = object.protocol ?? "";
     message.data = object.data ?? Buffer.alloc(0);
@@ -1771,10 +1795,10 @@ export const DirectServiceDefinition = {
   },
 } as const;
 
-type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;
+type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;
 
-export type DeepPartial<T> = T extends Builtin ? T
-  : T extends globalThis.Array<infer U> ? globalThis.Array<DeepPartial<U>>
+export type DeepPartial<T> = T extends bigint ? string | number | bigint
+  : T extends Builtin ? T : T extends globalThis.Array<infer U> ? globalThis.Array<DeepPartial<U>>
   : T extends ReadonlyArray<infer U> ? ReadonlyArray<DeepPartial<U>>
   : T extends { $case: string; value: unknown } ? { $case: T["$case"]; value?: DeepPartial<T["value"]> }
   : T extends {} ? { [K in keyof T]?: DeepPartial<T[K]> }
@@ -1783,17 +1807,6 @@ export type DeepPartial<T> = T extends Builtin ? T
 type KeysOfUnion<T> = T extends T ? keyof T : never;
 export type Exact<P, I extends P> = P extends Builtin ? P
   : P & { [K in keyof P]: Exact<P[K], I[K]> } & { [K in Exclude<keyof I, KeysOfUnion<P>>]: never };
-
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
 
 export interface MessageFns<T> {
   encode(message: T, writer?: BinaryWriter): BinaryWriter;

@@ -98,7 +98,7 @@ export interface GetRecordResponse {
   /** Who signed it, base58; empty unless the namespace's rule is `signed`. */
   publisher: string;
   /** The signed number by which a later value replaces it; 0 unless the namespace's rule is `signed`. */
-  sequence: number;
+  sequence: bigint;
 }
 
 function createBaseAdvertiseRequest(): AdvertiseRequest {
@@ -652,7 +652,7 @@ export const GetRecordRequest: MessageFns<GetRecordRequest> = {
 };
 
 function createBaseGetRecordResponse(): GetRecordResponse {
-  return { value: Buffer.alloc(0), holders: 0, expiresAt: undefined, publisher: "", sequence: 0 };
+  return { value: Buffer.alloc(0), holders: 0, expiresAt: undefined, publisher: "", sequence: 0n };
 }
 
 export const GetRecordResponse: MessageFns<GetRecordResponse> = {
@@ -669,7 +669,10 @@ export const GetRecordResponse: MessageFns<GetRecordResponse> = {
     if (message.publisher !== "") {
       writer.uint32(34).string(message.publisher);
     }
-    if (message.sequence !== 0) {
+    if (message.sequence !== 0n) {
+      if (BigInt.asUintN(64, message.sequence) !== message.sequence) {
+        throw new globalThis.Error("value provided for field message.sequence of type uint64 too large");
+      }
       writer.uint32(40).uint64(message.sequence);
     }
     return writer;
@@ -725,7 +728,7 @@ export const GetRecordResponse: MessageFns<GetRecordResponse> = {
               break;
             }
 
-            message.sequence = longToNumber(reader.uint64());
+            message.sequence = reader.uint64() as bigint;
             continue;
           }
         }
@@ -751,7 +754,7 @@ export const GetRecordResponse: MessageFns<GetRecordResponse> = {
       ? Timestamp.fromPartial(object.expiresAt)
       : undefined;
     message.publisher = object.publisher ?? "";
-    message.sequence = object.sequence ?? 0;
+    message.sequence = (object.sequence !== undefined && object.sequence !== null) ? BigInt(object.sequence) : 0n;
     return message;
   },
 };
@@ -828,10 +831,10 @@ export const DiscoveryServiceDefinition = {
   },
 } as const;
 
-type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;
+type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;
 
-export type DeepPartial<T> = T extends Builtin ? T
-  : T extends globalThis.Array<infer U> ? globalThis.Array<DeepPartial<U>>
+export type DeepPartial<T> = T extends bigint ? string | number | bigint
+  : T extends Builtin ? T : T extends globalThis.Array<infer U> ? globalThis.Array<DeepPartial<U>>
   : T extends ReadonlyArray<infer U> ? ReadonlyArray<DeepPartial<U>>
   : T extends { $case: string; value: unknown } ? { $case: T["$case"]; value?: DeepPartial<T["value"]> }
   : T extends {} ? { [K in keyof T]?: DeepPartial<T[K]> }
@@ -840,17 +843,6 @@ export type DeepPartial<T> = T extends Builtin ? T
 type KeysOfUnion<T> = T extends T ? keyof T : never;
 export type Exact<P, I extends P> = P extends Builtin ? P
   : P & { [K in keyof P]: Exact<P[K], I[K]> } & { [K in Exclude<keyof I, KeysOfUnion<P>>]: never };
-
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
 
 export interface MessageFns<T> {
   encode(message: T, writer?: BinaryWriter): BinaryWriter;

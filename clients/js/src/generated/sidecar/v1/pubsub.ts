@@ -100,9 +100,9 @@ export interface PublishManyResponse {
 /** The same receipt for some consecutive messages. */
 export interface PublishReceiptRange {
   /** The number of the first message. */
-  first: number;
+  first: bigint;
   /** How many messages. */
-  count: number;
+  count: bigint;
   /** What became of each of them. */
   outcome: PublishOutcome;
   /** To how many peers each was queued. */
@@ -124,7 +124,7 @@ export interface SubscribeRequest {
   /** Queue at most so many messages for this stream; 0, or more than the configured bound: that bound. */
   queueMessages: number;
   /** Queue at most so many bytes for this stream; 0, or more than the configured bound: that bound. */
-  queueBytes: number;
+  queueBytes: bigint;
   /** The signing of all these topics. */
   signing: Signing;
   /** Do not deliver what this node's own apps publish. */
@@ -188,7 +188,7 @@ export interface Topic {
   /** Streams of apps here that subscribe to it. */
   subscribers: number;
   /** Messages in this node's history of it, from which a subscription can continue. */
-  historyMessages: number;
+  historyMessages: bigint;
 }
 
 function createBasePublishReceipt(): PublishReceipt {
@@ -601,15 +601,21 @@ export const PublishManyResponse: MessageFns<PublishManyResponse> = {
 };
 
 function createBasePublishReceiptRange(): PublishReceiptRange {
-  return { first: 0, count: 0, outcome: 0, peers: 0, dropped: 0, messageIds: [] };
+  return { first: 0n, count: 0n, outcome: 0, peers: 0, dropped: 0, messageIds: [] };
 }
 
 export const PublishReceiptRange: MessageFns<PublishReceiptRange> = {
   encode(message: PublishReceiptRange, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.first !== 0) {
+    if (message.first !== 0n) {
+      if (BigInt.asUintN(64, message.first) !== message.first) {
+        throw new globalThis.Error("value provided for field message.first of type uint64 too large");
+      }
       writer.uint32(8).uint64(message.first);
     }
-    if (message.count !== 0) {
+    if (message.count !== 0n) {
+      if (BigInt.asUintN(64, message.count) !== message.count) {
+        throw new globalThis.Error("value provided for field message.count of type uint64 too large");
+      }
       writer.uint32(16).uint64(message.count);
     }
     if (message.outcome !== 0) {
@@ -645,7 +651,7 @@ export const PublishReceiptRange: MessageFns<PublishReceiptRange> = {
               break;
             }
 
-            message.first = longToNumber(reader.uint64());
+            message.first = reader.uint64() as bigint;
             continue;
           }
           case 2: {
@@ -653,7 +659,7 @@ export const PublishReceiptRange: MessageFns<PublishReceiptRange> = {
               break;
             }
 
-            message.count = longToNumber(reader.uint64());
+            message.count = reader.uint64() as bigint;
             continue;
           }
           case 3: {
@@ -705,8 +711,8 @@ export const PublishReceiptRange: MessageFns<PublishReceiptRange> = {
   },
   fromPartial<I extends Exact<DeepPartial<PublishReceiptRange>, I>>(object: I): PublishReceiptRange {
     const message = createBasePublishReceiptRange();
-    message.first = object.first ?? 0;
-    message.count = object.count ?? 0;
+    message.first = (object.first !== undefined && object.first !== null) ? BigInt(object.first) : 0n;
+    message.count = (object.count !== undefined && object.count !== null) ? BigInt(object.count) : 0n;
     message.outcome = object.outcome ?? 0;
     message.peers = object.peers ?? 0;
     message.dropped = object.dropped ?? 0;
@@ -721,7 +727,7 @@ function createBaseSubscribeRequest(): SubscribeRequest {
     cursor: Buffer.alloc(0),
     policy: 0,
     queueMessages: 0,
-    queueBytes: 0,
+    queueBytes: 0n,
     signing: 0,
     skipLocal: false,
   };
@@ -741,7 +747,10 @@ export const SubscribeRequest: MessageFns<SubscribeRequest> = {
     if (message.queueMessages !== 0) {
       writer.uint32(32).uint32(message.queueMessages);
     }
-    if (message.queueBytes !== 0) {
+    if (message.queueBytes !== 0n) {
+      if (BigInt.asUintN(64, message.queueBytes) !== message.queueBytes) {
+        throw new globalThis.Error("value provided for field message.queueBytes of type uint64 too large");
+      }
       writer.uint32(40).uint64(message.queueBytes);
     }
     if (message.signing !== 0) {
@@ -803,7 +812,7 @@ export const SubscribeRequest: MessageFns<SubscribeRequest> = {
               break;
             }
 
-            message.queueBytes = longToNumber(reader.uint64());
+            message.queueBytes = reader.uint64() as bigint;
             continue;
           }
           case 6: {
@@ -843,7 +852,9 @@ export const SubscribeRequest: MessageFns<SubscribeRequest> = {
     message.cursor = object.cursor ?? Buffer.alloc(0);
     message.policy = object.policy ?? 0;
     message.queueMessages = object.queueMessages ?? 0;
-    message.queueBytes = object.queueBytes ?? 0;
+    message.queueBytes = (object.queueBytes !== undefined && object.queueBytes !== null)
+      ? BigInt(object.queueBytes)
+      : 0n;
     message.signing = object.signing ?? 0;
     message.skipLocal = object.skipLocal ?? false;
     return message;
@@ -1167,7 +1178,7 @@ export const ListTopicsResponse: MessageFns<ListTopicsResponse> = {
 };
 
 function createBaseTopic(): Topic {
-  return { name: "", subscribed: false, signing: 0, peers: 0, meshPeerIds: [], subscribers: 0, historyMessages: 0 };
+  return { name: "", subscribed: false, signing: 0, peers: 0, meshPeerIds: [], subscribers: 0, historyMessages: 0n };
 }
 
 export const Topic: MessageFns<Topic> = {
@@ -1190,7 +1201,10 @@ export const Topic: MessageFns<Topic> = {
     if (message.subscribers !== 0) {
       writer.uint32(48).uint32(message.subscribers);
     }
-    if (message.historyMessages !== 0) {
+    if (message.historyMessages !== 0n) {
+      if (BigInt.asUintN(64, message.historyMessages) !== message.historyMessages) {
+        throw new globalThis.Error("value provided for field message.historyMessages of type uint64 too large");
+      }
       writer.uint32(56).uint64(message.historyMessages);
     }
     return writer;
@@ -1262,7 +1276,7 @@ export const Topic: MessageFns<Topic> = {
               break;
             }
 
-            message.historyMessages = longToNumber(reader.uint64());
+            message.historyMessages = reader.uint64() as bigint;
             continue;
           }
         }
@@ -1288,7 +1302,9 @@ export const Topic: MessageFns<Topic> = {
     message.peers = object.peers ?? 0;
     message.meshPeerIds = object.meshPeerIds?.map((e) => e) || [];
     message.subscribers = object.subscribers ?? 0;
-    message.historyMessages = object.historyMessages ?? 0;
+    message.historyMessages = (object.historyMessages !== undefined && object.historyMessages !== null)
+      ? BigInt(object.historyMessages)
+      : 0n;
     return message;
   },
 };
@@ -1354,10 +1370,10 @@ export const PubSubServiceDefinition = {
   },
 } as const;
 
-type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;
+type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;
 
-export type DeepPartial<T> = T extends Builtin ? T
-  : T extends globalThis.Array<infer U> ? globalThis.Array<DeepPartial<U>>
+export type DeepPartial<T> = T extends bigint ? string | number | bigint
+  : T extends Builtin ? T : T extends globalThis.Array<infer U> ? globalThis.Array<DeepPartial<U>>
   : T extends ReadonlyArray<infer U> ? ReadonlyArray<DeepPartial<U>>
   : T extends { $case: string; value: unknown } ? { $case: T["$case"]; value?: DeepPartial<T["value"]> }
   : T extends {} ? { [K in keyof T]?: DeepPartial<T[K]> }
@@ -1366,17 +1382,6 @@ export type DeepPartial<T> = T extends Builtin ? T
 type KeysOfUnion<T> = T extends T ? keyof T : never;
 export type Exact<P, I extends P> = P extends Builtin ? P
   : P & { [K in keyof P]: Exact<P[K], I[K]> } & { [K in Exclude<keyof I, KeysOfUnion<P>>]: never };
-
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
 
 export interface MessageFns<T> {
   encode(message: T, writer?: BinaryWriter): BinaryWriter;

@@ -1,0 +1,247 @@
+/**
+ * Requests that are fast: those that are made while another is under way travel together.
+ *
+ * A request that is alone goes by the unary method. One that is made meanwhile goes over a call to RequestMany, which
+ * all requests of the client share and which stays open while any of them waits; what is asked while a frame is being
+ * written goes in the next one.
+ */
+
+import { BATCH_BYTES } from "./bulk.js";
+import type { Call } from "./call.js";
+import { duration } from "./convert.js";
+import { Closed, DeadlineExceeded, fromEncoded } from "./errors.js";
+import { DirectServiceDefinition, OutgoingRequest, RequestManyRequest } from "./generated/sidecar/v1/direct.js";
+import { deadline, isLost, type Link, method, PATIENCE } from "./link.js";
+import type { CallOptions } from "./types.js";
+import { encodeField } from "./wire.js";
+
+const REQUEST = method(DirectServiceDefinition, DirectServiceDefinition.methods.request);
+const REQUEST_MANY = method(DirectServiceDefinition, DirectServiceDefinition.methods.requestMany);
+const ITEM = 0x1a; // the tag of RequestManyRequest.requests, field 3
+/** Larger ones go alone, so that one that the sidecar does not take as a message harms no others. */
+const ALONE_BYTES = 1_000_000;
+/** The sidecar reads on only while fewer are open; beyond it would not see what is withdrawn. */
+const MAX_OPEN = 1000;
+const DAY = 86_400_000; // milliseconds; the longest that the sidecar takes
+const DONE = new Closed("all requests have been answered");
+
+interface Question {
+  readonly peerId: string;
+  readonly protocol: string;
+  readonly data: Buffer;
+  readonly until: number;
+  settled: boolean;
+  answer(data: Buffer): void;
+  fail(error: unknown): void;
+}
+
+/** All requests of a client. */
+export class Asking {
+  readonly #link: Link;
+  #alone = 0; // those that go by the unary method
+  #next = 0;
+  #queue: Question[] = []; // not written
+  readonly #open = new Map<number, Question>(); // written and not answered
+  #withdrawn: bigint[] = [];
+  #running = false;
+  #wake: () => void = () => undefined;
+
+  constructor(link: Link) {
+    this.#link = link;
+  }
+
+  /** Make one request. */
+  async ask(peerId: string, protocol: string, data: Buffer, options: CallOptions): Promise<Buffer> {
+    const busy = this.#alone > 0 || this.#running;
+    // Without a name it would be for the peer of the message before.
+    if (busy && data.length <= ALONE_BYTES && peerId !== "" && protocol !== "") {
+      return await this.#askWithOthers(peerId, protocol, data, options);
+    }
+    this.#alone += 1;
+    try {
+      return (await this.#link.unary(REQUEST, { peerId, protocol, data }, options)).data;
+    } finally {
+      this.#alone -= 1;
+    }
+  }
+
+  #askWithOthers(peerId: string, protocol: string, data: Buffer, options: CallOptions): Promise<Buffer> {
+    const { signal } = options;
+    const until = deadline(options);
+    this.#link.checkOpen();
+    signal?.throwIfAborted();
+    return new Promise((resolve, reject) => {
+      const settle = (): boolean => {
+        if (question.settled) {
+          return false;
+        }
+        question.settled = true;
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", onAbort);
+        return true;
+      };
+      const question: Question = {
+        peerId,
+        protocol,
+        data,
+        until,
+        settled: false,
+        answer: (response) => {
+          if (settle()) {
+            resolve(response);
+          }
+        },
+        fail: (error) => {
+          if (settle()) {
+            reject(error);
+          }
+        },
+      };
+      const leave = (error: unknown) => {
+        question.fail(error);
+        this.#withdraw(question);
+      };
+      const onAbort = () => {
+        leave(signal?.reason);
+      };
+      signal?.addEventListener("abort", onAbort);
+      const timer =
+        until === Infinity
+          ? undefined
+          : setTimeout(
+              () => {
+                leave(new DeadlineExceeded("no answer in time", { code: "DEADLINE_EXCEEDED" }));
+              },
+              Math.min(until - Date.now(), 2 ** 31 - 1),
+            );
+      this.#queue.push(question);
+      if (this.#running) {
+        this.#wake();
+      } else {
+        this.#running = true;
+        void this.#run();
+      }
+    });
+  }
+
+  #withdraw(question: Question): void {
+    for (const [id, open] of this.#open) {
+      if (open === question) {
+        this.#open.delete(id);
+        this.#withdrawn.push(BigInt(id));
+        break;
+      }
+    }
+    this.#wake();
+  }
+
+  /** One call after the other, for as long as anybody waits. */
+  async #run(): Promise<void> {
+    while (this.#pending()) {
+      let call: Call | undefined;
+      try {
+        const channel = await this.#link.ready(this.#link.reconnect ? PATIENCE : 0, this.#latest());
+        call = this.#link.stream(channel, REQUEST_MANY.path);
+        const writing = this.#write(call);
+        await this.#read(call);
+        await writing;
+      } catch (error) {
+        // A request that was written has perhaps been answered; the others go with the next call.
+        const lostCall = call !== undefined && isLost(error) && this.#link.reconnect;
+        const again = (error === DONE || lostCall) && !this.#link.closed;
+        const lost = [...this.#open.values(), ...(again ? [] : this.#queue.splice(0))];
+        this.#open.clear();
+        for (const question of lost) {
+          question.fail(error);
+        }
+      } finally {
+        this.#withdrawn = [];
+        call?.cancel(DONE);
+      }
+    }
+  }
+
+  /** Whether anybody waits; else the next one may go alone again. In one step, so that nobody is overlooked. */
+  #pending(): boolean {
+    this.#queue = this.#queue.filter(({ settled }) => !settled);
+    this.#running = this.#queue.length > 0;
+    return this.#running;
+  }
+
+  #latest(): number {
+    return Math.max(...this.#queue.map(({ until }) => until));
+  }
+
+  /** Write what waits, until nobody does or the call has ended. */
+  async #write(call: Call): Promise<void> {
+    call.onEnd(() => {
+      this.#wake();
+    });
+    while (!call.over) {
+      const frame = this.#frame();
+      if (frame !== undefined) {
+        await call.write(frame);
+      } else if (this.#queue.length === 0 && this.#open.size === 0) {
+        call.cancel(DONE);
+      } else {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    }
+  }
+
+  /** What waits, as far as it fits a frame and is for one peer and protocol; undefined when there is nothing. */
+  #frame(): Buffer | undefined {
+    const parts: Buffer[] = [];
+    let size = 0;
+    let taken = 0;
+    let first: Question | undefined;
+    for (const question of this.#queue) {
+      if (!question.settled) {
+        first ??= question;
+        const same = question.peerId === first.peerId && question.protocol === first.protocol;
+        if (!same || size >= BATCH_BYTES || this.#open.size >= MAX_OPEN) {
+          break;
+        }
+        const id = this.#next;
+        this.#next += 1;
+        this.#open.set(id, question);
+        const { data, until } = question;
+        const timeout = until === Infinity ? undefined : duration(Math.min(Math.max(0, until - Date.now()), DAY));
+        parts.push(encodeField(ITEM, Buffer.from(OutgoingRequest.encode({ id: BigInt(id), data, timeout }).finish())));
+        size += data.length;
+      }
+      taken += 1;
+    }
+    this.#queue = this.#queue.slice(taken);
+    const withdrawn = this.#withdrawn;
+    this.#withdrawn = [];
+    if (parts.length === 0 && withdrawn.length === 0) {
+      return undefined;
+    }
+    const { peerId = "", protocol = "" } = parts.length > 0 && first !== undefined ? first : {};
+    const head = REQUEST_MANY.encode(RequestManyRequest.fromPartial({ peerId, protocol, withdrawn }));
+    return Buffer.concat([head, ...parts]);
+  }
+
+  /** Hand out results until the call ends. */
+  async #read(call: Call): Promise<void> {
+    for (let response = await call.read(); response !== undefined; response = await call.read()) {
+      for (const { id: given, result } of REQUEST_MANY.decode(response).results) {
+        const id = Number(given);
+        const question = this.#open.get(id);
+        this.#open.delete(id);
+        if (result?.$case === "status") {
+          question?.fail(fromEncoded(result.value, this.#link.target.text));
+        } else {
+          question?.answer(result?.value ?? Buffer.alloc(0));
+        }
+      }
+      if (this.#open.size < MAX_OPEN) {
+        this.#wake();
+      }
+    }
+    throw new Closed("the sidecar ended the call of the requests", { code: "UNAVAILABLE" });
+  }
+}
