@@ -3,12 +3,14 @@
 import asyncio
 from pathlib import Path
 
+import grpc
 import pytest
 import sidecar_client
 from sidecar_client import errors as client_errors
 
 from sidecar.core import direct, errors
 from tests.api.fakes import OTHER_TEXT, THIRD, FakeNode, asynchronous, served, server
+from tests.clients.python.test_connecting import Flaky, serving
 from tests.clients.python.test_joining import begin, fed, queued
 
 CHAT = "/chat/1"
@@ -102,3 +104,50 @@ async def test_a_lost_sidecar_and_a_closed_client_are_told_to_all(tmp_path: Path
         await client.close()
         for result in await asyncio.gather(*calls, return_exceptions=True):
             assert isinstance(result, client_errors.Closed)
+
+
+@asynchronous
+async def test_what_could_harm_others_goes_apart(tmp_path: Path) -> None:
+    async with served(tmp_path, max_request_bytes=1_000_000) as (node, _, _, client):
+        node.answers[direct.RequestMade] = None
+        calls = begin(client.request(OTHER_TEXT, CHAT, b"1"), client.request(OTHER_TEXT, CHAT, b"2"))
+        await fed(node, direct.RequestMade, 2)
+        apart = begin(
+            client.request("", CHAT, b"to nobody"),
+            client.request(OTHER_TEXT, "", b"for nothing"),
+            client.request(OTHER_TEXT, CHAT, bytes(2_000_000)),
+            client.request(OTHER_TEXT, CHAT, "text"),  # type: ignore[arg-type]
+        )
+        kinds = [type(result) for result in await asyncio.gather(*apart, return_exceptions=True)]
+        assert kinds == [client_errors.InvalidPeerId, client_errors.InvalidArgument, client_errors.TooLarge, TypeError]
+        calls += begin(client.request(OTHER_TEXT, CHAT, b"3", timeout=1e9))
+        await fed(node, direct.RequestMade, 3)
+        assert [made.data for made in node.of(direct.RequestMade)] == [b"1", b"2", b"3"]
+        for made in node.of(direct.RequestMade):
+            answer(node, made, b"yes")
+        assert await asyncio.gather(*calls) == [b"yes"] * 3
+
+
+@asynchronous
+async def test_what_cannot_have_arrived_is_asked_again(tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    client = sidecar_client.connect(str(path))
+    calls = begin(*(client.request(OTHER_TEXT, CHAT, b"%d" % n, timeout=15) for n in range(5)))
+    calls += begin(client.request(OTHER_TEXT, CHAT, b"soon", timeout=0.2))
+    with pytest.raises((client_errors.SidecarUnavailable, client_errors.DeadlineExceeded)):
+        await calls.pop()
+    node = FakeNode()
+    node.answers[direct.RequestMade] = b"late"
+    async with server(path, node):
+        assert await asyncio.gather(*calls) == [b"late"] * 5
+        assert sorted(made.data for made in node.of(direct.RequestMade)) == [b"%d" % n for n in range(5)]
+        await client.close()
+
+
+@asynchronous
+async def test_a_sidecar_that_is_older_is_asked_one_by_one(tmp_path: Path) -> None:
+    place = f"unix:{tmp_path / 'api.sock'}"
+    flaky = Flaky(0, grpc.StatusCode.UNAVAILABLE)
+    async with serving(place, methods=flaky.methods()), sidecar_client.connect(place) as client:
+        answers = await asyncio.gather(*(client.request(OTHER_TEXT, CHAT, b"x") for _ in range(50)))
+        assert answers == [b"answer"] * 50

@@ -59,7 +59,7 @@ async def busy(client: sidecar_client.Client, node: Any) -> list["asyncio.Task[A
         serve(),
         client.publish_many("many", endless()),
         client.send_many(OTHER_TEXT, "/many/1", endless()),
-        client.request(OTHER_TEXT, "/ask/1", b""),
+        *(client.request(OTHER_TEXT, "/ask/1", b"") for _ in range(5)),
         client.ping_peer(OTHER_TEXT),
         *(client.publish("news", b"%d" % number) for number in range(10)),
         *(client.send(OTHER_TEXT, CHAT, b"%d" % number, timeout=60) for number in range(10)),

@@ -15,10 +15,15 @@ import grpc
 from . import _raw
 from ._link import Link
 from .bulk import varint
-from .errors import Closed, DeadlineExceeded, SidecarError, from_status
+from .errors import Closed, DeadlineExceeded, NotSupported, SidecarError, from_status
 from .v1 import direct_pb2, direct_pb2_grpc
 
+_MAX_TIMEOUT = 86_400.0  # seconds; the sidecar takes no more, and we do not wait longer than asked for anyway
 _FRAME_BYTES = 262_144  # of requests in a frame; the sidecar takes 4 MiB
+
+
+class _NotAskedError(Exception):
+    """The call ended before the sidecar can have seen the request: it is made again, alone."""
 
 
 class _Question:
@@ -35,7 +40,7 @@ class _Question:
         """As a field of a RequestManyRequest."""
         inner = b"\x08" + varint(self.number) + b"\x12" + varint(len(self.data)) + self.data
         if self.timeout is not None:
-            inner += b"\x1a" + _length_and(_duration(self.timeout))
+            inner += b"\x1a" + _length_and(_duration(min(self.timeout, _MAX_TIMEOUT)))
         return b"\x1a" + _length_and(inner)
 
 
@@ -66,15 +71,22 @@ class Asking:
     async def ask(self, peer_id: str, protocol: str, data: bytes, timeout: float | None) -> bytes:
         """Make one request. Raises SidecarError."""
         self._link.check_open()
+        # What names no peer would go to that of the request before; what is large may be refused, and all with it.
+        apart = not peer_id or not protocol or len(data) > _FRAME_BYTES
+        if apart:
+            return await self._ask_alone(peer_id, protocol, data, timeout)
         if self._alone or self._task is not None:
             return await self._ask_with_others(peer_id, protocol, data, timeout)
         self._alone = True
         try:
-            request = direct_pb2.RequestRequest(peer_id=peer_id, protocol=protocol, data=data)
-            response: direct_pb2.RequestResponse = await self._link.unary(self._one, request, timeout)
-            return response.data
+            return await self._ask_alone(peer_id, protocol, data, timeout)
         finally:
             self._alone = False
+
+    async def _ask_alone(self, peer_id: str, protocol: str, data: bytes, timeout: float | None) -> bytes:
+        request = direct_pb2.RequestRequest(peer_id=peer_id, protocol=protocol, data=data)
+        response: direct_pb2.RequestResponse = await self._link.unary(self._one, request, timeout)
+        return response.data
 
     async def close(self) -> None:
         """End everything under way; whoever waits gets Closed."""
@@ -84,15 +96,22 @@ class Asking:
 
     async def _ask_with_others(self, peer_id: str, protocol: str, data: bytes, timeout: float | None) -> bytes:
         target = direct_pb2.RequestManyRequest(peer_id=peer_id, protocol=protocol).SerializeToString()
-        question = _Question(self._next, target, bytes(data), timeout)
+        if type(data) is not bytes:
+            data = bytes(memoryview(data))  # of what else holds bytes, as it is now
+        question = _Question(self._next, target, data, timeout)
         self._next += 1
         self._queue.append(question)
         self._changed.set()
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="sidecar requests")
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         try:
             async with asyncio.timeout(timeout):
                 return await question.future
+        except _NotAskedError:
+            left = None if timeout is None else max(0.0, begun + timeout - loop.time())
+            return await self._ask_alone(peer_id, protocol, data, left)
         except TimeoutError:
             raise DeadlineExceeded(f"no answer within {timeout:g} s", code=grpc.StatusCode.DEADLINE_EXCEEDED) from None
         finally:
@@ -120,9 +139,14 @@ class Asking:
             self._task = None
             call.cancel()
             reader.cancel()
-            for question in (*self._waiting.values(), *self._queue):
+            again = not self._link.closed
+            reached = not isinstance(failure, NotSupported) and getattr(failure, "reached", True)
+            for question in self._waiting.values():
                 if not question.future.done():
-                    question.future.set_exception(failure.again())
+                    question.future.set_exception(failure.again() if reached or not again else _NotAskedError())
+            for question in self._queue:
+                if not question.future.done():
+                    question.future.set_exception(_NotAskedError() if again else failure.again())
             self._waiting.clear()
             self._queue.clear()
             self._withdrawn.clear()
