@@ -88,18 +88,6 @@ def reconnected() -> common_pb2.Lagged:
     return common_pb2.Lagged(reason=common_pb2.LagReason.ValueType(types.LagReason.RECONNECTED))
 
 
-def topic_message(message: pubsub_pb2.TopicMessage) -> types.Message:
-    return types.Message(
-        message.topic,
-        message.data,
-        message.sender,
-        message.message_id,
-        message.cursor,
-        unix(message.receive_time),
-        message.local,
-    )
-
-
 def publish_receipt(message: pubsub_pb2.PublishReceipt) -> types.PublishReceipt:
     outcome = types.PublishOutcome(message.outcome)
     return types.PublishReceipt(outcome, message.message_id, message.peers, message.dropped)

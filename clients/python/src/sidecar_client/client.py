@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import grpc
 
-from . import _convert, _security, _target, bulk, types
+from . import _convert, _hot, _security, _target, bulk, types
 from ._asking import Asking
 from ._joining import Publishing, Sending
 from ._link import Link
@@ -96,6 +96,11 @@ class Client:
             f"{_SERVICE}PubSubService/PublishMany", pubsub_pb2.PublishManyResponse.FromString
         )
 
+        self._subscribe = channel.unary_stream(
+            f"{_SERVICE}PubSubService/Subscribe",
+            request_serializer=pubsub_pb2.SubscribeRequest.SerializeToString,
+            response_deserializer=_hot.parse,
+        )
         self._publishing = Publishing(link, self._pubsub, self._publish_many)
         request_many = link.raw(f"{_SERVICE}DirectService/RequestMany", direct_pb2.RequestManyResponse.FromString)
         self._asking = Asking(link, self._direct, request_many)
@@ -377,7 +382,7 @@ class Client:
             signing=pubsub_pb2.Signing.ValueType(signing),
             skip_local=skip_local,
         )
-        return Subscription(self._link, request, self._pubsub.Subscribe)
+        return Subscription(self._link, request, self._subscribe)
 
     async def topics(self, *, timeout: float | None = None) -> list[types.Topic]:
         """The topics that this node or its peers subscribe to."""

@@ -214,8 +214,7 @@ class Lagged:
         return f"missed {count}: {self.why}"
 
 
-@dataclass(frozen=True, slots=True)
-class SendReceipt:
+class SendReceipt(NamedTuple):
     """What became of a direct message; `detail` is for people."""
 
     outcome: SendOutcome
@@ -232,8 +231,7 @@ class SendReceipts:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PublishReceipt:
+class PublishReceipt(NamedTuple):
     """What became of a published message: how many peers it was queued to, and for how many dropped."""
 
     outcome: PublishOutcome

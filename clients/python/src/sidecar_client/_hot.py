@@ -1,0 +1,67 @@
+"""The stream of a subscription, parsed so that a message costs little.
+
+For each message that is read, protobuf makes an object of its `receive_time`, which costs as much as all other fields
+together (0.9 of 2.0 us). Here the schema's messages have their submessages left encoded: messages that came together
+have the same few bytes there.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from . import _convert
+from .types import DirectMessage, Lagged, Message
+from .v1 import common_pb2, pubsub_pb2
+
+_KEPT = ("SubscribeResponse", "TopicMessage")
+
+
+def _response() -> Any:
+    whole = FileDescriptorProto()
+    pubsub_pb2.DESCRIPTOR.CopyToProto(whole)
+    own = FileDescriptorProto(name="sidecar_client/hot.proto", package=whole.package, syntax=whole.syntax)
+    for message in whole.message_type:
+        if message.name in _KEPT:
+            own.message_type.add().CopyFrom(message)
+    for message in own.message_type:
+        for field in message.field:
+            if field.type == FieldDescriptorProto.TYPE_MESSAGE and field.type_name.rpartition(".")[2] not in _KEPT:
+                field.type = FieldDescriptorProto.TYPE_BYTES
+                field.ClearField("type_name")
+    pool = DescriptorPool()
+    pool.Add(own)
+    return GetMessageClass(pool.FindMessageTypeByName(f"{own.package}.SubscribeResponse"))
+
+
+parse: Callable[[bytes], Any] = _response().FromString
+"""A SubscribeResponse of bytes; its `lagged` and its messages' `receive_time` are bytes."""
+
+_new = tuple.__new__  # a named tuple's own constructor costs twice as much
+
+
+def messages(items: Iterable[Any]) -> list[Message]:
+    """Of the response's `messages`."""
+    times: dict[bytes, float] = {}
+    result = []
+    for item in items:
+        encoded = item.receive_time
+        when = times.get(encoded)
+        if when is None:
+            when = times[encoded] = _convert.unix(Timestamp.FromString(encoded))
+        fields = (item.topic, item.data, item.sender, item.message_id, item.cursor, when, item.local)
+        result.append(_new(Message, fields))
+    return result
+
+
+def direct_messages(items: Iterable[Any]) -> list[DirectMessage]:
+    """Of a ReceiveResponse's `messages`."""
+    return [_new(DirectMessage, (item.peer_id, item.protocol, item.data)) for item in items]
+
+
+def lagged(encoded: bytes) -> Lagged | None:
+    """Of the response's `lagged`."""
+    return _convert.lagged(common_pb2.Lagged.FromString(encoded)) if encoded else None
