@@ -40,6 +40,9 @@ transcripts: $(STAMP)  ## Record the golden transcripts again: a session with ea
 bench: $(STAMP)  ## Measure the sidecar beside go-, js- and rust-libp2p; writes docs/benchmarks.md
 	@exec $(BIN)/python -m bench.run $(BENCH)
 
+bench-clients: $(STAMP)  ## Measure the client libraries beside bare stubs; writes docs/benchmarks-clients.md (needs Go)
+	@exec $(BIN)/python -m bench.clients.run $(BENCH)
+
 lint: $(STAMP)  ## ruff, import contracts, buf
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -76,4 +79,4 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test interop-peers interop conformance transcripts bench lint types protos docs lock clean
+.PHONY: help install demo test interop-peers interop conformance transcripts bench bench-clients lint types protos docs lock clean

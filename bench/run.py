@@ -43,14 +43,16 @@ async def measure(subjects: Sequence[Subject], rows: Sequence[Row], rounds: int,
     return results
 
 
-def _output(*command: str) -> str:
+def output(*command: str) -> str:
+    """What a command says, for the facts below a table."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "not found"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -86,9 +88,9 @@ def report(names: Sequence[str], results: Results, rounds: int, seconds: float, 
     facts = [
         f"- command: `{command}`",
         f"- date: {datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
-        f"- machine: {os.cpu_count()} x {_processor()}, {platform.system()} {platform.release()}",
-        f"- Python {platform.python_version()}, {_output('go', 'version')}, Node {_output('node', '--version')}, "
-        f"{_output('rustc', '--version')}",
+        f"- machine: {os.cpu_count()} x {processor()}, {platform.system()} {platform.release()}",
+        f"- Python {platform.python_version()}, {output('go', 'version')}, Node {output('node', '--version')}, "
+        f"{output('rustc', '--version')}",
         *(f"- {line}" for line in _pins()),
     ]
     return f"""# Benchmarks
