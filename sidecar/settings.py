@@ -125,8 +125,12 @@ def api_config(config: Config) -> ApiConfig:
     return ApiConfig(
         socket=api.socket,
         socket_mode=api.mode,
+        socket_owner=api.owner or None,
         socket_group=api.group or None,
         tcp=api.tcp or None,
+        tls_certificate=api.tls_certificate,
+        tls_key=api.tls_key,
+        tls_client_ca=api.tls_client_ca,
         max_request_bytes=api.max_request,
         max_calls=api.max_calls,
         max_topics=api.max_topics,

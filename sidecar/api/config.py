@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import ConfigError
+from .sockets import check_tcp
 
 _MIB = 1 << 20
 
@@ -18,10 +19,17 @@ class ApiConfig:
     socket: Path | None = None
     """The Unix socket; None: `api.sock` in the per-user directory (see `sockets.default_socket`)."""
     socket_mode: int = 0o600
+    socket_owner: str | None = None
+    """A user's name or number that the socket is given to, which takes root; None: the process's."""
     socket_group: str | None = None
     """A group's name that owns the socket, for a mode such as 0660; None: the process's."""
     tcp: str | None = None
-    """`host:port` of a loopback address to serve on too; port 0: any free one."""
+    """`host:port` to serve on too; port 0: any free one. Other addresses than loopback take TLS and authentication."""
+    tls_certificate: Path | None = None
+    """PEM file of the certificate for `tcp`; None: plain text."""
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """PEM file of the authorities that apps' certificates must come from; None: apps at `tcp` need none."""
     max_request_bytes: int = 4 * _MIB
     """One gRPC message from an app. 4 MiB is what gRPC libraries take by default."""
     max_calls: int = 4096
@@ -76,3 +84,12 @@ class ApiConfig:
             raise ConfigError(f"socket_mode is {self.socket_mode:#o}, at most 0o777")
         if self.max_request_bytes < 65_536:
             raise ConfigError(f"max_request_bytes is {self.max_request_bytes}, at least 65536")
+        self._check_tcp()
+
+    def _check_tcp(self) -> None:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ConfigError("api.tls_certificate and api.tls_key go together: one of them is missing")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ConfigError("api.tls_client_ca without TLS: set api.tls_certificate and api.tls_key too")
+        if self.tcp is not None:
+            check_tcp(self.tcp, tls=self.tls_certificate is not None, authenticated=self.tls_client_ca is not None)

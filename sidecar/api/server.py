@@ -1,4 +1,4 @@
-"""The gRPC server: services, health and reflection over a Unix socket and, on request, loopback TCP."""
+"""The gRPC server: services, health and reflection over a Unix socket and, on request, TCP."""
 
 import asyncio
 import contextlib
@@ -13,6 +13,8 @@ from grpc_reflection.v1alpha import reflection
 
 from ..core.errors import AddressInUse
 from .bridge import Mesh
+from .callers import Callers
+from .certificates import Certificates
 from .config import ApiConfig
 from .convert import services as schema
 from .direct_service import DirectService
@@ -21,7 +23,7 @@ from .errors import answered
 from .node_service import NodeService
 from .peer_service import PeerService
 from .pubsub_service import PubSubService
-from .sockets import SocketPlace, default_socket, loopback, prepare_default_directory
+from .sockets import SocketPlace, default_socket, prepare_default_directory
 from .stream_service import StreamService
 
 HEALTH_PARTS = ("", "node", "gossip", "dht")
@@ -40,8 +42,9 @@ class ApiServer:
         self._health = health.aio.HealthServicer()
         self._health_task: asyncio.Task[None] | None = None
         self.socket = config.socket or default_socket()
+        self._callers = Callers(self.socket)
         self.tcp: str | None = None
-        """`host:port` as served, once started."""
+        """`host:port` as served, with `tls://` before it where it is, once started."""
 
     @property
     def target(self) -> str:
@@ -51,15 +54,19 @@ class ApiServer:
     async def start(self) -> None:
         """Bind and serve. Raises ConfigError and AddressInUse."""
         config = self._config
-        address = loopback(config.tcp) if config.tcp else None
+        certificates = None
+        if config.tls_certificate is not None and config.tls_key is not None:
+            certificates = Certificates(config.tls_certificate, config.tls_key, config.tls_client_ca)
         if config.socket is None:
             prepare_default_directory(self.socket)
-        self._place = SocketPlace(self.socket, mode=config.socket_mode, group=config.socket_group)
+        self._place = SocketPlace(
+            self.socket, mode=config.socket_mode, owner=config.socket_owner, group=config.socket_group
+        )
         try:
             self._server = self._build()
             self._bind_socket()
-            if address is not None:
-                self.tcp = self._bind_tcp(address)
+            if config.tcp is not None:
+                self.tcp = self._bind_tcp(config.tcp, certificates)
             await self._server.start()
             self._place.opened()
         except BaseException:
@@ -121,7 +128,7 @@ class ApiServer:
         }
         return [
             grpc.method_handlers_generic_handler(
-                service, {method.name: _method_handler(method, implementations[service]) for method in methods}
+                service, {method.name: self._method_handler(method, implementations[service]) for method in methods}
             )
             for service, methods in schema.services().items()
         ]
@@ -135,12 +142,15 @@ class ApiServer:
         finally:
             os.umask(previous)
 
-    def _bind_tcp(self, address: str) -> str:
+    def _bind_tcp(self, address: str, certificates: Certificates | None) -> str:
         try:
-            port = self._server.add_insecure_port(address)
+            if certificates is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, certificates.credentials())
         except RuntimeError as error:
             raise AddressInUse(f"API address {address} cannot be bound: {error}") from None
-        return f"{address.rpartition(':')[0]}:{port}"
+        return f"{'tls://' if certificates else ''}{address.rpartition(':')[0]}:{port}"
 
     async def _tell_health(self) -> None:
         """Keep grpc.health.v1 true: the overall and the gossip and DHT parts serve when the node is ready."""
@@ -154,14 +164,13 @@ class ApiServer:
                 await watcher.ready.wait()
                 watcher.check()
 
-
-def _method_handler(method: schema.Method, implementation: object) -> "grpc.RpcMethodHandler[Any, Any]":
-    """Wrap the implementation's method, whose name is the schema's in snake case."""
-    name = re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
-    handler = answered(getattr(implementation, name))
-    make = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }[method.client_streaming, method.server_streaming]
-    return make(handler, request_deserializer=method.parse, response_serializer=schema.serialize)
+    def _method_handler(self, method: schema.Method, implementation: object) -> "grpc.RpcMethodHandler[Any, Any]":
+        """Wrap the implementation's method, whose name is the schema's in snake case."""
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
+        handler = answered(self._callers.noted(getattr(implementation, name)))
+        make = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[method.client_streaming, method.server_streaming]
+        return make(handler, request_deserializer=method.parse, response_serializer=schema.serialize)

@@ -1,10 +1,11 @@
-"""Where the API is served: a Unix socket that is ours alone, and loopback TCP on request."""
+"""Where the API is served: a Unix socket that is ours alone, and TCP on request."""
 
 import contextlib
 import fcntl
 import grp
 import ipaddress
 import os
+import pwd
 import socket
 import stat
 import tempfile
@@ -48,12 +49,13 @@ class SocketPlace:
     The lock goes with the process however it ends; the socket file of a killed one is removed by the next.
     """
 
-    def __init__(self, path: Path, *, mode: int, group: str | None) -> None:
+    def __init__(self, path: Path, *, mode: int, owner: str | None, group: str | None) -> None:
         """Take the lock. Raises AddressInUse when another sidecar holds it, ConfigError where the path is no use."""
         if len(os.fsencode(path)) > _MAX_PATH:
             raise ConfigError(f"API socket path of {len(os.fsencode(path))} bytes, at most {_MAX_PATH}: {path}")
         self.path = path
         self._mode = mode
+        self._owner = _user_id(owner)
         self._group = _group_id(group)
         self._lock = self._take_lock()
         try:
@@ -88,12 +90,22 @@ class SocketPlace:
         os.unlink(self.path)
 
     def opened(self) -> None:
-        """The socket has been bound: give it its group and mode."""
-        if self._group is not None:
+        """The socket has been bound: give it its owner, group and mode."""
+        if self._owner is not None or self._group is not None:
             try:
-                os.chown(self.path, -1, self._group)
+                os.chown(
+                    self.path, -1 if self._owner is None else self._owner, -1 if self._group is None else self._group
+                )
             except OSError as error:
-                raise ConfigError(f"the API socket cannot be given to group {self._group}: {error.strerror}") from None
+                whom = " ".join(
+                    f"{what} {number}"
+                    for what, number in (("user", self._owner), ("group", self._group))
+                    if number is not None
+                )
+                raise ConfigError(
+                    f"the API socket cannot be given to {whom}: {error.strerror}; only root may give to another user, "
+                    "and others only to groups that they are in"
+                ) from None
         os.chmod(self.path, self._mode)
 
     def release(self) -> None:
@@ -103,20 +115,38 @@ class SocketPlace:
         os.close(self._lock)
 
 
-def loopback(address: str) -> str:
-    """Check a `host:port` to serve on in plain text. Raises ConfigError where others than this host could reach it."""
+def check_tcp(address: str, *, tls: bool, authenticated: bool) -> None:
+    """Check a `host:port` to serve at. Raises ConfigError where others than this machine's users could use it."""
     host, separator, port = address.rpartition(":")
     if not separator or not port.isdigit() or int(port) > 65_535:
-        raise ConfigError(f"API address {address!r} is not host:port")
+        raise ConfigError(f"api.tcp {address!r} is not host:port")
     try:
-        allowed = ipaddress.ip_address(host.strip("[]")).is_loopback
+        loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        allowed = False
-    if not allowed:
+        raise ConfigError(f"api.tcp {address!r} has no IP address: name a loopback address such as 127.0.0.1") from None
+    if loopback:
+        return
+    if not tls:
         raise ConfigError(
-            f"API address {address!r}: only a loopback address such as 127.0.0.1 may be served in plain text"
+            f"api.tcp {address!r} is not a loopback address, so other machines could read and use the API: "
+            "set api.tls_certificate and api.tls_key, and api.tls_client_ca; or serve at 127.0.0.1"
         )
-    return address
+    if not authenticated:
+        raise ConfigError(
+            f"api.tcp {address!r} is not a loopback address, so other machines could use the API: "
+            "set api.tls_client_ca, so that they must show a certificate; or serve at 127.0.0.1"
+        )
+
+
+def _user_id(owner: str | None) -> int | None:
+    if not owner:
+        return None
+    if owner.isdigit():
+        return int(owner)
+    try:
+        return pwd.getpwnam(owner).pw_uid
+    except KeyError:
+        raise ConfigError(f"socket owner {owner!r} does not exist") from None
 
 
 def _group_id(group: str | None) -> int | None:

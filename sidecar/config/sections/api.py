@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..kinds import file_mode, loopback_endpoint, number, path, seconds, size, text
+from ..kinds import endpoint, file_mode, number, path, seconds, size, text
 from .key import KIB, MIB, key
 
 
@@ -26,6 +26,12 @@ class ApiSection:
         "The socket's permissions. Who may write to it may use the node.",
         "the strictest: only the user who started it",
     )
+    owner: str = key(
+        "",
+        text(r"[A-Za-z0-9_.-]{0,64}", "the name or number of a user; empty: leave it", "USER"),
+        "The user that the socket is given to, which only root can do.",
+        "nobody else by default",
+    )
     group: str = key(
         "",
         text(r"[A-Za-z0-9_.-]{0,64}", "the name or number of a group; empty: leave it", "GROUP"),
@@ -34,10 +40,29 @@ class ApiSection:
     )
     tcp: str = key(
         "",
-        loopback_endpoint(),
-        "A TCP address to serve the API at as well. Everybody on this machine can then use the node.",
+        endpoint(),
+        "A TCP address to serve the API at as well. In plain text only a loopback address is served, and everybody on "
+        "this machine can then use the node; any other takes TLS and authentication (api.tls_client_ca).",
         "off: a port has no permissions",
         "--tcp",
+    )
+    tls_certificate: Path | None = key(
+        None,
+        path("the path of a PEM file; empty: plain text"),
+        "The certificate for api.tcp, and behind it those that lead to its root. Read again when the file changes.",
+        "a loopback address needs none",
+    )
+    tls_key: Path | None = key(
+        None,
+        path("the path of a PEM file, not encrypted; empty: none"),
+        "The private key of api.tls_certificate.",
+        "a loopback address needs none",
+    )
+    tls_client_ca: Path | None = key(
+        None,
+        path("the path of a PEM file; empty: apps need no certificate"),
+        "The authorities that sign the certificates of apps: at api.tcp, who has no such certificate is turned away.",
+        "a loopback address needs none",
     )
     max_request: int = key(
         4 * MIB,
