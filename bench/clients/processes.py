@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.conformance.build import BuildFailed, ToolMissing, build
 from tests.e2e.processes import Process, running
 
 ROOT = Path(__file__).parents[2]
@@ -81,7 +82,15 @@ def _go() -> tuple[list[str], Path]:
     return [str(_build_go("agent"))], HERE
 
 
-_COMMANDS: dict[str, Callable[[], tuple[list[str], Path]]] = {"Python": _python}
+def _javascript() -> tuple[list[str], Path]:
+    try:
+        build("js")  # the client, for the conformance suite and for us
+    except (BuildFailed, ToolMissing) as missing:
+        raise Unavailable(str(missing)) from None
+    return ["node", str(HERE / "agents" / "agent.js")], HERE
+
+
+_COMMANDS: dict[str, Callable[[], tuple[list[str], Path]]] = {"Python": _python, "JavaScript": _javascript}
 LANGUAGES = tuple(_COMMANDS)
 
 
