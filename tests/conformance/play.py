@@ -190,9 +190,10 @@ class Play:
             try:
                 await self._judge(operation, step)
                 self._note_connected(step)
-            except (NotAsExpected, Failed):
+            except (NotAsExpected, Failed) as error:
                 if not step.eventually:
                     raise
+                self._at = f"{step}, where it always was {error}"
                 await asyncio.sleep(_BETWEEN_LOOKS)  # the scenario's patience ends it
                 continue
             return
