@@ -13,7 +13,7 @@ from .build import REFERENCE
 from .mirror import Mirror
 from .proxy import Proxy
 from .scenario import CALLS, ON_STREAMS, OPENINGS, AnyStep, App, Equal, Finish, Loop, Scenario, Step
-from .stage import SHARED, Deaf, Sidecar, Stage, free_port
+from .stage import SHARED, Listener, Sidecar, Stage, free_port
 from .values import WrongScenario, differences, encoded, expected, resolved
 
 _BETWEEN_LOOKS = 0.01  # seconds, for what can only be looked at; nothing is true because of them
@@ -73,7 +73,8 @@ class Play:
     async def _prepare(self) -> None:
         home = self._stage.folder / self._prefix
         home.mkdir()
-        self._variables |= {"home": str(home), "port": free_port()}
+        self._variables |= {"home": str(home), "port": free_port(), "psk": str(home / "swarm.key")}
+        (home / "swarm.key").write_text(f"/key/swarm/psk/1.0.0/\n/base16/\n{'5a' * 32}\n")
         for name in SHARED:
             await self._place(name)
         for name, wanted in self._scenario.sidecars.items():
@@ -93,10 +94,10 @@ class Play:
             await mirror.start()
             self._stack.push_async_callback(mirror.stop)
             self._variables[name] = {"target": f"unix:{mirror.socket}"}
-        for name in self._scenario.deaf:
-            deaf = Deaf()
-            self._stack.callback(deaf.close)
-            self._variables[name] = {"address": deaf.address}
+        for name, kind in self._scenario.listeners.items():
+            listener = Listener(kind)
+            self._stack.push_async_callback(listener.stop)
+            self._variables[name] = {"address": await listener.start()}
         for name, app in self._scenario.apps.items():
             await self._cast_app(name, app, home)
 

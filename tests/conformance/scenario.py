@@ -58,7 +58,19 @@ BY_RUNNER = {"kill", "memory"}  # what the runner does to an app's process
 OF_SIDECARS = {"start", "stop", "kill"}
 OF_PROXIES = {"pass", "refuse", "hold", "mute", "cut", "counts"}
 
-_SCENARIO = {"name", "group", "apps", "sidecars", "proxies", "mirrors", "deaf", "steps", "heavy", "pairs", "patience"}
+_SCENARIO = {
+    "name",
+    "group",
+    "apps",
+    "sidecars",
+    "proxies",
+    "mirrors",
+    "listeners",
+    "steps",
+    "heavy",
+    "pairs",
+    "patience",
+}
 _STEP = {"expect", "error", "save", "begin", "eventually"}
 _APP = {"at", "by", "connect", "process", "environment"}
 
@@ -148,7 +160,7 @@ class Scenario:
     sidecars: Mapping[str, Mapping[str, Any]]
     proxies: Mapping[str, str]
     mirrors: list[str]
-    deaf: list[str]
+    listeners: Mapping[str, str]
     steps: list[AnyStep]
     heavy: bool
     pairs: bool
@@ -194,7 +206,7 @@ def _scenario(item: Mapping[str, Any], group: str, source: str) -> Scenario:
         sidecars=sidecars,
         proxies=proxies,
         mirrors=mirrors,
-        deaf=item.get("deaf", []),
+        listeners=item.get("listeners", {}),
         steps=[reader.step(step) for step in item["steps"]],
         heavy=item.get("heavy", False),
         pairs=item.get("pairs", False),

@@ -82,18 +82,30 @@ class Sidecar:
         return "\n".join(log.read_text().splitlines()[-20:]) if log.exists() else "(never started)"
 
 
-class Deaf:
-    """A TCP address where connections come up and nobody ever says a word."""
+class Listener:
+    """A TCP address at which no peer is: `silent`, where connections come up and nobody says a word, or `garbage`."""
 
-    def __init__(self) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, kind: str) -> None:
+        self._words = {"silent": b"", "garbage": b"HTTP/1.1 400 Bad Request\r\n\r\n"}[kind]
+        self._server: asyncio.Server | None = None
+        self._ends = asyncio.Event()
 
-    @property
-    def address(self) -> str:
-        return f"/ip4/127.0.0.1/tcp/{self._socket.getsockname()[1]}"
+    async def start(self) -> str:
+        """Its address."""
+        self._server = await asyncio.start_server(self._taken, "127.0.0.1", 0)
+        return f"/ip4/127.0.0.1/tcp/{self._server.sockets[0].getsockname()[1]}"
 
-    def close(self) -> None:
-        self._socket.close()
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self._ends.set()
+
+    async def _taken(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._words:
+            writer.write(self._words)
+        else:
+            await self._ends.wait()
+        writer.close()
 
 
 class Stage:
