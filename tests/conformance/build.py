@@ -26,7 +26,7 @@ class BuildFailed(Exception):
     """An agent or its client does not build; the message ends with the tool's output."""
 
 
-def _run(command: Sequence[str], folder: Path) -> None:
+def run_tool(command: Sequence[str], folder: Path) -> None:
     try:
         done = subprocess.run(
             command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_BUILD_SECONDS
@@ -44,21 +44,26 @@ def _build_python() -> list[str]:
 def _build_go() -> list[str]:
     """Go's own cache knows what has changed."""
     program = CACHE / "go-agent"
-    _run(["go", "build", "-mod=readonly", "-o", str(program), "."], AGENTS / "go")
+    run_tool(["go", "build", "-mod=readonly", "-o", str(program), "."], AGENTS / "go")
     return [str(program)]
 
 
-def _build_js() -> list[str]:
+def build_js_client() -> None:
+    """Compile `clients/js`, unless what is there is younger than its sources. Raises BuildFailed."""
     client = CLIENTS / "js"
     installed = client / "node_modules" / ".package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < (client / "package-lock.json").stat().st_mtime:
-        _run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], client)
+        run_tool(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], client)
         os.utime(installed)
     built = client / "dist" / "index.js"
     sources = [path for path in (client / "src").rglob("*") if path.is_file()]
     if not built.exists() or built.stat().st_mtime < max(path.stat().st_mtime for path in sources):
-        _run(["npm", "run", "build", "--silent"], client)
+        run_tool(["npm", "run", "build", "--silent"], client)
         os.utime(built)
+
+
+def _build_js() -> list[str]:
+    build_js_client()
     return ["node", str(AGENTS / "js" / "agent.js")]
 
 
