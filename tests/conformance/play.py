@@ -73,8 +73,7 @@ class Play:
     async def _prepare(self) -> None:
         home = self._stage.folder / self._prefix
         home.mkdir()
-        self._variables |= {"home": str(home), "port": free_port(), "psk": str(home / "swarm.key")}
-        (home / "swarm.key").write_text(f"/key/swarm/psk/1.0.0/\n/base16/\n{'5a' * 32}\n")
+        self._variables |= {"home": str(home), "port": free_port()}
         for name in SHARED:
             await self._place(name)
         for name, wanted in self._scenario.sidecars.items():
