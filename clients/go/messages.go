@@ -160,15 +160,31 @@ func tooLarge(it bool, detail string) error {
 func (c *Client) Publish(
 	ctx context.Context, topic string, data []byte, options ...PublishOption,
 ) (PublishReceipt, error) {
+	key, id, err := publishing(topic, options)
+	if err != nil {
+		return PublishReceipt{}, err
+	}
+	return c.publish.add(ctx, key, data, id, "publishing")
+}
+
+// PublishAsync is Publish that does not wait: one goroutine can publish many, in order, and take each one's receipt. The
+// data must not be changed before that.
+func (c *Client) PublishAsync(
+	ctx context.Context, topic string, data []byte, options ...PublishOption,
+) *Pending[PublishReceipt] {
+	key, id, err := publishing(topic, options)
+	if err != nil {
+		return failed[PublishReceipt](err)
+	}
+	return c.publish.later(ctx, key, data, id, "publishing")
+}
+
+func publishing(topic string, options []PublishOption) (publishKey, string, error) {
 	var chosen callSettings
 	for _, option := range options {
 		option.publish(&chosen)
 	}
-	if err := checkText("topic", topic); err != nil {
-		return PublishReceipt{}, err
-	}
-	key := publishKey{topic, chosen.signing, chosen.minimumPeers}
-	return c.publish.add(ctx, key, data, chosen.requestID, "publishing")
+	return publishKey{topic, chosen.signing, chosen.minimumPeers}, chosen.requestID, checkText("topic", topic)
 }
 
 // Send sends one message to a peer and says what became of it. ErrTooLarge.
@@ -177,17 +193,34 @@ func (c *Client) Publish(
 func (c *Client) Send(
 	ctx context.Context, peerID, protocol string, data []byte, options ...SendOption,
 ) (SendReceipt, error) {
+	key, id, err := sending(peerID, protocol, options)
+	if err != nil {
+		return SendReceipt{}, err
+	}
+	return c.send.add(ctx, key, data, id, "sending")
+}
+
+// SendAsync is Send that does not wait, as PublishAsync is.
+func (c *Client) SendAsync(
+	ctx context.Context, peerID, protocol string, data []byte, options ...SendOption,
+) *Pending[SendReceipt] {
+	key, id, err := sending(peerID, protocol, options)
+	if err != nil {
+		return failed[SendReceipt](err)
+	}
+	return c.send.later(ctx, key, data, id, "sending")
+}
+
+func sending(peerID, protocol string, options []SendOption) (sendKey, string, error) {
 	var chosen callSettings
 	for _, option := range options {
 		option.send(&chosen)
 	}
-	if err := checkText("peer_id", peerID); err != nil {
-		return SendReceipt{}, err
+	err := checkText("peer_id", peerID)
+	if err == nil {
+		err = checkText("protocol", protocol)
 	}
-	if err := checkText("protocol", protocol); err != nil {
-		return SendReceipt{}, err
-	}
-	return c.send.add(ctx, sendKey{peerID, protocol}, data, chosen.requestID, "sending")
+	return sendKey{peerID, protocol}, chosen.requestID, err
 }
 
 // PublishMany publishes many messages, in batches, as fast as the peers take them. It returns receipts that cover all of

@@ -89,46 +89,94 @@ func (f *flight) check() {
 	}
 }
 
+// Pending is a message on its way, and its receipt once there is one.
+type Pending[R any] struct {
+	done    <-chan struct{}
+	receipt func() (R, error)
+}
+
+// Done is closed when the receipt is there, or the error.
+func (p *Pending[R]) Done() <-chan struct{} { return p.done }
+
+// Wait waits for the receipt. It fails as the method fails that returns without one; its context ends the waiting too.
+func (p *Pending[R]) Wait() (R, error) {
+	<-p.done
+	return p.receipt()
+}
+
+// failed is one that has not even begun.
+func failed[R any](err error) *Pending[R] {
+	done := make(chan struct{})
+	close(done)
+	return &Pending[R]{done, func() (none R, _ error) { return none, err }}
+}
+
 // add sends a message, now or with the next batch, and waits for its receipt.
-func (o *outbox[K, R]) add(ctx context.Context, key K, data []byte, id, name string) (R, error) {
-	var none R
+func (o *outbox[K, R]) add(ctx context.Context, key K, data []byte, id, name string) (none R, _ error) {
+	added, err := o.enqueue(ctx, key, data, id, name)
+	if err != nil {
+		return none, err
+	}
+	select {
+	case <-added.done:
+	case <-ctx.Done():
+		o.abandon(added, name)
+	}
+	return added.receipt, added.err
+}
+
+// later is add without the waiting.
+func (o *outbox[K, R]) later(ctx context.Context, key K, data []byte, id, name string) *Pending[R] {
+	added, err := o.enqueue(ctx, key, data, id, name)
+	if err != nil {
+		return failed[R](err)
+	}
+	stop := func() bool { return true }
+	if ctx.Done() != nil {
+		stop = context.AfterFunc(ctx, func() { o.abandon(added, name) })
+	}
+	return &Pending[R]{added.done, func() (R, error) {
+		stop()
+		return added.receipt, added.err
+	}}
+}
+
+func (o *outbox[K, R]) enqueue(ctx context.Context, key K, data []byte, id, name string) (*parcel[R], error) {
 	if len(id) > 64 || !utf8.ValidString(id) {
-		return none, badField("request_id", "a request id has at most 64 bytes of UTF-8; this one has %d", len(id))
+		return nil, badField("request_id", "a request id has at most 64 bytes of UTF-8; this one has %d", len(id))
 	}
 	if ctx.Err() != nil {
-		return none, ofContext(ctx, name)
+		return nil, ofContext(ctx, name)
 	}
 	added := &parcel[R]{ctx: ctx, data: data, id: id, until: bound(ctx), done: make(chan struct{})}
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	way := o.lanes[key]
 	if way == nil {
 		way = &lane[R]{}
 		if !o.link.spawn(func() { o.fly(key, way) }) {
-			o.mu.Unlock()
-			return none, o.link.closedError()
+			return nil, o.link.closedError()
 		}
 		o.lanes[key] = way
 	}
 	way.waiting = append(way.waiting, added)
-	o.mu.Unlock()
+	return added, nil
+}
 
-	select {
-	case <-added.done:
-	case <-ctx.Done():
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		switch added.state {
-		case parcelAnswered:
-		case parcelWritten:
-			added.state, added.err = parcelGone, ofContext(ctx, name)
-			added.call.waiting--
-			added.call.gone++
-			added.call.check()
-		default:
-			added.state, added.data, added.err = parcelGone, nil, ofContext(ctx, name)
-		}
+// abandon is told that the context of a message is over.
+func (o *outbox[K, R]) abandon(added *parcel[R], name string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch added.state {
+	case parcelAnswered, parcelGone:
+		return
+	case parcelWritten:
+		added.call.waiting--
+		added.call.gone++
+		added.call.check()
 	}
-	return added.receipt, added.err
+	added.state, added.data, added.err = parcelGone, nil, ofContext(added.ctx, name)
+	close(added.done)
 }
 
 // fly makes one call after the other until nothing waits.
@@ -240,7 +288,7 @@ func (o *outbox[K, R]) sendAlone(key K, way *lane[R], one *parcel[R]) {
 // doubt is the error of a message that may have arrived, and is not safe to send again.
 func (o *outbox[K, R]) doubt(err error) error {
 	failure := newError(ErrClosed, "the message may have been %s: %v", o.verb, err)
-	failure.Code, failure.cause = codes.Unavailable, err
+	failure.Code = codes.Unavailable
 	return failure
 }
 

@@ -708,3 +708,73 @@ func payload(size int) []byte {
 	}
 	return data
 }
+
+func TestPublishingWithoutWaiting(t *testing.T) {
+	f := started(t)
+	var got []string
+	f.publish = func(_ context.Context, request *pb.PublishRequest) (*pb.PublishResponse, error) {
+		got = append(got, string(request.GetData()))
+		return &pb.PublishResponse{Receipt: sent(request.GetData())}, nil
+	}
+	f.publishMany = func(stream pb.PubSubService_PublishManyServer) error {
+		first := uint64(0)
+		for {
+			request, err := stream.Recv()
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			known := &pb.PublishReceiptRange{First: first, Outcome: pb.PublishOutcome_PUBLISH_OUTCOME_SENT}
+			for _, message := range request.GetMessages() {
+				got = append(got, string(message.GetData()))
+				known.MessageIds = append(known.MessageIds, []byte("id-"+string(message.GetData())))
+				known.Count++
+			}
+			first += known.GetCount()
+			if err := stream.Send(&pb.PublishManyResponse{Receipts: []*pb.PublishReceiptRange{known}}); err != nil {
+				return err
+			}
+		}
+	}
+	node := connected(t, f)
+	var pending []*sidecar.Pending[sidecar.PublishReceipt]
+	var wanted []string
+	for number := range 5000 {
+		wanted = append(wanted, fmt.Sprint(number))
+		pending = append(pending, node.PublishAsync(t.Context(), "news", []byte(wanted[number])))
+	}
+	for number, one := range pending {
+		receipt, err := one.Wait()
+		noError(t, err)
+		if string(receipt.MessageID) != "id-"+wanted[number] {
+			t.Fatal(number, string(receipt.MessageID))
+		}
+	}
+	equal(t, "in order", got, wanted)
+	_, err := node.PublishAsync(t.Context(), "\xff", nil).Wait()
+	wantError(t, err, sidecar.ErrInvalidArgument)
+	receipt, err := node.SendAsync(t.Context(), other, "/chat/1", nil).Wait()
+	noError(t, err)
+	equal(t, "sent", receipt.Outcome, sidecar.SendDelivered)
+}
+
+func TestAPendingMessageIsCancelled(t *testing.T) {
+	f := started(t)
+	gate := newGate(f)
+	node := connected(t, f)
+	first := node.PublishAsync(t.Context(), "news", []byte("first"))
+	<-gate.entered
+	ctx, cancel := context.WithCancel(t.Context())
+	second := node.PublishAsync(ctx, "news", []byte("second"))
+	cancel()
+	<-second.Done()
+	if _, err := second.Wait(); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	close(gate.open)
+	_, err := first.Wait()
+	noError(t, err)
+	equal(t, "calls", []int{f.count("PubSubService/Publish"), f.count("PubSubService/PublishMany")}, []int{1, 0})
+}

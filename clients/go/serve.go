@@ -233,11 +233,14 @@ func (s *Server) run(next *asked) {
 	defer s.handlers.Done()
 	for next != nil {
 		answer := s.answer(next)
+		cancelled := errors.Is(next.ctx.Err(), context.Canceled) // nobody waits, or this server is closing
 		next.cancel()
 		s.mu.Lock()
 		if s.known[next.id] == next {
 			delete(s.known, next.id)
-			next.answers.add(answer)
+			if !cancelled {
+				next.answers.add(answer)
+			}
 		}
 		next = nil
 		if len(s.waiting) > 0 {

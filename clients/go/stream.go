@@ -55,6 +55,7 @@ type Stream struct {
 	writeOver bool     // the sidecar takes no more
 	writing   bool     // the writer has been started
 	closed    bool
+	cause     error // that of the context that has reset the stream
 
 	readLimit, writeLimit time.Time
 	readTimer, writeTimer *time.Timer
@@ -280,6 +281,9 @@ func (s *Stream) end() error {
 }
 
 func (s *Stream) closedError() error {
+	if s.cause != nil {
+		return s.cause
+	}
 	failure := newError(ErrClosed, "the stream was closed here")
 	if s.link.ctx.Err() != nil {
 		failure.Message = "this client has been closed"
@@ -432,6 +436,19 @@ func (s *Stream) Reset() {
 	s.changed.Broadcast()
 	s.mu.Unlock()
 	s.release()
+}
+
+// ResetWith resets the stream when ctx ends; what reads or writes then fails with ctx's error. Calling what it returns lets
+// go of ctx again, as with [context.AfterFunc].
+func (s *Stream) ResetWith(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		if !s.closed {
+			s.cause = ofContext(ctx, "a byte stream")
+		}
+		s.mu.Unlock()
+		s.Reset()
+	})
 }
 
 // ---------------------------------------------------------------- deadlines

@@ -204,6 +204,27 @@ func TestTheContextOfOpeningDoesNotEndTheStream(t *testing.T) {
 	noError(t, accepted.Close())
 }
 
+func TestAContextResetsAStream(t *testing.T) {
+	node := connected(t, started(t))
+	opened, accepted := pair(t, node, accepting(t, node))
+	ctx, cancel := context.WithCancel(t.Context())
+	opened.ResetWith(ctx)
+	released, give := context.WithCancel(t.Context())
+	if !accepted.ResetWith(released)() {
+		t.Error("it was not let go")
+	}
+	give() // which is nothing to the stream any more
+	reading := make(chan error, 1)
+	go func() { reading <- second(opened.Read(make([]byte, 1))) }()
+	cancel()
+	if err := <-reading; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	_, err := accepted.Read(make([]byte, 1))
+	wantError(t, err, sidecar.ErrStreamReset)
+	noError(t, accepted.Close())
+}
+
 func TestClosingTheClientBringsLastBytesAway(t *testing.T) {
 	f := started(t)
 	node := connected(t, f)
