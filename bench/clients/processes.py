@@ -90,7 +90,7 @@ def _javascript() -> tuple[list[str], Path]:
     return ["node", str(HERE / "agents" / "agent.js")], HERE
 
 
-_COMMANDS: dict[str, Callable[[], tuple[list[str], Path]]] = {"Python": _python, "JavaScript": _javascript}
+_COMMANDS: dict[str, Callable[[], tuple[list[str], Path]]] = {"Python": _python, "Go": _go, "JavaScript": _javascript}
 LANGUAGES = tuple(_COMMANDS)
 
 
