@@ -6,7 +6,7 @@ import type { ChannelInterface } from "@grpc/grpc-js";
 
 import type { Call } from "./call.js";
 import { names } from "./convert.js";
-import { Closed, DeadlineExceeded } from "./errors.js";
+import { Closed, DeadlineExceeded, InternalError } from "./errors.js";
 import {
   AcceptStreamsResponse,
   AttachStreamRequest,
@@ -17,7 +17,7 @@ import {
 } from "./generated/sidecar/v1/stream.js";
 import { deadline, type Link, method, PATIENCE } from "./link.js";
 import { request, Watch } from "./stream.js";
-import type { CallOptions, StreamOptions } from "./types.js";
+import type { CallOptions, Payload, StreamOptions } from "./types.js";
 import { encodeField, streamResponse } from "./wire.js";
 
 const OPEN = method(StreamServiceDefinition, StreamServiceDefinition.methods.openStream);
@@ -69,7 +69,13 @@ export class ByteStream extends Duplex {
   }
 
   /** Send bytes. Once the stream is over the callback gets the reason. */
-  override write(chunk: unknown, ...rest: unknown[]): boolean {
+  override write(chunk: Payload, callback?: (error: Error | null | undefined) => void): boolean;
+  override write(
+    chunk: Payload,
+    encoding: BufferEncoding,
+    callback?: (error: Error | null | undefined) => void,
+  ): boolean;
+  override write(chunk: Payload, ...rest: unknown[]): boolean {
     const { failure } = this;
     if (failure !== undefined) {
       const callback = rest.at(-1);
@@ -79,6 +85,22 @@ export class ByteStream extends Duplex {
       return false;
     }
     return (super.write as (...given: unknown[]) => boolean).call(this, chunk, ...rest);
+  }
+
+  /** The bytes until the peer's end, which does not end our direction; leaving the loop before resets the stream. */
+  override async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, undefined, undefined> {
+    let ended = false;
+    try {
+      for await (const piece of this.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+        yield piece;
+      }
+      ended = true;
+    } finally {
+      if (!ended) {
+        this.destroy();
+      }
+    }
+    return undefined;
   }
 
   /** @internal */
@@ -232,7 +254,10 @@ async function opened(link: Link, path: string, first: Buffer, options: CallOpti
       throw new Closed("the sidecar ended the stream at once");
     }
     const { opened, data, end } = streamResponse(message);
-    const { peerId, protocol } = OpenedStream.decode(opened ?? Buffer.alloc(0));
+    if (opened === undefined) {
+      throw new InternalError("the sidecar's first answer does not say that the stream is open");
+    }
+    const { peerId, protocol } = OpenedStream.decode(opened);
     stream = new ByteStream(call, peerId, protocol, data, end);
     return stream;
   } catch (error) {

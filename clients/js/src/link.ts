@@ -453,7 +453,11 @@ function whyNot(channel: ChannelInterface): Promise<string> {
 
 /** Whether the sidecar is gone, or going. */
 export function isLost(error: unknown): error is SidecarError {
-  return error instanceof SidecarUnavailable || (error instanceof Closed && error.code === "UNAVAILABLE");
+  // A sidecar that is going may cancel what it has.
+  return (
+    error instanceof SidecarUnavailable ||
+    (error instanceof Closed && (error.code === "UNAVAILABLE" || error.code === "CANCELLED"))
+  );
 }
 
 const UNSENT = new WeakSet<object>();

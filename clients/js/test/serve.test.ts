@@ -1,0 +1,259 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { test } from "node:test";
+
+import { status } from "@grpc/grpc-js";
+
+import { AlreadyExists, DeadlineExceeded, NotSupported, Refused, type Request } from "../src/index.js";
+import { Status } from "../src/generated/google/rpc/status.js";
+import { cancelled, type DuplexCall, failure, inForce, Signal } from "./fake.js";
+import { caught, joined, turns } from "./help.js";
+
+interface Answered {
+  id: bigint;
+  result: { $case: string; value: unknown };
+}
+
+/** The sidecar's side of serving: its calls, and the answers that came. */
+class Desk {
+  readonly calls: DuplexCall[] = [];
+  readonly protocols: string[][] = [];
+  readonly answers: [number, unknown][] = [];
+  #wake = () => undefined as unknown;
+
+  readonly serve = (call: DuplexCall) => {
+    this.calls.push(call);
+    call.on("data", ({ protocols, answers }: { protocols: string[]; answers: Answered[] }) => {
+      if (protocols.length > 0) {
+        this.protocols.push(protocols);
+        inForce(call);
+      }
+      this.answers.push(...answers.map(({ id, result: { value } }): [number, unknown] => [Number(id), String(value)]));
+      this.#wake();
+    });
+  };
+
+  ask(...requests: [number, string][]): void {
+    this.calls.at(-1)?.write({
+      requests: requests.map(([id, data]) => ({
+        id: BigInt(id),
+        peerId: "p",
+        protocol: "/x/1",
+        data: Buffer.from(data),
+        timeLeft: { seconds: 2n, nanos: 500_000_000 },
+      })),
+    });
+  }
+
+  async answered(count: number): Promise<[number, unknown][]> {
+    while (this.answers.length < count) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    return this.answers;
+  }
+}
+
+test("requests are answered, refused, and refused for a handler that fails", async (t) => {
+  const desk = new Desk();
+  const { node } = await joined(t, { serve: desk.serve });
+  const seen: Omit<Request, "signal">[] = [];
+  const warned = once(process, "warning");
+  const server = await node.serve(["/x/1", "/x/2"], ({ signal, ...request }) => {
+    assert.equal(signal.aborted, false);
+    seen.push(request);
+    switch (request.data.toString()) {
+      case "refuse":
+        throw new Refused("nö".repeat(1000));
+      case "fail":
+        throw new Error("broken");
+      default:
+        return `answer to ${request.data.toString()}`;
+    }
+  });
+  assert.deepEqual(desk.protocols, [["/x/1", "/x/2"]]);
+  desk.ask([1, "one"], [2, "refuse"], [3, "fail"]);
+  const answers = (await desk.answered(3)).sort(([one], [other]) => one - other);
+  assert.deepEqual(answers[0], [1, "answer to one"]);
+  const refusal = String(answers[1]?.[1]); // at most 1024 bytes, in whole characters
+  assert.ok("nö".repeat(1000).startsWith(refusal) && Buffer.byteLength(refusal) > 1000, refusal);
+  assert.ok(Buffer.byteLength(refusal) <= 1024);
+  assert.deepEqual(answers[2], [3, "the app failed to answer"]);
+  assert.match(((await warned) as [Error])[0].message, /handler for \/x\/1 failed: Error: broken/);
+  assert.deepEqual(seen[0], { peerId: "p", protocol: "/x/1", data: Buffer.from("one"), timeLeft: 2500 });
+  await server.close();
+  await server.ended;
+  await cancelled(desk.calls[0]!);
+});
+
+test("a handler whose asker has gone is cancelled, also when it is at the end of the queue", async (t) => {
+  const desk = new Desk();
+  const { node } = await joined(t, { serve: desk.serve });
+  const begun = new Signal<Request>();
+  const asked: string[] = [];
+  const release = new Signal();
+  await node.serve(
+    "/x/1",
+    async (request) => {
+      asked.push(request.data.toString());
+      begun.set(request);
+      await (asked.length === 1 ? once(request.signal, "abort") : release.promise);
+      return request.data;
+    },
+    { concurrency: 1 },
+  );
+  desk.ask([1, "one"], [2, "two"], [3, "three"]);
+  const request = await begun.promise;
+  desk.calls[0]?.write({ withdrawn: [2n] });
+  desk.calls[0]?.write({ withdrawn: [1n] });
+  await once(request.signal, "abort");
+  release.set();
+  assert.deepEqual(await desk.answered(1), [[3, "three"]]);
+  assert.deepEqual(asked, ["one", "three"]);
+});
+
+test("as many handlers run as may", async (t) => {
+  const desk = new Desk();
+  const { node } = await joined(t, { serve: desk.serve });
+  let running = 0;
+  let most = 0;
+  await node.serve(
+    "/x/1",
+    async () => {
+      running += 1;
+      most = Math.max(most, running);
+      await turns(2);
+      running -= 1;
+      return "x";
+    },
+    { concurrency: 3 },
+  );
+  desk.ask(...Array.from({ length: 20 }, (_, id): [number, string] => [id, "x"]));
+  await desk.answered(20);
+  assert.equal(most, 3);
+});
+
+test("after a lost connection the protocols are served again, and the old requests are forgotten", async (t) => {
+  const desk = new Desk();
+  const { sidecar, node } = await joined(t, {
+    serve: (call: DuplexCall) => {
+      if (sidecar.calls["serve"] === 2) {
+        throw failure(status.ALREADY_EXISTS, "still served", { reason: "ALREADY_EXISTS" });
+      }
+      desk.serve(call);
+    },
+  });
+  const begun = new Signal<Request>();
+  const server = await node.serve("/x/1", async (request) => {
+    if (request.data.toString() === "old") {
+      begun.set(request);
+      await once(request.signal, "abort");
+    }
+    return request.data;
+  });
+  desk.ask([1, "old"]);
+  const { signal } = await begun.promise;
+  const withdrawn = once(signal, "abort");
+  sidecar.kill();
+  await sidecar.start();
+  await withdrawn;
+  while (desk.protocols.length < 2) {
+    await turns(1);
+  }
+  desk.ask([1, "new"]);
+  assert.deepEqual(await desk.answered(1), [[1, "new"]]);
+  assert.equal(sidecar.calls["serve"], 3);
+  await server.close();
+});
+
+test("who serves already is told at once, and what ends the serving later is told too", async (t) => {
+  const refusal = failure(status.ALREADY_EXISTS, "served", { reason: "ALREADY_EXISTS" });
+  const calls: DuplexCall[] = [];
+  const { sidecar, node } = await joined(t, {
+    serve: (call: DuplexCall) => {
+      if (sidecar.calls["serve"] === 1) {
+        throw refusal;
+      }
+      inForce(call);
+      calls.push(call);
+    },
+  });
+  assert.ok((await caught(node.serve("/x/1", () => ""))) instanceof AlreadyExists);
+  const warned = once(process, "warning");
+  await node.serve("/x/1", () => "");
+  calls[0]?.emit("error", failure(status.INVALID_ARGUMENT, "no more", { reason: "INVALID_ARGUMENT" }));
+  assert.match(((await warned) as [Error])[0].message, /serving has ended: InvalidArgument: no more/);
+  const server = await node.serve("/x/1", () => "");
+  calls[1]?.emit("error", failure(status.INVALID_ARGUMENT, "no more", { reason: "INVALID_ARGUMENT" }));
+  assert.equal((await caught(server.ended)).name, "InvalidArgument");
+});
+
+test("requests that are made at the same time share a call, the first goes alone", async (t) => {
+  const frames: [string, string, string[]][] = [];
+  const { sidecar, node } = await joined(t, {
+    request: ({ data }: { data: Buffer }) => ({ data: Buffer.concat([Buffer.from("alone "), data]) }),
+    requestMany: (call: DuplexCall) => {
+      call.on("data", (frame: { peerId: string; protocol: string; requests: { id: bigint; data: Buffer }[] }) => {
+        frames.push([frame.peerId, frame.protocol, frame.requests.map(({ data }) => data.toString())]);
+        for (const { id, data } of frame.requests.reverse()) {
+          const refused = Status.encode({ code: status.UNIMPLEMENTED, message: "nobody", details: [] }).finish();
+          const result = data.equals(Buffer.from("c"))
+            ? { $case: "status", value: Buffer.from(refused) }
+            : { $case: "data", value: data };
+          call.write({ results: [{ id, result }] });
+        }
+      });
+      call.on("end", () => {
+        call.end();
+      });
+    },
+  });
+  const ask = (peer: string, data: string) => node.request(peer, "/x/1", data, { timeout: 5000 });
+  const results = await Promise.allSettled([ask("p", "a"), ask("p", "b"), ask("p", "c"), ask("q", "d")]);
+  assert.deepEqual(
+    results.map((result) =>
+      result.status === "fulfilled" ? result.value.toString() : (result.reason as Error).constructor,
+    ),
+    ["alone a", "b", NotSupported, "d"],
+  );
+  assert.deepEqual(frames, [
+    ["p", "/x/1", ["b", "c"]],
+    ["q", "/x/1", ["d"]],
+  ]);
+  assert.equal((await ask("p", "z")).toString(), "alone z");
+  assert.deepEqual([sidecar.calls["request"], sidecar.calls["requestMany"]], [2, 1]);
+});
+
+test("who waits no more for an answer withdraws the request; a lost connection fails those that were written", async (t) => {
+  const withdrawn = new Signal<bigint[]>();
+  const release = new Signal();
+  const open: bigint[] = [];
+  const { sidecar, node } = await joined(t, {
+    request: async () => {
+      await release.promise;
+      return { data: Buffer.from("alone") };
+    },
+    requestMany: (call: DuplexCall) => {
+      call.on("data", (frame: { requests: { id: bigint }[]; withdrawn: bigint[] }) => {
+        open.push(...frame.requests.map(({ id }) => id));
+        if (frame.withdrawn.length > 0) {
+          withdrawn.set(frame.withdrawn);
+        }
+      });
+    },
+  });
+  const alone = node.request("p", "/x/1", "a");
+  const controller = new AbortController();
+  const leaving = caught(node.request("p", "/x/1", "b", { signal: controller.signal }));
+  const late = caught(node.request("p", "/x/1", "c", { timeout: 50 }));
+  const staying = caught(node.request("p", "/x/1", "d"));
+  assert.ok((await late) instanceof DeadlineExceeded);
+  controller.abort();
+  assert.equal((await leaving).name, "AbortError");
+  assert.deepEqual(await withdrawn.promise, [open[1]]);
+  release.set();
+  await alone;
+  sidecar.kill();
+  assert.ok(["Closed", "SidecarUnavailable"].includes((await staying).name));
+});

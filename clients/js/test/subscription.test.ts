@@ -1,0 +1,328 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { test } from "node:test";
+
+import { status } from "@grpc/grpc-js";
+
+import { Closed, InvalidArgument, Lagged, SidecarUnavailable, SlowReader } from "../src/index.js";
+import { LagReason } from "../src/generated/sidecar/v1/common.js";
+import { PeerEventType } from "../src/generated/sidecar/v1/peer.js";
+import { cancelled, failure, Hub, inForce, Signal, type StreamCall } from "./fake.js";
+import { caught, joined, take, turns } from "./help.js";
+
+const texts = (items: { data: Buffer }[]) => items.map(({ data }) => data.toString());
+
+test("messages come with all that is known of them", async (t) => {
+  const hub = new Hub();
+  const { node } = await joined(t, hub.handlers());
+  const news = await node.subscribe("news").open();
+  hub.add("news", "hello");
+  const [message] = await take(news[Symbol.asyncIterator](), 1);
+  assert.deepEqual(message, {
+    topic: "news",
+    data: Buffer.from("hello"),
+    sender: "somebody",
+    messageId: Buffer.from("id of hello"),
+    cursor: Buffer.from("1/1"),
+    receiveTime: 1500,
+    local: false,
+  });
+  assert.deepEqual(news.cursor, Buffer.from("1/1"));
+});
+
+test("a subscription continues behind what it has read when the sidecar was killed", async (t) => {
+  const hub = new Hub();
+  const { sidecar, node } = await joined(t, hub.handlers());
+  const news = await node.subscribe("news").open();
+  const messages = news[Symbol.asyncIterator]();
+  sidecar.kill(); // before any message: the first response's cursor is enough
+  hub.add("news", "a", "b");
+  await sidecar.start();
+  assert.deepEqual(texts(await take(messages, 2)), ["a", "b"]);
+  hub.add("news", "c", "d");
+  assert.deepEqual(texts(await take(messages, 1)), ["c"]);
+  sidecar.kill();
+  hub.add("news", "e");
+  await sidecar.start();
+  assert.deepEqual(texts(await take(messages, 2)), ["d", "e"]);
+  assert.equal(news.missed, 0);
+});
+
+test("what the sidecar no longer knows is an event", async (t) => {
+  const hub = new Hub();
+  const { sidecar, node } = await joined(t, hub.handlers());
+  hub.add("news", "old");
+  const news = await node.subscribe("news").open();
+  const events = news.events();
+  sidecar.kill();
+  hub.epoch = "2";
+  hub.history.splice(0);
+  hub.add("news", "new");
+  await sidecar.start();
+  const [lagged, message] = await take(events, 2);
+  assert.ok(lagged instanceof Lagged);
+  assert.deepEqual([lagged.missed, lagged.reason], [undefined, "RESTARTED"]);
+  assert.match(lagged.toString(), /how many is not known.*restarted/);
+  assert.ok(message !== undefined && !(message instanceof Lagged));
+  assert.equal(message.data.toString(), "new");
+});
+
+test("plain iteration counts what was missed, and warns", async (t) => {
+  const { node } = await joined(t, {
+    subscribe: (call: StreamCall) => {
+      inForce(call);
+      call.write({ cursor: Buffer.from("1/0") });
+      call.write({ lagged: { missed: 7n, reason: LagReason.SLOW_READER }, messages: [{ data: Buffer.from("x") }] });
+    },
+  });
+  const warned = once(process, "warning");
+  const news = await node.subscribe(["news", "olds"]).open();
+  assert.deepEqual(texts(await take(news[Symbol.asyncIterator](), 1)), ["x"]);
+  assert.equal(news.missed, 7);
+  const [warning] = (await warned) as [Error & { code: string }];
+  assert.equal(warning.code, "SIDECAR_LAGGED");
+  assert.match(warning.message, /news, olds: missed 7 messages: this reader was too slow/);
+});
+
+test("batches have payloads and messages", async (t) => {
+  const hub = new Hub();
+  const { node } = await joined(t, hub.handlers());
+  const news = await node.subscribe("news", { cursor: Buffer.from("1/0") }).open();
+  hub.add("news", "a", "", "c");
+  const [batch] = await take(news.batches(), 1);
+  assert.equal(batch?.length, 3);
+  assert.deepEqual(batch.payloads().map(String), ["a", "", "c"]);
+  assert.deepEqual(texts([...batch.messages]), ["a", "", "c"]);
+  assert.equal(batch.messages, batch.messages);
+});
+
+test("leaving the loop, closing and a signal end the call there", async (t) => {
+  const calls: StreamCall[] = [];
+  const hub = new Hub();
+  const handlers = hub.handlers();
+  const { node } = await joined(t, {
+    ...handlers,
+    subscribe: (call: StreamCall) => {
+      calls.push(call);
+      return handlers["subscribe"]?.(call, call as never);
+    },
+  });
+  const controller = new AbortController();
+  const [left, closed, aborted] = [node.subscribe("a"), node.subscribe("b"), node.subscribe("c", controller)];
+  await Promise.all([left.open(), closed.open(), aborted.open()]);
+  const reading = caught(aborted.events().next());
+  const waiting = closed.events().next();
+  hub.add("a", "x");
+  for await (const { data } of left) {
+    assert.equal(data.toString(), "x");
+    break;
+  }
+  closed.close();
+  controller.abort(new Error("enough"));
+  assert.equal((await reading).message, "enough");
+  assert.equal((await waiting).done, true);
+  await Promise.all(calls.map(cancelled));
+  assert.equal(calls.length, 3);
+});
+
+test("what a subscription is refused with ends it", async (t) => {
+  const { sidecar, node } = await joined(t, {
+    subscribe: () => {
+      throw failure(status.INVALID_ARGUMENT, "no such thing", { reason: "INVALID_ARGUMENT", field: "topics" });
+    },
+  });
+  const news = node.subscribe("");
+  const error = await caught(news.open());
+  assert.ok(error instanceof InvalidArgument);
+  assert.equal(error.field, "topics");
+  assert.equal(await caught(news.open()), error);
+  assert.equal(sidecar.calls["subscribe"], 1);
+});
+
+test("a stream that ends with another error is not opened again", async (t) => {
+  const { sidecar, node } = await joined(t, {
+    subscribe: (call: StreamCall) => {
+      inForce(call);
+      call.write({ cursor: Buffer.from("1/0") });
+      throw failure(status.RESOURCE_EXHAUSTED, "too slow", { reason: "SLOW_READER" });
+    },
+  });
+  assert.ok((await caught(node.subscribe("x", { policy: "END_STREAM" }).events().next())) instanceof SlowReader);
+  assert.equal(sidecar.calls["subscribe"], 1);
+});
+
+test("without reconnecting a subscription ends with the sidecar", async (t) => {
+  const { sidecar, node } = await joined(t, new Hub().handlers(), { reconnect: false });
+  const news = await node.subscribe("news").open();
+  const reading = caught(news.events().next());
+  sidecar.kill();
+  const error = await reading;
+  assert.ok(error instanceof SidecarUnavailable || error instanceof Closed);
+});
+
+test("a reader that does not read is noticed: the sidecar can write no more", async (t) => {
+  const full = new Signal<number>();
+  const { node } = await joined(t, {
+    subscribe: (call: StreamCall) => {
+      inForce(call);
+      call.write({ cursor: Buffer.from("1/0") });
+      const message = { messages: [{ data: Buffer.alloc(16_000) }] };
+      let taken = 0;
+      const write = () => {
+        call.write(message, (error: unknown) => {
+          if (error === undefined || error === null) {
+            taken += 1;
+            write();
+          }
+        });
+      };
+      const look = (before: number, quiet: number) => {
+        if (quiet === 100) {
+          full.set(taken); // nothing was taken for so many turns
+        } else {
+          setImmediate(look, taken, taken === before ? quiet + 1 : 0);
+        }
+      };
+      write();
+      look(0, 0);
+    },
+  });
+  await node.subscribe("news").open();
+  const taken = await full.promise;
+  assert.ok(taken < 40, `${taken} messages of 16,000 bytes`);
+});
+
+test("direct messages: after a lost connection a gap comes before the next message", async (t) => {
+  const calls: StreamCall[] = [];
+  const { sidecar, node } = await joined(t, {
+    receive: (call: StreamCall) => {
+      inForce(call);
+      calls.push(call);
+    },
+  });
+  const messages = await node.receive("/x/1", { queueMessages: 5 }).open();
+  const events = messages.events();
+  assert.deepEqual(calls[0]?.request, { protocols: ["/x/1"], queueMessages: 5 });
+  calls[0].write({ messages: [{ peerId: "p", protocol: "/x/1", data: Buffer.from("a") }] });
+  assert.deepEqual(await take(events, 1), [{ peerId: "p", protocol: "/x/1", data: Buffer.from("a") }]);
+  sidecar.kill();
+  await sidecar.start();
+  const [gap] = await take(events, 1); // at once when it is in force, not with the next message
+  assert.ok(gap instanceof Lagged);
+  assert.deepEqual([gap.missed, gap.reason], [undefined, "RECONNECTED"]);
+  calls[1]?.write({ messages: [{ data: Buffer.from("b") }] });
+  assert.deepEqual(texts((await take(events, 1)) as { data: Buffer }[]), ["b"]);
+});
+
+test("who watches peers is told that the state comes anew", async (t) => {
+  const { sidecar, node } = await joined(t, {
+    watchPeers: (call: StreamCall) => {
+      inForce(call);
+      const peer = { peerId: "p", connected: true, latency: { seconds: 0n, nanos: 1_500_000 } };
+      call.write({ events: [{ type: PeerEventType.PRESENT, peer }, { type: PeerEventType.CURRENT }] });
+      if (sidecar.calls["watchPeers"] === 2) {
+        call.write({ lagged: { reason: LagReason.SLOW_READER }, events: [{ type: PeerEventType.CURRENT }] });
+      }
+    },
+  });
+  const events = node.watchPeers()[Symbol.asyncIterator]();
+  const first = await take(events, 2);
+  assert.deepEqual([first[0]?.peer?.peerId, first[0]?.peer?.latency, first[1]?.peer], ["p", 1.5, undefined]);
+  sidecar.kill();
+  await sidecar.start();
+  assert.deepEqual(
+    (await take(events, 5)).map(({ type }) => type),
+    ["RECONNECTED", "PRESENT", "CURRENT", "LAGGED", "CURRENT"],
+  );
+  await events.return?.();
+});
+
+test("ready waits for the node", async (t) => {
+  const { node } = await joined(t, {
+    watchReadiness: (call: StreamCall) => {
+      inForce(call);
+      call.write({ readiness: { ready: false, conditions: [{ type: "Listening", met: false }] } });
+      call.write({ readiness: { ready: true } });
+    },
+  });
+  assert.deepEqual(await node.ready({ timeout: 5000 }), { ready: true, conditions: [] });
+});
+
+test("steps asked for at once are answered in order, and the end is told to each", async (t) => {
+  const hub = new Hub();
+  const { node } = await joined(t, hub.handlers());
+  const events = (await node.subscribe("news").open()).events();
+  const steps = [events.next(), events.next(), events.next()];
+  hub.add("news", "a", "b");
+  const [one, two] = await Promise.all(steps.slice(0, 2));
+  assert.deepEqual(texts([one?.value, two?.value] as { data: Buffer }[]), ["a", "b"]);
+  await events.return?.();
+  assert.equal((await steps[2])?.done, true);
+  assert.equal((await events.next()).done, true);
+});
+
+test("advertising lasts until it is closed, and comes back with the sidecar", async (t) => {
+  const calls: StreamCall[] = [];
+  const { sidecar, node } = await joined(t, {
+    advertise: (call: StreamCall) => {
+      inForce(call);
+      calls.push(call);
+      call.write({ holders: calls.length, asked: 20 });
+    },
+  });
+  const advertisement = await node.advertise("name", { ttl: 60_000 });
+  assert.equal(advertisement.announcement.holders, 1);
+  const told = advertisement.announcements();
+  assert.equal((await take(told, 1))[0]?.holders, 1);
+  sidecar.kill();
+  await sidecar.start();
+  assert.equal((await take(told, 1))[0]?.holders, 2);
+  const { seconds } = (calls[1]?.request as { ttl: { seconds: bigint } }).ttl;
+  assert.ok(seconds <= 60n && seconds > 0n); // what is left of it
+  advertisement.close();
+  assert.equal((await told.next()).done, true);
+  await cancelled(calls[1]!);
+});
+
+test("an advertisement ends in order when its time is over", async (t) => {
+  const { sidecar, node } = await joined(t, {
+    advertise: (call: StreamCall) => {
+      inForce(call);
+      call.write({ holders: 1, asked: 1 });
+      call.end();
+    },
+  });
+  const told = (await node.advertise("name", { ttl: 1 })).announcements();
+  assert.equal((await take(told, 5)).length, 1);
+  await turns();
+  assert.equal(sidecar.calls["advertise"], 1);
+});
+
+test("peers are found until the search ends", async (t) => {
+  const { node } = await joined(t, {
+    findPeers: (call: StreamCall) => {
+      call.write({ peers: [{ peerId: "a", addresses: ["/ip4/1.2.3.4/tcp/1"] }] });
+      call.write({ peers: [{ peerId: "b" }, { peerId: "c" }] });
+      call.end();
+    },
+  });
+  const found = await take(node.findPeers("name", { limit: 3 }), 9);
+  assert.deepEqual(
+    found.map(({ peerId }) => peerId),
+    ["a", "b", "c"],
+  );
+});
+
+test("all pages of peers", async (t) => {
+  const { node } = await joined(t, {
+    listPeers: ({ pageToken, connectedOnly }: { pageToken: string; connectedOnly: boolean }) => {
+      assert.ok(connectedOnly);
+      return pageToken === "" ? { peers: [{ peerId: "a" }], nextPageToken: "more" } : { peers: [{ peerId: "b" }] };
+    },
+  });
+  const found = await take(node.peers({ connectedOnly: true }), 9);
+  assert.deepEqual(
+    found.map(({ peerId }) => peerId),
+    ["a", "b"],
+  );
+});
