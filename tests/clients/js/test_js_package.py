@@ -1,0 +1,62 @@
+"""The JavaScript client as an app has it: packed, installed alone, and the programs that come with it."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.build import ToolMissing, build
+from tests.e2e.processes import PATIENCE, Process, environment, running
+
+CLIENT = Path(__file__).resolve().parents[3] / "clients/js"
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that has nothing but the packed client and what it asks for."""
+    try:
+        build("js")
+    except ToolMissing as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{missing}, and with CI=true it must be", pytrace=False)
+        pytest.skip(str(missing))
+    folder = tmp_path_factory.mktemp("app")
+    run("npm", "pack", "--silent", "--pack-destination", str(folder), folder=CLIENT)
+    (tarball,) = folder.glob("*.tgz")
+    (folder / "package.json").write_text('{"type": "module"}')
+    run("npm", "install", "--prefer-offline", "--no-audit", "--no-fund", "--silent", str(tarball), folder=folder)
+    return folder
+
+
+def run(*command: str, folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+
+
+def start(program: Path, sidecar: Process, *words: str) -> "subprocess.Popen[str]":
+    environ = environment(sidecar.home) | {"SIDECAR_API": str(sidecar.socket)}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(["node", program, *words], env=environ, stdin=pipe, stdout=pipe, text=True, bufsize=1)
+
+
+def test_the_quick_start_and_a_chat(app: Path, tmp_path: Path) -> None:
+    (snippet, *_) = re.findall(r"```js\n(.*?)```", (CLIENT / "README.md").read_text(), re.S)
+    (app / "quick.js").write_text(snippet)
+    shutil.copy(CLIENT / "examples/chat.js", app)
+    with running(tmp_path) as sidecar:
+        peer = sidecar.line("  peer id").split()[-1]
+        sidecar.line("Ready after")
+        with start(app / "quick.js", sidecar) as quick:
+            assert quick.communicate(timeout=PATIENCE)[0] == f"NO_PEERS 0\n{peer} hello\n"
+        with start(app / "chat.js", sidecar, "ann") as ann:
+            assert ann.stdout is not None
+            assert ann.stdout.readline() == "You are ann. Type, and end with Ctrl-D.\n"
+            sidecar.command(
+                "publish", "chat", '{"from": "b\\u0007ob", "text": "hello"}'
+            )  # nobody else is there: it says so by its status
+            assert ann.stdout.readline() == "b?ob: hello\n"
+            assert ann.communicate("hi\n", timeout=PATIENCE)[0] == "(nobody else is connected yet)\n"
+            assert ann.returncode == 0
