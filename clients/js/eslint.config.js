@@ -31,7 +31,13 @@ export default tseslint.config(
   {
     files: ["**/*.js"],
     languageOptions: {
-      globals: { Buffer: "readonly", console: "readonly", process: "readonly", setTimeout: "readonly" },
+      globals: {
+        TextDecoder: "readonly",
+        Buffer: "readonly",
+        console: "readonly",
+        process: "readonly",
+        setTimeout: "readonly",
+      },
     },
     rules: { "max-len": ["error", { code: 120 }] },
   },

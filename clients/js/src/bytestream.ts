@@ -70,6 +70,7 @@ export class ByteStream extends Duplex {
 
   /** Send bytes. Once the stream is over the callback gets the reason. */
   override write(chunk: Payload, callback?: (error: Error | null | undefined) => void): boolean;
+  /** Send a text in an encoding. Once the stream is over the callback gets the reason. */
   override write(
     chunk: Payload,
     encoding: BufferEncoding,

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -60,3 +61,19 @@ def test_the_quick_start_and_a_chat(app: Path, tmp_path: Path) -> None:
             assert ann.stdout.readline() == "b?ob: hello\n"
             assert ann.communicate("hi\n", timeout=PATIENCE)[0] == "(nobody else is connected yet)\n"
             assert ann.returncode == 0
+
+
+def test_a_service(app: Path, tmp_path: Path) -> None:
+    shutil.copy(CLIENT / "examples/service.js", app)
+    with running(tmp_path / "1") as first:
+        address = first.line("  address").split()[-1]
+        with running(tmp_path / "2", "--bootstrap", address) as second:
+            second.line("Ready after")
+            with start(app / "service.js", first, "serve") as serving:
+                assert serving.stdout is not None
+                peer = serving.stdout.readline().split()[-1]
+                for words in (("one two three",), ("one two three", peer)):
+                    with start(app / "service.js", second, "ask", *words) as asking:
+                        assert asking.communicate(timeout=PATIENCE)[0] == '{"words":3,"letters":11}\n'
+                serving.send_signal(signal.SIGINT)
+                assert serving.wait(PATIENCE) == 0
