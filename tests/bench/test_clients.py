@@ -1,5 +1,6 @@
 """The benchmark of the client libraries: its tables, and its Python agent against a real sidecar."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Scripted(Agent):
 
     @property
     def pid(self) -> int:
-        return 1
+        return os.getpid()
 
     def order(self, op: str, **fields: Any) -> dict[str, Any]:
         self.orders.append({"op": op, **fields})
@@ -51,7 +52,7 @@ class Scripted(Agent):
 
 def test_everything_is_measured_in_every_round_and_failures_are_told() -> None:
     worker = Scripted()
-    places = {name: Place(f"unix:{name}", 1, "12D3") for name in ("feeder", "sidecar")}
+    places = {name: Place(f"unix:{name}", os.getpid(), "12D3") for name in ("feeder", "sidecar")}
     places["sidecar"].cursors = dict.fromkeys(HISTORY, "AAAA")
     results = measure({"Go": worker}, places, list(TABLES), rounds=2, seconds=2.0)
     wanted = {(name, "Go", row.name, way.title) for name, rows in TABLES.items() for row in rows for way in row.ways}
