@@ -22,8 +22,9 @@ install: $(STAMP)  ## Install into .venv (every other target does it by itself)
 demo: $(STAMP)  ## Five sidecars on loopback find each other, talk and gossip; under a minute
 	@exec $(BIN)/sidecar demo
 
+# Two at a time: most of the tests wait for other processes. Short paths, for those of Unix sockets have at most 107 bytes.
 test: $(STAMP)  ## The whole test suite
-	@exec $(BIN)/python -m pytest
+	@temporary=$$(mktemp -d) && trap "rm -rf $$temporary" EXIT && $(BIN)/python -m pytest -n 2 --dist loadfile --basetemp=$$temporary
 
 interop-peers: $(STAMP)  ## Build the peers of the interop tests
 	@exec $(BIN)/python -m tests.interop.build
