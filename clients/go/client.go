@@ -20,6 +20,7 @@ type Client struct {
 	link    *link
 	publish outbox[publishKey, PublishReceipt]
 	send    outbox[sendKey, SendReceipt]
+	asking  *asking
 }
 
 // Connect connects to a sidecar and waits for it: by default 10 s, and not beyond ctx, which does not matter later. When
@@ -44,7 +45,7 @@ func Connect(ctx context.Context, options ...Option) (*Client, error) {
 		_ = link.close()
 		return nil, err
 	}
-	return &Client{link: link, publish: newPublishing(link), send: newSending(link)}, nil
+	return &Client{link: link, publish: newPublishing(link), send: newSending(link), asking: newAsking(link)}, nil
 }
 
 // Target is where the sidecar is.
@@ -236,15 +237,16 @@ func (c *Client) PingPeer(ctx context.Context, peerID string) (time.Duration, er
 // ---------------------------------------------------------------- requests, topics, discovery
 
 // Request asks a peer's app and waits for its response: until ctx's deadline, 30 s when it has none. ErrNotSupported when
-// nobody serves the protocol there, ErrRefused, ErrUnreachable, ErrDeadlineExceeded, ErrQueueFull, ErrTooLarge.
+// nobody serves the protocol there, ErrRefused, ErrUnreachable, ErrDeadlineExceeded, ErrQueueFull, ErrTooLarge. Requests
+// from many goroutines at once are fast: they share a call.
 func (c *Client) Request(ctx context.Context, peerID, protocol string, data []byte) ([]byte, error) {
-	var response sidecarv1.RequestResponse
-	request := &sidecarv1.RequestRequest{PeerId: peerID, Protocol: protocol, Data: data}
-	err := c.link.unary(ctx, sidecarv1.DirectService_Request_FullMethodName, request, &response, once)
-	if err != nil {
+	if err := checkText("peer_id", peerID); err != nil {
 		return nil, err
 	}
-	return response.GetData(), nil
+	if err := checkText("protocol", protocol); err != nil {
+		return nil, err
+	}
+	return c.asking.ask(ctx, peerID, protocol, data)
 }
 
 // Topics gives the topics that this node subscribes to or publishes on, or that its peers subscribe to.

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -49,6 +50,7 @@ type fake struct {
 	publishMany func(pb.PubSubService_PublishManyServer) error
 	send        func(context.Context, *pb.SendRequest) (*pb.SendResponse, error)
 	sendMany    func(pb.DirectService_SendManyServer) error
+	requestMany func(pb.DirectService_RequestManyServer) error
 	request     func(context.Context, *pb.RequestRequest) (*pb.RequestResponse, error)
 	subscribe   func(*pb.SubscribeRequest, pb.PubSubService_SubscribeServer) error
 	receive     func(*pb.ReceiveRequest, pb.DirectService_ReceiveServer) error
@@ -505,6 +507,64 @@ func (f *fake) Request(ctx context.Context, request *pb.RequestRequest) (*pb.Req
 		return nil, ctx.Err()
 	case <-app.stream.Context().Done():
 		return nil, refused(codes.Unimplemented, "NOT_SUPPORTED", "the app has gone", "", 0)
+	}
+}
+
+// RequestMany makes a Request of each.
+func (f *fake) RequestMany(stream pb.DirectService_RequestManyServer) error {
+	if f.requestMany != nil {
+		return f.requestMany(stream)
+	}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	open := make(map[uint64]context.CancelFunc)
+	defer all.Wait()
+	defer func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, cancel := range open {
+			cancel()
+		}
+	}()
+	var peer, protocol string
+	for {
+		asked, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		if asked.GetPeerId() != "" {
+			peer, protocol = asked.GetPeerId(), asked.GetProtocol()
+		}
+		mu.Lock()
+		for _, number := range asked.GetWithdrawn() {
+			if cancel := open[number]; cancel != nil {
+				cancel()
+			}
+		}
+		for _, one := range asked.GetRequests() {
+			ctx, cancel := context.WithCancel(stream.Context())
+			if one.GetTimeout() != nil {
+				ctx, cancel = context.WithTimeout(stream.Context(), one.GetTimeout().AsDuration())
+			}
+			open[one.GetId()] = cancel
+			request := &pb.RequestRequest{PeerId: peer, Protocol: protocol, Data: one.GetData()}
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				defer cancel()
+				response, err := f.Request(ctx, request)
+				result := &pb.RequestResult{Id: one.GetId(), Result: &pb.RequestResult_Data{Data: response.GetData()}}
+				if err != nil {
+					text, _ := proto.Marshal(status.Convert(err).Proto())
+					result.Result = &pb.RequestResult_Status{Status: text}
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				delete(open, one.GetId())
+				_ = stream.Send(&pb.RequestManyResponse{Results: []*pb.RequestResult{result}})
+			}()
+		}
+		mu.Unlock()
 	}
 }
 

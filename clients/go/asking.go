@@ -1,0 +1,279 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/p2p-sidecar/sidecar/clients/go/sidecarv1"
+)
+
+const (
+	askManyPeer      = 1
+	askManyProtocol  = 2
+	askManyRequests  = 3
+	askManyWithdrawn = 4
+
+	mostOpen = 1000 // the sidecar reads on only below 1024, and must hear what is withdrawn
+)
+
+// asking makes requests. One that is alone goes by the unary method; those that are made while another is under way share a
+// call to RequestMany, which is open while any of them waits. What is asked while a frame is written goes in the next one.
+type asking struct {
+	link *link
+
+	mu        sync.Mutex
+	alone     bool // one is under way by the unary method
+	running   bool // the shared call is there, or on its way
+	number    uint64
+	queue     []*question          // not written
+	open      map[uint64]*question // written, not answered
+	withdrawn []uint64
+	changed   chan struct{} // signalled when there is something to write, or nobody waits
+}
+
+// question is a request on its way.
+type question struct {
+	target   sendKey
+	data     []byte // nil once it is written, or given up
+	deadline time.Time
+	number   uint64
+	over     bool // answered or given up
+	answer   []byte
+	err      error
+	done     chan struct{}
+}
+
+func newAsking(l *link) *asking {
+	return &asking{link: l, open: make(map[uint64]*question), changed: make(chan struct{}, 1)}
+}
+
+// ask makes one request.
+func (a *asking) ask(ctx context.Context, peerID, protocol string, data []byte) ([]byte, error) {
+	a.mu.Lock()
+	if len(data) > aloneBytes || !a.alone && !a.running { // a large one could end the call for all others
+		first := !a.alone
+		a.alone = true
+		a.mu.Unlock()
+		if first {
+			defer func() {
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				a.alone = false
+			}()
+		}
+		return a.askAlone(ctx, peerID, protocol, data)
+	}
+	defer a.mu.Unlock()
+	if ctx.Err() != nil {
+		return nil, ofContext(ctx, "asking")
+	}
+	asked := &question{target: sendKey{peerID, protocol}, data: data, number: a.number, done: make(chan struct{})}
+	asked.deadline, _ = ctx.Deadline()
+	if !a.running {
+		if !a.link.spawn(a.run) {
+			return nil, a.link.closedError()
+		}
+		a.running = true
+	}
+	a.number++
+	a.queue = append(a.queue, asked)
+	signal(a.changed)
+	a.mu.Unlock()
+	select {
+	case <-asked.done:
+		a.mu.Lock()
+	case <-ctx.Done():
+		a.mu.Lock()
+		a.giveUp(asked, ofContext(ctx, "asking"))
+	}
+	return asked.answer, asked.err
+}
+
+func (a *asking) askAlone(ctx context.Context, peerID, protocol string, data []byte) ([]byte, error) {
+	var response sidecarv1.RequestResponse
+	request := &sidecarv1.RequestRequest{PeerId: peerID, Protocol: protocol, Data: data}
+	err := a.link.unary(ctx, sidecarv1.DirectService_Request_FullMethodName, request, &response, once)
+	if err != nil {
+		return nil, err
+	}
+	return response.GetData(), nil
+}
+
+// giveUp ends a request whose caller has gone; locked.
+func (a *asking) giveUp(asked *question, err error) {
+	if asked.over {
+		return
+	}
+	if a.open[asked.number] == asked {
+		a.withdrawn = append(a.withdrawn, asked.number)
+	}
+	a.settle(asked, nil, err)
+	signal(a.changed)
+}
+
+// settle gives a request its answer or its error; locked.
+func (a *asking) settle(asked *question, answer []byte, err error) {
+	delete(a.open, asked.number)
+	asked.over, asked.data, asked.answer, asked.err = true, nil, answer, err
+	close(asked.done)
+}
+
+// run is the shared call, and another one where requests were not written before it was lost.
+func (a *asking) run() {
+	var wait pauses
+	for {
+		err := a.transact()
+		if err != nil && lost(err) {
+			_ = a.link.sleep(context.Background(), wait.pause(), "")
+		}
+		a.mu.Lock()
+		for _, asked := range a.open { // they may have been answered: nothing is asked again
+			a.settle(asked, nil, err)
+		}
+		a.withdrawn = nil
+		waits := false
+		for _, asked := range a.queue {
+			if !asked.over && err != nil && !lost(err) {
+				a.settle(asked, nil, err)
+			}
+			waits = waits || !asked.over
+		}
+		if !waits {
+			a.queue, a.running = nil, false
+		}
+		a.mu.Unlock()
+		if !waits {
+			return
+		}
+	}
+}
+
+// transact makes one call, for as long as anybody waits; the error is why it ended.
+func (a *asking) transact() error {
+	const method, name = sidecarv1.DirectService_RequestMany_FullMethodName, "asking"
+	ctx, release := a.link.join(context.Background())
+	defer release()
+	call, err := a.link.begin(ctx, context.Background(), bothStreamCall, method, name, bound(context.Background()))
+	if err != nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		for _, asked := range a.queue { // no sidecar came in time, for any of them
+			if !asked.over {
+				a.settle(asked, nil, err)
+			}
+		}
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- a.read(call)
+		signal(a.changed)
+	}()
+	for {
+		frame, more := a.frame()
+		if len(frame) > 0 {
+			if call.SendMsg(frame) != nil {
+				break // the reader learns why
+			}
+			continue
+		}
+		if !more {
+			release()
+			<-ended
+			return nil
+		}
+		select {
+		case err := <-ended:
+			return a.link.failure(context.Background(), err, name)
+		case <-a.changed:
+		}
+	}
+	return a.link.failure(context.Background(), <-ended, name)
+}
+
+// frame is what is to be written now: requests to one peer, and what is withdrawn. more is false when nobody waits.
+func (a *asking) frame() (frame encoded, more bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var target sendKey
+	size, count, taken := 0, 0, 0
+	for _, asked := range a.queue {
+		if !asked.over {
+			if count > 0 && (asked.target != target || size+len(asked.data) > frameBytes) || len(a.open) >= mostOpen {
+				break
+			}
+			if count == 0 {
+				target = asked.target
+				frame = appendText(appendText(frame, askManyPeer, target.peerID), askManyProtocol, target.protocol)
+			}
+			frame = appendRequest(frame, asked)
+			size += len(asked.data)
+			count++
+			a.open[asked.number], asked.data = asked, nil
+		}
+		taken++
+	}
+	clear(a.queue[:taken])
+	if a.queue = a.queue[taken:]; len(a.queue) == 0 {
+		a.queue = nil
+	}
+	for _, number := range a.withdrawn {
+		frame = protowire.AppendVarint(protowire.AppendTag(frame, askManyWithdrawn, protowire.VarintType), number)
+	}
+	a.withdrawn = nil
+	return frame, len(frame) > 0 || len(a.queue) > 0 || len(a.open) > 0
+}
+
+func appendRequest(frame encoded, asked *question) encoded {
+	inner := make([]byte, 0, len(asked.data)+48)
+	inner = appendBytes(appendNumber(inner, 1, asked.number), 2, asked.data)
+	if !asked.deadline.IsZero() {
+		left := max(time.Until(asked.deadline), time.Millisecond)
+		duration := appendNumber(nil, 1, uint64(left/time.Second))
+		inner = protowire.AppendTag(inner, 3, protowire.BytesType)
+		inner = protowire.AppendBytes(inner, appendNumber(duration, 2, uint64(left%time.Second)))
+	}
+	return protowire.AppendBytes(protowire.AppendTag(frame, askManyRequests, protowire.BytesType), inner)
+}
+
+// read hands out results until the call ends, and says why it did.
+func (a *asking) read(call grpc.ClientStream) error {
+	for {
+		var response sidecarv1.RequestManyResponse
+		if err := call.RecvMsg(&response); err != nil {
+			return err
+		}
+		a.mu.Lock()
+		full := len(a.open) >= mostOpen
+		for _, result := range response.GetResults() {
+			if asked := a.open[result.GetId()]; asked != nil {
+				a.settle(asked, result.GetData(), statusOf(result))
+			}
+		}
+		if len(a.open) == 0 || full {
+			signal(a.changed)
+		}
+		a.mu.Unlock()
+	}
+}
+
+// statusOf is the typed error of a result; nil of an answer.
+func statusOf(result *sidecarv1.RequestResult) error {
+	encodedStatus, ok := result.GetResult().(*sidecarv1.RequestResult_Status)
+	if !ok {
+		return nil
+	}
+	var message spb.Status
+	if err := proto.Unmarshal(encodedStatus.Status, &message); err != nil {
+		return malformed(errors.New("a status that is none"))
+	}
+	return fromStatus(status.FromProto(&message))
+}
