@@ -46,8 +46,10 @@ async def played(stage: Stage, scenario: Scenario, cast: Cast) -> str | None:
 
 
 async def played_by_all(stage: Stage, scenario: Scenario, languages: tuple[str, ...]) -> dict[Cast, str | None]:
-    """One scenario with all its casts at the same time."""
+    """One scenario with all its casts at the same time, or one after the other where it has to be alone."""
     wanted = casts(scenario, languages)
+    if scenario.alone:
+        return {cast: await played(stage, scenario, cast) for cast in wanted}
     outcomes = await asyncio.gather(*(played(stage, scenario, cast) for cast in wanted))
     return dict(zip(wanted, outcomes, strict=True))
 

@@ -68,6 +68,7 @@ _SCENARIO = {
     "listeners",
     "steps",
     "heavy",
+    "alone",
     "pairs",
     "patience",
 }
@@ -163,6 +164,7 @@ class Scenario:
     listeners: Mapping[str, str]
     steps: list[AnyStep]
     heavy: bool
+    alone: bool
     pairs: bool
     patience: float
 
@@ -209,6 +211,7 @@ def _scenario(item: Mapping[str, Any], group: str, source: str) -> Scenario:
         listeners=item.get("listeners", {}),
         steps=[reader.step(step) for step in item["steps"]],
         heavy=item.get("heavy", False),
+        alone=item.get("alone", False),
         pairs=item.get("pairs", False),
         patience=item.get("patience", 60.0),
     )
