@@ -139,6 +139,9 @@ class Play:
         for name, connected in self._connected.items():
             if connected:
                 await self._apps[name].call("close", client=f"{self._prefix}:{name}")
+        for name, sidecar in self._sidecars.items():
+            if complaints := sidecar.complaints():
+                raise NotAsExpected(f"sidecar {name} has logged {complaints}")
         if self._scenario.pairs:
             return  # several plays share the agents at the same time
         for name, agent in self._apps.items():

@@ -38,6 +38,7 @@ class Sidecar:
         self._flags = flags
         self._ready = ready
         self._process: Process | None = None
+        self._heard = 0
 
     @property
     def target(self) -> str:
@@ -74,6 +75,14 @@ class Sidecar:
     async def end(self) -> None:
         if self._process is not None:
             await self.kill()
+
+    def complaints(self) -> list[str]:
+        """Errors that it has logged and nobody has asked about yet: whatever apps do, there are none."""
+        log = self.home / "stderr"
+        lines = log.read_text().splitlines() if log.exists() else []
+        found = [line for line in lines[self._heard :] if " ERROR " in line or line.startswith("Traceback")]
+        self._heard = len(lines)
+        return found
 
     @property
     def last_words(self) -> str:
