@@ -88,11 +88,11 @@ class Play:
             await proxy.start()
             self._stack.push_async_callback(proxy.stop)
             self._proxies[name] = proxy
-        for name in self._scenario.mirrors:
-            mirror = Mirror(home / f"{name}.sock")
+        for name, wanted in self._scenario.mirrors.items():
+            mirror = Mirror(home, token=wanted.get("token"))
             await mirror.start()
             self._stack.push_async_callback(mirror.stop)
-            self._variables[name] = {"target": f"unix:{mirror.socket}"}
+            self._variables[name] = {"target": mirror.target, **mirror.files}
         for name, kind in self._scenario.listeners.items():
             listener = Listener(kind)
             self._stack.push_async_callback(listener.stop)

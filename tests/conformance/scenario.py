@@ -160,7 +160,7 @@ class Scenario:
     apps: Mapping[str, App]
     sidecars: Mapping[str, Mapping[str, Any]]
     proxies: Mapping[str, str]
-    mirrors: list[str]
+    mirrors: Mapping[str, Mapping[str, Any]]
     listeners: Mapping[str, str]
     steps: list[AnyStep]
     heavy: bool
@@ -195,7 +195,9 @@ def _scenario(item: Mapping[str, Any], group: str, source: str) -> Scenario:
     for name, wanted in sidecars.items():
         _known(wanted, {"flags", "joins", "started", "ready"}, f"{where}, {name}")
     proxies = item.get("proxies", {})
-    mirrors = item.get("mirrors", [])
+    mirrors = {name: wanted or {} for name, wanted in item.get("mirrors", {}).items()}
+    for name, wanted in mirrors.items():
+        _known(wanted, {"token"}, f"{where}, {name}")
     apps = {name: _app(app, f"{where}, {name}") for name, app in item["apps"].items()}
     for name, app in apps.items():
         if app.at not in {*SHARED, *sidecars, *proxies, *mirrors}:
