@@ -35,6 +35,9 @@ interop: $(STAMP)  ## Run the whole interop matrix and write docs/interop.md (ne
 conformance: $(STAMP)  ## Play the conformance scenarios with every client and write docs/conformance.md (needs Go and Node)
 	@exec $(BIN)/python -m tests.conformance.run $(CONFORMANCE)
 
+example: $(STAMP)  ## A chat across Go, JavaScript and Python, played by itself on three sidecars (needs Go and Node)
+	@exec $(BIN)/python -m tests.conformance.chat
+
 transcripts: $(STAMP)  ## Record the golden transcripts again: a session with each peer (needs Go, Node and others)
 	@exec $(BIN)/python -m tests.interop.record $(TRANSCRIPTS)
 
@@ -80,4 +83,4 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test interop-peers interop conformance transcripts bench bench-clients lint types protos docs lock clean
+.PHONY: help install demo test interop-peers interop conformance example transcripts bench bench-clients lint types protos docs lock clean

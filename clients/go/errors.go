@@ -43,6 +43,8 @@ import (
 //	│   └── ErrWriteStalled
 //	├── ErrWrongPeer               another key answered
 //	├── ErrWrongNetwork            the peer belongs to another network
+//	├── ErrUnauthenticated         the token is missing or wrong
+//	├── ErrPermissionDenied        the token does not allow the call
 //	├── ErrOutdated                a better value of the record is known already
 //	├── ErrRefused                 the app there refused; its reason is the message
 //	├── ErrTopicOptionsDiffer      the topic is in use with another signing
@@ -83,6 +85,8 @@ var (
 	ErrWriteStalled        = newKind("WriteStalled", ErrProtocolError)
 	ErrWrongPeer           = newKind("WrongPeer", ErrSidecar)
 	ErrWrongNetwork        = newKind("WrongNetwork", ErrSidecar)
+	ErrUnauthenticated     = newKind("Unauthenticated", ErrSidecar)
+	ErrPermissionDenied    = newKind("PermissionDenied", ErrSidecar)
 	ErrOutdated            = newKind("Outdated", ErrSidecar)
 	ErrRefused             = newKind("Refused", ErrSidecar)
 	ErrTopicOptionsDiffer  = newKind("TopicOptionsDiffer", ErrSidecar)
@@ -139,6 +143,8 @@ var kindByCode = map[codes.Code]error{
 	codes.ResourceExhausted:  ErrResourceExhausted,
 	codes.DeadlineExceeded:   ErrDeadlineExceeded,
 	codes.Canceled:           ErrClosed,
+	codes.Unauthenticated:    ErrUnauthenticated,
+	codes.PermissionDenied:   ErrPermissionDenied,
 }
 
 // Error is any error of this client but those of a cancelled context. Get at it with [errors.As].

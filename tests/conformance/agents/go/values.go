@@ -197,6 +197,7 @@ var kinds = []error{
 	sidecar.ErrSidecarUnavailable, sidecar.ErrInvalidArgument, sidecar.ErrNotFound, sidecar.ErrAlreadyExists,
 	sidecar.ErrNotSupported, sidecar.ErrUnreachable, sidecar.ErrClosed, sidecar.ErrProtocolError, sidecar.ErrWrongPeer,
 	sidecar.ErrWrongNetwork, sidecar.ErrOutdated, sidecar.ErrRefused, sidecar.ErrTopicOptionsDiffer, sidecar.ErrResourceExhausted,
+	sidecar.ErrUnauthenticated, sidecar.ErrPermissionDenied,
 	sidecar.ErrDeadlineExceeded, sidecar.ErrFailedPrecondition, sidecar.ErrInternalError, sidecar.ErrSidecar,
 }
 

@@ -1,0 +1,26 @@
+"""`make example`: the chat of the clients' examples, across all languages."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from .build import ToolMissing
+from .chat import PEOPLE, STORY, command, play
+
+
+def test_a_chat_across_the_languages(tmp_path: Path) -> None:
+    for language, _, _ in PEOPLE:
+        try:
+            command(language)
+        except ToolMissing as missing:
+            if os.environ.get("CI") == "true":
+                pytest.fail(f"{missing}, and with CI=true it must be", pytrace=False)
+            pytest.skip(str(missing))
+    said: list[str] = []
+    asyncio.run(play(tmp_path, [language for language, _, _ in PEOPLE], said.append))
+    seen = [line for line in said if " sees: " in line]
+    assert len(seen) == len(STORY) * (len(PEOPLE) - 1)
+    for name, text in STORY:
+        assert sum(line.endswith(f"sees: {name}: {text}") for line in seen) == len(PEOPLE) - 1
