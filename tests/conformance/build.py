@@ -6,35 +6,21 @@
 import fcntl
 import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.interop import build as build_tools
+from tests.interop.build import ROOT, BuildFailed, ToolMissing
+
 AGENTS = Path(__file__).parent / "agents"
 CLIENTS = ROOT / "clients"
 CACHE = ROOT / ".cache" / "conformance"
 _BUILD_SECONDS = 900  # a cold Go build takes 40 s on two idle cores
 
 
-class ToolMissing(Exception):
-    """The language of an agent is not installed here."""
-
-
-class BuildFailed(Exception):
-    """An agent or its client does not build; the message ends with the tool's output."""
-
-
-def run_tool(command: Sequence[str], folder: Path) -> None:
-    try:
-        done = subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_BUILD_SECONDS
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BuildFailed(f"{' '.join(command)}: not done in {_BUILD_SECONDS} s") from error
-    if done.returncode:
-        raise BuildFailed(f"{' '.join(command)}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+run_tool = partial(build_tools.run_tool, seconds=_BUILD_SECONDS)
 
 
 def _build_python() -> list[str]:

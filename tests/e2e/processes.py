@@ -97,3 +97,14 @@ def running(home: Path, *flags: str, **options: Any) -> Iterator[Process]:
         process.ended()
         if process.popen.stdin is not None:
             process.popen.stdin.close()
+
+
+@contextlib.contextmanager
+def running_pair(place: Path) -> Iterator[tuple[Process, Process]]:
+    """Two sidecars, both ready, the second joined through the first."""
+    with running(place / "1") as first:
+        address = first.line("  address").split()[-1]
+        with running(place / "2", "--bootstrap", address) as second:
+            first.line("Ready after")
+            second.line("Ready after")
+            yield first, second

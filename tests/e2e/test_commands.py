@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .processes import PATIENCE, Process, environment, running
+from .processes import PATIENCE, Process, environment, running_pair
 
 
 class Pair:
@@ -24,12 +24,8 @@ class Pair:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     place = tmp_path_factory.mktemp("pair")
-    with running(place / "1") as first:
-        address = first.line("  address").split()[-1]
-        with running(place / "2", "--bootstrap", address) as second:
-            first.line("Ready after")
-            second.line("Ready after")
-            yield Pair(first, second)
+    with running_pair(place) as (first, second):
+        yield Pair(first, second)
 
 
 class Listening:

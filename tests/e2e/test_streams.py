@@ -13,7 +13,7 @@ import pytest
 import sidecar_client
 from sidecar_client import ByteStream, Client
 
-from .processes import PATIENCE, Process, environment, running
+from .processes import PATIENCE, Process, environment, running_pair
 
 PROTOCOL = "/test/1"
 MANY = 500
@@ -26,11 +26,8 @@ Pair = tuple[Process, Process]
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     place = tmp_path_factory.mktemp("streams")
-    with running(place / "1") as first:
-        address = first.line("  address").split()[-1]
-        with running(place / "2", "--bootstrap", address) as second:
-            second.line("Ready after")
-            yield first, second
+    with running_pair(place) as (first, second):
+        yield first, second
 
 
 def asynchronous(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -188,8 +185,5 @@ def test_a_sidecar_that_is_killed_ends_its_streams(tmp_path: Path) -> None:
                 with pytest.raises(sidecar_client.SidecarUnavailable):
                     await there.read(1)
 
-    with running(tmp_path / "1") as first:
-        address = first.line("  address").split()[-1]
-        with running(tmp_path / "2", "--bootstrap", address) as second:
-            second.line("Ready after")
-            asyncio.run(asyncio.wait_for(check(first, second), PATIENCE))
+    with running_pair(tmp_path) as (first, second):
+        asyncio.run(asyncio.wait_for(check(first, second), PATIENCE))

@@ -26,32 +26,33 @@ class BuildFailed(Exception):
     """A peer program does not build; the message ends with the tool's output."""
 
 
-def _run(command: Sequence[str], folder: Path) -> None:
+def run_tool(command: Sequence[str], folder: Path, seconds: int = BUILD_SECONDS) -> None:
+    """Run a tool of a build to its end. Raises BuildFailed."""
     try:
         done = subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BUILD_SECONDS
+            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds
         )
     except subprocess.TimeoutExpired as error:
-        raise BuildFailed(f"{' '.join(command)}: not done in {BUILD_SECONDS} s") from error
+        raise BuildFailed(f"{' '.join(command)}: not done in {seconds} s") from error
     if done.returncode:
         raise BuildFailed(f"{' '.join(command)}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
 
 
 def _build_go(source: Path, target: Path) -> None:
     target.mkdir()
-    _run(["go", "build", "-trimpath", "-mod=readonly", "-o", str(target / "peer"), "."], source)
+    run_tool(["go", "build", "-trimpath", "-mod=readonly", "-o", str(target / "peer"), "."], source)
 
 
 def _build_js(source: Path, target: Path) -> None:
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("node_modules"))
-    _run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], target)
+    run_tool(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], target)
 
 
 def _build_rust(source: Path, target: Path) -> None:
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("target"))
     _name_registry(target)
     objects = CACHE / "cargo-target"  # kept, so that a change of the program does not compile rust-libp2p again
-    _run(["nice", "cargo", "build", "--release", "--locked", "--target-dir", str(objects)], target)
+    run_tool(["nice", "cargo", "build", "--release", "--locked", "--target-dir", str(objects)], target)
     shutil.copy2(objects / "release" / "peer", target / "peer")
 
 
@@ -60,7 +61,7 @@ def _name_registry(folder: Path) -> None:
     lock = folder / "Cargo.lock"
     pinned = lock.read_text()
     lock.unlink()
-    _run(["cargo", "generate-lockfile"], folder)
+    run_tool(["cargo", "generate-lockfile"], folder)
     source = next(line for line in lock.read_text().splitlines() if line.startswith("source = "))
     lock.write_text(pinned.replace("\nchecksum = ", f"\n{source}\nchecksum = "))
 
@@ -69,8 +70,8 @@ def _build_py(source: Path, target: Path) -> None:
     """An environment of its own, since py-libp2p needs an older protobuf; the project's own uv makes it."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     uv = Path(sys.executable).with_name("uv")
-    _run([str(uv), "venv", "-q", "--relocatable", "--python", sys._base_executable, "venv"], target)
-    _run(
+    run_tool([str(uv), "venv", "-q", "--relocatable", "--python", sys._base_executable, "venv"], target)
+    run_tool(
         [str(uv), "pip", "install", "-q", "--python", "venv/bin/python", "--require-hashes", "-r", "requirements.txt"],
         target,
     )

@@ -14,7 +14,7 @@ from typing import IO
 
 import pytest
 
-from tests.e2e.processes import PATIENCE, Process, environment, running
+from tests.e2e.processes import PATIENCE, Process, environment, running, running_pair
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "clients/python/examples"
@@ -76,12 +76,8 @@ def start() -> Iterator[Start]:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process, Process]]:
     place = tmp_path_factory.mktemp("pair")
-    with running(place / "1") as first:
-        address = first.line("  address").split()[-1]
-        with running(place / "2", "--bootstrap", address) as second:
-            first.line("Ready after")
-            second.line("Ready after")
-            yield first, second
+    with running_pair(place) as (first, second):
+        yield first, second
 
 
 def test_a_chat(pair: tuple[Process, Process], start: Start) -> None:

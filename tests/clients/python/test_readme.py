@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 import sidecar_client
 
-from tests.e2e.processes import PATIENCE, Process, environment, running
+from tests.e2e.processes import PATIENCE, Process, environment, running_pair
 
 README = Path(__file__).resolve().parents[3] / "clients/python/README.md"
 SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -48,12 +48,8 @@ class Pair(NamedTuple):
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     place = tmp_path_factory.mktemp("pair")
-    with running(place / "1") as first:
-        address = first.line("  address").split()[-1]
-        with running(place / "2", "--bootstrap", address) as second:
-            first.line("Ready after")
-            second.line("Ready after")
-            yield Pair(first, first.json("id")["peer_id"], second, second.json("id")["peer_id"])
+    with running_pair(place) as (first, second):
+        yield Pair(first, first.json("id")["peer_id"], second, second.json("id")["peer_id"])
 
 
 class Running:
