@@ -6,11 +6,13 @@ import logging
 import random
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from . import __version__
 from .api.bridge import Mesh
+from .api.guard.tokens import TOKENS_FILE
 from .api.server import ApiServer
 from .config import Config, state_directory
 from .core.events import AddressesChanged, Condition, Note, PeersLearned, ReadinessChanged
@@ -88,7 +90,7 @@ class App:
             observe = traced.observe_channel
             runtime = Runtime(traced, identity, net, self._on_effect, transports=carried, observe=observe)
         parts.push_async_callback(runtime.close, config.timeouts.shutdown / 2)
-        api_settings = api_config(config)
+        api_settings = replace(api_config(config), tokens=self._state_path / TOKENS_FILE)
         self._mesh = Mesh(node, runtime.feed, api_settings, agent=AGENT)
 
         if carried.psk is not None:

@@ -29,6 +29,7 @@ COMMANDS = {
     "record": "put a small record into the DHT, or get one",
     "config": "the configuration in force, or a file to begin from",
     "keygen": "make a key",
+    "token": "give apps tokens that allow some of the API, list and revoke them",
     "trace": "read what `sidecar run --trace-wire FILE` has written",
     "demo": "five sidecars on this machine find each other, talk and gossip",
 }

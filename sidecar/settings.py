@@ -131,6 +131,7 @@ def api_config(config: Config) -> ApiConfig:
         tls_certificate=api.tls_certificate,
         tls_key=api.tls_key,
         tls_client_ca=api.tls_client_ca,
+        require_token=api.require_token,
         max_request_bytes=api.max_request,
         max_calls=api.max_calls,
         max_topics=api.max_topics,

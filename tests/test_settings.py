@@ -35,6 +35,7 @@ ANOTHER = {
     "bootstrap.peers": "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA",
     "api.socket": "/run/other.sock",
     "api.mode": "0660",
+    "api.require_token": "true",
     "api.owner": "nobody",
     "api.group": "staff",
     "api.tcp": "127.0.0.1:0",

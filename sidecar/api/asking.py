@@ -12,6 +12,7 @@ from .bulk import MAX_BATCH
 from .convert import direct as convert
 from .convert import values
 from .errors import status_details
+from .guard import caller
 from .hub import BATCH_BYTES
 from .peer_service import other_peer
 from .wakeup import Wakeup
@@ -93,6 +94,7 @@ class Asker:
                 self._peer = error
         if request.protocol:
             try:
+                caller.require(f"request:{request.protocol}")
                 self._protocol = values.name(request.protocol, values.MAX_PROTOCOL, "protocol")
             except SidecarError as error:
                 self._protocol = error

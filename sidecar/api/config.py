@@ -30,6 +30,10 @@ class ApiConfig:
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     """PEM file of the authorities that apps' certificates must come from; None: apps at `tcp` need none."""
+    tokens: Path | None = None
+    """The file of tokens; None: there are none."""
+    require_token: bool = False
+    """Whether calls without a token are refused."""
     max_request_bytes: int = 4 * _MIB
     """One gRPC message from an app. 4 MiB is what gRPC libraries take by default."""
     max_calls: int = 4096
@@ -92,4 +96,5 @@ class ApiConfig:
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ConfigError("api.tls_client_ca without TLS: set api.tls_certificate and api.tls_key too")
         if self.tcp is not None:
-            check_tcp(self.tcp, tls=self.tls_certificate is not None, authenticated=self.tls_client_ca is not None)
+            authenticated = self.tls_client_ca is not None or self.require_token
+            check_tcp(self.tcp, tls=self.tls_certificate is not None, authenticated=authenticated)

@@ -12,7 +12,7 @@ import grpc
 from ..core import errors
 from .convert.services import Malformed
 from .convert.status import packed_status
-from .faults import InvalidField, TopicOptionsDiffer
+from .faults import InvalidField, PermissionDenied, TopicOptionsDiffer, Unauthenticated
 
 DOMAIN = "sidecar"
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -51,6 +51,8 @@ CODES: dict[type[errors.SidecarError], grpc.StatusCode] = {
     errors.ProtocolError: _Code.UNAVAILABLE,
     errors.WrongPrivateNetwork: _Code.FAILED_PRECONDITION,
     TopicOptionsDiffer: _Code.FAILED_PRECONDITION,
+    Unauthenticated: _Code.UNAUTHENTICATED,
+    PermissionDenied: _Code.PERMISSION_DENIED,
 }
 
 # Seconds after which trying again makes sense; a class without a row has no RetryInfo.
@@ -88,6 +90,7 @@ def status_details(error: errors.SidecarError) -> bytes:
         field=field,
         description=str(cause),
         retry=retry,
+        metadata={"scope": cause.scope} if isinstance(cause, PermissionDenied) else {},
     )
 
 

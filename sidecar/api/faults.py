@@ -11,6 +11,18 @@ class SlowReader(ResourceExhausted):
     """A stream ended, as its policy wants, since its reader was slower than its bounded queue."""
 
 
+class Unauthenticated(SidecarError):
+    """The call has no token where one is needed, or one that is not valid."""
+
+
+class PermissionDenied(SidecarError):
+    """The caller's token does not allow this; `scope` is what it lacks."""
+
+    def __init__(self, message: str, scope: str = "") -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
 class InvalidField(InvalidArgument):
     """A field of a request is malformed; says which, and what is the matter with it."""
 

@@ -20,6 +20,8 @@ from .convert import services as schema
 from .direct_service import DirectService
 from .discovery_service import DiscoveryService
 from .errors import answered
+from .guard.gate import Gate
+from .guard.tokens import TokenFile
 from .node_service import NodeService
 from .peer_service import PeerService
 from .pubsub_service import PubSubService
@@ -43,6 +45,7 @@ class ApiServer:
         self._health_task: asyncio.Task[None] | None = None
         self.socket = config.socket or default_socket()
         self._callers = Callers(self.socket)
+        self._gate: Gate | None = None
         self.tcp: str | None = None
         """`host:port` as served, with `tls://` before it where it is, once started."""
 
@@ -52,18 +55,20 @@ class ApiServer:
         return f"unix:{self.socket}"
 
     async def start(self) -> None:
-        """Bind and serve. Raises ConfigError and AddressInUse."""
+        """Bind and serve. Raises ConfigError, AddressInUse, and StorageError where the file of tokens is no use."""
         config = self._config
         certificates = None
         if config.tls_certificate is not None and config.tls_key is not None:
             certificates = Certificates(config.tls_certificate, config.tls_key, config.tls_client_ca)
+        gate = Gate(TokenFile(config.tokens) if config.tokens else None, required=config.require_token)
         if config.socket is None:
             prepare_default_directory(self.socket)
         self._place = SocketPlace(
             self.socket, mode=config.socket_mode, owner=config.socket_owner, group=config.socket_group
         )
         try:
-            self._server = self._build()
+            self._gate = gate
+            self._server = self._build(gate)
             self._bind_socket()
             if config.tcp is not None:
                 self.tcp = self._bind_tcp(config.tcp, certificates)
@@ -89,11 +94,13 @@ class ApiServer:
         server, self._server = self._server, None
         if server is not None:
             await server.stop(self._config.drain_timeout)
+        if self._gate is not None:
+            self._gate.close()
         place, self._place = self._place, None
         if place is not None:
             place.release()
 
-    def _build(self) -> Any:
+    def _build(self, gate: Gate) -> Any:
         config = self._config
         server = grpc.aio.server(
             options=(
@@ -109,14 +116,15 @@ class ApiServer:
                 ("grpc.server.max_pending_requests_hard_limit", 2 * _MAX_PENDING),
             ),
             maximum_concurrent_rpcs=config.max_calls,
+            interceptors=(gate,),
         )
-        server.add_generic_rpc_handlers(tuple(self._handlers()))
+        server.add_generic_rpc_handlers(tuple(self._handlers(gate)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*schema.services(), health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         return server
 
-    def _handlers(self) -> list[grpc.GenericRpcHandler]:
+    def _handlers(self, gate: Gate) -> list[grpc.GenericRpcHandler]:
         mesh = self._mesh
         implementations = {
             "sidecar.v1.NodeService": NodeService(mesh),
@@ -128,7 +136,11 @@ class ApiServer:
         }
         return [
             grpc.method_handlers_generic_handler(
-                service, {method.name: self._method_handler(method, implementations[service]) for method in methods}
+                service,
+                {
+                    method.name: self._method_handler(service, method, implementations[service], gate)
+                    for method in methods
+                },
             )
             for service, methods in schema.services().items()
         ]
@@ -164,10 +176,13 @@ class ApiServer:
                 await watcher.ready.wait()
                 watcher.check()
 
-    def _method_handler(self, method: schema.Method, implementation: object) -> "grpc.RpcMethodHandler[Any, Any]":
+    def _method_handler(
+        self, service: str, method: schema.Method, implementation: object, gate: Gate
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
         """Wrap the implementation's method, whose name is the schema's in snake case."""
         name = re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
-        handler = answered(self._callers.noted(getattr(implementation, name)))
+        guarded = gate.guarded(f"{service.rpartition('.')[2]}/{method.name}", getattr(implementation, name))
+        handler = answered(self._callers.noted(guarded))
         make = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,

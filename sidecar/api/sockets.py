@@ -129,12 +129,12 @@ def check_tcp(address: str, *, tls: bool, authenticated: bool) -> None:
     if not tls:
         raise ConfigError(
             f"api.tcp {address!r} is not a loopback address, so other machines could read and use the API: "
-            "set api.tls_certificate and api.tls_key, and api.tls_client_ca; or serve at 127.0.0.1"
+            "set api.tls_certificate and api.tls_key, and api.tls_client_ca or api.require_token; or serve at 127.0.0.1"
         )
     if not authenticated:
         raise ConfigError(
             f"api.tcp {address!r} is not a loopback address, so other machines could use the API: "
-            "set api.tls_client_ca, so that they must show a certificate; or serve at 127.0.0.1"
+            "set api.tls_client_ca, so that they must show a certificate, or api.require_token; or serve at 127.0.0.1"
         )
 
 

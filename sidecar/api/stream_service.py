@@ -10,6 +10,7 @@ from .bulk import converse
 from .convert import streams as convert
 from .convert import values
 from .errors import OPEN, Context
+from .guard import caller
 from .peer_service import other_peer
 from .streams import Acceptor, ByteStream
 
@@ -44,7 +45,11 @@ class StreamService:
             if request.token:
                 raise values.invalid("token", "only the first request has it")
 
-        with self._mesh.streams.attaching(first.token if first is not None else "") as stream:
+        token = first.token if first is not None else ""
+        protocol = self._mesh.streams.protocol(token)
+        if protocol is not None:
+            caller.require(f"stream:{protocol}")
+        with self._mesh.streams.attaching(token) as stream:
             await self._carry(stream, first, requests, check, context)
 
     async def accept_streams(self, request: convert.AcceptStreamsRequest, context: Context) -> None:

@@ -180,6 +180,11 @@ class Streams:
             finally:
                 self._abandon(stream)
 
+    def protocol(self, token: str) -> str | None:
+        """Of a stream that waits; None when none does."""
+        held = self._by_token.get(token)
+        return held[0].waiting[token].protocol if held is not None else None
+
     def acceptors(self) -> list[Acceptor]:
         return list(dict.fromkeys(self._acceptors.values()))
 

@@ -23,6 +23,8 @@ _DEFAULT_TIMEOUT = 30.0
 # What to do about an error; the nearest ancestor counts.
 _REMEDIES: dict[type[sidecar_client.SidecarError], str] = {
     sidecar_client.SidecarUnavailable: "start one with `sidecar run`, or say where it is with --api",
+    sidecar_client.Unauthenticated: "put one of `sidecar token create` into SIDECAR_TOKEN or SIDECAR_TOKEN_FILE",
+    sidecar_client.PermissionDenied: "take a token that does, of `sidecar token create`",
     sidecar_client.SelfDial: "name another peer",
     sidecar_client.NotFound: "check the name; a peer that the DHT does not know, `sidecar connect ADDRESS` reaches",
     sidecar_client.NotSupported: "an app there must serve it; `sidecar receive PROTOCOL --reply TEXT` serves requests, "

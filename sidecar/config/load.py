@@ -11,8 +11,18 @@ from ..core.errors import ConfigError
 from .schema import DEFAULTS, KEYS, Config, Key
 
 _PREFIX = "SIDECAR_"
-# Not keys: where the clients find the API, and where the file is.
-_OTHER_VARIABLES = frozenset({"SIDECAR_API", "SIDECAR_CONFIG"})
+# Not keys: where and how the clients reach the API, and where the file is.
+_OTHER_VARIABLES = frozenset(
+    {
+        "SIDECAR_API",
+        "SIDECAR_CONFIG",
+        "SIDECAR_TLS_CA",
+        "SIDECAR_TLS_CERT",
+        "SIDECAR_TLS_KEY",
+        "SIDECAR_TOKEN",
+        "SIDECAR_TOKEN_FILE",
+    }
+)
 
 
 class Loaded(NamedTuple):

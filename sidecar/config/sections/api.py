@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..kinds import endpoint, file_mode, number, path, seconds, size, text
+from ..kinds import endpoint, file_mode, flag, number, path, seconds, size, text
 from .key import KIB, MIB, key
 
 
@@ -42,7 +42,7 @@ class ApiSection:
         "",
         endpoint(),
         "A TCP address to serve the API at as well. In plain text only a loopback address is served, and everybody on "
-        "this machine can then use the node; any other takes TLS and authentication (api.tls_client_ca).",
+        "this machine can then use the node; any other takes TLS, and api.tls_client_ca or api.require_token.",
         "off: a port has no permissions",
         "--tcp",
     )
@@ -63,6 +63,13 @@ class ApiSection:
         path("the path of a PEM file; empty: apps need no certificate"),
         "The authorities that sign the certificates of apps: at api.tcp, who has no such certificate is turned away.",
         "a loopback address needs none",
+    )
+    require_token: bool = key(
+        False,
+        flag(),
+        "Refuse calls without a token (`sidecar token create`), on the Unix socket too; not for health and reflection. "
+        "A call that brings a token may do only what that allows, whether one is required or not.",
+        "off: the socket's permissions say who may call",
     )
     max_request: int = key(
         4 * MIB,

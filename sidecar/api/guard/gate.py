@@ -1,0 +1,171 @@
+"""At the door of the API: who calls, before a request is read, and whether they may, before it is looked at."""
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+
+from ...core.errors import SidecarError, StorageError
+from ..errors import Context, Handler, abort
+from ..faults import PermissionDenied, Unauthenticated
+from .caller import EVERYONE, Caller, Holder, introduce, present
+from .methods import METHODS
+from .tokens import Token, TokenFile, split
+
+_OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+_LOOK = 1.0  # seconds between two looks at the file while calls of tokens are open; a guess
+_SCHEME = "bearer "
+_REMEDY = "an app needs one of `sidecar token create`, in SIDECAR_TOKEN or SIDECAR_TOKEN_FILE"
+_log = logging.getLogger(__name__)
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Tells callers apart by their tokens, and refuses what these do not allow.
+
+    The file of tokens is looked at with each call that has a token, and every second while such a call is open, so
+    that a token that is revoked or expires ends its streams as well.
+    """
+
+    def __init__(self, file: TokenFile | None, *, required: bool, wall: Callable[[], float] = time.time) -> None:
+        """`wall`: seconds since 1970. Raises StorageError."""
+        self._file = file
+        self._required = required
+        self._wall = wall
+        self._version = file.version() if file is not None else None
+        self._holders: dict[str, Holder] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._adopt(file.read() if file is not None else {})
+        if required and not self._holders:
+            _log.warning("api.require_token is set and there is no token, so no app can call: %s", _REMEDY)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # ------------------------------------------------------------ who calls
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Part of gRPC's interface: called for each call before its first message is read."""
+        method: Any = handler_call_details.method
+        if not method.startswith(_OPEN):
+            try:
+                introduce(self.identify(handler_call_details.invocation_metadata or ()))
+            except SidecarError as error:
+                return _refusal(error)
+        return await continuation(handler_call_details)
+
+    def identify(self, metadata: Sequence[tuple[str, str | bytes]]) -> Caller:
+        """Raises Unauthenticated."""
+        given = next((value for key, value in metadata if key == "authorization"), None)
+        if given is None:
+            if self._required:
+                raise Unauthenticated(f"the call has no token: {_REMEDY}")
+            return EVERYONE
+        text = given.decode(errors="replace") if isinstance(given, bytes) else given
+        parts = split(text[len(_SCHEME) :]) if text[: len(_SCHEME)].lower() == _SCHEME else None
+        if parts is None:
+            raise Unauthenticated("the call's authorization is no `Bearer` token of a sidecar")
+        self._look()
+        holder = self._holders.get(parts[0])
+        if holder is None or not holder.token.proved_by(parts[1]):
+            raise Unauthenticated("the token is not valid here: never given out, revoked, or of another sidecar")
+        if holder.token.expired(self._wall()):
+            raise Unauthenticated(f"the token {holder.name} has expired")
+        return holder
+
+    # ------------------------------------------------------------ whether they may
+
+    def guarded(self, method: str, handler: Handler) -> Handler:
+        """Wrap a service's method. `method`: as in the table of methods."""
+        needs = METHODS.get(method)
+
+        @functools.wraps(handler)
+        async def call(request: Any, context: Context) -> Any:
+            caller = present()
+            if not isinstance(caller, Holder):
+                return await handler(request, context)
+            if needs is None:
+                raise PermissionDenied(f"{method} takes no token's scope", method)
+
+            def check(message: Any) -> None:
+                for scope in needs(message):
+                    caller.require(scope)
+
+            if isinstance(request, AsyncIterator):
+                request = _checked(request, check)
+            else:
+                check(request)
+            self._watch()
+            with caller.calling():
+                return await handler(request, context)
+
+        return call
+
+    # ------------------------------------------------------------ the file
+
+    def _look(self) -> None:
+        """Read the file again if it has changed. While it is no use nobody has a token: it may hold a revocation."""
+        if self._file is None:
+            return
+        try:
+            version = self._file.version()
+            if version == self._version:
+                return
+            self._version = version
+            tokens = self._file.read()
+        except StorageError as error:
+            _log.error("%s; no token is valid until then", error)
+            tokens = {}
+        self._adopt(tokens)
+
+    def _adopt(self, tokens: dict[str, Token]) -> None:
+        before = self._holders
+        self._holders = {
+            key: before[key] if key in before and before[key].token == token else Holder(token)
+            for key, token in tokens.items()
+        }
+        for key, holder in before.items():
+            if self._holders.get(key) is not holder:
+                holder.end(f"the token {holder.name} was revoked")
+
+    def _watch(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_LOOK, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.look()
+        if any(holder.busy for holder in self._holders.values()):
+            self._watch()
+
+    def look(self) -> None:
+        """End the calls of tokens that were revoked or have expired."""
+        self._look()
+        now = self._wall()
+        for holder in self._holders.values():
+            if holder.token.expired(now):
+                holder.end(f"the token {holder.name} has expired")
+
+
+async def _checked(requests: AsyncIterator[Any], check: Callable[[Any], None]) -> AsyncIterator[Any]:
+    async for request in requests:
+        check(request)
+        yield request
+
+
+def _refusal(error: SidecarError) -> Any:
+    """A handler that ends any call, and reads none of its messages."""
+
+    async def refuse(requests: object, context: Context) -> None:
+        await abort(context, error)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)

@@ -1,0 +1,72 @@
+"""The one table from method to scope: what each message of an app takes to be allowed.
+
+A method without a row is refused to everybody who has a token; a test holds that each has one.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Needs = Callable[[Any], Sequence[str]]
+
+
+def _named(kind: str, field: str) -> Needs:
+    """A scope of that name. An empty name is malformed, or means the one before; neither needs anything."""
+
+    def needs(request: Any) -> Sequence[str]:
+        name = getattr(request, field)
+        return (f"{kind}:{name}",) if name else ()
+
+    return needs
+
+
+def _each(kind: str, field: str) -> Needs:
+    return lambda request: [f"{kind}:{name}" for name in getattr(request, field)]
+
+
+def _key(request: Any) -> Sequence[str]:
+    return (f"record:{request.key.decode(errors='backslashreplace')}",)
+
+
+def _fixed(scope: str) -> Needs:
+    return lambda request: (scope,)
+
+
+def _any_token(request: Any) -> Sequence[str]:
+    """For every app that has a token: what clients need to connect and to wait until the node is ready."""
+    return ()
+
+
+def _by_the_service(request: Any) -> Sequence[str]:
+    """The service itself asks (`caller.require`): it alone knows what for, or whom to tell."""
+    return ()
+
+
+METHODS: dict[str, Needs] = {
+    "NodeService/GetNode": _any_token,
+    "NodeService/GetReadiness": _any_token,
+    "NodeService/WatchReadiness": _any_token,
+    "NodeService/GetStatistics": _fixed("node:read"),
+    "PeerService/ListPeers": _fixed("peers:read"),
+    "PeerService/WatchPeers": _fixed("peers:read"),
+    "PeerService/FindPeer": _fixed("peers:read"),
+    "PeerService/ConnectPeer": _fixed("peers:manage"),
+    "PeerService/DisconnectPeer": _fixed("peers:manage"),
+    "PeerService/PingPeer": _fixed("peers:manage"),  # it connects
+    "DirectService/Send": _named("send", "protocol"),
+    "DirectService/SendMany": _named("send", "protocol"),
+    "DirectService/Receive": _each("receive", "protocols"),
+    "DirectService/Request": _named("request", "protocol"),
+    "DirectService/RequestMany": _by_the_service,  # each request has its own outcome, this one too
+    "DirectService/Serve": _each("serve", "protocols"),
+    "StreamService/OpenStream": _each("stream", "protocols"),
+    "StreamService/AcceptStreams": _each("stream", "protocols"),
+    "StreamService/AttachStream": _by_the_service,  # which protocol, only the stream's token tells
+    "PubSubService/Publish": _named("publish", "topic"),
+    "PubSubService/PublishMany": _named("publish", "topic"),
+    "PubSubService/Subscribe": _each("subscribe", "topics"),
+    "PubSubService/ListTopics": _fixed("node:read"),
+    "DiscoveryService/Advertise": _named("advertise", "name"),
+    "DiscoveryService/FindPeers": _named("discover", "name"),
+    "DiscoveryService/PutRecord": _key,
+    "DiscoveryService/GetRecord": _key,
+}

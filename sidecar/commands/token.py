@@ -1,0 +1,136 @@
+"""`sidecar token`."""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ..api.guard import scopes
+from ..api.guard.tokens import TOKENS_FILE, Token, TokenFile
+from ..config import state_directory
+from ..config.kinds import seconds
+from ..core.errors import ConfigError, InvalidArgument, SidecarError, StorageError
+from ..net.state import write_once
+from .settings import USAGE_WRONG, add_config_flags, complain, load_config
+
+FAILED = 1
+_LONGEST = 100 * 365 * 86400.0  # seconds
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = (
+        "sidecar token create --name NAME --allow SCOPE... [--expires TIME] [--out FILE] [--json] [--state PATH]\n"
+        "       sidecar token list [--json] [--state PATH]\n"
+        "       sidecar token revoke NAME [--json] [--state PATH]"
+    )
+    parser.add_argument("action", choices=("create", "list", "revoke"), help="what to do")
+    parser.add_argument("which", metavar="NAME", nargs="?", help="revoke: the token's name or id")
+    parser.add_argument("--name", help="create: what to call it, in logs too; only one token has it")
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="SCOPE", help="create: what it allows; may be given many times"
+    )
+    parser.add_argument("--expires", metavar="TIME", help="create: for how long, such as 12h or 30d; default: for ever")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="create: write it to this new file, mode 0600, and do not print it"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document a line, for scripts")
+    add_config_flags(parser)
+    parser.epilog = (
+        "scopes, in which * stands for any text; * alone is all of them:\n"
+        + "".join(f"  {kind + ':' + _example(kind):22}{meaning}\n" for kind, meaning in scopes.KINDS.items())
+        + "\nA running sidecar takes notice at once. The token is shown this once; only a hash of it is kept.\n"
+        "What each method of the API takes: docs/security.md."
+    )
+
+
+def _example(kind: str) -> str:
+    names = {"publish": "TOPIC", "subscribe": "TOPIC", "advertise": "NAME", "discover": "NAME", "record": "KEY"}
+    return "|".join(scopes.FIXED[kind]) if kind in scopes.FIXED else names.get(kind, "PROTOCOL")
+
+
+def run(options: argparse.Namespace) -> int:
+    try:
+        directory = state_directory(load_config(options).config, os.environ)
+        file = TokenFile(directory / TOKENS_FILE)
+        if options.action == "create":
+            return _create(options, file)
+        if options.action == "revoke":
+            return _revoke(options, file)
+        return _list(options, file)
+    except (ConfigError, InvalidArgument) as error:
+        complain(error)
+        return USAGE_WRONG
+    except SidecarError as error:
+        complain(error)
+        return FAILED
+
+
+def _create(options: argparse.Namespace, file: TokenFile) -> int:
+    if not options.name or not options.allow or options.which:
+        raise InvalidArgument("create takes --name and --allow, such as --name app1 --allow 'publish:news/*'")
+    now = time.time()
+    expires = None if options.expires is None else now + _lifetime(options.expires)
+    if options.out is not None and os.path.lexists(options.out):
+        complain(f"{options.out} is there already; it is not overwritten")
+        return FAILED
+    try:
+        file.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{file.path.parent} cannot be the state directory: {error.strerror}") from None
+    token, text = file.create(options.name, options.allow, expires, now)
+    if options.out is not None:
+        try:
+            write_once(options.out, f"{text}\n".encode(), "token")
+        except StorageError:
+            file.revoke(token.id)  # nobody has it
+            raise
+    if options.json:
+        shown = {"token": text} if options.out is None else {"file": str(options.out)}
+        print(json.dumps(_document(token) | shown))
+    else:
+        print(text if options.out is None else options.out)
+    return 0
+
+
+def _lifetime(text: str) -> float:
+    kind = seconds(1, _LONGEST)
+    try:
+        return float(kind.read(text))
+    except ValueError as error:
+        raise InvalidArgument(f"--expires {text}: {error}; allowed: {kind.allowed}") from None
+
+
+def _list(options: argparse.Namespace, file: TokenFile) -> int:
+    now = time.time()
+    for token in sorted(file.read().values(), key=lambda token: token.name):
+        if options.json:
+            print(json.dumps(_document(token)))
+            continue
+        until = "for ever" if token.expires is None else f"until {_moment(token.expires)}"
+        until += " (expired)" if token.expired(now) else ""
+        print(f"{token.name}  {token.id}  {until}  {' '.join(token.allow)}")
+    return 0
+
+
+def _revoke(options: argparse.Namespace, file: TokenFile) -> int:
+    if not options.which:
+        raise InvalidArgument("revoke takes the token's name or id; `sidecar token list` shows them")
+    token = file.revoke(options.which)
+    print(json.dumps(_document(token)) if options.json else f"revoked {token.name}")
+    return 0
+
+
+def _document(token: Token) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "name": token.name,
+        "allow": list(token.allow),
+        "created": _moment(token.created),
+        "expires": None if token.expires is None else _moment(token.expires),
+    }
+
+
+def _moment(wall: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall))

@@ -1,0 +1,99 @@
+"""Small private files that are replaced as a whole, and that another process may change meanwhile."""
+
+import contextlib
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..core.errors import StorageError
+
+Version = tuple[int, int, int] | None
+
+
+def version(path: Path) -> Version:
+    """What differs once a file has been replaced; None where there is none. Raises StorageError."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"{path} cannot be looked at: {error.strerror}") from None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def read_private(path: Path, limit: int) -> bytes | None:
+    """The whole of a file that nobody else can write; None where there is none. Raises StorageError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise StorageError(f"{path} is not a regular file")
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise StorageError(f"{path} can be written by others; run: chmod 600 {path}")
+        try:
+            text = file.read(limit + 1)
+        except OSError as error:
+            raise StorageError(f"{path} cannot be read: {error.strerror}") from None
+    if len(text) > limit:
+        raise StorageError(f"{path} has more than {limit} bytes")
+    return text
+
+
+def replace_private(path: Path, text: bytes) -> None:
+    """Put a file of mode 0600 in place of what is there, so that it is seen whole or not at all. Raises StorageError.
+
+    Root makes it the directory's owner's, who has to read it.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o600)  # whatever the umask
+            give_to_owner_of(path.parent, descriptor)
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(draft, path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def give_to_owner_of(directory: Path, descriptor: int) -> None:
+    """Where root works for another user. Raises OSError."""
+    owner = os.stat(directory)
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """While no other process changes the file: by a lock beside it, since the file itself is replaced.
+
+    Raises StorageError.
+    """
+    name = path.with_name(path.name + ".lock")
+    try:
+        lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        give_to_owner_of(path.parent, lock)
+    except OSError as error:
+        raise StorageError(f"{name} cannot be made: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

@@ -1,0 +1,84 @@
+"""`sidecar token`: what it prints, keeps and refuses."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from sidecar.api.guard.tokens import TokenFile, split
+from sidecar.cli import main
+
+
+def token(home: Path, *words: str) -> int:
+    return main(["token", *words, "--state", str(home / "state")])
+
+
+def created(home: Path, name: str, *words: str) -> int:
+    return token(home, "create", "--name", name, *words)
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("SIDECAR_TOKEN", "not a key of the configuration")
+
+
+def test_create_list_revoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert created(tmp_path, "app1", "--allow", "publish:news/*", "--allow", "subscribe:*", "--expires", "30d") == 0
+    text = capsys.readouterr().out.strip()
+    parts = split(text)
+    assert parts is not None
+    file = TokenFile(tmp_path / "state" / "tokens.json")
+    kept = file.read()[parts[0]]
+    assert kept.proved_by(parts[1])
+    assert kept.allow == ("publish:news/*", "subscribe:*")
+    assert kept.expires == kept.created + 30 * 86400
+    assert stat.S_IMODE(file.path.parent.stat().st_mode) == 0o700
+
+    assert token(tmp_path, "list") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"app1  {kept.id}  until ")
+    assert parts[1] not in shown
+    assert token(tmp_path, "list", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["allow"] == ["publish:news/*", "subscribe:*"]
+
+    assert created(tmp_path, "app1", "--allow", "*") == 1
+    assert "revoke it first" in capsys.readouterr().err
+    assert token(tmp_path, "revoke", "app1") == 0
+    assert file.read() == {}
+    assert token(tmp_path, "revoke", "app1") == 1
+    assert "no token is named app1" in capsys.readouterr().err
+
+
+def test_into_a_file_that_is_not_there_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "app.token"
+    assert created(tmp_path, "app", "--allow", "*", "--out", str(out), "--json") == 0
+    shown = capsys.readouterr().out
+    text = out.read_text().strip()
+    assert split(text) is not None
+    assert text not in shown
+    assert json.loads(shown)["file"] == str(out)
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert created(tmp_path, "other", "--allow", "*", "--out", str(out)) == 1
+    assert created(tmp_path, "other", "--allow", "*", "--out", str(tmp_path / "no" / "such" / "place")) == 1
+    assert out.read_text().strip() == text
+    assert [kept.name for kept in TokenFile(tmp_path / "state" / "tokens.json").read().values()] == ["app"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["create", "--name", "a"], "--allow"),
+        (["create", "--allow", "*"], "--name"),
+        (["create", "--name", "a b", "--allow", "*"], "1 to 64"),
+        (["create", "--name", "a", "--allow", "pubish:x"], "begins with none of"),
+        (["create", "--name", "a", "--allow", "*", "--expires", "soon"], "--expires soon"),
+        (["revoke"], "name or id"),
+    ],
+)
+def test_what_is_wrong_is_said(words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert token(tmp_path, *words) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "state" / "tokens.json").exists()
