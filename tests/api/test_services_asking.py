@@ -15,6 +15,7 @@ from sidecar_client.v1 import direct_pb2, direct_pb2_grpc
 from sidecar.api.asking import Asker
 from sidecar.api.bridge import Mesh
 from sidecar.api.config import ApiConfig
+from sidecar.api.guard import caller
 from sidecar.core import direct, errors
 from tests.api.fakes import ME_TEXT, OTHER, OTHER_TEXT, FakeNode, asynchronous, server
 
@@ -151,6 +152,7 @@ async def test_open_requests_are_bounded_by_back_pressure() -> None:
     node = FakeNode()
     mesh = Mesh(node, node.feed, ApiConfig(), agent="sidecar/test")
     node.on_effect = mesh.on_effect
+    caller.introduce(caller.EVERYONE)  # as the gate does
     asker = Asker(mesh)
     outgoing = [direct_pb2.OutgoingRequest(id=number) for number in range(1500)]
     request = direct_pb2.RequestManyRequest(peer_id=OTHER_TEXT, protocol=CHAT, requests=outgoing)
@@ -171,6 +173,7 @@ async def test_results_that_nobody_reads_are_bounded() -> None:
     node.answers[direct.RequestMade] = bytes(600)
     mesh = Mesh(node, node.feed, ApiConfig(send_window_bytes=1000), agent="sidecar/test")
     node.on_effect = mesh.on_effect
+    caller.introduce(caller.EVERYONE)  # as the gate does
     asker = Asker(mesh)
     outgoing = [direct_pb2.OutgoingRequest(id=number) for number in range(30)]
     request = direct_pb2.RequestManyRequest(peer_id=OTHER_TEXT, protocol=CHAT, requests=outgoing)
