@@ -9,22 +9,22 @@ from pathlib import Path
 
 from ..core.errors import StorageError
 
-Version = tuple[int, int, int] | None
+Version = tuple[int, int, int, int] | None
 
 
 def version(path: Path) -> Version:
-    """What differs once a file has been replaced; None where there is none. Raises StorageError."""
+    """What differs once a file or its rights have changed; None where there is none. Raises StorageError."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StorageError(f"{path} cannot be looked at: {error.strerror}") from None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def read_private(path: Path, limit: int) -> bytes | None:
-    """The whole of a file that nobody else can write; None where there is none. Raises StorageError."""
+    """The whole of a file that is closed to others; None where there is none. Raises StorageError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -35,8 +35,9 @@ def read_private(path: Path, limit: int) -> bytes | None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise StorageError(f"{path} is not a regular file")
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise StorageError(f"{path} can be written by others; run: chmod 600 {path}")
+        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            mode = stat.S_IMODE(status.st_mode)
+            raise StorageError(f"{path} is open to others (mode {mode:04o}); run: chmod 600 {path}")
         try:
             text = file.read(limit + 1)
         except OSError as error:

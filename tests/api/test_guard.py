@@ -121,6 +121,7 @@ def test_what_cannot_be_a_token_is_refused(tmp_path: Path) -> None:
         "junk",
         "[]",
         "{}",
+        "[" * 100_000,
         '{"format": 2, "tokens": []}',
         '{"format": 1, "tokens": [{"id": "a"}]}',
         '{"format": 1, "tokens": [{"id": "a", "name": "b", "digest": "xy", "allow": [], "created": 0, "expires": 0}]}',
@@ -137,11 +138,13 @@ def test_a_damaged_file_gives_nobody_a_token(text: str, tmp_path: Path) -> None:
     assert file.path.read_text() == text
 
 
-def test_a_file_that_others_could_write_is_not_believed(tmp_path: Path) -> None:
+def test_a_file_that_is_open_to_others_is_not_believed(tmp_path: Path) -> None:
     file = TokenFile(tmp_path / "tokens.json")
     file.create("a", ["*"], None, NOW)
-    file.path.chmod(0o620)
-    with pytest.raises(StorageError, match="chmod 600"):
+    before = file.version()
+    file.path.chmod(0o640)
+    assert file.version() != before
+    with pytest.raises(StorageError, match=r"mode 0640\); run: chmod 600"):
         file.read()
     file.path.unlink()
     file.path.symlink_to(tmp_path / "elsewhere")
@@ -310,6 +313,25 @@ async def test_a_token_counts_where_none_is_required_too(tmp_path: Path) -> None
                 async with sidecar_client.connect(api.target, token=wrong):
                     pass
         assert len(node.of(gossip.Published)) == 1
+
+
+@asynchronous
+async def test_a_sidecar_without_tokens_does_not_look_at_them(tmp_path: Path) -> None:
+    file = TokenFile(tmp_path / "tokens.json")
+    async with (
+        server(tmp_path / "api.sock", tokens=file.path) as (_, _, api),
+        sidecar_client.connect(api.target, token="for-another-sidecar") as app,
+    ):
+        await app.info()
+        token, _ = file.create("first", ["*"], None, NOW)
+        with pytest.raises(sidecar_client.Unauthenticated):
+            await app.info()
+        file.revoke(token.id)
+        with pytest.raises(sidecar_client.Unauthenticated):
+            await app.info()
+        file.path.unlink()  # what was refused does not come in through a file that is gone
+        with pytest.raises(sidecar_client.Unauthenticated):
+            await app.info()
 
 
 @asynchronous

@@ -36,6 +36,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._required = required
         self._wall = wall
         self._version = file.version() if file is not None else None
+        self._met_tokens = self._version is not None  # kept when the file goes: what was revoked must not be welcome
         self._holders: dict[str, Holder] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._adopt(file.read() if file is not None else {})
@@ -70,11 +71,13 @@ class Gate(grpc.aio.ServerInterceptor):
             if self._required:
                 raise Unauthenticated(f"the call has no token: {_REMEDY}")
             return EVERYONE
+        self._look()
+        if not self._required and not self._met_tokens:
+            return EVERYONE  # an app that has a token for elsewhere; nothing here can be confined by one
         text = given.decode(errors="replace") if isinstance(given, bytes) else given
         parts = split(text[len(_SCHEME) :]) if text[: len(_SCHEME)].lower() == _SCHEME else None
         if parts is None:
             raise Unauthenticated("the call's authorization is no `Bearer` token of a sidecar")
-        self._look()
         holder = self._holders.get(parts[0])
         if holder is None or not holder.token.proved_by(parts[1]):
             raise Unauthenticated("the token is not valid here: never given out, revoked, or of another sidecar")
@@ -121,6 +124,7 @@ class Gate(grpc.aio.ServerInterceptor):
             if version == self._version:
                 return
             self._version = version
+            self._met_tokens = True
             tokens = self._file.read()
         except StorageError as error:
             _log.error("%s; no token is valid until then", error)

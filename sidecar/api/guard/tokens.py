@@ -69,7 +69,7 @@ class TokenFile:
             if document["format"] != _FORMAT:
                 raise StorageError(f"{self.path} has format {document['format']!r}, not {_FORMAT}")
             return {token.id: token for token in map(_decode, document["tokens"])}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StorageError(f"{self.path} is damaged ({type(error).__name__}: {error}); put back a copy") from None
 
     def create(self, name: str, allow: Sequence[str], expires: float | None, wall: float) -> tuple[Token, str]:
