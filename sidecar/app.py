@@ -14,7 +14,8 @@ from . import __version__
 from .api.bridge import Mesh
 from .api.guard.tokens import TOKENS_FILE
 from .api.server import ApiServer
-from .config import Config, state_directory
+from .audit import AUDIT_FILE, Audit
+from .config import Config, describe, state_directory
 from .core.events import AddressesChanged, Condition, Note, PeersLearned, ReadinessChanged
 from .core.multiaddr import Multiaddr
 from .core.node import Node
@@ -50,6 +51,7 @@ class App:
     def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
         self._config = config
         self._state_path = state_directory(config, environ)
+        self.audit = Audit(config.audit.file or self._state_path / AUDIT_FILE, config.audit.limit)
         self._parts = contextlib.AsyncExitStack()  # what has been started, to end in reverse order
         self._node: Node | None = None
         self._mesh: Mesh | None = None
@@ -72,6 +74,7 @@ class App:
         config = self._config
         carried = transports(config)
         state = parts.enter_context(StateDirectory.open(self._state_path))
+        self.audit.check()
         identity = state.identity()
         self._memory = PeerMemory(state, config.state.max_peers)
         parts.callback(self._memory.close)
@@ -91,7 +94,7 @@ class App:
             runtime = Runtime(traced, identity, net, self._on_effect, transports=carried, observe=observe)
         parts.push_async_callback(runtime.close, config.timeouts.shutdown / 2)
         api_settings = replace(api_config(config), tokens=self._state_path / TOKENS_FILE)
-        self._mesh = Mesh(node, runtime.feed, api_settings, agent=AGENT)
+        self._mesh = Mesh(node, runtime.feed, api_settings, agent=AGENT, audit=self.audit)
 
         if carried.psk is not None:
             _log.info("private network: only peers with the key in %s can connect", config.network.psk_file)
@@ -101,6 +104,13 @@ class App:
         parts.push_async_callback(server.stop)
         # Only now does the node look for peers: an app that waits for readiness can watch it come.
         runtime.feed(AddressesChanged(listening, config.listen.announce))
+        self.audit.record(
+            "node.started",
+            "node",
+            peer_id=str(node.peer_id),
+            version=__version__,
+            configuration=describe.chosen(config),
+        )
         return Started(
             node.peer_id,
             node.network,

@@ -26,6 +26,8 @@ ELSEWHERE = {
     "state.directory",
     "state.max_peers",
     "log.level",
+    "audit.file",
+    "audit.limit",
     "log.format",
     "log.trace_wire",
     "log.trace_limit",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from ..audit import Audit
 from ..core import direct, gossip
 from ..core.errors import Closed, ResourceExhausted, SidecarError
 from ..core.events import (
@@ -18,6 +19,7 @@ from ..core.events import (
 )
 from .config import ApiConfig
 from .follow import Follower
+from .guard import caller
 from .inbox import Inbox, Receiver
 from .serving import Desk, Server
 from .streams import Acceptor, Streams
@@ -44,6 +46,7 @@ class Mesh:
         config: the API's bounds.
         agent: what the node calls itself.
         driver_statistics: counters of the node's driver, to be shown beside the node's.
+        audit: where changes of the node are written down; None: in the log only.
 
     The driver hands every effect that is not the transport's to `on_effect`.
     """
@@ -56,11 +59,13 @@ class Mesh:
         *,
         agent: str,
         driver_statistics: Callable[[], Mapping[str, int | float]] = dict,
+        audit: Audit | None = None,
     ) -> None:
         self.node = node
         self.config = config
         self.agent = agent
         self.feed = feed
+        self.audit = audit or Audit(None)
         self._driver_statistics = driver_statistics
         self.topics = Topics(config, feed)
         self.inbox = Inbox(feed)
@@ -102,6 +107,10 @@ class Mesh:
         """The node's clock, which is the socket driver's."""
         return time.monotonic()
 
+    def changed(self, action: str, **fields: Any) -> None:
+        """Write down in the audit log what the call that this task answers has changed; see `Audit.record`."""
+        self.audit.record(action, caller.who(), **fields)
+
     def statistics(self) -> dict[str, int | float]:
         """Counters and sizes of the node, its driver and the API, by name."""
         return {
@@ -110,6 +119,7 @@ class Mesh:
             **self.topics.statistics(),
             **self.inbox.statistics(),
             **self.streams.statistics(),
+            **self.audit.statistics(),
             "api_servers": len(self.desk.servers()),
             "api_streams": len(self._streams),
             "api_operations": len(self._operations),

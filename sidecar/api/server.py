@@ -60,7 +60,9 @@ class ApiServer:
         certificates = None
         if config.tls_certificate is not None and config.tls_key is not None:
             certificates = Certificates(config.tls_certificate, config.tls_key, config.tls_client_ca)
-        gate = Gate(TokenFile(config.tokens) if config.tokens else None, required=config.require_token)
+        gate = Gate(
+            TokenFile(config.tokens) if config.tokens else None, required=config.require_token, audit=self._mesh.audit
+        )
         if config.socket is None:
             prepare_default_directory(self.socket)
         self._place = SocketPlace(

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..api.guard import scopes
 from ..api.guard.tokens import TOKENS_FILE, Token, TokenFile
+from ..audit import AUDIT_FILE, Audit, user
 from ..config import state_directory
 from ..config.kinds import seconds
 from ..core.errors import ConfigError, InvalidArgument, SidecarError, StorageError
@@ -52,12 +53,14 @@ def _example(kind: str) -> str:
 
 def run(options: argparse.Namespace) -> int:
     try:
-        directory = state_directory(load_config(options).config, os.environ)
+        config = load_config(options).config
+        directory = state_directory(config, os.environ)
         file = TokenFile(directory / TOKENS_FILE)
+        audit = Audit(config.audit.file or directory / AUDIT_FILE, config.audit.limit)
         if options.action == "create":
-            return _create(options, file)
+            return _create(options, file, audit)
         if options.action == "revoke":
-            return _revoke(options, file)
+            return _revoke(options, file, audit)
         return _list(options, file)
     except (ConfigError, InvalidArgument) as error:
         complain(error)
@@ -67,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         return FAILED
 
 
-def _create(options: argparse.Namespace, file: TokenFile) -> int:
+def _create(options: argparse.Namespace, file: TokenFile, audit: Audit) -> int:
     if not options.name or not options.allow or options.which:
         raise InvalidArgument("create takes --name and --allow, such as --name app1 --allow 'publish:news/*'")
     now = time.time()
@@ -86,9 +89,10 @@ def _create(options: argparse.Namespace, file: TokenFile) -> int:
         except StorageError:
             file.revoke(token.id)  # nobody has it
             raise
+    shown = _document(token)
+    audit.record("token.created", user(), **shown)
     if options.json:
-        shown = {"token": text} if options.out is None else {"file": str(options.out)}
-        print(json.dumps(_document(token) | shown))
+        print(json.dumps(shown | ({"token": text} if options.out is None else {"file": str(options.out)})))
     else:
         print(text if options.out is None else options.out)
     return 0
@@ -114,10 +118,11 @@ def _list(options: argparse.Namespace, file: TokenFile) -> int:
     return 0
 
 
-def _revoke(options: argparse.Namespace, file: TokenFile) -> int:
+def _revoke(options: argparse.Namespace, file: TokenFile, audit: Audit) -> int:
     if not options.which:
         raise InvalidArgument("revoke takes the token's name or id; `sidecar token list` shows them")
     token = file.revoke(options.which)
+    audit.record("token.revoked", user(), id=token.id, name=token.name)
     print(json.dumps(_document(token)) if options.json else f"revoked {token.name}")
     return 0
 

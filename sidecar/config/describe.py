@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .load import Loaded
-from .schema import KEYS, Key, sections
+from .schema import KEYS, Config, Key, sections
 
 _WIDTH = 110
 
@@ -73,6 +73,12 @@ def as_json(loaded: Loaded) -> dict[str, dict[str, Any]]:
         name: {"value": json_value(_value(loaded, entry)), "origin": loaded.origins.get(name, "default")}
         for name, entry in KEYS.items()
     }
+
+
+def chosen(config: Config) -> dict[str, Any]:
+    """What is not as by default: `section.key` -> value as JSON can hold it. No key holds a secret: they name files."""
+    values = {name: getattr(getattr(config, entry.section), entry.name) for name, entry in KEYS.items()}
+    return {name: json_value(value) for name, value in values.items() if value != KEYS[name].default}
 
 
 def json_value(value: Any) -> Any:

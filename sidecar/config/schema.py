@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from .kinds import Kind
 from .sections import (
     ApiSection,
+    AuditSection,
     BootstrapSection,
     DhtSection,
     DirectSection,
@@ -40,6 +41,7 @@ class Config:
     limits: LimitsSection = field(default_factory=LimitsSection)
     timeouts: TimeoutsSection = field(default_factory=TimeoutsSection)
     log: LogSection = field(default_factory=LogSection)
+    audit: AuditSection = field(default_factory=AuditSection)
 
 
 class Key(NamedTuple):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.api.guard.tokens import TokenFile, split
+from sidecar.audit import user
 from sidecar.cli import main
 
 
@@ -50,6 +51,23 @@ def test_create_list_revoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert file.read() == {}
     assert token(tmp_path, "revoke", "app1") == 1
     assert "no token is named app1" in capsys.readouterr().err
+
+
+def test_the_audit_log_has_who_made_and_revoked_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert created(tmp_path, "app1", "--allow", "subscribe:*", "--expires", "1d") == 0
+    text = capsys.readouterr().out.strip()
+    assert token(tmp_path, "revoke", "app1") == 0
+    file = tmp_path / "state" / "audit.log"
+    made, gone = (json.loads(line) for line in file.read_text().splitlines())
+    assert (made["action"], made["name"], made["allow"]) == ("token.created", "app1", ["subscribe:*"])
+    assert (gone["action"], gone["name"], gone["id"]) == ("token.revoked", "app1", made["id"])
+    assert made["caller"] == gone["caller"] == user()
+    assert text.split("_")[2] not in file.read_text()
+
+    elsewhere = tmp_path / "elsewhere.log"
+    assert created(tmp_path, "app2", "--allow", "*", "--audit-file", str(elsewhere)) == 0
+    assert json.loads(elsewhere.read_text())["name"] == "app2"
+    assert created(tmp_path, "app3", "--allow", "*", "--audit-file", str(tmp_path)) == 0  # made all the same
 
 
 def test_into_a_file_that_is_not_there_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

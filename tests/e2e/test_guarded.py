@@ -1,5 +1,6 @@
 """A sidecar that asks for tokens, as its operator and an app see it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -38,7 +39,13 @@ def test_an_app_does_what_its_token_allows_until_that_is_revoked(tmp_path: Path)
         refused = as_app(process, token, "publish", "news/today", "hello")
         assert refused.returncode == 1
         assert "not valid here" in refused.stderr
-        assert token.read_text().strip() not in process.log()
+        audit = process.state / "audit.log"
+        assert token.read_text().strip() not in process.log() + audit.read_text()
+        lines = [json.loads(line) for line in audit.read_text().splitlines()]
+        happened = ["node.started", "token.created", "tokens.loaded", "token.revoked", "tokens.loaded"]
+        assert [line["action"] for line in lines] == happened
+        assert lines[0]["configuration"]["api.require_token"] is True
+        assert lines[2]["added"] == lines[4]["removed"] == ["app"]
 
 
 def test_other_machines_are_not_served_unguarded(tmp_path: Path) -> None:

@@ -85,6 +85,12 @@ def introduce(caller: Caller) -> None:
     _CALLER.set(caller)
 
 
+def who() -> str:
+    """The caller of the call that this task answers, as the audit log names it."""
+    name = present().name
+    return f"token:{name}" if name else "api"
+
+
 def require(scope: str) -> None:
     """Raises PermissionDenied where the caller may not do this."""
     present().require(scope)

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from ...audit import Audit
 from ...core.errors import SidecarError, StorageError
 from ..errors import Context, Handler, abort
 from ..faults import PermissionDenied, Unauthenticated
@@ -30,9 +31,17 @@ class Gate(grpc.aio.ServerInterceptor):
     that a token that is revoked or expires ends its streams as well.
     """
 
-    def __init__(self, file: TokenFile | None, *, required: bool, wall: Callable[[], float] = time.time) -> None:
-        """`wall`: seconds since 1970. Raises StorageError."""
+    def __init__(
+        self,
+        file: TokenFile | None,
+        *,
+        required: bool,
+        wall: Callable[[], float] = time.time,
+        audit: Audit | None = None,
+    ) -> None:
+        """`wall`: seconds since 1970. `audit`: is told which tokens come and go. Raises StorageError."""
         self._file = file
+        self._audit = audit or Audit(None)
         self._required = required
         self._wall = wall
         self._version = file.version() if file is not None else None
@@ -129,7 +138,11 @@ class Gate(grpc.aio.ServerInterceptor):
         except StorageError as error:
             _log.error("%s; no token is valid until then", error)
             tokens = {}
+        added = [token.name for key, token in tokens.items() if key not in self._holders]
+        removed = [holder.name for key, holder in self._holders.items() if key not in tokens]
         self._adopt(tokens)
+        if added or removed:
+            self._audit.record("tokens.loaded", "node", added=added, removed=removed)
 
     def _adopt(self, tokens: dict[str, Token]) -> None:
         before = self._holders

@@ -5,11 +5,12 @@ This is the one table. Reading, checking, `--help`, `sidecar config` and `docs/c
 
 from .api import ApiSection
 from .network import BootstrapSection, ListenSection, NetworkSection, PeersSection
-from .process import LimitsSection, LogSection, StateSection, TimeoutsSection
+from .process import AuditSection, LimitsSection, LogSection, StateSection, TimeoutsSection
 from .protocols import DhtSection, DirectSection, GossipSection, StreamsSection
 
 __all__ = [
     "ApiSection",
+    "AuditSection",
     "BootstrapSection",
     "DhtSection",
     "DirectSection",

@@ -27,6 +27,24 @@ class StateSection:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditSection:
+    """The audit log: one JSON object a line for each change of the node, with who made it."""
+
+    file: Path | None = key(
+        None,
+        path("a file's path; empty: audit.log in the state directory"),
+        "Where it is written; made with mode 0600, and opened anew for each line, so that it may be moved away.",
+        "beside what it tells of",
+    )
+    limit: int = key(
+        64 * MIB,
+        size(4 * KIB, 65536 * MIB),
+        "The size at which the file is renamed to end in .1, in place of the one before, and begun anew.",
+        "a guess: some 300,000 changes",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LimitsSection:
     """Bounds. What is over them is refused, counted, and told to whom it concerns."""
 
