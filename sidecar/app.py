@@ -17,6 +17,7 @@ from .api.server import ApiServer
 from .audit import AUDIT_FILE, Audit
 from .config import Config, describe, state_directory
 from .core.events import AddressesChanged, Condition, Note, PeersLearned, ReadinessChanged
+from .core.gossip import TopicLeft
 from .core.multiaddr import Multiaddr
 from .core.node import Node
 from .core.types import PeerId
@@ -28,6 +29,9 @@ from .trace import VERSION as TRACE_VERSION
 from .trace import TracedNode, TraceFile
 
 AGENT = f"sidecar/{__version__}"
+# Seconds for which peers do not graft a node that has said goodbye: the least that PRUNE can say, for it may be back at
+# once, and a GRAFT within the time it is told to wait for would be refused for a minute.
+_RETURN_BACKOFF = 1
 
 _log = logging.getLogger(__name__)
 _node_log = logging.getLogger("sidecar.node")
@@ -98,6 +102,7 @@ class App:
 
         if carried.psk is not None:
             _log.info("private network: only peers with the key in %s can connect", config.network.psk_file)
+        parts.callback(self._say_goodbye, runtime)
         listening = await runtime.listen(config.listen.addresses)
         server = ApiServer(self._mesh, api_settings)
         await server.start()
@@ -136,8 +141,15 @@ class App:
         return trace
 
     async def stop(self) -> None:
-        """End in order and within `timeouts.shutdown`: calls are answered, connections say goodbye, peers are kept."""
+        """End in order and within `timeouts.shutdown`: calls are answered, peers are told and kept in mind."""
         await self._parts.aclose()
+
+    def _say_goodbye(self, runtime: Runtime) -> None:
+        """Leave every topic, so that the meshes close the gap now; the go-away to each peer follows."""
+        assert self._node is not None, "made before this is called for"
+        for view in self._node.topics():
+            if view.joined:
+                runtime.feed(TopicLeft(view.topic, _RETURN_BACKOFF))
 
     async def ready(self) -> None:
         """Wait until every condition of readiness is met."""

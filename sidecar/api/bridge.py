@@ -1,6 +1,7 @@
 """Between the node and the services: operations and their answers, and the node's news to whom it concerns."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -69,10 +70,12 @@ class Mesh:
         self._driver_statistics = driver_statistics
         self.topics = Topics(config, feed)
         self.inbox = Inbox(feed)
-        self.desk = Desk(feed)
+        self.desk = Desk(feed, self._check_drained)
         self.streams = Streams(feed, self.start, config)
         self.started = self.now()
         self.epoch_ns = time.time_ns() - int(self.started * 1e9)
+        self._draining = False
+        self._drained = asyncio.Event()
         self._closing = False
         self._operations: dict[int, Done] = {}
         self._followers: dict[int, Follower] = {}
@@ -138,7 +141,7 @@ class Mesh:
         try:
             self.feed(make(op))
         except BaseException:
-            self._operations.pop(op, None)
+            self._taken_off(op)
             raise
         return op
 
@@ -166,19 +169,19 @@ class Mesh:
             return await (asyncio.shield(future) if partly else future)
         except asyncio.CancelledError:
             if cancel is None:
-                self._operations.pop(op, None)
+                self._taken_off(op)
             elif not partly:
                 self.cancel(op, cancel)
             elif op in self._operations:
                 self.feed(cancel(op))
-                self._operations.pop(op, None)
+                self._taken_off(op)
             if partly and future.done():
                 return future.result()
             raise
 
     def cancel(self, op: int, cancel: Callable[[int], object]) -> None:
         """Nobody waits for an operation any more: tell the node, unless it has ended."""
-        if self._operations.pop(op, None) is not None:
+        if self._taken_off(op) is not None:
             self.feed(cancel(op))
 
     async def ask(self, make: Callable[[int], object]) -> Any:
@@ -200,10 +203,19 @@ class Mesh:
                 yield
             finally:
                 del self._followers[op]
-                if self._operations.pop(op, None) is not None:
+                if self._taken_off(op) is not None:
                     self.feed(OperationCancelled(op))
 
     # ------------------------------------------------------------ streams
+
+    def refusing(self) -> bool:
+        """Whether the sidecar drains: it takes nothing new on."""
+        return self._draining
+
+    def check_accepting(self) -> None:
+        """Raises Closed once the sidecar drains."""
+        if self._draining:
+            raise _closed()
 
     def check_open(self) -> None:
         """Raises Closed once the sidecar stops."""
@@ -277,6 +289,28 @@ class Mesh:
             finally:
                 del self._readiness_watchers[watcher]
 
+    async def drain(self, timeout: float) -> None:
+        """Take nothing new on, and give what is under way up to `timeout` seconds to end.
+
+        That is: the operations of apps, so that their receipts and results go out, and the requests of peers that apps
+        here have been given. Byte streams and the advertising of names, which have no end of their own, are not waited
+        for.
+        """
+        self._draining = self.desk.draining = True
+        self._check_drained()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._drained.wait(), timeout)
+
+    def _check_drained(self) -> None:
+        if not self.desk.open and all(op in self._followers for op in self._operations):
+            self._drained.set()
+
+    def _taken_off(self, op: int) -> Done | None:
+        done = self._operations.pop(op, None)
+        if self._draining:
+            self._check_drained()
+        return done
+
     def close(self) -> None:
         """The sidecar stops: every stream delivers what it holds, then ends with Closed; nothing new is taken on."""
         if not self._closing:
@@ -288,7 +322,7 @@ class Mesh:
     # ------------------------------------------------------------ the node's news
 
     def _completed(self, effect: Any) -> None:
-        done = self._operations.pop(effect.op, None)
+        done = self._taken_off(effect.op)
         if done is not None:
             done(effect)
 

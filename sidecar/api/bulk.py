@@ -30,10 +30,17 @@ class Outlet(Protocol):
 
 
 async def converse(
-    requests: AsyncIterator[Any], outlet: Outlet, consume: Callable[[Any], Awaitable[None]], context: Context
+    requests: AsyncIterator[Any],
+    outlet: Outlet,
+    consume: Callable[[Any], Awaitable[None]],
+    context: Context,
+    refusing: Callable[[], bool] = bool,
 ) -> None:
-    """Feed every request to `consume` while writing what the outlet gives; returns when it is over."""
-    reader = asyncio.create_task(_read(requests, outlet, consume), name="api reader")
+    """Feed every request to `consume` while writing what the outlet gives; returns when it is over.
+
+    What comes while `refusing()` is left alone: what was taken on before gets its answers, then the stream ends.
+    """
+    reader = asyncio.create_task(_read(requests, outlet, consume, refusing), name="api reader")
     try:
         while (response := outlet.take()) is not None:
             if response:
@@ -44,9 +51,16 @@ async def converse(
         reader.cancel()
 
 
-async def _read(requests: AsyncIterator[Any], outlet: Outlet, consume: Callable[[Any], Awaitable[None]]) -> None:
+async def _read(
+    requests: AsyncIterator[Any],
+    outlet: Outlet,
+    consume: Callable[[Any], Awaitable[None]],
+    refusing: Callable[[], bool],
+) -> None:
     try:
         async for request in requests:
+            if refusing():
+                return
             await consume(request)
         outlet.finish()
     except SidecarError as error:

@@ -64,7 +64,7 @@ class DirectService:
         sender = _Sender(self._mesh, self._send)
         with self._mesh.stream(sender.receipts):
             try:
-                await converse(requests, sender.receipts, sender.consume, context)
+                await converse(requests, sender.receipts, sender.consume, context, self._mesh.refusing)
             finally:
                 sender.close()
 
@@ -103,7 +103,7 @@ class DirectService:
         with self._mesh.stream(asker):
             await context.send_initial_metadata(OPEN)
             try:
-                await converse(requests, asker, asker.consume, context)
+                await converse(requests, asker, asker.consume, context, self._mesh.refusing)
             finally:
                 asker.close()
 

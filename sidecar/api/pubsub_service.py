@@ -41,7 +41,7 @@ class PubSubService:
         await context.send_initial_metadata(OPEN)
         publisher = _Publisher(self._mesh, self)
         with self._mesh.stream(publisher.receipts):
-            await converse(requests, publisher.receipts, publisher.consume, context)
+            await converse(requests, publisher.receipts, publisher.consume, context, self._mesh.refusing)
 
     async def subscribe(self, request: convert.SubscribeRequest, context: Context) -> None:
         mesh, config = self._mesh, self._mesh.config

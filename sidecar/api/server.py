@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import re
@@ -19,7 +20,7 @@ from .config import ApiConfig
 from .convert import services as schema
 from .direct_service import DirectService
 from .discovery_service import DiscoveryService
-from .errors import answered
+from .errors import Context, Handler, answered
 from .guard.gate import Gate
 from .guard.tokens import TokenFile
 from .node_service import NodeService
@@ -30,6 +31,7 @@ from .stream_service import StreamService
 
 HEALTH_PARTS = ("", "node", "gossip", "dht")
 _MAX_PENDING = 32_768
+_LAST_WORDS = 0.5  # seconds for streams to end in when the drain has taken all its time; a guess
 _log = logging.getLogger(__name__)
 
 
@@ -83,19 +85,24 @@ class ApiServer:
         _log.info("API at %s%s", self.target, f" and {self.tcp}" if self.tcp else "")
 
     async def stop(self) -> None:
-        """End all streams with UNAVAILABLE after what they hold, let other calls finish, within the drain time-out."""
+        """Drain within the drain time-out: refuse what is new, answer what is under way, then end all streams.
+
+        They end with UNAVAILABLE, after what they hold. What answers about the node itself does so to the end.
+        """
         if self._server is None:
             return
         if self._health_task is not None:
             self._health_task.cancel()
+        ends = self._mesh.now() + self._config.drain_timeout
         await self._health.enter_graceful_shutdown()
+        await self._mesh.drain(self._config.drain_timeout)
         self._mesh.close()
-        await self._abandon()
+        await self._abandon(max(ends - self._mesh.now(), _LAST_WORDS))
 
-    async def _abandon(self) -> None:
+    async def _abandon(self, grace: float = 0.0) -> None:
         server, self._server = self._server, None
         if server is not None:
-            await server.stop(self._config.drain_timeout)
+            await server.stop(grace)
         if self._gate is not None:
             self._gate.close()
         place, self._place = self._place, None
@@ -183,11 +190,23 @@ class ApiServer:
     ) -> "grpc.RpcMethodHandler[Any, Any]":
         """Wrap the implementation's method, whose name is the schema's in snake case."""
         name = re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
-        guarded = gate.guarded(f"{service.rpartition('.')[2]}/{method.name}", getattr(implementation, name))
-        handler = answered(self._callers.noted(guarded))
+        handler: Handler = getattr(implementation, name)
+        if not isinstance(implementation, NodeService):
+            handler = self._refusing(handler)
+        handler = answered(self._callers.noted(gate.guarded(f"{service.rpartition('.')[2]}/{method.name}", handler)))
         make = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,
             (True, True): grpc.stream_stream_rpc_method_handler,
         }[method.client_streaming, method.server_streaming]
         return make(handler, request_deserializer=method.parse, response_serializer=schema.serialize)
+
+    def _refusing(self, handler: Handler) -> Handler:
+        """Wrap a service's method so that no call begins once the sidecar drains."""
+
+        @functools.wraps(handler)
+        async def call(request: Any, context: Context) -> Any:
+            self._mesh.check_accepting()
+            return await handler(request, context)
+
+        return call

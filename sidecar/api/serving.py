@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..core.direct import RequestAnswered, RequestArrived
-from ..core.errors import AlreadyExists, NotSupported, QueueFull, SidecarError
+from ..core.errors import AlreadyExists, Closed, NotSupported, QueueFull, SidecarError
 from .hub import Bounds
 from .wakeup import Wakeup
 
@@ -79,10 +79,18 @@ class Server:
 class Desk:
     """Who serves which protocol."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, drained: Callable[[], None]) -> None:
+        """`drained` is called when the last open request has its answer while the desk is `draining`."""
         self._feed = feed
+        self._drained = drained
         self._servers: dict[str, Server] = {}
         self._by_token: dict[int, Server] = {}
+        self.draining = False
+
+    @property
+    def open(self) -> int:
+        """How many requests apps here have been given and not answered."""
+        return len(self._by_token)
 
     def protocols(self) -> tuple[str, ...]:
         return tuple(self._servers)
@@ -107,7 +115,9 @@ class Desk:
 
     def arrived(self, request: RequestArrived) -> None:
         server = self._servers.get(request.protocol)
-        if server is None:
+        if self.draining:
+            self._feed(RequestAnswered(request.token, Closed("the sidecar there is stopping")))
+        elif server is None:
             self._feed(RequestAnswered(request.token, NotSupported(f"nobody serves {request.protocol!r}")))
         elif server.push(request):
             self._by_token[request.token] = server
@@ -115,7 +125,7 @@ class Desk:
             self._feed(RequestAnswered(request.token, QueueFull("the serving app has too many requests open")))
 
     def withdrawn(self, token: int) -> None:
-        server = self._by_token.pop(token, None)
+        server = self._forget(token)
         if server is not None:
             server.withdraw(token)
 
@@ -125,5 +135,11 @@ class Desk:
             self._answer(token, answer)
 
     def _answer(self, token: int, answer: bytes | SidecarError) -> None:
-        self._by_token.pop(token, None)
+        self._forget(token)
         self._feed(RequestAnswered(token, answer))
+
+    def _forget(self, token: int) -> Server | None:
+        server = self._by_token.pop(token, None)
+        if self.draining and not self._by_token:
+            self._drained()
+        return server

@@ -141,7 +141,7 @@ def _answers(fed: list[RequestAnswered]) -> list[tuple[int, Any]]:
 
 def test_serving() -> None:
     fed: list[Any] = []
-    desk = Desk(fed.append)
+    desk = Desk(fed.append, lambda: None)
     desk.arrived(_request(1))
     server = Server((CHAT, "/b/1"), Bounds(2, 100))
     desk.add(server)
@@ -170,7 +170,7 @@ def test_serving() -> None:
 
 def test_waiting_requests_are_bounded_in_bytes_and_taken_in_portions() -> None:
     fed: list[Any] = []
-    desk = Desk(fed.append)
+    desk = Desk(fed.append, lambda: None)
     server = Server((CHAT,), Bounds(100, 100))
     desk.add(server)
     for token in range(4):

@@ -67,9 +67,10 @@ class TopicJoined(NamedTuple):
 
 
 class TopicLeft(NamedTuple):
-    """No app wants the topic any more."""
+    """No app wants the topic any more. `backoff`: seconds in which neither side grafts again; None as configured."""
 
     topic: str
+    backoff: int | None = None
 
 
 class Published(NamedTuple):

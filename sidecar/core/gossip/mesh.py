@@ -94,7 +94,7 @@ class Mesh:
         for peer in (*chosen, *self._sample(others, config.d - len(chosen))):
             self._graft(topic, peer)
 
-    def leave(self, name: str) -> None:
+    def leave(self, name: str, backoff: int | None = None) -> None:
         """LEAVE: the mesh is told, and neither side grafts again for a short while."""
         state = self._state
         topic = state.topics.get(name)
@@ -102,8 +102,9 @@ class Mesh:
             return
         topic.joined = False
         state.announce(state.peers.values(), topic)
+        seconds = state.config.unsubscribe_backoff if backoff is None else backoff
         for peer in list(topic.mesh.values()):
-            self._prune(topic, peer, exchange=True, backoff=state.config.unsubscribe_backoff)
+            self._prune(topic, peer, exchange=True, backoff=seconds)
 
     # ------------------------------------------------------------ control messages
 

@@ -85,7 +85,7 @@ class GossipRouter:
             case TopicJoined():
                 self._mesh.join(input.topic, input.options)
             case TopicLeft():
-                self._mesh.leave(input.topic)
+                self._mesh.leave(input.topic, input.backoff)
         return self._finish_turn()
 
     def _on_peer_removed(self, peer: PeerId) -> None:
