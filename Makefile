@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+IMAGE ?= localhost/sidecar:latest
 BUF := protos/node_modules/.bin/buf
 
 help:  ## Show what can be made
@@ -66,6 +67,18 @@ grpcurl: .tools/bin/grpcurl  ## Install grpcurl with Go, to try the API by hand;
 protos: $(STAMP)  ## Generate the code of the schemas in protos/ again
 	@$(BIN)/python tools/generate.py
 
+image:  ## Build the container image with docker, podman or buildah (IMAGE=name:tag, BUILDER=, IMAGE_FLAGS=)
+	@builder="$(BUILDER)"; for tool in docker podman buildah; do \
+	  test -n "$$builder" || ! $$tool info > /dev/null 2>&1 || builder=$$tool; done; \
+	revision=$$(git rev-parse HEAD 2> /dev/null || echo unknown); \
+	version=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' sidecar/__init__.py); \
+	flags="--build-arg VERSION=$$version --build-arg REVISION=$$revision --tag $(IMAGE) $(IMAGE_FLAGS)"; \
+	case "$$builder" in \
+	  docker) exec docker build $$flags . ;; \
+	  podman) exec podman build --format docker $$flags . ;; \
+	  buildah) exec buildah bud --format docker $$flags . ;; \
+	  *) echo "docker, podman or buildah is needed to build the image, and docker's service must run"; exit 1 ;; esac
+
 types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
 
@@ -76,9 +89,11 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 	sed '/sidecar-client==/d' pyproject.toml > requirements/pyproject.toml
 	cd requirements && ../$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --group pyproject.toml:dev pyproject.toml -o dev.txt
+	cd requirements && ../$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate -c dev.txt pyproject.toml -o run.txt
 	rm -f requirements/pyproject.toml
 	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  requirements/build.in -o requirements/build.txt
+	  -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from . import __version__
 COMMANDS = {
     "run": "start a sidecar",
     "status": "who the running sidecar is and whether it is ready",
+    "health": "the check for containers: is it ready, by exit code",
     "id": "the peer id and addresses to give to others",
     "peers": "the peers, or what happens to them",
     "find": "where a peer is, asking the DHT where needed",
@@ -49,6 +51,9 @@ exit codes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Usage errors exit with 2, as argparse does."""
+    if os.getpid() == 1:
+        # The kernel keeps from process 1 the signals that it has no handler for; `run` has one a moment later.
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
         prog="sidecar",

@@ -1,0 +1,67 @@
+"""`sidecar health`: the check for whoever starts and stops containers.
+
+Like `sidecar status` in its answer, at half of its cost: it is run every few seconds beside an app that pays for it, so
+only gRPC's blocking client is imported, and the health service is asked.
+"""
+
+import argparse
+import os
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from .settings import USAGE_WRONG, complain
+
+FAILED, NO_SIDECAR = 1, 3
+_DEFAULT_TIMEOUT = 3.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--live", action="store_true", help="whether the API answers is enough; the node may wait for peers"
+    )
+    parser.add_argument(
+        "--api", metavar="TARGET", help="the API: unix:PATH or HOST:PORT (else as for `sidecar status`)"
+    )
+    parser.add_argument("--timeout", type=float, default=_DEFAULT_TIMEOUT, metavar="SECONDS", help="default: 3")
+    parser.epilog = (
+        "exit code: 0 when the API answers and the node is ready, 1 when it is not ready, 3 without an answer"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..core.errors import ConfigError
+
+    try:
+        target = _address(options.api)
+    except ConfigError as error:
+        complain(error)
+        return USAGE_WRONG
+    try:
+        with grpc.insecure_channel(target, options=(("grpc.enable_http_proxy", 0),)) as channel:
+            request = health_pb2.HealthCheckRequest()
+            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=options.timeout)
+    except grpc.RpcError as error:
+        complain(f"no answer from the API at {target}: {error.details()}")
+        return NO_SIDECAR
+    ready = answer.status == health_pb2.HealthCheckResponse.SERVING
+    if not ready and not options.live:
+        complain("not ready; `sidecar status` says why")
+        return FAILED
+    print("ready" if ready else "live, not ready")
+    return 0
+
+
+def _address(named: str | None) -> str:
+    """What gRPC connects to. Raises ConfigError."""
+    from ..config import load
+    from ..core.errors import ConfigError
+
+    target = named or os.environ.get("SIDECAR_API")
+    if not target:
+        from ..api.sockets import default_socket
+
+        return f"unix:{load(os.environ, {}).config.api.socket or default_socket()}"
+    if target.startswith("tls://"):
+        raise ConfigError("health is asked at the Unix socket or a loopback address, not under TLS")
+    return f"unix:{target}" if target.startswith(("/", "./", "../")) else target
