@@ -79,6 +79,30 @@ image:  ## Build the container image with docker, podman or buildah (IMAGE=name:
 	  buildah) exec buildah bud --format docker $$flags . ;; \
 	  *) echo "docker, podman or buildah is needed to build the image, and docker's service must run"; exit 1 ;; esac
 
+image-base:  ## Make a base for the image's build stage where no registry can be reached (needs mmdebstrap, buildah)
+	@deploy/image/base.sh localhost/sidecar-base:latest
+
+image-figures: $(STAMP)  ## Build the image; its size, start to ready, and memory when idle
+	@exec $(BIN)/python -m tests.deploy.figures
+
+deploy-test: $(STAMP)  ## Test the image and all in deploy/ with the tools that are here (`make tools` installs what it can)
+	@DEPLOY_TEST=1 IMAGE_FLAGS="$(IMAGE_FLAGS)" exec $(BIN)/python -m pytest tests/deploy $(DEPLOY)
+
+tools: .tools/python/.installed .tools/bin/helm  ## Install the tools of deploy-test into .tools: hadolint, kubernetes-validate, podman-compose, helm
+	@missing=; for tool in podman buildah runc netavark aardvark-dns catatonit mmdebstrap systemd; do \
+	  dpkg-query -W $$tool > /dev/null 2>&1 || missing="$$missing $$tool"; done; \
+	test -z "$$missing" || echo "From the system's packages (Debian): apt-get install$$missing"
+
+.tools/python/.installed: requirements/tools.txt
+	@test -x .tools/python/bin/python || $(PYTHON) -m venv .tools/python
+	@.tools/python/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/tools.txt
+	@mkdir -p .tools/bin && for tool in hadolint kubernetes-validate podman-compose; do \
+	  ln -sf ../python/bin/$$tool .tools/bin/$$tool; done; touch $@
+
+.tools/bin/helm:
+	@if command -v go > /dev/null; then GOBIN=$(CURDIR)/.tools/bin go install helm.sh/helm/v4/cmd/helm@v4.3.1; \
+	else echo "Go is needed to install helm; or put a helm into .tools/bin"; fi
+
 types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
 
@@ -94,8 +118,11 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 	rm -f requirements/pyproject.toml
 	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  -c requirements/dev.txt requirements/build.in -o requirements/build.txt
+	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  requirements/tools.in -o requirements/tools.txt
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test interop-peers interop conformance example transcripts bench bench-clients lint types protos docs lock clean
+.PHONY: help install demo test interop-peers interop conformance example transcripts bench bench-clients lint types protos docs lock clean \
+  image image-base image-figures deploy-test tools

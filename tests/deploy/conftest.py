@@ -1,0 +1,63 @@
+"""What `make deploy-test` runs and `make test` does not: tests marked `deploy`, which need tools and build images."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .engine import Engine
+from .tools import ToolMissing
+
+ALL = os.environ.get("DEPLOY_TEST") == "1"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if ALL:
+        return
+    heavy = [item for item in items if item.get_closest_marker("deploy")]
+    if heavy:
+        config.hook.pytest_deselected(items=heavy)
+        left_out = set(map(id, heavy))
+        items[:] = [item for item in items if id(item) not in left_out]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    try:
+        return (yield)
+    except ToolMissing as missing:
+        _missing(missing)
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """podman or docker, whichever works here; what it was made to start is gone at the end."""
+    try:
+        engine = Engine.find(tmp_path_factory.mktemp("engine"))
+    except ToolMissing as missing:
+        _missing(missing)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def image(engine: Engine) -> str:
+    """The sidecar's image, built from this tree by `make image`."""
+    try:
+        return engine.build_image()
+    except ToolMissing as missing:
+        _missing(missing)
+
+
+@pytest.fixture
+def short_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose path leaves room for the name of a Unix socket."""
+    return tmp_path_factory.mktemp("d")
+
+
+def _missing(missing: ToolMissing) -> None:
+    """Skipped plainly; a failure on a CI machine."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{missing}, and this run must have it", pytrace=False)
+    pytest.skip(str(missing))

@@ -1,0 +1,134 @@
+"""The image: what is in it, and that it runs with nothing but what a restricted pod gives it."""
+
+import io
+import json
+import os
+import subprocess
+import tarfile
+
+import pytest
+
+from .engine import Container, Engine
+from .tools import ROOT, run, tool
+
+# As Kubernetes runs it under the "restricted" pod security standard, and without any network: nothing can be fetched.
+RESTRICTED = ("--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges", "--network", "none")
+
+
+def test_the_builder_gets_what_the_dockerfile_copies_and_nothing_else() -> None:
+    copied = [
+        source
+        for line in (ROOT / "Dockerfile").read_text().splitlines()
+        if line.startswith("COPY ") and "--from" not in line
+        for source in line.split()[1:-1]
+    ]
+    let_in = [
+        line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    ]
+    assert sorted(let_in) == sorted(copied)
+    assert [source for source in copied if not (ROOT / source).exists()] == []
+
+
+def test_the_packages_of_the_image_are_those_of_the_tests() -> None:
+    """Pinned alike: what is tested is what is shipped."""
+
+    def pins(name: str) -> set[str]:
+        lines = (ROOT / "requirements" / name).read_text().splitlines()
+        return {line.split(" ")[0].rstrip("\\") for line in lines if "==" in line and not line.startswith((" ", "#"))}
+
+    assert pins("run.txt") - pins("dev.txt") == set()
+
+
+@pytest.mark.deploy
+def test_hadolint_has_nothing_to_say() -> None:
+    assert run(tool("hadolint"), "Dockerfile").stdout == ""
+
+
+@pytest.fixture(scope="module")
+def sidecar(engine: Engine, image: str) -> Container:
+    container = engine.start(image, *RESTRICTED)
+    container.line("Ready after")
+    return container
+
+
+@pytest.mark.deploy
+def test_it_says_what_it_is(engine: Engine, image: str) -> None:
+    config = engine.inspect("image", image)["Config"]
+    labels = {name.removeprefix("org.opencontainers.image."): value for name, value in config["Labels"].items()}
+    revision = run("git", "rev-parse", "HEAD").stdout.strip()
+    assert labels["title"] == "sidecar"
+    assert labels["licenses"] == "MIT"
+    assert labels["revision"] == revision
+    assert engine("run", "--rm", "--network", "none", image, "--version").stdout == f"sidecar {labels['version']}\n"
+    assert config["User"] == "65532:65532"
+    assert config["StopSignal"] == "SIGTERM"
+    assert config["Entrypoint"] == ["sidecar"]
+
+
+@pytest.mark.deploy
+def test_it_runs_without_root_writable_root_capabilities_or_network(sidecar: Container) -> None:
+    status = sidecar.exec("python", "-c", "print(open('/proc/1/status').read()); open('/etc/sidecar/probe', 'w')")
+    fields = dict(line.split(":\t", 1) for line in status.stdout.splitlines() if ":\t" in line)
+    assert fields["Uid"].split() == ["65532"] * 4
+    assert (fields["CapEff"], fields["CapBnd"], fields["NoNewPrivs"]) == ("0" * 16, "0" * 16, "1")
+    assert "Read-only file system" in status.stderr
+    node = json.loads(sidecar.exec("sidecar", "status", "--json").stdout)
+    assert node["ready"] is True
+
+
+@pytest.mark.deploy
+def test_its_health_check_asks_the_sidecar(engine: Engine, image: str, sidecar: Container) -> None:
+    assert sidecar.inspect()["Config"]["Healthcheck"]["Test"] == ["CMD", "sidecar", "health"]
+    assert sidecar.exec("sidecar", "health").stdout == "ready\n"
+    if engine.is_podman:
+        assert engine("healthcheck", "run", sidecar.name).returncode == 0
+    nobody = "/dns4/nobody.invalid/tcp/4747/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
+    lonely = engine.start(image, *RESTRICTED, command=("run", "--bootstrap", nobody))
+    lonely.line("Not ready yet")
+    assert (lonely.exec("sidecar", "health").returncode, lonely.exec("sidecar", "health", "--live").returncode) == (
+        1,
+        0,
+    )
+    assert lonely.exec("sidecar", "health", "--api", "/run/sidecar/other.sock").returncode == 3
+
+
+@pytest.mark.deploy
+def test_there_is_nothing_in_it_to_break_in_with(engine: Engine, sidecar: Container) -> None:
+    assert sidecar.exec("sh", "-c", "true").returncode in (126, 127)
+    command = [engine.program, "export", sidecar.name]
+    exported = subprocess.run(command, capture_output=True, check=True, env={**os.environ, **engine.env})
+    with tarfile.open(fileobj=io.BytesIO(exported.stdout)) as files:
+        members = [(f"/{member.name.removeprefix('./')}", member.mode) for member in files if member.isfile()]
+    places = ("/bin/", "/sbin/")
+    programs = [name for name, mode in members if mode & 0o111 and any(place in name for place in places)]
+    assert [name for name in programs if not name.startswith(("/usr/bin/python3", "/usr/local/bin/python3"))] == [
+        "/opt/sidecar/bin/sidecar"
+    ]
+    others = {"sh", "bash", "dash", "busybox", "dpkg", "perl", "curl", "wget", "cc", "gcc", "ld", "pip", "uv"}
+    assert [name for name, _ in members if name.rpartition("/")[2] in others] == []
+    assert [name for name, mode in members if mode & 0o6000] == []
+
+
+@pytest.mark.deploy
+def test_sigterm_ends_process_1_in_order_and_in_time(engine: Engine, image: str) -> None:
+    container = engine.start(image, *RESTRICTED)
+    container.line("Ready after")
+    assert container.exec("python", "-c", "print(open('/proc/1/cmdline').read().split(chr(0))[1])").stdout.strip()
+    assert container.stop() == 0
+    assert "stopped" in container.log()
+
+
+@pytest.mark.deploy
+def test_its_identity_stays_with_its_volume(engine: Engine, image: str) -> None:
+    volume = f"{engine.tag}-state"
+    peers = []
+    try:
+        for _ in range(2):
+            container = engine.start(image, *RESTRICTED, "--volume", f"{volume}:/var/lib/sidecar")
+            peers.append(container.line("  peer id"))
+            container.line("Ready after")
+            assert container.stop() == 0
+            engine("rm", container.name)
+    finally:
+        engine("volume", "rm", "--force", volume, check=False)
+    assert peers[0] == peers[1]
