@@ -39,7 +39,7 @@ type fake struct {
 	pb.UnimplementedStreamServiceServer
 	pb.UnimplementedDiscoveryServiceServer
 
-	t       *testing.T
+	t       host
 	path    string
 	options []grpc.ServerOption
 	server  *grpc.Server
@@ -71,7 +71,15 @@ type fake struct {
 	tokens   int
 }
 
-func newFake(t *testing.T) *fake {
+// host is what starts a fake: a test, or TestMain for the examples.
+type host interface {
+	Helper()
+	TempDir() string
+	Fatal(...any)
+	Cleanup(func())
+}
+
+func newFake(t host) *fake {
 	t.Helper()
 	made := &fake{
 		t:        t,

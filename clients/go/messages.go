@@ -167,8 +167,9 @@ func (c *Client) Publish(
 	return c.publish.add(ctx, key, data, id, "publishing")
 }
 
-// PublishAsync is Publish that does not wait: one goroutine can publish many, in order, and take each one's receipt. The
-// data must not be changed before that.
+// PublishAsync is Publish that does not wait: one goroutine can publish many, in order, and take each one's receipt by
+// [Pending.Wait]. Errors are told there too. ctx ends the message as it ends Publish. The data must not be changed before
+// the receipt is there.
 func (c *Client) PublishAsync(
 	ctx context.Context, topic string, data []byte, options ...PublishOption,
 ) *Pending[PublishReceipt] {
@@ -200,7 +201,8 @@ func (c *Client) Send(
 	return c.send.add(ctx, key, data, id, "sending")
 }
 
-// SendAsync is Send that does not wait, as PublishAsync is.
+// SendAsync is Send that does not wait, as PublishAsync is Publish: messages to one peer and protocol go in the order of
+// the calls.
 func (c *Client) SendAsync(
 	ctx context.Context, peerID, protocol string, data []byte, options ...SendOption,
 ) *Pending[SendReceipt] {

@@ -438,8 +438,9 @@ func (s *Stream) Reset() {
 	s.release()
 }
 
-// ResetWith resets the stream when ctx ends; what reads or writes then fails with ctx's error. Calling what it returns lets
-// go of ctx again, as with [context.AfterFunc].
+// ResetWith resets the stream when ctx ends; what reads or writes then fails with ctx's error, and the peer sees a reset.
+// The context that a stream was opened or accepted with does not do that. Calling what it returns lets go of ctx again, as
+// with [context.AfterFunc].
 func (s *Stream) ResetWith(ctx context.Context) (stop func() bool) {
 	return context.AfterFunc(ctx, func() {
 		s.mu.Lock()

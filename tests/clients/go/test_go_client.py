@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import running
+from tests.e2e.processes import PATIENCE, Process, running_pair
 
 MODULE = "github.com/p2p-sidecar/sidecar/clients/go"
 CLIENT = Path(__file__).parents[3] / "clients/go"
@@ -43,6 +43,11 @@ def test_code() -> None:
     go("mod", "tidy", "-diff")
 
 
+def test_licence() -> None:
+    """A module in a folder is packed without what lies above it."""
+    assert (CLIENT / "LICENSE").read_bytes() == (CLIENT.parents[1] / "LICENSE").read_bytes()
+
+
 def test_staticcheck() -> None:
     go("run", STATICCHECK, "./...")
 
@@ -53,9 +58,10 @@ def test_unit_tests() -> None:
 
 
 def test_the_readme_in_a_module_of_its_own(tmp_path: Path) -> None:
-    """Its programs are built by a module that knows this one by its path, and run beside a real sidecar."""
-    programs = re.findall(r"```go\n(package main\n.*?)```", (CLIENT / "README.md").read_text(), re.DOTALL)
-    assert len(programs) == 3
+    """Its programs are built by a module that knows this one by its path, and run beside real sidecars."""
+    readme = (CLIENT / "README.md").read_text()
+    programs = re.findall(r"```go\n(package main\n.*?)```", readme, re.DOTALL)
+    assert len(programs) == readme.count("```go") == 4
     app = tmp_path / "app"
     for number, text in enumerate(programs):
         (app / f"program{number}").mkdir(parents=True)
@@ -65,19 +71,22 @@ def test_the_readme_in_a_module_of_its_own(tmp_path: Path) -> None:
     go("mod", "tidy", folder=app)
     assert go("vet", "./...", folder=app) == ""
     go("build", "-o", str(tmp_path / "bin") + "/", "./...", folder=app)
-    with running(tmp_path / "sidecar") as sidecar:
-        sidecar.line("  address")
-        said = [
-            subprocess.run(
-                [tmp_path / "bin" / f"program{number}"],
-                env={**os.environ, "SIDECAR_API": str(sidecar.socket)},
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=60,
-            ).stdout
-            for number in range(3)
-        ]
-    assert said[0] == "sent to 0 peers\nhello\n"
-    assert said[1].startswith("nobody there: ")
-    assert said[2] == "news one\n"
+
+    def run(number: int, sidecar: Process, *words: str) -> str:
+        program, environ = tmp_path / "bin" / f"program{number}", {**os.environ, "SIDECAR_API": str(sidecar.socket)}
+        done = subprocess.run([program, *words], env=environ, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    with running_pair(tmp_path) as (first, second):
+        assert run(0, first) == "sent to 0 peers\nhello\n"
+        assert run(1, first).startswith("nobody there: ")
+        assert run(2, first) == "news one\n"
+        environ = {**os.environ, "SIDECAR_API": str(second.socket)}
+        with subprocess.Popen([tmp_path / "bin/program3"], env=environ, stdout=subprocess.PIPE, text=True) as accepting:
+            try:
+                assert accepting.stdout is not None
+                assert accepting.stdout.readline() == "accepting\n"
+                assert run(3, first, second.json("id")["peer_id"]) == "1000 published, heard hello\n"
+            finally:
+                accepting.kill()
