@@ -32,11 +32,14 @@ export default tseslint.config(
     files: ["**/*.js"],
     languageOptions: {
       globals: {
-        TextDecoder: "readonly",
+        AbortController: "readonly",
         Buffer: "readonly",
+        clearTimeout: "readonly",
         console: "readonly",
         process: "readonly",
         setTimeout: "readonly",
+        TextDecoder: "readonly",
+        URL: "readonly",
       },
     },
     rules: { "max-len": ["error", { code: 120 }] },

@@ -39,10 +39,19 @@ class Answers {
   readonly #call: Call;
   #waiting: Answer[] = [];
   #writing = false;
+  #finishing = false;
 
   constructor(call: Call, protocols: string[]) {
     this.#call = call;
     this.#write(ServeRequest.fromPartial({ protocols }));
+  }
+
+  /** No more will come: the sidecar ends the call when it has them all. */
+  finish(): void {
+    this.#finishing = true;
+    if (!this.#writing) {
+      this.#call.halfClose();
+    }
   }
 
   add(answer: Answer): void {
@@ -72,6 +81,8 @@ class Answers {
       this.#writing = false;
       if (written && this.#waiting.length > 0) {
         this.#next();
+      } else if (this.#finishing) {
+        this.#call.halfClose();
       }
     });
   }
@@ -82,6 +93,7 @@ class Requests extends Stream {
   readonly #protocols: string[];
   #served = false;
   #refusals = 0;
+  #finishing = false;
 
   constructor(link: Link, protocols: string[], options: StreamOptions) {
     super(link, `serving ${protocols.join(", ")}`, options);
@@ -117,6 +129,25 @@ class Requests extends Stream {
     this.#served = true;
   }
 
+  /** Let the answers given reach the sidecar, and be done. */
+  async finish(): Promise<void> {
+    const { call } = this;
+    if (call !== undefined) {
+      this.#finishing = true;
+      this.answers?.finish();
+      await new Promise<void>((resolve) => {
+        call.onEnd(resolve);
+      });
+    }
+  }
+
+  protected override ended(): Error {
+    if (this.#finishing) {
+      this.close();
+    }
+    return super.ended();
+  }
+
   get finished(): boolean {
     return this.over;
   }
@@ -150,6 +181,7 @@ export class Server {
   #handlers = new Set<Promise<void>>();
   #waiting: { message: IncomingRequest; answers: Answers }[] = [];
   #waitingBytes = 0;
+  #draining = false;
   #onRoom: (() => void) | undefined;
 
   private constructor(requests: Requests, handler: Handler, concurrency: number) {
@@ -180,10 +212,34 @@ export class Server {
     return server;
   }
 
-  /** End the serving: handlers that run are cancelled. Resolves when they have ended. */
-  async close(): Promise<void> {
+  /**
+   * End the serving. Resolves when all handlers have ended.
+   *
+   * @param options - `drain`: milliseconds in which handlers that run may end, and their answers leave; new requests
+   * are refused meanwhile. Then, by default at once, they are cancelled.
+   */
+  async close({ drain = 0 }: { drain?: number } = {}): Promise<void> {
+    if (drain > 0) {
+      await this.#drain(drain);
+    }
     this.#requests.close();
     await Promise.allSettled([...this.#handlers, this.#ended]);
+  }
+
+  async #drain(most: number): Promise<void> {
+    this.#draining = true;
+    const drained = async () => {
+      while (this.#handlers.size > 0) {
+        await Promise.allSettled(this.#handlers);
+      }
+      await this.#requests.finish();
+    };
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, most);
+    });
+    await Promise.race([drained(), late, Promise.allSettled([this.#ended])]);
+    clearTimeout(timer);
   }
 
   /** Ends the serving. */
@@ -203,8 +259,12 @@ export class Server {
           this.#withdraw(id);
         }
         for (const message of response.requests) {
-          this.#waiting.push({ message, answers });
-          this.#waitingBytes += message.data.length;
+          if (this.#draining) {
+            answers.add({ id: message.id, result: { $case: "refusal", value: "the app is going away" } });
+          } else {
+            this.#waiting.push({ message, answers });
+            this.#waitingBytes += message.data.length;
+          }
         }
         this.#begin();
         if (this.#waitingBytes > WAITING_BYTES) {

@@ -113,6 +113,38 @@ test("a handler whose asker has gone is cancelled, also when it is at the end of
   assert.deepEqual(asked, ["one", "three"]);
 });
 
+test("who closes may let the running handlers answer first, and for how long", async (t) => {
+  const desk = new Desk();
+  const { node } = await joined(t, { serve: desk.serve });
+  const begun = new Signal();
+  const release = new Signal();
+  const handler = async (request: Request) => {
+    begun.set();
+    await (request.data.toString() === "for ever" ? once(request.signal, "abort") : release.promise);
+    return request.data;
+  };
+  const server = await node.serve("/x/1", handler);
+  desk.ask([1, "slow"]);
+  await begun.promise;
+  const ended = once(desk.calls[0]!, "end");
+  const closed = server.close({ drain: 60_000 });
+  desk.ask([2, "new"]);
+  assert.deepEqual(await desk.answered(1), [[2, "the app is going away"]]);
+  release.set();
+  await ended; // all answers have come before
+  assert.deepEqual(desk.answers[1], [1, "slow"]);
+  desk.calls[0]?.end();
+  await closed;
+  await server.ended;
+  assert.equal(desk.calls.length, 1);
+
+  const impatient = await node.serve("/x/1", handler);
+  desk.ask([1, "for ever"]);
+  await impatient.close({ drain: 1 });
+  await cancelled(desk.calls[1]!);
+  assert.equal(desk.answers.length, 2);
+});
+
 test("as many handlers run as may", async (t) => {
   const desk = new Desk();
   const { node } = await joined(t, { serve: desk.serve });

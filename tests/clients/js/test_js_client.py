@@ -1,31 +1,10 @@
 """The JavaScript client: its own tests, which need no sidecar, and its checks."""
 
-import os
-import subprocess
-from pathlib import Path
+from functools import partial
 
-import pytest
+from tests.clients.js import tools
 
-from tests.conformance.build import ToolMissing, build
-
-CLIENT = Path(__file__).resolve().parents[3] / "clients/js"
-PATIENCE = 120.0  # seconds; only a hang reaches it
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _built() -> None:
-    """What npm installs is there, and the client is compiled."""
-    try:
-        build("js")
-    except ToolMissing as missing:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{missing}, and with CI=true it must be", pytrace=False)
-        pytest.skip(str(missing))
-
-
-def run(*command: str) -> None:
-    done = subprocess.run(command, cwd=CLIENT, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+run = partial(tools.run, seconds=120.0)  # only a hang reaches it
 
 
 def test_units() -> None:

@@ -1,40 +1,13 @@
 """The JavaScript client as an app has it: packed, installed alone, and the programs that come with it."""
 
-import os
 import re
 import shutil
 import signal
 import subprocess
 from pathlib import Path
 
-import pytest
-
-from tests.conformance.build import ToolMissing, build
+from tests.clients.js.tools import CLIENT
 from tests.e2e.processes import PATIENCE, Process, environment, running
-
-CLIENT = Path(__file__).resolve().parents[3] / "clients/js"
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that has nothing but the packed client and what it asks for."""
-    try:
-        build("js")
-    except ToolMissing as missing:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{missing}, and with CI=true it must be", pytrace=False)
-        pytest.skip(str(missing))
-    folder = tmp_path_factory.mktemp("app")
-    run("npm", "pack", "--silent", "--pack-destination", str(folder), folder=CLIENT)
-    (tarball,) = folder.glob("*.tgz")
-    (folder / "package.json").write_text('{"type": "module"}')
-    run("npm", "install", "--prefer-offline", "--no-audit", "--no-fund", "--silent", str(tarball), folder=folder)
-    return folder
-
-
-def run(*command: str, folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
 
 
 def start(program: Path, sidecar: Process, *words: str) -> "subprocess.Popen[str]":

@@ -5,7 +5,6 @@ import json
 import os
 import pty
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,46 +13,11 @@ from typing import IO
 
 import pytest
 
-from tests.e2e.processes import PATIENCE, Process, environment, running, running_pair
+from tests.clients.examples import Example, keep_exactly_once
+from tests.e2e.processes import PATIENCE, Process, environment, running_pair
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "clients/python/examples"
-
-
-class Example:
-    """A running example, beside a sidecar."""
-
-    def __init__(self, sidecar: Process, name: str, *words: str, stdin: int | IO[bytes] = subprocess.PIPE) -> None:
-        environ = environment(sidecar.home) | {"SIDECAR_API": str(sidecar.socket)}
-        if "PYTHONPATH" in os.environ:
-            environ["PYTHONPATH"] = os.environ["PYTHONPATH"]
-        self.popen = subprocess.Popen(
-            [sys.executable, "-W", "error", EXAMPLES / name, *words],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environ,
-            text=True,
-            bufsize=1,
-        )
-
-    def say(self, text: str) -> None:
-        assert self.popen.stdin is not None
-        self.popen.stdin.write(f"{text}\n")
-
-    def line(self) -> str:
-        assert self.popen.stdout is not None
-        line = self.popen.stdout.readline()
-        if not line:
-            assert self.popen.stderr is not None
-            raise AssertionError(self.popen.stderr.read())
-        return line.rstrip("\n")
-
-    def end(self) -> str:
-        """End its input; what else it printed. It must end in order."""
-        out, err = self.popen.communicate(timeout=PATIENCE)
-        assert (self.popen.returncode, err) == (0, "")
-        return out
 
 
 Start = Callable[..., Example]
@@ -64,8 +28,9 @@ def start() -> Iterator[Start]:
     """Starts examples, and kills those that still run."""
     with contextlib.ExitStack() as stack:
 
-        def start(*arguments: object, **options: object) -> Example:
-            example = Example(*arguments, **options)  # type: ignore[arg-type]
+        def start(sidecar: Process, name: str, *words: str, stdin: int | IO[bytes] = subprocess.PIPE) -> Example:
+            command = [sys.executable, "-W", "error", EXAMPLES / name, *words]
+            example = Example(sidecar.home, *command, stdin=stdin)
             stack.enter_context(example.popen)
             stack.callback(example.popen.kill)
             return example
@@ -138,68 +103,8 @@ def test_a_service(pair: tuple[Process, Process], start: Start) -> None:
     assert serving.end() == ""
 
 
-class Kept:
-    """What an ingest has kept."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def rows(self, query: str) -> list[tuple[object, ...]]:
-        with contextlib.closing(sqlite3.connect(self._path)) as database:
-            return database.execute(query).fetchall()
-
-    def wait_for(self, count: int) -> None:
-        while self.rows("SELECT count(*) FROM messages") != [(count,)]:
-            pass
-
-
-def publish(sidecar: Process, first: int, count: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "sidecar", "publish", "news", "--lines", "--api", str(sidecar.socket)],
-        input="".join(f"{number}\n" for number in range(first, first + count)),
-        capture_output=True,
-        text=True,
-        env=environment(sidecar.home),
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 0, done.stderr
-
-
 def test_gossip_is_kept_exactly_once_whoever_is_killed(tmp_path: Path, start: Start) -> None:
-    path = tmp_path / "news.db"
-    with running(tmp_path / "1") as first:
-        address = first.line("  address").split()[-1]
-        first.line("Ready after")
-        peer_id = address.rpartition("/")[2]
-        with running(tmp_path / "2", "--bootstrap", address) as second:
-            second.line("Ready after")
-            ingest = start(second, "ingest.py", str(path), "news")
-            assert ingest.line() == f"keeping news in {path}"
-            first.json("publish", "news", "begin", "--peers", "1")
-            kept = Kept(path)
-            kept.wait_for(1)
-            publish(first, 0, 2000)
-            ingest.popen.kill()  # wherever it is now
-            publish(first, 2000, 2000)
-            ingest = start(second, "ingest.py", str(path), "news")
-            ingest.line()
-            publish(first, 4000, 1000)
-            kept.wait_for(5001)
-            ingest.popen.terminate()
-            assert ingest.end() == ""
-            wanted = [(b"begin", peer_id), *((b"%d" % number, peer_id) for number in range(5000))]
-            assert kept.rows("SELECT data, sender FROM messages ORDER BY number") == wanted
-            assert kept.rows("SELECT * FROM gaps") == []
-            ingest = start(second, "ingest.py", str(path), "news")
-            ingest.line()
-            second.popen.kill()
-            second.ended()
-        with running(tmp_path / "2", "--bootstrap", address) as second:
-            second.line("Ready after")
-            first.json("publish", "news", "after the restart", "--peers", "1")
-            kept.wait_for(5002)
-            assert kept.rows("SELECT * FROM gaps") == [(5001, None, "RESTARTED")]
-            assert kept.rows("SELECT data FROM messages WHERE number > 5001") == [(b"after the restart",)]
+    keep_exactly_once(tmp_path, lambda sidecar, path: start(sidecar, "ingest.py", str(path), "news"))
 
 
 def test_the_examples_are_typed() -> None:
