@@ -1,19 +1,17 @@
 """The README's snippets do what it says: each is run by a Python of its own, against one of two real sidecars."""
 
-import asyncio
 import contextlib
 import os
 import re
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import sidecar_client
 
-from tests.e2e.processes import PATIENCE, Process, environment, running_pair
+from tests.clients.snippets import Cases, Pair, Running, pair_of_sidecars, running_snippet, subscribed
 
 README = Path(__file__).resolve().parents[3] / "clients/python/README.md"
 SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -36,41 +34,10 @@ asyncio.run(main())
 """
 
 
-class Pair(NamedTuple):
-    """Two sidecars, the second joined through the first, and their ids. Snippets run at the first."""
-
-    first: Process
-    first_id: str
-    second: Process
-    second_id: str
-
-
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    place = tmp_path_factory.mktemp("pair")
-    with running_pair(place) as (first, second):
-        yield Pair(first, first.json("id")["peer_id"], second, second.json("id")["peer_id"])
-
-
-class Running:
-    """A snippet's process."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-
-    async def line(self) -> str:
-        assert self.process.stdout is not None
-        line = await self.process.stdout.readline()
-        if not line:
-            assert self.process.stderr is not None
-            raise AssertionError((await self.process.stderr.read()).decode())
-        return line.decode().rstrip("\n")
-
-    async def ended(self) -> str:
-        """What else it prints; it must end in order."""
-        out, err = await self.process.communicate()
-        assert (self.process.returncode, err) == (0, b"")
-        return out.decode()
+    with pair_of_sidecars(tmp_path_factory.mktemp("pair")) as pair:
+        yield pair
 
 
 @contextlib.asynccontextmanager
@@ -79,47 +46,12 @@ async def snippet(which: str, pair: Pair) -> AsyncIterator[Running]:
     (body,) = [text for text in SNIPPETS if which in text]
     if "asyncio.run" not in body:
         body = FRAME.format(peer_id=pair.second_id, body=textwrap.indent(body, " " * 8))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-W",
-        "error",
-        "-c",
-        body,
-        env={**environment(pair.first.home), "SIDECAR_API": str(pair.first.socket), **_paths()},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield Running(process)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.communicate()
+    paths = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+    async with running_snippet(pair, sys.executable, "-W", "error", "-c", body, environ=paths) as running:
+        yield running
 
 
-def _paths() -> dict[str, str]:
-    return {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
-
-
-Case = Callable[[Pair, sidecar_client.Client], Awaitable[None]]
-CASES: dict[str, Case] = {}
-
-
-def case(which: str) -> Callable[[Case], Case]:
-    """Register what happens around the snippet that has this text; the client is at the other sidecar."""
-
-    def register(function: Case) -> Case:
-        CASES[which] = function
-        return function
-
-    return register
-
-
-async def subscribed(pair: Pair, topic: str) -> None:
-    """Wait until an app at the first sidecar subscribes. (A topic is left only a while after its last subscriber.)"""
-    async with sidecar_client.connect(str(pair.first.socket)) as client:
-        while not any(known.name == topic and known.subscribers for known in await client.topics()):
-            pass
+case = Cases()
 
 
 @case('node.subscribe("news") as news')
@@ -256,18 +188,12 @@ async def advertise(pair: Pair, other: sidecar_client.Client) -> None:
 
 
 def test_every_snippet_is_run() -> None:
-    for which in CASES:
-        assert [which in text for text in SNIPPETS].count(True) == 1, which
-    assert [text for text in SNIPPETS if not any(which in text for which in CASES)] == []
+    case.check(SNIPPETS)
 
 
-@pytest.mark.parametrize("which", CASES)
+@pytest.mark.parametrize("which", case)
 def test_snippet(which: str, pair: Pair) -> None:
-    async def play() -> None:
-        async with asyncio.timeout(PATIENCE), sidecar_client.connect(str(pair.second.socket)) as other:
-            await CASES[which](pair, other)
-
-    asyncio.run(play())
+    case.play(which, pair)
 
 
 def test_the_quick_start_is_short() -> None:
