@@ -60,7 +60,7 @@ def test_units_are_understood_everywhere(tmp_path: Path) -> None:
     flags = {
         "limits.receive_window": "300000",
         "timeouts.dial": "1.5m",
-        "bootstrap.peers": f"/dns4/a.example/tcp/1/p2p/{PEER}",
+        "bootstrap.peers": f"/dns4/a.example/tcp/1/p2p/{PEER}, /dns4/b.example/tcp/2",
     }
     config = load(env(tmp_path), flags, file).config
     assert config.gossip.heartbeat_interval == 0.25
@@ -68,7 +68,8 @@ def test_units_are_understood_everywhere(tmp_path: Path) -> None:
     assert config.limits.receive_window == 300_000
     assert config.timeouts.dial == 90
     assert config.api.mode == 0o660
-    assert config.bootstrap.peers == (Multiaddr.from_text(f"/dns4/a.example/tcp/1/p2p/{PEER}"),)
+    named, unnamed = f"/dns4/a.example/tcp/1/p2p/{PEER}", "/dns4/b.example/tcp/2"
+    assert config.bootstrap.peers == (Multiaddr.from_text(named), Multiaddr.from_text(unnamed))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_units_are_understood_everywhere(tmp_path: Path) -> None:
         ("[timeouts]\ndial = nan\n", ["timeouts.dial = nan", "allowed: seconds"]),
         ('[timeouts]\ndial = "3 parsecs"\n', ["timeouts.dial = '3 parsecs'", "ms, s, m, h or d"]),
         ('[listen]\naddresses = ["/ip4/1.2.3.4/udp/1/quic-v1"]\n', ["listen.addresses", "is not /ip4/.../tcp/..."]),
-        ('[bootstrap]\npeers = ["/ip4/1.2.3.4/tcp/1"]\n', ["bootstrap.peers", "does not end in /p2p/"]),
+        ('[bootstrap]\npeers = ["/dnsaddr/a.example"]\n', ["bootstrap.peers", "does not end in /p2p/"]),
         ('[bootstrap]\npeers = ["example.org"]\n', ["bootstrap.peers", "does not start with /"]),
         ('[api]\ntcp = "0.0.0.0"\n', ["api.tcp", "not host:port"]),
         ('[api]\ntcp = "localhost:1"\n', ["api.tcp", "not an IP address"]),

@@ -161,10 +161,11 @@ def endpoint() -> Kind:
     return Kind(read, json.dumps, "", "empty, or an IP address and port such as 127.0.0.1:4748", "HOST:PORT")
 
 
-def multiaddrs(*, listening: bool = False, with_peer: bool = False) -> Kind:
+def multiaddrs(*, listening: bool = False, dialled: bool = False) -> Kind:
     """A list of multiaddrs; as text separated by commas or blanks.
 
-    `listening`: only TCP ports of IP addresses, WebSocket included. `with_peer`: each must end in `/p2p/<peer id>`.
+    `listening`: only TCP ports of IP addresses, WebSocket included. `dialled`: each must be one that can be dialled, or
+    end in `/p2p/<peer id>`.
     """
 
     def read(value: object) -> tuple[Multiaddr, ...]:
@@ -178,8 +179,8 @@ def multiaddrs(*, listening: bool = False, with_peer: bool = False) -> Kind:
             address = Multiaddr.from_text(word)
         except (InvalidMultiaddr, InvalidPeerId) as error:
             raise ValueError(str(error)) from None
-        if with_peer and address.peer_id is None:
-            raise ValueError(f"{word} does not end in /p2p/<peer id>")
+        if dialled and address.peer_id is None and address.endpoint() is None:
+            raise ValueError(f"{word} is no TCP or WebSocket address, and does not end in /p2p/<peer id>")
         if listening and not _can_listen(address):
             raise ValueError(f"{word} is not /ip4/.../tcp/... or /ip6/.../tcp/..., with or without /ws or /tls/ws")
         return address
@@ -187,8 +188,8 @@ def multiaddrs(*, listening: bool = False, with_peer: bool = False) -> Kind:
     def write(value: tuple[Multiaddr, ...]) -> str:
         return json.dumps([str(address) for address in value])
 
-    suffix = "/p2p/<peer id>" if with_peer else ""
-    allowed = f"multiaddrs such as /ip4/192.0.2.1/tcp/4747{suffix}; as text separated by commas"
+    such_as = "/ip4/192.0.2.1/tcp/4747/p2p/<peer id> or /dns4/name/tcp/4747" if dialled else "/ip4/192.0.2.1/tcp/4747"
+    allowed = f"multiaddrs such as {such_as}; as text separated by commas"
     return Kind(read, write, "", allowed, "MULTIADDR", many=True)
 
 

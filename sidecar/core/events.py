@@ -65,6 +65,13 @@ class DialFailed(NamedTuple):
     error: SidecarError
 
 
+class Resolved(NamedTuple):
+    """What is behind the address of a `Resolve`: addresses of IP hosts, at least one, or why there are none."""
+
+    lookup: int
+    result: tuple[Multiaddr, ...] | SidecarError
+
+
 class StreamOpened(NamedTuple):
     """A stream is negotiated. `token` is that of our `OpenStream`, None for the remote's streams."""
 
@@ -113,6 +120,13 @@ class Dial(NamedTuple):
     peer: PeerId | None
     addresses: tuple[Multiaddr, ...]
     force: bool = False
+
+
+class Resolve(NamedTuple):
+    """Look up the name in an address; the answer is a `Resolved` with the same number."""
+
+    lookup: int
+    address: Multiaddr
 
 
 class OpenStream(NamedTuple):

@@ -20,7 +20,7 @@ from ..core.errors import (
     SidecarError,
     Unreachable,
 )
-from ..core.events import Dial
+from ..core.events import Dial, Resolve
 from ..core.multiaddr import Multiaddr
 from ..core.types import PeerId
 from .addresses import AddressBook
@@ -49,6 +49,7 @@ class Dialer:
         connect: Callable[[Attempt], Awaitable[Abortable]],
         is_own_endpoint: Callable[[str, int], bool],
         on_failed: Callable[[int, SidecarError], None],
+        on_resolved: Callable[[int, tuple[Multiaddr, ...] | SidecarError], None],
     ) -> None:
         """`connect` opens the socket of an attempt; what becomes of its handshake is told to the attempt itself."""
         self._config = config
@@ -56,10 +57,12 @@ class Dialer:
         self._connect = connect
         self._is_own_endpoint = is_own_endpoint
         self._on_failed = on_failed
+        self._on_resolved = on_resolved
         self._book = AddressBook(config, rng)
         self._resolver = Resolver(config.resolve_timeout)
         self._queue: deque[Dial] = deque()
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._lookups: dict[int, asyncio.Task[None]] = {}
         self._closed = False
 
     @property
@@ -87,10 +90,32 @@ class Dialer:
         queue, self._queue = self._queue, deque()
         for request in queue:
             self._on_failed(request.dial, Closed("the node is shutting down"))
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self._lookups.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ------------------------------------------------------------ names
+
+    def resolve(self, request: Resolve) -> None:
+        """Look up the name in an address; ends in `on_resolved`, unless the dialer is closed before."""
+        if self._closed or request.lookup in self._lookups:
+            return
+        task = asyncio.get_running_loop().create_task(self._look_up(request), name=f"resolve-{request.lookup}")
+        self._lookups[request.lookup] = task
+        task.add_done_callback(lambda done: self._lookups.pop(request.lookup))
+
+    async def _look_up(self, request: Resolve) -> None:
+        result: tuple[Multiaddr, ...] | SidecarError
+        try:
+            targets = await self._resolver.resolve(request.address, None)
+            result = tuple(dict.fromkeys(target.by_number() for target in targets))
+        except SidecarError as error:
+            result = error
+        except Exception as error:
+            log.exception("lookup of %s: internal error", request.address)
+            result = Unreachable(f"internal error: {type(error).__name__}")
+        self._on_resolved(request.lookup, result)
 
     # ------------------------------------------------------------ one dial
 

@@ -29,6 +29,13 @@ class Target(NamedTuple):
         """What is spoken there."""
         return self.address.endpoint() or Endpoint("", self.host, self.port)
 
+    def by_number(self) -> Multiaddr:
+        """The same with the IP address for the name, which TLS still asks for."""
+        endpoint = self.endpoint
+        if endpoint.tls and endpoint.sni is None and endpoint.kind.startswith("dns"):
+            endpoint = endpoint._replace(sni=endpoint.host)
+        return Multiaddr.tcp(self.host, self.port, endpoint.suffix)
+
 
 class Resolver:
     """Looks names up with the system's resolver, a bounded number at a time.

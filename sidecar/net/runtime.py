@@ -83,6 +83,7 @@ class Runtime:
             connect=self._connect,
             is_own_endpoint=lambda host, port: (host, port) in self._own_endpoints,
             on_failed=self._on_dial_failed,
+            on_resolved=lambda lookup, result: self.feed(events.Resolved(lookup, result)),
         )
         self._counters = Counters()
         self._connections: dict[int, Connection] = {}  # admitted and not lost
@@ -97,6 +98,7 @@ class Runtime:
         self._idle = asyncio.Event()
         self._actions: dict[type[Any], Callable[[Any], None]] = {
             events.Dial: self._do_dial,
+            events.Resolve: self._do_resolve,
             events.OpenStream: self._do_open_stream,
             events.Wake: self._do_wake,
             events.CloseWrite: self._do_close_write,
@@ -264,6 +266,9 @@ class Runtime:
     def _do_dial(self, effect: events.Dial) -> None:
         self._counters.dials += 1
         self._dialer.dial(effect)
+
+    def _do_resolve(self, effect: events.Resolve) -> None:
+        self._dialer.resolve(effect)
 
     def _do_open_stream(self, effect: events.OpenStream) -> None:
         connection = self._connections.get(effect.connection)

@@ -41,6 +41,8 @@ class Simulation:
         self._latency: dict[tuple[int, int], float] = {}
         self._group: dict[int, int] = {}
         self._by_address: dict[Multiaddr, SimPeer] = {}
+        self.names: dict[str, list[SimPeer]] = {}
+        """The name service: who is behind a DNS name."""
 
     # ------------------------------------------------------------ building
 
@@ -94,6 +96,11 @@ class Simulation:
 
     def at_address(self, address: Multiaddr) -> SimPeer | None:
         return self._by_address.get(address)
+
+    def behind(self, address: Multiaddr) -> tuple[Multiaddr, ...]:
+        """What an address is resolved to."""
+        name = address.value("dns", "dns4", "dns6")
+        return (address,) if name is None else tuple(peer.address for peer in self.names.get(name, ()))
 
     def connected(self, one: SimPeer, other: SimPeer) -> bool:
         """Whether packets go through between two peers."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..core import events
-from ..core.errors import NotSupported, SidecarError, Unreachable, WrongPeer
+from ..core.errors import NotSupported, SelfDial, SidecarError, Unreachable, WrongPeer
 from ..core.identity import Identity
 from ..core.multiaddr import Multiaddr
 from ..core.node import Node, NodeConfig
@@ -92,6 +92,8 @@ class SimPeer:
                         link.wake(self, stream)
                 case events.Dial():
                     self._dial(effect)
+                case events.Resolve():
+                    self._resolve(effect)
                 case events.OpenStream():
                     self._open_stream(effect)
                 case events.CloseWrite(stream):
@@ -134,11 +136,17 @@ class SimPeer:
             elif dial.peer is not None and target.identity.peer_id != dial.peer:
                 self._dial_failed(dial, WrongPeer(f"{target.identity.peer_id} answered instead of {dial.peer}"))
             elif target is self:
-                self._dial_failed(dial, WrongPeer("this node itself answered"))
+                self._dial_failed(dial, SelfDial("this node itself answered"))
             else:
                 simulation.connect(self, target, dial.dial)
 
         self._later(delay * 5, arrive)
+
+    def _resolve(self, asked: events.Resolve) -> None:
+        simulation = self.simulation
+        found = simulation.behind(asked.address)
+        result = found or Unreachable(f"{asked.address}: no such name")
+        self._later(simulation.model.latency[0], lambda: self.feed(events.Resolved(asked.lookup, result)))
 
     def _dial_failed(self, dial: events.Dial, error: SidecarError) -> None:
         self.feed(events.DialFailed(dial.dial, error))

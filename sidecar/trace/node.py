@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from ..core import events
 from ..core.channel import Channel, Failed, Ready
 from ..core.channel.secure import PROTOCOL as SECURITY
+from ..core.errors import SidecarError
 from ..core.events import STREAM_BITS
 from ..core.multiaddr import Multiaddr
 from ..core.types import Direction
@@ -120,6 +121,11 @@ class TracedNode:
                 self._forget(connection)
             case events.DialFailed(dial, error):
                 write("dial failed", now, dial=dial, reason=_text(error))
+            case events.Resolved(lookup, result):
+                if isinstance(result, SidecarError):
+                    write("resolved", now, lookup=lookup, reason=_text(result))
+                else:
+                    write("resolved", now, lookup=lookup, addresses=_texts(result))
             case events.StreamOpened(stream, protocol, token):
                 peer = self._peers.get(stream >> STREAM_BITS, "")
                 self._streams[stream] = _Stream(protocol, peer, "them" if token is None else "us")
@@ -146,6 +152,8 @@ class TracedNode:
             match effect:
                 case events.Dial(dial, peer, addresses):
                     write("dial", now, dial=dial, peer=str(peer) if peer else None, addresses=_texts(addresses))
+                case events.Resolve(lookup, address):
+                    write("resolve", now, lookup=lookup, address=str(address))
                 case events.OpenStream(connection, token, protocols):
                     write("open stream", now, **self._of(connection), token=token, protocols=list(protocols))
                 case events.CloseWrite(stream):

@@ -138,3 +138,13 @@ def test_a_disk_that_is_full_costs_the_memory_not_the_node(tmp_path: Path, small
             assert sidecar.json("status")["ready"]
         assert sidecar.terminate() == 0
         assert "are not remembered" in sidecar.log()
+
+
+def test_a_bootstrap_address_without_a_peer_id_leads_to_whoever_answers(tmp_path: Path) -> None:
+    with running(tmp_path / "1") as first:
+        address = first.line("  address").split()[-1]
+        port, peer = address.split("/")[4], address.split("/")[-1]
+        with running(tmp_path / "2", "--bootstrap", f"/dns4/localhost/tcp/{port}") as second:
+            second.line("Ready after")
+            assert second.json("peers")["peer_id"] == peer
+            assert f"answered at the bootstrap address /dns4/localhost/tcp/{port}" in second.log()

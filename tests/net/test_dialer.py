@@ -29,6 +29,7 @@ from sidecar.core.multiaddr import Multiaddr
 from sidecar.net.config import NetConfig
 from sidecar.net.dialer import Dialer
 from sidecar.net.race import Attempt
+from sidecar.net.resolve import Target
 
 from .harness import Host, both_loops, hosts, one_loop
 
@@ -132,6 +133,51 @@ async def test_the_most_telling_failure_is_told() -> None:
 
 
 @both_loops
+async def test_a_name_is_looked_up_and_the_answer_can_be_dialled() -> None:
+    async with hosts(2) as (one, two):
+        port = two.addresses[0].value("tcp")
+        lookups = {
+            7: f"/dns4/localhost/tcp/{port}",
+            8: f"/ip4/127.0.0.1/tcp/{port}/ws",
+            9: "/dns4/nobody.invalid/tcp/1",
+            10: "/dnsaddr/localhost",
+        }
+        for lookup, text in lookups.items():
+            one.do(events.Resolve(lookup, Multiaddr.from_text(text)))
+        await one.node.saw(events.Resolved, len(lookups))
+        results = {resolved.lookup: resolved.result for resolved in one.node.all(events.Resolved)}
+        assert results[7] == two.addresses
+        assert results[8] == (Multiaddr.from_text(f"/ip4/127.0.0.1/tcp/{port}/ws"),)
+        assert isinstance(results[9], Unreachable)
+        assert isinstance(results[10], NotSupported)
+        one.dial(results[7])
+        assert (await one.node.saw(events.ConnectionOpened)).peer == two.peer
+
+
+@one_loop
+async def test_names_are_not_waited_for_at_the_end() -> None:
+    async with hosts(1) as (one,):
+        one.do(events.Resolve(1, Multiaddr.from_text("/dns4/localhost/tcp/1")))
+        await one.runtime.close(1)
+        one.do(events.Resolve(2, Multiaddr.from_text("/dns4/localhost/tcp/1")))
+        assert not one.node.all(events.Resolved)
+
+
+def test_a_looked_up_address_keeps_the_name_that_tls_asks_for() -> None:
+    for text, expected in {
+        "/dns4/a.example/tcp/1": "/ip4/192.0.2.1/tcp/1",
+        "/dns4/a.example/ws": "/ip4/192.0.2.1/tcp/80/ws",
+        "/dns/a.example/tcp/1/wss": "/ip4/192.0.2.1/tcp/1/tls/sni/a.example/ws",
+        "/dns/a.example/tcp/1/tls/sni/b.example/ws": "/ip4/192.0.2.1/tcp/1/tls/sni/b.example/ws",
+        "/ip4/192.0.2.1/tcp/1/tls/ws": "/ip4/192.0.2.1/tcp/1/tls/ws",
+    }.items():
+        address = Multiaddr.from_text(text)
+        endpoint = address.endpoint()
+        assert endpoint is not None
+        assert str(Target(address, "192.0.2.1", endpoint.port, None).by_number()) == expected
+
+
+@both_loops
 async def test_oneself() -> None:
     async with hosts(2) as (one, two):
         for addresses, peer in ((one.addresses, None), (two.addresses, one.peer), (one.addresses, OTHER)):
@@ -190,6 +236,7 @@ class Fake:
             connect=self._connect,
             is_own_endpoint=lambda host, port: False,
             on_failed=self.failures.__setitem__,
+            on_resolved=lambda lookup, result: None,
         )
 
     async def _connect(self, attempt: Attempt) -> "FakeConnection":

@@ -68,8 +68,10 @@ class BootstrapSection:
 
     peers: tuple[Multiaddr, ...] = key(
         (),
-        multiaddrs(with_peer=True),
-        "Peers to join the mesh through. Peers remembered from the last run are tried first.",
+        multiaddrs(dialled=True),
+        "Peers to join the mesh through. Peers remembered from the last run are tried first. Without a peer id, "
+        "whoever answers at the address will do; a DNS name is looked up for each attempt, and everybody behind it is "
+        "dialled.",
         "there is no public network of sidecars; the first node has nobody to ask",
         "--bootstrap",
     )

@@ -89,6 +89,9 @@ class Node:
             case events.DialFailed():
                 self._reach.on_dial_failed(arrived, now)
                 self._readiness.update(now)
+            case events.Resolved():
+                self._reach.entrances.on_resolved(arrived, now)
+                self._readiness.update(now)
             case events.AddressesChanged():
                 self._on_addresses(arrived, now)
             case events.OperationCancelled(op):
@@ -189,7 +192,7 @@ class Node:
             self._operations.complete(op, done)
 
         if peer is None:
-            self._reach.reach_anyone(addresses, reached, now)
+            self._reach.reach_anyone(addresses, reached, now, insist=True)
         else:
             self._reach.reach(peer, addresses, reached, now, search=True, insist=True)
 

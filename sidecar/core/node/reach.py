@@ -14,6 +14,7 @@ from ..errors import (
 from ..events import LogLevel, PeerChange, PeerView
 from ..multiaddr import Multiaddr
 from ..types import Direction, PeerId
+from .entrances import Entrances
 from .switch import Connection, Peer, Switch, direction_kept, gone
 
 Reached = Callable[[Peer | SidecarError, float], None]
@@ -46,7 +47,9 @@ class Reach:
         self._waiting: dict[PeerId, list[Reached]] = {}
         self._searching: dict[PeerId, None] = {}
         self._number = 0
-        self._bootstrap = tuple((address.peer_id, address) for address in switch.config.bootstrap)
+        bootstrap = ((address.peer_id, address) for address in switch.config.bootstrap)
+        self._bootstrap = tuple((peer, address) for peer, address in bootstrap if peer is not None)
+        self.entrances = Entrances(switch, self.reach_anyone)
         self.listeners: list[PeerListener] = []
         self.connected: Callable[[Connection, float], None] = lambda connection, now: None
         self.probe: Callable[[Connection, float, Callable[[float | SidecarError, float], None]], None]
@@ -90,12 +93,12 @@ class Reach:
         if present is None and peer not in self._dialling:
             self._dial(peer, now, insist=insist)
 
-    def reach_anyone(self, addresses: Sequence[Multiaddr], then: Reached, now: float) -> None:
-        """Connect to whoever answers at the addresses."""
+    def reach_anyone(self, addresses: Sequence[Multiaddr], then: Reached, now: float, *, insist: bool = False) -> None:
+        """Connect to whoever answers at the addresses; `insist` as in `reach`."""
         self._number += 1
         self._dials[self._number] = None
         self._anonymous[self._number] = then
-        self._switch.emit(events.Dial(self._number, None, tuple(addresses), force=True))
+        self._switch.emit(events.Dial(self._number, None, tuple(addresses), insist))
 
     def _dial(self, peer: PeerId, now: float, *, insist: bool = False) -> None:
         addresses = self._switch.book.addresses(peer)
@@ -287,8 +290,7 @@ class Reach:
         """Seek the first peers: those of an earlier run, else (or a moment later) the bootstrap peers."""
         config, book = self._switch.config, self._switch.book
         for peer, address in self._bootstrap:
-            if peer is not None:
-                book.learn(peer, (address,))
+            book.learn(peer, (address,))
         known = [peer for peer, addresses in config.known_peers if peer != self._switch.local]
         for peer, addresses in config.known_peers:
             book.learn(peer, addresses)
@@ -305,15 +307,20 @@ class Reach:
         switch.deadlines.at(now + pause * (0.75 + switch.rng.random() / 2), self._upkeep)
         if not switch.peers:
             for peer, address in self._bootstrap:
-                if peer is not None:
-                    book.learn(peer, (address,))  # it may have been evicted since
-                    self._redial(peer, now)
+                book.learn(peer, (address,))  # it may have been evicted since
+                self._redial(peer, now)
         missing = self.missing()
+        if missing > 0 or not switch.peers:
+            self.entrances.seek(now)
         if missing <= 0:
             return
         eligible = [peer for peer in book.peers() if self._may_dial(peer, now)]
         for peer in switch.rng.sample(eligible, min(missing, len(eligible))):
             self._redial(peer, now)
+
+    def alone(self) -> bool:
+        """Whether this node is the first: its bootstrap addresses lead to nobody but itself."""
+        return not self._bootstrap and self.entrances.only_ourselves()
 
     def missing(self) -> int:
         """How many more peers to seek: those sought already count as present."""

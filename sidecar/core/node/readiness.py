@@ -54,7 +54,10 @@ class Readiness:
             return Condition("Bootstrapped", True, "HasPeers", "connected to the mesh", "", now)
         if not wanted:
             return Condition("Bootstrapped", True, "NoneConfigured", "no bootstrap peers are configured", "", now)
-        error = self._reach.last_error
+        if self._reach.alone():
+            alone = "the bootstrap addresses lead to this node alone: it is the first"
+            return Condition("Bootstrapped", True, "OnlyOurselves", alone, "", now)
+        error = self._reach.entrances.last_error() or self._reach.last_error
         seen = f"the last attempt: {error}" if error else "none has answered yet"
         return Condition(
             "Bootstrapped",

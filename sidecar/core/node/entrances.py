@@ -1,0 +1,104 @@
+"""Bootstrap addresses that name no peer: whoever answers there lets this node in.
+
+Such as the name of a headless service, behind which there are the addresses of several nodes, this one perhaps among
+them. The name is resolved again for each attempt, and everybody behind it is dialled: two groups of nodes that found
+only each other at first grow together.
+"""
+
+from collections.abc import Callable, Sequence
+
+from .. import events
+from ..errors import SelfDial, SidecarError
+from ..events import LogLevel
+from ..multiaddr import Multiaddr
+from ..types import PeerId
+from .switch import Peer, Switch
+
+Reached = Callable[[Peer | SidecarError, float], None]
+ReachAnyone = Callable[[Sequence[Multiaddr], Reached, float], None]
+
+
+class _Entrance:
+    """One configured address, and who was behind it when it was resolved last."""
+
+    __slots__ = ("address", "behind", "error", "failures", "open", "retry_at")
+
+    def __init__(self, address: Multiaddr) -> None:
+        self.address = address
+        self.behind: dict[Multiaddr, PeerId | None] = {}  # as many as the resolver gives; None: no answer yet
+        self.open = 0  # what is awaited: the name's resolution, then dials
+        self.failures = 0
+        self.retry_at = 0.0
+        self.error: SidecarError | None = None
+
+
+class Entrances:
+    """Dials whoever is behind the bootstrap addresses without a peer id."""
+
+    def __init__(self, switch: Switch, reach_anyone: ReachAnyone) -> None:
+        self._switch = switch
+        self._reach_anyone = reach_anyone
+        self._entrances = [_Entrance(address) for address in switch.config.bootstrap if address.peer_id is None]
+
+    def seek(self, now: float) -> None:
+        """Try the addresses whose time has come."""
+        for number, entrance in enumerate(self._entrances):
+            if not entrance.open and entrance.retry_at <= now:
+                entrance.open, entrance.error = 1, None
+                self._switch.emit(events.Resolve(number, entrance.address))
+
+    def on_resolved(self, resolved: events.Resolved, now: float) -> None:
+        """The answer to a `Resolve`."""
+        entrance = self._entrances[resolved.lookup]
+        if isinstance(resolved.result, SidecarError):
+            entrance.behind = {}
+            self._one_done(entrance, resolved.result, now)
+            return
+        entrance.behind = {address: entrance.behind.get(address) for address in resolved.result}
+        peers = self._switch.peers
+        missing = [address for address, peer in entrance.behind.items() if peer is None or peer not in peers]
+        entrance.open += len(missing)
+        for address in missing:
+            self._reach_anyone((address,), self._answered(entrance, address), now)
+        self._one_done(entrance, None, now)
+
+    def only_ourselves(self) -> bool:
+        """Whether nobody but this node is behind any of the addresses: it is the first, and has nobody to join."""
+        own = self._switch.local
+        return bool(self._entrances) and all(
+            entrance.behind and all(peer == own for peer in entrance.behind.values()) for entrance in self._entrances
+        )
+
+    def last_error(self) -> SidecarError | None:
+        """Why the last attempt at one of them led to nobody."""
+        return next((entrance.error for entrance in self._entrances if entrance.error is not None), None)
+
+    def _answered(self, entrance: _Entrance, address: Multiaddr) -> Reached:
+        def answered(result: Peer | SidecarError, now: float) -> None:
+            if isinstance(result, SelfDial):
+                who, error = self._switch.local, None
+            elif isinstance(result, SidecarError):
+                who, error = None, result
+            else:
+                who, error = result.id, None
+                self._switch.note(LogLevel.INFO, result.id, "answered at the bootstrap address %s", entrance.address)
+            if address in entrance.behind:
+                entrance.behind[address] = who
+            self._one_done(entrance, error, now)
+
+        return answered
+
+    def _one_done(self, entrance: _Entrance, error: SidecarError | None, now: float) -> None:
+        entrance.open -= 1
+        if error is not None:
+            entrance.error = error
+            self._switch.note(LogLevel.DEBUG, None, "bootstrap address %s: %s", entrance.address, error)
+        if entrance.open:
+            return
+        config = self._switch.config
+        if any(peer in self._switch.peers for peer in entrance.behind.values() if peer is not None):
+            entrance.failures, entrance.error = 0, None
+            entrance.retry_at = now + config.redial_limit  # for others, who may have come since
+            return
+        entrance.retry_at = now + min(config.redial_base * 2**entrance.failures, config.redial_limit)
+        entrance.failures = min(entrance.failures + 1, 32)
