@@ -79,7 +79,7 @@ class App:
         carried = transports(config)
         state = parts.enter_context(StateDirectory.open(self._state_path))
         self.audit.check()
-        identity = state.identity()
+        identity = state.identity(config.state.identity_file)
         self._memory = PeerMemory(state, config.state.max_peers)
         parts.callback(self._memory.close)
 

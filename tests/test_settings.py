@@ -24,6 +24,7 @@ ELSEWHERE = {
     "listen.addresses",
     "listen.announce",
     "state.directory",
+    "state.identity_file",
     "state.max_peers",
     "log.level",
     "audit.file",

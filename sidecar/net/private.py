@@ -113,14 +113,14 @@ def _rotated(value: int, bits: int) -> int:
 
 
 def load_psk(path: Path) -> bytes:
-    """The key in a `swarm.key` file. Raises ConfigError; a file that others can read is a warning in the log."""
+    """The key in a `swarm.key` file. Raises ConfigError; a file open to more than its group's reading is warned of."""
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             content = file.read(_MAX_FILE + 1)
     except OSError as error:
         raise ConfigError(f"network.psk_file: {path} cannot be read: {error.strerror or error}") from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if mode & (stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO):  # a Kubernetes Secret is read through its group
         log.warning("the private network's key %s is open to others; run: chmod 600 %s", path, path)
     try:
         return parse_psk(content)

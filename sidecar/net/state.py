@@ -48,9 +48,12 @@ class StateDirectory:
             raise
         return cls(path, lock)
 
-    def identity(self) -> Identity:
-        """This node's identity, made at the first start. Raises IdentityError, StorageError."""
-        return load_or_create_identity(self.path / KEY_FILE)
+    def identity(self, file: Path | None = None) -> Identity:
+        """This node's identity: that of the key file named, else one of its own, made at the first start.
+
+        Raises IdentityError, StorageError.
+        """
+        return load_or_create_identity(self.path / KEY_FILE) if file is None else load_identity(file)
 
     def open_peers(self, now_wall: float, *, max_peers: int = 1000) -> PeerStore:
         """The peers kept from earlier runs; see `PeerStore.open`. Raises StorageError."""
@@ -90,6 +93,17 @@ def _take(lock: int, path: Path) -> None:
             raise StorageError(f"{path / LOCK_FILE} cannot be written: {error.strerror}") from None
 
 
+def load_identity(path: Path) -> Identity:
+    """The identity in a key file that somebody else has put there. Its group may read it, as with a Kubernetes Secret.
+
+    Raises IdentityError.
+    """
+    try:
+        return _load(path, _OTHERS & ~stat.S_IRGRP)
+    except FileNotFoundError:
+        raise IdentityError(f"the identity key {path} (state.identity_file) is not there") from None
+
+
 def load_or_create_identity(path: Path) -> Identity:
     """The identity in a key file: a private key in libp2p's protobuf encoding, mode 0600. Made where it is missing.
 
@@ -106,8 +120,8 @@ def load_or_create_identity(path: Path) -> Identity:
         raise IdentityError(f"the identity key {path} vanished while it was being made") from None
 
 
-def _load(path: Path) -> Identity:
-    """Raises FileNotFoundError, IdentityError."""
+def _load(path: Path, forbidden: int = _OTHERS) -> Identity:
+    """`forbidden`: permissions with which it is refused. Raises FileNotFoundError, IdentityError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not block the start
     except FileNotFoundError:
@@ -120,7 +134,7 @@ def _load(path: Path) -> Identity:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise IdentityError(f"the identity key {path} is not a regular file")
-        if status.st_mode & _OTHERS:
+        if status.st_mode & forbidden:
             mode = stat.S_IMODE(status.st_mode)
             raise IdentityError(f"the identity key {path} is open to others (mode {mode:04o}); run: chmod 600 {path}")
         encoded = os.read(descriptor, _MAX_KEY_FILE + 1)

@@ -148,3 +148,12 @@ def test_a_bootstrap_address_without_a_peer_id_leads_to_whoever_answers(tmp_path
             second.line("Ready after")
             assert second.json("peers")["peer_id"] == peer
             assert f"answered at the bootstrap address /dns4/localhost/tcp/{port}" in second.log()
+
+
+def test_the_identity_may_be_kept_elsewhere(tmp_path: Path) -> None:
+    made = command(tmp_path, "keygen", str(tmp_path / "node.key"))
+    peer = made.stdout.splitlines()[0]
+    with running(tmp_path / "1", "--state-identity-file", str(tmp_path / "node.key")) as sidecar:
+        assert sidecar.line("  peer id").split()[-1] == peer
+        sidecar.line("Ready after")
+        assert not (sidecar.state / "identity.key").exists()

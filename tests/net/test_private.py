@@ -132,6 +132,9 @@ def test_a_key_made_is_ours_alone_and_never_replaced(tmp_path: Path, caplog: pyt
     assert not caplog.records
     create_psk(file)
     assert load_psk(file) == key
+    file.chmod(0o440)  # as Kubernetes mounts a Secret
+    assert load_psk(file) == key
+    assert not caplog.records
     file.chmod(0o644)
     with caplog.at_level(logging.WARNING):
         assert load_psk(file) == key

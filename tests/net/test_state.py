@@ -80,6 +80,26 @@ def test_an_unusable_key_is_refused_and_left_alone(tmp_path: Path, content: byte
     assert path.read_bytes() == content
 
 
+def test_a_key_that_something_else_keeps_is_read_through_its_group_too(tmp_path: Path) -> None:
+    """As Kubernetes mounts a Secret: a link into a folder of root's, readable by the pod's group."""
+    kept = tmp_path / "..data" / "identity.key"
+    kept.parent.mkdir()
+    kept.write_bytes(Identity(bytes(32)).to_bytes())
+    link = tmp_path / "identity.key"
+    link.symlink_to("..data/identity.key")
+    with StateDirectory.open(tmp_path / "state") as directory:
+        for mode in (0o400, 0o440, 0o600):
+            kept.chmod(mode)
+            assert directory.identity(link).peer_id == Identity(bytes(32)).peer_id
+        for mode in (0o444, 0o460):
+            kept.chmod(mode)
+            with pytest.raises(IdentityError, match="open to others"):
+                directory.identity(link)
+        with pytest.raises(IdentityError, match=r"missing \(state.identity_file\) is not there"):
+            directory.identity(tmp_path / "missing")
+        assert sorted(os.listdir(directory.path)) == ["lock"]  # none is made
+
+
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir(0o700)
     (tmp_path / "link").symlink_to("nowhere")

@@ -18,6 +18,13 @@ class StateSection:
         "the XDG base directory specification",
         "--state",
     )
+    identity_file: Path | None = key(
+        None,
+        path("the path of a key file as `sidecar keygen FILE` makes; empty: identity.key in state.directory"),
+        "The key of this node's identity, where something else keeps it, such as a mounted secret. It is only read; "
+        "its group may read it too.",
+        "empty: a key is made at the first start and kept in the state directory",
+    )
     max_peers: int = key(
         1000,
         number(0, 1_000_000, "peers"),
