@@ -31,6 +31,9 @@ export interface Target {
   readonly local: boolean;
 }
 
+/** Bytes in the path of a Unix socket: what the kernel's `sun_path` holds beside the final zero. */
+const MAX_PATH = process.platform === "linux" ? 107 : 103;
+
 type Environment = Record<string, string | undefined>;
 
 /** The target given, else `SIDECAR_API`, else the default socket. */
@@ -64,7 +67,7 @@ function checkOurs(directory: string): void {
 function parseTarget(text: string, origin: string): Target {
   const path = /^unix:(?:\/\/(?=\/))?(.+)$/s.exec(text)?.[1] ?? (/^(\/|\.\/|\.\.\/)/.test(text) ? text : undefined);
   if (path !== undefined) {
-    return { text: `unix:${path}`, origin, address: `unix:${resolve(path)}`, tls: false, local: true };
+    return { text: `unix:${path}`, origin, address: `unix:${socketPath(path)}`, tls: false, local: true };
   }
   const [, scheme, host, port] = /^(tls:\/\/)?(\[[0-9a-fA-F:.]+\]|[^:/[\]\s]+):(\d{1,5})$/.exec(text) ?? [];
   if (host === undefined || Number(port) > 65_535) {
@@ -76,6 +79,25 @@ function parseTarget(text: string, origin: string): Target {
   const tls = scheme !== undefined;
   const local = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/i.test(host);
   return { text, origin, address: `dns:${host}:${port ?? ""}`, tls, local };
+}
+
+/** A path that sockets may have, absolute where that is short enough: the app may change its directory. */
+function socketPath(path: string): string {
+  const absolute = resolve(path);
+  if (Buffer.byteLength(absolute) <= MAX_PATH) {
+    return absolute;
+  }
+  const size = Buffer.byteLength(path);
+  if (size > MAX_PATH) {
+    // Node would connect to the path cut off.
+    throw new InvalidArgument(
+      `the path of a Unix socket has at most ${MAX_PATH} bytes, this one has ${size}: ${path}`,
+      {
+        field: "target",
+      },
+    );
+  }
+  return path;
 }
 
 /** What encrypts the connection; the files are read again for each. */

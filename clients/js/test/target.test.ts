@@ -42,6 +42,32 @@ test("what is no target is said to be none", () => {
   }
 });
 
+test("a path that is too long for a socket is refused, wherever it comes from", (t) => {
+  const most = process.platform === "linux" ? 107 : 103;
+  const fits = "/" + "p".repeat(most - 1);
+  assert.equal(findTarget(fits).address, `unix:${fits}`);
+  const long = "/" + "ü".repeat(most / 2) + "p".repeat(2); // counted in bytes
+  const size = Buffer.byteLength(long);
+  assert.ok(size > most && long.length < most);
+  const refused = (error: unknown) =>
+    error instanceof InvalidArgument &&
+    error.field === "target" &&
+    error.message === `the path of a Unix socket has at most ${most} bytes, this one has ${size}: ${long}`;
+  assert.throws(() => findTarget(long), refused);
+  assert.throws(() => findTarget(`unix:${long}`), refused);
+  assert.throws(() => findTarget(undefined, { SIDECAR_API: `unix:${long}` }), refused);
+  assert.throws(() => findTarget(undefined, { XDG_RUNTIME_DIR: "/" + "r".repeat(most) }), InvalidArgument);
+
+  const folder = mkdtempSync(join(tmpdir(), "x".repeat(100)));
+  const before = process.cwd();
+  t.after(() => {
+    process.chdir(before);
+    rmSync(folder, { recursive: true });
+  });
+  process.chdir(folder);
+  assert.equal(findTarget("./api.sock").address, "unix:./api.sock"); // the kernel takes it
+});
+
 test("the environment names the target, else it is the default socket of a directory that is ours", (t) => {
   const folder = mkdtempSync(join(tmpdir(), "target-"));
   t.after(() => {
