@@ -410,6 +410,7 @@ func TestErrors(t *testing.T) {
 		{refused(codes.ResourceExhausted, "RESOURCE_EXHAUSTED", "m", "", 0), []error{sidecar.ErrResourceExhausted}, "", 0},
 		{refused(codes.ResourceExhausted, "QUEUE_FULL", "m", "", time.Second/10), []error{sidecar.ErrQueueFull, sidecar.ErrResourceExhausted}, "", time.Second / 10},
 		{refused(codes.ResourceExhausted, "TOO_MANY_CONNECTIONS", "m", "", 0), []error{sidecar.ErrTooManyConnections, sidecar.ErrResourceExhausted}, "", 0},
+		{refused(codes.ResourceExhausted, "QUOTA_EXCEEDED", "m", "", time.Second), []error{sidecar.ErrQuotaExceeded, sidecar.ErrResourceExhausted}, "", time.Second},
 		{refused(codes.ResourceExhausted, "SLOW_READER", "m", "", 0), []error{sidecar.ErrSlowReader, sidecar.ErrResourceExhausted}, "", 0},
 		{refused(codes.DeadlineExceeded, "DEADLINE_EXCEEDED", "m", "", 0), []error{sidecar.ErrDeadlineExceeded}, "", 0},
 		{refused(codes.FailedPrecondition, "STATE_LOCKED", "m", "", 0), []error{sidecar.ErrFailedPrecondition}, "", 0},
@@ -448,6 +449,6 @@ var allKinds = []error{
 	sidecar.ErrHandshakeError, sidecar.ErrHandshakeTimeout, sidecar.ErrWrongPrivateNetwork, sidecar.ErrKeepAliveTimeout,
 	sidecar.ErrWriteStalled, sidecar.ErrWrongPeer, sidecar.ErrWrongNetwork, sidecar.ErrOutdated, sidecar.ErrRefused,
 	sidecar.ErrTopicOptionsDiffer, sidecar.ErrResourceExhausted, sidecar.ErrQueueFull, sidecar.ErrTooManyConnections,
-	sidecar.ErrSlowReader, sidecar.ErrDeadlineExceeded, sidecar.ErrFailedPrecondition, sidecar.ErrInternalError,
+	sidecar.ErrSlowReader, sidecar.ErrQuotaExceeded, sidecar.ErrDeadlineExceeded, sidecar.ErrFailedPrecondition, sidecar.ErrInternalError,
 	sidecar.ErrStorageError,
 }

@@ -51,7 +51,8 @@ import (
 //	├── ErrResourceExhausted       a bound is reached
 //	│   ├── ErrQueueFull
 //	│   ├── ErrTooManyConnections
-//	│   └── ErrSlowReader          a subscription ended, as its policy wants
+//	│   ├── ErrSlowReader          a subscription ended, as its policy wants
+//	│   └── ErrQuotaExceeded       the token has used up one of its quotas
 //	├── ErrDeadlineExceeded        also context.DeadlineExceeded
 //	├── ErrFailedPrecondition      any other state that forbids the call
 //	└── ErrInternalError           the sidecar failed; its log says more
@@ -94,6 +95,7 @@ var (
 	ErrQueueFull           = newKind("QueueFull", ErrResourceExhausted)
 	ErrTooManyConnections  = newKind("TooManyConnections", ErrResourceExhausted)
 	ErrSlowReader          = newKind("SlowReader", ErrResourceExhausted)
+	ErrQuotaExceeded       = newKind("QuotaExceeded", ErrResourceExhausted)
 	ErrDeadlineExceeded    = newKind("DeadlineExceeded", ErrSidecar)
 	ErrFailedPrecondition  = newKind("FailedPrecondition", ErrSidecar)
 	ErrInternalError       = newKind("InternalError", ErrSidecar)

@@ -67,6 +67,8 @@ class Mesh:
         self.agent = agent
         self.feed = feed
         self.audit = audit or Audit(None)
+        self.guard_statistics: Callable[[], Mapping[str, int | float]] = dict
+        """Of who calls; the server's, once there is one."""
         self._driver_statistics = driver_statistics
         self.topics = Topics(config, feed)
         self.inbox = Inbox(feed)
@@ -123,6 +125,7 @@ class Mesh:
             **self.inbox.statistics(),
             **self.streams.statistics(),
             **self.audit.statistics(),
+            **self.guard_statistics(),
             "api_servers": len(self.desk.servers()),
             "api_streams": len(self._streams),
             "api_operations": len(self._operations),

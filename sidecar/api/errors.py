@@ -12,7 +12,7 @@ import grpc
 from ..core import errors
 from .convert.services import Malformed
 from .convert.status import packed_status
-from .faults import InvalidField, PermissionDenied, TopicOptionsDiffer, Unauthenticated
+from .faults import InvalidField, PermissionDenied, QuotaExceeded, TopicOptionsDiffer, Unauthenticated
 
 DOMAIN = "sidecar"
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -81,7 +81,10 @@ def status_details(error: errors.SidecarError) -> bytes:
     cause = error
     if isinstance(error, InvalidField):
         field, cause = error.field, error.error
-    retry = next((RETRY[kind] for kind in type(cause).__mro__ if kind in RETRY), None)
+    if isinstance(cause, QuotaExceeded):
+        retry = cause.retry
+    else:
+        retry = next((RETRY[kind] for kind in type(cause).__mro__ if kind in RETRY), None)
     return packed_status(
         code(error).value[0],
         str(error),
@@ -90,7 +93,7 @@ def status_details(error: errors.SidecarError) -> bytes:
         field=field,
         description=str(cause),
         retry=retry,
-        metadata={"scope": cause.scope} if isinstance(cause, PermissionDenied) else {},
+        metadata=cause.metadata if isinstance(cause, PermissionDenied | QuotaExceeded) else {},
     )
 
 

@@ -1,5 +1,7 @@
 """Errors that only the API knows. `errors.py` has their status codes."""
 
+from collections.abc import Mapping
+
 from ..core.errors import InvalidArgument, ResourceExhausted, SidecarError
 
 
@@ -21,6 +23,17 @@ class PermissionDenied(SidecarError):
     def __init__(self, message: str, scope: str = "") -> None:
         super().__init__(message)
         self.scope = scope
+        self.metadata: Mapping[str, str] = {"scope": scope}
+
+
+class QuotaExceeded(ResourceExhausted):
+    """The caller's token has used up its `quota`; `retry` is the seconds after which there is some again, if known."""
+
+    def __init__(self, message: str, quota: str = "", limit: str = "", retry: float | None = None) -> None:
+        super().__init__(message)
+        self.quota = quota
+        self.retry = retry
+        self.metadata: Mapping[str, str] = {"quota": quota, "limit": limit}
 
 
 class InvalidField(InvalidArgument):

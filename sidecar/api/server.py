@@ -72,6 +72,7 @@ class ApiServer:
         )
         try:
             self._gate = gate
+            self._mesh.guard_statistics = gate.statistics
             self._server = self._build(gate)
             self._bind_socket()
             if config.tcp is not None:
@@ -193,7 +194,9 @@ class ApiServer:
         handler: Handler = getattr(implementation, name)
         if not isinstance(implementation, NodeService):
             handler = self._refusing(handler)
-        handler = answered(self._callers.noted(gate.guarded(f"{service.rpartition('.')[2]}/{method.name}", handler)))
+        streaming = method.client_streaming or method.server_streaming
+        guarded = gate.guarded(f"{service.rpartition('.')[2]}/{method.name}", handler, streaming=streaming)
+        handler = answered(self._callers.noted(guarded))
         make = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..api.guard import scopes
+from ..api.guard import quota, scopes
 from ..api.guard.tokens import TOKENS_FILE, Token, TokenFile
 from ..audit import AUDIT_FILE, Audit, user
 from ..config import state_directory
@@ -23,6 +23,7 @@ _LONGEST = 100 * 365 * 86400.0  # seconds
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "sidecar token create --name NAME --allow SCOPE... [--expires TIME] [--out FILE] [--json] [--state PATH]\n"
+        "           [--calls N/s] [--messages N/s] [--bytes N/s] [--streams N] [--subscriptions N]\n"
         "       sidecar token list [--json] [--state PATH]\n"
         "       sidecar token revoke NAME [--json] [--state PATH]"
     )
@@ -36,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="create: write it to this new file, mode 0600, and do not print it"
     )
+    for name, example, meaning in _QUOTAS:
+        parser.add_argument(f"--{name}", metavar=example, help=f"create: at most so many {meaning}; default: no limit")
     parser.add_argument("--json", action="store_true", help="one JSON document a line, for scripts")
     add_config_flags(parser)
     parser.epilog = (
@@ -44,6 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         + "\nA running sidecar takes notice at once. The token is shown this once; only a hash of it is kept.\n"
         "What each method of the API takes: docs/security.md."
     )
+
+
+_QUOTAS = (
+    ("calls", "100/s", "calls begun in a second (/m: a minute, /h: an hour)"),
+    ("messages", "1000/s", "messages, requests and answers sent"),
+    ("bytes", "1MiB/s", "bytes sent in calls, as encoded"),
+    ("streams", "10", "streaming calls open at once"),
+    ("subscriptions", "5", "topics subscribed to at once"),
+)
 
 
 def _example(kind: str) -> str:
@@ -73,6 +85,7 @@ def run(options: argparse.Namespace) -> int:
 def _create(options: argparse.Namespace, file: TokenFile, audit: Audit) -> int:
     if not options.name or not options.allow or options.which:
         raise InvalidArgument("create takes --name and --allow, such as --name app1 --allow 'publish:news/*'")
+    quotas = quota.read({name: getattr(options, name) for name, _, _ in _QUOTAS})
     now = time.time()
     expires = None if options.expires is None else now + _lifetime(options.expires)
     if options.out is not None and os.path.lexists(options.out):
@@ -82,7 +95,7 @@ def _create(options: argparse.Namespace, file: TokenFile, audit: Audit) -> int:
         file.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{file.path.parent} cannot be the state directory: {error.strerror}") from None
-    token, text = file.create(options.name, options.allow, expires, now)
+    token, text = file.create(options.name, options.allow, expires, now, quotas)
     if options.out is not None:
         try:
             write_once(options.out, f"{text}\n".encode(), "token")
@@ -114,7 +127,8 @@ def _list(options: argparse.Namespace, file: TokenFile) -> int:
             continue
         until = "for ever" if token.expires is None else f"until {_moment(token.expires)}"
         until += " (expired)" if token.expired(now) else ""
-        print(f"{token.name}  {token.id}  {until}  {' '.join(token.allow)}")
+        limits = "".join(f"  {name} {limit}" for name, limit in token.quotas.described().items())
+        print(f"{token.name}  {token.id}  {until}  {' '.join(token.allow)}{limits}")
     return 0
 
 
@@ -134,6 +148,7 @@ def _document(token: Token) -> dict[str, Any]:
         "allow": list(token.allow),
         "created": _moment(token.created),
         "expires": None if token.expires is None else _moment(token.expires),
+        "quotas": token.quotas.described(),
     }
 
 

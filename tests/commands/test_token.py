@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.api.guard.quota import Quotas
 from sidecar.api.guard.tokens import TokenFile, split
 from sidecar.audit import user
 from sidecar.cli import main
@@ -53,6 +54,20 @@ def test_create_list_revoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "no token is named app1" in capsys.readouterr().err
 
 
+def test_quotas_are_kept_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--calls", "100/s", "--messages", "1000/s", "--bytes", "1MiB/s", "--streams", "10", "--subscriptions", "5")
+    assert created(tmp_path, "app1", "--allow", "*", *words) == 0
+    assert created(tmp_path, "app2", "--allow", "*") == 0
+    (kept, free) = TokenFile(tmp_path / "state" / "tokens.json").read().values()
+    assert kept.quotas.streams == 10
+    assert free.quotas == Quotas()
+    capsys.readouterr()
+    assert token(tmp_path, "list") == 0
+    assert "calls 100/s  messages 1000/s  bytes 1MiB/s  streams 10  subscriptions 5" in capsys.readouterr().out
+    assert token(tmp_path, "list", "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["quotas"]["bytes"] == "1MiB/s"
+
+
 def test_the_audit_log_has_who_made_and_revoked_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert created(tmp_path, "app1", "--allow", "subscribe:*", "--expires", "1d") == 0
     text = capsys.readouterr().out.strip()
@@ -93,6 +108,7 @@ def test_into_a_file_that_is_not_there_yet(tmp_path: Path, capsys: pytest.Captur
         (["create", "--name", "a b", "--allow", "*"], "1 to 64"),
         (["create", "--name", "a", "--allow", "pubish:x"], "begins with none of"),
         (["create", "--name", "a", "--allow", "*", "--expires", "soon"], "--expires soon"),
+        (["create", "--name", "a", "--allow", "*", "--calls", "many"], "quota calls = 'many'"),
         (["revoke"], "name or id"),
     ],
 )

@@ -36,7 +36,8 @@
  * ├── ResourceExhausted       a bound is reached
  * │   ├── QueueFull
  * │   ├── TooManyConnections
- * │   └── SlowReader          a subscription ended, as its policy wants
+ * │   ├── SlowReader          a subscription ended, as its policy wants
+ * │   └── QuotaExceeded       the token has used up one of its quotas
  * ├── DeadlineExceeded
  * ├── FailedPrecondition      any other state that forbids the call
  * └── InternalError           the sidecar failed; its log says more
@@ -205,6 +206,9 @@ export class TooManyConnections extends ResourceExhausted {}
 /** A subscription ended, as its policy wants, since its reader was too slow. */
 export class SlowReader extends ResourceExhausted {}
 
+/** The token has used up one of its quotas. */
+export class QuotaExceeded extends ResourceExhausted {}
+
 /** It was not done in time. */
 export class DeadlineExceeded extends SidecarError {}
 
@@ -255,6 +259,7 @@ const BY_REASON = new Map<string, ErrorClass>(
     QueueFull,
     TooManyConnections,
     SlowReader,
+    QuotaExceeded,
     DeadlineExceeded,
     FailedPrecondition,
     InternalError,

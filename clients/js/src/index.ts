@@ -56,6 +56,7 @@ export {
   SidecarError,
   SidecarUnavailable,
   SlowReader,
+  QuotaExceeded,
   StorageError,
   StreamReset,
   TooLarge,

@@ -36,6 +36,7 @@ const TABLE: [keyof typeof status, string | undefined, ...Kind[]][] = [
   ["RESOURCE_EXHAUSTED", "QUEUE_FULL", sidecar.QueueFull, sidecar.ResourceExhausted],
   ["RESOURCE_EXHAUSTED", "TOO_MANY_CONNECTIONS", sidecar.TooManyConnections, sidecar.ResourceExhausted],
   ["RESOURCE_EXHAUSTED", "SLOW_READER", sidecar.SlowReader, sidecar.ResourceExhausted],
+  ["RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", sidecar.QuotaExceeded, sidecar.ResourceExhausted],
   ["UNAVAILABLE", "UNREACHABLE", sidecar.Unreachable],
   ["UNAVAILABLE", "NO_ADDRESSES", sidecar.NoAddresses, sidecar.Unreachable],
   ["UNAVAILABLE", "DIAL_TIMEOUT", sidecar.DialTimeout, sidecar.Unreachable],

@@ -7,7 +7,10 @@ from contextvars import ContextVar
 from typing import Protocol
 
 from ..faults import PermissionDenied, Unauthenticated
+from .quota import Meter
 from .tokens import Token
+
+_MAX_KNOWN = 4096  # scopes found allowed, remembered for each token; patterns are slower to look through
 
 
 class Caller(Protocol):
@@ -31,15 +34,28 @@ class Everyone:
 class Holder:
     """Who came with a token."""
 
-    def __init__(self, token: Token) -> None:
+    def __init__(self, token: Token, now: float = 0.0, deadline: float | None = None) -> None:
+        """`now`: monotonic seconds. `deadline`: when it expires, in seconds of a clock that nobody sets."""
         self.token = token
         self.name = token.name
+        self.meter = Meter(token.name, token.quotas, now)
+        self._deadline = deadline
+        self._known: dict[str, None] = {}
         self._calls: dict[asyncio.Task[object], None] = {}
         self._ended = ""
 
     def require(self, scope: str) -> None:
+        if scope in self._known:
+            return
         if not self.token.allows(scope):
             raise PermissionDenied(f"the token {self.name} does not allow {scope}", scope)
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.clear()
+        self._known[scope] = None
+
+    def expired(self, wall: float, now: float) -> bool:
+        """By either clock: the wall clock may be set back, the other does not know how it was set at the start."""
+        return self.token.expired(wall) or (self._deadline is not None and now >= self._deadline)
 
     @property
     def busy(self) -> bool:

@@ -12,9 +12,10 @@ import grpc
 from ...audit import Audit
 from ...core.errors import SidecarError, StorageError
 from ..errors import Context, Handler, abort
-from ..faults import PermissionDenied, Unauthenticated
+from ..faults import PermissionDenied, QuotaExceeded, Unauthenticated
 from .caller import EVERYONE, Caller, Holder, introduce, present
-from .methods import METHODS
+from .methods import METHODS, messages_in, subscriptions_in
+from .quota import Meter
 from .tokens import Token, TokenFile, split
 
 _OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
@@ -22,6 +23,11 @@ _LOOK = 1.0  # seconds between two looks at the file while calls of tokens are o
 _SCHEME = "bearer "
 _REMEDY = "an app needs one of `sidecar token create`, in SIDECAR_TOKEN or SIDECAR_TOKEN_FILE"
 _log = logging.getLogger(__name__)
+
+
+def _boot_clock() -> float:
+    """Seconds that nobody sets, and that go on while the machine sleeps where the system can tell."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Gate(grpc.aio.ServerInterceptor):
@@ -37,13 +43,27 @@ class Gate(grpc.aio.ServerInterceptor):
         *,
         required: bool,
         wall: Callable[[], float] = time.time,
+        boot: Callable[[], float] = _boot_clock,
         audit: Audit | None = None,
     ) -> None:
-        """`wall`: seconds since 1970. `audit`: is told which tokens come and go. Raises StorageError."""
+        """
+        Args:
+            file: of tokens; None: there are none.
+            required: whether calls without a token are refused.
+            wall: seconds since 1970.
+            boot: seconds of a clock that nobody sets.
+            audit: is told which tokens come and go.
+
+        Raises:
+            StorageError: the file is no use.
+        """
         self._file = file
         self._audit = audit or Audit(None)
         self._required = required
         self._wall = wall
+        self._boot = boot
+        self._refused = {Unauthenticated: 0, PermissionDenied: 0, QuotaExceeded: 0}
+        self._slowed = 0
         self._version = file.version() if file is not None else None
         self._met_tokens = self._version is not None  # kept when the file goes: what was revoked must not be welcome
         self._holders: dict[str, Holder] = {}
@@ -57,6 +77,16 @@ class Gate(grpc.aio.ServerInterceptor):
             self._timer.cancel()
             self._timer = None
 
+    def statistics(self) -> dict[str, int | float]:
+        """Calls that were refused, and messages of streams that had to wait, since the start; tokens now."""
+        return {
+            "api_tokens": len(self._holders),
+            "api_refused_unauthenticated": self._refused[Unauthenticated],
+            "api_refused_permission": self._refused[PermissionDenied],
+            "api_refused_quota": self._refused[QuotaExceeded],
+            "api_slowed_by_quota": self._slowed,
+        }
+
     # ------------------------------------------------------------ who calls
 
     async def intercept_service(
@@ -68,8 +98,12 @@ class Gate(grpc.aio.ServerInterceptor):
         method: Any = handler_call_details.method
         if not method.startswith(_OPEN):
             try:
-                introduce(self.identify(handler_call_details.invocation_metadata or ()))
+                caller = self.identify(handler_call_details.invocation_metadata or ())
+                if isinstance(caller, Holder):
+                    caller.meter.call(time.monotonic())
+                introduce(caller)
             except SidecarError as error:
+                self._note(error)
                 return _refusal(error)
         return await continuation(handler_call_details)
 
@@ -90,15 +124,16 @@ class Gate(grpc.aio.ServerInterceptor):
         holder = self._holders.get(parts[0])
         if holder is None or not holder.token.proved_by(parts[1]):
             raise Unauthenticated("the token is not valid here: never given out, revoked, or of another sidecar")
-        if holder.token.expired(self._wall()):
+        if holder.expired(self._wall(), self._boot()):
             raise Unauthenticated(f"the token {holder.name} has expired")
         return holder
 
     # ------------------------------------------------------------ whether they may
 
-    def guarded(self, method: str, handler: Handler) -> Handler:
-        """Wrap a service's method. `method`: as in the table of methods."""
+    def guarded(self, method: str, handler: Handler, *, streaming: bool = False) -> Handler:
+        """Wrap a service's method. `method`: as in the table of methods. `streaming`: whether either side streams."""
         needs = METHODS.get(method)
+        count = messages_in(method)
 
         @functools.wraps(handler)
         async def call(request: Any, context: Context) -> Any:
@@ -107,20 +142,52 @@ class Gate(grpc.aio.ServerInterceptor):
                 return await handler(request, context)
             if needs is None:
                 raise PermissionDenied(f"{method} takes no token's scope", method)
+            meter = caller.meter
 
             def check(message: Any) -> None:
                 for scope in needs(message):
                     caller.require(scope)
 
-            if isinstance(request, AsyncIterator):
-                request = _checked(request, check)
-            else:
-                check(request)
             self._watch()
-            with caller.calling():
-                return await handler(request, context)
+            try:
+                if isinstance(request, AsyncIterator):
+                    request = self._read(request, check, count, meter)
+                else:
+                    check(request)
+                    if meter.measured:
+                        meter.spend(count(request), request.ByteSize(), time.monotonic())
+                with caller.calling():
+                    if not streaming:
+                        return await handler(request, context)
+                    topics = subscriptions_in(method, request)
+                    with meter.holding("streams", 1), meter.holding("subscriptions", topics):
+                        return await handler(request, context)
+            except (PermissionDenied, QuotaExceeded) as error:
+                self._note(error)
+                raise
 
         return call
+
+    async def _read(
+        self,
+        requests: AsyncIterator[Any],
+        check: Callable[[Any], None],
+        count: Callable[[Any], int],
+        meter: Meter,
+    ) -> AsyncIterator[Any]:
+        """A call's messages, each once it is allowed, and no faster than the quota."""
+        async for request in requests:
+            check(request)
+            if meter.measured:
+                wait = meter.reserve(count(request), request.ByteSize(), time.monotonic())
+                if wait:
+                    self._slowed += 1
+                    await asyncio.sleep(wait)
+            yield request
+
+    def _note(self, error: SidecarError) -> None:
+        self._refused[type(error)] += 1
+        _log.warning("refused a call: %s", error)
 
     # ------------------------------------------------------------ the file
 
@@ -147,12 +214,16 @@ class Gate(grpc.aio.ServerInterceptor):
     def _adopt(self, tokens: dict[str, Token]) -> None:
         before = self._holders
         self._holders = {
-            key: before[key] if key in before and before[key].token == token else Holder(token)
+            key: before[key] if key in before and before[key].token == token else self._holder(token)
             for key, token in tokens.items()
         }
         for key, holder in before.items():
             if self._holders.get(key) is not holder:
                 holder.end(f"the token {holder.name} was revoked")
+
+    def _holder(self, token: Token) -> Holder:
+        deadline = None if token.expires is None else self._boot() + token.expires - self._wall()
+        return Holder(token, time.monotonic(), deadline)
 
     def _watch(self) -> None:
         if self._timer is None:
@@ -167,16 +238,10 @@ class Gate(grpc.aio.ServerInterceptor):
     def look(self) -> None:
         """End the calls of tokens that were revoked or have expired."""
         self._look()
-        now = self._wall()
+        wall, boot = self._wall(), self._boot()
         for holder in self._holders.values():
-            if holder.token.expired(now):
+            if holder.expired(wall, boot):
                 holder.end(f"the token {holder.name} has expired")
-
-
-async def _checked(requests: AsyncIterator[Any], check: Callable[[Any], None]) -> AsyncIterator[Any]:
-    async for request in requests:
-        check(request)
-        yield request
 
 
 def _refusal(error: SidecarError) -> Any:

@@ -41,6 +41,33 @@ def _by_the_service(request: Any) -> Sequence[str]:
     return ()
 
 
+def _one(request: Any) -> int:
+    return 1
+
+
+_COUNTS: dict[str, Callable[[Any], int]] = {
+    "DirectService/Send": _one,
+    "DirectService/SendMany": lambda request: len(request.messages),
+    "DirectService/Request": _one,
+    "DirectService/RequestMany": lambda request: len(request.requests),
+    "DirectService/Serve": lambda request: len(request.answers),
+    "PubSubService/Publish": _one,
+    "PubSubService/PublishMany": lambda request: len(request.messages),
+    "DiscoveryService/PutRecord": _one,
+}
+"""How many messages a request has, for the quota; none where there is no row."""
+
+
+def messages_in(method: str) -> Callable[[Any], int]:
+    """What counts the messages in a request of that method."""
+    return _COUNTS.get(method, lambda request: 0)
+
+
+def subscriptions_in(method: str, request: Any) -> int:
+    """How many topics a call subscribes to."""
+    return len(set(request.topics)) if method == "PubSubService/Subscribe" else 0
+
+
 METHODS: dict[str, Needs] = {
     "NodeService/GetNode": _any_token,
     "NodeService/GetReadiness": _any_token,

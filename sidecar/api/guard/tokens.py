@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ...core.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted, StorageError
 from ...net.files import Version, alone, read_private, replace_private, version
-from . import scopes
+from . import quota, scopes
 
 TOKENS_FILE = "tokens.json"
 PREFIX = "sct_"  # so that scanners for secrets that were published by mistake can know ours
@@ -31,6 +31,7 @@ class Token(NamedTuple):
     allow: tuple[str, ...]
     created: float
     expires: float | None
+    quotas: quota.Quotas = quota.NONE
 
     def expired(self, wall: float) -> bool:
         return self.expires is not None and wall >= self.expires
@@ -69,10 +70,17 @@ class TokenFile:
             if document["format"] != _FORMAT:
                 raise StorageError(f"{self.path} has format {document['format']!r}, not {_FORMAT}")
             return {token.id: token for token in map(_decode, document["tokens"])}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidArgument) as error:
             raise StorageError(f"{self.path} is damaged ({type(error).__name__}: {error}); put back a copy") from None
 
-    def create(self, name: str, allow: Sequence[str], expires: float | None, wall: float) -> tuple[Token, str]:
+    def create(
+        self,
+        name: str,
+        allow: Sequence[str],
+        expires: float | None,
+        wall: float,
+        quotas: quota.Quotas = quota.NONE,
+    ) -> tuple[Token, str]:
         """Add a token; returns it and its text, which is told this once.
 
         Raises InvalidArgument, AlreadyExists, ResourceExhausted, StorageError.
@@ -89,7 +97,7 @@ class TokenFile:
             if len(tokens) >= MAX_TOKENS:
                 raise ResourceExhausted(f"{len(tokens)} tokens, at most that many")
             secret = secrets.token_urlsafe(32)
-            token = Token(secrets.token_hex(6), name, _digest(secret), allowed, wall, expires)
+            token = Token(secrets.token_hex(6), name, _digest(secret), allowed, wall, expires, quotas)
             tokens[token.id] = token
             self._write(tokens)
         return token, f"{PREFIX}{token.id}_{secret}"
@@ -115,7 +123,8 @@ def _digest(secret: str) -> bytes:
 
 
 def _encode(token: Token) -> dict[str, Any]:
-    return token._asdict() | {"digest": token.digest.hex(), "allow": list(token.allow)}
+    text = {"digest": token.digest.hex(), "allow": list(token.allow), "quotas": token.quotas.described()}
+    return token._asdict() | text
 
 
 def _decode(row: Mapping[str, Any]) -> Token:
@@ -127,4 +136,5 @@ def _decode(row: Mapping[str, Any]) -> Token:
         tuple(str(scope) for scope in row["allow"]),
         float(row["created"]),
         None if expires is None else float(expires),
+        quota.read(row.get("quotas", {})),
     )

@@ -34,7 +34,8 @@ SidecarError
 ├── ResourceExhausted       a bound is reached
 │   ├── QueueFull
 │   ├── TooManyConnections
-│   └── SlowReader          a subscription ended, as its policy wants
+│   ├── SlowReader          a subscription ended, as its policy wants
+│   └── QuotaExceeded       the token has used up one of its quotas
 ├── DeadlineExceeded
 ├── FailedPrecondition      any other state that forbids the call
 └── InternalError           the sidecar failed; its log says more
@@ -231,6 +232,10 @@ class TooManyConnections(ResourceExhausted):
 
 class SlowReader(ResourceExhausted):
     """A subscription ended, as its policy wants, since its reader was too slow."""
+
+
+class QuotaExceeded(ResourceExhausted):
+    """The token has used up one of its quotas."""
 
 
 class DeadlineExceeded(SidecarError):
