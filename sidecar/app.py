@@ -10,16 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from . import __version__
+from . import __version__, logs
 from .api.bridge import Mesh
 from .api.guard.tokens import TOKENS_FILE
 from .api.server import ApiServer
 from .audit import AUDIT_FILE, Audit
-from .config import Config, describe, state_directory
+from .config import Config, adopted, changed, describe, state_directory
+from .config.schema import value
 from .core.events import AddressesChanged, Condition, Note, PeersLearned, ReadinessChanged
 from .core.gossip import TopicLeft
 from .core.multiaddr import Multiaddr
-from .core.node import Node
+from .core.node import ConfigurationChanged, Node
 from .core.types import PeerId
 from .memory import PeerMemory
 from .net.runtime import Runtime
@@ -49,6 +50,13 @@ class Started(NamedTuple):
     trace: Path | None  # the file that decrypted messages are written to
 
 
+class Reloaded(NamedTuple):
+    """What a new configuration changed (`section.key`): what is in force now, and what takes a restart."""
+
+    live: list[str]
+    waiting: list[str]
+
+
 class App:
     """A sidecar on the running event loop: `start`, then `stop`."""
 
@@ -59,6 +67,8 @@ class App:
         self._parts = contextlib.AsyncExitStack()  # what has been started, to end in reverse order
         self._node: Node | None = None
         self._mesh: Mesh | None = None
+        self._runtime: Runtime
+        self._listening: tuple[Multiaddr, ...] = ()
         self._memory: PeerMemory | None = None
         self._changed = asyncio.Event()  # readiness
         self._told: list[str] | None = None  # the conditions that the log says are not met
@@ -103,7 +113,8 @@ class App:
         if carried.psk is not None:
             _log.info("private network: only peers with the key in %s can connect", config.network.psk_file)
         parts.callback(self._say_goodbye, runtime)
-        listening = await runtime.listen(config.listen.addresses)
+        self._runtime = runtime
+        self._listening = listening = await runtime.listen(config.listen.addresses)
         server = ApiServer(self._mesh, api_settings)
         await server.start()
         parts.push_async_callback(server.stop)
@@ -143,6 +154,24 @@ class App:
     async def stop(self) -> None:
         """End in order and within `timeouts.shutdown`: calls are answered, peers are told and kept in mind."""
         await self._parts.aclose()
+
+    def reload(self, config: Config) -> Reloaded:
+        """Put those of a new configuration's changes into force that can be while the node runs."""
+        assert self._node is not None, "not started"
+        entries = changed(self._config, config)
+        live = [entry for entry in entries if entry.live]
+        self._config = config = adopted(self._config, config, live)
+        names = [entry.full_name for entry in live]
+        if any(name.startswith("log.") for name in names):
+            logs.configure(config.log.level, config.log.format)
+        if any(name.startswith(("bootstrap.", "peers.")) for name in names):
+            self._runtime.feed(ConfigurationChanged(node_config(config, AGENT, self._node.config.known_peers)))
+        if "listen.announce" in names:
+            self._runtime.feed(AddressesChanged(self._listening, config.listen.announce))
+        if live:
+            after = {entry.full_name: describe.json_value(value(config, entry)) for entry in live}
+            self.audit.record("configuration.changed", "signal:SIGHUP", changed=after)
+        return Reloaded(names, [entry.full_name for entry in entries if not entry.live])
 
     def _say_goodbye(self, runtime: Runtime) -> None:
         """Leave every topic, so that the meshes close the gap now; the go-away to each peer follows."""

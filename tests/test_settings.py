@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sidecar.api.config import ApiConfig
-from sidecar.config import KEYS, Config, Key, load
+from sidecar.config import KEYS, Config, Key, adopted, load
 from sidecar.core.node import NodeConfig
 from sidecar.net.config import NetConfig
 from sidecar.net.private import create_psk, load_psk
@@ -74,3 +74,16 @@ def test_the_private_networks_key_is_read_from_its_file(tmp_path: Path) -> None:
     create_psk(file)
     config = load({}, {"network.psk_file": str(file)}).config
     assert transports(config).psk == load_psk(file)
+
+
+LIVE = [entry for name, entry in KEYS.items() if entry.live and name not in ELSEWHERE]  # the others are not the node's
+
+
+@pytest.mark.parametrize("entry", LIVE, ids=lambda entry: entry.full_name)
+def test_a_key_that_changes_while_the_node_runs_is_none_that_its_parts_were_built_from(entry: Key) -> None:
+    text = ANOTHER.get(entry.full_name) or str(entry.default + 1)
+    changed = adopted(Config(), load({}, {entry.full_name: text}).config, [entry])
+    before, after = node_config(Config(), "", ()), node_config(changed, "", ())
+    built_from = ("gossip", "kademlia", "direct", "dht_server", "network")
+    assert before != after
+    assert [getattr(before, part) for part in built_from] == [getattr(after, part) for part in built_from]

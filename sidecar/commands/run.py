@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import logging
 import os
@@ -17,6 +18,7 @@ from ..app import App, Started
 from ..config import Config
 from ..core.errors import AddressInUse, ConfigError, SidecarError, StateLocked
 from ..core.multiaddr import Multiaddr
+from ..manager import Manager
 from .settings import USAGE_WRONG, add_config_flags, complain, load_config
 
 FAILED, IN_USE = 1, 5
@@ -34,8 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_config_flags(parser)
     parser.epilog = (
-        "SIGTERM and Ctrl-C end it in order, a second one at once. exit codes: 0 after SIGTERM or Ctrl-C, 2 when the\n"
-        "configuration is wrong, 5 when the state directory, a port or the API socket is in use, 1 for anything else"
+        "SIGTERM and Ctrl-C end it in order, a second one at once; SIGHUP makes it read its configuration again.\n"
+        "exit codes: 0 after SIGTERM or Ctrl-C, 2 when the configuration is wrong, 5 when the state directory, a port\n"
+        "or the API socket is in use, 1 for anything else"
     )
 
 
@@ -44,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         config = load_config(options).config
         logs.configure(config.log.level, config.log.format)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_live(config, until_eof=options.until_eof))
+            runner.run(_live(config, options))
     except ConfigError as error:
         complain(error)
         return USAGE_WRONG
@@ -60,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _live(config: Config, *, until_eof: bool) -> None:
+async def _live(config: Config, options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -71,13 +74,25 @@ async def _live(config: Config, *, until_eof: bool) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked, number)
-    if until_eof:
+    if options.until_eof:
         threading.Thread(target=_watch_input, args=(loop, stop), name="standard input", daemon=True).start()
     app = App(config, os.environ)
+    manager = Manager(os.environ)
     _welcome(await app.start())
-    telling = asyncio.create_task(_tell_readiness(app), name="readiness")
+
+    def hung_up() -> None:
+        if _terminal_gone():
+            stop.set()
+        else:
+            _reload(app, manager, options)
+
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
+    manager.started()
+    telling = asyncio.create_task(_tell_readiness(app, manager), name="readiness")
     await stop.wait()
     _log.info("stopping")
+    manager.stopping()
+    manager.close()
     telling.cancel()
     late = loop.call_later(config.timeouts.shutdown + _OVERTIME, _give_up)
     await app.stop()
@@ -85,12 +100,37 @@ async def _live(config: Config, *, until_eof: bool) -> None:
     _log.info("stopped")
 
 
-async def _tell_readiness(app: App) -> None:
+async def _tell_readiness(app: App, manager: Manager) -> None:
     begun = asyncio.get_running_loop().time()
     for condition in app.unmet():
         print(f"Not ready yet: {condition.message}.", flush=True)
+        manager.status(f"Not ready yet: {condition.message}")
     await app.ready()
     print(f"Ready after {asyncio.get_running_loop().time() - begun:.1f} s.", flush=True)
+    manager.status("Ready")
+
+
+def _terminal_gone() -> bool:
+    """Whether standard input was a terminal that has been closed, which is told by SIGHUP as well."""
+    try:
+        os.tcgetpgrp(0)
+    except OSError as error:
+        return error.errno == errno.EIO
+    return False
+
+
+def _reload(app: App, manager: Manager, options: argparse.Namespace) -> None:
+    """SIGHUP: read the configuration again. One that is wrong changes nothing."""
+    manager.reloading()
+    try:
+        reloaded = app.reload(load_config(options).config)
+    except ConfigError as error:
+        _log.error("the configuration stays as it was: %s", error)
+    else:
+        _log.info("configuration read again; changed: %s", ", ".join(reloaded.live) or "nothing")
+        if reloaded.waiting:
+            _log.warning("changed only by a restart: %s", ", ".join(reloaded.waiting))
+    manager.reloaded()
 
 
 def _watch_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

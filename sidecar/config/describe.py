@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .load import Loaded
-from .schema import KEYS, Config, Key, sections
+from .schema import KEYS, Config, Key, sections, value
 
 _WIDTH = 110
 
@@ -22,7 +22,9 @@ def reference() -> str:
         "`$XDG_CONFIG_HOME/sidecar/config.toml` (`~/.config/sidecar/config.toml`), if it is there. Times may be given",
         "as `250ms`, `30s`, `5m`, `1h`; sizes as `64KiB`, `1MiB`. A key or value that is wrong stops the start with a",
         "message that names it. `sidecar config` shows what is in force and where it was set;",
-        "`sidecar config --template` writes a file to begin from.",
+        "`sidecar config --template` writes a file to begin from. SIGHUP makes a running sidecar read its",
+        "configuration again: keys that say so change then, the others with the next start. Files of certificates and",
+        "tokens are looked at by themselves.",
     ]
     for section, doc in sections():
         lines += ["", f"## [{section}]", "", doc]
@@ -38,6 +40,7 @@ def reference() -> str:
                 f"- default: `{entry.kind.write(entry.default)}`{unit} ({entry.source})",
                 f"- allowed: {entry.kind.allowed}",
                 f"- environment: `{entry.variable}`; flag: {flags}",
+                *(["- changes on SIGHUP"] if entry.live else []),
             ]
     return "\n".join(lines) + "\n"
 
@@ -62,7 +65,7 @@ def in_force(loaded: Loaded) -> str:
         lines += ["", f"[{section}]"]
         for entry in _of(section):
             origin = loaded.origins.get(entry.full_name)
-            assignment = f"{entry.name} = {entry.kind.write(_value(loaded, entry))}"
+            assignment = f"{entry.name} = {entry.kind.write(value(loaded.config, entry))}"
             lines.append(f"{assignment}  # {origin}" if origin else assignment)
     return "\n".join(lines[1:]) + "\n"
 
@@ -70,26 +73,22 @@ def in_force(loaded: Loaded) -> str:
 def as_json(loaded: Loaded) -> dict[str, dict[str, Any]]:
     """The configuration in force: `section.key` -> value as JSON can hold it, and its origin."""
     return {
-        name: {"value": json_value(_value(loaded, entry)), "origin": loaded.origins.get(name, "default")}
+        name: {"value": json_value(value(loaded.config, entry)), "origin": loaded.origins.get(name, "default")}
         for name, entry in KEYS.items()
     }
 
 
 def chosen(config: Config) -> dict[str, Any]:
     """What is not as by default: `section.key` -> value as JSON can hold it. No key holds a secret: they name files."""
-    values = {name: getattr(getattr(config, entry.section), entry.name) for name, entry in KEYS.items()}
-    return {name: json_value(value) for name, value in values.items() if value != KEYS[name].default}
+    values = {name: value(config, entry) for name, entry in KEYS.items()}
+    return {name: json_value(given) for name, given in values.items() if given != KEYS[name].default}
 
 
-def json_value(value: Any) -> Any:
+def json_value(given: Any) -> Any:
     """A configuration value as JSON can hold it."""
-    if isinstance(value, tuple):
-        return [str(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def _value(loaded: Loaded, entry: Key) -> Any:
-    return getattr(getattr(loaded.config, entry.section), entry.name)
+    if isinstance(given, tuple):
+        return [str(item) for item in given]
+    return given if given is None or isinstance(given, bool | int | float | str) else str(given)
 
 
 def _of(section: str) -> Iterator[Key]:

@@ -1,7 +1,7 @@
 """The configuration as a whole, and its keys as rows: what reads them, checks them and shows them goes by these."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -54,6 +54,8 @@ class Key(NamedTuple):
     doc: str
     source: str
     flags: tuple[str, ...]
+    live: bool
+    """Whether a change takes effect on SIGHUP; else at the next start."""
 
     @property
     def full_name(self) -> str:
@@ -80,7 +82,27 @@ def _keys() -> Iterator[Key]:
             data = entry.metadata
             own = f"--{section}-{entry.name}".replace("_", "-")
             flags = (data["flag"], own) if data["flag"] else (own,)
-            yield Key(section, entry.name, data["kind"], entry.default, data["doc"], data["source"], flags)
+            yield Key(
+                section, entry.name, data["kind"], entry.default, data["doc"], data["source"], flags, data["live"]
+            )
 
 
 KEYS = {entry.full_name: entry for entry in _keys()}
+
+
+def value(config: Config, entry: Key) -> Any:
+    """What a key is set to."""
+    return getattr(getattr(config, entry.section), entry.name)
+
+
+def changed(old: Config, new: Config) -> list[Key]:
+    """The keys whose values differ."""
+    return [entry for entry in KEYS.values() if value(old, entry) != value(new, entry)]
+
+
+def adopted(config: Config, other: Config, entries: Iterable[Key]) -> Config:
+    """A configuration with some keys as in another one."""
+    for entry in entries:
+        section = dataclasses.replace(getattr(config, entry.section), **{entry.name: value(other, entry)})
+        config = dataclasses.replace(config, **{entry.section: section})
+    return config

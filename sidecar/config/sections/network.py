@@ -46,6 +46,7 @@ class ListenSection:
         "The addresses to tell peers instead of those listened at: set it behind a port mapping or in a container.",
         "most nodes are reached where they listen",
         "--announce",
+        live=True,
     )
     tls_certificate: Path | None = key(
         None,
@@ -74,6 +75,7 @@ class BootstrapSection:
         "dialled.",
         "there is no public network of sidecars; the first node has nobody to ask",
         "--bootstrap",
+        live=True,
     )
 
 
@@ -86,24 +88,33 @@ class PeersSection:
         number(0, 10_000, "connections"),
         "How many connections the node seeks by itself.",
         "a guess: twice gossipsub's D_high, so that meshes find members",
+        live=True,
     )
     upkeep_interval: float = key(
-        5.0, seconds(0.1, 3600), "How often missing connections are sought when nothing else calls for it.", "a guess"
+        5.0,
+        seconds(0.1, 3600),
+        "How often missing connections are sought when nothing else calls for it.",
+        "a guess",
+        live=True,
     )
     redial_base: float = key(
         1.0,
         seconds(0.05, 3600),
         "The first wait before a peer that failed is tried again unasked; it doubles.",
         "a guess",
+        live=True,
     )
-    redial_limit: float = key(60.0, seconds(1, DAY), "The longest such wait.", "a guess")
+    redial_limit: float = key(60.0, seconds(1, DAY), "The longest such wait.", "a guess", live=True)
     ping_interval: float = key(
         15.0,
         seconds(0.1, 3600),
         "The time between two pings of a connected peer, from which its latency is known.",
         "go-libp2p's daemon and js-libp2p's monitor have 10 to 15 seconds",
+        live=True,
     )
-    ping_timeout: float = key(10.0, seconds(0.1, 600), "How long to wait for the answer to a ping.", "a guess")
+    ping_timeout: float = key(
+        10.0, seconds(0.1, 600), "How long to wait for the answer to a ping.", "a guess", live=True
+    )
     tls_ca: Path | None = key(
         None,
         path("the path of a PEM file; empty: none"),

@@ -136,6 +136,7 @@ class LogSection:
         "The least level written. info is the node's life: start, readiness, trouble, end.",
         "convention",
         "--log-level",
+        live=True,
     )
     format: str = key(
         "text",
@@ -143,6 +144,7 @@ class LogSection:
         "text for people; json is one object a line, for collectors.",
         "convention",
         "--log-format",
+        live=True,
     )
     trace_wire: Path | None = key(
         None,

@@ -1,6 +1,6 @@
 """The node machine: all protocols on one set of connections."""
 
-from .config import NodeConfig
+from .config import ConfigurationChanged, NodeConfig
 from .node import Node, NodeAddresses
 
-__all__ = ["Node", "NodeAddresses", "NodeConfig"]
+__all__ = ["ConfigurationChanged", "Node", "NodeAddresses", "NodeConfig"]

@@ -1,6 +1,7 @@
 """What a node is told at its start."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..direct import DirectConfig
 from ..errors import ConfigError
@@ -76,3 +77,13 @@ class NodeConfig:
     @property
     def direct_protocol(self) -> str:
         return f"/sidecar/{self.network}/direct/1"
+
+
+class ConfigurationChanged(NamedTuple):
+    """An input: the node is configured anew, as far as that is possible while it runs.
+
+    Bootstrap peers, the target of peers, and the intervals and time-outs of upkeep and ping take effect; the rest must
+    be as at the start.
+    """
+
+    config: NodeConfig

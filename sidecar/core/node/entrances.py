@@ -38,18 +38,34 @@ class Entrances:
     def __init__(self, switch: Switch, reach_anyone: ReachAnyone) -> None:
         self._switch = switch
         self._reach_anyone = reach_anyone
-        self._entrances = [_Entrance(address) for address in switch.config.bootstrap if address.peer_id is None]
+        self._number = 0
+        self._entrances: dict[int, _Entrance] = {}  # by the numbers of their lookups
+        self.configured()
+
+    def configured(self) -> None:
+        """Go by the bootstrap addresses of the configuration; those that stay keep what is known of them."""
+        wanted = dict.fromkeys(address for address in self._switch.config.bootstrap if address.peer_id is None)
+        kept = {number: entrance for number, entrance in self._entrances.items() if entrance.address in wanted}
+        present = {entrance.address for entrance in kept.values()}
+        for address in wanted:
+            if address in present:
+                continue
+            self._number += 1
+            kept[self._number] = _Entrance(address)
+        self._entrances = kept
 
     def seek(self, now: float) -> None:
         """Try the addresses whose time has come."""
-        for number, entrance in enumerate(self._entrances):
+        for number, entrance in self._entrances.items():
             if not entrance.open and entrance.retry_at <= now:
                 entrance.open, entrance.error = 1, None
                 self._switch.emit(events.Resolve(number, entrance.address))
 
     def on_resolved(self, resolved: events.Resolved, now: float) -> None:
         """The answer to a `Resolve`."""
-        entrance = self._entrances[resolved.lookup]
+        entrance = self._entrances.get(resolved.lookup)
+        if entrance is None:  # the configuration has changed meanwhile
+            return
         if isinstance(resolved.result, SidecarError):
             entrance.behind = {}
             self._one_done(entrance, resolved.result, now)
@@ -65,13 +81,14 @@ class Entrances:
     def only_ourselves(self) -> bool:
         """Whether nobody but this node is behind any of the addresses: it is the first, and has nobody to join."""
         own = self._switch.local
-        return bool(self._entrances) and all(
-            entrance.behind and all(peer == own for peer in entrance.behind.values()) for entrance in self._entrances
+        entrances = self._entrances.values()
+        return bool(entrances) and all(
+            entrance.behind and all(peer == own for peer in entrance.behind.values()) for entrance in entrances
         )
 
     def last_error(self) -> SidecarError | None:
         """Why the last attempt at one of them led to nobody."""
-        return next((entrance.error for entrance in self._entrances if entrance.error is not None), None)
+        return next((entrance.error for entrance in self._entrances.values() if entrance.error is not None), None)
 
     def _answered(self, entrance: _Entrance, address: Multiaddr) -> Reached:
         def answered(result: Peer | SidecarError, now: float) -> None:

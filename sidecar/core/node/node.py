@@ -14,7 +14,7 @@ from ..events import PeerView
 from ..identity import Identity
 from ..multiaddr import Multiaddr
 from ..types import PeerId
-from .config import NodeConfig
+from .config import ConfigurationChanged, NodeConfig
 from .directing import Directing
 from .discovering import Discovering
 from .finding import Finding
@@ -94,6 +94,10 @@ class Node:
                 self._readiness.update(now)
             case events.AddressesChanged():
                 self._on_addresses(arrived, now)
+            case ConfigurationChanged(config):
+                self.config = self._switch.config = config
+                self._reach.configured()
+                self._readiness.update(now)
             case events.OperationCancelled(op):
                 self._operations.cancel(op)
                 self._discovering.cancel(op, now)

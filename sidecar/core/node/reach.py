@@ -14,6 +14,7 @@ from ..errors import (
 from ..events import LogLevel, PeerChange, PeerView
 from ..multiaddr import Multiaddr
 from ..types import Direction, PeerId
+from .config import NodeConfig
 from .entrances import Entrances
 from .switch import Connection, Peer, Switch, direction_kept, gone
 
@@ -47,8 +48,7 @@ class Reach:
         self._waiting: dict[PeerId, list[Reached]] = {}
         self._searching: dict[PeerId, None] = {}
         self._number = 0
-        bootstrap = ((address.peer_id, address) for address in switch.config.bootstrap)
-        self._bootstrap = tuple((peer, address) for peer, address in bootstrap if peer is not None)
+        self._bootstrap = _bootstrap(switch.config)
         self.entrances = Entrances(switch, self.reach_anyone)
         self.listeners: list[PeerListener] = []
         self.connected: Callable[[Connection, float], None] = lambda connection, now: None
@@ -299,6 +299,13 @@ class Reach:
         first = now if not known else now + config.redial_base
         self._switch.deadlines.at(first, self._upkeep)
 
+    def configured(self) -> None:
+        """The configuration has changed; the next upkeep, which is never far, goes by it."""
+        self._bootstrap = _bootstrap(self._switch.config)
+        for peer, address in self._bootstrap:
+            self._switch.book.learn(peer, (address,))
+        self.entrances.configured()
+
     def _upkeep(self, now: float) -> None:
         """Dial some of those who are missing."""
         switch = self._switch
@@ -367,3 +374,9 @@ class Reach:
 
 def _ignore(result: Peer | SidecarError, now: float) -> None:
     """For peers sought for their own sake."""
+
+
+def _bootstrap(config: NodeConfig) -> tuple[tuple[PeerId, Multiaddr], ...]:
+    """The bootstrap addresses that name a peer."""
+    pairs = ((address.peer_id, address) for address in config.bootstrap)
+    return tuple((peer, address) for peer, address in pairs if peer is not None)

@@ -17,7 +17,7 @@ from sidecar.core.errors import (
 )
 from sidecar.core.events import PeerChange
 from sidecar.core.multiaddr import Multiaddr
-from sidecar.core.node import NodeConfig
+from sidecar.core.node import ConfigurationChanged, NodeConfig
 from sidecar.core.node.switch import SimpleHandler, Stream
 from sidecar.core.types import Direction
 from sidecar.sim import SimPeer, Simulation
@@ -157,6 +157,20 @@ def test_a_changed_address_is_pushed() -> None:
     view = one.node.peer(other.identity.peer_id)
     assert view is not None
     assert view.addresses == (new,)
+
+
+def test_one_that_is_configured_anew_seeks_what_it_is_told_to_and_pings_as_often() -> None:
+    simulation, one, other = two()
+    simulation.run(10)
+    assert not one.node.peers()
+    target = other.address.with_peer(other.identity.peer_id)
+    one.feed(ConfigurationChanged(replace(ALONE, bootstrap=(target,), ping_interval=1.0)))
+    assert [condition.met for condition in one.node.conditions() if condition.type == "Bootstrapped"] == [False]
+    simulation.run(8)
+    assert [view.peer for view in one.node.peers()] == [other.identity.peer_id]
+    opened = one.node.statistics()["streams_opened"]
+    simulation.run(10)
+    assert one.node.statistics()["streams_opened"] - opened > 5
 
 
 def test_a_message_goes_to_a_peer_known_only_by_its_id() -> None:

@@ -1,0 +1,152 @@
+"""SIGHUP, and what the service manager is told."""
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .processes import PATIENCE, Process, environment, running
+
+CLOSED = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
+
+
+class Notifications:
+    """A service manager's socket: what a sidecar tells it."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.settimeout(PATIENCE)
+
+    def until(self, beginning: str) -> list[str]:
+        """Everything told, up to what begins so."""
+        told: list[str] = []
+        while not told or not told[-1].startswith(beginning):
+            told.append(self._socket.recv(4096).decode())
+        return told
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Notifications]:
+    with tempfile.TemporaryDirectory() as directory:
+        monkeypatch.setenv("NOTIFY_SOCKET", f"{directory}/notify")
+        with contextlib.closing(Notifications(Path(directory, "notify"))) as told:
+            yield told
+
+
+def test_the_service_manager_hears_of_start_reload_and_end(
+    tmp_path: Path, manager: Notifications, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+    with running(tmp_path) as sidecar:
+        assert manager.until("READY=1") == ["READY=1"]
+        manager.until("STATUS=Ready")
+        manager.until("WATCHDOG=1")
+        manager.until("WATCHDOG=1")
+        sidecar.popen.send_signal(signal.SIGHUP)
+        reloading = manager.until("RELOADING=1")[-1]
+        assert int(reloading.partition("\nMONOTONIC_USEC=")[2]) > 0
+        manager.until("READY=1")
+        sidecar.popen.send_signal(signal.SIGTERM)
+        manager.until("STOPPING=1")
+        assert sidecar.ended() == 0
+
+
+def test_a_manager_that_is_not_there_is_no_reason_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    with running(tmp_path / "home") as sidecar:
+        sidecar.line("Ready after")
+        assert sidecar.terminate() == 0
+        assert "the service manager cannot be told" in sidecar.log()
+
+
+def test_sighup_puts_what_can_change_into_force_and_names_the_rest(tmp_path: Path, manager: Notifications) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("")
+    with running(tmp_path / "1") as first, running(tmp_path / "2", "--config", str(file)) as second:
+        address = first.line("  address").split()[-1]
+        second.line("Ready after")
+        manager.until("STATUS=Ready")
+        manager.until("STATUS=Ready")
+
+        def reload(text: str) -> None:
+            file.write_text(text)
+            second.popen.send_signal(signal.SIGHUP)
+            manager.until("RELOADING=1")
+            manager.until("READY=1")
+
+        with _watching(first) as events:
+            reload(f'bootstrap.peers = ["{address}"]\nlog.level = "debug"\ndht.mode = "client"\n')
+            peer = _event(events, "present", "identified")
+            assert "configuration read again; changed: bootstrap.peers, log.level\n" in second.log()
+            assert "changed only by a restart: dht.mode\n" in second.log()
+            assert " DEBUG " in second.log()
+
+            announced = "/ip4/192.0.2.1/tcp/4747"
+            reload(f'bootstrap.peers = ["{address}"]\nlisten.announce = ["{announced}"]\n')
+            assert peer["peer_id"] == second.json("status")["peer_id"]
+            told = _event(events, "updated")
+            assert (told["peer_id"], announced in told["addresses"]) == (peer["peer_id"], True)
+
+        reload('dht.mode = "sideways"\n')
+        assert "the configuration stays as it was: " in second.log()
+        reload("")
+        assert second.log().endswith("changed: listen.announce, bootstrap.peers\n")
+        audit = [json.loads(line) for line in (second.state / "audit.log").read_text().splitlines()]
+        changes = [line for line in audit if line["action"] == "configuration.changed"]
+        assert [line["caller"] for line in changes] == ["signal:SIGHUP"] * 3
+        assert changes[0]["changed"] == {"bootstrap.peers": [address], "log.level": "debug"}
+
+
+def test_a_bootstrap_peer_that_is_gone_from_the_configuration_is_sought_no_more(
+    tmp_path: Path, manager: Notifications
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f'bootstrap.peers = ["{CLOSED}"]\n')
+    with running(tmp_path / "1", "--config", str(file)) as sidecar:
+        sidecar.line("Not ready yet")
+        manager.until("READY=1")
+        file.write_text("")
+        sidecar.popen.send_signal(signal.SIGHUP)
+        sidecar.line("Ready after")
+        assert sidecar.terminate() == 0
+
+
+@contextlib.contextmanager
+def _watching(sidecar: Process) -> Iterator[Iterator[str]]:
+    """What `sidecar peers --watch` prints."""
+    words = [sys.executable, "-m", "sidecar", "peers", "--watch", "--json", "--api", str(sidecar.socket)]
+    with subprocess.Popen(words, env=environment(sidecar.home), stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        try:
+            yield iter(watching.stdout)
+        finally:
+            watching.terminate()
+
+
+def _event(lines: Iterator[str], *kinds: str) -> Any:
+    """The next event of these kinds."""
+    return next(event for event in map(json.loads, lines) if event["event"] in kinds)
+
+
+def test_a_terminal_that_is_closed_ends_it(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    with running(tmp_path, prefix=("setsid", "--ctty"), stdin=theirs) as sidecar:
+        os.close(theirs)
+        sidecar.line("Ready after")
+        os.close(ours)
+        assert sidecar.ended() == 0
+        assert "INFO run: stopped" in sidecar.log()
