@@ -122,6 +122,10 @@ def answered(handler: Handler) -> Handler:
             await abort(context, error)
         except (grpc.aio.AbortError, asyncio.CancelledError):
             raise
+        except grpc.aio.InternalError:
+            # Writing failed, for the caller is gone. gRPC cancels such a call as well, a moment later where the process
+            # is short of CPU; until then the context knows nothing of it, and a status could not be sent.
+            raise asyncio.CancelledError from None
         except Exception:  # noqa: BLE001 - a call is a task boundary: one broken call must not hide in grpc's own logging
             if context.cancelled() or context.done():  # the reader is gone: grpc raises on writing to it
                 return None

@@ -1,10 +1,12 @@
 """Errors over a real Unix socket: every kind arrives typed, every malformed field is named."""
 
+import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import sidecar_client
 from sidecar_client import errors as client_errors
@@ -61,6 +63,30 @@ async def test_a_broken_method_is_an_internal_error_without_its_words(
         with pytest.raises(sidecar_client.SidecarError, match="internal error"):
             await client.find_peer(OTHER_TEXT)
     assert "find_peer failed" in caplog.text
+
+
+class _Gone:
+    """A call whose caller has gone, which gRPC has not told yet."""
+
+    def cancelled(self) -> bool:
+        return False
+
+    def done(self) -> bool:
+        return False
+
+    async def write(self, batch: bytes) -> None:
+        raise grpc.aio.InternalError('Failed "execute_batch"')
+
+
+@asynchronous
+async def test_a_write_to_a_caller_who_has_gone_is_no_failure_of_the_method(caplog: pytest.LogCaptureFixture) -> None:
+    @api_errors.answered
+    async def feed(request: object, context: Any) -> None:
+        await context.write(b"more")
+
+    with pytest.raises(asyncio.CancelledError):
+        await feed(object(), _Gone())
+    assert not caplog.records
 
 
 def _bad_calls(client: sidecar_client.Client) -> list[tuple[str, Callable[[], Any]]]:
