@@ -215,7 +215,7 @@ def _scenario(item: Mapping[str, Any], group: str, source: str) -> Scenario:
         heavy=item.get("heavy", False),
         alone=item.get("alone", False),
         pairs=item.get("pairs", False),
-        patience=item.get("patience", 60.0),
+        patience=item.get("patience", 120.0),
     )
 
 
