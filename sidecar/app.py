@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from . import __version__, logs
+from . import __version__
 from .api.bridge import Mesh
 from .api.guard.tokens import TOKENS_FILE
 from .api.server import ApiServer
@@ -22,9 +22,12 @@ from .core.gossip import TopicLeft
 from .core.multiaddr import Multiaddr
 from .core.node import ConfigurationChanged, Node
 from .core.types import PeerId
+from .logs import log
 from .memory import PeerMemory
 from .net.runtime import Runtime
 from .net.state import StateDirectory
+from .observe.lag import LoopLag
+from .observe.observer import Observer
 from .settings import api_config, net_config, node_config, transports
 from .trace import VERSION as TRACE_VERSION
 from .trace import TracedNode, TraceFile
@@ -46,6 +49,7 @@ class Started(NamedTuple):
     addresses: tuple[Multiaddr, ...]  # announced if there are such, else listened at
     api: str  # what clients connect to
     api_tcp: str | None
+    metrics: str | None  # the URL of the server of metrics and probes, without a path
     state: Path
     trace: Path | None  # the file that decrypted messages are written to
 
@@ -106,9 +110,23 @@ class App:
             traced = TracedNode(node, trace)
             observe = traced.observe_channel
             runtime = Runtime(traced, identity, net, self._on_effect, transports=carried, observe=observe)
+        lag = LoopLag(also=log.tick)
+        lag.start()
+        parts.callback(lag.stop)
+        observer = self._observer(parts)
         parts.push_async_callback(runtime.close, config.timeouts.shutdown / 2)
         api_settings = replace(api_config(config), tokens=self._state_path / TOKENS_FILE)
-        self._mesh = Mesh(node, runtime.feed, api_settings, agent=AGENT, audit=self.audit)
+        self._mesh = Mesh(
+            node,
+            runtime.feed,
+            api_settings,
+            agent=AGENT,
+            driver_statistics=lambda: runtime.statistics().flat(),
+            driver_histograms=lambda: {"event_loop_lag_seconds": lag.delays},
+            audit=self.audit,
+            log=log,
+        )
+        metrics = await observer.start(self._mesh) if observer is not None else None
 
         if carried.psk is not None:
             _log.info("private network: only peers with the key in %s can connect", config.network.psk_file)
@@ -133,9 +151,19 @@ class App:
             config.listen.announce or listening,
             server.target,
             server.tcp,
+            metrics,
             self._state_path,
             trace.file if trace is not None else None,
         )
+
+    def _observer(self, parts: contextlib.AsyncExitStack) -> Observer | None:
+        """What serves metrics and probes, if it is asked for; it ends after the drain, so that this can be watched."""
+        metrics = self._config.metrics
+        if not metrics.listen:
+            return None
+        observer = Observer(metrics.listen, metrics.topics)
+        parts.push_async_callback(observer.stop)
+        return observer
 
     def _trace_file(self, parts: contextlib.AsyncExitStack) -> TraceFile | None:
         """The trace of the wire, if one is asked for. Raises StorageError."""
@@ -163,7 +191,7 @@ class App:
         self._config = config = adopted(self._config, config, live)
         names = [entry.full_name for entry in live]
         if any(name.startswith("log.") for name in names):
-            logs.configure(config.log.level, config.log.format)
+            log.configure(config.log.level, config.log.format, parts=config.log.levels)
         if any(name.startswith(("bootstrap.", "peers.")) for name in names):
             self._runtime.feed(ConfigurationChanged(node_config(config, AGENT, self._node.config.known_peers)))
         if "listen.announce" in names:
@@ -199,7 +227,8 @@ class App:
             self._readiness_changed()
         elif isinstance(effect, Note):
             prefix = f"[{effect.peer.short()}] " if effect.peer is not None else ""
-            _node_log.log(effect.level, prefix + effect.text, *effect.arguments)
+            fields = {"peer": str(effect.peer)} if effect.peer is not None else {}
+            _node_log.log(effect.level, prefix + effect.text, *effect.arguments, extra={"fields": fields})
         elif isinstance(effect, PeersLearned):
             assert self._memory is not None
             self._memory.learned(effect)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from . import __version__
 
-# Each command is a module of `sidecar.commands` of the same name.
+# Each command is a module of `sidecar.commands` of the same name, with _ for -.
 COMMANDS = {
     "run": "start a sidecar",
     "status": "who the running sidecar is and whether it is ready",
@@ -29,6 +29,8 @@ COMMANDS = {
     "advertise": "advertise a name, so that peers find this node by it",
     "discover": "the peers that advertise a name",
     "record": "put a small record into the DHT, or get one",
+    "events": "what the log of the running sidecar says",
+    "log-level": "change what the log writes, of all or of a part",
     "config": "the configuration in force, or a file to begin from",
     "keygen": "make a key",
     "token": "give apps tokens that allow some of the API, list and revoke them",
@@ -75,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if words and words[0] == name:
-            module = importlib.import_module(f"sidecar.commands.{name}")
+            module = importlib.import_module(f"sidecar.commands.{name.replace('-', '_')}")
             module.add_arguments(command)
     options = parser.parse_args(words)
     assert module is not None, "argparse takes no other command"

@@ -1,80 +1,268 @@
-"""The log: text or JSON lines on standard error, with repeats held back and counted."""
+"""The log: text or JSON lines on standard error, levels by part, repeats held back and counted."""
 
 import json
 import logging
 import sys
 import time
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from typing import TextIO
 
+from .journal import Entry, Journal
+
+LEVELS = ("debug", "info", "warning", "error")
 _BURST = 5  # lines of one kind in a window that are all written
-_WINDOW = 10.0  # seconds
+_WINDOW = 60.0  # seconds
 _KINDS = 512  # kinds of lines remembered
+_FOREIGN = ("asyncio", "grpc")  # other people's parts; their DEBUG lines carry payloads and drown ours
+_COUNTED = (*LEVELS, "critical")
 
 
-class RepeatFilter(logging.Filter):
-    """Lets `_BURST` lines of a kind through in a window and counts the others; the next one through tells how many.
+class _Kind:
+    """Lines of one kind in the window that began with the first of them."""
+
+    __slots__ = ("begun", "last", "seen")
+
+    def __init__(self, begun: float) -> None:
+        self.begun = begun
+        self.seen = 0
+        self.last: logging.LogRecord | None = None  # of those held back
+
+
+class Repeats:
+    """Lets `_BURST` lines of a kind through in a window and counts the others, which the window's end tells.
 
     A kind is a logger, a level and the text before its arguments are joined in, so that a flood of refused peers is one
     kind whatever their addresses. DEBUG is not limited: who asks for it wants all of it.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self._kinds: OrderedDict[tuple[str, int, str], tuple[float, int]] = OrderedDict()
+        self._kinds: OrderedDict[tuple[str, int, str], _Kind] = OrderedDict()
 
-    def filter(self, record: logging.LogRecord) -> bool:
+    def passes(self, record: logging.LogRecord) -> bool:
+        """Whether a line is written."""
         if record.levelno <= logging.DEBUG:
             return True
-        kind = (record.name, record.levelno, str(record.msg))
-        begun, seen = self._kinds.get(kind, (record.created, 0))
-        hidden = 0
-        if record.created - begun >= _WINDOW or record.created < begun:  # the wall clock may be set back
-            hidden = max(0, seen - _BURST)
-            begun, seen = record.created, 0
-        self._kinds[kind] = (begun, seen + 1)
-        self._kinds.move_to_end(kind)
-        if len(self._kinds) > _KINDS:
-            self._kinds.popitem(last=False)
-        if hidden:
-            record.msg = f"{record.getMessage()} ({hidden} more like this before)"
-            record.args = ()
-        return seen < _BURST
+        name = (record.name, record.levelno, str(record.msg))
+        kind = self._kinds.get(name)
+        if kind is None:
+            kind = self._kinds[name] = _Kind(record.created)
+            if len(self._kinds) > _KINDS:
+                self._kinds.popitem(last=False)
+        kind.seen += 1
+        if kind.seen <= _BURST:
+            return True
+        kind.last = record
+        return False
+
+    def ended(self, now: float) -> list[logging.LogRecord]:
+        """The windows that are over are forgotten; a line for each that held something back. `now` is Unix seconds."""
+        told = []
+        while self._kinds:  # in the order in which their windows began
+            name, kind = next(iter(self._kinds.items()))
+            if 0 <= now - kind.begun < _WINDOW:  # the wall clock may be set back
+                break
+            del self._kinds[name]
+            if kind.last is not None:
+                count = kind.seen - _BURST
+                text = f"{kind.last.getMessage()} (and {count} more like it in {_WINDOW:.0f} s)"
+                summary = logging.LogRecord(kind.last.name, kind.last.levelno, "", 0, text, (), None)
+                summary.__dict__["fields"] = {**_fields(kind.last), "repeats": str(count)}
+                summary.created, summary.msecs = now, now % 1 * 1000
+                told.append(summary)
+        return told
+
+
+class Levels:
+    """From which level on each part is written. A part is a logger and all below it."""
+
+    def __init__(self) -> None:
+        self._all = logging.INFO
+        self._parts: dict[str, int] = {}  # by the loggers' names
+        self._found: dict[str, int] = {}  # logger -> level, looked up before
+
+    def of(self, name: str) -> int:
+        """The level of a logger."""
+        level = self._found.get(name)
+        if level is None:
+            if len(self._found) > _KINDS:
+                self._found.clear()
+            level = self._found[name] = self._look_up(name)
+        return level
+
+    def _look_up(self, name: str) -> int:
+        while name:
+            if name in self._parts:
+                return self._parts[name]
+            if name in _FOREIGN:
+                return max(logging.WARNING, self._all)
+            name = name.rpartition(".")[0]
+        return self._all
+
+    def shown(self) -> tuple[str, dict[str, str]]:
+        """The level of all, and those of parts."""
+        return _word(self._all), {_part(name): _word(level) for name, level in sorted(self._parts.items())}
+
+    def set(self, part: str, level: str) -> None:
+        """Change one; an empty part is all others, an empty level the end of a part's own."""
+        name = _logger(part)
+        if not part:
+            self._all = _number(level)
+        elif level:
+            self._parts[name] = _number(level)
+        else:
+            self._parts.pop(name, None)
+        self._found.clear()
+        self._tell_loggers(name)
+
+    def reset(self, level: str, parts: Iterable[str]) -> None:
+        """Begin anew: `level` for all, `part=level` for parts."""
+        gone = list(self._parts)
+        self._parts.clear()
+        for name in gone:
+            self._tell_loggers(name)
+        self.set("", level)
+        for word in parts:
+            part, _, own = word.partition("=")
+            self.set(part, own)
+
+    def _tell_loggers(self, changed: str) -> None:
+        """Loggers let through what is written, and INFO always: the journal has it whatever is written."""
+        logging.getLogger().setLevel(min(self._all, logging.INFO))
+        for name in dict.fromkeys((changed, *_FOREIGN)):
+            if name in self._parts:
+                logging.getLogger(name).setLevel(min(self._parts[name], logging.INFO))
+            elif name in _FOREIGN:
+                logging.getLogger(name).setLevel(logging.WARNING)
+            elif name:
+                logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+class Log(logging.Handler):
+    """Where all lines of the process go: to the stream from their part's level on, from INFO on to the journal too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.journal = Journal()
+        self.levels = Levels()
+        self.written = dict.fromkeys(_COUNTED, 0)  # lines since the start, by level
+        self.hidden = dict.fromkeys(_COUNTED, 0)  # repeats that were held back
+        self._repeats = Repeats()
+        self._stream: logging.StreamHandler[TextIO] | None = None
+
+    def configure(self, level: str, form: str, stream: TextIO | None = None, parts: Iterable[str] = ()) -> None:
+        """Take every logger's lines; write them to `stream`, standard error by default, in the `form` text or json.
+
+        auto is text where the stream is a terminal. `parts`: exceptions from `level`, as `part=level`.
+        """
+        stream = stream or sys.stderr
+        if form == "auto":
+            form = "text" if stream.isatty() else "json"
+        self._repeats = Repeats()
+        self._stream = logging.StreamHandler(stream)
+        self._stream.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+        logging.basicConfig(handlers=[self], force=True)
+        self.levels.reset(level, parts)
+
+    def has_part(self, part: str) -> bool:
+        """Whether there is a part of that name, as far as is known by now."""
+        return not part or part in _FOREIGN or _logger(part) in logging.root.manager.loggerDict
+
+    def tick(self) -> None:
+        """To be called about every second: tells of repeats."""
+        self.acquire()
+        try:
+            for summary in self._repeats.ended(time.time()):
+                self._put(summary)
+        finally:
+            self.release()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for summary in self._repeats.ended(record.created):
+            self._put(summary)
+        if self._repeats.passes(record):
+            self._put(record)
+        elif record.levelno >= self.levels.of(record.name):
+            _count(self.hidden, record)
+
+    def _put(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.INFO:
+            self.journal.append(_entry(record))
+        if record.levelno >= self.levels.of(record.name) and self._stream is not None:
+            _count(self.written, record)
+            self._stream.emit(record)
 
 
 class TextFormatter(logging.Formatter):
     """`2026-01-31T12:00:00.123Z INFO net: text`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        name = record.name.removeprefix("sidecar.")
-        line = f"{_timestamp(record)} {record.levelname} {name}: {_one_line(record.getMessage())}"
+        line = f"{_timestamp(record)} {record.levelname} {_part(record.name)}: {one_line(record.getMessage())}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time, level, logger, message and, if there is one, exception."""
+    """One object a line: time, level, logger, message, and what there is of fields and an exception."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = {
+        line = {
             "time": _timestamp(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **_fields(record),
         }
         if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
-        return json.dumps(fields, ensure_ascii=False)
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
 
 
-def configure(level: str, form: str, stream: TextIO | None = None) -> None:
-    """Send every logger's lines from `level` on to `stream`, standard error by default, in the `form` text or json."""
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-    handler.addFilter(RepeatFilter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Other people's DEBUG lines carry payloads and drown ours.
-    for name in ("asyncio", "grpc"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+log = Log()
+"""Of this process, whose log there is one of."""
+
+
+def one_line(text: str) -> str:
+    """What a peer sent may be part of a message; it must not be able to forge a line or steer a terminal."""
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    )
+
+
+def _entry(record: logging.LogRecord) -> Entry:
+    fields = _fields(record)
+    if record.exc_info:
+        fields["exception"] = _EXCEPTIONS.formatException(record.exc_info)
+    severity = "error" if record.levelno >= logging.ERROR else record.levelname.lower()
+    return Entry(record.created, severity, _part(record.name), one_line(record.getMessage()), fields)
+
+
+def _fields(record: logging.LogRecord) -> dict[str, str]:
+    """What the caller gave as `extra={"fields": ...}`."""
+    fields: Mapping[str, str] = record.__dict__.get("fields", {})
+    return dict(fields)
+
+
+def _count(counts: dict[str, int], record: logging.LogRecord) -> None:
+    level = record.levelname.lower()
+    counts[level] = counts.get(level, 0) + 1
+
+
+def _part(name: str) -> str:
+    return name.removeprefix("sidecar.")
+
+
+def _logger(part: str) -> str:
+    return part if part in _FOREIGN or not part else f"sidecar.{part}"
+
+
+def _word(level: int) -> str:
+    return logging.getLevelName(level).lower()
+
+
+def _number(level: str) -> int:
+    return logging.getLevelNamesMapping()[level.upper()]
 
 
 def _timestamp(record: logging.LogRecord) -> str:
@@ -82,10 +270,4 @@ def _timestamp(record: logging.LogRecord) -> str:
     return f"{whole}.{int(record.msecs):03d}Z"
 
 
-def _one_line(text: str) -> str:
-    """What a peer sent may be part of a message; it must not be able to forge a line or steer a terminal."""
-    return (
-        text
-        if text.isprintable()
-        else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    )
+_EXCEPTIONS = logging.Formatter()

@@ -30,8 +30,11 @@ ELSEWHERE = {
     "audit.file",
     "audit.limit",
     "log.format",
+    "log.levels",
     "log.trace_wire",
     "log.trace_limit",
+    "metrics.listen",
+    "metrics.topics",
 }
 ANOTHER = {
     "network.name": "another",

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from ..audit import Audit
@@ -18,7 +19,11 @@ from ..core.events import (
     PeerChanged,
     ReadinessChanged,
 )
+from ..core.histogram import Histogram
+from ..logs import Log
+from .calls import Calls
 from .config import ApiConfig
+from .errors import reason
 from .follow import Follower
 from .guard import caller
 from .inbox import Inbox, Receiver
@@ -29,6 +34,7 @@ from .topics import Topics
 from .watch import PeerWatcher, Watcher
 
 Done = Callable[[Any], None]
+_ANSWERED = "ANSWERED"  # of a direct request
 
 
 class Endable(Protocol):
@@ -47,7 +53,9 @@ class Mesh:
         config: the API's bounds.
         agent: what the node calls itself.
         driver_statistics: counters of the node's driver, to be shown beside the node's.
+        driver_histograms: likewise.
         audit: where changes of the node are written down; None: in the log only.
+        log: whose records can be watched and whose levels changed.
 
     The driver hands every effect that is not the transport's to `on_effect`.
     """
@@ -60,20 +68,27 @@ class Mesh:
         *,
         agent: str,
         driver_statistics: Callable[[], Mapping[str, int | float]] = dict,
+        driver_histograms: Callable[[], Mapping[str, Histogram]] = dict,
         audit: Audit | None = None,
+        log: Log | None = None,
     ) -> None:
         self.node = node
         self.config = config
         self.agent = agent
         self.feed = feed
         self.audit = audit or Audit(None)
+        self.log = log or Log()
         self.guard_statistics: Callable[[], Mapping[str, int | float]] = dict
         """Of who calls; the server's, once there is one."""
         self._driver_statistics = driver_statistics
+        self._driver_histograms = driver_histograms
         self.topics = Topics(config, feed)
         self.inbox = Inbox(feed)
         self.desk = Desk(feed, self._check_drained)
         self.streams = Streams(feed, self.start, config)
+        self.calls = Calls()
+        self.receipts: Counter[direct.Outcome] = Counter(dict.fromkeys(direct.Outcome, 0))
+        self.answers: Counter[str] = Counter({_ANSWERED: 0})  # or the reason why there was none
         self.started = self.now()
         self.epoch_ns = time.time_ns() - int(self.started * 1e9)
         self._draining = False
@@ -84,12 +99,13 @@ class Mesh:
         self._streams: dict[Endable, None] = {}
         self._peer_watchers: dict[PeerWatcher, None] = {}
         self._readiness_watchers: dict[Watcher, None] = {}
+        self._log_watchers: dict[Watcher, None] = {}
         self._dispatch: dict[type, Callable[[Any], None]] = {
             OperationCompleted: self._completed,
             gossip.PublishCompleted: self._completed,
             gossip.MessagesDelivered: self.topics.delivered,
-            direct.SendCompleted: self._completed,
-            direct.RequestCompleted: self._completed,
+            direct.SendCompleted: self._sent,
+            direct.RequestCompleted: self._answered,
             direct.MessagesReceived: self.inbox.deliver,
             direct.RequestArrived: self.desk.arrived,
             direct.RequestWithdrawn: self._request_withdrawn,
@@ -129,7 +145,13 @@ class Mesh:
             "api_servers": len(self.desk.servers()),
             "api_streams": len(self._streams),
             "api_operations": len(self._operations),
+            **{f"direct_receipts_{name.name.lower()}": count for name, count in self.receipts.items()},
+            **{f"direct_answers_{name.lower()}": count for name, count in self.answers.items()},
         }
+
+    def histograms(self) -> dict[str, Histogram]:
+        """What the node and its driver count by size, by name."""
+        return {**self.node.histograms(), **self._driver_histograms()}
 
     # ------------------------------------------------------------ operations
 
@@ -281,6 +303,26 @@ class Mesh:
                 del self._peer_watchers[watcher]
 
     @contextmanager
+    def watching_log(self) -> Iterator[Watcher]:
+        """Raises ResourceExhausted."""
+        _check_room(len(self._log_watchers), self.config.max_watchers, "watchers of the log")
+        watcher = Watcher()
+        loop = asyncio.get_running_loop()
+
+        def told() -> None:  # on any thread
+            with suppress(RuntimeError):  # the loop has been closed, and with it all watching
+                loop.call_soon_threadsafe(watcher.ready.set)
+
+        with self.stream(watcher):
+            self._log_watchers[watcher] = None
+            self.log.journal.watch(told)
+            try:
+                yield watcher
+            finally:
+                self.log.journal.unwatch(told)
+                del self._log_watchers[watcher]
+
+    @contextmanager
     def watching_readiness(self) -> Iterator[Watcher]:
         """Raises ResourceExhausted."""
         _check_room(len(self._readiness_watchers), self.config.max_watchers, "watchers of readiness")
@@ -328,6 +370,16 @@ class Mesh:
         done = self._taken_off(effect.op)
         if done is not None:
             done(effect)
+
+    def _sent(self, effect: direct.SendCompleted) -> None:
+        for part in effect.outcomes:
+            self.receipts[part.outcome] += part.count
+        self._completed(effect)
+
+    def _answered(self, effect: direct.RequestCompleted) -> None:
+        answer = effect.answer
+        self.answers[_ANSWERED if isinstance(answer, bytes) else reason(answer)] += 1
+        self._completed(effect)
 
     def _tell_follower(self, news: Any) -> None:
         follower = self._followers.get(news.op)

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 
 from ..core import errors
+from .calls import MethodCalls
 from .convert.services import Malformed
 from .convert.status import packed_status
 from .faults import InvalidField, PermissionDenied, QuotaExceeded, TopicOptionsDiffer, Unauthenticated
@@ -109,18 +110,27 @@ async def _wellformed(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         yield request
 
 
-def answered(handler: Handler) -> Handler:
-    """Wrap a service's method so that errors become statuses: typed ones by the table, others INTERNAL and logged."""
+def answered(handler: Handler, counted: MethodCalls) -> Handler:
+    """Wrap a service's method so that errors become statuses: typed ones by the table, others INTERNAL and logged.
+
+    `counted` is told of each call and how it ended.
+    """
 
     @functools.wraps(handler)
     async def call(request: Any, context: Context) -> Any:
+        begun = counted.begin()
+        ended = _Code.INTERNAL
         try:
             if isinstance(request, Malformed):
                 raise errors.InvalidArgument(request.message)
-            return await handler(_wellformed(request) if isinstance(request, AsyncIterator) else request, context)
+            answer = await handler(_wellformed(request) if isinstance(request, AsyncIterator) else request, context)
+            ended = _Code.OK
+            return answer
         except errors.SidecarError as error:
+            ended = code(error)
             await abort(context, error)
-        except (grpc.aio.AbortError, asyncio.CancelledError):
+        except asyncio.CancelledError:
+            ended = _Code.DEADLINE_EXCEEDED if context.time_remaining() == 0 else _Code.CANCELLED
             raise
         except grpc.aio.InternalError:
             # Writing failed, for the caller is gone. gRPC cancels such a call as well, a moment later where the process
@@ -128,9 +138,12 @@ def answered(handler: Handler) -> Handler:
             raise asyncio.CancelledError from None
         except Exception:  # noqa: BLE001 - a call is a task boundary: one broken call must not hide in grpc's own logging
             if context.cancelled() or context.done():  # the reader is gone: grpc raises on writing to it
+                ended = _Code.CANCELLED
                 return None
             _log.exception("%s failed", getattr(handler, "__qualname__", handler))
             await abort(context, errors.SidecarError("internal error; the sidecar's log has it"))
+        finally:
+            counted.end(begun, ended)
         return None
 
     return call

@@ -2,9 +2,13 @@
 
 from typing import Any
 
+from ..logs import LEVELS
 from .bridge import Mesh
 from .convert import node as convert
+from .convert import values
 from .errors import OPEN, Context
+
+_ENTRIES = 100  # of the log, in a response
 
 
 class NodeService:
@@ -37,4 +41,27 @@ class NodeService:
                 watcher.check()
 
     async def get_statistics(self, request: Any, context: Context) -> object:
-        return convert.statistics(self._mesh.statistics())
+        return convert.statistics(self._mesh.statistics(), self._mesh.histograms())
+
+    async def watch_events(self, request: Any, context: Context) -> None:
+        journal = self._mesh.log.journal
+        with self._mesh.watching_log() as watcher:
+            position = journal.oldest
+            await context.send_initial_metadata(OPEN)
+            while True:
+                entries, position, missed = journal.since(position, _ENTRIES)
+                if entries:
+                    await context.write(convert.log_entries(entries, missed))
+                    continue
+                watcher.check()
+                await watcher.ready.wait()
+
+    async def set_log_level(self, request: Any, context: Context) -> object:
+        log = self._mesh.log
+        if not log.has_part(request.part):
+            raise values.invalid("part", f"the log has no part {request.part[:40]!r}")
+        if request.level not in LEVELS and not (request.part and not request.level):
+            raise values.invalid("level", f"{request.level[:40]!r} is none of {', '.join(LEVELS)}")
+        log.levels.set(request.part, request.level)
+        self._mesh.changed("log.level_changed", part=request.part or None, level=request.level or None)
+        return convert.log_levels(*log.levels.shown())

@@ -196,7 +196,8 @@ class ApiServer:
             handler = self._refusing(handler)
         streaming = method.client_streaming or method.server_streaming
         guarded = gate.guarded(f"{service.rpartition('.')[2]}/{method.name}", handler, streaming=streaming)
-        handler = answered(self._callers.noted(guarded))
+        counted = self._mesh.calls.of(service, method.name, stream=streaming)
+        handler = answered(self._callers.noted(guarded), counted)
         make = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,

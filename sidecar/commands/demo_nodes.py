@@ -60,7 +60,7 @@ class DemoNode:
     async def start(self, bootstrap: str | None) -> None:
         """Start the sidecar and wait until it is ready."""
         arguments = ["run", "--until-eof", "--config", str(self._config_file())]
-        arguments += ["--network", self._network, "--listen", "/ip4/127.0.0.1/tcp/0"]
+        arguments += ["--network", self._network, "--log-format", "text", "--listen", "/ip4/127.0.0.1/tcp/0"]
         arguments += ["--state", str(self._home), "--socket", str(self._home / "api.sock")]
         if bootstrap is not None:
             arguments += ["--bootstrap", bootstrap]

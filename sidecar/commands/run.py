@@ -12,12 +12,13 @@ import threading
 
 import uvloop
 
-from .. import __version__, logs
+from .. import __version__
 from ..api.sockets import default_socket
 from ..app import App, Started
 from ..config import Config
 from ..core.errors import AddressInUse, ConfigError, SidecarError, StateLocked
 from ..core.multiaddr import Multiaddr
+from ..logs import log
 from ..manager import Manager
 from .settings import USAGE_WRONG, add_config_flags, complain, load_config
 
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     try:
         config = load_config(options).config
-        logs.configure(config.log.level, config.log.format)
+        log.configure(config.log.level, config.log.format, parts=config.log.levels)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_live(config, options))
     except ConfigError as error:
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         complain(f"{error}; stop that one, or give this one a directory of its own with --state")
         return IN_USE
     except AddressInUse as error:
-        complain(f"{error}; choose another with --listen, --socket or --tcp")
+        complain(f"{error}; choose another with --listen, --socket, --tcp or --metrics")
         return IN_USE
     except SidecarError as error:
         complain(error)
@@ -156,6 +157,7 @@ def _welcome(started: Started) -> None:
         f"  peer id  {started.peer_id}",
         *(f"  address  {address}" for address in addresses),
         f"  API      {started.api}" + (f" and {started.api_tcp}" if started.api_tcp else ""),
+        *([f"  metrics  {started.metrics}/metrics"] if started.metrics else []),
         f"  state    {started.state}",
         *([f"  TRACE    every message is written DECRYPTED to {started.trace}"] if started.trace else []),
         "Next, in other terminals:",

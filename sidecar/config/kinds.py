@@ -161,6 +161,57 @@ def endpoint() -> Kind:
     return Kind(read, json.dumps, "", "empty, or an IP address and port such as 127.0.0.1:4748", "HOST:PORT")
 
 
+def port_or_endpoint() -> Kind:
+    """A port of loopback, or `host:port` with a literal address; or nothing. Read as `host:port`."""
+
+    def read(value: object) -> str:
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if not isinstance(value, str):
+            raise ValueError("not a text")
+        if not value:
+            return value
+        host, colon, port = value.rpartition(":")
+        if not port.isascii() or not port.isdecimal() or int(port) > 65535:
+            raise ValueError("not a port, and not host:port")
+        if not colon:
+            return f"127.0.0.1:{int(port)}"
+        if host.startswith("[") != host.endswith("]") or (":" in host and not host.startswith("[")):
+            raise ValueError("an IPv6 address needs brackets before the port: [::1]:9464")
+        try:
+            address = ipaddress.ip_address(host.strip("[]"))
+        except ValueError:
+            raise ValueError(
+                f"{host!r} is not an IP address; for all addresses write 0.0.0.0 or [::], for loopback only the port"
+            ) from None
+        return f"[{address}]:{int(port)}" if address.version == 6 else f"{address}:{int(port)}"
+
+    allowed = "empty, a port such as 9464 (on 127.0.0.1), or an address and a port such as 0.0.0.0:9464"
+    return Kind(read, json.dumps, "", allowed, "[HOST:]PORT")
+
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def log_levels() -> Kind:
+    """A list of `part=level`; as text separated by commas."""
+
+    def read(value: object) -> tuple[str, ...]:
+        words = [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise ValueError("not a list of texts")
+        for word in words:
+            part, _, level = word.partition("=")
+            if level not in LOG_LEVELS or not re.fullmatch(r"[a-z_]+(\.[a-z_]+)*", part):
+                raise ValueError(f"{word!r} is not part=level, the level one of {', '.join(LOG_LEVELS)}")
+        if len({word.partition("=")[0] for word in words}) < len(words):
+            raise ValueError("a part is named twice")
+        return tuple(words)
+
+    allowed = f"part=level, the level one of {', '.join(LOG_LEVELS)}; as text separated by commas"
+    return Kind(read, lambda value: json.dumps(list(value)), "", allowed, "PART=LEVEL", many=True)
+
+
 def multiaddrs(*, listening: bool = False, dialled: bool = False) -> Kind:
     """A list of multiaddrs; as text separated by commas or blanks.
 

@@ -16,6 +16,7 @@ from .sections import (
     LimitsSection,
     ListenSection,
     LogSection,
+    MetricsSection,
     NetworkSection,
     PeersSection,
     StateSection,
@@ -42,6 +43,7 @@ class Config:
     timeouts: TimeoutsSection = field(default_factory=TimeoutsSection)
     log: LogSection = field(default_factory=LogSection)
     audit: AuditSection = field(default_factory=AuditSection)
+    metrics: MetricsSection = field(default_factory=MetricsSection)
 
 
 class Key(NamedTuple):

@@ -1,7 +1,8 @@
 """What the driver counts, and how it shows its connections."""
 
+import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from ..core.multiaddr import Multiaddr
 from ..core.types import Direction, PeerId
@@ -44,6 +45,16 @@ class NetStatistics:
     handshakes: dict[str, int]
     closed_by: dict[str, int]
 
+    def flat(self) -> dict[str, int]:
+        """All of it by name; the classes of errors in snake case."""
+        values = asdict(self)
+        handshakes, closed_by = values.pop("handshakes"), values.pop("closed_by")
+        return {
+            **{f"net_{name}": value for name, value in values.items()},
+            **{f"net_handshakes_{_snake(name)}": count for name, count in handshakes.items()},
+            **{f"net_closed_by_{_snake(name)}": count for name, count in closed_by.items()},
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionView:
@@ -59,3 +70,7 @@ class ConnectionView:
     bytes_out: int
     buffered: int
     streams: int
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

@@ -15,6 +15,7 @@ from sidecar.api.config import ApiConfig
 from sidecar.api.server import ApiServer
 from sidecar.core import direct, events, gossip
 from sidecar.core.events import Condition, PeerView
+from sidecar.core.histogram import Histogram
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.types import Direction, PeerId
@@ -93,6 +94,12 @@ class FakeNode:
 
     def statistics(self) -> dict[str, int | float]:
         return {"delivered": 3, "latency": 0.5}
+
+    def histograms(self) -> dict[str, Histogram]:
+        counted = Histogram((0.01, 0.1))
+        for value in (0.005, 0.01, 5.0):
+            counted.observe(value)
+        return {"gossip_propagation_seconds": counted, "gossip_echo_seconds": Histogram((1.0,))}
 
     def addresses(self) -> Addresses:
         return Addresses()

@@ -69,7 +69,7 @@ def test_many_stars_take_no_time() -> None:
     assert not scopes.covers("publish:" + "*a" * 500 + "b", "publish:" + "a" * 1024)
 
 
-@pytest.mark.parametrize("text", ["", "news", "publish", "publish:", "pubish:a", "peers:write", "node:manage", "a\n:b"])
+@pytest.mark.parametrize("text", ["", "news", "publish", "publish:", "pubish:a", "peers:write", "node:write", "a\n:b"])
 def test_scopes_that_are_none(text: str) -> None:
     with pytest.raises(InvalidArgument, match="scope"):
         scopes.check(text)
@@ -160,6 +160,8 @@ CASES: dict[str, tuple[dict[str, Any], str | None]] = {
     "NodeService/GetReadiness": ({}, None),
     "NodeService/WatchReadiness": ({}, None),
     "NodeService/GetStatistics": ({}, "node:read"),
+    "NodeService/WatchEvents": ({}, "node:read"),
+    "NodeService/SetLogLevel": ({"level": "info"}, "node:manage"),
     "PeerService/ListPeers": ({}, "peers:read"),
     "PeerService/WatchPeers": ({}, "peers:read"),
     "PeerService/FindPeer": ({"peer_id": OTHER_TEXT}, "peers:read"),

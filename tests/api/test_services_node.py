@@ -1,6 +1,8 @@
 """NodeService and PeerService over a real Unix socket, against a node that is a fake."""
 
 import asyncio
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,15 @@ from tests.api.fakes import (
 )
 
 
+@pytest.fixture
+def restored_levels() -> Iterator[None]:
+    names = (None, "asyncio", "grpc", "sidecar.api.server")
+    before = {name: logging.getLogger(name).level for name in names}
+    yield
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)
+
+
 @asynchronous
 async def test_node(tmp_path: Path) -> None:
     async with served(tmp_path) as (node, _, _, client):
@@ -33,6 +44,82 @@ async def test_node(tmp_path: Path) -> None:
         readiness = await client.readiness()
         assert not readiness.ready
         assert (readiness.conditions[0].reason, readiness.conditions[0].remedy) == ("NoAddress", "Set one.")
+
+
+@asynchronous
+async def test_histograms_come_with_the_statistics(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, _, _, client):
+        histograms = (await client.statistics()).histograms
+        assert list(histograms) == ["gossip_echo_seconds", "gossip_propagation_seconds"]
+        assert histograms["gossip_propagation_seconds"] == ((0.01, 0.1), (2, 0, 1), 5.015)
+
+
+def record(text: str, *, level: int = logging.INFO, peer: str = "") -> logging.LogRecord:
+    made = logging.LogRecord("sidecar.net", level, "", 1, text, (), None)
+    made.created = 1_700_000_000.25
+    made.__dict__["fields"] = {"peer": peer} if peer else {}
+    return made
+
+
+@asynchronous
+async def test_the_log_is_watched(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, mesh, _, client):
+        mesh.log.handle(record("first", peer=OTHER_TEXT))
+        mesh.log.handle(record("only for the log", level=logging.DEBUG))
+        watching = client.watch_events()
+        first = await anext(watching)
+        assert isinstance(first, sidecar_client.NodeEvent)
+        assert first[1:] == ("info", "net", "first", {"peer": OTHER_TEXT})
+        assert first.time == pytest.approx(1_700_000_000.25)
+        await asyncio.to_thread(mesh.log.handle, record("from\na thread", level=logging.WARNING))
+        event = await anext(watching)
+        assert isinstance(event, sidecar_client.NodeEvent)
+        assert (event.severity, event.message, event.fields) == ("warning", "from\\na thread", {})
+        await watching.aclose()
+
+
+@asynchronous
+async def test_a_slow_watcher_of_the_log_is_told_what_it_missed(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, mesh, _, client):
+        for number in range(1200):
+            mesh.log.handle(record(f"line {number}"))
+        watching = client.watch_events()
+        seen = [await anext(watching) for _ in range(1000)]
+        assert [event.message for event in seen if isinstance(event, sidecar_client.NodeEvent)] == [
+            f"line {number}" for number in range(200, 1200)
+        ]
+        for number in range(3000):  # in one turn, so that the watcher cannot keep up
+            mesh.log.handle(record(f"burst {number}"))
+        assert await anext(watching) == sidecar_client.Lagged(2000, sidecar_client.LagReason.SLOW_READER)
+        event = await anext(watching)
+        assert isinstance(event, sidecar_client.NodeEvent)
+        assert event.message == "burst 2000"
+        await watching.aclose()
+
+
+@asynchronous
+async def test_watchers_of_the_log_are_bounded(tmp_path: Path) -> None:
+    async with served(tmp_path, max_watchers=1) as (_, mesh, _, client):
+        mesh.log.handle(record("something"))
+        watching = client.watch_events()
+        await anext(watching)
+        second = client.watch_events()
+        with pytest.raises(sidecar_client.ResourceExhausted, match="watchers of the log"):
+            await anext(second)
+        await watching.aclose()
+
+
+@asynchronous
+async def test_levels_of_the_log_are_set(tmp_path: Path, restored_levels: None) -> None:
+    async with served(tmp_path) as (_, _, _, client):
+        assert await client.set_log_level("api.server", "debug") == ("info", {"api.server": "debug"})
+        assert logging.getLogger("sidecar.api.server").isEnabledFor(logging.DEBUG)
+        assert await client.set_log_level("", "error") == ("error", {"api.server": "debug"})
+        assert await client.set_log_level("api.server", "") == ("error", {})
+        assert not logging.getLogger("sidecar.api.server").isEnabledFor(logging.DEBUG)
+        for part, level, said in (("nothing", "info", "no part"), ("net", "loud", "none of"), ("", "", "none of")):
+            with pytest.raises(sidecar_client.InvalidArgument, match=said):
+                await client.set_log_level(part, level)
 
 
 @asynchronous

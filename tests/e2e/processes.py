@@ -27,7 +27,7 @@ class Process:
         self.home = home
         self.socket = home / "api.sock"
         self.state = home / "state"
-        flags = ("--state", str(self.state), "--socket", str(self.socket), *flags)
+        flags = ("--state", str(self.state), "--socket", str(self.socket), "--log-format", "text", *flags)
         if "--listen" not in flags:
             flags += ("--listen", "/ip4/127.0.0.1/tcp/0")
         self.errors = home / "stderr"

@@ -153,3 +153,15 @@ def test_a_byte_stream_carries_both_directions_to_their_ends(pair: Pair) -> None
     assert stream(b"hello", "/cat/1").stdout == b""
     out, err = once.popen.communicate(timeout=PATIENCE)
     assert (once.popen.returncode, out, err) == (0, "hello", f"sidecar: a stream of {pair.first_id}\n")
+
+
+def test_the_log_is_watched_and_its_levels_are_changed(pair: Pair) -> None:
+    first = json.loads(pair.first.command("events", "--count", "1", "--json").stdout)
+    assert (first["severity"], first["part"]) == ("info", "net.runtime")
+    assert first["message"].startswith("listening on /ip4/127.0.0.1/tcp/")
+    assert pair.first.command("log-level", "net", "debug").stdout == "all: info\nnet: debug\n"
+    assert pair.first.json("log-level", "net", "none") == {"level": "info", "parts": {}}
+    assert " INFO audit: log.level_changed by api part=net level=debug\n" in pair.first.log()
+    wrong = pair.first.command("log-level", "nothing", "debug")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert "the log has no part 'nothing'" in wrong.stderr

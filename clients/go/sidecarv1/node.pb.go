@@ -577,7 +577,9 @@ func (*GetStatisticsRequest) Descriptor() ([]byte, []int) {
 type GetStatisticsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// By name, such as "gossip_delivered": counters since the start, and sizes as they are now.
-	Values        map[string]float64 `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	Values map[string]float64 `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	// What is counted by size, in the order of the names.
+	Histograms    []*Histogram `protobuf:"bytes,2,rep,name=histograms,proto3" json:"histograms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -619,12 +621,388 @@ func (x *GetStatisticsResponse) GetValues() map[string]float64 {
 	return nil
 }
 
+func (x *GetStatisticsResponse) GetHistograms() []*Histogram {
+	if x != nil {
+		return x.Histograms
+	}
+	return nil
+}
+
+// Observations since the start, counted by upper bounds. Those of this node:
+//
+// event_loop_lag_seconds: how late the sidecar's event loop is, looked at four times a second.
+//
+// gossip_propagation_seconds: how much later than this node its neighbours show that they have a message, on this
+// node's clock alone: from the first copy that came here until each further peer sends a copy of its own, or an
+// IDONTWANT that names it. That is the peer's own delay plus the way from it to here; it is not the time that a message
+// took from its publisher, for which clocks would have to agree. A sample: about 32 messages a second.
+//
+// gossip_echo_seconds: from publishing here until the first peer shows that it has the message, by a copy, IDONTWANT or
+// IHAVE. An upper bound of the time to that peer and back: peers that got a small message from here say so, if at all,
+// with IHAVE at their next heartbeat. A sample as before; in small meshes there may be none.
+type Histogram struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name, its unit last.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Ascending; an observation belongs to the first bound that is not below it.
+	UpperBounds []float64 `protobuf:"fixed64,2,rep,packed,name=upper_bounds,json=upperBounds,proto3" json:"upper_bounds,omitempty"`
+	// Observations for each bound, not cumulative, and at the end those above all bounds.
+	Counts []uint64 `protobuf:"varint,3,rep,packed,name=counts,proto3" json:"counts,omitempty"`
+	// All observations added up.
+	Sum           float64 `protobuf:"fixed64,4,opt,name=sum,proto3" json:"sum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Histogram) Reset() {
+	*x = Histogram{}
+	mi := &file_sidecar_v1_node_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Histogram) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Histogram) ProtoMessage() {}
+
+func (x *Histogram) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_node_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
+func (*Histogram) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Histogram) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Histogram) GetUpperBounds() []float64 {
+	if x != nil {
+		return x.UpperBounds
+	}
+	return nil
+}
+
+func (x *Histogram) GetCounts() []uint64 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *Histogram) GetSum() float64 {
+	if x != nil {
+		return x.Sum
+	}
+	return 0
+}
+
+// Nothing to say.
+type WatchEventsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEventsRequest) Reset() {
+	*x = WatchEventsRequest{}
+	mi := &file_sidecar_v1_node_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEventsRequest) ProtoMessage() {}
+
+func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_node_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
+func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{12}
+}
+
+// Records of the log, oldest first; or a gap before the next ones.
+type WatchEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The records.
+	Events []*NodeEvent `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	// Set where records were missed between the response before and this one.
+	Lagged        *Lagged `protobuf:"bytes,2,opt,name=lagged,proto3" json:"lagged,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEventsResponse) Reset() {
+	*x = WatchEventsResponse{}
+	mi := &file_sidecar_v1_node_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEventsResponse) ProtoMessage() {}
+
+func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_node_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
+func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *WatchEventsResponse) GetEvents() []*NodeEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *WatchEventsResponse) GetLagged() *Lagged {
+	if x != nil {
+		return x.Lagged
+	}
+	return nil
+}
+
+// A record of the log.
+type NodeEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// "debug", "info", "warning" or "error".
+	Severity string `protobuf:"bytes,2,opt,name=severity,proto3" json:"severity,omitempty"`
+	// The part of the sidecar that says so, as in the log: "net", "node", "api.server".
+	Part string `protobuf:"bytes,3,opt,name=part,proto3" json:"part,omitempty"`
+	// A sentence for people.
+	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	// What belongs to it, for programs: "peer" with a peer id, "exception" with a traceback.
+	Fields        map[string]string `protobuf:"bytes,5,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeEvent) Reset() {
+	*x = NodeEvent{}
+	mi := &file_sidecar_v1_node_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeEvent) ProtoMessage() {}
+
+func (x *NodeEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_node_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeEvent.ProtoReflect.Descriptor instead.
+func (*NodeEvent) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *NodeEvent) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *NodeEvent) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *NodeEvent) GetPart() string {
+	if x != nil {
+		return x.Part
+	}
+	return ""
+}
+
+func (x *NodeEvent) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *NodeEvent) GetFields() map[string]string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+// What the log is to write.
+type SetLogLevelRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A part as the log names it, such as "net" or "api.server", with all that is below it; empty: all parts that have no
+	// level of their own.
+	Part string `protobuf:"bytes,1,opt,name=part,proto3" json:"part,omitempty"`
+	// The least level written: "debug", "info", "warning" or "error". Empty: the part has no level of its own any more.
+	Level         string `protobuf:"bytes,2,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLogLevelRequest) Reset() {
+	*x = SetLogLevelRequest{}
+	mi := &file_sidecar_v1_node_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLogLevelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLogLevelRequest) ProtoMessage() {}
+
+func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_node_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLogLevelRequest.ProtoReflect.Descriptor instead.
+func (*SetLogLevelRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SetLogLevelRequest) GetPart() string {
+	if x != nil {
+		return x.Part
+	}
+	return ""
+}
+
+func (x *SetLogLevelRequest) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+// The levels in force.
+type SetLogLevelResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The level of all parts that have none of their own.
+	Level string `protobuf:"bytes,1,opt,name=level,proto3" json:"level,omitempty"`
+	// The levels of parts.
+	Parts         map[string]string `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLogLevelResponse) Reset() {
+	*x = SetLogLevelResponse{}
+	mi := &file_sidecar_v1_node_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLogLevelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLogLevelResponse) ProtoMessage() {}
+
+func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_node_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLogLevelResponse.ProtoReflect.Descriptor instead.
+func (*SetLogLevelResponse) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SetLogLevelResponse) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *SetLogLevelResponse) GetParts() map[string]string {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
 var File_sidecar_v1_node_proto protoreflect.FileDescriptor
 
 const file_sidecar_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"\x15sidecar/v1/node.proto\x12\n" +
-	"sidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n" +
+	"sidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\x10\n" +
 	"\x0eGetNodeRequest\"7\n" +
 	"\x0fGetNodeResponse\x12$\n" +
 	"\x04node\x18\x01 \x01(\v2\x10.sidecar.v1.NodeR\x04node\"\xe8\x02\n" +
@@ -657,17 +1035,50 @@ const file_sidecar_v1_node_proto_rawDesc = "" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12\x16\n" +
 	"\x06remedy\x18\x05 \x01(\tR\x06remedy\x120\n" +
 	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x16\n" +
-	"\x14GetStatisticsRequest\"\x99\x01\n" +
+	"\x14GetStatisticsRequest\"\xd0\x01\n" +
 	"\x15GetStatisticsResponse\x12E\n" +
-	"\x06values\x18\x01 \x03(\v2-.sidecar.v1.GetStatisticsResponse.ValuesEntryR\x06values\x1a9\n" +
+	"\x06values\x18\x01 \x03(\v2-.sidecar.v1.GetStatisticsResponse.ValuesEntryR\x06values\x125\n" +
+	"\n" +
+	"histograms\x18\x02 \x03(\v2\x15.sidecar.v1.HistogramR\n" +
+	"histograms\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x012\xd5\x02\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"l\n" +
+	"\tHistogram\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
+	"\fupper_bounds\x18\x02 \x03(\x01R\vupperBounds\x12\x16\n" +
+	"\x06counts\x18\x03 \x03(\x04R\x06counts\x12\x10\n" +
+	"\x03sum\x18\x04 \x01(\x01R\x03sum\"\x14\n" +
+	"\x12WatchEventsRequest\"p\n" +
+	"\x13WatchEventsResponse\x12-\n" +
+	"\x06events\x18\x01 \x03(\v2\x15.sidecar.v1.NodeEventR\x06events\x12*\n" +
+	"\x06lagged\x18\x02 \x01(\v2\x12.sidecar.v1.LaggedR\x06lagged\"\xfb\x01\n" +
+	"\tNodeEvent\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1a\n" +
+	"\bseverity\x18\x02 \x01(\tR\bseverity\x12\x12\n" +
+	"\x04part\x18\x03 \x01(\tR\x04part\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x129\n" +
+	"\x06fields\x18\x05 \x03(\v2!.sidecar.v1.NodeEvent.FieldsEntryR\x06fields\x1a9\n" +
+	"\vFieldsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\">\n" +
+	"\x12SetLogLevelRequest\x12\x12\n" +
+	"\x04part\x18\x01 \x01(\tR\x04part\x12\x14\n" +
+	"\x05level\x18\x02 \x01(\tR\x05level\"\xa7\x01\n" +
+	"\x13SetLogLevelResponse\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\tR\x05level\x12@\n" +
+	"\x05parts\x18\x02 \x03(\v2*.sidecar.v1.SetLogLevelResponse.PartsEntryR\x05parts\x1a8\n" +
+	"\n" +
+	"PartsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xf7\x03\n" +
 	"\vNodeService\x12B\n" +
 	"\aGetNode\x12\x1a.sidecar.v1.GetNodeRequest\x1a\x1b.sidecar.v1.GetNodeResponse\x12Q\n" +
 	"\fGetReadiness\x12\x1f.sidecar.v1.GetReadinessRequest\x1a .sidecar.v1.GetReadinessResponse\x12Y\n" +
 	"\x0eWatchReadiness\x12!.sidecar.v1.WatchReadinessRequest\x1a\".sidecar.v1.WatchReadinessResponse0\x01\x12T\n" +
-	"\rGetStatistics\x12 .sidecar.v1.GetStatisticsRequest\x1a!.sidecar.v1.GetStatisticsResponseb\x06proto3"
+	"\rGetStatistics\x12 .sidecar.v1.GetStatisticsRequest\x1a!.sidecar.v1.GetStatisticsResponse\x12P\n" +
+	"\vWatchEvents\x12\x1e.sidecar.v1.WatchEventsRequest\x1a\x1f.sidecar.v1.WatchEventsResponse0\x01\x12N\n" +
+	"\vSetLogLevel\x12\x1e.sidecar.v1.SetLogLevelRequest\x1a\x1f.sidecar.v1.SetLogLevelResponseb\x06proto3"
 
 var (
 	file_sidecar_v1_node_proto_rawDescOnce sync.Once
@@ -681,7 +1092,7 @@ func file_sidecar_v1_node_proto_rawDescGZIP() []byte {
 	return file_sidecar_v1_node_proto_rawDescData
 }
 
-var file_sidecar_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_sidecar_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_sidecar_v1_node_proto_goTypes = []any{
 	(*GetNodeRequest)(nil),         // 0: sidecar.v1.GetNodeRequest
 	(*GetNodeResponse)(nil),        // 1: sidecar.v1.GetNodeResponse
@@ -694,32 +1105,51 @@ var file_sidecar_v1_node_proto_goTypes = []any{
 	(*Condition)(nil),              // 8: sidecar.v1.Condition
 	(*GetStatisticsRequest)(nil),   // 9: sidecar.v1.GetStatisticsRequest
 	(*GetStatisticsResponse)(nil),  // 10: sidecar.v1.GetStatisticsResponse
-	nil,                            // 11: sidecar.v1.GetStatisticsResponse.ValuesEntry
-	(*timestamppb.Timestamp)(nil),  // 12: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 13: google.protobuf.Duration
+	(*Histogram)(nil),              // 11: sidecar.v1.Histogram
+	(*WatchEventsRequest)(nil),     // 12: sidecar.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),    // 13: sidecar.v1.WatchEventsResponse
+	(*NodeEvent)(nil),              // 14: sidecar.v1.NodeEvent
+	(*SetLogLevelRequest)(nil),     // 15: sidecar.v1.SetLogLevelRequest
+	(*SetLogLevelResponse)(nil),    // 16: sidecar.v1.SetLogLevelResponse
+	nil,                            // 17: sidecar.v1.GetStatisticsResponse.ValuesEntry
+	nil,                            // 18: sidecar.v1.NodeEvent.FieldsEntry
+	nil,                            // 19: sidecar.v1.SetLogLevelResponse.PartsEntry
+	(*timestamppb.Timestamp)(nil),  // 20: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 21: google.protobuf.Duration
+	(*Lagged)(nil),                 // 22: sidecar.v1.Lagged
 }
 var file_sidecar_v1_node_proto_depIdxs = []int32{
 	2,  // 0: sidecar.v1.GetNodeResponse.node:type_name -> sidecar.v1.Node
-	12, // 1: sidecar.v1.Node.start_time:type_name -> google.protobuf.Timestamp
-	13, // 2: sidecar.v1.Node.uptime:type_name -> google.protobuf.Duration
+	20, // 1: sidecar.v1.Node.start_time:type_name -> google.protobuf.Timestamp
+	21, // 2: sidecar.v1.Node.uptime:type_name -> google.protobuf.Duration
 	7,  // 3: sidecar.v1.GetReadinessResponse.readiness:type_name -> sidecar.v1.Readiness
 	7,  // 4: sidecar.v1.WatchReadinessResponse.readiness:type_name -> sidecar.v1.Readiness
 	8,  // 5: sidecar.v1.Readiness.conditions:type_name -> sidecar.v1.Condition
-	12, // 6: sidecar.v1.Condition.since:type_name -> google.protobuf.Timestamp
-	11, // 7: sidecar.v1.GetStatisticsResponse.values:type_name -> sidecar.v1.GetStatisticsResponse.ValuesEntry
-	0,  // 8: sidecar.v1.NodeService.GetNode:input_type -> sidecar.v1.GetNodeRequest
-	3,  // 9: sidecar.v1.NodeService.GetReadiness:input_type -> sidecar.v1.GetReadinessRequest
-	5,  // 10: sidecar.v1.NodeService.WatchReadiness:input_type -> sidecar.v1.WatchReadinessRequest
-	9,  // 11: sidecar.v1.NodeService.GetStatistics:input_type -> sidecar.v1.GetStatisticsRequest
-	1,  // 12: sidecar.v1.NodeService.GetNode:output_type -> sidecar.v1.GetNodeResponse
-	4,  // 13: sidecar.v1.NodeService.GetReadiness:output_type -> sidecar.v1.GetReadinessResponse
-	6,  // 14: sidecar.v1.NodeService.WatchReadiness:output_type -> sidecar.v1.WatchReadinessResponse
-	10, // 15: sidecar.v1.NodeService.GetStatistics:output_type -> sidecar.v1.GetStatisticsResponse
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	20, // 6: sidecar.v1.Condition.since:type_name -> google.protobuf.Timestamp
+	17, // 7: sidecar.v1.GetStatisticsResponse.values:type_name -> sidecar.v1.GetStatisticsResponse.ValuesEntry
+	11, // 8: sidecar.v1.GetStatisticsResponse.histograms:type_name -> sidecar.v1.Histogram
+	14, // 9: sidecar.v1.WatchEventsResponse.events:type_name -> sidecar.v1.NodeEvent
+	22, // 10: sidecar.v1.WatchEventsResponse.lagged:type_name -> sidecar.v1.Lagged
+	20, // 11: sidecar.v1.NodeEvent.time:type_name -> google.protobuf.Timestamp
+	18, // 12: sidecar.v1.NodeEvent.fields:type_name -> sidecar.v1.NodeEvent.FieldsEntry
+	19, // 13: sidecar.v1.SetLogLevelResponse.parts:type_name -> sidecar.v1.SetLogLevelResponse.PartsEntry
+	0,  // 14: sidecar.v1.NodeService.GetNode:input_type -> sidecar.v1.GetNodeRequest
+	3,  // 15: sidecar.v1.NodeService.GetReadiness:input_type -> sidecar.v1.GetReadinessRequest
+	5,  // 16: sidecar.v1.NodeService.WatchReadiness:input_type -> sidecar.v1.WatchReadinessRequest
+	9,  // 17: sidecar.v1.NodeService.GetStatistics:input_type -> sidecar.v1.GetStatisticsRequest
+	12, // 18: sidecar.v1.NodeService.WatchEvents:input_type -> sidecar.v1.WatchEventsRequest
+	15, // 19: sidecar.v1.NodeService.SetLogLevel:input_type -> sidecar.v1.SetLogLevelRequest
+	1,  // 20: sidecar.v1.NodeService.GetNode:output_type -> sidecar.v1.GetNodeResponse
+	4,  // 21: sidecar.v1.NodeService.GetReadiness:output_type -> sidecar.v1.GetReadinessResponse
+	6,  // 22: sidecar.v1.NodeService.WatchReadiness:output_type -> sidecar.v1.WatchReadinessResponse
+	10, // 23: sidecar.v1.NodeService.GetStatistics:output_type -> sidecar.v1.GetStatisticsResponse
+	13, // 24: sidecar.v1.NodeService.WatchEvents:output_type -> sidecar.v1.WatchEventsResponse
+	16, // 25: sidecar.v1.NodeService.SetLogLevel:output_type -> sidecar.v1.SetLogLevelResponse
+	20, // [20:26] is the sub-list for method output_type
+	14, // [14:20] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_node_proto_init() }
@@ -727,13 +1157,14 @@ func file_sidecar_v1_node_proto_init() {
 	if File_sidecar_v1_node_proto != nil {
 		return
 	}
+	file_sidecar_v1_common_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_node_proto_rawDesc), len(file_sidecar_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

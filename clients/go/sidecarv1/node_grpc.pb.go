@@ -23,6 +23,8 @@ const (
 	NodeService_GetReadiness_FullMethodName   = "/sidecar.v1.NodeService/GetReadiness"
 	NodeService_WatchReadiness_FullMethodName = "/sidecar.v1.NodeService/WatchReadiness"
 	NodeService_GetStatistics_FullMethodName  = "/sidecar.v1.NodeService/GetStatistics"
+	NodeService_WatchEvents_FullMethodName    = "/sidecar.v1.NodeService/WatchEvents"
+	NodeService_SetLogLevel_FullMethodName    = "/sidecar.v1.NodeService/SetLogLevel"
 )
 
 // NodeServiceClient is the client API for NodeService service.
@@ -39,6 +41,11 @@ type NodeServiceClient interface {
 	WatchReadiness(ctx context.Context, in *WatchReadinessRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchReadinessResponse], error)
 	// Counters and gauges of every part.
 	GetStatistics(ctx context.Context, in *GetStatisticsRequest, opts ...grpc.CallOption) (*GetStatisticsResponse, error)
+	// What the log says: the newest records at once, then more as they come. Those of debug are not among them, whatever
+	// the log's level is; repeats are held back as in the log. A reader that is slow misses records, and is told how many.
+	WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventsResponse], error)
+	// Change what the log writes from now on. INVALID_ARGUMENT for a part or level that there is not.
+	SetLogLevel(ctx context.Context, in *SetLogLevelRequest, opts ...grpc.CallOption) (*SetLogLevelResponse, error)
 }
 
 type nodeServiceClient struct {
@@ -98,6 +105,35 @@ func (c *nodeServiceClient) GetStatistics(ctx context.Context, in *GetStatistics
 	return out, nil
 }
 
+func (c *nodeServiceClient) WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &NodeService_ServiceDesc.Streams[1], NodeService_WatchEvents_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchEventsRequest, WatchEventsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type NodeService_WatchEventsClient = grpc.ServerStreamingClient[WatchEventsResponse]
+
+func (c *nodeServiceClient) SetLogLevel(ctx context.Context, in *SetLogLevelRequest, opts ...grpc.CallOption) (*SetLogLevelResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetLogLevelResponse)
+	err := c.cc.Invoke(ctx, NodeService_SetLogLevel_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NodeServiceServer is the server API for NodeService service.
 // All implementations must embed UnimplementedNodeServiceServer
 // for forward compatibility.
@@ -112,6 +148,11 @@ type NodeServiceServer interface {
 	WatchReadiness(*WatchReadinessRequest, grpc.ServerStreamingServer[WatchReadinessResponse]) error
 	// Counters and gauges of every part.
 	GetStatistics(context.Context, *GetStatisticsRequest) (*GetStatisticsResponse, error)
+	// What the log says: the newest records at once, then more as they come. Those of debug are not among them, whatever
+	// the log's level is; repeats are held back as in the log. A reader that is slow misses records, and is told how many.
+	WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[WatchEventsResponse]) error
+	// Change what the log writes from now on. INVALID_ARGUMENT for a part or level that there is not.
+	SetLogLevel(context.Context, *SetLogLevelRequest) (*SetLogLevelResponse, error)
 	mustEmbedUnimplementedNodeServiceServer()
 }
 
@@ -133,6 +174,12 @@ func (UnimplementedNodeServiceServer) WatchReadiness(*WatchReadinessRequest, grp
 }
 func (UnimplementedNodeServiceServer) GetStatistics(context.Context, *GetStatisticsRequest) (*GetStatisticsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetStatistics not implemented")
+}
+func (UnimplementedNodeServiceServer) WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[WatchEventsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchEvents not implemented")
+}
+func (UnimplementedNodeServiceServer) SetLogLevel(context.Context, *SetLogLevelRequest) (*SetLogLevelResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetLogLevel not implemented")
 }
 func (UnimplementedNodeServiceServer) mustEmbedUnimplementedNodeServiceServer() {}
 func (UnimplementedNodeServiceServer) testEmbeddedByValue()                     {}
@@ -220,6 +267,35 @@ func _NodeService_GetStatistics_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NodeService_WatchEvents_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchEventsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(NodeServiceServer).WatchEvents(m, &grpc.GenericServerStream[WatchEventsRequest, WatchEventsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type NodeService_WatchEventsServer = grpc.ServerStreamingServer[WatchEventsResponse]
+
+func _NodeService_SetLogLevel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetLogLevelRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).SetLogLevel(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_SetLogLevel_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).SetLogLevel(ctx, req.(*SetLogLevelRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // NodeService_ServiceDesc is the grpc.ServiceDesc for NodeService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -239,11 +315,20 @@ var NodeService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "GetStatistics",
 			Handler:    _NodeService_GetStatistics_Handler,
 		},
+		{
+			MethodName: "SetLogLevel",
+			Handler:    _NodeService_SetLogLevel_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "WatchReadiness",
 			Handler:       _NodeService_WatchReadiness_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchEvents",
+			Handler:       _NodeService_WatchEvents_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -926,8 +926,23 @@ type Topic struct {
 	Subscribers uint32 `protobuf:"varint,6,opt,name=subscribers,proto3" json:"subscribers,omitempty"`
 	// Messages in this node's history of it, from which a subscription can continue.
 	HistoryMessages uint64 `protobuf:"varint,7,opt,name=history_messages,json=historyMessages,proto3" json:"history_messages,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// New messages handed to this node's apps, own ones included. This counter and the next ones begin when the topic
+	// comes to be known here, and begin anew when it was forgotten meanwhile: nobody here or at a peer in it.
+	Delivered uint64 `protobuf:"varint,8,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	// Messages published by this node's apps.
+	Published uint64 `protobuf:"varint,9,opt,name=published,proto3" json:"published,omitempty"`
+	// Messages of peers that had come before.
+	Duplicates uint64 `protobuf:"varint,10,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
+	// Messages of peers that are no good: of a wrong form or signature. Those too broken to name a topic are not counted.
+	Rejected uint64 `protobuf:"varint,11,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	// Copies of messages that a peer did not get since its queue was full.
+	Dropped uint64 `protobuf:"varint,12,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	// The payloads of the delivered messages, in bytes.
+	DeliveredBytes uint64 `protobuf:"varint,13,opt,name=delivered_bytes,json=deliveredBytes,proto3" json:"delivered_bytes,omitempty"`
+	// The payloads of the published messages, in bytes.
+	PublishedBytes uint64 `protobuf:"varint,14,opt,name=published_bytes,json=publishedBytes,proto3" json:"published_bytes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Topic) Reset() {
@@ -1009,6 +1024,55 @@ func (x *Topic) GetHistoryMessages() uint64 {
 	return 0
 }
 
+func (x *Topic) GetDelivered() uint64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *Topic) GetPublished() uint64 {
+	if x != nil {
+		return x.Published
+	}
+	return 0
+}
+
+func (x *Topic) GetDuplicates() uint64 {
+	if x != nil {
+		return x.Duplicates
+	}
+	return 0
+}
+
+func (x *Topic) GetRejected() uint64 {
+	if x != nil {
+		return x.Rejected
+	}
+	return 0
+}
+
+func (x *Topic) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+func (x *Topic) GetDeliveredBytes() uint64 {
+	if x != nil {
+		return x.DeliveredBytes
+	}
+	return 0
+}
+
+func (x *Topic) GetPublishedBytes() uint64 {
+	if x != nil {
+		return x.PublishedBytes
+	}
+	return 0
+}
+
 var File_sidecar_v1_pubsub_proto protoreflect.FileDescriptor
 
 const file_sidecar_v1_pubsub_proto_rawDesc = "" +
@@ -1071,7 +1135,7 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\x05local\x18\a \x01(\bR\x05local\"\x13\n" +
 	"\x11ListTopicsRequest\"?\n" +
 	"\x12ListTopicsResponse\x12)\n" +
-	"\x06topics\x18\x01 \x03(\v2\x11.sidecar.v1.TopicR\x06topics\"\xf1\x01\n" +
+	"\x06topics\x18\x01 \x03(\v2\x11.sidecar.v1.TopicR\x06topics\"\xd5\x03\n" +
 	"\x05Topic\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -1081,7 +1145,17 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\x05peers\x18\x04 \x01(\rR\x05peers\x12\"\n" +
 	"\rmesh_peer_ids\x18\x05 \x03(\tR\vmeshPeerIds\x12 \n" +
 	"\vsubscribers\x18\x06 \x01(\rR\vsubscribers\x12)\n" +
-	"\x10history_messages\x18\a \x01(\x04R\x0fhistoryMessages*W\n" +
+	"\x10history_messages\x18\a \x01(\x04R\x0fhistoryMessages\x12\x1c\n" +
+	"\tdelivered\x18\b \x01(\x04R\tdelivered\x12\x1c\n" +
+	"\tpublished\x18\t \x01(\x04R\tpublished\x12\x1e\n" +
+	"\n" +
+	"duplicates\x18\n" +
+	" \x01(\x04R\n" +
+	"duplicates\x12\x1a\n" +
+	"\brejected\x18\v \x01(\x04R\brejected\x12\x18\n" +
+	"\adropped\x18\f \x01(\x04R\adropped\x12'\n" +
+	"\x0fdelivered_bytes\x18\r \x01(\x04R\x0edeliveredBytes\x12'\n" +
+	"\x0fpublished_bytes\x18\x0e \x01(\x04R\x0epublishedBytes*W\n" +
 	"\aSigning\x12\x17\n" +
 	"\x13SIGNING_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13SIGNING_STRICT_SIGN\x10\x01\x12\x1a\n" +

@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from sidecar_client.v1 import node_pb2 as pb
+from sidecar_client.v1.common_pb2 import LAG_REASON_SLOW_READER, Lagged
 
 from ... import __version__
 from ...core.events import Condition
+from ...core.histogram import Histogram
 from ...core.types import PeerId
+from ...journal import Entry
 from ..surface import Addresses
 from .values import duration, wall_time
 
@@ -54,5 +57,31 @@ def readiness_event(conditions: Sequence[Condition], epoch_ns: int) -> pb.WatchR
     return pb.WatchReadinessResponse(readiness=_readiness(conditions, epoch_ns))
 
 
-def statistics(values: Mapping[str, int | float]) -> pb.GetStatisticsResponse:
-    return pb.GetStatisticsResponse(values={name: float(value) for name, value in values.items()})
+def statistics(values: Mapping[str, int | float], histograms: Mapping[str, Histogram]) -> pb.GetStatisticsResponse:
+    return pb.GetStatisticsResponse(
+        values={name: float(value) for name, value in values.items()},
+        histograms=[
+            pb.Histogram(name=name, upper_bounds=counted.bounds, counts=counted.counts, sum=counted.total)
+            for name, counted in sorted(histograms.items())
+        ],
+    )
+
+
+def log_entries(entries: Sequence[Entry], missed: int) -> pb.WatchEventsResponse:
+    return pb.WatchEventsResponse(
+        events=[
+            pb.NodeEvent(
+                time=wall_time(entry.time, 0),
+                severity=entry.severity,
+                part=entry.part,
+                message=entry.message,
+                fields=entry.fields,
+            )
+            for entry in entries
+        ],
+        lagged=Lagged(missed=missed, reason=LAG_REASON_SLOW_READER) if missed else None,
+    )
+
+
+def log_levels(level: str, parts: Mapping[str, str]) -> pb.SetLogLevelResponse:
+    return pb.SetLogLevelResponse(level=level, parts=parts)

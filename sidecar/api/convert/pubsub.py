@@ -104,6 +104,13 @@ def topics(views: Iterable[tuple[TopicView, LocalTopic]]) -> pb.ListTopicsRespon
                 mesh_peer_ids=map(str, view.mesh),
                 subscribers=local.subscribers,
                 history_messages=local.history_messages,
+                delivered=view.counts.delivered,
+                published=view.counts.published,
+                duplicates=view.counts.duplicates,
+                rejected=view.counts.rejected,
+                dropped=view.counts.dropped,
+                delivered_bytes=view.counts.delivered_bytes,
+                published_bytes=view.counts.published_bytes,
             )
             for view, local in views
         ]

@@ -73,6 +73,8 @@ METHODS: dict[str, Needs] = {
     "NodeService/GetReadiness": _any_token,
     "NodeService/WatchReadiness": _any_token,
     "NodeService/GetStatistics": _fixed("node:read"),
+    "NodeService/WatchEvents": _fixed("node:read"),
+    "NodeService/SetLogLevel": _fixed("node:manage"),
     "PeerService/ListPeers": _fixed("peers:read"),
     "PeerService/WatchPeers": _fixed("peers:read"),
     "PeerService/FindPeer": _fixed("peers:read"),

@@ -18,9 +18,9 @@ KINDS = {
     "discover": "find peers that advertise that name",
     "record": "put and get records of that key",
     "peers": "read: list, watch and find peers; manage: connect, disconnect, ping",
-    "node": "read: counters, and the topics in use",
+    "node": "read: counters, the topics in use, the log; manage: the levels of the log",
 }
-FIXED = {"peers": ("read", "manage"), "node": ("read",)}
+FIXED = {"peers": ("read", "manage"), "node": ("read", "manage")}
 EVERYTHING = "*"
 MAX_SCOPE = 1200  # bytes; a topic may have 1024
 

@@ -5,7 +5,7 @@ This is the one table. Reading, checking, `--help`, `sidecar config` and `docs/c
 
 from .api import ApiSection
 from .network import BootstrapSection, ListenSection, NetworkSection, PeersSection
-from .process import AuditSection, LimitsSection, LogSection, StateSection, TimeoutsSection
+from .process import AuditSection, LimitsSection, LogSection, MetricsSection, StateSection, TimeoutsSection
 from .protocols import DhtSection, DirectSection, GossipSection, StreamsSection
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "LimitsSection",
     "ListenSection",
     "LogSection",
+    "MetricsSection",
     "NetworkSection",
     "PeersSection",
     "StateSection",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..kinds import choice, number, path, seconds, size
+from ..kinds import LOG_LEVELS, choice, log_levels, number, path, port_or_endpoint, seconds, size
 from .key import KIB, MIB, key
 
 
@@ -132,18 +132,26 @@ class LogSection:
 
     level: str = key(
         "info",
-        choice("debug", "info", "warning", "error"),
+        choice(*LOG_LEVELS),
         "The least level written. info is the node's life: start, readiness, trouble, end.",
         "convention",
         "--log-level",
         live=True,
     )
     format: str = key(
-        "text",
-        choice("text", "json"),
-        "text for people; json is one object a line, for collectors.",
+        "auto",
+        choice("auto", "text", "json"),
+        "text for people; json is one object a line, for collectors. auto: text on a terminal, else json.",
         "convention",
         "--log-format",
+        live=True,
+    )
+    levels: tuple[str, ...] = key(
+        (),
+        log_levels(),
+        "Levels of parts of their own, such as net=debug: the parts are the names that lines of the log begin with.",
+        "one level for all parts",
+        "--log-levels",
         live=True,
     )
     trace_wire: Path | None = key(
@@ -160,4 +168,25 @@ class LogSection:
         "The size at which that file is full and the trace ends; the node goes on.",
         "a guess: some three million small messages",
         "--trace-limit",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSection:
+    """Metrics, liveness and readiness over HTTP, for Prometheus and probes."""
+
+    listen: str = key(
+        "",
+        port_or_endpoint(),
+        "Where to serve /metrics, /live and /ready: a port, on loopback, or an address and a port; empty: nowhere. "
+        "It asks for no credentials, and shows addresses of peers and names of topics: an address that others reach "
+        "belongs behind a firewall or network policy.",
+        "off: what is not asked for is not served",
+        "--metrics",
+    )
+    topics: int = key(
+        50,
+        number(0, 10_000, "topics"),
+        "How many topics have metrics of their own; the others are counted together as other.",
+        "a guess: three series each",
     )

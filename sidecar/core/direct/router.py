@@ -90,6 +90,11 @@ class DirectRouter:
         """Totals since the start."""
         return self._shared.counts
 
+    @property
+    def queued(self) -> int:
+        """What waits for all peers, as it counts against the bounds, in bytes."""
+        return self._shared.queued.used
+
     def _effects(self) -> list[DirectEffect]:
         effects = self._shared.effects.copy()
         self._shared.effects.clear()

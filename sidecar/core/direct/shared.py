@@ -23,6 +23,10 @@ class Budget:
         self._used = 0
 
     @property
+    def used(self) -> int:
+        return self._used
+
+    @property
     def room(self) -> int:
         room = self._limit - self._used
         return room if self._parent is None else min(room, self._parent.room)

@@ -161,6 +161,19 @@ GossipEffect = PeerWoken | MessagesDelivered | PublishCompleted | PeersOffered |
 # ---------------------------------------------------------------- views
 
 
+@dataclass(slots=True)
+class TopicCounts:
+    """Counters of a topic, since it came to be known here."""
+
+    delivered: int = 0
+    published: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    dropped: int = 0  # copies that a full queue lost
+    delivered_bytes: int = 0  # of payload
+    published_bytes: int = 0
+
+
 class TopicView(NamedTuple):
     """A topic as it stands: `peers` announced it, `mesh` are grafted (or, not joined, the fanout)."""
 
@@ -169,6 +182,7 @@ class TopicView(NamedTuple):
     sign: bool
     peers: tuple[PeerId, ...]
     mesh: tuple[PeerId, ...]
+    counts: TopicCounts = TopicCounts()  # a copy
 
 
 class PeerView(NamedTuple):
@@ -182,6 +196,13 @@ class PeerView(NamedTuple):
     queued_messages: int
     queued_bytes: int
     dropped: int  # messages that its full queue lost
+
+
+class Queued(NamedTuple):
+    """Messages that wait for one peer, and their bytes as frames."""
+
+    messages: int
+    bytes: int
 
 
 REJECTED = ("malformed", "missing_field", "foreign_field", "key", "signature")

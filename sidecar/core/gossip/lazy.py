@@ -34,6 +34,7 @@ class LazyGossip:
                 continue
             ids = ihave.messageIDs[: config.max_ihave_length - examined]
             examined += len(ids)
+            state.propagation.shown(ids, peer.id, state.now, gossiped=True)
             for identifier in ids:
                 if not state.seen.contains(topic.name, identifier) and len(identifier) <= config.max_message_id:
                     wanted[identifier] = None

@@ -184,6 +184,7 @@ class Publisher:
             for peer in full:
                 peer.queue.dropped += len(ids)
                 self._state.statistics.dropped["queue_full"] += len(ids)
+                topic.counts.dropped += len(ids)
 
     def _sign(self, topic: Topic, datas: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
         """The ids and encodings of signed messages."""
@@ -209,9 +210,13 @@ class Publisher:
         ready: Sequence[Peer],
     ) -> None:
         state, config = self._state, self._state.config
+        counts = topic.counts
         state.statistics.published += len(ids)
+        counts.published += len(ids)
+        counts.published_bytes += sum(map(len, datas))
         if ready:
-            state.send_chunks(ready, build_chunks(raws, config.max_chunk, config.max_chunk_messages))
+            state.propagation.began(ids, None, state.now)
+            counts.dropped += state.send_chunks(ready, build_chunks(raws, config.max_chunk, config.max_chunk_messages))
         # Unsigned data that nobody got is not remembered, so that the app can try again; a signed message is, since it
         # can still reach somebody by gossip.
         if ready or signed:
@@ -220,6 +225,7 @@ class Publisher:
             if topic.joined or not config.flood_publish:
                 state.cache.put(topic.name, ids, raws)
         if topic.joined:
+            counts.delivered_bytes += sum(map(len, datas))
             me = state.identity.peer_id
             sender = me if signed else None
             numbers: Iterable[int | None] = repeat(None)

@@ -127,34 +127,47 @@ class Receiver:
         if topic is None or not topic.joined:
             state.statistics.dropped["not_joined"] += 1
         elif topic.options.sign:
-            self._accept_signed(topic, raw, fields, candidates, checks)
+            self._accept_signed(peer, topic, raw, fields, candidates, checks)
         elif fields.sender is None and fields.seqno is None and fields.signature is None and fields.key is None:
             self._admit(peer, _unsigned(topic, [raw], [fields.data or b""]))
         else:
-            state.statistics.rejected["foreign_field"] += 1
+            self._reject(topic, "foreign_field")
 
     def _accept_signed(
-        self, topic: Topic, raw: bytes, fields: Fields, candidates: list[Candidate], checks: list[SignatureCheck]
+        self,
+        peer: Peer,
+        topic: Topic,
+        raw: bytes,
+        fields: Fields,
+        candidates: list[Candidate],
+        checks: list[SignatureCheck],
     ) -> None:
         state = self._state
         sender, seqno, signature = fields.sender, fields.seqno, fields.signature
         if not sender or signature is None or seqno is None or len(seqno) != 8:
-            state.statistics.rejected["missing_field"] += 1
+            self._reject(topic, "missing_field")
             return
+        identifier = sender + seqno
+        if identifier in state.propagation.samples:
+            state.propagation.shown((identifier,), peer.id, state.now)
         if sender == state.identity.peer_id:
             state.statistics.dropped["own_echo"] += 1
             return
-        identifier = sender + seqno
         if state.seen.contains(topic.name, identifier):  # before the check, which costs a hundred times as much
             state.statistics.duplicates += 1
+            topic.counts.duplicates += 1
             return
         try:
             author = self._authors.find(sender, fields.key)
         except ProtocolError:
-            state.statistics.rejected["key"] += 1
+            self._reject(topic, "key")
             return
         candidates.append(Candidate(topic, author, identifier, seqno, fields.data or b"", raw))
         checks.append(SignatureCheck(author.key, fields.content, signature))
+
+    def _reject(self, topic: Topic, reason: str) -> None:
+        self._state.statistics.rejected[reason] += 1
+        topic.counts.rejected += 1
 
     def _announce(self, peer: Peer, candidates: Sequence[Candidate]) -> None:
         if self._unwanted.any_large([candidate.raw for candidate in candidates]):
@@ -168,6 +181,7 @@ class Receiver:
         for candidate, reason in zip(candidates, verify_batch(checks), strict=True):
             if reason is not None:
                 self._state.statistics.rejected[reason] += 1
+                candidate.topic.counts.rejected += 1
                 continue
             topic, author, identifier, seqno, data, raw = candidate
             batch = batches.get(topic.name)
@@ -190,11 +204,16 @@ class Receiver:
         state = self._state
         fresh = state.seen.unseen(batch.topic.name, batch.ids)
         if fresh is not None:
-            state.statistics.duplicates += len(fresh) - sum(fresh)
+            again = len(fresh) - sum(fresh)
+            state.statistics.duplicates += again
+            batch.topic.counts.duplicates += again
+            state.propagation.shown(batch.ids, peer.id, state.now)
             if not any(fresh):
                 return
             batch = _only(batch, fresh)
         topic, ids, raws, datas, authors, seqnos = batch
+        topic.counts.delivered_bytes += sum(map(len, datas))
+        state.propagation.began(ids, peer.id, state.now)
         state.seen.add(topic.name, ids)
         state.cache.put(topic.name, ids, raws)
         senders: Iterable[PeerId | None] = repeat(None)
@@ -223,11 +242,12 @@ class Receiver:
     ) -> None:
         targets = [peer for peer in topic.mesh.values() if peer is not source and peer.id != author]
         if any(peer.unwanted for peer in targets):
-            targets = self._unwanted.send_wanted(targets, ids, raws)
+            targets = self._unwanted.send_wanted(topic, targets, ids, raws)
         if targets:
             config = self._state.config
             self._state.statistics.forwarded += len(raws)
-            self._state.send_chunks(targets, build_chunks(raws, config.max_chunk, config.max_chunk_messages))
+            chunks = build_chunks(raws, config.max_chunk, config.max_chunk_messages)
+            topic.counts.dropped += self._state.send_chunks(targets, chunks)
 
 
 def _unsigned(topic: Topic, raws: list[bytes], datas: list[bytes]) -> Batch:

@@ -16,6 +16,7 @@ from .events import (
     PeerView,
     PublishCancelled,
     Published,
+    Queued,
     RpcsReceived,
     TopicJoined,
     TopicLeft,
@@ -23,6 +24,7 @@ from .events import (
 )
 from .lazy import LazyGossip
 from .mesh import Mesh
+from .propagation import Propagation
 from .publish import Publisher
 from .receive import Receiver
 from .state import GossipState, Peer
@@ -128,6 +130,7 @@ class GossipRouter:
             # From now, not from the deadline: beats missed in a pause are not made up for.
             self._heartbeat_at = now + state.config.heartbeat_interval
             state.seen.expire(now)
+            state.propagation.expire(now)
             self._mesh.heartbeat()
             self._lazy.heartbeat()
             self._unwanted.heartbeat()
@@ -154,6 +157,7 @@ class GossipRouter:
                 topic.options.sign,
                 tuple(topic.peers),
                 tuple(topic.mesh if topic.joined else topic.fanout),
+                replace(topic.counts),
             )
             for topic in self._state.topics.values()
         ]
@@ -173,6 +177,14 @@ class GossipRouter:
             )
             for peer in self._state.peers.values()
         ]
+
+    def queued(self) -> list[Queued]:
+        """What waits for each peer."""
+        return [Queued(peer.queue.messages, peer.queue.bytes) for peer in self._state.peers.values()]
+
+    def propagation(self) -> Propagation:
+        """How messages spread; to be read only."""
+        return self._state.propagation
 
     def statistics(self) -> GossipStatistics:
         """A copy of the counters."""

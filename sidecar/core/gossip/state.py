@@ -18,9 +18,11 @@ from .events import (
     MessagesDelivered,
     PeerViolated,
     PeerWoken,
+    TopicCounts,
     TopicOptions,
 )
 from .messages import Chunk, SignedLayout, UnsignedLayout, max_payload
+from .propagation import Propagation
 from .queue import PeerQueue
 
 _Entry = TypeVar("_Entry")
@@ -81,6 +83,7 @@ class Topic:
     __slots__ = (
         "_max_payloads",
         "backoff",
+        "counts",
         "fanout",
         "joined",
         "last_published",
@@ -105,6 +108,7 @@ class Topic:
         self.fanout: dict[PeerId, Peer] = {}  # a subset of `peers`; empty when joined
         self.last_published = 0.0
         self.backoff: dict[PeerId, float] = {}  # until when neither side grafts
+        self.counts = TopicCounts()
         self.signed = SignedLayout(sender, wire)
         self.unsigned = UnsignedLayout(wire)
         self._max_payloads = (
@@ -147,6 +151,7 @@ class GossipState:
             config.history_length, config.history_gossip, config.history_max_messages, config.history_max_bytes
         )
         self.statistics = GossipStatistics()
+        self.propagation = Propagation(now)
         self.candidates_changed = False  # peers or subscriptions went or came: waiting publishers look again
         self._effects: list[GossipEffect] = []
         self._delivered: dict[str, list[GossipMessage]] = {}
@@ -223,22 +228,26 @@ class GossipState:
             limit = self.config.queue_max_control
             self.violate(peer, QueueFull(f"more than {limit} changes of topics and mesh wait for the peer"))
 
-    def send_chunks(self, peers: Sequence[Peer], chunks: Sequence[Chunk]) -> None:
-        """Queue the same bytes for each of the peers; what does not fit is counted."""
+    def send_chunks(self, peers: Sequence[Peer], chunks: Sequence[Chunk]) -> int:
+        """Queue the same bytes for each of the peers; what does not fit is counted, and returned."""
         statistics = self.statistics
+        dropped = 0
         for peer in peers:
             for chunk in chunks:
                 self.wake(peer)
                 if peer.queue.put(chunk):
                     statistics.sent += chunk.messages
                 else:
-                    statistics.dropped["queue_full"] += chunk.messages
+                    dropped += chunk.messages
+        statistics.dropped["queue_full"] += dropped
+        return dropped
 
     # ------------------------------------------------------------ effects
 
     def deliver(self, topic: Topic, messages: list[GossipMessage]) -> None:
         """Hand new messages of a joined topic to the apps."""
         self.statistics.delivered += len(messages)
+        topic.counts.delivered += len(messages)
         waiting = self._delivered.get(topic.name)
         if waiting is None:
             self._delivered[topic.name] = messages

@@ -50,13 +50,16 @@ class Unwanted:
         for entry in state.bounded(control.idontwant):
             ids = entry.messageIDs[: config.max_unwanted - len(peer.unwanted)]
             state.statistics.idontwant_ids_received += len(ids)
+            state.propagation.shown(ids, peer.id, state.now)
             state.statistics.dropped["control_bound"] += len(entry.messageIDs) - len(ids)
             expires = self._beat + config.idontwant_ttl
             for identifier in ids:
                 if len(identifier) <= config.max_message_id:
                     peer.unwanted.setdefault(identifier, expires)
 
-    def send_wanted(self, peers: Sequence[Peer], ids: Sequence[bytes], raws: Sequence[bytes]) -> list[Peer]:
+    def send_wanted(
+        self, topic: Topic, peers: Sequence[Peer], ids: Sequence[bytes], raws: Sequence[bytes]
+    ) -> list[Peer]:
         """Send to those of the peers that do not want all of the messages what they do want; the other peers."""
         state, config = self._state, self._state.config
         willing: list[Peer] = []
@@ -68,7 +71,8 @@ class Unwanted:
             wanted = list(compress(raws, (identifier not in unwanted for identifier in ids)))
             state.statistics.idontwant_suppressed += len(raws) - len(wanted)
             if wanted:
-                state.send_chunks((peer,), build_chunks(wanted, config.max_chunk, config.max_chunk_messages))
+                chunks = build_chunks(wanted, config.max_chunk, config.max_chunk_messages)
+                topic.counts.dropped += state.send_chunks((peer,), chunks)
         return willing
 
     def heartbeat(self) -> None:

@@ -11,6 +11,8 @@ from .switch import Buffers, Peer, SimpleHandler, Stream, Switch
 class Directing(SimpleHandler):
     """Runs the direct router on the switch. A link's number is its stream's."""
 
+    name = "direct"
+
     def __init__(self, switch: Switch, reach: Reach, now: float) -> None:
         self.router = direct.DirectRouter(switch.config.direct, now=now)
         self._switch = switch
@@ -123,7 +125,16 @@ class Directing(SimpleHandler):
             self.feed(direct.LinkClosed(stream.number, error), now)
 
     def statistics(self) -> dict[str, int | float]:
-        return {"direct_links": len(self._links)}
+        counts = self.router.counts
+        return {
+            "direct_links": len(self._links),
+            "direct_queued_bytes": self.router.queued,
+            "direct_messages_sent": counts.messages_sent,
+            "direct_messages_received": counts.messages_received,
+            "direct_messages_dropped": counts.messages_dropped,
+            "direct_requests_sent": counts.requests_sent,
+            "direct_requests_received": counts.requests_received,
+        }
 
 
 def _self_dial() -> SelfDial:

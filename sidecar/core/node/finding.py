@@ -39,6 +39,8 @@ class _Query:
 class Finding(SimpleHandler):
     """Runs the Kademlia router on the switch."""
 
+    name = "dht"
+
     def __init__(self, switch: Switch, reach: Reach, pinging: Pinging, now: float, wall_ns: int) -> None:
         config = switch.config
         epoch = wall_ns / 1e9 - now

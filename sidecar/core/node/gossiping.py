@@ -34,6 +34,7 @@ class _Member:
 class Gossiping:
     """Runs the gossip router on the switch. Frames of one turn reach the router together."""
 
+    name = "gossip"
     lasting = False
 
     def __init__(
@@ -205,6 +206,10 @@ class Gossiping:
                 flat.update({f"gossip_{name}_{reason}": count for reason, count in value.items()})
             else:
                 flat[f"gossip_{name}"] = value
+        queued = self.router.queued()
+        flat["gossip_queued_messages"] = sum(size.messages for size in queued)
+        flat["gossip_queued_bytes"] = sum(size.bytes for size in queued)
+        flat["gossip_fullest_queue_bytes"] = max((size.bytes for size in queued), default=0)
         flat["gossip_peers"] = sum(member.added for member in self._members.values())
         return flat
 

@@ -37,6 +37,8 @@ class _Kept(NamedTuple):
 class Identifying(SimpleHandler):
     """Asks and answers identify and identify/push (libp2p specs, identify)."""
 
+    name = "identify"
+
     def __init__(self, switch: Switch, reach: Reach, wall_ns: int) -> None:
         self._switch = switch
         self._reach = reach
@@ -235,6 +237,8 @@ class Identifying(SimpleHandler):
 class _Pusher(SimpleHandler):
     """Our identify/push streams. At most one a peer waits to be opened: it tells what is true once it is open."""
 
+    name = "identify"
+
     def __init__(self, identifying: Identifying) -> None:
         self._identifying = identifying
         self._opening: dict[PeerId, None] = {}
@@ -261,6 +265,8 @@ class _Pusher(SimpleHandler):
 
 class _Pushed(SimpleHandler):
     """Their identify/push streams."""
+
+    name = "identify"
 
     def __init__(self, identifying: Identifying, switch: Switch) -> None:
         self._identifying = identifying

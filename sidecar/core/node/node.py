@@ -11,6 +11,7 @@ from typing import NamedTuple
 from .. import events, gossip, kademlia
 from ..errors import NotFound, SidecarError
 from ..events import PeerView
+from ..histogram import Histogram
 from ..identity import Identity
 from ..multiaddr import Multiaddr
 from ..types import PeerId
@@ -280,6 +281,14 @@ class Node:
     def topics(self) -> list[gossip.TopicView]:
         return self._gossiping.router.topics()
 
+    def histograms(self) -> dict[str, Histogram]:
+        """What is counted by size, by name; to be read only. See `Histogram` in the schema for what they mean."""
+        propagation = self._gossiping.router.propagation()
+        return {
+            "gossip_propagation_seconds": propagation.delays,
+            "gossip_echo_seconds": propagation.echoes,
+        }
+
     def conditions(self) -> tuple[events.Condition, ...]:
         """The conditions of readiness; the node is ready when all are met."""
         return self._readiness.conditions()
@@ -294,6 +303,8 @@ class Node:
             "connections": len(switch.connections),
             "operations_open": len(self._operations),
             **switch.counters,
+            **{f"stream_bytes_received_{name}": traffic.received for name, traffic in switch.traffic.items()},
+            **{f"stream_bytes_sent_{name}": traffic.sent for name, traffic in switch.traffic.items()},
             **self._gossiping.statistics(),
             **self._finding.statistics(),
             **self._discovering.statistics(),

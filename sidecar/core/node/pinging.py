@@ -25,6 +25,8 @@ class _Ping:
 class Pinging(SimpleHandler):
     """Both sides of libp2p ping."""
 
+    name = "ping"
+
     def __init__(self, switch: Switch) -> None:
         self._switch = switch
         switch.register(PING, self)

@@ -38,6 +38,7 @@ class _Raw:
 class Streaming(SimpleHandler):
     """Opens and accepts streams for apps."""
 
+    name = "apps"
     lasting = True
 
     def __init__(self, switch: Switch, reach: Reach, operations: Operations, identifying: Identifying) -> None:

@@ -23,6 +23,16 @@ from .config import NodeConfig
 Buffers = Sequence[bytes | memoryview]
 
 
+class Traffic:
+    """Bytes of payload that the streams of one service carried since the start."""
+
+    __slots__ = ("received", "sent")
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.sent = 0
+
+
 class Stream:
     """A negotiated stream; `state` belongs to its handler."""
 
@@ -36,16 +46,26 @@ class Stream:
         "protocol",
         "read_ended",
         "state",
+        "traffic",
         "write_closed",
     )
 
-    def __init__(self, number: int, connection: "Connection", protocol: str, handler: "StreamHandler", state: object):
+    def __init__(
+        self,
+        number: int,
+        connection: "Connection",
+        protocol: str,
+        handler: "StreamHandler",
+        state: object,
+        traffic: "Traffic",
+    ) -> None:
         self.number = number
         self.connection = connection
         self.peer = connection.peer
         self.protocol = protocol
         self.handler = handler
         self.state = state
+        self.traffic = traffic
         self.out = SendBuffer()
         self.deadline: Deadline | None = None
         self.read_ended = False
@@ -54,6 +74,9 @@ class Stream:
 
 class StreamHandler(Protocol):
     """What a service does on its streams. Raising SidecarError resets the stream."""
+
+    name: str
+    """What its bytes are counted under."""
 
     lasting: bool
     """Whether its streams cannot be opened anew on another connection: then a surplus one waits for their end."""
@@ -166,6 +189,7 @@ class Switch:
         self.listening: tuple[Multiaddr, ...] = ()
         self.announced: tuple[Multiaddr, ...] = ()
         self.counters: dict[str, int] = {"streams_opened": 0, "streams_failed": 0, "stream_violations": 0}
+        self.traffic: dict[str, Traffic] = {}  # by the names of the handlers
         self._streams: dict[int, Stream] = {}
         self._tokens: dict[int, tuple[Connection, StreamHandler, object]] = {}
         self._token = 0
@@ -246,6 +270,7 @@ class Switch:
         if stream is None:
             return ()
         taken = stream.handler.take(stream, limit)
+        stream.traffic.sent += sum(map(len, taken))
         if stream.write_closed:
             self._forget_if_done(stream)
         return taken
@@ -265,7 +290,8 @@ class Switch:
                 return
             connection, handler, state = found, answering, None
         self.counters["streams_opened"] += 1
-        stream = Stream(opened.stream, connection, opened.protocol, handler, state)
+        traffic = self.traffic.setdefault(handler.name, Traffic())
+        stream = Stream(opened.stream, connection, opened.protocol, handler, state, traffic)
         self._streams[stream.number] = connection.streams[stream.number] = stream
         self._guarded(stream, lambda: handler.opened(stream, now), now)
 
@@ -283,6 +309,7 @@ class Switch:
             stream = streams.get(number)
             if stream is None:
                 continue
+            stream.traffic.received += len(data)
             try:
                 stream.handler.received(stream, data, now)
             except SidecarError as error:

@@ -216,6 +216,8 @@ def test_who_asks_for_a_peer_while_its_last_connection_ends_is_told_of_the_end()
     asked: list[object] = []
 
     class Asker(SimpleHandler):
+        name = "asker"
+
         def received(self, stream: Stream, data: bytes, now: float) -> None:
             pass
 

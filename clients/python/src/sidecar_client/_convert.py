@@ -1,6 +1,6 @@
 """Between protobuf messages and the client's own values."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -75,7 +75,33 @@ def topic(message: pubsub_pb2.Topic) -> types.Topic:
         mesh_peer_ids=tuple(message.mesh_peer_ids),
         subscribers=message.subscribers,
         history_messages=message.history_messages,
+        delivered=message.delivered,
+        published=message.published,
+        duplicates=message.duplicates,
+        rejected=message.rejected,
+        dropped=message.dropped,
+        delivered_bytes=message.delivered_bytes,
+        published_bytes=message.published_bytes,
     )
+
+
+def statistics(message: node_pb2.GetStatisticsResponse) -> types.Statistics:
+    histograms = {
+        histogram.name: types.Histogram(tuple(histogram.upper_bounds), tuple(histogram.counts), histogram.sum)
+        for histogram in message.histograms
+    }
+    return types.Statistics(message.values, histograms)
+
+
+def node_events(message: node_pb2.WatchEventsResponse) -> Iterator[types.NodeEvent | types.Lagged]:
+    if message.HasField("lagged"):
+        yield lagged(message.lagged)
+    for event in message.events:
+        yield types.NodeEvent(unix(event.time), event.severity, event.part, event.message, dict(event.fields))
+
+
+def log_levels(message: node_pb2.SetLogLevelResponse) -> types.LogLevels:
+    return types.LogLevels(message.level, dict(message.parts))
 
 
 def lagged(message: common_pb2.Lagged) -> types.Lagged:

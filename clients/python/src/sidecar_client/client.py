@@ -170,12 +170,33 @@ class Client:
             raise DeadlineExceeded(f"the node was not ready within {timeout} s") from None
         raise SidecarUnavailable("the sidecar ended before it was ready")
 
-    async def statistics(self, *, timeout: float | None = None) -> dict[str, float]:
-        """Counters and gauges by name."""
+    async def statistics(self, *, timeout: float | None = None) -> types.Statistics:
+        """Counters and gauges by name, and histograms as its `histograms`."""
         response = await self._link.unary(
             self._node.GetStatistics, node_pb2.GetStatisticsRequest(), timeout, repeatable=True
         )
-        return dict(response.values)
+        return _convert.statistics(response)
+
+    async def watch_events(self) -> AsyncGenerator[types.NodeEvent | types.Lagged, None]:
+        """The newest records of the sidecar's log, at most 1,000, then more as they come.
+
+        Where records were missed, `Lagged` says so; after a lost connection (RECONNECTED) the newest are told anew.
+        """
+        gap = node_pb2.WatchEventsResponse(lagged=_convert.reconnected())
+        watch = _Watch(self._link, "watching events", self._node.WatchEvents, node_pb2.WatchEventsRequest(), gap)
+        async with aclosing(watch.all()) as responses:
+            async for response in responses:
+                for event in _convert.node_events(response):
+                    yield event
+
+    async def set_log_level(self, part: str, level: str, *, timeout: float | None = None) -> types.LogLevels:
+        """Change what the sidecar's log writes: from `level` on for a part, such as net, and all below it.
+
+        `part` empty: all parts without a level of their own. `level` empty: the part has none of its own any more.
+        Returns the levels in force. Raises InvalidArgument.
+        """
+        request = node_pb2.SetLogLevelRequest(part=part, level=level)
+        return _convert.log_levels(await self._link.unary(self._node.SetLogLevel, request, timeout, repeatable=True))
 
     # ------------------------------------------------------------ peers
 

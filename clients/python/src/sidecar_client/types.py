@@ -1,7 +1,7 @@
 """What the client gives and takes: plain, frozen values."""
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -165,6 +165,49 @@ class Topic:
     mesh_peer_ids: tuple[str, ...]
     subscribers: int
     history_messages: int
+    delivered: int = 0  # this and what follows: since the topic came to be known there
+    published: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    dropped: int = 0  # copies that a peer did not get since its queue was full
+    delivered_bytes: int = 0  # of payload
+    published_bytes: int = 0
+
+
+class Histogram(NamedTuple):
+    """Observations counted by upper bounds; `counts` has one more, for what is above all of them.
+
+    The schema, `Histogram` in `node.proto`, says what each one measures.
+    """
+
+    upper_bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float
+
+
+class Statistics(dict[str, float]):
+    """Counters and gauges by name, and histograms by name."""
+
+    def __init__(self, values: Mapping[str, float], histograms: Mapping[str, Histogram]) -> None:
+        super().__init__(values)
+        self.histograms = dict(histograms)
+
+
+class NodeEvent(NamedTuple):
+    """A record of the sidecar's log. `time` is in Unix seconds, `severity` debug, info, warning or error."""
+
+    time: float
+    severity: str
+    part: str
+    message: str
+    fields: dict[str, str]
+
+
+class LogLevels(NamedTuple):
+    """The level of all parts of the log, and those of parts with one of their own."""
+
+    level: str
+    parts: dict[str, str]
 
 
 class Message(NamedTuple):

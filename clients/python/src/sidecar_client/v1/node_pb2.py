@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from sidecar_client.v1 import common_pb2 as sidecar_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15sidecar/v1/node.proto\x12\nsidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetNodeRequest\"1\n\x0fGetNodeResponse\x12\x1e\n\x04node\x18\x01 \x01(\x0b\x32\x10.sidecar.v1.Node\"\xf9\x01\n\x04Node\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x1b\n\x13listening_addresses\x18\x05 \x03(\t\x12\x1b\n\x13\x61nnounced_addresses\x18\x06 \x03(\t\x12\x1a\n\x12observed_addresses\x18\x07 \x03(\t\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06uptime\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"\x15\n\x13GetReadinessRequest\"@\n\x14GetReadinessResponse\x12(\n\treadiness\x18\x01 \x01(\x0b\x32\x15.sidecar.v1.Readiness\"\x17\n\x15WatchReadinessRequest\"B\n\x16WatchReadinessResponse\x12(\n\treadiness\x18\x01 \x01(\x0b\x32\x15.sidecar.v1.Readiness\"E\n\tReadiness\x12\r\n\x05ready\x18\x01 \x01(\x08\x12)\n\nconditions\x18\x02 \x03(\x0b\x32\x15.sidecar.v1.Condition\"\x82\x01\n\tCondition\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0b\n\x03met\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0e\n\x06remedy\x18\x05 \x01(\t\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x16\n\x14GetStatisticsRequest\"\x85\x01\n\x15GetStatisticsResponse\x12=\n\x06values\x18\x01 \x03(\x0b\x32-.sidecar.v1.GetStatisticsResponse.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xd5\x02\n\x0bNodeService\x12\x42\n\x07GetNode\x12\x1a.sidecar.v1.GetNodeRequest\x1a\x1b.sidecar.v1.GetNodeResponse\x12Q\n\x0cGetReadiness\x12\x1f.sidecar.v1.GetReadinessRequest\x1a .sidecar.v1.GetReadinessResponse\x12Y\n\x0eWatchReadiness\x12!.sidecar.v1.WatchReadinessRequest\x1a\".sidecar.v1.WatchReadinessResponse0\x01\x12T\n\rGetStatistics\x12 .sidecar.v1.GetStatisticsRequest\x1a!.sidecar.v1.GetStatisticsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15sidecar/v1/node.proto\x12\nsidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\x10\n\x0eGetNodeRequest\"1\n\x0fGetNodeResponse\x12\x1e\n\x04node\x18\x01 \x01(\x0b\x32\x10.sidecar.v1.Node\"\xf9\x01\n\x04Node\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x1b\n\x13listening_addresses\x18\x05 \x03(\t\x12\x1b\n\x13\x61nnounced_addresses\x18\x06 \x03(\t\x12\x1a\n\x12observed_addresses\x18\x07 \x03(\t\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06uptime\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"\x15\n\x13GetReadinessRequest\"@\n\x14GetReadinessResponse\x12(\n\treadiness\x18\x01 \x01(\x0b\x32\x15.sidecar.v1.Readiness\"\x17\n\x15WatchReadinessRequest\"B\n\x16WatchReadinessResponse\x12(\n\treadiness\x18\x01 \x01(\x0b\x32\x15.sidecar.v1.Readiness\"E\n\tReadiness\x12\r\n\x05ready\x18\x01 \x01(\x08\x12)\n\nconditions\x18\x02 \x03(\x0b\x32\x15.sidecar.v1.Condition\"\x82\x01\n\tCondition\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0b\n\x03met\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0e\n\x06remedy\x18\x05 \x01(\t\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x16\n\x14GetStatisticsRequest\"\xb0\x01\n\x15GetStatisticsResponse\x12=\n\x06values\x18\x01 \x03(\x0b\x32-.sidecar.v1.GetStatisticsResponse.ValuesEntry\x12)\n\nhistograms\x18\x02 \x03(\x0b\x32\x15.sidecar.v1.Histogram\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"L\n\tHistogram\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cupper_bounds\x18\x02 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x03 \x03(\x04\x12\x0b\n\x03sum\x18\x04 \x01(\x01\"\x14\n\x12WatchEventsRequest\"`\n\x13WatchEventsResponse\x12%\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x15.sidecar.v1.NodeEvent\x12\"\n\x06lagged\x18\x02 \x01(\x0b\x32\x12.sidecar.v1.Lagged\"\xc8\x01\n\tNodeEvent\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08severity\x18\x02 \x01(\t\x12\x0c\n\x04part\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x31\n\x06\x66ields\x18\x05 \x03(\x0b\x32!.sidecar.v1.NodeEvent.FieldsEntry\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"1\n\x12SetLogLevelRequest\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\t\"\x8d\x01\n\x13SetLogLevelResponse\x12\r\n\x05level\x18\x01 \x01(\t\x12\x39\n\x05parts\x18\x02 \x03(\x0b\x32*.sidecar.v1.SetLogLevelResponse.PartsEntry\x1a,\n\nPartsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xf7\x03\n\x0bNodeService\x12\x42\n\x07GetNode\x12\x1a.sidecar.v1.GetNodeRequest\x1a\x1b.sidecar.v1.GetNodeResponse\x12Q\n\x0cGetReadiness\x12\x1f.sidecar.v1.GetReadinessRequest\x1a .sidecar.v1.GetReadinessResponse\x12Y\n\x0eWatchReadiness\x12!.sidecar.v1.WatchReadinessRequest\x1a\".sidecar.v1.WatchReadinessResponse0\x01\x12T\n\rGetStatistics\x12 .sidecar.v1.GetStatisticsRequest\x1a!.sidecar.v1.GetStatisticsResponse\x12P\n\x0bWatchEvents\x12\x1e.sidecar.v1.WatchEventsRequest\x1a\x1f.sidecar.v1.WatchEventsResponse0\x01\x12N\n\x0bSetLogLevel\x12\x1e.sidecar.v1.SetLogLevelRequest\x1a\x1f.sidecar.v1.SetLogLevelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,30 +36,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETSTATISTICSRESPONSE_VALUESENTRY']._loaded_options = None
   _globals['_GETSTATISTICSRESPONSE_VALUESENTRY']._serialized_options = b'8\001'
-  _globals['_GETNODEREQUEST']._serialized_start=102
-  _globals['_GETNODEREQUEST']._serialized_end=118
-  _globals['_GETNODERESPONSE']._serialized_start=120
-  _globals['_GETNODERESPONSE']._serialized_end=169
-  _globals['_NODE']._serialized_start=172
-  _globals['_NODE']._serialized_end=421
-  _globals['_GETREADINESSREQUEST']._serialized_start=423
-  _globals['_GETREADINESSREQUEST']._serialized_end=444
-  _globals['_GETREADINESSRESPONSE']._serialized_start=446
-  _globals['_GETREADINESSRESPONSE']._serialized_end=510
-  _globals['_WATCHREADINESSREQUEST']._serialized_start=512
-  _globals['_WATCHREADINESSREQUEST']._serialized_end=535
-  _globals['_WATCHREADINESSRESPONSE']._serialized_start=537
-  _globals['_WATCHREADINESSRESPONSE']._serialized_end=603
-  _globals['_READINESS']._serialized_start=605
-  _globals['_READINESS']._serialized_end=674
-  _globals['_CONDITION']._serialized_start=677
-  _globals['_CONDITION']._serialized_end=807
-  _globals['_GETSTATISTICSREQUEST']._serialized_start=809
-  _globals['_GETSTATISTICSREQUEST']._serialized_end=831
-  _globals['_GETSTATISTICSRESPONSE']._serialized_start=834
-  _globals['_GETSTATISTICSRESPONSE']._serialized_end=967
-  _globals['_GETSTATISTICSRESPONSE_VALUESENTRY']._serialized_start=922
-  _globals['_GETSTATISTICSRESPONSE_VALUESENTRY']._serialized_end=967
-  _globals['_NODESERVICE']._serialized_start=970
-  _globals['_NODESERVICE']._serialized_end=1311
+  _globals['_NODEEVENT_FIELDSENTRY']._loaded_options = None
+  _globals['_NODEEVENT_FIELDSENTRY']._serialized_options = b'8\001'
+  _globals['_SETLOGLEVELRESPONSE_PARTSENTRY']._loaded_options = None
+  _globals['_SETLOGLEVELRESPONSE_PARTSENTRY']._serialized_options = b'8\001'
+  _globals['_GETNODEREQUEST']._serialized_start=127
+  _globals['_GETNODEREQUEST']._serialized_end=143
+  _globals['_GETNODERESPONSE']._serialized_start=145
+  _globals['_GETNODERESPONSE']._serialized_end=194
+  _globals['_NODE']._serialized_start=197
+  _globals['_NODE']._serialized_end=446
+  _globals['_GETREADINESSREQUEST']._serialized_start=448
+  _globals['_GETREADINESSREQUEST']._serialized_end=469
+  _globals['_GETREADINESSRESPONSE']._serialized_start=471
+  _globals['_GETREADINESSRESPONSE']._serialized_end=535
+  _globals['_WATCHREADINESSREQUEST']._serialized_start=537
+  _globals['_WATCHREADINESSREQUEST']._serialized_end=560
+  _globals['_WATCHREADINESSRESPONSE']._serialized_start=562
+  _globals['_WATCHREADINESSRESPONSE']._serialized_end=628
+  _globals['_READINESS']._serialized_start=630
+  _globals['_READINESS']._serialized_end=699
+  _globals['_CONDITION']._serialized_start=702
+  _globals['_CONDITION']._serialized_end=832
+  _globals['_GETSTATISTICSREQUEST']._serialized_start=834
+  _globals['_GETSTATISTICSREQUEST']._serialized_end=856
+  _globals['_GETSTATISTICSRESPONSE']._serialized_start=859
+  _globals['_GETSTATISTICSRESPONSE']._serialized_end=1035
+  _globals['_GETSTATISTICSRESPONSE_VALUESENTRY']._serialized_start=990
+  _globals['_GETSTATISTICSRESPONSE_VALUESENTRY']._serialized_end=1035
+  _globals['_HISTOGRAM']._serialized_start=1037
+  _globals['_HISTOGRAM']._serialized_end=1113
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=1115
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=1135
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1137
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1233
+  _globals['_NODEEVENT']._serialized_start=1236
+  _globals['_NODEEVENT']._serialized_end=1436
+  _globals['_NODEEVENT_FIELDSENTRY']._serialized_start=1391
+  _globals['_NODEEVENT_FIELDSENTRY']._serialized_end=1436
+  _globals['_SETLOGLEVELREQUEST']._serialized_start=1438
+  _globals['_SETLOGLEVELREQUEST']._serialized_end=1487
+  _globals['_SETLOGLEVELRESPONSE']._serialized_start=1490
+  _globals['_SETLOGLEVELRESPONSE']._serialized_end=1631
+  _globals['_SETLOGLEVELRESPONSE_PARTSENTRY']._serialized_start=1587
+  _globals['_SETLOGLEVELRESPONSE_PARTSENTRY']._serialized_end=1631
+  _globals['_NODESERVICE']._serialized_start=1634
+  _globals['_NODESERVICE']._serialized_end=2137
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,16 @@ class NodeServiceStub:
                 request_serializer=sidecar_dot_v1_dot_node__pb2.GetStatisticsRequest.SerializeToString,
                 response_deserializer=sidecar_dot_v1_dot_node__pb2.GetStatisticsResponse.FromString,
                 _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/sidecar.v1.NodeService/WatchEvents',
+                request_serializer=sidecar_dot_v1_dot_node__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_node__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
+        self.SetLogLevel = channel.unary_unary(
+                '/sidecar.v1.NodeService/SetLogLevel',
+                request_serializer=sidecar_dot_v1_dot_node__pb2.SetLogLevelRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_node__pb2.SetLogLevelResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -89,6 +99,21 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchEvents(self, request, context):
+        """What the log says: the newest records at once, then more as they come. Those of debug are not among them, whatever
+        the log's level is; repeats are held back as in the log. A reader that is slow misses records, and is told how many.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLogLevel(self, request, context):
+        """Change what the log writes from now on. INVALID_ARGUMENT for a part or level that there is not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +136,16 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.GetStatistics,
                     request_deserializer=sidecar_dot_v1_dot_node__pb2.GetStatisticsRequest.FromString,
                     response_serializer=sidecar_dot_v1_dot_node__pb2.GetStatisticsResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=sidecar_dot_v1_dot_node__pb2.WatchEventsRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_node__pb2.WatchEventsResponse.SerializeToString,
+            ),
+            'SetLogLevel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLogLevel,
+                    request_deserializer=sidecar_dot_v1_dot_node__pb2.SetLogLevelRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_node__pb2.SetLogLevelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +257,60 @@ class NodeService:
             '/sidecar.v1.NodeService/GetStatistics',
             sidecar_dot_v1_dot_node__pb2.GetStatisticsRequest.SerializeToString,
             sidecar_dot_v1_dot_node__pb2.GetStatisticsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sidecar.v1.NodeService/WatchEvents',
+            sidecar_dot_v1_dot_node__pb2.WatchEventsRequest.SerializeToString,
+            sidecar_dot_v1_dot_node__pb2.WatchEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLogLevel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sidecar.v1.NodeService/SetLogLevel',
+            sidecar_dot_v1_dot_node__pb2.SetLogLevelRequest.SerializeToString,
+            sidecar_dot_v1_dot_node__pb2.SetLogLevelResponse.FromString,
             options,
             channel_credentials,
             insecure,

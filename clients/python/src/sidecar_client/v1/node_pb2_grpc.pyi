@@ -41,6 +41,12 @@ class NodeServiceStub:
     """The present readiness at once, then again whenever it changes. A reader that is slow gets the newest."""
     GetStatistics: _grpc.UnaryUnaryMultiCallable[_node_pb2.GetStatisticsRequest, _node_pb2.GetStatisticsResponse]
     """Counters and gauges of every part."""
+    WatchEvents: _grpc.UnaryStreamMultiCallable[_node_pb2.WatchEventsRequest, _node_pb2.WatchEventsResponse]
+    """What the log says: the newest records at once, then more as they come. Those of debug are not among them, whatever
+    the log's level is; repeats are held back as in the log. A reader that is slow misses records, and is told how many.
+    """
+    SetLogLevel: _grpc.UnaryUnaryMultiCallable[_node_pb2.SetLogLevelRequest, _node_pb2.SetLogLevelResponse]
+    """Change what the log writes from now on. INVALID_ARGUMENT for a part or level that there is not."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -55,6 +61,12 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """The present readiness at once, then again whenever it changes. A reader that is slow gets the newest."""
     GetStatistics: _aio.UnaryUnaryMultiCallable[_node_pb2.GetStatisticsRequest, _node_pb2.GetStatisticsResponse]  # type: ignore[assignment]
     """Counters and gauges of every part."""
+    WatchEvents: _aio.UnaryStreamMultiCallable[_node_pb2.WatchEventsRequest, _node_pb2.WatchEventsResponse]  # type: ignore[assignment]
+    """What the log says: the newest records at once, then more as they come. Those of debug are not among them, whatever
+    the log's level is; repeats are held back as in the log. A reader that is slow misses records, and is told how many.
+    """
+    SetLogLevel: _aio.UnaryUnaryMultiCallable[_node_pb2.SetLogLevelRequest, _node_pb2.SetLogLevelResponse]  # type: ignore[assignment]
+    """Change what the log writes from now on. INVALID_ARGUMENT for a part or level that there is not."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """The node itself: who it is, whether it is ready, what it counts."""
@@ -90,5 +102,23 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.GetStatisticsResponse, _abc.Awaitable[_node_pb2.GetStatisticsResponse]]:
         """Counters and gauges of every part."""
+
+    @_abc_1.abstractmethod
+    def WatchEvents(
+        self,
+        request: _node_pb2.WatchEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_node_pb2.WatchEventsResponse], _abc.AsyncIterator[_node_pb2.WatchEventsResponse]]:
+        """What the log says: the newest records at once, then more as they come. Those of debug are not among them, whatever
+        the log's level is; repeats are held back as in the log. A reader that is slow misses records, and is told how many.
+        """
+
+    @_abc_1.abstractmethod
+    def SetLogLevel(
+        self,
+        request: _node_pb2.SetLogLevelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.SetLogLevelResponse, _abc.Awaitable[_node_pb2.SetLogLevelResponse]]:
+        """Change what the log writes from now on. INVALID_ARGUMENT for a part or level that there is not."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -477,6 +477,13 @@ class Topic(_message.Message):
     MESH_PEER_IDS_FIELD_NUMBER: _builtins.int
     SUBSCRIBERS_FIELD_NUMBER: _builtins.int
     HISTORY_MESSAGES_FIELD_NUMBER: _builtins.int
+    DELIVERED_FIELD_NUMBER: _builtins.int
+    PUBLISHED_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    DELIVERED_BYTES_FIELD_NUMBER: _builtins.int
+    PUBLISHED_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name."""
     subscribed: _builtins.bool
@@ -489,6 +496,22 @@ class Topic(_message.Message):
     """Streams of apps here that subscribe to it."""
     history_messages: _builtins.int
     """Messages in this node's history of it, from which a subscription can continue."""
+    delivered: _builtins.int
+    """New messages handed to this node's apps, own ones included. This counter and the next ones begin when the topic
+    comes to be known here, and begin anew when it was forgotten meanwhile: nobody here or at a peer in it.
+    """
+    published: _builtins.int
+    """Messages published by this node's apps."""
+    duplicates: _builtins.int
+    """Messages of peers that had come before."""
+    rejected: _builtins.int
+    """Messages of peers that are no good: of a wrong form or signature. Those too broken to name a topic are not counted."""
+    dropped: _builtins.int
+    """Copies of messages that a peer did not get since its queue was full."""
+    delivered_bytes: _builtins.int
+    """The payloads of the delivered messages, in bytes."""
+    published_bytes: _builtins.int
+    """The payloads of the published messages, in bytes."""
     @_builtins.property
     def mesh_peer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Peers in this node's mesh for it."""
@@ -503,10 +526,17 @@ class Topic(_message.Message):
         mesh_peer_ids: _abc.Iterable[_builtins.str] | None = ...,
         subscribers: _builtins.int = ...,
         history_messages: _builtins.int = ...,
+        delivered: _builtins.int = ...,
+        published: _builtins.int = ...,
+        duplicates: _builtins.int = ...,
+        rejected: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+        delivered_bytes: _builtins.int = ...,
+        published_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["history_messages", b"history_messages", "mesh_peer_ids", b"mesh_peer_ids", "name", b"name", "peers", b"peers", "signing", b"signing", "subscribed", b"subscribed", "subscribers", b"subscribers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered", b"delivered", "delivered_bytes", b"delivered_bytes", "dropped", b"dropped", "duplicates", b"duplicates", "history_messages", b"history_messages", "mesh_peer_ids", b"mesh_peer_ids", "name", b"name", "peers", b"peers", "published", b"published", "published_bytes", b"published_bytes", "rejected", b"rejected", "signing", b"signing", "subscribed", b"subscribed", "subscribers", b"subscribers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,6 +8,7 @@
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Duration } from "../../google/protobuf/duration.js";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
+import { Lagged } from "./common.js";
 
 export const protobufPackage = "sidecar.v1";
 
@@ -99,11 +100,95 @@ export interface GetStatisticsRequest {
 export interface GetStatisticsResponse {
   /** By name, such as "gossip_delivered": counters since the start, and sizes as they are now. */
   values: { [key: string]: number };
+  /** What is counted by size, in the order of the names. */
+  histograms: Histogram[];
 }
 
 export interface GetStatisticsResponse_ValuesEntry {
   key: string;
   value: number;
+}
+
+/**
+ * Observations since the start, counted by upper bounds. Those of this node:
+ *
+ * event_loop_lag_seconds: how late the sidecar's event loop is, looked at four times a second.
+ *
+ * gossip_propagation_seconds: how much later than this node its neighbours show that they have a message, on this
+ * node's clock alone: from the first copy that came here until each further peer sends a copy of its own, or an
+ * IDONTWANT that names it. That is the peer's own delay plus the way from it to here; it is not the time that a message
+ * took from its publisher, for which clocks would have to agree. A sample: about 32 messages a second.
+ *
+ * gossip_echo_seconds: from publishing here until the first peer shows that it has the message, by a copy, IDONTWANT or
+ * IHAVE. An upper bound of the time to that peer and back: peers that got a small message from here say so, if at all,
+ * with IHAVE at their next heartbeat. A sample as before; in small meshes there may be none.
+ */
+export interface Histogram {
+  /** The name, its unit last. */
+  name: string;
+  /** Ascending; an observation belongs to the first bound that is not below it. */
+  upperBounds: number[];
+  /** Observations for each bound, not cumulative, and at the end those above all bounds. */
+  counts: bigint[];
+  /** All observations added up. */
+  sum: number;
+}
+
+/** Nothing to say. */
+export interface WatchEventsRequest {
+}
+
+/** Records of the log, oldest first; or a gap before the next ones. */
+export interface WatchEventsResponse {
+  /** The records. */
+  events: NodeEvent[];
+  /** Set where records were missed between the response before and this one. */
+  lagged: Lagged | undefined;
+}
+
+/** A record of the log. */
+export interface NodeEvent {
+  /** When. */
+  time:
+    | Timestamp
+    | undefined;
+  /** "debug", "info", "warning" or "error". */
+  severity: string;
+  /** The part of the sidecar that says so, as in the log: "net", "node", "api.server". */
+  part: string;
+  /** A sentence for people. */
+  message: string;
+  /** What belongs to it, for programs: "peer" with a peer id, "exception" with a traceback. */
+  fields: { [key: string]: string };
+}
+
+export interface NodeEvent_FieldsEntry {
+  key: string;
+  value: string;
+}
+
+/** What the log is to write. */
+export interface SetLogLevelRequest {
+  /**
+   * A part as the log names it, such as "net" or "api.server", with all that is below it; empty: all parts that have no
+   * level of their own.
+   */
+  part: string;
+  /** The least level written: "debug", "info", "warning" or "error". Empty: the part has no level of its own any more. */
+  level: string;
+}
+
+/** The levels in force. */
+export interface SetLogLevelResponse {
+  /** The level of all parts that have none of their own. */
+  level: string;
+  /** The levels of parts. */
+  parts: { [key: string]: string };
+}
+
+export interface SetLogLevelResponse_PartsEntry {
+  key: string;
+  value: string;
 }
 
 function createBaseGetNodeRequest(): GetNodeRequest {
@@ -797,7 +882,7 @@ export const GetStatisticsRequest: MessageFns<GetStatisticsRequest> = {
 };
 
 function createBaseGetStatisticsResponse(): GetStatisticsResponse {
-  return { values: {} };
+  return { values: {}, histograms: [] };
 }
 
 export const GetStatisticsResponse: MessageFns<GetStatisticsResponse> = {
@@ -805,6 +890,9 @@ export const GetStatisticsResponse: MessageFns<GetStatisticsResponse> = {
     globalThis.Object.entries(message.values).forEach(([key, value]: [string, number]) => {
       GetStatisticsResponse_ValuesEntry.encode({ key: key as any, value }, writer.uint32(10).fork()).join();
     });
+    for (const v of message.histograms) {
+      Histogram.encode(v!, writer.uint32(18).fork()).join();
+    }
     return writer;
   },
 
@@ -830,6 +918,14 @@ export const GetStatisticsResponse: MessageFns<GetStatisticsResponse> = {
             if (entry1.value !== undefined) {
               message.values[entry1.key] = entry1.value;
             }
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.histograms.push(Histogram.decode(reader, reader.uint32()));
             continue;
           }
         }
@@ -858,6 +954,7 @@ export const GetStatisticsResponse: MessageFns<GetStatisticsResponse> = {
       },
       {},
     );
+    message.histograms = object.histograms?.map((e) => Histogram.fromPartial(e)) || [];
     return message;
   },
 };
@@ -933,6 +1030,635 @@ export const GetStatisticsResponse_ValuesEntry: MessageFns<GetStatisticsResponse
   },
 };
 
+function createBaseHistogram(): Histogram {
+  return { name: "", upperBounds: [], counts: [], sum: 0 };
+}
+
+export const Histogram: MessageFns<Histogram> = {
+  encode(message: Histogram, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.upperBounds.length !== 0) {
+      writer.uint32(18).fork();
+      for (const v of message.upperBounds) {
+        writer.double(v);
+      }
+      writer.join();
+    }
+    if (message.counts.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.counts) {
+        if (BigInt.asUintN(64, v) !== v) {
+          throw new globalThis.Error("a value provided in array field counts of type uint64 is too large");
+        }
+        writer.uint64(v);
+      }
+      writer.join();
+    }
+    if (message.sum !== 0) {
+      writer.uint32(33).double(message.sum);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Histogram {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHistogram();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag === 17) {
+              message.upperBounds.push(reader.double());
+
+              continue;
+            }
+
+            if (tag === 18) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.upperBounds.push(reader.double());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.counts.push(reader.uint64() as bigint);
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.counts.push(reader.uint64() as bigint);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.sum = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Histogram>, I>>(base?: I): Histogram {
+    return Histogram.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Histogram>, I>>(object: I): Histogram {
+    const message = createBaseHistogram();
+    message.name = object.name ?? "";
+    message.upperBounds = object.upperBounds?.map((e) => e) || [];
+    message.counts = object.counts?.map((e) => BigInt(e)) || [];
+    message.sum = object.sum ?? 0;
+    return message;
+  },
+};
+
+function createBaseWatchEventsRequest(): WatchEventsRequest {
+  return {};
+}
+
+export const WatchEventsRequest: MessageFns<WatchEventsRequest> = {
+  encode(_: WatchEventsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchEventsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchEventsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<WatchEventsRequest>, I>>(base?: I): WatchEventsRequest {
+    return WatchEventsRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WatchEventsRequest>, I>>(_: I): WatchEventsRequest {
+    const message = createBaseWatchEventsRequest();
+    return message;
+  },
+};
+
+function createBaseWatchEventsResponse(): WatchEventsResponse {
+  return { events: [], lagged: undefined };
+}
+
+export const WatchEventsResponse: MessageFns<WatchEventsResponse> = {
+  encode(message: WatchEventsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.events) {
+      NodeEvent.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.lagged !== undefined) {
+      Lagged.encode(message.lagged, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchEventsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchEventsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.events.push(NodeEvent.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.lagged = Lagged.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<WatchEventsResponse>, I>>(base?: I): WatchEventsResponse {
+    return WatchEventsResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WatchEventsResponse>, I>>(object: I): WatchEventsResponse {
+    const message = createBaseWatchEventsResponse();
+    message.events = object.events?.map((e) => NodeEvent.fromPartial(e)) || [];
+    message.lagged = (object.lagged !== undefined && object.lagged !== null)
+      ? Lagged.fromPartial(object.lagged)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseNodeEvent(): NodeEvent {
+  return { time: undefined, severity: "", part: "", message: "", fields: {} };
+}
+
+export const NodeEvent: MessageFns<NodeEvent> = {
+  encode(message: NodeEvent, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.time !== undefined) {
+      Timestamp.encode(message.time, writer.uint32(10).fork()).join();
+    }
+    if (message.severity !== "") {
+      writer.uint32(18).string(message.severity);
+    }
+    if (message.part !== "") {
+      writer.uint32(26).string(message.part);
+    }
+    if (message.message !== "") {
+      writer.uint32(34).string(message.message);
+    }
+    globalThis.Object.entries(message.fields).forEach(([key, value]: [string, string]) => {
+      NodeEvent_FieldsEntry.encode({ key: key as any, value }, writer.uint32(42).fork()).join();
+    });
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeEvent {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeEvent();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.time = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.severity = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.part = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            const entry5 = NodeEvent_FieldsEntry.decode(reader, reader.uint32());
+            if (entry5.value !== undefined) {
+              message.fields[entry5.key] = entry5.value;
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<NodeEvent>, I>>(base?: I): NodeEvent {
+    return NodeEvent.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<NodeEvent>, I>>(object: I): NodeEvent {
+    const message = createBaseNodeEvent();
+    message.time = (object.time !== undefined && object.time !== null) ? Timestamp.fromPartial(object.time) : undefined;
+    message.severity = object.severity ?? "";
+    message.part = object.part ?? "";
+    message.message = object.message ?? "";
+    message.fields = (globalThis.Object.entries(object.fields ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseNodeEvent_FieldsEntry(): NodeEvent_FieldsEntry {
+  return { key: "", value: "" };
+}
+
+export const NodeEvent_FieldsEntry: MessageFns<NodeEvent_FieldsEntry> = {
+  encode(message: NodeEvent_FieldsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeEvent_FieldsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeEvent_FieldsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<NodeEvent_FieldsEntry>, I>>(base?: I): NodeEvent_FieldsEntry {
+    return NodeEvent_FieldsEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<NodeEvent_FieldsEntry>, I>>(object: I): NodeEvent_FieldsEntry {
+    const message = createBaseNodeEvent_FieldsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseSetLogLevelRequest(): SetLogLevelRequest {
+  return { part: "", level: "" };
+}
+
+export const SetLogLevelRequest: MessageFns<SetLogLevelRequest> = {
+  encode(message: SetLogLevelRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.part !== "") {
+      writer.uint32(10).string(message.part);
+    }
+    if (message.level !== "") {
+      writer.uint32(18).string(message.level);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetLogLevelRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetLogLevelRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.part = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.level = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<SetLogLevelRequest>, I>>(base?: I): SetLogLevelRequest {
+    return SetLogLevelRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SetLogLevelRequest>, I>>(object: I): SetLogLevelRequest {
+    const message = createBaseSetLogLevelRequest();
+    message.part = object.part ?? "";
+    message.level = object.level ?? "";
+    return message;
+  },
+};
+
+function createBaseSetLogLevelResponse(): SetLogLevelResponse {
+  return { level: "", parts: {} };
+}
+
+export const SetLogLevelResponse: MessageFns<SetLogLevelResponse> = {
+  encode(message: SetLogLevelResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.level !== "") {
+      writer.uint32(10).string(message.level);
+    }
+    globalThis.Object.entries(message.parts).forEach(([key, value]: [string, string]) => {
+      SetLogLevelResponse_PartsEntry.encode({ key: key as any, value }, writer.uint32(18).fork()).join();
+    });
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetLogLevelResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetLogLevelResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.level = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            const entry2 = SetLogLevelResponse_PartsEntry.decode(reader, reader.uint32());
+            if (entry2.value !== undefined) {
+              message.parts[entry2.key] = entry2.value;
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<SetLogLevelResponse>, I>>(base?: I): SetLogLevelResponse {
+    return SetLogLevelResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SetLogLevelResponse>, I>>(object: I): SetLogLevelResponse {
+    const message = createBaseSetLogLevelResponse();
+    message.level = object.level ?? "";
+    message.parts = (globalThis.Object.entries(object.parts ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseSetLogLevelResponse_PartsEntry(): SetLogLevelResponse_PartsEntry {
+  return { key: "", value: "" };
+}
+
+export const SetLogLevelResponse_PartsEntry: MessageFns<SetLogLevelResponse_PartsEntry> = {
+  encode(message: SetLogLevelResponse_PartsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetLogLevelResponse_PartsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetLogLevelResponse_PartsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<SetLogLevelResponse_PartsEntry>, I>>(base?: I): SetLogLevelResponse_PartsEntry {
+    return SetLogLevelResponse_PartsEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SetLogLevelResponse_PartsEntry>, I>>(
+    object: I,
+  ): SetLogLevelResponse_PartsEntry {
+    const message = createBaseSetLogLevelResponse_PartsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
 /** The node itself: who it is, whether it is ready, what it counts. */
 export type NodeServiceDefinition = typeof NodeServiceDefinition;
 export const NodeServiceDefinition = {
@@ -972,6 +1698,27 @@ export const NodeServiceDefinition = {
       requestType: GetStatisticsRequest as typeof GetStatisticsRequest,
       requestStream: false,
       responseType: GetStatisticsResponse as typeof GetStatisticsResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * What the log says: the newest records at once, then more as they come. Those of debug are not among them, whatever
+     * the log's level is; repeats are held back as in the log. A reader that is slow misses records, and is told how many.
+     */
+    watchEvents: {
+      name: "WatchEvents",
+      requestType: WatchEventsRequest as typeof WatchEventsRequest,
+      requestStream: false,
+      responseType: WatchEventsResponse as typeof WatchEventsResponse,
+      responseStream: true,
+      options: {},
+    },
+    /** Change what the log writes from now on. INVALID_ARGUMENT for a part or level that there is not. */
+    setLogLevel: {
+      name: "SetLogLevel",
+      requestType: SetLogLevelRequest as typeof SetLogLevelRequest,
+      requestStream: false,
+      responseType: SetLogLevelResponse as typeof SetLogLevelResponse,
       responseStream: false,
       options: {},
     },

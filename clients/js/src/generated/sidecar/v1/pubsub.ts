@@ -189,6 +189,23 @@ export interface Topic {
   subscribers: number;
   /** Messages in this node's history of it, from which a subscription can continue. */
   historyMessages: bigint;
+  /**
+   * New messages handed to this node's apps, own ones included. This counter and the next ones begin when the topic
+   * comes to be known here, and begin anew when it was forgotten meanwhile: nobody here or at a peer in it.
+   */
+  delivered: bigint;
+  /** Messages published by this node's apps. */
+  published: bigint;
+  /** Messages of peers that had come before. */
+  duplicates: bigint;
+  /** Messages of peers that are no good: of a wrong form or signature. Those too broken to name a topic are not counted. */
+  rejected: bigint;
+  /** Copies of messages that a peer did not get since its queue was full. */
+  dropped: bigint;
+  /** The payloads of the delivered messages, in bytes. */
+  deliveredBytes: bigint;
+  /** The payloads of the published messages, in bytes. */
+  publishedBytes: bigint;
 }
 
 function createBasePublishReceipt(): PublishReceipt {
@@ -1178,7 +1195,22 @@ export const ListTopicsResponse: MessageFns<ListTopicsResponse> = {
 };
 
 function createBaseTopic(): Topic {
-  return { name: "", subscribed: false, signing: 0, peers: 0, meshPeerIds: [], subscribers: 0, historyMessages: 0n };
+  return {
+    name: "",
+    subscribed: false,
+    signing: 0,
+    peers: 0,
+    meshPeerIds: [],
+    subscribers: 0,
+    historyMessages: 0n,
+    delivered: 0n,
+    published: 0n,
+    duplicates: 0n,
+    rejected: 0n,
+    dropped: 0n,
+    deliveredBytes: 0n,
+    publishedBytes: 0n,
+  };
 }
 
 export const Topic: MessageFns<Topic> = {
@@ -1206,6 +1238,48 @@ export const Topic: MessageFns<Topic> = {
         throw new globalThis.Error("value provided for field message.historyMessages of type uint64 too large");
       }
       writer.uint32(56).uint64(message.historyMessages);
+    }
+    if (message.delivered !== 0n) {
+      if (BigInt.asUintN(64, message.delivered) !== message.delivered) {
+        throw new globalThis.Error("value provided for field message.delivered of type uint64 too large");
+      }
+      writer.uint32(64).uint64(message.delivered);
+    }
+    if (message.published !== 0n) {
+      if (BigInt.asUintN(64, message.published) !== message.published) {
+        throw new globalThis.Error("value provided for field message.published of type uint64 too large");
+      }
+      writer.uint32(72).uint64(message.published);
+    }
+    if (message.duplicates !== 0n) {
+      if (BigInt.asUintN(64, message.duplicates) !== message.duplicates) {
+        throw new globalThis.Error("value provided for field message.duplicates of type uint64 too large");
+      }
+      writer.uint32(80).uint64(message.duplicates);
+    }
+    if (message.rejected !== 0n) {
+      if (BigInt.asUintN(64, message.rejected) !== message.rejected) {
+        throw new globalThis.Error("value provided for field message.rejected of type uint64 too large");
+      }
+      writer.uint32(88).uint64(message.rejected);
+    }
+    if (message.dropped !== 0n) {
+      if (BigInt.asUintN(64, message.dropped) !== message.dropped) {
+        throw new globalThis.Error("value provided for field message.dropped of type uint64 too large");
+      }
+      writer.uint32(96).uint64(message.dropped);
+    }
+    if (message.deliveredBytes !== 0n) {
+      if (BigInt.asUintN(64, message.deliveredBytes) !== message.deliveredBytes) {
+        throw new globalThis.Error("value provided for field message.deliveredBytes of type uint64 too large");
+      }
+      writer.uint32(104).uint64(message.deliveredBytes);
+    }
+    if (message.publishedBytes !== 0n) {
+      if (BigInt.asUintN(64, message.publishedBytes) !== message.publishedBytes) {
+        throw new globalThis.Error("value provided for field message.publishedBytes of type uint64 too large");
+      }
+      writer.uint32(112).uint64(message.publishedBytes);
     }
     return writer;
   },
@@ -1279,6 +1353,62 @@ export const Topic: MessageFns<Topic> = {
             message.historyMessages = reader.uint64() as bigint;
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.delivered = reader.uint64() as bigint;
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.published = reader.uint64() as bigint;
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.duplicates = reader.uint64() as bigint;
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.rejected = reader.uint64() as bigint;
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.dropped = reader.uint64() as bigint;
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.deliveredBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.publishedBytes = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1304,6 +1434,19 @@ export const Topic: MessageFns<Topic> = {
     message.subscribers = object.subscribers ?? 0;
     message.historyMessages = (object.historyMessages !== undefined && object.historyMessages !== null)
       ? BigInt(object.historyMessages)
+      : 0n;
+    message.delivered = (object.delivered !== undefined && object.delivered !== null) ? BigInt(object.delivered) : 0n;
+    message.published = (object.published !== undefined && object.published !== null) ? BigInt(object.published) : 0n;
+    message.duplicates = (object.duplicates !== undefined && object.duplicates !== null)
+      ? BigInt(object.duplicates)
+      : 0n;
+    message.rejected = (object.rejected !== undefined && object.rejected !== null) ? BigInt(object.rejected) : 0n;
+    message.dropped = (object.dropped !== undefined && object.dropped !== null) ? BigInt(object.dropped) : 0n;
+    message.deliveredBytes = (object.deliveredBytes !== undefined && object.deliveredBytes !== null)
+      ? BigInt(object.deliveredBytes)
+      : 0n;
+    message.publishedBytes = (object.publishedBytes !== undefined && object.publishedBytes !== null)
+      ? BigInt(object.publishedBytes)
       : 0n;
     return message;
   },

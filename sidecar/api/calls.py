@@ -1,0 +1,44 @@
+"""What apps called, and how it ended."""
+
+from collections import Counter
+from time import monotonic
+
+import grpc
+
+from ..core.histogram import Histogram
+
+# From a call that only reads to one that waits for a lookup in the DHT.
+DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class MethodCalls:
+    """The calls of one method: those under way, those that ended by their status, and the times of unary ones."""
+
+    __slots__ = ("durations", "ended", "open")
+
+    def __init__(self, *, stream: bool) -> None:
+        self.open = 0
+        self.ended: Counter[grpc.StatusCode] = Counter()
+        self.durations = None if stream else Histogram(DURATIONS)
+
+    def begin(self) -> float:
+        """A call begins; its beginning, for `end`."""
+        self.open += 1
+        return monotonic()
+
+    def end(self, begun: float, code: grpc.StatusCode) -> None:
+        self.open -= 1
+        self.ended[code] += 1
+        if self.durations is not None:
+            self.durations.observe(monotonic() - begun)
+
+
+class Calls:
+    """The calls of every method. What gRPC refuses by itself, such as calls beyond `max_calls`, is not among them."""
+
+    def __init__(self) -> None:
+        self.methods: dict[str, MethodCalls] = {}  # by `sidecar.v1.NodeService/GetNode`
+
+    def of(self, service: str, method: str, *, stream: bool) -> MethodCalls:
+        """Where the calls of a method are counted."""
+        return self.methods.setdefault(f"{service}/{method}", MethodCalls(stream=stream))

@@ -1,0 +1,198 @@
+"""The statistics as metrics: which becomes which, what it means, and which are left out.
+
+The names follow Prometheus' conventions: a unit in the name, counters end in `_total` (which the writer adds).
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """A statistic and the metric that shows it. Rows of one metric differ in their labels and follow each other."""
+
+    statistic: str
+    metric: str
+    counter: bool
+    doc: str
+    labels: Mapping[str, str] = {}
+
+
+class Family(NamedTuple):
+    """Statistics whose names begin with `prefix`; the rest of the name is the value of the label."""
+
+    prefix: str
+    metric: str
+    counter: bool
+    label: str
+    doc: str
+    known: tuple[str, ...] = ()
+    """Values shown from the start on, with 0, so that a first increase is seen as one."""
+
+
+def _gauge(statistic: str, metric: str, doc: str, **labels: str) -> Row:
+    return Row(statistic, f"sidecar_{metric}", False, doc, labels)
+
+
+def _counter(statistic: str, metric: str, doc: str, **labels: str) -> Row:
+    return Row(statistic, f"sidecar_{metric}", True, doc, labels)
+
+
+_GRAFTS = "GRAFTs: a peer joins the mesh of a topic."
+_PRUNES = "PRUNEs: a peer leaves the mesh of a topic."
+_IHAVE = "Ids of messages in IHAVE, examined."
+_IWANT = "Ids of messages in IWANT."
+_IDONTWANT = "Ids of messages in IDONTWANT."
+
+ROWS: tuple[Row, ...] = (
+    # peers and connections
+    _gauge("peers_connected", "peers_connected", "Peers with at least one connection."),
+    _gauge("peers_ready", "peers_ready", "Peers that are identified and of this network."),
+    _gauge("peers_known", "peers_known", "Peers in the address book."),
+    _gauge("net_connections", "connections", "Open connections to peers."),
+    _gauge("net_half_open", "connections_half_open", "Connections whose handshake is not finished."),
+    _counter("net_opened", "connections_opened", "Connections whose handshake was finished."),
+    _counter("net_refused", "connections_refused", "Connections refused since a bound was reached."),
+    _counter("net_dials", "dials", "Dials of peers, each of all their addresses."),
+    _counter("net_dials_failed", "dials_failed", "Dials that reached nobody."),
+    _gauge("net_dials_in_flight", "dials_in_flight", "Dials under way."),
+    _gauge("net_dials_queued", "dials_queued", "Dials that wait for their turn."),
+    _counter("net_bytes_in", "network_received_bytes", "Bytes that came from peers, as on the wire."),
+    _counter("net_bytes_out", "network_sent_bytes", "Bytes that left for peers, as on the wire."),
+    _gauge("net_buffered", "network_buffered_bytes", "Bytes that wait in this process for sockets to take them."),
+    _gauge("net_streams", "streams", "Streams on all connections."),
+    _counter("net_internal_errors", "internal_errors", "Defects that were caught; the log has each."),
+    _counter("streams_opened", "streams_opened", "Streams negotiated, of both sides."),
+    _counter("streams_failed", "streams_failed", "Streams asked for that did not come to be."),
+    _counter("stream_violations", "stream_violations", "Streams reset since the peer broke their protocol."),
+    _gauge("operations_open", "operations", "Operations of apps under way in the node."),
+    # gossip
+    _gauge("gossip_peers", "gossip_peers", "Peers that gossip with this node."),
+    _counter("gossip_published", "gossip_published_messages", "Messages published by this node's apps."),
+    _counter("gossip_received", "gossip_received_messages", "Messages that came from peers, repeats among them."),
+    _counter("gossip_delivered", "gossip_delivered_messages", "New messages handed to this node's apps."),
+    _counter("gossip_duplicates", "gossip_duplicate_messages", "Messages that had come before."),
+    _counter("gossip_forwarded", "gossip_forwarded_messages", "Messages handed on to the mesh; not copies."),
+    _counter("gossip_sent", "gossip_sent_messages", "Copies of messages queued for peers."),
+    _counter("gossip_rpcs_received", "gossip_received_rpcs", "Frames of gossip that came from peers."),
+    _counter("gossip_grafts_sent", "gossip_grafts", _GRAFTS, direction="sent"),
+    _counter("gossip_grafts_received", "gossip_grafts", _GRAFTS, direction="received"),
+    _counter("gossip_prunes_sent", "gossip_prunes", _PRUNES, direction="sent"),
+    _counter("gossip_prunes_received", "gossip_prunes", _PRUNES, direction="received"),
+    _counter("gossip_ihave_ids_received", "gossip_ihave_ids", _IHAVE, direction="received"),
+    _counter("gossip_iwant_ids_sent", "gossip_iwant_ids", _IWANT, direction="sent"),
+    _counter("gossip_iwant_ids_received", "gossip_iwant_ids", _IWANT, direction="received"),
+    _counter("gossip_iwant_messages_sent", "gossip_iwant_sent_messages", "Messages sent in answer to IWANT."),
+    _counter("gossip_idontwant_ids_sent", "gossip_idontwant_ids", _IDONTWANT, direction="sent"),
+    _counter("gossip_idontwant_ids_received", "gossip_idontwant_ids", _IDONTWANT, direction="received"),
+    _counter("gossip_idontwant_suppressed", "gossip_idontwant_suppressed_messages", "Copies that IDONTWANT saved."),
+    _gauge("gossip_queued_messages", "gossip_queued_messages", "Messages that wait for slow peers."),
+    _gauge("gossip_queued_bytes", "gossip_queued_bytes", "The same in bytes."),
+    _gauge("gossip_fullest_queue_bytes", "gossip_fullest_queue_bytes", "What waits for the slowest peer."),
+    # the DHT
+    _gauge("dht_peers", "dht_table_peers", "Peers in the routing table."),
+    _gauge("dht_replacements", "dht_replacement_peers", "Peers that wait for a place in the routing table."),
+    _gauge("dht_clients", "dht_client_peers", "Connected peers that answer no lookups."),
+    _gauge("dht_running_lookups", "dht_lookups_running", "Lookups under way."),
+    _gauge("dht_waiting_lookups", "dht_lookups_waiting", "Lookups that wait for their turn."),
+    _gauge("dht_queries_in_flight", "dht_queries_in_flight", "Queries sent to peers and not answered yet."),
+    _counter("dht_lookups", "dht_lookups", "Lookups that ended."),
+    _counter("dht_queries", "dht_queries", "Queries sent to peers."),
+    _counter("dht_failed_queries", "dht_queries_failed", "Queries without an answer."),
+    _counter("dht_requests", "dht_requests", "Requests of peers that were answered."),
+    _counter("dht_refused_requests", "dht_requests_refused", "Requests of peers that were refused."),
+    _gauge("dht_records", "dht_records", "Records kept for the DHT."),
+    _gauge("dht_record_bytes", "dht_record_bytes", "The same in bytes."),
+    _gauge("dht_providers", "dht_providers", "Advertisements of others kept for the DHT."),
+    _gauge("dht_advertised", "dht_advertised", "Names that this node's apps advertise."),
+    # direct messages
+    _gauge("direct_links", "direct_links", "Streams of direct messages, of both directions."),
+    _gauge("direct_queued_bytes", "direct_queued_bytes", "Direct messages and requests that wait for peers."),
+    _counter("direct_messages_sent", "direct_sent_messages", "Direct messages written to peers."),
+    _counter("direct_messages_received", "direct_received_messages", "Direct messages that came from peers."),
+    _counter("direct_messages_dropped", "direct_dropped_messages", "Of those, refused since a bound was reached."),
+    _counter("direct_requests_sent", "direct_sent_requests", "Requests written to peers."),
+    _counter("direct_requests_received", "direct_received_requests", "Requests that came from peers."),
+    # apps
+    _gauge("byte_streams", "byte_streams", "Byte streams between apps, of both sides."),
+    _gauge("byte_stream_protocols", "byte_stream_protocols", "Protocols for which apps accept byte streams."),
+    _gauge("api_subscriptions", "api_subscriptions", "Open Subscribe calls."),
+    _gauge("api_topics", "api_topics", "Topics joined for apps."),
+    _gauge("api_history_messages", "api_history_messages", "Messages kept for subscribers that come back."),
+    _gauge("api_history_bytes", "api_history_bytes", "The same in bytes."),
+    _counter("api_subscribers_missed", "api_subscribers_missed_messages", "Messages that slow subscribers missed."),
+    _gauge("api_receivers", "api_receivers", "Open Receive calls."),
+    _counter("api_receivers_missed", "api_receivers_missed_messages", "Direct messages that slow receivers missed."),
+    _counter(
+        "api_receivers_refused", "api_receivers_refused_messages", "Direct messages without room at any receiver."
+    ),
+    _gauge("api_byte_streams", "api_byte_streams", "Byte streams that apps hold."),
+    _gauge("api_stream_acceptors", "api_stream_acceptors", "Open AcceptStreams calls."),
+    _gauge("api_streams_unattached", "api_byte_streams_unattached", "Byte streams of peers that wait for their app."),
+    _counter("api_streams_refused", "api_byte_streams_refused", "Byte streams of peers that were refused."),
+    _gauge("api_servers", "api_servers", "Open Serve calls."),
+    _gauge("api_streams", "api_streams", "Open streaming calls in all."),
+    _counter("audit_written", "audit_lines", "Lines of the audit log that were written."),
+    _counter("audit_lost", "audit_lines_lost", "Lines of the audit log that could not be written."),
+    _gauge("api_operations", "api_operations", "Operations of apps that wait for the node."),
+)
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        "net_handshakes_",
+        "sidecar_handshakes",
+        True,
+        "outcome",
+        "Handshakes of connections by outcome: completed, or the error.",
+        ("completed",),
+    ),
+    Family(
+        "net_closed_by_",
+        "sidecar_connections_closed",
+        True,
+        "reason",
+        "Connections that ended after their handshake, by reason: order, or the error.",
+        ("order",),
+    ),
+    Family(
+        "stream_bytes_received_",
+        "sidecar_stream_received_bytes",
+        True,
+        "protocol",
+        "Bytes that streams brought, by what they carry; without the cost of encryption and muxing.",
+    ),
+    Family("stream_bytes_sent_", "sidecar_stream_sent_bytes", True, "protocol", "Bytes that streams took."),
+    Family(
+        "gossip_rejected_", "sidecar_gossip_rejected_messages", True, "reason", "Messages of peers that are no good."
+    ),
+    Family(
+        "gossip_dropped_",
+        "sidecar_gossip_dropped",
+        True,
+        "reason",
+        "Messages and control entries that a bound or a rule dropped; queue_full: a slow peer lost messages.",
+    ),
+    Family(
+        "direct_receipts_",
+        "sidecar_direct_receipts",
+        True,
+        "outcome",
+        "Direct messages of this node's apps by what became of them.",
+    ),
+    Family(
+        "direct_answers_",
+        "sidecar_direct_requests",
+        True,
+        "outcome",
+        "Requests of this node's apps: answered, or the error.",
+    ),
+)
+
+HISTOGRAMS: Mapping[str, str] = {
+    "event_loop_lag_seconds": "How late the event loop is, looked at four times a second.",
+    "gossip_propagation_seconds": "From the first copy of a message of others here until each further peer shows that "
+    "it has it, by a copy or IDONTWANT; a sample, by this node's clock alone.",
+    "gossip_echo_seconds": "From publishing here until the first peer shows that it has the message, by a copy, "
+    "IDONTWANT or IHAVE; a sample, and an upper bound.",
+}
+
+LEFT_OUT = ("connections", "net_closed")  # counted by net_connections and by the net_closed_by_ family

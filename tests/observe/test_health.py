@@ -1,0 +1,42 @@
+"""/live and /ready, over the fake node."""
+
+import asyncio
+import json
+from http import HTTPStatus
+
+from sidecar.api.bridge import Mesh
+from sidecar.api.config import ApiConfig
+from sidecar.observe.health import Ready, live
+from sidecar.observe.http import Request
+from tests.api.fakes import FakeNode
+
+ASKED = Request("/", "")
+
+
+def test_that_it_answers_is_liveness() -> None:
+    assert live(ASKED)[0] is HTTPStatus.OK
+    assert json.loads(live(ASKED).body) == {"live": True}
+
+
+def test_readiness_has_the_reasons_and_remedies_of_the_api() -> None:
+    node = FakeNode()
+    mesh = Mesh(node, node.feed, ApiConfig(), agent="x")
+    ready = Ready(mesh)
+    status, kind, body = ready.page(ASKED)
+    assert (status, kind, json.loads(body)["ready"]) == (HTTPStatus.OK, "application/json", True)
+    node.met = False
+    status, _, body = ready.page(ASKED)
+    (condition,) = json.loads(body)["conditions"]
+    assert status is HTTPStatus.SERVICE_UNAVAILABLE
+    assert condition.pop("since").endswith("Z")
+    assert condition == {
+        "type": "Listening",
+        "met": False,
+        "reason": "NoAddress",
+        "message": "a sentence",
+        "remedy": "Set one.",
+    }
+    node.met = True
+    asyncio.run(mesh.drain(0.0))
+    status, _, body = ready.page(ASKED)
+    assert (status, json.loads(body)["conditions"][-1]["reason"]) == (HTTPStatus.SERVICE_UNAVAILABLE, "Stopping")

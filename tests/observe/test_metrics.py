@@ -1,0 +1,82 @@
+"""The page of metrics over the fake node: every statistic has its row, and what is told is well formed."""
+
+import asyncio
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sidecar.api.bridge import Mesh
+from sidecar.api.config import ApiConfig
+from sidecar.core import gossip
+from sidecar.observe.http import Request
+from sidecar.observe.lag import BOUNDS, LoopLag
+from sidecar.observe.metrics import Metrics
+from tests.api.fakes import FakeNode, asynchronous
+
+Samples = dict[str, list[tuple[dict[str, str], float]]]
+
+
+def scraped(metrics: Metrics) -> Samples:
+    answer = metrics.page(Request("/metrics", "text/plain"))
+    found: Samples = {}
+    for family in text_string_to_metric_families(answer.body.decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return found
+
+
+@pytest.fixture
+def node() -> FakeNode:
+    return FakeNode()
+
+
+@pytest.fixture
+def mesh(node: FakeNode) -> Mesh:
+    lag = LoopLag()
+    return Mesh(
+        node, node.feed, ApiConfig(), agent="x", driver_histograms=lambda: {"event_loop_lag_seconds": lag.delays}
+    )
+
+
+def test_the_page_tells_the_node_its_readiness_and_its_process(node: FakeNode, mesh: Mesh) -> None:
+    metrics = Metrics(mesh, max_topics=5)
+    found = scraped(metrics)
+    assert found["sidecar_info"][0][0]["network"] == "test"
+    assert found["sidecar_ready"] == [({}, 1.0)]
+    assert "process_resident_memory_bytes" in found
+    node.met = False
+    found = scraped(metrics)
+    assert found["sidecar_ready"] == [({}, 0.0)]
+    assert found["sidecar_readiness_condition"] == [({"condition": "Listening"}, 0.0)]
+
+
+def test_topics_have_labels_and_those_beyond_the_limit_share_one(node: FakeNode, mesh: Mesh) -> None:
+    for name in "abcd":
+        node.joined[name] = gossip.TopicOptions()
+    found = scraped(Metrics(mesh, max_topics=2))
+    assert found["sidecar_gossip_topics"] == [({"state": "joined"}, 4.0), ({"state": "announced"}, 0.0)]
+    assert [labels["topic"] for labels, _ in found["sidecar_gossip_topic_mesh_peers"]] == ["d", "c", "other"]
+
+
+def test_histograms_are_cumulative(mesh: Mesh) -> None:
+    found = scraped(Metrics(mesh, max_topics=5))
+    assert [(labels["le"], value) for labels, value in found["sidecar_gossip_propagation_seconds_bucket"]] == [
+        ("0.01", 2.0),
+        ("0.1", 2.0),
+        ("+Inf", 3.0),
+    ]
+    assert found["sidecar_gossip_propagation_seconds_sum"] == [({}, 5.015)]
+
+
+@asynchronous
+async def test_the_lag_of_the_loop_is_looked_at_until_it_is_stopped() -> None:
+    lag = LoopLag(interval=0.0)
+    lag.start()
+    while not sum(lag.delays.counts):  # noqa: ASYNC110 - it counts, and tells nobody
+        await asyncio.sleep(0)
+    lag.stop()
+    count = sum(lag.delays.counts)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert sum(lag.delays.counts) == count
+    assert len(lag.delays.counts) == len(BOUNDS) + 1
