@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import sidecar_client
@@ -83,9 +83,14 @@ def talk(options: argparse.Namespace, conversation: Callable[[Client, Output], A
     timeout: float | None = getattr(options, "timeout", None)
 
     async def hold() -> int:
-        async with asyncio.timeout(timeout), sidecar_client.connect(_target(options), wait=0) as node:
+        async with asyncio.timeout(timeout), sidecar_client.connect(target(options), wait=0) as node:
             return await conversation(node, Output(getattr(options, "json", False)))
 
+    return perform(hold, timeout)
+
+
+def perform(hold: Callable[[], Coroutine[Any, Any, int]], timeout: float | None = None) -> int:
+    """Run what talks to the sidecar; what goes wrong becomes one line and an exit code."""
     try:
         return asyncio.run(hold())
     except ConfigError as error:
@@ -95,7 +100,7 @@ def talk(options: argparse.Namespace, conversation: Callable[[Client, Output], A
         complain(error)
         return NOT_IN_TIME
     except TimeoutError:
-        complain(f"not done within {timeout:g} seconds; --timeout allows more")
+        complain(f"not done within {timeout or 0:g} seconds; --timeout allows more")
         return NOT_IN_TIME
     except sidecar_client.SidecarError as error:
         remedy = next((_REMEDIES[kind] for kind in type(error).__mro__ if kind in _REMEDIES), None)
@@ -122,7 +127,7 @@ def message_bytes(words: list[str]) -> bytes:
     return sys.stdin.buffer.read() if words == ["-"] else " ".join(words).encode()
 
 
-def _target(options: argparse.Namespace) -> str | None:
+def target(options: argparse.Namespace) -> str | None:
     """Where the API is said to be; None leaves it to the client, which knows the variable and the default place."""
     if options.api or os.environ.get("SIDECAR_API"):
         return str(options.api) if options.api else None

@@ -1,0 +1,81 @@
+"""Figures and texts for people, and for terminals that a peer must not steer."""
+
+import unicodedata
+
+
+def number(value: float | None) -> str:
+    """`0`, `7`, `1,234`, `56.7 k`, `1.2 M`; `-` where it is not known."""
+    if value is None:
+        return "-"
+    if 0 < abs(value) < 10 and value != int(value):
+        return f"{value:.1f}"
+    if abs(value) < 9_999.5:
+        return f"{value:,.0f}"
+    return _scaled(value, 1000, ("", " k", " M", " G", " T"))
+
+
+def size(value: float | None) -> str:
+    """Bytes: `0 B`, `812 B`, `1.5 KiB`."""
+    return "-" if value is None else _scaled(value, 1024, (" B", " KiB", " MiB", " GiB", " TiB"))
+
+
+def delay(seconds: float | None) -> str:
+    """A short time: `0.42 ms`, `12 ms`, `1.3 s`."""
+    if seconds is None:
+        return "-"
+    if seconds < 0.9995:
+        milliseconds = seconds * 1000
+        return f"{milliseconds:.2f} ms" if milliseconds < 1 else f"{milliseconds:.3g} ms"
+    return f"{seconds:.3g} s"
+
+
+def age(seconds: float) -> str:
+    """A long time in its largest unit: `8 s`, `3 min`, `2 h`, `4 d`."""
+    whole = max(0, int(seconds))
+    for name, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if whole >= length:
+            return f"{whole // length} {name}"
+    return f"{whole} s"
+
+
+def clean(text: str) -> str:
+    """What could steer a terminal or break a line is escaped."""
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def fit(text: str, width: int) -> str:
+    """A text made as wide as this many columns: filled up, or cut with an ellipsis."""
+    used = 0
+    for index, character in enumerate(text):
+        step = _columns(character)
+        if used + step > width:
+            return _cut(text[:index], used, width)
+        used += step
+    return text + " " * (width - used)
+
+
+def _cut(text: str, used: int, width: int) -> str:
+    if not width:
+        return ""
+    while used > width - 1:
+        used -= _columns(text[-1])
+        text = text[:-1]
+    return text + "…" + " " * (width - used - 1)
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
+def _scaled(value: float, step: int, units: tuple[str, ...]) -> str:
+    place = 0
+    while abs(value) >= step - 0.5 and place < len(units) - 1:
+        value /= step
+        place += 1
+    return f"{value:.0f}{units[place]}" if not place or abs(value) >= 99.95 else f"{value:.1f}{units[place]}"
