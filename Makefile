@@ -88,6 +88,9 @@ image-figures: $(STAMP)  ## Build the image; its size, start to ready, and memor
 deploy-test: $(STAMP)  ## Test the image and all in deploy/ with the tools that are here (`make tools` installs what it can)
 	@DEPLOY_TEST=1 IMAGE_FLAGS="$(IMAGE_FLAGS)" exec $(BIN)/python -m pytest tests/deploy $(DEPLOY)
 
+manifests: $(STAMP) .tools/bin/helm  ## Make deploy/kubernetes from the charts (needs helm: `make tools`)
+	@exec $(BIN)/python tools/manifests.py .tools/bin/helm
+
 tools: .tools/python/.installed .tools/bin/helm  ## Install the tools of deploy-test into .tools: hadolint, kubernetes-validate, podman-compose, helm
 	@missing=; for tool in podman buildah runc netavark aardvark-dns catatonit mmdebstrap systemd; do \
 	  dpkg-query -W $$tool > /dev/null 2>&1 || missing="$$missing $$tool"; done; \
@@ -106,8 +109,9 @@ tools: .tools/python/.installed .tools/bin/helm  ## Install the tools of deploy-
 types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
 
-docs: $(STAMP)  ## Make docs/configuration.md from the table of keys
+docs: $(STAMP)  ## Make docs/configuration.md and the chart's table and schema from the table of keys
 	$(BIN)/python -c 'from sidecar.config import describe; print(describe.reference(), end="")' > docs/configuration.md
+	$(BIN)/python tools/chart.py
 
 lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 	sed '/sidecar-client==/d' pyproject.toml > requirements/pyproject.toml
@@ -125,4 +129,4 @@ clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: help install demo test interop-peers interop conformance example transcripts bench bench-clients lint types protos docs lock clean \
-  image image-base image-figures deploy-test tools
+  image image-base image-figures deploy-test manifests tools

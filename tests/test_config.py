@@ -112,6 +112,20 @@ def test_the_clients_variable_is_no_key(tmp_path: Path) -> None:
     assert load(env(tmp_path, SIDECAR_API="unix:/x"), {}).config == Config()
 
 
+def test_variables_of_kubernetes_services_are_passed_over_in_a_pod(tmp_path: Path) -> None:
+    links = {
+        "SIDECAR_SERVICE_HOST": "10.0.0.1",
+        "SIDECAR_SERVICE_PORT": "4747",
+        "SIDECAR_PORT": "tcp://10.0.0.1:4747",
+        "SIDECAR_DEMO_SERVICE_PORT_P2P": "4747",
+        "SIDECAR_DEMO_PORT_4747_TCP_ADDR": "10.0.0.1",
+    }
+    assert load(env(tmp_path, KUBERNETES_SERVICE_HOST="10.0.0.1", **links), {}).config == Config()
+    for name, value in links.items():
+        assert name in refusal(env(tmp_path, **{name: value}))
+    assert "SIDECAR_POTR" in refusal(env(tmp_path, KUBERNETES_SERVICE_HOST="10.0.0.1", SIDECAR_POTR="1"))
+
+
 def test_every_default_is_allowed_and_survives_being_written(tmp_path: Path) -> None:
     for entry in KEYS.values():
         written = tomllib.loads(f"value = {entry.kind.write(entry.default)}")["value"]

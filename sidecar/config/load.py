@@ -23,6 +23,10 @@ _OTHER_VARIABLES = frozenset(
         "SIDECAR_TOKEN_FILE",
     }
 )
+# What Kubernetes puts into every container of a namespace that has a service named sidecar or sidecar-something.
+_SERVICE_LINK = re.compile(
+    r"SIDECAR(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
 
 
 class Loaded(NamedTuple):
@@ -102,6 +106,8 @@ def _from_environment(environ: Mapping[str, str], values: dict[str, Any], origin
         if not variable.startswith(_PREFIX) or variable in _OTHER_VARIABLES:
             continue
         entry = variables.get(variable)
+        if entry is None and "KUBERNETES_SERVICE_HOST" in environ and _SERVICE_LINK.fullmatch(variable):
+            continue
         if entry is None:
             hint = _nearest(variable, variables)
             raise ConfigError(f"environment variable {variable} sets no key: SIDECAR_<SECTION>_<KEY> does{hint}")

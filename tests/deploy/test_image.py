@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import re
 import subprocess
 import tarfile
+import tomllib
 
 import pytest
 
@@ -37,6 +39,9 @@ def test_the_packages_of_the_image_are_those_of_the_tests() -> None:
         return {line.split(" ")[0].rstrip("\\") for line in lines if "==" in line and not line.startswith((" ", "#"))}
 
     assert pins("run.txt") - pins("dev.txt") == set()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {re.split("[=<>]", dependency)[0] for dependency in project["dependencies"]} - {"sidecar-client"}
+    assert needed - {pin.split("==")[0] for pin in pins("run.txt")} == set()
 
 
 @pytest.mark.deploy

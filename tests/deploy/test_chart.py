@@ -1,0 +1,249 @@
+"""The charts and the manifests made from them: documented, strict, valid, restricted, and right for the sidecar."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sidecar.config import load
+from sidecar.config.schema import KEYS
+from tools import chart, manifests
+
+from .tools import ROOT, run, tool
+
+VALUES = Path(__file__).parent / "values"
+CASES = {
+    "as it is": ("sidecar", []),
+    "alone": ("sidecar", ["--values", str(VALUES / "alone.yaml")]),
+    "everything": ("sidecar", ["--values", str(VALUES / "everything.yaml")]),
+    "app": ("example-app", []),
+    "app elsewhere": (
+        "example-app",
+        ["--set", "sidecar.bootstrap.enabled=false,sidecar.network.bootstrapPeers={/dns4/mesh.example/tcp/4747}"],
+    ),
+    "app without metrics": ("example-app", ["--set", "sidecar.metrics.enabled=false,sidecar.bootstrap.replicas=1"]),
+    "app with secrets": (
+        "example-app",
+        ["--set", "sidecar.beside.identitySecret=one,sidecar.network.pskSecret=key,sidecar.beside.stateClaim=kept"],
+    ),
+}
+IN_A_POD = {"POD_IP": "10.1.2.3", "POD_NAME": "sidecar-bootstrap-0"}
+
+
+def of(chart: str, flags: list[str]) -> list[Any]:
+    return [
+        document
+        for document in yaml.safe_load_all(manifests.template(tool("helm"), "sidecar", chart, *flags))
+        if document
+    ]
+
+
+@pytest.fixture(params=CASES)
+def documents(request: pytest.FixtureRequest) -> list[Any]:
+    """The objects of one case; skipped where helm is missing, by the test that uses it."""
+    chart, flags = CASES[request.param]
+    return of(chart, flags)
+
+
+def pods(documents: list[Any]) -> Iterator[Any]:
+    """The specifications of the pods in what is given."""
+    for document in documents:
+        template = document.get("spec", {}).get("template")
+        if template is not None:
+            yield template["spec"]
+
+
+def sidecars(documents: list[Any]) -> Iterator[Any]:
+    for pod in pods(documents):
+        found = [one for one in [*pod.get("initContainers", ()), *pod["containers"]] if one["name"] == "sidecar"]
+        assert len(found) == 1
+        yield found[0]
+
+
+def environment(container: Any) -> dict[str, str]:
+    """Its variables with $(NAME) filled in, as the kubelet does it, on top of those of the image."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    environ = {**IN_A_POD, **dict(re.findall(r"^(?:ENV|   ) ([A-Z_]+)=(/\S+)", dockerfile, re.MULTILINE))}
+    for entry in container["env"]:
+        words = re.split(r"\$\((\w+)\)", entry.get("value", environ.get(entry["name"], "")))
+        words[1::2] = [environ[name] for name in words[1::2]]
+        environ[entry["name"]] = "".join(words)
+    return environ
+
+
+# ---------------------------------------------------------------- cheap: files only
+
+
+def test_every_value_is_described_in_the_readme_and_the_schema() -> None:
+    """`make docs` writes both anew."""
+    said = chart.comments()
+    assert [path for path in chart.leaves(chart.values()) if not said.get(path)] == []
+    text = (chart.CHART / "README.md").read_text()
+    assert text == chart.readme(text)
+    assert (chart.CHART / "values.schema.json").read_text() == chart.schema()
+
+
+def test_what_the_chart_sets_itself_are_keys_of_the_sidecar() -> None:
+    assert chart.SET_BY_THE_CHART - set(KEYS) == set()
+
+
+def test_the_versions_are_those_of_the_sidecar() -> None:
+    from sidecar import __version__
+
+    for name in ("sidecar", "example-app"):
+        described = yaml.safe_load((manifests.CHARTS / name / "Chart.yaml").read_text())
+        assert (described["version"], described["appVersion"]) == (__version__, __version__)
+
+
+def test_the_plain_manifests_are_yaml_without_helm() -> None:
+    for name in manifests.FILES:
+        text = (manifests.PLACE / name).read_text()
+        assert [document["kind"] for document in yaml.safe_load_all(text)]
+        assert "elm.sh" not in text
+
+
+# ---------------------------------------------------------------- with helm and the schemas of Kubernetes
+
+
+@pytest.mark.deploy
+def test_helm_has_nothing_to_say(tmp_path: Path) -> None:
+    helm = tool("helm")
+    for values in (None, "alone", "everything"):
+        flags = ["--values", str(VALUES / f"{values}.yaml")] if values else []
+        run(helm, "lint", "--strict", "--quiet", str(chart.CHART), *flags)
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("config.gossip.degre=8", "additional properties 'degre' not allowed"),
+        ("config.network.name=x", "additional properties 'network' not allowed"),
+        ("bootstrap.replica=2", "additional properties 'replica' not allowed"),
+        ("bootstrap.replicas=0", "bootstrap/replicas"),
+        ("bootstrap.resources.limit.cpu=1", "additional properties 'limit' not allowed"),
+        ("network.ipFamily=IPv5", "network/ipFamily"),
+        ("network.bootstrapPeers={example.org:4747}", "network/bootstrapPeers/0"),
+        ("image.digest=latest", "image/digest"),
+    ],
+)
+def test_a_wrong_value_is_refused(flags: str, said: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        of("sidecar", ["--set", flags])
+    assert said in refused.value.stderr
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize("case", CASES)
+def test_kubernetes_takes_it_strictly(case: str, tmp_path: Path) -> None:
+    validate = tool("kubernetes-validate")
+    kinds = []
+    for number, document in enumerate(of(*CASES[case])):
+        kinds.append(document["kind"])
+        if document["kind"] == "ServiceMonitor":  # not Kubernetes' own
+            assert document["spec"]["endpoints"] == [{"port": "metrics", "interval": "10s"}]
+            continue
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(yaml.safe_dump(document))
+        run(validate, "--strict", str(file))
+    assert {"as it is": 5, "alone": 2, "everything": 6}.get(case, len(kinds)) == len(kinds), kinds
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize("case", CASES)
+def test_pods_are_restricted(case: str) -> None:
+    """The pod security standard "restricted", https://kubernetes.io/docs/concepts/security/pod-security-standards/."""
+    found = list(pods(of(*CASES[case])))
+    assert found
+    for pod in found:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+        for volume in pod["volumes"]:
+            assert set(volume) - {"name"} <= {"emptyDir", "secret", "persistentVolumeClaim"}
+        for container in [*pod.get("initContainers", ()), *pod["containers"]]:
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["runAsUser"] > 0
+            assert "memory" in container["resources"]["limits"]
+            assert all("hostPort" not in port for port in container.get("ports", ()))
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize("case", CASES)
+def test_the_sidecar_understands_what_it_is_told(case: str) -> None:
+    """Every variable, with $(NAME) filled in as the kubelet does it, is a key with a value that is taken."""
+    for container in sidecars(of(*CASES[case])):
+        config = load(environment(container), {}).config
+        port = next(port["containerPort"] for port in container["ports"] if port["name"] == "p2p")
+        assert [address.value("tcp") for address in config.listen.addresses] == [str(port)]
+        assert len(config.listen.announce) == 1
+        assert config.bootstrap.peers
+        mounted = [mount["mountPath"] for mount in container["volumeMounts"]]
+        for file in (config.state.identity_file, config.network.psk_file):
+            assert file is None or str(file.parent) in mounted
+        assert config.api.socket is not None
+        assert {str(config.api.socket.parent), str(config.state.directory)} <= set(mounted)
+
+
+@pytest.mark.deploy
+def test_numbers_and_lists_arrive_as_they_were_written() -> None:
+    container = next(sidecars(of(*CASES["everything"])))
+    variables = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert variables["SIDECAR_LIMITS_CONNECTIONS"] == "100000"
+    assert variables["SIDECAR_GOSSIP_FLOOD_PUBLISH"] == "false"
+    assert variables["SIDECAR_DHT_NAMESPACES"] == "pk=pk,app=signed:refuse_prefix=x"
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith("app")])
+def test_beside_an_app_it_is_a_native_sidecar_with_its_socket_shared(case: str) -> None:
+    documents = of(*CASES[case])
+    apps = [document for document in documents if document["kind"] in ("Deployment", "Job")]
+    assert [app["kind"] for app in apps] == ["Deployment", "Job"]
+    for app in apps:
+        pod = app["spec"]["template"]["spec"]
+        (sidecar,) = pod["initContainers"]
+        (own,) = pod["containers"]
+        assert sidecar["restartPolicy"] == "Always"
+        assert "startupProbe" in sidecar  # the app is started when the API answers
+        assert {"name": "sidecar-api", "mountPath": "/run/sidecar"} in sidecar["volumeMounts"]
+        assert {"name": "sidecar-api", "mountPath": "/run/sidecar"} in own["volumeMounts"]
+        assert {"name": "SIDECAR_API", "value": "unix:/run/sidecar/api.sock"} in own["env"]
+        assert {"name": "SIDECAR_API_MODE", "value": "0660"} in sidecar["env"]
+        assert own["securityContext"]["runAsUser"] != sidecar["securityContext"]["runAsUser"]
+        assert pod["securityContext"]["fsGroup"] == sidecar["securityContext"]["runAsGroup"]
+        named = {volume["name"] for volume in pod["volumes"]}
+        assert {mount["name"] for mount in [*sidecar["volumeMounts"], *own["volumeMounts"]]} == named
+
+
+@pytest.mark.deploy
+def test_bootstrap_nodes_are_found_by_the_name_of_their_service() -> None:
+    documents = {document["kind"]: document for document in of(*CASES["as it is"])}
+    service, nodes = documents["Service"], documents["StatefulSet"]
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    assert nodes["spec"]["serviceName"] == service["metadata"]["name"]
+    labels = nodes["spec"]["template"]["metadata"]["labels"]
+    for kind in ("Service", "NetworkPolicy", "PodDisruptionBudget", "StatefulSet"):
+        spec = documents[kind]["spec"]
+        selector = spec.get("podSelector") or spec["selector"]
+        assert selector.get("matchLabels", selector).items() <= labels.items()
+    (container,) = nodes["spec"]["template"]["spec"]["containers"]
+    variables = {entry["name"]: entry.get("value") for entry in container["env"]}
+    host = f"{service['metadata']['name']}.mesh.svc.cluster.local"
+    assert variables["SIDECAR_BOOTSTRAP_PEERS"] == f"/dns4/{host}/tcp/4747"
+    assert variables["SIDECAR_LISTEN_ANNOUNCE"] == f"/dns4/$(POD_NAME).{host}/tcp/4747"
+
+
+@pytest.mark.deploy
+def test_the_plain_manifests_are_what_the_charts_make() -> None:
+    """`make manifests` writes them anew."""
+    assert {name: (manifests.PLACE / name).read_text() for name in manifests.FILES} == manifests.rendered(tool("helm"))
