@@ -17,18 +17,20 @@ from .api.server import ApiServer
 from .audit import AUDIT_FILE, Audit
 from .config import Config, adopted, changed, describe, state_directory
 from .config.schema import value
-from .core.events import AddressesChanged, Condition, Note, PeersLearned, ReadinessChanged
+from .core.events import AddressesChanged, Condition, GateConfigured, Note, PeersLearned, ReadinessChanged
+from .core.gate import Gate
 from .core.gossip import TopicLeft
 from .core.multiaddr import Multiaddr
 from .core.node import ConfigurationChanged, Node
 from .core.types import PeerId
 from .logs import log
 from .memory import PeerMemory
+from .net.ban_store import BanStore
 from .net.runtime import Runtime
 from .net.state import StateDirectory
 from .observe.lag import LoopLag
 from .observe.observer import Observer
-from .settings import api_config, net_config, node_config, transports
+from .settings import api_config, gate_lists, net_config, node_config, transports
 from .trace import VERSION as TRACE_VERSION
 from .trace import TracedNode, TraceFile
 
@@ -97,19 +99,21 @@ class App:
         self._memory = PeerMemory(state, config.state.max_peers)
         parts.callback(self._memory.close)
 
+        now, wall_ns = time.monotonic(), time.time_ns()
+        bans = parts.enter_context(contextlib.closing(state.open_bans(wall_ns / 1e9)))
+        gate = self._gate(bans, wall_ns / 1e9)
         settings = node_config(config, AGENT, self._memory.known())
         trace = self._trace_file(parts)
-        now, wall_ns = time.monotonic(), time.time_ns()
-        self._node = node = Node(settings, identity, now=now, wall_ns=wall_ns, rng=random.Random())
+        self._node = node = Node(settings, identity, now=now, wall_ns=wall_ns, rng=random.Random(), gate=gate)
         net = net_config(config)
         if trace is None:
-            runtime = Runtime(node, identity, net, self._on_effect, transports=carried)
+            runtime = Runtime(node, identity, net, self._on_effect, transports=carried, gate=gate)
         else:
             about = {"version": TRACE_VERSION, "peer": str(node.peer_id), "network": node.network, "agent": AGENT}
             trace.write("trace", now, **about, wall_ns=wall_ns, protocols=list(node.protocols()))
             traced = TracedNode(node, trace)
             observe = traced.observe_channel
-            runtime = Runtime(traced, identity, net, self._on_effect, transports=carried, observe=observe)
+            runtime = Runtime(traced, identity, net, self._on_effect, transports=carried, observe=observe, gate=gate)
         lag = LoopLag(also=log.tick)
         lag.start()
         parts.callback(lag.stop)
@@ -125,7 +129,10 @@ class App:
             driver_histograms=lambda: {"event_loop_lag_seconds": lag.delays},
             audit=self.audit,
             log=log,
+            bans=bans,
         )
+        self._mesh.gatekeeper.start()
+        parts.callback(self._mesh.gatekeeper.close)
         metrics = await observer.start(self._mesh) if observer is not None else None
 
         if carried.psk is not None:
@@ -165,6 +172,18 @@ class App:
         parts.push_async_callback(observer.stop)
         return observer
 
+    def _gate(self, bans: BanStore, wall: float) -> Gate:
+        """Who may connect, by the configuration and by what was decided in earlier runs. Raises StorageError."""
+        config = self._config
+        kept, protected = bans.load()
+        gate = Gate(gate_lists(config), kept, protected, wall=wall, max_bans=config.gate.max_bans)
+        for address in config.bootstrap.peers:
+            if address.peer_id is not None and gate.refuses_peer(address.peer_id):
+                _log.warning("a bootstrap peer is of no use: %s", gate.still_refuses(address.peer_id))
+        if kept:
+            _log.info("bans in force: %d", gate.size)
+        return gate
+
     def _trace_file(self, parts: contextlib.AsyncExitStack) -> TraceFile | None:
         """The trace of the wire, if one is asked for. Raises StorageError."""
         file = self._config.log.trace_wire
@@ -192,8 +211,10 @@ class App:
         names = [entry.full_name for entry in live]
         if any(name.startswith("log.") for name in names):
             log.configure(config.log.level, config.log.format, parts=config.log.levels)
-        if any(name.startswith(("bootstrap.", "peers.")) for name in names):
+        if any(name.startswith(("bootstrap.", "peers.", "limits.")) for name in names):
             self._runtime.feed(ConfigurationChanged(node_config(config, AGENT, self._node.config.known_peers)))
+        if any(name.startswith("gate.") for name in names):
+            self._runtime.feed(GateConfigured(gate_lists(config)))
         if "listen.announce" in names:
             self._runtime.feed(AddressesChanged(self._listening, config.listen.announce))
         if live:

@@ -5,6 +5,7 @@ from .config import Config
 from .core.channel import ChannelLimits
 from .core.direct import DirectConfig
 from .core.errors import ConfigError
+from .core.gate import GateLists
 from .core.gossip import GossipConfig
 from .core.kademlia import KademliaConfig
 from .core.multiaddr import Multiaddr
@@ -29,6 +30,9 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
         dht_server=config.dht.mode == "server",
         accept_unnamed=config.gossip.unknown_network == "accept",
         target_peers=peers.target,
+        high_water=limits.high_water,
+        low_water=limits.low_water,
+        trim_grace=limits.trim_grace,
         upkeep_interval=peers.upkeep_interval,
         redial_base=peers.redial_base,
         redial_limit=peers.redial_limit,
@@ -80,6 +84,12 @@ def gossip_config(config: Config) -> GossipConfig:
     )
 
 
+def gate_lists(config: Config) -> GateLists:
+    """Whom the configuration allows, denies and protects."""
+    gate = config.gate
+    return GateLists(gate.allow_peers, gate.deny_peers, gate.allow_networks, gate.deny_networks, gate.protected_peers)
+
+
 def net_config(config: Config) -> NetConfig:
     """What the socket driver is told."""
     limits, timeouts = config.limits, config.timeouts
@@ -87,6 +97,7 @@ def net_config(config: Config) -> NetConfig:
         max_connections=limits.connections,
         reserved_outbound=limits.connections_for_dials,
         max_per_address=limits.connections_per_address,
+        max_per_network=limits.connections_per_network,
         max_half_open=limits.half_open,
         max_half_open_per_address=limits.half_open_per_address,
         accept_rate=float(limits.accept_rate),

@@ -163,6 +163,30 @@ def test_the_state_directory_follows_xdg(tmp_path: Path) -> None:
     assert state_directory(chosen, env(tmp_path)) == Path("/elsewhere")
 
 
+def test_peers_and_networks_are_read_and_mistakes_named(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('[gate]\ndeny_networks = ["192.0.2.0/24", "::ffff:10.0.0.0/104", "192.0.2.0/24"]\n')
+    config = load({"SIDECAR_GATE_ALLOW_NETWORKS": "2001:db8::/32, ::1"}, {}, file).config
+    assert list(map(str, config.gate.deny_networks)) == ["192.0.2.0/24", "10.0.0.0/8"]
+    assert list(map(str, config.gate.allow_networks)) == ["2001:db8::/32", "::1"]
+    file.write_text('[gate]\ndeny_networks = ["10.1.2.3/8"]\n')
+    with pytest.raises(ConfigError, match=rf"{file}:2: gate.deny_networks .* write 10.0.0.0/8"):
+        load({}, {}, file)
+    with pytest.raises(ConfigError, match=r"--gate-deny-peers: .* is not a peer id"):
+        load({}, {"gate.deny_peers": "192.0.2.1"})
+
+
+def test_the_water_marks_fit_together() -> None:
+    assert load({}, {"limits.high_water": "0", "limits.low_water": "0"}).config.limits.high_water == 0
+    for flags, named in (
+        ({"limits.high_water": "639"}, "--limits-high-water: limits.low_water = 640: allowed: peers.target"),
+        ({"limits.low_water": "800"}, "--limits-low-water: limits.low_water = 800"),
+        ({"peers.target": "700"}, "--peers-target: limits.low_water = 640"),
+    ):
+        with pytest.raises(ConfigError, match=named):
+            load({}, flags)
+
+
 def test_namespaces_of_records_are_read_and_mistakes_named(tmp_path: Path) -> None:
     text = "pk=pk, interop=greatest:refuse_prefix=bad"
     namespaces = load(env(tmp_path), {"dht.namespaces": text}).config.dht.namespaces

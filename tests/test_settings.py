@@ -7,10 +7,11 @@ import pytest
 
 from sidecar.api.config import ApiConfig
 from sidecar.config import KEYS, Config, Key, adopted, load
+from sidecar.core.gate import Gate, GateLists
 from sidecar.core.node import NodeConfig
 from sidecar.net.config import NetConfig
 from sidecar.net.private import create_psk, load_psk
-from sidecar.settings import api_config, net_config, node_config, transports
+from sidecar.settings import api_config, gate_lists, net_config, node_config, transports
 
 # Read where they are needed, not by a part's own configuration.
 ELSEWHERE = {
@@ -26,6 +27,7 @@ ELSEWHERE = {
     "state.directory",
     "state.identity_file",
     "state.max_peers",
+    "gate.max_bans",
     "log.level",
     "audit.file",
     "audit.limit",
@@ -36,6 +38,7 @@ ELSEWHERE = {
     "metrics.listen",
     "metrics.topics",
 }
+PEER = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
 ANOTHER = {
     "network.name": "another",
     "bootstrap.peers": "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA",
@@ -45,6 +48,11 @@ ANOTHER = {
     "api.owner": "nobody",
     "api.group": "staff",
     "api.tcp": "127.0.0.1:0",
+    "gate.allow_peers": PEER,
+    "gate.deny_peers": PEER,
+    "gate.allow_networks": "192.0.2.0/24",
+    "gate.deny_networks": "192.0.2.0/24, ::1",
+    "gate.protected_peers": PEER,
     "dht.mode": "client",
     "dht.namespaces": "interop=greatest:refuse_prefix=bad",
     "dht.max_record": "1KiB",
@@ -54,11 +62,12 @@ ANOTHER = {
 
 
 def parts(config: Config) -> tuple[Any, ...]:
-    return node_config(config, NodeConfig().agent, ()), net_config(config), api_config(config)
+    return node_config(config, NodeConfig().agent, ()), net_config(config), api_config(config), gate_lists(config)
 
 
 def test_the_defaults_are_those_of_the_parts() -> None:
-    assert parts(Config()) == (NodeConfig(), NetConfig(), ApiConfig())
+    assert parts(Config()) == (NodeConfig(), NetConfig(), ApiConfig(), GateLists())
+    assert Config().gate.max_bans == Gate().max_bans
 
 
 @pytest.mark.parametrize(
@@ -88,5 +97,5 @@ def test_a_key_that_changes_while_the_node_runs_is_none_that_its_parts_were_buil
     changed = adopted(Config(), load({}, {entry.full_name: text}).config, [entry])
     before, after = node_config(Config(), "", ()), node_config(changed, "", ())
     built_from = ("gossip", "kademlia", "direct", "dht_server", "network")
-    assert before != after
+    assert before != after or gate_lists(changed) != gate_lists(Config())
     assert [getattr(before, part) for part in built_from] == [getattr(after, part) for part in built_from]

@@ -25,6 +25,7 @@ from .calls import Calls
 from .config import ApiConfig
 from .errors import reason
 from .follow import Follower
+from .gatekeeper import Gatekeeper, Store
 from .guard import caller
 from .inbox import Inbox, Receiver
 from .serving import Desk, Server
@@ -56,6 +57,7 @@ class Mesh:
         driver_histograms: likewise.
         audit: where changes of the node are written down; None: in the log only.
         log: whose records can be watched and whose levels changed.
+        bans: where bans outlast the process; None: nowhere.
 
     The driver hands every effect that is not the transport's to `on_effect`.
     """
@@ -71,6 +73,7 @@ class Mesh:
         driver_histograms: Callable[[], Mapping[str, Histogram]] = dict,
         audit: Audit | None = None,
         log: Log | None = None,
+        bans: Store | None = None,
     ) -> None:
         self.node = node
         self.config = config
@@ -80,6 +83,7 @@ class Mesh:
         self.log = log or Log()
         self.guard_statistics: Callable[[], Mapping[str, int | float]] = dict
         """Of who calls; the server's, once there is one."""
+        self.gatekeeper = Gatekeeper(node.gate, feed, bans)
         self._driver_statistics = driver_statistics
         self._driver_histograms = driver_histograms
         self.topics = Topics(config, feed)

@@ -42,6 +42,7 @@ CODES: dict[type[errors.SidecarError], grpc.StatusCode] = {
     errors.Unreachable: _Code.UNAVAILABLE,
     errors.WrongPeer: _Code.FAILED_PRECONDITION,
     errors.WrongNetwork: _Code.FAILED_PRECONDITION,
+    errors.PeerBanned: _Code.FAILED_PRECONDITION,
     errors.ResourceExhausted: _Code.RESOURCE_EXHAUSTED,
     errors.Closed: _Code.UNAVAILABLE,
     errors.StreamReset: _Code.ABORTED,

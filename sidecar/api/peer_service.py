@@ -3,7 +3,16 @@
 from typing import Any
 
 from ..core.errors import SelfDial
-from ..core.events import ConnectRequested, DisconnectRequested, FindPeerRequested, PeerView, PingRequested
+from ..core.events import (
+    BanRequested,
+    BansMade,
+    ConnectRequested,
+    DisconnectRequested,
+    FindPeerRequested,
+    PeerView,
+    PingRequested,
+)
+from ..core.gate import BanView, Network, Subject
 from ..core.types import PeerId
 from .bridge import Mesh
 from .convert import peer as convert
@@ -14,6 +23,8 @@ from .watch import PeerWatcher
 _PAGE, _MAX_PAGE = 500, 1000
 _MAX_ADDRESSES = 32
 _SNAPSHOT = 256  # peers a response
+_MAX_REASON = 512
+_MAX_BAN = 10 * 366 * 86400.0  # seconds
 
 
 class PeerService:
@@ -91,6 +102,61 @@ class PeerService:
         peer = self._other(request.peer_id)
         return convert.pinged(await self._mesh.ask(lambda op: PingRequested(op, peer)))
 
+    async def ban_peer(self, request: convert.BanPeerRequest, context: Context) -> object:
+        mesh, keeper = self._mesh, self._mesh.gatekeeper
+        subjects = self._subjects(request.peer_id, request.network)
+        reason = values.remark(request.reason, _MAX_REASON, "reason")
+        seconds = None
+        if request.HasField("duration"):
+            seconds = values.seconds(request.duration, _MAX_BAN, "duration")
+            if not seconds:
+                raise values.invalid("duration", "0 seconds; leave it out for a ban without an end")
+        bans = keeper.bans(subjects, reason, seconds)
+        made: BansMade = await mesh.ask(lambda op: BanRequested(op, bans))
+        banned = keeper.banned(bans, made)
+        for ban in bans:
+            mesh.changed(_action(ban.subject, "banned"), **_named(ban.subject), reason=reason or None, seconds=seconds)
+        return convert.banned([BanView(ban, 0, False) for ban in bans], banned.closed, banned.warnings)
+
+    async def allow_peer(self, request: convert.AllowPeerRequest, context: Context) -> object:
+        subjects = self._subjects(request.peer_id, request.network)
+        warnings = self._mesh.gatekeeper.allow(subjects)
+        for subject in subjects:
+            self._mesh.changed(_action(subject, "allowed"), **_named(subject))
+        return convert.allowed(warnings)
+
+    async def list_bans(self, request: convert.ListBansRequest, context: Context) -> object:
+        keeper = self._mesh.gatekeeper
+        keeper.refresh()
+        gate = keeper.gate
+        after = _subject(request.page_token, "page_token") if request.page_token else None
+        size = min(request.page_size or _PAGE, _MAX_PAGE)
+        page = gate.bans(after, size + 1)
+        token = str(page[size - 1].ban.subject) if len(page) > size else ""
+        return convert.bans([*([] if after else gate.denied()), *page[:size]], token, gate.size)
+
+    async def protect_peer(self, request: convert.ProtectPeerRequest, context: Context) -> object:
+        peer = self._other(request.peer_id)
+        warnings = self._mesh.gatekeeper.protect(peer, True)
+        self._mesh.changed("peer.protected", peer_id=str(peer))
+        return convert.protected(warnings)
+
+    async def unprotect_peer(self, request: convert.UnprotectPeerRequest, context: Context) -> object:
+        peer = self._other(request.peer_id)
+        warnings = self._mesh.gatekeeper.protect(peer, False)
+        if any(view.peer == peer and view.protected for view in self._mesh.node.peers(known=True)):
+            warnings += ("the peer stays protected: it is a bootstrap peer, or gate.protected_peers names it",)
+        self._mesh.changed("peer.unprotected", peer_id=str(peer))
+        return convert.unprotected(warnings)
+
+    def _subjects(self, peer_id: str, network: str) -> tuple[Subject, ...]:
+        """Raises InvalidField."""
+        peers = (self._other(peer_id),) if peer_id else ()
+        networks = (values.network(network),) if network else ()
+        if not (peers or networks):
+            raise values.invalid("peer_id", "neither a peer nor a network is given")
+        return (*peers, *networks)
+
     def _other(self, text: str, field: str = "peer_id") -> PeerId:
         return other_peer(self._mesh, text, field)
 
@@ -101,3 +167,16 @@ def other_peer(mesh: Mesh, text: str, field: str = "peer_id") -> PeerId:
     if peer == mesh.node.peer_id:
         raise values.invalid(field, SelfDial("the peer named is this node itself"))
     return peer
+
+
+def _subject(text: str, field: str) -> Subject:
+    """Raises InvalidField."""
+    return values.network(text, field) if "." in text or ":" in text else values.peer_id(text, field)
+
+
+def _action(subject: Subject, what: str) -> str:
+    return f"network.{what}" if isinstance(subject, Network) else f"peer.{what}"
+
+
+def _named(subject: Subject) -> dict[str, str]:
+    return {"network" if isinstance(subject, Network) else "peer_id": str(subject)}

@@ -34,6 +34,7 @@ _REMEDIES: dict[type[sidecar_client.SidecarError], str] = {
     sidecar_client.NoQuorum: "`sidecar peers` lists whom there is to take it",
     sidecar_client.WrongPeer: "another node has that address now; ask it for its own id with `sidecar id`",
     sidecar_client.WrongNetwork: "both must have the same network.name",
+    sidecar_client.PeerBanned: "`sidecar bans` lists who is refused, `sidecar unban` lifts a ban",
     sidecar_client.TopicOptionsDiffer: "give or leave out --unsigned as the topic's other users do",
     sidecar_client.ResourceExhausted: "try again in a moment",
 }

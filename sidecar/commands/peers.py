@@ -47,6 +47,7 @@ def peer_fields(peer: Peer) -> dict[str, Any]:
         "agent": peer.agent,
         "latency": peer.latency,
         "protocols": list(peer.protocols),
+        "protected": peer.protected,
     }
 
 

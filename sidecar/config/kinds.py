@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..core.errors import InvalidMultiaddr, InvalidPeerId
+from ..core.errors import InvalidArgument, InvalidMultiaddr, InvalidPeerId
+from ..core.gate import Network
 from ..core.kademlia import Namespace, Rule
 from ..core.multiaddr import Multiaddr
+from ..core.types import PeerId
 
 _SIZES = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _SECONDS = {"": 1.0, "S": 1.0, "MS": 0.001, "M": 60.0, "MIN": 60.0, "H": 3600.0, "D": 86400.0}
@@ -249,6 +251,38 @@ def _can_listen(address: Multiaddr) -> bool:
     if endpoint is None or address.value("tcp") is None or address.peer_id is not None:
         return False
     return endpoint.kind in ("ip4", "ip6") and endpoint.sni is None
+
+
+def peer_ids() -> Kind:
+    """A list of peer ids; as text separated by commas or blanks."""
+    return _parsed(PeerId.from_text, "peer ids such as 12D3KooW...; as text separated by commas", "PEER")
+
+
+def networks() -> Kind:
+    """A list of IP addresses and networks; as text separated by commas or blanks."""
+    allowed = "IP addresses and networks such as 192.0.2.7 or 2001:db8::/32; as text separated by commas"
+    return _parsed(Network.from_text, allowed, "CIDR")
+
+
+def _parsed(parse: Callable[[str], Any], allowed: str, placeholder: str) -> Kind:
+    """A list of values that `parse` makes of texts, each once."""
+
+    def read(value: object) -> tuple[Any, ...]:
+        words = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) and value.strip() else value or []
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise ValueError("not a list of texts")
+        return tuple(dict.fromkeys(one(word) for word in words))
+
+    def one(word: str) -> Any:
+        try:
+            return parse(word)
+        except (InvalidPeerId, InvalidArgument) as error:
+            raise ValueError(str(error)) from None
+
+    def write(value: tuple[Any, ...]) -> str:
+        return json.dumps([str(item) for item in value])
+
+    return Kind(read, write, "", allowed, placeholder, many=True)
 
 
 def namespaces() -> Kind:

@@ -145,6 +145,15 @@ def _check_together(config: Config, origins: Mapping[str, str]) -> None:
             f"({gossip.degree_low}) <= degree <= degree_high ({gossip.degree_high}), degree_out at most half of degree"
         )
 
+    limits = config.limits
+    if limits.high_water and not config.peers.target <= limits.low_water <= limits.high_water:
+        names = ("limits.low_water", "limits.high_water", "peers.target")
+        where = next((origins[name] for name in names if name in origins), "defaults")
+        raise ConfigError(
+            f"{where}: limits.low_water = {limits.low_water}: allowed: peers.target ({config.peers.target}) <= "
+            f"low_water <= high_water ({limits.high_water}); high_water = 0 closes none"
+        )
+
 
 def _line_of(file: Path, text: str, section: str, name: str | None) -> str:
     """`file:line` of a key or section header; the file alone where it is written in a way not looked for."""

@@ -12,6 +12,7 @@ from .sections import (
     BootstrapSection,
     DhtSection,
     DirectSection,
+    GateSection,
     GossipSection,
     LimitsSection,
     ListenSection,
@@ -39,6 +40,7 @@ class Config:
     direct: DirectSection = field(default_factory=DirectSection)
     streams: StreamsSection = field(default_factory=StreamsSection)
     peers: PeersSection = field(default_factory=PeersSection)
+    gate: GateSection = field(default_factory=GateSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     timeouts: TimeoutsSection = field(default_factory=TimeoutsSection)
     log: LogSection = field(default_factory=LogSection)

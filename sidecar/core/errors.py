@@ -20,6 +20,7 @@ SidecarError
 │   └── NoQuorum                fewer peers than asked for took a record
 ├── WrongPeer                   another key answered than the one dialled
 ├── WrongNetwork                the peer belongs to another network
+├── PeerBanned                  the peer or its address is banned, denied or not allowed at this node
 ├── ResourceExhausted           a bound of this node is reached
 │   ├── QueueFull               a bounded queue
 │   └── TooManyConnections      total, per address, or half-open
@@ -117,6 +118,10 @@ class WrongPeer(SidecarError):
 
 class WrongNetwork(SidecarError):
     """The peer belongs to a network of another name."""
+
+
+class PeerBanned(SidecarError):
+    """The peer or its address is not to be connected with: banned, on a deny list, or not on an allow list."""
 
 
 class ResourceExhausted(SidecarError):

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .errors import SidecarError
+from .gate import Ban, GateLists, Subject
 from .identity import PublicKey
 from .multiaddr import Multiaddr
 from .types import Direction, PeerId
@@ -301,6 +302,47 @@ class AdvertisersFound(NamedTuple):
     peers: tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...]
 
 
+class BanRequested(NamedTuple):
+    """Ban peers and networks: their connections close, peers are forgotten. Result: `BansMade`; ResourceExhausted."""
+
+    op: int
+    bans: tuple[Ban, ...]
+
+
+class BansMade(NamedTuple):
+    """The answer to `BanRequested`: how many connections were closed, and which of the peers are bootstrap peers or
+    protected."""
+
+    closed: int
+    bootstrap: tuple[PeerId, ...]
+    protected: tuple[PeerId, ...]
+
+
+class BansLifted(NamedTuple):
+    """Some bans are no more."""
+
+    subjects: tuple[Subject, ...]
+
+
+class ProtectionChanged(NamedTuple):
+    """A peer's connections are never to be trimmed, or are again as others. Raises ResourceExhausted."""
+
+    peer: PeerId
+    protected: bool
+
+
+class GateConfigured(NamedTuple):
+    """Other lists are in force; who is refused by them is disconnected."""
+
+    lists: GateLists
+
+
+class WallClockRead(NamedTuple):
+    """The wall clock shows so many seconds since 1970: bans end by it."""
+
+    wall: float
+
+
 class OperationCancelled(NamedTuple):
     """The asker no longer wants it: it is answered at once with Closed, and its work ends."""
 
@@ -332,6 +374,7 @@ class PeerView(NamedTuple):
     latency: float | None  # seconds, smoothed round trip of ping
     connected_since: float | None  # monotonic seconds
     connections: int
+    protected: bool = False  # from being trimmed
 
 
 class PeerChange(enum.Enum):

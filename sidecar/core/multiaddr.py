@@ -100,6 +100,12 @@ class Multiaddr:
             return PeerId.from_text(self.parts[-1][1])
         return None
 
+    @property
+    def ip(self) -> str | None:
+        """The IP address that it begins with, if it does."""
+        name, value = self.parts[0] if self.parts else ("", "")
+        return value if name in ("ip4", "ip6") else None
+
     def with_peer(self, peer: PeerId) -> "Multiaddr":
         """This address with `/p2p/<peer>` at its end."""
         base = self.without_peer()

@@ -69,6 +69,10 @@ class AddressBook:
         entry.addresses = merged
         return changed
 
+    def forget(self, peer: PeerId) -> None:
+        """Know nothing of the peer any more."""
+        self._entries.pop(peer, None)
+
     def connected(self, peer: PeerId, address: Multiaddr | None) -> None:
         """A connection worked; `address` is the one that was dialled, if it was."""
         if address is not None:

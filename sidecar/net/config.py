@@ -18,6 +18,7 @@ class NetConfig:
     max_connections: int = 1024
     reserved_outbound: int = 64  # of max_connections: places that inbound connections cannot take
     max_per_address: int = 512  # inbound connections of one IPv4 address or one IPv6 /64
+    max_per_network: int = 768  # inbound connections of one IPv4 /24 or IPv6 /48
     max_half_open: int = 256  # inbound connections that have not finished the handshake
     max_half_open_per_address: int = 128
     accept_rate: float = 1000.0  # inbound connections a second; a handshake costs about half a millisecond

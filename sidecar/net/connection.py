@@ -358,6 +358,9 @@ class Connection(asyncio.Protocol):
 
     def _on_secured(self, event: wire.Secured, now: float) -> None:
         self.peer, self.public_key = event
+        refusal = self._host.refuse_peer(self)
+        if refusal is not None:  # before anything more is negotiated
+            self.abort(refusal)
 
     def _on_ready(self, event: wire.Ready, now: float) -> None:
         if not self._host.ready(self, now):

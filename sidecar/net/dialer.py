@@ -14,6 +14,7 @@ from ..core.errors import (
     DialBackoff,
     DialTimeout,
     InvalidArgument,
+    PeerBanned,
     QueueFull,
     ResourceExhausted,
     SelfDial,
@@ -21,6 +22,7 @@ from ..core.errors import (
     Unreachable,
 )
 from ..core.events import Dial, Resolve
+from ..core.gate import Gate
 from ..core.multiaddr import Multiaddr
 from ..core.types import PeerId
 from .addresses import AddressBook
@@ -46,14 +48,16 @@ class Dialer:
         own: PeerId,
         rng: random.Random,
         *,
+        gate: Gate,
         connect: Callable[[Attempt], Awaitable[Abortable]],
         is_own_endpoint: Callable[[str, int], bool],
         on_failed: Callable[[int, SidecarError], None],
         on_resolved: Callable[[int, tuple[Multiaddr, ...] | SidecarError], None],
     ) -> None:
-        """`connect` opens the socket of an attempt; what becomes of its handshake is told to the attempt itself."""
+        """`gate`: whom not to dial. `connect` opens an attempt's socket; the attempt is told how its handshake ends."""
         self._config = config
         self._own = own
+        self._gate = gate
         self._connect = connect
         self._is_own_endpoint = is_own_endpoint
         self._on_failed = on_failed
@@ -159,6 +163,8 @@ class Dialer:
                 race.failed(SelfDial(f"{expected} is this node itself"))
             elif request.peer is not None and expected != request.peer:
                 race.failed(InvalidArgument(f"{address} is not an address of {request.peer}"))
+            elif expected is not None and (refusal := self._gate.refuse_peer(expected)) is not None:
+                race.failed(refusal)
             else:
                 usable.append((address, expected))
         targets, errors = await self._resolver.resolve_all(usable)
@@ -170,6 +176,8 @@ class Dialer:
             wait = 0.0 if request.force else self._book.wait(target, now)
             if self._is_own_endpoint(target.host, target.port):
                 race.failed(SelfDial(f"{target.address} is an address of this node itself"))
+            elif (refusal := self._gate.refuse_address(target.host)) is not None:  # also one that a name stood for
+                race.failed(refusal)
             elif wait > 0:
                 race.failed(DialBackoff(f"{target.address} failed a moment ago; tried again in {wait:.1f} s"))
             else:
@@ -222,6 +230,7 @@ class Dialer:
                 connection.abort(error)
         if error is not None:
             log.debug("dial %d: %s: %s", race.request.dial, target.address, error)
-            if not isinstance(error, ResourceExhausted) and not race.won:  # neither says anything about the address
+            said_nothing = isinstance(error, ResourceExhausted | PeerBanned) or race.won
+            if not said_nothing:  # about the address
                 self._book.failed(target, monotonic())
             race.failed(error)

@@ -21,6 +21,9 @@ class ConnectionHost(Protocol):
     def admit(self, connection: "Connection") -> Channel | None:
         """The channel for a socket just connected, or None when a bound refuses it (said in the log)."""
 
+    def refuse_peer(self, connection: "Connection") -> SidecarError | None:
+        """Why the peer that the handshake has just shown is not wanted; None when it is."""
+
     def ready(self, connection: "Connection", now: float) -> bool:
         """The handshake is over; False when the connection is not wanted, or the node broke over it."""
 

@@ -1,34 +1,92 @@
 """Who may come in, decided before a byte is read, and how often the log says so."""
 
-import ipaddress
 from collections import OrderedDict
+from typing import NamedTuple
 
+from ..core.gate import split_address
 from .config import NetConfig
 
+SUSPECT_RATE = 5.0  # connections a second from an address that a banned peer came from; a guess: hardly any CPU
+SUSPECT_TIME = 60.0  # seconds after which that is forgotten; a guess
+_MAX_SUSPECTS = 4096
 
-def address_key(host: str) -> bytes:
-    """What counts as one remote address: an IPv4 address, or the /64 of an IPv6 address (one host owns that many)."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    return address.packed if address.version == 4 else address.packed[:8]
+
+class Origin(NamedTuple):
+    """Where a connection comes from, as the bounds count it."""
+
+    address: tuple[int, int]  # an IPv4 address, or the /64 of an IPv6 address: one host owns that many
+    network: tuple[int, int]  # an IPv4 /24, or an IPv6 /48: what one site has
+
+    @classmethod
+    def of(cls, host: str) -> "Origin":
+        version, number = split_address(host)
+        return cls((4, number), (4, number >> 8)) if version == 4 else cls((6, number >> 64), (6, number >> 80))
+
+
+class Suspects:
+    """Addresses from which a banned peer came a short while ago: few connections a second are let in from them.
+
+    Who a peer is shows only in the handshake, which costs a hundred times what a refusal by address costs. So a peer
+    that tries again and again is held off here, without locking out the others behind the same NAT.
+    """
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[int, int], tuple[float, float, float]] = OrderedDict()  # end, tokens, as of
+
+    def add(self, address: tuple[int, int], now: float) -> None:
+        _, tokens, at = self._seen.pop(address, (0.0, SUSPECT_RATE, now))
+        self._seen[address] = (now + SUSPECT_TIME, tokens, at)
+        if len(self._seen) > _MAX_SUSPECTS:
+            self._seen.popitem(last=False)
+
+    def refuse(self, address: tuple[int, int], now: float) -> bool:
+        """Whether a connection is one too many; else it is counted."""
+        found = self._seen.get(address)
+        if found is None:
+            return False
+        end, tokens, at = found
+        if now >= end:
+            del self._seen[address]
+            return False
+        tokens = min(SUSPECT_RATE, tokens + (now - at) * SUSPECT_RATE)
+        refused = tokens < 1
+        self._seen[address] = (end, tokens if refused else tokens - 1, now)
+        return refused
 
 
 class Admission:
     """Counts connections and says which of the bounds a new one would break."""
 
-    __slots__ = ("_config", "_half_open", "_per_address", "_tokens", "_tokens_at", "half_open", "total")
+    __slots__ = (
+        "_config",
+        "_half_open",
+        "_per_address",
+        "_per_network",
+        "_tokens",
+        "_tokens_at",
+        "half_open",
+        "suspects",
+        "total",
+    )
 
     def __init__(self, config: NetConfig, now: float) -> None:
         self._config = config
-        self._per_address: dict[bytes, int] = {}
-        self._half_open: dict[bytes, int] = {}
+        self._per_address: dict[tuple[int, int], int] = {}
+        self._per_network: dict[tuple[int, int], int] = {}
+        self._half_open: dict[tuple[int, int], int] = {}
+        self.suspects = Suspects()
         self._tokens = float(config.accept_burst)
         self._tokens_at = now
         self.half_open = 0
         self.total = 0
 
-    def refuse_inbound(self, key: bytes, now: float) -> str | None:
-        """Count an inbound, half-open connection from `key`, or return the bound that it would break."""
-        config = self._config
+    def refuse_inbound(self, origin: Origin, now: float) -> str | None:
+        """Count an inbound, half-open connection from `origin`, or return the bound that it would break."""
+        config, (address, network) = self._config, origin
+        if self.suspects.refuse(address, now):  # first, for it must not use up what is left to the others
+            return f"more than {SUSPECT_RATE:g} connections a second from an address that a banned peer came from"
         self._tokens = min(config.accept_burst, self._tokens + (now - self._tokens_at) * config.accept_rate)
         self._tokens_at = now
         if self._tokens < 1:
@@ -36,16 +94,18 @@ class Admission:
         self._tokens -= 1
         if self.total >= config.max_connections - config.reserved_outbound:
             return f"{self.total} connections, at most {config.max_connections - config.reserved_outbound} before dials"
-        if self._per_address.get(key, 0) >= config.max_per_address:
+        if self._per_address.get(address, 0) >= config.max_per_address:
             return f"{config.max_per_address} connections from one address"
+        if self._per_network.get(network, 0) >= config.max_per_network:
+            return f"{config.max_per_network} connections from one network"
         if self.half_open >= config.max_half_open:
             return f"{self.half_open} connections in their handshake"
-        if self._half_open.get(key, 0) >= config.max_half_open_per_address:
+        if self._half_open.get(address, 0) >= config.max_half_open_per_address:
             return f"{config.max_half_open_per_address} connections in their handshake from one address"
         self.total += 1
         self.half_open += 1
-        self._per_address[key] = self._per_address.get(key, 0) + 1
-        self._half_open[key] = self._half_open.get(key, 0) + 1
+        for counts, key in ((self._per_address, address), (self._per_network, network), (self._half_open, address)):
+            counts[key] = counts.get(key, 0) + 1
         return None
 
     def refuse_outbound(self) -> str | None:
@@ -55,20 +115,21 @@ class Admission:
         self.total += 1
         return None
 
-    def handshake_over(self, key: bytes) -> None:
+    def handshake_over(self, origin: Origin) -> None:
         """An inbound connection is no longer half-open."""
         self.half_open -= 1
-        _decrement(self._half_open, key)
+        _decrement(self._half_open, origin.address)
 
-    def release_inbound(self, key: bytes) -> None:
+    def release_inbound(self, origin: Origin) -> None:
         self.total -= 1
-        _decrement(self._per_address, key)
+        _decrement(self._per_address, origin.address)
+        _decrement(self._per_network, origin.network)
 
     def release_outbound(self) -> None:
         self.total -= 1
 
 
-def _decrement(counts: dict[bytes, int], key: bytes) -> None:
+def _decrement(counts: dict[tuple[int, int], int], key: tuple[int, int]) -> None:
     counts[key] -= 1
     if not counts[key]:
         del counts[key]

@@ -3,13 +3,13 @@
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from ..core.errors import InvalidMultiaddr, InvalidPeerId, StorageError
 from ..core.multiaddr import Multiaddr
 from ..core.types import PeerId
+from .database import Unusable, connect
 
 SCHEMA_VERSION = 1
 MAX_AGE = 30 * 24 * 3600.0  # seconds since a peer was last heard of; a guess
@@ -41,6 +41,7 @@ ON CONFLICT (peer) DO UPDATE SET
 """
 _BEST_FIRST = "last_success IS NULL, min(failures, 3), coalesce(last_success, last_seen) DESC, peer"
 _LOAD = f"SELECT * FROM peers WHERE last_seen >= ? AND addresses <> '' ORDER BY {_BEST_FIRST} LIMIT ?"
+_PROBE = "SELECT peer, addresses, last_seen, last_success, failures, protocols, server FROM peers LIMIT 1"
 _PRUNE = f"DELETE FROM peers WHERE peer IN (SELECT peer FROM peers ORDER BY {_BEST_FIRST} LIMIT -1 OFFSET ?)"
 
 
@@ -85,12 +86,12 @@ class PeerStore:
         try:
             try:
                 connection = _connect(path)
-            except _Unusable as reason:
+            except Unusable as reason:
                 aside = path.with_name(path.name + ".damaged")
                 _move_aside(path, aside)
                 connection = _connect(path)
                 notice = f"{path} was begun anew, for {reason}; the old file is {aside}"
-        except (sqlite3.Error, OSError, _Unusable) as error:
+        except (sqlite3.Error, OSError, Unusable) as error:
             raise StorageError(f"{path} cannot be opened: {error}") from None
         store = cls(path, connection, max_peers, notice)
         try:
@@ -146,43 +147,9 @@ class PeerStore:
         return StorageError(f"{self.path} cannot be {what}: {error}")
 
 
-class _Unusable(Exception):
-    """The file is there and can be read, but it is not a database of ours."""
-
-
 def _connect(path: Path) -> sqlite3.Connection:
-    """Raises _Unusable, sqlite3.Error."""
-    connection = sqlite3.connect(path, timeout=0)  # the directory's lock keeps others out; waiting would stop the loop
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        # Without an fsync for every batch, which would stop the loop. A power cut may lose the last batches.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA wal_autocheckpoint = 200")  # pages of 4 KiB
-        connection.execute("PRAGMA journal_size_limit = 1048576")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, SCHEMA_VERSION):
-            raise _Unusable(f"it is of version {version}, not {SCHEMA_VERSION}")
-        if version == 0:
-            with connection:
-                connection.execute("BEGIN")
-                connection.execute(_SCHEMA)
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise _Unusable(str(found))
-        connection.execute(_LOAD, (0.0, 1)).fetchone()  # the table has our columns
-    except BaseException as error:
-        with closing(connection):
-            if isinstance(error, sqlite3.DatabaseError) and _says_damaged(error):
-                raise _Unusable(str(error)) from None
-            raise
-    return connection
-
-
-def _says_damaged(error: sqlite3.DatabaseError) -> bool:
-    """Whether it is the file's fault and not the disk's."""
-    name = getattr(error, "sqlite_errorname", "")
-    return name.startswith("SQLITE_CORRUPT") or name in ("SQLITE_NOTADB", "SQLITE_ERROR")  # the last: other columns
+    """Raises Unusable, sqlite3.Error. Not durable: a power cut may lose the last batches."""
+    return connect(path, version=SCHEMA_VERSION, tables=(_SCHEMA,), probe=_PROBE)
 
 
 def _move_aside(path: Path, aside: Path) -> None:

@@ -8,6 +8,7 @@ from ..core.errors import (
     DialTimeout,
     NoAddresses,
     NotSupported,
+    PeerBanned,
     ProtocolError,
     ResourceExhausted,
     SelfDial,
@@ -30,6 +31,7 @@ _TELLING = (
     ResourceExhausted,
     ProtocolError,
     WrongPeer,
+    PeerBanned,
     SelfDial,
 )
 _RANK = {kind: rank for rank, kind in enumerate(_TELLING)}

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 from ..core import events
 from ..core.channel import Channel
-from ..core.errors import Closed, SelfDial, SidecarError, TooManyConnections
+from ..core.errors import Closed, PeerBanned, SelfDial, SidecarError, TooManyConnections
 from ..core.events import STREAM_BITS
+from ..core.gate import Gate
 from ..core.identity import Identity
 from ..core.multiaddr import Endpoint, Multiaddr
 from ..core.types import Direction
@@ -24,7 +25,7 @@ from .config import NetConfig
 from .connection import Connection
 from .dialer import Dialer
 from .layered import LayeredConnection
-from .limits import Admission, Throttle, address_key
+from .limits import Admission, Origin, Throttle
 from .listener import open_socket, reached_at
 from .race import Attempt
 from .statistics import ConnectionView, Counters, NetStatistics
@@ -61,9 +62,11 @@ class Runtime:
         rng: random.Random | None = None,
         transports: Transports | None = None,
         observe: ChannelObserver | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """`on_effect` gets every effect that is not the transport's: the news for the apps.
 
+        `gate` is the node's own: who is refused by it neither gets in nor is dialled.
         `observe` is shown the channel of every connection before its first byte.
         """
         self.loop = asyncio.get_running_loop()
@@ -74,12 +77,14 @@ class Runtime:
         self._transports = transports or Transports()
         self._observe = observe
         self._alarm = Alarm(self.loop, node.next_deadline, self._on_deadline)
+        self._gate = Gate() if gate is None else gate
         self._admission = Admission(config, monotonic())
         self._throttle = Throttle()
         self._dialer = Dialer(
             config,
             identity.peer_id,
             rng or random.Random(),
+            gate=self._gate,
             connect=self._connect,
             is_own_endpoint=lambda host, port: (host, port) in self._own_endpoints,
             on_failed=self._on_dial_failed,
@@ -337,8 +342,14 @@ class Runtime:
         attempt = connection.attempt
         if self._stopping:
             reason: str | None = "the node is shutting down"
+        elif (refusal := self._gate.refuse_address(connection.remote_host)) is not None:
+            self._counters.refused += 1  # the gate counts them too; a line for each would be half of an attack
+            log.debug("connection with %s refused: %s", connection.remote, refusal)
+            if attempt is not None:
+                attempt.fail(refusal)
+            return None
         elif attempt is None:
-            reason = self._admission.refuse_inbound(address_key(connection.remote_host), now)
+            reason = self._admission.refuse_inbound(Origin.of(connection.remote_host), now)
         else:
             reason = self._admission.refuse_outbound()
         if reason is not None:
@@ -362,6 +373,16 @@ class Runtime:
             self._observe(connection.number, connection.direction, connection.remote, channel)
         return channel
 
+    def refuse_peer(self, connection: Connection) -> SidecarError | None:
+        """Part of ConnectionHost."""
+        assert connection.peer is not None, "the handshake has shown it"
+        refusal = self._gate.refuse_peer(connection.peer)
+        if refusal is None:  # the address may have been banned meanwhile
+            return self._gate.refuse_address(connection.remote_host)
+        if connection.attempt is None:
+            self._admission.suspects.add(Origin.of(connection.remote_host).address, monotonic())
+        return refusal
+
     def ready(self, connection: Connection, now: float) -> bool:
         """Part of ConnectionHost."""
         attempt, peer, public_key = connection.attempt, connection.peer, connection.public_key
@@ -378,7 +399,7 @@ class Runtime:
             return False
         connection.opened_at = now
         if attempt is None:
-            self._admission.handshake_over(address_key(connection.remote_host))
+            self._admission.handshake_over(Origin.of(connection.remote_host))
         self._counters.opened += 1
         self._counters.handshakes["completed"] += 1
         log.debug("%r: connected", connection)
@@ -392,7 +413,7 @@ class Runtime:
         if connection.opened_at is not None:
             self._counters.closed += 1
             self._counters.closed_by[name] += 1
-            if error is None or type(error) is Closed:
+            if error is None or type(error) in (Closed, PeerBanned):
                 log.debug("%r: closed: %s", connection, error or "in order")
             else:
                 self._warn(f"closed {name}", f"{connection!r}: closed: {error}")
@@ -402,15 +423,17 @@ class Runtime:
         if connection.attempt is not None:
             connection.attempt.fail(error or Closed("closed during the handshake"))
         else:
-            self._admission.handshake_over(address_key(connection.remote_host))
-            if not self._stopping:
+            self._admission.handshake_over(Origin.of(connection.remote_host))
+            if isinstance(error, PeerBanned):
+                log.debug("%r: refused: %s", connection, error)
+            elif not self._stopping:
                 self._warn(f"handshake {name}", f"{connection!r}: handshake failed: {error}")
 
     def lost(self, connection: Connection) -> None:
         """Part of ConnectionHost."""
         del self._connections[connection.number]
         if connection.attempt is None:
-            self._admission.release_inbound(address_key(connection.remote_host))
+            self._admission.release_inbound(Origin.of(connection.remote_host))
         else:
             self._admission.release_outbound()
         self._counters.bytes_in += connection.bytes_in

@@ -1,4 +1,4 @@
-"""What survives a restart: the state directory, its lock, the identity key in it. The peers are in `peer_store`."""
+"""What survives a restart: the state directory, its lock, the identity key; `peer_store`, `ban_store` keep the rest."""
 
 import errno
 import fcntl
@@ -10,11 +10,13 @@ from typing import Self
 
 from ..core.errors import IdentityError, StateLocked, StorageError
 from ..core.identity import Identity
+from .ban_store import BanStore
 from .peer_store import PeerStore
 
 LOCK_FILE = "lock"
 KEY_FILE = "identity.key"
 PEERS_FILE = "peers.db"
+BANS_FILE = "bans.db"
 _SEED = 32
 _MAX_KEY_FILE = 1024  # bytes; an Ed25519 key in protobuf has 68
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -58,6 +60,10 @@ class StateDirectory:
     def open_peers(self, now_wall: float, *, max_peers: int = 1000) -> PeerStore:
         """The peers kept from earlier runs; see `PeerStore.open`. Raises StorageError."""
         return PeerStore.open(self.path / PEERS_FILE, now_wall, max_peers=max_peers)
+
+    def open_bans(self, now_wall: float) -> BanStore:
+        """The bans kept from earlier runs; see `BanStore.open`. Raises StorageError."""
+        return BanStore.open(self.path / BANS_FILE, now_wall)
 
     def close(self) -> None:
         """Let the next one have it."""

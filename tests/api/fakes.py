@@ -15,6 +15,7 @@ from sidecar.api.config import ApiConfig
 from sidecar.api.server import ApiServer
 from sidecar.core import direct, events, gossip
 from sidecar.core.events import Condition, PeerView
+from sidecar.core.gate import Gate
 from sidecar.core.histogram import Histogram
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
@@ -64,6 +65,7 @@ class FakeNode:
 
     def __init__(self) -> None:
         self.peer_id = ME
+        self.gate = Gate()
         self.network = "test"
         self.fed: list[Any] = []
         self.arrived: dict[type, asyncio.Event] = {}
@@ -127,6 +129,16 @@ class FakeNode:
                 answer = self.answers.get(direct.RequestMade)
                 if answer is not None:
                     self.on_effect(direct.RequestCompleted(op, answer))
+            case events.BanRequested(op, bans):
+                self.gate.add(*bans)
+                self.on_effect(events.OperationCompleted(op, self.answers.get(type(fed), events.BansMade(0, (), ()))))
+            case events.BansLifted(subjects):
+                for subject in subjects:
+                    self.gate.lift(subject)
+            case events.ProtectionChanged(peer, protected):
+                self.gate.protect(peer, protected)
+            case events.WallClockRead(wall):
+                self.gate.advance(wall)
             case (
                 events.ConnectRequested(op)
                 | events.DisconnectRequested(op)

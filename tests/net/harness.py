@@ -14,6 +14,7 @@ import uvloop
 from sidecar.core import events
 from sidecar.core.buffer import SendBuffer
 from sidecar.core.channel import ChannelLimits
+from sidecar.core.gate import Gate
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.net.config import NetConfig
@@ -138,11 +139,15 @@ class EchoNode:
 class Host:
     """An echo node and its runtime."""
 
-    def __init__(self, seed: int, config: NetConfig, transports: Transports | None = None) -> None:
+    def __init__(
+        self, seed: int, config: NetConfig, transports: Transports | None = None, gate: Gate | None = None
+    ) -> None:
         self.identity = Identity(bytes([seed]) * 32)
         self.node = EchoNode()
         self.news: list[Any] = []
-        self.runtime = Runtime(self.node, self.identity, config, self.news.append, random.Random(seed), transports)
+        self.runtime = Runtime(
+            self.node, self.identity, config, self.news.append, random.Random(seed), transports, gate=gate
+        )
         self.addresses: tuple[Multiaddr, ...] = ()
         self._numbers = 0
 

@@ -24,6 +24,7 @@ from sidecar.core.errors import (
     Unreachable,
     WrongPeer,
 )
+from sidecar.core.gate import Gate
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.net.config import NetConfig
@@ -233,6 +234,7 @@ class Fake:
             config,
             OWN,
             random.Random(1),
+            gate=Gate(),
             connect=self._connect,
             is_own_endpoint=lambda host, port: False,
             on_failed=self.failures.__setitem__,

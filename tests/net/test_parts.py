@@ -13,11 +13,11 @@ from sidecar.core.types import PeerId
 from sidecar.net.addresses import AddressBook
 from sidecar.net.alarm import Alarm
 from sidecar.net.config import NetConfig
-from sidecar.net.limits import Admission, Throttle, address_key
+from sidecar.net.limits import SUSPECT_RATE, SUSPECT_TIME, Admission, Origin, Throttle
 from sidecar.net.race import Race
 from sidecar.net.resolve import Target
 
-A, B = address_key("192.0.2.1"), address_key("192.0.2.2")
+A, B = Origin.of("192.0.2.1"), Origin.of("192.0.2.2")
 
 
 def target(host: str = "192.0.2.1", port: int = 1, expected: PeerId | None = None) -> Target:
@@ -25,8 +25,14 @@ def target(host: str = "192.0.2.1", port: int = 1, expected: PeerId | None = Non
 
 
 def test_one_address_is_an_ipv4_address_or_an_ipv6_network() -> None:
-    assert A != B
-    assert address_key("2001:db8::1") == address_key("2001:db8::ffff:2%eth0") != address_key("2001:db8:0:1::1")
+    assert A.address != B.address
+    assert A.network == B.network != Origin.of("192.0.3.1").network
+    one, other = Origin.of("2001:db8::1"), Origin.of("2001:db8:0:1::1")
+    assert one == Origin.of("2001:db8::ffff:2%eth0")
+    assert one.address != other.address
+    assert one.network == other.network != Origin.of("2001:db8:1::1").network
+    assert Origin.of("::ffff:192.0.2.1") == A
+    assert Origin.of("0.0.0.1") != Origin.of("::1")  # the same number in another version
 
 
 def test_admission_counts_and_forgets() -> None:
@@ -57,7 +63,38 @@ def test_admission_counts_and_forgets() -> None:
     admission.handshake_over(A)
     assert (admission.total, admission.half_open) == (0, 0)
     assert not admission._per_address
+    assert not admission._per_network
     assert not admission._half_open
+
+
+def test_a_network_has_a_bound_of_its_own() -> None:
+    admission = Admission(NetConfig(max_per_network=2), 0.0)
+    assert admission.refuse_inbound(A, 0.0) is None
+    assert admission.refuse_inbound(B, 0.0) is None
+    assert admission.refuse_inbound(Origin.of("192.0.2.3"), 0.0) == "2 connections from one network"
+    assert admission.refuse_inbound(Origin.of("192.0.3.3"), 0.0) is None
+    admission.release_inbound(A)
+    assert admission.refuse_inbound(Origin.of("192.0.2.3"), 0.0) is None
+
+
+def test_an_address_that_a_banned_peer_came_from_is_let_in_now_and_then() -> None:
+    admission = Admission(NetConfig(accept_rate=1000, accept_burst=1000, max_per_address=10_000), 0.0)
+    assert admission.refuse_inbound(A, 0.0) is None
+    admission.handshake_over(A)
+    admission.suspects.add(A.address, 0.0)
+    let_in = 0
+    for tick in range(10_000):  # ten seconds, a thousand tries each
+        refusal = admission.refuse_inbound(A, tick / 1000)
+        if refusal is None:
+            let_in += 1
+            admission.handshake_over(A)
+            admission.suspects.add(A.address, tick / 1000)
+        else:
+            assert "banned peer" in refusal
+    assert let_in <= SUSPECT_RATE * 11
+    assert admission.refuse_inbound(B, 10.0) is None  # neither the address beside it nor the bound of all suffers
+    tries = [admission.refuse_inbound(A, 10.0 + SUSPECT_TIME) is None for _ in range(20)]
+    assert all(tries)  # forgotten
 
 
 def test_connections_come_in_at_a_bounded_rate() -> None:

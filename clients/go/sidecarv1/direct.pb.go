@@ -38,7 +38,7 @@ const (
 	SendOutcome_SEND_OUTCOME_REMOTE_QUEUE_FULL SendOutcome = 4
 	// The peer could not be reached; `detail` says why.
 	SendOutcome_SEND_OUTCOME_UNREACHABLE SendOutcome = 5
-	// The peer does not speak the direct protocol, or refused.
+	// The peer does not speak the direct protocol, or refused; or this node refuses it (see BanPeer).
 	SendOutcome_SEND_OUTCOME_REFUSED SendOutcome = 6
 	// Over the bound on payloads.
 	SendOutcome_SEND_OUTCOME_TOO_LARGE SendOutcome = 7

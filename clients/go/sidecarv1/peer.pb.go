@@ -171,7 +171,9 @@ type Peer struct {
 	// When the present connection began; unset when not connected.
 	ConnectTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=connect_time,json=connectTime,proto3" json:"connect_time,omitempty"`
 	// How many connections there are.
-	Connections   uint32 `protobuf:"varint,12,opt,name=connections,proto3" json:"connections,omitempty"`
+	Connections uint32 `protobuf:"varint,12,opt,name=connections,proto3" json:"connections,omitempty"`
+	// Whether its connections are never closed because there are too many.
+	Protected     bool `protobuf:"varint,13,opt,name=protected,proto3" json:"protected,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -290,10 +292,17 @@ func (x *Peer) GetConnections() uint32 {
 	return 0
 }
 
+func (x *Peer) GetProtected() bool {
+	if x != nil {
+		return x.Protected
+	}
+	return false
+}
+
 // Which peers, and which page of them.
 type ListPeersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Only peers that are connected.
+	// Only peers that are connected. Else also those that are known or protected.
 	ConnectedOnly bool `protobuf:"varint,1,opt,name=connected_only,json=connectedOnly,proto3" json:"connected_only,omitempty"`
 	// Only peers that speak this protocol id; empty: any.
 	Protocol string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
@@ -961,12 +970,658 @@ func (x *PingPeerResponse) GetLatency() *durationpb.Duration {
 	return nil
 }
 
+// Whom to ban. At least one of `peer_id` and `network` is given.
+type BanPeerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The peer id; may be left empty where a network is given.
+	PeerId string `protobuf:"bytes,1,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
+	// An IP address (192.0.2.7, 2001:db8::1) or network (192.0.2.0/24); may be left empty where a peer is given. No bits
+	// may be set behind the prefix. IPv4-mapped IPv6 addresses are IPv4; an address has no zone and counts in all of them.
+	Network string `protobuf:"bytes,2,opt,name=network,proto3" json:"network,omitempty"`
+	// Why, for people: at most 512 bytes, printable.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// How long, by the wall clock; unset: until it is lifted. More than 0, at most ten years.
+	Duration      *durationpb.Duration `protobuf:"bytes,4,opt,name=duration,proto3" json:"duration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BanPeerRequest) Reset() {
+	*x = BanPeerRequest{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BanPeerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BanPeerRequest) ProtoMessage() {}
+
+func (x *BanPeerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BanPeerRequest.ProtoReflect.Descriptor instead.
+func (*BanPeerRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *BanPeerRequest) GetPeerId() string {
+	if x != nil {
+		return x.PeerId
+	}
+	return ""
+}
+
+func (x *BanPeerRequest) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *BanPeerRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *BanPeerRequest) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+// What is banned now.
+type BanPeerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The bans: one, or two where a peer and a network were given.
+	Bans []*Ban `protobuf:"bytes,1,rep,name=bans,proto3" json:"bans,omitempty"`
+	// How many connections were closed for it.
+	ConnectionsClosed uint32 `protobuf:"varint,2,opt,name=connections_closed,json=connectionsClosed,proto3" json:"connections_closed,omitempty"`
+	// What else there is to know, sentences for people: that a bootstrap peer or a protected peer is banned, that the disk
+	// refused and the ban ends with this run.
+	Warnings      []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BanPeerResponse) Reset() {
+	*x = BanPeerResponse{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BanPeerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BanPeerResponse) ProtoMessage() {}
+
+func (x *BanPeerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BanPeerResponse.ProtoReflect.Descriptor instead.
+func (*BanPeerResponse) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *BanPeerResponse) GetBans() []*Ban {
+	if x != nil {
+		return x.Bans
+	}
+	return nil
+}
+
+func (x *BanPeerResponse) GetConnectionsClosed() uint32 {
+	if x != nil {
+		return x.ConnectionsClosed
+	}
+	return 0
+}
+
+func (x *BanPeerResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// Whose ban to lift. At least one of the two is given.
+type AllowPeerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The peer id.
+	PeerId string `protobuf:"bytes,1,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
+	// The IP address or network, as it was banned.
+	Network       string `protobuf:"bytes,2,opt,name=network,proto3" json:"network,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AllowPeerRequest) Reset() {
+	*x = AllowPeerRequest{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AllowPeerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AllowPeerRequest) ProtoMessage() {}
+
+func (x *AllowPeerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AllowPeerRequest.ProtoReflect.Descriptor instead.
+func (*AllowPeerRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *AllowPeerRequest) GetPeerId() string {
+	if x != nil {
+		return x.PeerId
+	}
+	return ""
+}
+
+func (x *AllowPeerRequest) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+// The ban is lifted.
+type AllowPeerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What else there is to know, sentences for people: what still refuses it, such as a deny list or the ban of a larger
+	// network; that the disk refused and the ban is back after a restart.
+	Warnings      []string `protobuf:"bytes,1,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AllowPeerResponse) Reset() {
+	*x = AllowPeerResponse{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AllowPeerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AllowPeerResponse) ProtoMessage() {}
+
+func (x *AllowPeerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AllowPeerResponse.ProtoReflect.Descriptor instead.
+func (*AllowPeerResponse) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *AllowPeerResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// Which page of the bans.
+type ListBansRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most so many bans in the answer; 0 means 500, more than 1000 means 1000.
+	PageSize uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// `next_page_token` of the answer before; empty: the first page.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBansRequest) Reset() {
+	*x = ListBansRequest{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBansRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBansRequest) ProtoMessage() {}
+
+func (x *ListBansRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBansRequest.ProtoReflect.Descriptor instead.
+func (*ListBansRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ListBansRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListBansRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// One page of bans.
+type ListBansResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The bans; on the first page the entries of the deny lists before them.
+	Bans []*Ban `protobuf:"bytes,1,rep,name=bans,proto3" json:"bans,omitempty"`
+	// To be given as `page_token` for the next page; empty when this is the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How many bans there are, on all pages, without the deny lists.
+	Total         uint32 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBansResponse) Reset() {
+	*x = ListBansResponse{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBansResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBansResponse) ProtoMessage() {}
+
+func (x *ListBansResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBansResponse.ProtoReflect.Descriptor instead.
+func (*ListBansResponse) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ListBansResponse) GetBans() []*Ban {
+	if x != nil {
+		return x.Bans
+	}
+	return nil
+}
+
+func (x *ListBansResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListBansResponse) GetTotal() uint32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+// A peer, or an IP address or network, that is not to be connected with.
+type Ban struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The peer id, base58; empty where a network is banned.
+	PeerId string `protobuf:"bytes,1,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
+	// The IP address or network; empty where a peer is banned.
+	Network string `protobuf:"bytes,2,opt,name=network,proto3" json:"network,omitempty"`
+	// Why, as given.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// When it was banned; unset for entries of deny lists.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// When it ends; unset: not by itself.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// Whether it stands in a deny list of the configuration (gate.deny_peers, gate.deny_networks).
+	Configured bool `protobuf:"varint,6,opt,name=configured,proto3" json:"configured,omitempty"`
+	// How many connections and dials it has refused since the sidecar started. Those that are held off because a banned
+	// peer came from the same address a moment ago are not among them.
+	Refused       uint64 `protobuf:"varint,7,opt,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ban) Reset() {
+	*x = Ban{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ban) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ban) ProtoMessage() {}
+
+func (x *Ban) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ban.ProtoReflect.Descriptor instead.
+func (*Ban) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Ban) GetPeerId() string {
+	if x != nil {
+		return x.PeerId
+	}
+	return ""
+}
+
+func (x *Ban) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *Ban) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Ban) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *Ban) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *Ban) GetConfigured() bool {
+	if x != nil {
+		return x.Configured
+	}
+	return false
+}
+
+func (x *Ban) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+// Whom to protect.
+type ProtectPeerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The peer id.
+	PeerId        string `protobuf:"bytes,1,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProtectPeerRequest) Reset() {
+	*x = ProtectPeerRequest{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProtectPeerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProtectPeerRequest) ProtoMessage() {}
+
+func (x *ProtectPeerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProtectPeerRequest.ProtoReflect.Descriptor instead.
+func (*ProtectPeerRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ProtectPeerRequest) GetPeerId() string {
+	if x != nil {
+		return x.PeerId
+	}
+	return ""
+}
+
+// It is protected.
+type ProtectPeerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What else there is to know, sentences for people: that the disk refused and the protection ends with this run.
+	Warnings      []string `protobuf:"bytes,1,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProtectPeerResponse) Reset() {
+	*x = ProtectPeerResponse{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProtectPeerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProtectPeerResponse) ProtoMessage() {}
+
+func (x *ProtectPeerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProtectPeerResponse.ProtoReflect.Descriptor instead.
+func (*ProtectPeerResponse) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ProtectPeerResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// Whom to protect no longer.
+type UnprotectPeerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The peer id.
+	PeerId        string `protobuf:"bytes,1,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnprotectPeerRequest) Reset() {
+	*x = UnprotectPeerRequest{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnprotectPeerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnprotectPeerRequest) ProtoMessage() {}
+
+func (x *UnprotectPeerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnprotectPeerRequest.ProtoReflect.Descriptor instead.
+func (*UnprotectPeerRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *UnprotectPeerRequest) GetPeerId() string {
+	if x != nil {
+		return x.PeerId
+	}
+	return ""
+}
+
+// It is not protected through the API any more.
+type UnprotectPeerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What else there is to know, sentences for people: that the peer is protected as a bootstrap peer or by the
+	// configuration, that the disk refused and the protection is back after a restart.
+	Warnings      []string `protobuf:"bytes,1,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnprotectPeerResponse) Reset() {
+	*x = UnprotectPeerResponse{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnprotectPeerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnprotectPeerResponse) ProtoMessage() {}
+
+func (x *UnprotectPeerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnprotectPeerResponse.ProtoReflect.Descriptor instead.
+func (*UnprotectPeerResponse) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *UnprotectPeerResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
 var File_sidecar_v1_peer_proto protoreflect.FileDescriptor
 
 const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"\x15sidecar/v1/peer.proto\x12\n" +
-	"sidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\xcc\x03\n" +
+	"sidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\xea\x03\n" +
 	"\x04Peer\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1c\n" +
 	"\tconnected\x18\x02 \x01(\bR\tconnected\x123\n" +
@@ -982,7 +1637,8 @@ const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\alatency\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\alatency\x12=\n" +
 	"\fconnect_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vconnectTime\x12 \n" +
-	"\vconnections\x18\f \x01(\rR\vconnections\"\x91\x01\n" +
+	"\vconnections\x18\f \x01(\rR\vconnections\x12\x1c\n" +
+	"\tprotected\x18\r \x01(\bR\tprotected\"\x91\x01\n" +
 	"\x10ListPeersRequest\x12%\n" +
 	"\x0econnected_only\x18\x01 \x01(\bR\rconnectedOnly\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x1b\n" +
@@ -1017,7 +1673,49 @@ const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\x0fPingPeerRequest\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\"G\n" +
 	"\x10PingPeerResponse\x123\n" +
-	"\alatency\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\alatency*U\n" +
+	"\alatency\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\alatency\"\x92\x01\n" +
+	"\x0eBanPeerRequest\x12\x17\n" +
+	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x18\n" +
+	"\anetwork\x18\x02 \x01(\tR\anetwork\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x125\n" +
+	"\bduration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bduration\"\x81\x01\n" +
+	"\x0fBanPeerResponse\x12#\n" +
+	"\x04bans\x18\x01 \x03(\v2\x0f.sidecar.v1.BanR\x04bans\x12-\n" +
+	"\x12connections_closed\x18\x02 \x01(\rR\x11connectionsClosed\x12\x1a\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"E\n" +
+	"\x10AllowPeerRequest\x12\x17\n" +
+	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x18\n" +
+	"\anetwork\x18\x02 \x01(\tR\anetwork\"/\n" +
+	"\x11AllowPeerResponse\x12\x1a\n" +
+	"\bwarnings\x18\x01 \x03(\tR\bwarnings\"M\n" +
+	"\x0fListBansRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"u\n" +
+	"\x10ListBansResponse\x12#\n" +
+	"\x04bans\x18\x01 \x03(\v2\x0f.sidecar.v1.BanR\x04bans\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\rR\x05total\"\x84\x02\n" +
+	"\x03Ban\x12\x17\n" +
+	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x18\n" +
+	"\anetwork\x18\x02 \x01(\tR\anetwork\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12;\n" +
+	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12;\n" +
+	"\vexpire_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12\x1e\n" +
+	"\n" +
+	"configured\x18\x06 \x01(\bR\n" +
+	"configured\x12\x18\n" +
+	"\arefused\x18\a \x01(\x04R\arefused\"-\n" +
+	"\x12ProtectPeerRequest\x12\x17\n" +
+	"\apeer_id\x18\x01 \x01(\tR\x06peerId\"1\n" +
+	"\x13ProtectPeerResponse\x12\x1a\n" +
+	"\bwarnings\x18\x01 \x03(\tR\bwarnings\"/\n" +
+	"\x14UnprotectPeerRequest\x12\x17\n" +
+	"\apeer_id\x18\x01 \x01(\tR\x06peerId\"3\n" +
+	"\x15UnprotectPeerResponse\x12\x1a\n" +
+	"\bwarnings\x18\x01 \x03(\tR\bwarnings*U\n" +
 	"\tDirection\x12\x19\n" +
 	"\x15DIRECTION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DIRECTION_INBOUND\x10\x01\x12\x16\n" +
@@ -1029,7 +1727,7 @@ const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\x19PEER_EVENT_TYPE_CONNECTED\x10\x03\x12\x1e\n" +
 	"\x1aPEER_EVENT_TYPE_IDENTIFIED\x10\x04\x12\x1b\n" +
 	"\x17PEER_EVENT_TYPE_UPDATED\x10\x05\x12 \n" +
-	"\x1cPEER_EVENT_TYPE_DISCONNECTED\x10\x062\xdd\x03\n" +
+	"\x1cPEER_EVENT_TYPE_DISCONNECTED\x10\x062\xd8\x06\n" +
 	"\vPeerService\x12H\n" +
 	"\tListPeers\x12\x1c.sidecar.v1.ListPeersRequest\x1a\x1d.sidecar.v1.ListPeersResponse\x12M\n" +
 	"\n" +
@@ -1037,7 +1735,12 @@ const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\bFindPeer\x12\x1b.sidecar.v1.FindPeerRequest\x1a\x1c.sidecar.v1.FindPeerResponse\x12N\n" +
 	"\vConnectPeer\x12\x1e.sidecar.v1.ConnectPeerRequest\x1a\x1f.sidecar.v1.ConnectPeerResponse\x12W\n" +
 	"\x0eDisconnectPeer\x12!.sidecar.v1.DisconnectPeerRequest\x1a\".sidecar.v1.DisconnectPeerResponse\x12E\n" +
-	"\bPingPeer\x12\x1b.sidecar.v1.PingPeerRequest\x1a\x1c.sidecar.v1.PingPeerResponseb\x06proto3"
+	"\bPingPeer\x12\x1b.sidecar.v1.PingPeerRequest\x1a\x1c.sidecar.v1.PingPeerResponse\x12B\n" +
+	"\aBanPeer\x12\x1a.sidecar.v1.BanPeerRequest\x1a\x1b.sidecar.v1.BanPeerResponse\x12H\n" +
+	"\tAllowPeer\x12\x1c.sidecar.v1.AllowPeerRequest\x1a\x1d.sidecar.v1.AllowPeerResponse\x12E\n" +
+	"\bListBans\x12\x1b.sidecar.v1.ListBansRequest\x1a\x1c.sidecar.v1.ListBansResponse\x12N\n" +
+	"\vProtectPeer\x12\x1e.sidecar.v1.ProtectPeerRequest\x1a\x1f.sidecar.v1.ProtectPeerResponse\x12T\n" +
+	"\rUnprotectPeer\x12 .sidecar.v1.UnprotectPeerRequest\x1a!.sidecar.v1.UnprotectPeerResponseb\x06proto3"
 
 var (
 	file_sidecar_v1_peer_proto_rawDescOnce sync.Once
@@ -1052,7 +1755,7 @@ func file_sidecar_v1_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_sidecar_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sidecar_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_sidecar_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_sidecar_v1_peer_proto_goTypes = []any{
 	(Direction)(0),                 // 0: sidecar.v1.Direction
 	(PeerEventType)(0),             // 1: sidecar.v1.PeerEventType
@@ -1070,38 +1773,64 @@ var file_sidecar_v1_peer_proto_goTypes = []any{
 	(*DisconnectPeerResponse)(nil), // 13: sidecar.v1.DisconnectPeerResponse
 	(*PingPeerRequest)(nil),        // 14: sidecar.v1.PingPeerRequest
 	(*PingPeerResponse)(nil),       // 15: sidecar.v1.PingPeerResponse
-	(*durationpb.Duration)(nil),    // 16: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),  // 17: google.protobuf.Timestamp
-	(*Lagged)(nil),                 // 18: sidecar.v1.Lagged
+	(*BanPeerRequest)(nil),         // 16: sidecar.v1.BanPeerRequest
+	(*BanPeerResponse)(nil),        // 17: sidecar.v1.BanPeerResponse
+	(*AllowPeerRequest)(nil),       // 18: sidecar.v1.AllowPeerRequest
+	(*AllowPeerResponse)(nil),      // 19: sidecar.v1.AllowPeerResponse
+	(*ListBansRequest)(nil),        // 20: sidecar.v1.ListBansRequest
+	(*ListBansResponse)(nil),       // 21: sidecar.v1.ListBansResponse
+	(*Ban)(nil),                    // 22: sidecar.v1.Ban
+	(*ProtectPeerRequest)(nil),     // 23: sidecar.v1.ProtectPeerRequest
+	(*ProtectPeerResponse)(nil),    // 24: sidecar.v1.ProtectPeerResponse
+	(*UnprotectPeerRequest)(nil),   // 25: sidecar.v1.UnprotectPeerRequest
+	(*UnprotectPeerResponse)(nil),  // 26: sidecar.v1.UnprotectPeerResponse
+	(*durationpb.Duration)(nil),    // 27: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 28: google.protobuf.Timestamp
+	(*Lagged)(nil),                 // 29: sidecar.v1.Lagged
 }
 var file_sidecar_v1_peer_proto_depIdxs = []int32{
 	0,  // 0: sidecar.v1.Peer.direction:type_name -> sidecar.v1.Direction
-	16, // 1: sidecar.v1.Peer.latency:type_name -> google.protobuf.Duration
-	17, // 2: sidecar.v1.Peer.connect_time:type_name -> google.protobuf.Timestamp
+	27, // 1: sidecar.v1.Peer.latency:type_name -> google.protobuf.Duration
+	28, // 2: sidecar.v1.Peer.connect_time:type_name -> google.protobuf.Timestamp
 	2,  // 3: sidecar.v1.ListPeersResponse.peers:type_name -> sidecar.v1.Peer
 	7,  // 4: sidecar.v1.WatchPeersResponse.events:type_name -> sidecar.v1.PeerEvent
-	18, // 5: sidecar.v1.WatchPeersResponse.lagged:type_name -> sidecar.v1.Lagged
+	29, // 5: sidecar.v1.WatchPeersResponse.lagged:type_name -> sidecar.v1.Lagged
 	1,  // 6: sidecar.v1.PeerEvent.type:type_name -> sidecar.v1.PeerEventType
 	2,  // 7: sidecar.v1.PeerEvent.peer:type_name -> sidecar.v1.Peer
 	2,  // 8: sidecar.v1.ConnectPeerResponse.peer:type_name -> sidecar.v1.Peer
-	16, // 9: sidecar.v1.PingPeerResponse.latency:type_name -> google.protobuf.Duration
-	3,  // 10: sidecar.v1.PeerService.ListPeers:input_type -> sidecar.v1.ListPeersRequest
-	5,  // 11: sidecar.v1.PeerService.WatchPeers:input_type -> sidecar.v1.WatchPeersRequest
-	8,  // 12: sidecar.v1.PeerService.FindPeer:input_type -> sidecar.v1.FindPeerRequest
-	10, // 13: sidecar.v1.PeerService.ConnectPeer:input_type -> sidecar.v1.ConnectPeerRequest
-	12, // 14: sidecar.v1.PeerService.DisconnectPeer:input_type -> sidecar.v1.DisconnectPeerRequest
-	14, // 15: sidecar.v1.PeerService.PingPeer:input_type -> sidecar.v1.PingPeerRequest
-	4,  // 16: sidecar.v1.PeerService.ListPeers:output_type -> sidecar.v1.ListPeersResponse
-	6,  // 17: sidecar.v1.PeerService.WatchPeers:output_type -> sidecar.v1.WatchPeersResponse
-	9,  // 18: sidecar.v1.PeerService.FindPeer:output_type -> sidecar.v1.FindPeerResponse
-	11, // 19: sidecar.v1.PeerService.ConnectPeer:output_type -> sidecar.v1.ConnectPeerResponse
-	13, // 20: sidecar.v1.PeerService.DisconnectPeer:output_type -> sidecar.v1.DisconnectPeerResponse
-	15, // 21: sidecar.v1.PeerService.PingPeer:output_type -> sidecar.v1.PingPeerResponse
-	16, // [16:22] is the sub-list for method output_type
-	10, // [10:16] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	27, // 9: sidecar.v1.PingPeerResponse.latency:type_name -> google.protobuf.Duration
+	27, // 10: sidecar.v1.BanPeerRequest.duration:type_name -> google.protobuf.Duration
+	22, // 11: sidecar.v1.BanPeerResponse.bans:type_name -> sidecar.v1.Ban
+	22, // 12: sidecar.v1.ListBansResponse.bans:type_name -> sidecar.v1.Ban
+	28, // 13: sidecar.v1.Ban.create_time:type_name -> google.protobuf.Timestamp
+	28, // 14: sidecar.v1.Ban.expire_time:type_name -> google.protobuf.Timestamp
+	3,  // 15: sidecar.v1.PeerService.ListPeers:input_type -> sidecar.v1.ListPeersRequest
+	5,  // 16: sidecar.v1.PeerService.WatchPeers:input_type -> sidecar.v1.WatchPeersRequest
+	8,  // 17: sidecar.v1.PeerService.FindPeer:input_type -> sidecar.v1.FindPeerRequest
+	10, // 18: sidecar.v1.PeerService.ConnectPeer:input_type -> sidecar.v1.ConnectPeerRequest
+	12, // 19: sidecar.v1.PeerService.DisconnectPeer:input_type -> sidecar.v1.DisconnectPeerRequest
+	14, // 20: sidecar.v1.PeerService.PingPeer:input_type -> sidecar.v1.PingPeerRequest
+	16, // 21: sidecar.v1.PeerService.BanPeer:input_type -> sidecar.v1.BanPeerRequest
+	18, // 22: sidecar.v1.PeerService.AllowPeer:input_type -> sidecar.v1.AllowPeerRequest
+	20, // 23: sidecar.v1.PeerService.ListBans:input_type -> sidecar.v1.ListBansRequest
+	23, // 24: sidecar.v1.PeerService.ProtectPeer:input_type -> sidecar.v1.ProtectPeerRequest
+	25, // 25: sidecar.v1.PeerService.UnprotectPeer:input_type -> sidecar.v1.UnprotectPeerRequest
+	4,  // 26: sidecar.v1.PeerService.ListPeers:output_type -> sidecar.v1.ListPeersResponse
+	6,  // 27: sidecar.v1.PeerService.WatchPeers:output_type -> sidecar.v1.WatchPeersResponse
+	9,  // 28: sidecar.v1.PeerService.FindPeer:output_type -> sidecar.v1.FindPeerResponse
+	11, // 29: sidecar.v1.PeerService.ConnectPeer:output_type -> sidecar.v1.ConnectPeerResponse
+	13, // 30: sidecar.v1.PeerService.DisconnectPeer:output_type -> sidecar.v1.DisconnectPeerResponse
+	15, // 31: sidecar.v1.PeerService.PingPeer:output_type -> sidecar.v1.PingPeerResponse
+	17, // 32: sidecar.v1.PeerService.BanPeer:output_type -> sidecar.v1.BanPeerResponse
+	19, // 33: sidecar.v1.PeerService.AllowPeer:output_type -> sidecar.v1.AllowPeerResponse
+	21, // 34: sidecar.v1.PeerService.ListBans:output_type -> sidecar.v1.ListBansResponse
+	24, // 35: sidecar.v1.PeerService.ProtectPeer:output_type -> sidecar.v1.ProtectPeerResponse
+	26, // 36: sidecar.v1.PeerService.UnprotectPeer:output_type -> sidecar.v1.UnprotectPeerResponse
+	26, // [26:37] is the sub-list for method output_type
+	15, // [15:26] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_peer_proto_init() }
@@ -1116,7 +1845,7 @@ func file_sidecar_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_peer_proto_rawDesc), len(file_sidecar_v1_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   14,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,11 @@ const (
 	PeerService_ConnectPeer_FullMethodName    = "/sidecar.v1.PeerService/ConnectPeer"
 	PeerService_DisconnectPeer_FullMethodName = "/sidecar.v1.PeerService/DisconnectPeer"
 	PeerService_PingPeer_FullMethodName       = "/sidecar.v1.PeerService/PingPeer"
+	PeerService_BanPeer_FullMethodName        = "/sidecar.v1.PeerService/BanPeer"
+	PeerService_AllowPeer_FullMethodName      = "/sidecar.v1.PeerService/AllowPeer"
+	PeerService_ListBans_FullMethodName       = "/sidecar.v1.PeerService/ListBans"
+	PeerService_ProtectPeer_FullMethodName    = "/sidecar.v1.PeerService/ProtectPeer"
+	PeerService_UnprotectPeer_FullMethodName  = "/sidecar.v1.PeerService/UnprotectPeer"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -34,7 +39,8 @@ const (
 // The peers: who is connected, how to find and reach others.
 //
 // Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
-// where the peer is this node itself (reason SELF_DIAL).
+// where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+// with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
 type PeerServiceClient interface {
 	// The peers known, ordered by id, page by page.
 	ListPeers(ctx context.Context, in *ListPeersRequest, opts ...grpc.CallOption) (*ListPeersResponse, error)
@@ -50,6 +56,21 @@ type PeerServiceClient interface {
 	DisconnectPeer(ctx context.Context, in *DisconnectPeerRequest, opts ...grpc.CallOption) (*DisconnectPeerResponse, error)
 	// Measures the round trip to a peer; connects first where needed, with ConnectPeer's errors.
 	PingPeer(ctx context.Context, in *PingPeerRequest, opts ...grpc.CallOption) (*PingPeerResponse, error)
+	// Bans a peer, an IP address or network, or both: its connections are closed, a peer is forgotten, and from now on
+	// neither lets itself be dialled nor gets in, also after a restart. What is banned already gets the new reason and end.
+	// RESOURCE_EXHAUSTED at the bound on bans (gate.max_bans).
+	BanPeer(ctx context.Context, in *BanPeerRequest, opts ...grpc.CallOption) (*BanPeerResponse, error)
+	// Lifts the ban of a peer, or of exactly this IP address or network. NOT_FOUND when there is none. Entries of the
+	// configuration's deny lists are not lifted, but the answer says so.
+	AllowPeer(ctx context.Context, in *AllowPeerRequest, opts ...grpc.CallOption) (*AllowPeerResponse, error)
+	// The bans in force, peers first, then IPv4 and IPv6 networks, page by page. The first page has the deny lists of the
+	// configuration as well.
+	ListBans(ctx context.Context, in *ListBansRequest, opts ...grpc.CallOption) (*ListBansResponse, error)
+	// Protects a peer: its connections are never closed because there are too many (limits.high_water), also after a
+	// restart. It may be protected already, or not be known yet. Bootstrap peers always are.
+	ProtectPeer(ctx context.Context, in *ProtectPeerRequest, opts ...grpc.CallOption) (*ProtectPeerResponse, error)
+	// Ends what ProtectPeer did; no error where the peer was not protected.
+	UnprotectPeer(ctx context.Context, in *UnprotectPeerRequest, opts ...grpc.CallOption) (*UnprotectPeerResponse, error)
 }
 
 type peerServiceClient struct {
@@ -129,6 +150,56 @@ func (c *peerServiceClient) PingPeer(ctx context.Context, in *PingPeerRequest, o
 	return out, nil
 }
 
+func (c *peerServiceClient) BanPeer(ctx context.Context, in *BanPeerRequest, opts ...grpc.CallOption) (*BanPeerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BanPeerResponse)
+	err := c.cc.Invoke(ctx, PeerService_BanPeer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerServiceClient) AllowPeer(ctx context.Context, in *AllowPeerRequest, opts ...grpc.CallOption) (*AllowPeerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AllowPeerResponse)
+	err := c.cc.Invoke(ctx, PeerService_AllowPeer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerServiceClient) ListBans(ctx context.Context, in *ListBansRequest, opts ...grpc.CallOption) (*ListBansResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListBansResponse)
+	err := c.cc.Invoke(ctx, PeerService_ListBans_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerServiceClient) ProtectPeer(ctx context.Context, in *ProtectPeerRequest, opts ...grpc.CallOption) (*ProtectPeerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ProtectPeerResponse)
+	err := c.cc.Invoke(ctx, PeerService_ProtectPeer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerServiceClient) UnprotectPeer(ctx context.Context, in *UnprotectPeerRequest, opts ...grpc.CallOption) (*UnprotectPeerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnprotectPeerResponse)
+	err := c.cc.Invoke(ctx, PeerService_UnprotectPeer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -136,7 +207,8 @@ func (c *peerServiceClient) PingPeer(ctx context.Context, in *PingPeerRequest, o
 // The peers: who is connected, how to find and reach others.
 //
 // Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
-// where the peer is this node itself (reason SELF_DIAL).
+// where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+// with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
 type PeerServiceServer interface {
 	// The peers known, ordered by id, page by page.
 	ListPeers(context.Context, *ListPeersRequest) (*ListPeersResponse, error)
@@ -152,6 +224,21 @@ type PeerServiceServer interface {
 	DisconnectPeer(context.Context, *DisconnectPeerRequest) (*DisconnectPeerResponse, error)
 	// Measures the round trip to a peer; connects first where needed, with ConnectPeer's errors.
 	PingPeer(context.Context, *PingPeerRequest) (*PingPeerResponse, error)
+	// Bans a peer, an IP address or network, or both: its connections are closed, a peer is forgotten, and from now on
+	// neither lets itself be dialled nor gets in, also after a restart. What is banned already gets the new reason and end.
+	// RESOURCE_EXHAUSTED at the bound on bans (gate.max_bans).
+	BanPeer(context.Context, *BanPeerRequest) (*BanPeerResponse, error)
+	// Lifts the ban of a peer, or of exactly this IP address or network. NOT_FOUND when there is none. Entries of the
+	// configuration's deny lists are not lifted, but the answer says so.
+	AllowPeer(context.Context, *AllowPeerRequest) (*AllowPeerResponse, error)
+	// The bans in force, peers first, then IPv4 and IPv6 networks, page by page. The first page has the deny lists of the
+	// configuration as well.
+	ListBans(context.Context, *ListBansRequest) (*ListBansResponse, error)
+	// Protects a peer: its connections are never closed because there are too many (limits.high_water), also after a
+	// restart. It may be protected already, or not be known yet. Bootstrap peers always are.
+	ProtectPeer(context.Context, *ProtectPeerRequest) (*ProtectPeerResponse, error)
+	// Ends what ProtectPeer did; no error where the peer was not protected.
+	UnprotectPeer(context.Context, *UnprotectPeerRequest) (*UnprotectPeerResponse, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -179,6 +266,21 @@ func (UnimplementedPeerServiceServer) DisconnectPeer(context.Context, *Disconnec
 }
 func (UnimplementedPeerServiceServer) PingPeer(context.Context, *PingPeerRequest) (*PingPeerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PingPeer not implemented")
+}
+func (UnimplementedPeerServiceServer) BanPeer(context.Context, *BanPeerRequest) (*BanPeerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BanPeer not implemented")
+}
+func (UnimplementedPeerServiceServer) AllowPeer(context.Context, *AllowPeerRequest) (*AllowPeerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AllowPeer not implemented")
+}
+func (UnimplementedPeerServiceServer) ListBans(context.Context, *ListBansRequest) (*ListBansResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListBans not implemented")
+}
+func (UnimplementedPeerServiceServer) ProtectPeer(context.Context, *ProtectPeerRequest) (*ProtectPeerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ProtectPeer not implemented")
+}
+func (UnimplementedPeerServiceServer) UnprotectPeer(context.Context, *UnprotectPeerRequest) (*UnprotectPeerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnprotectPeer not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -302,6 +404,96 @@ func _PeerService_PingPeer_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_BanPeer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BanPeerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).BanPeer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_BanPeer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).BanPeer(ctx, req.(*BanPeerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeerService_AllowPeer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AllowPeerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).AllowPeer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_AllowPeer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).AllowPeer(ctx, req.(*AllowPeerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeerService_ListBans_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListBansRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).ListBans(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_ListBans_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).ListBans(ctx, req.(*ListBansRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeerService_ProtectPeer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ProtectPeerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).ProtectPeer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_ProtectPeer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).ProtectPeer(ctx, req.(*ProtectPeerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeerService_UnprotectPeer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnprotectPeerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).UnprotectPeer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_UnprotectPeer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).UnprotectPeer(ctx, req.(*UnprotectPeerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -328,6 +520,26 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "PingPeer",
 			Handler:    _PeerService_PingPeer_Handler,
+		},
+		{
+			MethodName: "BanPeer",
+			Handler:    _PeerService_BanPeer_Handler,
+		},
+		{
+			MethodName: "AllowPeer",
+			Handler:    _PeerService_AllowPeer_Handler,
+		},
+		{
+			MethodName: "ListBans",
+			Handler:    _PeerService_ListBans_Handler,
+		},
+		{
+			MethodName: "ProtectPeer",
+			Handler:    _PeerService_ProtectPeer_Handler,
+		},
+		{
+			MethodName: "UnprotectPeer",
+			Handler:    _PeerService_UnprotectPeer_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

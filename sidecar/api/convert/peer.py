@@ -6,15 +6,21 @@ from sidecar_client.v1 import common_pb2
 from sidecar_client.v1 import peer_pb2 as pb
 
 from ...core.events import PeerChange, PeerChanged, PeerView
+from ...core.gate import BanView
 from ...core.multiaddr import Multiaddr
 from ...core.types import Direction, PeerId
-from .values import duration, wall_time
+from .values import duration, unix_time, wall_time
 
 ListPeersRequest = pb.ListPeersRequest
 FindPeerRequest = pb.FindPeerRequest
 ConnectPeerRequest = pb.ConnectPeerRequest
 DisconnectPeerRequest = pb.DisconnectPeerRequest
 PingPeerRequest = pb.PingPeerRequest
+BanPeerRequest = pb.BanPeerRequest
+AllowPeerRequest = pb.AllowPeerRequest
+ListBansRequest = pb.ListBansRequest
+ProtectPeerRequest = pb.ProtectPeerRequest
+UnprotectPeerRequest = pb.UnprotectPeerRequest
 
 _DIRECTIONS = {
     None: pb.DIRECTION_UNSPECIFIED,
@@ -43,6 +49,7 @@ def peer(view: PeerView, epoch_ns: int) -> pb.Peer:
         latency=None if view.latency is None else duration(view.latency),
         connect_time=None if view.connected_since is None else wall_time(view.connected_since, epoch_ns),
         connections=view.connections,
+        protected=view.protected,
     )
 
 
@@ -88,3 +95,37 @@ def disconnected() -> pb.DisconnectPeerResponse:
 
 def pinged(seconds: float) -> pb.PingPeerResponse:
     return pb.PingPeerResponse(latency=duration(seconds))
+
+
+def ban(view: BanView) -> pb.Ban:
+    subject, reason, created, expires = view.ban
+    is_peer = isinstance(subject, PeerId)
+    return pb.Ban(
+        peer_id=str(subject) if is_peer else "",
+        network="" if is_peer else str(subject),
+        reason=reason,
+        create_time=None if view.configured else unix_time(created),
+        expire_time=None if expires is None else unix_time(expires),
+        configured=view.configured,
+        refused=view.refused,
+    )
+
+
+def banned(views: Iterable[BanView], closed: int, warnings: Iterable[str]) -> pb.BanPeerResponse:
+    return pb.BanPeerResponse(bans=map(ban, views), connections_closed=closed, warnings=warnings)
+
+
+def allowed(warnings: Iterable[str]) -> pb.AllowPeerResponse:
+    return pb.AllowPeerResponse(warnings=warnings)
+
+
+def bans(views: Iterable[BanView], next_page: str, total: int) -> pb.ListBansResponse:
+    return pb.ListBansResponse(bans=map(ban, views), next_page_token=next_page, total=total)
+
+
+def protected(warnings: Iterable[str]) -> pb.ProtectPeerResponse:
+    return pb.ProtectPeerResponse(warnings=warnings)
+
+
+def unprotected(warnings: Iterable[str]) -> pb.UnprotectPeerResponse:
+    return pb.UnprotectPeerResponse(warnings=warnings)

@@ -7,6 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ...core.errors import InvalidArgument, InvalidMultiaddr, InvalidPeerId, SidecarError
+from ...core.gate import Network
 from ...core.multiaddr import Multiaddr
 from ...core.types import PeerId
 from ..faults import InvalidField
@@ -21,13 +22,18 @@ _MAX_REQUEST_ID = 64
 def _read(field: str, parse: Callable[[str], Value], text: str) -> Value:
     try:
         return parse(text)
-    except (InvalidPeerId, InvalidMultiaddr) as error:
+    except (InvalidPeerId, InvalidMultiaddr, InvalidArgument) as error:
         raise InvalidField(field, error) from None
 
 
 def peer_id(text: str, field: str = "peer_id") -> PeerId:
     """Raises InvalidField."""
     return _read(field, PeerId.from_text, text)
+
+
+def network(text: str, field: str = "network") -> Network:
+    """An IP address or network. Raises InvalidField."""
+    return _read(field, Network.from_text, text)
 
 
 def addresses(texts: Sequence[str], limit: int, field: str = "addresses") -> tuple[Multiaddr, ...]:
@@ -56,6 +62,11 @@ def names(texts: Iterable[str], most: int, limit: int, field: str) -> tuple[str,
     if not 0 < len(given) <= most:
         raise InvalidField(field, InvalidArgument(f"{len(given)} names, from 1 to {most}"))
     return tuple(name(text, limit, f"{field}[{index}]") for index, text in enumerate(given))
+
+
+def remark(text: str, limit: int, field: str) -> str:
+    """A text for people, perhaps empty. Raises InvalidField."""
+    return name(text, limit, field) if text else ""
 
 
 def request_id(text: str, field: str = "request_id") -> str:
@@ -95,4 +106,10 @@ def wall_time(moment: float, epoch_ns: int) -> Timestamp:
     """The wall clock's time of a monotonic moment; `epoch_ns` is what it showed when the monotonic one stood at 0."""
     value = Timestamp()
     value.FromNanoseconds(epoch_ns + int(moment * 1e9))
+    return value
+
+
+def unix_time(seconds: float) -> Timestamp:
+    value = Timestamp()
+    value.FromMicroseconds(int(seconds * 1e6))
     return value

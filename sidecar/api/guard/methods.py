@@ -81,6 +81,11 @@ METHODS: dict[str, Needs] = {
     "PeerService/ConnectPeer": _fixed("peers:manage"),
     "PeerService/DisconnectPeer": _fixed("peers:manage"),
     "PeerService/PingPeer": _fixed("peers:manage"),  # it connects
+    "PeerService/BanPeer": _fixed("peers:ban"),
+    "PeerService/AllowPeer": _fixed("peers:ban"),
+    "PeerService/ListBans": _fixed("peers:read"),
+    "PeerService/ProtectPeer": _fixed("peers:ban"),
+    "PeerService/UnprotectPeer": _fixed("peers:ban"),
     "DirectService/Send": _named("send", "protocol"),
     "DirectService/SendMany": _named("send", "protocol"),
     "DirectService/Receive": _each("receive", "protocols"),

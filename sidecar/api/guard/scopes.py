@@ -17,10 +17,10 @@ KINDS = {
     "advertise": "advertise that name in the DHT",
     "discover": "find peers that advertise that name",
     "record": "put and get records of that key",
-    "peers": "read: list, watch and find peers; manage: connect, disconnect, ping",
+    "peers": "read: list, watch and find peers; manage: connect, disconnect, ping; ban: ban, allow, protect",
     "node": "read: counters, the topics in use, the log; manage: the levels of the log",
 }
-FIXED = {"peers": ("read", "manage"), "node": ("read", "manage")}
+FIXED = {"peers": ("read", "manage", "ban"), "node": ("read", "manage")}
 EVERYTHING = "*"
 MAX_SCOPE = 1200  # bytes; a topic may have 1024
 

@@ -4,6 +4,7 @@ This is the one table. Reading, checking, `--help`, `sidecar config` and `docs/c
 """
 
 from .api import ApiSection
+from .gate import GateSection
 from .network import BootstrapSection, ListenSection, NetworkSection, PeersSection
 from .process import AuditSection, LimitsSection, LogSection, MetricsSection, StateSection, TimeoutsSection
 from .protocols import DhtSection, DirectSection, GossipSection, StreamsSection
@@ -14,6 +15,7 @@ __all__ = [
     "BootstrapSection",
     "DhtSection",
     "DirectSection",
+    "GateSection",
     "GossipSection",
     "LimitsSection",
     "ListenSection",

@@ -55,7 +55,31 @@ class AuditSection:
 class LimitsSection:
     """Bounds. What is over them is refused, counted, and told to whom it concerns."""
 
-    connections: int = key(1024, number(1, 100_000, "connections"), "Connections in all.", "a guess")
+    high_water: int = key(
+        768,
+        number(0, 100_000, "connections"),
+        "With more connections than this, those of least use are closed until limits.low_water are left; 0: never. "
+        "Of use are peers that apps talk with, that are in a topic's mesh, that are in the DHT's table.",
+        "a guess: three quarters of limits.connections, so that newcomers can prove their use",
+        live=True,
+    )
+    low_water: int = key(
+        640,
+        number(0, 100_000, "connections"),
+        "How many are left then; at least peers.target, at most limits.high_water.",
+        "a guess: so that it is not done for every newcomer",
+        live=True,
+    )
+    trim_grace: float = key(
+        20.0,
+        seconds(0, 3600),
+        "How long a new peer is safe from that. Protected peers always are (gate.protected_peers).",
+        "go-libp2p's connection manager",
+        live=True,
+    )
+    connections: int = key(
+        1024, number(1, 100_000, "connections"), "Connections in all; beyond it new ones are refused.", "a guess"
+    )
     connections_for_dials: int = key(
         64, number(0, 100_000, "connections"), "How many of them inbound ones cannot take.", "a guess"
     )
@@ -64,6 +88,12 @@ class LimitsSection:
         number(1, 100_000, "connections"),
         "Inbound connections of one IPv4 address or one IPv6 /64.",
         "a guess that lets a whole mesh live on one host or behind one NAT",
+    )
+    connections_per_network: int = key(
+        768,
+        number(1, 100_000, "connections"),
+        "Inbound connections of one IPv4 /24 or one IPv6 /48.",
+        "a guess: no single site takes all places, and a whole mesh may live in one network",
     )
     half_open: int = key(
         256, number(1, 100_000, "connections"), "Inbound connections that have not finished the handshake.", "a guess"

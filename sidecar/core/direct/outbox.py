@@ -9,6 +9,7 @@ from ..errors import (
     Closed,
     DeadlineExceeded,
     NotSupported,
+    PeerBanned,
     QueueFull,
     Refused,
     SidecarError,
@@ -23,7 +24,7 @@ from .operation import Operation, Request
 from .shared import Budget, Shared, Timer, cost_of
 
 FRAMING = 6  # bytes that a message has at most before it in a frame
-_REFUSALS = (NotSupported, Refused, WrongNetwork, WrongPeer)
+_REFUSALS = (NotSupported, PeerBanned, Refused, WrongNetwork, WrongPeer)
 
 
 class Run:

@@ -39,6 +39,12 @@ class PeerDisconnected(NamedTuple):
     peer: PeerId
 
 
+class PeerForgotten(NamedTuple):
+    """The peer is not to be known any more, connected or not."""
+
+    peer: PeerId
+
+
 class RequestReceived(NamedTuple):
     """A peer asks; `token` comes back in `Respond` or `RefuseRequest`."""
 
@@ -145,6 +151,7 @@ class ProvidersRequested(NamedTuple):
 KademliaInput = (
     PeerIdentified
     | PeerDisconnected
+    | PeerForgotten
     | RequestReceived
     | QueryAnswered
     | QueryFailed

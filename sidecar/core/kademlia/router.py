@@ -19,6 +19,7 @@ from .events import (
     LookupRequested,
     PeerAddresses,
     PeerDisconnected,
+    PeerForgotten,
     PeerIdentified,
     Probe,
     ProbeFailed,
@@ -108,6 +109,10 @@ class KademliaRouter:
             case PeerDisconnected(peer):
                 self._clients.pop(peer, None)
                 self._table.disconnected(peer, now)
+            case PeerForgotten(peer):
+                self._clients.pop(peer, None)
+                self._probes.pop(peer, None)
+                self._table.remove(peer)
             case ProbeSucceeded(peer):
                 self._probes.pop(peer, None)
                 self._table.seen(peer, now)
@@ -169,6 +174,11 @@ class KademliaRouter:
     def closest(self, key: bytes, count: int) -> list[PeerAddresses]:
         """The peers closest to a key among those known here, without asking anybody."""
         return [(contact.peer, contact.addresses) for contact in self._table.closest(place(key), count)]
+
+    def has_place(self, peer: PeerId) -> bool:
+        """Whether the peer is in one of the buckets."""
+        bucket = self._table.bucket_of(place(peer))
+        return bucket is not None and peer in bucket.entries
 
     def namespace(self, key: bytes) -> Namespace:
         """The namespace of a record's key. Raises InvalidArgument where it has no rule."""

@@ -7,6 +7,7 @@ from ..errors import (
     Closed,
     DialBackoff,
     NotSupported,
+    PeerBanned,
     ResourceExhausted,
     SidecarError,
     WrongNetwork,
@@ -264,7 +265,7 @@ class RoutingTable:
 
 
 _LOCAL_TROUBLE = (ResourceExhausted, DialBackoff)  # says nothing about the peer
-_NO_SERVER = (NotSupported, WrongPeer, WrongNetwork)  # trying again will not help
+_NO_SERVER = (NotSupported, WrongPeer, WrongNetwork, PeerBanned)  # trying again will not help
 
 
 def note_failure(table: RoutingTable, peer: PeerId, error: SidecarError, *, refusable: bool) -> None:

@@ -28,6 +28,12 @@ class NodeConfig:
     """Whether peers that show no network at all (plain libp2p nodes) may stay and gossip."""
     target_peers: int = 24
     """Connections that the node seeks by itself. A guess: twice gossipsub's D_high, so that meshes find members."""
+    high_water: int = 768
+    low_water: int = 640
+    """With more connections than `high_water`, those of least use are closed until `low_water` are left; 0: never. A
+    guess: three quarters of the driver's default bound, so that there is room for new ones to prove their use."""
+    trim_grace: float = 20.0
+    """How long a new peer is not closed for that; as in go-libp2p's connection manager."""
     upkeep_interval: float = 5.0
     """How often missing connections are sought, when nothing else calls for it. A guess."""
     redial_base: float = 1.0
@@ -82,8 +88,8 @@ class NodeConfig:
 class ConfigurationChanged(NamedTuple):
     """An input: the node is configured anew, as far as that is possible while it runs.
 
-    Bootstrap peers, the target of peers, and the intervals and time-outs of upkeep and ping take effect; the rest must
-    be as at the start.
+    Bootstrap peers, the target of peers, high and low water, and the intervals and time-outs of upkeep and ping take
+    effect; the rest must be as at the start.
     """
 
     config: NodeConfig

@@ -86,6 +86,10 @@ class Entrances:
             entrance.behind and all(peer == own for peer in entrance.behind.values()) for entrance in entrances
         )
 
+    def lead_to(self, peer: PeerId) -> bool:
+        """Whether the peer has answered at one of them."""
+        return any(peer == behind for entrance in self._entrances.values() for behind in entrance.behind.values())
+
     def last_error(self) -> SidecarError | None:
         """Why the last attempt at one of them led to nobody."""
         return next((entrance.error for entrance in self._entrances.values() if entrance.error is not None), None)

@@ -1,5 +1,6 @@
 """Gossip in the node: one stream each way for every peer of the network that speaks it."""
 
+from collections import Counter
 from dataclasses import asdict
 
 from .. import gossip
@@ -197,6 +198,16 @@ class Gossiping:
         """Its last connection ended, perhaps before it was identified."""
         self._members.pop(peer.id, None)
         self._fresh.pop(peer.id, None)
+
+    def memberships(self) -> tuple[dict[PeerId, int], dict[PeerId, int]]:
+        """In how many meshes of joined topics each peer is, and how many joined topics it shares."""
+        in_mesh: Counter[PeerId] = Counter()
+        shared: Counter[PeerId] = Counter()
+        for topic in self.router.topics():
+            if topic.joined:
+                in_mesh.update(topic.mesh)
+                shared.update(topic.peers)
+        return in_mesh, shared
 
     def statistics(self) -> dict[str, int | float]:
         counters = asdict(self.router.statistics())

@@ -52,8 +52,8 @@ class Identifying(SimpleHandler):
         self._next_push = 0.0
         self._push_due = False
         self.observed: Counter[Multiaddr] = Counter()
-        switch.register(IDENTIFY, self)
-        switch.register(IDENTIFY_PUSH, _Pushed(self, switch))
+        switch.register(IDENTIFY, self, housekeeping=True)
+        switch.register(IDENTIFY_PUSH, _Pushed(self, switch), housekeeping=True)
 
     # ------------------------------------------------------------ ours
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from .. import events, gossip, kademlia
 from ..errors import NotFound, SidecarError
 from ..events import PeerView
+from ..gate import Gate
 from ..histogram import Histogram
 from ..identity import Identity
 from ..multiaddr import Multiaddr
@@ -19,6 +20,7 @@ from .config import ConfigurationChanged, NodeConfig
 from .directing import Directing
 from .discovering import Discovering
 from .finding import Finding
+from .gating import Gating
 from .gossiping import Gossiping
 from .identifying import Identifying
 from .operations import Operations
@@ -27,6 +29,7 @@ from .reach import Reach
 from .readiness import Readiness
 from .streaming import Streaming
 from .switch import Buffers, Peer, Switch
+from .trimming import Trimming
 
 
 class NodeAddresses(NamedTuple):
@@ -41,15 +44,25 @@ class Node:
     """One node of the mesh.
 
     `now` is monotonic seconds, `wall_ns` nanoseconds of the wall clock: sequence numbers start there, so that those of
-    a restarted node are new to its peers.
+    a restarted node are new to its peers. `gate` says who may connect; the driver asks the same one.
     """
 
-    def __init__(self, config: NodeConfig, identity: Identity, *, now: float, wall_ns: int, rng: random.Random) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        identity: Identity,
+        *,
+        now: float,
+        wall_ns: int,
+        rng: random.Random,
+        gate: Gate | None = None,
+    ) -> None:
+        self.gate = gate = Gate() if gate is None else gate
         self.config = config
         self.identity = identity
         self._switch = switch = Switch(config, identity, rng)
         self._operations = Operations(switch)
-        self._reach = reach = Reach(switch)
+        self._reach = reach = Reach(switch, gate)
         self._pinging = Pinging(switch)
         self._identifying = Identifying(switch, reach, wall_ns)
         self._finding = Finding(switch, reach, self._pinging, now, wall_ns)
@@ -57,10 +70,14 @@ class Node:
         self._gossiping = Gossiping(switch, reach, self._identifying, identity, now, wall_ns)
         self._directing = Directing(switch, reach, now)
         self._streaming = Streaming(switch, reach, self._operations, self._identifying)
+        self._gating = Gating(switch, reach, self._finding, self._operations, gate)
+        in_use = (self._directing, self._streaming)
+        self._trimming = Trimming(switch, self._gossiping, self._finding, in_use, self._gating.protects)
         self._readiness = Readiness(switch, reach, now)
         self._started = False
         reach.connected = self._identifying.connected
         reach.probe = self._pinging.ping
+        reach.protects = self._gating.protects
         reach.listeners.append(self)
 
     # ------------------------------------------------------------ the machine
@@ -85,6 +102,7 @@ class Node:
                 self._switch.on_stream_reset(arrived, now)
             case events.ConnectionOpened():
                 self._reach.on_opened(arrived, now)
+                self._trimming.look(now)
             case events.ConnectionClosed():
                 self._on_closed(arrived, now)
             case events.DialFailed():
@@ -103,9 +121,8 @@ class Node:
                 self._operations.cancel(op)
                 self._discovering.cancel(op, now)
             case _:
-                if not any(
-                    service.accept(arrived, now) for service in (self._streaming, self._directing, self._discovering)
-                ):
+                services = (self._streaming, self._directing, self._discovering, self._gating)
+                if not any(service.accept(arrived, now) for service in services):
                     self._on_request(arrived, now)
         return self._effects()
 
@@ -266,10 +283,10 @@ class Node:
         return tuple(self._switch.handlers)
 
     def peers(self, *, known: bool = False) -> list[PeerView]:
-        """Connected peers; with `known` all of the address book as well."""
+        """Connected peers; with `known` all of the address book and those protected as well."""
         ids = dict.fromkeys(self._switch.peers)
         if known:
-            ids.update(dict.fromkeys(self._switch.book.peers()))
+            ids.update(dict.fromkeys((*self._switch.book.peers(), *self.gate.protected())))
         return [self._reach.view(peer) for peer in ids]
 
     def peer(self, peer: PeerId) -> PeerView | None:
@@ -310,4 +327,6 @@ class Node:
             **self._discovering.statistics(),
             **self._directing.statistics(),
             **self._streaming.statistics(),
+            **self._gating.statistics(),
+            **self._trimming.statistics(),
         }

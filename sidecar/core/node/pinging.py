@@ -29,7 +29,7 @@ class Pinging(SimpleHandler):
 
     def __init__(self, switch: Switch) -> None:
         self._switch = switch
-        switch.register(PING, self)
+        switch.register(PING, self, housekeeping=True)
 
     def ping(self, connection: Connection, now: float, answer: Answer) -> None:
         """Ping over a connection; `answer` gets the round trip in seconds, or the error."""

@@ -12,6 +12,7 @@ from ..errors import (
     SidecarError,
 )
 from ..events import LogLevel, PeerChange, PeerView
+from ..gate import Gate
 from ..multiaddr import Multiaddr
 from ..types import Direction, PeerId
 from .config import NodeConfig
@@ -40,8 +41,9 @@ class PeerListener(Protocol):
 class Reach:
     """Dials on behalf of services and apps; keeps the table of peers."""
 
-    def __init__(self, switch: Switch) -> None:
+    def __init__(self, switch: Switch, gate: Gate) -> None:
         self._switch = switch
+        self._gate = gate
         self._dials: dict[int, PeerId | None] = {}
         self._dialling: dict[PeerId, int] = {}
         self._anonymous: dict[int, Reached] = {}  # dials of an address whose peer is not known
@@ -53,6 +55,7 @@ class Reach:
         self.listeners: list[PeerListener] = []
         self.connected: Callable[[Connection, float], None] = lambda connection, now: None
         self.probe: Callable[[Connection, float, Callable[[float | SidecarError, float], None]], None]
+        self.protects: Callable[[PeerId], bool] = gate.protects
         self.find: Callable[[PeerId, Found, float], None] | None = None
         self.last_error: SidecarError | None = None  # of the last dial that failed, for readiness
 
@@ -76,6 +79,10 @@ class Reach:
         switch = self._switch
         if peer == switch.local:
             then(SelfDial("the peer asked for is this node itself"), now)
+            return
+        refusal = self._gate.refuse_peer(peer)
+        if refusal is not None:
+            then(refusal, now)
             return
         present = switch.peers.get(peer)
         if present is not None and present.ready:
@@ -131,6 +138,16 @@ class Reach:
 
         self.find(peer, found, now)
 
+    def sought(self) -> list[PeerId]:
+        """The peers that somebody wants to reach."""
+        return list(self._waiting)
+
+    def give_up(self, peer: PeerId, error: SidecarError, now: float) -> None:
+        """Whoever wants to reach the peer is told at once; a dial under way comes to nothing."""
+        if self.is_bootstrap(peer):
+            self.last_error = error
+        self._answer(peer, error, now)
+
     def _answer(self, peer: PeerId, result: Peer | SidecarError, now: float) -> None:
         self._searching.pop(peer, None)
         for then in self._waiting.pop(peer, ()):
@@ -147,6 +164,13 @@ class Reach:
             switch.emit(events.CloseConnection(opened.connection, error))
             if then:
                 then(error, now)
+            return
+        host = opened.remote.ip
+        refusal = self._gate.refuse_peer(opened.peer) or (self._gate.refuse_address(host) if host else None)
+        if refusal is not None:  # banned while it was being negotiated; else the driver has seen to it
+            switch.emit(events.CloseConnection(opened.connection, refusal))
+            if then:
+                then(refusal, now)
             return
         peer = switch.peers.get(opened.peer)
         if peer is None:
@@ -306,6 +330,10 @@ class Reach:
             self._switch.book.learn(peer, (address,))
         self.entrances.configured()
 
+    def is_bootstrap(self, peer: PeerId) -> bool:
+        """Whether this node joins the mesh through the peer, as configured."""
+        return any(peer == named for named, _ in self._bootstrap) or self.entrances.lead_to(peer)
+
     def _upkeep(self, now: float) -> None:
         """Dial some of those who are missing."""
         switch = self._switch
@@ -346,6 +374,7 @@ class Reach:
             and peer != self._switch.local
             and peer not in self._switch.peers
             and peer not in self._dialling
+            and not self._gate.refuses_peer(peer)
         )
 
     # ------------------------------------------------------------ views
@@ -369,6 +398,7 @@ class Reach:
             latency=peer.latency if peer else None,
             connected_since=present.since if present else None,
             connections=len(present.connections) if present else 0,
+            protected=self.protects(peer_id),
         )
 
 

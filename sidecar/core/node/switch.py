@@ -152,7 +152,7 @@ class Connection:
 class Peer:
     """A connected peer."""
 
-    __slots__ = ("connections", "id", "info", "latency", "public_key", "ready", "since")
+    __slots__ = ("connections", "id", "info", "latency", "public_key", "ready", "since", "used_at")
 
     def __init__(self, peer: PeerId, public_key: PublicKey, now: float) -> None:
         self.id = peer
@@ -162,6 +162,7 @@ class Peer:
         self.ready = False  # identified, and of our network
         self.latency: float | None = None
         self.since = now
+        self.used_at = now  # when the last stream was opened, but for housekeeping
 
     @property
     def best(self) -> Connection:
@@ -185,6 +186,7 @@ class Switch:
         self.peers: dict[PeerId, Peer] = {}
         self.connections: dict[int, Connection] = {}
         self.handlers: dict[str, StreamHandler] = {}
+        self._housekeeping: dict[str, None] = {}  # protocols whose streams do not mean that a peer is of use
         self.effects: list[object] = []
         self.listening: tuple[Multiaddr, ...] = ()
         self.announced: tuple[Multiaddr, ...] = ()
@@ -196,9 +198,11 @@ class Switch:
 
     # ------------------------------------------------------------ what services call
 
-    def register(self, protocol: str, handler: StreamHandler) -> None:
-        """Answer inbound streams of a protocol."""
+    def register(self, protocol: str, handler: StreamHandler, *, housekeeping: bool = False) -> None:
+        """Answer inbound streams of a protocol. `housekeeping`: every connection has some, used or not."""
         self.handlers[protocol] = handler
+        if housekeeping:
+            self._housekeeping[protocol] = None
 
     def unregister(self, protocol: str) -> None:
         """Answer a protocol's inbound streams no more; those that are open stay."""
@@ -290,6 +294,8 @@ class Switch:
                 return
             connection, handler, state = found, answering, None
         self.counters["streams_opened"] += 1
+        if opened.protocol not in self._housekeeping:
+            connection.peer.used_at = now
         traffic = self.traffic.setdefault(handler.name, Traffic())
         stream = Stream(opened.stream, connection, opened.protocol, handler, state, traffic)
         self._streams[stream.number] = connection.streams[stream.number] = stream

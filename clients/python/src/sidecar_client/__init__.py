@@ -23,6 +23,7 @@ from .errors import (
     NotFound,
     NotSupported,
     Outdated,
+    PeerBanned,
     PermissionDenied,
     ProtocolError,
     QueueFull,
@@ -47,6 +48,8 @@ from .streams import ByteStream, StreamAcceptor
 from .subscription import DirectBatch, MessageBatch, Receiver, Subscription
 from .types import (
     Announcement,
+    Ban,
+    Banned,
     Condition,
     Direction,
     DirectMessage,
@@ -81,6 +84,8 @@ __all__ = [
     "Advertisement",
     "AlreadyExists",
     "Announcement",
+    "Ban",
+    "Banned",
     "ByteStream",
     "Client",
     "Closed",
@@ -112,6 +117,7 @@ __all__ = [
     "Outdated",
     "OverflowPolicy",
     "Peer",
+    "PeerBanned",
     "PeerEvent",
     "PeerEventType",
     "PermissionDenied",

@@ -52,6 +52,19 @@ def peer(message: peer_pb2.Peer) -> types.Peer:
         latency=seconds(message.latency) if message.HasField("latency") else None,
         connect_time=unix(message.connect_time) if message.HasField("connect_time") else None,
         connections=message.connections,
+        protected=message.protected,
+    )
+
+
+def ban(message: peer_pb2.Ban) -> types.Ban:
+    return types.Ban(
+        peer_id=message.peer_id,
+        network=message.network,
+        reason=message.reason,
+        create_time=unix(message.create_time) if message.HasField("create_time") else None,
+        expire_time=unix(message.expire_time) if message.HasField("expire_time") else None,
+        configured=message.configured,
+        refused=message.refused,
     )
 
 

@@ -234,7 +234,7 @@ class Client:
     ) -> types.Peer:
         """Connect to a peer: at `addresses`, else at what is known of it or the DHT knows.
 
-        Raises Unreachable and its kinds, WrongPeer, WrongNetwork.
+        Raises Unreachable and its kinds, WrongPeer, WrongNetwork, PeerBanned.
         """
         request = peer_pb2.ConnectPeerRequest(peer_id=peer_id, addresses=addresses)
         return _convert.peer((await self._link.unary(self._peer.ConnectPeer, request, timeout)).peer)
@@ -247,6 +247,53 @@ class Client:
         """The round trip to a peer in seconds."""
         request = peer_pb2.PingPeerRequest(peer_id=peer_id)
         return _convert.seconds((await self._link.unary(self._peer.PingPeer, request, timeout)).latency)
+
+    async def ban_peer(
+        self,
+        peer_id: str = "",
+        *,
+        network: str = "",
+        reason: str = "",
+        duration: float | None = None,
+        timeout: float | None = None,
+    ) -> types.Banned:
+        """Refuse a peer, an IP address or network (`192.0.2.0/24`), or both, for `duration` seconds or until allowed.
+
+        Their connections are closed; the ban outlasts a restart of the sidecar. Raises SelfDial, ResourceExhausted.
+        """
+        request = peer_pb2.BanPeerRequest(peer_id=peer_id, network=network, reason=reason)
+        if duration is not None:
+            request.duration.FromNanoseconds(int(duration * 1e9))
+        done = await self._link.unary(self._peer.BanPeer, request, timeout, repeatable=True)
+        return types.Banned(tuple(map(_convert.ban, done.bans)), done.connections_closed, tuple(done.warnings))
+
+    async def allow_peer(
+        self, peer_id: str = "", *, network: str = "", timeout: float | None = None
+    ) -> tuple[str, ...]:
+        """Lift a ban; returns what else there is to know, such as what still refuses the peer. Raises NotFound."""
+        request = peer_pb2.AllowPeerRequest(peer_id=peer_id, network=network)
+        return tuple((await self._link.unary(self._peer.AllowPeer, request, timeout)).warnings)
+
+    async def bans(self) -> AsyncIterator[types.Ban]:
+        """The entries of the configuration's deny lists, then the bans: peers, IPv4 and IPv6 networks."""
+        request = peer_pb2.ListBansRequest()
+        while True:
+            response = await self._link.unary(self._peer.ListBans, request, None, repeatable=True)
+            for message in response.bans:
+                yield _convert.ban(message)
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                return
+
+    async def protect_peer(self, peer_id: str, *, timeout: float | None = None) -> tuple[str, ...]:
+        """Never close a peer's connections because there are too many; returns what else there is to know."""
+        request = peer_pb2.ProtectPeerRequest(peer_id=peer_id)
+        return tuple((await self._link.unary(self._peer.ProtectPeer, request, timeout, repeatable=True)).warnings)
+
+    async def unprotect_peer(self, peer_id: str, *, timeout: float | None = None) -> tuple[str, ...]:
+        """Treat a peer as others again; returns what else there is to know, such as what still protects it."""
+        request = peer_pb2.UnprotectPeerRequest(peer_id=peer_id)
+        return tuple((await self._link.unary(self._peer.UnprotectPeer, request, timeout, repeatable=True)).warnings)
 
     # ------------------------------------------------------------ direct messages
 

@@ -26,6 +26,7 @@ SidecarError
 │   └── WriteStalled
 ├── WrongPeer               another key answered
 ├── WrongNetwork            the peer belongs to another network
+├── PeerBanned              the sidecar refuses the peer or its address
 ├── Unauthenticated         the token is missing or wrong
 ├── PermissionDenied        the token does not allow the call
 ├── Outdated                a better value of the record is known already
@@ -196,6 +197,10 @@ class WrongPeer(SidecarError):
 
 class WrongNetwork(SidecarError):
     """The peer belongs to another network."""
+
+
+class PeerBanned(SidecarError):
+    """The sidecar refuses the peer or its address: banned, on a deny list, or not on an allow list."""
 
 
 class Unauthenticated(SidecarError):

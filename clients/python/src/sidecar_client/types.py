@@ -125,7 +125,10 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What is known of a peer. `latency` is seconds, None until measured; `connect_time` Unix seconds."""
+    """What is known of a peer. `latency` is seconds, None until measured; `connect_time` Unix seconds.
+
+    `protected`: its connections are never closed because there are too many.
+    """
 
     peer_id: str
     connected: bool
@@ -139,6 +142,7 @@ class Peer:
     latency: float | None
     connect_time: float | None
     connections: int
+    protected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,32 @@ class PeerEvent:
     type: PeerEventType
     peer: Peer | None
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """A peer, or an IP address or network, that the sidecar refuses; the other of the two is empty.
+
+    Times are Unix seconds: `create_time` is None for an entry of the configuration's deny lists (`configured`),
+    `expire_time` for a ban that does not end by itself. `refused` counts connections and dials since its start.
+    """
+
+    peer_id: str
+    network: str
+    reason: str
+    create_time: float | None
+    expire_time: float | None
+    configured: bool
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Banned:
+    """What came of a ban: the bans, the connections closed, and sentences about what else there is to know."""
+
+    bans: tuple[Ban, ...]
+    connections_closed: int
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class _SendOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SendOutco
     SEND_OUTCOME_UNREACHABLE: _SendOutcome.ValueType  # 5
     """The peer could not be reached; `detail` says why."""
     SEND_OUTCOME_REFUSED: _SendOutcome.ValueType  # 6
-    """The peer does not speak the direct protocol, or refused."""
+    """The peer does not speak the direct protocol, or refused; or this node refuses it (see BanPeer)."""
     SEND_OUTCOME_TOO_LARGE: _SendOutcome.ValueType  # 7
     """Over the bound on payloads."""
     SEND_OUTCOME_TIMED_OUT: _SendOutcome.ValueType  # 8
@@ -64,7 +64,7 @@ SEND_OUTCOME_REMOTE_QUEUE_FULL: SendOutcome.ValueType  # 4
 SEND_OUTCOME_UNREACHABLE: SendOutcome.ValueType  # 5
 """The peer could not be reached; `detail` says why."""
 SEND_OUTCOME_REFUSED: SendOutcome.ValueType  # 6
-"""The peer does not speak the direct protocol, or refused."""
+"""The peer does not speak the direct protocol, or refused; or this node refuses it (see BanPeer)."""
 SEND_OUTCOME_TOO_LARGE: SendOutcome.ValueType  # 7
 """Over the bound on payloads."""
 SEND_OUTCOME_TIMED_OUT: SendOutcome.ValueType  # 8

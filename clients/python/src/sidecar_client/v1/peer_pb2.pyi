@@ -104,6 +104,7 @@ class Peer(_message.Message):
     LATENCY_FIELD_NUMBER: _builtins.int
     CONNECT_TIME_FIELD_NUMBER: _builtins.int
     CONNECTIONS_FIELD_NUMBER: _builtins.int
+    PROTECTED_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
     """The peer id, base58."""
     connected: _builtins.bool
@@ -120,6 +121,8 @@ class Peer(_message.Message):
     """Whether identify has completed."""
     connections: _builtins.int
     """How many connections there are."""
+    protected: _builtins.bool
+    """Whether its connections are never closed because there are too many."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Addresses known of the peer."""
@@ -151,10 +154,11 @@ class Peer(_message.Message):
         latency: _duration_pb2.Duration | None = ...,
         connect_time: _timestamp_pb2.Timestamp | None = ...,
         connections: _builtins.int = ...,
+        protected: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "latency", b"latency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent", b"agent", "connect_time", b"connect_time", "connected", b"connected", "connections", b"connections", "direction", b"direction", "identified", b"identified", "latency", b"latency", "peer_id", b"peer_id", "protocol_version", b"protocol_version", "protocols", b"protocols", "remote_address", b"remote_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent", b"agent", "connect_time", b"connect_time", "connected", b"connected", "connections", b"connections", "direction", b"direction", "identified", b"identified", "latency", b"latency", "peer_id", b"peer_id", "protected", b"protected", "protocol_version", b"protocol_version", "protocols", b"protocols", "remote_address", b"remote_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -171,7 +175,7 @@ class ListPeersRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     connected_only: _builtins.bool
-    """Only peers that are connected."""
+    """Only peers that are connected. Else also those that are known or protected."""
     protocol: _builtins.str
     """Only peers that speak this protocol id; empty: any."""
     page_size: _builtins.int
@@ -493,3 +497,333 @@ class PingPeerResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PingPeerResponse: _TypeAlias = PingPeerResponse  # noqa: Y015
+
+@_typing.final
+class BanPeerRequest(_message.Message):
+    """Whom to ban. At least one of `peer_id` and `network` is given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_ID_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    peer_id: _builtins.str
+    """The peer id; may be left empty where a network is given."""
+    network: _builtins.str
+    """An IP address (192.0.2.7, 2001:db8::1) or network (192.0.2.0/24); may be left empty where a peer is given. No bits
+    may be set behind the prefix. IPv4-mapped IPv6 addresses are IPv4; an address has no zone and counts in all of them.
+    """
+    reason: _builtins.str
+    """Why, for people: at most 512 bytes, printable."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long, by the wall clock; unset: until it is lifted. More than 0, at most ten years."""
+
+    def __init__(
+        self,
+        *,
+        peer_id: _builtins.str = ...,
+        network: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "network", b"network", "peer_id", b"peer_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BanPeerRequest: _TypeAlias = BanPeerRequest  # noqa: Y015
+
+@_typing.final
+class BanPeerResponse(_message.Message):
+    """What is banned now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BANS_FIELD_NUMBER: _builtins.int
+    CONNECTIONS_CLOSED_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    connections_closed: _builtins.int
+    """How many connections were closed for it."""
+    @_builtins.property
+    def bans(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ban]:
+        """The bans: one, or two where a peer and a network were given."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What else there is to know, sentences for people: that a bootstrap peer or a protected peer is banned, that the disk
+        refused and the ban ends with this run.
+        """
+
+    def __init__(
+        self,
+        *,
+        bans: _abc.Iterable[Global___Ban] | None = ...,
+        connections_closed: _builtins.int = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bans", b"bans", "connections_closed", b"connections_closed", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BanPeerResponse: _TypeAlias = BanPeerResponse  # noqa: Y015
+
+@_typing.final
+class AllowPeerRequest(_message.Message):
+    """Whose ban to lift. At least one of the two is given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_ID_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    peer_id: _builtins.str
+    """The peer id."""
+    network: _builtins.str
+    """The IP address or network, as it was banned."""
+    def __init__(
+        self,
+        *,
+        peer_id: _builtins.str = ...,
+        network: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["network", b"network", "peer_id", b"peer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllowPeerRequest: _TypeAlias = AllowPeerRequest  # noqa: Y015
+
+@_typing.final
+class AllowPeerResponse(_message.Message):
+    """The ban is lifted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What else there is to know, sentences for people: what still refuses it, such as a deny list or the ban of a larger
+        network; that the disk refused and the ban is back after a restart.
+        """
+
+    def __init__(
+        self,
+        *,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllowPeerResponse: _TypeAlias = AllowPeerResponse  # noqa: Y015
+
+@_typing.final
+class ListBansRequest(_message.Message):
+    """Which page of the bans."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most so many bans in the answer; 0 means 500, more than 1000 means 1000."""
+    page_token: _builtins.str
+    """`next_page_token` of the answer before; empty: the first page."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBansRequest: _TypeAlias = ListBansRequest  # noqa: Y015
+
+@_typing.final
+class ListBansResponse(_message.Message):
+    """One page of bans."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BANS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """To be given as `page_token` for the next page; empty when this is the last."""
+    total: _builtins.int
+    """How many bans there are, on all pages, without the deny lists."""
+    @_builtins.property
+    def bans(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ban]:
+        """The bans; on the first page the entries of the deny lists before them."""
+
+    def __init__(
+        self,
+        *,
+        bans: _abc.Iterable[Global___Ban] | None = ...,
+        next_page_token: _builtins.str = ...,
+        total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bans", b"bans", "next_page_token", b"next_page_token", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBansResponse: _TypeAlias = ListBansResponse  # noqa: Y015
+
+@_typing.final
+class Ban(_message.Message):
+    """A peer, or an IP address or network, that is not to be connected with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_ID_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    CONFIGURED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    peer_id: _builtins.str
+    """The peer id, base58; empty where a network is banned."""
+    network: _builtins.str
+    """The IP address or network; empty where a peer is banned."""
+    reason: _builtins.str
+    """Why, as given."""
+    configured: _builtins.bool
+    """Whether it stands in a deny list of the configuration (gate.deny_peers, gate.deny_networks)."""
+    refused: _builtins.int
+    """How many connections and dials it has refused since the sidecar started. Those that are held off because a banned
+    peer came from the same address a moment ago are not among them.
+    """
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was banned; unset for entries of deny lists."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends; unset: not by itself."""
+
+    def __init__(
+        self,
+        *,
+        peer_id: _builtins.str = ...,
+        network: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        configured: _builtins.bool = ...,
+        refused: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configured", b"configured", "create_time", b"create_time", "expire_time", b"expire_time", "network", b"network", "peer_id", b"peer_id", "reason", b"reason", "refused", b"refused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ban: _TypeAlias = Ban  # noqa: Y015
+
+@_typing.final
+class ProtectPeerRequest(_message.Message):
+    """Whom to protect."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_ID_FIELD_NUMBER: _builtins.int
+    peer_id: _builtins.str
+    """The peer id."""
+    def __init__(
+        self,
+        *,
+        peer_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer_id", b"peer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProtectPeerRequest: _TypeAlias = ProtectPeerRequest  # noqa: Y015
+
+@_typing.final
+class ProtectPeerResponse(_message.Message):
+    """It is protected."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What else there is to know, sentences for people: that the disk refused and the protection ends with this run."""
+
+    def __init__(
+        self,
+        *,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProtectPeerResponse: _TypeAlias = ProtectPeerResponse  # noqa: Y015
+
+@_typing.final
+class UnprotectPeerRequest(_message.Message):
+    """Whom to protect no longer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_ID_FIELD_NUMBER: _builtins.int
+    peer_id: _builtins.str
+    """The peer id."""
+    def __init__(
+        self,
+        *,
+        peer_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer_id", b"peer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnprotectPeerRequest: _TypeAlias = UnprotectPeerRequest  # noqa: Y015
+
+@_typing.final
+class UnprotectPeerResponse(_message.Message):
+    """It is not protected through the API any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What else there is to know, sentences for people: that the peer is protected as a bootstrap peer or by the
+        configuration, that the disk refused and the protection is back after a restart.
+        """
+
+    def __init__(
+        self,
+        *,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnprotectPeerResponse: _TypeAlias = UnprotectPeerResponse  # noqa: Y015

@@ -29,7 +29,8 @@ class PeerServiceStub:
     """The peers: who is connected, how to find and reach others.
 
     Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
-    where the peer is this node itself (reason SELF_DIAL).
+    where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+    with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
     """
 
     def __init__(self, channel):
@@ -68,13 +69,39 @@ class PeerServiceStub:
                 request_serializer=sidecar_dot_v1_dot_peer__pb2.PingPeerRequest.SerializeToString,
                 response_deserializer=sidecar_dot_v1_dot_peer__pb2.PingPeerResponse.FromString,
                 _registered_method=True)
+        self.BanPeer = channel.unary_unary(
+                '/sidecar.v1.PeerService/BanPeer',
+                request_serializer=sidecar_dot_v1_dot_peer__pb2.BanPeerRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_peer__pb2.BanPeerResponse.FromString,
+                _registered_method=True)
+        self.AllowPeer = channel.unary_unary(
+                '/sidecar.v1.PeerService/AllowPeer',
+                request_serializer=sidecar_dot_v1_dot_peer__pb2.AllowPeerRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_peer__pb2.AllowPeerResponse.FromString,
+                _registered_method=True)
+        self.ListBans = channel.unary_unary(
+                '/sidecar.v1.PeerService/ListBans',
+                request_serializer=sidecar_dot_v1_dot_peer__pb2.ListBansRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_peer__pb2.ListBansResponse.FromString,
+                _registered_method=True)
+        self.ProtectPeer = channel.unary_unary(
+                '/sidecar.v1.PeerService/ProtectPeer',
+                request_serializer=sidecar_dot_v1_dot_peer__pb2.ProtectPeerRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_peer__pb2.ProtectPeerResponse.FromString,
+                _registered_method=True)
+        self.UnprotectPeer = channel.unary_unary(
+                '/sidecar.v1.PeerService/UnprotectPeer',
+                request_serializer=sidecar_dot_v1_dot_peer__pb2.UnprotectPeerRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_peer__pb2.UnprotectPeerResponse.FromString,
+                _registered_method=True)
 
 
 class PeerServiceServicer:
     """The peers: who is connected, how to find and reach others.
 
     Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
-    where the peer is this node itself (reason SELF_DIAL).
+    where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+    with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
     """
 
     def ListPeers(self, request, context):
@@ -121,6 +148,46 @@ class PeerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BanPeer(self, request, context):
+        """Bans a peer, an IP address or network, or both: its connections are closed, a peer is forgotten, and from now on
+        neither lets itself be dialled nor gets in, also after a restart. What is banned already gets the new reason and end.
+        RESOURCE_EXHAUSTED at the bound on bans (gate.max_bans).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AllowPeer(self, request, context):
+        """Lifts the ban of a peer, or of exactly this IP address or network. NOT_FOUND when there is none. Entries of the
+        configuration's deny lists are not lifted, but the answer says so.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBans(self, request, context):
+        """The bans in force, peers first, then IPv4 and IPv6 networks, page by page. The first page has the deny lists of the
+        configuration as well.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProtectPeer(self, request, context):
+        """Protects a peer: its connections are never closed because there are too many (limits.high_water), also after a
+        restart. It may be protected already, or not be known yet. Bootstrap peers always are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnprotectPeer(self, request, context):
+        """Ends what ProtectPeer did; no error where the peer was not protected.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -154,6 +221,31 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     request_deserializer=sidecar_dot_v1_dot_peer__pb2.PingPeerRequest.FromString,
                     response_serializer=sidecar_dot_v1_dot_peer__pb2.PingPeerResponse.SerializeToString,
             ),
+            'BanPeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.BanPeer,
+                    request_deserializer=sidecar_dot_v1_dot_peer__pb2.BanPeerRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_peer__pb2.BanPeerResponse.SerializeToString,
+            ),
+            'AllowPeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.AllowPeer,
+                    request_deserializer=sidecar_dot_v1_dot_peer__pb2.AllowPeerRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_peer__pb2.AllowPeerResponse.SerializeToString,
+            ),
+            'ListBans': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBans,
+                    request_deserializer=sidecar_dot_v1_dot_peer__pb2.ListBansRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_peer__pb2.ListBansResponse.SerializeToString,
+            ),
+            'ProtectPeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProtectPeer,
+                    request_deserializer=sidecar_dot_v1_dot_peer__pb2.ProtectPeerRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_peer__pb2.ProtectPeerResponse.SerializeToString,
+            ),
+            'UnprotectPeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnprotectPeer,
+                    request_deserializer=sidecar_dot_v1_dot_peer__pb2.UnprotectPeerRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_peer__pb2.UnprotectPeerResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'sidecar.v1.PeerService', rpc_method_handlers)
@@ -166,7 +258,8 @@ class PeerService:
     """The peers: who is connected, how to find and reach others.
 
     Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
-    where the peer is this node itself (reason SELF_DIAL).
+    where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+    with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
     """
 
     @staticmethod
@@ -321,6 +414,141 @@ class PeerService:
             '/sidecar.v1.PeerService/PingPeer',
             sidecar_dot_v1_dot_peer__pb2.PingPeerRequest.SerializeToString,
             sidecar_dot_v1_dot_peer__pb2.PingPeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BanPeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sidecar.v1.PeerService/BanPeer',
+            sidecar_dot_v1_dot_peer__pb2.BanPeerRequest.SerializeToString,
+            sidecar_dot_v1_dot_peer__pb2.BanPeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AllowPeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sidecar.v1.PeerService/AllowPeer',
+            sidecar_dot_v1_dot_peer__pb2.AllowPeerRequest.SerializeToString,
+            sidecar_dot_v1_dot_peer__pb2.AllowPeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBans(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sidecar.v1.PeerService/ListBans',
+            sidecar_dot_v1_dot_peer__pb2.ListBansRequest.SerializeToString,
+            sidecar_dot_v1_dot_peer__pb2.ListBansResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProtectPeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sidecar.v1.PeerService/ProtectPeer',
+            sidecar_dot_v1_dot_peer__pb2.ProtectPeerRequest.SerializeToString,
+            sidecar_dot_v1_dot_peer__pb2.ProtectPeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnprotectPeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sidecar.v1.PeerService/UnprotectPeer',
+            sidecar_dot_v1_dot_peer__pb2.UnprotectPeerRequest.SerializeToString,
+            sidecar_dot_v1_dot_peer__pb2.UnprotectPeerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -30,7 +30,8 @@ class PeerServiceStub:
     """The peers: who is connected, how to find and reach others.
 
     Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
-    where the peer is this node itself (reason SELF_DIAL).
+    where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+    with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
     """
 
     @_typing.overload
@@ -52,13 +53,33 @@ class PeerServiceStub:
     """Closes all connections of a peer. NOT_FOUND when there is none."""
     PingPeer: _grpc.UnaryUnaryMultiCallable[_peer_pb2.PingPeerRequest, _peer_pb2.PingPeerResponse]
     """Measures the round trip to a peer; connects first where needed, with ConnectPeer's errors."""
+    BanPeer: _grpc.UnaryUnaryMultiCallable[_peer_pb2.BanPeerRequest, _peer_pb2.BanPeerResponse]
+    """Bans a peer, an IP address or network, or both: its connections are closed, a peer is forgotten, and from now on
+    neither lets itself be dialled nor gets in, also after a restart. What is banned already gets the new reason and end.
+    RESOURCE_EXHAUSTED at the bound on bans (gate.max_bans).
+    """
+    AllowPeer: _grpc.UnaryUnaryMultiCallable[_peer_pb2.AllowPeerRequest, _peer_pb2.AllowPeerResponse]
+    """Lifts the ban of a peer, or of exactly this IP address or network. NOT_FOUND when there is none. Entries of the
+    configuration's deny lists are not lifted, but the answer says so.
+    """
+    ListBans: _grpc.UnaryUnaryMultiCallable[_peer_pb2.ListBansRequest, _peer_pb2.ListBansResponse]
+    """The bans in force, peers first, then IPv4 and IPv6 networks, page by page. The first page has the deny lists of the
+    configuration as well.
+    """
+    ProtectPeer: _grpc.UnaryUnaryMultiCallable[_peer_pb2.ProtectPeerRequest, _peer_pb2.ProtectPeerResponse]
+    """Protects a peer: its connections are never closed because there are too many (limits.high_water), also after a
+    restart. It may be protected already, or not be known yet. Bootstrap peers always are.
+    """
+    UnprotectPeer: _grpc.UnaryUnaryMultiCallable[_peer_pb2.UnprotectPeerRequest, _peer_pb2.UnprotectPeerResponse]
+    """Ends what ProtectPeer did; no error where the peer was not protected."""
 
 @_typing.type_check_only
 class PeerServiceAsyncStub(PeerServiceStub):
     """The peers: who is connected, how to find and reach others.
 
     Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
-    where the peer is this node itself (reason SELF_DIAL).
+    where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+    with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -77,12 +98,32 @@ class PeerServiceAsyncStub(PeerServiceStub):
     """Closes all connections of a peer. NOT_FOUND when there is none."""
     PingPeer: _aio.UnaryUnaryMultiCallable[_peer_pb2.PingPeerRequest, _peer_pb2.PingPeerResponse]  # type: ignore[assignment]
     """Measures the round trip to a peer; connects first where needed, with ConnectPeer's errors."""
+    BanPeer: _aio.UnaryUnaryMultiCallable[_peer_pb2.BanPeerRequest, _peer_pb2.BanPeerResponse]  # type: ignore[assignment]
+    """Bans a peer, an IP address or network, or both: its connections are closed, a peer is forgotten, and from now on
+    neither lets itself be dialled nor gets in, also after a restart. What is banned already gets the new reason and end.
+    RESOURCE_EXHAUSTED at the bound on bans (gate.max_bans).
+    """
+    AllowPeer: _aio.UnaryUnaryMultiCallable[_peer_pb2.AllowPeerRequest, _peer_pb2.AllowPeerResponse]  # type: ignore[assignment]
+    """Lifts the ban of a peer, or of exactly this IP address or network. NOT_FOUND when there is none. Entries of the
+    configuration's deny lists are not lifted, but the answer says so.
+    """
+    ListBans: _aio.UnaryUnaryMultiCallable[_peer_pb2.ListBansRequest, _peer_pb2.ListBansResponse]  # type: ignore[assignment]
+    """The bans in force, peers first, then IPv4 and IPv6 networks, page by page. The first page has the deny lists of the
+    configuration as well.
+    """
+    ProtectPeer: _aio.UnaryUnaryMultiCallable[_peer_pb2.ProtectPeerRequest, _peer_pb2.ProtectPeerResponse]  # type: ignore[assignment]
+    """Protects a peer: its connections are never closed because there are too many (limits.high_water), also after a
+    restart. It may be protected already, or not be known yet. Bootstrap peers always are.
+    """
+    UnprotectPeer: _aio.UnaryUnaryMultiCallable[_peer_pb2.UnprotectPeerRequest, _peer_pb2.UnprotectPeerResponse]  # type: ignore[assignment]
+    """Ends what ProtectPeer did; no error where the peer was not protected."""
 
 class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
     """The peers: who is connected, how to find and reach others.
 
     Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
-    where the peer is this node itself (reason SELF_DIAL).
+    where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+    with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
     """
 
     @_abc_1.abstractmethod
@@ -135,5 +176,54 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peer_pb2.PingPeerResponse, _abc.Awaitable[_peer_pb2.PingPeerResponse]]:
         """Measures the round trip to a peer; connects first where needed, with ConnectPeer's errors."""
+
+    @_abc_1.abstractmethod
+    def BanPeer(
+        self,
+        request: _peer_pb2.BanPeerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.BanPeerResponse, _abc.Awaitable[_peer_pb2.BanPeerResponse]]:
+        """Bans a peer, an IP address or network, or both: its connections are closed, a peer is forgotten, and from now on
+        neither lets itself be dialled nor gets in, also after a restart. What is banned already gets the new reason and end.
+        RESOURCE_EXHAUSTED at the bound on bans (gate.max_bans).
+        """
+
+    @_abc_1.abstractmethod
+    def AllowPeer(
+        self,
+        request: _peer_pb2.AllowPeerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.AllowPeerResponse, _abc.Awaitable[_peer_pb2.AllowPeerResponse]]:
+        """Lifts the ban of a peer, or of exactly this IP address or network. NOT_FOUND when there is none. Entries of the
+        configuration's deny lists are not lifted, but the answer says so.
+        """
+
+    @_abc_1.abstractmethod
+    def ListBans(
+        self,
+        request: _peer_pb2.ListBansRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.ListBansResponse, _abc.Awaitable[_peer_pb2.ListBansResponse]]:
+        """The bans in force, peers first, then IPv4 and IPv6 networks, page by page. The first page has the deny lists of the
+        configuration as well.
+        """
+
+    @_abc_1.abstractmethod
+    def ProtectPeer(
+        self,
+        request: _peer_pb2.ProtectPeerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.ProtectPeerResponse, _abc.Awaitable[_peer_pb2.ProtectPeerResponse]]:
+        """Protects a peer: its connections are never closed because there are too many (limits.high_water), also after a
+        restart. It may be protected already, or not be known yet. Bootstrap peers always are.
+        """
+
+    @_abc_1.abstractmethod
+    def UnprotectPeer(
+        self,
+        request: _peer_pb2.UnprotectPeerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.UnprotectPeerResponse, _abc.Awaitable[_peer_pb2.UnprotectPeerResponse]]:
+        """Ends what ProtectPeer did; no error where the peer was not protected."""
 
 def add_PeerServiceServicer_to_server(servicer: PeerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,7 +27,7 @@ export enum SendOutcome {
   REMOTE_QUEUE_FULL = 4,
   /** UNREACHABLE - The peer could not be reached; `detail` says why. */
   UNREACHABLE = 5,
-  /** REFUSED - The peer does not speak the direct protocol, or refused. */
+  /** REFUSED - The peer does not speak the direct protocol, or refused; or this node refuses it (see BanPeer). */
   REFUSED = 6,
   /** TOO_LARGE - Over the bound on payloads. */
   TOO_LARGE = 7,

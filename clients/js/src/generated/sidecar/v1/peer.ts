@@ -72,11 +72,13 @@ export interface Peer {
     | undefined;
   /** How many connections there are. */
   connections: number;
+  /** Whether its connections are never closed because there are too many. */
+  protected: boolean;
 }
 
 /** Which peers, and which page of them. */
 export interface ListPeersRequest {
-  /** Only peers that are connected. */
+  /** Only peers that are connected. Else also those that are known or protected. */
   connectedOnly: boolean;
   /** Only peers that speak this protocol id; empty: any. */
   protocol: string;
@@ -173,6 +175,121 @@ export interface PingPeerResponse {
   latency: Duration | undefined;
 }
 
+/** Whom to ban. At least one of `peer_id` and `network` is given. */
+export interface BanPeerRequest {
+  /** The peer id; may be left empty where a network is given. */
+  peerId: string;
+  /**
+   * An IP address (192.0.2.7, 2001:db8::1) or network (192.0.2.0/24); may be left empty where a peer is given. No bits
+   * may be set behind the prefix. IPv4-mapped IPv6 addresses are IPv4; an address has no zone and counts in all of them.
+   */
+  network: string;
+  /** Why, for people: at most 512 bytes, printable. */
+  reason: string;
+  /** How long, by the wall clock; unset: until it is lifted. More than 0, at most ten years. */
+  duration: Duration | undefined;
+}
+
+/** What is banned now. */
+export interface BanPeerResponse {
+  /** The bans: one, or two where a peer and a network were given. */
+  bans: Ban[];
+  /** How many connections were closed for it. */
+  connectionsClosed: number;
+  /**
+   * What else there is to know, sentences for people: that a bootstrap peer or a protected peer is banned, that the disk
+   * refused and the ban ends with this run.
+   */
+  warnings: string[];
+}
+
+/** Whose ban to lift. At least one of the two is given. */
+export interface AllowPeerRequest {
+  /** The peer id. */
+  peerId: string;
+  /** The IP address or network, as it was banned. */
+  network: string;
+}
+
+/** The ban is lifted. */
+export interface AllowPeerResponse {
+  /**
+   * What else there is to know, sentences for people: what still refuses it, such as a deny list or the ban of a larger
+   * network; that the disk refused and the ban is back after a restart.
+   */
+  warnings: string[];
+}
+
+/** Which page of the bans. */
+export interface ListBansRequest {
+  /** At most so many bans in the answer; 0 means 500, more than 1000 means 1000. */
+  pageSize: number;
+  /** `next_page_token` of the answer before; empty: the first page. */
+  pageToken: string;
+}
+
+/** One page of bans. */
+export interface ListBansResponse {
+  /** The bans; on the first page the entries of the deny lists before them. */
+  bans: Ban[];
+  /** To be given as `page_token` for the next page; empty when this is the last. */
+  nextPageToken: string;
+  /** How many bans there are, on all pages, without the deny lists. */
+  total: number;
+}
+
+/** A peer, or an IP address or network, that is not to be connected with. */
+export interface Ban {
+  /** The peer id, base58; empty where a network is banned. */
+  peerId: string;
+  /** The IP address or network; empty where a peer is banned. */
+  network: string;
+  /** Why, as given. */
+  reason: string;
+  /** When it was banned; unset for entries of deny lists. */
+  createTime:
+    | Timestamp
+    | undefined;
+  /** When it ends; unset: not by itself. */
+  expireTime:
+    | Timestamp
+    | undefined;
+  /** Whether it stands in a deny list of the configuration (gate.deny_peers, gate.deny_networks). */
+  configured: boolean;
+  /**
+   * How many connections and dials it has refused since the sidecar started. Those that are held off because a banned
+   * peer came from the same address a moment ago are not among them.
+   */
+  refused: bigint;
+}
+
+/** Whom to protect. */
+export interface ProtectPeerRequest {
+  /** The peer id. */
+  peerId: string;
+}
+
+/** It is protected. */
+export interface ProtectPeerResponse {
+  /** What else there is to know, sentences for people: that the disk refused and the protection ends with this run. */
+  warnings: string[];
+}
+
+/** Whom to protect no longer. */
+export interface UnprotectPeerRequest {
+  /** The peer id. */
+  peerId: string;
+}
+
+/** It is not protected through the API any more. */
+export interface UnprotectPeerResponse {
+  /**
+   * What else there is to know, sentences for people: that the peer is protected as a bootstrap peer or by the
+   * configuration, that the disk refused and the protection is back after a restart.
+   */
+  warnings: string[];
+}
+
 function createBasePeer(): Peer {
   return {
     peerId: "",
@@ -187,6 +304,7 @@ function createBasePeer(): Peer {
     latency: undefined,
     connectTime: undefined,
     connections: 0,
+    protected: false,
   };
 }
 
@@ -227,6 +345,9 @@ export const Peer: MessageFns<Peer> = {
     }
     if (message.connections !== 0) {
       writer.uint32(96).uint32(message.connections);
+    }
+    if (message.protected !== false) {
+      writer.uint32(104).bool(message.protected);
     }
     return writer;
   },
@@ -340,6 +461,14 @@ export const Peer: MessageFns<Peer> = {
             message.connections = reader.uint32();
             continue;
           }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.protected = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -373,6 +502,7 @@ export const Peer: MessageFns<Peer> = {
       ? Timestamp.fromPartial(object.connectTime)
       : undefined;
     message.connections = object.connections ?? 0;
+    message.protected = object.protected ?? false;
     return message;
   },
 };
@@ -1192,11 +1322,814 @@ export const PingPeerResponse: MessageFns<PingPeerResponse> = {
   },
 };
 
+function createBaseBanPeerRequest(): BanPeerRequest {
+  return { peerId: "", network: "", reason: "", duration: undefined };
+}
+
+export const BanPeerRequest: MessageFns<BanPeerRequest> = {
+  encode(message: BanPeerRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.peerId !== "") {
+      writer.uint32(10).string(message.peerId);
+    }
+    if (message.network !== "") {
+      writer.uint32(18).string(message.network);
+    }
+    if (message.reason !== "") {
+      writer.uint32(26).string(message.reason);
+    }
+    if (message.duration !== undefined) {
+      Duration.encode(message.duration, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BanPeerRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBanPeerRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.peerId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.duration = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<BanPeerRequest>, I>>(base?: I): BanPeerRequest {
+    return BanPeerRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<BanPeerRequest>, I>>(object: I): BanPeerRequest {
+    const message = createBaseBanPeerRequest();
+    message.peerId = object.peerId ?? "";
+    message.network = object.network ?? "";
+    message.reason = object.reason ?? "";
+    message.duration = (object.duration !== undefined && object.duration !== null)
+      ? Duration.fromPartial(object.duration)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseBanPeerResponse(): BanPeerResponse {
+  return { bans: [], connectionsClosed: 0, warnings: [] };
+}
+
+export const BanPeerResponse: MessageFns<BanPeerResponse> = {
+  encode(message: BanPeerResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.bans) {
+      Ban.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.connectionsClosed !== 0) {
+      writer.uint32(16).uint32(message.connectionsClosed);
+    }
+    for (const v of message.warnings) {
+      writer.uint32(26).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BanPeerResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBanPeerResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.bans.push(Ban.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.connectionsClosed = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.warnings.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<BanPeerResponse>, I>>(base?: I): BanPeerResponse {
+    return BanPeerResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<BanPeerResponse>, I>>(object: I): BanPeerResponse {
+    const message = createBaseBanPeerResponse();
+    message.bans = object.bans?.map((e) => Ban.fromPartial(e)) || [];
+    message.connectionsClosed = object.connectionsClosed ?? 0;
+    message.warnings = object.warnings?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseAllowPeerRequest(): AllowPeerRequest {
+  return { peerId: "", network: "" };
+}
+
+export const AllowPeerRequest: MessageFns<AllowPeerRequest> = {
+  encode(message: AllowPeerRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.peerId !== "") {
+      writer.uint32(10).string(message.peerId);
+    }
+    if (message.network !== "") {
+      writer.uint32(18).string(message.network);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AllowPeerRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAllowPeerRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.peerId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<AllowPeerRequest>, I>>(base?: I): AllowPeerRequest {
+    return AllowPeerRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<AllowPeerRequest>, I>>(object: I): AllowPeerRequest {
+    const message = createBaseAllowPeerRequest();
+    message.peerId = object.peerId ?? "";
+    message.network = object.network ?? "";
+    return message;
+  },
+};
+
+function createBaseAllowPeerResponse(): AllowPeerResponse {
+  return { warnings: [] };
+}
+
+export const AllowPeerResponse: MessageFns<AllowPeerResponse> = {
+  encode(message: AllowPeerResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.warnings) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AllowPeerResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAllowPeerResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.warnings.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<AllowPeerResponse>, I>>(base?: I): AllowPeerResponse {
+    return AllowPeerResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<AllowPeerResponse>, I>>(object: I): AllowPeerResponse {
+    const message = createBaseAllowPeerResponse();
+    message.warnings = object.warnings?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseListBansRequest(): ListBansRequest {
+  return { pageSize: 0, pageToken: "" };
+}
+
+export const ListBansRequest: MessageFns<ListBansRequest> = {
+  encode(message: ListBansRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pageSize !== 0) {
+      writer.uint32(8).uint32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(18).string(message.pageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListBansRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListBansRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.pageSize = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ListBansRequest>, I>>(base?: I): ListBansRequest {
+    return ListBansRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListBansRequest>, I>>(object: I): ListBansRequest {
+    const message = createBaseListBansRequest();
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseListBansResponse(): ListBansResponse {
+  return { bans: [], nextPageToken: "", total: 0 };
+}
+
+export const ListBansResponse: MessageFns<ListBansResponse> = {
+  encode(message: ListBansResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.bans) {
+      Ban.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    if (message.total !== 0) {
+      writer.uint32(24).uint32(message.total);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListBansResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListBansResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.bans.push(Ban.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.total = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ListBansResponse>, I>>(base?: I): ListBansResponse {
+    return ListBansResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListBansResponse>, I>>(object: I): ListBansResponse {
+    const message = createBaseListBansResponse();
+    message.bans = object.bans?.map((e) => Ban.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    message.total = object.total ?? 0;
+    return message;
+  },
+};
+
+function createBaseBan(): Ban {
+  return {
+    peerId: "",
+    network: "",
+    reason: "",
+    createTime: undefined,
+    expireTime: undefined,
+    configured: false,
+    refused: 0n,
+  };
+}
+
+export const Ban: MessageFns<Ban> = {
+  encode(message: Ban, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.peerId !== "") {
+      writer.uint32(10).string(message.peerId);
+    }
+    if (message.network !== "") {
+      writer.uint32(18).string(message.network);
+    }
+    if (message.reason !== "") {
+      writer.uint32(26).string(message.reason);
+    }
+    if (message.createTime !== undefined) {
+      Timestamp.encode(message.createTime, writer.uint32(34).fork()).join();
+    }
+    if (message.expireTime !== undefined) {
+      Timestamp.encode(message.expireTime, writer.uint32(42).fork()).join();
+    }
+    if (message.configured !== false) {
+      writer.uint32(48).bool(message.configured);
+    }
+    if (message.refused !== 0n) {
+      if (BigInt.asUintN(64, message.refused) !== message.refused) {
+        throw new globalThis.Error("value provided for field message.refused of type uint64 too large");
+      }
+      writer.uint32(56).uint64(message.refused);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Ban {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBan();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.peerId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.createTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.expireTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.configured = reader.bool();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.refused = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Ban>, I>>(base?: I): Ban {
+    return Ban.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Ban>, I>>(object: I): Ban {
+    const message = createBaseBan();
+    message.peerId = object.peerId ?? "";
+    message.network = object.network ?? "";
+    message.reason = object.reason ?? "";
+    message.createTime = (object.createTime !== undefined && object.createTime !== null)
+      ? Timestamp.fromPartial(object.createTime)
+      : undefined;
+    message.expireTime = (object.expireTime !== undefined && object.expireTime !== null)
+      ? Timestamp.fromPartial(object.expireTime)
+      : undefined;
+    message.configured = object.configured ?? false;
+    message.refused = (object.refused !== undefined && object.refused !== null) ? BigInt(object.refused) : 0n;
+    return message;
+  },
+};
+
+function createBaseProtectPeerRequest(): ProtectPeerRequest {
+  return { peerId: "" };
+}
+
+export const ProtectPeerRequest: MessageFns<ProtectPeerRequest> = {
+  encode(message: ProtectPeerRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.peerId !== "") {
+      writer.uint32(10).string(message.peerId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProtectPeerRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProtectPeerRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.peerId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ProtectPeerRequest>, I>>(base?: I): ProtectPeerRequest {
+    return ProtectPeerRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ProtectPeerRequest>, I>>(object: I): ProtectPeerRequest {
+    const message = createBaseProtectPeerRequest();
+    message.peerId = object.peerId ?? "";
+    return message;
+  },
+};
+
+function createBaseProtectPeerResponse(): ProtectPeerResponse {
+  return { warnings: [] };
+}
+
+export const ProtectPeerResponse: MessageFns<ProtectPeerResponse> = {
+  encode(message: ProtectPeerResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.warnings) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProtectPeerResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProtectPeerResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.warnings.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ProtectPeerResponse>, I>>(base?: I): ProtectPeerResponse {
+    return ProtectPeerResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ProtectPeerResponse>, I>>(object: I): ProtectPeerResponse {
+    const message = createBaseProtectPeerResponse();
+    message.warnings = object.warnings?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseUnprotectPeerRequest(): UnprotectPeerRequest {
+  return { peerId: "" };
+}
+
+export const UnprotectPeerRequest: MessageFns<UnprotectPeerRequest> = {
+  encode(message: UnprotectPeerRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.peerId !== "") {
+      writer.uint32(10).string(message.peerId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnprotectPeerRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnprotectPeerRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.peerId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<UnprotectPeerRequest>, I>>(base?: I): UnprotectPeerRequest {
+    return UnprotectPeerRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<UnprotectPeerRequest>, I>>(object: I): UnprotectPeerRequest {
+    const message = createBaseUnprotectPeerRequest();
+    message.peerId = object.peerId ?? "";
+    return message;
+  },
+};
+
+function createBaseUnprotectPeerResponse(): UnprotectPeerResponse {
+  return { warnings: [] };
+}
+
+export const UnprotectPeerResponse: MessageFns<UnprotectPeerResponse> = {
+  encode(message: UnprotectPeerResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.warnings) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnprotectPeerResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnprotectPeerResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.warnings.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<UnprotectPeerResponse>, I>>(base?: I): UnprotectPeerResponse {
+    return UnprotectPeerResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<UnprotectPeerResponse>, I>>(object: I): UnprotectPeerResponse {
+    const message = createBaseUnprotectPeerResponse();
+    message.warnings = object.warnings?.map((e) => e) || [];
+    return message;
+  },
+};
+
 /**
  * The peers: who is connected, how to find and reach others.
  *
  * Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
- * where the peer is this node itself (reason SELF_DIAL).
+ * where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+ * with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
  */
 export type PeerServiceDefinition = typeof PeerServiceDefinition;
 export const PeerServiceDefinition = {
@@ -1258,6 +2191,64 @@ export const PeerServiceDefinition = {
       requestType: PingPeerRequest as typeof PingPeerRequest,
       requestStream: false,
       responseType: PingPeerResponse as typeof PingPeerResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Bans a peer, an IP address or network, or both: its connections are closed, a peer is forgotten, and from now on
+     * neither lets itself be dialled nor gets in, also after a restart. What is banned already gets the new reason and end.
+     * RESOURCE_EXHAUSTED at the bound on bans (gate.max_bans).
+     */
+    banPeer: {
+      name: "BanPeer",
+      requestType: BanPeerRequest as typeof BanPeerRequest,
+      requestStream: false,
+      responseType: BanPeerResponse as typeof BanPeerResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Lifts the ban of a peer, or of exactly this IP address or network. NOT_FOUND when there is none. Entries of the
+     * configuration's deny lists are not lifted, but the answer says so.
+     */
+    allowPeer: {
+      name: "AllowPeer",
+      requestType: AllowPeerRequest as typeof AllowPeerRequest,
+      requestStream: false,
+      responseType: AllowPeerResponse as typeof AllowPeerResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * The bans in force, peers first, then IPv4 and IPv6 networks, page by page. The first page has the deny lists of the
+     * configuration as well.
+     */
+    listBans: {
+      name: "ListBans",
+      requestType: ListBansRequest as typeof ListBansRequest,
+      requestStream: false,
+      responseType: ListBansResponse as typeof ListBansResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Protects a peer: its connections are never closed because there are too many (limits.high_water), also after a
+     * restart. It may be protected already, or not be known yet. Bootstrap peers always are.
+     */
+    protectPeer: {
+      name: "ProtectPeer",
+      requestType: ProtectPeerRequest as typeof ProtectPeerRequest,
+      requestStream: false,
+      responseType: ProtectPeerResponse as typeof ProtectPeerResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Ends what ProtectPeer did; no error where the peer was not protected. */
+    unprotectPeer: {
+      name: "UnprotectPeer",
+      requestType: UnprotectPeerRequest as typeof UnprotectPeerRequest,
+      requestStream: false,
+      responseType: UnprotectPeerResponse as typeof UnprotectPeerResponse,
       responseStream: false,
       options: {},
     },

@@ -1,0 +1,120 @@
+"""Connections by high and low water: with too many, those that are of least use go."""
+
+from collections.abc import Callable
+
+from ..errors import Closed
+from ..events import LogLevel
+from ..types import PeerId
+from .finding import Finding
+from .gossiping import Gossiping
+from .switch import Peer, StreamHandler, Switch
+
+# What keeps a peer, in points; whoever has the fewest goes first. Guesses, of which only the order matters: what apps
+# do would end, a place in a mesh is found anew within a heartbeat, one in the table hardly costs anything.
+_IN_USE = 1000  # a byte stream, or a link of direct messages
+_IN_MESH = 50  # for each topic
+_IN_TABLE = 10
+_SHARES_TOPIC = 1  # for each topic; might become a mesh member
+_SHARED_AT_MOST = 9
+
+_PAUSE = 1.0  # seconds from the high water to a trim, so that a burst is trimmed once; a guess
+_RETURNED = 300.0  # seconds in which a peer that comes back after a trim has no grace: else those would win; a guess
+_MAX_RETURNED = 4096
+_AGAIN = 5.0  # seconds until the next try when protection and grace kept more than the high water; a guess
+
+
+class Trimming:
+    """Closes connections beyond the high water mark until the low one is reached.
+
+    Those of protected peers never, and not those of peers that came a moment ago for the first time. Of the others
+    those first that are of least use; of equals, those first that have been idle for longest.
+    """
+
+    def __init__(
+        self,
+        switch: Switch,
+        gossiping: Gossiping,
+        finding: Finding,
+        in_use: tuple[StreamHandler, ...],
+        protects: Callable[[PeerId], bool],
+    ) -> None:
+        """`in_use`: a stream of such a handler means that an app has business with the peer."""
+        self._switch = switch
+        self._gossiping = gossiping
+        self._finding = finding
+        self._in_use = in_use
+        self._protects = protects
+        self._due = False
+        self._trimmed = 0
+        self._sent_away: dict[PeerId, float] = {}  # when each was trimmed last, in this order
+
+    def look(self, now: float) -> None:
+        """A connection came: see whether there are too many."""
+        if not self._due and self._over():
+            self._due = True
+            self._switch.deadlines.at(now + _PAUSE, self._trim)
+
+    def statistics(self) -> dict[str, int | float]:
+        return {"connections_trimmed": self._trimmed}
+
+    def _over(self) -> bool:
+        high = self._switch.config.high_water
+        return 0 < high < len(self._switch.connections)
+
+    def _trim(self, now: float) -> None:
+        self._due = False
+        if not self._over():
+            return
+        switch, config = self._switch, self._switch.config
+        present = len(switch.connections)
+        surplus = present - config.low_water
+        closed = 0
+        for peer in self._candidates(now):
+            if closed >= surplus:
+                break
+            self._send_away(peer.id, now)
+            switch.book.failed(peer.id, now, config.redial_limit, config.redial_limit)  # not sought again at once
+            switch.disconnect(
+                peer,
+                Closed(
+                    f"trimmed: {present} connections, more than the high water mark of {config.high_water}, "
+                    "and this one was of least use"
+                ),
+            )
+            closed += len(peer.connections)
+        self._trimmed += closed
+        if closed:
+            switch.note(LogLevel.INFO, None, "%d of %d connections trimmed", closed, present)
+        if present - closed > config.high_water:
+            self._due = True
+            switch.deadlines.at(now + _AGAIN, self._trim)
+
+    def _send_away(self, peer: PeerId, now: float) -> None:
+        self._sent_away.pop(peer, None)
+        self._sent_away[peer] = now
+        if len(self._sent_away) > _MAX_RETURNED:
+            del self._sent_away[next(iter(self._sent_away))]
+
+    def _grace(self, peer: PeerId, now: float) -> float:
+        trimmed = self._sent_away.get(peer)
+        returned = trimmed is not None and now - trimmed < _RETURNED
+        return 0.0 if returned else self._switch.config.trim_grace
+
+    def _candidates(self, now: float) -> list[Peer]:
+        """The peers that may go, those of least use first."""
+        peers = [
+            peer
+            for peer in self._switch.peers.values()
+            if not self._protects(peer.id) and now - peer.since >= self._grace(peer.id, now)
+        ]
+        in_mesh, shared = self._gossiping.memberships()
+
+        def worth(peer: Peer) -> tuple[int, float]:
+            points = in_mesh.get(peer.id, 0) * _IN_MESH + min(shared.get(peer.id, 0) * _SHARES_TOPIC, _SHARED_AT_MOST)
+            if self._finding.router.has_place(peer.id):
+                points += _IN_TABLE
+            if any(s.handler in self._in_use for c in peer.connections for s in c.streams.values()):
+                points += _IN_USE
+            return points, peer.used_at
+
+        return sorted(peers, key=worth)

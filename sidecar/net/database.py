@@ -1,0 +1,52 @@
+"""Opening one of our SQLite files: made where it is missing, checked where it is there."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+
+class Unusable(Exception):
+    """The file is there and can be read, but it is not a database of ours."""
+
+
+def connect(
+    path: Path, *, version: int, tables: Sequence[str], probe: str, durable: bool = False
+) -> sqlite3.Connection:
+    """Open a database.
+
+    `tables` makes them where they are missing; `probe` is a query that only works on such tables. `durable`: what
+    is committed outlives a power cut, at the price of an fsync for each commit, which stops the loop meanwhile. Raises
+    Unusable, sqlite3.Error.
+    """
+    connection = sqlite3.connect(path, timeout=0)  # the directory's lock keeps others out; waiting would stop the loop
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        connection.execute("PRAGMA wal_autocheckpoint = 200")  # pages of 4 KiB
+        connection.execute("PRAGMA journal_size_limit = 1048576")
+        found = connection.execute("PRAGMA user_version").fetchone()[0]
+        if found not in (0, version):
+            raise Unusable(f"it is of version {found}, not {version}")
+        if found == 0:
+            with connection:
+                connection.execute("BEGIN")
+                for statement in tables:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {version}")
+        check = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if check != "ok":
+            raise Unusable(str(check))
+        connection.execute(probe).fetchone()
+    except BaseException as error:
+        with closing(connection):
+            if isinstance(error, sqlite3.DatabaseError) and _says_damaged(error):
+                raise Unusable(str(error)) from None
+            raise
+    return connection
+
+
+def _says_damaged(error: sqlite3.DatabaseError) -> bool:
+    """Whether it is the file's fault and not the disk's."""
+    name = getattr(error, "sqlite_errorname", "")
+    return name.startswith("SQLITE_CORRUPT") or name in ("SQLITE_NOTADB", "SQLITE_ERROR")  # the last: other columns

@@ -1,0 +1,124 @@
+"""Bans and protected peers survive a restart; a file that cannot be read is said, not begun anew."""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sidecar.core.errors import StorageError
+from sidecar.core.gate import Ban, Network
+from sidecar.core.identity import Identity
+from sidecar.net.ban_store import BanStore
+from sidecar.net.state import BANS_FILE, StateDirectory
+
+NOW = 1_700_000_000.0
+A, B = (Identity(bytes([number]) * 32).peer_id for number in (1, 2))
+NETWORK = Network.from_text("2001:db8::/32")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / BANS_FILE
+
+
+def test_bans_and_protected_peers_come_back(tmp_path: Path) -> None:
+    bans = [Ban(A, 'spam, "quoted"\nand more', NOW, NOW + 60), Ban(NETWORK, "", NOW, None)]
+    with StateDirectory.open(tmp_path / "state") as state:
+        store = state.open_bans(NOW)
+        store.add([Ban(A, "an earlier reason", NOW - 5, None), Ban(B, "lifted", NOW, None)])
+        store.add(bans)
+        store.remove([B])
+        store.protect(A, True)
+        store.protect(B, True)
+        store.protect(A, True)
+        store.protect(A, False)
+        store.close()
+        store = state.open_bans(NOW + 1)
+        kept, protected = store.load()
+        assert sorted(kept, key=str) == sorted(bans, key=str)
+        assert protected == [B]
+        store.close()
+
+
+def test_what_has_ended_is_forgotten(path: Path) -> None:
+    store = BanStore.open(path, NOW)
+    store.add([Ban(A, "", NOW, NOW + 60), Ban(B, "", NOW, NOW + 61), Ban(NETWORK, "", NOW, None)])
+    store.close()
+    store = BanStore.open(path, NOW + 60)
+    assert {ban.subject for ban in store.load()[0]} == {B, NETWORK}
+    store.forget(NOW + 61)
+    assert [ban.subject for ban in store.load()[0]] == [NETWORK]
+    store.close()
+    store = BanStore.open(path, 0.0)  # the file has them no more, so a clock that is set back does not bring them back
+    assert [ban.subject for ban in store.load()[0]] == [NETWORK]
+    store.close()
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"garbage" * 1000)
+
+
+def other_version(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 7")
+    connection.close()
+
+
+def other_columns(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE bans (other)")
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+
+
+def cut_short(path: Path) -> None:
+    store = BanStore.open(path, NOW)
+    store.add([Ban(Network(4, number, 32), "x" * 100, NOW, None) for number in range(1000)])
+    store.close()
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def strange_row(path: Path) -> None:
+    store = BanStore.open(path, NOW)
+    store.close()
+    connection = sqlite3.connect(path)
+    connection.execute("INSERT INTO bans VALUES ('10.0.0.1/8', '', 0, NULL)")
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("spoil", [garbage, other_version, other_columns, cut_short, strange_row])
+def test_a_file_that_cannot_be_read_is_an_error_and_stays(path: Path, spoil: Callable[[Path], None]) -> None:
+    spoil(path)
+    before = path.read_bytes()
+
+    def use() -> None:
+        store = BanStore.open(path, NOW)
+        try:
+            store.load()
+        finally:
+            store.close()
+
+    with pytest.raises(
+        StorageError, match=r"bans\.db cannot be read: .*; put back a copy of the file, or move it away"
+    ):
+        use()
+    assert path.read_bytes()[100:] == before[100:]  # SQLite touches the header
+
+
+def test_a_full_disk_is_an_error_and_nothing_is_lost(path: Path) -> None:
+    store = BanStore.open(path, NOW)
+    store.add([Ban(A, "", NOW, None)])
+    store._connection.execute("PRAGMA max_page_count = 3")
+    many = [Ban(Network(4, number, 32), "x" * 100, NOW, None) for number in range(1000)]
+    with pytest.raises(StorageError, match=r"bans\.db cannot be written: .*full"):
+        store.add(many)
+    assert [ban.subject for ban in store.load()[0]] == [A]
+    store._connection.execute("PRAGMA max_page_count = 1000")
+    store.add(many)
+    assert len(store.load()[0]) == 1001
+    store.close()
+    with pytest.raises(StorageError, match="cannot be written"):
+        store.remove([A])
