@@ -9,7 +9,7 @@ from .bridge import Mesh
 from .bulk import converse
 from .convert import streams as convert
 from .convert import values
-from .errors import OPEN, Context
+from .errors import OPEN, Context, status_details
 from .guard import caller
 from .peer_service import other_peer
 from .streams import Acceptor, ByteStream
@@ -72,7 +72,7 @@ class StreamService:
         context: Context,
     ) -> None:
         """Move bytes both ways until the stream is over."""
-        outlet = _Outlet(self._mesh, stream)
+        outlet = _Outlet(self._mesh, stream, status_in_response=first.status_in_response)
 
         async def consume(request: Any) -> None:
             check(request)
@@ -87,9 +87,12 @@ class StreamService:
 class _Outlet:
     """What one call writes: what came for its app, as much at once as has come while the last response was written."""
 
-    def __init__(self, mesh: Mesh, stream: ByteStream) -> None:
+    def __init__(self, mesh: Mesh, stream: ByteStream, *, status_in_response: bool) -> None:
         self._streams = mesh.streams
         self._stream = stream
+        self._status_in_response = status_in_response
+        self._status_told = False
+        self._finished = False  # the app says no more, or must not
         self._head = convert.opened(stream.peer, stream.protocol)
         self._written = 0  # bytes of the last response
         self._end_told = False
@@ -112,7 +115,7 @@ class _Outlet:
         arrived = stream.arrived
         if not arrived and not self._head and not (stream.ended and not self._end_told):
             if stream.error is not None:
-                raise stream.error
+                return self._failed(stream.error)
             return None if stream.over else b""
         pieces: list[bytes] = []
         size = 0
@@ -125,8 +128,21 @@ class _Outlet:
         self._end_told = end = stream.ended and not arrived
         return encode.stream_bytes(head, pieces, size, end)
 
+    def _failed(self, error: SidecarError) -> bytes | None:
+        """How to go on with a stream that has ended with an error, behind all that had arrived."""
+        if not self._status_in_response:
+            raise error
+        if self._status_told:
+            # Not before the requests end: a request that meets an ended call would cost the app what it has not read.
+            return None if self._finished else b""
+        self._status_told = True
+        return encode.field(4, status_details(error))
+
     def finish(self) -> None:
         """The app says no more. That is no end of its direction unless it said so: it may be gone."""
+        self._finished = True
+        self.ready.set()
 
     def end(self, error: SidecarError) -> None:
+        self._finished = True
         self._stream.end(error)

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import sidecar_client
+from grpc import aio
 from sidecar_client.v1 import stream_pb2, stream_pb2_grpc
 
+from sidecar.api.errors import status_details
 from sidecar.core import errors, events, streams
 from tests.api.fakes import ME_TEXT, OTHER, OTHER_TEXT, FakeNode, Served, asynchronous, served
 
@@ -205,6 +207,44 @@ async def test_an_explicit_reset_and_a_first_request_with_everything(tmp_path: P
         await call.write(stream_pb2.OpenStreamRequest(reset=True))
         assert (await call.code()).name == "ABORTED"
         assert node.of(streams.StreamAbandoned) == [(NUMBER,)]
+
+
+@asynchronous
+async def test_a_status_in_a_response(tmp_path: Path) -> None:
+    async with served(tmp_path) as place:
+        node = place.node
+        stub: Any = stream_pb2_grpc.StreamServiceStub(place.client._link.channel)
+
+        async def lost(number: int, error: errors.SidecarError) -> Any:
+            """A call whose stream has ended, and whose responses have been read."""
+            call = stub.OpenStream()
+            first = stream_pb2.OpenStreamRequest(peer_id=OTHER_TEXT, protocols=[ECHO], status_in_response=True)
+            await call.write(first)
+            while len(asked := node.of(streams.StreamRequested)) < number:
+                await place.client.info()
+            node.on_effect(events.OperationCompleted(asked[-1].op, streams.StreamMade(number, OTHER, ECHO)))
+            node.on_effect(streams.BytesArrived(number, b"early"))
+            node.on_effect(streams.StreamLost(number, error))
+            data = b""
+            while not (response := await call.read()).status:
+                data += response.data
+            assert data == b"early"
+            assert response == stream_pb2.OpenStreamResponse(status=status_details(error))
+            await call.write(stream_pb2.OpenStreamRequest(data=b"into the void"))
+            return call
+
+        call = await lost(1, errors.StreamReset("the peer reset it"))
+        for _ in range(20):
+            await place.client.info()
+        assert not call.done()  # until the app has said everything
+        await call.done_writing()
+        assert await call.read() is aio.EOF
+        assert (await call.code()).name == "OK"
+
+        call = await lost(2, errors.Closed("the connection ended"))
+        place.mesh.close()
+        assert await call.read() is aio.EOF
+        assert (await call.code()).name == "OK"
 
 
 @asynchronous

@@ -33,9 +33,11 @@ type OpenStreamRequest struct {
 	// Behind these bytes our direction ends. (The end of the requests alone does not say so: it may be the app's end.)
 	CloseWrite bool `protobuf:"varint,4,opt,name=close_write,json=closeWrite,proto3" json:"close_write,omitempty"`
 	// Resets the stream at once; the call then ends with ABORTED.
-	Reset_        bool `protobuf:"varint,5,opt,name=reset,proto3" json:"reset,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Reset_ bool `protobuf:"varint,5,opt,name=reset,proto3" json:"reset,omitempty"`
+	// In the first request: tell a status other than OK in a response, not at the end of the call.
+	StatusInResponse bool `protobuf:"varint,6,opt,name=status_in_response,json=statusInResponse,proto3" json:"status_in_response,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *OpenStreamRequest) Reset() {
@@ -103,6 +105,13 @@ func (x *OpenStreamRequest) GetReset_() bool {
 	return false
 }
 
+func (x *OpenStreamRequest) GetStatusInResponse() bool {
+	if x != nil {
+		return x.StatusInResponse
+	}
+	return false
+}
+
 // What the app hears on a stream that it opened.
 type OpenStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -111,7 +120,9 @@ type OpenStreamResponse struct {
 	// Bytes of the peer.
 	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	// Behind these bytes the peer's direction has ended.
-	End           bool `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
+	End bool `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
+	// Where it was asked for: an encoded google.rpc.Status, which the stream has ended with. Nothing follows.
+	Status        []byte `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -165,6 +176,13 @@ func (x *OpenStreamResponse) GetEnd() bool {
 		return x.End
 	}
 	return false
+}
+
+func (x *OpenStreamResponse) GetStatus() []byte {
+	if x != nil {
+		return x.Status
+	}
+	return nil
 }
 
 // A stream that is open.
@@ -388,9 +406,11 @@ type AttachStreamRequest struct {
 	// Behind these bytes our direction ends, as in OpenStreamRequest.
 	CloseWrite bool `protobuf:"varint,4,opt,name=close_write,json=closeWrite,proto3" json:"close_write,omitempty"`
 	// Resets the stream at once; the call then ends with ABORTED.
-	Reset_        bool `protobuf:"varint,5,opt,name=reset,proto3" json:"reset,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Reset_ bool `protobuf:"varint,5,opt,name=reset,proto3" json:"reset,omitempty"`
+	// In the first request: tell a status other than OK in a response, not at the end of the call.
+	StatusInResponse bool `protobuf:"varint,6,opt,name=status_in_response,json=statusInResponse,proto3" json:"status_in_response,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *AttachStreamRequest) Reset() {
@@ -451,6 +471,13 @@ func (x *AttachStreamRequest) GetReset_() bool {
 	return false
 }
 
+func (x *AttachStreamRequest) GetStatusInResponse() bool {
+	if x != nil {
+		return x.StatusInResponse
+	}
+	return false
+}
+
 // What the app hears on a stream that it took up.
 type AttachStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -459,7 +486,9 @@ type AttachStreamResponse struct {
 	// Bytes of the peer.
 	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	// Behind these bytes the peer's direction has ended.
-	End           bool `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
+	End bool `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
+	// Where it was asked for: an encoded google.rpc.Status, which the stream has ended with. Nothing follows.
+	Status        []byte `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -515,23 +544,32 @@ func (x *AttachStreamResponse) GetEnd() bool {
 	return false
 }
 
+func (x *AttachStreamResponse) GetStatus() []byte {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
 var File_sidecar_v1_stream_proto protoreflect.FileDescriptor
 
 const file_sidecar_v1_stream_proto_rawDesc = "" +
 	"\n" +
 	"\x17sidecar/v1/stream.proto\x12\n" +
-	"sidecar.v1\"\x95\x01\n" +
+	"sidecar.v1\"\xc3\x01\n" +
 	"\x11OpenStreamRequest\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1c\n" +
 	"\tprotocols\x18\x02 \x03(\tR\tprotocols\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\x12\x1f\n" +
 	"\vclose_write\x18\x04 \x01(\bR\n" +
 	"closeWrite\x12\x14\n" +
-	"\x05reset\x18\x05 \x01(\bR\x05reset\"l\n" +
+	"\x05reset\x18\x05 \x01(\bR\x05reset\x12,\n" +
+	"\x12status_in_response\x18\x06 \x01(\bR\x10statusInResponse\"\x84\x01\n" +
 	"\x12OpenStreamResponse\x120\n" +
 	"\x06opened\x18\x01 \x01(\v2\x18.sidecar.v1.OpenedStreamR\x06opened\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x10\n" +
-	"\x03end\x18\x03 \x01(\bR\x03end\"C\n" +
+	"\x03end\x18\x03 \x01(\bR\x03end\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\fR\x06status\"C\n" +
 	"\fOpenedStream\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\tR\bprotocol\"4\n" +
@@ -542,17 +580,19 @@ const file_sidecar_v1_stream_proto_rawDesc = "" +
 	"\x0eIncomingStream\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x17\n" +
 	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12\x1a\n" +
-	"\bprotocol\x18\x03 \x01(\tR\bprotocol\"v\n" +
+	"\bprotocol\x18\x03 \x01(\tR\bprotocol\"\xa4\x01\n" +
 	"\x13AttachStreamRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\x12\x1f\n" +
 	"\vclose_write\x18\x04 \x01(\bR\n" +
 	"closeWrite\x12\x14\n" +
-	"\x05reset\x18\x05 \x01(\bR\x05reset\"n\n" +
+	"\x05reset\x18\x05 \x01(\bR\x05reset\x12,\n" +
+	"\x12status_in_response\x18\x06 \x01(\bR\x10statusInResponse\"\x86\x01\n" +
 	"\x14AttachStreamResponse\x120\n" +
 	"\x06opened\x18\x01 \x01(\v2\x18.sidecar.v1.OpenedStreamR\x06opened\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x10\n" +
-	"\x03end\x18\x03 \x01(\bR\x03end2\x8f\x02\n" +
+	"\x03end\x18\x03 \x01(\bR\x03end\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\fR\x06status2\x8f\x02\n" +
 	"\rStreamService\x12O\n" +
 	"\n" +
 	"OpenStream\x12\x1d.sidecar.v1.OpenStreamRequest\x1a\x1e.sidecar.v1.OpenStreamResponse(\x010\x01\x12V\n" +

@@ -36,6 +36,10 @@ const (
 // the connection was lost or the sidecar stops (CLOSED). A call that ends otherwise than by both directions' end
 // (cancelled, its app gone, out of its deadline) resets the stream, which the peer sees.
 //
+// Some gRPC libraries (grpc-js) hand over no more of what has arrived once a call ends with an error. Where the first
+// request says status_in_response, a stream that ends out of order tells its status in a last response instead, and the
+// call ends in order when the requests do, or the app cancels it.
+//
 // Back-pressure goes from end to end. The peer may send on only as far as the app has read from its call (a stream's
 // window, limits.receive_window, lies between), and requests are read from the call only while less than
 // streams.buffer waits for the peer.
@@ -120,6 +124,10 @@ type StreamService_AttachStreamClient = grpc.BidiStreamingClient[AttachStreamReq
 // with a status, behind what had arrived before: ABORTED when the peer reset it (reason STREAM_RESET), UNAVAILABLE when
 // the connection was lost or the sidecar stops (CLOSED). A call that ends otherwise than by both directions' end
 // (cancelled, its app gone, out of its deadline) resets the stream, which the peer sees.
+//
+// Some gRPC libraries (grpc-js) hand over no more of what has arrived once a call ends with an error. Where the first
+// request says status_in_response, a stream that ends out of order tells its status in a last response instead, and the
+// call ends in order when the requests do, or the app cancels it.
 //
 // Back-pressure goes from end to end. The peer may send on only as far as the app has read from its call (a stream's
 // window, limits.receive_window, lies between), and requests are read from the call only while less than

@@ -6,7 +6,7 @@ import type { ChannelInterface } from "@grpc/grpc-js";
 
 import type { Call } from "./call.js";
 import { names } from "./convert.js";
-import { Closed, DeadlineExceeded, InternalError } from "./errors.js";
+import { Closed, DeadlineExceeded, fromEncoded, InternalError } from "./errors.js";
 import {
   AcceptStreamsResponse,
   AttachStreamRequest,
@@ -18,7 +18,7 @@ import {
 import { deadline, type Link, method, PATIENCE } from "./link.js";
 import { request, Watch } from "./stream.js";
 import type { CallOptions, Payload, StreamOptions } from "./types.js";
-import { encodeField, streamResponse } from "./wire.js";
+import { encodeField, type StreamResponse, streamResponse } from "./wire.js";
 
 const OPEN = method(StreamServiceDefinition, StreamServiceDefinition.methods.openStream);
 const ATTACH = method(StreamServiceDefinition, StreamServiceDefinition.methods.attachStream);
@@ -27,7 +27,7 @@ const DATA = 0x1a; // the tag of `data`, field 3, of OpenStreamRequest and Attac
 const CLOSE_WRITE = Buffer.from([0x20, 0x01]); // field 4
 const PIECE_BYTES = 256 * 1024; // of data in one request
 const LINGER = 5000; // milliseconds
-const AHEAD = 65_536; // bytes; what gRPC has not handed over is lost when the peer resets the stream
+const AHEAD = 65_536; // bytes read ahead of the app, so that one that only writes is told of a reset too
 
 /**
  * Bytes to and from an app at a peer, in order.
@@ -45,19 +45,25 @@ export class ByteStream extends Duplex {
   /** The protocol that both sides speak. */
   readonly protocol: string;
   readonly #call: Call;
-  #reading = false;
-  #rest: Buffer; // came with the first response
+  readonly #target: string;
+  readonly #arrived: Buffer[] = [];
+  #size = 0; // of what has arrived
   #ended = false; // the peer said that nothing follows
+  #lost: Error | undefined; // what the stream has ended with, behind what has arrived
+  #wanted = false; // the app waits for more
+  #reads = false; // the app has ever read
+  #void = 0; // bytes written since
+  #onRoom: () => void = () => undefined;
 
   /** @internal */
-  constructor(call: Call, peerId: string, protocol: string, rest: Buffer, ended: boolean) {
+  constructor(call: Call, target: string, { peerId, protocol }: OpenedStream, first: StreamResponse) {
     // Of what has been read one piece waits here: an error is told when that has been taken.
     super({ allowHalfOpen: true, readableHighWaterMark: 1, writableHighWaterMark: 65_536 });
     this.#call = call;
+    this.#target = target;
     this.peerId = peerId;
     this.protocol = protocol;
-    this.#rest = rest;
-    this.#ended = ended;
+    void this.#receive(first);
   }
 
   /** Why the stream is over; undefined while it is not, or when it ended in order. */
@@ -104,39 +110,71 @@ export class ByteStream extends Duplex {
     return undefined;
   }
 
-  /** @internal */
-  override _read(): void {
-    if (!this.#reading) {
-      this.#reading = true;
-      void this.#next();
+  /** Read until the call ends, some bytes ahead of the app. */
+  async #receive(first: StreamResponse): Promise<void> {
+    try {
+      this.#take(first);
+      for (let message = await this.#next(); message !== undefined; message = await this.#next()) {
+        this.#take(streamResponse(message));
+      }
+      if (!this.#ended) {
+        throw new Closed("the sidecar ended the stream");
+      }
+    } catch (error) {
+      this.#lost = error as Error;
+      this.#call.cancel(this.#lost); // who writes is told from now on
+      this.#give();
     }
   }
 
-  async #next(): Promise<void> {
-    try {
-      let data = this.#rest;
-      this.#rest = Buffer.alloc(0);
-      while (data.length === 0 && !this.#ended) {
-        const message = await this.#call.read();
-        if (message === undefined) {
-          throw new Closed("the sidecar ended the stream");
-        }
-        const response = streamResponse(message);
-        data = response.data;
-        this.#ended = response.end;
-      }
-      this.#reading = false;
-      if (data.length > 0) {
-        this.push(data);
-      } else {
-        this.push(null);
-      }
-    } catch (error) {
-      // Not in the step in which the last piece is taken, since it would not be handed over then.
-      setImmediate(() => {
-        this.destroy(error as Error);
+  async #next(): Promise<Buffer | undefined> {
+    while (this.#size >= AHEAD && !this.#call.over) {
+      await new Promise<void>((resolve) => {
+        this.#onRoom = resolve;
       });
     }
+    return await this.#call.read();
+  }
+
+  #take({ data, end, status }: StreamResponse): void {
+    if (status !== undefined) {
+      throw fromEncoded(status, this.#target);
+    }
+    if (data.length > 0) {
+      this.#arrived.push(data);
+      this.#size += data.length;
+    }
+    this.#ended ||= end;
+    this.#give();
+  }
+
+  /** Hand over what the app has asked for, if it is there. */
+  #give(): void {
+    if (!this.#wanted) {
+      return;
+    }
+    const piece = this.#arrived.shift();
+    if (piece !== undefined) {
+      this.#size -= piece.length;
+      this.#onRoom();
+    } else if (!this.#ended) {
+      const lost = this.#lost;
+      if (lost !== undefined) {
+        // Not in the step in which the last piece is taken, since it would not be handed over then.
+        setImmediate(() => {
+          this.destroy(lost);
+        });
+      }
+      return;
+    }
+    this.#wanted = false;
+    this.push(piece ?? null);
+  }
+
+  /** @internal */
+  override _read(): void {
+    this.#wanted = this.#reads = true;
+    this.#give();
   }
 
   /** @internal */
@@ -163,11 +201,20 @@ export class ByteStream extends Duplex {
   }
 
   async #put(message: Buffer): Promise<undefined> {
-    if (!(await this.#call.write(message))) {
-      const failure = this.#call.failure();
-      throw failure instanceof Error ? failure : new Closed("the stream has ended");
+    if (!(await this.#call.write(message)) && !this.#readsOn(message.length)) {
+      throw this.#call.failure();
     }
     return undefined;
+  }
+
+  /**
+   * Whether the app is to learn from reading that the stream is lost, since it would not get the rest after an error.
+   * What it writes meanwhile goes nowhere, as what was on its way before; some, for it may not be reading any more.
+   */
+  #readsOn(size: number): boolean {
+    this.#void += size;
+    const unread = this.readableLength + this.#size > 0;
+    return this.#lost !== undefined && this.#reads && unread && this.#void <= AHEAD;
   }
 
   /** @internal */
@@ -182,10 +229,10 @@ export class ByteStream extends Duplex {
         clearTimeout(timer);
         callback(null);
       });
-      this.#call.read().catch(() => undefined); // gRPC gives the end to readers only
       return;
     }
     this.#call.cancel(new Closed("the stream was given up here"));
+    this.#onRoom();
     callback(error);
   }
 }
@@ -213,7 +260,7 @@ export class IncomingByteStream {
    * @throws NotFound when it waited too long, or was reset meanwhile.
    */
   async accept(options: CallOptions = {}): Promise<ByteStream> {
-    const first = ATTACH.encode(AttachStreamRequest.fromPartial({ token: this.#token }));
+    const first = ATTACH.encode(AttachStreamRequest.fromPartial({ token: this.#token, statusInResponse: true }));
     return await opened(this.#link, ATTACH.path, first, options);
   }
 }
@@ -225,7 +272,9 @@ export async function openStream(
   protocols: string | Iterable<string>,
   options: CallOptions,
 ): Promise<ByteStream> {
-  const first = OPEN.encode(OpenStreamRequest.fromPartial({ peerId, protocols: names(protocols) }));
+  const first = OPEN.encode(
+    OpenStreamRequest.fromPartial({ peerId, protocols: names(protocols), statusInResponse: true }),
+  );
   return await opened(link, OPEN.path, first, options);
 }
 
@@ -233,7 +282,7 @@ async function opened(link: Link, path: string, first: Buffer, options: CallOpti
   const { signal } = options;
   const until = deadline(options); // for the opening only: the call goes on
   const channel = await link.ready(link.reconnect ? PATIENCE : 0, until, signal);
-  const call = link.stream(channel, path, Infinity, AHEAD);
+  const call = link.stream(channel, path);
   const onAbort = () => {
     call.cancel(signal?.reason as Error);
   };
@@ -254,12 +303,11 @@ async function opened(link: Link, path: string, first: Buffer, options: CallOpti
     if (message === undefined) {
       throw new Closed("the sidecar ended the stream at once");
     }
-    const { opened, data, end } = streamResponse(message);
-    if (opened === undefined) {
+    const response = streamResponse(message);
+    if (response.opened === undefined) {
       throw new InternalError("the sidecar's first answer does not say that the stream is open");
     }
-    const { peerId, protocol } = OpenedStream.decode(opened);
-    stream = new ByteStream(call, peerId, protocol, data, end);
+    stream = new ByteStream(call, link.target.text, OpenedStream.decode(response.opened), response);
     return stream;
   } catch (error) {
     call.cancel(error as Error);

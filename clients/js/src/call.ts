@@ -36,8 +36,6 @@ export interface Beginning {
   /** Its deadline in milliseconds since 1970, or Infinity. */
   until: number;
   metadata: Metadata;
-  /** Bytes that may be read ahead of the reader. */
-  ahead?: number;
 }
 
 /** A streaming call. */
@@ -45,10 +43,6 @@ export class Call implements Active {
   draining = false;
   readonly #owner: Owner;
   readonly #layer: Layer;
-  readonly #ahead: number;
-  readonly #messages: Buffer[] = [];
-  #size = 0; // of the messages
-  #reading = false; // gRPC has been asked for a message
   #reader: { resolve(message: Buffer | undefined): void; reject(error: unknown): void } | undefined;
   #writer: ((written: boolean) => void) | undefined;
   #metadata: Metadata | undefined;
@@ -57,9 +51,8 @@ export class Call implements Active {
   #onMetadata: (() => void) | undefined;
   #onEnd: (() => void)[] = [];
 
-  constructor(owner: Owner, { channel, path, until, metadata, ahead = 0 }: Beginning) {
+  constructor(owner: Owner, { channel, path, until, metadata }: Beginning) {
     this.#owner = owner;
-    this.#ahead = ahead;
     this.#layer = channel.createCall(path, until, null, null, null);
     owner.calls.add(this);
     this.#layer.start(metadata, {
@@ -68,29 +61,17 @@ export class Call implements Active {
         this.#onMetadata?.();
       },
       onReceiveMessage: (message: Buffer) => {
-        this.#reading = false;
         const reader = this.#reader;
-        if (reader !== undefined) {
-          this.#reader = undefined;
-          reader.resolve(message);
-        } else {
-          this.#messages.push(message);
-          this.#size += message.length;
-        }
-        if (this.#ahead > 0) {
-          this.#want();
-        }
+        this.#reader = undefined;
+        reader?.resolve(message);
       },
       onReceiveStatus: (ended) => {
         this.#end(ended);
       },
     });
-    if (ahead > 0) {
-      this.#want();
-    }
   }
 
-  /** Whether the call is over, for whatever reason; messages may still be there to be read. */
+  /** Whether the call is over, for whatever reason. */
   get over(): boolean {
     return this.#status !== undefined;
   }
@@ -107,20 +88,12 @@ export class Call implements Active {
 
   /** The next message; undefined when the call has ended in order. One reader at a time. */
   read(): Promise<Buffer | undefined> {
-    const message = this.#messages.shift();
-    if (message !== undefined) {
-      this.#size -= message.length;
-      if (this.#ahead > 0) {
-        this.#want();
-      }
-      return Promise.resolve(message);
-    }
     if (this.#status !== undefined) {
       return this.#status.code === status.OK ? Promise.resolve(undefined) : Promise.reject(this.failure());
     }
     return new Promise((resolve, reject) => {
       this.#reader = { resolve, reject };
-      this.#want();
+      this.#layer.startRead();
     });
   }
 
@@ -168,13 +141,6 @@ export class Call implements Active {
       callback();
     } else {
       this.#onEnd.push(callback);
-    }
-  }
-
-  #want(): void {
-    if (!this.#reading && !this.over && (this.#reader !== undefined || this.#size < this.#ahead)) {
-      this.#reading = true;
-      this.#layer.startRead();
     }
   }
 

@@ -270,9 +270,9 @@ export class Link {
   }
 
   /** Begin a streaming call on a channel that is ready. */
-  stream(channel: ChannelInterface, path: string, until = Infinity, ahead = 0): Call {
+  stream(channel: ChannelInterface, path: string, until = Infinity): Call {
     this.checkOpen();
-    return new Call(this, { channel, path, until, metadata: this.metadata(), ahead });
+    return new Call(this, { channel, path, until, metadata: this.metadata() });
   }
 
   /** Make a unary call once, on a channel that is ready. */

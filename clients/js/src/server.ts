@@ -55,6 +55,9 @@ class Answers {
   }
 
   add(answer: Answer): void {
+    if (this.#finishing) {
+      return; // the sidecar tells who asked so late
+    }
     this.#waiting.push(answer);
     if (!this.#writing) {
       this.#next();

@@ -342,24 +342,32 @@ export interface StreamResponse {
   opened: Buffer | undefined;
   data: Buffer;
   end: boolean;
+  /** What the stream has ended with: google.rpc.Status, encoded. */
+  status: Buffer | undefined;
 }
 
 /** OpenStreamResponse and AttachStreamResponse. */
 export function streamResponse(bytes: Buffer): StreamResponse {
-  const response: StreamResponse = { opened: undefined, data: NOTHING, end: false };
+  const response: StreamResponse = { opened: undefined, data: NOTHING, end: false, status: undefined };
   const at = new Cursor(bytes);
   while (at.at < bytes.length) {
     const tag = at.varint();
     if (tag === 24) {
       response.end = at.varint() !== 0;
-    } else if (tag === 10 || tag === 18) {
+    } else if ((tag & 7) === DATA) {
       const length = at.varint();
       const value = bytes.subarray(at.at, at.at + length);
       at.at += length;
-      if (tag === 10) {
-        response.opened = value;
-      } else {
-        response.data = value;
+      switch (tag >>> 3) {
+        case 1:
+          response.opened = value;
+          break;
+        case 2:
+          response.data = value;
+          break;
+        case 4:
+          response.status = value;
+          break;
       }
     } else {
       at.skip(tag & 7);

@@ -16,6 +16,7 @@ interface Said {
   protocols?: string[];
   data: Buffer;
   closeWrite: boolean;
+  statusInResponse: boolean;
 }
 
 /** The sidecar's side of a stream: what was said, and what to do behind the first request. */
@@ -114,6 +115,68 @@ test("a reset is told behind what had arrived", async (t) => {
   const told = new Signal<unknown>();
   assert.equal(stream.write("more", told.set), false);
   assert.equal(await told.promise, error);
+});
+
+/** Bytes, and at once behind them that the peer has reset the stream. */
+async function reset(call: DuplexCall, pieces: Buffer[]): Promise<void> {
+  for (const data of pieces) {
+    call.write({ data });
+  }
+  const { metadata } = failure(status.ABORTED, "the peer reset it", { reason: "STREAM_RESET" });
+  call.write({ status: metadata?.get("grpc-status-details-bin")[0] });
+  await cancelled(call); // all that has been read
+}
+
+test("what had arrived before a reset is read, though it all came at once and the app writes meanwhile", async (t) => {
+  const { said, calls, handler } = opening();
+  const { node } = await joined(t, { openStream: handler });
+  const stream = await node.openStream("them", "/x/1");
+  assert.equal(said[0]?.statusInResponse, true);
+  const pieces = Array.from({ length: 100 }, (_, index) => Buffer.alloc(500, index));
+  stream.once("readable", () => undefined); // the app reads, and then is busy
+  await reset(calls[0]!, pieces);
+  await new Promise((resolve) => stream.write("into the void", resolve));
+  const read: Buffer[] = [];
+  const error = await caught(
+    (async () => {
+      for await (const piece of stream) {
+        read.push(piece);
+        await turns(1);
+      }
+    })(),
+  );
+  assert.ok(error instanceof StreamReset, String(error));
+  assert.deepEqual(Buffer.concat(read), Buffer.concat(pieces));
+});
+
+test("an app that only writes is told of a reset, and one that reads no more", async (t) => {
+  const { calls, handler } = opening();
+  const { node } = await joined(t, { openStream: handler });
+  for (const reads of [false, true]) {
+    const stream = await node.openStream("them", "/x/1");
+    const told = once(stream, "error");
+    if (reads) {
+      stream.once("readable", () => undefined);
+    }
+    await reset(calls.at(-1)!, [Buffer.alloc(1000)]);
+    const failed = await caught(
+      (async () => {
+        for (let size = 0; size < 1 << 20; size += 1000) {
+          await new Promise<void>((resolve, reject) => {
+            stream.write(Buffer.alloc(1000), (error) => {
+              if (error) {
+                reject(error);
+              } else {
+                resolve();
+              }
+            });
+          });
+        }
+      })(),
+    );
+    assert.ok(failed instanceof StreamReset, String(failed));
+    assert.deepEqual(await told, [failed]);
+  }
 });
 
 test("destroying resets the stream there, and so do a signal and closing the client", async (t) => {

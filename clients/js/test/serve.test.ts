@@ -116,16 +116,15 @@ test("a handler whose asker has gone is cancelled, also when it is at the end of
 test("who closes may let the running handlers answer first, and for how long", async (t) => {
   const desk = new Desk();
   const { node } = await joined(t, { serve: desk.serve });
-  const begun = new Signal();
+  const slow = new Signal();
   const release = new Signal();
-  const handler = async (request: Request) => {
-    begun.set();
-    await (request.data.toString() === "for ever" ? once(request.signal, "abort") : release.promise);
-    return request.data;
-  };
-  const server = await node.serve("/x/1", handler);
+  const server = await node.serve("/x/1", async ({ data }) => {
+    slow.set();
+    await release.promise;
+    return data;
+  });
   desk.ask([1, "slow"]);
-  await begun.promise;
+  await slow.promise;
   const ended = once(desk.calls[0]!, "end");
   const closed = server.close({ drain: 60_000 });
   desk.ask([2, "new"]);
@@ -138,8 +137,14 @@ test("who closes may let the running handlers answer first, and for how long", a
   await server.ended;
   assert.equal(desk.calls.length, 1);
 
-  const impatient = await node.serve("/x/1", handler);
+  const stuck = new Signal();
+  const impatient = await node.serve("/x/1", async ({ data, signal }) => {
+    stuck.set();
+    await once(signal, "abort");
+    return data;
+  });
   desk.ask([1, "for ever"]);
+  await stuck.promise;
   await impatient.close({ drain: 1 });
   await cancelled(desk.calls[1]!);
   assert.equal(desk.answers.length, 2);

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { ReceiveResponse } from "../src/generated/sidecar/v1/direct.js";
 import { PublishManyRequest, SubscribeResponse } from "../src/generated/sidecar/v1/pubsub.js";
-import { OpenStreamRequest, OpenStreamResponse } from "../src/generated/sidecar/v1/stream.js";
+import { OpenedStream, OpenStreamRequest, OpenStreamResponse } from "../src/generated/sidecar/v1/stream.js";
 import { PUBLISH_ITEM } from "../src/bulk.js";
 import { directMessages, encodeBatch, encodeField, Parts, streamResponse, topicMessages } from "../src/wire.js";
 
@@ -84,7 +84,14 @@ test("batches are written as the generated code writes them", () => {
 test("byte streams' messages", () => {
   const data = Buffer.alloc(1000, 7);
   assert.deepEqual(OpenStreamRequest.decode(encodeField(0x1a, data)).data, data);
-  const encoded = OpenStreamResponse.encode({ opened: { peerId: "p", protocol: "x" }, data, end: true }).finish();
-  const response = streamResponse(Buffer.from(encoded));
-  assert.deepEqual([response.data, response.end, response.opened !== undefined], [data, true, true]);
+  const encoded = { opened: { peerId: "p", protocol: "x" }, data, end: true, status: Buffer.from("status") };
+  const response = streamResponse(Buffer.from(OpenStreamResponse.encode(encoded).finish()));
+  assert.deepEqual([response.data, response.end, response.status], [data, true, encoded.status]);
+  assert.deepEqual(OpenedStream.decode(response.opened!), encoded.opened);
+  assert.deepEqual(streamResponse(Buffer.from([18, 1, 7])), {
+    opened: undefined,
+    data: Buffer.from([7]),
+    end: false,
+    status: undefined,
+  });
 });

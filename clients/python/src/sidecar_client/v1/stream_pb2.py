@@ -24,29 +24,29 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sidecar/v1/stream.proto\x12\nsidecar.v1\"i\n\x11OpenStreamRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x11\n\tprotocols\x18\x02 \x03(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x13\n\x0b\x63lose_write\x18\x04 \x01(\x08\x12\r\n\x05reset\x18\x05 \x01(\x08\"Y\n\x12OpenStreamResponse\x12(\n\x06opened\x18\x01 \x01(\x0b\x32\x18.sidecar.v1.OpenedStream\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\"1\n\x0cOpenedStream\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\")\n\x14\x41\x63\x63\x65ptStreamsRequest\x12\x11\n\tprotocols\x18\x01 \x03(\t\"D\n\x15\x41\x63\x63\x65ptStreamsResponse\x12+\n\x07streams\x18\x01 \x03(\x0b\x32\x1a.sidecar.v1.IncomingStream\"B\n\x0eIncomingStream\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\"V\n\x13\x41ttachStreamRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x13\n\x0b\x63lose_write\x18\x04 \x01(\x08\x12\r\n\x05reset\x18\x05 \x01(\x08\"[\n\x14\x41ttachStreamResponse\x12(\n\x06opened\x18\x01 \x01(\x0b\x32\x18.sidecar.v1.OpenedStream\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\x32\x8f\x02\n\rStreamService\x12O\n\nOpenStream\x12\x1d.sidecar.v1.OpenStreamRequest\x1a\x1e.sidecar.v1.OpenStreamResponse(\x01\x30\x01\x12V\n\rAcceptStreams\x12 .sidecar.v1.AcceptStreamsRequest\x1a!.sidecar.v1.AcceptStreamsResponse0\x01\x12U\n\x0c\x41ttachStream\x12\x1f.sidecar.v1.AttachStreamRequest\x1a .sidecar.v1.AttachStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sidecar/v1/stream.proto\x12\nsidecar.v1\"\x85\x01\n\x11OpenStreamRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x11\n\tprotocols\x18\x02 \x03(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x13\n\x0b\x63lose_write\x18\x04 \x01(\x08\x12\r\n\x05reset\x18\x05 \x01(\x08\x12\x1a\n\x12status_in_response\x18\x06 \x01(\x08\"i\n\x12OpenStreamResponse\x12(\n\x06opened\x18\x01 \x01(\x0b\x32\x18.sidecar.v1.OpenedStream\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\x12\x0e\n\x06status\x18\x04 \x01(\x0c\"1\n\x0cOpenedStream\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\")\n\x14\x41\x63\x63\x65ptStreamsRequest\x12\x11\n\tprotocols\x18\x01 \x03(\t\"D\n\x15\x41\x63\x63\x65ptStreamsResponse\x12+\n\x07streams\x18\x01 \x03(\x0b\x32\x1a.sidecar.v1.IncomingStream\"B\n\x0eIncomingStream\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\"r\n\x13\x41ttachStreamRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x13\n\x0b\x63lose_write\x18\x04 \x01(\x08\x12\r\n\x05reset\x18\x05 \x01(\x08\x12\x1a\n\x12status_in_response\x18\x06 \x01(\x08\"k\n\x14\x41ttachStreamResponse\x12(\n\x06opened\x18\x01 \x01(\x0b\x32\x18.sidecar.v1.OpenedStream\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\x12\x0e\n\x06status\x18\x04 \x01(\x0c\x32\x8f\x02\n\rStreamService\x12O\n\nOpenStream\x12\x1d.sidecar.v1.OpenStreamRequest\x1a\x1e.sidecar.v1.OpenStreamResponse(\x01\x30\x01\x12V\n\rAcceptStreams\x12 .sidecar.v1.AcceptStreamsRequest\x1a!.sidecar.v1.AcceptStreamsResponse0\x01\x12U\n\x0c\x41ttachStream\x12\x1f.sidecar.v1.AttachStreamRequest\x1a .sidecar.v1.AttachStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sidecar_client.v1.stream_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPENSTREAMREQUEST']._serialized_start=39
-  _globals['_OPENSTREAMREQUEST']._serialized_end=144
-  _globals['_OPENSTREAMRESPONSE']._serialized_start=146
-  _globals['_OPENSTREAMRESPONSE']._serialized_end=235
-  _globals['_OPENEDSTREAM']._serialized_start=237
-  _globals['_OPENEDSTREAM']._serialized_end=286
-  _globals['_ACCEPTSTREAMSREQUEST']._serialized_start=288
-  _globals['_ACCEPTSTREAMSREQUEST']._serialized_end=329
-  _globals['_ACCEPTSTREAMSRESPONSE']._serialized_start=331
-  _globals['_ACCEPTSTREAMSRESPONSE']._serialized_end=399
-  _globals['_INCOMINGSTREAM']._serialized_start=401
-  _globals['_INCOMINGSTREAM']._serialized_end=467
-  _globals['_ATTACHSTREAMREQUEST']._serialized_start=469
-  _globals['_ATTACHSTREAMREQUEST']._serialized_end=555
-  _globals['_ATTACHSTREAMRESPONSE']._serialized_start=557
-  _globals['_ATTACHSTREAMRESPONSE']._serialized_end=648
-  _globals['_STREAMSERVICE']._serialized_start=651
-  _globals['_STREAMSERVICE']._serialized_end=922
+  _globals['_OPENSTREAMREQUEST']._serialized_start=40
+  _globals['_OPENSTREAMREQUEST']._serialized_end=173
+  _globals['_OPENSTREAMRESPONSE']._serialized_start=175
+  _globals['_OPENSTREAMRESPONSE']._serialized_end=280
+  _globals['_OPENEDSTREAM']._serialized_start=282
+  _globals['_OPENEDSTREAM']._serialized_end=331
+  _globals['_ACCEPTSTREAMSREQUEST']._serialized_start=333
+  _globals['_ACCEPTSTREAMSREQUEST']._serialized_end=374
+  _globals['_ACCEPTSTREAMSRESPONSE']._serialized_start=376
+  _globals['_ACCEPTSTREAMSRESPONSE']._serialized_end=444
+  _globals['_INCOMINGSTREAM']._serialized_start=446
+  _globals['_INCOMINGSTREAM']._serialized_end=512
+  _globals['_ATTACHSTREAMREQUEST']._serialized_start=514
+  _globals['_ATTACHSTREAMREQUEST']._serialized_end=628
+  _globals['_ATTACHSTREAMRESPONSE']._serialized_start=630
+  _globals['_ATTACHSTREAMRESPONSE']._serialized_end=737
+  _globals['_STREAMSERVICE']._serialized_start=740
+  _globals['_STREAMSERVICE']._serialized_end=1011
 # @@protoc_insertion_point(module_scope)

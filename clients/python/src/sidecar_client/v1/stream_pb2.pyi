@@ -29,6 +29,7 @@ class OpenStreamRequest(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     CLOSE_WRITE_FIELD_NUMBER: _builtins.int
     RESET_FIELD_NUMBER: _builtins.int
+    STATUS_IN_RESPONSE_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
     """In the first request: the peer id. Not in later ones."""
     data: _builtins.bytes
@@ -37,6 +38,8 @@ class OpenStreamRequest(_message.Message):
     """Behind these bytes our direction ends. (The end of the requests alone does not say so: it may be the app's end.)"""
     reset: _builtins.bool
     """Resets the stream at once; the call then ends with ABORTED."""
+    status_in_response: _builtins.bool
+    """In the first request: tell a status other than OK in a response, not at the end of the call."""
     @_builtins.property
     def protocols(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """In the first request: the protocol ids, 1 to 16, best first. Not in later ones."""
@@ -49,10 +52,11 @@ class OpenStreamRequest(_message.Message):
         data: _builtins.bytes = ...,
         close_write: _builtins.bool = ...,
         reset: _builtins.bool = ...,
+        status_in_response: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_write", b"close_write", "data", b"data", "peer_id", b"peer_id", "protocols", b"protocols", "reset", b"reset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_write", b"close_write", "data", b"data", "peer_id", b"peer_id", "protocols", b"protocols", "reset", b"reset", "status_in_response", b"status_in_response"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -67,10 +71,13 @@ class OpenStreamResponse(_message.Message):
     OPENED_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
     """Bytes of the peer."""
     end: _builtins.bool
     """Behind these bytes the peer's direction has ended."""
+    status: _builtins.bytes
+    """Where it was asked for: an encoded google.rpc.Status, which the stream has ended with. Nothing follows."""
     @_builtins.property
     def opened(self) -> Global___OpenedStream:
         """In the first response: the stream is open."""
@@ -81,10 +88,11 @@ class OpenStreamResponse(_message.Message):
         opened: Global___OpenedStream | None = ...,
         data: _builtins.bytes = ...,
         end: _builtins.bool = ...,
+        status: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["opened", b"opened"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "end", b"end", "opened", b"opened"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "end", b"end", "opened", b"opened", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -204,6 +212,7 @@ class AttachStreamRequest(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     CLOSE_WRITE_FIELD_NUMBER: _builtins.int
     RESET_FIELD_NUMBER: _builtins.int
+    STATUS_IN_RESPONSE_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """In the first request: the stream's token. Not in later ones."""
     data: _builtins.bytes
@@ -212,6 +221,8 @@ class AttachStreamRequest(_message.Message):
     """Behind these bytes our direction ends, as in OpenStreamRequest."""
     reset: _builtins.bool
     """Resets the stream at once; the call then ends with ABORTED."""
+    status_in_response: _builtins.bool
+    """In the first request: tell a status other than OK in a response, not at the end of the call."""
     def __init__(
         self,
         *,
@@ -219,10 +230,11 @@ class AttachStreamRequest(_message.Message):
         data: _builtins.bytes = ...,
         close_write: _builtins.bool = ...,
         reset: _builtins.bool = ...,
+        status_in_response: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_write", b"close_write", "data", b"data", "reset", b"reset", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_write", b"close_write", "data", b"data", "reset", b"reset", "status_in_response", b"status_in_response", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -237,10 +249,13 @@ class AttachStreamResponse(_message.Message):
     OPENED_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
     """Bytes of the peer."""
     end: _builtins.bool
     """Behind these bytes the peer's direction has ended."""
+    status: _builtins.bytes
+    """Where it was asked for: an encoded google.rpc.Status, which the stream has ended with. Nothing follows."""
     @_builtins.property
     def opened(self) -> Global___OpenedStream:
         """In the first response: the stream is this app's."""
@@ -251,10 +266,11 @@ class AttachStreamResponse(_message.Message):
         opened: Global___OpenedStream | None = ...,
         data: _builtins.bytes = ...,
         end: _builtins.bool = ...,
+        status: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["opened", b"opened"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "end", b"end", "opened", b"opened"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "end", b"end", "opened", b"opened", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

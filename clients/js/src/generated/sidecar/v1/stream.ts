@@ -23,6 +23,8 @@ export interface OpenStreamRequest {
   closeWrite: boolean;
   /** Resets the stream at once; the call then ends with ABORTED. */
   reset: boolean;
+  /** In the first request: tell a status other than OK in a response, not at the end of the call. */
+  statusInResponse: boolean;
 }
 
 /** What the app hears on a stream that it opened. */
@@ -35,6 +37,8 @@ export interface OpenStreamResponse {
   data: Buffer;
   /** Behind these bytes the peer's direction has ended. */
   end: boolean;
+  /** Where it was asked for: an encoded google.rpc.Status, which the stream has ended with. Nothing follows. */
+  status: Buffer;
 }
 
 /** A stream that is open. */
@@ -77,6 +81,8 @@ export interface AttachStreamRequest {
   closeWrite: boolean;
   /** Resets the stream at once; the call then ends with ABORTED. */
   reset: boolean;
+  /** In the first request: tell a status other than OK in a response, not at the end of the call. */
+  statusInResponse: boolean;
 }
 
 /** What the app hears on a stream that it took up. */
@@ -89,10 +95,12 @@ export interface AttachStreamResponse {
   data: Buffer;
   /** Behind these bytes the peer's direction has ended. */
   end: boolean;
+  /** Where it was asked for: an encoded google.rpc.Status, which the stream has ended with. Nothing follows. */
+  status: Buffer;
 }
 
 function createBaseOpenStreamRequest(): OpenStreamRequest {
-  return { peerId: "", protocols: [], data: Buffer.alloc(0), closeWrite: false, reset: false };
+  return { peerId: "", protocols: [], data: Buffer.alloc(0), closeWrite: false, reset: false, statusInResponse: false };
 }
 
 export const OpenStreamRequest: MessageFns<OpenStreamRequest> = {
@@ -111,6 +119,9 @@ export const OpenStreamRequest: MessageFns<OpenStreamRequest> = {
     }
     if (message.reset !== false) {
       writer.uint32(40).bool(message.reset);
+    }
+    if (message.statusInResponse !== false) {
+      writer.uint32(48).bool(message.statusInResponse);
     }
     return writer;
   },
@@ -168,6 +179,14 @@ export const OpenStreamRequest: MessageFns<OpenStreamRequest> = {
             message.reset = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.statusInResponse = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -190,12 +209,13 @@ export const OpenStreamRequest: MessageFns<OpenStreamRequest> = {
     message.data = object.data ?? Buffer.alloc(0);
     message.closeWrite = object.closeWrite ?? false;
     message.reset = object.reset ?? false;
+    message.statusInResponse = object.statusInResponse ?? false;
     return message;
   },
 };
 
 function createBaseOpenStreamResponse(): OpenStreamResponse {
-  return { opened: undefined, data: Buffer.alloc(0), end: false };
+  return { opened: undefined, data: Buffer.alloc(0), end: false, status: Buffer.alloc(0) };
 }
 
 export const OpenStreamResponse: MessageFns<OpenStreamResponse> = {
@@ -208,6 +228,9 @@ export const OpenStreamResponse: MessageFns<OpenStreamResponse> = {
     }
     if (message.end !== false) {
       writer.uint32(24).bool(message.end);
+    }
+    if (message.status.length !== 0) {
+      writer.uint32(34).bytes(message.status);
     }
     return writer;
   },
@@ -249,6 +272,14 @@ export const OpenStreamResponse: MessageFns<OpenStreamResponse> = {
             message.end = reader.bool();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.status = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -271,6 +302,7 @@ export const OpenStreamResponse: MessageFns<OpenStreamResponse> = {
       : undefined;
     message.data = object.data ?? Buffer.alloc(0);
     message.end = object.end ?? false;
+    message.status = object.status ?? Buffer.alloc(0);
     return message;
   },
 };
@@ -532,7 +564,7 @@ export const IncomingStream: MessageFns<IncomingStream> = {
 };
 
 function createBaseAttachStreamRequest(): AttachStreamRequest {
-  return { token: "", data: Buffer.alloc(0), closeWrite: false, reset: false };
+  return { token: "", data: Buffer.alloc(0), closeWrite: false, reset: false, statusInResponse: false };
 }
 
 export const AttachStreamRequest: MessageFns<AttachStreamRequest> = {
@@ -548,6 +580,9 @@ export const AttachStreamRequest: MessageFns<AttachStreamRequest> = {
     }
     if (message.reset !== false) {
       writer.uint32(40).bool(message.reset);
+    }
+    if (message.statusInResponse !== false) {
+      writer.uint32(48).bool(message.statusInResponse);
     }
     return writer;
   },
@@ -597,6 +632,14 @@ export const AttachStreamRequest: MessageFns<AttachStreamRequest> = {
             message.reset = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.statusInResponse = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -618,12 +661,13 @@ export const AttachStreamRequest: MessageFns<AttachStreamRequest> = {
     message.data = object.data ?? Buffer.alloc(0);
     message.closeWrite = object.closeWrite ?? false;
     message.reset = object.reset ?? false;
+    message.statusInResponse = object.statusInResponse ?? false;
     return message;
   },
 };
 
 function createBaseAttachStreamResponse(): AttachStreamResponse {
-  return { opened: undefined, data: Buffer.alloc(0), end: false };
+  return { opened: undefined, data: Buffer.alloc(0), end: false, status: Buffer.alloc(0) };
 }
 
 export const AttachStreamResponse: MessageFns<AttachStreamResponse> = {
@@ -636,6 +680,9 @@ export const AttachStreamResponse: MessageFns<AttachStreamResponse> = {
     }
     if (message.end !== false) {
       writer.uint32(24).bool(message.end);
+    }
+    if (message.status.length !== 0) {
+      writer.uint32(34).bytes(message.status);
     }
     return writer;
   },
@@ -677,6 +724,14 @@ export const AttachStreamResponse: MessageFns<AttachStreamResponse> = {
             message.end = reader.bool();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.status = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -699,6 +754,7 @@ export const AttachStreamResponse: MessageFns<AttachStreamResponse> = {
       : undefined;
     message.data = object.data ?? Buffer.alloc(0);
     message.end = object.end ?? false;
+    message.status = object.status ?? Buffer.alloc(0);
     return message;
   },
 };
@@ -711,6 +767,10 @@ export const AttachStreamResponse: MessageFns<AttachStreamResponse> = {
  * with a status, behind what had arrived before: ABORTED when the peer reset it (reason STREAM_RESET), UNAVAILABLE when
  * the connection was lost or the sidecar stops (CLOSED). A call that ends otherwise than by both directions' end
  * (cancelled, its app gone, out of its deadline) resets the stream, which the peer sees.
+ *
+ * Some gRPC libraries (grpc-js) hand over no more of what has arrived once a call ends with an error. Where the first
+ * request says status_in_response, a stream that ends out of order tells its status in a last response instead, and the
+ * call ends in order when the requests do, or the app cancels it.
  *
  * Back-pressure goes from end to end. The peer may send on only as far as the app has read from its call (a stream's
  * window, limits.receive_window, lies between), and requests are read from the call only while less than
