@@ -1,9 +1,11 @@
 """Who is at the other end of the Unix socket, for the log."""
 
+import contextlib
 import functools
 import logging
 import os
 import socket
+import stat
 import struct
 from pathlib import Path
 from typing import Any
@@ -43,26 +45,32 @@ class Callers:
             return []
         present: dict[int, None] = {}
         found = []
-        for name in os.listdir("/proc/self/fd"):
+        try:
+            names = os.listdir("/proc/self/fd")
+        except OSError:  # no descriptor is left for it; that is no reason to fail a call
+            return []
+        for name in names:
             try:
                 copy = os.dup(int(name))
             except OSError:  # closed meanwhile
                 continue
-            try:
-                inode = os.fstat(copy).st_ino
-                if inode in self._seen:
-                    present[inode] = None
-                    continue
-                with socket.socket(fileno=os.dup(copy)) as connection:
-                    if connection.family == socket.AF_UNIX and connection.getsockname() == self._name:
-                        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-                        accepting = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                        present[inode] = None
-                        if not accepting:
-                            found.append(_CREDENTIALS.unpack(credentials))
-            except OSError:  # no socket
-                continue
-            finally:
+            status = os.fstat(copy)
+            seen = status.st_ino in self._seen
+            if seen or not stat.S_ISSOCK(status.st_mode):
+                if seen:
+                    present[status.st_ino] = None
                 os.close(copy)
+                continue
+            try:
+                connection = socket.socket(fileno=copy)
+            except OSError:  # of a family that Python does not know
+                os.close(copy)
+                continue
+            with contextlib.suppress(OSError), connection:
+                if connection.family == socket.AF_UNIX and connection.getsockname() == self._name:
+                    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+                    present[status.st_ino] = None
+                    if not connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                        found.append(_CREDENTIALS.unpack(credentials))
         self._seen = present
         return found

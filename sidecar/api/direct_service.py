@@ -13,6 +13,7 @@ from .bulk import MAX_BATCH, converse
 from .convert import direct as convert
 from .convert import values
 from .errors import OPEN, Context
+from .guard import caller
 from .hub import Bounds
 from .inbox import Receiver
 from .peer_service import other_peer
@@ -57,7 +58,8 @@ class DirectService:
             )
             return [sent for _, count, sent in _ranges(completed) for _ in range(count)]
 
-        return await self._ids.once([(peer, protocol, name) if name else None for name in ids], send)
+        who = caller.who()
+        return await self._ids.once([(who, peer, protocol, name) if name else None for name in ids], send)
 
     async def send_many(self, requests: AsyncIterator[convert.SendManyRequest], context: Context) -> None:
         await context.send_initial_metadata(OPEN)

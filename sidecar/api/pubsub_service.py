@@ -11,6 +11,7 @@ from .convert import pubsub as convert
 from .convert import values
 from .convert.pubsub import Result
 from .errors import OPEN, Context
+from .guard import caller
 from .hub import Bounds
 from .receipts import Range, Receipts
 from .window import Window
@@ -86,7 +87,8 @@ class PubSubService:
             results = [Result(*receipt[2:]) for receipt in completed.receipts for _ in range(receipt.count)]
             return list(zip(results, completed.ids, strict=True))
 
-        return await self._ids.once([(target.topic, name) if name else None for name in ids], publish)
+        who = caller.who()
+        return await self._ids.once([(who, target.topic, name) if name else None for name in ids], publish)
 
 
 def _went_somewhere(sent: Sent) -> bool:

@@ -23,7 +23,7 @@ _LONGEST = 100 * 365 * 86400.0  # seconds
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "sidecar token create --name NAME --allow SCOPE... [--expires TIME] [--out FILE] [--json] [--state PATH]\n"
-        "           [--calls N/s] [--messages N/s] [--bytes N/s] [--streams N] [--subscriptions N]\n"
+        "           [--calls N/s] [--messages N/s] [--bytes N/s] [--streams N] [--subscriptions N] [--open-calls N]\n"
         "       sidecar token list [--json] [--state PATH]\n"
         "       sidecar token revoke NAME [--json] [--state PATH]"
     )
@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="FILE", help="create: write it to this new file, mode 0600, and do not print it"
     )
     for name, example, meaning in _QUOTAS:
-        parser.add_argument(f"--{name}", metavar=example, help=f"create: at most so many {meaning}; default: no limit")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", metavar=example, help=f"create: at most so many {meaning}; default: no limit"
+        )
     parser.add_argument("--json", action="store_true", help="one JSON document a line, for scripts")
     add_config_flags(parser)
     parser.epilog = (
@@ -55,6 +57,7 @@ _QUOTAS = (
     ("bytes", "1MiB/s", "bytes sent in calls, as encoded"),
     ("streams", "10", "streaming calls open at once"),
     ("subscriptions", "5", "topics subscribed to at once"),
+    ("open_calls", "100", "calls of any kind open at once"),
 )
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +74,11 @@ class Process:
         return json.loads(done.stdout)
 
 
-def command(home: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command of the command line."""
+def command(home: Path, *words: str, environ: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run a command of the command line, with `environ` beside the environment of `home`."""
     return subprocess.run(
         [sys.executable, "-m", "sidecar", *words],
-        env=environment(home),
+        env=environment(home) | dict(environ or {}),
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from ...audit import Audit
-from ...core.errors import SidecarError, StorageError
+from ...core.errors import ResourceExhausted, SidecarError, StorageError
 from ..errors import Context, Handler, abort
 from ..faults import PermissionDenied, QuotaExceeded, Unauthenticated
 from .caller import EVERYONE, Caller, Holder, introduce, present
@@ -19,6 +19,7 @@ from .quota import Meter
 from .tokens import Token, TokenFile, split
 
 _OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+MAX_STRANGERS = 256  # a guess: more than anybody who watches the health of one sidecar has
 _LOOK = 1.0  # seconds between two looks at the file while calls of tokens are open; a guess
 _SCHEME = "bearer "
 _REMEDY = "an app needs one of `sidecar token create`, in SIDECAR_TOKEN or SIDECAR_TOKEN_FILE"
@@ -64,6 +65,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._boot = boot
         self._refused = {Unauthenticated: 0, PermissionDenied: 0, QuotaExceeded: 0}
         self._slowed = 0
+        self._strangers = 0  # streams of health and reflection
         self._version = file.version() if file is not None else None
         self._met_tokens = self._version is not None  # kept when the file goes: what was revoked must not be welcome
         self._holders: dict[str, Holder] = {}
@@ -105,7 +107,29 @@ class Gate(grpc.aio.ServerInterceptor):
             except SidecarError as error:
                 self._note(error)
                 return _refusal(error)
-        return await continuation(handler_call_details)
+            return await continuation(handler_call_details)
+        handler = await continuation(handler_call_details)
+        return self._bounded(handler) if handler is not None and handler.response_streaming else handler
+
+    def _bounded(self, handler: Any) -> Any:
+        """A stream that takes no token: only so many are open at once, or strangers could take every call there is."""
+        answer: Any = handler.stream_stream or handler.unary_stream
+
+        async def bounded(request: Any, context: Context) -> None:
+            if self._strangers >= MAX_STRANGERS:
+                await abort(context, ResourceExhausted(f"{self._strangers} such streams are open, at most that many"))
+            self._strangers += 1
+            try:
+                answering = answer(request, context)
+                if isinstance(answering, AsyncIterator):
+                    async for response in answering:
+                        await context.write(response)
+                else:
+                    await answering
+            finally:
+                self._strangers -= 1
+
+        return handler._replace(**{"stream_stream" if handler.request_streaming else "unary_stream": bounded})
 
     def identify(self, metadata: Sequence[tuple[str, str | bytes]]) -> Caller:
         """Raises Unauthenticated."""
@@ -156,7 +180,7 @@ class Gate(grpc.aio.ServerInterceptor):
                     check(request)
                     if meter.measured:
                         meter.spend(count(request), request.ByteSize(), time.monotonic())
-                with caller.calling():
+                with caller.calling(), meter.holding("open_calls", 1):
                     if not streaming:
                         return await handler(request, context)
                     topics = subscriptions_in(method, request)

@@ -29,6 +29,7 @@ class Quotas(NamedTuple):
     bytes: Rate | None = None
     streams: int | None = None
     subscriptions: int | None = None
+    open_calls: int | None = None
 
     def described(self) -> dict[str, str | int]:
         """Those there are, as they are written; `read` takes it back."""
@@ -38,7 +39,7 @@ class Quotas(NamedTuple):
 
 NONE = Quotas()
 RATES = ("calls", "messages", "bytes")
-COUNTS = ("streams", "subscriptions")
+COUNTS = ("streams", "subscriptions", "open_calls")
 
 
 def read(values: Mapping[str, Any]) -> Quotas:
@@ -50,8 +51,8 @@ def read(values: Mapping[str, Any]) -> Quotas:
     if unknown:
         raise InvalidArgument(f"quota {unknown[0][:100]!r}: there are {', '.join(Quotas._fields)}")
     calls, messages, size = (_rate(name, values.get(name)) for name in RATES)
-    streams, subscriptions = (_count(name, values.get(name)) for name in COUNTS)
-    return Quotas(calls, messages, size, streams, subscriptions)
+    streams, subscriptions, open_calls = (_count(name, values.get(name)) for name in COUNTS)
+    return Quotas(calls, messages, size, streams, subscriptions, open_calls)
 
 
 def _rate(name: str, value: object) -> Rate | None:
