@@ -12,6 +12,7 @@ import sidecar_client
 from sidecar_client import errors as client_errors
 
 from sidecar.api import errors as api_errors
+from sidecar.api.calls import MethodCalls
 from sidecar.api.faults import InvalidField
 from sidecar.core import direct, errors, events
 from tests.api.fakes import (
@@ -80,13 +81,14 @@ class _Gone:
 
 @asynchronous
 async def test_a_write_to_a_caller_who_has_gone_is_no_failure_of_the_method(caplog: pytest.LogCaptureFixture) -> None:
-    @api_errors.answered
     async def feed(request: object, context: Any) -> None:
         await context.write(b"more")
 
+    counted = MethodCalls(stream=True)
     with pytest.raises(asyncio.CancelledError):
-        await feed(object(), _Gone())
+        await api_errors.answered(feed, counted)(object(), _Gone())
     assert not caplog.records
+    assert counted.open == 0
 
 
 def _bad_calls(client: sidecar_client.Client) -> list[tuple[str, Callable[[], Any]]]:
