@@ -77,6 +77,42 @@ func TestTargetsThatAreNone(t *testing.T) {
 	}
 }
 
+func TestPathsThatNoSocketHas(t *testing.T) {
+	directory := t.TempDir() + "/"
+	longest := directory + strings.Repeat("x", 107-len(directory))
+	f := newFake(t)
+	f.path = longest
+	f.start()
+	connected(t, f)
+	for _, given := range []string{longest + "y", "unix:" + longest + "y", "unix:" + strings.Repeat("\u00e9", 54)} {
+		_, err := sidecar.Connect(t.Context(), sidecar.WithTarget(given))
+		path := strings.TrimPrefix(given, "unix:")
+		said := "the path of a Unix socket has at most 107 bytes, this one has 108: " + path
+		if failure := wantError(t, err, sidecar.ErrInvalidArgument); failure.Message != said || failure.Field != "target" {
+			t.Error(err)
+		}
+	}
+	t.Setenv("SIDECAR_API", "")
+	t.Setenv("XDG_RUNTIME_DIR", directory+strings.Repeat("r", 100))
+	_, err := sidecar.Connect(t.Context())
+	wantError(t, err, sidecar.ErrInvalidArgument)
+
+	// A directory may come later, with the sidecar.
+	_, err = sidecar.Connect(t.Context(), sidecar.WithTarget(directory+"no/where/api.sock"), sidecar.WithWait(0))
+	failure := wantError(t, err, sidecar.ErrSidecarUnavailable)
+	if !strings.HasSuffix(failure.Message, "; the directory "+directory+"no/where does not exist") {
+		t.Error(err)
+	}
+	if err := os.WriteFile(directory+"file", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = sidecar.Connect(t.Context(), sidecar.WithTarget(directory+"file/api.sock"), sidecar.WithWait(0))
+	failure = wantError(t, err, sidecar.ErrSidecarUnavailable)
+	if !strings.HasSuffix(failure.Message, "; "+directory+"file is not a directory") {
+		t.Error(err)
+	}
+}
+
 // wantError checks that an error is of a kind, and of this one exactly.
 func wantError(t *testing.T, err, kind error) *sidecar.Error {
 	t.Helper()

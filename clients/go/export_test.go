@@ -12,3 +12,10 @@ func waiting[K comparable, R any](o *outbox[K, R]) int {
 	}
 	return count
 }
+
+// Waiting is how many requests wait for their turn.
+func (s *Server) Waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.waiting)
+}

@@ -69,6 +69,13 @@ func (f *feed) close() {
 	f.cancel()
 }
 
+// finish lets the feed end with the call that it has.
+func (f *feed) finish() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closing = true
+}
+
 // closed tells whether the app has ended the feed.
 func (f *feed) closed() bool {
 	f.mu.Lock()

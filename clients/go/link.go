@@ -339,8 +339,8 @@ func (l *link) await(ctx context.Context, wait time.Duration) error {
 		if errors.As(err, &typed) && typed.status != nil {
 			last = typed.status.Message()
 		}
-		failure := newError(ErrSidecarUnavailable, "no sidecar answers at %s (%s): tried for %.1f s, %d times; the last time: %s",
-			l.target.text, l.target.origin, time.Since(began).Seconds(), l.dials.Load(), last)
+		failure := newError(ErrSidecarUnavailable, "no sidecar answers at %s (%s): tried for %.1f s, %d times; the last time: %s%s",
+			l.target.text, l.target.origin, time.Since(began).Seconds(), l.dials.Load(), last, l.target.missing())
 		failure.Code = codes.Unavailable
 		if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
 			failure.cause = context.DeadlineExceeded

@@ -42,6 +42,9 @@ type Server struct {
 	most       int
 	registered bool
 	refusals   int
+	draining   bool          // new requests are refused
+	finishing  bool          // and all others have been answered
+	idle       chan struct{} // signalled when no handler runs while it drains
 }
 
 // asked is a request on its way to its handler and back.
@@ -70,6 +73,7 @@ func (c *Client) Serve(
 		done:    make(chan struct{}),
 		known:   make(map[uint64]*asked),
 		room:    make(chan struct{}, 1),
+		idle:    make(chan struct{}, 1),
 		most:    chosen.concurrency,
 	}
 	made.feed = feed{
@@ -110,11 +114,54 @@ func (s *Server) Close() error {
 	return nil
 }
 
+// Shutdown ends the server in order: handlers that run, or wait for their turn, answer, new requests are refused, and once
+// the sidecar has all answers its protocols are no longer served. When ctx ends first, what still runs is cancelled as by
+// Close, and the error is ctx's. Not to be called by a handler.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.draining = true
+	busy := s.running > 0
+	s.mu.Unlock()
+	signal(s.room)
+	for busy {
+		select {
+		case <-s.idle:
+			s.mu.Lock()
+			busy = s.running > 0
+			s.mu.Unlock()
+		case <-s.done:
+			return nil
+		case <-ctx.Done():
+			_ = s.Close()
+			return ofContext(ctx, s.feed.name)
+		}
+	}
+	s.feed.finish()
+	s.mu.Lock()
+	s.finishing = true
+	answers := s.answers
+	s.mu.Unlock()
+	if answers == nil { // the sidecar is gone: nobody waits
+		return s.Close()
+	}
+	answers.finish()
+	select {
+	case <-s.done:
+		return nil
+	case <-ctx.Done():
+		_ = s.Close()
+		return ofContext(ctx, s.feed.name)
+	}
+}
+
 // opened is told that a call is in force, and its first request written.
 func (s *Server) opened(made *call) {
 	writing := &answers{call: made, some: make(chan struct{}, 1)}
 	s.mu.Lock()
 	s.answers, s.registered, s.refusals = writing, true, 0
+	if s.finishing {
+		s.feed.cancel()
+	}
 	s.mu.Unlock()
 	s.handlers.Add(1)
 	go func() {
@@ -180,19 +227,22 @@ func (s *Server) serve() {
 		for _, message := range response.GetRequests() {
 			s.take(message)
 		}
-		full := len(s.waiting) >= s.most
+		full := s.full()
 		s.mu.Unlock()
-		for full { // not read further: what waits here is bounded
+		for full {
 			select {
 			case <-s.room:
 			case <-s.feed.ctx.Done():
 			}
 			s.mu.Lock()
-			full = len(s.waiting) >= s.most && s.feed.ctx.Err() == nil
+			full = s.full() && s.feed.ctx.Err() == nil
 			s.mu.Unlock()
 		}
 	}
 }
+
+// full tells whether no more is to be read: what waits here is bounded, and what is refused does not wait; locked.
+func (s *Server) full() bool { return len(s.waiting) >= s.most && !s.draining }
 
 // withdraw ends a request that nobody waits for; the server is locked.
 func (s *Server) withdraw(id uint64) {
@@ -212,6 +262,11 @@ func (s *Server) withdraw(id uint64) {
 
 // take runs a request's handler, or lets it wait; the server is locked.
 func (s *Server) take(message *sidecarv1.IncomingRequest) {
+	if s.draining {
+		text := &sidecarv1.Answer_Refusal{Refusal: "the app is going away"}
+		s.answers.add(&sidecarv1.Answer{Id: message.GetId(), Result: text})
+		return
+	}
 	taken := &asked{id: message.GetId(), request: requestOf(message), answers: s.answers}
 	if taken.request.TimeLeft > 0 {
 		taken.ctx, taken.cancel = context.WithTimeout(s.feed.ctx, taken.request.TimeLeft)
@@ -246,8 +301,8 @@ func (s *Server) run(next *asked) {
 		if len(s.waiting) > 0 {
 			next, s.waiting = s.waiting[0], s.waiting[1:]
 			signal(s.room)
-		} else {
-			s.running--
+		} else if s.running--; s.draining && s.running == 0 {
+			signal(s.idle)
 		}
 		s.mu.Unlock()
 	}
@@ -300,11 +355,22 @@ type answers struct {
 	mu      sync.Mutex
 	waiting []*sidecarv1.Answer
 	closed  bool
+	last    bool // nothing is added any more
 }
 
 func (a *answers) add(answer *sidecarv1.Answer) {
 	a.mu.Lock()
-	a.waiting = append(a.waiting, answer)
+	if !a.last {
+		a.waiting = append(a.waiting, answer)
+	}
+	a.mu.Unlock()
+	signal(a.some)
+}
+
+// finish lets the sidecar end the call when it has all answers.
+func (a *answers) finish() {
+	a.mu.Lock()
+	a.last = true
 	a.mu.Unlock()
 	signal(a.some)
 }
@@ -316,8 +382,8 @@ func (a *answers) close() {
 	signal(a.some)
 }
 
-// take is the next request to write; false when the call has ended.
-func (a *answers) take() (*sidecarv1.ServeRequest, bool) {
+// take is the next request to write, and whether it is the last; false when the call has ended.
+func (a *answers) take() (request *sidecarv1.ServeRequest, last, more bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	size, count := 0, 0
@@ -325,22 +391,26 @@ func (a *answers) take() (*sidecarv1.ServeRequest, bool) {
 		size += len(a.waiting[count].GetData())
 		count++
 	}
-	request := &sidecarv1.ServeRequest{Answers: a.waiting[:count:count]}
+	request = &sidecarv1.ServeRequest{Answers: a.waiting[:count:count]}
 	a.waiting = a.waiting[count:]
 	if len(a.waiting) > 0 {
 		signal(a.some)
 	}
-	return request, !a.closed
+	return request, a.last && len(a.waiting) == 0, !a.closed
 }
 
 func (a *answers) write() {
 	for range a.some {
-		request, more := a.take()
+		request, last, more := a.take()
 		if !more {
 			return
 		}
 		if len(request.GetAnswers()) > 0 && a.call.SendMsg(request) != nil {
 			return // the call has ended, which the reader learns
+		}
+		if last {
+			_ = a.call.CloseSend()
+			return
 		}
 	}
 }

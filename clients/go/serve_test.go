@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -248,4 +250,81 @@ func TestServingIsCancelled(t *testing.T) {
 	if err := server.Wait(); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
+}
+
+func TestShuttingDownLetsHandlersAnswer(t *testing.T) {
+	f := started(t)
+	node := connected(t, f)
+	begun, release, ended := make(chan string, 3), make(chan struct{}), make(chan error, 1)
+	serve := func() *sidecar.Server {
+		server, err := node.Serve(t.Context(), []string{"/slow/1"}, func(ctx context.Context, request *sidecar.Request) ([]byte, error) {
+			begun <- string(request.Data)
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+			return request.Data, ctx.Err()
+		}, sidecar.WithConcurrency(1))
+		noError(t, err)
+		return server
+	}
+	server := serve()
+	answers := make(chan string, 2)
+	ask := func(text string) {
+		answer, err := node.Request(t.Context(), other, "/slow/1", []byte(text))
+		if err != nil {
+			t.Error(err)
+		}
+		answers <- string(answer)
+	}
+	go ask("one")
+	equal(t, "begun", <-begun, "one")
+	go ask("two")
+	for server.Waiting() == 0 { // behind the first
+		runtime.Gosched()
+	}
+	go func() { ended <- server.Shutdown(t.Context()) }()
+	for { // it may be asked for before that
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		_, err := node.Request(ctx, other, "/slow/1", []byte("late"))
+		cancel()
+		if errors.Is(err, sidecar.ErrRefused) {
+			equal(t, "refusal", err.Error(), "the app is going away")
+			break
+		}
+	}
+	close(release)
+	got := []string{<-answers, <-answers}
+	slices.Sort(got)
+	equal(t, "answers", got, []string{"one", "two"})
+	noError(t, <-ended)
+	noError(t, server.Wait())
+	noError(t, server.Shutdown(t.Context())) // twice does nothing
+
+	// Not for longer than the context lets it.
+	for len(begun) > 0 {
+		<-begun
+	}
+	release = make(chan struct{})
+	server = serve()
+	asked := make(chan error, 1)
+	go func() {
+		_, err := node.Request(t.Context(), other, "/slow/1", []byte("for ever"))
+		asked <- err
+	}()
+	equal(t, "begun", <-begun, "for ever")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := server.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := <-asked; err == nil {
+		t.Error("it was answered")
+	}
+
+	// The sidecar is gone: there is nobody to answer.
+	server = serve()
+	f.server.Stop()
+	noError(t, server.Shutdown(t.Context()))
+	noError(t, server.Wait())
 }

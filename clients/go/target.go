@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -46,9 +47,9 @@ func parseTarget(text, origin string) (target, error) {
 		if path == "" {
 			return target{}, badField("target", "target %q names no socket", text)
 		}
-		return target{text: "unix:" + path, origin: origin, network: "unix", address: path}, nil
+		return socketTarget(path, origin)
 	case strings.HasPrefix(text, "/"), strings.HasPrefix(text, "./"), strings.HasPrefix(text, "../"):
-		return target{text: "unix:" + text, origin: origin, network: "unix", address: text}, nil
+		return socketTarget(text, origin)
 	}
 	address, secured := strings.CutPrefix(text, "tls://")
 	host, port, err := net.SplitHostPort(address)
@@ -59,6 +60,29 @@ func parseTarget(text, origin string) (target, error) {
 		return target{}, badField("target", "target %q: %q is no port", text, port)
 	}
 	return target{text: text, origin: origin, network: "tcp", address: address, tls: secured}, nil
+}
+
+// socketTarget refuses what the system would call an invalid argument, again and again.
+func socketTarget(path, origin string) (target, error) {
+	if len(path) > mostPath {
+		return target{}, badField("target", "the path of a Unix socket has at most %d bytes, this one has %d: %s",
+			mostPath, len(path), path)
+	}
+	return target{text: "unix:" + path, origin: origin, network: "unix", address: path}, nil
+}
+
+// missing says so where a socket's directory is not there; empty where it is.
+func (t target) missing() string {
+	if t.network != "unix" {
+		return ""
+	}
+	directory := filepath.Dir(t.address)
+	if found, err := os.Stat(directory); err == nil && !found.IsDir() {
+		return "; " + directory + " is not a directory"
+	} else if errors.Is(err, os.ErrNotExist) {
+		return "; the directory " + directory + " does not exist"
+	}
+	return ""
 }
 
 // private tells whether what is sent there in plain text stays on this machine.

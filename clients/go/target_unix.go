@@ -7,6 +7,9 @@ import (
 	"syscall"
 )
 
+// mostPath is how long the path of a Unix socket may be, in bytes: 107 on Linux. A zero follows it.
+const mostPath = len(syscall.RawSockaddrUnix{}.Path) - 1
+
 // checkOurs refuses a directory in which another user could pose as our sidecar.
 func checkOurs(directory string) error {
 	found, err := os.Lstat(directory)

@@ -37,6 +37,7 @@ LEFT_OUT = {
         "distutils",
         "curses",
         "dbm",
+        "wsgiref",
         "xmlrpc",
         "LICENSE.txt",
     ),

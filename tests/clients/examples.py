@@ -1,10 +1,14 @@
-"""What the tests of the clients' examples share: a running example, and the story of the one that keeps gossip."""
+"""What the tests of the clients' examples share: a running example, and the stories of `ingest` and `app`."""
 
 import contextlib
+import json
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -42,9 +46,10 @@ class Example:
         return line.rstrip("\n")
 
     def end(self) -> str:
-        """End its input; what else it printed. It must end in order."""
+        """End its input; what else it printed. It must end in order, and complain of nothing."""
         out, err = self.popen.communicate(timeout=PATIENCE)
-        assert (self.popen.returncode, err) == (0, "")
+        assert self.popen.returncode == 0, err
+        assert [line for line in err.splitlines() if " INFO " not in line] == []  # Go logs streams that are lost
         return out
 
 
@@ -130,3 +135,83 @@ def keep_exactly_once(place: Path, ingest: Callable[[Process, Path], Example]) -
             assert kept.rows("SELECT data FROM messages WHERE number > 5001") == [(b"after the restart",)]
             example.popen.terminate()
             assert example.end() == ""
+
+
+class App:
+    """A running example `app`, and what it says over HTTP."""
+
+    def __init__(self, example: Example) -> None:
+        self.example = example
+        self.port = int(self.example.line().removeprefix("serving HTTP at port "))
+
+    def ask(self, path: str, data: bytes | None = None) -> tuple[int, str]:
+        """The status and the text."""
+        try:
+            response = urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", data, PATIENCE)
+        except urllib.error.HTTPError as error:
+            response = error
+        with response:
+            return response.status, response.read().decode().removesuffix("\n")
+
+    def wait_for(self, path: str, data: bytes | None = None, wanted: str = "") -> str:
+        """Ask until the answer is good, and has this text."""
+        while True:
+            status, text = self.ask(path, data)
+            if status == 200 and wanted in text:
+                return text
+
+
+def outlive_the_sidecar(place: Path, start: Callable[[Path], Example]) -> None:
+    """An app begins before its sidecar, and outlives it. `start` starts the example at any port for a home."""
+    home = place / "1"
+    home.mkdir()
+    app = App(start(home))
+    assert app.ask("/healthz") == (200, "alive")
+    status, why = app.ask("/readyz")
+    assert status == 503
+    assert why.startswith(("not connected to the sidecar yet", "no sidecar answers"))
+    assert app.ask("/heard")[0] == 503
+    with running(place / "2") as second:
+        address = second.line("  address").split()[-1]
+        other = App(start(second.home))
+        other.example.line()
+        with running(home, "--bootstrap", address) as first:
+            first.line("Ready after")
+            peer_id = app.example.line().removeprefix("working as ")
+            app.wait_for("/readyz")
+            other.wait_for("/say", b"hello", wanted='{"outcome":"SENT","peers":1}')
+            heard = json.loads(app.wait_for("/heard", wanted="hello"))
+            assert heard[0] == {"from": second.json("id")["peer_id"], "text": "hello"}
+            assert other.wait_for(f"/ask?peer={peer_id}") == str(len(heard))
+            assert other.ask("/ask?peer=nonsense")[0] == 503
+            assert app.ask("/say", bytes(70_000)) == (413, "at most 65536 bytes")
+            assert app.ask("/nothing")[0] == 404
+            first.popen.kill()
+            first.ended()
+        status, why = app.ask("/readyz")
+        assert status == 503
+        assert "no sidecar answers at" in why
+        assert app.ask("/healthz") == (200, "alive")
+        with running(home, "--bootstrap", address) as first:
+            first.line("Ready after")
+            app.wait_for("/readyz")
+            assert int(other.wait_for(f"/ask?peer={peer_id}")) >= len(heard)
+            other.wait_for("/say", b"again", wanted='{"outcome":"SENT","peers":1}')
+            app.wait_for("/heard", wanted="again")
+            end_in_the_middle(app)
+        end_in_the_middle(other)
+
+
+def end_in_the_middle(app: App) -> None:
+    """End an app that is at work: it finishes that, and ends in order."""
+    with socket.create_connection(("127.0.0.1", app.port), PATIENCE) as busy:
+        busy.sendall(b"POST /say HTTP/1.1\r\nHost: app\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        assert busy.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        busy.sendall(b"by")
+        app.example.popen.terminate()
+        with contextlib.suppress(ConnectionRefusedError, ConnectionResetError):
+            while True:
+                socket.create_connection(("127.0.0.1", app.port), PATIENCE).close()
+        busy.sendall(b"e!")
+        assert busy.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert app.example.end() in ("", "missed messages (how many is not known): the sidecar has restarted\n")

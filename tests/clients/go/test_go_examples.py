@@ -1,0 +1,114 @@
+"""The Go client's examples, as a user runs them, against real sidecars; the chat is played by `make example`."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clients.examples import Example, Kept, keep_exactly_once, outlive_the_sidecar
+from tests.e2e.processes import PATIENCE, running_pair
+
+ROOT = Path(__file__).resolve().parents[3]
+EXAMPLES = ROOT / "clients/go/examples"
+BUILT = ROOT / ".cache/go-examples"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _built() -> None:
+    """Go's own cache knows what has changed."""
+    if shutil.which("go") is None:
+        missing = "the Go client's examples need `go`, which is not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{missing}, and this run must have it", pytrace=False)
+        pytest.skip(missing)
+    BUILT.mkdir(parents=True, exist_ok=True)
+    for folder, packages in (
+        (EXAMPLES.parent, ("./examples/service", "./examples/app")),
+        (EXAMPLES / "ingest", (".",)),
+    ):
+        done = subprocess.run(
+            ["go", "build", "-mod=readonly", "-o", f"{BUILT}/", *packages],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+Start = Callable[..., Example]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts examples, and kills those that still run."""
+    with contextlib.ExitStack() as stack:
+
+        def start(home: Path, name: str, *words: str, **environ: str) -> Example:
+            settings = [f"{key}={value}" for key, value in environ.items()]
+            example = Example(home, "env", *settings, BUILT / name, *words)
+            stack.enter_context(example.popen)
+            stack.callback(example.popen.kill)
+            return example
+
+        yield start
+
+
+def test_each_says_how_it_is_used(tmp_path: Path, start: Start) -> None:
+    for name in ("service", "ingest"):
+        example = start(tmp_path, name)
+        out, err = example.popen.communicate(timeout=PATIENCE)
+        assert (example.popen.returncode, out) == (2, "")
+        assert err.startswith(f"usage: {name} ")
+
+
+def test_a_service(tmp_path: Path, start: Start) -> None:
+    with running_pair(tmp_path) as (first, second):
+        nobody = start(second.home, "service", "ask", "one two")
+        assert nobody.popen.communicate(timeout=PATIENCE) == ("", "service: nobody serves it\n")
+        serving = start(first.home, "service", "serve")
+        peer_id = serving.line().removeprefix("serving as ")
+        assert start(second.home, "service", "ask", "one two three").end() == '{"letters":11,"words":3}\n'
+        assert start(second.home, "service", "ask", "one two", peer_id).end() == '{"letters":6,"words":2}\n'
+        wrong = start(second.home, "service", "ask", "one", "nonsense")
+        assert wrong.popen.communicate(timeout=PATIENCE)[1].startswith("service: ")
+        assert wrong.popen.returncode == 1
+        serving.popen.terminate()
+        assert serving.end() == ""
+
+
+def test_gossip_is_kept_exactly_once_whoever_is_killed(tmp_path: Path, start: Start) -> None:
+    keep_exactly_once(tmp_path, lambda sidecar, path: start(sidecar.home, "ingest", str(path), "news"))
+
+
+def test_gossip_behind_a_start_without_messages_is_kept(tmp_path: Path, start: Start) -> None:
+    """It has its place before the first message; and a database may have any name."""
+    path = tmp_path / "a ?name%.db"
+    kept = Kept(path)
+    with running_pair(tmp_path) as (first, second):
+        example = start(second.home, "ingest", str(path), "news")
+        assert example.line() == f"keeping news in {path}"
+        example.popen.kill()
+        example.popen.wait()
+        first.json("publish", "news", "while it is away", "--peers", "1")
+        example = start(second.home, "ingest", str(path), "news")
+        kept.wait_for(1)
+        assert kept.rows("SELECT data FROM messages") == [(b"while it is away",)]
+        assert kept.rows("SELECT * FROM gaps") == []
+        example.popen.terminate()
+        assert example.end() == f"keeping news in {path}\n"
+
+
+def test_an_app_that_starts_before_its_sidecar_and_outlives_it(tmp_path: Path, start: Start) -> None:
+    outlive_the_sidecar(tmp_path, lambda home: start(home, "app", PORT="0"))
+
+
+def test_an_app_that_can_never_work_ends(tmp_path: Path, start: Start) -> None:
+    example = start(tmp_path, "app", PORT="0", SIDECAR_API="/" + "x" * 200)
+    _, err = example.popen.communicate(timeout=PATIENCE)
+    assert example.popen.returncode == 1
+    assert err == f"app: the path of a Unix socket has at most 107 bytes, this one has 201: /{'x' * 200}\n"
