@@ -205,7 +205,7 @@ func (c *Client) FindPeer(ctx context.Context, peerID string) ([]string, error) 
 
 // ConnectPeer connects to a peer: at the addresses given, at most 32, else at what is known of it or the DHT knows. The
 // id may be empty where an address is given: then whoever answers there. ErrUnreachable and what is below it,
-// ErrWrongPeer, ErrWrongNetwork.
+// ErrWrongPeer, ErrWrongNetwork, ErrPeerBanned.
 func (c *Client) ConnectPeer(ctx context.Context, peerID string, addresses ...string) (Peer, error) {
 	var response sidecarv1.ConnectPeerResponse
 	request := &sidecarv1.ConnectPeerRequest{PeerId: peerID, Addresses: addresses}

@@ -59,6 +59,7 @@ func peerOf(message *sidecarv1.Peer) Peer {
 		Latency:         message.GetLatency().AsDuration(),
 		ConnectTime:     moment(message.GetConnectTime()),
 		Connections:     message.GetConnections(),
+		Protected:       message.GetProtected(),
 	}
 }
 

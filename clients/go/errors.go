@@ -43,6 +43,7 @@ import (
 //	│   └── ErrWriteStalled
 //	├── ErrWrongPeer               another key answered
 //	├── ErrWrongNetwork            the peer belongs to another network
+//	├── ErrPeerBanned              the sidecar refuses the peer or its address
 //	├── ErrUnauthenticated         the token is missing or wrong
 //	├── ErrPermissionDenied        the token does not allow the call
 //	├── ErrOutdated                a better value of the record is known already
@@ -86,6 +87,7 @@ var (
 	ErrWriteStalled        = newKind("WriteStalled", ErrProtocolError)
 	ErrWrongPeer           = newKind("WrongPeer", ErrSidecar)
 	ErrWrongNetwork        = newKind("WrongNetwork", ErrSidecar)
+	ErrPeerBanned          = newKind("PeerBanned", ErrSidecar)
 	ErrUnauthenticated     = newKind("Unauthenticated", ErrSidecar)
 	ErrPermissionDenied    = newKind("PermissionDenied", ErrSidecar)
 	ErrOutdated            = newKind("Outdated", ErrSidecar)

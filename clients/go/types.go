@@ -233,6 +233,8 @@ type Peer struct {
 	// ConnectTime is when the present connection began; the zero time when not connected.
 	ConnectTime time.Time
 	Connections uint32
+	// Protected says that its connections are never closed because there are too many.
+	Protected bool
 }
 
 // PeerEvent is a change of a peer.

@@ -37,6 +37,7 @@ def _counter(statistic: str, metric: str, doc: str, **labels: str) -> Row:
     return Row(statistic, f"sidecar_{metric}", True, doc, labels)
 
 
+_GATE = "Connections and dials refused for a ban, a deny list or an allow list."
 _GRAFTS = "GRAFTs: a peer joins the mesh of a topic."
 _PRUNES = "PRUNEs: a peer leaves the mesh of a topic."
 _IHAVE = "Ids of messages in IHAVE, examined."
@@ -52,6 +53,11 @@ ROWS: tuple[Row, ...] = (
     _gauge("net_half_open", "connections_half_open", "Connections whose handshake is not finished."),
     _counter("net_opened", "connections_opened", "Connections whose handshake was finished."),
     _counter("net_refused", "connections_refused", "Connections refused since a bound was reached."),
+    _counter("connections_trimmed", "connections_trimmed", "Connections closed since there were too many."),
+    _gauge("gate_bans", "bans", "Bans in force."),
+    _gauge("gate_protected_peers", "protected_peers", "Peers that are never trimmed, bootstrap peers left out."),
+    _counter("gate_refused_peers", "gate_refused", _GATE, by="peer"),
+    _counter("gate_refused_addresses", "gate_refused", _GATE, by="address"),
     _counter("net_dials", "dials", "Dials of peers, each of all their addresses."),
     _counter("net_dials_failed", "dials_failed", "Dials that reached nobody."),
     _gauge("net_dials_in_flight", "dials_in_flight", "Dials under way."),

@@ -4,6 +4,7 @@ import type { ChannelInterface } from "@grpc/grpc-js";
 
 import { Advertisement, type AdvertiseOptions } from "./advertisement.js";
 import { Asking } from "./asking.js";
+import { type AllowOptions, type Ban, type Banned, type BanOptions, Bans } from "./bans.js";
 import { Batcher, type Way } from "./batcher.js";
 import { PUBLISH_ITEM, requestId, SEND_ITEM, transfer } from "./bulk.js";
 import { type ByteStream, openStream, StreamAcceptor } from "./bytestream.js";
@@ -166,6 +167,7 @@ export class Client {
   readonly #publishing: Batcher<PublishReceipt>;
   readonly #sending: Batcher<SendReceipt>;
   readonly #asking: Asking;
+  readonly #bans: Bans;
 
   /** @internal */
   constructor(link: Link) {
@@ -173,6 +175,7 @@ export class Client {
     this.#publishing = new Batcher(link);
     this.#sending = new Batcher(link);
     this.#asking = new Asking(link);
+    this.#bans = new Bans(link);
   }
 
   /** Where the sidecar is. */
@@ -293,7 +296,7 @@ export class Client {
    * Connect to a peer: at `addresses`, else at what is known of it or the DHT knows. Without a peer id (an empty one):
    * to whoever answers at the addresses.
    *
-   * @throws Unreachable and its kinds, WrongPeer, WrongNetwork.
+   * @throws Unreachable and its kinds, WrongPeer, WrongNetwork, PeerBanned.
    */
   async connectPeer(peerId: string, options: CallOptions & { addresses?: Iterable<string> } = {}): Promise<Peer> {
     const request = { peerId, addresses: [...(options.addresses ?? [])] };
@@ -314,6 +317,41 @@ export class Client {
   async pingPeer(peerId: string, options: CallOptions = {}): Promise<number> {
     const { latency } = await this.#link.unary(PING_PEER, { peerId }, options);
     return convert.optionalMilliseconds(latency) ?? 0;
+  }
+
+  /**
+   * Refuse a peer, an IP address or network, or both, for a time or until it is allowed again; with an empty peer id
+   * only the network. Its connections are closed, and the ban outlasts a restart of the sidecar.
+   *
+   * @throws SelfDial, ResourceExhausted.
+   */
+  async banPeer(peerId: string, options: BanOptions = {}): Promise<Banned> {
+    return this.#bans.ban(peerId, options);
+  }
+
+  /**
+   * Lift the ban of a peer, of exactly this IP address or network, or both. What else there is to know, such as what
+   * still refuses the peer, in sentences.
+   *
+   * @throws NotFound when there is no such ban.
+   */
+  async allowPeer(peerId: string, options: AllowOptions = {}): Promise<string[]> {
+    return this.#bans.allow(peerId, options);
+  }
+
+  /** The entries of the configuration's deny lists, then the bans; the timeout is that of each page. */
+  bans(options: CallOptions = {}): AsyncGenerator<Ban, void, void> {
+    return this.#bans.list(options);
+  }
+
+  /** Never close a peer's connections because there are too many. What else there is to know, in sentences. */
+  async protectPeer(peerId: string, options: CallOptions = {}): Promise<string[]> {
+    return this.#bans.protect(peerId, options);
+  }
+
+  /** Treat a peer as others again. What else there is to know, such as what still protects it, in sentences. */
+  async unprotectPeer(peerId: string, options: CallOptions = {}): Promise<string[]> {
+    return this.#bans.unprotect(peerId, options);
   }
 
   // ------------------------------------------------------------ direct messages

@@ -96,6 +96,7 @@ export function peer(message: peers.Peer | undefined): types.Peer {
     latency: optional(message.latency),
     connectTime: optional(message.connectTime),
     connections: message.connections,
+    protected: message.protected,
   };
 }
 

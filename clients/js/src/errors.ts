@@ -28,6 +28,7 @@
  * │   └── WriteStalled
  * ├── WrongPeer               another key answered
  * ├── WrongNetwork            the peer belongs to another network
+ * ├── PeerBanned              the sidecar refuses the peer or its address
  * ├── Unauthenticated         the token is missing or wrong
  * ├── PermissionDenied        the token does not allow the call
  * ├── Outdated                a better value of the record is known already
@@ -179,6 +180,9 @@ export class WrongPeer extends SidecarError {}
 /** The peer belongs to another network. */
 export class WrongNetwork extends SidecarError {}
 
+/** The sidecar refuses the peer or its address: banned, on a deny list, or not on an allow list. */
+export class PeerBanned extends SidecarError {}
+
 /** The token is missing or wrong. */
 export class Unauthenticated extends SidecarError {}
 
@@ -250,6 +254,7 @@ const BY_REASON = new Map<string, ErrorClass>(
     WriteStalled,
     WrongPeer,
     WrongNetwork,
+    PeerBanned,
     Unauthenticated,
     PermissionDenied,
     Outdated,

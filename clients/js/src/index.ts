@@ -14,6 +14,7 @@
  */
 
 export { Advertisement, type AdvertiseOptions } from "./advertisement.js";
+export type { AllowOptions, Ban, Banned, BanOptions } from "./bans.js";
 export { ByteStream, IncomingByteStream, StreamAcceptor } from "./bytestream.js";
 export {
   Client,
@@ -47,6 +48,7 @@ export {
   NotFound,
   NotSupported,
   Outdated,
+  PeerBanned,
   PermissionDenied,
   ProtocolError,
   QueueFull,

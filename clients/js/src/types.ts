@@ -171,6 +171,8 @@ export interface Peer {
   readonly connectTime: number | undefined;
   /** How many connections there are. */
   readonly connections: number;
+  /** Whether its connections are never closed because there are too many. */
+  readonly protected: boolean;
 }
 
 /** A change of a peer. */

@@ -21,6 +21,7 @@ const TABLE: [keyof typeof status, string | undefined, ...Kind[]][] = [
   ["UNIMPLEMENTED", "NOT_SUPPORTED", sidecar.NotSupported],
   ["FAILED_PRECONDITION", "WRONG_PEER", sidecar.WrongPeer],
   ["FAILED_PRECONDITION", "WRONG_NETWORK", sidecar.WrongNetwork],
+  ["FAILED_PRECONDITION", "PEER_BANNED", sidecar.PeerBanned],
   [
     "FAILED_PRECONDITION",
     "WRONG_PRIVATE_NETWORK",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"time"
 
 	sidecar "github.com/p2p-sidecar/sidecar/clients/go"
 )
@@ -65,6 +66,29 @@ var calls = map[string]call{
 		latency, err := node.PingPeer(ctx, asked.PeerID)
 		return fields{"latency_ms": inMilliseconds(latency)}, err
 	},
+	"ban_peer": banPeer,
+	"allow_peer": func(ctx context.Context, node *sidecar.Client, asked *request) (any, error) {
+		warnings, err := node.AllowPeer(ctx, asked.PeerID, asked.Network)
+		return fields{"warnings": list(warnings)}, err
+	},
+	"bans": func(ctx context.Context, node *sidecar.Client, _ *request) (any, error) {
+		found := []fields{}
+		for known, err := range node.Bans(ctx) {
+			if err != nil {
+				return nil, err
+			}
+			found = append(found, ban(known))
+		}
+		return fields{"bans": found}, nil
+	},
+	"protect_peer": func(ctx context.Context, node *sidecar.Client, asked *request) (any, error) {
+		warnings, err := node.ProtectPeer(ctx, asked.PeerID)
+		return fields{"warnings": list(warnings)}, err
+	},
+	"unprotect_peer": func(ctx context.Context, node *sidecar.Client, asked *request) (any, error) {
+		warnings, err := node.UnprotectPeer(ctx, asked.PeerID)
+		return fields{"warnings": list(warnings)}, err
+	},
 	"topics": func(ctx context.Context, node *sidecar.Client, _ *request) (any, error) {
 		topics, err := node.Topics(ctx)
 		found := []fields{}
@@ -101,6 +125,29 @@ func quorum(asked *request) []sidecar.RecordOption {
 	return []sidecar.RecordOption{sidecar.WithQuorum(*asked.Quorum)}
 }
 
+func banPeer(ctx context.Context, node *sidecar.Client, asked *request) (any, error) {
+	var options []sidecar.BanOption
+	if asked.Reason != "" {
+		options = append(options, sidecar.WithReason(asked.Reason))
+	}
+	if asked.Duration != nil {
+		options = append(options, sidecar.WithDuration(time.Duration(*asked.Duration*float64(time.Millisecond))))
+	}
+	banned, err := node.BanPeer(ctx, asked.PeerID, asked.Network, options...)
+	bans := []fields{}
+	for _, made := range banned.Bans {
+		bans = append(bans, ban(made))
+	}
+	return fields{"bans": bans, "connections_closed": banned.ConnectionsClosed, "warnings": list(banned.Warnings)}, err
+}
+
+func ban(known sidecar.Ban) fields {
+	return fields{
+		"peer_id": known.PeerID, "network": known.Network, "reason": known.Reason, "create_time_ms": moment(known.CreateTime),
+		"expire_time_ms": moment(known.ExpireTime), "configured": known.Configured, "refused": known.Refused,
+	}
+}
+
 func readiness(found sidecar.Readiness) fields {
 	conditions := []fields{}
 	for _, condition := range found.Conditions {
@@ -118,7 +165,7 @@ func peer(found sidecar.Peer) fields {
 		"addresses": list(found.Addresses), "remote_address": found.RemoteAddress, "protocols": list(found.Protocols),
 		"agent": found.Agent, "protocol_version": found.ProtocolVersion, "identified": found.Identified,
 		"latency_ms":      unless(found.Latency == 0, inMilliseconds(found.Latency)),
-		"connect_time_ms": moment(found.ConnectTime), "connections": found.Connections,
+		"connect_time_ms": moment(found.ConnectTime), "connections": found.Connections, "protected": found.Protected,
 	}
 }
 

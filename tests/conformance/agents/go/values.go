@@ -65,6 +65,9 @@ type request struct {
 	Quorum        *uint32   `json:"quorum"`
 	Limit         *uint32   `json:"limit"`
 	TTL           *float64  `json:"ttl_ms"`
+	Network       string    `json:"network"`
+	Reason        string    `json:"reason"`
+	Duration      *float64  `json:"duration_ms"`
 
 	Cursor        *payload        `json:"cursor"`
 	Policy        *string         `json:"policy"`
@@ -197,7 +200,7 @@ var kinds = []error{
 	sidecar.ErrStorageError,
 	sidecar.ErrSidecarUnavailable, sidecar.ErrInvalidArgument, sidecar.ErrNotFound, sidecar.ErrAlreadyExists,
 	sidecar.ErrNotSupported, sidecar.ErrUnreachable, sidecar.ErrClosed, sidecar.ErrProtocolError, sidecar.ErrWrongPeer,
-	sidecar.ErrWrongNetwork, sidecar.ErrOutdated, sidecar.ErrRefused, sidecar.ErrTopicOptionsDiffer, sidecar.ErrResourceExhausted,
+	sidecar.ErrWrongNetwork, sidecar.ErrPeerBanned, sidecar.ErrOutdated, sidecar.ErrRefused, sidecar.ErrTopicOptionsDiffer, sidecar.ErrResourceExhausted,
 	sidecar.ErrUnauthenticated, sidecar.ErrPermissionDenied,
 	sidecar.ErrDeadlineExceeded, sidecar.ErrFailedPrecondition, sidecar.ErrInternalError, sidecar.ErrSidecar,
 }

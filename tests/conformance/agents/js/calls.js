@@ -101,6 +101,14 @@ async function peers(client, request, signal) {
   return { peers: found };
 }
 
+async function bans(client, request, signal) {
+  const found = [];
+  for await (const ban of client.bans(options(request, signal))) {
+    found.push(plain(ban));
+  }
+  return { bans: found };
+}
+
 /** By operation: (client, request, signal) => answer. */
 export const CALLS = {
   info: async (client, request, signal) => plain(await client.info(options(request, signal))),
@@ -120,6 +128,20 @@ export const CALLS = {
   },
   ping_peer: async (client, request, signal) => ({
     latency_ms: await client.pingPeer(request.peer_id, options(request, signal)),
+  }),
+  ban_peer: async (client, request, signal) => {
+    const chosen = { ...options(request, signal, "network", "reason"), duration: request.duration_ms };
+    return plain(await client.banPeer(request.peer_id ?? "", chosen));
+  },
+  allow_peer: async (client, request, signal) => ({
+    warnings: await client.allowPeer(request.peer_id ?? "", options(request, signal, "network")),
+  }),
+  bans,
+  protect_peer: async (client, request, signal) => ({
+    warnings: await client.protectPeer(request.peer_id, options(request, signal)),
+  }),
+  unprotect_peer: async (client, request, signal) => ({
+    warnings: await client.unprotectPeer(request.peer_id, options(request, signal)),
   }),
   send,
   send_many: async (client, request, signal) => ({

@@ -12,6 +12,8 @@ const TIMES = new Set([
   "since",
   "latency",
   "connectTime",
+  "createTime",
+  "expireTime",
   "receiveTime",
   "nextAnnouncement",
   "expiresAt",

@@ -49,6 +49,29 @@ async def ping_peer(client: Client, request: Request) -> Any:
     return {"latency_ms": await client.ping_peer(request["peer_id"], **options(request)) * 1000}
 
 
+async def ban_peer(client: Client, request: Request) -> Any:
+    chosen = options(request, "peer_id", "network", "reason")
+    if "duration_ms" in request:
+        chosen["duration"] = request["duration_ms"] / 1000
+    return plain(await client.ban_peer(**chosen))
+
+
+async def allow_peer(client: Client, request: Request) -> Any:
+    return {"warnings": plain(await client.allow_peer(**options(request, "peer_id", "network")))}
+
+
+async def bans(client: Client, request: Request) -> Any:
+    return {"bans": [plain(ban) async for ban in client.bans()]}
+
+
+async def protect_peer(client: Client, request: Request) -> Any:
+    return {"warnings": plain(await client.protect_peer(request["peer_id"], **options(request)))}
+
+
+async def unprotect_peer(client: Client, request: Request) -> Any:
+    return {"warnings": plain(await client.unprotect_peer(request["peer_id"], **options(request)))}
+
+
 async def topics(client: Client, request: Request) -> Any:
     return {"topics": plain(await client.topics(**options(request)))}
 
@@ -176,6 +199,11 @@ CALLS: dict[str, Call] = {
     "connect_peer": connect_peer,
     "disconnect_peer": disconnect_peer,
     "ping_peer": ping_peer,
+    "ban_peer": ban_peer,
+    "allow_peer": allow_peer,
+    "bans": bans,
+    "protect_peer": protect_peer,
+    "unprotect_peer": unprotect_peer,
     "send": send,
     "send_many": send_many,
     "request": ask,

@@ -16,6 +16,8 @@ _TIMES = {
     "start_time",
     "since",
     "latency",
+    "create_time",
+    "expire_time",
     "connect_time",
     "receive_time",
     "next_announcement",
