@@ -39,6 +39,7 @@ COMMANDS = {
     "config": "the configuration in force, or a file to begin from",
     "keygen": "make a key",
     "token": "give apps tokens that allow some of the API, list and revoke them",
+    "doctor": "look for what is wrong, and say what to do about it",
     "trace": "read what `sidecar run --trace-wire FILE` has written",
     "demo": "five sidecars on this machine find each other, talk and gossip",
 }

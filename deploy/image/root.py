@@ -37,7 +37,6 @@ LEFT_OUT = {
         "distutils",
         "curses",
         "dbm",
-        "wsgiref",
         "xmlrpc",
         "LICENSE.txt",
     ),

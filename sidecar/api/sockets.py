@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..core.errors import AddressInUse, ConfigError
 
-_MAX_PATH = 107  # bytes of a Unix socket's path (sockaddr_un, less its NUL)
+MAX_PATH = 107  # bytes of a Unix socket's path (sockaddr_un, less its NUL)
 
 
 def default_socket() -> Path:
@@ -51,8 +51,8 @@ class SocketPlace:
 
     def __init__(self, path: Path, *, mode: int, owner: str | None, group: str | None) -> None:
         """Take the lock. Raises AddressInUse when another sidecar holds it, ConfigError where the path is no use."""
-        if len(os.fsencode(path)) > _MAX_PATH:
-            raise ConfigError(f"API socket path of {len(os.fsencode(path))} bytes, at most {_MAX_PATH}: {path}")
+        if len(os.fsencode(path)) > MAX_PATH:
+            raise ConfigError(f"API socket path of {len(os.fsencode(path))} bytes, at most {MAX_PATH}: {path}")
         self.path = path
         self._mode = mode
         self._owner = _user_id(owner)

@@ -110,6 +110,14 @@ def load_identity(path: Path) -> Identity:
         raise IdentityError(f"the identity key {path} (state.identity_file) is not there") from None
 
 
+def existing_identity(path: Path) -> Identity | None:
+    """The identity in a key file of this node's own; None where there is none yet. Raises IdentityError."""
+    try:
+        return _load(path)
+    except FileNotFoundError:
+        return None
+
+
 def load_or_create_identity(path: Path) -> Identity:
     """The identity in a key file: a private key in libp2p's protobuf encoding, mode 0600. Made where it is missing.
 

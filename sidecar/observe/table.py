@@ -69,6 +69,7 @@ ROWS: tuple[Row, ...] = (
     _counter("net_internal_errors", "internal_errors", "Defects that were caught; the log has each."),
     _counter("streams_opened", "streams_opened", "Streams negotiated, of both sides."),
     _counter("streams_failed", "streams_failed", "Streams asked for that did not come to be."),
+    _counter("identity_conflicts", "identity_conflicts", "Peers seen in two places at once."),
     _counter("stream_violations", "stream_violations", "Streams reset since the peer broke their protocol."),
     _gauge("operations_open", "operations", "Operations of apps under way in the node."),
     # gossip

@@ -50,6 +50,12 @@ def image(engine: Engine) -> str:
         _missing(missing)
 
 
+@pytest.fixture(scope="session")
+def app_image(engine: Engine, image: str) -> str:
+    """The image of the example's app."""
+    return engine.build_app_image(image)
+
+
 @pytest.fixture
 def short_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose path leaves room for the name of a Unix socket."""

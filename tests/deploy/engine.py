@@ -15,6 +15,7 @@ from .tools import BUILD_SECONDS, PATIENCE, ROOT, ToolMissing, run, tool
 BASE = "docker.io/library/python:3.11-slim"
 OWN_BASE = "localhost/sidecar-base:latest"
 IMAGE = "localhost/sidecar-test:latest"
+APP_IMAGE = "localhost/sidecar-example-app-test:latest"
 CERTIFICATES = "/etc/ssl/certs"
 
 # Where systemd does not run, as in a container that tests run in, podman's defaults do not work.
@@ -80,6 +81,14 @@ class Engine:
         command = ("make", "image", f"BUILDER={self.name}", f"IMAGE={IMAGE}", f"IMAGE_FLAGS={' '.join(flags)}")
         run(*command, env=self.env, seconds=BUILD_SECONDS)
         return IMAGE
+
+    def build_app_image(self, sidecar: str) -> str:
+        """The example's app, on top of the sidecar's image."""
+        flags = ["--isolation", "chroot"] if "CONTAINERS_CONF" in self.env else []
+        flags += ["--format", "docker"] if self.is_podman else []
+        folder = str(ROOT / "deploy" / "example-app")
+        self("build", "--quiet", *flags, "--build-arg", f"SIDECAR={sidecar}", "--tag", APP_IMAGE, folder)
+        return APP_IMAGE
 
     def _base(self) -> str:
         """The base of the build stage: the official one where it can be had, else our own of Debian's packages."""

@@ -82,6 +82,21 @@ def test_it_runs_without_root_writable_root_capabilities_or_network(sidecar: Con
 
 
 @pytest.mark.deploy
+def test_every_module_of_the_sidecar_finds_there_what_it_needs(sidecar: Container) -> None:
+    """Parts of the standard library are left out of the image."""
+    script = (
+        "import importlib, pkgutil, sidecar\n"
+        "found = [module.name for module in pkgutil.walk_packages(sidecar.__path__, 'sidecar.')]\n"
+        "[importlib.import_module(name) for name in found if not name.endswith('__main__')]\n"
+        "import prometheus_client.exposition\n"
+        "print(len(found))"
+    )
+    done = sidecar.exec("python", "-c", script)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 100
+
+
+@pytest.mark.deploy
 def test_its_health_check_asks_the_sidecar(engine: Engine, image: str, sidecar: Container) -> None:
     assert sidecar.inspect()["Config"]["Healthcheck"]["Test"] == ["CMD", "sidecar", "health"]
     assert sidecar.exec("sidecar", "health").stdout == "ready\n"

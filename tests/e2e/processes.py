@@ -100,6 +100,18 @@ def running(home: Path, *flags: str, **options: Any) -> Iterator[Process]:
 
 
 @contextlib.contextmanager
+def following(sidecar: Process, *words: str) -> Iterator[Iterator[str]]:
+    """The lines that a command of the command line prints about a sidecar while it goes on."""
+    command = [sys.executable, "-m", "sidecar", words[0], "--api", str(sidecar.socket), *words[1:]]
+    with subprocess.Popen(command, env=environment(sidecar.home), stdout=subprocess.PIPE, text=True) as goes_on:
+        assert goes_on.stdout is not None
+        try:
+            yield iter(goes_on.stdout)
+        finally:
+            goes_on.terminate()
+
+
+@contextlib.contextmanager
 def running_pair(place: Path) -> Iterator[tuple[Process, Process]]:
     """Two sidecars, both ready, the second joined through the first."""
     with running(place / "1") as first:

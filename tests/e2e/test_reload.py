@@ -6,8 +6,6 @@ import os
 import pty
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .processes import PATIENCE, Process, environment, running
+from .processes import PATIENCE, following, running
 
 CLOSED = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
 
@@ -88,7 +86,7 @@ def test_sighup_puts_what_can_change_into_force_and_names_the_rest(tmp_path: Pat
             manager.until("RELOADING=1")
             manager.until("READY=1")
 
-        with _watching(first) as events:
+        with following(first, "peers", "--watch", "--json") as events:
             reload(f'bootstrap.peers = ["{address}"]\nlog.level = "debug"\ndht.mode = "client"\n')
             peer = _event(events, "present", "identified")
             assert "configuration read again; changed: bootstrap.peers, log.level\n" in second.log()
@@ -123,18 +121,6 @@ def test_a_bootstrap_peer_that_is_gone_from_the_configuration_is_sought_no_more(
         sidecar.popen.send_signal(signal.SIGHUP)
         sidecar.line("Ready after")
         assert sidecar.terminate() == 0
-
-
-@contextlib.contextmanager
-def _watching(sidecar: Process) -> Iterator[Iterator[str]]:
-    """What `sidecar peers --watch` prints."""
-    words = [sys.executable, "-m", "sidecar", "peers", "--watch", "--json", "--api", str(sidecar.socket)]
-    with subprocess.Popen(words, env=environment(sidecar.home), stdout=subprocess.PIPE, text=True) as watching:
-        assert watching.stdout is not None
-        try:
-            yield iter(watching.stdout)
-        finally:
-            watching.terminate()
 
 
 def _event(lines: Iterator[str], *kinds: str) -> Any:

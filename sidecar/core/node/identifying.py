@@ -60,7 +60,7 @@ class Identifying(SimpleHandler):
     def connected(self, connection: Connection, now: float) -> None:
         """Ask a fresh connection who is there; the peer is of no use before it has said so."""
         switch = self._switch
-        if connection.peer.info is not None:
+        if connection.peer.info is not None and not _again(connection):
             return
         asked = _Asked(IdentifyReader(), connection)
         switch.open_stream(connection, (IDENTIFY,), self, asked)
@@ -134,7 +134,7 @@ class Identifying(SimpleHandler):
     def ended(self, stream: Stream, now: float) -> None:
         if isinstance(stream.state, _Asked):
             self._switch.close_write(stream)
-            self.identified(stream.peer, stream.state.reader.finish(), now)
+            self.identified(stream.peer, stream.state.reader.finish(), now, again=_again(stream.connection))
 
     def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
         if isinstance(stream.state, _Asked):
@@ -146,8 +146,11 @@ class Identifying(SimpleHandler):
 
     # ------------------------------------------------------------ verdicts
 
-    def identified(self, peer: Peer, info: IdentifyInfo, now: float) -> None:
-        """Judge what a peer said of itself, by identify or by push. Raises ProtocolError where it is a lie."""
+    def identified(self, peer: Peer, info: IdentifyInfo, now: float, *, again: bool = False) -> None:
+        """Judge what a peer said of itself, by identify or by push. Raises ProtocolError where it is a lie.
+
+        `again`: on a connection beside one that it had opened before.
+        """
         switch = self._switch
         if info.public_key is not None and info.public_key != peer.public_key:
             raise ProtocolError("identify shows another public key than the connection")
@@ -162,8 +165,9 @@ class Identifying(SimpleHandler):
             self._reach.refused(peer, refusal, now)
             switch.disconnect(peer, refusal)
             return
+        twins = again and before is not None and self._two_of_one_identity(peer, before, peer.info)
         if peer.info.listen_addresses:
-            switch.book.learn(peer.id, peer.info.listen_addresses, replace=True)
+            switch.book.learn(peer.id, peer.info.listen_addresses, replace=not twins)
         if before is None:
             self._observe(info)
             peer.ready = True
@@ -173,6 +177,22 @@ class Identifying(SimpleHandler):
         else:
             self._reach.updated(peer, now)
         self._tell(peer, PeerChange.UPDATED if before else PeerChange.IDENTIFIED)
+
+    def _two_of_one_identity(self, peer: Peer, before: IdentifyInfo, after: IdentifyInfo) -> bool:
+        """Note a peer that has come from elsewhere while it is still connected, as two nodes with one key do."""
+        old, new = before.listen_addresses, after.listen_addresses
+        if not old or not new or set(old) & set(new):
+            return False
+        self._switch.counters["identity_conflicts"] += 1
+        self._switch.note(
+            LogLevel.WARNING,
+            peer.id,
+            "connected a second time, listening at %s, while the connection of the one at %s is open: two nodes with "
+            "one identity, or one that has just moved",
+            new[0],
+            old[0],
+        )
+        return True
 
     def _tell(self, peer: Peer, change: PeerChange) -> None:
         self._switch.emit(events.PeerChanged(change, self._reach.view(peer.id)))
@@ -284,6 +304,14 @@ class _Pushed(SimpleHandler):
     def ended(self, stream: Stream, now: float) -> None:
         if isinstance(stream.state, IdentifyReader) and stream.peer.info is not None:
             self._identifying.identified(stream.peer, stream.state.finish(), now)
+
+
+def _again(connection: Connection) -> bool:
+    """Whether the side that opened the connection has another one open: it has lost that, or there are two of it."""
+    return any(
+        other is not connection and other.direction is connection.direction and not other.draining
+        for other in connection.peer.connections
+    )
 
 
 def shown_network(info: IdentifyInfo) -> str | None:

@@ -190,7 +190,12 @@ class Switch:
         self.effects: list[object] = []
         self.listening: tuple[Multiaddr, ...] = ()
         self.announced: tuple[Multiaddr, ...] = ()
-        self.counters: dict[str, int] = {"streams_opened": 0, "streams_failed": 0, "stream_violations": 0}
+        self.counters: dict[str, int] = {
+            "streams_opened": 0,
+            "streams_failed": 0,
+            "stream_violations": 0,
+            "identity_conflicts": 0,
+        }
         self.traffic: dict[str, Traffic] = {}  # by the names of the handlers
         self._streams: dict[int, Stream] = {}
         self._tokens: dict[int, tuple[Connection, StreamHandler, object]] = {}

@@ -190,3 +190,22 @@ def test_no_more_offered_peers_are_dialled_than_the_node_seeks() -> None:
     hub.feed(gossip.TopicLeft("news"))
     simulation.run(10)
     assert sum(view.connected for view in one.node.peers()) == 3
+
+
+def test_a_peer_that_comes_from_elsewhere_while_it_is_still_connected_is_noticed_and_known_at_both_places() -> None:
+    simulation = Simulation(1)
+    one, other = simulation.add(ALONE), simulation.add(ALONE)
+    connect(other, one)
+    for link in list(other.links.values()):  # the far end of these is not told: as if there were a second node
+        other.links.clear()
+        link.alive = False
+    other.start()
+    other.feed(events.AddressesChanged((ELSEWHERE,), ()))
+    connect(other, one)
+    simulation.run(1)
+    assert one.node.statistics()["identity_conflicts"] == 1
+    noted = [item for item in one.news if isinstance(item, events.Note) and "two nodes with one identity" in item.text]
+    assert [item.arguments for item in noted] == [(ELSEWHERE, other.address)]
+    view = one.node.peer(other.identity.peer_id)
+    assert view is not None
+    assert set(view.addresses) == {ELSEWHERE, other.address}

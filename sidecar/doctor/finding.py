@@ -1,0 +1,40 @@
+"""What a check found."""
+
+import enum
+from typing import NamedTuple
+
+
+class Level(enum.Enum):
+    """How bad it is."""
+
+    OK = "ok"
+    SKIPPED = "skipped"  # it could not be looked at, for the reason said
+    WARNING = "warning"  # works, or may work, but not as well as it could
+    PROBLEM = "problem"  # does not work
+
+
+class Finding(NamedTuple):
+    """One result of one check."""
+
+    check: str
+    level: Level
+    message: str
+    """What was found, a sentence with the numbers in it."""
+    remedy: str = ""
+    """What to do about it; empty when it is fine."""
+
+
+def ok(check: str, message: str) -> Finding:
+    return Finding(check, Level.OK, message)
+
+
+def skipped(check: str, message: str) -> Finding:
+    return Finding(check, Level.SKIPPED, message)
+
+
+def warning(check: str, message: str, remedy: str) -> Finding:
+    return Finding(check, Level.WARNING, message, remedy)
+
+
+def problem(check: str, message: str, remedy: str) -> Finding:
+    return Finding(check, Level.PROBLEM, message, remedy)

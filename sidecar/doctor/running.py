@@ -1,0 +1,90 @@
+"""Checks of the sidecar that runs, asked through its API."""
+
+import time
+from collections.abc import AsyncIterator
+from statistics import median
+
+from sidecar_client import Client, NodeInfo
+
+from .. import __version__
+from .finding import Finding, ok, problem, skipped, warning
+
+_CALLS = 21
+_SLOW, _TOO_SLOW = 0.05, 0.5  # seconds of one small call; a guess: it takes about one millisecond
+_LATE = 0.1  # seconds by which the loop may be late; a guess: below it people and protocols do not notice
+_SETTLED = 300.0  # seconds after which peers should have come; a guess
+_ENOUGH = 3  # peers from which on none of them inbound says something
+
+
+def versions(node: NodeInfo) -> Finding:
+    """This command's version beside the sidecar's."""
+    if node.version == __version__:
+        return ok("version", f"sidecar {node.version}")
+    words = f"the sidecar that runs is {node.version}, this command {__version__}"
+    return warning("version", words, "restart the sidecar, or use the command of its version")
+
+
+async def readiness(client: Client) -> AsyncIterator[Finding]:
+    """The conditions of readiness, with their own remedies."""
+    for condition in (await client.readiness()).conditions:
+        if condition.met:
+            yield ok("ready", f"{condition.type}: {condition.message}")
+        else:
+            yield problem("ready", f"{condition.type}: {condition.message}", condition.remedy)
+
+
+async def latency(client: Client) -> Finding:
+    """How long a small call takes."""
+    times = []
+    for _ in range(_CALLS):
+        begun = time.perf_counter()
+        await client.info()
+        times.append(time.perf_counter() - begun)
+    usual, worst = median(times), max(times)
+    words = f"a call of the API takes {usual * 1000:.1f} ms, the slowest of {_CALLS} {worst * 1000:.1f} ms"
+    remedy = "look at the CPU of the sidecar and of this machine (`top`, limits of its cgroup)"
+    if usual > _TOO_SLOW:
+        return problem("API latency", words, remedy)
+    if usual > _SLOW:
+        return warning("API latency", words, remedy)
+    return ok("API latency", words)
+
+
+async def loop(client: Client) -> Finding:
+    """How late the sidecar's event loop was, since its start."""
+    check = "event loop"
+    lag = (await client.statistics()).histograms.get("event_loop_lag_seconds")
+    if lag is None or not sum(lag.counts):
+        return skipped(check, "the sidecar has not measured it yet")
+    looks = sum(lag.counts)
+    late = sum(
+        count for bound, count in zip((*lag.upper_bounds, float("inf")), lag.counts, strict=True) if bound > _LATE
+    )
+    words = f"the event loop was over {_LATE * 1000:g} ms late in {late} of {looks} looks"
+    if late * 100 > looks:
+        remedy = "the node has more to do than its CPU allows: give it more, or less traffic"
+        return warning(check, words, remedy)
+    return ok(check, words)
+
+
+async def twins(client: Client) -> Finding:
+    """Whether peers of this node were seen twice at once, from different places."""
+    count = (await client.statistics()).get("identity_conflicts", 0)
+    if not count:
+        return ok("peers", "no peer was seen in two places at once")
+    remedy = "the log names it at each ('two nodes with one identity'): give one of the two a key of its own"
+    return warning("peers", f"{count:.0f} times a peer was seen in two places at once", remedy)
+
+
+async def inbound(client: Client, node: NodeInfo) -> Finding:
+    """Whether others connect to this node at all."""
+    check = "inbound"
+    ways = [peer.direction.name async for peer in client.peers(connected_only=True)]
+    coming = ways.count("INBOUND")
+    words = f"{coming} of {len(ways)} peers have connected to this node"
+    if coming or not node.listening_addresses:
+        return ok(check, words)
+    if len(ways) < _ENOUGH or node.uptime < _SETTLED:
+        return ok(check, f"{words}, after {node.uptime:.0f} s")
+    remedy = "open or map the port that it listens at, and set listen.announce to where others reach it"
+    return warning(check, f"{words} in {node.uptime / 60:.0f} minutes: it may not be reachable", remedy)
