@@ -87,6 +87,7 @@ def test_units_are_understood_everywhere(tmp_path: Path) -> None:
         ('[bootstrap]\npeers = ["example.org"]\n', ["bootstrap.peers", "does not start with /"]),
         ('[api]\ntcp = "0.0.0.0"\n', ["api.tcp", "not host:port"]),
         ('[api]\ntcp = "localhost:1"\n', ["api.tcp", "not an IP address"]),
+        (f'[api]\nsocket = "/{"x" * 107}"\n', ["c.toml:2: api.socket", "has at most 107 bytes, this one has 108"]),
         ('[api]\nmode = "0666"\n', ["api.mode", "nobody outside the group"]),
         ('[network]\nname = "a b"\n', ["network.name = 'a b'", "1 to 64"]),
         ("[gossip]\ndegree = 60\n", ["gossip.degree = 60", "degree_high (12)"]),

@@ -11,9 +11,8 @@ import stat
 import tempfile
 from pathlib import Path
 
+from ..config.kinds import MAX_SOCKET_PATH
 from ..core.errors import AddressInUse, ConfigError
-
-MAX_PATH = 107  # bytes of a Unix socket's path (sockaddr_un, less its NUL)
 
 
 def default_socket() -> Path:
@@ -51,8 +50,11 @@ class SocketPlace:
 
     def __init__(self, path: Path, *, mode: int, owner: str | None, group: str | None) -> None:
         """Take the lock. Raises AddressInUse when another sidecar holds it, ConfigError where the path is no use."""
-        if len(os.fsencode(path)) > MAX_PATH:
-            raise ConfigError(f"API socket path of {len(os.fsencode(path))} bytes, at most {MAX_PATH}: {path}")
+        length = len(os.fsencode(path))
+        if length > MAX_SOCKET_PATH:
+            raise ConfigError(
+                f"the path of a Unix socket has at most {MAX_SOCKET_PATH} bytes, this one has {length}: {path}"
+            )
         self.path = path
         self._mode = mode
         self._owner = _user_id(owner)

@@ -6,9 +6,10 @@ value is written the same way in all three places.
 
 import ipaddress
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ from ..core.gate import Network
 from ..core.kademlia import Namespace, Rule
 from ..core.multiaddr import Multiaddr
 from ..core.types import PeerId
+
+MAX_SOCKET_PATH = 107  # bytes; sockaddr_un, less its NUL
 
 _SIZES = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _SECONDS = {"": 1.0, "S": 1.0, "MS": 0.001, "M": 60.0, "MIN": 60.0, "H": 3600.0, "D": 86400.0}
@@ -127,6 +130,20 @@ def path(allowed: str) -> Kind:
         return Path(value).expanduser() if value else None
 
     return Kind(read, lambda value: json.dumps(str(value) if value else ""), "", allowed, "PATH")
+
+
+def socket_path(allowed: str) -> Kind:
+    """The path of a Unix socket."""
+    plain = path(allowed)
+
+    def read(value: object) -> Path | None:
+        found: Path | None = plain.read(value)
+        length = len(os.fsencode(found)) if found is not None else 0
+        if length > MAX_SOCKET_PATH:
+            raise ValueError(f"the path of a Unix socket has at most {MAX_SOCKET_PATH} bytes, this one has {length}")
+        return found
+
+    return replace(plain, read=read)
 
 
 def file_mode() -> Kind:

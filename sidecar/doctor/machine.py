@@ -11,8 +11,9 @@ from pathlib import Path
 
 from cryptography import x509
 
-from ..api.sockets import MAX_PATH, default_socket
+from ..api.sockets import default_socket
 from ..config import Config
+from ..config.kinds import MAX_SOCKET_PATH
 from ..core.errors import AddressInUse, ConfigError, IdentityError
 from ..core.multiaddr import Multiaddr
 from ..net.listener import open_socket
@@ -180,9 +181,9 @@ def socket_place(config: Config) -> Finding:
     check = "socket"
     path = config.api.socket or default_socket()
     size = len(os.fsencode(path))
-    if size > MAX_PATH:
+    if size > MAX_SOCKET_PATH:
         return problem(
-            check, f"{path} has {size} bytes, and a Unix socket's path at most {MAX_PATH}", "name a shorter one"
+            check, f"{path} has {size} bytes, and a Unix socket's path at most {MAX_SOCKET_PATH}", "name a shorter one"
         )
     parent = path.parent
     if not parent.exists() and config.api.socket is None and os.access(_nearest(parent), os.W_OK | os.X_OK):

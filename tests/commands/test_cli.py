@@ -76,6 +76,13 @@ def test_the_configured_socket_is_where_commands_look(
     assert "SIDECAR_API_SOCKETT sets no key" in capsys.readouterr().err
 
 
+def test_no_sidecar_starts_at_a_path_that_is_too_long_for_a_socket(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--socket", "/" + 107 * "x"]) == 2
+    assert "the path of a Unix socket has at most 107 bytes, this one has 108" in capsys.readouterr().err
+
+
 def test_config_shows_what_is_in_force(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "--listen", "/ip4/127.0.0.1/tcp/1", "--listen", "/ip6/::1/tcp/1"]) == 0
     shown = capsys.readouterr().out

@@ -125,12 +125,13 @@ def test_the_limit_of_open_files() -> None:
     assert machine.files(few, os.getpid()).level is Level.OK
 
 
-def test_the_place_of_the_apis_socket(tmp_path: Path) -> None:
+def test_the_place_of_the_apis_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def level(path: Path) -> Level:
         return machine.socket_place(config(api__socket=str(path))).level
 
     assert level(tmp_path / "api.sock") is Level.OK
-    assert level(tmp_path / ("x" * 120)) is Level.PROBLEM
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / ("x" * 120)))  # a configured one is refused when it is read
+    assert machine.socket_place(Config()).level is Level.PROBLEM
     assert level(tmp_path / "absent" / "api.sock") is Level.PROBLEM
     (tmp_path / "file").touch()
     assert level(tmp_path / "file") is Level.PROBLEM

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..kinds import endpoint, file_mode, flag, number, path, seconds, size, text
+from ..kinds import endpoint, file_mode, flag, number, path, seconds, size, socket_path, text
 from .key import KIB, MIB, key
 
 
@@ -13,7 +13,7 @@ class ApiSection:
 
     socket: Path | None = key(
         None,
-        path(
+        socket_path(
             "a path; empty: $XDG_RUNTIME_DIR/sidecar/api.sock, else sidecar-<uid>/api.sock in the temporary directory"
         ),
         "The Unix socket of the API.",

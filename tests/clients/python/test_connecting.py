@@ -82,6 +82,21 @@ def test_what_is_no_target(text: str) -> None:
     assert caught.value.field == "target"
 
 
+def test_the_path_of_a_socket_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = "/" + "ö" * 53
+    for text in (longest, f"unix:{longest}", f"unix://{longest}"):
+        assert parse(text, "as given").private
+    path = f"{longest}x"
+    words = f"^the path of a Unix socket has at most 107 bytes, this one has 108: {path}$"
+    for text in (path, f"unix:{path}"):
+        with pytest.raises(sidecar_client.InvalidArgument, match=words) as caught:
+            sidecar_client.connect(text)
+        assert caught.value.field == "target"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", path)
+    with pytest.raises(sidecar_client.InvalidArgument, match="this one has 125"):
+        sidecar_client.connect()
+
+
 def test_where_a_target_is_taken_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert str(find(None)) == f"unix:{tmp_path}/sidecar/api.sock"

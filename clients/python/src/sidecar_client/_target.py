@@ -11,6 +11,7 @@ from pathlib import Path
 from .errors import InvalidArgument, SidecarUnavailable
 
 _TLS = "tls://"
+_MAX_PATH = 107  # bytes; sockaddr_un, less its NUL
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:/\[\]@?#]+):(?P<port>[0-9]{1,5})")
 
 
@@ -51,8 +52,14 @@ def parse(text: str, source: str) -> Target:
     if text.startswith(("/", "./", "../")):
         text = f"unix:{text}"
     if text.startswith("unix:"):
-        if len(text) == len("unix:"):
+        path = text.removeprefix("unix:").removeprefix("//")
+        if not path:
             raise _malformed(text, source)
+        length = len(os.fsencode(path))
+        if length > _MAX_PATH:
+            raise InvalidArgument(
+                f"the path of a Unix socket has at most {_MAX_PATH} bytes, this one has {length}: {path}", field="target"
+            )
         return Target(text, text, source, private=True)
     tls = text.startswith(_TLS)
     address = text.removeprefix(_TLS)
