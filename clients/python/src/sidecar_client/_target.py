@@ -58,7 +58,8 @@ def parse(text: str, source: str) -> Target:
         length = len(os.fsencode(path))
         if length > _MAX_PATH:
             raise InvalidArgument(
-                f"the path of a Unix socket has at most {_MAX_PATH} bytes, this one has {length}: {path}", field="target"
+                f"the path of a Unix socket has at most {_MAX_PATH} bytes, this one has {length}: {path}",
+                field="target",
             )
         return Target(text, text, source, private=True)
     tls = text.startswith(_TLS)
