@@ -48,6 +48,9 @@ bench: $(STAMP)  ## Measure the sidecar beside go-, js- and rust-libp2p; writes 
 bench-clients: $(STAMP)  ## Measure the client libraries beside bare stubs; writes docs/benchmarks-clients.md (needs Go)
 	@exec $(BIN)/python -m bench.clients.run $(BENCH)
 
+bench-guard: $(STAMP)  ## Measure what tokens and quotas cost for each call; prints a table
+	@exec $(BIN)/python -m bench.guard $(BENCH)
+
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 race-go:  ## The Go client's vet, staticcheck, and its tests with the race detector (needs a C compiler); RACE=-count=20 for more
@@ -134,5 +137,5 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test interop-peers interop conformance example transcripts bench bench-clients race-go lint types protos docs lock clean \
+.PHONY: help install demo test interop-peers interop conformance example transcripts bench bench-clients bench-guard race-go lint types protos docs lock clean \
   image image-base image-figures deploy-test manifests tools

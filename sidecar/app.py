@@ -119,7 +119,9 @@ class App:
         parts.callback(lag.stop)
         observer = self._observer(parts)
         parts.push_async_callback(runtime.close, config.timeouts.shutdown / 2)
-        api_settings = replace(api_config(config), tokens=self._state_path / TOKENS_FILE)
+        api_settings = api_config(config)
+        if api_settings.tokens is None:
+            api_settings = replace(api_settings, tokens=self._state_path / TOKENS_FILE)
         self._mesh = Mesh(
             node,
             runtime.feed,

@@ -142,6 +142,8 @@ def api_config(config: Config) -> ApiConfig:
         tls_certificate=api.tls_certificate,
         tls_key=api.tls_key,
         tls_client_ca=api.tls_client_ca,
+        tokens=api.tokens,
+        tokens_kept_elsewhere=api.tokens is not None,
         require_token=api.require_token,
         max_request_bytes=api.max_request,
         max_calls=api.max_calls,

@@ -45,6 +45,7 @@ ANOTHER = {
     "api.socket": "/run/other.sock",
     "api.mode": "0660",
     "api.require_token": "true",
+    "api.tokens": "/run/secrets/tokens.json",
     "api.owner": "nobody",
     "api.group": "staff",
     "api.tcp": "127.0.0.1:0",

@@ -32,6 +32,8 @@ class ApiConfig:
     """PEM file of the authorities that apps' certificates must come from; None: apps at `tcp` need none."""
     tokens: Path | None = None
     """The file of tokens; None: there are none."""
+    tokens_kept_elsewhere: bool = False
+    """Whether something else keeps that file, so that its group may read it."""
     require_token: bool = False
     """Whether calls without a token are refused."""
     max_request_bytes: int = 4 * _MIB

@@ -63,7 +63,9 @@ class ApiServer:
         if config.tls_certificate is not None and config.tls_key is not None:
             certificates = Certificates(config.tls_certificate, config.tls_key, config.tls_client_ca)
         gate = Gate(
-            TokenFile(config.tokens) if config.tokens else None, required=config.require_token, audit=self._mesh.audit
+            TokenFile(config.tokens, kept_elsewhere=config.tokens_kept_elsewhere) if config.tokens else None,
+            required=config.require_token,
+            audit=self._mesh.audit,
         )
         if config.socket is None:
             prepare_default_directory(self.socket)

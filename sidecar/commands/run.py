@@ -47,6 +47,9 @@ def run(options: argparse.Namespace) -> int:
     try:
         config = load_config(options).config
         log.configure(config.log.level, config.log.format, parts=config.log.levels)
+        os.umask(
+            0o077
+        )  # what it makes is its user's alone, SQLite's files too; the API's socket gets a mode of its own
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_live(config, options))
     except ConfigError as error:

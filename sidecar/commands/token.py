@@ -70,10 +70,11 @@ def run(options: argparse.Namespace) -> int:
     try:
         config = load_config(options).config
         directory = state_directory(config, os.environ)
-        file = TokenFile(directory / TOKENS_FILE)
+        elsewhere = config.api.tokens
+        file = TokenFile(elsewhere or directory / TOKENS_FILE, kept_elsewhere=elsewhere is not None)
         audit = Audit(config.audit.file or directory / AUDIT_FILE, config.audit.limit)
         if options.action == "create":
-            return _create(options, file, audit)
+            return _create(options, file, audit, directory)
         if options.action == "revoke":
             return _revoke(options, file, audit)
         return _list(options, file)
@@ -85,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
         return FAILED
 
 
-def _create(options: argparse.Namespace, file: TokenFile, audit: Audit) -> int:
+def _create(options: argparse.Namespace, file: TokenFile, audit: Audit, state: Path) -> int:
     if not options.name or not options.allow or options.which:
         raise InvalidArgument("create takes --name and --allow, such as --name app1 --allow 'publish:news/*'")
     quotas = quota.read({name: getattr(options, name) for name, _, _ in _QUOTAS})
@@ -94,10 +95,11 @@ def _create(options: argparse.Namespace, file: TokenFile, audit: Audit) -> int:
     if options.out is not None and os.path.lexists(options.out):
         complain(f"{options.out} is there already; it is not overwritten")
         return FAILED
-    try:
-        file.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{file.path.parent} cannot be the state directory: {error.strerror}") from None
+    for place in (state, file.path.parent):
+        try:
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"the directory {place} cannot be made: {error.strerror}") from None
     token, text = file.create(options.name, options.allow, expires, now, quotas)
     if options.out is not None:
         try:

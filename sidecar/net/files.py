@@ -23,10 +23,18 @@ def version(path: Path) -> Version:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def read_private(path: Path, limit: int) -> bytes | None:
-    """The whole of a file that is closed to others; None where there is none. Raises StorageError."""
+def read_private(path: Path, limit: int, *, kept_elsewhere: bool = False) -> bytes | None:
+    """The whole of a file that is closed to others; None where there is none. Raises StorageError.
+
+    `kept_elsewhere`: its group may read it, and it may be a link.
+    """
+    forbidden = stat.S_IRWXG | stat.S_IRWXO
+    if kept_elsewhere:
+        forbidden &= ~stat.S_IRGRP
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(
+            path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if kept_elsewhere else os.O_NOFOLLOW)
+        )
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -35,7 +43,9 @@ def read_private(path: Path, limit: int) -> bytes | None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise StorageError(f"{path} is not a regular file")
-        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        if status.st_uid not in (0, os.geteuid(), os.stat(path.parent).st_uid):
+            raise StorageError(f"{path} belongs to user {status.st_uid}; run: chown {os.geteuid()} {path}")
+        if status.st_mode & forbidden:
             mode = stat.S_IMODE(status.st_mode)
             raise StorageError(f"{path} is open to others (mode {mode:04o}); run: chmod 600 {path}")
         try:

@@ -1,7 +1,9 @@
 """Tokens and scopes: what is kept of them, what each method takes, and how calls without them end."""
 
 import asyncio
+import contextlib
 import importlib
+import os
 import re
 import stat
 from collections.abc import AsyncIterator
@@ -146,6 +148,11 @@ def test_a_file_that_is_open_to_others_is_not_believed(tmp_path: Path) -> None:
     assert file.version() != before
     with pytest.raises(StorageError, match=r"mode 0640\); run: chmod 600"):
         file.read()
+    file.path.chmod(0o600)
+    if os.getuid() == 0:
+        os.chown(file.path, 12345, -1)
+        with pytest.raises(StorageError, match="belongs to user 12345"):
+            file.read()
     file.path.unlink()
     file.path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StorageError):
@@ -279,6 +286,47 @@ async def test_refusals_reach_any_client_with_the_scope_that_lacks(tmp_path: Pat
 
 
 # ---------------------------------------------------------------- who calls
+
+
+@asynchronous
+async def test_tokens_come_out_of_a_mounted_secret(tmp_path: Path) -> None:
+    """As Kubernetes mounts one: read-only links that are put in place of each other, readable by a group."""
+    made = TokenFile(tmp_path / "made.json")
+    texts = []
+    mounted = tmp_path / "secret"
+    mounted.mkdir()
+
+    def mount(version: str) -> None:
+        (mounted / version).mkdir()
+        (mounted / version / "tokens.json").write_bytes(made.path.read_bytes())
+        (mounted / version / "tokens.json").chmod(0o440)
+        (mounted / "..next").symlink_to(version)
+        (mounted / "..next").rename(mounted / "..data")
+
+    for number in range(2):
+        texts.append(made.create(f"app{number}", ["*"], None, NOW)[1])
+        mount(f"..{number}")
+        if not number:
+            (mounted / "tokens.json").symlink_to("..data/tokens.json")
+            bounds = {"tokens": mounted / "tokens.json", "tokens_kept_elsewhere": True, "require_token": True}
+            with pytest.raises(StorageError):
+                async with server(tmp_path / "api.sock", **{**bounds, "tokens_kept_elsewhere": False}):
+                    pass
+            stack = contextlib.AsyncExitStack()
+            _, _, api = await stack.enter_async_context(server(tmp_path / "api.sock", **bounds))
+    async with stack:
+        for text in texts:
+            async with sidecar_client.connect(api.target, token=text) as app:
+                await app.info()
+        made.revoke("app0")
+        mount("..2")
+        with pytest.raises(sidecar_client.Unauthenticated):
+            async with sidecar_client.connect(api.target, token=texts[0]):
+                pass
+        (mounted / "..2" / "tokens.json").chmod(0o444)
+        with pytest.raises(sidecar_client.Unauthenticated):
+            async with sidecar_client.connect(api.target, token=texts[1]):
+                pass
 
 
 @asynchronous

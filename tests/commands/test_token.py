@@ -54,6 +54,15 @@ def test_create_list_revoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "no token is named app1" in capsys.readouterr().err
 
 
+def test_the_file_may_be_kept_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "for-a-secret.json"
+    assert created(tmp_path, "app1", "--allow", "*", "--api-tokens", str(file)) == 0
+    file.chmod(0o440)
+    assert token(tmp_path, "list", "--api-tokens", str(file)) == 0
+    assert "app1" in capsys.readouterr().out
+    assert not (tmp_path / "state" / "tokens.json").exists()
+
+
 def test_quotas_are_kept_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--calls", "100/s", "--messages", "1000/s", "--bytes", "1MiB/s", "--streams", "10", "--subscriptions", "5")
     assert created(tmp_path, "app1", "--allow", "*", *words) == 0

@@ -189,6 +189,8 @@ def test_no_secret_is_written_anywhere(place: Place) -> None:
     for path in files:
         written = path.read_bytes()
         assert not [needle for needle in needles if needle.encode() in written or seed in written], path
+    opened = [path for path in guarded.state.iterdir() if path.stat().st_mode & 0o077]
+    assert not opened  # whatever the umask of who started it
     log = guarded.log()
     assert "refused a call" in log  # it was at its most talkative, and saw the attempts
     assert "DEBUG" in log

@@ -53,8 +53,10 @@ def split(text: str) -> tuple[str, str] | None:
 class TokenFile:
     """The file, which the command line changes while a sidecar reads it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, kept_elsewhere: bool = False) -> None:
+        """`kept_elsewhere`: something else puts it there, such as Kubernetes a Secret, as a link that a group reads."""
         self.path = path
+        self._kept_elsewhere = kept_elsewhere
 
     def version(self) -> Version:
         """Differs once the file has changed. Raises StorageError."""
@@ -62,7 +64,7 @@ class TokenFile:
 
     def read(self) -> dict[str, Token]:
         """All tokens by id; none where there is no file. Raises StorageError for a damaged one."""
-        text = read_private(self.path, _MAX_FILE)
+        text = read_private(self.path, _MAX_FILE, kept_elsewhere=self._kept_elsewhere)
         if text is None:
             return {}
         try:

@@ -64,6 +64,13 @@ class ApiSection:
         "The authorities that sign the certificates of apps: at api.tcp, who has no such certificate is turned away.",
         "a loopback address needs none",
     )
+    tokens: Path | None = key(
+        None,
+        path("a file's path; empty: tokens.json in the state directory"),
+        "The file of tokens, where something else keeps it, such as a mounted Secret: its group may read it then, and "
+        "a link is followed. Read again when it changes.",
+        "beside the key",
+    )
     require_token: bool = key(
         False,
         flag(),
