@@ -249,9 +249,11 @@ class App:
         if isinstance(effect, ReadinessChanged):
             self._readiness_changed()
         elif isinstance(effect, Note):
-            prefix = f"[{effect.peer.short()}] " if effect.peer is not None else ""
-            fields = {"peer": str(effect.peer)} if effect.peer is not None else {}
-            _node_log.log(effect.level, prefix + effect.text, *effect.arguments, extra={"fields": fields})
+            if effect.peer is None:
+                _node_log.log(effect.level, effect.text, *effect.arguments)
+            else:
+                about = {"fields": {"peer": str(effect.peer)}}
+                _node_log.log(effect.level, "[%s] " + effect.text, effect.peer.short(), *effect.arguments, extra=about)
         elif isinstance(effect, PeersLearned):
             assert self._memory is not None
             self._memory.learned(effect)

@@ -21,29 +21,33 @@ _COUNTED = (*LEVELS, "critical")
 class _Kind:
     """Lines of one kind in the window that began with the first of them."""
 
-    __slots__ = ("begun", "last", "seen")
+    __slots__ = ("begun", "fields", "last", "seen")
 
     def __init__(self, begun: float) -> None:
         self.begun = begun
         self.seen = 0
-        self.last: logging.LogRecord | None = None  # of those held back
+        self.last = ""  # of those held back; its text, for arguments may be large
+        self.fields: dict[str, str] = {}
 
 
 class Repeats:
     """Lets `_BURST` lines of a kind through in a window and counts the others, which the window's end tells.
 
     A kind is a logger, a level and the text before its arguments are joined in, so that a flood of refused peers is one
-    kind whatever their addresses. DEBUG is not limited: who asks for it wants all of it.
+    kind whatever their addresses; but what different errors caused is of different kinds. DEBUG is not limited: who
+    asks for it wants all of it.
     """
 
     def __init__(self) -> None:
-        self._kinds: OrderedDict[tuple[str, int, str], _Kind] = OrderedDict()
+        self._kinds: OrderedDict[tuple[str, int, str, tuple[type, ...]], _Kind] = OrderedDict()
 
     def passes(self, record: logging.LogRecord) -> bool:
         """Whether a line is written."""
         if record.levelno <= logging.DEBUG:
             return True
-        name = (record.name, record.levelno, str(record.msg))
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        causes = tuple(type(argument) for argument in arguments if isinstance(argument, BaseException))
+        name = (record.name, record.levelno, str(record.msg), causes)
         kind = self._kinds.get(name)
         if kind is None:
             kind = self._kinds[name] = _Kind(record.created)
@@ -52,7 +56,7 @@ class Repeats:
         kind.seen += 1
         if kind.seen <= _BURST:
             return True
-        kind.last = record
+        kind.last, kind.fields = record.getMessage(), _fields(record)
         return False
 
     def ended(self, now: float) -> list[logging.LogRecord]:
@@ -63,11 +67,11 @@ class Repeats:
             if 0 <= now - kind.begun < _WINDOW:  # the wall clock may be set back
                 break
             del self._kinds[name]
-            if kind.last is not None:
-                count = kind.seen - _BURST
-                text = f"{kind.last.getMessage()} (and {count} more like it in {_WINDOW:.0f} s)"
-                summary = logging.LogRecord(kind.last.name, kind.last.levelno, "", 0, text, (), None)
-                summary.__dict__["fields"] = {**_fields(kind.last), "repeats": str(count)}
+            count = kind.seen - _BURST
+            if count > 0:
+                text = f"{kind.last} (and {count} more like it in {_WINDOW:.0f} s)"
+                summary = logging.LogRecord(name[0], name[1], "", 0, text, (), None)
+                summary.__dict__["fields"] = {**kind.fields, "repeats": str(count)}
                 summary.created, summary.msecs = now, now % 1 * 1000
                 told.append(summary)
         return told

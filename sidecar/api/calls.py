@@ -8,7 +8,7 @@ import grpc
 from ..core.histogram import Histogram
 
 # From a call that only reads to one that waits for a lookup in the DHT.
-DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 
 
 class MethodCalls:
@@ -37,8 +37,8 @@ class Calls:
     """The calls of every method. What gRPC refuses by itself, such as calls beyond `max_calls`, is not among them."""
 
     def __init__(self) -> None:
-        self.methods: dict[str, MethodCalls] = {}  # by `sidecar.v1.NodeService/GetNode`
+        self.methods: dict[str, MethodCalls] = {}  # by `NodeService/GetNode`
 
     def of(self, service: str, method: str, *, stream: bool) -> MethodCalls:
         """Where the calls of a method are counted."""
-        return self.methods.setdefault(f"{service}/{method}", MethodCalls(stream=stream))
+        return self.methods.setdefault(f"{service.rpartition('.')[2]}/{method}", MethodCalls(stream=stream))

@@ -142,6 +142,11 @@ class Subscription:
         self.missed = 0
         self.ready = Wakeup()
 
+    @property
+    def queued(self) -> Bounds:
+        """What waits for the reader."""
+        return Bounds(self._messages, self._bytes)
+
     def begin(self, chunks: list[Chunk], gap: Gap | None) -> None:
         """Start with what history holds, behind a gap where some is lost."""
         self._start = gap

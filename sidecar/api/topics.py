@@ -42,6 +42,8 @@ class Topics:
             "api_topics": len(self._hubs),
             "api_history_messages": sum(hub.history_messages for hub in self._hubs.values()),
             "api_history_bytes": sum(hub.history_bytes for hub in self._hubs.values()),
+            "api_subscribers_queued_messages": sum(s.queued.messages for s in self._subscriptions),
+            "api_subscribers_queued_bytes": sum(s.queued.bytes for s in self._subscriptions),
             "api_subscribers_missed": self._missed + sum(subscription.missed for subscription in self._subscriptions),
         }
 

@@ -1,4 +1,4 @@
-"""Who may come in, decided before a byte is read, and how often the log says so."""
+"""Who may come in, decided before a byte is read."""
 
 from collections import OrderedDict
 from typing import NamedTuple
@@ -133,26 +133,3 @@ def _decrement(counts: dict[tuple[int, int], int], key: tuple[int, int]) -> None
     counts[key] -= 1
     if not counts[key]:
         del counts[key]
-
-
-class Throttle:
-    """Lets one warning of a kind through per `interval` seconds, and counts the others."""
-
-    __slots__ = ("_interval", "_seen", "_size")
-
-    def __init__(self, interval: float = 10.0, size: int = 256) -> None:
-        self._interval = interval
-        self._size = size
-        self._seen: OrderedDict[str, tuple[float, int]] = OrderedDict()
-
-    def pass_(self, kind: str, now: float) -> str | None:
-        """None when the warning is not to be logged, else a suffix that tells how many were not."""
-        since, hidden = self._seen.get(kind, (now - self._interval, 0))
-        if now - since < self._interval:
-            self._seen[kind] = (since, hidden + 1)
-            return None
-        self._seen[kind] = (now, 0)
-        self._seen.move_to_end(kind)
-        if len(self._seen) > self._size:
-            self._seen.popitem(last=False)
-        return f" ({hidden} more like this)" if hidden else ""

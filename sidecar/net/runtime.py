@@ -25,7 +25,7 @@ from .config import NetConfig
 from .connection import Connection
 from .dialer import Dialer
 from .layered import LayeredConnection
-from .limits import Admission, Origin, Throttle
+from .limits import Admission, Origin
 from .listener import open_socket, reached_at
 from .race import Attempt
 from .statistics import ConnectionView, Counters, NetStatistics
@@ -79,7 +79,6 @@ class Runtime:
         self._alarm = Alarm(self.loop, node.next_deadline, self._on_deadline)
         self._gate = Gate() if gate is None else gate
         self._admission = Admission(config, monotonic())
-        self._throttle = Throttle()
         self._dialer = Dialer(
             config,
             identity.peer_id,
@@ -193,11 +192,13 @@ class Runtime:
         living = self._connections.values()
         return NetStatistics(
             connections=sum(connection.open for connection in living),
+            inbound=sum(connection.open and connection.direction is Direction.INBOUND for connection in living),
             half_open=sum(connection.opened_at is None for connection in living),
             streams=sum(connection.streams for connection in living),
             dials_in_flight=self._dialer.in_flight,
             dials_queued=self._dialer.queued,
             opened=counters.opened,
+            opened_inbound=counters.opened_inbound,
             closed=counters.closed,
             refused=counters.refused,
             dials=counters.dials,
@@ -354,7 +355,7 @@ class Runtime:
             reason = self._admission.refuse_outbound()
         if reason is not None:
             self._counters.refused += 1
-            self._warn("refused", f"connection with {connection.remote} refused: {reason}")
+            log.warning("connection with %s refused: %s", connection.remote, reason)
             if attempt is not None:
                 attempt.fail(TooManyConnections(reason))
             return None
@@ -401,6 +402,7 @@ class Runtime:
         if attempt is None:
             self._admission.handshake_over(Origin.of(connection.remote_host))
         self._counters.opened += 1
+        self._counters.opened_inbound += connection.direction is Direction.INBOUND
         self._counters.handshakes["completed"] += 1
         log.debug("%r: connected", connection)
         dial = attempt.race.request.dial if attempt else None
@@ -416,7 +418,7 @@ class Runtime:
             if error is None or type(error) in (Closed, PeerBanned):
                 log.debug("%r: closed: %s", connection, error or "in order")
             else:
-                self._warn(f"closed {name}", f"{connection!r}: closed: {error}")
+                log.warning("%r: closed: %s", connection, error)
             self.receive(events.ConnectionClosed(connection.number, error), monotonic())
             return
         self._counters.handshakes[name] += 1
@@ -427,7 +429,7 @@ class Runtime:
             if isinstance(error, PeerBanned):
                 log.debug("%r: refused: %s", connection, error)
             elif not self._stopping:
-                self._warn(f"handshake {name}", f"{connection!r}: handshake failed: {error}")
+                log.warning("%r: handshake failed: %s", connection, error)
 
     def lost(self, connection: Connection) -> None:
         """Part of ConnectionHost."""
@@ -444,11 +446,6 @@ class Runtime:
     def _on_dial_failed(self, dial: int, error: SidecarError) -> None:
         self._counters.dials_failed += 1
         self.feed(events.DialFailed(dial, error))
-
-    def _warn(self, kind: str, text: str) -> None:
-        hidden = self._throttle.pass_(kind, monotonic())
-        if hidden is not None:
-            log.warning("%s%s", text, hidden)
 
     # ------------------------------------------------------------ bytes that wait
 

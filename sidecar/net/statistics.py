@@ -13,6 +13,7 @@ class Counters:
     """Running totals since the start."""
 
     opened: int = 0
+    opened_inbound: int = 0  # of these
     closed: int = 0
     bytes_in: int = 0  # of connections that are gone; living ones count their own
     bytes_out: int = 0
@@ -29,11 +30,13 @@ class NetStatistics:
     """A snapshot. Bytes are those on the wire; `buffered` waits in this process for sockets to take it."""
 
     connections: int
+    inbound: int  # of these
     half_open: int
     streams: int
     dials_in_flight: int
     dials_queued: int
     opened: int
+    opened_inbound: int  # of these
     closed: int
     refused: int
     dials: int
@@ -51,6 +54,8 @@ class NetStatistics:
         handshakes, closed_by = values.pop("handshakes"), values.pop("closed_by")
         return {
             **{f"net_{name}": value for name, value in values.items()},
+            "net_outbound": self.connections - self.inbound,
+            "net_opened_outbound": self.opened - self.opened_inbound,
             **{f"net_handshakes_{_snake(name)}": count for name, count in handshakes.items()},
             **{f"net_closed_by_{_snake(name)}": count for name, count in closed_by.items()},
         }

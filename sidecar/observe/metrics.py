@@ -17,7 +17,7 @@ from .. import __version__
 from ..api.bridge import Mesh
 from ..core.histogram import Histogram
 from .http import Answer, Request
-from .table import FAMILIES, HISTOGRAMS, ROWS
+from .table import FAMILIES, HISTOGRAMS, LEFT_OUT, ROWS, TOPIC_COUNTERS
 from .topics import TopicCount, TopicLabels
 
 
@@ -48,10 +48,13 @@ class Metrics:
         statistics = self._mesh.statistics()
         yield from _rows(statistics)
         yield from _families(statistics)
+        yield _unnamed(statistics)
         yield from self._by_topic()
         yield from self._calls()
         histograms = self._mesh.histograms()
         for name, doc in HISTOGRAMS.items():
+            if name not in histograms:
+                continue  # of a driver that does not count it
             yield _histogram(f"sidecar_{name}", doc, (), [((), histograms[name])])
         log = self._mesh.log
         yield _counts("sidecar_log_lines", "Lines of the log that were written.", "level", log.written)
@@ -73,7 +76,13 @@ class Metrics:
     def _by_topic(self) -> Iterator[Metric]:
         views = self._mesh.node.topics()
         local = [view for view in views if view.joined or view.mesh]  # of this node's apps, whose number is bounded
-        counts = (TopicCount(view.topic, len(view.mesh), len(view.peers), view.counts.delivered) for view in local)
+        columns = [name for name, _, _ in TOPIC_COUNTERS]
+        counts = (
+            TopicCount(
+                view.topic, len(view.mesh), len(view.peers), tuple(getattr(view.counts, name) for name in columns)
+            )
+            for view in local
+        )
         rows = self._topics.rows(counts)
         here = GaugeMetricFamily("sidecar_gossip_topics", "Topics that are known.", labels=("state",))
         here.add_metric(("joined",), sum(view.joined for view in views))
@@ -81,25 +90,32 @@ class Metrics:
         yield here
         mesh = GaugeMetricFamily("sidecar_gossip_topic_mesh_peers", "Members of a topic's mesh.", labels=("topic",))
         peers = GaugeMetricFamily("sidecar_gossip_topic_peers", "Peers that announced a topic.", labels=("topic",))
-        total = CounterMetricFamily(
-            "sidecar_gossip_topic_delivered_messages", "Messages of a topic handed to apps.", labels=("topic",)
-        )
         for row in rows:
             mesh.add_metric((row.name,), row.mesh)
             peers.add_metric((row.name,), row.peers)
-            total.add_metric((row.name,), row.delivered)
-        yield from (mesh, peers, total)
+        yield from (mesh, peers)
+        for index, (_, metric, doc) in enumerate(TOPIC_COUNTERS):
+            total = CounterMetricFamily(f"sidecar_gossip_topic_{metric}", doc, labels=("topic",))
+            for row in rows:
+                total.add_metric((row.name,), row.counts[index])
+            yield total
 
     def _calls(self) -> Iterator[Metric]:
         methods = self._mesh.calls.methods
         ended = CounterMetricFamily("sidecar_api_calls", "Calls of apps that ended.", labels=("method", "code"))
         running = GaugeMetricFamily("sidecar_api_calls_in_progress", "Calls of apps under way.", labels=("method",))
         for method, calls in methods.items():
+            if not calls.ended and not calls.open:
+                continue  # most apps call few of them
             running.add_metric((method,), calls.open)
             for code, count in calls.ended.items():
                 ended.add_metric((method, code.name), count)
         yield from (ended, running)
-        times = [((method,), calls.durations) for method, calls in methods.items() if calls.durations is not None]
+        times = [
+            ((method,), calls.durations)
+            for method, calls in methods.items()
+            if calls.durations is not None and calls.ended
+        ]
         doc = "How long calls of apps took that are not streams."
         yield _histogram("sidecar_api_call_duration_seconds", doc, ("method",), times)
 
@@ -130,6 +146,19 @@ def _families(statistics: Mapping[str, float]) -> Iterator[Metric]:
         for label, count in values.items():
             made.add_metric((label,), count)
         yield made
+
+
+_NAMED = {row.statistic for row in ROWS} | set(LEFT_OUT)
+_PREFIXES = tuple(family.prefix for family in FAMILIES)
+
+
+def _unnamed(statistics: Mapping[str, float]) -> Metric:
+    """What a part counts that this table does not know yet."""
+    others = GaugeMetricFamily("sidecar_statistic", "Statistics without a metric of their own.", labels=("name",))
+    for name, value in statistics.items():
+        if name not in _NAMED and not name.startswith(_PREFIXES):
+            others.add_metric((name,), value)
+    return others
 
 
 def _counts(name: str, doc: str, label: str, counts: Mapping[str, int]) -> Metric:

@@ -43,15 +43,31 @@ _PRUNES = "PRUNEs: a peer leaves the mesh of a topic."
 _IHAVE = "Ids of messages in IHAVE, examined."
 _IWANT = "Ids of messages in IWANT."
 _IDONTWANT = "Ids of messages in IDONTWANT."
+_CONNECTIONS = "Open connections to peers."
+_OPENED = "Connections whose handshake was finished."
+_REFUSED = "Calls of apps that a token, its scopes or its quota did not allow."
+_MESSAGES = (
+    "Messages that wait: gossip for slow peers, subscribers for slow apps; history for subscribers that come back."
+)
+_BYTES = (
+    "Bytes that wait: gossip and direct for slow peers, sockets below them, subscribers for slow apps; history for "
+    "subscribers that come back."
+)
+_DROPPED = (
+    "Messages lost to a full queue: gossip to a slow peer; direct, of peers to this node; subscribers and receivers, "
+    "to a slow app; all_receivers, where no app's queue had room, which the sender is told."
+)
 
 ROWS: tuple[Row, ...] = (
     # peers and connections
     _gauge("peers_connected", "peers_connected", "Peers with at least one connection."),
     _gauge("peers_ready", "peers_ready", "Peers that are identified and of this network."),
     _gauge("peers_known", "peers_known", "Peers in the address book."),
-    _gauge("net_connections", "connections", "Open connections to peers."),
+    _gauge("net_inbound", "connections", _CONNECTIONS, direction="inbound"),
+    _gauge("net_outbound", "connections", _CONNECTIONS, direction="outbound"),
     _gauge("net_half_open", "connections_half_open", "Connections whose handshake is not finished."),
-    _counter("net_opened", "connections_opened", "Connections whose handshake was finished."),
+    _counter("net_opened_inbound", "connections_opened", _OPENED, direction="inbound"),
+    _counter("net_opened_outbound", "connections_opened", _OPENED, direction="outbound"),
     _counter("net_refused", "connections_refused", "Connections refused since a bound was reached."),
     _counter("connections_trimmed", "connections_trimmed", "Connections closed since there were too many."),
     _gauge("gate_bans", "bans", "Bans in force."),
@@ -64,7 +80,6 @@ ROWS: tuple[Row, ...] = (
     _gauge("net_dials_queued", "dials_queued", "Dials that wait for their turn."),
     _counter("net_bytes_in", "network_received_bytes", "Bytes that came from peers, as on the wire."),
     _counter("net_bytes_out", "network_sent_bytes", "Bytes that left for peers, as on the wire."),
-    _gauge("net_buffered", "network_buffered_bytes", "Bytes that wait in this process for sockets to take them."),
     _gauge("net_streams", "streams", "Streams on all connections."),
     _counter("net_internal_errors", "internal_errors", "Defects that were caught; the log has each."),
     _counter("streams_opened", "streams_opened", "Streams negotiated, of both sides."),
@@ -92,9 +107,7 @@ ROWS: tuple[Row, ...] = (
     _counter("gossip_idontwant_ids_sent", "gossip_idontwant_ids", _IDONTWANT, direction="sent"),
     _counter("gossip_idontwant_ids_received", "gossip_idontwant_ids", _IDONTWANT, direction="received"),
     _counter("gossip_idontwant_suppressed", "gossip_idontwant_suppressed_messages", "Copies that IDONTWANT saved."),
-    _gauge("gossip_queued_messages", "gossip_queued_messages", "Messages that wait for slow peers."),
-    _gauge("gossip_queued_bytes", "gossip_queued_bytes", "The same in bytes."),
-    _gauge("gossip_fullest_queue_bytes", "gossip_fullest_queue_bytes", "What waits for the slowest peer."),
+    _gauge("gossip_fullest_queue_bytes", "gossip_fullest_queue_bytes", "Gossip that waits for the slowest peer."),
     # the DHT
     _gauge("dht_peers", "dht_table_peers", "Peers in the routing table."),
     _gauge("dht_replacements", "dht_replacement_peers", "Peers that wait for a place in the routing table."),
@@ -102,7 +115,6 @@ ROWS: tuple[Row, ...] = (
     _gauge("dht_running_lookups", "dht_lookups_running", "Lookups under way."),
     _gauge("dht_waiting_lookups", "dht_lookups_waiting", "Lookups that wait for their turn."),
     _gauge("dht_queries_in_flight", "dht_queries_in_flight", "Queries sent to peers and not answered yet."),
-    _counter("dht_lookups", "dht_lookups", "Lookups that ended."),
     _counter("dht_queries", "dht_queries", "Queries sent to peers."),
     _counter("dht_failed_queries", "dht_queries_failed", "Queries without an answer."),
     _counter("dht_requests", "dht_requests", "Requests of peers that were answered."),
@@ -113,10 +125,8 @@ ROWS: tuple[Row, ...] = (
     _gauge("dht_advertised", "dht_advertised", "Names that this node's apps advertise."),
     # direct messages
     _gauge("direct_links", "direct_links", "Streams of direct messages, of both directions."),
-    _gauge("direct_queued_bytes", "direct_queued_bytes", "Direct messages and requests that wait for peers."),
     _counter("direct_messages_sent", "direct_sent_messages", "Direct messages written to peers."),
     _counter("direct_messages_received", "direct_received_messages", "Direct messages that came from peers."),
-    _counter("direct_messages_dropped", "direct_dropped_messages", "Of those, refused since a bound was reached."),
     _counter("direct_requests_sent", "direct_sent_requests", "Requests written to peers."),
     _counter("direct_requests_received", "direct_received_requests", "Requests that came from peers."),
     # apps
@@ -124,14 +134,7 @@ ROWS: tuple[Row, ...] = (
     _gauge("byte_stream_protocols", "byte_stream_protocols", "Protocols for which apps accept byte streams."),
     _gauge("api_subscriptions", "api_subscriptions", "Open Subscribe calls."),
     _gauge("api_topics", "api_topics", "Topics joined for apps."),
-    _gauge("api_history_messages", "api_history_messages", "Messages kept for subscribers that come back."),
-    _gauge("api_history_bytes", "api_history_bytes", "The same in bytes."),
-    _counter("api_subscribers_missed", "api_subscribers_missed_messages", "Messages that slow subscribers missed."),
     _gauge("api_receivers", "api_receivers", "Open Receive calls."),
-    _counter("api_receivers_missed", "api_receivers_missed_messages", "Direct messages that slow receivers missed."),
-    _counter(
-        "api_receivers_refused", "api_receivers_refused_messages", "Direct messages without room at any receiver."
-    ),
     _gauge("api_byte_streams", "api_byte_streams", "Byte streams that apps hold."),
     _gauge("api_stream_acceptors", "api_stream_acceptors", "Open AcceptStreams calls."),
     _gauge("api_streams_unattached", "api_byte_streams_unattached", "Byte streams of peers that wait for their app."),
@@ -141,6 +144,25 @@ ROWS: tuple[Row, ...] = (
     _counter("audit_written", "audit_lines", "Lines of the audit log that were written."),
     _counter("audit_lost", "audit_lines_lost", "Lines of the audit log that could not be written."),
     _gauge("api_operations", "api_operations", "Operations of apps that wait for the node."),
+    _gauge("api_tokens", "api_tokens", "Tokens of apps."),
+    _counter("api_refused_unauthenticated", "api_calls_refused", _REFUSED, reason="unauthenticated"),
+    _counter("api_refused_permission", "api_calls_refused", _REFUSED, reason="permission"),
+    _counter("api_refused_quota", "api_calls_refused", _REFUSED, reason="quota"),
+    _counter("api_slowed_by_quota", "api_slowed_messages", "Messages of streams that waited for a token's quota."),
+    # queues: what waits, and what was lost where they are bounded
+    _gauge("gossip_queued_messages", "queue_messages", _MESSAGES, queue="gossip"),
+    _gauge("api_subscribers_queued_messages", "queue_messages", _MESSAGES, queue="subscribers"),
+    _gauge("api_history_messages", "queue_messages", _MESSAGES, queue="history"),
+    _gauge("gossip_queued_bytes", "queue_bytes", _BYTES, queue="gossip"),
+    _gauge("direct_queued_bytes", "queue_bytes", _BYTES, queue="direct"),
+    _gauge("net_buffered", "queue_bytes", _BYTES, queue="sockets"),
+    _gauge("api_subscribers_queued_bytes", "queue_bytes", _BYTES, queue="subscribers"),
+    _gauge("api_history_bytes", "queue_bytes", _BYTES, queue="history"),
+    _counter("gossip_dropped_queue_full", "queue_dropped_messages", _DROPPED, queue="gossip"),
+    _counter("direct_messages_dropped", "queue_dropped_messages", _DROPPED, queue="direct"),
+    _counter("api_subscribers_missed", "queue_dropped_messages", _DROPPED, queue="subscribers"),
+    _counter("api_receivers_missed", "queue_dropped_messages", _DROPPED, queue="receivers"),
+    _counter("api_receivers_refused", "queue_dropped_messages", _DROPPED, queue="all_receivers"),
 )
 
 FAMILIES: tuple[Family, ...] = (
@@ -178,6 +200,7 @@ FAMILIES: tuple[Family, ...] = (
         "reason",
         "Messages and control entries that a bound or a rule dropped; queue_full: a slow peer lost messages.",
     ),
+    Family("dht_lookups_", "sidecar_dht_lookups", True, "outcome", "Lookups by how they ended."),
     Family(
         "direct_receipts_",
         "sidecar_direct_receipts",
@@ -194,12 +217,24 @@ FAMILIES: tuple[Family, ...] = (
     ),
 )
 
+# The field of `TopicCounts`, the metric of a topic, and what it means.
+TOPIC_COUNTERS: tuple[tuple[str, str, str], ...] = (
+    ("delivered", "delivered_messages", "New messages of a topic handed to apps, own ones included."),
+    ("published", "published_messages", "Messages of a topic published by apps."),
+    ("duplicates", "duplicate_messages", "Messages of a topic that had come before."),
+    ("rejected", "rejected_messages", "Messages of a topic that are no good."),
+    ("dropped", "dropped_messages", "Copies of a topic's messages that slow peers lost."),
+    ("delivered_bytes", "delivered_bytes", "The payloads of a topic's delivered messages."),
+)
+
 HISTOGRAMS: Mapping[str, str] = {
     "event_loop_lag_seconds": "How late the event loop is, looked at four times a second.",
     "gossip_propagation_seconds": "From the first copy of a message of others here until each further peer shows that "
     "it has it, by a copy or IDONTWANT; a sample, by this node's clock alone.",
+    "dht_lookup_duration_seconds": "How long lookups took, from their beginning to their end.",
     "gossip_echo_seconds": "From publishing here until the first peer shows that it has the message, by a copy, "
     "IDONTWANT or IHAVE; a sample, and an upper bound.",
 }
 
-LEFT_OUT = ("connections", "net_closed")  # counted by net_connections and by the net_closed_by_ family
+# Told by others: connections and their openings by direction, ends by reason, lookups by outcome.
+LEFT_OUT = ("connections", "net_connections", "net_opened", "net_closed", "dht_lookups")

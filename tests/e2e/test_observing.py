@@ -32,7 +32,7 @@ def test_metrics_and_probes_are_served_where_they_are_asked_for(tmp_path: Path) 
         status, body = get(f"{url}/metrics")
         names = {family.name for family in text_string_to_metric_families(body)}
         assert {"sidecar_ready", "sidecar_api_calls", "process_cpu_seconds"} <= names
-        assert 'sidecar_api_calls_total{code="OK",method="sidecar.v1.NodeService/GetReadiness"} 1.0' in body
+        assert 'sidecar_api_calls_total{code="OK",method="NodeService/GetReadiness"} 1.0' in body
         with running(tmp_path / "2", "--metrics", url.removeprefix("http://")) as second:
             assert second.ended() == 5
             assert "cannot be bound" in second.log()

@@ -13,7 +13,7 @@ from sidecar.core.types import PeerId
 from sidecar.net.addresses import AddressBook
 from sidecar.net.alarm import Alarm
 from sidecar.net.config import NetConfig
-from sidecar.net.limits import SUSPECT_RATE, SUSPECT_TIME, Admission, Origin, Throttle
+from sidecar.net.limits import SUSPECT_RATE, SUSPECT_TIME, Admission, Origin
 from sidecar.net.race import Race
 from sidecar.net.resolve import Target
 
@@ -142,20 +142,6 @@ def test_a_race_remembers_what_tells_most() -> None:
     for error in (DialBackoff("a"), WrongPeer("b"), DialTimeout("c"), SidecarError("d")):
         race.failed(error)
     assert str(race.error) == "b"
-
-
-def test_repeated_warnings_are_counted() -> None:
-    throttle = Throttle(interval=10.0, size=2)
-    assert [throttle.pass_("a", now) for now in (0.0, 1.0, 9.9, 10.0, 30.0)] == [
-        "",
-        None,
-        None,
-        " (2 more like this)",
-        "",
-    ]
-    for kind in "bcdef":
-        assert throttle.pass_(kind, 30.0) == ""
-    assert len(throttle._seen) == 2
 
 
 class Clock:

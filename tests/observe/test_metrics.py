@@ -80,3 +80,8 @@ async def test_the_lag_of_the_loop_is_looked_at_until_it_is_stopped() -> None:
         await asyncio.sleep(0)
     assert sum(lag.delays.counts) == count
     assert len(lag.delays.counts) == len(BOUNDS) + 1
+
+
+def test_a_statistic_that_the_table_does_not_know_is_shown_all_the_same(mesh: Mesh) -> None:
+    found = scraped(Metrics(mesh, max_topics=5))
+    assert ({"name": "delivered"}, 3.0) in found["sidecar_statistic"]

@@ -4,7 +4,9 @@ from sidecar.observe.topics import TopicCount, TopicLabels
 
 
 def rows(labels: TopicLabels, **delivered: int) -> dict[str, int]:
-    return {row.name: row.delivered for row in labels.rows(TopicCount(name, 1, 2, n) for name, n in delivered.items())}
+    return {
+        row.name: row.counts[0] for row in labels.rows(TopicCount(name, 1, 2, (n, 0)) for name, n in delivered.items())
+    }
 
 
 def test_the_first_topics_have_rows_and_the_others_share_one() -> None:
@@ -12,7 +14,7 @@ def test_the_first_topics_have_rows_and_the_others_share_one() -> None:
     assert labels.rows([]) == []
     assert rows(labels, a=1, b=2) == {"a": 1, "b": 2}
     assert rows(labels, c=5, a=2, b=2, d=1) == {"a": 2, "b": 2, "other": 6}
-    other = labels.rows([TopicCount(name, 1, 2, 5) for name in "abcd"])[-1]
+    other = labels.rows([TopicCount(name, 1, 2, (5, 0)) for name in "abcd"])[-1]
     assert (other.mesh, other.peers) == (2, 4)
 
 

@@ -218,5 +218,5 @@ class MetricsSection:
         50,
         number(0, 10_000, "topics"),
         "How many topics have metrics of their own; the others are counted together as other.",
-        "a guess: three series each",
+        "a guess: eight series each",
     )

@@ -4,6 +4,7 @@ from collections import deque
 from typing import NamedTuple
 
 from ..errors import DeadlineExceeded, NotSupported, ProtocolError, QueueFull, SidecarError
+from ..histogram import Histogram
 from ..types import PeerId
 from .config import KademliaConfig
 from .events import (
@@ -19,6 +20,11 @@ from .lookup import Candidate, Lookup
 from .messages import MessageType, decode_answer, encode_find_node, own_addresses
 from .table import RoutingTable, note_failure
 
+# How lookups end: found what they were for before they had walked to the end; walked to the closest peers; nobody
+# answered; their time was over; who asked went away; too many waited already.
+OUTCOMES = ("found", "walked", "unanswered", "timed_out", "cancelled", "refused")
+DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds
+
 
 class _Query(NamedTuple):
     lookup: Lookup
@@ -27,12 +33,13 @@ class _Query(NamedTuple):
 
 
 class _Running:
-    """A lookup, the request that it sends everywhere, and when it must end."""
+    """A lookup, the request that it sends everywhere, when it began and when it must end."""
 
-    __slots__ = ("deadline", "frame", "queries")
+    __slots__ = ("begun", "deadline", "frame", "queries")
 
-    def __init__(self, frame: bytes, deadline: float) -> None:
+    def __init__(self, frame: bytes, begun: float, deadline: float) -> None:
         self.frame = frame
+        self.begun = begun
         self.deadline = deadline
         self.queries: dict[int, None] = {}
 
@@ -43,7 +50,18 @@ class LookupPool:
     At most `max_queued_lookups` wait. Effects are appended to the list that each method is given.
     """
 
-    __slots__ = ("_config", "_local", "_queries", "_running", "_table", "_waiting", "failed", "finished", "sent")
+    __slots__ = (
+        "_config",
+        "_local",
+        "_queries",
+        "_running",
+        "_table",
+        "_waiting",
+        "durations",
+        "failed",
+        "outcomes",
+        "sent",
+    )
 
     def __init__(self, config: KademliaConfig, local: PeerId, table: RoutingTable) -> None:
         self._config = config
@@ -54,7 +72,8 @@ class LookupPool:
         self._queries: dict[int, _Query] = {}  # likewise
         self.sent = 0  # all queries ever, those of deliveries as well; numbers them too
         self.failed = 0
-        self.finished = 0
+        self.outcomes = dict.fromkeys(OUTCOMES, 0)  # of lookups that ended, or were not begun
+        self.durations = Histogram(DURATIONS)
 
     @property
     def running(self) -> int:
@@ -85,6 +104,7 @@ class LookupPool:
         elif len(self._waiting) < self._config.max_queued_lookups:
             self._waiting.append(lookup)
         else:
+            self.outcomes["refused"] += 1
             raise QueueFull(f"{self.running} lookups are running and {self.waiting} waiting, and no more may")
 
     def begin(self, lookup: Lookup, now: float, effects: list[KademliaEffect]) -> None:
@@ -95,7 +115,7 @@ class LookupPool:
         for contact in self._table.closest(lookup.place, self._config.k):
             lookup.offer(contact.peer, contact.addresses)
         frame = encode_find_node(lookup.key) if lookup.search is None else lookup.search.frame
-        self._running[lookup] = _Running(frame, now + self._config.lookup_timeout)
+        self._running[lookup] = _Running(frame, now, now + self._config.lookup_timeout)
         self._advance(lookup, now, effects)
 
     def begin_waiting(self, now: float, effects: list[KademliaEffect]) -> None:
@@ -103,19 +123,22 @@ class LookupPool:
         while self._waiting and len(self._running) < self._config.max_lookups:
             self.begin(self._waiting.popleft(), now, effects)
 
-    def cancel(self, op: int, effects: list[KademliaEffect]) -> None:
+    def cancel(self, op: int, now: float, effects: list[KademliaEffect]) -> None:
         """End a requested lookup without a result."""
         for lookup in self._running:
             if lookup.op == op:
-                self._end(lookup, effects)
+                self._end(lookup, "cancelled", now, effects)
                 return
+        waiting = len(self._waiting)
         self._waiting = deque(lookup for lookup in self._waiting if lookup.op != op)
+        self.outcomes["cancelled"] += waiting - len(self._waiting)
 
     def identified(self, peer: PeerId, addresses: Addresses, now: float, effects: list[KademliaEffect]) -> None:
         """A peer is connected: whoever looks for it need not go on."""
         for lookup in [lookup for lookup in self._running if lookup.target == peer]:
             candidate = lookup.get(peer)
-            self._complete(lookup, addresses or (candidate.addresses if candidate else ()), now, effects)
+            found = addresses or (candidate.addresses if candidate else ())
+            self._complete(lookup, "found", found, now, effects)
 
     # ---------------------------------------------------------------- answers
 
@@ -144,7 +167,7 @@ class LookupPool:
         if search is None or candidate is None:
             self._settle(query, now, effects)
         elif search.answered((query.peer, self._addresses(candidate)), answer, effects):
-            self._complete(query.lookup, None, now, effects)
+            self._complete(query.lookup, "found", None, now, effects)
         else:
             self._settle(query, now, effects)
 
@@ -175,7 +198,7 @@ class LookupPool:
                 self.query_failed(number, error, now, effects)
         for lookup in [lookup for lookup, running in self._running.items() if running.deadline <= now]:
             if lookup in self._running:
-                self._complete(lookup, None, now, effects)
+                self._complete(lookup, "timed_out", None, now, effects)
 
     # ---------------------------------------------------------------- inside
 
@@ -189,7 +212,7 @@ class LookupPool:
         """Go on, or end when the one that was looked for has been reached."""
         if query.peer == query.lookup.target:
             candidate = query.lookup.get(query.peer)
-            self._complete(query.lookup, self._addresses(candidate) if candidate else (), now, effects)
+            self._complete(query.lookup, "found", self._addresses(candidate) if candidate else (), now, effects)
         else:
             self._advance(query.lookup, now, effects)
 
@@ -201,12 +224,13 @@ class LookupPool:
             running.queries[number] = None
             effects.append(SendQuery(number, candidate.peer, self._addresses(candidate), running.frame))
         if lookup.finished:
-            self._complete(lookup, None, now, effects)
+            self._complete(lookup, "walked" if lookup.closest() else "unanswered", None, now, effects)
 
-    def _complete(self, lookup: Lookup, found: Addresses | None, now: float, effects: list[KademliaEffect]) -> None:
+    def _complete(
+        self, lookup: Lookup, outcome: str, found: Addresses | None, now: float, effects: list[KademliaEffect]
+    ) -> None:
         """End a lookup with its result; where the target was not reached, with what others say of it."""
-        self._end(lookup, effects)
-        self.finished += 1
+        self._end(lookup, outcome, now, effects)
         if lookup.op is not None:
             closest = lookup.closest()
             if lookup.search is not None:
@@ -219,8 +243,11 @@ class LookupPool:
             hops = max((other.depth for other in closest), default=0)
             effects.append(LookupCompleted(lookup.op, result, found, hops, lookup.queried, lookup.failures))
 
-    def _end(self, lookup: Lookup, effects: list[KademliaEffect]) -> None:
-        for number in self._running.pop(lookup).queries:
+    def _end(self, lookup: Lookup, outcome: str, now: float, effects: list[KademliaEffect]) -> None:
+        running = self._running.pop(lookup)
+        self.outcomes[outcome] += 1
+        self.durations.observe(now - running.begun)
+        for number in running.queries:
             del self._queries[number]
             effects.append(CancelQuery(number))
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, assert_never
 
 from ..errors import InvalidArgument, ProtocolError, ResourceExhausted, SelfDial
+from ..histogram import Histogram
 from ..types import PeerId
 from . import messages
 from .config import KademliaConfig
@@ -54,6 +55,7 @@ class KademliaStatistics(NamedTuple):
     waiting_lookups: int
     queries_in_flight: int
     lookups: int
+    outcomes: dict[str, int]  # of these
     queries: int
     failed_queries: int
     requests: int
@@ -124,7 +126,7 @@ class KademliaRouter:
             case BootstrapRequested():
                 self._schedule.begin()
             case LookupCancelled(op):
-                self._pool.cancel(op, effects)
+                self._pool.cancel(op, now, effects)
                 self._content.deliveries.cancel(op, effects)
             case PutRequested():
                 self._content.put(event, now, effects)
@@ -188,6 +190,10 @@ class KademliaRouter:
         """The routing table, farthest bucket first."""
         return [BucketView(b.prefix, tuple(b.entries), len(b.replacements)) for b in self._table.buckets()]
 
+    def durations(self) -> Histogram:
+        """How long lookups took; to be read only."""
+        return self._pool.durations
+
     def statistics(self) -> KademliaStatistics:
         return KademliaStatistics(
             peers=len(self._table),
@@ -196,7 +202,8 @@ class KademliaRouter:
             running_lookups=self._pool.running,
             waiting_lookups=self._pool.waiting,
             queries_in_flight=self._pool.in_flight + self._content.deliveries.in_flight,
-            lookups=self._pool.finished,
+            lookups=sum(self._pool.outcomes.values()),
+            outcomes=dict(self._pool.outcomes),
             queries=self._pool.sent,
             failed_queries=self._pool.failed + self._content.deliveries.failed,
             requests=self._requests,

@@ -258,4 +258,6 @@ class Finding(SimpleHandler):
         self.feed(kademlia.PeerDisconnected(peer.id), now)
 
     def statistics(self) -> dict[str, int | float]:
-        return {f"dht_{name}": value for name, value in self.router.statistics()._asdict().items()}
+        counted = self.router.statistics()._asdict()
+        outcomes = {f"dht_lookups_{name}": count for name, count in counted.pop("outcomes").items()}
+        return {**{f"dht_{name}": value for name, value in counted.items()}, **outcomes}

@@ -304,6 +304,7 @@ class Node:
         return {
             "gossip_propagation_seconds": propagation.delays,
             "gossip_echo_seconds": propagation.echoes,
+            "dht_lookup_duration_seconds": self._finding.router.durations(),
         }
 
     def conditions(self) -> tuple[events.Condition, ...]:

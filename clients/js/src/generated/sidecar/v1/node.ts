@@ -112,6 +112,9 @@ export interface GetStatisticsResponse_ValuesEntry {
 /**
  * Observations since the start, counted by upper bounds. Those of this node:
  *
+ * dht_lookup_duration_seconds: lookups in the DHT from their beginning to their end, those that keep the routing table
+ * fresh among them.
+ *
  * event_loop_lag_seconds: how late the sidecar's event loop is, looked at four times a second.
  *
  * gossip_propagation_seconds: how much later than this node its neighbours show that they have a message, on this
