@@ -127,7 +127,7 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 	cd requirements && ../$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --group pyproject.toml:dev pyproject.toml -o dev.txt
 	cd requirements && ../$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
-	  --no-header --no-annotate -c dev.txt pyproject.toml -o run.txt
+	  --no-header --no-annotate --extra tracing -c dev.txt pyproject.toml -o run.txt
 	rm -f requirements/pyproject.toml
 	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  -c requirements/dev.txt requirements/build.in -o requirements/build.txt

@@ -33,11 +33,13 @@ from .observe.observer import Observer
 from .settings import api_config, gate_lists, net_config, node_config, transports
 from .trace import VERSION as TRACE_VERSION
 from .trace import TracedNode, TraceFile
+from .tracing import open_tracer
 
 AGENT = f"sidecar/{__version__}"
 # Seconds for which peers do not graft a node that has said goodbye: the least that PRUNE can say, for it may be back at
 # once, and a GRAFT within the time it is told to wait for would be refused for a minute.
 _RETURN_BACKOFF = 1
+_LAST_SPANS = 1.0  # seconds for a collector of traces to take the last ones; a guess
 
 _log = logging.getLogger(__name__)
 _node_log = logging.getLogger("sidecar.node")
@@ -118,6 +120,14 @@ class App:
         lag.start()
         parts.callback(lag.stop)
         observer = self._observer(parts)
+        tracer = open_tracer(
+            config.tracing.endpoint,
+            config.tracing.sample,
+            peer_id=str(node.peer_id),
+            version=__version__,
+            network=node.network,
+        )
+        parts.push_async_callback(tracer.close, _LAST_SPANS)
         parts.push_async_callback(runtime.close, config.timeouts.shutdown / 2)
         api_settings = api_config(config)
         if api_settings.tokens is None:
@@ -131,6 +141,7 @@ class App:
             driver_histograms=lambda: {"event_loop_lag_seconds": lag.delays},
             audit=self.audit,
             log=log,
+            tracer=tracer,
             bans=bans,
         )
         self._mesh.gatekeeper.start()

@@ -32,6 +32,8 @@ ELSEWHERE = {
     "audit.file",
     "audit.limit",
     "log.format",
+    "tracing.endpoint",
+    "tracing.sample",
     "log.levels",
     "log.trace_wire",
     "log.trace_limit",

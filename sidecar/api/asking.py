@@ -6,6 +6,7 @@ from functools import partial
 from ..core.direct import RequestCancelled, RequestCompleted, RequestMade
 from ..core.errors import Closed, QueueFull, SidecarError
 from ..core.types import PeerId
+from ..tracing import Span
 from . import encode
 from .bridge import Mesh
 from .bulk import MAX_BATCH
@@ -19,6 +20,7 @@ from .wakeup import Wakeup
 
 _WINDOW = 1024  # open requests; as many as the direct protocol has on its way to one peer
 _MAX_TIMEOUT = 86_400.0
+WITHDRAWN = Closed("the app waits no longer")
 
 
 class Asker:
@@ -28,7 +30,7 @@ class Asker:
         self._mesh = mesh
         self._peer: PeerId | SidecarError = values.invalid("peer_id", "the first requests must name a peer")
         self._protocol: str | SidecarError = values.invalid("protocol", "the first requests must name a protocol")
-        self._open: dict[int, int] = {}  # the caller's number -> the operation's
+        self._open: dict[int, tuple[int, Span]] = {}  # the caller's number -> the operation's
         self._results: deque[bytes] = deque()
         self._unwritten = 0  # bytes of results
         self._finished = False
@@ -39,9 +41,9 @@ class Asker:
     async def consume(self, request: convert.RequestManyRequest) -> None:
         """Make requests; returns when further ones may be read. Raises InvalidField for a number that is in use."""
         for number in request.withdrawn:
-            op = self._open.pop(number, None)
-            if op is not None:
-                self._mesh.cancel(op, RequestCancelled)
+            opened = self._open.pop(number, None)
+            if opened is not None:
+                self._cancel(*opened)
         values.bounded(len(request.requests), MAX_BATCH, "requests")
         self._choose(request)
         for index, outgoing in enumerate(request.requests):
@@ -64,8 +66,12 @@ class Asker:
     def close(self) -> None:
         """The app is gone; nobody waits for the open requests."""
         left, self._open = self._open, {}
-        for op in left.values():
-            self._mesh.cancel(op, RequestCancelled)
+        for op, span in left.values():
+            self._cancel(op, span)
+
+    def _cancel(self, op: int, span: Span) -> None:
+        span.end(WITHDRAWN)
+        self._mesh.cancel(op, RequestCancelled)
 
     def take(self) -> bytes | None:
         """The next response, encoded; empty when there is none now, None when all is said.
@@ -110,12 +116,14 @@ class Asker:
             if outgoing.HasField("timeout"):
                 timeout = values.seconds(outgoing.timeout, _MAX_TIMEOUT, "timeout")
             deadline = self._mesh.now() + timeout
-            self._open[number] = 0
+            span = self._mesh.asking(peer, protocol, values.traceparent(outgoing.traceparent))
+            self._open[number] = 0, span
             op = self._mesh.start(
-                lambda op: RequestMade(op, peer, protocol, outgoing.data, deadline), partial(self._completed, number)
+                lambda op: RequestMade(op, peer, protocol, outgoing.data, deadline, span.context),
+                partial(self._completed, number),
             )
             if number in self._open:  # else it has its result already
-                self._open[number] = op
+                self._open[number] = op, span
         except Closed:
             raise
         except SidecarError as error:
@@ -126,7 +134,9 @@ class Asker:
         self._drained.set()
 
     def _tell(self, number: int, answer: bytes | SidecarError) -> None:
-        self._open.pop(number, None)
+        opened = self._open.pop(number, None)
+        if opened is not None:
+            opened[1].end(answer if isinstance(answer, SidecarError) else None)
         room = self._mesh.config.send_window_bytes - self._unwritten
         if not isinstance(answer, SidecarError) and self._results and len(answer) > room:
             answer = QueueFull("the app that asked does not read its results")

@@ -20,7 +20,9 @@ from ..core.events import (
     ReadinessChanged,
 )
 from ..core.histogram import Histogram
+from ..core.types import PeerId
 from ..logs import Log
+from ..tracing import NoTracer, Span, Tracer
 from .calls import Calls
 from .config import ApiConfig
 from .errors import reason
@@ -57,6 +59,7 @@ class Mesh:
         driver_histograms: likewise.
         audit: where changes of the node are written down; None: in the log only.
         log: whose records can be watched and whose levels changed.
+        tracer: of the requests that apps make and are given.
         bans: where bans outlast the process; None: nowhere.
 
     The driver hands every effect that is not the transport's to `on_effect`.
@@ -74,6 +77,7 @@ class Mesh:
         audit: Audit | None = None,
         log: Log | None = None,
         bans: Store | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.node = node
         self.config = config
@@ -88,7 +92,8 @@ class Mesh:
         self._driver_histograms = driver_histograms
         self.topics = Topics(config, feed)
         self.inbox = Inbox(feed)
-        self.desk = Desk(feed, self._check_drained)
+        self.tracer = tracer or NoTracer()
+        self.desk = Desk(feed, self._check_drained, self.tracer)
         self.streams = Streams(feed, self.start, config)
         self.calls = Calls()
         self.receipts: Counter[direct.Outcome] = Counter(dict.fromkeys(direct.Outcome, 0))
@@ -245,6 +250,12 @@ class Mesh:
         """Raises Closed once the sidecar drains."""
         if self._draining:
             raise _closed()
+
+    def asking(self, peer: PeerId, protocol: str, trace: str) -> Span:
+        """The span of a request to a peer."""
+        return self.tracer.client(
+            f"request {protocol}", trace, {"sidecar.peer_id": str(peer), "sidecar.protocol": protocol}
+        )
 
     def check_open(self) -> None:
         """Raises Closed once the sidecar stops."""

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 
 from ..core.direct import Outcome, RequestCancelled, RequestCompleted, RequestMade, SendCompleted, SendRequested
 from ..core.errors import SidecarError, TooLarge
+from ..core.traceparent import wellformed
 from ..core.types import PeerId
-from .asking import Asker
+from .asking import WITHDRAWN, Asker
 from .bridge import Mesh
 from .bulk import MAX_BATCH, converse
 from .convert import direct as convert
@@ -93,12 +94,19 @@ class DirectService:
         protocol = values.name(request.protocol, values.MAX_PROTOCOL, "protocol")
         left = context.time_remaining()
         deadline = self._mesh.now() + (self._mesh.config.request_timeout if left is None else left)
-        completed: RequestCompleted = await self._mesh.operation(
-            lambda op: RequestMade(op, peer, protocol, request.data, deadline), cancel=RequestCancelled
-        )
-        if isinstance(completed.answer, SidecarError):
-            raise completed.answer
-        return convert.response(completed.answer)
+        span = self._mesh.asking(peer, protocol, values.traceparent(request.traceparent) or _trace_of(context))
+        answer: bytes | SidecarError = WITHDRAWN
+        try:
+            completed: RequestCompleted = await self._mesh.operation(
+                lambda op: RequestMade(op, peer, protocol, request.data, deadline, span.context),
+                cancel=RequestCancelled,
+            )
+            answer = completed.answer
+        finally:
+            span.end(answer if isinstance(answer, SidecarError) else None)
+        if isinstance(answer, SidecarError):
+            raise answer
+        return convert.response(answer)
 
     async def request_many(self, requests: AsyncIterator[convert.RequestManyRequest], context: Context) -> None:
         asker = Asker(self._mesh)
@@ -125,6 +133,14 @@ class DirectService:
         with mesh.serving(server):
             await context.send_initial_metadata(OPEN)
             await converse(requests, _Requests(mesh, server), consume, context)
+
+
+def _trace_of(context: Context) -> str:
+    """The caller's place in a trace, as OpenTelemetry's gRPC clients tell it; what is malformed there is nothing."""
+    for key, value in context.invocation_metadata() or ():
+        if key == "traceparent" and isinstance(value, str) and wellformed(value):
+            return value
+    return ""
 
 
 class _Requests:

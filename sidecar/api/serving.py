@@ -5,10 +5,14 @@ from collections.abc import Callable
 
 from ..core.direct import RequestAnswered, RequestArrived
 from ..core.errors import AlreadyExists, Closed, NotSupported, QueueFull, SidecarError
+from ..tracing import Span, Tracer
 from .hub import Bounds
 from .wakeup import Wakeup
 
 Feed = Callable[[RequestAnswered], None]
+
+
+_WITHDRAWN = Closed("nobody waits for the answer any more")
 
 
 class Server:
@@ -79,12 +83,13 @@ class Server:
 class Desk:
     """Who serves which protocol."""
 
-    def __init__(self, feed: Feed, drained: Callable[[], None]) -> None:
+    def __init__(self, feed: Feed, drained: Callable[[], None], tracer: Tracer) -> None:
         """`drained` is called when the last open request has its answer while the desk is `draining`."""
         self._feed = feed
         self._drained = drained
+        self._tracer = tracer
         self._servers: dict[str, Server] = {}
-        self._by_token: dict[int, Server] = {}
+        self._by_token: dict[int, tuple[Server, Span]] = {}
         self.draining = False
 
     @property
@@ -115,17 +120,23 @@ class Desk:
 
     def arrived(self, request: RequestArrived) -> None:
         server = self._servers.get(request.protocol)
+        about = {"sidecar.peer_id": str(request.peer), "sidecar.protocol": request.protocol}
+        span = self._tracer.server(f"serve {request.protocol}", request.trace, about)
+        refusal: SidecarError
         if self.draining:
-            self._feed(RequestAnswered(request.token, Closed("the sidecar there is stopping")))
+            refusal = Closed("the sidecar there is stopping")
         elif server is None:
-            self._feed(RequestAnswered(request.token, NotSupported(f"nobody serves {request.protocol!r}")))
-        elif server.push(request):
-            self._by_token[request.token] = server
+            refusal = NotSupported(f"nobody serves {request.protocol!r}")
+        elif server.push(request._replace(trace=span.context)):
+            self._by_token[request.token] = server, span
+            return
         else:
-            self._feed(RequestAnswered(request.token, QueueFull("the serving app has too many requests open")))
+            refusal = QueueFull("the serving app has too many requests open")
+        span.end(refusal)
+        self._feed(RequestAnswered(request.token, refusal))
 
     def withdrawn(self, token: int) -> None:
-        server = self._forget(token)
+        server = self._forget(token, _WITHDRAWN)
         if server is not None:
             server.withdraw(token)
 
@@ -135,11 +146,13 @@ class Desk:
             self._answer(token, answer)
 
     def _answer(self, token: int, answer: bytes | SidecarError) -> None:
-        self._forget(token)
+        self._forget(token, answer if isinstance(answer, SidecarError) else None)
         self._feed(RequestAnswered(token, answer))
 
-    def _forget(self, token: int) -> Server | None:
-        server = self._by_token.pop(token, None)
+    def _forget(self, token: int, error: SidecarError | None) -> Server | None:
+        server, span = self._by_token.pop(token, (None, None))
+        if span is not None:
+            span.end(error)
         if self.draining and not self._by_token:
             self._drained()
         return server

@@ -84,6 +84,19 @@ def seconds(low: float, high: float) -> Kind:
     return Kind(read, lambda value: f"{value:g}", "seconds", allowed, "SECONDS")
 
 
+def share() -> Kind:
+    """A part of a whole, from 0 to 1."""
+
+    def read(value: object) -> float:
+        if isinstance(value, str):
+            value = float(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError("not a number")
+        return _between(float(value), 0.0, 1.0)
+
+    return Kind(read, lambda value: f"{value:g}", "", "a number from 0 to 1", "SHARE")
+
+
 def choice(*names: str) -> Kind:
     """One of a few words."""
 

@@ -23,6 +23,7 @@ from .sections import (
     StateSection,
     StreamsSection,
     TimeoutsSection,
+    TracingSection,
 )
 
 
@@ -46,6 +47,7 @@ class Config:
     log: LogSection = field(default_factory=LogSection)
     audit: AuditSection = field(default_factory=AuditSection)
     metrics: MetricsSection = field(default_factory=MetricsSection)
+    tracing: TracingSection = field(default_factory=TracingSection)
 
 
 class Key(NamedTuple):

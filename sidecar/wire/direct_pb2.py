@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0c\x64irect.proto\x12\x13sidecar.wire.direct\"\xdc\x01\n\x05\x46rame\x12/\n\x08messages\x18\x01 \x03(\x0b\x32\x1d.sidecar.wire.direct.Messages\x12.\n\x08requests\x18\x02 \x03(\x0b\x32\x1c.sidecar.wire.direct.Request\x12\x0f\n\x07\x63\x61ncels\x18\x03 \x03(\x04\x12/\n\x08receipts\x18\x04 \x03(\x0b\x32\x1d.sidecar.wire.direct.Receipts\x12\x30\n\tresponses\x18\x05 \x03(\x0b\x32\x1d.sidecar.wire.direct.Response\"*\n\x08Messages\x12\x10\n\x08protocol\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x03(\x0c\"W\n\x08Receipts\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12-\n\x07outcome\x18\x03 \x01(\x0e\x32\x1c.sidecar.wire.direct.Outcome\"I\n\x07Request\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x12\n\ntimeout_ms\x18\x04 \x01(\x04\"a\n\x08Response\x12\n\n\x02id\x18\x01 \x01(\x04\x12+\n\x06status\x18\x02 \x01(\x0e\x32\x1b.sidecar.wire.direct.Status\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0e\n\x06reason\x18\x04 \x01(\t*\x98\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_DELIVERED\x10\x01\x12\x19\n\x15OUTCOME_NO_SUBSCRIBER\x10\x02\x12\x16\n\x12OUTCOME_QUEUE_FULL\x10\x03\x12\x13\n\x0fOUTCOME_REFUSED\x10\x04\x12\x15\n\x11OUTCOME_TIMED_OUT\x10\x05*\x90\x01\n\x06Status\x12\x13\n\x0fSTATUS_ANSWERED\x10\x00\x12\x12\n\x0eSTATUS_REFUSED\x10\x01\x12\x15\n\x11STATUS_NOT_SERVED\x10\x02\x12\x15\n\x11STATUS_QUEUE_FULL\x10\x03\x12\x1c\n\x18STATUS_DEADLINE_EXCEEDED\x10\x04\x12\x11\n\rSTATUS_CLOSED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0c\x64irect.proto\x12\x13sidecar.wire.direct\"\xdc\x01\n\x05\x46rame\x12/\n\x08messages\x18\x01 \x03(\x0b\x32\x1d.sidecar.wire.direct.Messages\x12.\n\x08requests\x18\x02 \x03(\x0b\x32\x1c.sidecar.wire.direct.Request\x12\x0f\n\x07\x63\x61ncels\x18\x03 \x03(\x04\x12/\n\x08receipts\x18\x04 \x03(\x0b\x32\x1d.sidecar.wire.direct.Receipts\x12\x30\n\tresponses\x18\x05 \x03(\x0b\x32\x1d.sidecar.wire.direct.Response\"*\n\x08Messages\x12\x10\n\x08protocol\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x03(\x0c\"W\n\x08Receipts\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12-\n\x07outcome\x18\x03 \x01(\x0e\x32\x1c.sidecar.wire.direct.Outcome\"^\n\x07Request\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x12\n\ntimeout_ms\x18\x04 \x01(\x04\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\"a\n\x08Response\x12\n\n\x02id\x18\x01 \x01(\x04\x12+\n\x06status\x18\x02 \x01(\x0e\x32\x1b.sidecar.wire.direct.Status\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0e\n\x06reason\x18\x04 \x01(\t*\x98\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_DELIVERED\x10\x01\x12\x19\n\x15OUTCOME_NO_SUBSCRIBER\x10\x02\x12\x16\n\x12OUTCOME_QUEUE_FULL\x10\x03\x12\x13\n\x0fOUTCOME_REFUSED\x10\x04\x12\x15\n\x11OUTCOME_TIMED_OUT\x10\x05*\x90\x01\n\x06Status\x12\x13\n\x0fSTATUS_ANSWERED\x10\x00\x12\x12\n\x0eSTATUS_REFUSED\x10\x01\x12\x15\n\x11STATUS_NOT_SERVED\x10\x02\x12\x15\n\x11STATUS_QUEUE_FULL\x10\x03\x12\x1c\n\x18STATUS_DEADLINE_EXCEEDED\x10\x04\x12\x11\n\rSTATUS_CLOSED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'direct_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=568
-  _globals['_OUTCOME']._serialized_end=720
-  _globals['_STATUS']._serialized_start=723
-  _globals['_STATUS']._serialized_end=867
+  _globals['_OUTCOME']._serialized_start=589
+  _globals['_OUTCOME']._serialized_end=741
+  _globals['_STATUS']._serialized_start=744
+  _globals['_STATUS']._serialized_end=888
   _globals['_FRAME']._serialized_start=38
   _globals['_FRAME']._serialized_end=258
   _globals['_MESSAGES']._serialized_start=260
@@ -42,7 +42,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECEIPTS']._serialized_start=304
   _globals['_RECEIPTS']._serialized_end=391
   _globals['_REQUEST']._serialized_start=393
-  _globals['_REQUEST']._serialized_end=466
-  _globals['_RESPONSE']._serialized_start=468
-  _globals['_RESPONSE']._serialized_end=565
+  _globals['_REQUEST']._serialized_end=487
+  _globals['_RESPONSE']._serialized_start=489
+  _globals['_RESPONSE']._serialized_end=586
 # @@protoc_insertion_point(module_scope)

@@ -165,12 +165,15 @@ class Request(_message.Message):
     PROTOCOL_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Requests of a link are numbered from 1 in the order in which they travel."""
     protocol: _builtins.str
     data: _builtins.bytes
     timeout_ms: _builtins.int
     """How long the asker still waits; 0 when it sets no limit."""
+    traceparent: _builtins.str
+    """The asker's place in a trace, as W3C Trace Context writes it; empty outside of traces."""
     def __init__(
         self,
         *,
@@ -178,10 +181,11 @@ class Request(_message.Message):
         protocol: _builtins.str = ...,
         data: _builtins.bytes = ...,
         timeout_ms: _builtins.int = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "id", b"id", "protocol", b"protocol", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "id", b"id", "protocol", b"protocol", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,6 +10,7 @@ from sidecar.api.inbox import Inbox, Receiver
 from sidecar.api.serving import Desk, Server
 from sidecar.core.direct import MessagesHandled, MessagesReceived, Outcome, RequestAnswered, RequestArrived
 from sidecar.core.errors import AlreadyExists, NotSupported, QueueFull
+from sidecar.tracing import NoTracer
 from tests.api.fakes import OTHER
 
 CHAT = "/chat/1"
@@ -141,7 +142,7 @@ def _answers(fed: list[RequestAnswered]) -> list[tuple[int, Any]]:
 
 def test_serving() -> None:
     fed: list[Any] = []
-    desk = Desk(fed.append, lambda: None)
+    desk = Desk(fed.append, lambda: None, NoTracer())
     desk.arrived(_request(1))
     server = Server((CHAT, "/b/1"), Bounds(2, 100))
     desk.add(server)
@@ -170,7 +171,7 @@ def test_serving() -> None:
 
 def test_waiting_requests_are_bounded_in_bytes_and_taken_in_portions() -> None:
     fed: list[Any] = []
-    desk = Desk(fed.append, lambda: None)
+    desk = Desk(fed.append, lambda: None, NoTracer())
     server = Server((CHAT,), Bounds(100, 100))
     desk.add(server)
     for token in range(4):

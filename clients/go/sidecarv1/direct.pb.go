@@ -633,7 +633,10 @@ type RequestRequest struct {
 	// The protocol.
 	Protocol string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	// The request's payload.
-	Data          []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	// The caller's place in a trace, as W3C Trace Context writes it, to be handed to the app that serves. Empty: the
+	// call's metadata `traceparent`, if there is one.
+	Traceparent   string `protobuf:"bytes,4,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -687,6 +690,13 @@ func (x *RequestRequest) GetData() []byte {
 		return x.Data
 	}
 	return nil
+}
+
+func (x *RequestRequest) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 // The peer's answer.
@@ -817,7 +827,9 @@ type OutgoingRequest struct {
 	// The request's payload.
 	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	// How long to wait for the response, at most a day; unset: as without a deadline, 30 s.
-	Timeout       *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// The caller's place in a trace, as W3C Trace Context writes it, to be handed to the app that serves.
+	Traceparent   string `protobuf:"bytes,4,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -871,6 +883,13 @@ func (x *OutgoingRequest) GetTimeout() *durationpb.Duration {
 		return x.Timeout
 	}
 	return nil
+}
+
+func (x *OutgoingRequest) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 // Some results. Encodes as the concatenation of them.
@@ -1233,7 +1252,10 @@ type IncomingRequest struct {
 	// The request's payload.
 	Data []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
 	// How long the asker still waits; unset where it does not say.
-	TimeLeft      *durationpb.Duration `protobuf:"bytes,5,opt,name=time_left,json=timeLeft,proto3" json:"time_left,omitempty"`
+	TimeLeft *durationpb.Duration `protobuf:"bytes,5,opt,name=time_left,json=timeLeft,proto3" json:"time_left,omitempty"`
+	// The request's place in a trace, as W3C Trace Context writes it: the parent of what the app does for it. Empty
+	// outside of traces.
+	Traceparent   string `protobuf:"bytes,6,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1303,6 +1325,13 @@ func (x *IncomingRequest) GetTimeLeft() *durationpb.Duration {
 	return nil
 }
 
+func (x *IncomingRequest) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
 var File_sidecar_v1_direct_proto protoreflect.FileDescriptor
 
 const file_sidecar_v1_direct_proto_rawDesc = "" +
@@ -1339,22 +1368,24 @@ const file_sidecar_v1_direct_proto_rawDesc = "" +
 	"\rDirectMessage\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"Y\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\"{\n" +
 	"\x0eRequestRequest\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"%\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12 \n" +
+	"\vtraceparent\x18\x04 \x01(\tR\vtraceparent\"%\n" +
 	"\x0fRequestResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"\xa0\x01\n" +
 	"\x12RequestManyRequest\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x127\n" +
 	"\brequests\x18\x03 \x03(\v2\x1b.sidecar.v1.OutgoingRequestR\brequests\x12\x1c\n" +
-	"\twithdrawn\x18\x04 \x03(\x04R\twithdrawn\"j\n" +
+	"\twithdrawn\x18\x04 \x03(\x04R\twithdrawn\"\x8c\x01\n" +
 	"\x0fOutgoingRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x123\n" +
-	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"J\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12 \n" +
+	"\vtraceparent\x18\x04 \x01(\tR\vtraceparent\"J\n" +
 	"\x13RequestManyResponse\x123\n" +
 	"\aresults\x18\x01 \x03(\v2\x19.sidecar.v1.RequestResultR\aresults\"Y\n" +
 	"\rRequestResult\x12\x0e\n" +
@@ -1372,13 +1403,14 @@ const file_sidecar_v1_direct_proto_rawDesc = "" +
 	"\x06result\"f\n" +
 	"\rServeResponse\x127\n" +
 	"\brequests\x18\x01 \x03(\v2\x1b.sidecar.v1.IncomingRequestR\brequests\x12\x1c\n" +
-	"\twithdrawn\x18\x02 \x03(\x04R\twithdrawn\"\xa2\x01\n" +
+	"\twithdrawn\x18\x02 \x03(\x04R\twithdrawn\"\xc4\x01\n" +
 	"\x0fIncomingRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x17\n" +
 	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12\x1a\n" +
 	"\bprotocol\x18\x03 \x01(\tR\bprotocol\x12\x12\n" +
 	"\x04data\x18\x04 \x01(\fR\x04data\x126\n" +
-	"\ttime_left\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\btimeLeft*\xb8\x02\n" +
+	"\ttime_left\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\btimeLeft\x12 \n" +
+	"\vtraceparent\x18\x06 \x01(\tR\vtraceparent*\xb8\x02\n" +
 	"\vSendOutcome\x12\x1c\n" +
 	"\x18SEND_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16SEND_OUTCOME_DELIVERED\x10\x01\x12\x1e\n" +

@@ -61,6 +61,7 @@ def requests(arrived: Iterable[RequestArrived], withdrawn: Iterable[int], now: f
                 protocol=request.protocol,
                 data=request.data,
                 time_left=None if request.deadline is None else duration(max(0.0, request.deadline - now)),
+                traceparent=request.trace,
             )
             for request in arrived
         ],

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from ...core.errors import InvalidArgument, InvalidMultiaddr, InvalidPeerId, SidecarError
 from ...core.gate import Network
 from ...core.multiaddr import Multiaddr
+from ...core.traceparent import wellformed
 from ...core.types import PeerId
 from ..faults import InvalidField
 
@@ -73,6 +74,13 @@ def request_id(text: str, field: str = "request_id") -> str:
     """Raises InvalidField."""
     if len(text.encode()) > _MAX_REQUEST_ID:
         raise InvalidField(field, InvalidArgument(f"{len(text.encode())} bytes, at most {_MAX_REQUEST_ID}"))
+    return text
+
+
+def traceparent(text: str, field: str = "traceparent") -> str:
+    """Raises InvalidField."""
+    if text and not wellformed(text):
+        raise InvalidField(field, InvalidArgument("not a traceparent of W3C Trace Context"))
     return text
 
 

@@ -6,7 +6,15 @@ This is the one table. Reading, checking, `--help`, `sidecar config` and `docs/c
 from .api import ApiSection
 from .gate import GateSection
 from .network import BootstrapSection, ListenSection, NetworkSection, PeersSection
-from .process import AuditSection, LimitsSection, LogSection, MetricsSection, StateSection, TimeoutsSection
+from .process import (
+    AuditSection,
+    LimitsSection,
+    LogSection,
+    MetricsSection,
+    StateSection,
+    TimeoutsSection,
+    TracingSection,
+)
 from .protocols import DhtSection, DirectSection, GossipSection, StreamsSection
 
 __all__ = [
@@ -26,4 +34,5 @@ __all__ = [
     "StateSection",
     "StreamsSection",
     "TimeoutsSection",
+    "TracingSection",
 ]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..kinds import LOG_LEVELS, choice, log_levels, number, path, port_or_endpoint, seconds, size
+from ..kinds import LOG_LEVELS, choice, log_levels, number, path, port_or_endpoint, seconds, share, size, text
 from .key import KIB, MIB, key
 
 
@@ -219,4 +219,23 @@ class MetricsSection:
         number(0, 10_000, "topics"),
         "How many topics have metrics of their own; the others are counted together as other.",
         "a guess: eight series each",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TracingSection:
+    """Traces of requests, for an OpenTelemetry collector. Places in traces are handed on also without one."""
+
+    endpoint: str = key(
+        "",
+        text(r"(https?://[^\s]{1,256})?", "a URL; empty: none", "URL"),
+        "Where the collector takes OTLP over gRPC, such as http://127.0.0.1:4317. "
+        "Takes `pip install 'sidecar[tracing]'`.",
+        "off: there is no collector that everybody has",
+    )
+    sample: float = key(
+        1.0,
+        share(),
+        "The part of the traces that begin at this node which is recorded, 0 to 1. Of others their beginning decides.",
+        "what OpenTelemetry records unless told otherwise",
     )

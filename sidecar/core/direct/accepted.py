@@ -6,6 +6,7 @@ from itertools import accumulate
 
 from ..deadlines import Deadline
 from ..errors import DeadlineExceeded, NotSupported, ProtocolError, QueueFull, SidecarError
+from ..traceparent import wellformed
 from ..types import PeerId
 from .config import MAX_REASON, OVERHEAD
 from .events import Link, MessagesReceived, Outcome, RequestArrived, RequestWithdrawn
@@ -137,7 +138,9 @@ class AcceptedLink(LinkEnd):
             incoming.timer = shared.deadlines.at(deadline, lambda now: self._on_deadline(incoming))
         self._arrived.add(cost)
         self._requests[request.id] = self._tokens[incoming.token] = incoming
-        shared.effects.append(RequestArrived(incoming.token, self.peer, request.protocol, request.data, deadline))
+        trace = request.trace if wellformed(request.trace) else ""
+        arrived = RequestArrived(incoming.token, self.peer, request.protocol, request.data, deadline, trace)
+        shared.effects.append(arrived)
 
     def _on_cancel(self, number: int) -> None:
         if not 0 < number <= self._last_request:

@@ -90,13 +90,14 @@ class SendRequested(NamedTuple):
 
 
 class RequestMade(NamedTuple):
-    """Ask a peer; answered by one `RequestCompleted`. `deadline` is monotonic seconds."""
+    """Ask a peer; answered by one `RequestCompleted`. `deadline` is monotonic seconds, `trace` a W3C traceparent."""
 
     op: int
     peer: PeerId
     protocol: str
     data: bytes
     deadline: float | None
+    trace: str = ""
 
 
 class RequestCancelled(NamedTuple):
@@ -200,13 +201,17 @@ class MessagesReceived(NamedTuple):
 
 
 class RequestArrived(NamedTuple):
-    """A request to answer with `RequestAnswered`. `deadline`: until when the asker waits, monotonic seconds."""
+    """A request to answer with `RequestAnswered`.
+
+    `deadline`: until when the asker waits, monotonic seconds. `trace`: its W3C traceparent, checked, or empty.
+    """
 
     token: int
     peer: PeerId
     protocol: str
     data: bytes
     deadline: float | None
+    trace: str = ""
 
 
 class RequestWithdrawn(NamedTuple):

@@ -47,12 +47,13 @@ _ERROR_OF: dict[int, type[SidecarError]] = {
 
 
 class RequestFields(NamedTuple):
-    """A request as it travels; `timeout_ms` is 0 when the asker sets no limit."""
+    """A request as it travels; `timeout_ms` is 0 when the asker sets no limit, `trace` empty outside of traces."""
 
     id: int
     protocol: str
     data: bytes
     timeout_ms: int
+    trace: str = ""
 
 
 class OpenersFrame(NamedTuple):
@@ -78,7 +79,13 @@ def encode_openers_frame(
         wire.Frame(
             messages=[wire.Messages(protocol=protocol, data=data) for protocol, data in messages],
             requests=[
-                wire.Request(id=request.id, protocol=request.protocol, data=request.data, timeout_ms=request.timeout_ms)
+                wire.Request(
+                    id=request.id,
+                    protocol=request.protocol,
+                    data=request.data,
+                    timeout_ms=request.timeout_ms,
+                    traceparent=request.trace,
+                )
                 for request in requests
             ],
             cancels=cancels,
@@ -121,7 +128,10 @@ def decode_openers_frame(body: bytes) -> OpenersFrame:
         raise ProtocolError("receipts or responses from the side that opened the link")
     return OpenersFrame(
         [(messages.protocol, list(messages.data)) for messages in frame.messages],
-        [RequestFields(request.id, request.protocol, request.data, request.timeout_ms) for request in frame.requests],
+        [
+            RequestFields(request.id, request.protocol, request.data, request.timeout_ms, request.traceparent)
+            for request in frame.requests
+        ],
         list(frame.cancels),
     )
 

@@ -70,7 +70,7 @@ class OpenedLink(LinkEnd):
             timeout = 0
             if request.deadline is not None:  # at least 1: 0 would say that there is none
                 timeout = max(1, math.ceil((request.deadline - self._shared.now) * 1000))
-            taken.append(RequestFields(request.id, request.protocol, request.data, timeout))
+            taken.append(RequestFields(request.id, request.protocol, request.data, timeout, request.trace))
         self._shared.counts.requests_sent += len(taken)
         return taken, used
 

@@ -42,18 +42,21 @@ class Operation:
 class Request:
     """A request of an app here. `id` is its number on the link that it was written to, 0 before."""
 
-    __slots__ = ("data", "deadline", "id", "op", "peer", "protocol", "timer")
+    __slots__ = ("data", "deadline", "id", "op", "peer", "protocol", "timer", "trace")
 
-    def __init__(self, op: int, peer: PeerId, protocol: str, data: bytes, deadline: float | None) -> None:
+    def __init__(
+        self, op: int, peer: PeerId, protocol: str, data: bytes, deadline: float | None, trace: str = ""
+    ) -> None:
         self.op = op
         self.peer = peer
         self.protocol = protocol
         self.data = data
         self.deadline = deadline
+        self.trace = trace
         self.id = 0
         self.timer: Deadline | None = None
 
     @property
     def size(self) -> int:
         """Bytes that it takes in a frame, at most."""
-        return len(self.data) + 4 * len(self.protocol) + 40
+        return len(self.data) + 4 * len(self.protocol) + len(self.trace) + 40

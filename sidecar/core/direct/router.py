@@ -124,7 +124,7 @@ class DirectRouter:
             error = TooLarge(f"request of {size} bytes, at most {limit}")
             self._shared.effects.append(RequestCompleted(input.op, error))
             return
-        request = Request(input.op, input.peer, input.protocol, input.data, input.deadline)
+        request = Request(input.op, input.peer, input.protocol, input.data, input.deadline, input.trace)
         self._requests[input.op] = request
         self._outbox(input.peer).ask(request)
 

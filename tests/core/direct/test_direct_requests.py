@@ -63,6 +63,16 @@ def test_requests_are_answered_in_any_order(piece: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "heard"),
+    [(place := f"00-{'a' * 32}-{'b' * 16}-01", place), ("", ""), ("00-nonsense", "")],
+)
+def test_a_place_in_a_trace_travels_with_its_request_and_nonsense_is_left_out(given: str, heard: str) -> None:
+    pair = serving(Pair())
+    pair.tell_alice(RequestMade(1, BOB, CHAT, b"?", None, given))
+    assert pair.run()[1] == [RequestArrived(1, ALICE, CHAT, b"?", None, heard)]
+
+
+@pytest.mark.parametrize(
     ("said", "heard"),
     [
         (NotSupported("gone"), NotSupported),

@@ -27,13 +27,14 @@ class _NotAskedError(Exception):
 
 
 class _Question:
-    __slots__ = ("data", "future", "number", "protocol", "target", "timeout")
+    __slots__ = ("data", "future", "number", "protocol", "target", "timeout", "traceparent")
 
-    def __init__(self, number: int, target: bytes, data: bytes, timeout: float | None) -> None:
+    def __init__(self, number: int, target: bytes, data: bytes, timeout: float | None, traceparent: str) -> None:
         self.number = number
         self.target = target  # peer and protocol, encoded
         self.data = data
         self.timeout = timeout
+        self.traceparent = traceparent.encode()
         self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def encoded(self) -> bytes:
@@ -41,6 +42,8 @@ class _Question:
         inner = b"\x08" + varint(self.number) + b"\x12" + varint(len(self.data)) + self.data
         if self.timeout is not None:
             inner += b"\x1a" + _length_and(_duration(min(self.timeout, _MAX_TIMEOUT)))
+        if self.traceparent:
+            inner += b"\x22" + _length_and(self.traceparent)
         return b"\x1a" + _length_and(inner)
 
 
@@ -68,23 +71,27 @@ class Asking:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    async def ask(self, peer_id: str, protocol: str, data: bytes, timeout: float | None) -> bytes:
+    async def ask(
+        self, peer_id: str, protocol: str, data: bytes, timeout: float | None, traceparent: str = ""
+    ) -> bytes:
         """Make one request. Raises SidecarError."""
         self._link.check_open()
         # What names no peer would go to that of the request before; what is large may be refused, and all with it.
         apart = not peer_id or not protocol or len(data) > _FRAME_BYTES
         if apart:
-            return await self._ask_alone(peer_id, protocol, data, timeout)
+            return await self._ask_alone(peer_id, protocol, data, timeout, traceparent)
         if self._alone or self._task is not None:
-            return await self._ask_with_others(peer_id, protocol, data, timeout)
+            return await self._ask_with_others(peer_id, protocol, data, timeout, traceparent)
         self._alone = True
         try:
-            return await self._ask_alone(peer_id, protocol, data, timeout)
+            return await self._ask_alone(peer_id, protocol, data, timeout, traceparent)
         finally:
             self._alone = False
 
-    async def _ask_alone(self, peer_id: str, protocol: str, data: bytes, timeout: float | None) -> bytes:
-        request = direct_pb2.RequestRequest(peer_id=peer_id, protocol=protocol, data=data)
+    async def _ask_alone(
+        self, peer_id: str, protocol: str, data: bytes, timeout: float | None, traceparent: str
+    ) -> bytes:
+        request = direct_pb2.RequestRequest(peer_id=peer_id, protocol=protocol, data=data, traceparent=traceparent)
         response: direct_pb2.RequestResponse = await self._link.unary(self._one, request, timeout)
         return response.data
 
@@ -94,11 +101,13 @@ class Asking:
             self._task.cancel()
             await asyncio.wait((self._task,))
 
-    async def _ask_with_others(self, peer_id: str, protocol: str, data: bytes, timeout: float | None) -> bytes:
+    async def _ask_with_others(
+        self, peer_id: str, protocol: str, data: bytes, timeout: float | None, traceparent: str
+    ) -> bytes:
         target = direct_pb2.RequestManyRequest(peer_id=peer_id, protocol=protocol).SerializeToString()
         if type(data) is not bytes:
             data = bytes(memoryview(data))  # of what else holds bytes, as it is now
-        question = _Question(self._next, target, data, timeout)
+        question = _Question(self._next, target, data, timeout, traceparent)
         self._next += 1
         self._queue.append(question)
         self._changed.set()
@@ -111,7 +120,7 @@ class Asking:
                 return await question.future
         except _NotAskedError:
             left = None if timeout is None else max(0.0, begun + timeout - loop.time())
-            return await self._ask_alone(peer_id, protocol, data, left)
+            return await self._ask_alone(peer_id, protocol, data, left, traceparent)
         except TimeoutError:
             raise DeadlineExceeded(f"no answer within {timeout:g} s", code=grpc.StatusCode.DEADLINE_EXCEEDED) from None
         finally:

@@ -154,7 +154,7 @@ def send_receipts(message: direct_pb2.SendReceiptRange) -> types.SendReceipts:
 
 def request(message: direct_pb2.IncomingRequest) -> types.Request:
     time_left = seconds(message.time_left) if message.HasField("time_left") else None
-    return types.Request(message.peer_id, message.protocol, message.data, time_left)
+    return types.Request(message.peer_id, message.protocol, message.data, time_left, message.traceparent)
 
 
 def announcement(message: discovery_pb2.AdvertiseResponse) -> types.Announcement:

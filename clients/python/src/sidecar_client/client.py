@@ -340,9 +340,15 @@ class Client:
         """
         return Receiver(self._link, _names(protocols), queue_messages, self._direct.Receive)
 
-    async def request(self, peer_id: str, protocol: str, data: bytes, *, timeout: float | None = None) -> bytes:
-        """Ask a peer's app. Raises NotSupported, Refused, Unreachable, DeadlineExceeded, QueueFull, TooLarge."""
-        return await self._asking.ask(peer_id, protocol, data, timeout)
+    async def request(
+        self, peer_id: str, protocol: str, data: bytes, *, timeout: float | None = None, traceparent: str = ""
+    ) -> bytes:
+        """Ask a peer's app. Raises NotSupported, Refused, Unreachable, DeadlineExceeded, QueueFull, TooLarge.
+
+        `traceparent` is this app's place in a trace, as W3C Trace Context writes it; the app that serves gets its own
+        from it.
+        """
+        return await self._asking.ask(peer_id, protocol, data, timeout, traceparent)
 
     def serve(self, protocols: str | Iterable[str], handler: Handler, *, concurrency: int = 256) -> Server:
         """Answer requests: await it, or use it with `async with`; see `Server`. Raises AlreadyExists."""

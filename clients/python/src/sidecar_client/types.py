@@ -327,12 +327,17 @@ class PublishReceipts:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request to be answered. `time_left`: seconds that the asker still waited when it came; None: not said."""
+    """A request to be answered.
+
+    `time_left`: seconds that the asker still waited when it came; None: not said. `traceparent`: the parent, in traces,
+    of what is done for it, as W3C Trace Context writes it; empty outside of traces.
+    """
 
     peer_id: str
     protocol: str
     data: bytes
     time_left: float | None
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,15 +26,15 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from sidecar_client.v1 import common_pb2 as sidecar_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sidecar/v1/direct.proto\x12\nsidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17sidecar/v1/common.proto\"G\n\x0bSendReceipt\x12(\n\x07outcome\x18\x01 \x01(\x0e\x32\x17.sidecar.v1.SendOutcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"R\n\x0bSendRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"8\n\x0cSendResponse\x12(\n\x07receipt\x18\x01 \x01(\x0b\x32\x17.sidecar.v1.SendReceipt\"c\n\x0fSendManyRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12-\n\x08messages\x18\x03 \x03(\x0b\x32\x1b.sidecar.v1.OutgoingMessage\"B\n\x10SendManyResponse\x12.\n\x08receipts\x18\x01 \x03(\x0b\x32\x1c.sidecar.v1.SendReceiptRange\"Z\n\x10SendReceiptRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12(\n\x07receipt\x18\x03 \x01(\x0b\x32\x17.sidecar.v1.SendReceipt\";\n\x0eReceiveRequest\x12\x11\n\tprotocols\x18\x01 \x03(\t\x12\x16\n\x0equeue_messages\x18\x02 \x01(\r\"b\n\x0fReceiveResponse\x12+\n\x08messages\x18\x01 \x03(\x0b\x32\x19.sidecar.v1.DirectMessage\x12\"\n\x06lagged\x18\x02 \x01(\x0b\x32\x12.sidecar.v1.Lagged\"@\n\rDirectMessage\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"A\n\x0eRequestRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x1f\n\x0fRequestResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"y\n\x12RequestManyRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12-\n\x08requests\x18\x03 \x03(\x0b\x32\x1b.sidecar.v1.OutgoingRequest\x12\x11\n\twithdrawn\x18\x04 \x03(\x04\"W\n\x0fOutgoingRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"A\n\x13RequestManyResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.sidecar.v1.RequestResult\"G\n\rRequestResult\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06status\x18\x03 \x01(\x0cH\x00\x42\x08\n\x06result\"F\n\x0cServeRequest\x12\x11\n\tprotocols\x18\x01 \x03(\t\x12#\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x12.sidecar.v1.Answer\"A\n\x06\x41nswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x11\n\x07refusal\x18\x03 \x01(\tH\x00\x42\x08\n\x06result\"Q\n\rServeResponse\x12-\n\x08requests\x18\x01 \x03(\x0b\x32\x1b.sidecar.v1.IncomingRequest\x12\x11\n\twithdrawn\x18\x02 \x03(\x04\"|\n\x0fIncomingRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12,\n\ttime_left\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration*\xb8\x02\n\x0bSendOutcome\x12\x1c\n\x18SEND_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16SEND_OUTCOME_DELIVERED\x10\x01\x12\x1e\n\x1aSEND_OUTCOME_NO_SUBSCRIBER\x10\x02\x12!\n\x1dSEND_OUTCOME_LOCAL_QUEUE_FULL\x10\x03\x12\"\n\x1eSEND_OUTCOME_REMOTE_QUEUE_FULL\x10\x04\x12\x1c\n\x18SEND_OUTCOME_UNREACHABLE\x10\x05\x12\x18\n\x14SEND_OUTCOME_REFUSED\x10\x06\x12\x1a\n\x16SEND_OUTCOME_TOO_LARGE\x10\x07\x12\x1a\n\x16SEND_OUTCOME_TIMED_OUT\x10\x08\x12\x18\n\x14SEND_OUTCOME_UNKNOWN\x10\t2\xb5\x03\n\rDirectService\x12\x39\n\x04Send\x12\x17.sidecar.v1.SendRequest\x1a\x18.sidecar.v1.SendResponse\x12I\n\x08SendMany\x12\x1b.sidecar.v1.SendManyRequest\x1a\x1c.sidecar.v1.SendManyResponse(\x01\x30\x01\x12\x44\n\x07Receive\x12\x1a.sidecar.v1.ReceiveRequest\x1a\x1b.sidecar.v1.ReceiveResponse0\x01\x12\x42\n\x07Request\x12\x1a.sidecar.v1.RequestRequest\x1a\x1b.sidecar.v1.RequestResponse\x12R\n\x0bRequestMany\x12\x1e.sidecar.v1.RequestManyRequest\x1a\x1f.sidecar.v1.RequestManyResponse(\x01\x30\x01\x12@\n\x05Serve\x12\x18.sidecar.v1.ServeRequest\x1a\x19.sidecar.v1.ServeResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sidecar/v1/direct.proto\x12\nsidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17sidecar/v1/common.proto\"G\n\x0bSendReceipt\x12(\n\x07outcome\x18\x01 \x01(\x0e\x32\x17.sidecar.v1.SendOutcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"R\n\x0bSendRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"8\n\x0cSendResponse\x12(\n\x07receipt\x18\x01 \x01(\x0b\x32\x17.sidecar.v1.SendReceipt\"c\n\x0fSendManyRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12-\n\x08messages\x18\x03 \x03(\x0b\x32\x1b.sidecar.v1.OutgoingMessage\"B\n\x10SendManyResponse\x12.\n\x08receipts\x18\x01 \x03(\x0b\x32\x1c.sidecar.v1.SendReceiptRange\"Z\n\x10SendReceiptRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12(\n\x07receipt\x18\x03 \x01(\x0b\x32\x17.sidecar.v1.SendReceipt\";\n\x0eReceiveRequest\x12\x11\n\tprotocols\x18\x01 \x03(\t\x12\x16\n\x0equeue_messages\x18\x02 \x01(\r\"b\n\x0fReceiveResponse\x12+\n\x08messages\x18\x01 \x03(\x0b\x32\x19.sidecar.v1.DirectMessage\x12\"\n\x06lagged\x18\x02 \x01(\x0b\x32\x12.sidecar.v1.Lagged\"@\n\rDirectMessage\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"V\n\x0eRequestRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\"\x1f\n\x0fRequestResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"y\n\x12RequestManyRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12-\n\x08requests\x18\x03 \x03(\x0b\x32\x1b.sidecar.v1.OutgoingRequest\x12\x11\n\twithdrawn\x18\x04 \x03(\x04\"l\n\x0fOutgoingRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\"A\n\x13RequestManyResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.sidecar.v1.RequestResult\"G\n\rRequestResult\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06status\x18\x03 \x01(\x0cH\x00\x42\x08\n\x06result\"F\n\x0cServeRequest\x12\x11\n\tprotocols\x18\x01 \x03(\t\x12#\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x12.sidecar.v1.Answer\"A\n\x06\x41nswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x11\n\x07refusal\x18\x03 \x01(\tH\x00\x42\x08\n\x06result\"Q\n\rServeResponse\x12-\n\x08requests\x18\x01 \x03(\x0b\x32\x1b.sidecar.v1.IncomingRequest\x12\x11\n\twithdrawn\x18\x02 \x03(\x04\"\x91\x01\n\x0fIncomingRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12,\n\ttime_left\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0btraceparent\x18\x06 \x01(\t*\xb8\x02\n\x0bSendOutcome\x12\x1c\n\x18SEND_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16SEND_OUTCOME_DELIVERED\x10\x01\x12\x1e\n\x1aSEND_OUTCOME_NO_SUBSCRIBER\x10\x02\x12!\n\x1dSEND_OUTCOME_LOCAL_QUEUE_FULL\x10\x03\x12\"\n\x1eSEND_OUTCOME_REMOTE_QUEUE_FULL\x10\x04\x12\x1c\n\x18SEND_OUTCOME_UNREACHABLE\x10\x05\x12\x18\n\x14SEND_OUTCOME_REFUSED\x10\x06\x12\x1a\n\x16SEND_OUTCOME_TOO_LARGE\x10\x07\x12\x1a\n\x16SEND_OUTCOME_TIMED_OUT\x10\x08\x12\x18\n\x14SEND_OUTCOME_UNKNOWN\x10\t2\xb5\x03\n\rDirectService\x12\x39\n\x04Send\x12\x17.sidecar.v1.SendRequest\x1a\x18.sidecar.v1.SendResponse\x12I\n\x08SendMany\x12\x1b.sidecar.v1.SendManyRequest\x1a\x1c.sidecar.v1.SendManyResponse(\x01\x30\x01\x12\x44\n\x07Receive\x12\x1a.sidecar.v1.ReceiveRequest\x1a\x1b.sidecar.v1.ReceiveResponse0\x01\x12\x42\n\x07Request\x12\x1a.sidecar.v1.RequestRequest\x1a\x1b.sidecar.v1.RequestResponse\x12R\n\x0bRequestMany\x12\x1e.sidecar.v1.RequestManyRequest\x1a\x1f.sidecar.v1.RequestManyResponse(\x01\x30\x01\x12@\n\x05Serve\x12\x18.sidecar.v1.ServeRequest\x1a\x19.sidecar.v1.ServeResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sidecar_client.v1.direct_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SENDOUTCOME']._serialized_start=1600
-  _globals['_SENDOUTCOME']._serialized_end=1912
+  _globals['_SENDOUTCOME']._serialized_start=1664
+  _globals['_SENDOUTCOME']._serialized_end=1976
   _globals['_SENDRECEIPT']._serialized_start=96
   _globals['_SENDRECEIPT']._serialized_end=167
   _globals['_SENDREQUEST']._serialized_start=169
@@ -54,25 +54,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DIRECTMESSAGE']._serialized_start=733
   _globals['_DIRECTMESSAGE']._serialized_end=797
   _globals['_REQUESTREQUEST']._serialized_start=799
-  _globals['_REQUESTREQUEST']._serialized_end=864
-  _globals['_REQUESTRESPONSE']._serialized_start=866
-  _globals['_REQUESTRESPONSE']._serialized_end=897
-  _globals['_REQUESTMANYREQUEST']._serialized_start=899
-  _globals['_REQUESTMANYREQUEST']._serialized_end=1020
-  _globals['_OUTGOINGREQUEST']._serialized_start=1022
-  _globals['_OUTGOINGREQUEST']._serialized_end=1109
-  _globals['_REQUESTMANYRESPONSE']._serialized_start=1111
-  _globals['_REQUESTMANYRESPONSE']._serialized_end=1176
-  _globals['_REQUESTRESULT']._serialized_start=1178
-  _globals['_REQUESTRESULT']._serialized_end=1249
-  _globals['_SERVEREQUEST']._serialized_start=1251
-  _globals['_SERVEREQUEST']._serialized_end=1321
-  _globals['_ANSWER']._serialized_start=1323
-  _globals['_ANSWER']._serialized_end=1388
-  _globals['_SERVERESPONSE']._serialized_start=1390
-  _globals['_SERVERESPONSE']._serialized_end=1471
-  _globals['_INCOMINGREQUEST']._serialized_start=1473
-  _globals['_INCOMINGREQUEST']._serialized_end=1597
-  _globals['_DIRECTSERVICE']._serialized_start=1915
-  _globals['_DIRECTSERVICE']._serialized_end=2352
+  _globals['_REQUESTREQUEST']._serialized_end=885
+  _globals['_REQUESTRESPONSE']._serialized_start=887
+  _globals['_REQUESTRESPONSE']._serialized_end=918
+  _globals['_REQUESTMANYREQUEST']._serialized_start=920
+  _globals['_REQUESTMANYREQUEST']._serialized_end=1041
+  _globals['_OUTGOINGREQUEST']._serialized_start=1043
+  _globals['_OUTGOINGREQUEST']._serialized_end=1151
+  _globals['_REQUESTMANYRESPONSE']._serialized_start=1153
+  _globals['_REQUESTMANYRESPONSE']._serialized_end=1218
+  _globals['_REQUESTRESULT']._serialized_start=1220
+  _globals['_REQUESTRESULT']._serialized_end=1291
+  _globals['_SERVEREQUEST']._serialized_start=1293
+  _globals['_SERVEREQUEST']._serialized_end=1363
+  _globals['_ANSWER']._serialized_start=1365
+  _globals['_ANSWER']._serialized_end=1430
+  _globals['_SERVERESPONSE']._serialized_start=1432
+  _globals['_SERVERESPONSE']._serialized_end=1513
+  _globals['_INCOMINGREQUEST']._serialized_start=1516
+  _globals['_INCOMINGREQUEST']._serialized_end=1661
+  _globals['_DIRECTSERVICE']._serialized_start=1979
+  _globals['_DIRECTSERVICE']._serialized_end=2416
 # @@protoc_insertion_point(module_scope)

@@ -342,22 +342,28 @@ class RequestRequest(_message.Message):
     PEER_ID_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
     """The peer id."""
     protocol: _builtins.str
     """The protocol."""
     data: _builtins.bytes
     """The request's payload."""
+    traceparent: _builtins.str
+    """The caller's place in a trace, as W3C Trace Context writes it, to be handed to the app that serves. Empty: the
+    call's metadata `traceparent`, if there is one.
+    """
     def __init__(
         self,
         *,
         peer_id: _builtins.str = ...,
         protocol: _builtins.str = ...,
         data: _builtins.bytes = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "peer_id", b"peer_id", "protocol", b"protocol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "peer_id", b"peer_id", "protocol", b"protocol", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -432,12 +438,15 @@ class OutgoingRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Chosen by the caller: not the number of another request of this stream that still waits for its result, else the
     call ends with INVALID_ARGUMENT.
     """
     data: _builtins.bytes
     """The request's payload."""
+    traceparent: _builtins.str
+    """The caller's place in a trace, as W3C Trace Context writes it, to be handed to the app that serves."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """How long to wait for the response, at most a day; unset: as without a deadline, 30 s."""
@@ -448,10 +457,11 @@ class OutgoingRequest(_message.Message):
         id: _builtins.int = ...,
         data: _builtins.bytes = ...,
         timeout: _duration_pb2.Duration | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "id", b"id", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "id", b"id", "timeout", b"timeout", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -616,6 +626,7 @@ class IncomingRequest(_message.Message):
     PROTOCOL_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     TIME_LEFT_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The request's number in this stream."""
     peer_id: _builtins.str
@@ -624,6 +635,10 @@ class IncomingRequest(_message.Message):
     """The protocol."""
     data: _builtins.bytes
     """The request's payload."""
+    traceparent: _builtins.str
+    """The request's place in a trace, as W3C Trace Context writes it: the parent of what the app does for it. Empty
+    outside of traces.
+    """
     @_builtins.property
     def time_left(self) -> _duration_pb2.Duration:
         """How long the asker still waits; unset where it does not say."""
@@ -636,10 +651,11 @@ class IncomingRequest(_message.Message):
         protocol: _builtins.str = ...,
         data: _builtins.bytes = ...,
         time_left: _duration_pb2.Duration | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time_left", b"time_left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "id", b"id", "peer_id", b"peer_id", "protocol", b"protocol", "time_left", b"time_left"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "id", b"id", "peer_id", b"peer_id", "protocol", b"protocol", "time_left", b"time_left", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

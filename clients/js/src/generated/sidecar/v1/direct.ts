@@ -123,6 +123,11 @@ export interface RequestRequest {
   protocol: string;
   /** The request's payload. */
   data: Buffer;
+  /**
+   * The caller's place in a trace, as W3C Trace Context writes it, to be handed to the app that serves. Empty: the
+   * call's metadata `traceparent`, if there is one.
+   */
+  traceparent: string;
 }
 
 /** The peer's answer. */
@@ -153,7 +158,11 @@ export interface OutgoingRequest {
   /** The request's payload. */
   data: Buffer;
   /** How long to wait for the response, at most a day; unset: as without a deadline, 30 s. */
-  timeout: Duration | undefined;
+  timeout:
+    | Duration
+    | undefined;
+  /** The caller's place in a trace, as W3C Trace Context writes it, to be handed to the app that serves. */
+  traceparent: string;
 }
 
 /** Some results. Encodes as the concatenation of them. */
@@ -219,7 +228,14 @@ export interface IncomingRequest {
   /** The request's payload. */
   data: Buffer;
   /** How long the asker still waits; unset where it does not say. */
-  timeLeft: Duration | undefined;
+  timeLeft:
+    | Duration
+    | undefined;
+  /**
+   * The request's place in a trace, as W3C Trace Context writes it: the parent of what the app does for it. Empty
+   * outside of traces.
+   */
+  traceparent: string;
 }
 
 function createBaseSendReceipt(): SendReceipt {
@@ -874,7 +890,7 @@ export const DirectMessage: MessageFns<DirectMessage> = {
 };
 
 function createBaseRequestRequest(): RequestRequest {
-  return { peerId: "", protocol: "", data: Buffer.alloc(0) };
+  return { peerId: "", protocol: "", data: Buffer.alloc(0), traceparent: "" };
 }
 
 export const RequestRequest: MessageFns<RequestRequest> = {
@@ -887,6 +903,9 @@ export const RequestRequest: MessageFns<RequestRequest> = {
     }
     if (message.data.length !== 0) {
       writer.uint32(26).bytes(message.data);
+    }
+    if (message.traceparent !== "") {
+      writer.uint32(34).string(message.traceparent);
     }
     return writer;
   },
@@ -928,6 +947,14 @@ export const RequestRequest: MessageFns<RequestRequest> = {
             message.data = Buffer.from(reader.bytes());
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.traceparent = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -948,6 +975,7 @@ export const RequestRequest: MessageFns<RequestRequest> = {
     message.peerId = object.peerId ?? "";
     message.protocol = object.protocol ?? "";
     message.data = object.data ?? Buffer.alloc(0);
+    message.traceparent = object.traceparent ?? "";
     return message;
   },
 };
@@ -1116,7 +1144,7 @@ export const RequestManyRequest: MessageFns<RequestManyRequest> = {
 };
 
 function createBaseOutgoingRequest(): OutgoingRequest {
-  return { id: 0n, data: Buffer.alloc(0), timeout: undefined };
+  return { id: 0n, data: Buffer.alloc(0), timeout: undefined, traceparent: "" };
 }
 
 export const OutgoingRequest: MessageFns<OutgoingRequest> = {
@@ -1132,6 +1160,9 @@ export const OutgoingRequest: MessageFns<OutgoingRequest> = {
     }
     if (message.timeout !== undefined) {
       Duration.encode(message.timeout, writer.uint32(26).fork()).join();
+    }
+    if (message.traceparent !== "") {
+      writer.uint32(34).string(message.traceparent);
     }
     return writer;
   },
@@ -1173,6 +1204,14 @@ export const OutgoingRequest: MessageFns<OutgoingRequest> = {
             message.timeout = Duration.decode(reader, reader.uint32());
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.traceparent = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1195,6 +1234,7 @@ export const OutgoingRequest: MessageFns<OutgoingRequest> = {
     message.timeout = (object.timeout !== undefined && object.timeout !== null)
       ? Duration.fromPartial(object.timeout)
       : undefined;
+    message.traceparent = object.traceparent ?? "";
     return message;
   },
 };
@@ -1598,7 +1638,7 @@ export const ServeResponse: MessageFns<ServeResponse> = {
 };
 
 function createBaseIncomingRequest(): IncomingRequest {
-  return { id: 0n, peerId: "", protocol: "", data: Buffer.alloc(0), timeLeft: undefined };
+  return { id: 0n, peerId: "", protocol: "", data: Buffer.alloc(0), timeLeft: undefined, traceparent: "" };
 }
 
 export const IncomingRequest: MessageFns<IncomingRequest> = {
@@ -1620,6 +1660,9 @@ export const IncomingRequest: MessageFns<IncomingRequest> = {
     }
     if (message.timeLeft !== undefined) {
       Duration.encode(message.timeLeft, writer.uint32(42).fork()).join();
+    }
+    if (message.traceparent !== "") {
+      writer.uint32(50).string(message.traceparent);
     }
     return writer;
   },
@@ -1677,6 +1720,14 @@ export const IncomingRequest: MessageFns<IncomingRequest> = {
             message.timeLeft = Duration.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.traceparent = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1701,6 +1752,7 @@ export const IncomingRequest: MessageFns<IncomingRequest> = {
     message.timeLeft = (object.timeLeft !== undefined && object.timeLeft !== null)
       ? Duration.fromPartial(object.timeLeft)
       : undefined;
+    message.traceparent = object.traceparent ?? "";
     return message;
   },
 };
