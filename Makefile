@@ -39,6 +39,13 @@ conformance: $(STAMP)  ## Play the conformance scenarios with every client and w
 example: $(STAMP)  ## A chat across Go, JavaScript and Python, played by itself on three sidecars (needs Go and Node)
 	@exec $(BIN)/python -m tests.conformance.chat
 
+page-test: $(VENV)/.page  ## Try the dashboard in a real Chromium, by clicks; makes its pictures in docs/images
+	@exec $(BIN)/python -m pytest tests/page/in_chromium.py $(PAGE)
+
+$(VENV)/.page: $(STAMP) requirements/page.txt
+	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/page.txt
+	@touch $@
+
 transcripts: $(STAMP)  ## Record the golden transcripts again: a session with each peer (needs Go, Node and others)
 	@exec $(BIN)/python -m tests.interop.record $(TRANSCRIPTS)
 
@@ -133,9 +140,11 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 	  -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  requirements/tools.in -o requirements/tools.txt
+	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  requirements/page.in -o requirements/page.txt
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: help install demo test interop-peers interop conformance example transcripts bench bench-clients bench-guard race-go lint types protos docs lock clean \
-  image image-base image-figures deploy-test manifests tools
+  image image-base image-figures deploy-test manifests tools page-test

@@ -15,6 +15,7 @@ COMMANDS = {
     "status": "who the running sidecar is and whether it is ready",
     "health": "the check for containers: is it ready, by exit code",
     "top": "what the running sidecar does, in one screen of the terminal",
+    "dashboard": "the same as a page that a browser of this machine shows",
     "id": "the peer id and addresses to give to others",
     "peers": "the peers, or what happens to them",
     "find": "where a peer is, asking the DHT where needed",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from .snapshot import Snapshot
-from .words import age, clean, delay, fit, number, size
+from .words import age, clean, count, delay, fit, number, size
 
 _PLAIN_WIDTH = 120
 _PLAIN_ROWS = 50  # of each table, where there is no screen to fill
@@ -76,7 +76,7 @@ def _head(shown: Snapshot, width: int, paint: Paint) -> list[str]:
     lines = [paint(fit(clean(who), room), BOLD) + " " + paint(state, style)]
     facts = [
         f"up {age(shown['time'] - node['started'])}",
-        f"{totals['peers']} peers ({totals['inbound']} in, {totals['outbound']} out)",
+        f"{count(totals['peers'], 'peers')} ({totals['inbound']} in, {totals['outbound']} out)",
         f"messages/s in {number(rates['received'])} out {number(rates['sent'])} lost {number(totals['lost'])}",
         f"bytes/s in {size(rates['bytes_in'])} out {size(rates['bytes_out'])}",
     ]
@@ -235,7 +235,7 @@ def _wrap(facts: Sequence[str], width: int) -> list[str]:
 
 
 def _amount(queue: dict[str, Any]) -> str:
-    return size(queue["value"]) if queue["unit"] == "bytes" else f"{number(queue['value'])} {queue['unit']}"
+    return size(queue["value"]) if queue["unit"] == "bytes" else count(queue["value"], queue["unit"])
 
 
 def _by_latency(item: tuple[str, dict[str, Any]]) -> tuple[bool, bool, float, str]:

@@ -14,9 +14,9 @@ _KEYED = ("peers", "topics", "events")  # parts of which only the entries that c
 # What waits for somebody: the statistic, what it is, its unit.
 QUEUES = (
     ("gossip_queued_messages", "Gossip waiting for slow peers", "messages"),
-    ("gossip_queued_bytes", "Gossip waiting for slow peers", "bytes"),
-    ("gossip_fullest_queue_bytes", "Gossip waiting for the slowest peer", "bytes"),
-    ("direct_queued_bytes", "Direct messages and requests waiting for peers", "bytes"),
+    ("gossip_queued_bytes", "Their size", "bytes"),
+    ("gossip_fullest_queue_bytes", "Of that, for the slowest peer", "bytes"),
+    ("direct_queued_bytes", "Direct messages waiting for peers", "bytes"),
     ("net_buffered", "Written, waiting for sockets", "bytes"),
     ("net_dials_queued", "Dials waiting for their turn", "dials"),
     ("dht_waiting_lookups", "Lookups waiting for their turn", "lookups"),

@@ -14,6 +14,11 @@ def number(value: float | None) -> str:
     return _scaled(value, 1000, ("", " k", " M", " G", " T"))
 
 
+def count(value: float, things: str) -> str:
+    """`1 peer`, `12 peers`: what is counted is named in the plural, by an s."""
+    return f"{number(value)} {things[:-1] if value == 1 else things}"
+
+
 def size(value: float | None) -> str:
     """Bytes: `0 B`, `812 B`, `1.5 KiB`."""
     return "-" if value is None else _scaled(value, 1024, (" B", " KiB", " MiB", " GiB", " TiB"))

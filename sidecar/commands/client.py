@@ -16,7 +16,7 @@ from ..config import load
 from ..core.errors import ConfigError
 from .settings import USAGE_WRONG, complain
 
-FAILED, NO_SIDECAR, NOT_IN_TIME = 1, 3, 4
+FAILED, NO_SIDECAR, NOT_IN_TIME, IN_USE = 1, 3, 4, 5
 _DEFAULT_TIMEOUT = 30.0
 
 

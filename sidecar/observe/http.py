@@ -1,8 +1,10 @@
-"""As much of an HTTP server as probes and scrapers need: GET and HEAD of a few paths, a connection for each."""
+"""As much of an HTTP server as probes, scrapers and the dashboard need: GET and HEAD of a few paths, each over a
+connection of its own."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -20,14 +22,16 @@ class Request(NamedTuple):
 
     path: str
     accept: str
+    host: str = ""
+    authorization: str = ""
 
 
 class Answer(NamedTuple):
-    """A page."""
+    """A page. A body in pieces goes on for as long as the asker reads; a piece that is not read in time ends it."""
 
     status: HTTPStatus
     content_type: str
-    body: bytes
+    body: bytes | AsyncGenerator[bytes, None]
 
 
 Page = Callable[[Request], Answer]
@@ -41,19 +45,34 @@ def text(status: HTTPStatus, words: str) -> Answer:
 class HttpServer:
     """Serves pages that are made at once, on the running loop."""
 
-    def __init__(self, pages: Mapping[str, Page]) -> None:
-        """`pages`: by path."""
+    def __init__(
+        self,
+        pages: Mapping[str, Page],
+        *,
+        check: Callable[[Request], Answer | None] = lambda request: None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = _TIMEOUT,
+    ) -> None:
+        """Args:
+        pages: by path.
+        check: looks at every request first; its answer, if it has one, is the answer.
+        headers: added to each answer.
+        timeout: seconds for a request to come and an answer to leave, or each piece of a feed.
+        """
         self._pages = pages
+        self._check = check
+        self._headers = dict(headers or {})
+        self._timeout = timeout
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, host: str, port: int) -> str:
-        """Listen; returns `host:port`, an IPv6 address in brackets. Raises AddressInUse."""
+    async def start(self, host: str, port: int, what: str = "metrics address") -> str:
+        """Listen; returns `host:port`, an IPv6 address in brackets. AddressInUse says `what` it is for."""
         shown = f"[{host}]" if ":" in host else host
         try:
             self._server = await asyncio.start_server(self._connected, host, port, limit=_MAX_HEAD)
         except OSError as error:
-            raise AddressInUse(f"metrics address {shown}:{port} cannot be bound: {error.strerror}") from None
+            raise AddressInUse(f"{what} {shown}:{port} cannot be bound: {error.strerror}") from None
         return f"{shown}:{self._server.sockets[0].getsockname()[1]}"
 
     async def stop(self) -> None:
@@ -72,67 +91,95 @@ class HttpServer:
         assert task is not None
         self._tasks.add(task)
         try:
-            async with asyncio.timeout(_TIMEOUT):
-                writer.write(await self._respond(reader))
+            async with asyncio.timeout(self._timeout):
+                head, answer = await self._respond(reader)
+                writer.write(self._encode(answer, head=head))
+                await writer.drain()
+            if not head and not isinstance(answer.body, bytes):
+                await self._feed(writer, answer.body)
+            async with asyncio.timeout(self._timeout):
                 writer.write_eof()
                 await writer.drain()
                 # What is left unread would make the kernel reset the connection, and the answer with it.
                 left = _MAX_LEFT
                 while left > 0 and (piece := await reader.read(left)):
                     left -= len(piece)
-        except (TimeoutError, OSError, asyncio.CancelledError):
+        except (OSError, EOFError, asyncio.CancelledError):
             pass  # a peer that is slow or gone, or our own end
         finally:
             self._tasks.discard(task)
             writer.transport.abort()
 
-    async def _respond(self, reader: asyncio.StreamReader) -> bytes:
+    async def _feed(self, writer: asyncio.StreamWriter, body: AsyncGenerator[bytes, None]) -> None:
+        async with aclosing(body) as pieces:
+            async for piece in pieces:
+                writer.write(piece)
+                async with asyncio.timeout(self._timeout):
+                    await writer.drain()
+
+    async def _respond(self, reader: asyncio.StreamReader) -> tuple[bool, Answer]:
+        """Whether only the head is asked for, and the answer."""
         if len(self._tasks) > _MAX_CONNECTIONS:
-            return _encode(text(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections"), head=False)
+            return False, text(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
-            refusal = text(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"at most {_MAX_HEAD} bytes")
-            return _encode(refusal, head=False)
-        except asyncio.IncompleteReadError:
-            return b""
-        line, *fields = head.decode("latin-1").split("\r\n")
+            return False, text(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"at most {_MAX_HEAD} bytes")
+        line, *lines = head.decode("latin-1").split("\r\n")
         words = line.split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
-            return _encode(text(HTTPStatus.BAD_REQUEST, "not a request of HTTP/1"), head=False)
+            return False, text(HTTPStatus.BAD_REQUEST, "not a request of HTTP/1")
         method, target, _ = words
         if method not in ("GET", "HEAD"):
-            return _encode(text(HTTPStatus.METHOD_NOT_ALLOWED, "GET and HEAD only"), head=False)
+            return False, text(HTTPStatus.METHOD_NOT_ALLOWED, "GET and HEAD only")
+        fields = _fields(lines)
+        if fields is None:
+            return False, text(HTTPStatus.BAD_REQUEST, "a header field is malformed, or there twice")
         path = target.partition("?")[0]
-        page = self._pages.get(path)
+        request = Request(path, *(fields.get(name, "") for name in ("accept", "host", "authorization")))
+        return method == "HEAD", self._check(request) or self._page(request)
+
+    def _page(self, request: Request) -> Answer:
+        page = self._pages.get(request.path)
         if page is None:
-            return _encode(text(HTTPStatus.NOT_FOUND, f"there are {', '.join(self._pages)}"), head=method == "HEAD")
+            return text(HTTPStatus.NOT_FOUND, f"there are {', '.join(self._pages)}")
         try:
-            answer = page(Request(path, _field(fields, "accept")))
-        except Exception:  # noqa: BLE001 - a request is a task boundary: the scraper is told, and the log has it
-            _log.exception("internal error while making %s", path)
-            answer = text(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; the sidecar's log has it")
-        return _encode(answer, head=method == "HEAD")
+            return page(request)
+        except Exception:  # noqa: BLE001 - a request is a task boundary: the asker is told, and the log has it
+            _log.exception("internal error while making %s", request.path)
+            return text(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; the sidecar's log has it")
+
+    def _encode(self, answer: Answer, *, head: bool) -> bytes:
+        body = answer.body if isinstance(answer.body, bytes) else None
+        lines = [
+            f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
+            f"Content-Type: {answer.content_type}",
+            *([f"Content-Length: {len(body)}"] if body is not None else []),
+            "Cache-Control: no-store",
+            "X-Content-Type-Options: nosniff",
+            *(f"{name}: {value}" for name, value in self._headers.items()),
+            *(["Allow: GET, HEAD"] if answer.status is HTTPStatus.METHOD_NOT_ALLOWED else []),
+            "Connection: close",
+            "",
+            "",
+        ]
+        return "\r\n".join(lines).encode("latin-1") + (b"" if head or body is None else body)
 
 
-def _field(fields: list[str], name: str) -> str:
-    for field in fields:
-        key, _, value = field.partition(":")
-        if key.strip().lower() == name:
-            return value.strip()
-    return ""
+_ONCE = ("host", "authorization")
 
 
-def _encode(answer: Answer, *, head: bool) -> bytes:
-    lines = [
-        f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
-        f"Content-Type: {answer.content_type}",
-        f"Content-Length: {len(answer.body)}",
-        "Cache-Control: no-store",
-        "X-Content-Type-Options: nosniff",
-        *(["Allow: GET, HEAD"] if answer.status is HTTPStatus.METHOD_NOT_ALLOWED else []),
-        "Connection: close",
-        "",
-        "",
-    ]
-    return "\r\n".join(lines).encode("latin-1") + (b"" if head else answer.body)
+def _fields(lines: list[str]) -> dict[str, str] | None:
+    """Header fields by lower-case name, the first where one is repeated; None where one is malformed.
+
+    Two hosts or two credentials are malformed: which one counts, others could see otherwise.
+    """
+    found: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        name = name.lower()
+        if line and (not colon or not name or name != name.strip() or (name in found and name in _ONCE)):
+            return None
+        if line:
+            found.setdefault(name, value.strip())
+    return found
