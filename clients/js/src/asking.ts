@@ -11,8 +11,9 @@ import type { Call } from "./call.js";
 import { duration } from "./convert.js";
 import { Closed, DeadlineExceeded, fromEncoded } from "./errors.js";
 import { DirectServiceDefinition, OutgoingRequest, RequestManyRequest } from "./generated/sidecar/v1/direct.js";
-import { deadline, isLost, type Link, method, PATIENCE } from "./link.js";
+import { isLost, type Link, method } from "./link.js";
 import type { CallOptions } from "./types.js";
+import { at, deadline, onAbort, PATIENCE } from "./waiting.js";
 import { encodeField } from "./wire.js";
 
 const REQUEST = method(DirectServiceDefinition, DirectServiceDefinition.methods.request);
@@ -77,7 +78,7 @@ export class Asking {
         }
         question.settled = true;
         clearTimeout(timer);
-        signal?.removeEventListener("abort", onAbort);
+        stop();
         return true;
       };
       const question: Question = {
@@ -101,19 +102,10 @@ export class Asking {
         question.fail(error);
         this.#withdraw(question);
       };
-      const onAbort = () => {
-        leave(signal?.reason);
-      };
-      signal?.addEventListener("abort", onAbort);
-      const timer =
-        until === Infinity
-          ? undefined
-          : setTimeout(
-              () => {
-                leave(new DeadlineExceeded("no answer in time", { code: "DEADLINE_EXCEEDED" }));
-              },
-              Math.min(until - Date.now(), 2 ** 31 - 1),
-            );
+      const stop = onAbort(signal, leave);
+      const timer = at(until, () => {
+        leave(new DeadlineExceeded("no answer in time", { code: "DEADLINE_EXCEEDED" }));
+      });
       this.#queue.push(question);
       if (this.#running) {
         this.#wake();
@@ -169,7 +161,7 @@ export class Asking {
   }
 
   #latest(): number {
-    return Math.max(...this.#queue.map(({ until }) => until));
+    return this.#queue.reduce((latest, { until }) => Math.max(latest, until), 0);
   }
 
   /** Write what waits, until nobody does or the call has ended. */

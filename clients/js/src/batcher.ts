@@ -7,13 +7,16 @@
 
 import type { ChannelInterface } from "@grpc/grpc-js";
 
-import { BATCH_BYTES, BATCH_MESSAGES } from "./bulk.js";
+import { BATCH_BYTES, BATCH_MESSAGES, requestId } from "./bulk.js";
 import type { Call } from "./call.js";
+import { bytes } from "./convert.js";
 import { Closed, DeadlineExceeded } from "./errors.js";
-import { deadline, isLost, isUnsent, type Link, PATIENCE, Pauses, sleep } from "./link.js";
-import type { CallOptions } from "./types.js";
+import { isLost, isUnsent, type Link } from "./link.js";
+import type { CallOptions, Payload } from "./types.js";
+import { at, deadline, onAbort, PATIENCE, Pauses, sleep } from "./waiting.js";
 import { encodeBatch, type Outgoing } from "./wire.js";
 
+const OVER = new Closed("nobody waits for it any more");
 /** Larger messages go alone, so that one that the sidecar does not take as a request harms no others. */
 const ALONE_BYTES = 1_000_000;
 
@@ -45,65 +48,62 @@ class Entry<Receipt> implements Outgoing {
   waits = false;
   /** Whether its caller has an answer. */
   settled = false;
-  /** Told when its caller has gone. */
-  onGone: (() => void) | undefined;
+  /** Told when its caller has an answer, and whether that is because it has gone. */
+  onSettled: ((gone: boolean) => void) | undefined;
   readonly #resolve: (receipt: Receipt) => void;
   readonly #reject: (error: unknown) => void;
-  readonly #signal: AbortSignal | undefined;
-  readonly #timer: NodeJS.Timeout | undefined;
+  readonly #stop: (() => void) | undefined;
 
   constructor(
-    { data, requestId }: Outgoing,
-    options: CallOptions,
+    data: Payload,
+    options: CallOptions & { requestId?: string },
     resolve: (receipt: Receipt) => void,
     reject: (error: unknown) => void,
   ) {
-    this.data = data;
-    this.requestId = requestId;
+    this.data = bytes(data);
+    this.requestId = requestId(options.requestId);
     this.until = deadline(options);
     this.#resolve = resolve;
     this.#reject = reject;
-    this.#signal = options.signal;
-    this.#signal?.addEventListener("abort", this.#onAbort);
-    if (this.until !== Infinity) {
-      const left = Math.min(this.until - Date.now(), 2 ** 31 - 1);
-      this.#timer = setTimeout(() => {
-        this.#leave(new DeadlineExceeded("not done in time", { code: "DEADLINE_EXCEEDED" }));
-      }, left);
+    if (this.until !== Infinity || options.signal !== undefined) {
+      this.#stop = this.#watch(options.signal);
     }
   }
 
-  readonly #onAbort = () => {
-    this.#leave(this.#signal?.reason);
-  };
-
-  #leave(reason: unknown): void {
-    this.fail(reason);
-    this.onGone?.();
-  }
-
-  #settle(): boolean {
-    if (this.settled) {
-      return false;
-    }
-    this.settled = true;
-    clearTimeout(this.#timer);
-    this.#signal?.removeEventListener("abort", this.#onAbort);
-    return true;
+  #watch(signal: AbortSignal | undefined): () => void {
+    const leave = (reason: unknown) => {
+      this.fail(reason, true);
+    };
+    const timer = at(this.until, () => {
+      leave(new DeadlineExceeded("not done in time", { code: "DEADLINE_EXCEEDED" }));
+    });
+    const stop = onAbort(signal, leave);
+    return () => {
+      clearTimeout(timer);
+      stop();
+    };
   }
 
   answer(receipt: Receipt | Error): void {
     if (receipt instanceof Error) {
       this.fail(receipt);
-    } else if (this.#settle()) {
+    } else if (!this.settled) {
+      this.#settle(false);
       this.#resolve(receipt);
     }
   }
 
-  fail(error: unknown): void {
-    if (this.#settle()) {
+  fail(error: unknown, gone = false): void {
+    if (!this.settled) {
+      this.#settle(gone);
       this.#reject(error);
     }
+  }
+
+  #settle(gone: boolean): void {
+    this.settled = true;
+    this.#stop?.();
+    this.onSettled?.(gone);
   }
 }
 
@@ -126,28 +126,34 @@ class Lane<Receipt> {
   /** Send until nothing waits; `idle` is called in the same step, so that nothing is added to a lane that has ended. */
   async run(idle: () => void): Promise<void> {
     for (;;) {
-      this.#waiting = this.#waiting.filter((entry) => !entry.settled);
-      const [first, second] = this.#waiting;
+      const entries = this.#next();
+      const [first] = entries;
       if (first === undefined) {
         idle();
         return;
       }
-      const alone = second === undefined || first.data.length > ALONE_BYTES;
-      if (alone && !first.waits) {
-        this.#waiting.shift();
+      if (entries.length === 1 && !first.waits) {
         await this.#single(first);
       } else {
-        const large = this.#waiting.findIndex((entry, index) => index > 0 && entry.data.length > ALONE_BYTES);
-        const count = first.data.length > ALONE_BYTES ? 1 : large < 0 ? this.#waiting.length : large;
-        await this.#together(this.#waiting.splice(0, count));
+        await this.#together(entries);
       }
     }
   }
 
+  /** What goes next: a large message by itself, else all up to one. */
+  #next(): Entry<Receipt>[] {
+    const entries = this.#waiting.filter((entry) => !entry.settled);
+    const large = entries.findIndex(({ data }) => data.length > ALONE_BYTES);
+    this.#waiting = large < 0 ? [] : entries.splice(Math.max(1, large));
+    return entries;
+  }
+
   async #single(entry: Entry<Receipt>): Promise<void> {
     const gone = new AbortController();
-    entry.onGone = () => {
-      gone.abort();
+    entry.onSettled = (left) => {
+      if (left) {
+        gone.abort();
+      }
     };
     try {
       const channel = await this.#connected([entry], entry.until, gone.signal);
@@ -169,25 +175,26 @@ class Lane<Receipt> {
       }
       await this.#failed([entry], error);
     } finally {
-      entry.onGone = undefined;
+      entry.onSettled = undefined;
     }
   }
 
   async #together(entries: Entry<Receipt>[]): Promise<void> {
     let call: Call | undefined;
     const gone = new AbortController();
-    const onGone = () => {
-      if (entries.every((entry) => entry.settled)) {
-        const reason = new Closed("nobody waits for it any more");
-        gone.abort(reason);
-        call?.cancel(reason);
+    let unsettled = entries.length;
+    const onSettled = (left: boolean) => {
+      unsettled -= 1;
+      if (unsettled === 0 && left) {
+        gone.abort(OVER);
+        call?.cancel(OVER);
       }
     };
     for (const entry of entries) {
-      entry.onGone = onGone;
+      entry.onSettled = onSettled;
     }
     try {
-      const until = Math.max(...entries.map((entry) => entry.until));
+      const until = entries.reduce((latest, entry) => Math.max(latest, entry.until), 0);
       const channel = await this.#connected(entries, until, gone.signal);
       if (channel === undefined) {
         return;
@@ -199,19 +206,21 @@ class Lane<Receipt> {
         for (const { first, receipts } of this.#way.parse(response)) {
           receipts.forEach((receipt, index) => sent[first + index]?.answer(receipt));
         }
+        if (unsettled === 0) {
+          await writing;
+          call.read().catch(() => undefined); // nobody has to wait for the call's end, which gRPC gives to readers only
+          return;
+        }
       }
       await writing;
       throw new Closed("the sidecar ended the call without all receipts", { code: "UNAVAILABLE" });
     } catch (error) {
+      call?.cancel(OVER);
       const left = entries.filter((entry) => !entry.settled);
-      if (left.length > 0) {
-        await this.#failed(left, error);
+      for (const entry of left) {
+        entry.onSettled = undefined;
       }
-    } finally {
-      for (const entry of entries) {
-        entry.onGone = undefined;
-      }
-      call?.cancel(new Closed("the call is over"));
+      await this.#failed(left, error);
     }
   }
 
@@ -280,7 +289,7 @@ class Lane<Receipt> {
         again.push(entry);
       }
     }
-    this.#waiting.unshift(...again);
+    this.#waiting = [...again, ...this.#waiting];
     if (again.length > 0) {
       await sleep(this.#pauses.next(), this.#link.closing.signal).catch(() => {
         for (const entry of this.#waiting.splice(0)) {
@@ -296,27 +305,38 @@ class Lane<Receipt> {
 /** All keys of one kind. */
 export class Batcher<Receipt> {
   readonly #link: Link;
-  readonly #lanes = new Map<string, Lane<Receipt>>();
+  /** By both parts of the key: one text of both would have to be made for each message. */
+  readonly #lanes = new Map<string, Map<string, Lane<Receipt>>>();
 
   constructor(link: Link) {
     this.#link = link;
   }
 
   /** Send a message; its receipt. `way` is asked where the key is new. */
-  send(key: string, way: () => Way<Receipt>, message: Outgoing, options: CallOptions): Promise<Receipt> {
+  send(
+    first: string,
+    second: string,
+    way: () => Way<Receipt>,
+    data: Payload,
+    options: CallOptions & { requestId?: string },
+  ): Promise<Receipt> {
     return new Promise((resolve, reject) => {
       this.#link.checkOpen();
       options.signal?.throwIfAborted();
-      const entry = new Entry<Receipt>(message, options, resolve, reject);
-      const lane = this.#lanes.get(key);
-      if (lane !== undefined) {
-        lane.add(entry);
+      const known = this.#lanes.get(first)?.get(second);
+      const lane = known ?? new Lane<Receipt>(this.#link, way());
+      lane.add(new Entry<Receipt>(data, options, resolve, reject));
+      if (known !== undefined) {
         return;
       }
-      const fresh = new Lane<Receipt>(this.#link, way());
-      this.#lanes.set(key, fresh);
-      fresh.add(entry);
-      void fresh.run(() => this.#lanes.delete(key));
+      const lanes = this.#lanes.get(first) ?? new Map<string, Lane<Receipt>>();
+      this.#lanes.set(first, lanes.set(second, lane));
+      void lane.run(() => {
+        lanes.delete(second);
+        if (lanes.size === 0) {
+          this.#lanes.delete(first);
+        }
+      });
     });
   }
 }

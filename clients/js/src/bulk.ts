@@ -3,8 +3,9 @@
 import type { Call } from "./call.js";
 import { bytes } from "./convert.js";
 import { Closed, InvalidArgument } from "./errors.js";
-import { deadline, type Link, PATIENCE } from "./link.js";
+import type { Link } from "./link.js";
 import type { CallOptions, OutgoingMessage } from "./types.js";
+import { deadline, onAbort, PATIENCE } from "./waiting.js";
 import { encodeBatch, type Outgoing } from "./wire.js";
 
 /** The tag of PublishManyRequest.messages, field 5. */
@@ -67,10 +68,9 @@ export async function transfer<Receipts extends Range>(
   const { signal } = options;
   const channel = await link.ready(link.reconnect ? PATIENCE : 0, until, signal);
   const call = link.stream(channel, path, until);
-  const onAbort = () => {
-    call.cancel(signal?.reason as Error);
-  };
-  signal?.addEventListener("abort", onAbort);
+  const stop = onAbort(signal, (reason) => {
+    call.cancel(reason);
+  });
   const writer = new Writer(call, head, item);
   const writing = Symbol.asyncIterator in messages ? writer.gather(messages) : writer.write(messages);
   const written = writing.catch((error: unknown) => {
@@ -94,7 +94,7 @@ export async function transfer<Receipts extends Range>(
     }
     return ranges.sort((one, other) => one.first - other.first);
   } finally {
-    signal?.removeEventListener("abort", onAbort);
+    stop();
     call.cancel(new Closed("the call is over"));
     await written;
   }

@@ -15,9 +15,10 @@ import {
   OpenStreamRequest,
   StreamServiceDefinition,
 } from "./generated/sidecar/v1/stream.js";
-import { deadline, type Link, method, PATIENCE } from "./link.js";
+import { type Link, method } from "./link.js";
 import { request, Watch } from "./stream.js";
 import type { CallOptions, Payload, StreamOptions } from "./types.js";
+import { at, deadline, onAbort, PATIENCE } from "./waiting.js";
 import { encodeField, type StreamResponse, streamResponse } from "./wire.js";
 
 const OPEN = method(StreamServiceDefinition, StreamServiceDefinition.methods.openStream);
@@ -283,19 +284,12 @@ async function opened(link: Link, path: string, first: Buffer, options: CallOpti
   const until = deadline(options); // for the opening only: the call goes on
   const channel = await link.ready(link.reconnect ? PATIENCE : 0, until, signal);
   const call = link.stream(channel, path);
-  const onAbort = () => {
-    call.cancel(signal?.reason as Error);
-  };
-  signal?.addEventListener("abort", onAbort);
-  const timer =
-    until === Infinity
-      ? undefined
-      : setTimeout(
-          () => {
-            call.cancel(new DeadlineExceeded("the stream was not open in time"));
-          },
-          Math.min(until - Date.now(), 2 ** 31 - 1),
-        );
+  const stop = onAbort(signal, (reason) => {
+    call.cancel(reason);
+  });
+  const timer = at(until, () => {
+    call.cancel(new DeadlineExceeded("the stream was not open in time"));
+  });
   let stream: ByteStream | undefined;
   try {
     void call.write(first); // its end says what became of it
@@ -314,13 +308,7 @@ async function opened(link: Link, path: string, first: Buffer, options: CallOpti
     throw error;
   } finally {
     clearTimeout(timer);
-    if (stream === undefined) {
-      signal?.removeEventListener("abort", onAbort);
-    } else {
-      call.onEnd(() => {
-        signal?.removeEventListener("abort", onAbort);
-      });
-    }
+    call.onEnd(stop); // at once where it was not opened
   }
 }
 

@@ -3,6 +3,7 @@
 import { type ChannelInterface, Metadata, status, type StatusObject } from "@grpc/grpc-js";
 
 import type { SidecarError } from "./errors.js";
+import { onAbort } from "./waiting.js";
 
 /**
  * What gRPC calls opaque: the layer below its stream classes. Those read 16 messages ahead of the app, which may be
@@ -178,24 +179,21 @@ export function unary(
   signal?: AbortSignal,
 ): Promise<Buffer> {
   return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
     let response: Buffer | undefined;
     const layer = channel.createCall(path, until, null, null, null);
-    const call = {
-      cancel(reason: Error) {
-        finish();
-        reject(reason);
-        layer.cancelWithStatus(status.CANCELLED, "cancelled by the app");
-      },
+    const cancel = (reason: Error) => {
+      finish();
+      reject(reason);
+      layer.cancelWithStatus(status.CANCELLED, "cancelled by the app");
     };
-    const onAbort = () => {
-      call.cancel(signal?.reason as Error);
-    };
+    const call = { cancel };
     const finish = () => {
       owner.calls.delete(call);
-      signal?.removeEventListener("abort", onAbort);
+      stop();
     };
     owner.calls.add(call);
-    signal?.addEventListener("abort", onAbort);
+    const stop = onAbort(signal, cancel);
     layer.start(metadata, {
       onReceiveMetadata() {
         // of no interest

@@ -6,7 +6,7 @@ import { Advertisement, type AdvertiseOptions } from "./advertisement.js";
 import { Asking } from "./asking.js";
 import { type AllowOptions, type Ban, type Banned, type BanOptions, Bans } from "./bans.js";
 import { Batcher, type Way } from "./batcher.js";
-import { PUBLISH_ITEM, requestId, SEND_ITEM, transfer } from "./bulk.js";
+import { PUBLISH_ITEM, SEND_ITEM, transfer } from "./bulk.js";
 import { type ByteStream, openStream, StreamAcceptor } from "./bytestream.js";
 import * as convert from "./convert.js";
 import { Closed, DeadlineExceeded, TooLarge, SidecarUnavailable } from "./errors.js";
@@ -15,7 +15,7 @@ import { DiscoveryServiceDefinition } from "./generated/sidecar/v1/discovery.js"
 import { NodeServiceDefinition } from "./generated/sidecar/v1/node.js";
 import { PeerServiceDefinition } from "./generated/sidecar/v1/peer.js";
 import { PublishManyRequest, PublishOutcome, PubSubServiceDefinition } from "./generated/sidecar/v1/pubsub.js";
-import { type ConnectOptions, deadline, isLost, Link, method, PATIENCE, Pauses, sleep } from "./link.js";
+import { type ConnectOptions, isLost, Link, method } from "./link.js";
 import { type Handler, type ServeOptions, Server } from "./server.js";
 import { SimpleWatch, type Watch } from "./stream.js";
 import { type ReceiveOptions, Receiver, type SubscribeOptions, Subscription } from "./subscription.js";
@@ -38,7 +38,8 @@ import type {
   StreamOptions,
   Topic,
 } from "./types.js";
-import type { Outgoing } from "./wire.js";
+import { at, deadline, onAbort, PATIENCE, Pauses, sleep } from "./waiting.js";
+import { type Outgoing, publishReceipts } from "./wire.js";
 
 const NODE = NodeServiceDefinition;
 const PEER = PeerServiceDefinition;
@@ -227,21 +228,13 @@ export class Client {
   async ready(options: CallOptions = {}): Promise<Readiness> {
     const until = deadline(options);
     const late = new AbortController();
-    const timer =
-      until === Infinity
-        ? undefined
-        : setTimeout(
-            () => {
-              late.abort(new DeadlineExceeded("the node is not ready in time"));
-            },
-            Math.min(until - Date.now(), 2 ** 31 - 1),
-          );
-    const onAbort = () => {
-      late.abort(options.signal?.reason);
-    };
-    options.signal?.addEventListener("abort", onAbort);
+    const timer = at(until, () => {
+      late.abort(new DeadlineExceeded("the node is not ready in time"));
+    });
+    const stop = onAbort(options.signal, (reason) => {
+      late.abort(reason);
+    });
     try {
-      options.signal?.throwIfAborted();
       for await (const readiness of this.watchReadiness({ signal: late.signal })) {
         if (readiness.ready) {
           return readiness;
@@ -250,7 +243,7 @@ export class Client {
       throw new Closed("the sidecar ended before it was ready");
     } finally {
       clearTimeout(timer);
-      options.signal?.removeEventListener("abort", onAbort);
+      stop();
     }
   }
 
@@ -364,10 +357,8 @@ export class Client {
    *
    * @throws TooLarge; Closed when the connection was lost and it may have been sent.
    */
-  async send(peerId: string, protocol: string, data: Payload, options: SendOptions = {}): Promise<SendReceipt> {
-    const message = { data: convert.bytes(data), requestId: requestId(options.requestId) };
-    const key = JSON.stringify([peerId, protocol]);
-    return await this.#sending.send(key, () => this.#sendWay(peerId, protocol), message, options);
+  send(peerId: string, protocol: string, data: Payload, options: SendOptions = {}): Promise<SendReceipt> {
+    return this.#sending.send(peerId, protocol, () => this.#sendWay(peerId, protocol), data, options);
   }
 
   #sendWay(peerId: string, protocol: string): Way<SendReceipt> {
@@ -476,11 +467,11 @@ export class Client {
    *
    * @throws TooLarge, TopicOptionsDiffer; Closed when the connection was lost and it may have been published.
    */
-  async publish(topic: string, data: Payload, options: PublishOptions = {}): Promise<PublishReceipt> {
-    const { signing, minimumPeers = 0 } = options;
-    const message = { data: convert.bytes(data), requestId: requestId(options.requestId) };
-    const key = JSON.stringify([topic, signing, minimumPeers]);
-    return await this.#publishing.send(key, () => this.#publishWay(topic, signing, minimumPeers), message, options);
+  publish(topic: string, data: Payload, options: PublishOptions = {}): Promise<PublishReceipt> {
+    const { signing = "", minimumPeers = 0 } = options;
+    const how = minimumPeers === 0 ? signing : `${signing} ${minimumPeers}`;
+    const way = () => this.#publishWay(topic, options.signing, minimumPeers);
+    return this.#publishing.send(topic, how, way, data, options);
   }
 
   #publishWay(topic: string, signing: Signing | undefined, minimumPeers: number): Way<PublishReceipt> {
@@ -498,10 +489,7 @@ export class Client {
       head: PUBLISH_MANY.encode(PublishManyRequest.fromPartial({ ...how, returnMessageIds: true })),
       item: PUBLISH_ITEM,
       parse: (response) =>
-        PUBLISH_MANY.decode(response).receipts.map((range) => {
-          const { peers, dropped, messageIds } = range;
-          const count = Number(range.count);
-          const outcome = convert.publishOutcome(range.outcome);
+        publishReceipts(response).map(({ first, count, outcome, peers, dropped, messageIds }) => {
           const receipts = new Array<PublishReceipt | Error>(count);
           for (let index = 0; index < count; index += 1) {
             receipts[index] =
@@ -512,7 +500,7 @@ export class Client {
                   })
                 : { outcome, messageId: messageIds[index] ?? empty, peers, dropped };
           }
-          return { first: Number(range.first), receipts };
+          return { first, receipts };
         }),
     };
   }
@@ -528,7 +516,7 @@ export class Client {
       path: PUBLISH_MANY.path,
       head: PUBLISH_MANY.encode(PublishManyRequest.fromPartial(how)),
       item: PUBLISH_ITEM,
-      parse: (response: Buffer) => PUBLISH_MANY.decode(response).receipts.map(convert.publishReceipts),
+      parse: publishReceipts,
       same: (one: PublishReceipts, other: PublishReceipts) =>
         one.outcome === other.outcome &&
         one.peers === other.peers &&
@@ -565,10 +553,9 @@ export class Client {
     const until = deadline(options);
     const channel = await this.#link.ready(this.#link.reconnect ? PATIENCE : 0, until, signal);
     const call = this.#link.stream(channel, FIND_PEERS.path, until);
-    const onAbort = () => {
-      call.cancel(signal?.reason as Error);
-    };
-    signal?.addEventListener("abort", onAbort);
+    const stop = onAbort(signal, (reason) => {
+      call.cancel(reason);
+    });
     try {
       void call.write(FIND_PEERS.encode({ name, limit: options.limit ?? 0 }));
       call.halfClose();
@@ -578,7 +565,7 @@ export class Client {
         }
       }
     } finally {
-      signal?.removeEventListener("abort", onAbort);
+      stop();
       call.cancel(new Closed("the search has been given up"));
     }
   }

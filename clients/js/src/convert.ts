@@ -140,17 +140,6 @@ export function publishReceipt(message: pubsub.PublishReceipt | undefined): type
   };
 }
 
-export function publishReceipts(message: pubsub.PublishReceiptRange): types.PublishReceipts {
-  return {
-    first: Number(message.first),
-    count: Number(message.count),
-    outcome: publishOutcome(message.outcome),
-    peers: message.peers,
-    dropped: message.dropped,
-    messageIds: message.messageIds,
-  };
-}
-
 export function sendReceipt(message: direct.SendReceipt | undefined): types.SendReceipt {
   return { outcome: named(direct.SendOutcome, message?.outcome ?? 0), detail: message?.detail ?? "" };
 }

@@ -24,6 +24,7 @@ import {
 } from "./errors.js";
 import { credentials as credentialsOf, findTarget, type Target, type TlsOptions, Token } from "./target.js";
 import type { CallOptions } from "./types.js";
+import { at, deadline, onAbort, PATIENCE, Pauses, sleep } from "./waiting.js";
 
 /** How to connect. */
 export interface ConnectOptions {
@@ -54,56 +55,7 @@ const OPTIONS = {
   "grpc.enable_retries": 0,
   "grpc.per_rpc_retry_buffer_size": 0,
 };
-const FIRST_PAUSE = 50; // milliseconds between tries, doubling
-const LAST_PAUSE = 1000;
-/** How long calls without a deadline wait for a connection, in milliseconds. */
-export const PATIENCE = 10_000;
 const ONE_TRY = 1000; // what even the impatient wait for
-
-/** Pauses between tries: jittered, doubling. */
-export class Pauses {
-  #next = FIRST_PAUSE;
-
-  /** The next one, in milliseconds. */
-  next(): number {
-    const pause = this.#next * (0.75 + Math.random() / 2);
-    this.#next = Math.min(this.#next * 2, LAST_PAUSE);
-    return Math.min(pause, LAST_PAUSE);
-  }
-
-  /** It went well: begin anew. */
-  reset(): void {
-    this.#next = FIRST_PAUSE;
-  }
-}
-
-/** Sleep; rejects with the reason of a signal that is aborted. */
-export function sleep(milliseconds: number, ...signals: (AbortSignal | undefined)[]): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const finish = () => {
-      clearTimeout(timer);
-      for (const signal of signals) {
-        signal?.removeEventListener("abort", onAbort);
-      }
-    };
-    const onAbort = (event: Event) => {
-      finish();
-      reject((event.target as AbortSignal).reason as Error);
-    };
-    const timer = setTimeout(() => {
-      finish();
-      resolve();
-    }, milliseconds);
-    for (const signal of signals) {
-      if (signal?.aborted) {
-        finish();
-        reject(signal.reason as Error);
-        return;
-      }
-      signal?.addEventListener("abort", onAbort);
-    }
-  });
-}
 
 /** A method of the API, as the generated code describes it. */
 export interface Method<Request, Response> {
@@ -134,21 +86,10 @@ export function method<Request, Response>(
 }
 
 interface Waiter {
-  resolve(channel: ChannelInterface): void;
-  reject(error: unknown): void;
+  readonly resolve: (channel: ChannelInterface) => void;
+  readonly reject: (error: unknown) => void;
   /** A try has failed. */
-  failed(): void;
-}
-
-/** The deadline of a call with these options, in milliseconds since 1970. */
-export function deadline({ timeout }: CallOptions): number {
-  if (timeout === undefined) {
-    return Infinity;
-  }
-  if (!(timeout >= 0)) {
-    throw new InvalidArgument(`timeout is ${timeout}, at least 0`, { field: "timeout" });
-  }
-  return Date.now() + timeout;
+  readonly failed: () => void;
 }
 
 /** All that is known of the connection. */
@@ -218,7 +159,7 @@ export class Link {
       const tries = this.#tries;
       const finish = () => {
         clearTimeout(timer);
-        signal?.removeEventListener("abort", onAbort);
+        stop();
         this.#waiters.delete(waiter);
       };
       const unavailable = () => {
@@ -245,25 +186,12 @@ export class Link {
           }
         },
       };
-      const onAbort = () => {
-        waiter.reject(signal?.reason);
-      };
-      const longest = Math.max(patience, ONE_TRY);
-      const giveUp = Math.min(until - begun, longest);
-      const timer =
-        giveUp === Infinity
-          ? undefined
-          : setTimeout(
-              () => {
-                waiter.reject(
-                  until - begun <= longest
-                    ? new DeadlineExceeded(`not done in time: ${unavailable().message}`)
-                    : unavailable(),
-                );
-              },
-              Math.min(giveUp, 2 ** 31 - 1),
-            );
-      signal?.addEventListener("abort", onAbort);
+      const longest = begun + Math.max(patience, ONE_TRY);
+      const timer = at(Math.min(until, longest), () => {
+        const error = unavailable();
+        waiter.reject(until <= longest ? new DeadlineExceeded(`not done in time: ${error.message}`) : error);
+      });
+      const stop = onAbort(signal, waiter.reject);
       this.#waiters.add(waiter);
       this.#connecting ??= this.#connect();
     });

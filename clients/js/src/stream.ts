@@ -4,8 +4,9 @@ import type { ChannelInterface } from "@grpc/grpc-js";
 
 import type { Call } from "./call.js";
 import { Closed } from "./errors.js";
-import { isLost, type Link, type Method, Pauses, sleep } from "./link.js";
+import { isLost, type Link, type Method } from "./link.js";
 import type { StreamOptions } from "./types.js";
+import { onAbort, Pauses, sleep } from "./waiting.js";
 
 /** A stream that is quiet for so long, in milliseconds, is well: the next loss begins with short pauses again. */
 const WELL = 5000;
@@ -27,7 +28,7 @@ export abstract class Stream {
   protected readonly greets: boolean = false;
   readonly #pauses = new Pauses();
   readonly #gone = new AbortController();
-  readonly #signal: AbortSignal | undefined;
+  readonly #stop: () => void;
   #first: Buffer | undefined;
   #starting: Promise<void> | undefined;
   #wasInForce = false;
@@ -39,16 +40,10 @@ export abstract class Stream {
   constructor(link: Link, title: string, { signal }: StreamOptions) {
     this.link = link;
     this.title = title;
-    this.#signal = signal;
-    signal?.addEventListener("abort", this.#onAbort);
-    if (signal?.aborted) {
-      this.#onAbort();
-    }
+    this.#stop = onAbort(signal, (reason) => {
+      this.fail(reason);
+    });
   }
-
-  readonly #onAbort = () => {
-    this.fail(this.#signal?.reason);
-  };
 
   /** Begin a call, from where the last one ended. */
   protected abstract begin(channel: ChannelInterface): Call;
@@ -82,7 +77,7 @@ export abstract class Stream {
   protected fail(error: unknown): void {
     if (this.#failure === undefined) {
       this.#failure = { error };
-      this.#signal?.removeEventListener("abort", this.#onAbort);
+      this.#stop?.();
       this.#gone.abort(error);
     }
     this.drop(error);

@@ -7,9 +7,9 @@
 
 import { BinaryReader } from "@bufbuild/protobuf/wire";
 
-import { lagged } from "./convert.js";
+import { lagged, publishOutcome } from "./convert.js";
 import * as common from "./generated/sidecar/v1/common.js";
-import type { DirectMessage, Lagged, Message } from "./types.js";
+import type { DirectMessage, Lagged, Message, PublishReceipts } from "./types.js";
 
 const NOTHING: Buffer = Buffer.alloc(0);
 const DATA = 2; // the wire type of what has a length
@@ -42,6 +42,16 @@ class Cursor {
       throw new RangeError("a message from the sidecar is cut off");
     }
     return value + byte * scale;
+  }
+
+  /** Where the value ends whose length comes next. */
+  end(): number {
+    const length = this.varint();
+    const end = this.at + length;
+    if (end > this.bytes.length) {
+      throw new RangeError("a message from the sidecar is cut off");
+    }
+    return end;
   }
 
   /** Move behind a field's value. */
@@ -86,11 +96,7 @@ export class Parts {
         at.skip(tag & 7);
         continue;
       }
-      const length = at.varint();
-      const end = at.at + length;
-      if (end > bytes.length) {
-        throw new RangeError("a message from the sidecar is cut off");
-      }
+      const end = at.end();
       switch (tag >>> 3) {
         case 1:
           this.ranges.push(at.at, end);
@@ -266,6 +272,59 @@ export function directMessages({ bytes, ranges }: Parts): DirectMessage[] {
     messages[index / 2] = { peerId, protocol, data };
   }
   return messages;
+}
+
+/** The receipts of a PublishManyResponse. */
+export function publishReceipts(bytes: Buffer): PublishReceipts[] {
+  const ranges: PublishReceipts[] = [];
+  const at = new Cursor(bytes);
+  while (at.at < bytes.length) {
+    const tag = at.varint();
+    if (tag === 0x0a) {
+      ranges.push(publishReceiptRange(at, at.end()));
+    } else {
+      at.skip(tag & 7);
+    }
+  }
+  return ranges;
+}
+
+function publishReceiptRange(at: Cursor, end: number): PublishReceipts {
+  const messageIds: Buffer[] = [];
+  let first = 0;
+  let count = 0;
+  let outcome = 0;
+  let peers = 0;
+  let dropped = 0;
+  while (at.at < end) {
+    const tag = at.varint();
+    switch (tag) {
+      case 0x08:
+        first = at.varint();
+        break;
+      case 0x10:
+        count = at.varint();
+        break;
+      case 0x18:
+        outcome = at.varint();
+        break;
+      case 0x20:
+        peers = at.varint();
+        break;
+      case 0x28:
+        dropped = at.varint();
+        break;
+      case 0x32: {
+        const stop = at.end();
+        messageIds.push(at.bytes.subarray(at.at, stop));
+        at.at = stop;
+        break;
+      }
+      default:
+        at.skip(tag & 7);
+    }
+  }
+  return { first, count, outcome: publishOutcome(outcome), peers, dropped, messageIds };
 }
 
 function varintLength(value: number): number {
