@@ -12,7 +12,7 @@ import { duration } from "./convert.js";
 import { Closed, DeadlineExceeded, fromEncoded } from "./errors.js";
 import { DirectServiceDefinition, OutgoingRequest, RequestManyRequest } from "./generated/sidecar/v1/direct.js";
 import { isLost, type Link, method } from "./link.js";
-import type { CallOptions } from "./types.js";
+import type { RequestOptions } from "./types.js";
 import { at, deadline, onAbort, PATIENCE } from "./waiting.js";
 import { encodeField } from "./wire.js";
 
@@ -30,6 +30,7 @@ interface Question {
   readonly peerId: string;
   readonly protocol: string;
   readonly data: Buffer;
+  readonly traceparent: string;
   readonly until: number;
   settled: boolean;
   answer(data: Buffer): void;
@@ -52,7 +53,8 @@ export class Asking {
   }
 
   /** Make one request. */
-  async ask(peerId: string, protocol: string, data: Buffer, options: CallOptions): Promise<Buffer> {
+  async ask(peerId: string, protocol: string, data: Buffer, options: RequestOptions): Promise<Buffer> {
+    const { traceparent = "" } = options;
     const busy = this.#alone > 0 || this.#running;
     // Without a name it would be for the peer of the message before.
     if (busy && data.length <= ALONE_BYTES && peerId !== "" && protocol !== "") {
@@ -60,14 +62,14 @@ export class Asking {
     }
     this.#alone += 1;
     try {
-      return (await this.#link.unary(REQUEST, { peerId, protocol, data }, options)).data;
+      return (await this.#link.unary(REQUEST, { peerId, protocol, data, traceparent }, options)).data;
     } finally {
       this.#alone -= 1;
     }
   }
 
-  #askWithOthers(peerId: string, protocol: string, data: Buffer, options: CallOptions): Promise<Buffer> {
-    const { signal } = options;
+  #askWithOthers(peerId: string, protocol: string, data: Buffer, options: RequestOptions): Promise<Buffer> {
+    const { signal, traceparent = "" } = options;
     const until = deadline(options);
     this.#link.checkOpen();
     signal?.throwIfAborted();
@@ -85,6 +87,7 @@ export class Asking {
         peerId,
         protocol,
         data,
+        traceparent,
         until,
         settled: false,
         answer: (response) => {
@@ -199,9 +202,10 @@ export class Asking {
         const id = this.#next;
         this.#next += 1;
         this.#open.set(id, question);
-        const { data, until } = question;
+        const { data, traceparent, until } = question;
         const timeout = until === Infinity ? undefined : duration(Math.min(Math.max(0, until - Date.now()), DAY));
-        parts.push(encodeField(ITEM, Buffer.from(OutgoingRequest.encode({ id: BigInt(id), data, timeout }).finish())));
+        const outgoing = OutgoingRequest.fromPartial({ id: BigInt(id), data, timeout, traceparent });
+        parts.push(encodeField(ITEM, Buffer.from(OutgoingRequest.encode(outgoing).finish())));
         size += data.length;
       }
       taken += 1;

@@ -32,6 +32,7 @@ import type {
   PublishReceipts,
   Readiness,
   RecordReceipt,
+  RequestOptions,
   SendReceipt,
   SendReceipts,
   Signing,
@@ -423,7 +424,7 @@ export class Client {
    *
    * @throws NotSupported, Refused, Unreachable, DeadlineExceeded, QueueFull, TooLarge.
    */
-  async request(peerId: string, protocol: string, data: Payload, options: CallOptions = {}): Promise<Buffer> {
+  async request(peerId: string, protocol: string, data: Payload, options: RequestOptions = {}): Promise<Buffer> {
     return await this.#asking.ask(peerId, protocol, convert.bytes(data), options);
   }
 

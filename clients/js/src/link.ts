@@ -60,11 +60,12 @@ const ONE_TRY = 1000; // what even the impatient wait for
 /** A method of the API, as the generated code describes it. */
 export interface Method<Request, Response> {
   readonly path: string;
-  encode(request: Request): Buffer;
+  encode(request: Partial<Request>): Buffer;
   decode(response: Uint8Array): Response;
 }
 
 interface Generated<Message> {
+  fromPartial(some: Partial<Message>): Message; // fields that a later schema has are missing here
   encode(message: Message): { finish(): Uint8Array };
   decode(input: Uint8Array): Message;
 }
@@ -80,7 +81,7 @@ export function method<Request, Response>(
 ): Method<Request, Response> {
   return {
     path: `/${service.fullName}/${described.name}`,
-    encode: (request) => Buffer.from(described.requestType.encode(request).finish()),
+    encode: (request) => Buffer.from(described.requestType.encode(described.requestType.fromPartial(request)).finish()),
     decode: (response) => described.responseType.decode(response),
   };
 }
@@ -207,7 +208,7 @@ export class Link {
   async once<Request, Response>(
     channel: ChannelInterface,
     called: Method<Request, Response>,
-    request: Request,
+    request: Partial<Request>,
     until: number,
     signal?: AbortSignal,
   ): Promise<Response> {
@@ -223,7 +224,7 @@ export class Link {
    */
   async unary<Request, Response>(
     called: Method<Request, Response>,
-    request: Request,
+    request: Partial<Request>,
     options: CallOptions,
     harmless = false,
   ): Promise<Response> {

@@ -334,6 +334,7 @@ export class Server {
         protocol: message.protocol,
         data: message.data,
         timeLeft: optionalMilliseconds(message.timeLeft),
+        traceparent: message.traceparent,
         signal: controller.signal,
       });
       result = { $case: "data", value: bytes(response) };

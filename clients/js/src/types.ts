@@ -26,6 +26,12 @@ export interface CallOptions {
   signal?: AbortSignal;
 }
 
+/** How to ask. */
+export interface RequestOptions extends CallOptions {
+  /** This app's place in a trace, as W3C Trace Context writes it; the app that serves gets its own from it. */
+  traceparent?: string;
+}
+
 /** What every stream takes. */
 export interface StreamOptions {
   /** Ends the stream; reading it then rejects with the signal's reason. */
@@ -312,6 +318,8 @@ export interface Request {
   readonly data: Buffer;
   /** How long the asker still waited when it came; undefined where it did not say. */
   readonly timeLeft: number | undefined;
+  /** The parent, in traces, of what is done for it, as W3C Trace Context writes it; empty outside of traces. */
+  readonly traceparent: string;
   /** Aborted when nobody waits for the answer any more. */
   readonly signal: AbortSignal;
 }

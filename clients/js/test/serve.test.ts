@@ -41,6 +41,7 @@ class Desk {
         protocol: "/x/1",
         data: Buffer.from(data),
         timeLeft: { seconds: 2n, nanos: 500_000_000 },
+        traceparent: "parent",
       })),
     });
   }
@@ -81,7 +82,13 @@ test("requests are answered, refused, and refused for a handler that fails", asy
   assert.ok(Buffer.byteLength(refusal) <= 1024);
   assert.deepEqual(answers[2], [3, "the app failed to answer"]);
   assert.match(((await warned) as [Error])[0].message, /handler for \/x\/1 failed: Error: broken/);
-  assert.deepEqual(seen[0], { peerId: "p", protocol: "/x/1", data: Buffer.from("one"), timeLeft: 2500 });
+  assert.deepEqual(seen[0], {
+    peerId: "p",
+    protocol: "/x/1",
+    data: Buffer.from("one"),
+    timeLeft: 2500,
+    traceparent: "parent",
+  });
   await server.close();
   await server.ended;
   await cancelled(desk.calls[0]!);
@@ -228,25 +235,37 @@ test("who serves already is told at once, and what ends the serving later is tol
 
 test("requests that are made at the same time share a call, the first goes alone", async (t) => {
   const frames: [string, string, string[]][] = [];
+  const parents: string[] = [];
   const { sidecar, node } = await joined(t, {
-    request: ({ data }: { data: Buffer }) => ({ data: Buffer.concat([Buffer.from("alone "), data]) }),
+    request: ({ data, traceparent }: { data: Buffer; traceparent: string }) => {
+      parents.push(traceparent);
+      return { data: Buffer.concat([Buffer.from("alone "), data]) };
+    },
     requestMany: (call: DuplexCall) => {
-      call.on("data", (frame: { peerId: string; protocol: string; requests: { id: bigint; data: Buffer }[] }) => {
-        frames.push([frame.peerId, frame.protocol, frame.requests.map(({ data }) => data.toString())]);
-        for (const { id, data } of frame.requests.reverse()) {
-          const refused = Status.encode({ code: status.UNIMPLEMENTED, message: "nobody", details: [] }).finish();
-          const result = data.equals(Buffer.from("c"))
-            ? { $case: "status", value: Buffer.from(refused) }
-            : { $case: "data", value: data };
-          call.write({ results: [{ id, result }] });
-        }
-      });
+      call.on(
+        "data",
+        (frame: {
+          peerId: string;
+          protocol: string;
+          requests: { id: bigint; data: Buffer; traceparent: string }[];
+        }) => {
+          parents.push(...frame.requests.map(({ traceparent }) => traceparent));
+          frames.push([frame.peerId, frame.protocol, frame.requests.map(({ data }) => data.toString())]);
+          for (const { id, data } of frame.requests.reverse()) {
+            const refused = Status.encode({ code: status.UNIMPLEMENTED, message: "nobody", details: [] }).finish();
+            const result = data.equals(Buffer.from("c"))
+              ? { $case: "status", value: Buffer.from(refused) }
+              : { $case: "data", value: data };
+            call.write({ results: [{ id, result }] });
+          }
+        },
+      );
       call.on("end", () => {
         call.end();
       });
     },
   });
-  const ask = (peer: string, data: string) => node.request(peer, "/x/1", data, { timeout: 5000 });
+  const ask = (peer: string, data: string) => node.request(peer, "/x/1", data, { timeout: 5000, traceparent: data });
   const results = await Promise.allSettled([ask("p", "a"), ask("p", "b"), ask("p", "c"), ask("q", "d")]);
   assert.deepEqual(
     results.map((result) =>
@@ -260,6 +279,7 @@ test("requests that are made at the same time share a call, the first goes alone
   ]);
   assert.equal((await ask("p", "z")).toString(), "alone z");
   assert.deepEqual([sidecar.calls["request"], sidecar.calls["requestMany"]], [2, 1]);
+  assert.deepEqual(parents, ["a", "b", "c", "d", "z"]);
 });
 
 test("who waits no more for an answer withdraws the request; a lost connection fails those that were written", async (t) => {
