@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
@@ -228,30 +228,28 @@ async def test_a_token_revoked_amid_bulk_streams_ends_them_all(tmp_path: Path) -
         sidecar_client.connect(api.target, token=staying) as other,
     ):
         node.answers[direct.SendRequested] = (direct.Outcome.DELIVERED, None)
-        ended = asyncio.Event()
-
-        async def publishing() -> AsyncIterator[pubsub_pb2.PublishManyRequest]:
-            message = common_pb2.OutgoingMessage(data=b"x")
-            while not ended.is_set():
-                yield pubsub_pb2.PublishManyRequest(topic="news", messages=[message] * 10)
-
-        async def sending() -> AsyncIterator[direct_pb2.SendManyRequest]:
-            message = common_pb2.OutgoingMessage(data=b"x")
-            while not ended.is_set():
-                yield direct_pb2.SendManyRequest(peer_id=OTHER_TEXT, protocol="/a/1", messages=[message] * 10)
-
-        calls = [
-            pubsub_pb2_grpc.PubSubServiceStub(channel).PublishMany(publishing(), metadata=bearer(text)),
-            direct_pb2_grpc.DirectServiceStub(channel).SendMany(sending(), metadata=bearer(text)),
+        message = common_pb2.OutgoingMessage(data=b"x")
+        batches = [
+            pubsub_pb2.PublishManyRequest(topic="news", messages=[message] * 10),
+            direct_pb2.SendManyRequest(peer_id=OTHER_TEXT, protocol="/a/1", messages=[message] * 10),
         ]
+        calls = [
+            pubsub_pb2_grpc.PubSubServiceStub(channel).PublishMany(metadata=bearer(text)),
+            direct_pb2_grpc.DirectServiceStub(channel).SendMany(metadata=bearer(text)),
+        ]
+        for call, batch in zip(calls, batches, strict=True):
+            await call.write(batch)
+            assert (await call.read()).receipts
+            await call.write(batch)
+        # One that is written to without a pause. Where it ends just then, gRPC itself knows no more than that.
+        writing = asyncio.create_task(app.publish_many("news", itertools.repeat(b"x")))
 
         async def drained(call: "grpc.aio.StreamStreamCall[object, object]") -> grpc.StatusCode:
             with contextlib.suppress(grpc.aio.AioRpcError):
-                async for _ in call:
+                while await call.read() is not grpc.aio.EOF:
                     pass
             return await call.code()
 
-        draining = [asyncio.create_task(drained(call)) for call in calls]
         stream = app.open_stream(OTHER_TEXT, "/bytes/1")
         opening = asyncio.create_task(stream.__aenter__())
         fed = await asked(node)
@@ -260,8 +258,9 @@ async def test_a_token_revoked_amid_bulk_streams_ends_them_all(tmp_path: Path) -
         await stream.write(b"x" * 1000)
         await node.wait_for(streams.BytesWritten)
         file.revoke("app")
-        assert await asyncio.gather(*draining) == [grpc.StatusCode.UNAUTHENTICATED] * 2
-        ended.set()
+        assert await asyncio.gather(*map(drained, calls)) == [grpc.StatusCode.UNAUTHENTICATED] * 2
+        with pytest.raises((sidecar_client.Unauthenticated, sidecar_client.SidecarUnavailable)):
+            await writing
         with pytest.raises(sidecar_client.Unauthenticated, match="app was revoked"):
             await stream.read(1)
         assert await node.wait_for(streams.StreamAbandoned)  # the peer is told
