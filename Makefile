@@ -52,6 +52,9 @@ transcripts: $(STAMP)  ## Record the golden transcripts again: a session with ea
 bench: $(STAMP)  ## Measure the sidecar beside go-, js- and rust-libp2p; writes docs/benchmarks.md
 	@exec $(BIN)/python -m bench.run $(BENCH)
 
+bench-gate: $(STAMP)  ## Measure what somebody who is banned costs, coming again and again
+	@exec $(BIN)/python -m bench.gate $(BENCH)
+
 bench-clients: $(STAMP)  ## Measure the client libraries beside bare stubs; writes docs/benchmarks-clients.md (needs Go)
 	@exec $(BIN)/python -m bench.clients.run $(BENCH)
 
@@ -146,5 +149,5 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test interop-peers interop conformance example transcripts bench bench-clients bench-guard race-go lint types protos docs lock clean \
+.PHONY: help install demo test interop-peers interop conformance example transcripts bench bench-clients bench-gate bench-guard race-go lint types protos docs lock clean \
   image image-base image-figures deploy-test manifests tools page-test

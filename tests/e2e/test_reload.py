@@ -99,13 +99,17 @@ def test_sighup_puts_what_can_change_into_force_and_names_the_rest(tmp_path: Pat
             told = _event(events, "updated")
             assert (told["peer_id"], announced in told["addresses"]) == (peer["peer_id"], True)
 
+            denied = address.rpartition("/")[2]
+            reload(f'listen.announce = ["{announced}"]\ngate.deny_peers = ["{denied}"]\n')
+            assert _event(events, "disconnected")["peer_id"] == peer["peer_id"]
+
         reload('dht.mode = "sideways"\n')
         assert "the configuration stays as it was: " in second.log()
         reload("")
-        assert second.log().endswith("changed: listen.announce, bootstrap.peers\n")
+        assert second.log().endswith("changed: listen.announce, gate.deny_peers\n")
         audit = [json.loads(line) for line in (second.state / "audit.log").read_text().splitlines()]
         changes = [line for line in audit if line["action"] == "configuration.changed"]
-        assert [line["caller"] for line in changes] == ["signal:SIGHUP"] * 3
+        assert [line["caller"] for line in changes] == ["signal:SIGHUP"] * 4
         assert changes[0]["changed"] == {"bootstrap.peers": [address], "log.level": "debug"}
 
 
