@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"fmt"
+	"sync"
 
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec that all but the hot paths use
@@ -12,6 +13,31 @@ import (
 // encoded is a message that is protobuf already. Batches are written and read by hand: no object for each message.
 type encoded []byte
 
+// frame is an encoded request of a bulk call, in memory that is used again once gRPC has written it: clearing fresh memory
+// and collecting it costs more than the message itself.
+type frame struct{ data *[]byte }
+
+// framePool keeps the memory of frames.
+type framePool struct{ pool sync.Pool }
+
+var frames framePool
+
+// Get gives a piece of memory without anything in it; how large it is depends on the frames before.
+func (p *framePool) Get(int) *[]byte {
+	if data, ok := p.pool.Get().(*[]byte); ok {
+		return data
+	}
+	return new([]byte)
+}
+
+// Put is called by gRPC. What a single large message needed is not kept.
+func (p *framePool) Put(data *[]byte) {
+	if cap(*data) <= 2*frameBytes {
+		*data = (*data)[:0]
+		p.pool.Put(data)
+	}
+}
+
 // codec lets encoded messages through, and leaves all others to gRPC's own.
 type codec struct{ encoding.CodecV2 }
 
@@ -19,8 +45,11 @@ var ourCodec = codec{encoding.GetCodecV2("proto")}
 
 // Marshal is called by gRPC. The bytes are handed on as they are: they must not be written to any more.
 func (c codec) Marshal(message any) (mem.BufferSlice, error) {
-	if raw, ok := message.(encoded); ok {
-		return mem.BufferSlice{mem.SliceBuffer(raw)}, nil
+	switch message := message.(type) {
+	case encoded:
+		return mem.BufferSlice{mem.SliceBuffer(message)}, nil
+	case frame:
+		return mem.BufferSlice{mem.NewBuffer(message.data, &frames)}, nil
 	}
 	return c.CodecV2.Marshal(message)
 }

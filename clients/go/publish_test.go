@@ -635,6 +635,25 @@ func TestMessagesOfAChannelGoAsTheyCome(t *testing.T) {
 	noError(t, <-done)
 }
 
+func TestASequenceThatWaitsForItsOwnReceipts(t *testing.T) {
+	node := connected(t, started(t))
+	told := make(chan uint64, 1)
+	messages := func(yield func([]byte) bool) {
+		for number := range uint64(3) {
+			if !yield([]byte("one of few")) {
+				return
+			}
+			if first := <-told; first != number {
+				t.Error(first, number)
+			}
+		}
+	}
+	receipts, err := node.PublishMany(t.Context(), "news", messages,
+		sidecar.OnPublishReceipts(func(receipts sidecar.PublishReceipts) { told <- receipts.First }))
+	noError(t, err)
+	equal(t, "count", receipts[0].Count, uint64(3))
+}
+
 func TestBulkIsCancelled(t *testing.T) {
 	f := started(t)
 	node := connected(t, f)

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/grpc"
@@ -34,14 +35,19 @@ type transfer[R any] struct {
 	join   func(last *R, next R) bool
 
 	mu     sync.Mutex
-	buffer []byte // the next request
-	bytes  int    // of payload in it
+	buffer *[]byte // the next request
+	bytes  int     // of payload in it
 	count  int
 	number uint64
-	closed bool // nothing follows
-	some   chan struct{}
-	room   chan struct{}
+	closed bool          // nothing follows
+	some   chan struct{} // signalled when the next request is to be written
+	room   chan struct{} // and when it has been taken
+	rest   *time.Timer   // writes a request that is not full when a sequence gives no more for a while
 }
+
+// pauseForMore is how long a request that is not full waits for more of a sequence, of which nobody knows when it waits itself.
+// A request for each message would cost twice as much.
+const pauseForMore = time.Millisecond
 
 // run writes all messages and returns the receipts for all of them, as few ranges as say it.
 func (t *transfer[R]) run(ctx context.Context, messages source) ([]R, error) {
@@ -58,7 +64,10 @@ func (t *transfer[R]) run(ctx context.Context, messages source) ([]R, error) {
 		return nil, err
 	}
 	t.some, t.room = make(chan struct{}, 1), make(chan struct{}, 1)
-	t.buffer = append(make([]byte, 0, frameBytes/4), t.head...)
+	t.buffer = frames.Get(frameBytes)
+	*t.buffer = append(*t.buffer, t.head...)
+	t.rest = time.AfterFunc(time.Hour, func() { signal(t.some) })
+	defer t.rest.Stop()
 
 	var known []R
 	ended := make(chan struct{}) // the call is over: nothing need be written any more
@@ -91,33 +100,45 @@ func (t *transfer[R]) run(ctx context.Context, messages source) ([]R, error) {
 func (t *transfer[R]) gather(messages source, ended <-chan struct{}) error {
 	if messages.channel == nil {
 		for data := range messages.sequence {
-			if more, err := t.add(data, ended); !more {
+			first, more, err := t.add(data, ended)
+			if !more {
 				return err
+			}
+			if first {
+				t.rest.Reset(pauseForMore)
 			}
 		}
 		return nil
 	}
 	for {
+		var data []byte
+		var ok bool
 		select {
-		case data, ok := <-messages.channel:
-			if !ok {
+		case data, ok = <-messages.channel:
+		default:
+			signal(t.some) // there are no more for now
+			select {
+			case data, ok = <-messages.channel:
+			case <-ended:
 				return nil
 			}
-			if more, err := t.add(data, ended); !more {
-				return err
-			}
-		case <-ended:
+		}
+		if !ok {
 			return nil
+		}
+		if _, more, err := t.add(data, ended); !more {
+			return err
 		}
 	}
 }
 
-// add puts a message into the next request, waiting while that is full. False when no more are wanted.
-func (t *transfer[R]) add(data []byte, ended <-chan struct{}) (bool, error) {
+// add puts a message into the next request, waiting while that is full. more is false when no more are wanted, first tells
+// whether it is the first message there.
+func (t *transfer[R]) add(data []byte, ended <-chan struct{}) (first, more bool, err error) {
 	id := ""
 	if t.id != nil {
 		if id = t.id(t.number); len(id) > 64 || !utf8.ValidString(id) {
-			return false, badField("request_id", "a request id has at most 64 bytes of UTF-8; that of message %d has %d",
+			return false, false, badField("request_id", "a request id has at most 64 bytes of UTF-8; that of message %d has %d",
 				t.number, len(id))
 		}
 	}
@@ -125,27 +146,27 @@ func (t *transfer[R]) add(data []byte, ended <-chan struct{}) (bool, error) {
 	t.mu.Lock()
 	for t.count > 0 && (t.bytes+len(data) > frameBytes || t.count >= frameMessages) {
 		t.mu.Unlock()
+		signal(t.some)
 		select {
 		case <-t.room:
 		case <-ended:
-			return false, nil
+			return false, false, nil
 		}
 		t.mu.Lock()
 	}
-	t.buffer = appendOutgoing(t.buffer, t.field, data, id)
+	*t.buffer = appendOutgoing(*t.buffer, t.field, data, id)
 	t.bytes += len(data)
 	t.count++
-	first := t.count == 1
+	first = t.count == 1
 	t.mu.Unlock()
 	if first {
-		signal(t.some)
 		select {
 		case <-ended:
-			return false, nil
+			return true, false, nil
 		default:
 		}
 	}
-	return true, nil
+	return first, true, nil
 }
 
 func (t *transfer[R]) close() {
@@ -155,7 +176,7 @@ func (t *transfer[R]) close() {
 	signal(t.some)
 }
 
-// write sends what has been gathered, as often as there is something.
+// write sends what has been gathered, as often as it is told to.
 func (t *transfer[R]) write(call grpc.ClientStream, ended <-chan struct{}) {
 	for {
 		select {
@@ -166,12 +187,12 @@ func (t *transfer[R]) write(call grpc.ClientStream, ended <-chan struct{}) {
 		t.mu.Lock()
 		buffer, count, closed := t.buffer, t.count, t.closed
 		if count > 0 || closed {
-			t.buffer, t.bytes, t.count = make([]byte, 0, min(len(buffer)+len(buffer)/8, 2*frameBytes)), 0, 0
+			t.buffer, t.bytes, t.count = frames.Get(frameBytes), 0, 0
 		}
 		t.mu.Unlock()
 		signal(t.room)
-		if len(buffer) > 0 && (count > 0 || closed) {
-			if call.SendMsg(encoded(buffer)) != nil {
+		if (count > 0 || closed) && len(*buffer) > 0 {
+			if call.SendMsg(frame{buffer}) != nil {
 				return // the reader learns why
 			}
 		}
