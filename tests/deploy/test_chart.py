@@ -28,7 +28,11 @@ CASES = {
     "app without metrics": ("example-app", ["--set", "sidecar.metrics.enabled=false,sidecar.bootstrap.replicas=1"]),
     "app with secrets": (
         "example-app",
-        ["--set", "sidecar.beside.identitySecret=one,sidecar.network.pskSecret=key,sidecar.beside.stateClaim=kept"],
+        [
+            "--set",
+            "sidecar.beside.identitySecret=one,sidecar.network.pskSecret=key,sidecar.beside.stateClaim=kept"
+            ",sidecar.beside.tokensSecret=tokens",
+        ],
     ),
 }
 IN_A_POD = {"POD_IP": "10.1.2.3", "POD_NAME": "sidecar-bootstrap-0"}
@@ -187,7 +191,7 @@ def test_the_sidecar_understands_what_it_is_told(case: str) -> None:
         assert len(config.listen.announce) == 1
         assert config.bootstrap.peers
         mounted = [mount["mountPath"] for mount in container["volumeMounts"]]
-        for file in (config.state.identity_file, config.network.psk_file):
+        for file in (config.state.identity_file, config.network.psk_file, config.api.tokens):
             assert file is None or str(file.parent) in mounted
         assert config.api.socket is not None
         assert {str(config.api.socket.parent), str(config.state.directory)} <= set(mounted)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import tarfile
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -154,3 +155,63 @@ def test_its_identity_stays_with_its_volume(engine: Engine, image: str) -> None:
     finally:
         engine("volume", "rm", "--force", volume, check=False)
     assert peers[0] == peers[1]
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Path:
+    """A folder that belongs to root and the pod's group, as the kubelet makes it for `fsGroup: 65532`."""
+    if os.getuid() != 0:
+        pytest.skip("only root can give a folder to another group")
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    os.chown(folder, 0, 65532)
+    folder.chmod(0o2775)
+    return folder
+
+
+@pytest.mark.deploy
+def test_secrets_are_read_as_kubernetes_mounts_them(engine: Engine, image: str, mounted: Path) -> None:
+    """Files of root's that the pod's group may read, behind links."""
+    secrets = mounted / "..data"
+    secrets.mkdir()
+    sidecar = str(ROOT / ".venv" / "bin" / "sidecar")
+    peer = run(sidecar, "keygen", str(secrets / "identity.key")).stdout.splitlines()[0]
+    run(sidecar, "keygen", "--psk", str(secrets / "swarm.key"))
+    tokens = ("--api-tokens", str(secrets / "tokens.json"), "--name", "app", "--allow", "publish:*")
+    run(sidecar, "token", "create", *tokens, "--out", str(mounted / "token"))
+    for name in ("identity.key", "swarm.key", "tokens.json"):
+        os.chown(secrets / name, 0, 65532)
+        (secrets / name).chmod(0o440)
+        (mounted / name).symlink_to(f"..data/{name}")
+    place = "/run/secrets/sidecar"
+    variables = {
+        "SIDECAR_STATE_IDENTITY_FILE": f"{place}/identity.key",
+        "SIDECAR_NETWORK_PSK_FILE": f"{place}/swarm.key",
+        "SIDECAR_API_TOKENS": f"{place}/tokens.json",
+        "SIDECAR_API_REQUIRE_TOKEN": "true",
+    }
+    env = [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
+    container = engine.start(image, *RESTRICTED, *env, "--volume", f"{mounted}:{place}:ro")
+    assert container.line("  peer id").endswith(peer)
+    container.line("Ready after")
+    assert "open to others" not in container.log()
+    assert container.exec("sidecar", "health").returncode == 0  # which needs no token
+    publish = ("sidecar", "publish", "news", "hello")
+    assert "token" in container.exec(*publish).stderr
+    token = (mounted / "token").read_text().strip()
+    allowed = container.exec(*publish, flags=("--env", f"SIDECAR_TOKEN={token}"))
+    assert "token" not in allowed.stderr
+
+
+@pytest.mark.deploy
+def test_a_volume_of_the_pods_group_keeps_the_identity(engine: Engine, image: str, mounted: Path) -> None:
+    peers = []
+    for _ in range(2):
+        container = engine.start(image, *RESTRICTED, "--volume", f"{mounted}:/var/lib/sidecar")
+        peers.append(container.line("  peer id"))
+        container.line("Ready after")
+        assert container.stop() == 0
+    assert peers[0] == peers[1]
+    # What fsGroupChangePolicy: OnRootMismatch looks at, so that the key is not opened to the group at the next mount.
+    assert (mounted.stat().st_gid, mounted.stat().st_mode & 0o7777) == (65532, 0o2775)
+    assert (mounted / "identity.key").stat().st_mode & 0o777 == 0o600

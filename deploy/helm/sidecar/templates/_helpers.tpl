@@ -159,6 +159,12 @@ seccompProfile:
     - name: SIDECAR_STATE_IDENTITY_FILE
       value: /run/secrets/sidecar-identity/identity.key
     {{- end }}
+    {{- if .Values.beside.tokensSecret }}
+    - name: SIDECAR_API_TOKENS
+      value: /run/secrets/sidecar-tokens/tokens.json
+    - name: SIDECAR_API_REQUIRE_TOKEN
+      value: "true"
+    {{- end }}
     {{- with .Values.beside.env }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -177,6 +183,11 @@ seccompProfile:
     {{- if .Values.beside.identitySecret }}
     - name: sidecar-identity
       mountPath: /run/secrets/sidecar-identity
+      readOnly: true
+    {{- end }}
+    {{- if .Values.beside.tokensSecret }}
+    - name: sidecar-tokens
+      mountPath: /run/secrets/sidecar-tokens
       readOnly: true
     {{- end }}
     {{- if .Values.network.pskSecret }}
@@ -204,6 +215,12 @@ seccompProfile:
 - name: sidecar-identity
   secret:
     secretName: {{ .Values.beside.identitySecret }}
+    defaultMode: 0440
+{{- end }}
+{{- if .Values.beside.tokensSecret }}
+- name: sidecar-tokens
+  secret:
+    secretName: {{ .Values.beside.tokensSecret }}
     defaultMode: 0440
 {{- end }}
 {{- if .Values.network.pskSecret }}
