@@ -210,7 +210,7 @@ def _lay(table: _Table, width: int, height: int, paint: Paint, *, first: int = 0
     rows = list(zip(table.rows, table.style, strict=True))
     room = height - 1
     if not rows:
-        return [titles, paint(fit(table.nothing, width), DIM)]
+        return [titles, paint(fit(table.nothing, width), DIM), " " * width][:height]
     if from_end:
         return [titles, *(line(cells, style) for cells, style in rows[-room:])]
     first = max(0, min(first, len(rows) - room))

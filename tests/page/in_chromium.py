@@ -97,6 +97,9 @@ def test_the_mesh_is_shown_in_graph_and_tables(
         assert "✓" in seen.text("#conditions")
         assert board.token not in seen.page.url, "it does not stay in the address bar"
         assert all(board.token not in url for url in seen.requests)
+        seen.page.reload()
+        seen.until(LIVE)
+        seen.complaints[:] = [text for text in seen.complaints if "net::ERR_" not in text]  # of the feed that was cut
 
 
 def test_a_peer_that_is_clicked_shows_its_details(
@@ -175,7 +178,7 @@ def test_light_dark_and_small(browser: Browser, board: Dashboard) -> None:
             seen.page.emulate_media(color_scheme="dark" if scheme == "light" else "light")
             seen.until(f"dashboard.graph.colours.text !== {colours[scheme][2]!r}")
     assert all(light != dark for light, dark in zip(*colours.values(), strict=True))
-    for width in (360, 640, 641, 768, 899, 900, 1100, 1241, 1920):
+    for width in (360, 640, 641, 768, 900, 1000, 1120, 1920):
         with visit(browser, board.link, width=width) as seen:
             seen.until(LIVE)
             seen.until("document.querySelectorAll('#peers tbody tr').length === 2")

@@ -1,12 +1,15 @@
 // The page: each part of the snapshot has one function that draws it, called when that part has changed.
 
+import { showDelays } from "./delays.js";
 import { details } from "./details.js";
 import { follow } from "./feed.js";
 import { Graph } from "./graph.js";
 import { Table } from "./table.js";
-import { SPEEDS, age, amount, clock, count, delay, element, number, say, short, size, speed, svg } from "./words.js";
+import { showTiles } from "./tiles.js";
+import { SPEEDS, age, amount, clock, count, delay, element, number, say, short, speed, svg } from "./words.js";
 
 const EVENTS = 200; // newest ones in the document
+const TOPICS = 200; // to choose from for the graph
 const $ = (id) => document.getElementById(id);
 let shown = null;
 
@@ -25,10 +28,33 @@ const peers = new Table(
   [
     { title: "Peer", value: (peer) => peer.id.slice(-8), show: showPeerLink },
     { title: "Latency", right: true, value: (peer) => peer.latency, show: showLatency },
-    { title: "Direction", level: "l2", solid: true, value: (peer) => peer.direction, show: (cell, peer) => say(cell, opened(peer)) },
-    { title: "Mesh of", clip: true, value: (peer) => -peer.mesh.length, show: (cell, peer) => clip(cell, meshOf(peer)) },
-    { title: "Agent", level: "l3", solid: true, value: (peer) => peer.agent, show: (cell, peer) => say(cell, peer.agent || "–") },
-    { title: "For", right: true, level: "l2", value: (peer) => -peer.since, show: (cell, peer) => say(cell, lasting(peer)) },
+    {
+      title: "Direction",
+      level: "l2",
+      solid: true,
+      value: (peer) => peer.direction,
+      show: (cell, peer) => say(cell, opened(peer)),
+    },
+    {
+      title: "Mesh of",
+      clip: true,
+      value: (peer) => -peer.mesh.length,
+      show: (cell, peer) => clip(cell, meshOf(peer)),
+    },
+    {
+      title: "Agent",
+      level: "l3",
+      solid: true,
+      value: (peer) => peer.agent,
+      show: (cell, peer) => say(cell, peer.agent || "–"),
+    },
+    {
+      title: "For",
+      right: true,
+      level: "l2",
+      value: (peer) => -peer.since,
+      show: (cell, peer) => say(cell, lasting(peer)),
+    },
   ],
   {
     caption: "The peers. Choose one for its details.",
@@ -46,12 +72,40 @@ const topics = new Table(
   [
     { title: "Topic", clip: true, value: (topic) => topic.id, show: showTopicLink },
     { title: "Delivered/s", right: true, first: -1, value: (topic) => topic.rates.delivered, show: rate("delivered") },
-    { title: "Published/s", right: true, level: "l2", first: -1, value: (topic) => topic.rates.published, show: rate("published") },
-    { title: "Repeats/s", right: true, level: "l2", first: -1, value: (topic) => topic.rates.duplicates, show: rate("duplicates") },
+    {
+      title: "Published/s",
+      right: true,
+      level: "l2",
+      first: -1,
+      value: (topic) => topic.rates.published,
+      show: rate("published"),
+    },
+    {
+      title: "Repeats/s",
+      right: true,
+      level: "l2",
+      first: -1,
+      value: (topic) => topic.rates.duplicates,
+      show: rate("duplicates"),
+    },
     { title: "Dropped", right: true, first: -1, value: (topic) => topic.dropped, show: total("dropped") },
-    { title: "Rejected", right: true, level: "l2", first: -1, value: (topic) => topic.rejected, show: total("rejected") },
+    {
+      title: "Rejected",
+      right: true,
+      level: "l2",
+      first: -1,
+      value: (topic) => topic.rejected,
+      show: total("rejected"),
+    },
     { title: "Mesh", right: true, first: -1, value: (topic) => topic.mesh.length, show: showMesh },
-    { title: "Apps", right: true, level: "l2", first: -1, value: (topic) => topic.subscribers, show: total("subscribers") },
+    {
+      title: "Apps",
+      right: true,
+      level: "l2",
+      first: -1,
+      value: (topic) => topic.subscribers,
+      show: total("subscribers"),
+    },
   ],
   {
     caption: "The topics. Choose one to see its mesh in the graph.",
@@ -70,13 +124,25 @@ function showPeerLink(cell, peer) {
 
 function showTopicLink(cell, topic) {
   const button = link(cell, () => {
-    $("graph-topic").value = topic.id;
+    offer(topic.id);
     draw.graph();
     $("graph").scrollIntoView({ block: "nearest" });
   });
   button.classList.add("text");
   say(button, topic.id);
   cell.title = `${topic.id}: ${topic.signed ? "signed" : "unsigned"}, ${topic.subscribed ? "subscribed" : "not subscribed"} here`;
+}
+
+/** The topics to choose from for the graph, and the one chosen: the first ones by name, and that one. */
+function offer(chosen) {
+  const names = new Set(Object.keys(shown.topics).sort().slice(0, TOPICS));
+  if (chosen in shown.topics) names.add(chosen);
+  const select = $("graph-topic");
+  const offered = ["", ...names];
+  if (offered.join("\n") !== [...select.options].map((option) => option.value).join("\n")) {
+    select.replaceChildren(...offered.map((name) => new Option(name || "any", name)));
+  }
+  select.value = names.has(chosen) ? chosen : "";
 }
 
 function link(cell, chosen) {
@@ -113,51 +179,8 @@ function total(name) {
 
 const opened = (peer) => ({ inbound: "← inbound", outbound: "→ outbound" })[peer.direction] ?? "–";
 const meshOf = (peer) => (peer.gone ? peer.gone.reason || "left in order" : peer.mesh.join(", ") || "–");
-const lasting = (peer) => age(shown.time - (peer.gone ? peer.gone.time : peer.since ?? shown.time));
+const lasting = (peer) => age(shown.time - (peer.gone ? peer.gone.time : (peer.since ?? shown.time)));
 const listed = (entries) => Object.entries(entries).map(([id, entry]) => ({ id, ...entry }));
-
-// ------------------------------------------------------------ tiles
-
-const tiles = [
-  ["Peers", "peers", () => number(shown.totals.peers), () => `${shown.totals.inbound} in, ${shown.totals.outbound} out`],
-  ["Messages in", "received", () => perSecond("received"), () => `${perSecond("duplicates")} repeats`],
-  ["Messages out", "sent", () => perSecond("sent"), () => `${perSecond("published")} published here`],
-  ["Bytes in", "bytes_in", () => bytesPerSecond("bytes_in"), () => "from all peers"],
-  ["Bytes out", "bytes_out", () => bytesPerSecond("bytes_out"), () => "to all peers"],
-  ["Lost", "lost", () => withUnit(shown.totals.lost), () => "dropped or missed"],
-].map(([what, line, value, more]) => {
-  const parts = { value: element("p", { class: "value" }), more: element("p", { class: "more" }) };
-  const area = svg("path", { class: "area" });
-  const stroke = svg("path", { class: "line" });
-  const picture = svg("svg", { viewBox: "0 0 100 20", preserveAspectRatio: "none", "aria-hidden": "true" }, area, stroke);
-  const tile = element("li", { class: "tile" }, element("p", { class: "what", textContent: what }), parts.value, parts.more, picture);
-  $("tiles").append(tile);
-  return () => {
-    say(parts.value, value());
-    say(parts.more, more());
-    tile.classList.toggle("alarm", line === "lost" && shown.totals.lost > 0);
-    const points = outline(shown.lines[line] ?? []);
-    stroke.setAttribute("d", points);
-    area.setAttribute("d", points && `${points} L100 20 L${points.slice(1).split(" ")[0]} 20 Z`);
-  };
-});
-
-const withUnit = (value) => `${number(value)}${value == null ? "" : " /s"}`;
-const perSecond = (name) => withUnit(shown.totals.rates[name]);
-const bytesPerSecond = (name) => {
-  const value = shown.totals.rates[name];
-  return value == null ? "–" : `${size(value)}/s`;
-};
-
-/** A line through the newest values, the last at the right edge; 120 of them fill the width. */
-function outline(values) {
-  const known = values.map((value, index) => [index, value]).filter(([, value]) => value != null);
-  if (known.length < 2) return "";
-  const top = Math.max(...known.map(([, value]) => value)) || 1;
-  const step = 100 / 119;
-  const x = (index) => (100 - (values.length - 1 - index) * step).toFixed(2);
-  return "M" + known.map(([index, value]) => `${x(index)} ${(19 - (17 * value) / top).toFixed(2)}`).join(" L");
-}
 
 // ------------------------------------------------------------ the parts
 
@@ -167,9 +190,16 @@ const draw = {
     say($("network"), node.network);
     say($("me"), node.peer_id);
     say($("version"), `version ${node.version}`);
-    const kinds = [["Listens at", node.listening], ["Announces", node.announced], ["Seen as", node.observed]];
+    const kinds = [
+      ["Listens at", node.listening],
+      ["Announces", node.announced],
+      ["Seen as", node.observed],
+    ];
     $("addresses").className = "wide";
-    fill($("addresses"), kinds.filter(([, list]) => list.length).map(([name, list]) => [name, list.join("\n")]));
+    fill(
+      $("addresses"),
+      kinds.filter(([, list]) => list.length).map(([name, list]) => [name, list.join("\n")]),
+    );
   },
 
   time() {
@@ -200,7 +230,7 @@ const draw = {
   },
 
   lines() {
-    for (const tile of tiles) tile();
+    showTiles(shown);
   },
 
   peers() {
@@ -227,35 +257,27 @@ const draw = {
   topics() {
     topics.show(listed(shown.topics));
     say($("topics-count"), number(Object.keys(shown.topics).length));
-    const names = ["", ...Object.keys(shown.topics).sort().slice(0, 200)];
-    const select = $("graph-topic");
-    const present = [...select.options].map((option) => option.value);
-    if (names.join("\n") !== present.join("\n")) {
-      const chosen = select.value;
-      select.replaceChildren(...names.map((name) => new Option(name || "any", name)));
-      select.value = names.includes(chosen) ? chosen : "";
-    }
+    offer($("graph-topic").value);
   },
 
   queues() {
-    fill($("queues"), shown.queues.map((queue) => [queue.what, amount(queue.value, queue.unit), queue.value > 0]));
+    fill(
+      $("queues"),
+      shown.queues.map((queue) => [queue.what, amount(queue.value, queue.unit), queue.value > 0]),
+    );
   },
 
   losses() {
-    const rows = shown.losses.map((loss) => [loss.what, number(loss.count) + (loss.rate ? ` (${number(loss.rate)} /s)` : ""), loss.rate > 0]);
+    const rows = shown.losses.map((loss) => [
+      loss.what,
+      number(loss.count) + (loss.rate ? ` (${number(loss.rate)} /s)` : ""),
+      loss.rate > 0,
+    ]);
     fill($("losses"), rows.length ? rows : [["Nothing", ""]]);
   },
 
   histograms() {
-    const select = $("histogram");
-    const choices = Object.keys(shown.histograms).flatMap((name) => [`${name} recent`, `${name} counts`]);
-    if (choices.join() !== [...select.options].map((option) => option.value).join()) {
-      const chosen = select.value;
-      select.replaceChildren(...choices.map((value) => new Option(title(value), value)));
-      select.value = choices.includes(chosen) ? chosen : (choices.find((value) => value.startsWith("gossip_propagation")) ?? choices[0] ?? "");
-    }
-    select.hidden = !choices.length;
-    drawBars(...select.value.split(" "));
+    showDelays(shown.histograms);
   },
 
   events() {
@@ -305,77 +327,6 @@ function fill(list, rows) {
   });
 }
 
-// ------------------------------------------------------------ delays
-
-const TITLES = {
-  gossip_propagation_seconds: ["Propagation", "From the first copy of a message here until further neighbours show that they have it too."],
-  gossip_echo_seconds: ["Echo", "From publishing here until a peer shows that it has the message."],
-  event_loop_lag_seconds: ["Event loop lag", "How late the sidecar's event loop is."],
-};
-
-function title(value) {
-  const [name, part] = value.split(" ");
-  return `${TITLES[name]?.[0] ?? name}, ${part === "recent" ? "last minute" : "since the start"}`;
-}
-
-function drawBars(name, part) {
-  const histogram = shown.histograms[name];
-  const counts = histogram?.[part] ?? histogram?.counts ?? [];
-  const total = counts.reduce((sum, value) => sum + value, 0);
-  const about = TITLES[name]?.[1] ?? "";
-  const { bounds = [] } = histogram ?? {};
-  const half = total ? ` Half within ${delay(quantile(bounds, counts, 0.5))}, 95 % within ${delay(quantile(bounds, counts, 0.95))}.` : " Nothing measured yet.";
-  say($("histogram-note"), about + half);
-  $("bars").setAttribute("aria-label", `${name ? title(`${name} ${part}`) : "Delays"}: ${number(total)} measured.${half}`);
-  const most = Math.max(1, ...counts);
-  const [first, end] = span(counts);
-  const bars = $("bars");
-  if (bars.children.length !== end - first) {
-    const empty = Array.from({ length: end - first }, () => element("div", { class: "bar" }, element("i"), element("em"), element("b")));
-    bars.replaceChildren(...empty);
-  }
-  [...bars.children].forEach((bar, at) => {
-    const index = first + at;
-    const [column, share, bound] = bar.children;
-    const value = counts[index];
-    const last = index === counts.length - 1;
-    column.style.height = `${(100 * value) / most}%`;
-    bar.classList.toggle("empty", !value);
-    share.style.bottom = `calc(${(100 * value) / most}% + 4px)`;
-    say(share, value && value / total >= 0.05 ? `${Math.round((100 * value) / total)}%` : "");
-    const named = !last && at < end - first - 1 && at % Math.ceil((end - first) / 6) === 0; // that none runs into the next
-    say(bound, named ? delay(bounds[index]).replace(".0 ", " ") : "");
-    const range = last ? `above ${delay(bounds[index - 1])}` : `${index ? delay(bounds[index - 1]) : "0"} to ${delay(bounds[index])}`;
-    bar.title = `${range}: ${number(value)}`;
-  });
-}
-
-/** From which bucket on, and to which, bars are drawn: those that hold something, one more at each side, at least nine. */
-function span(counts) {
-  const held = counts.map((value, index) => (value ? index : -1)).filter((index) => index >= 0);
-  let first = Math.max(0, (held[0] ?? 0) - 1);
-  let end = Math.min(counts.length, (held.at(-1) ?? 0) + 2);
-  while (end - first < Math.min(9, counts.length)) {
-    if (end < counts.length) end += 1;
-    if (end - first < 9 && first > 0) first -= 1;
-  }
-  return [first, end];
-}
-
-/** As `quantile` of snapshot.py. */
-function quantile(bounds, counts, share) {
-  const wanted = share * counts.reduce((sum, value) => sum + value, 0);
-  let below = 0;
-  for (let index = 0; index < bounds.length; index++) {
-    if (counts[index] && below + counts[index] >= wanted) {
-      const low = index ? bounds[index - 1] : 0;
-      return low + ((bounds[index] - low) * (wanted - below)) / counts[index];
-    }
-    below += counts[index];
-  }
-  return bounds.at(-1);
-}
-
 // ------------------------------------------------------------ the connection, and what people choose
 
 let feed = ["connecting", "Connecting…"];
@@ -385,7 +336,12 @@ function connection() {
   const gone = state === "live" && shown?.link && !shown.link.reachable;
   const since = gone ? clock(shown.link.since) : "";
   document.body.dataset.state = gone ? "gone" : state === "live" && !shown ? "connecting" : state;
-  say($("banner"), gone ? `The sidecar has not answered since ${since}; what is below is from then. Trying again… (${shown.link.trouble})` : text);
+  say(
+    $("banner"),
+    gone
+      ? `The sidecar has not answered since ${since}; what is below is from then. Trying again… (${shown.link.trouble})`
+      : text,
+  );
   if (gone) {
     $("ready").className = "badge bad";
     say($("ready"), "gone");
@@ -406,7 +362,6 @@ for (const [shape, words] of [
 }
 
 $("graph-topic").addEventListener("change", draw.graph);
-$("histogram").addEventListener("change", draw.histograms);
 $("severity").addEventListener("change", draw.events);
 $("events-filter").addEventListener("input", draw.events);
 $("peers-filter").addEventListener("input", (event) => peers.filter(event.target.value));

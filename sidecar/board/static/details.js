@@ -44,7 +44,8 @@ dialog.addEventListener("click", (event) => {
 });
 
 function facts(peer, shown) {
-  const opened = { inbound: "inbound: it dialled", outbound: "outbound: we dialled" }[peer.direction] ?? "not connected";
+  const opened =
+    { inbound: "inbound: it dialled", outbound: "outbound: we dialled" }[peer.direction] ?? "not connected";
   const rows = peer.gone
     ? [["State", `gone since ${clock(peer.gone.time)}: ${peer.gone.reason || "in order"}`]]
     : [

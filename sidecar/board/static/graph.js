@@ -279,7 +279,14 @@ export class Graph {
       ];
       const spot = places
         .map(([x, y]) => box(x, y, wide, 27))
-        .find((b) => b.left > 1 && b.right < width - 1 && b.top > 1 && b.bottom < height - 1 && !this.taken.some((t) => meet(b, t)));
+        .find(
+          (b) =>
+            b.left > 1 &&
+            b.right < width - 1 &&
+            b.top > 1 &&
+            b.bottom < height - 1 &&
+            !this.taken.some((t) => meet(b, t)),
+        );
       if (!spot) continue;
       this.taken.push(spot);
       const x = (spot.left + spot.right) / 2;

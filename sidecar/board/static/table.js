@@ -51,7 +51,7 @@ export class Table {
   }
 
   sort(index) {
-    this.direction = index === this.sorted ? -this.direction : this.columns[index].first ?? 1;
+    this.direction = index === this.sorted ? -this.direction : (this.columns[index].first ?? 1);
     this.sorted = index;
     this.page = 0;
     this.draw();
@@ -67,7 +67,8 @@ export class Table {
     const found = this.query ? this.rows.filter((row) => text(row).toLowerCase().includes(this.query)) : this.rows;
     const value = this.columns[this.sorted].value;
     const ordered = [...found].sort(
-      (a, b) => (last?.(a) ?? 0) - (last?.(b) ?? 0) || this.direction * compare(value(a), value(b)) || compare(a.id, b.id),
+      (a, b) =>
+        (last?.(a) ?? 0) - (last?.(b) ?? 0) || this.direction * compare(value(a), value(b)) || compare(a.id, b.id),
     );
     const pages = Math.max(1, Math.ceil(ordered.length / length));
     this.page = Math.max(0, Math.min(this.page, pages - 1));
@@ -82,7 +83,10 @@ export class Table {
     this.back.disabled = this.page === 0;
     this.next.disabled = this.page === pages - 1;
     const first = this.page * length;
-    say(this.where, `${number(first + 1)} to ${number(Math.min(first + length, ordered.length))} of ${number(ordered.length)}`);
+    say(
+      this.where,
+      `${number(first + 1)} to ${number(Math.min(first + length, ordered.length))} of ${number(ordered.length)}`,
+    );
   }
 
   place(rows) {
@@ -109,7 +113,10 @@ export class Table {
   }
 }
 
-const classes = (column) => [column.right ? "right" : "", column.clip ? "clip" : "", column.solid ? "solid" : "", column.level ?? ""].join(" ").trim();
+const classes = (column) =>
+  [column.right ? "right" : "", column.clip ? "clip" : "", column.solid ? "solid" : "", column.level ?? ""]
+    .join(" ")
+    .trim();
 
 // What is not known goes last, whichever way the rest is sorted.
 function compare(a, b) {

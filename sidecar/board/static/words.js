@@ -24,7 +24,11 @@ export const delay = (seconds) => {
 
 export const age = (seconds) => {
   const whole = Math.max(0, Math.floor(seconds));
-  for (const [name, length] of [["d", 86400], ["h", 3600], ["min", 60]]) {
+  for (const [name, length] of [
+    ["d", 86400],
+    ["h", 3600],
+    ["min", 60],
+  ]) {
     if (whole >= length) return `${Math.floor(whole / length)} ${name}`;
   }
   return `${whole} s`;
@@ -42,8 +46,7 @@ export const SPEEDS = [
   ["far", 0.2, "up to 200 ms"],
   ["slow", Infinity, "slower"],
 ];
-export const speed = (latency) =>
-  latency == null ? "unknown" : SPEEDS.find(([, bound]) => latency <= bound)[0];
+export const speed = (latency) => (latency == null ? "unknown" : SPEEDS.find(([, bound]) => latency <= bound)[0]);
 
 export const element = (name, options = {}, ...children) => {
   const { class: classes, ...properties } = options;

@@ -20,6 +20,7 @@ from sidecar_client._target import find, parse
 from sidecar_client.v1 import direct_pb2, node_pb2, node_pb2_grpc, pubsub_pb2, pubsub_pb2_grpc
 
 from tests.api.fakes import asynchronous, server
+from tests.clients.python.proxy import Proxy
 
 VARIABLES = ("API", "TLS_CA", "TLS_CERT", "TLS_KEY", "TOKEN", "TOKEN_FILE")
 
@@ -169,6 +170,22 @@ async def test_waits_for_a_sidecar_that_starts(tmp_path: Path, monkeypatch: pyte
             assert (await client.info()).network == "test"
         with pytest.raises(sidecar_client.Closed):
             await client.info()
+
+
+@asynchronous
+async def test_a_sidecar_that_is_slow_to_greet_is_waited_for(tmp_path: Path) -> None:
+    class Slow(Proxy):
+        async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(0.25)
+            await super()._accept(reader, writer)
+
+    slow = Slow(tmp_path / "slow.sock", tmp_path / "api.sock")
+    async with (
+        server(tmp_path / "api.sock"),
+        slow.running(),
+        sidecar_client.connect(slow.target, wait=0) as client,
+    ):
+        assert (await client.info()).network == "test"
 
 
 @asynchronous

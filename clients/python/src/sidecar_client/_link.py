@@ -22,7 +22,8 @@ _OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),  # each client its own connection
     ("grpc.enable_http_proxy", 0),  # the API is on this machine
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
+    # It also bounds each attempt to connect: on a machine under load a sidecar takes a while to greet.
+    ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 1.0  # seconds between tries, doubling
