@@ -23,6 +23,8 @@ import type {
   CallOptions,
   DhtRecord,
   FoundPeer,
+  LogLevels,
+  NodeEvent,
   NodeInfo,
   OutgoingMessage,
   Payload,
@@ -36,9 +38,11 @@ import type {
   SendReceipt,
   SendReceipts,
   Signing,
+  Statistics,
   StreamOptions,
   Topic,
 } from "./types.js";
+import { Lagged } from "./types.js";
 import { at, deadline, onAbort, PATIENCE, Pauses, sleep } from "./waiting.js";
 import { type Outgoing, publishReceipts } from "./wire.js";
 
@@ -52,6 +56,8 @@ const GET_NODE = method(NODE, NODE.methods.getNode);
 const GET_READINESS = method(NODE, NODE.methods.getReadiness);
 const WATCH_READINESS = method(NODE, NODE.methods.watchReadiness);
 const GET_STATISTICS = method(NODE, NODE.methods.getStatistics);
+const WATCH_EVENTS = method(NODE, NODE.methods.watchEvents);
+const SET_LOG_LEVEL = method(NODE, NODE.methods.setLogLevel);
 const LIST_PEERS = method(PEER, PEER.methods.listPeers);
 const WATCH_PEERS = method(PEER, PEER.methods.watchPeers);
 const FIND_PEER = method(PEER, PEER.methods.findPeer);
@@ -248,10 +254,31 @@ export class Client {
     }
   }
 
-  /** Counters and gauges by name. */
-  async statistics(options: CallOptions = {}): Promise<Record<string, number>> {
-    const { values } = await this.#link.unary(GET_STATISTICS, {}, options, true);
-    return values;
+  /** Counters, gauges and histograms. */
+  async statistics(options: CallOptions = {}): Promise<Statistics> {
+    return convert.statistics(await this.#link.unary(GET_STATISTICS, {}, options, true));
+  }
+
+  /**
+   * The newest records of the sidecar's log, at most 1,000, then more as they come. Where records were missed, `Lagged`
+   * says so; after a lost connection (`RECONNECTED`) the newest are told anew.
+   */
+  watchEvents(options: StreamOptions = {}): Watch<NodeEvent | Lagged> {
+    const anew = new Lagged(undefined, "RECONNECTED");
+    return new SimpleWatch(this.#link, "watching events", WATCH_EVENTS, convert.nodeEvents, [anew], options);
+  }
+
+  /**
+   * Change what the sidecar's log writes: from `level` on for a part, such as `net`, and all below it. The levels that
+   * are in force then.
+   *
+   * @param part - Empty: all parts without a level of their own.
+   * @param level - Empty: the part has none of its own any more.
+   * @throws InvalidArgument.
+   */
+  async setLogLevel(part: string, level: string, options: CallOptions = {}): Promise<LogLevels> {
+    const { level: all, parts } = await this.#link.unary(SET_LOG_LEVEL, { part, level }, options, true);
+    return { level: all, parts };
   }
 
   // ------------------------------------------------------------ peers

@@ -79,6 +79,25 @@ export function readiness(message: nodes.Readiness | undefined): types.Readiness
   };
 }
 
+export function statistics({ values, histograms }: nodes.GetStatisticsResponse): types.Statistics {
+  const named = histograms.map(({ name, upperBounds, counts, sum }): [string, types.Histogram] => [
+    name,
+    { upperBounds, counts: counts.map(Number), sum },
+  ]);
+  return { values, histograms: Object.fromEntries(named) };
+}
+
+export function nodeEvents(response: nodes.WatchEventsResponse): (types.NodeEvent | Lagged)[] {
+  const events = response.events.map(({ time, severity, part, message, fields }) => ({
+    time: optional(time) ?? 0,
+    severity,
+    part,
+    message,
+    fields,
+  }));
+  return response.lagged === undefined ? events : [lagged(response.lagged), ...events];
+}
+
 export function peer(message: peers.Peer | undefined): types.Peer {
   if (message === undefined) {
     throw new InternalError("the sidecar's answer has no peer");
@@ -121,6 +140,13 @@ export function topic(message: pubsub.Topic): types.Topic {
     meshPeerIds: message.meshPeerIds,
     subscribers: message.subscribers,
     historyMessages: Number(message.historyMessages),
+    delivered: Number(message.delivered),
+    published: Number(message.published),
+    duplicates: Number(message.duplicates),
+    rejected: Number(message.rejected),
+    dropped: Number(message.dropped),
+    deliveredBytes: Number(message.deliveredBytes),
+    publishedBytes: Number(message.publishedBytes),
   };
 }
 

@@ -151,6 +151,46 @@ export interface Readiness {
   readonly conditions: readonly Condition[];
 }
 
+/** Observations counted by upper bounds. The schema, `Histogram` in `node.proto`, says what each one measures. */
+export interface Histogram {
+  /** Ascending; an observation belongs to the first bound that is not below it. */
+  readonly upperBounds: readonly number[];
+  /** How many for each bound, and at the end those above all bounds. */
+  readonly counts: readonly number[];
+  /** All observations added up. */
+  readonly sum: number;
+}
+
+/** What the sidecar counts. */
+export interface Statistics {
+  /** Counters and gauges by name. */
+  readonly values: Readonly<Record<string, number>>;
+  /** Histograms by name. */
+  readonly histograms: Readonly<Record<string, Histogram>>;
+}
+
+/** A record of the sidecar's log. */
+export interface NodeEvent {
+  /** When. */
+  readonly time: number;
+  /** `debug`, `info`, `warning` or `error`. */
+  readonly severity: string;
+  /** The part of the sidecar that says so, such as `net`. */
+  readonly part: string;
+  /** A sentence for people. */
+  readonly message: string;
+  /** What belongs to it, for programs: `peer` with a peer id, `exception` with a traceback. */
+  readonly fields: Readonly<Record<string, string>>;
+}
+
+/** What the sidecar's log writes. */
+export interface LogLevels {
+  /** The level of all parts that have none of their own. */
+  readonly level: string;
+  /** The levels of parts. */
+  readonly parts: Readonly<Record<string, string>>;
+}
+
 /** What is known of a peer. */
 export interface Peer {
   /** The peer id, base58. */
@@ -207,6 +247,20 @@ export interface Topic {
   readonly subscribers: number;
   /** Messages from which a subscription can continue. */
   readonly historyMessages: number;
+  /** New messages handed to this node's apps. It and the next counters begin anew when the topic was forgotten. */
+  readonly delivered: number;
+  /** Messages published by this node's apps. */
+  readonly published: number;
+  /** Messages of peers that had come before. */
+  readonly duplicates: number;
+  /** Messages of peers that are no good. */
+  readonly rejected: number;
+  /** Copies that a peer did not get since its queue was full. */
+  readonly dropped: number;
+  /** The payloads of the delivered messages. */
+  readonly deliveredBytes: number;
+  /** The payloads of the published messages. */
+  readonly publishedBytes: number;
 }
 
 /**

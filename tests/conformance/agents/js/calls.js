@@ -56,7 +56,7 @@ async function send(client, request, signal) {
 }
 
 async function ask(client, request, signal) {
-  const chosen = options(request, signal);
+  const chosen = options(request, signal, "traceparent");
   const one = (data) => client.request(request.peer_id, request.protocol, data, chosen);
   const { run } = request;
   if (run === undefined) {
@@ -114,7 +114,9 @@ export const CALLS = {
   info: async (client, request, signal) => plain(await client.info(options(request, signal))),
   readiness: async (client, request, signal) => plain(await client.readiness(options(request, signal))),
   ready: async (client, request, signal) => plain(await client.ready(options(request, signal))),
-  statistics: async (client, request, signal) => ({ values: await client.statistics(options(request, signal)) }),
+  statistics: async (client, request, signal) => plain(await client.statistics(options(request, signal))),
+  set_log_level: async (client, request, signal) =>
+    plain(await client.setLogLevel(request.part, request.level, options(request, signal))),
   peers,
   find_peer: async (client, request, signal) => ({
     addresses: await client.findPeer(request.peer_id, options(request, signal)),

@@ -188,6 +188,19 @@ function closing(items, stream) {
   return { next: () => items.next(), return: async () => stream.close() };
 }
 
+class WatchEvents extends Feed {
+  async open() {
+    const stream = await this.client.watchEvents({ signal: this.abort.signal }).open();
+    this.items = closing(records(stream), stream);
+  }
+}
+
+async function* records(stream) {
+  for await (const item of stream) {
+    yield [item instanceof Lagged ? "lagged" : "event", item];
+  }
+}
+
 class FindPeers extends Feed {
   async open() {
     const chosen = options(this.request, this.abort.signal, "limit");
@@ -356,6 +369,7 @@ export const FEEDS = {
   receive: Receive,
   watch_readiness: WatchReadiness,
   watch_peers: WatchPeers,
+  watch_events: WatchEvents,
   advertise: Advertise,
   find_peers: FindPeers,
   serve: Serve,

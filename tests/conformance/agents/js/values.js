@@ -18,6 +18,7 @@ const TIMES = new Set([
   "nextAnnouncement",
   "expiresAt",
   "timeLeft",
+  "time",
 ]);
 const TEXTS = new Set(["messageId", "cursor"]);
 
