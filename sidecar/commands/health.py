@@ -1,18 +1,18 @@
 """`sidecar health`: the check for whoever starts and stops containers.
 
 Like `sidecar status` in its answer, at half of its cost: it is run every few seconds beside an app that pays for it, so
-only gRPC's blocking client is imported, and the health service is asked.
+only gRPC's blocking client is imported, the health service is asked, and the configuration is read only where nothing
+else says where the API is.
 """
 
 import argparse
 import os
+import sys
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from .settings import USAGE_WRONG, complain
-
-FAILED, NO_SIDECAR = 1, 3
+FAILED, USAGE_WRONG, NO_SIDECAR = 1, 2, 3
 _DEFAULT_TIMEOUT = 3.0
 
 
@@ -30,12 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..core.errors import ConfigError
+    target = _named(options.api)
+    if target is None:
+        from ..core.errors import ConfigError
 
-    try:
-        target = _address(options.api)
-    except ConfigError as error:
-        complain(error)
+        try:
+            target = _configured()
+        except ConfigError as error:
+            complain(error)
+            return USAGE_WRONG
+    if target.startswith("tls://"):
+        complain("health is asked at the Unix socket or a loopback address, not under TLS")
         return USAGE_WRONG
     try:
         with grpc.insecure_channel(target, options=(("grpc.enable_http_proxy", 0),)) as channel:
@@ -52,16 +57,22 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _address(named: str | None) -> str:
-    """What gRPC connects to. Raises ConfigError."""
-    from ..config import load
-    from ..core.errors import ConfigError
+def complain(message: object) -> None:
+    print(f"sidecar: {message}", file=sys.stderr)
 
-    target = named or os.environ.get("SIDECAR_API")
+
+def _named(given: str | None) -> str | None:
+    """What gRPC connects to, if a flag or a variable says it; a variable wins over the configuration file."""
+    target = given or os.environ.get("SIDECAR_API") or os.environ.get("SIDECAR_API_SOCKET")
     if not target:
-        from ..api.sockets import default_socket
+        return None
+    is_path = target.startswith(("/", "./", "../")) or not (given or os.environ.get("SIDECAR_API"))
+    return f"unix:{target}" if is_path else target
 
-        return f"unix:{load(os.environ, {}).config.api.socket or default_socket()}"
-    if target.startswith("tls://"):
-        raise ConfigError("health is asked at the Unix socket or a loopback address, not under TLS")
-    return f"unix:{target}" if target.startswith(("/", "./", "../")) else target
+
+def _configured() -> str:
+    """The socket of the configuration, else the default one. Raises ConfigError."""
+    from ..api.sockets import default_socket
+    from ..config import load
+
+    return f"unix:{load(os.environ, {}).config.api.socket or default_socket()}"

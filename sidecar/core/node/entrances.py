@@ -70,9 +70,10 @@ class Entrances:
             entrance.behind = {}
             self._one_done(entrance, resolved.result, now)
             return
-        entrance.behind = {address: entrance.behind.get(address) for address in resolved.result}
+        own = dict.fromkeys(self._switch.listening, self._switch.local)  # known without a dial
+        entrance.behind = {address: own.get(address, entrance.behind.get(address)) for address in resolved.result}
         peers = self._switch.peers
-        missing = [address for address, peer in entrance.behind.items() if peer is None or peer not in peers]
+        missing = [address for address, peer in entrance.behind.items() if address not in own and peer not in peers]
         entrance.open += len(missing)
         for address in missing:
             self._reach_anyone((address,), self._answered(entrance, address), now)

@@ -63,6 +63,20 @@ def test_a_node_that_is_alone_behind_the_name_is_the_first_and_ready() -> None:
     assert (joined(first), joined(second)) == ({second.index}, {first.index})
 
 
+def test_a_service_address_that_leads_back_to_this_node_is_this_node() -> None:
+    """As a virtual address in front of it does, which is none that it listens at."""
+    simulation = Simulation(9)
+    front = Multiaddr.from_text("/ip4/192.0.2.9/tcp/4001")
+    first, second = (simulation.add(NodeConfig(bootstrap=(front,)), start=False) for _ in range(2))
+    simulation._by_address[front] = first
+    first.start()
+    simulation.run(3)
+    assert bootstrapped(first).reason == "OnlyOurselves"
+    second.start()
+    simulation.run(3)
+    assert joined(second) == {first.index}
+
+
 def test_one_that_waits_for_others_behind_the_name_is_not_ready() -> None:
     simulation = Simulation(4)
     one, dead = simulation.add(JOINING, start=False), simulation.add(JOINING, start=False)
