@@ -204,12 +204,18 @@ export class Graph {
   arrow(dot) {
     const { context, centre } = this;
     const along = Math.atan2(dot.y - centre.y, dot.x - centre.x) + (dot.peer.direction === "inbound" ? Math.PI : 0);
-    const [x, y] = [centre.x + (dot.x - centre.x) * 0.62, centre.y + (dot.y - centre.y) * 0.62];
+    const { x, y } = this.along(dot);
     const corner = (turn, length) => [x + Math.cos(along + turn) * length, y + Math.sin(along + turn) * length];
     context.moveTo(...corner(0, 6));
     context.lineTo(...corner(2.5, 6));
     context.lineTo(...corner(-2.5, 6));
     context.closePath();
+  }
+
+  /** Where on a peer's edge its arrow is. */
+  along(dot) {
+    const { centre } = this;
+    return { x: centre.x + (dot.x - centre.x) * 0.62, y: centre.y + (dot.y - centre.y) * 0.62 };
   }
 
   size() {
@@ -263,7 +269,10 @@ export class Graph {
   /** Names beside the dots wherever there is room that no other name or dot has taken. */
   names(width, height) {
     const { context, colours } = this;
-    for (const dot of this.dots.values()) this.taken.push(box(dot.x, dot.y, 20, 20));
+    for (const dot of this.dots.values()) {
+      const arrow = this.along(dot);
+      this.taken.push(box(dot.x, dot.y, 20, 20), box(arrow.x, arrow.y, 8, 8));
+    }
     const ordered = [...this.dots].sort(([a], [b]) => (b === this.hovered) - (a === this.hovered));
     for (const [id, dot] of ordered) {
       const gone = dot.peer.gone;
