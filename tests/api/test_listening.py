@@ -12,6 +12,7 @@ import sidecar_client
 
 from sidecar.api.callers import Callers
 from sidecar.api.config import ApiConfig
+from sidecar.api.guard.tokens import TokenFile
 from sidecar.config import load
 from sidecar.core.errors import ConfigError
 from sidecar.settings import api_config
@@ -76,6 +77,28 @@ async def test_apps_must_show_a_certificate_of_the_authority(tmp_path: Path) -> 
             with pytest.raises(sidecar_client.SidecarUnavailable):
                 async with sidecar_client.connect(target, tls_ca=ours.path, wait=0, **shown):
                     pass
+
+
+@asynchronous
+async def test_apps_elsewhere_may_show_a_token_instead(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    file = TokenFile(tmp_path / "tokens.json")
+    _, token = file.create("app", ["*"], None, 0.0)
+    bounds = {**files(authority), "tcp": EVERYWHERE, "tokens": file.path, "require_token": True}
+    async with server(tmp_path / "api.sock", **bounds) as (_, _, api):
+        assert api.tcp is not None
+        target = api.tcp.replace("0.0.0.0", "127.0.0.1")
+        async with sidecar_client.connect(target, tls_ca=authority.path, token=token, wait=0) as client:
+            assert (await client.info()).network == "test"
+        for wrong in (None, token + "x"):
+            with pytest.raises(sidecar_client.Unauthenticated):
+                async with sidecar_client.connect(target, tls_ca=authority.path, token=wrong, wait=0):
+                    pass
+        with pytest.raises(sidecar_client.InvalidArgument):  # it never leaves in the clear
+            async with sidecar_client.connect(
+                target.removeprefix("tls://").replace("127.0.0.1", "192.0.2.1"), token=token
+            ):
+                pass
 
 
 @asynchronous

@@ -107,6 +107,7 @@ class Play:
             "address": sidecar.address,
             "target": sidecar.target,
             "socket": str(sidecar.socket),
+            "tokens": sidecar.tokens,
         }
 
     async def _place(self, name: str) -> Sidecar:
@@ -174,7 +175,7 @@ class Play:
             elif step.actor in self._apps:
                 await self._operate(step)
             elif step.actor in self._scenario.sidecars:
-                await getattr(self._sidecars[step.actor], step.verb)()
+                await getattr(self._sidecars[step.actor], step.verb)(*([step.name] if step.name else []))
                 self._know(step.actor)
             else:
                 await self._relay(step)

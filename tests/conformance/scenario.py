@@ -60,7 +60,7 @@ ON_STREAMS: dict[str, set[str]] = {
 }
 CONNECT = {"target", "wait_ms", "reconnect", "token", "token_file", "tls_ca", "tls_cert", "tls_key"}
 BY_RUNNER = {"kill", "memory"}  # what the runner does to an app's process
-OF_SIDECARS = {"start", "stop", "kill"}
+OF_SIDECARS = {"start", "stop", "kill", "revoke"}
 OF_PROXIES = {"pass", "refuse", "hold", "mute", "cut", "counts"}
 
 _SCENARIO = {
@@ -198,7 +198,7 @@ def _scenario(item: Mapping[str, Any], group: str, source: str) -> Scenario:
     _known(item, _SCENARIO, where)
     sidecars = {name: wanted or {} for name, wanted in item.get("sidecars", {}).items()}
     for name, wanted in sidecars.items():
-        _known(wanted, {"flags", "joins", "started", "ready"}, f"{where}, {name}")
+        _known(wanted, {"flags", "joins", "started", "ready", "tokens"}, f"{where}, {name}")
     proxies = item.get("proxies", {})
     mirrors = {name: wanted or {} for name, wanted in item.get("mirrors", {}).items()}
     for name, wanted in mirrors.items():
@@ -275,6 +275,8 @@ class _Reader:
             self._check_app(verb, name, fields, where)
         elif actor in self._sidecars:
             _known({verb: 0, **fields}, OF_SIDECARS, where)
+            if (name is None) is (verb == "revoke"):
+                raise WrongScenario(f"{where}: {verb} takes {'a' if name is None else 'no'} token's name")
         elif actor in self._proxies:
             _known({verb: 0, **fields}, OF_PROXIES, where)
         else:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.processes import Process, environment
+from tests.e2e.processes import Process, command, environment
 
 from .agent import Agent
 from .build import build
@@ -30,8 +30,13 @@ def free_port() -> int:
 class Sidecar:
     """A sidecar that may be down."""
 
-    def __init__(self, home: Path, flags: list[str], *, ready: bool = True) -> None:
+    def __init__(
+        self, home: Path, flags: list[str], *, ready: bool = True, tokens: Mapping[str, list[str]] | None = None
+    ) -> None:
+        """`tokens`: words of `sidecar token create`, by name."""
         self.home = home
+        self.tokens = {name: str(home / f"{name}.token") for name in tokens or {}}
+        self._wanted = dict(tokens or {})
         self.socket = home / "api.sock"
         self.peer_id = ""
         self.address = ""
@@ -54,6 +59,10 @@ class Sidecar:
         await asyncio.to_thread(self._start)
 
     def _start(self) -> None:
+        while self._wanted:
+            self.home.mkdir(exist_ok=True)
+            name, words = self._wanted.popitem()
+            self._token("create", "--name", name, "--out", self.tokens[name], *words)
         listen = ["--listen", self.address.split("/p2p/")[0]] if self.address else []
         self._process = Process(self.home, *self._flags, *listen)
         self.peer_id = self._process.line("  peer id").split()[-1]
@@ -65,6 +74,14 @@ class Sidecar:
         process, self._process = self.process, None
         status = await asyncio.to_thread(process.terminate)
         assert status == 0, f"exit status {status}\n{process.log()}"
+
+    async def revoke(self, name: str) -> None:
+        """End one of its tokens."""
+        await asyncio.to_thread(self._token, "revoke", name)
+
+    def _token(self, *words: str) -> None:
+        done = command(self.home, "token", *words, "--state", str(self.home / "state"))
+        assert done.returncode == 0, done.stderr
 
     async def kill(self) -> None:
         """SIGKILL."""
@@ -182,4 +199,4 @@ class Stage:
         flags = list(wanted.get("flags", []))
         if "joins" in wanted:
             flags += ["--bootstrap", (await self.sidecar(wanted["joins"])).address]
-        return Sidecar(home, flags, ready=wanted.get("ready", True))
+        return Sidecar(home, flags, ready=wanted.get("ready", True), tokens=wanted.get("tokens"))
