@@ -43,6 +43,7 @@ type asking struct {
 type question struct {
 	target   sendKey
 	data     []byte // nil once it is written, or given up
+	trace    string
 	deadline time.Time
 	number   uint64
 	over     bool // answered or given up
@@ -56,7 +57,7 @@ func newAsking(l *link) *asking {
 }
 
 // ask makes one request.
-func (a *asking) ask(ctx context.Context, peerID, protocol string, data []byte) ([]byte, error) {
+func (a *asking) ask(ctx context.Context, target sendKey, data []byte, trace string) ([]byte, error) {
 	a.mu.Lock()
 	if len(data) > aloneBytes || !a.alone && !a.running { // a large one could end the call for all others
 		first := !a.alone
@@ -69,13 +70,13 @@ func (a *asking) ask(ctx context.Context, peerID, protocol string, data []byte) 
 				a.alone = false
 			}()
 		}
-		return a.askAlone(ctx, peerID, protocol, data)
+		return a.askAlone(ctx, target, data, trace)
 	}
 	defer a.mu.Unlock()
 	if ctx.Err() != nil {
 		return nil, ofContext(ctx, "asking")
 	}
-	asked := &question{target: sendKey{peerID, protocol}, data: data, number: a.number, done: make(chan struct{})}
+	asked := &question{target: target, data: data, trace: trace, number: a.number, done: make(chan struct{})}
 	asked.deadline, _ = ctx.Deadline()
 	if !a.running {
 		if !a.link.spawn(a.run) {
@@ -97,9 +98,11 @@ func (a *asking) ask(ctx context.Context, peerID, protocol string, data []byte) 
 	return asked.answer, asked.err
 }
 
-func (a *asking) askAlone(ctx context.Context, peerID, protocol string, data []byte) ([]byte, error) {
+func (a *asking) askAlone(ctx context.Context, target sendKey, data []byte, trace string) ([]byte, error) {
 	var response sidecarv1.RequestResponse
-	request := &sidecarv1.RequestRequest{PeerId: peerID, Protocol: protocol, Data: data}
+	request := &sidecarv1.RequestRequest{
+		PeerId: target.peerID, Protocol: target.protocol, Data: data, Traceparent: trace,
+	}
 	err := a.link.unary(ctx, sidecarv1.DirectService_Request_FullMethodName, request, &response, once)
 	if err != nil {
 		return nil, err
@@ -241,6 +244,7 @@ func appendRequest(frame encoded, asked *question) encoded {
 		inner = protowire.AppendTag(inner, 3, protowire.BytesType)
 		inner = protowire.AppendBytes(inner, appendNumber(duration, 2, uint64(left%time.Second)))
 	}
+	inner = appendText(inner, 4, asked.trace)
 	return protowire.AppendBytes(protowire.AppendTag(frame, askManyRequests, protowire.BytesType), inner)
 }
 

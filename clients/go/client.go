@@ -115,17 +115,6 @@ func (c *Client) Ready(ctx context.Context) (Readiness, error) {
 	return Readiness{}, c.link.closedError()
 }
 
-// Statistics gives counters and gauges by name.
-func (c *Client) Statistics(ctx context.Context) (map[string]float64, error) {
-	var response sidecarv1.GetStatisticsResponse
-	request := &sidecarv1.GetStatisticsRequest{}
-	err := c.link.unary(ctx, sidecarv1.NodeService_GetStatistics_FullMethodName, request, &response, again)
-	if err != nil {
-		return nil, err
-	}
-	return response.GetValues(), nil
-}
-
 // ---------------------------------------------------------------- peers
 
 // Peers gives the peers known, ordered by id, asking for page after page.
@@ -239,14 +228,23 @@ func (c *Client) PingPeer(ctx context.Context, peerID string) (time.Duration, er
 // Request asks a peer's app and waits for its response: until ctx's deadline, 30 s when it has none. ErrNotSupported when
 // nobody serves the protocol there, ErrRefused, ErrUnreachable, ErrDeadlineExceeded, ErrQueueFull, ErrTooLarge. Requests
 // from many goroutines at once are fast: they share a call.
-func (c *Client) Request(ctx context.Context, peerID, protocol string, data []byte) ([]byte, error) {
+func (c *Client) Request(
+	ctx context.Context, peerID, protocol string, data []byte, options ...RequestOption,
+) ([]byte, error) {
+	var chosen callSettings
+	for _, option := range options {
+		option.request(&chosen)
+	}
 	if err := checkText("peer_id", peerID); err != nil {
 		return nil, err
 	}
 	if err := checkText("protocol", protocol); err != nil {
 		return nil, err
 	}
-	return c.asking.ask(ctx, peerID, protocol, data)
+	if err := checkText("traceparent", chosen.traceparent); err != nil {
+		return nil, err
+	}
+	return c.asking.ask(ctx, sendKey{peerID, protocol}, data, chosen.traceparent)
 }
 
 // Topics gives the topics that this node subscribes to or publishes on, or that its peers subscribe to.

@@ -81,6 +81,13 @@ func topicOf(message *sidecarv1.Topic) Topic {
 		MeshPeerIDs:     message.GetMeshPeerIds(),
 		Subscribers:     message.GetSubscribers(),
 		HistoryMessages: message.GetHistoryMessages(),
+		Delivered:       message.GetDelivered(),
+		DeliveredBytes:  message.GetDeliveredBytes(),
+		Published:       message.GetPublished(),
+		PublishedBytes:  message.GetPublishedBytes(),
+		Duplicates:      message.GetDuplicates(),
+		Rejected:        message.GetRejected(),
+		Dropped:         message.GetDropped(),
 	}
 }
 
@@ -110,6 +117,8 @@ func requestOf(message *sidecarv1.IncomingRequest) *Request {
 		Protocol: message.GetProtocol(),
 		Data:     message.GetData(),
 		TimeLeft: message.GetTimeLeft().AsDuration(),
+
+		Traceparent: message.GetTraceparent(),
 	}
 }
 

@@ -8,7 +8,8 @@
 //   - streams of bytes, as [net.Conn] and [net.Listener]: [Client.OpenStream], [Client.AcceptStreams]
 //   - peers: [Client.Peers], [Client.WatchPeers], [Client.FindPeer], [Client.ConnectPeer]
 //   - the DHT: [Client.Advertise], [Client.FindPeers], [Client.PutRecord], [Client.GetRecord]
-//   - the node: [Client.Info], [Client.Ready], [Client.WatchReadiness], [Client.Statistics]
+//   - the node: [Client.Info], [Client.Ready], [Client.WatchReadiness], [Client.Statistics],
+//     [Client.WatchEvents], [Client.SetLogLevel]
 //
 // Contexts carry deadlines to the far end, and cancelling one cancels the work there. Subscriptions, served protocols and
 // watches come back by themselves when the sidecar has restarted; what may have been missed is told by [Lagged]. Errors are

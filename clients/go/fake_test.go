@@ -239,7 +239,10 @@ func (f *fake) WatchReadiness(_ *pb.WatchReadinessRequest, stream pb.NodeService
 }
 
 func (f *fake) GetStatistics(context.Context, *pb.GetStatisticsRequest) (*pb.GetStatisticsResponse, error) {
-	return &pb.GetStatisticsResponse{Values: map[string]float64{"gossip_delivered": 3}}, nil
+	histogram := &pb.Histogram{Name: "lag_seconds", UpperBounds: []float64{0.5, 1}, Counts: []uint64{3, 0, 1}, Sum: 2.5}
+	return &pb.GetStatisticsResponse{
+		Values: map[string]float64{"gossip_delivered": 3}, Histograms: []*pb.Histogram{histogram},
+	}, nil
 }
 
 func (f *fake) ListPeers(_ context.Context, request *pb.ListPeersRequest) (*pb.ListPeersResponse, error) {
@@ -387,7 +390,8 @@ func (f *fake) PublishMany(stream pb.PubSubService_PublishManyServer) error {
 
 func (f *fake) ListTopics(context.Context, *pb.ListTopicsRequest) (*pb.ListTopicsResponse, error) {
 	return &pb.ListTopicsResponse{Topics: []*pb.Topic{
-		{Name: "news", Subscribed: true, Signing: pb.Signing_SIGNING_STRICT_SIGN, Peers: 2, MeshPeerIds: []string{other}, HistoryMessages: 4},
+		{Name: "news", Subscribed: true, Signing: pb.Signing_SIGNING_STRICT_SIGN, Peers: 2, MeshPeerIds: []string{other}, HistoryMessages: 4,
+			Delivered: 5, Published: 6, Duplicates: 7, Rejected: 8, Dropped: 9, DeliveredBytes: 10, PublishedBytes: 11},
 	}}, nil
 }
 
@@ -488,7 +492,7 @@ func (f *fake) Request(ctx context.Context, request *pb.RequestRequest) (*pb.Req
 		return nil, refused(codes.Unimplemented, "NOT_SUPPORTED", "nobody serves it", "", 0)
 	}
 	answered := make(chan *pb.Answer, 1)
-	incoming := &pb.IncomingRequest{PeerId: other, Protocol: request.GetProtocol(), Data: request.GetData()}
+	incoming := &pb.IncomingRequest{PeerId: other, Protocol: request.GetProtocol(), Data: request.GetData(), Traceparent: request.GetTraceparent()}
 	if deadline, ok := ctx.Deadline(); ok {
 		incoming.TimeLeft = durationpb.New(time.Until(deadline))
 	}
@@ -555,7 +559,7 @@ func (f *fake) RequestMany(stream pb.DirectService_RequestManyServer) error {
 				ctx, cancel = context.WithTimeout(stream.Context(), one.GetTimeout().AsDuration())
 			}
 			open[one.GetId()] = cancel
-			request := &pb.RequestRequest{PeerId: peer, Protocol: protocol, Data: one.GetData()}
+			request := &pb.RequestRequest{PeerId: peer, Protocol: protocol, Data: one.GetData(), Traceparent: one.GetTraceparent()}
 			all.Add(1)
 			go func() {
 				defer all.Done()

@@ -47,9 +47,14 @@ func TestNodeMethods(t *testing.T) {
 	got, err = node.Ready(t.Context())
 	noError(t, err)
 	equal(t, "ready", got, ready)
-	values, err := node.Statistics(t.Context())
+	statistics, err := node.Statistics(t.Context())
 	noError(t, err)
-	equal(t, "statistics", values, map[string]float64{"gossip_delivered": 3})
+	equal(t, "statistics", statistics, sidecar.Statistics{
+		Values: map[string]float64{"gossip_delivered": 3},
+		Histograms: map[string]sidecar.Histogram{
+			"lag_seconds": {UpperBounds: []float64{0.5, 1}, Counts: []uint64{3, 0, 1}, Sum: 2.5},
+		},
+	})
 }
 
 func TestPeerMethods(t *testing.T) {
@@ -134,7 +139,8 @@ func TestTopicMethods(t *testing.T) {
 	topics, err := node.Topics(t.Context())
 	noError(t, err)
 	equal(t, "topics", topics, []sidecar.Topic{
-		{Name: "news", Subscribed: true, Signing: sidecar.SigningStrictSign, Peers: 2, MeshPeerIDs: []string{other}, HistoryMessages: 4},
+		{Name: "news", Subscribed: true, Signing: sidecar.SigningStrictSign, Peers: 2, MeshPeerIDs: []string{other}, HistoryMessages: 4,
+			Delivered: 5, Published: 6, Duplicates: 7, Rejected: 8, Dropped: 9, DeliveredBytes: 10, PublishedBytes: 11},
 	})
 	for _, bad := range []error{
 		second(node.Publish(t.Context(), "\xff", nil)),

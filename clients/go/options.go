@@ -73,6 +73,7 @@ type callSettings struct {
 	ttl              time.Duration
 	limit            uint32
 	quorum           uint32
+	traceparent      string
 }
 
 type (
@@ -85,6 +86,8 @@ type (
 	SendOption interface{ send(*callSettings) }
 	// SendManyOption is an option of [Client.SendMany] and [Client.SendFrom]: [WithRequestIDs], [OnSendReceipts].
 	SendManyOption interface{ sendMany(*callSettings) }
+	// RequestOption is an option of [Client.Request]: [WithTraceparent].
+	RequestOption interface{ request(*callSettings) }
 	// SubscribeOption is an option of [Client.Subscribe]: [WithSigning], [WithCursor], [WithPolicy],
 	// [WithQueueMessages], [WithQueueBytes], [WithSkipLocal].
 	SubscribeOption interface{ subscribe(*callSettings) }
@@ -139,6 +142,7 @@ func (s setting) publish(c *callSettings)     { s(c) }
 func (s setting) publishMany(c *callSettings) { s(c) }
 func (s setting) send(c *callSettings)        { s(c) }
 func (s setting) sendMany(c *callSettings)    { s(c) }
+func (s setting) request(c *callSettings)     { s(c) }
 func (s setting) subscribe(c *callSettings)   { s(c) }
 func (s setting) receive(c *callSettings)     { s(c) }
 func (s setting) serve(c *callSettings)       { s(c) }
@@ -181,6 +185,11 @@ func OnPublishReceipts(told func(PublishReceipts)) PublishManyOption {
 // OnSendReceipts is called with receipts as they arrive, from a goroutine of the call.
 func OnSendReceipts(told func(SendReceipts)) SendManyOption {
 	return setting(func(c *callSettings) { c.onSend = told })
+}
+
+// WithTraceparent gives this app's place in a trace, as W3C Trace Context writes it; the app that serves gets its own.
+func WithTraceparent(traceparent string) RequestOption {
+	return setting(func(c *callSettings) { c.traceparent = traceparent })
 }
 
 // WithCursor continues behind a message seen before, by its Cursor, as far as the sidecar's history reaches.

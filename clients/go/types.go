@@ -255,6 +255,15 @@ type Topic struct {
 	MeshPeerIDs     []string
 	Subscribers     uint32
 	HistoryMessages uint64
+	// Delivered counts new messages handed to this node's apps, own ones included. It and what follows begin when the topic
+	// comes to be known here.
+	Delivered      uint64
+	DeliveredBytes uint64 // of payload
+	Published      uint64 // by this node's apps
+	PublishedBytes uint64
+	Duplicates     uint64 // messages of peers that had come before
+	Rejected       uint64 // messages of peers with a wrong form or signature
+	Dropped        uint64 // copies that a peer did not get since its queue was full
 }
 
 // Message is a message of a topic.
@@ -320,6 +329,8 @@ type Request struct {
 	Data     []byte
 	// TimeLeft is how long the asker still waited when the request came; 0: not said. The handler's context ends then.
 	TimeLeft time.Duration
+	// Traceparent is the parent, in traces, of what the app does for it; empty outside of traces.
+	Traceparent string
 }
 
 // Announcement of an advertised name: Holders of the Asked closest peers hold it.

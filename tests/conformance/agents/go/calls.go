@@ -31,8 +31,21 @@ var calls = map[string]call{
 		return readiness(found), err
 	},
 	"statistics": func(ctx context.Context, node *sidecar.Client, _ *request) (any, error) {
-		values, err := node.Statistics(ctx)
-		return fields{"values": values}, err
+		found, err := node.Statistics(ctx)
+		histograms := fields{}
+		for name, histogram := range found.Histograms {
+			histograms[name] = fields{
+				"upper_bounds": list(histogram.UpperBounds), "counts": list(histogram.Counts), "sum": histogram.Sum,
+			}
+		}
+		return fields{"values": found.Values, "histograms": histograms}, err
+	},
+	"set_log_level": func(ctx context.Context, node *sidecar.Client, asked *request) (any, error) {
+		levels, err := node.SetLogLevel(ctx, asked.Part, asked.Level)
+		if levels.Parts == nil {
+			levels.Parts = map[string]string{}
+		}
+		return fields{"level": levels.Level, "parts": levels.Parts}, err
 	},
 	"peers": func(ctx context.Context, node *sidecar.Client, asked *request) (any, error) {
 		var options []sidecar.PeersOption
@@ -96,6 +109,9 @@ var calls = map[string]call{
 			found = append(found, fields{
 				"name": topic.Name, "subscribed": topic.Subscribed, "signing": topic.Signing.String(), "peers": topic.Peers,
 				"mesh_peer_ids": list(topic.MeshPeerIDs), "subscribers": topic.Subscribers, "history_messages": topic.HistoryMessages,
+				"delivered": topic.Delivered, "published": topic.Published, "duplicates": topic.Duplicates,
+				"rejected": topic.Rejected, "dropped": topic.Dropped,
+				"delivered_bytes": topic.DeliveredBytes, "published_bytes": topic.PublishedBytes,
 			})
 		}
 		return fields{"topics": found}, err
@@ -242,12 +258,13 @@ func send(ctx context.Context, node *sidecar.Client, asked *request) (any, error
 }
 
 func ask(ctx context.Context, node *sidecar.Client, asked *request) (any, error) {
+	traced := sidecar.WithTraceparent(asked.Traceparent)
 	if asked.Run == nil {
-		answer, err := node.Request(ctx, asked.PeerID, asked.Protocol, asked.Data.bytes())
+		answer, err := node.Request(ctx, asked.PeerID, asked.Protocol, asked.Data.bytes(), traced)
 		return fields{"data": shown(answer)}, err
 	}
 	results, failed, err := all(asked.Run.Count, inParallel(asked.Run, func(data []byte) (string, error) {
-		answer, err := node.Request(ctx, asked.PeerID, asked.Protocol, data)
+		answer, err := node.Request(ctx, asked.PeerID, asked.Protocol, data, traced)
 		if string(answer) == string(data) {
 			return "same", err
 		}

@@ -286,6 +286,21 @@ var feeds = map[string]open{
 			return item
 		})}, nil
 	},
+	"watch_events": func(ctx context.Context, _ *agent, node *sidecar.Client, _ *request) (*feed, error) {
+		return &feed{items: as(node.WatchEvents(ctx), func(item sidecar.Event[sidecar.NodeEvent]) any {
+			if item.Lagged != nil {
+				return *item.Lagged
+			}
+			record := item.Message
+			if record.Fields == nil {
+				record.Fields = map[string]string{}
+			}
+			return fields{
+				"kind": "event", "time_ms": moment(record.Time), "severity": record.Severity, "part": record.Part,
+				"message": record.Message, "fields": record.Fields,
+			}
+		})}, nil
+	},
 	"find_peers": func(ctx context.Context, _ *agent, node *sidecar.Client, asked *request) (*feed, error) {
 		var options []sidecar.FindPeersOption
 		if asked.Limit != nil {
@@ -430,6 +445,7 @@ func (d *desk) hold(ctx context.Context, request *sidecar.Request) ([]byte, erro
 	d.tell(fields{
 		"kind": "request", "request": number, "peer_id": request.PeerID, "protocol": request.Protocol, "data": shown(request.Data),
 		"time_left_ms": unless(request.TimeLeft == 0, inMilliseconds(request.TimeLeft)),
+		"traceparent":  request.Traceparent,
 	})
 	defer func() {
 		d.mu.Lock()

@@ -68,6 +68,9 @@ type request struct {
 	Network       string    `json:"network"`
 	Reason        string    `json:"reason"`
 	Duration      *float64  `json:"duration_ms"`
+	Part          string    `json:"part"`
+	Level         string    `json:"level"`
+	Traceparent   string    `json:"traceparent"`
 
 	Cursor        *payload        `json:"cursor"`
 	Policy        *string         `json:"policy"`
