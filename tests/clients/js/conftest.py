@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.js.tools import CLIENT, run
+from tests.clients.js.npm_tools import CLIENT, run
 from tests.conformance.build import ToolMissing, build
 
 

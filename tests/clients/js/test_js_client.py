@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from tests.clients.js import tools
+from tests.clients.js import npm_tools
 
-run = partial(tools.run, seconds=120.0)  # only a hang reaches it
+run = partial(npm_tools.run, seconds=120.0)  # only a hang reaches it
 
 
 def test_units() -> None:

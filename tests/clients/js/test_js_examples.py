@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.examples import Example, keep_exactly_once, outlive_the_sidecar
-from tests.clients.js.tools import CLIENT, run
+from tests.clients.js.npm_tools import CLIENT, run
 
 EXAMPLES = CLIENT / "examples"
 Start = Callable[..., Example]

@@ -5,7 +5,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.clients.js.tools import CLIENT
+from tests.clients.js.npm_tools import CLIENT
 from tests.e2e.processes import PATIENCE, Process, environment, running
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sidecar_client
 
-from tests.clients.js.tools import CLIENT
+from tests.clients.js.npm_tools import CLIENT
 from tests.clients.snippets import Cases, Pair, Running, pair_of_sidecars, running_snippet, subscribed
 
 SNIPPETS = re.findall(r"```js\n(.*?)```", (CLIENT / "README.md").read_text(), re.DOTALL)
