@@ -1,14 +1,17 @@
 """The Python client against a real server: reconnecting, resuming, bulk transfers, clean ends."""
 
 import asyncio
+import copy
 import logging
+import pickle
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sidecar_client
-from sidecar_client import Lagged, LagReason, OverflowPolicy, SendOutcome
+from google.protobuf.timestamp_pb2 import Timestamp
+from sidecar_client import Lagged, LagReason, OverflowPolicy, SendOutcome, _hot
 from sidecar_client.bulk import _batches, _Encoder
 from sidecar_client.v1 import pubsub_pb2
 
@@ -37,6 +40,24 @@ async def test_closing_the_client_ends_its_streams(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- subscriptions
+
+
+def test_a_message_of_a_subscription_is_a_value() -> None:
+    when = 1_700_000_000.25
+    sent = pubsub_pb2.TopicMessage(topic="news", data=b"x", sender="me", message_id=b"id", cursor=b"c", local=True)
+    sent.receive_time.CopyFrom(Timestamp(seconds=1_700_000_000, nanos=250_000_000))
+    made = sidecar_client.Message("news", b"x", "me", b"id", b"c", when, True)
+    (got,) = map(_hot.message, _hot.parse(pubsub_pb2.SubscribeResponse(messages=[sent]).SerializeToString()).messages)
+    for other in (made, copy.copy(got), pickle.loads(pickle.dumps(got))):
+        assert other == got
+        assert hash(other) == hash(got)
+        assert repr(other) == repr(got)
+    assert got != sidecar_client.Message("news", b"y", "me", b"id", b"c", when, True)
+    assert got != ("news", b"x", "me", b"id", b"c", when, True)
+    assert "receive_time=1700000000.25" in repr(got)
+    match got:
+        case sidecar_client.Message(topic, data):
+            assert (topic, data) == ("news", b"x")
 
 
 @asynchronous

@@ -5,13 +5,12 @@ together (0.9 of 2.0 us). Here the schema's messages have their submessages left
 have the same few bytes there.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from . import _convert
 from .types import DirectMessage, Lagged, Message
@@ -40,26 +39,21 @@ def _response() -> Any:
 parse: Callable[[bytes], Any] = _response().FromString
 """A SubscribeResponse of bytes; its `lagged` and its messages' `receive_time` are bytes."""
 
-_new = tuple.__new__  # a named tuple's own constructor costs twice as much
+_new_message = Message.__new__
+_new_tuple = tuple.__new__  # a named tuple's own constructor costs twice as much
 
 
-def messages(items: Iterable[Any]) -> list[Message]:
-    """Of the response's `messages`."""
-    times: dict[bytes, float] = {}
-    result = []
-    for item in items:
-        encoded = item.receive_time
-        when = times.get(encoded)
-        if when is None:
-            when = times[encoded] = _convert.unix(Timestamp.FromString(encoded))
-        fields = (item.topic, item.data, item.sender, item.message_id, item.cursor, when, item.local)
-        result.append(_new(Message, fields))
-    return result
+def message(item: Any) -> Message:
+    """Of one of the response's `messages`, without its constructor, which takes three times as long."""
+    made = _new_message(Message)
+    made.data = item.data
+    made._described = item
+    return made
 
 
-def direct_messages(items: Iterable[Any]) -> list[DirectMessage]:
-    """Of a ReceiveResponse's `messages`."""
-    return [_new(DirectMessage, (item.peer_id, item.protocol, item.data)) for item in items]
+def direct_message(item: Any) -> DirectMessage:
+    """Of one of a ReceiveResponse's `messages`."""
+    return _new_tuple(DirectMessage, (item.peer_id, item.protocol, item.data))
 
 
 def lagged(encoded: bytes) -> Lagged | None:

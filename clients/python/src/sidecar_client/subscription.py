@@ -1,8 +1,7 @@
 """Subscriptions to topics, and streams of direct messages."""
 
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from . import _convert, _hot
@@ -33,6 +32,10 @@ class _Batch(Generic[Item]):
     @property
     def messages(self) -> list[Item]:
         """A value for each message, in order."""
+        return list(self.each())
+
+    def each(self) -> Iterator[Item]:
+        """The same, made one after the other."""
         raise NotImplementedError
 
 
@@ -44,10 +47,9 @@ class MessageBatch(_Batch[Message]):
 
     __slots__ = ()
 
-    @property
-    def messages(self) -> list[Message]:
-        """A value for each message, in order."""
-        return _hot.messages(self._items)
+    def each(self) -> Iterator[Message]:
+        """A value for each message, made one after the other."""
+        return map(_hot.message, self._items)
 
 
 class DirectBatch(_Batch[DirectMessage]):
@@ -55,10 +57,9 @@ class DirectBatch(_Batch[DirectMessage]):
 
     __slots__ = ()
 
-    @property
-    def messages(self) -> list[DirectMessage]:
-        """A value for each message, in order."""
-        return _hot.direct_messages(self._items)
+    def each(self) -> Iterator[DirectMessage]:
+        """A value for each message, made one after the other."""
+        return map(_hot.direct_message, self._items)
 
 
 class _Reader(Stream[Response], Generic[Response, Item, Some]):
@@ -66,7 +67,8 @@ class _Reader(Stream[Response], Generic[Response, Item, Some]):
 
     def __init__(self, link: Link, name: str) -> None:
         super().__init__(link, name)
-        self._rest: deque[Item | Lagged] = deque()  # of the batch that is being iterated over
+        self._lag: Lagged | None = None  # before the rest
+        self._rest: Iterator[Item] = iter(())  # of the batch that is being iterated over
         self.missed = 0
         """Messages missed so far, as far as their number is known."""
 
@@ -84,27 +86,30 @@ class _Reader(Stream[Response], Generic[Response, Item, Some]):
     async def events(self) -> AsyncIterator[Item | Lagged]:
         """Messages, and `Lagged` where some were missed."""
         while True:
-            while self._rest:
-                yield self._rest.popleft()
+            if (gap := self._taken_lag()) is not None:
+                yield gap
+            for item in self._rest:
+                yield item
+            await self._refill()
+
+    async def _messages(self) -> AsyncIterator[Item]:
+        # A generator is the cheapest: 0.09 us a step; an `__anext__` that is a coroutine, or that returns an awaitable
+        # which is done already, 0.18 us. So does one generator around another: hence this is not made of `events`.
+        while True:
+            if (gap := self._taken_lag()) is not None:
+                _log.warning("%s: %s", self._name, gap)
+            for item in self._rest:
+                yield item
             await self._refill()
 
     async def _refill(self) -> None:
         batch = await self._next_batch()
-        if batch.lagged is not None:
-            self._rest.append(batch.lagged)
-        self._rest.extend(batch.messages)
+        self._lag = batch.lagged
+        self._rest = batch.each()
 
-    async def _messages(self) -> AsyncIterator[Item]:
-        # Not by `events`: one generator around another costs a fifth of a message more.
-        rest = self._rest
-        while True:
-            while rest:
-                event = rest.popleft()
-                if isinstance(event, Lagged):
-                    _log.warning("%s: %s", self._name, event)
-                else:
-                    yield event
-            await self._refill()
+    def _taken_lag(self) -> Lagged | None:
+        lag, self._lag = self._lag, None
+        return lag
 
     async def _next_batch(self) -> Some:
         while True:

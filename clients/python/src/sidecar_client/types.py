@@ -3,7 +3,10 @@
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 
 class _Enum(enum.IntEnum):
@@ -240,20 +243,94 @@ class LogLevels(NamedTuple):
     parts: dict[str, str]
 
 
-class Message(NamedTuple):
-    """A message of a topic. `sender` is proven by its signature, empty on unsigned topics.
-
-    `cursor` continues a subscription behind this message; `receive_time` is when this node got it, Unix seconds;
-    `local`: an app of this node published it.
-    """
-
+class _Described(NamedTuple):
     topic: str
-    data: bytes
     sender: str
     message_id: bytes
     cursor: bytes
     receive_time: float
     local: bool
+
+
+class Message:
+    """A message of a topic.
+
+    One that a subscription gives keeps the batch that it came in, of at most 1 MiB or one message, in memory as long as
+    it is there itself. Where few of many are kept for long, keep their data, or `copy.copy(message)`.
+    """
+
+    # All but the payload is read when it is asked for, out of what protobuf has parsed: 0.4 us a message, not 0.8.
+    __slots__ = ("_described", "data")
+    __match_args__ = ("topic", "data", "sender", "message_id", "cursor", "receive_time", "local")
+
+    data: bytes
+    _described: Any
+
+    def __init__(
+        self,
+        topic: str,
+        data: bytes,
+        sender: str = "",
+        message_id: bytes = b"",
+        cursor: bytes = b"",
+        receive_time: float = 0.0,
+        local: bool = False,
+    ) -> None:
+        self.data = data
+        self._described = _Described(topic, sender, message_id, cursor, receive_time, local)
+
+    @property
+    def topic(self) -> str:
+        """The topic's name."""
+        return self._described.topic  # type: ignore[no-any-return]
+
+    @property
+    def sender(self) -> str:
+        """Who published it, proven by its signature; empty on unsigned topics."""
+        return self._described.sender  # type: ignore[no-any-return]
+
+    @property
+    def message_id(self) -> bytes:
+        """The same at all nodes."""
+        return self._described.message_id  # type: ignore[no-any-return]
+
+    @property
+    def cursor(self) -> bytes:
+        """Continues a subscription behind this message."""
+        return self._described.cursor  # type: ignore[no-any-return]
+
+    @property
+    def receive_time(self) -> float:
+        """When this node got it, Unix seconds."""
+        found = self._described.receive_time
+        return _unix(found) if isinstance(found, bytes) else found
+
+    @property
+    def local(self) -> bool:
+        """Whether an app of this node published it."""
+        return self._described.local  # type: ignore[no-any-return]
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.__match_args__)
+
+    def __eq__(self, other: object) -> bool:
+        return self._values() == other._values() if isinstance(other, Message) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        fields = zip(self.__match_args__, self._values(), strict=True)
+        return f"Message({', '.join(f'{name}={value!r}' for name, value in fields)})"
+
+    def __reduce__(self) -> tuple[type["Message"], tuple[Any, ...]]:
+        return Message, self._values()
+
+
+@lru_cache(maxsize=16)  # messages that came together have the same few
+def _unix(encoded: bytes) -> float:
+    when = Timestamp.FromString(encoded)
+    return when.seconds + when.nanos / 1e9
 
 
 class DirectMessage(NamedTuple):

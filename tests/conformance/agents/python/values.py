@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sidecar_client import SidecarError
+from sidecar_client import Message, SidecarError
 
 INLINE = 1024  # bytes of a payload that are shown; of a longer one only its digest
 _TIMES = {
@@ -80,6 +80,8 @@ def plain(value: Any) -> Any:
         return value.name
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
+    if isinstance(value, Message):
+        return _fields({name: getattr(value, name) for name in Message.__match_args__})
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return _fields(value._asdict())
     if dataclasses.is_dataclass(value):
