@@ -54,7 +54,7 @@ class Terminal:
     def until(self, text: str, *, gone: bool = False) -> None:
         """Read until the screen shows this, or no longer does."""
         end = time.monotonic() + PATIENCE
-        while (text in self.screen()) == gone or not self.lines:
+        while (text in self.screen()) == gone or len(self.lines) < self.rows:  # a frame may come in pieces
             ready, _, _ = select.select([self._main], [], [], max(0.0, end - time.monotonic()))
             assert ready, f"{text!r} does not {'go' if gone else 'come'}:\n{self.screen()}"
             self._take()
@@ -71,6 +71,9 @@ class Terminal:
     def _take(self) -> None:
         text = os.read(self._main, 65536).decode()
         self._text += text
+        _, cleared, after = text.rpartition("\x1b[2J")
+        if cleared:  # for another size
+            self.lines, text = [], after
         # Lines are only ever written as a whole, each after a move to its beginning.
         for part in re.split(r"(?=\x1b\[\d+;1H)", text):
             match = re.match(r"\x1b\[(\d+);1H(.*)", part, re.DOTALL)
@@ -120,9 +123,9 @@ def test_a_signal_gives_the_terminal_back_too(top: Terminal, number: signal.Sign
 def test_the_window_may_change_its_size(top: Terminal) -> None:
     top.until("q quits")
     assert len(top.lines) == 30
-    top.lines = []
     top.resize(12, 60)
     top.popen.send_signal(signal.SIGWINCH)
+    top.until(top.lines[-1], gone=True)
     top.until("q quits")
     assert (len(top.lines), {len(line) for line in top.lines}) == (12, {60})
 
