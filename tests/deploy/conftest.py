@@ -1,8 +1,8 @@
 """What `make deploy-test` runs and `make test` does not: tests marked `deploy`, which need tools and build images."""
 
+import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -23,20 +23,32 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    try:
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    with _plainly():
         return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with _plainly():
+        return (yield)
+
+
+@contextlib.contextmanager
+def _plainly() -> Iterator[None]:
+    """Without its tool a test is skipped, and says which; on a CI machine that is a failure."""
+    try:
+        yield
     except ToolMissing as missing:
-        _missing(missing)
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{missing}, and this run must have it", pytrace=False)
+        pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """podman or docker, whichever works here; what it was made to start is gone at the end."""
-    try:
-        engine = Engine.find(tmp_path_factory.mktemp("engine"))
-    except ToolMissing as missing:
-        _missing(missing)
+    engine = Engine.find(tmp_path_factory.mktemp("engine"))
     yield engine
     engine.close()
 
@@ -44,26 +56,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def image(engine: Engine) -> str:
     """The sidecar's image, built from this tree by `make image`."""
-    try:
-        return engine.build_image()
-    except ToolMissing as missing:
-        _missing(missing)
+    return engine.build_image()
 
 
 @pytest.fixture(scope="session")
 def app_image(engine: Engine, image: str) -> str:
     """The image of the example's app."""
     return engine.build_app_image(image)
-
-
-@pytest.fixture
-def short_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose path leaves room for the name of a Unix socket."""
-    return tmp_path_factory.mktemp("d")
-
-
-def _missing(missing: ToolMissing) -> None:
-    """Skipped plainly; a failure on a CI machine."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{missing}, and this run must have it", pytrace=False)
-    pytest.skip(str(missing))

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from .engine import Container, Engine, log_line
-from .tools import ROOT, run, tool
+from .tools import ROOT, ToolMissing, run, tool
 
 FOLDER = ROOT / "deploy" / "compose"
 FILE = FOLDER / "compose.yaml"
@@ -51,7 +51,7 @@ class Mesh:
 @pytest.fixture(scope="module")
 def mesh(engine: Engine, image: str, app_image: str) -> Iterator[Mesh]:
     if not engine.is_podman:
-        pytest.skip("podman is needed for podman-compose")
+        raise ToolMissing("podman is needed for podman-compose")
     mesh = Mesh(engine, {"SIDECAR_IMAGE": image, "APP_IMAGE": app_image})
     mesh.compose("up", "--detach")
     try:

@@ -14,7 +14,7 @@ import yaml
 from tools import manifests
 
 from .engine import Engine
-from .tools import ROOT, run, tool
+from .tools import ROOT, ToolMissing, run, tool
 
 TEXT = (ROOT / "docs" / "operations.md").read_text()
 SECTION = TEXT[TEXT.index("## From nothing") : TEXT.index("### Before it is production")]
@@ -41,7 +41,7 @@ def test_the_template_for_an_apps_pod_is_the_examples() -> None:
 def test_three_nodes_on_one_machine(engine: Engine, image: str, app_image: str, tmp_path: Path) -> None:
     """Each command as it stands there, but for the names of what other runs could make at the same time."""
     if not engine.is_podman:
-        pytest.skip("podman is needed for podman-compose")
+        raise ToolMissing("podman is needed for podman-compose")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])

@@ -11,7 +11,7 @@ from tools import manifests
 
 from .engine import Engine
 from .pods import SERVICE, Pod, Pods
-from .tools import tool
+from .tools import ToolMissing
 
 pytestmark = pytest.mark.deploy
 
@@ -26,8 +26,7 @@ def objects() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def pods(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
     if not engine.is_podman:
-        pytest.skip("podman is needed to play pods")
-    tool("podman")
+        raise ToolMissing("podman is needed to play pods")
     pods = Pods(engine, tmp_path_factory.mktemp("pods"))
     try:
         yield pods

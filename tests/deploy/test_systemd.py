@@ -36,10 +36,7 @@ def test_systemd_takes_the_unit_and_finds_little_exposed(tmp_path: Path) -> None
 @pytest.fixture(scope="module")
 def machine(engine: Engine, image: str, tmp_path_factory: pytest.TempPathFactory) -> Container:
     """A machine that has booted and started the unit."""
-    try:
-        _build(engine, image, tmp_path_factory.mktemp("base"))
-    except ToolMissing as missing:
-        pytest.skip(str(missing))
+    _build(engine, image, tmp_path_factory.mktemp("base"))
     flags = ("--privileged", "--systemd=always", "--network", "none", "--tty")
     container = engine.start(MACHINE, *flags)
     # The journal says when; it is followed from its beginning. The first tries meet a machine that is still booting.
