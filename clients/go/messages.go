@@ -3,9 +3,11 @@ package sidecar
 import (
 	"context"
 	"iter"
+	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/p2p-sidecar/sidecar/clients/go/sidecarv1"
 )
@@ -23,6 +25,14 @@ const (
 	publishManyIDs      = 3
 	publishManyPeers    = 4
 	publishManyMessages = 5
+
+	publishedReceipts = 1
+	rangeFirst        = 1
+	rangeCount        = 2
+	rangeOutcome      = 3
+	rangePeers        = 4
+	rangeDropped      = 5
+	rangeIDs          = 6
 
 	sendPeer     = 1
 	sendProtocol = 2
@@ -83,21 +93,20 @@ func newPublishing(l *link) outbox[publishKey, PublishReceipt] {
 			}, reached, err
 		},
 		answer: func(call grpc.ClientStream, each func(receipts[PublishReceipt])) error {
-			var response sidecarv1.PublishManyResponse
+			var response encoded
 			if err := call.RecvMsg(&response); err != nil {
 				return err
 			}
-			for _, message := range response.GetReceipts() {
-				known := publishReceipts(message)
-				each(receipts[PublishReceipt]{known.First, known.Count, func(index uint64) PublishReceipt {
-					receipt := PublishReceipt{Outcome: known.Outcome, Peers: known.Peers, Dropped: known.Dropped}
-					if index < uint64(len(known.MessageIDs)) {
-						receipt.MessageID = known.MessageIDs[index]
-					}
-					return receipt
-				}})
-			}
-			return nil
+			return fields(response, func(field protowire.Number, data []byte, _ uint64) error {
+				if field != publishedReceipts {
+					return nil
+				}
+				known, err := readReceipts(data)
+				if err == nil {
+					each(known)
+				}
+				return err
+			})
 		},
 		waits:   func(receipt PublishReceipt) bool { return receipt.Outcome == PublishQueueFull },
 		refused: func(receipt PublishReceipt) error { return tooLarge(receipt.Outcome == PublishTooLarge, "") },
@@ -131,7 +140,7 @@ func newSending(l *link) outbox[sendKey, SendReceipt] {
 			for _, message := range response.GetReceipts() {
 				known := sendReceipts(message)
 				receipt := SendReceipt{known.Outcome, known.Detail}
-				each(receipts[SendReceipt]{known.First, known.Count, func(uint64) SendReceipt { return receipt }})
+				each(receipts[SendReceipt]{known.First, known.Count, func() SendReceipt { return receipt }})
 			}
 			return nil
 		},
@@ -139,6 +148,42 @@ func newSending(l *link) outbox[sendKey, SendReceipt] {
 		refused: func(receipt SendReceipt) error { return tooLarge(receipt.Outcome == SendTooLarge, receipt.Detail) },
 		lanes:   make(map[sendKey]*lane[SendReceipt]),
 	}
+}
+
+// readReceipts reads a PublishReceiptRange. The ids of the messages stay in the memory of the response.
+func readReceipts(raw []byte) (receipts[PublishReceipt], error) {
+	var known receipts[PublishReceipt]
+	var receipt PublishReceipt
+	err := fields(raw, func(field protowire.Number, _ []byte, number uint64) error {
+		switch field {
+		case rangeFirst:
+			known.first = number
+		case rangeCount:
+			known.count = number
+		case rangeOutcome:
+			receipt.Outcome = PublishOutcome(number)
+		case rangePeers:
+			receipt.Peers = uint32(number)
+		case rangeDropped:
+			receipt.Dropped = uint32(number)
+		}
+		return nil
+	})
+	known.next = func() PublishReceipt {
+		receipt.MessageID = nil
+		for len(raw) > 0 { // well formed: it has been read before
+			field, kind, size := protowire.ConsumeTag(raw)
+			raw = raw[size:]
+			if field == rangeIDs && kind == protowire.BytesType {
+				id, size := protowire.ConsumeBytes(raw)
+				receipt.MessageID, raw = id[:len(id):len(id)], raw[size:]
+				break
+			}
+			raw = raw[protowire.ConsumeFieldValue(field, kind, raw):]
+		}
+		return receipt
+	}
+	return known, err
 }
 
 // tooLarge is the error of an outcome that the unary methods give as a status.
@@ -181,12 +226,20 @@ func (c *Client) PublishAsync(
 }
 
 func publishing(topic string, options []PublishOption) (publishKey, string, error) {
-	var chosen callSettings
+	if len(options) == 0 {
+		return publishKey{topic: topic}, "", checkText("topic", topic)
+	}
+	chosen := usedSettings.Get().(*callSettings)
+	defer usedSettings.Put(chosen)
+	*chosen = callSettings{}
 	for _, option := range options {
-		option.publish(&chosen)
+		option.publish(chosen)
 	}
 	return publishKey{topic, chosen.signing, chosen.minimumPeers}, chosen.requestID, checkText("topic", topic)
 }
+
+// usedSettings are those of single messages: memory for each call would cost more than all else that is done with them.
+var usedSettings = sync.Pool{New: func() any { return new(callSettings) }}
 
 // Send sends one message to a peer and says what became of it. ErrTooLarge.
 //
@@ -214,13 +267,18 @@ func (c *Client) SendAsync(
 }
 
 func sending(peerID, protocol string, options []SendOption) (sendKey, string, error) {
-	var chosen callSettings
-	for _, option := range options {
-		option.send(&chosen)
-	}
 	err := checkText("peer_id", peerID)
 	if err == nil {
 		err = checkText("protocol", protocol)
+	}
+	if len(options) == 0 {
+		return sendKey{peerID, protocol}, "", err
+	}
+	chosen := usedSettings.Get().(*callSettings)
+	defer usedSettings.Put(chosen)
+	*chosen = callSettings{}
+	for _, option := range options {
+		option.send(chosen)
 	}
 	return sendKey{peerID, protocol}, chosen.requestID, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -35,12 +36,13 @@ type outbox[K comparable, R any] struct {
 
 	mu    sync.Mutex
 	lanes map[K]*lane[R]
+	used  sync.Pool // of parcels
 }
 
-// receipts are those of consecutive messages of a bulk call; of gives that of one of them.
+// receipts are those of consecutive messages of a bulk call; next gives that of one after the other.
 type receipts[R any] struct {
 	first, count uint64
-	of           func(index uint64) R
+	next         func() R
 }
 
 // lane is what waits for one key. It exists while a call is in flight.
@@ -48,13 +50,20 @@ type lane[R any] struct {
 	waiting []*parcel[R]
 }
 
-// parcel is one message and whoever waits for its receipt.
+// parcel is one message and whoever waits for its receipt. It is used again when neither its caller nor the lane has it any
+// more: with ten thousand calls at once, memory for each of them would be most of the work.
 type parcel[R any] struct {
+	message[R]
+	done chan struct{} // where it is kept closed, else given one signal, when it is answered or given up
+	kept bool          // whoever has it may ask at any time: it is not used again
+	held atomic.Int32  // by how many
+}
+
+type message[R any] struct {
 	ctx   context.Context
 	data  []byte
 	id    string
 	until time.Time // it is tried again after a lost connection before this
-	done  chan struct{}
 
 	// guarded by the outbox
 	state   parcelState
@@ -62,6 +71,23 @@ type parcel[R any] struct {
 	patient bool    // the unary method said that all queues are full: the bulk call waits
 	receipt R
 	err     error
+}
+
+// tell lets its caller go on; once.
+func (p *parcel[R]) tell() {
+	if p.kept {
+		close(p.done)
+	} else {
+		p.done <- struct{}{}
+	}
+}
+
+// release is called by the caller and by the lane when they have done with a parcel.
+func (o *outbox[K, R]) release(over *parcel[R]) {
+	if over.held.Add(-1) == 0 && !over.kept {
+		over.message = message[R]{}
+		o.used.Put(over)
+	}
 }
 
 type parcelState int
@@ -113,21 +139,28 @@ func failed[R any](err error) *Pending[R] {
 
 // add sends a message, now or with the next batch, and waits for its receipt.
 func (o *outbox[K, R]) add(ctx context.Context, key K, data []byte, id, name string) (none R, _ error) {
-	added, err := o.enqueue(ctx, key, data, id, name)
+	added, err := o.enqueue(ctx, key, data, id, name, false)
 	if err != nil {
 		return none, err
 	}
-	select {
-	case <-added.done:
-	case <-ctx.Done():
-		o.abandon(added, name)
+	if given := ctx.Done(); given == nil {
+		<-added.done
+	} else {
+		select {
+		case <-added.done:
+		case <-given:
+			o.abandon(added, name)
+			<-added.done
+		}
 	}
-	return added.receipt, added.err
+	receipt, err := added.receipt, added.err
+	o.release(added)
+	return receipt, err
 }
 
 // later is add without the waiting.
 func (o *outbox[K, R]) later(ctx context.Context, key K, data []byte, id, name string) *Pending[R] {
-	added, err := o.enqueue(ctx, key, data, id, name)
+	added, err := o.enqueue(ctx, key, data, id, name, true)
 	if err != nil {
 		return failed[R](err)
 	}
@@ -141,14 +174,25 @@ func (o *outbox[K, R]) later(ctx context.Context, key K, data []byte, id, name s
 	}}
 }
 
-func (o *outbox[K, R]) enqueue(ctx context.Context, key K, data []byte, id, name string) (*parcel[R], error) {
+func (o *outbox[K, R]) enqueue(
+	ctx context.Context, key K, data []byte, id, name string, kept bool,
+) (*parcel[R], error) {
 	if len(id) > 64 || !utf8.ValidString(id) {
 		return nil, badField("request_id", "a request id has at most 64 bytes of UTF-8; this one has %d", len(id))
 	}
 	if ctx.Err() != nil {
 		return nil, ofContext(ctx, name)
 	}
-	added := &parcel[R]{ctx: ctx, data: data, id: id, until: bound(ctx), done: make(chan struct{})}
+	var added *parcel[R]
+	if kept {
+		added = &parcel[R]{done: make(chan struct{}), kept: true}
+	} else if used, ok := o.used.Get().(*parcel[R]); ok {
+		added = used
+	} else {
+		added = &parcel[R]{done: make(chan struct{}, 1)}
+	}
+	added.ctx, added.data, added.id, added.until = ctx, data, id, bound(ctx)
+	added.held.Store(2)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	way := o.lanes[key]
@@ -176,14 +220,15 @@ func (o *outbox[K, R]) abandon(added *parcel[R], name string) {
 		added.call.check()
 	}
 	added.state, added.data, added.err = parcelGone, nil, ofContext(added.ctx, name)
-	close(added.done)
+	added.tell()
 }
 
 // fly makes one call after the other until nothing waits.
 func (o *outbox[K, R]) fly(key K, way *lane[R]) {
 	var wait pauses
+	var batch []*parcel[R]
 	for {
-		batch := o.take(key, way)
+		batch = o.take(key, way, batch)
 		if len(batch) == 0 {
 			return
 		}
@@ -200,34 +245,36 @@ func (o *outbox[K, R]) fly(key K, way *lane[R]) {
 }
 
 // take is the next batch: everything that waits, but for what is so large that it goes alone. Empty when nothing waits:
-// then the lane is gone.
-func (o *outbox[K, R]) take(key K, way *lane[R]) []*parcel[R] {
+// then the lane is gone. The last batch's memory is used for what is to wait.
+func (o *outbox[K, R]) take(key K, way *lane[R], last []*parcel[R]) []*parcel[R] {
+	clear(last)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	batch := make([]*parcel[R], 0, len(way.waiting))
+	now := time.Now()
+	var batch []*parcel[R]
 	for len(batch) == 0 && len(way.waiting) > 0 {
+		waiting := way.waiting
+		batch = waiting[:0]
 		taken := 0
-		now := time.Now()
-		for _, next := range way.waiting {
+		for _, next := range waiting {
 			if len(batch) > 0 && max(len(next.data), len(batch[0].data)) > aloneBytes {
 				break
 			}
 			taken++
 			switch {
 			case next.state == parcelGone:
+				o.release(next)
 			case o.link.ctx.Err() != nil:
-				o.settle(next, nil, o.link.closedError())
+				o.conclude(next, nil, o.link.closedError())
 			case next.err != nil && !now.Before(next.until): // a lost connection, and no time left
-				o.settle(next, nil, next.err)
+				o.conclude(next, nil, next.err)
 			default:
 				batch = append(batch, next)
 			}
 		}
-		clear(way.waiting[:taken])
-		way.waiting = way.waiting[taken:]
-	}
-	if len(way.waiting) == 0 {
-		way.waiting = nil
+		way.waiting = append(last[:0], waiting[taken:]...)
+		clear(waiting[len(batch):])
+		last = nil
 	}
 	if len(batch) == 0 {
 		delete(o.lanes, key)
@@ -235,10 +282,10 @@ func (o *outbox[K, R]) take(key K, way *lane[R]) []*parcel[R] {
 	return batch
 }
 
-// settle answers a parcel; the outbox is locked.
-func (o *outbox[K, R]) settle(settled *parcel[R], receipt *R, err error) {
+// settle gives a parcel its answer, of which its caller is then to be told if this is true; the outbox is locked.
+func (o *outbox[K, R]) settle(settled *parcel[R], receipt *R, err error) bool {
 	if settled.state == parcelAnswered || settled.state == parcelGone {
-		return
+		return false
 	}
 	if call := settled.call; call != nil && settled.state == parcelWritten {
 		call.waiting--
@@ -248,7 +295,15 @@ func (o *outbox[K, R]) settle(settled *parcel[R], receipt *R, err error) {
 		settled.receipt, err = *receipt, o.refused(*receipt)
 	}
 	settled.err, settled.state, settled.data = err, parcelAnswered, nil
-	close(settled.done)
+	return true
+}
+
+// conclude settles a parcel, and the lane has done with it; the outbox is locked.
+func (o *outbox[K, R]) conclude(over *parcel[R], receipt *R, err error) {
+	if o.settle(over, receipt, err) {
+		over.tell()
+	}
+	o.release(over)
 }
 
 // putBack lets parcels be sent by the next call, before all that came later; the outbox is locked.
@@ -264,6 +319,7 @@ func (o *outbox[K, R]) putBack(way *lane[R], parcels []*parcel[R]) {
 func (o *outbox[K, R]) sendAlone(key K, way *lane[R], one *parcel[R]) {
 	o.mu.Lock()
 	if one.state == parcelGone {
+		o.release(one)
 		o.mu.Unlock()
 		return
 	}
@@ -277,11 +333,11 @@ func (o *outbox[K, R]) sendAlone(key K, way *lane[R], one *parcel[R]) {
 		one.patient = true
 		o.putBack(way, []*parcel[R]{one})
 	case err == nil:
-		o.settle(one, &receipt, nil)
+		o.conclude(one, &receipt, nil)
 	case reached && one.id == "" && lost(err) && o.link.ctx.Err() == nil:
-		o.settle(one, nil, o.doubt(err))
+		o.conclude(one, nil, o.doubt(err))
 	default:
-		o.settle(one, nil, err)
+		o.conclude(one, nil, err)
 	}
 }
 
@@ -308,42 +364,36 @@ func (o *outbox[K, R]) sendTogether(key K, way *lane[R], batch []*parcel[R]) boo
 	if err != nil {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		for _, next := range batch {
-			next.err = err // where its time is over
-		}
-		o.putBack(way, batch)
-		if !lost(err) {
-			for _, next := range batch {
-				o.settle(next, nil, err)
-			}
-		}
+		o.sort(way, nil, batch, err)
 		return false
 	}
 
 	made := &flight{cancel: release, writing: true}
-	written := make([]*parcel[R], 0, len(batch)) // by their numbers in the call
+	written := batch[:0] // by their numbers in the call
 	ended := make(chan error, 1)
 	go func() {
 		ended <- o.read(call, &written)
 	}()
 	rest := batch
-	buffer := o.head(nil, key)
-	for {
+	for first := true; ; first = false {
+		buffer := frames.Get(frameBytes)
+		if first {
+			*buffer = o.head(*buffer, key)
+		}
 		o.mu.Lock()
-		buffer, rest = o.frame(buffer, rest, made, &written)
+		*buffer, rest = o.frame(*buffer, rest, made, &written)
 		if len(rest) == 0 {
 			made.writing = false
 			made.check()
 		}
 		o.mu.Unlock()
-		if err := call.SendMsg(encoded(buffer)); err != nil {
+		if err := call.SendMsg(frame{buffer}); err != nil {
 			break // the reader learns why
 		}
 		if len(rest) == 0 {
 			_ = call.CloseSend()
 			break
 		}
-		buffer = nil
 	}
 	err = <-ended
 	if err != nil {
@@ -357,43 +407,51 @@ func (o *outbox[K, R]) sendTogether(key K, way *lane[R], batch []*parcel[R]) boo
 	return !lost(err) || len(rest) == 0 && made.waiting == 0
 }
 
-// sort answers what a call has left without a receipt, or puts it back; the outbox is locked.
+// sort answers what a call has left without a receipt, or puts it back; the outbox is locked. The lane has done with all
+// others.
 func (o *outbox[K, R]) sort(way *lane[R], written, rest []*parcel[R], err error) {
 	var back []*parcel[R]
 	for _, next := range written {
 		switch {
 		case next.state != parcelWritten:
+			o.release(next)
 		case !lost(err):
-			o.settle(next, nil, err)
+			o.conclude(next, nil, err)
 		case o.link.ctx.Err() != nil:
-			o.settle(next, nil, o.link.closedError())
+			o.conclude(next, nil, o.link.closedError())
 		case next.id != "":
 			next.err = err // where its time is over
 			back = append(back, next)
 		default:
-			o.settle(next, nil, o.doubt(err))
+			o.conclude(next, nil, o.doubt(err))
 		}
 	}
 	for _, next := range rest {
-		next.err = err
-		back = append(back, next)
+		switch {
+		case next.state == parcelGone:
+			o.release(next)
+		case lost(err):
+			next.err = err
+			back = append(back, next)
+		default:
+			o.conclude(next, nil, err)
+		}
 	}
-	o.putBack(way, back)
+	if len(back) > 0 {
+		o.putBack(way, back)
+	}
 }
 
 // frame adds messages to a request, and notes them as written; the outbox is locked.
 func (o *outbox[K, R]) frame(
 	buffer []byte, rest []*parcel[R], made *flight, written *[]*parcel[R],
 ) ([]byte, []*parcel[R]) {
-	size := len(buffer)
-	for index := 0; index < len(rest) && index < frameMessages && size <= frameBytes; index++ {
-		size += len(rest[index].data) + len(rest[index].id) + 16
-	}
-	buffer = append(make([]byte, 0, size), buffer...)
 	payload, count := 0, 0
 	for len(rest) > 0 {
 		next := rest[0]
-		if next.state != parcelGone {
+		if next.state == parcelGone {
+			o.release(next)
+		} else {
 			if count > 0 && payload+len(next.data) > frameBytes || count == frameMessages {
 				break
 			}
@@ -403,7 +461,7 @@ func (o *outbox[K, R]) frame(
 			next.state, next.call = parcelWritten, made
 			made.written++
 			made.waiting++
-			*written = append(*written, next)
+			*written = append(*written, next) // in the batch's own memory: never beyond what is left of it
 		}
 		rest = rest[1:]
 	}
@@ -412,15 +470,20 @@ func (o *outbox[K, R]) frame(
 
 // read gives receipts to those that wait, until the call ends.
 func (o *outbox[K, R]) read(call grpc.ClientStream, written *[]*parcel[R]) error {
+	var told []*parcel[R]
 	for {
 		err := o.answer(call, func(known receipts[R]) {
+			told = told[:0]
 			o.mu.Lock()
-			defer o.mu.Unlock()
-			for index := range known.count {
-				if number := known.first + index; number < uint64(len(*written)) {
-					receipt := known.of(index)
-					o.settle((*written)[number], &receipt, nil)
+			for number := known.first; number < known.first+known.count && number < uint64(len(*written)); number++ {
+				receipt := known.next()
+				if one := (*written)[number]; o.settle(one, &receipt, nil) {
+					told = append(told, one)
 				}
+			}
+			o.mu.Unlock()
+			for _, one := range told { // they come back at once, for the lock
+				one.tell()
 			}
 		})
 		if errors.Is(err, io.EOF) {

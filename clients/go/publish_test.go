@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -633,6 +635,30 @@ func TestMessagesOfAChannelGoAsTheyCome(t *testing.T) {
 	}
 	close(messages)
 	noError(t, <-done)
+}
+
+func TestAnErrorBeforeABatchIsWrittenIsToldOnce(t *testing.T) {
+	f := started(t)
+	gate := newGate(f)
+	file := filepath.Join(t.TempDir(), "token")
+	noError(t, os.WriteFile(file, []byte("secret"), 0o600))
+	node := connected(t, f, sidecar.WithTokenFile(file))
+	first := publishing(t.Context(), node, "first")
+	<-gate.entered
+	var calls []*called
+	inOrder(t, node, 3, func(number int) { calls = append(calls, publishing(t.Context(), node, fmt.Sprint(number))) })
+	noError(t, os.Remove(file))
+	close(gate.open)
+	<-first.done
+	noError(t, first.err)
+	for _, one := range calls {
+		<-one.done
+		wantError(t, one.err, sidecar.ErrInvalidArgument)
+	}
+	noError(t, os.WriteFile(file, []byte("another"), 0o600))
+	_, err := node.Publish(t.Context(), "news", []byte("next"))
+	noError(t, err)
+	equal(t, "calls", []int{f.count("PubSubService/Publish"), f.count("PubSubService/PublishMany")}, []int{2, 0})
 }
 
 func TestASequenceThatWaitsForItsOwnReceipts(t *testing.T) {

@@ -305,6 +305,7 @@ type SendReceipts struct {
 }
 
 // PublishReceipt says what became of a published message: to how many peers it was queued, and for how many dropped.
+// MessageID shares memory with those of messages that went with it; clone what you keep for long.
 type PublishReceipt struct {
 	Outcome   PublishOutcome
 	MessageID []byte
