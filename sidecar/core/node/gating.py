@@ -33,7 +33,8 @@ class Gating:
                 for subject in subjects:
                     self._gate.lift(subject)
             case events.ProtectionChanged(peer, protected):
-                self._gate.protect(peer, protected)
+                if self._gate.protect(peer, protected) and peer in self._switch.peers:
+                    self._switch.emit(events.PeerChanged(events.PeerChange.UPDATED, self._reach.view(peer)))
             case events.GateConfigured(lists):
                 self._gate.configure(lists)
                 self._enforce(now)

@@ -180,6 +180,13 @@ async def watching(pair: Pair, other: sidecar_client.Client) -> None:
         assert [await running.line() for _ in range(3)] == ["True", f"PRESENT {pair.second_id} ", "CURRENT None "]
 
 
+@case("node.ban_peer(")
+async def banning(pair: Pair, other: sidecar_client.Client) -> None:
+    async with snippet("node.ban_peer(", pair) as running:
+        assert await running.line() == "0 ()"
+        assert re.fullmatch(r"203\.0\.113\.0/24 scans [0-9.]+ 0\n", await running.ended())
+
+
 @case("node.advertise(")
 async def advertise(pair: Pair, other: sidecar_client.Client) -> None:
     async with other.advertise("weather"), snippet("node.advertise(", pair) as running:

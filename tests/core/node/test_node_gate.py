@@ -162,6 +162,20 @@ def test_bootstrap_and_protected_peers_may_be_banned_and_it_is_said() -> None:
     assert "is banned" in bootstrapped.message
 
 
+def test_protection_is_told_to_who_watches() -> None:
+    simulation, (one, other) = mesh_of(2)
+    connect(one, other)
+    simulation.run(2)
+    told = len(one.news)
+    for protected in (True, True, False):
+        one.feed(events.ProtectionChanged(other.identity.peer_id, protected))
+    changes = [item for item in one.news[told:] if isinstance(item, events.PeerChanged)]
+    assert [(item.change, item.view.protected) for item in changes] == [
+        (PeerChange.UPDATED, True),
+        (PeerChange.UPDATED, False),
+    ]
+
+
 def test_other_lists_are_enforced_at_once() -> None:
     simulation, (one, other, third) = mesh_of(3)
     connect(one, other)
