@@ -61,6 +61,9 @@ bench-clients: $(STAMP)  ## Measure the client libraries beside bare stubs; writ
 bench-guard: $(STAMP)  ## Measure what tokens and quotas cost for each call; prints a table
 	@exec $(BIN)/python -m bench.guard $(BENCH)
 
+bench-metrics: $(STAMP)  ## Measure what metrics cost on the way of gossip and in memory; writes docs/benchmarks-metrics.md
+	@exec $(BIN)/python -m bench.metrics $(BENCH)
+
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 race-go:  ## The Go client's vet, staticcheck, and its tests with the race detector (needs a C compiler); RACE=-count=20 for more
@@ -132,6 +135,9 @@ docs: $(STAMP)  ## Make docs/configuration.md and the chart's table and schema f
 	$(BIN)/python -c 'from sidecar.config import describe; print(describe.reference(), end="")' > docs/configuration.md
 	$(BIN)/python tools/chart.py
 
+metrics: $(STAMP)  ## Make docs/metrics.md from what a small mesh of sidecars tells
+	@exec $(BIN)/python -m tests.observe.reference
+
 lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 	sed '/sidecar-client==/d' pyproject.toml > requirements/pyproject.toml
 	cd requirements && ../$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
@@ -149,5 +155,5 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test interop-peers interop conformance example transcripts bench bench-clients bench-gate bench-guard race-go lint types protos docs lock clean \
+.PHONY: help install demo test interop-peers interop conformance example transcripts bench bench-clients bench-gate bench-guard bench-metrics race-go lint types protos docs metrics lock clean \
   image image-base image-figures deploy-test manifests tools page-test

@@ -29,6 +29,7 @@ class _Sidecar:
         self._process = process
         self.socket = socket
         self.ready_seconds = ready_seconds
+        self.said: list[str] = []  # lines until it was ready
         self.app: Peer
         self.peer_id = ""
         self.addresses: list[str] = []
@@ -81,6 +82,7 @@ async def _start(stack: contextlib.AsyncExitStack, *flags: str) -> _Sidecar:
         while not (line := await process.stdout.readline()).startswith(b"Ready"):
             if not line:
                 raise RuntimeError(f"a sidecar ended, status {await process.wait()}")
+            sidecar.said.append(line.decode().strip())
     sidecar.ready_seconds = time.monotonic() - started
     return sidecar
 
@@ -191,9 +193,9 @@ class SidecarSubject:
             return Cell(ms=(await _start(stack)).ready_seconds * 1000)
 
     @contextlib.asynccontextmanager
-    async def _pair(self) -> AsyncIterator[tuple[_Sidecar, _Sidecar]]:
+    async def _pair(self, *flags: str) -> AsyncIterator[tuple[_Sidecar, _Sidecar]]:
         async with contextlib.AsyncExitStack() as stack:
-            sender, receiver = [await _start(stack) for _ in range(2)]
+            sender, receiver = [await _start(stack, *flags) for _ in range(2)]
             await sender.add_app(stack)
             await receiver.add_app(stack)
             await sender.app.call("connect", addresses=receiver.addresses)

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidecar.observe.table import FAMILIES, HISTOGRAMS, LEFT_OUT, ROWS, TOPIC_COUNTERS
 
 from .promtool import promtool
+from .reference import FILE, rows
 from .small_mesh import SmallMesh
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]
@@ -99,3 +100,11 @@ def test_topics_beyond_the_limit_share_a_row(small_mesh: SmallMesh) -> None:
     assert names[-1] == "other"
     assert total(found, "sidecar_gossip_topic_published_messages_total") == 10
     assert total(found, "sidecar_gossip_topic_delivered_messages_total") == 30
+
+
+def test_every_metric_is_in_the_reference_and_no_other(small_mesh: SmallMesh) -> None:
+    told = rows(small_mesh.scraped())
+    written = dict(re.findall(r"^\| `([a-z_]+)` \| ([a-z]+) \|", FILE.read_text(), re.M))
+    assert written == {name: kind for name, kind, _, _ in told}, "run `make metrics`"
+    text = FILE.read_text()
+    assert [name for name, _, _, doc in told if doc not in text] == []
