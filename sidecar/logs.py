@@ -14,6 +14,7 @@ LEVELS = ("debug", "info", "warning", "error")
 _BURST = 5  # lines of one kind in a window that are all written
 _WINDOW = 60.0  # seconds
 _KINDS = 512  # kinds of lines remembered
+_MAX_MESSAGE, _MAX_EXCEPTION = 2_000, 8_000  # characters kept in the journal, of a traceback the end
 _FOREIGN = ("asyncio", "grpc")  # other people's parts; their DEBUG lines carry payloads and drown ours
 _COUNTED = (*LEVELS, "critical")
 
@@ -237,9 +238,9 @@ def one_line(text: str) -> str:
 def _entry(record: logging.LogRecord) -> Entry:
     fields = _fields(record)
     if record.exc_info:
-        fields["exception"] = _EXCEPTIONS.formatException(record.exc_info)
+        fields["exception"] = _EXCEPTIONS.formatException(record.exc_info)[-_MAX_EXCEPTION:]
     severity = "error" if record.levelno >= logging.ERROR else record.levelname.lower()
-    return Entry(record.created, severity, _part(record.name), one_line(record.getMessage()), fields)
+    return Entry(record.created, severity, _part(record.name), one_line(record.getMessage())[:_MAX_MESSAGE], fields)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, str]:

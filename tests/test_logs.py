@@ -216,3 +216,15 @@ def test_the_journal_has_no_debug_and_holds_exceptions_as_a_field() -> None:
     (entry,) = log.journal.since(0, 10)[0]
     assert (entry.severity, entry.message) == ("error", "call failed")
     assert "ValueError: broken" in entry.fields["exception"]
+
+
+def test_what_the_journal_keeps_of_a_line_is_bounded() -> None:
+    log, _ = made()
+    try:
+        raise ValueError("x" * 50_000 + "end")
+    except ValueError:
+        logging.getLogger("sidecar.net").exception("%s", "y" * 50_000)
+    (entry,) = log.journal.since(0, 10)[0]
+    assert len(entry.message) == 2_000
+    assert len(entry.fields["exception"]) == 8_000
+    assert entry.fields["exception"].endswith("xend")
