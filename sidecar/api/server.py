@@ -29,7 +29,7 @@ from .pubsub_service import PubSubService
 from .sockets import SocketPlace, default_socket, prepare_default_directory
 from .stream_service import StreamService
 
-HEALTH_PARTS = ("", "node", "gossip", "dht")
+_HEALTH_INTERVAL = 2.0  # seconds between looks at the parts, beside those that readiness calls for; a guess
 _MAX_PENDING = 32_768
 _LAST_WORDS = 0.5  # seconds for streams to end in when the drain has taken all its time; a guess
 _log = logging.getLogger(__name__)
@@ -177,16 +177,32 @@ class ApiServer:
         return f"{'tls://' if certificates else ''}{address.rpartition(':')[0]}:{port}"
 
     async def _tell_health(self) -> None:
-        """Keep grpc.health.v1 true: the overall and the gossip and DHT parts serve when the node is ready."""
+        """Keep grpc.health.v1 true, part by part."""
         serving = health_pb2.HealthCheckResponse.SERVING
         waiting = health_pb2.HealthCheckResponse.NOT_SERVING
         with self._mesh.watching_readiness() as watcher, contextlib.suppress(asyncio.CancelledError):
             while True:
-                ready = all(condition.met for condition in self._mesh.node.conditions())
-                for part in HEALTH_PARTS:
-                    await self._health.set(part, serving if ready or part == "node" else waiting)
-                await watcher.ready.wait()
+                for part, serves in self._parts().items():
+                    await self._health.set(part, serving if serves else waiting)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(watcher.ready.wait(), _HEALTH_INTERVAL)
                 watcher.check()
+
+    def _parts(self) -> dict[str, bool]:
+        """Which parts serve: the node as soon as it answers, the others when it is ready.
+
+        Gossip and the DHT do where no peer is there yet, as on the first node; but not where there are peers and none
+        of them takes part.
+        """
+        ready = all(condition.met for condition in self._mesh.node.conditions())
+        counted = self._mesh.node.statistics()
+        alone = not counted.get("peers_ready")
+        return {
+            "": ready,
+            "node": True,
+            "gossip": ready and (alone or counted["gossip_peers"] > 0),
+            "dht": ready and (alone or counted["dht_peers"] > 0),
+        }
 
     def _method_handler(
         self, service: str, method: schema.Method, implementation: object, gate: Gate

@@ -75,6 +75,7 @@ class FakeNode:
         self.outcome = gossip.Outcome.SENT
         self.when_cancelled = ([gossip.Receipt(0, 1, gossip.Outcome.CANCELLED, 0, 0)], [b""])
         self.met = True
+        self.counted: dict[str, int | float] = {"delivered": 3, "latency": 0.5}
         self.on_effect: Callable[[object], object] = lambda effect: None
         self._ops = 0
 
@@ -95,7 +96,7 @@ class FakeNode:
         return [gossip.TopicView(t, True, o.sign, (OTHER,), (OTHER,)) for t, o in reversed(self.joined.items())]
 
     def statistics(self) -> dict[str, int | float]:
-        return {"delivered": 3, "latency": 0.5}
+        return self.counted
 
     def histograms(self) -> dict[str, Histogram]:
         counted = Histogram((0.01, 0.1))

@@ -156,6 +156,25 @@ async def test_health_follows_readiness(tmp_path: Path) -> None:
         watching.cancel()
 
 
+@asynchronous
+async def test_a_part_that_no_peer_takes_part_in_does_not_serve(tmp_path: Path) -> None:
+    async with server(tmp_path / "api.sock") as (node, _, api), grpc.aio.insecure_channel(api.target) as channel:
+        watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="gossip"))
+        status = health_pb2.HealthCheckResponse
+        assert (await watching.read()).status == status.SERVING
+        node.counted = {"peers_ready": 1, "gossip_peers": 0, "dht_peers": 1}
+        node.on_effect(events.ReadinessChanged())
+        assert (await watching.read()).status == status.NOT_SERVING
+        stub = health_pb2_grpc.HealthStub(channel)
+        for part in ("", "node", "dht"):
+            assert (await stub.Check(health_pb2.HealthCheckRequest(service=part))).status == status.SERVING
+        node.counted = {"peers_ready": 1, "gossip_peers": 1, "dht_peers": 0}
+        node.on_effect(events.ReadinessChanged())
+        assert (await watching.read()).status == status.SERVING
+        assert (await stub.Check(health_pb2.HealthCheckRequest(service="dht"))).status == status.NOT_SERVING
+        watching.cancel()
+
+
 async def _reflected(channel: grpc.aio.Channel, symbol: str) -> DescriptorPool:
     """Everything that reflection tells of a symbol, as grpcurl asks it."""
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)

@@ -117,7 +117,7 @@ async def test_levels_of_the_log_are_set(tmp_path: Path, restored_levels: None) 
         assert await client.set_log_level("", "error") == ("error", {"api.server": "debug"})
         assert await client.set_log_level("api.server", "") == ("error", {})
         assert not logging.getLogger("sidecar.api.server").isEnabledFor(logging.DEBUG)
-        for part, level, said in (("nothing", "info", "no part"), ("net", "loud", "none of"), ("", "", "none of")):
+        for part, level, said in (("nothing", "info", "no part"), ("api", "loud", "none of"), ("", "", "none of")):
             with pytest.raises(sidecar_client.InvalidArgument, match=said):
                 await client.set_log_level(part, level)
 
