@@ -1,6 +1,7 @@
 """Write what the chart says of itself: the table of its README and its values' schema, from values.yaml and the keys.
 
-`python tools/chart.py` writes both; `make docs` runs it. `description(text)` and `schema()` are what tests compare.
+`python tools/chart.py` writes both, and copies what the chart holds of deploy/monitoring; `make docs` runs it.
+`readme(text)` and `schema()` are what tests compare.
 """
 
 import json
@@ -13,6 +14,8 @@ import yaml
 from sidecar.config.schema import KEYS
 
 CHART = Path(__file__).parents[1] / "deploy" / "helm" / "sidecar"
+MONITORING = CHART.parents[1] / "monitoring"
+COPIED = ("alerts.yaml", "dashboard.json")  # a chart can hold only files of its own folder
 BEGIN, END = "<!-- values: made by `make docs` -->\n", "<!-- end of values -->\n"
 
 # Keys that other values of the chart set, or that make no sense in a pod.
@@ -59,8 +62,9 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "network.clusterDomain": {**_NAME, "minLength": 1},
     "network.bootstrapPeers": {"type": "array", "items": {"type": "string", "pattern": "^/"}},
     "metrics.port": _PORT,
-    "metrics.serviceMonitor.interval": {"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"},
-    "metrics.serviceMonitor.labels": _MAP,
+    "metrics.interval": {"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"},
+    "metrics.labels": _MAP,
+    "metrics.dashboard.labels": _MAP,
     "probes.periodSeconds": _COUNT,
     "probes.failureThreshold": _COUNT,
     "beside.socketMode": {"type": "string", "pattern": "^0[67][0-7]0$"},
@@ -111,7 +115,7 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in tree.items():
         path = f"{prefix}{name}"
-        if isinstance(value, dict) and value and name != "resources":
+        if isinstance(value, dict) and value and name not in ("resources", "labels"):
             found.update(leaves(value, f"{path}."))
         else:
             found[path] = value
@@ -193,3 +197,6 @@ if __name__ == "__main__":
     file = CHART / "README.md"
     file.write_text(readme(file.read_text()))
     (CHART / "values.schema.json").write_text(schema())
+    (CHART / "files").mkdir(exist_ok=True)
+    for name in COPIED:
+        (CHART / "files" / name).write_text((MONITORING / name).read_text())

@@ -1,5 +1,6 @@
 """The charts and the manifests made from them: documented, strict, valid, restricted, and right for the sidecar."""
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -89,6 +90,8 @@ def test_every_value_is_described_in_the_readme_and_the_schema() -> None:
     text = (chart.CHART / "README.md").read_text()
     assert text == chart.readme(text)
     assert (chart.CHART / "values.schema.json").read_text() == chart.schema()
+    for name in chart.COPIED:
+        assert (chart.CHART / "files" / name).read_text() == (chart.MONITORING / name).read_text()
 
 
 def test_what_the_chart_sets_itself_are_keys_of_the_sidecar() -> None:
@@ -148,13 +151,12 @@ def test_kubernetes_takes_it_strictly(case: str, tmp_path: Path) -> None:
     kinds = []
     for number, document in enumerate(of(*CASES[case])):
         kinds.append(document["kind"])
-        if document["kind"] == "ServiceMonitor":  # not Kubernetes' own
-            assert document["spec"]["endpoints"] == [{"port": "metrics", "interval": "10s"}]
+        if document["apiVersion"] == "monitoring.coreos.com/v1":  # not Kubernetes' own
             continue
         file = tmp_path / f"{number}.yaml"
         file.write_text(yaml.safe_dump(document))
         run(validate, "--strict", str(file))
-    assert {"as it is": 5, "alone": 2, "everything": 6}.get(case, len(kinds)) == len(kinds), kinds
+    assert {"as it is": 5, "alone": 2, "everything": 9}.get(case, len(kinds)) == len(kinds), kinds
 
 
 @pytest.mark.deploy
@@ -195,6 +197,31 @@ def test_the_sidecar_understands_what_it_is_told(case: str) -> None:
             assert file is None or str(file.parent) in mounted
         assert config.api.socket is not None
         assert {str(config.api.socket.parent), str(config.state.directory)} <= set(mounted)
+
+
+@pytest.mark.deploy
+def test_prometheus_gets_the_job_that_the_alerts_look_at() -> None:
+    documents = {document["kind"]: document for document in of(*CASES["everything"])}
+    (endpoint,) = documents["ServiceMonitor"]["spec"]["endpoints"]
+    (pod_endpoint,) = documents["PodMonitor"]["spec"]["podMetricsEndpoints"]
+    assert endpoint == pod_endpoint
+    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": "sidecar"}]
+    assert endpoint["port"] in [port["name"] for port in documents["Service"]["spec"]["ports"]]
+    rules = yaml.safe_load((chart.MONITORING / "alerts.yaml").read_text())
+    assert documents["PrometheusRule"]["spec"] == rules
+    assert {'job="sidecar"'} == set(re.findall(r'job="[^"]*"', str(rules)))
+    dashboard = json.loads(documents["ConfigMap"]["data"]["sidecar.json"])
+    assert dashboard == json.loads((chart.MONITORING / "dashboard.json").read_text())
+    for kind in ("ServiceMonitor", "PodMonitor", "PrometheusRule"):
+        assert documents[kind]["metadata"]["labels"]["release"] == "prometheus"
+    # The pods beside apps have the labels that are looked for, and a port of that name.
+    selected = {"p2p-sidecar/network": "main"}
+    for app in of(*CASES["app"]):
+        if app["kind"] in ("Deployment", "Job"):
+            template = app["spec"]["template"]
+            assert selected.items() <= template["metadata"]["labels"].items()
+            assert "metrics" in [port["name"] for port in template["spec"]["initContainers"][0]["ports"]]
+    assert documents["PodMonitor"]["spec"]["selector"]["matchLabels"] == {"p2p-sidecar/network": "production"}
 
 
 @pytest.mark.deploy

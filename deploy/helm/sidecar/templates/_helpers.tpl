@@ -242,6 +242,11 @@ seccompProfile:
   mountPath: /run/sidecar
 {{- end }}
 
+{{/* Labels of the pod, by which its sidecar's metrics are found. */}}
+{{- define "sidecar.podLabels" -}}
+p2p-sidecar/network: {{ .Values.network.name | quote }}
+{{- end }}
+
 {{/* The `securityContext` of the pod: the group through which the socket and the secrets are reached. */}}
 {{- define "sidecar.podSecurity" -}}
 runAsNonRoot: true
