@@ -195,3 +195,48 @@ def test_namespaces_of_records_are_read_and_mistakes_named(tmp_path: Path) -> No
     assert "none of the rules pk, signed, greatest" in refusal(env(tmp_path), {"dht.namespaces": "a=best"})
     assert "is not name=rule" in refusal(env(tmp_path), {"dht.namespaces": "a"})
     assert "named twice" in refusal(env(tmp_path), {"dht.namespaces": "a=pk,a=signed"})
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("", ""),
+        ("9464", "127.0.0.1:9464"),
+        ("0.0.0.0:9464", "0.0.0.0:9464"),
+        ("[::1]:0", "[::1]:0"),
+        ("[0::0]:1", "[::]:1"),
+    ],
+)
+def test_where_metrics_are_served(tmp_path: Path, given: str, read: str) -> None:
+    assert load(env(tmp_path, SIDECAR_METRICS_LISTEN=given), {}).config.metrics.listen == read
+    file = tmp_path / "c.toml"
+    file.write_text(f"metrics.listen = {given}" if given.isdigit() else f'metrics.listen = "{given}"')
+    assert load(env(tmp_path), {}, file).config.metrics.listen == read
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("port", "not a port"),
+        ("99999", "not a port"),
+        ("-1", "not a port"),
+        ("localhost:1", "not an IP address"),
+        ("::1:9464", "brackets"),
+        ("[::1:9464", "brackets"),
+        ("true", "not a port"),
+    ],
+)
+def test_where_metrics_cannot_be_served(tmp_path: Path, given: str, said: str) -> None:
+    assert said in refusal(env(tmp_path, SIDECAR_METRICS_LISTEN=given))
+
+
+def test_levels_of_parts_of_the_log(tmp_path: Path) -> None:
+    text = "net=debug, api.server=error"
+    assert load(env(tmp_path, SIDECAR_LOG_LEVELS=text), {}).config.log.levels == ("net=debug", "api.server=error")
+    file = tmp_path / "c.toml"
+    file.write_text('log.levels = ["net=debug"]')
+    assert load(env(tmp_path), {}, file).config.log.levels == ("net=debug",)
+    for wrong, said in (("net", "not part=level"), ("net=loud", "not part=level"), ("net=info,net=debug", "twice")):
+        assert said in refusal(env(tmp_path, SIDECAR_LOG_LEVELS=wrong))
+    file.write_text("log.levels = 5")
+    assert "not a list" in refusal(env(tmp_path), file=file)

@@ -22,7 +22,15 @@ def environment(home: Path) -> dict[str, str]:
 class Process:
     """`sidecar run` with a state directory and a socket in `home`, at any free port of loopback."""
 
-    def __init__(self, home: Path, *flags: str, prefix: Sequence[str] = (), stdin: int = subprocess.DEVNULL) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *flags: str,
+        prefix: Sequence[str] = (),
+        stdin: int = subprocess.DEVNULL,
+        stderr: int | None = None,
+    ) -> None:
+        """`stderr`: a file descriptor for its log, instead of a file that `log` reads."""
         home.mkdir(exist_ok=True)
         self.home = home
         self.socket = home / "api.sock"
@@ -36,7 +44,7 @@ class Process:
                 [*prefix, sys.executable, "-m", "sidecar", "run", *flags],
                 stdin=stdin,
                 stdout=subprocess.PIPE,
-                stderr=errors,
+                stderr=errors if stderr is None else stderr,
                 env=environment(home),
                 text=True,
             )

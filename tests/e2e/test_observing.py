@@ -1,6 +1,8 @@
 """Metrics, liveness and readiness of real sidecars, over HTTP."""
 
 import json
+import os
+import pty
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -46,3 +48,19 @@ def test_without_being_asked_nothing_is_served(tmp_path: Path) -> None:
         maps = Path(f"/proc/{sidecar.popen.pid}/maps")
         assert not maps.exists() or "prometheus" not in maps.read_text()
         assert sidecar.terminate() == 0
+
+
+def test_the_log_is_json_where_nobody_looks_and_text_on_a_terminal(tmp_path: Path) -> None:
+    with running(tmp_path / "1", "--log-format", "auto", "--log-levels", "net=debug,app=error") as sidecar:
+        sidecar.line("Ready after")
+        assert sidecar.terminate() == 0
+        lines = [json.loads(line) for line in sidecar.log().splitlines()]
+        assert {line["level"] for line in lines if line["logger"].startswith("sidecar.net")} >= {"info"}
+        assert [line for line in lines if line["logger"] == "sidecar.app"] == []
+    ours, theirs = pty.openpty()
+    with running(tmp_path / "2", "--log-format", "auto", stderr=theirs) as sidecar:
+        os.close(theirs)
+        sidecar.line("Ready after")
+        assert " INFO net.runtime: listening on /ip4/127.0.0.1/tcp/" in os.read(ours, 65536).decode()
+        assert sidecar.terminate() == 0
+    os.close(ours)
