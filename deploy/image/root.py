@@ -98,8 +98,13 @@ def main(venv: Path, out: Path) -> None:
     for script in (inside(venv, out) / "bin").iterdir():
         if script.name not in ("sidecar", "python", "python3") and not script.name.startswith("python3."):
             script.unlink()
+    places = {}
     for library in libraries([python, *out.rglob("*.so"), *out.rglob("*.so.*")]):
         copy(library, out)
+        places[str(library.parent)] = None
+    # Where the linker looks: the official images have their libpython in /usr/local/lib.
+    (out / "etc").mkdir(exist_ok=True)
+    (out / "etc/ld.so.conf").write_text("".join(f"{place}\n" for place in places))
     for file in ("/etc/ssl/certs/ca-certificates.crt", "/etc/nsswitch.conf"):
         copy(Path(file).resolve() if Path(file).exists() else Path(file), out, Path(file))
     (out / "etc/passwd").write_text(f"nonroot:x:{USER}:{USER}:sidecar:/var/lib/sidecar:/nonexistent\n")

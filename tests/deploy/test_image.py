@@ -127,6 +127,9 @@ def test_there_is_nothing_in_it_to_break_in_with(engine: Engine, sidecar: Contai
     assert [name for name in programs if not name.startswith(("/usr/bin/python3", "/usr/local/bin/python3"))] == [
         "/opt/sidecar/bin/sidecar"
     ]
+    inside = {name.partition("/site-packages/")[2] for name, _ in members}
+    tracked = run("git", "ls-files", "sidecar").stdout.split()
+    assert [name for name in tracked if name not in inside and not name.endswith(".pyi")] == []
     others = {"sh", "bash", "dash", "busybox", "dpkg", "perl", "curl", "wget", "cc", "gcc", "ld", "pip", "uv"}
     assert [name for name, _ in members if name.rpartition("/")[2] in others] == []
     assert [name for name, mode in members if mode & 0o6000] == []
