@@ -55,6 +55,9 @@ class Gatekeeper:
 
     def start(self) -> None:
         """Begin to look at the wall clock: it may be set, and a machine may sleep, so that no timer would do."""
+        self._look()
+
+    def _wait(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(_LOOK, self._look)
 
     def close(self) -> None:
@@ -64,7 +67,7 @@ class Gatekeeper:
 
     def _look(self) -> None:
         self.refresh()
-        self.start()
+        self._wait()
 
     def refresh(self) -> None:
         """End the bans whose time is over."""
@@ -75,6 +78,12 @@ class Gatekeeper:
             if self.gate.size < before:
                 _log.info("bans that have ended: %d", before - self.gate.size)
                 self._keep(lambda store: store.forget(wall), "")
+        moved = self.gate.take_moved()
+        if moved:
+            _log.warning(
+                "the clock was set back; bans that begin anew now, for as long as each was made for: %d", len(moved)
+            )
+            self._keep(lambda store: store.add(moved), "")
 
     # ------------------------------------------------------------ what callers ask
 

@@ -208,5 +208,26 @@ async def test_bans_end_in_the_store_too(tmp_path: Path) -> None:
     assert fed == [events.WallClockRead(1060.0)]
     assert not store.kept
     assert not gate.refuses_peer(OTHER)
+
+
+@asynchronous
+async def test_a_clock_that_is_set_back_is_kept_account_of(tmp_path: Path) -> None:
+    now, day = [864_000.0], 86_400.0
+    gate, store = Gate(), Store()
+    keeper = Gatekeeper(gate, lambda input: gate.advance(input.wall), store, wall=lambda: now[0])
+    bans = keeper.bans([OTHER, THIRD], "", 60.0)
+    gate.add(*bans)
+    keeper.banned(bans, events.BansMade(0, (), ()))
+    now[0] -= day
+    gate.lift(THIRD)
+    keeper.refresh()
+    kept = store.kept[OTHER_TEXT]
+    assert (kept.created, kept.expires) == (now[0], now[0] + 60.0)
+    assert store.kept[str(THIRD)] == bans[1]  # lifted meanwhile: not brought back
+    # What a start with such a clock has moved is kept as well.
+    now[0] -= day
+    gate = Gate(bans=[kept], wall=now[0])
+    keeper = Gatekeeper(gate, lambda input: gate.advance(input.wall), store, wall=lambda: now[0])
     keeper.start()
+    assert store.kept[OTHER_TEXT].expires == now[0] + 60.0
     keeper.close()

@@ -98,6 +98,7 @@ class Gate:
         self._order: list[tuple[_Order, Subject]] = []  # of all bans, for pages
         self._ends: list[tuple[float, int, Subject]] = []  # a heap; may have entries that count no more
         self._number = 0
+        self._moved: dict[Subject, Ban] = {}
         self._protected: dict[PeerId, None] = dict.fromkeys(protected)
         self.configure(lists or GateLists())
         for ban in bans:
@@ -167,6 +168,11 @@ class Gate:
                 self.lift(subject)
         return over
 
+    def take_moved(self) -> tuple[Ban, ...]:
+        """The bans whose times `advance` has changed since the last call: to be kept as they are now."""
+        moved, self._moved = self._moved, {}
+        return tuple(ban for subject, ban in moved.items() if self.get(subject) == ban)
+
     def _put(self, ban: Ban) -> None:
         subject, self._newest = ban.subject, max(self._newest, ban.created)
         known = self._peers.get(subject) if isinstance(subject, PeerId) else self._networks.get(subject)
@@ -199,7 +205,9 @@ class Gate:
             ban = self.get(subject)
             if ban is not None and ban.created > wall:
                 end = ban.expires
-                self._put(ban._replace(created=wall, expires=end and min(end, wall + end - ban.created)))
+                right = ban._replace(created=wall, expires=end and min(end, wall + end - ban.created))
+                self._put(right)
+                self._moved[subject] = right
         self._newest = wall
 
     # ------------------------------------------------------------ verdicts
