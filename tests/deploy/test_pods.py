@@ -87,6 +87,8 @@ def test_bootstrap_nodes_find_each_other_by_the_name_of_their_service(bootstrap:
     for pod in bootstrap:
         wait_for_peers(pod, 2)
         assert peers(pod) == everybody - {own(pod)}
+    doctor = bootstrap[0].sidecar.exec("sidecar", "doctor")
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
 
 
 def test_apps_with_sidecars_hear_and_answer_each_other(

@@ -96,6 +96,19 @@ def test_its_sandbox_holds(machine: Container) -> None:
 
 
 @pytest.mark.deploy
+def test_one_that_hangs_is_started_again(machine: Container) -> None:
+    """With a shorter patience than the unit has."""
+    assert "WatchdogSec=60" in UNIT.read_text().splitlines()
+    patience = "mkdir -p /run/systemd/system/sidecar.service.d && printf '[Service]\\nWatchdogSec=2\\n' > $_/soon.conf"
+    for command in (patience, "systemctl daemon-reload", "systemctl restart sidecar", "systemctl kill -s STOP sidecar"):
+        assert machine.exec("bash", "-c", command).returncode == 0, command
+    followed = "journalctl -f -n all -u sidecar | grep -m 1 'Scheduled restart job'"
+    assert machine.exec("timeout", "60", "bash", "-c", followed).returncode == 0
+    started = "until test $(systemctl show sidecar -P NRestarts,ActiveState | tr -d '\n') = 1active; do :; done"
+    assert machine.exec("timeout", "60", "bash", "-c", started).returncode == 0
+
+
+@pytest.mark.deploy
 def test_a_reload_takes_a_changed_configuration_and_a_stop_is_in_order(machine: Container) -> None:
     before = machine.exec("systemctl", "show", "sidecar", "--property=MainPID").stdout
     script = "mkdir -p /etc/sidecar && printf '[log]\\nlevel = \"debug\"\\n' > /etc/sidecar/config.toml"
