@@ -25,7 +25,12 @@ def options(request: Request, *names: str) -> dict[str, Any]:
 
 
 async def statistics(client: Client, request: Request) -> Any:
-    return {"values": await client.statistics(**options(request))}
+    found = await client.statistics(**options(request))
+    return {"values": found, "histograms": {name: plain(histogram) for name, histogram in found.histograms.items()}}
+
+
+async def set_log_level(client: Client, request: Request) -> Any:
+    return plain(await client.set_log_level(request["part"], request["level"], **options(request)))
 
 
 async def peers(client: Client, request: Request) -> Any:
@@ -98,7 +103,7 @@ async def send(client: Client, request: Request) -> Any:
 
 async def ask(client: Client, request: Request) -> Any:
     def one(data: bytes) -> Awaitable[bytes]:
-        return client.request(request["peer_id"], request["protocol"], data, **options(request))
+        return client.request(request["peer_id"], request["protocol"], data, **options(request, "traceparent"))
 
     if "run" in request:
         run = request["run"]
@@ -194,6 +199,7 @@ CALLS: dict[str, Call] = {
     "readiness": _values(Client.readiness),
     "ready": _values(Client.ready),
     "statistics": statistics,
+    "set_log_level": set_log_level,
     "peers": peers,
     "find_peer": find_peer,
     "connect_peer": connect_peer,

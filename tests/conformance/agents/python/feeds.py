@@ -12,7 +12,13 @@ from sidecar_client import ByteStream, Client, DirectBatch, DirectMessage, Messa
 from sidecar_client import Request as Asked
 from values import Digest, described, payload, plain
 
-KINDS = {"Lagged": "lagged", "Readiness": "readiness", "Announcement": "announcement", "FoundPeer": "found"}
+KINDS = {
+    "Lagged": "lagged",
+    "NodeEvent": "event",
+    "Readiness": "readiness",
+    "Announcement": "announcement",
+    "FoundPeer": "found",
+}
 Keep = Callable[[str, Bytes], None]
 
 
@@ -190,6 +196,11 @@ class WatchReadiness(Feed):
         return aclosing(self.client.watch_readiness())
 
 
+class WatchEvents(Feed):
+    def open(self) -> Any:
+        return aclosing(self.client.watch_events())
+
+
 class WatchPeers(Feed):
     def open(self) -> Any:
         return aclosing(self.client.watch_peers())
@@ -314,6 +325,7 @@ FEEDS: dict[str, type[Feed]] = {
     "subscribe": Subscribe,
     "receive": Receive,
     "watch_readiness": WatchReadiness,
+    "watch_events": WatchEvents,
     "watch_peers": WatchPeers,
     "advertise": Advertise,
     "find_peers": FindPeers,

@@ -22,6 +22,7 @@ _TIMES = {
     "receive_time",
     "next_announcement",
     "expires_at",
+    "time",
     "time_left",
 }
 _TEXTS = {"message_id", "cursor"}
