@@ -34,6 +34,8 @@ class ApiConfig:
     """The file of tokens; None: there are none."""
     tokens_kept_elsewhere: bool = False
     """Whether something else keeps that file, so that its group may read it."""
+    tokens_fresh: float = 0.05
+    """Seconds for which that file is taken to be as it was when it was looked at last."""
     require_token: bool = False
     """Whether calls without a token are refused."""
     max_request_bytes: int = 4 * _MIB

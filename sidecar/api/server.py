@@ -65,6 +65,7 @@ class ApiServer:
         gate = Gate(
             TokenFile(config.tokens, kept_elsewhere=config.tokens_kept_elsewhere) if config.tokens else None,
             required=config.require_token,
+            fresh=config.tokens_fresh,
             audit=self._mesh.audit,
         )
         if config.socket is None:

@@ -194,7 +194,7 @@ async def server(
     path: Path, node: FakeNode | None = None, **bounds: Any
 ) -> AsyncIterator[tuple[FakeNode, Mesh, ApiServer]]:
     node = node or FakeNode()
-    config = ApiConfig(socket=path, **{"linger": 0.0, "drain_timeout": 0.5, **bounds})
+    config = ApiConfig(socket=path, **{"linger": 0.0, "drain_timeout": 0.5, "tokens_fresh": 0.0, **bounds})
     mesh = Mesh(node, node.feed, config, agent="sidecar/test")
     node.on_effect = mesh.on_effect
     api = ApiServer(mesh, config)

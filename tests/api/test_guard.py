@@ -390,6 +390,20 @@ async def test_a_sidecar_without_tokens_does_not_look_at_them(tmp_path: Path) ->
 
 
 @asynchronous
+async def test_a_new_token_is_known_at_once_and_a_revoked_one_for_a_moment(tmp_path: Path) -> None:
+    file = TokenFile(tmp_path / "tokens.json")
+    gate = Gate(file, required=True, fresh=1e9)
+    token, text = file.create("app", ["*"], None, NOW)
+    assert gate.identify(bearer(text)).name == "app"
+    file.revoke(token.id)
+    assert gate.identify(bearer(text)).name == "app"
+    gate.look()  # as it does each second
+    with pytest.raises(Unauthenticated):
+        gate.identify(bearer(text))
+    gate.close()
+
+
+@asynchronous
 async def test_many_requests_on_one_call_have_their_own_refusals(tmp_path: Path) -> None:
     file = TokenFile(tmp_path / "tokens.json")
     _, text = file.create("app1", ["request:/mine/*"], None, NOW)
