@@ -1,13 +1,13 @@
 """What the guard costs: the server's CPU for a unary call without it, and with tokens of each kind, in one run.
 
-`python -m bench.guard` (or `make bench-guard`) takes a minute. Each row is a server process of its own around a node
-that answers at once, so that nothing but gRPC and the API is measured; rounds are interleaved, and the least
-of each row is told, since on a shared machine others only add to it.
+`python -m bench.guard` (or `make bench-guard`) takes a minute or two. Each row is a server process of its own around a
+node that answers at once, so that nothing but gRPC and the API is measured. The rounds are short and interleaved, for
+the speed of a shared machine drifts; medians are told, the ratios' of each round's own.
 """
 
 import argparse
 import asyncio
-import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -43,7 +43,6 @@ KINDS = {
     f"token, one of {TOKENS}": "many",
 }
 _PARALLEL = 16
-_TICK = os.sysconf("SC_CLK_TCK")
 
 
 async def serve(path: Path, kind: str) -> None:
@@ -114,8 +113,8 @@ class Subject:
             return (self._used() - before) / count * 1e6
 
     def _used(self) -> float:
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
+        tasks = Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
     def end(self) -> None:
         self._process.communicate("")
@@ -132,8 +131,8 @@ async def measure(rounds: int, seconds: float) -> None:
                         found[subject.kind].append(await subject.cpu(method, seconds))
                 print(f"\n| {method} | CPU a call | to no guard |\n|---|---|---|")
                 for kind, costs in found.items():
-                    ratio = min(costs) / min(found["no guard"])
-                    print(f"| {kind} | {min(costs):.0f} µs | {ratio:.3f} |")
+                    ratio = statistics.median(cost / base for cost, base in zip(costs, found["no guard"], strict=True))
+                    print(f"| {kind} | {statistics.median(costs):.0f} µs | {ratio:.3f} |")
         finally:
             for subject in subjects:
                 subject.end()
@@ -141,8 +140,8 @@ async def measure(rounds: int, seconds: float) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.0, help="for each row and round")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=0.15, help="for each row and round")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
