@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from bench.measure import resident_mb
 from bench.ours import SidecarSubject, _multiple, _Sidecar, _start
-from bench.run import processor
+from bench.page import processor
 
 _TARGET = Path(__file__).parents[1] / "docs" / "benchmarks-metrics.md"
 _METRICS = ("--metrics", "127.0.0.1:0")

@@ -5,21 +5,16 @@
 
 import argparse
 import asyncio
-import datetime
-import os
-import platform
-import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from bench import page
 from bench.ours import SidecarSubject
 from bench.peers import PeerSubject
 from bench.peers import subjects as peer_subjects
 from bench.rows import MANY, ROWS, Cell, Row, Subject, markdown
 from tests.interop.build import PEERS, ToolMissing, build
 
-_TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 Results = dict[tuple[str, str], list[Cell | str | None]]
 
 
@@ -41,22 +36,6 @@ async def measure(subjects: Sequence[Subject], rows: Sequence[Row], rounds: int,
                 if outcome is not None:
                     print(f"round {number + 1}  {row.title}  {subject.name}: {outcome}", file=sys.stderr, flush=True)
     return results
-
-
-def output(*command: str) -> str:
-    """What a command says, for the facts below a table."""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "not found"
-
-
-def processor() -> str:
-    """The processor's name."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def _pins() -> list[str]:
@@ -83,16 +62,9 @@ def _pins() -> list[str]:
     ]
 
 
-def report(names: Sequence[str], results: Results, rounds: int, seconds: float, command: str) -> str:
+def report(names: Sequence[str], results: Results, rounds: int, seconds: float) -> str:
     """The page: the table, how it was taken, on what."""
-    facts = [
-        f"- command: `{command}`",
-        f"- date: {datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
-        f"- machine: {os.cpu_count()} x {processor()}, {platform.system()} {platform.release()}",
-        f"- Python {platform.python_version()}, {output('go', 'version')}, Node {output('node', '--version')}, "
-        f"{output('rustc', '--version')}",
-        *(f"- {line}" for line in _pins()),
-    ]
+    pins = "\n".join(f"- {line}" for line in _pins())
     return f"""# Benchmarks
 
 Made by `make bench`; do not edit by hand.
@@ -110,7 +82,8 @@ a rate are the 50th and 99th percentile.
 
 {markdown(names, results)}
 
-{chr(10).join(facts)}
+{page.facts("bench.run")}, {page.output("rustc", "--version")}
+{pins}
 """
 
 
@@ -141,13 +114,8 @@ def main(only_peers: bool = False) -> None:
     subjects += [peer for peer in peer_subjects() if arguments.subjects in peer.name and _build(peer)]
     rows = [row for row in ROWS if arguments.rows in row.title]
     results = asyncio.run(measure(subjects, rows, arguments.rounds, arguments.seconds))
-    command = " ".join(["python -m bench.run", *sys.argv[1:]])
-    page = report([s.name for s in subjects], results, arguments.rounds, arguments.seconds, command)
-    if arguments.print or only_peers:
-        print(page)
-    else:
-        _TARGET.write_text(page)
-        print(f"written: {_TARGET}", file=sys.stderr)
+    text = report([s.name for s in subjects], results, arguments.rounds, arguments.seconds)
+    page.publish(text, "benchmarks.md", only_print=arguments.print or only_peers)
 
 
 if __name__ == "__main__":

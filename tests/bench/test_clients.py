@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bench.clients.parts import Costs
 from bench.clients.processes import Agent, agent
 from bench.clients.rows import HISTORY, TABLES, Cell, Row, median, number, table
 from bench.clients.run import Place, measure, report
@@ -62,7 +63,7 @@ def test_everything_is_measured_in_every_round_and_failures_are_told() -> None:
             assert outcomes == ["it broke"] * 2
         else:
             assert [round(outcome.rate) for outcome in outcomes if isinstance(outcome, Cell)] == [1000, 1000]
-    page = report(["Go"], results, list(TABLES), "Some settings.", "a command")
+    page = report(["Go"], results, list(TABLES), "Some settings.", Costs(1.25, 0.5, 0.0625))
     assert page.count("(2 of 2 rounds failed)") == 4
     passes = {order["per_pass"] for order in worker.orders if order["op"] == "subscribe"}
     assert passes == {0, *HISTORY.values()}
