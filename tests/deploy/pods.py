@@ -1,9 +1,10 @@
 """Pods of the charts, played by `podman play kube`, in what it knows of Kubernetes.
 
 podman 4.3 takes a native sidecar for an init container and waits for its end; it knows neither the pod's address nor
-fsGroup, runs probes by a curl inside of the container, publishes every port on the host, and keeps an emptyDir as a
-volume of that name for all pods. So the sidecar becomes an ordinary container, it announces where it listens, the
-app gets its group directly, tests ask at the probes' paths themselves, and volumes have names of their own.
+fsGroup nor $(VARIABLES), runs probes by a curl inside of the container, publishes every port on the host, and keeps an
+emptyDir as a volume of that name for all pods. So the sidecar becomes an ordinary container, it announces its name or
+where it listens, the app gets its group directly, tests ask at the probes' paths themselves, and volumes have names of
+their own.
 """
 
 import copy
@@ -28,13 +29,13 @@ class Pods:
         engine("network", "create", self._network)
 
     def play(self, name: str, spec: Any, images: dict[str, str], *, service: str | None = None) -> "Pod":
-        """Start a pod of this specification; `service`: a DNS name that leads to it."""
+        """Start a pod of this specification; `service`: a DNS name that leads to it, alone and behind its own."""
         name = f"{self.engine.tag}-{name}"
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": playable(name, spec, images)}
         file = self._folder / f"{name}.yaml"
         file.write_text(yaml.safe_dump(pod))
         self._played.append(file)
-        network = self._network + (f":alias={service}" if service else "")
+        network = self._network + (f":alias={service},alias={name}.{service}" if service else "")
         self.engine("play", "kube", "--network", network, str(file))
         return Pod(self.engine, name)
 
@@ -76,6 +77,9 @@ def playable(name: str, spec: Any, images: dict[str, str]) -> Any:
         container["imagePullPolicy"] = "Never"
         container["securityContext"]["runAsGroup"] = group
         container["env"] = [entry for entry in container["env"] if "POD_IP" not in str(entry)]
+        for entry in container["env"]:
+            if "value" in entry:
+                entry["value"] = entry["value"].replace("$(POD_NAME)", name)
     for volume in spec["volumes"]:
         volume["name"] = f"{name}-{volume['name']}"
         volume["emptyDir"] = {}

@@ -102,6 +102,12 @@ def test_apps_with_sidecars_hear_and_answer_each_other(
         assert app.line("answered: ").endswith(f"I am {there.name}")
         user = app.exec("python", "-c", "import os; print(os.getuid())").stdout
         assert user == "1000\n"  # not the sidecar's
+    # The names that the bootstrap nodes announce lead to them.
+    for node in bootstrap:
+        (address,) = json.loads(node.sidecar.exec("sidecar", "id", "--json").stdout)["addresses"]
+        assert address == f"/dns4/{node.name}.{SERVICE}/tcp/4747/p2p/{own(node)}"
+        connected = one.sidecar.exec("sidecar", "connect", address)
+        assert connected.returncode == 0, connected.stderr
     # A Job: the app ends by itself.
     job = pods.play("once", objects["Job"]["spec"]["template"]["spec"], images)
     assert int(pods.engine("wait", job.container("once").name).stdout) == 0
