@@ -1,11 +1,12 @@
 """Each scenario that is not heavy, with each client; all clients play it at the same time."""
 
 import asyncio
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.missing import not_there
 
 from .build import LANGUAGES, ToolMissing
 from .run import Cast, casts, played_by_all
@@ -37,9 +38,7 @@ class Company:
     def outcome(self, scenario: Scenario, cast: Cast) -> str | None:
         for language in cast:
             if language in self._missing:
-                if os.environ.get("CI") == "true":
-                    pytest.fail(f"{self._missing[language]}, and with CI=true it must be", pytrace=False)
-                pytest.skip(self._missing[language])
+                not_there(self._missing[language])
         if scenario.name not in self._outcomes:
             there = tuple(language for language in LANGUAGES if language not in self._missing)
             self._outcomes[scenario.name] = self._runner.run(played_by_all(self._stage, scenario, there))

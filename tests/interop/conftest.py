@@ -10,6 +10,7 @@ import pytest
 from tests.interop.build import CORE, ToolMissing, build
 from tests.interop.cells import ALL, DIALLERS, LANGUAGES, OPENERS, RESULTS, NotOffered
 from tests.interop.peer import Unsupported
+from tests.missing import MUST, not_there
 
 
 @pytest.hookimpl(trylast=True)
@@ -92,6 +93,4 @@ def _build(name: str, config: pytest.Config) -> None:
     try:
         build(name, say)
     except ToolMissing as missing:
-        if os.environ.get("CI") == "true" or ALL:
-            pytest.fail(f"{missing}, and this run must have it", pytrace=False)
-        pytest.skip(str(missing))
+        not_there(missing, must=MUST or ALL)

@@ -1,7 +1,6 @@
 """A real Chromium that looks at the dashboard, and dashboards for it to look at."""
 
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -9,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.e2e.processes import PATIENCE, environment
+from tests.missing import not_there
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -22,10 +21,7 @@ def chromium() -> Iterator[Browser]:
     """A Chromium of this machine. Where there is none the test is skipped; with CI=true that is a failure."""
     found = next(filter(None, map(shutil.which, _NAMES)), None)
     if found is None:
-        missing = f"none of {', '.join(_NAMES)} is installed (Debian: apt install chromium)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{missing}, and with CI=true it must be", pytrace=False)
-        pytest.skip(missing)
+        not_there(f"none of {', '.join(_NAMES)} is installed (Debian: apt install chromium)")
     with sync_playwright() as playwright:
         # No sandbox: as root, as in containers, Chromium starts in no other way; it only sees our own page.
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
