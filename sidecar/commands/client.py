@@ -36,6 +36,7 @@ _REMEDIES: dict[type[sidecar_client.SidecarError], str] = {
     sidecar_client.WrongNetwork: "both must have the same network.name",
     sidecar_client.PeerBanned: "`sidecar bans` lists who is refused, `sidecar unban` lifts a ban",
     sidecar_client.TopicOptionsDiffer: "give or leave out --unsigned as the topic's other users do",
+    sidecar_client.QuotaExceeded: "wait, or take a token with a larger one, of `sidecar token create`",
     sidecar_client.ResourceExhausted: "try again in a moment",
 }
 

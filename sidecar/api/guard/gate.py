@@ -110,7 +110,7 @@ class Gate(grpc.aio.ServerInterceptor):
                     caller.meter.call(time.monotonic())
                 introduce(caller)
             except SidecarError as error:
-                self._note(error)
+                self._refused[type(error)] += 1
                 return _refusal(error)
             return await continuation(handler_call_details)
         handler = await continuation(handler_call_details)
@@ -287,6 +287,7 @@ def _refusal(error: SidecarError) -> Any:
     """A handler that ends any call, and reads none of its messages."""
 
     async def refuse(requests: object, context: Context) -> None:
+        _log.warning("refused a call from %s: %s", context.peer(), error)
         await abort(context, error)
 
     return grpc.stream_stream_rpc_method_handler(refuse)

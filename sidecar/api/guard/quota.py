@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 from ...core.errors import InvalidArgument
@@ -38,6 +38,7 @@ class Quotas(NamedTuple):
 
 
 NONE = Quotas()
+_UNLIMITED = nullcontext()
 RATES = ("calls", "messages", "bytes")
 COUNTS = ("streams", "subscriptions", "open_calls")
 
@@ -151,11 +152,14 @@ class Meter:
             wait = max(wait, self._bytes.take(size, now))
         return wait
 
-    @contextmanager
-    def holding(self, name: str, count: int) -> Iterator[None]:
+    def holding(self, name: str, count: int) -> AbstractContextManager[None]:
         """While so many of one of COUNTS are open. Raises QuotaExceeded."""
         limit = getattr(self._quotas, name)
-        if limit is not None and self._open[name] + count > limit:
+        return _UNLIMITED if limit is None else self._holding(name, count, limit)
+
+    @contextmanager
+    def _holding(self, name: str, count: int, limit: int) -> Iterator[None]:
+        if self._open[name] + count > limit:
             raise self._exceeded(name, str(limit), None)
         self._open[name] += count
         try:
@@ -164,4 +168,6 @@ class Meter:
             self._open[name] -= count
 
     def _exceeded(self, quota: str, limit: str, wait: float | None) -> QuotaExceeded:
-        return QuotaExceeded(f"the token {self._name} has a quota of {limit} {quota}", quota, limit, wait)
+        then = "" if wait is None else f", used up for another {wait:.1f} s"
+        what = quota.replace("_", " ")
+        return QuotaExceeded(f"the token {self._name} has a quota of {limit} {what}{then}", quota, limit, wait)
