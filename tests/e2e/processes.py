@@ -15,7 +15,9 @@ PATIENCE = 30.0  # seconds; only a hang reaches it
 
 def environment(home: Path) -> dict[str, str]:
     """This process's environment without anything that would configure a sidecar; `home` is empty."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SIDECAR_", "XDG_"))}
+    # LINES and COLUMNS, which the tests' own workers have, would be believed rather than a terminal.
+    foreign = ("SIDECAR_", "XDG_", "LINES", "COLUMNS")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return kept | {"HOME": str(home), "PYTHONUNBUFFERED": "1"}
 
 
