@@ -9,34 +9,30 @@ from ..core.types import PeerId
 from ..tracing import Span
 from . import encode
 from .bridge import Mesh
-from .bulk import MAX_BATCH
+from .bulk import MAX_BATCH, Answers
 from .convert import direct as convert
 from .convert import values
 from .errors import status_details
 from .guard import caller
 from .hub import BATCH_BYTES
 from .peer_service import other_peer
-from .wakeup import Wakeup
 
 _WINDOW = 1024  # open requests; as many as the direct protocol has on its way to one peer
 _MAX_TIMEOUT = 86_400.0
 WITHDRAWN = Closed("the app waits no longer")
 
 
-class Asker:
+class Asker(Answers):
     """One RequestMany stream: the requests that have no result, and the results that the app has not been told."""
 
     def __init__(self, mesh: Mesh) -> None:
+        super().__init__()
         self._mesh = mesh
         self._peer: PeerId | SidecarError = values.invalid("peer_id", "the first requests must name a peer")
         self._protocol: str | SidecarError = values.invalid("protocol", "the first requests must name a protocol")
         self._open: dict[int, tuple[int, Span]] = {}  # the caller's number -> the operation's
         self._results: deque[bytes] = deque()
         self._unwritten = 0  # bytes of results
-        self._finished = False
-        self._end: SidecarError | None = None
-        self.ready = Wakeup()
-        self._drained = Wakeup()
 
     async def consume(self, request: convert.RequestManyRequest) -> None:
         """Make requests; returns when further ones may be read. Raises InvalidField for a number that is in use."""
@@ -52,16 +48,6 @@ class Asker:
             self._ask(outgoing)
             while len(self._open) >= _WINDOW or self._unwritten >= self._mesh.config.send_window_bytes:
                 await self._drained.wait()
-
-    def finish(self) -> None:
-        """The app asks no more."""
-        self._finished = True
-        self.ready.set()
-
-    def end(self, error: SidecarError) -> None:
-        """End the stream with an error once the results that are there have been written."""
-        self._end = self._end or error
-        self.ready.set()
 
     def close(self) -> None:
         """The app is gone; nobody waits for the open requests."""
@@ -87,9 +73,7 @@ class Asker:
             self._unwritten -= size
             self._drained.set()
             return b"".join(parts)
-        if self._end is not None:
-            raise self._end
-        return None if self._finished and not self._open else b""
+        return self._nothing(expected=bool(self._open))
 
     def _choose(self, request: convert.RequestManyRequest) -> None:
         """Note whom to ask; a malformed name is what its requests end with."""

@@ -180,38 +180,40 @@ class Mesh:
         return op
 
     async def operation(
-        self,
-        make: Callable[[int], object],
-        cancel: Callable[[int], object] | None = OperationCancelled,
-        *,
-        partly: bool = False,
+        self, make: Callable[[int], object], cancel: Callable[[int], object] | None = OperationCancelled
     ) -> Any:
-        """Run an operation to its end and return the effect that answers it; when cancelled, cancel it too.
-
-        `partly`: then return all the same what the cancelled operation is answered with, if that comes at once.
-        """
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def done(effect: object) -> None:
-            if not future.done():
-                future.set_result(effect)
-
-        op = self.start(make, done)
-        if future.done():
-            return future.result()
+        """Run an operation to its end and return the effect that answers it; when cancelled, cancel it too."""
+        op, answer = self._begin(make)
         try:
-            return await (asyncio.shield(future) if partly else future)
+            return await answer
         except asyncio.CancelledError:
             if cancel is None:
                 self._taken_off(op)
-            elif not partly:
+            else:
                 self.cancel(op, cancel)
-            elif op in self._operations:
+            raise
+
+    async def partial_operation(self, make: Callable[[int], object], cancel: Callable[[int], object]) -> Any:
+        """As `operation`; but when cancelled, return what the cancelled one is answered with, if that comes at once."""
+        op, answer = self._begin(make)
+        try:
+            return await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            if op in self._operations:
                 self.feed(cancel(op))
                 self._taken_off(op)
-            if partly and future.done():
-                return future.result()
+            if answer.done():
+                return answer.result()
             raise
+
+    def _begin(self, make: Callable[[int], object]) -> tuple[int, asyncio.Future[Any]]:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def done(effect: object) -> None:
+            if not answer.done():
+                answer.set_result(effect)
+
+        return self.start(make, done), answer
 
     def cancel(self, op: int, cancel: Callable[[int], object]) -> None:
         """Nobody waits for an operation any more: tell the node, unless it has ended."""

@@ -29,6 +29,35 @@ class Outlet(Protocol):
         """End with an error, after what is there already."""
 
 
+class Answers:
+    """What outlets of answers have in common: when there are no more, and with what they end."""
+
+    def __init__(self) -> None:
+        self._finished = False
+        self._end: SidecarError | None = None
+        self.ready = Wakeup()
+        self._drained = Wakeup()  # some have been taken
+
+    def finish(self) -> None:
+        """The app has asked for everything."""
+        self._finished = True
+        self.ready.set()
+
+    def end(self, error: SidecarError) -> None:
+        """End the stream with an error once the answers that are there have been written."""
+        self._end = self._end or error
+        self.ready.set()
+
+    def _nothing(self, *, expected: bool) -> bytes | None:
+        """What to take where nothing is there; None where nothing will be. Raises the error that ends the stream.
+
+        `expected`: whether something asked for has no answer yet.
+        """
+        if self._end is not None:
+            raise self._end
+        return b"" if expected or not self._finished else None
+
+
 async def converse(
     requests: AsyncIterator[Any],
     outlet: Outlet,

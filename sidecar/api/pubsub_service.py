@@ -114,10 +114,9 @@ class _Target:
         """
         options = None if self._sign is None else TopicOptions(sign=self._sign)
         wait = wait or self._minimum > 0
-        completed: PublishCompleted = await self._mesh.operation(
-            lambda op: Published(op, self.topic, messages, wait, self._minimum, options),
-            cancel=PublishCancelled,
-            partly=partly,
+        run = self._mesh.partial_operation if partly else self._mesh.operation
+        completed: PublishCompleted = await run(
+            lambda op: Published(op, self.topic, messages, wait, self._minimum, options), PublishCancelled
         )
         if not partly and completed.receipts and completed.receipts[-1].outcome is Outcome.CANCELLED:
             raise DeadlineExceeded("publishing was given up before it could go on")

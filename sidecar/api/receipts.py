@@ -4,9 +4,8 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from ..core.errors import SidecarError
+from .bulk import Answers
 from .hub import Bounds
-from .wakeup import Wakeup
 
 Outcome = TypeVar("Outcome", bound=Hashable)
 _RANGES = 1024  # in one response
@@ -22,7 +21,7 @@ class Range(NamedTuple, Generic[Outcome]):
     ids: Sequence[bytes]
 
 
-class Receipts(Generic[Outcome]):
+class Receipts(Answers, Generic[Outcome]):
     """Numbers messages, waits for what became of them, and bounds how many are on their way.
 
     `asked` numbers a batch, `answered` says what became of part of one, `settled` that it is answered for as a whole,
@@ -31,6 +30,7 @@ class Receipts(Generic[Outcome]):
 
     def __init__(self, window: Bounds, encode: Callable[[list[Range[Outcome]]], bytes]) -> None:
         """`window`: messages and bytes not answered for, and ranges not written, beyond which `room` waits."""
+        super().__init__()
         self._window = window
         self._bytes = 0
         self._encode = encode
@@ -38,10 +38,6 @@ class Receipts(Generic[Outcome]):
         self._next = 0
         self._unanswered = 0
         self._unwritten = 0  # ids and ranges
-        self._finished = False
-        self._end: SidecarError | None = None
-        self.ready = Wakeup()
-        self._drained = Wakeup()
 
     def asked(self, count: int, size: int) -> int:
         """Number the next `count` messages of `size` bytes; the first one's number."""
@@ -72,16 +68,6 @@ class Receipts(Generic[Outcome]):
         while self._unanswered >= messages or self._unwritten >= messages or self._bytes >= size:
             await self._drained.wait()
 
-    def finish(self) -> None:
-        """The caller has asked for everything."""
-        self._finished = True
-        self.ready.set()
-
-    def end(self, error: SidecarError) -> None:
-        """End the stream with an error once the receipts that are there have been written."""
-        self._end = self._end or error
-        self.ready.set()
-
     def take(self) -> bytes | None:
         """The next response, encoded; empty when there is none now, None when all is said.
 
@@ -97,6 +83,4 @@ class Receipts(Generic[Outcome]):
             self._unwritten -= len(ranges) + ids
             self._drained.set()
             return self._encode(ranges)
-        if self._end is not None:
-            raise self._end
-        return None if self._finished and not self._unanswered else b""
+        return self._nothing(expected=self._unanswered > 0)
