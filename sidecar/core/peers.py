@@ -9,11 +9,12 @@ from .types import PeerId
 class BookEntry:
     """What is known of one peer: its addresses, best first, and how the last attempts at it went."""
 
-    __slots__ = ("addresses", "failures", "good", "retry_at")
+    __slots__ = ("addresses", "brief", "failures", "good", "retry_at")
 
     def __init__(self) -> None:
         self.addresses: tuple[Multiaddr, ...] = ()
         self.failures = 0
+        self.brief = 0  # connections in a row that it ended soon
         self.good = False  # a connection to it has worked
         self.retry_at = 0.0  # monotonic seconds; not dialled unasked before then
 
@@ -87,6 +88,19 @@ class AddressBook:
         if entry is not None:
             entry.failures += 1
             entry.retry_at = now + min(limit, base * 2 ** min(entry.failures - 1, 16))
+
+    def ended(self, peer: PeerId, now: float, lived: float, base: float, limit: float) -> None:
+        """The peer closed a connection in order, after `lived` seconds.
+
+        One that does so again and again after less than `limit` seconds has no place for us: it is left alone as if it
+        had failed.
+        """
+        entry = self._entries.get(peer)
+        if entry is not None:
+            entry.brief = entry.brief + 1 if lived < limit else 0
+            if entry.brief:
+                pause = min(limit, base * 2 ** min(entry.brief - 1, 16))
+                entry.retry_at = max(entry.retry_at, now + pause)
 
     def _evict(self) -> None:
         strangers = (peer for peer, entry in self._entries.items() if not entry.good)

@@ -213,6 +213,9 @@ class Reach:
         view = self.view(peer.id, peer)
         switch.emit(events.PeerChanged(PeerChange.DISCONNECTED, view, closed.error))
         if peer.ready:
+            if closed.error is None:
+                config = switch.config
+                switch.book.ended(peer.id, now, now - peer.since, config.redial_base, config.redial_limit)
             for listener in self.listeners:
                 listener.peer_gone(peer, now)
         if peer.id in self._waiting and peer.id not in self._dialling:

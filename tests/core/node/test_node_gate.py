@@ -295,3 +295,23 @@ def test_who_comes_back_after_a_trim_does_not_push_others_out() -> None:
     gone = {item.view.peer for item in changes}
     assert gone == {peer.identity.peer_id for peer in clients}
     assert len(changes) > 6  # they did come back
+
+
+def test_who_is_trimmed_again_and_again_comes_back_less_and_less_often() -> None:
+    """Peers that know nobody else. Without the pause they make some 90 connections in every minute."""
+    simulation = Simulation(1)
+    hub = simulation.add(replace(WATER, high_water=8, low_water=6, trim_grace=10.0, dht_server=False))
+    bootstrap = (hub.address.with_peer(hub.identity.peer_id),)
+    for _ in range(12):
+        simulation.add(replace(ALONE, dht_server=False, bootstrap=bootstrap))
+
+    def connections() -> int:
+        return sum(isinstance(item, events.PeerChanged) and item.change is PeerChange.CONNECTED for item in hub.news)
+
+    simulation.run(60)
+    early = connections()
+    simulation.run(180)
+    before = connections()
+    simulation.run(60)
+    assert early > 12
+    assert connections() - before < early / 2
