@@ -105,9 +105,11 @@ class Subject:
 
             async def ask() -> None:
                 nonlocal count
-                while loop.time() < ends:
+                while True:
                     await call(request, metadata=self._metadata)
                     count += 1
+                    if loop.time() >= ends:
+                        return
 
             await asyncio.gather(*(ask() for _ in range(_PARALLEL)))
             return (self._used() - before) / count * 1e6
