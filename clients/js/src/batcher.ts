@@ -2,7 +2,8 @@
  * Single messages that share calls.
  *
  * For each key (a topic with its options, a peer with its protocol) at most one call is in flight. A lone message goes
- * by the unary method at once; what is given meanwhile goes together as one bulk call.
+ * by the unary method at once; what is given meanwhile goes together by a bulk call, which goes on until there is
+ * nothing more to send.
  */
 
 import type { ChannelInterface } from "@grpc/grpc-js";
@@ -19,6 +20,9 @@ import { encodeBatch, type Outgoing } from "./wire.js";
 const OVER = new Closed("nobody waits for it any more");
 /** Larger messages go alone, so that one that the sidecar does not take as a request harms no others. */
 const ALONE_BYTES = 1_000_000;
+/** A call takes no more than these, so that what is known of them does not grow for as long as it goes on. */
+const CALL_MESSAGES = 65_536;
+const NOTHING = Buffer.alloc(0);
 
 /** How the messages of one key are sent. */
 export interface Way<Receipt> {
@@ -84,6 +88,11 @@ class Entry<Receipt> implements Outgoing {
     };
   }
 
+  /** Whether it goes alone. */
+  get large(): boolean {
+    return this.data.length > ALONE_BYTES;
+  }
+
   answer(receipt: Receipt | Error): void {
     if (receipt instanceof Error) {
       this.fail(receipt);
@@ -113,6 +122,12 @@ class Lane<Receipt> {
   readonly #way: Way<Receipt>;
   #waiting: Entry<Receipt>[] = [];
   readonly #pauses = new Pauses();
+  // Of the bulk call under way.
+  #unwritten: Entry<Receipt>[] = [];
+  #sent: (Entry<Receipt> | undefined)[] = []; // by their numbers, until they are answered
+  #unsettled = 0; // of those that were taken
+  #onSettled: ((gone: boolean) => void) | undefined;
+  #wake: () => void = () => undefined;
 
   constructor(link: Link, way: Way<Receipt>) {
     this.#link = link;
@@ -121,12 +136,16 @@ class Lane<Receipt> {
 
   add(entry: Entry<Receipt>): void {
     this.#waiting.push(entry);
+    this.#wake();
   }
 
   /** Send until nothing waits; `idle` is called in the same step, so that nothing is added to a lane that has ended. */
   async run(idle: () => void): Promise<void> {
     for (;;) {
-      const entries = this.#next();
+      let entries = this.#upToLarge();
+      if (entries.length === 0) {
+        entries = this.#waiting.splice(0, 1);
+      }
       const [first] = entries;
       if (first === undefined) {
         idle();
@@ -140,11 +159,11 @@ class Lane<Receipt> {
     }
   }
 
-  /** What goes next: a large message by itself, else all up to one. */
-  #next(): Entry<Receipt>[] {
+  /** What waits, up to the first message that goes alone. */
+  #upToLarge(): Entry<Receipt>[] {
     const entries = this.#waiting.filter((entry) => !entry.settled);
-    const large = entries.findIndex(({ data }) => data.length > ALONE_BYTES);
-    this.#waiting = large < 0 ? [] : entries.splice(Math.max(1, large));
+    const large = entries.findIndex((entry) => entry.large);
+    this.#waiting = large < 0 ? [] : entries.splice(large);
     return entries;
   }
 
@@ -179,20 +198,23 @@ class Lane<Receipt> {
     }
   }
 
+  /** One bulk call, which also takes what comes as long as it has something to wait for. */
   async #together(entries: Entry<Receipt>[]): Promise<void> {
     let call: Call | undefined;
     const gone = new AbortController();
-    let unsettled = entries.length;
-    const onSettled = (left: boolean) => {
-      unsettled -= 1;
-      if (unsettled === 0 && left) {
-        gone.abort(OVER);
-        call?.cancel(OVER);
+    this.#sent = [];
+    this.#unsettled = 0;
+    this.#onSettled = (left) => {
+      this.#unsettled -= 1;
+      if (this.#unsettled === 0) {
+        if (left) {
+          gone.abort(OVER);
+          call?.cancel(OVER);
+        }
+        this.#wake();
       }
     };
-    for (const entry of entries) {
-      entry.onSettled = onSettled;
-    }
+    this.#take(entries);
     try {
       const until = entries.reduce((latest, entry) => Math.max(latest, entry.until), 0);
       const channel = await this.#connected(entries, until, gone.signal);
@@ -200,27 +222,46 @@ class Lane<Receipt> {
         return;
       }
       call = this.#link.stream(channel, this.#way.path);
-      const sent: Entry<Receipt>[] = [];
-      const writing = this.#write(call, entries, sent);
-      for (let response = await call.read(); response !== undefined; response = await call.read()) {
-        for (const { first, receipts } of this.#way.parse(response)) {
-          receipts.forEach((receipt, index) => sent[first + index]?.answer(receipt));
-        }
-        if (unsettled === 0) {
-          await writing;
-          call.read().catch(() => undefined); // nobody has to wait for the call's end, which gRPC gives to readers only
-          return;
-        }
+      call.onEnd(() => {
+        this.#wake();
+      });
+      const reading = this.#read(call);
+      reading.catch(() => undefined); // told below, where anybody waits
+      await this.#write(call);
+      if (this.#unsettled > 0) {
+        await reading;
+        throw new Closed("the sidecar ended the call without all receipts", { code: "UNAVAILABLE" });
       }
-      await writing;
-      throw new Closed("the sidecar ended the call without all receipts", { code: "UNAVAILABLE" });
     } catch (error) {
       call?.cancel(OVER);
-      const left = entries.filter((entry) => !entry.settled);
+      const written = this.#sent.filter((entry) => entry !== undefined);
+      const left = [...written, ...this.#unwritten].filter((entry) => !entry.settled);
       for (const entry of left) {
         entry.onSettled = undefined;
       }
       await this.#failed(left, error);
+    }
+  }
+
+  /** These go by the call under way. */
+  #take(entries: Entry<Receipt>[]): void {
+    for (const entry of entries) {
+      entry.onSettled = this.#onSettled;
+    }
+    this.#unwritten = entries;
+    this.#unsettled += entries.length;
+  }
+
+  /** Hand out receipts until the call ends. */
+  async #read(call: Call): Promise<void> {
+    const sent = this.#sent;
+    for (let response = await call.read(); response !== undefined; response = await call.read()) {
+      for (const { first, receipts } of this.#way.parse(response)) {
+        receipts.forEach((receipt, index) => {
+          sent[first + index]?.answer(receipt);
+          sent[first + index] = undefined; // kept any longer it would cost the garbage collector
+        });
+      }
     }
   }
 
@@ -240,15 +281,20 @@ class Lane<Receipt> {
     }
   }
 
-  /** Write frames; a message whose caller has gone meanwhile is left out. */
-  async #write(call: Call, entries: Entry<Receipt>[], sent: Entry<Receipt>[]): Promise<void> {
+  /** Write frames until nobody waits for anything; a message whose caller has gone meanwhile is left out. */
+  async #write(call: Call): Promise<void> {
     let head = this.#way.head;
-    let next = 0;
-    while (next < entries.length) {
+    const large = this.#unwritten.some((entry) => entry.large);
+    let last = false; // the last look whether there is more
+    while (!call.over) {
+      if (this.#unwritten.length === 0 && this.#sent.length < CALL_MESSAGES && !large) {
+        this.#take(this.#upToLarge());
+      }
       const frame: Entry<Receipt>[] = [];
       let size = 0;
-      while (next < entries.length && frame.length < BATCH_MESSAGES) {
-        const entry = entries[next]!;
+      let next = 0;
+      while (next < this.#unwritten.length && frame.length < BATCH_MESSAGES) {
+        const entry = this.#unwritten[next]!;
         if (!entry.settled) {
           if (frame.length > 0 && size + entry.data.length > BATCH_BYTES) {
             break;
@@ -259,13 +305,24 @@ class Lane<Receipt> {
         }
         next += 1;
       }
-      sent.push(...frame);
-      if (frame.length > 0 && !(await call.write(encodeBatch(head, this.#way.item, frame)))) {
+      this.#unwritten = this.#unwritten.slice(next);
+      if (frame.length > 0) {
+        this.#sent.push(...frame);
+        await call.write(encodeBatch(head, this.#way.item, frame));
+        head = NOTHING;
+        last = false;
+      } else if (this.#unsettled > 0) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      } else if (!last) {
+        await new Promise((resolve) => setImmediate(resolve)); // who has got a receipt may go on with the next message
+        last = true;
+      } else {
+        call.halfClose();
         return;
       }
-      head = Buffer.alloc(0);
     }
-    call.halfClose();
   }
 
   /** A call has ended with an error: some messages are sent again, the callers of the others are told. */
