@@ -63,7 +63,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.getpid() == 1:
         # The kernel keeps from process 1 the signals that it has no handler for; `run` has one a moment later.
         signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except BrokenPipeError:
+        # Nobody reads any more (`sidecar subscribe news | head -1`): no complaint, not even at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:  # while the command's modules are loaded as well, which takes half a second
+        return 130
+
+
+def _run(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="sidecar",
         usage="sidecar COMMAND ...",
@@ -88,13 +98,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             module.add_arguments(command)
     options = parser.parse_args(words)
     assert module is not None, "argparse takes no other command"
-    try:
-        code = module.run(options)
-        sys.stdout.flush()
-        return int(code)
-    except BrokenPipeError:
-        # Nobody reads any more (`sidecar subscribe news | head -1`): no complaint, not even at interpreter exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return 130
+    code = module.run(options)
+    sys.stdout.flush()
+    return int(code)

@@ -59,7 +59,8 @@ class NodeService:
     async def set_log_level(self, request: Any, context: Context) -> object:
         log = self._mesh.log
         if not log.has_part(request.part):
-            raise values.invalid("part", f"the log has no part {request.part[:40]!r}")
+            known = "lines of the log begin with their part, such as net.runtime; net is all of net"
+            raise values.invalid("part", f"the log has no part {request.part[:40]!r}; {known}")
         if request.level not in LEVELS and not (request.part and not request.level):
             raise values.invalid("level", f"{request.level[:40]!r} is none of {', '.join(LEVELS)}")
         log.levels.set(request.part, request.level)

@@ -26,7 +26,7 @@ from .guard.tokens import TokenFile
 from .node_service import NodeService
 from .peer_service import PeerService
 from .pubsub_service import PubSubService
-from .sockets import SocketPlace, default_socket, prepare_default_directory
+from .sockets import SocketPlace, default_socket, not_bound, prepare_default_directory
 from .stream_service import StreamService
 
 _HEALTH_INTERVAL = 2.0  # seconds between looks at the parts, beside those that readiness calls for; a guess
@@ -174,7 +174,7 @@ class ApiServer:
             else:
                 port = self._server.add_secure_port(address, certificates.credentials())
         except RuntimeError as error:
-            raise AddressInUse(f"API address {address} cannot be bound: {error}") from None
+            raise not_bound(address, error) from None
         return f"{'tls://' if certificates else ''}{address.rpartition(':')[0]}:{port}"
 
     async def _tell_health(self) -> None:

@@ -1,6 +1,7 @@
 """Where the API is served: a Unix socket that is ours alone, and TCP on request."""
 
 import contextlib
+import errno
 import fcntl
 import grp
 import ipaddress
@@ -71,7 +72,8 @@ class SocketPlace:
         try:
             lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise ConfigError(f"the API socket's lock {name} cannot be made: {error.strerror}") from None
+            remedy = "make its directory one that this user can write to, or choose another place with --socket"
+            raise ConfigError(f"the API socket's lock {name} cannot be made: {error.strerror}; {remedy}") from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -160,3 +162,19 @@ def _group_id(group: str | None) -> int | None:
         return grp.getgrnam(group).gr_gid
     except KeyError:
         raise ConfigError(f"socket group {group!r} does not exist") from None
+
+
+def not_bound(address: str, error: Exception) -> AddressInUse | ConfigError:
+    """Why a TCP address cannot be had: gRPC does not say it, so it is tried again by hand. `error`: what gRPC said."""
+    host, _, port = address.rpartition(":")
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+            probe.listen(1)
+    except OSError as reason:
+        if reason.errno == errno.EADDRINUSE:
+            return AddressInUse(f"API address {address} cannot be bound: the port is in use")
+        return ConfigError(f"API address {address} cannot be bound: {reason.strerror}")
+    return AddressInUse(f"API address {address} cannot be bound: {error}")  # it was taken only for that moment

@@ -5,6 +5,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -39,6 +40,9 @@ _REMEDIES: dict[type[sidecar_client.SidecarError], str] = {
     sidecar_client.QuotaExceeded: "wait, or take a token with a larger one, of `sidecar token create`",
     sidecar_client.ResourceExhausted: "try again in a moment",
 }
+
+_SILENT = re.compile("Deadline Exceeded|timed out before")
+_COMMAND = re.compile("`sidecar [^`]*`")
 
 
 class Output:
@@ -105,9 +109,19 @@ def perform(hold: Callable[[], Coroutine[Any, Any, int]], timeout: float | None 
         complain(f"not done within {timeout or 0:g} seconds; --timeout allows more")
         return NOT_IN_TIME
     except sidecar_client.SidecarError as error:
-        remedy = next((_REMEDIES[kind] for kind in type(error).__mro__ if kind in _REMEDIES), None)
+        remedy = _remedy(error)
         complain(f"{error}; {remedy}" if remedy else error)
+        if isinstance(error, sidecar_client.InvalidArgument) and error.code is None:
+            return USAGE_WRONG  # where the API is, or a token's file: wrong before any sidecar was asked
         return NO_SIDECAR if isinstance(error, sidecar_client.SidecarUnavailable) else FAILED
+
+
+def _remedy(error: sidecar_client.SidecarError) -> str | None:
+    if isinstance(error, sidecar_client.SidecarUnavailable) and _SILENT.search(str(error)):
+        return "a process is there and says nothing: it hangs or has too much to do; `sidecar doctor` looks at it"
+    remedy = next((_REMEDIES[kind] for kind in type(error).__mro__ if kind in _REMEDIES), None)
+    said = remedy is not None and any(command in str(error) for command in _COMMAND.findall(remedy))
+    return None if said else remedy
 
 
 def payload(data: bytes) -> dict[str, str]:

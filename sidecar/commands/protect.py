@@ -6,6 +6,7 @@ from sidecar_client import Client
 
 from .ban import notes
 from .client import Output, add_client_flags, talk
+from .settings import USAGE_WRONG, complain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,12 +19,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.off and options.peer is None:
+        complain("--off takes the peer that is to be protected no longer; `sidecar protect` lists them")
+        return USAGE_WRONG
+
     async def conversation(client: Client, out: Output) -> int:
         if options.peer is None:
+            count = 0
             async for peer in client.peers():
                 if peer.protected:
+                    count += 1
                     state = "connected" if peer.connected else "not connected"
                     out.record({"peer_id": peer.peer_id, "connected": peer.connected}, f"{peer.peer_id}  {state}")
+            if not count and not out.as_json:
+                print("no peer is protected")
             return 0
         if options.off:
             warnings = await client.unprotect_peer(options.peer)

@@ -126,7 +126,10 @@ def _lifetime(text: str) -> float:
 
 def _list(options: argparse.Namespace, file: TokenFile) -> int:
     now = time.time()
-    for token in sorted(file.read().values(), key=lambda token: token.name):
+    found = file.read()
+    if not found and not options.json:
+        print(f"no tokens in {file.path}")
+    for token in sorted(found.values(), key=lambda token: token.name):
         if options.json:
             print(json.dumps(_document(token)))
             continue

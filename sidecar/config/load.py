@@ -76,7 +76,8 @@ def _from_file(file: Path, values: dict[str, Any], origins: dict[str, str]) -> N
         text = file.read_text()
         document = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration file {file} cannot be read: {error}") from None
+        because = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"configuration file {file} cannot be read: {because}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"configuration file {file} is not TOML: {error}") from None
     known = {entry.section for entry in KEYS.values()}

@@ -87,7 +87,7 @@ def _keys() -> Iterator[Key]:
         for entry in dataclasses.fields(default):
             data = entry.metadata
             own = f"--{section}-{entry.name}".replace("_", "-")
-            flags = (data["flag"], own) if data["flag"] else (own,)
+            flags = (data["flag"], own) if data["flag"] and data["flag"] != own else (own,)
             yield Key(
                 section, entry.name, data["kind"], entry.default, data["doc"], data["source"], flags, data["live"]
             )

@@ -45,6 +45,10 @@ def state(directory: Path, config: Config, holder: int | None) -> Iterator[Findi
         return
     elif not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         owner = directory.stat().st_uid
+        if os.statvfs(directory).f_flag & os.ST_RDONLY:
+            remedy = "mount its disk so that it can be written to, or name a directory elsewhere with --state"
+            yield problem(check, f"{directory} is on a disk that can only be read", remedy)
+            return
         remedy = f"run this as the user that the sidecar runs as, or: chown -R {os.geteuid()} {directory}"
         yield problem(check, f"{directory} belongs to user {owner} and is closed to user {os.geteuid()}", remedy)
         return

@@ -55,7 +55,8 @@ class BanStore:
         except Unusable as reason:
             raise _damaged(path, str(reason)) from None
         except (sqlite3.Error, OSError) as error:
-            raise StorageError(f"{path} cannot be opened: {error}") from None
+            remedy = "`sidecar doctor --offline` looks at its disk and rights"
+            raise StorageError(f"{path} cannot be opened: {error}; {remedy}") from None
         store = cls(path, connection)
         try:
             store.forget(now_wall)

@@ -37,7 +37,9 @@ def open_socket(address: Multiaddr) -> socket.socket:
 def _refusal(address: Multiaddr, error: OSError) -> SidecarError:
     if error.errno == errno.EADDRINUSE:
         return AddressInUse(f"cannot listen on {address}: the port is in use")
-    return ConfigError(f"cannot listen on {address}: {error.strerror or error}")
+    remedy = "name one that this host has, or a wildcard such as /ip4/0.0.0.0/tcp/4747"
+    because = f"; {remedy}" if error.errno == errno.EADDRNOTAVAIL else ""
+    return ConfigError(f"cannot listen on {address}: {error.strerror or error}{because}")
 
 
 def reached_at(listening: socket.socket, suffix: str = "") -> list[Multiaddr]:

@@ -92,7 +92,8 @@ class PeerStore:
                 connection = _connect(path)
                 notice = f"{path} was begun anew, for {reason}; the old file is {aside}"
         except (sqlite3.Error, OSError, Unusable) as error:
-            raise StorageError(f"{path} cannot be opened: {error}") from None
+            remedy = "`sidecar doctor --offline` looks at its disk and rights"
+            raise StorageError(f"{path} cannot be opened: {error}; {remedy}") from None
         store = cls(path, connection, max_peers, notice)
         try:
             store._forget(now_wall)

@@ -92,7 +92,8 @@ class Resolver:
         except TimeoutError:
             raise DialTimeout(f"{address}: the name was not resolved within {self._timeout:g} s") from None
         except (OSError, UnicodeError) as error:  # UnicodeError: a label that is too long for IDNA
-            raise Unreachable(f"{address}: {error}") from None
+            because = (isinstance(error, OSError) and error.strerror) or error
+            raise Unreachable(f"{address}: {because}") from None
         return [Target(base, text, port, expected) for text in hosts[:_MAX_ANSWERS]]
 
     async def _lookup(self, host: str, family: socket.AddressFamily) -> list[str]:

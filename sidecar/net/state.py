@@ -1,5 +1,6 @@
 """What survives a restart: the state directory, its lock, the identity key; `peer_store`, `ban_store` keep the rest."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -42,7 +43,8 @@ class StateDirectory:
             # Close-on-exec: worker processes must not inherit the lock.
             lock = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise StorageError(f"{path} cannot be the state directory: {error.strerror}") from None
+            remedy = "name another with --state, one that this user can make or write to"
+            raise StorageError(f"{path} cannot be the state directory: {error.strerror}; {remedy}") from None
         try:
             _take(lock, path)
         except BaseException:
@@ -107,7 +109,9 @@ def load_identity(path: Path) -> Identity:
     try:
         return _load(path, _OTHERS & ~stat.S_IRGRP)
     except FileNotFoundError:
-        raise IdentityError(f"the identity key {path} (state.identity_file) is not there") from None
+        raise IdentityError(
+            f"the identity key {path} (state.identity_file) is not there; mount it, or name another"
+        ) from None
 
 
 def existing_identity(path: Path) -> Identity | None:
@@ -182,9 +186,11 @@ def write_once(path: Path, encoded: bytes, what: str) -> None:
             os.close(descriptor)
         _publish(draft, path)
     except OSError as error:
-        raise StorageError(f"the {what} {path} cannot be written: {error.strerror}") from None
+        remedy = "; make room on that disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise StorageError(f"the {what} {path} cannot be written: {error.strerror}{remedy}") from None
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where nothing can be made, there is nothing to take away
+            draft.unlink()
     directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(directory)

@@ -2,13 +2,15 @@
 connection of its own."""
 
 import asyncio
+import errno
 import logging
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from http import HTTPStatus
 from typing import NamedTuple
 
-from ..core.errors import AddressInUse
+from ..core.errors import AddressInUse, ConfigError
 
 _MAX_HEAD = 8192  # bytes of a request's head; a scraper sends some 300
 _MAX_LEFT = 1 << 20  # bytes of a request's body and whatever follows
@@ -67,12 +69,15 @@ class HttpServer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int, what: str = "metrics address") -> str:
-        """Listen; returns `host:port`, an IPv6 address in brackets. AddressInUse says `what` it is for."""
+        """Listen; returns `host:port`, an IPv6 address in brackets. AddressInUse, ConfigError: `what` names it."""
         shown = f"[{host}]" if ":" in host else host
         try:
             self._server = await asyncio.start_server(self._connected, host, port, limit=_MAX_HEAD)
         except OSError as error:
-            raise AddressInUse(f"{what} {shown}:{port} cannot be bound: {error.strerror}") from None
+            if error.errno == errno.EADDRINUSE:
+                raise AddressInUse(f"{what} {shown}:{port} cannot be bound: the port is in use") from None
+            because = os.strerror(error.errno) if error.errno else error  # asyncio's own words name the address again
+            raise ConfigError(f"{what} {shown}:{port} cannot be bound: {because}") from None
         return f"{shown}:{self._server.sockets[0].getsockname()[1]}"
 
     async def stop(self) -> None:

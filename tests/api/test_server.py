@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from sidecar_client.v1 import pubsub_pb2
 
 from sidecar.api import sockets
+from sidecar.api.sockets import not_bound
 from sidecar.core import direct, events, gossip
 from sidecar.core.errors import AddressInUse, Closed, ConfigError
 from tests.api.fakes import OTHER_TEXT, asynchronous, message, served, server
@@ -102,10 +103,19 @@ async def test_loopback_tcp_on_request_and_ports_are_not_shared(tmp_path: Path) 
         assert api.tcp is not None
         async with sidecar_client.connect(api.tcp) as client:
             assert (await client.info()).network == "test"
-        with pytest.raises(AddressInUse, match=api.tcp):
+        with pytest.raises(AddressInUse, match=f"{api.tcp} cannot be bound: the port is in use"):
             async with server(tmp_path / "b.sock", tcp=api.tcp):
                 pass
         assert not (tmp_path / "b.sock").exists()
+
+
+def test_why_a_tcp_address_cannot_be_had() -> None:
+    """An address that this host does not have is a matter of the configuration, not of another process."""
+    nowhere = not_bound("203.0.113.9:4748", RuntimeError("it failed"))
+    assert isinstance(nowhere, ConfigError)
+    assert "203.0.113.9:4748 cannot be bound: " in str(nowhere)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert isinstance(not_bound(f"127.0.0.1:{taken.getsockname()[1]}", RuntimeError("it failed")), AddressInUse)
 
 
 @asynchronous

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tomllib
@@ -61,6 +62,54 @@ def test_without_a_sidecar_one_line_says_what_to_do(home: Path, capsys: pytest.C
     assert captured.err.count("\n") == 1
 
 
+def test_ctrl_c_while_a_command_is_loaded_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(name: str) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("importlib.import_module", interrupted)
+    assert main(["run"]) == 130
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "said"),
+    [
+        (["status", "--api", "host"], {}, "target 'host' (as given) is none of these"),
+        (["status"], {"SIDECAR_TOKEN_FILE": "none"}, "token_file: none cannot be read: No such file or directory"),
+        (
+            ["run", "--config", "none.toml"],
+            {},
+            "configuration file none.toml cannot be read: No such file or directory",
+        ),
+        (["protect", "--off"], {}, "--off takes the peer"),
+    ],
+)
+def test_what_was_typed_wrong_is_told_and_ends_with_2(
+    words: list[str],
+    variables: dict[str, str],
+    said: str,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(home)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"sidecar: {said}")
+    assert error.count("\n") == 1
+
+
+def test_a_sidecar_that_hangs_is_not_taken_for_none(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_UNIX) as hanging:
+        hanging.bind(str(home / "api.sock"))
+        hanging.listen()
+        assert main(["status", "--api", str(home / "api.sock")]) == 3
+    error = capsys.readouterr().err
+    assert "a process is there and says nothing" in error
+    assert "`sidecar run`" not in error
+
+
 def test_the_configured_socket_is_where_commands_look(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +160,8 @@ def test_keygen_makes_a_key_once_and_id_reads_it(home: Path, capsys: pytest.Capt
     (home / "garbage").write_bytes(b"no key")
     assert main(["id", "--key", str(home / "garbage")]) == 1
     assert main(["keygen", str(home / "missing" / "key")]) == 1
-    assert capsys.readouterr().err.count("sidecar: ") == 2
+    assert main(["keygen", str(home / "garbage" / "key")]) == 1  # below a file
+    assert capsys.readouterr().err.count("sidecar: ") == 3
 
 
 def test_keygen_makes_the_key_of_a_private_network_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

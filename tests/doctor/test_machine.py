@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
@@ -50,6 +51,15 @@ def test_a_state_directory_that_is_none_or_open_to_others(tmp_path: Path) -> Non
     tmp_path.chmod(0o755)
     found = list(machine.state(tmp_path, Config(), None))
     assert (found[0].level, found[0].remedy) == (Level.WARNING, f"chmod 700 {tmp_path}")
+
+
+def test_a_state_directory_on_a_disk_that_can_only_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda place, mode: not mode & os.W_OK)
+    monkeypatch.setattr("os.statvfs", lambda place: SimpleNamespace(f_flag=os.ST_RDONLY))
+    (found,) = machine.state(tmp_path, Config(), None)
+    assert found.level is Level.PROBLEM
+    assert "can only be read" in found.message
+    assert "chown" not in found.remedy
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not")

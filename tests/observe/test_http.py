@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import pytest
 
-from sidecar.core.errors import AddressInUse
+from sidecar.core.errors import AddressInUse, ConfigError
 from sidecar.observe.http import Answer, HttpServer, Request
 from tests.api.fakes import asynchronous
 
@@ -118,5 +118,9 @@ async def test_who_says_nothing_holds_up_nobody_and_is_cut_at_the_end() -> None:
 async def test_a_place_that_is_taken_is_an_error() -> None:
     async with Served() as served:
         host, _, port = served.address.rpartition(":")
-        with pytest.raises(AddressInUse, match=f"{served.address} cannot be bound"):
+        with pytest.raises(AddressInUse, match=f"{served.address} cannot be bound: the port is in use"):
             await HttpServer({}).start(host, int(port))
+    with pytest.raises(
+        ConfigError, match=r"203\.0\.113\.9:9464 cannot be bound"
+    ):  # nobody has taken it: it is not here
+        await HttpServer({}).start("203.0.113.9", 9464)

@@ -110,7 +110,7 @@ class TokenFile:
             tokens = self.read()
             found = next((token for token in tokens.values() if name in (token.id, token.name)), None)
             if found is None:
-                raise NotFound(f"no token is named {name}")
+                raise NotFound(f"no token is named {name}; `sidecar token list` shows them")
             del tokens[found.id]
             self._write(tokens)
         return found

@@ -55,7 +55,11 @@ def _read(field: str, file: File | None) -> bytes | None:
     try:
         return Path(file).read_bytes() if file else None
     except OSError as error:
-        raise InvalidArgument(f"{field}: {error}", field=field) from None
+        raise _unreadable(field, file, error) from None
+
+
+def _unreadable(field: str, file: File | None, error: OSError) -> InvalidArgument:
+    return InvalidArgument(f"{field}: {file} cannot be read: {error.strerror or error}", field=field)
 
 
 class Token:
@@ -70,7 +74,7 @@ class Token:
             try:
                 self._reread()
             except OSError as error:
-                raise InvalidArgument(f"token_file: {error}", field="token_file") from None
+                raise _unreadable("token_file", file, error) from None
 
     def metadata(self) -> tuple[tuple[str, str]]:
         """For one call. While the file cannot be read, or holds no token, the last one counts."""
