@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -40,6 +41,7 @@ class Engine:
         self.env = env
         self.tag = f"sidecartest{uuid.uuid4().hex[:8]}"  # in the name of all that is made
         self._containers: list[str] = []
+        self._volumes = set(self._anonymous_volumes())
 
     @classmethod
     def find(cls, folder: Path) -> Self:
@@ -116,6 +118,14 @@ class Engine:
     def close(self) -> None:
         for name in self._containers:
             self("rm", "--force", "--volumes", name, check=False)
+        # Those of pods and of compose stay behind. One that somebody still uses is not removed.
+        for volume in self._anonymous_volumes():
+            if volume not in self._volumes:
+                self("volume", "rm", volume, check=False)
+
+    def _anonymous_volumes(self) -> list[str]:
+        """The volumes that the image asks for and nothing else is mounted at."""
+        return re.findall(r"^[0-9a-f]{64}$", self("volume", "ls", "--quiet").stdout, re.MULTILINE)
 
 
 class Container:
