@@ -15,8 +15,7 @@ from ...core.errors import ResourceExhausted, SidecarError, StorageError
 from ..errors import Context, Handler, abort
 from ..faults import PermissionDenied, QuotaExceeded, Unauthenticated
 from .caller import EVERYONE, Caller, Holder, introduce, present
-from .methods import METHODS, messages_in, subscriptions_in
-from .quota import Meter
+from .methods import METHODS, Needs, messages_in, subscriptions_in
 from .tokens import Token, TokenFile, split
 
 _OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
@@ -138,7 +137,11 @@ class Gate(grpc.aio.ServerInterceptor):
 
     def identify(self, metadata: Sequence[tuple[str, str | bytes]]) -> Caller:
         """Raises Unauthenticated."""
-        given = next((value for key, value in metadata if key == "authorization"), None)
+        given = None
+        for key, value in metadata:
+            if key == "authorization":
+                given = value
+                break
         if given is None:
             if self._required:
                 raise Unauthenticated(f"the call has no token: {_REMEDY}")
@@ -174,17 +177,13 @@ class Gate(grpc.aio.ServerInterceptor):
             if needs is None:
                 raise PermissionDenied(f"{method} takes no token's scope", method)
             meter = caller.meter
-
-            def check(message: Any) -> None:
-                for scope in needs(message):
-                    caller.require(scope)
-
             self._watch()
             try:
                 if isinstance(request, AsyncIterator):
-                    request = self._read(request, check, count, meter)
+                    request = self._read(request, caller, needs, count)
                 else:
-                    check(request)
+                    for scope in needs(request):
+                        caller.require(scope)
                     if meter.measured:
                         meter.spend(count(request), request.ByteSize(), time.monotonic())
                 with caller.calling(), meter.holding("open_calls", 1):
@@ -202,13 +201,15 @@ class Gate(grpc.aio.ServerInterceptor):
     async def _read(
         self,
         requests: AsyncIterator[Any],
-        check: Callable[[Any], None],
+        caller: Holder,
+        needs: Needs,
         count: Callable[[Any], int],
-        meter: Meter,
     ) -> AsyncIterator[Any]:
         """A call's messages, each once it is allowed, and no faster than the quota."""
+        meter = caller.meter
         async for request in requests:
-            check(request)
+            for scope in needs(request):
+                caller.require(scope)
             if meter.measured:
                 wait = meter.reserve(count(request), request.ByteSize(), time.monotonic())
                 if wait:

@@ -134,14 +134,18 @@ class Meter:
 
     def spend(self, messages: int, size: int, now: float) -> None:
         """Messages that came alone, with their encoded size in bytes: all of it or nothing. Raises QuotaExceeded."""
-        asked = [("messages", self._messages, messages), ("bytes", self._bytes, size)]
-        needed = [(name, bucket, amount) for name, bucket, amount in asked if bucket is not None and amount]
-        waits = [(bucket.wait(amount, now), name, bucket) for name, bucket, amount in needed]
-        longest = max(waits, key=lambda wait: wait[0], default=None)
-        if longest is not None and longest[0]:
-            raise self._exceeded(longest[1], longest[2].rate.text, longest[0])
-        for _, bucket, amount in needed:
-            bucket.take(amount, now)
+        counted = self._messages if messages else None
+        weighed = self._bytes if size else None
+        first = counted.wait(messages, now) if counted is not None else 0.0
+        second = weighed.wait(size, now) if weighed is not None else 0.0
+        if counted is not None and first and first >= second:
+            raise self._exceeded("messages", counted.rate.text, first)
+        if weighed is not None and second:
+            raise self._exceeded("bytes", weighed.rate.text, second)
+        if counted is not None:
+            counted.take(messages, now)
+        if weighed is not None:
+            weighed.take(size, now)
 
     def reserve(self, messages: int, size: int, now: float) -> float:
         """Messages that came in a stream; returns for how many seconds they have to wait."""
