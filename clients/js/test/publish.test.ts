@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 
 import { status } from "@grpc/grpc-js";
@@ -159,6 +160,28 @@ test("a call is cancelled when all its callers have gone, and not before", async
   controllers[1].abort();
   assert.equal((await leaving[1])?.name, "AbortError");
   await cancelled(call);
+});
+
+test("a signal of many calls has one listener, and none behind them; aborted, it ends them all", async (t) => {
+  const hub = new Hub();
+  const { begun, release, handlers } = held(hub);
+  const { node } = await joined(t, handlers);
+  const { signal } = new AbortController();
+  const listeners = () => getEventListeners(signal, "abort").length;
+  const publishing = Array.from({ length: 1000 }, (_, number) => node.publish("news", `${number}`, { signal }));
+  await begun.promise;
+  assert.equal(listeners(), 1);
+  release.set();
+  await Promise.all(publishing);
+  assert.equal(listeners(), 0);
+  const controller = new AbortController();
+  const leaving = ["a", "b", "c"].map((data) => caught(node.publish("news", data, { signal: controller.signal })));
+  controller.abort();
+  assert.deepEqual(
+    (await Promise.all(leaving)).map(({ name }) => name),
+    ["AbortError", "AbortError", "AbortError"],
+  );
+  assert.equal(getEventListeners(controller.signal, "abort").length, 0);
 });
 
 test("a unary call is cancelled with its caller", async (t) => {
