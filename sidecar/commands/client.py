@@ -76,7 +76,9 @@ def add_client_flags(parser: argparse.ArgumentParser, *, timeout: bool = True, j
 
 def add_count(parser: argparse.ArgumentParser) -> None:
     """Add `--count` to a command that goes on; 0, counted down, never ends."""
-    parser.add_argument("--count", type=int, default=0, metavar="N", help="end after N messages; else Ctrl-C ends it")
+    parser.add_argument(
+        "--count", type=_count, default=0, metavar="N", help="end after N messages; else Ctrl-C ends it"
+    )
 
 
 def listening(what: str) -> None:
@@ -151,8 +153,17 @@ def target(options: argparse.Namespace) -> str | None:
     return f"unix:{socket}" if socket else None
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a number of messages")
+    return int(text)
+
+
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
     if not 0 < value < 1e9:
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
     return value

@@ -46,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     try:
         token = _kept_token(options.token_file) if options.token_file else new_token()
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        complain(f"{options.token_file} cannot be used: {error.strerror}; name another with --token-file")
+        return USAGE_WRONG
+    except ValueError as error:
         complain(error)
         return USAGE_WRONG
 
@@ -75,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _kept_token(file: Path) -> str:
     """The token in a file that is only ours, made where it is missing. Raises OSError, ValueError."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
             token = new_token()

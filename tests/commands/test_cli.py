@@ -70,6 +70,14 @@ def test_ctrl_c_while_a_command_is_loaded_is_no_failure(monkeypatch: pytest.Monk
     assert main(["run"]) == 130
 
 
+@pytest.mark.parametrize("words", [["status", "--timeout", "soon"], ["subscribe", "news", "--count", "-1"]])
+def test_numbers_that_are_none_are_told(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert f"{words[-1]} is not a number of" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "variables", "said"),
     [
