@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "SIGTERM and Ctrl-C end it in order, a second one at once; SIGHUP makes it read its configuration again.\n"
         "exit codes: 0 after SIGTERM or Ctrl-C, 2 when the configuration is wrong, 5 when the state directory, a port\n"
-        "or the API socket is in use, 1 for anything else"
+        "or the API socket is in use, 1 for anything else. Where a signal cuts it short, while it is being loaded or\n"
+        "as the second one: 143 for SIGTERM, 130 for Ctrl-C"
     )
 
 

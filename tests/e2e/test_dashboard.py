@@ -68,7 +68,7 @@ def test_the_link_shows_the_sidecar_and_only_with_its_token(sidecar: Process) ->
 
 
 def test_the_token_is_kept_in_a_file_that_only_we_can_read(sidecar: Process, tmp_path: Path) -> None:
-    file = tmp_path / "token"
+    file = tmp_path / "not" / "there" / "token"
     tokens = set()
     for _ in range(2):
         started = Started(sidecar, "--token-file", str(file))
@@ -76,6 +76,7 @@ def test_the_token_is_kept_in_a_file_that_only_we_can_read(sidecar: Process, tmp
         assert started.end() == (0, "")
     assert tokens == {file.read_text().strip()}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
     file.chmod(0o644)
     refused = sidecar.command("dashboard", "--token-file", str(file))
