@@ -1,12 +1,13 @@
 """What the guard costs: the server's CPU for a unary call without it, and with tokens of each kind, in one run.
 
 `python -m bench.guard` (or `make bench-guard`) takes a minute or two. Each row is a server process of its own around a
-node that answers at once, so that nothing but gRPC and the API is measured. The rounds are short and interleaved, for
-the speed of a shared machine drifts; medians are told, the ratios' of each round's own.
+node that answers at once, so that nothing but gRPC and the API is measured. Rounds are short and their order is drawn,
+for the speed of a shared machine drifts; medians are told, the ratios' of each round's own.
 """
 
 import argparse
 import asyncio
+import random
 import statistics
 import subprocess
 import sys
@@ -129,7 +130,7 @@ async def measure(rounds: int, seconds: float) -> None:
             for method in ("GetNode", "Publish"):
                 found: dict[str, list[float]] = {kind: [] for kind in KINDS}
                 for _ in range(rounds):
-                    for subject in subjects:
+                    for subject in random.sample(subjects, len(subjects)):
                         found[subject.kind].append(await subject.cpu(method, seconds))
                 print(f"\n| {method} | CPU a call | to no guard |\n|---|---|---|")
                 for kind, costs in found.items():
@@ -142,8 +143,8 @@ async def measure(rounds: int, seconds: float) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--seconds", type=float, default=0.15, help="for each row and round")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=0.12, help="for each row and round")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
