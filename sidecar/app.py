@@ -36,9 +36,10 @@ from .trace import TracedNode, TraceFile
 from .tracing import open_tracer
 
 AGENT = f"sidecar/{__version__}"
-# Seconds for which peers do not graft a node that has said goodbye: the least that PRUNE can say, for it may be back at
-# once, and a GRAFT within the time it is told to wait for would be refused for a minute.
+# Seconds for which a node that has said goodbye and its peers do not graft each other: the least that PRUNE can say. A
+# GRAFT within them would be refused for a minute, so that a node that is back sooner waits for their end.
 _RETURN_BACKOFF = 1
+_ON_THE_WAY = 0.2  # seconds that the PRUNE may have been on its way; a guess
 _LAST_SPANS = 1.0  # seconds for a collector of traces to take the last ones; a guess
 
 _log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class App:
         self._listening: tuple[Multiaddr, ...] = ()
         self._memory: PeerMemory | None = None
         self._changed = asyncio.Event()  # readiness
+        self._left = False  # meshes, on the way to the end
         self._told: list[str] | None = None  # the conditions that the log says are not met
 
     async def start(self) -> Started:
@@ -129,6 +131,7 @@ class App:
             network=node.network,
         )
         parts.push_async_callback(tracer.close, _LAST_SPANS)
+        parts.callback(lambda: state.note_left() if self._left else None)
         parts.push_async_callback(runtime.close, config.timeouts.shutdown / 2)
         api_settings = api_config(config)
         if api_settings.tokens is None:
@@ -152,6 +155,7 @@ class App:
         if carried.psk is not None:
             _log.info("private network: only peers with the key in %s can connect", config.network.psk_file)
         parts.callback(self._say_goodbye, runtime)
+        await self._sit_out(state.left_ago(time.time()))
         self._runtime = runtime
         self._listening = listening = await runtime.listen(config.listen.addresses)
         server = ApiServer(self._mesh, api_settings)
@@ -236,12 +240,20 @@ class App:
             self.audit.record("configuration.changed", "signal:SIGHUP", changed=after)
         return Reloaded(names, [entry.full_name for entry in entries if not entry.live])
 
+    async def _sit_out(self, left_ago: float | None) -> None:
+        """Wait until the peers that this node said goodbye to a moment ago would have it back."""
+        pause = _RETURN_BACKOFF + _ON_THE_WAY - left_ago if left_ago is not None and left_ago >= 0 else 0.0
+        if pause > 0:
+            _log.info("back at once: %.1f s until the peers' back-off has passed", pause)
+            await asyncio.sleep(pause)
+
     def _say_goodbye(self, runtime: Runtime) -> None:
         """Leave every topic, so that the meshes close the gap now; the go-away to each peer follows."""
         assert self._node is not None, "made before this is called for"
         for view in self._node.topics():
             if view.joined:
                 runtime.feed(TopicLeft(view.topic, _RETURN_BACKOFF))
+                self._left = self._left or bool(view.mesh)
 
     async def ready(self) -> None:
         """Wait until every condition of readiness is met."""

@@ -17,6 +17,7 @@ from .peer_store import PeerStore
 LOCK_FILE = "lock"
 KEY_FILE = "identity.key"
 PEERS_FILE = "peers.db"
+_LEFT_FILE = "left"
 BANS_FILE = "bans.db"
 _SEED = 32
 _MAX_KEY_FILE = 1024  # bytes; an Ed25519 key in protobuf has 68
@@ -58,6 +59,18 @@ class StateDirectory:
         Raises IdentityError, StorageError.
         """
         return load_or_create_identity(self.path / KEY_FILE) if file is None else load_identity(file)
+
+    def note_left(self) -> None:
+        """Keep in mind that the node has just left its meshes. A disk that refuses is no reason to fail."""
+        with contextlib.suppress(OSError):
+            (self.path / _LEFT_FILE).touch(mode=0o600)
+
+    def left_ago(self, now_wall: float) -> float | None:
+        """How many seconds ago `note_left` was called, in this run or one before; None: never, or nobody knows."""
+        try:
+            return now_wall - (self.path / _LEFT_FILE).stat().st_mtime
+        except OSError:
+            return None
 
     def open_peers(self, now_wall: float, *, max_peers: int = 1000) -> PeerStore:
         """The peers kept from earlier runs; see `PeerStore.open`. Raises StorageError."""
