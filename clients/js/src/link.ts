@@ -321,7 +321,7 @@ export class Link {
   }
 
   #newChannel(): ChannelInterface {
-    const credentials = watched(credentialsOf(this.target, this.#tls), this.#sockets);
+    const credentials = watched(credentialsOf(this.target, this.#tls), this.#sockets, this.closing.signal);
     return new Channel(this.target.address, credentials, OPTIONS);
   }
 
@@ -346,7 +346,7 @@ export class Link {
  * Note the sockets of a channel. gRPC lets go of one on which nobody has answered yet without closing it, and tells
  * nobody when the others have closed.
  */
-function watched(credentials: ChannelCredentials, sockets: Set<Socket>): ChannelCredentials {
+function watched(credentials: ChannelCredentials, sockets: Set<Socket>, closing: AbortSignal): ChannelCredentials {
   const create = credentials._createSecureConnector.bind(credentials);
   credentials._createSecureConnector = (...given) => {
     const connector = create(...given);
@@ -354,6 +354,9 @@ function watched(credentials: ChannelCredentials, sockets: Set<Socket>): Channel
     connector.connect = (socket) => {
       sockets.add(socket);
       socket.once("close", () => sockets.delete(socket));
+      if (closing.aborted) {
+        socket.destroy(); // it was connected while the client closed
+      }
       return secure(socket);
     };
     return connector;
