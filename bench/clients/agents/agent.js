@@ -214,7 +214,7 @@ const OPS = {
     const once =
       via === "client"
         ? () => connected.request(peerId, PROTOCOL, data)
-        : () => ask({ peerId, protocol: PROTOCOL, data });
+        : () => ask({ peerId, protocol: PROTOCOL, data, traceparent: "" });
     const times = [];
     let begun = 0;
     const started = performance.now();
