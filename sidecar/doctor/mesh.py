@@ -92,14 +92,14 @@ async def reachable(
     me = PeerId.from_text(node.peer_id)
     if not announced:
         yield ok("address", "this node has no address that others could dial, as configured")
-    for finding in _translated(node, announced):
+    for finding in translated(node, announced):
         yield finding
     for address in announced:
         async with visiting(network, transports, patience) as guest:
             yield await _back(client, guest, node, me, address)
 
 
-def _translated(node: NodeInfo, announced: Sequence[Multiaddr]) -> Iterator[Finding]:
+def translated(node: NodeInfo, announced: Sequence[Multiaddr]) -> Iterator[Finding]:
     """Where peers see the node at an address that it does not tell: something between translates addresses."""
     hosts = {address.value("ip4", "ip6") for address in announced}
     seen = dict.fromkeys(Multiaddr.from_text(text).value("ip4", "ip6") for text in node.observed_addresses)

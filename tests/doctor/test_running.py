@@ -1,0 +1,114 @@
+"""The doctor's checks of a running sidecar, each made to find what it looks for."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from sidecar_client import Direction, Histogram, NodeInfo, Statistics
+
+from sidecar import __version__
+from sidecar.core.multiaddr import Multiaddr
+from sidecar.doctor import mesh, running
+from sidecar.doctor.finding import Finding, Level
+
+NODE = NodeInfo(
+    peer_id="12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA",
+    network="main",
+    agent="sidecar",
+    version=__version__,
+    listening_addresses=("/ip4/10.0.0.5/tcp/4747",),
+    announced_addresses=(),
+    observed_addresses=(),
+    start_time=0.0,
+    uptime=3600.0,
+)
+
+
+@dataclass
+class Connected:
+    direction: Direction
+
+
+@dataclass
+class Sidecar:
+    """What a client would tell of a sidecar."""
+
+    ways: list[Direction] = field(default_factory=list)
+    statistics_are: Statistics = field(default_factory=lambda: Statistics({}, {}))
+    call_takes: float = 0.0
+    now: float = 0.0
+
+    async def info(self) -> NodeInfo:
+        self.now += self.call_takes
+        return NODE
+
+    async def statistics(self) -> Statistics:
+        return self.statistics_are
+
+    async def peers(self, *, connected_only: bool) -> AsyncIterator[Connected]:
+        for way in self.ways:
+            yield Connected(way)
+
+
+def found(check: Any) -> Finding:
+    async def ask() -> Finding:
+        finding: Finding = await check
+        return finding
+
+    return asyncio.run(ask())
+
+
+def test_a_sidecar_of_another_version() -> None:
+    assert running.versions(NODE).level is Level.OK
+    other = running.versions(replace(NODE, version="0.0.1"))
+    assert (other.level, "0.0.1" in other.message) == (Level.WARNING, True)
+
+
+@pytest.mark.parametrize(("seconds", "level"), [(0.001, Level.OK), (0.06, Level.WARNING), (0.6, Level.PROBLEM)])
+def test_an_api_that_is_slow(seconds: float, level: Level, monkeypatch: pytest.MonkeyPatch) -> None:
+    sidecar: Any = Sidecar(call_takes=seconds)
+    monkeypatch.setattr(time, "perf_counter", lambda: sidecar.now)
+    assert found(running.latency(sidecar)).level is level
+
+
+@pytest.mark.parametrize(
+    ("counts", "level"), [((0, 0, 0), Level.SKIPPED), ((500, 1, 0), Level.OK), ((500, 5, 5), Level.WARNING)]
+)
+def test_an_event_loop_that_is_late(counts: tuple[int, ...], level: Level) -> None:
+    lag = Histogram((0.1, 1.0), counts, 0.0)
+    sidecar: Any = Sidecar(statistics_are=Statistics({}, {"event_loop_lag_seconds": lag}))
+    assert found(running.loop(sidecar)).level is level
+
+
+@pytest.mark.parametrize(
+    ("ways", "uptime", "level"),
+    [
+        ("ooo", 3600.0, Level.WARNING),
+        ("ooi", 3600.0, Level.OK),
+        ("ooo", 10.0, Level.OK),
+        ("oo", 3600.0, Level.OK),
+    ],
+)
+def test_nobody_who_connects(ways: str, uptime: float, level: Level) -> None:
+    sidecar: Any = Sidecar([Direction.INBOUND if way == "i" else Direction.OUTBOUND for way in ways])
+    assert found(running.inbound(sidecar, replace(NODE, uptime=uptime))).level is level
+    only_dials = replace(NODE, uptime=uptime, listening_addresses=())
+    assert found(running.inbound(sidecar, only_dials)).level is Level.OK
+
+
+@pytest.mark.parametrize(
+    ("seen", "announced", "level"),
+    [
+        ("/ip4/198.51.100.7/tcp/40000", "/ip4/10.0.0.5/tcp/4747", Level.WARNING),
+        ("/ip4/10.0.0.5/tcp/40000", "/ip4/10.0.0.5/tcp/4747", None),
+        ("/ip4/127.0.0.1/tcp/40000", "/ip4/10.0.0.5/tcp/4747", None),
+        ("/ip4/198.51.100.7/tcp/40000", "/dns4/node.example/tcp/4747", None),
+    ],
+)
+def test_an_address_that_peers_see_and_nobody_is_told(seen: str, announced: str, level: Level | None) -> None:
+    node = replace(NODE, observed_addresses=(seen,))
+    levels = [finding.level for finding in mesh.translated(node, [Multiaddr.from_text(announced)])]
+    assert levels == ([level] if level else [])
