@@ -134,9 +134,10 @@ async def _of_running(client: Client, carried: Transports, patience: float) -> A
     async for finding in running.readiness(client):
         yield finding
     yield await running.latency(client)
-    yield await running.loop(client)
+    statistics = await client.statistics()
+    yield running.loop(statistics)
     yield await running.inbound(client, node)
-    yield await running.twins(client)
+    yield running.twins(statistics)
     async for finding in mesh.reachable(client, node, node.network, carried, patience):
         yield finding
     yield await mesh.identity(client, node, node.network, carried, patience)

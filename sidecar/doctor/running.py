@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator
 from statistics import median
 
-from sidecar_client import Client, NodeInfo
+from sidecar_client import Client, NodeInfo, Statistics
 
 from .. import __version__
 from .finding import Finding, ok, problem, skipped, warning
@@ -50,10 +50,10 @@ async def latency(client: Client) -> Finding:
     return ok("API latency", words)
 
 
-async def loop(client: Client) -> Finding:
+def loop(statistics: Statistics) -> Finding:
     """How late the sidecar's event loop was, since its start."""
     check = "event loop"
-    lag = (await client.statistics()).histograms.get("event_loop_lag_seconds")
+    lag = statistics.histograms.get("event_loop_lag_seconds")
     if lag is None or not sum(lag.counts):
         return skipped(check, "the sidecar has not measured it yet")
     looks = sum(lag.counts)
@@ -67,9 +67,9 @@ async def loop(client: Client) -> Finding:
     return ok(check, words)
 
 
-async def twins(client: Client) -> Finding:
+def twins(statistics: Statistics) -> Finding:
     """Whether peers of this node were seen twice at once, from different places."""
-    count = (await client.statistics()).get("identity_conflicts", 0)
+    count = statistics.get("identity_conflicts", 0)
     if not count:
         return ok("peers", "no peer was seen in two places at once")
     remedy = "the log names it at each ('two nodes with one identity'): give one of the two a key of its own"

@@ -37,16 +37,12 @@ class Sidecar:
     """What a client would tell of a sidecar."""
 
     ways: list[Direction] = field(default_factory=list)
-    statistics_are: Statistics = field(default_factory=lambda: Statistics({}, {}))
     call_takes: float = 0.0
     now: float = 0.0
 
     async def info(self) -> NodeInfo:
         self.now += self.call_takes
         return NODE
-
-    async def statistics(self) -> Statistics:
-        return self.statistics_are
 
     async def peers(self, *, connected_only: bool) -> AsyncIterator[Connected]:
         for way in self.ways:
@@ -79,8 +75,7 @@ def test_an_api_that_is_slow(seconds: float, level: Level, monkeypatch: pytest.M
 )
 def test_an_event_loop_that_is_late(counts: tuple[int, ...], level: Level) -> None:
     lag = Histogram((0.1, 1.0), counts, 0.0)
-    sidecar: Any = Sidecar(statistics_are=Statistics({}, {"event_loop_lag_seconds": lag}))
-    assert found(running.loop(sidecar)).level is level
+    assert running.loop(Statistics({}, {"event_loop_lag_seconds": lag})).level is level
 
 
 @pytest.mark.parametrize(
