@@ -9,10 +9,10 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 from .core.errors import ConfigError, SidecarError
+from .core.types import PeerId
 
 _log = logging.getLogger(__name__)
 
@@ -30,11 +30,11 @@ class Span(Protocol):
 class Tracer(Protocol):
     """Makes spans."""
 
-    def client(self, name: str, parent: str, attributes: Mapping[str, str]) -> Span:
-        """What this node asks others for. `parent`: a traceparent that has been checked, or empty."""
+    def asking(self, peer: PeerId, protocol: str, parent: str) -> Span:
+        """A request to a peer. `parent`: a traceparent that has been checked, or empty."""
 
-    def server(self, name: str, parent: str, attributes: Mapping[str, str]) -> Span:
-        """What others ask this node for."""
+    def serving(self, peer: PeerId, protocol: str, parent: str) -> Span:
+        """A request of a peer."""
 
     async def close(self, timeout: float) -> None:
         """Let what has not been sent leave, for `timeout` seconds at most."""
@@ -55,10 +55,10 @@ class _Passed:
 class NoTracer:
     """Makes no spans, and hands places in traces on as they are."""
 
-    def client(self, name: str, parent: str, attributes: Mapping[str, str]) -> Span:
+    def asking(self, peer: PeerId, protocol: str, parent: str) -> Span:
         return _Passed(parent)
 
-    def server(self, name: str, parent: str, attributes: Mapping[str, str]) -> Span:
+    def serving(self, peer: PeerId, protocol: str, parent: str) -> Span:
         return _Passed(parent)
 
     async def close(self, timeout: float) -> None:
@@ -108,11 +108,11 @@ class _OpenTelemetry:
         self._set_span = trace.set_span_in_context
         self._propagator = TraceContextTextMapPropagator()
 
-    def client(self, name: str, parent: str, attributes: Mapping[str, str]) -> Span:
-        return self._begin(name, self._kinds.CLIENT, parent, attributes)
+    def asking(self, peer: PeerId, protocol: str, parent: str) -> Span:
+        return self._begin("request", self._kinds.CLIENT, peer, protocol, parent)
 
-    def server(self, name: str, parent: str, attributes: Mapping[str, str]) -> Span:
-        return self._begin(name, self._kinds.SERVER, parent, attributes)
+    def serving(self, peer: PeerId, protocol: str, parent: str) -> Span:
+        return self._begin("serve", self._kinds.SERVER, peer, protocol, parent)
 
     async def close(self, timeout: float) -> None:
         # In a daemon thread: it waits for the collector, which may not be there, longer than it is told to.
@@ -130,11 +130,12 @@ class _OpenTelemetry:
         except TimeoutError:
             _log.warning("some spans could not be sent within %g s", timeout)
 
-    def _begin(self, name: str, kind: Any, parent: str, attributes: Mapping[str, str]) -> Span:
+    def _begin(self, what: str, kind: Any, peer: PeerId, protocol: str, parent: str) -> Span:
         from opentelemetry.context import Context
 
         context = self._propagator.extract({"traceparent": parent}, Context()) if parent else Context()
-        span = self._tracer.start_span(name, context, kind, attributes)
+        about = {"sidecar.peer_id": str(peer), "sidecar.protocol": protocol}
+        span = self._tracer.start_span(f"{what} {protocol}", context, kind, about)
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier, self._set_span(span, context))
         return _Recorded(span, carrier.get("traceparent", ""))

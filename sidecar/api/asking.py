@@ -100,7 +100,7 @@ class Asker(Answers):
             if outgoing.HasField("timeout"):
                 timeout = values.seconds(outgoing.timeout, _MAX_TIMEOUT, "timeout")
             deadline = self._mesh.now() + timeout
-            span = self._mesh.asking(peer, protocol, values.traceparent(outgoing.traceparent))
+            span = self._mesh.tracer.asking(peer, protocol, values.traceparent(outgoing.traceparent))
             self._open[number] = 0, span
             op = self._mesh.start(
                 lambda op: RequestMade(op, peer, protocol, outgoing.data, deadline, span.context),

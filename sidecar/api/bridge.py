@@ -20,9 +20,8 @@ from ..core.events import (
     ReadinessChanged,
 )
 from ..core.histogram import Histogram
-from ..core.types import PeerId
 from ..logs import Log
-from ..tracing import NoTracer, Span, Tracer
+from ..tracing import NoTracer, Tracer
 from .calls import Calls
 from .config import ApiConfig
 from .errors import reason
@@ -252,12 +251,6 @@ class Mesh:
         """Raises Closed once the sidecar drains."""
         if self._draining:
             raise _closed()
-
-    def asking(self, peer: PeerId, protocol: str, trace: str) -> Span:
-        """The span of a request to a peer."""
-        return self.tracer.client(
-            f"request {protocol}", trace, {"sidecar.peer_id": str(peer), "sidecar.protocol": protocol}
-        )
 
     def check_open(self) -> None:
         """Raises Closed once the sidecar stops."""

@@ -94,7 +94,7 @@ class DirectService:
         protocol = values.name(request.protocol, values.MAX_PROTOCOL, "protocol")
         left = context.time_remaining()
         deadline = self._mesh.now() + (self._mesh.config.request_timeout if left is None else left)
-        span = self._mesh.asking(peer, protocol, values.traceparent(request.traceparent) or _trace_of(context))
+        span = self._mesh.tracer.asking(peer, protocol, values.traceparent(request.traceparent) or _trace_of(context))
         answer: bytes | SidecarError = WITHDRAWN
         try:
             completed: RequestCompleted = await self._mesh.operation(

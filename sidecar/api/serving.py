@@ -120,8 +120,7 @@ class Desk:
 
     def arrived(self, request: RequestArrived) -> None:
         server = self._servers.get(request.protocol)
-        about = {"sidecar.peer_id": str(request.peer), "sidecar.protocol": request.protocol}
-        span = self._tracer.server(f"serve {request.protocol}", request.trace, about)
+        span = self._tracer.serving(request.peer, request.protocol, request.trace)
         refusal: SidecarError
         if self.draining:
             refusal = Closed("the sidecar there is stopping")
