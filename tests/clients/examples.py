@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -51,6 +51,24 @@ class Example:
         assert self.popen.returncode == 0, err
         assert [line for line in err.splitlines() if " INFO " not in line] == []  # Go logs streams that are lost
         return out
+
+
+Start = Callable[..., Example]
+
+
+@contextlib.contextmanager
+def starting(command: Callable[[str], Sequence[str | Path]]) -> Iterator[Start]:
+    """Starts examples by their names, whose commands are these, and kills those that still run at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def start(home: Path, name: str, *words: str, **environ: str) -> Example:
+            settings = [f"{key}={value}" for key, value in environ.items()]
+            example = Example(home, "env", *settings, *command(name), *words)
+            stack.enter_context(example.popen)
+            stack.callback(example.popen.kill)
+            return example
+
+        yield start
 
 
 class Kept:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 import sidecar_client
 
 from tests.e2e.processes import PATIENCE, Process, environment, running_pair
@@ -103,3 +104,29 @@ class Cases(dict[str, Case]):
                 await self[which](pair, other)
 
         asyncio.run(play())
+
+
+async def answers_the_time(pair: Pair, other: sidecar_client.Client) -> None:
+    """The snippet at the first sidecar serves the clock, once it does; and nothing else."""
+    while True:
+        try:
+            answer = await other.request(pair.first_id, "/clock/1", b"now?")
+        except sidecar_client.NotSupported:
+            continue
+        assert answer.count(b":") == 2
+        break
+    with pytest.raises(sidecar_client.Refused, match="ask for the time"):
+        await other.request(pair.first_id, "/clock/1", b"what?")
+
+
+async def echoes(pair: Pair, other: sidecar_client.Client, data: bytes) -> None:
+    """The snippet at the first sidecar echoes byte streams, once it accepts them."""
+    while True:
+        try:
+            async with other.open_stream(pair.first_id, "/echo/1") as stream:
+                await stream.write(data)
+                await stream.close_write()
+                assert await stream.read() == data
+                return
+        except sidecar_client.NotSupported:
+            continue

@@ -1,14 +1,13 @@
 """The Go client's examples, as a user runs them, against real sidecars; the chat is played by `make example`."""
 
-import contextlib
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.clients.examples import Example, Kept, keep_exactly_once, outlive_the_sidecar
+from tests.clients.examples import Kept, Start, keep_exactly_once, outlive_the_sidecar, starting
 from tests.e2e.processes import PATIENCE, running_pair
 from tests.missing import not_there
 
@@ -37,21 +36,10 @@ def _built() -> None:
         assert done.returncode == 0, done.stderr
 
 
-Start = Callable[..., Example]
-
-
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Starts examples, and kills those that still run."""
-    with contextlib.ExitStack() as stack:
-
-        def start(home: Path, name: str, *words: str, **environ: str) -> Example:
-            settings = [f"{key}={value}" for key, value in environ.items()]
-            example = Example(home, "env", *settings, BUILT / name, *words)
-            stack.enter_context(example.popen)
-            stack.callback(example.popen.kill)
-            return example
-
+    with starting(lambda name: (BUILT / name,)) as start:
         yield start
 
 

@@ -1,30 +1,20 @@
 """The JavaScript examples beside real sidecars. (The chat and the service: `test_js_package.py`.)"""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.clients.examples import Example, keep_exactly_once, outlive_the_sidecar
+from tests.clients.examples import Start, keep_exactly_once, outlive_the_sidecar, starting
 from tests.clients.js.npm_tools import CLIENT, run
 
 EXAMPLES = CLIENT / "examples"
-Start = Callable[..., Example]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Starts examples, and kills those that still run."""
-    with contextlib.ExitStack() as stack:
-
-        def start(home: Path, name: str, *words: str, **environ: str) -> Example:
-            settings = [f"{key}={value}" for key, value in environ.items()]
-            example = Example(home, "env", *settings, "node", EXAMPLES / name, *words)
-            stack.enter_context(example.popen)
-            stack.callback(example.popen.kill)
-            return example
-
+    with starting(lambda name: ("node", EXAMPLES / name)) as start:
         yield start
 
 

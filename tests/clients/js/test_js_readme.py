@@ -10,7 +10,16 @@ import pytest
 import sidecar_client
 
 from tests.clients.js.npm_tools import CLIENT
-from tests.clients.snippets import Cases, Pair, Running, pair_of_sidecars, running_snippet, subscribed
+from tests.clients.snippets import (
+    Cases,
+    Pair,
+    Running,
+    answers_the_time,
+    echoes,
+    pair_of_sidecars,
+    running_snippet,
+    subscribed,
+)
 
 SNIPPETS = re.findall(r"```js\n(.*?)```", (CLIENT / "README.md").read_text(), re.DOTALL)
 
@@ -88,15 +97,7 @@ async def request(pair: Pair, other: sidecar_client.Client) -> None:
 @case("await node.serve(")
 async def serve(pair: Pair, other: sidecar_client.Client) -> None:
     async with snippet("await node.serve(", pair) as running:
-        while True:
-            try:
-                answer = await other.request(pair.first_id, "/clock/1", b"now?")
-            except sidecar_client.NotSupported:
-                continue
-            assert answer.count(b":") == 2
-            break
-        with pytest.raises(sidecar_client.Refused, match="ask for the time"):
-            await other.request(pair.first_id, "/clock/1", b"what?")
+        await answers_the_time(pair, other)
         running.process.terminate()
         assert await running.ended() == ""
 
@@ -155,15 +156,7 @@ async def once(pair: Pair, other: sidecar_client.Client) -> None:
 @case("acceptStreams")
 async def accept(pair: Pair, other: sidecar_client.Client) -> None:
     async with snippet("acceptStreams", pair):
-        while True:
-            try:
-                async with other.open_stream(pair.first_id, "/echo/1") as stream:
-                    await stream.write(bytes(200_000))
-                    await stream.close_write()
-                    assert await stream.read() == bytes(200_000)
-                    break
-            except sidecar_client.NotSupported:
-                continue
+        await echoes(pair, other, bytes(200_000))
 
 
 @case("node.openStream(")

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 import sidecar_client
 
-from tests.clients.snippets import Cases, Pair, Running, pair_of_sidecars, running_snippet, subscribed
+from tests.clients.snippets import (
+    Cases,
+    Pair,
+    Running,
+    answers_the_time,
+    echoes,
+    pair_of_sidecars,
+    running_snippet,
+    subscribed,
+)
 
 README = Path(__file__).resolve().parents[3] / "clients/python/README.md"
 SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -99,15 +108,7 @@ async def request(pair: Pair, other: sidecar_client.Client) -> None:
 @case("await node.serve(")
 async def serve(pair: Pair, other: sidecar_client.Client) -> None:
     async with snippet("await node.serve(", pair):
-        while True:
-            try:
-                answer = await other.request(pair.first_id, "/clock/1", b"now?")
-            except sidecar_client.NotSupported:
-                continue
-            assert answer.count(b":") == 2
-            break
-        with pytest.raises(sidecar_client.Refused, match="ask for the time"):
-            await other.request(pair.first_id, "/clock/1", b"what?")
+        await answers_the_time(pair, other)
 
 
 @case("asyncio.gather(")
@@ -148,15 +149,7 @@ async def once(pair: Pair, other: sidecar_client.Client) -> None:
 @case("accept_streams")
 async def accept(pair: Pair, other: sidecar_client.Client) -> None:
     async with snippet("accept_streams", pair):
-        while True:
-            try:
-                async with other.open_stream(pair.first_id, "/echo/1") as stream:
-                    await stream.write(b"hello")
-                    await stream.close_write()
-                    assert await stream.read() == b"hello"
-                    break
-            except sidecar_client.NotSupported:
-                continue
+        await echoes(pair, other, b"hello")
 
 
 @case("node.open_stream(")
