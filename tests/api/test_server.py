@@ -136,7 +136,7 @@ async def test_default_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ConfigError, match="belongs to user"):
         sockets.prepare_default_directory(path)
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     assert sockets.default_socket() == tmp_path / "sidecar-12345" / "api.sock"
 
 

@@ -14,7 +14,7 @@ class ApiSection:
     socket: Path | None = key(
         None,
         socket_path(
-            "a path; empty: $XDG_RUNTIME_DIR/sidecar/api.sock, else sidecar-<uid>/api.sock in the temporary directory"
+            "a path; empty: $XDG_RUNTIME_DIR/sidecar/api.sock, else sidecar-<uid>/api.sock in $TMPDIR, else in /tmp"
         ),
         "The Unix socket of the API.",
         "the XDG base directory specification; clients look at the same place",

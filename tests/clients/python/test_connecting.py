@@ -17,12 +17,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from sidecar_client._link import Backoff
 from sidecar_client._target import find, parse
+from sidecar_client.places import default_socket
 from sidecar_client.v1 import direct_pb2, node_pb2, node_pb2_grpc, pubsub_pb2, pubsub_pb2_grpc
 
 from tests.api.fakes import asynchronous, server
 from tests.clients.python.proxy import Proxy
 
-VARIABLES = ("API", "TLS_CA", "TLS_CERT", "TLS_KEY", "TOKEN", "TOKEN_FILE")
+HERE = os.getcwd()
+VARIABLES = ("API", "API_SOCKET", "TLS_CA", "TLS_CERT", "TLS_KEY", "TOKEN", "TOKEN_FILE")
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +40,10 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     ("text", "shown", "address", "tls", "private"),
     [
         ("unix:/run/api.sock", "unix:/run/api.sock", "unix:/run/api.sock", False, True),
-        ("unix:api.sock", "unix:api.sock", "unix:api.sock", False, True),
+        ("unix:api.sock", f"unix:{HERE}/api.sock", f"unix:{HERE}/api.sock", False, True),
         ("/run/api.sock", "unix:/run/api.sock", "unix:/run/api.sock", False, True),
-        ("./api.sock", "unix:./api.sock", "unix:./api.sock", False, True),
-        ("../api.sock", "unix:../api.sock", "unix:../api.sock", False, True),
+        ("./api.sock", f"unix:{HERE}/api.sock", f"unix:{HERE}/api.sock", False, True),
+        ("../api.sock", f"unix:{HERE}/../api.sock", f"unix:{HERE}/../api.sock", False, True),
         ("127.0.0.1:4748", "127.0.0.1:4748", "127.0.0.1:4748", False, True),
         ("127.9.9.9:1", "127.9.9.9:1", "127.9.9.9:1", False, True),
         ("[::1]:4748", "[::1]:4748", "[::1]:4748", False, True),
@@ -102,11 +104,95 @@ def test_where_a_target_is_taken_from(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert str(find(None)) == f"unix:{tmp_path}/sidecar/api.sock"
     monkeypatch.setenv("XDG_RUNTIME_DIR", "relative")
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     assert str(find(None)) == f"unix:{tmp_path}/sidecar-{os.getuid()}/api.sock"
+    monkeypatch.setenv("SIDECAR_API_SOCKET", "~/a%41.sock")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert str(find(None)) == f"unix:{tmp_path}/a%41.sock"
     monkeypatch.setenv("SIDECAR_API", "127.0.0.1:1")
     assert str(find(None)) == "127.0.0.1:1"
     assert str(find("/here.sock")) == "unix:/here.sock"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "temporary", "expected"),
+    [
+        ("/run/x", "/tmp", "/run/x/sidecar/api.sock"),
+        ("", "", "/tmp/sidecar-{uid}/api.sock"),
+        ("relative", "/var", "/var/sidecar-{uid}/api.sock"),
+        ("", "/not/there", "/tmp/sidecar-{uid}/api.sock"),
+        ("", "relative", "/tmp/sidecar-{uid}/api.sock"),
+        ("", "/dev/null", "/tmp/sidecar-{uid}/api.sock"),
+    ],
+)
+def test_server_and_client_look_at_one_place(
+    runtime: str, temporary: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+    monkeypatch.setenv("TMPDIR", temporary)
+    monkeypatch.setenv("TMP", "/var")
+    place = expected.format(uid=os.getuid())
+    assert str(default_socket()) == place
+    monkeypatch.setattr("sidecar_client._target._check_ours", lambda directory: None)
+    assert str(find(None)) == f"unix:{place}"
+
+
+ODD = [
+    "per%41cent",
+    "a b",
+    "q?x",
+    "h#x",
+    "ünï",
+    "new\nline",
+    ":colon",
+    "a@b",
+    "~tilde",
+    "%",
+    "back\\slash",
+    "\udcff\udcfe",
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+@asynchronous
+async def test_every_path_can_be_connected_to(name: str, tmp_path: Path) -> None:
+    """Relative too, and whatever directory the app goes to afterwards."""
+    folder = tmp_path / name
+    folder.mkdir()
+    path = folder / f"{name}.sock"
+    served = asyncio.Event()
+
+    def greeted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.set()
+        writer.close()
+
+    listener = await asyncio.start_unix_server(greeted, os.fsencode(path))
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        clients = [
+            sidecar_client.connect(target, wait=0) for target in (f"unix:{name}.sock", str(path), f"./{name}.sock")
+        ]
+    finally:
+        os.chdir(before)
+    try:
+        for client in clients:
+            served.clear()
+            assert client.target.isprintable()
+            with pytest.raises(sidecar_client.SidecarUnavailable):
+                await client.__aenter__()
+            assert served.is_set()
+    finally:
+        listener.close()
+
+
+def test_a_home_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as without HOME and without an entry
+    monkeypatch.delenv("HOME", raising=False)
+    with pytest.raises(sidecar_client.InvalidArgument, match="HOME is not set"):
+        sidecar_client.connect("~/a.sock")
+    with pytest.raises(sidecar_client.InvalidArgument, match="no NUL"):
+        sidecar_client.connect("/a\0b")
 
 
 def test_another_users_directory_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,8 +51,8 @@ def connect(
     """A client for the sidecar at `target`, to be used with `async with`.
 
     Args:
-        target: `unix:PATH`, a path that begins with `/`, `./` or `../`, `HOST:PORT`, or `tls://HOST:PORT`; None:
-            `SIDECAR_API`, else a sidecar's default socket.
+        target: `unix:PATH`, a path that begins with `/`, `./`, `../` or `~/`, `HOST:PORT`, or `tls://HOST:PORT`;
+            None: `SIDECAR_API`, else the path in `SIDECAR_API_SOCKET`, else a sidecar's default socket.
         wait: seconds to wait for the sidecar, trying again and again; 0: one try.
         reconnect: whether streams survive the sidecar's restarts, and what can be repeated safely is.
         tls_ca: PEM file of the authorities to trust; None: `SIDECAR_TLS_CA`, else those of the system.
