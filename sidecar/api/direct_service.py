@@ -153,9 +153,9 @@ class _Requests:
         self.ready = server.ready
 
     def take(self) -> object:
-        arrived, withdrawn = self._server.take(_SERVE_BYTES)
-        if arrived or withdrawn:
-            return convert.requests(arrived, withdrawn, self._mesh.now())
+        arrived, withdrawn, rejected = self._server.take(_SERVE_BYTES)
+        if arrived or withdrawn or rejected:
+            return convert.requests(arrived, withdrawn, rejected, self._mesh.now())
         return None if self._finished else b""
 
     def finish(self) -> None:

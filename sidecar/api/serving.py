@@ -4,7 +4,16 @@ from collections import deque
 from collections.abc import Callable
 
 from ..core.direct import RequestAnswered, RequestArrived
-from ..core.errors import AlreadyExists, Closed, NotSupported, QueueFull, SidecarError
+from ..core.errors import (
+    AlreadyExists,
+    Closed,
+    InvalidArgument,
+    NotSupported,
+    QueueFull,
+    Refused,
+    SidecarError,
+    TooLarge,
+)
 from ..tracing import Span, Tracer
 from .hub import Bounds
 from .wakeup import Wakeup
@@ -26,6 +35,7 @@ class Server:
         self._open: dict[int, None] = {}
         self._requests: deque[RequestArrived] = deque()
         self._withdrawn: list[int] = []
+        self._rejected: list[tuple[int, str]] = []
         self._end: SidecarError | None = None
         self.ready = Wakeup()
 
@@ -45,6 +55,12 @@ class Server:
             self._withdrawn.append(token)
             self.ready.set()
 
+    def reject(self, token: int, why: str) -> None:
+        """An answer could not be taken. Bounded: of what the app does not read, the first are kept."""
+        if len(self._rejected) < self._bounds.messages:
+            self._rejected.append((token, why))
+            self.ready.set()
+
     def close(self, token: int) -> bool:
         """Whether this request was still open; it no longer is."""
         if token not in self._open:
@@ -57,8 +73,8 @@ class Server:
         self._end = self._end or error
         self.ready.set()
 
-    def take(self, limit: int) -> tuple[list[RequestArrived], list[int]]:
-        """Requests of about `limit` bytes, and the withdrawn ones; both empty when there is nothing now.
+    def take(self, limit: int) -> tuple[list[RequestArrived], list[int], list[tuple[int, str]]]:
+        """Requests of about `limit` bytes, the withdrawn ones, rejected answers; all empty when there is nothing now.
 
         Raises the error with which the stream ends.
         """
@@ -71,9 +87,10 @@ class Server:
                 requests.append(request)
                 size += len(request.data)
         withdrawn, self._withdrawn = self._withdrawn, []
-        if self._end is not None and not requests and not withdrawn:
+        rejected, self._rejected = self._rejected, []
+        if self._end is not None and not requests and not withdrawn and not rejected:
             raise self._end
-        return requests, withdrawn
+        return requests, withdrawn, rejected
 
     def tokens(self) -> list[int]:
         """The open requests."""
@@ -140,13 +157,28 @@ class Desk:
             server.withdraw(token)
 
     def answer(self, server: Server, token: int, answer: bytes | SidecarError) -> None:
-        """The app answers; a number that is not open is ignored, since it may just have been withdrawn."""
-        if server.close(token):
-            self._answer(token, answer)
+        """The app answers; a number that is not open is ignored, since it may just have been withdrawn.
+
+        What cannot be taken as an answer is told to both sides, and costs nobody else anything.
+        """
+        if not server.close(token):
+            return
+        rejected: SidecarError | None = None
+        if isinstance(answer, InvalidArgument):
+            rejected = answer
+        else:
+            try:
+                self._answer(token, answer)
+            except TooLarge as error:
+                rejected = error
+        if rejected is not None:
+            server.reject(token, str(rejected))
+            self._answer(token, Refused(f"the app there gave an answer that cannot be taken: {rejected}"))
 
     def _answer(self, token: int, answer: bytes | SidecarError) -> None:
-        self._forget(token, answer if isinstance(answer, SidecarError) else None)
+        """Raises TooLarge, and then nothing has happened."""
         self._feed(RequestAnswered(token, answer))
+        self._forget(token, answer if isinstance(answer, SidecarError) else None)
 
     def _forget(self, token: int, error: SidecarError | None) -> Server | None:
         server, span = self._by_token.pop(token, (None, None))

@@ -154,3 +154,30 @@ def test_topics(signing: Signing, tmp_path: Path) -> None:
                 assert topics["news"].subscribers == 1
 
     check()
+
+
+@asynchronous
+async def test_an_answer_that_is_too_large_costs_its_own_request_only(tmp_path: Path) -> None:
+    release = asyncio.Event()
+    arrived = asyncio.Event()
+
+    async def handle(request: sidecar_client.Request) -> bytes:
+        if request.data == b"under way":
+            arrived.set()
+            await release.wait()
+        return bytes(1_000_001) if request.data == b"large" else request.data
+
+    async with three(tmp_path) as ((asking, _), (_, peer), (serving, serving_id)):
+        assert peer != serving_id
+        async with serving.serve(CHAT, handle) as server:
+            under_way = asyncio.create_task(asking.request(serving_id, CHAT, b"under way"))
+            await arrived.wait()
+            words = "cannot be taken: response of 1000001 bytes, at most 1000000"
+            for _ in range(2):  # alone, and with others on the shared call
+                with pytest.raises(sidecar_client.Refused, match=words):
+                    await asking.request(serving_id, CHAT, b"large")
+            release.set()
+            assert await under_way == b"under way"
+            assert await asking.request(serving_id, CHAT, b"next") == b"next"
+            while server.rejected < 2:
+                await serving.info()

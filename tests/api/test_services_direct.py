@@ -4,11 +4,12 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import sidecar_client
 from sidecar_client import SendOutcome
 from sidecar_client import errors as client_errors
-from sidecar_client.v1 import direct_pb2
+from sidecar_client.v1 import direct_pb2, direct_pb2_grpc
 
 from sidecar.api.bridge import Mesh
 from sidecar.api.config import ApiConfig
@@ -203,6 +204,56 @@ async def test_serve(tmp_path: Path) -> None:
         while len(node.of(direct.RequestAnswered)) < 4:
             await node.wait_for(direct.RequestAnswered)
         assert isinstance(node.of(direct.RequestAnswered)[-1].answer, errors.NotSupported)
+
+
+@asynchronous
+async def test_one_bad_answer_leaves_the_stream_of_all(tmp_path: Path) -> None:
+    """Malformed, for nobody, twice, late, in one message with good ones: each costs at most its own request."""
+    async with served(tmp_path) as (node, _, api, _), grpc.aio.insecure_channel(api.target) as channel:
+        call: Any = direct_pb2_grpc.DirectServiceStub(channel).Serve()
+        await call.write(direct_pb2.ServeRequest(protocols=[CHAT]))
+        await call.initial_metadata()
+        for token in range(5):
+            node.on_effect(direct.RequestArrived(token, OTHER, CHAT, b"", None))
+        node.on_effect(direct.RequestWithdrawn(4))
+        answer = direct_pb2.Answer
+        bad = [
+            answer(id=0),
+            answer(id=1, refusal="x" * 1025),
+            answer(id=99, data=b"for nobody"),
+            answer(id=4, data=b"late"),
+        ]
+        await call.write(direct_pb2.ServeRequest(answers=bad))
+        await call.write(direct_pb2.ServeRequest())
+        twice = [answer(id=2, data=b"good"), answer(id=2, data=b"again"), answer(id=2)]
+        await call.write(direct_pb2.ServeRequest(answers=twice))
+        rejected: dict[int, str] = {}
+        while len(rejected) < 2:
+            response = await call.read()
+            rejected |= {one.id: one.reason for one in response.rejected}
+        assert rejected == {0: "neither data nor a refusal", 1: "refusal of 1025 bytes, at most 1024"}
+        await call.write(direct_pb2.ServeRequest(answers=[answer(id=3, data=b"last")]))
+        while len(node.of(direct.RequestAnswered)) < 4:
+            await node.wait_for(direct.RequestAnswered)
+        told = {answered.token: answered.answer for answered in node.of(direct.RequestAnswered)}
+        assert (told[2], told[3]) == (b"good", b"last")
+        for token in (0, 1):
+            assert isinstance(told[token], errors.Refused)
+            assert rejected[token] in str(told[token])
+        call.cancel()
+
+
+@asynchronous
+async def test_a_peers_endless_patience_ends_no_stream(tmp_path: Path) -> None:
+    """A request may come with any time-out that 64 bits hold."""
+
+    async def handle(request: sidecar_client.Request) -> bytes:
+        assert request.time_left == 86_400
+        return b"done"
+
+    async with served(tmp_path) as (node, mesh, _, client), client.serve(CHAT, handle):
+        node.on_effect(direct.RequestArrived(1, OTHER, CHAT, b"", mesh.now() + 2**64 / 1000))
+        assert (await node.wait_for(direct.RequestAnswered)).answer == b"done"
 
 
 class _Leaving:

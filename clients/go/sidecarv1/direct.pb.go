@@ -1039,7 +1039,8 @@ type ServeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In the first message of the stream: the protocols to serve, 1 to 64. Not in later ones.
 	Protocols []string `protobuf:"bytes,1,rep,name=protocols,proto3" json:"protocols,omitempty"`
-	// Answers to requests. One whose request has been withdrawn is ignored.
+	// Answers to requests. One whose request has been withdrawn, or is answered already, is ignored. One that cannot be
+	// taken costs only its own request: see `ServeResponse.rejected`.
 	Answers       []*Answer `protobuf:"bytes,2,rep,name=answers,proto3" json:"answers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1191,7 +1192,9 @@ type ServeResponse struct {
 	// Requests to answer.
 	Requests []*IncomingRequest `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
 	// Numbers of requests that nobody waits for any more: cancelled, out of time, or the peer is gone.
-	Withdrawn     []uint64 `protobuf:"varint,2,rep,packed,name=withdrawn,proto3" json:"withdrawn,omitempty"`
+	Withdrawn []uint64 `protobuf:"varint,2,rep,packed,name=withdrawn,proto3" json:"withdrawn,omitempty"`
+	// Answers that could not be taken. Whoever asked has been refused, with the same reason.
+	Rejected      []*RejectedAnswer `protobuf:"bytes,3,rep,name=rejected,proto3" json:"rejected,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1240,6 +1243,68 @@ func (x *ServeResponse) GetWithdrawn() []uint64 {
 	return nil
 }
 
+func (x *ServeResponse) GetRejected() []*RejectedAnswer {
+	if x != nil {
+		return x.Rejected
+	}
+	return nil
+}
+
+// An answer that could not be taken: over the bound on payloads, a refusal that is too long, or neither of both.
+type RejectedAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The request's number.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What is wrong with the answer, a sentence.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RejectedAnswer) Reset() {
+	*x = RejectedAnswer{}
+	mi := &file_sidecar_v1_direct_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RejectedAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RejectedAnswer) ProtoMessage() {}
+
+func (x *RejectedAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_direct_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RejectedAnswer.ProtoReflect.Descriptor instead.
+func (*RejectedAnswer) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RejectedAnswer) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *RejectedAnswer) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // A request that arrived.
 type IncomingRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1262,7 +1327,7 @@ type IncomingRequest struct {
 
 func (x *IncomingRequest) Reset() {
 	*x = IncomingRequest{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[18]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +1339,7 @@ func (x *IncomingRequest) String() string {
 func (*IncomingRequest) ProtoMessage() {}
 
 func (x *IncomingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[18]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +1352,7 @@ func (x *IncomingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncomingRequest.ProtoReflect.Descriptor instead.
 func (*IncomingRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{18}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *IncomingRequest) GetId() uint64 {
@@ -1400,10 +1465,14 @@ const file_sidecar_v1_direct_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12\x1a\n" +
 	"\arefusal\x18\x03 \x01(\tH\x00R\arefusalB\b\n" +
-	"\x06result\"f\n" +
+	"\x06result\"\x9e\x01\n" +
 	"\rServeResponse\x127\n" +
 	"\brequests\x18\x01 \x03(\v2\x1b.sidecar.v1.IncomingRequestR\brequests\x12\x1c\n" +
-	"\twithdrawn\x18\x02 \x03(\x04R\twithdrawn\"\xc4\x01\n" +
+	"\twithdrawn\x18\x02 \x03(\x04R\twithdrawn\x126\n" +
+	"\brejected\x18\x03 \x03(\v2\x1a.sidecar.v1.RejectedAnswerR\brejected\"8\n" +
+	"\x0eRejectedAnswer\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xc4\x01\n" +
 	"\x0fIncomingRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x17\n" +
 	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12\x1a\n" +
@@ -1443,7 +1512,7 @@ func file_sidecar_v1_direct_proto_rawDescGZIP() []byte {
 }
 
 var file_sidecar_v1_direct_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sidecar_v1_direct_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_sidecar_v1_direct_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_sidecar_v1_direct_proto_goTypes = []any{
 	(SendOutcome)(0),            // 0: sidecar.v1.SendOutcome
 	(*SendReceipt)(nil),         // 1: sidecar.v1.SendReceipt
@@ -1464,42 +1533,44 @@ var file_sidecar_v1_direct_proto_goTypes = []any{
 	(*ServeRequest)(nil),        // 16: sidecar.v1.ServeRequest
 	(*Answer)(nil),              // 17: sidecar.v1.Answer
 	(*ServeResponse)(nil),       // 18: sidecar.v1.ServeResponse
-	(*IncomingRequest)(nil),     // 19: sidecar.v1.IncomingRequest
-	(*OutgoingMessage)(nil),     // 20: sidecar.v1.OutgoingMessage
-	(*Lagged)(nil),              // 21: sidecar.v1.Lagged
-	(*durationpb.Duration)(nil), // 22: google.protobuf.Duration
+	(*RejectedAnswer)(nil),      // 19: sidecar.v1.RejectedAnswer
+	(*IncomingRequest)(nil),     // 20: sidecar.v1.IncomingRequest
+	(*OutgoingMessage)(nil),     // 21: sidecar.v1.OutgoingMessage
+	(*Lagged)(nil),              // 22: sidecar.v1.Lagged
+	(*durationpb.Duration)(nil), // 23: google.protobuf.Duration
 }
 var file_sidecar_v1_direct_proto_depIdxs = []int32{
 	0,  // 0: sidecar.v1.SendReceipt.outcome:type_name -> sidecar.v1.SendOutcome
 	1,  // 1: sidecar.v1.SendResponse.receipt:type_name -> sidecar.v1.SendReceipt
-	20, // 2: sidecar.v1.SendManyRequest.messages:type_name -> sidecar.v1.OutgoingMessage
+	21, // 2: sidecar.v1.SendManyRequest.messages:type_name -> sidecar.v1.OutgoingMessage
 	6,  // 3: sidecar.v1.SendManyResponse.receipts:type_name -> sidecar.v1.SendReceiptRange
 	1,  // 4: sidecar.v1.SendReceiptRange.receipt:type_name -> sidecar.v1.SendReceipt
 	9,  // 5: sidecar.v1.ReceiveResponse.messages:type_name -> sidecar.v1.DirectMessage
-	21, // 6: sidecar.v1.ReceiveResponse.lagged:type_name -> sidecar.v1.Lagged
+	22, // 6: sidecar.v1.ReceiveResponse.lagged:type_name -> sidecar.v1.Lagged
 	13, // 7: sidecar.v1.RequestManyRequest.requests:type_name -> sidecar.v1.OutgoingRequest
-	22, // 8: sidecar.v1.OutgoingRequest.timeout:type_name -> google.protobuf.Duration
+	23, // 8: sidecar.v1.OutgoingRequest.timeout:type_name -> google.protobuf.Duration
 	15, // 9: sidecar.v1.RequestManyResponse.results:type_name -> sidecar.v1.RequestResult
 	17, // 10: sidecar.v1.ServeRequest.answers:type_name -> sidecar.v1.Answer
-	19, // 11: sidecar.v1.ServeResponse.requests:type_name -> sidecar.v1.IncomingRequest
-	22, // 12: sidecar.v1.IncomingRequest.time_left:type_name -> google.protobuf.Duration
-	2,  // 13: sidecar.v1.DirectService.Send:input_type -> sidecar.v1.SendRequest
-	4,  // 14: sidecar.v1.DirectService.SendMany:input_type -> sidecar.v1.SendManyRequest
-	7,  // 15: sidecar.v1.DirectService.Receive:input_type -> sidecar.v1.ReceiveRequest
-	10, // 16: sidecar.v1.DirectService.Request:input_type -> sidecar.v1.RequestRequest
-	12, // 17: sidecar.v1.DirectService.RequestMany:input_type -> sidecar.v1.RequestManyRequest
-	16, // 18: sidecar.v1.DirectService.Serve:input_type -> sidecar.v1.ServeRequest
-	3,  // 19: sidecar.v1.DirectService.Send:output_type -> sidecar.v1.SendResponse
-	5,  // 20: sidecar.v1.DirectService.SendMany:output_type -> sidecar.v1.SendManyResponse
-	8,  // 21: sidecar.v1.DirectService.Receive:output_type -> sidecar.v1.ReceiveResponse
-	11, // 22: sidecar.v1.DirectService.Request:output_type -> sidecar.v1.RequestResponse
-	14, // 23: sidecar.v1.DirectService.RequestMany:output_type -> sidecar.v1.RequestManyResponse
-	18, // 24: sidecar.v1.DirectService.Serve:output_type -> sidecar.v1.ServeResponse
-	19, // [19:25] is the sub-list for method output_type
-	13, // [13:19] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	20, // 11: sidecar.v1.ServeResponse.requests:type_name -> sidecar.v1.IncomingRequest
+	19, // 12: sidecar.v1.ServeResponse.rejected:type_name -> sidecar.v1.RejectedAnswer
+	23, // 13: sidecar.v1.IncomingRequest.time_left:type_name -> google.protobuf.Duration
+	2,  // 14: sidecar.v1.DirectService.Send:input_type -> sidecar.v1.SendRequest
+	4,  // 15: sidecar.v1.DirectService.SendMany:input_type -> sidecar.v1.SendManyRequest
+	7,  // 16: sidecar.v1.DirectService.Receive:input_type -> sidecar.v1.ReceiveRequest
+	10, // 17: sidecar.v1.DirectService.Request:input_type -> sidecar.v1.RequestRequest
+	12, // 18: sidecar.v1.DirectService.RequestMany:input_type -> sidecar.v1.RequestManyRequest
+	16, // 19: sidecar.v1.DirectService.Serve:input_type -> sidecar.v1.ServeRequest
+	3,  // 20: sidecar.v1.DirectService.Send:output_type -> sidecar.v1.SendResponse
+	5,  // 21: sidecar.v1.DirectService.SendMany:output_type -> sidecar.v1.SendManyResponse
+	8,  // 22: sidecar.v1.DirectService.Receive:output_type -> sidecar.v1.ReceiveResponse
+	11, // 23: sidecar.v1.DirectService.Request:output_type -> sidecar.v1.RequestResponse
+	14, // 24: sidecar.v1.DirectService.RequestMany:output_type -> sidecar.v1.RequestManyResponse
+	18, // 25: sidecar.v1.DirectService.Serve:output_type -> sidecar.v1.ServeResponse
+	20, // [20:26] is the sub-list for method output_type
+	14, // [14:20] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_direct_proto_init() }
@@ -1522,7 +1593,7 @@ func file_sidecar_v1_direct_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_direct_proto_rawDesc), len(file_sidecar_v1_direct_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 
+from google.protobuf.duration_pb2 import Duration
 from sidecar_client.v1 import direct_pb2 as pb
 
 from ...core.direct import Outcome, RequestArrived
-from ...core.errors import Refused
-from .values import duration, invalid
+from ...core.errors import InvalidArgument, Refused, SidecarError
+from .values import duration
 
 MAX_REASON = 1024  # bytes of a refusal; what the direct protocol carries
+MAX_TIME_LEFT = 86_400.0  # seconds; as long as a request of an app may take
 
 SendRequest = pb.SendRequest
 SendManyRequest = pb.SendManyRequest
@@ -52,7 +54,9 @@ def response(data: bytes) -> pb.RequestResponse:
     return pb.RequestResponse(data=data)
 
 
-def requests(arrived: Iterable[RequestArrived], withdrawn: Iterable[int], now: float) -> pb.ServeResponse:
+def requests(
+    arrived: Iterable[RequestArrived], withdrawn: Iterable[int], rejected: Iterable[tuple[int, str]], now: float
+) -> pb.ServeResponse:
     return pb.ServeResponse(
         requests=[
             pb.IncomingRequest(
@@ -60,24 +64,32 @@ def requests(arrived: Iterable[RequestArrived], withdrawn: Iterable[int], now: f
                 peer_id=str(request.peer),
                 protocol=request.protocol,
                 data=request.data,
-                time_left=None if request.deadline is None else duration(max(0.0, request.deadline - now)),
+                time_left=None if request.deadline is None else _time_left(request.deadline - now),
                 traceparent=request.trace,
             )
             for request in arrived
         ],
         withdrawn=withdrawn,
+        rejected=[pb.RejectedAnswer(id=token, reason=why) for token, why in rejected],
     )
 
 
-def answers(request: pb.ServeRequest) -> Iterator[tuple[int, bytes | Refused]]:
-    """The answers of a serving app. Raises InvalidField."""
-    for index, answer in enumerate(request.answers):
+def _time_left(seconds: float) -> Duration:
+    """A peer may name any time: what no duration can hold must not end the stream of all."""
+    return duration(min(max(0.0, seconds), MAX_TIME_LEFT))
+
+
+def answers(request: pb.ServeRequest) -> Iterator[tuple[int, bytes | SidecarError]]:
+    """The answers of a serving app; for one that is malformed, what is wrong with it."""
+    for answer in request.answers:
         match answer.WhichOneof("result"):
             case "data":
                 yield answer.id, answer.data
             case "refusal":
-                if len(answer.refusal.encode()) > MAX_REASON:
-                    raise invalid(f"answers[{index}].refusal", f"more than {MAX_REASON} bytes")
-                yield answer.id, Refused(answer.refusal)
+                size = len(answer.refusal.encode())
+                if size > MAX_REASON:
+                    yield answer.id, InvalidArgument(f"refusal of {size} bytes, at most {MAX_REASON}")
+                else:
+                    yield answer.id, Refused(answer.refusal)
             case _:
-                raise invalid(f"answers[{index}].result", "neither data nor a refusal")
+                yield answer.id, InvalidArgument("neither data nor a refusal")

@@ -4,7 +4,7 @@ import asyncio
 import copy
 import logging
 import pickle
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import pytest
 import sidecar_client
 from google.protobuf.timestamp_pb2 import Timestamp
 from sidecar_client import Lagged, LagReason, OverflowPolicy, SendOutcome, _hot
+from sidecar_client import server as _server
 from sidecar_client.bulk import _batches, _Encoder
-from sidecar_client.v1 import pubsub_pb2
+from sidecar_client.v1 import direct_pb2, pubsub_pb2
 
 from sidecar.api.hub import Bounds
 from sidecar.api.serving import Server
-from sidecar.core import direct, gossip
+from sidecar.core import direct, errors, gossip
 from tests.api.fakes import OTHER, OTHER_TEXT, asynchronous, message, served, server
 from tests.clients.python.proxy import Proxy
 
@@ -313,6 +314,108 @@ async def test_a_handler_ends_when_its_asker_waits_no_longer(tmp_path: Path) -> 
         node.on_effect(direct.RequestArrived(1, OTHER, CHAT, b"", mesh.now() + 0.05))
         await ended.wait()
         assert node.of(direct.RequestAnswered) == []
+
+
+class Unspeakable(sidecar_client.Refused):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+async def awaits_what_is_cancelled() -> bytes:
+    task = asyncio.ensure_future(asyncio.Event().wait())
+    task.cancel()
+    await task
+    return b""
+
+
+async def cancels_itself() -> bytes:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(0)
+    return b""
+
+
+async def fails(error: BaseException) -> bytes:
+    raise error
+
+
+async def returns(value: object) -> bytes:
+    return value  # type: ignore[return-value]
+
+
+FAILED = "the app failed to answer"
+EXITS: dict[str, tuple[Callable[[], Any], str]] = {
+    "cancelled": (awaits_what_is_cancelled, FAILED),
+    "itself": (cancels_itself, FAILED),
+    "error": (lambda: fails(ValueError()), FAILED),
+    "base": (lambda: fails(BaseException()), FAILED),
+    "generator": (lambda: fails(GeneratorExit()), FAILED),
+    "none": (lambda: returns(None), FAILED),
+    "text": (lambda: returns("text"), FAILED),
+    "plain": (lambda: b"not awaitable", FAILED),
+    "huge": (lambda: returns(bytes(5 << 20)), "response of 5242880 bytes, at most 4193280"),
+    "refusal": (lambda: fails(sidecar_client.Refused("no")), "no"),
+    "silent": (lambda: fails(sidecar_client.Refused("")), "the app refused"),
+    "long": (lambda: fails(sidecar_client.Refused("ö" * 600)), "ö" * 512),
+    "surrogate": (lambda: fails(sidecar_client.Refused("a\udc80")), "a?"),
+    "unspeakable": (lambda: fails(Unspeakable("x")), "the app refused"),
+}
+
+
+@asynchronous
+async def test_every_exit_of_a_handler_is_an_answer_and_costs_no_other(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def handle(request: sidecar_client.Request) -> bytes:
+        way = request.data.decode()
+        if way in EXITS:
+            return await EXITS[way][0]()
+        await release.wait()
+        return bytearray(request.data)  # type: ignore[return-value]
+
+    async with served(tmp_path) as (node, _, _, client), client.serve(CHAT, handle) as server:
+        node.on_effect(direct.RequestArrived(1000, OTHER, CHAT, b"under way", None))
+        for token, way in enumerate(EXITS):
+            node.on_effect(direct.RequestArrived(token, OTHER, CHAT, way.encode(), None))
+        while len(node.of(direct.RequestAnswered)) < len(EXITS):
+            await node.wait_for(direct.RequestAnswered)
+        told = {answered.token: answered.answer for answered in node.of(direct.RequestAnswered)}
+        for token, (way, (_, words)) in enumerate(EXITS.items()):
+            assert isinstance(told[token], errors.Refused), way
+            assert str(told[token]).endswith(words), way
+        assert server.rejected == 1
+        release.set()
+        while node.of(direct.RequestAnswered)[-1].token != 1000:
+            await node.wait_for(direct.RequestAnswered)
+        assert node.of(direct.RequestAnswered)[-1].answer == b"under way"
+
+
+@asynchronous
+async def test_an_app_that_exits_in_a_handler_has_answered(tmp_path: Path) -> None:
+    """The task raises on, but where the loop lives through it, the asker is not left waiting."""
+
+    async def handle(request: sidecar_client.Request) -> bytes:
+        raise SystemExit
+
+    requests = _server.Server(None, [CHAT], handle, 1, None)  # type: ignore[arg-type]
+    answers = _server._Answers([CHAT])
+    message = direct_pb2.IncomingRequest(id=1, protocol=CHAT)
+    answers.handlers[1] = None  # type: ignore[assignment]
+    with pytest.raises(SystemExit):
+        await requests._answer(message, answers)
+    assert [answer.refusal for answer in answers._waiting] == [FAILED]
+
+
+@asynchronous
+async def test_what_never_began_waits_for_nobody(tmp_path: Path) -> None:
+    """Requests that are withdrawn in the turn in which they came give their bytes back."""
+    served_ = _server.Server(None, [CHAT], lambda request: returns(b""), 1, None)  # type: ignore[arg-type]
+    answers = _server._Answers([CHAT])
+    served_._begin(direct_pb2.IncomingRequest(id=1, protocol=CHAT, data=bytes(1000)), answers)
+    answers.withdraw(1)
+    await asyncio.wait(served_._handlers)
+    assert (served_._waiting, served_._sizes) == (0, {})
 
 
 @asynchronous

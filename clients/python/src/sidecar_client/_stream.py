@@ -44,6 +44,11 @@ class Stream(Generic[Response]):
         """What to tell once the stream is in force again after a call was lost; None: nothing."""
         return None
 
+    @property
+    def name(self) -> str:
+        """What the stream does, for messages."""
+        return self._name
+
     async def __aenter__(self) -> Self:
         await self._start()
         return self

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +16,9 @@ from .v1 import direct_pb2
 
 Handler = Callable[[Request], Awaitable[bytes]]
 _log = logging.getLogger(__name__)
-_BATCH_BYTES = 1 << 20
+_BATCH_BYTES = 1 << 20  # of answers in a request
+_MAX_ANSWER = (4 << 20) - 1024  # bytes; gRPC there takes 4 MiB with all around it, and would end the call of all others
+_MAX_REASON = 1024  # bytes of a refusal
 _WAITING_BYTES = 16 << 20  # of requests that wait for a handler; as many as the sidecar itself keeps by default
 _MAX_REFUSALS = 12  # some 10 seconds
 
@@ -61,7 +64,7 @@ class _Answers:
 
     def __init__(self, protocols: Sequence[str]) -> None:
         self._first = direct_pb2.ServeRequest(protocols=protocols)
-        self._waiting: list[direct_pb2.Answer] = []
+        self._waiting: deque[direct_pb2.Answer] = deque()  # bounded by the requests that the sidecar lets be open
         self._some = asyncio.Event()
         self._begun = self._over = False
         self.handlers: dict[int, asyncio.Task[None]] = {}
@@ -71,12 +74,12 @@ class _Answers:
         """The call has ended; gRPC's task that reads this ends too, and so do the handlers: nobody waits for them."""
         self._over = True
         self._some.set()
-        for task in self.handlers.values():
-            task.cancel()
+        for token in list(self.handlers):
+            self.withdraw(token)
 
     def withdraw(self, token: int) -> None:
         """Nobody waits for this answer any more."""
-        task = self.handlers.get(token)
+        task = self.handlers.pop(token, None)
         if task is not None:
             task.cancel()
 
@@ -96,10 +99,11 @@ class _Answers:
             raise StopAsyncIteration
         request = direct_pb2.ServeRequest()
         size = 0
-        while self._waiting and size < _BATCH_BYTES:
-            answer = self._waiting.pop(0)
-            size += len(answer.data)
-            request.answers.append(answer)
+        while self._waiting:
+            size += len(self._waiting[0].data)
+            if size > _BATCH_BYTES and request.answers:
+                break
+            request.answers.append(self._waiting.popleft())
         if not self._waiting:
             self._some.clear()
         return request
@@ -110,8 +114,10 @@ class Server:
 
     `async with` returns once requests can arrive, and goes on serving inside the block. It outlives the sidecar's
     restarts. At most `concurrency` handlers run at once; more requests wait. The handler returns the response; raising
-    `Refused` refuses with its text, any other exception is logged and refused. A handler whose asker has gone is
-    cancelled, also when the connection to the sidecar is lost.
+    `Refused` refuses with its text (at most 1,024 bytes of it). However else a handler ends, its asker is refused at
+    once and the log says why: any other exception (`CancelledError` too, where something that it awaited was
+    cancelled), a value that is no bytes, a response over the sidecar's bound. Others are served on. A handler whose
+    asker has gone is cancelled, also when the connection to the sidecar is lost.
     """
 
     def __init__(
@@ -122,7 +128,10 @@ class Server:
         self._room = asyncio.Semaphore(concurrency)
         self._handlers: set[asyncio.Task[None]] = set()  # of all calls; bounded by what the sidecar lets be unanswered
         self._waiting = 0  # bytes of the requests that wait for room
+        self._sizes: dict[asyncio.Task[None], int] = {}  # of each of them
         self._drained = asyncio.Event()
+        self.rejected = 0
+        """Answers so far that could not be taken, such as those over the bound on payloads; the log says why."""
         self._task: asyncio.Task[None] | None = None
 
     def __await__(self) -> Generator[Any, None, None]:
@@ -156,6 +165,9 @@ class Server:
                 assert answers is not None, "a call that gives requests has been opened"
                 for token in response.withdrawn:
                     answers.withdraw(token)
+                for rejected in response.rejected:
+                    self.rejected += 1
+                    _log.error("%s: an answer was not taken: %s", self._requests.name, rejected.reason)
                 for message in response.requests:
                     self._begin(message, answers)
                 while self._waiting > _WAITING_BYTES:
@@ -170,39 +182,68 @@ class Server:
         task = asyncio.create_task(self._answer(message, answers), name="sidecar request")
         self._handlers.add(task)
         answers.handlers[message.id] = task
+        self._sizes[task] = len(message.data)
         self._waiting += len(message.data)
         timer = None
         if message.HasField("time_left"):  # the sidecar says so too, but is not heard while too many bytes wait
             loop = asyncio.get_running_loop()
-            timer = loop.call_later(_convert.seconds(message.time_left), task.cancel)
+            timer = loop.call_later(_convert.seconds(message.time_left), answers.withdraw, message.id)
 
         def ended(task: "asyncio.Task[None]") -> None:
             self._handlers.discard(task)
-            del answers.handlers[message.id]
+            self._started(task)  # where it was withdrawn before
+            answers.handlers.pop(message.id, None)
             if timer is not None:
                 timer.cancel()
 
         task.add_done_callback(ended)
 
     async def _answer(self, message: direct_pb2.IncomingRequest, answers: _Answers) -> None:
+        """Run the handler. Whatever comes of it, there is an answer, unless nobody waits for one."""
         answer = direct_pb2.Answer(id=message.id)
-        waiting = len(message.data)
         try:
             async with self._room:
-                self._started(waiting)
-                waiting = 0
-                answer.data = await self._handler(_convert.request(message))
+                self._started(asyncio.current_task())
+                answer.data = self._response(await self._handler(_convert.request(message)))
         except Refused as refusal:
-            answer.refusal = str(refusal)[:256]
-        except Exception:  # noqa: BLE001 - the app's handler; its failure must not end the others
-            _log.exception("handler for %s failed", message.protocol)
+            answer.refusal = _reason(refusal)
+        except BaseException as error:
+            if message.id not in answers.handlers:
+                raise  # it was withdrawn, and this task cancelled
             answer.refusal = "the app failed to answer"
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                raise  # the whole app is to end
+            # CancelledError too: what the handler awaited has been cancelled, not this task.
+            _log.exception("handler for %s failed", message.protocol)
         finally:
-            self._started(waiting)
-        answers.add(answer)
+            if message.id in answers.handlers:
+                answers.add(answer)
 
-    def _started(self, size: int) -> None:
-        """So many bytes wait no longer, for room was found or nobody waits for the answer."""
+    def _response(self, data: object) -> bytes:
+        """What a handler returned, as bytes. Raises TypeError, and Refused for what gRPC would not carry."""
+        if not isinstance(data, bytes):
+            if not isinstance(data, bytearray | memoryview):
+                raise TypeError(f"the handler returned {type(data).__name__}, not bytes")
+            data = bytes(data)
+        if len(data) > _MAX_ANSWER:
+            self.rejected += 1
+            what = f"response of {len(data)} bytes, at most {_MAX_ANSWER}"
+            _log.error("%s: an answer was not taken: %s", self._requests.name, what)
+            raise Refused(f"the app there gave an answer that cannot be taken: {what}")
+        return data
+
+    def _started(self, task: "asyncio.Task[None] | None") -> None:
+        """Its request waits no longer, for room was found or nobody waits for the answer."""
+        size = self._sizes.pop(task, 0) if task is not None else 0
         if size:
             self._waiting -= size
             self._drained.set()
+
+
+def _reason(refusal: Refused) -> str:
+    """The text of a refusal, as the sidecar takes it: whatever the app put in there."""
+    try:
+        text = str(refusal)
+    except Exception:  # noqa: BLE001 - the app's own class; the refusal counts all the same
+        text = ""
+    return text.encode(errors="replace")[:_MAX_REASON].decode(errors="ignore") or "the app refused"

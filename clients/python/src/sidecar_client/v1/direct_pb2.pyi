@@ -537,7 +537,9 @@ class ServeRequest(_message.Message):
 
     @_builtins.property
     def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Answer]:
-        """Answers to requests. One whose request has been withdrawn is ignored."""
+        """Answers to requests. One whose request has been withdrawn, or is answered already, is ignored. One that cannot be
+        taken costs only its own request: see `ServeResponse.rejected`.
+        """
 
     def __init__(
         self,
@@ -593,6 +595,7 @@ class ServeResponse(_message.Message):
 
     REQUESTS_FIELD_NUMBER: _builtins.int
     WITHDRAWN_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___IncomingRequest]:
         """Requests to answer."""
@@ -601,19 +604,50 @@ class ServeResponse(_message.Message):
     def withdrawn(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Numbers of requests that nobody waits for any more: cancelled, out of time, or the peer is gone."""
 
+    @_builtins.property
+    def rejected(self) -> _containers.RepeatedCompositeFieldContainer[Global___RejectedAnswer]:
+        """Answers that could not be taken. Whoever asked has been refused, with the same reason."""
+
     def __init__(
         self,
         *,
         requests: _abc.Iterable[Global___IncomingRequest] | None = ...,
         withdrawn: _abc.Iterable[_builtins.int] | None = ...,
+        rejected: _abc.Iterable[Global___RejectedAnswer] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rejected", b"rejected", "requests", b"requests", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ServeResponse: _TypeAlias = ServeResponse  # noqa: Y015
+
+@_typing.final
+class RejectedAnswer(_message.Message):
+    """An answer that could not be taken: over the bound on payloads, a refusal that is too long, or neither of both."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The request's number."""
+    reason: _builtins.str
+    """What is wrong with the answer, a sentence."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectedAnswer: _TypeAlias = RejectedAnswer  # noqa: Y015
 
 @_typing.final
 class IncomingRequest(_message.Message):

@@ -190,7 +190,10 @@ export interface RequestResult {
 export interface ServeRequest {
   /** In the first message of the stream: the protocols to serve, 1 to 64. Not in later ones. */
   protocols: string[];
-  /** Answers to requests. One whose request has been withdrawn is ignored. */
+  /**
+   * Answers to requests. One whose request has been withdrawn, or is answered already, is ignored. One that cannot be
+   * taken costs only its own request: see `ServeResponse.rejected`.
+   */
   answers: Answer[];
 }
 
@@ -215,6 +218,16 @@ export interface ServeResponse {
   requests: IncomingRequest[];
   /** Numbers of requests that nobody waits for any more: cancelled, out of time, or the peer is gone. */
   withdrawn: bigint[];
+  /** Answers that could not be taken. Whoever asked has been refused, with the same reason. */
+  rejected: RejectedAnswer[];
+}
+
+/** An answer that could not be taken: over the bound on payloads, a refusal that is too long, or neither of both. */
+export interface RejectedAnswer {
+  /** The request's number. */
+  id: bigint;
+  /** What is wrong with the answer, a sentence. */
+  reason: string;
 }
 
 /** A request that arrived. */
@@ -1554,7 +1567,7 @@ export const Answer: MessageFns<Answer> = {
 };
 
 function createBaseServeResponse(): ServeResponse {
-  return { requests: [], withdrawn: [] };
+  return { requests: [], withdrawn: [], rejected: [] };
 }
 
 export const ServeResponse: MessageFns<ServeResponse> = {
@@ -1571,6 +1584,9 @@ export const ServeResponse: MessageFns<ServeResponse> = {
         writer.uint64(v);
       }
       writer.join();
+    }
+    for (const v of message.rejected) {
+      RejectedAnswer.encode(v!, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -1614,6 +1630,14 @@ export const ServeResponse: MessageFns<ServeResponse> = {
 
             break;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.rejected.push(RejectedAnswer.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1633,6 +1657,77 @@ export const ServeResponse: MessageFns<ServeResponse> = {
     const message = createBaseServeResponse();
     message.requests = object.requests?.map((e) => IncomingRequest.fromPartial(e)) || [];
     message.withdrawn = object.withdrawn?.map((e) => BigInt(e)) || [];
+    message.rejected = object.rejected?.map((e) => RejectedAnswer.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseRejectedAnswer(): RejectedAnswer {
+  return { id: 0n, reason: "" };
+}
+
+export const RejectedAnswer: MessageFns<RejectedAnswer> = {
+  encode(message: RejectedAnswer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0n) {
+      if (BigInt.asUintN(64, message.id) !== message.id) {
+        throw new globalThis.Error("value provided for field message.id of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.id);
+    }
+    if (message.reason !== "") {
+      writer.uint32(18).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RejectedAnswer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRejectedAnswer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<RejectedAnswer>, I>>(base?: I): RejectedAnswer {
+    return RejectedAnswer.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RejectedAnswer>, I>>(object: I): RejectedAnswer {
+    const message = createBaseRejectedAnswer();
+    message.id = (object.id !== undefined && object.id !== null) ? BigInt(object.id) : 0n;
+    message.reason = object.reason ?? "";
     return message;
   },
 };
