@@ -32,6 +32,7 @@ import (
 func TestTargets(t *testing.T) {
 	f := started(t)
 	t.Chdir(filepath.Dir(f.path))
+	t.Setenv("HOME", filepath.Dir(f.path))
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -42,8 +43,11 @@ func TestTargets(t *testing.T) {
 		f.path:                     "unix:" + f.path,
 		"unix:" + f.path:           "unix:" + f.path,
 		"unix://" + f.path:         "unix:" + f.path,
-		"./api.sock":               "unix:./api.sock",
-		"unix:api.sock":            "unix:api.sock",
+		"./api.sock":               "unix:" + f.path, // whole: it may be another after a chdir
+		"unix:api.sock":            "unix:" + f.path,
+		"./././/api.sock":          "unix:" + f.path,
+		"~/api.sock":               "unix:" + f.path,
+		"unix:~/api.sock":          "unix:" + f.path,
 		tcp.Addr().String():        tcp.Addr().String(),
 		"localhost:" + portOf(tcp): "localhost:" + portOf(tcp),
 	} {
@@ -84,7 +88,7 @@ func TestPathsThatNoSocketHas(t *testing.T) {
 	f.path = longest
 	f.start()
 	connected(t, f)
-	for _, given := range []string{longest + "y", "unix:" + longest + "y", "unix:" + strings.Repeat("\u00e9", 54)} {
+	for _, given := range []string{longest + "y", "unix:" + longest + "y", "unix:/" + strings.Repeat("\u00e9", 53) + "z"} {
 		_, err := sidecar.Connect(t.Context(), sidecar.WithTarget(given))
 		path := strings.TrimPrefix(given, "unix:")
 		said := "the path of a Unix socket has at most 107 bytes, this one has 108: " + path
@@ -272,10 +276,42 @@ func TestToken(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	_, err := node.Info(t.Context())
-	wantError(t, err, sidecar.ErrInvalidArgument)
+	// What passes: no file, an empty one, half of one, one that is a folder.
+	again := func() {
+		t.Helper()
+		if _, err := node.Info(t.Context()); err != nil || shown.last() != "Bearer another" {
+			t.Error(err, shown.last())
+		}
+	}
+	again()
+	for _, text := range []string{"", "\n", "two words", "sch\u00f6n"} {
+		write(text)
+		again()
+	}
+	if err := errors.Join(os.Remove(file), os.Mkdir(file, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	again()
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	write("rotated\n")
+	if _, err := node.Info(t.Context()); err != nil || shown.last() != "Bearer rotated" {
+		t.Error(err, shown.last())
+	}
+	// A token of the same length in a file that looks as old: only the file itself is another.
+	kept, err := os.Stat(file)
+	if err == nil {
+		err = os.WriteFile(file+".new", []byte("renewed\n"), 0o600)
+	}
+	if err = errors.Join(err, os.Chtimes(file+".new", kept.ModTime(), kept.ModTime()), os.Rename(file+".new", file)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := node.Info(t.Context()); err != nil || shown.last() != "Bearer renewed" {
+		t.Error(err, shown.last())
+	}
 
-	t.Setenv("SIDECAR_TOKEN", "three")
+	t.Setenv("SIDECAR_TOKEN", "three\r")
 	connected(t, f)
 	if shown.last() != "Bearer three" {
 		t.Error(shown.last())

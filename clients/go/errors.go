@@ -259,8 +259,6 @@ func fromStatus(ended *status.Status) *Error {
 			failure.Kind = ErrTooLarge // gRPC itself refuses what is over the sidecar's bound on calls
 		case ended.Code() == codes.Internal && strings.Contains(failure.Message, "error while marshaling"):
 			failure.Kind = ErrInvalidArgument // a text that is not UTF-8
-		case ended.Code() == codes.Unauthenticated && strings.Contains(failure.Message, "per-RPC creds failed"):
-			failure.Kind, failure.Field = ErrInvalidArgument, "token" // the file with the token is gone, or not a token
 		}
 	}
 	if failure.Kind == ErrDeadlineExceeded {

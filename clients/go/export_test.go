@@ -1,5 +1,23 @@
 package sidecar
 
+import (
+	"testing"
+	"time"
+)
+
+// FindTarget is where Connect would look.
+func FindTarget(given string) (string, error) {
+	found, err := findTarget(given)
+	return found.text, err
+}
+
+// SetForbearance lets a test not wait so long.
+func SetForbearance(t *testing.T, forbears time.Duration) {
+	before := forbearance
+	forbearance = forbears
+	t.Cleanup(func() { forbearance = before })
+}
+
 // Waiting is how many messages wait in the client for the next batch.
 func Waiting(c *Client) int { return waiting(&c.publish) + waiting(&c.send) }
 

@@ -25,7 +25,7 @@ type feed struct {
 	greeted func(encoded) error  // takes the first response, where it comes at once: then opening waits for it
 	opened  func(*call)          // told when a call is in force; may be nil
 	over    func()               // told when a call has ended; may be nil
-	another func(err error) bool // whether a call that ended so is made again, beside lost ones; may be nil
+	another func(err error) bool // whether a call that ended so is made again, beside lost and passing ones; may be nil
 	inOrder func()               // told of a call's end in order, which then ends the feed; nil: the sidecar is going
 
 	app    context.Context // the app's
@@ -36,6 +36,8 @@ type feed struct {
 	closing bool
 	call    *call
 	pauses  pauses
+	refused time.Time // since when a feed that has been in force is refused; zero where it is not
+	live    bool      // the call is in force
 	opens   int
 	failed  error // what ended it
 }
@@ -92,6 +94,8 @@ func (f *feed) open() error {
 		err := f.try()
 		if err == nil {
 			f.opens++
+			f.live = true
+			f.refused = time.Time{}
 			return nil
 		}
 		if err := f.again(err); err != nil {
@@ -170,10 +174,11 @@ func (f *feed) next(response any) (bool, error) {
 
 // again is told how a call ended: nil when another is to be made, after a pause, else what ends the feed.
 func (f *feed) again(failure error) error {
+	back := f.opens > 0 && !f.live
 	f.release()
 	if err := f.ended(); err != nil {
 		failure = err
-	} else if f.link.reconnect && (lost(failure) || f.another != nil && f.another(failure)) {
+	} else if f.link.reconnect && (lost(failure) || f.passing(failure, back) || f.another != nil && f.another(failure)) {
 		pause := f.pauses.pause()
 		f.link.logger.Info("sidecar stream lost; trying again", "stream", f.name, "error", failure, "in", pause)
 		if f.wait(pause) {
@@ -188,13 +193,31 @@ func (f *feed) again(failure error) error {
 	return failure
 }
 
+// forbearance is for how long a stream that has been in force is tried again though it is refused.
+var forbearance = 10 * time.Second
+
+// passing tells whether a feed that has been in force is refused for what may be over in a moment: tokens that are being
+// replaced, and, when it comes back, a sidecar that has not noticed yet that the call before is gone.
+func (f *feed) passing(failure error, back bool) bool {
+	switch {
+	case f.opens > 0 && errors.Is(failure, ErrUnauthenticated):
+	case back && (errors.Is(failure, ErrAlreadyExists) || errors.Is(failure, ErrResourceExhausted)):
+	default:
+		return false
+	}
+	if f.refused.IsZero() {
+		f.refused = time.Now()
+	}
+	return time.Since(f.refused) < forbearance
+}
+
 // release lets go of the call.
 func (f *feed) release() {
 	if f.call == nil {
 		return
 	}
 	f.call.release()
-	f.call = nil
+	f.call, f.live = nil, false
 	if f.over != nil {
 		f.over()
 	}

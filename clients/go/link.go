@@ -83,7 +83,11 @@ func newLink(where target, config *settings) (*link, error) {
 	if secret != nil {
 		options = append(options, grpc.WithPerRPCCredentials(secret))
 	}
-	if made.conn, err = grpc.NewClient("passthrough:///"+where.address, options...); err != nil {
+	address := where.address
+	if where.network == "unix" {
+		address = "unix" // only the dialer is to read the path, in which nothing is an escape as it would be in a URI
+	}
+	if made.conn, err = grpc.NewClient("passthrough:///"+address, options...); err != nil {
 		return nil, badField("target", "target %s: %v", where.text, err)
 	}
 	made.ctx, made.stop = context.WithCancel(context.Background())

@@ -23,8 +23,9 @@ type settings struct {
 // Option is an option of [Connect].
 type Option func(*settings)
 
-// WithTarget says where the sidecar is: `unix:PATH`, a path beginning with `/`, `./` or `../`, `HOST:PORT`, or
-// `tls://HOST:PORT`. Without it, or with an empty one: SIDECAR_API, else the socket that a sidecar serves by default.
+// WithTarget says where the sidecar is: `unix:PATH`, a path beginning with `/`, `./`, `../` or `~/`, `HOST:PORT`, or
+// `tls://HOST:PORT`. Without it, or with an empty one: SIDECAR_API, else the path in SIDECAR_API_SOCKET, else the socket that a
+// sidecar serves by default. A relative path counts from the directory in which Connect is called.
 func WithTarget(target string) Option { return func(s *settings) { s.target = target } }
 
 // WithWait says how long Connect waits for the sidecar, by default 10 s; 0: one try.
@@ -37,11 +38,13 @@ func WithReconnect(reconnect bool) Option { return func(s *settings) { s.reconne
 // named by SIDECAR_TOKEN_FILE says. A token is never sent in plain text to another machine.
 func WithToken(token string) Option { return func(s *settings) { s.token = token } }
 
-// WithTokenFile names a file with the token; it is read again when it has changed.
+// WithTokenFile names a file with the token. It must be readable when Connect is called. Later it is read again when it has
+// changed; while it cannot be read, or is empty, the last token counts.
 func WithTokenFile(path string) Option { return func(s *settings) { s.tokenFile = path } }
 
 // WithTLSFiles names PEM files for a `tls://` target: the certificates to trust, and this client's own certificate with
 // its key. Empty ones: SIDECAR_TLS_CA, SIDECAR_TLS_CERT, SIDECAR_TLS_KEY; without any, the system's roots are trusted.
+// They are read again for each connection; while that fails, what they said last counts.
 func WithTLSFiles(ca, certificate, key string) Option {
 	return func(s *settings) { s.tlsCA, s.tlsCert, s.tlsKey = ca, certificate, key }
 }

@@ -14,7 +14,6 @@ import (
 const (
 	defaultConcurrency = 256
 	answerBytes        = 1 << 20 // in one request of the stream
-	mostRefusals       = 12      // some 10 seconds
 	refusalBytes       = 1024    // the API's bound
 )
 
@@ -33,18 +32,16 @@ type Server struct {
 
 	handlers sync.WaitGroup
 
-	mu         sync.Mutex
-	answers    *answers // of the present call
-	running    int
-	waiting    []*asked
-	known      map[uint64]*asked // of the present call, waiting or running
-	room       chan struct{}     // signalled when fewer wait
-	most       int
-	registered bool
-	refusals   int
-	draining   bool          // new requests are refused
-	finishing  bool          // and all others have been answered
-	idle       chan struct{} // signalled when no handler runs while it drains
+	mu        sync.Mutex
+	answers   *answers // of the present call
+	running   int
+	waiting   []*asked
+	known     map[uint64]*asked // of the present call, waiting or running
+	room      chan struct{}     // signalled when fewer wait
+	most      int
+	draining  bool          // new requests are refused
+	finishing bool          // and all others have been answered
+	idle      chan struct{} // signalled when no handler runs while it drains
 }
 
 // asked is a request on its way to its handler and back.
@@ -158,7 +155,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) opened(made *call) {
 	writing := &answers{call: made, some: make(chan struct{}, 1)}
 	s.mu.Lock()
-	s.answers, s.registered, s.refusals = writing, true, 0
+	s.answers = writing
 	if s.finishing {
 		s.feed.cancel()
 	}
@@ -187,19 +184,12 @@ func (s *Server) over() {
 
 // another lets a call be made again beside lost ones.
 func (s *Server) another(err error) bool {
-	if !s.registered {
+	if s.feed.opens == 0 || !errors.Is(err, ErrTooLarge) {
 		return false
 	}
-	if errors.Is(err, ErrTooLarge) { // one answer was larger than any call may be: the others go on
-		s.feed.link.logger.Error("an answer was too large for the sidecar", "stream", s.feed.name, "error", err)
-		return true
-	}
-	// After a lost connection the sidecar may take a moment to notice that this app no longer serves there.
-	if errors.Is(err, ErrAlreadyExists) && s.refusals < mostRefusals {
-		s.refusals++
-		return true
-	}
-	return false
+	// One answer was larger than any call may be: the others go on.
+	s.feed.link.logger.Error("an answer was too large for the sidecar", "stream", s.feed.name, "error", err)
+	return true
 }
 
 // serve reads requests until the feed ends.

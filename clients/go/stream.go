@@ -520,21 +520,12 @@ type Acceptor struct {
 func (c *Client) AcceptStreams(ctx context.Context, protocols ...string) (*Acceptor, error) {
 	request := &sidecarv1.AcceptStreamsRequest{Protocols: protocols}
 	made := &Acceptor{address: Addr{Protocol: strings.Join(protocols, ",")}}
-	refusals := 0
 	made.feed = feed{
 		link:   c.link,
 		name:   "accepting " + strings.Join(protocols, ", "),
 		method: sidecarv1.StreamService_AcceptStreams_FullMethodName,
 		desc:   serverStreamCall,
 		first:  func() any { return request },
-		opened: func(*call) { refusals = 0 },
-		another: func(err error) bool { // the sidecar may take a moment to notice that the old call is gone
-			refused := made.feed.opens > 0 && errors.Is(err, ErrAlreadyExists)
-			if refused {
-				refusals++
-			}
-			return refused && refusals <= mostRefusals
-		},
 	}
 	if err := made.feed.start(ctx); err != nil {
 		return nil, err
