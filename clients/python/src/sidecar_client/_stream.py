@@ -1,15 +1,17 @@
 """Streams that only the sidecar feeds: opened, read, and opened again where the sidecar was gone meanwhile."""
 
-import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable, Coroutine
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import grpc
 
 from ._link import Backoff, Link
+from ._waiting import DroppedError, Pending
 from .errors import Closed, SidecarError
 
 Response = TypeVar("Response")
@@ -21,7 +23,8 @@ _log = logging.getLogger(__name__)
 class Stream(Generic[Response]):
     """One stream over as many calls as it takes. Use it with `async with`, or just iterate.
 
-    `async with` returns once the stream is in force, and closes it at the end.
+    `async with` returns once the stream is in force, and closes it at the end. Cancelling who reads, as a time-out
+    does, loses nothing and ends nothing: reading goes on where it was.
     """
 
     _greets = False
@@ -32,6 +35,8 @@ class Stream(Generic[Response]):
         self._name = name
         self._call: Any = None
         self._backoff = Backoff()
+        self._accepting, self._reading = Pending(), Pending()
+        self._met = self._ready = False  # the present call: has been accepted; is in force
         self._first: Response | None = None
         self._in_force_since: float | None = None
         self._lost_one = False  # a call that was in force, and nobody has been told
@@ -50,7 +55,11 @@ class Stream(Generic[Response]):
         return self._name
 
     async def __aenter__(self) -> Self:
-        await self._start()
+        try:
+            await self._start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -64,9 +73,12 @@ class Stream(Generic[Response]):
             self.close()
 
     def close(self) -> None:
-        """End the stream."""
+        """End the stream; whoever waits for it gets Closed."""
         call, self._call = self._call, None
         self._first = None
+        self._met = self._ready = False
+        self._accepting.drop()
+        self._reading.drop()
         if call is not None:
             call.cancel()
 
@@ -76,24 +88,22 @@ class Stream(Generic[Response]):
 
     async def _start(self) -> None:
         """Wait until the stream is in force. Raises SidecarError."""
-        while self._call is None:
+        while not self._ready:
             self._link.check_open()
-            call = self._call = self._open()
+            if self._call is None:
+                self._call = self._open()
+            call = self._call
             try:
-                metadata = await call.initial_metadata()
-                if metadata is None or OPEN not in metadata:
-                    await call.read()  # raises what it was refused with
-                    raise Closed(f"{self._name} ended at once")
-                if self._greets:
+                if not self._met:
+                    await self._wait(self._accepting, partial(_accepted, call, self._name))
+                    self._met = True
+                if self._greets and self._first is None:
                     self._first = await self._read()
-                self._in_force_since = time.monotonic()
             except (grpc.aio.AioRpcError, SidecarError) as error:
-                await self._lost(error)
-            except BaseException as error:
-                self.close()
-                if isinstance(error, asyncio.CancelledError):
-                    self._link.check_ours()
-                raise
+                await self._lost(call, error)
+                continue
+            self._ready = True
+            self._in_force_since = time.monotonic()
 
     async def _next(self) -> Response:
         """The next response, over as many calls as it takes. Raises the SidecarError that ends the stream."""
@@ -104,31 +114,37 @@ class Stream(Generic[Response]):
                 gap = self._gap()
                 if gap is not None:
                     return gap
+            call = self._call
             try:
                 first, self._first = self._first, None
                 response: Response = await self._read() if first is None else first
             except (grpc.aio.AioRpcError, SidecarError) as error:
-                await self._lost(error)
+                await self._lost(call, error)
                 continue
             self._backoff.reset()
             return response
 
     async def _read(self) -> Any:
-        try:
-            response = await self._call.read()
-        except asyncio.CancelledError:
-            self._link.check_ours()
-            raise
+        response = await self._wait(self._reading, self._call.read)
         if response is grpc.aio.EOF:
             raise Closed(f"the sidecar ended {self._name}")
         return response
+
+    async def _wait(self, pending: Pending, begin: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        try:
+            return await pending.result(begin)
+        except DroppedError:
+            self._link.check_open()
+            raise Closed(f"{self._name} was ended here") from None
 
     def _worth_another(self, failure: SidecarError) -> bool:
         """Whether a call that ended so is to be made again."""
         return self._link.lost(failure)
 
-    async def _lost(self, error: "grpc.aio.AioRpcError | SidecarError") -> None:
+    async def _lost(self, call: Any, error: "grpc.aio.AioRpcError | SidecarError") -> None:
         """The call is over: wait before the next one, or raise when there is none to be."""
+        if self._call is not call and isinstance(error, SidecarError):
+            raise error  # it was closed here meanwhile
         since, self._in_force_since = self._in_force_since, None
         if since is not None:
             self._lost_one = True
@@ -141,3 +157,11 @@ class Stream(Generic[Response]):
         pause = self._backoff.next()
         _log.info("%s: %s; trying again in %.2f s", self._name, failure, pause)
         await self._link.pause(pause)
+
+
+async def _accepted(call: Any, name: str) -> None:
+    """Wait until the sidecar has taken the call. Raises what it is refused with."""
+    metadata = await call.initial_metadata()
+    if metadata is None or OPEN not in metadata:
+        await call.read()  # raises it
+        raise Closed(f"{name} ended at once")

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 from . import _convert
 from ._link import Link
 from ._stream import Stream
+from ._waiting import Items
 from .errors import Closed, SidecarError
 from .types import Announcement
 from .v1 import discovery_pb2
@@ -49,7 +50,11 @@ class Advertisement(Stream[Any]):
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
-        await self._take()  # the first announcement is there already
+        try:
+            await self._take()  # the first announcement is there already
+        except BaseException:
+            self.close()
+            raise
         self._task = asyncio.create_task(self._keep(), name=self._name)
         return self
 
@@ -63,23 +68,26 @@ class Advertisement(Stream[Any]):
                 await task
         await super().__aexit__(kind, error, trace)
 
-    async def announcements(self) -> AsyncGenerator[Announcement, None]:
+    def announcements(self) -> Items[Announcement]:
         """The last announcement, then every further one; of those that come too fast the newest.
 
         Ends with its `ttl`. Raises the SidecarError that ends it otherwise.
         """
-        told = None
-        while True:
+        told: Announcement | None = None
+
+        async def following() -> Announcement:
+            nonlocal told
             async with self._news:
                 while self.announcement is told and self._failure is None:
                     await self._news.wait()
-            if self.announcement is not told and self.announcement is not None:
-                told = self.announcement
-                yield told
-            elif self._failure is not None and not self._over:
-                raise self._failure
-            else:
-                return
+                if self.announcement is not told and self.announcement is not None:
+                    told = self.announcement
+                    return told
+            if self._failure is not None and not self._over:
+                raise self._failure.again()
+            raise StopAsyncIteration
+
+        return Items(following)
 
     async def _take(self) -> None:
         response = await self._next()

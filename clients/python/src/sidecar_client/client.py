@@ -1,18 +1,18 @@
 """The client: every method of the sidecar's API, in Python's own idiom."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Self
-
-import grpc
+from typing import Any, Generic, Self, TypeVar
 
 from . import _convert, _hot, _security, _target, bulk, types
 from ._asking import Asking
 from ._joining import Publishing, Sending
 from ._link import Link
 from ._stream import Stream
+from ._waiting import Found, Pages
 from .advertisement import Advertisement
 from .errors import DeadlineExceeded, SidecarUnavailable
 from .server import Handler, Server
@@ -35,6 +35,7 @@ from .v1 import (
 )
 
 _SERVICE = "/sidecar.v1."
+Item = TypeVar("Item")
 
 
 def connect(
@@ -151,13 +152,16 @@ class Client:
         )
         return _convert.readiness(response.readiness)
 
-    async def watch_readiness(self) -> AsyncGenerator[types.Readiness, None]:
+    def watch_readiness(self) -> "Watch[types.Readiness]":
         """The readiness now, then after every change."""
         request = node_pb2.WatchReadinessRequest()
-        watch = _Watch(self._link, "watching readiness", self._node.WatchReadiness, request)
-        async with aclosing(watch.all()) as responses:
-            async for response in responses:
-                yield _convert.readiness(response.readiness)
+        return Watch(
+            self._link,
+            "watching readiness",
+            self._node.WatchReadiness,
+            request,
+            lambda response: (_convert.readiness(response.readiness),),
+        )
 
     async def ready(self, *, timeout: float | None = None) -> types.Readiness:
         """Wait until the node is ready. Raises DeadlineExceeded."""
@@ -177,17 +181,14 @@ class Client:
         )
         return _convert.statistics(response)
 
-    async def watch_events(self) -> AsyncGenerator[types.NodeEvent | types.Lagged, None]:
+    def watch_events(self) -> "Watch[types.NodeEvent | types.Lagged]":
         """The newest records of the sidecar's log, at most 1,000, then more as they come.
 
         Where records were missed, `Lagged` says so; after a lost connection (RECONNECTED) the newest are told anew.
         """
         gap = node_pb2.WatchEventsResponse(lagged=_convert.reconnected())
-        watch = _Watch(self._link, "watching events", self._node.WatchEvents, node_pb2.WatchEventsRequest(), gap)
-        async with aclosing(watch.all()) as responses:
-            async for response in responses:
-                for event in _convert.node_events(response):
-                    yield event
+        request = node_pb2.WatchEventsRequest()
+        return Watch(self._link, "watching events", self._node.WatchEvents, request, _convert.node_events, gap)
 
     async def set_log_level(self, part: str, level: str, *, timeout: float | None = None) -> types.LogLevels:
         """Change what the sidecar's log writes: from `level` on for a part, such as net, and all below it.
@@ -200,29 +201,24 @@ class Client:
 
     # ------------------------------------------------------------ peers
 
-    async def peers(self, *, connected_only: bool = False, protocol: str = "") -> AsyncIterator[types.Peer]:
+    def peers(self, *, connected_only: bool = False, protocol: str = "") -> Pages[types.Peer]:
         """The peers known, ordered by id; only those that speak `protocol`, if given."""
-        request = peer_pb2.ListPeersRequest(connected_only=connected_only, protocol=protocol)
-        while True:
-            response = await self._link.unary(self._peer.ListPeers, request, None, repeatable=True)
-            for message in response.peers:
-                yield _convert.peer(message)
-            request.page_token = response.next_page_token
-            if not request.page_token:
-                return
 
-    async def watch_peers(self) -> AsyncGenerator[types.PeerEvent, None]:
+        async def fetch(token: str) -> tuple[Iterable[types.Peer], str]:
+            request = peer_pb2.ListPeersRequest(connected_only=connected_only, protocol=protocol, page_token=token)
+            response = await self._link.unary(self._peer.ListPeers, request, None, repeatable=True)
+            return map(_convert.peer, response.peers), response.next_page_token
+
+        return Pages(fetch)
+
+    def watch_peers(self) -> "Watch[types.PeerEvent]":
         """The connected peers (PRESENT, then one CURRENT), then every change.
 
         Where events were missed, LAGGED or RECONNECTED says so, and the connected peers are told anew.
         """
         request = peer_pb2.WatchPeersRequest()
         gap = peer_pb2.WatchPeersResponse(lagged=_convert.reconnected())
-        watch = _Watch(self._link, "watching peers", self._peer.WatchPeers, request, gap)
-        async with aclosing(watch.all()) as responses:
-            async for response in responses:
-                for event in _convert.peer_events(response):
-                    yield event
+        return Watch(self._link, "watching peers", self._peer.WatchPeers, request, _convert.peer_events, gap)
 
     async def find_peer(self, peer_id: str, *, timeout: float | None = None) -> list[str]:
         """A peer's addresses, through the DHT where needed. Raises NotFound."""
@@ -274,16 +270,15 @@ class Client:
         request = peer_pb2.AllowPeerRequest(peer_id=peer_id, network=network)
         return tuple((await self._link.unary(self._peer.AllowPeer, request, timeout)).warnings)
 
-    async def bans(self) -> AsyncIterator[types.Ban]:
+    def bans(self) -> Pages[types.Ban]:
         """The entries of the configuration's deny lists, then the bans: peers, IPv4 and IPv6 networks."""
-        request = peer_pb2.ListBansRequest()
-        while True:
+
+        async def fetch(token: str) -> tuple[Iterable[types.Ban], str]:
+            request = peer_pb2.ListBansRequest(page_token=token)
             response = await self._link.unary(self._peer.ListBans, request, None, repeatable=True)
-            for message in response.bans:
-                yield _convert.ban(message)
-            request.page_token = response.next_page_token
-            if not request.page_token:
-                return
+            return map(_convert.ban, response.bans), response.next_page_token
+
+        return Pages(fetch)
 
     async def protect_peer(self, peer_id: str, *, timeout: float | None = None) -> tuple[str, ...]:
         """Never close a peer's connections because there are too many; returns what else there is to know."""
@@ -471,23 +466,15 @@ class Client:
         """Advertise a name through the DHT inside `async with`; see `Advertisement`. `ttl`: its end, in seconds."""
         return Advertisement(self._link, name, ttl, self._discovery.Advertise)
 
-    async def find_peers(
-        self, name: str, *, limit: int = 0, timeout: float | None = None
-    ) -> AsyncGenerator[types.FoundPeer, None]:
+    def find_peers(self, name: str, *, limit: int = 0, timeout: float | None = None) -> Found[types.FoundPeer]:
         """The peers that advertise a name, as they are found; this node is left out. Raises SidecarError."""
-        self._link.check_open()
-        call: Any = self._discovery.FindPeers(discovery_pb2.FindPeersRequest(name=name, limit=limit), timeout=timeout)
-        try:
-            while (response := await call.read()) is not grpc.aio.EOF:
-                for found in _convert.found_peers(response):
-                    yield found
-        except grpc.aio.AioRpcError as error:
-            raise self._link.error(error) from None
-        except asyncio.CancelledError:
-            self._link.check_ours()
-            raise
-        finally:
-            call.cancel()
+        request = discovery_pb2.FindPeersRequest(name=name, limit=limit)
+        return Found(
+            lambda: self._discovery.FindPeers(request, timeout=timeout),
+            _convert.found_peers,
+            self._link.error,
+            self._link.check_open,
+        )
 
     async def put_record(
         self, key: bytes | str, value: bytes, *, quorum: int = 0, timeout: float | None = None
@@ -513,14 +500,28 @@ def _key(key: bytes | str) -> bytes:
     return key.encode() if isinstance(key, str) else key
 
 
-class _Watch(Stream[Any]):
-    """A watching stream; it begins with the present state, however often it is opened."""
+class Watch(Stream[Any], AsyncIterator[Item], Generic[Item]):
+    """A watching stream; it begins with the present state, however often it is opened.
 
-    def __init__(self, link: Link, name: str, call: Callable[..., Any], request: Any, gap: Any = None) -> None:
+    A step that is cancelled loses nothing. `aclose` ends it for good, and so does letting go of it.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        name: str,
+        call: Callable[..., Any],
+        request: Any,
+        convert: Callable[[Any], Iterable[Item]],
+        gap: Any = None,
+    ) -> None:
         super().__init__(link, name)
         self._watch = call
         self._request = request
+        self._convert = convert
         self._when_reopened = gap
+        self._items: deque[Item] = deque()
+        self._over = False
 
     def _open(self) -> Any:
         return self._watch(self._request)
@@ -528,12 +529,21 @@ class _Watch(Stream[Any]):
     def _gap(self) -> Any:
         return self._when_reopened
 
-    async def all(self) -> AsyncGenerator[Any, None]:
-        try:
-            while True:
-                yield await self._next()
-        finally:
-            self.close()
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Item:
+        while not self._items:
+            if self._over:
+                raise StopAsyncIteration
+            self._items.extend(self._convert(await self._next()))
+        return self._items.popleft()
+
+    async def aclose(self) -> None:
+        """End it."""
+        self._over = True
+        self._items.clear()
+        self.close()
 
 
 def _names(names: str | Iterable[str]) -> list[str]:

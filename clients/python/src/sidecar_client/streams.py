@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ import grpc
 from . import _raw
 from ._link import Link
 from ._stream import Stream
+from ._waiting import DroppedError, Items, Pending
 from .bulk import varint
 from .errors import Closed, SidecarError
 from .v1 import stream_pb2
@@ -29,7 +30,8 @@ class ByteStream:
 
     `async with` returns once the stream is open. Leaving the block in order ends our direction, if `close_write` has
     not, and gives the peer up to 5 s to end its own, so that nothing written is lost; leaving it by an exception resets
-    the stream. One task may read and another write.
+    the stream. One task may read and another write. Cancelling who reads, as a time-out does, loses nothing; a write
+    that is cancelled resets the stream, since nobody could know how much of it has left.
 
     What a method raises: StreamReset when the peer reset the stream, Closed when the connection was lost or the stream
     was given up here, SidecarUnavailable when the sidecar is gone. What had arrived before can still be read.
@@ -47,6 +49,7 @@ class ByteStream:
         self._given_up = False
         self._error: SidecarError | None = None  # that of the call, once reading has come to it
         self._reading = asyncio.Lock()
+        self._pending = Pending()
         self.peer_id = ""
         """The peer, as the connection proves it."""
         self.protocol = ""
@@ -104,6 +107,7 @@ class ByteStream:
     def reset(self) -> None:
         """End the stream at once, in both directions, unless it is over. What is on its way may be lost."""
         self._given_up = True
+        self._pending.drop()
         if self._call is not None:
             self._call.cancel()
 
@@ -117,10 +121,9 @@ class ByteStream:
     async def read(self, size: int = -1) -> bytes:
         """At most `size` bytes, as soon as there are some; below 0: all until the peer's end. Empty at the end."""
         if size < 0:
-            parts = []
-            while await self._fill():
-                parts.append(self._take(self._size))
-            return b"".join(parts)
+            while await self._fill(self._size + 1):
+                pass
+            return self._take(self._size)
         return self._take(size) if size and await self._fill() else b""
 
     async def readexactly(self, size: int) -> bytes:
@@ -130,12 +133,14 @@ class ByteStream:
                 raise asyncio.IncompleteReadError(self._take(self._size), size)
         return self._take(size)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Pieces as they come, up to the peer's end."""
-        while await self._fill():
-            yield self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-            self._chunks.clear()
-            self._size = 0
+    def __aiter__(self) -> Items[bytes]:
+        """Pieces as they come, up to the peer's end. They are read as `read` does: both may be mixed."""
+        return Items(self._piece)
+
+    async def _piece(self) -> bytes:
+        if not await self._fill():
+            raise StopAsyncIteration
+        return self._take(self._size)
 
     async def _fill(self, size: int = 1) -> bool:
         """Have so many bytes at hand; False when the peer ends before."""
@@ -163,14 +168,11 @@ class ByteStream:
         if self._call is None:
             raise Closed("the stream has not been opened: use it with `async with`")
         try:
-            response = await self._call.read()
+            response = await self._pending.result(self._call.read)
         except grpc.aio.AioRpcError as error:
             raise self._failed(self._link.error(error)) from None
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._call.cancelled() and task is not None and not task.cancelling():
-                raise self._failed(Closed("the stream was given up here")) from None
-            raise
+        except DroppedError:
+            raise self._failed(Closed("the stream was given up here")) from None
         if response is grpc.aio.EOF:
             raise self._failed(Closed("the sidecar ended the stream"))
         if response.HasField("opened"):
@@ -238,8 +240,8 @@ class ByteStream:
 class StreamAcceptor(Stream[stream_pb2.AcceptStreamsResponse]):
     """Streams that peers open: iterate over it inside `async with`, and use each stream with `async with`.
 
-    Streams of one peer come in the order in which they were opened. It outlives the sidecar's restarts, as
-    subscriptions do.
+    Those of one peer come in the order in which they were opened. It outlives the sidecar's restarts, as subscriptions
+    do. Iterating may be broken off and taken up again.
     """
 
     def __init__(
@@ -250,6 +252,7 @@ class StreamAcceptor(Stream[stream_pb2.AcceptStreamsResponse]):
         attach: NewCall,
     ) -> None:
         super().__init__(link, f"accepting {', '.join(protocols)}")
+        self._waiting: deque[stream_pb2.IncomingStream] = deque()  # told, and not handed out
         self._request = stream_pb2.AcceptStreamsRequest(protocols=protocols)
         self._accept = accept
         self._attach = attach
@@ -257,11 +260,19 @@ class StreamAcceptor(Stream[stream_pb2.AcceptStreamsResponse]):
     def _open(self) -> Any:
         return self._accept(self._request)
 
-    async def __aiter__(self) -> AsyncIterator[ByteStream]:
-        while True:
-            response = await self._next()
-            for incoming in response.streams:
-                first = stream_pb2.AttachStreamRequest(token=incoming.token).SerializeToString()
-                stream = ByteStream(self._link, self._attach, first)
-                stream.peer_id, stream.protocol = incoming.peer_id, incoming.protocol
-                yield stream
+    def __aiter__(self) -> Items[ByteStream]:
+        return Items(self._stream)
+
+    async def _stream(self) -> ByteStream:
+        while not self._waiting:
+            self._waiting.extend((await self._next()).streams)
+        incoming = self._waiting.popleft()
+        first = stream_pb2.AttachStreamRequest(token=incoming.token).SerializeToString()
+        stream = ByteStream(self._link, self._attach, first)
+        stream.peer_id, stream.protocol = incoming.peer_id, incoming.protocol
+        return stream
+
+    def close(self) -> None:
+        """End the stream; those that nobody has taken up are reset by the sidecar."""
+        super().close()
+        self._waiting.clear()
