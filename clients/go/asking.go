@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +36,8 @@ type asking struct {
 	number    uint64
 	queue     []*question          // not written
 	open      map[uint64]*question // written, not answered
+	gone      int                  // of the queue: those that have given up, since they were last swept out
+	room      quota
 	withdrawn []uint64
 	changed   chan struct{} // signalled when there is something to write, or nobody waits
 }
@@ -46,6 +49,7 @@ type question struct {
 	trace    string
 	deadline time.Time
 	number   uint64
+	cost     int
 	over     bool // answered or given up
 	answer   []byte
 	err      error
@@ -76,10 +80,14 @@ func (a *asking) ask(ctx context.Context, target sendKey, data []byte, trace str
 	if ctx.Err() != nil {
 		return nil, ofContext(ctx, "asking")
 	}
-	asked := &question{target: target, data: data, trace: trace, number: a.number, done: make(chan struct{})}
+	if err := a.room.take(ctx, &a.mu, a.link, costOf(data), "asking"); err != nil {
+		return nil, err
+	}
+	asked := &question{target: target, data: data, trace: trace, number: a.number, cost: costOf(data), done: make(chan struct{})}
 	asked.deadline, _ = ctx.Deadline()
 	if !a.running {
 		if !a.link.spawn(a.run) {
+			a.room.give(costOf(data))
 			return nil, a.link.closedError()
 		}
 		a.running = true
@@ -117,8 +125,14 @@ func (a *asking) giveUp(asked *question, err error) {
 	}
 	if a.open[asked.number] == asked {
 		a.withdrawn = append(a.withdrawn, asked.number)
+	} else {
+		a.gone++
 	}
 	a.settle(asked, nil, err)
+	if a.gone > mostGone && a.gone > len(a.queue)/2 { // where the sidecar hangs, they must not pile up
+		a.gone = 0
+		a.queue = slices.DeleteFunc(a.queue, func(one *question) bool { return one.over })
+	}
 	signal(a.changed)
 }
 
@@ -127,6 +141,7 @@ func (a *asking) settle(asked *question, answer []byte, err error) {
 	delete(a.open, asked.number)
 	asked.over, asked.data, asked.answer, asked.err = true, nil, answer, err
 	close(asked.done)
+	a.room.give(asked.cost)
 }
 
 // run is the shared call, and another one where requests were not written before it was lost.

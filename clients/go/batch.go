@@ -131,6 +131,15 @@ type Batch[M any] struct {
 	data  protowire.Number // the field of a message's payload
 }
 
+// from is the rest of a batch whose Lagged has been told.
+func (b *Batch[M]) from(rest []byte) *Batch[M] {
+	left := &Batch[M]{split: split{raw: rest, last: b.last, cursor: b.cursor}, parse: b.parse, data: b.data}
+	for message, after := nextMessage(rest); message != nil; message, after = nextMessage(after) {
+		left.count++
+	}
+	return left
+}
+
 // Len is how many messages there are.
 func (b *Batch[M]) Len() int { return b.count }
 

@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"sync"
 	"testing"
 	"time"
 )
@@ -36,4 +37,39 @@ func (s *Server) Waiting() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.waiting)
+}
+
+// Crowd is how many callers wait for room to wait in.
+func Crowd(c *Client) int {
+	count := 0
+	for _, one := range []struct {
+		mu   *sync.Mutex
+		room *quota
+	}{{&c.publish.mu, &c.publish.room}, {&c.send.mu, &c.send.room}, {&c.asking.mu, &c.asking.room}} {
+		one.mu.Lock()
+		count += len(one.room.waiting)
+		one.mu.Unlock()
+	}
+	return count
+}
+
+// Used is how much of the rooms is taken.
+func Used(c *Client) int {
+	count := 0
+	for _, one := range []struct {
+		mu   *sync.Mutex
+		room *quota
+	}{{&c.publish.mu, &c.publish.room}, {&c.send.mu, &c.send.room}, {&c.asking.mu, &c.asking.room}} {
+		one.mu.Lock()
+		count += one.room.used
+		one.mu.Unlock()
+	}
+	return count
+}
+
+// Queued is how many requests are in the queue, those included that have been given up.
+func Queued(c *Client) int {
+	c.asking.mu.Lock()
+	defer c.asking.mu.Unlock()
+	return len(c.asking.queue)
 }

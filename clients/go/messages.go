@@ -215,6 +215,9 @@ func (c *Client) Publish(
 // PublishAsync is Publish that does not wait: one goroutine can publish many, in order, and take each one's receipt by
 // [Pending.Wait]. Errors are told there too. ctx ends the message as it ends Publish. The data must not be changed before
 // the receipt is there.
+//
+// At most 32 MiB wait in the client, where a message counts 512 bytes beside its data, so 65,536 messages. Then it waits for
+// room, until ctx ends: a sidecar that hangs takes no memory without end.
 func (c *Client) PublishAsync(
 	ctx context.Context, topic string, data []byte, options ...PublishOption,
 ) *Pending[PublishReceipt] {
@@ -254,8 +257,8 @@ func (c *Client) Send(
 	return c.send.add(ctx, key, data, id, "sending")
 }
 
-// SendAsync is Send that does not wait, as PublishAsync is Publish: messages to one peer and protocol go in the order of
-// the calls.
+// SendAsync is Send that does not wait, as PublishAsync is Publish, with the same bound: messages to one peer and protocol go
+// in the order of the calls.
 func (c *Client) SendAsync(
 	ctx context.Context, peerID, protocol string, data []byte, options ...SendOption,
 ) *Pending[SendReceipt] {

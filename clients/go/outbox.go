@@ -36,6 +36,7 @@ type outbox[K comparable, R any] struct {
 
 	mu    sync.Mutex
 	lanes map[K]*lane[R]
+	room  quota
 	used  sync.Pool // of parcels
 }
 
@@ -48,7 +49,11 @@ type receipts[R any] struct {
 // lane is what waits for one key. It exists while a call is in flight.
 type lane[R any] struct {
 	waiting []*parcel[R]
+	gone    int // of those, or a few more: callers that have given up since they were last swept out
 }
+
+// mostGone is how many may wait whose callers have given up before they are swept out, where they are half of all.
+const mostGone = 64
 
 // parcel is one message and whoever waits for its receipt. It is used again when neither its caller nor the lane has it any
 // more: with ten thousand calls at once, memory for each of them would be most of the work.
@@ -66,6 +71,8 @@ type message[R any] struct {
 	until time.Time // it is tried again after a lost connection before this
 
 	// guarded by the outbox
+	way     *lane[R]
+	cost    int
 	state   parcelState
 	call    *flight // that has written it
 	patient bool    // the unary method said that all queues are full: the bulk call waits
@@ -193,16 +200,22 @@ func (o *outbox[K, R]) enqueue(
 	}
 	added.ctx, added.data, added.id, added.until = ctx, data, id, bound(ctx)
 	added.held.Store(2)
+	added.cost = costOf(data)
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if err := o.room.take(ctx, &o.mu, o.link, added.cost, name); err != nil {
+		return nil, err
+	}
 	way := o.lanes[key]
 	if way == nil {
 		way = &lane[R]{}
 		if !o.link.spawn(func() { o.fly(key, way) }) {
+			o.room.give(added.cost)
 			return nil, o.link.closedError()
 		}
 		o.lanes[key] = way
 	}
+	added.way = way
 	way.waiting = append(way.waiting, added)
 	return added, nil
 }
@@ -219,8 +232,32 @@ func (o *outbox[K, R]) abandon(added *parcel[R], name string) {
 		added.call.gone++
 		added.call.check()
 	}
+	o.room.give(added.cost)
+	waited := added.state == parcelWaiting
 	added.state, added.data, added.err = parcelGone, nil, ofContext(added.ctx, name)
 	added.tell()
+	if waited {
+		o.sweep(added.way)
+	}
+}
+
+// sweep is told that somebody who waits has given up: where a sidecar hangs and callers come and go, they must not pile up;
+// the outbox is locked.
+func (o *outbox[K, R]) sweep(way *lane[R]) {
+	if way.gone++; way.gone <= mostGone || way.gone <= len(way.waiting)/2 {
+		return
+	}
+	way.gone = 0
+	kept := way.waiting[:0]
+	for _, one := range way.waiting {
+		if one.state == parcelGone {
+			o.release(one)
+		} else {
+			kept = append(kept, one)
+		}
+	}
+	clear(way.waiting[len(kept):])
+	way.waiting = kept
 }
 
 // fly makes one call after the other until nothing waits.
@@ -295,6 +332,7 @@ func (o *outbox[K, R]) settle(settled *parcel[R], receipt *R, err error) bool {
 		settled.receipt, err = *receipt, o.refused(*receipt)
 	}
 	settled.err, settled.state, settled.data = err, parcelAnswered, nil
+	o.room.give(settled.cost)
 	return true
 }
 

@@ -1,8 +1,10 @@
 package sidecar
 
 import (
+	"context"
 	"errors"
 	"iter"
+	"net"
 	"sync/atomic"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -26,6 +28,7 @@ type reader[M any] struct {
 	batch  *Batch[M]          // in hand, not given in full yet
 	begun  bool               // whether it has been given in part: its Lagged at least
 	rest   []byte             // its messages that have not been given
+	coming chan error         // of a batch that is fetched in the background: what is below feed is its own until it tells
 	missed atomic.Uint64
 }
 
@@ -46,8 +49,8 @@ func (r *reader[M]) events() iter.Seq2[Event[M], error] {
 		event := new(Event[M]) // one for all: parse sets every field
 		done := r.feed.ctx.Done()
 		for {
-			if r.batch == nil {
-				if err := r.fetch(); err != nil {
+			if r.coming != nil || r.batch == nil {
+				if err := r.await(); err != nil {
 					if !errors.Is(err, errFeedClosed) {
 						yield(Event[M]{}, err)
 					}
@@ -83,8 +86,8 @@ func (r *reader[M]) events() iter.Seq2[Event[M], error] {
 func (r *reader[M]) batches() iter.Seq2[*Batch[M], error] {
 	return func(yield func(*Batch[M], error) bool) {
 		for {
-			if r.batch == nil || r.begun {
-				if err := r.fetch(); err != nil {
+			if r.coming != nil || r.batch == nil {
+				if err := r.await(); err != nil {
 					if !errors.Is(err, errFeedClosed) {
 						yield(nil, err)
 					}
@@ -93,10 +96,72 @@ func (r *reader[M]) batches() iter.Seq2[*Batch[M], error] {
 			}
 			batch := r.batch
 			r.batch = nil
+			if r.begun { // what Messages, Events or Next have left of it
+				if batch = batch.from(r.rest); batch.count == 0 {
+					continue
+				}
+			}
 			if !yield(batch, nil) {
 				return
 			}
 		}
+	}
+}
+
+// next gives one event. When ctx ends first nothing is lost: what comes then is given by whoever reads next.
+func (r *reader[M]) next(ctx context.Context) (event Event[M], _ error) {
+	for {
+		if ctx.Err() != nil {
+			return event, ofContext(ctx, r.feed.name)
+		}
+		if r.coming != nil || r.batch == nil {
+			if err := r.awaitWithin(ctx); errors.Is(err, errFeedClosed) {
+				failure := newError(ErrClosed, "%s was ended here", r.feed.name)
+				failure.cause = net.ErrClosed
+				return event, failure
+			} else if err != nil {
+				return event, err
+			}
+		}
+		if !r.begun {
+			if r.begun = true; r.batch.lagged != nil {
+				return Event[M]{Lagged: r.batch.lagged}, nil
+			}
+		}
+		raw, rest := nextMessage(r.rest)
+		if raw != nil {
+			r.rest = rest
+			return event, r.parse(raw, &event.Message)
+		}
+		r.batch = nil
+	}
+}
+
+// await has a batch in hand; it takes as long as that takes.
+func (r *reader[M]) await() error {
+	if r.coming == nil {
+		return r.fetch()
+	}
+	err := <-r.coming
+	r.coming = nil
+	return err
+}
+
+// awaitWithin is await until ctx ends; the batch is fetched all the same.
+func (r *reader[M]) awaitWithin(ctx context.Context) error {
+	if r.coming == nil {
+		coming := make(chan error, 1)
+		if !r.feed.link.spawn(func() { coming <- r.fetch() }) {
+			return r.feed.link.closedError()
+		}
+		r.coming = coming
+	}
+	select {
+	case err := <-r.coming:
+		r.coming = nil
+		return err
+	case <-ctx.Done():
+		return ofContext(ctx, r.feed.name)
 	}
 }
 

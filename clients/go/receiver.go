@@ -48,8 +48,12 @@ func (r *Receiver) Messages() iter.Seq2[DirectMessage, error] { return r.reader.
 func (r *Receiver) Events() iter.Seq2[Event[DirectMessage], error] { return r.reader.events() }
 
 // Batches gives whole batches, valid for as long as they are held: the fastest way. It ends as Messages does. Of a batch
-// that Messages or Events have begun the rest is left out.
+// that Messages, Events or Next have begun it gives the rest.
 func (r *Receiver) Batches() iter.Seq2[*Batch[DirectMessage], error] { return r.reader.batches() }
+
+// Next waits for the next message, or for what was missed before it, until ctx ends. That does not end the receiver, and
+// loses nothing: what comes meanwhile is given by whatever reads next. ErrClosed (also net.ErrClosed) once it is closed.
+func (r *Receiver) Next(ctx context.Context) (Event[DirectMessage], error) { return r.reader.next(ctx) }
 
 // Missed is how many messages were missed so far, as far as their number is known.
 func (r *Receiver) Missed() uint64 { return r.reader.missed.Load() }

@@ -510,8 +510,9 @@ func (s *Stream) stopTimers() {
 // Acceptor gives the streams that peers open for some protocols: a [net.Listener]. It outlives the sidecar's restarts.
 type Acceptor struct {
 	feed    feed
-	mu      sync.Mutex
+	turn    chan struct{} // held by whoever accepts: what follows is theirs
 	waiting []*sidecarv1.IncomingStream
+	coming  chan error // of streams that are fetched in the background, which until then has `waiting`
 	address Addr
 }
 
@@ -519,7 +520,7 @@ type Acceptor struct {
 // somebody else accepts one of them. ctx holds for its whole life, but not for that of the streams.
 func (c *Client) AcceptStreams(ctx context.Context, protocols ...string) (*Acceptor, error) {
 	request := &sidecarv1.AcceptStreamsRequest{Protocols: protocols}
-	made := &Acceptor{address: Addr{Protocol: strings.Join(protocols, ",")}}
+	made := &Acceptor{turn: make(chan struct{}, 1), address: Addr{Protocol: strings.Join(protocols, ",")}}
 	made.feed = feed{
 		link:   c.link,
 		name:   "accepting " + strings.Join(protocols, ", "),
@@ -535,37 +536,75 @@ func (c *Client) AcceptStreams(ctx context.Context, protocols ...string) (*Accep
 
 // AcceptStream waits for the next stream. Streams of one peer come in the order in which they were opened. Taking it up is
 // on its way when this returns: an error of that is told by [Stream.WaitOpen], or by the first Read.
-func (a *Acceptor) AcceptStream() (*Stream, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for len(a.waiting) == 0 {
-		var response sidecarv1.AcceptStreamsResponse
-		lost, err := a.feed.next(&response)
-		switch {
-		case errors.Is(err, errFeedClosed):
-			failure := newError(ErrClosed, "accepting streams was ended here")
-			failure.cause = net.ErrClosed
-			return nil, failure
-		case err != nil:
-			return nil, err
-		case !lost:
-			a.waiting = response.GetStreams()
+func (a *Acceptor) AcceptStream() (*Stream, error) { return a.AcceptContext(context.Background()) }
+
+// AcceptContext is AcceptStream until ctx ends. That does not end accepting, and loses no stream: one that comes meanwhile is
+// given by the next call.
+func (a *Acceptor) AcceptContext(ctx context.Context) (*Stream, error) {
+	select {
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+	case <-ctx.Done():
+		return nil, ofContext(ctx, a.feed.name)
+	}
+	for {
+		if ctx.Err() != nil {
+			return nil, ofContext(ctx, a.feed.name)
 		}
+		if len(a.waiting) == 0 {
+			err := a.fetch(ctx)
+			if errors.Is(err, errFeedClosed) {
+				failure := newError(ErrClosed, "accepting streams was ended here")
+				failure.cause = net.ErrClosed
+				return nil, failure
+			}
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		next := a.waiting[0]
+		a.waiting = a.waiting[1:]
+		token := encoded(appendText(nil, 1, next.GetToken()))
+		made, err := a.feed.link.newStream(a.feed.app, sidecarv1.StreamService_AttachStream_FullMethodName, token)
+		if err != nil && lost(err) && a.feed.ended() == nil && a.feed.link.reconnect {
+			continue // the sidecar is gone, and this stream with it; accepting goes on
+		}
+		if err != nil {
+			return nil, err
+		}
+		made.mu.Lock()
+		defer made.mu.Unlock()
+		if !made.opened {
+			made.peerID, made.protocol = next.GetPeerId(), next.GetProtocol()
+		}
+		return made, nil
 	}
-	next := a.waiting[0]
-	a.waiting = a.waiting[1:]
-	link := a.feed.link
-	token := encoded(appendText(nil, 1, next.GetToken()))
-	made, err := link.newStream(a.feed.app, sidecarv1.StreamService_AttachStream_FullMethodName, token)
-	if err != nil {
-		return nil, err
+}
+
+// fetch waits for streams in the background, so that ctx may end the waiting and not what is waited for.
+func (a *Acceptor) fetch(ctx context.Context) error {
+	if a.coming == nil {
+		coming := make(chan error, 1)
+		if !a.feed.link.spawn(func() {
+			var response sidecarv1.AcceptStreamsResponse
+			lost, err := a.feed.next(&response)
+			if err == nil && !lost {
+				a.waiting = response.GetStreams()
+			}
+			coming <- err
+		}) {
+			return a.feed.link.closedError()
+		}
+		a.coming = coming
 	}
-	made.mu.Lock()
-	defer made.mu.Unlock()
-	if !made.opened {
-		made.peerID, made.protocol = next.GetPeerId(), next.GetProtocol()
+	select {
+	case err := <-a.coming:
+		a.coming = nil
+		return err
+	case <-ctx.Done():
+		return ofContext(ctx, a.feed.name)
 	}
-	return made, nil
 }
 
 // Accept is AcceptStream, for [net.Listener].

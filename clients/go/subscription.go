@@ -12,7 +12,7 @@ import (
 
 // Subscription gives the messages of topics, in order. It outlives the sidecar's restarts and continues where it was.
 //
-// One goroutine at a time reads it, by Messages, Events or Batches; the loop may be broken off and taken up again.
+// One goroutine at a time reads it, by Messages, Events, Batches or Next; a loop may be broken off and taken up again.
 // Nothing is read ahead but the batch in hand, so a reader that is slow makes the sidecar queue, then drop by the policy,
 // and tell.
 type Subscription struct {
@@ -61,8 +61,12 @@ func (s *Subscription) Messages() iter.Seq2[Message, error] { return s.reader.me
 func (s *Subscription) Events() iter.Seq2[Event[Message], error] { return s.reader.events() }
 
 // Batches gives whole batches, valid for as long as they are held: the fastest way. It ends as Messages does. Of a batch
-// that Messages or Events have begun the rest is left out.
+// that Messages, Events or Next have begun it gives the rest.
 func (s *Subscription) Batches() iter.Seq2[*Batch[Message], error] { return s.reader.batches() }
+
+// Next waits for the next message, or for what was missed before it, until ctx ends. That does not end the subscription, and
+// loses nothing: what comes meanwhile is given by whatever reads next. ErrClosed (also net.ErrClosed) once it is closed.
+func (s *Subscription) Next(ctx context.Context) (Event[Message], error) { return s.reader.next(ctx) }
 
 // Cursor is behind everything that has arrived; WithCursor continues there.
 func (s *Subscription) Cursor() []byte {
