@@ -198,7 +198,7 @@ class App:
         for address in config.bootstrap.peers:
             if address.peer_id is not None and gate.refuses_peer(address.peer_id):
                 _log.warning("a bootstrap peer is of no use: %s", gate.still_refuses(address.peer_id))
-        if kept:
+        if gate.size:
             _log.info("bans in force: %d", gate.size)
         return gate
 

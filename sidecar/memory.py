@@ -34,7 +34,7 @@ class PeerMemory:
         if not self._max_peers:
             return None
         try:
-            store = state.open_peers(self._wall(), max_peers=self._max_peers)
+            store = state.open_peers(max_peers=self._max_peers)
         except StorageError as error:
             _log.warning("no peers are remembered in this run: %s", error)
             return None

@@ -27,6 +27,7 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
         agent=agent,
         bootstrap=config.bootstrap.peers,
         known_peers=known_peers,
+        listens=bool(config.listen.addresses),
         dht_server=config.dht.mode == "server",
         accept_unnamed=config.gossip.unknown_network == "accept",
         target_peers=peers.target,

@@ -11,6 +11,7 @@ from ..core.types import PeerId
 from .database import Unusable, connect
 
 SCHEMA_VERSION = 1
+MAX_ENDED = 10_000  # bans that have ended and are kept nevertheless; a guess
 _TABLES = (
     """
 CREATE TABLE bans (
@@ -27,11 +28,16 @@ CREATE TABLE protected (
 """,
 )
 _LOAD = "SELECT subject, reason, created, expires FROM bans"
+_FORGET = """
+DELETE FROM bans WHERE subject IN (
+    SELECT subject FROM bans WHERE expires <= ? ORDER BY expires DESC, subject LIMIT -1 OFFSET ?
+)
+"""
 _PROBE = f"SELECT * FROM ({_LOAD}), (SELECT peer FROM protected) LIMIT 1"
 
 
 class BanStore:
-    """Keeps bans until they end and protected peers until they are none.
+    """Keeps bans, also those that have ended by this clock, and protected peers until they are none.
 
     Calls are synchronous. What a call has written outlives a power cut, for people rely on a ban: an fsync for each
     (2.8 ms measured), for something that is done by hand. An error of the disk is a StorageError; the store can be used
@@ -45,7 +51,7 @@ class BanStore:
 
     @classmethod
     def open(cls, path: Path, now_wall: float) -> Self:
-        """Open the database, made where it is missing; forget the bans that have ended.
+        """Open the database, made where it is missing; of the bans that have ended, the last 10,000 stay.
 
         Unlike the memory of peers, a damaged file is not begun anew: whoever was banned would be let in again, unsaid.
         Raises StorageError, which says what to do.
@@ -66,7 +72,10 @@ class BanStore:
         return store
 
     def load(self) -> tuple[list[Ban], list[PeerId]]:
-        """All bans and all protected peers. Raises StorageError, also for rows that cannot be read."""
+        """All bans, those that have ended among them, and all protected peers.
+
+        Raises StorageError, also for rows that cannot be read.
+        """
         try:
             bans = self._connection.execute(_LOAD).fetchall()
             protected = self._connection.execute("SELECT peer FROM protected").fetchall()
@@ -93,8 +102,11 @@ class BanStore:
             self._write("DELETE FROM protected WHERE peer = ?", [(str(peer),)])
 
     def forget(self, now_wall: float) -> None:
-        """Throw out the bans that have ended. Raises StorageError."""
-        self._write("DELETE FROM bans WHERE expires <= ?", [(now_wall,)])
+        """Throw out bans that have ended, but for the last 10,000 of them. Raises StorageError.
+
+        A clock that is wrong ends bans for as long as it is wrong, so its word is not enough to delete one.
+        """
+        self._write(_FORGET, [(now_wall, MAX_ENDED)])
 
     def close(self) -> None:
         """Raises StorageError."""

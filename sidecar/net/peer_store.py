@@ -12,7 +12,9 @@ from ..core.types import PeerId
 from .database import Unusable, connect
 
 SCHEMA_VERSION = 1
-MAX_AGE = 30 * 24 * 3600.0  # seconds since a peer was last heard of; a guess
+# Seconds that a peer was last heard of before the newest of all, or before now: by the clock alone, one start under a
+# clock that is ahead would forget everybody. A guess.
+MAX_AGE = 30 * 24 * 3600.0
 _MAX_ADDRESSES = 16
 _MAX_PROTOCOLS = 64
 
@@ -40,7 +42,10 @@ ON CONFLICT (peer) DO UPDATE SET
     server = coalesce(excluded.server, server)
 """
 _BEST_FIRST = "last_success IS NULL, min(failures, 3), coalesce(last_success, last_seen) DESC, peer"
-_LOAD = f"SELECT * FROM peers WHERE last_seen >= ? AND addresses <> '' ORDER BY {_BEST_FIRST} LIMIT ?"
+_LOAD = f"""
+SELECT * FROM peers WHERE last_seen >= min(?, (SELECT max(last_seen) FROM peers)) - ? AND addresses <> ''
+ORDER BY {_BEST_FIRST} LIMIT ?
+"""
 _PROBE = "SELECT peer, addresses, last_seen, last_success, failures, protocols, server FROM peers LIMIT 1"
 _PRUNE = f"DELETE FROM peers WHERE peer IN (SELECT peer FROM peers ORDER BY {_BEST_FIRST} LIMIT -1 OFFSET ?)"
 
@@ -76,8 +81,8 @@ class PeerStore:
         self._max_peers = max_peers
 
     @classmethod
-    def open(cls, path: Path, now_wall: float, *, max_peers: int = 1000) -> Self:
-        """Open the database, made where it is missing; forget whom nobody heard of for 30 days.
+    def open(cls, path: Path, *, max_peers: int = 1000) -> Self:
+        """Open the database, made where it is missing; forget the least promising peers beyond `max_peers`.
 
         What is there is a convenience: a damaged file, or one of another version, is moved aside and begun anew, and
         `notice` says so. Raises StorageError where the disk refuses.
@@ -96,7 +101,7 @@ class PeerStore:
             raise StorageError(f"{path} cannot be opened: {error}; {remedy}") from None
         store = cls(path, connection, max_peers, notice)
         try:
-            store._forget(now_wall)
+            store._prune()
         except StorageError:
             connection.close()
             raise
@@ -105,7 +110,7 @@ class PeerStore:
     def load(self, limit: int, now_wall: float) -> list[PeerRow]:
         """At most `limit` peers that have an address, the most promising first. Raises StorageError."""
         try:
-            rows = self._connection.execute(_LOAD, (now_wall - MAX_AGE, limit)).fetchall()
+            rows = self._connection.execute(_LOAD, (now_wall, MAX_AGE, limit)).fetchall()
         except sqlite3.Error as error:
             raise self._error("read", error) from None
         return [row for row in map(_decode, rows) if row is not None]
@@ -136,10 +141,9 @@ class PeerStore:
         except sqlite3.Error as error:
             raise self._error("closed", error) from None
 
-    def _forget(self, now_wall: float) -> None:
+    def _prune(self) -> None:
         try:
             with self._connection as transaction:
-                transaction.execute("DELETE FROM peers WHERE last_seen < ?", (now_wall - MAX_AGE,))
                 transaction.execute(_PRUNE, (self._max_peers,))
         except sqlite3.Error as error:
             raise self._error("written", error) from None

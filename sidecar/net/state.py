@@ -72,9 +72,9 @@ class StateDirectory:
         except OSError:
             return None
 
-    def open_peers(self, now_wall: float, *, max_peers: int = 1000) -> PeerStore:
+    def open_peers(self, *, max_peers: int = 1000) -> PeerStore:
         """The peers kept from earlier runs; see `PeerStore.open`. Raises StorageError."""
-        return PeerStore.open(self.path / PEERS_FILE, now_wall, max_peers=max_peers)
+        return PeerStore.open(self.path / PEERS_FILE, max_peers=max_peers)
 
     def open_bans(self, now_wall: float) -> BanStore:
         """The bans kept from earlier runs; see `BanStore.open`. Raises StorageError."""

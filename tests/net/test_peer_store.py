@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_survives_a_restart_and_merges_what_is_new(path: Path) -> None:
-    store = PeerStore.open(path, NOW)
+    store = PeerStore.open(path)
     assert store.notice is None
     seen = PeerRow(peer(1), (at(1), at(2)), NOW, NOW, 0, ("/ipfs/ping/1.0.0",), True)
     hearsay = PeerRow(peer(2), (at(3),), NOW - 5)
@@ -40,7 +40,7 @@ def test_survives_a_restart_and_merges_what_is_new(path: Path) -> None:
     store.save([PeerRow(peer(1), (at(9),), NOW + 1), PeerRow(peer(2), (at(4),), NOW - 4)])
     store.save([PeerRow(peer(1), (), NOW, failures=1), PeerRow(peer(1), (), NOW, failures=1)])
     store.close()
-    store = PeerStore.open(path, NOW)
+    store = PeerStore.open(path)
     kept = seen._replace(last_seen=NOW + 1, failures=2)  # hearsay did not replace its addresses
     assert store.load(10, NOW) == [kept, PeerRow(peer(2), (at(4),), NOW - 4)]
     store.save([PeerRow(peer(1), (at(7),), NOW + 2, NOW + 2, server=False)])
@@ -58,7 +58,7 @@ def test_gives_the_most_promising_first(path: Path) -> None:
         PeerRow(peer(4), (at(4),), NOW, NOW - 1),
         PeerRow(peer(5), (), NOW, NOW),  # no address
     ]
-    store = PeerStore.open(path, NOW)
+    store = PeerStore.open(path)
     store.save(rows)
     assert [row.peer for row in store.load(10, NOW)] == [peer(4), peer(3), peer(2), peer(1)]
     assert [row.peer for row in store.load(2, NOW)] == [peer(4), peer(3)]
@@ -66,17 +66,27 @@ def test_gives_the_most_promising_first(path: Path) -> None:
 
 
 def test_is_bounded_in_number_and_age(path: Path) -> None:
-    store = PeerStore.open(path, NOW, max_peers=10)
+    store = PeerStore.open(path, max_peers=10)
     store.save([PeerRow(peer(0), (at(1),), NOW, NOW - 1)])
     for number in range(1, 100):
         store.save([PeerRow(peer(number), (at(number),), NOW + number)])
         assert len(store) <= 11
     assert store.load(1, NOW)[0].peer == peer(0)  # many whom nobody has met do not drive out one that was met
-    later = NOW + MAX_AGE + 50
-    assert {row.last_seen >= NOW + 50 for row in store.load(20, later)} == {True}
+    store.save([PeerRow(peer(100), (at(100),), NOW + MAX_AGE + 50)])
+    assert {row.last_seen >= NOW + 50 for row in store.load(20, NOW + MAX_AGE + 50)} == {True}
     store.close()
-    store = PeerStore.open(path, NOW + MAX_AGE + 1000)
-    assert len(store) == 0
+
+
+def test_a_start_under_a_clock_that_is_ahead_forgets_nobody(path: Path) -> None:
+    store = PeerStore.open(path)
+    store.save([PeerRow(peer(1), (at(1),), NOW, NOW), PeerRow(peer(2), (at(2),), NOW - MAX_AGE - 1)])
+    store.close()
+    store = PeerStore.open(path)
+    assert [row.peer for row in store.load(10, NOW + 40 * DAY)] == [peer(1)]
+    store.close()
+    store = PeerStore.open(path)
+    assert [row.peer for row in store.load(10, NOW)] == [peer(1)]
+    assert [row.peer for row in store.load(10, NOW - 40 * DAY)] == [peer(1), peer(2)]
     store.close()
 
 
@@ -94,7 +104,7 @@ def other_columns(path: Path) -> None:
 
 
 def damaged(path: Path) -> None:
-    store = PeerStore.open(path, NOW)
+    store = PeerStore.open(path)
     store.save([PeerRow(peer(number), (at(number),), NOW) for number in range(500)])
     store.close()
     content = bytearray(path.read_bytes())
@@ -110,7 +120,7 @@ def no_database(path: Path) -> None:
 def test_an_unusable_file_is_moved_aside_and_said(path: Path, spoil) -> None:
     spoil(path)
     content = path.read_bytes()
-    store = PeerStore.open(path, NOW)
+    store = PeerStore.open(path)
     assert store.notice is not None
     assert "begun anew" in store.notice
     store.save([PeerRow(peer(1), (at(1),), NOW)])
@@ -122,7 +132,7 @@ def test_an_unusable_file_is_moved_aside_and_said(path: Path, spoil) -> None:
 
 
 def test_a_row_that_cannot_be_read_is_left_out(path: Path) -> None:
-    store = PeerStore.open(path, NOW)
+    store = PeerStore.open(path)
     store.save([PeerRow(peer(1), (at(1),), NOW)])
     store.close()
     connection = sqlite3.connect(path)
@@ -130,7 +140,7 @@ def test_a_row_that_cannot_be_read_is_left_out(path: Path) -> None:
     connection.execute("INSERT INTO peers VALUES (?, '/nonsense', ?, NULL, 0, '', NULL)", (bytes(peer(2)), NOW))
     connection.commit()
     connection.close()
-    store = PeerStore.open(path, NOW)
+    store = PeerStore.open(path)
     assert [row.peer for row in store.load(10, NOW)] == [peer(1)]
     store.close()
 
@@ -140,7 +150,7 @@ def many(count: int) -> list[PeerRow]:
 
 
 def test_a_full_database_is_an_error_and_keeps_what_it_had(path: Path) -> None:
-    store = PeerStore.open(path, NOW)
+    store = PeerStore.open(path)
     store.save(many(1))
     store._connection.execute("PRAGMA max_page_count = 4")
     with pytest.raises(StorageError, match=r"peers\.db cannot be written: .*full"):
@@ -171,7 +181,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_disk_that_is_full_or_read_only(small_disk: Path) -> None:
     path = small_disk / "peers.db"
-    store = PeerStore.open(path, NOW)
+    store = PeerStore.open(path)
     store.save(many(1))
     filler = small_disk / "filler"
     room = os.statvfs(small_disk)
@@ -180,11 +190,11 @@ def test_a_disk_that_is_full_or_read_only(small_disk: Path) -> None:
         store.save(many(300))
     assert len(store) == 1
     with pytest.raises(StorageError, match="cannot be opened"):
-        PeerStore.open(small_disk / "other.db", NOW)
+        PeerStore.open(small_disk / "other.db")
     filler.unlink()
     store.save(many(20))
     assert len(store) == 20
     store.close()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StorageError, match=r"cannot be opened: .*(readonly|read-only|unable to open)"):
-        PeerStore.open(path, NOW)
+        PeerStore.open(path)

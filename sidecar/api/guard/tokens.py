@@ -93,9 +93,15 @@ class TokenFile:
             raise InvalidArgument(f"{len(allow)} scopes, from 1 to {MAX_SCOPES}")
         allowed = tuple(dict.fromkeys(scopes.check(scope) for scope in allow))
         with alone(self.path):
-            tokens = {key: token for key, token in self.read().items() if not token.expired(wall)}
-            if any(token.name == name for token in tokens.values()):
+            tokens = dict(self.read())
+            if any(token.name == name and not token.expired(wall) for token in tokens.values()):
                 raise AlreadyExists(f"a token named {name} is there already; revoke it first, or take another name")
+            # Those that have expired only make room: a clock that is ahead must not delete what is still good.
+            expired = sorted((t for t in tokens.values() if t.expired(wall)), key=lambda t: t.expires or 0.0)
+            for old in [t for t in expired if t.name == name]:
+                del tokens[old.id]
+            for old in [t for t in expired if t.name != name][: max(0, len(tokens) - MAX_TOKENS + 1)]:
+                del tokens[old.id]
             if len(tokens) >= MAX_TOKENS:
                 raise ResourceExhausted(f"{len(tokens)} tokens, at most that many")
             secret = secrets.token_urlsafe(32)

@@ -21,6 +21,7 @@ _Order = tuple[int, bytes]
 
 _SET_BACK = 5.0  # seconds by which a clock may be put right without being taken for one that was wrong; a guess
 _IN_NO_NETWORK = "in no network of the allow list (gate.allow_networks)"
+_MAX_ENDED = 10_000  # bans that have ended by this clock and come back if it was wrong; a guess
 _STALE = 64  # entries of the heap that are no more in force and not worth a sweep
 
 
@@ -87,12 +88,14 @@ class Gate:
         max_bans: int = 100_000,
         max_protected: int = 10_000,
     ) -> None:
-        """`wall`: the wall clock in seconds. `bans` that have expired by then are left out."""
+        """`wall`: the wall clock in seconds. `bans` that have expired by then come into force if it is set back."""
         self.max_bans = max_bans
         self.max_protected = max_protected
         self.refused_peers = 0  # since the start
         self.refused_addresses = 0
         self._newest = 0.0  # when the newest ban was made
+        self._ended: dict[Subject, Ban] = {}  # in the order in which they did
+        self._latest = wall  # of what the wall clock has shown since it was last put right
         self._peers: dict[PeerId, _Entry] = {}
         self._networks: NetworkTable[_Entry] = NetworkTable()
         self._order: list[tuple[_Order, Subject]] = []  # of all bans, for pages
@@ -130,6 +133,7 @@ class Gate:
 
     def lift(self, subject: Subject) -> Ban | None:
         """End a ban; None where there is none of exactly this peer or network."""
+        self._ended.pop(subject, None)
         entry = self._peers.pop(subject, None) if isinstance(subject, PeerId) else self._networks.remove(subject)
         if entry is None:
             return None
@@ -150,15 +154,26 @@ class Gate:
 
     def is_due(self, wall: float) -> bool:
         """Whether `advance` has something to do."""
-        return bool(self._ends and self._ends[0][0] <= wall) or wall < self._newest - _SET_BACK
+        self._latest = max(self._latest, wall)
+        if self._ends and self._ends[0][0] <= wall:
+            return True
+        return wall < max(self._newest, self._latest if self._ended else 0.0) - _SET_BACK
 
     def advance(self, wall: float) -> list[Ban]:
         """The wall clock shows `wall`: end the bans whose time is over, and return them.
 
-        A clock that was set back would make bans longer than they were meant: those from its future begin now.
+        A clock that was set back would make bans longer than they were meant: those from its future begin now. And
+        those that it had ended too early are in force again.
         """
         if wall < self._newest - _SET_BACK:
             self._put_right(wall)
+        if wall < self._latest - _SET_BACK:
+            self._latest = wall
+            # Made before, and ended too early; one that was made under the wrong clock as well has had its time.
+            early = [ended for ended in self._ended.values() if ended.created <= wall < (ended.expires or wall)]
+            for ended in early[: self.max_bans - len(self._order)]:
+                self._put(ended)
+        self._latest = max(self._latest, wall)
         over: list[Ban] = []
         while self._ends and self._ends[0][0] <= wall:
             end, _, subject = heapq.heappop(self._ends)
@@ -166,6 +181,9 @@ class Gate:
             if ban is not None and ban.expires == end:
                 over.append(ban)
                 self.lift(subject)
+                self._ended[subject] = ban
+                if len(self._ended) > _MAX_ENDED:
+                    del self._ended[next(iter(self._ended))]
         return over
 
     def take_moved(self) -> tuple[Ban, ...]:
@@ -175,6 +193,7 @@ class Gate:
 
     def _put(self, ban: Ban) -> None:
         subject, self._newest = ban.subject, max(self._newest, ban.created)
+        self._ended.pop(subject, None)
         known = self._peers.get(subject) if isinstance(subject, PeerId) else self._networks.get(subject)
         if known is not None:
             known.ban = ban

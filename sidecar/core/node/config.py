@@ -23,6 +23,8 @@ class NodeConfig:
     bootstrap: tuple[Multiaddr, ...] = ()
     known_peers: tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...] = ()
     """Peers kept from an earlier run, best first; tried before the bootstrap peers."""
+    listens: bool = True
+    """Whether this node is meant to accept connections; one that only dials is ready without an address."""
     dht_server: bool = True
     accept_unnamed: bool = False
     """Whether peers that show no network at all (plain libp2p nodes) may stay and gossip."""

@@ -42,6 +42,10 @@ class Entrances:
         self._entrances: dict[int, _Entrance] = {}  # by the numbers of their lookups
         self.configured()
 
+    def __len__(self) -> int:
+        """Addresses that name no peer."""
+        return len(self._entrances)
+
     def configured(self) -> None:
         """Go by the bootstrap addresses of the configuration; those that stay keep what is known of them."""
         wanted = dict.fromkeys(address for address in self._switch.config.bootstrap if address.peer_id is None)

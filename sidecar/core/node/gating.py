@@ -39,7 +39,10 @@ class Gating:
                 self._gate.configure(lists)
                 self._enforce(now)
             case events.WallClockRead(wall):
-                self._gate.advance(wall)
+                before = self._gate.size
+                over = self._gate.advance(wall)
+                if self._gate.size + len(over) > before:  # the clock was set back: some are in force again
+                    self._enforce(now)
             case _:
                 return False
         return True

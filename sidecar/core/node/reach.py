@@ -50,7 +50,7 @@ class Reach:
         self._waiting: dict[PeerId, list[Reached]] = {}
         self._searching: dict[PeerId, None] = {}
         self._number = 0
-        self._bootstrap = _bootstrap(switch.config)
+        self._bootstrap = _bootstrap(switch.config, switch.local)
         self.entrances = Entrances(switch, self.reach_anyone)
         self.listeners: list[PeerListener] = []
         self.connected: Callable[[Connection, float], None] = lambda connection, now: None
@@ -328,7 +328,7 @@ class Reach:
 
     def configured(self) -> None:
         """The configuration has changed; the next upkeep, which is never far, goes by it."""
-        self._bootstrap = _bootstrap(self._switch.config)
+        self._bootstrap = _bootstrap(self._switch.config, self._switch.local)
         for peer, address in self._bootstrap:
             self._switch.book.learn(peer, (address,))
         self.entrances.configured()
@@ -358,7 +358,7 @@ class Reach:
 
     def alone(self) -> bool:
         """Whether this node is the first: its bootstrap addresses lead to nobody but itself."""
-        return not self._bootstrap and self.entrances.only_ourselves()
+        return not self._bootstrap and (not self.entrances or self.entrances.only_ourselves())
 
     def missing(self) -> int:
         """How many more peers to seek: those sought already count as present."""
@@ -409,7 +409,7 @@ def _ignore(result: Peer | SidecarError, now: float) -> None:
     """For peers sought for their own sake."""
 
 
-def _bootstrap(config: NodeConfig) -> tuple[tuple[PeerId, Multiaddr], ...]:
-    """The bootstrap addresses that name a peer."""
+def _bootstrap(config: NodeConfig, local: PeerId) -> tuple[tuple[PeerId, Multiaddr], ...]:
+    """The bootstrap addresses that name another peer: one list may serve all nodes, those in it among them."""
     pairs = ((address.peer_id, address) for address in config.bootstrap)
-    return tuple((peer, address) for peer, address in pairs if peer is not None)
+    return tuple((peer, address) for peer, address in pairs if peer is not None and peer != local)

@@ -38,6 +38,9 @@ class Readiness:
         if listening:
             addresses = ", ".join(map(str, listening[:4]))
             return Condition("Listening", True, "Listening", f"listening at {addresses}", "", now)
+        if not self._switch.config.listens:
+            only = "no listen address is configured: this node only dials"
+            return Condition("Listening", True, "OnlyDials", only, "", now)
         return Condition(
             "Listening",
             False,

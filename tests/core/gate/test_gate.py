@@ -212,6 +212,25 @@ def test_a_clock_that_is_set_back_does_not_make_bans_longer() -> None:
     assert Gate(bans=[ban(A, 10 * day, HOUR)], wall=day).get(A) == ban(A, day, HOUR)
 
 
+def test_a_ban_that_a_wrong_clock_has_ended_comes_back_with_the_right_one() -> None:
+    day = 24 * HOUR
+    gate = Gate(wall=10 * day)
+    gate.add(ban(A, 10 * day, 7 * day), ban(B, 10 * day, HOUR))
+    assert len(gate.advance(50 * day)) == 2
+    gate.add(ban("10.0.0.1", 50 * day, HOUR))
+    assert len(gate.advance(50 * day + 2 * HOUR)) == 1
+    assert not gate.size
+    assert gate.is_due(11 * day)
+    gate.advance(11 * day)
+    assert gate.get(A) == ban(A, 10 * day, 7 * day)
+    assert gate.size == 1  # that of B is over by the right clock too, the other one had its hour
+    assert not gate.is_due(11 * day)
+    gate.advance(60 * day)
+    gate.lift(A)
+    gate.advance(11 * day)
+    assert not gate.size  # lifted by hand is lifted
+
+
 def test_bans_are_bounded_and_all_or_none_of_a_call() -> None:
     gate = Gate(max_bans=2, max_protected=1)
     gate.add(ban(A))

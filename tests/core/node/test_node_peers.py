@@ -232,3 +232,28 @@ def test_who_asks_for_a_peer_while_its_last_connection_ends_is_told_of_the_end()
     (told,) = asked
     assert isinstance(told, Unreachable | Closed)
     assert changes(one)[-1] is PeerChange.DISCONNECTED
+
+
+def test_a_node_that_only_dials_is_ready_with_a_peer_and_no_address() -> None:
+    simulation = Simulation(1)
+    first = simulation.add(ALONE)
+    bootstrap = (first.address.with_peer(first.identity.peer_id),)
+    only = simulation.add(replace(ALONE, listens=False, bootstrap=bootstrap), start=False)
+    only.start()
+    only.feed(events.AddressesChanged((), ()))
+    simulation.run(5)
+    assert [condition[:3] for condition in only.node.conditions()] == [
+        ("Listening", True, "OnlyDials"),
+        ("Bootstrapped", True, "HasPeers"),
+    ]
+
+
+def test_one_bootstrap_list_serves_the_node_that_is_in_it() -> None:
+    simulation = Simulation(1)
+    one = simulation.add(ALONE, start=False)
+    itself = one.address.with_peer(one.identity.peer_id)
+    one.config = replace(ALONE, bootstrap=(itself,))
+    one.start()
+    simulation.run(3)
+    assert all(condition.met for condition in one.node.conditions())
+    assert one.node.conditions()[1].reason == "OnlyOurselves"
