@@ -316,7 +316,7 @@ func TestAfterClose(t *testing.T) {
 		second(node.SendMany(t.Context(), other, "/x/1", nothing)),
 		second(node.Subscribe(t.Context(), []string{"news"})),
 		second(node.Receive(t.Context(), []string{"/x/1"})),
-		second(node.Serve(t.Context(), []string{"/x/1"}, nil)),
+		second(node.Serve(t.Context(), []string{"/x/1"}, silent)),
 		second(node.OpenStream(t.Context(), other, "/x/1")),
 		second(node.AcceptStreams(t.Context(), "/x/1")),
 		second(node.Advertise(t.Context(), "x")),

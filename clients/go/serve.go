@@ -7,19 +7,22 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/p2p-sidecar/sidecar/clients/go/sidecarv1"
 )
 
 const (
 	defaultConcurrency = 256
-	answerBytes        = 1 << 20 // in one request of the stream
-	refusalBytes       = 1024    // the API's bound
+	answerBytes        = 1 << 20          // in one request of the stream
+	mostAnswer         = (4 << 20) - 1024 // gRPC there takes 4 MiB with all around it, and would end the call of all others
+	refusalBytes       = 1024             // the API's bound
 )
 
 // Handler answers a request. Its context ends when nobody waits for the answer any more: the asker cancelled, its time is
-// over, or the sidecar is gone. [Refuse] makes the error that refuses with a text; any other error is logged, and refuses
-// without one.
+// over, or the sidecar is gone. [Refuse] makes the error that refuses with a text. However else a handler ends, its asker is
+// refused at once and the log says why: any other error, a panic, [runtime.Goexit], a response over the sidecar's bound. Others
+// are served on.
 type Handler func(ctx context.Context, request *Request) ([]byte, error)
 
 // Server answers requests of some protocols. It outlives the sidecar's restarts: then it registers anew, and handlers of
@@ -36,6 +39,7 @@ type Server struct {
 	answers   *answers // of the present call
 	running   int
 	waiting   []*asked
+	rejected  atomic.Uint64
 	known     map[uint64]*asked // of the present call, waiting or running
 	room      chan struct{}     // signalled when fewer wait
 	most      int
@@ -61,6 +65,9 @@ func (c *Client) Serve(
 	chosen := callSettings{concurrency: defaultConcurrency}
 	for _, option := range options {
 		option.serve(&chosen)
+	}
+	if handler == nil {
+		return nil, badField("handler", "there is no handler")
 	}
 	if chosen.concurrency < 1 {
 		return nil, badField("concurrency", "at least one handler must run, not %d", chosen.concurrency)
@@ -92,6 +99,16 @@ func (c *Client) Serve(
 		return nil, c.link.closedError()
 	}
 	return made, nil
+}
+
+// Rejected is how many answers could not be taken so far, such as those over the bound on payloads. Their askers were refused;
+// the log says why.
+func (s *Server) Rejected() uint64 { return s.rejected.Load() }
+
+// reject counts and logs an answer that could not be taken.
+func (s *Server) reject(reason string) {
+	s.rejected.Add(1)
+	s.feed.link.logger.Error("an answer was not taken", "stream", s.feed.name, "reason", reason)
 }
 
 // Done is closed when the server has ended and no handler runs any more.
@@ -210,6 +227,9 @@ func (s *Server) serve() {
 		if lost {
 			continue
 		}
+		for _, rejected := range response.GetRejected() {
+			s.reject(rejected.GetReason())
+		}
 		s.mu.Lock()
 		for _, id := range response.GetWithdrawn() {
 			s.withdraw(id)
@@ -275,57 +295,78 @@ func (s *Server) take(message *sidecarv1.IncomingRequest) {
 
 // run answers one request after the other, while some wait.
 func (s *Server) run(next *asked) {
-	defer s.handlers.Done()
-	for next != nil {
-		answer := s.answer(next)
-		cancelled := errors.Is(next.ctx.Err(), context.Canceled) // nobody waits, or this server is closing
-		next.cancel()
-		s.mu.Lock()
-		if s.known[next.id] == next {
-			delete(s.known, next.id)
-			if !cancelled {
-				next.answers.add(answer)
+	returned := false
+	defer func() {
+		if !returned { // the handler has ended its goroutine, by runtime.Goexit: another one goes on
+			s.feed.link.logger.Error("handler failed", "protocol", next.request.Protocol, "error", "it ended its goroutine")
+			if next = s.finish(next, failedAnswer(next)); next != nil {
+				s.handlers.Add(1)
+				go s.run(next)
 			}
 		}
-		next = nil
-		if len(s.waiting) > 0 {
-			next, s.waiting = s.waiting[0], s.waiting[1:]
-			signal(s.room)
-		} else if s.running--; s.draining && s.running == 0 {
-			signal(s.idle)
-		}
-		s.mu.Unlock()
+		s.handlers.Done()
+	}()
+	for next != nil {
+		returned = false
+		answer := s.answer(next)
+		returned = true
+		next = s.finish(next, answer)
 	}
 }
+
+// finish gives the answer to a request, and the next one that waits.
+func (s *Server) finish(over *asked, answer *sidecarv1.Answer) (next *asked) {
+	cancelled := errors.Is(over.ctx.Err(), context.Canceled) // nobody waits, or this server is closing
+	over.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known[over.id] == over {
+		delete(s.known, over.id)
+		if !cancelled {
+			over.answers.add(answer)
+		}
+	}
+	if len(s.waiting) > 0 {
+		next, s.waiting = s.waiting[0], s.waiting[1:]
+		signal(s.room)
+	} else if s.running--; s.draining && s.running == 0 {
+		signal(s.idle)
+	}
+	return next
+}
+
+func refusal(of *asked, text string) *sidecarv1.Answer {
+	return &sidecarv1.Answer{Id: of.id, Result: &sidecarv1.Answer_Refusal{Refusal: text}}
+}
+
+func failedAnswer(of *asked) *sidecarv1.Answer { return refusal(of, "the app failed to answer") }
 
 // answer calls the handler. What it panics with is logged: one request must not end all others.
 func (s *Server) answer(next *asked) (answer *sidecarv1.Answer) {
 	logger := s.feed.link.logger
-	failed := func() {
-		answer = &sidecarv1.Answer{Id: next.id, Result: &sidecarv1.Answer_Refusal{Refusal: "the app failed to answer"}}
-	}
 	defer func() {
 		if caught := recover(); caught != nil {
 			logger.Error("handler failed", "protocol", next.request.Protocol, "panic", fmt.Sprint(caught),
 				"stack", string(debug.Stack()))
-			failed()
+			answer = failedAnswer(next)
 		}
 	}()
 	data, err := s.handler(next.ctx, next.request)
 	var typed *Error
 	switch {
+	case err == nil && len(data) > mostAnswer:
+		what := fmt.Sprintf("response of %d bytes, at most %d", len(data), mostAnswer)
+		s.reject(what)
+		return refusal(next, "the app there gave an answer that cannot be taken: "+what)
 	case err == nil:
-		answer = &sidecarv1.Answer{Id: next.id, Result: &sidecarv1.Answer_Data{Data: data}}
+		return &sidecarv1.Answer{Id: next.id, Result: &sidecarv1.Answer_Data{Data: data}}
 	case errors.As(err, &typed) && typed.Kind == ErrRefused:
-		text := &sidecarv1.Answer_Refusal{Refusal: shortened(typed.Message)}
-		answer = &sidecarv1.Answer{Id: next.id, Result: text}
-	default:
-		if next.ctx.Err() == nil { // else it was cancelled, and has said so
-			logger.Error("handler failed", "protocol", next.request.Protocol, "error", err)
-		}
-		failed()
+		return refusal(next, shortened(typed.Message))
 	}
-	return answer
+	if next.ctx.Err() == nil { // else it was cancelled, and has said so
+		logger.Error("handler failed", "protocol", next.request.Protocol, "error", err)
+	}
+	return failedAnswer(next)
 }
 
 // shortened is a refusal as the API takes it.
@@ -333,6 +374,9 @@ func shortened(text string) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	if len(text) > refusalBytes {
 		text = strings.ToValidUTF8(text[:refusalBytes], "") // a letter that was cut
+	}
+	if text == "" {
+		return "the app refused"
 	}
 	return text
 }
@@ -377,8 +421,10 @@ func (a *answers) take() (request *sidecarv1.ServeRequest, last, more bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	size, count := 0, 0
-	for count < len(a.waiting) && size < answerBytes {
-		size += len(a.waiting[count].GetData())
+	for count < len(a.waiting) {
+		if size += len(a.waiting[count].GetData()); size > answerBytes && count > 0 {
+			break
+		}
 		count++
 	}
 	request = &sidecarv1.ServeRequest{Answers: a.waiting[:count:count]}

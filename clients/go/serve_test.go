@@ -1,9 +1,11 @@
 package sidecar_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"slices"
 	"strings"
@@ -52,9 +54,11 @@ func TestServing(t *testing.T) {
 			t.Error(failure)
 		}
 	}
-	_, err = node.Serve(t.Context(), []string{"/greet/1"}, nil)
+	_, err = node.Serve(t.Context(), []string{"/greet/1"}, silent)
 	wantError(t, err, sidecar.ErrAlreadyExists)
-	_, err = node.Serve(t.Context(), []string{"/greet/2"}, nil, sidecar.WithConcurrency(0))
+	_, err = node.Serve(t.Context(), []string{"/greet/2"}, nil)
+	wantError(t, err, sidecar.ErrInvalidArgument)
+	_, err = node.Serve(t.Context(), []string{"/greet/2"}, silent, sidecar.WithConcurrency(0))
 	wantError(t, err, sidecar.ErrInvalidArgument)
 	noError(t, server.Close())
 	noError(t, server.Wait())
@@ -220,7 +224,7 @@ func TestRegistrationIsTriedAgainAfterALostConnection(t *testing.T) {
 		<-stream.Context().Done()
 		return nil
 	}
-	server, err := node.Serve(t.Context(), []string{"/x/1"}, nil)
+	server, err := node.Serve(t.Context(), []string{"/x/1"}, silent)
 	noError(t, err)
 	<-again
 	noError(t, server.Close())
@@ -235,7 +239,7 @@ func TestServingEndsWithAnError(t *testing.T) {
 		}
 		return refused(codes.Internal, "INTERNAL_ERROR", "broken", "", 0)
 	}
-	server, err := node.Serve(t.Context(), []string{"/x/1"}, nil)
+	server, err := node.Serve(t.Context(), []string{"/x/1"}, silent)
 	noError(t, err)
 	<-server.Done()
 	wantError(t, server.Wait(), sidecar.ErrInternalError)
@@ -244,7 +248,7 @@ func TestServingEndsWithAnError(t *testing.T) {
 func TestServingIsCancelled(t *testing.T) {
 	node := connected(t, started(t))
 	ctx, cancel := context.WithCancel(t.Context())
-	server, err := node.Serve(ctx, []string{"/x/1"}, nil)
+	server, err := node.Serve(ctx, []string{"/x/1"}, silent)
 	noError(t, err)
 	cancel()
 	if err := server.Wait(); !errors.Is(err, context.Canceled) {
@@ -327,4 +331,151 @@ func TestShuttingDownLetsHandlersAnswer(t *testing.T) {
 	f.server.Stop()
 	noError(t, server.Shutdown(t.Context()))
 	noError(t, server.Wait())
+}
+
+func silent(context.Context, *sidecar.Request) ([]byte, error) { return nil, nil }
+
+// However a handler ends, its asker is answered at once, and all others are served on, each in its turn.
+func TestEveryExitOfAHandlerIsAnAnswer(t *testing.T) {
+	f := started(t)
+	node := connected(t, f)
+	server, err := node.Serve(t.Context(), []string{"/exits/1"}, func(_ context.Context, request *sidecar.Request) ([]byte, error) {
+		other, cancel := context.WithCancel(context.Background())
+		cancel()
+		switch string(request.Data) {
+		case "goexit":
+			runtime.Goexit()
+		case "panic":
+			panic(errors.New("broken"))
+		case "nil panic":
+			panic(nil)
+		case "typed nil":
+			var none *sidecar.Error
+			return nil, none
+		case "cancelled":
+			return nil, other.Err()
+		case "late":
+			return nil, context.DeadlineExceeded
+		case "empty refusal":
+			return nil, sidecar.Refuse("")
+		case "odd refusal":
+			return nil, sidecar.Refuse("\xff")
+		case "too large":
+			return make([]byte, 4<<20), nil
+		case "nil":
+			return nil, nil
+		}
+		return request.Data, nil
+	}, sidecar.WithConcurrency(1)) // one that is lost would be missed
+	noError(t, err)
+	for _, exit := range []string{
+		"goexit", "panic", "nil panic", "typed nil", "cancelled", "late", "empty refusal", "odd refusal", "too large", "goexit",
+	} {
+		_, err := node.Request(t.Context(), other, "/exits/1", []byte(exit))
+		if failure := wantError(t, err, sidecar.ErrRefused); exit == "too large" {
+			equal(t, "why", failure.Message,
+				"the app there gave an answer that cannot be taken: response of 4194304 bytes, at most 4193280")
+		}
+		answer, err := node.Request(t.Context(), other, "/exits/1", []byte("next"))
+		noError(t, err)
+		equal(t, "the next", string(answer), "next")
+	}
+	answer, err := node.Request(t.Context(), other, "/exits/1", []byte("nil"))
+	noError(t, err)
+	equal(t, "nil", len(answer), 0)
+	equal(t, "rejected", server.Rejected(), uint64(1))
+	equal(t, "calls", f.count("DirectService/Serve"), 1)
+
+	// Those that wait behind one that ends its goroutine, and a shutdown in the middle of it.
+	var all sync.WaitGroup
+	for range 20 {
+		all.Add(2)
+		go func() {
+			defer all.Done()
+			_, err := node.Request(t.Context(), other, "/exits/1", []byte("goexit"))
+			if !errors.Is(err, sidecar.ErrRefused) {
+				t.Error(err)
+			}
+		}()
+		go func() {
+			defer all.Done()
+			if _, err := node.Request(t.Context(), other, "/exits/1", []byte("fine")); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	all.Wait()
+	noError(t, server.Shutdown(t.Context()))
+	noError(t, server.Close())
+	noError(t, server.Close())
+}
+
+// The largest answers, given at once, are each written: together they would be more than a call takes.
+func TestLargeAnswersAtOnce(t *testing.T) {
+	f := started(t)
+	node := connected(t, f)
+	var ready sync.WaitGroup
+	ready.Add(8)
+	_, err := node.Serve(t.Context(), []string{"/large/1"}, func(context.Context, *sidecar.Request) ([]byte, error) {
+		ready.Done()
+		ready.Wait()
+		return make([]byte, 4<<20-1024), nil
+	})
+	noError(t, err)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			answer, err := node.Request(t.Context(), other, "/large/1", nil)
+			if err != nil || len(answer) != 4<<20-1024 {
+				t.Error(len(answer), err)
+			}
+		}()
+	}
+	all.Wait()
+	equal(t, "calls", f.count("DirectService/Serve"), 1)
+}
+
+// What the sidecar could not take costs one request, and this app is told.
+func TestRejectedAnswers(t *testing.T) {
+	f := newFake(t)
+	again := make(chan struct{})
+	f.serve = func(stream pb.DirectService_ServeServer) error {
+		if _, err := stream.Recv(); err != nil {
+			return err
+		}
+		if err := inForce(stream); err != nil {
+			return err
+		}
+		for number := uint64(1); ; number++ {
+			err := stream.Send(&pb.ServeResponse{Requests: []*pb.IncomingRequest{{Id: number, Protocol: "/x/1"}}})
+			if err != nil {
+				return err
+			}
+			if _, err := stream.Recv(); err != nil {
+				return err
+			}
+			if number == 3 {
+				close(again)
+				<-stream.Context().Done()
+				return nil
+			}
+			err = stream.Send(&pb.ServeResponse{Rejected: []*pb.RejectedAnswer{{Id: number, Reason: "too large"}}})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	f.start()
+	var said bytes.Buffer
+	node := connected(t, f, sidecar.WithLogger(slog.New(slog.NewTextHandler(&said, nil))))
+	server, err := node.Serve(t.Context(), []string{"/x/1"}, silent)
+	noError(t, err)
+	<-again
+	noError(t, server.Close())
+	equal(t, "rejected", server.Rejected(), uint64(2))
+	if !strings.Contains(said.String(), "too large") {
+		t.Error(said.String())
+	}
 }

@@ -59,23 +59,53 @@ def test_unit_tests() -> None:
     go("test", "-timeout", "300s", "./...")
 
 
-def test_the_readme_in_a_module_of_its_own(tmp_path: Path) -> None:
-    """Its programs are built by a module that knows this one by its path, and run beside real sidecars."""
-    readme = (CLIENT / "README.md").read_text()
-    programs = re.findall(r"```go\n(package main\n.*?)```", readme, re.DOTALL)
-    assert len(programs) == readme.count("```go") == 4
-    app = tmp_path / "app"
-    for number, text in enumerate(programs):
+def built(text: str, place: Path) -> list[Path]:
+    """The programs in a page, built by a module that knows this one by its path."""
+    programs = re.findall(r"```go\n(package main\n.*?)```", text, re.DOTALL)
+    assert len(programs) == text.count("```go\n"), "a program is whole, so that it can be run"
+    app = place / "app"
+    for number, program in enumerate(programs):
         (app / f"program{number}").mkdir(parents=True)
-        (app / f"program{number}" / "main.go").write_text(text)
+        (app / f"program{number}" / "main.go").write_text(program)
     go("mod", "init", "example.org/app", folder=app)
     go("mod", "edit", "-require", f"{MODULE}@v0.0.0", "-replace", f"{MODULE}={CLIENT}", folder=app)
     go("mod", "tidy", folder=app)
     assert go("vet", "./...", folder=app) == ""
-    go("build", "-o", str(tmp_path / "bin") + "/", "./...", folder=app)
+    go("build", "-o", str(place / "bin") + "/", "./...", folder=app)
+    return [place / "bin" / f"program{number}" for number in range(len(programs))]
+
+
+def test_the_front_page(tmp_path: Path) -> None:
+    """Each Go program of the README hears what it publishes; where it asks a peer, that is at the other sidecar."""
+    text = (CLIENT.parents[1] / "README.md").read_text()
+    if "```go\n" not in text:
+        pytest.skip("there is no Go on the front page")
+    programs = built(text, tmp_path)
+    with running_pair(tmp_path) as (first, second):
+        for program in programs:
+            environ = {**os.environ, "SIDECAR_API": str(second.socket)}
+            with subprocess.Popen([program], env=environ, stdout=subprocess.PIPE, text=True) as serving:
+                try:
+                    assert serving.stdout is not None
+                    serving.stdout.readline()  # it has heard itself, and serves
+                    peer = second.json("id")["peer_id"]
+                    environ["SIDECAR_API"] = str(first.socket)
+                    done = subprocess.run(
+                        [program, peer], env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False
+                    )
+                    assert done.returncode == 0, done.stderr
+                    assert re.fullmatch(r"\w+ says hello\nhello, gopher\n", done.stdout)  # it may hear the other first
+                finally:
+                    serving.kill()
+
+
+def test_the_readme_in_a_module_of_its_own(tmp_path: Path) -> None:
+    """Its programs are built by a module of their own, and run beside real sidecars."""
+    programs = built((CLIENT / "README.md").read_text(), tmp_path)
+    assert len(programs) == 4
 
     def run(number: int, sidecar: Process, *words: str) -> str:
-        program, environ = tmp_path / "bin" / f"program{number}", {**os.environ, "SIDECAR_API": str(sidecar.socket)}
+        program, environ = programs[number], {**os.environ, "SIDECAR_API": str(sidecar.socket)}
         done = subprocess.run([program, *words], env=environ, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -85,7 +115,7 @@ def test_the_readme_in_a_module_of_its_own(tmp_path: Path) -> None:
         assert run(1, first).startswith("nobody there: ")
         assert run(2, first) == "news one\n"
         environ = {**os.environ, "SIDECAR_API": str(second.socket)}
-        with subprocess.Popen([tmp_path / "bin/program3"], env=environ, stdout=subprocess.PIPE, text=True) as accepting:
+        with subprocess.Popen([programs[3]], env=environ, stdout=subprocess.PIPE, text=True) as accepting:
             try:
                 assert accepting.stdout is not None
                 assert accepting.stdout.readline() == "accepting\n"
