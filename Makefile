@@ -55,6 +55,9 @@ bench: $(STAMP)  ## Measure the sidecar beside go-, js- and rust-libp2p; writes 
 bench-gate: $(STAMP)  ## Measure what somebody who is banned costs, coming again and again
 	@exec $(BIN)/python -m bench.gate $(BENCH)
 
+bench-attack: $(STAMP)  ## Measure what a peer that floods costs the attacked sidecar and the others; prints a table
+	@exec $(BIN)/python -m bench.attack $(BENCH)
+
 bench-clients: $(STAMP)  ## Measure the client libraries beside bare stubs; writes docs/benchmarks-clients.md (needs Go)
 	@exec $(BIN)/python -m bench.clients.run $(BENCH)
 
@@ -155,5 +158,5 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test interop-peers interop conformance example transcripts bench bench-clients bench-gate bench-guard bench-metrics race-go lint types protos docs metrics lock clean \
+.PHONY: help install demo test interop-peers interop conformance example transcripts bench bench-attack bench-clients bench-gate bench-guard bench-metrics race-go lint types protos docs metrics lock clean \
   image image-base image-figures deploy-test manifests tools page-test

@@ -165,6 +165,18 @@ class App:
         await credit.empty()
         self._numbers += count
 
+    async def stream_at(self, size: int, count: int, rate: float) -> None:
+        """As `pace`, but nobody acknowledges."""
+        tail = os.urandom(size - _STAMP)
+        started = time.monotonic()
+
+        async def payloads() -> AsyncIterator[bytes]:
+            for number in range(count):
+                await asyncio.sleep(max(0.0, started + number / rate - time.monotonic()))
+                yield time.monotonic_ns().to_bytes(_STAMP, "big") + tail
+
+        await self._client.publish_many(TOPIC, payloads(), signing=self._signing)
+
     async def watch(self) -> None:
         """From now on messages bring the time at which they were sent."""
         self._latencies = []

@@ -9,7 +9,7 @@ from .core.gate import GateLists
 from .core.gossip import GossipConfig
 from .core.kademlia import KademliaConfig
 from .core.multiaddr import Multiaddr
-from .core.node import NodeConfig
+from .core.node import NodeConfig, WorkConfig
 from .core.types import PeerId
 from .net.config import NetConfig
 from .net.private import load_psk
@@ -62,6 +62,13 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
             max_queued_total=config.direct.queue_total,
             receipt_timeout=config.direct.receipt_timeout,
             idle_timeout=config.direct.idle_timeout,
+        ),
+        work=WorkConfig(
+            rate=limits.peer_work,
+            burst=2 * limits.peer_work,
+            excess=2 * limits.peer_work,
+            relief=limits.peer_work / 5,
+            patience=limits.peer_patience,
         ),
     )
 

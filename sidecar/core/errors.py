@@ -23,6 +23,7 @@ SidecarError
 ├── PeerBanned                  the peer or its address is banned, denied or not allowed at this node
 ├── ResourceExhausted           a bound of this node is reached
 │   ├── QueueFull               a bounded queue
+│   ├── WorkExceeded            a peer's budget of needless work
 │   └── TooManyConnections      total, per address, or half-open
 ├── Closed                      the connection, stream or node has ended
 │   └── StreamReset             the remote reset the stream
@@ -130,6 +131,10 @@ class ResourceExhausted(SidecarError):
 
 class QueueFull(ResourceExhausted):
     """A bounded queue is full."""
+
+
+class WorkExceeded(ResourceExhausted):
+    """A peer goes on causing more needless work than its budget allows."""
 
 
 class TooManyConnections(ResourceExhausted):

@@ -14,7 +14,8 @@ The driver's duties
 6. `ConnectionOpened` once and `ConnectionClosed` once a connection; its streams end with it, unsaid.
 7. What `StreamsReceived` brought counts as consumed when `handle` returns, and the remote may send as many bytes again;
    of a stream that a `Defer` named, only when `Acknowledge` says so, also after its end.
-8. Numbers of connections, streams and tokens are never used again.
+8. After `PauseReading(connection)`: read nothing more of it until `ResumeReading`; hand on what has been read.
+9. Numbers of connections, streams and tokens are never used again.
 """
 
 import enum
@@ -108,6 +109,13 @@ class StreamReset(NamedTuple):
     error: SidecarError | None = None
 
 
+class WorkCaused(NamedTuple):
+    """Frames without use came on a connection: work for the driver, in points of the peer's budget (`WorkConfig`)."""
+
+    connection: int
+    points: float
+
+
 # ---------------------------------------------------------------- effects on the transport
 
 
@@ -167,6 +175,18 @@ class Acknowledge(NamedTuple):
 
     stream: int
     size: int
+
+
+class PauseReading(NamedTuple):
+    """Read nothing more of the connection, so that its remote has to wait."""
+
+    connection: int
+
+
+class ResumeReading(NamedTuple):
+    """Read the connection again."""
+
+    connection: int
 
 
 class CloseConnection(NamedTuple):

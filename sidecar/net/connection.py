@@ -25,6 +25,8 @@ _MASK = (1 << STREAM_BITS) - 1
 _DEFECT = "internal error while serving the connection; see the log"
 LINGER = 2.0  # seconds for the remote to close as well, once it was sent everything; a guess
 WRITE_CHUNK = 64 * 1024  # asked of the channel at a time: about one full Noise frame
+READ_TURN = 64 * 1024  # bytes of one connection handled before the others have their turn; a guess
+CHORES = 16.0  # points of work by the channel's count before the node hears of them; a guess
 TURN_BYTES = 1024 * 1024  # written by one connection before the others have their turn
 
 
@@ -61,6 +63,11 @@ class Connection(asyncio.Protocol):
         self._close_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
         self._tokens: dict[int, int] = {}  # streams that we opened and that are not negotiated yet
+        self._unread: memoryview | None = None  # what the socket brought and waits for its turn
+        self._turn: asyncio.Handle | None = None
+        self._paused = False  # the node wants nothing more of it now
+        self._reading = True
+        self._late_eof = False  # it came, but for what waits
         self._write_paused = False
         self._draining = False  # go-away is to follow what the node still has
         self._goodbye = False  # we said it
@@ -125,20 +132,67 @@ class Connection(asyncio.Protocol):
         self._settle()
 
     def data_received(self, data: bytes) -> None:
+        if self._channel is None:
+            return
+        self.bytes_in += len(data)
+        if self._unread is None and not self._paused and len(data) <= READ_TURN:
+            self._read(data)
+            return
+        # The transport may bring more though it was told to pause: what layers had, and what was under way.
+        self._unread = memoryview(data if self._unread is None else bytes(self._unread) + data)
+        self._arrange_reading()
+
+    def _read(self, data: bytes | memoryview) -> None:
         channel = self._channel
         if channel is None:
             return
         now = monotonic()
-        self.bytes_in += len(data)
         try:
             self._dispatch(channel.receive_data(data, now), now)
+            if channel.chores >= CHORES and self.open:
+                self._tell(events.WorkCaused(self.number, channel.take_chores()), now)
         except Exception:
             log.exception("%r: internal error", self)
             self._broken()
         self._settle()
 
+    def _read_on(self) -> None:
+        self._turn = None
+        unread = self._unread
+        if unread is not None and not self._paused:
+            self._unread = unread[READ_TURN:] if len(unread) > READ_TURN else None
+            self._read(unread[:READ_TURN])
+        self._arrange_reading()
+
+    def _arrange_reading(self) -> None:
+        """Read the socket while nothing waits, and what waits in turns, unless the node wants no more of it."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._unread is not None and not self._paused and self._turn is None:
+            self._turn = self._host.loop.call_soon(self._read_on)
+        wanted = self._unread is None and not self._paused
+        if wanted and self._late_eof:
+            self._late_eof = False
+            self.eof_received()
+            transport.close()
+        elif wanted is not self._reading:
+            self._reading = wanted
+            if wanted:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
+
+    def pause(self, paused: bool) -> None:
+        """Read no more, or read again."""
+        if paused is not self._paused:
+            self._paused = paused
+            self._arrange_reading()
+
     def eof_received(self) -> bool:
-        if self._channel is not None:
+        if self._unread is not None:  # a layer's end: the socket itself is not read meanwhile
+            self._late_eof = True
+        elif self._channel is not None:
             now = monotonic()
             self._eof_received = True
             try:
@@ -157,6 +211,11 @@ class Connection(asyncio.Protocol):
         self._host.mark_dirty(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        unread, self._unread = self._unread, None
+        if self._turn is not None:
+            self._turn.cancel()
+        if unread is not None and not self.over:
+            self._read(unread)
         channel, self._channel = self._channel, None
         if channel is None:
             return

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ..core.gate import split_address
 from .config import NetConfig
 
-SUSPECT_RATE = 5.0  # connections a second from an address that a banned peer came from; a guess: hardly any CPU
+SUSPECT_RATE = 5.0  # connections a second from where one banned or sent away came from; a guess: hardly any CPU
 SUSPECT_TIME = 60.0  # seconds after which that is forgotten; a guess
 _MAX_SUSPECTS = 4096
 
@@ -24,7 +24,7 @@ class Origin(NamedTuple):
 
 
 class Suspects:
-    """Addresses from which a banned peer came a short while ago: few connections a second are let in from them.
+    """Addresses from which a peer came a short while ago that is banned or was sent away: few connections a second.
 
     Who a peer is shows only in the handshake, which costs a hundred times what a refusal by address costs. So a peer
     that tries again and again is held off here, without locking out the others behind the same NAT.
@@ -86,7 +86,7 @@ class Admission:
         """Count an inbound, half-open connection from `origin`, or return the bound that it would break."""
         config, (address, network) = self._config, origin
         if self.suspects.refuse(address, now):  # first, for it must not use up what is left to the others
-            return f"more than {SUSPECT_RATE:g} connections a second from an address that a banned peer came from"
+            return f"more than {SUSPECT_RATE:g} connections a second from where a banned peer, or one sent away, came"
         self._tokens = min(config.accept_burst, self._tokens + (now - self._tokens_at) * config.accept_rate)
         self._tokens_at = now
         if self._tokens < 1:

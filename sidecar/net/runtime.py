@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ..core import events
 from ..core.channel import Channel
-from ..core.errors import Closed, PeerBanned, SelfDial, SidecarError, TooManyConnections
+from ..core.errors import Closed, PeerBanned, SelfDial, SidecarError, TooManyConnections, WorkExceeded
 from ..core.events import STREAM_BITS
 from ..core.gate import Gate
 from ..core.identity import Identity
@@ -109,6 +109,8 @@ class Runtime:
             events.ResetStream: self._do_reset_stream,
             events.Defer: self._do_defer,
             events.Acknowledge: self._do_acknowledge,
+            events.PauseReading: self._do_pause_reading,
+            events.ResumeReading: self._do_resume_reading,
             events.CloseConnection: self._do_close_connection,
         }
 
@@ -308,6 +310,16 @@ class Runtime:
         if connection is not None:
             connection.acknowledge(effect.stream, effect.size)
 
+    def _do_pause_reading(self, effect: events.PauseReading) -> None:
+        connection = self._connections.get(effect.connection)
+        if connection is not None:
+            connection.pause(True)
+
+    def _do_resume_reading(self, effect: events.ResumeReading) -> None:
+        connection = self._connections.get(effect.connection)
+        if connection is not None:
+            connection.pause(False)
+
     def _do_close_connection(self, effect: events.CloseConnection) -> None:
         connection = self._connections.get(effect.connection)
         if connection is not None and connection.open:
@@ -415,6 +427,8 @@ class Runtime:
         if connection.opened_at is not None:
             self._counters.closed += 1
             self._counters.closed_by[name] += 1
+            if isinstance(error, WorkExceeded) and connection.attempt is None:
+                self._admission.suspects.add(Origin.of(connection.remote_host).address, monotonic())
             if error is None or type(error) in (Closed, PeerBanned):
                 log.debug("%r: closed: %s", connection, error or "in order")
             else:

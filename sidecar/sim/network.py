@@ -146,6 +146,7 @@ class Link:
         self.alive = True
         self._next_stream = {dialler.index: 1, target.index: 2}  # parity as in yamux
         self._halves = {dialler.index: _Half(), target.index: _Half()}
+        self._unread: dict[int, deque[Callable[[], None]] | None] = dict.fromkeys(self._halves)  # of ends that pause
         self._latency = simulation.latency(dialler, target)
 
     def other(self, end: SimPeer) -> SimPeer:
@@ -185,6 +186,18 @@ class Link:
         half.closing.pop(stream, None)
         name = self._name(other, stream)
         self._send(end, lambda: other.feed(events.StreamReset(name)))
+
+    def pause(self, end: SimPeer, paused: bool) -> None:
+        """One end reads no more, or reads again: what comes meanwhile waits before it."""
+        waiting = self._unread[end.index]
+        if paused and waiting is None:
+            self._unread[end.index] = deque()
+        elif not paused and waiting is not None:
+            self._unread[end.index] = None
+            while waiting and self._unread[end.index] is None:
+                waiting.popleft()()
+            if waiting:  # paused again by what it read
+                self._unread[end.index] = waiting
 
     def defer(self, end: SimPeer, stream: int) -> None:
         """The other end's bytes on this stream count until this end acknowledges them."""
@@ -247,8 +260,13 @@ class Link:
         clock = self.simulation.clock
 
         def unless_over() -> None:
-            if self.alive and other.alive:
+            if not self.alive or not other.alive:
+                return
+            unread = self._unread[other.index]
+            if unread is None:
                 arrive()
+            else:
+                unread.append(arrive)
 
         clock.at(clock.now + self._latency, unless_over)
 

@@ -112,6 +112,10 @@ class SimPeer:
                     link = self.links.get(stream >> events.STREAM_BITS)
                     if link is not None:
                         link.acknowledge(self, stream, size)
+                case events.PauseReading(connection) | events.ResumeReading(connection):
+                    link = self.links.get(connection)
+                    if link is not None:
+                        link.pause(self, isinstance(effect, events.PauseReading))
                 case events.CloseConnection(connection, error):
                     link = self.links.get(connection)
                     if link is not None:

@@ -126,6 +126,21 @@ class LimitsSection:
         "Buffered bytes of all connections together; beyond it the fullest one goes.",
         "a guess",
     )
+    peer_work: int = key(
+        10_000,
+        number(100, 1_000_000, "points a second"),
+        "How much needless work a peer may cause, in points of some 5 us; twice as many at once. A peer above it is "
+        "not read for a while. Payloads count nothing.",
+        "a guess: 5 % of a processor; peers at rest cause some ten points a second",
+        live=True,
+    )
+    peer_patience: float = key(
+        10.0,
+        seconds(1, 3600),
+        "How long a peer may stay above it, for more than a fifth of the time, before it is sent away.",
+        "a guess",
+        live=True,
+    )
     operations: int = key(10_000, number(1, 1_000_000, "operations"), "Calls of apps under way at once.", "a guess")
 
 

@@ -27,6 +27,8 @@ from .outbox import Pull
 from .upgrade import Upgrade
 from .yamux import StreamArrived, StreamEvent, Yamux
 
+_SMALL_FRAME = 48  # bytes of an encrypted message, 16 of which are its seal
+_SMALL = 0.1  # what decrypting one counts, in points of some 5 us: `WorkConfig` of `core.node`
 _LEAST_PAYLOAD = 4096  # bytes: below that, what is left of a write's limit waits for the next write
 
 
@@ -145,6 +147,8 @@ class Channel:
 
     def _receive_frames(self, receiver: CipherState, events: list[ChannelEvent], now: float) -> None:
         while (frame := self._frames.next_frame()) is not None:
+            if len(frame) < _SMALL_FRAME:
+                self._yamux.chores += _SMALL
             self._yamux.receive(receiver.decrypt(frame))
             if self._negotiating or self._yamux.arrivals:
                 # At once, so that what negotiation answers and frees does not depend on how the bytes were cut.
@@ -376,6 +380,16 @@ class Channel:
     def buffered_bytes(self) -> int:
         """Bytes handed out and not acknowledged."""
         return self._yamux.buffered
+
+    @property
+    def chores(self) -> float:
+        """The work that frames without use have been since `take_chores`, in points of some 5 us."""
+        return self._yamux.chores
+
+    def take_chores(self) -> float:
+        """The same, to be counted against the budget of the remote; it begins anew."""
+        chores, self._yamux.chores = self._yamux.chores, 0.0
+        return chores
 
     # ---------------------------------------------------------------- the end
 

@@ -16,6 +16,8 @@ from .messages import RequestFields, decode_openers_frame, encode_acceptors_fram
 from .shared import Budget, Shared, cost_of
 
 _MAX_RECEIPTS = 1 << 16  # ranges that wait to be written; an opener that reads has far fewer messages out
+_UNSERVED = 1.0  # points of work, some 5 us, that a request counts which no app serves
+_PASSED_OVER = 0.1  # a message that nobody receives, a cancellation
 _RECEIPT_SIZE = 24  # bytes of a range in a frame, at most
 _RESPONSE_SIZE = 32  # bytes of a response in a frame beside its data, at most
 
@@ -84,6 +86,7 @@ class AcceptedLink(LinkEnd):
         self._next_number += count
         self._shared.counts.messages_received += count
         if protocol not in self._shared.receiving:
+            self._shared.charge(self.peer, (1 + count) * _PASSED_OVER)
             self._receipt(first, count, Outcome.NO_SUBSCRIBER)
             return
         cost, room = cost_of(messages), self._arrived.room
@@ -121,6 +124,7 @@ class AcceptedLink(LinkEnd):
         self._shared.counts.requests_received += 1
         cost = len(request.data) + OVERHEAD
         if request.protocol not in self._shared.serving:
+            self._shared.charge(self.peer, _UNSERVED)
             self._responses.append((request.id, NotSupported(f"no app there serves {request.protocol[:256]!r}")))
         elif len(self._requests) >= self._shared.config.max_requests_unhandled:
             self._responses.append((request.id, QueueFull(f"{len(self._requests)} requests wait there for answers")))
@@ -146,6 +150,7 @@ class AcceptedLink(LinkEnd):
         if not 0 < number <= self._last_request:
             raise ProtocolError(f"cancel of request {number}, {self._last_request} were received")
         incoming = self._requests.get(number)
+        self._shared.charge(self.peer, _PASSED_OVER)
         if incoming is not None:  # None: answered already
             self._withdraw(incoming)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from ..deadlines import Deadline, Deadlines
+from ..types import PeerId
 from .config import OVERHEAD, DirectConfig
 from .events import DirectEffect
 
@@ -62,6 +63,7 @@ class Shared:
     __slots__ = (
         "_token",
         "arrived",
+        "charged",
         "config",
         "counts",
         "deadlines",
@@ -78,11 +80,16 @@ class Shared:
         self.deadlines = Deadlines()
         self.effects: list[DirectEffect] = []  # of this turn
         self.counts = Counts()
+        self.charged: dict[PeerId, float] = {}  # points of needless work, by the peers that caused it
         self.queued = Budget(config.max_queued_total)
         self.arrived = Budget(config.max_unhandled_total)
         self.receiving: frozenset[str] = frozenset()
         self.serving: frozenset[str] = frozenset()
         self._token = 0
+
+    def charge(self, peer: PeerId, points: float) -> None:
+        """Count work that brings nobody anything against the peer's budget."""
+        self.charged[peer] = self.charged.get(peer, 0.0) + points
 
     def new_token(self) -> int:
         """A number for an incoming request, never used before."""

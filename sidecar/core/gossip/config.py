@@ -53,6 +53,11 @@ class GossipConfig:
     max_chunk_messages: int = 4096  # js refuses RPCs of more than 5,000 messages
     max_rpc_messages: int = 16_384  # a guess: 64 bytes each in the largest RPC; those behind are dropped
     max_rpc_control: int = 5000  # js: subscriptions, and control messages of each kind, taken from one RPC
+    turn_messages: int = 1024  # of one peer, until others have their turn; a guess: 10 to 40 ms
+    turn_work: int = 1024  # points of work as `core.node` counts them, likewise; a guess: some 5 ms
+    max_backlog: int = 512 << 10  # bytes of a peer's RPCs that wait for their turn before no more is read; a guess
+    max_refusals: int = 16  # GRAFTs of one peer answered with PRUNE in a heartbeat; a guess
+
     max_topic_name: int = 1024  # a guess, in bytes of UTF-8
     max_topics: int = 1024  # a guess: joined by this node
     max_topics_per_peer: int = 1024  # a guess: announced by one peer

@@ -156,7 +156,14 @@ class PeerViolated(NamedTuple):
     error: SidecarError
 
 
-GossipEffect = PeerWoken | MessagesDelivered | PublishCompleted | PeersOffered | PeerViolated
+class PeerBacklogged(NamedTuple):
+    """Whether more of the peer's RPCs waits for its turn than may: then no more is to be read of it."""
+
+    peer: PeerId
+    backlogged: bool
+
+
+GossipEffect = PeerWoken | MessagesDelivered | PublishCompleted | PeersOffered | PeerViolated | PeerBacklogged
 
 # ---------------------------------------------------------------- views
 

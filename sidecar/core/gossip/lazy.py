@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from .messages import ControlMessage, build_chunks, encode_ihaves
-from .state import GossipState, Peer, Topic
+from .state import ENTRY, PASSED_OVER, GossipState, Peer, Topic
 
 
 class LazyGossip:
@@ -25,12 +25,14 @@ class LazyGossip:
         left = config.max_ihave_length - peer.ids_asked
         if peer.ihaves > config.max_ihave_messages or left <= 0:
             state.statistics.dropped["control_bound"] += 1
+            state.charge(peer, ENTRY + len(control.ihave) * PASSED_OVER)
             return
         wanted: dict[bytes, None] = {}
         examined = 0
-        for ihave in state.bounded(control.ihave):
+        for ihave in state.bounded(peer, control.ihave):
             topic = state.by_wire.get(ihave.topicID)
             if topic is None or not topic.joined:
+                state.charge(peer, PASSED_OVER)
                 continue
             ids = ihave.messageIDs[: config.max_ihave_length - examined]
             examined += len(ids)
@@ -51,11 +53,12 @@ class LazyGossip:
     def _on_iwant(self, peer: Peer, control: ControlMessage) -> None:
         state, config = self._state, self._state.config
         raws: dict[bytes, bytes] = {}
-        for iwant in state.bounded(control.iwant):
+        for iwant in state.bounded(peer, control.iwant):
             ids = iwant.messageIDs[: config.max_iwant_length - peer.ids_served]
             peer.ids_served += len(ids)
             state.statistics.iwant_ids_received += len(ids)
             state.statistics.dropped["control_bound"] += len(iwant.messageIDs) - len(ids)
+            state.charge(peer, (1 + len(iwant.messageIDs) - len(ids)) * PASSED_OVER)
             for identifier in ids:
                 if identifier not in raws:
                     raw = state.cache.answer(peer.id, identifier, config.gossip_retransmission)

@@ -1,12 +1,15 @@
 """Who is grafted to whom: subscriptions, GRAFT and PRUNE, back-off, and the mesh's part of the heartbeat."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ..errors import AlreadyExists, InvalidPeerId, ResourceExhausted
 from ..types import PeerId
 from .events import PeersOffered, TopicOptions
 from .messages import RPC, ControlMessage, ControlPrune, PeerInfo, encode_graft, encode_prune
-from .state import GossipState, Peer, Topic
+from .state import ENTRY, GossipState, Peer, Topic
+
+_ANSWER = 4.0  # points: a PRUNE with peers and their signed records
+_CHANGE = 2.0  # points: a topic more or less, with what has to be said of it
 
 
 class Mesh:
@@ -38,24 +41,32 @@ class Mesh:
         self._state.candidates_changed = True
         self._state.forget_if_idle(topic)
 
-    def on_subscriptions(self, peer: Peer, subscriptions: Sequence[RPC.SubOpts]) -> None:
-        """A peer joined or left topics."""
+    def on_subscriptions(self, peer: Peer, subscriptions: Sequence[RPC.SubOpts]) -> Iterator[float]:
+        """A peer joined or left topics. Yields after each the work that it was, in points."""
+        state = self._state
+        for subscription in state.bounded(peer, subscriptions):
+            before = len(peer.topics)
+            self._on_subscription(peer, subscription)
+            points = ENTRY if len(peer.topics) == before else ENTRY + _CHANGE
+            state.charge(peer, points)
+            yield points
+
+    def _on_subscription(self, peer: Peer, subscription: RPC.SubOpts) -> None:
         state, config = self._state, self._state.config
-        for subscription in state.bounded(subscriptions):
-            if not subscription.subscribe:
-                known = state.by_wire.get(subscription.topicid)
-                if known is not None and known.name in peer.topics:
-                    if peer.id in known.mesh:
-                        peer.left[known.name] = None
-                    self._forget(peer, known)
-                continue
-            topic = self._announced(peer, subscription.topicid)
-            if topic is None:
-                state.statistics.dropped["topic_bound"] += 1
-                continue
-            # At once rather than at the next heartbeat: what is published meanwhile would miss the new peer.
-            if topic.joined and len(topic.mesh) < config.d_low and self._may_graft(topic, peer):
-                self._graft(topic, peer)
+        if not subscription.subscribe:
+            known = state.by_wire.get(subscription.topicid)
+            if known is not None and known.name in peer.topics:
+                if peer.id in known.mesh:
+                    peer.left[known.name] = None
+                self._forget(peer, known)
+            return
+        topic = self._announced(peer, subscription.topicid)
+        if topic is None:
+            state.statistics.dropped["topic_bound"] += 1
+            return
+        # At once rather than at the next heartbeat: what is published meanwhile would miss the new peer.
+        if topic.joined and len(topic.mesh) < config.d_low and self._may_graft(topic, peer):
+            self._graft(topic, peer)
 
     def _announced(self, peer: Peer, wire: bytes) -> Topic | None:
         """The topic that the peer joined, or None when its name cannot be used or the peer has too many."""
@@ -108,29 +119,43 @@ class Mesh:
 
     # ------------------------------------------------------------ control messages
 
-    def on_control(self, peer: Peer, control: ControlMessage) -> None:
-        """Serve the GRAFTs and PRUNEs of an RPC."""
-        for graft in self._state.bounded(control.graft):
-            self._on_graft(peer, graft.topicID)
-        for prune in self._state.bounded(control.prune):
+    def on_control(self, peer: Peer, control: ControlMessage) -> Iterator[float]:
+        """Serve the GRAFTs and PRUNEs of an RPC. Yields after each the work that it was, in points."""
+        for graft in self._state.bounded(peer, control.graft):
+            points = ENTRY + self._on_graft(peer, graft.topicID)
+            self._state.charge(peer, points)
+            yield points
+        for prune in self._state.bounded(peer, control.prune):
             self._on_prune(peer, prune)
+            self._state.charge(peer, ENTRY)
+            yield ENTRY
 
-    def _on_graft(self, peer: Peer, wire: bytes) -> None:
+    def _on_graft(self, peer: Peer, wire: bytes) -> float:
+        """Returns the points that an answer counts."""
         state, config = self._state, self._state.config
         state.statistics.grafts_received += 1
         topic = state.by_wire.get(wire)
         # v1.1 Spam Protection Measures: GRAFT for an unknown topic is ignored.
         if topic is None or not topic.joined or peer.id in topic.mesh:
-            return
+            return 0.0
         # Both sides end a GRAFT within the back-off and extend it (v1.1 PRUNE Backoff), without naming others.
         if state.now < topic.backoff.get(peer.id, 0.0) or state.score(peer.id) < 0:
-            self._prune(topic, peer, exchange=False)
+            return self._decline(topic, peer, exchange=False)
         # v1.1 Outbound Mesh Quotas: a full mesh only takes connections that we opened.
-        elif (len(topic.mesh) >= config.d_high and not peer.outbound) or not self._remember(peer, topic):
-            self._prune(topic, peer, exchange=True)
-        else:
-            topic.mesh[peer.id] = peer
-            state.candidates_changed = True
+        if (len(topic.mesh) >= config.d_high and not peer.outbound) or not self._remember(peer, topic):
+            return self._decline(topic, peer, exchange=True)
+        topic.mesh[peer.id] = peer
+        state.candidates_changed = True
+        return 0.0
+
+    def _decline(self, topic: Topic, peer: Peer, *, exchange: bool) -> float:
+        """Answer a GRAFT with PRUNE, as many as may be needed in a heartbeat: who goes on has read the first ones."""
+        peer.refusals += 1
+        if peer.refusals > self._state.config.max_refusals + len(peer.topics):
+            self._state.statistics.dropped["control_bound"] += 1
+            return 0.0
+        self._prune(topic, peer, exchange=exchange)
+        return _ANSWER
 
     def _on_prune(self, peer: Peer, prune: ControlPrune) -> None:
         state, config = self._state, self._state.config
@@ -216,6 +241,8 @@ class Mesh:
     def heartbeat(self) -> None:
         """Mesh and fanout maintenance (v1.0 Heartbeat, v1.1 Heartbeat Maintenance and Outbound Mesh Quotas)."""
         now, config = self._state.now, self._state.config
+        for peer in self._state.peers.values():
+            peer.refusals = 0
         for topic in self._state.topics.values():
             if topic.backoff:
                 expired = [peer for peer, until in topic.backoff.items() if now >= until + config.backoff_slack]

@@ -4,7 +4,8 @@ The steps are separate so that one can answer later: `accept` sorts out what nee
 pure function of a list, `admit` enters what passed, delivers and forwards it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, repeat
 from typing import NamedTuple
 
@@ -12,10 +13,13 @@ from ..errors import ProtocolError
 from ..types import PeerId
 from .lazy import LazyGossip
 from .mesh import Mesh
-from .messages import ControlMessage, Fields, build_chunks, decode_rpc, parse_message
+from .messages import RPC, ControlMessage, Fields, build_chunks, decode_rpc, parse_message
 from .signing import Author, Authors, SignatureCheck, verify_batch
-from .state import GossipState, Peer, Topic, make_message, unsigned_ids
+from .state import ENTRY, MALFORMED, PASSED_OVER, GossipState, Peer, Topic, make_message, unsigned_ids
 from .unwanted import Unwanted
+
+_FEW = 32  # control entries that are served beside others' messages; more of them in one RPC are served in steps
+_FRAME = 64  # bytes that an RPC counts beside its own: empty ones cost memory too
 
 
 class Candidate(NamedTuple):
@@ -52,45 +56,130 @@ class Receiver:
         self._last: Topic | None = None  # of the message before: the next is most often of the same
 
     def receive(self, peer: Peer, frames: Sequence[bytes]) -> None:
-        """Subscriptions first, then all messages, then control, since IHAVE and IWANT refer to messages.
+        """Take RPCs in, and serve as many as one turn may; the rest waits behind the other peers' turns."""
+        waits = bool(peer.backlog) or peer.step is not None
+        peer.backlog.extend(frames)
+        peer.backlog_bytes += sum(map(len, frames)) + _FRAME * len(frames)
+        if waits:
+            self._state.watch_backlog(peer)
+        else:
+            self._serve(peer)
 
-        What precedes a malformed RPC or message is served; then the peer is reported.
+    def serve_waiting(self) -> None:
+        """Serve peers whose RPCs wait, in turn, until together they have had what one may have of a turn."""
+        left = 1.0
+        while left > 0 and self._state.waiting:
+            left -= self._serve(next(iter(self._state.waiting.values())))
+
+    def serve_all(self, peer: Peer) -> None:
+        """Serve what the peer has sent before its stream ended."""
+        while peer.backlog or peer.step is not None:
+            self._serve(peer)
+
+    def drop(self, peer: Peer) -> None:
+        """Forget what waits of a peer that broke the rules."""
+        self._state.statistics.dropped["no_peer"] += len(peer.backlog)
+        peer.backlog.clear()
+        peer.backlog_bytes, peer.step = 0, None
+        self._state.waiting.pop(peer.id, None)
+
+    def _serve(self, peer: Peer) -> float:
+        """Serve one turn's worth of what waits; returns how much of a turn that took.
+
+        Messages are collected over RPCs, and small control messages behind them: one by one, both cost many times as
+        much. An RPC that has more than a little of anything else is taken in steps.
         """
-        state = self._state
+        state, config = self._state, self._state.config
         raws: list[bytes] = []
         controls: list[ControlMessage] = []
-        error: ProtocolError | None = None
-        bound = state.config.max_rpc_messages
-        for body in frames:
+        messages, work = config.turn_messages, 0.0
+        while messages > 0 and work < config.turn_work and not peer.violated:
+            if peer.step is not None:
+                self._flush(peer, raws, controls)
+                points = next(peer.step, None)
+                if points is None:
+                    peer.step = None
+                else:
+                    work += points
+                continue
+            if not peer.backlog:
+                break
+            body = peer.backlog.popleft()
+            peer.backlog_bytes -= len(body) + _FRAME
             try:
                 rpc = decode_rpc(body)
-            except ProtocolError as broken:
-                error = broken
-                break
+            except ProtocolError:
+                work += MALFORMED
+                self._malformed(peer)
+                continue
             state.statistics.rpcs_received += 1
-            if rpc.subscriptions:
-                self._mesh.on_subscriptions(peer, rpc.subscriptions)
-            found = rpc.publish[:bound]
-            raws += found
-            if len(found) == bound:
-                state.statistics.dropped["rpc_bound"] += len(rpc.publish) - bound
-            if rpc.HasField("control"):
+            count = len(rpc.publish)
+            entries = _entries(rpc.control) if rpc.HasField("control") else 0
+            if count > min(messages, config.max_rpc_messages) or entries > _FEW or rpc.subscriptions:
+                peer.step = self._steps(peer, rpc)
+                continue
+            if count:
+                raws += rpc.publish
+                messages -= count
+            if entries:
                 controls.append(rpc.control)
-        if raws:
-            state.statistics.received += len(raws)
-            error = self._receive_messages(peer, raws) or error
-        for control in controls:
-            self._mesh.on_control(peer, control)
-            self._lazy.on_control(peer, control)
-            self._unwanted.on_control(peer, control)
-        if error is not None:
-            state.statistics.rejected["malformed"] += 1
-            state.violate(peer, error)
+                work += entries
+            elif not count:
+                state.charge(peer, ENTRY)
+                work += ENTRY
+        self._flush(peer, raws, controls)
+        state.waiting.pop(peer.id, None)
+        if peer.violated:
+            self.drop(peer)
+        elif peer.backlog or peer.step is not None:
+            state.waiting[peer.id] = peer  # behind the others
+        state.watch_backlog(peer)
+        return max(work / config.turn_work, 1 - messages / config.turn_messages)
 
-    def _receive_messages(self, peer: Peer, raws: list[bytes]) -> ProtocolError | None:
+    def _steps(self, peer: Peer, rpc: RPC) -> Iterator[float]:
+        """Serve an RPC that may take more than one turn: subscriptions, then messages, then control.
+
+        Yields the work of each step, in points.
+        """
+        state, config = self._state, self._state.config
+        yield from self._mesh.on_subscriptions(peer, rpc.subscriptions)
+        raws = rpc.publish[: config.max_rpc_messages]
+        if len(rpc.publish) > len(raws):
+            excess = len(rpc.publish) - len(raws)
+            state.statistics.dropped["rpc_bound"] += excess
+            state.charge(peer, excess * PASSED_OVER)
+        for first in range(0, len(raws), config.turn_messages):
+            part = raws[first : first + config.turn_messages]
+            self._receive_messages(peer, part)
+            yield config.turn_work * len(part) / config.turn_messages
+        if rpc.HasField("control"):
+            yield from self._control(peer, rpc.control)
+
+    def _control(self, peer: Peer, control: ControlMessage) -> Iterator[float]:
+        yield from self._mesh.on_control(peer, control)
+        self._lazy.on_control(peer, control)
+        yield float(len(control.ihave) + len(control.iwant))
+        self._unwanted.on_control(peer, control)
+        yield float(len(control.idontwant))
+
+    def _flush(self, peer: Peer, raws: list[bytes], controls: list[ControlMessage]) -> None:
+        """Serve what was collected: messages first, since IHAVE and IWANT refer to them."""
+        if raws:
+            self._receive_messages(peer, raws)
+            raws.clear()
+        for control in controls:
+            deque(self._control(peer, control), maxlen=0)
+        controls.clear()
+
+    def _malformed(self, peer: Peer) -> None:
+        """Count an RPC or message that is none. Its length was right, so that what follows it can still be read."""
+        self._state.statistics.rejected["malformed"] += 1
+        self._state.charge(peer, MALFORMED)
+
+    def _receive_messages(self, peer: Peer, raws: list[bytes]) -> None:
+        self._state.statistics.received += len(raws)
         candidates: list[Candidate] = []
         checks: list[SignatureCheck] = []
-        error: ProtocolError | None = None
         position, end = 0, len(raws)
         while position < end:
             topic = self._last
@@ -102,14 +191,12 @@ class Receiver:
                     continue
             try:
                 self._accept(peer, raws[position], candidates, checks)
-            except ProtocolError as broken:
-                error = broken
-                break
+            except ProtocolError:
+                self._malformed(peer)
             position += 1
         if candidates:
             self._announce(peer, candidates)
             self._verify(peer, candidates, checks)
-        return error
 
     # ------------------------------------------------------------ accept
 
@@ -126,6 +213,7 @@ class Receiver:
             topic = self._last = state.by_wire.get(fields.topic)
         if topic is None or not topic.joined:
             state.statistics.dropped["not_joined"] += 1
+            state.charge(peer, PASSED_OVER)
         elif topic.options.sign:
             self._accept_signed(peer, topic, raw, fields, candidates, checks)
         elif fields.sender is None and fields.seqno is None and fields.signature is None and fields.key is None:
@@ -248,6 +336,10 @@ class Receiver:
             self._state.statistics.forwarded += len(raws)
             chunks = build_chunks(raws, config.max_chunk, config.max_chunk_messages)
             topic.counts.dropped += self._state.send_chunks(targets, chunks)
+
+
+def _entries(control: ControlMessage) -> int:
+    return len(control.graft) + len(control.prune) + len(control.ihave) + len(control.iwant) + len(control.idontwant)
 
 
 def _unsigned(topic: Topic, raws: list[bytes], datas: list[bytes]) -> Batch:

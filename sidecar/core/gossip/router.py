@@ -93,6 +93,7 @@ class GossipRouter:
     def _on_peer_removed(self, peer: PeerId) -> None:
         known = self._state.peers.get(peer)
         if known is not None:
+            self._receiver.serve_all(known)
             self._mesh.remove_peer(known)
 
     def _finish_turn(self) -> list[GossipEffect]:
@@ -118,11 +119,11 @@ class GossipRouter:
     # ------------------------------------------------------------ time
 
     def next_deadline(self) -> float | None:
-        """When `handle_deadline` must be called: at the heartbeat, or at once when publishers can go on."""
-        return self._state.now if self._publisher.due else self._heartbeat_at
+        """When to call `handle_deadline`: at the heartbeat, or at once when publishers can go on or RPCs wait."""
+        return self._state.now if self._publisher.due or self._state.waiting else self._heartbeat_at
 
     def handle_deadline(self, now: float) -> list[GossipEffect]:
-        """Beat, and resume publishers."""
+        """Beat, serve what waits, and resume publishers."""
         state = self._state
         state.now = now
         self._publisher.start_turn()
@@ -135,9 +136,15 @@ class GossipRouter:
             self._lazy.heartbeat()
             self._unwanted.heartbeat()
             state.forget_idle_topics()
+        self._receiver.serve_waiting()
         if self._publisher.due:
             self._publisher.resume()
         return self._finish_turn()
+
+    def take_charges(self) -> dict[PeerId, float]:
+        """The needless work that peers caused since the last call, in points of some 5 us."""
+        charged, self._state.charged = self._state.charged, {}
+        return charged
 
     # ------------------------------------------------------------ views
 

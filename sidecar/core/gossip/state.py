@@ -1,7 +1,8 @@
 """What the parts of the router share: peers, topics, caches, counters, and the effects of the turn."""
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import TypeVar, cast
@@ -16,6 +17,7 @@ from .events import (
     GossipMessage,
     GossipStatistics,
     MessagesDelivered,
+    PeerBacklogged,
     PeerViolated,
     PeerWoken,
     TopicCounts,
@@ -31,6 +33,12 @@ _Columns = tuple[bytes, str, PeerId | None, int | None, bytes, PeerId, bool]
 make_message = cast(Callable[[_Columns], GossipMessage], partial(tuple.__new__, GossipMessage))
 
 
+# What is charged, in points of some 5 us; measured.
+ENTRY = 1.0  # a control entry, a subscription, an RPC without messages
+PASSED_OVER = 0.1  # an entry beyond a bound, which was parsed for nothing; a message for a topic not joined
+MALFORMED = 50.0  # an RPC or message that is none: nobody sends these by mistake for long
+
+
 def unsigned_ids(datas: Iterable[bytes]) -> list[bytes]:
     """The ids of unsigned messages: SHA-256 of the data."""
     # Not for security, says the flag, only to skip a look-up of policies that costs as much as the hash.
@@ -41,6 +49,9 @@ class Peer:
     """A gossip peer: what it announced, what waits for it, what it used up since the last heartbeat."""
 
     __slots__ = (
+        "backlog",
+        "backlog_bytes",
+        "backlogged",
         "id",
         "idontwants",
         "ids_asked",
@@ -51,6 +62,8 @@ class Peer:
         "outbound",
         "protocol",
         "queue",
+        "refusals",
+        "step",
         "topics",
         "unwanted",
         "violated",
@@ -69,6 +82,11 @@ class Peer:
         self.idontwants = 0  # RPCs with IDONTWANT
         self.unwanted: dict[bytes, int] = {}  # ids that it told us not to send, with the heartbeat that ends each
         self.knows_idontwant = protocol == "/meshsub/1.2.0"
+        self.refusals = 0  # of its GRAFTs
+        self.backlog: deque[bytes] = deque()  # RPCs that wait for its turn
+        self.backlog_bytes = 0
+        self.backlogged = False  # more of them than may
+        self.step: Iterator[float] | None = None  # the rest of an RPC that takes more than one turn; yields its work
         self.violated = False
 
     @property
@@ -157,6 +175,8 @@ class GossipState:
         self._delivered: dict[str, list[GossipMessage]] = {}
         self._woken: dict[PeerId, None] = {}
         self._violated: dict[PeerId, SidecarError] = {}
+        self.charged: dict[PeerId, float] = {}  # points, by the peers that caused them; the router hands them on
+        self.waiting: dict[PeerId, Peer] = {}  # peers with a backlog, whose turn comes in this order
 
     # ------------------------------------------------------------ topics
 
@@ -192,12 +212,13 @@ class GossipState:
         for topic in list(self.topics.values()):
             self.forget_if_idle(topic)
 
-    def bounded(self, entries: Sequence[_Entry]) -> Sequence[_Entry]:
+    def bounded(self, peer: Peer, entries: Sequence[_Entry]) -> Sequence[_Entry]:
         """The entries of one kind in an RPC that are served; the rest is counted."""
         most = self.config.max_rpc_control
         if len(entries) <= most:
             return entries
         self.statistics.dropped["rpc_bound"] += len(entries) - most
+        self.charge(peer, (len(entries) - most) * PASSED_OVER)
         return entries[:most]
 
     # ------------------------------------------------------------ sending
@@ -256,6 +277,20 @@ class GossipState:
 
     def emit(self, effect: GossipEffect) -> None:
         self._effects.append(effect)
+
+    def charge(self, peer: Peer, points: float) -> None:
+        """Count work that brings nobody anything against the peer's budget."""
+        self.charged[peer.id] = self.charged.get(peer.id, 0.0) + points
+
+    def watch_backlog(self, peer: Peer) -> None:
+        """Say when more of the peer's RPCs waits than may, and when half of that is served."""
+        if not peer.backlogged and peer.backlog_bytes > self.config.max_backlog:
+            peer.backlogged = True
+        elif peer.backlogged and peer.backlog_bytes * 2 <= self.config.max_backlog:
+            peer.backlogged = False
+        else:
+            return
+        self.emit(PeerBacklogged(peer.id, peer.backlogged))
 
     def violate(self, peer: Peer, error: SidecarError) -> None:
         """Ask for the end of the peer's streams; said once."""

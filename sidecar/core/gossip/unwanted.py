@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import compress
 
 from .messages import ControlMessage, build_chunks
-from .state import GossipState, Peer, Topic
+from .state import ENTRY, PASSED_OVER, GossipState, Peer, Topic
 
 
 class Unwanted:
@@ -16,6 +16,8 @@ class Unwanted:
     def __init__(self, state: GossipState) -> None:
         self._state = state
         self._beat = 0
+        self._large = 0  # large messages that came since the heartbeat before the last
+        self._large_now = 0  # of these, since the last
 
     def any_large(self, raws: Sequence[bytes]) -> bool:
         """Whether messages are worth an IDONTWANT. One look at all, so that small ones cost next to nothing."""
@@ -31,6 +33,8 @@ class Unwanted:
         large = [identifier for identifier, raw in zip(ids, raws, strict=True) if len(raw) >= threshold]
         if not large:
             return
+        self._large += len(large)
+        self._large_now += len(large)
         for peer in topic.mesh.values():
             if peer is not source and peer.knows_idontwant and not peer.violated:
                 state.wake(peer)
@@ -46,12 +50,16 @@ class Unwanted:
         peer.idontwants += 1
         if peer.idontwants > config.max_idontwant_messages:
             state.statistics.dropped["control_bound"] += 1
+            if peer.idontwants > config.max_idontwant_messages + self._large:  # rust-libp2p sends one for each
+                state.charge(peer, ENTRY + len(control.idontwant) * PASSED_OVER)
             return
-        for entry in state.bounded(control.idontwant):
+        for entry in state.bounded(peer, control.idontwant):
             ids = entry.messageIDs[: config.max_unwanted - len(peer.unwanted)]
             state.statistics.idontwant_ids_received += len(ids)
             state.propagation.shown(ids, peer.id, state.now)
-            state.statistics.dropped["control_bound"] += len(entry.messageIDs) - len(ids)
+            excess = len(entry.messageIDs) - len(ids)
+            state.statistics.dropped["control_bound"] += excess
+            state.charge(peer, (1 + excess) * PASSED_OVER)
             expires = self._beat + config.idontwant_ttl
             for identifier in ids:
                 if len(identifier) <= config.max_message_id:
@@ -78,6 +86,7 @@ class Unwanted:
     def heartbeat(self) -> None:
         """Forget what is too old: ids lie in the order in which they came."""
         self._beat += 1
+        self._large, self._large_now = self._large_now, 0
         for peer in self._state.peers.values():
             peer.idontwants = 0
             unwanted = peer.unwanted

@@ -1,6 +1,6 @@
 """The node machine: all protocols on one set of connections."""
 
-from .config import ConfigurationChanged, NodeConfig
+from .config import ConfigurationChanged, NodeConfig, WorkConfig
 from .node import Node, NodeAddresses
 
-__all__ = ["ConfigurationChanged", "Node", "NodeAddresses", "NodeConfig"]
+__all__ = ["ConfigurationChanged", "Node", "NodeAddresses", "NodeConfig", "WorkConfig"]

@@ -14,6 +14,31 @@ MAX_NETWORK_NAME = 64
 
 
 @dataclass(frozen=True, slots=True)
+class WorkConfig:
+    """The budget of each peer. A point is what one needless entry costs, some 5 us; seconds. Raises ConfigError."""
+
+    rate: float = 10_000.0
+    """Points a second: some 5 % of a processor. A guess: gossip peers at rest cause some ten a second."""
+    burst: float = 20_000.0
+    """Points at once. A guess: enough to join 5,000 topics in one instant."""
+    excess: float = 20_000.0
+    """Points above the burst that are held against a peer; it bounds how long reading from it pauses at a time."""
+    relief: float = 2_000.0
+    """Points below the burst at which it is read again."""
+    patience: float = 10.0
+    """Seconds of slowness for needless work, above a fifth of the time, after which a peer is sent away. A guess."""
+    hold_off: float = 60.0
+    """How long it is refused then; doubles each time, up to an hour. A guess."""
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"work.{name} is {getattr(self, name)} and must be more than 0")
+        if self.relief > self.burst:
+            raise ConfigError(f"work.relief is {self.relief:g} points, more than work.burst ({self.burst:g})")
+
+
+@dataclass(frozen=True, slots=True)
 class NodeConfig:
     """Every bound and interval of the node; times in seconds. Raises ConfigError where a value cannot work."""
 
@@ -61,6 +86,7 @@ class NodeConfig:
     gossip: GossipConfig = field(default_factory=GossipConfig)
     kademlia: KademliaConfig = field(default_factory=KademliaConfig)
     direct: DirectConfig = field(default_factory=DirectConfig)
+    work: WorkConfig = field(default_factory=WorkConfig)
 
     def __post_init__(self) -> None:
         name = self.network

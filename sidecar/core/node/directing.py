@@ -59,6 +59,8 @@ class Directing(SimpleHandler):
             self.feed(direct.DataReceived(link, data), now)
 
     def _carry_out(self, effects: list[direct.DirectEffect], now: float) -> None:
+        for peer, points in self.router.take_charges().items():
+            self._switch.charge(peer, "direct", points, now)
         for effect in effects:
             match effect:
                 case direct.LinkWoken(link):

@@ -23,6 +23,12 @@ Told = Callable[[Ended | kademlia.ProvidersFound, float], None]
 Walked = Callable[[kademlia.LookupCompleted | kademlia.LookupFailed, float], None]
 
 
+_TURN = 16  # questions answered before others have their turn: some 2 ms
+_PAUSE = 0.001  # seconds until the next of them
+_MAX_WAITING = 2048  # questions on one stream: all that one read brings, and more; a guess
+_WORK = 20.0  # points that a question of a peer counts: some 100 us
+
+
 class _Query:
     """A question of ours, on a stream of its own."""
 
@@ -53,6 +59,7 @@ class Finding(SimpleHandler):
         self._walks: dict[int, Told] = {}
         self._walk = 0
         self._requests: dict[int, Stream] = {}
+        self._waiting: dict[int, deque[bytes]] = {}  # questions that came together, by their streams
         self._request = 0
         self._inputs: deque[kademlia.KademliaInput] = deque()
         self._busy = False
@@ -138,6 +145,8 @@ class Finding(SimpleHandler):
                     stream = self._requests.pop(token, None)
                     if stream is not None:
                         self._switch.note(events.LogLevel.DEBUG, stream.peer.id, "kad: %s", error)
+                        self._switch.charge(stream.peer.id, "dht", _WORK, now)
+                        self._waiting.pop(stream.number, None)
                         self._switch.reset(stream)
                 case kademlia.Probe():
                     self._probe(effect, now)
@@ -219,15 +228,45 @@ class Finding(SimpleHandler):
                 self._switch.expire(stream, now)
                 self.feed(kademlia.QueryAnswered(state.number, frames[0]), now)
         elif isinstance(state, FrameDecoder):
-            for frame in state.receive(data):
-                if len(stream.out) > self._switch.config.kademlia.max_frame:
-                    raise ProtocolError("kad: questions without reading the answers")
-                self._request += 1
-                self._requests[self._request] = stream
-                self.feed(kademlia.RequestReceived(self._request, stream.peer.id, frame), now)
-                self._switch.expire(stream, now)
+            frames = state.receive(data)
+            waiting = self._waiting.get(stream.number)
+            if waiting is not None:
+                waiting += frames
+            elif frames:
+                self._waiting[stream.number] = deque(frames)
+                self._answer_some(stream, now)
+            if len(self._waiting.get(stream.number, ())) > _MAX_WAITING:
+                raise ProtocolError(f"kad: more than {_MAX_WAITING} questions at once on one stream")
+
+    def _answer_some(self, stream: Stream, now: float) -> None:
+        """Answer as many questions of a stream as one turn may; the others' turn comes before the rest."""
+        waiting = self._waiting[stream.number]
+        for _ in range(min(_TURN, len(waiting))):
+            if stream.number not in self._waiting:  # reset for what it asked
+                return
+            if len(stream.out) > self._switch.config.kademlia.max_frame:
+                raise ProtocolError("kad: questions without reading the answers")
+            self._switch.charge(stream.peer.id, "dht", _WORK, now, needless=False)
+            self._request += 1
+            self._requests[self._request] = stream
+            self.feed(kademlia.RequestReceived(self._request, stream.peer.id, waiting.popleft()), now)
+        if stream.number not in self._waiting:
+            return
+        self._switch.expire(stream, now)
+        if not waiting:
+            del self._waiting[stream.number]
+            if stream.read_ended:
+                self._switch.close_write(stream)
+        else:
+            self._switch.deadlines.at(now + _PAUSE, lambda now: self._go_on(stream, now))
+
+    def _go_on(self, stream: Stream, now: float) -> None:
+        if stream.number in self._waiting:
+            self._switch.guarded(stream, lambda: self._answer_some(stream, now), now)
 
     def ended(self, stream: Stream, now: float) -> None:
+        if stream.number in self._waiting:
+            return  # it ends once they are answered
         state = stream.state
         if isinstance(state, _Query) and not state.answered:
             if self._queries.pop(state.number, None) is not None:
@@ -237,6 +276,7 @@ class Finding(SimpleHandler):
         self._switch.close_write(stream)
 
     def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
+        self._waiting.pop(stream.number, None)
         if isinstance(stream.state, _Query):
             self._failed(stream.state, error, now)
 

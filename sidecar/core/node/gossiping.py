@@ -13,6 +13,7 @@ from ..types import Direction, PeerId
 from .identifying import Identifying
 from .reach import Reach
 from .switch import Buffers, Peer, Stream, Switch
+from .workload import Workload
 
 _REOPEN_FIRST, _REOPEN_LAST = 1.0, 60.0  # seconds until a lost stream is opened anew, doubling; a guess
 
@@ -39,10 +40,18 @@ class Gossiping:
     lasting = False
 
     def __init__(
-        self, switch: Switch, reach: Reach, identifying: Identifying, identity: Identity, now: float, wall_ns: int
+        self,
+        switch: Switch,
+        reach: Reach,
+        identifying: Identifying,
+        workload: Workload,
+        identity: Identity,
+        now: float,
+        wall_ns: int,
     ) -> None:
         self._switch = switch
         self._reach = reach
+        self._workload = workload
         self.router = gossip.GossipRouter(
             switch.config.gossip,
             identity,
@@ -73,6 +82,8 @@ class Gossiping:
             self.feed(gossip.RpcsReceived(peer, frames), now)
 
     def _carry_out(self, effects: list[gossip.GossipEffect], now: float) -> None:
+        for peer, points in self.router.take_charges().items():
+            self._workload.charge(peer, "gossip", points, now)
         for effect in effects:
             match effect:
                 case gossip.PeerWoken(peer):
@@ -81,6 +92,8 @@ class Gossiping:
                         self._switch.wake(member.out)
                 case gossip.PeersOffered(_, peers):
                     self._offered(peers, now)
+                case gossip.PeerBacklogged(peer, backlogged):
+                    self._workload.hold(peer, backlogged, now)
                 case gossip.PeerViolated(peer, error):
                     self._switch.note(LogLevel.WARNING, peer, "gossip: %s", error)
                     self._drop(peer, now)

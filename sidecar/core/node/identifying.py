@@ -16,6 +16,7 @@ from .switch import Connection, Peer, SimpleHandler, Stream, Switch
 
 _MAX_OBSERVED = 64  # distinct observed addresses counted; a guess
 _PUSH_INTERVAL = 0.25  # seconds between pushes of changes to one peer, so that a burst of them is told once; a guess
+_WORK = 50.0  # points that one identify counts: its messages and signature take some 200 us
 _MAX_EXCHANGED = 2048  # bytes of a record that is passed on: 16 in a PRUNE must fit the 64 KiB that rust-libp2p reads
 
 
@@ -123,6 +124,7 @@ class Identifying(SimpleHandler):
     def opened(self, stream: Stream, now: float) -> None:
         self._switch.expire(stream, now)
         if stream.state is None:  # they ask
+            self._switch.charge(stream.peer.id, "identify", _WORK, now)
             self.tell(stream)
 
     def received(self, stream: Stream, data: bytes, now: float) -> None:
@@ -294,6 +296,7 @@ class _Pushed(SimpleHandler):
 
     def opened(self, stream: Stream, now: float) -> None:
         stream.state = IdentifyReader()
+        self._switch.charge(stream.peer.id, "identify", _WORK, now)
         self._switch.close_write(stream)
         self._switch.expire(stream, now)
 

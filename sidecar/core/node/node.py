@@ -28,8 +28,9 @@ from .pinging import Pinging
 from .reach import Reach
 from .readiness import Readiness
 from .streaming import Streaming
-from .switch import Buffers, Peer, Switch
+from .switch import Buffers, Connection, Peer, Switch
 from .trimming import Trimming
+from .workload import Workload
 
 
 class NodeAddresses(NamedTuple):
@@ -61,13 +62,14 @@ class Node:
         self.config = config
         self.identity = identity
         self._switch = switch = Switch(config, identity, rng)
+        self._workload = workload = Workload(switch)
         self._operations = Operations(switch)
         self._reach = reach = Reach(switch, gate)
         self._pinging = Pinging(switch)
         self._identifying = Identifying(switch, reach, wall_ns)
         self._finding = Finding(switch, reach, self._pinging, now, wall_ns)
         self._discovering = Discovering(switch, self._finding, self._operations, identity, now, wall_ns)
-        self._gossiping = Gossiping(switch, reach, self._identifying, identity, now, wall_ns)
+        self._gossiping = Gossiping(switch, reach, self._identifying, workload, identity, now, wall_ns)
         self._directing = Directing(switch, reach, now)
         self._streaming = Streaming(switch, reach, self._operations, self._identifying)
         self._gating = Gating(switch, reach, self._finding, self._operations, gate)
@@ -75,7 +77,8 @@ class Node:
         self._trimming = Trimming(switch, self._gossiping, self._finding, in_use, self._gating.protects)
         self._readiness = Readiness(switch, reach, now)
         self._started = False
-        reach.connected = self._identifying.connected
+        reach.connected = self._on_connected
+        reach.holds_off = workload.refuse
         reach.probe = self._pinging.ping
         reach.protects = self._gating.protects
         reach.listeners.append(self)
@@ -100,6 +103,8 @@ class Node:
                 self._switch.on_stream_ended(stream, now)
             case events.StreamReset():
                 self._switch.on_stream_reset(arrived, now)
+            case events.WorkCaused(connection, points):
+                self._on_work(connection, points, now)
             case events.ConnectionOpened():
                 self._reach.on_opened(arrived, now)
                 self._trimming.look(now)
@@ -175,12 +180,22 @@ class Node:
             self._started = True
             self._reach.start(now)
 
+    def _on_connected(self, connection: Connection, now: float) -> None:
+        self._workload.opened(connection.peer, connection.number)
+        self._identifying.connected(connection, now)
+
+    def _on_work(self, number: int, points: float, now: float) -> None:
+        connection = self._switch.connections.get(number)
+        if connection is not None:
+            self._switch.charge(connection.peer.id, "frames", points, now)
+
     def _on_closed(self, closed: events.ConnectionClosed, now: float) -> None:
         connection = self._switch.connections.get(closed.connection)
         self._reach.on_closed(closed, now)
         if connection is not None and not connection.peer.connections:
             self._gossiping.forget(connection.peer)
             self._identifying.forget(connection.peer)
+            self._workload.gone(connection.peer.id)
         self._readiness.update(now)
 
     def _on_request(self, asked: object, now: float) -> None:
@@ -330,4 +345,5 @@ class Node:
             **self._streaming.statistics(),
             **self._gating.statistics(),
             **self._trimming.statistics(),
+            **self._workload.statistics(),
         }

@@ -76,6 +76,7 @@ class Pinging(SimpleHandler):
                 self._finish(state, round_trip, now)
         elif isinstance(state, PingResponder) and not stream.write_closed:
             echo = state.receive(data, len(stream.out))
+            self._switch.charge(stream.peer.id, "ping", max(1, len(echo) // 32), now)
             if echo:
                 self._switch.write(stream, echo)
 

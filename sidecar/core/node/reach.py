@@ -54,6 +54,7 @@ class Reach:
         self.entrances = Entrances(switch, self.reach_anyone)
         self.listeners: list[PeerListener] = []
         self.connected: Callable[[Connection, float], None] = lambda connection, now: None
+        self.holds_off: Callable[[PeerId, float], SidecarError | None] = lambda peer, now: None
         self.probe: Callable[[Connection, float, Callable[[float | SidecarError, float], None]], None]
         self.protects: Callable[[PeerId], bool] = gate.protects
         self.find: Callable[[PeerId, Found, float], None] | None = None
@@ -80,7 +81,7 @@ class Reach:
         if peer == switch.local:
             then(SelfDial("the peer asked for is this node itself"), now)
             return
-        refusal = self._gate.refuse_peer(peer)
+        refusal = self._gate.refuse_peer(peer) or self.holds_off(peer, now)
         if refusal is not None:
             then(refusal, now)
             return
@@ -166,8 +167,12 @@ class Reach:
                 then(error, now)
             return
         host = opened.remote.ip
-        refusal = self._gate.refuse_peer(opened.peer) or (self._gate.refuse_address(host) if host else None)
-        if refusal is not None:  # banned while it was being negotiated; else the driver has seen to it
+        refusal: SidecarError | None = self._gate.refuse_peer(opened.peer)
+        if refusal is None and host:
+            refusal = self._gate.refuse_address(host)
+        # Banned while it was being negotiated, else the driver has seen to it; or sent away a while ago.
+        refusal = refusal or self.holds_off(opened.peer, now)
+        if refusal is not None:
             switch.emit(events.CloseConnection(opened.connection, refusal))
             if then:
                 then(refusal, now)

@@ -22,6 +22,14 @@ from .config import NodeConfig
 
 Buffers = Sequence[bytes | memoryview]
 
+_NEW_STREAM = 2.0  # points of work that a peer's stream counts: some 20 us to negotiate it, of which half is of use
+
+
+class Charge(Protocol):
+    """Counts work that a peer caused against its budget; see `Workload.charge`."""
+
+    def __call__(self, peer: PeerId, kind: str, points: float, now: float, *, needless: bool = True) -> None: ...
+
 
 class Traffic:
     """Bytes of payload that the streams of one service carried since the start."""
@@ -196,6 +204,7 @@ class Switch:
             "stream_violations": 0,
             "identity_conflicts": 0,
         }
+        self.charge: Charge  # set by the one that keeps the budgets
         self.traffic: dict[str, Traffic] = {}  # by the names of the handlers
         self._streams: dict[int, Stream] = {}
         self._tokens: dict[int, tuple[Connection, StreamHandler, object]] = {}
@@ -301,10 +310,12 @@ class Switch:
         self.counters["streams_opened"] += 1
         if opened.protocol not in self._housekeeping:
             connection.peer.used_at = now
+        if opened.token is None:
+            self.charge(connection.peer.id, "streams", _NEW_STREAM, now, needless=False)
         traffic = self.traffic.setdefault(handler.name, Traffic())
         stream = Stream(opened.stream, connection, opened.protocol, handler, state, traffic)
         self._streams[stream.number] = connection.streams[stream.number] = stream
-        self._guarded(stream, lambda: handler.opened(stream, now), now)
+        self.guarded(stream, lambda: handler.opened(stream, now), now)
 
     def on_stream_failed(self, failed: events.StreamFailed, now: float) -> None:
         asked = self._tokens.pop(failed.token, None)
@@ -330,7 +341,7 @@ class Switch:
         stream = self._streams.get(number)
         if stream is not None and not stream.read_ended:
             stream.read_ended = True
-            self._guarded(stream, lambda: stream.handler.ended(stream, now), now)
+            self.guarded(stream, lambda: stream.handler.ended(stream, now), now)
             self._forget_if_done(stream)
 
     def on_stream_reset(self, reset: events.StreamReset, now: float) -> None:
@@ -351,7 +362,8 @@ class Switch:
 
     # ------------------------------------------------------------
 
-    def _guarded(self, stream: Stream, action: "_Action", now: float) -> None:
+    def guarded(self, stream: Stream, action: "_Action", now: float) -> None:
+        """Do something on a stream's behalf; an error resets it."""
         try:
             action()
         except SidecarError as error:

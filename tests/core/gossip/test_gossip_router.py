@@ -19,7 +19,7 @@ from gossip_network import (
     subscribe,
 )
 
-from sidecar.core.errors import AlreadyExists, InvalidArgument, ProtocolError, QueueFull, ResourceExhausted, TooLarge
+from sidecar.core.errors import AlreadyExists, InvalidArgument, QueueFull, ResourceExhausted, TooLarge
 from sidecar.core.gossip import (
     GossipConfig,
     GossipMessage,
@@ -260,16 +260,16 @@ def test_foreign_fields_echoes_and_unknown_topics() -> None:
 @pytest.mark.parametrize(
     "broken", [b"\xff", b"\x12\x05abc", rpc(publish=[b"\x12\x09ab"]), rpc(publish=[b"\x10\x01"]), rpc(publish=[b""])]
 )
-def test_what_precedes_a_malformed_rpc_is_served_and_the_peer_is_reported(broken: bytes) -> None:
+def test_a_malformed_rpc_or_message_costs_nothing_beside_it(broken: bytes) -> None:
     router = make_router()
     (peer,) = joined(router, "news", 1, UNSIGNED)
+    router.take_charges()
     frames = [rpc(publish=[plain("news", b"before")]), broken, rpc(publish=[plain("news", b"behind")])]
-    delivered, violated = router.handle(RpcsReceived(peer, frames), 1.0)
+    (delivered,) = router.handle(RpcsReceived(peer, frames), 1.0)
     assert isinstance(delivered, MessagesDelivered)
-    assert [message.data for message in delivered.messages] == [b"before"]
-    assert isinstance(violated, PeerViolated)
-    assert isinstance(violated.error, ProtocolError)
-    assert router.handle(RpcsReceived(peer, frames), 1.0) == []  # said once
+    assert [message.data for message in delivered.messages] == [b"before", b"behind"]
+    assert router.statistics().rejected["malformed"] == 1
+    assert router.take_charges() == {peer: 50.0}
 
 
 def test_the_same_data_may_travel_on_two_topics() -> None:

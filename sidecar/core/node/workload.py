@@ -1,0 +1,178 @@
+"""How much work each peer may cause: who is over its budget is read no further for a while, who goes on is sent away.
+
+Counted is what brings nobody anything: empty and malformed messages, entries beyond a bound, changes that are taken
+back at once, answers to what is senseless. Payloads count nothing: what a fast publisher sends is slowed by the windows
+of its streams alone. Questions of the DHT and new streams count too, since each costs much; they only slow a peer down.
+"""
+
+from .. import events
+from ..errors import WorkExceeded
+from ..events import LogLevel
+from ..types import PeerId
+from .switch import Peer, Switch
+
+_FORGIVEN = 0.25  # seconds of slowness forgiven in each second of another kind: who is slow less than a fifth stays
+_MAX_METERS = 4096  # peers remembered
+_MAX_HOLD_OFF = 3600.0  # seconds that a peer sent away again and again is kept away, at most
+
+
+class _Meter:
+    """What one peer has caused."""
+
+    __slots__ = ("at", "backlogged", "kinds", "level", "needless", "over", "resume_at", "slow", "times", "until")
+
+    def __init__(self, now: float) -> None:
+        self.level = 0.0  # points not worked off
+        self.at = now  # as of
+        self.over = False  # above its budget
+        self.backlogged = False  # much of it waits to be served
+        self.resume_at = 0.0
+        self.slow = 0.0  # seconds of being over, for needless work, less what is forgiven
+        self.kinds: dict[str, float] = {}  # points since it owed nothing last
+        self.needless = 0.0  # the part of these that was to nobody's benefit
+        self.until = 0.0  # refused until then
+        self.times = 0  # that it was sent away
+
+
+class Workload:
+    """Keeps the meters of all peers, and tells the driver whom to read."""
+
+    def __init__(self, switch: Switch) -> None:
+        self._switch = switch
+        self._meters: dict[PeerId, _Meter] = {}
+        self._points: dict[str, float] = {}
+        self._counters = {"work_pauses": 0, "work_sent_away": 0, "work_refused": 0}
+        switch.charge = self.charge
+
+    def charge(self, peer: PeerId, kind: str, points: float, now: float, *, needless: bool = True) -> None:
+        """A peer caused work of a kind. `needless`: to nobody's benefit, so that who goes on with it is sent away."""
+        self._points[kind] = self._points.get(kind, 0.0) + points
+        config, meter = self._switch.config.work, self._meter(peer, now)
+        self._work_off(meter, now)
+        meter.level = min(meter.level + points, config.burst + config.excess)
+        meter.kinds[kind] = meter.kinds.get(kind, 0.0) + points
+        meter.needless += points if needless else 0.0
+        if meter.level <= config.burst:
+            return
+        pause = (meter.level - config.burst + config.relief) / config.rate
+        if not meter.over:
+            self._pause(peer, meter, now, pause)
+        longer = max(0.0, now + pause - max(meter.resume_at, now))
+        meter.slow += longer * meter.needless / sum(meter.kinds.values())
+        meter.resume_at = now + pause
+        if meter.slow > config.patience:
+            self._send_away(peer, meter, now)
+
+    def hold(self, peer: PeerId, backlogged: bool, now: float) -> None:
+        """So much of a peer waits to be served that no more is to be read, or no more than that."""
+        meter = self._meter(peer, now)
+        if meter.backlogged is not backlogged:
+            before = meter.over or meter.backlogged
+            meter.backlogged = backlogged
+            self._tell(peer, meter, before)
+
+    def opened(self, peer: Peer, connection: int) -> None:
+        """Another connection of a peer, which is read no more than the others."""
+        meter = self._meters.get(peer.id)
+        if meter is not None and (meter.over or meter.backlogged):
+            self._switch.emit(events.PauseReading(connection))
+
+    def gone(self, peer: PeerId) -> None:
+        """Its last connection ended: nothing of it waits any more. What it owes is remembered."""
+        meter = self._meters.get(peer)
+        if meter is not None:
+            meter.backlogged = False
+
+    def refuse(self, peer: PeerId, now: float) -> WorkExceeded | None:
+        """Why a peer that was sent away may not come back yet; None when it may."""
+        meter = self._meters.get(peer)
+        if meter is None or now >= meter.until:
+            return None
+        self._counters["work_refused"] += 1
+        left = meter.until - now
+        return WorkExceeded(f"the peer was sent away for needless work and is refused for {left:.0f} s more")
+
+    def statistics(self) -> dict[str, int | float]:
+        meters = self._meters.values()
+        return {
+            **self._counters,
+            "work_paused_peers": sum(meter.over or meter.backlogged for meter in meters),
+            **{f"work_points_{kind}": points for kind, points in self._points.items()},
+        }
+
+    # ------------------------------------------------------------
+
+    def _meter(self, peer: PeerId, now: float) -> _Meter:
+        meter = self._meters.get(peer)
+        if meter is None:
+            if len(self._meters) >= _MAX_METERS:
+                self._forget_one(now)
+            meter = self._meters[peer] = _Meter(now)
+        return meter
+
+    def _forget_one(self, now: float) -> None:
+        """The oldest of those that are not connected; the table is larger than the connections are by default."""
+        for peer, meter in self._meters.items():
+            if peer not in self._switch.peers and now >= meter.until:
+                del self._meters[peer]
+                return
+        del self._meters[next(iter(self._meters))]
+
+    def _work_off(self, meter: _Meter, now: float) -> None:
+        passed = now - meter.at
+        meter.at = now
+        meter.level = max(0.0, meter.level - passed * self._switch.config.work.rate)
+        if not meter.over:
+            meter.slow = max(0.0, meter.slow - passed * _FORGIVEN)
+            if not meter.level:
+                meter.kinds.clear()
+                meter.needless = 0.0
+
+    def _pause(self, peer: PeerId, meter: _Meter, now: float, pause: float) -> None:
+        before = meter.backlogged
+        meter.over = True
+        self._counters["work_pauses"] += 1
+        self._switch.note(
+            LogLevel.WARNING, peer, "over its budget of work, mostly %s: not read for %.1f s", _most(meter), pause
+        )
+        self._tell(peer, meter, before)
+        self._switch.deadlines.at(now + pause, lambda now: self._resume(peer, meter, now))
+
+    def _resume(self, peer: PeerId, meter: _Meter, now: float) -> None:
+        if not meter.over or self._meters.get(peer) is not meter:
+            return
+        if now < meter.resume_at:  # it was charged for what it had sent already
+            self._switch.deadlines.at(meter.resume_at, lambda now: self._resume(peer, meter, now))
+            return
+        self._work_off(meter, now)
+        meter.over = False
+        self._tell(peer, meter, True)
+
+    def _tell(self, peer: PeerId, meter: _Meter, before: bool) -> None:
+        paused = meter.over or meter.backlogged
+        present = self._switch.peers.get(peer)
+        if paused is not before and present is not None:
+            effect = events.PauseReading if paused else events.ResumeReading
+            for connection in present.connections:
+                self._switch.emit(effect(connection.number))
+
+    def _send_away(self, peer: PeerId, meter: _Meter, now: float) -> None:
+        config = self._switch.config.work
+        hold_off = min(config.hold_off * 2**meter.times, _MAX_HOLD_OFF)
+        error = WorkExceeded(
+            f"needless work, mostly {_most(meter)}: over the budget of {config.rate:g} points a second for "
+            f"{meter.slow:.0f} s; refused for {hold_off:g} s"
+        )
+        meter.slow = 0.0
+        meter.times = min(meter.times + 1, 16)
+        meter.until = now + hold_off
+        present = self._switch.peers.get(peer)
+        if present is not None:
+            self._counters["work_sent_away"] += 1
+            self._switch.note(LogLevel.WARNING, peer, "sent away: %s", error)
+            self._switch.disconnect(present, error)
+
+
+def _most(meter: _Meter) -> str:
+    """The kind of work that counts most."""
+    return max(meter.kinds, key=lambda kind: meter.kinds[kind])
