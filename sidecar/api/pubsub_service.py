@@ -35,7 +35,8 @@ class PubSubService:
         ids = [values.request_id(request.request_id)]
         result, message_id = (await self.send(target, [request.data], ids, wait=False))[0]
         if result.outcome is Outcome.TOO_LARGE:
-            raise TooLarge(f"payload of {len(request.data)} bytes is over the bound on gossip messages")
+            size = len(request.data)
+            raise TooLarge(f"payload of {size} bytes is over the bound on gossip messages, here or at the peers")
         return convert.published(result, message_id)
 
     async def publish_many(self, requests: AsyncIterator[convert.PublishManyRequest], context: Context) -> None:

@@ -10,13 +10,18 @@ class FrameDecoder:
     """Cuts a byte stream into frames that a varint length precedes.
 
     Holds at most one unfinished frame of `max_frame` bytes. An announced length above that raises FrameTooLarge
-    before a byte of it is kept.
+    before a byte of it is kept; one of at most `max_skipped` is passed over instead, and counted, so that it costs
+    nothing of what follows it.
     """
 
-    __slots__ = ("_buffer", "max_frame")
+    __slots__ = ("_buffer", "_skip", "max_frame", "max_skipped", "skipped", "skipped_bytes")
 
-    def __init__(self, max_frame: int) -> None:
+    def __init__(self, max_frame: int, max_skipped: int = 0) -> None:
         self.max_frame = max_frame
+        self.max_skipped = max_skipped
+        self.skipped = 0  # frames
+        self.skipped_bytes = 0  # of these, as announced
+        self._skip = 0  # bytes of one that are still to come
         self._buffer = bytearray()
 
     def receive(self, data: bytes) -> list[bytes]:
@@ -31,6 +36,10 @@ class FrameDecoder:
 
         So the frames are the same in whatever pieces the bytes come. After an error nothing more can be read.
         """
+        if self._skip:
+            passed = min(self._skip, len(data))
+            self._skip -= passed
+            data = data[passed:]
         buffer = self._buffer
         if buffer:
             buffer += data
@@ -50,6 +59,12 @@ class FrameDecoder:
                 if header is None:
                     break
                 length, start = header
+            if self.max_frame < length <= self.max_skipped:
+                self.skipped += 1
+                self.skipped_bytes += length
+                self._skip = max(0, start + length - end)
+                offset = min(end, start + length)
+                continue
             if length > self.max_frame:
                 return frames, FrameTooLarge(f"frame of {length} bytes, at most {self.max_frame}")
             if start + length > end:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0eidentify.proto\x12\x15sidecar.wire.identify\"\xab\x01\n\x08Identify\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\x14\n\x0clisten_addrs\x18\x02 \x03(\x0c\x12\x11\n\tprotocols\x18\x03 \x03(\x0c\x12\x15\n\robserved_addr\x18\x04 \x01(\x0c\x12\x18\n\x10protocol_version\x18\x05 \x01(\x0c\x12\x15\n\ragent_version\x18\x06 \x01(\x0c\x12\x1a\n\x12signed_peer_record\x18\x08 \x01(\x0c')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0eidentify.proto\x12\x15sidecar.wire.identify\"\xc6\x01\n\x08Identify\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\x14\n\x0clisten_addrs\x18\x02 \x03(\x0c\x12\x11\n\tprotocols\x18\x03 \x03(\x0c\x12\x15\n\robserved_addr\x18\x04 \x01(\x0c\x12\x18\n\x10protocol_version\x18\x05 \x01(\x0c\x12\x15\n\ragent_version\x18\x06 \x01(\x0c\x12\x1a\n\x12signed_peer_record\x18\x08 \x01(\x0c\x12\x19\n\x0egossip_max_rpc\x18\xec\x80\x80\x01 \x01(\r')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'identify_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IDENTIFY']._serialized_start=42
-  _globals['_IDENTIFY']._serialized_end=213
+  _globals['_IDENTIFY']._serialized_end=240
 # @@protoc_insertion_point(module_scope)

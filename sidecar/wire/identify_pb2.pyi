@@ -29,12 +29,17 @@ class Identify(_message.Message):
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
     SIGNED_PEER_RECORD_FIELD_NUMBER: _builtins.int
+    GOSSIP_MAX_RPC_FIELD_NUMBER: _builtins.int
     public_key: _builtins.bytes
     observed_addr: _builtins.bytes
     protocol_version: _builtins.bytes
     agent_version: _builtins.bytes
     signed_peer_record: _builtins.bytes
     """An encoded Envelope around a PeerRecord."""
+    gossip_max_rpc: _builtins.int
+    """Ours: the largest gossip RPC that the node reads, in bytes. Others pass over a field that they do not know; the
+    number is from the range that gossipsub 1.3 leaves to experiments.
+    """
     @_builtins.property
     def listen_addrs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     @_builtins.property
@@ -51,10 +56,11 @@ class Identify(_message.Message):
         protocol_version: _builtins.bytes | None = ...,
         agent_version: _builtins.bytes | None = ...,
         signed_peer_record: _builtins.bytes | None = ...,
+        gossip_max_rpc: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "observed_addr", b"observed_addr", "protocol_version", b"protocol_version", "public_key", b"public_key", "signed_peer_record", b"signed_peer_record"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "gossip_max_rpc", b"gossip_max_rpc", "observed_addr", b"observed_addr", "protocol_version", b"protocol_version", "public_key", b"public_key", "signed_peer_record", b"signed_peer_record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "listen_addrs", b"listen_addrs", "observed_addr", b"observed_addr", "protocol_version", b"protocol_version", "protocols", b"protocols", "public_key", b"public_key", "signed_peer_record", b"signed_peer_record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "gossip_max_rpc", b"gossip_max_rpc", "listen_addrs", b"listen_addrs", "observed_addr", b"observed_addr", "protocol_version", b"protocol_version", "protocols", b"protocols", "public_key", b"public_key", "signed_peer_record", b"signed_peer_record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

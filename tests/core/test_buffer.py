@@ -62,3 +62,35 @@ def test_what_is_pushed_is_taken_in_order_within_the_limit(steps: list[bytes | i
     assert pushed.startswith(taken)
     buffer.clear()
     assert (buffer.take(10), buffer.size) == ([], 0)
+
+
+def test_frames_that_are_too_large_are_passed_over_and_counted() -> None:
+    small = varint.encode(3) + b"abc"
+    stream = (
+        small
+        + varint.encode(20)
+        + bytes(20)
+        + small
+        + varint.encode(11)
+        + bytes(11)
+        + varint.encode(40)
+        + bytes(40)
+        + small
+    )
+    for size in (1, 2, 7, 12, len(stream)):
+        decoder = FrameDecoder(10, 40)
+        frames = [frame for at in range(0, len(stream), size) for frame in decoder.receive(stream[at : at + size])]
+        assert frames == [b"abc"] * 3
+        assert (decoder.skipped, decoder.skipped_bytes) == (3, 71)
+        assert len(decoder) == 0
+        with pytest.raises(FrameTooLarge):
+            decoder.receive(varint.encode(41))
+
+
+def test_a_frame_passed_over_is_never_held() -> None:
+    decoder = FrameDecoder(10, 1000)
+    decoder.receive(varint.encode(1000))
+    for _ in range(99):
+        assert decoder.receive(bytes(10)) == []
+        assert len(decoder) == 0
+    assert decoder.receive(bytes(10) + varint.encode(1) + b"x") == [b"x"]

@@ -135,3 +135,12 @@ def test_a_message_that_a_polkadot_node_sent_is_read() -> None:
     ]
     assert str(info.observed_address) == "/ip4/10.0.1.136/tcp/25444"
     assert info.protocols == ("/substrate/ksmcc3/5", "/ipfs/ping/1.0.0", "/ipfs/id/1.0.0")
+
+
+def test_the_limit_of_gossip_travels_in_a_field_of_our_own() -> None:
+    told = encode(IdentifyInfo(agent="x", gossip_max_rpc=1 << 20))
+    reader = IdentifyReader()
+    reader.receive(told)
+    assert reader.finish() == IdentifyInfo(agent="x", gossip_max_rpc=1 << 20)
+    plain = encode(IdentifyInfo(agent="x"))
+    assert told[1:].startswith(plain[1:])  # what others read of it is as before

@@ -89,7 +89,7 @@ const (
 	PublishOutcome_PUBLISH_OUTCOME_NO_PEERS PublishOutcome = 2
 	// The queues of all peers of the topic were full. Nobody has got it.
 	PublishOutcome_PUBLISH_OUTCOME_QUEUE_FULL PublishOutcome = 3
-	// Over the bound on gossip messages. Nobody has got it.
+	// Over the bound on gossip messages: this node's, or that of too many of the topic's peers. Nobody has got it.
 	PublishOutcome_PUBLISH_OUTCOME_TOO_LARGE PublishOutcome = 4
 	// A message of this id has been seen before. It was not sent again.
 	PublishOutcome_PUBLISH_OUTCOME_DUPLICATE PublishOutcome = 5

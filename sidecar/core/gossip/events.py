@@ -36,11 +36,15 @@ class GossipMessage(NamedTuple):
 
 
 class PeerAdded(NamedTuple):
-    """A peer speaks gossip with us. `outbound`: we opened the connection. Must come before its first RPC."""
+    """A peer speaks gossip with us. `outbound`: we opened the connection. Must come before its first RPC.
+
+    `max_rpc`: bytes of the largest RPC that it reads, as far as that is known; 0 when it is not.
+    """
 
     peer: PeerId
     protocol: str
     outbound: bool
+    max_rpc: int = 0
 
 
 class PeerRemoved(NamedTuple):
@@ -106,7 +110,7 @@ class Outcome(enum.Enum):
     SENT = "sent"  # queued for at least one peer
     NO_PEERS = "no peers"  # nobody in the topic: own apps got it; fewer than asked for: nobody did, and it has no id
     QUEUE_FULL = "queue full"  # every peer's queue, or the waiting room of publishers
-    TOO_LARGE = "too large"  # its RPC would pass `max_rpc`
+    TOO_LARGE = "too large"  # its RPC would pass `max_rpc`, or too few of the topic's peers read one so large
     DUPLICATE = "duplicate"  # the same data was seen a short while ago (unsigned topics)
     CANCELLED = "cancelled"  # PublishCancelled came first
 
@@ -222,6 +226,7 @@ DROPPED = (
     "topic_bound",
     "gossip",
     "no_peer",
+    "peer_limit",
 )
 
 

@@ -100,7 +100,8 @@ class LazyGossip:
         chosen += state.rng.sample(others, min(count, len(others)))
         if not ids or not chosen:
             return
-        most, max_bytes = config.max_ihave_length, config.max_chunk // 2
+        narrowest = min((peer.max_rpc for peer in chosen if peer.max_rpc is not None), default=config.max_chunk)
+        most, max_bytes = config.max_ihave_length, min(config.max_chunk, narrowest) // 2
         everything = encode_ihaves(topic.wire, ids, max_bytes) if len(ids) <= most else None
         for peer in chosen:
             entries = everything

@@ -29,6 +29,12 @@ class Chunk(NamedTuple):
     frame: bytes
     messages: int
 
+    @property
+    def body_size(self) -> int:
+        """Bytes of the RPC, without its length."""
+        size = len(self.frame)
+        return next(size - prefix for prefix in range(1, size + 1) if len(encode(size - prefix)) == prefix)
+
 
 class Fields(NamedTuple):
     """One message taken apart. `content` is what the signature covers, without the prefix."""
@@ -239,6 +245,11 @@ def max_payload(envelope: int, max_rpc: int) -> int:
 
 
 # ---------------------------------------------------------------- frames
+
+
+def split_chunk(chunk: Chunk) -> list[bytes]:
+    """The messages of a chunk of our own making."""
+    return list(decode_rpc(chunk.frame[-chunk.body_size :]).publish)
 
 
 def build_chunks(raws: Sequence[bytes], max_bytes: int, max_count: int) -> list[Chunk]:

@@ -129,14 +129,23 @@ class Publisher:
                     self.due = True
                     return
                 end = min(end, job.position + max(1, self._signatures_left))
-            size = job.ends[end] - job.ends[job.position]
-            ready = [peer for peer in targets if peer.queue.has_room(size, end - job.position)]
-            if targets and not ready:
+            able = [peer for peer in targets if peer.max_rpc is None]
+            if len(able) < len(targets):
+                end, able = self._narrowed(job, topic, end, targets)
+                if len(able) < max(1, job.minimum):
+                    self._state.statistics.dropped["peer_limit"] += len(targets)
+                    job.answer([b""], Outcome.TOO_LARGE)
+                    continue
+            first = job.position
+            size = job.ends[end] - job.ends[first]
+            ready = [peer for peer in able if peer.queue.has_room(size, end - job.position)]
+            if able and not ready:
                 if job.wait and self._park(job):
                     return
                 self._complete(job, Outcome.QUEUE_FULL)
                 return
-            self._send(job, topic, end, targets, ready)
+            self._send(job, topic, end, able, ready)
+            self._state.statistics.dropped["peer_limit"] += (len(targets) - len(able)) * (end - first)
         self._complete(job, Outcome.SENT)
 
     def _targets(self, topic: Topic) -> list[Peer]:
@@ -157,6 +166,18 @@ class Publisher:
                 if len(job.messages[index]) > most:
                     return index
         return end
+
+    def _narrowed(self, job: _Job, topic: Topic, end: int, targets: Sequence[Peer]) -> tuple[int, list[Peer]]:
+        """Where some peers read less than we may send: who reads the next message, and up to where they do."""
+        envelope, limits = self._state.config.max_rpc - topic.max_payload(job.sign), [p.max_rpc for p in targets]
+
+        def readers(index: int) -> list[bool]:
+            size = len(job.messages[index]) + envelope
+            return [limit is None or size <= limit for limit in limits]
+
+        same = readers(job.position)
+        behind = next((index for index in range(job.position + 1, end) if readers(index) != same), end)
+        return behind, list(compress(targets, same))
 
     def _send(self, job: _Job, topic: Topic, end: int, targets: Sequence[Peer], ready: Sequence[Peer]) -> None:
         """Make messages of the job's next datas, queue them, and deliver them here."""

@@ -24,14 +24,17 @@ class PeerQueue:
         "_idontwant",
         "_ihave",
         "_iwant",
+        "_max_chunk",
         "_subscriptions",
         "bytes",
         "dropped",
         "messages",
     )
 
-    def __init__(self, config: GossipConfig) -> None:
+    def __init__(self, config: GossipConfig, max_rpc: int | None = None) -> None:
+        """`max_rpc`: bytes of the largest RPC that the peer reads, where that is less than ours."""
         self._config = config
+        self._max_chunk = config.max_chunk if max_rpc is None else min(config.max_chunk, max_rpc)
         self._subscriptions: dict[bytes, bool] = {}
         self._control: dict[bytes, bytes] = {}
         self._chunks: deque[Chunk] = deque()
@@ -133,7 +136,7 @@ class PeerQueue:
         return frames
 
     def _take_control(self) -> list[bytes]:
-        max_bytes = self._config.max_chunk
+        max_bytes = self._max_chunk
         # In an RPC of their own, ahead: rust-libp2p reads an RPC's subscriptions first, takes who leaves out of its
         # mesh with a back-off of 60 s of its own choice, and punishes a GRAFT that heeds the one that PRUNE names.
         parting = [topic for topic, wanted in self._subscriptions.items() if not wanted and topic in self._control]

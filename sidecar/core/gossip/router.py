@@ -30,10 +30,17 @@ from .receive import Receiver
 from .state import GossipState, Peer
 from .unwanted import Unwanted
 
+_LEAST_RPC = 2048  # bytes: the longest topic name, a signature and what is around them
+
 
 def _no_score(peer: PeerId) -> float:
     """All peers are equal as long as nothing keeps scores."""
     return 0.0
+
+
+def _less(max_rpc: int, config: GossipConfig) -> int | None:
+    """What a peer reads, if that is less than what we may send; a bound too small for any message is not believed."""
+    return max(max_rpc, _LEAST_RPC) if 0 < max_rpc < config.max_rpc else None
 
 
 class GossipRouter:
@@ -81,7 +88,9 @@ class GossipRouter:
                 self._publisher.cancel(input.op)
             case PeerAdded():
                 self._on_peer_removed(input.peer)  # another stream of the same peer: its remote starts anew
-                self._mesh.add_peer(Peer(input.peer, input.protocol, input.outbound, state.config))
+                self._mesh.add_peer(
+                    Peer(input.peer, input.protocol, input.outbound, state.config, _less(input.max_rpc, state.config))
+                )
             case PeerRemoved():
                 self._on_peer_removed(input.peer)
             case TopicJoined():

@@ -23,7 +23,7 @@ from .events import (
     TopicCounts,
     TopicOptions,
 )
-from .messages import Chunk, SignedLayout, UnsignedLayout, max_payload
+from .messages import Chunk, SignedLayout, UnsignedLayout, build_chunks, max_payload, split_chunk
 from .propagation import Propagation
 from .queue import PeerQueue
 
@@ -59,6 +59,7 @@ class Peer:
         "ihaves",
         "knows_idontwant",
         "left",
+        "max_rpc",
         "outbound",
         "protocol",
         "queue",
@@ -69,11 +70,14 @@ class Peer:
         "violated",
     )
 
-    def __init__(self, peer: PeerId, protocol: str, outbound: bool, config: GossipConfig) -> None:
+    def __init__(
+        self, peer: PeerId, protocol: str, outbound: bool, config: GossipConfig, max_rpc: int | None = None
+    ) -> None:
         self.id = peer
+        self.max_rpc = max_rpc  # bytes of the largest RPC that it reads, where that is less than ours
         self.protocol = protocol
         self.outbound = outbound
-        self.queue = PeerQueue(config)
+        self.queue = PeerQueue(config, max_rpc)
         self.topics: dict[str, Topic] = {}
         self.left: dict[str, None] = {}  # topics whose link ended with its subscription; PRUNE may follow
         self.ihaves = 0  # RPCs with IHAVE
@@ -254,7 +258,7 @@ class GossipState:
         statistics = self.statistics
         dropped = 0
         for peer in peers:
-            for chunk in chunks:
+            for chunk in chunks if peer.max_rpc is None else self._fitting(peer, chunks, peer.max_rpc):
                 self.wake(peer)
                 if peer.queue.put(chunk):
                     statistics.sent += chunk.messages
@@ -262,6 +266,20 @@ class GossipState:
                     dropped += chunk.messages
         statistics.dropped["queue_full"] += dropped
         return dropped
+
+    def _fitting(self, peer: Peer, chunks: Sequence[Chunk], max_rpc: int) -> list[Chunk]:
+        """The same messages as a peer reads them: what it would refuse is left out, and counted."""
+        fitting: list[Chunk] = []
+        for chunk in chunks:
+            if chunk.body_size <= max_rpc:
+                fitting.append(chunk)
+                continue
+            most = min(max_rpc, self.config.max_chunk)
+            parts = build_chunks(split_chunk(chunk), most, self.config.max_chunk_messages)
+            kept = [part for part in parts if part.body_size <= max_rpc]
+            fitting += kept
+            self.statistics.dropped["peer_limit"] += chunk.messages - sum(part.messages for part in kept)
+        return fitting
 
     # ------------------------------------------------------------ effects
 

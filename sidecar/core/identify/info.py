@@ -23,6 +23,7 @@ class IdentifyInfo:
     observed_address: Multiaddr | None = None
     protocols: tuple[str, ...] = ()
     signed_record: bytes | None = None
+    gossip_max_rpc: int | None = None  # bytes of the largest gossip RPC that it reads; only sidecars say it
 
     def updated(self, pushed: "IdentifyInfo") -> "IdentifyInfo":
         """This information after an identify/push: what the push leaves out stays as it was."""

@@ -52,6 +52,8 @@ def _serialize(info: IdentifyInfo, addresses: Iterable[bytes], protocols: Iterab
         message.protocol_version = info.protocol_version.encode()
     if info.agent is not None:
         message.agent_version = info.agent.encode()
+    if info.gossip_max_rpc is not None:
+        message.gossip_max_rpc = info.gossip_max_rpc
     return message.SerializeToString(deterministic=True)
 
 
@@ -73,6 +75,7 @@ def decode(body: bytes) -> IdentifyInfo:
         observed_address=observed[0] if observed else None,
         protocols=_protocols(message.protocols[:MAX_PROTOCOLS]),
         signed_record=message.signed_peer_record or None,
+        gossip_max_rpc=message.gossip_max_rpc or None,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from .. import gossip
 from ..buffer import FrameDecoder
-from ..errors import NotSupported, ProtocolError, ResourceExhausted, SidecarError
+from ..errors import NotSupported, ProtocolError, ResourceExhausted, SidecarError, StreamReset
 from ..events import LogLevel
 from ..identity import Identity
 from ..records import open_peer_record
@@ -15,13 +15,29 @@ from .reach import Reach
 from .switch import Buffers, Peer, Stream, Switch
 from .workload import Workload
 
+_MAX_SKIPPED = 64 << 20  # bytes of an RPC that is passed over: the largest `gossip.max_message`
+_SKIPPING = 1 / 2048  # points of work for each of its bytes: measured
+_PREFIX = 5  # bytes of an RPC's length, at most
+_ALWAYS_READ = 65_536  # bytes of a frame that all implementations read
+_SUSPICION = 10.0  # seconds after a large RPC in which a reset of the stream is taken for its refusal; a guess
 _REOPEN_FIRST, _REOPEN_LAST = 1.0, 60.0  # seconds until a lost stream is opened anew, doubling; a guess
 
 
 class _Member:
     """A gossip peer: the stream that we write on, and what came before it was identified."""
 
-    __slots__ = ("added", "early", "early_bytes", "opening", "out", "pending", "tries")
+    __slots__ = (
+        "added",
+        "early",
+        "early_bytes",
+        "large",
+        "large_at",
+        "opening",
+        "out",
+        "pending",
+        "refused",
+        "tries",
+    )
 
     def __init__(self) -> None:
         self.out: Stream | None = None
@@ -31,6 +47,9 @@ class _Member:
         self.early: list[bytes] = []
         self.early_bytes = 0
         self.pending: list[bytes] = []  # frames of this turn
+        self.large = 0  # bytes of the largest RPC sent of late that other nodes may refuse
+        self.large_at = 0.0
+        self.refused = 0  # bytes of the smallest RPC upon which it reset our stream; 0: none
 
 
 class Gossiping:
@@ -60,6 +79,8 @@ class Gossiping:
             rng=switch.rng,
             signed_record=identifying.signed_record,
         )
+        self._now = now  # of the last turn; heartbeats keep it to the second
+        self._too_large = 0  # RPCs passed over
         self._members: dict[PeerId, _Member] = {}
         self._fresh: dict[PeerId, _Member] = {}  # members with pending frames
         for protocol in gossip.PROTOCOLS:
@@ -69,9 +90,11 @@ class Gossiping:
     # ------------------------------------------------------------ the router
 
     def feed(self, arrived: gossip.GossipInput, now: float) -> None:
+        self._now = now
         self._carry_out(self.router.handle(arrived, now), now)
 
     def handle_deadline(self, now: float) -> None:
+        self._now = now
         self._carry_out(self.router.handle_deadline(now), now)
 
     def flush(self, now: float) -> None:
@@ -123,7 +146,7 @@ class Gossiping:
         peer = stream.peer
         member = self._members.setdefault(peer.id, _Member())
         if stream.state is None:  # theirs: they write, we read
-            stream.state = FrameDecoder(self._switch.config.gossip.max_rpc)
+            stream.state = FrameDecoder(self._switch.config.gossip.max_rpc, _MAX_SKIPPED)
             return
         member.opening = False
         if not peer.ready:
@@ -135,7 +158,7 @@ class Gossiping:
         if not member.added:
             member.added = True
             outbound = stream.connection.direction is Direction.OUTBOUND
-            self.feed(gossip.PeerAdded(peer.id, stream.protocol, outbound), now)
+            self.feed(gossip.PeerAdded(peer.id, stream.protocol, outbound, _limit(peer, member)), now)
             if member.early:
                 member.pending, member.early, member.early_bytes = member.early, [], 0
                 self._fresh[peer.id] = member
@@ -152,7 +175,10 @@ class Gossiping:
     def received(self, stream: Stream, data: bytes, now: float) -> None:
         if not isinstance(stream.state, FrameDecoder):
             return  # go- and rust-libp2p write nothing here; what others write has no meaning
-        frames = stream.state.receive(data)
+        decoder = stream.state
+        frames = decoder.receive(data)
+        if decoder.skipped:
+            self._skipped(stream, decoder, now)
         if not frames:
             return
         member = self._members.get(stream.peer.id)
@@ -167,6 +193,20 @@ class Gossiping:
         if member.early_bytes > self._switch.config.max_early_bytes:
             raise ResourceExhausted(f"gossip: {member.early_bytes} bytes before identify")
 
+    def _skipped(self, stream: Stream, decoder: FrameDecoder, now: float) -> None:
+        """Count RPCs that are too large. They end nothing: what the peer says beside them is as good as before."""
+        count, size = decoder.skipped, decoder.skipped_bytes
+        decoder.skipped = decoder.skipped_bytes = 0
+        self._too_large += count
+        self._switch.charge(stream.peer.id, "gossip", count + size * _SKIPPING, now)
+        self._switch.note(
+            LogLevel.WARNING,
+            stream.peer.id,
+            "gossip: passed over an RPC of %d bytes, at most %d are read (gossip.max_message)",
+            size // count,
+            decoder.max_frame,
+        )
+
     def ended(self, stream: Stream, now: float) -> None:
         if isinstance(stream.state, FrameDecoder):
             self._switch.close_write(stream)
@@ -175,9 +215,28 @@ class Gossiping:
         member = self._members.get(stream.peer.id)
         if member is not None and member.out is stream:
             member.out = None
+            self._suspect(stream, member, error, now)
             self._removed(stream.peer.id, member, now)
             self._reset_theirs(stream.peer)
             self._reopen_later(stream.peer, member, now)
+
+    def _suspect(self, stream: Stream, member: _Member, error: SidecarError, now: float) -> None:
+        """Remember the size of a large RPC upon which a peer reset the stream, as long as it is connected.
+
+        go- and rust-libp2p reset a stream that brings more than they read, and say no more. All topics to the peer are
+        silent then until the stream is opened anew, so that it must not happen again with each large message.
+        """
+        if not isinstance(error, StreamReset) or not member.large or now - member.large_at > _SUSPICION:
+            return
+        if not member.refused or member.large < member.refused:
+            member.refused = member.large
+            self._switch.note(
+                LogLevel.WARNING,
+                stream.peer.id,
+                "gossip: the peer reset the stream upon an RPC of %d bytes: no more of that size are sent to it",
+                member.large,
+            )
+        member.large = 0
 
     def take(self, stream: Stream, limit: int) -> Buffers:
         out = stream.out
@@ -187,6 +246,10 @@ class Gossiping:
                 return ()
             for frame in self.router.take(stream.peer.id, limit):
                 out.push(frame)
+                if len(frame) > _ALWAYS_READ:
+                    recent = self._now - member.large_at <= _SUSPICION
+                    member.large = max(member.large if recent else 0, len(frame) - _PREFIX)
+                    member.large_at = self._now
         return out.take(limit)
 
     # ------------------------------------------------------------ peers
@@ -230,6 +293,7 @@ class Gossiping:
                 flat.update({f"gossip_{name}_{reason}": count for reason, count in value.items()})
             else:
                 flat[f"gossip_{name}"] = value
+        flat["gossip_rejected_too_large"] = self._too_large
         queued = self.router.queued()
         flat["gossip_queued_messages"] = sum(size.messages for size in queued)
         flat["gossip_queued_bytes"] = sum(size.bytes for size in queued)
@@ -272,3 +336,10 @@ class Gossiping:
         peer = self._switch.peers.get(peer_id)
         if peer is not None:
             self._switch.disconnect(peer, ProtocolError("gossip: the peer broke the protocol"))
+
+
+def _limit(peer: Peer, member: _Member) -> int:
+    """Bytes of the largest RPC that a peer reads: as it says itself, and as it has shown; 0 where nobody knows."""
+    told = peer.info.gossip_max_rpc if peer.info is not None else None
+    shown = max(_ALWAYS_READ, member.refused - 1) if member.refused else None
+    return min((limit for limit in (told, shown) if limit), default=0)

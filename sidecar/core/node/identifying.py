@@ -114,6 +114,7 @@ class Identifying(SimpleHandler):
             observed_address=connection.remote,
             protocols=tuple(switch.handlers),
             signed_record=self._record,
+            gossip_max_rpc=switch.config.gossip.max_rpc,
         )
         self._told[stream.peer.id] = self._version
         switch.write(stream, encode(info))

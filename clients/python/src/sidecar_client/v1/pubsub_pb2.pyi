@@ -68,7 +68,7 @@ class _PublishOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Publis
     PUBLISH_OUTCOME_QUEUE_FULL: _PublishOutcome.ValueType  # 3
     """The queues of all peers of the topic were full. Nobody has got it."""
     PUBLISH_OUTCOME_TOO_LARGE: _PublishOutcome.ValueType  # 4
-    """Over the bound on gossip messages. Nobody has got it."""
+    """Over the bound on gossip messages: this node's, or that of too many of the topic's peers. Nobody has got it."""
     PUBLISH_OUTCOME_DUPLICATE: _PublishOutcome.ValueType  # 5
     """A message of this id has been seen before. It was not sent again."""
 
@@ -84,7 +84,7 @@ PUBLISH_OUTCOME_NO_PEERS: PublishOutcome.ValueType  # 2
 PUBLISH_OUTCOME_QUEUE_FULL: PublishOutcome.ValueType  # 3
 """The queues of all peers of the topic were full. Nobody has got it."""
 PUBLISH_OUTCOME_TOO_LARGE: PublishOutcome.ValueType  # 4
-"""Over the bound on gossip messages. Nobody has got it."""
+"""Over the bound on gossip messages: this node's, or that of too many of the topic's peers. Nobody has got it."""
 PUBLISH_OUTCOME_DUPLICATE: PublishOutcome.ValueType  # 5
 """A message of this id has been seen before. It was not sent again."""
 Global___PublishOutcome: _TypeAlias = PublishOutcome  # noqa: Y015

@@ -39,7 +39,7 @@ export enum PublishOutcome {
   NO_PEERS = 2,
   /** QUEUE_FULL - The queues of all peers of the topic were full. Nobody has got it. */
   QUEUE_FULL = 3,
-  /** TOO_LARGE - Over the bound on gossip messages. Nobody has got it. */
+  /** TOO_LARGE - Over the bound on gossip messages: this node's, or that of too many of the topic's peers. Nobody has got it. */
   TOO_LARGE = 4,
   /** DUPLICATE - A message of this id has been seen before. It was not sent again. */
   DUPLICATE = 5,
