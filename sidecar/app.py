@@ -15,7 +15,7 @@ from .api.bridge import Mesh
 from .api.guard.tokens import TOKENS_FILE
 from .api.server import ApiServer
 from .audit import AUDIT_FILE, Audit
-from .config import Config, adopted, changed, describe, state_directory
+from .config import Loaded, adopted, changed, describe, state_directory
 from .config.schema import value
 from .core.events import AddressesChanged, Condition, GateConfigured, Note, PeersLearned, ReadinessChanged
 from .core.gate import Gate
@@ -69,8 +69,9 @@ class Reloaded(NamedTuple):
 class App:
     """A sidecar on the running event loop: `start`, then `stop`."""
 
-    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
-        self._config = config
+    def __init__(self, loaded: Loaded, environ: Mapping[str, str]) -> None:
+        self._config = config = loaded.config
+        self._origins = loaded.origins
         self._state_path = state_directory(config, environ)
         self.audit = Audit(config.audit.file or self._state_path / AUDIT_FILE, config.audit.limit)
         self._parts = contextlib.AsyncExitStack()  # what has been started, to end in reverse order
@@ -147,6 +148,7 @@ class App:
             log=log,
             tracer=tracer,
             bans=bans,
+            settings=lambda: describe.settings(Loaded(self._config, self._origins)),
         )
         self._mesh.gatekeeper.start()
         parts.callback(self._mesh.gatekeeper.close)
@@ -220,10 +222,15 @@ class App:
         """End in order and within `timeouts.shutdown`: calls are answered, peers are told and kept in mind."""
         await self._parts.aclose()
 
-    def reload(self, config: Config) -> Reloaded:
+    def reload(self, loaded: Loaded) -> Reloaded:
         """Put those of a new configuration's changes into force that can be while the node runs."""
         assert self._node is not None, "not started"
+        config = loaded.config
         entries = changed(self._config, config)
+        waiting = {entry.full_name for entry in entries if not entry.live}
+        # What waits for a restart keeps the value, and so the origin, that it has.
+        kept = {name: origin for name, origin in self._origins.items() if name in waiting}
+        self._origins = kept | {name: origin for name, origin in loaded.origins.items() if name not in waiting}
         live = [entry for entry in entries if entry.live]
         self._config = config = adopted(self._config, config, live)
         names = [entry.full_name for entry in live]

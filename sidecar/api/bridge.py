@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from ..audit import Audit
+from ..config.describe import Setting
 from ..core import direct, gossip
 from ..core.errors import Closed, ResourceExhausted, SidecarError
 from ..core.events import (
@@ -60,6 +61,7 @@ class Mesh:
         log: whose records can be watched and whose levels changed.
         tracer: of the requests that apps make and are given.
         bans: where bans outlast the process; None: nowhere.
+        settings: the configuration in force.
 
     The driver hands every effect that is not the transport's to `on_effect`.
     """
@@ -77,6 +79,7 @@ class Mesh:
         log: Log | None = None,
         bans: Store | None = None,
         tracer: Tracer | None = None,
+        settings: Callable[[], Sequence[Setting]] = list,
     ) -> None:
         self.node = node
         self.config = config
@@ -87,6 +90,7 @@ class Mesh:
         self.guard_statistics: Callable[[], Mapping[str, int | float]] = dict
         """Of who calls; the server's, once there is one."""
         self.gatekeeper = Gatekeeper(node.gate, feed, bans)
+        self.settings = settings
         self._driver_statistics = driver_statistics
         self._driver_histograms = driver_histograms
         self.topics = Topics(config, feed)

@@ -43,6 +43,9 @@ class NodeService:
     async def get_statistics(self, request: Any, context: Context) -> object:
         return convert.statistics(self._mesh.statistics(), self._mesh.histograms())
 
+    async def get_configuration(self, request: Any, context: Context) -> object:
+        return convert.configuration(self._mesh.settings())
+
     async def watch_events(self, request: Any, context: Context) -> None:
         journal = self._mesh.log.journal
         with self._mesh.watching_log() as watcher:

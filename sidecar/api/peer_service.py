@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from ..core.errors import SelfDial
+from ..core.errors import NotFound, SelfDial
 from ..core.events import (
     BanRequested,
     BansMade,
+    ClosestPeersRequested,
     ConnectRequested,
     DisconnectRequested,
     FindPeerRequested,
@@ -22,6 +23,7 @@ from .watch import PeerWatcher
 
 _PAGE, _MAX_PAGE = 500, 1000
 _MAX_ADDRESSES = 32
+_MAX_KEY = 1024  # bytes; as the Kademlia router's default
 _SNAPSHOT = 256  # peers a response
 _MAX_REASON = 512
 _MAX_BAN = 10 * 366 * 86400.0  # seconds
@@ -77,6 +79,23 @@ class PeerService:
     async def find_peer(self, request: convert.FindPeerRequest, context: Context) -> object:
         peer = values.peer_id(request.peer_id)
         return convert.found(peer, await self._mesh.ask(lambda op: FindPeerRequested(op, peer)))
+
+    async def get_peer(self, request: convert.GetPeerRequest, context: Context) -> object:
+        peer = self._other(request.peer_id)
+        view = next((view for view in self._mesh.node.peers(known=True) if view.peer == peer), None)
+        if view is None:
+            raise NotFound(f"{peer} is not known here; FindPeer asks the DHT")
+        return convert.one(view, self._mesh.epoch_ns)
+
+    async def list_closest_peers(self, request: convert.ListClosestPeersRequest, context: Context) -> object:
+        if bool(request.peer_id) == bool(request.key):
+            given = "both a peer id and a key are" if request.key else "neither a peer id nor a key is"
+            raise values.invalid("key", f"{given} given")
+        if len(request.key) > _MAX_KEY:
+            raise values.invalid("key", f"{len(request.key)} bytes, from 1 to {_MAX_KEY}")
+        key = request.key or bytes(values.peer_id(request.peer_id))
+        closest = await self._mesh.ask(lambda op: ClosestPeersRequested(op, key))
+        return convert.closest(closest[: request.limit or None])
 
     async def connect_peer(self, request: convert.ConnectPeerRequest, context: Context) -> object:
         addresses = values.addresses(request.addresses, _MAX_ADDRESSES)

@@ -18,7 +18,7 @@ from ..core.errors import ConfigError
 from .settings import USAGE_WRONG, complain
 
 FAILED, NO_SIDECAR, NOT_IN_TIME, IN_USE = 1, 3, 4, 5
-_DEFAULT_TIMEOUT = 30.0
+DEFAULT_TIMEOUT = 30.0
 
 
 # What to do about an error; the nearest ancestor counts.
@@ -59,19 +59,24 @@ class Output:
             print("\n".join(lines), flush=True)
 
 
-def add_client_flags(parser: argparse.ArgumentParser, *, timeout: bool = True, json: bool = True) -> None:
-    """Add where the API is, the form of the output unless it is bytes as they come, and a time-out unless the command
-    goes on until told to stop."""
+def add_api_flag(parser: argparse.ArgumentParser) -> None:
+    """Add where the API is."""
     parser.add_argument(
         "--api",
         metavar="TARGET",
         help="the API: unix:PATH or HOST:PORT (else $SIDECAR_API, else the configured socket, else the default one)",
     )
+
+
+def add_client_flags(parser: argparse.ArgumentParser, *, timeout: bool = True, json: bool = True) -> None:
+    """Add where the API is, the form of the output unless it is bytes as they come, and a time-out unless the command
+    goes on until told to stop."""
+    add_api_flag(parser)
     if json:
         parser.add_argument("--json", action="store_true", help="one JSON document a line, for scripts")
     if timeout:
-        note = f"give up after so many seconds; default: {_DEFAULT_TIMEOUT:g}"
-        parser.add_argument("--timeout", type=_seconds, default=_DEFAULT_TIMEOUT, metavar="SECONDS", help=note)
+        note = f"give up after so many seconds; default: {DEFAULT_TIMEOUT:g}"
+        parser.add_argument("--timeout", type=_seconds, default=DEFAULT_TIMEOUT, metavar="SECONDS", help=note)
 
 
 def add_count(parser: argparse.ArgumentParser) -> None:

@@ -3,17 +3,28 @@
 import argparse
 import json
 import sys
+import tomllib
+
+from sidecar_client import Client
 
 from ..config import describe
 from ..core.errors import ConfigError
+from .client import DEFAULT_TIMEOUT, Output, add_api_flag, talk
 from .settings import USAGE_WRONG, add_config_flags, complain, load_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "sidecar config [--template | --json] [--config FILE] [--KEY VALUE]..."
+    parser.usage = (
+        "sidecar config [--json] [--config FILE] [--KEY VALUE]...\n"
+        "       sidecar config --running [--api TARGET] [--json]\n"
+        "       sidecar config --template"
+    )
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--template", action="store_true", help="print a documented file with every key instead")
-    shape.add_argument("--json", action="store_true", help="one JSON document: value and origin of every key")
+    shape.add_argument("--running", action="store_true", help="ask the running sidecar for what is in force there")
+    parser.add_argument("--json", action="store_true", help="one JSON document: value and origin of every key")
+    add_api_flag(parser)
+    parser.set_defaults(timeout=DEFAULT_TIMEOUT)
     add_config_flags(parser)
 
 
@@ -21,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
     if options.template:
         sys.stdout.write(describe.template())
         return 0
+    if options.running:
+        return _running(options)
     try:
         loaded = load_config(options)
     except ConfigError as error:
@@ -28,3 +41,28 @@ def run(options: argparse.Namespace) -> int:
         return USAGE_WRONG
     sys.stdout.write(json.dumps(describe.as_json(loaded)) + "\n" if options.json else describe.in_force(loaded))
     return 0
+
+
+def _running(options: argparse.Namespace) -> int:
+    async def conversation(client: Client, out: Output) -> int:
+        entries = await client.configuration()
+        if out.as_json:
+            out.record(
+                {
+                    entry.name: {"value": tomllib.loads(f"x = {entry.value}")["x"], "origin": entry.source}
+                    for entry in entries
+                }
+            )
+            return 0
+        section = ""
+        lines = []
+        for entry in entries:
+            name = entry.name.partition(".")
+            if name[0] != section:
+                section = name[0]
+                lines += ["", f"[{section}]"]
+            lines.append(describe.line(name[2], entry.value, entry.source))
+        out.record({}, *lines[1:])
+        return 0
+
+    return talk(options, conversation)

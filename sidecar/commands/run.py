@@ -15,7 +15,7 @@ import uvloop
 from .. import __version__
 from ..api.sockets import default_socket
 from ..app import App, Started
-from ..config import Config
+from ..config import Loaded
 from ..core.errors import AddressInUse, ConfigError, SidecarError, StateLocked
 from ..core.multiaddr import Multiaddr
 from ..logs import log
@@ -46,13 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     try:
-        config = load_config(options).config
+        loaded = load_config(options)
+        config = loaded.config
         log.configure(config.log.level, config.log.format, parts=config.log.levels)
         os.umask(
             0o077
         )  # what it makes is its user's alone, SQLite's files too; the API's socket gets a mode of its own
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_live(config, options))
+            runner.run(_live(loaded, options))
     except ConfigError as error:
         complain(error)
         return USAGE_WRONG
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _live(config: Config, options: argparse.Namespace) -> None:
+async def _live(loaded: Loaded, options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -81,7 +82,7 @@ async def _live(config: Config, options: argparse.Namespace) -> None:
         loop.add_signal_handler(number, asked, number)
     if options.until_eof:
         threading.Thread(target=_watch_input, args=(loop, stop), name="standard input", daemon=True).start()
-    app = App(config, os.environ)
+    app = App(loaded, os.environ)
     manager = Manager(os.environ)
     _welcome(await app.start())
 
@@ -99,7 +100,7 @@ async def _live(config: Config, options: argparse.Namespace) -> None:
     manager.stopping()
     manager.close()
     telling.cancel()
-    late = loop.call_later(config.timeouts.shutdown + _OVERTIME, _give_up)
+    late = loop.call_later(loaded.config.timeouts.shutdown + _OVERTIME, _give_up)
     await app.stop()
     late.cancel()
     _log.info("stopped")
@@ -128,7 +129,7 @@ def _reload(app: App, manager: Manager, options: argparse.Namespace) -> None:
     """SIGHUP: read the configuration again. One that is wrong changes nothing."""
     manager.reloading()
     try:
-        reloaded = app.reload(load_config(options).config)
+        reloaded = app.reload(load_config(options))
     except ConfigError as error:
         _log.error("the configuration stays as it was: %s", error)
     else:

@@ -2,12 +2,23 @@
 
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from .load import Loaded
 from .schema import KEYS, Config, Key, sections, value
 
+DEFAULT = "default"
+"""The origin of a value that was set nowhere."""
 _WIDTH = 110
+
+
+class Setting(NamedTuple):
+    """A key and its value as TOML has it. `source`: where it was set; `live`: whether SIGHUP changes it."""
+
+    name: str
+    value: str
+    source: str
+    live: bool
 
 
 def reference() -> str:
@@ -64,16 +75,34 @@ def in_force(loaded: Loaded) -> str:
     for section, _ in sections():
         lines += ["", f"[{section}]"]
         for entry in _of(section):
-            origin = loaded.origins.get(entry.full_name)
-            assignment = f"{entry.name} = {entry.kind.write(value(loaded.config, entry))}"
-            lines.append(f"{assignment}  # {origin}" if origin else assignment)
+            origin = loaded.origins.get(entry.full_name, DEFAULT)
+            lines.append(line(entry.name, entry.kind.write(value(loaded.config, entry)), origin))
     return "\n".join(lines[1:]) + "\n"
+
+
+def line(name: str, value: str, origin: str) -> str:
+    """A key in TOML, with where it was set if that is not the default."""
+    return f"{name} = {value}" + (f"  # {origin}" if origin != DEFAULT else "")
+
+
+def settings(loaded: Loaded) -> list[Setting]:
+    """The configuration in force, key by key. No key holds a secret: they name files."""
+    return [
+        Setting(
+            entry.full_name,
+            entry.kind.write(value(loaded.config, entry)),
+            loaded.origins.get(entry.full_name, DEFAULT),
+            entry.live,
+        )
+        for section, _ in sections()
+        for entry in _of(section)
+    ]
 
 
 def as_json(loaded: Loaded) -> dict[str, dict[str, Any]]:
     """The configuration in force: `section.key` -> value as JSON can hold it, and its origin."""
     return {
-        name: {"value": json_value(value(loaded.config, entry)), "origin": loaded.origins.get(name, "default")}
+        name: {"value": json_value(value(loaded.config, entry)), "origin": loaded.origins.get(name, DEFAULT)}
         for name, entry in KEYS.items()
     }
 

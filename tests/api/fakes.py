@@ -13,6 +13,7 @@ import sidecar_client
 from sidecar.api.bridge import Mesh
 from sidecar.api.config import ApiConfig
 from sidecar.api.server import ApiServer
+from sidecar.config.describe import Setting
 from sidecar.core import direct, events, gossip
 from sidecar.core.events import Condition, PeerView
 from sidecar.core.gate import Gate
@@ -55,6 +56,12 @@ def message(
     data: bytes, topic: str = "news", *, local: bool = False, sender: PeerId | None = OTHER
 ) -> gossip.GossipMessage:
     return gossip.GossipMessage(hashlib.sha256(data).digest(), topic, sender, None, data, OTHER, local)
+
+
+SETTINGS = [
+    Setting("gossip.degree", "8", "$SIDECAR_GOSSIP_DEGREE", False),
+    Setting("log.level", '"info"', "default", True),
+]
 
 
 class FakeNode:
@@ -145,6 +152,7 @@ class FakeNode:
                 | events.DisconnectRequested(op)
                 | events.PingRequested(op)
                 | events.FindPeerRequested(op)
+                | events.ClosestPeersRequested(op)
                 | events.RecordPutRequested(op)
                 | events.RecordRequested(op)
             ):
@@ -195,7 +203,7 @@ async def server(
 ) -> AsyncIterator[tuple[FakeNode, Mesh, ApiServer]]:
     node = node or FakeNode()
     config = ApiConfig(socket=path, **{"linger": 0.0, "drain_timeout": 0.5, "tokens_fresh": 0.0, **bounds})
-    mesh = Mesh(node, node.feed, config, agent="sidecar/test")
+    mesh = Mesh(node, node.feed, config, agent="sidecar/test", settings=lambda: SETTINGS)
     node.on_effect = mesh.on_effect
     api = ApiServer(mesh, config)
     await api.start()

@@ -12,6 +12,7 @@ from sidecar.core import errors, events
 from sidecar.core.multiaddr import Multiaddr
 from tests.api.fakes import (
     ADDRESS,
+    ME,
     ME_TEXT,
     OTHER,
     OTHER_TEXT,
@@ -164,6 +165,51 @@ async def test_peer_operations(tmp_path: Path) -> None:
         await client.disconnect_peer(OTHER_TEXT)
         node.answers[events.PingRequested] = 0.25
         assert await client.ping_peer(OTHER_TEXT) == 0.25
+
+
+@asynchronous
+async def test_one_peer(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, _, client):
+        node.views = [peer_view(OTHER), peer_view(THIRD, connected=False)]
+        assert [await client.peer(OTHER.cid())] == [peer async for peer in client.peers(connected_only=True)]
+        assert not (await client.peer(str(THIRD))).connected
+        node.views = [peer_view(THIRD)]
+        with pytest.raises(sidecar_client.NotFound, match=OTHER_TEXT):
+            await client.peer(OTHER_TEXT)
+        with pytest.raises(sidecar_client.SelfDial):
+            await client.peer(ME_TEXT)
+
+
+@asynchronous
+async def test_the_closest_peers(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, _, client):
+        node.answers[events.ClosestPeersRequested] = ((OTHER, (ADDRESS,)), (THIRD, ()))
+        found = await client.closest_peers("/app/name")
+        assert found == [
+            sidecar_client.FoundPeer(OTHER_TEXT, (str(ADDRESS),)),
+            sidecar_client.FoundPeer(str(THIRD), ()),
+        ]
+        assert await client.closest_peers(peer_id=THIRD.cid(), limit=1) == found[:1]
+        assert await client.closest_peers(peer_id=ME_TEXT, limit=4_000_000_000) == found
+        asked = [fed.key for fed in node.of(events.ClosestPeersRequested)]
+        assert asked == [b"/app/name", bytes(THIRD), bytes(ME)]
+        for wrong in ({}, {"key": b"k", "peer_id": OTHER_TEXT}, {"key": bytes(1025)}):
+            with pytest.raises(sidecar_client.InvalidArgument) as caught:
+                await client.closest_peers(**wrong)
+            assert caught.value.field == "key"
+        with pytest.raises(sidecar_client.InvalidPeerId):
+            await client.closest_peers(peer_id="/app/name")
+        node.answers[events.ClosestPeersRequested] = ()
+        assert await client.closest_peers(b"\xff" * 1024) == []
+
+
+@asynchronous
+async def test_the_configuration_in_force(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, _, _, client):
+        assert await client.configuration() == [
+            sidecar_client.ConfigurationEntry("gossip.degree", "8", "$SIDECAR_GOSSIP_DEGREE", False),
+            sidecar_client.ConfigurationEntry("log.level", '"info"', "default", True),
+        ]
 
 
 @asynchronous

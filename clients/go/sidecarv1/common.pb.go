@@ -281,7 +281,10 @@ const file_sidecar_v1_common_proto_rawDesc = "" +
 	"\x1bOVERFLOW_POLICY_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bOVERFLOW_POLICY_DROP_OLDEST\x10\x01\x12\x1f\n" +
 	"\x1bOVERFLOW_POLICY_DROP_NEWEST\x10\x02\x12\x1e\n" +
-	"\x1aOVERFLOW_POLICY_END_STREAM\x10\x03b\x06proto3"
+	"\x1aOVERFLOW_POLICY_END_STREAM\x10\x03B\x9f\x01\n" +
+	"\x18io.github.p2p_sidecar.v1B\vCommonProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\n" +
+	"Sidecar.V1\xca\x02\n" +
+	"Sidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\vSidecar::V1b\x06proto3"
 
 var (
 	file_sidecar_v1_common_proto_rawDescOnce sync.Once

@@ -1497,7 +1497,10 @@ const file_sidecar_v1_direct_proto_rawDesc = "" +
 	"\aReceive\x12\x1a.sidecar.v1.ReceiveRequest\x1a\x1b.sidecar.v1.ReceiveResponse0\x01\x12B\n" +
 	"\aRequest\x12\x1a.sidecar.v1.RequestRequest\x1a\x1b.sidecar.v1.RequestResponse\x12R\n" +
 	"\vRequestMany\x12\x1e.sidecar.v1.RequestManyRequest\x1a\x1f.sidecar.v1.RequestManyResponse(\x010\x01\x12@\n" +
-	"\x05Serve\x12\x18.sidecar.v1.ServeRequest\x1a\x19.sidecar.v1.ServeResponse(\x010\x01b\x06proto3"
+	"\x05Serve\x12\x18.sidecar.v1.ServeRequest\x1a\x19.sidecar.v1.ServeResponse(\x010\x01B\x9f\x01\n" +
+	"\x18io.github.p2p_sidecar.v1B\vDirectProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\n" +
+	"Sidecar.V1\xca\x02\n" +
+	"Sidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\vSidecar::V1b\x06proto3"
 
 var (
 	file_sidecar_v1_direct_proto_rawDescOnce sync.Once

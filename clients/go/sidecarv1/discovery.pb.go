@@ -598,7 +598,10 @@ const file_sidecar_v1_discovery_proto_rawDesc = "" +
 	"\tAdvertise\x12\x1c.sidecar.v1.AdvertiseRequest\x1a\x1d.sidecar.v1.AdvertiseResponse0\x01\x12J\n" +
 	"\tFindPeers\x12\x1c.sidecar.v1.FindPeersRequest\x1a\x1d.sidecar.v1.FindPeersResponse0\x01\x12H\n" +
 	"\tPutRecord\x12\x1c.sidecar.v1.PutRecordRequest\x1a\x1d.sidecar.v1.PutRecordResponse\x12H\n" +
-	"\tGetRecord\x12\x1c.sidecar.v1.GetRecordRequest\x1a\x1d.sidecar.v1.GetRecordResponseb\x06proto3"
+	"\tGetRecord\x12\x1c.sidecar.v1.GetRecordRequest\x1a\x1d.sidecar.v1.GetRecordResponseB\xa2\x01\n" +
+	"\x18io.github.p2p_sidecar.v1B\x0eDiscoveryProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\n" +
+	"Sidecar.V1\xca\x02\n" +
+	"Sidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\vSidecar::V1b\x06proto3"
 
 var (
 	file_sidecar_v1_discovery_proto_rawDescOnce sync.Once

@@ -716,6 +716,163 @@ func (x *Histogram) GetSum() float64 {
 }
 
 // Nothing to say.
+type GetConfigurationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetConfigurationRequest) Reset() {
+	*x = GetConfigurationRequest{}
+	mi := &file_sidecar_v1_node_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConfigurationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConfigurationRequest) ProtoMessage() {}
+
+func (x *GetConfigurationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_node_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConfigurationRequest.ProtoReflect.Descriptor instead.
+func (*GetConfigurationRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{12}
+}
+
+// The configuration.
+type GetConfigurationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Every key, in the order of the documentation.
+	Entries       []*ConfigurationEntry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetConfigurationResponse) Reset() {
+	*x = GetConfigurationResponse{}
+	mi := &file_sidecar_v1_node_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConfigurationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConfigurationResponse) ProtoMessage() {}
+
+func (x *GetConfigurationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_node_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConfigurationResponse.ProtoReflect.Descriptor instead.
+func (*GetConfigurationResponse) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GetConfigurationResponse) GetEntries() []*ConfigurationEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+// A key of the configuration and its value.
+type ConfigurationEntry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The section and the key in it, such as "gossip.degree".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The value as TOML has it: 6, "30s", ["/ip4/0.0.0.0/tcp/4001"].
+	Value string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// Where it was set: "default", the place in a file ("/etc/sidecar.toml:12"), a variable of the environment
+	// ("$SIDECAR_GOSSIP_DEGREE") or a flag ("--gossip-degree").
+	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	// Whether it changes when the sidecar reads its configuration again (SIGHUP); the others take a restart.
+	Reloadable    bool `protobuf:"varint,4,opt,name=reloadable,proto3" json:"reloadable,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigurationEntry) Reset() {
+	*x = ConfigurationEntry{}
+	mi := &file_sidecar_v1_node_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigurationEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigurationEntry) ProtoMessage() {}
+
+func (x *ConfigurationEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_node_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigurationEntry.ProtoReflect.Descriptor instead.
+func (*ConfigurationEntry) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ConfigurationEntry) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ConfigurationEntry) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *ConfigurationEntry) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *ConfigurationEntry) GetReloadable() bool {
+	if x != nil {
+		return x.Reloadable
+	}
+	return false
+}
+
+// Nothing to say.
 type WatchEventsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -724,7 +881,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[12]
+	mi := &file_sidecar_v1_node_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -736,7 +893,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[12]
+	mi := &file_sidecar_v1_node_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -749,7 +906,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{12}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{15}
 }
 
 // Records of the log, oldest first; or a gap before the next ones.
@@ -765,7 +922,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[13]
+	mi := &file_sidecar_v1_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -777,7 +934,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[13]
+	mi := &file_sidecar_v1_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -790,7 +947,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{13}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WatchEventsResponse) GetEvents() []*NodeEvent {
@@ -826,7 +983,7 @@ type NodeEvent struct {
 
 func (x *NodeEvent) Reset() {
 	*x = NodeEvent{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[14]
+	mi := &file_sidecar_v1_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +995,7 @@ func (x *NodeEvent) String() string {
 func (*NodeEvent) ProtoMessage() {}
 
 func (x *NodeEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[14]
+	mi := &file_sidecar_v1_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +1008,7 @@ func (x *NodeEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEvent.ProtoReflect.Descriptor instead.
 func (*NodeEvent) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{14}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *NodeEvent) GetTime() *timestamppb.Timestamp {
@@ -903,7 +1060,7 @@ type SetLogLevelRequest struct {
 
 func (x *SetLogLevelRequest) Reset() {
 	*x = SetLogLevelRequest{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[15]
+	mi := &file_sidecar_v1_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1072,7 @@ func (x *SetLogLevelRequest) String() string {
 func (*SetLogLevelRequest) ProtoMessage() {}
 
 func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[15]
+	mi := &file_sidecar_v1_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1085,7 @@ func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogLevelRequest.ProtoReflect.Descriptor instead.
 func (*SetLogLevelRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{15}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SetLogLevelRequest) GetPart() string {
@@ -958,7 +1115,7 @@ type SetLogLevelResponse struct {
 
 func (x *SetLogLevelResponse) Reset() {
 	*x = SetLogLevelResponse{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[16]
+	mi := &file_sidecar_v1_node_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1127,7 @@ func (x *SetLogLevelResponse) String() string {
 func (*SetLogLevelResponse) ProtoMessage() {}
 
 func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[16]
+	mi := &file_sidecar_v1_node_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1140,7 @@ func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogLevelResponse.ProtoReflect.Descriptor instead.
 func (*SetLogLevelResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{16}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SetLogLevelResponse) GetLevel() string {
@@ -1051,7 +1208,17 @@ const file_sidecar_v1_node_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\fupper_bounds\x18\x02 \x03(\x01R\vupperBounds\x12\x16\n" +
 	"\x06counts\x18\x03 \x03(\x04R\x06counts\x12\x10\n" +
-	"\x03sum\x18\x04 \x01(\x01R\x03sum\"\x14\n" +
+	"\x03sum\x18\x04 \x01(\x01R\x03sum\"\x19\n" +
+	"\x17GetConfigurationRequest\"T\n" +
+	"\x18GetConfigurationResponse\x128\n" +
+	"\aentries\x18\x01 \x03(\v2\x1e.sidecar.v1.ConfigurationEntryR\aentries\"v\n" +
+	"\x12ConfigurationEntry\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x1e\n" +
+	"\n" +
+	"reloadable\x18\x04 \x01(\bR\n" +
+	"reloadable\"\x14\n" +
 	"\x12WatchEventsRequest\"p\n" +
 	"\x13WatchEventsResponse\x12-\n" +
 	"\x06events\x18\x01 \x03(\v2\x15.sidecar.v1.NodeEventR\x06events\x12*\n" +
@@ -1074,14 +1241,18 @@ const file_sidecar_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"PartsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xf7\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xd6\x04\n" +
 	"\vNodeService\x12B\n" +
 	"\aGetNode\x12\x1a.sidecar.v1.GetNodeRequest\x1a\x1b.sidecar.v1.GetNodeResponse\x12Q\n" +
 	"\fGetReadiness\x12\x1f.sidecar.v1.GetReadinessRequest\x1a .sidecar.v1.GetReadinessResponse\x12Y\n" +
 	"\x0eWatchReadiness\x12!.sidecar.v1.WatchReadinessRequest\x1a\".sidecar.v1.WatchReadinessResponse0\x01\x12T\n" +
-	"\rGetStatistics\x12 .sidecar.v1.GetStatisticsRequest\x1a!.sidecar.v1.GetStatisticsResponse\x12P\n" +
+	"\rGetStatistics\x12 .sidecar.v1.GetStatisticsRequest\x1a!.sidecar.v1.GetStatisticsResponse\x12]\n" +
+	"\x10GetConfiguration\x12#.sidecar.v1.GetConfigurationRequest\x1a$.sidecar.v1.GetConfigurationResponse\x12P\n" +
 	"\vWatchEvents\x12\x1e.sidecar.v1.WatchEventsRequest\x1a\x1f.sidecar.v1.WatchEventsResponse0\x01\x12N\n" +
-	"\vSetLogLevel\x12\x1e.sidecar.v1.SetLogLevelRequest\x1a\x1f.sidecar.v1.SetLogLevelResponseb\x06proto3"
+	"\vSetLogLevel\x12\x1e.sidecar.v1.SetLogLevelRequest\x1a\x1f.sidecar.v1.SetLogLevelResponseB\x9d\x01\n" +
+	"\x18io.github.p2p_sidecar.v1B\tNodeProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\n" +
+	"Sidecar.V1\xca\x02\n" +
+	"Sidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\vSidecar::V1b\x06proto3"
 
 var (
 	file_sidecar_v1_node_proto_rawDescOnce sync.Once
@@ -1095,64 +1266,70 @@ func file_sidecar_v1_node_proto_rawDescGZIP() []byte {
 	return file_sidecar_v1_node_proto_rawDescData
 }
 
-var file_sidecar_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_sidecar_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_sidecar_v1_node_proto_goTypes = []any{
-	(*GetNodeRequest)(nil),         // 0: sidecar.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),        // 1: sidecar.v1.GetNodeResponse
-	(*Node)(nil),                   // 2: sidecar.v1.Node
-	(*GetReadinessRequest)(nil),    // 3: sidecar.v1.GetReadinessRequest
-	(*GetReadinessResponse)(nil),   // 4: sidecar.v1.GetReadinessResponse
-	(*WatchReadinessRequest)(nil),  // 5: sidecar.v1.WatchReadinessRequest
-	(*WatchReadinessResponse)(nil), // 6: sidecar.v1.WatchReadinessResponse
-	(*Readiness)(nil),              // 7: sidecar.v1.Readiness
-	(*Condition)(nil),              // 8: sidecar.v1.Condition
-	(*GetStatisticsRequest)(nil),   // 9: sidecar.v1.GetStatisticsRequest
-	(*GetStatisticsResponse)(nil),  // 10: sidecar.v1.GetStatisticsResponse
-	(*Histogram)(nil),              // 11: sidecar.v1.Histogram
-	(*WatchEventsRequest)(nil),     // 12: sidecar.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),    // 13: sidecar.v1.WatchEventsResponse
-	(*NodeEvent)(nil),              // 14: sidecar.v1.NodeEvent
-	(*SetLogLevelRequest)(nil),     // 15: sidecar.v1.SetLogLevelRequest
-	(*SetLogLevelResponse)(nil),    // 16: sidecar.v1.SetLogLevelResponse
-	nil,                            // 17: sidecar.v1.GetStatisticsResponse.ValuesEntry
-	nil,                            // 18: sidecar.v1.NodeEvent.FieldsEntry
-	nil,                            // 19: sidecar.v1.SetLogLevelResponse.PartsEntry
-	(*timestamppb.Timestamp)(nil),  // 20: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 21: google.protobuf.Duration
-	(*Lagged)(nil),                 // 22: sidecar.v1.Lagged
+	(*GetNodeRequest)(nil),           // 0: sidecar.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),          // 1: sidecar.v1.GetNodeResponse
+	(*Node)(nil),                     // 2: sidecar.v1.Node
+	(*GetReadinessRequest)(nil),      // 3: sidecar.v1.GetReadinessRequest
+	(*GetReadinessResponse)(nil),     // 4: sidecar.v1.GetReadinessResponse
+	(*WatchReadinessRequest)(nil),    // 5: sidecar.v1.WatchReadinessRequest
+	(*WatchReadinessResponse)(nil),   // 6: sidecar.v1.WatchReadinessResponse
+	(*Readiness)(nil),                // 7: sidecar.v1.Readiness
+	(*Condition)(nil),                // 8: sidecar.v1.Condition
+	(*GetStatisticsRequest)(nil),     // 9: sidecar.v1.GetStatisticsRequest
+	(*GetStatisticsResponse)(nil),    // 10: sidecar.v1.GetStatisticsResponse
+	(*Histogram)(nil),                // 11: sidecar.v1.Histogram
+	(*GetConfigurationRequest)(nil),  // 12: sidecar.v1.GetConfigurationRequest
+	(*GetConfigurationResponse)(nil), // 13: sidecar.v1.GetConfigurationResponse
+	(*ConfigurationEntry)(nil),       // 14: sidecar.v1.ConfigurationEntry
+	(*WatchEventsRequest)(nil),       // 15: sidecar.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),      // 16: sidecar.v1.WatchEventsResponse
+	(*NodeEvent)(nil),                // 17: sidecar.v1.NodeEvent
+	(*SetLogLevelRequest)(nil),       // 18: sidecar.v1.SetLogLevelRequest
+	(*SetLogLevelResponse)(nil),      // 19: sidecar.v1.SetLogLevelResponse
+	nil,                              // 20: sidecar.v1.GetStatisticsResponse.ValuesEntry
+	nil,                              // 21: sidecar.v1.NodeEvent.FieldsEntry
+	nil,                              // 22: sidecar.v1.SetLogLevelResponse.PartsEntry
+	(*timestamppb.Timestamp)(nil),    // 23: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 24: google.protobuf.Duration
+	(*Lagged)(nil),                   // 25: sidecar.v1.Lagged
 }
 var file_sidecar_v1_node_proto_depIdxs = []int32{
 	2,  // 0: sidecar.v1.GetNodeResponse.node:type_name -> sidecar.v1.Node
-	20, // 1: sidecar.v1.Node.start_time:type_name -> google.protobuf.Timestamp
-	21, // 2: sidecar.v1.Node.uptime:type_name -> google.protobuf.Duration
+	23, // 1: sidecar.v1.Node.start_time:type_name -> google.protobuf.Timestamp
+	24, // 2: sidecar.v1.Node.uptime:type_name -> google.protobuf.Duration
 	7,  // 3: sidecar.v1.GetReadinessResponse.readiness:type_name -> sidecar.v1.Readiness
 	7,  // 4: sidecar.v1.WatchReadinessResponse.readiness:type_name -> sidecar.v1.Readiness
 	8,  // 5: sidecar.v1.Readiness.conditions:type_name -> sidecar.v1.Condition
-	20, // 6: sidecar.v1.Condition.since:type_name -> google.protobuf.Timestamp
-	17, // 7: sidecar.v1.GetStatisticsResponse.values:type_name -> sidecar.v1.GetStatisticsResponse.ValuesEntry
+	23, // 6: sidecar.v1.Condition.since:type_name -> google.protobuf.Timestamp
+	20, // 7: sidecar.v1.GetStatisticsResponse.values:type_name -> sidecar.v1.GetStatisticsResponse.ValuesEntry
 	11, // 8: sidecar.v1.GetStatisticsResponse.histograms:type_name -> sidecar.v1.Histogram
-	14, // 9: sidecar.v1.WatchEventsResponse.events:type_name -> sidecar.v1.NodeEvent
-	22, // 10: sidecar.v1.WatchEventsResponse.lagged:type_name -> sidecar.v1.Lagged
-	20, // 11: sidecar.v1.NodeEvent.time:type_name -> google.protobuf.Timestamp
-	18, // 12: sidecar.v1.NodeEvent.fields:type_name -> sidecar.v1.NodeEvent.FieldsEntry
-	19, // 13: sidecar.v1.SetLogLevelResponse.parts:type_name -> sidecar.v1.SetLogLevelResponse.PartsEntry
-	0,  // 14: sidecar.v1.NodeService.GetNode:input_type -> sidecar.v1.GetNodeRequest
-	3,  // 15: sidecar.v1.NodeService.GetReadiness:input_type -> sidecar.v1.GetReadinessRequest
-	5,  // 16: sidecar.v1.NodeService.WatchReadiness:input_type -> sidecar.v1.WatchReadinessRequest
-	9,  // 17: sidecar.v1.NodeService.GetStatistics:input_type -> sidecar.v1.GetStatisticsRequest
-	12, // 18: sidecar.v1.NodeService.WatchEvents:input_type -> sidecar.v1.WatchEventsRequest
-	15, // 19: sidecar.v1.NodeService.SetLogLevel:input_type -> sidecar.v1.SetLogLevelRequest
-	1,  // 20: sidecar.v1.NodeService.GetNode:output_type -> sidecar.v1.GetNodeResponse
-	4,  // 21: sidecar.v1.NodeService.GetReadiness:output_type -> sidecar.v1.GetReadinessResponse
-	6,  // 22: sidecar.v1.NodeService.WatchReadiness:output_type -> sidecar.v1.WatchReadinessResponse
-	10, // 23: sidecar.v1.NodeService.GetStatistics:output_type -> sidecar.v1.GetStatisticsResponse
-	13, // 24: sidecar.v1.NodeService.WatchEvents:output_type -> sidecar.v1.WatchEventsResponse
-	16, // 25: sidecar.v1.NodeService.SetLogLevel:output_type -> sidecar.v1.SetLogLevelResponse
-	20, // [20:26] is the sub-list for method output_type
-	14, // [14:20] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	14, // 9: sidecar.v1.GetConfigurationResponse.entries:type_name -> sidecar.v1.ConfigurationEntry
+	17, // 10: sidecar.v1.WatchEventsResponse.events:type_name -> sidecar.v1.NodeEvent
+	25, // 11: sidecar.v1.WatchEventsResponse.lagged:type_name -> sidecar.v1.Lagged
+	23, // 12: sidecar.v1.NodeEvent.time:type_name -> google.protobuf.Timestamp
+	21, // 13: sidecar.v1.NodeEvent.fields:type_name -> sidecar.v1.NodeEvent.FieldsEntry
+	22, // 14: sidecar.v1.SetLogLevelResponse.parts:type_name -> sidecar.v1.SetLogLevelResponse.PartsEntry
+	0,  // 15: sidecar.v1.NodeService.GetNode:input_type -> sidecar.v1.GetNodeRequest
+	3,  // 16: sidecar.v1.NodeService.GetReadiness:input_type -> sidecar.v1.GetReadinessRequest
+	5,  // 17: sidecar.v1.NodeService.WatchReadiness:input_type -> sidecar.v1.WatchReadinessRequest
+	9,  // 18: sidecar.v1.NodeService.GetStatistics:input_type -> sidecar.v1.GetStatisticsRequest
+	12, // 19: sidecar.v1.NodeService.GetConfiguration:input_type -> sidecar.v1.GetConfigurationRequest
+	15, // 20: sidecar.v1.NodeService.WatchEvents:input_type -> sidecar.v1.WatchEventsRequest
+	18, // 21: sidecar.v1.NodeService.SetLogLevel:input_type -> sidecar.v1.SetLogLevelRequest
+	1,  // 22: sidecar.v1.NodeService.GetNode:output_type -> sidecar.v1.GetNodeResponse
+	4,  // 23: sidecar.v1.NodeService.GetReadiness:output_type -> sidecar.v1.GetReadinessResponse
+	6,  // 24: sidecar.v1.NodeService.WatchReadiness:output_type -> sidecar.v1.WatchReadinessResponse
+	10, // 25: sidecar.v1.NodeService.GetStatistics:output_type -> sidecar.v1.GetStatisticsResponse
+	13, // 26: sidecar.v1.NodeService.GetConfiguration:output_type -> sidecar.v1.GetConfigurationResponse
+	16, // 27: sidecar.v1.NodeService.WatchEvents:output_type -> sidecar.v1.WatchEventsResponse
+	19, // 28: sidecar.v1.NodeService.SetLogLevel:output_type -> sidecar.v1.SetLogLevelResponse
+	22, // [22:29] is the sub-list for method output_type
+	15, // [15:22] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_node_proto_init() }
@@ -1167,7 +1344,7 @@ func file_sidecar_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_node_proto_rawDesc), len(file_sidecar_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,12 +19,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	NodeService_GetNode_FullMethodName        = "/sidecar.v1.NodeService/GetNode"
-	NodeService_GetReadiness_FullMethodName   = "/sidecar.v1.NodeService/GetReadiness"
-	NodeService_WatchReadiness_FullMethodName = "/sidecar.v1.NodeService/WatchReadiness"
-	NodeService_GetStatistics_FullMethodName  = "/sidecar.v1.NodeService/GetStatistics"
-	NodeService_WatchEvents_FullMethodName    = "/sidecar.v1.NodeService/WatchEvents"
-	NodeService_SetLogLevel_FullMethodName    = "/sidecar.v1.NodeService/SetLogLevel"
+	NodeService_GetNode_FullMethodName          = "/sidecar.v1.NodeService/GetNode"
+	NodeService_GetReadiness_FullMethodName     = "/sidecar.v1.NodeService/GetReadiness"
+	NodeService_WatchReadiness_FullMethodName   = "/sidecar.v1.NodeService/WatchReadiness"
+	NodeService_GetStatistics_FullMethodName    = "/sidecar.v1.NodeService/GetStatistics"
+	NodeService_GetConfiguration_FullMethodName = "/sidecar.v1.NodeService/GetConfiguration"
+	NodeService_WatchEvents_FullMethodName      = "/sidecar.v1.NodeService/WatchEvents"
+	NodeService_SetLogLevel_FullMethodName      = "/sidecar.v1.NodeService/SetLogLevel"
 )
 
 // NodeServiceClient is the client API for NodeService service.
@@ -41,6 +42,9 @@ type NodeServiceClient interface {
 	WatchReadiness(ctx context.Context, in *WatchReadinessRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchReadinessResponse], error)
 	// Counters and gauges of every part.
 	GetStatistics(ctx context.Context, in *GetStatisticsRequest, opts ...grpc.CallOption) (*GetStatisticsResponse, error)
+	// The configuration in force, key by key, and where each value was set. It has no secrets: keys that concern one name
+	// the file that holds it. What SetLogLevel changed is not among it.
+	GetConfiguration(ctx context.Context, in *GetConfigurationRequest, opts ...grpc.CallOption) (*GetConfigurationResponse, error)
 	// What the log says: the newest records at once, then more as they come. Those of debug are not among them, whatever
 	// the log's level is; repeats are held back as in the log. A reader that is slow misses records, and is told how many.
 	WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventsResponse], error)
@@ -105,6 +109,16 @@ func (c *nodeServiceClient) GetStatistics(ctx context.Context, in *GetStatistics
 	return out, nil
 }
 
+func (c *nodeServiceClient) GetConfiguration(ctx context.Context, in *GetConfigurationRequest, opts ...grpc.CallOption) (*GetConfigurationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetConfigurationResponse)
+	err := c.cc.Invoke(ctx, NodeService_GetConfiguration_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *nodeServiceClient) WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &NodeService_ServiceDesc.Streams[1], NodeService_WatchEvents_FullMethodName, cOpts...)
@@ -148,6 +162,9 @@ type NodeServiceServer interface {
 	WatchReadiness(*WatchReadinessRequest, grpc.ServerStreamingServer[WatchReadinessResponse]) error
 	// Counters and gauges of every part.
 	GetStatistics(context.Context, *GetStatisticsRequest) (*GetStatisticsResponse, error)
+	// The configuration in force, key by key, and where each value was set. It has no secrets: keys that concern one name
+	// the file that holds it. What SetLogLevel changed is not among it.
+	GetConfiguration(context.Context, *GetConfigurationRequest) (*GetConfigurationResponse, error)
 	// What the log says: the newest records at once, then more as they come. Those of debug are not among them, whatever
 	// the log's level is; repeats are held back as in the log. A reader that is slow misses records, and is told how many.
 	WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[WatchEventsResponse]) error
@@ -174,6 +191,9 @@ func (UnimplementedNodeServiceServer) WatchReadiness(*WatchReadinessRequest, grp
 }
 func (UnimplementedNodeServiceServer) GetStatistics(context.Context, *GetStatisticsRequest) (*GetStatisticsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetStatistics not implemented")
+}
+func (UnimplementedNodeServiceServer) GetConfiguration(context.Context, *GetConfigurationRequest) (*GetConfigurationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetConfiguration not implemented")
 }
 func (UnimplementedNodeServiceServer) WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[WatchEventsResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchEvents not implemented")
@@ -267,6 +287,24 @@ func _NodeService_GetStatistics_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NodeService_GetConfiguration_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetConfigurationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).GetConfiguration(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_GetConfiguration_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).GetConfiguration(ctx, req.(*GetConfigurationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _NodeService_WatchEvents_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchEventsRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -314,6 +352,10 @@ var NodeService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetStatistics",
 			Handler:    _NodeService_GetStatistics_Handler,
+		},
+		{
+			MethodName: "GetConfiguration",
+			Handler:    _NodeService_GetConfiguration_Handler,
 		},
 		{
 			MethodName: "SetLogLevel",

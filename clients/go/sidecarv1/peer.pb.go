@@ -593,6 +593,98 @@ func (x *PeerEvent) GetReason() string {
 	return ""
 }
 
+// Whom to tell of.
+type GetPeerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The peer id.
+	PeerId        string `protobuf:"bytes,1,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPeerRequest) Reset() {
+	*x = GetPeerRequest{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPeerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPeerRequest) ProtoMessage() {}
+
+func (x *GetPeerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPeerRequest.ProtoReflect.Descriptor instead.
+func (*GetPeerRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GetPeerRequest) GetPeerId() string {
+	if x != nil {
+		return x.PeerId
+	}
+	return ""
+}
+
+// The peer, as in ListPeers.
+type GetPeerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The peer.
+	Peer          *Peer `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPeerResponse) Reset() {
+	*x = GetPeerResponse{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPeerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPeerResponse) ProtoMessage() {}
+
+func (x *GetPeerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPeerResponse.ProtoReflect.Descriptor instead.
+func (*GetPeerResponse) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetPeerResponse) GetPeer() *Peer {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
 // Whom to find.
 type FindPeerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -604,7 +696,7 @@ type FindPeerRequest struct {
 
 func (x *FindPeerRequest) Reset() {
 	*x = FindPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[6]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +708,7 @@ func (x *FindPeerRequest) String() string {
 func (*FindPeerRequest) ProtoMessage() {}
 
 func (x *FindPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[6]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +721,7 @@ func (x *FindPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindPeerRequest.ProtoReflect.Descriptor instead.
 func (*FindPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{6}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FindPeerRequest) GetPeerId() string {
@@ -652,7 +744,7 @@ type FindPeerResponse struct {
 
 func (x *FindPeerResponse) Reset() {
 	*x = FindPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[7]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -664,7 +756,7 @@ func (x *FindPeerResponse) String() string {
 func (*FindPeerResponse) ProtoMessage() {}
 
 func (x *FindPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[7]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -677,7 +769,7 @@ func (x *FindPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindPeerResponse.ProtoReflect.Descriptor instead.
 func (*FindPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{7}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FindPeerResponse) GetPeerId() string {
@@ -688,6 +780,171 @@ func (x *FindPeerResponse) GetPeerId() string {
 }
 
 func (x *FindPeerResponse) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+// Close to which key. Exactly one of `peer_id` and `key` is given.
+type ListClosestPeersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A peer id, whose bytes are the key; its own peer is then the closest, where it answers.
+	PeerId string `protobuf:"bytes,1,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
+	// Any key of the DHT, 1 to 1024 bytes: a record's, such as "/app/name", or the multihash of what a peer provides.
+	Key []byte `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// At most so many peers; 0, or more than the 20 that a walk ends with, means all of these.
+	Limit         uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListClosestPeersRequest) Reset() {
+	*x = ListClosestPeersRequest{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListClosestPeersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListClosestPeersRequest) ProtoMessage() {}
+
+func (x *ListClosestPeersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListClosestPeersRequest.ProtoReflect.Descriptor instead.
+func (*ListClosestPeersRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListClosestPeersRequest) GetPeerId() string {
+	if x != nil {
+		return x.PeerId
+	}
+	return ""
+}
+
+func (x *ListClosestPeersRequest) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *ListClosestPeersRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// The peers found.
+type ListClosestPeersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The peers, the closest first.
+	Peers         []*ClosestPeer `protobuf:"bytes,1,rep,name=peers,proto3" json:"peers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListClosestPeersResponse) Reset() {
+	*x = ListClosestPeersResponse{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListClosestPeersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListClosestPeersResponse) ProtoMessage() {}
+
+func (x *ListClosestPeersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListClosestPeersResponse.ProtoReflect.Descriptor instead.
+func (*ListClosestPeersResponse) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListClosestPeersResponse) GetPeers() []*ClosestPeer {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+// A peer that is close to a key.
+type ClosestPeer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The peer id, base58.
+	PeerId string `protobuf:"bytes,1,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
+	// Its addresses, as far as they are known; it may have none.
+	Addresses     []string `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClosestPeer) Reset() {
+	*x = ClosestPeer{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClosestPeer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClosestPeer) ProtoMessage() {}
+
+func (x *ClosestPeer) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClosestPeer.ProtoReflect.Descriptor instead.
+func (*ClosestPeer) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ClosestPeer) GetPeerId() string {
+	if x != nil {
+		return x.PeerId
+	}
+	return ""
+}
+
+func (x *ClosestPeer) GetAddresses() []string {
 	if x != nil {
 		return x.Addresses
 	}
@@ -707,7 +964,7 @@ type ConnectPeerRequest struct {
 
 func (x *ConnectPeerRequest) Reset() {
 	*x = ConnectPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[8]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +976,7 @@ func (x *ConnectPeerRequest) String() string {
 func (*ConnectPeerRequest) ProtoMessage() {}
 
 func (x *ConnectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[8]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +989,7 @@ func (x *ConnectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectPeerRequest.ProtoReflect.Descriptor instead.
 func (*ConnectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{8}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ConnectPeerRequest) GetPeerId() string {
@@ -760,7 +1017,7 @@ type ConnectPeerResponse struct {
 
 func (x *ConnectPeerResponse) Reset() {
 	*x = ConnectPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[9]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +1029,7 @@ func (x *ConnectPeerResponse) String() string {
 func (*ConnectPeerResponse) ProtoMessage() {}
 
 func (x *ConnectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[9]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +1042,7 @@ func (x *ConnectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectPeerResponse.ProtoReflect.Descriptor instead.
 func (*ConnectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{9}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ConnectPeerResponse) GetPeer() *Peer {
@@ -806,7 +1063,7 @@ type DisconnectPeerRequest struct {
 
 func (x *DisconnectPeerRequest) Reset() {
 	*x = DisconnectPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[10]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -818,7 +1075,7 @@ func (x *DisconnectPeerRequest) String() string {
 func (*DisconnectPeerRequest) ProtoMessage() {}
 
 func (x *DisconnectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[10]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -831,7 +1088,7 @@ func (x *DisconnectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectPeerRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{10}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DisconnectPeerRequest) GetPeerId() string {
@@ -850,7 +1107,7 @@ type DisconnectPeerResponse struct {
 
 func (x *DisconnectPeerResponse) Reset() {
 	*x = DisconnectPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[11]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +1119,7 @@ func (x *DisconnectPeerResponse) String() string {
 func (*DisconnectPeerResponse) ProtoMessage() {}
 
 func (x *DisconnectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[11]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +1132,7 @@ func (x *DisconnectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectPeerResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{11}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{16}
 }
 
 // Whom to ping.
@@ -889,7 +1146,7 @@ type PingPeerRequest struct {
 
 func (x *PingPeerRequest) Reset() {
 	*x = PingPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[12]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +1158,7 @@ func (x *PingPeerRequest) String() string {
 func (*PingPeerRequest) ProtoMessage() {}
 
 func (x *PingPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[12]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +1171,7 @@ func (x *PingPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingPeerRequest.ProtoReflect.Descriptor instead.
 func (*PingPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{12}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PingPeerRequest) GetPeerId() string {
@@ -935,7 +1192,7 @@ type PingPeerResponse struct {
 
 func (x *PingPeerResponse) Reset() {
 	*x = PingPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[13]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -947,7 +1204,7 @@ func (x *PingPeerResponse) String() string {
 func (*PingPeerResponse) ProtoMessage() {}
 
 func (x *PingPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[13]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -960,7 +1217,7 @@ func (x *PingPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingPeerResponse.ProtoReflect.Descriptor instead.
 func (*PingPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{13}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PingPeerResponse) GetLatency() *durationpb.Duration {
@@ -988,7 +1245,7 @@ type BanPeerRequest struct {
 
 func (x *BanPeerRequest) Reset() {
 	*x = BanPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[14]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1000,7 +1257,7 @@ func (x *BanPeerRequest) String() string {
 func (*BanPeerRequest) ProtoMessage() {}
 
 func (x *BanPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[14]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1013,7 +1270,7 @@ func (x *BanPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanPeerRequest.ProtoReflect.Descriptor instead.
 func (*BanPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{14}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BanPeerRequest) GetPeerId() string {
@@ -1060,7 +1317,7 @@ type BanPeerResponse struct {
 
 func (x *BanPeerResponse) Reset() {
 	*x = BanPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[15]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1072,7 +1329,7 @@ func (x *BanPeerResponse) String() string {
 func (*BanPeerResponse) ProtoMessage() {}
 
 func (x *BanPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[15]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1085,7 +1342,7 @@ func (x *BanPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanPeerResponse.ProtoReflect.Descriptor instead.
 func (*BanPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{15}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *BanPeerResponse) GetBans() []*Ban {
@@ -1122,7 +1379,7 @@ type AllowPeerRequest struct {
 
 func (x *AllowPeerRequest) Reset() {
 	*x = AllowPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[16]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1391,7 @@ func (x *AllowPeerRequest) String() string {
 func (*AllowPeerRequest) ProtoMessage() {}
 
 func (x *AllowPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[16]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1404,7 @@ func (x *AllowPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowPeerRequest.ProtoReflect.Descriptor instead.
 func (*AllowPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{16}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AllowPeerRequest) GetPeerId() string {
@@ -1176,7 +1433,7 @@ type AllowPeerResponse struct {
 
 func (x *AllowPeerResponse) Reset() {
 	*x = AllowPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[17]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1188,7 +1445,7 @@ func (x *AllowPeerResponse) String() string {
 func (*AllowPeerResponse) ProtoMessage() {}
 
 func (x *AllowPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[17]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1201,7 +1458,7 @@ func (x *AllowPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowPeerResponse.ProtoReflect.Descriptor instead.
 func (*AllowPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{17}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AllowPeerResponse) GetWarnings() []string {
@@ -1224,7 +1481,7 @@ type ListBansRequest struct {
 
 func (x *ListBansRequest) Reset() {
 	*x = ListBansRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[18]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1493,7 @@ func (x *ListBansRequest) String() string {
 func (*ListBansRequest) ProtoMessage() {}
 
 func (x *ListBansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[18]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1506,7 @@ func (x *ListBansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBansRequest.ProtoReflect.Descriptor instead.
 func (*ListBansRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{18}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListBansRequest) GetPageSize() uint32 {
@@ -1281,7 +1538,7 @@ type ListBansResponse struct {
 
 func (x *ListBansResponse) Reset() {
 	*x = ListBansResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[19]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1550,7 @@ func (x *ListBansResponse) String() string {
 func (*ListBansResponse) ProtoMessage() {}
 
 func (x *ListBansResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[19]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1563,7 @@ func (x *ListBansResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBansResponse.ProtoReflect.Descriptor instead.
 func (*ListBansResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{19}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListBansResponse) GetBans() []*Ban {
@@ -1354,7 +1611,7 @@ type Ban struct {
 
 func (x *Ban) Reset() {
 	*x = Ban{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[20]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1623,7 @@ func (x *Ban) String() string {
 func (*Ban) ProtoMessage() {}
 
 func (x *Ban) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[20]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1636,7 @@ func (x *Ban) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ban.ProtoReflect.Descriptor instead.
 func (*Ban) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{20}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Ban) GetPeerId() string {
@@ -1442,7 +1699,7 @@ type ProtectPeerRequest struct {
 
 func (x *ProtectPeerRequest) Reset() {
 	*x = ProtectPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[21]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1454,7 +1711,7 @@ func (x *ProtectPeerRequest) String() string {
 func (*ProtectPeerRequest) ProtoMessage() {}
 
 func (x *ProtectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[21]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1467,7 +1724,7 @@ func (x *ProtectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtectPeerRequest.ProtoReflect.Descriptor instead.
 func (*ProtectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{21}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ProtectPeerRequest) GetPeerId() string {
@@ -1488,7 +1745,7 @@ type ProtectPeerResponse struct {
 
 func (x *ProtectPeerResponse) Reset() {
 	*x = ProtectPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[22]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +1757,7 @@ func (x *ProtectPeerResponse) String() string {
 func (*ProtectPeerResponse) ProtoMessage() {}
 
 func (x *ProtectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[22]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +1770,7 @@ func (x *ProtectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtectPeerResponse.ProtoReflect.Descriptor instead.
 func (*ProtectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{22}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ProtectPeerResponse) GetWarnings() []string {
@@ -1534,7 +1791,7 @@ type UnprotectPeerRequest struct {
 
 func (x *UnprotectPeerRequest) Reset() {
 	*x = UnprotectPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[23]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1546,7 +1803,7 @@ func (x *UnprotectPeerRequest) String() string {
 func (*UnprotectPeerRequest) ProtoMessage() {}
 
 func (x *UnprotectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[23]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1559,7 +1816,7 @@ func (x *UnprotectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnprotectPeerRequest.ProtoReflect.Descriptor instead.
 func (*UnprotectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{23}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UnprotectPeerRequest) GetPeerId() string {
@@ -1581,7 +1838,7 @@ type UnprotectPeerResponse struct {
 
 func (x *UnprotectPeerResponse) Reset() {
 	*x = UnprotectPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[24]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +1850,7 @@ func (x *UnprotectPeerResponse) String() string {
 func (*UnprotectPeerResponse) ProtoMessage() {}
 
 func (x *UnprotectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[24]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +1863,7 @@ func (x *UnprotectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnprotectPeerResponse.ProtoReflect.Descriptor instead.
 func (*UnprotectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{24}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *UnprotectPeerResponse) GetWarnings() []string {
@@ -1656,10 +1913,23 @@ const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\tPeerEvent\x12-\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x19.sidecar.v1.PeerEventTypeR\x04type\x12$\n" +
 	"\x04peer\x18\x02 \x01(\v2\x10.sidecar.v1.PeerR\x04peer\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"*\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\")\n" +
+	"\x0eGetPeerRequest\x12\x17\n" +
+	"\apeer_id\x18\x01 \x01(\tR\x06peerId\"7\n" +
+	"\x0fGetPeerResponse\x12$\n" +
+	"\x04peer\x18\x01 \x01(\v2\x10.sidecar.v1.PeerR\x04peer\"*\n" +
 	"\x0fFindPeerRequest\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\"I\n" +
 	"\x10FindPeerResponse\x12\x17\n" +
+	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"Z\n" +
+	"\x17ListClosestPeersRequest\x12\x17\n" +
+	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"I\n" +
+	"\x18ListClosestPeersResponse\x12-\n" +
+	"\x05peers\x18\x01 \x03(\v2\x17.sidecar.v1.ClosestPeerR\x05peers\"D\n" +
+	"\vClosestPeer\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\"K\n" +
 	"\x12ConnectPeerRequest\x12\x17\n" +
@@ -1727,12 +1997,14 @@ const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\x19PEER_EVENT_TYPE_CONNECTED\x10\x03\x12\x1e\n" +
 	"\x1aPEER_EVENT_TYPE_IDENTIFIED\x10\x04\x12\x1b\n" +
 	"\x17PEER_EVENT_TYPE_UPDATED\x10\x05\x12 \n" +
-	"\x1cPEER_EVENT_TYPE_DISCONNECTED\x10\x062\xd8\x06\n" +
+	"\x1cPEER_EVENT_TYPE_DISCONNECTED\x10\x062\xfb\a\n" +
 	"\vPeerService\x12H\n" +
 	"\tListPeers\x12\x1c.sidecar.v1.ListPeersRequest\x1a\x1d.sidecar.v1.ListPeersResponse\x12M\n" +
 	"\n" +
-	"WatchPeers\x12\x1d.sidecar.v1.WatchPeersRequest\x1a\x1e.sidecar.v1.WatchPeersResponse0\x01\x12E\n" +
-	"\bFindPeer\x12\x1b.sidecar.v1.FindPeerRequest\x1a\x1c.sidecar.v1.FindPeerResponse\x12N\n" +
+	"WatchPeers\x12\x1d.sidecar.v1.WatchPeersRequest\x1a\x1e.sidecar.v1.WatchPeersResponse0\x01\x12B\n" +
+	"\aGetPeer\x12\x1a.sidecar.v1.GetPeerRequest\x1a\x1b.sidecar.v1.GetPeerResponse\x12E\n" +
+	"\bFindPeer\x12\x1b.sidecar.v1.FindPeerRequest\x1a\x1c.sidecar.v1.FindPeerResponse\x12]\n" +
+	"\x10ListClosestPeers\x12#.sidecar.v1.ListClosestPeersRequest\x1a$.sidecar.v1.ListClosestPeersResponse\x12N\n" +
 	"\vConnectPeer\x12\x1e.sidecar.v1.ConnectPeerRequest\x1a\x1f.sidecar.v1.ConnectPeerResponse\x12W\n" +
 	"\x0eDisconnectPeer\x12!.sidecar.v1.DisconnectPeerRequest\x1a\".sidecar.v1.DisconnectPeerResponse\x12E\n" +
 	"\bPingPeer\x12\x1b.sidecar.v1.PingPeerRequest\x1a\x1c.sidecar.v1.PingPeerResponse\x12B\n" +
@@ -1740,7 +2012,10 @@ const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\tAllowPeer\x12\x1c.sidecar.v1.AllowPeerRequest\x1a\x1d.sidecar.v1.AllowPeerResponse\x12E\n" +
 	"\bListBans\x12\x1b.sidecar.v1.ListBansRequest\x1a\x1c.sidecar.v1.ListBansResponse\x12N\n" +
 	"\vProtectPeer\x12\x1e.sidecar.v1.ProtectPeerRequest\x1a\x1f.sidecar.v1.ProtectPeerResponse\x12T\n" +
-	"\rUnprotectPeer\x12 .sidecar.v1.UnprotectPeerRequest\x1a!.sidecar.v1.UnprotectPeerResponseb\x06proto3"
+	"\rUnprotectPeer\x12 .sidecar.v1.UnprotectPeerRequest\x1a!.sidecar.v1.UnprotectPeerResponseB\x9d\x01\n" +
+	"\x18io.github.p2p_sidecar.v1B\tPeerProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\n" +
+	"Sidecar.V1\xca\x02\n" +
+	"Sidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\vSidecar::V1b\x06proto3"
 
 var (
 	file_sidecar_v1_peer_proto_rawDescOnce sync.Once
@@ -1755,82 +2030,93 @@ func file_sidecar_v1_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_sidecar_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sidecar_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_sidecar_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_sidecar_v1_peer_proto_goTypes = []any{
-	(Direction)(0),                 // 0: sidecar.v1.Direction
-	(PeerEventType)(0),             // 1: sidecar.v1.PeerEventType
-	(*Peer)(nil),                   // 2: sidecar.v1.Peer
-	(*ListPeersRequest)(nil),       // 3: sidecar.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),      // 4: sidecar.v1.ListPeersResponse
-	(*WatchPeersRequest)(nil),      // 5: sidecar.v1.WatchPeersRequest
-	(*WatchPeersResponse)(nil),     // 6: sidecar.v1.WatchPeersResponse
-	(*PeerEvent)(nil),              // 7: sidecar.v1.PeerEvent
-	(*FindPeerRequest)(nil),        // 8: sidecar.v1.FindPeerRequest
-	(*FindPeerResponse)(nil),       // 9: sidecar.v1.FindPeerResponse
-	(*ConnectPeerRequest)(nil),     // 10: sidecar.v1.ConnectPeerRequest
-	(*ConnectPeerResponse)(nil),    // 11: sidecar.v1.ConnectPeerResponse
-	(*DisconnectPeerRequest)(nil),  // 12: sidecar.v1.DisconnectPeerRequest
-	(*DisconnectPeerResponse)(nil), // 13: sidecar.v1.DisconnectPeerResponse
-	(*PingPeerRequest)(nil),        // 14: sidecar.v1.PingPeerRequest
-	(*PingPeerResponse)(nil),       // 15: sidecar.v1.PingPeerResponse
-	(*BanPeerRequest)(nil),         // 16: sidecar.v1.BanPeerRequest
-	(*BanPeerResponse)(nil),        // 17: sidecar.v1.BanPeerResponse
-	(*AllowPeerRequest)(nil),       // 18: sidecar.v1.AllowPeerRequest
-	(*AllowPeerResponse)(nil),      // 19: sidecar.v1.AllowPeerResponse
-	(*ListBansRequest)(nil),        // 20: sidecar.v1.ListBansRequest
-	(*ListBansResponse)(nil),       // 21: sidecar.v1.ListBansResponse
-	(*Ban)(nil),                    // 22: sidecar.v1.Ban
-	(*ProtectPeerRequest)(nil),     // 23: sidecar.v1.ProtectPeerRequest
-	(*ProtectPeerResponse)(nil),    // 24: sidecar.v1.ProtectPeerResponse
-	(*UnprotectPeerRequest)(nil),   // 25: sidecar.v1.UnprotectPeerRequest
-	(*UnprotectPeerResponse)(nil),  // 26: sidecar.v1.UnprotectPeerResponse
-	(*durationpb.Duration)(nil),    // 27: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),  // 28: google.protobuf.Timestamp
-	(*Lagged)(nil),                 // 29: sidecar.v1.Lagged
+	(Direction)(0),                   // 0: sidecar.v1.Direction
+	(PeerEventType)(0),               // 1: sidecar.v1.PeerEventType
+	(*Peer)(nil),                     // 2: sidecar.v1.Peer
+	(*ListPeersRequest)(nil),         // 3: sidecar.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),        // 4: sidecar.v1.ListPeersResponse
+	(*WatchPeersRequest)(nil),        // 5: sidecar.v1.WatchPeersRequest
+	(*WatchPeersResponse)(nil),       // 6: sidecar.v1.WatchPeersResponse
+	(*PeerEvent)(nil),                // 7: sidecar.v1.PeerEvent
+	(*GetPeerRequest)(nil),           // 8: sidecar.v1.GetPeerRequest
+	(*GetPeerResponse)(nil),          // 9: sidecar.v1.GetPeerResponse
+	(*FindPeerRequest)(nil),          // 10: sidecar.v1.FindPeerRequest
+	(*FindPeerResponse)(nil),         // 11: sidecar.v1.FindPeerResponse
+	(*ListClosestPeersRequest)(nil),  // 12: sidecar.v1.ListClosestPeersRequest
+	(*ListClosestPeersResponse)(nil), // 13: sidecar.v1.ListClosestPeersResponse
+	(*ClosestPeer)(nil),              // 14: sidecar.v1.ClosestPeer
+	(*ConnectPeerRequest)(nil),       // 15: sidecar.v1.ConnectPeerRequest
+	(*ConnectPeerResponse)(nil),      // 16: sidecar.v1.ConnectPeerResponse
+	(*DisconnectPeerRequest)(nil),    // 17: sidecar.v1.DisconnectPeerRequest
+	(*DisconnectPeerResponse)(nil),   // 18: sidecar.v1.DisconnectPeerResponse
+	(*PingPeerRequest)(nil),          // 19: sidecar.v1.PingPeerRequest
+	(*PingPeerResponse)(nil),         // 20: sidecar.v1.PingPeerResponse
+	(*BanPeerRequest)(nil),           // 21: sidecar.v1.BanPeerRequest
+	(*BanPeerResponse)(nil),          // 22: sidecar.v1.BanPeerResponse
+	(*AllowPeerRequest)(nil),         // 23: sidecar.v1.AllowPeerRequest
+	(*AllowPeerResponse)(nil),        // 24: sidecar.v1.AllowPeerResponse
+	(*ListBansRequest)(nil),          // 25: sidecar.v1.ListBansRequest
+	(*ListBansResponse)(nil),         // 26: sidecar.v1.ListBansResponse
+	(*Ban)(nil),                      // 27: sidecar.v1.Ban
+	(*ProtectPeerRequest)(nil),       // 28: sidecar.v1.ProtectPeerRequest
+	(*ProtectPeerResponse)(nil),      // 29: sidecar.v1.ProtectPeerResponse
+	(*UnprotectPeerRequest)(nil),     // 30: sidecar.v1.UnprotectPeerRequest
+	(*UnprotectPeerResponse)(nil),    // 31: sidecar.v1.UnprotectPeerResponse
+	(*durationpb.Duration)(nil),      // 32: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 33: google.protobuf.Timestamp
+	(*Lagged)(nil),                   // 34: sidecar.v1.Lagged
 }
 var file_sidecar_v1_peer_proto_depIdxs = []int32{
 	0,  // 0: sidecar.v1.Peer.direction:type_name -> sidecar.v1.Direction
-	27, // 1: sidecar.v1.Peer.latency:type_name -> google.protobuf.Duration
-	28, // 2: sidecar.v1.Peer.connect_time:type_name -> google.protobuf.Timestamp
+	32, // 1: sidecar.v1.Peer.latency:type_name -> google.protobuf.Duration
+	33, // 2: sidecar.v1.Peer.connect_time:type_name -> google.protobuf.Timestamp
 	2,  // 3: sidecar.v1.ListPeersResponse.peers:type_name -> sidecar.v1.Peer
 	7,  // 4: sidecar.v1.WatchPeersResponse.events:type_name -> sidecar.v1.PeerEvent
-	29, // 5: sidecar.v1.WatchPeersResponse.lagged:type_name -> sidecar.v1.Lagged
+	34, // 5: sidecar.v1.WatchPeersResponse.lagged:type_name -> sidecar.v1.Lagged
 	1,  // 6: sidecar.v1.PeerEvent.type:type_name -> sidecar.v1.PeerEventType
 	2,  // 7: sidecar.v1.PeerEvent.peer:type_name -> sidecar.v1.Peer
-	2,  // 8: sidecar.v1.ConnectPeerResponse.peer:type_name -> sidecar.v1.Peer
-	27, // 9: sidecar.v1.PingPeerResponse.latency:type_name -> google.protobuf.Duration
-	27, // 10: sidecar.v1.BanPeerRequest.duration:type_name -> google.protobuf.Duration
-	22, // 11: sidecar.v1.BanPeerResponse.bans:type_name -> sidecar.v1.Ban
-	22, // 12: sidecar.v1.ListBansResponse.bans:type_name -> sidecar.v1.Ban
-	28, // 13: sidecar.v1.Ban.create_time:type_name -> google.protobuf.Timestamp
-	28, // 14: sidecar.v1.Ban.expire_time:type_name -> google.protobuf.Timestamp
-	3,  // 15: sidecar.v1.PeerService.ListPeers:input_type -> sidecar.v1.ListPeersRequest
-	5,  // 16: sidecar.v1.PeerService.WatchPeers:input_type -> sidecar.v1.WatchPeersRequest
-	8,  // 17: sidecar.v1.PeerService.FindPeer:input_type -> sidecar.v1.FindPeerRequest
-	10, // 18: sidecar.v1.PeerService.ConnectPeer:input_type -> sidecar.v1.ConnectPeerRequest
-	12, // 19: sidecar.v1.PeerService.DisconnectPeer:input_type -> sidecar.v1.DisconnectPeerRequest
-	14, // 20: sidecar.v1.PeerService.PingPeer:input_type -> sidecar.v1.PingPeerRequest
-	16, // 21: sidecar.v1.PeerService.BanPeer:input_type -> sidecar.v1.BanPeerRequest
-	18, // 22: sidecar.v1.PeerService.AllowPeer:input_type -> sidecar.v1.AllowPeerRequest
-	20, // 23: sidecar.v1.PeerService.ListBans:input_type -> sidecar.v1.ListBansRequest
-	23, // 24: sidecar.v1.PeerService.ProtectPeer:input_type -> sidecar.v1.ProtectPeerRequest
-	25, // 25: sidecar.v1.PeerService.UnprotectPeer:input_type -> sidecar.v1.UnprotectPeerRequest
-	4,  // 26: sidecar.v1.PeerService.ListPeers:output_type -> sidecar.v1.ListPeersResponse
-	6,  // 27: sidecar.v1.PeerService.WatchPeers:output_type -> sidecar.v1.WatchPeersResponse
-	9,  // 28: sidecar.v1.PeerService.FindPeer:output_type -> sidecar.v1.FindPeerResponse
-	11, // 29: sidecar.v1.PeerService.ConnectPeer:output_type -> sidecar.v1.ConnectPeerResponse
-	13, // 30: sidecar.v1.PeerService.DisconnectPeer:output_type -> sidecar.v1.DisconnectPeerResponse
-	15, // 31: sidecar.v1.PeerService.PingPeer:output_type -> sidecar.v1.PingPeerResponse
-	17, // 32: sidecar.v1.PeerService.BanPeer:output_type -> sidecar.v1.BanPeerResponse
-	19, // 33: sidecar.v1.PeerService.AllowPeer:output_type -> sidecar.v1.AllowPeerResponse
-	21, // 34: sidecar.v1.PeerService.ListBans:output_type -> sidecar.v1.ListBansResponse
-	24, // 35: sidecar.v1.PeerService.ProtectPeer:output_type -> sidecar.v1.ProtectPeerResponse
-	26, // 36: sidecar.v1.PeerService.UnprotectPeer:output_type -> sidecar.v1.UnprotectPeerResponse
-	26, // [26:37] is the sub-list for method output_type
-	15, // [15:26] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	2,  // 8: sidecar.v1.GetPeerResponse.peer:type_name -> sidecar.v1.Peer
+	14, // 9: sidecar.v1.ListClosestPeersResponse.peers:type_name -> sidecar.v1.ClosestPeer
+	2,  // 10: sidecar.v1.ConnectPeerResponse.peer:type_name -> sidecar.v1.Peer
+	32, // 11: sidecar.v1.PingPeerResponse.latency:type_name -> google.protobuf.Duration
+	32, // 12: sidecar.v1.BanPeerRequest.duration:type_name -> google.protobuf.Duration
+	27, // 13: sidecar.v1.BanPeerResponse.bans:type_name -> sidecar.v1.Ban
+	27, // 14: sidecar.v1.ListBansResponse.bans:type_name -> sidecar.v1.Ban
+	33, // 15: sidecar.v1.Ban.create_time:type_name -> google.protobuf.Timestamp
+	33, // 16: sidecar.v1.Ban.expire_time:type_name -> google.protobuf.Timestamp
+	3,  // 17: sidecar.v1.PeerService.ListPeers:input_type -> sidecar.v1.ListPeersRequest
+	5,  // 18: sidecar.v1.PeerService.WatchPeers:input_type -> sidecar.v1.WatchPeersRequest
+	8,  // 19: sidecar.v1.PeerService.GetPeer:input_type -> sidecar.v1.GetPeerRequest
+	10, // 20: sidecar.v1.PeerService.FindPeer:input_type -> sidecar.v1.FindPeerRequest
+	12, // 21: sidecar.v1.PeerService.ListClosestPeers:input_type -> sidecar.v1.ListClosestPeersRequest
+	15, // 22: sidecar.v1.PeerService.ConnectPeer:input_type -> sidecar.v1.ConnectPeerRequest
+	17, // 23: sidecar.v1.PeerService.DisconnectPeer:input_type -> sidecar.v1.DisconnectPeerRequest
+	19, // 24: sidecar.v1.PeerService.PingPeer:input_type -> sidecar.v1.PingPeerRequest
+	21, // 25: sidecar.v1.PeerService.BanPeer:input_type -> sidecar.v1.BanPeerRequest
+	23, // 26: sidecar.v1.PeerService.AllowPeer:input_type -> sidecar.v1.AllowPeerRequest
+	25, // 27: sidecar.v1.PeerService.ListBans:input_type -> sidecar.v1.ListBansRequest
+	28, // 28: sidecar.v1.PeerService.ProtectPeer:input_type -> sidecar.v1.ProtectPeerRequest
+	30, // 29: sidecar.v1.PeerService.UnprotectPeer:input_type -> sidecar.v1.UnprotectPeerRequest
+	4,  // 30: sidecar.v1.PeerService.ListPeers:output_type -> sidecar.v1.ListPeersResponse
+	6,  // 31: sidecar.v1.PeerService.WatchPeers:output_type -> sidecar.v1.WatchPeersResponse
+	9,  // 32: sidecar.v1.PeerService.GetPeer:output_type -> sidecar.v1.GetPeerResponse
+	11, // 33: sidecar.v1.PeerService.FindPeer:output_type -> sidecar.v1.FindPeerResponse
+	13, // 34: sidecar.v1.PeerService.ListClosestPeers:output_type -> sidecar.v1.ListClosestPeersResponse
+	16, // 35: sidecar.v1.PeerService.ConnectPeer:output_type -> sidecar.v1.ConnectPeerResponse
+	18, // 36: sidecar.v1.PeerService.DisconnectPeer:output_type -> sidecar.v1.DisconnectPeerResponse
+	20, // 37: sidecar.v1.PeerService.PingPeer:output_type -> sidecar.v1.PingPeerResponse
+	22, // 38: sidecar.v1.PeerService.BanPeer:output_type -> sidecar.v1.BanPeerResponse
+	24, // 39: sidecar.v1.PeerService.AllowPeer:output_type -> sidecar.v1.AllowPeerResponse
+	26, // 40: sidecar.v1.PeerService.ListBans:output_type -> sidecar.v1.ListBansResponse
+	29, // 41: sidecar.v1.PeerService.ProtectPeer:output_type -> sidecar.v1.ProtectPeerResponse
+	31, // 42: sidecar.v1.PeerService.UnprotectPeer:output_type -> sidecar.v1.UnprotectPeerResponse
+	30, // [30:43] is the sub-list for method output_type
+	17, // [17:30] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_peer_proto_init() }
@@ -1845,7 +2131,7 @@ func file_sidecar_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_peer_proto_rawDesc), len(file_sidecar_v1_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   25,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

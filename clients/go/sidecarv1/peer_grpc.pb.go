@@ -19,17 +19,19 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PeerService_ListPeers_FullMethodName      = "/sidecar.v1.PeerService/ListPeers"
-	PeerService_WatchPeers_FullMethodName     = "/sidecar.v1.PeerService/WatchPeers"
-	PeerService_FindPeer_FullMethodName       = "/sidecar.v1.PeerService/FindPeer"
-	PeerService_ConnectPeer_FullMethodName    = "/sidecar.v1.PeerService/ConnectPeer"
-	PeerService_DisconnectPeer_FullMethodName = "/sidecar.v1.PeerService/DisconnectPeer"
-	PeerService_PingPeer_FullMethodName       = "/sidecar.v1.PeerService/PingPeer"
-	PeerService_BanPeer_FullMethodName        = "/sidecar.v1.PeerService/BanPeer"
-	PeerService_AllowPeer_FullMethodName      = "/sidecar.v1.PeerService/AllowPeer"
-	PeerService_ListBans_FullMethodName       = "/sidecar.v1.PeerService/ListBans"
-	PeerService_ProtectPeer_FullMethodName    = "/sidecar.v1.PeerService/ProtectPeer"
-	PeerService_UnprotectPeer_FullMethodName  = "/sidecar.v1.PeerService/UnprotectPeer"
+	PeerService_ListPeers_FullMethodName        = "/sidecar.v1.PeerService/ListPeers"
+	PeerService_WatchPeers_FullMethodName       = "/sidecar.v1.PeerService/WatchPeers"
+	PeerService_GetPeer_FullMethodName          = "/sidecar.v1.PeerService/GetPeer"
+	PeerService_FindPeer_FullMethodName         = "/sidecar.v1.PeerService/FindPeer"
+	PeerService_ListClosestPeers_FullMethodName = "/sidecar.v1.PeerService/ListClosestPeers"
+	PeerService_ConnectPeer_FullMethodName      = "/sidecar.v1.PeerService/ConnectPeer"
+	PeerService_DisconnectPeer_FullMethodName   = "/sidecar.v1.PeerService/DisconnectPeer"
+	PeerService_PingPeer_FullMethodName         = "/sidecar.v1.PeerService/PingPeer"
+	PeerService_BanPeer_FullMethodName          = "/sidecar.v1.PeerService/BanPeer"
+	PeerService_AllowPeer_FullMethodName        = "/sidecar.v1.PeerService/AllowPeer"
+	PeerService_ListBans_FullMethodName         = "/sidecar.v1.PeerService/ListBans"
+	PeerService_ProtectPeer_FullMethodName      = "/sidecar.v1.PeerService/ProtectPeer"
+	PeerService_UnprotectPeer_FullMethodName    = "/sidecar.v1.PeerService/UnprotectPeer"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -38,16 +40,21 @@ const (
 //
 // The peers: who is connected, how to find and reach others.
 //
-// Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
-// where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+// Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer and
+// ListClosestPeers, where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
 // with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
 type PeerServiceClient interface {
 	// The peers known, ordered by id, page by page.
 	ListPeers(ctx context.Context, in *ListPeersRequest, opts ...grpc.CallOption) (*ListPeersResponse, error)
 	// The connected peers at once (events of type PRESENT, then one of type CURRENT), then every change.
 	WatchPeers(ctx context.Context, in *WatchPeersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchPeersResponse], error)
+	// What this node knows of a peer, without asking anybody. NOT_FOUND when it is not connected, known or protected.
+	GetPeer(ctx context.Context, in *GetPeerRequest, opts ...grpc.CallOption) (*GetPeerResponse, error)
 	// Finds a peer's addresses: its connection's, those known, else by asking the DHT. NOT_FOUND when nobody knows any.
 	FindPeer(ctx context.Context, in *FindPeerRequest, opts ...grpc.CallOption) (*FindPeerResponse, error)
+	// Walks the DHT to the peers that are closest to a key. Those that answered on the way are in the answer, never this
+	// node itself; there are none where nobody in the DHT answers, as on the first node of a network.
+	ListClosestPeers(ctx context.Context, in *ListClosestPeersRequest, opts ...grpc.CallOption) (*ListClosestPeersResponse, error)
 	// Connects to a peer. UNAVAILABLE when it cannot be reached (reasons UNREACHABLE, NO_ADDRESSES, DIAL_TIMEOUT,
 	// DIAL_BACKOFF); FAILED_PRECONDITION when another key answered (WRONG_PEER) or it belongs to another network
 	// (WRONG_NETWORK).
@@ -110,10 +117,30 @@ func (c *peerServiceClient) WatchPeers(ctx context.Context, in *WatchPeersReques
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_WatchPeersClient = grpc.ServerStreamingClient[WatchPeersResponse]
 
+func (c *peerServiceClient) GetPeer(ctx context.Context, in *GetPeerRequest, opts ...grpc.CallOption) (*GetPeerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetPeerResponse)
+	err := c.cc.Invoke(ctx, PeerService_GetPeer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *peerServiceClient) FindPeer(ctx context.Context, in *FindPeerRequest, opts ...grpc.CallOption) (*FindPeerResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(FindPeerResponse)
 	err := c.cc.Invoke(ctx, PeerService_FindPeer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerServiceClient) ListClosestPeers(ctx context.Context, in *ListClosestPeersRequest, opts ...grpc.CallOption) (*ListClosestPeersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListClosestPeersResponse)
+	err := c.cc.Invoke(ctx, PeerService_ListClosestPeers_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -206,16 +233,21 @@ func (c *peerServiceClient) UnprotectPeer(ctx context.Context, in *UnprotectPeer
 //
 // The peers: who is connected, how to find and reach others.
 //
-// Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
-// where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+// Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer and
+// ListClosestPeers, where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
 // with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
 type PeerServiceServer interface {
 	// The peers known, ordered by id, page by page.
 	ListPeers(context.Context, *ListPeersRequest) (*ListPeersResponse, error)
 	// The connected peers at once (events of type PRESENT, then one of type CURRENT), then every change.
 	WatchPeers(*WatchPeersRequest, grpc.ServerStreamingServer[WatchPeersResponse]) error
+	// What this node knows of a peer, without asking anybody. NOT_FOUND when it is not connected, known or protected.
+	GetPeer(context.Context, *GetPeerRequest) (*GetPeerResponse, error)
 	// Finds a peer's addresses: its connection's, those known, else by asking the DHT. NOT_FOUND when nobody knows any.
 	FindPeer(context.Context, *FindPeerRequest) (*FindPeerResponse, error)
+	// Walks the DHT to the peers that are closest to a key. Those that answered on the way are in the answer, never this
+	// node itself; there are none where nobody in the DHT answers, as on the first node of a network.
+	ListClosestPeers(context.Context, *ListClosestPeersRequest) (*ListClosestPeersResponse, error)
 	// Connects to a peer. UNAVAILABLE when it cannot be reached (reasons UNREACHABLE, NO_ADDRESSES, DIAL_TIMEOUT,
 	// DIAL_BACKOFF); FAILED_PRECONDITION when another key answered (WRONG_PEER) or it belongs to another network
 	// (WRONG_NETWORK).
@@ -255,8 +287,14 @@ func (UnimplementedPeerServiceServer) ListPeers(context.Context, *ListPeersReque
 func (UnimplementedPeerServiceServer) WatchPeers(*WatchPeersRequest, grpc.ServerStreamingServer[WatchPeersResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchPeers not implemented")
 }
+func (UnimplementedPeerServiceServer) GetPeer(context.Context, *GetPeerRequest) (*GetPeerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPeer not implemented")
+}
 func (UnimplementedPeerServiceServer) FindPeer(context.Context, *FindPeerRequest) (*FindPeerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method FindPeer not implemented")
+}
+func (UnimplementedPeerServiceServer) ListClosestPeers(context.Context, *ListClosestPeersRequest) (*ListClosestPeersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListClosestPeers not implemented")
 }
 func (UnimplementedPeerServiceServer) ConnectPeer(context.Context, *ConnectPeerRequest) (*ConnectPeerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ConnectPeer not implemented")
@@ -332,6 +370,24 @@ func _PeerService_WatchPeers_Handler(srv interface{}, stream grpc.ServerStream) 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_WatchPeersServer = grpc.ServerStreamingServer[WatchPeersResponse]
 
+func _PeerService_GetPeer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetPeerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).GetPeer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_GetPeer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).GetPeer(ctx, req.(*GetPeerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PeerService_FindPeer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(FindPeerRequest)
 	if err := dec(in); err != nil {
@@ -346,6 +402,24 @@ func _PeerService_FindPeer_Handler(srv interface{}, ctx context.Context, dec fun
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PeerServiceServer).FindPeer(ctx, req.(*FindPeerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeerService_ListClosestPeers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListClosestPeersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).ListClosestPeers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_ListClosestPeers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).ListClosestPeers(ctx, req.(*ListClosestPeersRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -506,8 +580,16 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _PeerService_ListPeers_Handler,
 		},
 		{
+			MethodName: "GetPeer",
+			Handler:    _PeerService_GetPeer_Handler,
+		},
+		{
 			MethodName: "FindPeer",
 			Handler:    _PeerService_FindPeer_Handler,
+		},
+		{
+			MethodName: "ListClosestPeers",
+			Handler:    _PeerService_ListClosestPeers_Handler,
 		},
 		{
 			MethodName: "ConnectPeer",

@@ -1172,7 +1172,10 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\vPublishMany\x12\x1e.sidecar.v1.PublishManyRequest\x1a\x1f.sidecar.v1.PublishManyResponse(\x010\x01\x12J\n" +
 	"\tSubscribe\x12\x1c.sidecar.v1.SubscribeRequest\x1a\x1d.sidecar.v1.SubscribeResponse0\x01\x12K\n" +
 	"\n" +
-	"ListTopics\x12\x1d.sidecar.v1.ListTopicsRequest\x1a\x1e.sidecar.v1.ListTopicsResponseb\x06proto3"
+	"ListTopics\x12\x1d.sidecar.v1.ListTopicsRequest\x1a\x1e.sidecar.v1.ListTopicsResponseB\x9f\x01\n" +
+	"\x18io.github.p2p_sidecar.v1B\vPubsubProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\n" +
+	"Sidecar.V1\xca\x02\n" +
+	"Sidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\vSidecar::V1b\x06proto3"
 
 var (
 	file_sidecar_v1_pubsub_proto_rawDescOnce sync.Once

@@ -597,7 +597,10 @@ const file_sidecar_v1_stream_proto_rawDesc = "" +
 	"\n" +
 	"OpenStream\x12\x1d.sidecar.v1.OpenStreamRequest\x1a\x1e.sidecar.v1.OpenStreamResponse(\x010\x01\x12V\n" +
 	"\rAcceptStreams\x12 .sidecar.v1.AcceptStreamsRequest\x1a!.sidecar.v1.AcceptStreamsResponse0\x01\x12U\n" +
-	"\fAttachStream\x12\x1f.sidecar.v1.AttachStreamRequest\x1a .sidecar.v1.AttachStreamResponse(\x010\x01b\x06proto3"
+	"\fAttachStream\x12\x1f.sidecar.v1.AttachStreamRequest\x1a .sidecar.v1.AttachStreamResponse(\x010\x01B\x9f\x01\n" +
+	"\x18io.github.p2p_sidecar.v1B\vStreamProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\n" +
+	"Sidecar.V1\xca\x02\n" +
+	"Sidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\vSidecar::V1b\x06proto3"
 
 var (
 	file_sidecar_v1_stream_proto_rawDescOnce sync.Once

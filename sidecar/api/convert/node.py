@@ -1,11 +1,12 @@
 """Messages of `node.proto`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sidecar_client.v1 import node_pb2 as pb
 from sidecar_client.v1.common_pb2 import LAG_REASON_SLOW_READER, Lagged
 
 from ... import __version__
+from ...config.describe import Setting
 from ...core.events import Condition
 from ...core.histogram import Histogram
 from ...core.types import PeerId
@@ -64,6 +65,15 @@ def statistics(values: Mapping[str, int | float], histograms: Mapping[str, Histo
             pb.Histogram(name=name, upper_bounds=counted.bounds, counts=counted.counts, sum=counted.total)
             for name, counted in sorted(histograms.items())
         ],
+    )
+
+
+def configuration(settings: Iterable[Setting]) -> pb.GetConfigurationResponse:
+    return pb.GetConfigurationResponse(
+        entries=[
+            pb.ConfigurationEntry(name=entry.name, value=entry.value, source=entry.source, reloadable=entry.live)
+            for entry in settings
+        ]
     )
 
 

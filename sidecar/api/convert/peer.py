@@ -12,7 +12,9 @@ from ...core.types import Direction, PeerId
 from .values import duration, unix_time, wall_time
 
 ListPeersRequest = pb.ListPeersRequest
+GetPeerRequest = pb.GetPeerRequest
 FindPeerRequest = pb.FindPeerRequest
+ListClosestPeersRequest = pb.ListClosestPeersRequest
 ConnectPeerRequest = pb.ConnectPeerRequest
 DisconnectPeerRequest = pb.DisconnectPeerRequest
 PingPeerRequest = pb.PingPeerRequest
@@ -55,6 +57,16 @@ def peer(view: PeerView, epoch_ns: int) -> pb.Peer:
 
 def peers(views: Iterable[PeerView], next_page: str, total: int, epoch_ns: int) -> pb.ListPeersResponse:
     return pb.ListPeersResponse(peers=[peer(view, epoch_ns) for view in views], next_page_token=next_page, total=total)
+
+
+def one(view: PeerView, epoch_ns: int) -> pb.GetPeerResponse:
+    return pb.GetPeerResponse(peer=peer(view, epoch_ns))
+
+
+def closest(peers: Iterable[tuple[PeerId, Iterable[Multiaddr]]]) -> pb.ListClosestPeersResponse:
+    return pb.ListClosestPeersResponse(
+        peers=[pb.ClosestPeer(peer_id=str(peer), addresses=map(str, addresses)) for peer, addresses in peers]
+    )
 
 
 def present(views: Sequence[PeerView], epoch_ns: int, *, missed: int, last: bool) -> pb.WatchPeersResponse:

@@ -18,7 +18,7 @@ KINDS = {
     "discover": "find peers that advertise that name",
     "record": "put and get records of that key",
     "peers": "read: list, watch and find peers; manage: connect, disconnect, ping; ban: ban, allow, protect",
-    "node": "read: counters, the topics in use, the log; manage: the levels of the log",
+    "node": "read: counters, the topics in use, the log, the configuration; manage: the levels of the log",
 }
 FIXED = {"peers": ("read", "manage", "ban"), "node": ("read", "manage")}
 EVERYTHING = "*"

@@ -37,7 +37,10 @@ class _Advertisement:
 
 
 class Discovering:
-    """The operations on records and names. Each is one of the node's; an advertisement lasts until it is cancelled."""
+    """The operations on records and names, and walks to a key. Each is one of the node's.
+
+    An advertisement lasts until it is cancelled.
+    """
 
     def __init__(
         self, switch: Switch, finding: Finding, operations: Operations, identity: Identity, now: float, wall_ns: int
@@ -68,6 +71,9 @@ class Discovering:
             case events.RecordRequested(op, key, quorum):
                 if self._operations.begin(op):
                     self._get(op, key, quorum, now)
+            case events.ClosestPeersRequested(op, key):
+                if self._operations.begin(op):
+                    self._closest(op, key, now)
             case _:
                 return False
         return True
@@ -142,6 +148,18 @@ class Discovering:
                     self._complete(op, error)
 
         self._begin(op, self._finding.ask(lambda walk: kademlia.ProvidersRequested(walk, key, limit), told, now))
+
+    # ------------------------------------------------------------ peers
+
+    def _closest(self, op: int, key: bytes, now: float) -> None:
+        def walked(result: kademlia.LookupCompleted | kademlia.LookupFailed, now: float) -> None:
+            done = result.closest if isinstance(result, kademlia.LookupCompleted) else result.error
+            self._complete(op, done)
+
+        try:
+            self._begin(op, self._finding.walk(key, None, walked, now))
+        except SidecarError as error:
+            self._operations.complete(op, error)
 
     # ------------------------------------------------------------ records
 

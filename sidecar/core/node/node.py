@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .. import events, gossip, kademlia
+from .. import events, gossip
 from ..errors import NotFound, SidecarError
 from ..events import PeerView
 from ..gate import Gate
@@ -217,9 +217,6 @@ class Node:
             case events.FindPeerRequested(op, peer):
                 if self._operations.begin(op):
                     self._find(op, peer, now)
-            case events.ClosestPeersRequested(op, key):
-                if self._operations.begin(op):
-                    self._walk(op, key, now)
             case _:
                 raise TypeError(f"not an input of the node: {type(asked).__name__}")
 
@@ -255,16 +252,6 @@ class Node:
                 self._operations.complete(op, result)
 
             self._finding.find(peer, found, now)
-
-    def _walk(self, op: int, key: bytes, now: float) -> None:
-        def walked(result: kademlia.LookupCompleted | kademlia.LookupFailed, now: float) -> None:
-            done = result.closest if isinstance(result, kademlia.LookupCompleted) else result.error
-            self._operations.complete(op, done)
-
-        try:
-            self._finding.walk(key, None, walked, now)
-        except SidecarError as error:
-            self._operations.complete(op, error)
 
     # ------------------------------------------------------------ peers come and go
 

@@ -113,6 +113,10 @@ def node_events(message: node_pb2.WatchEventsResponse) -> Iterator[types.NodeEve
         yield types.NodeEvent(unix(event.time), event.severity, event.part, event.message, dict(event.fields))
 
 
+def configuration_entry(message: node_pb2.ConfigurationEntry) -> types.ConfigurationEntry:
+    return types.ConfigurationEntry(message.name, message.value, message.source, message.reloadable)
+
+
 def log_levels(message: node_pb2.SetLogLevelResponse) -> types.LogLevels:
     return types.LogLevels(message.level, dict(message.parts))
 

@@ -181,6 +181,12 @@ class Client:
         )
         return _convert.statistics(response)
 
+    async def configuration(self, *, timeout: float | None = None) -> list[types.ConfigurationEntry]:
+        """The configuration in force, key by key, and where each value was set. It has no secrets."""
+        request = node_pb2.GetConfigurationRequest()
+        response = await self._link.unary(self._node.GetConfiguration, request, timeout, repeatable=True)
+        return [_convert.configuration_entry(entry) for entry in response.entries]
+
     def watch_events(self) -> "Watch[types.NodeEvent | types.Lagged]":
         """The newest records of the sidecar's log, at most 1,000, then more as they come.
 
@@ -220,10 +226,26 @@ class Client:
         gap = peer_pb2.WatchPeersResponse(lagged=_convert.reconnected())
         return Watch(self._link, "watching peers", self._peer.WatchPeers, request, _convert.peer_events, gap)
 
+    async def peer(self, peer_id: str, *, timeout: float | None = None) -> types.Peer:
+        """What the node knows of a peer, without asking anybody. Raises NotFound."""
+        request = peer_pb2.GetPeerRequest(peer_id=peer_id)
+        return _convert.peer((await self._link.unary(self._peer.GetPeer, request, timeout, repeatable=True)).peer)
+
     async def find_peer(self, peer_id: str, *, timeout: float | None = None) -> list[str]:
         """A peer's addresses, through the DHT where needed. Raises NotFound."""
         request = peer_pb2.FindPeerRequest(peer_id=peer_id)
         return list((await self._link.unary(self._peer.FindPeer, request, timeout, repeatable=True)).addresses)
+
+    async def closest_peers(
+        self, key: bytes | str = b"", *, peer_id: str = "", limit: int = 0, timeout: float | None = None
+    ) -> list[types.FoundPeer]:
+        """Walk the DHT to the peers closest to a key, or to a peer id; the closest first, at most `limit` or 20.
+
+        Empty where nobody in the DHT answers. Raises InvalidArgument.
+        """
+        request = peer_pb2.ListClosestPeersRequest(key=_key(key), peer_id=peer_id, limit=limit)
+        response = await self._link.unary(self._peer.ListClosestPeers, request, timeout, repeatable=True)
+        return [types.FoundPeer(peer.peer_id, tuple(peer.addresses)) for peer in response.peers]
 
     async def connect_peer(
         self, peer_id: str = "", *, addresses: Iterable[str] = (), timeout: float | None = None

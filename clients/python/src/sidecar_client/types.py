@@ -127,6 +127,20 @@ class Readiness:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigurationEntry:
+    """A key of the sidecar's configuration, such as `gossip.degree`, and its value as TOML has it.
+
+    `source` says where it was set: `default`, a place in a file, `$VARIABLE` or `--flag`. `reloadable`: it changes when
+    the sidecar reads its configuration again.
+    """
+
+    name: str
+    value: str
+    source: str
+    reloadable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
     """What is known of a peer. `latency` is seconds, None until measured; `connect_time` Unix seconds.
 
@@ -428,7 +442,7 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class FoundPeer:
-    """A peer that advertises a name."""
+    """A peer that the DHT names: one that advertises a name, or is close to a key."""
 
     peer_id: str
     addresses: tuple[str, ...]

@@ -37,6 +37,21 @@ async def peers(client: Client, request: Request) -> Any:
     return {"peers": [plain(peer) async for peer in client.peers(**options(request, "connected_only", "protocol"))]}
 
 
+async def configuration(client: Client, request: Request) -> Any:
+    return {"entries": [plain(entry) for entry in await client.configuration(**options(request))]}
+
+
+async def peer(client: Client, request: Request) -> Any:
+    return {"peer": plain(await client.peer(request["peer_id"], **options(request)))}
+
+
+async def closest_peers(client: Client, request: Request) -> Any:
+    chosen = options(request, "peer_id", "limit")
+    if "key" in request:
+        chosen["key"] = payload(request["key"])
+    return {"peers": [plain(found) for found in await client.closest_peers(**chosen)]}
+
+
 async def find_peer(client: Client, request: Request) -> Any:
     return {"addresses": await client.find_peer(request["peer_id"], **options(request))}
 
@@ -200,8 +215,11 @@ CALLS: dict[str, Call] = {
     "ready": _values(Client.ready),
     "statistics": statistics,
     "set_log_level": set_log_level,
+    "configuration": configuration,
     "peers": peers,
+    "peer": peer,
     "find_peer": find_peer,
+    "closest_peers": closest_peers,
     "connect_peer": connect_peer,
     "disconnect_peer": disconnect_peer,
     "ping_peer": ping_peer,

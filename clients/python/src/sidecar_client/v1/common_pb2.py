@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sidecar/v1/common.proto\x12\nsidecar.v1\"3\n\x0fOutgoingMessage\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"O\n\x06Lagged\x12\x13\n\x06missed\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12%\n\x06reason\x18\x02 \x01(\x0e\x32\x15.sidecar.v1.LagReasonB\t\n\x07_missed*~\n\tLagReason\x12\x1a\n\x16LAG_REASON_UNSPECIFIED\x10\x00\x12\x1a\n\x16LAG_REASON_SLOW_READER\x10\x01\x12\x1f\n\x1bLAG_REASON_HISTORY_EXCEEDED\x10\x02\x12\x18\n\x14LAG_REASON_RESTARTED\x10\x03*\x93\x01\n\x0eOverflowPolicy\x12\x1f\n\x1bOVERFLOW_POLICY_UNSPECIFIED\x10\x00\x12\x1f\n\x1bOVERFLOW_POLICY_DROP_OLDEST\x10\x01\x12\x1f\n\x1bOVERFLOW_POLICY_DROP_NEWEST\x10\x02\x12\x1e\n\x1aOVERFLOW_POLICY_END_STREAM\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sidecar/v1/common.proto\x12\nsidecar.v1\"3\n\x0fOutgoingMessage\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"O\n\x06Lagged\x12\x13\n\x06missed\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12%\n\x06reason\x18\x02 \x01(\x0e\x32\x15.sidecar.v1.LagReasonB\t\n\x07_missed*~\n\tLagReason\x12\x1a\n\x16LAG_REASON_UNSPECIFIED\x10\x00\x12\x1a\n\x16LAG_REASON_SLOW_READER\x10\x01\x12\x1f\n\x1bLAG_REASON_HISTORY_EXCEEDED\x10\x02\x12\x18\n\x14LAG_REASON_RESTARTED\x10\x03*\x93\x01\n\x0eOverflowPolicy\x12\x1f\n\x1bOVERFLOW_POLICY_UNSPECIFIED\x10\x00\x12\x1f\n\x1bOVERFLOW_POLICY_DROP_OLDEST\x10\x01\x12\x1f\n\x1bOVERFLOW_POLICY_DROP_NEWEST\x10\x02\x12\x1e\n\x1aOVERFLOW_POLICY_END_STREAM\x10\x03\x42\x9f\x01\n\x18io.github.p2p_sidecar.v1B\x0b\x43ommonProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\nSidecar.V1\xca\x02\nSidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\x0bSidecar::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sidecar_client.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\030io.github.p2p_sidecar.v1B\013CommonProtoP\001Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\252\002\nSidecar.V1\312\002\nSidecar\\V1\342\002\026Sidecar\\V1\\GPBMetadata\352\002\013Sidecar::V1'
   _globals['_LAGREASON']._serialized_start=173
   _globals['_LAGREASON']._serialized_end=299
   _globals['_OVERFLOWPOLICY']._serialized_start=302

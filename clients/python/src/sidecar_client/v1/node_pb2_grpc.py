@@ -55,6 +55,11 @@ class NodeServiceStub:
                 request_serializer=sidecar_dot_v1_dot_node__pb2.GetStatisticsRequest.SerializeToString,
                 response_deserializer=sidecar_dot_v1_dot_node__pb2.GetStatisticsResponse.FromString,
                 _registered_method=True)
+        self.GetConfiguration = channel.unary_unary(
+                '/sidecar.v1.NodeService/GetConfiguration',
+                request_serializer=sidecar_dot_v1_dot_node__pb2.GetConfigurationRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_node__pb2.GetConfigurationResponse.FromString,
+                _registered_method=True)
         self.WatchEvents = channel.unary_stream(
                 '/sidecar.v1.NodeService/WatchEvents',
                 request_serializer=sidecar_dot_v1_dot_node__pb2.WatchEventsRequest.SerializeToString,
@@ -99,6 +104,14 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetConfiguration(self, request, context):
+        """The configuration in force, key by key, and where each value was set. It has no secrets: keys that concern one name
+        the file that holds it. What SetLogLevel changed is not among it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchEvents(self, request, context):
         """What the log says: the newest records at once, then more as they come. Those of debug are not among them, whatever
         the log's level is; repeats are held back as in the log. A reader that is slow misses records, and is told how many.
@@ -136,6 +149,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.GetStatistics,
                     request_deserializer=sidecar_dot_v1_dot_node__pb2.GetStatisticsRequest.FromString,
                     response_serializer=sidecar_dot_v1_dot_node__pb2.GetStatisticsResponse.SerializeToString,
+            ),
+            'GetConfiguration': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConfiguration,
+                    request_deserializer=sidecar_dot_v1_dot_node__pb2.GetConfigurationRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_node__pb2.GetConfigurationResponse.SerializeToString,
             ),
             'WatchEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchEvents,
@@ -257,6 +275,33 @@ class NodeService:
             '/sidecar.v1.NodeService/GetStatistics',
             sidecar_dot_v1_dot_node__pb2.GetStatisticsRequest.SerializeToString,
             sidecar_dot_v1_dot_node__pb2.GetStatisticsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConfiguration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sidecar.v1.NodeService/GetConfiguration',
+            sidecar_dot_v1_dot_node__pb2.GetConfigurationRequest.SerializeToString,
+            sidecar_dot_v1_dot_node__pb2.GetConfigurationResponse.FromString,
             options,
             channel_credentials,
             insecure,

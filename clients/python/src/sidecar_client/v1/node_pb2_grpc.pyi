@@ -41,6 +41,10 @@ class NodeServiceStub:
     """The present readiness at once, then again whenever it changes. A reader that is slow gets the newest."""
     GetStatistics: _grpc.UnaryUnaryMultiCallable[_node_pb2.GetStatisticsRequest, _node_pb2.GetStatisticsResponse]
     """Counters and gauges of every part."""
+    GetConfiguration: _grpc.UnaryUnaryMultiCallable[_node_pb2.GetConfigurationRequest, _node_pb2.GetConfigurationResponse]
+    """The configuration in force, key by key, and where each value was set. It has no secrets: keys that concern one name
+    the file that holds it. What SetLogLevel changed is not among it.
+    """
     WatchEvents: _grpc.UnaryStreamMultiCallable[_node_pb2.WatchEventsRequest, _node_pb2.WatchEventsResponse]
     """What the log says: the newest records at once, then more as they come. Those of debug are not among them, whatever
     the log's level is; repeats are held back as in the log. A reader that is slow misses records, and is told how many.
@@ -61,6 +65,10 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """The present readiness at once, then again whenever it changes. A reader that is slow gets the newest."""
     GetStatistics: _aio.UnaryUnaryMultiCallable[_node_pb2.GetStatisticsRequest, _node_pb2.GetStatisticsResponse]  # type: ignore[assignment]
     """Counters and gauges of every part."""
+    GetConfiguration: _aio.UnaryUnaryMultiCallable[_node_pb2.GetConfigurationRequest, _node_pb2.GetConfigurationResponse]  # type: ignore[assignment]
+    """The configuration in force, key by key, and where each value was set. It has no secrets: keys that concern one name
+    the file that holds it. What SetLogLevel changed is not among it.
+    """
     WatchEvents: _aio.UnaryStreamMultiCallable[_node_pb2.WatchEventsRequest, _node_pb2.WatchEventsResponse]  # type: ignore[assignment]
     """What the log says: the newest records at once, then more as they come. Those of debug are not among them, whatever
     the log's level is; repeats are held back as in the log. A reader that is slow misses records, and is told how many.
@@ -102,6 +110,16 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.GetStatisticsResponse, _abc.Awaitable[_node_pb2.GetStatisticsResponse]]:
         """Counters and gauges of every part."""
+
+    @_abc_1.abstractmethod
+    def GetConfiguration(
+        self,
+        request: _node_pb2.GetConfigurationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.GetConfigurationResponse, _abc.Awaitable[_node_pb2.GetConfigurationResponse]]:
+        """The configuration in force, key by key, and where each value was set. It has no secrets: keys that concern one name
+        the file that holds it. What SetLogLevel changed is not among it.
+        """
 
     @_abc_1.abstractmethod
     def WatchEvents(

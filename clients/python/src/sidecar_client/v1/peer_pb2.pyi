@@ -312,6 +312,52 @@ class PeerEvent(_message.Message):
 Global___PeerEvent: _TypeAlias = PeerEvent  # noqa: Y015
 
 @_typing.final
+class GetPeerRequest(_message.Message):
+    """Whom to tell of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_ID_FIELD_NUMBER: _builtins.int
+    peer_id: _builtins.str
+    """The peer id."""
+    def __init__(
+        self,
+        *,
+        peer_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer_id", b"peer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPeerRequest: _TypeAlias = GetPeerRequest  # noqa: Y015
+
+@_typing.final
+class GetPeerResponse(_message.Message):
+    """The peer, as in ListPeers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def peer(self) -> Global___Peer:
+        """The peer."""
+
+    def __init__(
+        self,
+        *,
+        peer: Global___Peer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPeerResponse: _TypeAlias = GetPeerResponse  # noqa: Y015
+
+@_typing.final
 class FindPeerRequest(_message.Message):
     """Whom to find."""
 
@@ -360,6 +406,88 @@ class FindPeerResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FindPeerResponse: _TypeAlias = FindPeerResponse  # noqa: Y015
+
+@_typing.final
+class ListClosestPeersRequest(_message.Message):
+    """Close to which key. Exactly one of `peer_id` and `key` is given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_ID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    peer_id: _builtins.str
+    """A peer id, whose bytes are the key; its own peer is then the closest, where it answers."""
+    key: _builtins.bytes
+    """Any key of the DHT, 1 to 1024 bytes: a record's, such as "/app/name", or the multihash of what a peer provides."""
+    limit: _builtins.int
+    """At most so many peers; 0, or more than the 20 that a walk ends with, means all of these."""
+    def __init__(
+        self,
+        *,
+        peer_id: _builtins.str = ...,
+        key: _builtins.bytes = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "limit", b"limit", "peer_id", b"peer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListClosestPeersRequest: _TypeAlias = ListClosestPeersRequest  # noqa: Y015
+
+@_typing.final
+class ListClosestPeersResponse(_message.Message):
+    """The peers found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClosestPeer]:
+        """The peers, the closest first."""
+
+    def __init__(
+        self,
+        *,
+        peers: _abc.Iterable[Global___ClosestPeer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peers", b"peers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListClosestPeersResponse: _TypeAlias = ListClosestPeersResponse  # noqa: Y015
+
+@_typing.final
+class ClosestPeer(_message.Message):
+    """A peer that is close to a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_ID_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    peer_id: _builtins.str
+    """The peer id, base58."""
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its addresses, as far as they are known; it may have none."""
+
+    def __init__(
+        self,
+        *,
+        peer_id: _builtins.str = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "peer_id", b"peer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClosestPeer: _TypeAlias = ClosestPeer  # noqa: Y015
 
 @_typing.final
 class ConnectPeerRequest(_message.Message):

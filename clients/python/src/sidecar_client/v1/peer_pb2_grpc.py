@@ -28,8 +28,8 @@ if _version_not_supported:
 class PeerServiceStub:
     """The peers: who is connected, how to find and reach others.
 
-    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
-    where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer and
+    ListClosestPeers, where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
     with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
     """
 
@@ -49,10 +49,20 @@ class PeerServiceStub:
                 request_serializer=sidecar_dot_v1_dot_peer__pb2.WatchPeersRequest.SerializeToString,
                 response_deserializer=sidecar_dot_v1_dot_peer__pb2.WatchPeersResponse.FromString,
                 _registered_method=True)
+        self.GetPeer = channel.unary_unary(
+                '/sidecar.v1.PeerService/GetPeer',
+                request_serializer=sidecar_dot_v1_dot_peer__pb2.GetPeerRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_peer__pb2.GetPeerResponse.FromString,
+                _registered_method=True)
         self.FindPeer = channel.unary_unary(
                 '/sidecar.v1.PeerService/FindPeer',
                 request_serializer=sidecar_dot_v1_dot_peer__pb2.FindPeerRequest.SerializeToString,
                 response_deserializer=sidecar_dot_v1_dot_peer__pb2.FindPeerResponse.FromString,
+                _registered_method=True)
+        self.ListClosestPeers = channel.unary_unary(
+                '/sidecar.v1.PeerService/ListClosestPeers',
+                request_serializer=sidecar_dot_v1_dot_peer__pb2.ListClosestPeersRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_peer__pb2.ListClosestPeersResponse.FromString,
                 _registered_method=True)
         self.ConnectPeer = channel.unary_unary(
                 '/sidecar.v1.PeerService/ConnectPeer',
@@ -99,8 +109,8 @@ class PeerServiceStub:
 class PeerServiceServicer:
     """The peers: who is connected, how to find and reach others.
 
-    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
-    where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer and
+    ListClosestPeers, where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
     with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
     """
 
@@ -118,8 +128,23 @@ class PeerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPeer(self, request, context):
+        """What this node knows of a peer, without asking anybody. NOT_FOUND when it is not connected, known or protected.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FindPeer(self, request, context):
         """Finds a peer's addresses: its connection's, those known, else by asking the DHT. NOT_FOUND when nobody knows any.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListClosestPeers(self, request, context):
+        """Walks the DHT to the peers that are closest to a key. Those that answered on the way are in the answer, never this
+        node itself; there are none where nobody in the DHT answers, as on the first node of a network.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -201,10 +226,20 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     request_deserializer=sidecar_dot_v1_dot_peer__pb2.WatchPeersRequest.FromString,
                     response_serializer=sidecar_dot_v1_dot_peer__pb2.WatchPeersResponse.SerializeToString,
             ),
+            'GetPeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPeer,
+                    request_deserializer=sidecar_dot_v1_dot_peer__pb2.GetPeerRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_peer__pb2.GetPeerResponse.SerializeToString,
+            ),
             'FindPeer': grpc.unary_unary_rpc_method_handler(
                     servicer.FindPeer,
                     request_deserializer=sidecar_dot_v1_dot_peer__pb2.FindPeerRequest.FromString,
                     response_serializer=sidecar_dot_v1_dot_peer__pb2.FindPeerResponse.SerializeToString,
+            ),
+            'ListClosestPeers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListClosestPeers,
+                    request_deserializer=sidecar_dot_v1_dot_peer__pb2.ListClosestPeersRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_peer__pb2.ListClosestPeersResponse.SerializeToString,
             ),
             'ConnectPeer': grpc.unary_unary_rpc_method_handler(
                     servicer.ConnectPeer,
@@ -257,8 +292,8 @@ def add_PeerServiceServicer_to_server(servicer, server):
 class PeerService:
     """The peers: who is connected, how to find and reach others.
 
-    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
-    where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer and
+    ListClosestPeers, where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
     with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
     """
 
@@ -317,6 +352,33 @@ class PeerService:
             _registered_method=True)
 
     @staticmethod
+    def GetPeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sidecar.v1.PeerService/GetPeer',
+            sidecar_dot_v1_dot_peer__pb2.GetPeerRequest.SerializeToString,
+            sidecar_dot_v1_dot_peer__pb2.GetPeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def FindPeer(request,
             target,
             options=(),
@@ -333,6 +395,33 @@ class PeerService:
             '/sidecar.v1.PeerService/FindPeer',
             sidecar_dot_v1_dot_peer__pb2.FindPeerRequest.SerializeToString,
             sidecar_dot_v1_dot_peer__pb2.FindPeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListClosestPeers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sidecar.v1.PeerService/ListClosestPeers',
+            sidecar_dot_v1_dot_peer__pb2.ListClosestPeersRequest.SerializeToString,
+            sidecar_dot_v1_dot_peer__pb2.ListClosestPeersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class PeerServiceStub:
     """The peers: who is connected, how to find and reach others.
 
-    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
-    where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer and
+    ListClosestPeers, where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
     with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
     """
 
@@ -42,8 +42,14 @@ class PeerServiceStub:
     """The peers known, ordered by id, page by page."""
     WatchPeers: _grpc.UnaryStreamMultiCallable[_peer_pb2.WatchPeersRequest, _peer_pb2.WatchPeersResponse]
     """The connected peers at once (events of type PRESENT, then one of type CURRENT), then every change."""
+    GetPeer: _grpc.UnaryUnaryMultiCallable[_peer_pb2.GetPeerRequest, _peer_pb2.GetPeerResponse]
+    """What this node knows of a peer, without asking anybody. NOT_FOUND when it is not connected, known or protected."""
     FindPeer: _grpc.UnaryUnaryMultiCallable[_peer_pb2.FindPeerRequest, _peer_pb2.FindPeerResponse]
     """Finds a peer's addresses: its connection's, those known, else by asking the DHT. NOT_FOUND when nobody knows any."""
+    ListClosestPeers: _grpc.UnaryUnaryMultiCallable[_peer_pb2.ListClosestPeersRequest, _peer_pb2.ListClosestPeersResponse]
+    """Walks the DHT to the peers that are closest to a key. Those that answered on the way are in the answer, never this
+    node itself; there are none where nobody in the DHT answers, as on the first node of a network.
+    """
     ConnectPeer: _grpc.UnaryUnaryMultiCallable[_peer_pb2.ConnectPeerRequest, _peer_pb2.ConnectPeerResponse]
     """Connects to a peer. UNAVAILABLE when it cannot be reached (reasons UNREACHABLE, NO_ADDRESSES, DIAL_TIMEOUT,
     DIAL_BACKOFF); FAILED_PRECONDITION when another key answered (WRONG_PEER) or it belongs to another network
@@ -77,8 +83,8 @@ class PeerServiceStub:
 class PeerServiceAsyncStub(PeerServiceStub):
     """The peers: who is connected, how to find and reach others.
 
-    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
-    where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer and
+    ListClosestPeers, where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
     with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
     """
 
@@ -87,8 +93,14 @@ class PeerServiceAsyncStub(PeerServiceStub):
     """The peers known, ordered by id, page by page."""
     WatchPeers: _aio.UnaryStreamMultiCallable[_peer_pb2.WatchPeersRequest, _peer_pb2.WatchPeersResponse]  # type: ignore[assignment]
     """The connected peers at once (events of type PRESENT, then one of type CURRENT), then every change."""
+    GetPeer: _aio.UnaryUnaryMultiCallable[_peer_pb2.GetPeerRequest, _peer_pb2.GetPeerResponse]  # type: ignore[assignment]
+    """What this node knows of a peer, without asking anybody. NOT_FOUND when it is not connected, known or protected."""
     FindPeer: _aio.UnaryUnaryMultiCallable[_peer_pb2.FindPeerRequest, _peer_pb2.FindPeerResponse]  # type: ignore[assignment]
     """Finds a peer's addresses: its connection's, those known, else by asking the DHT. NOT_FOUND when nobody knows any."""
+    ListClosestPeers: _aio.UnaryUnaryMultiCallable[_peer_pb2.ListClosestPeersRequest, _peer_pb2.ListClosestPeersResponse]  # type: ignore[assignment]
+    """Walks the DHT to the peers that are closest to a key. Those that answered on the way are in the answer, never this
+    node itself; there are none where nobody in the DHT answers, as on the first node of a network.
+    """
     ConnectPeer: _aio.UnaryUnaryMultiCallable[_peer_pb2.ConnectPeerRequest, _peer_pb2.ConnectPeerResponse]  # type: ignore[assignment]
     """Connects to a peer. UNAVAILABLE when it cannot be reached (reasons UNREACHABLE, NO_ADDRESSES, DIAL_TIMEOUT,
     DIAL_BACKOFF); FAILED_PRECONDITION when another key answered (WRONG_PEER) or it belongs to another network
@@ -121,8 +133,8 @@ class PeerServiceAsyncStub(PeerServiceStub):
 class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
     """The peers: who is connected, how to find and reach others.
 
-    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
-    where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+    Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer and
+    ListClosestPeers, where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
     with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
     """
 
@@ -143,12 +155,30 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         """The connected peers at once (events of type PRESENT, then one of type CURRENT), then every change."""
 
     @_abc_1.abstractmethod
+    def GetPeer(
+        self,
+        request: _peer_pb2.GetPeerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.GetPeerResponse, _abc.Awaitable[_peer_pb2.GetPeerResponse]]:
+        """What this node knows of a peer, without asking anybody. NOT_FOUND when it is not connected, known or protected."""
+
+    @_abc_1.abstractmethod
     def FindPeer(
         self,
         request: _peer_pb2.FindPeerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_peer_pb2.FindPeerResponse, _abc.Awaitable[_peer_pb2.FindPeerResponse]]:
         """Finds a peer's addresses: its connection's, those known, else by asking the DHT. NOT_FOUND when nobody knows any."""
+
+    @_abc_1.abstractmethod
+    def ListClosestPeers(
+        self,
+        request: _peer_pb2.ListClosestPeersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.ListClosestPeersResponse, _abc.Awaitable[_peer_pb2.ListClosestPeersResponse]]:
+        """Walks the DHT to the peers that are closest to a key. Those that answered on the way are in the answer, never this
+        node itself; there are none where nobody in the DHT answers, as on the first node of a network.
+        """
 
     @_abc_1.abstractmethod
     def ConnectPeer(

@@ -138,6 +138,31 @@ export interface Histogram {
 }
 
 /** Nothing to say. */
+export interface GetConfigurationRequest {
+}
+
+/** The configuration. */
+export interface GetConfigurationResponse {
+  /** Every key, in the order of the documentation. */
+  entries: ConfigurationEntry[];
+}
+
+/** A key of the configuration and its value. */
+export interface ConfigurationEntry {
+  /** The section and the key in it, such as "gossip.degree". */
+  name: string;
+  /** The value as TOML has it: 6, "30s", ["/ip4/0.0.0.0/tcp/4001"]. */
+  value: string;
+  /**
+   * Where it was set: "default", the place in a file ("/etc/sidecar.toml:12"), a variable of the environment
+   * ("$SIDECAR_GOSSIP_DEGREE") or a flag ("--gossip-degree").
+   */
+  source: string;
+  /** Whether it changes when the sidecar reads its configuration again (SIGHUP); the others take a restart. */
+  reloadable: boolean;
+}
+
+/** Nothing to say. */
 export interface WatchEventsRequest {
 }
 
@@ -1155,6 +1180,195 @@ export const Histogram: MessageFns<Histogram> = {
   },
 };
 
+function createBaseGetConfigurationRequest(): GetConfigurationRequest {
+  return {};
+}
+
+export const GetConfigurationRequest: MessageFns<GetConfigurationRequest> = {
+  encode(_: GetConfigurationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetConfigurationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetConfigurationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<GetConfigurationRequest>, I>>(base?: I): GetConfigurationRequest {
+    return GetConfigurationRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetConfigurationRequest>, I>>(_: I): GetConfigurationRequest {
+    const message = createBaseGetConfigurationRequest();
+    return message;
+  },
+};
+
+function createBaseGetConfigurationResponse(): GetConfigurationResponse {
+  return { entries: [] };
+}
+
+export const GetConfigurationResponse: MessageFns<GetConfigurationResponse> = {
+  encode(message: GetConfigurationResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.entries) {
+      ConfigurationEntry.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetConfigurationResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetConfigurationResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.entries.push(ConfigurationEntry.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<GetConfigurationResponse>, I>>(base?: I): GetConfigurationResponse {
+    return GetConfigurationResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetConfigurationResponse>, I>>(object: I): GetConfigurationResponse {
+    const message = createBaseGetConfigurationResponse();
+    message.entries = object.entries?.map((e) => ConfigurationEntry.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseConfigurationEntry(): ConfigurationEntry {
+  return { name: "", value: "", source: "", reloadable: false };
+}
+
+export const ConfigurationEntry: MessageFns<ConfigurationEntry> = {
+  encode(message: ConfigurationEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    if (message.source !== "") {
+      writer.uint32(26).string(message.source);
+    }
+    if (message.reloadable !== false) {
+      writer.uint32(32).bool(message.reloadable);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ConfigurationEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseConfigurationEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.source = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.reloadable = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ConfigurationEntry>, I>>(base?: I): ConfigurationEntry {
+    return ConfigurationEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ConfigurationEntry>, I>>(object: I): ConfigurationEntry {
+    const message = createBaseConfigurationEntry();
+    message.name = object.name ?? "";
+    message.value = object.value ?? "";
+    message.source = object.source ?? "";
+    message.reloadable = object.reloadable ?? false;
+    return message;
+  },
+};
+
 function createBaseWatchEventsRequest(): WatchEventsRequest {
   return {};
 }
@@ -1701,6 +1915,18 @@ export const NodeServiceDefinition = {
       requestType: GetStatisticsRequest as typeof GetStatisticsRequest,
       requestStream: false,
       responseType: GetStatisticsResponse as typeof GetStatisticsResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * The configuration in force, key by key, and where each value was set. It has no secrets: keys that concern one name
+     * the file that holds it. What SetLogLevel changed is not among it.
+     */
+    getConfiguration: {
+      name: "GetConfiguration",
+      requestType: GetConfigurationRequest as typeof GetConfigurationRequest,
+      requestStream: false,
+      responseType: GetConfigurationResponse as typeof GetConfigurationResponse,
       responseStream: false,
       options: {},
     },

@@ -125,6 +125,18 @@ export interface PeerEvent {
   reason: string;
 }
 
+/** Whom to tell of. */
+export interface GetPeerRequest {
+  /** The peer id. */
+  peerId: string;
+}
+
+/** The peer, as in ListPeers. */
+export interface GetPeerResponse {
+  /** The peer. */
+  peer: Peer | undefined;
+}
+
 /** Whom to find. */
 export interface FindPeerRequest {
   /** The peer id. */
@@ -136,6 +148,30 @@ export interface FindPeerResponse {
   /** The peer id, base58. */
   peerId: string;
   /** Its addresses, the likeliest first. */
+  addresses: string[];
+}
+
+/** Close to which key. Exactly one of `peer_id` and `key` is given. */
+export interface ListClosestPeersRequest {
+  /** A peer id, whose bytes are the key; its own peer is then the closest, where it answers. */
+  peerId: string;
+  /** Any key of the DHT, 1 to 1024 bytes: a record's, such as "/app/name", or the multihash of what a peer provides. */
+  key: Buffer;
+  /** At most so many peers; 0, or more than the 20 that a walk ends with, means all of these. */
+  limit: number;
+}
+
+/** The peers found. */
+export interface ListClosestPeersResponse {
+  /** The peers, the closest first. */
+  peers: ClosestPeer[];
+}
+
+/** A peer that is close to a key. */
+export interface ClosestPeer {
+  /** The peer id, base58. */
+  peerId: string;
+  /** Its addresses, as far as they are known; it may have none. */
   addresses: string[];
 }
 
@@ -868,6 +904,116 @@ export const PeerEvent: MessageFns<PeerEvent> = {
   },
 };
 
+function createBaseGetPeerRequest(): GetPeerRequest {
+  return { peerId: "" };
+}
+
+export const GetPeerRequest: MessageFns<GetPeerRequest> = {
+  encode(message: GetPeerRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.peerId !== "") {
+      writer.uint32(10).string(message.peerId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetPeerRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetPeerRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.peerId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<GetPeerRequest>, I>>(base?: I): GetPeerRequest {
+    return GetPeerRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetPeerRequest>, I>>(object: I): GetPeerRequest {
+    const message = createBaseGetPeerRequest();
+    message.peerId = object.peerId ?? "";
+    return message;
+  },
+};
+
+function createBaseGetPeerResponse(): GetPeerResponse {
+  return { peer: undefined };
+}
+
+export const GetPeerResponse: MessageFns<GetPeerResponse> = {
+  encode(message: GetPeerResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.peer !== undefined) {
+      Peer.encode(message.peer, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetPeerResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetPeerResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.peer = Peer.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<GetPeerResponse>, I>>(base?: I): GetPeerResponse {
+    return GetPeerResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetPeerResponse>, I>>(object: I): GetPeerResponse {
+    const message = createBaseGetPeerResponse();
+    message.peer = (object.peer !== undefined && object.peer !== null) ? Peer.fromPartial(object.peer) : undefined;
+    return message;
+  },
+};
+
 function createBaseFindPeerRequest(): FindPeerRequest {
   return { peerId: "" };
 }
@@ -984,6 +1130,207 @@ export const FindPeerResponse: MessageFns<FindPeerResponse> = {
   },
   fromPartial<I extends Exact<DeepPartial<FindPeerResponse>, I>>(object: I): FindPeerResponse {
     const message = createBaseFindPeerResponse();
+    message.peerId = object.peerId ?? "";
+    message.addresses = object.addresses?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseListClosestPeersRequest(): ListClosestPeersRequest {
+  return { peerId: "", key: Buffer.alloc(0), limit: 0 };
+}
+
+export const ListClosestPeersRequest: MessageFns<ListClosestPeersRequest> = {
+  encode(message: ListClosestPeersRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.peerId !== "") {
+      writer.uint32(10).string(message.peerId);
+    }
+    if (message.key.length !== 0) {
+      writer.uint32(18).bytes(message.key);
+    }
+    if (message.limit !== 0) {
+      writer.uint32(24).uint32(message.limit);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListClosestPeersRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListClosestPeersRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.peerId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.key = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.limit = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ListClosestPeersRequest>, I>>(base?: I): ListClosestPeersRequest {
+    return ListClosestPeersRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListClosestPeersRequest>, I>>(object: I): ListClosestPeersRequest {
+    const message = createBaseListClosestPeersRequest();
+    message.peerId = object.peerId ?? "";
+    message.key = object.key ?? Buffer.alloc(0);
+    message.limit = object.limit ?? 0;
+    return message;
+  },
+};
+
+function createBaseListClosestPeersResponse(): ListClosestPeersResponse {
+  return { peers: [] };
+}
+
+export const ListClosestPeersResponse: MessageFns<ListClosestPeersResponse> = {
+  encode(message: ListClosestPeersResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.peers) {
+      ClosestPeer.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListClosestPeersResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListClosestPeersResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.peers.push(ClosestPeer.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ListClosestPeersResponse>, I>>(base?: I): ListClosestPeersResponse {
+    return ListClosestPeersResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListClosestPeersResponse>, I>>(object: I): ListClosestPeersResponse {
+    const message = createBaseListClosestPeersResponse();
+    message.peers = object.peers?.map((e) => ClosestPeer.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseClosestPeer(): ClosestPeer {
+  return { peerId: "", addresses: [] };
+}
+
+export const ClosestPeer: MessageFns<ClosestPeer> = {
+  encode(message: ClosestPeer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.peerId !== "") {
+      writer.uint32(10).string(message.peerId);
+    }
+    for (const v of message.addresses) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ClosestPeer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseClosestPeer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.peerId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.addresses.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ClosestPeer>, I>>(base?: I): ClosestPeer {
+    return ClosestPeer.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ClosestPeer>, I>>(object: I): ClosestPeer {
+    const message = createBaseClosestPeer();
     message.peerId = object.peerId ?? "";
     message.addresses = object.addresses?.map((e) => e) || [];
     return message;
@@ -2127,8 +2474,8 @@ export const UnprotectPeerResponse: MessageFns<UnprotectPeerResponse> = {
 /**
  * The peers: who is connected, how to find and reach others.
  *
- * Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer,
- * where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
+ * Errors of all methods that name a peer: INVALID_ARGUMENT for a malformed id or address and, but for FindPeer and
+ * ListClosestPeers, where the peer is this node itself (reason SELF_DIAL). Every method of every service that would connect to a peer ends
  * with FAILED_PRECONDITION (reason PEER_BANNED) where the peer or its address is banned, denied or not allowed.
  */
 export type PeerServiceDefinition = typeof PeerServiceDefinition;
@@ -2154,12 +2501,33 @@ export const PeerServiceDefinition = {
       responseStream: true,
       options: {},
     },
+    /** What this node knows of a peer, without asking anybody. NOT_FOUND when it is not connected, known or protected. */
+    getPeer: {
+      name: "GetPeer",
+      requestType: GetPeerRequest as typeof GetPeerRequest,
+      requestStream: false,
+      responseType: GetPeerResponse as typeof GetPeerResponse,
+      responseStream: false,
+      options: {},
+    },
     /** Finds a peer's addresses: its connection's, those known, else by asking the DHT. NOT_FOUND when nobody knows any. */
     findPeer: {
       name: "FindPeer",
       requestType: FindPeerRequest as typeof FindPeerRequest,
       requestStream: false,
       responseType: FindPeerResponse as typeof FindPeerResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Walks the DHT to the peers that are closest to a key. Those that answered on the way are in the answer, never this
+     * node itself; there are none where nobody in the DHT answers, as on the first node of a network.
+     */
+    listClosestPeers: {
+      name: "ListClosestPeers",
+      requestType: ListClosestPeersRequest as typeof ListClosestPeersRequest,
+      requestStream: false,
+      responseType: ListClosestPeersResponse as typeof ListClosestPeersResponse,
       responseStream: false,
       options: {},
     },
