@@ -1,5 +1,6 @@
 """Configuration: what wins, what is refused and in which words, and that every key can be written and read back."""
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -240,3 +241,78 @@ def test_levels_of_parts_of_the_log(tmp_path: Path) -> None:
         assert said in refusal(env(tmp_path, SIDECAR_LOG_LEVELS=wrong))
     file.write_text("log.levels = 5")
     assert "not a list" in refusal(env(tmp_path), file=file)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[peers]\ntarget = 7\n".encode("utf-16"), "UTF-16; save it as UTF-8"),
+        (b"[peers]\ntarget = 7 # \xff\n", "line 2 is not UTF-8"),
+        (b"[peers]\ntarget = 7\0\n", "is not TOML: "),
+        (b"[peers]\ntarget = 7\ntarget = 8\n", "is not TOML: "),
+        (b"[peers]\ntarget = " + b"9" * 5000 + b"\n", "is not TOML: "),
+        (b"a = " + b"[" * 100_000, "is not TOML: "),
+        (b"#" * (5 << 20), "more than 4194304 bytes"),
+        (b"[peers]\ntarget = 1" + b"0" * 400 + b"\n", ":2: peers.target = 1000"),
+        (b"[gossip]\nmax_message = inf\n", ":2: gossip.max_message = inf"),
+        (b"[gossip]\nmax_message = nan\n", ":2: gossip.max_message = nan"),
+        (b"[timeouts]\nshutdown = 1" + b"0" * 400 + b"\n", ":2: timeouts.shutdown = 1000"),
+        (b"[bootstrap]\npeers = false\n", ":2: bootstrap.peers = False: not a list of texts"),
+        (b"[gate]\nallow_peers = 0\n", ":2: gate.allow_peers = 0: not a list of texts"),
+    ],
+)
+def test_an_odd_file_gets_a_sentence(tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "c.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as refused:
+        load({}, {}, file)
+    assert said in str(refused.value)
+    assert str(file) in str(refused.value)
+
+
+def test_files_of_windows_editors_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_bytes(b"\xef\xbb\xbf[peers]\r\ntarget = 7\r\n")
+    assert load({}, {}, file).config.peers.target == 7
+
+
+def test_what_is_no_file_is_neither_read_nor_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place, said in ((tmp_path / "pipe", "not a regular file"), (tmp_path, "directory"), (Path("/dev/zero"), "not")):
+        with pytest.raises(ConfigError, match=said):
+            load({}, {}, place)
+
+
+def test_a_user_without_a_home_needs_only_to_say_where_the_state_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.path.expanduser", lambda text: text)  # as for a user that the system does not know
+    assert default_file({}) is None
+    config = load({}, {}).config
+    with pytest.raises(ConfigError, match=r"no home directory.*--state"):
+        state_directory(config, {})
+    assert state_directory(load({}, {"state.directory": "/x"}).config, {}) == Path("/x")
+    assert state_directory(config, {"XDG_STATE_HOME": "/y"}) == Path("/y/sidecar")
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "said"),
+    [
+        ("SIDECAR_STATE_DIRECTORY", '"/tmp/x"', "the value stands in quotes"),
+        ("SIDECAR_PEERS_TARGET", "'7'", "the value stands in quotes"),
+        ("SIDECAR_PEERS_TARGET", "", "not a whole number"),
+        ("SIDECAR_GOSSIP_MAX_MESSAGE", "9" * 400, "not a whole number of bytes"),
+        ("SIDECAR_NETWORK_NAME", "a\udcff", "not UTF-8"),
+        ("SIDECAR_BOOTSTRAP_PEERS", "/dns4/\udcff/tcp/1", "not UTF-8"),
+        ("SIDECAR_API_SOCKET", "~nobody-has-this-name/a", "no home directory"),
+    ],
+)
+def test_an_odd_variable_gets_a_sentence(variable: str, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load({variable: text, "HOME": "/nonexistent"}, {})
+    assert str(refused.value).startswith(f"${variable}: ")
+    assert said in str(refused.value)
+
+
+def test_a_line_end_behind_a_variable_is_no_part_of_it() -> None:
+    config = load({"SIDECAR_API_SOCKET": "/tmp/a.sock\r", "SIDECAR_PEERS_TARGET": "7\r\n", "HOME": "/nonexistent"}, {})
+    assert config.config.api.socket == Path("/tmp/a.sock")
+    assert config.config.peers.target == 7

@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     try:
         config = load_config(options).config
+        state_directory(config, os.environ)
     except ConfigError as error:
         if options.json:
             _show(

@@ -62,7 +62,7 @@ def size(low: int, high: int) -> Kind:
     def read(value: object) -> int:
         if isinstance(value, str):
             value = _quantity(value, _SIZES, "KiB, MiB or GiB")
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value % 1:  # NaN for an infinite one
             raise ValueError("not a whole number of bytes")
         return _between(int(value), low, high)
 
@@ -127,6 +127,7 @@ def text(pattern: str, allowed: str, placeholder: str) -> Kind:
     def read(value: object) -> str:
         if not isinstance(value, str):
             raise ValueError("not a text")
+        _check_unicode(value)
         if not re.fullmatch(pattern, value):
             raise ValueError("not of the form allowed")
         return value
@@ -140,7 +141,10 @@ def path(allowed: str) -> Kind:
     def read(value: object) -> Path | None:
         if not isinstance(value, str) or "\0" in value:
             raise ValueError("not a path")
-        return Path(value).expanduser() if value else None
+        try:
+            return Path(value).expanduser() if value else None
+        except RuntimeError:
+            raise ValueError("there is no home directory for the ~ in it; write it out") from None
 
     return Kind(read, lambda value: json.dumps(str(value) if value else ""), "", allowed, "PATH")
 
@@ -252,12 +256,13 @@ def multiaddrs(*, listening: bool = False, dialled: bool = False) -> Kind:
     """
 
     def read(value: object) -> tuple[Multiaddr, ...]:
-        words = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) and value.strip() else value or []
+        words = value.replace(",", " ").split() if isinstance(value, str) else value
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise ValueError("not a list of texts")
         return tuple(dict.fromkeys(one(word) for word in words))
 
     def one(word: str) -> Multiaddr:
+        _check_unicode(word)
         try:
             address = Multiaddr.from_text(word)
         except (InvalidMultiaddr, InvalidPeerId) as error:
@@ -298,12 +303,13 @@ def _parsed(parse: Callable[[str], Any], allowed: str, placeholder: str) -> Kind
     """A list of values that `parse` makes of texts, each once."""
 
     def read(value: object) -> tuple[Any, ...]:
-        words = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) and value.strip() else value or []
+        words = value.replace(",", " ").split() if isinstance(value, str) else value
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise ValueError("not a list of texts")
         return tuple(dict.fromkeys(one(word) for word in words))
 
     def one(word: str) -> Any:
+        _check_unicode(word)
         try:
             return parse(word)
         except (InvalidPeerId, InvalidArgument) as error:
@@ -328,6 +334,7 @@ def namespaces() -> Kind:
         return read
 
     def one(word: str) -> Namespace:
+        _check_unicode(word)
         found = re.fullmatch(r"([A-Za-z0-9._-]{1,64})=([a-z]+)(?::refuse_prefix=(.+))?", word)
         if found is None:
             raise ValueError(f"{word!r} is not name=rule or name=rule:refuse_prefix=text")
@@ -355,6 +362,14 @@ def write_size(value: int) -> str:
         if value and value % factor == 0:
             return f"{value // factor}{suffix}"
     return str(value)
+
+
+def _check_unicode(value: str) -> None:
+    """Bytes that are no text come from the environment and from arguments. Raises ValueError."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it has bytes that are not UTF-8") from None
 
 
 def _quantity(value: str, factors: Mapping[str, float], units: str) -> float:

@@ -1,7 +1,10 @@
 """From a TOML file, the environment and flags to a checked `Config`. Later ones win, in that order."""
 
 import dataclasses
+import errno
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +14,7 @@ from ..core.errors import ConfigError
 from .schema import DEFAULTS, KEYS, Config, Key
 
 _PREFIX = "SIDECAR_"
+_MAX_FILE = 4 << 20  # bytes; thousands of bootstrap peers and bans
 # Not keys: where and how the clients reach the API, and where the file is.
 _OTHER_VARIABLES = frozenset(
     {
@@ -36,18 +40,37 @@ class Loaded(NamedTuple):
     origins: Mapping[str, str]
 
 
-def default_file(environ: Mapping[str, str]) -> Path:
-    """Where the configuration file is looked for when none is named."""
-    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".config")
-    return Path(home) / "sidecar" / "config.toml"
+def default_file(environ: Mapping[str, str]) -> Path | None:
+    """Where the configuration file is looked for when none is named; None for a user without a home."""
+    home = _home(environ, "XDG_CONFIG_HOME", ".config")
+    return None if home is None else home / "sidecar" / "config.toml"
 
 
 def state_directory(config: Config, environ: Mapping[str, str]) -> Path:
-    """The state directory in force: the one configured, else the per-user default."""
+    """The state directory in force: the one configured, else the per-user default.
+
+    Raises ConfigError where a user without a home has configured none.
+    """
     if config.state.directory is not None:
         return config.state.directory
-    home = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".local" / "state")
-    return Path(home) / "sidecar"
+    home = _home(environ, "XDG_STATE_HOME", ".local/state")
+    if home is None:
+        raise ConfigError(
+            f"user {os.getuid()} has no home directory, where the state would be kept: name a directory with --state "
+            "(state.directory), or set HOME"
+        )
+    return home / "sidecar"
+
+
+def _home(environ: Mapping[str, str], variable: str, below: str) -> Path | None:
+    """A directory of the XDG base directory specification; None for a user without a home."""
+    named = environ.get(variable, "")
+    if named:
+        return Path(named)
+    try:
+        return Path(environ.get("HOME") or "~").expanduser() / below
+    except RuntimeError:
+        return None
 
 
 def load(environ: Mapping[str, str], flags: Mapping[str, str], file: Path | None = None) -> Loaded:
@@ -58,9 +81,10 @@ def load(environ: Mapping[str, str], flags: Mapping[str, str], file: Path | None
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    named = file or (Path(environ["SIDECAR_CONFIG"]) if environ.get("SIDECAR_CONFIG") else None)
+    variable = environ.get("SIDECAR_CONFIG", "").rstrip("\r\n")
+    named = file or (_expanded(variable, "$SIDECAR_CONFIG") if variable else None)
     source = named or default_file(environ)
-    if named or source.is_file():
+    if source is not None and (named or os.path.isfile(source)):
         _from_file(source, values, origins)
     _from_environment(environ, values, origins)
     for name, text in flags.items():
@@ -71,14 +95,44 @@ def load(environ: Mapping[str, str], flags: Mapping[str, str], file: Path | None
     return Loaded(config, origins)
 
 
-def _from_file(file: Path, values: dict[str, Any], origins: dict[str, str]) -> None:
+def _expanded(text: str, where: str) -> Path:
     try:
-        text = file.read_text()
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{where} = {text!r}: there is no home directory for the ~ in it; write it out") from None
+
+
+def _text_of(file: Path) -> str:
+    """The text of a configuration file. Raises ConfigError.
+
+    It is read again while the node runs, so nothing may be waited for: a pipe is refused, and what has no end as well.
+    """
+    try:
+        with open(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as opened:
+            mode = os.fstat(opened.fileno()).st_mode
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if not stat.S_ISREG(mode):
+                raise ConfigError(f"configuration file {file} cannot be read: it is not a regular file")
+            data = opened.read(_MAX_FILE + 1)
+    except OSError as error:
+        raise ConfigError(f"configuration file {file} cannot be read: {error.strerror}") from None
+    if len(data) > _MAX_FILE:
+        raise ConfigError(f"configuration file {file} cannot be read: it has more than {_MAX_FILE} bytes")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ConfigError(f"configuration file {file} cannot be read: it is UTF-16; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")  # editors of Windows put a byte order mark in front
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"configuration file {file} cannot be read: line {line} is not UTF-8") from None
+
+
+def _from_file(file: Path, values: dict[str, Any], origins: dict[str, str]) -> None:
+    text = _text_of(file)
+    try:
         document = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        because = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"configuration file {file} cannot be read: {because}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
         raise ConfigError(f"configuration file {file} is not TOML: {error}") from None
     known = {entry.section for entry in KEYS.values()}
     for section, content in document.items():
@@ -113,16 +167,30 @@ def _from_environment(environ: Mapping[str, str], values: dict[str, Any], origin
             hint = _nearest(variable, variables)
             raise ConfigError(f"environment variable {variable} sets no key: SIDECAR_<SECTION>_<KEY> does{hint}")
         where = f"${variable}"
-        values[entry.full_name], origins[entry.full_name] = _read(entry, environ[variable], where), where
+        text = environ[variable].rstrip("\r\n")  # of files with the line ends of Windows
+        if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+            raise ConfigError(
+                f"{where}: {entry.full_name} = {text}: the value stands in quotes, which are a part of it (`docker "
+                "--env-file` keeps them): leave them out"
+            )
+        values[entry.full_name], origins[entry.full_name] = _read(entry, text, where), where
 
 
 def _read(entry: Key, value: object, where: str) -> Any:
     try:
         return entry.kind.read(value)
-    except ValueError as error:
-        shown = repr(value) if len(repr(value)) <= 100 else repr(value)[:100] + "..."
+    except (ValueError, OverflowError) as error:
+        shown = _shown(value)
         message = f"{where}: {entry.full_name} = {shown}: {error}; allowed: {entry.kind.allowed}"
         raise ConfigError(message) from None
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes out no number of so many digits
+        return "a number of more than 4,300 digits"
+    return text if len(text) <= 100 else text[:100] + "..."
 
 
 def _build(values: Mapping[str, Any]) -> Config:
