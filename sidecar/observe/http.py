@@ -5,6 +5,7 @@ import asyncio
 import errno
 import logging
 import os
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from http import HTTPStatus
@@ -14,7 +15,7 @@ from ..core.errors import AddressInUse, ConfigError
 
 _MAX_HEAD = 8192  # bytes of a request's head; a scraper sends some 300
 _MAX_LEFT = 1 << 20  # bytes of a request's body and whatever follows
-_MAX_CONNECTIONS = 64
+_MAX_CONNECTIONS = 64  # beyond them, whoever keeps a place without asking anything gives it up
 _TIMEOUT = 10.0  # seconds for a request to come and its answer to leave
 _log = logging.getLogger(__name__)
 
@@ -67,12 +68,13 @@ class HttpServer:
         self._timeout = timeout
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._idle: dict[asyncio.Task[None], str] = {}  # those that could go, the oldest first: by their address
 
     async def start(self, host: str, port: int, what: str = "metrics address") -> str:
         """Listen; returns `host:port`, an IPv6 address in brackets. AddressInUse, ConfigError: `what` names it."""
         shown = f"[{host}]" if ":" in host else host
         try:
-            self._server = await asyncio.start_server(self._connected, host, port, limit=_MAX_HEAD)
+            self._server = await asyncio.start_server(self._connected, host, port, limit=_MAX_HEAD, backlog=512)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise AddressInUse(f"{what} {shown}:{port} cannot be bound: the port is in use") from None
@@ -95,13 +97,17 @@ class HttpServer:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        address = self._idle[task] = (writer.get_extra_info("peername") or ("",))[0]
+        self._make_room()
         try:
             async with asyncio.timeout(self._timeout):
                 head, answer = await self._respond(reader)
+                self._idle.pop(task, None)
                 writer.write(self._encode(answer, head=head))
                 await writer.drain()
             if not head and not isinstance(answer.body, bytes):
                 await self._feed(writer, answer.body)
+            self._idle[task] = address  # it has its answer
             async with asyncio.timeout(self._timeout):
                 writer.write_eof()
                 await writer.drain()
@@ -113,7 +119,18 @@ class HttpServer:
             pass  # a peer that is slow or gone, or our own end
         finally:
             self._tasks.discard(task)
+            self._idle.pop(task, None)
             writer.transport.abort()
+
+    def _make_room(self) -> None:
+        """Cut connections that wait for nothing of ours, so that those who ask have room: first of who has most."""
+        while len(self._tasks) > _MAX_CONNECTIONS and len(self._idle) > 1:
+            held = Counter(self._idle.values())
+            waiting = list(self._idle.items())[:-1]  # the newest has not had its chance yet
+            task, _ = max(waiting, key=lambda entry: held[entry[1]])  # the first of equals is the oldest
+            del self._idle[task]
+            self._tasks.discard(task)
+            task.cancel()
 
     async def _feed(self, writer: asyncio.StreamWriter, body: AsyncGenerator[bytes, None]) -> None:
         async with aclosing(body) as pieces:
