@@ -9,6 +9,7 @@ import { DiscoveryServiceDefinition } from "./generated/sidecar/v1/discovery.js"
 import { type Link, method } from "./link.js";
 import { iterator, request, Stream } from "./stream.js";
 import type { Announcement, StreamOptions } from "./types.js";
+import { now } from "./waiting.js";
 
 /** How to advertise. */
 export interface AdvertiseOptions extends StreamOptions {
@@ -28,11 +29,11 @@ class Announcements extends Stream {
   constructor(link: Link, name: string, options: AdvertiseOptions) {
     super(link, `advertising ${name}`, options);
     this.#name = name;
-    this.#until = options.ttl ? Date.now() + options.ttl : Infinity;
+    this.#until = options.ttl ? now() + options.ttl : Infinity;
   }
 
   protected override begin(channel: ChannelInterface): Call {
-    const ttl = this.#until === Infinity ? undefined : duration(Math.max(1, this.#until - Date.now()));
+    const ttl = this.#until === Infinity ? undefined : duration(Math.max(1, this.#until - now()));
     return request(this.link, channel, ADVERTISE.path, ADVERTISE.encode({ name: this.#name, ttl }));
   }
 

@@ -13,7 +13,7 @@ import { Closed, DeadlineExceeded, fromEncoded } from "./errors.js";
 import { DirectServiceDefinition, OutgoingRequest, RequestManyRequest } from "./generated/sidecar/v1/direct.js";
 import { isLost, type Link, method } from "./link.js";
 import type { RequestOptions } from "./types.js";
-import { at, deadline, onAbort, PATIENCE } from "./waiting.js";
+import { at, deadline, now, onAbort, PATIENCE } from "./waiting.js";
 import { encodeField } from "./wire.js";
 
 const REQUEST = method(DirectServiceDefinition, DirectServiceDefinition.methods.request);
@@ -203,7 +203,7 @@ export class Asking {
         this.#next += 1;
         this.#open.set(id, question);
         const { data, traceparent, until } = question;
-        const timeout = until === Infinity ? undefined : duration(Math.min(Math.max(0, until - Date.now()), DAY));
+        const timeout = until === Infinity ? undefined : duration(Math.min(Math.max(0, until - now()), DAY));
         const outgoing = OutgoingRequest.fromPartial({ id: BigInt(id), data, timeout, traceparent });
         parts.push(encodeField(ITEM, Buffer.from(OutgoingRequest.encode(outgoing).finish())));
         size += data.length;

@@ -14,7 +14,7 @@ import { bytes } from "./convert.js";
 import { Closed, DeadlineExceeded } from "./errors.js";
 import { isLost, isUnsent, type Link } from "./link.js";
 import type { CallOptions, Payload } from "./types.js";
-import { at, deadline, onAbort, PATIENCE, Pauses, sleep } from "./waiting.js";
+import { at, deadline, now, onAbort, PATIENCE, Pauses, sleep } from "./waiting.js";
 import { encodeBatch, type Outgoing } from "./wire.js";
 
 const OVER = new Closed("nobody waits for it any more");
@@ -334,13 +334,13 @@ class Lane<Receipt> {
       return;
     }
     const again: Entry<Receipt>[] = [];
-    const now = Date.now();
+    const time = now();
     for (const entry of entries) {
-      entry.patience ||= now + PATIENCE;
+      entry.patience ||= time + PATIENCE;
       if (entry.written && entry.requestId.length === 0) {
         const what = `the connection was lost; it may have been ${this.#way.done}`;
         entry.fail(new Closed(`${what}: ${error.message}`, { reason: error.reason, code: error.code, cause: error }));
-      } else if (now >= entry.patience) {
+      } else if (time >= entry.patience) {
         entry.fail(error);
       } else if (!entry.settled) {
         again.push(entry);

@@ -3,7 +3,7 @@
 import { type ChannelInterface, Metadata, status, type StatusObject } from "@grpc/grpc-js";
 
 import type { SidecarError } from "./errors.js";
-import { onAbort } from "./waiting.js";
+import { onAbort, wallTime } from "./waiting.js";
 
 /**
  * What gRPC calls opaque: the layer below its stream classes. Those read 16 messages ahead of the app, which may be
@@ -34,7 +34,7 @@ const OPEN = "sidecar-stream";
 export interface Beginning {
   channel: ChannelInterface;
   path: string;
-  /** Its deadline in milliseconds since 1970, or Infinity. */
+  /** Its deadline, or Infinity. */
   until: number;
   metadata: Metadata;
 }
@@ -54,7 +54,7 @@ export class Call implements Active {
 
   constructor(owner: Owner, { channel, path, until, metadata }: Beginning) {
     this.#owner = owner;
-    this.#layer = channel.createCall(path, until, null, null, null);
+    this.#layer = channel.createCall(path, wallTime(until), null, null, null);
     owner.calls.add(this);
     this.#layer.start(metadata, {
       onReceiveMetadata: (received) => {
@@ -181,7 +181,7 @@ export function unary(
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted();
     let response: Buffer | undefined;
-    const layer = channel.createCall(path, until, null, null, null);
+    const layer = channel.createCall(path, wallTime(until), null, null, null);
     const cancel = (reason: Error) => {
       finish();
       reject(reason);

@@ -43,7 +43,7 @@ import type {
   Topic,
 } from "./types.js";
 import { Lagged } from "./types.js";
-import { at, deadline, onAbort, PATIENCE, Pauses, sleep } from "./waiting.js";
+import { at, deadline, now, onAbort, PATIENCE, Pauses, sleep } from "./waiting.js";
 import { type Outgoing, publishReceipts } from "./wire.js";
 
 const NODE = NodeServiceDefinition;
@@ -139,20 +139,20 @@ export async function connect(target?: string | ConnectOptions, options: Connect
 
 /** Wait for the sidecar's first answer. */
 async function meet(link: Link, { wait = PATIENCE, signal }: ConnectOptions): Promise<void> {
-  const begun = Date.now();
+  const begun = now();
   const pauses = new Pauses();
   for (let tries = 1; ; tries += 1) {
-    const channel = await link.ready(Math.max(0, begun + wait - Date.now()), Infinity, signal);
+    const channel = await link.ready(Math.max(0, begun + wait - now()), Infinity, signal);
     try {
-      await link.once(channel, GET_NODE, {}, Date.now() + Math.max(1000, wait), signal);
+      await link.once(channel, GET_NODE, {}, now() + Math.max(1000, wait), signal);
       return;
     } catch (error) {
       if (!isLost(error) && !(error instanceof DeadlineExceeded)) {
         throw error;
       }
-      if (Date.now() - begun >= wait) {
+      if (now() - begun >= wait) {
         const { text, origin } = link.target;
-        const seconds = ((Date.now() - begun) / 1000).toFixed(1);
+        const seconds = ((now() - begun) / 1000).toFixed(1);
         throw new SidecarUnavailable(
           `no sidecar answers at ${text} (from ${origin}): tried ${tries} times in ${seconds} s; ` +
             `the last error: ${error.message}`,

@@ -24,7 +24,7 @@ import {
 } from "./errors.js";
 import { credentials as credentialsOf, findTarget, type Target, type TlsOptions, Token } from "./target.js";
 import type { CallOptions } from "./types.js";
-import { at, deadline, onAbort, PATIENCE, Pauses, sleep } from "./waiting.js";
+import { at, deadline, now, onAbort, PATIENCE, Pauses, sleep } from "./waiting.js";
 
 /** How to connect. */
 export interface ConnectOptions {
@@ -156,7 +156,7 @@ export class Link {
       return Promise.resolve(channel);
     }
     return new Promise((resolve, reject) => {
-      const begun = Date.now();
+      const begun = now();
       const tries = this.#tries;
       const finish = () => {
         clearTimeout(timer);
@@ -165,7 +165,7 @@ export class Link {
       };
       const unavailable = () => {
         const { text, origin } = this.target;
-        const seconds = ((Date.now() - begun) / 1000).toFixed(1);
+        const seconds = ((now() - begun) / 1000).toFixed(1);
         const count = this.#tries - tries;
         const error = this.#lastError || "no answer yet";
         return new SidecarUnavailable(
@@ -182,7 +182,7 @@ export class Link {
           reject(error);
         },
         failed: () => {
-          if (Date.now() - begun >= patience) {
+          if (now() - begun >= patience) {
             waiter.reject(unavailable());
           }
         },
@@ -229,19 +229,19 @@ export class Link {
     harmless = false,
   ): Promise<Response> {
     const until = deadline(options);
-    const patience = Date.now() + (this.reconnect ? PATIENCE : 0);
+    const patience = now() + (this.reconnect ? PATIENCE : 0);
     const pauses = new Pauses();
     for (;;) {
-      const channel = await this.ready(patience - Date.now(), until, options.signal);
+      const channel = await this.ready(patience - now(), until, options.signal);
       try {
         return await this.once(channel, called, request, until, options.signal);
       } catch (error) {
-        const again = isLost(error) && (harmless || isUnsent(error)) && Date.now() < patience;
+        const again = isLost(error) && (harmless || isUnsent(error)) && now() < patience;
         if (!again || this.closed) {
           throw error;
         }
       }
-      await sleep(Math.min(pauses.next(), until - Date.now()), this.closing.signal, options.signal);
+      await sleep(Math.min(pauses.next(), until - now()), this.closing.signal, options.signal);
     }
   }
 

@@ -6,7 +6,7 @@ import type { Call } from "./call.js";
 import { Closed } from "./errors.js";
 import { isLost, type Link, type Method } from "./link.js";
 import type { StreamOptions } from "./types.js";
-import { onAbort, Pauses, sleep } from "./waiting.js";
+import { now, onAbort, Pauses, sleep } from "./waiting.js";
 
 /** A stream that is quiet for so long, in milliseconds, is well: the next loss begins with short pauses again. */
 const WELL = 5000;
@@ -120,7 +120,7 @@ export abstract class Stream {
         }
         this.#reconnected ||= this.#wasInForce;
         this.#wasInForce = true;
-        this.#since = Date.now();
+        this.#since = now();
       } catch (error) {
         await this.#lost(error, call);
       }
@@ -193,7 +193,7 @@ export abstract class Stream {
       this.fail(error);
       throw error;
     }
-    if (Date.now() - this.#since > WELL) {
+    if (now() - this.#since > WELL) {
       this.#pauses.reset();
     }
     try {

@@ -131,7 +131,10 @@ function readGiven(path: string, field: string): Buffer {
   }
 }
 
-/** A token from an option, a file or the environment; a file is read again when it has changed. */
+/**
+ * A token from an option, a file or the environment. A file is read again when it has changed; while it is away, cannot
+ * be read or is empty, as it is for a moment when it is written anew, what was read last counts.
+ */
 export class Token {
   readonly #text: string | undefined;
   readonly #file: string | undefined;
@@ -156,11 +159,17 @@ export class Token {
     if (this.#text !== undefined || this.#file === undefined) {
       return this.#text;
     }
-    const found = statSync(this.#file, { throwIfNoEntry: false });
-    const seen = found ? `${found.ino} ${found.size} ${found.mtimeMs}` : "";
-    if (this.#read === undefined || seen !== this.#seen) {
-      this.#read = checked(readGiven(this.#file, "tokenFile").toString(), "tokenFile");
-      this.#seen = seen;
+    try {
+      const found = statSync(this.#file, { throwIfNoEntry: false });
+      const seen = found ? `${found.ino} ${found.size} ${found.mtimeMs}` : "";
+      if (this.#read === undefined || seen !== this.#seen) {
+        this.#read = checked(readGiven(this.#file, "tokenFile").toString(), "tokenFile");
+        this.#seen = seen;
+      }
+    } catch (error) {
+      if (this.#read === undefined) {
+        throw error;
+      }
     }
     return this.#read;
   }

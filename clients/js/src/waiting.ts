@@ -9,7 +9,17 @@ const LAST_PAUSE = 1000;
 export const PATIENCE = 10_000;
 const LONGEST = 2 ** 31 - 1; // milliseconds that a timer takes
 
-/** The deadline of a call with these options, in milliseconds since 1970. */
+/** The time in milliseconds, of a clock that nobody sets. All times in this library are of it. */
+export function now(): number {
+  return performance.now();
+}
+
+/** A time as gRPC wants it, of the wall clock: for use at once. */
+export function wallTime(time: number): number {
+  return time === Infinity ? Infinity : Date.now() + time - now();
+}
+
+/** The deadline of a call with these options. */
 export function deadline({ timeout }: CallOptions): number {
   if (timeout === undefined) {
     return Infinity;
@@ -17,12 +27,12 @@ export function deadline({ timeout }: CallOptions): number {
   if (!(timeout >= 0)) {
     throw new InvalidArgument(`timeout is ${timeout}, at least 0`, { field: "timeout" });
   }
-  return Date.now() + timeout;
+  return now() + timeout;
 }
 
-/** Call back at a time; undefined where that is never. */
+/** Call back at a time, but not for `LONGEST` where that is later; undefined where that is never. */
 export function at(time: number, callback: () => void): NodeJS.Timeout | undefined {
-  return time === Infinity ? undefined : setTimeout(callback, Math.min(time - Date.now(), LONGEST));
+  return time - now() > LONGEST ? undefined : setTimeout(callback, time - now());
 }
 
 /** What a signal ends, behind one listener: adding a listener walks over all that the signal has. */

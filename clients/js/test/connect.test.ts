@@ -16,7 +16,7 @@ import {
   SidecarUnavailable,
   Unauthenticated,
 } from "../src/index.js";
-import { cancelled, failure, FakeSidecar, Signal, type UnaryCall } from "./fake.js";
+import { cancelled, failure, FakeSidecar, Hub, Signal, type UnaryCall } from "./fake.js";
 import { caught, joined, turns } from "./help.js";
 
 const CERTIFICATES = join(import.meta.dirname, "../../test/certificates");
@@ -180,7 +180,40 @@ test("a token goes with every call, and is read again when its file changes", as
   await node.info();
   assert.deepEqual(sidecar.metadata.get("authorization"), ["Bearer second-one"]);
   rmSync(file);
-  assert.ok((await caught(node.info())) instanceof InvalidArgument);
+  await node.info(); // what was read last counts
+  assert.deepEqual(sidecar.metadata.get("authorization"), ["Bearer second-one"]);
+  assert.ok((await caught(connect(sidecar.target, { tokenFile: file }))) instanceof InvalidArgument);
+});
+
+test("streams outlive a restart of the sidecar during which the token's file is away", async (t) => {
+  const hub = new Hub();
+  const sidecar = new FakeSidecar(hub.handlers());
+  await sidecar.start();
+  const file = join(sidecar.folder, "token");
+  writeFileSync(file, "secret");
+  const node = await connect(sidecar.target, { tokenFile: file });
+  t.after(async () => {
+    await node.close();
+    sidecar.close();
+  });
+  const news = await node.subscribe("news").open();
+  const messages = news[Symbol.asyncIterator]();
+  rmSync(file);
+  sidecar.kill();
+  const next = messages.next();
+  await sidecar.start();
+  hub.add("news", "after");
+  assert.equal((await next).value?.data.toString(), "after");
+});
+
+test("the wall clock goes an hour forward while a sidecar is waited for", async (t) => {
+  const clock = Date.now;
+  t.after(() => {
+    Date.now = clock;
+  });
+  const connecting = caught(connect("/nowhere/api.sock", { wait: 300 }));
+  Date.now = () => clock() + 3_600_000;
+  assert.match((await connecting).message, /tried ([2-9]|\d\d) times in \d{1,2}\.\d s/);
 });
 
 test("a token is not sent in clear to another machine", async () => {

@@ -102,8 +102,13 @@ test("a token comes from an option, else from the environment, and a file is rea
   assert.equal(token.get(), "one");
   writeFileSync(file, "another");
   assert.equal(token.get(), "another");
+  writeFileSync(file, ""); // being written anew
+  assert.equal(token.get(), "another");
   rmSync(file);
-  assert.throws(() => token.get(), InvalidArgument);
+  assert.equal(token.get(), "another");
+  assert.throws(() => new Token({ tokenFile: file }, {}).get(), InvalidArgument);
+  writeFileSync(file, "a third");
+  assert.equal(token.get(), "a third");
   assert.throws(() => new Token({ token: "two words" }, {}), InvalidArgument);
 });
 
