@@ -24,8 +24,14 @@ demo: $(STAMP)  ## Five sidecars on loopback find each other, talk and gossip; u
 	@exec $(BIN)/sidecar demo
 
 # Two at a time: most of the tests wait for other processes. Short paths, for those of Unix sockets have at most 107 bytes.
+# What is built for tests is built meanwhile, and they come last (tests/conftest.py), so files keep their order.
 test: $(STAMP)  ## The whole test suite
-	@temporary=$$(mktemp -d) && trap "rm -rf $$temporary" EXIT && $(BIN)/python -m pytest -n 2 --dist loadfile --basetemp=$$temporary
+	@temporary=$$(mktemp -d) && { $(BIN)/python -m tests.prepare & preparing=$$!; } && \
+	  trap "kill $$preparing 2> /dev/null; rm -rf $$temporary" EXIT && \
+	  $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --basetemp=$$temporary
+
+test-tools: $(STAMP)  ## Build and install what the tests need beside Python, Go and Node (`make test` does it by itself)
+	@exec $(BIN)/python -m tests.prepare
 
 interop-peers: $(STAMP)  ## Build the peers of the interop tests
 	@exec $(BIN)/python -m tests.interop.build
@@ -88,6 +94,14 @@ grpcurl: .tools/bin/grpcurl  ## Install grpcurl with Go, to try the API by hand;
 
 .tools/bin/grpcurl:
 	GOBIN=$(CURDIR)/.tools/bin go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+
+promtool: .tools/bin/promtool  ## Install promtool, which tests metrics and alerts: from Debian's package, without root
+
+.tools/bin/promtool:
+	@tools/promtool.sh $@
+
+staticcheck-name:
+	@echo $(STATICCHECK)
 
 protos: $(STAMP)  ## Generate the code of the schemas in protos/ again
 	@$(BIN)/python tools/generate.py
@@ -158,5 +172,5 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test interop-peers interop conformance example transcripts bench bench-attack bench-clients bench-gate bench-guard bench-metrics race-go lint types protos docs metrics lock clean \
+.PHONY: help install demo test test-tools promtool grpcurl staticcheck-name interop-peers interop conformance example transcripts bench bench-attack bench-clients bench-gate bench-guard bench-metrics race-go lint types protos docs metrics lock clean \
   image image-base image-figures deploy-test manifests tools page-test

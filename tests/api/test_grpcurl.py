@@ -3,28 +3,28 @@
 import asyncio
 import base64
 import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.api.fakes import asynchronous, served
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-_LOCAL = ROOT / ".tools/bin/grpcurl"
+from tests.interop.build import BuildFailed, ToolMissing
+from tests.missing import MUST, not_there
+from tests.prepare import ensure, found
 
 
 def _grpcurl() -> str:
-    """Where grpcurl is. Where CI is true it is installed if it is missing."""
-    if not _LOCAL.exists() and os.environ.get("CI") == "true":
-        subprocess.run(["make", "-s", "grpcurl"], cwd=ROOT, check=True, timeout=600)
-    found = str(_LOCAL) if _LOCAL.exists() else shutil.which("grpcurl")
-    if found is None:
-        pytest.skip("grpcurl is not there; `make grpcurl` installs it with Go")
-    return found
+    """Where grpcurl is. With CI=true it is installed if it is missing."""
+    if MUST:
+        try:
+            ensure("grpcurl")
+        except (ToolMissing, BuildFailed) as error:
+            not_there(error)
+    program = found("grpcurl")
+    if program is None:
+        not_there("grpcurl is not there; `make grpcurl` installs it with Go")
+    return program
 
 
 async def _start(*arguments: str) -> asyncio.subprocess.Process:

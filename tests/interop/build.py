@@ -40,7 +40,7 @@ def run_tool(command: Sequence[str], folder: Path, seconds: int = BUILD_SECONDS)
 
 def _build_go(source: Path, target: Path) -> None:
     target.mkdir()
-    run_tool(["go", "build", "-trimpath", "-mod=readonly", "-o", str(target / "peer"), "."], source)
+    run_tool(["go", "build", "-mod=readonly", "-o", str(target / "peer"), "."], source)
 
 
 def _build_js(source: Path, target: Path) -> None:

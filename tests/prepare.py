@@ -1,0 +1,82 @@
+"""Builds and installs what the tests need beside the Python packages: peers, agents, clients, and two programs.
+
+`python -m tests.prepare` does it all, beside the tests that need none of it, and says how far it is. A test that needs
+a part of it asks for it by `ensure`, and waits where it is just being made. What is there already costs nothing.
+"""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from tests.conformance.build import build as build_agent
+from tests.interop.build import CORE, ROOT, BuildFailed, ToolMissing, run_tool
+from tests.interop.build import build as build_peer
+from tests.missing import MUST
+
+_BIN = ROOT / ".tools" / "bin"
+_LOCKS = ROOT / ".cache" / "prepare"
+
+
+def found(program: str) -> str | None:
+    """Where a program is: installed for this checkout, or on the PATH."""
+    return shutil.which(program, path=f"{_BIN}{os.pathsep}{os.environ.get('PATH', '')}")
+
+
+def _make(program: str) -> None:
+    """Install a program by its make target, unless it is there. Raises BuildFailed."""
+    if found(program) is None:
+        run_tool(["make", "-s", program], ROOT)
+
+
+def _linter_of_go() -> None:
+    """Compile staticcheck into Go's cache."""
+    version = subprocess.run(["make", "-s", "staticcheck-name"], cwd=ROOT, capture_output=True, text=True, check=True)
+    run_tool(["go", "run", version.stdout.strip(), "-version"], ROOT / "clients" / "go")
+
+
+def _silent(_: str) -> None:
+    """`build_peer` need not say what `main` says."""
+
+
+# In the order in which the tests want them. The tests build everything else by themselves: it takes seconds.
+STEPS: dict[str, tuple[tuple[str, ...], Callable[[], object]]] = {
+    "promtool": ((), lambda: _make("promtool")),
+    "js client": (("node", "npm"), lambda: build_agent("js")),
+    **{f"{name} peer": ((), lambda name=name: build_peer(name, _silent)) for name in sorted(CORE, reverse=True)},  # type: ignore[misc]
+    "go client": (("go",), lambda: build_agent("go")),
+    "grpcurl": (("go",), lambda: _make("grpcurl")),
+    "staticcheck": (("go",), _linter_of_go),
+}
+
+
+def ensure(step: str) -> None:
+    """Have a step done, by whoever is first. Raises ToolMissing, BuildFailed."""
+    tools, do = STEPS[step]
+    for tool in tools:
+        if shutil.which(tool) is None:
+            raise ToolMissing(f"{step}: `{tool}` is not installed")
+    _LOCKS.mkdir(parents=True, exist_ok=True)
+    with (_LOCKS / f"{step.replace(' ', '-')}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        do()
+
+
+def main() -> None:
+    """Do every step; a step that fails is said, and fails the tests that need it."""
+    os.nice(10)  # the tests that run meanwhile measure their patience in seconds
+    for number, step in enumerate(STEPS, start=1):
+        begun = time.monotonic()
+        try:
+            ensure(step)
+            what = f"ready after {time.monotonic() - begun:.0f} s"
+        except (ToolMissing, BuildFailed, subprocess.CalledProcessError) as error:
+            what = f"cannot be had{'' if MUST else ', its tests are skipped'}: {str(error).strip().splitlines()[0]}"
+        print(f"[{number} of {len(STEPS)}] {step}: {what}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
