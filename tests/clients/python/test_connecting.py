@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from sidecar_client._link import Backoff
+from sidecar_client._stream import Stream
 from sidecar_client._target import find, parse
 from sidecar_client.places import default_socket
 from sidecar_client.v1 import direct_pb2, node_pb2, node_pb2_grpc, pubsub_pb2, pubsub_pb2_grpc
@@ -630,3 +631,49 @@ def test_tokens_that_are_no_use_are_refused_before_connecting(tmp_path: Path, mo
             environment.setenv("SIDECAR_TOKEN", "secret")
             with pytest.raises(sidecar_client.InvalidArgument, match="plain text"):
                 sidecar_client.connect(target)
+
+
+# ---------------------------------------------------------------- what passes
+
+
+class Refused(Stream[None]):
+    """A stream that is refused whenever it is opened again."""
+
+    def __init__(self, served: bool) -> None:
+        class Open:
+            reconnect, closed = True, False
+
+            def lost(self, error: sidecar_client.SidecarError) -> bool:
+                return isinstance(error, sidecar_client.SidecarUnavailable)
+
+            def check_open(self) -> None: ...
+
+        super().__init__(Open(), "refused")  # type: ignore[arg-type]
+        self._served = served
+
+
+@pytest.mark.parametrize(
+    ("kind", "passes"),
+    [
+        (sidecar_client.Unauthenticated, True),
+        (sidecar_client.AlreadyExists, True),
+        (sidecar_client.ResourceExhausted, True),
+        (sidecar_client.QuotaExceeded, True),
+        (sidecar_client.SlowReader, False),
+        (sidecar_client.PermissionDenied, False),
+        (sidecar_client.InvalidArgument, False),
+    ],
+)
+def test_what_passes_is_waited_for_where_a_stream_was_in_force(
+    kind: type[sidecar_client.SidecarError], passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("sidecar_client._stream.time.monotonic", lambda: now)
+    assert not Refused(served=False)._worth_another(kind("no"))
+    stream = Refused(served=True)
+    assert stream._worth_another(kind("no")) is passes
+    now += 9.9
+    assert stream._worth_another(kind("no")) is passes
+    now += 0.2
+    assert not stream._worth_another(kind("no"))
+    assert stream._worth_another(sidecar_client.SidecarUnavailable("gone"))

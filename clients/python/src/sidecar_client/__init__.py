@@ -5,6 +5,7 @@ async with sidecar_client.connect() as node:
         print(message.sender, message.data)
 """
 
+from . import _fork  # noqa: F401 - first of all, before gRPC is imported
 from .advertisement import Advertisement
 from .client import Client, connect
 from .errors import (

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import grpc
 
+from . import _fork
 from ._security import Token
 from ._target import Target
-from .errors import Closed, DeadlineExceeded, SidecarError, SidecarUnavailable, StreamReset, from_rpc
+from .errors import Closed, DeadlineExceeded, ResourceExhausted, SidecarError, SidecarUnavailable, StreamReset, from_rpc
 
 Response = TypeVar("Response")
 
@@ -52,6 +53,7 @@ class Link:
     def __init__(
         self, target: Target, reconnect: bool, credentials: grpc.ChannelCredentials | None, token: Token | None
     ) -> None:
+        _fork.made()
         self.target = target
         self.reconnect = reconnect
         self.closed = False
@@ -64,7 +66,10 @@ class Link:
         """What stubs are made of."""
 
     async def connect(self, wait: float, probe: Callable[..., Awaitable[Response]], request: object) -> Response:
-        """Call `probe` until the sidecar answers, for `wait` seconds; 0: once. Raises SidecarUnavailable."""
+        """Call `probe` until the sidecar answers, for `wait` seconds; 0: once.
+
+        Raises SidecarUnavailable, ResourceExhausted where a bound is always reached, and what else it says at once.
+        """
         begun = time.monotonic()
         backoff = Backoff()
         tries = 0
@@ -73,10 +78,12 @@ class Link:
             left = begun + wait - time.monotonic()
             try:
                 return await self._once(probe, request, max(1.0, left))
-            except (SidecarUnavailable, Closed, DeadlineExceeded) as error:
+            except (SidecarUnavailable, Closed, DeadlineExceeded, ResourceExhausted) as error:
                 self.check_open()
                 left = begun + wait - time.monotonic()
                 if left <= 0:
+                    if isinstance(error, ResourceExhausted):
+                        raise  # it answers, and says what there is too much of
                     raise self.gave_up(error, tries, time.monotonic() - begun) from None
             await self.pause(min(backoff.next(), left))
 
@@ -158,7 +165,9 @@ class Link:
         return self.reconnect and not self.closed and gone
 
     def check_open(self) -> None:
-        """Raises Closed after `close`."""
+        """Raises Closed after `close`, and FailedPrecondition in a process that was forked meanwhile."""
+        if _fork.parent:
+            _fork.check()
         if self.closed:
             raise Closed("this client has been closed")
 
@@ -183,8 +192,16 @@ class Link:
 
     async def close(self) -> None:
         self.closed = True
+        if _fork.parent:
+            return  # what there is belongs to the process that was forked
         self._closing.set()
         await self._channel.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "target"):  # else it was refused
+            _fork.gone()
+            if _fork.parent:
+                _fork.keep(self._channel)
 
 
 class _Authorized:

@@ -10,13 +10,15 @@ from typing import Any, Generic, Self, TypeVar
 
 import grpc
 
-from ._link import Backoff, Link
+from . import _fork
+from ._link import PATIENCE, Backoff, Link
 from ._waiting import DroppedError, Pending
-from .errors import Closed, SidecarError
+from .errors import AlreadyExists, Closed, ResourceExhausted, SidecarError, SlowReader, Unauthenticated
 
 Response = TypeVar("Response")
 OPEN = "sidecar-stream"  # in the initial metadata of a stream that is in force, not of one that is refused
 _STEADY = 1.0  # seconds in force after which a quiet stream has worked
+_PASSING = (AlreadyExists, ResourceExhausted, Unauthenticated)
 _log = logging.getLogger(__name__)
 
 
@@ -39,6 +41,8 @@ class Stream(Generic[Response]):
         self._met = self._ready = False  # the present call: has been accepted; is in force
         self._first: Response | None = None
         self._in_force_since: float | None = None
+        self._served = False  # whether any call has been in force
+        self._refused_since: float | None = None  # by a sidecar that answers
         self._lost_one = False  # a call that was in force, and nobody has been told
 
     def _open(self) -> Any:
@@ -74,6 +78,9 @@ class Stream(Generic[Response]):
 
     def close(self) -> None:
         """End the stream; whoever waits for it gets Closed."""
+        if _fork.parent:
+            _fork.keep(self._call, self._accepting, self._reading)
+            return
         call, self._call = self._call, None
         self._first = None
         self._met = self._ready = False
@@ -102,12 +109,14 @@ class Stream(Generic[Response]):
             except (grpc.aio.AioRpcError, SidecarError) as error:
                 await self._lost(call, error)
                 continue
-            self._ready = True
+            self._ready = self._served = True
+            self._refused_since = None
             self._in_force_since = time.monotonic()
 
     async def _next(self) -> Response:
         """The next response, over as many calls as it takes. Raises the SidecarError that ends the stream."""
         while True:
+            self._link.check_open()
             await self._start()
             if self._lost_one:
                 self._lost_one = False
@@ -138,8 +147,19 @@ class Stream(Generic[Response]):
             raise Closed(f"{self._name} was ended here") from None
 
     def _worth_another(self, failure: SidecarError) -> bool:
-        """Whether a call that ended so is to be made again."""
-        return self._link.lost(failure)
+        """Whether a call that ended so is to be made again.
+
+        For a while also where a stream that has been in force is refused: its old call, a token or a bound may not be
+        as they will be in a moment.
+        """
+        if self._link.lost(failure):
+            return True
+        if not self._served or not isinstance(failure, _PASSING) or isinstance(failure, SlowReader):
+            return False
+        now = time.monotonic()
+        if self._refused_since is None:
+            self._refused_since = now
+        return self._link.reconnect and not self._link.closed and now < self._refused_since + PATIENCE
 
     async def _lost(self, call: Any, error: "grpc.aio.AioRpcError | SidecarError") -> None:
         """The call is over: wait before the next one, or raise when there is none to be."""

@@ -12,6 +12,8 @@ from typing import Any, Generic, Self, TypeVar
 
 import grpc
 
+from . import _fork
+
 Item = TypeVar("Item")
 
 
@@ -150,13 +152,18 @@ class Found(AsyncIterator[Item], Generic[Item]):
         """End the call."""
         self._over = True
         self._items.clear()
+        if _fork.parent:
+            _fork.keep(self._call, self._pending)
+            return
         self._pending.drop()
         if self._call is not None:
             self._call.cancel()
 
     def __del__(self) -> None:
         """Nobody holds it any more: gRPC would keep its call open."""
-        if self._call is not None and not self._over:
+        if _fork.parent:
+            _fork.keep(self._call, self._pending)
+        elif self._call is not None and not self._over:
             try:
                 self._pending.drop()
                 self._call.cancel()

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from . import _convert, _hot, _security, _target, bulk, types
+from . import _convert, _fork, _hot, _security, _target, bulk, types
 from ._asking import Asking
 from ._joining import Publishing, Sending
 from ._link import Link
@@ -74,6 +74,9 @@ class Client:
     """A connection to a sidecar. Methods raise the typed errors of `sidecar_client.errors`.
 
     `timeout` is seconds everywhere; it travels as the call's deadline. Cancelling a call cancels its work.
+
+    In a process that is forked while there is a client, it and new ones raise FailedPrecondition: gRPC cannot be used
+    there. Start processes by `spawn`, `forkserver` or subprocess, or fork before `connect`.
     """
 
     def __init__(self, link: Link, *, wait: float) -> None:
@@ -128,6 +131,8 @@ class Client:
     async def close(self) -> None:
         """End all calls and streams; what waits for them raises Closed."""
         self._link.closed = True
+        if _fork.parent:
+            return  # all of it belongs to the process that was forked
         await self._publishing.close()
         await self._sending.close()
         await self._asking.close()

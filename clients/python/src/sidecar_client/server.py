@@ -10,7 +10,7 @@ from typing import Any, Self
 from . import _convert
 from ._link import Link
 from ._stream import Stream
-from .errors import AlreadyExists, Refused, SidecarError
+from .errors import Refused
 from .types import Request
 from .v1 import direct_pb2
 
@@ -20,7 +20,6 @@ _BATCH_BYTES = 1 << 20  # of answers in a request
 _MAX_ANSWER = (4 << 20) - 1024  # bytes; gRPC there takes 4 MiB with all around it, and would end the call of all others
 _MAX_REASON = 1024  # bytes of a refusal
 _WAITING_BYTES = 16 << 20  # of requests that wait for a handler; as many as the sidecar itself keeps by default
-_MAX_REFUSALS = 12  # some 10 seconds
 
 
 class _Requests(Stream[direct_pb2.ServeResponse]):
@@ -30,8 +29,6 @@ class _Requests(Stream[direct_pb2.ServeResponse]):
         super().__init__(link, f"serving {', '.join(protocols)}")
         self._protocols = protocols
         self._serve = serve
-        self._refusals = 0
-        self._served = False
         self.answers: _Answers | None = None
 
     def _open(self) -> Any:
@@ -42,18 +39,6 @@ class _Requests(Stream[direct_pb2.ServeResponse]):
         super().close()
         if self.answers is not None:
             self.answers.close()
-
-    async def _start(self) -> None:
-        await super()._start()
-        self._served = True
-        self._refusals = 0
-
-    def _worth_another(self, failure: SidecarError) -> bool:
-        """After a lost connection the sidecar may take a moment to notice that this app no longer serves there."""
-        if self._served and isinstance(failure, AlreadyExists) and self._refusals < _MAX_REFUSALS:
-            self._refusals += 1
-            return self._link.reconnect and not self._link.closed
-        return super()._worth_another(failure)
 
     async def next(self) -> direct_pb2.ServeResponse:
         return await self._next()

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import grpc
 
-from . import _raw
+from . import _fork, _raw
 from ._link import Link
 from ._stream import Stream
 from ._waiting import DroppedError, Items, Pending
@@ -107,6 +107,9 @@ class ByteStream:
     def reset(self) -> None:
         """End the stream at once, in both directions, unless it is over. What is on its way may be lost."""
         self._given_up = True
+        if _fork.parent:
+            _fork.keep(self._call, self._pending)
+            return
         self._pending.drop()
         if self._call is not None:
             self._call.cancel()
@@ -167,6 +170,8 @@ class ByteStream:
             raise self._error
         if self._call is None:
             raise Closed("the stream has not been opened: use it with `async with`")
+        if _fork.parent:
+            _fork.check()
         try:
             response = await self._pending.result(self._call.read)
         except grpc.aio.AioRpcError as error:
@@ -211,6 +216,8 @@ class ByteStream:
     async def _send(self, request: bytes) -> None:
         if self._call is None:
             raise Closed("the stream has not been opened: use it with `async with`")
+        if _fork.parent:
+            _fork.check()
         try:
             await _raw.write(self._call, request, first=request is self._first)
         except _raw.ENDED:
