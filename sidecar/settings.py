@@ -87,6 +87,8 @@ def gossip_config(config: Config) -> GossipConfig:
         seen_ttl=gossip.seen_ttl,
         seen_max=gossip.seen_max,
         max_rpc=gossip.max_message,
+        dependents=gossip.dependents,
+        max_topics=config.api.max_topics,
         queue_max_messages=gossip.queue_messages,
         queue_max_bytes=gossip.queue_bytes,
     )

@@ -140,8 +140,10 @@ class Topics:
     def _join(self, topic: str, sign: bool) -> TopicHub:
         hub = self._hubs.get(topic)
         if hub is None:
+            if len(self._hubs) >= self._config.max_topics and self._leaving:
+                self._leave_now(next(iter(self._leaving)))  # nobody reads it, and it has lingered longest
             if len(self._hubs) >= self._config.max_topics:
-                raise ResourceExhausted(f"{len(self._hubs)} topics are joined, at most that many")
+                raise ResourceExhausted(f"{len(self._hubs)} topics have subscribers, at most that many")
             self._feed(TopicJoined(topic, TopicOptions(sign=sign)))
             self._counter += 1  # so that every earlier cursor is known to lie before the joining
             hub = self._hubs[topic] = TopicHub(topic, sign, self._counter)
@@ -157,6 +159,10 @@ class Topics:
         if not hub.subscribers and hub.name not in self._leaving and not self._closed:
             loop = asyncio.get_running_loop()
             self._leaving[hub.name] = loop.call_later(self._config.linger, self._leave, hub)
+
+    def _leave_now(self, topic: str) -> None:
+        self._leaving[topic].cancel()
+        self._leave(self._hubs[topic])
 
     def _leave(self, hub: TopicHub) -> None:
         del self._leaving[hub.name]

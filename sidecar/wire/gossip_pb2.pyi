@@ -4,7 +4,8 @@ isort:skip_file
 What gossipsub peers exchange (libp2p specs: pubsub/README.md, pubsub/gossipsub/gossipsub-v1.1.md, gossipsub-v1.2.md,
 extensions/extensions.proto). Names and numbers follow the specifications. Two types differ, with the same encoding:
 topics are `bytes`, since proto2 implementations send strings that are not UTF-8 and a bad one must spoil only
-itself; and `publish` is `bytes`, since a message is forwarded and signed as it was received, never encoded again.
+itself; and `publish` is `bytes`, since a message is forwarded and signed as it was received, never encoded again. One
+field is ours, with a number of those that extensions.proto leaves to experiments: others skip it.
 """
 
 from collections import abc as _abc
@@ -32,17 +33,21 @@ class RPC(_message.Message):
 
         SUBSCRIBE_FIELD_NUMBER: _builtins.int
         TOPICID_FIELD_NUMBER: _builtins.int
+        AGE_MS_FIELD_NUMBER: _builtins.int
         subscribe: _builtins.bool
         topicid: _builtins.bytes
+        age_ms: _builtins.int
+        """0x51deca: for how long the sender has been in the topic. It does not want to hear of what came before."""
         def __init__(
             self,
             *,
             subscribe: _builtins.bool | None = ...,
             topicid: _builtins.bytes | None = ...,
+            age_ms: _builtins.int | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["subscribe", b"subscribe", "topicid", b"topicid"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["age_ms", b"age_ms", "subscribe", b"subscribe", "topicid", b"topicid"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["subscribe", b"subscribe", "topicid", b"topicid"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["age_ms", b"age_ms", "subscribe", b"subscribe", "topicid", b"topicid"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -114,6 +114,14 @@ class GossipSection:
         "D_out: how many of them at least are connections that this node opened; at most half of gossip.degree.",
         "specs gossipsub v1.1, parameters",
     )
+    dependents: int = key(
+        256,
+        number(0, 10_000, "peers"),
+        "How many peers to keep in a topic's mesh beyond these, since they have hardly another link: such as only dial, "
+        "or come back after they were turned away from a full mesh. The rest of them gets messages by gossip, within "
+        "three heartbeats.",
+        "a guess",
+    )
     flood_publish: bool = key(
         True,
         flag(),

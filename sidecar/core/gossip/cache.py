@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from ..types import PeerId
 
@@ -65,11 +66,20 @@ class SeenCache:
 _NOTHING: frozenset[bytes] = frozenset()
 
 
-class _Window:
-    __slots__ = ("answers", "bytes", "messages", "tick", "topics")
+class Mark(NamedTuple):
+    """A place among a topic's messages in the cache: window, and messages of the topic before it there."""
 
-    def __init__(self, tick: int) -> None:
+    window: int
+    index: int
+
+
+class _Window:
+    __slots__ = ("answers", "began", "bytes", "messages", "number", "tick", "topics")
+
+    def __init__(self, number: int, tick: int, began: float) -> None:
+        self.number = number
         self.tick = tick
+        self.began = began  # when its heartbeat began
         self.messages: dict[bytes, bytes] = {}
         self.topics: dict[str, list[bytes]] = {}
         self.bytes = 0
@@ -83,19 +93,20 @@ class MessageCache:
     passes `max_messages` or `max_bytes`.
     """
 
-    __slots__ = ("_bytes", "_gossip", "_length", "_max_bytes", "_max_messages", "_messages", "_tick", "_windows")
+    __slots__ = ("_bytes", "_gossip", "_length", "_max_bytes", "_max_messages", "_messages", "_windows", "tick")
 
-    def __init__(self, length: int, gossip: int, max_messages: int, max_bytes: int) -> None:
+    def __init__(self, length: int, gossip: int, max_messages: int, max_bytes: int, now: float) -> None:
         self._length, self._gossip = length, gossip
         self._max_messages, self._max_bytes = max_messages, max_bytes
-        self._windows: deque[_Window] = deque([_Window(0)])
-        self._messages = self._bytes = self._tick = 0
+        self._windows: deque[_Window] = deque([_Window(0, 0, now)])
+        self._messages = self._bytes = 0
+        self.tick = 0  # heartbeats that are over
 
     def put(self, topic: str, ids: Sequence[bytes], raws: Sequence[bytes]) -> None:
         """Keep encoded messages."""
         window = self._windows[-1]
         if len(window.messages) * 8 >= self._max_messages or window.bytes * 8 >= self._max_bytes:
-            window = _Window(self._tick)
+            window = _Window(window.number + 1, window.tick, window.began)
             self._windows.append(window)
         before = len(window.messages)
         window.messages.update(zip(ids, raws, strict=True))
@@ -119,23 +130,41 @@ class MessageCache:
                 return raw
         return None
 
-    def gossip_ids(self, topic: str) -> list[bytes]:
-        """Ids of the topic's messages in the windows that are gossiped about, oldest first."""
+    def mark(self, topic: str, since: float) -> Mark:
+        """Behind it is nothing that came before `since`; of what came after, as little as possible is before it."""
+        for window in self._windows:
+            if window.began >= since:
+                return Mark(window.number, 0)
+        window = self._windows[-1]
+        return Mark(window.number, len(window.topics.get(topic, ())))
+
+    def bounds_gossip(self, mark: Mark) -> bool:
+        """Whether messages before the mark are still gossiped about."""
+        return any(
+            window.number < mark.window or (window.number == mark.window and mark.index > 0)
+            for window in self._windows
+            if window.tick > self.tick - self._gossip
+        )
+
+    def gossip_ids(self, topic: str, mark: Mark | None = None) -> list[bytes]:
+        """Ids of the topic's messages in the windows that are gossiped about, behind the mark, oldest first."""
         found: list[bytes] = []
         for window in self._windows:
-            if window.tick > self._tick - self._gossip:
-                found += window.topics.get(topic, ())
+            if window.tick <= self.tick - self._gossip or (mark is not None and window.number < mark.window):
+                continue
+            ids = window.topics.get(topic, ())
+            found += ids[mark.index :] if mark is not None and window.number == mark.window else ids
         return found
 
     def topics(self) -> Iterable[str]:
         """Topics that have messages here, each once, in the order of their coming."""
         return dict.fromkeys(topic for window in self._windows for topic in window.topics)
 
-    def shift(self) -> None:
+    def shift(self, now: float) -> None:
         """A heartbeat is over."""
-        self._tick += 1
-        self._windows.append(_Window(self._tick))
-        while self._windows[0].tick <= self._tick - self._length:
+        self.tick += 1
+        self._windows.append(_Window(self._windows[-1].number + 1, self.tick, now))
+        while self._windows[0].tick <= self.tick - self._length:
             self._forget()
 
     def _forget(self) -> None:

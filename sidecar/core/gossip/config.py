@@ -20,6 +20,8 @@ class GossipConfig:
     d_high: int = 12  # v1.0
     d_lazy: int = 6  # v1.0: peers that get IHAVE, at least
     d_out: int = 2  # v1.1: connections that we opened, at least, in each mesh
+    # A guess: peers kept in a mesh beyond these, since they depend on this node (see Mesh).
+    dependents: int = 256
     d_score: int = 4  # v1.1 "4 or 5": kept by score when a mesh is too large
     gossip_factor: float = 0.25  # v1.1: share of the other peers that get IHAVE
     flood_publish: bool = True  # v1.1: own messages go to every peer of the topic
@@ -59,7 +61,7 @@ class GossipConfig:
     max_refusals: int = 16  # GRAFTs of one peer answered with PRUNE in a heartbeat; a guess
 
     max_topic_name: int = 1024  # a guess, in bytes of UTF-8
-    max_topics: int = 1024  # a guess: joined by this node
+    max_topics: int = 1024  # a guess: joined by this node; what its apps use and what still lingers
     max_topics_per_peer: int = 1024  # a guess: announced by one peer
     max_message_id: int = 512  # a guess: the longest id remembered of another's IHAVE
     max_backoffs: int = 4096  # a guess: peers that one topic keeps waiting; the oldest go first

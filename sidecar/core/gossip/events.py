@@ -36,8 +36,9 @@ class GossipMessage(NamedTuple):
 
 
 class PeerAdded(NamedTuple):
-    """A peer speaks gossip with us. `outbound`: we opened the connection. Must come before its first RPC.
+    """A peer speaks gossip with us. Must come before its first RPC.
 
+    `outbound`: we opened the connection. `dial_only`: nobody can open one to it, so it has only links that it opens.
     `max_rpc`: bytes of the largest RPC that it reads, as far as that is known; 0 when it is not.
     """
 
@@ -45,6 +46,14 @@ class PeerAdded(NamedTuple):
     protocol: str
     outbound: bool
     max_rpc: int = 0
+    dial_only: bool = False
+
+
+class PeerDescribed(NamedTuple):
+    """What a peer says of itself has changed."""
+
+    peer: PeerId
+    dial_only: bool
 
 
 class PeerRemoved(NamedTuple):
@@ -99,7 +108,9 @@ class PublishCancelled(NamedTuple):
     op: int
 
 
-GossipInput = PeerAdded | PeerRemoved | RpcsReceived | TopicJoined | TopicLeft | Published | PublishCancelled
+GossipInput = (
+    PeerAdded | PeerDescribed | PeerRemoved | RpcsReceived | TopicJoined | TopicLeft | Published | PublishCancelled
+)
 
 # ---------------------------------------------------------------- effects
 
@@ -225,6 +236,7 @@ DROPPED = (
     "control_bound",
     "topic_bound",
     "gossip",
+    "past",
     "no_peer",
     "peer_limit",
 )

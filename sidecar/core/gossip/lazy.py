@@ -1,7 +1,6 @@
 """Lazy gossip: IHAVE tells peers outside the mesh what was seen, IWANT asks for what was missed."""
 
-from collections.abc import Sequence
-
+from .cache import Mark
 from .messages import ControlMessage, build_chunks, encode_ihaves
 from .state import ENTRY, PASSED_OVER, GossipState, Peer, Topic
 
@@ -34,6 +33,9 @@ class LazyGossip:
             if topic is None or not topic.joined:
                 state.charge(peer, PASSED_OVER)
                 continue
+            if self._may_be_past(peer, topic):
+                state.statistics.dropped["past"] += len(ihave.messageIDs)
+                continue
             ids = ihave.messageIDs[: config.max_ihave_length - examined]
             examined += len(ids)
             state.propagation.shown(ids, peer.id, state.now, gossiped=True)
@@ -42,13 +44,24 @@ class LazyGossip:
                     wanted[identifier] = None
         state.statistics.ihave_ids_received += examined
         if wanted:
-            # At random, so that several advertisers with long lists are asked for different parts.
-            asked = state.rng.sample(list(wanted), min(left, len(wanted)))
+            asked = list(wanted)
+            if len(asked) > left:
+                # At random, so that several advertisers with long lists are asked for different parts; and in order.
+                asked = [asked[index] for index in sorted(state.rng.sample(range(len(asked)), left))]
             peer.ids_asked += len(asked)
             state.wake(peer)
             taken = peer.queue.put_iwant(asked)
             state.statistics.iwant_ids_sent += taken
             state.statistics.dropped["gossip"] += len(asked) - taken
+
+    def _may_be_past(self, peer: Peer, topic: Topic) -> bool:
+        """Whether the peer may gossip of messages from before we joined the topic.
+
+        Sidecars do not (`age_ms`). What others name may be three heartbeats old, and nothing tells how old.
+        """
+        config = self._state.config
+        young = self._state.now - topic.joined_at < max(1.0, config.heartbeat_interval) * (config.history_gossip + 1)
+        return young and not peer.heeds_age
 
     def _on_iwant(self, peer: Peer, control: ControlMessage) -> None:
         state, config = self._state, self._state.config
@@ -78,37 +91,65 @@ class LazyGossip:
         for name in state.cache.topics():
             topic = state.topics.get(name)
             if topic is not None and (topic.joined or topic.fanout):
-                self._emit(topic, state.cache.gossip_ids(name))
+                self._emit(topic)
+        state.cache.shift(state.now)
         for topic in state.topics.values():
             topic.newcomers = {}
-        state.cache.shift()
+            if topic.begins:
+                kept = state.cache.bounds_gossip
+                topic.begins = {peer: mark for peer, mark in topic.begins.items() if kept(mark)}
 
-    def _emit(self, topic: Topic, ids: Sequence[bytes]) -> None:
-        """Tell a sample of the peers outside the mesh, and all that are new in the topic.
+    def _emit(self, topic: Topic) -> None:
+        """Tell peers outside the mesh, and all that are new in the topic, what has come.
 
-        Newcomers may be grafted already, and would miss for good what was published a moment before they came.
+        Newcomers may be grafted already, and would miss for good what was published a moment before they came. Of the
+        others a sample is told at each heartbeat, and whoever would miss a message for good otherwise: a message is
+        gossiped about for `history_gossip` heartbeats, and everybody is told within these.
         """
         state, config = self._state, self._state.config
+        tick = state.cache.tick
         chosen = list(topic.newcomers.values())
-        others = [
-            peer
-            for identifier, peer in topic.peers.items()
-            if not (identifier in topic.mesh or identifier in topic.fanout or identifier in topic.newcomers)
-            and state.score(identifier) >= 0
-        ]
-        count = max(config.d_lazy, int(config.gossip_factor * len(others)))
-        chosen += state.rng.sample(others, min(count, len(others)))
-        if not ids or not chosen:
-            return
-        narrowest = min((peer.max_rpc for peer in chosen if peer.max_rpc is not None), default=config.max_chunk)
-        most, max_bytes = config.max_ihave_length, min(config.max_chunk, narrowest) // 2
-        everything = encode_ihaves(topic.wire, ids, max_bytes) if len(ids) <= most else None
+        others: list[Peer] = []
+        due: list[Peer] = []
+        for identifier, peer in topic.peers.items():
+            if (
+                identifier in topic.mesh
+                or identifier in topic.fanout
+                or identifier in topic.newcomers
+                or state.score(identifier) < 0
+            ):
+                continue
+            told = topic.told.get(identifier)
+            if told is None or tick - told > config.history_gossip:
+                # In the mesh until now, or there was nothing to tell: due at one of the next heartbeats, not all at one.
+                told = topic.told[identifier] = tick - 1 - state.rng.randrange(config.history_gossip)
+            (due if tick - told >= config.history_gossip else others).append(peer)
+        count = max(config.d_lazy, int(config.gossip_factor * (len(due) + len(others)))) - len(due)
+        chosen += due
+        chosen += state.rng.sample(others, max(0, min(count, len(others))))
+        encoded: dict[tuple[Mark | None, int], list[bytes]] = {}
         for peer in chosen:
-            entries = everything
+            topic.told[peer.id] = tick
+            mark = topic.begins.get(peer.id)
+            max_bytes = min(config.max_chunk, peer.max_rpc or config.max_chunk) // 2
+            entries = encoded.get((mark, max_bytes))
             if entries is None:
-                # Each peer hears of another part, so that together they hear of more.
-                start = state.rng.randrange(len(ids) - most + 1)
-                entries = encode_ihaves(topic.wire, ids[start : start + most], max_bytes)
+                entries, whole = self._entries(topic, mark, max_bytes)
+                if whole:
+                    encoded[mark, max_bytes] = entries
+            if not entries:
+                continue
             state.wake(peer)
             if not peer.queue.put_ihave(topic.name, entries):
                 state.statistics.dropped["gossip"] += 1
+
+    def _entries(self, topic: Topic, mark: Mark | None, max_bytes: int) -> tuple[list[bytes], bool]:
+        """IHAVE of the messages behind the mark, and whether it names all of them."""
+        state, config = self._state, self._state.config
+        ids, most = state.cache.gossip_ids(topic.name, mark), config.max_ihave_length
+        whole = len(ids) <= most
+        if not whole:
+            # Each peer hears of another part, so that together they hear of more.
+            start = state.rng.randrange(len(ids) - most + 1)
+            ids = ids[start : start + most]
+        return (encode_ihaves(topic.wire, ids, max_bytes) if ids else []), whole

@@ -13,7 +13,12 @@ _CHANGE = 2.0  # points: a topic more or less, with what has to be said of it
 
 
 class Mesh:
-    """Keeps each joined topic's mesh near `d` peers, and each fanout too."""
+    """Keeps each joined topic's mesh near `d` peers, and each fanout too.
+
+    Beside these a mesh keeps `dependents`, which have hardly another link: peers that nobody can dial, and those that
+    graft anew once the back-off is over with which they were turned away from a full mesh, naming others to them.
+    (Who has links enough does not graft.) A node in the middle of many such peers serves them all.
+    """
 
     def __init__(self, state: GossipState) -> None:
         self._state = state
@@ -27,16 +32,27 @@ class Mesh:
             if topic.joined:
                 self._state.announce((peer,), topic)
 
+    def describe(self, identifier: PeerId, dial_only: bool) -> None:
+        """Note whether a peer can be dialled. What it has in meshes it keeps until they are looked after."""
+        peer = self._state.peers.get(identifier)
+        if peer is None or peer.dial_only == dial_only:
+            return
+        peer.dial_only = dial_only
+        for topic in peer.topics.values():
+            if not dial_only:
+                topic.dependents.pop(identifier, None)
+            elif identifier in topic.mesh and self._may_depend(topic, peer):
+                topic.dependents[identifier] = peer
+
     def remove_peer(self, peer: Peer) -> None:
         del self._state.peers[peer.id]
         for topic in list(peer.topics.values()):
             self._forget(peer, topic)
 
     def _forget(self, peer: Peer, topic: Topic) -> None:
-        topic.peers.pop(peer.id, None)
-        topic.mesh.pop(peer.id, None)
-        topic.fanout.pop(peer.id, None)
-        topic.newcomers.pop(peer.id, None)
+        topic.unlink(peer.id)
+        for kept in (topic.peers, topic.fanout, topic.newcomers, topic.turned_away, topic.begins, topic.told):
+            kept.pop(peer.id, None)
         peer.topics.pop(topic.name, None)
         self._state.candidates_changed = True
         self._state.forget_if_idle(topic)
@@ -64,8 +80,12 @@ class Mesh:
         if topic is None:
             state.statistics.dropped["topic_bound"] += 1
             return
+        if subscription.HasField("age_ms"):
+            peer.heeds_age = True
+            self._begin(peer, topic, subscription.age_ms / 1000)
         # At once rather than at the next heartbeat: what is published meanwhile would miss the new peer.
-        if topic.joined and len(topic.mesh) < config.d_low and self._may_graft(topic, peer):
+        links = len(topic.mesh) if peer.dial_only else topic.regular
+        if topic.joined and links < config.d_low and self._may_graft(topic, peer):
             self._graft(topic, peer)
 
     def _announced(self, peer: Peer, wire: bytes) -> Topic | None:
@@ -85,6 +105,15 @@ class Mesh:
             self._state.candidates_changed = True
         return True
 
+    def _begin(self, peer: Peer, topic: Topic, age: float) -> None:
+        """Remember which messages are too old for a peer that joined so many seconds ago."""
+        state = self._state
+        mark = state.cache.mark(topic.name, state.now - age)
+        if state.cache.bounds_gossip(mark):
+            topic.begins[peer.id] = mark
+        else:
+            topic.begins.pop(peer.id, None)
+
     # ------------------------------------------------------------ joining and leaving
 
     def join(self, name: str, options: TopicOptions) -> None:
@@ -97,7 +126,7 @@ class Mesh:
             return
         if sum(other.joined for other in state.topics.values()) >= config.max_topics:
             raise ResourceExhausted(f"{config.max_topics} topics are joined already")
-        topic.joined, topic.options = True, options
+        topic.joined, topic.options, topic.joined_at = True, options, state.now
         state.announce(state.peers.values(), topic)
         chosen = [peer for peer in topic.fanout.values() if self._may_graft(topic, peer)][: config.d]
         topic.fanout = {}
@@ -112,6 +141,7 @@ class Mesh:
         if topic is None or not topic.joined:
             return
         topic.joined = False
+        topic.turned_away.clear()
         state.announce(state.peers.values(), topic)
         seconds = state.config.unsubscribe_backoff if backoff is None else backoff
         for peer in list(topic.mesh.values()):
@@ -132,7 +162,7 @@ class Mesh:
 
     def _on_graft(self, peer: Peer, wire: bytes) -> float:
         """Returns the points that an answer counts."""
-        state, config = self._state, self._state.config
+        state = self._state
         state.statistics.grafts_received += 1
         topic = state.by_wire.get(wire)
         # v1.1 Spam Protection Measures: GRAFT for an unknown topic is ignored.
@@ -141,11 +171,9 @@ class Mesh:
         # Both sides end a GRAFT within the back-off and extend it (v1.1 PRUNE Backoff), without naming others.
         if state.now < topic.backoff.get(peer.id, 0.0) or state.score(peer.id) < 0:
             return self._decline(topic, peer, exchange=False)
-        # v1.1 Outbound Mesh Quotas: a full mesh only takes connections that we opened.
-        if (len(topic.mesh) >= config.d_high and not peer.outbound) or not self._remember(peer, topic):
+        if not self._has_place(topic, peer) or not self._remember(peer, topic):
             return self._decline(topic, peer, exchange=True)
-        topic.mesh[peer.id] = peer
-        state.candidates_changed = True
+        self._link(topic, peer)
         return 0.0
 
     def _decline(self, topic: Topic, peer: Peer, *, exchange: bool) -> float:
@@ -154,8 +182,27 @@ class Mesh:
         if peer.refusals > self._state.config.max_refusals + len(peer.topics):
             self._state.statistics.dropped["control_bound"] += 1
             return 0.0
-        self._prune(topic, peer, exchange=exchange)
+        if exchange:
+            self._turn_away(topic, peer)
+        else:
+            self._prune(topic, peer, exchange=False)
         return _ANSWER
+
+    def _has_place(self, topic: Topic, peer: Peer) -> bool:
+        """v1.1 Outbound Mesh Quotas: a full mesh only takes connections that we opened. Ours: and dependents."""
+        return topic.regular < self._state.config.d_high or peer.outbound or self._may_depend(topic, peer)
+
+    def _may_depend(self, topic: Topic, peer: Peer) -> bool:
+        needs = peer.dial_only or peer.id in topic.turned_away
+        return needs and len(topic.dependents) < self._state.config.dependents
+
+    def _link(self, topic: Topic, peer: Peer) -> None:
+        full = topic.regular >= self._state.config.d_high
+        if self._may_depend(topic, peer) and (peer.dial_only or full):
+            topic.dependents[peer.id] = peer
+        topic.mesh[peer.id] = peer
+        topic.turned_away.pop(peer.id, None)
+        self._state.candidates_changed = True
 
     def _on_prune(self, peer: Peer, prune: ControlPrune) -> None:
         state, config = self._state, self._state.config
@@ -165,7 +212,7 @@ class Mesh:
             return
         # Who leaves a topic says so first, and then prunes those it was linked with.
         linked = peer.id in topic.mesh or topic.name in peer.left
-        topic.mesh.pop(peer.id, None)
+        topic.unlink(peer.id)
         peer.left.pop(topic.name, None)
         backoff = min(float(prune.backoff), config.max_prune_backoff) or config.prune_backoff
         self._add_backoff(topic, peer, backoff)
@@ -188,17 +235,22 @@ class Mesh:
         return list(offered.items())
 
     def _graft(self, topic: Topic, peer: Peer) -> None:
-        topic.mesh[peer.id] = peer
-        self._state.candidates_changed = True
+        self._link(topic, peer)
         self._state.statistics.grafts_sent += 1
         self._state.send_control(peer, topic, encode_graft(topic.wire))
+
+    def _turn_away(self, topic: Topic, peer: Peer) -> None:
+        """Prune a peer for which there is no place; when it comes back after the back-off, it depends on us."""
+        self._prune(topic, peer, exchange=True)
+        if peer.id in topic.peers:
+            topic.turned_away[peer.id] = None
 
     def _prune(self, topic: Topic, peer: Peer, *, exchange: bool, backoff: float | None = None) -> None:
         """Take the peer out of the mesh, if it is there, and tell it."""
         state = self._state
         if backoff is None:
             backoff = state.config.prune_backoff
-        topic.mesh.pop(peer.id, None)
+        topic.unlink(peer.id)
         self._add_backoff(topic, peer, backoff)
         if peer.knows_backoff:
             others = self._exchange(topic, peer) if exchange else []
@@ -257,13 +309,17 @@ class Mesh:
         state, config = self._state, self._state.config
         for peer in [peer for peer in topic.mesh.values() if state.score(peer.id) < 0]:
             self._prune(topic, peer, exchange=False)
-        if len(topic.mesh) < config.d_low:
-            for peer in self._sample(self._graftable(topic), config.d - len(topic.mesh)):
+        if topic.regular < config.d_low:
+            candidates = [peer for peer in self._graftable(topic) if not peer.dial_only]
+            for peer in self._sample(candidates, config.d - topic.regular):
                 self._graft(topic, peer)
-        elif len(topic.mesh) > config.d_high:
+            if len(topic.mesh) < config.d_low:  # those that nobody can dial graft by themselves while they have less
+                for peer in self._sample(self._graftable(topic), config.d - len(topic.mesh)):
+                    self._graft(topic, peer)
+        elif topic.regular > config.d_high:
             keep = self._survivors(topic)
             for peer in [peer for identifier, peer in topic.mesh.items() if identifier not in keep]:
-                self._prune(topic, peer, exchange=True)
+                self._turn_away(topic, peer)
         missing = config.d_out - sum(peer.outbound for peer in topic.mesh.values())
         if missing > 0 and len(topic.mesh) >= config.d_low:
             outbound = [peer for peer in self._graftable(topic) if peer.outbound]
@@ -271,18 +327,29 @@ class Mesh:
                 self._graft(topic, peer)
 
     def _survivors(self, topic: Topic) -> dict[PeerId, None]:
-        """Who stays in a mesh that is too large: the best `d_score`, others at random, `d_out` outbound among them."""
+        """Who stays in a mesh that is too large: the best `d_score`, others at random, `d_out` outbound among them.
+
+        And the dependents.
+        """
         config, score = self._state.config, self._state.score
-        order = self._sample(list(topic.mesh.values()), len(topic.mesh))
+        regular = [peer for identifier, peer in topic.mesh.items() if identifier not in topic.dependents]
+        order = self._sample(regular, len(regular))
         order.sort(key=lambda peer: score(peer.id), reverse=True)  # stable: random among equals
         best, rest = order[: config.d_score], order[config.d_score :]
         rest = self._sample(rest, len(rest))
         missing = config.d_out - sum(peer.outbound for peer in best)
         promoted = [peer for peer in rest if peer.outbound][: max(0, missing)]
         kept = [*promoted, *best, *(peer for peer in rest if peer not in promoted)]
-        return dict.fromkeys(peer.id for peer in kept[: config.d])
+        return dict.fromkeys((*topic.dependents, *(peer.id for peer in kept[: config.d])))
 
-    # ------------------------------------------------------------ fanout
+    # ------------------------------------------------------------ who gets what is published
+
+    def linked(self, topic: Topic) -> list[Peer]:
+        """The mesh; while it lacks peers, others of the topic as well (as in rust-libp2p)."""
+        if len(topic.mesh) >= self._state.config.d_low:
+            return list(topic.mesh.values())
+        others = [peer for identifier, peer in topic.peers.items() if identifier not in topic.mesh]
+        return [*topic.mesh.values(), *self._sample(others, self._state.config.d - len(topic.mesh))]
 
     def fanout(self, topic: Topic) -> list[Peer]:
         """The peers that get what is published on a topic that is not joined (v1.0, without flood publishing)."""

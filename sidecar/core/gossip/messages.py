@@ -20,6 +20,8 @@ _LENGTH_DELIMITED = 2
 _MAX_TAG = 2**32 - 1  # protobuf's
 # `publish` field header for each short message's length: looked up, not computed, once a message.
 _HEADERS = [b"\x12" + encode(size) for size in range(4096)]
+_AGE = encode(5365450 << 3)  # header of `age_ms`
+MAX_AGE = 3_600_000  # milliseconds in a topic; beyond that nobody asks
 _MATCHED_AT_ONCE = 1024  # so that a list of many topics is not copied once for each
 
 
@@ -280,8 +282,11 @@ def _header(size: int) -> bytes:
 # ---------------------------------------------------------------- control
 
 
-def encode_subscription(topic: bytes, subscribe: bool) -> bytes:
-    return field(1, b"\x08\x01" + field(2, topic) if subscribe else b"\x08\x00" + field(2, topic))
+def encode_subscription(topic: bytes, age: int | None) -> bytes:
+    """An announcement: in the topic since `age` milliseconds, or (None) not any more."""
+    if age is None:
+        return field(1, b"\x08\x00" + field(2, topic))
+    return field(1, b"\x08\x01" + field(2, topic) + _AGE + encode(min(age, MAX_AGE)))
 
 
 def encode_graft(topic: bytes) -> bytes:

@@ -151,9 +151,7 @@ class Publisher:
     def _targets(self, topic: Topic) -> list[Peer]:
         if self._state.config.flood_publish:
             return list(topic.peers.values())
-        if topic.joined:
-            return list(topic.mesh.values())
-        return self._mesh.fanout(topic)
+        return self._mesh.linked(topic) if topic.joined else self._mesh.fanout(topic)
 
     def _chunk_end(self, job: _Job, topic: Topic) -> int:
         """Behind the last message that goes into the next chunk; at least one does, and none that is too large."""

@@ -35,7 +35,7 @@ class PeerQueue:
         """`max_rpc`: bytes of the largest RPC that the peer reads, where that is less than ours."""
         self._config = config
         self._max_chunk = config.max_chunk if max_rpc is None else min(config.max_chunk, max_rpc)
-        self._subscriptions: dict[bytes, bool] = {}
+        self._subscriptions: dict[bytes, int | None] = {}
         self._control: dict[bytes, bytes] = {}
         self._chunks: deque[Chunk] = deque()
         self._idontwant: list[bytes] = []
@@ -62,12 +62,15 @@ class PeerQueue:
         config = self._config
         return self.bytes * 2 <= config.queue_max_bytes and self.messages * 2 <= config.queue_max_messages
 
-    def subscribe(self, topic: bytes, subscribe: bool) -> None:
-        """Announce a change. One that takes back another that still waits leaves nothing to say."""
-        if self._subscriptions.get(topic, subscribe) != subscribe:
+    def subscribe(self, topic: bytes, age: int | None) -> None:
+        """Announce that the topic was joined `age` milliseconds ago, or (None) left.
+
+        One that takes back another that still waits leaves nothing to say.
+        """
+        if topic in self._subscriptions and (self._subscriptions[topic] is None) != (age is None):
             del self._subscriptions[topic]
         else:
-            self._subscriptions[topic] = subscribe
+            self._subscriptions[topic] = age
 
     def put_control(self, topic: bytes, entry: bytes) -> None:
         """A GRAFT or PRUNE; it replaces one for the same topic."""
@@ -139,9 +142,9 @@ class PeerQueue:
         max_bytes = self._max_chunk
         # In an RPC of their own, ahead: rust-libp2p reads an RPC's subscriptions first, takes who leaves out of its
         # mesh with a back-off of 60 s of its own choice, and punishes a GRAFT that heeds the one that PRUNE names.
-        parting = [topic for topic, wanted in self._subscriptions.items() if not wanted and topic in self._control]
+        parting = [topic for topic, age in self._subscriptions.items() if age is None and topic in self._control]
         prunes = [self._control.pop(topic) for topic in parting]
-        subscriptions = [encode_subscription(topic, wanted) for topic, wanted in self._subscriptions.items()]
+        subscriptions = [encode_subscription(topic, age) for topic, age in self._subscriptions.items()]
         control = list(self._control.values())
         self._subscriptions.clear()
         self._control.clear()

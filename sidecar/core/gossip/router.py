@@ -12,6 +12,7 @@ from .events import (
     GossipInput,
     GossipStatistics,
     PeerAdded,
+    PeerDescribed,
     PeerRemoved,
     PeerView,
     PublishCancelled,
@@ -89,8 +90,17 @@ class GossipRouter:
             case PeerAdded():
                 self._on_peer_removed(input.peer)  # another stream of the same peer: its remote starts anew
                 self._mesh.add_peer(
-                    Peer(input.peer, input.protocol, input.outbound, state.config, _less(input.max_rpc, state.config))
+                    Peer(
+                        input.peer,
+                        input.protocol,
+                        input.outbound,
+                        state.config,
+                        _less(input.max_rpc, state.config),
+                        dial_only=input.dial_only,
+                    )
                 )
+            case PeerDescribed():
+                self._mesh.describe(input.peer, input.dial_only)
             case PeerRemoved():
                 self._on_peer_removed(input.peer)
             case TopicJoined():

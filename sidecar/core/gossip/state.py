@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 from ..errors import InvalidArgument, QueueFull, SidecarError, TooLarge
 from ..identity import Identity
 from ..types import PeerId
-from .cache import MessageCache, SeenCache
+from .cache import Mark, MessageCache, SeenCache
 from .config import GossipConfig
 from .events import (
     GossipEffect,
@@ -52,6 +52,8 @@ class Peer:
         "backlog",
         "backlog_bytes",
         "backlogged",
+        "dial_only",
+        "heeds_age",
         "id",
         "idontwants",
         "ids_asked",
@@ -71,12 +73,21 @@ class Peer:
     )
 
     def __init__(
-        self, peer: PeerId, protocol: str, outbound: bool, config: GossipConfig, max_rpc: int | None = None
+        self,
+        peer: PeerId,
+        protocol: str,
+        outbound: bool,
+        config: GossipConfig,
+        max_rpc: int | None = None,
+        *,
+        dial_only: bool = False,
     ) -> None:
         self.id = peer
         self.max_rpc = max_rpc  # bytes of the largest RPC that it reads, where that is less than ours
         self.protocol = protocol
         self.outbound = outbound
+        self.dial_only = dial_only
+        self.heeds_age = False  # it gossips to us of nothing from before we joined the topic
         self.queue = PeerQueue(config, max_rpc)
         self.topics: dict[str, Topic] = {}
         self.left: dict[str, None] = {}  # topics whose link ended with its subscription; PRUNE may follow
@@ -105,9 +116,12 @@ class Topic:
     __slots__ = (
         "_max_payloads",
         "backoff",
+        "begins",
         "counts",
+        "dependents",
         "fanout",
         "joined",
+        "joined_at",
         "last_published",
         "mesh",
         "name",
@@ -115,6 +129,8 @@ class Topic:
         "options",
         "peers",
         "signed",
+        "told",
+        "turned_away",
         "unsigned",
         "wire",
     )
@@ -123,10 +139,15 @@ class Topic:
         self.name = name
         self.wire = wire
         self.joined = False
+        self.joined_at = 0.0
         self.options = TopicOptions()
         self.peers: dict[PeerId, Peer] = {}  # that announced it
         self.mesh: dict[PeerId, Peer] = {}  # a subset of `peers`; empty unless joined
+        self.dependents: dict[PeerId, Peer] = {}  # a subset of `mesh`, beside the degrees
+        self.turned_away: dict[PeerId, None] = {}  # a part of `peers`: pruned since the mesh was too large
         self.newcomers: dict[PeerId, Peer] = {}  # the part of `peers` that came since the last heartbeat
+        self.begins: dict[PeerId, Mark] = {}  # of those that came lately: the first message that they want to hear of
+        self.told: dict[PeerId, int] = {}  # the heartbeat at which a peer outside the mesh was gossiped to
         self.fanout: dict[PeerId, Peer] = {}  # a subset of `peers`; empty when joined
         self.last_published = 0.0
         self.backoff: dict[PeerId, float] = {}  # until when neither side grafts
@@ -141,6 +162,15 @@ class Topic:
     def max_payload(self, sign: bool) -> int:
         """The largest data that fits an RPC of `max_rpc` bytes."""
         return self._max_payloads[sign]
+
+    @property
+    def regular(self) -> int:
+        """Mesh links that the degrees speak of."""
+        return len(self.mesh) - len(self.dependents)
+
+    def unlink(self, peer: PeerId) -> None:
+        self.mesh.pop(peer, None)
+        self.dependents.pop(peer, None)
 
     @property
     def idle(self) -> bool:
@@ -170,7 +200,7 @@ class GossipState:
         self.by_wire: dict[bytes, Topic] = {}
         self.seen = SeenCache(config.seen_ttl, config.seen_max, now)
         self.cache = MessageCache(
-            config.history_length, config.history_gossip, config.history_max_messages, config.history_max_bytes
+            config.history_length, config.history_gossip, config.history_max_messages, config.history_max_bytes, now
         )
         self.statistics = GossipStatistics()
         self.propagation = Propagation(now)
@@ -242,10 +272,11 @@ class GossipState:
 
     def announce(self, peers: Iterable[Peer], topic: Topic) -> None:
         """Tell the peers whether the topic is joined."""
+        age = int((self.now - topic.joined_at) * 1000) if topic.joined else None
         for peer in peers:
             if not peer.violated:
                 self.wake(peer)
-                peer.queue.subscribe(topic.wire, topic.joined)
+                peer.queue.subscribe(topic.wire, age)
                 self._check_overrun(peer)
 
     def _check_overrun(self, peer: Peer) -> None:

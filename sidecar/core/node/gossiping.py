@@ -21,6 +21,7 @@ _PREFIX = 5  # bytes of an RPC's length, at most
 _ALWAYS_READ = 65_536  # bytes of a frame that all implementations read
 _SUSPICION = 10.0  # seconds after a large RPC in which a reset of the stream is taken for its refusal; a guess
 _REOPEN_FIRST, _REOPEN_LAST = 1.0, 60.0  # seconds until a lost stream is opened anew, doubling; a guess
+_HEALTHY = 60.0  # seconds; a stream that lived so long was well, and its loss is the first
 
 
 class _Member:
@@ -32,6 +33,7 @@ class _Member:
         "early_bytes",
         "large",
         "large_at",
+        "opened_at",
         "opening",
         "out",
         "pending",
@@ -41,6 +43,7 @@ class _Member:
 
     def __init__(self) -> None:
         self.out: Stream | None = None
+        self.opened_at = 0.0
         self.opening = False
         self.added = False
         self.tries = 0
@@ -153,12 +156,16 @@ class Gossiping:
             self._switch.reset(stream)
             return
         old, member.out = member.out, stream
+        if old is None:
+            member.opened_at = now
         if old is not None:  # it ends after the frame that it is in the middle of
             self._switch.close_write(old)
         if not member.added:
             member.added = True
             outbound = stream.connection.direction is Direction.OUTBOUND
-            self.feed(gossip.PeerAdded(peer.id, stream.protocol, outbound, _limit(peer, member)), now)
+            self.feed(
+                gossip.PeerAdded(peer.id, stream.protocol, outbound, _limit(peer, member), _dial_only(peer)), now
+            )
             if member.early:
                 member.pending, member.early, member.early_bytes = member.early, [], 0
                 self._fresh[peer.id] = member
@@ -216,6 +223,8 @@ class Gossiping:
         if member is not None and member.out is stream:
             member.out = None
             self._suspect(stream, member, error, now)
+            if now - member.opened_at >= _HEALTHY:
+                member.tries = 0
             self._removed(stream.peer.id, member, now)
             self._reset_theirs(stream.peer)
             self._reopen_later(stream.peer, member, now)
@@ -261,6 +270,8 @@ class Gossiping:
     def peer_updated(self, peer: Peer, now: float) -> None:
         """Another connection may be the best one now: the stream moves there."""
         member = self._members.get(peer.id)
+        if member is not None and member.added:
+            self.feed(gossip.PeerDescribed(peer.id, _dial_only(peer)), now)
         if member is None or member.out is None or member.out.connection is not peer.best:
             self.peer_ready(peer, now)
 
@@ -343,3 +354,9 @@ def _limit(peer: Peer, member: _Member) -> int:
     told = peer.info.gossip_max_rpc if peer.info is not None else None
     shown = max(_ALWAYS_READ, member.refused - 1) if member.refused else None
     return min((limit for limit in (told, shown) if limit), default=0)
+
+
+def _dial_only(peer: Peer) -> bool:
+    """Whether a peer says of itself that nobody can dial it. Addresses through relays do not count: we dial none."""
+    info = peer.info
+    return info is not None and all(address.value("p2p-circuit") is not None for address in info.listen_addresses)

@@ -60,8 +60,9 @@ def rpc(**fields: object) -> bytes:
     return RPC(**fields).SerializeToString()  # type: ignore[arg-type]
 
 
-def subscribe(topic: str, wanted: bool = True) -> bytes:
-    return rpc(subscriptions=[{"subscribe": wanted, "topicid": topic.encode()}])
+def subscribe(topic: str, wanted: bool = True, age: int | None = None) -> bytes:
+    """What peers say; sidecars say since how many milliseconds as well."""
+    return rpc(subscriptions=[{"subscribe": wanted, "topicid": topic.encode(), "age_ms": age}])
 
 
 def control(**fields: object) -> bytes:
@@ -92,7 +93,7 @@ def joined(
     ids = [peer_id(number) for number in range(1, peers + 1)]
     for peer in ids:
         router.handle(PeerAdded(peer, protocol, True), 0.0)
-        router.handle(RpcsReceived(peer, [subscribe(topic)]), 0.0)
+        router.handle(RpcsReceived(peer, [subscribe(topic, age=3_600_000)]), 0.0)
         rpcs(router, peer)
     return ids
 
@@ -116,11 +117,11 @@ class GossipNetwork:
         self._wire: list[tuple[float, int, int, int, bytes]] = []
         self._sequence = 0
 
-    def connect(self, opener: int, other: int) -> None:
+    def connect(self, opener: int, other: int, *, dial_only: bool = False) -> None:
         self._decoders[opener, other] = FrameDecoder(1 << 20)
         self._decoders[other, opener] = FrameDecoder(1 << 20)
         self.input(opener, PeerAdded(self.ids[other], self.protocol, True))
-        self.input(other, PeerAdded(self.ids[opener], self.protocol, False))
+        self.input(other, PeerAdded(self.ids[opener], self.protocol, False, dial_only=dial_only))
 
     def disconnect(self, one: int, other: int) -> None:
         del self._decoders[one, other], self._decoders[other, one]

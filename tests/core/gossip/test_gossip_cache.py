@@ -47,20 +47,20 @@ def test_seen_ids_are_bounded_and_a_flood_does_not_shorten_the_next_generation()
 
 
 def test_messages_are_kept_for_five_windows_and_gossiped_for_three() -> None:
-    cache = MessageCache(5, 3, 1000, 10_000)
+    cache = MessageCache(5, 3, 1000, 10_000, 0.0)
     cache.put("t", [b"a"], [b"raw a"])
     cache.put("u", [b"b"], [b"raw b"])
     for beat in range(5):
         assert cache.gossip_ids("t") == ([b"a"] if beat < 3 else [])
         assert cache.answer(PEER, b"b", 10) == b"raw b"
-        cache.shift()
+        cache.shift(0.0)
     assert cache.answer(PEER, b"b", 10) is None
     assert len(cache) == 0
     assert list(cache.topics()) == []
 
 
 def test_the_message_cache_is_bounded_in_number_and_bytes() -> None:
-    cache = MessageCache(5, 3, 100, 10_000)
+    cache = MessageCache(5, 3, 100, 10_000, 0.0)
     for start in range(0, 1000, 10):
         cache.put("t", ids(start, 10), [b"x"] * 10)
         assert len(cache) <= 100

@@ -3,10 +3,19 @@
 import random
 
 import pytest
-from gossip_network import GossipNetwork
+from gossip_network import GossipNetwork, control, make_router, peer_id, rpcs, subscribe
 
 from sidecar.core.gossip.config import GossipConfig
-from sidecar.core.gossip.events import PeerRemoved, Published, TopicJoined, TopicLeft, TopicOptions
+from sidecar.core.gossip.events import (
+    PeerAdded,
+    PeerDescribed,
+    PeerRemoved,
+    Published,
+    RpcsReceived,
+    TopicJoined,
+    TopicLeft,
+    TopicOptions,
+)
 
 COUNT = 20
 
@@ -132,14 +141,127 @@ def test_too_large_a_mesh_shrinks_and_names_others() -> None:
     assert len(network.routers[0].topics()[0].peers) == 14
 
 
-def test_what_was_published_a_moment_before_a_peer_came_reaches_it() -> None:
+@pytest.mark.parametrize("away", [0.0, 1.0, 30.0])
+def test_a_subscriber_that_comes_gets_what_was_published_since_it_subscribed_and_nothing_older(away: float) -> None:
+    """With or without a time in which it was subscribed and not connected, of which gossip covers the last part."""
     network = GossipNetwork(2, 1)
     network.input(0, TopicJoined("news"))
     network.run(0.3)
-    network.input(0, Published(1, "news", [b"first"]))
-    network.connect(0, 1)
+    if away < 10.0:
+        for number in range(10):
+            network.input(0, Published(number, "news", [b"before %d" % number]))
+            network.run(0.2)
     network.input(1, TopicJoined("news"))
-    network.input(0, Published(2, "news", [b"second"]))
+    network.run(away)
+    network.input(0, Published(20, "news", [b"a moment before it came"]))
+    network.connect(0, 1)
+    network.run(0.06)  # until the other knows of it
+    network.input(0, Published(21, "news", [b"as it came"]))
+    network.run(5.0)
+    network.input(0, Published(22, "news", [b"later"]))
+    network.run(1.0)
+    got = [message.data for message in network.delivered[1]]
+    expected = [b"as it came", b"later"] if away == 0.0 else [b"a moment before it came", b"as it came", b"later"]
+    assert sorted(got) == sorted(expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_subscription_begins_with_what_comes_after_it_in_order(seed: int) -> None:
+    """The publisher's messages before it are gossiped about to others at the same time."""
+    network = GossipNetwork(6, seed)
+    for number in range(5):
+        network.input(number, TopicJoined("news"))
+    for a in range(6):
+        for b in range(a):
+            network.connect(a, b)
     network.run(3.0)
-    assert sorted(message.data for message in network.delivered[1]) == [b"first", b"second"]
-    assert len(network.delivered[0]) == 2
+    for count in range(60):
+        if count == 30:
+            network.input(5, TopicJoined("news"))
+            network.run(0.06)  # until the others know
+        network.input(0, Published(count, "news", [b"%d" % count]))
+        network.run(0.1)
+    network.run(5.0)
+    assert [int(message.data) for message in network.delivered[5]] == list(range(30, 60)), f"seed {seed}"
+
+
+@pytest.mark.parametrize("count", [24, 40, 100])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("dial_only", [True, False])
+def test_a_hub_serves_leaves_that_have_no_other_link(count: int, seed: int, dial_only: bool) -> None:
+    """Nothing is lost from the moment that all know each other: by links where the hub knows, by gossip until then."""
+    network = GossipNetwork(count + 1, seed)
+    network.input(0, TopicJoined("news"))
+    for leaf in range(1, count + 1):
+        network.input(leaf, TopicJoined("news"))
+        network.connect(leaf, 0, dial_only=dial_only)
+    network.run(2.0)
+    sent = []
+
+    def publish() -> None:
+        for _ in range(10):
+            number = len(sent)
+            sent.append(b"%d" % number)
+            network.input(1 + number % count, Published(number, "news", [sent[-1]]))
+            network.run(0.2)
+
+    publish()
+    network.run(5.0)
+    for leaf, messages in enumerate(network.delivered):
+        assert sorted(m.data for m in messages) == sorted(sent), f"seed {seed}: node {leaf}"
+    if not dial_only:
+        network.run(70.0)  # the back-off of those that were turned away
+    mesh = network.routers[0].topics()[0].mesh
+    assert len(mesh) == count, f"seed {seed}"
+    publish()
+    network.run(0.5)  # over links, not heartbeats later
+    for leaf, messages in enumerate(network.delivered):
+        assert sorted(m.data for m in messages) == sorted(sent), f"seed {seed}: node {leaf}"
+
+
+def test_dependents_are_bounded_and_the_rest_is_gossiped_to() -> None:
+    network = GossipNetwork(31, 1, GossipConfig(dependents=4))
+    network.input(0, TopicJoined("news"))
+    for leaf in range(1, 31):
+        network.input(leaf, TopicJoined("news"))
+        network.connect(leaf, 0, dial_only=True)
+    network.run(150.0)
+    assert len(network.routers[0].topics()[0].mesh) <= 4 + GossipConfig().d_high
+    for number in range(10):
+        network.input(5, Published(number, "news", [b"%d" % number]))
+        network.run(0.3)
+    network.run(5.0)
+    assert [len(messages) for messages in network.delivered] == [10] * 31
+
+
+def test_peers_that_turn_out_to_be_reachable_count_as_others_do() -> None:
+    network = GossipNetwork(21, 1)
+    network.input(0, TopicJoined("news"))
+    for leaf in range(1, 21):
+        network.input(leaf, TopicJoined("news"))
+        network.connect(leaf, 0, dial_only=True)
+    network.run(2.0)
+    assert len(network.routers[0].topics()[0].mesh) == 20
+    for leaf in range(1, 21):
+        network.input(0, PeerDescribed(network.ids[leaf], False))
+    network.run(2.0)
+    assert len(network.routers[0].topics()[0].mesh) == GossipConfig().d
+    for leaf in range(1, 21):
+        network.input(0, PeerDescribed(network.ids[leaf], True))
+    network.run(70.0)
+    assert len(network.routers[0].topics()[0].mesh) == 20
+
+
+def test_gossip_of_others_than_sidecars_is_not_believed_to_be_new_at_first() -> None:
+    """It may be of messages from before; they do not say how long ago they were subscribed."""
+    router = make_router()
+    router.handle(TopicJoined("news"), 10.0)
+    router.handle(PeerAdded(peer_id(1), "/meshsub/1.1.0", True), 10.0)
+    router.handle(RpcsReceived(peer_id(1), [subscribe("news")]), 10.0)
+    rpcs(router, peer_id(1))
+    ihave = control(ihave=[{"topicID": b"news", "messageIDs": [b"an id"]}])
+    router.handle(RpcsReceived(peer_id(1), [ihave]), 13.9)
+    assert not any(entry.control.iwant for entry in rpcs(router, peer_id(1)))
+    assert router.statistics().dropped["past"] == 1
+    router.handle(RpcsReceived(peer_id(1), [ihave]), 14.1)
+    assert [list(want.messageIDs) for entry in rpcs(router, peer_id(1)) for want in entry.control.iwant] == [[b"an id"]]

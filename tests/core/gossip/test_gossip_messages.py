@@ -120,7 +120,7 @@ def test_control_is_what_protobuf_reads() -> None:
         *encode_ihaves(b"c", ids, 1000),
         *encode_iwants(ids, 1000),
     ]
-    frames = control_frames([encode_subscription(b"a", True), encode_subscription(b"b", False)], control, 1200)
+    frames = control_frames([encode_subscription(b"a", 0), encode_subscription(b"b", None)], control, 1200)
     parsed = [RPC.FromString(body(frame)) for frame in frames]
     assert max(map(len, frames)) <= 1200
     whole = RPC()
