@@ -89,6 +89,9 @@ def gossip_config(config: Config) -> GossipConfig:
         max_rpc=gossip.max_message,
         dependents=gossip.dependents,
         max_topics=config.api.max_topics,
+        # Neighbours that join as many announce them all at once, and we to them.
+        max_topics_per_peer=max(1024, config.api.max_topics),
+        queue_max_control=max(4096, 2 * config.api.max_topics),
         queue_max_messages=gossip.queue_messages,
         queue_max_bytes=gossip.queue_bytes,
     )

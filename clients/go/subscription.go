@@ -22,8 +22,10 @@ type Subscription struct {
 	cursor  atomic.Pointer[[]byte]
 }
 
-// Subscribe subscribes to topics, 1 to 64. It returns when the subscription is in force: what is published from then on
-// arrives. ctx holds for its whole life.
+// Subscribe subscribes to topics, 1 to 64. It returns when the subscription is in force at the sidecar: what its apps
+// publish from then on arrives, and what others publish once they have heard of it. Nothing older comes without a
+// cursor, nor again after a restart of the sidecar. Messages of one publisher come in its order, but for those that
+// were lost on their way and fetched again. ctx holds for its whole life.
 func (c *Client) Subscribe(ctx context.Context, topics []string, options ...SubscribeOption) (*Subscription, error) {
 	var chosen callSettings
 	for _, option := range options {

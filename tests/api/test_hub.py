@@ -174,6 +174,21 @@ async def test_signing_and_bounds() -> None:
 
 
 @asynchronous
+async def test_topics_that_linger_make_room_for_others_the_oldest_first() -> None:
+    fixture = Fixture(max_topics=2, linger=60.0)
+    for topic in ("a", "b", "c"):
+        fixture.topics.unsubscribe(fixture.subscribe(topic))
+    joined = [fed.topic for fed in fixture.fed if isinstance(fed, TopicJoined)]
+    left = [fed.topic for fed in fixture.fed if isinstance(fed, TopicLeft)]
+    assert (joined, left) == (["a", "b", "c"], ["a"])
+    fixture.subscribe("b")
+    fixture.subscribe("d")
+    with pytest.raises(ResourceExhausted, match="2 topics have subscribers"):
+        fixture.subscribe("e")
+    fixture.topics.close()
+
+
+@asynchronous
 async def test_own_publications_can_be_left_out() -> None:
     fixture = Fixture()
     reader, all_of_it = fixture.subscribe(skip_local=True), fixture.subscribe()

@@ -83,7 +83,10 @@ type PublishOutcome int32
 const (
 	// Not said.
 	PublishOutcome_PUBLISH_OUTCOME_UNSPECIFIED PublishOutcome = 0
-	// Queued to at least one peer.
+	// Queued to at least one peer. That is all that is known here: a queued message is lost with its connection, and who
+	// else gets it is not reported. Where a message was queued, the peers hand it on to every subscriber that is
+	// connected to one of them, directly or through others, at once or within three heartbeats, as long as their queues
+	// and caches hold it. An app that must know asks the other app to answer.
 	PublishOutcome_PUBLISH_OUTCOME_SENT PublishOutcome = 1
 	// No peer of the topic is connected. Subscribers at this node have got it.
 	PublishOutcome_PUBLISH_OUTCOME_NO_PEERS PublishOutcome = 2
@@ -149,7 +152,7 @@ type PublishReceipt struct {
 	Outcome PublishOutcome `protobuf:"varint,1,opt,name=outcome,proto3,enum=sidecar.v1.PublishOutcome" json:"outcome,omitempty"`
 	// The message's id; empty where it was not published.
 	MessageId []byte `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	// To how many peers it was queued.
+	// To how many peers it was queued: neighbours of this node in the topic, not all subscribers.
 	Peers uint32 `protobuf:"varint,3,opt,name=peers,proto3" json:"peers,omitempty"`
 	// For how many peers it was dropped since their queues were full while others had room.
 	Dropped       uint32 `protobuf:"varint,4,opt,name=dropped,proto3" json:"dropped,omitempty"`

@@ -554,7 +554,12 @@ export class Client {
     return await transfer(this.#link, bulk, messages, options);
   }
 
-  /** A subscription to topics: iterate over it, or see `Subscription`. */
+  /**
+   * A subscription to topics: iterate over it, or see `Subscription`. What this node's apps publish once it is in force
+   * arrives, and what others publish once they have heard of it. Nothing older comes without a cursor, nor again after a
+   * restart of the sidecar. Messages of one publisher come in its order, but for those that were lost on their way and
+   * fetched again.
+   */
   subscribe(topics: string | Iterable<string>, options: SubscribeOptions = {}): Subscription {
     return new Subscription(this.#link, topics, options);
   }

@@ -85,7 +85,13 @@ class ApiSection:
         "what gRPC libraries take by default",
     )
     max_calls: int = key(4096, number(16, 1_000_000, "calls"), "Calls under way at once, streams included.", "a guess")
-    max_topics: int = key(1024, number(1, 1_000_000, "topics"), "Topics joined at once.", "a guess")
+    max_topics: int = key(
+        1024,
+        number(1, 1_000_000, "topics"),
+        "Topics joined at once; one without subscribers makes room for a new one. From 1,024 on also how many topics of "
+        "one peer are remembered, so all nodes need the higher bound.",
+        "a guess",
+    )
     history_messages: int = key(
         65_536,
         number(0, 10_000_000, "messages"),

@@ -70,7 +70,7 @@ class Mark(NamedTuple):
     """A place among a topic's messages in the cache: window, and messages of the topic before it there."""
 
     window: int
-    index: int
+    offset: int
 
 
 class _Window:
@@ -141,7 +141,7 @@ class MessageCache:
     def bounds_gossip(self, mark: Mark) -> bool:
         """Whether messages before the mark are still gossiped about."""
         return any(
-            window.number < mark.window or (window.number == mark.window and mark.index > 0)
+            window.number < mark.window or (window.number == mark.window and mark.offset > 0)
             for window in self._windows
             if window.tick > self.tick - self._gossip
         )
@@ -153,7 +153,7 @@ class MessageCache:
             if window.tick <= self.tick - self._gossip or (mark is not None and window.number < mark.window):
                 continue
             ids = window.topics.get(topic, ())
-            found += ids[mark.index :] if mark is not None and window.number == mark.window else ids
+            found += ids[mark.offset :] if mark is not None and window.number == mark.window else ids
         return found
 
     def topics(self) -> Iterable[str]:

@@ -34,6 +34,7 @@ class LazyGossip:
                 state.charge(peer, PASSED_OVER)
                 continue
             if self._may_be_past(peer, topic):
+                state.charge(peer, PASSED_OVER)
                 state.statistics.dropped["past"] += len(ihave.messageIDs)
                 continue
             ids = ihave.messageIDs[: config.max_ihave_length - examined]

@@ -62,7 +62,11 @@ class _PublishOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Publis
     PUBLISH_OUTCOME_UNSPECIFIED: _PublishOutcome.ValueType  # 0
     """Not said."""
     PUBLISH_OUTCOME_SENT: _PublishOutcome.ValueType  # 1
-    """Queued to at least one peer."""
+    """Queued to at least one peer. That is all that is known here: a queued message is lost with its connection, and who
+    else gets it is not reported. Where a message was queued, the peers hand it on to every subscriber that is
+    connected to one of them, directly or through others, at once or within three heartbeats, as long as their queues
+    and caches hold it. An app that must know asks the other app to answer.
+    """
     PUBLISH_OUTCOME_NO_PEERS: _PublishOutcome.ValueType  # 2
     """No peer of the topic is connected. Subscribers at this node have got it."""
     PUBLISH_OUTCOME_QUEUE_FULL: _PublishOutcome.ValueType  # 3
@@ -78,7 +82,11 @@ class PublishOutcome(_PublishOutcome, metaclass=_PublishOutcomeEnumTypeWrapper):
 PUBLISH_OUTCOME_UNSPECIFIED: PublishOutcome.ValueType  # 0
 """Not said."""
 PUBLISH_OUTCOME_SENT: PublishOutcome.ValueType  # 1
-"""Queued to at least one peer."""
+"""Queued to at least one peer. That is all that is known here: a queued message is lost with its connection, and who
+else gets it is not reported. Where a message was queued, the peers hand it on to every subscriber that is
+connected to one of them, directly or through others, at once or within three heartbeats, as long as their queues
+and caches hold it. An app that must know asks the other app to answer.
+"""
 PUBLISH_OUTCOME_NO_PEERS: PublishOutcome.ValueType  # 2
 """No peer of the topic is connected. Subscribers at this node have got it."""
 PUBLISH_OUTCOME_QUEUE_FULL: PublishOutcome.ValueType  # 3
@@ -104,7 +112,7 @@ class PublishReceipt(_message.Message):
     message_id: _builtins.bytes
     """The message's id; empty where it was not published."""
     peers: _builtins.int
-    """To how many peers it was queued."""
+    """To how many peers it was queued: neighbours of this node in the topic, not all subscribers."""
     dropped: _builtins.int
     """For how many peers it was dropped since their queues were full while others had room."""
     def __init__(

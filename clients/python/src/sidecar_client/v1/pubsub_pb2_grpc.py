@@ -89,6 +89,17 @@ class PubSubServiceServicer:
     def Subscribe(self, request, context):
         """Subscribes to topics. The first response comes at once and says where the stream begins; then messages as they
         arrive. A reader that is slower than its bounded queue loses messages by the policy, and is told how many.
+
+        Without a cursor nothing comes that was published before the subscription: a topic that this node was not in yet
+        begins with what each of its peers gets after it has heard of the subscription, one way over the network later. A
+        sidecar that starts anew begins anew in that way, so that what its apps had got before does not come again. What
+        was published while it was down or cut off does not come either, but for the last three heartbeats of a lost
+        connection. Two exceptions are possible: a message that reached a neighbour itself only after the restart comes
+        again (its message_id is the same), and in a topic that this node is in already a new subscription can get a message
+        that was published up to three heartbeats before and lost its way.
+
+        Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
+        way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,6 +50,17 @@ class PubSubServiceStub:
     Subscribe: _grpc.UnaryStreamMultiCallable[_pubsub_pb2.SubscribeRequest, _pubsub_pb2.SubscribeResponse]
     """Subscribes to topics. The first response comes at once and says where the stream begins; then messages as they
     arrive. A reader that is slower than its bounded queue loses messages by the policy, and is told how many.
+
+    Without a cursor nothing comes that was published before the subscription: a topic that this node was not in yet
+    begins with what each of its peers gets after it has heard of the subscription, one way over the network later. A
+    sidecar that starts anew begins anew in that way, so that what its apps had got before does not come again. What
+    was published while it was down or cut off does not come either, but for the last three heartbeats of a lost
+    connection. Two exceptions are possible: a message that reached a neighbour itself only after the restart comes
+    again (its message_id is the same), and in a topic that this node is in already a new subscription can get a message
+    that was published up to three heartbeats before and lost its way.
+
+    Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
+    way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
     """
     ListTopics: _grpc.UnaryUnaryMultiCallable[_pubsub_pb2.ListTopicsRequest, _pubsub_pb2.ListTopicsResponse]
     """The topics that this node subscribes to or publishes on, or that its peers subscribe to."""
@@ -76,6 +87,17 @@ class PubSubServiceAsyncStub(PubSubServiceStub):
     Subscribe: _aio.UnaryStreamMultiCallable[_pubsub_pb2.SubscribeRequest, _pubsub_pb2.SubscribeResponse]  # type: ignore[assignment]
     """Subscribes to topics. The first response comes at once and says where the stream begins; then messages as they
     arrive. A reader that is slower than its bounded queue loses messages by the policy, and is told how many.
+
+    Without a cursor nothing comes that was published before the subscription: a topic that this node was not in yet
+    begins with what each of its peers gets after it has heard of the subscription, one way over the network later. A
+    sidecar that starts anew begins anew in that way, so that what its apps had got before does not come again. What
+    was published while it was down or cut off does not come either, but for the last three heartbeats of a lost
+    connection. Two exceptions are possible: a message that reached a neighbour itself only after the restart comes
+    again (its message_id is the same), and in a topic that this node is in already a new subscription can get a message
+    that was published up to three heartbeats before and lost its way.
+
+    Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
+    way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
     """
     ListTopics: _aio.UnaryUnaryMultiCallable[_pubsub_pb2.ListTopicsRequest, _pubsub_pb2.ListTopicsResponse]  # type: ignore[assignment]
     """The topics that this node subscribes to or publishes on, or that its peers subscribe to."""
@@ -117,6 +139,17 @@ class PubSubServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_pubsub_pb2.SubscribeResponse], _abc.AsyncIterator[_pubsub_pb2.SubscribeResponse]]:
         """Subscribes to topics. The first response comes at once and says where the stream begins; then messages as they
         arrive. A reader that is slower than its bounded queue loses messages by the policy, and is told how many.
+
+        Without a cursor nothing comes that was published before the subscription: a topic that this node was not in yet
+        begins with what each of its peers gets after it has heard of the subscription, one way over the network later. A
+        sidecar that starts anew begins anew in that way, so that what its apps had got before does not come again. What
+        was published while it was down or cut off does not come either, but for the last three heartbeats of a lost
+        connection. Two exceptions are possible: a message that reached a neighbour itself only after the restart comes
+        again (its message_id is the same), and in a topic that this node is in already a new subscription can get a message
+        that was published up to three heartbeats before and lost its way.
+
+        Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
+        way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
         """
 
     @_abc_1.abstractmethod

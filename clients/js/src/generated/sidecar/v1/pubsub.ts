@@ -33,7 +33,12 @@ export enum Signing {
 export enum PublishOutcome {
   /** UNSPECIFIED - Not said. */
   UNSPECIFIED = 0,
-  /** SENT - Queued to at least one peer. */
+  /**
+   * SENT - Queued to at least one peer. That is all that is known here: a queued message is lost with its connection, and who
+   * else gets it is not reported. Where a message was queued, the peers hand it on to every subscriber that is
+   * connected to one of them, directly or through others, at once or within three heartbeats, as long as their queues
+   * and caches hold it. An app that must know asks the other app to answer.
+   */
   SENT = 1,
   /** NO_PEERS - No peer of the topic is connected. Subscribers at this node have got it. */
   NO_PEERS = 2,
@@ -51,7 +56,7 @@ export interface PublishReceipt {
   outcome: PublishOutcome;
   /** The message's id; empty where it was not published. */
   messageId: Buffer;
-  /** To how many peers it was queued. */
+  /** To how many peers it was queued: neighbours of this node in the topic, not all subscribers. */
   peers: number;
   /** For how many peers it was dropped since their queues were full while others had room. */
   dropped: number;
@@ -1492,6 +1497,17 @@ export const PubSubServiceDefinition = {
     /**
      * Subscribes to topics. The first response comes at once and says where the stream begins; then messages as they
      * arrive. A reader that is slower than its bounded queue loses messages by the policy, and is told how many.
+     *
+     * Without a cursor nothing comes that was published before the subscription: a topic that this node was not in yet
+     * begins with what each of its peers gets after it has heard of the subscription, one way over the network later. A
+     * sidecar that starts anew begins anew in that way, so that what its apps had got before does not come again. What
+     * was published while it was down or cut off does not come either, but for the last three heartbeats of a lost
+     * connection. Two exceptions are possible: a message that reached a neighbour itself only after the restart comes
+     * again (its message_id is the same), and in a topic that this node is in already a new subscription can get a message
+     * that was published up to three heartbeats before and lost its way.
+     *
+     * Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
+     * way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
      */
     subscribe: {
       name: "Subscribe",
