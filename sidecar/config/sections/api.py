@@ -88,8 +88,8 @@ class ApiSection:
     max_topics: int = key(
         1024,
         number(1, 1_000_000, "topics"),
-        "Topics joined at once; one without subscribers makes room for a new one. From 1,024 on also how many topics of "
-        "one peer are remembered, so all nodes need the higher bound.",
+        "Topics joined at once; one without subscribers makes room for a new one. From 1,024 on also how many topics "
+        "of one peer are remembered, so all nodes need the higher bound.",
         "a guess",
     )
     history_messages: int = key(

@@ -117,9 +117,9 @@ class GossipSection:
     dependents: int = key(
         256,
         number(0, 10_000, "peers"),
-        "How many peers to keep in a topic's mesh beyond these, since they have hardly another link: such as only dial, "
-        "or come back after they were turned away from a full mesh. The rest of them gets messages by gossip, within "
-        "three heartbeats.",
+        "How many peers to keep in a topic's mesh beyond these, since they have hardly another link: such as only "
+        "dial, or come back after they were turned away from a full mesh. The rest of them gets messages by gossip, "
+        "within three heartbeats.",
         "a guess",
     )
     flood_publish: bool = key(

@@ -122,7 +122,7 @@ class LazyGossip:
                 continue
             told = topic.told.get(identifier)
             if told is None or tick - told > config.history_gossip:
-                # In the mesh until now, or there was nothing to tell: due at one of the next heartbeats, not all at one.
+                # In the mesh until now, or nothing to tell: due soon, not all at once.
                 told = topic.told[identifier] = tick - 1 - state.rng.randrange(config.history_gossip)
             (due if tick - told >= config.history_gossip else others).append(peer)
         count = max(config.d_lazy, int(config.gossip_factor * (len(due) + len(others)))) - len(due)

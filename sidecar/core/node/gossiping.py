@@ -163,9 +163,7 @@ class Gossiping:
         if not member.added:
             member.added = True
             outbound = stream.connection.direction is Direction.OUTBOUND
-            self.feed(
-                gossip.PeerAdded(peer.id, stream.protocol, outbound, _limit(peer, member), _dial_only(peer)), now
-            )
+            self.feed(gossip.PeerAdded(peer.id, stream.protocol, outbound, _limit(peer, member), _dial_only(peer)), now)
             if member.early:
                 member.pending, member.early, member.early_bytes = member.early, [], 0
                 self._fresh[peer.id] = member

@@ -62,7 +62,10 @@ def test_a_new_peer_hears_of_joined_topics_and_a_subscriber_is_grafted_at_once()
     assert router.handle(PeerAdded(peer, "/meshsub/1.1.0", True), 0.0) == [PeerWoken(peer)]
     assert router.handle(RpcsReceived(peer, [subscribe("news")]), 0.1) == []  # the queue was not empty
     assert rpcs(router, peer) == [
-        RPC(subscriptions=[{"subscribe": True, "topicid": b"news", "age_ms": 0}], control={"graft": [{"topicID": b"news"}]})
+        RPC(
+            subscriptions=[{"subscribe": True, "topicid": b"news", "age_ms": 0}],
+            control={"graft": [{"topicID": b"news"}]},
+        )
     ]
     assert router.topics()[0] == ("news", True, True, (peer,), (peer,), TopicCounts())
     assert router.handle(TopicLeft("news"), 1.0) == [PeerWoken(peer)]

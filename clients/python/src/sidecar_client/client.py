@@ -464,8 +464,8 @@ class Client:
         """A subscription: iterate over it, or see `Subscription`.
 
         What this node's apps publish once it is in force arrives, and what others publish once they have heard of it.
-        Nothing older comes without a cursor, nor again after a restart of the sidecar. Messages of one publisher come in
-        its order, but for those that were lost on their way and fetched again.
+        Nothing older comes without a cursor, nor again after a restart of the sidecar. Messages of one publisher
+        come in its order, but for those that were lost on their way and fetched again.
 
         Args:
             cursor: continue behind this message; empty: with what arrives from now.
