@@ -23,9 +23,13 @@ class Callers:
     the kernel tells who connected them; so with DEBUG, and only then, a call looks for those not seen yet.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._name = str(path)
+    def __init__(self) -> None:
+        self._names: list[bytes] = []
         self._seen: dict[int, None] = {}  # inodes of the connections that are open
+
+    def bound(self, path: Path) -> None:
+        """The name that the socket was bound by, which is what the kernel tells; the last two are looked for."""
+        self._names = [*self._names[-1:], os.fsencode(path)]
 
     def noted(self, handler: Handler) -> Handler:
         """Wrap a service's method so that its calls are looked at."""
@@ -67,10 +71,15 @@ class Callers:
                 os.close(copy)
                 continue
             with contextlib.suppress(OSError), connection:
-                if connection.family == socket.AF_UNIX and connection.getsockname() == self._name:
+                if connection.family == socket.AF_UNIX and _name(connection) in self._names:
                     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
                     present[status.st_ino] = None
                     if not connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                         found.append(_CREDENTIALS.unpack(credentials))
         self._seen = present
         return found
+
+
+def _name(connection: socket.socket) -> bytes:
+    name = connection.getsockname()
+    return name if isinstance(name, bytes) else os.fsencode(name)

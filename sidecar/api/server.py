@@ -12,7 +12,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from ..core.errors import AddressInUse
+from ..core.errors import AddressInUse, SidecarError
 from .bridge import Mesh
 from .callers import Callers
 from .certificates import Certificates
@@ -46,7 +46,9 @@ class ApiServer:
         self._health = health.aio.HealthServicer()
         self._health_task: asyncio.Task[None] | None = None
         self.socket = config.socket or default_socket()
-        self._callers = Callers(self.socket)
+        self._callers = Callers()
+        self._again: Any = None  # a server at the socket made anew, after it or its directory was deleted
+        self._told = ""  # why it cannot be made anew
         self._gate: Gate | None = None
         self.tcp: str | None = None
         """`host:port` as served, with `tls://` before it where it is, once started."""
@@ -70,14 +72,12 @@ class ApiServer:
         )
         if config.socket is None:
             prepare_default_directory(self.socket)
-        self._place = SocketPlace(
-            self.socket, mode=config.socket_mode, owner=config.socket_owner, group=config.socket_group
-        )
+        self._place = self._take_place()
         try:
             self._gate = gate
             self._mesh.guard_statistics = gate.statistics
             self._server = self._build(gate)
-            self._bind_socket()
+            self._bind_socket(self._server, self._place)
             if config.tcp is not None:
                 self.tcp = self._bind_tcp(config.tcp, certificates)
             await self._server.start()
@@ -103,10 +103,51 @@ class ApiServer:
         self._mesh.close()
         await self._abandon(max(ends - self._mesh.now(), _LAST_WORDS))
 
+    def _take_place(self) -> SocketPlace:
+        config = self._config
+        return SocketPlace(self.socket, mode=config.socket_mode, owner=config.socket_owner, group=config.socket_group)
+
+    async def _look_after_place(self) -> None:
+        """Somebody may have deleted the socket or its directory: serve at a new one. Who is connected stays so."""
+        if self._gate is None or (self._place is not None and self._place.present()):
+            return
+        if self._place is not None:
+            _log.error("the API socket %s is gone: it or its directory was deleted or replaced", self.socket)
+            self._place.release()
+            self._place = None
+        place = server = None
+        try:
+            if self._config.socket is None:
+                prepare_default_directory(self.socket)
+            else:
+                with contextlib.suppress(OSError):
+                    self.socket.parent.mkdir(mode=0o700)
+            place = self._take_place()
+            server = self._build(self._gate)
+            self._bind_socket(server, place)
+            await server.start()
+            place.opened()
+        except BaseException as error:
+            if server is not None:
+                await server.stop(0)
+            if place is not None:
+                place.release()
+            if not isinstance(error, SidecarError):
+                raise
+            if str(error) != self._told:
+                self._told = str(error)
+                _log.error("the API socket cannot be made anew, which is tried again: %s", error)
+            return
+        self._told, self._place = "", place
+        before, self._again = self._again, server
+        if before is not None:
+            await before.stop(0)
+        _log.warning("the API socket %s has been made anew", self.socket)
+
     async def _abandon(self, grace: float = 0.0) -> None:
-        server, self._server = self._server, None
-        if server is not None:
-            await server.stop(grace)
+        servers = [server for server in (self._server, self._again) if server is not None]
+        self._server = self._again = None
+        await asyncio.gather(*(server.stop(grace) for server in servers))
         if self._gate is not None:
             self._gate.close()
         place, self._place = self._place, None
@@ -158,10 +199,11 @@ class ApiServer:
             for service, methods in schema.services().items()
         ]
 
-    def _bind_socket(self) -> None:
+    def _bind_socket(self, server: Any, place: SocketPlace) -> None:
         previous = os.umask(0o177)  # nobody else may connect before the mode is set
         try:
-            self._server.add_insecure_port(f"unix:{self.socket}")
+            server.add_insecure_port(place.target)
+            self._callers.bound(place.drawn_up)
         except RuntimeError as error:
             raise AddressInUse(f"API socket {self.socket} cannot be bound: {error}") from None
         finally:
@@ -188,6 +230,7 @@ class ApiServer:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(watcher.ready.wait(), _HEALTH_INTERVAL)
                 watcher.check()
+                await self._look_after_place()
 
     def _parts(self) -> dict[str, bool]:
         """Which parts serve: the node as soon as it answers, the others when it is ready.

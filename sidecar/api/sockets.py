@@ -10,6 +10,7 @@ import pwd
 import socket
 import stat
 from pathlib import Path
+from urllib.parse import quote
 
 from ..config.kinds import MAX_SOCKET_PATH
 from ..core.errors import AddressInUse, ConfigError
@@ -44,7 +45,9 @@ def prepare_default_directory(path: Path) -> None:
 class SocketPlace:
     """A Unix socket's path, held by a lock on a file beside it, so that two sidecars never share it.
 
-    The lock goes with the process however it ends; the socket file of a killed one is removed by the next.
+    The lock goes with the process however it ends; the socket file of a killed one is removed by the next. gRPC is
+    given another name in the same directory, since it unlinks whatever has the name that it was given, when it begins
+    and when it ends. The socket gets its own name when it is ready for use, and loses it only where it still has it.
     """
 
     def __init__(self, path: Path, *, mode: int, owner: str | None, group: str | None) -> None:
@@ -58,12 +61,30 @@ class SocketPlace:
         self._mode = mode
         self._owner = _user_id(owner)
         self._group = _group_id(group)
+        self._made: os.stat_result | None = None
         self._lock = self._take_lock()
+        self._directory = -1
         try:
             self._remove_stale()
+            self.drawn_up = path.with_name(f".{os.urandom(4).hex()}")
+            if len(os.fsencode(self.drawn_up)) > MAX_SOCKET_PATH:
+                self._directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                self.drawn_up = Path(f"/proc/self/fd/{self._directory}/{self.drawn_up.name}")
         except BaseException:
             os.close(self._lock)
             raise
+
+    @property
+    def target(self) -> str:
+        """What gRPC is to bind. It reads a URI, so what has a meaning in one is escaped."""
+        return f"unix:{quote(os.fsencode(self.drawn_up))}"
+
+    def present(self) -> bool:
+        """Whether the socket can still be found under its name."""
+        try:
+            return self._made is not None and os.path.samestat(self._made, os.lstat(self.path))
+        except OSError:
+            return False
 
     def _take_lock(self) -> int:
         name = self.path.with_name(self.path.name + ".lock")
@@ -86,17 +107,32 @@ class SocketPlace:
             return
         if not stat.S_ISSOCK(found.st_mode):
             raise ConfigError(f"{self.path}, where the API socket belongs, exists and is no socket")
-        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
-            probe.connect(str(self.path))
-            raise AddressInUse(f"API socket {self.path} is served by another program")
-        os.unlink(self.path)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+            try:
+                probe.connect(os.fsencode(self.path))
+            except ConnectionRefusedError:
+                os.unlink(self.path)  # nobody listens any more
+            except BlockingIOError:  # somebody does, and is slow
+                raise AddressInUse(f"API socket {self.path} is served by another program") from None
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                because = f"{self.path} is there, and whether it is in use cannot be told: {error.strerror}"
+                raise ConfigError(f"{because}; remove it, or choose another place with --socket") from None
+            else:
+                raise AddressInUse(f"API socket {self.path} is served by another program")
 
     def opened(self) -> None:
-        """The socket has been bound: give it its owner, group and mode."""
+        """The socket has been bound: give it its owner, group and mode, and then its name.
+
+        Raises ConfigError, AddressInUse.
+        """
         if self._owner is not None or self._group is not None:
             try:
                 os.chown(
-                    self.path, -1 if self._owner is None else self._owner, -1 if self._group is None else self._group
+                    self.drawn_up,
+                    -1 if self._owner is None else self._owner,
+                    -1 if self._group is None else self._group,
                 )
             except OSError as error:
                 whom = " ".join(
@@ -108,12 +144,29 @@ class SocketPlace:
                     f"the API socket cannot be given to {whom}: {error.strerror}; only root may give to another user, "
                     "and others only to groups that they are in"
                 ) from None
-        os.chmod(self.path, self._mode)
+        try:
+            os.chmod(self.drawn_up, self._mode)
+            made = os.lstat(self.drawn_up)
+            try:
+                os.link(self.drawn_up, self.path)  # unlike a rename, never replaces
+                os.unlink(self.drawn_up)
+            except PermissionError:  # a file system without hard links
+                os.rename(self.drawn_up, self.path)
+        except FileExistsError:
+            raise AddressInUse(f"API socket {self.path} has been made by another program in this moment") from None
+        except OSError as error:
+            raise ConfigError(f"the API socket {self.path} cannot be made: {error.strerror}") from None
+        self._made = made
 
     def release(self) -> None:
-        """Remove the socket and let go of the lock."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path)
+        """Remove the socket, where it is still ours that has the name, and let go of the lock."""
+        with contextlib.suppress(OSError):
+            if self.present():
+                os.unlink(self.path)
+        with contextlib.suppress(OSError):
+            os.unlink(self.drawn_up)
+        if self._directory >= 0:
+            os.close(self._directory)
         os.close(self._lock)
 
 

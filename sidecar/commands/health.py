@@ -8,6 +8,7 @@ else says where the API is.
 import argparse
 import os
 import sys
+from urllib.parse import quote
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
         complain("health is asked at the Unix socket or a loopback address, not under TLS")
         return USAGE_WRONG
     try:
-        with grpc.insecure_channel(target, options=(("grpc.enable_http_proxy", 0),)) as channel:
+        with grpc.insecure_channel(_address(target), options=(("grpc.enable_http_proxy", 0),)) as channel:
             request = health_pb2.HealthCheckRequest()
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=options.timeout)
     except grpc.RpcError as error:
@@ -66,8 +67,14 @@ def _named(given: str | None) -> str | None:
     target = given or os.environ.get("SIDECAR_API") or os.environ.get("SIDECAR_API_SOCKET")
     if not target:
         return None
-    is_path = target.startswith(("/", "./", "../")) or not (given or os.environ.get("SIDECAR_API"))
+    is_path = target.startswith(("/", "./", "../", "~")) or not (given or os.environ.get("SIDECAR_API"))
     return f"unix:{target}" if is_path else target
+
+
+def _address(target: str) -> str:
+    """As gRPC wants it: it reads a URI, so what has a meaning in one is escaped."""
+    path = target.removeprefix("unix:").removeprefix("//")
+    return f"unix:{quote(os.fsencode(os.path.expanduser(path)))}" if target.startswith("unix:") else target
 
 
 def _configured() -> str:

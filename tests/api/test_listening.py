@@ -174,7 +174,7 @@ async def test_who_connected_is_logged_once_and_only_with_debug(
         lines = [record.message for record in caplog.records if record.name == "sidecar.api.callers"]
         assert lines == [line, line]
         await asyncio.sleep(0)
-    callers = Callers(tmp_path / "api.sock")
+    callers = Callers()
     descriptors = len(os.listdir("/proc/self/fd"))
     assert [callers.fresh() for _ in range(100)] == [[]] * 100
     assert len(os.listdir("/proc/self/fd")) < descriptors + 100  # none is left over from looking
