@@ -107,8 +107,8 @@ test("a token comes from an option, else from the environment, and a file is rea
   rmSync(file);
   assert.equal(token.get(), "another");
   assert.throws(() => new Token({ tokenFile: file }, {}).get(), InvalidArgument);
-  writeFileSync(file, "a third");
-  assert.equal(token.get(), "a third");
+  writeFileSync(file, "third");
+  assert.equal(token.get(), "third");
   assert.throws(() => new Token({ token: "two words" }, {}), InvalidArgument);
 });
 
