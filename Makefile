@@ -83,9 +83,19 @@ lint: $(STAMP)  ## ruff, import contracts, buf
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	@if command -v npm > /dev/null; then $(MAKE) -s $(BUF) && cd protos && node_modules/.bin/buf lint && echo "buf: no findings"; \
+	@if command -v npm > /dev/null; then $(MAKE) -s $(BUF) && cd protos && node_modules/.bin/buf lint && $(MAKE) -s -C .. breaking && echo "buf: no findings"; \
 	elif [ "$$CI" = true ]; then echo "npm is needed for buf: install Node 20 or later"; exit 1; \
 	else echo "buf is skipped: it needs npm (Node 20 or later)"; fi
+
+RELEASED := $(shell ls protos/released/*.binpb 2> /dev/null | sort -V | tail -n 1)
+
+breaking: $(BUF)  ## Compare the schemas with those of the last release, protos/released (needs npm); part of lint
+	@test -n "$(RELEASED)" || { echo "protos/released has no schemas: make release-schemas"; exit 1; }
+	@cd protos && node_modules/.bin/buf breaking --against $(RELEASED:protos/%=%)
+
+release-schemas: $(BUF)  ## Keep the schemas as those of the release (VERSION=, else the version in sidecar/__init__.py), for `make breaking`
+	@version=$(VERSION); test -n "$$version" || version=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' sidecar/__init__.py); mkdir -p protos/released; \
+	cd protos && node_modules/.bin/buf build --exclude-source-info -o released/$$version.binpb && echo "protos/released/$$version.binpb"
 
 $(BUF): protos/package.json protos/package-lock.json
 	@cd protos && npm install --no-save --silent && touch node_modules/.bin/buf
@@ -173,4 +183,4 @@ clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: help install demo test test-tools promtool grpcurl staticcheck-name interop-peers interop conformance example transcripts bench bench-attack bench-clients bench-gate bench-guard bench-metrics race-go lint types protos docs metrics lock clean \
-  image image-base image-figures deploy-test manifests tools page-test
+  breaking release-schemas image image-base image-figures deploy-test manifests tools page-test
