@@ -1,6 +1,5 @@
 """The command line: finds the command, imports only that one, and turns every error into one line and an exit code."""
 
-import argparse
 import importlib
 import os
 import signal
@@ -8,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
+from .commands import parsing, said
 
 # Each command is a module of `sidecar.commands` of the same name, with _ for -.
 COMMANDS = {
@@ -48,6 +48,15 @@ COMMANDS = {
 }
 
 _LIST = "".join(f"  {name:11}{summary}\n" for name, summary in COMMANDS.items())
+_ABOUT = "A p2p mesh as a process beside your app: libp2p on the wire, gRPC to the app."
+_MORE = "`sidecar COMMAND --help` says more. --api, --timeout, --config and --json may stand before the command too."
+_FIRST = """\
+Say what to do. The first steps:
+  sidecar demo              five sidecars on this machine find each other, talk and gossip
+  sidecar run               start one; it says what to type next
+  sidecar status            in another terminal: is it ready, and if not, why
+  sidecar --help            all commands
+"""
 _EXIT_CODES = """\
 exit codes:
   0    it did what was asked
@@ -76,30 +85,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="sidecar",
-        usage="sidecar COMMAND ...",
-        description="A p2p mesh as a process beside your app: libp2p on the wire, gRPC to the app.\n\ncommands:\n"
-        + _LIST,
-        epilog="`sidecar COMMAND --help` says more.\n\n" + _EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"sidecar {__version__}")
-    commands = parser.add_subparsers(
-        dest="command", prog="sidecar", metavar="COMMAND", required=True, help=argparse.SUPPRESS
-    )
-    module = None
-    for name, summary in COMMANDS.items():
-        command = commands.add_parser(
-            name,
-            description=summary[0].upper() + summary[1:] + ".",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        if words and words[0] == name:
-            module = importlib.import_module(f"sidecar.commands.{name.replace('-', '_')}")
-            module.add_arguments(command)
-    options = parser.parse_args(words)
-    assert module is not None, "argparse takes no other command"
-    code = module.run(options)
+    words = parsing.command_first(words)
+    said.as_json = parsing.asks_for_json(words)
+    if not words:
+        sys.stderr.write(_FIRST.replace("sidecar ", f"{parsing.called()} "))
+        return parsing.USAGE_WRONG
+    name, *rest = words
+    if name in ("-h", "--help"):
+        print(f"usage: sidecar COMMAND ...\n\n{_ABOUT}\n\ncommands:\n{_LIST}\n{_MORE}\n\n{_EXIT_CODES}", end="")
+        return 0
+    if name == "--version":
+        print(f"sidecar {__version__}")
+        return 0
+    if name not in COMMANDS:
+        what = f"no flag {name}" if name.startswith("-") else f"no command {name}"
+        meant = parsing.nearest(name, COMMANDS)
+        parsing.usage_error(what + (f"; did you mean `sidecar {meant}`?" if meant else ""), "sidecar --help")
+    summary = COMMANDS[name]
+    parser = parsing.Parser(prog=f"sidecar {name}", description=summary[0].upper() + summary[1:] + ".")
+    module = importlib.import_module(f"sidecar.commands.{name.replace('-', '_')}")
+    module.add_arguments(parser)
+    code = module.run(parser.read(rest))
     sys.stdout.flush()
     return int(code)

@@ -15,6 +15,7 @@ from sidecar_client import Client
 
 from ..config import load
 from ..core.errors import ConfigError
+from .said import note
 from .settings import USAGE_WRONG, complain
 
 FAILED, NO_SIDECAR, NOT_IN_TIME, IN_USE = 1, 3, 4, 5
@@ -88,7 +89,7 @@ def add_count(parser: argparse.ArgumentParser) -> None:
 
 def listening(what: str) -> None:
     """Say, beside the output, that from now on nothing is missed."""
-    complain(f"listening for {what}; Ctrl-C ends it")
+    note(f"listening for {what}; Ctrl-C ends it")
 
 
 def talk(options: argparse.Namespace, conversation: Callable[[Client, Output], Awaitable[int]]) -> int:
@@ -107,20 +108,25 @@ def perform(hold: Callable[[], Coroutine[Any, Any, int]], timeout: float | None 
     try:
         return asyncio.run(hold())
     except ConfigError as error:
-        complain(error)
+        complain(error, exit_code=USAGE_WRONG)
         return USAGE_WRONG
     except sidecar_client.DeadlineExceeded as error:
-        complain(error)
+        complain(error, reason="DEADLINE_EXCEEDED", exit_code=NOT_IN_TIME)
         return NOT_IN_TIME
     except TimeoutError:
-        complain(f"not done within {timeout or 0:g} seconds; --timeout allows more")
+        complain(
+            f"not done within {timeout or 0:g} seconds; --timeout allows more",
+            reason="DEADLINE_EXCEEDED",
+            exit_code=NOT_IN_TIME,
+        )
         return NOT_IN_TIME
     except sidecar_client.SidecarError as error:
         remedy = _remedy(error)
-        complain(f"{error}; {remedy}" if remedy else error)
+        code = NO_SIDECAR if isinstance(error, sidecar_client.SidecarUnavailable) else FAILED
         if isinstance(error, sidecar_client.InvalidArgument) and error.code is None:
-            return USAGE_WRONG  # where the API is, or a token's file: wrong before any sidecar was asked
-        return NO_SIDECAR if isinstance(error, sidecar_client.SidecarUnavailable) else FAILED
+            code = USAGE_WRONG  # where the API is, or a token's file: wrong before any sidecar was asked
+        complain(f"{error}; {remedy}" if remedy else error, reason=error.reason or None, exit_code=code)
+        return code
 
 
 def _remedy(error: sidecar_client.SidecarError) -> str | None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from sidecar_client import Client, PublishOutcome, PublishReceipts, Signing
+from sidecar_client import Client, PermissionDenied, PublishOutcome, PublishReceipts, Signing
 
 from .client import FAILED, Output, add_client_flags, message_bytes, talk
 from .settings import USAGE_WRONG, complain
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unsigned", action="store_true", help="the topic's messages carry no sender or signature")
     parser.add_argument("--peers", type=int, default=0, metavar="N", help="wait until N peers subscribe to the topic")
     add_client_flags(parser)
-    parser.epilog = "exit code: 0 when it was sent to at least one peer, else 1"
+    parser.epilog = "exit code: 0 when at least one peer, or a subscription at this sidecar, got it, else 1"
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,11 +46,29 @@ def run(options: argparse.Namespace) -> int:
             "peers": receipt.peers,
             "dropped": receipt.dropped,
         }
+        if (
+            receipt.outcome is PublishOutcome.NO_PEERS
+            and not options.peers
+            and (apps := await _here(client, options.topic))
+        ):
+            out.record(
+                fields | {"local_subscribers": apps},
+                f"{name}: {apps} subscription{'s' * (apps > 1)} at this sidecar got it; no other node subscribes yet",
+            )
+            return 0
         dropped = f", dropped for {receipt.dropped}" if receipt.dropped else ""
         out.record(fields, f"{name}: {MEANING.get(receipt.outcome, '')}; sent to {receipt.peers} peers{dropped}")
         return 0 if receipt.outcome is PublishOutcome.SENT else FAILED
 
     return talk(options, conversation)
+
+
+async def _here(client: Client, topic: str) -> int:
+    """How many subscriptions of apps at this sidecar the topic has; 0 where that may not be known."""
+    try:
+        return sum(known.subscribers for known in await client.topics() if known.name == topic)
+    except PermissionDenied:
+        return 0
 
 
 async def _lines(client: Client, out: Output, options: argparse.Namespace, signing: Signing) -> int:

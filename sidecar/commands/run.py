@@ -15,15 +15,21 @@ import uvloop
 from .. import __version__
 from ..api.sockets import default_socket
 from ..app import App, Started
-from ..config import Loaded
+from ..config import Config, Loaded
 from ..core.errors import AddressInUse, ConfigError, SidecarError, StateLocked
 from ..core.multiaddr import Multiaddr
 from ..logs import log
 from ..manager import Manager
+from .parsing import called
 from .settings import USAGE_WRONG, add_config_flags, complain, load_config
 
 FAILED, IN_USE = 1, 5
 _OVERTIME = 2.0  # seconds beyond `timeouts.shutdown` after which the process ends whatever still hangs
+
+_OPEN = [
+    "  OPEN     whoever reaches these addresses can join the mesh, without a key; for this machine only:",
+    "           --listen /ip4/127.0.0.1/tcp/4747 (or for holders of a key: --network-psk-file FILE)",
+]
 
 _log = logging.getLogger("sidecar.run")
 
@@ -35,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="end when standard input ends: for a program that starts a sidecar as its child",
     )
-    add_config_flags(parser)
+    add_config_flags(parser, shown=True)
     parser.epilog = (
         "SIGTERM and Ctrl-C end it in order, a second one at once; SIGHUP makes it read its configuration again.\n"
         "exit codes: 0 after SIGTERM or Ctrl-C, 2 when the configuration is wrong, 5 when the state directory, a port\n"
@@ -84,7 +90,7 @@ async def _live(loaded: Loaded, options: argparse.Namespace) -> None:
         threading.Thread(target=_watch_input, args=(loop, stop), name="standard input", daemon=True).start()
     app = App(loaded, os.environ)
     manager = Manager(os.environ)
-    _welcome(await app.start())
+    _welcome(await app.start(), loaded.config)
 
     def hung_up() -> None:
         if _terminal_gone():
@@ -153,8 +159,10 @@ def _give_up() -> None:
     os._exit(FAILED)
 
 
-def _welcome(started: Started) -> None:
+def _welcome(started: Started, config: Config) -> None:
     """Say where the API is, who this node is, and what to type next."""
+    program = called()
+    open_to_all = config.network.psk_file is None and not all(map(_is_loopback, config.listen.addresses))
     api = "" if started.api == f"unix:{default_socket()}" else f" --api {started.api}"
     addresses = [address.with_peer(started.peer_id) for address in started.addresses]
     lines = [
@@ -165,14 +173,15 @@ def _welcome(started: Started) -> None:
         *([f"  metrics  {started.metrics}/metrics"] if started.metrics else []),
         f"  state    {started.state}",
         *([f"  TRACE    every message is written DECRYPTED to {started.trace}"] if started.trace else []),
+        *(_OPEN if open_to_all else []),
         "Next, in other terminals:",
-        f"  sidecar status{api}",
-        f"  sidecar subscribe news{api}",
-        f"  sidecar publish news hello{api}",
+        f"  {program} status{api}",
+        f"  {program} subscribe news{api}",
+        f"  {program} publish news hello{api}",
     ]
     elsewhere = next((address for address in addresses if not _is_loopback(address)), None)
     if elsewhere:
-        lines += ["On another machine, to join this one:", f"  sidecar run --bootstrap {elsewhere}"]
+        lines += ["On another machine, to join this one:", f"  {program} run --bootstrap {elsewhere}"]
     print("\n".join(lines), flush=True)
 
 

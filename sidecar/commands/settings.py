@@ -2,13 +2,15 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
+from typing import Any
 
 from ..config import KEYS, Loaded, load
-from ..config.schema import sections
+from ..config.schema import Key, sections
+from .parsing import USAGE_WRONG
+from .said import complain
 
-USAGE_WRONG = 2  # an exit code, argparse's own: the command or the configuration
+__all__ = ["USAGE_WRONG", "add_config_flags", "complain", "load_config"]
 
 
 class _Collect(argparse.Action):
@@ -21,36 +23,64 @@ class _Collect(argparse.Action):
         options.flags = gathered
 
 
-def add_config_flags(parser: argparse.ArgumentParser) -> None:
-    """Add `--config` and one flag for every key."""
+class _HelpAll(argparse.Action):
+    """Prints the help with the flags that the short one leaves out."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        groups: dict[str, Any] = {
+            section: parser.add_argument_group(f"[{section}]", doc) for section, doc in sections()
+        }
+        for entry in KEYS.values():
+            _add_flag(groups[entry.section], entry, help=_note(entry), replaces=parser)
+        parser.print_help()
+        parser.exit()
+
+
+def _note(entry: Key) -> str:
+    unit = f" [{entry.kind.unit}]" if entry.kind.unit else ""
+    return f"{entry.doc}{unit} Default: {entry.kind.write(entry.default)}".replace("%", "%%")
+
+
+def _add_flag(group: Any, entry: Key, *, help: str, replaces: argparse.ArgumentParser | None = None) -> None:
+    if replaces is not None:
+        for flag in entry.flags:
+            action = replaces._option_string_actions.pop(flag)
+            if action in replaces._actions:
+                replaces._remove_action(action)
+                for other in replaces._action_groups:
+                    if action in other._group_actions:
+                        other._group_actions.remove(action)
+    group.add_argument(
+        *entry.flags,
+        action=_Collect,
+        dest=entry.full_name,
+        default=argparse.SUPPRESS,
+        metavar=entry.kind.placeholder,
+        help=help,
+    )
+
+
+def add_config_flags(parser: argparse.ArgumentParser, *, shown: bool = False) -> None:
+    """Add `--config` and one flag for every key; `--help` has only the former, `--help-all` all of them.
+
+    `shown`: `--help` has those with a short name as well.
+    """
     parser.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
         help="the configuration file (else $SIDECAR_CONFIG, else sidecar/config.toml in $XDG_CONFIG_HOME or ~/.config)",
     )
+    parser.add_argument(
+        "--help-all", action=_HelpAll, nargs=0, help="this, with a flag for every key of the configuration"
+    )
     parser.set_defaults(flags={})
-    for section, doc in sections():
-        group = parser.add_argument_group(f"[{section}]", doc)
-        for entry in KEYS.values():
-            if entry.section == section:
-                unit = f" [{entry.kind.unit}]" if entry.kind.unit else ""
-                note = f"{entry.doc}{unit} Default: {entry.kind.write(entry.default)}"
-                group.add_argument(
-                    *entry.flags,
-                    action=_Collect,
-                    dest=entry.full_name,
-                    default=argparse.SUPPRESS,
-                    metavar=entry.kind.placeholder,
-                    help=note.replace("%", "%%"),
-                )
+    group = parser.add_argument_group("of the configuration, among many") if shown else parser
+    for entry in KEYS.values():
+        often = shown and len(entry.flags) > 1
+        _add_flag(group, entry, help=_note(entry) if often else argparse.SUPPRESS)
 
 
 def load_config(options: argparse.Namespace) -> Loaded:
     """Read the configuration as the command's flags say. Raises ConfigError."""
     return load(os.environ, options.flags, options.config)
-
-
-def complain(message: object) -> None:
-    """One line on standard error."""
-    print(f"sidecar: {message}", file=sys.stderr)

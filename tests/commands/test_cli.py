@@ -12,7 +12,9 @@ import pytest
 
 from sidecar.cli import COMMANDS, main
 from sidecar.commands.client import payload, printable
+from sidecar.commands.parsing import called
 from sidecar.commands.status import duration
+from sidecar.config import KEYS
 from sidecar.net.private import load_psk
 
 
@@ -45,12 +47,84 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.startswith(f"usage: sidecar {name} ")
 
 
-def test_an_unknown_command_or_none_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["fly"], [], ["run", "--no-such-flag"]):
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["statsu"], "no command statsu; did you mean `sidecar status`?"),
+        (["qqqq"], "no command qqqq (help: `sidecar --help`)"),
+        (["run", "--gossip-degre", "6"], "no flag --gossip-degre; did you mean --gossip-degree?"),
+        (["run", "--gossip-degre=6"], "no flag --gossip-degre; did you mean --gossip-degree?"),
+        (["status", "--jsno"], "no flag --jsno; did you mean --json?"),
+        (["--api", "x", "statsu"], "no command statsu"),
+        (["status", "more", "words"], "too much: more words"),
+    ],
+)
+def test_what_is_mistyped_is_told_with_the_nearest(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"sidecar: {said}")
+    assert error.count("\n") == 1
+
+
+def test_without_a_command_it_says_what_to_do_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    error = capsys.readouterr().err
+    assert [f"  sidecar {name} " in error for name in ("demo", "run", "status", "--help")] == [True] * 4
+
+
+@pytest.mark.parametrize("before", [["--api", "{}"], ["--api={}"], ["--json", "--timeout", "3", "--api", "{}"]])
+def test_flags_of_a_command_may_stand_before_it(
+    before: list[str], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    socket = str(home / "status")
+    assert main([*(word.format(socket) for word in before), "status"]) == 3
+    assert f"unix:{socket}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["run", "config", "token", "keygen", "doctor"])
+def test_flags_of_keys_are_in_the_long_help_alone(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = {}
+    for flag in ("--help", "--help-all"):
         with pytest.raises(SystemExit) as ended:
-            main(words)
-        assert ended.value.code == 2
-    assert "invalid choice: 'fly'" in capsys.readouterr().err
+            main([name, flag])
+        assert ended.value.code == 0
+        shown[flag] = capsys.readouterr().out
+    assert "--help-all" in shown["--help"]
+    assert "--gossip-degree" not in shown["--help"]
+    assert [entry.flags[-1] for entry in KEYS.values() if f"{entry.flags[-1]} " not in shown["--help-all"]] == []
+    assert main(["config", "--gossip-degree", "7", "--json"]) == 0
+
+
+def test_with_json_errors_are_json_as_well(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--json", "--api", str(home / "none.sock")]) == 3
+    told = json.loads(capsys.readouterr().err)
+    assert told["exit_code"] == 3
+    assert "no sidecar answers" in told["error"]
+    with pytest.raises(SystemExit):
+        main(["status", "--json", "--no-such-flag"])
+    assert json.loads(capsys.readouterr().err)["exit_code"] == 2
+    assert main(["config", "--json", "--config", "none.toml"]) == 2
+    assert "cannot be read" in json.loads(capsys.readouterr().err)["error"]
+
+
+def test_it_names_itself_as_it_was_called(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = home / "bin" / "sidecar"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    monkeypatch.chdir(home)
+    for typed, found, shown in (
+        ("bin/sidecar", "/usr/bin", "bin/sidecar"),
+        (str(program), "/usr/bin", "bin/sidecar"),
+        (str(program), str(program.parent), "sidecar"),
+        ("/somewhere/else/pytest", "/usr/bin", "sidecar"),
+    ):
+        monkeypatch.setenv("PATH", found)
+        monkeypatch.setattr(sys, "argv", [typed])
+        assert called() == shown
 
 
 def test_without_a_sidecar_one_line_says_what_to_do(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,89 @@
+"""What a person types, read with patience: flags anywhere, the nearest name for a wrong one, errors as asked for."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+USAGE_WRONG = 2  # an exit code, argparse's own: the command or the configuration
+
+# Flags that many commands share, which may stand before the command as well; whether a value follows.
+_SHARED = {"--api": True, "--timeout": True, "--config": True, "--json": False}
+_OWN = ("-h", "--help", "--version")
+
+
+def command_first(words: Sequence[str]) -> list[str]:
+    """The same words, with flags of a command that stand before it (`sidecar --api X status`) behind it."""
+    before = 0
+    while before < len(words) and words[before].startswith("-") and words[before] not in _OWN:
+        before += 2 if _SHARED.get(words[before], False) else 1
+    return [*words[before : before + 1], *words[:before], *words[before + 1 :]]
+
+
+def asks_for_json(words: Iterable[str]) -> bool:
+    """Whether `--json` is among the flags; behind `--` are none."""
+    for word in words:
+        if word in ("--", "--json"):
+            return word == "--json"
+    return False
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """What somebody who typed `name` may have meant."""
+    from difflib import get_close_matches  # only needed on the way to an error
+
+    found = get_close_matches(name, list(known), 1)
+    return found[0] if found else None
+
+
+def called() -> str:
+    """How this program was called, as it is to be typed again: `sidecar`, `.venv/bin/sidecar`."""
+    program = sys.argv[0] if sys.argv else ""
+    name = Path(program).name
+    if name != "sidecar":
+        return "sidecar"  # `python -m sidecar`, whose user knows how it is called, or a program of somebody else
+    for folder in os.get_exec_path():
+        candidate = Path(folder, name)
+        if candidate.exists():
+            if candidate.samefile(program) if Path(program).exists() else False:
+                return name
+            break
+    if os.path.isabs(program):
+        short = os.path.relpath(program)
+        program = program if short.startswith("..") else short
+    return shlex.quote(program)
+
+
+class Parser(argparse.ArgumentParser):
+    """A command's parser: flags are not abbreviated, and a wrong one is told in a line, with the nearest."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, add_help=True, **settings
+        )
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse; exits with 2 where that is not possible."""
+        options, unknown = self.parse_known_args(words)
+        flag = next((word for word in unknown if word.startswith("-")), None)
+        if flag is not None:
+            name = flag.partition("=")[0]
+            meant = nearest(name, (known for known in self._option_string_actions if known.startswith("--")))
+            self.error(f"no flag {name}" + (f"; did you mean {meant}?" if meant else ""))
+        if unknown:
+            self.error(f"too much: {shlex.join(unknown)}")
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        usage_error(message, f"{self.prog} --help")
+
+
+def usage_error(message: str, help_is_at: str) -> NoReturn:
+    """Say what was typed wrong and where the help is, and end with 2."""
+    from .said import complain
+
+    complain(f"{message} (help: `{help_is_at}`)", exit_code=USAGE_WRONG)
+    raise SystemExit(USAGE_WRONG)
