@@ -17,7 +17,8 @@ TOPIC = "news"
 @pytest.mark.parametrize("kind", ["graft-prune", "yamux-updates"])
 def test_who_floods_is_sent_away_and_honest_messages_arrive(tmp_path: Path, kind: str) -> None:
     lonely = ("--peers-target", "0")
-    flags = ("--limits-peer-patience", "1", "--metrics", "127.0.0.1:0", *lonely)
+    budget = ("--limits-peer-work", "500", "--limits-peer-patience", "1")  # a slow machine floods slowly
+    flags = (*budget, "--metrics", "127.0.0.1:0", *lonely)
     with running(tmp_path / "attacked", *flags) as attacked, running(tmp_path / "honest", *lonely) as honest:
         address = attacked.line("  address").split()[-1]
         metrics = attacked.line("  metrics").split()[-1]
