@@ -1,5 +1,6 @@
 """The configuration reaches every part, and its defaults are the parts' own."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,15 @@ import pytest
 
 from sidecar.api.config import ApiConfig
 from sidecar.config import KEYS, Config, Key, adopted, load
+from sidecar.core.buffer import FrameDecoder
+from sidecar.core.errors import ResourceExhausted
 from sidecar.core.gate import Gate, GateLists
+from sidecar.core.gossip import GossipRouter, PeerAdded, PeerViolated, RpcsReceived, TopicJoined
+from sidecar.core.identity import Identity
 from sidecar.core.node import NodeConfig
 from sidecar.net.config import NetConfig
 from sidecar.net.private import create_psk, load_psk
-from sidecar.settings import api_config, gate_lists, net_config, node_config, transports
+from sidecar.settings import api_config, gate_lists, gossip_config, net_config, node_config, transports
 
 # Read where they are needed, not by a part's own configuration.
 ELSEWHERE = {
@@ -102,3 +107,37 @@ def test_a_key_that_changes_while_the_node_runs_is_none_that_its_parts_were_buil
     built_from = ("gossip", "kademlia", "direct", "dht_server", "network")
     assert before != after or gate_lists(changed) != gate_lists(Config())
     assert [getattr(before, part) for part in built_from] == [getattr(after, part) for part in built_from]
+
+
+def test_as_many_topics_as_configured_are_joined_announced_and_remembered() -> None:
+    config = load({}, {"api.max_topics": "5000"}).config
+    topics = [f"topic {number}" for number in range(5000)]
+    routers = [
+        GossipRouter(
+            gossip_config(config),
+            Identity(bytes((number,)) * 32),
+            now=0.0,
+            wall_ns=1,
+            rng=random.Random(number),
+            signed_record=lambda peer: None,
+        )
+        for number in (1, 2)
+    ]
+    one, other = (Identity(bytes((number,)) * 32).peer_id for number in (1, 2))
+    for topic in topics:
+        routers[0].handle(TopicJoined(topic), 0.0)
+    with pytest.raises(ResourceExhausted, match="5000"):
+        routers[0].handle(TopicJoined("one more"), 0.0)
+    effects = routers[0].handle(PeerAdded(other, "/meshsub/1.2.0", True), 0.0)
+    assert not any(isinstance(effect, PeerViolated) for effect in effects)
+    routers[1].handle(PeerAdded(one, "/meshsub/1.2.0", False), 0.0)
+    decoder = FrameDecoder(1 << 20)
+    while frames := routers[0].take(other, 65_536):
+        routers[1].handle(RpcsReceived(one, decoder.receive(b"".join(frames))), 0.0)
+    for _ in range(1000):  # what is too much for one turn is served in the next ones
+        if len(routers[1].topics()) == 5000:
+            break
+        deadline = routers[1].next_deadline()
+        assert deadline is not None
+        routers[1].handle_deadline(deadline)
+    assert [view.topic for view in routers[1].topics()] == topics
