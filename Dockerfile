@@ -25,7 +25,7 @@ COPY deploy/image/root.py .
 RUN python3 root.py /opt/sidecar /root-of-image
 
 FROM scratch
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="sidecar" \
       org.opencontainers.image.description="A p2p mesh as a process beside your app: libp2p on the wire, gRPC to the app" \

@@ -116,6 +116,9 @@ staticcheck-name:
 protos: $(STAMP)  ## Generate the code of the schemas in protos/ again
 	@$(BIN)/python tools/generate.py
 
+dist: $(STAMP)  ## Build wheels, sdists and the npm package into dist/, and say which tags the Go module needs (needs Node)
+	@exec $(BIN)/python tools/dist.py
+
 image:  ## Build the container image with docker, podman or buildah (IMAGE=name:tag, BUILDER=, IMAGE_FLAGS=)
 	@builder="$(BUILDER)"; for tool in docker podman buildah; do \
 	  test -n "$$builder" || ! $$tool info > /dev/null 2>&1 || builder=$$tool; done; \
@@ -166,7 +169,7 @@ metrics: $(STAMP)  ## Make docs/metrics.md from what a small mesh of sidecars te
 	@exec $(BIN)/python -m tests.observe.reference
 
 lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
-	sed '/sidecar-client==/d' pyproject.toml > requirements/pyproject.toml
+	sed '/p2p-sidecar-client==/d' pyproject.toml > requirements/pyproject.toml
 	cd requirements && ../$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --group pyproject.toml:dev pyproject.toml -o dev.txt
 	cd requirements && ../$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
@@ -182,5 +185,5 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test test-tools promtool grpcurl staticcheck-name interop-peers interop conformance example transcripts bench bench-attack bench-clients bench-gate bench-guard bench-metrics race-go lint types protos docs metrics lock clean \
+.PHONY: help install demo test test-tools dist promtool grpcurl staticcheck-name interop-peers interop conformance example transcripts bench bench-attack bench-clients bench-gate bench-guard bench-metrics race-go lint types protos docs metrics lock clean \
   breaking release-schemas image image-base image-figures deploy-test manifests tools page-test

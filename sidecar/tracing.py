@@ -81,7 +81,7 @@ def open_tracer(endpoint: str, sample: float, *, peer_id: str, version: str, net
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
     except ImportError as error:
-        raise ConfigError(f"tracing.endpoint takes OpenTelemetry: pip install 'sidecar[tracing]' ({error})") from None
+        raise ConfigError(f"tracing.endpoint needs pip install 'p2p-sidecar[tracing]' ({error})") from None
     resource = Resource.create(
         {
             "service.name": "sidecar",

@@ -17,4 +17,4 @@
 package sidecar
 
 // Version is the version of this client.
-const Version = "0.1.0"
+const Version = "0.2.0"

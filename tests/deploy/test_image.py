@@ -41,7 +41,7 @@ def test_the_packages_of_the_image_are_those_of_the_tests() -> None:
 
     assert pins("run.txt") - pins("dev.txt") == set()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = {re.split("[=<>]", dependency)[0] for dependency in project["dependencies"]} - {"sidecar-client"}
+    needed = {re.split("[=<>]", dependency)[0] for dependency in project["dependencies"]} - {"p2p-sidecar-client"}
     assert needed - {pin.split("==")[0] for pin in pins("run.txt")} == set()
 
 

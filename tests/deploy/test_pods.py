@@ -36,7 +36,7 @@ def pods(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 
 @pytest.fixture(scope="module")
 def images(image: str, app_image: str) -> dict[str, str]:
-    return {"ghcr.io/p2p-sidecar/sidecar:0.1.0": image, "ghcr.io/p2p-sidecar/example-app:0.1.0": app_image}
+    return {"ghcr.io/p2p-sidecar/sidecar:0.2.0": image, "ghcr.io/p2p-sidecar/example-app:0.2.0": app_image}
 
 
 @pytest.fixture(scope="module")

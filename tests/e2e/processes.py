@@ -29,6 +29,7 @@ class Process:
         home: Path,
         *flags: str,
         prefix: Sequence[str] = (),
+        program: Sequence[str] = (sys.executable, "-m", "sidecar"),
         stdin: int = subprocess.DEVNULL,
         stderr: int | None = None,
     ) -> None:
@@ -43,7 +44,7 @@ class Process:
         self.errors = home / "stderr"
         with self.errors.open("ab") as errors:
             self.popen = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "sidecar", "run", *flags],
+                [*prefix, *program, "run", *flags],
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=errors if stderr is None else stderr,

@@ -245,7 +245,7 @@ class TracingSection:
         "",
         text(r"(https?://[^\s@]{1,256})?", "a URL without a user or password, for it is logged; empty: none", "URL"),
         "Where the collector takes OTLP over gRPC, such as http://127.0.0.1:4317. "
-        "Takes `pip install 'sidecar[tracing]'`.",
+        "Takes `pip install 'p2p-sidecar[tracing]'`.",
         "off: there is no collector that everybody has",
     )
     sample: float = key(

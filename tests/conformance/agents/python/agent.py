@@ -40,7 +40,7 @@ class Agent:
         reader = asyncio.StreamReader(limit=_LINE)
         loop = asyncio.get_running_loop()
         pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        _say({"event": "started", "language": "python", "version": version("sidecar-client")})
+        _say({"event": "started", "language": "python", "version": version("p2p-sidecar-client")})
         async for line in reader:
             request = json.loads(line)
             task = asyncio.create_task(self._answer(request), name=f"agent {request['op']}")
