@@ -68,7 +68,7 @@ class Audit:
         """Add a line. `action`: `what.done`, such as `peer.banned`. Fields are left out where they are None."""
         line: dict[str, Any] = {"time": _moment(self._wall()), "action": action, "caller": caller}
         line |= {name: _bounded(value) for name, value in fields.items() if value is not None}
-        details = " ".join(f"{name}={line[name]}" for name in line if name in fields)
+        details = " ".join(f"{name}={_shown(line[name])}" for name in line if name in fields)
         _log.info("%s by %s %s", action, caller, details)
         if self._file is None:
             return
@@ -136,6 +136,15 @@ def user() -> str:
         return f"user:{getpass.getuser()}"
     except (KeyError, OSError):  # a user without a name, as in a container
         return f"user:{os.getuid()}"
+
+
+def _shown(value: Any) -> str:
+    """A field for people: the parts of a larger one as `name = value`."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name} = {_shown(part)}" for name, part in value.items()) or "as by default"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value)) or "none"
+    return str(value)
 
 
 def _bounded(value: Any) -> Any:

@@ -34,6 +34,7 @@ COMMANDS = {
     "accept": "answer byte streams of a protocol",
     "publish": "broadcast on a topic",
     "subscribe": "print the messages of topics",
+    "topics": "the topics that apps here or connected peers subscribe to",
     "advertise": "advertise a name, so that peers find this node by it",
     "discover": "the peers that advertise a name",
     "record": "put a small record into the DHT, or get one",

@@ -134,3 +134,9 @@ def test_one_that_others_can_write_is_remarked_upon(tmp_path: Path, caplog: pyte
     file.chmod(0o660)
     Audit(file).check()
     assert "mode 0660" in caplog.text
+
+
+def test_the_log_has_no_dictionaries(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        Audit(None).record("node.started", "node", configuration={"listen.addresses": ["/a", "/b"], "dht.k": 20})
+    assert caplog.messages == ["node.started by node configuration=listen.addresses = /a, /b; dht.k = 20"]

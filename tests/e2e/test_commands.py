@@ -165,3 +165,30 @@ def test_the_log_is_watched_and_its_levels_are_changed(pair: Pair) -> None:
     wrong = pair.first.command("log-level", "nothing", "debug")
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert "the log has no part 'nothing'" in wrong.stderr
+
+
+def test_one_peer_the_closest_peers_and_the_running_configuration(pair: Pair) -> None:
+    assert pair.first.json("peer", pair.second_id)["connected"] is True
+    assert pair.first.json("closest", pair.second_id, "--limit", "1")["peer_id"] == pair.second_id
+    assert pair.first.json("closest", "/app/name")["peer_id"] == pair.second_id
+    running = pair.first.json("config", "--running")
+    assert running["api.socket"] == {"value": str(pair.first.socket), "origin": "--socket"}
+    assert running["gossip.degree"]["origin"] == "default"
+
+
+def test_topics_are_listed_and_what_only_apps_here_got_is_no_failure(pair: Pair) -> None:
+    listening = Listening(pair.first, "subscribe", "only-here", "--count", "1")
+    shown = subprocess.run(
+        [sys.executable, "-m", "sidecar", "--json", "--api", str(pair.first.socket), "topics"],
+        env=environment(pair.first.home),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    (topic,) = [row for row in map(json.loads, shown.stdout.splitlines()) if row["name"] == "only-here"]
+    assert (topic["subscribed"], topic["subscribers"], topic["peers"]) == (True, 1, 0)
+    told = pair.first.json("publish", "only-here", "hello")
+    assert (told["outcome"], told["local_subscribers"]) == ("NO_PEERS", 1)
+    assert "hello" in listening.popen.communicate(timeout=PATIENCE)[0]
+    assert listening.popen.returncode == 0

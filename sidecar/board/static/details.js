@@ -55,7 +55,7 @@ function facts(peer, shown) {
         ["In the mesh of", peer.mesh.join(", ") || "no topic"],
       ];
   rows.push(["Agent", peer.agent || "not identified yet"]);
-  if (peer.protocol_version) rows.push(["Version", peer.protocol_version]);
+  if (peer.protocol_version) rows.push(["Network", peer.protocol_version]);
   if (peer.remote) rows.push(["Address in use", [peer.remote]]);
   if (peer.addresses.length) rows.push(["Addresses", peer.addresses]);
   if (peer.protocols.length) rows.push(["Protocols", peer.protocols]);
