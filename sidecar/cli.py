@@ -50,7 +50,8 @@ COMMANDS = {
 
 _LIST = "".join(f"  {name:11}{summary}\n" for name, summary in COMMANDS.items())
 _ABOUT = "A p2p mesh as a process beside your app: libp2p on the wire, gRPC to the app."
-_MORE = "`sidecar COMMAND --help` says more. --api, --timeout, --config and --json may stand before the command too."
+_MORE = "`sidecar COMMAND --help` says more. --api, --timeout, --config and --json may stand before the command too.\n\
+With --json an error is one object on standard error: error, exit_code and, where the API gives one, reason."
 _FIRST = """\
 Say what to do. The first steps:
   sidecar demo              five sidecars on this machine find each other, talk and gossip
