@@ -63,6 +63,8 @@ ROWS: tuple[Row, ...] = (
     _gauge("peers_connected", "peers_connected", "Peers with at least one connection."),
     _gauge("peers_ready", "peers_ready", "Peers that are identified and of this network."),
     _gauge("peers_known", "peers_known", "Peers in the address book."),
+    _gauge("bootstrap_peers_missing", "bootstrap_peers_missing", "Bootstrap peers not reached for a minute or longer."),
+    _counter("islands_met", "islands_met", "Times that two parts of the mesh which had been apart were joined here."),
     _gauge("net_inbound", "connections", _CONNECTIONS, direction="inbound"),
     _gauge("net_outbound", "connections", _CONNECTIONS, direction="outbound"),
     _gauge("net_half_open", "connections_half_open", "Connections whose handshake is not finished."),

@@ -83,12 +83,14 @@ class LookupRequested(NamedTuple):
     """Find the peers closest to `key`, whose SHA-256 is its place.
 
     With a `target` the lookup asks that peer too as soon as it hears of it and ends when the peer has answered; `key`
-    is then the target's id. Ends in `LookupCompleted` or `LookupFailed` with the same `op`.
+    is then the target's id. With `via` it begins with those peers alone, and asks of the others only whom the routing
+    table does not have: what they know that we do not. Ends in `LookupCompleted` or `LookupFailed` with the same `op`.
     """
 
     op: int
     key: bytes
     target: PeerId | None = None
+    via: tuple[PeerAddresses, ...] = ()
 
 
 class BootstrapRequested(NamedTuple):

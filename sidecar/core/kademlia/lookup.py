@@ -58,6 +58,7 @@ class Lookup:
         "place",
         "search",
         "target",
+        "via",
     )
 
     def __init__(
@@ -68,11 +69,15 @@ class Lookup:
         op: int | None = None,
         target: PeerId | None = None,
         search: Search | None = None,
+        via: tuple[PeerAddresses, ...] = (),
     ) -> None:
-        """`search`: what it asks for, where that is more than the closest peers."""
+        """`search`: what it asks for, where that is more than the closest peers. `via`: whom it begins with instead
+        of those known; it then asks only strangers beside them.
+        """
         self._config = config
         self.op = op
         self.search = search
+        self.via = via
         self.key = key
         self.place = place(key)
         self.target = target

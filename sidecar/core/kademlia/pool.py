@@ -112,8 +112,9 @@ class LookupPool:
         bucket = self._table.bucket_of(lookup.place)
         if bucket is not None:
             bucket.refreshed = now
-        for contact in self._table.closest(lookup.place, self._config.k):
-            lookup.offer(contact.peer, contact.addresses)
+        known = self._table.closest(lookup.place, self._config.k) if not lookup.via else ()
+        for peer, addresses in lookup.via or ((contact.peer, contact.addresses) for contact in known):
+            lookup.offer(peer, addresses)
         frame = encode_find_node(lookup.key) if lookup.search is None else lookup.search.frame
         self._running[lookup] = _Running(frame, now, now + self._config.lookup_timeout)
         self._advance(lookup, now, effects)
@@ -162,6 +163,8 @@ class LookupPool:
         learned = tuple(peer for peer in useful + answer.providers if peer[1])
         if learned:
             effects.append(PeersLearned(learned))
+        if query.lookup.via:
+            useful = [peer for peer in useful if self._table.get(peer[0]) is None]
         query.lookup.answered(query.peer, useful)
         candidate = query.lookup.get(query.peer)
         if search is None or candidate is None:

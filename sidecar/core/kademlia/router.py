@@ -306,7 +306,7 @@ class KademliaRouter:
             return
         key = event.key if target is None else bytes(target)
         try:
-            self._pool.request(Lookup(self._config, key, op=event.op, target=target), now, effects)
+            self._pool.request(Lookup(self._config, key, op=event.op, target=target, via=event.via), now, effects)
         except ResourceExhausted as refusal:
             effects.append(LookupFailed(event.op, refusal))
 

@@ -21,11 +21,12 @@ ReachAnyone = Callable[[Sequence[Multiaddr], Reached, float], None]
 class _Entrance:
     """One configured address, and who was behind it when it was resolved last."""
 
-    __slots__ = ("address", "behind", "error", "failures", "open", "retry_at")
+    __slots__ = ("address", "behind", "error", "failures", "few", "open", "retry_at")
 
     def __init__(self, address: Multiaddr) -> None:
         self.address = address
         self.behind: dict[Multiaddr, PeerId | None] = {}  # as many as the resolver gives; None: no answer yet
+        self.few = False  # the last look was one of a node with peers enough
         self.open = 0  # what is awaited: the name's resolution, then dials
         self.failures = 0
         self.retry_at = 0.0
@@ -58,10 +59,18 @@ class Entrances:
             kept[self._number] = _Entrance(address)
         self._entrances = kept
 
-    def seek(self, now: float) -> None:
-        """Try the addresses whose time has come."""
+    def seek(self, now: float, *, enough: bool = False) -> None:
+        """Try the addresses whose time has come.
+
+        `enough`: the node has all the peers it wants, and only sees to it that it is not cut off from those behind an
+        address; rarely where it is connected to one of them.
+        """
         for number, entrance in self._entrances.items():
-            if not entrance.open and entrance.retry_at <= now:
+            retry_at = entrance.retry_at
+            if enough and any(peer in self._switch.peers for peer in entrance.behind.values()):
+                retry_at += self._switch.config.kademlia.refresh_interval * (0.5 + self._switch.rng.random())
+            if not entrance.open and retry_at <= now:
+                entrance.few = enough
                 entrance.open, entrance.error = 1, None
                 self._switch.emit(events.Resolve(number, entrance.address))
 
@@ -78,6 +87,8 @@ class Entrances:
         entrance.behind = {address: own.get(address, entrance.behind.get(address)) for address in resolved.result}
         peers = self._switch.peers
         missing = [address for address, peer in entrance.behind.items() if address not in own and peer not in peers]
+        if entrance.few and len(missing) < len(entrance.behind):  # one of those who are not connected will do
+            missing = self._switch.rng.sample(missing, min(1, len(missing)))
         entrance.open += len(missing)
         for address in missing:
             self._reach_anyone((address,), self._answered(entrance, address), now)
@@ -94,6 +105,11 @@ class Entrances:
     def lead_to(self, peer: PeerId) -> bool:
         """Whether the peer has answered at one of them."""
         return any(peer == behind for entrance in self._entrances.values() for behind in entrance.behind.values())
+
+    def lead_somewhere(self) -> bool:
+        """Whether a peer that has answered at one of them is connected."""
+        behind = (peer for entrance in self._entrances.values() for peer in entrance.behind.values())
+        return any(peer in self._switch.peers for peer in behind)
 
     def last_error(self) -> SidecarError | None:
         """Why the last attempt at one of them led to nobody."""

@@ -30,6 +30,7 @@ from .readiness import Readiness
 from .streaming import Streaming
 from .switch import Buffers, Connection, Peer, Switch
 from .trimming import Trimming
+from .unity import Unity
 from .workload import Workload
 
 
@@ -68,6 +69,7 @@ class Node:
         self._pinging = Pinging(switch)
         self._identifying = Identifying(switch, reach, wall_ns)
         self._finding = Finding(switch, reach, self._pinging, now, wall_ns)
+        self._unity = Unity(switch, reach, self._finding)
         self._discovering = Discovering(switch, self._finding, self._operations, identity, now, wall_ns)
         self._gossiping = Gossiping(switch, reach, self._identifying, workload, identity, now, wall_ns)
         self._directing = Directing(switch, reach, now)
@@ -75,10 +77,11 @@ class Node:
         self._gating = Gating(switch, reach, self._finding, self._operations, gate)
         in_use = (self._directing, self._streaming)
         self._trimming = Trimming(switch, self._gossiping, self._finding, in_use, self._gating.protects)
-        self._readiness = Readiness(switch, reach, now)
+        self._readiness = Readiness(switch, reach, self._unity, now)
         self._started = False
         reach.connected = self._on_connected
         reach.holds_off = workload.refuse
+        self._unity.changed = self._readiness.update
         reach.probe = self._pinging.ping
         reach.protects = self._gating.protects
         reach.listeners.append(self)
@@ -333,4 +336,5 @@ class Node:
             **self._gating.statistics(),
             **self._trimming.statistics(),
             **self._workload.statistics(),
+            **self._unity.statistics(),
         }

@@ -57,6 +57,7 @@ class Reach:
         self.holds_off: Callable[[PeerId, float], SidecarError | None] = lambda peer, now: None
         self.probe: Callable[[Connection, float, Callable[[float | SidecarError, float], None]], None]
         self.protects: Callable[[PeerId], bool] = gate.protects
+        self.keep_together: Callable[[float], None] = lambda now: None
         self.find: Callable[[PeerId, Found, float], None] | None = None
         self.last_error: SidecarError | None = None  # of the last dial that failed, for readiness
 
@@ -219,6 +220,7 @@ class Reach:
         switch.emit(events.PeerChanged(PeerChange.DISCONNECTED, view, closed.error))
         if peer.ready:
             if closed.error is None:
+                peer.sent_away = True
                 config = switch.config
                 switch.book.ended(peer.id, now, now - peer.since, config.redial_base, config.redial_limit)
             for listener in self.listeners:
@@ -348,18 +350,18 @@ class Reach:
         config, book = switch.config, switch.book
         pause = config.upkeep_interval if switch.peers else config.redial_base
         switch.deadlines.at(now + pause * (0.75 + switch.rng.random() / 2), self._upkeep)
-        if not switch.peers:
-            for peer, address in self._bootstrap:
-                book.learn(peer, (address,))  # it may have been evicted since
-                self._redial(peer, now)
+        self.keep_together(now)
         missing = self.missing()
-        if missing > 0 or not switch.peers:
-            self.entrances.seek(now)
+        self.entrances.seek(now, enough=missing <= 0 and bool(switch.peers))
         if missing <= 0:
             return
-        eligible = [peer for peer in book.peers() if self._may_dial(peer, now)]
+        eligible = [peer for peer in book.peers() if self.may_dial(peer, now)]
         for peer in switch.rng.sample(eligible, min(missing, len(eligible))):
-            self._redial(peer, now)
+            self.reach(peer, (), _ignore, now)
+
+    def bootstrap(self) -> tuple[tuple[PeerId, Multiaddr], ...]:
+        """The bootstrap addresses that name a peer other than this node, with that."""
+        return self._bootstrap
 
     def alone(self) -> bool:
         """Whether this node is the first: its bootstrap addresses lead to nobody but itself."""
@@ -370,11 +372,8 @@ class Reach:
         searched = sum(peer not in self._dialling for peer in self._searching)
         return self._switch.config.target_peers - len(self._switch.peers) - len(self._dials) - searched
 
-    def _redial(self, peer: PeerId, now: float) -> None:
-        if self._may_dial(peer, now):
-            self.reach(peer, (), _ignore, now)
-
-    def _may_dial(self, peer: PeerId, now: float) -> bool:
+    def may_dial(self, peer: PeerId, now: float) -> bool:
+        """Whether a peer that is known and not connected may be tried unasked now."""
         entry = self._switch.book.get(peer)
         return (
             entry is not None

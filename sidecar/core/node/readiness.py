@@ -3,13 +3,15 @@
 from ..events import Condition, ReadinessChanged
 from .reach import Reach
 from .switch import Switch
+from .unity import Unity
 
 
 class Readiness:
     """Keeps the node's conditions; says when one changes."""
 
-    def __init__(self, switch: Switch, reach: Reach, now: float) -> None:
+    def __init__(self, switch: Switch, reach: Reach, unity: Unity, now: float) -> None:
         self._switch = switch
+        self._unity = unity
         self._reach = reach
         starting = "the node is starting"
         self._conditions = {
@@ -53,6 +55,12 @@ class Readiness:
     def _bootstrapped(self, now: float) -> Condition:
         ready = sum(peer.ready for peer in self._switch.peers.values())
         wanted = len(self._switch.config.bootstrap)
+        if ready and self._unity.cut_off():
+            apart = (
+                f"connected to peers, but none of {wanted} bootstrap peers has been reached for a minute or longer: "
+                "this part of the mesh may be cut off from the rest"
+            )
+            return Condition("Bootstrapped", True, "BootstrapPeersUnreached", apart, "", now)
         if ready:
             return Condition("Bootstrapped", True, "HasPeers", "connected to the mesh", "", now)
         if not wanted:

@@ -160,7 +160,7 @@ class Connection:
 class Peer:
     """A connected peer."""
 
-    __slots__ = ("connections", "id", "info", "latency", "public_key", "ready", "since", "used_at")
+    __slots__ = ("connections", "id", "info", "latency", "public_key", "ready", "sent_away", "since", "used_at")
 
     def __init__(self, peer: PeerId, public_key: PublicKey, now: float) -> None:
         self.id = peer
@@ -170,6 +170,7 @@ class Peer:
         self.ready = False  # identified, and of our network
         self.latency: float | None = None
         self.since = now
+        self.sent_away = False  # its last connection was ended in order by the other side
         self.used_at = now  # when the last stream was opened, but for housekeeping
 
     @property

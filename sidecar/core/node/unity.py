@@ -1,0 +1,213 @@
+"""One mesh rather than islands: bootstrap peers are sought also by a node that has peers enough.
+
+Whoever has as many peers as it wants seeks nobody, but those that it has may be an island: the peer through which all
+joined comes back with an empty memory, a partition outlasts everybody's patience. So bootstrap peers that are not
+connected are always tried again, and now and then one of the peers of earlier days. Who is met so is asked for this
+node's own neighbours; where it names some that are not known here, the two sides have been apart, and the routing table
+is filled anew.
+"""
+
+from collections.abc import Callable
+
+from .. import kademlia
+from ..errors import SidecarError
+from ..events import LogLevel
+from ..kademlia.keyspace import place
+from ..multiaddr import Multiaddr
+from ..types import PeerId
+from .finding import Ended, Finding
+from .reach import Reach, Reached
+from .switch import Peer, Switch
+
+_SETTLING = 5.0  # seconds from meeting a bootstrap peer to asking it, so that joining has taught who is there; a guess
+_UNREACHED = 60.0  # seconds without a bootstrap peer after which that is said; a guess: a restart takes less
+_LONGEST = 600.0  # seconds between visits to one that lives but sends us away; a guess, as often as the DHT refreshes
+
+
+class _Anchor:
+    """A bootstrap peer: how the attempts at it went, and since when it is missing."""
+
+    __slots__ = ("addresses", "brief", "failures", "missing_since", "retry_at", "said", "seeking")
+
+    def __init__(self, now: float) -> None:
+        self.addresses: tuple[Multiaddr, ...] = ()
+        self.failures = 0  # in a row
+        self.brief = 0  # connections in a row that it ended
+        self.retry_at = 0.0
+        self.missing_since: float | None = now
+        self.said = False  # the log says that it is missing
+        self.seeking = False
+
+
+class Unity:
+    """Keeps this node's part of the mesh together with the rest of it."""
+
+    def __init__(self, switch: Switch, reach: Reach, finding: Finding) -> None:
+        self._switch = switch
+        self._reach = reach
+        self._finding = finding
+        self._anchors: dict[PeerId, _Anchor] = {}
+        self._asking: dict[PeerId, None] = {}
+        self._visit_at: float | None = None
+        self.changed: Callable[[float], None] = lambda now: None
+        """Called when it has been said that a bootstrap peer is missing."""
+        reach.listeners.append(self)
+        reach.keep_together = self.look
+        switch.counters["islands_met"] = 0
+
+    # ------------------------------------------------------------ seeking
+
+    def look(self, now: float) -> None:
+        """Try those whose time has come; at every upkeep."""
+        self._configure(now)
+        switch = self._switch
+        for peer, anchor in self._anchors.items():
+            if peer in switch.peers or anchor.seeking or anchor.retry_at > now:
+                continue
+            self._complain(peer, anchor, now)
+            anchor.seeking = True
+            self._reach.reach(peer, anchor.addresses, self._answered(anchor), now, insist=True)
+        if self._visit_at is None:  # spread over the mesh by the id
+            share = 0.5 + place(bytes(switch.local)) % 1024 / 1024
+            self._visit_at = now + switch.config.kademlia.refresh_interval * share
+        elif self._visit_at <= now:
+            self._visit_at = now + switch.config.kademlia.refresh_interval * self._jitter()
+            self._visit(now)
+
+    def missing(self) -> int:
+        """Bootstrap peers that have not been reached for a minute or longer."""
+        return sum(anchor.said for anchor in self._anchors.values())
+
+    def cut_off(self) -> bool:
+        """Whether nobody is reached at any bootstrap address, and has not been for a minute or longer."""
+        anchors = self._anchors.values()
+        return bool(anchors) and all(anchor.said for anchor in anchors) and not self._reach.entrances.lead_somewhere()
+
+    def statistics(self) -> dict[str, int | float]:
+        return {"bootstrap_peers_missing": self.missing()}
+
+    def _configure(self, now: float) -> None:
+        wanted: dict[PeerId, tuple[Multiaddr, ...]] = {}
+        for peer, address in self._reach.bootstrap():
+            wanted[peer] = (*wanted.get(peer, ()), address)
+        for peer in [peer for peer in self._anchors if peer not in wanted]:
+            del self._anchors[peer]
+        for peer, addresses in wanted.items():
+            self._anchors.setdefault(peer, _Anchor(now)).addresses = addresses
+
+    def _answered(self, anchor: _Anchor) -> Reached:
+        def answered(result: Peer | SidecarError, now: float) -> None:
+            anchor.seeking = False
+            if isinstance(result, SidecarError):
+                anchor.failures += 1
+                config = self._switch.config
+                pause = min(config.redial_limit, config.redial_base * 2 ** min(anchor.failures - 1, 16))
+                anchor.retry_at = now + pause * self._jitter()
+
+        return answered
+
+    def _complain(self, peer: PeerId, anchor: _Anchor, now: float) -> None:
+        since = anchor.missing_since
+        if anchor.said or anchor.brief or since is None or now - since < _UNREACHED:
+            return
+        anchor.said = True
+        self._switch.note(
+            LogLevel.WARNING,
+            peer,
+            "the bootstrap peer has not been reached for %.0f s, while %d other peers are connected: this part of the "
+            "mesh may be cut off from the rest (%s)",
+            now - since,
+            len(self._switch.peers),
+            self._reach.last_error or "no attempt has ended yet",
+        )
+        self.changed(now)
+
+    def _jitter(self) -> float:
+        """Half to one and a half, so that a mesh does not come in step."""
+        return 0.5 + self._switch.rng.random()
+
+    def _visit(self, now: float) -> None:
+        """Try one peer that we have been connected to, or that is remembered of an earlier run, and are no more."""
+        switch, book = self._switch, self._switch.book
+        remembered = dict.fromkeys(peer for peer, _ in switch.config.known_peers)
+        lost = []
+        for peer in book.peers():
+            entry = book.get(peer)
+            if entry is not None and (entry.good or peer in remembered) and self._reach.may_dial(peer, now):
+                lost.append(peer)
+        if not lost or not switch.config.target_peers:  # 0: this node seeks nobody by itself
+            return
+
+        def met(result: Peer | SidecarError, now: float) -> None:
+            if isinstance(result, Peer):
+                self._ask(result.id, now)
+
+        self._reach.reach(switch.rng.choice(lost), (), met, now)
+
+    # ------------------------------------------------------------ comparing
+
+    def _ask(self, peer: PeerId, now: float) -> None:
+        """Ask a peer for our own neighbours, and those strangers whom it names, but nobody whom we know."""
+        switch, router = self._switch, self._finding.router
+        present = switch.peers.get(peer)
+        if present is None or not present.ready or peer in self._asking:
+            return
+        if not present.speaks(switch.config.kademlia_protocol):
+            return
+        self._asking[peer] = None
+        own = bytes(switch.local)
+        nearest = [known for known, _ in router.closest(own, switch.config.kademlia.k)]
+        here = place(own)
+        horizon = place(bytes(nearest[-1])) ^ here if len(nearest) >= switch.config.kademlia.k else None
+
+        def ended(result: Ended | kademlia.ProvidersFound, now: float) -> None:
+            self._asking.pop(peer, None)
+            if not isinstance(result, kademlia.LookupCompleted):
+                return
+            strangers = [
+                other
+                for other, _ in result.closest
+                if other != peer and other not in nearest and (horizon is None or place(bytes(other)) ^ here < horizon)
+            ]
+            if not strangers:
+                return
+            switch.counters["islands_met"] += 1
+            switch.note(
+                LogLevel.INFO,
+                peer,
+                "leads to %d neighbours of this node that were not known here: two parts of the mesh come together",
+                len(strangers),
+            )
+            self._finding.feed(kademlia.BootstrapRequested(), now)
+
+        via = ((peer, switch.book.addresses(peer)),)
+        self._finding.ask(lambda walk: kademlia.LookupRequested(walk, own, None, via), ended, now)
+
+    # ------------------------------------------------------------ peers come and go
+
+    def peer_ready(self, peer: Peer, now: float) -> None:
+        anchor = self._anchors.get(peer.id)
+        if anchor is None:
+            return
+        if anchor.said:
+            self._switch.note(LogLevel.INFO, peer.id, "the bootstrap peer is reached again")
+        anchor.failures, anchor.missing_since, anchor.said = 0, None, False
+        if sum(other.ready for other in self._switch.peers.values()) > 1:
+            delay = _SETTLING * self._jitter()
+            self._switch.deadlines.at(now + delay, lambda now: self._ask(peer.id, now))
+
+    def peer_updated(self, peer: Peer, now: float) -> None:
+        pass
+
+    def peer_gone(self, peer: Peer, now: float) -> None:
+        anchor = self._anchors.get(peer.id)
+        if anchor is None:
+            return
+        anchor.missing_since = now
+        config = self._switch.config
+        # One that sends us away soon each time is there, but has no place for us: seen to ever more rarely.
+        anchor.brief = anchor.brief + 1 if peer.sent_away and now - peer.since < _LONGEST else 0
+        pause = config.redial_base
+        if anchor.brief:
+            pause = min(_LONGEST, config.redial_limit * 2 ** min(anchor.brief - 1, 16))
+        anchor.retry_at = now + pause * self._jitter()
