@@ -152,18 +152,18 @@ def test_serving() -> None:
     for token in (2, 3, 4):
         desk.arrived(_request(token))
     assert _answers(fed) == [(1, NotSupported), (4, QueueFull)]
-    requests, withdrawn = server.take(1 << 20)
-    assert ([request.token for request in requests], withdrawn) == ([2, 3], [])
+    requests, withdrawn, rejected = server.take(1 << 20)
+    assert ([request.token for request in requests], withdrawn, rejected) == ([2, 3], [], [])
     desk.answer(server, 2, b"yes")
     desk.answer(server, 2, b"twice")
     desk.withdrawn(3)
     desk.withdrawn(3)
     desk.answer(server, 3, b"too late")
-    assert server.take(1 << 20) == ([], [3])
+    assert server.take(1 << 20) == ([], [3], [])
     assert _answers(fed[2:]) == [(2, b"yes")]
     desk.arrived(_request(5))
     desk.withdrawn(5)
-    assert server.take(1 << 20) == ([], [5])  # never seen by the app; harmless
+    assert server.take(1 << 20) == ([], [5], [])  # never seen by the app; harmless
     desk.arrived(_request(6))
     desk.remove(server)
     assert _answers(fed[3:]) == [(6, NotSupported)]
