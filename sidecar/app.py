@@ -30,7 +30,7 @@ from .net.runtime import Runtime
 from .net.state import StateDirectory
 from .observe.lag import LoopLag
 from .observe.observer import Observer
-from .settings import api_config, gate_lists, net_config, node_config, transports
+from .settings import api_config, check_announced, gate_lists, net_config, node_config, transports
 from .trace import VERSION as TRACE_VERSION
 from .trace import TracedNode, TraceFile
 from .tracing import open_tracer
@@ -101,6 +101,7 @@ class App:
         state = parts.enter_context(StateDirectory.open(self._state_path))
         self.audit.check()
         identity = state.identity(config.state.identity_file)
+        check_announced(config, identity.peer_id)
         self._memory = PeerMemory(state, config.state.max_peers)
         parts.callback(self._memory.close)
 

@@ -73,6 +73,15 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
     )
 
 
+def check_announced(config: Config, own: PeerId) -> None:
+    """Raises ConfigError where an address to be announced names another peer than this node."""
+    for address in config.listen.announce:
+        if address.peer_id not in (None, own):
+            raise ConfigError(
+                f"listen.announce: {address} names another peer than this node, which is {own}; leave out /p2p/..."
+            )
+
+
 def gossip_config(config: Config) -> GossipConfig:
     """What the gossip router is told."""
     gossip = config.gossip
