@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -99,6 +100,14 @@ class App:
         config = self._config
         carried = transports(config)
         state = parts.enter_context(StateDirectory.open(self._state_path))
+        mode = stat.S_IMODE(self._state_path.stat().st_mode)
+        if mode & 0o077:
+            _log.warning(
+                "the state directory %s is open to others (mode %04o), who could take the key: chmod 700 %s",
+                self._state_path,
+                mode,
+                self._state_path,
+            )
         self.audit.check()
         identity = state.identity(config.state.identity_file)
         check_announced(config, identity.peer_id)

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from . import __version__
+from . import __version__, standard
 from .commands import parsing, said
 
 # Each command is a module of `sidecar.commands` of the same name, with _ for -.
@@ -76,12 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.getpid() == 1:
         # The kernel keeps from process 1 the signals that it has no handler for; `run` has one a moment later.
         signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
+    standard.prepare()
     try:
         return _run(list(sys.argv[1:] if arguments is None else arguments))
     except BrokenPipeError:
         # Nobody reads any more (`sidecar subscribe news | head -1`): no complaint, not even at interpreter exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        standard.discard_output()
         return 0
+    except OSError as error:  # of the output: a full disk, or it was closed
+        standard.discard_output()
+        print(f"sidecar: it cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:  # while the command's modules are loaded as well, which takes half a second
         return 130
 

@@ -2,13 +2,13 @@
 
 import json
 import logging
-import sys
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import TextIO
+from typing import TextIO, cast
 
 from .journal import Entry, Journal
+from .standard import errors
 
 LEVELS = ("debug", "info", "warning", "error")
 _BURST = 5  # lines of one kind in a window that are all written
@@ -156,11 +156,12 @@ class Log(logging.Handler):
         self._stream: logging.StreamHandler[TextIO] | None = None
 
     def configure(self, level: str, form: str, stream: TextIO | None = None, parts: Iterable[str] = ()) -> None:
-        """Take every logger's lines; write them to `stream`, standard error by default, in the `form` text or json.
+        """Take every logger's lines; write them to `stream`, by default standard error, which may
+        stop to take them, in the `form` text or json.
 
         auto is text where the stream is a terminal. `parts`: exceptions from `level`, as `part=level`.
         """
-        stream = stream or sys.stderr
+        stream = stream or cast(TextIO, errors)
         if form == "auto":
             form = "text" if stream.isatty() else "json"
         self._repeats = Repeats()

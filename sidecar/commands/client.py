@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import re
-import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -17,9 +16,11 @@ from ..config import load
 from ..core.errors import ConfigError
 from .said import note
 from .settings import USAGE_WRONG, complain
+from .stdin import chunks
 
 FAILED, NO_SIDECAR, NOT_IN_TIME, IN_USE = 1, 3, 4, 5
 DEFAULT_TIMEOUT = 30.0
+_MAX_INPUT = 64 << 20  # bytes; no node takes larger messages
 
 
 # What to do about an error; the nearest ancestor counts.
@@ -110,6 +111,9 @@ def perform(hold: Callable[[], Coroutine[Any, Any, int]], timeout: float | None 
     except ConfigError as error:
         complain(error, exit_code=USAGE_WRONG)
         return USAGE_WRONG
+    except UnicodeEncodeError as error:
+        complain(f"{error.object!r} has bytes that are not UTF-8; only messages may have such")
+        return USAGE_WRONG
     except sidecar_client.DeadlineExceeded as error:
         complain(error, reason="DEADLINE_EXCEEDED", exit_code=NOT_IN_TIME)
         return NOT_IN_TIME
@@ -151,9 +155,16 @@ def printable(data: bytes) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
-def message_bytes(words: list[str]) -> bytes:
-    """The message that a command was given: its words, or standard input for `-`."""
-    return sys.stdin.buffer.read() if words == ["-"] else " ".join(words).encode()
+async def message_bytes(words: list[str]) -> bytes:
+    """The message that a command was given: its words, or standard input for `-`. Raises InvalidArgument."""
+    if words != ["-"]:
+        return os.fsencode(" ".join(words))
+    data = b""
+    async for chunk in chunks():
+        data += chunk
+        if len(data) > _MAX_INPUT:
+            raise sidecar_client.InvalidArgument(f"standard input has more than {_MAX_INPUT} bytes")
+    return data
 
 
 def target(options: argparse.Namespace) -> str | None:

@@ -1,10 +1,12 @@
 """`sidecar publish`."""
 
 import argparse
+import asyncio
+from collections.abc import AsyncIterator
 
 from sidecar_client import Client, PermissionDenied, PublishOutcome, PublishReceipts, Signing
 
-from .client import FAILED, Output, add_client_flags, message_bytes, talk
+from .client import FAILED, NOT_IN_TIME, Output, add_client_flags, message_bytes, talk
 from .settings import USAGE_WRONG, complain
 from .stdin import lines
 
@@ -34,10 +36,14 @@ def run(options: argparse.Namespace) -> int:
         complain("give a message, or --lines and the messages on standard input")
         return USAGE_WRONG
 
+    patience: float = options.timeout
+    if options.lines:
+        options.timeout = None  # input may come for days; what waits is the answer to it
+
     async def conversation(client: Client, out: Output) -> int:
         if options.lines:
-            return await _lines(client, out, options, signing)
-        data = message_bytes(options.message)
+            return await _lines(client, out, options, signing, patience)
+        data = await message_bytes(options.message)
         receipt = await client.publish(options.topic, data, signing=signing, minimum_peers=options.peers)
         name = receipt.outcome.name
         fields = {
@@ -71,12 +77,24 @@ async def _here(client: Client, topic: str) -> int:
         return 0
 
 
-async def _lines(client: Client, out: Output, options: argparse.Namespace, signing: Signing) -> int:
-    """Publish standard input line by line, in batches of what is there at once."""
+async def _lines(client: Client, out: Output, options: argparse.Namespace, signing: Signing, patience: float) -> int:
+    """Publish standard input line by line, in batches of what is there at once; each has `patience` seconds."""
     failed = False
+    waiting = 0
+    now = asyncio.get_running_loop().time
+
+    async def counted() -> AsyncIterator[bytes]:
+        nonlocal waiting
+        async for line in lines():
+            if not waiting:
+                limit.reschedule(now() + patience)
+            waiting += 1
+            yield line
 
     def show(receipts: PublishReceipts) -> None:
-        nonlocal failed
+        nonlocal failed, waiting
+        waiting -= receipts.count
+        limit.reschedule(now() + patience if waiting else None)
         failed = failed or receipts.outcome is not PublishOutcome.SENT
         name, last = receipts.outcome.name, receipts.first + receipts.count - 1
         fields = {
@@ -88,5 +106,12 @@ async def _lines(client: Client, out: Output, options: argparse.Namespace, signi
         }
         out.record(fields, f"messages {receipts.first} to {last}: {name}, sent to {receipts.peers} peers")
 
-    await client.publish_many(options.topic, lines(), signing=signing, minimum_peers=options.peers, on_receipts=show)
+    try:
+        async with asyncio.timeout(None) as limit:
+            await client.publish_many(
+                options.topic, counted(), signing=signing, minimum_peers=options.peers, on_receipts=show
+            )
+    except TimeoutError:
+        complain(f"no receipt within {patience:g} seconds for {waiting} messages; --timeout allows more")
+        return NOT_IN_TIME
     return FAILED if failed else 0

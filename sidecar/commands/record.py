@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     async def put(client: Client, out: Output) -> int:
-        receipt = await client.put_record(options.key, message_bytes(options.value), quorum=options.quorum)
+        receipt = await client.put_record(options.key, await message_bytes(options.value), quorum=options.quorum)
         fields = {"key": options.key, "stored": receipt.stored, "asked": receipt.asked}
         out.record(fields, f"stored at {receipt.stored} of {receipt.asked} peers")
         return 0

@@ -15,9 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    data = message_bytes(options.message)
-
     async def conversation(client: Client, out: Output) -> int:
+        data = await message_bytes(options.message)
         response = await client.request(options.peer, options.protocol, data, timeout=options.timeout)
         out.record({"response": payload(response)}, printable(response))
         return 0

@@ -20,6 +20,7 @@ from ..core.errors import AddressInUse, ConfigError, SidecarError, StateLocked
 from ..core.multiaddr import Multiaddr
 from ..logs import log
 from ..manager import Manager
+from ..standard import errors, output
 from .parsing import called
 from .settings import USAGE_WRONG, add_config_flags, complain, load_config
 
@@ -30,6 +31,8 @@ _OPEN = [
     "  OPEN     whoever reaches these addresses can join the mesh, without a key; for this machine only:",
     "           --listen /ip4/127.0.0.1/tcp/4747 (or for holders of a key: --network-psk-file FILE)",
 ]
+
+_LAST_LINES = 0.5  # seconds for a reader to take them
 
 _log = logging.getLogger("sidecar.run")
 
@@ -115,10 +118,10 @@ async def _live(loaded: Loaded, options: argparse.Namespace) -> None:
 async def _tell_readiness(app: App, manager: Manager) -> None:
     begun = asyncio.get_running_loop().time()
     for condition in app.unmet():
-        print(f"Not ready yet: {condition.message}.", flush=True)
+        output.write(f"Not ready yet: {condition.message}.\n")
         manager.status(f"Not ready yet: {condition.message}")
     await app.ready()
-    print(f"Ready after {asyncio.get_running_loop().time() - begun:.1f} s.", flush=True)
+    output.write(f"Ready after {asyncio.get_running_loop().time() - begun:.1f} s.\n")
     manager.status("Ready")
 
 
@@ -156,6 +159,7 @@ def _watch_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 
 def _give_up() -> None:
     _log.error("something did not end in time; ending anyway")
+    errors.flush(_LAST_LINES)
     os._exit(FAILED)
 
 
@@ -182,7 +186,7 @@ def _welcome(started: Started, config: Config) -> None:
     elsewhere = next((address for address in addresses if not _is_loopback(address)), None)
     if elsewhere:
         lines += ["On another machine, to join this one:", f"  {program} run --bootstrap {elsewhere}"]
-    print("\n".join(lines), flush=True)
+    output.write("\n".join(lines) + "\n")
 
 
 def _is_loopback(address: Multiaddr) -> bool:

@@ -29,9 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    data = message_bytes(options.message)
-
     async def conversation(client: Client, out: Output) -> int:
+        data = await message_bytes(options.message)
         receipt = await client.send(options.peer, options.protocol, data)
         name = receipt.outcome.name
         meaning = MEANING.get(receipt.outcome, "")

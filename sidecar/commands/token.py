@@ -109,10 +109,15 @@ def _create(options: argparse.Namespace, file: TokenFile, audit: Audit, state: P
             raise
     shown = _document(token)
     audit.record("token.created", user(), **shown)
-    if options.json:
-        print(json.dumps(shown | ({"token": text} if options.out is None else {"file": str(options.out)})))
-    else:
-        print(text if options.out is None else options.out)
+    told = json.dumps(shown | ({"token": text} if options.out is None else {"file": str(options.out)}))
+    try:
+        print(told if options.json else text if options.out is None else options.out, flush=True)
+    except OSError:
+        if options.out is None:  # nobody has it
+            file.revoke(token.id)
+            audit.record("token.revoked", user(), id=token.id, name=token.name)
+            complain(f"the token could not be written, so it has been revoked: {token.name}")
+        raise
     return 0
 
 
