@@ -1,5 +1,6 @@
 """The command line: finds the command, imports only that one, and turns every error into one line and an exit code."""
 
+import contextlib
 import importlib
 import os
 import signal
@@ -79,6 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     standard.prepare()
     try:
         return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except SystemExit:  # argparse's, after help that may not have been written yet
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            raise
+        standard.discard_output()
+        return 1
     except BrokenPipeError:
         # Nobody reads any more (`sidecar subscribe news | head -1`): no complaint, not even at interpreter exit.
         standard.discard_output()
