@@ -1,6 +1,6 @@
 /** Between protobuf messages and the client's own values. */
 
-import { InternalError } from "./errors.js";
+import { InternalError, InvalidArgument } from "./errors.js";
 import type { Duration } from "./generated/google/protobuf/duration.js";
 import type { Timestamp } from "./generated/google/protobuf/timestamp.js";
 import * as common from "./generated/sidecar/v1/common.js";
@@ -12,12 +12,19 @@ import * as pubsub from "./generated/sidecar/v1/pubsub.js";
 import type * as types from "./types.js";
 import { Lagged } from "./types.js";
 
-/** The bytes of a payload, without a copy where it has some. */
+/** The bytes of a payload, without a copy where it has some. Throws InvalidArgument: not all apps have types. */
 export function bytes(payload: types.Payload): Buffer {
   if (typeof payload === "string") {
     return Buffer.from(payload);
   }
-  return Buffer.isBuffer(payload) ? payload : Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
+  if (Buffer.isBuffer(payload)) {
+    return payload;
+  }
+  if (!ArrayBuffer.isView(payload)) {
+    const given = payload === null ? "null" : `of type ${typeof payload}`;
+    throw new InvalidArgument(`a payload is a string or a Uint8Array, this one is ${given}`, { field: "data" });
+  }
+  return Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
 }
 
 export function milliseconds(value: Duration | Timestamp): number {

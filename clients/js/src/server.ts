@@ -4,7 +4,7 @@ import type { ChannelInterface } from "@grpc/grpc-js";
 
 import type { Call } from "./call.js";
 import { bytes, names, optionalMilliseconds } from "./convert.js";
-import { AlreadyExists, Closed, Refused } from "./errors.js";
+import { AlreadyExists, Closed, Refused, TooLarge } from "./errors.js";
 import {
   DirectServiceDefinition,
   type IncomingRequest,
@@ -15,10 +15,12 @@ import {
 import { type Link, method } from "./link.js";
 import { Stream } from "./stream.js";
 import type { Payload, Request, StreamOptions } from "./types.js";
+import { at, now } from "./waiting.js";
 
 /**
- * Answers a request: returns the response, or throws `Refused` to refuse with its message. Whatever else it throws is
- * warned of and refused. `request.signal` is aborted when nobody waits for the answer any more.
+ * Answers a request: returns the response, or throws `Refused` to refuse with its message. However else it ends, whoever
+ * asked is refused at once and a warning says why: anything else that it throws, a response that is no payload or over
+ * the sidecar's bound. Others are served on. `request.signal` is aborted when nobody waits for the answer any more.
  */
 export type Handler = (request: Request) => Payload | Promise<Payload>;
 
@@ -29,8 +31,13 @@ export interface ServeOptions extends StreamOptions {
 }
 
 const SERVE = method(DirectServiceDefinition, DirectServiceDefinition.methods.serve);
-const ANSWER_BYTES = 1 << 20;
+const ANSWER_BYTES = 1 << 20; // in one request of the stream
+const ANSWER_OVERHEAD = 32; // bytes, at most, beside an answer's data
+/** gRPC there takes 4 MiB with all around it, and would end the call of all others. */
+const MOST_ANSWER = (4 << 20) - 1024;
+// What has been read and waits for its handler.
 const WAITING_BYTES = 1 << 20;
+const WAITING_REQUESTS = 1024;
 const MAX_REFUSALS = 12; // some 10 seconds
 const REFUSAL_BYTES = 1024;
 
@@ -46,6 +53,11 @@ class Answers {
     this.#write(ServeRequest.fromPartial({ protocols }));
   }
 
+  /** Whether nobody waits for them any more. */
+  get over(): boolean {
+    return this.#call.over;
+  }
+
   /** No more will come: the sidecar ends the call when it has them all. */
   finish(): void {
     this.#finishing = true;
@@ -55,7 +67,7 @@ class Answers {
   }
 
   add(answer: Answer): void {
-    if (this.#finishing) {
+    if (this.#finishing || this.over) {
       return; // the sidecar tells who asked so late
     }
     this.#waiting.push(answer);
@@ -68,10 +80,10 @@ class Answers {
     const answers: Answer[] = [];
     let size = 0;
     for (const answer of this.#waiting) {
-      if (size >= ANSWER_BYTES) {
+      size += ANSWER_OVERHEAD + (answer.result?.$case === "data" ? answer.result.value.length : REFUSAL_BYTES);
+      if (size > ANSWER_BYTES && answers.length > 0) {
         break;
       }
-      size += answer.result?.$case === "data" ? answer.result.value.length : 0;
       answers.push(answer);
     }
     this.#waiting = this.#waiting.slice(answers.length);
@@ -106,16 +118,28 @@ class Requests extends Stream {
   protected override begin(channel: ChannelInterface): Call {
     const call = this.link.stream(channel, SERVE.path);
     this.answers = new Answers(call, this.#protocols);
+    call.onEnd(() => {
+      this.onEnd();
+    });
     return call;
   }
 
-  /** After a lost connection the sidecar may take a moment to notice that this app no longer serves there. */
+  /** After one answer that was larger than any call may be the others go on. */
   protected override worthAnother(error: unknown): boolean {
+    if (this.#served && error instanceof TooLarge) {
+      this.onTooLarge(error);
+      return this.link.reconnect && !this.link.closed;
+    }
+    return this.#mayPass(error) || super.worthAnother(error);
+  }
+
+  /** After a lost connection the sidecar may take a moment to notice that this app no longer serves there. */
+  #mayPass(error: unknown): boolean {
     if (this.#served && error instanceof AlreadyExists && this.#refusals < MAX_REFUSALS) {
       this.#refusals += 1;
       return this.link.reconnect && !this.link.closed;
     }
-    return super.worthAnother(error);
+    return false;
   }
 
   /** The next response; undefined when it was lost and is in force again. */
@@ -155,13 +179,20 @@ class Requests extends Stream {
     return this.over;
   }
 
-  /** Called whenever a call is lost. */
-  onDrop: () => void = () => undefined;
-
-  protected override drop(reason: unknown): void {
-    super.drop(reason);
-    this.onDrop();
+  get name(): string {
+    return this.title;
   }
+
+  /** Called whenever a call has ended. */
+  onEnd: () => void = () => undefined;
+  onTooLarge: (error: Error) => void = () => undefined;
+}
+
+/** A request whose handler runs. */
+interface Running {
+  readonly controller: AbortController;
+  /** Until when anybody waits for the answer. */
+  readonly until: number;
 }
 
 /** Answers requests of some protocols until it is closed. It outlives the sidecar's restarts. */
@@ -180,7 +211,8 @@ export class Server {
   readonly #concurrency: number;
   #ended: Promise<void> = Promise.resolve();
   #asked = false;
-  readonly #running = new Map<bigint, AbortController>();
+  readonly #running = new Map<bigint, Running>();
+  #rejected = 0;
   #handlers = new Set<Promise<void>>();
   #waiting: { message: IncomingRequest; answers: Answers }[] = [];
   #waitingBytes = 0;
@@ -191,9 +223,26 @@ export class Server {
     this.#requests = requests;
     this.#handler = handler;
     this.#concurrency = concurrency;
-    requests.onDrop = () => {
+    requests.onEnd = () => {
       this.#forget(new Closed("the call that brought this request has ended"));
     };
+    requests.onTooLarge = (error) => {
+      this.#reject(error.message);
+    };
+  }
+
+  /**
+   * How many answers could not be taken so far, such as those over the bound on payloads. Whoever asked was refused; a
+   * warning (`SIDECAR_REJECTED`) says why.
+   */
+  get rejected(): number {
+    return this.#rejected;
+  }
+
+  #reject(reason: string): void {
+    this.#rejected += 1;
+    const text = `${this.#requests.name}: an answer was not taken: ${reason}`;
+    process.emitWarning(text, { type: "SidecarWarning", code: "SIDECAR_REJECTED" });
   }
 
   /** @internal */
@@ -216,7 +265,8 @@ export class Server {
   }
 
   /**
-   * End the serving. Resolves when all handlers have ended.
+   * End the serving. Whoever waits for an answer is told at once; this resolves when all handlers have ended, so it is
+   * not to be awaited by a handler.
    *
    * @param options - `drain`: milliseconds in which handlers that run may end, and their answers leave; new requests
    * are refused meanwhile. Then, by default at once, they are cancelled.
@@ -258,8 +308,14 @@ export class Server {
         if (response === undefined || answers === undefined) {
           continue;
         }
+        for (const { reason } of response.rejected) {
+          this.#reject(reason);
+        }
         for (const id of response.withdrawn) {
           this.#withdraw(id);
+        }
+        if (answers.over) {
+          continue; // what these are read from has ended meanwhile
         }
         for (const message of response.requests) {
           if (this.#draining) {
@@ -270,16 +326,38 @@ export class Server {
           }
         }
         this.#begin();
-        if (this.#waitingBytes > WAITING_BYTES) {
-          // The sidecar counts what has been taken no more: what waits here must be bounded here.
-          await new Promise<void>((resolve) => {
-            this.#onRoom = resolve;
-          });
+        while (this.#full) {
+          await this.#room();
         }
       }
     } catch (error) {
       if (!this.#requests.finished) {
         throw error;
+      }
+    }
+  }
+
+  /** The sidecar counts what has been taken no more: what waits here must be bounded here. */
+  get #full(): boolean {
+    return this.#waitingBytes > WAITING_BYTES || this.#waiting.length > WAITING_REQUESTS;
+  }
+
+  /** Wait until something may have changed. As long as nothing is read, withdrawals are not: time ends requests here. */
+  async #room(): Promise<void> {
+    let first = Infinity;
+    for (const { until } of this.#running.values()) {
+      first = Math.min(first, until);
+    }
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      this.#onRoom = resolve;
+      timer = at(first, resolve);
+    });
+    clearTimeout(timer);
+    for (const [id, running] of [...this.#running]) {
+      if (running.until <= now()) {
+        this.#running.set(id, { ...running, until: Infinity });
+        this.#withdraw(id);
       }
     }
   }
@@ -297,14 +375,14 @@ export class Server {
         this.#handlers.delete(answering);
       });
     }
-    if (this.#waitingBytes <= WAITING_BYTES) {
+    if (!this.#full) {
       this.#onRoom?.();
       this.#onRoom = undefined;
     }
   }
 
   #withdraw(id: bigint): void {
-    this.#running.get(id)?.abort(new Closed("nobody waits for the answer any more"));
+    this.#running.get(id)?.controller.abort(new Closed("nobody waits for the answer any more"));
     const index = this.#waiting.findIndex(({ message }) => message.id === id);
     if (index >= 0) {
       this.#waitingBytes -= this.#waiting[index]?.message.data.length ?? 0;
@@ -317,7 +395,7 @@ export class Server {
     this.#waitingBytes = 0;
     const running = [...this.#running.values()];
     this.#running.clear(); // the numbers begin anew with the next call
-    for (const controller of running) {
+    for (const { controller } of running) {
       controller.abort(reason);
     }
     this.#onRoom?.();
@@ -326,33 +404,24 @@ export class Server {
 
   async #answer(message: IncomingRequest, answers: Answers): Promise<void> {
     const controller = new AbortController();
-    this.#running.set(message.id, controller);
+    const timeLeft = optionalMilliseconds(message.timeLeft);
+    const running = { controller, until: timeLeft === undefined ? Infinity : now() + timeLeft };
+    this.#running.set(message.id, running);
     let result: Answer["result"];
     try {
       const response = await this.#handler({
         peerId: message.peerId,
         protocol: message.protocol,
         data: message.data,
-        timeLeft: optionalMilliseconds(message.timeLeft),
+        timeLeft,
         traceparent: message.traceparent,
         signal: controller.signal,
       });
-      result = { $case: "data", value: bytes(response) };
+      result = this.#taken(bytes(response));
     } catch (error) {
-      if (error instanceof Refused) {
-        result = { $case: "refusal", value: shortened(error.message) };
-      } else {
-        result = { $case: "refusal", value: "the app failed to answer" };
-        if (!controller.signal.aborted) {
-          const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-          process.emitWarning(`the handler for ${message.protocol} failed: ${text}`, {
-            type: "SidecarWarning",
-            code: "SIDECAR_HANDLER",
-          });
-        }
-      }
+      result = { $case: "refusal", value: this.#refusal(message.protocol, error, controller.signal.aborted) };
     }
-    if (this.#running.get(message.id) === controller) {
+    if (this.#running.get(message.id)?.controller === controller) {
       this.#running.delete(message.id);
     }
     if (!controller.signal.aborted) {
@@ -360,13 +429,49 @@ export class Server {
     }
     this.#begin();
   }
+
+  #taken(data: Buffer): Answer["result"] {
+    if (data.length <= MOST_ANSWER) {
+      return { $case: "data", value: data };
+    }
+    const what = `response of ${data.length} bytes, at most ${MOST_ANSWER}`;
+    this.#reject(what);
+    return { $case: "refusal", value: `the app there gave an answer that cannot be taken: ${what}` };
+  }
+
+  /** What to tell whoever asked, and a warning of what is no refusal. Anything may have been thrown. */
+  #refusal(protocol: string, error: unknown, aborted: boolean): string {
+    try {
+      if (error instanceof Refused) {
+        return shortened(String(error.message)) || "the app refused";
+      }
+    } catch {
+      // told below
+    }
+    if (!aborted) {
+      process.emitWarning(`the handler for ${protocol} failed: ${described(error)}`, {
+        type: "SidecarWarning",
+        code: "SIDECAR_HANDLER",
+      });
+    }
+    return "the app failed to answer";
+  }
+}
+
+/** What was thrown, in words. */
+function described(error: unknown): string {
+  try {
+    return error instanceof Error ? String(error.stack ?? error.message) : String(error);
+  } catch {
+    return "what it threw cannot be shown"; // its toString, or a getter, throws
+  }
 }
 
 /** As much of a text as a refusal may have, in whole characters. */
 function shortened(text: string): string {
   const encoded = Buffer.from(text);
   if (encoded.length <= REFUSAL_BYTES) {
-    return text;
+    return encoded.toString(); // without halves of characters
   }
   let end = REFUSAL_BYTES;
   while (((encoded[end] ?? 0) & 0xc0) === 0x80) {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { test } from "node:test";
+import { test, type TestContext } from "node:test";
 
 import { status } from "@grpc/grpc-js";
 
@@ -14,11 +14,25 @@ interface Answered {
   result: { $case: string; value: unknown };
 }
 
+/** The warnings of a code that a test has caused. */
+function warnings(t: TestContext, code: string): string[] {
+  const told: string[] = [];
+  const listener = (warning: Error & { code?: string }) => {
+    if (warning.code === code) {
+      told.push(warning.message);
+    }
+  };
+  process.on("warning", listener);
+  t.after(() => process.off("warning", listener));
+  return told;
+}
+
 /** The sidecar's side of serving: its calls, and the answers that came. */
 class Desk {
   readonly calls: DuplexCall[] = [];
   readonly protocols: string[][] = [];
   readonly answers: [number, unknown][] = [];
+  frames = 0; // with answers
   #wake = () => undefined as unknown;
 
   readonly serve = (call: DuplexCall) => {
@@ -28,6 +42,7 @@ class Desk {
         this.protocols.push(protocols);
         inForce(call);
       }
+      this.frames += answers.length > 0 ? 1 : 0;
       this.answers.push(...answers.map(({ id, result: { value } }): [number, unknown] => [Number(id), String(value)]));
       this.#wake();
     });
@@ -92,6 +107,170 @@ test("requests are answered, refused, and refused for a handler that fails", asy
   await server.close();
   await server.ended;
   await cancelled(desk.calls[0]!);
+});
+
+test("however a handler ends, its own request is refused at once and the others are served", async (t) => {
+  const desk = new Desk();
+  const { node } = await joined(t, { serve: desk.serve });
+  const told = warnings(t, "SIDECAR_HANDLER");
+  const revoked = Proxy.revocable({}, {});
+  revoked.revoke();
+  const broken = new Error("x");
+  Object.defineProperty(broken, "stack", {
+    get() {
+      throw new Error("no stack");
+    },
+  });
+  const nothing: unknown = Object.create(null);
+  const thrown = [undefined, null, 5, "text", Symbol("s"), nothing, revoked.proxy, broken, new AggregateError([])];
+  const returned = [undefined, null, 5, true, {}, [1], Symbol("s"), nothing, revoked.proxy, () => ""];
+  const controller = new AbortController();
+  controller.abort();
+  const exits: (() => unknown)[] = [
+    ...thrown.map((error) => () => {
+      throw error; // eslint-disable-line @typescript-eslint/only-throw-error -- apps do
+    }),
+    ...thrown.map((error) => () => Promise.reject(error as Error)),
+    ...returned.map((value) => () => value),
+    ...returned.slice(0, 7).map((value) => () => Promise.resolve(value)),
+    () => once(process, "never", { signal: controller.signal }), // a cancellation of its own
+    () => ({
+      then: () => {
+        throw new Error("no promise");
+      },
+    }),
+  ];
+  await node.serve("/x/1", ({ data }) => {
+    const exit = exits[Number(data.toString())];
+    return (exit === undefined ? "well" : exit()) as string;
+  });
+  desk.ask(...Array.from({ length: exits.length + 1 }, (_, id): [number, string] => [id, String(id)]));
+  const answers = new Map(await desk.answered(exits.length + 1));
+  for (const id of exits.keys()) {
+    assert.equal(answers.get(id), "the app failed to answer", String(exits[id]));
+  }
+  assert.equal(answers.get(exits.length), "well");
+  await turns();
+  assert.equal(told.length, exits.length);
+  assert.ok(told.some((text) => text.includes("a payload is a string or a Uint8Array, this one is of type undefined")));
+});
+
+test("refusals of every kind are sentences that the sidecar takes", async (t) => {
+  const desk = new Desk();
+  const { node } = await joined(t, { serve: desk.serve });
+  const odd = new Refused("");
+  Object.defineProperty(odd, "message", { value: 7 });
+  const errors = [new Refused(""), odd, new Refused("half \ud800")];
+  await node.serve("/x/1", ({ data }) => {
+    throw errors[Number(data.toString())]!;
+  });
+  desk.ask([0, "0"], [1, "1"], [2, "2"]);
+  assert.deepEqual(Object.fromEntries(await desk.answered(3)), { 0: "the app refused", 1: "7", 2: "half \ufffd" });
+});
+
+test("an answer that was rejected, or that no call could carry, is told and counted; the others go on", async (t) => {
+  const desk = new Desk();
+  const { sidecar, node } = await joined(t, { serve: desk.serve });
+  const told = warnings(t, "SIDECAR_REJECTED");
+  const sizes = [(4 << 20) - 1023, (4 << 20) - 1024];
+  const server = await node.serve("/x/1", ({ data }) => Buffer.alloc(sizes[Number(data.toString())] ?? 0));
+  assert.equal(server.rejected, 0);
+  desk.ask([1, "0"], [2, "1"], [3, "2"]);
+  const answers = new Map(await desk.answered(3));
+  const what = "response of 4193281 bytes, at most 4193280";
+  assert.equal(answers.get(1), `the app there gave an answer that cannot be taken: ${what}`);
+  assert.equal(String(answers.get(2)).length, sizes[1]);
+  assert.equal(answers.get(3), "");
+  desk.calls[0]?.write({ rejected: [{ id: 2n, reason: "answer of 4193280 bytes, at most 1000000" }] });
+  desk.ask([4, "2"]);
+  await desk.answered(4);
+  await turns();
+  assert.equal(server.rejected, 2);
+  assert.deepEqual(told, [
+    `serving /x/1: an answer was not taken: ${what}`,
+    "serving /x/1: an answer was not taken: answer of 4193280 bytes, at most 1000000",
+  ]);
+  assert.equal(sidecar.calls["serve"], 1);
+});
+
+test("answers that are large or many together go in requests that the sidecar takes", async (t) => {
+  const desk = new Desk();
+  const { sidecar, node } = await joined(t, { serve: desk.serve });
+  const release = new Signal();
+  await node.serve("/x/1", async ({ data }) => {
+    await release.promise;
+    if (data.toString() === "refuse") {
+      throw new Refused("n".repeat(1024));
+    }
+    return Buffer.alloc(Number(data.toString()));
+  });
+  const sizes = [1_048_000, 4_000_000, 1, 4_000_000, 4_000_000, 1_048_000, 1_048_000];
+  const asked = [...sizes.map(String), ...Array.from({ length: 200 }, () => "refuse")];
+  desk.ask(...asked.map((data, id): [number, string] => [id, data]));
+  await turns();
+  release.set();
+  const answers = new Map(await desk.answered(asked.length));
+  assert.deepEqual(
+    sizes.map((_, id) => String(answers.get(id)).length),
+    sizes,
+  );
+  assert.ok(desk.frames >= 5 && desk.frames < asked.length);
+  assert.equal(sidecar.calls["serve"], 1);
+});
+
+test("while too much waits for handlers, time and the end of the call are still noticed", async (t) => {
+  const desk = new Desk();
+  const { sidecar, node } = await joined(t, { serve: desk.serve });
+  const begun: Request[] = [];
+  let first = new Signal<Request>();
+  const server = await node.serve(
+    "/x/1",
+    async (request) => {
+      begun.push(request);
+      first.set(request);
+      await once(request.signal, "abort"); // without it, it never ends
+      return "";
+    },
+    { concurrency: 1 },
+  );
+  const large = "x".repeat(600_000);
+  desk.ask([1, "a"], [2, large], [3, large]);
+  desk.calls[0]?.write({ withdrawn: [1n] }); // not read
+  const { signal } = await first.promise;
+  first = new Signal();
+  await once(signal, "abort"); // by its time, 2.5 s
+  const next = await first.promise;
+  sidecar.kill();
+  await once(next.signal, "abort");
+  await sidecar.start();
+  while (desk.protocols.length < 2) {
+    await turns(1);
+  }
+  await server.close();
+  assert.deepEqual(
+    begun.map(({ data }) => data.length),
+    [1, 600_000],
+  );
+});
+
+test("who waits for an answer is told at once when the serving is closed in the middle", async (t) => {
+  const desk = new Desk();
+  const { node } = await joined(t, { serve: desk.serve });
+  const begun = new Signal<Request>();
+  const release = new Signal();
+  const server = await node.serve("/x/1", async (request) => {
+    begun.set(request);
+    await release.promise; // deaf to its signal
+    return "";
+  });
+  desk.ask([1, "one"]);
+  const { signal } = await begun.promise;
+  const closed = server.close();
+  await cancelled(desk.calls[0]!); // upon which the sidecar refuses whoever waits
+  assert.ok(signal.aborted);
+  release.set();
+  await closed;
+  assert.deepEqual(desk.answers, []);
 });
 
 test("a handler whose asker has gone is cancelled, also when it is at the end of the queue", async (t) => {
