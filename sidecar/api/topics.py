@@ -72,6 +72,7 @@ class Topics:
         position, restarted = self._read_cursor(cursor)
         for topic in topics:
             self.check_signing(topic, sign)
+        self._make_room(topics)
         hubs: list[TopicHub] = []
         try:
             for topic in topics:
@@ -137,13 +138,28 @@ class Topics:
     def _replay(self, hubs: list[TopicHub], position: int) -> list[Chunk]:
         return sorted((chunk for hub in hubs for chunk in hub.since(position)), key=attrgetter("first"))
 
+    def _make_room(self, topics: tuple[str, ...]) -> None:
+        """Leave topics that nobody reads, the one that has lingered longest first, until these have room.
+
+        None of these is left, for its history may be what is asked for. Raises ResourceExhausted, and leaves none then.
+        """
+        wanted = dict.fromkeys(topics)
+        new = sum(topic not in self._hubs for topic in wanted)
+        over = len(self._hubs) + new - self._config.max_topics
+        if not new or over <= 0:
+            return
+        spare = [topic for topic in self._leaving if topic not in wanted]
+        if over > len(spare):
+            raise ResourceExhausted(
+                f"{len(self._hubs) - len(spare)} topics are in use here and {new} more are asked for, at most "
+                f"{self._config.max_topics} are taken"
+            )
+        for topic in spare[:over]:
+            self._leave_now(topic)
+
     def _join(self, topic: str, sign: bool) -> TopicHub:
         hub = self._hubs.get(topic)
         if hub is None:
-            if len(self._hubs) >= self._config.max_topics and self._leaving:
-                self._leave_now(next(iter(self._leaving)))  # nobody reads it, and it has lingered longest
-            if len(self._hubs) >= self._config.max_topics:
-                raise ResourceExhausted(f"{len(self._hubs)} topics have subscribers, at most that many")
             self._feed(TopicJoined(topic, TopicOptions(sign=sign)))
             self._counter += 1  # so that every earlier cursor is known to lie before the joining
             hub = self._hubs[topic] = TopicHub(topic, sign, self._counter)

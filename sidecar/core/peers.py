@@ -89,16 +89,20 @@ class AddressBook:
             entry.failures += 1
             entry.retry_at = now + min(limit, base * 2 ** min(entry.failures - 1, 16))
 
-    def ended(self, peer: PeerId, now: float, lived: float, base: float, limit: float) -> None:
-        """The peer closed a connection in order, after `lived` seconds.
+    def ended(
+        self, peer: PeerId, now: float, lived: float, base: float, limit: float, *, in_order: bool = True
+    ) -> None:
+        """A connection has ended after `lived` seconds; `in_order`: the peer has closed it, and did not just vanish.
 
-        One that does so again and again after less than `limit` seconds has no place for us: it is left alone as if it
-        had failed.
+        A peer that does so again and again after less than `limit` seconds has no place for us: it is left alone as if
+        it had failed. One that stayed longer, however it ended, begins anew.
         """
         entry = self._entries.get(peer)
         if entry is not None:
-            entry.brief = entry.brief + 1 if lived < limit else 0
-            if entry.brief:
+            if lived >= limit:
+                entry.brief = 0
+            elif in_order:
+                entry.brief += 1
                 pause = min(limit, base * 2 ** min(entry.brief - 1, 16))
                 entry.retry_at = max(entry.retry_at, now + pause)
 

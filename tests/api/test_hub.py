@@ -167,7 +167,7 @@ async def test_signing_and_bounds() -> None:
         fixture.subscribe("a", sign=True)
     with pytest.raises(ResourceExhausted, match="topics"):
         fixture.subscribe("b", "c")
-    await fixture.left.wait()  # what had been joined for it
+    assert [fed.topic for fed in fixture.fed] == ["a"]
     fixture.subscribe("b")
     with pytest.raises(ResourceExhausted, match="subscriptions"):
         fixture.subscribe("a")
@@ -183,8 +183,34 @@ async def test_topics_that_linger_make_room_for_others_the_oldest_first() -> Non
     assert (joined, left) == (["a", "b", "c"], ["a"])
     fixture.subscribe("b")
     fixture.subscribe("d")
-    with pytest.raises(ResourceExhausted, match="2 topics have subscribers"):
+    with pytest.raises(ResourceExhausted, match="2 topics are in use here and 1 more"):
         fixture.subscribe("e")
+    fixture.topics.close()
+
+
+@asynchronous
+async def test_a_call_makes_room_without_the_topics_that_it_asks_for() -> None:
+    """Room for the new topic is not made by leaving the oldest lingering one, to join it again without its history."""
+    fixture = Fixture(max_topics=2, linger=60.0)
+    reader = fixture.subscribe("a")
+    cursor = Read(reader).cursor
+    fixture.deliver(b"kept", topic="a")
+    fixture.topics.unsubscribe(reader)
+    fixture.topics.unsubscribe(fixture.subscribe("b"))
+    assert Read(fixture.subscribe("c", "a", cursor=cursor)).entries[-1:] == [b"kept"]
+    assert [fed.topic for fed in fixture.fed if isinstance(fed, TopicLeft)] == ["b"]
+    fixture.topics.close()
+
+
+@asynchronous
+async def test_a_call_that_is_refused_leaves_no_topic() -> None:
+    fixture = Fixture(max_topics=3, linger=60.0)
+    for topic in ("a", "b"):
+        fixture.topics.unsubscribe(fixture.subscribe(topic))
+    fixture.subscribe("c")
+    with pytest.raises(ResourceExhausted, match="2 topics are in use here and 2 more"):
+        fixture.subscribe("b", "d", "e")
+    assert not [fed for fed in fixture.fed if isinstance(fed, TopicLeft)]
     fixture.topics.close()
 
 

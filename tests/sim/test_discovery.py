@@ -1,6 +1,7 @@
 """Thirty nodes on virtual time advertise names and share records, which expire when nobody renews them."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -8,7 +9,7 @@ from sidecar.core import errors, events
 from sidecar.core.kademlia import KademliaConfig
 from sidecar.core.node import NodeConfig
 from sidecar.core.types import PeerId
-from sidecar.sim import SimPeer
+from sidecar.sim import SimPeer, Simulation
 
 from .mesh import build
 
@@ -81,3 +82,30 @@ def test_names_and_records_live_as_long_as_somebody_cares(seed: int) -> None:
     assert isinstance(record, errors.NotFound), f"seed {seed}"
     assert all(peer.node.statistics()["dht_records"] == 0 for peer in peers), f"seed {seed}"
     assert client.node.statistics()["dht_providers"] == 1  # its own: nobody stores with a client
+
+
+def test_an_announcement_that_succeeded_clears_the_failures_before_it() -> None:
+    simulation = Simulation(3)
+    config = NodeConfig(target_peers=0, kademlia=KademliaConfig(k=1, provide_retry=5.0, provide_interval=1000.0))
+    alone = simulation.add(config)
+    op = alone.ask(lambda op: events.AdvertiseRequested(op, "service"))
+    simulation.run(2000)
+    times = [told.again for told in announcements(alone, op)]  # with nobody there an announcement takes no time
+    waits = [round(after - before) for before, after in pairwise(times)]
+    assert (waits[0], waits[-1]) == (10, 600)
+    told = len(times)
+
+    other = simulation.add(config)
+    met = simulation.clock.now
+    other.ask(lambda op: events.ConnectRequested(op, alone.identity.peer_id, (alone.address,)))
+    simulation.run(2)
+    (announced,) = announcements(alone, op)[told:]  # at once, without waiting for its time
+    assert (announced.stored, announced.asked) == (1, 1)
+    assert announced.again > met + 1000
+
+    simulation.kill(other)
+    simulation.run(1100)
+    failed = announcements(alone, op)[told + 1 :]
+    assert not any(one.stored for one in failed)
+    waits = [round(after.again - before.again) for before, after in pairwise(failed)]
+    assert waits[:4] == [10, 20, 40, 80]

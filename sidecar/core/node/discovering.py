@@ -9,7 +9,7 @@ from ..identity import Identity
 from ..records import key_owner, make_signed_value, open_signed_value
 from .finding import Ended, Finding
 from .operations import Operations
-from .switch import Switch
+from .switch import Peer, Switch
 
 _SHA2_256 = b"\x12\x20"
 
@@ -78,6 +78,21 @@ class Discovering:
                 return False
         return True
 
+    def peer_ready(self, peer: Peer, now: float) -> None:
+        """What was announced to nobody, since there was nobody, is announced now."""
+        if not peer.speaks(self._switch.config.kademlia_protocol):
+            return
+        for advertisement in self._advertisements.values():
+            if advertisement.due is not None and advertisement.told is not None and not advertisement.told[1]:
+                advertisement.due.cancel()
+                advertisement.due = None
+                advertisement.step = self._config.provide_retry
+                self._announce(advertisement, now)
+
+    def peer_updated(self, peer: Peer, now: float) -> None: ...
+
+    def peer_gone(self, peer: Peer, now: float) -> None: ...
+
     def cancel(self, op: int, now: float) -> None:
         """An operation is not wanted any more."""
         advertisement = self._advertised.pop(op, None)
@@ -118,13 +133,19 @@ class Discovering:
     def _announced(self, advertisement: _Advertisement, result: Ended | kademlia.ProvidersFound, now: float) -> None:
         stored, asked = (result.stored, result.asked) if isinstance(result, kademlia.StoreCompleted) else (0, 0)
         config = self._config
-        if stored >= config.k:
+        if stored >= config.k:  # a failure after it is the first
             wait = config.provide_interval
+            advertisement.step = config.provide_retry
         else:  # a young or a small network, or trouble
             wait = min(advertisement.step, config.provide_interval)
             longest = min(config.refresh_interval, config.provide_interval)
             advertisement.step = min(2 * advertisement.step, longest)
-        advertisement.due = self._switch.deadlines.at(now + wait, lambda now: self._announce(advertisement, now))
+
+        def again(now: float) -> None:
+            advertisement.due = None
+            self._announce(advertisement, now)
+
+        advertisement.due = self._switch.deadlines.at(now + wait, again)
         advertisement.told = (stored, asked, now + wait)
         for op in advertisement.ops:
             self._switch.emit(events.AdvertisementAnnounced(op, *advertisement.told))

@@ -71,6 +71,7 @@ class Node:
         self._finding = Finding(switch, reach, self._pinging, now, wall_ns)
         self._unity = Unity(switch, reach, self._finding)
         self._discovering = Discovering(switch, self._finding, self._operations, identity, now, wall_ns)
+        reach.listeners.append(self._discovering)  # behind the one that fills the table
         self._gossiping = Gossiping(switch, reach, self._identifying, workload, identity, now, wall_ns)
         self._directing = Directing(switch, reach, now)
         self._streaming = Streaming(switch, reach, self._operations, self._identifying)

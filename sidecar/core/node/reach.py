@@ -219,10 +219,9 @@ class Reach:
         view = self.view(peer.id, peer)
         switch.emit(events.PeerChanged(PeerChange.DISCONNECTED, view, closed.error))
         if peer.ready:
-            if closed.error is None:
-                peer.sent_away = True
-                config = switch.config
-                switch.book.ended(peer.id, now, now - peer.since, config.redial_base, config.redial_limit)
+            config, lived = switch.config, now - peer.since
+            peer.sent_away = closed.error is None
+            switch.book.ended(peer.id, now, lived, config.redial_base, config.redial_limit, in_order=peer.sent_away)
             for listener in self.listeners:
                 listener.peer_gone(peer, now)
         if peer.id in self._waiting and peer.id not in self._dialling:

@@ -13,7 +13,7 @@ from .switch import Peer, Switch
 
 _FORGIVEN = 0.25  # seconds of slowness forgiven in each second of another kind: who is slow less than a fifth stays
 _MAX_METERS = 4096  # peers remembered
-_MAX_HOLD_OFF = 3600.0  # seconds that a peer sent away again and again is kept away, at most
+_MAX_HOLD_OFF = 3600.0  # seconds that a peer is kept away at most; one that was not for so long begins anew; a guess
 
 
 class _Meter:
@@ -158,6 +158,8 @@ class Workload:
 
     def _send_away(self, peer: PeerId, meter: _Meter, now: float) -> None:
         config = self._switch.config.work
+        if now - meter.until >= _MAX_HOLD_OFF:  # it has behaved for long
+            meter.times = 0
         hold_off = min(config.hold_off * 2**meter.times, _MAX_HOLD_OFF)
         error = WorkExceeded(
             f"needless work, mostly {_most(meter)}: over the budget of {config.rate:g} points a second for "

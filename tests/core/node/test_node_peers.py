@@ -1,5 +1,6 @@
 """The node among few peers on virtual time: reaching, settling, refusing, and what apps are told."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -257,3 +258,31 @@ def test_one_bootstrap_list_serves_the_node_that_is_in_it() -> None:
     simulation.run(3)
     assert all(condition.met for condition in one.node.conditions())
     assert one.node.conditions()[1].reason == "OnlyOurselves"
+
+
+def test_a_long_connection_clears_the_brief_ones_before_it_however_it_ended() -> None:
+    config = replace(ALONE, redial_base=1.0, redial_limit=60.0)
+    simulation, one, other = two(config)
+    book, peer = one.node._switch.book, other.identity.peer_id
+
+    def wait_after(lived: float, end: Callable[[], object]) -> float:
+        connect(one, other)
+        simulation.run(lived)
+        assert one.links
+        end()
+        simulation.run_until(lambda: not one.links and not one.node.peers(), 5)
+        entry = book.get(peer)
+        assert entry is not None
+        return entry.retry_at - simulation.clock.now
+
+    def leave() -> None:
+        other.ask(lambda op: events.DisconnectRequested(op, one.identity.peer_id))
+
+    def vanish() -> None:
+        for link in list(other.links.values()):
+            link.close(other, Unreachable("the cable was pulled"))
+
+    waits = [wait_after(2, leave) for _ in range(5)]
+    assert [round(wait) for wait in waits] == [1, 2, 4, 8, 16]
+    wait_after(3600, vanish)
+    assert round(wait_after(2, leave)) == 1

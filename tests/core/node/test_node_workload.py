@@ -133,6 +133,22 @@ def test_who_was_sent_away_is_refused_for_a_while_and_for_longer_the_next_time()
         assert stage.attacker.identity.peer_id in stage.attacked.node._switch.peers
 
 
+def test_who_behaved_for_long_is_kept_away_no_longer_than_the_first_time() -> None:
+    stage = Stage()
+    back_to_normal = stage.attacker.take
+    said = []
+    for pause in (0, 3700, 60):
+        stage.simulation.run(pause)
+        stage.connect(stage.attacker)
+        stage.simulation.run(5)
+        stage.attacked.news.clear()
+        stage.flood(b"")
+        stage.simulation.run_until(lambda: bool(stage.gone()), 60)
+        stage.attacker.take = back_to_normal  # type: ignore[method-assign]
+        said.append(str(stage.gone()[0].error).rpartition("refused for ")[2])
+    assert said == ["30 s", "30 s", "60 s"]
+
+
 def test_who_goes_over_its_budget_now_and_then_stays() -> None:
     stage = Stage()
     simulation = stage.simulation
