@@ -181,6 +181,18 @@ func (c *Client) WatchPeers(ctx context.Context) iter.Seq2[PeerEvent, error] {
 	}
 }
 
+// Peer gives what the node knows of a peer, without asking anybody. ErrNotFound when it is not connected, known or
+// protected.
+func (c *Client) Peer(ctx context.Context, peerID string) (Peer, error) {
+	var response sidecarv1.GetPeerResponse
+	request := &sidecarv1.GetPeerRequest{PeerId: peerID}
+	err := c.link.unary(ctx, sidecarv1.PeerService_GetPeer_FullMethodName, request, &response, again)
+	if err != nil {
+		return Peer{}, err
+	}
+	return peerOf(response.GetPeer()), nil
+}
+
 // FindPeer gives a peer's addresses, through the DHT where needed. ErrNotFound when nobody knows any.
 func (c *Client) FindPeer(ctx context.Context, peerID string) ([]string, error) {
 	var response sidecarv1.FindPeerResponse
@@ -190,6 +202,27 @@ func (c *Client) FindPeer(ctx context.Context, peerID string) ([]string, error) 
 		return nil, err
 	}
 	return response.GetAddresses(), nil
+}
+
+// ClosestPeers walks the DHT to the peers that are closest to a key, 1 to 1024 bytes: a record's, such as "/app/name", or the
+// multihash of what a peer provides. With [WithPeerID] it walks to a peer's id, and the key is empty. The closest comes
+// first; [WithLimit] says how many there are at most. There are none where nobody in the DHT answers. ErrInvalidArgument.
+func (c *Client) ClosestPeers(ctx context.Context, key string, options ...ClosestPeersOption) ([]FoundPeer, error) {
+	var chosen callSettings
+	for _, option := range options {
+		option.closestPeers(&chosen)
+	}
+	request := &sidecarv1.ListClosestPeersRequest{Key: []byte(key), PeerId: chosen.peerID, Limit: chosen.limit}
+	var response sidecarv1.ListClosestPeersResponse
+	err := c.link.unary(ctx, sidecarv1.PeerService_ListClosestPeers_FullMethodName, request, &response, again)
+	if err != nil {
+		return nil, err
+	}
+	peers := make([]FoundPeer, 0, len(response.GetPeers()))
+	for _, peer := range response.GetPeers() {
+		peers = append(peers, FoundPeer{PeerID: peer.GetPeerId(), Addresses: peer.GetAddresses()})
+	}
+	return peers, nil
 }
 
 // ConnectPeer connects to a peer: at the addresses given, at most 32, else at what is known of it or the DHT knows. The

@@ -6,10 +6,10 @@
 //   - messages to a peer: [Client.Send], [Client.SendAsync], [Client.SendMany], [Client.Receive]
 //   - requests: [Client.Request], [Client.Serve]
 //   - streams of bytes, as [net.Conn] and [net.Listener]: [Client.OpenStream], [Client.AcceptStreams]
-//   - peers: [Client.Peers], [Client.WatchPeers], [Client.FindPeer], [Client.ConnectPeer]
+//   - peers: [Client.Peers], [Client.Peer], [Client.WatchPeers], [Client.FindPeer], [Client.ClosestPeers], [Client.ConnectPeer]
 //   - the DHT: [Client.Advertise], [Client.FindPeers], [Client.PutRecord], [Client.GetRecord]
 //   - the node: [Client.Info], [Client.Ready], [Client.WatchReadiness], [Client.Statistics],
-//     [Client.WatchEvents], [Client.SetLogLevel]
+//     [Client.Configuration], [Client.WatchEvents], [Client.SetLogLevel]
 //
 // Contexts carry deadlines to the far end, and cancelling one cancels the work there. Subscriptions, served protocols and
 // watches come back by themselves when the sidecar has restarted; what may have been missed is told by [Lagged]. Errors are

@@ -253,6 +253,36 @@ func (f *fake) WatchPeers(_ *pb.WatchPeersRequest, stream pb.PeerService_WatchPe
 	return f.watchPeers(stream)
 }
 
+func (f *fake) GetConfiguration(context.Context, *pb.GetConfigurationRequest) (*pb.GetConfigurationResponse, error) {
+	return &pb.GetConfigurationResponse{Entries: []*pb.ConfigurationEntry{
+		{Name: "gossip.degree", Value: "8", Source: "$SIDECAR_GOSSIP_DEGREE", Reloadable: true},
+		{Name: "node.network", Value: `"main"`, Source: "default"},
+	}}, nil
+}
+
+func (f *fake) GetPeer(_ context.Context, request *pb.GetPeerRequest) (*pb.GetPeerResponse, error) {
+	if request.GetPeerId() != other {
+		return nil, refused(codes.NotFound, "NOT_FOUND", "it is not known here", "", 0)
+	}
+	return &pb.GetPeerResponse{Peer: &pb.Peer{PeerId: other, Protocols: []string{"/x/1"}, Protected: true}}, nil
+}
+
+func (f *fake) ListClosestPeers(
+	_ context.Context, request *pb.ListClosestPeersRequest,
+) (*pb.ListClosestPeersResponse, error) {
+	given := string(request.GetKey()) + request.GetPeerId()
+	if given == "" {
+		return nil, refused(codes.InvalidArgument, "INVALID_ARGUMENT", "neither a key nor a peer id", "key", 0)
+	}
+	response := &pb.ListClosestPeersResponse{}
+	for number := range request.GetLimit() {
+		response.Peers = append(response.Peers, &pb.ClosestPeer{
+			PeerId: fmt.Sprint(given, number), Addresses: []string{"/ip4/127.0.0.1/tcp/3"},
+		})
+	}
+	return response, nil
+}
+
 func (f *fake) FindPeer(_ context.Context, request *pb.FindPeerRequest) (*pb.FindPeerResponse, error) {
 	if request.GetPeerId() != other {
 		return nil, refused(codes.NotFound, "NOT_FOUND", "nobody knows it", "", 0)

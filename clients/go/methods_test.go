@@ -55,6 +55,12 @@ func TestNodeMethods(t *testing.T) {
 			"lag_seconds": {UpperBounds: []float64{0.5, 1}, Counts: []uint64{3, 0, 1}, Sum: 2.5},
 		},
 	})
+	configuration, err := node.Configuration(t.Context())
+	noError(t, err)
+	equal(t, "configuration", configuration, []sidecar.ConfigurationEntry{
+		{Name: "gossip.degree", Value: "8", Source: "$SIDECAR_GOSSIP_DEGREE", Reloadable: true},
+		{Name: "node.network", Value: `"main"`, Source: "default"},
+	})
 }
 
 func TestPeerMethods(t *testing.T) {
@@ -78,6 +84,12 @@ func TestPeerMethods(t *testing.T) {
 	equal(t, "peers", found, []string{"peer1", "peer2", "peer3"})
 	equal(t, "pages", asked, []string{"true/x/1", "true/x/1page1", "true/x/1page2"})
 
+	known, err := node.Peer(t.Context(), other)
+	noError(t, err)
+	equal(t, "known", known, sidecar.Peer{PeerID: other, Protocols: []string{"/x/1"}, Protected: true})
+	_, err = node.Peer(t.Context(), me)
+	wantError(t, err, sidecar.ErrNotFound)
+
 	addresses, err := node.FindPeer(t.Context(), other)
 	noError(t, err)
 	equal(t, "addresses", addresses, []string{"/ip4/127.0.0.1/tcp/2"})
@@ -94,6 +106,22 @@ func TestPeerMethods(t *testing.T) {
 	latency, err := node.PingPeer(t.Context(), other)
 	noError(t, err)
 	equal(t, "latency", latency, time.Millisecond)
+}
+
+func TestClosestPeers(t *testing.T) {
+	node := connected(t, started(t))
+	there := []string{"/ip4/127.0.0.1/tcp/3"}
+	peers, err := node.ClosestPeers(t.Context(), "key", sidecar.WithLimit(2))
+	noError(t, err)
+	equal(t, "close to a key", peers, []sidecar.FoundPeer{{PeerID: "key0", Addresses: there}, {PeerID: "key1", Addresses: there}})
+	peers, err = node.ClosestPeers(t.Context(), "", sidecar.WithPeerID(other), sidecar.WithLimit(1))
+	noError(t, err)
+	equal(t, "close to a peer", peers, []sidecar.FoundPeer{{PeerID: other + "0", Addresses: there}})
+	peers, err = node.ClosestPeers(t.Context(), "key")
+	noError(t, err)
+	equal(t, "none", len(peers), 0)
+	_, err = node.ClosestPeers(t.Context(), "")
+	wantError(t, err, sidecar.ErrInvalidArgument)
 }
 
 func TestDiscoveryMethods(t *testing.T) {

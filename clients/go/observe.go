@@ -26,6 +26,18 @@ type Histogram struct {
 	Sum float64
 }
 
+// ConfigurationEntry is a key of the sidecar's configuration and its value.
+type ConfigurationEntry struct {
+	// Name is the section and the key in it: gossip.degree.
+	Name string
+	// Value is as TOML has it: 6, "30s", ["/ip4/0.0.0.0/tcp/4001"].
+	Value string
+	// Source says where it was set: default, a place in a file, $VARIABLE or --flag.
+	Source string
+	// Reloadable says whether it changes when the sidecar reads its configuration again.
+	Reloadable bool
+}
+
 // NodeEvent is a record of the sidecar's log.
 type NodeEvent struct {
 	Time time.Time
@@ -60,6 +72,23 @@ func (c *Client) Statistics(ctx context.Context) (Statistics, error) {
 		}
 	}
 	return found, nil
+}
+
+// Configuration gives the configuration in force, key by key, and where each value was set. It has no secrets.
+func (c *Client) Configuration(ctx context.Context) ([]ConfigurationEntry, error) {
+	var response sidecarv1.GetConfigurationResponse
+	request := &sidecarv1.GetConfigurationRequest{}
+	err := c.link.unary(ctx, sidecarv1.NodeService_GetConfiguration_FullMethodName, request, &response, again)
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]ConfigurationEntry, 0, len(response.GetEntries()))
+	for _, entry := range response.GetEntries() {
+		entries = append(entries, ConfigurationEntry{
+			Name: entry.GetName(), Value: entry.GetValue(), Source: entry.GetSource(), Reloadable: entry.GetReloadable(),
+		})
+	}
+	return entries, nil
 }
 
 // WatchEvents gives the newest records of the sidecar's log, at most 1,000, then more as they come. Where records were

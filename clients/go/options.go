@@ -75,6 +75,7 @@ type callSettings struct {
 	protocol         string
 	ttl              time.Duration
 	limit            uint32
+	peerID           string
 	quorum           uint32
 	traceparent      string
 }
@@ -104,12 +105,19 @@ type (
 	AdvertiseOption interface{ advertise(*callSettings) }
 	// FindPeersOption is an option of [Client.FindPeers]: [WithLimit].
 	FindPeersOption interface{ findPeers(*callSettings) }
+	// ClosestPeersOption is an option of [Client.ClosestPeers]: [WithPeerID], [WithLimit].
+	ClosestPeersOption interface{ closestPeers(*callSettings) }
 	// RecordOption is an option of [Client.PutRecord] and [Client.GetRecord]: [WithQuorum].
 	RecordOption interface{ record(*callSettings) }
 )
 
 // The options, by what takes them.
 type (
+	// LimitOption goes with everything that finds peers.
+	LimitOption interface {
+		FindPeersOption
+		ClosestPeersOption
+	}
 	// TopicOption goes with everything that names topics.
 	TopicOption interface {
 		PublishOption
@@ -141,18 +149,19 @@ type (
 // setting is every option there is; the interfaces above let only those through that a method has.
 type setting func(*callSettings)
 
-func (s setting) publish(c *callSettings)     { s(c) }
-func (s setting) publishMany(c *callSettings) { s(c) }
-func (s setting) send(c *callSettings)        { s(c) }
-func (s setting) sendMany(c *callSettings)    { s(c) }
-func (s setting) request(c *callSettings)     { s(c) }
-func (s setting) subscribe(c *callSettings)   { s(c) }
-func (s setting) receive(c *callSettings)     { s(c) }
-func (s setting) serve(c *callSettings)       { s(c) }
-func (s setting) peers(c *callSettings)       { s(c) }
-func (s setting) advertise(c *callSettings)   { s(c) }
-func (s setting) findPeers(c *callSettings)   { s(c) }
-func (s setting) record(c *callSettings)      { s(c) }
+func (s setting) publish(c *callSettings)      { s(c) }
+func (s setting) publishMany(c *callSettings)  { s(c) }
+func (s setting) send(c *callSettings)         { s(c) }
+func (s setting) sendMany(c *callSettings)     { s(c) }
+func (s setting) request(c *callSettings)      { s(c) }
+func (s setting) subscribe(c *callSettings)    { s(c) }
+func (s setting) receive(c *callSettings)      { s(c) }
+func (s setting) serve(c *callSettings)        { s(c) }
+func (s setting) peers(c *callSettings)        { s(c) }
+func (s setting) advertise(c *callSettings)    { s(c) }
+func (s setting) findPeers(c *callSettings)    { s(c) }
+func (s setting) closestPeers(c *callSettings) { s(c) }
+func (s setting) record(c *callSettings)       { s(c) }
 
 // WithSigning says how the topic's messages are signed; all nodes of a topic must agree.
 func WithSigning(signing Signing) TopicOption {
@@ -240,8 +249,13 @@ func WithTTL(ttl time.Duration) AdvertiseOption {
 	return setting(func(c *callSettings) { c.ttl = ttl })
 }
 
-// WithLimit says how many peers to find at most; 0: 4096.
-func WithLimit(peers uint32) FindPeersOption {
+// WithPeerID looks for the peers closest to a peer's id; that peer itself is the closest, where it answers.
+func WithPeerID(peerID string) ClosestPeersOption {
+	return setting(func(c *callSettings) { c.peerID = peerID })
+}
+
+// WithLimit says how many peers to find at most; 0: for [Client.FindPeers] 4096, for [Client.ClosestPeers] 20.
+func WithLimit(peers uint32) LimitOption {
 	return setting(func(c *callSettings) { c.limit = peers })
 }
 

@@ -341,7 +341,7 @@ type Announcement struct {
 	NextAnnouncement time.Time
 }
 
-// FoundPeer is a peer that advertises a name.
+// FoundPeer is a peer that advertises a name, or is close to a key, and its addresses as far as they are known.
 type FoundPeer struct {
 	PeerID    string
 	Addresses []string

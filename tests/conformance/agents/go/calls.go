@@ -40,6 +40,16 @@ var calls = map[string]call{
 		}
 		return fields{"values": found.Values, "histograms": histograms}, err
 	},
+	"configuration": func(ctx context.Context, node *sidecar.Client, _ *request) (any, error) {
+		found, err := node.Configuration(ctx)
+		entries := []fields{}
+		for _, entry := range found {
+			entries = append(entries, fields{
+				"name": entry.Name, "value": entry.Value, "source": entry.Source, "reloadable": entry.Reloadable,
+			})
+		}
+		return fields{"entries": entries}, err
+	},
 	"set_log_level": func(ctx context.Context, node *sidecar.Client, asked *request) (any, error) {
 		levels, err := node.SetLogLevel(ctx, asked.Part, asked.Level)
 		if levels.Parts == nil {
@@ -63,6 +73,29 @@ var calls = map[string]call{
 			found = append(found, peer(known))
 		}
 		return fields{"peers": found}, nil
+	},
+	"peer": func(ctx context.Context, node *sidecar.Client, asked *request) (any, error) {
+		found, err := node.Peer(ctx, asked.PeerID)
+		return fields{"peer": peer(found)}, err
+	},
+	"closest_peers": func(ctx context.Context, node *sidecar.Client, asked *request) (any, error) {
+		var options []sidecar.ClosestPeersOption
+		if asked.Limit != nil {
+			options = append(options, sidecar.WithLimit(*asked.Limit))
+		}
+		if asked.PeerID != "" {
+			options = append(options, sidecar.WithPeerID(asked.PeerID))
+		}
+		var key payload
+		if asked.Key != nil {
+			key = *asked.Key
+		}
+		found, err := node.ClosestPeers(ctx, string(key), options...)
+		peers := []fields{}
+		for _, one := range found {
+			peers = append(peers, fields{"peer_id": one.PeerID, "addresses": list(one.Addresses)})
+		}
+		return fields{"peers": peers}, err
 	},
 	"find_peer": func(ctx context.Context, node *sidecar.Client, asked *request) (any, error) {
 		addresses, err := node.FindPeer(ctx, asked.PeerID)
