@@ -52,6 +52,14 @@ $(VENV)/.page: $(STAMP) requirements/page.txt
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/page.txt
 	@touch $@
 
+site: $(STAMP) .tools/site/.installed  ## Make the documentation site in .cache/site/html; a link that leads nowhere is an error
+	@exec $(BIN)/python tools/docs_site.py $(CURDIR)/.tools/site/bin/zensical
+
+.tools/site/.installed: requirements/site.txt
+	@test -x .tools/site/bin/python || $(PYTHON) -m venv .tools/site
+	@.tools/site/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/site.txt
+	@touch $@
+
 transcripts: $(STAMP)  ## Record the golden transcripts again: a session with each peer (needs Go, Node and others)
 	@exec $(BIN)/python -m tests.interop.record $(TRANSCRIPTS)
 
@@ -181,9 +189,11 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 	  requirements/tools.in -o requirements/tools.txt
 	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  requirements/page.in -o requirements/page.txt
+	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  requirements/site.in -o requirements/site.txt
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: help install demo test test-tools dist promtool grpcurl staticcheck-name interop-peers interop conformance example transcripts bench bench-attack bench-clients bench-gate bench-guard bench-metrics race-go lint types protos docs metrics lock clean \
-  breaking release-schemas image image-base image-figures deploy-test manifests tools page-test
+  breaking release-schemas image image-base image-figures deploy-test manifests tools page-test site
