@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from tests.api.fakes import asynchronous, served
 from tests.interop.build import BuildFailed, ToolMissing
 from tests.missing import MUST, not_there
 from tests.prepare import ensure, found
+
+PAGE = Path(__file__).parents[2] / "docs/api.md"
 
 
 def _grpcurl() -> str:
@@ -51,26 +55,40 @@ def grpcurl() -> str:
 
 
 @asynchronous
-async def test_list_publish_and_subscribe(tmp_path: Path) -> None:
+async def test_the_commands_of_the_page(tmp_path: Path) -> None:
+    """Those of docs/api.md as they are printed, in bash, but for where the socket is."""
+    (block,) = re.findall(r"```\nsocket=[^\n]*\n(grpcurl .*?)```", PAGE.read_text(), re.DOTALL)
+    list_services, get_node, subscribe, publish, check = block.splitlines()
+    path = f"{Path(_grpcurl()).parent}{os.pathsep}{os.environ['PATH']}"
+
     async with served(tmp_path) as (_, _, api, _):
-        status, out, err = await _run(api.socket, "list")
-        assert status == 0, err
-        assert {"sidecar.v1.PubSubService", "sidecar.v1.NodeService", "grpc.health.v1.Health"} <= set(out.split())
-        data = json.dumps({"topics": ["news"]})
-        subscriber = await _start("-d", data, str(api.socket), "sidecar.v1.PubSubService/Subscribe")
+        environ = {**os.environ, "PATH": path, "socket": str(api.socket)}
+
+        async def start(command: str) -> asyncio.subprocess.Process:
+            pipe = asyncio.subprocess.PIPE
+            return await asyncio.create_subprocess_exec(
+                "bash", "-c", f"exec {command}", env=environ, stdout=pipe, stderr=pipe
+            )
+
+        async def answer(command: str) -> str:
+            process = await start(command)
+            out, err = await process.communicate()
+            assert process.returncode == 0, err
+            return out.decode()
+
+        services = (await answer(list_services)).split()
+        assert {"sidecar.v1.PubSubService", "sidecar.v1.NodeService", "grpc.health.v1.Health"} <= set(services)
+        assert "node" in json.loads(await answer(get_node))
+        subscriber = await start(subscribe)
         assert subscriber.stdout is not None
         assert b"{" in await subscriber.stdout.readline()
         assert b"cursor" in await subscriber.stdout.readline()  # it is subscribed
-        payload = base64.b64encode(b"hello").decode()
-        status, out, err = await _run(
-            api.socket, "sidecar.v1.PubSubService/Publish", {"topic": "news", "data": payload}
-        )
-        assert status == 0, err
-        assert json.loads(out)["receipt"]["outcome"] == "PUBLISH_OUTCOME_SENT"
-        while payload.encode() not in await subscriber.stdout.readline():
+        assert json.loads(await answer(publish))["receipt"]["outcome"] == "PUBLISH_OUTCOME_SENT"
+        while base64.b64encode(b"hello") not in await subscriber.stdout.readline():
             pass
         subscriber.terminate()
         await subscriber.communicate()
+        assert "status" in json.loads(await answer(check))
 
 
 @asynchronous
