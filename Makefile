@@ -151,7 +151,7 @@ deploy-test: $(STAMP)  ## Test the image and all in deploy/ with the tools that 
 manifests: $(STAMP) .tools/bin/helm  ## Make deploy/kubernetes from the charts (needs helm: `make tools`)
 	@exec $(BIN)/python tools/manifests.py .tools/bin/helm
 
-tools: .tools/python/.installed .tools/bin/helm  ## Install the tools of deploy-test into .tools: hadolint, kubernetes-validate, podman-compose, helm
+tools: .tools/python/.installed .tools/bin/helm .tools/crds/.installed  ## Install the tools of deploy-test into .tools: hadolint, kubernetes-validate, podman-compose, helm, CRDs
 	@missing=; for tool in podman buildah runc netavark aardvark-dns catatonit mmdebstrap systemd prometheus; do \
 	  dpkg-query -W $$tool > /dev/null 2>&1 || missing="$$missing $$tool"; done; \
 	test -z "$$missing" || echo "From the system's packages (Debian): apt-get install$$missing"
@@ -165,6 +165,14 @@ tools: .tools/python/.installed .tools/bin/helm  ## Install the tools of deploy-
 .tools/bin/helm:
 	@if command -v go > /dev/null; then GOBIN=$(CURDIR)/.tools/bin go install helm.sh/helm/v4/cmd/helm@v4.3.1; \
 	else echo "Go is needed to install helm; or put a helm into .tools/bin"; fi
+
+# The definitions of what the chart makes for the Prometheus operator; the operator's Go module holds them.
+.tools/crds/.installed:
+	@if command -v go > /dev/null; then mkdir -p $(@D) && cd $(@D) && \
+	  module=$$(go mod download -json github.com/prometheus-operator/prometheus-operator@v0.85.0 | sed -n 's/.*"Dir": "\(.*\)".*/\1/p') && \
+	  for kind in servicemonitors podmonitors prometheusrules; do \
+	    cp "$$module/example/prometheus-operator-crd/monitoring.coreos.com_$$kind.yaml" . || exit 1; done && touch .installed; \
+	else echo "Go is needed to fetch the definitions of the monitors"; fi
 
 types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy

@@ -13,25 +13,16 @@ PLACE = ROOT / "deploy" / "kubernetes"
 NAMESPACE = "mesh"
 _HEAD = "# Made from {chart} by `make manifests`; change that, or the copy that you apply.\n"
 
-# Each file: the release's name, its chart, and what is set.
-FILES = {
-    "bootstrap.yaml": ("sidecar", "sidecar", ()),
-    "app.yaml": (
-        "example",
-        "example-app",
-        (
-            "sidecar.bootstrap.enabled=false",
-            f"sidecar.network.bootstrapPeers={{/dns4/sidecar-bootstrap.{NAMESPACE}.svc.cluster.local/tcp/4747}}",
-        ),
-    ),
-}
+# Each file: the release's name and its chart.
+FILES = {"bootstrap.yaml": ("sidecar", "sidecar"), "app.yaml": ("example", "example-app")}
+_LEFT_OUT = r"^ *(helm\.sh/chart|app\.kubernetes\.io/managed-by|namespace): .*\n|^# Source: .*\n"
 
 
 def template(helm: str, release: str, chart: str, *flags: str) -> str:
     """What `helm template` makes of a chart of ours, with the charts that it depends on. Raises CalledProcessError."""
     with tempfile.TemporaryDirectory() as folder:
         charts = Path(folder) / "helm"
-        shutil.copytree(CHARTS, charts)
+        shutil.copytree(CHARTS, charts, ignore=shutil.ignore_patterns("charts", "Chart.lock"))  # of a build by hand
         place = charts / chart
         if "dependencies:" in (place / "Chart.yaml").read_text():
             _run(helm, "dependency", "build", str(place))
@@ -39,12 +30,10 @@ def template(helm: str, release: str, chart: str, *flags: str) -> str:
 
 
 def rendered(helm: str) -> dict[str, str]:
-    """Each file's content."""
+    """Each file's content: for whatever namespace it is applied to, without what only Helm needs."""
     made = {}
-    for name, (release, chart, settings) in FILES.items():
-        flags = [word for setting in settings for word in ("--set", setting)]
-        text = template(helm, release, chart, *flags)
-        text = re.sub(r"^ *(helm\.sh/chart|app\.kubernetes\.io/managed-by): .*\n|^# Source: .*\n", "", text, flags=re.M)
+    for name, (release, chart) in FILES.items():
+        text = re.sub(_LEFT_OUT, "", template(helm, release, chart, "--skip-tests"), flags=re.M)
         made[name] = _HEAD.format(chart=f"deploy/helm/{chart}") + re.sub(r"\n\n+(?=---)", "\n", text)
     return made
 

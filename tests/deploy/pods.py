@@ -8,6 +8,7 @@ their own.
 """
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import yaml
 
 from .engine import Container, Engine
 
-SERVICE = "sidecar-bootstrap.mesh.svc.cluster.local"
+NAMESPACE = "mesh"
+SHORT = "sidecar-bootstrap"  # from within the namespace
+SERVICE = f"{SHORT}.{NAMESPACE}.svc.cluster.local"
 
 
 class Pods:
@@ -35,7 +38,7 @@ class Pods:
         file = self._folder / f"{name}.yaml"
         file.write_text(yaml.safe_dump(pod))
         self._played.append(file)
-        network = self._network + (f":alias={service},alias={name}.{service}" if service else "")
+        network = self._network + (f":alias={service},alias={name}.{service},alias={SHORT}" if service else "")
         self.engine("play", "kube", "--network", network, str(file))
         return Pod(self.engine, name)
 
@@ -76,10 +79,12 @@ def playable(name: str, spec: Any, images: dict[str, str]) -> Any:
         container["image"] = images[container["image"]]
         container["imagePullPolicy"] = "Never"
         container["securityContext"]["runAsGroup"] = group
-        container["env"] = [entry for entry in container["env"] if "POD_IP" not in str(entry)]
+        container["env"] = [
+            entry for entry in container["env"] if not re.search("POD_IP|metadata.namespace", str(entry))
+        ]
         for entry in container["env"]:
             if "value" in entry:
-                entry["value"] = entry["value"].replace("$(POD_NAME)", name)
+                entry["value"] = entry["value"].replace("$(POD_NAME)", name).replace("$(POD_NAMESPACE)", NAMESPACE)
     for volume in spec["volumes"]:
         volume["name"] = f"{name}-{volume['name']}"
         volume["emptyDir"] = {}

@@ -14,7 +14,7 @@ from sidecar.config import load
 from sidecar.config.schema import KEYS
 from tools import chart, manifests
 
-from .tools import ROOT, run, tool
+from .tools import ROOT, definitions, run, tool
 
 VALUES = Path(__file__).parent / "values"
 CASES = {
@@ -22,11 +22,12 @@ CASES = {
     "alone": ("sidecar", ["--values", str(VALUES / "alone.yaml")]),
     "everything": ("sidecar", ["--values", str(VALUES / "everything.yaml")]),
     "app": ("example-app", []),
-    "app elsewhere": (
+    "app elsewhere": ("example-app", ["--set", "sidecar.network.bootstrapPeers={/dns4/mesh.example/tcp/4747}"]),
+    "app with nodes of its own": (
         "example-app",
-        ["--set", "sidecar.bootstrap.enabled=false,sidecar.network.bootstrapPeers={/dns4/mesh.example/tcp/4747}"],
+        ["--set", "sidecar.bootstrap.enabled=true", "--set-json", "sidecar.network.bootstrapPeers=[]"],
     ),
-    "app without metrics": ("example-app", ["--set", "sidecar.metrics.enabled=false,sidecar.bootstrap.replicas=1"]),
+    "app without metrics": ("example-app", ["--set", "sidecar.metrics.enabled=false"]),
     "app with secrets": (
         "example-app",
         [
@@ -36,7 +37,7 @@ CASES = {
         ],
     ),
 }
-IN_A_POD = {"POD_IP": "10.1.2.3", "POD_NAME": "sidecar-bootstrap-0"}
+IN_A_POD = {"POD_IP": "10.1.2.3", "POD_NAME": "sidecar-bootstrap-0", "POD_NAMESPACE": "somewhere"}
 
 
 def of(chart: str, flags: list[str]) -> list[Any]:
@@ -57,9 +58,16 @@ def documents(request: pytest.FixtureRequest) -> list[Any]:
 def pods(documents: list[Any]) -> Iterator[Any]:
     """The specifications of the pods in what is given."""
     for document in documents:
-        template = document.get("spec", {}).get("template")
-        if template is not None:
-            yield template["spec"]
+        spec = document.get("spec", {})
+        if document["kind"] == "Pod":
+            yield spec
+        elif "template" in spec:
+            yield spec["template"]["spec"]
+
+
+def hook(document: Any) -> bool:
+    """Whether it is made by `helm test` alone."""
+    return "helm.sh/hook" in document["metadata"].get("annotations", {})
 
 
 def sidecars(documents: list[Any]) -> Iterator[Any]:
@@ -69,10 +77,51 @@ def sidecars(documents: list[Any]) -> Iterator[Any]:
         yield found[0]
 
 
+def strictly_valid(documents: list[Any], folder: Path) -> None:
+    """Hold objects against the schemas of Kubernetes and of the Prometheus operator; unknown fields fail as well."""
+    custom = [document for document in documents if document["apiVersion"] == "monitoring.coreos.com/v1"]
+    for number, document in enumerate(document for document in documents if document not in custom):
+        file = folder / f"{number}.yaml"
+        file.write_text(yaml.safe_dump(document))
+        run(tool("kubernetes-validate"), "--strict", str(file))
+    if custom:
+        python = Path(tool("kubernetes-validate")).resolve().parent / "python"  # it has jsonschema
+        script = Path(__file__).parent / "custom.py"
+        run(str(python), str(script), str(definitions()), stdin=yaml.safe_dump_all(custom))
+
+
+def restricted(documents: list[Any]) -> None:
+    """Hold every pod against the standard "restricted", https://kubernetes.io/docs/concepts/security/pod-security-standards/.
+
+    And against what we want beyond it: a root that is read-only, a bound of memory, no token of Kubernetes.
+    """
+    found = list(pods(documents))
+    assert found
+    for pod in found:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+        for volume in pod["volumes"]:
+            assert set(volume) - {"name"} <= {"emptyDir", "secret", "persistentVolumeClaim"}
+        for container in [*pod.get("initContainers", ()), *pod["containers"]]:
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["runAsUser"] > 0
+            assert security.get("runAsNonRoot", True) is True
+            assert security.get("seccompProfile", {"type": "RuntimeDefault"}) == {"type": "RuntimeDefault"}
+            assert not {"privileged", "procMount", "seLinuxOptions", "windowsOptions"} & set(security)
+            assert "memory" in container["resources"]["limits"]
+            assert all("hostPort" not in port for port in container.get("ports", ()))
+
+
 def environment(container: Any) -> dict[str, str]:
     """Its variables with $(NAME) filled in, as the kubelet does it, on top of those of the image."""
     dockerfile = (ROOT / "Dockerfile").read_text()
-    environ = {**IN_A_POD, **dict(re.findall(r"^(?:ENV|   ) ([A-Z_]+)=(/\S+)", dockerfile, re.MULTILINE))}
+    pod = IN_A_POD | ({"POD_IP": "fd00::3"} if "/ip6/$(POD_IP)" in str(container["env"]) else {})
+    environ = {**pod, **dict(re.findall(r"^(?:ENV|   ) ([A-Z_]+)=(/\S+)", dockerfile, re.MULTILINE))}
     for entry in container["env"]:
         words = re.split(r"\$\((\w+)\)", entry.get("value", environ.get(entry["name"], "")))
         words[1::2] = [environ[name] for name in words[1::2]]
@@ -106,11 +155,33 @@ def test_the_versions_are_those_of_the_sidecar() -> None:
         assert (described["version"], described["appVersion"]) == (__version__, __version__)
 
 
+def plain() -> list[Any]:
+    """The objects of deploy/kubernetes."""
+    return [
+        document for name in manifests.FILES for document in yaml.safe_load_all((manifests.PLACE / name).read_text())
+    ]
+
+
 def test_the_plain_manifests_are_yaml_without_helm() -> None:
     for name in manifests.FILES:
         text = (manifests.PLACE / name).read_text()
         assert [document["kind"] for document in yaml.safe_load_all(text)]
         assert "elm.sh" not in text
+
+
+def test_the_plain_manifests_are_for_any_namespace() -> None:
+    assert {"StatefulSet", "Deployment", "Job"} <= {document["kind"] for document in plain()}
+    for document in plain():
+        assert "namespace" not in document["metadata"]
+    for container in sidecars(plain()):
+        config = load(environment(container), {}).config
+        (peers,) = config.bootstrap.peers
+        assert peers.value("dns4") in ("sidecar-bootstrap.somewhere.svc.cluster.local", "sidecar-bootstrap")
+    assert manifests.NAMESPACE not in re.findall(r"[a-z]+", " ".join(map(str, plain())))
+
+
+def test_the_pods_of_the_plain_manifests_are_restricted() -> None:
+    restricted(plain())
 
 
 # ---------------------------------------------------------------- with helm and the schemas of Kubernetes
@@ -147,39 +218,33 @@ def test_a_wrong_value_is_refused(flags: str, said: str) -> None:
 @pytest.mark.deploy
 @pytest.mark.parametrize("case", CASES)
 def test_kubernetes_takes_it_strictly(case: str, tmp_path: Path) -> None:
-    validate = tool("kubernetes-validate")
-    kinds = []
-    for number, document in enumerate(of(*CASES[case])):
-        kinds.append(document["kind"])
-        if document["apiVersion"] == "monitoring.coreos.com/v1":  # not Kubernetes' own
-            continue
-        file = tmp_path / f"{number}.yaml"
-        file.write_text(yaml.safe_dump(document))
-        run(validate, "--strict", str(file))
-    assert {"as it is": 5, "alone": 2, "everything": 9}.get(case, len(kinds)) == len(kinds), kinds
+    documents = of(*CASES[case])
+    strictly_valid(documents, tmp_path)
+    kinds = [document["kind"] for document in documents]
+    assert {"as it is": 7, "alone": 4, "everything": 11}.get(case, len(kinds)) == len(kinds), kinds
+
+
+@pytest.mark.deploy
+def test_kubernetes_takes_the_plain_manifests_strictly(tmp_path: Path) -> None:
+    strictly_valid(plain(), tmp_path)
+
+
+@pytest.mark.deploy
+def test_the_strict_schemas_refuse_what_they_do_not_know(tmp_path: Path) -> None:
+    (monitor,) = (one for one in of(*CASES["everything"]) if one["kind"] == "ServiceMonitor")
+    monitor["spec"]["endpoints"][0]["intervall"] = "10s"
+    with pytest.raises(AssertionError, match="'intervall' was unexpected"):
+        strictly_valid([monitor], tmp_path)
+    (nodes,) = (one for one in of(*CASES["as it is"]) if one["kind"] == "StatefulSet")
+    nodes["spec"]["replica"] = 3
+    with pytest.raises(AssertionError, match="replica"):
+        strictly_valid([nodes], tmp_path)
 
 
 @pytest.mark.deploy
 @pytest.mark.parametrize("case", CASES)
 def test_pods_are_restricted(case: str) -> None:
-    """The pod security standard "restricted", https://kubernetes.io/docs/concepts/security/pod-security-standards/."""
-    found = list(pods(of(*CASES[case])))
-    assert found
-    for pod in found:
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert pod["automountServiceAccountToken"] is False
-        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
-        for volume in pod["volumes"]:
-            assert set(volume) - {"name"} <= {"emptyDir", "secret", "persistentVolumeClaim"}
-        for container in [*pod.get("initContainers", ()), *pod["containers"]]:
-            security = container["securityContext"]
-            assert security["allowPrivilegeEscalation"] is False
-            assert security["capabilities"] == {"drop": ["ALL"]}
-            assert security["readOnlyRootFilesystem"] is True
-            assert security["runAsUser"] > 0
-            assert "memory" in container["resources"]["limits"]
-            assert all("hostPort" not in port for port in container.get("ports", ()))
+    restricted(of(*CASES[case]))
 
 
 @pytest.mark.deploy
@@ -237,7 +302,7 @@ def test_numbers_and_lists_arrive_as_they_were_written() -> None:
 @pytest.mark.parametrize("case", [case for case in CASES if case.startswith("app")])
 def test_beside_an_app_it_is_a_native_sidecar_with_its_socket_shared(case: str) -> None:
     documents = of(*CASES[case])
-    apps = [document for document in documents if document["kind"] in ("Deployment", "Job")]
+    apps = [one for one in documents if one["kind"] in ("Deployment", "Job") and not hook(one)]
     assert [app["kind"] for app in apps] == ["Deployment", "Job"]
     for app in apps:
         pod = app["spec"]["template"]["spec"]
@@ -257,7 +322,7 @@ def test_beside_an_app_it_is_a_native_sidecar_with_its_socket_shared(case: str) 
 
 @pytest.mark.deploy
 def test_bootstrap_nodes_are_found_by_the_name_of_their_service() -> None:
-    documents = {document["kind"]: document for document in of(*CASES["as it is"])}
+    documents = {document["kind"]: document for document in of(*CASES["as it is"]) if not hook(document)}
     service, nodes = documents["Service"], documents["StatefulSet"]
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["publishNotReadyAddresses"] is True
@@ -269,7 +334,7 @@ def test_bootstrap_nodes_are_found_by_the_name_of_their_service() -> None:
         assert selector.get("matchLabels", selector).items() <= labels.items()
     (container,) = nodes["spec"]["template"]["spec"]["containers"]
     variables = {entry["name"]: entry.get("value") for entry in container["env"]}
-    host = f"{service['metadata']['name']}.mesh.svc.cluster.local"
+    host = f"{service['metadata']['name']}.$(POD_NAMESPACE).svc.cluster.local"
     assert variables["SIDECAR_BOOTSTRAP_PEERS"] == f"/dns4/{host}/tcp/4747"
     assert variables["SIDECAR_LISTEN_ANNOUNCE"] == f"/dns4/$(POD_NAME).{host}/tcp/4747"
 
@@ -278,3 +343,32 @@ def test_bootstrap_nodes_are_found_by_the_name_of_their_service() -> None:
 def test_the_plain_manifests_are_what_the_charts_make() -> None:
     """`make manifests` writes them anew."""
     assert {name: (manifests.PLACE / name).read_text() for name in manifests.FILES} == manifests.rendered(tool("helm"))
+
+
+# ---------------------------------------------------------------- the way that the documentation goes
+
+
+@pytest.mark.deploy
+def test_the_examples_app_joins_the_release_next_to_it() -> None:
+    """What a release named `sidecar` serves is where the example's pods look, unless it has nodes of its own."""
+    (service,) = (one for one in of(*CASES["as it is"]) if one["kind"] == "Service")
+    example = of(*CASES["app"])
+    assert {one["kind"] for one in example} == {"Deployment", "Job"}
+    for container in sidecars(example):
+        (address,) = load(environment(container), {}).config.bootstrap.peers
+        assert address.value("dns4") == service["metadata"]["name"]
+        assert address.value("tcp") == str(service["spec"]["ports"][0]["port"])
+    own = of(*CASES["app with nodes of its own"])
+    (served,) = (one for one in own if one["kind"] == "Service")
+    for container in sidecars([one for one in own if one["kind"] in ("Deployment", "Job") and not hook(one)]):
+        (address,) = load(environment(container), {}).config.bootstrap.peers
+        assert address.value("dns4") == f"{served['metadata']['name']}.{manifests.NAMESPACE}.svc.cluster.local"
+
+
+@pytest.mark.deploy
+def test_a_job_has_another_name_at_each_upgrade() -> None:
+    """The pod of a Job cannot be changed."""
+    text = (manifests.CHARTS / "example-app" / "templates" / "job.yaml").read_text()
+    assert "-once-{{ .Release.Revision }}" in text
+    (job,) = (one for one in of(*CASES["app"]) if one["kind"] == "Job")
+    assert job["metadata"]["name"] == "sidecar-once-1"

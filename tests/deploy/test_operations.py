@@ -1,12 +1,13 @@
 """The commands of docs/operations.md, "From nothing to three pods that gossip": run, or held against the manifests."""
 
-import itertools
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -68,20 +69,100 @@ def test_three_nodes_on_one_machine(engine: Engine, image: str, app_image: str, 
         run("bash", "-c", down, env=env, check=False)
 
 
+class Cluster:
+    """What helm would have installed when the commands of a page have run: objects by namespace, kind and name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder  # stands for the checkout
+        shutil.copytree(ROOT / "deploy", folder / "deploy", ignore=shutil.ignore_patterns("charts", "Chart.lock"))
+        self.objects: dict[tuple[str, str, str], Any] = {}
+
+    def run(self, command: str) -> None:
+        """Run a command of helm as it stands there, as `template` where it needs a cluster; hold others against it."""
+        words = shlex.split(command.rstrip("& "), comments=True)
+        if words[0] == "helm":
+            self._helm(words[1:])
+        elif words[0] == "kubectl":
+            self._kubectl(words[1:])
+
+    def _helm(self, words: list[str]) -> None:
+        if words[0] in ("install", "upgrade"):
+            words = [word for word in words if word != "--reset-then-reuse-values"]
+            text = run(tool("helm"), "template", *words[1:], folder=self._folder).stdout
+            namespace = words[words.index("--namespace") + 1]
+            for document in yaml.safe_load_all(text):
+                self.objects[namespace, document["kind"].lower(), document["metadata"]["name"]] = document
+        elif words[0] == "test":
+            pods = [one for one in self.objects.values() if one["kind"] == "Pod"]
+            assert any(one["metadata"]["annotations"]["helm.sh/hook"] == "test" for one in pods)
+        elif words[0] != "uninstall":
+            run(tool("helm"), *words, folder=self._folder)
+
+    def _kubectl(self, words: list[str]) -> None:
+        namespace = words.pop(words.index("--namespace") + 1) if "--namespace" in words else ""
+        words = [word for word in words if word != "--namespace"]
+        names = {(kind, name) for place, kind, name in self.objects if place == namespace}
+        if words[0] == "exec":
+            name, _, number = words[1].rpartition("-")
+            assert int(number) < self.objects[namespace, "statefulset", name]["spec"]["replicas"]
+            assert words[words.index("--") + 1] == "sidecar"
+        elif words[0] in ("rollout", "logs"):
+            kind, name = words[2 if words[0] == "rollout" else 1].split("/")
+            assert (kind, name) in names, words
+        elif words[:2] == ["delete", "statefulset"]:
+            assert ("statefulset", words[2]) in names, words
+        elif words[0] == "apply":
+            for document in yaml.safe_load_all((self._folder / words[words.index("--filename") + 1]).read_text()):
+                assert "namespace" not in document["metadata"]
+                self.objects[namespace, document["kind"].lower(), document["metadata"]["name"]] = document
+
+
+def commands(text: str) -> list[str]:
+    """Every command of the shell in a page."""
+    return [command for block in blocks(text.replace("\\\n", " ")) for command in block]
+
+
 @pytest.mark.deploy
-def test_the_commands_for_kubernetes_name_what_the_chart_makes() -> None:
-    (commands,) = blocks(KUBERNETES)
-    words = [shlex.split(command.rstrip("&")) for command in commands]
-    (install,) = (line for line in words if line[0] == "helm")
-    assert install[1:4] == ["install", "sidecar", "deploy/helm/sidecar"]
-    settings = [word for flag, word in itertools.pairwise(install) if flag == "--set"]
-    flags = [word for setting in settings for word in ("--set", setting)]
-    text = manifests.template(tool("helm"), "sidecar", "sidecar", *flags)
-    objects = {(document["kind"], document["metadata"]["name"]): document for document in yaml.safe_load_all(text)}
-    nodes = objects["StatefulSet", "sidecar-bootstrap"]
-    assert nodes["spec"]["template"]["spec"]["containers"][0]["image"].startswith("registry.example/sidecar:")
-    pods = {f"sidecar-bootstrap-{number}" for number in range(nodes["spec"]["replicas"])}
-    executed = [line for line in words if "exec" in line]
-    assert {line[line.index("exec") + 1] for line in executed} <= pods
-    assert all(line[line.index("--") + 1] == "sidecar" for line in executed)
-    assert [line[-1] for line in words if "rollout" in line] == ["statefulset/sidecar-bootstrap"]
+def test_the_walk_on_kubernetes(tmp_path: Path) -> None:
+    """From the images to apps that join the mesh built before: every command, in its order."""
+    cluster = Cluster(tmp_path)
+    walk = commands(KUBERNETES)
+    for command in walk:
+        cluster.run(command)
+    pushed = {shlex.split(command)[2] for command in walk if command.startswith("podman push")}
+    built = {re.split("[= ]", command)[-1] for command in walk if command.startswith("make image")}
+    built |= {shlex.split(command)[5] for command in walk if command.startswith("podman build")}
+    assert pushed == built
+    nodes = cluster.objects["mesh", "statefulset", "sidecar-bootstrap"]["spec"]["template"]["spec"]
+    app = cluster.objects["mesh", "deployment", "example"]["spec"]["template"]["spec"]
+    (sidecar,) = app["initContainers"]
+    assert {container["image"] for container in [*nodes["containers"], sidecar, *app["containers"]]} == pushed
+    assert nodes["containers"][0]["image"] == sidecar["image"]
+    # One mesh: the apps' release has no bootstrap nodes, and its sidecars look for those that there are.
+    assert [key for key in cluster.objects if key[1] == "statefulset"] == [("mesh", "statefulset", "sidecar-bootstrap")]
+    variables = {entry["name"]: entry.get("value", "") for entry in sidecar["env"]}
+    service = cluster.objects["mesh", "service", "sidecar-bootstrap"]
+    assert variables["SIDECAR_BOOTSTRAP_PEERS"] == f"/dns4/{service['metadata']['name']}/tcp/4747"
+
+
+@pytest.mark.deploy
+@pytest.mark.parametrize("page", ["docs/operations.md", "deploy/helm/sidecar/README.md", "deploy/kubernetes/README.md"])
+def test_every_command_of_helm_and_kubectl_is_taken(page: str, tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path)
+    text = (ROOT / page).read_text()
+    assert [cluster.run(command) for command in commands(text)]
+    assert cluster.objects
+
+
+def test_the_chart_refuses_what_the_page_says_that_it_does() -> None:
+    """Each value in the table is one that the chart looks at, in its own words."""
+    section = TEXT[TEXT.index("### What an upgrade cannot change") :]
+    table = section[: section.index("To grow the volumes")]
+    helpers = (manifests.CHARTS / "sidecar" / "templates" / "_helpers.tpl").read_text()
+    refused = set(re.findall(r"printf \"([A-Za-z.]+) cannot change", helpers))
+    assert refused
+    said = set(re.findall(r"`([A-Za-z.]+)`", table))
+    prefix = "bootstrap.persistence"
+    assert {name if not name.startswith(".") else prefix + name for name in said} >= refused
+    assert '\\"Upgrades\\"' in helpers
+    assert "\n## Upgrades\n" in TEXT

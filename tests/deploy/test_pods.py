@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sidecar import __version__
 from tools import manifests
 
 from .engine import Engine
@@ -36,7 +37,10 @@ def pods(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 
 @pytest.fixture(scope="module")
 def images(image: str, app_image: str) -> dict[str, str]:
-    return {"ghcr.io/p2p-sidecar/sidecar:0.2.0": image, "ghcr.io/p2p-sidecar/example-app:0.2.0": app_image}
+    return {
+        f"ghcr.io/p2p-sidecar/sidecar:{__version__}": image,
+        f"ghcr.io/p2p-sidecar/example-app:{__version__}": app_image,
+    }
 
 
 @pytest.fixture(scope="module")

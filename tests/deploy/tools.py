@@ -36,6 +36,14 @@ def tool(name: str) -> str:
     return found
 
 
+def definitions() -> Path:
+    """The folder with the definitions of the Prometheus operator's resources. Raises ToolMissing."""
+    folder = ROOT / ".tools" / "crds"
+    if not (folder / ".installed").exists():
+        raise ToolMissing("the definitions of the monitors are needed (make tools, with Go)")
+    return folder
+
+
 def run(
     *words: str,
     check: bool = True,

@@ -31,6 +31,17 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: bootstrap
 {{- end }}
 
+{{- define "sidecar.testSelectorLabels" -}}
+app.kubernetes.io/name: {{ include "sidecar.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: test
+{{- end }}
+
+{{- define "sidecar.testLabels" -}}
+{{ include "sidecar.testSelectorLabels" . }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
 {{- define "sidecar.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
@@ -51,11 +62,19 @@ default
 
 {{/* Pieces of a sidecar's container, beside an app or alone */}}
 
+{{/* Where nodes join the mesh, by a name that leads there from every namespace. */}}
 {{- define "sidecar.bootstrapPeers" -}}
 {{- if .Values.network.bootstrapPeers }}
 {{- join "," .Values.network.bootstrapPeers }}
 {{- else if .Values.bootstrap.enabled -}}
-/{{ eq .Values.network.ipFamily "IPv6" | ternary "dns6" "dns4" }}/{{ include "sidecar.bootstrapName" . }}.{{ .Release.Namespace }}.svc.{{ .Values.network.clusterDomain }}/tcp/{{ .Values.network.port }}
+{{ include "sidecar.bootstrapAddress" (dict "context" . "namespace" .Release.Namespace) }}
+{{- end }}
+{{- end }}
+
+{{/* The headless service's name as an address. Called with the context, `namespace` and, for one node of it, `host`, with its dot. */}}
+{{- define "sidecar.bootstrapAddress" -}}
+{{- with .context -}}
+/{{ eq .Values.network.ipFamily "IPv6" | ternary "dns6" "dns4" }}/{{ $.host }}{{ include "sidecar.bootstrapName" . }}.{{ $.namespace }}.svc.{{ .Values.network.clusterDomain }}/tcp/{{ .Values.network.port }}
 {{- end }}
 {{- end }}
 
@@ -64,10 +83,6 @@ default
   value: {{ .Values.network.name | quote }}
 - name: SIDECAR_LISTEN_ADDRESSES
   value: {{ eq .Values.network.ipFamily "IPv6" | ternary "/ip6/::" "/ip4/0.0.0.0" }}/tcp/{{ .Values.network.port }}
-{{- with include "sidecar.bootstrapPeers" . }}
-- name: SIDECAR_BOOTSTRAP_PEERS
-  value: {{ . | quote }}
-{{- end }}
 {{- if .Values.network.pskSecret }}
 - name: SIDECAR_NETWORK_PSK_FILE
   value: /run/secrets/sidecar-network/swarm.key
@@ -137,6 +152,58 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
+{{/* ------------------------------------------------------------ what an upgrade cannot change */}}
+
+{{/* Fail, with a sentence for each, where the cluster has objects of ours whose fixed fields would change. Without a cluster nothing is looked up. */}}
+{{- define "sidecar.refuseWhatIsFixed" -}}
+{{- $name := include "sidecar.bootstrapName" . }}
+{{- $persistence := .Values.bootstrap.persistence }}
+{{- $wrong := list }}
+{{- with lookup "apps/v1" "StatefulSet" .Release.Namespace $name }}
+{{- $claims := .spec.volumeClaimTemplates | default list }}
+{{- if ne (gt (len $claims) 0) $persistence.enabled }}
+{{- $wrong = append $wrong (printf "bootstrap.persistence.enabled cannot change from %t to %t" (not $persistence.enabled) $persistence.enabled) }}
+{{- else if $claims }}
+{{- $claim := (first $claims).spec }}
+{{- $size := $claim.resources.requests.storage }}
+{{- if ne (include "sidecar.bytes" $size) (include "sidecar.bytes" $persistence.size) }}
+{{- $wrong = append $wrong (printf "bootstrap.persistence.size cannot change from %v to %v" $size $persistence.size) }}
+{{- end }}
+{{- $class := $claim.storageClassName | default "" }}
+{{- if ne $class $persistence.storageClass }}
+{{- $wrong = append $wrong (printf "bootstrap.persistence.storageClass cannot change from %q to %q" $class $persistence.storageClass) }}
+{{- end }}
+{{- if ne (toJson $claim.accessModes) (toJson $persistence.accessModes) }}
+{{- $wrong = append $wrong (printf "bootstrap.persistence.accessModes cannot change from %s to %s" (toJson $claim.accessModes) (toJson $persistence.accessModes)) }}
+{{- end }}
+{{- end }}
+{{- $label := index .spec.selector.matchLabels "app.kubernetes.io/name" }}
+{{- if ne $label (include "sidecar.name" $) }}
+{{- $wrong = append $wrong (printf "nameOverride cannot change: the pods are found by the name %q, which would be %q" $label (include "sidecar.name" $)) }}
+{{- end }}
+{{- end }}
+{{- with lookup "v1" "Service" .Release.Namespace $name }}
+{{- $family := .spec.ipFamilies | default (list $.Values.network.ipFamily) | first }}
+{{- if ne $family $.Values.network.ipFamily }}
+{{- $wrong = append $wrong (printf "network.ipFamily cannot change from %s to %s" $family $.Values.network.ipFamily) }}
+{{- end }}
+{{- end }}
+{{- if $wrong }}
+{{- fail (printf "%s. Kubernetes fixes this when %s is made. Set the old value again, or see \"Upgrades\" in docs/operations.md for how to change it." (join "; " $wrong) $name) }}
+{{- end }}
+{{- end }}
+
+{{/* A quantity as a number of bytes: 1Gi and 1024Mi are the same. */}}
+{{- define "sidecar.bytes" -}}
+{{- if kindIs "string" . }}
+{{- $unit := regexFind "[A-Za-z]*$" . }}
+{{- $factors := dict "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 "Ei" 1152921504606846976 }}
+{{- mulf (trimSuffix $unit . | float64) (get $factors $unit | default 1) | float64 | printf "%.0f" }}
+{{- else }}
+{{- float64 . | printf "%.0f" }}
+{{- end }}
+{{- end }}
+
 {{/* ------------------------------------------------------------ for apps' charts; see README.md */}}
 
 {{/* The sidecar as an entry of `initContainers`: started before the app, ended after it, and no hindrance to a Job's end. */}}
@@ -152,6 +219,10 @@ seccompProfile:
           fieldPath: status.podIP
     - name: SIDECAR_LISTEN_ANNOUNCE
       value: /{{ eq .Values.network.ipFamily "IPv6" | ternary "ip6" "ip4" }}/$(POD_IP)/tcp/{{ .Values.network.port }}
+    {{- with include "sidecar.bootstrapPeers" . }}
+    - name: SIDECAR_BOOTSTRAP_PEERS
+      value: {{ . | quote }}
+    {{- end }}
     {{- include "sidecar.commonEnv" . | nindent 4 }}
     - name: SIDECAR_API_MODE
       value: {{ .Values.beside.socketMode | quote }}
@@ -254,4 +325,59 @@ fsGroup: 65532
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile:
   type: RuntimeDefault
+{{- end }}
+
+{{/* ------------------------------------------------------------ for `helm test` */}}
+
+{{/* A pod with a sidecar and one command of it. Called with the context and `args`. */}}
+{{- define "sidecar.testPod" -}}
+{{- with .context -}}
+serviceAccountName: {{ include "sidecar.serviceAccountName" . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+securityContext:
+  {{- include "sidecar.podSecurity" . | nindent 2 }}
+initContainers:
+  {{- include "sidecar.container" . | nindent 2 }}
+containers:
+  - name: {{ first $.args }}
+    image: {{ include "sidecar.image" . }}
+    imagePullPolicy: {{ .Values.image.pullPolicy }}
+    command: {{ concat (list "sidecar") $.args | toJson }}
+    env:
+      {{- include "sidecar.appEnv" . | nindent 6 }}
+    volumeMounts:
+      {{- include "sidecar.appVolumeMounts" . | nindent 6 }}
+    resources:
+      requests: {cpu: 10m, memory: 64Mi}
+      limits: {memory: 128Mi}
+    securityContext:
+      {{- include "sidecar.containerSecurity" . | nindent 6 }}
+volumes:
+  {{- include "sidecar.volumes" . | nindent 2 }}
+{{- with .Values.bootstrap.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.bootstrap.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+# On two machines where that is possible.
+affinity:
+  podAntiAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 100
+        podAffinityTerm:
+          topologyKey: kubernetes.io/hostname
+          labelSelector:
+            matchLabels:
+              {{- include "sidecar.testSelectorLabels" . | nindent 14 }}
+{{- end }}
 {{- end }}
