@@ -31,7 +31,7 @@ from .net.runtime import Runtime
 from .net.state import StateDirectory
 from .observe.lag import LoopLag
 from .observe.observer import Observer
-from .settings import api_config, check_announced, gate_lists, net_config, node_config, transports
+from .settings import api_config, check_addresses, gate_lists, net_config, node_config, transports
 from .trace import VERSION as TRACE_VERSION
 from .trace import TracedNode, TraceFile
 from .tracing import open_tracer
@@ -110,7 +110,7 @@ class App:
             )
         self.audit.check()
         identity = state.identity(config.state.identity_file)
-        check_announced(config, identity.peer_id)
+        self._doubt(check_addresses(config, identity))
         self._memory = PeerMemory(state, config.state.max_peers)
         parts.callback(self._memory.close)
 
@@ -233,9 +233,13 @@ class App:
         await self._parts.aclose()
 
     def reload(self, loaded: Loaded) -> Reloaded:
-        """Put those of a new configuration's changes into force that can be while the node runs."""
+        """Put those of a new configuration's changes into force that can be while the node runs.
+
+        Raises ConfigError where it cannot be right at this node; nothing is changed then.
+        """
         assert self._node is not None, "not started"
         config = loaded.config
+        doubts = check_addresses(config, self._node.identity)
         entries = changed(self._config, config)
         waiting = {entry.full_name for entry in entries if not entry.live}
         # What waits for a restart keeps the value, and so the origin, that it has.
@@ -244,6 +248,8 @@ class App:
         live = [entry for entry in entries if entry.live]
         self._config = config = adopted(self._config, config, live)
         names = [entry.full_name for entry in live]
+        if "listen.announce" in names or "bootstrap.peers" in names:
+            self._doubt(doubts)
         if any(name.startswith("log.") for name in names):
             log.configure(config.log.level, config.log.format, parts=config.log.levels)
         if any(name.startswith(("bootstrap.", "peers.", "limits.")) for name in names):
@@ -256,6 +262,10 @@ class App:
             after = {entry.full_name: describe.json_value(value(config, entry)) for entry in live}
             self.audit.record("configuration.changed", "signal:SIGHUP", changed=after)
         return Reloaded(names, [entry.full_name for entry in entries if not entry.live])
+
+    def _doubt(self, doubts: list[str]) -> None:
+        for doubt in doubts:
+            _log.warning("%s", doubt)
 
     async def _sit_out(self, left_ago: float | None) -> None:
         """Wait until the peers that this node said goodbye to a moment ago would have it back."""

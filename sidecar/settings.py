@@ -1,15 +1,19 @@
 """From the one configuration to what each part is told."""
 
+import ipaddress
+
 from .api.config import ApiConfig
 from .config import Config
 from .core.channel import ChannelLimits
 from .core.direct import DirectConfig
-from .core.errors import ConfigError
+from .core.errors import ConfigError, TooLarge
 from .core.gate import GateLists
 from .core.gossip import GossipConfig
+from .core.identity import Identity
 from .core.kademlia import KademliaConfig
 from .core.multiaddr import Multiaddr
 from .core.node import NodeConfig, WorkConfig
+from .core.records import check_peer_record
 from .core.types import PeerId
 from .net.config import NetConfig
 from .net.private import load_psk
@@ -80,6 +84,47 @@ def check_announced(config: Config, own: PeerId) -> None:
             raise ConfigError(
                 f"listen.announce: {address} names another peer than this node, which is {own}; leave out /p2p/..."
             )
+
+
+def check_addresses(config: Config, identity: Identity) -> list[str]:
+    """What stands against the addresses of the configuration, at this node: sentences for the log.
+
+    Raises ConfigError where peers could make nothing of what they would be told.
+    """
+    own, announced = identity.peer_id, config.listen.announce
+    check_announced(config, own)
+    try:
+        check_peer_record(identity, announced)
+    except TooLarge as error:
+        raise ConfigError(f"listen.announce: {error}") from None
+    doubts = []
+    twice = [address for address in announced if address.peer_id is not None and address.without_peer() in announced]
+    if twice:
+        doubts.append(f"listen.announce: {twice[0]} is there a second time, without /p2p/...")
+    local = [address for address in announced if _loopback(address)]
+    if local:
+        doubts.append(f"listen.announce: {local[0]} can be reached from this machine only")
+    bootstrap = config.bootstrap.peers
+    ours = [address for address in bootstrap if address.peer_id == own]
+    if ours and len(ours) == len(bootstrap):
+        doubts.append(
+            f"bootstrap.peers: {ours[0]} is this node itself, and no other is named: it waits for others to find it"
+        )
+    elif ours:
+        doubts.append(f"bootstrap.peers: {ours[0]} is this node itself")
+    for address in bootstrap:
+        endpoint = address.endpoint()
+        if len(address.parts) > 1 and endpoint is None:
+            doubts.append(f"bootstrap.peers: {address} cannot be dialled: no TCP or WebSocket address, or relayed")
+        elif endpoint is not None and endpoint.port == 0:
+            doubts.append(f"bootstrap.peers: {address} cannot be dialled: it has port 0")
+        elif endpoint is not None and endpoint.host in ("0.0.0.0", "::"):
+            doubts.append(f"bootstrap.peers: {address} leads to this machine itself: name the host that is meant")
+    return doubts
+
+
+def _loopback(address: Multiaddr) -> bool:
+    return address.ip is not None and ipaddress.ip_address(address.ip).is_loopback
 
 
 def gossip_config(config: Config) -> GossipConfig:

@@ -248,11 +248,11 @@ def log_levels() -> Kind:
     return Kind(read, lambda value: json.dumps(list(value)), "", allowed, "PART=LEVEL", many=True)
 
 
-def multiaddrs(*, listening: bool = False, dialled: bool = False) -> Kind:
+def multiaddrs(*, listening: bool = False, dialled: bool = False, announced: bool = False) -> Kind:
     """A list of multiaddrs; as text separated by commas or blanks.
 
     `listening`: only TCP ports of IP addresses, WebSocket included. `dialled`: each must be one that can be dialled, or
-    end in `/p2p/<peer id>`.
+    end in `/p2p/<peer id>`. `announced`: each must be one that others can dial.
     """
 
     def read(value: object) -> tuple[Multiaddr, ...]:
@@ -271,6 +271,10 @@ def multiaddrs(*, listening: bool = False, dialled: bool = False) -> Kind:
             raise ValueError(f"{word} is no TCP or WebSocket address, and does not end in /p2p/<peer id>")
         if listening and not _can_listen(address):
             raise ValueError(f"{word} is not /ip4/.../tcp/... or /ip6/.../tcp/..., with or without /ws or /tls/ws")
+        if announced:
+            _check_announced(word, address)
+        if announced or dialled:
+            _check_names(word, address)
         return address
 
     def write(value: tuple[Multiaddr, ...]) -> str:
@@ -279,6 +283,43 @@ def multiaddrs(*, listening: bool = False, dialled: bool = False) -> Kind:
     such_as = "/ip4/192.0.2.1/tcp/4747/p2p/<peer id> or /dns4/name/tcp/4747" if dialled else "/ip4/192.0.2.1/tcp/4747"
     allowed = f"multiaddrs such as {such_as}; as text separated by commas"
     return Kind(read, write, "", allowed, "MULTIADDR", many=True)
+
+
+def _check_announced(word: str, address: Multiaddr) -> None:
+    """Raises ValueError for an address that nobody could reach this node at."""
+    if address.value("p2p-circuit") is not None:
+        raise ValueError(f"{word} leads through a relay, and this node uses none")
+    endpoint = address.endpoint()
+    if endpoint is None:
+        raise ValueError(f"{word} is no TCP or WebSocket address, and this node has no other transport")
+    if endpoint.port == 0:
+        raise ValueError(f"{word} has port 0, which nobody can dial: name the port that leads to this node")
+    if endpoint.kind in ("ip4", "ip6"):
+        ip = ipaddress.ip_address(endpoint.host)
+        if ip.is_unspecified:
+            raise ValueError(f"{word} stands for all addresses of a host, which nobody can dial: name one")
+        if ip.is_multicast or endpoint.host == "255.255.255.255":
+            raise ValueError(f"{word} is not the address of one host, which nobody can dial")
+
+
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
+
+
+def _check_names(word: str, address: Multiaddr) -> None:
+    """Raises ValueError where a DNS name in the address cannot be one (RFC 1035, and the _ that is in use)."""
+    for part, name in address.parts:
+        if part not in ("dns", "dns4", "dns6", "dnsaddr", "sni"):
+            continue
+        try:
+            plain = name if name.isascii() else name.encode("idna").decode()
+        except UnicodeError:
+            plain = ""
+        plain = plain.removesuffix(".")
+        if len(plain) > 253 or not all(_LABEL.fullmatch(label) for label in plain.split(".")):
+            raise ValueError(
+                f"{word}: {name!r} is no DNS name: labels of 1 to 63 letters, digits, '-' and '_' with dots between "
+                "them, 253 characters at most, no '-' at either end of a label"
+            )
 
 
 def _can_listen(address: Multiaddr) -> bool:

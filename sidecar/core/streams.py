@@ -12,8 +12,8 @@ from typing import NamedTuple
 from .errors import SidecarError
 from .types import PeerId
 
-MAX_PROTOCOLS = 128  # that apps may speak at once; a guess
-MAX_PROTOCOL_BYTES = 4096  # of all of these together: go-libp2p reads identify messages of 8 KiB
+MAX_PROTOCOLS = 112  # that apps may speak at once: go-libp2p's peer store takes 128 of one peer, the node's included
+MAX_PROTOCOL_BYTES = 4096  # of all of these together, told in identify messages of 4 KiB; a guess
 
 # ---------------------------------------------------------------- inputs
 

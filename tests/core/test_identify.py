@@ -2,9 +2,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.errors import FrameTooLarge, ProtocolError
+from sidecar.core.buffer import FrameDecoder
+from sidecar.core.errors import FrameTooLarge, ProtocolError, TooLarge
 from sidecar.core.identify import IdentifyInfo, IdentifyReader, decode, encode
-from sidecar.core.identify.messages import MAX_MESSAGES, MAX_SENT
+from sidecar.core.identify.messages import MAX_MESSAGE, MAX_MESSAGES, MAX_SENT
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 
@@ -55,12 +56,35 @@ def test_a_large_signed_record_travels_in_a_message_of_its_own_and_is_merged() -
     assert read(data) == info
 
 
-def test_a_message_too_long_for_others_is_shortened_from_its_end() -> None:
+def messages(data: bytes) -> list[bytes]:
+    """The bodies of a stream's messages."""
+    return FrameDecoder(MAX_MESSAGE).receive(data)
+
+
+def test_what_one_message_cannot_hold_travels_in_several_and_nothing_is_lost() -> None:
     protocols = tuple(f"/protocol/{number:04}/1.0.0" for number in range(300))
-    sent = read(encode(IdentifyInfo(public_key=KEY, listen_addresses=FULL.listen_addresses, protocols=protocols)))
-    assert sent.public_key == KEY
-    assert sent.protocols == protocols[: len(sent.protocols)]
-    assert len(sent.protocols) > 150
+    names = tuple(Multiaddr.from_text(f"/dns4/{'n' * 60}{number:03}/tcp/4747") for number in range(50))
+    info = IdentifyInfo(
+        agent="x", public_key=KEY, listen_addresses=names, protocols=protocols, signed_record=b"r" * 4093
+    )
+    data = encode(info)
+    assert read(data) == info
+    bodies = messages(data)
+    assert len(bodies) > 2
+    assert max(map(len, bodies)) <= MAX_SENT
+    first = decode(bodies[0])  # all that rust-libp2p reads
+    assert first.public_key == KEY
+    assert first.protocols[:9] == protocols[:9]
+    assert first.listen_addresses[:10] == names[:10]
+
+
+def test_more_than_peers_read_is_refused_with_the_numbers() -> None:
+    name = "/dns4/" + "/tls/sni/".join("n" * 255 for _ in range(3)) + "/tcp/1"
+    huge = tuple(Multiaddr.from_text(f"{name}{number:03}") for number in range(100, 164))
+    with pytest.raises(TooLarge, match="13 messages of up to 3930"):
+        encode(IdentifyInfo(listen_addresses=huge))
+    with pytest.raises(TooLarge, match="up to 4097"):
+        encode(IdentifyInfo(signed_record=bytes(MAX_SENT - 2)))
 
 
 def test_a_push_changes_only_what_it_says() -> None:

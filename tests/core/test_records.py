@@ -2,11 +2,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.errors import FrameTooLarge, ProtocolError
+from sidecar.core.errors import FrameTooLarge, ProtocolError, TooLarge
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
-from sidecar.core.records import PeerRecord, make_peer_record, open_envelope, open_peer_record, seal
-from sidecar.core.records.messages import MAX_ENVELOPE, PeerRecordFields, encode_peer_record
+from sidecar.core.records import (
+    PeerRecord,
+    check_peer_record,
+    fitting,
+    make_peer_record,
+    open_envelope,
+    open_peer_record,
+    seal,
+)
+from sidecar.core.records.messages import MAX_ENVELOPE, MAX_SENT, PeerRecordFields, encode_peer_record
 
 ALICE, MALLORY = Identity(bytes(range(32))), Identity(bytes(32))
 ADDRESSES = (Multiaddr.from_text("/ip4/192.0.2.0/tcp/42"), Multiaddr.from_text("/ip4/198.51.100.0/tcp/42"))
@@ -81,6 +89,23 @@ def test_addresses_are_bounded_in_both_directions() -> None:
     payload = encode_peer_record(PeerRecordFields(bytes(ALICE.peer_id), 7, [b"\x04abcd"] * 65))
     with pytest.raises(ProtocolError, match="65 addresses"):
         open_peer_record(seal(ALICE, "libp2p-peer-record", b"\x03\x01", payload))
+
+
+def test_a_record_is_never_larger_than_what_peers_read() -> None:
+    identity = ALICE
+    names = tuple(Multiaddr.from_text(f"/dns4/{'n' * 120}{number:02}/tcp/4747") for number in range(64))
+    with pytest.raises(TooLarge, match=r"64 addresses make a signed record of [89]\d{3} bytes, .* at most 4093"):
+        check_peer_record(identity, names)
+    kept = fitting(identity, names)
+    assert 0 < len(kept) < 64
+    check_peer_record(identity, kept)
+    with pytest.raises(TooLarge):
+        check_peer_record(identity, names[: len(kept) + 1])
+    made = make_peer_record(identity, 1, names)
+    assert len(made) <= MAX_SENT
+    assert open_peer_record(made).addresses == kept == names[: len(kept)]
+    with pytest.raises(TooLarge, match=r"65 addresses: .* at most 64"):
+        check_peer_record(identity, ADDRESSES[:1] * 65)
 
 
 def test_the_envelope_of_go_libp2ps_own_test_opens() -> None:

@@ -113,6 +113,38 @@ def test_sighup_puts_what_can_change_into_force_and_names_the_rest(tmp_path: Pat
         assert changes[0]["changed"] == {"bootstrap.peers": [address], "log.level": "debug"}
 
 
+def test_sighup_refuses_addresses_that_a_start_refuses(tmp_path: Path, manager: Notifications) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("")
+    with running(tmp_path / "1", "--config", str(file)) as sidecar:
+        sidecar.line("Ready after")
+        own = sidecar.json("status")["peer_id"]
+        manager.until("READY=1")
+
+        def reload(text: str) -> str:
+            before = len(sidecar.log())
+            file.write_text(text)
+            sidecar.popen.send_signal(signal.SIGHUP)
+            manager.until("RELOADING=1")
+            manager.until("READY=1")
+            return sidecar.log()[before:]
+
+        names = json.dumps([f"/dns4/{'n' * 60}.{'n' * 57}{number:02}/tcp/4747" for number in range(64)])
+        for announced, because in (
+            (f'["{CLOSED}"]', f"names another peer than this node, which is {own}"),
+            ('["/ip4/0.0.0.0/tcp/4747"]', "nobody can dial"),
+            (names, "64 addresses make a signed record of"),
+        ):
+            said = reload(f"listen.announce = {announced}\n")
+            assert "the configuration stays as it was: " in said
+            assert because in said
+            assert "configuration read again" not in said
+        said = reload(f'bootstrap.peers = ["/ip4/192.0.2.1/tcp/4747/p2p/{own}"]\n')
+        assert "is this node itself, and no other is named" in said
+        assert "changed: bootstrap.peers\n" in said
+        assert sidecar.terminate() == 0
+
+
 def test_a_bootstrap_peer_that_is_gone_from_the_configuration_is_sought_no_more(
     tmp_path: Path, manager: Notifications
 ) -> None:

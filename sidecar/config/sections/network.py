@@ -42,8 +42,9 @@ class ListenSection:
     )
     announce: tuple[Multiaddr, ...] = key(
         (),
-        multiaddrs(),
-        "The addresses to tell peers instead of those listened at: set it behind a port mapping or in a container.",
+        multiaddrs(announced=True),
+        "The addresses to tell peers instead of those listened at: set it behind a port mapping or in a container. "
+        "At most 64, and no more than fit into a signed record of 4,093 bytes.",
         "most nodes are reached where they listen",
         "--announce",
         live=True,

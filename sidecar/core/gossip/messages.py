@@ -1,6 +1,7 @@
 """Gossipsub's encodings. RPCs are parsed by protobuf; messages stay the bytes that came, since bytes are what is
 hashed, verified and forwarded; what we send is put together by hand from pieces that are encoded once."""
 
+import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
@@ -325,13 +326,16 @@ def _split_ids(number: int, ids: Sequence[bytes], max_bytes: int) -> list[bytes]
     return pack([field(number, identifier) for identifier in ids], max_bytes)
 
 
-def pack(items: Sequence[bytes], max_bytes: int) -> list[bytes]:
-    """Join items in order into as few pieces of at most `max_bytes` as that allows; a larger item stands alone."""
+def pack(items: Sequence[bytes], max_bytes: int, max_items: int = sys.maxsize) -> list[bytes]:
+    """Join items in order into as few pieces of at most `max_bytes` and `max_items` as that allows.
+
+    A larger item stands alone.
+    """
     pieces: list[bytes] = []
     pending: list[bytes] = []
     size = 0
     for item in items:
-        if pending and size + len(item) > max_bytes:
+        if pending and (size + len(item) > max_bytes or len(pending) == max_items):
             pieces.append(b"".join(pending))
             pending, size = [], 0
         pending.append(item)
@@ -341,10 +345,12 @@ def pack(items: Sequence[bytes], max_bytes: int) -> list[bytes]:
     return pieces
 
 
-def control_frames(subscriptions: Sequence[bytes], control: Sequence[bytes], max_bytes: int) -> list[bytes]:
-    """Whole frames with the entries of ControlMessage and, before them, subscriptions."""
-    bodies = pack(subscriptions, max_bytes - 8)
-    wrapped = [field(3, piece) for piece in pack(control, max_bytes - 8)]
+def control_frames(
+    subscriptions: Sequence[bytes], control: Sequence[bytes], max_bytes: int, max_items: int = sys.maxsize
+) -> list[bytes]:
+    """Whole frames with the entries of ControlMessage and, before them, subscriptions; at most `max_items` of each."""
+    bodies = pack(subscriptions, max_bytes - 8, max_items)
+    wrapped = [field(3, piece) for piece in pack(control, max_bytes - 8, max_items)]
     if bodies and wrapped and len(bodies[-1]) + len(wrapped[0]) <= max_bytes - 8:
         bodies[-1] += wrapped.pop(0)
     return [encode(len(body)) + body for body in (*bodies, *wrapped)]

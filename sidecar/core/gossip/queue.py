@@ -139,7 +139,7 @@ class PeerQueue:
         return frames
 
     def _take_control(self) -> list[bytes]:
-        max_bytes = self._max_chunk
+        max_bytes, max_items = self._max_chunk, self._config.max_rpc_control
         # In an RPC of their own, ahead: rust-libp2p reads an RPC's subscriptions first, takes who leaves out of its
         # mesh with a back-off of 60 s of its own choice, and punishes a GRAFT that heeds the one that PRUNE names.
         parting = [topic for topic, age in self._subscriptions.items() if age is None and topic in self._control]
@@ -155,5 +155,5 @@ class PeerQueue:
             self._ihave.clear()
             self._iwant.clear()
             self._aged = False
-        frames = control_frames([], prunes, max_bytes) if prunes else []
-        return frames + control_frames(subscriptions, control, max_bytes)
+        frames = control_frames([], prunes, max_bytes, max_items) if prunes else []
+        return frames + control_frames(subscriptions, control, max_bytes, max_items)

@@ -1,20 +1,21 @@
 """Identify messages to bytes and back, and the reading of them off a stream."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from ...wire import identify_pb2
 from .. import varint
 from ..buffer import FrameDecoder
-from ..errors import InvalidMultiaddr, ProtocolError
+from ..errors import InvalidMultiaddr, ProtocolError, TooLarge
 from ..identity import PublicKey
 from ..multiaddr import Multiaddr
 from .info import IdentifyInfo
 
 MAX_MESSAGE = 8192  # bytes that we read in one message, as go- and js-libp2p do
 MAX_MESSAGES = 10  # on one stream; go-libp2p's bound
-MAX_SENT = 4096  # bytes that we write in one message; rust-libp2p reads no more
+MAX_SENT = 4096  # bytes that we write in one message; rust-libp2p reads no more, and go-libp2p writes no more
 MAX_ADDRESSES = 64  # a guess: as many as a node with every transport on several interfaces may have
 MAX_PROTOCOLS = 1000  # a guess: ten times what a go-libp2p node with everything on has
 MAX_TEXT = 128  # characters kept of a version or an agent
@@ -22,28 +23,48 @@ MAX_PROTOCOL_NAME = 256  # characters of a protocol id
 
 
 def encode(info: IdentifyInfo) -> bytes:
-    """The bytes of the whole stream: one message behind its length, or two.
+    """The bytes of the whole stream: one message behind its length, or several that the reader merges.
 
-    A signed record goes into a message of its own when both together are over 4 KiB, as go-libp2p does it.
-    Addresses, then protocols, are left out from the end when the message is still too long.
+    No message is over 4 KiB. go- and js-libp2p merge up to 10 of them; rust-libp2p reads the first only, so that this
+    one has what matters most: who we are, the first protocols, addresses. The signed record is not split. Addresses
+    beyond 64 and protocols beyond 1000 are left out. Raises TooLarge where the rest does not fit into 10 messages.
     """
     record = info.signed_record or b""
-    addresses = [address.to_bytes() for address in info.listen_addresses[:MAX_ADDRESSES]]
-    protocols = [protocol.encode() for protocol in info.protocols[:MAX_PROTOCOLS]]
-    body = _serialize(info, addresses, protocols)
-    while len(body) > MAX_SENT and (addresses or protocols):
-        (addresses or protocols).pop()
-        body = _serialize(info, addresses, protocols)
-    if not record:
-        return varint.encode(len(body)) + body
-    signed = identify_pb2.Identify(signed_peer_record=record).SerializeToString(deterministic=True)
-    if len(body) + len(signed) <= MAX_SENT:
-        return varint.encode(len(body) + len(signed)) + body + signed  # messages concatenate
-    return varint.encode(len(body)) + body + varint.encode(len(signed)) + signed
+    protocols = [_field(protocols=[protocol.encode()]) for protocol in info.protocols[:MAX_PROTOCOLS]]
+    addresses = [_field(listen_addrs=[address.to_bytes()]) for address in info.listen_addresses[:MAX_ADDRESSES]]
+    whole = _head(info, listen_addrs=info.listen_addresses[:MAX_ADDRESSES], protocols=info.protocols[:MAX_PROTOCOLS])
+    signed = _field(signed_peer_record=record) if record else b""
+    if len(whole) + len(signed) <= MAX_SENT:
+        return varint.encode(len(whole) + len(signed)) + whole + signed  # messages concatenate
+    first = 0  # protocols that go before the addresses: the node's own are the first
+    room = MAX_SENT // 2
+    while first < len(protocols) and len(protocols[first]) <= room:
+        room -= len(protocols[first])
+        first += 1
+    bodies = [_head(info)]
+    for field in (*protocols[:first], *addresses, *protocols[first:], *([signed] if signed else ())):
+        if len(bodies[-1]) + len(field) > MAX_SENT:
+            bodies.append(b"")
+        bodies[-1] += field
+    most = max(map(len, bodies))
+    if len(bodies) > MAX_MESSAGES or most > MAX_SENT:
+        size = sum(map(len, bodies))
+        raise TooLarge(
+            f"identify of {size} bytes in {len(bodies)} messages of up to {most}: "
+            f"peers read {MAX_MESSAGES} of {MAX_SENT}"
+        )
+    return b"".join(varint.encode(len(body)) + body for body in bodies)
 
 
-def _serialize(info: IdentifyInfo, addresses: Iterable[bytes], protocols: Iterable[bytes]) -> bytes:
-    message = identify_pb2.Identify(listen_addrs=addresses, protocols=protocols)
+def _field(**fields: Any) -> bytes:
+    return identify_pb2.Identify(**fields).SerializeToString(deterministic=True)
+
+
+def _head(info: IdentifyInfo, listen_addrs: Iterable[Multiaddr] = (), protocols: Iterable[str] = ()) -> bytes:
+    message = identify_pb2.Identify(
+        listen_addrs=[address.to_bytes() for address in listen_addrs],
+        protocols=[protocol.encode() for protocol in protocols],
+    )
     if info.public_key is not None:
         message.public_key = info.public_key.to_bytes()
     if info.observed_address is not None:

@@ -9,7 +9,7 @@ from ..errors import DeadlineExceeded, NotSupported, ProtocolError, SidecarError
 from ..events import LogLevel, PeerChange
 from ..identify import IDENTIFY, IDENTIFY_PUSH, IdentifyInfo, IdentifyReader, encode
 from ..multiaddr import Multiaddr
-from ..records import make_peer_record, open_peer_record
+from ..records import fitting, make_peer_record, open_peer_record
 from ..types import PeerId
 from .reach import Reach
 from .switch import Connection, Peer, SimpleHandler, Stream, Switch
@@ -45,7 +45,8 @@ class Identifying(SimpleHandler):
         self._reach = reach
         self._record_seq = wall_ns
         self._record = b""
-        self._recorded: tuple[Multiaddr, ...] = ()  # the addresses in it
+        self._given: tuple[Multiaddr, ...] = ()  # the addresses that it was made of
+        self._recorded: tuple[Multiaddr, ...] = ()  # those in it
         self._records: dict[PeerId, _Kept] = {}
         self._version = 0  # counts changes of what we say
         self._told: dict[PeerId, int] = {}  # connected peer -> the version that it was told last
@@ -101,11 +102,7 @@ class Identifying(SimpleHandler):
     def tell(self, stream: Stream) -> None:
         """Write on a stream what we are now, and end it."""
         switch, connection = self._switch, stream.connection
-        addresses = switch.advertised()
-        if not self._record or addresses != self._recorded:
-            self._record_seq += 1
-            self._record = make_peer_record(switch.identity, self._record_seq, addresses)
-            self._recorded = addresses
+        addresses = self._signed(switch.advertised())
         info = IdentifyInfo(
             protocol_version=switch.config.protocol_version,
             agent=switch.config.agent,
@@ -119,6 +116,19 @@ class Identifying(SimpleHandler):
         self._told[stream.peer.id] = self._version
         switch.write(stream, encode(info))
         switch.close_write(stream)
+
+    def _signed(self, addresses: tuple[Multiaddr, ...]) -> tuple[Multiaddr, ...]:
+        """The addresses that peers are told: those that a signed record holds, which is made where they are new."""
+        if self._record and addresses == self._given:
+            return self._recorded
+        self._given, self._recorded = addresses, fitting(self._switch.identity, addresses)
+        told = len(self._recorded)
+        if told < len(addresses):
+            text = "peers are told the first %d of %d addresses: more do not fit into a signed record"
+            self._switch.note(LogLevel.WARNING, None, text, told, len(addresses))
+        self._record_seq += 1
+        self._record = make_peer_record(self._switch.identity, self._record_seq, self._recorded)
+        return self._recorded
 
     # ------------------------------------------------------------ streams
 

@@ -8,6 +8,7 @@ from ...wire import envelope_pb2, peer_record_pb2
 from ..errors import FrameTooLarge, ProtocolError
 
 MAX_ENVELOPE = 8192  # bytes; go-libp2p reads an identify message, which carries one, up to this
+MAX_SENT = 4096 - 3  # bytes of one of ours: with its tag and length it fills the identify message that peers read
 MAX_ADDRESSES = 64  # a guess: as many as a node with every transport on several interfaces may have
 
 

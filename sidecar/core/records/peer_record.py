@@ -3,13 +3,21 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..errors import InvalidMultiaddr, ProtocolError
+from ..errors import InvalidMultiaddr, ProtocolError, TooLarge
 from ..identity import Identity
 from ..multiaddr import Multiaddr
 from ..types import PeerId
 from .envelope import open_envelope, seal
-from .messages import MAX_ADDRESSES, PeerRecordFields, decode_envelope, decode_peer_record, encode_peer_record
+from .messages import (
+    MAX_ADDRESSES,
+    MAX_SENT,
+    PeerRecordFields,
+    decode_envelope,
+    decode_peer_record,
+    encode_peer_record,
+)
 
+MAX_SEQ = 2**63 - 1  # that of the largest size
 _PAYLOAD_TYPE = b"\x03\x01"
 # The purpose that is signed with each payload type. The first is what go-, js- and py-libp2p write (rust-libp2p calls
 # it "interop"); the second is what RFC 0003 proposes and rust-libp2p writes unless told otherwise.
@@ -28,8 +36,40 @@ class PeerRecord(NamedTuple):
 
 
 def make_peer_record(identity: Identity, seq: int, addresses: Sequence[Multiaddr]) -> bytes:
-    """This node's own record in a signed envelope; addresses beyond the first 64 are left out."""
-    encoded = [address.to_bytes() for address in addresses[:MAX_ADDRESSES]]
+    """This node's own record in a signed envelope; addresses beyond those that `fitting` keeps are left out."""
+    return _seal(identity, seq, fitting(identity, addresses))
+
+
+def check_peer_record(identity: Identity, addresses: Sequence[Multiaddr]) -> None:
+    """Whether a record of these addresses is one that peers read: at most 64 of them, in 4,093 bytes with the envelope.
+
+    Raises TooLarge, with the numbers.
+    """
+    if len(addresses) > MAX_ADDRESSES:
+        raise TooLarge(f"{len(addresses)} addresses: the signed record that peers get holds at most {MAX_ADDRESSES}")
+    size = len(_seal(identity, MAX_SEQ, addresses))
+    if size > MAX_SENT:
+        raise TooLarge(
+            f"{len(addresses)} addresses make a signed record of {size} bytes, and peers read at most {MAX_SENT}: "
+            "name fewer, or shorter ones"
+        )
+
+
+def fitting(identity: Identity, addresses: Sequence[Multiaddr]) -> tuple[Multiaddr, ...]:
+    """The first of the addresses, as many as a record holds."""
+    kept = tuple(addresses[:MAX_ADDRESSES])
+    while kept:
+        try:
+            check_peer_record(identity, kept)
+        except TooLarge:
+            kept = kept[:-1]
+        else:
+            break
+    return kept
+
+
+def _seal(identity: Identity, seq: int, addresses: Sequence[Multiaddr]) -> bytes:
+    encoded = [address.to_bytes() for address in addresses]
     payload = encode_peer_record(PeerRecordFields(bytes(identity.peer_id), seq, encoded))
     return seal(identity, _DOMAINS[_PAYLOAD_TYPE], _PAYLOAD_TYPE, payload)
 

@@ -209,3 +209,30 @@ def test_a_peer_that_comes_from_elsewhere_while_it_is_still_connected_is_noticed
     view = one.node.peer(other.identity.peer_id)
     assert view is not None
     assert set(view.addresses) == {ELSEWHERE, other.address}
+
+
+def test_a_peer_with_as_many_names_and_protocols_as_can_be_told_is_known_with_all_of_them() -> None:
+    simulation, one, other = pair()
+    names = tuple(Multiaddr.from_text(f"/dns4/{'n' * 40}{number:02}/tcp/4747") for number in range(64))
+    other.feed(events.AddressesChanged((other.address,), names))
+    wanted = tuple(f"/app/{number:03}/{'x' * 27}" for number in range(streams.MAX_PROTOCOLS))
+    other.feed(streams.ProtocolsAccepted(wanted))
+    simulation.run(1)
+    seen = one.node.peer(other.identity.peer_id)
+    assert seen is not None
+    assert set(wanted) < set(seen.protocols)
+    assert len(seen.protocols) <= 128  # what go-libp2p's peer store takes of one peer
+    kept = one.node._identifying._records[other.identity.peer_id]
+    assert kept.addresses == names
+
+
+def test_addresses_that_no_record_holds_are_left_out_and_this_is_said() -> None:
+    simulation, one, other = pair()
+    names = tuple(Multiaddr.from_text(f"/dns4/{'n' * 120}{number:02}/tcp/4747") for number in range(64))
+    other.feed(events.AddressesChanged((other.address,), names))
+    simulation.run(1)
+    kept = one.node._identifying._records[other.identity.peer_id]
+    assert kept.addresses == names[: len(kept.addresses)]
+    assert len(kept.addresses) > 20
+    said = [item.text % item.arguments for item in other.news if isinstance(item, events.Note) and item.peer is None]
+    assert any(f"told the first {len(kept.addresses)} of 64 addresses" in text for text in said)
