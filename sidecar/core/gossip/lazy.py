@@ -58,11 +58,13 @@ class LazyGossip:
     def _may_be_past(self, peer: Peer, topic: Topic) -> bool:
         """Whether the peer may gossip of messages from before we joined the topic.
 
-        Sidecars do not (`age_ms`). What others name may be three heartbeats old, and nothing tells how old.
+        Sidecars do not (`age_ms`). What others name may be three heartbeats old, and nothing tells how old. But where
+        the mesh is empty and this peer in a back-off, as after leaving and joining anew, all that it publishes comes by
+        gossip alone: then it is better to hear of the past than to miss the present.
         """
         config = self._state.config
         young = self._state.now - topic.joined_at < max(1.0, config.heartbeat_interval) * (config.history_gossip + 1)
-        return young and not peer.heeds_age
+        return young and not peer.heeds_age and (bool(topic.mesh) or peer.id not in topic.backoff)
 
     def _on_iwant(self, peer: Peer, control: ControlMessage) -> None:
         state, config = self._state, self._state.config

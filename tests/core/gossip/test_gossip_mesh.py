@@ -265,3 +265,17 @@ def test_gossip_of_others_than_sidecars_is_not_believed_to_be_new_at_first() -> 
     assert router.statistics().dropped["past"] == 1
     router.handle(RpcsReceived(peer_id(1), [ihave]), 14.1)
     assert [list(want.messageIDs) for entry in rpcs(router, peer_id(1)) for want in entry.control.iwant] == [[b"an id"]]
+
+
+def test_gossip_of_a_peer_in_a_back_off_is_all_that_comes_of_it_and_is_asked_for_at_once() -> None:
+    router = make_router()
+    other = peer_id(1)
+    router.handle(PeerAdded(other, "/meshsub/1.1.0", True), 10.0)
+    router.handle(RpcsReceived(other, [subscribe("news")]), 10.0)
+    router.handle(TopicJoined("news"), 10.0)
+    router.handle(TopicLeft("news"), 20.0)
+    router.handle(TopicJoined("news"), 20.1)
+    rpcs(router, other)
+    assert not router.topics()[0].mesh
+    router.handle(RpcsReceived(other, [control(ihave=[{"topicID": b"news", "messageIDs": [b"an id"]}])]), 20.9)
+    assert [list(want.messageIDs) for entry in rpcs(router, other) for want in entry.control.iwant] == [[b"an id"]]

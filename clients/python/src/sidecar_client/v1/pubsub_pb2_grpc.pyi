@@ -55,9 +55,10 @@ class PubSubServiceStub:
     begins with what each of its peers gets after it has heard of the subscription, one way over the network later. A
     sidecar that starts anew begins anew in that way, so that what its apps had got before does not come again. What
     was published while it was down or cut off does not come either, but for the last three heartbeats of a lost
-    connection. Two exceptions are possible: a message that reached a neighbour itself only after the restart comes
-    again (its message_id is the same), and in a topic that this node is in already a new subscription can get a message
-    that was published up to three heartbeats before and lost its way.
+    connection. Three exceptions are possible: a message that reached a neighbour itself only after the restart comes
+    again (its message_id is the same); in a topic that this node is in already a new subscription can get a message
+    that was published up to three heartbeats before and lost its way; and so can one in a topic that the node has left
+    seconds ago, whose only neighbour is a plain libp2p node.
 
     Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
     way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
@@ -92,9 +93,10 @@ class PubSubServiceAsyncStub(PubSubServiceStub):
     begins with what each of its peers gets after it has heard of the subscription, one way over the network later. A
     sidecar that starts anew begins anew in that way, so that what its apps had got before does not come again. What
     was published while it was down or cut off does not come either, but for the last three heartbeats of a lost
-    connection. Two exceptions are possible: a message that reached a neighbour itself only after the restart comes
-    again (its message_id is the same), and in a topic that this node is in already a new subscription can get a message
-    that was published up to three heartbeats before and lost its way.
+    connection. Three exceptions are possible: a message that reached a neighbour itself only after the restart comes
+    again (its message_id is the same); in a topic that this node is in already a new subscription can get a message
+    that was published up to three heartbeats before and lost its way; and so can one in a topic that the node has left
+    seconds ago, whose only neighbour is a plain libp2p node.
 
     Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
     way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
@@ -144,9 +146,10 @@ class PubSubServiceServicer(metaclass=_abc_1.ABCMeta):
         begins with what each of its peers gets after it has heard of the subscription, one way over the network later. A
         sidecar that starts anew begins anew in that way, so that what its apps had got before does not come again. What
         was published while it was down or cut off does not come either, but for the last three heartbeats of a lost
-        connection. Two exceptions are possible: a message that reached a neighbour itself only after the restart comes
-        again (its message_id is the same), and in a topic that this node is in already a new subscription can get a message
-        that was published up to three heartbeats before and lost its way.
+        connection. Three exceptions are possible: a message that reached a neighbour itself only after the restart comes
+        again (its message_id is the same); in a topic that this node is in already a new subscription can get a message
+        that was published up to three heartbeats before and lost its way; and so can one in a topic that the node has left
+        seconds ago, whose only neighbour is a plain libp2p node.
 
         Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
         way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
