@@ -22,13 +22,15 @@ type Event[M any] struct {
 type reader[M any] struct {
 	feed   feed
 	parse  func(raw []byte, message *M) error
-	data   protowire.Number   // the field of a message's payload
-	lost   func() *Lagged     // what to tell when a lost feed is in force again; nil: nothing
-	keep   func(found *split) // told of every response; may be nil
-	batch  *Batch[M]          // in hand, not given in full yet
-	begun  bool               // whether it has been given in part: its Lagged at least
-	rest   []byte             // its messages that have not been given
-	coming chan error         // of a batch that is fetched in the background: what is below feed is its own until it tells
+	data   protowire.Number     // the field of a message's payload
+	lost   func() *Lagged       // what to tell when a lost feed is in force again; nil: nothing
+	keep   func(found *split)   // told of every response; may be nil
+	told   func(cursor []byte)  // of the cursor behind what was missed, when the app is told of that; may be nil
+	gave   func(message []byte) // told of each message that the app is given, or the last one of a batch; may be nil
+	batch  *Batch[M]            // in hand, not given in full yet
+	begun  bool                 // whether it has been given in part: its Lagged at least
+	rest   []byte               // its messages that have not been given
+	coming chan error           // of a batch that is fetched in the background: what is below feed is its own until it tells
 	missed atomic.Uint64
 }
 
@@ -59,8 +61,11 @@ func (r *reader[M]) events() iter.Seq2[Event[M], error] {
 			}
 			if !r.begun {
 				r.begun = true
-				if r.batch.lagged != nil && !yield(Event[M]{Lagged: r.batch.lagged}, nil) {
-					return
+				if lagged := r.batch.lagged; lagged != nil {
+					r.tellOf(r.batch)
+					if !yield(Event[M]{Lagged: lagged}, nil) {
+						return
+					}
 				}
 			}
 			for raw, rest := nextMessage(r.rest); raw != nil; raw, rest = nextMessage(rest) {
@@ -68,6 +73,9 @@ func (r *reader[M]) events() iter.Seq2[Event[M], error] {
 				if err := r.parse(raw, &event.Message); err != nil {
 					yield(Event[M]{}, err)
 					return
+				}
+				if r.gave != nil {
+					r.gave(raw)
 				}
 				if !yield(*event, nil) {
 					return
@@ -101,6 +109,12 @@ func (r *reader[M]) batches() iter.Seq2[*Batch[M], error] {
 					continue
 				}
 			}
+			if !r.begun && batch.lagged != nil {
+				r.tellOf(batch)
+			}
+			if r.gave != nil && batch.count > 0 {
+				r.gave(batch.last)
+			}
 			if !yield(batch, nil) {
 				return
 			}
@@ -125,15 +139,27 @@ func (r *reader[M]) next(ctx context.Context) (event Event[M], _ error) {
 		}
 		if !r.begun {
 			if r.begun = true; r.batch.lagged != nil {
+				r.tellOf(r.batch)
 				return Event[M]{Lagged: r.batch.lagged}, nil
 			}
 		}
 		raw, rest := nextMessage(r.rest)
 		if raw != nil {
 			r.rest = rest
-			return event, r.parse(raw, &event.Message)
+			err := r.parse(raw, &event.Message)
+			if err == nil && r.gave != nil {
+				r.gave(raw)
+			}
+			return event, err
 		}
 		r.batch = nil
+	}
+}
+
+// tellOf notes that the app is told what was missed before a batch.
+func (r *reader[M]) tellOf(batch *Batch[M]) {
+	if r.told != nil {
+		r.told(batch.cursor)
 	}
 }
 

@@ -5,7 +5,7 @@ import (
 	"context"
 	"iter"
 	"strings"
-	"sync/atomic"
+	"sync"
 
 	"github.com/p2p-sidecar/sidecar/clients/go/sidecarv1"
 )
@@ -19,7 +19,10 @@ type Subscription struct {
 	reader  reader[Message]
 	request *sidecarv1.SubscribeRequest
 	names   topicNames
-	cursor  atomic.Pointer[[]byte]
+
+	mu     sync.Mutex
+	given  []byte // the last message that the app has been given, encoded
+	cursor []byte // where the stream stands while it has been given none behind that
 }
 
 // Subscribe subscribes to topics, 1 to 64. It returns when the subscription is in force at the sidecar: what its apps
@@ -40,7 +43,9 @@ func (c *Client) Subscribe(ctx context.Context, topics []string, options ...Subs
 		Signing:       sidecarv1.Signing(chosen.signing),
 		SkipLocal:     chosen.skipLocal,
 	}}
-	made.reader.parse, made.reader.data, made.reader.keep = made.names.parse, messageData, made.keep
+	made.cursor = made.request.Cursor
+	made.reader.parse, made.reader.data = made.names.parse, messageData
+	made.reader.keep, made.reader.told, made.reader.gave = made.keep, made.stand, made.gave
 	made.reader.feed = feed{
 		link:    c.link,
 		name:    "subscription to " + strings.Join(topics, ", "),
@@ -70,12 +75,16 @@ func (s *Subscription) Batches() iter.Seq2[*Batch[Message], error] { return s.re
 // loses nothing: what comes meanwhile is given by whatever reads next. ErrClosed (also net.ErrClosed) once it is closed.
 func (s *Subscription) Next(ctx context.Context) (Event[Message], error) { return s.reader.next(ctx) }
 
-// Cursor is behind everything that has arrived; WithCursor continues there.
+// Cursor is behind the last message that has been given, with Batches behind the last batch: [WithCursor] continues there,
+// also in another run of the app. So an app that keeps it once it has dealt with what it was given misses nothing, whatever
+// it has read ahead. Before the first message it is where the subscription began.
 func (s *Subscription) Cursor() []byte {
-	if cursor := s.cursor.Load(); cursor != nil {
-		return *cursor
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if cursor := fieldOf(s.given, messageCursor); len(cursor) > 0 {
+		return bytes.Clone(cursor)
 	}
-	return nil
+	return bytes.Clone(s.cursor)
 }
 
 // Missed is how many messages were missed so far, as far as their number is known.
@@ -87,15 +96,34 @@ func (s *Subscription) Close() error {
 	return nil
 }
 
-// keep remembers where the stream stands, so that a connection lost from now on is continued from here.
+// keep remembers where the call stands, so that a connection lost from now on is continued from here: what has arrived
+// and has not been given is in hand.
 func (s *Subscription) keep(found *split) {
 	cursor := found.cursor
 	if found.count > 0 {
 		cursor = fieldOf(found.last, messageCursor)
 	}
 	if len(cursor) > 0 {
-		cursor = bytes.Clone(cursor) // not to hold the batch
-		s.request.Cursor = cursor
-		s.cursor.Store(&cursor)
+		s.request.Cursor = bytes.Clone(cursor) // not to hold the batch
 	}
+	if found.lagged == nil { // else once the app has been told
+		s.stand(found.cursor)
+	}
+}
+
+// stand is told where the stream stands, before the messages that follow.
+func (s *Subscription) stand(cursor []byte) {
+	if len(cursor) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.given, s.cursor = nil, bytes.Clone(cursor)
+}
+
+// gave is told which message the app is given now.
+func (s *Subscription) gave(message []byte) {
+	s.mu.Lock()
+	s.given = message
+	s.mu.Unlock()
 }

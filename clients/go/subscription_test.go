@@ -54,6 +54,7 @@ func TestSubscription(t *testing.T) {
 	}
 	f.deliver("news", "a", "b", "", "c", "d", "e", "f")
 	first := read(t, subscription.Messages(), 1)[0]
+	equal(t, "cursor in the middle of a batch", subscription.Cursor(), first.Cursor)
 	equal(t, "message", first, sidecar.Message{
 		Topic: "news", Data: []byte("a"), Sender: other, MessageID: []byte("id-a"), Cursor: first.Cursor, ReceiveTime: time.Unix(1000, 7).UTC(),
 	})
@@ -99,6 +100,102 @@ func TestSubscription(t *testing.T) {
 		again.Messages()(yield)
 	}, 1)[0]
 	equal(t, "cursor", again.Cursor(), last.Cursor)
+}
+
+// An app that keeps the cursor with each message and dies goes on behind that message, whichever way it reads.
+func TestTheCursorIsBehindWhatWasGiven(t *testing.T) {
+	f := started(t)
+	node := connected(t, f)
+	subscription, err := node.Subscribe(t.Context(), []string{"news"})
+	noError(t, err)
+	defer subscription.Close()
+	start := subscription.Cursor()
+	f.deliver("news", "a", "b", "c", "d", "e")
+	rest := func() string {
+		again, err := node.Subscribe(t.Context(), []string{"news"}, sidecar.WithCursor(subscription.Cursor()))
+		noError(t, err)
+		defer again.Close()
+		f.deliver("news", "end")
+		var texts []string
+		for message, err := range again.Messages() {
+			noError(t, err)
+			if texts = append(texts, string(message.Data)); texts[len(texts)-1] == "end" {
+				break
+			}
+		}
+		return texts[0]
+	}
+	for _, err := range subscription.Messages() {
+		noError(t, err)
+		equal(t, "behind a", rest(), "b")
+		break
+	}
+	_, err = subscription.Next(t.Context())
+	noError(t, err)
+	equal(t, "behind b", rest(), "c")
+	for _, err := range subscription.Events() {
+		noError(t, err)
+		equal(t, "behind c", rest(), "d")
+		break
+	}
+	for _, err := range subscription.Batches() {
+		noError(t, err)
+		equal(t, "behind the batch", rest(), "end")
+		break
+	}
+
+	again, err := node.Subscribe(t.Context(), []string{"news"}, sidecar.WithCursor(start))
+	noError(t, err)
+	defer again.Close()
+	over, cancel := context.WithTimeout(t.Context(), time.Nanosecond) // it is read ahead, and nothing is given
+	defer cancel()
+	_, _ = again.Next(over)
+	equal(t, "nothing given", again.Cursor(), start)
+}
+
+// What was missed counts as given once it has been told.
+func TestTheCursorIsBehindAGapThatWasTold(t *testing.T) {
+	f := started(t)
+	f.subscribe = func(_ *pb.SubscribeRequest, stream pb.PubSubService_SubscribeServer) error {
+		if err := inForce(stream); err != nil {
+			return err
+		}
+		for _, response := range []*pb.SubscribeResponse{
+			{Cursor: []byte("5"), Lagged: &pb.Lagged{Reason: pb.LagReason_LAG_REASON_HISTORY_EXCEEDED}, Messages: []*pb.TopicMessage{
+				{Topic: "news", Cursor: []byte("6")}, {Topic: "news", Cursor: []byte("7")},
+			}},
+			{Cursor: []byte("9"), Lagged: &pb.Lagged{Reason: pb.LagReason_LAG_REASON_SLOW_READER}},
+		} {
+			if err := stream.Send(response); err != nil {
+				return err
+			}
+		}
+		<-stream.Context().Done()
+		return nil
+	}
+	node := connected(t, f)
+	for way, wanted := range map[string][]string{"events": {"1", "5", "6", "7", "9"}, "batches": {"1", "7", "9"}} {
+		news, err := node.Subscribe(t.Context(), []string{"news"}, sidecar.WithCursor([]byte("1")))
+		noError(t, err)
+		defer news.Close()
+		cursors := []string{string(news.Cursor())}
+		if way == "events" {
+			for _, err := range news.Events() {
+				noError(t, err)
+				if cursors = append(cursors, string(news.Cursor())); len(cursors) == len(wanted) {
+					break
+				}
+			}
+		} else {
+			for _, err := range news.Batches() {
+				noError(t, err)
+				if cursors = append(cursors, string(news.Cursor())); len(cursors) == len(wanted) {
+					break
+				}
+			}
+		}
+		equal(t, way, cursors, wanted)
+	}
 }
 
 func TestSubscribeOptions(t *testing.T) {

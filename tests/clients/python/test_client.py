@@ -126,6 +126,60 @@ async def test_plain_iteration_logs_what_was_missed(tmp_path: Path, caplog: pyte
 
 
 @asynchronous
+async def test_the_cursor_is_behind_what_was_given(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, _, client):
+
+        async def following(cursor: bytes) -> list[bytes]:
+            async with client.subscribe("news", cursor=cursor) as again:
+                return (await anext(again.batches())).payloads()
+
+        async with client.subscribe("news") as news:
+            start = news.cursor
+            assert start
+            for data in (b"a", b"b", b"c", b"d"):  # in one turn: they come together
+                node.deliver(message(data))
+            event = await anext(aiter(news))
+            assert event.data == b"a"
+            assert await following(news.cursor) == [b"b", b"c", b"d"]
+            event = await anext(news.events())
+            assert isinstance(event, sidecar_client.Message)
+            assert event.data == b"b"
+            assert await following(news.cursor) == [b"c", b"d"]
+            assert (await anext(news.batches())).payloads() == [b"c", b"d"]  # what is left of the one begun
+            node.deliver(message(b"e"))
+            assert await following(news.cursor) == [b"e"]
+            assert (await anext(news.batches())).payloads() == [b"e"]
+            node.deliver(message(b"f"))
+            assert await following(news.cursor) == [b"f"]
+            assert await following(start) == [b"a", b"b", b"c", b"d", b"e", b"f"]
+
+
+@asynchronous
+async def test_the_cursor_stays_before_a_gap_until_that_is_told(tmp_path: Path) -> None:
+    async with served(tmp_path, history_messages=2, linger=30.0) as (node, _, _, client):
+        async with client.subscribe("news") as news:
+            start = news.cursor
+            for data in (b"a", b"b", b"c", b"d"):
+                node.deliver(message(data))
+            assert (await anext(aiter(news))).data == b"a"
+        for way in ("events", "batches"):
+            async with client.subscribe("news", cursor=start) as late:
+                assert late.cursor == start
+                if way == "events":
+                    events = late.events()
+                    assert isinstance(await anext(events), Lagged)
+                    async with client.subscribe("news", cursor=late.cursor) as again:
+                        assert (await anext(again.batches())).payloads() == [b"c", b"d"]
+                    event = await anext(events)
+                    assert isinstance(event, sidecar_client.Message)
+                    assert late.cursor == event.cursor
+                else:
+                    batch = await anext(late.batches())
+                    assert batch.lagged is not None
+                    assert late.cursor == batch.messages[-1].cursor
+
+
+@asynchronous
 async def test_slow_reader_is_told_and_others_are_not_held_up(tmp_path: Path) -> None:
     async with served(tmp_path) as (node, _, _, client):
         slow = client.subscribe("news", queue_messages=50)

@@ -37,6 +37,10 @@ class _Batch(Generic[Item]):
 
     def each(self) -> Iterator[Item]:
         """The same, made one after the other."""
+        return map(self._made, self._items)
+
+    @staticmethod
+    def _made(item: Any) -> Item:
         raise NotImplementedError
 
 
@@ -47,20 +51,14 @@ class MessageBatch(_Batch[Message]):
     """
 
     __slots__ = ()
-
-    def each(self) -> Iterator[Message]:
-        """A value for each message, made one after the other."""
-        return map(_hot.message, self._items)
+    _made = staticmethod(_hot.message)
 
 
 class DirectBatch(_Batch[DirectMessage]):
     """Direct messages that came together. `lagged` says what was missed just before them."""
 
     __slots__ = ()
-
-    def each(self) -> Iterator[DirectMessage]:
-        """A value for each message, made one after the other."""
-        return map(_hot.direct_message, self._items)
+    _made = staticmethod(_hot.direct_message)
 
 
 class _Reader(Stream[Response], Generic[Response, Item, Some]):
@@ -68,20 +66,26 @@ class _Reader(Stream[Response], Generic[Response, Item, Some]):
 
     def __init__(self, link: Link, name: str) -> None:
         super().__init__(link, name)
-        self._lag: Lagged | None = None  # before the rest
-        self._rest: Iterator[Item] = iter(())  # of the batch that is being iterated over
+        self._hand: Some | None = None  # the batch that is being iterated over
+        self._lag: Lagged | None = None  # before the rest of it
+        self._left: Iterator[Any] = iter(())  # what of it has not been given, encoded
+        self._rest: Iterator[Item] = iter(())  # the same, made into messages
+        self._given: Item | None = None  # the last message that was given
         self.missed = 0
         """Messages missed so far, as far as their number is known."""
 
     def _batch(self, response: Response) -> Some:
         raise NotImplementedError
 
+    def _told(self) -> None:
+        """What was missed before the messages in hand is told now."""
+
     def __aiter__(self) -> AsyncIterator[Item]:
         return Items(self._message)
 
     def batches(self) -> Items[Some]:
-        """Batches as they come, the fastest way."""
-        return Items(self._next_batch)
+        """Batches as they come, the fastest way. Of a batch that is being iterated over it gives the rest."""
+        return Items(self._whole)
 
     def events(self) -> Items[Item | Lagged]:
         """Messages, and `Lagged` where some were missed."""
@@ -92,6 +96,7 @@ class _Reader(Stream[Response], Generic[Response, Item, Some]):
             if (gap := self._taken_lag()) is not None:
                 return gap
             for item in self._rest:
+                self._given = item
                 return item
             await self._refill()
 
@@ -100,16 +105,37 @@ class _Reader(Stream[Response], Generic[Response, Item, Some]):
             if self._lag is not None:
                 _log.warning("%s: %s", self._name, self._taken_lag())
             for item in self._rest:
+                self._given = item
                 return item
             await self._refill()
 
     async def _refill(self) -> None:
+        batch = self._hand = await self._next_batch()
+        self._lag = batch.lagged
+        self._left = iter(batch._items)
+        self._rest = map(batch._made, self._left)
+
+    async def _whole(self) -> Some:
+        """A batch, or what is left of the one in hand."""
+        hand, self._hand = self._hand, None
+        if hand is not None:
+            left = list(self._left)
+            if left or self._lag is not None:
+                return self._given_whole(type(hand)(left, self._lag))
         batch = await self._next_batch()
         self._lag = batch.lagged
-        self._rest = batch.each()
+        return self._given_whole(batch)
+
+    def _given_whole(self, batch: Some) -> Some:
+        self._taken_lag()
+        for item in batch._items[-1:]:
+            self._given = batch._made(item)
+        return batch
 
     def _taken_lag(self) -> Lagged | None:
         lag, self._lag = self._lag, None
+        if lag is not None:
+            self._told()
         return lag
 
     async def _next_batch(self) -> Some:
@@ -135,11 +161,18 @@ class Subscription(_Reader[Any, Message, MessageBatch]):
         super().__init__(link, f"subscription to {', '.join(request.topics)}")
         self._request = request
         self._subscribe = call
+        self._stands = request.cursor  # where the stream stands while no message behind that has been given
+        self._behind_gap = b""  # where it stands once the app has been told what was missed
 
     @property
     def cursor(self) -> bytes:
-        """Behind everything that has arrived; `subscribe(cursor=...)` continues there. Empty before the start."""
-        return self._request.cursor
+        """Behind the last message that was given, with `batches()` the last batch; for `subscribe(cursor=...)`.
+
+        So an app that keeps it once it has dealt with what it was given misses nothing, whatever has been read ahead.
+        Before the first message it is where the subscription began; empty before that.
+        """
+        given = self._given
+        return self._stands if given is None else given.cursor or self._stands
 
     def _open(self) -> Any:
         return self._subscribe(self._request)
@@ -148,13 +181,25 @@ class Subscription(_Reader[Any, Message, MessageBatch]):
         await super()._start()
         if self._first is not None and not self._request.cursor:
             self._request.cursor = self._first.cursor  # a connection lost from now on is continued from here
+            self._stand(self._first.cursor)
+
+    def _stand(self, cursor: bytes) -> None:
+        if cursor:
+            self._stands, self._given = cursor, None
+
+    def _told(self) -> None:
+        self._stand(self._behind_gap)
 
     def _batch(self, response: Any) -> MessageBatch:
         if response.messages:
             self._request.cursor = response.messages[-1].cursor
         elif response.cursor:
             self._request.cursor = response.cursor
-        return MessageBatch(response.messages, _hot.lagged(response.lagged))
+        lagged = _hot.lagged(response.lagged)
+        self._behind_gap = response.cursor
+        if lagged is None:
+            self._stand(response.cursor)
+        return MessageBatch(response.messages, lagged)
 
 
 class Receiver(_Reader[direct_pb2.ReceiveResponse, DirectMessage, DirectBatch]):
