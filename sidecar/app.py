@@ -26,6 +26,7 @@ from .core.node import ConfigurationChanged, Node
 from .core.types import PeerId
 from .logs import log
 from .memory import PeerMemory
+from .net.addresses import PlaceTried
 from .net.ban_store import BanStore
 from .net.runtime import Runtime
 from .net.state import StateDirectory
@@ -121,15 +122,24 @@ class App:
         settings = node_config(config, AGENT, known)
         trace = self._trace_file(parts)
         self._node = node = Node(settings, identity, now=now, wall_ns=wall_ns, rng=random.Random(), gate=gate)
-        net = net_config(config)
+        net, places = net_config(config), self._memory.places()
         if trace is None:
-            runtime = Runtime(node, identity, net, self._on_effect, transports=carried, gate=gate)
+            runtime = Runtime(node, identity, net, self._on_effect, transports=carried, gate=gate, places=places)
         else:
             about = {"version": TRACE_VERSION, "peer": str(node.peer_id), "network": node.network, "agent": AGENT}
             trace.write("trace", now, **about, wall_ns=wall_ns, protocols=list(node.protocols()))
             traced = TracedNode(node, trace)
             observe = traced.observe_channel
-            runtime = Runtime(traced, identity, net, self._on_effect, transports=carried, observe=observe, gate=gate)
+            runtime = Runtime(
+                traced,
+                identity,
+                net,
+                self._on_effect,
+                transports=carried,
+                observe=observe,
+                gate=gate,
+                places=places,
+            )
         lag = LoopLag(also=log.tick)
         lag.start()
         parts.callback(lag.stop)
@@ -308,6 +318,9 @@ class App:
         elif isinstance(effect, PeersLearned):
             assert self._memory is not None
             self._memory.learned(effect)
+        elif isinstance(effect, PlaceTried):
+            assert self._memory is not None
+            self._memory.tried(effect)
         elif not taken:
             _log.debug("news that nobody needs: %s", effect)
 

@@ -9,6 +9,7 @@ from .core.errors import StorageError
 from .core.events import PeersLearned
 from .core.multiaddr import Multiaddr
 from .core.types import PeerId
+from .net.addresses import Place, PlaceTried
 from .net.peer_store import PeerRow, PeerStore
 from .net.state import StateDirectory
 
@@ -27,6 +28,8 @@ class PeerMemory:
         self._wall = wall
         self._max_peers = max_peers
         self._pending: dict[PeerId, PeerRow] = {}
+        self._failed: dict[PeerId, None] = {}
+        self._places: dict[tuple[str, int, str], Place] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._store = self._open(state)
 
@@ -53,6 +56,28 @@ class PeerMemory:
             return ()
         return tuple((row.peer, row.addresses) for row in rows)
 
+    def places(self) -> list[Place]:
+        """What earlier runs have learned of addresses, the most recent last."""
+        if self._store is None:
+            return []
+        try:
+            return self._store.load_places()
+        except StorageError as error:
+            _log.warning("%s", error)
+            return []
+
+    def tried(self, news: PlaceTried) -> None:
+        """Take note of a dial of an address; written as what is `learned`."""
+        if self._store is None:
+            return
+        key = news.place[:3]
+        self._places.pop(key, None)
+        if len(self._places) < _MAX_PENDING:
+            self._places[key] = news.place  # the last is the most recent
+        if news.failed is not None and len(self._failed) < _MAX_PENDING:
+            self._failed[news.failed] = None
+        self._write_soon()
+
     def learned(self, news: PeersLearned) -> None:
         """Take note; written a little later, together with what else comes until then."""
         if self._store is None:
@@ -64,21 +89,30 @@ class PeerMemory:
                 self._pending[peer] = before  # hearsay does not replace what has been seen to work
             elif len(self._pending) < _MAX_PENDING:
                 self._pending[peer] = PeerRow(peer, addresses, now, now if news.good else None)
+            if news.good:
+                self._failed.pop(peer, None)
+        self._write_soon()
+
+    def _write_soon(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self.flush)
 
     def flush(self) -> None:
-        """Write what has been gathered, in one statement."""
+        """Write what has been gathered, in one statement of each kind."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         batch, self._pending = list(self._pending.values()), {}
-        if self._store is None or not batch:
+        failed, self._failed = list(self._failed), {}
+        places, self._places = list(self._places.values()), {}
+        if self._store is None:
             return
         try:
             self._store.save(batch)
+            self._store.failed(failed)
+            self._store.save_places(places)
         except StorageError as error:
-            _log.warning("%d peers are not remembered: %s", len(batch), error)
+            _log.warning("%d peers and %d addresses are not remembered: %s", len(batch), len(places), error)
 
     def close(self) -> None:
         """Write what is left and let go of the file."""

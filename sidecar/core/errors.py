@@ -40,6 +40,11 @@ SidecarError
     └── WriteStalled            the remote stopped reading
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .types import PeerId
+
 
 class SidecarError(Exception):
     """Any error of this program. `str(error)` is a sentence for a person, with the numbers in it."""
@@ -114,7 +119,11 @@ class NoQuorum(Unreachable):
 
 
 class WrongPeer(SidecarError):
-    """Another key answered than the one that was dialled."""
+    """Another key answered than the one that was dialled; `answered` is whose, where that was shown."""
+
+    def __init__(self, *arguments: object, answered: "PeerId | None" = None) -> None:
+        super().__init__(*arguments)
+        self.answered = answered
 
 
 class WrongNetwork(SidecarError):

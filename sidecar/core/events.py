@@ -122,13 +122,15 @@ class WorkCaused(NamedTuple):
 class Dial(NamedTuple):
     """Connect to the peer at one of its addresses; `peer` is None where only the address is known.
 
-    `force`: an app asked for it, so addresses that failed a moment ago are tried too.
+    `force`: an app asked for it, so addresses that failed a moment ago are tried too. `trusted`: this node is
+    configured to reach the peer, so only its own failures hold it off, not those of others at its addresses.
     """
 
     dial: int
     peer: PeerId | None
     addresses: tuple[Multiaddr, ...]
     force: bool = False
+    trusted: bool = False
 
 
 class Resolve(NamedTuple):

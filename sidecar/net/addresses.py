@@ -1,17 +1,39 @@
-"""What dialling has taught about addresses: which answered last, and which are not to be tried again yet."""
+"""What dialling has taught about places: who answered there last, and what is not to be tried again yet."""
 
 import ipaddress
 import random
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from ..core.types import PeerId
 from .config import NetConfig
 from .resolve import Target
 
 _JITTER = 0.25  # of a back-off, so that a mesh does not come back in step; a guess
+_IDENTITIES = 8  # whose attempts at one place are remembered; a guess: who claims a place in vain is rarely honest
+
+
+class Place(NamedTuple):
+    """What is worth keeping of a place over a restart. No time is in it: clocks are not to be trusted over one."""
+
+    host: str
+    port: int
+    suffix: str  # what is spoken there, as in `Endpoint`
+    holder: PeerId | None  # who answered there last
+    failures: int  # in a row, whoever was expected
+
+
+class PlaceTried(NamedTuple):
+    """News for the app: what an attempt has taught. `failed`: the peer that was not found there."""
+
+    place: Place
+    failed: PeerId | None
 
 
 class _Record(NamedTuple):
+    """How attempts to find one identity at a place went."""
+
     succeeded_at: float | None
     failures: int
     not_before: float
@@ -20,58 +42,137 @@ class _Record(NamedTuple):
 _NOTHING = _Record(None, 0, 0.0)
 
 
-class AddressBook:
-    """A bounded table of endpoints, the least recently tried forgotten first.
+class _Place:
+    __slots__ = ("failures", "holder", "not_before", "records")
 
-    A failure belongs to an endpoint together with the peer expected there: another peer may well answer.
+    def __init__(self) -> None:
+        self.holder: PeerId | None = None
+        self.failures = 0
+        self.not_before = 0.0
+        self.records: OrderedDict[bytes, _Record] = OrderedDict()
+
+
+class AddressBook:
+    """A bounded table of places (host, port, and what is spoken there), the least recently tried forgotten first.
+
+    A failure counts twice. For the peer that was expected there, with a long back-off. And for the place, whoever is
+    expected, with a shorter one: else a place that is named under ever new ids would be dialled for each of them. Who
+    answered there last is not held off for what others are said to be there, and a peer that has moved to the place
+    waits for the shorter back-off at most.
     """
 
-    __slots__ = ("_config", "_records", "_rng")
+    __slots__ = ("_config", "_places", "_rng", "tried")
 
     def __init__(self, config: NetConfig, rng: random.Random) -> None:
         self._config = config
         self._rng = rng
-        self._records: OrderedDict[tuple[str, int, str, bytes], _Record] = OrderedDict()
+        self._places: OrderedDict[tuple[str, int, str], _Place] = OrderedDict()
+        self.tried: Callable[[PlaceTried], None] = lambda tried: None
+        """Called when an attempt has taught something worth keeping."""
 
-    def succeeded(self, target: Target, now: float) -> None:
-        self._put(target, _Record(now, 0, 0.0))
+    def restore(self, places: Iterable[Place], now: float) -> None:
+        """Know what an earlier run has learned, the most recent last. A place that failed waits as after its last
+        failure, counted from now, for nobody knows how long the pause was."""
+        for host, port, suffix, holder, failures in places:
+            place = self._touch((host, port, suffix))
+            place.holder, place.failures = holder, max(0, failures)
+            if failures > 0:
+                place.not_before = now + self._delay(failures - 1, self._config.place_backoff_max)
 
-    def failed(self, target: Target, now: float) -> None:
-        """Exponential back-off: `backoff_base` seconds after the first failure in a row, doubling to `backoff_max`."""
-        record = self._records.get(_key(target), _NOTHING)
-        config = self._config
-        delay = min(config.backoff_max, config.backoff_base * 2.0 ** min(record.failures, 32))
-        delay *= 1 + _JITTER * (2 * self._rng.random() - 1)
-        self._put(target, _Record(record.succeeded_at, record.failures + 1, now + delay))
+    def succeeded(self, target: Target, now: float, holder: PeerId | None = None) -> None:
+        """The peer expected there, or with none expected `holder`, has answered: all back-off of the place ends."""
+        place = self._touch(_key(target))
+        before = place.holder, place.failures
+        place.holder = target.expected or holder or place.holder
+        place.failures, place.not_before = 0, 0.0
+        self._record(place, target, _Record(now, 0, 0.0))
+        if before != (place.holder, 0):
+            self.tried(PlaceTried(Place(*_key(target), place.holder, 0), None))
 
-    def wait(self, target: Target, now: float) -> float:
-        """Seconds until the endpoint may be tried again; 0 when it may be now."""
-        return max(0.0, self._records.get(_key(target), _NOTHING).not_before - now)
+    def failed(self, target: Target, now: float, holder: PeerId | None = None) -> None:
+        """Exponential back-off, doubling from `backoff_base` seconds: to `backoff_max` for the peer that was expected,
+        to `place_backoff_max` for the place.
+
+        `holder`: the peer that answered in the place of the one expected. With none expected, the failure says nothing
+        of peers: such addresses are configured, with a back-off of their own.
+        """
+        config, place = self._config, self._touch(_key(target))
+        record = place.records.get(target.expected or b"", _NOTHING)
+        delay = self._delay(record.failures, config.backoff_max)
+        self._record(place, target, _Record(record.succeeded_at, record.failures + 1, now + delay))
+        place.holder = holder or place.holder
+        if target.expected is not None:
+            if place.failures and now - place.not_before > config.backoff_max:  # long ago
+                place.failures = 0
+            limit = min(config.backoff_max, config.place_backoff_max)
+            place.not_before = now + self._delay(place.failures, limit)
+            place.failures += 1
+        self.tried(PlaceTried(Place(*_key(target), place.holder, place.failures), target.expected))
+
+    def wait(self, target: Target, now: float, *, trusted: bool = False) -> float:
+        """Seconds until the place may be tried for the peer expected there; 0 when it may be now.
+
+        `trusted`: a peer that this node is configured to reach is held off by its own failures alone, as are whoever
+        answered there last and a dial of the address without a peer.
+        """
+        place = self._places.get(_key(target))
+        if place is None:
+            return 0.0
+        until = place.records.get(target.expected or b"", _NOTHING).not_before
+        if not trusted and self.is_stranger(target):
+            until = max(until, place.not_before)
+        return max(0.0, until - now)
+
+    def is_stranger(self, target: Target) -> bool:
+        """Whether another peer than the one that answered there last is expected, or nobody has answered yet."""
+        return target.expected is not None and target.expected != self.holder(target)
+
+    def holder(self, target: Target) -> PeerId | None:
+        """Who answered there last."""
+        place = self._places.get(_key(target))
+        return place.holder if place is not None else None
 
     def order(self, targets: list[Target]) -> list[Target]:
         """Best first: what answered last, plain TCP before WebSocket, which costs more, then loopback, private and
         public addresses (near ones fail fast)."""
 
         def rank(target: Target) -> tuple[float, bool, int]:
-            succeeded_at = self._records.get(_key(target), _NOTHING).succeeded_at
-            latest = -succeeded_at if succeeded_at is not None else float("inf")
+            place = self._places.get(_key(target))
+            record = place.records.get(target.expected or b"", _NOTHING) if place is not None else _NOTHING
+            latest = -record.succeeded_at if record.succeeded_at is not None else float("inf")
             return latest, target.endpoint.websocket, _distance(target.host)
 
         return sorted(targets, key=rank)
 
     def __len__(self) -> int:
-        return len(self._records)
+        """Places remembered."""
+        return len(self._places)
 
-    def _put(self, target: Target, record: _Record) -> None:
-        key = _key(target)
-        self._records[key] = record
-        self._records.move_to_end(key)
-        if len(self._records) > self._config.address_entries:
-            self._records.popitem(last=False)
+    def _delay(self, failures: int, limit: float) -> float:
+        delay = min(limit, self._config.backoff_base * 2.0 ** min(failures, 32))
+        return delay * (1 + _JITTER * (2 * self._rng.random() - 1))
+
+    def _touch(self, key: tuple[str, int, str]) -> _Place:
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = _Place()
+            if len(self._places) > self._config.address_entries:
+                self._places.popitem(last=False)
+        else:
+            self._places.move_to_end(key)
+        return place
+
+    def _record(self, place: _Place, target: Target, record: _Record) -> None:
+        key = target.expected or b""
+        place.records[key] = record
+        place.records.move_to_end(key)
+        if len(place.records) > _IDENTITIES:
+            kept = bytes(place.holder or b"")
+            del place.records[next(other for other in place.records if other != kept)]
 
 
-def _key(target: Target) -> tuple[str, int, str, bytes]:
-    return target.host, target.port, target.endpoint.suffix, target.expected or b""
+def _key(target: Target) -> tuple[str, int, str]:
+    return target.host, target.port, target.endpoint.suffix
 
 
 def _distance(host: str) -> int:

@@ -20,6 +20,7 @@ from ..core.errors import (
     SelfDial,
     SidecarError,
     Unreachable,
+    WrongPeer,
 )
 from ..core.events import Dial, Resolve
 from ..core.gate import Gate
@@ -62,7 +63,10 @@ class Dialer:
         self._is_own_endpoint = is_own_endpoint
         self._on_failed = on_failed
         self._on_resolved = on_resolved
-        self._book = AddressBook(config, rng)
+        self.book = AddressBook(config, rng)
+        self.held_off = 0
+        """Attempts that were not made, for others had failed at the same place."""
+        self._strangers: dict[tuple[str, int, str], asyncio.Future[None]] = {}  # places tried for one right now
         self._resolver = Resolver(config.resolve_timeout)
         self._queue: deque[Dial] = deque()
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -173,16 +177,16 @@ class Dialer:
         now = monotonic()
         ready: list[Target] = []
         for target in targets:
-            wait = 0.0 if request.force else self._book.wait(target, now)
+            wait = 0.0 if request.force else self.book.wait(target, now, trusted=request.trusted)
             if self._is_own_endpoint(target.host, target.port):
                 race.failed(SelfDial(f"{target.address} is an address of this node itself"))
             elif (refusal := self._gate.refuse_address(target.host)) is not None:  # also one that a name stood for
                 race.failed(refusal)
             elif wait > 0:
-                race.failed(DialBackoff(f"{target.address} failed a moment ago; tried again in {wait:.1f} s"))
+                race.failed(self._back_off(target, wait))
             else:
                 ready.append(target)
-        return self._book.order(ready)[: config.max_addresses]
+        return self.book.order(ready)[: config.max_addresses]
 
     async def _race(self, race: Race, targets: list[Target]) -> None:
         """Try one endpoint after the other, the next one when a moment has passed or one has failed (RFC 8305)."""
@@ -206,7 +210,35 @@ class Dialer:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
+    def _back_off(self, target: Target, wait: float) -> DialBackoff:
+        self.held_off += 1
+        what, holder = f"{target.address} failed a moment ago", self.book.holder(target)
+        if holder is not None and self.book.is_stranger(target):
+            what = f"at {target.address} {holder} answers, not {target.expected}"
+        return DialBackoff(f"{what}; tried again in {wait:.1f} s")
+
     async def _attempt(self, race: Race, target: Target) -> None:
+        """Try one endpoint; for peers not seen there yet one at a time, for each tells of the place to the others."""
+        if race.request.force or race.request.trusted:
+            await self._try(race, target)
+            return
+        place = target.host, target.port, target.endpoint.suffix
+        while self.book.is_stranger(target) and (other := self._strangers.get(place)) is not None:
+            await asyncio.wait((other,))
+        wait = self.book.wait(target, monotonic())
+        if wait > 0:
+            race.failed(self._back_off(target, wait))
+        elif not self.book.is_stranger(target):
+            await self._try(race, target)
+        else:
+            done = self._strangers[place] = asyncio.get_running_loop().create_future()
+            try:
+                await self._try(race, target)
+            finally:
+                del self._strangers[place]
+                done.set_result(None)
+
+    async def _try(self, race: Race, target: Target) -> None:
         loop = asyncio.get_running_loop()
         attempt = Attempt(race, target, loop)
         connection: Abortable | None = None
@@ -225,12 +257,12 @@ class Dialer:
             if attempt.told:  # what was told outlives a time-out or cancellation in the same turn
                 error = attempt.outcome.result()
             if error is None:
-                self._book.succeeded(target, monotonic())
+                self.book.succeeded(target, monotonic(), attempt.answered)
             elif connection is not None:
                 connection.abort(error)
         if error is not None:
             log.debug("dial %d: %s: %s", race.request.dial, target.address, error)
             said_nothing = isinstance(error, ResourceExhausted | PeerBanned) or race.won
             if not said_nothing:  # about the address
-                self._book.failed(target, monotonic())
+                self.book.failed(target, monotonic(), error.answered if isinstance(error, WrongPeer) else None)
             race.failed(error)

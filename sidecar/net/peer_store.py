@@ -9,9 +9,11 @@ from typing import NamedTuple, Self
 from ..core.errors import InvalidMultiaddr, InvalidPeerId, StorageError
 from ..core.multiaddr import Multiaddr
 from ..core.types import PeerId
+from .addresses import Place
 from .database import Unusable, connect
 
 SCHEMA_VERSION = 1
+MAX_PLACES = 1024  # a guess
 # Seconds that a peer was last heard of before the newest of all, or before now: by the clock alone, one start under a
 # clock that is ahead would forget everybody. A guess.
 MAX_AGE = 30 * 24 * 3600.0
@@ -29,6 +31,23 @@ CREATE TABLE peers (
     server       INTEGER             -- of the DHT; null: not known
 ) WITHOUT ROWID, STRICT
 """
+# Beside the version: an older sidecar does not look at it. The number tells what is recent, for a clock may be wrong.
+_PLACES = """
+CREATE TABLE IF NOT EXISTS places (
+    number   INTEGER PRIMARY KEY AUTOINCREMENT,
+    host     TEXT NOT NULL,
+    port     INTEGER NOT NULL,
+    suffix   TEXT NOT NULL,      -- what is spoken there
+    holder   BLOB,               -- the peer that answered there last
+    failures INTEGER NOT NULL,   -- in a row, whoever was expected
+    UNIQUE (host, port, suffix)
+) STRICT
+"""
+_SAVE_PLACE = "INSERT OR REPLACE INTO places (host, port, suffix, holder, failures) VALUES (?, ?, ?, ?, ?)"
+_LOAD_PLACES = "SELECT host, port, suffix, holder, failures FROM places ORDER BY number"
+_PRUNE_PLACES = (
+    f"DELETE FROM places WHERE number <= (SELECT number FROM places ORDER BY number DESC LIMIT 1 OFFSET {MAX_PLACES})"
+)
 # Hearsay never replaces the addresses of a peer that we have been connected to.
 _SAVE = """
 INSERT INTO peers VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -127,6 +146,22 @@ class PeerStore:
         except sqlite3.Error as error:
             raise self._error("written", error) from None
 
+    def failed(self, peers: Sequence[PeerId]) -> None:
+        """Count a failure of each that is kept; the next success clears them. Raises StorageError."""
+        self._write("UPDATE peers SET failures = failures + 1 WHERE peer = ?", [(bytes(peer),) for peer in peers])
+
+    def load_places(self) -> list[Place]:
+        """What was learned of places, the most recent last. Raises StorageError."""
+        try:
+            rows = self._connection.execute(_LOAD_PLACES).fetchall()
+        except sqlite3.Error as error:
+            raise self._error("read", error) from None
+        return [place for place in map(_decode_place, rows) if place is not None]
+
+    def save_places(self, places: Sequence[Place]) -> None:
+        """Keep what was learned of places, in the stead of what was known; 1,024 of them. Raises StorageError."""
+        self._write(_SAVE_PLACE, [tuple(place) for place in places], _PRUNE_PLACES)
+
     def __len__(self) -> int:
         """Peers kept. Raises StorageError."""
         try:
@@ -148,13 +183,31 @@ class PeerStore:
         except sqlite3.Error as error:
             raise self._error("written", error) from None
 
+    def _write(self, statement: str, rows: Sequence[tuple[object, ...]], after: str | None = None) -> None:
+        if not rows:
+            return
+        try:
+            with self._connection as transaction:
+                transaction.executemany(statement, rows)
+                if after is not None:
+                    transaction.execute(after)
+        except sqlite3.Error as error:
+            raise self._error("written", error) from None
+
     def _error(self, what: str, error: sqlite3.Error) -> StorageError:
         return StorageError(f"{self.path} cannot be {what}: {error}")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     """Raises Unusable, sqlite3.Error. Not durable: a power cut may lose the last batches."""
-    return connect(path, version=SCHEMA_VERSION, tables=(_SCHEMA,), probe=_PROBE)
+    connection = connect(path, version=SCHEMA_VERSION, tables=(_SCHEMA,), probe=_PROBE)
+    try:
+        connection.execute(_PLACES)
+        connection.execute(_LOAD_PLACES).fetchone()
+    except sqlite3.Error as error:
+        connection.close()
+        raise Unusable(str(error)) from None
+    return connection
 
 
 def _move_aside(path: Path, aside: Path) -> None:
@@ -193,4 +246,13 @@ def _decode(row: tuple[bytes, str, float, float | None, int, str, int | None]) -
             None if server is None else bool(server),
         )
     except (InvalidPeerId, InvalidMultiaddr):
+        return None
+
+
+def _decode_place(row: tuple[str, int, str, bytes | None, int]) -> Place | None:
+    """None for a row that this version cannot read."""
+    host, port, suffix, holder, failures = row
+    try:
+        return Place(host, port, suffix, PeerId.from_bytes(holder) if holder is not None else None, failures)
+    except InvalidPeerId:
         return None

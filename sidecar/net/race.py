@@ -17,6 +17,7 @@ from ..core.errors import (
     WrongPeer,
 )
 from ..core.events import Dial
+from ..core.types import PeerId
 from .resolve import Target
 
 # What tells the app most about its dial comes last. Every other error counts as much as its nearest ancestor here.
@@ -56,11 +57,12 @@ class Race:
 class Attempt:
     """One endpoint tried by a dial. `outcome` becomes None for a finished handshake, else the failure."""
 
-    __slots__ = ("outcome", "race", "target")
+    __slots__ = ("answered", "outcome", "race", "target")
 
     def __init__(self, race: Race, target: Target, loop: asyncio.AbstractEventLoop) -> None:
         self.race = race
         self.target = target
+        self.answered: PeerId | None = None  # who has finished the handshake
         self.outcome: asyncio.Future[SidecarError | None] = loop.create_future()
 
     @property
@@ -68,8 +70,9 @@ class Attempt:
         """Whether the outcome is known. A cancelled wait for it cancels it, which tells nothing."""
         return self.outcome.done() and not self.outcome.cancelled()
 
-    def finish(self) -> bool:
-        """The handshake is over; False when another attempt was faster or the dial is given up."""
+    def finish(self, peer: PeerId | None = None) -> bool:
+        """The handshake with `peer` is over; False when another attempt was faster or the dial is given up."""
+        self.answered = peer
         if self.race.over or self.outcome.done():
             return False
         self.race.over = self.race.won = True

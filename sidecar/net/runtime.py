@@ -19,6 +19,7 @@ from ..core.gate import Gate
 from ..core.identity import Identity
 from ..core.multiaddr import Endpoint, Multiaddr
 from ..core.types import Direction
+from .addresses import Place
 from .alarm import Alarm
 from .backlog import Backlog
 from .config import NetConfig
@@ -63,10 +64,12 @@ class Runtime:
         transports: Transports | None = None,
         observe: ChannelObserver | None = None,
         gate: Gate | None = None,
+        places: Sequence[Place] = (),
     ) -> None:
-        """`on_effect` gets every effect that is not the transport's: the news for the apps.
+        """`on_effect` gets every effect that is not the transport's: the news for the apps; and `PlaceTried`.
 
         `gate` is the node's own: who is refused by it neither gets in nor is dialled.
+        `places`: what an earlier run has learned of places, the most recent last.
         `observe` is shown the channel of every connection before its first byte.
         """
         self.loop = asyncio.get_running_loop()
@@ -89,6 +92,8 @@ class Runtime:
             on_failed=self._on_dial_failed,
             on_resolved=lambda lookup, result: self.feed(events.Resolved(lookup, result)),
         )
+        self._dialer.book.restore(places, monotonic())
+        self._dialer.book.tried = on_effect
         self._counters = Counters()
         self._connections: dict[int, Connection] = {}  # admitted and not lost
         self._next_connection = 1
@@ -199,6 +204,7 @@ class Runtime:
             streams=sum(connection.streams for connection in living),
             dials_in_flight=self._dialer.in_flight,
             dials_queued=self._dialer.queued,
+            dials_held_off=self._dialer.held_off,
             opened=counters.opened,
             opened_inbound=counters.opened_inbound,
             closed=counters.closed,
@@ -406,7 +412,7 @@ class Runtime:
             connection.abort(
                 SelfDial(f"{remote} has this node's own key: itself, or a second node with the same identity")
             )
-        elif attempt is not None and not attempt.finish():
+        elif attempt is not None and not attempt.finish(peer):
             connection.abort(Closed("another address answered first"))
         if connection.over:
             return False

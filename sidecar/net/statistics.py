@@ -35,6 +35,7 @@ class NetStatistics:
     streams: int
     dials_in_flight: int
     dials_queued: int
+    dials_held_off: int
     opened: int
     opened_inbound: int  # of these
     closed: int

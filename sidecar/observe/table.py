@@ -82,6 +82,11 @@ ROWS: tuple[Row, ...] = (
     _counter("gate_refused_addresses", "gate_refused", _GATE, by="address"),
     _counter("net_dials", "dials", "Dials of peers, each of all their addresses."),
     _counter("net_dials_failed", "dials_failed", "Dials that reached nobody."),
+    _counter(
+        "net_dials_held_off",
+        "dials_held_off",
+        "Addresses not dialled, for attempts there had failed, for this or for another peer.",
+    ),
     _gauge("net_dials_in_flight", "dials_in_flight", "Dials under way."),
     _gauge("net_dials_queued", "dials_queued", "Dials that wait for their turn."),
     _counter("net_bytes_in", "network_received_bytes", "Bytes that came from peers, as on the wire."),

@@ -27,6 +27,8 @@ from sidecar.core.errors import (
 from sidecar.core.gate import Gate
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.types import PeerId
+from sidecar.net.addresses import PlaceTried
 from sidecar.net.config import NetConfig
 from sidecar.net.dialer import Dialer
 from sidecar.net.race import Attempt
@@ -253,8 +255,11 @@ class Fake:
             await self._news.wait_for(lambda: len(self.attempts) >= count)
         return [attempt.target.port for attempt in self.attempts]
 
-    def dial(self, number: int, *ports: int, host: str = "127.0.0.1") -> None:
-        self.dialer.dial(events.Dial(number, OTHER, tuple(Multiaddr.tcp(host, port) for port in ports)))
+    def dial(
+        self, number: int, *ports: int, host: str = "127.0.0.1", peer: PeerId = OTHER, trusted: bool = False
+    ) -> None:
+        addresses = tuple(Multiaddr.tcp(host, port) for port in ports)
+        self.dialer.dial(events.Dial(number, peer, addresses, trusted=trusted))
 
 
 class FakeConnection:
@@ -317,6 +322,68 @@ async def test_what_was_told_outlives_a_cancellation_in_the_same_turn() -> None:
     await fake.dialer._tasks[1]
     assert fake.aborted == [1]
     assert not fake.failures
+
+
+def made_up(count: int) -> list[PeerId]:
+    return [Identity(number.to_bytes(32, "big")).peer_id for number in range(1000, 1000 + count)]
+
+
+@one_loop
+async def test_a_live_place_named_under_made_up_ids_is_dialled_once_and_shows_who_is_there() -> None:
+    fake = Fake(NetConfig())
+    for number, peer in enumerate(made_up(40)):
+        fake.dial(number, 1, peer=peer)
+    fake.dial(100, 1)  # the peer that is there, named among them
+    assert await fake.attempted(1) == [1]
+    dials = list(fake.dialer._tasks.values())
+    fake.attempts[0].fail(WrongPeer(f"{OTHER} answered", answered=OTHER))
+    assert await fake.attempted(2) == [1, 1]
+    assert fake.attempts[1].target.expected == OTHER
+    assert fake.attempts[1].finish(OTHER)
+    await asyncio.gather(*dials)
+    assert len(fake.attempts) <= 3  # the success may have freed one more
+    assert 100 not in fake.failures
+    assert len(fake.failures) == 40
+    assert {type(error) for error in fake.failures.values()} <= {WrongPeer, DialBackoff}
+    assert any(f"{OTHER} answers, not " in str(error) for error in fake.failures.values())
+    assert fake.dialer.held_off >= 38
+
+
+@one_loop
+async def test_a_dead_place_named_under_made_up_ids_is_dialled_once_but_for_trusted_peers() -> None:
+    fake = Fake(NetConfig())
+    *strangers, trusted = made_up(20)
+    for number, peer in enumerate(strangers):
+        fake.dial(number, 1, peer=peer)
+    assert await fake.attempted(1) == [1]
+    dials = list(fake.dialer._tasks.values())
+    fake.attempts[0].fail(Unreachable("refused"))
+    await asyncio.gather(*dials)
+    assert len(fake.attempts) == 1
+    assert [type(fake.failures[number]) for number in range(19)] == [Unreachable, *[DialBackoff] * 18]
+    fake.dial(50, 1, peer=trusted, trusted=True)
+    await fake.attempted(2)
+    assert fake.attempts[1].target.expected == trusted
+    await fake.dialer.close()
+
+
+@one_loop
+async def test_another_identity_at_a_live_address_is_remembered_as_the_one_there() -> None:
+    async with hosts(2) as (one, two):
+        first, second, *_ = made_up(2)
+        error = await one.dial_failed(one.dial(two.addresses, first))
+        assert isinstance(error, WrongPeer)
+        assert error.answered == two.peer
+        error = await one.dial_failed(one.dial(two.addresses, second))
+        assert isinstance(error, DialBackoff)
+        assert f"{two.peer} answers, not {second}" in str(error)
+        assert one.runtime.statistics().dials_held_off == 1
+        assert (await one.connect(two)).peer == two.peer
+        tried = [item for item in one.news if isinstance(item, PlaceTried)]
+        assert [(news.place.holder, news.place.failures, news.failed) for news in tried] == [
+            (two.peer, 1, first),
+            (two.peer, 0, None),
+        ]
 
 
 @pytest.mark.parametrize("error", [ValueError("a defect"), OSError(24, "Too many open files")])

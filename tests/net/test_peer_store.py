@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from sidecar.core.errors import StorageError
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.types import PeerId
-from sidecar.net.peer_store import MAX_AGE, PeerRow, PeerStore
+from sidecar.net.addresses import Place
+from sidecar.net.peer_store import MAX_AGE, MAX_PLACES, PeerRow, PeerStore
 
 NOW = 1_800_000_000.0
 DAY = 24 * 3600.0
@@ -47,6 +49,42 @@ def test_survives_a_restart_and_merges_what_is_new(path: Path) -> None:
     assert store.load(1, NOW) == [
         seen._replace(addresses=(at(7),), last_seen=NOW + 2, last_success=NOW + 2, server=False)
     ]
+    store.close()
+
+
+def test_keeps_what_was_learned_of_places_and_no_more_of_them_than_fit(path: Path) -> None:
+    store = PeerStore.open(path)
+    assert store.load_places() == []
+    first, other = Place("192.0.2.1", 1, "", None, 3), Place("2001:db8::1", 2, "/ws", peer(7), 0)
+    store.save_places([first, other])
+    store.save_places([first._replace(holder=peer(8), failures=4)])  # the most recent now
+    store.close()
+    store = PeerStore.open(path)
+    assert store.load_places() == [other, first._replace(holder=peer(8), failures=4)]
+    store.save_places([Place("192.0.2.9", port, "", None, 1) for port in range(MAX_PLACES)])
+    assert [place.port for place in store.load_places()] == list(range(MAX_PLACES))
+    store.close()
+
+
+def test_counts_failures_of_peers_that_are_kept_until_one_is_reached(path: Path) -> None:
+    store = PeerStore.open(path)
+    store.save([PeerRow(peer(1), (at(1),), NOW, NOW), PeerRow(peer(2), (at(2),), NOW, NOW - 1)])
+    store.failed([peer(1), peer(3)])
+    assert [(row.peer, row.failures) for row in store.load(9, NOW)] == [(peer(2), 0), (peer(1), 1)]
+    store.save([PeerRow(peer(1), (at(1),), NOW + 1, NOW + 1)])
+    assert [(row.peer, row.failures) for row in store.load(9, NOW)] == [(peer(1), 0), (peer(2), 0)]
+    store.close()
+
+
+def test_a_store_of_an_earlier_version_learns_of_places(path: Path) -> None:
+    store = PeerStore.open(path)
+    store.save([PeerRow(peer(1), (at(1),), NOW, NOW)])
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE places")
+        connection.commit()
+    store = PeerStore.open(path)
+    assert (store.notice, store.load_places(), len(store)) == (None, [], 1)
     store.close()
 
 

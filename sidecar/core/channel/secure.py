@@ -157,5 +157,5 @@ class SecureHandshake:
             raise HandshakeError("the remote's identity key did not sign the key it shakes hands with")
         peer = key.peer_id()
         if self._expected is not None and peer != self._expected:
-            raise WrongPeer(f"{peer} answered where {self._expected} was dialled")
+            raise WrongPeer(f"{peer} answered where {self._expected} was dialled", answered=peer)
         self.public_key, self.peer_id, self.muxers = key, peer, tuple(payload.stream_muxers)

@@ -117,7 +117,7 @@ class Reach:
         self._number += 1
         self._dials[self._number] = peer
         self._dialling[peer] = self._number
-        self._switch.emit(events.Dial(self._number, peer, addresses, insist))
+        self._switch.emit(events.Dial(self._number, peer, addresses, insist, self.protects(peer)))
 
     def _search_or_fail(self, peer: PeerId, error: SidecarError, now: float) -> None:
         """Known addresses lead nowhere: ask the DHT once, where somebody wants that."""
