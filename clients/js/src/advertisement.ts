@@ -7,7 +7,8 @@ import { announcement, duration } from "./convert.js";
 import { Closed } from "./errors.js";
 import { DiscoveryServiceDefinition } from "./generated/sidecar/v1/discovery.js";
 import { type Link, method } from "./link.js";
-import { iterator, request, Stream } from "./stream.js";
+import { Reading } from "./reading.js";
+import { request, Stream } from "./stream.js";
 import type { Announcement, StreamOptions } from "./types.js";
 import { now } from "./waiting.js";
 
@@ -93,23 +94,25 @@ export class Advertisement {
    * The last announcement, then every further one; of those that come too fast the newest. Ends with the advertisement;
    * leaving the loop does not end that.
    */
-  announcements(): AsyncIterableIterator<Announcement> {
+  announcements(): AsyncIterableIterator<Announcement, undefined> {
     this.#asked = true;
     let told: Announcement | undefined;
-    const advance = async (): Promise<Announcement | undefined> => {
-      while (this.#last === told && this.#ended === undefined) {
+    const take = () => {
+      const last = this.#last === told ? undefined : this.#last;
+      told = this.#last;
+      return last;
+    };
+    const fill = async () => {
+      if (this.#ended === undefined) {
         await new Promise<void>((resolve) => this.#news.push(resolve));
+        return true;
       }
-      if (this.#last !== told) {
-        told = this.#last;
-        return told;
-      }
-      if (this.#ended !== undefined && "error" in this.#ended) {
+      if ("error" in this.#ended) {
         throw this.#ended.error;
       }
-      return undefined;
+      return false;
     };
-    return iterator(advance, () => undefined);
+    return new Reading(fill).iterator(take);
   }
 
   /** End the advertisement. What peers hold goes with its own time. */

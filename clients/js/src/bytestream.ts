@@ -16,6 +16,7 @@ import {
   StreamServiceDefinition,
 } from "./generated/sidecar/v1/stream.js";
 import { type Link, method } from "./link.js";
+import { Reading } from "./reading.js";
 import { request, Watch } from "./stream.js";
 import type { CallOptions, Payload, StreamOptions } from "./types.js";
 import { at, deadline, onAbort, PATIENCE } from "./waiting.js";
@@ -54,6 +55,8 @@ export class ByteStream extends Duplex {
   #wanted = false; // the app waits for more
   #reads = false; // the app has ever read
   #void = 0; // bytes written since
+  #iterated = false;
+  readonly #reading = new Reading(() => this.#more());
   #onRoom: () => void = () => undefined;
 
   /** @internal */
@@ -95,20 +98,41 @@ export class ByteStream extends Duplex {
     return (super.write as (...given: unknown[]) => boolean).call(this, chunk, ...rest);
   }
 
-  /** The bytes until the peer's end, which does not end our direction; leaving the loop before resets the stream. */
-  override async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, undefined, undefined> {
-    let ended = false;
-    try {
-      for await (const piece of this.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-        yield piece;
-      }
-      ended = true;
-    } finally {
-      if (!ended) {
-        this.destroy();
-      }
+  /**
+   * The bytes until the peer's end, which does not end our direction. Who leaves the loop may go on reading later;
+   * `destroy()` resets the stream. What the stream fails with is thrown here.
+   */
+  override [Symbol.asyncIterator](): NodeJS.AsyncIterator<Buffer> {
+    if (!this.#iterated) {
+      this.#iterated = true;
+      this.on("error", () => undefined); // the reader is told, also one who is in the middle of something
     }
-    return undefined;
+    return this.#reading.iterator(() => (this.read() as Buffer | null) ?? undefined) as NodeJS.AsyncIterator<Buffer>;
+  }
+
+  /** Wait until more can be read; false at the end. */
+  async #more(): Promise<boolean> {
+    if (!this.readableEnded && !this.destroyed && this.readableLength === 0) {
+      await new Promise<void>((resolve) => {
+        const names = ["readable", "end", "error", "close"] as const;
+        const done = () => {
+          for (const name of names) {
+            this.off(name, done);
+          }
+          resolve();
+        };
+        for (const name of names) {
+          this.on(name, done);
+        }
+      });
+    }
+    if (this.readableEnded) {
+      return false;
+    }
+    if (this.destroyed) {
+      throw this.failure ?? new Closed("the stream was given up here");
+    }
+    return true;
   }
 
   /** Read until the call ends, some bytes ahead of the app. */

@@ -241,14 +241,16 @@ export class Client {
     const stop = onAbort(options.signal, (reason) => {
       late.abort(reason);
     });
+    const watch = this.watchReadiness({ signal: late.signal });
     try {
-      for await (const readiness of this.watchReadiness({ signal: late.signal })) {
+      for await (const readiness of watch) {
         if (readiness.ready) {
           return readiness;
         }
       }
       throw new Closed("the sidecar ended before it was ready");
     } finally {
+      watch.close();
       clearTimeout(timer);
       stop();
     }
@@ -555,9 +557,9 @@ export class Client {
   }
 
   /**
-   * A subscription to topics: iterate over it, or see `Subscription`. What this node's apps publish once it is in force
-   * arrives, and what others publish once they have heard of it. Nothing older comes without a cursor, nor again after a
-   * restart of the sidecar. Messages of one publisher come in its order, but for those that were lost on their way and
+   * A subscription to topics: iterate over it, or see `Subscription`. What this node's apps publish once it is in
+   * force arrives, and what others publish once they have heard of it. Nothing older comes without a cursor, nor again
+   * after a restart of the sidecar. Messages of one publisher come in its order, but for those that were lost on their way and
    * fetched again.
    */
   subscribe(topics: string | Iterable<string>, options: SubscribeOptions = {}): Subscription {

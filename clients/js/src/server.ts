@@ -18,8 +18,8 @@ import type { Payload, Request, StreamOptions } from "./types.js";
 import { at, now } from "./waiting.js";
 
 /**
- * Answers a request: returns the response, or throws `Refused` to refuse with its message. However else it ends, whoever
- * asked is refused at once and a warning says why: anything else that it throws, a response that is no payload or over
+ * Answers a request: returns the response, or throws `Refused` to refuse with its message. However else it ends,
+ * whoever asked is refused at once and a warning says why: anything else that it throws, a response that is no payload or over
  * the sidecar's bound. Others are served on. `request.signal` is aborted when nobody waits for the answer any more.
  */
 export type Handler = (request: Request) => Payload | Promise<Payload>;
@@ -342,7 +342,7 @@ export class Server {
     return this.#waitingBytes > WAITING_BYTES || this.#waiting.length > WAITING_REQUESTS;
   }
 
-  /** Wait until something may have changed. As long as nothing is read, withdrawals are not: time ends requests here. */
+  /** Wait until something may have changed. Withdrawals are not read meanwhile: time ends requests here. */
   async #room(): Promise<void> {
     let first = Infinity;
     for (const { until } of this.#running.values()) {
@@ -443,7 +443,7 @@ export class Server {
   #refusal(protocol: string, error: unknown, aborted: boolean): string {
     try {
       if (error instanceof Refused) {
-        return shortened(String(error.message)) || "the app refused";
+        return shortened(error.message) || "the app refused";
       }
     } catch {
       // told below
@@ -461,7 +461,7 @@ export class Server {
 /** What was thrown, in words. */
 function described(error: unknown): string {
   try {
-    return error instanceof Error ? String(error.stack ?? error.message) : String(error);
+    return error instanceof Error ? (error.stack ?? error.message) : String(error);
   } catch {
     return "what it threw cannot be shown"; // its toString, or a getter, throws
   }

@@ -5,6 +5,7 @@ import type { ChannelInterface } from "@grpc/grpc-js";
 import type { Call } from "./call.js";
 import { Closed } from "./errors.js";
 import { isLost, type Link, type Method } from "./link.js";
+import { Reading } from "./reading.js";
 import type { StreamOptions } from "./types.js";
 import { now, onAbort, Pauses, sleep } from "./waiting.js";
 
@@ -14,18 +15,30 @@ const WELL = 5000;
 /** What ends a stream from here, in order. */
 class Over extends Closed {}
 
+/** The present call of a stream. */
+interface Held {
+  call: Call | undefined;
+}
+
+/** Ends the calls of streams that the app has lost without closing them. */
+const LOST = new FinalizationRegistry<Held>(({ call }) => {
+  call?.cancel(new Over("the stream has been forgotten"));
+});
+
 /**
  * One stream over as many calls as it takes. Iterate over it, or `await stream.open()` first, which resolves once the
  * stream is in force.
  *
- * Leaving the loop closes the stream, and so do `close()` and the signal that it was made with.
+ * Reading may be given up at any moment, by leaving the loop too, and taken up again with the same iterator or a new one:
+ * nothing is lost and nothing comes twice. `close()` ends the stream, and so do the signal that it was made with and
+ * `close()` of the client.
  */
 export abstract class Stream {
   protected readonly link: Link;
   protected readonly title: string;
-  protected call: Call | undefined;
   /** Whether the first response comes at once; then it is waited for when the stream is opened. */
   protected readonly greets: boolean = false;
+  readonly #held: Held = { call: undefined };
   readonly #pauses = new Pauses();
   readonly #gone = new AbortController();
   readonly #stop: () => void;
@@ -40,9 +53,14 @@ export abstract class Stream {
   constructor(link: Link, title: string, { signal }: StreamOptions) {
     this.link = link;
     this.title = title;
+    LOST.register(this, this.#held);
     this.#stop = onAbort(signal, (reason) => {
       this.fail(reason);
     });
+  }
+
+  protected get call(): Call | undefined {
+    return this.#held.call;
   }
 
   /** Begin a call, from where the last one ended. */
@@ -86,7 +104,7 @@ export abstract class Stream {
   /** Be rid of the present call. */
   protected drop(reason: unknown): void {
     const { call } = this;
-    this.call = undefined;
+    this.#held.call = undefined;
     this.#first = undefined;
     call?.cancel(reason as Error);
   }
@@ -109,7 +127,7 @@ export abstract class Stream {
       let call: Call | undefined;
       try {
         const channel = await this.link.ready(this.link.reconnect ? Infinity : 0, Infinity, this.#gone.signal);
-        call = this.call = this.begin(channel);
+        call = this.#held.call = this.begin(channel);
         if (!(await call.inForce())) {
           await call.read(); // throws what it was refused with
           throw new Closed(`the sidecar ended ${this.title} at once`);
@@ -205,69 +223,10 @@ export abstract class Stream {
   }
 }
 
-/**
- * An iterator over what `advance` gives; undefined is the end. Steps that are asked for at once are taken one after the
- * other.
- *
- * @param ready - What is at hand already, so that no promise but the one of the step is needed.
- */
-export function iterator<Item>(
-  advance: () => Promise<Item | undefined>,
-  close: () => void,
-  ready: () => Item | undefined = () => undefined,
-): AsyncIterableIterator<Item> {
-  let last: Promise<unknown> | undefined;
-  let over = false;
-  const step = async (): Promise<IteratorResult<Item, undefined>> => {
-    if (over) {
-      return { value: undefined, done: true };
-    }
-    try {
-      const value = ready() ?? (await advance());
-      if (value !== undefined) {
-        return { value, done: false };
-      }
-    } catch (error) {
-      over = true;
-      close();
-      throw error;
-    }
-    over = true;
-    close();
-    return { value: undefined, done: true };
-  };
-  return {
-    next() {
-      if (last === undefined && !over) {
-        const value = ready();
-        if (value !== undefined) {
-          return Promise.resolve({ value, done: false });
-        }
-      }
-      const taken = last === undefined ? step() : last.then(step, step);
-      last = taken;
-      const clear = () => {
-        if (last === taken) {
-          last = undefined;
-        }
-      };
-      taken.then(clear, clear);
-      return taken;
-    },
-    return() {
-      over = true;
-      close();
-      return Promise.resolve({ value: undefined, done: true });
-    },
-    [Symbol.asyncIterator]() {
-      return this;
-    },
-  };
-}
-
 /** A stream whose responses become items. */
 export abstract class Watch<Item> extends Stream implements AsyncIterable<Item> {
-  readonly #rest: Item[] = [];
+  readonly #rest: Item[] = []; // at hand
+  readonly #reading = new Reading(() => this.#fill());
 
   /** The items of a response. */
   protected abstract items(response: Buffer): Item[];
@@ -278,28 +237,21 @@ export abstract class Watch<Item> extends Stream implements AsyncIterable<Item> 
   }
 
   /** The items, as they come. */
-  [Symbol.asyncIterator](): AsyncIterableIterator<Item> {
-    return iterator(
-      () => this.#advance(),
-      () => {
-        this.close();
-      },
-    );
+  [Symbol.asyncIterator](): AsyncIterableIterator<Item, undefined> {
+    return this.#reading.iterator(() => this.#rest.shift());
   }
 
-  async #advance(): Promise<Item | undefined> {
+  async #fill(): Promise<boolean> {
     try {
-      while (this.#rest.length === 0) {
-        const response = await this.next();
-        this.#rest.push(...(response === undefined ? this.resumed() : this.items(response)));
-      }
+      const response = await this.next();
+      this.#rest.push(...(response === undefined ? this.resumed() : this.items(response)));
+      return true;
     } catch (error) {
       if (this.over) {
-        return undefined;
+        return false;
       }
       throw error;
     }
-    return this.#rest.shift();
   }
 }
 

@@ -7,7 +7,8 @@ import { names, policy, signing } from "./convert.js";
 import { DirectServiceDefinition, ReceiveRequest } from "./generated/sidecar/v1/direct.js";
 import { PubSubServiceDefinition, SubscribeRequest } from "./generated/sidecar/v1/pubsub.js";
 import { type Link, method } from "./link.js";
-import { iterator, request, Stream } from "./stream.js";
+import { Reading } from "./reading.js";
+import { request, Stream } from "./stream.js";
 import {
   type DirectMessage,
   Lagged,
@@ -42,6 +43,11 @@ export class Batch<Item> {
     this.length = parts.ranges.length / 2;
   }
 
+  /** @internal Those from one on. */
+  from(index: number): Batch<Item> {
+    return new Batch(this.#parts.from(index), this.#data, this.#read);
+  }
+
   /** The data of each message, in order. */
   payloads(): Buffer[] {
     return this.#parts.fields(this.#data);
@@ -56,9 +62,12 @@ export class Batch<Item> {
 /** What subscriptions and receivers have in common: messages in batches, and gaps between them. */
 export abstract class MessageStream<Item extends object> extends Stream implements AsyncIterable<Item> {
   #missed = 0;
-  // Of the batch that is being iterated over.
+  // What is at hand: a batch that nobody has begun, and the rest of the one that is iterated over.
+  #whole: Batch<Item> | undefined;
+  #begun: Batch<Item> | undefined;
   #rest: readonly Item[] = [];
   #at = 0;
+  readonly #reading = new Reading(() => this.#fill());
 
   /** Messages missed so far, as far as their number is known. */
   get missed(): number {
@@ -69,73 +78,75 @@ export abstract class MessageStream<Item extends object> extends Stream implemen
   protected abstract nextBatch(): Promise<Batch<Item>>;
 
   /** The messages. What was missed is counted in `missed` and told by `process.emitWarning`. */
-  [Symbol.asyncIterator](): AsyncIterableIterator<Item> {
-    return iterator(() => this.#message(), this.#close, this.#held);
+  [Symbol.asyncIterator](): AsyncIterableIterator<Item, undefined> {
+    return this.#reading.iterator(this.#message);
   }
 
   /** Messages, and `Lagged` where some were missed. */
-  events(): AsyncIterableIterator<Item | Lagged> {
-    return iterator(() => this.#event(), this.#close, this.#held);
+  events(): AsyncIterableIterator<Item | Lagged, undefined> {
+    return this.#reading.iterator(this.#event);
   }
 
-  /** Whole batches as they come, the fastest way. */
-  batches(): AsyncIterableIterator<Batch<Item>> {
-    return iterator(() => this.#batch(), this.#close);
+  /** Whole batches as they come, the fastest way; first the rest of one whose messages have been read in part. */
+  batches(): AsyncIterableIterator<Batch<Item>, undefined> {
+    return this.#reading.iterator(this.#batch);
   }
 
-  readonly #close = () => {
-    this.close();
-  };
-
-  /** The next message of the batch at hand. */
-  readonly #held = (): Item | undefined => {
-    const item = this.#rest[this.#at];
-    if (item !== undefined) {
-      this.#at += 1;
-    }
-    return item;
-  };
-
-  async #batch(): Promise<Batch<Item> | undefined> {
+  async #fill(): Promise<boolean> {
     try {
       const batch = await this.nextBatch();
       this.#missed += batch.lagged?.missed ?? 0;
-      return batch;
+      this.#whole = batch;
+      return true;
     } catch (error) {
       if (this.over) {
-        return undefined;
+        return false;
       }
       throw error;
     }
   }
 
-  async #event(): Promise<Item | Lagged | undefined> {
-    for (;;) {
-      const held = this.#held();
-      if (held !== undefined) {
-        return held;
-      }
-      const batch = await this.#batch();
-      if (batch === undefined) {
-        return undefined;
-      }
-      this.#rest = batch.messages;
-      this.#at = 0;
-      if (batch.lagged !== undefined) {
-        return batch.lagged;
-      }
+  readonly #batch = (): Batch<Item> | undefined => {
+    const begun = this.#begun;
+    if (begun !== undefined && this.#at < this.#rest.length) {
+      const rest = begun.from(this.#at);
+      this.#begin(undefined);
+      return rest;
     }
+    const whole = this.#whole;
+    this.#whole = undefined;
+    return whole;
+  };
+
+  #begin(batch: Batch<Item> | undefined): void {
+    this.#whole = undefined;
+    this.#begun = batch;
+    this.#rest = batch?.messages ?? [];
+    this.#at = 0;
   }
 
-  async #message(): Promise<Item | undefined> {
-    for (;;) {
-      const event = await this.#event();
-      if (!(event instanceof Lagged)) {
-        return event;
-      }
-      process.emitWarning(`${this.title}: ${event.toString()}`, { type: "SidecarWarning", code: "SIDECAR_LAGGED" });
+  readonly #event = (): Item | Lagged | undefined => {
+    const item = this.#rest[this.#at];
+    if (item !== undefined) {
+      this.#at += 1;
+      return item;
     }
-  }
+    const whole = this.#whole;
+    if (whole === undefined) {
+      return undefined;
+    }
+    this.#begin(whole);
+    return whole.lagged ?? this.#event();
+  };
+
+  readonly #message = (): Item | undefined => {
+    const event = this.#event();
+    if (!(event instanceof Lagged)) {
+      return event;
+    }
+    process.emitWarning(`${this.title}: ${event.toString()}`, { type: "SidecarWarning", code: "SIDECAR_LAGGED" });
+    return this.#message();
+  };
 }
 
 /** How to subscribe. */

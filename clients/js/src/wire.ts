@@ -81,14 +81,27 @@ class Cursor {
 export class Parts {
   readonly bytes: Buffer;
   /** The beginning and end of each message. */
-  readonly ranges: number[] = [];
+  readonly ranges: number[];
   /** What was missed before them. */
   lagged: Lagged | undefined;
   /** Where the stream stands before them; empty where not said. */
   cursor = NOTHING;
 
-  constructor(bytes: Buffer) {
+  constructor(bytes: Buffer, ranges?: number[]) {
     this.bytes = bytes;
+    this.ranges = ranges ?? [];
+    if (ranges === undefined) {
+      this.#parse();
+    }
+  }
+
+  /** The messages from one on, without what was missed before. */
+  from(index: number): Parts {
+    return new Parts(this.bytes, this.ranges.slice(2 * index));
+  }
+
+  #parse(): void {
+    const { bytes } = this;
     const at = new Cursor(bytes);
     while (at.at < bytes.length) {
       const tag = at.varint();

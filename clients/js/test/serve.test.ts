@@ -128,9 +128,9 @@ test("however a handler ends, its own request is refused at once and the others 
   controller.abort();
   const exits: (() => unknown)[] = [
     ...thrown.map((error) => () => {
-      throw error; // eslint-disable-line @typescript-eslint/only-throw-error -- apps do
+      throw error;
     }),
-    ...thrown.map((error) => () => Promise.reject(error as Error)),
+    ...thrown.map((error) => () => Promise.reject(error)),
     ...returned.map((value) => () => value),
     ...returned.slice(0, 7).map((value) => () => Promise.resolve(value)),
     () => once(process, "never", { signal: controller.signal }), // a cancellation of its own
