@@ -8,46 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__, standard
-from .commands import parsing, said
-
-# Each command is a module of `sidecar.commands` of the same name, with _ for -.
-COMMANDS = {
-    "run": "start a sidecar",
-    "status": "who the running sidecar is and whether it is ready",
-    "health": "the check for containers: is it ready, by exit code",
-    "top": "what the running sidecar does, in one screen of the terminal",
-    "dashboard": "the same as a page that a browser of this machine shows",
-    "id": "the peer id and addresses to give to others",
-    "peers": "the peers, or what happens to them",
-    "peer": "what is known of one peer",
-    "find": "where a peer is, asking the DHT where needed",
-    "closest": "the peers closest to a key, walking the DHT",
-    "connect": "connect to a peer or an address",
-    "ping": "measure the round trip to a peer",
-    "ban": "refuse a peer, an IP address or a network, for a time or for good",
-    "unban": "lift a ban",
-    "bans": "who is refused, until when, why and how often",
-    "protect": "never close a peer's connections because there are too many",
-    "send": "send a direct message and print the receipt",
-    "request": "ask a peer and print its response",
-    "receive": "print the direct messages of a protocol",
-    "stream": "open a byte stream to a peer, at standard input and output",
-    "accept": "answer byte streams of a protocol",
-    "publish": "broadcast on a topic",
-    "subscribe": "print the messages of topics",
-    "topics": "the topics that apps here or connected peers subscribe to",
-    "advertise": "advertise a name, so that peers find this node by it",
-    "discover": "the peers that advertise a name",
-    "record": "put a small record into the DHT, or get one",
-    "events": "what the log of the running sidecar says",
-    "log-level": "change what the log writes, of all or of a part",
-    "config": "the configuration in force, or a file to begin from",
-    "keygen": "make a key",
-    "token": "give apps tokens that allow some of the API, list and revoke them",
-    "doctor": "look for what is wrong, and say what to do about it",
-    "trace": "read what `sidecar run --trace-wire FILE` has written",
-    "demo": "five sidecars on this machine find each other, talk and gossip",
-}
+from .commands import COMMANDS, parsing, said
 
 _LIST = "".join(f"  {name:11}{summary}\n" for name, summary in COMMANDS.items())
 _ABOUT = "A p2p mesh as a process beside your app: libp2p on the wire, gRPC to the app."
@@ -92,8 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:  # of the output: a full disk, or it was closed
         standard.discard_output()
-        print(f"sidecar: it cannot be written: {error.strerror}", file=sys.stderr)
-        return 1
+        return said.failed(1, f"it cannot be written: {error.strerror}")
     except KeyboardInterrupt:  # while the command's modules are loaded as well, which takes half a second
         return 130
 

@@ -2,10 +2,8 @@
 
 import argparse
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 USAGE_WRONG = 2  # an exit code, argparse's own: the command or the configuration
@@ -42,19 +40,21 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def called() -> str:
     """How this program was called, as it is to be typed again: `sidecar`, `.venv/bin/sidecar`."""
     program = sys.argv[0] if sys.argv else ""
-    name = Path(program).name
+    name = os.path.basename(program)
     if name != "sidecar":
         return "sidecar"  # `python -m sidecar`, whose user knows how it is called, or a program of somebody else
     for folder in os.get_exec_path():
-        candidate = Path(folder, name)
-        if candidate.exists():
-            if candidate.samefile(program) if Path(program).exists() else False:
+        candidate = os.path.join(folder, name)
+        if os.path.exists(candidate):
+            if os.path.exists(program) and os.path.samefile(candidate, program):
                 return name
             break
     if os.path.isabs(program):
         short = os.path.relpath(program)
         program = program if short.startswith("..") else short
-    return shlex.quote(program)
+    from shlex import quote  # as below: for the few who need it, not at each start
+
+    return quote(program)
 
 
 class Parser(argparse.ArgumentParser):
@@ -74,7 +74,9 @@ class Parser(argparse.ArgumentParser):
             meant = nearest(name, (known for known in self._option_string_actions if known.startswith("--")))
             self.error(f"no flag {name}" + (f"; did you mean {meant}?" if meant else ""))
         if unknown:
-            self.error(f"too much: {shlex.join(unknown)}")
+            from shlex import join
+
+            self.error(f"too much: {join(unknown)}")
         return options
 
     def error(self, message: str) -> NoReturn:
@@ -83,7 +85,6 @@ class Parser(argparse.ArgumentParser):
 
 def usage_error(message: str, help_is_at: str) -> NoReturn:
     """Say what was typed wrong and where the help is, and end with 2."""
-    from .said import complain
+    from .said import failed
 
-    complain(f"{message} (help: `{help_is_at}`)", exit_code=USAGE_WRONG)
-    raise SystemExit(USAGE_WRONG)
+    raise SystemExit(failed(USAGE_WRONG, f"{message} (help: `{help_is_at}`)"))

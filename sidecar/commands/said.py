@@ -12,6 +12,12 @@ def complain(message: object, **fields: object) -> None:
     _write("error", message, fields)
 
 
+def failed(code: int, message: object, **fields: object) -> int:
+    """Complain of what ends the command; returns the exit code, which JSON has as `exit_code`."""
+    complain(message, exit_code=code, **fields)
+    return code
+
+
 def note(message: object) -> None:
     """What is no error: as `complain`, but `note` in JSON."""
     _write("note", message, {})
