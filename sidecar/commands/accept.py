@@ -7,7 +7,7 @@ import sidecar_client
 from sidecar_client import ByteStream, Client
 
 from .client import Output, add_client_flags, listening, talk
-from .settings import complain
+from .said import complain
 from .stream import connect_standard
 
 

@@ -14,8 +14,8 @@ from sidecar_client import Client
 
 from ..config import load
 from ..core.errors import ConfigError
-from .said import note
-from .settings import USAGE_WRONG, complain
+from .said import failed, note
+from .settings import USAGE_WRONG
 from .stdin import chunks
 
 FAILED, NO_SIDECAR, NOT_IN_TIME, IN_USE = 1, 3, 4, 5
@@ -109,28 +109,20 @@ def perform(hold: Callable[[], Coroutine[Any, Any, int]], timeout: float | None 
     try:
         return asyncio.run(hold())
     except ConfigError as error:
-        complain(error, exit_code=USAGE_WRONG)
-        return USAGE_WRONG
+        return failed(USAGE_WRONG, error)
     except UnicodeEncodeError as error:
-        complain(f"{error.object!r} has bytes that are not UTF-8; only messages may have such")
-        return USAGE_WRONG
+        return failed(USAGE_WRONG, f"{error.object!r} has bytes that are not UTF-8; only messages may have such")
     except sidecar_client.DeadlineExceeded as error:
-        complain(error, reason="DEADLINE_EXCEEDED", exit_code=NOT_IN_TIME)
-        return NOT_IN_TIME
+        return failed(NOT_IN_TIME, error, reason="DEADLINE_EXCEEDED")
     except TimeoutError:
-        complain(
-            f"not done within {timeout or 0:g} seconds; --timeout allows more",
-            reason="DEADLINE_EXCEEDED",
-            exit_code=NOT_IN_TIME,
-        )
-        return NOT_IN_TIME
+        message = f"not done within {timeout or 0:g} seconds; --timeout allows more"
+        return failed(NOT_IN_TIME, message, reason="DEADLINE_EXCEEDED")
     except sidecar_client.SidecarError as error:
         remedy = _remedy(error)
         code = NO_SIDECAR if isinstance(error, sidecar_client.SidecarUnavailable) else FAILED
         if isinstance(error, sidecar_client.InvalidArgument) and error.code is None:
             code = USAGE_WRONG  # where the API is, or a token's file: wrong before any sidecar was asked
-        complain(f"{error}; {remedy}" if remedy else error, reason=error.reason or None, exit_code=code)
-        return code
+        return failed(code, f"{error}; {remedy}" if remedy else error, reason=error.reason or None)
 
 
 def _remedy(error: sidecar_client.SidecarError) -> str | None:

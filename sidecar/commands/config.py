@@ -10,7 +10,8 @@ from sidecar_client import Client
 from ..config import describe
 from ..core.errors import ConfigError
 from .client import DEFAULT_TIMEOUT, Output, add_api_flag, talk
-from .settings import USAGE_WRONG, add_config_flags, complain, load_config
+from .said import failed
+from .settings import USAGE_WRONG, add_config_flags, load_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +38,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         loaded = load_config(options)
     except ConfigError as error:
-        complain(error)
-        return USAGE_WRONG
+        return failed(USAGE_WRONG, error)
     sys.stdout.write(json.dumps(describe.as_json(loaded)) + "\n" if options.json else describe.in_force(loaded))
     return 0
 

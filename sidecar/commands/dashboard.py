@@ -18,7 +18,8 @@ from ..board.server import Dashboard, new_token
 from ..core.errors import AddressInUse
 from .client import IN_USE, Output, add_client_flags
 from .following import following
-from .settings import USAGE_WRONG, complain
+from .said import complain, failed
+from .settings import USAGE_WRONG
 
 _MIN_TOKEN = 16
 
@@ -47,11 +48,11 @@ def run(options: argparse.Namespace) -> int:
     try:
         token = _kept_token(options.token_file) if options.token_file else new_token()
     except OSError as error:
-        complain(f"{options.token_file} cannot be used: {error.strerror}; name another with --token-file")
-        return USAGE_WRONG
+        return failed(
+            USAGE_WRONG, f"{options.token_file} cannot be used: {error.strerror}; name another with --token-file"
+        )
     except ValueError as error:
-        complain(error)
-        return USAGE_WRONG
+        return failed(USAGE_WRONG, error)
 
     async def look(board: Board) -> int:
         await board.newer(0)
@@ -59,8 +60,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             address = await dashboard.start(options.port)
         except AddressInUse as error:
-            complain(f"{error}; choose another with --port")
-            return IN_USE
+            return failed(IN_USE, f"{error}; choose another with --port")
         ended = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)

@@ -5,7 +5,7 @@ import argparse
 from sidecar_client import Client
 
 from .client import FAILED, Output, add_client_flags, talk
-from .settings import complain
+from .said import failed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,8 @@ def run(options: argparse.Namespace) -> int:
             out.record(fields, f"{found.peer_id}  {', '.join(found.addresses) or 'no address known'}")
         if count:
             return 0
-        complain(f"no peer advertises {options.name}; `sidecar advertise {options.name}` at another node does")
-        return FAILED
+        return failed(
+            FAILED, f"no peer advertises {options.name}; `sidecar advertise {options.name}` at another node does"
+        )
 
     return talk(options, conversation)

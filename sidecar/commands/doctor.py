@@ -17,7 +17,8 @@ from ..doctor import machine, mesh, running
 from ..doctor.finding import Finding, Level, ok, problem, skipped
 from ..net.transports import Transports
 from ..settings import transports
-from .settings import USAGE_WRONG, add_config_flags, complain, load_config
+from .said import failed
+from .settings import USAGE_WRONG, add_config_flags, load_config
 
 FAILED = 1
 _MARKS = {Level.OK: "ok  ", Level.SKIPPED: "-   ", Level.WARNING: "WARN", Level.PROBLEM: "BAD "}
@@ -48,8 +49,7 @@ def run(options: argparse.Namespace) -> int:
             _show(
                 problem("configuration", str(error), "put it right; `sidecar config --template` shows every key"), True
             )
-        complain(error)
-        return USAGE_WRONG
+        return failed(USAGE_WRONG, error)
     try:
         worst = asyncio.run(_examine(options, config))
     except KeyboardInterrupt:

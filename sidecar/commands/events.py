@@ -6,7 +6,7 @@ import time
 from sidecar_client import Client, Lagged
 
 from .client import Output, add_client_flags, add_count, printable, talk
-from .settings import complain
+from .said import complain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from ..core.errors import IdentityError
 from ..core.identity import Identity
 from ..core.types import PeerId
 from .client import FAILED, Output, add_client_flags, talk
-from .settings import complain
+from .said import failed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,6 @@ def _of_file(file: Path, out: Output) -> int:
     try:
         peer = Identity.from_bytes(file.read_bytes()).peer_id
     except (OSError, IdentityError) as error:
-        complain(f"{file}: {error}")
-        return FAILED
+        return failed(FAILED, f"{file}: {error}")
     out.record({"peer_id": str(peer), "cid": peer.cid()}, str(peer), peer.cid())
     return 0

@@ -9,7 +9,8 @@ from ..config import state_directory
 from ..core.errors import ConfigError, SidecarError
 from ..net.private import create_psk
 from ..net.state import KEY_FILE, StateDirectory, load_or_create_identity
-from .settings import USAGE_WRONG, add_config_flags, complain, load_config
+from .said import failed
+from .settings import USAGE_WRONG, add_config_flags, load_config
 
 FAILED = 1
 PSK_FILE = "swarm.key"
@@ -29,8 +30,7 @@ def run(options: argparse.Namespace) -> int:
         name = PSK_FILE if options.psk else KEY_FILE
         file = options.file or state_directory(load_config(options).config, os.environ) / name
         if os.path.lexists(file):
-            complain(f"{file} is there already; it is not overwritten")
-            return FAILED
+            return failed(FAILED, f"{file} is there already; it is not overwritten")
         if options.psk:
             if options.file is None:
                 with StateDirectory.open(file.parent):
@@ -45,11 +45,9 @@ def run(options: argparse.Namespace) -> int:
         else:
             peer = load_or_create_identity(file).peer_id
     except ConfigError as error:
-        complain(error)
-        return USAGE_WRONG
+        return failed(USAGE_WRONG, error)
     except SidecarError as error:
-        complain(error)
-        return FAILED
+        return failed(FAILED, error)
     print(
         json.dumps({"peer_id": str(peer), "cid": peer.cid(), "file": str(file)}) if options.json else f"{peer}\n{file}"
     )

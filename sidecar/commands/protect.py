@@ -6,7 +6,8 @@ from sidecar_client import Client
 
 from .ban import notes
 from .client import Output, add_client_flags, talk
-from .settings import USAGE_WRONG, complain
+from .said import failed
+from .settings import USAGE_WRONG
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     if options.off and options.peer is None:
-        complain("--off takes the peer that is to be protected no longer; `sidecar protect` lists them")
-        return USAGE_WRONG
+        return failed(
+            USAGE_WRONG, "--off takes the peer that is to be protected no longer; `sidecar protect` lists them"
+        )
 
     async def conversation(client: Client, out: Output) -> int:
         if options.peer is None:

@@ -4,11 +4,15 @@ import argparse
 import asyncio
 from collections.abc import AsyncIterator
 
-from sidecar_client import Client, PermissionDenied, PublishOutcome, PublishReceipts, Signing
+from sidecar_client import Client, PublishOutcome, PublishReceipts, SidecarError, Signing
 
+from ..board.words import count
 from .client import FAILED, NOT_IN_TIME, Output, add_client_flags, message_bytes, talk
-from .settings import USAGE_WRONG, complain
+from .said import failed
+from .settings import USAGE_WRONG
 from .stdin import lines
+
+_PATIENCE = 5.0  # seconds for the answer to who subscribes here
 
 # What each outcome means, and what to do about it.
 MEANING = {
@@ -33,8 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     signing = Signing.STRICT_NO_SIGN if options.unsigned else Signing.UNSPECIFIED
     if options.lines == bool(options.message):
-        complain("give a message, or --lines and the messages on standard input")
-        return USAGE_WRONG
+        return failed(USAGE_WRONG, "give a message, or --lines and the messages on standard input")
 
     patience: float = options.timeout
     if options.lines:
@@ -52,66 +55,100 @@ def run(options: argparse.Namespace) -> int:
             "peers": receipt.peers,
             "dropped": receipt.dropped,
         }
-        if (
-            receipt.outcome is PublishOutcome.NO_PEERS
-            and not options.peers
-            and (apps := await _here(client, options.topic))
-        ):
-            out.record(
-                fields | {"local_subscribers": apps},
-                f"{name}: {apps} subscription{'s' * (apps > 1)} at this sidecar got it; no other node subscribes yet",
-            )
+        alone = receipt.outcome is PublishOutcome.NO_PEERS and not options.peers
+        if alone and (apps := await _here(client, options.topic)):
+            out.record(fields | {"local_subscribers": apps}, f"{name}: {_got_it(apps)}")
             return 0
         dropped = f", dropped for {receipt.dropped}" if receipt.dropped else ""
-        out.record(fields, f"{name}: {MEANING.get(receipt.outcome, '')}; sent to {receipt.peers} peers{dropped}")
+        out.record(
+            fields, f"{name}: {MEANING.get(receipt.outcome, '')}; sent to {count(receipt.peers, 'peers')}{dropped}"
+        )
         return 0 if receipt.outcome is PublishOutcome.SENT else FAILED
 
     return talk(options, conversation)
 
 
 async def _here(client: Client, topic: str) -> int:
-    """How many subscriptions of apps at this sidecar the topic has; 0 where that may not be known."""
+    """How many subscriptions of apps at this sidecar the topic has; 0 where that cannot be known."""
     try:
-        return sum(known.subscribers for known in await client.topics() if known.name == topic)
-    except PermissionDenied:
+        return sum(known.subscribers for known in await client.topics(timeout=_PATIENCE) if known.name == topic)
+    except SidecarError:
         return 0
+
+
+def _got_it(apps: int) -> str:
+    return f"{count(apps, 'subscriptions')} at this sidecar got it; no other node subscribes yet"
 
 
 async def _lines(client: Client, out: Output, options: argparse.Namespace, signing: Signing, patience: float) -> int:
     """Publish standard input line by line, in batches of what is there at once; each has `patience` seconds."""
-    failed = False
     waiting = 0
     now = asyncio.get_running_loop().time
+    arrived: asyncio.Queue[PublishReceipts | None] = asyncio.Queue()
 
-    async def counted() -> AsyncIterator[bytes]:
-        nonlocal waiting
-        async for line in lines():
-            if not waiting:
-                limit.reschedule(now() + patience)
-            waiting += 1
-            yield line
+    async def publish() -> None:
+        try:
+            async with asyncio.timeout(None) as limit:
 
-    def show(receipts: PublishReceipts) -> None:
-        nonlocal failed, waiting
-        waiting -= receipts.count
-        limit.reschedule(now() + patience if waiting else None)
-        failed = failed or receipts.outcome is not PublishOutcome.SENT
-        name, last = receipts.outcome.name, receipts.first + receipts.count - 1
-        fields = {
-            "first": receipts.first,
-            "count": receipts.count,
-            "outcome": name,
-            "peers": receipts.peers,
-            "dropped": receipts.dropped,
-        }
-        out.record(fields, f"messages {receipts.first} to {last}: {name}, sent to {receipts.peers} peers")
+                async def counted() -> AsyncIterator[bytes]:
+                    nonlocal waiting
+                    async for line in lines():
+                        if not waiting:
+                            limit.reschedule(now() + patience)
+                        waiting += 1
+                        yield line
 
+                def take(receipts: PublishReceipts) -> None:
+                    nonlocal waiting
+                    waiting -= receipts.count
+                    limit.reschedule(now() + patience if waiting else None)
+                    arrived.put_nowait(receipts)
+
+                await client.publish_many(
+                    options.topic, counted(), signing=signing, minimum_peers=options.peers, on_receipts=take
+                )
+        finally:
+            arrived.put_nowait(None)
+
+    publishing, telling = asyncio.create_task(publish()), asyncio.create_task(_tell(client, out, options, arrived))
     try:
-        async with asyncio.timeout(None) as limit:
-            await client.publish_many(
-                options.topic, counted(), signing=signing, minimum_peers=options.peers, on_receipts=show
-            )
+        _, all_got_it = await asyncio.gather(publishing, telling)
     except TimeoutError:
-        complain(f"no receipt within {patience:g} seconds for {waiting} messages; --timeout allows more")
-        return NOT_IN_TIME
-    return FAILED if failed else 0
+        text = f"no receipt within {patience:g} seconds for {count(waiting, 'messages')}; --timeout allows more"
+        return failed(NOT_IN_TIME, text, reason="DEADLINE_EXCEEDED")
+    finally:
+        publishing.cancel()  # where nobody reads the output any more
+        await asyncio.wait((publishing, telling))  # all receipts that have come are told first
+    return 0 if all_got_it else FAILED
+
+
+async def _tell(
+    client: Client, out: Output, options: argparse.Namespace, arrived: asyncio.Queue[PublishReceipts | None]
+) -> bool:
+    """Print receipts as they come, until None; returns whether each message got to somebody."""
+    good = True
+    while True:
+        burst = [await arrived.get()]
+        while not arrived.empty():
+            burst.append(arrived.get_nowait())
+        alone = not options.peers and any(one and one.outcome is PublishOutcome.NO_PEERS for one in burst)
+        apps = await _here(client, options.topic) if alone else 0
+        for receipts in burst:
+            if receipts is None:
+                return good
+            name, last = receipts.outcome.name, receipts.first + receipts.count - 1
+            fields = {
+                "first": receipts.first,
+                "count": receipts.count,
+                "outcome": name,
+                "peers": receipts.peers,
+                "dropped": receipts.dropped,
+            }
+            which = f"messages {receipts.first} to {last}" if receipts.count > 1 else f"message {last}"
+            result = f"sent to {count(receipts.peers, 'peers')}"
+            if apps and receipts.outcome is PublishOutcome.NO_PEERS:
+                fields["local_subscribers"] = apps
+                result = _got_it(apps)
+            elif receipts.outcome is not PublishOutcome.SENT:
+                good = False
+            out.record(fields, f"{which}: {name}, {result}")

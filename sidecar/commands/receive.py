@@ -6,7 +6,7 @@ import contextlib
 from sidecar_client import Client, Lagged, Request
 
 from .client import Output, add_client_flags, add_count, listening, payload, printable, talk
-from .settings import complain
+from .said import complain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,8 @@ import argparse
 from sidecar_client import Client
 
 from .client import Output, add_client_flags, message_bytes, payload, printable, talk
-from .settings import USAGE_WRONG, complain
+from .said import failed
+from .settings import USAGE_WRONG
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,5 @@ def run(options: argparse.Namespace) -> int:
         return 0
 
     if (options.action == "put") is not bool(options.value):
-        complain("put takes a value; get takes none")
-        return USAGE_WRONG
+        return failed(USAGE_WRONG, "put takes a value; get takes none")
     return talk(options, put if options.action == "put" else get)

@@ -22,15 +22,11 @@ from ..logs import log
 from ..manager import Manager
 from ..standard import errors, output
 from .parsing import called
-from .settings import USAGE_WRONG, add_config_flags, complain, load_config
+from .said import failed
+from .settings import USAGE_WRONG, add_config_flags, load_config
 
 FAILED, IN_USE = 1, 5
 _OVERTIME = 2.0  # seconds beyond `timeouts.shutdown` after which the process ends whatever still hangs
-
-_OPEN = [
-    "  OPEN     whoever reaches these addresses can join the mesh, without a key; for this machine only:",
-    "           --listen /ip4/127.0.0.1/tcp/4747 (or for holders of a key: --network-psk-file FILE)",
-]
 
 _LAST_LINES = 0.5  # seconds for a reader to take them
 
@@ -64,17 +60,13 @@ def run(options: argparse.Namespace) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_live(loaded, options))
     except ConfigError as error:
-        complain(error)
-        return USAGE_WRONG
+        return failed(USAGE_WRONG, error)
     except StateLocked as error:
-        complain(f"{error}; stop that one, or give this one a directory of its own with --state")
-        return IN_USE
+        return failed(IN_USE, f"{error}; stop that one, or give this one a directory of its own with --state")
     except AddressInUse as error:
-        complain(f"{error}; choose another with --listen, --socket, --tcp or --metrics")
-        return IN_USE
+        return failed(IN_USE, f"{error}; choose another with --listen, --socket, --tcp or --metrics")
     except SidecarError as error:
-        complain(error)
-        return FAILED
+        return failed(FAILED, error)
     return 0
 
 
@@ -93,7 +85,7 @@ async def _live(loaded: Loaded, options: argparse.Namespace) -> None:
         threading.Thread(target=_watch_input, args=(loop, stop), name="standard input", daemon=True).start()
     app = App(loaded, os.environ)
     manager = Manager(os.environ)
-    _welcome(await app.start(), loaded.config)
+    output.write(banner(await app.start(), loaded.config))
 
     def hung_up() -> None:
         if _terminal_gone():
@@ -163,10 +155,9 @@ def _give_up() -> None:
     os._exit(FAILED)
 
 
-def _welcome(started: Started, config: Config) -> None:
-    """Say where the API is, who this node is, and what to type next."""
+def banner(started: Started, config: Config) -> str:
+    """Where the API is, who this node is, and what to type next."""
     program = called()
-    open_to_all = config.network.psk_file is None and not all(map(_is_loopback, config.listen.addresses))
     api = "" if started.api == f"unix:{default_socket()}" else f" --api {started.api}"
     addresses = [address.with_peer(started.peer_id) for address in started.addresses]
     lines = [
@@ -177,7 +168,7 @@ def _welcome(started: Started, config: Config) -> None:
         *([f"  metrics  {started.metrics}/metrics"] if started.metrics else []),
         f"  state    {started.state}",
         *([f"  TRACE    every message is written DECRYPTED to {started.trace}"] if started.trace else []),
-        *(_OPEN if open_to_all else []),
+        *_open_to_all(config),
         "Next, in other terminals:",
         f"  {program} status{api}",
         f"  {program} subscribe news{api}",
@@ -186,7 +177,27 @@ def _welcome(started: Started, config: Config) -> None:
     elsewhere = next((address for address in addresses if not _is_loopback(address)), None)
     if elsewhere:
         lines += ["On another machine, to join this one:", f"  {program} run --bootstrap {elsewhere}"]
-    output.write("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
+
+
+def _open_to_all(config: Config) -> list[str]:
+    """Whether whoever reaches the node can join, and the flags that change it."""
+    listening = config.listen.addresses
+    closed = config.network.psk_file or config.gate.allow_peers or config.gate.allow_networks
+    if closed or all(map(_is_loopback, listening)):
+        return []
+    here = dict.fromkeys(f"--listen {_on_loopback(address)}" for address in listening)
+    return [
+        "  OPEN     whoever reaches these addresses can join the mesh, without a key; for this machine only:",
+        f"           {' '.join(here)} (or for holders of a key: --network-psk-file FILE)",
+    ]
+
+
+def _on_loopback(address: Multiaddr) -> str:
+    if _is_loopback(address):
+        return str(address)
+    _, family, _, *rest = str(address).split("/")
+    return "/".join(["", family, "::1" if family == "ip6" else "127.0.0.1", *rest])
 
 
 def _is_loopback(address: Multiaddr) -> bool:

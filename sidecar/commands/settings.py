@@ -8,9 +8,8 @@ from typing import Any
 from ..config import KEYS, Loaded, load
 from ..config.schema import Key, sections
 from .parsing import USAGE_WRONG
-from .said import complain
 
-__all__ = ["USAGE_WRONG", "add_config_flags", "complain", "load_config"]
+__all__ = ["USAGE_WRONG", "add_config_flags", "load_config"]
 
 
 class _Collect(argparse.Action):

@@ -6,7 +6,7 @@ import sys
 from sidecar_client import Client, Lagged, Message, Signing
 
 from .client import Output, add_client_flags, add_count, listening, payload, printable, talk
-from .settings import complain
+from .said import complain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,8 @@ from ..config import state_directory
 from ..config.kinds import seconds
 from ..core.errors import ConfigError, InvalidArgument, SidecarError, StorageError
 from ..net.state import write_once
-from .settings import USAGE_WRONG, add_config_flags, complain, load_config
+from .said import failed, note
+from .settings import USAGE_WRONG, add_config_flags, load_config
 
 FAILED = 1
 _LONGEST = 100 * 365 * 86400.0  # seconds
@@ -79,11 +80,9 @@ def run(options: argparse.Namespace) -> int:
             return _revoke(options, file, audit)
         return _list(options, file)
     except (ConfigError, InvalidArgument) as error:
-        complain(error)
-        return USAGE_WRONG
+        return failed(USAGE_WRONG, error)
     except SidecarError as error:
-        complain(error)
-        return FAILED
+        return failed(FAILED, error)
 
 
 def _create(options: argparse.Namespace, file: TokenFile, audit: Audit, state: Path) -> int:
@@ -93,8 +92,7 @@ def _create(options: argparse.Namespace, file: TokenFile, audit: Audit, state: P
     now = time.time()
     expires = None if options.expires is None else now + _lifetime(options.expires)
     if options.out is not None and os.path.lexists(options.out):
-        complain(f"{options.out} is there already; it is not overwritten")
-        return FAILED
+        return failed(FAILED, f"{options.out} is there already; it is not overwritten")
     for place in (state, file.path.parent):
         try:
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -116,7 +114,7 @@ def _create(options: argparse.Namespace, file: TokenFile, audit: Audit, state: P
         if options.out is None:  # nobody has it
             file.revoke(token.id)
             audit.record("token.revoked", user(), id=token.id, name=token.name)
-            complain(f"the token could not be written, so it has been revoked: {token.name}")
+            note(f"the token could not be written, so it has been revoked: {token.name}")
         raise
     return 0
 

@@ -15,7 +15,8 @@ from ..board.board import Board
 from ..board.screen import draw, plain
 from .client import Output, add_client_flags
 from .following import following
-from .settings import USAGE_WRONG, complain
+from .said import failed
+from .settings import USAGE_WRONG
 
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"  # another screen, no cursor, no wrapping at the right edge
 _LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
@@ -38,8 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     screen = sys.stdout.isatty() and not options.json and not options.once
     if screen and not sys.stdin.isatty():
-        complain("standard input is no terminal, from which keys could come; --once prints everything once")
-        return USAGE_WRONG
+        return failed(
+            USAGE_WRONG, "standard input is no terminal, from which keys could come; --once prints everything once"
+        )
     once = options.once or not (screen or options.json)
 
     async def look(board: Board) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from ..core.errors import InvalidArgument
 from ..trace.messages import escaped
 from ..trace.reader import Record, Shown, messages, records
-from .settings import complain
+from .said import failed
 
 FAILED = 1
 _ARROWS = {"in": "<-", "out": "->"}
@@ -36,11 +36,9 @@ def run(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        complain(f"{options.file}: {error.strerror}")
-        return FAILED
+        return failed(FAILED, f"{options.file}: {error.strerror}")
     except InvalidArgument as error:
-        complain(f"{options.file} is not a trace, or damaged: {error}")
-        return FAILED
+        return failed(FAILED, f"{options.file} is not a trace, or damaged: {error}")
     return 0
 
 

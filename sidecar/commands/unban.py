@@ -6,7 +6,7 @@ from sidecar_client import Client, NotFound
 
 from .ban import named, notes
 from .client import FAILED, Output, add_client_flags, talk
-from .settings import complain
+from .said import failed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +20,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             warnings = await client.allow_peer(peer_id, network=network)
         except NotFound as error:
-            complain(f"{error}; `sidecar bans` lists the bans")
-            return FAILED
+            return failed(FAILED, f"{error}; `sidecar bans` lists the bans")
         fields = {"peer_id": peer_id, "network": network, "warnings": list(warnings)}
         out.record(fields, f"{options.whom} is banned no longer", *notes(warnings))
         return 0

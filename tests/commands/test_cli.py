@@ -32,7 +32,8 @@ def test_help_names_every_command_and_loads_none_of_them() -> None:
     script = (
         "import sys\nfrom sidecar.cli import main\n"
         "try:\n    main(['--help'])\n"
-        "finally:\n    print(sorted({m.split('.')[0] for m in sys.modules} & {'grpc', 'uvloop', 'nacl', 'asyncio'}))\n"
+        "finally:\n    late = {'grpc', 'uvloop', 'nacl', 'asyncio', 'shtab', 'pathlib', 'shlex'}\n"
+        "    print(sorted({m.split('.')[0] for m in sys.modules} & late))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert [name for name in COMMANDS if f"\n  {name} " not in done.stdout] == []
@@ -104,11 +105,45 @@ def test_with_json_errors_are_json_as_well(home: Path, capsys: pytest.CaptureFix
     told = json.loads(capsys.readouterr().err)
     assert told["exit_code"] == 3
     assert "no sidecar answers" in told["error"]
-    with pytest.raises(SystemExit):
-        main(["status", "--json", "--no-such-flag"])
-    assert json.loads(capsys.readouterr().err)["exit_code"] == 2
-    assert main(["config", "--json", "--config", "none.toml"]) == 2
-    assert "cannot be read" in json.loads(capsys.readouterr().err)["error"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["status", "--json", "--no-such-flag"], 2, "no flag --no-such-flag"),
+        (["--json", "statsu"], 2, "no command statsu"),
+        (["config", "--json", "--config", "none.toml"], 2, "cannot be read"),
+        (["doctor", "--json", "--config", "none.toml"], 2, "cannot be read"),
+        (["keygen", "--json", "--log-level", "loud"], 2, "log.level"),
+        (["token", "list", "--json", "--log-level", "loud"], 2, "log.level"),
+        (["token", "revoke", "nobody", "--json"], 1, "tokens.json"),
+        (["publish", "news", "--json"], 2, "give a message"),
+        (["protect", "--off", "--json"], 2, "--off takes the peer"),
+        (["record", "get", "/app/name", "value", "--json"], 2, "put takes a value"),
+        (["id", "--json", "--key", "none.key"], 1, "none.key"),
+        (["trace", "show", "none.trace", "--json"], 1, "none.trace"),
+        (["dashboard", "--json", "--token-file", "/dev/null/none"], 2, "cannot be used"),
+        (["status", "--json", "--api", "host"], 2, "'host'"),
+    ],
+)
+def test_every_error_in_json_has_the_exit_code(
+    words: list[str],
+    code: int,
+    said: str,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(home)
+    try:
+        ended = main(words)
+    except SystemExit as exit:
+        ended = exit.code  # type: ignore[assignment]
+    error = capsys.readouterr().err
+    told = json.loads(error)
+    assert (told["exit_code"], ended) == (code, code)
+    assert said in told["error"]
+    assert error.count("\n") == 1
 
 
 def test_it_names_itself_as_it_was_called(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,10 @@ class Listening:
             text=True,
         )
         assert self.popen.stderr is not None
-        assert self.popen.stderr.readline().startswith("sidecar: listening")
+        said = self.popen.stderr.readline()
+        assert (json.loads(said)["note"] if "--json" in words else said.removeprefix("sidecar: ")).startswith(
+            "listening"
+        )
 
     def output(self) -> str:
         """What it has printed once it has ended by itself."""
@@ -177,18 +180,42 @@ def test_one_peer_the_closest_peers_and_the_running_configuration(pair: Pair) ->
 
 
 def test_topics_are_listed_and_what_only_apps_here_got_is_no_failure(pair: Pair) -> None:
-    listening = Listening(pair.first, "subscribe", "only-here", "--count", "1")
-    shown = subprocess.run(
-        [sys.executable, "-m", "sidecar", "--json", "--api", str(pair.first.socket), "topics"],
-        env=environment(pair.first.home),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-    )
-    (topic,) = [row for row in map(json.loads, shown.stdout.splitlines()) if row["name"] == "only-here"]
+    def run(*words: str, sent: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "sidecar", "--api", str(pair.first.socket), *words],
+            env=environment(pair.first.home),
+            input=sent,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=True,
+        )
+        return done.stdout
+
+    # It stays until all is asked: the outcome counts the subscriptions that there are then.
+    listening = Listening(pair.first, "subscribe", "only-here")
+    (topic,) = [row for row in map(json.loads, run("topics", "--json").splitlines()) if row["name"] == "only-here"]
     assert (topic["subscribed"], topic["subscribers"], topic["peers"]) == (True, 1, 0)
-    told = pair.first.json("publish", "only-here", "hello")
+    told = json.loads(run("publish", "only-here", "hello", "--json"))
     assert (told["outcome"], told["local_subscribers"]) == ("NO_PEERS", 1)
-    assert "hello" in listening.popen.communicate(timeout=PATIENCE)[0]
-    assert listening.popen.returncode == 0
+    outcomes = [
+        json.loads(line) for line in run("publish", "only-here", "--lines", "--json", sent="a\nb\n").splitlines()
+    ]
+    assert sum(told["count"] for told in outcomes) == 2
+    assert {(told["outcome"], told["local_subscribers"]) for told in outcomes} == {("NO_PEERS", 1)}
+    friendly = "NO_PEERS, 1 subscription at this sidecar got it; no other node subscribes yet"
+    assert run("publish", "only-here", "--lines", sent="c\n") == f"message 0: {friendly}\n"
+    listening.popen.send_signal(signal.SIGINT)
+    out, _ = listening.popen.communicate(timeout=PATIENCE)
+    assert [line.split()[-1] for line in out.splitlines()] == ["hello", "a", "b", "c"]
+
+
+def test_lines_that_nobody_gets_fail(pair: Pair) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sidecar", "--api", str(pair.first.socket), "publish", "nobody-here", "--lines"],
+        env=environment(pair.first.home),
+        input=b"a\n",
+        capture_output=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"message 0: NO_PEERS, sent to 0 peers\n", b"")
