@@ -44,12 +44,18 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
         ping_interval=peers.ping_interval,
         ping_timeout=peers.ping_timeout,
         identify_timeout=timeouts.identify,
+        # Pings, identify and queries travel on streams that are to live as long as their answers are waited for.
+        stream_timeout=max(20.0, peers.ping_timeout, timeouts.identify, config.dht.query_timeout),
+        max_book_peers=_peers_known(config),
+        max_early_bytes=2 * max(1 << 20, config.gossip.max_message),
         max_operations=limits.operations,
         stream_buffer=config.streams.buffer,
         gossip=gossip_config(config),
         kademlia=KademliaConfig(
             refresh_interval=config.dht.refresh_interval,
             query_timeout=config.dht.query_timeout,
+            probe_timeout=max(20.0, timeouts.dial),
+            max_clients=max(1024, limits.connections),
             lookup_timeout=config.dht.lookup_timeout,
             namespaces=config.dht.namespaces,
             record_ttl=config.dht.record_ttl,
@@ -73,6 +79,7 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
             excess=2 * limits.peer_work,
             relief=limits.peer_work / 5,
             patience=limits.peer_patience,
+            max_peers=_peers_known(config),
         ),
     )
 
@@ -127,6 +134,11 @@ def _loopback(address: Multiaddr) -> bool:
     return address.ip is not None and ipaddress.ip_address(address.ip).is_loopback
 
 
+def _peers_known(config: Config) -> int:
+    """Of how many peers something is remembered: of all that are connected, some of before, and those of the disk."""
+    return max(4096, 4 * config.limits.connections, config.state.max_peers)
+
+
 def gossip_config(config: Config) -> GossipConfig:
     """What the gossip router is told."""
     gossip = config.gossip
@@ -142,6 +154,7 @@ def gossip_config(config: Config) -> GossipConfig:
         seen_max=gossip.seen_max,
         max_rpc=gossip.max_message,
         dependents=gossip.dependents,
+        history_max_bytes=max(32 << 20, 4 * gossip.max_message),
         max_topics=config.api.max_topics,
         # Neighbours that join as many announce them all at once, and we to them.
         max_topics_per_peer=max(1024, config.api.max_topics),
@@ -169,6 +182,10 @@ def net_config(config: Config) -> NetConfig:
         max_half_open_per_address=limits.half_open_per_address,
         accept_rate=float(limits.accept_rate),
         accept_burst=limits.accept_rate,
+        backlog=min(max(256, limits.half_open), 65_535),
+        backoff_base=config.peers.redial_base,
+        backoff_max=config.peers.redial_limit,
+        address_entries=_peers_known(config),
         write_stall_timeout=timeouts.write_stall,
         max_buffered_total=limits.total_buffer,
         dial_timeout=timeouts.dial,
@@ -177,6 +194,9 @@ def net_config(config: Config) -> NetConfig:
             handshake_timeout=timeouts.handshake,
             negotiation_timeout=timeouts.negotiation,
             max_streams=limits.streams,
+            max_inbound_negotiating=max(1024, limits.streams),
+            max_failed_negotiations=max(1024, limits.streams),
+            max_control=256 * max(1024, limits.streams),
             receive_window=limits.receive_window,
             max_buffered=limits.connection_buffer,
             keep_alive_interval=timeouts.keep_alive_interval,
@@ -214,6 +234,9 @@ def api_config(config: Config) -> ApiConfig:
         require_token=api.require_token,
         max_request_bytes=api.max_request,
         max_calls=api.max_calls,
+        max_subscriptions=max(256, api.max_calls // 4),
+        max_receivers=max(256, api.max_calls // 4),
+        max_watchers=max(256, api.max_calls // 4),
         max_topics=api.max_topics,
         history_messages=api.history_messages,
         history_bytes=api.history_bytes,

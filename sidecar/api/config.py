@@ -44,9 +44,11 @@ class ApiConfig:
     """Calls under way at once, streams included."""
     max_topics: int = 1024
     """Topics joined at once."""
-    max_subscriptions: int = 256
-    max_receivers: int = 256
-    max_watchers: int = 256
+    max_subscriptions: int = 1024
+    max_receivers: int = 1024
+    """Calls of each kind in which an app receives messages, serves requests or accepts streams."""
+    max_watchers: int = 1024
+    """Calls of each kind that watch something."""
     history_messages: int = 65_536
     """Messages kept of a topic, from which a subscription can continue."""
     history_bytes: int = 16 * _MIB

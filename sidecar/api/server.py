@@ -166,8 +166,8 @@ class ApiServer:
                 ("grpc.experimental.tcp_read_chunk_size", 262_144),
                 # Calls that the loop has not looked at yet. gRPC cancels at random beyond its default of 1000; so a
                 # burst gets as far as `max_calls`, which answers RESOURCE_EXHAUSTED.
-                ("grpc.server.max_pending_requests", _MAX_PENDING),
-                ("grpc.server.max_pending_requests_hard_limit", 2 * _MAX_PENDING),
+                ("grpc.server.max_pending_requests", max(_MAX_PENDING, config.max_calls)),
+                ("grpc.server.max_pending_requests_hard_limit", 2 * max(_MAX_PENDING, config.max_calls)),
             ),
             maximum_concurrent_rpcs=config.max_calls,
             interceptors=(gate,),

@@ -41,6 +41,8 @@ class Kind:
     allowed: str
     placeholder: str
     many: bool = False
+    ends: tuple[float, float] | None = None
+    """The least and the greatest value of a range."""
 
 
 def number(low: int, high: int, unit: str) -> Kind:
@@ -53,7 +55,7 @@ def number(low: int, high: int, unit: str) -> Kind:
             raise ValueError("not a whole number")
         return _between(value, low, high)
 
-    return Kind(read, str, unit, f"a whole number from {low} to {high}", "N")
+    return Kind(read, str, unit, f"a whole number from {low} to {high}", "N", ends=(low, high))
 
 
 def size(low: int, high: int) -> Kind:
@@ -67,7 +69,7 @@ def size(low: int, high: int) -> Kind:
         return _between(int(value), low, high)
 
     allowed = f"bytes from {write_size(low)} to {write_size(high)}, such as 65536 or 64KiB"
-    return Kind(read, lambda value: json.dumps(write_size(value)), "bytes", allowed, "BYTES")
+    return Kind(read, lambda value: json.dumps(write_size(value)), "bytes", allowed, "BYTES", ends=(low, high))
 
 
 def seconds(low: float, high: float) -> Kind:
@@ -80,8 +82,8 @@ def seconds(low: float, high: float) -> Kind:
             raise ValueError("not a number of seconds")
         return _between(float(value), low, high)
 
-    allowed = f"seconds from {low:g} to {high:g}, such as 30, 250ms or 5m"
-    return Kind(read, lambda value: f"{value:g}", "seconds", allowed, "SECONDS")
+    allowed = f"seconds from {low:.15g} to {high:.15g}, such as 30, 250ms or 5m"
+    return Kind(read, lambda value: f"{value:.15g}", "seconds", allowed, "SECONDS", ends=(low, high))
 
 
 def share() -> Kind:
@@ -94,7 +96,7 @@ def share() -> Kind:
             raise ValueError("not a number")
         return _between(float(value), 0.0, 1.0)
 
-    return Kind(read, lambda value: f"{value:g}", "", "a number from 0 to 1", "SHARE")
+    return Kind(read, lambda value: f"{value:.15g}", "", "a number from 0 to 1", "SHARE", ends=(0.0, 1.0))
 
 
 def choice(*names: str) -> Kind:

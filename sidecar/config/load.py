@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core.errors import ConfigError
+from ..core.gossip import GossipConfig
 from .schema import DEFAULTS, KEYS, Config, Key
 
 _PREFIX = "SIDECAR_"
@@ -222,6 +223,47 @@ def _check_together(config: Config, origins: Mapping[str, str]) -> None:
             f"{where}: limits.low_water = {limits.low_water}: allowed: peers.target ({config.peers.target}) <= "
             f"low_water <= high_water ({limits.high_water}); high_water = 0 closes none"
         )
+
+    gossip, peers, dht = config.gossip, config.peers, config.dht
+    heard = GossipConfig().history_length * gossip.heartbeat_interval
+    rules = (
+        (
+            limits.connections_for_dials < limits.connections,
+            ("limits.connections_for_dials", "limits.connections"),
+            f"{limits.connections_for_dials}: allowed: less than limits.connections ({limits.connections})",
+        ),
+        (
+            peers.target <= limits.connections,
+            ("peers.target", "limits.connections"),
+            f"{peers.target}: allowed: at most limits.connections ({limits.connections})",
+        ),
+        (
+            limits.receive_window <= limits.connection_buffer,
+            ("limits.receive_window", "limits.connection_buffer"),
+            f"{limits.receive_window}: allowed: at most limits.connection_buffer ({limits.connection_buffer})",
+        ),
+        (
+            peers.redial_base <= peers.redial_limit,
+            ("peers.redial_base", "peers.redial_limit"),
+            f"{peers.redial_base:g}: allowed: at most peers.redial_limit ({peers.redial_limit:g})",
+        ),
+        (
+            gossip.seen_ttl >= heard,
+            ("gossip.seen_ttl", "gossip.heartbeat_interval"),
+            f"{gossip.seen_ttl:g}: allowed: at least five times gossip.heartbeat_interval ({heard:g}), or messages "
+            "come twice",
+        ),
+        (
+            dht.provide_interval < dht.provider_ttl,
+            ("dht.provide_interval", "dht.provider_ttl"),
+            f"{dht.provide_interval:.15g}: allowed: less than dht.provider_ttl ({dht.provider_ttl:.15g}), or "
+            "advertisements expire between two announcements",
+        ),
+    )
+    for holds, keys, text in rules:
+        if not holds:
+            where = next((origins[name] for name in keys if name in origins), "defaults")
+            raise ConfigError(f"{where}: {keys[0]} = {text}")
 
 
 def _line_of(file: Path, text: str, section: str, name: str | None) -> str:

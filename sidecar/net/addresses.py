@@ -73,11 +73,12 @@ class AddressBook:
     def restore(self, places: Iterable[Place], now: float) -> None:
         """Know what an earlier run has learned, the most recent last. A place that failed waits as after its last
         failure, counted from now, for nobody knows how long the pause was."""
+        limit = min(self._config.backoff_max, self._config.place_backoff_max)
         for host, port, suffix, holder, failures in places:
             place = self._touch((host, port, suffix))
             place.holder, place.failures = holder, max(0, failures)
             if failures > 0:
-                place.not_before = now + self._delay(failures - 1, self._config.place_backoff_max)
+                place.not_before = now + self._delay(failures - 1, limit)
 
     def succeeded(self, target: Target, now: float, holder: PeerId | None = None) -> None:
         """The peer expected there, or with none expected `holder`, has answered: all back-off of the place ends."""
@@ -150,7 +151,7 @@ class AddressBook:
 
     def _delay(self, failures: int, limit: float) -> float:
         delay = min(limit, self._config.backoff_base * 2.0 ** min(failures, 32))
-        return delay * (1 + _JITTER * (2 * self._rng.random() - 1))
+        return delay * (1 - _JITTER * self._rng.random())
 
     def _touch(self, key: tuple[str, int, str]) -> _Place:
         place = self._places.get(key)

@@ -39,7 +39,7 @@ class NetConfig:
     max_queued_dials: int = 1024
     max_addresses: int = 16  # tried by one dial
     backoff_base: float = 1.0  # after the first failure of an address; doubles with every further one
-    backoff_max: float = 300.0
+    backoff_max: float = 60.0  # as the node waits at most before it tries a peer again
     place_backoff_max: float = 60.0  # where one peer after the other was not found at an address
     address_entries: int = 4096  # places (host and port) whose last success or failure is remembered
 

@@ -84,7 +84,13 @@ class ApiSection:
         "The largest gRPC message taken from an app.",
         "what gRPC libraries take by default",
     )
-    max_calls: int = key(4096, number(16, 1_000_000, "calls"), "Calls under way at once, streams included.", "a guess")
+    max_calls: int = key(
+        4096,
+        number(16, 1_000_000, "calls"),
+        "Calls under way at once, streams included; a quarter of them, or 256, may be subscriptions, as many may "
+        "receive, and as many watch.",
+        "a guess",
+    )
     max_topics: int = key(
         1024,
         number(1, 1_000_000, "topics"),

@@ -55,7 +55,7 @@ class DhtSection:
     )
     provide_interval: float = key(
         22 * 3600.0,
-        seconds(1, 365 * DAY),
+        seconds(0.5, 365 * DAY),
         "From one announcement of an advertisement to the next, once 20 peers hold it; below dht.provider_ttl.",
         "specs kad-dht, content provider advertisement: 22 hours",
     )
@@ -77,7 +77,8 @@ class DhtSection:
     providers: int = key(
         16384,
         number(1, 10_000_000, "entries"),
-        "How many advertisements of others are kept in memory; of more, those of the names closest to this node.",
+        "How many advertisements of others are kept in memory; of more, those of the names closest to this node. Of "
+        "one name 128.",
         "a guess",
     )
 
@@ -137,7 +138,8 @@ class GossipSection:
     seen_ttl: float = key(
         120.0,
         seconds(1, 3600),
-        "How long a message's id is remembered, so that the message is not delivered again.",
+        "How long a message's id is remembered, so that the message is not delivered again; at least five heartbeats, "
+        "for that long others may still send it.",
         "specs gossipsub v1.0, parameters",
     )
     seen_max: int = key(
@@ -149,7 +151,8 @@ class GossipSection:
     max_message: int = key(
         MIB,
         size(4 * KIB, 64 * MIB),
-        "The largest gossip frame, taken or sent; a payload is smaller by its envelope. The same at all nodes.",
+        "The largest gossip frame, taken or sent; a payload is smaller by its envelope. The same at all nodes. What "
+        "apps publish has to fit into api.max_request, too.",
         "go-libp2p-pubsub",
     )
     queue_messages: int = key(
@@ -178,7 +181,8 @@ class DirectSection:
     receipt_timeout: float = key(
         30.0,
         seconds(0.1, 3600),
-        "How long a sent message waits for its receipt before it counts as UNKNOWN.",
+        "How long a sent message waits for its receipt before it counts as UNKNOWN. The node that gets it waits "
+        "20 s for an app to take it.",
         "a guess",
     )
     idle_timeout: float = key(

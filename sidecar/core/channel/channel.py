@@ -29,6 +29,7 @@ from .yamux import StreamArrived, StreamEvent, Yamux
 
 _SMALL_FRAME = 48  # bytes of an encrypted message, 16 of which are its seal
 _SMALL = 0.1  # what decrypting one counts, in points of some 5 us: `WorkConfig` of `core.node`
+_FRUITLESS = 10.0  # seconds in which streams that come to nothing are counted; a guess
 _LEAST_PAYLOAD = 4096  # bytes: below that, what is left of a write's limit waits for the next write
 
 
@@ -159,7 +160,7 @@ class Channel:
     def _check_fruitless(self) -> None:
         if self._fruitless > self._limits.max_failed_negotiations:
             raise errors.ProtocolError(
-                f"{self._fruitless} streams without a protocol within {self._limits.negotiation_timeout:g} s, "
+                f"{self._fruitless} streams without a protocol within {_FRUITLESS:g} s, "
                 f"at most {self._limits.max_failed_negotiations}"
             )
 
@@ -231,7 +232,7 @@ class Channel:
         self._yamux.reset(stream)
 
     def _count_fruitless(self, now: float) -> None:
-        if now - self._fruitless_since > self._limits.negotiation_timeout:
+        if now - self._fruitless_since > _FRUITLESS:
             self._fruitless, self._fruitless_since = 0, now
         self._fruitless += 1
 

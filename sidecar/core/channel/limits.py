@@ -26,9 +26,9 @@ class ChannelLimits:
     max_inbound_negotiating: int = 1024
     """Streams of the remote without a protocol yet; each costs some 500 bytes. As many as `max_streams`: go-libp2p
     opens streams without waiting for answers, and 256 (specs yamux's unacknowledged ones) reset half of 500 at once."""
-    max_failed_negotiations: int = 1000
+    max_failed_negotiations: int = 1024
     """Streams of the remote that may come to nothing (reset, refused or forgotten before they have a protocol) within
-    `negotiation_timeout`; more of them end the connection. A guess: each costs some 20 us."""
+    ten seconds; more of them end the connection. A guess: as many as `max_streams`, and each costs some 20 us."""
     receive_window: int = 1024 * 1024
     """Unacknowledged bytes that the remote may have on one stream; 256 KiB of it are the specification's. It takes
     throughput to 10 MB/s at a round trip of 100 ms."""

@@ -29,6 +29,8 @@ class WorkConfig:
     """Seconds of slowness for needless work, above a fifth of the time, after which a peer is sent away. A guess."""
     hold_off: float = 60.0
     """How long it is refused then; doubles each time, up to an hour. A guess."""
+    max_peers: int = 4096
+    """Peers of which it is remembered what they caused; more than are connected. A guess."""
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
@@ -81,7 +83,7 @@ class NodeConfig:
     max_book_addresses: int = 16
     max_operations: int = 10_000
     """Operations of apps under way at once."""
-    max_early_bytes: int = 1 << 20
+    max_early_bytes: int = 2 << 20
     """Gossip held of one peer that has not been identified yet."""
     gossip: GossipConfig = field(default_factory=GossipConfig)
     kademlia: KademliaConfig = field(default_factory=KademliaConfig)

@@ -12,7 +12,6 @@ from ..types import PeerId
 from .switch import Peer, Switch
 
 _FORGIVEN = 0.25  # seconds of slowness forgiven in each second of another kind: who is slow less than a fifth stays
-_MAX_METERS = 4096  # peers remembered
 _MAX_HOLD_OFF = 3600.0  # seconds that a peer is kept away at most; one that was not for so long begins anew; a guess
 
 
@@ -105,13 +104,13 @@ class Workload:
     def _meter(self, peer: PeerId, now: float) -> _Meter:
         meter = self._meters.get(peer)
         if meter is None:
-            if len(self._meters) >= _MAX_METERS:
+            if len(self._meters) >= self._switch.config.work.max_peers:
                 self._forget_one(now)
             meter = self._meters[peer] = _Meter(now)
         return meter
 
     def _forget_one(self, now: float) -> None:
-        """The oldest of those that are not connected; the table is larger than the connections are by default."""
+        """The oldest of those that are not connected."""
         for peer, meter in self._meters.items():
             if peer not in self._switch.peers and now >= meter.until:
                 del self._meters[peer]

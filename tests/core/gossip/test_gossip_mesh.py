@@ -279,3 +279,25 @@ def test_gossip_of_a_peer_in_a_back_off_is_all_that_comes_of_it_and_is_asked_for
     assert not router.topics()[0].mesh
     router.handle(RpcsReceived(other, [control(ihave=[{"topicID": b"news", "messageIDs": [b"an id"]}])]), 20.9)
     assert [list(want.messageIDs) for entry in rpcs(router, other) for want in entry.control.iwant] == [[b"an id"]]
+
+
+@pytest.mark.parametrize(
+    ("config", "kept"),
+    [
+        (GossipConfig(d=1, d_low=1, d_high=1, d_out=0), 1),
+        (GossipConfig(d=100, d_low=100, d_high=200, d_out=50), 100),
+    ],
+    ids=["least", "greatest"],
+)
+def test_the_least_and_the_greatest_degree_that_can_be_configured_are_kept(config: GossipConfig, kept: int) -> None:
+    router = make_router(config=config)
+    router.handle(TopicJoined("news"), 0.0)
+    for number in range(1, 251):
+        router.handle(PeerAdded(peer_id(number), "/meshsub/1.1.0", number % 2 == 0), 0.0)
+        router.handle(RpcsReceived(peer_id(number), [subscribe("news")]), 0.0)
+    graft = control(graft=[{"topicID": b"news"}])
+    for number in range(1, 251):  # more than the mesh may have, dependents aside
+        router.handle(RpcsReceived(peer_id(number), [graft]), 0.5)
+    for second in range(1, 10):
+        router.handle_deadline(float(second))
+    assert kept <= len(router.topics()[0].mesh) <= config.d_high
