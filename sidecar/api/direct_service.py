@@ -13,7 +13,7 @@ from .bridge import Mesh
 from .bulk import MAX_BATCH, converse
 from .convert import direct as convert
 from .convert import values
-from .errors import OPEN, Context
+from .errors import OPEN, Context, opening
 from .guard import caller
 from .hub import Bounds
 from .inbox import Receiver
@@ -63,7 +63,7 @@ class DirectService:
         return await self._ids.once([(who, peer, protocol, name) if name else None for name in ids], send)
 
     async def send_many(self, requests: AsyncIterator[convert.SendManyRequest], context: Context) -> None:
-        await context.send_initial_metadata(OPEN)
+        await context.send_initial_metadata(opening(self._mesh.config.max_request_bytes))
         sender = _Sender(self._mesh, self._send)
         with self._mesh.stream(sender.receipts):
             try:
@@ -111,7 +111,7 @@ class DirectService:
     async def request_many(self, requests: AsyncIterator[convert.RequestManyRequest], context: Context) -> None:
         asker = Asker(self._mesh)
         with self._mesh.stream(asker):
-            await context.send_initial_metadata(OPEN)
+            await context.send_initial_metadata(opening(self._mesh.config.max_request_bytes))
             try:
                 await converse(requests, asker, asker.consume, context, self._mesh.refusing)
             finally:
@@ -131,7 +131,7 @@ class DirectService:
                 mesh.desk.answer(server, token, answer)
 
         with mesh.serving(server):
-            await context.send_initial_metadata(OPEN)
+            await context.send_initial_metadata(opening(config.max_request_bytes))
             await converse(requests, _Requests(mesh, server), consume, context)
 
 

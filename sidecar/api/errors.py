@@ -20,6 +20,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Context], Awaitable[Any]]
 
 OPEN = (("sidecar-stream", "open"),)  # initial metadata of a stream that is in force; one that is refused has none
+_MAX_REQUEST = "sidecar-max-request"
 
 _log = logging.getLogger(__name__)
 _Code = grpc.StatusCode
@@ -63,6 +64,11 @@ RETRY: dict[type[errors.SidecarError], float] = {
     errors.TooManyConnections: 5.0,
     errors.DialBackoff: 5.0,
 }
+
+
+def opening(max_request: int) -> tuple[tuple[str, str], ...]:
+    """Initial metadata of a stream that takes batches: beside `OPEN` how many bytes one of its requests may have."""
+    return (*OPEN, (_MAX_REQUEST, str(max_request)))
 
 
 def code(error: errors.SidecarError) -> grpc.StatusCode:

@@ -10,7 +10,7 @@ from .bulk import MAX_BATCH, converse
 from .convert import pubsub as convert
 from .convert import values
 from .convert.pubsub import Result
-from .errors import OPEN, Context
+from .errors import OPEN, Context, opening
 from .guard import caller
 from .hub import Bounds
 from .receipts import Range, Receipts
@@ -40,7 +40,7 @@ class PubSubService:
         return convert.published(result, message_id)
 
     async def publish_many(self, requests: AsyncIterator[convert.PublishManyRequest], context: Context) -> None:
-        await context.send_initial_metadata(OPEN)
+        await context.send_initial_metadata(opening(self._mesh.config.max_request_bytes))
         publisher = _Publisher(self._mesh, self)
         with self._mesh.stream(publisher.receipts):
             await converse(requests, publisher.receipts, publisher.consume, context, self._mesh.refusing)

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 import sidecar_client
-from sidecar_client import SendOutcome
+from sidecar_client import PublishOutcome, SendOutcome
 from sidecar_client import errors as client_errors
 from sidecar_client.v1 import direct_pb2, direct_pb2_grpc
 
@@ -45,6 +45,64 @@ def test_every_outcome_of_a_send(outcome: Outcome, tmp_path: Path) -> None:
             assert node.of(direct.SendRequested)[-1][1:] == (OTHER, CHAT, [b"a"])
 
     check()
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+def test_one_message_that_is_too_large_costs_its_own_receipt_only(lazily: bool, tmp_path: Path) -> None:
+    @asynchronous
+    async def check() -> None:
+        async with served(tmp_path) as (node, _, _, client):
+            node.answers[direct.SendRequested] = (Outcome.DELIVERED, None)
+            huge = bytes(4 << 20)
+            messages = [huge, b"a", b"b", huge, huge, b"c", huge]
+
+            async def source() -> Any:
+                for message in messages:
+                    yield message
+
+            seen: list[sidecar_client.SendReceipts] = []
+            given = source() if lazily else messages
+            receipts = await client.send_many(OTHER_TEXT, CHAT, given, on_receipts=seen.append)
+            wanted = [(0, 1, True), (1, 2, False), (3, 2, True), (5, 1, False), (6, 1, True)]
+            assert [(r.first, r.count, r.outcome is SendOutcome.TOO_LARGE) for r in receipts] == wanted
+            assert "message of 4194304 bytes" in receipts[0].detail
+            assert sum(receipt.count for receipt in seen) == len(messages)
+            assert [data for fed in node.of(direct.SendRequested) for data in fed.messages] == [b"a", b"b", b"c"]
+            published = await client.publish_many("news", messages, return_message_ids=True)
+            assert [r.first for r in published if r.outcome is PublishOutcome.TOO_LARGE] == [0, 3, 6]
+            assert [(r.first, r.count) for r in published if r.message_ids] == [(1, 2), (5, 1)]
+            none = await client.publish_many("news", [huge, huge])
+            assert [(r.first, r.count, r.outcome) for r in none] == [(0, 2, PublishOutcome.TOO_LARGE)]
+
+    check()
+
+
+@asynchronous
+async def test_batches_keep_to_what_the_sidecar_takes(tmp_path: Path) -> None:
+    async with served(tmp_path, max_request_bytes=65_536) as (node, _, _, client):
+        node.answers[direct.SendRequested] = (Outcome.DELIVERED, None)
+        data = [bytes(5_000)] * 100 + [b""] * 10_000 + [bytes(61_000), bytes(70_000), b"z"]
+        for receipts in (
+            await client.publish_many("news", data),
+            await client.send_many(OTHER_TEXT, CHAT, data),
+        ):
+            assert [(r.first, r.count, r.outcome.name == "TOO_LARGE") for r in receipts] == [
+                (0, 10_101, False),
+                (10_101, 1, True),
+                (10_102, 1, False),
+            ]
+        results = await asyncio.gather(
+            *(client.publish("news", one, request_id="i" * 64 if not one else "") for one in data[60:2000]),
+            *(client.publish("news", one) for one in data[-3:]),
+            return_exceptions=True,
+        )
+        failures = [result for result in results if isinstance(result, BaseException)]
+        assert [type(failure) for failure in failures] == [sidecar_client.TooLarge]
+        node.answers[direct.RequestMade] = b"yes"
+        answers = await asyncio.gather(
+            *(client.request(OTHER_TEXT, CHAT, one) for one in [bytes(5_000)] * 100 + [bytes(60_000)] * 3)
+        )
+        assert set(answers) == {b"yes"}
 
 
 @asynchronous

@@ -408,7 +408,7 @@ EXITS: dict[str, tuple[Callable[[], Any], str]] = {
     "none": (lambda: returns(None), FAILED),
     "text": (lambda: returns("text"), FAILED),
     "plain": (lambda: b"not awaitable", FAILED),
-    "huge": (lambda: returns(bytes(5 << 20)), "response of 5242880 bytes, at most 4193280"),
+    "huge": (lambda: returns(bytes(5 << 20)), "response of 5242880 bytes, at most 4190112"),
     "refusal": (lambda: fails(sidecar_client.Refused("no")), "no"),
     "silent": (lambda: fails(sidecar_client.Refused("")), "the app refused"),
     "long": (lambda: fails(sidecar_client.Refused("ö" * 600)), "ö" * 512),
@@ -453,7 +453,7 @@ async def test_an_app_that_exits_in_a_handler_has_answered(tmp_path: Path) -> No
         raise SystemExit
 
     requests = _server.Server(None, [CHAT], handle, 1, None)  # type: ignore[arg-type]
-    answers = _server._Answers([CHAT])
+    answers = _server._Answers([CHAT], None)  # type: ignore[arg-type]
     message = direct_pb2.IncomingRequest(id=1, protocol=CHAT)
     answers.handlers[1] = None  # type: ignore[assignment]
     with pytest.raises(SystemExit):
@@ -465,7 +465,7 @@ async def test_an_app_that_exits_in_a_handler_has_answered(tmp_path: Path) -> No
 async def test_what_never_began_waits_for_nobody(tmp_path: Path) -> None:
     """Requests that are withdrawn in the turn in which they came give their bytes back."""
     served_ = _server.Server(None, [CHAT], lambda request: returns(b""), 1, None)  # type: ignore[arg-type]
-    answers = _server._Answers([CHAT])
+    answers = _server._Answers([CHAT], None)  # type: ignore[arg-type]
     served_._begin(direct_pb2.IncomingRequest(id=1, protocol=CHAT, data=bytes(1000)), answers)
     answers.withdraw(1)
     await asyncio.wait(served_._handlers)

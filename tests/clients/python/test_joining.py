@@ -209,7 +209,7 @@ async def test_one_that_grpc_refuses_does_not_take_others_with_it(tmp_path: Path
         assert refused == [2_000_000]
         assert isinstance(results[2], sidecar_client.TooLarge)
         frames = [[len(data) for data in frame.messages] for frame in node.of(gossip.Published)]
-        assert frames == [[1], [2], [3], [400_000], [4, 5, 100_000, 100_000], [100_000]]
+        assert frames == [[1], [2, 3], [400_000], [4, 5, 100_000, 100_000], [100_000]]
 
 
 @asynchronous

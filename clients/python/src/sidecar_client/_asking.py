@@ -19,7 +19,6 @@ from .errors import Closed, DeadlineExceeded, NotSupported, SidecarError, from_s
 from .v1 import direct_pb2, direct_pb2_grpc
 
 _MAX_TIMEOUT = 86_400.0  # seconds; the sidecar takes no more, and we do not wait longer than asked for anyway
-_FRAME_BYTES = 262_144  # of requests in a frame; the sidecar takes 4 MiB
 
 
 class _NotAskedError(Exception):
@@ -77,7 +76,7 @@ class Asking:
         """Make one request. Raises SidecarError."""
         self._link.check_open()
         # What names no peer would go to that of the request before; what is large may be refused, and all with it.
-        apart = not peer_id or not protocol or len(data) > _FRAME_BYTES
+        apart = not peer_id or not protocol or len(data) > self._link.bounds.size
         if apart:
             return await self._ask_alone(peer_id, protocol, data, timeout, traceparent)
         if self._alone or self._task is not None:
@@ -139,6 +138,8 @@ class Asking:
         failure: SidecarError = Closed("this client has been closed")
         try:
             with contextlib.suppress(*_raw.ENDED):
+                if self._link.frames is None:
+                    await self._link.learn(call)
                 await self._write(call, reader)
             if not reader.done() and not self._waiting:
                 return  # all is answered
@@ -178,12 +179,13 @@ class Asking:
         parts: list[bytes] = []
         size = 0
         target = b""
-        while self._queue and (not parts or size < _FRAME_BYTES):
+        most, messages, _ = self._link.bounds
+        while self._queue and (not parts or (size < most and len(parts) <= messages)):
             question = self._queue[0]
             if question.future.done():
                 self._queue.popleft()  # given up before it was written
                 continue
-            if parts and question.target != target:
+            if parts and (question.target != target or size + len(question.data) > most):
                 break
             if not parts:
                 target = question.target

@@ -17,7 +17,7 @@ import grpc
 
 from . import _convert, _raw
 from ._link import PATIENCE, Backoff, Link
-from .bulk import BATCH_BYTES, BATCH_MESSAGES, PUBLISH_ITEM, SEND_ITEM, varint
+from .bulk import PUBLISH_ITEM, SEND_ITEM, varint
 from .errors import Closed, DeadlineExceeded, SidecarError, SidecarUnavailable, TooLarge
 from .types import PublishOutcome, PublishReceipt, SendOutcome, SendReceipt, Signing
 from .v1 import common_pb2, direct_pb2, direct_pb2_grpc, pubsub_pb2, pubsub_pb2_grpc
@@ -223,8 +223,9 @@ class Joined(Generic[Key, Receipt]):
         reader = asyncio.create_task(self._read(lane, call), name="sidecar receipts")
         over = False
         try:
-            if lane.lost_at is not None:
-                await call.initial_metadata()  # what is not written cannot be lost once more
+            if lane.lost_at is not None or self._link.frames is None:
+                # What is not written cannot be lost once more, nor be refused for a bound that we do not know.
+                await self._link.learn(call)
             over = await self._write(lane, call, reader)
         except _raw.ENDED:
             await asyncio.wait((reader,))  # it knows why
@@ -289,18 +290,23 @@ class Joined(Generic[Key, Receipt]):
         A message over the bound of a frame goes alone: gRPC may refuse it, and with it all that is unanswered.
         """
         queue, sent, heads = lane.queue, lane.sent, self._heads
+        most, messages, largest = self._link.bounds
         parts: list[bytes] = []
-        if len(sent) == 1 and len(next(iter(sent.values())).data) > BATCH_BYTES:
+        if len(sent) == 1 and len(next(iter(sent.values())).data) > most:
             return parts
-        size, number, end = 0, lane.number, lane.number + BATCH_MESSAGES
+        size, number, end = 0, lane.number, lane.number + messages
         while queue and number < end:
             item = queue.popleft()
             future, data, request_id, _ = item
             if future.done():
                 continue
             length = len(data)
+            if length > largest:
+                text = f"message of {length} bytes, and a request to this sidecar holds one of at most {largest}"
+                self._fail(lane, item, TooLarge(text, reason="TOO_LARGE"))
+                continue
             size += length + len(request_id)
-            if size > BATCH_BYTES and (parts or (sent and length > BATCH_BYTES)):
+            if size > most and (parts or (sent and length > most)):
                 queue.appendleft(item)
                 break
             sent[number] = item

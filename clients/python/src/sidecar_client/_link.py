@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import grpc
 
 from . import _fork
+from ._frames import MAX_REQUEST, Frames
 from ._security import Token
 from ._target import Target
 from .errors import Closed, DeadlineExceeded, ResourceExhausted, SidecarError, SidecarUnavailable, StreamReset, from_rpc
@@ -64,6 +65,8 @@ class Link:
             self._channel = grpc.aio.secure_channel(target.address, credentials, options=_OPTIONS)
         self.channel: Any = self._channel if token is None else _Authorized(self._channel, token)
         """What stubs are made of."""
+        self.frames: Frames | None = None
+        """What a request with a batch may hold; None until a sidecar has said so."""
 
     async def connect(self, wait: float, probe: Callable[..., Awaitable[Response]], request: object) -> Response:
         """Call `probe` until the sidecar answers, for `wait` seconds; 0: once.
@@ -86,6 +89,27 @@ class Link:
                         raise  # it answers, and says what there is too much of
                     raise self.gave_up(error, tries, time.monotonic() - begun) from None
             await self.pause(min(backoff.next(), left))
+
+    @property
+    def bounds(self) -> Frames:
+        """`frames`, or those of a sidecar that says nothing."""
+        return self.frames or Frames.within(MAX_REQUEST)
+
+    async def learn(self, call: Any) -> Frames:
+        """Wait until a call that takes batches is in force; what its requests may hold, which `frames` keeps.
+
+        Raises what the call's own methods raise where it has ended.
+        """
+        self.note(await call.initial_metadata())
+        if self.frames is None:
+            self.frames = Frames.within(MAX_REQUEST)
+        return self.frames
+
+    def note(self, metadata: Any) -> None:
+        """Keep what a stream's initial metadata says about the bound on its requests."""
+        said = metadata.get("sidecar-max-request") if metadata is not None else None
+        if said is not None:
+            self.frames = Frames.within(int(said))
 
     async def unary(
         self,

@@ -102,7 +102,7 @@ class Stream(Generic[Response]):
             call = self._call
             try:
                 if not self._met:
-                    await self._wait(self._accepting, partial(_accepted, call, self._name))
+                    self._link.note(await self._wait(self._accepting, partial(_accepted, call, self._name)))
                     self._met = True
                 if self._greets and self._first is None:
                     self._first = await self._read()
@@ -179,9 +179,10 @@ class Stream(Generic[Response]):
         await self._link.pause(pause)
 
 
-async def _accepted(call: Any, name: str) -> None:
-    """Wait until the sidecar has taken the call. Raises what it is refused with."""
+async def _accepted(call: Any, name: str) -> Any:
+    """Wait until the sidecar has taken the call; its initial metadata. Raises what it is refused with."""
     metadata = await call.initial_metadata()
     if metadata is None or OPEN not in metadata:
         await call.read()  # raises it
         raise Closed(f"{name} ended at once")
+    return metadata

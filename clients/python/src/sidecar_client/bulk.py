@@ -2,23 +2,26 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import grpc
 
 from . import _raw
+from ._frames import Frames
 from ._link import Link
 from .types import PublishReceipts, SendReceipts
 
 Payloads = Iterable[bytes] | AsyncIterable[bytes]
 Receipts = TypeVar("Receipts", PublishReceipts, SendReceipts)
+Received = TypeVar("Received", bound=PublishReceipts | SendReceipts)
 
 PUBLISH_ITEM = b"\x2a"  # tag of PublishManyRequest.messages, field 5
 SEND_ITEM = b"\x1a"  # tag of SendManyRequest.messages, field 3
-BATCH_BYTES = 262_144  # of payload in a request; the sidecar takes 4 MiB
-BATCH_MESSAGES = 4096
+_AHEAD_BYTES = 262_144  # of payloads read ahead
+_AHEAD_MESSAGES = 4096
 _HEADS = 4096
 
 
@@ -30,15 +33,18 @@ async def transfer(
     item: bytes,
     payloads: Payloads,
     parse: Callable[[Any], Iterable[Receipts]],
+    too_large: Callable[[int, str], Receipts],
     on_receipts: Callable[[Receipts], None] | None,
 ) -> list[Receipts]:
     """Write all payloads to a bulk call and return the receipts for all of them, as few ranges as say it.
 
     `first` is the encoded beginning of the first request, `item` the tag of its messages. `on_receipts` gets receipts
-    as they come. Raises SidecarError.
+    as they come. `too_large` makes that of a message which no request can hold, of its number and words about it: it
+    is not sent, and all others are. Raises SidecarError.
     """
-    reader = asyncio.create_task(_read(call, parse, on_receipts), name="sidecar receipts")
-    writer = asyncio.create_task(_write(call, first, item, payloads), name="sidecar payloads")
+    ledger = _Ledger(too_large, on_receipts)
+    reader = asyncio.create_task(_read(call, parse, ledger), name="sidecar receipts")
+    writer = asyncio.create_task(_write(link, call, first, item, payloads, ledger), name="sidecar payloads")
     try:
         await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
         if writer.done():
@@ -56,35 +62,104 @@ async def transfer(
         await asyncio.wait((reader, writer))
 
 
-async def _write(call: Any, first: bytes, item: bytes, payloads: Payloads) -> None:
+async def _write(link: Link, call: Any, first: bytes, item: bytes, payloads: Payloads, ledger: "_Ledger[Any]") -> None:
     encoder = _Encoder(item)
+    try:
+        bounds = await link.learn(call)
+    except _raw.ENDED:
+        return  # the reader knows why
     async with aclosing(_batches(payloads)) as batches:
         async for batch in batches:
-            try:
-                await _raw.write(call, first + encoder.encode(batch), first=bool(first))
-            except _raw.ENDED:
-                return  # the reader knows why
-            first = b""
+            for part in ledger.requests(batch, bounds):
+                try:
+                    await _raw.write(call, first + encoder.encode(part), first=bool(first))
+                except _raw.ENDED:
+                    return
+                first = b""
     await call.done_writing()
 
 
-async def _read(
-    call: Any, parse: Callable[[Any], Iterable[Receipts]], on_receipts: Callable[[Receipts], None] | None
-) -> list[Receipts]:
-    ranges: list[Receipts] = []
+async def _read(call: Any, parse: Callable[[Any], Iterable[Receipts]], ledger: "_Ledger[Receipts]") -> list[Receipts]:
     while (response := await call.read()) is not grpc.aio.EOF:
         for receipts in parse(response):
-            if on_receipts is not None:
-                on_receipts(receipts)
-            joined = _joined(ranges[-1], receipts) if ranges else None
-            if joined is None:
-                ranges.append(receipts)
-            else:
-                ranges[-1] = joined
-    return sorted(ranges, key=lambda receipts: receipts.first)
+            ledger.came(receipts)
+    return ledger.all()
 
 
-def _joined(last: Receipts, following: Receipts) -> Receipts | None:
+class _Ledger(Generic[Received]):
+    """The receipts, by the numbers of the app's payloads. The sidecar numbers those that were sent to it."""
+
+    def __init__(
+        self, too_large: Callable[[int, str], Received], on_receipts: Callable[[Received], None] | None
+    ) -> None:
+        self.ranges: list[Received] = []
+        self._too_large = too_large
+        self._on_receipts = on_receipts
+        self._sent = 0
+        self._omitted: list[int] = []  # for each message that was not sent: how many had been sent before it
+
+    def requests(self, batch: Iterable[bytes], bounds: Frames) -> Iterator[list[bytes]]:
+        """Share a batch out among requests."""
+        part: list[bytes] = []
+        size = 0
+        for data in batch:
+            length = len(data)
+            if length > bounds.largest:
+                if part:
+                    yield part
+                    part, size = [], 0
+                number = self._sent + len(self._omitted)
+                self._omitted.append(self._sent)
+                text = f"message of {length} bytes, and a request to this sidecar holds one of at most {bounds.largest}"
+                self._add(self._too_large(number, text))
+                continue
+            if part and (size + length > bounds.size or len(part) >= bounds.messages):
+                yield part
+                part, size = [], 0
+            part.append(data)
+            size += length
+            self._sent += 1
+        if part:
+            yield part
+
+    def came(self, receipts: Received) -> None:
+        """The sidecar's receipts, by its numbers."""
+        if not self._omitted:
+            self._add(receipts)
+            return
+        first, end = receipts.first, receipts.first + receipts.count
+        while first < end:
+            before = bisect_right(self._omitted, first)
+            until = min(end, self._omitted[before]) if before < len(self._omitted) else end
+            part = dataclasses.replace(receipts, first=first + before, count=until - first)
+            if isinstance(part, PublishReceipts) and part.message_ids:
+                ids = part.message_ids[first - receipts.first : until - receipts.first]
+                part = dataclasses.replace(part, message_ids=ids)
+            self._add(part)
+            first = until
+
+    def _add(self, receipts: Received) -> None:
+        if self._on_receipts is not None:
+            self._on_receipts(receipts)
+        _append(self.ranges, receipts)
+
+    def all(self) -> list[Received]:
+        """All of them by number, as few as say it."""
+        ranges: list[Received] = []
+        for receipts in sorted(self.ranges, key=lambda receipts: receipts.first):
+            _append(ranges, receipts)
+        return ranges
+
+
+def _append(ranges: list[Received], receipts: Received) -> None:
+    joined = _joined(ranges[-1], receipts) if ranges else None
+    if joined is None:
+        ranges.append(receipts)
+    else:
+        ranges[-1] = joined
+
+
+def _joined(last: Received, following: Received) -> Received | None:
     """Both as one range, where they say the same of consecutive messages and name no ids."""
     if last.first + last.count != following.first or (isinstance(following, PublishReceipts) and following.message_ids):
         return None
@@ -134,7 +209,7 @@ async def _batches(payloads: Payloads) -> AsyncGenerator[list[bytes], None]:
     batch = []
     size = 0
     for data in payloads:
-        if batch and (size + len(data) > BATCH_BYTES or len(batch) >= BATCH_MESSAGES):
+        if batch and (size + len(data) > _AHEAD_BYTES or len(batch) >= _AHEAD_MESSAGES):
             yield batch
             batch, size = [], 0
         batch.append(data)
@@ -157,7 +232,7 @@ async def _gathered(payloads: AsyncIterable[bytes]) -> AsyncGenerator[list[bytes
                 pending.append(data)
                 size += len(data)
                 some.set()
-                if size >= BATCH_BYTES or len(pending) >= BATCH_MESSAGES:
+                if size >= _AHEAD_BYTES or len(pending) >= _AHEAD_MESSAGES:
                     room.clear()
                     await room.wait()
         finally:

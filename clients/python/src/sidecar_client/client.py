@@ -343,6 +343,7 @@ class Client:
 
         `messages` may be an async iterable: then batches go out as they come. `on_receipts` is called with receipts as
         they arrive, which are all that is known where an error ends it midway.
+        A message that is too large has the outcome TOO_LARGE, and the others go on.
         """
         self._link.check_open()
         return await bulk.transfer(
@@ -352,6 +353,7 @@ class Client:
             item=bulk.SEND_ITEM,
             payloads=messages,
             parse=lambda response: map(_convert.send_receipts, response.receipts),
+            too_large=lambda number, text: types.SendReceipts(number, 1, types.SendOutcome.TOO_LARGE, text),
             on_receipts=on_receipts,
         )
 
@@ -432,6 +434,7 @@ class Client:
 
         It goes as fast as the peers take them. `messages` may be an async iterable: then batches go out as they come.
         `on_receipts` is called with receipts as they arrive, which are all that is known where an error ends it midway.
+        A message that is too large has the outcome TOO_LARGE, and the others go on.
         """
         self._link.check_open()
         first = pubsub_pb2.PublishManyRequest(
@@ -447,6 +450,7 @@ class Client:
             item=bulk.PUBLISH_ITEM,
             payloads=messages,
             parse=lambda response: map(_convert.publish_receipts, response.receipts),
+            too_large=lambda number, _: types.PublishReceipts(number, 1, types.PublishOutcome.TOO_LARGE, 0, 0),
             on_receipts=on_receipts,
         )
 

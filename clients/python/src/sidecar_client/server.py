@@ -16,8 +16,6 @@ from .v1 import direct_pb2
 
 Handler = Callable[[Request], Awaitable[bytes]]
 _log = logging.getLogger(__name__)
-_BATCH_BYTES = 1 << 20  # of answers in a request
-_MAX_ANSWER = (4 << 20) - 1024  # bytes; gRPC there takes 4 MiB with all around it, and would end the call of all others
 _MAX_REASON = 1024  # bytes of a refusal
 _WAITING_BYTES = 16 << 20  # of requests that wait for a handler; as many as the sidecar itself keeps by default
 
@@ -32,7 +30,7 @@ class _Requests(Stream[direct_pb2.ServeResponse]):
         self.answers: _Answers | None = None
 
     def _open(self) -> Any:
-        self.answers = _Answers(self._protocols)
+        self.answers = _Answers(self._protocols, self._link)
         return self._serve(self.answers)
 
     def close(self) -> None:
@@ -47,7 +45,8 @@ class _Requests(Stream[direct_pb2.ServeResponse]):
 class _Answers:
     """What one call writes: the protocols, then answers, as many at once as have come while the last was written."""
 
-    def __init__(self, protocols: Sequence[str]) -> None:
+    def __init__(self, protocols: Sequence[str], link: Link) -> None:
+        self._link = link
         self._first = direct_pb2.ServeRequest(protocols=protocols)
         self._waiting: deque[direct_pb2.Answer] = deque()  # bounded by the requests that the sidecar lets be open
         self._some = asyncio.Event()
@@ -83,10 +82,11 @@ class _Answers:
         if self._over:
             raise StopAsyncIteration
         request = direct_pb2.ServeRequest()
+        bounds = self._link.bounds
         size = 0
-        while self._waiting:
-            size += len(self._waiting[0].data)
-            if size > _BATCH_BYTES and request.answers:
+        while self._waiting and len(request.answers) < bounds.messages:
+            size += len(self._waiting[0].data) + len(self._waiting[0].refusal)
+            if size > bounds.size and request.answers:
                 break
             request.answers.append(self._waiting.popleft())
         if not self._waiting:
@@ -108,6 +108,7 @@ class Server:
     def __init__(
         self, link: Link, protocols: Sequence[str], handler: Handler, concurrency: int, serve: Callable[[Any], Any]
     ) -> None:
+        self._link = link
         self._requests = _Requests(link, protocols, serve)
         self._handler = handler
         self._room = asyncio.Semaphore(concurrency)
@@ -210,9 +211,10 @@ class Server:
             if not isinstance(data, bytearray | memoryview):
                 raise TypeError(f"the handler returned {type(data).__name__}, not bytes")
             data = bytes(data)
-        if len(data) > _MAX_ANSWER:
+        largest = self._link.bounds.largest  # gRPC there would end the call of all others
+        if len(data) > largest:
             self.rejected += 1
-            what = f"response of {len(data)} bytes, at most {_MAX_ANSWER}"
+            what = f"response of {len(data)} bytes, at most {largest}"
             _log.error("%s: an answer was not taken: %s", self._requests.name, what)
             raise Refused(f"the app there gave an answer that cannot be taken: {what}")
         return data
