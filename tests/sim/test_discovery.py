@@ -6,8 +6,9 @@ from itertools import pairwise
 import pytest
 
 from sidecar.core import errors, events
-from sidecar.core.kademlia import KademliaConfig
+from sidecar.core.kademlia import KademliaConfig, Namespace, Rule
 from sidecar.core.node import NodeConfig
+from sidecar.core.records import MAX_SEQ
 from sidecar.core.types import PeerId
 from sidecar.sim import SimPeer, Simulation
 
@@ -109,3 +110,68 @@ def test_an_announcement_that_succeeded_clears_the_failures_before_it() -> None:
     assert not any(one.stored for one in failed)
     waits = [round(after.again - before.again) for before, after in pairwise(failed)]
     assert waits[:4] == [10, 20, 40, 80]
+
+
+DAY_NS = 86_400 * 10**9
+FEW = NodeConfig(
+    target_peers=8,
+    kademlia=KademliaConfig(k=8, namespaces=(Namespace("signed", Rule.SIGNED), Namespace("app", Rule.GREATEST))),
+)
+
+
+@pytest.mark.parametrize("ahead", [DAY_NS, MAX_SEQ - 1_700_000_100 * 10**9 - 1])
+def test_a_signed_record_replaces_one_that_was_put_under_a_clock_ahead(ahead: int) -> None:
+    simulation = build(1, 6, config=FEW)
+    simulation.run(20)
+    publisher, reader = simulation.peers[5], simulation.peers[1]
+    key = f"/signed/{publisher.identity.peer_id}/status".encode()
+
+    def put(text: bytes) -> object:
+        op = publisher.ask(lambda op: events.RecordPutRequested(op, key, text))
+        simulation.run(10)
+        return publisher.result(op)
+
+    def got() -> object:
+        op = reader.ask(lambda op: events.RecordRequested(op, key, 0))
+        simulation.run(10)
+        return reader.result(op)
+
+    publisher.node._discovering._epoch_ns += ahead
+    assert put(b"old") == events.RecordStored(5, 5)
+    before = got()
+    assert isinstance(before, events.RecordFound)
+    simulation.kill(publisher)
+    simulation.run(5)
+    publisher.start()  # with the right clock, and without memory
+    publisher.ask(lambda op: events.ConnectRequested(op, reader.identity.peer_id, (reader.address,)))
+    simulation.run(20)
+    assert put(b"new") == events.RecordStored(5, 5)
+    after = got()
+    assert isinstance(after, events.RecordFound)
+    assert (after.value, after.seq) == (b"new", before.seq + 1)
+    assert put(b"newest") == events.RecordStored(5, 5)
+    newest = got()
+    assert isinstance(newest, events.RecordFound)
+    assert newest.value == b"newest"
+
+
+def test_a_put_that_cannot_replace_what_is_there_says_so() -> None:
+    simulation = build(1, 6, config=FEW)
+    simulation.run(20)
+    publisher, other = simulation.peers[5], simulation.peers[1]
+    key = f"/signed/{publisher.identity.peer_id}/status".encode()
+
+    def put(peer: SimPeer, key: bytes, text: bytes) -> object:
+        op = peer.ask(lambda op: events.RecordPutRequested(op, key, text))
+        simulation.run(10)
+        return peer.result(op)
+
+    publisher.node._discovering._seq = MAX_SEQ - 1
+    assert put(publisher, key, b"last") == events.RecordStored(5, 5)
+    refused = put(publisher, key, b"one more")
+    assert isinstance(refused, errors.Outdated)
+    assert str(MAX_SEQ) in str(refused)
+
+    assert put(other, b"/app/x", b"z") == events.RecordStored(5, 5)
+    publisher.node._finding.router._content.values._remove(b"/app/x")  # it came too late to be asked to keep it
+    assert isinstance(put(publisher, b"/app/x", b"a"), errors.Outdated)

@@ -1,6 +1,7 @@
 """Records and providers: the requests for them, and what this node's own apps want with them."""
 
 import random
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -140,20 +141,46 @@ class Content:
     # ---------------------------------------------------------------- what our apps ask
 
     def put(self, asked: PutRequested, now: float, effects: list[KademliaEffect]) -> None:
-        op, key, value = asked
+        op, key, value, renew = asked
         try:
             self._check_key(key)
+            own = self.values.get(key, now)
+            if own is not None:
+                value = self._above(asked, value, own.value)
             self.values.check(key, value, now)
         except (InvalidArgument, TooLarge, Outdated) as error:
             effects.append(LookupFailed(op, error))
             return
         self._keep(key, value, now)
+        if renew is None:
+            self._place(op, key, value, now, effects)
+            return
+
+        def done(search: ValueSearch, closest: Closest, now: float, effects: list[KademliaEffect]) -> None:
+            try:
+                new = value if search.best is None else self._above(asked, value, search.best)
+                self.values.check(key, new, now)
+            except (TooLarge, Outdated) as error:
+                effects.append(LookupFailed(op, error))
+                return
+            self._keep(key, new, now)
+            self._deliver(Delivery(op, messages.encode_put_value(key, new), new, closest), now, effects)
+
+        self._begin(op, key, ValueSearch(key, sys.maxsize, None, self.validators, done), now, effects)
+
+    def _place(self, op: int, key: bytes, value: bytes, now: float, effects: list[KademliaEffect]) -> None:
         frame = messages.encode_put_value(key, value)
 
         def deliver(closest: Closest, now: float, effects: list[KademliaEffect]) -> None:
             self._deliver(Delivery(op, frame, value, closest), now, effects)
 
         self._begin(op, key, Placement(key, deliver), now, effects)
+
+    def _above(self, asked: PutRequested, value: bytes, known: bytes) -> bytes:
+        """The value, made anew where the known one is better and that is possible. Raises Outdated."""
+        if asked.renew is None or known == value or self.validators.better(asked.key, value, known):
+            return value
+        return asked.renew(known)
 
     def find_value(self, asked: ValueRequested, now: float, effects: list[KademliaEffect]) -> None:
         op, key, quorum = asked

@@ -13,6 +13,7 @@ The driver's duties
    connection of a peer ended.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ..errors import SidecarError
@@ -107,11 +108,16 @@ class LookupCancelled(NamedTuple):
 
 
 class PutRequested(NamedTuple):
-    """Put a record at the k peers closest to its key, and keep it here. Ends in `StoreCompleted` or `LookupFailed`."""
+    """Put a record at the k peers closest to its key, and keep it here. Ends in `StoreCompleted` or `LookupFailed`.
+
+    `renew`, of a value that has a number: makes it anew with one above that of a better value, which this node has or
+    the lookup brings. It raises Outdated where that cannot be.
+    """
 
     op: int
     key: bytes
     value: bytes
+    renew: Callable[[bytes], bytes] | None = None
 
 
 class ValueRequested(NamedTuple):

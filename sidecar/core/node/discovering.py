@@ -1,16 +1,19 @@
 """Records and rendezvous in the node: names are advertised and found, records put and got, through the DHT."""
 
+import functools
 import hashlib
+import sys
 
 from .. import events, kademlia
 from ..deadlines import Deadline
-from ..errors import InvalidArgument, InvalidPeerId, NotFound, SidecarError
+from ..errors import InvalidArgument, InvalidPeerId, NotFound, Outdated, SidecarError
 from ..identity import Identity
-from ..records import key_owner, make_signed_value, open_signed_value
+from ..records import MAX_SEQ, key_owner, make_signed_value, open_signed_value
 from .finding import Ended, Finding
 from .operations import Operations
 from .switch import Peer, Switch
 
+_ALL = sys.maxsize  # as quorum: ask to the end
 _SHA2_256 = b"\x12\x20"
 
 
@@ -55,6 +58,7 @@ class Discovering:
         self._advertisements: dict[bytes, _Advertisement] = {}
         self._advertised: dict[int, _Advertisement] = {}
         self._walks: dict[int, int] = {}
+        self._puts: dict[int, bytes] = {}  # of signed values under way: the keys
 
     def accept(self, asked: object, now: float) -> bool:
         """Take an input on; False for one that is nothing to this service."""
@@ -100,6 +104,7 @@ class Discovering:
             del advertisement.ops[op]
             if not advertisement.ops:
                 self._stop(advertisement, now)
+        self._puts.pop(op, None)
         walk = self._walks.pop(op, None)
         if walk is not None:
             self._finding.stop(walk, now)
@@ -191,17 +196,45 @@ class Discovering:
             self._operations.complete(op, error)
             return
 
+        rule = self._finding.router.namespace(key).rule
+
+        def renew(known: bytes) -> bytes:
+            if any(other > op and put == key for other, put in self._puts.items()):
+                raise Outdated("another put of this key by this node has come after it")
+            return self._signed(key, value, open_signed_value(key, known).seq + 1)
+
         def told(result: Ended | kademlia.ProvidersFound, now: float) -> None:
             match result:
+                case kademlia.StoreCompleted(_, stored, asked) if stored < asked and rule is kademlia.Rule.GREATEST:
+                    self._compare(op, key, value, events.RecordStored(stored, asked), now)
                 case kademlia.StoreCompleted(_, stored, asked):
                     self._complete(op, events.RecordStored(stored, asked))
                 case kademlia.LookupFailed(_, error):
                     self._complete(op, error)
 
-        self._begin(op, self._finding.ask(lambda walk: kademlia.PutRequested(walk, key, encoded), told, now))
+        signed = rule is kademlia.Rule.SIGNED
+        if signed:
+            self._puts[op] = key
+        asked = functools.partial(kademlia.PutRequested, key=key, value=encoded, renew=renew if signed else None)
+        self._begin(op, self._finding.ask(asked, told, now))
+
+    def _compare(self, op: int, key: bytes, value: bytes, stored: events.RecordStored, now: float) -> None:
+        """Some peers have not taken a record: tell whether they have a better one, which readers would get."""
+
+        def told(result: Ended | kademlia.ProvidersFound, now: float) -> None:
+            if isinstance(result, kademlia.ValueCompleted) and result.value is not None and result.value > value:
+                took = f"{stored.stored} of {stored.asked} peers took the record"
+                self._complete(op, Outdated(f"{took}, and a better value of it is known to others"))
+            elif not isinstance(result, kademlia.ProvidersFound):
+                self._complete(op, stored)
+
+        self._begin(op, self._finding.ask(lambda walk: kademlia.ValueRequested(walk, key, _ALL), told, now))
 
     def _encoded(self, key: bytes, value: bytes, now: float) -> bytes:
-        """The value as it travels: in a namespace of signed values, signed by this node. Raises InvalidArgument."""
+        """The value as it travels: in a namespace of signed values, signed by this node.
+
+        Raises InvalidArgument, Outdated.
+        """
         if self._finding.router.namespace(key).rule is not kademlia.Rule.SIGNED:
             return value
         try:
@@ -210,8 +243,15 @@ class Discovering:
             raise InvalidArgument(f"a key of signed values is /namespace/PEER-ID or that and more: {error}") from None
         if owner != self._switch.local:
             raise InvalidArgument(f"the key names {owner}; this node signs for {self._switch.local} only")
-        self._seq = max(self._seq + 1, self._epoch_ns + int(now * 1e9))
-        return make_signed_value(self._identity, key, self._seq, value)
+        return self._signed(key, value, self._epoch_ns + int(now * 1e9))
+
+    def _signed(self, key: bytes, value: bytes, least: int) -> bytes:
+        """The value with a number of at least `least`, above all that went before. Raises Outdated."""
+        seq = max(self._seq + 1, least)
+        if seq > MAX_SEQ:
+            raise Outdated(f"a value with the number {seq - 1} is known, and there is none above it until that expires")
+        self._seq = seq
+        return make_signed_value(self._identity, key, seq, value)
 
     def _get(self, op: int, key: bytes, quorum: int, now: float) -> None:
         def told(result: Ended | kademlia.ProvidersFound, now: float) -> None:
@@ -240,6 +280,7 @@ class Discovering:
 
     def _complete(self, op: int, result: object) -> None:
         self._walks.pop(op, None)
+        self._puts.pop(op, None)
         self._operations.complete(op, result)
 
     def statistics(self) -> dict[str, int | float]:

@@ -2,9 +2,10 @@
 
 from .envelope import open_envelope, seal
 from .peer_record import PeerRecord, check_peer_record, fitting, make_peer_record, open_peer_record
-from .signed_value import SignedValue, key_owner, make_signed_value, open_signed_value
+from .signed_value import MAX_SEQ, SignedValue, key_owner, make_signed_value, open_signed_value
 
 __all__ = [
+    "MAX_SEQ",
     "PeerRecord",
     "SignedValue",
     "check_peer_record",

@@ -17,7 +17,7 @@ from .messages import (
     encode_peer_record,
 )
 
-MAX_SEQ = 2**63 - 1  # that of the largest size
+_LARGE = 2**63 - 1  # that of the largest size
 _PAYLOAD_TYPE = b"\x03\x01"
 # The purpose that is signed with each payload type. The first is what go-, js- and py-libp2p write (rust-libp2p calls
 # it "interop"); the second is what RFC 0003 proposes and rust-libp2p writes unless told otherwise.
@@ -47,7 +47,7 @@ def check_peer_record(identity: Identity, addresses: Sequence[Multiaddr]) -> Non
     """
     if len(addresses) > MAX_ADDRESSES:
         raise TooLarge(f"{len(addresses)} addresses: the signed record that peers get holds at most {MAX_ADDRESSES}")
-    size = len(_seal(identity, MAX_SEQ, addresses))
+    size = len(_seal(identity, _LARGE, addresses))
     if size > MAX_SENT:
         raise TooLarge(
             f"{len(addresses)} addresses make a signed record of {size} bytes, and peers read at most {MAX_SENT}: "

@@ -8,6 +8,7 @@ from ..types import PeerId
 from ..varint import decode, encode
 from .envelope import open_envelope, seal
 
+MAX_SEQ = 2**63 - 1
 _DOMAIN = "sidecar-dht-record"
 _PAYLOAD_TYPE = b"/sidecar/dht-record"
 
