@@ -68,8 +68,8 @@ class Audit:
         """Add a line. `action`: `what.done`, such as `peer.banned`. Fields are left out where they are None."""
         line: dict[str, Any] = {"time": _moment(self._wall()), "action": action, "caller": caller}
         line |= {name: _bounded(value) for name, value in fields.items() if value is not None}
-        details = " ".join(f"{name}={_shown(line[name])}" for name in line if name in fields)
-        _log.info("%s by %s %s", action, caller, details)
+        details = ", ".join(f"{_words(name)} {_shown(line[name])}" for name in line if name in fields)
+        _log.info("%s by %s%s", _words(action), caller, f": {details}" if details else "")
         if self._file is None:
             return
         lines = [line]
@@ -151,6 +151,11 @@ def _bounded(value: Any) -> Any:
     if isinstance(value, str) and len(value) > _MAX_TEXT:
         return value[:_MAX_TEXT] + "..."
     return value
+
+
+def _words(name: str) -> str:
+    """An action or a field as people say it: `log.level_changed` is `log level changed`."""
+    return name.replace(".", " ").replace("_", " ")
 
 
 def _moment(wall: float) -> str:

@@ -35,7 +35,7 @@ def test_one_line_says_what_was_changed_when_and_by_whom(tmp_path: Path, caplog:
     assert line["reason"] == "two\nlines"
     assert len(line["more"]) < 1100
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert "peer.banned by token:app1 peer=12D3" in caplog.text
+    assert "peer banned by token:app1: peer 12D3" in caplog.text
     assert audit.statistics() == {"audit_written": 1, "audit_lost": 0}
 
 
@@ -139,4 +139,4 @@ def test_one_that_others_can_write_is_remarked_upon(tmp_path: Path, caplog: pyte
 def test_the_log_has_no_dictionaries(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         Audit(None).record("node.started", "node", configuration={"listen.addresses": ["/a", "/b"], "dht.k": 20})
-    assert caplog.messages == ["node.started by node configuration=listen.addresses = /a, /b; dht.k = 20"]
+    assert caplog.messages == ["node started by node: configuration listen.addresses = /a, /b; dht.k = 20"]

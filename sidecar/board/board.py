@@ -41,6 +41,7 @@ class Board:
         self._event_number = 0
         self._samples: deque[Sample] = deque()
         self._lines: dict[str, deque[float | None]] = {}
+        self._times: deque[float] = deque(maxlen=_POINTS)
         self._changed = asyncio.Event()
         self.version = 0
         """Goes up with each snapshot."""
@@ -178,6 +179,8 @@ class Board:
         totals = shown["totals"]
         for name, value in {**totals["rates"], "lost": totals["lost"], "peers": totals["peers"]}.items():
             self._lines.setdefault(name, deque(maxlen=_POINTS)).append(value)
+        self._times.append(sample.at)
+        shown["lines_span"] = sample.at - self._times[0]  # seconds
         shown["lines"] = {name: list(line) for name, line in self._lines.items()}
         shown["link"] = {"reachable": True, "trouble": "", "since": self._since(reachable=True)}
         self._show(shown)

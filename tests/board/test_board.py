@@ -73,6 +73,7 @@ async def test_histograms_topics_and_events_of_the_api_are_there(tmp_path: Path)
         assert shown["peers"][OTHER_TEXT]["mesh"] == ["news"]
         assert sum(shown["histograms"]["gossip_propagation_seconds"]["counts"]) == 3
         assert shown["lines"]["peers"][-1] == 1
+        assert shown["lines_span"] >= 0
 
 
 @asynchronous

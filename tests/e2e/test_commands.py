@@ -164,7 +164,7 @@ def test_the_log_is_watched_and_its_levels_are_changed(pair: Pair) -> None:
     assert first["message"].startswith("listening on /ip4/127.0.0.1/tcp/")
     assert pair.first.command("log-level", "net", "debug").stdout == "all: info\nnet: debug\n"
     assert pair.first.json("log-level", "net", "none") == {"level": "info", "parts": {}}
-    assert " INFO audit: log.level_changed by api part=net level=debug\n" in pair.first.log()
+    assert " INFO audit: log level changed by api: part net, level debug\n" in pair.first.log()
     wrong = pair.first.command("log-level", "nothing", "debug")
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert "the log has no part 'nothing'" in wrong.stderr

@@ -327,6 +327,7 @@ def test_pictures_are_taken(browser: Browser, tmp_path: Path) -> None:
             with visit(browser, board.link, width=width, scheme=scheme) as seen:
                 seen.until(LIVE)
                 seen.until("dashboard.shown.lines.peers.length > 24")
+                seen.until("/^last [0-9]+ s, up to 26$/.test(document.querySelector('.tile .scale').textContent)")
                 seen.until(STILL)
                 _picture(seen, name, height)
                 assert (IMAGES / name).stat().st_size < 250_000
