@@ -389,7 +389,15 @@ func sent(data []byte) *pb.PublishReceipt {
 	}
 }
 
+// bulkInForce says what the requests of a call may hold.
+func bulkInForce(stream grpc.ServerStream) error {
+	return stream.SendHeader(metadata.Pairs("sidecar-stream", "open", "sidecar-max-request", "4194304"))
+}
+
 func (f *fake) PublishMany(stream pb.PubSubService_PublishManyServer) error {
+	if err := bulkInForce(stream); err != nil {
+		return err
+	}
 	if f.publishMany != nil {
 		return f.publishMany(stream)
 	}
@@ -435,6 +443,9 @@ func (f *fake) Send(ctx context.Context, request *pb.SendRequest) (*pb.SendRespo
 }
 
 func (f *fake) SendMany(stream pb.DirectService_SendManyServer) error {
+	if err := bulkInForce(stream); err != nil {
+		return err
+	}
 	if f.sendMany != nil {
 		return f.sendMany(stream)
 	}

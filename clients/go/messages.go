@@ -334,8 +334,18 @@ func (c *Client) publishMany(
 			}
 			return nil
 		},
-		first: func(receipts PublishReceipts) uint64 { return receipts.First },
-		join:  joinPublishReceipts,
+		span: func(receipts PublishReceipts) (first, count uint64) { return receipts.First, receipts.Count },
+		part: func(receipts PublishReceipts, offset, first, count uint64) PublishReceipts {
+			if len(receipts.MessageIDs) > 0 {
+				receipts.MessageIDs = receipts.MessageIDs[offset : offset+count]
+			}
+			receipts.First, receipts.Count = first, count
+			return receipts
+		},
+		large: func(number uint64, _ string) PublishReceipts {
+			return PublishReceipts{First: number, Count: 1, Outcome: PublishTooLarge}
+		},
+		join: joinPublishReceipts,
 	}
 	return bulk.run(ctx, messages)
 }
@@ -385,8 +395,15 @@ func (c *Client) sendMany(
 			}
 			return nil
 		},
-		first: func(receipts SendReceipts) uint64 { return receipts.First },
-		join:  joinSendReceipts,
+		span: func(receipts SendReceipts) (first, count uint64) { return receipts.First, receipts.Count },
+		part: func(receipts SendReceipts, _, first, count uint64) SendReceipts {
+			receipts.First, receipts.Count = first, count
+			return receipts
+		},
+		large: func(number uint64, detail string) SendReceipts {
+			return SendReceipts{First: number, Count: 1, Outcome: SendTooLarge, Detail: detail}
+		},
+		join: joinSendReceipts,
 	}
 	return bulk.run(ctx, messages)
 }

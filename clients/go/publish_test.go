@@ -820,3 +820,41 @@ func TestAPendingMessageIsCancelled(t *testing.T) {
 	noError(t, err)
 	equal(t, "calls", []int{f.count("PubSubService/Publish"), f.count("PubSubService/PublishMany")}, []int{1, 0})
 }
+
+// A message that no request can hold gets its receipt, and all others go on, numbered as the app gave them.
+func TestOneMessageThatIsTooLargeCostsItsOwnReceiptOnly(t *testing.T) {
+	f := started(t)
+	node := connected(t, f)
+	huge := make([]byte, 4<<20)
+	given := [][]byte{huge, []byte("a"), []byte("b"), huge, huge, []byte("c"), huge}
+	told := uint64(0)
+	sent, err := node.SendMany(t.Context(), other, "/p/1", slices.Values(given), sidecar.OnSendReceipts(
+		func(receipts sidecar.SendReceipts) { told += receipts.Count }))
+	noError(t, err)
+	equal(t, "told", told, uint64(7))
+	spans := func(first, count uint64, large bool) string { return fmt.Sprint(first, "+", count, large) }
+	var got []string
+	for _, one := range sent {
+		got = append(got, spans(one.First, one.Count, one.Outcome == sidecar.SendTooLarge))
+	}
+	wanted := []string{
+		spans(0, 1, true), spans(1, 2, false), spans(3, 2, true), spans(5, 1, false), spans(6, 1, true),
+	}
+	equal(t, "sent", got, wanted)
+	equal(t, "detail", sent[0].Detail, "message of 4194304 bytes, and a request to this sidecar holds one of at most 4190112")
+
+	channel := make(chan []byte, len(given))
+	for _, data := range given {
+		channel <- data
+	}
+	close(channel)
+	published, err := node.PublishFrom(t.Context(), "news", channel, sidecar.WithMessageIDs())
+	noError(t, err)
+	total := uint64(0)
+	for _, one := range published {
+		equal(t, "numbers", one.First, total)
+		total += one.Count
+		equal(t, "ids", len(one.MessageIDs), int(one.Count)*map[bool]int{true: 0, false: 1}[one.Outcome == sidecar.PublishTooLarge])
+	}
+	equal(t, "published", total, uint64(7))
+}

@@ -4,14 +4,18 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"slices"
+	"sort"
+	"strconv"
 	"sync"
 	"time"
 	"unicode/utf8"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -31,14 +35,21 @@ type transfer[R any] struct {
 	id     func(number uint64) string
 	told   func(R)
 	answer func(call grpc.ClientStream, each func(R)) error // reads one response
-	first  func(receipts R) uint64
+	span   func(receipts R) (first, count uint64)
+	part   func(receipts R, offset, first, count uint64) R // so many of them from an offset on, numbered anew
+	large  func(number uint64, detail string) R            // the receipt of a message that no request can hold
 	join   func(last *R, next R) bool
+
+	bounds bounds
+	noted  sync.Mutex // guards known, and told is called under it
+	known  []R
 
 	mu     sync.Mutex
 	buffer *[]byte // the next request
 	bytes  int     // of payload in it
 	count  int
-	number uint64
+	number uint64        // of the next message
+	absent []uint64      // for each message that was not sent: how many had been sent before it
 	closed bool          // nothing follows
 	some   chan struct{} // signalled when the next request is to be written
 	room   chan struct{} // and when it has been taken
@@ -69,13 +80,14 @@ func (t *transfer[R]) run(ctx context.Context, messages source) ([]R, error) {
 	t.rest = time.AfterFunc(time.Hour, func() { signal(t.some) })
 	defer t.rest.Stop()
 
-	var known []R
 	ended := make(chan struct{}) // the call is over: nothing need be written any more
 	var failure error
 	go func() {
 		defer close(ended)
-		known, failure = t.read(call)
+		failure = t.read(call)
 	}()
+	header, _ := call.Header() // where there is none, the reader learns why
+	t.bounds = boundsOf(header)
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
@@ -89,11 +101,26 @@ func (t *transfer[R]) run(ctx context.Context, messages source) ([]R, error) {
 	t.close()
 	<-written
 	<-ended
-	slices.SortStableFunc(known, func(a, b R) int { return cmp.Compare(t.first(a), t.first(b)) })
 	if err == nil && failure != nil {
 		err = t.link.failure(ctx, failure, t.name)
 	}
-	return known, err
+	return t.all(), err
+}
+
+// all is the receipts by number, as few as say it.
+func (t *transfer[R]) all() []R {
+	slices.SortStableFunc(t.known, func(a, b R) int {
+		first, _ := t.span(a)
+		second, _ := t.span(b)
+		return cmp.Compare(first, second)
+	})
+	var ranges []R
+	for _, next := range t.known {
+		if len(ranges) == 0 || !t.join(&ranges[len(ranges)-1], next) {
+			ranges = append(ranges, next)
+		}
+	}
+	return ranges
 }
 
 // gather takes the messages as they come, until there are no more or the call has ended.
@@ -143,8 +170,17 @@ func (t *transfer[R]) add(data []byte, ended <-chan struct{}) (first, more bool,
 		}
 	}
 	t.number++
+	if len(data) > t.bounds.largest {
+		t.omit(t.number-1, len(data))
+		select {
+		case <-ended:
+			return false, false, nil
+		default:
+			return false, true, nil
+		}
+	}
 	t.mu.Lock()
-	for t.count > 0 && (t.bytes+len(data) > frameBytes || t.count >= frameMessages) {
+	for t.count > 0 && (t.bytes+len(data) > t.bounds.bytes || t.count >= t.bounds.messages) {
 		t.mu.Unlock()
 		signal(t.some)
 		select {
@@ -167,6 +203,44 @@ func (t *transfer[R]) add(data []byte, ended <-chan struct{}) (first, more bool,
 		}
 	}
 	return first, true, nil
+}
+
+// omit answers for a message that no request can hold, in place of the sidecar: it would end the call for all others.
+func (t *transfer[R]) omit(number uint64, size int) {
+	t.mu.Lock()
+	t.absent = append(t.absent, number-uint64(len(t.absent)))
+	t.mu.Unlock()
+	t.note(t.large(number, fmt.Sprintf(
+		"message of %d bytes, and a request to this sidecar holds one of at most %d", size, t.bounds.largest)))
+}
+
+// came is told of receipts by the sidecar's numbers, which are those of the messages that were sent to it.
+func (t *transfer[R]) came(next R) {
+	t.mu.Lock()
+	absent := t.absent
+	t.mu.Unlock()
+	first, count := t.span(next)
+	for offset := uint64(0); offset < count; {
+		number := first + offset
+		before := sort.Search(len(absent), func(i int) bool { return absent[i] > number })
+		part := count - offset
+		if before < len(absent) {
+			part = min(part, absent[before]-number)
+		}
+		t.note(t.part(next, offset, number+uint64(before), part))
+		offset += part
+	}
+}
+
+func (t *transfer[R]) note(next R) {
+	t.noted.Lock()
+	defer t.noted.Unlock()
+	if t.told != nil {
+		t.told(next)
+	}
+	if len(t.known) == 0 || !t.join(&t.known[len(t.known)-1], next) {
+		t.known = append(t.known, next)
+	}
 }
 
 func (t *transfer[R]) close() {
@@ -204,24 +278,40 @@ func (t *transfer[R]) write(call grpc.ClientStream, ended <-chan struct{}) {
 }
 
 // read collects the receipts until the call ends.
-func (t *transfer[R]) read(call grpc.ClientStream) ([]R, error) {
-	var known []R
+func (t *transfer[R]) read(call grpc.ClientStream) error {
 	for {
-		err := t.answer(call, func(next R) {
-			if t.told != nil {
-				t.told(next)
-			}
-			if len(known) == 0 || !t.join(&known[len(known)-1], next) {
-				known = append(known, next)
-			}
-		})
+		err := t.answer(call, t.came)
 		if errors.Is(err, io.EOF) {
-			return known, nil
+			return nil
 		}
 		if err != nil {
-			return known, err
+			return err
 		}
 	}
+}
+
+// bounds are what one request holds.
+type bounds struct {
+	bytes, messages int // of a batch
+	largest         int // bytes of a message in a request of its own
+}
+
+const (
+	maxRequest  = 4 << 20 // bytes of a request, of a sidecar that does not say
+	requestHead = 4096    // bytes left for what it says beside its messages: a topic of 1024 bytes, a peer, a protocol
+	messageHead = 96      // bytes of a message beside its data, with a request id of 64 bytes
+)
+
+// boundsOf reads from a call's header what its requests may hold: three quarters for data, one for what is around it.
+func boundsOf(header metadata.MD) bounds {
+	size := maxRequest
+	if said := header.Get("sidecar-max-request"); len(said) > 0 {
+		if number, err := strconv.Atoi(said[0]); err == nil {
+			size = number
+		}
+	}
+	room := max(size-requestHead, 1024)
+	return bounds{min(frameBytes, room*3/4), min(frameMessages, max(room/4/messageHead, 1)), room - messageHead}
 }
 
 func signal(channel chan struct{}) {
