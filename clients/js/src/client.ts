@@ -9,7 +9,7 @@ import { Batcher, type Way } from "./batcher.js";
 import { PUBLISH_ITEM, SEND_ITEM, transfer } from "./bulk.js";
 import { type ByteStream, openStream, StreamAcceptor } from "./bytestream.js";
 import * as convert from "./convert.js";
-import { Closed, DeadlineExceeded, TooLarge, SidecarUnavailable } from "./errors.js";
+import { Closed, DeadlineExceeded, ResourceExhausted, SidecarUnavailable, TooLarge } from "./errors.js";
 import { DirectServiceDefinition, SendManyRequest } from "./generated/sidecar/v1/direct.js";
 import { DiscoveryServiceDefinition } from "./generated/sidecar/v1/discovery.js";
 import { NodeServiceDefinition } from "./generated/sidecar/v1/node.js";
@@ -147,7 +147,8 @@ async function meet(link: Link, { wait = PATIENCE, signal }: ConnectOptions): Pr
       await link.once(channel, GET_NODE, {}, now() + Math.max(1000, wait), signal);
       return;
     } catch (error) {
-      if (!isLost(error) && !(error instanceof DeadlineExceeded)) {
+      const passes = error instanceof DeadlineExceeded || error instanceof ResourceExhausted;
+      if (!isLost(error) && !passes) {
         throw error;
       }
       if (now() - begun >= wait) {
@@ -557,10 +558,10 @@ export class Client {
   }
 
   /**
-   * A subscription to topics: iterate over it, or see `Subscription`. What this node's apps publish once it is in
-   * force arrives, and what others publish once they have heard of it. Nothing older comes without a cursor, nor again
-   * after a restart of the sidecar. Messages of one publisher come in its order, but for those that were lost on their way and
-   * fetched again.
+   * A subscription to topics: iterate over it, or see `Subscription`. What this node's apps publish once it is in force
+   * arrives, and what others publish once they have heard of it. Nothing older comes without a cursor, nor again after
+   * a restart of the sidecar. Messages of one publisher come in its order, but for those that were lost on their way
+   * and fetched again.
    */
   subscribe(topics: string | Iterable<string>, options: SubscribeOptions = {}): Subscription {
     return new Subscription(this.#link, topics, options);

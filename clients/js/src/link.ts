@@ -22,7 +22,7 @@ import {
   SidecarError,
   SidecarUnavailable,
 } from "./errors.js";
-import { credentials as credentialsOf, findTarget, type Target, type TlsOptions, Token } from "./target.js";
+import { findTarget, type Target, Tls, type TlsOptions, Token } from "./target.js";
 import type { CallOptions } from "./types.js";
 import { at, deadline, now, onAbort, PATIENCE, Pauses, sleep } from "./waiting.js";
 
@@ -100,7 +100,7 @@ export class Link {
   readonly calls = new Set<Active>();
   /** Aborted with the error for everybody when the client is closed. */
   readonly closing = new AbortController();
-  readonly #tls: TlsOptions;
+  readonly #tls: Tls;
   readonly #token: Token;
   readonly #waiters = new Set<Waiter>();
   readonly #sockets = new Set<Socket>();
@@ -112,8 +112,9 @@ export class Link {
   constructor(target: string | undefined, options: ConnectOptions) {
     this.target = findTarget(target);
     this.reconnect = options.reconnect ?? true;
-    this.#tls = options.tls ?? {};
+    this.#tls = new Tls(this.target, options.tls ?? {});
     this.#token = new Token(options);
+    this.#token.get(); // a wrong path is an error at once
     if (this.#token.given && !this.target.tls && !this.target.local) {
       throw new InvalidArgument(
         `a token is not sent in clear to ${this.target.text}: use tls://, a Unix socket or a loopback address`,
@@ -321,7 +322,7 @@ export class Link {
   }
 
   #newChannel(): ChannelInterface {
-    const credentials = watched(credentialsOf(this.target, this.#tls), this.#sockets, this.closing.signal);
+    const credentials = watched(this.#tls.credentials(), this.#sockets, this.closing.signal);
     return new Channel(this.target.address, credentials, OPTIONS);
   }
 

@@ -4,7 +4,7 @@ import type { ChannelInterface } from "@grpc/grpc-js";
 
 import type { Call } from "./call.js";
 import { bytes, names, optionalMilliseconds } from "./convert.js";
-import { AlreadyExists, Closed, Refused, TooLarge } from "./errors.js";
+import { Closed, Refused, TooLarge } from "./errors.js";
 import {
   DirectServiceDefinition,
   type IncomingRequest,
@@ -19,8 +19,8 @@ import { at, now } from "./waiting.js";
 
 /**
  * Answers a request: returns the response, or throws `Refused` to refuse with its message. However else it ends,
- * whoever asked is refused at once and a warning says why: anything else that it throws, a response that is no payload or over
- * the sidecar's bound. Others are served on. `request.signal` is aborted when nobody waits for the answer any more.
+ * whoever asked is refused at once and a warning says why: anything else that it throws, a response that is no payload
+ * or over the sidecar's bound. Others are served on. `request.signal` is aborted when nobody waits any more.
  */
 export type Handler = (request: Request) => Payload | Promise<Payload>;
 
@@ -38,7 +38,6 @@ const MOST_ANSWER = (4 << 20) - 1024;
 // What has been read and waits for its handler.
 const WAITING_BYTES = 1 << 20;
 const WAITING_REQUESTS = 1024;
-const MAX_REFUSALS = 12; // some 10 seconds
 const REFUSAL_BYTES = 1024;
 
 /** Answers that one call writes, as many at once as have come while the last were written. */
@@ -107,7 +106,6 @@ class Requests extends Stream {
   answers: Answers | undefined;
   readonly #protocols: string[];
   #served = false;
-  #refusals = 0;
   #finishing = false;
 
   constructor(link: Link, protocols: string[], options: StreamOptions) {
@@ -130,23 +128,13 @@ class Requests extends Stream {
       this.onTooLarge(error);
       return this.link.reconnect && !this.link.closed;
     }
-    return this.#mayPass(error) || super.worthAnother(error);
-  }
-
-  /** After a lost connection the sidecar may take a moment to notice that this app no longer serves there. */
-  #mayPass(error: unknown): boolean {
-    if (this.#served && error instanceof AlreadyExists && this.#refusals < MAX_REFUSALS) {
-      this.#refusals += 1;
-      return this.link.reconnect && !this.link.closed;
-    }
-    return false;
+    return super.worthAnother(error);
   }
 
   /** The next response; undefined when it was lost and is in force again. */
   async read(): Promise<ServeResponse | undefined> {
     const response = await this.next();
     this.#served = true;
-    this.#refusals = 0;
     return response && SERVE.decode(response);
   }
 
@@ -443,7 +431,8 @@ export class Server {
   #refusal(protocol: string, error: unknown, aborted: boolean): string {
     try {
       if (error instanceof Refused) {
-        return shortened(error.message) || "the app refused";
+        const message: unknown = error.message; // apps may have made it anything
+        return shortened(String(message)) || "the app refused";
       }
     } catch {
       // told below

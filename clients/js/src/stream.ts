@@ -3,11 +3,11 @@
 import type { ChannelInterface } from "@grpc/grpc-js";
 
 import type { Call } from "./call.js";
-import { Closed } from "./errors.js";
+import { AlreadyExists, Closed, ResourceExhausted, Unauthenticated } from "./errors.js";
 import { isLost, type Link, type Method } from "./link.js";
 import { Reading } from "./reading.js";
 import type { StreamOptions } from "./types.js";
-import { now, onAbort, Pauses, sleep } from "./waiting.js";
+import { now, onAbort, PATIENCE, Pauses, sleep } from "./waiting.js";
 
 /** A stream that is quiet for so long, in milliseconds, is well: the next loss begins with short pauses again. */
 const WELL = 5000;
@@ -29,9 +29,9 @@ const LOST = new FinalizationRegistry<Held>(({ call }) => {
  * One stream over as many calls as it takes. Iterate over it, or `await stream.open()` first, which resolves once the
  * stream is in force.
  *
- * Reading may be given up at any moment, by leaving the loop too, and taken up again with the same iterator or a new one:
- * nothing is lost and nothing comes twice. `close()` ends the stream, and so do the signal that it was made with and
- * `close()` of the client.
+ * Reading may be given up at any moment, by leaving the loop too, and taken up again with the same iterator or a new
+ * one: nothing is lost and nothing comes twice. `close()` ends the stream, and so do the signal that it was made with
+ * and `close()` of the client.
  */
 export abstract class Stream {
   protected readonly link: Link;
@@ -45,6 +45,7 @@ export abstract class Stream {
   #first: Buffer | undefined;
   #starting: Promise<void> | undefined;
   #wasInForce = false;
+  #refused: number | undefined; // since when one that has been in force is refused
   #reconnected = false; // and that has not been told
   #since = 0;
   #failure: { error: unknown } | undefined;
@@ -138,9 +139,10 @@ export abstract class Stream {
         }
         this.#reconnected ||= this.#wasInForce;
         this.#wasInForce = true;
+        this.#refused = undefined;
         this.#since = now();
       } catch (error) {
-        await this.#lost(error, call);
+        await this.#lost(error, call, true);
       }
     }
   }
@@ -199,15 +201,28 @@ export abstract class Stream {
     return lost && this.link.reconnect && !this.link.closed;
   }
 
+  /**
+   * Whether a stream that has been in force is refused for what may be over in a moment: tokens that are being replaced
+   * and, when it comes back, a sidecar that has not noticed yet that the call before is gone.
+   */
+  #passing(error: unknown, opening: boolean): boolean {
+    const back = opening && (error instanceof AlreadyExists || error instanceof ResourceExhausted);
+    if (!this.#wasInForce || !(back || error instanceof Unauthenticated) || !this.link.reconnect || this.link.closed) {
+      return false;
+    }
+    this.#refused ??= now();
+    return now() - this.#refused < PATIENCE;
+  }
+
   /** The call is over: wait before the next one, or throw when there is none to be. */
-  async #lost(error: unknown, call: Call | undefined): Promise<void> {
+  async #lost(error: unknown, call: Call | undefined, opening = false): Promise<void> {
     if (this.#failure !== undefined) {
       throw this.#failure.error;
     }
     if (call === undefined || this.call === call) {
       this.drop(error);
     }
-    if (!this.worthAnother(error)) {
+    if (!this.#passing(error, opening) && !this.worthAnother(error)) {
       this.fail(error);
       throw error;
     }

@@ -1,10 +1,10 @@
 /** Where the sidecar is, and what is shown to it. */
 
 import { lstatSync, readFileSync, statSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { isAbsolute, join, resolve } from "node:path";
+import { userInfo } from "node:os";
+import { resolve } from "node:path";
 
-import { ChannelCredentials } from "@grpc/grpc-js";
+import { ChannelCredentials, experimental } from "@grpc/grpc-js";
 
 import { InvalidArgument, SidecarUnavailable } from "./errors.js";
 
@@ -36,21 +36,49 @@ const MAX_PATH = process.platform === "linux" ? 107 : 103;
 
 type Environment = Record<string, string | undefined>;
 
-/** The target given, else `SIDECAR_API`, else the default socket. */
+/** A variable without the end of a line, which files of variables written elsewhere leave there. */
+function variable(environment: Environment, name: string): string {
+  return (environment[name] ?? "").replace(/[\r\n]+$/, "");
+}
+
+/**
+ * The target given, else that of `SIDECAR_API`, else the socket of `SIDECAR_API_SOCKET`, which tells a sidecar where to
+ * serve, else the default one (docs/clients.md).
+ */
 export function findTarget(given: string | undefined, environment: Environment = process.env): Target {
   if (given) {
-    return parseTarget(given, "the argument of connect");
+    return parseTarget(given, "the argument of connect", environment);
   }
-  const named = environment["SIDECAR_API"];
+  const named = variable(environment, "SIDECAR_API");
   if (named) {
-    return parseTarget(named, "SIDECAR_API");
+    return parseTarget(named, "SIDECAR_API", environment);
   }
-  const runtime = environment["XDG_RUNTIME_DIR"] ?? "";
-  const directory = isAbsolute(runtime)
-    ? join(runtime, "sidecar")
-    : join(tmpdir(), `sidecar-${process.getuid?.() ?? 0}`);
+  const configured = variable(environment, "SIDECAR_API_SOCKET");
+  if (configured) {
+    return socketTarget(configured, "SIDECAR_API_SOCKET", environment);
+  }
+  const directory = defaultDirectory(environment);
   checkOurs(directory);
-  return parseTarget(join(directory, "api.sock"), "the default socket");
+  return socketTarget(`${directory}/api.sock`, "the default socket", environment);
+}
+
+/** Where a sidecar of this user serves when nothing says otherwise; nothing is tried out. */
+function defaultDirectory(environment: Environment): string {
+  const runtime = variable(environment, "XDG_RUNTIME_DIR");
+  if (runtime.startsWith("/")) {
+    return `${runtime.replace(/\/+$/, "")}/sidecar`;
+  }
+  const temporary = variable(environment, "TMPDIR");
+  const there = temporary.startsWith("/") && isDirectory(temporary);
+  return `${there ? temporary.replace(/\/+$/, "") : "/tmp"}/sidecar-${process.getuid?.() ?? 0}`;
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false; // not there, or not to be looked at
+  }
 }
 
 /** Another user must not be able to pose as our sidecar. */
@@ -64,15 +92,16 @@ function checkOurs(directory: string): void {
   }
 }
 
-function parseTarget(text: string, origin: string): Target {
-  const path = /^unix:(?:\/\/(?=\/))?(.+)$/s.exec(text)?.[1] ?? (/^(\/|\.\/|\.\.\/)/.test(text) ? text : undefined);
+function parseTarget(text: string, origin: string, environment: Environment): Target {
+  const path = /^unix:(?:\/\/)?(.+)$/s.exec(text)?.[1] ?? (/^(\/|\.\/|\.\.\/|~\/)/.test(text) ? text : undefined);
   if (path !== undefined) {
-    return { text: `unix:${path}`, origin, address: `unix:${socketPath(path)}`, tls: false, local: true };
+    return socketTarget(path, origin, environment);
   }
   const [, scheme, host, port] = /^(tls:\/\/)?(\[[0-9a-fA-F:.]+\]|[^:/[\]\s]+):(\d{1,5})$/.exec(text) ?? [];
-  if (host === undefined || Number(port) > 65_535) {
+  if (host === undefined || Number(port) > 65_535 || Number(port) === 0) {
     throw new InvalidArgument(
-      `${JSON.stringify(text)} (${origin}) is no target: unix:PATH, a path, HOST:PORT or tls://HOST:PORT`,
+      `${JSON.stringify(text)} (${origin}) is no target: unix:PATH, a path that begins with / ./ ../ or ~/, HOST:PORT ` +
+        "or tls://HOST:PORT",
       { field: "target" },
     );
   }
@@ -81,45 +110,157 @@ function parseTarget(text: string, origin: string): Target {
   return { text, origin, address: `dns:${host}:${port ?? ""}`, tls, local };
 }
 
-/** A path that sockets may have, absolute where that is short enough: the app may change its directory. */
-function socketPath(path: string): string {
-  const absolute = resolve(path);
-  if (Buffer.byteLength(absolute) <= MAX_PATH) {
-    return absolute;
+/** The socket at a path, which is taken as it is: nothing in it is an escape. */
+function socketTarget(given: string, origin: string, environment: Environment): Target {
+  const path = wholePath(given, origin, environment);
+  if (path.includes("\0")) {
+    throw new InvalidArgument(`the path of a Unix socket holds no NUL: ${shown(path)} (${origin})`, {
+      field: "target",
+    });
   }
   const size = Buffer.byteLength(path);
   if (size > MAX_PATH) {
     // Node would connect to the path cut off.
     throw new InvalidArgument(
-      `the path of a Unix socket has at most ${MAX_PATH} bytes, this one has ${size}: ${path}`,
-      {
-        field: "target",
-      },
+      `the path of a Unix socket has at most ${MAX_PATH} bytes, this one has ${size}: ${shown(path)}`,
+      { field: "target" },
     );
   }
-  return path;
+  return { text: `unix:${shown(path)}`, origin, address: socketAddress(path), tls: false, local: true };
 }
 
-/** What encrypts the connection; the files are read again for each. */
-export function credentials(
-  target: Target,
-  options: TlsOptions,
-  environment: Environment = process.env,
-): ChannelCredentials {
-  if (!target.tls) {
-    return ChannelCredentials.createInsecure();
-  }
-  const read = (option: keyof TlsOptions) => {
-    const path = options[option] ?? environment[`SIDECAR_TLS_${option.toUpperCase()}`];
-    return path ? readGiven(path, `tls.${option}`) : null;
-  };
-  try {
-    return ChannelCredentials.createSsl(read("ca"), read("key"), read("cert"));
-  } catch (error) {
-    if (error instanceof InvalidArgument) {
-      throw error;
+/**
+ * A path from the root on: a relative one would be another when the app changes its directory. `~` at the beginning is
+ * the home directory. `..` stays, for it may lead out of a symbolic link.
+ */
+function wholePath(given: string, origin: string, environment: Environment): string {
+  let path = given;
+  if (path === "~" || path.startsWith("~/")) {
+    const home = homeDirectory(environment);
+    if (home === undefined) {
+      throw new InvalidArgument(
+        `${shown(path)} (${origin}) is in the home directory: this user has none, and HOME is not set`,
+        { field: "target" },
+      );
     }
-    throw new InvalidArgument(`the TLS files cannot be used: ${String(error)}`, { field: "tls", cause: error });
+    path = home + path.slice(1);
+  } else if (!path.startsWith("/")) {
+    path = `${currentDirectory(path, origin)}/${path}`;
+  }
+  return (
+    "/" +
+    path
+      .split("/")
+      .filter((part) => part !== "" && part !== ".")
+      .join("/")
+  );
+}
+
+function currentDirectory(path: string, origin: string): string {
+  try {
+    return process.cwd();
+  } catch (error) {
+    const what = `${shown(path)} (${origin}) counts from the current directory, which is gone`;
+    throw new InvalidArgument(what, { field: "target", cause: error });
+  }
+}
+
+/** `HOME`, else that of the system's list of users. */
+function homeDirectory(environment: Environment): string | undefined {
+  const home = variable(environment, "HOME");
+  if (home.startsWith("/")) {
+    return home;
+  }
+  try {
+    const { homedir } = userInfo(); // which does not look at HOME, and throws for a user without a name
+    return homedir.startsWith("/") ? homedir : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A path for people and logs: one line of text. */
+function shown(path: string): string {
+  return JSON.stringify(path).slice(1, -1).replaceAll('\\"', '"').replaceAll("\\\\", "\\");
+}
+
+const HEX = "sidecar-hex";
+
+/** As gRPC takes it, which reads targets by a pattern that holds no ends of lines. */
+function socketAddress(path: string): string {
+  return /[\n\r\u2028\u2029]/.test(path) ? `${HEX}:${Buffer.from(path).toString("hex")}` : `unix:${path}`;
+}
+
+/** Resolves what `socketAddress` has made of a path with ends of lines. */
+class HexResolver implements experimental.Resolver {
+  readonly #listener: experimental.ResolverListener;
+  readonly #path: string;
+  #told = false;
+
+  constructor(target: { path: string }, listener: experimental.ResolverListener) {
+    this.#listener = listener;
+    this.#path = Buffer.from(target.path, "hex").toString();
+  }
+
+  updateResolution(): void {
+    if (!this.#told) {
+      this.#told = true;
+      const value = [{ addresses: [{ path: this.#path }] }];
+      process.nextTick(() => this.#listener({ ok: true, value }, {}, null, ""));
+    }
+  }
+
+  destroy(): void {
+    this.#told = false;
+  }
+
+  static getDefaultAuthority(): string {
+    return "localhost";
+  }
+}
+
+experimental.registerResolver(HEX, HexResolver);
+
+/**
+ * What encrypts connections. The files are read for each; while they are away or do not fit together, as for a moment
+ * when certificates are replaced, what was read last counts.
+ */
+export class Tls {
+  readonly #on: boolean;
+  readonly #paths: Record<keyof TlsOptions, string>;
+  #last: Record<keyof TlsOptions, Buffer | null> | undefined;
+
+  /** @throws InvalidArgument when a file cannot be read or used. */
+  constructor(target: Target, options: TlsOptions, environment: Environment = process.env) {
+    const path = (option: keyof TlsOptions) => {
+      const given = options[option] ?? variable(environment, `SIDECAR_TLS_${option.toUpperCase()}`);
+      return given && resolve(given); // the app may change its directory
+    };
+    this.#on = target.tls;
+    this.#paths = target.tls ? { ca: path("ca"), cert: path("cert"), key: path("key") } : { ca: "", cert: "", key: "" };
+    this.credentials();
+  }
+
+  credentials(): ChannelCredentials {
+    if (!this.#on) {
+      return ChannelCredentials.createInsecure();
+    }
+    try {
+      const { ca, cert, key } = this.#paths;
+      const read = (path: string, field: string) => (path ? readGiven(path, field) : null);
+      const files = { ca: read(ca, "tls.ca"), cert: read(cert, "tls.cert"), key: read(key, "tls.key") };
+      const made = ChannelCredentials.createSsl(files.ca, files.key, files.cert);
+      this.#last = files;
+      return made;
+    } catch (error) {
+      if (this.#last !== undefined) {
+        return ChannelCredentials.createSsl(this.#last.ca, this.#last.key, this.#last.cert);
+      }
+      if (error instanceof InvalidArgument) {
+        throw error;
+      }
+      throw new InvalidArgument(`the TLS files cannot be used: ${String(error)}`, { field: "tls", cause: error });
+    }
   }
 }
 
@@ -143,10 +284,10 @@ export class Token {
 
   constructor(given: { token?: string; tokenFile?: string }, environment: Environment = process.env) {
     const options = given.token !== undefined || given.tokenFile !== undefined;
-    const text = options ? given.token : environment["SIDECAR_TOKEN"];
-    const file = options ? given.tokenFile : environment["SIDECAR_TOKEN_FILE"];
+    const text = options ? given.token : variable(environment, "SIDECAR_TOKEN");
+    const file = options ? given.tokenFile : variable(environment, "SIDECAR_TOKEN_FILE");
     this.#text = text ? checked(text, "token") : undefined;
-    this.#file = file === "" ? undefined : file;
+    this.#file = file ? resolve(file) : undefined; // the app may change its directory
   }
 
   /** Whether there is one at all. */

@@ -22,7 +22,7 @@ interface Opened {
 interface Kind {
   name: string;
   method: string;
-  open(this: void, node: Client): Promise<Opened>;
+  open: (node: Client) => Promise<Opened>;
   say(texts: string[]): object;
   text(item: never): string;
 }

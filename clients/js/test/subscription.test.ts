@@ -153,6 +153,38 @@ test("a stream that ends with another error is not opened again", async (t) => {
   assert.equal(sidecar.calls["subscribe"], 1);
 });
 
+test("a stream that has been in force outlives refusals that pass, for 10 s", async (t) => {
+  const hub = new Hub();
+  const handlers = hub.handlers();
+  const refusals: (status | undefined)[] = [undefined, status.UNAUTHENTICATED, status.RESOURCE_EXHAUSTED];
+  const { sidecar, node } = await joined(t, {
+    subscribe: (call: StreamCall) => {
+      const count = sidecar.calls["subscribe"] ?? 0;
+      const refusal = count <= refusals.length ? refusals[count - 1] : status.ALREADY_EXISTS;
+      if (refusal !== undefined && count !== 4) {
+        throw failure(refusal, "not now");
+      }
+      return handlers["subscribe"]?.(call, call as never);
+    },
+  });
+  const news = await node.subscribe("news").open();
+  const messages = news[Symbol.asyncIterator]();
+  sidecar.kill();
+  hub.add("news", "a");
+  await sidecar.start();
+  assert.deepEqual(texts(await take(messages, 1)), ["a"]);
+  assert.equal(sidecar.calls["subscribe"], 4);
+  const clock = performance.now.bind(performance);
+  const ended = caught(messages.next());
+  sidecar.kill();
+  await sidecar.start();
+  while (sidecar.calls["subscribe"] === 4) {
+    await turns(1);
+  }
+  t.mock.method(performance, "now", () => clock() + 10_001);
+  assert.equal((await ended).name, "AlreadyExists");
+});
+
 test("without reconnecting a subscription ends with the sidecar", async (t) => {
   const { sidecar, node } = await joined(t, new Hub().handlers(), { reconnect: false });
   const news = await node.subscribe("news").open();

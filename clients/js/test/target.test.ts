@@ -1,17 +1,19 @@
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
+import os, { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { InvalidArgument, SidecarUnavailable } from "../src/index.js";
-import { credentials, findTarget, Token } from "../src/target.js";
+import { connect, InvalidArgument, SidecarUnavailable } from "../src/index.js";
+import { findTarget, Tls, Token } from "../src/target.js";
+import { FakeSidecar } from "./fake.js";
 
 const GOOD: [string, Partial<ReturnType<typeof findTarget>>][] = [
   ["unix:/run/api.sock", { text: "unix:/run/api.sock", address: "unix:/run/api.sock", local: true, tls: false }],
   ["unix:///run/api.sock", { text: "unix:/run/api.sock", address: "unix:/run/api.sock" }],
   ["/run/api.sock", { text: "unix:/run/api.sock", address: "unix:/run/api.sock" }],
-  ["./api.sock", { text: "unix:./api.sock", address: `unix:${join(process.cwd(), "api.sock")}` }],
+  ["./api.sock", { text: `unix:${join(process.cwd(), "api.sock")}` }],
   ["localhost:4000", { text: "localhost:4000", address: "dns:localhost:4000", local: true, tls: false }],
   ["127.3.2.1:1", { local: true }],
   ["[::1]:4000", { address: "dns:[::1]:4000", local: true }],
@@ -65,7 +67,7 @@ test("a path that is too long for a socket is refused, wherever it comes from", 
     rmSync(folder, { recursive: true });
   });
   process.chdir(folder);
-  assert.equal(findTarget("./api.sock").address, "unix:./api.sock"); // the kernel takes it
+  assert.throws(() => findTarget("./api.sock"), InvalidArgument); // as a whole it is too long
 });
 
 test("the environment names the target, else it is the default socket of a directory that is ours", (t) => {
@@ -85,7 +87,17 @@ test("the environment names the target, else it is the default socket of a direc
     (error) => error instanceof SidecarUnavailable && error.message.includes("not trusted"),
   );
   const elsewhere = findTarget(undefined, { XDG_RUNTIME_DIR: "not/absolute" });
-  assert.equal(elsewhere.text, `unix:${tmpdir()}/sidecar-${process.getuid?.() ?? 0}/api.sock`);
+  const ours = `sidecar-${process.getuid?.() ?? 0}/api.sock`;
+  assert.equal(elsewhere.text, `unix:/tmp/${ours}`);
+  const temporary = (TMPDIR: string) => findTarget(undefined, { TMPDIR, TEMP: folder, TMP: folder }).text;
+  assert.equal(temporary(`${folder}//\r\n`), `unix:${folder}/${ours}`);
+  for (const odd of ["", "relative", `${folder}/away`, import.meta.filename]) {
+    assert.equal(temporary(odd), `unix:/tmp/${ours}`, odd);
+  }
+  const told = findTarget(undefined, { SIDECAR_API_SOCKET: "~/a.sock\r\n", HOME: "/home/me\n" });
+  assert.deepEqual([told.text, told.origin], ["unix:/home/me/a.sock", "SIDECAR_API_SOCKET"]);
+  assert.equal(findTarget(undefined, { SIDECAR_API_SOCKET: "host:1" }).text, `unix:${process.cwd()}/host:1`); // a path
+  assert.equal(findTarget(undefined, { SIDECAR_API: "localhost:1\r" }).text, "localhost:1");
 });
 
 test("a token comes from an option, else from the environment, and a file is read again when it changes", (t) => {
@@ -115,8 +127,54 @@ test("a token comes from an option, else from the environment, and a file is rea
 test("TLS files that cannot be read or used are named", () => {
   const target = findTarget("tls://localhost:1");
   assert.throws(
-    () => credentials(target, { ca: "/nowhere/ca.pem" }, {}),
+    () => new Tls(target, { ca: "/nowhere/ca.pem" }, {}),
     (error) => error instanceof InvalidArgument && error.field === "tls.ca",
   );
-  assert.throws(() => credentials(target, {}, { SIDECAR_TLS_CERT: import.meta.filename }), InvalidArgument);
+  assert.throws(() => new Tls(target, {}, { SIDECAR_TLS_CERT: import.meta.filename }), InvalidArgument);
+});
+
+test("TLS files that are away or broken for a moment count as they were read last", (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "tls-"));
+  t.after(() => {
+    rmSync(folder, { recursive: true });
+  });
+  const ca = join(folder, "ca.pem");
+  copyFileSync(join(import.meta.dirname, "../../test/certificates/ca.pem"), ca);
+  const tls = new Tls(findTarget("tls://localhost:1"), { ca }, {});
+  rmSync(ca);
+  assert.ok(tls.credentials()._isSecure());
+  writeFileSync(ca, "no certificate");
+  assert.ok(tls.credentials()._isSecure());
+});
+
+test("a path that has its home directory from nowhere is refused with a sentence", (t) => {
+  t.mock.method(os, "userInfo", () => {
+    throw new Error("ENOENT: no such user");
+  });
+  syncBuiltinESMExports();
+  t.after(() => {
+    t.mock.reset();
+    syncBuiltinESMExports();
+  });
+  assert.throws(
+    () => findTarget("~/a.sock", {}),
+    /~\/a\.sock .* is in the home directory: this user has none, and HOME/,
+  );
+  assert.equal(findTarget("/a.sock", {}).text, "unix:/a.sock");
+});
+
+test("every path that a socket can have works", async (t) => {
+  for (const name of ["per%41cent", "a?b", "a#b", "a@b:c", "a b", "a\nb", "ü\u2028", "a\\b", '"', "%", "unix:x"]) {
+    const sidecar = new FakeSidecar();
+    const path = join(sidecar.folder, name);
+    await sidecar.start();
+    renameSync(sidecar.path, path);
+    for (const target of [path, `unix:${path}`]) {
+      const node = await connect(target, { wait: 2000 });
+      assert.equal((await node.info()).peerId, "me", name);
+      await node.close();
+    }
+    sidecar.close();
+  }
+  t.diagnostic("connected");
 });

@@ -105,7 +105,8 @@ class Feed {
   }
 
   async close() {
-    await this.items.return?.();
+    await this.items.return?.(); // which ends no stream
+    this.abort.abort();
     this.ended ??= {};
   }
 
