@@ -168,7 +168,7 @@ class Identifying(SimpleHandler):
         if info.public_key is not None and info.public_key != peer.public_key:
             raise ProtocolError("identify shows another public key than the connection")
         before = peer.info
-        info = self._with_record(peer, info)
+        info = self._with_record(peer, info, again)
         peer.info = info if before is None else before.updated(info)
         if peer.info == before:
             return  # a push that says nothing new
@@ -211,7 +211,7 @@ class Identifying(SimpleHandler):
         self._switch.emit(events.PeerChanged(change, self._reach.view(peer.id)))
         self._switch.emit(events.PeersLearned(((peer.id, self._switch.book.addresses(peer.id)),), good=True))
 
-    def _with_record(self, peer: Peer, info: IdentifyInfo) -> IdentifyInfo:
+    def _with_record(self, peer: Peer, info: IdentifyInfo, again: bool) -> IdentifyInfo:
         """Prefer the addresses that the peer has signed; a record that is unusable or old is noted and left.
 
         A record stays in force when what comes later brings none (libp2p specs, RFC 0003).
@@ -225,7 +225,8 @@ class Identifying(SimpleHandler):
                 self._switch.note(LogLevel.WARNING, peer.id, "identify: %s", error)
             else:
                 # An equal number too, as in go-libp2p: rust-libp2p numbers by the second, changes may come faster.
-                if kept is None or record.seq >= kept.seq:
+                # A smaller one from a peer that has come back: it began anew, under a clock that was set back.
+                if kept is None or record.seq >= kept.seq or again:
                     kept = self._records[peer.id] = _Kept(record.seq, envelope, record.addresses)
                 else:
                     self._switch.note(LogLevel.DEBUG, peer.id, "identify: record %d is old", record.seq)

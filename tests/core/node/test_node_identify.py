@@ -236,3 +236,19 @@ def test_addresses_that_no_record_holds_are_left_out_and_this_is_said() -> None:
     assert len(kept.addresses) > 20
     said = [item.text % item.arguments for item in other.news if isinstance(item, events.Note) and item.peer is None]
     assert any(f"told the first {len(kept.addresses)} of 64 addresses" in text for text in said)
+
+
+def test_a_peer_that_comes_back_with_its_clock_set_back_is_believed() -> None:
+    _, one, other = pair()
+    node, identity = one.node, other.identity
+    peer = node._switch.peers[identity.peer_id]
+    say(one, other, IdentifyInfo(signed_record=make_peer_record(identity, 2**63, (ELSEWHERE,))))
+    assert node._switch.book.addresses(identity.peer_id)[0] == ELSEWHERE
+    back = IdentifyInfo(signed_record=make_peer_record(identity, 7, (other.address,)))
+    say(one, other, back)  # on the same connection it is one that was overtaken
+    assert peer.info is not None
+    assert peer.info.listen_addresses == (ELSEWHERE,)
+    node._identifying.identified(peer, back, one.simulation.clock.now, again=True)
+    assert peer.info.listen_addresses == (other.address,)
+    say(one, other, IdentifyInfo(signed_record=make_peer_record(identity, 8, (other.address, ELSEWHERE))))
+    assert peer.info.listen_addresses == (other.address, ELSEWHERE)
