@@ -29,6 +29,7 @@ FAILED, IN_USE = 1, 5
 _OVERTIME = 2.0  # seconds beyond `timeouts.shutdown` after which the process ends whatever still hangs
 
 _LAST_LINES = 0.5  # seconds for a reader to take them
+_SAID = 0.1  # seconds, in which nothing else is done: who is told of a reload finds in the log what it changed
 
 _log = logging.getLogger("sidecar.run")
 
@@ -58,7 +59,11 @@ def run(options: argparse.Namespace) -> int:
             0o077
         )  # what it makes is its user's alone, SQLite's files too; the API's socket gets a mode of its own
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_live(loaded, options))
+            try:
+                runner.run(_live(loaded, options))
+            finally:
+                output.flush(_LAST_LINES)  # their threads end with the process
+                errors.flush(_LAST_LINES)
     except ConfigError as error:
         return failed(USAGE_WRONG, error)
     except StateLocked as error:
@@ -137,6 +142,7 @@ def _reload(app: App, manager: Manager, options: argparse.Namespace) -> None:
         _log.info("configuration read again; changed: %s", ", ".join(reloaded.live) or "nothing")
         if reloaded.waiting:
             _log.warning("changed only by a restart: %s", ", ".join(reloaded.waiting))
+    errors.flush(_SAID)
     manager.reloaded()
 
 
