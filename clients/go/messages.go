@@ -287,7 +287,8 @@ func sending(peerID, protocol string, options []SendOption) (sendKey, string, er
 }
 
 // PublishMany publishes many messages, in batches, as fast as the peers take them. It returns receipts that cover all of
-// them, numbered from 0; where an error ends it midway, those that are known.
+// them, numbered from 0; where an error ends it midway, those that are known. A message that is too large has the outcome
+// [PublishTooLarge], and the others go on.
 //
 // The sequence (slices.Values(payloads), or any other) is read while the messages go out, by the calling goroutine, and
 // each payload may be changed once the next one is asked for. A sequence that waits should be a channel: see PublishFrom.
