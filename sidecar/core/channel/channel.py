@@ -28,7 +28,7 @@ from .upgrade import Upgrade
 from .yamux import StreamArrived, StreamEvent, Yamux
 
 _SMALL_FRAME = 48  # bytes of an encrypted message, 16 of which are its seal
-_SMALL = 0.1  # what decrypting one counts, in points of some 5 us: `WorkConfig` of `core.node`
+_SMALL = 0.1  # what decrypting one counts, in points of some 5 us (`WorkConfig` of `core.node`); a guess
 _FRUITLESS = 10.0  # seconds in which streams that come to nothing are counted; a guess
 _LEAST_PAYLOAD = 4096  # bytes: below that, what is left of a write's limit waits for the next write
 

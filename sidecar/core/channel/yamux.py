@@ -14,7 +14,7 @@ from .outbox import Outbox, Pull, Stream
 
 PROTOCOL = "/yamux/1.0.0"
 
-# What frames count that carry next to nothing, in points of some 5 us (`WorkConfig` of `core.node`); measured.
+# What frames count that carry next to nothing, in points of some 5 us (`WorkConfig` of `core.node`); guesses.
 _SMALL_FRAME = 32  # bytes
 _SMALL = 0.1  # a data frame of fewer, a window update, a frame for a stream that is gone
 _IDLE = 1.0  # a frame that says nothing at all, and a ping

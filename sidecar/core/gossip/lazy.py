@@ -2,7 +2,7 @@
 
 from .cache import Mark
 from .messages import ControlMessage, build_chunks, encode_ihaves
-from .state import ENTRY, PASSED_OVER, GossipState, Peer, Topic
+from .state import FRUITLESS, IDENTIFIER, PASSED_OVER, GossipState, Peer, Topic
 
 
 class LazyGossip:
@@ -24,14 +24,15 @@ class LazyGossip:
         left = config.max_ihave_length - peer.ids_asked
         if peer.ihaves > config.max_ihave_messages or left <= 0:
             state.statistics.dropped["control_bound"] += 1
-            state.charge(peer, ENTRY + len(control.ihave) * PASSED_OVER)
+            named = sum(len(ihave.messageIDs) for ihave in control.ihave)
+            state.charge(peer, FRUITLESS + len(control.ihave) * PASSED_OVER + named * IDENTIFIER)
             return
         wanted: dict[bytes, None] = {}
         examined = 0
         for ihave in state.bounded(peer, control.ihave):
             topic = state.by_wire.get(ihave.topicID)
             if topic is None or not topic.joined:
-                state.charge(peer, PASSED_OVER)
+                state.charge(peer, PASSED_OVER + len(ihave.messageIDs) * IDENTIFIER)
                 continue
             if self._may_be_past(peer, topic):
                 state.charge(peer, PASSED_OVER)
@@ -39,6 +40,8 @@ class LazyGossip:
                 continue
             ids = ihave.messageIDs[: config.max_ihave_length - examined]
             examined += len(ids)
+            if len(ids) < len(ihave.messageIDs):
+                state.charge(peer, (len(ihave.messageIDs) - len(ids)) * IDENTIFIER)
             state.propagation.shown(ids, peer.id, state.now, gossiped=True)
             for identifier in ids:
                 if not state.seen.contains(topic.name, identifier) and len(identifier) <= config.max_message_id:
@@ -84,6 +87,8 @@ class LazyGossip:
             state.statistics.iwant_messages_sent += len(raws)
             chunks = build_chunks(list(raws.values()), config.max_chunk, config.max_chunk_messages)
             state.send_chunks((peer,), chunks)
+        else:
+            state.charge(peer, FRUITLESS)
 
     def heartbeat(self) -> None:
         """Gossip Emission of v1.0, to as many as v1.1's Adaptive Gossip Dissemination says; then the windows shift."""

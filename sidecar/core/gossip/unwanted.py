@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import compress
 
 from .messages import ControlMessage, build_chunks
-from .state import ENTRY, PASSED_OVER, GossipState, Peer, Topic
+from .state import FRUITLESS, PASSED_OVER, GossipState, Peer, Topic
 
 
 class Unwanted:
@@ -51,7 +51,7 @@ class Unwanted:
         if peer.idontwants > config.max_idontwant_messages:
             state.statistics.dropped["control_bound"] += 1
             if peer.idontwants > config.max_idontwant_messages + self._large:  # rust-libp2p sends one for each
-                state.charge(peer, ENTRY + len(control.idontwant) * PASSED_OVER)
+                state.charge(peer, FRUITLESS + len(control.idontwant) * PASSED_OVER)
             return
         for entry in state.bounded(peer, control.idontwant):
             ids = entry.messageIDs[: config.max_unwanted - len(peer.unwanted)]

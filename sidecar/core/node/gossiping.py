@@ -16,7 +16,7 @@ from .switch import Buffers, Peer, Stream, Switch
 from .workload import Workload
 
 _MAX_SKIPPED = 64 << 20  # bytes of an RPC that is passed over: the largest `gossip.max_message`
-_SKIPPING = 1 / 2048  # points of work for each of its bytes: measured
+_SKIPPING = 1 / 2048  # points of work for each of its bytes; a guess: as decrypting them costs
 _PREFIX = 5  # bytes of an RPC's length, at most
 _ALWAYS_READ = 65_536  # bytes of a frame that all implementations read
 _SUSPICION = 10.0  # seconds after a large RPC in which a reset of the stream is taken for its refusal; a guess

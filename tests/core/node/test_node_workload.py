@@ -72,8 +72,25 @@ class Stage:
             subscriptions=[{"subscribe": True, "topicid": b"x"}, {"subscribe": False, "topicid": b"x"}]
         ).SerializeToString(),
         b"\xff" * 500,
+        RPC(control={"idontwant": [{"messageIDs": [b"nothing"]}]}).SerializeToString(),
+        RPC(control={"ihave": [{"topicID": b"news", "messageIDs": [b"nothing"]}]}).SerializeToString(),
+        RPC(control={"ihave": [{"topicID": b"elsewhere", "messageIDs": [b"nothing"]}]}).SerializeToString(),
+        RPC(control={"iwant": [{"messageIDs": [b"nothing"]}]}).SerializeToString(),
+        RPC(
+            control={"ihave": [{"topicID": b"news", "messageIDs": [b"%d" % n for n in range(9000)]}]}
+        ).SerializeToString(),
     ],
-    ids=["empty", "graft and prune", "subscriptions", "malformed"],
+    ids=[
+        "empty",
+        "graft and prune",
+        "subscriptions",
+        "malformed",
+        "IDONTWANT",
+        "IHAVE",
+        "IHAVE of a topic not joined",
+        "IWANT",
+        "IHAVE of many ids",
+    ],
 )
 def test_who_floods_is_read_slowly_then_sent_away_with_a_reason_while_others_notice_nothing(body: bytes) -> None:
     stage = Stage()
