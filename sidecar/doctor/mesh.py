@@ -25,7 +25,7 @@ from ..net.transports import Transports
 from .finding import Finding, ok, problem, warning
 from .guest import Guest, visiting
 
-_ASKED = 3  # peers that are asked where this node is
+_ASKED = 16  # peers that are asked where this node is, all at once; a guess
 
 
 async def bootstrap(
@@ -151,22 +151,17 @@ async def identity(client: Client, node: NodeInfo, network: str, transports: Tra
     check = "twin"
     me = PeerId.from_text(node.peer_id)
     own = {*node.listening_addresses, *node.announced_addresses, *node.observed_addresses}
-    async with visiting(network, transports, patience) as guest:
-        asked = 0
-        async for peer in client.peers(connected_only=True):
-            if asked < _ASKED and peer.addresses and peer.peer_id != str(guest.peer_id):
-                asked += await _met(guest, peer)
-        if not asked:
-            return ok(check, "no peer can be asked whether another node has this node's identity")
-        try:
-            found = await guest.find(me)
-        except SidecarError:
-            return ok(check, f"{_peers(asked)} know of no other node with this node's identity")
+    peers = [peer async for peer in client.peers(connected_only=True) if peer.addresses][:_ASKED]
+    answers = await asyncio.gather(*(_seen_by(peer, me, network, transports, patience) for peer in peers))
+    asked = sum(answer is not None for answer in answers)
+    if not asked:
+        return ok(check, "no peer can be asked whether another node has this node's identity")
+    found = dict.fromkeys(address.without_peer() for answer in answers if answer for address in answer)
     for address in found:
-        if str(address.without_peer()) not in own:
+        if str(address) not in own:
             async with visiting(network, transports, patience) as guest:
                 try:
-                    await guest.meet(me, (address.without_peer(),))
+                    await guest.meet(me, (address,))
                 except SidecarError:
                     continue  # an old address, or one that is not reached from here
                 if not await _shows(client, guest):
@@ -174,12 +169,22 @@ async def identity(client: Client, node: NodeInfo, network: str, transports: Tra
     return ok(check, f"{_peers(asked)} know of no other node with this node's identity")
 
 
-async def _met(guest: Guest, peer: sidecar_client.Peer) -> bool:
-    try:
-        await guest.meet(PeerId.from_text(peer.peer_id), [Multiaddr.from_text(text) for text in peer.addresses])
-    except SidecarError:
-        return False
-    return True
+async def _seen_by(
+    peer: sidecar_client.Peer, me: PeerId, network: str, transports: Transports, patience: float
+) -> tuple[Multiaddr, ...] | None:
+    """Where a peer, and those whom it names, would seek this node; None when it cannot be asked.
+
+    Each is asked by a guest of its own: a lookup ends with the first answer, and they may differ.
+    """
+    async with visiting(network, transports, patience) as guest:
+        try:
+            await guest.meet(PeerId.from_text(peer.peer_id), [Multiaddr.from_text(text) for text in peer.addresses])
+        except SidecarError:
+            return None
+        try:
+            return await guest.find(me)
+        except SidecarError:
+            return ()
 
 
 async def _shows(client: Client, guest: Guest) -> bool:

@@ -91,6 +91,8 @@ def test_a_second_node_with_the_same_identity(pair: tuple[Process, Process, str]
             assert any("two nodes with one identity" in line for line in lines)
         found = examine(second, "--bootstrap", address, code=1)
         assert _levels(found, "twin") == ["problem"]
+        found = examine(twin, "--bootstrap", address, code=1)  # the other way round
+        assert _levels(found, "twin") == ["problem"]
         assert _levels(examine(first), "peers") == ["warning"]
 
 

@@ -14,6 +14,8 @@ from ..types import PeerId
 from .reach import Reach
 from .switch import Connection, Peer, SimpleHandler, Stream, Switch
 
+_TWINS = 600.0  # seconds for which a peer that was in two places at once keeps the addresses of both; a guess
+_MAX_TWINS = 256
 _MAX_OBSERVED = 64  # distinct observed addresses counted; a guess
 _PUSH_INTERVAL = 0.25  # seconds between pushes of changes to one peer, so that a burst of them is told once; a guess
 _WORK = 50.0  # points that one identify counts: its messages and signature take some 200 us
@@ -48,6 +50,7 @@ class Identifying(SimpleHandler):
         self._given: tuple[Multiaddr, ...] = ()  # the addresses that it was made of
         self._recorded: tuple[Multiaddr, ...] = ()  # those in it
         self._records: dict[PeerId, _Kept] = {}
+        self._twins: dict[PeerId, float] = {}  # peers that were in two places at once, and when last, in this order
         self._version = 0  # counts changes of what we say
         self._told: dict[PeerId, int] = {}  # connected peer -> the version that it was told last
         self._pusher = _Pusher(self)
@@ -168,7 +171,9 @@ class Identifying(SimpleHandler):
         if info.public_key is not None and info.public_key != peer.public_key:
             raise ProtocolError("identify shows another public key than the connection")
         before = peer.info
-        info = self._with_record(peer, info, again)
+        info, told = self._with_record(peer, info, again)
+        if again and before is not None:
+            self._two_of_one_identity(peer, before, told, now)
         peer.info = info if before is None else before.updated(info)
         if peer.info == before:
             return  # a push that says nothing new
@@ -178,8 +183,8 @@ class Identifying(SimpleHandler):
             self._reach.refused(peer, refusal, now)
             switch.disconnect(peer, refusal)
             return
-        twins = again and before is not None and self._two_of_one_identity(peer, before, peer.info)
         if peer.info.listen_addresses:
+            twins = now - self._twins.get(peer.id, -_TWINS) < _TWINS
             switch.book.learn(peer.id, peer.info.listen_addresses, replace=not twins)
         if before is None:
             self._observe(info)
@@ -191,11 +196,19 @@ class Identifying(SimpleHandler):
             self._reach.updated(peer, now)
         self._tell(peer, PeerChange.UPDATED if before else PeerChange.IDENTIFIED)
 
-    def _two_of_one_identity(self, peer: Peer, before: IdentifyInfo, after: IdentifyInfo) -> bool:
-        """Note a peer that has come from elsewhere while it is still connected, as two nodes with one key do."""
-        old, new = before.listen_addresses, after.listen_addresses
+    def _two_of_one_identity(self, peer: Peer, before: IdentifyInfo, new: tuple[Multiaddr, ...], now: float) -> None:
+        """Note a peer that has come from elsewhere while it is still connected, as two nodes with one key do.
+
+        The addresses of both stay in the book for a while, so that others can see that there are two.
+        """
+        old = before.listen_addresses
         if not old or not new or set(old) & set(new):
-            return False
+            return
+        self._twins.pop(peer.id, None)
+        self._twins[peer.id] = now
+        if len(self._twins) > _MAX_TWINS:
+            del self._twins[next(iter(self._twins))]
+        self._switch.book.learn(peer.id, new)
         self._switch.counters["identity_conflicts"] += 1
         self._switch.note(
             LogLevel.WARNING,
@@ -205,32 +218,37 @@ class Identifying(SimpleHandler):
             new[0],
             old[0],
         )
-        return True
 
     def _tell(self, peer: Peer, change: PeerChange) -> None:
         self._switch.emit(events.PeerChanged(change, self._reach.view(peer.id)))
         self._switch.emit(events.PeersLearned(((peer.id, self._switch.book.addresses(peer.id)),), good=True))
 
-    def _with_record(self, peer: Peer, info: IdentifyInfo, again: bool) -> IdentifyInfo:
+    def _with_record(self, peer: Peer, info: IdentifyInfo, again: bool) -> tuple[IdentifyInfo, tuple[Multiaddr, ...]]:
         """Prefer the addresses that the peer has signed; a record that is unusable or old is noted and left.
+
+        Also returns the addresses that it has told just now: of two nodes with one key, one has always an old record.
 
         A record stays in force when what comes later brings none (libp2p specs, RFC 0003).
         """
         kept = self._records.get(peer.id)
         envelope, info = info.signed_record, replace(info, signed_record=None)
+        told = info.listen_addresses or (kept.addresses if kept is not None else ())
         if envelope is not None and (kept is None or envelope != kept.envelope):
             try:
                 record = open_peer_record(envelope, peer.id)
             except ProtocolError as error:
                 self._switch.note(LogLevel.WARNING, peer.id, "identify: %s", error)
             else:
+                told = record.addresses or told
                 # An equal number too, as in go-libp2p: rust-libp2p numbers by the second, changes may come faster.
                 # A smaller one from a peer that has come back: it began anew, under a clock that was set back.
                 if kept is None or record.seq >= kept.seq or again:
                     kept = self._records[peer.id] = _Kept(record.seq, envelope, record.addresses)
                 else:
                     self._switch.note(LogLevel.DEBUG, peer.id, "identify: record %d is old", record.seq)
-        return replace(info, listen_addresses=kept.addresses) if kept is not None and kept.addresses else info
+        if kept is not None and kept.addresses:
+            info = replace(info, listen_addresses=kept.addresses)
+        return info, told
 
     def _refusal(self, info: IdentifyInfo) -> WrongNetwork | None:
         """Why a peer does not belong here, or None. Its network shows in protocolVersion or in protocol ids."""

@@ -1,9 +1,15 @@
 """What readiness is made of: conditions with a reason, and what to do about each."""
 
+from collections import deque
+
 from ..events import Condition, ReadinessChanged
 from .reach import Reach
 from .switch import Switch
 from .unity import Unity
+
+_LOSSES = 3  # times that the last peer went within `_WINDOW` seconds make a node unstable; guesses
+_WINDOW = 300.0
+_QUIET = 120.0  # seconds since the last of them after which it counts as stable again; a guess
 
 
 class Readiness:
@@ -13,6 +19,8 @@ class Readiness:
         self._switch = switch
         self._unity = unity
         self._reach = reach
+        self._lost: deque[float] = deque(maxlen=_LOSSES)  # when the last peer went
+        self._had_peers = False
         starting = "the node is starting"
         self._conditions = {
             "Listening": Condition("Listening", False, "Starting", starting, "", now),
@@ -35,6 +43,10 @@ class Readiness:
         self._conditions[condition.type] = condition._replace(since=since)
         self._switch.emit(ReadinessChanged())
 
+    def _unstable(self, now: float) -> bool:
+        lost = self._lost
+        return len(lost) == _LOSSES and lost[-1] - lost[0] <= _WINDOW and now - lost[-1] < _QUIET
+
     def _listening(self, now: float) -> Condition:
         listening = self._switch.listening
         if listening:
@@ -55,6 +67,21 @@ class Readiness:
     def _bootstrapped(self, now: float) -> Condition:
         ready = sum(peer.ready for peer in self._switch.peers.values())
         wanted = len(self._switch.config.bootstrap)
+        if self._had_peers and not ready and wanted and not self._reach.alone():
+            self._lost.append(now)
+            self._switch.deadlines.at(now + _QUIET, self.update)
+        self._had_peers = bool(ready)
+        if self._unstable(now):
+            unstable = f"the last peer was lost {_LOSSES} times within {self._lost[-1] - self._lost[0]:.0f} s"
+            return Condition(
+                "Bootstrapped",
+                False,
+                "Unstable",
+                f"{unstable}; ready again after {_QUIET:.0f} s without that",
+                "Look for a second node with this node's identity, such as a copied state directory (`sidecar doctor`), and "
+                "at why the log says that connections end.",
+                now,
+            )
         if ready and self._unity.cut_off():
             apart = (
                 f"connected to peers, but none of {wanted} bootstrap peers has been reached for a minute or longer: "

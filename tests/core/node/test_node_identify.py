@@ -211,6 +211,63 @@ def test_a_peer_that_comes_from_elsewhere_while_it_is_still_connected_is_noticed
     assert set(view.addresses) == {ELSEWHERE, other.address}
 
 
+def twins_of(simulation: Simulation, hub: SimPeer) -> tuple[SimPeer, SimPeer]:
+    """Two nodes with one identity that know the hub alone, the second a while younger."""
+    joining = NodeConfig(target_peers=4, bootstrap=(hub.address.with_peer(hub.identity.peer_id),))
+    one, other = simulation.add(joining), simulation.add(joining, start=False)
+    other.identity = one.identity
+    simulation.run(10)
+    other.start()
+    return one, other
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_both_places_of_two_nodes_with_one_identity_stay_known_while_they_push_each_other_out(seed: int) -> None:
+    simulation = Simulation(seed)
+    hub = simulation.add(replace(ALONE, dht_server=True))
+    one, other = twins_of(simulation, hub)
+    simulation.run(5)
+    for _ in range(30):
+        simulation.run(5)
+        view = hub.node.peer(one.identity.peer_id)
+        assert view is not None
+        assert {one.address, other.address} <= set(view.addresses)
+    assert hub.node.statistics()["identity_conflicts"] >= 2  # also when the one with the older record comes again
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_a_node_that_is_pushed_out_again_and_again_says_so_and_does_not_flap(seed: int) -> None:
+    simulation = Simulation(seed)
+    hub = simulation.add(replace(ALONE, dht_server=True))
+    one, other = twins_of(simulation, hub)
+    simulation.run(300)
+    seen = []
+    for _ in range(100):
+        simulation.run(1)
+        seen.append({peer.node.conditions()[1].reason for peer in (one, other)})
+    assert all("Unstable" in reasons for reasons in seen)
+    condition = next(
+        peer.node.conditions()[1] for peer in (one, other) if peer.node.conditions()[1].reason == "Unstable"
+    )
+    assert not condition.met
+    assert "lost 3 times within" in condition.message
+    assert "second node with this node's identity" in condition.remedy
+    simulation.kill(other)
+    simulation.run(240)  # a redial, and the time that must be quiet
+    assert one.node.conditions()[1].reason == "HasPeers"
+
+
+def test_who_joins_through_nobody_is_ready_whoever_comes_and_goes() -> None:
+    simulation = Simulation(1)
+    one, other = simulation.add(ALONE), simulation.add(ALONE)
+    for _ in range(4):
+        connect(other, one)
+        simulation.kill(other)
+        simulation.run(2)
+        other.start()
+    assert one.node.conditions()[1].met
+
+
 def test_a_peer_with_as_many_names_and_protocols_as_can_be_told_is_known_with_all_of_them() -> None:
     simulation, one, other = pair()
     names = tuple(Multiaddr.from_text(f"/dns4/{'n' * 40}{number:02}/tcp/4747") for number in range(64))
