@@ -78,8 +78,8 @@ class Readiness:
                 False,
                 "Unstable",
                 f"{unstable}; ready again after {_QUIET:.0f} s without that",
-                "Look for a second node with this node's identity, such as a copied state directory (`sidecar doctor`), and "
-                "at why the log says that connections end.",
+                "Look for another node with this node's key, such as a copied state directory (`sidecar doctor`), "
+                "and at why the log says that connections end.",
                 now,
             )
         if ready and self._unity.cut_off():

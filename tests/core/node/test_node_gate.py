@@ -239,7 +239,7 @@ def test_above_the_high_water_the_least_useful_go_until_the_low_water() -> None:
 def test_protection_and_grace_are_stronger_than_the_high_water() -> None:
     simulation = Simulation(6)
     hub = simulation.add(replace(WATER, high_water=3, low_water=2, trim_grace=20.0, dht_server=False))
-    peers = [simulation.add(ALONE) for _ in range(6)]
+    peers = [simulation.add(replace(ALONE, dht_server=False)) for _ in range(6)]  # servers the hub's lookups dial again
     for peer in peers[:2]:
         hub.feed(events.ProtectionChanged(peer.identity.peer_id, True))
     for peer in peers:

@@ -251,7 +251,7 @@ def test_a_node_that_is_pushed_out_again_and_again_says_so_and_does_not_flap(see
     )
     assert not condition.met
     assert "lost 3 times within" in condition.message
-    assert "second node with this node's identity" in condition.remedy
+    assert "another node with this node's key" in condition.remedy
     simulation.kill(other)
     simulation.run(240)  # a redial, and the time that must be quiet
     assert one.node.conditions()[1].reason == "HasPeers"
