@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import __version__
 from ..core.errors import DialTimeout, SidecarError
-from ..core.events import ConnectRequested, FindPeerRequested, OperationCompleted, PeerView
+from ..core.events import ConnectRequested, FindPeerRequested, OperationCompleted, PeersLearned, PeerView
 from ..core.identity import Identity
 from ..core.multiaddr import Multiaddr
 from ..core.node import Node, NodeConfig
@@ -38,6 +38,7 @@ class Guest:
         self._node = Node(config, identity, now=time.monotonic(), wall_ns=time.time_ns(), rng=random.Random())
         net = NetConfig(dial_timeout=patience, attempt_timeout=patience)
         self.runtime = Runtime(self._node, identity, net, self._on_effect, transports=transports)
+        self._heard: dict[PeerId, dict[Multiaddr, None]] = {}
         self._answers: dict[int, asyncio.Future[Any]] = {}
 
     async def meet(self, peer: PeerId | None, addresses: Sequence[Multiaddr]) -> PeerView:
@@ -46,9 +47,17 @@ class Guest:
         return view
 
     async def find(self, peer: PeerId) -> tuple[Multiaddr, ...]:
-        """The addresses that those whom the guest has met know of a peer. Raises NotFound."""
-        found: tuple[Multiaddr, ...] = await self._ask(lambda op: FindPeerRequested(op, peer))
-        return found
+        """The addresses that those whom the guest has met know of a peer. Raises NotFound.
+
+        All that were named: where two nodes are that peer, the lookup itself connects to one of them and goes by it.
+        """
+        try:
+            found: tuple[Multiaddr, ...] = await self._ask(lambda op: FindPeerRequested(op, peer))
+        except SidecarError:
+            found = ()
+            if not self._heard.get(peer):
+                raise
+        return tuple(dict.fromkeys((*found, *self._heard.get(peer, ()))))
 
     async def _ask(self, make: Callable[[int], object]) -> Any:
         op = self._node.new_op()
@@ -70,6 +79,9 @@ class Guest:
             answer = self._answers[effect.op]
             if not answer.done():
                 answer.set_result(effect.result)
+        elif isinstance(effect, PeersLearned):
+            for peer, addresses in effect.peers:
+                self._heard.setdefault(peer, {}).update(dict.fromkeys(addresses))
 
 
 @asynccontextmanager
