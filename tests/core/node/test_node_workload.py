@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from sidecar.core import events, gossip, identify
+from sidecar.core import direct, events, gossip, identify
+from sidecar.core.direct.messages import encode_openers_frame
 from sidecar.core.errors import ConfigError, WorkExceeded
 from sidecar.core.events import LogLevel, PeerChange
 from sidecar.core.gossip.messages import RPC
 from sidecar.core.node import ConfigurationChanged, NodeConfig, WorkConfig
+from sidecar.core.node.switch import SimpleHandler
 from sidecar.core.varint import encode
 from sidecar.sim import LinkModel, SimPeer, Simulation
 from sidecar.wire import kademlia_pb2
@@ -224,6 +226,38 @@ def test_identify_pushes_in_a_loop_are_needless_work() -> None:
     flood_streams(stage, identify.IDENTIFY_PUSH, lambda number: b"", 500)
     stage.simulation.run_until(lambda: bool(stage.gone()), 300)
     assert "identify" in str(stage.gone()[0].error)
+
+
+class Deaf(SimpleHandler):
+    """Does not read."""
+
+    name = "deaf"
+
+    def received(self, stream: object, data: bytes, now: float) -> None: ...
+
+
+def test_who_sends_without_end_what_no_app_takes_is_sent_away() -> None:
+    stage = Stage()
+    attacker = stage.attacker
+    target = stage.attacked.identity.peer_id
+    attacker.ask(lambda op: direct.SendRequested(op, target, "chat", [b"first"]))
+    stage.simulation.run(1)
+    switch = attacker.node._switch
+    ((number, link),) = ((number, s) for number, s in switch._streams.items() if s.handler.name == "direct")
+    link.handler = Deaf()  # it does not heed what it is answered
+    honest = attacker.take
+
+    def take(stream: int) -> bytes:
+        if stream != number:
+            return honest(stream)
+        return encode_openers_frame([("chat", [b""])], [], []) * 8
+
+    attacker.take = take  # type: ignore[method-assign]
+    for connection in attacker.links.values():
+        connection.wake(attacker, number)
+    stage.simulation.run_until(lambda: bool(stage.gone()), 300)
+    assert isinstance(stage.gone()[0].error, WorkExceeded)
+    assert "direct" in str(stage.gone()[0].error)
 
 
 def test_questions_of_the_dht_slow_a_peer_down_and_do_not_send_it_away() -> None:
