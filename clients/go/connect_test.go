@@ -521,7 +521,7 @@ var allKinds = []error{
 	sidecar.ErrNoQuorum, sidecar.ErrClosed, sidecar.ErrStreamReset, sidecar.ErrProtocolError, sidecar.ErrFrameTooLarge,
 	sidecar.ErrHandshakeError, sidecar.ErrHandshakeTimeout, sidecar.ErrWrongPrivateNetwork, sidecar.ErrKeepAliveTimeout,
 	sidecar.ErrWriteStalled, sidecar.ErrWrongPeer, sidecar.ErrWrongNetwork, sidecar.ErrPeerBanned, sidecar.ErrOutdated, sidecar.ErrRefused,
-	sidecar.ErrTopicOptionsDiffer, sidecar.ErrResourceExhausted, sidecar.ErrQueueFull, sidecar.ErrTooManyConnections,
+	sidecar.ErrTopicOptionsDiffer, sidecar.ErrResourceExhausted, sidecar.ErrQueueFull, sidecar.ErrTooManyConnections, sidecar.ErrWorkExceeded,
 	sidecar.ErrSlowReader, sidecar.ErrQuotaExceeded, sidecar.ErrDeadlineExceeded, sidecar.ErrFailedPrecondition, sidecar.ErrInternalError,
 	sidecar.ErrStorageError,
 }

@@ -53,6 +53,7 @@ import (
 //	│   ├── ErrQueueFull
 //	│   ├── ErrTooManyConnections
 //	│   ├── ErrSlowReader          a subscription ended, as its policy wants
+//	│   ├── ErrWorkExceeded        the peer was sent away for needless work
 //	│   └── ErrQuotaExceeded       the token has used up one of its quotas
 //	├── ErrDeadlineExceeded        also context.DeadlineExceeded
 //	├── ErrFailedPrecondition      any other state that forbids the call
@@ -97,6 +98,7 @@ var (
 	ErrQueueFull           = newKind("QueueFull", ErrResourceExhausted)
 	ErrTooManyConnections  = newKind("TooManyConnections", ErrResourceExhausted)
 	ErrSlowReader          = newKind("SlowReader", ErrResourceExhausted)
+	ErrWorkExceeded        = newKind("WorkExceeded", ErrResourceExhausted)
 	ErrQuotaExceeded       = newKind("QuotaExceeded", ErrResourceExhausted)
 	ErrDeadlineExceeded    = newKind("DeadlineExceeded", ErrSidecar)
 	ErrFailedPrecondition  = newKind("FailedPrecondition", ErrSidecar)

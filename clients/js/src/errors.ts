@@ -38,6 +38,7 @@
  * │   ├── QueueFull
  * │   ├── TooManyConnections
  * │   ├── SlowReader          a subscription ended, as its policy wants
+ * │   ├── WorkExceeded        the peer was sent away for needless work
  * │   └── QuotaExceeded       the token has used up one of its quotas
  * ├── DeadlineExceeded
  * ├── FailedPrecondition      any other state that forbids the call
@@ -210,6 +211,9 @@ export class TooManyConnections extends ResourceExhausted {}
 /** A subscription ended, as its policy wants, since its reader was too slow. */
 export class SlowReader extends ResourceExhausted {}
 
+/** The peer was sent away for needless work, and is refused for a while. */
+export class WorkExceeded extends ResourceExhausted {}
+
 /** The token has used up one of its quotas. */
 export class QuotaExceeded extends ResourceExhausted {}
 
@@ -263,6 +267,7 @@ const BY_REASON = new Map<string, ErrorClass>(
     ResourceExhausted,
     QueueFull,
     TooManyConnections,
+    WorkExceeded,
     SlowReader,
     QuotaExceeded,
     DeadlineExceeded,

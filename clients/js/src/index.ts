@@ -67,6 +67,7 @@ export {
   Unauthenticated,
   Unreachable,
   WriteStalled,
+  WorkExceeded,
   WrongNetwork,
   WrongPeer,
   WrongPrivateNetwork,

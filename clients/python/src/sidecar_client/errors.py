@@ -36,6 +36,7 @@ SidecarError
 │   ├── QueueFull
 │   ├── TooManyConnections
 │   ├── SlowReader          a subscription ended, as its policy wants
+│   ├── WorkExceeded        the peer was sent away for needless work
 │   └── QuotaExceeded       the token has used up one of its quotas
 ├── DeadlineExceeded
 ├── FailedPrecondition      any other state that forbids the call
@@ -237,6 +238,10 @@ class TooManyConnections(ResourceExhausted):
 
 class SlowReader(ResourceExhausted):
     """A subscription ended, as its policy wants, since its reader was too slow."""
+
+
+class WorkExceeded(ResourceExhausted):
+    """The peer was sent away for needless work, and is refused for a while."""
 
 
 class QuotaExceeded(ResourceExhausted):

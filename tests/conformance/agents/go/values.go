@@ -199,7 +199,7 @@ var kinds = []error{
 	sidecar.ErrInvalidPeerId, sidecar.ErrInvalidMultiaddr, sidecar.ErrSelfDial, sidecar.ErrTooLarge, sidecar.ErrNoAddresses,
 	sidecar.ErrDialTimeout, sidecar.ErrDialBackoff, sidecar.ErrNoQuorum, sidecar.ErrStreamReset, sidecar.ErrFrameTooLarge,
 	sidecar.ErrHandshakeTimeout, sidecar.ErrWrongPrivateNetwork, sidecar.ErrHandshakeError, sidecar.ErrKeepAliveTimeout,
-	sidecar.ErrWriteStalled, sidecar.ErrQueueFull, sidecar.ErrTooManyConnections, sidecar.ErrSlowReader, sidecar.ErrQuotaExceeded,
+	sidecar.ErrWriteStalled, sidecar.ErrQueueFull, sidecar.ErrTooManyConnections, sidecar.ErrWorkExceeded, sidecar.ErrSlowReader, sidecar.ErrQuotaExceeded,
 	sidecar.ErrStorageError,
 	sidecar.ErrSidecarUnavailable, sidecar.ErrInvalidArgument, sidecar.ErrNotFound, sidecar.ErrAlreadyExists,
 	sidecar.ErrNotSupported, sidecar.ErrUnreachable, sidecar.ErrClosed, sidecar.ErrProtocolError, sidecar.ErrWrongPeer,
