@@ -1,6 +1,5 @@
 """The command line: finds the command, imports only that one, and turns every error into one line and an exit code."""
 
-import contextlib
 import importlib
 import os
 import signal
@@ -40,13 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
     standard.prepare()
     try:
-        return _run(list(sys.argv[1:] if arguments is None else arguments))
-    except SystemExit:  # argparse's, after help that may not have been written yet
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-            raise
-        standard.discard_output()
-        return 1
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:
         # Nobody reads any more (`sidecar subscribe news | head -1`): no complaint, not even at interpreter exit.
         standard.discard_output()
@@ -79,6 +74,4 @@ def _run(words: list[str]) -> int:
     parser = parsing.Parser(prog=f"sidecar {name}", description=summary[0].upper() + summary[1:] + ".")
     module = importlib.import_module(f"sidecar.commands.{name.replace('-', '_')}")
     module.add_arguments(parser)
-    code = module.run(parser.read(rest))
-    sys.stdout.flush()
-    return int(code)
+    return int(module.run(parser.read(rest)))

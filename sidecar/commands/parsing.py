@@ -79,6 +79,10 @@ class Parser(argparse.ArgumentParser):
             self.error(f"too much: {join(unknown)}")
         return options
 
+    def print_help(self, file: Any = None) -> None:
+        """Unlike argparse's own, raises OSError where nobody can be shown it."""
+        print(self.format_help(), end="", file=file, flush=True)
+
     def error(self, message: str) -> NoReturn:
         usage_error(message, f"{self.prog} --help")
 

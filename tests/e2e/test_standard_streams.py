@@ -25,6 +25,15 @@ def test_no_command_fails_with_a_traceback_where_its_help_cannot_be_written(tmp_
 
 
 @pytest.mark.parametrize("where", ["> /dev/full", ">&-"])
+@pytest.mark.parametrize("what", ["--help", "--version", "completion bash", "config --template", "health --help"])
+def test_what_cannot_be_written_is_told_by_the_exit_code(tmp_path: Path, what: str, where: str) -> None:
+    done = shell(tmp_path, f"sidecar {what} {where}")
+    assert done.returncode == 1
+    assert "Exception ignored" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("where", ["> /dev/full", ">&-"])
 def test_a_token_that_nobody_got_to_see_is_revoked(tmp_path: Path, where: str) -> None:
     done = shell(tmp_path, f"sidecar token create --name a --allow '*' {where}")
     assert done.returncode == 1
