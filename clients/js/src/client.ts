@@ -21,6 +21,7 @@ import { SimpleWatch, type Watch } from "./stream.js";
 import { type ReceiveOptions, Receiver, type SubscribeOptions, Subscription } from "./subscription.js";
 import type {
   CallOptions,
+  ConfigurationEntry,
   DhtRecord,
   FoundPeer,
   LogLevels,
@@ -56,11 +57,14 @@ const GET_NODE = method(NODE, NODE.methods.getNode);
 const GET_READINESS = method(NODE, NODE.methods.getReadiness);
 const WATCH_READINESS = method(NODE, NODE.methods.watchReadiness);
 const GET_STATISTICS = method(NODE, NODE.methods.getStatistics);
+const GET_CONFIGURATION = method(NODE, NODE.methods.getConfiguration);
 const WATCH_EVENTS = method(NODE, NODE.methods.watchEvents);
 const SET_LOG_LEVEL = method(NODE, NODE.methods.setLogLevel);
 const LIST_PEERS = method(PEER, PEER.methods.listPeers);
 const WATCH_PEERS = method(PEER, PEER.methods.watchPeers);
+const GET_PEER = method(PEER, PEER.methods.getPeer);
 const FIND_PEER = method(PEER, PEER.methods.findPeer);
+const LIST_CLOSEST_PEERS = method(PEER, PEER.methods.listClosestPeers);
 const CONNECT_PEER = method(PEER, PEER.methods.connectPeer);
 const DISCONNECT_PEER = method(PEER, PEER.methods.disconnectPeer);
 const PING_PEER = method(PEER, PEER.methods.pingPeer);
@@ -113,6 +117,14 @@ export interface PeersOptions extends CallOptions {
   connectedOnly?: boolean;
   /** Only those that speak this protocol. */
   protocol?: string;
+}
+
+/** Which peers are wanted: those that are closest to a key, or to a peer. */
+export interface ClosestPeersOptions extends CallOptions {
+  /** In place of a key: the peer id whose bytes are the key. Its own peer is then the closest, where it answers. */
+  peerId?: string;
+  /** At most so many; default, and never more: the 20 that a walk ends with. */
+  limit?: number;
 }
 
 /** Many messages: whatever can be iterated over, which is done as they are sent. */
@@ -262,6 +274,12 @@ export class Client {
     return convert.statistics(await this.#link.unary(GET_STATISTICS, {}, options, true));
   }
 
+  /** The configuration in force, key by key, and where each value was set. It has no secrets. */
+  async configuration(options: CallOptions = {}): Promise<ConfigurationEntry[]> {
+    const { entries } = await this.#link.unary(GET_CONFIGURATION, {}, options, true);
+    return entries.map(convert.configurationEntry);
+  }
+
   /**
    * The newest records of the sidecar's log, at most 1,000, then more as they come. Where records were missed, `Lagged`
    * says so; after a lost connection (`RECONNECTED`) the newest are told anew.
@@ -307,6 +325,16 @@ export class Client {
   }
 
   /**
+   * What the node knows of a peer, without asking anybody.
+   *
+   * @throws NotFound when it is not connected, known or protected; SelfDial, InvalidPeerId.
+   */
+  async peer(peerId: string, options: CallOptions = {}): Promise<Peer> {
+    const { peer } = await this.#link.unary(GET_PEER, { peerId }, options, true);
+    return convert.peer(peer);
+  }
+
+  /**
    * A peer's addresses, the likeliest first, through the DHT where needed.
    *
    * @throws NotFound when nobody knows any.
@@ -314,6 +342,20 @@ export class Client {
   async findPeer(peerId: string, options: CallOptions = {}): Promise<string[]> {
     const { addresses } = await this.#link.unary(FIND_PEER, { peerId }, options, true);
     return addresses;
+  }
+
+  /**
+   * Walk the DHT to the peers that are closest to a key, the closest first: to that of a record, such as `/app/name`,
+   * or, with an empty key, to the option's peer id. There are none where nobody in the DHT answers.
+   *
+   * @param key - 1 to 1024 bytes, or empty.
+   * @throws InvalidArgument, InvalidPeerId.
+   */
+  async closestPeers(key: Payload, options: ClosestPeersOptions = {}): Promise<FoundPeer[]> {
+    const { peerId = "", limit = 0 } = options;
+    const request = { key: convert.bytes(key), peerId, limit };
+    const { peers } = await this.#link.unary(LIST_CLOSEST_PEERS, request, options, true);
+    return peers.map(({ peerId, addresses }) => ({ peerId, addresses }));
   }
 
   /**

@@ -94,6 +94,10 @@ export function statistics({ values, histograms }: nodes.GetStatisticsResponse):
   return { values, histograms: Object.fromEntries(named) };
 }
 
+export function configurationEntry(message: nodes.ConfigurationEntry): types.ConfigurationEntry {
+  return { name: message.name, value: message.value, source: message.source, reloadable: message.reloadable };
+}
+
 export function nodeEvents(response: nodes.WatchEventsResponse): (types.NodeEvent | Lagged)[] {
   const events = response.events.map(({ time, severity, part, message, fields }) => ({
     time: optional(time) ?? 0,

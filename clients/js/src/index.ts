@@ -18,6 +18,7 @@ export type { AllowOptions, Ban, Banned, BanOptions } from "./bans.js";
 export { ByteStream, IncomingByteStream, StreamAcceptor } from "./bytestream.js";
 export {
   Client,
+  type ClosestPeersOptions,
   connect,
   type Messages,
   type PeersOptions,

@@ -169,6 +169,18 @@ export interface Statistics {
   readonly histograms: Readonly<Record<string, Histogram>>;
 }
 
+/** A key of the sidecar's configuration and its value. */
+export interface ConfigurationEntry {
+  /** The section and the key in it, such as `gossip.degree`. */
+  readonly name: string;
+  /** The value as TOML has it. */
+  readonly value: string;
+  /** Where it was set: `default`, a place in a file (`/etc/sidecar.toml:12`), `$VARIABLE` or `--flag`. */
+  readonly source: string;
+  /** Whether it changes when the sidecar reads its configuration again; the others take a restart. */
+  readonly reloadable: boolean;
+}
+
 /** A record of the sidecar's log. */
 export interface NodeEvent {
   /** When. */
@@ -388,7 +400,7 @@ export interface Announcement {
   readonly nextAnnouncement: number;
 }
 
-/** A peer that advertises a name. */
+/** A peer that advertises a name, or is close to a key. */
 export interface FoundPeer {
   /** The peer id, base58. */
   readonly peerId: string;

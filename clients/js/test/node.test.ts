@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Lagged, type NodeEvent } from "../src/index.js";
-import { inForce, type StreamCall } from "./fake.js";
-import { joined, take, turns } from "./help.js";
+import { status } from "@grpc/grpc-js";
+
+import { Direction } from "../src/generated/sidecar/v1/peer.js";
+import { Lagged, type NodeEvent, NotFound } from "../src/index.js";
+import { failure, inForce, type StreamCall } from "./fake.js";
+import { caught, joined, take, turns } from "./help.js";
 
 test("counters, gauges and histograms", async (t) => {
   const histogram = { name: "lag_seconds", upperBounds: [0.1, 1], counts: [3n, 0n, 1n], sum: 4.5 };
@@ -45,4 +48,51 @@ test("the sidecar's log: its records, gaps, and anew after a lost connection; it
   watch.close();
   assert.deepEqual(await node.setLogLevel("net", "debug"), { level: "info", parts: { net: "debug" } });
   assert.deepEqual(levels, [{ part: "net", level: "debug" }]);
+});
+
+test("the configuration in force", async (t) => {
+  const entries = [
+    { name: "gossip.degree", value: "6", source: "/etc/sidecar.toml:12", reloadable: true },
+    { name: "node.network", value: '"main"', source: "default", reloadable: false },
+  ];
+  const { node } = await joined(t, { getConfiguration: () => ({ entries }) });
+  assert.deepEqual(await node.configuration(), entries);
+});
+
+test("what is known of one peer", async (t) => {
+  const { node } = await joined(t, {
+    getPeer: ({ peerId }: { peerId: string }) => {
+      if (peerId !== "somebody") {
+        throw failure(status.NOT_FOUND, "not known", { reason: "NOT_FOUND" });
+      }
+      const latency = { seconds: 0n, nanos: 2_500_000 };
+      return { peer: { peerId, connected: true, direction: Direction.OUTBOUND, latency, connections: 1 } };
+    },
+  });
+  const { peerId, connected, direction, latency, connectTime, connections } = await node.peer("somebody");
+  assert.deepEqual([peerId, connected, direction, connections], ["somebody", true, "OUTBOUND", 1]);
+  assert.deepEqual([latency, connectTime], [2.5, undefined]);
+  assert.ok((await caught(node.peer("nobody"))) instanceof NotFound);
+});
+
+test("the peers closest to a key, or to a peer", async (t) => {
+  const asked: unknown[] = [];
+  const closest = [
+    { peerId: "near", addresses: ["/ip4/192.0.2.1/tcp/4001"] },
+    { peerId: "far", addresses: [] },
+  ];
+  const { node } = await joined(t, {
+    listClosestPeers: (request: { key: Buffer; peerId: string; limit: number }) => {
+      asked.push([request.key.toString(), request.peerId, request.limit]);
+      return { peers: closest };
+    },
+  });
+  assert.deepEqual(await node.closestPeers("/app/name"), closest);
+  await node.closestPeers(Buffer.from("/app/name"), { limit: 3 });
+  await node.closestPeers("", { peerId: "near" });
+  assert.deepEqual(asked, [
+    ["/app/name", "", 0],
+    ["/app/name", "", 3],
+    ["", "near", 0],
+  ]);
 });

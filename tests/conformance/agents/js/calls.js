@@ -101,6 +101,15 @@ async function peers(client, request, signal) {
   return { peers: found };
 }
 
+async function configuration(client, request, signal) {
+  return { entries: plain(await client.configuration(options(request, signal))) };
+}
+
+async function closestPeers(client, request, signal) {
+  const key = request.key === undefined ? "" : payload(request.key);
+  return { peers: plain(await client.closestPeers(key, options(request, signal, "peer_id", "limit"))) };
+}
+
 async function bans(client, request, signal) {
   const found = [];
   for await (const ban of client.bans(options(request, signal))) {
@@ -115,9 +124,14 @@ export const CALLS = {
   readiness: async (client, request, signal) => plain(await client.readiness(options(request, signal))),
   ready: async (client, request, signal) => plain(await client.ready(options(request, signal))),
   statistics: async (client, request, signal) => plain(await client.statistics(options(request, signal))),
+  configuration,
   set_log_level: async (client, request, signal) =>
     plain(await client.setLogLevel(request.part, request.level, options(request, signal))),
   peers,
+  peer: async (client, request, signal) => ({
+    peer: plain(await client.peer(request.peer_id, options(request, signal))),
+  }),
+  closest_peers: closestPeers,
   find_peer: async (client, request, signal) => ({
     addresses: await client.findPeer(request.peer_id, options(request, signal)),
   }),
