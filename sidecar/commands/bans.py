@@ -6,7 +6,7 @@ from typing import Any
 
 from sidecar_client import Ban, Client
 
-from .client import Output, add_client_flags, printable, talk
+from .client import Output, add_client_flags, talk
 from .status import duration
 
 
@@ -47,7 +47,7 @@ def _line(ban: Ban) -> str:
         until = "no end"
         if ban.expire_time is not None:
             until = f"for {duration(max(1.0, ban.expire_time - time.time()))}"
-        why = printable(ban.reason.encode()) or "-"
+        why = ban.reason or "-"
     return f"{ban.peer_id or ban.network:52}  {until:14}  {ban.refused:7} refused  {why}"
 
 

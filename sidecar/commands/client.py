@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import base64
-import json
 import os
 import re
 from collections.abc import Awaitable, Callable, Coroutine
@@ -14,7 +13,7 @@ from sidecar_client import Client
 
 from ..config import load
 from ..core.errors import ConfigError
-from .said import failed, note
+from .said import clean, document, failed, note
 from .settings import USAGE_WRONG
 from .stdin import chunks
 
@@ -48,7 +47,7 @@ _COMMAND = re.compile("`sidecar [^`]*`")
 
 
 class Output:
-    """Prints for people, or with `--json` one JSON document a line."""
+    """Prints for people, or with `--json` one JSON document a line; what could steer a terminal is escaped."""
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
@@ -56,9 +55,14 @@ class Output:
     def record(self, fields: dict[str, Any], *lines: str) -> None:
         """One result: its fields for scripts, or `lines` for people. Written at once, so that a pipe sees it."""
         if self.as_json:
-            print(json.dumps(fields, ensure_ascii=False), flush=True)
+            print(document(fields), flush=True)
         elif lines:
-            print("\n".join(lines), flush=True)
+            print("\n".join(map(clean, lines)), flush=True)
+
+    def content(self, fields: dict[str, Any], head: str, data: bytes) -> None:
+        """One result with bytes of somebody, which may be a text of many lines: they follow `head`."""
+        first, *rest = printable(data).split("\n")
+        self.record(fields, head + first, *rest)
 
 
 def add_api_flag(parser: argparse.ArgumentParser) -> None:
@@ -142,9 +146,8 @@ def payload(data: bytes) -> dict[str, str]:
 
 
 def printable(data: bytes) -> str:
-    """A payload for a terminal: what could steer the terminal is escaped."""
-    text = data.decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    """A payload for a terminal, with its lines and tabs: what could steer the terminal is escaped."""
+    return re.sub("[^\n]+", lambda line: clean(line[0]), data.decode(errors="backslashreplace"))
 
 
 async def message_bytes(words: list[str]) -> bytes:

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -17,7 +16,7 @@ from ..doctor import machine, mesh, running
 from ..doctor.finding import Finding, Level, ok, problem, skipped
 from ..net.transports import Transports
 from ..settings import transports
-from .said import failed
+from .said import clean, document, failed
 from .settings import USAGE_WRONG, add_config_flags, load_config
 
 FAILED = 1
@@ -147,8 +146,8 @@ async def _of_running(client: Client, carried: Transports, patience: float) -> A
 def _show(finding: Finding, as_json: bool) -> None:
     if as_json:
         fields = finding._asdict() | {"level": finding.level.value}
-        print(json.dumps(fields, ensure_ascii=False), flush=True)
+        print(document(fields), flush=True)
         return
-    print(f"{_MARKS[finding.level]}  {finding.check}: {finding.message}", flush=True)
+    print(f"{_MARKS[finding.level]}  {finding.check}: {clean(finding.message)}", flush=True)
     if finding.remedy:
-        print(f"        {finding.remedy}", flush=True)
+        print(f"        {clean(finding.remedy)}", flush=True)

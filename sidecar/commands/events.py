@@ -5,7 +5,7 @@ import time
 
 from sidecar_client import Client, Lagged
 
-from .client import Output, add_client_flags, add_count, printable, talk
+from .client import Output, add_client_flags, add_count, talk
 from .said import complain
 
 
@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
                 complain(event)
                 continue
             at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(event.time)) + f".{int(event.time % 1 * 1000):03d}Z"
-            line = f"{at} {event.severity.upper()} {event.part}: {printable(event.message.encode())}"
+            line = f"{at} {event.severity.upper()} {event.part}: {event.message}"
             fields = {"severity": event.severity, "part": event.part, "message": event.message, "fields": event.fields}
             out.record({"time": at, **fields}, line)
             left -= 1

@@ -5,7 +5,7 @@ import contextlib
 
 from sidecar_client import Client, Lagged, Request
 
-from .client import Output, add_client_flags, add_count, listening, payload, printable, talk
+from .client import Output, add_client_flags, add_count, listening, payload, talk
 from .said import complain
 
 
@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     async def conversation(client: Client, out: Output) -> int:
         async def answer(request: Request) -> bytes:
             fields = {"request": payload(request.data), "peer_id": request.peer_id}
-            out.record(fields, f"{request.peer_id} asks: {printable(request.data)}")
+            out.content(fields, f"{request.peer_id} asks: ", request.data)
             return str(options.reply).encode()
 
         left = options.count
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
                     complain(message)
                     continue
                 fields = {"peer_id": message.peer_id, "protocol": message.protocol, **payload(message.data)}
-                out.record(fields, f"{message.peer_id}  {printable(message.data)}")
+                out.content(fields, f"{message.peer_id}  ", message.data)
                 left -= 1
                 if not left:
                     break

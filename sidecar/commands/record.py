@@ -4,7 +4,7 @@ import argparse
 
 from sidecar_client import Client
 
-from .client import Output, add_client_flags, message_bytes, payload, printable, talk
+from .client import Output, add_client_flags, message_bytes, payload, talk
 from .said import failed
 from .settings import USAGE_WRONG
 
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
             "sequence": record.sequence,
             **payload(record.value),
         }
-        out.record(fields, printable(record.value))
+        out.content(fields, "", record.value)
         return 0
 
     if (options.action == "put") is not bool(options.value):

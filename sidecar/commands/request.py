@@ -4,7 +4,7 @@ import argparse
 
 from sidecar_client import Client
 
-from .client import Output, add_client_flags, message_bytes, payload, printable, talk
+from .client import Output, add_client_flags, message_bytes, payload, talk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     async def conversation(client: Client, out: Output) -> int:
         data = await message_bytes(options.message)
         response = await client.request(options.peer, options.protocol, data, timeout=options.timeout)
-        out.record({"response": payload(response)}, printable(response))
+        out.content({"response": payload(response)}, "", response)
         return 0
 
     return talk(options, conversation)

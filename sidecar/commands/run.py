@@ -22,7 +22,7 @@ from ..logs import log
 from ..manager import Manager
 from ..standard import errors, output
 from .parsing import called
-from .said import failed
+from .said import clean, failed
 from .settings import USAGE_WRONG, add_config_flags, load_config
 
 FAILED, IN_USE = 1, 5
@@ -115,7 +115,7 @@ async def _live(loaded: Loaded, options: argparse.Namespace) -> None:
 async def _tell_readiness(app: App, manager: Manager) -> None:
     begun = asyncio.get_running_loop().time()
     for condition in app.unmet():
-        output.write(f"Not ready yet: {condition.message}.\n")
+        output.write(f"Not ready yet: {clean(condition.message)}.\n")
         manager.status(f"Not ready yet: {condition.message}")
     await app.ready()
     output.write(f"Ready after {asyncio.get_running_loop().time() - begun:.1f} s.\n")

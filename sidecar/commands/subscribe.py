@@ -5,7 +5,7 @@ import sys
 
 from sidecar_client import Client, Lagged, Message, Signing
 
-from .client import Output, add_client_flags, add_count, listening, payload, printable, talk
+from .client import Output, add_client_flags, add_count, listening, payload, talk
 from .said import complain
 
 
@@ -50,4 +50,4 @@ def show(out: Output, message: Message, *, raw: bool) -> None:
         **payload(message.data),
     }
     sender = message.sender or "(unsigned)"
-    out.record(fields, f"{message.topic}  {sender}  {printable(message.data)}")
+    out.content(fields, f"{message.topic}  {sender}  ", message.data)

@@ -4,7 +4,7 @@ import argparse
 
 from sidecar_client import Client, Topic
 
-from .client import Output, add_client_flags, printable, talk
+from .client import Output, add_client_flags, talk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,4 +43,4 @@ def _line(topic: Topic) -> str:
     here = f"{topic.subscribers} here" if topic.subscribed else "not here"
     counted = f"{topic.delivered} delivered, {topic.published} published"
     lost = f", {topic.dropped} dropped" if topic.dropped else ""
-    return f"{printable(topic.name.encode())}  {here}, {topic.peers} peers, {counted}{lost}"
+    return f"{topic.name}  {here}, {topic.peers} peers, {counted}{lost}"

@@ -1,7 +1,6 @@
 """`sidecar trace`."""
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from ..core.errors import InvalidArgument
 from ..trace.messages import escaped
 from ..trace.reader import Record, Shown, messages, records
-from .said import failed
+from .said import clean, document, failed
 
 FAILED = 1
 _ARROWS = {"in": "<-", "out": "->"}
@@ -32,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
         with options.file.open("rb") as file:
             for shown in messages(records(file)):
                 if _wanted(shown.record, options):
-                    print(json.dumps(_document(shown), ensure_ascii=False) if options.json else _line(shown))
+                    print(document(_document(shown)) if options.json else clean(_line(shown)))
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sidecar.cli import COMMANDS, main
-from sidecar.commands.client import payload, printable
+from sidecar.commands import said
+from sidecar.commands.client import Output, payload, printable
 from sidecar.commands.parsing import called
 from sidecar.commands.status import duration
 from sidecar.config import KEYS
@@ -295,6 +296,33 @@ def test_payloads_cannot_steer_a_terminal() -> None:
     assert printable(b"two\nlines\x1b[2J \xff") == "two\nlines\\x1b[2J \\xff"
     assert payload("ö".encode()) == {"text": "ö"}
     assert payload(b"\xff") == {"base64": "/w=="}
+
+
+HOSTILE = "a\x1b[2J\x7f\x9b1m\r\u202eb\u2028\udc80😀ö"
+
+
+def test_no_text_of_others_can_steer_a_terminal_or_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    said.as_json = False
+    Output(False).record({}, f"{HOSTILE}\nforged", "next\ttab")
+    Output(False).content({}, f"{HOSTILE}: ", b"two\nlines\x1b[2J")
+    said.complain(f"{HOSTILE}\nforged")
+    told = capsys.readouterr()
+    escaped = "a\\x1b[2J\\x7f\\x9b1m\\r\\u202eb\\u2028\\udc80😀ö"
+    assert told.out == f"{escaped}\\nforged\nnext\ttab\n{escaped}: two\nlines\\x1b[2J\n"
+    assert told.err == f"sidecar: {escaped}\\nforged\n"
+
+
+def test_no_json_can_steer_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(said, "as_json", True)
+    fields = {HOSTILE: [HOSTILE, "\n\t", "\U000e0001"]}
+    Output(True).record(fields)
+    said.complain(HOSTILE)
+    told = capsys.readouterr()
+    for line in (told.out, told.err):
+        assert line.removesuffix("\n").isprintable()
+        assert "😀ö" in line
+    assert json.loads(told.out) == fields
+    assert json.loads(told.err) == {"error": HOSTILE}
 
 
 def test_times_are_told_in_two_units() -> None:

@@ -219,3 +219,22 @@ def test_lines_that_nobody_gets_fail(pair: Pair) -> None:
         timeout=PATIENCE,
     )
     assert (done.returncode, done.stdout, done.stderr) == (1, b"message 0: NO_PEERS, sent to 0 peers\n", b"")
+
+
+def test_what_a_peer_sends_cannot_steer_the_terminal(pair: Pair) -> None:
+    hostile = "\x1b]0;mine\x07\x1b[2J\x9b1m"
+    shown = "\\x1b]0;mine\\x07\\x1b[2J\\x9b1m"
+    raw = Listening(pair.second, "subscribe", "steering", "--count", "1", "--raw")
+    text = Listening(pair.second, "subscribe", "steering", "--count", "1")
+    as_json = Listening(pair.second, "subscribe", "steering", "--count", "1", "--json")
+    assert pair.first.command("publish", "steering", hostile, "--peers", "1").returncode == 0
+    assert raw.output() == hostile
+    assert text.output().endswith(f"  {shown}\n")
+    document = as_json.output().removesuffix("\n")
+    assert document.isprintable()
+    assert json.loads(document)["text"] == hostile
+
+    receiving = Listening(pair.second, "receive", "/steering/1", "--reply", hostile, "--count", "1")
+    assert pair.first.command("request", pair.second_id, "/steering/1", hostile).stdout == f"{shown}\n"
+    assert pair.first.command("send", pair.second_id, "/steering/1", hostile).returncode == 0
+    assert receiving.output() == f"{pair.first_id} asks: {shown}\n{pair.first_id}  {shown}\n"
