@@ -1,7 +1,9 @@
 """The sidecar as a process: start, readiness, signals, and what stops a start."""
 
 import contextlib
+import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from sidecar.core.identity import Identity
 
 from .processes import Process, command, running
 
@@ -100,6 +104,35 @@ def test_a_disk_that_refuses_stops_the_first_start_with_one_line(tmp_path: Path)
     # The log goes to a file, which the limit concerns as well: the exit code is all that can be seen.
     assert refused.ended() == 1
     assert not (refused.state / "identity.key").exists()
+
+
+def test_a_key_that_is_half_written_stops_the_start_and_stays_as_it_is(tmp_path: Path) -> None:
+    key = tmp_path / "state" / "identity.key"
+    key.parent.mkdir(mode=0o700)
+    half = Identity(bytes(range(32))).to_bytes()[:30]
+    key.write_bytes(half)
+    key.chmod(0o600)
+    refused = Process(tmp_path)
+    assert refused.ended() == 1
+    (line,) = refused.log().splitlines()
+    assert line.startswith(f"sidecar: the identity key {key} is unusable: ")
+    assert line.endswith("; put back a copy of it, or move it away to start with a new peer id")
+    assert key.read_bytes() == half
+
+
+def test_a_state_directory_that_cannot_be_written_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(0o500)
+    # Root may write everywhere, unless it is without its capabilities.
+    powerless = ("setpriv", "--inh-caps=-all", "--bounding-set=-all") if os.geteuid() == 0 else ()
+    if powerless and shutil.which("setpriv") is None:
+        pytest.skip("needs setpriv, since root may write everywhere")
+    refused = Process(tmp_path, prefix=powerless)
+    assert refused.ended() == 1
+    (line,) = refused.log().splitlines()
+    assert line.startswith(f"sidecar: {state} cannot be the state directory: Permission denied; ")
+    assert list(state.iterdir()) == []
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The state directory: its lock, and the identity key that is made once and never again."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,30 @@ def test_an_unusable_key_is_refused_and_left_alone(tmp_path: Path, content: byte
         load_or_create_identity(path)
     assert str(path) in str(caught.value)
     assert path.read_bytes() == content
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sidecar.net.state import load_or_create_identity
+write = os.write
+def end(*arguments):
+    if sys.argv[1] == "write":
+        write(arguments[0], arguments[1][:20])
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(os, sys.argv[1], end)
+load_or_create_identity(Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("at", ["write", "fsync", "link"])
+def test_a_first_start_that_is_killed_leaves_no_part_of_a_key(tmp_path: Path, at: str) -> None:
+    path = tmp_path / "identity.key"
+    killed = subprocess.run([sys.executable, "-c", _KILLED, at, str(path)], capture_output=True, text=True)
+    assert (killed.returncode, killed.stderr) == (-signal.SIGKILL, "")
+    assert not path.exists()
+    made = load_or_create_identity(path)
+    assert load_or_create_identity(path).peer_id == made.peer_id
 
 
 def test_a_key_that_something_else_keeps_is_read_through_its_group_too(tmp_path: Path) -> None:
