@@ -36,7 +36,7 @@ class Board:
         self._connect = connect
         self._period = period
         self._peers: dict[str, Peer] = {}
-        self._gone: dict[str, Gone] = {}
+        self._gone: dict[str, tuple[float, Gone]] = {}  # with the monotonic time until which it is shown
         self._events: dict[int, NodeEvent] = {}
         self._event_number = 0
         self._samples: deque[Sample] = deque()
@@ -94,18 +94,18 @@ class Board:
                 async with asyncio.timeout(_TIMEOUT):
                     await self._latencies(client.peers(connected_only=True))
                 next_latencies = begun + max(2 * self._period, len(self._peers) / _PEERS_A_SECOND)
-            now = time.time()
-            self._gone = {name: gone for name, gone in self._gone.items() if now - gone.time < _GONE_FOR}
+            now = time.monotonic()
+            self._gone = {name: (end, gone) for name, (end, gone) in self._gone.items() if now < end}
             self._take(
                 Sample(
-                    time=now,
-                    at=time.monotonic(),
+                    time=time.time(),
+                    at=now,
                     node=node,
                     readiness=readiness,
                     values=statistics,
                     histograms=statistics.histograms,
                     peers=list(self._peers.values()),
-                    gone=list(self._gone.values()),
+                    gone=[gone for _, gone in self._gone.values()],
                     topics=topics,
                     events=dict(self._events),
                 )
@@ -131,7 +131,7 @@ class Board:
                 self._peers.clear()
         elif event.type is PeerEventType.DISCONNECTED:
             known = self._peers.pop(peer.peer_id, peer)
-            self._gone[peer.peer_id] = Gone(known, time.time(), event.reason)
+            self._gone[peer.peer_id] = time.monotonic() + _GONE_FOR, Gone(known, time.time(), event.reason)
             while len(self._gone) > _GONE:
                 del self._gone[next(iter(self._gone))]
             self._note("disconnected" + (f": {event.reason}" if event.reason else ""), peer)

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sidecar_client
@@ -61,6 +63,28 @@ async def test_peers_come_change_and_go(tmp_path: Path) -> None:
         node.views.append(peer_view(OTHER))
         mesh.on_effect(PeerChanged(PeerChange.CONNECTED, node.views[1]))
         await until(board, lambda shown: not shown["peers"][OTHER_TEXT]["gone"])
+
+
+@asynchronous
+async def test_a_clock_that_is_set_takes_no_peer_that_is_gone_from_view(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = {"time": 0.0, "monotonic": 0.0}
+    clocks = SimpleNamespace(
+        time=lambda: time.time() + ahead["time"], monotonic=lambda: time.monotonic() + ahead["monotonic"]
+    )
+    monkeypatch.setattr("sidecar.board.board.time", clocks)
+    path = tmp_path / "api.sock"
+    async with server(path) as (node, mesh, _), following(path) as board:
+        shown = await until(board, lambda shown: OTHER_TEXT in shown["peers"])
+        mesh.on_effect(PeerChanged(PeerChange.DISCONNECTED, node.views.pop(0)._replace(connected=False)))
+        await until(board, lambda shown: shown["peers"][OTHER_TEXT]["gone"])
+        for step in (3600.0, -3600.0):
+            ahead["time"] = step
+            shown = await until(board, lambda now: abs(now["time"] - time.time() - ahead["time"]) < 1800)
+            assert shown["peers"][OTHER_TEXT]["gone"]
+        ahead["monotonic"] = 61.0
+        await until(board, lambda shown: OTHER_TEXT not in shown["peers"])
 
 
 @asynchronous
