@@ -89,9 +89,9 @@ def test_standard_input_is_waited_for_beside_the_sidecar(tmp_path: Path) -> None
             assert lines.stdout is not None
             lines.stdin.write("one\n")
             lines.stdin.flush()
-            assert lines.stdout.readline().startswith("messages 0 to 0: NO_PEERS")
+            assert lines.stdout.readline().startswith("message 0: NO_PEERS")
             assert whole.wait(PATIENCE) == 4  # its input never ends
             lines.stdin.write("two\n")  # after more than the time-out
             lines.stdin.close()
-            assert lines.stdout.readline().startswith("messages 1 to 1: NO_PEERS")
+            assert lines.stdout.readline().startswith("message 1: NO_PEERS")
             assert lines.wait(PATIENCE) == 1
