@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-_LATE = ("observe", "conformance", "clients/go", "clients/js", "interop", "api/test_grpcurl.py")  # in this order
+_LATE = (
+    "observe",
+    "test_generated.py",
+    "conformance",
+    "packages",
+    "clients/go",
+    "clients/js",
+    "interop",
+    "api/test_grpcurl.py",
+)  # in this order
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

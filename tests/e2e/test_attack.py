@@ -32,6 +32,7 @@ def test_who_floods_is_sent_away_and_honest_messages_arrive(tmp_path: Path, kind
         )
         try:
             asyncio.run(asyncio.wait_for(_publish_until_sent_away(attacked, honest, address), 2 * PATIENCE))
+            attacker.wait(timeout=PATIENCE)  # the end of its input, which `communicate` brings, would end it as well
             said, _ = attacker.communicate(timeout=PATIENCE)
         finally:
             attacker.kill()

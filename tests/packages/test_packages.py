@@ -15,6 +15,7 @@ import pytest
 from sidecar import __version__
 from tests.e2e.processes import PATIENCE, environment, running
 from tests.missing import not_there
+from tests.prepare import ensure
 
 ROOT = Path(__file__).resolve().parents[2]
 UV = Path(sys.executable).with_name("uv")
@@ -49,6 +50,7 @@ def run(*command: object, folder: Path, seconds: float = INSTALL_SECONDS) -> str
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("npm") is None:
         not_there("`make dist` needs npm, which is not installed")
+    ensure("js client")
     folder = tmp_path_factory.mktemp("dist")
     said = run(sys.executable, ROOT / "tools/dist.py", folder, folder=ROOT)
     assert f"clients/go/v{__version__}" in said
