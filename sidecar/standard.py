@@ -1,7 +1,9 @@
 """The standard streams as they may be found: closed, full, read by nobody, or unable to hold what is to be said."""
 
 import contextlib
+import functools
 import os
+import stat
 import sys
 import threading
 import time
@@ -42,6 +44,7 @@ class Writer:
 
     What would be more than 1 MiB ahead of the reader is dropped and counted, and the next text that is taken is
     preceded by a line that says so. What cannot be written is dropped too. A text is never written in part.
+    A regular file has no reader to wait for: there a text is written at once, as if there were no thread.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -56,6 +59,9 @@ class Writer:
     def write(self, text: str) -> None:
         """Never blocks, never raises."""
         data = text.encode(errors="backslashreplace")
+        if self._is_file:
+            self._put(data)
+            return
         with self._changed:
             if self._held + len(data) > _HELD:
                 self.lost += 1
@@ -81,16 +87,26 @@ class Writer:
     def isatty(self) -> bool:
         return os.isatty(self._descriptor)
 
+    @functools.cached_property
+    def _is_file(self) -> bool:
+        """Asked with the first text: `prepare` may have opened the descriptor."""
+        with contextlib.suppress(OSError):
+            return stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+        return False
+
+    def _put(self, data: bytes) -> None:
+        rest = memoryview(data)
+        with contextlib.suppress(OSError):
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+
     def _work(self) -> None:
         while True:
             with self._changed:
                 while not self._waiting:
                     self._changed.wait()
                 data = self._waiting.popleft()
-            rest = memoryview(data)
-            with contextlib.suppress(OSError):
-                while rest:
-                    rest = rest[os.write(self._descriptor, rest) :]
+            self._put(data)
             with self._changed:
                 self._held -= len(data)
                 self._changed.notify_all()

@@ -14,7 +14,7 @@ import sidecar_client
 def attempt(work):
     asyncio.events._set_running_loop(None)  # as in a new process: the parent's loop is not ours
     try:
-        asyncio.run(work)
+        return asyncio.run(work)
     except sidecar_client.FailedPrecondition as error:
         return str(error)
 
@@ -60,10 +60,12 @@ async def main(way, target):
             assert f"process {os.getppid()} had a sidecar client" in said and "spawn" in said, said
         os._exit(0)
 
-if sys.argv[1] == "before":
-    asyncio.run(anew(sys.argv[2]))  # it is over, and nothing of it is left
+if sys.argv[1] in ("before", "gone"):
+    if sys.argv[1] == "gone":
+        asyncio.run(anew(sys.argv[2]))  # it is over, but gRPC may not have let go of its threads
     child = os.fork()
-    asyncio.run(anew(sys.argv[2]))
+    said = attempt(anew(sys.argv[2]))
+    assert isinstance(said, str) is (not child and sys.argv[1] == "gone"), said
     if child:
         print("child", os.waitpid(child, 0)[1])
     sys.exit()
@@ -86,7 +88,10 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("way", ["nothing", "call", "send", "read", "watch", "anew", "close", "closed", "before"])
+WAYS = ("nothing", "call", "send", "read", "watch", "anew", "close", "closed", "gone", "before")
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_forked_process(way: str, tmp_path: Path) -> None:
     path = tmp_path / "api.sock"
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A process that was forked from one with a client: gRPC's threads and locks do not come along.
+"""A process that was forked from one that has, or had, a client: gRPC's threads and locks do not come along.
 
 A call there crashes the process, and a new connection hangs; so both are refused.
 """
@@ -10,34 +10,28 @@ import os
 # (12 of 60 that did no more than allocate memory). It reads this when it is imported, so this module comes first.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
-_held = 0  # clients that this process has; a closed one counts, since with it gRPC's threads are there
+_used = False  # a client was made; it may be gone, but gRPC lets go of its threads later, at a time of its own
 parent = 0
-"""The process that had some when it was forked to make this one; 0: none."""
+"""The process that had made one when it was forked to make this one; 0: none."""
 _kept: list[object] = []
 
 
 def made() -> None:
     """A client is made. Raises FailedPrecondition where that cannot work."""
-    global _held
+    global _used
     check()
-    _held += 1
-
-
-def gone() -> None:
-    """A client is no more."""
-    global _held
-    _held -= 1
+    _used = True
 
 
 def check() -> None:
-    """Raises FailedPrecondition in a process that was forked while there was a client."""
+    """Raises FailedPrecondition in a process that was forked when a client had been made."""
     if parent:
         from .errors import FailedPrecondition  # not at the top: it imports gRPC
 
         raise FailedPrecondition(
             f"process {parent} had a sidecar client when it was forked to make this one ({os.getpid()}), where gRPC "
             "cannot be used: start processes by `spawn` or `forkserver` (multiprocessing) or by subprocess, or fork "
-            "before connect(), or when no client is left"
+            "before the first connect()"
         )
 
 
@@ -48,7 +42,7 @@ def keep(*parts: object) -> None:
 
 def _in_child() -> None:
     global parent
-    if _held and not parent:
+    if _used and not parent:
         parent = os.getppid()
         gc.freeze()  # to free one of gRPC's objects here, in a cycle that the other process has left, crashes too
 

@@ -222,10 +222,8 @@ class Link:
         await self._channel.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "target"):  # else it was refused
-            _fork.gone()
-            if _fork.parent:
-                _fork.keep(self._channel)
+        if _fork.parent and hasattr(self, "_channel"):  # else it was refused
+            _fork.keep(self._channel)
 
 
 class _Authorized:
