@@ -90,13 +90,27 @@ race-go:  ## The Go client's vet, staticcheck, and its tests with the race detec
 	cd clients/go && go vet ./... && go run $(STATICCHECK) ./... && go test -race -timeout 20m $(RACE) ./...
 	cd clients/go/examples/ingest && go vet ./... && go run $(STATICCHECK) ./...
 
-lint: $(STAMP)  ## ruff, import contracts, buf
+lint: $(STAMP)  ## ruff, import contracts, buf; vet, staticcheck and eslint for the clients
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	@if command -v npm > /dev/null; then $(MAKE) -s $(BUF) && cd protos && node_modules/.bin/buf lint && $(MAKE) -s -C .. breaking && echo "buf: no findings"; \
 	elif [ "$$CI" = true ]; then echo "npm is needed for buf: install Node 20 or later"; exit 1; \
 	else echo "buf is skipped: it needs npm (Node 20 or later)"; fi
+	@$(MAKE) -s lint-go lint-js
+
+lint-go: $(STAMP)
+	@if command -v go > /dev/null; then for module in clients/go clients/go/examples/ingest; do \
+	  (cd $$module && unformatted=$$(gofmt -l .) && test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }; \
+	  go vet ./... && go mod tidy -diff && go run $(STATICCHECK) ./...) || exit 1; done; echo "Go client: no findings"; \
+	elif [ "$$CI" = true ]; then echo "Go is needed for the Go client"; exit 1; \
+	else echo "The Go client is skipped: it needs Go"; fi
+
+lint-js: $(STAMP)  # typedoc without links to sources, which it makes of git's remote: a checkout need not have one
+	@if command -v npm > /dev/null; then $(BIN)/python -m tests.prepare "js client" && cd clients/js && npm run lint --silent && \
+	  node_modules/.bin/typedoc --emit none --disableSources && echo "JavaScript client: no findings"; \
+	elif [ "$$CI" = true ]; then echo "Node is needed for the JavaScript client"; exit 1; \
+	else echo "The JavaScript client is skipped: it needs Node"; fi
 
 RELEASED := $(shell ls protos/released/*.binpb 2> /dev/null | sort -V | tail -n 1)
 
@@ -120,9 +134,6 @@ promtool: .tools/bin/promtool  ## Install promtool, which tests metrics and aler
 
 .tools/bin/promtool:
 	@tools/promtool.sh $@
-
-staticcheck-name:
-	@echo $(STATICCHECK)
 
 protos: $(STAMP)  ## Generate the code of the schemas in protos/ again
 	@$(BIN)/python tools/generate.py
@@ -206,5 +217,5 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test test-tools dist promtool grpcurl staticcheck-name interop-peers interop conformance example transcripts bench bench-attack bench-clients bench-gate bench-guard bench-metrics bench-points race-go lint types protos docs metrics lock clean \
+.PHONY: help install demo test test-tools dist promtool grpcurl lint-go lint-js interop-peers interop conformance example transcripts bench bench-attack bench-clients bench-gate bench-guard bench-metrics bench-points race-go lint types protos docs metrics lock clean \
   breaking release-schemas image image-base image-figures deploy-test manifests tools page-test site

@@ -1,13 +1,13 @@
 """Builds and installs what the tests need beside the Python packages: peers, agents, clients, and two programs.
 
-`python -m tests.prepare` does it all, beside the tests that need none of it, and says how far it is. A test that needs
-a part of it asks for it by `ensure`, and waits where it is just being made. What is there already costs nothing.
+`python -m tests.prepare [STEP ...]` does it all, or some, beside the tests that need none of it, and says how far.
+A test that needs a part of it asks for it by `ensure`, and waits where it is just being made. What is there already
+costs nothing.
 """
 
 import fcntl
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -32,12 +32,6 @@ def _make(program: str) -> None:
         run_tool(["make", "-s", program], ROOT)
 
 
-def _linter_of_go() -> None:
-    """Compile staticcheck into Go's cache."""
-    version = subprocess.run(["make", "-s", "staticcheck-name"], cwd=ROOT, capture_output=True, text=True, check=True)
-    run_tool(["go", "run", version.stdout.strip(), "-version"], ROOT / "clients" / "go")
-
-
 def _silent(_: str) -> None:
     """`build_peer` need not say what `main` says."""
 
@@ -49,7 +43,6 @@ STEPS: dict[str, tuple[tuple[str, ...], Callable[[], object]]] = {
     **{f"{name} peer": ((), lambda name=name: build_peer(name, _silent)) for name in sorted(CORE, reverse=True)},  # type: ignore[misc]
     "go client": (("go",), lambda: build_agent("go")),
     "grpcurl": (("go",), lambda: _make("grpcurl")),
-    "staticcheck": (("go",), _linter_of_go),
 }
 
 
@@ -66,16 +59,19 @@ def ensure(step: str) -> None:
 
 
 def main() -> None:
-    """Do every step; a step that fails is said, and fails the tests that need it."""
+    """Do the steps that are named, else all; a step that fails is said, and fails the tests that need it."""
+    steps = sys.argv[1:] or list(STEPS)
+    if unknown := set(steps) - set(STEPS):
+        sys.exit(f"no step {', '.join(sorted(unknown))}; there are {', '.join(STEPS)}")
     os.nice(10)  # the tests that run meanwhile measure their patience in seconds
-    for number, step in enumerate(STEPS, start=1):
+    for number, step in enumerate(steps, start=1):
         begun = time.monotonic()
         try:
             ensure(step)
             what = f"ready after {time.monotonic() - begun:.0f} s"
-        except (ToolMissing, BuildFailed, subprocess.CalledProcessError) as error:
+        except (ToolMissing, BuildFailed) as error:
             what = f"cannot be had{'' if MUST else ', its tests are skipped'}: {str(error).strip().splitlines()[0]}"
-        print(f"[{number} of {len(STEPS)}] {step}: {what}", flush=True)
+        print(f"[{number} of {len(steps)}] {step}: {what}", flush=True)
 
 
 if __name__ == "__main__":
