@@ -14,10 +14,13 @@ import grpc
 
 from . import _raw
 from ._link import Link
+from ._room import MOST, Room, cost_of
 from .bulk import varint
 from .errors import Closed, DeadlineExceeded, NotSupported, SidecarError, from_status
 from .v1 import direct_pb2, direct_pb2_grpc
 
+_MAX_OPEN = 1000  # requests; the sidecar reads on only below 1,024, and must hear what is withdrawn
+_GONE = 64  # whose callers have given up are kept in the queue, or as many as the others
 _MAX_TIMEOUT = 86_400.0  # seconds; the sidecar takes no more, and we do not wait longer than asked for anyway
 
 
@@ -55,6 +58,10 @@ def _duration(seconds: float) -> bytes:
     return b"\x08" + varint(whole) + b"\x10" + varint(nanoseconds)
 
 
+def _late(timeout: float | None) -> DeadlineExceeded:
+    return DeadlineExceeded(f"no answer within {timeout:g} s", code=grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
 class Asking:
     """All requests of a client."""
 
@@ -65,6 +72,8 @@ class Asking:
         self._alone = False  # whether one goes by the unary method
         self._next = 0
         self._queue: deque[_Question] = deque()  # not written
+        self._gone = 0  # of the queue, or a few more: those given up since they were last swept out
+        self._room = Room()
         self._waiting: dict[int, _Question] = {}  # written and not answered
         self._withdrawn: list[int] = []
         self._changed = asyncio.Event()
@@ -75,6 +84,20 @@ class Asking:
     ) -> bytes:
         """Make one request. Raises SidecarError."""
         self._link.check_open()
+        cost = cost_of(data)
+        if self._room.waiting or self._room.used + cost > MOST:
+            try:
+                timeout = await self._room.enter(cost, timeout)
+            except TimeoutError:
+                raise _late(timeout) from None
+        else:
+            self._room.used += cost
+        try:
+            return await self._ask(peer_id, protocol, data, timeout, traceparent)
+        finally:
+            self._room.leave(cost)
+
+    async def _ask(self, peer_id: str, protocol: str, data: bytes, timeout: float | None, traceparent: str) -> bytes:
         # What names no peer would go to that of the request before; what is large may be refused, and all with it.
         apart = not peer_id or not protocol or len(data) > self._link.bounds.size
         if apart:
@@ -96,6 +119,7 @@ class Asking:
 
     async def close(self) -> None:
         """End everything under way; whoever waits gets Closed."""
+        self._room.close(Closed("this client has been closed"))
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
@@ -121,7 +145,7 @@ class Asking:
             left = None if timeout is None else max(0.0, begun + timeout - loop.time())
             return await self._ask_alone(peer_id, protocol, data, left, traceparent)
         except TimeoutError:
-            raise DeadlineExceeded(f"no answer within {timeout:g} s", code=grpc.StatusCode.DEADLINE_EXCEEDED) from None
+            raise _late(timeout) from None
         finally:
             if question.future.cancelled():
                 self._withdraw(question)
@@ -129,6 +153,13 @@ class Asking:
     def _withdraw(self, question: _Question) -> None:
         if self._waiting.pop(question.number, None) is not None:
             self._withdrawn.append(question.number)
+        else:
+            self._gone += 1
+            if (
+                self._gone > _GONE and self._gone > len(self._queue) // 2
+            ):  # where the sidecar hangs, they must not pile up
+                self._gone = 0
+                self._queue = deque(other for other in self._queue if not other.future.done())
         self._changed.set()
 
     async def _run(self) -> None:
@@ -165,13 +196,12 @@ class Asking:
         first = True
         reader.add_done_callback(lambda _: self._changed.set())
         while (self._queue or self._waiting or self._withdrawn) and not reader.done():
-            if self._queue or self._withdrawn:
-                frame = self._frame()
-                if frame:
-                    await _raw.write(call, frame, first=first)
-                    first = False
-            else:
-                self._changed.clear()
+            self._changed.clear()
+            frame = self._frame()
+            if frame:
+                await _raw.write(call, frame, first=first)
+                first = False
+            elif self._queue or self._waiting:
                 await self._changed.wait()
 
     def _frame(self) -> bytes:
@@ -180,7 +210,9 @@ class Asking:
         size = 0
         target = b""
         most, messages, _ = self._link.bounds
-        while self._queue and (not parts or (size < most and len(parts) <= messages)):
+        while (
+            self._queue and len(self._waiting) < _MAX_OPEN and (not parts or (size < most and len(parts) <= messages))
+        ):
             question = self._queue[0]
             if question.future.done():
                 self._queue.popleft()  # given up before it was written
@@ -202,6 +234,7 @@ class Asking:
         """Hand out results until the call ends; why it did."""
         try:
             while (response := await call.read()) is not grpc.aio.EOF:
+                full = len(self._waiting) >= _MAX_OPEN
                 for result in response.results:
                     question = self._waiting.pop(result.id, None)
                     if question is None or question.future.done():
@@ -210,7 +243,7 @@ class Asking:
                         question.future.set_exception(from_status(result.status))
                     else:
                         question.future.set_result(result.data)
-                if not self._waiting:
+                if full or not self._waiting:
                     self._changed.set()
         except grpc.aio.AioRpcError as error:
             return self._link.error(error)

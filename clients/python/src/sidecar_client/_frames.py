@@ -3,6 +3,7 @@
 from typing import NamedTuple, Self
 
 MAX_REQUEST = 4_194_304  # bytes of a request, of a sidecar that does not say
+_LEAST_REQUEST = 65_536  # that every sidecar takes
 _BATCH_BYTES = 262_144
 _BATCH_MESSAGES = 4096
 _HEAD = 4096  # bytes left for what a request says beside its messages: a topic of 1024 bytes, a peer, a protocol
@@ -21,3 +22,8 @@ class Frames(NamedTuple):
         """For requests of at most so many bytes: three quarters of it are for data, one for what goes around it."""
         room = max(max_request - _HEAD, 1024)
         return cls(min(_BATCH_BYTES, room * 3 // 4), min(_BATCH_MESSAGES, max(room // 4 // _EACH, 1)), room - _EACH)
+
+
+USUAL = Frames.within(MAX_REQUEST)
+CAUTIOUS = USUAL._replace(size=Frames.within(_LEAST_REQUEST).size, messages=Frames.within(_LEAST_REQUEST).messages)
+"""For a server that has not said anything yet: batches that every one takes, and what is larger by itself."""

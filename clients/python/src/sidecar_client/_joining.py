@@ -17,6 +17,7 @@ import grpc
 
 from . import _convert, _raw
 from ._link import PATIENCE, Backoff, Link
+from ._room import COST, MOST, Room
 from .bulk import PUBLISH_ITEM, SEND_ITEM, varint
 from .errors import Closed, DeadlineExceeded, SidecarError, SidecarUnavailable, TooLarge
 from .types import PublishOutcome, PublishReceipt, SendOutcome, SendReceipt, Signing
@@ -28,6 +29,7 @@ Receipt = TypeVar("Receipt", bound=PublishReceipt | SendReceipt)
 _MAX_ID = 64  # bytes
 _new = tuple.__new__  # a named tuple's own constructor costs twice as much
 _HEADS = 4096  # lengths of messages for which the encoded beginning is kept
+_GONE = 64  # whose callers have given up are kept in a lane, or as many as the others
 
 
 class _Item(NamedTuple, Generic[Receipt]):
@@ -49,6 +51,7 @@ class _Lane(Generic[Key, Receipt]):
         self.sent: dict[int, _Item[Receipt]] = {}  # written to the present call and not answered, by their numbers
         self.number = 0  # of the next message on the present call
         self.waiting = 0  # callers, of both
+        self.gone = 0  # of both, or a few more: callers that have given up since they were last swept out
         self.changed = asyncio.Event()  # something was queued, answered or given up, or the call has ended
         self.call: Any = None
         self.task: asyncio.Task[None] | None = None
@@ -67,6 +70,7 @@ class Joined(Generic[Key, Receipt]):
         self._link = link
         self._bulk = bulk
         self._lanes: dict[Key, _Lane[Key, Receipt]] = {}
+        self._room = Room()
         self._ending: set[asyncio.Task[None]] = set()  # calls all of whose messages are answered
         self._heads: dict[int, bytes] = {}  # length of a message -> what goes before it
 
@@ -97,45 +101,69 @@ class Joined(Generic[Key, Receipt]):
         self._link.check_open()
         if type(data) is not bytes:
             data = bytes(memoryview(data))  # of what else holds bytes, as it is now
-        if request_id and len(request_id.encode()) > _MAX_ID:
-            return await self._one(key, data, request_id, timeout)  # to be refused, without harm to others
-        lane = self._lanes.get(key)
-        alone = lane is None
-        if lane is None:
-            lane = self._lanes[key] = _Lane(key)
-            receipt, timeout = await self._alone(lane, data, request_id, timeout)
-            if receipt is not None:
-                return receipt
         # In this coroutine and with few calls: each call of a method is 3 to 5 % of a message, each coroutine more.
-        future: asyncio.Future[Receipt] = lane.loop.create_future()
-        since = 0.0 if lane.lost_at is None else lane.loop.time()
-        timer = None
-        if timeout is not None:
-            since = math.inf
-            timer = lane.loop.call_later(timeout, self._expired, lane, future, timeout)
-        item: _Item[Receipt] = _new(_Item, (future, data, request_id, since))
-        lane.waiting += 1
-        if alone:
-            lane.queue.appendleft(item)
-            self._go_on(lane)
+        room, cost = self._room, len(data) + COST
+        if room.waiting or room.used + cost > MOST:
+            cost = min(cost, MOST)
+            timeout = await self._enter(cost, timeout)
         else:
-            if not lane.queue:
-                lane.changed.set()
-            lane.queue.append(item)
+            room.used += cost
+        future: asyncio.Future[Receipt] | None = None
+        timer = None
         try:
+            if request_id and len(request_id.encode()) > _MAX_ID:
+                return await self._one(key, data, request_id, timeout)  # to be refused, without harm to others
+            known = self._lanes.get(key)
+            if known is not None:
+                lane = known
+            else:
+                lane = self._lanes[key] = _Lane(key)
+                receipt, timeout = await self._alone(lane, data, request_id, timeout)
+                if receipt is not None:
+                    return receipt
+            future = lane.loop.create_future()
+            since = 0.0 if lane.lost_at is None else lane.loop.time()
+            if timeout is not None:
+                since = math.inf
+                timer = lane.loop.call_later(timeout, self._expired, lane, future, timeout)
+            item: _Item[Receipt] = _new(_Item, (future, data, request_id, since))
+            lane.waiting += 1
+            if known is None:
+                lane.queue.appendleft(item)
+                self._go_on(lane)
+            else:
+                if not lane.queue:
+                    lane.changed.set()
+                lane.queue.append(item)
             return await future
         except asyncio.CancelledError:
-            if future.cancelled():
-                self._given_up(lane)
-            else:
-                future.exception()  # both came at once; asyncio would log what nobody has looked at
+            if future is not None:
+                if future.cancelled():
+                    self._given_up(lane)
+                else:
+                    future.exception()  # both came at once; asyncio would log what nobody has looked at
             raise
         finally:
+            room.used -= cost
+            if room.waiting:
+                room.admit()
             if timer is not None:
                 timer.cancel()
 
+    async def _enter(self, cost: int, timeout: float | None) -> float | None:
+        """Wait for room; what is left of the time. Raises SidecarError."""
+        try:
+            left = await self._room.enter(cost, timeout)
+        except TimeoutError:
+            raise self._late(timeout) from None
+        if self._link.closed:  # it was let in at the same time
+            self._room.leave(cost)
+            self._link.check_open()
+        return left
+
     async def close(self) -> None:
         """End everything under way; whoever waits gets Closed."""
+        self._room.close(Closed("this client has been closed"))
         tasks = [*self._ending, *(lane.task for lane in self._lanes.values() if lane.task is not None)]
         for task in tasks:
             task.cancel()
@@ -165,15 +193,22 @@ class Joined(Generic[Key, Receipt]):
     def _expired(self, lane: _Lane[Key, Receipt], future: "asyncio.Future[Receipt]", timeout: float) -> None:
         if not future.done():
             error = lane.failure
-            if error is None:
-                code = grpc.StatusCode.DEADLINE_EXCEEDED
-                error = DeadlineExceeded(f"it was not {self._done} within {timeout:g} s", code=code)
-            future.set_exception(error.again())
+            future.set_exception(self._late(timeout) if error is None else error.again())
             self._given_up(lane)
+
+    def _late(self, timeout: float | None) -> DeadlineExceeded:
+        text = f"it was not {self._done} within {timeout:g} s"
+        return DeadlineExceeded(text, code=grpc.StatusCode.DEADLINE_EXCEEDED)
 
     def _given_up(self, lane: _Lane[Key, Receipt]) -> None:
         """A caller waits no longer. When it was the last one, the call ends."""
         lane.waiting -= 1
+        lane.gone += 1
+        if lane.gone > _GONE and lane.gone > lane.waiting:  # where the sidecar hangs, they must not pile up
+            lane.gone = 0
+            lane.queue = deque(item for item in lane.queue if not item.future.done())
+            for number in [number for number, item in lane.sent.items() if item.future.done()]:
+                del lane.sent[number]
         if not lane.waiting and lane.call is not None:
             lane.call.cancel()
         lane.changed.set()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import grpc
 
 from . import _fork
-from ._frames import MAX_REQUEST, Frames
+from ._frames import CAUTIOUS, USUAL, Frames
 from ._security import Token
 from ._target import Target
 from .errors import Closed, DeadlineExceeded, ResourceExhausted, SidecarError, SidecarUnavailable, StreamReset, from_rpc
@@ -29,6 +29,7 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 1.0  # seconds between tries, doubling
+_GREETING = 1.0  # seconds for which a call waits for the server's headers; some send none before their first response
 PATIENCE = 10.0  # seconds for which a call without a deadline is tried again
 
 
@@ -67,6 +68,7 @@ class Link:
         """What stubs are made of."""
         self.frames: Frames | None = None
         """What a request with a batch may hold; None until a sidecar has said so."""
+        self._silent = False  # it has not, within the time for it
 
     async def connect(self, wait: float, probe: Callable[..., Awaitable[Response]], request: object) -> Response:
         """Call `probe` until the sidecar answers, for `wait` seconds; 0: once.
@@ -93,23 +95,40 @@ class Link:
     @property
     def bounds(self) -> Frames:
         """`frames`, or those of a sidecar that says nothing."""
-        return self.frames or Frames.within(MAX_REQUEST)
+        return self.frames or (CAUTIOUS if self._silent else USUAL)
 
-    async def learn(self, call: Any) -> Frames:
-        """Wait until a call that takes batches is in force; what its requests may hold, which `frames` keeps.
+    async def learn(self, call: Any) -> None:
+        """Wait until a call that takes batches is in force, so that `bounds` are those of the sidecar there.
 
         Raises what the call's own methods raise where it has ended.
         """
-        self.note(await call.initial_metadata())
+        if self._silent:
+            return
+        headers = asyncio.create_task(call.initial_metadata(), name="sidecar headers")
+        headers.add_done_callback(self._heard)
+        try:
+            await asyncio.wait((headers,), timeout=_GREETING)
+        except asyncio.CancelledError:
+            headers.cancel()
+            raise
+        if not headers.done():
+            self._silent = True
+            return
+        self.note(headers.result())
         if self.frames is None:
-            self.frames = Frames.within(MAX_REQUEST)
-        return self.frames
+            self.frames = USUAL
+
+    def _heard(self, headers: "asyncio.Task[Any]") -> None:
+        """The headers have come, or the call is over."""
+        if not headers.cancelled() and headers.exception() is None:
+            self.note(headers.result())
 
     def note(self, metadata: Any) -> None:
         """Keep what a stream's initial metadata says about the bound on its requests."""
         said = metadata.get("sidecar-max-request") if metadata is not None else None
         if said is not None:
             self.frames = Frames.within(int(said))
+            self._silent = False
 
     async def unary(
         self,

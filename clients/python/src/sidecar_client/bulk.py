@@ -65,12 +65,12 @@ async def transfer(
 async def _write(link: Link, call: Any, first: bytes, item: bytes, payloads: Payloads, ledger: "_Ledger[Any]") -> None:
     encoder = _Encoder(item)
     try:
-        bounds = await link.learn(call)
+        await link.learn(call)
     except _raw.ENDED:
         return  # the reader knows why
     async with aclosing(_batches(payloads)) as batches:
         async for batch in batches:
-            for part in ledger.requests(batch, bounds):
+            for part in ledger.requests(batch, link.bounds):
                 try:
                     await _raw.write(call, first + encoder.encode(part), first=bool(first))
                 except _raw.ENDED:
