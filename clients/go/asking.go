@@ -63,7 +63,7 @@ func newAsking(l *link) *asking {
 // ask makes one request.
 func (a *asking) ask(ctx context.Context, target sendKey, data []byte, trace string) ([]byte, error) {
 	a.mu.Lock()
-	if len(data) > aloneBytes || !a.alone && !a.running { // a large one could end the call for all others
+	if len(data) > min(aloneBytes, a.link.bounds().largest) || !a.alone && !a.running {
 		first := !a.alone
 		a.alone = true
 		a.mu.Unlock()
@@ -195,6 +195,7 @@ func (a *asking) transact() error {
 		ended <- a.read(call)
 		signal(a.changed)
 	}()
+	a.link.learnOnce(call) // what is over the sidecar's bound would end the call for all
 	for {
 		frame, more := a.frame()
 		if len(frame) > 0 {
@@ -222,10 +223,15 @@ func (a *asking) frame() (frame encoded, more bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var target sendKey
+	most := a.link.bounds()
 	size, count, taken := 0, 0, 0
 	for _, asked := range a.queue {
+		if !asked.over && len(asked.data) > most.largest {
+			a.settle(asked, nil, most.tooLarge(len(asked.data)))
+		}
 		if !asked.over {
-			if count > 0 && (asked.target != target || size+len(asked.data) > frameBytes) || len(a.open) >= mostOpen {
+			full := count == most.messages || count > 0 && size+len(asked.data) > most.bytes
+			if full || count > 0 && asked.target != target || len(a.open) >= mostOpen {
 				break
 			}
 			if count == 0 {

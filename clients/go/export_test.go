@@ -19,6 +19,13 @@ func SetForbearance(t *testing.T, forbears time.Duration) {
 	t.Cleanup(func() { forbearance = before })
 }
 
+// SetGreeting lets a test not wait so long for headers.
+func SetGreeting(t *testing.T, waits time.Duration) {
+	before := greeting
+	greeting = waits
+	t.Cleanup(func() { greeting = before })
+}
+
 // Waiting is how many messages wait in the client for the next batch.
 func Waiting(c *Client) int { return waiting(&c.publish) + waiting(&c.send) }
 

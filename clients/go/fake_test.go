@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -57,6 +58,7 @@ type fake struct {
 	serve       func(pb.DirectService_ServeServer) error
 	watchPeers  func(pb.PeerService_WatchPeersServer) error
 	advertise   func(*pb.AdvertiseRequest, pb.DiscoveryService_AdvertiseServer) error
+	maxRequest  int // bytes; 0: 4 MiB; below: it sends no headers of its own
 	pingPeer    func(context.Context, *pb.PingPeerRequest) (*pb.PingPeerResponse, error)
 	listPeers   func(*pb.ListPeersRequest) *pb.ListPeersResponse
 
@@ -389,13 +391,20 @@ func sent(data []byte) *pb.PublishReceipt {
 	}
 }
 
-// bulkInForce says what the requests of a call may hold.
-func bulkInForce(stream grpc.ServerStream) error {
-	return stream.SendHeader(metadata.Pairs("sidecar-stream", "open", "sidecar-max-request", "4194304"))
+// bulkInForce says what the requests of a call may hold; nothing where that is below 0.
+func (f *fake) bulkInForce(stream grpc.ServerStream) error {
+	if f.maxRequest < 0 {
+		return nil
+	}
+	size := 4 << 20
+	if f.maxRequest > 0 {
+		size = f.maxRequest
+	}
+	return stream.SendHeader(metadata.Pairs("sidecar-stream", "open", "sidecar-max-request", strconv.Itoa(size)))
 }
 
 func (f *fake) PublishMany(stream pb.PubSubService_PublishManyServer) error {
-	if err := bulkInForce(stream); err != nil {
+	if err := f.bulkInForce(stream); err != nil {
 		return err
 	}
 	if f.publishMany != nil {
@@ -443,7 +452,7 @@ func (f *fake) Send(ctx context.Context, request *pb.SendRequest) (*pb.SendRespo
 }
 
 func (f *fake) SendMany(stream pb.DirectService_SendManyServer) error {
-	if err := bulkInForce(stream); err != nil {
+	if err := f.bulkInForce(stream); err != nil {
 		return err
 	}
 	if f.sendMany != nil {
@@ -504,7 +513,7 @@ func (f *fake) Serve(stream pb.DirectService_ServeServer) error {
 			}
 		}
 	}()
-	if err := inForce(stream); err != nil {
+	if err := f.bulkInForce(stream); err != nil {
 		return err
 	}
 	for {
@@ -565,6 +574,9 @@ func (f *fake) Request(ctx context.Context, request *pb.RequestRequest) (*pb.Req
 
 // RequestMany makes a Request of each.
 func (f *fake) RequestMany(stream pb.DirectService_RequestManyServer) error {
+	if err := f.bulkInForce(stream); err != nil {
+		return err
+	}
 	if f.requestMany != nil {
 		return f.requestMany(stream)
 	}

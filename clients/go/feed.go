@@ -120,6 +120,7 @@ func (f *feed) try() error {
 		_ = made.CloseSend()
 	}
 	header, err := made.Header()
+	f.link.note(header)
 	if err == nil && len(header.Get(inForce)) == 0 {
 		var nothing encoded
 		if err = made.RecvMsg(&nothing); err == nil {

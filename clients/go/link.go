@@ -40,6 +40,7 @@ type link struct {
 	logger    *slog.Logger
 	conn      *grpc.ClientConn
 	dials     atomic.Int64
+	limits
 
 	ctx  context.Context // ends when the client is closed
 	stop context.CancelFunc

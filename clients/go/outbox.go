@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	frameBytes    = 256 << 10 // of payload in one request; the sidecar takes 4 MiB
+	frameBytes    = 256 << 10 // of payload in one request, where the sidecar takes so much
 	frameMessages = 4096
-	aloneBytes    = 1 << 20 // what is larger is not sent beside others: over the sidecar's bound it ends the whole call
+	aloneBytes    = 1 << 20 // what is larger is not sent beside others
 )
 
 // outbox gathers single messages into batches: for each key (the topic and its options, or the peer and protocol) at
@@ -287,14 +287,14 @@ func (o *outbox[K, R]) take(key K, way *lane[R], last []*parcel[R]) []*parcel[R]
 	clear(last)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	now := time.Now()
+	now, large := time.Now(), min(aloneBytes, o.link.bounds().largest)
 	var batch []*parcel[R]
 	for len(batch) == 0 && len(way.waiting) > 0 {
 		waiting := way.waiting
 		batch = waiting[:0]
 		taken := 0
 		for _, next := range waiting {
-			if len(batch) > 0 && max(len(next.data), len(batch[0].data)) > aloneBytes {
+			if len(batch) > 0 && max(len(next.data), len(batch[0].data)) > large {
 				break
 			}
 			taken++
@@ -406,6 +406,8 @@ func (o *outbox[K, R]) sendTogether(key K, way *lane[R], batch []*parcel[R]) boo
 		return false
 	}
 
+	o.link.learnOnce(call) // what is over the sidecar's bound would end the call for all
+
 	made := &flight{cancel: release, writing: true}
 	written := batch[:0] // by their numbers in the call
 	ended := make(chan error, 1)
@@ -484,14 +486,18 @@ func (o *outbox[K, R]) sort(way *lane[R], written, rest []*parcel[R], err error)
 func (o *outbox[K, R]) frame(
 	buffer []byte, rest []*parcel[R], made *flight, written *[]*parcel[R],
 ) ([]byte, []*parcel[R]) {
+	most := o.link.bounds()
 	payload, count := 0, 0
 	for len(rest) > 0 {
 		next := rest[0]
-		if next.state == parcelGone {
+		switch {
+		case next.state == parcelGone:
 			o.release(next)
-		} else {
-			if count > 0 && payload+len(next.data) > frameBytes || count == frameMessages {
-				break
+		case len(next.data) > most.largest:
+			o.conclude(next, nil, most.tooLarge(len(next.data)))
+		default:
+			if count > 0 && payload+len(next.data) > most.bytes || count == most.messages {
+				return buffer, rest
 			}
 			buffer = o.item(buffer, next.data, next.id)
 			payload += len(next.data)

@@ -14,9 +14,7 @@ import (
 
 const (
 	defaultConcurrency = 256
-	answerBytes        = 1 << 20          // in one request of the stream
-	mostAnswer         = (4 << 20) - 1024 // gRPC there takes 4 MiB with all around it, and would end the call of all others
-	refusalBytes       = 1024             // the API's bound
+	refusalBytes       = 1024 // the API's bound
 )
 
 // Handler answers a request. Its context ends when nobody waits for the answer any more: the asker cancelled, its time is
@@ -170,7 +168,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // opened is told that a call is in force, and its first request written.
 func (s *Server) opened(made *call) {
-	writing := &answers{call: made, some: make(chan struct{}, 1)}
+	writing := &answers{call: made, limits: &s.feed.link.limits, some: make(chan struct{}, 1)}
 	s.mu.Lock()
 	s.answers = writing
 	if s.finishing {
@@ -352,10 +350,11 @@ func (s *Server) answer(next *asked) (answer *sidecarv1.Answer) {
 		}
 	}()
 	data, err := s.handler(next.ctx, next.request)
+	most := s.feed.link.bounds().largest // gRPC there would end the call of all others
 	var typed *Error
 	switch {
-	case err == nil && len(data) > mostAnswer:
-		what := fmt.Sprintf("response of %d bytes, at most %d", len(data), mostAnswer)
+	case err == nil && len(data) > most:
+		what := fmt.Sprintf("response of %d bytes, at most %d", len(data), most)
 		s.reject(what)
 		return refusal(next, "the app there gave an answer that cannot be taken: "+what)
 	case err == nil:
@@ -383,8 +382,9 @@ func shortened(text string) string {
 
 // answers are what one call writes: as many at once as have come while the last ones were written.
 type answers struct {
-	call *call
-	some chan struct{}
+	call   *call
+	limits *limits
+	some   chan struct{}
 
 	mu      sync.Mutex
 	waiting []*sidecarv1.Answer
@@ -420,9 +420,11 @@ func (a *answers) close() {
 func (a *answers) take() (request *sidecarv1.ServeRequest, last, more bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	most := a.limits.bounds()
 	size, count := 0, 0
-	for count < len(a.waiting) {
-		if size += len(a.waiting[count].GetData()); size > answerBytes && count > 0 {
+	for count < min(len(a.waiting), most.messages) {
+		next := a.waiting[count]
+		if size += len(next.GetData()) + len(next.GetRefusal()); size > most.bytes && count > 0 {
 			break
 		}
 		count++

@@ -374,7 +374,7 @@ func TestEveryExitOfAHandlerIsAnAnswer(t *testing.T) {
 		_, err := node.Request(t.Context(), other, "/exits/1", []byte(exit))
 		if failure := wantError(t, err, sidecar.ErrRefused); exit == "too large" {
 			equal(t, "why", failure.Message,
-				"the app there gave an answer that cannot be taken: response of 4194304 bytes, at most 4193280")
+				"the app there gave an answer that cannot be taken: response of 4194304 bytes, at most 4190112")
 		}
 		answer, err := node.Request(t.Context(), other, "/exits/1", []byte("next"))
 		noError(t, err)
@@ -419,7 +419,7 @@ func TestLargeAnswersAtOnce(t *testing.T) {
 	_, err := node.Serve(t.Context(), []string{"/large/1"}, func(context.Context, *sidecar.Request) ([]byte, error) {
 		ready.Done()
 		ready.Wait()
-		return make([]byte, 4<<20-1024), nil
+		return make([]byte, 4<<20-4192), nil
 	})
 	noError(t, err)
 	var all sync.WaitGroup
@@ -428,7 +428,7 @@ func TestLargeAnswersAtOnce(t *testing.T) {
 		go func() {
 			defer all.Done()
 			answer, err := node.Request(t.Context(), other, "/large/1", nil)
-			if err != nil || len(answer) != 4<<20-1024 {
+			if err != nil || len(answer) != 4<<20-4192 {
 				t.Error(len(answer), err)
 			}
 		}()

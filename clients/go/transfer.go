@@ -4,18 +4,15 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"iter"
 	"slices"
 	"sort"
-	"strconv"
 	"sync"
 	"time"
 	"unicode/utf8"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -86,8 +83,7 @@ func (t *transfer[R]) run(ctx context.Context, messages source) ([]R, error) {
 		defer close(ended)
 		failure = t.read(call)
 	}()
-	header, _ := call.Header() // where there is none, the reader learns why
-	t.bounds = boundsOf(header)
+	t.bounds = t.link.learn(call)
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
@@ -210,8 +206,7 @@ func (t *transfer[R]) omit(number uint64, size int) {
 	t.mu.Lock()
 	t.absent = append(t.absent, number-uint64(len(t.absent)))
 	t.mu.Unlock()
-	t.note(t.large(number, fmt.Sprintf(
-		"message of %d bytes, and a request to this sidecar holds one of at most %d", size, t.bounds.largest)))
+	t.note(t.large(number, t.bounds.tooLarge(size).Error()))
 }
 
 // came is told of receipts by the sidecar's numbers, which are those of the messages that were sent to it.
@@ -288,30 +283,6 @@ func (t *transfer[R]) read(call grpc.ClientStream) error {
 			return err
 		}
 	}
-}
-
-// bounds are what one request holds.
-type bounds struct {
-	bytes, messages int // of a batch
-	largest         int // bytes of a message in a request of its own
-}
-
-const (
-	maxRequest  = 4 << 20 // bytes of a request, of a sidecar that does not say
-	requestHead = 4096    // bytes left for what it says beside its messages: a topic of 1024 bytes, a peer, a protocol
-	messageHead = 96      // bytes of a message beside its data, with a request id of 64 bytes
-)
-
-// boundsOf reads from a call's header what its requests may hold: three quarters for data, one for what is around it.
-func boundsOf(header metadata.MD) bounds {
-	size := maxRequest
-	if said := header.Get("sidecar-max-request"); len(said) > 0 {
-		if number, err := strconv.Atoi(said[0]); err == nil {
-			size = number
-		}
-	}
-	room := max(size-requestHead, 1024)
-	return bounds{min(frameBytes, room*3/4), min(frameMessages, max(room/4/messageHead, 1)), room - messageHead}
 }
 
 func signal(channel chan struct{}) {
