@@ -137,7 +137,7 @@ class GossipRouter:
 
     # ------------------------------------------------------------ time
 
-    def next_deadline(self) -> float | None:
+    def next_deadline(self) -> float:
         """When to call `handle_deadline`: at the heartbeat, or at once when publishers can go on or RPCs wait."""
         return self._state.now if self._publisher.due or self._state.waiting else self._heartbeat_at
 

@@ -64,6 +64,8 @@ class RefreshSchedule:
             self._buckets_due = False
             deepest = max((bucket.prefix for bucket in self._table.buckets()), default=-1)
             self._plan = deque(range(min(deepest, MAX_DRAWN_PREFIX) + 1))
+        if not self._plan:
+            return None
         since = now - self._config.refresh_interval / 2
         recent = {bucket.prefix for bucket in self._table.buckets() if bucket.refreshed > since}
         while self._plan:

@@ -91,6 +91,7 @@ class KademliaRouter:
         self._clients: dict[bytes, Contact] = {}  # connected, no servers
         self._probes: dict[PeerId, float] = {}  # deadlines, in their order
         self._requests = self._refused = 0
+        self._due: float | None = None  # as of the end of the last turn: it is asked for far more often than it moves
 
     # ---------------------------------------------------------------- the one door
 
@@ -145,13 +146,7 @@ class KademliaRouter:
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` is due, in monotonic seconds."""
-        deadlines = [
-            self._pool.next_deadline(),
-            self._content.next_deadline(),
-            self._schedule.due,
-            next(iter(self._probes.values()), None),
-        ]
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return self._due
 
     def handle_deadline(self, now: float) -> list[KademliaEffect]:
         """Give up what waited too long, and refresh when it is time."""
@@ -325,3 +320,10 @@ class KademliaRouter:
         changes = self._table.take_changes()
         if changes is not None:
             effects.append(TableChanged(*changes))
+        deadlines = (
+            self._pool.next_deadline(),
+            self._content.next_deadline(),
+            self._schedule.due,
+            next(iter(self._probes.values()), None),
+        )
+        self._due = min((deadline for deadline in deadlines if deadline is not None), default=None)
