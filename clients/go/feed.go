@@ -38,6 +38,7 @@ type feed struct {
 	pauses  pauses
 	refused time.Time // since when a feed that has been in force is refused; zero where it is not
 	live    bool      // the call is in force
+	taken   bool      // perhaps, by the sidecar: a call that was lost
 	opens   int
 	failed  error // what ended it
 }
@@ -176,6 +177,7 @@ func (f *feed) next(response any) (bool, error) {
 // again is told how a call ended: nil when another is to be made, after a pause, else what ends the feed.
 func (f *feed) again(failure error) error {
 	back := f.opens > 0 && !f.live
+	f.taken = f.taken || lost(failure)
 	f.release()
 	if err := f.ended(); err != nil {
 		failure = err
@@ -203,6 +205,7 @@ func (f *feed) passing(failure error, back bool) bool {
 	switch {
 	case f.opens > 0 && errors.Is(failure, ErrUnauthenticated):
 	case back && (errors.Is(failure, ErrAlreadyExists) || errors.Is(failure, ErrResourceExhausted)):
+	case f.taken && errors.Is(failure, ErrAlreadyExists):
 	default:
 		return false
 	}

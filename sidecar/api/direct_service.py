@@ -11,6 +11,7 @@ from ..core.types import PeerId
 from .asking import WITHDRAWN, Asker
 from .bridge import Mesh
 from .bulk import MAX_BATCH, converse
+from .calls import vacated
 from .convert import direct as convert
 from .convert import values
 from .errors import OPEN, Context, opening
@@ -130,6 +131,7 @@ class DirectService:
             for token, answer in convert.answers(request):
                 mesh.desk.answer(server, token, answer)
 
+        await vacated(protocols, mesh.desk.protocols)
         with mesh.serving(server):
             await context.send_initial_metadata(opening(config.max_request_bytes))
             await converse(requests, _Requests(mesh, server), consume, context)

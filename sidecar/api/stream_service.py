@@ -7,6 +7,7 @@ from ..core.errors import SidecarError
 from . import encode
 from .bridge import Mesh
 from .bulk import converse
+from .calls import vacated
 from .convert import streams as convert
 from .convert import values
 from .errors import OPEN, Context, status_details
@@ -54,6 +55,7 @@ class StreamService:
 
     async def accept_streams(self, request: convert.AcceptStreamsRequest, context: Context) -> None:
         acceptor = Acceptor(values.names(request.protocols, _MAX_ACCEPTED, values.MAX_PROTOCOL, "protocols"))
+        await vacated(acceptor.protocols, self._mesh.streams.protocols)
         with self._mesh.accepting(acceptor):
             await context.send_initial_metadata(OPEN)
             while True:

@@ -188,6 +188,10 @@ class Streams:
     def acceptors(self) -> list[Acceptor]:
         return list(dict.fromkeys(self._acceptors.values()))
 
+    def protocols(self) -> tuple[str, ...]:
+        """Those for which an app accepts."""
+        return tuple(self._acceptors)
+
     @contextmanager
     def accepting(self, acceptor: Acceptor) -> Iterator[None]:
         """While an app accepts. Raises AlreadyExists, and what the node says against the protocols."""

@@ -670,6 +670,9 @@ def test_what_passes_is_waited_for_where_a_stream_was_in_force(
     now = 1000.0
     monkeypatch.setattr("sidecar_client._stream.time.monotonic", lambda: now)
     assert not Refused(served=False)._worth_another(kind("no"))
+    lost = Refused(served=False)  # before it was known to be in force: that call may be there still
+    assert lost._worth_another(sidecar_client.SidecarUnavailable("gone"))
+    assert lost._worth_another(kind("no")) is (kind is sidecar_client.AlreadyExists)
     stream = Refused(served=True)
     assert stream._worth_another(kind("no")) is passes
     now += 9.9

@@ -43,6 +43,7 @@ class Stream(Generic[Response]):
         self._in_force_since: float | None = None
         self._served = False  # whether any call has been in force
         self._refused_since: float | None = None  # by a sidecar that answers
+        self._perhaps_taken = False  # a call by a sidecar, before it was lost
         self._lost_one = False  # a call that was in force, and nobody has been told
 
     def _open(self) -> Any:
@@ -150,11 +151,14 @@ class Stream(Generic[Response]):
         """Whether a call that ended so is to be made again.
 
         For a while also where a stream that has been in force is refused: its old call, a token or a bound may not be
-        as they will be in a moment.
+        as they will be in a moment. So may a call that was lost before it was known to be in force.
         """
         if self._link.lost(failure):
+            self._perhaps_taken = True
             return True
-        if not self._served or not isinstance(failure, _PASSING) or isinstance(failure, SlowReader):
+        if not self._served and not (self._perhaps_taken and isinstance(failure, AlreadyExists)):
+            return False
+        if not isinstance(failure, _PASSING) or isinstance(failure, SlowReader):
             return False
         now = time.monotonic()
         if self._refused_since is None:
