@@ -5,7 +5,7 @@ from ..errors import Closed, NotSupported, SelfDial, SidecarError
 from ..events import LogLevel
 from ..types import PeerId
 from .reach import Reach
-from .switch import Buffers, Peer, SimpleHandler, Stream, Switch
+from .switch import VIOLATION, Buffers, Peer, SimpleHandler, Stream, Switch
 
 
 class Directing(SimpleHandler):
@@ -78,6 +78,7 @@ class Directing(SimpleHandler):
                     stream = self._links.pop(link, None)
                     if stream is not None:
                         self._switch.note(LogLevel.WARNING, stream.peer.id, "direct: %s", error)
+                        self._switch.charge(stream.peer.id, "direct", VIOLATION, now)
                         self._switch.reset(stream)
                 case _:
                     self._switch.emit(effect)

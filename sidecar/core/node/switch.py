@@ -23,6 +23,7 @@ from .config import NodeConfig
 Buffers = Sequence[bytes | memoryview]
 
 _NEW_STREAM = 2.0  # points of work that a peer's stream counts: some 20 us to negotiate it, of which half is of use
+VIOLATION = 20.0  # points that a breach of a protocol counts: a stream's end, a line in the log; a guess
 
 
 class Charge(Protocol):
@@ -372,6 +373,7 @@ class Switch:
 
     def _violated(self, stream: Stream, error: SidecarError, now: float) -> None:
         self.counters["stream_violations"] += 1
+        self.charge(stream.peer.id, stream.handler.name, VIOLATION, now)  # it may open the next one at once
         self.note(LogLevel.WARNING, stream.peer.id, "%s: %s; stream reset", stream.protocol, error)
         self.reset(stream)
         stream.handler.closed(stream, error, now)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sidecar.core import direct, events, gossip, identify
-from sidecar.core.direct.messages import encode_openers_frame
+from sidecar.core.direct.messages import RequestFields, encode_openers_frame
 from sidecar.core.errors import ConfigError, WorkExceeded
 from sidecar.core.events import LogLevel, PeerChange
 from sidecar.core.gossip.messages import RPC
@@ -228,6 +228,53 @@ def test_identify_pushes_in_a_loop_are_needless_work() -> None:
     assert "identify" in str(stage.gone()[0].error)
 
 
+@pytest.mark.parametrize(
+    ("protocol", "data", "kind"),
+    [
+        (CONFIG.direct_protocol, encode_openers_frame([], [RequestFields(2, "chat", b"", 0, "")], []), "direct"),
+        (gossip.PROTOCOLS[0], b"\xff" * 11, "gossip"),
+        (CONFIG.kademlia_protocol, b"\xff" * 11, "dht"),
+    ],
+    ids=["direct", "gossip", "DHT"],
+)
+def test_who_opens_a_stream_again_and_again_and_breaks_its_protocol_is_sent_away(
+    protocol: str, data: bytes, kind: str
+) -> None:
+    stage = Stage()
+    flood_streams(stage, protocol, lambda number: data, 500)
+    stage.simulation.run_until(lambda: bool(stage.gone()), 300)
+    error = stage.gone()[0].error
+    assert isinstance(error, WorkExceeded)
+    assert f"mostly {kind}" in str(error)
+
+
+def test_who_asks_without_end_what_no_app_serves_is_sent_away() -> None:
+    stage = Stage()
+    attacker = stage.attacker
+    target = stage.attacked.identity.peer_id
+    attacker.ask(lambda op: direct.RequestMade(op, target, "chat", b"first", None))
+    stage.simulation.run(1)
+    switch = attacker.node._switch
+    ((number, link),) = ((number, s) for number, s in switch._streams.items() if s.handler.name == "direct")
+    link.handler = Deaf()
+    honest = attacker.take
+    asked = 1
+
+    def take(stream: int) -> bytes:
+        nonlocal asked
+        if stream != number:
+            return honest(stream)
+        requests = [RequestFields(asked + n, "chat", b"", 0, "") for n in range(1, 9)]
+        asked += len(requests)
+        return encode_openers_frame([], requests, [])
+
+    attacker.take = take  # type: ignore[method-assign]
+    attacker.links[number >> events.STREAM_BITS].wake(attacker, number)
+    stage.simulation.run_until(lambda: bool(stage.gone()), 300)
+    assert "mostly direct" in str(stage.gone()[0].error)
+    assert stage.statistics()["stream_violations"] == 0
+
+
 class Deaf(SimpleHandler):
     """Does not read."""
 
@@ -253,8 +300,7 @@ def test_who_sends_without_end_what_no_app_takes_is_sent_away() -> None:
         return encode_openers_frame([("chat", [b""])], [], []) * 8
 
     attacker.take = take  # type: ignore[method-assign]
-    for connection in attacker.links.values():
-        connection.wake(attacker, number)
+    attacker.links[number >> events.STREAM_BITS].wake(attacker, number)
     stage.simulation.run_until(lambda: bool(stage.gone()), 300)
     assert isinstance(stage.gone()[0].error, WorkExceeded)
     assert "direct" in str(stage.gone()[0].error)
