@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         standard.discard_output()
         return said.failed(1, f"it cannot be written: {error.strerror}")
     except KeyboardInterrupt:  # while the command's modules are loaded as well, which takes half a second
+        standard.discard_output()  # its reader may be what was waited for
         return 130
 
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 _HELD = 1 << 20  # bytes that wait for a reader at most
 
@@ -40,17 +41,18 @@ def discard_output() -> None:
 
 
 class Writer:
-    """Writes texts to a descriptor from a thread of its own, since whoever reads there may have stopped to.
+    """Writes to a descriptor from a thread of its own, since whoever reads there may have stopped to.
 
-    What would be more than 1 MiB ahead of the reader is dropped and counted, and the next text that is taken is
-    preceded by a line that says so. What cannot be written is dropped too. A text is never written in part.
-    A regular file has no reader to wait for: there a text is written at once, as if there were no thread.
+    What `write` is given and would be more than 1 MiB ahead of the reader is dropped and counted, and the next text
+    that is taken is preceded by a line that says so; what cannot be written is dropped too. A text is never written in
+    part. `put` waits for its reader instead.
+    A regular file has no reader to wait for: there `write` writes at once, as if there were no thread.
     """
 
     def __init__(self, descriptor: int) -> None:
         self.lost = 0  # texts
         self._descriptor = descriptor
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[tuple[bytes, Callable[[OSError | None], None] | None]] = deque()
         self._held = 0
         self._untold = 0
         self._changed = threading.Condition()
@@ -70,12 +72,33 @@ class Writer:
             if self._untold:
                 data = b"(%d lines were lost here: nobody read them)\n" % self._untold + data
                 self._untold = 0
-            self._waiting.append(data)
-            self._held += len(data)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="standard stream", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+            self._take(data, None)
+
+    async def put(self, data: bytes) -> None:
+        """Wait until all of it is written, however long the reader takes. Raises OSError where it cannot be.
+
+        The event loop goes on meanwhile. One that is cancelled may still be written, in whole or in part.
+        """
+        import asyncio  # not at the top: `sidecar health` does without
+
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[None] = loop.create_future()
+
+        def settle(error: OSError | None) -> None:
+            if written.done():
+                return  # cancelled
+            if error is None:
+                written.set_result(None)
+            else:
+                written.set_exception(error)
+
+        def done(error: OSError | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(settle, error)
+
+        with self._changed:
+            self._take(data, done)
+        await written
 
     def flush(self, patience: float = 0.0) -> None:
         """Wait until all is written, for `patience` seconds at most."""
@@ -94,24 +117,37 @@ class Writer:
             return stat.S_ISREG(os.fstat(self._descriptor).st_mode)
         return False
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes) -> OSError | None:
         rest = memoryview(data)
-        with contextlib.suppress(OSError):
+        try:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
+        except OSError as error:
+            return error
+        return None
+
+    def _take(self, data: bytes, done: Callable[[OSError | None], None] | None) -> None:
+        self._waiting.append((data, done))
+        self._held += len(data)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="standard stream", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
 
     def _work(self) -> None:
         while True:
             with self._changed:
                 while not self._waiting:
                     self._changed.wait()
-                data = self._waiting.popleft()
-            self._put(data)
+                data, done = self._waiting.popleft()
+            failure = self._put(data)
             with self._changed:
                 self._held -= len(data)
                 self._changed.notify_all()
+            if done is not None:
+                done(failure)
 
 
 output = Writer(1)
 errors = Writer(2)
-"""Of this process, for what must not be held up: `sidecar run`."""
+"""Of this process, for what must not be held up: `sidecar run`, and the commands that talk to it."""

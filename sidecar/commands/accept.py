@@ -6,8 +6,7 @@ import asyncio
 import sidecar_client
 from sidecar_client import ByteStream, Client
 
-from .client import Output, add_client_flags, listening, talk
-from .said import complain
+from .client import Output, add_client_flags, talk
 from .stream import connect_standard
 
 
@@ -24,24 +23,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     async def conversation(client: Client, out: Output) -> int:
         async with client.accept_streams(options.protocol) as streams:
-            listening(f"streams of {options.protocol}")
+            await out.listening(f"streams of {options.protocol}")
             if options.echo:
                 async with asyncio.TaskGroup() as group:
                     async for stream in streams:
-                        group.create_task(_echo(stream))
+                        group.create_task(_echo(stream, out))
             else:
                 async with await anext(aiter(streams)) as stream:
-                    complain(f"a stream of {stream.peer_id}")
-                    await connect_standard(stream)
+                    await out.complain(f"a stream of {stream.peer_id}")
+                    await connect_standard(stream, out)
         return 0
 
     return talk(options, conversation)
 
 
-async def _echo(stream: ByteStream) -> None:
+async def _echo(stream: ByteStream, out: Output) -> None:
     try:
         async with stream:
             async for data in stream:
                 await stream.write(data)
     except sidecar_client.SidecarError as error:
-        complain(f"a stream of {stream.peer_id}: {error}")
+        await out.complain(f"a stream of {stream.peer_id}: {error}")

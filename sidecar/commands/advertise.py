@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
                     "asked": told.asked,
                     "next_announcement": told.next_announcement,
                 }
-                out.record(fields, f"{options.name}: {told.holders} of {told.asked} peers hold it")
+                await out.record(fields, f"{options.name}: {told.holders} of {told.asked} peers hold it")
         return 0
 
     return talk(options, conversation)

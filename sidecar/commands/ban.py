@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         }
         how_long = f"for {duration(options.time)}" if options.time is not None else "until `sidecar unban`"
         gone = f"; {closed} connection{'s' * (closed != 1)} closed" if closed else ""
-        out.record(fields, f"{options.whom} is banned {how_long}{gone}", *notes(banned.warnings))
+        await out.record(fields, f"{options.whom} is banned {how_long}{gone}", *notes(banned.warnings))
         return 0
 
     return talk(options, conversation)

@@ -20,9 +20,9 @@ def run(options: argparse.Namespace) -> int:
         count = 0
         async for ban in client.bans():
             count += 1
-            out.record(_fields(ban), _line(ban))
-        if not count and not out.as_json:
-            print("nobody is banned")
+            await out.record(_fields(ban), _line(ban))
+        if not count:
+            await out.remark("nobody is banned")
         return 0
 
     return talk(options, conversation)

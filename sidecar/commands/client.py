@@ -3,8 +3,10 @@
 import argparse
 import asyncio
 import base64
+import contextlib
 import os
 import re
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -13,7 +15,8 @@ from sidecar_client import Client
 
 from ..config import load
 from ..core.errors import ConfigError
-from .said import clean, document, failed, note
+from ..standard import Writer, errors, output
+from .said import clean, document, failed, line, not_in_time
 from .settings import USAGE_WRONG
 from .stdin import chunks
 
@@ -47,22 +50,57 @@ _COMMAND = re.compile("`sidecar [^`]*`")
 
 
 class Output:
-    """Prints for people, or with `--json` one JSON document a line; what could steer a terminal is escaped."""
+    """Prints for people, or with `--json` one JSON document a line; what could steer a terminal is escaped.
 
-    def __init__(self, as_json: bool) -> None:
+    All is written at once, so that a pipe sees it, and waited for without holding up the event loop: whoever reads may
+    have stopped to, and the command must still end when it is told to. Raises OSError where it cannot be written.
+    """
+
+    def __init__(self, as_json: bool, standard_output: Writer = output, standard_error: Writer = errors) -> None:
         self.as_json = as_json
+        self._output = standard_output
+        self._errors = standard_error
 
-    def record(self, fields: dict[str, Any], *lines: str) -> None:
-        """One result: its fields for scripts, or `lines` for people. Written at once, so that a pipe sees it."""
+    async def record(self, fields: dict[str, Any], *lines: str) -> None:
+        """One result: its fields for scripts, or `lines` for people."""
         if self.as_json:
-            print(document(fields), flush=True)
+            await self._print(document(fields))
         elif lines:
-            print("\n".join(map(clean, lines)), flush=True)
+            await self._print("\n".join(map(clean, lines)))
 
-    def content(self, fields: dict[str, Any], head: str, data: bytes) -> None:
+    async def remark(self, text: str) -> None:
+        """For people only."""
+        if not self.as_json:
+            await self._print(text)
+
+    async def raw(self, data: bytes) -> None:
+        """Bytes as they are."""
+        await self._output.put(data)
+
+    async def complain(self, message: object) -> None:
+        """One line on standard error, as `said.complain` prints it."""
+        await self._tell(line("error", message))
+
+    async def failed(self, code: int, message: object, **fields: object) -> int:
+        """Complain of what ends the command, as `said.failed` does; returns the exit code."""
+        await self._tell(line("error", message, exit_code=code, **fields))
+        return code
+
+    async def listening(self, what: str) -> None:
+        """Say, beside the output, that from now on nothing is missed."""
+        await self._tell(line("note", f"listening for {what}; Ctrl-C ends it"))
+
+    async def _print(self, text: str) -> None:
+        await self._output.put(f"{text}\n".encode(sys.stdout.encoding or "utf-8", errors="backslashreplace"))
+
+    async def _tell(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            await self._errors.put(f"{text}\n".encode(sys.stderr.encoding or "utf-8", errors="backslashreplace"))
+
+    async def content(self, fields: dict[str, Any], head: str, data: bytes) -> None:
         """One result with bytes of somebody, which may be a text of many lines: they follow `head`."""
         first, *rest = printable(data).split("\n")
-        self.record(fields, head + first, *rest)
+        await self.record(fields, head + first, *rest)
 
 
 def add_api_flag(parser: argparse.ArgumentParser) -> None:
@@ -92,11 +130,6 @@ def add_count(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def listening(what: str) -> None:
-    """Say, beside the output, that from now on nothing is missed."""
-    note(f"listening for {what}; Ctrl-C ends it")
-
-
 def talk(options: argparse.Namespace, conversation: Callable[[Client, Output], Awaitable[int]]) -> int:
     """Connect to the sidecar, hold a conversation, and turn what goes wrong into one line and an exit code."""
     timeout: float | None = getattr(options, "timeout", None)
@@ -117,10 +150,10 @@ def perform(hold: Callable[[], Coroutine[Any, Any, int]], timeout: float | None 
     except UnicodeEncodeError as error:
         return failed(USAGE_WRONG, f"{error.object!r} has bytes that are not UTF-8; only messages may have such")
     except sidecar_client.DeadlineExceeded as error:
-        return failed(NOT_IN_TIME, error, reason="DEADLINE_EXCEEDED")
+        return not_in_time(NOT_IN_TIME, error, reason="DEADLINE_EXCEEDED")
     except TimeoutError:
         message = f"not done within {timeout or 0:g} seconds; --timeout allows more"
-        return failed(NOT_IN_TIME, message, reason="DEADLINE_EXCEEDED")
+        return not_in_time(NOT_IN_TIME, message, reason="DEADLINE_EXCEEDED")
     except sidecar_client.SidecarError as error:
         remedy = _remedy(error)
         code = NO_SIDECAR if isinstance(error, sidecar_client.SidecarUnavailable) else FAILED

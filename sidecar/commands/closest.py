@@ -21,9 +21,9 @@ def run(options: argparse.Namespace) -> int:
         closest = await client.closest_peers(key, peer_id=peer_id, limit=options.limit)
         for peer in closest:
             line = f"{peer.peer_id}  {' '.join(peer.addresses) or 'no address known'}"
-            out.record({"peer_id": peer.peer_id, "addresses": list(peer.addresses)}, line)
-        if not closest and not out.as_json:
-            print("nobody in the DHT answers; `sidecar status` says whether that is as it should be")
+            await out.record({"peer_id": peer.peer_id, "addresses": list(peer.addresses)}, line)
+        if not closest:
+            await out.remark("nobody in the DHT answers; `sidecar status` says whether that is as it should be")
         return 0
 
     return talk(options, conversation)

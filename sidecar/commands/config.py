@@ -47,7 +47,7 @@ def _running(options: argparse.Namespace) -> int:
     async def conversation(client: Client, out: Output) -> int:
         entries = await client.configuration()
         if out.as_json:
-            out.record(
+            await out.record(
                 {
                     entry.name: {"value": tomllib.loads(f"x = {entry.value}")["x"], "origin": entry.source}
                     for entry in entries
@@ -62,7 +62,7 @@ def _running(options: argparse.Namespace) -> int:
                 section = name[0]
                 lines += ["", f"[{section}]"]
             lines.append(describe.line(name[2], entry.value, entry.source))
-        out.record({}, *lines[1:])
+        await out.record({}, *lines[1:])
         return 0
 
     return talk(options, conversation)

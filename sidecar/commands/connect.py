@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
             peer = await client.connect_peer(addresses=[options.peer])
         else:
             peer = await client.connect_peer(options.peer)
-        out.record(peer_fields(peer), peer_line(peer))
+        await out.record(peer_fields(peer), peer_line(peer))
         return 0
 
     return talk(options, conversation)

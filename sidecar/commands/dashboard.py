@@ -56,16 +56,18 @@ def run(options: argparse.Namespace) -> int:
 
     async def look(board: Board) -> int:
         await board.newer(0)
+        out = Output(options.json)
         dashboard = Dashboard(board, token)
         try:
             address = await dashboard.start(options.port)
         except AddressInUse as error:
-            return failed(IN_USE, f"{error}; choose another with --port")
+            return await out.failed(IN_USE, f"{error}; choose another with --port")
+        link = f"http://{address}/#{token}"
+        # Before signals are caught: until somebody reads that line they end the process.
+        await out.record({"link": link}, f"The dashboard is at {link}", "Ctrl-C ends it.")
         ended = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
-        link = f"http://{address}/#{token}"
-        Output(options.json).record({"link": link}, f"The dashboard is at {link}", "Ctrl-C ends it.")
         with _opened(link) if options.open else contextlib.nullcontext():
             try:
                 await ended.wait()

@@ -5,7 +5,6 @@ import argparse
 from sidecar_client import Client
 
 from .client import FAILED, Output, add_client_flags, talk
-from .said import failed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,10 +19,10 @@ def run(options: argparse.Namespace) -> int:
         async for found in client.find_peers(options.name, limit=options.limit):
             count += 1
             fields = {"peer_id": found.peer_id, "addresses": list(found.addresses)}
-            out.record(fields, f"{found.peer_id}  {', '.join(found.addresses) or 'no address known'}")
+            await out.record(fields, f"{found.peer_id}  {', '.join(found.addresses) or 'no address known'}")
         if count:
             return 0
-        return failed(
+        return await out.failed(
             FAILED, f"no peer advertises {options.name}; `sidecar advertise {options.name}` at another node does"
         )
 

@@ -16,7 +16,8 @@ from ..doctor import machine, mesh, running
 from ..doctor.finding import Finding, Level, ok, problem, skipped
 from ..net.transports import Transports
 from ..settings import transports
-from .said import clean, document, failed
+from .client import Output
+from .said import failed
 from .settings import USAGE_WRONG, add_config_flags, load_config
 
 FAILED = 1
@@ -45,9 +46,8 @@ def run(options: argparse.Namespace) -> int:
         state_directory(config, os.environ)
     except ConfigError as error:
         if options.json:
-            _show(
-                problem("configuration", str(error), "put it right; `sidecar config --template` shows every key"), True
-            )
+            remedy = "put it right; `sidecar config --template` shows every key"
+            asyncio.run(_show(Output(True), problem("configuration", str(error), remedy)))
         return failed(USAGE_WRONG, error)
     try:
         worst = asyncio.run(_examine(options, config))
@@ -59,12 +59,12 @@ def run(options: argparse.Namespace) -> int:
 async def _examine(options: argparse.Namespace, config: Config) -> bool:
     """Print every finding as it is found; whether there was a problem."""
     counts = dict.fromkeys(Level, 0)
+    out = Output(options.json)
     async for finding in _findings(options, config):
         counts[finding.level] += 1
-        _show(finding, options.json)
-    if not options.json:
-        problems, warnings = counts[Level.PROBLEM], counts[Level.WARNING]
-        print(f"{problems} problem{'s' * (problems != 1)}, {warnings} warning{'s' * (warnings != 1)}", flush=True)
+        await _show(out, finding)
+    problems, warnings = counts[Level.PROBLEM], counts[Level.WARNING]
+    await out.remark(f"{problems} problem{'s' * (problems != 1)}, {warnings} warning{'s' * (warnings != 1)}")
     return counts[Level.PROBLEM] > 0
 
 
@@ -143,11 +143,8 @@ async def _of_running(client: Client, carried: Transports, patience: float) -> A
     yield await mesh.identity(client, node, node.network, carried, patience)
 
 
-def _show(finding: Finding, as_json: bool) -> None:
-    if as_json:
-        fields = finding._asdict() | {"level": finding.level.value}
-        print(document(fields), flush=True)
-        return
-    print(f"{_MARKS[finding.level]}  {finding.check}: {clean(finding.message)}", flush=True)
+async def _show(out: Output, finding: Finding) -> None:
+    lines = [f"{_MARKS[finding.level]}  {finding.check}: {finding.message}"]
     if finding.remedy:
-        print(f"        {clean(finding.remedy)}", flush=True)
+        lines.append(f"        {finding.remedy}")
+    await out.record(finding._asdict() | {"level": finding.level.value}, *lines)

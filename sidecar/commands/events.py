@@ -6,7 +6,6 @@ import time
 from sidecar_client import Client, Lagged
 
 from .client import Output, add_client_flags, add_count, talk
-from .said import complain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,12 +19,12 @@ def run(options: argparse.Namespace) -> int:
         left = options.count
         async for event in client.watch_events():
             if isinstance(event, Lagged):
-                complain(event)
+                await out.complain(event)
                 continue
             at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(event.time)) + f".{int(event.time % 1 * 1000):03d}Z"
             line = f"{at} {event.severity.upper()} {event.part}: {event.message}"
             fields = {"severity": event.severity, "part": event.part, "message": event.message, "fields": event.fields}
-            out.record({"time": at, **fields}, line)
+            await out.record({"time": at, **fields}, line)
             left -= 1
             if not left:
                 break

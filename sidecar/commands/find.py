@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     async def conversation(client: Client, out: Output) -> int:
         addresses = list(await client.find_peer(options.peer))
-        out.record({"peer_id": options.peer, "addresses": addresses}, *addresses)
+        await out.record({"peer_id": options.peer, "addresses": addresses}, *addresses)
         return 0
 
     return talk(options, conversation)

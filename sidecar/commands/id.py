@@ -8,8 +8,7 @@ from sidecar_client import Client
 from ..core.errors import IdentityError
 from ..core.identity import Identity
 from ..core.types import PeerId
-from .client import FAILED, Output, add_client_flags, talk
-from .said import failed
+from .client import FAILED, Output, add_client_flags, perform, talk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     if options.key is not None:
-        return _of_file(options.key, Output(options.json))
+        return perform(lambda: _of_file(options.key, Output(options.json)))
 
     async def conversation(client: Client, out: Output) -> int:
         node = await client.info()
@@ -27,16 +26,16 @@ def run(options: argparse.Namespace) -> int:
         base = node.announced_addresses or node.listening_addresses
         addresses = [f"{address}/p2p/{node.peer_id}" for address in base]
         fields = {"peer_id": str(peer), "cid": peer.cid(), "network": node.network, "addresses": addresses}
-        out.record(fields, str(peer), peer.cid(), *addresses)
+        await out.record(fields, str(peer), peer.cid(), *addresses)
         return 0
 
     return talk(options, conversation)
 
 
-def _of_file(file: Path, out: Output) -> int:
+async def _of_file(file: Path, out: Output) -> int:
     try:
         peer = Identity.from_bytes(file.read_bytes()).peer_id
     except (OSError, IdentityError) as error:
-        return failed(FAILED, f"{file}: {error}")
-    out.record({"peer_id": str(peer), "cid": peer.cid()}, str(peer), peer.cid())
+        return await out.failed(FAILED, f"{file}: {error}")
+    await out.record({"peer_id": str(peer), "cid": peer.cid()}, str(peer), peer.cid())
     return 0

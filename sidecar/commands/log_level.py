@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
         part = "" if options.part == "all" else options.part
         level, parts = await client.set_log_level(part, "" if options.level == "none" else options.level)
         shown = [f"{name}: {own}" for name, own in parts.items()]
-        out.record({"level": level, "parts": parts}, f"all: {level}", *shown)
+        await out.record({"level": level, "parts": parts}, f"all: {level}", *shown)
         return 0
 
     return talk(options, conversation)

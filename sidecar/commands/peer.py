@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     async def conversation(client: Client, out: Output) -> int:
         peer = await client.peer(options.peer)
         fields = peer_fields(peer) | {"protocol_version": peer.protocol_version, "connect_time": peer.connect_time}
-        out.record(fields, *_lines(peer))
+        await out.record(fields, *_lines(peer))
         return 0
 
     return talk(options, conversation)

@@ -22,16 +22,16 @@ def run(options: argparse.Namespace) -> int:
                 if event.peer is not None:
                     fields |= peer_fields(event.peer)
                     reason = f" ({event.reason})" if event.reason else ""
-                    out.record(fields, f"{event.type.name.lower():12} {peer_line(event.peer)}{reason}")
+                    await out.record(fields, f"{event.type.name.lower():12} {peer_line(event.peer)}{reason}")
                 elif event.type is not PeerEventType.CURRENT:
-                    out.record(fields, f"events were missed: {event.reason}; the connected peers anew:")
+                    await out.record(fields, f"events were missed: {event.reason}; the connected peers anew:")
             return 0
         count = 0
         async for peer in client.peers(connected_only=not options.all):
             count += 1
-            out.record(peer_fields(peer), peer_line(peer))
-        if not count and not out.as_json:
-            print("no peers; `sidecar status` says whether that is as it should be")
+            await out.record(peer_fields(peer), peer_line(peer))
+        if not count:
+            await out.remark("no peers; `sidecar status` says whether that is as it should be")
         return 0
 
     return talk(options, conversation)

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     async def conversation(client: Client, out: Output) -> int:
         latency = await client.ping_peer(options.peer)
-        out.record({"peer_id": options.peer, "latency": latency}, f"{latency * 1000:.2f} ms")
+        await out.record({"peer_id": options.peer, "latency": latency}, f"{latency * 1000:.2f} ms")
         return 0
 
     return talk(options, conversation)

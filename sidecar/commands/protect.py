@@ -32,16 +32,16 @@ def run(options: argparse.Namespace) -> int:
                 if peer.protected:
                     count += 1
                     state = "connected" if peer.connected else "not connected"
-                    out.record({"peer_id": peer.peer_id, "connected": peer.connected}, f"{peer.peer_id}  {state}")
-            if not count and not out.as_json:
-                print("no peer is protected")
+                    await out.record({"peer_id": peer.peer_id, "connected": peer.connected}, f"{peer.peer_id}  {state}")
+            if not count:
+                await out.remark("no peer is protected")
             return 0
         if options.off:
             warnings = await client.unprotect_peer(options.peer)
         else:
             warnings = await client.protect_peer(options.peer)
         fields = {"peer_id": options.peer, "protected": not options.off, "warnings": list(warnings)}
-        out.record(fields, f"{options.peer} is {'not ' * options.off}protected", *notes(warnings))
+        await out.record(fields, f"{options.peer} is {'not ' * options.off}protected", *notes(warnings))
         return 0
 
     return talk(options, conversation)

@@ -13,6 +13,7 @@ from .settings import USAGE_WRONG
 from .stdin import lines
 
 _PATIENCE = 5.0  # seconds for the answer to who subscribes here
+_TOLD = 1.0  # seconds for a reader to take what is still to be told after a failure
 
 # What each outcome means, and what to do about it.
 MEANING = {
@@ -57,10 +58,10 @@ def run(options: argparse.Namespace) -> int:
         }
         alone = receipt.outcome is PublishOutcome.NO_PEERS and not options.peers
         if alone and (apps := await _here(client, options.topic)):
-            out.record(fields | {"local_subscribers": apps}, f"{name}: {_got_it(apps)}")
+            await out.record(fields | {"local_subscribers": apps}, f"{name}: {_got_it(apps)}")
             return 0
         dropped = f", dropped for {receipt.dropped}" if receipt.dropped else ""
-        out.record(
+        await out.record(
             fields, f"{name}: {MEANING.get(receipt.outcome, '')}; sent to {count(receipt.peers, 'peers')}{dropped}"
         )
         return 0 if receipt.outcome is PublishOutcome.SENT else FAILED
@@ -115,10 +116,11 @@ async def _lines(client: Client, out: Output, options: argparse.Namespace, signi
         _, all_got_it = await asyncio.gather(publishing, telling)
     except TimeoutError:
         text = f"no receipt within {patience:g} seconds for {count(waiting, 'messages')}; --timeout allows more"
-        return failed(NOT_IN_TIME, text, reason="DEADLINE_EXCEEDED")
+        return await out.failed(NOT_IN_TIME, text, reason="DEADLINE_EXCEEDED")
     finally:
         publishing.cancel()  # where nobody reads the output any more
-        await asyncio.wait((publishing, telling))  # all receipts that have come are told first
+        await asyncio.wait((publishing, telling), timeout=_TOLD)  # all receipts that have come are told first
+        telling.cancel()
     return 0 if all_got_it else FAILED
 
 
@@ -151,4 +153,4 @@ async def _tell(
                 result = _got_it(apps)
             elif receipts.outcome is not PublishOutcome.SENT:
                 good = False
-            out.record(fields, f"{which}: {name}, {result}")
+            await out.record(fields, f"{which}: {name}, {result}")

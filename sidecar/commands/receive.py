@@ -5,8 +5,7 @@ import contextlib
 
 from sidecar_client import Client, Lagged, Request
 
-from .client import Output, add_client_flags, add_count, listening, payload, talk
-from .said import complain
+from .client import Output, add_client_flags, add_count, payload, talk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +19,7 @@ def run(options: argparse.Namespace) -> int:
     async def conversation(client: Client, out: Output) -> int:
         async def answer(request: Request) -> bytes:
             fields = {"request": payload(request.data), "peer_id": request.peer_id}
-            out.content(fields, f"{request.peer_id} asks: ", request.data)
+            await out.content(fields, f"{request.peer_id} asks: ", request.data)
             return str(options.reply).encode()
 
         left = options.count
@@ -28,13 +27,13 @@ def run(options: argparse.Namespace) -> int:
             messages = await streams.enter_async_context(client.receive(options.protocol))
             if options.reply is not None:
                 await streams.enter_async_context(client.serve(options.protocol, answer))
-            listening(options.protocol)
+            await out.listening(options.protocol)
             async for message in messages.events():
                 if isinstance(message, Lagged):
-                    complain(message)
+                    await out.complain(message)
                     continue
                 fields = {"peer_id": message.peer_id, "protocol": message.protocol, **payload(message.data)}
-                out.content(fields, f"{message.peer_id}  ", message.data)
+                await out.content(fields, f"{message.peer_id}  ", message.data)
                 left -= 1
                 if not left:
                     break

@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     async def put(client: Client, out: Output) -> int:
         receipt = await client.put_record(options.key, await message_bytes(options.value), quorum=options.quorum)
         fields = {"key": options.key, "stored": receipt.stored, "asked": receipt.asked}
-        out.record(fields, f"stored at {receipt.stored} of {receipt.asked} peers")
+        await out.record(fields, f"stored at {receipt.stored} of {receipt.asked} peers")
         return 0
 
     async def get(client: Client, out: Output) -> int:
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
             "sequence": record.sequence,
             **payload(record.value),
         }
-        out.content(fields, "", record.value)
+        await out.content(fields, "", record.value)
         return 0
 
     if (options.action == "put") is not bool(options.value):

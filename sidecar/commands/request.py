@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     async def conversation(client: Client, out: Output) -> int:
         data = await message_bytes(options.message)
         response = await client.request(options.peer, options.protocol, data, timeout=options.timeout)
-        out.content({"response": payload(response)}, "", response)
+        await out.content({"response": payload(response)}, "", response)
         return 0
 
     return talk(options, conversation)

@@ -3,9 +3,11 @@
 import sys
 from typing import Any
 
+from .. import standard
 from .parsing import called
 
 as_json = False  # set once, by the command line
+_PATIENCE = 1.0  # seconds
 
 
 def clean(text: str) -> str:
@@ -31,7 +33,7 @@ def _code(character: str) -> str:
 
 def complain(message: object, **fields: object) -> None:
     """One line on standard error; with `--json` an object with `error`, and `fields` that are not None."""
-    _write("error", message, fields)
+    print(line("error", message, **fields), file=sys.stderr)
 
 
 def failed(code: int, message: object, **fields: object) -> int:
@@ -40,17 +42,24 @@ def failed(code: int, message: object, **fields: object) -> int:
     return code
 
 
+def not_in_time(code: int, message: object, **fields: object) -> int:
+    """As `failed`, but no reader of standard error is waited for any longer than a moment."""
+    standard.errors.write(line("error", message, exit_code=code, **fields) + "\n")
+    standard.errors.flush(_PATIENCE)
+    return code
+
+
 def note(message: object) -> None:
     """What is no error: as `complain`, but `note` in JSON."""
-    _write("note", message, {})
+    print(line("note", message), file=sys.stderr)
 
 
-def _write(kind: str, message: object, fields: dict[str, object]) -> None:
+def line(kind: str, message: object, **fields: object) -> str:
+    """What standard error is told; `kind` and the fields are for JSON."""
     text = str(message)
     if (program := called()) != "sidecar":
         text = text.replace("`sidecar ", f"`{program} ")
     if as_json:
         told = {kind: text, **{name: value for name, value in fields.items() if value is not None}}
-        print(document(told), file=sys.stderr)
-    else:
-        print(f"sidecar: {clean(text)}", file=sys.stderr)
+        return document(told)
+    return f"sidecar: {clean(text)}"

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         name = receipt.outcome.name
         meaning = MEANING.get(receipt.outcome, "")
         detail = f" ({receipt.detail})" if receipt.detail else ""
-        out.record({"outcome": name, "detail": receipt.detail}, f"{name}: {meaning}{detail}")
+        await out.record({"outcome": name, "detail": receipt.detail}, f"{name}: {meaning}{detail}")
         return 0 if receipt.outcome is SendOutcome.DELIVERED else FAILED
 
     return talk(options, conversation)

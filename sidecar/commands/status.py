@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         if options.statistics:
             fields["statistics"] = statistics
             lines += [f"  {name} {value:g}" for name, value in sorted(statistics.items())]
-        out.record(fields, *lines)
+        await out.record(fields, *lines)
         return 0 if readiness.ready else FAILED
 
     return talk(options, conversation)

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import sys
 
 from sidecar_client import ByteStream, Client
 
@@ -25,13 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     async def conversation(client: Client, out: Output) -> int:
         async with client.open_stream(options.peer, options.protocol) as stream:
-            await connect_standard(stream)
+            await connect_standard(stream, out)
         return 0
 
     return talk(options, conversation)
 
 
-async def connect_standard(stream: ByteStream) -> None:
+async def connect_standard(stream: ByteStream, out: Output) -> None:
     """Send standard input, print what comes, until both have ended."""
 
     async def send() -> None:
@@ -42,13 +41,8 @@ async def connect_standard(stream: ByteStream) -> None:
     sending = asyncio.create_task(send())
     try:
         async for data in stream:
-            await asyncio.to_thread(_print, data)  # whoever reads it may be slow, and wait for what we send
+            await out.raw(data)
         await sending
     finally:
         sending.cancel()
         await asyncio.wait((sending,))
-
-
-def _print(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()

@@ -1,12 +1,10 @@
 """`sidecar subscribe`."""
 
 import argparse
-import sys
 
 from sidecar_client import Client, Lagged, Message, Signing
 
-from .client import Output, add_client_flags, add_count, listening, payload, talk
-from .said import complain
+from .client import Output, add_client_flags, add_count, payload, talk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,12 +21,12 @@ def run(options: argparse.Namespace) -> int:
     async def conversation(client: Client, out: Output) -> int:
         left = options.count
         async with client.subscribe(options.topics, signing=signing) as messages:
-            listening(", ".join(options.topics))
+            await out.listening(", ".join(options.topics))
             async for message in messages.events():
                 if isinstance(message, Lagged):
-                    complain(message)
+                    await out.complain(message)
                     continue
-                show(out, message, raw=options.raw)
+                await show(out, message, raw=options.raw)
                 left -= 1
                 if not left:
                     break
@@ -37,10 +35,9 @@ def run(options: argparse.Namespace) -> int:
     return talk(options, conversation)
 
 
-def show(out: Output, message: Message, *, raw: bool) -> None:
+async def show(out: Output, message: Message, *, raw: bool) -> None:
     if raw:
-        sys.stdout.buffer.write(message.data)
-        sys.stdout.buffer.flush()
+        await out.raw(message.data)
         return
     fields = {
         "topic": message.topic,
@@ -50,4 +47,4 @@ def show(out: Output, message: Message, *, raw: bool) -> None:
         **payload(message.data),
     }
     sender = message.sender or "(unsigned)"
-    out.content(fields, f"{message.topic}  {sender}  ", message.data)
+    await out.content(fields, f"{message.topic}  {sender}  ", message.data)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..board.board import Board
 from ..board.screen import draw, plain
+from ..standard import output
 from .client import Output, add_client_flags
 from .following import following
 from .said import failed
@@ -22,6 +23,7 @@ _ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"  # another screen, no cursor, no wrappin
 _LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 _UP, _DOWN, _PAGE_UP, _PAGE_DOWN = b"\x1b[A", b"\x1b[B", b"\x1b[5~", b"\x1b[6~"
 _PAGE = 10
+_LAST_LINES = 0.5  # seconds for the terminal to take them
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         while True:
             version = await board.newer(version)
             assert board.snapshot is not None
-            out.record(board.snapshot, *([] if options.json else plain(board.snapshot)))
+            await out.record(board.snapshot, *([] if options.json else plain(board.snapshot)))
             if once:
                 return 0
 
@@ -67,6 +69,7 @@ class _Top:
         self._terminal = _Terminal()
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._first_peer = 0
+        self._redraw = asyncio.Event()
         self._drawn: list[str] = []
         self._colour = "NO_COLOR" not in os.environ
 
@@ -78,22 +81,30 @@ class _Top:
             loop.add_signal_handler(number, self._end, 128 + number)
         loop.add_signal_handler(signal.SIGWINCH, self._draw_all)
         loop.add_signal_handler(signal.SIGTSTP, self._pause)
+        self._terminal.enter()
+        looking = asyncio.create_task(self._keep_looking(), name="looking")
         drawing = asyncio.create_task(self._keep_drawing(), name="drawing")
         drawing.add_done_callback(self._failed)
-        self._terminal.enter()
         loop.add_reader(sys.stdin.fileno(), self._key)
         try:
             return await self._ended
         finally:
             loop.remove_reader(sys.stdin.fileno())
-            self._terminal.leave()
+            looking.cancel()
             drawing.cancel()
+            self._terminal.leave()
+
+    async def _keep_looking(self) -> None:
+        version = self._board.version
+        while True:
+            version = await self._board.newer(version)
+            self._redraw.set()
 
     async def _keep_drawing(self) -> None:
         while True:
-            version = self._board.version
-            self._draw()
-            await self._board.newer(version)
+            self._redraw.clear()
+            await output.put(self._changes().encode())  # keys and signals are heard though the terminal has stopped
+            await self._redraw.wait()
 
     def _end(self, code: int) -> None:
         if not self._ended.done():
@@ -120,25 +131,26 @@ class _Top:
         steps = keys.count(_DOWN) - keys.count(_UP) + _PAGE * (keys.count(_PAGE_DOWN) - keys.count(_PAGE_UP))
         peers: dict[str, Any] = self._board.snapshot["peers"] if self._board.snapshot else {}
         self._first_peer = max(0, min(self._first_peer + steps, len(peers) - 1))
-        self._draw()
+        self._redraw.set()
 
     def _draw_all(self) -> None:
         self._drawn = []
-        self._draw()
+        self._redraw.set()
 
-    def _draw(self) -> None:
-        """Write the lines that have changed: a whole screen each second would flicker over a slow connection."""
+    def _changes(self) -> str:
+        """What shows the lines that have changed: a whole screen each second would flicker over a slow connection."""
         assert self._board.snapshot is not None
         width, height = shutil.get_terminal_size()
         lines = draw(self._board.snapshot, width, height, colour=self._colour, first_peer=self._first_peer)
+        changes = ""
         if len(self._drawn) != len(lines):
             self._drawn = [""] * len(lines)
-            sys.stdout.write("\x1b[2J")
+            changes = "\x1b[2J"
         for row, (old, new) in enumerate(zip(self._drawn, lines, strict=True), start=1):
             if old != new:
-                sys.stdout.write(f"\x1b[{row};1H{new}")
+                changes += f"\x1b[{row};1H{new}"
         self._drawn = lines
-        sys.stdout.flush()
+        return changes
 
 
 class _Terminal:
@@ -150,14 +162,13 @@ class _Terminal:
 
     def enter(self) -> None:
         tty.setcbreak(self._keys)
-        sys.stdout.write(_ENTER)
-        sys.stdout.flush()
+        output.write(_ENTER)
 
     def leave(self) -> None:
         with contextlib.suppress(OSError, termios.error):  # the terminal itself may be gone
-            sys.stdout.write(_LEAVE)
-            sys.stdout.flush()
-            termios.tcsetattr(self._keys, termios.TCSADRAIN, self._before)
+            output.write(_LEAVE)
+            output.flush(_LAST_LINES)
+            termios.tcsetattr(self._keys, termios.TCSANOW, self._before)  # without waiting for one that has stopped
 
 
 def _interval(text: str) -> float:

@@ -15,9 +15,9 @@ def run(options: argparse.Namespace) -> int:
     async def conversation(client: Client, out: Output) -> int:
         topics = sorted(await client.topics(), key=lambda topic: topic.name)
         for topic in topics:
-            out.record(_fields(topic), _line(topic))
-        if not topics and not out.as_json:
-            print("no topics: neither an app here nor a connected peer subscribes to one")
+            await out.record(_fields(topic), _line(topic))
+        if not topics:
+            await out.remark("no topics: neither an app here nor a connected peer subscribes to one")
         return 0
 
     return talk(options, conversation)

@@ -6,7 +6,6 @@ from sidecar_client import Client, NotFound
 
 from .ban import named, notes
 from .client import FAILED, Output, add_client_flags, talk
-from .said import failed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,9 +19,9 @@ def run(options: argparse.Namespace) -> int:
         try:
             warnings = await client.allow_peer(peer_id, network=network)
         except NotFound as error:
-            return failed(FAILED, f"{error}; `sidecar bans` lists the bans")
+            return await out.failed(FAILED, f"{error}; `sidecar bans` lists the bans")
         fields = {"peer_id": peer_id, "network": network, "warnings": list(warnings)}
-        out.record(fields, f"{options.whom} is banned no longer", *notes(warnings))
+        await out.record(fields, f"{options.whom} is banned no longer", *notes(warnings))
         return 0
 
     return talk(options, conversation)

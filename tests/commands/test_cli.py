@@ -1,5 +1,6 @@
 """The command line without a sidecar: help, keys, configuration, and errors in one line."""
 
+import asyncio
 import json
 import os
 import socket
@@ -133,14 +134,14 @@ def test_every_error_in_json_has_the_exit_code(
     said: str,
     home: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(home)
     try:
         ended = main(words)
     except SystemExit as exit:
         ended = exit.code  # type: ignore[assignment]
-    error = capsys.readouterr().err
+    error = capfd.readouterr().err
     told = json.loads(error)
     assert (told["exit_code"], ended) == (code, code)
     assert said in told["error"]
@@ -263,33 +264,33 @@ def test_config_shows_what_is_in_force(home: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().err.startswith("sidecar: --log-level: log.level = 'loud'")
 
 
-def test_keygen_makes_a_key_once_and_id_reads_it(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_keygen_makes_a_key_once_and_id_reads_it(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["keygen", "--json"]) == 0
-    made = json.loads(capsys.readouterr().out)
+    made = json.loads(capfd.readouterr().out)
     file = home / ".local/state/sidecar/identity.key"
     assert made["file"] == str(file)
     assert file.stat().st_mode & 0o777 == 0o600
     assert main(["keygen"]) == 1
-    assert f"{file} is there already" in capsys.readouterr().err
+    assert f"{file} is there already" in capfd.readouterr().err
     assert main(["id", "--key", str(file)]) == 0
-    assert capsys.readouterr().out.split() == [made["peer_id"], made["cid"]]
+    assert capfd.readouterr().out.split() == [made["peer_id"], made["cid"]]
     assert main(["keygen", str(home / "other.key")]) == 0
-    assert capsys.readouterr().out.split()[0] != made["peer_id"]
+    assert capfd.readouterr().out.split()[0] != made["peer_id"]
     (home / "garbage").write_bytes(b"no key")
     assert main(["id", "--key", str(home / "garbage")]) == 1
     assert main(["keygen", str(home / "missing" / "key")]) == 1
     assert main(["keygen", str(home / "garbage" / "key")]) == 1  # below a file
-    assert capsys.readouterr().err.count("sidecar: ") == 3
+    assert capfd.readouterr().err.count("sidecar: ") == 3
 
 
-def test_keygen_makes_the_key_of_a_private_network_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_keygen_makes_the_key_of_a_private_network_once(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["keygen", "--psk", str(home / "swarm.key")]) == 0
-    assert capsys.readouterr().out == f"{home / 'swarm.key'}\n"
+    assert capfd.readouterr().out == f"{home / 'swarm.key'}\n"
     assert len(load_psk(home / "swarm.key")) == 32
     assert main(["keygen", "--psk", str(home / "swarm.key")]) == 1
-    assert "not overwritten" in capsys.readouterr().err
+    assert "not overwritten" in capfd.readouterr().err
     assert main(["keygen", "--psk", "--json"]) == 0
-    assert len(load_psk(Path(json.loads(capsys.readouterr().out)["file"]))) == 32
+    assert len(load_psk(Path(json.loads(capfd.readouterr().out)["file"]))) == 32
 
 
 def test_payloads_cannot_steer_a_terminal() -> None:
@@ -301,23 +302,23 @@ def test_payloads_cannot_steer_a_terminal() -> None:
 HOSTILE = "a\x1b[2J\x7f\x9b1m\r\u202eb\u2028\udc80😀ö"
 
 
-def test_no_text_of_others_can_steer_a_terminal_or_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_text_of_others_can_steer_a_terminal_or_forge_a_line(capfd: pytest.CaptureFixture[str]) -> None:
     said.as_json = False
-    Output(False).record({}, f"{HOSTILE}\nforged", "next\ttab")
-    Output(False).content({}, f"{HOSTILE}: ", b"two\nlines\x1b[2J")
-    said.complain(f"{HOSTILE}\nforged")
-    told = capsys.readouterr()
+    asyncio.run(Output(False).record({}, f"{HOSTILE}\nforged", "next\ttab"))
+    asyncio.run(Output(False).content({}, f"{HOSTILE}: ", b"two\nlines\x1b[2J"))
+    asyncio.run(Output(False).complain(f"{HOSTILE}\nforged"))
+    told = capfd.readouterr()
     escaped = "a\\x1b[2J\\x7f\\x9b1m\\r\\u202eb\\u2028\\udc80😀ö"
     assert told.out == f"{escaped}\\nforged\nnext\ttab\n{escaped}: two\nlines\\x1b[2J\n"
     assert told.err == f"sidecar: {escaped}\\nforged\n"
 
 
-def test_no_json_can_steer_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_json_can_steer_a_terminal(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(said, "as_json", True)
     fields = {HOSTILE: [HOSTILE, "\n\t", "\U000e0001"]}
-    Output(True).record(fields)
+    asyncio.run(Output(True).record(fields))
     said.complain(HOSTILE)
-    told = capsys.readouterr()
+    told = capfd.readouterr()
     for line in (told.out, told.err):
         assert line.removesuffix("\n").isprintable()
         assert "😀ö" in line

@@ -1,15 +1,19 @@
 """Standard streams that are closed, full, or read by nobody."""
 
+import contextlib
 import os
+import shlex
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from sidecar.cli import COMMANDS
+from sidecar.cli import COMMANDS, main
 
-from .processes import PATIENCE, environment, running
+from .processes import PATIENCE, Process, environment, running
 
 
 def shell(home: Path, line: str) -> "subprocess.CompletedProcess[str]":
@@ -17,47 +21,94 @@ def shell(home: Path, line: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(words, env=environment(home), capture_output=True, text=True, timeout=PATIENCE)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_no_command_fails_with_a_traceback_where_its_help_cannot_be_written(tmp_path: Path, name: str) -> None:
-    done = shell(tmp_path, f"sidecar {name} --help > /dev/full")
-    assert "Traceback" not in done.stderr
-    assert "Exception ignored" not in done.stderr
+@pytest.fixture(params=["full", "closed"])
+def here(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], str]:
+    """Run a command in this process, unconfigured, with a standard output that is a full disk, or as a closed one is
+    prepared: it must end with 1; returns what it says."""
+    for name in list(os.environ):
+        if name.startswith(("SIDECAR_", "XDG_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def run(line: str) -> str:
+        descriptor = os.open("/dev/full", os.O_WRONLY) if request.param == "full" else os.open(os.devnull, os.O_RDONLY)
+        with monkeypatch.context() as patched, open(descriptor, "w") as output:
+            patched.setattr(sys, "stdout", output)
+            assert main(shlex.split(line)) == 1
+        return capsys.readouterr().err
+
+    return run
 
 
-@pytest.mark.parametrize("where", ["> /dev/full", ">&-"])
-@pytest.mark.parametrize("what", ["--help", "--version", "completion bash", "config --template", "health --help"])
-def test_what_cannot_be_written_is_told_by_the_exit_code(tmp_path: Path, what: str, where: str) -> None:
-    done = shell(tmp_path, f"sidecar {what} {where}")
-    assert done.returncode == 1
-    assert "Exception ignored" not in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("where", ["> /dev/full", ">&-"])
-def test_a_token_that_nobody_got_to_see_is_revoked(tmp_path: Path, where: str) -> None:
-    done = shell(tmp_path, f"sidecar token create --name a --allow '*' {where}")
-    assert done.returncode == 1
-    assert "it has been revoked: a" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert shell(tmp_path, "sidecar token list").stdout.startswith("no tokens")
-
-
-def test_a_node_starts_and_ends_though_nobody_reads_its_log(tmp_path: Path) -> None:
+@pytest.fixture
+def stalled() -> Iterator[int]:
+    """A pipe that is full, and that nobody reads."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    try:
+    with contextlib.suppress(BlockingIOError):
         while True:
             os.write(writer, bytes(4096))
-    except BlockingIOError:
-        os.set_blocking(writer, True)
-    try:
-        with running(tmp_path, stderr=writer) as sidecar:
-            sidecar.line("Ready after")
-            assert sidecar.json("status")["ready"]
-            assert sidecar.terminate() == 0
-    finally:
-        os.close(reader)
-        os.close(writer)
+    os.set_blocking(writer, True)
+    yield writer
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_that_cannot_be_written_is_told_by_the_exit_code(here: Callable[[str], str], name: str) -> None:
+    assert here(f"{name} --help").startswith("sidecar: it cannot be written: ")
+
+
+@pytest.mark.parametrize("what", ["--help", "--version", "completion bash", "config --template", "config"])
+def test_what_cannot_be_written_is_told_by_the_exit_code(here: Callable[[str], str], what: str) -> None:
+    assert here(what).startswith("sidecar: it cannot be written: ")
+
+
+@pytest.mark.parametrize("line", ["sidecar health --help > /dev/full", "sidecar config --template >&-"])
+def test_a_process_ends_without_a_word_more_where_it_cannot_write(tmp_path: Path, line: str) -> None:
+    done = shell(tmp_path, line)
+    assert done.returncode == 1
+    assert "Exception ignored" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_token_that_nobody_got_to_see_is_revoked(tmp_path: Path) -> None:
+    done = shell(tmp_path, "sidecar token create --name a --allow '*' > /dev/full; echo $?; sidecar token list")
+    assert done.stdout.startswith("1\nno tokens")
+    assert "it has been revoked: a" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_token_that_cannot_be_written_is_revoked(here: Callable[[str], str]) -> None:
+    assert "it has been revoked: a" in here("token create --name a --allow '*'")
+
+
+def test_a_node_starts_and_ends_though_nobody_reads_its_log(tmp_path: Path, stalled: int) -> None:
+    with running(tmp_path, stderr=stalled) as sidecar:
+        sidecar.line("Ready after")
+        assert sidecar.json("status")["ready"]
+        late = command(sidecar, "status", "--timeout", "0.5", output=stalled)
+        goes_on = command(sidecar, "subscribe", "news", output=stalled)
+        assert goes_on.stderr is not None
+        with late, goes_on:
+            assert goes_on.stderr.readline().startswith("sidecar: listening for news")
+            assert "1 subscription at this sidecar got it" in sidecar.command("publish", "news", "hello").stdout
+            goes_on.send_signal(signal.SIGINT)
+            assert goes_on.wait(PATIENCE) == 130
+            assert late.wait(PATIENCE) == 4
+        assert sidecar.terminate() == 0
+
+
+def command(sidecar: Process, *words: str, output: int) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "sidecar", *words, "--api", str(sidecar.socket)],
+        env=environment(sidecar.home),
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_a_node_starts_with_closed_streams(tmp_path: Path) -> None:
