@@ -29,6 +29,7 @@ class SimPeer:
         self.news: list[object] = []
         self.listener: Callable[[object], None] | None = None
         self.links: dict[int, Link] = {}
+        self.dials = 0  # since the beginning
         self.alive = False
         self._timer = float("inf")
         self._connections = 0
@@ -126,6 +127,7 @@ class SimPeer:
                         self.listener(effect)
 
     def _dial(self, dial: events.Dial) -> None:
+        self.dials += 1
         simulation = self.simulation
         targets = [simulation.at_address(address.without_peer()) for address in dial.addresses]
         target = next((peer for peer in targets if peer is not None), None)

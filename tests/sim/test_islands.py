@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sidecar.core import events
+from sidecar.core import events, gossip
 from sidecar.core.events import Condition
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.node import NodeConfig
@@ -97,3 +97,38 @@ def test_who_cannot_reach_its_bootstrap_peers_says_so_and_stays_ready(seed: int)
         assert bootstrapped(peer).reason == "HasPeers"
         assert peer.node.statistics()["bootstrap_peers_missing"] == 0
         assert "the bootstrap peer is reached again" in notes(peer)
+
+
+# An hour of heartbeats each second would cost most of the time, and decides nothing here.
+CALM = replace(NodeConfig(target_peers=5), gossip=gossip.GossipConfig(heartbeat_interval=60.0))
+
+
+def spent(peers: list[SimPeer]) -> list[tuple[int, int]]:
+    """The queries and dials of each peer since its start."""
+    return [(int(peer.node.statistics()["dht_queries"]), peer.dials) for peer in peers]
+
+
+@pytest.mark.parametrize("seed", SEEDS[:2])
+def test_upkeep_costs_little_in_an_hour_of_quiet_and_one_apart_and_joins_the_halves_after(seed: int) -> None:
+    simulation = Simulation(seed)
+    first = simulation.add(CALM)
+    peers = [first, *(simulation.add(replace(CALM, bootstrap=(named(first),))) for _ in range(5))]
+    simulation.run(60)
+    assert all(len(peer.node.peers()) == 5 for peer in peers)
+    before = spent(peers)
+    simulation.run(3600)
+    for (queries, dials), (asked, dialled) in zip(spent(peers), before, strict=True):
+        assert 0 < queries - asked <= 400  # some 200 were seen: refreshes each ten minutes, of five peers
+        assert dials == dialled  # nobody is missing
+    before = spent(peers)
+    simulation.partition([peers[:3], peers[3:]])
+    simulation.run(3600)
+    for peer, (queries, dials), (asked, dialled) in zip(peers, spent(peers), before, strict=True):
+        assert len(peer.node.peers()) == 2
+        assert queries - asked <= 400
+        assert 0 < dials - dialled <= 300  # three peers are missing, and each is tried once a minute
+    simulation.heal()
+    simulation.run(100)  # the longest wait before a bootstrap peer is tried again is a minute and a half
+    subscribe(peers)
+    simulation.run(130)  # two heartbeats
+    everybody_hears(simulation, peers)
