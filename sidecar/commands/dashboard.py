@@ -63,15 +63,21 @@ def run(options: argparse.Namespace) -> int:
         except AddressInUse as error:
             return await out.failed(IN_USE, f"{error}; choose another with --port")
         link = f"http://{address}/#{token}"
-        # Before signals are caught: until somebody reads that line they end the process.
-        await out.record({"link": link}, f"The dashboard is at {link}", "Ctrl-C ends it.")
         ended = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        # Beside waiting for the end: whoever reads may have stopped to.
+        telling = asyncio.create_task(out.record({"link": link}, f"The dashboard is at {link}", "Ctrl-C ends it."))
+        ending = asyncio.create_task(ended.wait())
         with _opened(link) if options.open else contextlib.nullcontext():
             try:
-                await ended.wait()
+                await asyncio.wait((telling, ending), return_when=asyncio.FIRST_COMPLETED)
+                if telling.done():
+                    telling.result()  # raises
+                await ending
             finally:
+                telling.cancel()
+                ending.cancel()
                 await dashboard.stop()
         return 0
 
