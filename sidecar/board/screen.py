@@ -75,7 +75,7 @@ def _head(shown: Snapshot, width: int, paint: Paint) -> list[str]:
     room = max(0, width - len(state) - 1)
     lines = [paint(fit(clean(who), room), BOLD) + " " + paint(state, style)]
     facts = [
-        f"up {age(shown['time'] - node['started'])}",
+        f"up {age(shown['uptime'])}",
         f"{count(totals['peers'], 'peers')} ({totals['inbound']} in, {totals['outbound']} out)",
         f"messages/s in {number(rates['received'])} out {number(rates['sent'])} lost {number(totals['lost'])}",
         f"bytes/s in {size(rates['bytes_in'])} out {size(rates['bytes_out'])}",

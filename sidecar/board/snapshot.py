@@ -65,6 +65,7 @@ def snapshot(now: Sample, before: Sample | None = None, earlier: Sample | None =
     mesh = _mesh_of_peers(now.topics)
     return {
         "time": now.time,
+        "uptime": now.node.uptime,  # not a difference of moments: clocks are set
         "node": _node(now.node),
         "readiness": {
             "ready": now.readiness.ready,

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import stat
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ _LEFT_FILE = "left"
 BANS_FILE = "bans.db"
 _SEED = 32
 _MAX_KEY_FILE = 1024  # bytes; an Ed25519 key in protobuf has 68
+_DRAFT = re.compile(re.escape(f".{KEY_FILE}.") + r"([1-9]\d{0,9})\.[0-9a-f]{8}")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -48,6 +50,7 @@ class StateDirectory:
             raise StorageError(f"{path} cannot be the state directory: {error.strerror}; {remedy}") from None
         try:
             _take(lock, path)
+            _sweep(path)
         except BaseException:
             os.close(lock)
             raise
@@ -94,6 +97,29 @@ class StateDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _sweep(path: Path) -> None:
+    """Remove the drafts of a key, see `write_once`, of processes that were killed over them. What fails is left."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(path):
+            draft = _DRAFT.fullmatch(name)
+            if draft is None or _lives(int(draft[1])):
+                continue
+            found = os.lstat(path / name)
+            if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+                os.unlink(path / name)
+
+
+def _lives(process: int) -> bool:
+    """Whether it is another that lives: in a container, the one of before had this one's number."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return process != os.getpid()
 
 
 def _take(lock: int, path: Path) -> None:

@@ -51,6 +51,10 @@ def test_peers_are_ordered_by_latency_and_those_gone_come_last() -> None:
     assert "reset by the peer" in text
 
 
+def test_how_long_the_node_is_up_does_not_depend_on_clocks_that_are_set() -> None:
+    assert "up 10 min" in plain(shown(time=0.0))[1]
+
+
 def test_topics_are_ordered_by_their_rate() -> None:
     text = "\n".join(plain(busy()))
     assert 0 < text.index("topic 19") < text.index("topic 2 ")

@@ -33,6 +33,24 @@ def test_is_made_private_and_keeps_the_identity(tmp_path: Path) -> None:
     assert sorted(os.listdir(path)) == ["identity.key", "lock"]  # no drafts left
 
 
+def test_only_drafts_of_dead_processes_are_swept(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    stale = [f".identity.key.{number}.0123abcd" for number in (gone.pid, os.getpid())]
+    kept = [
+        f".identity.key.{os.getppid()}.0123abcd",  # it lives
+        f".identity.key.{gone.pid}.0123abcd.old",
+        f".identity.key.{gone.pid}.copy",
+        f".other.key.{gone.pid}.0123abcd",
+        "identity.key",
+    ]
+    for name in stale + kept:
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / f".identity.key.{gone.pid}.00000000").mkdir()
+    with StateDirectory.open(tmp_path):
+        assert set(os.listdir(tmp_path)) == {*kept, f".identity.key.{gone.pid}.00000000", "lock"}
+
+
 def test_one_holder_at_a_time_named_and_freed_by_its_death(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:

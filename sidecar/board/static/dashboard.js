@@ -203,7 +203,7 @@ const draw = {
   },
 
   time() {
-    say($("uptime"), `up ${age(shown.time - shown.node.started)}`);
+    say($("uptime"), `up ${age(shown.uptime)}`);
     peers.draw(); // how long each has been there
   },
 
