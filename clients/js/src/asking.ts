@@ -12,6 +12,7 @@ import { duration } from "./convert.js";
 import { Closed, DeadlineExceeded, fromEncoded } from "./errors.js";
 import { DirectServiceDefinition, OutgoingRequest, RequestManyRequest } from "./generated/sidecar/v1/direct.js";
 import { isLost, type Link, method } from "./link.js";
+import { costOf, type Guest, piledUp, Room } from "./room.js";
 import type { RequestOptions } from "./types.js";
 import { at, deadline, now, onAbort, PATIENCE } from "./waiting.js";
 import { encodeField } from "./wire.js";
@@ -25,6 +26,10 @@ const ALONE_BYTES = 1_000_000;
 const MAX_OPEN = 1000;
 const DAY = 86_400_000; // milliseconds; the longest that the sidecar takes
 const DONE = new Closed("all requests have been answered");
+
+function late(): DeadlineExceeded {
+  return new DeadlineExceeded("no answer in time", { code: "DEADLINE_EXCEEDED" });
+}
 
 interface Question {
   readonly peerId: string;
@@ -40,9 +45,11 @@ interface Question {
 /** All requests of a client. */
 export class Asking {
   readonly #link: Link;
+  readonly #room = new Room();
   #alone = 0; // those that go by the unary method
   #next = 0;
   #queue: Question[] = []; // not written
+  #gone = 0; // of those
   readonly #open = new Map<number, Question>(); // written and not answered
   #withdrawn: bigint[] = [];
   #running = false;
@@ -54,23 +61,65 @@ export class Asking {
 
   /** Make one request. */
   async ask(peerId: string, protocol: string, data: Buffer, options: RequestOptions): Promise<Buffer> {
+    const until = deadline(options);
+    this.#link.checkOpen();
+    options.signal?.throwIfAborted();
+    const guest: Guest = { cost: costOf(data), settled: false };
+    try {
+      if (!this.#room.enter(guest)) {
+        await this.#admission(guest, until, options.signal);
+      }
+      return await this.#ask(peerId, protocol, data, options, until);
+    } finally {
+      guest.settled = true;
+      this.#room.leave(guest);
+    }
+  }
+
+  /** Wait until there is room. */
+  async #admission(guest: Guest, until: number, signal: AbortSignal | undefined): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const stops: (() => void)[] = [];
+    try {
+      await new Promise<void>((resolve, reject) => {
+        guest.admitted = resolve;
+        timer = at(until, () => {
+          reject(late());
+        });
+        stops.push(onAbort(signal, reject), onAbort(this.#link.closing.signal, reject));
+      });
+    } finally {
+      clearTimeout(timer);
+      for (const stop of stops) {
+        stop();
+      }
+    }
+  }
+
+  async #ask(peerId: string, protocol: string, data: Buffer, options: RequestOptions, until: number): Promise<Buffer> {
     const { traceparent = "" } = options;
     const busy = this.#alone > 0 || this.#running;
     // Without a name it would be for the peer of the message before.
     if (busy && data.length <= ALONE_BYTES && peerId !== "" && protocol !== "") {
-      return await this.#askWithOthers(peerId, protocol, data, options);
+      return await this.#askWithOthers(peerId, protocol, data, options, until);
     }
     this.#alone += 1;
     try {
-      return (await this.#link.unary(REQUEST, { peerId, protocol, data, traceparent }, options)).data;
+      const left = { ...options, timeout: Math.max(0, until - now()) };
+      return (await this.#link.unary(REQUEST, { peerId, protocol, data, traceparent }, left)).data;
     } finally {
       this.#alone -= 1;
     }
   }
 
-  #askWithOthers(peerId: string, protocol: string, data: Buffer, options: RequestOptions): Promise<Buffer> {
+  #askWithOthers(
+    peerId: string,
+    protocol: string,
+    data: Buffer,
+    options: RequestOptions,
+    until: number,
+  ): Promise<Buffer> {
     const { signal, traceparent = "" } = options;
-    const until = deadline(options);
     this.#link.checkOpen();
     signal?.throwIfAborted();
     return new Promise((resolve, reject) => {
@@ -107,7 +156,7 @@ export class Asking {
       };
       const stop = onAbort(signal, leave);
       const timer = at(until, () => {
-        leave(new DeadlineExceeded("no answer in time", { code: "DEADLINE_EXCEEDED" }));
+        leave(late());
       });
       this.#queue.push(question);
       if (this.#running) {
@@ -124,8 +173,14 @@ export class Asking {
       if (open === question) {
         this.#open.delete(id);
         this.#withdrawn.push(BigInt(id));
-        break;
+        this.#wake();
+        return;
       }
+    }
+    this.#gone += 1;
+    if (piledUp(this.#gone, this.#queue.length)) {
+      this.#queue = this.#queue.filter(({ settled }) => !settled);
+      this.#gone = 0;
     }
     this.#wake();
   }
@@ -159,6 +214,7 @@ export class Asking {
   /** Whether anybody waits; else the next one may go alone again. In one step, so that nobody is overlooked. */
   #pending(): boolean {
     this.#queue = this.#queue.filter(({ settled }) => !settled);
+    this.#gone = 0;
     this.#running = this.#queue.length > 0;
     return this.#running;
   }
@@ -211,6 +267,7 @@ export class Asking {
       taken += 1;
     }
     this.#queue = this.#queue.slice(taken);
+    this.#gone = Math.min(this.#gone, this.#queue.length); // not fewer than they are
     const withdrawn = this.#withdrawn;
     this.#withdrawn = [];
     if (parts.length === 0 && withdrawn.length === 0) {

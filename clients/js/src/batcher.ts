@@ -13,6 +13,7 @@ import type { Call } from "./call.js";
 import { bytes } from "./convert.js";
 import { Closed, DeadlineExceeded } from "./errors.js";
 import { isLost, isUnsent, type Link } from "./link.js";
+import { costOf, type Guest, piledUp, Room } from "./room.js";
 import type { CallOptions, Payload } from "./types.js";
 import { at, deadline, now, onAbort, PATIENCE, Pauses, sleep } from "./waiting.js";
 import { encodeBatch, type Outgoing } from "./wire.js";
@@ -40,10 +41,13 @@ export interface Way<Receipt> {
   parse(response: Buffer): { first: number; receipts: (Receipt | Error)[] }[];
 }
 
-class Entry<Receipt> implements Outgoing {
-  readonly data: Buffer;
+class Entry<Receipt> implements Outgoing, Guest {
+  data: Buffer;
   readonly requestId: Buffer;
   readonly until: number;
+  readonly cost: number;
+  inside = false;
+  admitted: (() => void) | undefined;
   /** Until when it is sent again after a loss. */
   patience = 0;
   /** Whether a call has it that the sidecar may have read. */
@@ -54,17 +58,21 @@ class Entry<Receipt> implements Outgoing {
   settled = false;
   /** Told when its caller has an answer, and whether that is because it has gone. */
   onSettled: ((gone: boolean) => void) | undefined;
+  readonly #room: Room;
   readonly #resolve: (receipt: Receipt) => void;
   readonly #reject: (error: unknown) => void;
   readonly #stop: (() => void) | undefined;
 
   constructor(
+    room: Room,
     data: Payload,
     options: CallOptions & { requestId?: string },
     resolve: (receipt: Receipt) => void,
     reject: (error: unknown) => void,
   ) {
+    this.#room = room;
     this.data = bytes(data);
+    this.cost = costOf(this.data);
     this.requestId = requestId(options.requestId);
     this.until = deadline(options);
     this.#resolve = resolve;
@@ -111,8 +119,10 @@ class Entry<Receipt> implements Outgoing {
 
   #settle(gone: boolean): void {
     this.settled = true;
+    this.data = NOTHING; // what lies about is not held
     this.#stop?.();
     this.onSettled?.(gone);
+    this.#room.leave(this);
   }
 }
 
@@ -121,6 +131,7 @@ class Lane<Receipt> {
   readonly #link: Link;
   readonly #way: Way<Receipt>;
   #waiting: Entry<Receipt>[] = [];
+  #gone = 0; // of those
   readonly #pauses = new Pauses();
   // Of the bulk call under way.
   #unwritten: Entry<Receipt>[] = [];
@@ -135,8 +146,26 @@ class Lane<Receipt> {
   }
 
   add(entry: Entry<Receipt>): void {
+    entry.onSettled = this.#leave;
     this.#waiting.push(entry);
     this.#wake();
+  }
+
+  /** One that waits is settled: where a sidecar hangs and callers come and go, they must not pile up. */
+  readonly #leave = (): void => {
+    this.#gone += 1;
+    if (piledUp(this.#gone, this.#waiting.length)) {
+      this.#waiting = this.#waiting.filter((entry) => !entry.settled);
+      this.#gone = 0;
+    }
+  };
+
+  /** These go again, before all that came later. */
+  #putBack(entries: Entry<Receipt>[]): void {
+    for (const entry of entries) {
+      entry.onSettled = this.#leave;
+    }
+    this.#waiting = [...entries, ...this.#waiting];
   }
 
   /** Send until nothing waits; `idle` is called in the same step, so that nothing is added to a lane that has ended. */
@@ -162,6 +191,7 @@ class Lane<Receipt> {
   /** What waits, up to the first message that goes alone. */
   #upToLarge(): Entry<Receipt>[] {
     const entries = this.#waiting.filter((entry) => !entry.settled);
+    this.#gone = 0;
     const large = entries.findIndex((entry) => entry.large);
     this.#waiting = large < 0 ? [] : entries.splice(large);
     return entries;
@@ -186,15 +216,13 @@ class Lane<Receipt> {
       } else {
         entry.waits = true;
         entry.written = false; // nobody has got it
-        this.#waiting.unshift(entry);
+        this.#putBack([entry]);
       }
     } catch (error) {
       if (isUnsent(error)) {
         entry.written = false;
       }
       await this.#failed([entry], error);
-    } finally {
-      entry.onSettled = undefined;
     }
   }
 
@@ -236,9 +264,6 @@ class Lane<Receipt> {
       call?.cancel(OVER);
       const written = this.#sent.filter((entry) => entry !== undefined);
       const left = [...written, ...this.#unwritten].filter((entry) => !entry.settled);
-      for (const entry of left) {
-        entry.onSettled = undefined;
-      }
       await this.#failed(left, error);
     }
   }
@@ -329,6 +354,7 @@ class Lane<Receipt> {
   async #failed(entries: Entry<Receipt>[], error: unknown): Promise<void> {
     if (!isLost(error) || this.#link.closed || !this.#link.reconnect) {
       for (const entry of entries) {
+        entry.onSettled = undefined;
         entry.fail(error);
       }
       return;
@@ -336,6 +362,7 @@ class Lane<Receipt> {
     const again: Entry<Receipt>[] = [];
     const time = now();
     for (const entry of entries) {
+      entry.onSettled = undefined;
       entry.patience ||= time + PATIENCE;
       if (entry.written && entry.requestId.length === 0) {
         const what = `the connection was lost; it may have been ${this.#way.done}`;
@@ -346,10 +373,11 @@ class Lane<Receipt> {
         again.push(entry);
       }
     }
-    this.#waiting = [...again, ...this.#waiting];
+    this.#putBack(again);
     if (again.length > 0) {
       await sleep(this.#pauses.next(), this.#link.closing.signal).catch(() => {
         for (const entry of this.#waiting.splice(0)) {
+          entry.onSettled = undefined;
           entry.fail(this.#link.closing.signal.reason);
         }
       });
@@ -362,6 +390,7 @@ class Lane<Receipt> {
 /** All keys of one kind. */
 export class Batcher<Receipt> {
   readonly #link: Link;
+  readonly #room = new Room();
   /** By both parts of the key: one text of both would have to be made for each message. */
   readonly #lanes = new Map<string, Map<string, Lane<Receipt>>>();
 
@@ -380,20 +409,33 @@ export class Batcher<Receipt> {
     return new Promise((resolve, reject) => {
       this.#link.checkOpen();
       options.signal?.throwIfAborted();
-      const known = this.#lanes.get(first)?.get(second);
-      const lane = known ?? new Lane<Receipt>(this.#link, way());
-      lane.add(new Entry<Receipt>(data, options, resolve, reject));
-      if (known !== undefined) {
-        return;
+      const lane = this.#lanes.get(first)?.get(second);
+      const ways = lane === undefined ? way() : undefined; // made now, since it may refuse what was given
+      const entry = new Entry<Receipt>(this.#room, data, options, resolve, reject);
+      if (this.#room.enter(entry)) {
+        this.#add(first, second, () => ways ?? way(), entry);
+      } else {
+        entry.admitted = () => {
+          this.#add(first, second, way, entry);
+        };
       }
-      const lanes = this.#lanes.get(first) ?? new Map<string, Lane<Receipt>>();
-      this.#lanes.set(first, lanes.set(second, lane));
-      void lane.run(() => {
-        lanes.delete(second);
-        if (lanes.size === 0) {
-          this.#lanes.delete(first);
-        }
-      });
+    });
+  }
+
+  #add(first: string, second: string, way: () => Way<Receipt>, entry: Entry<Receipt>): void {
+    const known = this.#lanes.get(first)?.get(second);
+    const lane = known ?? new Lane<Receipt>(this.#link, way());
+    lane.add(entry);
+    if (known !== undefined) {
+      return;
+    }
+    const lanes = this.#lanes.get(first) ?? new Map<string, Lane<Receipt>>();
+    this.#lanes.set(first, lanes.set(second, lane));
+    void lane.run(() => {
+      lanes.delete(second);
+      if (lanes.size === 0) {
+        this.#lanes.delete(first);
+      }
     });
   }
 }
