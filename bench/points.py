@@ -75,7 +75,7 @@ def _gossip(body: bytes, count: int, each: int) -> Measured:
             GossipConfig(),
             Identity(bytes(32)),
             now=0.0,
-            wall_ns=1,
+            sequence=1,
             rng=random.Random(1),
             signed_record=lambda peer: None,
         )

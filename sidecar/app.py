@@ -121,7 +121,10 @@ class App:
         known = tuple(entry for entry in self._memory.known() if not gate.refuses_peer(entry[0]))
         settings = node_config(config, AGENT, known)
         trace = self._trace_file(parts)
-        self._node = node = Node(settings, identity, now=now, wall_ns=wall_ns, rng=random.Random(), gate=gate)
+        sequence = state.sequence(wall_ns)
+        self._node = node = Node(
+            settings, identity, now=now, wall_ns=wall_ns, rng=random.Random(), sequence=sequence, gate=gate
+        )
         net, places = net_config(config), self._memory.places()
         if trace is None:
             runtime = Runtime(node, identity, net, self._on_effect, transports=carried, gate=gate, places=places)

@@ -117,7 +117,7 @@ def test_as_many_topics_as_configured_are_joined_announced_and_remembered() -> N
             gossip_config(config),
             Identity(bytes((number,)) * 32),
             now=0.0,
-            wall_ns=1,
+            sequence=1,
             rng=random.Random(number),
             signed_record=lambda peer: None,
         )

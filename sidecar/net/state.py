@@ -12,6 +12,7 @@ from typing import Self
 
 from ..core.errors import IdentityError, StateLocked, StorageError
 from ..core.identity import Identity
+from . import numbers
 from .ban_store import BanStore
 from .peer_store import PeerStore
 
@@ -19,6 +20,7 @@ LOCK_FILE = "lock"
 KEY_FILE = "identity.key"
 PEERS_FILE = "peers.db"
 _LEFT_FILE = "left"
+_NUMBERS_FILE = "sequence"
 BANS_FILE = "bans.db"
 _SEED = 32
 _MAX_KEY_FILE = 1024  # bytes; an Ed25519 key in protobuf has 68
@@ -62,6 +64,10 @@ class StateDirectory:
         Raises IdentityError, StorageError.
         """
         return load_or_create_identity(self.path / KEY_FILE) if file is None else load_identity(file)
+
+    def sequence(self, wall_ns: int) -> int:
+        """Where the sequence numbers of this run begin; see `numbers.reserve`."""
+        return numbers.reserve(self.path / _NUMBERS_FILE, wall_ns)
 
     def note_left(self) -> None:
         """Keep in mind that the node has just left its meshes. A disk that refuses is no reason to fail."""

@@ -30,6 +30,8 @@ class SimPeer:
         self.listener: Callable[[object], None] | None = None
         self.links: dict[int, Link] = {}
         self.dials = 0  # since the beginning
+        self.wall_ns = 1_700_000_000_000_000_000  # what its wall clock showed when virtual time began
+        self.sequence: int | None = None  # what the next start is told of the runs before
         self.alive = False
         self._timer = float("inf")
         self._connections = 0
@@ -42,9 +44,9 @@ class SimPeer:
         clock = self.simulation.clock
         self._starts += 1
         rng = random.Random(f"{self.simulation.seed}/{self.index}/{self._starts}")
-        # The wall clock of the simulation; nanoseconds since some epoch.
-        wall_ns = 1_700_000_000_000_000_000 + int(clock.now * 1e9)
-        self.node = Node(self.config, self.identity, now=clock.now, wall_ns=wall_ns, rng=rng)
+        wall_ns = self.wall_ns + int(clock.now * 1e9)
+        sequence = self.sequence
+        self.node = Node(self.config, self.identity, now=clock.now, wall_ns=wall_ns, rng=rng, sequence=sequence)
         self.alive = True
         self._timer = float("inf")
         self.feed(events.AddressesChanged((self.address,), ()))

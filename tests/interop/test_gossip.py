@@ -170,7 +170,7 @@ def largest(topic: str) -> int:
         GossipConfig(),
         Identity(bytes(32)),
         now=0.0,
-        wall_ns=0,
+        sequence=0,
         rng=random.Random(0),
         signed_record=lambda peer: None,
     )

@@ -136,7 +136,7 @@ def test_a_signed_record_replaces_one_that_was_put_under_a_clock_ahead(ahead: in
         simulation.run(10)
         return reader.result(op)
 
-    publisher.node._discovering._epoch_ns += ahead
+    publisher.node._discovering._seq += ahead
     assert put(b"old") == events.RecordStored(5, 5)
     before = got()
     assert isinstance(before, events.RecordFound)

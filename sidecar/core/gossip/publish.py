@@ -54,10 +54,10 @@ class _Job:
 class Publisher:
     """Carries out publications in order, holding back those that must wait."""
 
-    def __init__(self, state: GossipState, mesh: Mesh, wall_ns: int) -> None:
+    def __init__(self, state: GossipState, mesh: Mesh, sequence: int) -> None:
         self._state = state
         self._mesh = mesh
-        self._sequence = wall_ns
+        self._sequence = sequence
         self._parked: dict[int, _Job] = {}
         self._parked_bytes = 0
         self._signatures_left = 0

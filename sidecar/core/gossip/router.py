@@ -47,7 +47,7 @@ def _less(max_rpc: int, config: GossipConfig) -> int | None:
 class GossipRouter:
     """Gossipsub 1.2 without streams: `handle` per input, `take` for the frames, one deadline.
 
-    `wall_ns`: wall-clock nanoseconds, where the sequence numbers start. `signed_record`: the signed peer record of a
+    `sequence`: the numbers of its messages begin above it. `signed_record`: the signed peer record of a
     peer, as it is handed on in PRUNE. `score`: higher is better, below 0 keeps a peer out of the mesh.
     """
 
@@ -57,7 +57,7 @@ class GossipRouter:
         identity: Identity,
         *,
         now: float,
-        wall_ns: int,
+        sequence: int,
         rng: random.Random,
         signed_record: Callable[[PeerId], bytes | None],
         score: Callable[[PeerId], float] = _no_score,
@@ -67,7 +67,7 @@ class GossipRouter:
         self._lazy = LazyGossip(self._state)
         self._unwanted = Unwanted(self._state)
         self._receiver = Receiver(self._state, self._mesh, self._lazy, self._unwanted)
-        self._publisher = Publisher(self._state, self._mesh, wall_ns)
+        self._publisher = Publisher(self._state, self._mesh, sequence)
         # Jitter, so that nodes started together do not beat together.
         self._heartbeat_at = now + config.heartbeat_initial_delay + rng.random() * config.heartbeat_interval
 

@@ -46,15 +46,14 @@ class Discovering:
     """
 
     def __init__(
-        self, switch: Switch, finding: Finding, operations: Operations, identity: Identity, now: float, wall_ns: int
+        self, switch: Switch, finding: Finding, operations: Operations, identity: Identity, sequence: int
     ) -> None:
         self._switch = switch
         self._finding = finding
         self._operations = operations
         self._identity = identity
         self._config = switch.config.kademlia
-        self._epoch_ns = wall_ns - int(now * 1e9)
-        self._seq = 0
+        self._seq = sequence
         self._advertisements: dict[bytes, _Advertisement] = {}
         self._advertised: dict[int, _Advertisement] = {}
         self._walks: dict[int, int] = {}
@@ -191,7 +190,7 @@ class Discovering:
 
     def _put(self, op: int, key: bytes, value: bytes, now: float) -> None:
         try:
-            encoded = self._encoded(key, value, now)
+            encoded = self._encoded(key, value)
         except SidecarError as error:
             self._operations.complete(op, error)
             return
@@ -230,7 +229,7 @@ class Discovering:
 
         self._begin(op, self._finding.ask(lambda walk: kademlia.ValueRequested(walk, key, _ALL), told, now))
 
-    def _encoded(self, key: bytes, value: bytes, now: float) -> bytes:
+    def _encoded(self, key: bytes, value: bytes) -> bytes:
         """The value as it travels: in a namespace of signed values, signed by this node.
 
         Raises InvalidArgument, Outdated.
@@ -243,9 +242,9 @@ class Discovering:
             raise InvalidArgument(f"a key of signed values is /namespace/PEER-ID or that and more: {error}") from None
         if owner != self._switch.local:
             raise InvalidArgument(f"the key names {owner}; this node signs for {self._switch.local} only")
-        return self._signed(key, value, self._epoch_ns + int(now * 1e9))
+        return self._signed(key, value)
 
-    def _signed(self, key: bytes, value: bytes, least: int) -> bytes:
+    def _signed(self, key: bytes, value: bytes, least: int = 0) -> bytes:
         """The value with a number of at least `least`, above all that went before. Raises Outdated."""
         seq = max(self._seq + 1, least)
         if seq > MAX_SEQ:

@@ -69,7 +69,7 @@ class Gossiping:
         workload: Workload,
         identity: Identity,
         now: float,
-        wall_ns: int,
+        sequence: int,
     ) -> None:
         self._switch = switch
         self._reach = reach
@@ -78,7 +78,7 @@ class Gossiping:
             switch.config.gossip,
             identity,
             now=now,
-            wall_ns=wall_ns,
+            sequence=sequence,
             rng=switch.rng,
             signed_record=identifying.signed_record,
         )

@@ -42,10 +42,10 @@ class Identifying(SimpleHandler):
 
     name = "identify"
 
-    def __init__(self, switch: Switch, reach: Reach, wall_ns: int) -> None:
+    def __init__(self, switch: Switch, reach: Reach, sequence: int) -> None:
         self._switch = switch
         self._reach = reach
-        self._record_seq = wall_ns
+        self._record_seq = sequence
         self._record = b""
         self._given: tuple[Multiaddr, ...] = ()  # the addresses that it was made of
         self._recorded: tuple[Multiaddr, ...] = ()  # those in it

@@ -45,8 +45,10 @@ class NodeAddresses(NamedTuple):
 class Node:
     """One node of the mesh.
 
-    `now` is monotonic seconds, `wall_ns` nanoseconds of the wall clock: sequence numbers start there, so that those of
-    a restarted node are new to its peers. `gate` says who may connect; the driver asks the same one.
+    `now` is monotonic seconds, `wall_ns` nanoseconds of the wall clock. `sequence`: the numbers of messages, peer
+    records and signed values begin above it; they have to be above those of every run before, or peers take what is
+    new for old. None: above `wall_ns`, which does only where the clock is never set back. `gate` says who may connect;
+    the driver asks the same one.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class Node:
         now: float,
         wall_ns: int,
         rng: random.Random,
+        sequence: int | None = None,
         gate: Gate | None = None,
     ) -> None:
+        sequence = wall_ns if sequence is None else sequence
         self.gate = gate = Gate() if gate is None else gate
         self.config = config
         self.identity = identity
@@ -67,12 +71,12 @@ class Node:
         self._operations = Operations(switch)
         self._reach = reach = Reach(switch, gate)
         self._pinging = Pinging(switch)
-        self._identifying = Identifying(switch, reach, wall_ns)
+        self._identifying = Identifying(switch, reach, sequence)
         self._finding = Finding(switch, reach, self._pinging, now, wall_ns)
         self._unity = Unity(switch, reach, self._finding)
-        self._discovering = Discovering(switch, self._finding, self._operations, identity, now, wall_ns)
+        self._discovering = Discovering(switch, self._finding, self._operations, identity, sequence)
         reach.listeners.append(self._discovering)  # behind the one that fills the table
-        self._gossiping = Gossiping(switch, reach, self._identifying, workload, identity, now, wall_ns)
+        self._gossiping = Gossiping(switch, reach, self._identifying, workload, identity, now, sequence)
         self._directing = Directing(switch, reach, now)
         self._streaming = Streaming(switch, reach, self._operations, self._identifying)
         self._gating = Gating(switch, reach, self._finding, self._operations, gate)

@@ -42,7 +42,7 @@ def make_router(number: int = 0, config: GossipConfig | None = None, seed: int =
         config or GossipConfig(),
         identity(number),
         now=0.0,
-        wall_ns=WALL,
+        sequence=WALL,
         rng=random.Random(seed * 1000 + number),
         signed_record=lambda peer: b"record of " + bytes(peer),
     )

@@ -152,7 +152,7 @@ def test_negative_score_keeps_out_of_the_mesh() -> None:
         GossipConfig(),
         identity(0),
         now=0.0,
-        wall_ns=WALL,
+        sequence=WALL,
         rng=random.Random(1),
         signed_record=lambda peer: None,
         score=lambda peer: scores.get(peer, 0.0),

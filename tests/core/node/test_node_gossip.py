@@ -1,7 +1,10 @@
 """The gossip stream to a peer, on virtual time: opened anew after it was lost, sooner where it had been well."""
 
+import pytest
+
 from sidecar.core import events, gossip
 from sidecar.core.node import NodeConfig
+from sidecar.net.numbers import RESERVED
 from sidecar.sim import SimPeer, Simulation
 
 
@@ -45,3 +48,33 @@ def test_resets_over_a_long_life_do_not_add_up() -> None:
     for _ in range(10):
         assert pause_after_reset(simulation, one, other) < 3
         simulation.run(600)
+
+
+@pytest.mark.parametrize("floor", [False, True])
+def test_a_clock_set_back_over_a_kill_costs_no_message_where_numbers_are_kept(floor: bool) -> None:
+    simulation, one, other = connected()
+    begun = one.wall_ns + int(simulation.clock.now * 1e9)
+
+    def publish(text: bytes) -> None:
+        one.ask(lambda op: gossip.Published(op, "news", [text]))
+        simulation.run(1)
+
+    def arrived() -> list[tuple[bytes, int | None]]:
+        delivered = (news for news in other.news if isinstance(news, gossip.MessagesDelivered))
+        return [(message.data, message.seqno) for news in delivered for message in news.messages]
+
+    def start() -> None:
+        simulation.kill(one)
+        simulation.run(1)
+        one.wall_ns = begun - int(simulation.clock.now * 1e9)  # shows the same again
+        one.start()
+        one.feed(gossip.TopicJoined("news"))
+        one.ask(lambda op: events.ConnectRequested(op, other.identity.peer_id, (other.address,)))
+        simulation.run(5)
+
+    start()
+    publish(b"before")
+    one.sequence = begun + RESERVED if floor else None
+    start()
+    publish(b"after")
+    assert arrived() == [(b"before", begun + 1), *([(b"after", begun + RESERVED + 1)] if floor else [])]
