@@ -7,8 +7,10 @@ import grp
 import ipaddress
 import os
 import pwd
+import re
 import socket
 import stat
+import zlib
 from pathlib import Path
 from urllib.parse import quote
 
@@ -46,8 +48,9 @@ class SocketPlace:
     """A Unix socket's path, held by a lock on a file beside it, so that two sidecars never share it.
 
     The lock goes with the process however it ends; the socket file of a killed one is removed by the next. gRPC is
-    given another name in the same directory, since it unlinks whatever has the name that it was given, when it begins
-    and when it ends. The socket gets its own name when it is ready for use, and loses it only where it still has it.
+    given another name in the same directory, `.sidecar-...`, since it unlinks whatever has the name that it was given,
+    when it begins and when it ends. The socket gets its own name when it is ready for use, and loses it only where it
+    still has it.
     """
 
     def __init__(self, path: Path, *, mode: int, owner: str | None, group: str | None) -> None:
@@ -66,7 +69,9 @@ class SocketPlace:
         self._directory = -1
         try:
             self._remove_stale()
-            self.drawn_up = path.with_name(f".{os.urandom(4).hex()}")
+            drafts = f".sidecar-{zlib.crc32(os.fsencode(path.name)):08x}-"  # short, for a path has few bytes
+            self._sweep(drafts)
+            self.drawn_up = path.with_name(f"{drafts}{os.urandom(4).hex()}")
             if len(os.fsencode(self.drawn_up)) > MAX_SOCKET_PATH:
                 self._directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
                 self.drawn_up = Path(f"/proc/self/fd/{self._directory}/{self.drawn_up.name}")
@@ -121,6 +126,16 @@ class SocketPlace:
                 raise ConfigError(f"{because}; remove it, or choose another place with --socket") from None
             else:
                 raise AddressInUse(f"API socket {self.path} is served by another program")
+
+    def _sweep(self, drafts: str) -> None:
+        """Remove sockets of ours that a kill left without a name; nobody else draws one up while we hold the lock."""
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.path.parent):
+                if re.fullmatch(re.escape(drafts) + "[0-9a-f]{8}", name):
+                    draft = self.path.with_name(name)
+                    found = os.lstat(draft)
+                    if stat.S_ISSOCK(found.st_mode) and found.st_uid == os.geteuid():
+                        os.unlink(draft)
 
     def opened(self) -> None:
         """The socket has been bound: give it its owner, group and mode, and then its name.

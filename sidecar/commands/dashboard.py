@@ -5,9 +5,7 @@ import asyncio
 import contextlib
 import html
 import os
-import shutil
 import signal
-import tempfile
 import threading
 import webbrowser
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from ..core.errors import AddressInUse
 from .client import IN_USE, Output, add_client_flags
 from .following import following
 from .said import complain, failed
+from .scratch import scratch
 from .settings import USAGE_WRONG
 
 _MIN_TOKEN = 16
@@ -106,15 +105,12 @@ def _kept_token(file: Path) -> str:
 @contextlib.contextmanager
 def _opened(link: str) -> Iterator[None]:
     """Open the link in the browser by way of a file: its arguments, every user of the machine can list."""
-    directory = Path(tempfile.mkdtemp(prefix="sidecar-dashboard-"))  # only ours
-    try:
+    with scratch("dashboard") as directory:
         file = directory / "open.html"
         file.write_text(f'<!doctype html><meta http-equiv="refresh" content="0;url={html.escape(link)}">\n')
         # A thread: some browsers keep who opens them until they are closed.
         threading.Thread(target=_open, args=(file.as_uri(),), name="browser", daemon=True).start()
         yield
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _open(address: str) -> None:

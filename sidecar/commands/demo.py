@@ -2,14 +2,13 @@
 
 import argparse
 import asyncio
-import shutil
 import signal
 import sys
-import tempfile
 from pathlib import Path
 
 from .demo_nodes import DemoFailed
 from .demo_story import Story
+from .scratch import scratch
 
 FAILED = 1
 _LIMIT = 55.0  # seconds; whatever hangs, the demo ends
@@ -23,13 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    directory = options.keep or Path(tempfile.mkdtemp(prefix="sidecar-demo-"))
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        return asyncio.run(_perform(directory))
-    finally:
-        if options.keep is None:
-            shutil.rmtree(directory, ignore_errors=True)
+    if options.keep is None:
+        with scratch("demo") as directory:
+            return asyncio.run(_perform(directory))
+    options.keep.mkdir(parents=True, exist_ok=True)
+    return asyncio.run(_perform(options.keep))
 
 
 async def _perform(directory: Path) -> int:

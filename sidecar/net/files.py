@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,9 +61,10 @@ def read_private(path: Path, limit: int, *, kept_elsewhere: bool = False) -> byt
 def replace_private(path: Path, text: bytes) -> None:
     """Put a file of mode 0600 in place of what is there, so that it is seen whole or not at all. Raises StorageError.
 
-    Root makes it the directory's owner's, who has to read it.
+    Root makes it the directory's owner's, who has to read it. Drafts that a kill left are removed.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    sweep(path)
+    draft = draft_of(path)
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -82,6 +84,36 @@ def replace_private(path: Path, text: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+def draft_of(path: Path) -> Path:
+    """A name for a file that is to become the one named, with this process in it; see `sweep`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+
+
+def sweep(path: Path) -> None:
+    """Remove the drafts of a file, see `draft_of`, of processes that were killed over them. What fails is left."""
+    drafts = re.compile(re.escape(f".{path.name}.") + r"([1-9]\d{0,9})\.[0-9a-f]{8}")
+    with contextlib.suppress(OSError):
+        owners = (os.geteuid(), os.stat(path.parent).st_uid)
+        for name in os.listdir(path.parent):
+            draft = drafts.fullmatch(name)
+            if draft is None or _lives(int(draft[1])):
+                continue
+            found = os.lstat(path.with_name(name))
+            if stat.S_ISREG(found.st_mode) and found.st_uid in owners:
+                os.unlink(path.with_name(name))
+
+
+def _lives(process: int) -> bool:
+    """Whether it is another that lives: in a container, the one of before had this one's number."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return process != os.getpid()
 
 
 def give_to_owner_of(directory: Path, descriptor: int) -> None:

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 import stat
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +13,7 @@ from ..core.errors import IdentityError, StateLocked, StorageError
 from ..core.identity import Identity
 from . import numbers
 from .ban_store import BanStore
+from .files import draft_of, sweep
 from .peer_store import PeerStore
 
 LOCK_FILE = "lock"
@@ -24,7 +24,6 @@ _NUMBERS_FILE = "sequence"
 BANS_FILE = "bans.db"
 _SEED = 32
 _MAX_KEY_FILE = 1024  # bytes; an Ed25519 key in protobuf has 68
-_DRAFT = re.compile(re.escape(f".{KEY_FILE}.") + r"([1-9]\d{0,9})\.[0-9a-f]{8}")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -52,7 +51,7 @@ class StateDirectory:
             raise StorageError(f"{path} cannot be the state directory: {error.strerror}; {remedy}") from None
         try:
             _take(lock, path)
-            _sweep(path)
+            sweep(path / KEY_FILE)
         except BaseException:
             os.close(lock)
             raise
@@ -103,29 +102,6 @@ class StateDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _sweep(path: Path) -> None:
-    """Remove the drafts of a key, see `write_once`, of processes that were killed over them. What fails is left."""
-    with contextlib.suppress(OSError):
-        for name in os.listdir(path):
-            draft = _DRAFT.fullmatch(name)
-            if draft is None or _lives(int(draft[1])):
-                continue
-            found = os.lstat(path / name)
-            if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
-                os.unlink(path / name)
-
-
-def _lives(process: int) -> bool:
-    """Whether it is another that lives: in a container, the one of before had this one's number."""
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return process != os.getpid()
 
 
 def _take(lock: int, path: Path) -> None:
@@ -219,7 +195,7 @@ def write_once(path: Path, encoded: bytes, what: str) -> None:
 
     One that is there already stays as it is. `what`: its name in errors. Raises StorageError.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    draft = draft_of(path)
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:

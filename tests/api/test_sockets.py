@@ -75,6 +75,22 @@ def test_only_what_is_still_ours_is_removed(tmp_path: Path) -> None:
             assert not (tmp_path / "a.sock").exists()
 
 
+def test_what_a_kill_left_before_it_had_its_name_is_swept(tmp_path: Path) -> None:
+    killed = place(tmp_path / "a.sock")
+    other = place(tmp_path / "b.sock")
+    with socket.socket(socket.AF_UNIX) as left, socket.socket(socket.AF_UNIX) as kept:
+        left.bind(os.fsencode(killed.drawn_up))
+        kept.bind(os.fsencode(other.drawn_up))
+    (tmp_path / f"{killed.drawn_up.name[:-1]}{'0' if killed.drawn_up.name[-1] != '0' else '1'}").write_text("no socket")
+    os.close(killed._lock)  # as the end of its process does
+    again = place(tmp_path / "a.sock")
+    assert not killed.drawn_up.exists()
+    assert other.drawn_up.exists()
+    assert sum(name.startswith(killed.drawn_up.name[:-8]) for name in os.listdir(tmp_path)) == 1
+    for one in (again, other):
+        one.release()
+
+
 def test_what_is_no_socket_is_never_removed_and_a_live_one_neither(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "directory").mkdir()

@@ -5,10 +5,13 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from sidecar.commands.scratch import scratch
 
 from .processes import PATIENCE, environment
 
@@ -82,8 +85,13 @@ def test_broken_off_it_leaves_no_process(
         assert demo.wait(PATIENCE) == code
         for handle in left.values():  # readable once the process has ended
             assert select.select([handle], [], [], PATIENCE)[0]
-        if number is not signal.SIGKILL:
-            assert list(tmp_path.iterdir()) == []
+        if number is signal.SIGKILL:
+            assert [left.name.startswith("sidecar-demo-") for left in tmp_path.iterdir()] == [True]
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(tempfile, "tempdir", str(tmp_path))
+                with scratch("demo") as directory:
+                    assert list(tmp_path.iterdir()) == [directory]
+        assert list(tmp_path.iterdir()) == []
     finally:
         for handle in left.values():
             os.close(handle)

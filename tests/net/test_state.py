@@ -11,6 +11,7 @@ import pytest
 from sidecar.core.errors import IdentityError, StateLocked, StorageError
 from sidecar.core.identity import Identity
 from sidecar.net import state
+from sidecar.net.files import replace_private
 from sidecar.net.state import StateDirectory, load_or_create_identity
 
 HOLDER = """
@@ -167,3 +168,12 @@ def test_whoever_makes_the_key_first_wins(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(state, "_publish", lose_the_race)
     assert load_or_create_identity(path).peer_id == first.peer_id
     assert os.listdir(tmp_path) == ["identity.key"]
+
+
+def test_a_file_that_is_replaced_sweeps_its_drafts(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for name in ("tokens.json", "other.json"):
+        (tmp_path / f".{name}.{gone.pid}.0123abcd").write_bytes(b"")
+    replace_private(tmp_path / "tokens.json", b"{}")
+    assert sorted(os.listdir(tmp_path)) == [f".other.json.{gone.pid}.0123abcd", "tokens.json"]
