@@ -15,7 +15,6 @@ from . import __version__
 from .api.bridge import Mesh
 from .api.guard.tokens import TOKENS_FILE
 from .api.server import ApiServer
-from .audit import AUDIT_FILE, Audit
 from .config import Loaded, adopted, changed, describe, state_directory
 from .config.schema import value
 from .core.events import AddressesChanged, Condition, GateConfigured, Note, PeersLearned, ReadinessChanged
@@ -24,18 +23,19 @@ from .core.gossip import TopicLeft
 from .core.multiaddr import Multiaddr
 from .core.node import ConfigurationChanged, Node
 from .core.types import PeerId
-from .logs import log
-from .memory import PeerMemory
 from .net.addresses import PlaceTried
-from .net.ban_store import BanStore
 from .net.runtime import Runtime
-from .net.state import StateDirectory
 from .observe.lag import LoopLag
 from .observe.observer import Observer
+from .process.audit import AUDIT_FILE, Audit
+from .process.logs import log
+from .process.spans import open_tracer
 from .settings import api_config, check_addresses, gate_lists, net_config, node_config, transports
+from .store.bans import BanStore
+from .store.directory import StateDirectory
+from .store.peer_memory import PeerMemory
 from .trace import VERSION as TRACE_VERSION
 from .trace import TracedNode, TraceFile
-from .tracing import open_tracer
 
 AGENT = f"sidecar/{__version__}"
 # Seconds for which a node that has said goodbye and its peers do not graft each other: the least that PRUNE can say. A
@@ -323,7 +323,7 @@ class App:
             self._memory.learned(effect)
         elif isinstance(effect, PlaceTried):
             assert self._memory is not None
-            self._memory.tried(effect)
+            self._memory.tried(effect.place, effect.failed)
         elif not taken:
             _log.debug("news that nobody needs: %s", effect)
 

@@ -6,8 +6,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from . import __version__, standard
+from . import __version__
 from .commands import COMMANDS, parsing, said
+from .process import standard_streams
 
 _LIST = "".join(f"  {name:11}{summary}\n" for name, summary in COMMANDS.items())
 _ABOUT = "A p2p mesh as a process beside your app: libp2p on the wire, gRPC to the app."
@@ -37,20 +38,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.getpid() == 1:
         # The kernel keeps from process 1 the signals that it has no handler for; `run` has one a moment later.
         signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
-    standard.prepare()
+    standard_streams.prepare()
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
         return code
     except BrokenPipeError:
         # Nobody reads any more (`sidecar subscribe news | head -1`): no complaint, not even at interpreter exit.
-        standard.discard_output()
+        standard_streams.discard_output()
         return 0
     except OSError as error:  # of the output: a full disk, or it was closed
-        standard.discard_output()
+        standard_streams.discard_output()
         return said.failed(1, f"it cannot be written: {error.strerror}")
     except KeyboardInterrupt:  # while the command's modules are loaded as well, which takes half a second
-        standard.discard_output()  # its reader may be what was waited for
+        standard_streams.discard_output()  # its reader may be what was waited for
         return 130
 
 

@@ -16,9 +16,9 @@ from .core.node import NodeConfig, WorkConfig
 from .core.records import check_peer_record
 from .core.types import PeerId
 from .net.config import NetConfig
-from .net.private import load_psk
 from .net.tls import server_context
 from .net.transports import Transports
+from .store.swarm_key import load_psk
 
 KnownPeers = tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...]
 

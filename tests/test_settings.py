@@ -15,8 +15,8 @@ from sidecar.core.gossip import GossipRouter, PeerAdded, PeerViolated, RpcsRecei
 from sidecar.core.identity import Identity
 from sidecar.core.node import NodeConfig
 from sidecar.net.config import NetConfig
-from sidecar.net.private import create_psk, load_psk
 from sidecar.settings import api_config, gate_lists, gossip_config, net_config, node_config, transports
+from sidecar.store.swarm_key import create_psk, load_psk
 
 # Read where they are needed, not by a part's own configuration.
 ELSEWHERE = {

@@ -6,7 +6,7 @@ from functools import partial
 from ..core.direct import RequestCancelled, RequestCompleted, RequestMade
 from ..core.errors import Closed, QueueFull, SidecarError
 from ..core.types import PeerId
-from ..tracing import Span
+from ..process.spans import Span
 from . import encode
 from .bridge import Mesh
 from .bulk import MAX_BATCH, Answers

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
-from ..audit import Audit
 from ..config.describe import Setting
 from ..core import direct, gossip
 from ..core.errors import Closed, ResourceExhausted, SidecarError
@@ -21,8 +20,9 @@ from ..core.events import (
     ReadinessChanged,
 )
 from ..core.histogram import Histogram
-from ..logs import Log
-from ..tracing import NoTracer, Tracer
+from ..process.audit import Audit
+from ..process.logs import Log
+from ..process.spans import NoTracer, Tracer
 from .calls import Calls
 from .config import ApiConfig
 from .errors import reason

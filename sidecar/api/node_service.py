@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..logs import LEVELS
+from ..process.logs import LEVELS
 from .bridge import Mesh
 from .convert import node as convert
 from .convert import values

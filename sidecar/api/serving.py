@@ -14,7 +14,7 @@ from ..core.errors import (
     SidecarError,
     TooLarge,
 )
-from ..tracing import Span, Tracer
+from ..process.spans import Span, Tracer
 from .hub import Bounds
 from .wakeup import Wakeup
 

@@ -15,7 +15,7 @@ from sidecar_client import Client
 
 from ..config import load
 from ..core.errors import ConfigError
-from ..standard import Writer, errors, output
+from ..process.standard_streams import Writer, errors, output
 from .said import clean, document, failed, line, not_in_time
 from .settings import USAGE_WRONG
 from .stdin import chunks

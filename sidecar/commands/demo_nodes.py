@@ -11,7 +11,7 @@ import sidecar_client
 from sidecar_client import Client, NodeInfo
 
 from ..core.types import PeerId
-from ..net.state import PEERS_FILE
+from ..store.directory import PEERS_FILE
 from .children import Actor, Child, Gone, environment
 
 _START = 15.0  # seconds for a process to start and say so

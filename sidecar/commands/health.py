@@ -13,7 +13,7 @@ from urllib.parse import quote
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from ..standard import discard_output
+from ..process.standard_streams import discard_output
 
 FAILED, USAGE_WRONG, NO_SIDECAR = 1, 2, 3
 _DEFAULT_TIMEOUT = 3.0

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ..config import state_directory
 from ..core.errors import ConfigError, SidecarError
-from ..net.private import create_psk
-from ..net.state import KEY_FILE, StateDirectory, load_or_create_identity
+from ..store.directory import KEY_FILE, StateDirectory
+from ..store.identity_key import load_or_create_identity
+from ..store.swarm_key import create_psk
 from .said import failed
 from .settings import USAGE_WRONG, add_config_flags, load_config
 

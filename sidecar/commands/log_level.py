@@ -4,7 +4,7 @@ import argparse
 
 from sidecar_client import Client
 
-from ..logs import LEVELS
+from ..process.logs import LEVELS
 from .client import Output, add_client_flags, talk
 
 

@@ -18,9 +18,9 @@ from ..app import App, Started
 from ..config import Config, Loaded
 from ..core.errors import AddressInUse, ConfigError, SidecarError, StateLocked
 from ..core.multiaddr import Multiaddr
-from ..logs import log
-from ..manager import Manager
-from ..standard import errors, output
+from ..process.logs import log
+from ..process.service_manager import ServiceManager
+from ..process.standard_streams import errors, output
 from .parsing import called
 from .said import clean, failed
 from .settings import USAGE_WRONG, add_config_flags, load_config
@@ -89,7 +89,7 @@ async def _live(loaded: Loaded, options: argparse.Namespace) -> None:
     if options.until_eof:
         threading.Thread(target=_watch_input, args=(loop, stop), name="standard input", daemon=True).start()
     app = App(loaded, os.environ)
-    manager = Manager(os.environ)
+    manager = ServiceManager(os.environ)
     output.write(banner(await app.start(), loaded.config))
 
     def hung_up() -> None:
@@ -112,7 +112,7 @@ async def _live(loaded: Loaded, options: argparse.Namespace) -> None:
     _log.info("stopped")
 
 
-async def _tell_readiness(app: App, manager: Manager) -> None:
+async def _tell_readiness(app: App, manager: ServiceManager) -> None:
     begun = asyncio.get_running_loop().time()
     for condition in app.unmet():
         output.write(f"Not ready yet: {clean(condition.message)}.\n")
@@ -131,7 +131,7 @@ def _terminal_gone() -> bool:
     return False
 
 
-def _reload(app: App, manager: Manager, options: argparse.Namespace) -> None:
+def _reload(app: App, manager: ServiceManager, options: argparse.Namespace) -> None:
     """SIGHUP: read the configuration again. One that is wrong changes nothing."""
     manager.reloading()
     try:

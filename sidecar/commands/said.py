@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from .. import standard
+from ..process import standard_streams
 from .parsing import called
 
 as_json = False  # set once, by the command line
@@ -44,8 +44,8 @@ def failed(code: int, message: object, **fields: object) -> int:
 
 def not_in_time(code: int, message: object, **fields: object) -> int:
     """As `failed`, but no reader of standard error is waited for any longer than a moment."""
-    standard.errors.write(line("error", message, exit_code=code, **fields) + "\n")
-    standard.errors.flush(_PATIENCE)
+    standard_streams.errors.write(line("error", message, exit_code=code, **fields) + "\n")
+    standard_streams.errors.flush(_PATIENCE)
     return code
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from ..api.guard import quota, scopes
 from ..api.guard.tokens import TOKENS_FILE, Token, TokenFile
-from ..audit import AUDIT_FILE, Audit, user
 from ..config import state_directory
 from ..config.kinds import seconds
 from ..core.errors import ConfigError, InvalidArgument, SidecarError, StorageError
-from ..net.state import write_once
+from ..process.audit import AUDIT_FILE, Audit, user
+from ..store.files import write_once
 from .said import failed, note
 from .settings import USAGE_WRONG, add_config_flags, load_config
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..board.board import Board
 from ..board.screen import draw, plain
-from ..standard import output
+from ..process.standard_streams import output
 from .client import Output, add_client_flags
 from .following import following
 from .said import failed

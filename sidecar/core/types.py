@@ -1,9 +1,10 @@
-"""The small values that every part shares: peer ids and directions."""
+"""The small values that every part shares: peer ids, directions, places."""
 
 import base64
 import enum
 import hashlib
 from functools import lru_cache
+from typing import NamedTuple
 
 from .errors import InvalidPeerId, ProtocolError
 from .varint import decode, encode
@@ -137,3 +138,13 @@ class PeerId(bytes):
 @lru_cache(maxsize=4096)
 def _text(peer: bytes) -> str:
     return base58_encode(bytes(peer))
+
+
+class Place(NamedTuple):
+    """What is worth keeping of a place over a restart. No time is in it: clocks are not to be trusted over one."""
+
+    host: str
+    port: int
+    suffix: str  # what is spoken there, as in `Endpoint`
+    holder: PeerId | None  # who answered there last
+    failures: int  # in a row, whoever was expected

@@ -17,7 +17,8 @@ from ..config.kinds import MAX_SOCKET_PATH
 from ..core.errors import AddressInUse, ConfigError, IdentityError
 from ..core.multiaddr import Multiaddr
 from ..net.listener import open_socket
-from ..net.state import KEY_FILE, LOCK_FILE, existing_identity, load_identity
+from ..store.directory import KEY_FILE, LOCK_FILE
+from ..store.identity_key import existing_identity, load_identity
 from .finding import Finding, ok, problem, skipped, warning
 
 _MIB = 1 << 20

@@ -6,22 +6,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from ..core.types import PeerId
+from ..core.types import PeerId, Place
 from .config import NetConfig
 from .resolve import Target
 
 _JITTER = 0.25  # of a back-off, so that a mesh does not come back in step; a guess
 _IDENTITIES = 8  # whose attempts at one place are remembered; a guess: who claims a place in vain is rarely honest
-
-
-class Place(NamedTuple):
-    """What is worth keeping of a place over a restart. No time is in it: clocks are not to be trusted over one."""
-
-    host: str
-    port: int
-    suffix: str  # what is spoken there, as in `Endpoint`
-    holder: PeerId | None  # who answered there last
-    failures: int  # in a row, whoever was expected
 
 
 class PlaceTried(NamedTuple):

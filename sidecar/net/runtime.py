@@ -18,8 +18,7 @@ from ..core.events import STREAM_BITS
 from ..core.gate import Gate
 from ..core.identity import Identity
 from ..core.multiaddr import Endpoint, Multiaddr
-from ..core.types import Direction
-from .addresses import Place
+from ..core.types import Direction, Place
 from .alarm import Alarm
 from .backlog import Backlog
 from .config import NetConfig

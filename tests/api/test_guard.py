@@ -29,7 +29,7 @@ from sidecar.api.guard.methods import METHODS
 from sidecar.api.guard.tokens import MAX_SCOPES, Token, TokenFile, split
 from sidecar.core import direct, gossip, streams
 from sidecar.core.errors import AlreadyExists, InvalidArgument, NotFound, StorageError
-from sidecar.net.files import replace_private
+from sidecar.store.files import replace_private
 from tests.api.fakes import OTHER, OTHER_TEXT, asynchronous, server
 
 NOW = 1_000_000.0

@@ -10,7 +10,7 @@ from sidecar.api.inbox import Inbox, Receiver
 from sidecar.api.serving import Desk, Server
 from sidecar.core.direct import MessagesHandled, MessagesReceived, Outcome, RequestAnswered, RequestArrived
 from sidecar.core.errors import AlreadyExists, NotSupported, QueueFull
-from sidecar.tracing import NoTracer
+from sidecar.process.spans import NoTracer
 from tests.api.fakes import OTHER
 
 CHAT = "/chat/1"

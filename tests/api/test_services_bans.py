@@ -13,11 +13,11 @@ from sidecar.api.bridge import Mesh
 from sidecar.api.config import ApiConfig
 from sidecar.api.gatekeeper import Gatekeeper
 from sidecar.api.server import ApiServer
-from sidecar.audit import Audit
 from sidecar.core import events
 from sidecar.core.errors import StorageError
 from sidecar.core.gate import Ban, Gate, GateLists, Network, Subject
 from sidecar.core.types import PeerId
+from sidecar.process.audit import Audit
 from tests.api.fakes import ME_TEXT, OTHER, OTHER_TEXT, THIRD, FakeNode, asynchronous, peer_view
 
 

@@ -17,7 +17,7 @@ from sidecar.commands.client import Output, payload, printable
 from sidecar.commands.parsing import called
 from sidecar.commands.status import duration
 from sidecar.config import KEYS
-from sidecar.net.private import load_psk
+from sidecar.store.swarm_key import load_psk
 
 
 @pytest.fixture(autouse=True)

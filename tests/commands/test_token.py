@@ -8,8 +8,8 @@ import pytest
 
 from sidecar.api.guard.quota import Quotas
 from sidecar.api.guard.tokens import TokenFile, split
-from sidecar.audit import user
 from sidecar.cli import main
+from sidecar.process.audit import user
 
 
 def token(home: Path, *words: str) -> int:

@@ -18,7 +18,8 @@ from cryptography import x509
 from sidecar.config import Config, load
 from sidecar.doctor import machine
 from sidecar.doctor.finding import Finding, Level
-from sidecar.net.state import KEY_FILE, StateDirectory, load_or_create_identity
+from sidecar.store.directory import KEY_FILE, StateDirectory
+from sidecar.store.identity_key import load_or_create_identity
 from tests.net.certificates import Authority
 
 

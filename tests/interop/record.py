@@ -13,7 +13,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from sidecar.core.identity import Identity
-from sidecar.net.state import KEY_FILE
+from sidecar.store.directory import KEY_FILE
 from tests.interop.build import CORE, NAMES, BuildFailed, ToolMissing
 from tests.interop.cells import NETWORK
 from tests.interop.ours import connect, our_sidecar

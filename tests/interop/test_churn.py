@@ -9,7 +9,7 @@ from pathlib import Path
 from sidecar_client import PeerEventType
 
 from sidecar.core.types import PeerId
-from sidecar.net.state import PEERS_FILE
+from sidecar.store.directory import PEERS_FILE
 from tests.interop.cells import NETWORK, cell
 from tests.interop.ours import Ours, connect, our_sidecar
 from tests.interop.peer import TIMEOUT, Stage

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import sidecar_client
 
-from sidecar.net.private import create_psk
+from sidecar.store.swarm_key import create_psk
 from tests.interop.cells import NETWORK, cell
 from tests.interop.ours import our_sidecar, pair
 from tests.interop.peer import TIMEOUT, PeerError, Stage

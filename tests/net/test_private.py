@@ -1,9 +1,7 @@
-"""Private networks: the cipher against public vectors, the key's file, and nodes with and without the key."""
+"""Private networks: the cipher against public vectors, and nodes with and without the key."""
 
 import asyncio
-import logging
 import os
-from pathlib import Path
 
 import nacl.bindings
 import pytest
@@ -11,15 +9,13 @@ import pytest
 from sidecar.core.channel import ChannelLimits
 from sidecar.core.errors import (
     Closed,
-    ConfigError,
     HandshakeTimeout,
     ProtocolError,
-    StorageError,
     Unreachable,
     WrongPrivateNetwork,
 )
 from sidecar.net.config import NetConfig
-from sidecar.net.private import PrivateLayer, create_psk, hsalsa20, load_psk, parse_psk, xsalsa20
+from sidecar.net.private import PrivateLayer, hsalsa20, xsalsa20
 from sidecar.net.transports import Transports
 
 from .harness import LOOPBACK, Host, both_loops, one_loop
@@ -78,69 +74,6 @@ def test_an_end_before_the_key_was_proved_is_explained() -> None:
     layer.feed(b"".join(sender.output()) + b"".join(bytes(part) for part in sender.seal([GREETING])))
     error = Closed("gone")
     assert layer.explain(error) is error
-
-
-# ---------------------------------------------------------------- the key's file
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"/key/swarm/psk/1.0.0/\n/base16/\n" + KEY.hex().encode(),
-        b"/key/swarm/psk/1.0.0/\r\n/base16/\r\n" + KEY.hex().upper().encode() + b"\r\n",
-        b"/key/swarm/psk/1.0.0/\n/base64/\nAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n",
-        b"/key/swarm/psk/1.0.0/\n/bin/\n" + KEY,
-    ],
-)
-def test_each_encoding_of_a_key_is_read(content: bytes) -> None:
-    assert parse_psk(content) == KEY
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "first line"),
-        (b"/key/swarm/psk/2.0.0/\n/base16/\n" + KEY.hex().encode(), "first line"),
-        (b"/key/swarm/psk/1.0.0/\n/base58/\nabc", "second line"),
-        (b"/key/swarm/psk/1.0.0/\n/base16/\nxyz", "third line is not base16"),
-        (b"/key/swarm/psk/1.0.0/\n/base64/\n*", "third line is not base64"),
-        (b"/key/swarm/psk/1.0.0/\n/base16/\nabcd", "2 bytes, not 32"),
-        (b"/key/swarm/psk/1.0.0/\n/bin/\n" + KEY + b"\n", "33 bytes, not 32"),
-        (b"x" * 2000, "more than 1024 bytes"),
-    ],
-)
-def test_what_is_wrong_with_a_key_file_is_said(content: bytes, message: str, tmp_path: Path) -> None:
-    file = tmp_path / "swarm.key"
-    file.write_bytes(content)
-    with pytest.raises(ConfigError, match=message) as caught:
-        load_psk(file)
-    assert "network.psk_file" in str(caught.value)
-    assert str(file) in str(caught.value)
-
-
-def test_a_missing_key_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read: No such file"):
-        load_psk(tmp_path / "nothing")
-
-
-def test_a_key_made_is_ours_alone_and_never_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file = tmp_path / "swarm.key"
-    create_psk(file)
-    assert file.stat().st_mode & 0o777 == 0o600
-    key = load_psk(file)
-    assert len(key) == 32
-    assert not caplog.records
-    create_psk(file)
-    assert load_psk(file) == key
-    file.chmod(0o440)  # as Kubernetes mounts a Secret
-    assert load_psk(file) == key
-    assert not caplog.records
-    file.chmod(0o644)
-    with caplog.at_level(logging.WARNING):
-        assert load_psk(file) == key
-    assert "chmod 600" in caplog.text
-    with pytest.raises(StorageError, match="private network's key"):
-        create_psk(tmp_path / "missing" / "swarm.key")
 
 
 # ---------------------------------------------------------------- nodes

@@ -17,7 +17,7 @@ from sidecar.core.histogram import Histogram
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.types import Direction, PeerId
-from sidecar.journal import Entry
+from sidecar.process.journal import Entry
 from tests.api.fakes import Addresses, FakeNode, peer_view, server
 
 HOSTILE = "<img src=x onerror=\"document.body.dataset.owned='yes'\">\x1b[2J\u202e"

@@ -10,7 +10,7 @@ from ...config.describe import Setting
 from ...core.events import Condition
 from ...core.histogram import Histogram
 from ...core.types import PeerId
-from ...journal import Entry
+from ...process.journal import Entry
 from ..surface import Addresses
 from .values import duration, wall_time
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import grpc
 
-from ...audit import Audit
 from ...core.errors import ResourceExhausted, SidecarError, StorageError
+from ...process.audit import Audit
 from ..errors import Context, Handler, abort
 from ..faults import PermissionDenied, QuotaExceeded, Unauthenticated
 from .caller import EVERYONE, Caller, Holder, introduce, present

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...core.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted, StorageError
-from ...net.files import Version, alone, read_private, replace_private, version
+from ...store.files import Version, alone, read_private, replace_private, version
 from . import quota, scopes
 
 TOKENS_FILE = "tokens.json"

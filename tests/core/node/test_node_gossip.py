@@ -4,8 +4,8 @@ import pytest
 
 from sidecar.core import events, gossip
 from sidecar.core.node import NodeConfig
-from sidecar.net.numbers import RESERVED
 from sidecar.sim import SimPeer, Simulation
+from sidecar.store.sequence import RESERVED
 
 
 def connected() -> tuple[Simulation, SimPeer, SimPeer]:

@@ -5,19 +5,18 @@ import logging
 import time
 from collections.abc import Callable
 
-from .core.errors import StorageError
-from .core.events import PeersLearned
-from .core.multiaddr import Multiaddr
-from .core.types import PeerId
-from .net.addresses import Place, PlaceTried
-from .net.peer_store import PeerRow, PeerStore
-from .net.state import StateDirectory
+from ..core.errors import StorageError
+from ..core.events import PeersLearned
+from ..core.multiaddr import Multiaddr
+from ..core.types import PeerId, Place
+from .directory import StateDirectory
+from .peers import PeerRow, PeerStore
 
 # Seconds that news is gathered before it is written, and what a crash loses at most. A batch costs some 0.3 ms.
 _INTERVAL = 0.25
 _MAX_PENDING = 4096  # peers gathered; as many as the node's address book has
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("sidecar.memory")
 
 
 class PeerMemory:
@@ -66,16 +65,16 @@ class PeerMemory:
             _log.warning("%s", error)
             return []
 
-    def tried(self, news: PlaceTried) -> None:
-        """Take note of a dial of an address; written as what is `learned`."""
+    def tried(self, place: Place, failed: PeerId | None) -> None:
+        """Take note of a dial of an address; written as what is `learned`. `failed`: who was not found there."""
         if self._store is None:
             return
-        key = news.place[:3]
+        key = place[:3]
         self._places.pop(key, None)
         if len(self._places) < _MAX_PENDING:
-            self._places[key] = news.place  # the last is the most recent
-        if news.failed is not None and len(self._failed) < _MAX_PENDING:
-            self._failed[news.failed] = None
+            self._places[key] = place  # the last is the most recent
+        if failed is not None and len(self._failed) < _MAX_PENDING:
+            self._failed[failed] = None
         self._write_soon()
 
     def learned(self, news: PeersLearned) -> None:

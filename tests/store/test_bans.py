@@ -10,9 +10,8 @@ import pytest
 from sidecar.core.errors import StorageError
 from sidecar.core.gate import Ban, Gate, Network
 from sidecar.core.identity import Identity
-from sidecar.net import ban_store
-from sidecar.net.ban_store import BanStore
-from sidecar.net.state import BANS_FILE, StateDirectory
+from sidecar.store.bans import BanStore
+from sidecar.store.directory import BANS_FILE, StateDirectory
 
 NOW = 1_700_000_000.0
 A, B = (Identity(bytes([number]) * 32).peer_id for number in (1, 2))
@@ -62,7 +61,7 @@ def test_a_start_under_a_clock_that_is_ahead_costs_no_ban(path: Path) -> None:
 
 
 def test_bans_that_have_ended_are_kept_within_a_bound(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ban_store, "MAX_ENDED", 1)
+    monkeypatch.setattr("sidecar.store.bans.MAX_ENDED", 1)
     store = BanStore.open(path, NOW)
     store.add([Ban(A, "", NOW, NOW + 60), Ban(B, "", NOW, NOW + 61), Ban(NETWORK, "", NOW, None)])
     store.forget(NOW + 61)

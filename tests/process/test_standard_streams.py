@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from sidecar.commands.client import Output
-from sidecar.standard import Writer
+from sidecar.process.standard_streams import Writer
 
-from .net.harness import one_loop
+from ..net.harness import one_loop
 
 _ROOM = 4096  # bytes that the pipe takes
 _MORE = b"x" * (3 * _ROOM)

@@ -11,10 +11,10 @@ import socket
 import time
 from collections.abc import Mapping
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("sidecar.manager")
 
 
-class Manager:
+class ServiceManager:
     """The service manager of this process, or nobody."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:

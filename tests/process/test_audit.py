@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.audit import Audit
 from sidecar.core.errors import StorageError
+from sidecar.process.audit import Audit
 
 NOW = 1_000_000.1239
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sidecar.journal import Entry, Journal
-from sidecar.logs import Log
+from sidecar.process.journal import Entry, Journal
+from sidecar.process.logs import Log
 
 PARTS = ("sidecar.net", "sidecar.api", "sidecar.api.server", "asyncio", "grpc")
 

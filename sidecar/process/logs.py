@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TextIO, cast
 
 from .journal import Entry, Journal
-from .standard import errors
+from .standard_streams import errors
 
 LEVELS = ("debug", "info", "warning", "error")
 _BURST = 5  # lines of one kind in a window that are all written

@@ -1,6 +1,7 @@
-"""Small private files that are replaced as a whole, and that another process may change meanwhile."""
+"""Small private files, written or replaced as a whole; another process may change them meanwhile."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -64,7 +65,7 @@ def replace_private(path: Path, text: bytes) -> None:
     Root makes it the directory's owner's, who has to read it. Drafts that a kill left are removed.
     """
     sweep(path)
-    draft = draft_of(path)
+    draft = _draft_of(path)
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -86,13 +87,56 @@ def replace_private(path: Path, text: bytes) -> None:
             draft.unlink(missing_ok=True)
 
 
-def draft_of(path: Path) -> Path:
+def write_once(path: Path, encoded: bytes, what: str) -> None:
+    """Write a new file, mode 0600, so that at any moment it is there whole or not at all.
+
+    One that is there already stays as it is. `what`: its name in errors. Raises StorageError.
+    """
+    draft = _draft_of(path)
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)  # whatever the umask
+            if os.write(descriptor, encoded) != len(encoded):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        _publish(draft, path)
+    except OSError as error:
+        remedy = "; make room on that disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise StorageError(f"the {what} {path} cannot be written: {error.strerror}{remedy}") from None
+    finally:
+        with contextlib.suppress(OSError):  # where nothing can be made, there is nothing to take away
+            draft.unlink()
+    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        raise StorageError(f"the directory {path.parent} cannot be written: {error.strerror}") from None
+    finally:
+        os.close(directory)
+
+
+def _publish(draft: Path, path: Path) -> None:
+    try:
+        os.link(draft, path)  # unlike a rename, never replaces
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+            raise
+        if not path.exists():  # a file system without hard links
+            os.rename(draft, path)
+
+
+def _draft_of(path: Path) -> Path:
     """A name for a file that is to become the one named, with this process in it; see `sweep`."""
     return path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
 
 
 def sweep(path: Path) -> None:
-    """Remove the drafts of a file, see `draft_of`, of processes that were killed over them. What fails is left."""
+    """Remove the drafts of a file, see `_draft_of`, of processes that were killed over them. What fails is left."""
     drafts = re.compile(re.escape(f".{path.name}.") + r"([1-9]\d{0,9})\.[0-9a-f]{8}")
     with contextlib.suppress(OSError):
         owners = (os.geteuid(), os.stat(path.parent).st_uid)

@@ -10,13 +10,14 @@ import pytest
 
 from sidecar.core.errors import IdentityError, StateLocked, StorageError
 from sidecar.core.identity import Identity
-from sidecar.net import state
-from sidecar.net.files import replace_private
-from sidecar.net.state import StateDirectory, load_or_create_identity
+from sidecar.store import files
+from sidecar.store.directory import StateDirectory
+from sidecar.store.files import replace_private
+from sidecar.store.identity_key import load_or_create_identity
 
 HOLDER = """
 import sys, pathlib
-from sidecar.net.state import StateDirectory
+from sidecar.store.directory import StateDirectory
 held = StateDirectory.open(pathlib.Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -103,7 +104,7 @@ def test_an_unusable_key_is_refused_and_left_alone(tmp_path: Path, content: byte
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from sidecar.net.state import load_or_create_identity
+from sidecar.store.identity_key import load_or_create_identity
 write = os.write
 def end(*arguments):
     if sys.argv[1] == "write":
@@ -158,14 +159,14 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 def test_whoever_makes_the_key_first_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "identity.key"
     first = Identity(bytes(32))
-    publish = state._publish
+    publish = files._publish
 
     def lose_the_race(draft: Path, target: Path) -> None:
         target.write_bytes(first.to_bytes())
         target.chmod(0o600)
         publish(draft, target)
 
-    monkeypatch.setattr(state, "_publish", lose_the_race)
+    monkeypatch.setattr(files, "_publish", lose_the_race)
     assert load_or_create_identity(path).peer_id == first.peer_id
     assert os.listdir(tmp_path) == ["identity.key"]
 

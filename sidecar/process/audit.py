@@ -19,13 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .core.errors import StorageError
-from .net.files import give_to_owner_of
+from ..core.errors import StorageError
+from ..store.files import give_to_owner_of
 
 AUDIT_FILE = "audit.log"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _MAX_TEXT = 1024  # characters of one field
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("sidecar.audit")
 
 
 class Audit:

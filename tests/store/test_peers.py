@@ -12,9 +12,8 @@ import pytest
 from sidecar.core.errors import StorageError
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
-from sidecar.core.types import PeerId
-from sidecar.net.addresses import Place
-from sidecar.net.peer_store import MAX_AGE, MAX_PLACES, PeerRow, PeerStore
+from sidecar.core.types import PeerId, Place
+from sidecar.store.peers import MAX_AGE, MAX_PLACES, PeerRow, PeerStore
 
 NOW = 1_800_000_000.0
 DAY = 24 * 3600.0

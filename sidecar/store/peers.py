@@ -8,8 +8,7 @@ from typing import NamedTuple, Self
 
 from ..core.errors import InvalidMultiaddr, InvalidPeerId, StorageError
 from ..core.multiaddr import Multiaddr
-from ..core.types import PeerId
-from .addresses import Place
+from ..core.types import PeerId, Place
 from .database import Unusable, connect
 
 SCHEMA_VERSION = 1

@@ -11,10 +11,10 @@ import logging
 import threading
 from typing import Any, Protocol
 
-from .core.errors import ConfigError, SidecarError
-from .core.types import PeerId
+from ..core.errors import ConfigError, SidecarError
+from ..core.types import PeerId
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("sidecar.tracing")
 
 
 class Span(Protocol):

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.net.numbers import RESERVED, reserve
-from sidecar.net.state import StateDirectory
+from sidecar.store.directory import StateDirectory
+from sidecar.store.sequence import RESERVED, reserve
 
 WALL = 1_700_000_000_000_000_000
 DAY = 86_400 * 10**9
 
 KILLED = """
 import os, pathlib, signal, sys
-from sidecar.net import files
-from sidecar.net.state import StateDirectory
+from sidecar.store import files
+from sidecar.store.directory import StateDirectory
 replace = os.replace
 def end(*arguments):
     if sys.argv[2] == "after":
