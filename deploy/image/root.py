@@ -128,6 +128,7 @@ def main(venv: Path, out: Path) -> None:
 
 
 def inside(path: Path, out: Path) -> Path:
+    """Where a path of this system goes in the image."""
     return out / path.relative_to("/")
 
 
@@ -140,6 +141,7 @@ def copy(source: Path, out: Path, to: Path | None = None) -> None:
 
 
 def put_link(link: Path, out: Path) -> None:
+    """Copy a symbolic link, as it is."""
     place = inside(link, out)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.symlink_to(os.readlink(link))

@@ -27,9 +27,7 @@ _PEERS_A_SECOND = 200  # latencies are asked for so many peers a second, but at 
 class Board:
     """The newest snapshot of a sidecar, and why there is no newer one.
 
-    Args:
-        connect: makes a client that does not reconnect by itself.
-        period: seconds between samples.
+    `connect` makes a client that does not reconnect by itself; `period`: seconds between samples.
     """
 
     def __init__(self, connect: Callable[[], Client], period: float = 1.0) -> None:

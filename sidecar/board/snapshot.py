@@ -51,10 +51,9 @@ RATES = {
 def snapshot(now: Sample, before: Sample | None = None, earlier: Sample | None = None) -> Snapshot:
     """What is shown.
 
-    Args:
-        now: the newest sample.
-        before: one from some seconds ago, from which rates are computed; None: none are known yet.
-        earlier: one from a longer while ago, from which the recent part of histograms is.
+    `now`: the newest sample.
+    `before`: one from some seconds ago, from which rates are computed; None: none are known yet.
+    `earlier`: one from a longer while ago, from which the recent part of histograms is.
 
     Samples of another run of the sidecar count as None. Numbers are as in the API; rates are per second, None where
     they are not known.

@@ -45,15 +45,18 @@ class Child:
 
     @property
     def process(self) -> asyncio.subprocess.Process:
+        """The process; only once it is started."""
         assert self._process is not None, "not started"
         return self._process
 
     @property
     def started(self) -> bool:
+        """Whether it ever was."""
         return self._process is not None
 
     @property
     def running(self) -> bool:
+        """Whether it was started and has not ended."""
         return self._process is not None and self._process.returncode is None
 
     async def kill(self) -> None:
@@ -77,6 +80,7 @@ class Child:
         return code
 
     def how_it_ended(self) -> str:
+        """Words that follow its name in a sentence."""
         code = self.process.returncode
         if code is None:
             return "is running"
@@ -106,6 +110,7 @@ class Actor(Child):
         self._reader: asyncio.Task[None] | None = None
 
     async def begin(self, module: str, arguments: list[str], environ: Mapping[str, str]) -> None:
+        """Start it, and read the events that it tells."""
         await self.start(module, arguments, environ, speaks=True)
         self._reader = asyncio.create_task(self._read(), name=f"events of {self.name}")
 

@@ -113,8 +113,10 @@ def add_api_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def add_client_flags(parser: argparse.ArgumentParser, *, timeout: bool = True, json: bool = True) -> None:
-    """Add where the API is, the form of the output unless it is bytes as they come, and a time-out unless the command
-    goes on until told to stop."""
+    """Add the flags of all that talk to a sidecar: where the API is, the form of the output, and a time-out.
+
+    `json`: not for bytes as they come. `timeout`: not for commands that go on until told to stop.
+    """
     add_api_flag(parser)
     if json:
         parser.add_argument("--json", action="store_true", help="one JSON document a line, for scripts")

@@ -124,6 +124,7 @@ async def broadcast(client: Client, path: Path, peers: int) -> None:
 
 
 async def main(target: str) -> None:
+    """Serve one sidecar of the demo, and carry out what standard input orders until it ends."""
     async with sidecar_client.connect(target) as client, asyncio.TaskGroup() as tasks:
         others = [tasks.create_task(role(client), name=role.__name__) for role in (listen, receive, serve)]
         await obey(client)

@@ -82,11 +82,13 @@ class DemoNode:
 
     @property
     def client(self) -> Client:
+        """The client of its API; only once it was started."""
         assert self._client is not None, "not started"
         return self._client
 
     @property
     def peer_id(self) -> str:
+        """Who it is, which stays the same when it is started again; only once it was started."""
         assert self.info is not None, "not started"
         return self.info.peer_id
 

@@ -40,6 +40,7 @@ class Story:
         await asyncio.gather(*(node.end() for node in self._nodes.values()))
 
     def summary(self) -> None:
+        """Say all that was shown, and how long it took."""
         print("\nAll of it happened:")
         for fact in self._facts:
             print(f"  - {fact}")

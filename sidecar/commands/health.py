@@ -64,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def complain(message: object) -> None:
+    """One line on standard error, where that can be written."""
     print(f"sidecar: {message}", file=sys.stderr)
 
 

@@ -84,6 +84,7 @@ class Parser(argparse.ArgumentParser):
         print(self.format_help(), end="", file=file, flush=True)
 
     def error(self, message: str) -> NoReturn:
+        """Unlike argparse's own, without the usage: one line, and the end with 2."""
         usage_error(message, f"{self.prog} --help")
 
 

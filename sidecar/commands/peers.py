@@ -38,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def peer_fields(peer: Peer) -> dict[str, Any]:
+    """A peer for scripts."""
     return {
         "peer_id": peer.peer_id,
         "connected": peer.connected,
@@ -52,6 +53,7 @@ def peer_fields(peer: Peer) -> dict[str, Any]:
 
 
 def peer_line(peer: Peer) -> str:
+    """A peer as one line for people."""
     if not peer.connected:
         return f"{peer.peer_id}  -         known at {', '.join(peer.addresses) or 'no address'}"
     latency = f"{peer.latency * 1000:.1f} ms" if peer.latency is not None else "-"

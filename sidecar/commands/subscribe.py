@@ -36,6 +36,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def show(out: Output, message: Message, *, raw: bool) -> None:
+    """Print one message; `raw`: its bytes alone, as they are."""
     if raw:
         await out.raw(message.data)
         return

@@ -111,7 +111,7 @@ def choice(*names: str) -> Kind:
 
 
 def flag() -> Kind:
-    """true or false."""
+    """Either `true` or `false`."""
 
     def read(value: object) -> bool:
         if isinstance(value, str) and value.lower() in ("true", "false"):

@@ -65,6 +65,7 @@ class Key(NamedTuple):
 
     @property
     def full_name(self) -> str:
+        """As messages and the documentation name it: `section.name`."""
         return f"{self.section}.{self.name}"
 
     @property

@@ -92,6 +92,7 @@ class SendBuffer:
         self.size = 0
 
     def push(self, data: bytes) -> None:
+        """Put bytes behind those that wait; they are kept, not copied."""
         if data:
             self._pieces.append(data)
             self.size += len(data)
@@ -113,6 +114,7 @@ class SendBuffer:
         return taken
 
     def clear(self) -> None:
+        """Drop all that waits: nobody will take it."""
         self._pieces.clear()
         self.size = 0
 

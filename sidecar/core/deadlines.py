@@ -16,6 +16,7 @@ class Deadline:
         self.action: Callable[[float], None] | None = action
 
     def cancel(self) -> None:
+        """Never run the action; nothing where it has run or was cancelled."""
         if self.action is not None:
             self.action = None
             self._owner._cancelled()

@@ -332,8 +332,10 @@ class BanRequested(NamedTuple):
 
 
 class BansMade(NamedTuple):
-    """The answer to `BanRequested`: how many connections were closed, and which of the peers are bootstrap peers or
-    protected."""
+    """The answer to `BanRequested`: how many connections were closed, and whom it concerns that should be there.
+
+    `bootstrap` and `protected`: those of the peers that are configured for bootstrap, or protected.
+    """
 
     closed: int
     bootstrap: tuple[PeerId, ...]

@@ -16,5 +16,6 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, value: float) -> None:
+        """Count one time, in seconds; a bound counts what is equal to it."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value

@@ -53,6 +53,7 @@ class PublicKey(NamedTuple):
         return _encode_key(self.type, self.data)
 
     def peer_id(self) -> PeerId:
+        """The peer id that belongs to the key (specs peer-ids)."""
         return PeerId.from_public_key(self.to_bytes())
 
     def verify(self, message: bytes, signature: bytes) -> bool:

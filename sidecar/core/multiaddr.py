@@ -87,6 +87,7 @@ class Multiaddr:
         return cls.from_text(f"/{family}/{host.partition('%')[0]}/tcp/{port}{suffix}")
 
     def to_bytes(self) -> bytes:
+        """The binary form, as messages carry it."""
         return self._bytes
 
     def value(self, *names: str) -> str | None:

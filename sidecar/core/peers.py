@@ -41,9 +41,11 @@ class AddressBook:
         return self._entries.keys()
 
     def get(self, peer: PeerId) -> BookEntry | None:
+        """What is known of a peer, if anything is; looking does not count as touching."""
         return self._entries.get(peer)
 
     def addresses(self, peer: PeerId) -> tuple[Multiaddr, ...]:
+        """The addresses of a peer; none where it is not known."""
         entry = self._entries.get(peer)
         return entry.addresses if entry else ()
 

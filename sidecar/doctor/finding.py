@@ -25,16 +25,20 @@ class Finding(NamedTuple):
 
 
 def ok(check: str, message: str) -> Finding:
+    """All is well; `message` says what was seen."""
     return Finding(check, Level.OK, message)
 
 
 def skipped(check: str, message: str) -> Finding:
+    """The check could not be made; `message` says why."""
     return Finding(check, Level.SKIPPED, message)
 
 
 def warning(check: str, message: str, remedy: str) -> Finding:
+    """It works, but not as well or as safely as it might; `remedy` is a sentence."""
     return Finding(check, Level.WARNING, message, remedy)
 
 
 def problem(check: str, message: str, remedy: str) -> Finding:
+    """It does not work; `remedy` is a sentence that says what to do."""
     return Finding(check, Level.PROBLEM, message, remedy)

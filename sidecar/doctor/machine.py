@@ -251,6 +251,7 @@ def _certificate(key: str, file: Path, now: datetime) -> Finding:
 
 
 def not_running(what: str) -> Finding:
+    """The finding of a check that needs a sidecar, where none answers."""
     return skipped(what, "no sidecar answers")
 
 

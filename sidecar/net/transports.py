@@ -17,12 +17,12 @@ class Transports:
     def __init__(
         self, *, psk: bytes | None = None, server_tls: ssl.SSLContext | None = None, authorities: Path | None = None
     ) -> None:
-        """
-        Args:
-            psk: the 32 bytes of the private network's key.
-            server_tls: for listening at addresses with `/tls`; without it they are refused.
-            authorities: a PEM file of authorities that are trusted when dialling addresses with `/tls`, besides the
-                system's. Raises ConfigError.
+        """Check the files. Raises ConfigError where the authorities cannot be used.
+
+        `psk`: the 32 bytes of the private network's key.
+        `server_tls`: for listening at addresses with `/tls`; without it they are refused.
+        `authorities`: a PEM file of authorities that are trusted when dialling addresses with `/tls`, besides the
+        system's.
         """
         self.psk = psk
         self.server_tls = server_tls

@@ -25,6 +25,7 @@ class Ready:
         self._mesh = mesh
 
     def page(self, request: Request) -> Answer:
+        """The answer to one request; nothing is cached."""
         mesh = self._mesh
         conditions: Sequence[Condition] = mesh.node.conditions()
         if mesh.refusing():

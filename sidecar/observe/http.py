@@ -1,5 +1,7 @@
-"""As much of an HTTP server as probes, scrapers and the dashboard need: GET and HEAD of a few paths, each over a
-connection of its own."""
+"""As much of an HTTP server as probes, scrapers and the dashboard need.
+
+GET and HEAD of a few paths, each over a connection of its own.
+"""
 
 import asyncio
 import errno
@@ -56,11 +58,12 @@ class HttpServer:
         headers: Mapping[str, str] | None = None,
         timeout: float = _TIMEOUT,
     ) -> None:
-        """Args:
-        pages: by path.
-        check: looks at every request first; its answer, if it has one, is the answer.
-        headers: added to each answer.
-        timeout: seconds for a request to come and an answer to leave, or each piece of a feed.
+        """Serve nothing before `start`.
+
+        `pages`: by path.
+        `check`: looks at every request first; its answer, if it has one, is the answer.
+        `headers`: added to each answer.
+        `timeout`: seconds for a request to come and an answer to leave, or each piece of a feed.
         """
         self._pages = pages
         self._check = check

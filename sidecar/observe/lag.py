@@ -27,6 +27,7 @@ class LoopLag:
         self._timer = loop.call_at(self._due, self._look, loop)
 
     def stop(self) -> None:
+        """Measure no more; what was counted stays."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -36,11 +36,11 @@ class Audit:
     """
 
     def __init__(self, file: Path | None, limit: int = 1 << 26, wall: Callable[[], float] = time.time) -> None:
-        """
-        Args:
-            file: made with mode 0600; None: changes are told to the process's log only.
-            limit: bytes; a file that has grown to so much becomes `NAME.1`, in place of the one that was.
-            wall: seconds since 1970.
+        """Take what to write to, without opening it.
+
+        `file`: made with mode 0600; None: changes are told to the process's log only.
+        `limit`: bytes; a file that has grown to so much becomes `NAME.1`, in place of the one that was.
+        `wall`: seconds since 1970.
         """
         self._file = file
         self._limit = limit
@@ -88,6 +88,7 @@ class Audit:
             self._untold = 0
 
     def statistics(self) -> dict[str, int | float]:
+        """Lines written and lost since the start."""
         return {"audit_written": self._written, "audit_lost": self._lost}
 
     def _append(self, file: Path, data: bytes) -> None:

@@ -28,6 +28,7 @@ class Journal:
         self._lock = Lock()
 
     def append(self, entry: Entry) -> None:
+        """Add an entry, which pushes out the oldest where `limit` is reached, and tell those who watch."""
         with self._lock:
             self._entries.append(entry)
             self._total += 1
@@ -55,5 +56,6 @@ class Journal:
             self._watchers[told] = None
 
     def unwatch(self, told: Callable[[], None]) -> None:
+        """Call `told` no more."""
         with self._lock:
             self._watchers.pop(told, None)

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import TextIO, cast
 
+from ..core.override import override
 from .journal import Entry, Journal
 from .standard_streams import errors
 
@@ -156,10 +157,10 @@ class Log(logging.Handler):
         self._stream: logging.StreamHandler[TextIO] | None = None
 
     def configure(self, level: str, form: str, stream: TextIO | None = None, parts: Iterable[str] = ()) -> None:
-        """Take every logger's lines; write them to `stream`, by default standard error, which may
-        stop to take them, in the `form` text or json.
+        """Take every logger's lines and write them to `stream`, by default standard error, which may stop to take them.
 
-        auto is text where the stream is a terminal. `parts`: exceptions from `level`, as `part=level`.
+        `form`: text or json; auto is text where the stream is a terminal. `parts`: exceptions from `level`, as
+        `part=level`.
         """
         stream = stream or cast(TextIO, errors)
         if form == "auto":
@@ -183,6 +184,7 @@ class Log(logging.Handler):
         finally:
             self.release()
 
+    @override
     def emit(self, record: logging.LogRecord) -> None:
         for summary in self._repeats.ended(record.created):
             self._put(summary)
@@ -202,6 +204,7 @@ class Log(logging.Handler):
 class TextFormatter(logging.Formatter):
     """`2026-01-31T12:00:00.123Z INFO net: text`."""
 
+    @override
     def format(self, record: logging.LogRecord) -> str:
         line = f"{_timestamp(record)} {record.levelname} {_part(record.name)}: {one_line(record.getMessage())}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
@@ -210,6 +213,7 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One object a line: time, level, logger, message, and what there is of fields and an exception."""
 
+    @override
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": _timestamp(record),

@@ -38,9 +38,11 @@ class ServiceManager:
         self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def reloaded(self) -> None:
+        """The configuration was read again, or refused: the service goes on (`RELOADING=1` came before)."""
         self._tell("READY=1")
 
     def stopping(self) -> None:
+        """The shutdown has begun."""
         self._tell("STOPPING=1")
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import threading
 from typing import Any, Protocol
 
 from ..core.errors import ConfigError, SidecarError
+from ..core.override import override
 from ..core.types import PeerId
 
 _log = logging.getLogger("sidecar.tracing")
@@ -52,15 +53,18 @@ class _Passed:
         pass
 
 
-class NoTracer:
+class NoTracer(Tracer):
     """Makes no spans, and hands places in traces on as they are."""
 
+    @override
     def asking(self, peer: PeerId, protocol: str, parent: str) -> Span:
         return _Passed(parent)
 
+    @override
     def serving(self, peer: PeerId, protocol: str, parent: str) -> Span:
         return _Passed(parent)
 
+    @override
     async def close(self, timeout: float) -> None:
         pass
 
@@ -68,9 +72,8 @@ class NoTracer:
 def open_tracer(endpoint: str, sample: float, *, peer_id: str, version: str, network: str) -> Tracer:
     """The tracer of a configuration: none without an endpoint. Raises ConfigError.
 
-    Args:
-        endpoint: where an OpenTelemetry collector takes OTLP over gRPC, as a URL.
-        sample: the part of traces that begin here which is recorded, 0 to 1; others are as their parent says.
+    `endpoint`: where an OpenTelemetry collector takes OTLP over gRPC, as a URL.
+    `sample`: the part of traces that begin here which is recorded, 0 to 1; others are as their parent says.
     """
     if not endpoint:
         return NoTracer()

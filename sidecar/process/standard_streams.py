@@ -108,6 +108,7 @@ class Writer:
                 self._changed.wait(left)
 
     def isatty(self) -> bool:
+        """Whether a terminal is behind it."""
         return os.isatty(self._descriptor)
 
     @functools.cached_property

@@ -95,6 +95,7 @@ class Simulation:
     # ------------------------------------------------------------ what peers and links ask
 
     def at_address(self, address: Multiaddr) -> SimPeer | None:
+        """The peer that listens there, if it is up."""
         return self._by_address.get(address)
 
     def behind(self, address: Multiaddr) -> tuple[Multiaddr, ...]:
@@ -115,6 +116,7 @@ class Simulation:
         return self._latency[pair]
 
     def connect(self, dialler: SimPeer, target: SimPeer, dial: int) -> None:
+        """Open a link between the two, whose handshake is over; `dial` is the number of the dialler's `Dial`."""
         link = Link(self, dialler, target)
         dialler.opened(link.numbers[dialler.index], target, Direction.OUTBOUND, dial)
         target.opened(link.numbers[target.index], dialler, Direction.INBOUND, None)
@@ -150,11 +152,13 @@ class Link:
         self._latency = simulation.latency(dialler, target)
 
     def other(self, end: SimPeer) -> SimPeer:
+        """The peer at the other end."""
         return self.ends[1] if end is self.ends[0] else self.ends[0]
 
     # ------------------------------------------------------------ streams
 
     def open_stream(self, end: SimPeer, asked: events.OpenStream) -> None:
+        """Carry the negotiation over: the other end opens the stream, or it fails with NotSupported."""
         other = self.other(end)
         stream = self._next_stream[end.index]
         self._next_stream[end.index] += 2
@@ -171,16 +175,19 @@ class Link:
         self._send(end, asked_there)
 
     def wake(self, end: SimPeer, stream: int) -> None:
+        """`end` has something to send on the stream; it is pulled as far as the windows allow."""
         self._halves[end.index].woken.setdefault(stream)
         self._pump(end)
 
     def close_write(self, end: SimPeer, stream: int) -> None:
+        """End the direction from `end`, behind what it still has to send."""
         half = self._halves[end.index]
         half.closing[stream] = None
         half.woken.setdefault(stream)
         self._pump(end)
 
     def reset(self, end: SimPeer, stream: int) -> None:
+        """End the stream at once, in both directions; the other end hears of it."""
         half, other = self._halves[end.index], self.other(end)
         half.woken.pop(stream, None)
         half.closing.pop(stream, None)
@@ -204,6 +211,7 @@ class Link:
         self._halves[self.other(end).index].unread.setdefault(stream & _LOW, 0)
 
     def acknowledge(self, end: SimPeer, stream: int, size: int) -> None:
+        """The app at `end` has read `size` bytes: the other end may send as many more."""
         other = self.other(end)
 
         def arrive() -> None:
@@ -286,6 +294,7 @@ class Link:
             clock.at(clock.now + self._latency, lambda: self._end_at(other, KeepAliveTimeout("the peer vanished")))
 
     def notice_partition(self) -> None:
+        """Both ends give the link up after `dead_after` seconds unless the partition is over by then."""
         one, other = self.ends
         if self.simulation.connected(one, other):
             return
@@ -299,6 +308,7 @@ class Link:
         clock.at(clock.now + self.simulation.model.dead_after, give_up)
 
     def notice_heal(self) -> None:
+        """What was sent during the partition arrives."""
         for end in self.ends:
             held = self._halves[end.index].held
             waiting: Sequence[Callable[[], None]] = list(held)

@@ -182,6 +182,7 @@ class SimPeer:
         return self._connections
 
     def opened(self, number: int, other: "SimPeer", direction: Direction, dial: int | None) -> None:
+        """A link is there; `dial` is the number of this peer's own `Dial`, None at the other end."""
         identity = other.identity
         self.feed(
             events.ConnectionOpened(
@@ -194,10 +195,12 @@ class SimPeer:
         return next((protocol for protocol in protocols if self.node.accepts(protocol)), None)
 
     def take(self, stream: int) -> bytes:
+        """All that the node has to send on the stream now."""
         data = b"".join(self.node.take(stream, _TAKE))
         self._arm()
         return data
 
 
 def not_supported(protocols: tuple[str, ...]) -> NotSupported:
+    """The error of a stream that was refused."""
     return NotSupported(f"the peer speaks none of {', '.join(protocols)}")

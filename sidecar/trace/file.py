@@ -28,15 +28,12 @@ class TraceFile:
     """
 
     def __init__(self, file: Path, limit: int, later: Callable[[Callable[[], None]], object]) -> None:
-        """
-        Args:
-            file: made with mode 0600. One that exists is continued when it is a regular file of this user that nobody
-                else can read, and no other sidecar writes it.
-            limit: the size in bytes that the file may have, earlier sessions included.
-            later: calls a function at the end of this turn of the loop: `loop.call_soon`.
+        """Open the file. Raises StorageError, which says what to do, where it cannot be used.
 
-        Raises:
-            StorageError: the file cannot be used; says what to do.
+        `file`: made with mode 0600. One that exists is continued when it is a regular file of this user that nobody
+        else can read, and no other sidecar writes it.
+        `limit`: the size in bytes that the file may have, earlier sessions included.
+        `later`: calls a function at the end of this turn of the loop: `loop.call_soon`.
         """
         self.file = file
         self.active = True

@@ -66,17 +66,14 @@ class Channel:
         ephemeral: bytes,
         now: float,
     ) -> None:
-        """
-        Args:
-            identity: who we are.
-            dialer: whether we opened the connection.
-            expected_peer: the only peer to talk to, None for whoever proves to be somebody.
-            limits: bounds in time and memory.
-            pull: `(stream, limit)` gives plaintext for a woken stream, at most `limit` bytes in all, nothing when there
-                is no more now. Called from `data_to_send`; it must not call the channel back.
-            accepts: whether an inbound stream of this protocol is served here.
-            ephemeral: 32 random bytes, used for this connection alone.
-            now: monotonic seconds.
+        """Begin the upgrade; as the dialer, with something to send.
+
+        `expected_peer`: the only peer to talk to, None for whoever proves to be somebody.
+        `pull`: `(stream, limit)` gives plaintext for a woken stream, at most `limit` bytes in all, nothing when there
+        is no more now. Called from `data_to_send`; it must not call the channel back.
+        `accepts`: whether an inbound stream of this protocol is served here.
+        `ephemeral`: 32 random bytes, used for this connection alone.
+        `now`: monotonic seconds.
         """
         self._limits = limits
         self._accepts = accepts

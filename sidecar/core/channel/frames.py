@@ -15,6 +15,7 @@ parse = _header.unpack_from
 
 
 def pack(kind: int, flags: int, stream: int, length: int) -> bytes:
+    """A header. `length`: bytes of body of data; else what the window grows by, the ping's value, or the code."""
     return _header.pack(VERSION, kind, flags, stream, length)
 
 

@@ -19,12 +19,14 @@ class KeepAlive:
         self._asked = False
 
     def heard(self, now: float) -> None:
+        """Note that bytes came at `now`; the deadline is moved when it is due, not here."""
         self._heard = now
         if self._asked:
             self._asked = False
             self._due = now + self._interval
 
     def next_deadline(self) -> float:
+        """When to look again, in monotonic seconds."""
         return self._due
 
     def handle_deadline(self, now: float) -> bool:

@@ -19,6 +19,7 @@ class HandshakePayload(NamedTuple):
 
 
 def encode_payload(payload: HandshakePayload) -> bytes:
+    """The protobuf that goes, enciphered, into a handshake message."""
     return NoiseHandshakePayload(
         identity_key=payload.identity_key,
         identity_sig=payload.identity_sig,

@@ -91,6 +91,7 @@ class XXHandshake:
 
     @property
     def finished(self) -> bool:
+        """Whether all three messages were written and read, so that `split` may be called."""
         return self._step == len(_PATTERN)
 
     @property
@@ -99,6 +100,7 @@ class XXHandshake:
         return self._remote["s"]
 
     def write_message(self, payload: bytes) -> bytes:
+        """The next message, with a payload that is enciphered as soon as there is a key (section 5.3, WriteMessage)."""
         message = b""
         for token in self._next_tokens():
             if token == "e":

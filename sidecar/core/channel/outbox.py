@@ -66,6 +66,7 @@ class Outbox:
         return bool(self.control or self._ready)
 
     def add_control(self, kind: int, flags: int, number: int, length: int) -> None:
+        """Queue a frame without a body; control frames go ahead of all that is pulled for streams."""
         self.control += frames.pack(kind, flags, number, length)
 
     def enqueue(self, stream: Stream) -> None:

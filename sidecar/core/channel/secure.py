@@ -110,8 +110,11 @@ class SecureHandshake:
     def __init__(
         self, identity: Identity, *, initiator: bool, expected: PeerId | None, muxers: tuple[str, ...], entropy: bytes
     ) -> None:
-        """`entropy`: 32 random bytes for this connection only. Both key pairs come of them: the specification allows a
-        static key for each session ("Static Key Authentication"), and then no key outlives its connection."""
+        """Make the keys. Raises InvalidArgument where `entropy` is not of 32 bytes.
+
+        `entropy`: random bytes for this connection only. Both key pairs come of them: the specification allows a static
+        key for each session ("Static Key Authentication"), and then no key outlives its connection.
+        """
         if len(entropy) != _ENTROPY:
             raise InvalidArgument(f"a handshake needs {_ENTROPY} bytes of entropy, not {len(entropy)}")
         self._identity, self._expected, self._ours = identity, expected, muxers
@@ -138,6 +141,7 @@ class SecureHandshake:
 
     @property
     def finished(self) -> bool:
+        """Whether both sides are proven, so that `split` may be called."""
         return self._noise.finished
 
     def split(self) -> tuple[CipherState, CipherState]:

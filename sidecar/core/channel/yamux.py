@@ -248,6 +248,7 @@ class Yamux:
         self._streams[number].corked = True
 
     def uncork(self, number: int) -> None:
+        """Pull for the stream again; one that ended meanwhile is left alone."""
         stream = self._streams.get(number)
         if stream is not None:
             stream.corked = False
@@ -316,6 +317,7 @@ class Yamux:
             stream.consumed = 0
 
     def ping(self, value: int) -> None:
+        """Ask the remote to send back `value`, 32 bits (specs yamux, "Ping")."""
         self._outbox.add_control(frames.PING, frames.SYN, 0, value)
 
     def go_away(self, code: int) -> None:

@@ -69,9 +69,11 @@ class Portion(NamedTuple):
 class Carrier(Protocol):
     """The link that an outbox is written to."""
 
-    def wake(self) -> None: ...
+    def wake(self) -> None:
+        """There is something to write; the link comes for it when it may write."""
 
-    def cancel(self, request: Request) -> None: ...
+    def cancel(self, request: Request) -> None:
+        """Tell the remote that nobody waits for the answer to a request any more."""
 
 
 class Outbox:
@@ -207,16 +209,19 @@ class Outbox:
 
     @property
     def requests_wait(self) -> bool:
+        """Whether a request waits to be written; those that wait for their response do not count."""
         return bool(self._waiting)
 
     # ------------------------------------------------------------ the link
 
     def link_opened(self, link: Carrier) -> None:
+        """The link that was wished for is there, and is told to write."""
         self._opening = False
         self.link = link
         link.wake()
 
     def link_failed(self, error: SidecarError) -> None:
+        """The link that was wished for cannot be had: all that waits for it fails with `error`."""
         if self._opening:
             self._opening = False
             self._fail(error)

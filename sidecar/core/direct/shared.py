@@ -25,22 +25,27 @@ class Budget:
 
     @property
     def used(self) -> int:
+        """Bytes held in this place."""
         return self._used
 
     @property
     def room(self) -> int:
+        """Bytes that may still be held, here and in all; below 0 where more than that was taken."""
         room = self._limit - self._used
         return room if self._parent is None else min(room, self._parent.room)
 
     def add(self, cost: int) -> None:
+        """Hold `cost` more bytes, whether there is room or not: who asks for them looks at `room` first."""
         self._used += cost
         if self._parent is not None:
             self._parent.add(cost)
 
     def release(self, cost: int) -> None:
+        """Hold `cost` bytes less."""
         self.add(-cost)
 
     def clear(self) -> None:
+        """Release all that this place holds, of what is held in all as well."""
         self.release(self._used)
 
 
@@ -121,6 +126,7 @@ class Timer:
         self._deadline = self._deadlines.at(when, self._run)
 
     def cancel(self) -> None:
+        """Call the action no more, until `by` asks for it again."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

@@ -282,6 +282,7 @@ class Gate:
         return None
 
     def protects(self, peer: PeerId) -> bool:
+        """Whether trimming passes the peer over: an app protects it, or the configuration does."""
         return peer in self._protected or peer in self._always_protected
 
     # ------------------------------------------------------------ views

@@ -72,9 +72,11 @@ class Network(NamedTuple):
 
     @property
     def is_address(self) -> bool:
+        """Whether it is a single address."""
         return self.prefix == BITS[self.version]
 
     def contains(self, version: int, number: int) -> bool:
+        """Whether the address with that number, of IP version 4 or 6, is in it."""
         return version == self.version and (number ^ self.first) >> (BITS[version] - self.prefix) == 0
 
     def __str__(self) -> str:
@@ -106,6 +108,7 @@ class NetworkTable(Generic[Item]):
         return self._by_length.get((network.version, network.prefix), {}).get(network.first)
 
     def put(self, network: Network, item: Item) -> None:
+        """Enter a network, in place of what it had before."""
         key = (network.version, network.prefix)
         if key not in self._by_length:
             self._by_length[key] = {}
@@ -113,6 +116,7 @@ class NetworkTable(Generic[Item]):
         self._by_length[key][network.first] = item
 
     def remove(self, network: Network) -> Item | None:
+        """Take out exactly this network and return what it had; None where it was not in."""
         key = (network.version, network.prefix)
         items = self._by_length.get(key, {})
         item = items.pop(network.first, None)

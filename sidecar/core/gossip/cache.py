@@ -37,6 +37,7 @@ class SeenCache:
         return fresh
 
     def contains(self, topic: str, identifier: bytes) -> bool:
+        """Whether the id was entered and is not forgotten yet."""
         return identifier in self._new.get(topic, _NOTHING) or identifier in self._old.get(topic, _NOTHING)
 
     def add(self, topic: str, ids: Sequence[bytes]) -> None:

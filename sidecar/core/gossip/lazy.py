@@ -12,6 +12,7 @@ class LazyGossip:
         self._state = state
 
     def on_control(self, peer: Peer, control: ControlMessage) -> None:
+        """Serve IHAVE and IWANT of a message; the mesh has the other kinds."""
         if control.ihave:
             self._on_ihave(peer, control)
         if control.iwant:

@@ -45,6 +45,7 @@ class Mesh:
                 topic.dependents[identifier] = peer
 
     def remove_peer(self, peer: Peer) -> None:
+        """Forget a peer and take it out of every topic; topics that nobody needs any more go too."""
         del self._state.peers[peer.id]
         for topic in list(peer.topics.values()):
             self._forget(peer, topic)

@@ -1,5 +1,8 @@
-"""Gossipsub's encodings. RPCs are parsed by protobuf; messages stay the bytes that came, since bytes are what is
-hashed, verified and forwarded; what we send is put together by hand from pieces that are encoded once."""
+"""Gossipsub's encodings.
+
+RPCs are parsed by protobuf; messages stay the bytes that came, since bytes are what is hashed, verified and forwarded;
+what we send is put together by hand from pieces that are encoded once.
+"""
 
 import sys
 from bisect import bisect_right

@@ -64,6 +64,7 @@ class Publisher:
         self.due = False  # parked publications should be tried again
 
     def start_turn(self) -> None:
+        """Allow `sign_burst` signatures in the turn that begins; what wants more waits."""
         self._signatures_left = self._state.config.sign_burst
 
     def publish(self, published: Published) -> None:
@@ -80,6 +81,7 @@ class Publisher:
             self._advance(job)
 
     def cancel(self, op: int) -> None:
+        """End a publication that waits; what of it has gone out stays published."""
         job = self._parked.pop(op, None)
         if job is not None:
             self._parked_bytes -= job.bytes_left

@@ -171,11 +171,13 @@ class Topic:
         return len(self.mesh) - len(self.dependents)
 
     def unlink(self, peer: PeerId) -> None:
+        """Take a peer out of the mesh, without a word to it."""
         self.mesh.pop(peer, None)
         self.dependents.pop(peer, None)
 
     @property
     def idle(self) -> bool:
+        """Whether nothing is known of it that would be lost with it."""
         return not (self.joined or self.peers or self.fanout or self.backoff)
 
 
@@ -241,10 +243,12 @@ class GossipState:
             return None
 
     def forget_if_idle(self, topic: Topic) -> None:
+        """Drop a topic that is idle."""
         if topic.idle and self.topics.pop(topic.name, None) is not None:
             del self.by_wire[topic.wire]
 
     def forget_idle_topics(self) -> None:
+        """Drop all topics that are idle."""
         for topic in list(self.topics.values()):
             self.forget_if_idle(topic)
 
@@ -327,6 +331,7 @@ class GossipState:
             waiting += messages
 
     def emit(self, effect: GossipEffect) -> None:
+        """Append to the effects of the turn."""
         self._effects.append(effect)
 
     def charge(self, peer: Peer, points: float) -> None:

@@ -62,10 +62,12 @@ class Content:
         self.deliveries = Deliveries(config, table, pool.number)
 
     def next_deadline(self) -> float | None:
+        """When the first record or provider expires or a delivery's query times out; None while there is neither."""
         deadlines = (self.values.next_deadline(), self.providers.next_deadline(), self.deliveries.next_deadline())
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def handle_deadline(self, now: float, effects: list[KademliaEffect]) -> None:
+        """Let expire and time out what is due."""
         self.values.expire(now)
         self.providers.expire(now)
         self.deliveries.handle_deadline(now, effects)
@@ -141,6 +143,11 @@ class Content:
     # ---------------------------------------------------------------- what our apps ask
 
     def put(self, asked: PutRequested, now: float, effects: list[KademliaEffect]) -> None:
+        """Keep a record here and give it to the k closest peers.
+
+        With `renew` the network is asked first, and a value that is better there is renewed. LookupFailed says what is
+        wrong: InvalidArgument, TooLarge, Outdated.
+        """
         op, key, value, renew = asked
         try:
             self._check_key(key)
@@ -183,6 +190,7 @@ class Content:
         return asked.renew(known)
 
     def find_value(self, asked: ValueRequested, now: float, effects: list[KademliaEffect]) -> None:
+        """Look for the best of `quorum` values of a key, this node's own among them."""
         op, key, quorum = asked
         try:
             self._check_key(key)
@@ -223,6 +231,7 @@ class Content:
             self.deliveries.begin(Delivery(None, frame, value, wrong), now, effects)
 
     def provide(self, asked: ProvideRequested, now: float, effects: list[KademliaEffect]) -> None:
+        """Name this node as a provider of a key, here and at the k closest peers."""
         op, key, addresses = asked
         if not 0 < len(key) <= self._config.max_provider_key:
             most = self._config.max_provider_key
@@ -238,9 +247,11 @@ class Content:
         self._begin(op, key, Placement(key, deliver), now, effects)
 
     def provide_no_more(self, key: bytes) -> None:
+        """Forget that this node provides the key; what others keep of it expires there."""
         self.providers.remove(key, self._local)
 
     def find_providers(self, asked: ProvidersRequested, now: float, effects: list[KademliaEffect]) -> None:
+        """Look for `count` providers of a key; those that are known here come first."""
         op, key, count = asked
         if not 0 < len(key) <= self._config.max_provider_key:
             most = self._config.max_provider_key

@@ -55,6 +55,7 @@ class Deliveries:
 
     @property
     def in_flight(self) -> int:
+        """Messages that were sent and not answered yet."""
         return len(self._queries)
 
     def begin(self, delivery: Delivery, now: float, effects: list[KademliaEffect]) -> bool:
@@ -101,6 +102,7 @@ class Deliveries:
         return True
 
     def next_deadline(self) -> float | None:
+        """When the oldest message in flight times out, in monotonic seconds."""
         return next(iter(self._queries.values())).deadline if self._queries else None
 
     def handle_deadline(self, now: float, effects: list[KademliaEffect]) -> None:

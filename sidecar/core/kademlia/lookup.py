@@ -71,8 +71,10 @@ class Lookup:
         search: Search | None = None,
         via: tuple[PeerAddresses, ...] = (),
     ) -> None:
-        """`search`: what it asks for, where that is more than the closest peers. `via`: whom it begins with instead
-        of those known; it then asks only strangers beside them.
+        """Begin with nobody heard of; `offer` brings candidates.
+
+        `search`: what it asks for, where that is more than the closest peers.
+        `via`: whom it begins with instead of those known; it then asks only strangers beside them.
         """
         self._config = config
         self.op = op
@@ -92,9 +94,11 @@ class Lookup:
 
     @property
     def failures(self) -> int:
+        """Candidates that were asked and did not answer."""
         return self._failed
 
     def get(self, peer: PeerId) -> Candidate | None:
+        """A candidate; None for who was not heard of, or made room for closer ones."""
         return self._candidates.get(peer)
 
     def offer(self, peer: PeerId, addresses: Addresses, depth: int = 1) -> None:

@@ -77,14 +77,17 @@ class LookupPool:
 
     @property
     def running(self) -> int:
+        """Lookups that run, the router's own included."""
         return len(self._running)
 
     @property
     def waiting(self) -> int:
+        """Requested lookups that wait for one to end."""
         return len(self._waiting)
 
     @property
     def in_flight(self) -> int:
+        """Queries that were sent and not answered yet, of all lookups."""
         return len(self._queries)
 
     def number(self) -> int:
@@ -93,6 +96,7 @@ class LookupPool:
         return self.sent
 
     def is_running(self, lookup: Lookup) -> bool:
+        """Whether the lookup has begun and not ended."""
         return lookup in self._running
 
     # ---------------------------------------------------------------- beginning and ending
@@ -188,6 +192,7 @@ class LookupPool:
             self._advance(query.lookup, now, effects)
 
     def next_deadline(self) -> float | None:
+        """When the first query or lookup times out, in monotonic seconds."""
         firsts = [query.deadline for query in list(self._queries.values())[:1]]
         firsts += [running.deadline for running in list(self._running.values())[:1]]
         return min(firsts, default=None)

@@ -190,6 +190,7 @@ class KademliaRouter:
         return self._pool.durations
 
     def statistics(self) -> KademliaStatistics:
+        """Counters since the start, and what is there now."""
         return KademliaStatistics(
             peers=len(self._table),
             replacements=sum(len(bucket.replacements) for bucket in self._table.buckets()),

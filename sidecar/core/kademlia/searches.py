@@ -1,5 +1,6 @@
-"""What lookups are for: each kind reads the answers and says what comes at the end (specs kad-dht, "Value storage and
-retrieval", "Content provider advertisement and discovery").
+"""What lookups are for: each kind reads the answers and says what comes at the end.
+
+Source: specs kad-dht, "Value storage and retrieval", "Content provider advertisement and discovery".
 """
 
 from collections.abc import Callable, Sequence
@@ -39,9 +40,11 @@ class Placement:
         self._deliver = deliver
 
     def answered(self, peer: PeerAddresses, answer: Answer, effects: list[KademliaEffect]) -> bool:
+        """Nothing to read: never enough, so that the walk goes on to the closest peers."""
         return False
 
     def ended(self, closest: Closest, now: float, effects: list[KademliaEffect]) -> None:
+        """Hand the closest peers on."""
         self._deliver(closest, now, effects)
 
 
@@ -72,9 +75,11 @@ class ValueSearch:
 
     @property
     def enough(self) -> bool:
+        """Whether as many values as the quorum were found, the own one included."""
         return self.values >= self._quorum
 
     def answered(self, peer: PeerAddresses, answer: Answer, effects: list[KademliaEffect]) -> bool:
+        """Keep the best of the values that are valid; enough at the quorum."""
         record = answer.record
         if record is None or record.key != self.key:
             return False
@@ -99,6 +104,7 @@ class ValueSearch:
         return outdated + [peer for peer in closest if peer[0] not in self._had]
 
     def ended(self, closest: Closest, now: float, effects: list[KademliaEffect]) -> None:
+        """Hand the search on, with what it found."""
         self._done(self, closest, now, effects)
 
 
@@ -133,10 +139,12 @@ class ProviderSearch:
         return len(self._told) >= self._count
 
     def answered(self, peer: PeerAddresses, answer: Answer, effects: list[KademliaEffect]) -> bool:
+        """Tell of providers that are new; enough when `count` were told of."""
         self._asked += 1
         return self.found(answer.providers, effects)
 
     def ended(self, closest: Closest, now: float, effects: list[KademliaEffect]) -> None:
+        """Tell of those without an address too, then that it is over."""
         bare = list(self._bare)[: self._count - len(self._told)]
         if bare:
             effects.append(ProvidersFound(self._op, tuple((peer, ()) for peer in bare)))

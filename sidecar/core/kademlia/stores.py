@@ -91,6 +91,7 @@ class ValueStore:
         self.size += size
 
     def next_deadline(self) -> float | None:
+        """When the oldest record expires, in monotonic seconds."""
         return next(iter(self._records.values())).expires if self._records else None
 
     def expire(self, now: float) -> None:
@@ -154,6 +155,7 @@ class ProviderStore:
                 self._ranking.remove(key)
 
     def next_deadline(self) -> float | None:
+        """When the oldest entry expires, in monotonic seconds."""
         return next(iter(self._expiries.values()), None)
 
     def expire(self, now: float) -> None:

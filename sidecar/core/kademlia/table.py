@@ -91,6 +91,7 @@ class RoutingTable:
         return [self._buckets[prefix] for prefix in sorted(self._buckets)]
 
     def bucket_of(self, where: int) -> Bucket | None:
+        """The bucket of a place in the keyspace (`keyspace.place`); None where it never had a contact."""
         return self._buckets.get(common_prefix(where, self._place))
 
     def get(self, peer: PeerId) -> Contact | None:

@@ -1,5 +1,6 @@
-"""Which records are valid, and which of two is the better one: a rule for each namespace (specs kad-dht, "Entry
-validation").
+"""Which records are valid, and which of two is the better one: a rule for each namespace.
+
+Source: specs kad-dht, "Entry validation".
 """
 
 import enum

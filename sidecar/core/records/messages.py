@@ -30,6 +30,7 @@ class PeerRecordFields(NamedTuple):
 
 
 def encode_envelope(fields: EnvelopeFields) -> bytes:
+    """The protobuf of an envelope (RFC 0002); equal fields give equal bytes."""
     message = envelope_pb2.Envelope(
         public_key=fields.public_key,
         payload_type=fields.payload_type,
@@ -51,6 +52,7 @@ def decode_envelope(data: bytes) -> EnvelopeFields:
 
 
 def encode_peer_record(fields: PeerRecordFields) -> bytes:
+    """The protobuf of a peer record (RFC 0003); equal fields give equal bytes, which the envelope signs."""
     message = peer_record_pb2.PeerRecord(peer_id=fields.peer, seq=fields.seq)
     for address in fields.addresses:
         message.addresses.add(multiaddr=address)

@@ -246,7 +246,7 @@ class Link:
 
 
 class _Authorized:
-    """A channel whose calls carry a token. (An interceptor would put a slower call object around each.)"""
+    """A channel whose calls carry a token; an interceptor would put a slower call object around each."""
 
     def __init__(self, channel: grpc.aio.Channel, token: Token) -> None:
         self._channel: Any = channel

@@ -191,6 +191,7 @@ class _Encoder:
 
 
 def varint(value: int) -> bytes:
+    """A number from 0 as protobuf writes it: seven bits a byte, the low ones first."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

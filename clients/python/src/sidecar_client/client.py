@@ -51,16 +51,15 @@ def connect(
 ) -> "Client":
     """A client for the sidecar at `target`, to be used with `async with`.
 
-    Args:
-        target: `unix:PATH`, a path that begins with `/`, `./`, `../` or `~/`, `HOST:PORT`, or `tls://HOST:PORT`;
-            None: `SIDECAR_API`, else the path in `SIDECAR_API_SOCKET`, else a sidecar's default socket.
-        wait: seconds to wait for the sidecar, trying again and again; 0: one try.
-        reconnect: whether streams survive the sidecar's restarts, and what can be repeated safely is.
-        tls_ca: PEM file of the authorities to trust; None: `SIDECAR_TLS_CA`, else those of the system.
-        tls_cert, tls_key: PEM files to show to the sidecar; None: `SIDECAR_TLS_CERT` and `SIDECAR_TLS_KEY`, else none.
-        token: sent with each call; None: `SIDECAR_TOKEN`, else none. Only to a Unix socket, a loopback address or
-            under TLS.
-        token_file: the same, read again whenever it has changed; None: `SIDECAR_TOKEN_FILE`.
+    `target`: `unix:PATH`, a path that begins with `/`, `./`, `../` or `~/`, `HOST:PORT`, or `tls://HOST:PORT`;
+    None: `SIDECAR_API`, else the path in `SIDECAR_API_SOCKET`, else a sidecar's default socket.
+    `wait`: seconds to wait for the sidecar, trying again and again; 0: one try.
+    `reconnect`: whether streams survive the sidecar's restarts, and what can be repeated safely is.
+    `tls_ca`: PEM file of the authorities to trust; None: `SIDECAR_TLS_CA`, else those of the system.
+    `tls_cert`, `tls_key`: PEM files to show to the sidecar; None: `SIDECAR_TLS_CERT` and `SIDECAR_TLS_KEY`, else none.
+    `token`: sent with each call; None: `SIDECAR_TOKEN`, else none. Only to a Unix socket, a loopback address or under
+    TLS.
+    `token_file`: the same, read again whenever it has changed; None: `SIDECAR_TOKEN_FILE`.
 
     Raises InvalidArgument where these cannot be used, and SidecarUnavailable where the default socket's directory is
     not ours alone. `async with` raises SidecarUnavailable when no sidecar answers in time; it says what was tried.
@@ -410,12 +409,9 @@ class Client:
         together. After a lost connection those that have a `request_id` or had not left are published again; for others
         Closed is raised, since they may have been published.
 
-        Args:
-            topic, data: what and where.
-            signing: how it is signed; all of a topic must agree.
-            minimum_peers: wait, within `timeout`, until so many peers of the topic are there.
-            request_id: makes a repeat safe.
-            timeout: seconds.
+        `signing`: how it is signed; all of a topic must agree.
+        `minimum_peers`: wait, within `timeout` seconds, until so many peers of the topic are there.
+        `request_id`: makes a repeat safe.
         """
         return await self._publishing.send((topic, signing, minimum_peers), data, request_id, timeout)
 
@@ -471,11 +467,10 @@ class Client:
         Nothing older comes without a cursor, nor again after a restart of the sidecar. Messages of one publisher
         come in its order, but for those that were lost on their way and fetched again.
 
-        Args:
-            cursor: continue behind this message; empty: with what arrives from now.
-            policy: what to drop when the queue in the sidecar is full.
-            queue_messages, queue_bytes: how much waits there for a slow reader; 0: the configured bounds.
-            skip_local: leave out what this node's own apps publish.
+        `cursor`: continue behind this message; empty: with what arrives from now.
+        `policy`: what to drop when the queue in the sidecar is full.
+        `queue_messages`, `queue_bytes`: how much waits there for a slow reader; 0: the configured bounds.
+        `skip_local`: leave out what this node's own apps publish.
         """
         request = pubsub_pb2.SubscribeRequest(
             topics=_names(topics),

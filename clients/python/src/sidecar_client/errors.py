@@ -99,6 +99,7 @@ class SidecarUnavailable(SidecarError):
     """Whether the call may have reached the sidecar."""
 
     def again(self, message: str | None = None) -> Self:
+        """The same error as a new exception, with `reached`."""
         other = super().again(message)
         other.reached = self.reached
         return other
