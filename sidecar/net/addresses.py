@@ -51,14 +51,16 @@ class AddressBook:
     waits for the shorter back-off at most.
     """
 
-    __slots__ = ("_config", "_places", "_rng", "tried")
+    __slots__ = ("_config", "_on_tried", "_places", "_rng")
 
-    def __init__(self, config: NetConfig, rng: random.Random) -> None:
+    def __init__(
+        self, config: NetConfig, rng: random.Random, on_tried: Callable[[PlaceTried], None] = lambda news: None
+    ) -> None:
+        """`rng`: for the jitter of back-offs. `on_tried`: called when an attempt has taught something worth keeping."""
         self._config = config
         self._rng = rng
+        self._on_tried = on_tried
         self._places: OrderedDict[tuple[str, int, str], _Place] = OrderedDict()
-        self.tried: Callable[[PlaceTried], None] = lambda tried: None
-        """Called when an attempt has taught something worth keeping."""
 
     def restore(self, places: Iterable[Place], now: float) -> None:
         """Know what an earlier run has learned, the most recent last. A place that failed waits as after its last
@@ -78,7 +80,7 @@ class AddressBook:
         place.failures, place.not_before = 0, 0.0
         self._record(place, target, _Record(now, 0, 0.0))
         if before != (place.holder, 0):
-            self.tried(PlaceTried(Place(*_key(target), place.holder, 0), None))
+            self._on_tried(PlaceTried(Place(*_key(target), place.holder, 0), None))
 
     def failed(self, target: Target, now: float, holder: PeerId | None = None) -> None:
         """Exponential back-off, doubling from `backoff_base` seconds: to `backoff_max` for the peer that was expected,
@@ -98,7 +100,7 @@ class AddressBook:
             limit = min(config.backoff_max, config.place_backoff_max)
             place.not_before = now + self._delay(place.failures, limit)
             place.failures += 1
-        self.tried(PlaceTried(Place(*_key(target), place.holder, place.failures), target.expected))
+        self._on_tried(PlaceTried(Place(*_key(target), place.holder, place.failures), target.expected))
 
     def wait(self, target: Target, now: float, *, trusted: bool = False) -> float:
         """Seconds until the place may be tried for the peer expected there; 0 when it may be now.

@@ -19,6 +19,7 @@ from ..core.gate import Gate
 from ..core.identity import Identity
 from ..core.multiaddr import Endpoint, Multiaddr
 from ..core.types import Direction, Place
+from .addresses import AddressBook
 from .alarm import Alarm
 from .backlog import Backlog
 from .config import NetConfig
@@ -81,18 +82,18 @@ class Runtime:
         self._alarm = Alarm(self.loop, node.next_deadline, self._on_deadline)
         self._gate = Gate() if gate is None else gate
         self._admission = Admission(config, monotonic())
+        book = AddressBook(config, rng or random.Random(), on_effect)
+        book.restore(places, monotonic())
         self._dialer = Dialer(
             config,
             identity.peer_id,
-            rng or random.Random(),
+            book=book,
             gate=self._gate,
             connect=self._connect,
             is_own_endpoint=lambda host, port: (host, port) in self._own_endpoints,
             on_failed=self._on_dial_failed,
             on_resolved=lambda lookup, result: self.feed(events.Resolved(lookup, result)),
         )
-        self._dialer.book.restore(places, monotonic())
-        self._dialer.book.tried = on_effect
         self._counters = Counters()
         self._connections: dict[int, Connection] = {}  # admitted and not lost
         self._next_connection = 1

@@ -174,8 +174,7 @@ def test_failures_of_a_place_long_ago_do_not_count() -> None:
 
 def test_what_is_kept_of_places_makes_the_same_waits_after_a_restart_under_any_clock() -> None:
     news: list[PlaceTried] = []
-    book = AddressBook(NetConfig(), random.Random(1))
-    book.tried = news.append
+    book = AddressBook(NetConfig(), random.Random(1), news.append)
     for step in range(4):
         book.failed(target(expected=stranger(100 + step)), 1000.0, A_PEER)
     book.succeeded(target("192.0.2.2", expected=A_PEER), 1000.0)
