@@ -132,14 +132,14 @@ class App:
             about = {"version": TRACE_VERSION, "peer": str(node.peer_id), "network": node.network, "agent": AGENT}
             trace.write("trace", now, **about, wall_ns=wall_ns, protocols=list(node.protocols()))
             traced = TracedNode(node, trace)
-            observe = traced.observe_channel
+            observe = traced.observe_upgrade
             runtime = Runtime(
                 traced,
                 identity,
                 net,
                 self._on_effect,
                 transports=carried,
-                observe=observe,
+                observe_upgrade=observe,
                 gate=gate,
                 places=places,
             )

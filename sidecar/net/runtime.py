@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from ..core import events
-from ..core.channel import Channel
+from ..core.channel import Channel, UpgradeObserver
 from ..core.errors import Closed, PeerBanned, SelfDial, SidecarError, TooManyConnections, WorkExceeded
 from ..core.events import STREAM_BITS
 from ..core.gate import Gate
@@ -47,8 +47,8 @@ class NodeMachine(Protocol):
     def accepts(self, protocol: str) -> bool: ...
 
 
-# (number, direction, remote address, channel) of a new connection
-ChannelObserver = Callable[[int, Direction, Multiaddr | None, Channel], None]
+# (number, direction, remote address) of a new connection -> who is told how its upgrade ends
+ObserveUpgrade = Callable[[int, Direction, Multiaddr | None], UpgradeObserver]
 
 
 class Runtime:
@@ -62,7 +62,7 @@ class Runtime:
         on_effect: Callable[[Any], None],
         rng: random.Random | None = None,
         transports: Transports | None = None,
-        observe: ChannelObserver | None = None,
+        observe_upgrade: ObserveUpgrade | None = None,
         gate: Gate | None = None,
         places: Sequence[Place] = (),
     ) -> None:
@@ -70,7 +70,7 @@ class Runtime:
 
         `gate` is the node's own: who is refused by it neither gets in nor is dialled.
         `places`: what an earlier run has learned of places, the most recent last.
-        `observe` is shown the channel of every connection before its first byte.
+        `observe_upgrade` is asked once a connection who is told how its upgrade ends.
         """
         self.loop = asyncio.get_running_loop()
         self.config = config
@@ -78,7 +78,7 @@ class Runtime:
         self._identity = identity
         self._on_effect = on_effect
         self._transports = transports or Transports()
-        self._observe = observe
+        self._observe_upgrade = observe_upgrade
         self._alarm = Alarm(self.loop, node.next_deadline, self._on_deadline)
         self._gate = Gate() if gate is None else gate
         self._admission = Admission(config, monotonic())
@@ -378,7 +378,8 @@ class Runtime:
                 attempt.fail(TooManyConnections(reason))
             return None
         self._connections[connection.number] = connection
-        channel = Channel(
+        observe = self._observe_upgrade
+        return Channel(
             self._identity,
             dialer=attempt is not None,
             expected_peer=attempt.target.expected if attempt else None,
@@ -387,10 +388,8 @@ class Runtime:
             accepts=self._node.accepts,
             ephemeral=os.urandom(32),
             now=now,
+            on_upgraded=observe and observe(connection.number, connection.direction, connection.remote),
         )
-        if self._observe is not None:
-            self._observe(connection.number, connection.direction, connection.remote, channel)
-        return channel
 
     def refuse_peer(self, connection: Connection) -> SidecarError | None:
         """Part of ConnectionHost."""

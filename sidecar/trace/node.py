@@ -3,15 +3,16 @@
 import base64
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from ..core import events
-from ..core.channel import Channel, Failed, Ready
+from ..core.channel import Failed, Ready, UpgradeObserver
 from ..core.channel.secure import PROTOCOL as SECURITY
 from ..core.errors import SidecarError
 from ..core.events import STREAM_BITS
 from ..core.multiaddr import Multiaddr
-from ..core.types import Direction
+from ..core.types import Direction, PeerId
 from .file import TraceFile
 
 _MASK = (1 << STREAM_BITS) - 1
@@ -68,37 +69,17 @@ class TracedNode:
             self._note_bytes(stream, b"".join(buffers), "out", None)
         return buffers
 
-    def observe_channel(
-        self, connection: int, direction: Direction, remote: Multiaddr | None, channel: Channel
-    ) -> None:
-        """Record how the handshake of a new connection ends; its channel is not watched any longer after that."""
-        names = ("receive_data", "receive_eof", "handle_deadline")
-
-        def watched(name: str) -> Any:
-            original = getattr(channel, name)
-
-            def call(*arguments: Any) -> Any:
-                happened = original(*arguments)
-                for event in happened:
-                    if isinstance(event, Ready | Failed):
-                        for each in names:
-                            channel.__dict__.pop(each, None)
-                        self._note_handshake(connection, direction, remote, channel, event)
-                        break
-                return happened
-
-            return call
-
-        for name in names:
-            channel.__dict__[name] = watched(name)
+    def observe_upgrade(self, connection: int, direction: Direction, remote: Multiaddr | None) -> UpgradeObserver:
+        """Who records how the upgrade of a new connection ends."""
+        return partial(self._note_upgrade, connection, direction, remote)
 
     # ------------------------------------------------------------ records
 
-    def _note_handshake(
-        self, connection: int, direction: Direction, remote: Multiaddr | None, channel: Channel, end: Ready | Failed
+    def _note_upgrade(
+        self, connection: int, direction: Direction, remote: Multiaddr | None, peer: PeerId | None, end: Ready | Failed
     ) -> None:
-        peer = str(channel.peer_id) if channel.peer_id is not None else None
-        where: dict[str, Any] = {"connection": connection, "direction": direction.value, "peer": peer}
+        where: dict[str, Any] = {"connection": connection, "direction": direction.value}
+        where["peer"] = str(peer) if peer is not None else None
         where["remote"] = str(remote) if remote is not None else None
         if isinstance(end, Ready):
             self._trace.write("handshake", **where, security=SECURITY, muxer=end.muxer, muxer_in_handshake=end.early)

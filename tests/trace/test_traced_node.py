@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sidecar.core import events
-from sidecar.core.channel import Channel, ChannelLimits
+from sidecar.core.channel import Channel, ChannelLimits, UpgradeObserver
 from sidecar.core.errors import Closed, NotSupported, StreamReset, Unreachable
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
@@ -164,7 +164,7 @@ def test_a_trace_that_has_ended_leaves_the_node_as_it_is(tmp_path: Path) -> None
     assert traced.told()[-1]["event"] == "stopped"
 
 
-def channel(dialer: bool) -> Channel:
+def channel(dialer: bool, on_upgraded: UpgradeObserver | None = None) -> Channel:
     return Channel(
         US if dialer else THEM,
         dialer=dialer,
@@ -174,12 +174,12 @@ def channel(dialer: bool) -> Channel:
         accepts=lambda protocol: False,
         ephemeral=bytes([dialer]) * 32,
         now=0.0,
+        on_upgraded=on_upgraded,
     )
 
 
 def test_a_handshake_is_told_once(traced: Traced) -> None:
-    one, other = channel(True), channel(False)
-    traced.node.observe_channel(1, Direction.OUTBOUND, THERE, one)
+    one, other = channel(True, traced.node.observe_upgrade(1, Direction.OUTBOUND, THERE)), channel(False)
     for _ in range(6):
         for sender, receiver in ((one, other), (other, one)):
             receiver.receive_data(b"".join(sender.data_to_send(1 << 16)), 1.0)
@@ -191,8 +191,7 @@ def test_a_handshake_is_told_once(traced: Traced) -> None:
 
 @pytest.mark.parametrize("how", ["garbage", "end", "silence"])
 def test_a_handshake_that_fails_is_told_with_the_reason(traced: Traced, how: str) -> None:
-    watched = channel(False)
-    traced.node.observe_channel(2, Direction.INBOUND, None, watched)
+    watched = channel(False, traced.node.observe_upgrade(2, Direction.INBOUND, None))
     if how == "garbage":
         watched.receive_data(b"\x05GET \n", 1.0)
     elif how == "end":

@@ -11,6 +11,7 @@ from .events import (
     StreamOpened,
     StreamReceived,
     StreamReset,
+    UpgradeObserver,
 )
 from .limits import ChannelLimits
 
@@ -26,4 +27,5 @@ __all__ = [
     "StreamOpened",
     "StreamReceived",
     "StreamReset",
+    "UpgradeObserver",
 ]

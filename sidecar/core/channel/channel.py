@@ -18,6 +18,7 @@ from .events import (
     StreamOpened,
     StreamReceived,
     StreamReset,
+    UpgradeObserver,
 )
 from .keepalive import KeepAlive
 from .limits import ChannelLimits
@@ -65,6 +66,7 @@ class Channel:
         accepts: Callable[[str], bool],
         ephemeral: bytes,
         now: float,
+        on_upgraded: UpgradeObserver | None = None,
     ) -> None:
         """Begin the upgrade; as the dialer, with something to send.
 
@@ -74,9 +76,11 @@ class Channel:
         `accepts`: whether an inbound stream of this protocol is served here.
         `ephemeral`: 32 random bytes, used for this connection alone.
         `now`: monotonic seconds.
+        `on_upgraded`: told once, when the upgrade is over or has failed; not when the transport is just dropped.
         """
         self._limits = limits
         self._accepts = accepts
+        self._on_upgraded = on_upgraded
         self._raw: list[bytes] = []  # what the upgrade has for the transport
         self._upgrade: Upgrade | None = Upgrade(
             identity, dialer=dialer, expected=expected_peer, entropy=ephemeral, output=self._raw
@@ -138,9 +142,11 @@ class Channel:
             for event in events:
                 if isinstance(event, Secured):
                     self.peer_id, self.public_key = event
-        if upgrade.finished:
+        if upgrade.ready is not None:
             self._upgrade = None
             self._ciphers = upgrade.ciphers
+            if self._on_upgraded is not None:
+                self._on_upgraded(self.peer_id, upgrade.ready)
             self._yamux.receive(upgrade.rest)
 
     def _receive_frames(self, receiver: CipherState, events: list[ChannelEvent], now: float) -> None:
@@ -393,7 +399,10 @@ class Channel:
 
     def _fail(self, error: errors.SidecarError, events: list[ChannelEvent]) -> None:
         self._end(frames.PROTOCOL_ERROR if isinstance(error, errors.ProtocolError) else frames.NORMAL)
-        events.append(Failed(_plain(error)))
+        failed = Failed(_plain(error))
+        events.append(failed)
+        if self._upgrade is not None and self._on_upgraded is not None:
+            self._on_upgraded(self.peer_id, failed)
 
     def _end(self, code: int) -> None:
         self._ended = True

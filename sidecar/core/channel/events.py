@@ -1,6 +1,7 @@
 """What a channel tells its driver."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 from ..errors import SidecarError
 from ..identity import PublicKey
@@ -67,3 +68,6 @@ class Failed(NamedTuple):
 ChannelEvent = (
     Secured | Ready | StreamOpened | StreamFailed | StreamReceived | StreamEnded | StreamReset | Failed
 )  # fmt: skip
+
+UpgradeObserver: TypeAlias = Callable[[PeerId | None, Ready | Failed], None]
+"""Told how the upgrade of a connection ended, and who the remote is, None where it has not shown that."""

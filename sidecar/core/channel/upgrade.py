@@ -17,9 +17,9 @@ MUXERS: Final = (yamux.PROTOCOL,)
 
 
 class Upgrade:
-    """One side of it. When `finished`, take over `frames`, `ciphers` (sending, receiving) and `rest`."""
+    """One side of it. Once there is a `ready`, take over `frames`, `ciphers` (sending, receiving) and `rest`."""
 
-    __slots__ = ("_dialer", "_handshake", "_muxer", "_output", "_security", "ciphers", "finished", "frames", "rest")
+    __slots__ = ("_dialer", "_handshake", "_muxer", "_output", "_security", "ciphers", "frames", "ready", "rest")
 
     def __init__(
         self, identity: Identity, *, dialer: bool, expected: PeerId | None, entropy: bytes, output: list[bytes]
@@ -34,7 +34,7 @@ class Upgrade:
         self._muxer: Proposer | Responder | None = None  # only where the handshake does not settle it
         self.frames = secure.FrameReader(secure.MAX_HANDSHAKE_MESSAGE)
         self.ciphers: tuple[CipherState, CipherState] | None = None
-        self.finished = False
+        self.ready: Ready | None = None  # how it ended
         self.rest = b""  # plaintext behind the last message of the negotiation
         if isinstance(self._security, Proposer):
             # The first handshake message does not wait for the listener's consent, which saves a round trip: a
@@ -53,7 +53,7 @@ class Upgrade:
             if self._security.protocol is None:
                 return
         self.frames.feed(data)
-        while not self.finished and (frame := self.frames.next_frame()) is not None:
+        while self.ready is None and (frame := self.frames.next_frame()) is not None:
             if self.ciphers is None:
                 self._on_handshake(bytes(frame), events)
             elif self._muxer is not None:
@@ -73,8 +73,8 @@ class Upgrade:
             if isinstance(self._muxer, Proposer):
                 self._send_encrypted(self._muxer.greeting)
         elif yamux.PROTOCOL in handshake.muxers:
-            self.finished = True
-            events.append(Ready(yamux.PROTOCOL, early=True))
+            self.ready = Ready(yamux.PROTOCOL, early=True)
+            events.append(self.ready)
         else:  # specs connections, inlined-muxer-negotiation: without overlap "the handshake MUST fail"
             raise NotSupported(f"the remote speaks the muxers {', '.join(handshake.muxers)[:200]}, not {MUXERS[0]}")
 
@@ -82,8 +82,8 @@ class Upgrade:
         if answer := muxer.receive(data):
             self._send_encrypted(answer)
         if muxer.protocol is not None:
-            self.finished, self.rest = True, muxer.rest
-            events.append(Ready(muxer.protocol, early=False))
+            self.ready, self.rest = Ready(muxer.protocol, early=False), muxer.rest
+            events.append(self.ready)
 
     def _send_encrypted(self, plaintext: bytes) -> None:
         if self.ciphers is not None:
