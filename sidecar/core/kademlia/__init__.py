@@ -32,7 +32,6 @@ from .events import (
     Respond,
     SendQuery,
     StoreCompleted,
-    TableChanged,
     ValueCompleted,
     ValueRequested,
 )
@@ -77,7 +76,6 @@ __all__ = [
     "Rule",
     "SendQuery",
     "StoreCompleted",
-    "TableChanged",
     "ValueCompleted",
     "ValueRequested",
 ]

@@ -282,13 +282,6 @@ class PeersLearned(NamedTuple):
     peers: tuple[PeerAddresses, ...]
 
 
-class TableChanged(NamedTuple):
-    """Peers that entered and left the routing table."""
-
-    added: tuple[PeerId, ...]
-    removed: tuple[PeerId, ...]
-
-
 KademliaEffect = (
     SendQuery
     | CancelQuery
@@ -302,5 +295,4 @@ KademliaEffect = (
     | ProvidersFound
     | ProvidersCompleted
     | PeersLearned
-    | TableChanged
 )

@@ -34,7 +34,6 @@ from .events import (
     RefuseRequest,
     RequestReceived,
     Respond,
-    TableChanged,
     ValueRequested,
 )
 from .keyspace import place
@@ -318,9 +317,6 @@ class KademliaRouter:
                 break
             self._refreshing = Lookup(self._config, key)
             self._pool.begin(self._refreshing, now, effects)
-        changes = self._table.take_changes()
-        if changes is not None:
-            effects.append(TableChanged(*changes))
         deadlines = (
             self._pool.next_deadline(),
             self._content.next_deadline(),

@@ -72,15 +72,13 @@ class RoutingTable:
     An entry leaves when it failed, never because somebody newer came: who lasted will last (Kademlia paper, 2.1).
     """
 
-    __slots__ = ("_added", "_buckets", "_config", "_place", "_removed", "_size")
+    __slots__ = ("_buckets", "_config", "_place", "_size")
 
     def __init__(self, config: KademliaConfig, local: PeerId) -> None:
         self._config = config
         self._place = place(local)
         self._buckets: dict[int, Bucket] = {}
         self._size = 0
-        self._added: dict[PeerId, None] = {}  # both since the last `take_changes`
-        self._removed: dict[PeerId, None] = {}
 
     def __len__(self) -> int:
         """Contacts that have a place in a bucket."""
@@ -99,14 +97,6 @@ class RoutingTable:
         bucket = self.bucket_of(place(peer))
         holder = bucket.of(peer) if bucket else None
         return holder[peer] if holder else None
-
-    def take_changes(self) -> tuple[tuple[PeerId, ...], tuple[PeerId, ...]] | None:
-        """Peers that entered and left buckets since the last call; None when none did."""
-        if not self._added and not self._removed:
-            return None
-        changes = tuple(self._added), tuple(self._removed)
-        self._added, self._removed = {}, {}
-        return changes
 
     # ---------------------------------------------------------------- what is seen of peers
 
@@ -213,20 +203,12 @@ class RoutingTable:
             del bucket.replacements[contact.peer]
             bucket.entries[contact.peer] = contact
             self._size += 1
-            if contact.peer in self._removed:
-                del self._removed[contact.peer]
-            else:
-                self._added[contact.peer] = None
 
     def _drop_entry(self, bucket: Bucket, peer: PeerId) -> None:
         del bucket.entries[peer]
         self._size -= 1
         if bucket.probing == peer:
             bucket.probing = None
-        if peer in self._added:
-            del self._added[peer]
-        else:
-            self._removed[peer] = None
 
     # ---------------------------------------------------------------- the closest
 

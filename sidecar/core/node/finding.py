@@ -168,8 +168,6 @@ class Finding(SimpleHandler):
                         if peer != self._switch.local:
                             self._switch.book.learn(peer, addresses)
                     self._switch.emit(events.PeersLearned(peers, good=False))
-                case kademlia.TableChanged():
-                    pass  # nobody follows the table
 
     def _send_query(self, asked: kademlia.SendQuery, now: float) -> None:
         query = _Query(asked.query, asked.frame, asked.answered, self._switch.config.kademlia.max_frame)
