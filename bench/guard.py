@@ -18,10 +18,10 @@ from typing import Any
 import grpc
 from sidecar_client.v1 import node_pb2, node_pb2_grpc, pubsub_pb2, pubsub_pb2_grpc
 
-from sidecar.api import server as api_server
 from sidecar.api.config import ApiConfig
 from sidecar.api.guard import caller, quota
 from sidecar.api.guard.tokens import TokenFile
+from sidecar.api.server import server as api_server
 from tests.api.fakes import server
 
 TOKENS = 1000

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import __version__
-from .api.bridge import Mesh
+from .api.backend import Backend
 from .api.guard.tokens import TOKENS_FILE
-from .api.server import ApiServer
+from .api.server.server import ApiServer
 from .config import Loaded, adopted, changed, describe, state_directory
 from .config.schema import value
 from .core.events import AddressesChanged, Condition, GateConfigured, Note, PeersLearned, ReadinessChanged
@@ -78,7 +78,7 @@ class App:
         self.audit = Audit(config.audit.file or self._state_path / AUDIT_FILE, config.audit.limit)
         self._parts = contextlib.AsyncExitStack()  # what has been started, to end in reverse order
         self._node: Node | None = None
-        self._mesh: Mesh | None = None
+        self._backend: Backend | None = None
         self._runtime: Runtime
         self._listening: tuple[Multiaddr, ...] = ()
         self._memory: PeerMemory | None = None
@@ -160,7 +160,7 @@ class App:
         api_settings = api_config(config)
         if api_settings.tokens is None:
             api_settings = replace(api_settings, tokens=self._state_path / TOKENS_FILE)
-        self._mesh = Mesh(
+        self._backend = Backend(
             node,
             runtime.feed,
             api_settings,
@@ -173,9 +173,9 @@ class App:
             bans=bans,
             settings=lambda: describe.settings(Loaded(self._config, self._origins)),
         )
-        self._mesh.gatekeeper.start()
-        parts.callback(self._mesh.gatekeeper.close)
-        metrics = await observer.start(self._mesh) if observer is not None else None
+        self._backend.gatekeeper.start()
+        parts.callback(self._backend.gatekeeper.close)
+        metrics = await observer.start(self._backend) if observer is not None else None
 
         if carried.psk is not None:
             _log.info("private network: only peers with the key in %s can connect", config.network.psk_file)
@@ -183,7 +183,7 @@ class App:
         await self._sit_out(state.left_ago(time.time()))
         self._runtime = runtime
         self._listening = listening = await runtime.listen(config.listen.addresses)
-        server = ApiServer(self._mesh, api_settings)
+        server = ApiServer(self._backend, api_settings)
         await server.start()
         parts.push_async_callback(server.stop)
         # Only now does the node look for peers: an app that waits for readiness can watch it come.
@@ -308,8 +308,8 @@ class App:
 
     def _on_effect(self, effect: object) -> None:
         """News from the node goes to the API, the log, or the memory."""
-        assert self._mesh is not None
-        taken = self._mesh.on_effect(effect)
+        assert self._backend is not None
+        taken = self._backend.on_effect(effect)
         if isinstance(effect, ReadinessChanged):
             self._readiness_changed()
         elif isinstance(effect, Note):

@@ -12,7 +12,7 @@ _LATE = (
     "clients/go",
     "clients/js",
     "interop",
-    "api/test_grpcurl.py",
+    "api/server/test_grpcurl.py",
 )  # in this order
 
 

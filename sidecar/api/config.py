@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import ConfigError
-from .sockets import check_tcp
+from .server.sockets import check_tcp
 
 _MIB = 1 << 20
 

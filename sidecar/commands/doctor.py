@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import sidecar_client
 from sidecar_client import Client
 
-from ..api.sockets import default_socket
+from ..api.server.sockets import default_socket
 from ..config import Config, state_directory
 from ..core.errors import ConfigError
 from ..doctor import machine, mesh, running

@@ -85,7 +85,7 @@ def _address(target: str) -> str:
 
 def _configured() -> str:
     """The socket of the configuration, else the default one. Raises ConfigError."""
-    from ..api.sockets import default_socket
+    from ..api.server.sockets import default_socket
     from ..config import load
 
     return f"unix:{load(os.environ, {}).config.api.socket or default_socket()}"

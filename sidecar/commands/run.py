@@ -13,7 +13,7 @@ import threading
 import uvloop
 
 from .. import __version__
-from ..api.sockets import default_socket
+from ..api.server.sockets import default_socket
 from ..app import App, Started
 from ..config import Config, Loaded
 from ..core.errors import AddressInUse, ConfigError, SidecarError, StateLocked

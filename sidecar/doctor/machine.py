@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from ..api.sockets import default_socket
+from ..api.server.sockets import default_socket
 from ..config import Config
 from ..config.kinds import MAX_SOCKET_PATH
 from ..core.errors import AddressInUse, ConfigError, IdentityError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-from ..api.bridge import Mesh
+from ..api.backend import Backend
 from ..core.events import Condition
 from .http import Answer, Request
 
@@ -21,17 +21,17 @@ def live(request: Request) -> Answer:
 class Ready:
     """200 when every condition is met, else 503; the body has all conditions, with reasons and remedies."""
 
-    def __init__(self, mesh: Mesh) -> None:
-        self._mesh = mesh
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     def page(self, request: Request) -> Answer:
         """The answer to one request; nothing is cached."""
-        mesh = self._mesh
-        conditions: Sequence[Condition] = mesh.node.conditions()
-        if mesh.refusing():
-            conditions = (*conditions, _stopping(mesh.now()))
+        backend = self._backend
+        conditions: Sequence[Condition] = backend.node.conditions()
+        if backend.refusing():
+            conditions = (*conditions, _stopping(backend.now()))
         ready = all(condition.met for condition in conditions)
-        body = {"ready": ready, "conditions": [_shown(condition, mesh.epoch_ns) for condition in conditions]}
+        body = {"ready": ready, "conditions": [_shown(condition, backend.epoch_ns) for condition in conditions]}
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
         return Answer(status, _JSON, json.dumps(body, indent=2, ensure_ascii=False).encode() + b"\n")
 

@@ -14,7 +14,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 
 from .. import __version__
-from ..api.bridge import Mesh
+from ..api.backend import Backend
 from ..core.histogram import Histogram
 from .http import Answer, Request
 from .table import FAMILIES, HISTOGRAMS, LEFT_OUT, ROWS, TOPIC_COUNTERS
@@ -24,9 +24,9 @@ from .topics import TopicCount, TopicLabels
 class Metrics:
     """A page of metrics over everything that is counted anyway; between two scrapes it does nothing."""
 
-    def __init__(self, mesh: Mesh, max_topics: int) -> None:
+    def __init__(self, backend: Backend, max_topics: int) -> None:
         """`max_topics`: topics with rows of their own; the others share one."""
-        self._mesh = mesh
+        self._backend = backend
         self._topics = TopicLabels(max_topics)
         self._registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -45,28 +45,28 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """Part of prometheus-client's collectors."""
         yield from self._about()
-        statistics = self._mesh.statistics()
+        statistics = self._backend.statistics()
         yield from _rows(statistics)
         yield from _families(statistics)
         yield _unnamed(statistics)
         yield from self._by_topic()
         yield from self._calls()
-        histograms = self._mesh.histograms()
+        histograms = self._backend.histograms()
         for name, doc in HISTOGRAMS.items():
             if name not in histograms:
                 continue  # of a driver that does not count it
             yield _histogram(f"sidecar_{name}", doc, (), [((), histograms[name])])
-        log = self._mesh.log
+        log = self._backend.log
         yield _counts("sidecar_log_lines", "Lines of the log that were written.", "level", log.written)
         hidden = "Lines of the log that repeated others and were held back."
         yield _counts("sidecar_log_lines_hidden", hidden, "level", log.hidden)
 
     def _about(self) -> Iterator[Metric]:
-        node = self._mesh.node
+        node = self._backend.node
         about = {"version": __version__, "peer_id": str(node.peer_id), "network": node.network}
         yield InfoMetricFamily("sidecar", "This node.", about)
         conditions = node.conditions()
-        ready = all(condition.met for condition in conditions) and not self._mesh.refusing()
+        ready = all(condition.met for condition in conditions) and not self._backend.refusing()
         yield GaugeMetricFamily("sidecar_ready", "1 while every condition of readiness is met.", ready)
         met = GaugeMetricFamily("sidecar_readiness_condition", "1 while this one is met.", labels=("condition",))
         for condition in conditions:
@@ -74,7 +74,7 @@ class Metrics:
         yield met
 
     def _by_topic(self) -> Iterator[Metric]:
-        views = self._mesh.node.topics()
+        views = self._backend.node.topics()
         local = [view for view in views if view.joined or view.mesh]  # of this node's apps, whose number is bounded
         columns = [name for name, _, _ in TOPIC_COUNTERS]
         counts = (
@@ -101,7 +101,7 @@ class Metrics:
             yield total
 
     def _calls(self) -> Iterator[Metric]:
-        methods = self._mesh.calls.methods
+        methods = self._backend.calls.methods
         ended = CounterMetricFamily("sidecar_api_calls", "Calls of apps that ended.", labels=("method", "code"))
         running = GaugeMetricFamily("sidecar_api_calls_in_progress", "Calls of apps under way.", labels=("method",))
         for method, calls in methods.items():

@@ -2,7 +2,7 @@
 
 import logging
 
-from ..api.bridge import Mesh
+from ..api.backend import Backend
 from .health import Ready, live
 from .http import HttpServer
 
@@ -19,13 +19,13 @@ class Observer:
         self._max_topics = max_topics
         self._server: HttpServer | None = None
 
-    async def start(self, mesh: Mesh) -> str:
+    async def start(self, backend: Backend) -> str:
         """Serve; returns the URL without a path. Raises AddressInUse."""
         # Here and not above: a sidecar without metrics does not pay for them.
         from .metrics import Metrics
 
-        metrics = Metrics(mesh, self._max_topics)
-        server = HttpServer({"/metrics": metrics.page, "/live": live, "/ready": Ready(mesh).page})
+        metrics = Metrics(backend, self._max_topics)
+        server = HttpServer({"/metrics": metrics.page, "/live": live, "/ready": Ready(backend).page})
         address = await server.start(self._host, self._port)
         self._server = server
         _log.info("metrics, liveness and readiness at http://%s/metrics, /live and /ready", address)

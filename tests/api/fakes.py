@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import sidecar_client
 
-from sidecar.api.bridge import Mesh
+from sidecar.api.backend import Backend
 from sidecar.api.config import ApiConfig
-from sidecar.api.server import ApiServer
+from sidecar.api.server.server import ApiServer
 from sidecar.config.describe import Setting
 from sidecar.core import direct, events, gossip
 from sidecar.core.events import Condition, PeerView
@@ -192,7 +192,7 @@ class Served(NamedTuple):
     """A server on a Unix socket, the fake node behind it, and a client."""
 
     node: FakeNode
-    mesh: Mesh
+    backend: Backend
     server: ApiServer
     client: sidecar_client.Client
 
@@ -200,15 +200,15 @@ class Served(NamedTuple):
 @asynccontextmanager
 async def server(
     path: Path, node: FakeNode | None = None, **bounds: Any
-) -> AsyncIterator[tuple[FakeNode, Mesh, ApiServer]]:
+) -> AsyncIterator[tuple[FakeNode, Backend, ApiServer]]:
     node = node or FakeNode()
     config = ApiConfig(socket=path, **{"linger": 0.0, "drain_timeout": 0.5, "tokens_fresh": 0.0, **bounds})
-    mesh = Mesh(node, node.feed, config, agent="sidecar/test", settings=lambda: SETTINGS)
-    node.on_effect = mesh.on_effect
-    api = ApiServer(mesh, config)
+    backend = Backend(node, node.feed, config, agent="sidecar/test", settings=lambda: SETTINGS)
+    node.on_effect = backend.on_effect
+    api = ApiServer(backend, config)
     await api.start()
     try:
-        yield node, mesh, api
+        yield node, backend, api
     finally:
         await api.stop()
 
@@ -216,8 +216,8 @@ async def server(
 @asynccontextmanager
 async def served(directory: Path, **bounds: Any) -> AsyncIterator[Served]:
     path = directory / "api.sock"
-    async with server(path, **bounds) as (node, mesh, api), sidecar_client.connect(api.target) as client:
-        yield Served(node, mesh, api, client)
+    async with server(path, **bounds) as (node, backend, api), sidecar_client.connect(api.target) as client:
+        yield Served(node, backend, api, client)
 
 
 def asynchronous(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

@@ -12,9 +12,9 @@ import pytest
 import sidecar_client
 from sidecar_client import Client, PeerEventType, PublishOutcome, SendOutcome, Signing
 
-from sidecar.api.bridge import Mesh
+from sidecar.api.backend import Backend
 from sidecar.api.config import ApiConfig
-from sidecar.api.server import ApiServer
+from sidecar.api.server.server import ApiServer
 from sidecar.core.events import AddressesChanged
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
@@ -34,10 +34,10 @@ async def sidecar(directory: Path, number: int, *bootstrap: str) -> AsyncIterato
     identity = Identity(number.to_bytes(32, "big"))
     settings = NodeConfig(network="test", bootstrap=tuple(map(Multiaddr.from_text, bootstrap)))
     node = Node(settings, identity, now=now, wall_ns=time.time_ns(), rng=random.Random(number))
-    runtime = Runtime(node, identity, NetConfig(), lambda effect: mesh.on_effect(effect))
+    runtime = Runtime(node, identity, NetConfig(), lambda effect: backend.on_effect(effect))
     config = ApiConfig(socket=directory / f"{number}.sock", drain_timeout=0.5)
-    mesh = Mesh(node, runtime.feed, config, agent="sidecar/test")
-    server = ApiServer(mesh, config)
+    backend = Backend(node, runtime.feed, config, agent="sidecar/test")
+    server = ApiServer(backend, config)
     await server.start()
     try:
         listening = await runtime.listen(LOOPBACK)

@@ -2,8 +2,8 @@
 
 import itertools
 
-from sidecar.api import stream_service
-from sidecar.api.convert import values
+from sidecar.api.common import values
+from sidecar.api.streams import service as stream_service
 from sidecar.config import Config
 from sidecar.core import identify, records, streams
 from sidecar.core.channel import multistream

@@ -4,7 +4,7 @@ import asyncio
 import json
 from http import HTTPStatus
 
-from sidecar.api.bridge import Mesh
+from sidecar.api.backend import Backend
 from sidecar.api.config import ApiConfig
 from sidecar.observe.health import Ready, live
 from sidecar.observe.http import Request
@@ -20,8 +20,8 @@ def test_that_it_answers_is_liveness() -> None:
 
 def test_readiness_has_the_reasons_and_remedies_of_the_api() -> None:
     node = FakeNode()
-    mesh = Mesh(node, node.feed, ApiConfig(), agent="x")
-    ready = Ready(mesh)
+    backend = Backend(node, node.feed, ApiConfig(), agent="x")
+    ready = Ready(backend)
     status, kind, body = ready.page(ASKED)
     assert (status, kind, json.loads(body)["ready"]) == (HTTPStatus.OK, "application/json", True)
     node.met = False
@@ -37,6 +37,6 @@ def test_readiness_has_the_reasons_and_remedies_of_the_api() -> None:
         "remedy": "Set one.",
     }
     node.met = True
-    asyncio.run(mesh.drain(0.0))
+    asyncio.run(backend.drain(0.0))
     status, _, body = ready.page(ASKED)
     assert (status, json.loads(body)["conditions"][-1]["reason"]) == (HTTPStatus.SERVICE_UNAVAILABLE, "Stopping")

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.api.bridge import Mesh
+from sidecar.api.backend import Backend
 from sidecar.api.config import ApiConfig
 from sidecar.core import gossip
 from sidecar.observe.http import Request
@@ -31,15 +31,15 @@ def node() -> FakeNode:
 
 
 @pytest.fixture
-def mesh(node: FakeNode) -> Mesh:
+def backend(node: FakeNode) -> Backend:
     lag = LoopLag()
-    return Mesh(
+    return Backend(
         node, node.feed, ApiConfig(), agent="x", driver_histograms=lambda: {"event_loop_lag_seconds": lag.delays}
     )
 
 
-def test_the_page_tells_the_node_its_readiness_and_its_process(node: FakeNode, mesh: Mesh) -> None:
-    metrics = Metrics(mesh, max_topics=5)
+def test_the_page_tells_the_node_its_readiness_and_its_process(node: FakeNode, backend: Backend) -> None:
+    metrics = Metrics(backend, max_topics=5)
     found = scraped(metrics)
     assert found["sidecar_info"][0][0]["network"] == "test"
     assert found["sidecar_ready"] == [({}, 1.0)]
@@ -50,16 +50,16 @@ def test_the_page_tells_the_node_its_readiness_and_its_process(node: FakeNode, m
     assert found["sidecar_readiness_condition"] == [({"condition": "Listening"}, 0.0)]
 
 
-def test_topics_have_labels_and_those_beyond_the_limit_share_one(node: FakeNode, mesh: Mesh) -> None:
+def test_topics_have_labels_and_those_beyond_the_limit_share_one(node: FakeNode, backend: Backend) -> None:
     for name in "abcd":
         node.joined[name] = gossip.TopicOptions()
-    found = scraped(Metrics(mesh, max_topics=2))
+    found = scraped(Metrics(backend, max_topics=2))
     assert found["sidecar_gossip_topics"] == [({"state": "joined"}, 4.0), ({"state": "announced"}, 0.0)]
     assert [labels["topic"] for labels, _ in found["sidecar_gossip_topic_mesh_peers"]] == ["d", "c", "other"]
 
 
-def test_histograms_are_cumulative(mesh: Mesh) -> None:
-    found = scraped(Metrics(mesh, max_topics=5))
+def test_histograms_are_cumulative(backend: Backend) -> None:
+    found = scraped(Metrics(backend, max_topics=5))
     assert [(labels["le"], value) for labels, value in found["sidecar_gossip_propagation_seconds_bucket"]] == [
         ("0.01", 2.0),
         ("0.1", 2.0),
@@ -82,6 +82,6 @@ async def test_the_lag_of_the_loop_is_looked_at_until_it_is_stopped() -> None:
     assert len(lag.delays.counts) == len(BOUNDS) + 1
 
 
-def test_a_statistic_that_the_table_does_not_know_is_shown_all_the_same(mesh: Mesh) -> None:
-    found = scraped(Metrics(mesh, max_topics=5))
+def test_a_statistic_that_the_table_does_not_know_is_shown_all_the_same(backend: Backend) -> None:
+    found = scraped(Metrics(backend, max_topics=5))
     assert ({"name": "delivered"}, 3.0) in found["sidecar_statistic"]

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from sidecar.api.bridge import Mesh
+from sidecar.api.backend import Backend
 from sidecar.core import gossip
 from sidecar.core.events import Condition, PeerChange, PeerChanged, PeerView
 from sidecar.core.histogram import Histogram
@@ -133,7 +133,7 @@ class Crowd(FakeNode):
                 self.views[index] = view._replace(latency=(view.latency or 0.1) * self._rng.uniform(0.97, 1.03))
 
 
-def _tell(mesh: Mesh) -> None:
+def _tell(backend: Backend) -> None:
     """Some records for the log."""
     now = time.time()
     for ago, severity, part, text in (
@@ -149,17 +149,17 @@ def _tell(mesh: Mesh) -> None:
         ),
         (74, "info", "node", "[h2aXfQ8d] another network: 'staging', this one is 'main'; disconnected"),
     ):
-        mesh.log.journal.append(Entry(now - ago, severity, part, text, {}))
+        backend.log.journal.append(Entry(now - ago, severity, part, text, {}))
 
 
 async def main(socket: str, count: int) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), ended.set)
-    async with server(Path(socket), Crowd(count)) as (node, mesh, _):
+    async with server(Path(socket), Crowd(count)) as (node, backend, _):
         assert isinstance(node, Crowd)
-        mesh.started -= _UPTIME
-        _tell(mesh)
+        backend.started -= _UPTIME
+        _tell(backend)
         print("serving", flush=True)
         while not ended.is_set():
             node.stir(_TICK)

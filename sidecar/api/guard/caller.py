@@ -5,7 +5,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Protocol
 
-from ..faults import PermissionDenied, Unauthenticated
+from ..common.faults import PermissionDenied, Unauthenticated
 from .quota import Meter
 from .tokens import Token
 

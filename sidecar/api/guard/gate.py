@@ -12,8 +12,8 @@ import grpc
 
 from ...core.errors import ResourceExhausted, SidecarError, StorageError
 from ...process.audit import Audit
-from ..errors import Context, Handler, abort
-from ..faults import PermissionDenied, QuotaExceeded, Unauthenticated
+from ..common.faults import PermissionDenied, QuotaExceeded, Unauthenticated
+from ..common.status import Context, Handler, abort
 from .caller import EVERYONE, Caller, Holder, introduce, present
 from .methods import METHODS, Needs, messages_in, subscriptions_in
 from .tokens import Token, TokenFile, split

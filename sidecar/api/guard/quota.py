@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 from ...core.errors import InvalidArgument
-from ..faults import QuotaExceeded
+from ..common.faults import QuotaExceeded
 
 _PERIODS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}

@@ -22,12 +22,12 @@ def answer(node: FakeNode, made: direct.RequestMade, reply: bytes | errors.Sidec
 
 @asynchronous
 async def test_many_at_once_are_answered_in_any_order(tmp_path: Path) -> None:
-    async with served(tmp_path) as (node, mesh, _, client):
+    async with served(tmp_path) as (node, backend, _, client):
         peers = (OTHER_TEXT, str(THIRD))
-        idle = mesh.statistics()["api_streams"]
+        idle = backend.statistics()["api_streams"]
         calls = begin(*(client.request(peers[n % 2], f"/p/{n % 3}", b"%d" % n) for n in range(500)))
         await fed(node, direct.RequestMade, 500)
-        assert mesh.statistics()["api_streams"] == idle + 1
+        assert backend.statistics()["api_streams"] == idle + 1
         for made in reversed(node.of(direct.RequestMade)):
             answer(node, made, b"re " + made.data + made.protocol.encode())
         assert await asyncio.gather(*calls) == [b"re %d/p/%d" % (n, n % 3) for n in range(500)]
@@ -35,7 +35,7 @@ async def test_many_at_once_are_answered_in_any_order(tmp_path: Path) -> None:
             sorted(node.of(direct.RequestMade), key=lambda made: int(made.data)), enumerate(peers * 250), strict=True
         ):
             assert (str(made.peer), made.protocol) == (peer, f"/p/{n % 3}")
-        while mesh.statistics()["api_streams"] > idle:  # nothing stays open where nobody waits
+        while backend.statistics()["api_streams"] > idle:  # nothing stays open where nobody waits
             await queued()
 
 
@@ -67,11 +67,11 @@ async def test_each_has_its_own_error(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_cancelling_and_deadlines_withdraw_one_of_many(tmp_path: Path) -> None:
-    async with served(tmp_path) as (node, mesh, _, client):
+    async with served(tmp_path) as (node, backend, _, client):
         calls = begin(*(client.request(OTHER_TEXT, CHAT, b"%d" % n, timeout=20) for n in range(4)))
         await fed(node, direct.RequestMade, 4)
         made = {int(one.data): one for one in node.of(direct.RequestMade)}
-        assert 10 < made[3].deadline - mesh.now() <= 20
+        assert 10 < made[3].deadline - backend.now() <= 20
         calls[2].cancel()
         assert (await node.wait_for(direct.RequestCancelled)).op == made[2].op
         late = begin(client.request(OTHER_TEXT, CHAT, b"late", timeout=0.05))

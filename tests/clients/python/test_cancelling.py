@@ -22,7 +22,7 @@ from tests.api.fakes import (
     served,
     server,
 )
-from tests.api.test_services_streams import ECHO, NUMBER, opened
+from tests.api.streams.test_services_streams import ECHO, NUMBER, opened
 
 CHAT = "/chat/1"
 

@@ -16,8 +16,8 @@ from sidecar_client import server as _server
 from sidecar_client.bulk import _batches, _Encoder
 from sidecar_client.v1 import direct_pb2, pubsub_pb2
 
-from sidecar.api.hub import Bounds
-from sidecar.api.serving import Server
+from sidecar.api.common.bounds import Bounds
+from sidecar.api.direct.serving import Server
 from sidecar.core import direct, errors, gossip
 from tests.api.fakes import OTHER, OTHER_TEXT, asynchronous, message, served, server
 from tests.clients.python.proxy import Proxy
@@ -364,8 +364,8 @@ async def test_a_handler_ends_when_its_asker_waits_no_longer(tmp_path: Path) -> 
             ended.set()
         return b""
 
-    async with served(tmp_path) as (node, mesh, _, client), client.serve(CHAT, handle):
-        node.on_effect(direct.RequestArrived(1, OTHER, CHAT, b"", mesh.now() + 0.05))
+    async with served(tmp_path) as (node, backend, _, client), client.serve(CHAT, handle):
+        node.on_effect(direct.RequestArrived(1, OTHER, CHAT, b"", backend.now() + 0.05))
         await ended.wait()
         assert node.of(direct.RequestAnswered) == []
 
@@ -480,19 +480,19 @@ async def test_serving_again_waits_until_the_sidecar_has_noticed(
         return request.data
 
     caplog.set_level(logging.INFO, "sidecar_client")
-    async with served(tmp_path) as (node, mesh, api, _):
+    async with served(tmp_path) as (node, backend, api, _):
         proxy = Proxy(tmp_path / "proxy.sock", api.socket)
         async with proxy.running(), sidecar_client.connect(proxy.target) as client, client.serve(CHAT, echo):
             await proxy.cut()
-            while CHAT in mesh.desk.protocols():
+            while CHAT in backend.desk.protocols():
                 await node.wait_for(direct.ProtocolsChanged)
-            mesh.desk.add(stale := Server((CHAT,), Bounds(1, 1)))  # as if the old stream were still there
+            backend.desk.add(stale := Server((CHAT,), Bounds(1, 1)))  # as if the old stream were still there
             while "served by another stream" not in caplog.text:  # noqa: ASYNC110 - a log has no event
                 await asyncio.sleep(0)
-            mesh.desk.remove(stale)
+            backend.desk.remove(stale)
             node.on_effect(direct.RequestArrived(1, OTHER, CHAT, b"early", None))
             node.arrived[direct.ProtocolsChanged].clear()
-            while CHAT not in mesh.desk.protocols():
+            while CHAT not in backend.desk.protocols():
                 await node.wait_for(direct.ProtocolsChanged)
             node.on_effect(direct.RequestArrived(2, OTHER, CHAT, b"again", None))
             while node.of(direct.RequestAnswered)[-1].token != 2:

@@ -1,0 +1,1 @@
+"""What several services of the API need: their view of a call, bounded outlets, errors and their status, encoding."""

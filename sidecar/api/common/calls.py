@@ -1,0 +1,61 @@
+"""What apps called, and how it ended."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from time import monotonic
+
+import grpc
+
+from ...core.histogram import Histogram
+
+# From a call that only reads to one that waits for a lookup in the DHT.
+DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
+
+_LOOKS, _BETWEEN = 25, 0.01  # and seconds: a quarter of one for the news of a call's end; a guess
+
+
+async def vacated(wanted: Iterable[str], taken: Callable[[], Iterable[str]]) -> None:
+    """Wait a moment for whoever has what a call wants for itself to go.
+
+    An app that ends a call and makes it anew, at once or over a new connection, is often quicker than gRPC's news of
+    the end. Whoever is still there then stays, and the call is refused.
+    """
+    names = frozenset(wanted)
+    for _ in range(_LOOKS):
+        if names.isdisjoint(taken()):
+            return
+        await asyncio.sleep(_BETWEEN)
+
+
+class MethodCalls:
+    """The calls of one method: those under way, those that ended by their status, and the times of unary ones."""
+
+    __slots__ = ("durations", "ended", "open")
+
+    def __init__(self, *, stream: bool) -> None:
+        self.open = 0
+        self.ended: Counter[grpc.StatusCode] = Counter()
+        self.durations = None if stream else Histogram(DURATIONS)
+
+    def begin(self) -> float:
+        """A call begins; its beginning, for `end`."""
+        self.open += 1
+        return monotonic()
+
+    def end(self, begun: float, code: grpc.StatusCode) -> None:
+        self.open -= 1
+        self.ended[code] += 1
+        if self.durations is not None:
+            self.durations.observe(monotonic() - begun)
+
+
+class Calls:
+    """The calls of every method. What gRPC refuses by itself, such as calls beyond `max_calls`, is not among them."""
+
+    def __init__(self) -> None:
+        self.methods: dict[str, MethodCalls] = {}  # by `NodeService/GetNode`
+
+    def of(self, service: str, method: str, *, stream: bool) -> MethodCalls:
+        """Where the calls of a method are counted."""
+        return self.methods.setdefault(f"{service.rpartition('.')[2]}/{method}", MethodCalls(stream=stream))

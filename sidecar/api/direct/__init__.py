@@ -1,0 +1,1 @@
+"""`sidecar.v1.DirectService`: messages to one peer, and requests both ways."""

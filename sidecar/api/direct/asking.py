@@ -1,0 +1,130 @@
+"""Requests of an app that asks many at once: out as they come, results back as they become known."""
+
+from collections import deque
+from functools import partial
+
+from ...core.direct import RequestCancelled, RequestCompleted, RequestMade
+from ...core.errors import Closed, QueueFull, SidecarError
+from ...core.types import PeerId
+from ...process.spans import Span
+from ..backend import Backend
+from ..common import encode, values
+from ..common.bounds import BATCH_BYTES
+from ..common.converse import MAX_BATCH, Answers
+from ..common.status import status_details
+from ..guard import caller
+from ..peers.service import other_peer
+from . import convert as convert
+
+_WINDOW = 1024  # open requests; as many as the direct protocol has on its way to one peer
+_MAX_TIMEOUT = 86_400.0
+WITHDRAWN = Closed("the app waits no longer")
+
+
+class Asker(Answers):
+    """One RequestMany stream: the requests that have no result, and the results that the app has not been told."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__()
+        self._backend = backend
+        self._peer: PeerId | SidecarError = values.invalid("peer_id", "the first requests must name a peer")
+        self._protocol: str | SidecarError = values.invalid("protocol", "the first requests must name a protocol")
+        self._open: dict[int, tuple[int, Span]] = {}  # the caller's number -> the operation's
+        self._results: deque[bytes] = deque()
+        self._unwritten = 0  # bytes of results
+
+    async def consume(self, request: convert.RequestManyRequest) -> None:
+        """Make requests; returns when further ones may be read. Raises InvalidField for a number that is in use."""
+        for number in request.withdrawn:
+            opened = self._open.pop(number, None)
+            if opened is not None:
+                self._cancel(*opened)
+        values.bounded(len(request.requests), MAX_BATCH, "requests")
+        self._choose(request)
+        for index, outgoing in enumerate(request.requests):
+            if outgoing.id in self._open:
+                raise values.invalid(f"requests[{index}].id", f"{outgoing.id} still waits for its result")
+            self._ask(outgoing)
+            while len(self._open) >= _WINDOW or self._unwritten >= self._backend.config.send_window_bytes:
+                await self._drained.wait()
+
+    def close(self) -> None:
+        """The app is gone; nobody waits for the open requests."""
+        left, self._open = self._open, {}
+        for op, span in left.values():
+            self._cancel(op, span)
+
+    def _cancel(self, op: int, span: Span) -> None:
+        span.end(WITHDRAWN)
+        self._backend.cancel(op, RequestCancelled)
+
+    def take(self) -> bytes | None:
+        """The next response, encoded; empty when there is none now, None when all is said.
+
+        Raises the error with which the stream ends.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while self._results and (not parts or size + len(self._results[0]) <= BATCH_BYTES):
+            parts.append(self._results.popleft())
+            size += len(parts[-1])
+        if parts:
+            self._unwritten -= size
+            self._drained.set()
+            return b"".join(parts)
+        return self._nothing(expected=bool(self._open))
+
+    def _choose(self, request: convert.RequestManyRequest) -> None:
+        """Note whom to ask; a malformed name is what its requests end with."""
+        if request.peer_id:
+            try:
+                self._peer = other_peer(self._backend, request.peer_id)
+            except SidecarError as error:
+                self._peer = error
+        if request.protocol:
+            try:
+                caller.require(f"request:{request.protocol}")
+                self._protocol = values.name(request.protocol, values.MAX_PROTOCOL, "protocol")
+            except SidecarError as error:
+                self._protocol = error
+
+    def _ask(self, outgoing: convert.OutgoingRequest) -> None:
+        number, peer, protocol = outgoing.id, self._peer, self._protocol
+        try:
+            if isinstance(peer, SidecarError):
+                raise peer
+            if isinstance(protocol, SidecarError):
+                raise protocol
+            timeout = self._backend.config.request_timeout
+            if outgoing.HasField("timeout"):
+                timeout = values.seconds(outgoing.timeout, _MAX_TIMEOUT, "timeout")
+            deadline = self._backend.now() + timeout
+            span = self._backend.tracer.asking(peer, protocol, values.traceparent(outgoing.traceparent))
+            self._open[number] = 0, span
+            op = self._backend.start(
+                lambda op: RequestMade(op, peer, protocol, outgoing.data, deadline, span.context),
+                partial(self._completed, number),
+            )
+            if number in self._open:  # else it has its result already
+                self._open[number] = op, span
+        except Closed:
+            raise
+        except SidecarError as error:
+            self._tell(number, error)
+
+    def _completed(self, number: int, completed: RequestCompleted) -> None:
+        self._tell(number, completed.answer)
+        self._drained.set()
+
+    def _tell(self, number: int, answer: bytes | SidecarError) -> None:
+        opened = self._open.pop(number, None)
+        if opened is not None:
+            opened[1].end(answer if isinstance(answer, SidecarError) else None)
+        room = self._backend.config.send_window_bytes - self._unwritten
+        if not isinstance(answer, SidecarError) and self._results and len(answer) > room:
+            answer = QueueFull("the app that asked does not read its results")
+        inner = encode.field(3, status_details(answer)) if isinstance(answer, SidecarError) else encode.field(2, answer)
+        result = encode.field(1, b"\x08" + encode.varint(number) + inner)
+        self._results.append(result)
+        self._unwritten += len(result)
+        self.ready.set()

@@ -1,0 +1,95 @@
+"""Messages of `direct.proto`."""
+
+from collections.abc import Iterable, Iterator
+
+from google.protobuf.duration_pb2 import Duration
+from sidecar_client.v1 import direct_pb2 as pb
+
+from ...core.direct import Outcome, RequestArrived
+from ...core.errors import InvalidArgument, Refused, SidecarError
+from ..common.values import duration
+
+MAX_REASON = 1024  # bytes of a refusal; what the direct protocol carries
+MAX_TIME_LEFT = 86_400.0  # seconds; as long as a request of an app may take
+
+SendRequest = pb.SendRequest
+SendManyRequest = pb.SendManyRequest
+ReceiveRequest = pb.ReceiveRequest
+RequestRequest = pb.RequestRequest
+RequestManyRequest = pb.RequestManyRequest
+OutgoingRequest = pb.OutgoingRequest
+ServeRequest = pb.ServeRequest
+
+_OUTCOMES = {
+    Outcome.DELIVERED: pb.SEND_OUTCOME_DELIVERED,
+    Outcome.NO_SUBSCRIBER: pb.SEND_OUTCOME_NO_SUBSCRIBER,
+    Outcome.LOCAL_QUEUE_FULL: pb.SEND_OUTCOME_LOCAL_QUEUE_FULL,
+    Outcome.REMOTE_QUEUE_FULL: pb.SEND_OUTCOME_REMOTE_QUEUE_FULL,
+    Outcome.UNREACHABLE: pb.SEND_OUTCOME_UNREACHABLE,
+    Outcome.REFUSED: pb.SEND_OUTCOME_REFUSED,
+    Outcome.TOO_LARGE: pb.SEND_OUTCOME_TOO_LARGE,
+    Outcome.TIMED_OUT: pb.SEND_OUTCOME_TIMED_OUT,
+    Outcome.UNKNOWN: pb.SEND_OUTCOME_UNKNOWN,
+}
+
+
+def sent(outcome: Outcome, detail: str) -> pb.SendResponse:
+    return pb.SendResponse(receipt=pb.SendReceipt(outcome=_OUTCOMES[outcome], detail=detail))
+
+
+def receipts(ranges: Iterable[tuple[int, int, tuple[Outcome, str]]]) -> bytes:
+    """Ranges of one outcome and detail: (number of the first message, count, (outcome, detail))."""
+    response = pb.SendManyResponse(
+        receipts=[
+            pb.SendReceiptRange(
+                first=first, count=count, receipt=pb.SendReceipt(outcome=_OUTCOMES[outcome], detail=detail)
+            )
+            for first, count, (outcome, detail) in ranges
+        ]
+    )
+    return response.SerializeToString()
+
+
+def response(data: bytes) -> pb.RequestResponse:
+    return pb.RequestResponse(data=data)
+
+
+def requests(
+    arrived: Iterable[RequestArrived], withdrawn: Iterable[int], rejected: Iterable[tuple[int, str]], now: float
+) -> pb.ServeResponse:
+    return pb.ServeResponse(
+        requests=[
+            pb.IncomingRequest(
+                id=request.token,
+                peer_id=str(request.peer),
+                protocol=request.protocol,
+                data=request.data,
+                time_left=None if request.deadline is None else _time_left(request.deadline - now),
+                traceparent=request.trace,
+            )
+            for request in arrived
+        ],
+        withdrawn=withdrawn,
+        rejected=[pb.RejectedAnswer(id=token, reason=why) for token, why in rejected],
+    )
+
+
+def _time_left(seconds: float) -> Duration:
+    """A peer may name any time: what no duration can hold must not end the stream of all."""
+    return duration(min(max(0.0, seconds), MAX_TIME_LEFT))
+
+
+def answers(request: pb.ServeRequest) -> Iterator[tuple[int, bytes | SidecarError]]:
+    """The answers of a serving app; for one that is malformed, what is wrong with it."""
+    for answer in request.answers:
+        match answer.WhichOneof("result"):
+            case "data":
+                yield answer.id, answer.data
+            case "refusal":
+                size = len(answer.refusal.encode())
+                if size > MAX_REASON:
+                    yield answer.id, InvalidArgument(f"refusal of {size} bytes, at most {MAX_REASON}")
+                else:
+                    yield answer.id, Refused(answer.refusal)
+            case _:
+                yield answer.id, InvalidArgument("neither data nor a refusal")

@@ -1,0 +1,189 @@
+"""Requests of peers on their way to the apps that serve them."""
+
+from collections import deque
+from collections.abc import Callable
+
+from ...core.direct import RequestAnswered, RequestArrived
+from ...core.errors import (
+    AlreadyExists,
+    Closed,
+    InvalidArgument,
+    NotSupported,
+    QueueFull,
+    Refused,
+    SidecarError,
+    TooLarge,
+)
+from ...process.spans import Span, Tracer
+from ..common.bounds import Bounds
+from ..common.wakeup import Wakeup
+
+Feed = Callable[[RequestAnswered], None]
+
+
+_WITHDRAWN = Closed("nobody waits for the answer any more")
+
+
+class Server:
+    """One app's Serve stream: the requests that it has not answered, and what to tell it next."""
+
+    def __init__(self, protocols: tuple[str, ...], bounds: Bounds) -> None:
+        """`bounds`: of unanswered requests, and of the bytes of those that the app has not taken yet."""
+        self.protocols = protocols
+        self._bounds = bounds
+        self._bytes = 0
+        self._open: dict[int, None] = {}
+        self._requests: deque[RequestArrived] = deque()
+        self._withdrawn: list[int] = []
+        self._rejected: list[tuple[int, str]] = []
+        self._end: SidecarError | None = None
+        self.ready = Wakeup()
+
+    def push(self, request: RequestArrived) -> bool:
+        """Take a request; False when the bounds are reached."""
+        if len(self._open) >= self._bounds.messages or self._bytes >= self._bounds.bytes:
+            return False
+        self._bytes += len(request.data)
+        self._open[request.token] = None
+        self._requests.append(request)
+        self.ready.set()
+        return True
+
+    def withdraw(self, token: int) -> None:
+        """Nobody waits for the answer any more. Bounded by the open requests."""
+        if self.close(token):
+            self._withdrawn.append(token)
+            self.ready.set()
+
+    def reject(self, token: int, why: str) -> None:
+        """An answer could not be taken. Bounded: of what the app does not read, the first are kept."""
+        if len(self._rejected) < self._bounds.messages:
+            self._rejected.append((token, why))
+            self.ready.set()
+
+    def close(self, token: int) -> bool:
+        """Whether this request was still open; it no longer is."""
+        if token not in self._open:
+            return False
+        del self._open[token]
+        return True
+
+    def end(self, error: SidecarError) -> None:
+        """End the stream with an error."""
+        self._end = self._end or error
+        self.ready.set()
+
+    def take(self, limit: int) -> tuple[list[RequestArrived], list[int], list[tuple[int, str]]]:
+        """Requests of about `limit` bytes, the withdrawn ones, rejected answers; all empty when there is nothing now.
+
+        Raises the error with which the stream ends.
+        """
+        requests = []
+        size = 0
+        while self._requests and size < limit:
+            request = self._requests.popleft()
+            self._bytes -= len(request.data)
+            if request.token in self._open:  # else withdrawn before the app saw it
+                requests.append(request)
+                size += len(request.data)
+        withdrawn, self._withdrawn = self._withdrawn, []
+        rejected, self._rejected = self._rejected, []
+        if self._end is not None and not requests and not withdrawn and not rejected:
+            raise self._end
+        return requests, withdrawn, rejected
+
+    def tokens(self) -> list[int]:
+        """The open requests."""
+        return list(self._open)
+
+
+class Desk:
+    """Who serves which protocol."""
+
+    def __init__(self, feed: Feed, drained: Callable[[], None], tracer: Tracer) -> None:
+        """`drained` is called when the last open request has its answer while the desk is `draining`."""
+        self._feed = feed
+        self._drained = drained
+        self._tracer = tracer
+        self._servers: dict[str, Server] = {}
+        self._by_token: dict[int, tuple[Server, Span]] = {}
+        self.draining = False
+
+    @property
+    def open(self) -> int:
+        """How many requests apps here have been given and not answered."""
+        return len(self._by_token)
+
+    def protocols(self) -> tuple[str, ...]:
+        return tuple(self._servers)
+
+    def servers(self) -> list[Server]:
+        return list(dict.fromkeys(self._servers.values()))
+
+    def add(self, server: Server) -> None:
+        """Raises AlreadyExists when another stream serves one of the protocols."""
+        for protocol in server.protocols:
+            if protocol in self._servers:
+                raise AlreadyExists(f"{protocol!r} is served by another stream already")
+        for protocol in server.protocols:
+            self._servers[protocol] = server
+
+    def remove(self, server: Server) -> None:
+        """The app is gone: whoever waits for it is told."""
+        for protocol in server.protocols:
+            del self._servers[protocol]
+        for token in server.tokens():
+            self._answer(token, NotSupported("the app that served this protocol has gone"))
+
+    def arrived(self, request: RequestArrived) -> None:
+        server = self._servers.get(request.protocol)
+        span = self._tracer.serving(request.peer, request.protocol, request.trace)
+        refusal: SidecarError
+        if self.draining:
+            refusal = Closed("the sidecar there is stopping")
+        elif server is None:
+            refusal = NotSupported(f"nobody serves {request.protocol!r}")
+        elif server.push(request._replace(trace=span.context)):
+            self._by_token[request.token] = server, span
+            return
+        else:
+            refusal = QueueFull("the serving app has too many requests open")
+        span.end(refusal)
+        self._feed(RequestAnswered(request.token, refusal))
+
+    def withdrawn(self, token: int) -> None:
+        server = self._forget(token, _WITHDRAWN)
+        if server is not None:
+            server.withdraw(token)
+
+    def answer(self, server: Server, token: int, answer: bytes | SidecarError) -> None:
+        """The app answers; a number that is not open is ignored, since it may just have been withdrawn.
+
+        What cannot be taken as an answer is told to both sides, and costs nobody else anything.
+        """
+        if not server.close(token):
+            return
+        rejected: SidecarError | None = None
+        if isinstance(answer, InvalidArgument):
+            rejected = answer
+        else:
+            try:
+                self._answer(token, answer)
+            except TooLarge as error:
+                rejected = error
+        if rejected is not None:
+            server.reject(token, str(rejected))
+            self._answer(token, Refused(f"the app there gave an answer that cannot be taken: {rejected}"))
+
+    def _answer(self, token: int, answer: bytes | SidecarError) -> None:
+        """Raises TooLarge, and then nothing has happened."""
+        self._feed(RequestAnswered(token, answer))
+        self._forget(token, answer if isinstance(answer, SidecarError) else None)
+
+    def _forget(self, token: int, error: SidecarError | None) -> Server | None:
+        server, span = self._by_token.pop(token, (None, None))
+        if span is not None:
+            span.end(error)
+        if self.draining and not self._by_token:
+            self._drained()
+        return server

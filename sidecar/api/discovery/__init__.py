@@ -1,0 +1,1 @@
+"""`sidecar.v1.DiscoveryService`: names and records in the DHT."""

@@ -1,0 +1,1 @@
+"""`sidecar.v1.NodeService`: the node itself, its readiness, its numbers and its log."""

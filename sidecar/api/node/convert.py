@@ -1,0 +1,97 @@
+"""Messages of `node.proto`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sidecar_client.v1 import node_pb2 as pb
+from sidecar_client.v1.common_pb2 import LAG_REASON_SLOW_READER, Lagged
+
+from ... import __version__
+from ...config.describe import Setting
+from ...core.events import Condition
+from ...core.histogram import Histogram
+from ...core.types import PeerId
+from ...process.journal import Entry
+from ..common.values import duration, wall_time
+from ..surface import Addresses
+
+
+def node(
+    *, peer_id: PeerId, network: str, agent: str, addresses: Addresses, started: float, now: float, epoch_ns: int
+) -> pb.GetNodeResponse:
+    return pb.GetNodeResponse(
+        node=pb.Node(
+            peer_id=str(peer_id),
+            network=network,
+            agent=agent,
+            version=__version__,
+            listening_addresses=map(str, addresses.listening),
+            announced_addresses=map(str, addresses.announced),
+            observed_addresses=map(str, addresses.observed),
+            start_time=wall_time(started, epoch_ns),
+            uptime=duration(now - started),
+        )
+    )
+
+
+def _readiness(conditions: Sequence[Condition], epoch_ns: int) -> pb.Readiness:
+    return pb.Readiness(
+        ready=all(condition.met for condition in conditions),
+        conditions=[
+            pb.Condition(
+                type=condition.type,
+                met=condition.met,
+                reason=condition.reason,
+                message=condition.message,
+                remedy=condition.remedy,
+                since=wall_time(condition.since, epoch_ns),
+            )
+            for condition in conditions
+        ],
+    )
+
+
+def readiness(conditions: Sequence[Condition], epoch_ns: int) -> pb.GetReadinessResponse:
+    return pb.GetReadinessResponse(readiness=_readiness(conditions, epoch_ns))
+
+
+def readiness_event(conditions: Sequence[Condition], epoch_ns: int) -> pb.WatchReadinessResponse:
+    return pb.WatchReadinessResponse(readiness=_readiness(conditions, epoch_ns))
+
+
+def statistics(values: Mapping[str, int | float], histograms: Mapping[str, Histogram]) -> pb.GetStatisticsResponse:
+    return pb.GetStatisticsResponse(
+        values={name: float(value) for name, value in values.items()},
+        histograms=[
+            pb.Histogram(name=name, upper_bounds=counted.bounds, counts=counted.counts, sum=counted.total)
+            for name, counted in sorted(histograms.items())
+        ],
+    )
+
+
+def configuration(settings: Iterable[Setting]) -> pb.GetConfigurationResponse:
+    return pb.GetConfigurationResponse(
+        entries=[
+            pb.ConfigurationEntry(name=entry.name, value=entry.value, source=entry.source, reloadable=entry.live)
+            for entry in settings
+        ]
+    )
+
+
+def log_entries(entries: Sequence[Entry], missed: int) -> pb.WatchEventsResponse:
+    return pb.WatchEventsResponse(
+        events=[
+            pb.NodeEvent(
+                time=wall_time(entry.time, 0),
+                severity=entry.severity,
+                part=entry.part,
+                message=entry.message,
+                fields=entry.fields,
+            )
+            for entry in entries
+        ],
+        lagged=Lagged(missed=missed, reason=LAG_REASON_SLOW_READER) if missed else None,
+    )
+
+
+def log_levels(level: str, parts: Mapping[str, str]) -> pb.SetLogLevelResponse:
+    return pb.SetLogLevelResponse(level=level, parts=parts)

@@ -1,0 +1,143 @@
+"""Messages of `peer.proto`."""
+
+from collections.abc import Iterable, Sequence
+
+from sidecar_client.v1 import common_pb2
+from sidecar_client.v1 import peer_pb2 as pb
+
+from ...core.events import PeerChange, PeerChanged, PeerView
+from ...core.gate import BanView
+from ...core.multiaddr import Multiaddr
+from ...core.types import Direction, PeerId
+from ..common.values import duration, unix_time, wall_time
+
+ListPeersRequest = pb.ListPeersRequest
+GetPeerRequest = pb.GetPeerRequest
+FindPeerRequest = pb.FindPeerRequest
+ListClosestPeersRequest = pb.ListClosestPeersRequest
+ConnectPeerRequest = pb.ConnectPeerRequest
+DisconnectPeerRequest = pb.DisconnectPeerRequest
+PingPeerRequest = pb.PingPeerRequest
+BanPeerRequest = pb.BanPeerRequest
+AllowPeerRequest = pb.AllowPeerRequest
+ListBansRequest = pb.ListBansRequest
+ProtectPeerRequest = pb.ProtectPeerRequest
+UnprotectPeerRequest = pb.UnprotectPeerRequest
+
+_DIRECTIONS = {
+    None: pb.DIRECTION_UNSPECIFIED,
+    Direction.INBOUND: pb.DIRECTION_INBOUND,
+    Direction.OUTBOUND: pb.DIRECTION_OUTBOUND,
+}
+_EVENTS = {
+    PeerChange.CONNECTED: pb.PEER_EVENT_TYPE_CONNECTED,
+    PeerChange.IDENTIFIED: pb.PEER_EVENT_TYPE_IDENTIFIED,
+    PeerChange.UPDATED: pb.PEER_EVENT_TYPE_UPDATED,
+    PeerChange.DISCONNECTED: pb.PEER_EVENT_TYPE_DISCONNECTED,
+}
+
+
+def peer(view: PeerView, epoch_ns: int) -> pb.Peer:
+    return pb.Peer(
+        peer_id=str(view.peer),
+        connected=view.connected,
+        direction=_DIRECTIONS[view.direction],
+        addresses=map(str, view.addresses),
+        remote_address=str(view.remote) if view.remote else "",
+        protocols=view.protocols,
+        agent=view.agent,
+        protocol_version=view.protocol_version,
+        identified=view.identified,
+        latency=None if view.latency is None else duration(view.latency),
+        connect_time=None if view.connected_since is None else wall_time(view.connected_since, epoch_ns),
+        connections=view.connections,
+        protected=view.protected,
+    )
+
+
+def peers(views: Iterable[PeerView], next_page: str, total: int, epoch_ns: int) -> pb.ListPeersResponse:
+    return pb.ListPeersResponse(peers=[peer(view, epoch_ns) for view in views], next_page_token=next_page, total=total)
+
+
+def one(view: PeerView, epoch_ns: int) -> pb.GetPeerResponse:
+    return pb.GetPeerResponse(peer=peer(view, epoch_ns))
+
+
+def closest(peers: Iterable[tuple[PeerId, Iterable[Multiaddr]]]) -> pb.ListClosestPeersResponse:
+    return pb.ListClosestPeersResponse(
+        peers=[pb.ClosestPeer(peer_id=str(peer), addresses=map(str, addresses)) for peer, addresses in peers]
+    )
+
+
+def present(views: Sequence[PeerView], epoch_ns: int, *, missed: int, last: bool) -> pb.WatchPeersResponse:
+    """A part of the present state; `missed` events were lost before it; `last`: it is then told in full."""
+    events = [pb.PeerEvent(type=pb.PEER_EVENT_TYPE_PRESENT, peer=peer(view, epoch_ns)) for view in views]
+    if last:
+        events.append(pb.PeerEvent(type=pb.PEER_EVENT_TYPE_CURRENT))
+    slow = common_pb2.LAG_REASON_SLOW_READER
+    return pb.WatchPeersResponse(
+        events=events, lagged=common_pb2.Lagged(missed=missed, reason=slow) if missed else None
+    )
+
+
+def changes(changed: Iterable[PeerChanged], epoch_ns: int) -> pb.WatchPeersResponse:
+    return pb.WatchPeersResponse(
+        events=[
+            pb.PeerEvent(
+                type=_EVENTS[change.change],
+                peer=peer(change.view, epoch_ns),
+                reason=str(change.error) if change.error else "",
+            )
+            for change in changed
+        ]
+    )
+
+
+def found(peer_id: PeerId, addresses: Iterable[Multiaddr]) -> pb.FindPeerResponse:
+    return pb.FindPeerResponse(peer_id=str(peer_id), addresses=map(str, addresses))
+
+
+def connected(view: PeerView, epoch_ns: int) -> pb.ConnectPeerResponse:
+    return pb.ConnectPeerResponse(peer=peer(view, epoch_ns))
+
+
+def disconnected() -> pb.DisconnectPeerResponse:
+    return pb.DisconnectPeerResponse()
+
+
+def pinged(seconds: float) -> pb.PingPeerResponse:
+    return pb.PingPeerResponse(latency=duration(seconds))
+
+
+def ban(view: BanView) -> pb.Ban:
+    subject, reason, created, expires = view.ban
+    is_peer = isinstance(subject, PeerId)
+    return pb.Ban(
+        peer_id=str(subject) if is_peer else "",
+        network="" if is_peer else str(subject),
+        reason=reason,
+        create_time=None if view.configured else unix_time(created),
+        expire_time=None if expires is None else unix_time(expires),
+        configured=view.configured,
+        refused=view.refused,
+    )
+
+
+def banned(views: Iterable[BanView], closed: int, warnings: Iterable[str]) -> pb.BanPeerResponse:
+    return pb.BanPeerResponse(bans=map(ban, views), connections_closed=closed, warnings=warnings)
+
+
+def allowed(warnings: Iterable[str]) -> pb.AllowPeerResponse:
+    return pb.AllowPeerResponse(warnings=warnings)
+
+
+def bans(views: Iterable[BanView], next_page: str, total: int) -> pb.ListBansResponse:
+    return pb.ListBansResponse(bans=map(ban, views), next_page_token=next_page, total=total)
+
+
+def protected(warnings: Iterable[str]) -> pb.ProtectPeerResponse:
+    return pb.ProtectPeerResponse(warnings=warnings)
+
+
+def unprotected(warnings: Iterable[str]) -> pb.UnprotectPeerResponse:
+    return pb.UnprotectPeerResponse(warnings=warnings)

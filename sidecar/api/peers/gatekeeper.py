@@ -1,0 +1,131 @@
+"""Bans and protected peers between the node, the disk, the wall clock and those who call."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from ...core.errors import NotFound, StorageError
+from ...core.events import BansLifted, BansMade, ProtectionChanged, WallClockRead
+from ...core.gate import Ban, Gate, Subject
+from ...core.types import PeerId
+
+_LOOK = 1.0  # seconds between two looks at the wall clock: how late a ban ends at most
+
+_log = logging.getLogger(__name__)
+
+
+class Store(Protocol):
+    """Where bans outlast the process. Each call raises StorageError."""
+
+    def add(self, bans: Sequence[Ban]) -> None: ...
+    def remove(self, subjects: Sequence[Subject]) -> None: ...
+    def protect(self, peer: PeerId, protected: bool) -> None: ...
+    def forget(self, now_wall: float) -> None: ...
+
+
+class Banned(NamedTuple):
+    """What came of a ban: the bans, the connections closed, and sentences about what else there is to know."""
+
+    bans: tuple[Ban, ...]
+    closed: int
+    warnings: tuple[str, ...]
+
+
+class Gatekeeper:
+    """Changes the node's gate and keeps what is to outlast a restart.
+
+    A disk that refuses does not stop a ban: it is in force for this run, and whoever called is told so.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        feed: Callable[[object], None],
+        store: Store | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`store`: None keeps nothing. `wall`: seconds since 1970, which bans end by."""
+        self.gate = gate
+        self._feed = feed
+        self._store = store
+        self._wall = wall
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to look at the wall clock: it may be set, and a machine may sleep, so that no timer would do."""
+        self._look()
+
+    def _wait(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_LOOK, self._look)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self.refresh()
+        self._wait()
+
+    def refresh(self) -> None:
+        """End the bans whose time is over."""
+        wall = self._wall()
+        if self.gate.is_due(wall):
+            before = self.gate.size
+            self._feed(WallClockRead(wall))
+            if self.gate.size < before:
+                _log.info("bans that have ended: %d", before - self.gate.size)
+                self._keep(lambda store: store.forget(wall), "")
+        moved = self.gate.take_moved()
+        if moved:
+            _log.warning(
+                "the clock was set back; bans that begin anew now, for as long as each was made for: %d", len(moved)
+            )
+            self._keep(lambda store: store.add(moved), "")
+
+    # ------------------------------------------------------------ what callers ask
+
+    def bans(self, subjects: Sequence[Subject], reason: str, seconds: float | None) -> tuple[Ban, ...]:
+        """The bans of some peers and networks that begin now."""
+        self.refresh()
+        now = self._wall()
+        return tuple(Ban(subject, reason, now, None if seconds is None else now + seconds) for subject in subjects)
+
+    def banned(self, bans: tuple[Ban, ...], made: BansMade) -> Banned:
+        """The node lives by new bans: keep them."""
+        warnings = [f"{peer} is a bootstrap peer; this node cannot join the mesh through it" for peer in made.bootstrap]
+        warnings += [f"{peer} is protected, which only keeps it from being trimmed" for peer in made.protected]
+        warnings += self._keep(lambda store: store.add(bans), "the ban is in force, but not after a restart")
+        return Banned(bans, made.closed, tuple(warnings))
+
+    def allow(self, subjects: Sequence[Subject]) -> tuple[str, ...]:
+        """Lift bans; returns what else there is to know. Raises NotFound, and lifts none, when one is not banned."""
+        self.refresh()
+        for subject in subjects:
+            if self.gate.get(subject) is None:
+                refusal = self.gate.still_refuses(subject)
+                raise NotFound(f"{subject} has no ban of its own" + (f"; {refusal}" if refusal else ""))
+        self._feed(BansLifted(tuple(subjects)))
+        warnings = self._keep(lambda store: store.remove(subjects), "the ban is lifted, but back after a restart")
+        still = (self.gate.still_refuses(subject) for subject in subjects)
+        return (*warnings, *(f"still refused: {refusal}" for refusal in still if refusal is not None))
+
+    def protect(self, peer: PeerId, protected: bool) -> tuple[str, ...]:
+        """Protect a peer or protect it no more; returns what else there is to know. Raises ResourceExhausted."""
+        self._feed(ProtectionChanged(peer, protected))
+        lost = "the peer is protected, but not after a restart"
+        if not protected:
+            lost = "the peer is not protected, but is again after a restart"
+        return self._keep(lambda store: store.protect(peer, protected), lost)
+
+    def _keep(self, write: Callable[[Store], None], lost: str) -> tuple[str, ...]:
+        if self._store is None:
+            return ()
+        try:
+            write(self._store)
+        except StorageError as error:
+            _log.error("%s%s", f"{lost}: " if lost else "", error)
+            return (f"{lost}: {error}",) if lost else ()
+        return ()

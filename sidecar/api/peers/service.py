@@ -1,0 +1,203 @@
+"""`sidecar.v1.PeerService`."""
+
+from typing import Any
+
+from ...core.errors import NotFound, SelfDial
+from ...core.events import (
+    BanRequested,
+    BansMade,
+    ClosestPeersRequested,
+    ConnectRequested,
+    DisconnectRequested,
+    FindPeerRequested,
+    PeerView,
+    PingRequested,
+)
+from ...core.gate import BanView, Network, Subject
+from ...core.types import PeerId
+from ..backend import Backend
+from ..common import values
+from ..common.status import OPEN, Context
+from ..common.watch import PeerWatcher
+from . import convert as convert
+
+_PAGE, _MAX_PAGE = 500, 1000
+_MAX_ADDRESSES = 32
+_MAX_KEY = 1024  # bytes; as the Kademlia router's default
+_SNAPSHOT = 256  # peers a response
+_MAX_REASON = 512
+_MAX_BAN = 10 * 366 * 86400.0  # seconds
+
+
+class PeerService:
+    """The peers; every method as its schema says."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def list_peers(self, request: convert.ListPeersRequest, context: Context) -> object:
+        wanted = request.protocol
+        views = [
+            view
+            for view in self._backend.node.peers(known=not request.connected_only)
+            if not wanted or wanted in view.protocols
+        ]
+        views.sort(key=lambda view: bytes(view.peer))
+        after = values.peer_id(request.page_token, "page_token") if request.page_token else PeerId()
+        rest = [view for view in views if view.peer > after]
+        size = min(request.page_size or _PAGE, _MAX_PAGE)
+        page = rest[:size]
+        token = str(page[-1].peer) if len(rest) > size else ""
+        return convert.peers(page, token, len(views), self._backend.epoch_ns)
+
+    async def watch_peers(self, request: Any, context: Context) -> None:
+        backend = self._backend
+        with backend.watching_peers() as watcher:
+            await context.send_initial_metadata(OPEN)
+            await self._tell_present(watcher, context)
+            while True:
+                if watcher.lagging:
+                    await self._tell_present(watcher, context)
+                changes = watcher.take()
+                if changes:
+                    await context.write(convert.changes(changes, backend.epoch_ns))
+                    continue
+                watcher.check()
+                await watcher.ready.wait()
+
+    async def _tell_present(self, watcher: PeerWatcher, context: Context) -> None:
+        """Tell the connected peers as of now; what changes meanwhile waits in the watcher's queue."""
+        backend = self._backend
+        missed = watcher.restart()
+        views: list[PeerView] = [view for view in backend.node.peers() if view.connected]
+        for start in range(0, max(1, len(views)), _SNAPSHOT):
+            part = views[start : start + _SNAPSHOT]
+            last = start + _SNAPSHOT >= len(views)
+            await context.write(convert.present(part, backend.epoch_ns, missed=missed, last=last))
+            missed = 0
+
+    async def find_peer(self, request: convert.FindPeerRequest, context: Context) -> object:
+        peer = values.peer_id(request.peer_id)
+        return convert.found(peer, await self._backend.ask(lambda op: FindPeerRequested(op, peer)))
+
+    async def get_peer(self, request: convert.GetPeerRequest, context: Context) -> object:
+        peer = self._other(request.peer_id)
+        view = next((view for view in self._backend.node.peers(known=True) if view.peer == peer), None)
+        if view is None:
+            raise NotFound(f"{peer} is not known here; FindPeer asks the DHT")
+        return convert.one(view, self._backend.epoch_ns)
+
+    async def list_closest_peers(self, request: convert.ListClosestPeersRequest, context: Context) -> object:
+        if bool(request.peer_id) == bool(request.key):
+            given = "both a peer id and a key are" if request.key else "neither a peer id nor a key is"
+            raise values.invalid("key", f"{given} given")
+        if len(request.key) > _MAX_KEY:
+            raise values.invalid("key", f"{len(request.key)} bytes, from 1 to {_MAX_KEY}")
+        key = request.key or bytes(values.peer_id(request.peer_id))
+        closest = await self._backend.ask(lambda op: ClosestPeersRequested(op, key))
+        return convert.closest(closest[: request.limit or None])
+
+    async def connect_peer(self, request: convert.ConnectPeerRequest, context: Context) -> object:
+        addresses = values.addresses(request.addresses, _MAX_ADDRESSES)
+        peer = self._other(request.peer_id) if request.peer_id else None
+        for index, address in enumerate(addresses):
+            named = address.peer_id
+            if named is None:
+                continue
+            if peer is not None and named != peer:
+                raise values.invalid(f"addresses[{index}]", f"it names {named}, other than {peer}")
+            peer = self._other(str(named), f"addresses[{index}]")
+        if peer is None and not addresses:
+            raise values.invalid("peer_id", "neither a peer id nor an address is given")
+        view = await self._backend.ask(lambda op: ConnectRequested(op, peer, addresses))
+        return convert.connected(view, self._backend.epoch_ns)
+
+    async def disconnect_peer(self, request: convert.DisconnectPeerRequest, context: Context) -> object:
+        peer = self._other(request.peer_id)
+        await self._backend.ask(lambda op: DisconnectRequested(op, peer))
+        return convert.disconnected()
+
+    async def ping_peer(self, request: convert.PingPeerRequest, context: Context) -> object:
+        peer = self._other(request.peer_id)
+        return convert.pinged(await self._backend.ask(lambda op: PingRequested(op, peer)))
+
+    async def ban_peer(self, request: convert.BanPeerRequest, context: Context) -> object:
+        backend, keeper = self._backend, self._backend.gatekeeper
+        subjects = self._subjects(request.peer_id, request.network)
+        reason = values.remark(request.reason, _MAX_REASON, "reason")
+        seconds = None
+        if request.HasField("duration"):
+            seconds = values.seconds(request.duration, _MAX_BAN, "duration")
+            if not seconds:
+                raise values.invalid("duration", "0 seconds; leave it out for a ban without an end")
+        bans = keeper.bans(subjects, reason, seconds)
+        made: BansMade = await backend.ask(lambda op: BanRequested(op, bans))
+        banned = keeper.banned(bans, made)
+        for ban in bans:
+            backend.changed(
+                _action(ban.subject, "banned"), **_named(ban.subject), reason=reason or None, seconds=seconds
+            )
+        return convert.banned([BanView(ban, 0, False) for ban in bans], banned.closed, banned.warnings)
+
+    async def allow_peer(self, request: convert.AllowPeerRequest, context: Context) -> object:
+        subjects = self._subjects(request.peer_id, request.network)
+        warnings = self._backend.gatekeeper.allow(subjects)
+        for subject in subjects:
+            self._backend.changed(_action(subject, "allowed"), **_named(subject))
+        return convert.allowed(warnings)
+
+    async def list_bans(self, request: convert.ListBansRequest, context: Context) -> object:
+        keeper = self._backend.gatekeeper
+        keeper.refresh()
+        gate = keeper.gate
+        after = _subject(request.page_token, "page_token") if request.page_token else None
+        size = min(request.page_size or _PAGE, _MAX_PAGE)
+        page = gate.bans(after, size + 1)
+        token = str(page[size - 1].ban.subject) if len(page) > size else ""
+        return convert.bans([*([] if after else gate.denied()), *page[:size]], token, gate.size)
+
+    async def protect_peer(self, request: convert.ProtectPeerRequest, context: Context) -> object:
+        peer = self._other(request.peer_id)
+        warnings = self._backend.gatekeeper.protect(peer, True)
+        self._backend.changed("peer.protected", peer_id=str(peer))
+        return convert.protected(warnings)
+
+    async def unprotect_peer(self, request: convert.UnprotectPeerRequest, context: Context) -> object:
+        peer = self._other(request.peer_id)
+        warnings = self._backend.gatekeeper.protect(peer, False)
+        if any(view.peer == peer and view.protected for view in self._backend.node.peers(known=True)):
+            warnings += ("the peer stays protected: it is a bootstrap peer, or gate.protected_peers names it",)
+        self._backend.changed("peer.unprotected", peer_id=str(peer))
+        return convert.unprotected(warnings)
+
+    def _subjects(self, peer_id: str, network: str) -> tuple[Subject, ...]:
+        """Raises InvalidField."""
+        peers = (self._other(peer_id),) if peer_id else ()
+        networks = (values.network(network),) if network else ()
+        if not (peers or networks):
+            raise values.invalid("peer_id", "neither a peer nor a network is given")
+        return (*peers, *networks)
+
+    def _other(self, text: str, field: str = "peer_id") -> PeerId:
+        return other_peer(self._backend, text, field)
+
+
+def other_peer(backend: Backend, text: str, field: str = "peer_id") -> PeerId:
+    """The id of a peer that is not this node. Raises InvalidField."""
+    peer = values.peer_id(text, field)
+    if peer == backend.node.peer_id:
+        raise values.invalid(field, SelfDial("the peer named is this node itself"))
+    return peer
+
+
+def _subject(text: str, field: str) -> Subject:
+    """Raises InvalidField."""
+    return values.network(text, field) if "." in text or ":" in text else values.peer_id(text, field)
+
+
+def _action(subject: Subject, what: str) -> str:
+    return f"network.{what}" if isinstance(subject, Network) else f"peer.{what}"
+
+
+def _named(subject: Subject) -> dict[str, str]:
+    return {"network" if isinstance(subject, Network) else "peer_id": str(subject)}

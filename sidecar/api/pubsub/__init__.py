@@ -1,0 +1,1 @@
+"""`sidecar.v1.PubSubService`: broadcast on topics."""

@@ -1,0 +1,117 @@
+"""Messages of `pubsub.proto`."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from sidecar_client.v1 import common_pb2
+from sidecar_client.v1 import pubsub_pb2 as pb
+
+from ...core.gossip import Outcome, TopicView
+from ..common.values import invalid
+from .hub import Policy
+
+PublishRequest = pb.PublishRequest
+PublishManyRequest = pb.PublishManyRequest
+SubscribeRequest = pb.SubscribeRequest
+
+_OUTCOMES = {
+    Outcome.SENT: pb.PUBLISH_OUTCOME_SENT,
+    Outcome.NO_PEERS: pb.PUBLISH_OUTCOME_NO_PEERS,
+    Outcome.QUEUE_FULL: pb.PUBLISH_OUTCOME_QUEUE_FULL,
+    Outcome.TOO_LARGE: pb.PUBLISH_OUTCOME_TOO_LARGE,
+    Outcome.DUPLICATE: pb.PUBLISH_OUTCOME_DUPLICATE,
+}
+_SIGNING = {
+    pb.SIGNING_UNSPECIFIED: None,
+    pb.SIGNING_STRICT_SIGN: True,
+    pb.SIGNING_STRICT_NO_SIGN: False,
+}
+_POLICIES = {
+    common_pb2.OVERFLOW_POLICY_UNSPECIFIED: Policy.DROP_OLDEST,
+    common_pb2.OVERFLOW_POLICY_DROP_OLDEST: Policy.DROP_OLDEST,
+    common_pb2.OVERFLOW_POLICY_DROP_NEWEST: Policy.DROP_NEWEST,
+    common_pb2.OVERFLOW_POLICY_END_STREAM: Policy.END_STREAM,
+}
+
+
+class Result(NamedTuple):
+    """What became of a published message, beside its id."""
+
+    outcome: Outcome
+    peers: int
+    dropped: int
+
+
+def signing(value: int) -> bool | None:
+    """True to sign, False not to, None as the topic does. Raises InvalidField."""
+    try:
+        return _SIGNING[pb.Signing.ValueType(value)]
+    except KeyError:
+        raise invalid("signing", f"{value} is no signing") from None
+
+
+def policy(value: int) -> Policy:
+    """Raises InvalidField."""
+    try:
+        return _POLICIES[common_pb2.OverflowPolicy.ValueType(value)]
+    except KeyError:
+        raise invalid("policy", f"{value} is no policy") from None
+
+
+def published(result: Result, message_id: bytes) -> pb.PublishResponse:
+    return pb.PublishResponse(
+        receipt=pb.PublishReceipt(
+            outcome=_OUTCOMES[result.outcome], message_id=message_id, peers=result.peers, dropped=result.dropped
+        )
+    )
+
+
+def receipts(ranges: Iterable[tuple[int, int, Result]], ids: Iterable[Sequence[bytes]] | None) -> bytes:
+    """Ranges of one result: (number of the first message, count, result); `ids` has each range's, where wanted."""
+    response = pb.PublishManyResponse(
+        receipts=[
+            pb.PublishReceiptRange(
+                first=first,
+                count=count,
+                outcome=_OUTCOMES[result.outcome],
+                peers=result.peers,
+                dropped=result.dropped,
+            )
+            for first, count, result in ranges
+        ]
+    )
+    if ids is not None:
+        for receipt, named in zip(response.receipts, ids, strict=True):
+            receipt.message_ids.extend(named)
+    return response.SerializeToString()
+
+
+class LocalTopic(NamedTuple):
+    """What the API knows of a topic beside the node."""
+
+    subscribers: int
+    history_messages: int
+
+
+def topics(views: Iterable[tuple[TopicView, LocalTopic]]) -> pb.ListTopicsResponse:
+    return pb.ListTopicsResponse(
+        topics=[
+            pb.Topic(
+                name=view.topic,
+                subscribed=view.joined,
+                signing=pb.SIGNING_STRICT_SIGN if view.sign else pb.SIGNING_STRICT_NO_SIGN,
+                peers=len(view.peers),
+                mesh_peer_ids=map(str, view.mesh),
+                subscribers=local.subscribers,
+                history_messages=local.history_messages,
+                delivered=view.counts.delivered,
+                published=view.counts.published,
+                duplicates=view.counts.duplicates,
+                rejected=view.counts.rejected,
+                dropped=view.counts.dropped,
+                delivered_bytes=view.counts.delivered_bytes,
+                published_bytes=view.counts.published_bytes,
+            )
+            for view, local in views
+        ]
+    )

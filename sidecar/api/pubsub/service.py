@@ -1,0 +1,165 @@
+"""`sidecar.v1.PubSubService`."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from ...core.errors import DeadlineExceeded, TooLarge
+from ...core.gossip import Outcome, PublishCancelled, PublishCompleted, Published, TopicOptions
+from ..backend import Backend
+from ..common import values
+from ..common.bounds import Bounds
+from ..common.converse import MAX_BATCH, converse
+from ..common.receipts import Range, Receipts
+from ..common.status import OPEN, Context, opening
+from ..common.window import Window
+from ..guard import caller
+from . import convert as convert
+from .convert import Result
+
+MAX_TOPIC = 1024  # bytes; as the gossip router's default
+_MAX_TOPICS = 64
+_MAX_PEERS = 1024
+
+Sent = tuple[Result, bytes]  # with the message's id
+
+
+class PubSubService:
+    """Broadcast; every method as its schema says."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._ids: Window[Sent] = Window(backend.config.request_ids, _went_somewhere, withdraws=True)
+
+    async def publish(self, request: convert.PublishRequest, context: Context) -> object:
+        target = _Target(self._backend, request.topic, request.signing, request.minimum_peers)
+        ids = [values.request_id(request.request_id)]
+        result, message_id = (await self.send(target, [request.data], ids, wait=False))[0]
+        if result.outcome is Outcome.TOO_LARGE:
+            size = len(request.data)
+            raise TooLarge(f"payload of {size} bytes is over the bound on gossip messages, here or at the peers")
+        return convert.published(result, message_id)
+
+    async def publish_many(self, requests: AsyncIterator[convert.PublishManyRequest], context: Context) -> None:
+        await context.send_initial_metadata(opening(self._backend.config.max_request_bytes))
+        publisher = _Publisher(self._backend, self)
+        with self._backend.stream(publisher.receipts):
+            await converse(requests, publisher.receipts, publisher.consume, context, self._backend.refusing)
+
+    async def subscribe(self, request: convert.SubscribeRequest, context: Context) -> None:
+        backend, config = self._backend, self._backend.config
+        subscription = backend.topics.subscribe(
+            values.names(request.topics, _MAX_TOPICS, MAX_TOPIC, "topics"),
+            request.cursor,
+            policy=convert.policy(request.policy),
+            bounds=Bounds(
+                min(request.queue_messages or config.queue_messages, config.queue_messages),
+                min(request.queue_bytes or config.queue_bytes, config.queue_bytes),
+            ),
+            skip_local=request.skip_local,
+            sign=convert.signing(request.signing),
+        )
+        try:
+            with backend.stream(subscription):
+                await context.send_initial_metadata(OPEN)
+                while True:
+                    batch = subscription.take()
+                    if batch:
+                        await context.write(batch)
+                    else:
+                        await subscription.ready.wait()
+        finally:
+            backend.topics.unsubscribe(subscription)
+
+    async def list_topics(self, request: Any, context: Context) -> object:
+        views = sorted(self._backend.node.topics(), key=lambda view: view.topic)
+        return convert.topics((view, self._local(view.topic)) for view in views)
+
+    def _local(self, topic: str) -> convert.LocalTopic:
+        hub = self._backend.topics.hub(topic)
+        return convert.LocalTopic(len(hub.subscribers), hub.history_messages) if hub else convert.LocalTopic(0, 0)
+
+    # ------------------------------------------------------------ for both ways of publishing
+
+    async def send(self, target: "_Target", messages: Sequence[bytes], ids: Sequence[str], *, wait: bool) -> list[Sent]:
+        """Publish messages of which some have ids; every message's result."""
+
+        async def publish(indexes: list[int]) -> list[Sent]:
+            completed = await target.publish([messages[index] for index in indexes], wait=wait, partly=any(ids))
+            results = [Result(*receipt[2:]) for receipt in completed.receipts for _ in range(receipt.count)]
+            return list(zip(results, completed.ids, strict=True))
+
+        who = caller.who()
+        return await self._ids.once([(who, target.topic, name) if name else None for name in ids], publish)
+
+
+def _went_somewhere(sent: Sent) -> bool:
+    """Whether anybody can have got it; what has an id was published, be it only to this node's own subscribers."""
+    result, message_id = sent
+    return result.outcome is Outcome.DUPLICATE or bool(message_id)
+
+
+class _Target:
+    """Where to publish and how. Raises InvalidField, TopicOptionsDiffer."""
+
+    def __init__(self, backend: Backend, topic: str, signing: int, minimum_peers: int) -> None:
+        self.topic = values.name(topic, MAX_TOPIC, "topic")
+        self._backend = backend
+        self._sign = convert.signing(signing)
+        self._minimum = values.bounded(minimum_peers, _MAX_PEERS, "minimum_peers")
+        backend.topics.check_signing(self.topic, self._sign)
+
+    async def publish(self, messages: Sequence[bytes], *, wait: bool, partly: bool = False) -> PublishCompleted:
+        """Publish a batch. `wait`: for room in the peers' queues; for the minimum of peers always.
+
+        `partly`: when cancelled, say how far it had come; the rest has the outcome CANCELLED.
+        """
+        options = None if self._sign is None else TopicOptions(sign=self._sign)
+        wait = wait or self._minimum > 0
+        run = self._backend.partial_operation if partly else self._backend.operation
+        completed: PublishCompleted = await run(
+            lambda op: Published(op, self.topic, messages, wait, self._minimum, options), PublishCancelled
+        )
+        if not partly and completed.receipts and completed.receipts[-1].outcome is Outcome.CANCELLED:
+            raise DeadlineExceeded("publishing was given up before it could go on")
+        return completed
+
+
+class _Publisher:
+    """One PublishMany stream. Batches go one after the other; while one waits for room, the next is not read."""
+
+    def __init__(self, backend: Backend, service: PubSubService) -> None:
+        self._backend = backend
+        self._service = service
+        self._target: _Target | None = None
+        self._want_ids = False
+        # Batches go one after the other, so that no bytes have to be counted.
+        self.receipts: Receipts[Result] = Receipts(Bounds(backend.config.send_window, 1), self._encode)
+
+    async def consume(self, request: convert.PublishManyRequest) -> None:
+        """Publish a batch; returns when the next one may be read."""
+        if request.topic or self._target is None:
+            self._target = _Target(self._backend, request.topic, request.signing, request.minimum_peers)
+        self._want_ids = self._want_ids or request.return_message_ids
+        if not request.messages:
+            return
+        values.bounded(len(request.messages), MAX_BATCH, "messages")
+        messages = [message.data for message in request.messages]
+        ids = [message.request_id for message in request.messages]
+        first = self.receipts.asked(len(messages), 0)
+        if any(ids):
+            checked = [values.request_id(text) for text in ids]
+            for index, (result, name) in enumerate(
+                await self._service.send(self._target, messages, checked, wait=True)
+            ):
+                self.receipts.answered(first + index, 1, result, [name] if self._want_ids else ())
+        else:
+            completed = await self._target.publish(messages, wait=True)
+            for receipt in completed.receipts:
+                start, count = receipt.first, receipt.count
+                names = completed.ids[start : start + count] if self._want_ids else ()
+                self.receipts.answered(first + start, count, Result(*receipt[2:]), names)
+        await self.receipts.room()
+
+    def _encode(self, ranges: list[Range[Result]]) -> bytes:
+        ids = [part.ids for part in ranges] if self._want_ids else None
+        return convert.receipts(((part.first, part.count, part.outcome) for part in ranges), ids)

@@ -1,0 +1,1 @@
+"""How apps reach the services: places, TLS, the RPC library. Nothing outside of this package knows gRPC."""

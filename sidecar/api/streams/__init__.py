@@ -1,0 +1,1 @@
+"""`sidecar.v1.StreamService`: byte streams between apps."""

@@ -1,0 +1,289 @@
+"""Byte streams between the node and the calls of apps."""
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Protocol
+
+from ...core import streams
+from ...core.errors import AlreadyExists, NotFound, ResourceExhausted, SidecarError, StreamReset
+from ...core.events import OperationCancelled, OperationCompleted
+from ...core.types import PeerId
+from ..common.wakeup import Wakeup
+from ..config import ApiConfig
+
+Feed = Callable[[Any], None]
+
+
+class Starter(Protocol):
+    """How an operation is begun; see `Backend.start`."""
+
+    def __call__(self, make: Callable[[int], object], done: Callable[[Any], None]) -> int: ...
+
+
+class ByteStream:
+    """One stream: what came for its app, and whether the app may send."""
+
+    def __init__(self, number: int, peer: PeerId, protocol: str) -> None:
+        self.number = number
+        self.peer = peer
+        self.protocol = protocol
+        self.arrived: deque[bytes] = deque()  # bounded by the stream's window
+        self.unread = 0  # bytes that came and that the node was not told to be consumed
+        self.ended = False  # nothing comes behind that
+        self.over = False  # the node knows it no more
+        self.error: SidecarError | None = None  # what it ended with, if not in order
+        self.ready = Wakeup()  # for the one that reads
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    def end(self, error: SidecarError) -> None:
+        """It ends with an error, behind what has arrived."""
+        self.error = self.error or error
+        self._writable.set()
+        self.ready.set()
+
+    def set_writable(self, writable: bool) -> None:
+        if writable:
+            self._writable.set()
+        else:
+            self._writable.clear()
+
+    async def room(self) -> None:
+        """Wait until the app may send more. A stream that is lost takes anything: its error is told where it reads."""
+        await self._writable.wait()
+
+
+class Acceptor:
+    """One app's AcceptStreams call: streams that it has not been told of."""
+
+    def __init__(self, protocols: tuple[str, ...]) -> None:
+        self.protocols = protocols
+        self.waiting: dict[str, ByteStream] = {}  # token -> a stream that nobody has taken up
+        self.ready = Wakeup()
+        self._fresh: list[tuple[str, PeerId, str]] = []
+        self._end: SidecarError | None = None
+
+    def push(self, token: str, stream: ByteStream) -> None:
+        self.waiting[token] = stream
+        self._fresh.append((token, stream.peer, stream.protocol))
+        self.ready.set()
+
+    def end(self, error: SidecarError) -> None:
+        self._end = self._end or error
+        self.ready.set()
+
+    def take(self) -> list[tuple[str, PeerId, str]]:
+        """What to tell the app; empty when there is nothing now. Raises the error with which the call ends."""
+        fresh, self._fresh = [item for item in self._fresh if item[0] in self.waiting], []
+        if not fresh and self._end is not None:
+            raise self._end
+        return fresh
+
+
+class Streams:
+    """All byte streams of all apps."""
+
+    def __init__(self, feed: Feed, start: Starter, config: ApiConfig) -> None:
+        self._feed = feed
+        self._start = start
+        self._config = config
+        self._open: dict[int, ByteStream] = {}  # what the node knows
+        self._attached = 0  # streams that have or await a call
+        self._acceptors: dict[str, Acceptor] = {}  # by protocol
+        self._by_token: dict[str, tuple[Acceptor, asyncio.TimerHandle]] = {}
+        self._refused = 0
+        self._dispatch: dict[type, Callable[[Any], None]] = {
+            streams.StreamArrived: self._arrived,
+            streams.BytesArrived: self._bytes,
+            streams.ReadEnded: self._read_ended,
+            streams.WritableChanged: self._writable_changed,
+            streams.StreamLost: self._lost,
+            streams.StreamDone: self._done,
+        }
+
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        """What takes which effect of the node."""
+        return self._dispatch
+
+    def statistics(self) -> dict[str, int]:
+        return {
+            "api_byte_streams": self._attached,
+            "api_stream_acceptors": len(self.acceptors()),
+            "api_streams_unattached": len(self._by_token),
+            "api_streams_refused": self._refused,
+        }
+
+    # ------------------------------------------------------------ for the calls
+
+    def consumed(self, stream: ByteStream, size: int) -> None:
+        """The app has taken so many bytes."""
+        stream.unread -= size
+        self._feed(streams.BytesConsumed(stream.number, size))
+
+    def write(self, stream: ByteStream, data: bytes, *, end: bool) -> None:
+        """Send bytes, and end our direction behind them if it is the end."""
+        if data:
+            self._feed(streams.BytesWritten(stream.number, data))
+        if end:
+            self._feed(streams.WriteEnded(stream.number))
+
+    def reset(self, stream: ByteStream) -> None:
+        """The app resets it; its call ends with that."""
+        self._abandon(stream)
+        stream.end(StreamReset("this app reset the stream"))
+
+    @asynccontextmanager
+    async def opening(self, peer: PeerId, protocols: tuple[str, ...]) -> AsyncIterator[ByteStream]:
+        """Open a stream and give it up at the end. Raises what it failed with, and ResourceExhausted."""
+        with self._place():
+            future: asyncio.Future[ByteStream] = asyncio.get_running_loop().create_future()
+
+            def done(completed: OperationCompleted) -> None:
+                result = completed.result
+                if isinstance(result, streams.StreamMade):
+                    # At once: its first bytes may come in this turn of the node.
+                    stream = self._add(ByteStream(result.stream, result.peer, result.protocol))
+                    if future.done():
+                        self._abandon(stream)
+                    else:
+                        future.set_result(stream)
+                elif isinstance(result, SidecarError) and not future.done():
+                    future.set_exception(result)
+
+            op = self._start(lambda op: streams.StreamRequested(op, peer, protocols), done)
+            try:
+                stream = await asyncio.shield(future)
+            except asyncio.CancelledError:
+                if not future.done():
+                    future.cancel()
+                    self._feed(OperationCancelled(op))
+                elif future.exception() is None:
+                    self._abandon(future.result())
+                raise
+            try:
+                yield stream
+            finally:
+                self._abandon(stream)
+
+    @contextmanager
+    def attaching(self, token: str) -> Iterator[ByteStream]:
+        """Take up a stream that waits and give it up at the end. Raises NotFound, ResourceExhausted."""
+        with self._place():
+            stream = self._take_up(token)
+            if stream is None:
+                raise NotFound("no stream waits under this token")
+            try:
+                yield stream
+            finally:
+                self._abandon(stream)
+
+    def protocol(self, token: str) -> str | None:
+        """Of a stream that waits; None when none does."""
+        held = self._by_token.get(token)
+        return held[0].waiting[token].protocol if held is not None else None
+
+    def acceptors(self) -> list[Acceptor]:
+        return list(dict.fromkeys(self._acceptors.values()))
+
+    def protocols(self) -> tuple[str, ...]:
+        """Those for which an app accepts."""
+        return tuple(self._acceptors)
+
+    @contextmanager
+    def accepting(self, acceptor: Acceptor) -> Iterator[None]:
+        """While an app accepts. Raises AlreadyExists, and what the node says against the protocols."""
+        for protocol in acceptor.protocols:
+            if protocol in self._acceptors:
+                raise AlreadyExists(f"streams of {protocol!r} are accepted by another call already")
+        self._feed(streams.ProtocolsAccepted((*self._acceptors, *acceptor.protocols)))
+        self._acceptors.update(dict.fromkeys(acceptor.protocols, acceptor))
+        try:
+            yield
+        finally:
+            for protocol in acceptor.protocols:
+                del self._acceptors[protocol]
+            self._feed(streams.ProtocolsAccepted(tuple(self._acceptors)))
+            for token in list(acceptor.waiting):
+                self._drop(token)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if self._attached >= self._config.max_streams:
+            raise ResourceExhausted(f"{self._attached} byte streams are open, at most {self._config.max_streams}")
+        self._attached += 1
+        try:
+            yield
+        finally:
+            self._attached -= 1
+
+    def _add(self, stream: ByteStream) -> ByteStream:
+        self._open[stream.number] = stream
+        return stream
+
+    def _abandon(self, stream: ByteStream) -> None:
+        """Its call is over: whatever is left of it is reset. What was not read counts no more."""
+        known = self._open.pop(stream.number, None) is not None
+        stream.arrived.clear()
+        if known or (stream.unread and stream.error is None):
+            self._feed(streams.StreamAbandoned(stream.number))
+
+    def _take_up(self, token: str) -> ByteStream | None:
+        held = self._by_token.pop(token, None)
+        if held is None:
+            return None
+        acceptor, timer = held
+        timer.cancel()
+        return acceptor.waiting.pop(token)
+
+    def _drop(self, token: str) -> None:
+        stream = self._take_up(token)
+        if stream is not None:
+            self._refused += 1
+            self._abandon(stream)
+
+    # ------------------------------------------------------------ the node's news
+
+    def _arrived(self, arrived: streams.StreamArrived) -> None:
+        acceptor = self._acceptors.get(arrived.protocol)
+        if acceptor is None or len(self._by_token) >= self._config.max_unattached_streams:
+            self._refused += 1
+            self._feed(streams.StreamAbandoned(arrived.stream))
+            return
+        stream = self._add(ByteStream(arrived.stream, arrived.peer, arrived.protocol))
+        token = secrets.token_urlsafe(12)
+        timer = asyncio.get_running_loop().call_later(self._config.attach_timeout, self._drop, token)
+        self._by_token[token] = (acceptor, timer)
+        acceptor.push(token, stream)
+
+    def _bytes(self, arrived: streams.BytesArrived) -> None:
+        stream = self._open.get(arrived.stream)
+        if stream is not None:
+            stream.arrived.append(arrived.data)
+            stream.unread += len(arrived.data)
+            stream.ready.set()
+
+    def _read_ended(self, ended: streams.ReadEnded) -> None:
+        stream = self._open.get(ended.stream)
+        if stream is not None:
+            stream.ended = True
+            stream.ready.set()
+
+    def _writable_changed(self, changed: streams.WritableChanged) -> None:
+        stream = self._open.get(changed.stream)
+        if stream is not None:
+            stream.set_writable(changed.writable)
+
+    def _lost(self, lost: streams.StreamLost) -> None:
+        stream = self._open.pop(lost.stream, None)
+        if stream is not None:
+            stream.over = True
+            stream.end(lost.error)
+
+    def _done(self, done: streams.StreamDone) -> None:
+        stream = self._open.pop(done.stream, None)
+        if stream is not None:
+            stream.over = True
+            stream.ready.set()
