@@ -34,8 +34,8 @@ SidecarError
 └── ProtocolError               the remote broke a protocol
     ├── FrameTooLarge           a frame over its limit
     ├── HandshakeError          security or negotiation failed
-    │   └── WrongPrivateNetwork the remote does not have the key of our private network
-    ├── HandshakeTimeout        the remote did not finish the handshake in time
+    │   ├── WrongPrivateNetwork the remote does not have the key of our private network
+    │   └── HandshakeTimeout    the remote did not finish the handshake in time
     ├── KeepAliveTimeout        the remote stopped answering
     └── WriteStalled            the remote stopped reading
 """
