@@ -22,6 +22,7 @@ from ..process.logs import log
 from ..process.service_manager import ServiceManager
 from ..process.standard_streams import errors, output
 from .parsing import called
+from .reloading import Reloading
 from .said import clean, failed
 from .settings import USAGE_WRONG, add_config_flags, load_config
 
@@ -29,7 +30,6 @@ FAILED, IN_USE = 1, 5
 _OVERTIME = 2.0  # seconds beyond `timeouts.shutdown` after which the process ends whatever still hangs
 
 _LAST_LINES = 0.5  # seconds for a reader to take them
-_SAID = 0.1  # seconds, in which nothing else is done: who is told of a reload finds in the log what it changed
 
 _log = logging.getLogger("sidecar.run")
 
@@ -92,17 +92,20 @@ async def _live(loaded: Loaded, options: argparse.Namespace) -> None:
     manager = ServiceManager(os.environ)
     output.write(banner(await app.start(), loaded.config))
 
+    reloading = Reloading(app, manager, lambda: load_config(options))
+
     def hung_up() -> None:
         if _terminal_gone():
             stop.set()
         else:
-            _reload(app, manager, options)
+            reloading.ask()
 
     loop.add_signal_handler(signal.SIGHUP, hung_up)
     manager.started()
     telling = asyncio.create_task(_tell_readiness(app, manager), name="readiness")
     await stop.wait()
     _log.info("stopping")
+    reloading.close()
     manager.stopping()
     manager.close()
     telling.cancel()
@@ -129,21 +132,6 @@ def _terminal_gone() -> bool:
     except OSError as error:
         return error.errno == errno.EIO
     return False
-
-
-def _reload(app: App, manager: ServiceManager, options: argparse.Namespace) -> None:
-    """SIGHUP: read the configuration again. One that is wrong changes nothing."""
-    manager.reloading()
-    try:
-        reloaded = app.reload(load_config(options))
-    except ConfigError as error:
-        _log.error("the configuration stays as it was: %s", error)
-    else:
-        _log.info("configuration read again; changed: %s", ", ".join(reloaded.live) or "nothing")
-        if reloaded.waiting:
-            _log.warning("changed only by a restart: %s", ", ".join(reloaded.waiting))
-    errors.flush(_SAID)
-    manager.reloaded()
 
 
 def _watch_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

@@ -1,10 +1,8 @@
 """From a TOML file, the environment and flags to a checked `Config`. Later ones win, in that order."""
 
 import dataclasses
-import errno
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ..core.errors import ConfigError
 from ..core.gossip import GossipConfig
+from .regular import read_regular
 from .schema import DEFAULTS, KEYS, Config, Key
 
 _PREFIX = "SIDECAR_"
@@ -104,22 +103,11 @@ def _expanded(text: str, where: str) -> Path:
 
 
 def _text_of(file: Path) -> str:
-    """The text of a configuration file. Raises ConfigError.
-
-    It is read again while the node runs, so nothing may be waited for: a pipe is refused, and what has no end as well.
-    """
+    """The text of a configuration file. Raises ConfigError."""
     try:
-        with open(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as opened:
-            mode = os.fstat(opened.fileno()).st_mode
-            if stat.S_ISDIR(mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            if not stat.S_ISREG(mode):
-                raise ConfigError(f"configuration file {file} cannot be read: it is not a regular file")
-            data = opened.read(_MAX_FILE + 1)
+        data = read_regular(file, _MAX_FILE)
     except OSError as error:
         raise ConfigError(f"configuration file {file} cannot be read: {error.strerror}") from None
-    if len(data) > _MAX_FILE:
-        raise ConfigError(f"configuration file {file} cannot be read: it has more than {_MAX_FILE} bytes")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ConfigError(f"configuration file {file} cannot be read: it is UTF-16; save it as UTF-8")
     try:

@@ -7,11 +7,13 @@ counted as any other unfinished handshake is.
 import ssl
 from pathlib import Path
 
+from ..config.regular import read_regular
 from ..core.errors import ConfigError, HandshakeError, ProtocolError, SidecarError
 from .layers import Buffers
 
 _READ = 256 * 1024
 _MAX_OWN = 64 * 1024  # bytes of TLS's own that may wait; a handshake has some 5 KiB
+_MAX_FILE = 16 << 20  # bytes; the certificates of all public authorities take some 250 KiB
 _HTTP = ["http/1.1"]  # what WebSocket begins with
 
 
@@ -114,8 +116,7 @@ def client_context(authorities: Path | None) -> ssl.SSLContext:
 
 def _readable(name: str, file: Path) -> None:
     try:
-        with file.open("rb"):
-            pass
+        read_regular(file, _MAX_FILE)  # OpenSSL would wait for whoever writes to a pipe
     except OSError as error:
         raise ConfigError(f"{name}: {file} cannot be read: {error.strerror or error}") from None
 

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from ..config.regular import read_regular
 from ..core.errors import ConfigError
 from .files import write_once
 
@@ -20,9 +21,8 @@ _HEADER = b"/key/swarm/psk/1.0.0/"
 def load_psk(path: Path) -> bytes:
     """The key in a `swarm.key` file. Raises ConfigError; a file open to more than its group's reading is warned of."""
     try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            content = file.read(_MAX_FILE + 1)
+        content = read_regular(path, _MAX_FILE)
+        mode = path.stat().st_mode
     except OSError as error:
         raise ConfigError(f"network.psk_file: {path} cannot be read: {error.strerror or error}") from None
     if mode & (stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO):  # a Kubernetes Secret is read through its group

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .processes import PATIENCE, following, running
+from .processes import PATIENCE, Process, following, running
 
 CLOSED = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
 
@@ -143,6 +143,36 @@ def test_sighup_refuses_addresses_that_a_start_refuses(tmp_path: Path, manager: 
         assert "is this node itself, and no other is named" in said
         assert "changed: bootstrap.peers\n" in said
         assert sidecar.terminate() == 0
+
+
+def test_a_pipe_that_nobody_writes_to_holds_up_neither_a_reload_nor_a_start(
+    tmp_path: Path, manager: Notifications
+) -> None:
+    file, pipe = tmp_path / "config.toml", tmp_path / "pipe"
+    file.write_text("")
+    os.mkfifo(pipe, 0o600)
+    with running(tmp_path / "1", "--config", str(file)) as sidecar:
+        sidecar.line("Ready after")
+        manager.until("READY=1")
+        pipe.rename(file)
+        for _ in range(2):
+            sidecar.popen.send_signal(signal.SIGHUP)
+            manager.until("RELOADING=1")
+            manager.until("READY=1")
+        kept = f"the configuration stays as it was: configuration file {file} cannot be read: it is not a regular"
+        assert sidecar.log().count(kept) == 2
+        assert sidecar.json("status")["ready"]
+        assert sidecar.terminate() == 0
+    for number, (flag, name) in enumerate(
+        (
+            ("--config", "configuration file"),
+            ("--network-psk-file", "network.psk_file:"),
+            ("--peers-tls-ca", "peers.tls_ca:"),
+        )
+    ):
+        refused = Process(tmp_path / f"refused{number}", flag, str(file))
+        assert refused.ended() == 2
+        assert refused.log() == f"sidecar: {name} {file} cannot be read: it is not a regular file\n"
 
 
 def test_a_bootstrap_peer_that_is_gone_from_the_configuration_is_sought_no_more(

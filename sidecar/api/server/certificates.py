@@ -9,9 +9,11 @@ from typing import Any
 
 import grpc
 
+from ...config.regular import read_regular
 from ...core.errors import ConfigError
 
 _log = logging.getLogger(__name__)
+_MAX_FILE = 16 << 20  # bytes
 _Seen = tuple[tuple[int, int, int], ...]
 
 
@@ -71,7 +73,7 @@ class Certificates:
         texts = {}
         for name, path in self._files():
             try:
-                texts[name] = path.read_bytes()
+                texts[name] = read_regular(path, _MAX_FILE)
             except OSError as error:
                 raise ConfigError(f"{name} {path} cannot be read: {error.strerror}") from None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
