@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from sidecar.api.backend import Backend
+from sidecar.app import AGENT
 from sidecar.core import gossip
 from sidecar.core.events import Condition, PeerChange, PeerChanged, PeerView
 from sidecar.core.histogram import Histogram
@@ -23,8 +24,14 @@ from tests.api.fakes import Addresses, FakeNode, peer_view, server
 HOSTILE = "<img src=x onerror=\"document.body.dataset.owned='yes'\">\x1b[2J\u202e"
 _TICK = 0.25  # seconds
 _UPTIME = 9000.0
-_AGENTS = ("sidecar/0.1.0", "sidecar/0.1.0", "sidecar/0.1.0", "go-libp2p/0.51.0", "js-libp2p/3.2.0")
-_PROTOCOLS = ("/ipfs/id/1.0.0", "/ipfs/kad/1.0.0", "/ipfs/ping/1.0.0", "/meshsub/1.2.0", "/sidecar/direct/1.0.0")
+_AGENTS = (AGENT, AGENT, AGENT, "go-libp2p/0.51.0", "js-libp2p/3.3.11")
+_PROTOCOLS = (
+    "/ipfs/id/1.0.0",
+    "/ipfs/ping/1.0.0",
+    "/meshsub/1.2.0",
+    "/sidecar/main/direct/1",
+    "/sidecar/main/kad/1.0.0",
+)
 # Of each topic: its name, and messages a second.
 _TOPICS = (("prices/eur", 96.0), ("prices/usd", 71.0), ("sensors/roof", 23.0), ("news", 4.2), ("chat/general", 1.4),
            ("chat/support", 0.3))  # fmt: skip
