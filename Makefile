@@ -166,7 +166,7 @@ manifests: $(STAMP) .tools/bin/helm  ## Make deploy/kubernetes from the charts (
 	@exec $(BIN)/python tools/manifests.py .tools/bin/helm
 
 tools: .tools/python/.installed .tools/bin/helm .tools/crds/.installed  ## Install the tools of deploy-test into .tools: hadolint, kubernetes-validate, podman-compose, helm, CRDs
-	@missing=; for tool in podman buildah runc netavark aardvark-dns catatonit mmdebstrap systemd prometheus; do \
+	@missing=; for tool in podman buildah runc netavark aardvark-dns iptables catatonit mmdebstrap systemd prometheus; do \
 	  dpkg-query -W $$tool > /dev/null 2>&1 || missing="$$missing $$tool"; done; \
 	test -z "$$missing" || echo "From the system's packages (Debian): apt-get install$$missing"
 

@@ -57,6 +57,8 @@ class Engine:
                 continue
             asked = run(program, "info", env=env, check=False)
             if asked.returncode == 0:
+                if name == "podman" and shutil.which("nft") is None:
+                    tool("iptables")  # without either no container on a network starts, and compose waits for ever
                 return cls(program, env)
             tried.append(f"{name} does not work here: {asked.stderr.strip().splitlines()[-1:]}")
         raise ToolMissing("; ".join(tried) or "podman or docker is needed (Debian: apt-get install podman)")
