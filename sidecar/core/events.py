@@ -102,7 +102,7 @@ class StreamEnded(NamedTuple):
     stream: int
 
 
-class StreamReset(NamedTuple):
+class StreamGone(NamedTuple):
     """The stream is gone in both directions. `error` says why, where it was not the remote that reset it."""
 
     stream: int

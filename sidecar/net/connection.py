@@ -425,17 +425,17 @@ class Connection(asyncio.Protocol):
         if not self._host.ready(self, now):
             self.abort(Closed(_DEFECT))
 
-    def _on_stream_opened(self, event: wire.StreamOpened, now: float) -> None:
+    def _on_stream_opened(self, event: wire.StreamNegotiated, now: float) -> None:
         token = None if event.inbound else self._tokens.pop(event.stream, None)
         self._tell(events.StreamOpened(self._base | event.stream, event.protocol, token), now)
 
-    def _on_stream_failed(self, event: wire.StreamFailed, now: float) -> None:
+    def _on_stream_failed(self, event: wire.StreamBroken, now: float) -> None:
         self._stream_gone(event.stream, event.error, now)
 
-    def _on_stream_ended(self, event: wire.StreamEnded, now: float) -> None:
+    def _on_stream_ended(self, event: wire.StreamHalfClosed, now: float) -> None:
         self._tell(events.StreamEnded(self._base | event.stream), now)
 
-    def _on_stream_reset(self, event: wire.StreamReset, now: float) -> None:
+    def _on_stream_reset(self, event: wire.StreamResetByRemote, now: float) -> None:
         self._stream_gone(event.stream, StreamReset("the remote reset the stream"), now)
 
     def _stream_gone(self, stream: int, error: SidecarError, now: float) -> None:
@@ -443,7 +443,7 @@ class Connection(asyncio.Protocol):
         if token is None:
             log.debug("%r: stream %d is gone: %s", self, stream, error)
             by_remote = type(error) is StreamReset
-            self._tell(events.StreamReset(self._base | stream, None if by_remote else error), now)
+            self._tell(events.StreamGone(self._base | stream, None if by_remote else error), now)
         else:
             self._tell(events.StreamFailed(token, error), now)
 
@@ -487,9 +487,9 @@ class Connection(asyncio.Protocol):
 _ACTIONS: dict[type[Any], Callable[[Connection, Any, float], None]] = {
     wire.Secured: Connection._on_secured,
     wire.Ready: Connection._on_ready,
-    wire.StreamOpened: Connection._on_stream_opened,
-    wire.StreamFailed: Connection._on_stream_failed,
-    wire.StreamEnded: Connection._on_stream_ended,
-    wire.StreamReset: Connection._on_stream_reset,
+    wire.StreamNegotiated: Connection._on_stream_opened,
+    wire.StreamBroken: Connection._on_stream_failed,
+    wire.StreamHalfClosed: Connection._on_stream_ended,
+    wire.StreamResetByRemote: Connection._on_stream_reset,
     wire.Failed: Connection._on_failed,
 }

@@ -192,7 +192,7 @@ class Link:
         half.woken.pop(stream, None)
         half.closing.pop(stream, None)
         name = self._name(other, stream)
-        self._send(end, lambda: other.feed(events.StreamReset(name)))
+        self._send(end, lambda: other.feed(events.StreamGone(name)))
 
     def pause(self, end: SimPeer, paused: bool) -> None:
         """One end reads no more, or reads again: what comes meanwhile waits before it."""

@@ -117,7 +117,7 @@ class TracedNode:
             case events.StreamEnded(stream):
                 write("end", now, **self._about(stream), direction="in")
                 self._end(stream, "in")
-            case events.StreamReset(stream, error):
+            case events.StreamGone(stream, error):
                 write("reset", now, **self._about(stream), direction="in", reason=_text(error))
                 self._drop(stream)
             case events.AddressesChanged(listening, announced):

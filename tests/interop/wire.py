@@ -13,11 +13,11 @@ from sidecar.core.channel import (
     Failed,
     Ready,
     Secured,
-    StreamEnded,
-    StreamFailed,
-    StreamOpened,
+    StreamBroken,
+    StreamHalfClosed,
+    StreamNegotiated,
     StreamReceived,
-    StreamReset,
+    StreamResetByRemote,
 )
 from sidecar.core.identify import IDENTIFY, IDENTIFY_PUSH, IdentifyInfo, encode
 from sidecar.core.identity import Identity
@@ -197,23 +197,23 @@ class Wire(asyncio.Protocol):
                 self.secured.set_result(event)
             case Ready():
                 self.ready.set_result(event)
-            case StreamOpened():
+            case StreamNegotiated():
                 self._on_opened(event)
             case StreamReceived(number, data):
                 self._on_received(number, data)
-            case StreamEnded(number):
+            case StreamHalfClosed(number):
                 self._channel.close_write(number)
                 self._settle(number, None)
-            case StreamFailed(number, error):
+            case StreamBroken(number, error):
                 self._settle(number, error)
-            case StreamReset(number):
+            case StreamResetByRemote(number):
                 self._settle(number, ConnectionResetError())
             case Failed(error):
                 self.failed.set_result(error)
                 for stream in self._streams:
                     self._settle(stream, error)
 
-    def _on_opened(self, event: StreamOpened) -> None:
+    def _on_opened(self, event: StreamNegotiated) -> None:
         stream = self._streams.setdefault(event.stream, Stream())
         stream.echoes = event.inbound and event.protocol in (ECHO, PING)
         if event.inbound and event.protocol == IDENTIFY:

@@ -147,9 +147,9 @@ async def test_garbage_instead_of_a_protocol_costs_the_stream_only() -> None:
         number = client.channel.open_stream((ECHO,), 0.0)
         client.channel._yamux.drop_output()  # in place of a proposal:
         client.seal(frames.pack(frames.DATA, frames.SYN, number, len(JUNK)) + JUNK)
-        await client.until(wire.StreamFailed)
+        await client.until(wire.StreamBroken)
         client.channel.open_stream((ECHO,), 0.0)
-        await client.until(wire.StreamOpened)
+        await client.until(wire.StreamNegotiated)
         assert len(host.node.all(events.StreamOpened)) == 1
         assert not host.node.all(events.ConnectionClosed)
         await client.close()

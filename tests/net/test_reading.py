@@ -50,7 +50,7 @@ async def test_much_that_came_at_once_is_handled_in_turns() -> None:
         client = await RawClient.connect(host)
         await client.until(wire.Ready)
         number = client.channel.open_stream((SINK,), 0.0)
-        await client.until(wire.StreamOpened)
+        await client.until(wire.StreamNegotiated)
         (connection,) = host.runtime._connections.values()
         seen = []
         read = connection._read
@@ -87,7 +87,7 @@ async def test_frames_without_use_are_told_to_the_node(frame: bytes) -> None:
         client = await RawClient.connect(host)
         await client.until(wire.Ready)
         client.channel.open_stream((ECHO,), 0.0)
-        await client.until(wire.StreamOpened)
+        await client.until(wire.StreamNegotiated)
         client.seal(frame * 500)
         work = await host.node.saw(events.WorkCaused)
         assert work.connection == host.node.all(events.ConnectionOpened)[0].connection

@@ -85,12 +85,12 @@ async def test_resets_reach_the_other_side() -> None:
         stream = await one.open_stream(opened.connection)
         there = (await two.node.saw(events.StreamOpened)).stream
         one.do(events.ResetStream(stream))
-        assert (await two.node.saw(events.StreamReset)).stream == there
+        assert (await two.node.saw(events.StreamGone)).stream == there
         two.node.on_input = lambda input: (
             [events.ResetStream(input.stream)] if isinstance(input, events.StreamOpened) else []
         )
         stream = await one.open_stream(opened.connection)
-        await one.node.until(lambda input: input == events.StreamReset(stream))
+        await one.node.until(lambda input: input == events.StreamGone(stream))
 
 
 class Recorder:

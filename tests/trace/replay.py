@@ -182,7 +182,7 @@ class Replay:
         elif event == "end" and inward:
             self._answer(events.StreamEnded(stream))
         elif event == "reset" and inward:
-            self._answer(events.StreamReset(stream))
+            self._answer(events.StreamGone(stream))
 
     def _said(self, record: Record, stream: int) -> bytes:
         """The peer's bytes; of an echo of ours, our own bytes, if the peer has echoed what it was sent."""

@@ -115,7 +115,7 @@ def test_resets_failures_and_apps_are_told(traced: Traced) -> None:
     node = traced.node
     node.handle(OPENED, 1.0)
     node.handle(events.StreamOpened(STREAM, "/x", None), 1.0)
-    node.handle(events.StreamReset(STREAM, StreamReset("a bound")), 1.0)
+    node.handle(events.StreamGone(STREAM, StreamReset("a bound")), 1.0)
     traced.inner.effects = [events.ResetStream(STREAM), events.CloseConnection(7, Closed("enough"))]
     node.handle(events.PingRequested(1, THEM.peer_id), 1.0)
     node.handle(events.DialFailed(2, Unreachable("nobody")), 1.0)
@@ -144,7 +144,7 @@ def test_what_is_over_is_forgotten(tmp_path: Path) -> None:
             traced.inner.effects = [events.CloseWrite(stream)]
             node.handle(events.StreamEnded(stream), 1.0)
         else:
-            node.handle(events.StreamReset(stream), 1.0)
+            node.handle(events.StreamGone(stream), 1.0)
     tables = (node._peers, node._streams, node._half_ended, node._ended)
     assert [len(table) for table in tables] == [1, 0, 0, 1024]
     node.handle(events.StreamOpened(STREAM << 1, "/x", None), 1.0)  # of another connection

@@ -14,10 +14,10 @@ from .events import (
     ChannelEvent,
     Failed,
     Secured,
-    StreamFailed,
-    StreamOpened,
+    StreamBroken,
+    StreamNegotiated,
     StreamReceived,
-    StreamReset,
+    StreamResetByRemote,
     UpgradeObserver,
 )
 from .keepalive import KeepAlive
@@ -26,7 +26,7 @@ from .multistream import Proposer, Responder
 from .noise import CipherState
 from .outbox import Pull
 from .upgrade import Upgrade
-from .yamux import StreamArrived, StreamEvent, Yamux
+from .yamux import StreamBegun, StreamEvent, Yamux
 
 _SMALL_FRAME = 48  # bytes of an encrypted message, 16 of which are its seal
 _SMALL = 0.1  # what decrypting one counts, in points of some 5 us (`WorkConfig` of `core.node`); a guess
@@ -51,8 +51,9 @@ class Channel:
     bytes, and `handle_deadline` when `next_deadline` is due. After each of these, and after each command, it looks at
     `has_output` and `next_deadline` again. `Failed` is the last event; the transport is closed when `finished`.
 
-    Every byte handed out in `StreamReceived` is to be acknowledged, also behind `StreamEnded`: a stream keeps its
-    place until then. A stream ends with `StreamReset`, `StreamFailed`, our `reset`, or once both directions have ended.
+    Every byte handed out in `StreamReceived` is to be acknowledged, also behind `StreamHalfClosed`: a stream keeps its
+    place until then. A stream ends with `StreamResetByRemote`, `StreamBroken`, our `reset`, or once both directions
+    have ended.
     """
 
     def __init__(
@@ -175,7 +176,7 @@ class Channel:
         for event in self._yamux.take_events():
             if event.stream in refused:
                 continue
-            if isinstance(event, StreamArrived):
+            if isinstance(event, StreamBegun):
                 alive = self._on_arrival(event.stream, now)
             elif (waiting := self._negotiating.get(event.stream)) is not None:
                 alive = self._negotiate(waiting, event, events, now)
@@ -210,16 +211,16 @@ class Channel:
                 self._yamux.acknowledge(stream, len(event.data) - len(machine.rest))
                 if machine.protocol is not None:
                     self._settle(stream)
-                    events.append(StreamOpened(stream, machine.protocol, waiting.inbound))
+                    events.append(StreamNegotiated(stream, machine.protocol, waiting.inbound))
                     if machine.rest:
                         events.append(StreamReceived(stream, machine.rest))
                     self._yamux.uncork(stream)
                     if waiting.closing:
                         self._yamux.close_write(stream)
                 return True
-        elif isinstance(event, StreamFailed):
+        elif isinstance(event, StreamBroken):
             error = event.error
-        elif isinstance(event, StreamReset):
+        elif isinstance(event, StreamResetByRemote):
             error = errors.StreamReset("the remote reset the stream instead of agreeing on a protocol")
         else:
             error = errors.HandshakeError("the remote ended the stream before a protocol was agreed on")
@@ -231,7 +232,7 @@ class Channel:
         if self._settle(stream).inbound:
             self._count_fruitless(now)
         else:
-            events.append(StreamFailed(stream, _plain(error)))
+            events.append(StreamBroken(stream, _plain(error)))
         self._yamux.reset(stream)
 
     def _count_fruitless(self, now: float) -> None:
@@ -316,7 +317,7 @@ class Channel:
     def open_stream(self, protocols: Sequence[str], now: float) -> int:
         """Open a stream for the first of `protocols` that the remote speaks, and give its number.
 
-        `StreamOpened` or `StreamFailed` follows. When there is one protocol only, what is pulled goes out without
+        `StreamNegotiated` or `StreamBroken` follows. When there is one protocol only, what is pulled goes out without
         waiting for the remote's consent, as go-libp2p does too: one round trip less, and a remote that refuses ends the
         stream, whose bytes are lost with it.
 

@@ -22,7 +22,7 @@ class Ready(NamedTuple):
     early: bool
 
 
-class StreamOpened(NamedTuple):
+class StreamNegotiated(NamedTuple):
     """Both sides agree on the stream's protocol. For `inbound` streams this is their first event."""
 
     stream: int
@@ -30,7 +30,7 @@ class StreamOpened(NamedTuple):
     inbound: bool
 
 
-class StreamFailed(NamedTuple):
+class StreamBroken(NamedTuple):
     """Our stream could not be negotiated, or an open one broke a bound or rule here. It is gone in both directions."""
 
     stream: int
@@ -44,13 +44,13 @@ class StreamReceived(NamedTuple):
     data: bytes
 
 
-class StreamEnded(NamedTuple):
+class StreamHalfClosed(NamedTuple):
     """The remote will write no more on this stream; we may."""
 
     stream: int
 
 
-class StreamReset(NamedTuple):
+class StreamResetByRemote(NamedTuple):
     """The remote has reset the stream: it is gone in both directions, and what it sent before may be thrown away."""
 
     stream: int
@@ -66,7 +66,7 @@ class Failed(NamedTuple):
 
 
 ChannelEvent = (
-    Secured | Ready | StreamOpened | StreamFailed | StreamReceived | StreamEnded | StreamReset | Failed
+    Secured | Ready | StreamNegotiated | StreamBroken | StreamReceived | StreamHalfClosed | StreamResetByRemote | Failed
 )  # fmt: skip
 
 UpgradeObserver: TypeAlias = Callable[[PeerId | None, Ready | Failed], None]

@@ -12,7 +12,7 @@ Pull = Callable[[int, int], Sequence[bytes | memoryview]]
 _LEAST_PULL = 1024  # bytes: a smaller rest of a payload is not worth a frame of its own
 
 
-class Stream:
+class YamuxStream:
     """One yamux stream: who may still send what."""
 
     __slots__ = (
@@ -51,16 +51,16 @@ class Stream:
         self.gone = False
 
 
-class Outbox:
+class YamuxOutbox:
     """Control bytes, and a queue in which every live stream has at most one place."""
 
     __slots__ = ("_pull", "_ready", "control", "ended")
 
     def __init__(self, pull: Pull) -> None:
         self._pull = pull
-        self._ready: deque[Stream] = deque()
+        self._ready: deque[YamuxStream] = deque()
         self.control = bytearray()
-        self.ended: list[Stream] = []  # streams whose FIN the last payload has; the session clears it
+        self.ended: list[YamuxStream] = []  # streams whose FIN the last payload has; the session clears it
 
     def __bool__(self) -> bool:
         return bool(self.control or self._ready)
@@ -69,7 +69,7 @@ class Outbox:
         """Queue a frame without a body; control frames go ahead of all that is pulled for streams."""
         self.control += frames.pack(kind, flags, number, length)
 
-    def enqueue(self, stream: Stream) -> None:
+    def enqueue(self, stream: YamuxStream) -> None:
         """Give a woken stream a turn, unless it has one, must wait, or may not send."""
         if stream.woken and not stream.queued and not stream.corked and stream.send_window > 0:
             stream.queued = True

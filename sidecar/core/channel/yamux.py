@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from ..errors import Closed, InvalidArgument, ProtocolError, Refused, ResourceExhausted
 from . import frames
-from .events import StreamEnded, StreamFailed, StreamReceived, StreamReset
+from .events import StreamBroken, StreamHalfClosed, StreamReceived, StreamResetByRemote
 from .limits import INITIAL_WINDOW, MAX_WINDOW, ChannelLimits
-from .outbox import Outbox, Pull, Stream
+from .outbox import Pull, YamuxOutbox, YamuxStream
 
 PROTOCOL = "/yamux/1.0.0"
 
@@ -22,13 +22,13 @@ _IDLE = 1.0  # a frame that says nothing at all, and a ping
 _JOIN = 32 * 1024  # bytes of one stream joined into one event; above that the copy costs more than the event
 
 
-class StreamArrived(NamedTuple):
+class StreamBegun(NamedTuple):
     """The remote has opened a stream, whose protocol is not negotiated yet."""
 
     stream: int
 
 
-StreamEvent = StreamArrived | StreamReceived | StreamEnded | StreamReset | StreamFailed
+StreamEvent = StreamBegun | StreamReceived | StreamHalfClosed | StreamResetByRemote | StreamBroken
 
 
 class Yamux:
@@ -37,11 +37,11 @@ class Yamux:
     def __init__(self, *, client: bool, limits: ChannelLimits, pull: Pull) -> None:
         """`client`: this side dialled, and opens odd streams. `pull`: see `Channel`."""
         self._limits = limits
-        self._streams: dict[int, Stream] = {}
+        self._streams: dict[int, YamuxStream] = {}
         self._next = 1 if client else 2
         self._seen = frames.SeenStreams(0 if client else 1)
         self._unacknowledged = 0  # streams of ours that the remote has not answered
-        self._outbox = Outbox(pull)
+        self._outbox = YamuxOutbox(pull)
         self._spare_window = limits.max_buffered  # what may still be granted above the initial windows
         self._strays = 0  # bytes that may be in flight for streams that are gone
         self._away = False  # we said go-away
@@ -49,7 +49,7 @@ class Yamux:
         self._header = b""  # an unfinished one
         self._body = 0  # bytes that the data frame being received still lacks
         self._body_flags = 0
-        self._body_stream: Stream | None = None
+        self._body_stream: YamuxStream | None = None
         self._events: list[StreamEvent] = []
         self._joined: list[bytes] = []  # bytes of `_joined_stream` for the next event
         self._joined_stream = 0
@@ -174,7 +174,7 @@ class Yamux:
         self._outbox.enqueue(stream)
         self._on_end(stream, flags)
 
-    def _on_syn(self, number: int) -> Stream | None:
+    def _on_syn(self, number: int) -> YamuxStream | None:
         """A new stream of the remote, or None when it is refused."""
         self._seen.add(number)
         if self._away or len(self._streams) >= self._limits.max_streams:
@@ -182,11 +182,11 @@ class Yamux:
             self._outbox.add_control(frames.WINDOW_UPDATE, frames.RST, number, 0)
             return None
         stream = self._add(number, frames.ACK, acknowledged=True)
-        self._emit(StreamArrived(number))
+        self._emit(StreamBegun(number))
         self.arrivals += 1
         return stream
 
-    def _on_acknowledged(self, stream: Stream) -> None:
+    def _on_acknowledged(self, stream: YamuxStream) -> None:
         stream.acknowledged = True
         self._unacknowledged -= 1
 
@@ -199,13 +199,13 @@ class Yamux:
         if self._strays < 0:
             raise ProtocolError(f"{length} bytes on stream {number}, which is gone")
 
-    def _on_end(self, stream: Stream, flags: int) -> None:
+    def _on_end(self, stream: YamuxStream, flags: int) -> None:
         if flags & frames.RST:
             self._drop(stream)
-            self._emit(StreamReset(stream.number))
+            self._emit(StreamResetByRemote(stream.number))
         elif flags & frames.FIN and not stream.ended_there:
             stream.ended_there = True
-            self._emit(StreamEnded(stream.number))
+            self._emit(StreamHalfClosed(stream.number))
             self._drop_if_over(stream)
 
     def _on_ping(self, flags: int, number: int, length: int) -> None:
@@ -350,7 +350,7 @@ class Yamux:
         return len(self._streams)
 
     def next_payload(self, room: int) -> bytes:
-        """At most `room` bytes to be encrypted together, empty when there is nothing to send; see `Outbox`."""
+        """At most `room` bytes to be encrypted together, empty when there is nothing to send; see `YamuxOutbox`."""
         payload = self._outbox.next_payload(room)
         if self._outbox.ended:
             for stream in self._outbox.ended:
@@ -360,20 +360,20 @@ class Yamux:
 
     # ---------------------------------------------------------------- streams come and go
 
-    def _add(self, number: int, flag: int, *, acknowledged: bool) -> Stream:
+    def _add(self, number: int, flag: int, *, acknowledged: bool) -> YamuxStream:
         """A new stream, announced with as much window as the connection has to spare."""
         growth = min(self._limits.receive_window - INITIAL_WINDOW, self._spare_window)
         self._spare_window -= growth
-        stream = self._streams[number] = Stream(number, INITIAL_WINDOW + growth, acknowledged=acknowledged)
+        stream = self._streams[number] = YamuxStream(number, INITIAL_WINDOW + growth, acknowledged=acknowledged)
         self._outbox.add_control(frames.WINDOW_UPDATE, flag, number, growth)
         return stream
 
-    def _drop_if_over(self, stream: Stream) -> None:
+    def _drop_if_over(self, stream: YamuxStream) -> None:
         """A stream keeps its place until the driver has consumed its bytes: so `max_streams` bounds these too."""
         if stream.ended_here and stream.ended_there and not stream.unconsumed:
             self._drop(stream)
 
-    def _drop(self, stream: Stream) -> None:
+    def _drop(self, stream: YamuxStream) -> None:
         del self._streams[stream.number]
         stream.gone = True
         self.buffered -= stream.unconsumed
@@ -384,9 +384,9 @@ class Yamux:
             self._unacknowledged -= 1
         self._strays += stream.receive_window
 
-    def _fail(self, stream: Stream, error: ProtocolError | ResourceExhausted) -> None:
+    def _fail(self, stream: YamuxStream, error: ProtocolError | ResourceExhausted) -> None:
         self.reset(stream.number)
-        self._emit(StreamFailed(stream.number, error))
+        self._emit(StreamBroken(stream.number, error))
 
     def _over_buffered(self, length: int, held: int) -> ResourceExhausted:
         return ResourceExhausted(

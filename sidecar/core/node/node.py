@@ -109,7 +109,7 @@ class Node:
                 self._switch.on_stream_failed(arrived, now)
             case events.StreamEnded(stream):
                 self._switch.on_stream_ended(stream, now)
-            case events.StreamReset():
+            case events.StreamGone():
                 self._switch.on_stream_reset(arrived, now)
             case events.WorkCaused(connection, points):
                 self._on_work(connection, points, now)

@@ -346,7 +346,7 @@ class Switch:
             self.guarded(stream, lambda: stream.handler.ended(stream, now), now)
             self._forget_if_done(stream)
 
-    def on_stream_reset(self, reset: events.StreamReset, now: float) -> None:
+    def on_stream_reset(self, reset: events.StreamGone, now: float) -> None:
         stream = self._streams.get(reset.stream)
         if stream is not None and self._remove(stream):
             error = reset.error or StreamReset(f"{stream.protocol}: the peer reset the stream")

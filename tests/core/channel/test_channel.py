@@ -11,11 +11,11 @@ from sidecar.core.channel import (
     Failed,
     Ready,
     Secured,
-    StreamEnded,
-    StreamFailed,
-    StreamOpened,
+    StreamBroken,
+    StreamHalfClosed,
+    StreamNegotiated,
     StreamReceived,
-    StreamReset,
+    StreamResetByRemote,
     secure,
     upgrade,
 )
@@ -173,15 +173,15 @@ def test_a_stream_carries_bytes_both_ways_and_ends() -> None:
     pair.dialer.send(stream, b"question", b" and more")
     pair.dialer.channel.close_write(stream)
     pair.run()
-    assert StreamOpened(stream, "/test/1", inbound=False) in pair.dialer.events
-    assert pair.listener.of(StreamOpened) == [StreamOpened(stream, "/test/1", inbound=True)]
+    assert StreamNegotiated(stream, "/test/1", inbound=False) in pair.dialer.events
+    assert pair.listener.of(StreamNegotiated) == [StreamNegotiated(stream, "/test/1", inbound=True)]
     assert pair.listener.received(stream) == b"question and more"
-    assert pair.listener.events[-1] == StreamEnded(stream)
+    assert pair.listener.events[-1] == StreamHalfClosed(stream)
     pair.listener.send(stream, b"answer")
     pair.listener.channel.close_write(stream)
     pair.run()
     assert pair.dialer.received(stream) == b"answer"
-    assert pair.dialer.events[-1] == StreamEnded(stream)
+    assert pair.dialer.events[-1] == StreamHalfClosed(stream)
     assert pair.dialer.channel.stream_count == pair.listener.channel.stream_count == 0
 
 
@@ -190,11 +190,11 @@ def test_a_request_travels_with_the_proposal() -> None:
     stream = pair.dialer.channel.open_stream(["/test/1"], 0.0)
     pair.dialer.send(stream, b"request")
     pair.carry(pair.dialer, pair.listener)
-    opened = [StreamOpened(stream, "/test/1", inbound=True), StreamReceived(stream, b"request")]
+    opened = [StreamNegotiated(stream, "/test/1", inbound=True), StreamReceived(stream, b"request")]
     assert pair.listener.events[2:] == opened
     bare = Bare(End(2, dialer=False))  # others may send the end with it, too
     bare.send(data(stream, proposal("/test/1") + b"request", SYN | FIN))
-    assert bare.end.events[2:] == [*opened, StreamEnded(stream)]
+    assert bare.end.events[2:] == [*opened, StreamHalfClosed(stream)]
 
 
 def test_with_a_choice_of_protocols_nothing_is_pulled_before_one_is_agreed_on() -> None:
@@ -204,7 +204,7 @@ def test_with_a_choice_of_protocols_nothing_is_pulled_before_one_is_agreed_on() 
     pair.carry(pair.dialer, pair.listener)
     assert len(pair.dialer.outgoing[stream]) == 5
     pair.run()
-    assert pair.dialer.of(StreamOpened) == [StreamOpened(stream, "/test/1", inbound=False)]
+    assert pair.dialer.of(StreamNegotiated) == [StreamNegotiated(stream, "/test/1", inbound=False)]
     assert pair.listener.received(stream) == b"hello"
 
 
@@ -214,7 +214,7 @@ def test_a_stream_that_the_remote_does_not_serve_fails(protocols: list[str]) -> 
     stream = pair.dialer.channel.open_stream(protocols, 0.0)
     pair.dialer.send(stream, b"in vain")
     pair.run()
-    (failed,) = pair.dialer.of(StreamFailed)
+    (failed,) = pair.dialer.of(StreamBroken)
     assert isinstance(failed.error, NotSupported)
     assert protocols[-1] in str(failed.error)
     assert pair.listener.events[2:] == []
@@ -235,7 +235,7 @@ def test_a_stream_negotiated_badly_fails_alone(answer: bytes, error: type[Sideca
     bare = Bare(End(2, dialer=False))
     stream = bare.end.channel.open_stream(["/test/1"], 0.0)
     bare.send(answer + data(stream, b"and more"))
-    (failed,) = bare.end.of(StreamFailed)
+    (failed,) = bare.end.of(StreamBroken)
     assert isinstance(failed.error, error)
     assert bare.end.channel.stream_count == 0
     assert bare.end.failure is None
@@ -250,10 +250,10 @@ def test_negotiation_has_a_deadline_in_both_directions() -> None:
     assert channel.next_deadline() == 11.0
     bare.end.take(channel.handle_deadline(11.0))
     assert channel.stream_count == 1
-    assert not bare.end.of(StreamFailed)
+    assert not bare.end.of(StreamBroken)
     assert channel.next_deadline() == 12.0
     bare.end.take(channel.handle_deadline(12.0))
-    (failed,) = bare.end.of(StreamFailed)
+    (failed,) = bare.end.of(StreamBroken)
     assert failed.stream == stream
     assert isinstance(failed.error, DeadlineExceeded)
     assert channel.stream_count == 0
@@ -267,7 +267,7 @@ def test_a_stream_given_up_in_negotiation_is_not_heard_of_again() -> None:
     pair.dialer.channel.reset(stream)
     pair.run()
     assert pair.dialer.events[2:] == []
-    assert pair.listener.events[-1] == StreamReset(stream)
+    assert pair.listener.events[-1] == StreamResetByRemote(stream)
     with pytest.raises(InvalidArgument):
         pair.dialer.channel.open_stream([], 0.0)
 

@@ -1,6 +1,6 @@
 """When the end of our direction goes out."""
 
-from sidecar.core.channel import StreamEnded
+from sidecar.core.channel import StreamHalfClosed
 
 from .pair import Pair
 
@@ -12,6 +12,6 @@ def test_the_end_waits_until_the_protocol_is_agreed_on() -> None:
     pair.dialer.channel.close_write(stream)
     assert pair.carry(pair.dialer, pair.listener)
     assert pair.listener.received(stream) == b"question"
-    assert not pair.listener.of(StreamEnded)
+    assert not pair.listener.of(StreamHalfClosed)
     pair.run()
-    assert pair.listener.of(StreamEnded) == [StreamEnded(stream)]
+    assert pair.listener.of(StreamHalfClosed) == [StreamHalfClosed(stream)]

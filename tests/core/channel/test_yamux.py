@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from sidecar.core.channel import (
     ChannelLimits,
     Failed,
-    StreamEnded,
-    StreamFailed,
-    StreamOpened,
+    StreamBroken,
+    StreamHalfClosed,
+    StreamNegotiated,
     StreamReceived,
-    StreamReset,
+    StreamResetByRemote,
     frames,
 )
 from sidecar.core.channel.frames import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE, SeenStreams, pack
 from sidecar.core.channel.limits import INITIAL_WINDOW
-from sidecar.core.channel.outbox import Outbox, Stream
+from sidecar.core.channel.outbox import YamuxOutbox, YamuxStream
 from sidecar.core.errors import Closed, InvalidArgument, ProtocolError, Refused, ResourceExhausted, SidecarError
 
 from .bare import Bare, data, opening, parse, proposal, window
@@ -63,7 +63,7 @@ def test_violations_end_the_connection_with_a_goodbye(plaintext: bytes) -> None:
 def test_events_before_a_violation_are_told() -> None:
     bare = _bare()
     bare.send(opening(1) + data(1, b"before") + b"\xff" * 12)
-    assert [type(event) for event in bare.end.events[2:]] == [StreamOpened, StreamReceived, Failed]
+    assert [type(event) for event in bare.end.events[2:]] == [StreamNegotiated, StreamReceived, Failed]
 
 
 @pytest.mark.parametrize(("code", "error"), [(0, None), (1, Refused), (2, Refused), (77, Refused)])
@@ -111,7 +111,7 @@ def test_a_connection_has_a_bound_on_windows_and_on_what_waits() -> None:
     ]
     bare.send(data(1, bytes(INITIAL_WINDOW)) + data(5, bytes(INITIAL_WINDOW - 1000)))
     bare.send(data(3, bytes(1001)))
-    (failed,) = bare.end.of(StreamFailed)
+    (failed,) = bare.end.of(StreamBroken)
     assert failed.stream == 3
     assert isinstance(failed.error, ResourceExhausted)
     assert (WINDOW_UPDATE, RST, 3, 0) in parse(bare.answers())
@@ -155,9 +155,9 @@ def test_deferred_streams_have_the_bound_for_themselves() -> None:
         bare.send(data(slow, bytes(size)))
     bare.send(data(7, bytes(size)))  # somebody else's, and quick
     bare.end.channel.delivered(7, size)
-    assert bare.end.of(StreamFailed) == []
+    assert bare.end.of(StreamBroken) == []
     bare.send(data(5, bytes(size)))
-    (failed,) = bare.end.of(StreamFailed)
+    (failed,) = bare.end.of(StreamBroken)
     assert failed.stream == 5
     assert isinstance(failed.error, ResourceExhausted)
     assert bare.end.channel.buffered_bytes == 2 * size
@@ -178,7 +178,7 @@ def test_a_stream_keeps_its_place_until_its_bytes_are_consumed() -> None:
     bare.end.channel.acknowledge(1, 5)
     assert bare.end.channel.stream_count == 0
     bare.send(opening(5))
-    assert bare.end.of(StreamOpened)[-1].stream == 5
+    assert bare.end.of(StreamNegotiated)[-1].stream == 5
     bare.send(data(5, b"", FIN))
     bare.end.channel.close_write(5)
     bare.end.channel.acknowledge(5, 0)
@@ -189,15 +189,15 @@ def test_a_stream_keeps_its_place_until_its_bytes_are_consumed() -> None:
 def test_half_closing_and_resetting() -> None:
     bare = _bare()
     bare.send(opening(1) + window(1, 0, FIN) + data(1, b"", FIN))
-    assert bare.end.events[-1] == StreamEnded(1)
+    assert bare.end.events[-1] == StreamHalfClosed(1)
     bare.end.send(1, b"still here")
     assert parse(bare.answers())[-1] == (DATA, 0, 1, b"still here")
     bare.send(data(1, b"behind its end"))
-    (failed,) = bare.end.of(StreamFailed)
+    (failed,) = bare.end.of(StreamBroken)
     assert isinstance(failed.error, ProtocolError)
     bare.answers()
     bare.send(opening(3) + data(3, b"last words", RST))
-    assert bare.end.events[-2:] == [StreamReceived(3, b"last words"), StreamReset(3)]
+    assert bare.end.events[-2:] == [StreamReceived(3, b"last words"), StreamResetByRemote(3)]
     bare.end.channel.wake(3)
     bare.end.channel.close_write(3)
     bare.end.channel.reset(3)
@@ -282,7 +282,7 @@ def test_frames_may_be_spread_over_encrypted_messages(size: int) -> None:
         bare.send(plaintext[start : start + size])
     assert bare.end.received(1) == b"a" * 50 + b"c"
     assert bare.end.received(3) == b"b" * 20
-    assert bare.end.events[-1] == StreamEnded(1)
+    assert bare.end.events[-1] == StreamHalfClosed(1)
 
 
 def test_small_messages_of_one_read_are_joined_for_the_app() -> None:
@@ -356,9 +356,9 @@ def test_woken_streams_take_turns() -> None:
         amounts[number] -= size
         return [bytes(size)] if size else []
 
-    outbox = Outbox(pull)
+    outbox = YamuxOutbox(pull)
     for number in amounts:
-        stream = Stream(number, INITIAL_WINDOW, acknowledged=True)
+        stream = YamuxStream(number, INITIAL_WINDOW, acknowledged=True)
         stream.woken = True
         outbox.enqueue(stream)
         outbox.enqueue(stream)
@@ -372,8 +372,8 @@ def test_woken_streams_take_turns() -> None:
 
 
 def test_a_driver_that_pulls_too_much_is_told() -> None:
-    outbox = Outbox(lambda number, limit: [bytes(limit), b"x"])
-    stream = Stream(1, INITIAL_WINDOW, acknowledged=True)
+    outbox = YamuxOutbox(lambda number, limit: [bytes(limit), b"x"])
+    stream = YamuxStream(1, INITIAL_WINDOW, acknowledged=True)
     stream.woken = True
     outbox.enqueue(stream)
     with pytest.raises(InvalidArgument, match="pulled"):
@@ -405,14 +405,14 @@ def test_any_frames_give_documented_events_and_stay_bounded(sequence: list[bytes
         if rng.random() < 0.3:
             bare.answers()
     for position, event in enumerate(bare.end.events[2:], 3):
-        if isinstance(event, StreamOpened):
+        if isinstance(event, StreamNegotiated):
             assert event.stream not in alive
             alive.add(event.stream)
         elif isinstance(event, Failed):
             assert position == len(bare.end.events)
         else:
             assert event.stream in alive  # type: ignore[union-attr]
-            if isinstance(event, StreamReset | StreamFailed):
+            if isinstance(event, StreamResetByRemote | StreamBroken):
                 alive.remove(event.stream)
     assert bare.end.channel.stream_count <= 2
     assert bare.end.channel.buffered_bytes <= 2 * 1024

@@ -26,7 +26,7 @@ def pause_after_reset(simulation: Simulation, one: SimPeer, other: SimPeer) -> f
     """Lose the stream; the seconds until the two are linked again, within a fifth."""
     member = one.node._gossiping._members[other.identity.peer_id]
     assert member.out is not None
-    one.feed(events.StreamReset(member.out.number))
+    one.feed(events.StreamGone(member.out.number))
     assert not linked(one)
     begun = simulation.clock.now
     while not linked(one):
