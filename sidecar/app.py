@@ -1,12 +1,11 @@
 """One sidecar: builds every part, and owns start and shutdown."""
 
 import asyncio
-import contextlib
 import logging
 import random
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,22 +13,26 @@ from typing import NamedTuple
 from . import __version__
 from .api.backend import Backend
 from .api.guard.tokens import TOKENS_FILE
+from .api.peers.gatekeeper import Gatekeeper
 from .api.server.server import ApiServer
 from .config import Loaded, adopted, changed, describe, state_directory
 from .config.schema import value
 from .core.events import AddressesChanged, Condition, GateConfigured, Note, PeersLearned, ReadinessChanged
 from .core.gate import Gate
 from .core.gossip import TopicLeft
+from .core.identity import Identity
 from .core.multiaddr import Multiaddr
 from .core.node import ConfigurationChanged, Node
 from .core.types import PeerId
 from .net.addresses import PlaceTried
 from .net.runtime import Runtime
+from .net.transports import Transports
 from .observe.lag import LoopLag
 from .observe.observer import Observer
 from .process.audit import AUDIT_FILE, Audit
 from .process.logs import log
-from .process.spans import open_tracer
+from .process.parts import Parts
+from .process.spans import Tracer, open_tracer
 from .settings import api_config, check_addresses, gate_lists, net_config, node_config, transports
 from .store.bans import BanStore
 from .store.directory import StateDirectory
@@ -68,6 +71,18 @@ class Reloaded(NamedTuple):
     waiting: list[str]
 
 
+class _Moment(NamedTuple):
+    """When the node began, by both clocks."""
+
+    now: float  # monotonic seconds
+    wall_ns: int
+
+    @property
+    def wall(self) -> float:
+        """Seconds since 1970."""
+        return self.wall_ns / 1e9
+
+
 class App:
     """A sidecar on the running event loop: `start`, then `stop`."""
 
@@ -75,16 +90,17 @@ class App:
         self._config = config = loaded.config
         self._origins = loaded.origins
         self._state_path = state_directory(config, environ)
-        self.audit = Audit(config.audit.file or self._state_path / AUDIT_FILE, config.audit.limit)
-        self._parts = contextlib.AsyncExitStack()  # what has been started, to end in reverse order
-        self._node: Node | None = None
-        self._backend: Backend | None = None
+        self._audit = Audit(config.audit.file or self._state_path / AUDIT_FILE, config.audit.limit)
+        self._parts = Parts()
+        self._memory: PeerMemory  # this and what follows: from the start on
+        self._node: Node
         self._runtime: Runtime
-        self._listening: tuple[Multiaddr, ...] = ()
-        self._memory: PeerMemory | None = None
+        self._backend: Backend
+        self._listening: tuple[Multiaddr, ...]
         self._changed = asyncio.Event()  # readiness
-        self._left = False  # meshes, on the way to the end
         self._told: list[str] | None = None  # the conditions that the log says are not met
+
+    # ------------------------------------------------------------ start and stop
 
     async def start(self) -> Started:
         """Build and start everything; when something refuses, what has been started ends again.
@@ -92,134 +108,74 @@ class App:
         Only this machine can refuse: raises StateLocked, IdentityError, StorageError, AddressInUse, ConfigError. Peers
         that do not answer are a matter of readiness.
         """
-        async with contextlib.AsyncExitStack() as parts:
-            started = await self._start(parts)
-            self._parts = parts.pop_all()
-        return started
+        try:
+            return await self._start()
+        except BaseException:
+            await self._parts.end()
+            raise
 
-    async def _start(self, parts: contextlib.AsyncExitStack) -> Started:
-        config = self._config
+    async def stop(self) -> None:
+        """End in order and within `timeouts.shutdown`: calls are answered, peers are told and kept in mind."""
+        await self._parts.end()
+
+    async def _start(self) -> Started:
+        """What is kept, the node, its driver, the API: each says at `started` how it ends."""
+        config, started = self._config, self._parts.started
+        moment = _Moment(time.monotonic(), time.time_ns())
         carried = transports(config)
-        state = parts.enter_context(StateDirectory.open(self._state_path))
-        mode = stat.S_IMODE(self._state_path.stat().st_mode)
+        state = self._open_state()
+        identity = state.identity(config.state.identity_file)
+        _doubt(check_addresses(config, identity))
+        self._memory = started("memory of peers", PeerMemory(state, config.state.max_peers), PeerMemory.close)
+        bans = started("bans", state.open_bans(moment.wall), BanStore.close)
+        gate = self._gate(bans, moment)
+        self._node = node = self._make_node(identity, gate, state, moment)
+        trace = self._open_trace(moment)
+        lag = started("watch of the event loop", LoopLag(also=log.tick), LoopLag.stop)
+        lag.start()
+        observer = self._make_observer()
+        tracer = self._open_tracer()
+        self._runtime = self._make_runtime(identity, gate, carried, trace)
+        started("connections", state, self._leave)
+        self._backend = backend = self._make_backend(bans, lag, tracer)
+        metrics = await observer.start(backend) if observer is not None else None
+        if carried.psk is not None:
+            _log.info("private network: only peers with the key in %s can connect", config.network.psk_file)
+        await self._sit_out(state.left_ago(time.time()))
+        self._listening = listening = await self._runtime.listen(config.listen.addresses)
+        server = ApiServer(backend, backend.config)
+        await server.start()
+        started("API", server, ApiServer.stop)
+        # Only now does the node look for peers: an app that waits for readiness can watch it come.
+        self._runtime.feed(AddressesChanged(listening, config.listen.announce))
+        about = {"peer_id": str(node.peer_id), "version": __version__, "configuration": describe.chosen(config)}
+        self._audit.record("node.started", "node", **about)
+        announced = config.listen.announce or listening
+        file = trace.file if trace is not None else None
+        return Started(
+            node.peer_id, node.network, announced, server.target, server.tcp, metrics, self._state_path, file
+        )
+
+    def _open_state(self) -> StateDirectory:
+        """The state directory, locked, and a look at the audit log, which is in it by default."""
+        path = self._state_path
+        state = self._parts.started("state directory", StateDirectory.open(path), StateDirectory.close)
+        mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             _log.warning(
                 "the state directory %s is open to others (mode %04o), who could take the key: chmod 700 %s",
-                self._state_path,
+                path,
                 mode,
-                self._state_path,
+                path,
             )
-        self.audit.check()
-        identity = state.identity(config.state.identity_file)
-        self._doubt(check_addresses(config, identity))
-        self._memory = PeerMemory(state, config.state.max_peers)
-        parts.callback(self._memory.close)
+        self._audit.check()
+        return state
 
-        now, wall_ns = time.monotonic(), time.time_ns()
-        bans = parts.enter_context(contextlib.closing(state.open_bans(wall_ns / 1e9)))
-        gate = self._gate(bans, wall_ns / 1e9)
-        known = tuple(entry for entry in self._memory.known() if not gate.refuses_peer(entry[0]))
-        settings = node_config(config, AGENT, known)
-        trace = self._trace_file(parts)
-        sequence = state.sequence(wall_ns)
-        self._node = node = Node(
-            settings, identity, now=now, wall_ns=wall_ns, rng=random.Random(), sequence=sequence, gate=gate
-        )
-        net, places = net_config(config), self._memory.places()
-        if trace is None:
-            runtime = Runtime(node, identity, net, self._on_effect, transports=carried, gate=gate, places=places)
-        else:
-            about = {"version": TRACE_VERSION, "peer": str(node.peer_id), "network": node.network, "agent": AGENT}
-            trace.write("trace", now, **about, wall_ns=wall_ns, protocols=list(node.protocols()))
-            traced = TracedNode(node, trace)
-            observe = traced.observe_upgrade
-            runtime = Runtime(
-                traced,
-                identity,
-                net,
-                self._on_effect,
-                transports=carried,
-                observe_upgrade=observe,
-                gate=gate,
-                places=places,
-            )
-        lag = LoopLag(also=log.tick)
-        lag.start()
-        parts.callback(lag.stop)
-        observer = self._observer(parts)
-        tracer = open_tracer(
-            config.tracing.endpoint,
-            config.tracing.sample,
-            peer_id=str(node.peer_id),
-            version=__version__,
-            network=node.network,
-        )
-        parts.push_async_callback(tracer.close, _LAST_SPANS)
-        parts.callback(lambda: state.note_left() if self._left else None)
-        parts.push_async_callback(runtime.close, config.timeouts.shutdown / 2)
-        api_settings = api_config(config)
-        if api_settings.tokens is None:
-            api_settings = replace(api_settings, tokens=self._state_path / TOKENS_FILE)
-        self._backend = Backend(
-            node,
-            runtime.feed,
-            api_settings,
-            agent=AGENT,
-            driver_statistics=lambda: runtime.statistics().flat(),
-            driver_histograms=lambda: {"event_loop_lag_seconds": lag.delays},
-            audit=self.audit,
-            log=log,
-            tracer=tracer,
-            bans=bans,
-            settings=lambda: describe.settings(Loaded(self._config, self._origins)),
-        )
-        self._backend.gatekeeper.start()
-        parts.callback(self._backend.gatekeeper.close)
-        metrics = await observer.start(self._backend) if observer is not None else None
-
-        if carried.psk is not None:
-            _log.info("private network: only peers with the key in %s can connect", config.network.psk_file)
-        parts.callback(self._say_goodbye, runtime)
-        await self._sit_out(state.left_ago(time.time()))
-        self._runtime = runtime
-        self._listening = listening = await runtime.listen(config.listen.addresses)
-        server = ApiServer(self._backend, api_settings)
-        await server.start()
-        parts.push_async_callback(server.stop)
-        # Only now does the node look for peers: an app that waits for readiness can watch it come.
-        runtime.feed(AddressesChanged(listening, config.listen.announce))
-        self.audit.record(
-            "node.started",
-            "node",
-            peer_id=str(node.peer_id),
-            version=__version__,
-            configuration=describe.chosen(config),
-        )
-        return Started(
-            node.peer_id,
-            node.network,
-            config.listen.announce or listening,
-            server.target,
-            server.tcp,
-            metrics,
-            self._state_path,
-            trace.file if trace is not None else None,
-        )
-
-    def _observer(self, parts: contextlib.AsyncExitStack) -> Observer | None:
-        """What serves metrics and probes, if it is asked for; it ends after the drain, so that this can be watched."""
-        metrics = self._config.metrics
-        if not metrics.listen:
-            return None
-        observer = Observer(metrics.listen, metrics.topics)
-        parts.push_async_callback(observer.stop)
-        return observer
-
-    def _gate(self, bans: BanStore, wall: float) -> Gate:
-        """Who may connect, by the configuration and by what was decided in earlier runs. Raises StorageError."""
+    def _gate(self, bans: BanStore, moment: _Moment) -> Gate:
+        """Who may connect, by the configuration and by what was decided in earlier runs."""
         config = self._config
         kept, protected = bans.load()
-        gate = Gate(gate_lists(config), kept, protected, wall=wall, max_bans=config.gate.max_bans)
+        gate = Gate(gate_lists(config), kept, protected, wall=moment.wall, max_bans=config.gate.max_bans)
         for address in config.bootstrap.peers:
             if address.peer_id is not None and gate.refuses_peer(address.peer_id):
                 _log.warning("a bootstrap peer is of no use: %s", gate.still_refuses(address.peer_id))
@@ -227,30 +183,108 @@ class App:
             _log.info("bans in force: %d", gate.size)
         return gate
 
-    def _trace_file(self, parts: contextlib.AsyncExitStack) -> TraceFile | None:
-        """The trace of the wire, if one is asked for. Raises StorageError."""
-        file = self._config.log.trace_wire
+    def _make_node(self, identity: Identity, gate: Gate, state: StateDirectory, moment: _Moment) -> Node:
+        known = tuple(entry for entry in self._memory.known() if not gate.refuses_peer(entry[0]))
+        now, wall_ns = moment
+        return Node(
+            node_config(self._config, AGENT, known),
+            identity,
+            now=now,
+            wall_ns=wall_ns,
+            rng=random.Random(),
+            sequence=state.sequence(wall_ns),
+            gate=gate,
+        )
+
+    def _open_trace(self, moment: _Moment) -> TraceFile | None:
+        """The trace of the wire, if one is asked for."""
+        file, limit = self._config.log.trace_wire, self._config.log.trace_limit
         if file is None:
             return None
-        trace = TraceFile(file, self._config.log.trace_limit, asyncio.get_running_loop().call_soon)
-        parts.callback(trace.close)
+        trace = TraceFile(file, limit, asyncio.get_running_loop().call_soon)
+        self._parts.started("trace of the wire", trace, TraceFile.close)
         _log.warning(
             "tracing the wire: every message of every peer and app is written DECRYPTED to %s, at most %d bytes of it",
             file,
-            self._config.log.trace_limit,
+            limit,
         )
+        node = self._node
+        about = {"version": TRACE_VERSION, "peer": str(node.peer_id), "network": node.network, "agent": AGENT}
+        trace.write("trace", moment.now, **about, wall_ns=moment.wall_ns, protocols=list(node.protocols()))
         return trace
 
-    async def stop(self) -> None:
-        """End in order and within `timeouts.shutdown`: calls are answered, peers are told and kept in mind."""
-        await self._parts.aclose()
+    def _make_observer(self) -> Observer | None:
+        """What serves metrics and probes, if it is asked for; it ends after the drain, so that this can be watched."""
+        metrics = self._config.metrics
+        if not metrics.listen:
+            return None
+        return self._parts.started("metrics", Observer(metrics.listen, metrics.topics), Observer.stop)
+
+    def _open_tracer(self) -> Tracer:
+        tracing, node = self._config.tracing, self._node
+        about = {"peer_id": str(node.peer_id), "version": __version__, "network": node.network}
+        tracer = open_tracer(tracing.endpoint, tracing.sample, **about)
+        return self._parts.started("spans", tracer, lambda tracer: tracer.close(_LAST_SPANS))
+
+    def _make_runtime(self, identity: Identity, gate: Gate, carried: Transports, trace: TraceFile | None) -> Runtime:
+        """The node's driver, with what stands between the two while the wire is traced."""
+        traced = TracedNode(self._node, trace) if trace is not None else None
+        return Runtime(
+            traced or self._node,
+            identity,
+            net_config(self._config),
+            self._on_effect,
+            transports=carried,
+            observe_upgrade=traced.observe_upgrade if traced is not None else None,
+            gate=gate,
+            places=self._memory.places(),
+        )
+
+    def _make_backend(self, bans: BanStore, lag: LoopLag, tracer: Tracer) -> Backend:
+        """What the API's services share."""
+        settings, runtime = api_config(self._config), self._runtime
+        if settings.tokens is None:
+            settings = replace(settings, tokens=self._state_path / TOKENS_FILE)
+        backend = Backend(
+            self._node,
+            runtime.feed,
+            settings,
+            agent=AGENT,
+            driver_statistics=lambda: runtime.statistics().flat(),
+            driver_histograms=lambda: {"event_loop_lag_seconds": lag.delays},
+            audit=self._audit,
+            log=log,
+            tracer=tracer,
+            bans=bans,
+            settings=lambda: describe.settings(Loaded(self._config, self._origins)),
+        )
+        backend.gatekeeper.start()
+        self._parts.started("watch of the bans", backend.gatekeeper, Gatekeeper.close)
+        return backend
+
+    async def _sit_out(self, left_ago: float | None) -> None:
+        """Wait until the peers that this node said goodbye to a moment ago would have it back."""
+        pause = _RETURN_BACKOFF + _ON_THE_WAY - left_ago if left_ago is not None and left_ago >= 0 else 0.0
+        if pause > 0:
+            _log.info("back at once: %.1f s until the peers' back-off has passed", pause)
+            await asyncio.sleep(pause)
+
+    async def _leave(self, state: StateDirectory) -> None:
+        """Leave every topic, so that the meshes close the gap now, and part from every peer."""
+        joined = [view for view in self._node.topics() if view.joined]
+        for view in joined:
+            self._runtime.feed(TopicLeft(view.topic, _RETURN_BACKOFF))
+        await self._runtime.close(self._config.timeouts.shutdown / 2)
+        if any(view.mesh for view in joined):
+            state.note_left()
+
+    # ------------------------------------------------------------ a new configuration
 
     def reload(self, loaded: Loaded) -> Reloaded:
         """Put those of a new configuration's changes into force that can be while the node runs.
 
         Raises ConfigError where it cannot be right at this node; nothing is changed then.
         """
-        assert self._node is not None, "not started"
         config = loaded.config
         doubts = check_addresses(config, self._node.identity)
         entries = changed(self._config, config)
@@ -262,7 +296,7 @@ class App:
         self._config = config = adopted(self._config, config, live)
         names = [entry.full_name for entry in live]
         if "listen.announce" in names or "bootstrap.peers" in names:
-            self._doubt(doubts)
+            _doubt(doubts)
         if any(name.startswith("log.") for name in names):
             log.configure(config.log.level, config.log.format, parts=config.log.levels)
         if any(name.startswith(("bootstrap.", "peers.", "limits.")) for name in names):
@@ -273,27 +307,10 @@ class App:
             self._runtime.feed(AddressesChanged(self._listening, config.listen.announce))
         if live:
             after = {entry.full_name: describe.json_value(value(config, entry)) for entry in live}
-            self.audit.record("configuration.changed", "signal:SIGHUP", changed=after)
+            self._audit.record("configuration.changed", "signal:SIGHUP", changed=after)
         return Reloaded(names, [entry.full_name for entry in entries if not entry.live])
 
-    def _doubt(self, doubts: list[str]) -> None:
-        for doubt in doubts:
-            _log.warning("%s", doubt)
-
-    async def _sit_out(self, left_ago: float | None) -> None:
-        """Wait until the peers that this node said goodbye to a moment ago would have it back."""
-        pause = _RETURN_BACKOFF + _ON_THE_WAY - left_ago if left_ago is not None and left_ago >= 0 else 0.0
-        if pause > 0:
-            _log.info("back at once: %.1f s until the peers' back-off has passed", pause)
-            await asyncio.sleep(pause)
-
-    def _say_goodbye(self, runtime: Runtime) -> None:
-        """Leave every topic, so that the meshes close the gap now; the go-away to each peer follows."""
-        assert self._node is not None, "made before this is called for"
-        for view in self._node.topics():
-            if view.joined:
-                runtime.feed(TopicLeft(view.topic, _RETURN_BACKOFF))
-                self._left = self._left or bool(view.mesh)
+    # ------------------------------------------------------------ the node's news
 
     async def ready(self) -> None:
         """Wait until every condition of readiness is met."""
@@ -303,29 +320,22 @@ class App:
 
     def unmet(self) -> list[Condition]:
         """The conditions of readiness that are not met."""
-        assert self._node is not None, "not started"
         return [condition for condition in self._node.conditions() if not condition.met]
 
     def _on_effect(self, effect: object) -> None:
         """News from the node goes to the API, the log, or the memory."""
-        assert self._backend is not None
         taken = self._backend.on_effect(effect)
-        if isinstance(effect, ReadinessChanged):
-            self._readiness_changed()
-        elif isinstance(effect, Note):
-            if effect.peer is None:
-                _node_log.log(effect.level, effect.text, *effect.arguments)
-            else:
-                about = {"fields": {"peer": str(effect.peer)}}
-                _node_log.log(effect.level, "[%s] " + effect.text, effect.peer.short(), *effect.arguments, extra=about)
-        elif isinstance(effect, PeersLearned):
-            assert self._memory is not None
-            self._memory.learned(effect)
-        elif isinstance(effect, PlaceTried):
-            assert self._memory is not None
-            self._memory.tried(effect.place, effect.failed)
-        elif not taken:
-            _log.debug("news that nobody needs: %s", effect)
+        match effect:
+            case ReadinessChanged():
+                self._readiness_changed()
+            case Note():
+                _write_down(effect)
+            case PeersLearned():
+                self._memory.learned(effect)
+            case PlaceTried():
+                self._memory.tried(effect.place, effect.failed)
+            case _ if not taken:
+                _log.debug("news that nobody needs: %s", effect)
 
     def _readiness_changed(self) -> None:
         unmet = self.unmet()
@@ -336,3 +346,17 @@ class App:
             if not unmet:
                 _log.info("ready")
         self._changed.set()
+
+
+def _write_down(note: Note) -> None:
+    """What the node says of itself or of a peer, in the log."""
+    if note.peer is None:
+        _node_log.log(note.level, note.text, *note.arguments)
+    else:
+        about = {"fields": {"peer": str(note.peer)}}
+        _node_log.log(note.level, "[%s] " + note.text, note.peer.short(), *note.arguments, extra=about)
+
+
+def _doubt(doubts: Iterable[str]) -> None:
+    for doubt in doubts:
+        _log.warning("%s", doubt)
