@@ -99,7 +99,7 @@ class Backend:
         self.desk = Desk(feed, self._check_drained, self.tracer)
         self.streams = Streams(feed, self.start, config)
         self.calls = Calls()
-        self.receipts: Counter[direct.Outcome] = Counter(dict.fromkeys(direct.Outcome, 0))
+        self.receipts: Counter[direct.SendOutcome] = Counter(dict.fromkeys(direct.SendOutcome, 0))
         self.answers: Counter[str] = Counter({_ANSWERED: 0})  # or the reason why there was none
         self.started = self.now()
         self.epoch_ns = time.time_ns() - int(self.started * 1e9)

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from importlib import resources
 
-from ..observe.http import Answer, HttpServer, Page, Request, text
+from ..observe.http import HttpRequest, HttpResponse, HttpServer, Page, text
 from .board import Board
 from .snapshot import Snapshot, changes
 
@@ -66,7 +66,7 @@ class Dashboard:
         """Cut whoever is looking."""
         await self._http.stop()
 
-    def _events(self, request: Request) -> Answer:
+    def _events(self, request: HttpRequest) -> HttpResponse:
         """The snapshot, then what changes, each a line of JSON."""
         scheme, _, given = request.authorization.partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), self._token):
@@ -75,7 +75,7 @@ class Dashboard:
             )
         if self._feeds >= _MAX_FEEDS:
             return text(HTTPStatus.SERVICE_UNAVAILABLE, f"{_MAX_FEEDS} pages are open, no more are served")
-        return Answer(HTTPStatus.OK, "application/x-ndjson", self._feed())
+        return HttpResponse(HTTPStatus.OK, "application/x-ndjson", self._feed())
 
     async def _feed(self) -> AsyncGenerator[bytes, None]:
         self._feeds += 1
@@ -94,7 +94,7 @@ class Dashboard:
             self._feeds -= 1
 
 
-def _check_host(request: Request) -> Answer | None:
+def _check_host(request: HttpRequest) -> HttpResponse | None:
     name, colon, port = request.host.rpartition(":")
     if (colon and name in _NAMES and port.isdecimal()) or request.host in _NAMES:
         return None
@@ -102,5 +102,5 @@ def _check_host(request: Request) -> Answer | None:
 
 
 def _static(name: str, kind: str) -> Page:
-    answer = Answer(HTTPStatus.OK, kind, resources.files(__package__).joinpath("static", name).read_bytes())
+    answer = HttpResponse(HTTPStatus.OK, kind, resources.files(__package__).joinpath("static", name).read_bytes())
     return lambda request: answer

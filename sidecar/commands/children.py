@@ -95,7 +95,7 @@ class Child:
             return f"  | no log: {error}\n"
 
 
-class Gone(Exception):
+class ChildGone(Exception):
     """A child ended while something was still expected of it."""
 
 
@@ -129,7 +129,7 @@ class Actor(Child):
                         return event
                 if self._silent:
                     await self.process.wait()
-                    raise Gone(f"{self.name} {self.how_it_ended()}")
+                    raise ChildGone(f"{self.name} {self.how_it_ended()}")
                 self._changed.clear()
                 await self._changed.wait()
 

@@ -12,7 +12,7 @@ from sidecar_client import Client, NodeInfo
 
 from ..core.types import PeerId
 from ..store.directory import PEERS_FILE
-from .children import Actor, Child, Gone, environment
+from .children import Actor, Child, ChildGone, environment
 
 _START = 15.0  # seconds for a process to start and say so
 _STOP = 5.0  # seconds for one to end in order
@@ -126,7 +126,7 @@ class DemoNode:
                 yield
         except TimeoutError:
             raise DemoFailed(f"{self.name}: {what} within {timeout:g} seconds", concerned) from None
-        except (Gone, sidecar_client.SidecarError) as error:
+        except (ChildGone, sidecar_client.SidecarError) as error:
             raise DemoFailed(f"{self.name}: {what}: {error}", concerned) from None
 
     async def kill(self) -> None:

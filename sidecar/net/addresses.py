@@ -42,7 +42,7 @@ class _Place:
         self.records: OrderedDict[bytes, _Record] = OrderedDict()
 
 
-class AddressBook:
+class DialHistory:
     """A bounded table of places (host, port, and what is spoken there), the least recently tried forgotten first.
 
     A failure counts twice. For the peer that was expected there, with a long back-off. And for the place, whoever is

@@ -25,7 +25,7 @@ from ..core.events import Dial, Resolve
 from ..core.gate import Gate
 from ..core.multiaddr import Multiaddr
 from ..core.types import PeerId
-from .addresses import AddressBook
+from .addresses import DialHistory
 from .config import NetConfig
 from .race import Attempt, Race
 from .resolve import Resolver, Target
@@ -47,7 +47,7 @@ class Dialer:
         config: NetConfig,
         own: PeerId,
         *,
-        book: AddressBook,
+        book: DialHistory,
         gate: Gate,
         connect: Callable[[Attempt], Awaitable[Abortable]],
         is_own_endpoint: Callable[[str, int], bool],

@@ -19,7 +19,7 @@ from ..core.gate import Gate
 from ..core.identity import Identity
 from ..core.multiaddr import Endpoint, Multiaddr
 from ..core.types import Direction, Place
-from .addresses import AddressBook
+from .addresses import DialHistory
 from .alarm import Alarm
 from .backlog import Backlog
 from .config import NetConfig
@@ -82,7 +82,7 @@ class Runtime:
         self._alarm = Alarm(self.loop, node.next_deadline, self._on_deadline)
         self._gate = Gate() if gate is None else gate
         self._admission = Admission(config, monotonic())
-        book = AddressBook(config, rng or random.Random(), on_effect)
+        book = DialHistory(config, rng or random.Random(), on_effect)
         book.restore(places, monotonic())
         self._dialer = Dialer(
             config,

@@ -8,23 +8,23 @@ from typing import Any
 
 from ..api.backend import Backend
 from ..core.events import Condition
-from .http import Answer, Request
+from .http import HttpRequest, HttpResponse
 
 _JSON = "application/json"
 
 
-def live(request: Request) -> Answer:
+def live(request: HttpRequest) -> HttpResponse:
     """That this is answered is the answer: the event loop turns. An orchestrator restarts what does not."""
-    return Answer(HTTPStatus.OK, _JSON, b'{"live": true}\n')
+    return HttpResponse(HTTPStatus.OK, _JSON, b'{"live": true}\n')
 
 
-class Ready:
+class ReadyPage:
     """200 when every condition is met, else 503; the body has all conditions, with reasons and remedies."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    def page(self, request: Request) -> Answer:
+    def page(self, request: HttpRequest) -> HttpResponse:
         """The answer to one request; nothing is cached."""
         backend = self._backend
         conditions: Sequence[Condition] = backend.node.conditions()
@@ -33,7 +33,7 @@ class Ready:
         ready = all(condition.met for condition in conditions)
         body = {"ready": ready, "conditions": [_shown(condition, backend.epoch_ns) for condition in conditions]}
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return Answer(status, _JSON, json.dumps(body, indent=2, ensure_ascii=False).encode() + b"\n")
+        return HttpResponse(status, _JSON, json.dumps(body, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 def _stopping(now: float) -> Condition:

@@ -22,7 +22,7 @@ _TIMEOUT = 10.0  # seconds for a request to come and its answer to leave
 _log = logging.getLogger(__name__)
 
 
-class Request(NamedTuple):
+class HttpRequest(NamedTuple):
     """What a page is told of a request."""
 
     path: str
@@ -31,7 +31,7 @@ class Request(NamedTuple):
     authorization: str = ""
 
 
-class Answer(NamedTuple):
+class HttpResponse(NamedTuple):
     """A page. A body in pieces goes on for as long as the asker reads; a piece that is not read in time ends it."""
 
     status: HTTPStatus
@@ -39,12 +39,12 @@ class Answer(NamedTuple):
     body: bytes | AsyncGenerator[bytes, None]
 
 
-Page = Callable[[Request], Answer]
+Page = Callable[[HttpRequest], HttpResponse]
 
 
-def text(status: HTTPStatus, words: str) -> Answer:
+def text(status: HTTPStatus, words: str) -> HttpResponse:
     """An answer in words."""
-    return Answer(status, "text/plain; charset=utf-8", words.encode() + b"\n")
+    return HttpResponse(status, "text/plain; charset=utf-8", words.encode() + b"\n")
 
 
 class HttpServer:
@@ -54,7 +54,7 @@ class HttpServer:
         self,
         pages: Mapping[str, Page],
         *,
-        check: Callable[[Request], Answer | None] = lambda request: None,
+        check: Callable[[HttpRequest], HttpResponse | None] = lambda request: None,
         headers: Mapping[str, str] | None = None,
         timeout: float = _TIMEOUT,
     ) -> None:
@@ -142,7 +142,7 @@ class HttpServer:
                 async with asyncio.timeout(self._timeout):
                     await writer.drain()
 
-    async def _respond(self, reader: asyncio.StreamReader) -> tuple[bool, Answer]:
+    async def _respond(self, reader: asyncio.StreamReader) -> tuple[bool, HttpResponse]:
         """Whether only the head is asked for, and the answer."""
         if len(self._tasks) > _MAX_CONNECTIONS:
             return False, text(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
@@ -161,10 +161,10 @@ class HttpServer:
         if fields is None:
             return False, text(HTTPStatus.BAD_REQUEST, "a header field is malformed, or there twice")
         path = target.partition("?")[0]
-        request = Request(path, *(fields.get(name, "") for name in ("accept", "host", "authorization")))
+        request = HttpRequest(path, *(fields.get(name, "") for name in ("accept", "host", "authorization")))
         return method == "HEAD", self._check(request) or self._page(request)
 
-    def _page(self, request: Request) -> Answer:
+    def _page(self, request: HttpRequest) -> HttpResponse:
         page = self._pages.get(request.path)
         if page is None:
             return text(HTTPStatus.NOT_FOUND, f"there are {', '.join(self._pages)}")
@@ -174,7 +174,7 @@ class HttpServer:
             _log.exception("internal error while making %s", request.path)
             return text(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; the sidecar's log has it")
 
-    def _encode(self, answer: Answer, *, head: bool) -> bytes:
+    def _encode(self, answer: HttpResponse, *, head: bool) -> bytes:
         body = answer.body if isinstance(answer.body, bytes) else None
         lines = [
             f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",

@@ -16,7 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from .. import __version__
 from ..api.backend import Backend
 from ..core.histogram import Histogram
-from .http import Answer, Request
+from .http import HttpRequest, HttpResponse
 from .table import FAMILIES, HISTOGRAMS, LEFT_OUT, ROWS, TOPIC_COUNTERS
 from .topics import TopicCount, TopicLabels
 
@@ -33,10 +33,10 @@ class Metrics:
             collector(registry=self._registry)
         self._registry.register(self)
 
-    def page(self, request: Request) -> Answer:
+    def page(self, request: HttpRequest) -> HttpResponse:
         """All metrics, as text or OpenMetrics, as the scraper wants it."""
         encode, content_type = choose_encoder(request.accept)
-        return Answer(HTTPStatus.OK, content_type, encode(self._registry))
+        return HttpResponse(HTTPStatus.OK, content_type, encode(self._registry))
 
     def describe(self) -> list[Metric]:
         """Part of prometheus-client's collectors: nothing, so that registering does not collect."""

@@ -3,7 +3,7 @@
 import logging
 
 from ..api.backend import Backend
-from .health import Ready, live
+from .health import ReadyPage, live
 from .http import HttpServer
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class Observer:
         from .metrics import Metrics
 
         metrics = Metrics(backend, self._max_topics)
-        server = HttpServer({"/metrics": metrics.page, "/live": live, "/ready": Ready(backend).page})
+        server = HttpServer({"/metrics": metrics.page, "/live": live, "/ready": ReadyPage(backend).page})
         address = await server.start(self._host, self._port)
         self._server = server
         _log.info("metrics, liveness and readiness at http://%s/metrics, /live and /ready", address)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 _LIMIT = 1000  # records
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """A record of the log. `time` is in Unix seconds, `severity` in small letters, `part` as lines name it."""
 
     time: float
@@ -22,12 +22,12 @@ class Journal:
     """The newest entries, at most `limit`. Entries come from any thread; each has a number, and readers a position."""
 
     def __init__(self, limit: int = _LIMIT) -> None:
-        self._entries: deque[Entry] = deque(maxlen=limit)
+        self._entries: deque[JournalEntry] = deque(maxlen=limit)
         self._total = 0  # entries ever: the number of the next
         self._watchers: dict[Callable[[], None], None] = {}
         self._lock = Lock()
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: JournalEntry) -> None:
         """Add an entry, which pushes out the oldest where `limit` is reached, and tell those who watch."""
         with self._lock:
             self._entries.append(entry)
@@ -36,7 +36,7 @@ class Journal:
         for told in watchers:
             told()
 
-    def since(self, position: int, most: int) -> tuple[list[Entry], int, int]:
+    def since(self, position: int, most: int) -> tuple[list[JournalEntry], int, int]:
         """At most so many entries from `position` on, the position behind them, and how many were missed before."""
         with self._lock:
             oldest = self._total - len(self._entries)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TextIO, cast
 
 from ..core.override import override
-from .journal import Entry, Journal
+from .journal import Journal, JournalEntry
 from .standard_streams import errors
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -240,12 +240,14 @@ def one_line(text: str) -> str:
     )
 
 
-def _entry(record: logging.LogRecord) -> Entry:
+def _entry(record: logging.LogRecord) -> JournalEntry:
     fields = _fields(record)
     if record.exc_info:
         fields["exception"] = _EXCEPTIONS.formatException(record.exc_info)[-_MAX_EXCEPTION:]
     severity = "error" if record.levelno >= logging.ERROR else record.levelname.lower()
-    return Entry(record.created, severity, _part(record.name), one_line(record.getMessage())[:_MAX_MESSAGE], fields)
+    return JournalEntry(
+        record.created, severity, _part(record.name), one_line(record.getMessage())[:_MAX_MESSAGE], fields
+    )
 
 
 def _fields(record: logging.LogRecord) -> dict[str, str]:

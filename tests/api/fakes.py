@@ -79,8 +79,8 @@ class FakeNode:
         self.answers: dict[type, Any] = {}
         self.views = [peer_view()]
         self.joined: dict[str, gossip.TopicOptions] = {}
-        self.outcome = gossip.Outcome.SENT
-        self.when_cancelled = ([gossip.Receipt(0, 1, gossip.Outcome.CANCELLED, 0, 0)], [b""])
+        self.outcome = gossip.PublishOutcome.SENT
+        self.when_cancelled = ([gossip.Receipt(0, 1, gossip.PublishOutcome.CANCELLED, 0, 0)], [b""])
         self.met = True
         self.counted: dict[str, int | float] = {"delivered": 3, "latency": 0.5}
         self.on_effect: Callable[[object], object] = lambda effect: None
@@ -166,9 +166,9 @@ class FakeNode:
         if parked or (fed.minimum_peers and fed.wait and fed.minimum_peers > 1):
             return
         count = len(fed.messages)
-        sent = self.outcome in (gossip.Outcome.SENT, gossip.Outcome.NO_PEERS)
+        sent = self.outcome in (gossip.PublishOutcome.SENT, gossip.PublishOutcome.NO_PEERS)
         ids = [hashlib.sha256(data).digest() if sent else b"" for data in fed.messages]
-        receipt = gossip.Receipt(0, count, self.outcome, 1 if self.outcome is gossip.Outcome.SENT else 0, 0)
+        receipt = gossip.Receipt(0, count, self.outcome, 1 if self.outcome is gossip.PublishOutcome.SENT else 0, 0)
         if sent and fed.topic in self.joined:
             self.deliver(*[message(data, fed.topic, local=True, sender=ME) for data in fed.messages])
         self.on_effect(gossip.PublishCompleted(fed.op, [receipt], ids))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.commands.children import Actor, Child, Gone, environment
+from sidecar.commands.children import Actor, Child, ChildGone, environment
 
 # A child as the demo's are: says that it is there, answers orders, ends at end of file.
 ECHO = """
@@ -59,7 +59,7 @@ def test_orders_are_answered_and_events_are_picked_by_their_fields(tmp_path: Pat
 def test_waiting_for_a_child_that_ended_says_how_it_ended(tmp_path: Path, modules: dict[str, str]) -> None:
     async def story(actor: Actor) -> None:
         actor.order(do="fail")
-        with pytest.raises(Gone, match="echo ended with exit code 1"):
+        with pytest.raises(ChildGone, match="echo ended with exit code 1"):
             await actor.event("done", 20)
 
     assert with_actor(tmp_path, modules, story).tail() == "  | as told\n"

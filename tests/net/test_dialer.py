@@ -28,7 +28,7 @@ from sidecar.core.gate import Gate
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.types import PeerId
-from sidecar.net.addresses import AddressBook, PlaceTried
+from sidecar.net.addresses import DialHistory, PlaceTried
 from sidecar.net.config import NetConfig
 from sidecar.net.dialer import Dialer
 from sidecar.net.race import Attempt
@@ -235,7 +235,7 @@ class Fake:
         self.dialer = Dialer(
             config,
             OWN,
-            book=AddressBook(config, random.Random(1)),
+            book=DialHistory(config, random.Random(1)),
             gate=Gate(),
             connect=self._connect,
             is_own_endpoint=lambda host, port: False,

@@ -12,7 +12,7 @@ from sidecar.core.events import Dial
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.types import PeerId
-from sidecar.net.addresses import AddressBook, PlaceTried
+from sidecar.net.addresses import DialHistory, PlaceTried
 from sidecar.net.alarm import Alarm
 from sidecar.net.config import NetConfig
 from sidecar.net.limits import SUSPECT_RATE, SUSPECT_TIME, Admission, Origin
@@ -113,7 +113,7 @@ def test_bounds_that_make_no_sense(wrong: dict[str, Any]) -> None:
 
 
 def test_back_off_doubles_to_its_bound_and_a_success_ends_it() -> None:
-    book = AddressBook(NetConfig(backoff_base=1.0, backoff_max=8.0), random.Random(1))
+    book = DialHistory(NetConfig(backoff_base=1.0, backoff_max=8.0), random.Random(1))
     waits = []
     for _ in range(6):
         book.failed(target(), 100.0)
@@ -134,7 +134,7 @@ def stranger(number: int) -> PeerId:
 
 
 def test_a_place_where_one_identity_after_the_other_is_not_found_is_dialled_ever_less() -> None:
-    book = AddressBook(NetConfig(), random.Random(1))
+    book = DialHistory(NetConfig(), random.Random(1))
     dials = []
     for step in range(3600):  # two new ids for it in a second, for half an hour
         now, made_up = step / 2, target(expected=stranger(100 + step))
@@ -146,7 +146,7 @@ def test_a_place_where_one_identity_after_the_other_is_not_found_is_dialled_ever
 
 
 def test_what_strangers_fail_at_holds_neither_the_holder_off_nor_who_is_trusted() -> None:
-    book = AddressBook(NetConfig(), random.Random(1))
+    book = DialHistory(NetConfig(), random.Random(1))
     for step in range(10):
         book.failed(target(expected=stranger(100 + step)), 100.0, A_PEER)  # it is alive: that one answered
     assert book.holder(target()) == A_PEER
@@ -165,7 +165,7 @@ def test_what_strangers_fail_at_holds_neither_the_holder_off_nor_who_is_trusted(
 
 
 def test_failures_of_a_place_long_ago_do_not_count() -> None:
-    book = AddressBook(NetConfig(backoff_max=100.0), random.Random(1))
+    book = DialHistory(NetConfig(backoff_max=100.0), random.Random(1))
     for step in range(10):
         book.failed(target(expected=stranger(100 + step)), 0.0)
     book.failed(target(expected=stranger(200)), 1000.0)
@@ -174,7 +174,7 @@ def test_failures_of_a_place_long_ago_do_not_count() -> None:
 
 def test_what_is_kept_of_places_makes_the_same_waits_after_a_restart_under_any_clock() -> None:
     news: list[PlaceTried] = []
-    book = AddressBook(NetConfig(), random.Random(1), news.append)
+    book = DialHistory(NetConfig(), random.Random(1), news.append)
     for step in range(4):
         book.failed(target(expected=stranger(100 + step)), 1000.0, A_PEER)
     book.succeeded(target("192.0.2.2", expected=A_PEER), 1000.0)
@@ -185,7 +185,7 @@ def test_what_is_kept_of_places_makes_the_same_waits_after_a_restart_under_any_c
     ]
     kept = {tried.place[:3]: tried.place for tried in news}
     for start in (0.0, 5.0, 1e9):
-        again = AddressBook(NetConfig(), random.Random(2))
+        again = DialHistory(NetConfig(), random.Random(2))
         again.restore(kept.values(), start)
         assert 6 <= again.wait(target(expected=stranger(300)), start) <= 10
         assert again.wait(target(expected=A_PEER), start) == 0
@@ -194,7 +194,7 @@ def test_what_is_kept_of_places_makes_the_same_waits_after_a_restart_under_any_c
 
 
 def test_identities_remembered_at_one_place_are_bounded_and_its_holder_stays() -> None:
-    book = AddressBook(NetConfig(), random.Random(1))
+    book = DialHistory(NetConfig(), random.Random(1))
     book.succeeded(target(expected=A_PEER), 1.0)
     for step in range(100):
         book.failed(target(expected=stranger(100 + step)), 2.0)
@@ -204,7 +204,7 @@ def test_identities_remembered_at_one_place_are_bounded_and_its_holder_stays() -
 
 
 def test_addresses_are_tried_in_a_sensible_order_and_few_are_remembered() -> None:
-    book = AddressBook(NetConfig(address_entries=3), random.Random(1))
+    book = DialHistory(NetConfig(address_entries=3), random.Random(1))
     public, private, loopback, once, lately = (
         target(host) for host in ("203.0.114.9", "10.0.0.1", "::1", "198.51.1.1", "198.51.1.2")
     )

@@ -13,7 +13,7 @@ from sidecar.core import events
 from sidecar.core.channel import ChannelLimits
 from sidecar.core.errors import ConfigError, FrameTooLarge, HandshakeError, ProtocolError, WrongPrivateNetwork
 from sidecar.core.multiaddr import Multiaddr
-from sidecar.net.addresses import AddressBook
+from sidecar.net.addresses import DialHistory
 from sidecar.net.config import NetConfig
 from sidecar.net.layers import Stack
 from sidecar.net.resolve import Target
@@ -331,7 +331,7 @@ async def test_tcp_and_websocket_at_the_same_node_and_tcp_is_preferred() -> None
 
 
 def test_what_answered_last_comes_before_what_is_preferred() -> None:
-    book = AddressBook(NetConfig(), random.Random(1))
+    book = DialHistory(NetConfig(), random.Random(1))
     texts = ("/ip4/127.0.0.1/tcp/1/ws", "/ip4/127.0.0.1/tcp/1", "/ip4/192.0.2.1/tcp/1")
     web, near, far = (Target(Multiaddr.from_text(text), text.split("/")[2], 1, None) for text in texts)
     assert book.order([web, far, near]) == [near, far, web]

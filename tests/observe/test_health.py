@@ -6,11 +6,11 @@ from http import HTTPStatus
 
 from sidecar.api.backend import Backend
 from sidecar.api.config import ApiConfig
-from sidecar.observe.health import Ready, live
-from sidecar.observe.http import Request
+from sidecar.observe.health import ReadyPage, live
+from sidecar.observe.http import HttpRequest
 from tests.api.fakes import FakeNode
 
-ASKED = Request("/", "")
+ASKED = HttpRequest("/", "")
 
 
 def test_that_it_answers_is_liveness() -> None:
@@ -21,7 +21,7 @@ def test_that_it_answers_is_liveness() -> None:
 def test_readiness_has_the_reasons_and_remedies_of_the_api() -> None:
     node = FakeNode()
     backend = Backend(node, node.feed, ApiConfig(), agent="x")
-    ready = Ready(backend)
+    ready = ReadyPage(backend)
     status, kind, body = ready.page(ASKED)
     assert (status, kind, json.loads(body)["ready"]) == (HTTPStatus.OK, "application/json", True)
     node.met = False

@@ -8,15 +8,15 @@ from http import HTTPStatus
 import pytest
 
 from sidecar.core.errors import AddressInUse, ConfigError
-from sidecar.observe.http import Answer, HttpServer, Request
+from sidecar.observe.http import HttpRequest, HttpResponse, HttpServer
 from tests.api.fakes import asynchronous
 
 
-def page(request: Request) -> Answer:
-    return Answer(HTTPStatus.OK, "text/x", f"{request.path} {request.accept}".encode())
+def page(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(HTTPStatus.OK, "text/x", f"{request.path} {request.accept}".encode())
 
 
-def broken(request: Request) -> Answer:
+def broken(request: HttpRequest) -> HttpResponse:
     raise ValueError("no page")
 
 

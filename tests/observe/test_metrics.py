@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidecar.api.backend import Backend
 from sidecar.api.config import ApiConfig
 from sidecar.core import gossip
-from sidecar.observe.http import Request
+from sidecar.observe.http import HttpRequest
 from sidecar.observe.lag import BOUNDS, LoopLag
 from sidecar.observe.metrics import Metrics
 from tests.api.fakes import FakeNode, asynchronous
@@ -17,7 +17,7 @@ Samples = dict[str, list[tuple[dict[str, str], float]]]
 
 
 def scraped(metrics: Metrics) -> Samples:
-    answer = metrics.page(Request("/metrics", "text/plain"))
+    answer = metrics.page(HttpRequest("/metrics", "text/plain"))
     found: Samples = {}
     for family in text_string_to_metric_families(answer.body.decode()):
         for sample in family.samples:

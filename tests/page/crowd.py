@@ -18,7 +18,7 @@ from sidecar.core.histogram import Histogram
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.types import Direction, PeerId
-from sidecar.process.journal import Entry
+from sidecar.process.journal import JournalEntry
 from tests.api.fakes import Addresses, FakeNode, peer_view, server
 
 HOSTILE = "<img src=x onerror=\"document.body.dataset.owned='yes'\">\x1b[2J\u202e"
@@ -156,7 +156,7 @@ def _tell(backend: Backend) -> None:
         ),
         (74, "info", "node", "[h2aXfQ8d] another network: 'staging', this one is 'main'; disconnected"),
     ):
-        backend.log.journal.append(Entry(now - ago, severity, part, text, {}))
+        backend.log.journal.append(JournalEntry(now - ago, severity, part, text, {}))
 
 
 async def main(socket: str, count: int) -> None:

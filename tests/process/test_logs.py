@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sidecar.process.journal import Entry, Journal
+from sidecar.process.journal import Journal, JournalEntry
 from sidecar.process.logs import Log
 
 PARTS = ("sidecar.net", "sidecar.api", "sidecar.api.server", "asyncio", "grpc")
@@ -182,8 +182,8 @@ def test_parts_that_there_are_not_are_known() -> None:
 # ---------------------------------------------------------------- the journal
 
 
-def entry(number: int) -> Entry:
-    return Entry(float(number), "info", "net", f"line {number}", {})
+def entry(number: int) -> JournalEntry:
+    return JournalEntry(float(number), "info", "net", f"line {number}", {})
 
 
 def test_the_journal_keeps_the_newest_and_says_what_is_missing() -> None:

@@ -320,5 +320,5 @@ def _check_gossip(session: Session) -> None:
     assert session.topic_in_session is not None
     assert session.topic_in_session.mesh == (peer,)
     published = next(item for item in replay.of(gossip.PublishCompleted) if item.op == session.ops["publish"])
-    assert [(receipt.outcome, receipt.peers) for receipt in published.receipts] == [(gossip.Outcome.SENT, 1)]
+    assert [(receipt.outcome, receipt.peers) for receipt in published.receipts] == [(gossip.PublishOutcome.SENT, 1)]
     assert [topic.peers for topic in replay.topics_at_close[replay.main]] == [()]

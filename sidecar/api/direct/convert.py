@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from google.protobuf.duration_pb2 import Duration
 from sidecar_client.v1 import direct_pb2 as pb
 
-from ...core.direct import Outcome, RequestArrived
+from ...core.direct import RequestArrived, SendOutcome
 from ...core.errors import InvalidArgument, Refused, SidecarError
 from ..common.values import duration
 
@@ -21,23 +21,23 @@ OutgoingRequest = pb.OutgoingRequest
 ServeRequest = pb.ServeRequest
 
 _OUTCOMES = {
-    Outcome.DELIVERED: pb.SEND_OUTCOME_DELIVERED,
-    Outcome.NO_SUBSCRIBER: pb.SEND_OUTCOME_NO_SUBSCRIBER,
-    Outcome.LOCAL_QUEUE_FULL: pb.SEND_OUTCOME_LOCAL_QUEUE_FULL,
-    Outcome.REMOTE_QUEUE_FULL: pb.SEND_OUTCOME_REMOTE_QUEUE_FULL,
-    Outcome.UNREACHABLE: pb.SEND_OUTCOME_UNREACHABLE,
-    Outcome.REFUSED: pb.SEND_OUTCOME_REFUSED,
-    Outcome.TOO_LARGE: pb.SEND_OUTCOME_TOO_LARGE,
-    Outcome.TIMED_OUT: pb.SEND_OUTCOME_TIMED_OUT,
-    Outcome.UNKNOWN: pb.SEND_OUTCOME_UNKNOWN,
+    SendOutcome.DELIVERED: pb.SEND_OUTCOME_DELIVERED,
+    SendOutcome.NO_SUBSCRIBER: pb.SEND_OUTCOME_NO_SUBSCRIBER,
+    SendOutcome.LOCAL_QUEUE_FULL: pb.SEND_OUTCOME_LOCAL_QUEUE_FULL,
+    SendOutcome.REMOTE_QUEUE_FULL: pb.SEND_OUTCOME_REMOTE_QUEUE_FULL,
+    SendOutcome.UNREACHABLE: pb.SEND_OUTCOME_UNREACHABLE,
+    SendOutcome.REFUSED: pb.SEND_OUTCOME_REFUSED,
+    SendOutcome.TOO_LARGE: pb.SEND_OUTCOME_TOO_LARGE,
+    SendOutcome.TIMED_OUT: pb.SEND_OUTCOME_TIMED_OUT,
+    SendOutcome.UNKNOWN: pb.SEND_OUTCOME_UNKNOWN,
 }
 
 
-def sent(outcome: Outcome, detail: str) -> pb.SendResponse:
+def sent(outcome: SendOutcome, detail: str) -> pb.SendResponse:
     return pb.SendResponse(receipt=pb.SendReceipt(outcome=_OUTCOMES[outcome], detail=detail))
 
 
-def receipts(ranges: Iterable[tuple[int, int, tuple[Outcome, str]]]) -> bytes:
+def receipts(ranges: Iterable[tuple[int, int, tuple[SendOutcome, str]]]) -> bytes:
     """Ranges of one outcome and detail: (number of the first message, count, (outcome, detail))."""
     response = pb.SendManyResponse(
         receipts=[

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from ...core.direct import MessagesHandled, MessagesReceived, Outcome
+from ...core.direct import MessagesHandled, MessagesReceived, SendOutcome
 from ...core.errors import SidecarError
 from ..common import encode
 from ..common.bounds import BATCH_BYTES, Bounds
@@ -34,7 +34,7 @@ class Delivery:
         handled = []
         if count > self._handled:
             fresh = count - self._handled
-            handled.append(MessagesHandled(self._link, self._first + self._handled, fresh, Outcome.DELIVERED))
+            handled.append(MessagesHandled(self._link, self._first + self._handled, fresh, SendOutcome.DELIVERED))
             self._handled = count
         return handled + self.abandoned()
 
@@ -44,7 +44,7 @@ class Delivery:
         rest = self._count - self._handled
         if self._holders or not rest:
             return []
-        return [MessagesHandled(self._link, self._first + self._handled, rest, Outcome.NO_SUBSCRIBER)]
+        return [MessagesHandled(self._link, self._first + self._handled, rest, SendOutcome.NO_SUBSCRIBER)]
 
 
 class _Held(NamedTuple):
@@ -190,7 +190,7 @@ class Inbox:
         link, first, count = received.link, received.first, len(received.messages)
         receivers = self._receivers.get(received.protocol)
         if not receivers:
-            self._feed(MessagesHandled(link, first, count, Outcome.NO_SUBSCRIBER))
+            self._feed(MessagesHandled(link, first, count, SendOutcome.NO_SUBSCRIBER))
             return
         data = encode.direct_items(received.peer, received.protocol, received.messages)
         rooms = [(receiver, *receiver.room(count, data)) for receiver in receivers]
@@ -204,4 +204,4 @@ class Inbox:
                 self._missed += accepted - fitting
         if accepted < count:
             self._refused += count - accepted
-            self._feed(MessagesHandled(link, first + accepted, count - accepted, Outcome.REMOTE_QUEUE_FULL))
+            self._feed(MessagesHandled(link, first + accepted, count - accepted, SendOutcome.REMOTE_QUEUE_FULL))

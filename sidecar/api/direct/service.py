@@ -4,7 +4,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
-from ...core.direct import Outcome, RequestCancelled, RequestCompleted, RequestMade, SendCompleted, SendRequested
+from ...core.direct import RequestCancelled, RequestCompleted, RequestMade, SendCompleted, SendOutcome, SendRequested
 from ...core.errors import SidecarError, TooLarge
 from ...core.traceparent import wellformed
 from ...core.types import PeerId
@@ -27,9 +27,9 @@ _MAX_PROTOCOLS = 64
 _SERVE_BYTES = 1 << 20
 _OVERHEAD = 64  # bytes that a message counts beside its own, as in the direct router
 
-Sent = tuple[Outcome, str]  # with words where there is more to say
+Sent = tuple[SendOutcome, str]  # with words where there is more to say
 Send = Callable[[PeerId, str, Sequence[bytes], Sequence[str]], Awaitable[list[Sent]]]
-_ARRIVED = (Outcome.DELIVERED, Outcome.TIMED_OUT, Outcome.UNKNOWN)  # or may have
+_ARRIVED = (SendOutcome.DELIVERED, SendOutcome.TIMED_OUT, SendOutcome.UNKNOWN)  # or may have
 
 
 class DirectService:
@@ -46,7 +46,7 @@ class DirectService:
         protocol = values.name(request.protocol, values.MAX_PROTOCOL, "protocol")
         ids = [values.request_id(request.request_id)]
         outcome, detail = (await self._send(peer, protocol, [request.data], ids))[0]
-        if outcome is Outcome.TOO_LARGE:
+        if outcome is SendOutcome.TOO_LARGE:
             raise TooLarge(f"message of {len(request.data)} bytes: {detail}")
         return convert.sent(outcome, detail)
 
@@ -248,7 +248,7 @@ def _ranges(completed: SendCompleted) -> Iterator[tuple[int, int, Sent]]:
     """What became of a batch; the error's words go with what was not delivered."""
     detail = str(completed.error) if completed.error else ""
     for first, count, outcome in completed.outcomes:
-        yield first, count, (outcome, "" if outcome is Outcome.DELIVERED else detail)
+        yield first, count, (outcome, "" if outcome is SendOutcome.DELIVERED else detail)
 
 
 def _encode(ranges: list[Range[Sent]]) -> bytes:

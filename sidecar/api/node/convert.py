@@ -10,7 +10,7 @@ from ...config.describe import Setting
 from ...core.events import Condition
 from ...core.histogram import Histogram
 from ...core.types import PeerId
-from ...process.journal import Entry
+from ...process.journal import JournalEntry
 from ..common.values import duration, wall_time
 from ..surface import Addresses
 
@@ -77,7 +77,7 @@ def configuration(settings: Iterable[Setting]) -> pb.GetConfigurationResponse:
     )
 
 
-def log_entries(entries: Sequence[Entry], missed: int) -> pb.WatchEventsResponse:
+def log_entries(entries: Sequence[JournalEntry], missed: int) -> pb.WatchEventsResponse:
     return pb.WatchEventsResponse(
         events=[
             pb.NodeEvent(

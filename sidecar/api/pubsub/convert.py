@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sidecar_client.v1 import common_pb2
 from sidecar_client.v1 import pubsub_pb2 as pb
 
-from ...core.gossip import Outcome, TopicView
+from ...core.gossip import PublishOutcome, TopicView
 from ..common.values import invalid
 from .hub import Policy
 
@@ -15,11 +15,11 @@ PublishManyRequest = pb.PublishManyRequest
 SubscribeRequest = pb.SubscribeRequest
 
 _OUTCOMES = {
-    Outcome.SENT: pb.PUBLISH_OUTCOME_SENT,
-    Outcome.NO_PEERS: pb.PUBLISH_OUTCOME_NO_PEERS,
-    Outcome.QUEUE_FULL: pb.PUBLISH_OUTCOME_QUEUE_FULL,
-    Outcome.TOO_LARGE: pb.PUBLISH_OUTCOME_TOO_LARGE,
-    Outcome.DUPLICATE: pb.PUBLISH_OUTCOME_DUPLICATE,
+    PublishOutcome.SENT: pb.PUBLISH_OUTCOME_SENT,
+    PublishOutcome.NO_PEERS: pb.PUBLISH_OUTCOME_NO_PEERS,
+    PublishOutcome.QUEUE_FULL: pb.PUBLISH_OUTCOME_QUEUE_FULL,
+    PublishOutcome.TOO_LARGE: pb.PUBLISH_OUTCOME_TOO_LARGE,
+    PublishOutcome.DUPLICATE: pb.PUBLISH_OUTCOME_DUPLICATE,
 }
 _SIGNING = {
     pb.SIGNING_UNSPECIFIED: None,
@@ -37,7 +37,7 @@ _POLICIES = {
 class Result(NamedTuple):
     """What became of a published message, beside its id."""
 
-    outcome: Outcome
+    outcome: PublishOutcome
     peers: int
     dropped: int
 

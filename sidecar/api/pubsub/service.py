@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from ...core.errors import DeadlineExceeded, TooLarge
-from ...core.gossip import Outcome, PublishCancelled, PublishCompleted, Published, TopicOptions
+from ...core.gossip import PublishCancelled, PublishCompleted, Published, PublishOutcome, TopicOptions
 from ..backend import Backend
 from ..common import values
 from ..common.bounds import Bounds
@@ -34,7 +34,7 @@ class PubSubService:
         target = _Target(self._backend, request.topic, request.signing, request.minimum_peers)
         ids = [values.request_id(request.request_id)]
         result, message_id = (await self.send(target, [request.data], ids, wait=False))[0]
-        if result.outcome is Outcome.TOO_LARGE:
+        if result.outcome is PublishOutcome.TOO_LARGE:
             size = len(request.data)
             raise TooLarge(f"payload of {size} bytes is over the bound on gossip messages, here or at the peers")
         return convert.published(result, message_id)
@@ -95,7 +95,7 @@ class PubSubService:
 def _went_somewhere(sent: Sent) -> bool:
     """Whether anybody can have got it; what has an id was published, be it only to this node's own subscribers."""
     result, message_id = sent
-    return result.outcome is Outcome.DUPLICATE or bool(message_id)
+    return result.outcome is PublishOutcome.DUPLICATE or bool(message_id)
 
 
 class _Target:
@@ -119,7 +119,7 @@ class _Target:
         completed: PublishCompleted = await run(
             lambda op: Published(op, self.topic, messages, wait, self._minimum, options), PublishCancelled
         )
-        if not partly and completed.receipts and completed.receipts[-1].outcome is Outcome.CANCELLED:
+        if not partly and completed.receipts and completed.receipts[-1].outcome is PublishOutcome.CANCELLED:
             raise DeadlineExceeded("publishing was given up before it could go on")
         return completed
 

@@ -20,7 +20,6 @@ from .events import (
     MessagesHandled,
     MessagesReceived,
     OpenLink,
-    Outcome,
     OutcomeRange,
     ProtocolsChanged,
     RequestAnswered,
@@ -30,6 +29,7 @@ from .events import (
     RequestMade,
     RequestWithdrawn,
     SendCompleted,
+    SendOutcome,
     SendRequested,
 )
 from .router import DirectRouter
@@ -51,7 +51,6 @@ __all__ = [
     "MessagesHandled",
     "MessagesReceived",
     "OpenLink",
-    "Outcome",
     "OutcomeRange",
     "ProtocolsChanged",
     "RequestAnswered",
@@ -61,5 +60,6 @@ __all__ = [
     "RequestMade",
     "RequestWithdrawn",
     "SendCompleted",
+    "SendOutcome",
     "SendRequested",
 ]

@@ -9,8 +9,8 @@ from ..errors import DeadlineExceeded, NotSupported, ProtocolError, QueueFull, S
 from ..traceparent import wellformed
 from ..types import PeerId
 from .config import MAX_REASON, OVERHEAD
-from .events import Link, MessagesReceived, Outcome, RequestArrived, RequestWithdrawn
-from .ledger import Entry, Ledger
+from .events import Link, MessagesReceived, RequestArrived, RequestWithdrawn, SendOutcome
+from .ledger import Ledger, LedgerEntry
 from .link import FRAME_TARGET, LinkEnd
 from .messages import RequestFields, decode_openers_frame, encode_acceptors_frame
 from .shared import Budget, Shared, cost_of
@@ -60,7 +60,7 @@ class AcceptedLink(LinkEnd):
         self._next_number = 1
         self._news: MessagesReceived | None = None  # of this read: consecutive messages are told as one
         self._news_cost = 0
-        self._receipts: deque[tuple[int, int, Outcome]] = deque()
+        self._receipts: deque[tuple[int, int, SendOutcome]] = deque()
         self._last_request = 0
         self._requests: dict[int, IncomingRequest] = {}
         self._responses: deque[tuple[int, bytes | SidecarError]] = deque()
@@ -90,13 +90,13 @@ class AcceptedLink(LinkEnd):
         self._shared.counts.messages_received += count
         if protocol not in self._shared.receiving:
             self._shared.charge(self.peer, _UNHEARD + count * _PASSED_OVER)
-            self._receipt(first, count, Outcome.NO_SUBSCRIBER)
+            self._receipt(first, count, SendOutcome.NO_SUBSCRIBER)
             return
         cost, room = cost_of(messages), self._arrived.room
         if cost > room:
             fitting = bisect_right(list(accumulate(len(message) + OVERHEAD for message in messages)), room)
             self._shared.counts.messages_dropped += count - fitting
-            self._receipt(first + fitting, count - fitting, Outcome.REMOTE_QUEUE_FULL)
+            self._receipt(first + fitting, count - fitting, SendOutcome.REMOTE_QUEUE_FULL)
             if not fitting:
                 return
             del messages[fitting:]
@@ -116,7 +116,7 @@ class AcceptedLink(LinkEnd):
         if news is not None:
             self._news = None
             deadline = self._shared.now + self._shared.config.handling_timeout
-            self._unhandled.add(Entry(news.first, news.first + len(news.messages), self._news_cost, deadline))
+            self._unhandled.add(LedgerEntry(news.first, news.first + len(news.messages), self._news_cost, deadline))
             self._timer.by(deadline)
             self._shared.effects.append(news)
 
@@ -175,7 +175,7 @@ class AcceptedLink(LinkEnd):
 
     # ------------------------------------------------------------ out
 
-    def handled(self, first: int, count: int, outcome: Outcome) -> None:
+    def handled(self, first: int, count: int, outcome: SendOutcome) -> None:
         """The apps say what became of messages."""
         settled = self._unhandled.settle(first, first + count)
         for _, low, high in settled.pieces:
@@ -195,7 +195,7 @@ class AcceptedLink(LinkEnd):
         self._responses.append((incoming.id, answer))
         self.wake()
 
-    def _receipt(self, first: int, count: int, outcome: Outcome) -> None:
+    def _receipt(self, first: int, count: int, outcome: SendOutcome) -> None:
         if self._receipts:
             last_first, last_count, last_outcome = self._receipts[-1]
             if last_outcome is outcome and last_first + last_count == first:
@@ -208,7 +208,7 @@ class AcceptedLink(LinkEnd):
 
     def _next_frame(self) -> bytes:
         size = FRAME_TARGET
-        receipts: list[tuple[int, int, Outcome]] = []
+        receipts: list[tuple[int, int, SendOutcome]] = []
         while self._receipts and size > 0:
             receipts.append(self._receipts.popleft())
             size -= _RECEIPT_SIZE
@@ -230,7 +230,7 @@ class AcceptedLink(LinkEnd):
         for entry in list(self._unhandled):
             if entry.deadline > now:
                 break
-            self.handled(entry.first, entry.end - entry.first, Outcome.TIMED_OUT)
+            self.handled(entry.first, entry.end - entry.first, SendOutcome.TIMED_OUT)
         busy = self._unhandled or self._requests or self._has_work()
         if not busy and self._close_when_idle(now, 2 * config.idle_timeout):
             return None

@@ -10,7 +10,7 @@ from ..types import PeerId
 Link: TypeAlias = int  # the number of the stream that carries it
 
 
-class Outcome(enum.Enum):
+class SendOutcome(enum.Enum):
     """What became of a direct message."""
 
     DELIVERED = "delivered"  # written to a receiving app's stream
@@ -29,7 +29,7 @@ class OutcomeRange(NamedTuple):
 
     first: int
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs
-    outcome: Outcome
+    outcome: SendOutcome
 
 
 # ---------------------------------------------------------------- inputs from the node
@@ -115,7 +115,7 @@ class MessagesHandled(NamedTuple):
     link: Link
     first: int
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs
-    outcome: Outcome
+    outcome: SendOutcome
 
 
 class RequestAnswered(NamedTuple):

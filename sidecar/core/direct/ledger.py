@@ -10,7 +10,7 @@ from .operation import Operation
 _first = attrgetter("first")
 
 
-class Entry:
+class LedgerEntry:
     """Consecutive messages `first` to `end` (exclusive) that entered together and wait until `deadline`.
 
     `operation` and `index` are the sender's: the batch that they belong to, and the index of `first` in it.
@@ -57,7 +57,7 @@ class Entry:
 class Settled(NamedTuple):
     """What `Ledger.settle` closed: pieces of entries, how many messages these are, the cost of the entries now done."""
 
-    pieces: list[tuple[Entry, int, int]]
+    pieces: list[tuple[LedgerEntry, int, int]]
     closed: int
     cost: int
 
@@ -68,10 +68,10 @@ class Ledger:
     __slots__ = ("_entries", "cost")
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
+        self._entries: list[LedgerEntry] = []
         self.cost = 0  # of all entries that are not done
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: LedgerEntry) -> None:
         """Its numbers follow those of the entry before."""
         self._entries.append(entry)
         self.cost += entry.cost
@@ -80,8 +80,8 @@ class Ledger:
         """Close what is open of the numbers `first` to `end` (exclusive)."""
         entries = self._entries
         begin = stop = max(bisect_right(entries, first, key=_first) - 1, 0)
-        pieces: list[tuple[Entry, int, int]] = []
-        left: list[Entry] = []
+        pieces: list[tuple[LedgerEntry, int, int]] = []
+        left: list[LedgerEntry] = []
         closed = cost = 0
         while stop < len(entries) and entries[stop].first < end:
             entry = entries[stop]
@@ -97,7 +97,7 @@ class Ledger:
         self.cost -= cost
         return Settled(pieces, closed, cost)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[LedgerEntry]:
         return iter(self._entries)
 
     def __bool__(self) -> bool:

@@ -18,14 +18,14 @@ from ..errors import (
     SidecarError,
 )
 from .config import MAX_REASON
-from .events import Outcome
+from .events import SendOutcome
 
 _OUTCOMES = {
-    Outcome.DELIVERED: wire.OUTCOME_DELIVERED,
-    Outcome.NO_SUBSCRIBER: wire.OUTCOME_NO_SUBSCRIBER,
-    Outcome.REMOTE_QUEUE_FULL: wire.OUTCOME_QUEUE_FULL,
-    Outcome.REFUSED: wire.OUTCOME_REFUSED,
-    Outcome.TIMED_OUT: wire.OUTCOME_TIMED_OUT,
+    SendOutcome.DELIVERED: wire.OUTCOME_DELIVERED,
+    SendOutcome.NO_SUBSCRIBER: wire.OUTCOME_NO_SUBSCRIBER,
+    SendOutcome.REMOTE_QUEUE_FULL: wire.OUTCOME_QUEUE_FULL,
+    SendOutcome.REFUSED: wire.OUTCOME_REFUSED,
+    SendOutcome.TIMED_OUT: wire.OUTCOME_TIMED_OUT,
 }
 _OUTCOME_OF = {number: outcome for outcome, number in _OUTCOMES.items()}
 RECEIVERS_OUTCOMES = tuple(_OUTCOMES)  # those that the receiving side can give
@@ -67,7 +67,7 @@ class OpenersFrame(NamedTuple):
 class AcceptorsFrame(NamedTuple):
     """What the side that accepted a link says: (first, count, outcome) and (request id, answer)."""
 
-    receipts: list[tuple[int, int, Outcome]]
+    receipts: list[tuple[int, int, SendOutcome]]
     responses: list[tuple[int, bytes | SidecarError]]
 
 
@@ -94,7 +94,7 @@ def encode_openers_frame(
 
 
 def encode_acceptors_frame(
-    receipts: Iterable[tuple[int, int, Outcome]], responses: Iterable[tuple[int, bytes | SidecarError]]
+    receipts: Iterable[tuple[int, int, SendOutcome]], responses: Iterable[tuple[int, bytes | SidecarError]]
 ) -> bytes:
     """The frame with its length before it."""
     return _framed(
@@ -144,7 +144,7 @@ def decode_acceptors_frame(body: bytes) -> AcceptorsFrame:
     return AcceptorsFrame(
         # An outcome that a later version added is one that we do not know.
         [
-            (receipts.first, receipts.count, _OUTCOME_OF.get(receipts.outcome, Outcome.UNKNOWN))
+            (receipts.first, receipts.count, _OUTCOME_OF.get(receipts.outcome, SendOutcome.UNKNOWN))
             for receipts in frame.receipts
         ],
         [(response.id, _answer(response)) for response in frame.responses],

@@ -5,8 +5,8 @@ import math
 from ..errors import Closed, ProtocolError, SidecarError
 from ..types import PeerId
 from .config import OVERHEAD
-from .events import Link, Outcome
-from .ledger import Entry, Ledger
+from .events import Link, SendOutcome
+from .ledger import Ledger, LedgerEntry
 from .link import FRAME_TARGET, LinkEnd
 from .messages import RequestFields, decode_acceptors_frame, encode_openers_frame
 from .operation import Request
@@ -89,7 +89,9 @@ class OpenedLink(LinkEnd):
                 size -= len(run.protocol)
             size -= portion.cost - (OVERHEAD - FRAMING) * count
             end = self._next_number + count
-            self._ledger.add(Entry(self._next_number, end, portion.cost, run.deadline, run.operation, portion.first))
+            self._ledger.add(
+                LedgerEntry(self._next_number, end, portion.cost, run.deadline, run.operation, portion.first)
+            )
             self._next_number = end
             self._timer.by(run.deadline)
             self._shared.counts.messages_sent += count
@@ -105,7 +107,7 @@ class OpenedLink(LinkEnd):
         for number, answer in frame.responses:
             self._on_response(number, answer)
 
-    def _on_receipts(self, first: int, count: int, outcome: Outcome) -> None:
+    def _on_receipts(self, first: int, count: int, outcome: SendOutcome) -> None:
         if first < 1 or count < 1 or first + count > self._next_number:
             raise ProtocolError(f"receipts for {count} messages from {first} on, {self._next_number - 1} were sent")
         settled = self._ledger.settle(first, first + count)
@@ -133,7 +135,7 @@ class OpenedLink(LinkEnd):
             if entry.deadline > now:
                 break
             if entry.operation is not None:
-                self._settle_open(entry, Outcome.TIMED_OUT, None)
+                self._settle_open(entry, SendOutcome.TIMED_OUT, None)
             elif max(entry.deadline, self._last_active) + timeout <= now:
                 self.violated(ProtocolError(f"no receipt, and {timeout:g} s without a byte"))
                 return None
@@ -148,7 +150,7 @@ class OpenedLink(LinkEnd):
             due = min(due, max(entry.deadline, self._last_active) + timeout)
         return due
 
-    def _settle_open(self, entry: Entry, outcome: Outcome, error: SidecarError | None) -> None:
+    def _settle_open(self, entry: LedgerEntry, outcome: SendOutcome, error: SidecarError | None) -> None:
         if entry.operation is not None:
             for low, high in entry.open:
                 entry.operation.settle(entry.index + low - entry.first, high - low, outcome, error)
@@ -156,7 +158,7 @@ class OpenedLink(LinkEnd):
 
     def _on_end(self, error: SidecarError | None, broken: bool) -> None:
         for entry in self._ledger:
-            self._settle_open(entry, Outcome.UNKNOWN, error)
+            self._settle_open(entry, SendOutcome.UNKNOWN, error)
         self._outbox.link = None
         for request in self._requests.values():
             ended = Closed(f"the link ended before the response, so that the request may have been served: {error}")

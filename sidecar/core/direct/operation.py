@@ -3,7 +3,7 @@
 from ..deadlines import Deadline
 from ..errors import SidecarError
 from ..types import PeerId
-from .events import DirectEffect, Outcome, OutcomeRange, SendCompleted
+from .events import DirectEffect, OutcomeRange, SendCompleted, SendOutcome
 
 
 class Operation:
@@ -15,10 +15,10 @@ class Operation:
         self._op = op
         self._waiting = count
         self._effects = effects
-        self._outcomes: list[tuple[int, int, Outcome]] = []
+        self._outcomes: list[tuple[int, int, SendOutcome]] = []
         self._error: SidecarError | None = None
 
-    def settle(self, index: int, count: int, outcome: Outcome, error: SidecarError | None = None) -> None:
+    def settle(self, index: int, count: int, outcome: SendOutcome, error: SidecarError | None = None) -> None:
         """Say what became of `count` messages from `index` on; each is settled once."""
         self._outcomes.append((index, count, outcome))
         self._error = self._error or error

@@ -19,7 +19,7 @@ from ..errors import (
 )
 from ..types import PeerId
 from .config import OVERHEAD
-from .events import OpenLink, Outcome, RequestCompleted
+from .events import OpenLink, RequestCompleted, SendOutcome
 from .operation import Operation, Request
 from .shared import Budget, Shared, Timer, cost_of
 
@@ -116,9 +116,9 @@ class Outbox:
         for index, message in enumerate(messages):
             outcome = None
             if len(message) > longest:
-                outcome = Outcome.TOO_LARGE
+                outcome = SendOutcome.TOO_LARGE
             elif cost + len(message) + OVERHEAD > room:
-                outcome = Outcome.LOCAL_QUEUE_FULL
+                outcome = SendOutcome.LOCAL_QUEUE_FULL
             if outcome is None:
                 cost += len(message) + OVERHEAD
                 continue
@@ -243,14 +243,14 @@ class Outbox:
         self._leave_when_done()
 
     def _fail(self, error: SidecarError) -> None:
-        outcome = Outcome.REFUSED if isinstance(error, _REFUSALS) else Outcome.UNREACHABLE
+        outcome = SendOutcome.REFUSED if isinstance(error, _REFUSALS) else SendOutcome.UNREACHABLE
         while self._runs:
             self._drop(self._runs.popleft(), outcome, error)
         for request in list(self._waiting.values()):
             self.withdraw(request, error)
         self._leave_when_done()
 
-    def _drop(self, run: Run, outcome: Outcome, error: SidecarError | None) -> None:
+    def _drop(self, run: Run, outcome: SendOutcome, error: SidecarError | None) -> None:
         self._budget.release(run.cost)
         run.operation.settle(run.index + run.at, len(run.messages) - run.at, outcome, error)
 
@@ -258,7 +258,7 @@ class Outbox:
         while self._runs and self._runs[0].deadline <= now:
             seconds = self._shared.config.receipt_timeout
             error = Unreachable(f"not written within {seconds:g} s: no link, or one that does not move")
-            self._drop(self._runs.popleft(), Outcome.UNREACHABLE, error)
+            self._drop(self._runs.popleft(), SendOutcome.UNREACHABLE, error)
         self._leave_when_done()
         return self._runs[0].deadline if self._runs else None
 

@@ -115,7 +115,7 @@ GossipInput = (
 # ---------------------------------------------------------------- effects
 
 
-class Outcome(enum.Enum):
+class PublishOutcome(enum.Enum):
     """What became of a published message."""
 
     SENT = "sent"  # queued for at least one peer
@@ -131,7 +131,7 @@ class Receipt(NamedTuple):
 
     first: int
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
-    outcome: Outcome
+    outcome: PublishOutcome
     peers: int  # whose queues took it
     dropped: int  # peers whose queues were full
 
@@ -207,7 +207,7 @@ class TopicView(NamedTuple):
     counts: TopicCounts = TopicCounts()  # a copy
 
 
-class PeerView(NamedTuple):
+class GossipPeerView(NamedTuple):
     """A gossip peer as it stands."""
 
     peer: PeerId

@@ -2,7 +2,7 @@
 
 from .cache import Mark
 from .messages import ControlMessage, build_chunks, encode_ihaves
-from .state import FRUITLESS, IDENTIFIER, PASSED_OVER, GossipState, Peer, Topic
+from .state import FRUITLESS, IDENTIFIER, PASSED_OVER, GossipPeer, GossipState, Topic
 
 
 class LazyGossip:
@@ -11,14 +11,14 @@ class LazyGossip:
     def __init__(self, state: GossipState) -> None:
         self._state = state
 
-    def on_control(self, peer: Peer, control: ControlMessage) -> None:
+    def on_control(self, peer: GossipPeer, control: ControlMessage) -> None:
         """Serve IHAVE and IWANT of a message; the mesh has the other kinds."""
         if control.ihave:
             self._on_ihave(peer, control)
         if control.iwant:
             self._on_iwant(peer, control)
 
-    def _on_ihave(self, peer: Peer, control: ControlMessage) -> None:
+    def _on_ihave(self, peer: GossipPeer, control: ControlMessage) -> None:
         """v1.1 Spam Protection Measures: so many RPCs, so many ids for each heartbeat; what is beyond is ignored."""
         state, config = self._state, self._state.config
         peer.ihaves += 1
@@ -59,7 +59,7 @@ class LazyGossip:
             state.statistics.iwant_ids_sent += taken
             state.statistics.dropped["gossip"] += len(asked) - taken
 
-    def _may_be_past(self, peer: Peer, topic: Topic) -> bool:
+    def _may_be_past(self, peer: GossipPeer, topic: Topic) -> bool:
         """Whether the peer may gossip of messages from before we joined the topic.
 
         Sidecars do not (`age_ms`). What others name may be three heartbeats old, and nothing tells how old. But where
@@ -70,7 +70,7 @@ class LazyGossip:
         young = self._state.now - topic.joined_at < max(1.0, config.heartbeat_interval) * (config.history_gossip + 1)
         return young and not peer.heeds_age and (bool(topic.mesh) or peer.id not in topic.backoff)
 
-    def _on_iwant(self, peer: Peer, control: ControlMessage) -> None:
+    def _on_iwant(self, peer: GossipPeer, control: ControlMessage) -> None:
         state, config = self._state, self._state.config
         raws: dict[bytes, bytes] = {}
         for iwant in state.bounded(peer, control.iwant):
@@ -118,8 +118,8 @@ class LazyGossip:
         state, config = self._state, self._state.config
         tick = state.cache.tick
         chosen = list(topic.newcomers.values())
-        others: list[Peer] = []
-        due: list[Peer] = []
+        others: list[GossipPeer] = []
+        due: list[GossipPeer] = []
         for identifier, peer in topic.peers.items():
             if (
                 identifier in topic.mesh

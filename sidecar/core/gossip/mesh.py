@@ -6,7 +6,7 @@ from ..errors import AlreadyExists, InvalidPeerId, ResourceExhausted
 from ..types import PeerId
 from .events import PeersOffered, TopicOptions
 from .messages import RPC, ControlMessage, ControlPrune, PeerInfo, encode_graft, encode_prune
-from .state import ENTRY, GossipState, Peer, Topic
+from .state import ENTRY, GossipPeer, GossipState, Topic
 
 _ANSWER = 4.0  # points: a PRUNE with peers and their signed records
 _CHANGE = 2.0  # points: a topic more or less, with what has to be said of it
@@ -25,7 +25,7 @@ class Mesh:
 
     # ------------------------------------------------------------ peers come and go
 
-    def add_peer(self, peer: Peer) -> None:
+    def add_peer(self, peer: GossipPeer) -> None:
         """Tell the new peer what is joined here."""
         self._state.peers[peer.id] = peer
         for topic in self._state.topics.values():
@@ -44,13 +44,13 @@ class Mesh:
             elif identifier in topic.mesh and self._may_depend(topic, peer):
                 topic.dependents[identifier] = peer
 
-    def remove_peer(self, peer: Peer) -> None:
+    def remove_peer(self, peer: GossipPeer) -> None:
         """Forget a peer and take it out of every topic; topics that nobody needs any more go too."""
         del self._state.peers[peer.id]
         for topic in list(peer.topics.values()):
             self._forget(peer, topic)
 
-    def _forget(self, peer: Peer, topic: Topic) -> None:
+    def _forget(self, peer: GossipPeer, topic: Topic) -> None:
         topic.unlink(peer.id)
         for kept in (topic.peers, topic.fanout, topic.newcomers, topic.turned_away, topic.begins, topic.told):
             kept.pop(peer.id, None)
@@ -58,7 +58,7 @@ class Mesh:
         self._state.candidates_changed = True
         self._state.forget_if_idle(topic)
 
-    def on_subscriptions(self, peer: Peer, subscriptions: Sequence[RPC.SubOpts]) -> Iterator[float]:
+    def on_subscriptions(self, peer: GossipPeer, subscriptions: Sequence[RPC.SubOpts]) -> Iterator[float]:
         """A peer joined or left topics. Yields after each the work that it was, in points."""
         state = self._state
         for subscription in state.bounded(peer, subscriptions):
@@ -68,7 +68,7 @@ class Mesh:
             state.charge(peer, points)
             yield points
 
-    def _on_subscription(self, peer: Peer, subscription: RPC.SubOpts) -> None:
+    def _on_subscription(self, peer: GossipPeer, subscription: RPC.SubOpts) -> None:
         state, config = self._state, self._state.config
         if not subscription.subscribe:
             known = state.by_wire.get(subscription.topicid)
@@ -89,14 +89,14 @@ class Mesh:
         if topic.joined and links < config.d_low and self._may_graft(topic, peer):
             self._graft(topic, peer)
 
-    def _announced(self, peer: Peer, wire: bytes) -> Topic | None:
+    def _announced(self, peer: GossipPeer, wire: bytes) -> Topic | None:
         """The topic that the peer joined, or None when its name cannot be used or the peer has too many."""
         topic = self._state.by_wire.get(wire)
         if topic is None and len(peer.topics) < self._state.config.max_topics_per_peer:
             topic = self._state.announced_topic(wire)
         return topic if topic is not None and self._remember(peer, topic) else None
 
-    def _remember(self, peer: Peer, topic: Topic) -> bool:
+    def _remember(self, peer: GossipPeer, topic: Topic) -> bool:
         """Note that the peer is in the topic; False when it is in too many."""
         if topic.name not in peer.topics:
             if len(peer.topics) >= self._state.config.max_topics_per_peer:
@@ -106,7 +106,7 @@ class Mesh:
             self._state.candidates_changed = True
         return True
 
-    def _begin(self, peer: Peer, topic: Topic, age: float) -> None:
+    def _begin(self, peer: GossipPeer, topic: Topic, age: float) -> None:
         """Remember which messages are too old for a peer that joined so many seconds ago."""
         state = self._state
         mark = state.cache.mark(topic.name, state.now - age)
@@ -150,7 +150,7 @@ class Mesh:
 
     # ------------------------------------------------------------ control messages
 
-    def on_control(self, peer: Peer, control: ControlMessage) -> Iterator[float]:
+    def on_control(self, peer: GossipPeer, control: ControlMessage) -> Iterator[float]:
         """Serve the GRAFTs and PRUNEs of an RPC. Yields after each the work that it was, in points."""
         for graft in self._state.bounded(peer, control.graft):
             points = ENTRY + self._on_graft(peer, graft.topicID)
@@ -161,7 +161,7 @@ class Mesh:
             self._state.charge(peer, ENTRY)
             yield ENTRY
 
-    def _on_graft(self, peer: Peer, wire: bytes) -> float:
+    def _on_graft(self, peer: GossipPeer, wire: bytes) -> float:
         """Returns the points that an answer counts."""
         state = self._state
         state.statistics.grafts_received += 1
@@ -177,7 +177,7 @@ class Mesh:
         self._link(topic, peer)
         return 0.0
 
-    def _decline(self, topic: Topic, peer: Peer, *, exchange: bool) -> float:
+    def _decline(self, topic: Topic, peer: GossipPeer, *, exchange: bool) -> float:
         """Answer a GRAFT with PRUNE, as many as may be needed in a heartbeat: who goes on has read the first ones."""
         peer.refusals += 1
         if peer.refusals > self._state.config.max_refusals + len(peer.topics):
@@ -189,15 +189,15 @@ class Mesh:
             self._prune(topic, peer, exchange=False)
         return _ANSWER
 
-    def _has_place(self, topic: Topic, peer: Peer) -> bool:
+    def _has_place(self, topic: Topic, peer: GossipPeer) -> bool:
         """v1.1 Outbound Mesh Quotas: a full mesh only takes connections that we opened. Ours: and dependents."""
         return topic.regular < self._state.config.d_high or peer.outbound or self._may_depend(topic, peer)
 
-    def _may_depend(self, topic: Topic, peer: Peer) -> bool:
+    def _may_depend(self, topic: Topic, peer: GossipPeer) -> bool:
         needs = peer.dial_only or peer.id in topic.turned_away
         return needs and len(topic.dependents) < self._state.config.dependents
 
-    def _link(self, topic: Topic, peer: Peer) -> None:
+    def _link(self, topic: Topic, peer: GossipPeer) -> None:
         full = topic.regular >= self._state.config.d_high
         if self._may_depend(topic, peer) and (peer.dial_only or full):
             topic.dependents[peer.id] = peer
@@ -205,7 +205,7 @@ class Mesh:
         topic.turned_away.pop(peer.id, None)
         self._state.candidates_changed = True
 
-    def _on_prune(self, peer: Peer, prune: ControlPrune) -> None:
+    def _on_prune(self, peer: GossipPeer, prune: ControlPrune) -> None:
         state, config = self._state, self._state.config
         state.statistics.prunes_received += 1
         topic = state.by_wire.get(prune.topicID)
@@ -235,18 +235,18 @@ class Mesh:
                 offered[peer] = info.signedPeerRecord if info.HasField("signedPeerRecord") else None
         return list(offered.items())
 
-    def _graft(self, topic: Topic, peer: Peer) -> None:
+    def _graft(self, topic: Topic, peer: GossipPeer) -> None:
         self._link(topic, peer)
         self._state.statistics.grafts_sent += 1
         self._state.send_control(peer, topic, encode_graft(topic.wire))
 
-    def _turn_away(self, topic: Topic, peer: Peer) -> None:
+    def _turn_away(self, topic: Topic, peer: GossipPeer) -> None:
         """Prune a peer for which there is no place; when it comes back after the back-off, it depends on us."""
         self._prune(topic, peer, exchange=True)
         if peer.id in topic.peers:
             topic.turned_away[peer.id] = None
 
-    def _prune(self, topic: Topic, peer: Peer, *, exchange: bool, backoff: float | None = None) -> None:
+    def _prune(self, topic: Topic, peer: GossipPeer, *, exchange: bool, backoff: float | None = None) -> None:
         """Take the peer out of the mesh, if it is there, and tell it."""
         state = self._state
         if backoff is None:
@@ -261,7 +261,7 @@ class Mesh:
         state.statistics.prunes_sent += 1
         state.send_control(peer, topic, entry)
 
-    def _exchange(self, topic: Topic, peer: Peer) -> list[tuple[PeerId, bytes | None]]:
+    def _exchange(self, topic: Topic, peer: GossipPeer) -> list[tuple[PeerId, bytes | None]]:
         state = self._state
         if state.score(peer.id) < 0:
             return []
@@ -270,23 +270,23 @@ class Mesh:
 
     # ------------------------------------------------------------ back-off
 
-    def _add_backoff(self, topic: Topic, peer: Peer, seconds: float) -> None:
+    def _add_backoff(self, topic: Topic, peer: GossipPeer, seconds: float) -> None:
         until = max(self._state.now + seconds, topic.backoff.pop(peer.id, 0.0))
         if len(topic.backoff) >= self._state.config.max_backoffs:
             del topic.backoff[next(iter(topic.backoff))]
         topic.backoff[peer.id] = until
 
-    def _may_graft(self, topic: Topic, peer: Peer) -> bool:
+    def _may_graft(self, topic: Topic, peer: GossipPeer) -> bool:
         """Whether we may graft: the slack lets the other side's back-off end first."""
         state = self._state
         until = topic.backoff.get(peer.id)
         rested = until is None or state.now >= until + state.config.backoff_slack
         return rested and peer.id not in topic.mesh and state.score(peer.id) >= 0
 
-    def _graftable(self, topic: Topic) -> list[Peer]:
+    def _graftable(self, topic: Topic) -> list[GossipPeer]:
         return [peer for peer in topic.peers.values() if self._may_graft(topic, peer)]
 
-    def _sample(self, peers: Sequence[Peer], count: int) -> list[Peer]:
+    def _sample(self, peers: Sequence[GossipPeer], count: int) -> list[GossipPeer]:
         return self._state.rng.sample(peers, max(0, min(count, len(peers))))
 
     # ------------------------------------------------------------ heartbeat
@@ -345,14 +345,14 @@ class Mesh:
 
     # ------------------------------------------------------------ who gets what is published
 
-    def linked(self, topic: Topic) -> list[Peer]:
+    def linked(self, topic: Topic) -> list[GossipPeer]:
         """The mesh; while it lacks peers, others of the topic as well (as in rust-libp2p)."""
         if len(topic.mesh) >= self._state.config.d_low:
             return list(topic.mesh.values())
         others = [peer for identifier, peer in topic.peers.items() if identifier not in topic.mesh]
         return [*topic.mesh.values(), *self._sample(others, self._state.config.d - len(topic.mesh))]
 
-    def fanout(self, topic: Topic) -> list[Peer]:
+    def fanout(self, topic: Topic) -> list[GossipPeer]:
         """The peers that get what is published on a topic that is not joined (v1.0, without flood publishing)."""
         topic.last_published = self._state.now
         self._fill_fanout(topic)

@@ -17,7 +17,7 @@ from ..errors import ProtocolError
 from ..types import PeerId
 from ..varint import encode
 
-__all__ = ["RPC", "Chunk", "ControlMessage", "ControlPrune", "Fields", "PeerInfo", "decode_rpc", "parse_message"]
+__all__ = ["RPC", "ControlMessage", "ControlPrune", "Fields", "PeerInfo", "RpcChunk", "decode_rpc", "parse_message"]
 
 _SIGNATURE = 5  # field number; `key` is 6
 _LENGTH_DELIMITED = 2
@@ -29,7 +29,7 @@ MAX_AGE = 3_600_000  # milliseconds in a topic; beyond that nobody asks
 _MATCHED_AT_ONCE = 1024  # so that a list of many topics is not copied once for each
 
 
-class Chunk(NamedTuple):
+class RpcChunk(NamedTuple):
     """One whole frame with messages, shared by the queues of all peers that get it."""
 
     frame: bytes
@@ -253,20 +253,20 @@ def max_payload(envelope: int, max_rpc: int) -> int:
 # ---------------------------------------------------------------- frames
 
 
-def split_chunk(chunk: Chunk) -> list[bytes]:
+def split_chunk(chunk: RpcChunk) -> list[bytes]:
     """The messages of a chunk of our own making."""
     return list(decode_rpc(chunk.frame[-chunk.body_size :]).publish)
 
 
-def build_chunks(raws: Sequence[bytes], max_bytes: int, max_count: int) -> list[Chunk]:
+def build_chunks(raws: Sequence[bytes], max_bytes: int, max_count: int) -> list[RpcChunk]:
     """Join messages into frames of at most `max_bytes` (unless one alone is larger) and `max_count` messages."""
     headers = [_header(len(raw)) for raw in raws]
     pieces = [b""] * (2 * len(raws))
     pieces[::2], pieces[1::2] = headers, raws
     total = sum(map(len, pieces))
     if len(raws) == 1 or (len(raws) <= max_count and total + 3 <= max_bytes):
-        return [Chunk(b"".join((encode(total), *pieces)), len(raws))]
-    chunks: list[Chunk] = []
+        return [RpcChunk(b"".join((encode(total), *pieces)), len(raws))]
+    chunks: list[RpcChunk] = []
     ends = list(accumulate(map(len, pieces), initial=0))[::2]
     first = 0
     while first < len(raws):
@@ -274,7 +274,7 @@ def build_chunks(raws: Sequence[bytes], max_bytes: int, max_count: int) -> list[
         behind = bisect_right(ends, ends[first] + max_bytes - 3) - 1
         behind = min(max(behind, first + 1), first + max_count)
         frame = b"".join((encode(ends[behind] - ends[first]), *pieces[2 * first : 2 * behind]))
-        chunks.append(Chunk(frame, behind - first))
+        chunks.append(RpcChunk(frame, behind - first))
         first = behind
     return chunks
 

@@ -4,11 +4,11 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, compress, repeat
 
-from .events import Outcome, PublishCompleted, Published, Receipt, TopicOptions
+from .events import PublishCompleted, Published, PublishOutcome, Receipt, TopicOptions
 from .mesh import Mesh
 from .messages import build_chunks
 from .signing import SIGN_PREFIX
-from .state import GossipState, Peer, Topic, make_message, unsigned_ids
+from .state import GossipPeer, GossipState, Topic, make_message, unsigned_ids
 
 _PER_MESSAGE = 8  # bytes of the headers that an RPC adds to a message, at most
 
@@ -35,7 +35,7 @@ class _Job:
     def bytes_left(self) -> int:
         return self.ends[-1] - self.ends[self.position]
 
-    def answer(self, ids: Sequence[bytes], outcome: Outcome, peers: int = 0, dropped: int = 0) -> None:
+    def answer(self, ids: Sequence[bytes], outcome: PublishOutcome, peers: int = 0, dropped: int = 0) -> None:
         """Give the next messages their receipt; it extends the one before where all else is equal."""
         count = len(ids)
         self.ids += ids
@@ -46,7 +46,7 @@ class _Job:
             self.receipts.append(Receipt(self.position, count, outcome, peers, dropped))
         self.position += count
 
-    def answer_rest(self, outcome: Outcome) -> None:
+    def answer_rest(self, outcome: PublishOutcome) -> None:
         if left := len(self.messages) - self.position:
             self.answer([b""] * left, outcome)
 
@@ -76,7 +76,7 @@ class Publisher:
         # Those that wait keep their order in the topic; nobody overtakes within it but who would not wait.
         if job.wait and any(other.topic == job.topic for other in self._parked.values()):
             if not self._park(job):
-                self._complete(job, Outcome.QUEUE_FULL)
+                self._complete(job, PublishOutcome.QUEUE_FULL)
         else:
             self._advance(job)
 
@@ -85,7 +85,7 @@ class Publisher:
         job = self._parked.pop(op, None)
         if job is not None:
             self._parked_bytes -= job.bytes_left
-            self._complete(job, Outcome.CANCELLED)
+            self._complete(job, PublishOutcome.CANCELLED)
 
     def resume(self) -> None:
         """Try parked publications again, in their order; one that cannot go holds back its topic's others."""
@@ -101,7 +101,7 @@ class Publisher:
                 if job.op in self._parked:
                     held[job.topic] = None
 
-    def on_room(self, peer: Peer) -> None:
+    def on_room(self, peer: GossipPeer) -> None:
         """A peer's queue was emptied somewhat."""
         if self._parked and not self.due and peer.queue.relieved:
             self.due = True
@@ -120,10 +120,10 @@ class Publisher:
             if len(targets) < job.minimum:
                 if job.wait and self._park(job):
                     return
-                self._complete(job, Outcome.NO_PEERS)
+                self._complete(job, PublishOutcome.NO_PEERS)
                 return
             if len(job.messages[job.position]) > topic.max_payload(job.sign):
-                job.answer([b""], Outcome.TOO_LARGE)
+                job.answer([b""], PublishOutcome.TOO_LARGE)
                 continue
             end = self._chunk_end(job, topic)
             if job.sign:
@@ -136,7 +136,7 @@ class Publisher:
                 end, able = self._narrowed(job, topic, end, targets)
                 if len(able) < max(1, job.minimum):
                     self._state.statistics.dropped["peer_limit"] += len(targets)
-                    job.answer([b""], Outcome.TOO_LARGE)
+                    job.answer([b""], PublishOutcome.TOO_LARGE)
                     continue
             first = job.position
             size = job.ends[end] - job.ends[first]
@@ -144,13 +144,13 @@ class Publisher:
             if able and not ready:
                 if job.wait and self._park(job):
                     return
-                self._complete(job, Outcome.QUEUE_FULL)
+                self._complete(job, PublishOutcome.QUEUE_FULL)
                 return
             self._send(job, topic, end, able, ready)
             self._state.statistics.dropped["peer_limit"] += (len(targets) - len(able)) * (end - first)
-        self._complete(job, Outcome.SENT)
+        self._complete(job, PublishOutcome.SENT)
 
-    def _targets(self, topic: Topic) -> list[Peer]:
+    def _targets(self, topic: Topic) -> list[GossipPeer]:
         if self._state.config.flood_publish:
             return list(topic.peers.values())
         return self._mesh.linked(topic) if topic.joined else self._mesh.fanout(topic)
@@ -167,7 +167,9 @@ class Publisher:
                     return index
         return end
 
-    def _narrowed(self, job: _Job, topic: Topic, end: int, targets: Sequence[Peer]) -> tuple[int, list[Peer]]:
+    def _narrowed(
+        self, job: _Job, topic: Topic, end: int, targets: Sequence[GossipPeer]
+    ) -> tuple[int, list[GossipPeer]]:
         """Where some peers read less than we may send: who reads the next message, and up to where they do."""
         envelope, limits = self._state.config.max_rpc - topic.max_payload(job.sign), [p.max_rpc for p in targets]
 
@@ -179,10 +181,12 @@ class Publisher:
         behind = next((index for index in range(job.position + 1, end) if readers(index) != same), end)
         return behind, list(compress(targets, same))
 
-    def _send(self, job: _Job, topic: Topic, end: int, targets: Sequence[Peer], ready: Sequence[Peer]) -> None:
+    def _send(
+        self, job: _Job, topic: Topic, end: int, targets: Sequence[GossipPeer], ready: Sequence[GossipPeer]
+    ) -> None:
         """Make messages of the job's next datas, queue them, and deliver them here."""
         datas = job.messages[job.position : end]
-        outcome = Outcome.SENT if ready else Outcome.NO_PEERS
+        outcome = PublishOutcome.SENT if ready else PublishOutcome.NO_PEERS
         full = [peer for peer in targets if peer not in ready] if len(ready) < len(targets) else []
         if job.sign:
             ids, raws = self._sign(topic, datas)
@@ -197,7 +201,7 @@ class Publisher:
                     if new:
                         job.answer([identifier], outcome, len(ready), len(full))
                     else:
-                        job.answer([identifier], Outcome.DUPLICATE)
+                        job.answer([identifier], PublishOutcome.DUPLICATE)
                 ids, datas = list(compress(ids, fresh)), list(compress(datas, fresh))
             raws = topic.unsigned.encode(datas)
         if ids:
@@ -228,7 +232,7 @@ class Publisher:
         raws: list[bytes],
         datas: Sequence[bytes],
         signed: bool,
-        ready: Sequence[Peer],
+        ready: Sequence[GossipPeer],
     ) -> None:
         state, config = self._state, self._state.config
         counts = topic.counts
@@ -269,6 +273,6 @@ class Publisher:
         self._parked_bytes += size
         return True
 
-    def _complete(self, job: _Job, rest: Outcome) -> None:
+    def _complete(self, job: _Job, rest: PublishOutcome) -> None:
         job.answer_rest(rest)
         self._state.emit(PublishCompleted(job.op, job.receipts, job.ids))

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from .config import GossipConfig
-from .messages import Chunk, control_frames, encode_idontwants, encode_iwants, encode_subscription
+from .messages import RpcChunk, control_frames, encode_idontwants, encode_iwants, encode_subscription
 
 
 class PeerQueue:
@@ -37,7 +37,7 @@ class PeerQueue:
         self._max_chunk = config.max_chunk if max_rpc is None else min(config.max_chunk, max_rpc)
         self._subscriptions: dict[bytes, int | None] = {}
         self._control: dict[bytes, bytes] = {}
-        self._chunks: deque[Chunk] = deque()
+        self._chunks: deque[RpcChunk] = deque()
         self._idontwant: list[bytes] = []
         self._ihave: dict[str, list[bytes]] = {}
         self._iwant: dict[bytes, None] = {}
@@ -84,7 +84,7 @@ class PeerQueue:
             self.bytes + size <= config.queue_max_bytes and self.messages + count <= config.queue_max_messages
         )
 
-    def put(self, chunk: Chunk) -> bool:
+    def put(self, chunk: RpcChunk) -> bool:
         """Queue messages, or count them as dropped."""
         size, count = len(chunk.frame), chunk.messages
         if not self.has_room(size, count):

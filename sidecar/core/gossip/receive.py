@@ -15,14 +15,14 @@ from .lazy import LazyGossip
 from .mesh import Mesh
 from .messages import RPC, ControlMessage, Fields, build_chunks, decode_rpc, parse_message
 from .signing import Author, Authors, SignatureCheck, verify_batch
-from .state import ENTRY, MALFORMED, PASSED_OVER, GossipState, Peer, Topic, make_message, unsigned_ids
+from .state import ENTRY, MALFORMED, PASSED_OVER, GossipPeer, GossipState, Topic, make_message, unsigned_ids
 from .unwanted import Unwanted
 
 _FEW = 32  # control entries that are served beside others' messages; more of them in one RPC are served in steps
 _FRAME = 64  # bytes that an RPC counts beside its own: empty ones cost memory too
 
 
-class Candidate(NamedTuple):
+class UnverifiedMessage(NamedTuple):
     """A signed message that waits for the verdict on its signature."""
 
     topic: Topic
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
     seqnos: list[bytes] | None
 
 
-class Receiver:
+class RpcReceiver:
     """Serves what one read of a peer brought."""
 
     def __init__(self, state: GossipState, mesh: Mesh, lazy: LazyGossip, unwanted: Unwanted) -> None:
@@ -55,7 +55,7 @@ class Receiver:
         self._authors = Authors()
         self._last: Topic | None = None  # of the message before: the next is most often of the same
 
-    def receive(self, peer: Peer, frames: Sequence[bytes]) -> None:
+    def receive(self, peer: GossipPeer, frames: Sequence[bytes]) -> None:
         """Take RPCs in, and serve as many as one turn may; the rest waits behind the other peers' turns."""
         waits = bool(peer.backlog) or peer.step is not None
         peer.backlog.extend(frames)
@@ -71,19 +71,19 @@ class Receiver:
         while left > 0 and self._state.waiting:
             left -= self._serve(next(iter(self._state.waiting.values())))
 
-    def serve_all(self, peer: Peer) -> None:
+    def serve_all(self, peer: GossipPeer) -> None:
         """Serve what the peer has sent before its stream ended."""
         while peer.backlog or peer.step is not None:
             self._serve(peer)
 
-    def drop(self, peer: Peer) -> None:
+    def drop(self, peer: GossipPeer) -> None:
         """Forget what waits of a peer that broke the rules."""
         self._state.statistics.dropped["no_peer"] += len(peer.backlog)
         peer.backlog.clear()
         peer.backlog_bytes, peer.step = 0, None
         self._state.waiting.pop(peer.id, None)
 
-    def _serve(self, peer: Peer) -> float:
+    def _serve(self, peer: GossipPeer) -> float:
         """Serve one turn's worth of what waits; returns how much of a turn that took.
 
         Messages are collected over RPCs, and small control messages behind them: one by one, both cost many times as
@@ -136,7 +136,7 @@ class Receiver:
         state.watch_backlog(peer)
         return max(work / config.turn_work, 1 - messages / config.turn_messages)
 
-    def _steps(self, peer: Peer, rpc: RPC) -> Iterator[float]:
+    def _steps(self, peer: GossipPeer, rpc: RPC) -> Iterator[float]:
         """Serve an RPC that may take more than one turn: subscriptions, then messages, then control.
 
         Yields the work of each step, in points.
@@ -155,14 +155,14 @@ class Receiver:
         if rpc.HasField("control"):
             yield from self._control(peer, rpc.control)
 
-    def _control(self, peer: Peer, control: ControlMessage) -> Iterator[float]:
+    def _control(self, peer: GossipPeer, control: ControlMessage) -> Iterator[float]:
         yield from self._mesh.on_control(peer, control)
         self._lazy.on_control(peer, control)
         yield float(len(control.ihave) + len(control.iwant))
         self._unwanted.on_control(peer, control)
         yield float(len(control.idontwant))
 
-    def _flush(self, peer: Peer, raws: list[bytes], controls: list[ControlMessage]) -> None:
+    def _flush(self, peer: GossipPeer, raws: list[bytes], controls: list[ControlMessage]) -> None:
         """Serve what was collected: messages first, since IHAVE and IWANT refer to them."""
         if raws:
             self._receive_messages(peer, raws)
@@ -171,14 +171,14 @@ class Receiver:
             deque(self._control(peer, control), maxlen=0)
         controls.clear()
 
-    def _malformed(self, peer: Peer) -> None:
+    def _malformed(self, peer: GossipPeer) -> None:
         """Count an RPC or message that is none. Its length was right, so that what follows it can still be read."""
         self._state.statistics.rejected["malformed"] += 1
         self._state.charge(peer, MALFORMED)
 
-    def _receive_messages(self, peer: Peer, raws: list[bytes]) -> None:
+    def _receive_messages(self, peer: GossipPeer, raws: list[bytes]) -> None:
         self._state.statistics.received += len(raws)
-        candidates: list[Candidate] = []
+        candidates: list[UnverifiedMessage] = []
         checks: list[SignatureCheck] = []
         position, end = 0, len(raws)
         while position < end:
@@ -200,7 +200,9 @@ class Receiver:
 
     # ------------------------------------------------------------ accept
 
-    def _accept(self, peer: Peer, raw: bytes, candidates: list[Candidate], checks: list[SignatureCheck]) -> None:
+    def _accept(
+        self, peer: GossipPeer, raw: bytes, candidates: list[UnverifiedMessage], checks: list[SignatureCheck]
+    ) -> None:
         """Take one message apart and judge all but its signature. Raises ProtocolError when it is malformed."""
         state = self._state
         topic = self._last
@@ -223,11 +225,11 @@ class Receiver:
 
     def _accept_signed(
         self,
-        peer: Peer,
+        peer: GossipPeer,
         topic: Topic,
         raw: bytes,
         fields: Fields,
-        candidates: list[Candidate],
+        candidates: list[UnverifiedMessage],
         checks: list[SignatureCheck],
     ) -> None:
         state = self._state
@@ -250,21 +252,23 @@ class Receiver:
         except ProtocolError:
             self._reject(topic, "key")
             return
-        candidates.append(Candidate(topic, author, identifier, seqno, fields.data or b"", raw))
+        candidates.append(UnverifiedMessage(topic, author, identifier, seqno, fields.data or b"", raw))
         checks.append(SignatureCheck(author.key, fields.content, signature))
 
     def _reject(self, topic: Topic, reason: str) -> None:
         self._state.statistics.rejected[reason] += 1
         topic.counts.rejected += 1
 
-    def _announce(self, peer: Peer, candidates: Sequence[Candidate]) -> None:
+    def _announce(self, peer: GossipPeer, candidates: Sequence[UnverifiedMessage]) -> None:
         if self._unwanted.any_large([candidate.raw for candidate in candidates]):
             for candidate in candidates:
                 self._unwanted.announce(peer, candidate.topic, (candidate.id,), (candidate.raw,))
 
     # ------------------------------------------------------------ verify
 
-    def _verify(self, peer: Peer, candidates: Sequence[Candidate], checks: Sequence[SignatureCheck]) -> None:
+    def _verify(
+        self, peer: GossipPeer, candidates: Sequence[UnverifiedMessage], checks: Sequence[SignatureCheck]
+    ) -> None:
         batches: dict[str, Batch] = {}
         for candidate, reason in zip(candidates, verify_batch(checks), strict=True):
             if reason is not None:
@@ -287,7 +291,7 @@ class Receiver:
 
     # ------------------------------------------------------------ admit
 
-    def _admit(self, peer: Peer, batch: Batch) -> None:
+    def _admit(self, peer: GossipPeer, batch: Batch) -> None:
         """Enter new messages into the caches, deliver and forward them."""
         state = self._state
         fresh = state.seen.unseen(batch.topic.name, batch.ids)
@@ -326,7 +330,7 @@ class Receiver:
             self._forward(peer, topic, excluded, *group)
 
     def _forward(
-        self, source: Peer, topic: Topic, author: PeerId | None, ids: Sequence[bytes], raws: Sequence[bytes]
+        self, source: GossipPeer, topic: Topic, author: PeerId | None, ids: Sequence[bytes], raws: Sequence[bytes]
     ) -> None:
         targets = [peer for peer in topic.mesh.values() if peer is not source and peer.id != author]
         if any(peer.unwanted for peer in targets):

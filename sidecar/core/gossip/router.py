@@ -10,11 +10,11 @@ from .config import GossipConfig
 from .events import (
     GossipEffect,
     GossipInput,
+    GossipPeerView,
     GossipStatistics,
     PeerAdded,
     PeerDescribed,
     PeerRemoved,
-    PeerView,
     PublishCancelled,
     Published,
     Queued,
@@ -27,8 +27,8 @@ from .lazy import LazyGossip
 from .mesh import Mesh
 from .propagation import Propagation
 from .publish import Publisher
-from .receive import Receiver
-from .state import GossipState, Peer
+from .receive import RpcReceiver
+from .state import GossipPeer, GossipState
 from .unwanted import Unwanted
 
 _LEAST_RPC = 2048  # bytes: the longest topic name, a signature and what is around them
@@ -66,7 +66,7 @@ class GossipRouter:
         self._mesh = Mesh(self._state)
         self._lazy = LazyGossip(self._state)
         self._unwanted = Unwanted(self._state)
-        self._receiver = Receiver(self._state, self._mesh, self._lazy, self._unwanted)
+        self._receiver = RpcReceiver(self._state, self._mesh, self._lazy, self._unwanted)
         self._publisher = Publisher(self._state, self._mesh, sequence)
         # Jitter, so that nodes started together do not beat together.
         self._heartbeat_at = now + config.heartbeat_initial_delay + rng.random() * config.heartbeat_interval
@@ -90,7 +90,7 @@ class GossipRouter:
             case PeerAdded():
                 self._on_peer_removed(input.peer)  # another stream of the same peer: its remote starts anew
                 self._mesh.add_peer(
-                    Peer(
+                    GossipPeer(
                         input.peer,
                         input.protocol,
                         input.outbound,
@@ -188,10 +188,10 @@ class GossipRouter:
             for topic in self._state.topics.values()
         ]
 
-    def peers(self) -> list[PeerView]:
+    def peers(self) -> list[GossipPeerView]:
         """All gossip peers."""
         return [
-            PeerView(
+            GossipPeerView(
                 peer.id,
                 peer.protocol,
                 peer.outbound,

@@ -23,7 +23,7 @@ from .events import (
     TopicCounts,
     TopicOptions,
 )
-from .messages import Chunk, SignedLayout, UnsignedLayout, build_chunks, max_payload, split_chunk
+from .messages import RpcChunk, SignedLayout, UnsignedLayout, build_chunks, max_payload, split_chunk
 from .propagation import Propagation
 from .queue import PeerQueue
 
@@ -47,7 +47,7 @@ def unsigned_ids(datas: Iterable[bytes]) -> list[bytes]:
     return [sha256(data, usedforsecurity=False).digest() for data in datas]
 
 
-class Peer:
+class GossipPeer:
     """A gossip peer: what it announced, what waits for it, what it used up since the last heartbeat."""
 
     __slots__ = (
@@ -143,14 +143,14 @@ class Topic:
         self.joined = False
         self.joined_at = 0.0
         self.options = TopicOptions()
-        self.peers: dict[PeerId, Peer] = {}  # that announced it
-        self.mesh: dict[PeerId, Peer] = {}  # a subset of `peers`; empty unless joined
-        self.dependents: dict[PeerId, Peer] = {}  # a subset of `mesh`, beside the degrees
+        self.peers: dict[PeerId, GossipPeer] = {}  # that announced it
+        self.mesh: dict[PeerId, GossipPeer] = {}  # a subset of `peers`; empty unless joined
+        self.dependents: dict[PeerId, GossipPeer] = {}  # a subset of `mesh`, beside the degrees
         self.turned_away: dict[PeerId, None] = {}  # a part of `peers`: pruned since the mesh was too large
-        self.newcomers: dict[PeerId, Peer] = {}  # the part of `peers` that came since the last heartbeat
+        self.newcomers: dict[PeerId, GossipPeer] = {}  # the part of `peers` that came since the last heartbeat
         self.begins: dict[PeerId, Mark] = {}  # of those that came lately: the first message that they want to hear of
         self.told: dict[PeerId, int] = {}  # the heartbeat at which a peer outside the mesh was gossiped to
-        self.fanout: dict[PeerId, Peer] = {}  # a subset of `peers`; empty when joined
+        self.fanout: dict[PeerId, GossipPeer] = {}  # a subset of `peers`; empty when joined
         self.last_published = 0.0
         self.backoff: dict[PeerId, float] = {}  # until when neither side grafts
         self.counts = TopicCounts()
@@ -199,7 +199,7 @@ class GossipState:
         self.rng = rng
         self.signed_record = signed_record
         self.score = score
-        self.peers: dict[PeerId, Peer] = {}
+        self.peers: dict[PeerId, GossipPeer] = {}
         self.topics: dict[str, Topic] = {}
         self.by_wire: dict[bytes, Topic] = {}
         self.seen = SeenCache(config.seen_ttl, config.seen_max, now)
@@ -214,7 +214,7 @@ class GossipState:
         self._woken: dict[PeerId, None] = {}
         self._violated: dict[PeerId, SidecarError] = {}
         self.charged: dict[PeerId, float] = {}  # points, by the peers that caused them; the router hands them on
-        self.waiting: dict[PeerId, Peer] = {}  # peers with a backlog, whose turn comes in this order
+        self.waiting: dict[PeerId, GossipPeer] = {}  # peers with a backlog, whose turn comes in this order
 
     # ------------------------------------------------------------ topics
 
@@ -252,7 +252,7 @@ class GossipState:
         for topic in list(self.topics.values()):
             self.forget_if_idle(topic)
 
-    def bounded(self, peer: Peer, entries: Sequence[_Entry]) -> Sequence[_Entry]:
+    def bounded(self, peer: GossipPeer, entries: Sequence[_Entry]) -> Sequence[_Entry]:
         """The entries of one kind in an RPC that are served; the rest is counted."""
         most = self.config.max_rpc_control
         if len(entries) <= most:
@@ -263,12 +263,12 @@ class GossipState:
 
     # ------------------------------------------------------------ sending
 
-    def wake(self, peer: Peer) -> None:
+    def wake(self, peer: GossipPeer) -> None:
         """Say that frames wait. Call before something is queued."""
         if not peer.queue:
             self._woken[peer.id] = None
 
-    def send_control(self, peer: Peer, topic: Topic, entry: bytes) -> None:
+    def send_control(self, peer: GossipPeer, topic: Topic, entry: bytes) -> None:
         """Queue a GRAFT or PRUNE."""
         if peer.violated:
             return
@@ -276,7 +276,7 @@ class GossipState:
         peer.queue.put_control(topic.wire, entry)
         self._check_overrun(peer)
 
-    def announce(self, peers: Iterable[Peer], topic: Topic) -> None:
+    def announce(self, peers: Iterable[GossipPeer], topic: Topic) -> None:
         """Tell the peers whether the topic is joined."""
         age = int((self.now - topic.joined_at) * 1000) if topic.joined else None
         for peer in peers:
@@ -285,12 +285,12 @@ class GossipState:
                 peer.queue.subscribe(topic.wire, age)
                 self._check_overrun(peer)
 
-    def _check_overrun(self, peer: Peer) -> None:
+    def _check_overrun(self, peer: GossipPeer) -> None:
         if peer.queue.overrun:
             limit = self.config.queue_max_control
             self.violate(peer, QueueFull(f"more than {limit} changes of topics and mesh wait for the peer"))
 
-    def send_chunks(self, peers: Sequence[Peer], chunks: Sequence[Chunk]) -> int:
+    def send_chunks(self, peers: Sequence[GossipPeer], chunks: Sequence[RpcChunk]) -> int:
         """Queue the same bytes for each of the peers; what does not fit is counted, and returned."""
         statistics = self.statistics
         dropped = 0
@@ -304,9 +304,9 @@ class GossipState:
         statistics.dropped["queue_full"] += dropped
         return dropped
 
-    def _fitting(self, peer: Peer, chunks: Sequence[Chunk], max_rpc: int) -> list[Chunk]:
+    def _fitting(self, peer: GossipPeer, chunks: Sequence[RpcChunk], max_rpc: int) -> list[RpcChunk]:
         """The same messages as a peer reads them: what it would refuse is left out, and counted."""
-        fitting: list[Chunk] = []
+        fitting: list[RpcChunk] = []
         for chunk in chunks:
             if chunk.body_size <= max_rpc:
                 fitting.append(chunk)
@@ -334,11 +334,11 @@ class GossipState:
         """Append to the effects of the turn."""
         self._effects.append(effect)
 
-    def charge(self, peer: Peer, points: float) -> None:
+    def charge(self, peer: GossipPeer, points: float) -> None:
         """Count work that brings nobody anything against the peer's budget."""
         self.charged[peer.id] = self.charged.get(peer.id, 0.0) + points
 
-    def watch_backlog(self, peer: Peer) -> None:
+    def watch_backlog(self, peer: GossipPeer) -> None:
         """Say when more of the peer's RPCs waits than may, and when half of that is served."""
         if not peer.backlogged and peer.backlog_bytes > self.config.max_backlog:
             peer.backlogged = True
@@ -348,7 +348,7 @@ class GossipState:
             return
         self.emit(PeerBacklogged(peer.id, peer.backlogged))
 
-    def violate(self, peer: Peer, error: SidecarError) -> None:
+    def violate(self, peer: GossipPeer, error: SidecarError) -> None:
         """Ask for the end of the peer's streams; said once."""
         if not peer.violated:
             peer.violated = True

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import compress
 
 from .messages import ControlMessage, build_chunks
-from .state import FRUITLESS, PASSED_OVER, GossipState, Peer, Topic
+from .state import FRUITLESS, PASSED_OVER, GossipPeer, GossipState, Topic
 
 
 class Unwanted:
@@ -23,7 +23,7 @@ class Unwanted:
         """Whether messages are worth an IDONTWANT. One look at all, so that small ones cost next to nothing."""
         return max(map(len, raws), default=0) >= self._state.config.idontwant_threshold
 
-    def announce(self, source: Peer, topic: Topic, ids: Sequence[bytes], raws: Sequence[bytes]) -> None:
+    def announce(self, source: GossipPeer, topic: Topic, ids: Sequence[bytes], raws: Sequence[bytes]) -> None:
         """Tell the mesh, but for the source, about the large ones of messages just come for the first time.
 
         v1.2 lets this precede validation. So it does, which also keeps copies from being checked again.
@@ -42,7 +42,7 @@ class Unwanted:
                 state.statistics.idontwant_ids_sent += taken
                 state.statistics.dropped["gossip"] += len(large) - taken
 
-    def on_control(self, peer: Peer, control: ControlMessage) -> None:
+    def on_control(self, peer: GossipPeer, control: ControlMessage) -> None:
         """Remember what a peer does not want; what is beyond the bounds is ignored, and counted."""
         if not control.idontwant:
             return
@@ -66,11 +66,11 @@ class Unwanted:
                     peer.unwanted.setdefault(identifier, expires)
 
     def send_wanted(
-        self, topic: Topic, peers: Sequence[Peer], ids: Sequence[bytes], raws: Sequence[bytes]
-    ) -> list[Peer]:
+        self, topic: Topic, peers: Sequence[GossipPeer], ids: Sequence[bytes], raws: Sequence[bytes]
+    ) -> list[GossipPeer]:
         """Send to those of the peers that do not want all of the messages what they do want; the other peers."""
         state, config = self._state, self._state.config
-        willing: list[Peer] = []
+        willing: list[GossipPeer] = []
         for peer in peers:
             unwanted = peer.unwanted
             if not unwanted or unwanted.keys().isdisjoint(ids):

@@ -10,7 +10,7 @@ from ..errors import InvalidArgument, Outdated, ProtocolError, QueueFull, Resour
 from ..types import PeerId
 from . import messages
 from .config import KademliaConfig
-from .delivery import Deliveries, Delivery
+from .delivery import StoreDeliveries, StoreDelivery
 from .events import (
     Addresses,
     KademliaEffect,
@@ -24,7 +24,7 @@ from .events import (
     ValueRequested,
 )
 from .lookup import Lookup
-from .messages import MessageType, Request
+from .messages import DhtRequest, MessageType
 from .pool import LookupPool
 from .searches import Closest, Placement, ProviderSearch, Search, ValueSearch
 from .stores import ProviderStore, ValueStore
@@ -59,7 +59,7 @@ class Content:
         self.validators = Validators(config.namespaces)
         self.values = ValueStore(config, local, self.validators)
         self.providers = ProviderStore(config, local)
-        self.deliveries = Deliveries(config, table, pool.number)
+        self.deliveries = StoreDeliveries(config, table, pool.number)
 
     def next_deadline(self) -> float | None:
         """When the first record or provider expires or a delivery's query times out; None while there is neither."""
@@ -74,7 +74,7 @@ class Content:
 
     # ---------------------------------------------------------------- what others ask
 
-    def answer(self, asker: PeerId, request: Request, closer: Closer, now: float) -> bytes | None:
+    def answer(self, asker: PeerId, request: DhtRequest, closer: Closer, now: float) -> bytes | None:
         """The answer to a request; None where there is none to give. `closer`: the closer peers, encoded.
 
         Raises ProtocolError, InvalidArgument, Outdated, TooLarge, ResourceExhausted.
@@ -92,7 +92,7 @@ class Content:
             case _:
                 return self._answer_get_providers(request.key, closer, now)
 
-    def _answer_put(self, request: Request, now: float) -> bytes:
+    def _answer_put(self, request: DhtRequest, now: float) -> bytes:
         """The answer repeats the record: go- and js-libp2p compare the value."""
         record = request.record
         if record is None or record.key != request.key:
@@ -109,7 +109,7 @@ class Content:
         head = messages.encode_record_answer(MessageType.GET_VALUE, key, record)
         return messages.join(head, closer(), self._config.max_answer)
 
-    def _take_provider(self, asker: PeerId, request: Request, now: float) -> None:
+    def _take_provider(self, asker: PeerId, request: DhtRequest, now: float) -> None:
         """Only a peer's word on itself counts, as go- and js-libp2p have it."""
         self._check_provider_key(request.key)
         for peer, addresses in request.providers:
@@ -171,7 +171,7 @@ class Content:
                 effects.append(LookupFailed(op, error))
                 return
             self._keep(key, new, now)
-            self._deliver(Delivery(op, messages.encode_put_value(key, new), new, closest), now, effects)
+            self._deliver(StoreDelivery(op, messages.encode_put_value(key, new), new, closest), now, effects)
 
         self._begin(op, key, ValueSearch(key, sys.maxsize, None, self.validators, done), now, effects)
 
@@ -179,7 +179,7 @@ class Content:
         frame = messages.encode_put_value(key, value)
 
         def deliver(closest: Closest, now: float, effects: list[KademliaEffect]) -> None:
-            self._deliver(Delivery(op, frame, value, closest), now, effects)
+            self._deliver(StoreDelivery(op, frame, value, closest), now, effects)
 
         self._begin(op, key, Placement(key, deliver), now, effects)
 
@@ -228,7 +228,7 @@ class Content:
         wrong = search.to_correct(closest)
         if wrong:
             frame = messages.encode_put_value(search.key, value)
-            self.deliveries.begin(Delivery(None, frame, value, wrong), now, effects)
+            self.deliveries.begin(StoreDelivery(None, frame, value, wrong), now, effects)
 
     def provide(self, asked: ProvideRequested, now: float, effects: list[KademliaEffect]) -> None:
         """Name this node as a provider of a key, here and at the k closest peers."""
@@ -242,7 +242,7 @@ class Content:
         frame = messages.encode_add_provider(key, self._local, addresses[: self._config.max_answered_addresses])
 
         def deliver(closest: Closest, now: float, effects: list[KademliaEffect]) -> None:
-            self._deliver(Delivery(op, frame, None, closest), now, effects)
+            self._deliver(StoreDelivery(op, frame, None, closest), now, effects)
 
         self._begin(op, key, Placement(key, deliver), now, effects)
 
@@ -272,7 +272,7 @@ class Content:
         except QueueFull as refusal:
             effects.append(LookupFailed(op, refusal))
 
-    def _deliver(self, delivery: Delivery, now: float, effects: list[KademliaEffect]) -> None:
+    def _deliver(self, delivery: StoreDelivery, now: float, effects: list[KademliaEffect]) -> None:
         assert delivery.op is not None, "only what an app asked for is delivered so"
         if not delivery.asked:
             effects.append(StoreCompleted(delivery.op, 0, 0))

@@ -11,7 +11,7 @@ from .messages import MessageType, decode_answer
 from .table import RoutingTable, note_failure
 
 
-class Delivery:
+class StoreDelivery:
     """One message for several peers. `value`: what a peer's answer to a PUT_VALUE must repeat; None: ADD_PROVIDER.
 
     `op`: who is told of the end; None: nobody.
@@ -30,12 +30,12 @@ class Delivery:
 
 
 class _Query(NamedTuple):
-    delivery: Delivery
+    delivery: StoreDelivery
     peer: PeerAddresses
     deadline: float
 
 
-class Deliveries:
+class StoreDeliveries:
     """Runs at most `max_deliveries`, each with at most alpha messages in flight."""
 
     __slots__ = ("_config", "_number", "_queries", "_running", "_table", "failed", "refused")
@@ -45,7 +45,7 @@ class Deliveries:
         self._config = config
         self._table = table
         self._number = number
-        self._running: dict[Delivery, None] = {}
+        self._running: dict[StoreDelivery, None] = {}
         self._queries: dict[int, _Query] = {}  # in the order of their deadlines
         self.failed = 0
         self.refused = 0  # not begun, since too many were running
@@ -58,7 +58,7 @@ class Deliveries:
         """Messages that were sent and not answered yet."""
         return len(self._queries)
 
-    def begin(self, delivery: Delivery, now: float, effects: list[KademliaEffect]) -> bool:
+    def begin(self, delivery: StoreDelivery, now: float, effects: list[KademliaEffect]) -> bool:
         """Send it; False when too many are running."""
         if len(self._running) >= self._config.max_deliveries:
             self.refused += 1
@@ -112,7 +112,7 @@ class Deliveries:
             error = DeadlineExceeded(f"no answer within {self._config.query_timeout} s")
             self.query_failed(number, error, now, effects)
 
-    def _advance(self, delivery: Delivery, now: float, effects: list[KademliaEffect]) -> None:
+    def _advance(self, delivery: StoreDelivery, now: float, effects: list[KademliaEffect]) -> None:
         while delivery.waiting and len(delivery.in_flight) < self._config.alpha:
             peer, addresses = delivery.waiting.popleft()
             number = self._number()

@@ -276,7 +276,7 @@ class ProvidersCompleted(NamedTuple):
     asked: int
 
 
-class PeersLearned(NamedTuple):
+class PeersNamed(NamedTuple):
     """Peers and addresses that an answer named: hearsay, for the address book."""
 
     peers: tuple[PeerAddresses, ...]
@@ -294,5 +294,5 @@ KademliaEffect = (
     | ValueCompleted
     | ProvidersFound
     | ProvidersCompleted
-    | PeersLearned
+    | PeersNamed
 )

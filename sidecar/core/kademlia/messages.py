@@ -42,7 +42,7 @@ class Record(NamedTuple):
     received: str = ""
 
 
-class Request(NamedTuple):
+class DhtRequest(NamedTuple):
     """A request as it came: its type, which may be an unknown number, its key, and what a few types carry."""
 
     type: MessageType | int
@@ -51,7 +51,7 @@ class Request(NamedTuple):
     providers: tuple[PeerAddresses, ...] = ()
 
 
-class Answer(NamedTuple):
+class DhtAnswer(NamedTuple):
     """What an answer brings: closer peers, and the record or the providers asked for."""
 
     closer: list[PeerAddresses]
@@ -125,21 +125,21 @@ def join(head: bytes, peers: Iterable[bytes], limit: int) -> bytes:
     return b"".join(fields)
 
 
-def decode_request(frame: bytes, config: KademliaConfig) -> Request:
+def decode_request(frame: bytes, config: KademliaConfig) -> DhtRequest:
     """Raises FrameTooLarge, ProtocolError."""
     message = _parse(frame, config.max_frame)
     if len(message.key) > config.max_key:
         raise ProtocolError(f"DHT request with a key of {len(message.key)} bytes, at most {config.max_key}")
     number = int(message.type)
     if number not in _KNOWN_TYPES:
-        return Request(number, message.key)
+        return DhtRequest(number, message.key)
     kind = MessageType(number)
     record = _record(message) if kind is MessageType.PUT_VALUE else None
     providers = _peers(message.provider_peers[: config.k], config) if kind is MessageType.ADD_PROVIDER else ()
-    return Request(kind, message.key, record, tuple(providers))
+    return DhtRequest(kind, message.key, record, tuple(providers))
 
 
-def decode_answer(frame: bytes, kind: MessageType, config: KademliaConfig) -> Answer:
+def decode_answer(frame: bytes, kind: MessageType, config: KademliaConfig) -> DhtAnswer:
     """An answer to a request of this kind. Raises FrameTooLarge, ProtocolError.
 
     Peers that it names are at most 2 k, as go-libp2p-kad-dht cuts it, and providers `max_found_providers`. What is
@@ -151,7 +151,7 @@ def decode_answer(frame: bytes, kind: MessageType, config: KademliaConfig) -> An
         raise ProtocolError(f"DHT answer of type {message.type} to a {kind.name}")
     closer = _peers(message.closer_peers[: 2 * config.k], config)
     providers = _peers(message.provider_peers[: config.max_found_providers], config)
-    return Answer(closer, _record(message), providers)
+    return DhtAnswer(closer, _record(message), providers)
 
 
 def decode_closer_peers(frame: bytes, config: KademliaConfig) -> list[PeerAddresses]:

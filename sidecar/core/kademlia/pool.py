@@ -13,7 +13,7 @@ from .events import (
     KademliaEffect,
     LookupCompleted,
     PeerAddresses,
-    PeersLearned,
+    PeersNamed,
     SendQuery,
 )
 from .lookup import Candidate, Lookup
@@ -166,7 +166,7 @@ class LookupPool:
         useful = [peer for peer in answer.closer if peer[0] != self._local and (peer[1] or self._table.get(peer[0]))]
         learned = tuple(peer for peer in useful + answer.providers if peer[1])
         if learned:
-            effects.append(PeersLearned(learned))
+            effects.append(PeersNamed(learned))
         if query.lookup.via:
             useful = [peer for peer in useful if self._table.get(peer[0]) is None]
         query.lookup.answered(query.peer, useful)

@@ -10,7 +10,7 @@ from ..errors import InvalidArgument
 from ..types import PeerId
 from .config import KademliaConfig
 from .events import KademliaEffect, PeerAddresses, ProvidersCompleted, ProvidersFound
-from .messages import Answer, MessageType, encode_question
+from .messages import DhtAnswer, MessageType, encode_question
 from .validators import Validators
 
 # The peers that answered, closest first, with addresses; at most k.
@@ -23,7 +23,7 @@ class Search(Protocol):
     kind: MessageType
     frame: bytes
 
-    def answered(self, peer: PeerAddresses, answer: Answer, effects: list[KademliaEffect]) -> bool:
+    def answered(self, peer: PeerAddresses, answer: DhtAnswer, effects: list[KademliaEffect]) -> bool:
         """Read an answer; True when that is enough."""
 
     def ended(self, closest: Closest, now: float, effects: list[KademliaEffect]) -> None:
@@ -39,7 +39,7 @@ class Placement:
         self.frame = encode_question(self.kind, key)
         self._deliver = deliver
 
-    def answered(self, peer: PeerAddresses, answer: Answer, effects: list[KademliaEffect]) -> bool:
+    def answered(self, peer: PeerAddresses, answer: DhtAnswer, effects: list[KademliaEffect]) -> bool:
         """Nothing to read: never enough, so that the walk goes on to the closest peers."""
         return False
 
@@ -78,7 +78,7 @@ class ValueSearch:
         """Whether as many values as the quorum were found, the own one included."""
         return self.values >= self._quorum
 
-    def answered(self, peer: PeerAddresses, answer: Answer, effects: list[KademliaEffect]) -> bool:
+    def answered(self, peer: PeerAddresses, answer: DhtAnswer, effects: list[KademliaEffect]) -> bool:
         """Keep the best of the values that are valid; enough at the quorum."""
         record = answer.record
         if record is None or record.key != self.key:
@@ -138,7 +138,7 @@ class ProviderSearch:
             effects.append(ProvidersFound(self._op, tuple(new)))
         return len(self._told) >= self._count
 
-    def answered(self, peer: PeerAddresses, answer: Answer, effects: list[KademliaEffect]) -> bool:
+    def answered(self, peer: PeerAddresses, answer: DhtAnswer, effects: list[KademliaEffect]) -> bool:
         """Tell of providers that are new; enough when `count` were told of."""
         self._asked += 1
         return self.found(answer.providers, effects)

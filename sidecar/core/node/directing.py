@@ -28,7 +28,7 @@ class Directing(SimpleHandler):
         """Take an app's input; False when it is not one of direct messages."""
         match asked:
             case direct.SendRequested(op, peer) if peer == self._switch.local:
-                outcomes = (direct.OutcomeRange(0, len(asked.messages), direct.Outcome.UNREACHABLE),)
+                outcomes = (direct.OutcomeRange(0, len(asked.messages), direct.SendOutcome.UNREACHABLE),)
                 self._switch.emit(direct.SendCompleted(op, outcomes, _self_dial()))
             case direct.RequestMade(op, peer) if peer == self._switch.local:
                 self._switch.emit(direct.RequestCompleted(op, _self_dial()))

@@ -163,7 +163,7 @@ class Finding(SimpleHandler):
                     then = self._walks.pop(effect.op, None)
                     if then is not None:
                         then(effect, now)
-                case kademlia.PeersLearned(peers):
+                case kademlia.PeersNamed(peers):
                     for peer, addresses in peers:
                         if peer != self._switch.local:
                             self._switch.book.learn(peer, addresses)

@@ -8,7 +8,7 @@ from sidecar_client.v1 import direct_pb2
 from sidecar.api.common.bounds import Bounds
 from sidecar.api.direct.inbox import Inbox, Receiver
 from sidecar.api.direct.serving import Desk, Server
-from sidecar.core.direct import MessagesHandled, MessagesReceived, Outcome, RequestAnswered, RequestArrived
+from sidecar.core.direct import MessagesHandled, MessagesReceived, RequestAnswered, RequestArrived, SendOutcome
 from sidecar.core.errors import AlreadyExists, NotSupported, QueueFull
 from sidecar.process.spans import NoTracer
 from tests.api.fakes import OTHER
@@ -47,7 +47,7 @@ class Fixture:
 def test_nobody_receives() -> None:
     fixture = Fixture()
     fixture.inbox.deliver(_received(1, b"a", b"b"))
-    assert fixture.fed == [MessagesHandled(7, 1, 2, Outcome.NO_SUBSCRIBER)]
+    assert fixture.fed == [MessagesHandled(7, 1, 2, SendOutcome.NO_SUBSCRIBER)]
 
 
 def test_delivered_once_written_not_before_and_ranges_join() -> None:
@@ -58,7 +58,7 @@ def test_delivered_once_written_not_before_and_ranges_join() -> None:
     assert _read(receiver) == [b"a", b"b", b"c"]
     assert fixture.fed == []
     fixture.inbox.handled(receiver.written())
-    assert fixture.fed == [MessagesHandled(7, 1, 3, Outcome.DELIVERED)]
+    assert fixture.fed == [MessagesHandled(7, 1, 3, SendOutcome.DELIVERED)]
 
 
 def test_every_stream_gets_its_copy_and_the_first_writer_counts() -> None:
@@ -66,7 +66,7 @@ def test_every_stream_gets_its_copy_and_the_first_writer_counts() -> None:
     first, second = fixture.add(), fixture.add()
     fixture.inbox.deliver(_received(1, b"a"))
     assert fixture.write(second) == [b"a"]
-    assert fixture.fed == [MessagesHandled(7, 1, 1, Outcome.DELIVERED)]
+    assert fixture.fed == [MessagesHandled(7, 1, 1, SendOutcome.DELIVERED)]
     assert fixture.write(first) == [b"a"]
     assert len(fixture.fed) == 1
 
@@ -75,12 +75,12 @@ def test_full_queues_refuse_and_a_full_one_beside_others_lags() -> None:
     fixture = Fixture()
     narrow, wide = fixture.add(bounds=Bounds(2, 1 << 20)), fixture.add(bounds=Bounds(3, 1 << 20))
     fixture.inbox.deliver(_received(1, b"1", b"2", b"3", b"4"))
-    assert fixture.fed == [MessagesHandled(7, 4, 1, Outcome.REMOTE_QUEUE_FULL)]
+    assert fixture.fed == [MessagesHandled(7, 4, 1, SendOutcome.REMOTE_QUEUE_FULL)]
     assert fixture.write(narrow) == [b"1", b"2"]
-    assert fixture.fed[1:] == [MessagesHandled(7, 1, 2, Outcome.DELIVERED)]
+    assert fixture.fed[1:] == [MessagesHandled(7, 1, 2, SendOutcome.DELIVERED)]
     assert fixture.write(narrow) == [1]
     assert fixture.write(wide) == [b"1", b"2", b"3"]
-    assert fixture.fed[2:] == [MessagesHandled(7, 3, 1, Outcome.DELIVERED)]
+    assert fixture.fed[2:] == [MessagesHandled(7, 3, 1, SendOutcome.DELIVERED)]
     fixture.inbox.deliver(_received(5, b"5"))
     assert fixture.write(narrow) == [b"5"]
 
@@ -99,7 +99,7 @@ def test_a_message_over_the_bytes_passes_into_an_empty_queue() -> None:
     fixture = Fixture()
     receiver = fixture.add(bounds=Bounds(10, 50))
     fixture.inbox.deliver(_received(1, bytes(500), b"b"))
-    assert fixture.fed == [MessagesHandled(7, 2, 1, Outcome.REMOTE_QUEUE_FULL)]
+    assert fixture.fed == [MessagesHandled(7, 2, 1, SendOutcome.REMOTE_QUEUE_FULL)]
     assert fixture.write(receiver) == [bytes(500)]
 
 
@@ -111,7 +111,7 @@ def test_a_stream_that_ends_gives_its_messages_back() -> None:
     fixture.inbox.remove(first)
     assert fixture.fed == []
     fixture.inbox.remove(second)
-    assert fixture.fed == [MessagesHandled(7, 1, 2, Outcome.NO_SUBSCRIBER)]
+    assert fixture.fed == [MessagesHandled(7, 1, 2, SendOutcome.NO_SUBSCRIBER)]
     assert fixture.inbox.protocols() == ()
 
 
@@ -122,8 +122,8 @@ def test_partly_written_delivery_is_refused_for_the_rest() -> None:
     fixture.inbox.remove(wide)
     fixture.write(narrow)
     assert fixture.fed == [
-        MessagesHandled(7, 1, 1, Outcome.DELIVERED),
-        MessagesHandled(7, 2, 1, Outcome.NO_SUBSCRIBER),
+        MessagesHandled(7, 1, 1, SendOutcome.DELIVERED),
+        MessagesHandled(7, 2, 1, SendOutcome.NO_SUBSCRIBER),
     ]
 
 

@@ -15,7 +15,6 @@ from sidecar.api.backend import Backend
 from sidecar.api.config import ApiConfig
 from sidecar.api.direct.service import DirectService
 from sidecar.core import direct, errors
-from sidecar.core.direct import Outcome
 from tests.api.fakes import (
     OTHER,
     OTHER_TEXT,
@@ -27,16 +26,16 @@ from tests.api.fakes import (
 CHAT = "/chat/1"
 
 
-@pytest.mark.parametrize("outcome", list(Outcome))
-def test_every_outcome_of_a_send(outcome: Outcome, tmp_path: Path) -> None:
+@pytest.mark.parametrize("outcome", list(direct.SendOutcome))
+def test_every_outcome_of_a_send(outcome: direct.SendOutcome, tmp_path: Path) -> None:
     @asynchronous
     async def check() -> None:
         async with served(tmp_path) as (node, _, _, client):
             node.answers[direct.SendRequested] = (outcome, errors.Unreachable("words"))
             batch = await client.send_many(OTHER_TEXT, CHAT, [b"a", b"b"])
-            detail = "" if outcome is Outcome.DELIVERED else "words"
+            detail = "" if outcome is direct.SendOutcome.DELIVERED else "words"
             assert [(r.first, r.count, r.outcome.name, r.detail) for r in batch] == [(0, 2, outcome.name, detail)]
-            if outcome is Outcome.TOO_LARGE:
+            if outcome is direct.SendOutcome.TOO_LARGE:
                 with pytest.raises(sidecar_client.TooLarge, match="message of 1 bytes"):
                     await client.send(OTHER_TEXT, CHAT, b"a")
                 return
@@ -52,7 +51,7 @@ def test_one_message_that_is_too_large_costs_its_own_receipt_only(lazily: bool, 
     @asynchronous
     async def check() -> None:
         async with served(tmp_path) as (node, _, _, client):
-            node.answers[direct.SendRequested] = (Outcome.DELIVERED, None)
+            node.answers[direct.SendRequested] = (direct.SendOutcome.DELIVERED, None)
             huge = bytes(4 << 20)
             messages = [huge, b"a", b"b", huge, huge, b"c", huge]
 
@@ -80,7 +79,7 @@ def test_one_message_that_is_too_large_costs_its_own_receipt_only(lazily: bool, 
 @asynchronous
 async def test_batches_keep_to_what_the_sidecar_takes(tmp_path: Path) -> None:
     async with served(tmp_path, max_request_bytes=65_536) as (node, _, _, client):
-        node.answers[direct.SendRequested] = (Outcome.DELIVERED, None)
+        node.answers[direct.SendRequested] = (direct.SendOutcome.DELIVERED, None)
         data = [bytes(5_000)] * 100 + [b""] * 10_000 + [bytes(61_000), bytes(70_000), b"z"]
         for receipts in (
             await client.publish_many("news", data),
@@ -126,11 +125,11 @@ async def test_send_many_keeps_many_on_their_way_and_numbers_them(tmp_path: Path
         go_on.set()
         for fed in reversed(node.of(direct.SendRequested)):
             half = len(fed.messages) // 2
-            ranges = (direct.OutcomeRange(0, half, Outcome.DELIVERED),) if half else ()
-            rest = direct.OutcomeRange(half, len(fed.messages) - half, Outcome.REMOTE_QUEUE_FULL)
+            ranges = (direct.OutcomeRange(0, half, direct.SendOutcome.DELIVERED),) if half else ()
+            rest = direct.OutcomeRange(half, len(fed.messages) - half, direct.SendOutcome.REMOTE_QUEUE_FULL)
             node.on_effect(direct.SendCompleted(fed.op, (*ranges, rest), errors.QueueFull("full")))
         answered = len(node.of(direct.SendRequested))
-        node.answers[direct.SendRequested] = (Outcome.DELIVERED, None)
+        node.answers[direct.SendRequested] = (direct.SendOutcome.DELIVERED, None)
         await node.wait_for(direct.SendRequested)
         go_on.set()
         receipts = await call
@@ -150,8 +149,8 @@ async def test_send_many_is_not_read_while_too_many_bytes_are_unanswered(tmp_pat
         first = await node.wait_for(direct.SendRequested)
         await client.info()
         assert node.of(direct.SendRequested) == [first]
-        node.answers[direct.SendRequested] = (Outcome.DELIVERED, None)
-        node.on_effect(direct.SendCompleted(first.op, (direct.OutcomeRange(0, 1, Outcome.DELIVERED),)))
+        node.answers[direct.SendRequested] = (direct.SendOutcome.DELIVERED, None)
+        node.on_effect(direct.SendCompleted(first.op, (direct.OutcomeRange(0, 1, direct.SendOutcome.DELIVERED),)))
         assert [(receipt.first, receipt.count) for receipt in await call] == [(0, 4)]
 
 
@@ -161,8 +160,8 @@ async def test_a_repeated_id_is_answered_with_the_first_receipt(tmp_path: Path) 
         node.answers[direct.SendRequested] = None
         calls = [asyncio.create_task(client.send(OTHER_TEXT, CHAT, b"a", request_id="1")) for _ in range(2)]
         asked = await node.wait_for(direct.SendRequested)
-        node.answers[direct.SendRequested] = (Outcome.UNREACHABLE, errors.Unreachable("away"))
-        delivered = (direct.OutcomeRange(0, 1, Outcome.DELIVERED),)
+        node.answers[direct.SendRequested] = (direct.SendOutcome.UNREACHABLE, errors.Unreachable("away"))
+        delivered = (direct.OutcomeRange(0, 1, direct.SendOutcome.DELIVERED),)
         await client.info()  # the other call has reached the server too
         node.on_effect(direct.SendCompleted(asked.op, delivered))
         assert {(await call).outcome for call in calls} == {SendOutcome.DELIVERED}
@@ -170,7 +169,7 @@ async def test_a_repeated_id_is_answered_with_the_first_receipt(tmp_path: Path) 
         assert len(node.of(direct.SendRequested)) == 1
         # Another id is another message, and one that went nowhere may be tried again.
         assert (await client.send(OTHER_TEXT, CHAT, b"a", request_id="2")).outcome is SendOutcome.UNREACHABLE
-        node.answers[direct.SendRequested] = (Outcome.DELIVERED, None)
+        node.answers[direct.SendRequested] = (direct.SendOutcome.DELIVERED, None)
         assert (await client.send(OTHER_TEXT, CHAT, b"a", request_id="2")).outcome is SendOutcome.DELIVERED
 
 
@@ -184,7 +183,7 @@ async def test_a_message_with_an_id_is_not_sent_again_when_its_first_call_was_ca
         await asyncio.wait((call,))
         again = asyncio.create_task(client.send(OTHER_TEXT, CHAT, b"a", request_id="1"))
         await client.info()  # both have reached the server
-        node.on_effect(direct.SendCompleted(asked.op, (direct.OutcomeRange(0, 1, Outcome.DELIVERED),)))
+        node.on_effect(direct.SendCompleted(asked.op, (direct.OutcomeRange(0, 1, direct.SendOutcome.DELIVERED),)))
         assert (await again).outcome is SendOutcome.DELIVERED
         assert len(node.of(direct.SendRequested)) == 1
         assert backend.statistics()["api_operations"] == 0
@@ -200,7 +199,7 @@ async def test_receive(tmp_path: Path) -> None:
             assert await anext(messages) == sidecar_client.DirectMessage(OTHER_TEXT, CHAT, b"a")
             assert (await anext(messages)).data == b"b"
             handled = await node.wait_for(direct.MessagesHandled)
-            assert handled == direct.MessagesHandled(5, 1, 2, Outcome.DELIVERED)
+            assert handled == direct.MessagesHandled(5, 1, 2, direct.SendOutcome.DELIVERED)
         while node.of(direct.ProtocolsChanged)[-1].receiving:
             await node.wait_for(direct.ProtocolsChanged)
 
@@ -334,9 +333,10 @@ class _Leaving:
 
 
 @pytest.mark.parametrize(
-    ("failure", "outcome"), [(None, Outcome.DELIVERED), (OSError("the app is gone"), Outcome.NO_SUBSCRIBER)]
+    ("failure", "outcome"),
+    [(None, direct.SendOutcome.DELIVERED), (OSError("the app is gone"), direct.SendOutcome.NO_SUBSCRIBER)],
 )
-def test_an_app_that_leaves_with_its_message_has_got_it(failure: Exception | None, outcome: Outcome) -> None:
+def test_an_app_that_leaves_with_its_message_has_got_it(failure: Exception | None, outcome: direct.SendOutcome) -> None:
     @asynchronous
     async def check() -> None:
         node = FakeNode()

@@ -227,7 +227,7 @@ async def test_a_token_revoked_amid_bulk_streams_ends_them_all(tmp_path: Path) -
         sidecar_client.connect(api.target, token=text, reconnect=False) as app,
         sidecar_client.connect(api.target, token=staying) as other,
     ):
-        node.answers[direct.SendRequested] = (direct.Outcome.DELIVERED, None)
+        node.answers[direct.SendRequested] = (direct.SendOutcome.DELIVERED, None)
         message = common_pb2.OutgoingMessage(data=b"x")
         batches = [
             pubsub_pb2.PublishManyRequest(topic="news", messages=[message] * 10),

@@ -23,8 +23,8 @@ async def _never(request: sidecar_client.Request) -> bytes:
     raise AssertionError("nobody asks")
 
 
-@pytest.mark.parametrize("outcome", [o for o in gossip.Outcome if o is not gossip.Outcome.CANCELLED])
-def test_every_outcome_of_publishing(outcome: gossip.Outcome, tmp_path: Path) -> None:
+@pytest.mark.parametrize("outcome", [o for o in gossip.PublishOutcome if o is not gossip.PublishOutcome.CANCELLED])
+def test_every_outcome_of_publishing(outcome: gossip.PublishOutcome, tmp_path: Path) -> None:
     @asynchronous
     async def check() -> None:
         async with served(tmp_path) as (node, _, _, client):
@@ -33,7 +33,7 @@ def test_every_outcome_of_publishing(outcome: gossip.Outcome, tmp_path: Path) ->
             assert [(r.first, r.count, r.outcome.name) for r in many] == [(0, 5000, outcome.name)]
             published = node.of(gossip.Published)[0]
             assert (published.wait, published.options) == (True, gossip.TopicOptions(sign=False))
-            if outcome is gossip.Outcome.TOO_LARGE:
+            if outcome is gossip.PublishOutcome.TOO_LARGE:
                 with pytest.raises(sidecar_client.TooLarge, match="payload of 1 bytes"):
                     await client.publish("news", b"a")
                 return
@@ -74,7 +74,7 @@ async def test_a_publisher_that_waits_is_not_read_further(tmp_path: Path) -> Non
         assert len(node.of(gossip.Published)) == 1
         del node.answers[gossip.Published]
         count = len(parked.messages)
-        receipt = gossip.Receipt(0, count, gossip.Outcome.SENT, 1, 0)
+        receipt = gossip.Receipt(0, count, gossip.PublishOutcome.SENT, 1, 0)
         node.on_effect(gossip.PublishCompleted(parked.op, [receipt], [b"id"] * count))
         assert [(r.first, r.count) for r in await call] == [(0, 2000)]
 
@@ -85,9 +85,9 @@ async def test_a_repeated_publication_is_answered_with_the_first_receipt(tmp_pat
         receipts = [await client.publish("news", data, request_id="1") for data in (b"a", b"b")]
         assert receipts[0] == receipts[1]
         assert len(node.of(gossip.Published)) == 1
-        node.outcome = gossip.Outcome.QUEUE_FULL
+        node.outcome = gossip.PublishOutcome.QUEUE_FULL
         assert (await client.publish("news", b"c", request_id="2")).outcome is PublishOutcome.QUEUE_FULL
-        node.outcome = gossip.Outcome.SENT
+        node.outcome = gossip.PublishOutcome.SENT
         assert (await client.publish("news", b"c", request_id="2")).outcome is PublishOutcome.SENT
 
 
@@ -95,8 +95,8 @@ async def test_a_repeated_publication_is_answered_with_the_first_receipt(tmp_pat
 async def test_what_was_published_before_its_call_was_cancelled_is_not_published_again(tmp_path: Path) -> None:
     async with served(tmp_path) as (node, backend, _, client):
         receipts = [
-            gossip.Receipt(0, 1, gossip.Outcome.SENT, 1, 0),
-            gossip.Receipt(1, 1, gossip.Outcome.CANCELLED, 0, 0),
+            gossip.Receipt(0, 1, gossip.PublishOutcome.SENT, 1, 0),
+            gossip.Receipt(1, 1, gossip.PublishOutcome.CANCELLED, 0, 0),
         ]
         node.when_cancelled = (receipts, [b"first", b""])
         node.answers[gossip.Published] = None

@@ -12,7 +12,7 @@ from sidecar_client.v1 import direct_pb2, direct_pb2_grpc, node_pb2, node_pb2_gr
 from sidecar.api.backend import Backend
 from sidecar.api.server.server import ApiServer
 from sidecar.core import direct, errors
-from sidecar.core.direct import Outcome
+from sidecar.core.direct import SendOutcome
 from tests.api.fakes import OTHER, OTHER_TEXT, FakeNode, asynchronous, served, server
 
 CHAT = "/chat/1"
@@ -28,7 +28,7 @@ async def _draining(api: ApiServer, backend: Backend) -> "asyncio.Task[None]":
 
 def _delivered(node: FakeNode) -> None:
     for fed in node.of(direct.SendRequested):
-        ranges = (direct.OutcomeRange(0, len(fed.messages), Outcome.DELIVERED),)
+        ranges = (direct.OutcomeRange(0, len(fed.messages), SendOutcome.DELIVERED),)
         node.on_effect(direct.SendCompleted(fed.op, ranges, None))
 
 

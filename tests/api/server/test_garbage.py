@@ -52,7 +52,7 @@ def test_garbage(seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     async def check() -> None:
         async with served(tmp_path) as (node, _, api, client), grpc.aio.insecure_channel(api.target) as channel:
             node.answers = {
-                direct.SendRequested: (direct.Outcome.DELIVERED, None),
+                direct.SendRequested: (direct.SendOutcome.DELIVERED, None),
                 direct.RequestMade: b"",
                 events.ConnectRequested: peer_view(),
                 events.DisconnectRequested: None,

@@ -519,7 +519,7 @@ async def test_a_lost_connection_ends_bulk_sending_with_what_is_known(tmp_path: 
             seen.set()
 
         async with proxy.running(), sidecar_client.connect(proxy.target) as client:
-            node.answers[direct.SendRequested] = (direct.Outcome.DELIVERED, None)
+            node.answers[direct.SendRequested] = (direct.SendOutcome.DELIVERED, None)
             with pytest.raises(sidecar_client.SidecarUnavailable):
                 async with asyncio.timeout(10):
                     await client.send_many(OTHER_TEXT, CHAT, source(), on_receipts=on_receipts)

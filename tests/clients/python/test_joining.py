@@ -33,13 +33,13 @@ async def fed(node: FakeNode, kind: type, count: int) -> None:
         await node.wait_for(kind)
 
 
-def complete(node: FakeNode, outcomes: Sequence[gossip.Outcome] | None = None) -> None:
+def complete(node: FakeNode, outcomes: Sequence[gossip.PublishOutcome] | None = None) -> None:
     """Answer the last publishing: SENT, or with an outcome for each message."""
     published = node.of(gossip.Published)[-1]
-    results = outcomes or [gossip.Outcome.SENT] * len(published.messages)
+    results = outcomes or [gossip.PublishOutcome.SENT] * len(published.messages)
     receipts = [gossip.Receipt(index, 1, outcome, 1, 0) for index, outcome in enumerate(results)]
     ids = [
-        hashlib.sha256(data).digest() if outcome is gossip.Outcome.SENT else b""
+        hashlib.sha256(data).digest() if outcome is gossip.PublishOutcome.SENT else b""
         for data, outcome in zip(published.messages, results, strict=True)
     ]
     node.on_effect(gossip.PublishCompleted(published.op, receipts, ids))
@@ -68,7 +68,7 @@ async def test_ten_thousand_publishes_are_few_frames_and_each_has_its_receipt(tm
 async def test_ten_thousand_sends_are_few_frames(tmp_path: Path) -> None:
     payloads = [b"%d" % number for number in range(10_000)]
     async with served(tmp_path) as (node, _, _, client):
-        node.answers[direct.SendRequested] = (direct.Outcome.DELIVERED, None)
+        node.answers[direct.SendRequested] = (direct.SendOutcome.DELIVERED, None)
         receipts = await asyncio.gather(*(client.send(OTHER_TEXT, CHAT, data) for data in payloads))
         frames = node.of(direct.SendRequested)
         assert len(frames) < 300
@@ -85,18 +85,18 @@ async def test_sends_that_come_meanwhile_do_not_wait_for_the_receipts_of_others(
         (second,) = begin(client.send(OTHER_TEXT, CHAT, b"2"))
         await queued()
         assert len(node.of(direct.SendRequested)) == 1
-        answer(node, -1, direct.Outcome.DELIVERED)
+        answer(node, -1, direct.SendOutcome.DELIVERED)
         await first
         await node.wait_for(direct.SendRequested)
         (third,) = begin(client.send(OTHER_TEXT, CHAT, b"3"))
         assert (await node.wait_for(direct.SendRequested)).messages == [b"3"]
-        answer(node, -1, direct.Outcome.NO_SUBSCRIBER)
+        answer(node, -1, direct.SendOutcome.NO_SUBSCRIBER)
         assert (await third).outcome is SendOutcome.NO_SUBSCRIBER
-        answer(node, -2, direct.Outcome.TIMED_OUT)
+        answer(node, -2, direct.SendOutcome.TIMED_OUT)
         assert (await second).outcome is SendOutcome.TIMED_OUT
 
 
-def answer(node: FakeNode, which: int, outcome: direct.Outcome) -> None:
+def answer(node: FakeNode, which: int, outcome: direct.SendOutcome) -> None:
     requested = node.of(direct.SendRequested)[which]
     ranges = (direct.OutcomeRange(0, len(requested.messages), outcome),)
     node.on_effect(direct.SendCompleted(requested.op, ranges, None))
@@ -172,7 +172,7 @@ async def test_publishing_waits_while_all_queues_are_full(tmp_path: Path) -> Non
         node.answers[gossip.Published] = None
         calls = begin(client.publish("news", b"1"), client.publish("news", b"2"))
         assert not (await node.wait_for(gossip.Published)).wait
-        complete(node, [gossip.Outcome.QUEUE_FULL])
+        complete(node, [gossip.PublishOutcome.QUEUE_FULL])
         published = await node.wait_for(gossip.Published)
         assert (published.wait, published.messages) == (True, [b"1", b"2"])  # still in order
         complete(node)
@@ -181,7 +181,7 @@ async def test_publishing_waits_while_all_queues_are_full(tmp_path: Path) -> Non
 
 @asynchronous
 async def test_one_that_is_too_large_is_refused_and_its_neighbours_are_not(tmp_path: Path) -> None:
-    sent, too_large = gossip.Outcome.SENT, gossip.Outcome.TOO_LARGE
+    sent, too_large = gossip.PublishOutcome.SENT, gossip.PublishOutcome.TOO_LARGE
     async with served(tmp_path) as (node, _, _, client):
         node.answers[gossip.Published] = None
         calls = begin(*(client.publish("news", bytes(size)) for size in (1, 2, 30, 4)))
@@ -192,7 +192,7 @@ async def test_one_that_is_too_large_is_refused_and_its_neighbours_are_not(tmp_p
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(result).__name__ for result in results] == ["PublishReceipt"] * 2 + ["TooLarge", "PublishReceipt"]
         assert str(results[2]).startswith("payload of 30 bytes")
-        node.answers[direct.SendRequested] = (direct.Outcome.TOO_LARGE, None)
+        node.answers[direct.SendRequested] = (direct.SendOutcome.TOO_LARGE, None)
         for result in await asyncio.gather(
             *(client.send(OTHER_TEXT, CHAT, b"x") for _ in range(3)), return_exceptions=True
         ):
@@ -339,14 +339,14 @@ async def test_a_lone_message_that_a_lost_connection_had(tmp_path: Path) -> None
             await fed(node, gossip.Published, 2)
             await fed(node, direct.SendRequested, 2)
             del node.answers[gossip.Published]
-            node.answers[direct.SendRequested] = (direct.Outcome.DELIVERED, None)
+            node.answers[direct.SendRequested] = (direct.SendOutcome.DELIVERED, None)
             await proxy.cut()
             with pytest.raises(sidecar_client.Closed, match="it may have been published"):
                 await calls[0]
             with pytest.raises(sidecar_client.Closed, match="it may have been sent"):
                 await calls[2]
             assert (await calls[1]).outcome is PublishOutcome.SENT
-            answer(node, -1, direct.Outcome.DELIVERED)
+            answer(node, -1, direct.SendOutcome.DELIVERED)
             assert (await calls[3]).outcome is SendOutcome.DELIVERED
 
 

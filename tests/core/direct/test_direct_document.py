@@ -14,12 +14,12 @@ from sidecar.core.direct import (
     LinkWoken,
     MessagesHandled,
     MessagesReceived,
-    Outcome,
     OutcomeRange,
     ProtocolsChanged,
     RequestCompleted,
     RequestMade,
     SendCompleted,
+    SendOutcome,
     SendRequested,
 )
 from sidecar.core.errors import NotSupported
@@ -43,10 +43,10 @@ def test_the_example_is_what_travels() -> None:
     bob.handle(LinkAccepted(ALICE, 5), 7.0)
     received, woken = bob.handle(DataReceived(5, example("opener")), 7.0)
     assert (received, woken) == (MessagesReceived(5, ALICE, CHAT, 1, [b"hi", b"there"]), LinkWoken(5))
-    bob.handle(MessagesHandled(5, 1, 2, Outcome.DELIVERED), 7.0)
+    bob.handle(MessagesHandled(5, 1, 2, SendOutcome.DELIVERED), 7.0)
     assert b"".join(bob.take(5, 1 << 16)) == example("acceptor")
 
     sent, asked = alice.handle(DataReceived(1, example("acceptor")), 100.0)
-    assert sent == SendCompleted(1, (OutcomeRange(0, 2, Outcome.DELIVERED),))
+    assert sent == SendCompleted(1, (OutcomeRange(0, 2, SendOutcome.DELIVERED),))
     assert isinstance(asked, RequestCompleted)
     assert isinstance(asked.answer, NotSupported)

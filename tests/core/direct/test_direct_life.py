@@ -21,7 +21,6 @@ from sidecar.core.direct import (
     MessagesHandled,
     MessagesReceived,
     OpenLink,
-    Outcome,
     ProtocolsChanged,
     RequestAnswered,
     RequestArrived,
@@ -30,6 +29,7 @@ from sidecar.core.direct import (
     RequestMade,
     RequestWithdrawn,
     SendCompleted,
+    SendOutcome,
     SendRequested,
 )
 from sidecar.core.errors import Closed, DialTimeout, Refused
@@ -135,7 +135,7 @@ class World:
 
     def apps_work(self) -> None:
         for who, arrived in self.unhandled:
-            outcome = self.rng.choice((Outcome.DELIVERED, Outcome.REMOTE_QUEUE_FULL))
+            outcome = self.rng.choice((SendOutcome.DELIVERED, SendOutcome.REMOTE_QUEUE_FULL))
             self.tell(who, MessagesHandled(arrived.link, arrived.first, len(arrived.messages), outcome))
         self.unhandled.clear()
         for who, token in [key for key in self.tokens if self.rng.random() < 0.7]:

@@ -17,7 +17,6 @@ from sidecar.core.direct import (
     LinkWoken,
     MessagesHandled,
     MessagesReceived,
-    Outcome,
     ProtocolsChanged,
     RequestAnswered,
     RequestArrived,
@@ -25,6 +24,7 @@ from sidecar.core.direct import (
     RequestMade,
     RequestWithdrawn,
     SendCompleted,
+    SendOutcome,
     SendRequested,
 )
 from sidecar.core.direct.config import MAX_FRAME
@@ -70,7 +70,7 @@ HEAD = encode_openers_frame([(CHAT, [b"good"])], [ASK], [])
         b"\x01\xff",
         b"\x81\x80\x00",
         varint.encode(MAX_FRAME + 1),
-        encode_acceptors_frame([(1, 1, Outcome.DELIVERED)], []),
+        encode_acceptors_frame([(1, 1, SendOutcome.DELIVERED)], []),
         encode_openers_frame([(CHAT, [])], [], []),
         encode_openers_frame([], [ASK._replace(id=3)], []),
         encode_openers_frame([], [ASK._replace(id=1)], []),
@@ -102,7 +102,7 @@ def test_an_openers_violation_is_the_last_thing_in_whatever_pieces_it_comes(bad:
     (violated,) = (effect for effect in effects if isinstance(effect, LinkViolated))
     assert isinstance(violated.error, ProtocolError)
     assert router.next_deadline() is None
-    assert router.handle(MessagesHandled(1, 1, 1, Outcome.DELIVERED), 0.0) == []
+    assert router.handle(MessagesHandled(1, 1, 1, SendOutcome.DELIVERED), 0.0) == []
     assert router.handle(RequestAnswered(1, b"!"), 0.0) == []
     assert router.handle(LinkAccepted(ALICE, 2), 0.0) == []
 
@@ -112,11 +112,11 @@ def test_an_openers_violation_is_the_last_thing_in_whatever_pieces_it_comes(bad:
     "bad",
     [
         encode_openers_frame([(CHAT, [b"x"])], [], []),
-        encode_acceptors_frame([(1, 1, Outcome.DELIVERED), (1, 1, Outcome.DELIVERED)], []),
-        encode_acceptors_frame([(3, 2, Outcome.DELIVERED)], []),
-        encode_acceptors_frame([(0, 1, Outcome.DELIVERED)], []),
-        encode_acceptors_frame([(1, 0, Outcome.DELIVERED)], []),
-        encode_acceptors_frame([(1, 2**63, Outcome.DELIVERED)], []),
+        encode_acceptors_frame([(1, 1, SendOutcome.DELIVERED), (1, 1, SendOutcome.DELIVERED)], []),
+        encode_acceptors_frame([(3, 2, SendOutcome.DELIVERED)], []),
+        encode_acceptors_frame([(0, 1, SendOutcome.DELIVERED)], []),
+        encode_acceptors_frame([(1, 0, SendOutcome.DELIVERED)], []),
+        encode_acceptors_frame([(1, 2**63, SendOutcome.DELIVERED)], []),
         encode_acceptors_frame([], [(2, b"")]),
         encode_acceptors_frame([], [(0, b"")]),
     ],
@@ -130,8 +130,8 @@ def test_an_acceptors_violation_ends_all_that_was_written(bad: bytes, size: int)
     (request,) = (effect for effect in effects if isinstance(effect, RequestCompleted))
     assert isinstance(request.answer, Closed)
     sends = {effect.op: effect.outcomes for effect in effects if isinstance(effect, SendCompleted)}
-    assert sends[1][-1].outcome is Outcome.UNKNOWN
-    assert [tuple(span) for span in sends[3]] == [(0, 2, Outcome.UNREACHABLE)]
+    assert sends[1][-1].outcome is SendOutcome.UNKNOWN
+    assert [tuple(span) for span in sends[3]] == [(0, 2, SendOutcome.UNREACHABLE)]
     assert router.next_deadline() is None
 
 
@@ -150,10 +150,10 @@ def test_a_response_for_a_request_answered_already_is_ignored() -> None:
 
 
 def test_an_outcome_of_a_later_version_is_unknown() -> None:
-    data = encode_acceptors_frame([(1, 3, Outcome.TIMED_OUT)], [])
+    data = encode_acceptors_frame([(1, 3, SendOutcome.TIMED_OUT)], [])
     (completed,) = opener().handle(DataReceived(1, data.replace(b"\x18\x05", b"\x18\x63")), 0.0)
     assert isinstance(completed, SendCompleted)
-    assert completed.outcomes[0].outcome is Outcome.UNKNOWN
+    assert completed.outcomes[0].outcome is SendOutcome.UNKNOWN
 
 
 @pytest.mark.parametrize("what", ["receipts", "responses"])
@@ -167,7 +167,7 @@ def test_a_peer_that_never_reads_its_answers_is_stopped(what: str) -> None:
         effects = router.handle(DataReceived(1, one), 0.0)
         for effect in effects:
             if isinstance(effect, MessagesReceived):
-                router.handle(MessagesHandled(1, effect.first, len(effect.messages), Outcome.DELIVERED), 0.0)
+                router.handle(MessagesHandled(1, effect.first, len(effect.messages), SendOutcome.DELIVERED), 0.0)
         if any(isinstance(effect, LinkViolated) for effect in effects):
             break
     else:
@@ -215,7 +215,7 @@ def test_every_message_gets_exactly_one_outcome(data: st.DataObject) -> None:
                 if number:
                     pair.tell_bob(
                         MessagesHandled(
-                            1, low, number, data.draw(st.sampled_from([Outcome.DELIVERED, Outcome.REFUSED]))
+                            1, low, number, data.draw(st.sampled_from([SendOutcome.DELIVERED, SendOutcome.REFUSED]))
                         )
                     )
             note(*pair.run())

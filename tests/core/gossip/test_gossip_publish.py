@@ -8,13 +8,13 @@ from sidecar.core.gossip import (
     GossipConfig,
     GossipRouter,
     MessagesDelivered,
-    Outcome,
     PeerAdded,
     PeerRemoved,
     PeerWoken,
     PublishCancelled,
     PublishCompleted,
     Published,
+    PublishOutcome,
     Receipt,
     RpcsReceived,
     TopicJoined,
@@ -59,7 +59,7 @@ def test_what_is_signed_verifies_and_own_apps_get_it() -> None:
         assert message == (identifier, "news", author.peer, message.seqno, fields.data, peer_id(0), True)
         assert identifier == author.peer + message.seqno.to_bytes(8, "big")
     assert verify_batch(checks) == [None] * 3
-    assert completed.receipts == [Receipt(0, 3, Outcome.SENT, 1, 0)]
+    assert completed.receipts == [Receipt(0, 3, PublishOutcome.SENT, 1, 0)]
 
 
 def test_unsigned_repeats_are_duplicates_but_not_those_that_nobody_got() -> None:
@@ -69,15 +69,15 @@ def test_unsigned_repeats_are_duplicates_but_not_those_that_nobody_got() -> None
         delivered, completed = router.handle(Published(op, "news", [b"x"]), 0.0)
         assert isinstance(delivered, MessagesDelivered)
         assert isinstance(completed, PublishCompleted)
-        assert completed.receipts == [Receipt(0, 1, Outcome.NO_PEERS, 0, 0)]
+        assert completed.receipts == [Receipt(0, 1, PublishOutcome.NO_PEERS, 0, 0)]
     joined(router, "news", 1, UNSIGNED)
     batch = [b"x", b"a", b"a", b"b", b"x"]
     (completed,) = completions(list(router.handle(Published(3, "news", batch), 0.0)))
     assert completed.receipts == [
-        Receipt(0, 2, Outcome.SENT, 1, 0),
-        Receipt(2, 1, Outcome.DUPLICATE, 0, 0),
-        Receipt(3, 1, Outcome.SENT, 1, 0),
-        Receipt(4, 1, Outcome.DUPLICATE, 0, 0),
+        Receipt(0, 2, PublishOutcome.SENT, 1, 0),
+        Receipt(2, 1, PublishOutcome.DUPLICATE, 0, 0),
+        Receipt(3, 1, PublishOutcome.SENT, 1, 0),
+        Receipt(4, 1, PublishOutcome.DUPLICATE, 0, 0),
     ]
     assert taken(router, 1) == [b"x", b"a", b"b"]
     assert completed.ids[0] == completed.ids[4]
@@ -91,9 +91,9 @@ def test_the_largest_message_fills_the_rpc_exactly(sign: bool) -> None:
     batch = [b"small", b"x" * (most + 1), b"x" * most, b"small too"]
     (completed,) = completions(list(router.handle(Published(1, "news", batch), 0.0)))
     assert completed.receipts == [
-        Receipt(0, 1, Outcome.SENT, 1, 0),
-        Receipt(1, 1, Outcome.TOO_LARGE, 0, 0),
-        Receipt(2, 2, Outcome.SENT, 1, 0),
+        Receipt(0, 1, PublishOutcome.SENT, 1, 0),
+        Receipt(1, 1, PublishOutcome.TOO_LARGE, 0, 0),
+        Receipt(2, 2, PublishOutcome.SENT, 1, 0),
     ]
     assert [bool(identifier) for identifier in completed.ids] == [True, False, True, True]
     sizes = [answer.ByteSize() for answer in rpcs(router, peer)]
@@ -102,7 +102,11 @@ def test_the_largest_message_fills_the_rpc_exactly(sign: bool) -> None:
     (peer,) = joined(small, "news", 1, TopicOptions(sign))
     batch = [b"y" * 400, b"x" * (small.max_message("news", sign) + 1), b"x" * small.max_message("news", sign)]
     (completed,) = completions(list(small.handle(Published(1, "news", batch), 0.0)))
-    assert [receipt.outcome for receipt in completed.receipts] == [Outcome.SENT, Outcome.TOO_LARGE, Outcome.SENT]
+    assert [receipt.outcome for receipt in completed.receipts] == [
+        PublishOutcome.SENT,
+        PublishOutcome.TOO_LARGE,
+        PublishOutcome.SENT,
+    ]
     assert [answer.ByteSize() for answer in rpcs(small, peer)][-1] == 2000
 
 
@@ -131,12 +135,12 @@ def test_a_slow_peer_loses_and_the_others_do_not() -> None:
     router = make_router(config=SMALL)
     joined(router, "news", 2, UNSIGNED)
     (completed,) = completions(list(router.handle(Published(1, "news", datas(8)), 0.0)))
-    assert completed.receipts == [Receipt(0, 8, Outcome.SENT, 2, 0)]
+    assert completed.receipts == [Receipt(0, 8, PublishOutcome.SENT, 2, 0)]
     assert taken(router, 1) == datas(8)  # the second peer takes nothing
     (completed,) = completions(list(router.handle(Published(2, "news", datas(8, 8)), 0.0)))
-    assert completed.receipts == [Receipt(0, 8, Outcome.SENT, 1, 1)]
+    assert completed.receipts == [Receipt(0, 8, PublishOutcome.SENT, 1, 1)]
     (completed,) = completions(list(router.handle(Published(3, "news", datas(8, 16)), 0.0)))
-    assert completed.receipts == [Receipt(0, 8, Outcome.QUEUE_FULL, 0, 0)]
+    assert completed.receipts == [Receipt(0, 8, PublishOutcome.QUEUE_FULL, 0, 0)]
     views = {view.peer: view for view in router.peers()}
     assert views[peer_id(2)].dropped == router.statistics().dropped["queue_full"] == 8
     assert views[peer_id(2)].queued_messages == 8
@@ -161,7 +165,7 @@ def test_waiting_publishers_resume_in_order_when_the_queue_drains() -> None:
     done += completions(list(router.handle(Published(2, "news", datas(5, 25), wait=True), 0.0)))
     assert done == []
     (refused,) = completions(list(router.handle(Published(3, "news", [b"no"]), 0.0)))
-    assert refused.receipts == [Receipt(0, 1, Outcome.QUEUE_FULL, 0, 0)]
+    assert refused.receipts == [Receipt(0, 1, PublishOutcome.QUEUE_FULL, 0, 0)]
     received: list[bytes | None] = []
     for _ in range(10):
         received += taken(router, 1)
@@ -169,8 +173,8 @@ def test_waiting_publishers_resume_in_order_when_the_queue_drains() -> None:
             done += completions(list(router.handle_deadline(0.0)))
     assert received == datas(30)
     assert [(completed.op, completed.receipts) for completed in done] == [
-        (1, [Receipt(0, 25, Outcome.SENT, 1, 0)]),
-        (2, [Receipt(0, 5, Outcome.SENT, 1, 0)]),
+        (1, [Receipt(0, 25, PublishOutcome.SENT, 1, 0)]),
+        (2, [Receipt(0, 5, PublishOutcome.SENT, 1, 0)]),
     ]
 
 
@@ -181,18 +185,21 @@ def test_waiting_ends_when_the_peers_go_or_the_app_cancels() -> None:
     router.handle(Published(2, "news", datas(5, 15), wait=True), 0.0)
     assert router.handle(PublishCancelled(99), 0.0) == []
     (cancelled,) = completions(list(router.handle(PublishCancelled(1), 0.0)))
-    assert cancelled.receipts == [Receipt(0, 10, Outcome.SENT, 1, 0), Receipt(10, 5, Outcome.CANCELLED, 0, 0)]
+    assert cancelled.receipts == [
+        Receipt(0, 10, PublishOutcome.SENT, 1, 0),
+        Receipt(10, 5, PublishOutcome.CANCELLED, 0, 0),
+    ]
     router.handle(PeerRemoved(peer_id(1)), 0.0)
     assert router.next_deadline() == 0.0
     (completed,) = completions(list(router.handle_deadline(0.0)))
-    assert (completed.op, completed.receipts) == (2, [Receipt(0, 5, Outcome.NO_PEERS, 0, 0)])
+    assert (completed.op, completed.receipts) == (2, [Receipt(0, 5, PublishOutcome.NO_PEERS, 0, 0)])
 
 
 def test_waiting_for_a_number_of_peers() -> None:
     router = make_router()
     options = TopicOptions(sign=False)
     (refused,) = completions(list(router.handle(Published(1, "news", [b"x"], minimum_peers=2, options=options), 0.0)))
-    assert refused.receipts == [Receipt(0, 1, Outcome.NO_PEERS, 0, 0)]
+    assert refused.receipts == [Receipt(0, 1, PublishOutcome.NO_PEERS, 0, 0)]
     waiting = Published(2, "news", [b"x"], wait=True, minimum_peers=2, options=options)
     assert router.handle(waiting, 0.0) == []
     for number in (1, 2):
@@ -200,7 +207,7 @@ def test_waiting_for_a_number_of_peers() -> None:
         router.handle(RpcsReceived(peer_id(number), [subscribe("news")]), 1.0)
         done = completions(list(router.handle_deadline(1.0)))
     (completed,) = done
-    assert completed.receipts == [Receipt(0, 1, Outcome.SENT, 2, 0)]
+    assert completed.receipts == [Receipt(0, 1, PublishOutcome.SENT, 2, 0)]
 
 
 def test_the_waiting_room_is_bounded() -> None:
@@ -211,7 +218,7 @@ def test_the_waiting_room_is_bounded() -> None:
     for op in range(1, 5):
         done = completions(list(router.handle(Published(op, "news", [b"wait %d" % op], wait=True), 0.0)))
         outcomes += [receipt.outcome for completed in done for receipt in completed.receipts]
-    assert outcomes == [Outcome.QUEUE_FULL] * 2
+    assert outcomes == [PublishOutcome.QUEUE_FULL] * 2
 
 
 def test_signing_a_large_batch_is_spread_over_turns() -> None:
@@ -224,7 +231,7 @@ def test_signing_a_large_batch_is_spread_over_turns() -> None:
         effects = list(router.handle_deadline(0.0))
         turns += 1
     assert turns == 2
-    assert completions(effects)[0].receipts == [Receipt(0, 25, Outcome.SENT, 1, 0)]
+    assert completions(effects)[0].receipts == [Receipt(0, 25, PublishOutcome.SENT, 1, 0)]
     fields: list[Fields] = [parse_message(raw) for answer in rpcs(router, peer) for raw in answer.publish]
     assert [field.data for field in fields] == datas(25)
     seqnos = [field.seqno for field in fields]

@@ -25,7 +25,6 @@ from sidecar.core.gossip import (
     GossipMessage,
     GossipRouter,
     MessagesDelivered,
-    Outcome,
     PeerAdded,
     PeerRemoved,
     PeersOffered,
@@ -33,6 +32,7 @@ from sidecar.core.gossip import (
     PeerWoken,
     PublishCompleted,
     Published,
+    PublishOutcome,
     Receipt,
     RpcsReceived,
     TopicCounts,
@@ -433,7 +433,7 @@ def test_fanout_is_used_kept_and_forgotten() -> None:
         router.handle(RpcsReceived(peer_id(number), [subscribe("news")]), 0.0)
     completed, *woken = router.handle(Published(1, "news", [b"one"]), 0.0)
     assert completed == PublishCompleted(
-        1, [Receipt(0, 1, Outcome.SENT, 6, 0)], [bytes(ME) + (WALL + 1).to_bytes(8, "big")]
+        1, [Receipt(0, 1, PublishOutcome.SENT, 6, 0)], [bytes(ME) + (WALL + 1).to_bytes(8, "big")]
     )
     fanout = mesh(router, "news")
     assert len(fanout) == 6

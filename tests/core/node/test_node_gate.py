@@ -123,9 +123,9 @@ def test_a_ban_while_messages_wait_for_their_peer() -> None:
     simulation.run(1)
     for op in (early, late):
         (range_,) = sent(one, op).outcomes
-        assert range_.outcome in (direct.Outcome.REFUSED, direct.Outcome.UNREACHABLE)
+        assert range_.outcome in (direct.SendOutcome.REFUSED, direct.SendOutcome.UNREACHABLE)
         assert "is banned: enough" in str(sent(one, op).error)
-    assert sent(one, late).outcomes[0].outcome is direct.Outcome.REFUSED
+    assert sent(one, late).outcomes[0].outcome is direct.SendOutcome.REFUSED
 
 
 def test_a_ban_of_a_network_closes_what_comes_from_it() -> None:

@@ -49,9 +49,9 @@ def test_what_no_neighbour_reads_is_not_sent_and_the_receipt_says_so() -> None:
     simulation, sender, neighbour = pair()
     receipts = publish(simulation, sender, b"before", TWO_MB, b"behind")
     assert [(receipt.outcome, receipt.count, receipt.peers) for receipt in receipts] == [
-        (gossip.Outcome.SENT, 1, 1),
-        (gossip.Outcome.TOO_LARGE, 1, 0),
-        (gossip.Outcome.SENT, 1, 1),
+        (gossip.PublishOutcome.SENT, 1, 1),
+        (gossip.PublishOutcome.TOO_LARGE, 1, 0),
+        (gossip.PublishOutcome.SENT, 1, 1),
     ]
     assert received(neighbour) == [b"before", b"behind"]
     assert sender.node.statistics()["gossip_dropped_peer_limit"] == 1
@@ -65,11 +65,11 @@ def test_who_reads_it_gets_it_and_the_receipt_counts_only_those() -> None:
     sender.ask(lambda op: events.ConnectRequested(op, able.identity.peer_id, (able.address,)))
     simulation.run(3)
     (receipt,) = publish(simulation, sender, TWO_MB)
-    assert (receipt.outcome, receipt.peers) == (gossip.Outcome.SENT, 1)
+    assert (receipt.outcome, receipt.peers) == (gossip.PublishOutcome.SENT, 1)
     (receipt,) = publish(simulation, sender, TWO_MB, minimum=2)
-    assert receipt.outcome is gossip.Outcome.TOO_LARGE
+    assert receipt.outcome is gossip.PublishOutcome.TOO_LARGE
     (receipt,) = publish(simulation, sender, b"small", minimum=2)
-    assert (receipt.outcome, receipt.peers) == (gossip.Outcome.SENT, 2)
+    assert (receipt.outcome, receipt.peers) == (gossip.PublishOutcome.SENT, 2)
     assert (received(able), received(neighbour)) == ([TWO_MB, b"small"], [b"small"])
 
 
@@ -77,7 +77,7 @@ def test_a_reader_passes_over_what_is_too_large_and_loses_nothing_beside_it() ->
     simulation, sender, neighbour = pair(tells=False)
     for number in range(3):
         receipts = publish(simulation, sender, b"%d" % number, TWO_MB, b"%d behind" % number)
-        assert {receipt.outcome for receipt in receipts} == {gossip.Outcome.SENT}
+        assert {receipt.outcome for receipt in receipts} == {gossip.PublishOutcome.SENT}
     assert received(neighbour) == [b"%d%s" % (number, end) for number in range(3) for end in (b"", b" behind")]
     statistics = neighbour.node.statistics()
     assert statistics["gossip_rejected_too_large"] == 3
@@ -111,14 +111,14 @@ def test_a_sender_remembers_the_size_upon_which_a_peer_reset_the_stream(size: in
 
     gossiping.received = strict  # type: ignore[method-assign, assignment]
     (receipt,) = publish(simulation, sender, bytes(size))
-    assert receipt.outcome is gossip.Outcome.SENT  # it cannot know yet
+    assert receipt.outcome is gossip.PublishOutcome.SENT  # it cannot know yet
     assert len(notes(sender, "reset the stream upon")) == 1
     simulation.run(5)  # the stream is opened anew
     for _ in range(3):
         (receipt,) = publish(simulation, sender, bytes(size))
-        assert receipt.outcome is gossip.Outcome.TOO_LARGE
+        assert receipt.outcome is gossip.PublishOutcome.TOO_LARGE
         (receipt,) = publish(simulation, sender, b"small")
-        assert (receipt.outcome, receipt.peers) == (gossip.Outcome.SENT, 1)
+        assert (receipt.outcome, receipt.peers) == (gossip.PublishOutcome.SENT, 1)
     assert received(neighbour) == [b"small"] * 3
     assert neighbour.node.statistics()["stream_violations"] == 1
     assert len(notes(sender, "reset the stream upon")) == 1
@@ -134,13 +134,13 @@ def test_a_reset_without_a_large_message_teaches_nothing() -> None:
     simulation.run(10)
     assert not notes(sender, "reset the stream upon")
     (receipt,) = publish(simulation, sender, bytes(100_000))
-    assert (receipt.outcome, receipt.peers) == (gossip.Outcome.SENT, 1)
+    assert (receipt.outcome, receipt.peers) == (gossip.PublishOutcome.SENT, 1)
 
 
 def test_joined_messages_are_cut_to_what_a_peer_reads() -> None:
     simulation, sender, neighbour = pair(replace(SMALL, gossip=replace(SMALL.gossip, max_rpc=4096)))
     sent = [b"%4d" % number + bytes(1000) for number in range(50)]
     receipts = publish(simulation, sender, *sent)
-    assert {receipt.outcome for receipt in receipts} == {gossip.Outcome.SENT}
+    assert {receipt.outcome for receipt in receipts} == {gossip.PublishOutcome.SENT}
     assert received(neighbour) == sent
     assert neighbour.node.statistics()["gossip_rejected_too_large"] == 0

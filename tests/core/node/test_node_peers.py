@@ -187,10 +187,10 @@ def test_a_message_goes_to_a_peer_known_only_by_its_id() -> None:
     assert [(item.peer, item.protocol, item.messages) for item in arrived] == [
         (one.identity.peer_id, "/chat", [b"a", b"b"])
     ]
-    other.feed(direct.MessagesHandled(arrived[0].link, arrived[0].first, 2, direct.Outcome.DELIVERED))
+    other.feed(direct.MessagesHandled(arrived[0].link, arrived[0].first, 2, direct.SendOutcome.DELIVERED))
     simulation.run(1)
     assert [item for item in one.news if isinstance(item, direct.SendCompleted)] == [
-        direct.SendCompleted(op, (direct.OutcomeRange(0, 2, direct.Outcome.DELIVERED),))
+        direct.SendCompleted(op, (direct.OutcomeRange(0, 2, direct.SendOutcome.DELIVERED),))
     ]
 
 
