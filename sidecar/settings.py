@@ -18,6 +18,7 @@ from .core.types import PeerId
 from .net.config import NetConfig
 from .net.tls import server_context
 from .net.transports import Transports
+from .process.open_files import SPARE
 from .store.swarm_key import load_psk
 
 KnownPeers = tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...]
@@ -217,6 +218,11 @@ def transports(config: Config) -> Transports:
     return Transports(psk=psk, server_tls=server_tls, authorities=config.peers.tls_ca)
 
 
+def open_files(config: Config) -> int:
+    """How many files the process may want open at once: what is bounded by the configuration, and some more."""
+    return config.limits.connections + (2 if config.api.tcp else 1) * config.api.max_connections + SPARE
+
+
 def api_config(config: Config) -> ApiConfig:
     """What the API's server is told."""
     api = config.api
@@ -234,6 +240,7 @@ def api_config(config: Config) -> ApiConfig:
         require_token=api.require_token,
         max_request_bytes=api.max_request,
         max_calls=api.max_calls,
+        max_connections=api.max_connections,
         max_subscriptions=max(256, api.max_calls // 4),
         max_receivers=max(256, api.max_calls // 4),
         max_watchers=max(256, api.max_calls // 4),

@@ -98,7 +98,7 @@ class Backend:
         self.tracer = tracer or NoTracer()
         self.desk = Desk(feed, self._check_drained, self.tracer)
         self.streams = Streams(feed, self.start, config)
-        self.calls = Calls()
+        self.calls = Calls(config.max_calls)
         self.receipts: Counter[direct.SendOutcome] = Counter(dict.fromkeys(direct.SendOutcome, 0))
         self.answers: Counter[str] = Counter({_ANSWERED: 0})  # or the reason why there was none
         self.started = self.now()

@@ -41,7 +41,9 @@ class ApiConfig:
     max_request_bytes: int = 4 * _MIB
     """One gRPC message from an app. 4 MiB is what gRPC libraries take by default."""
     max_calls: int = 4096
-    """Calls under way at once, streams included."""
+    """Calls under way at once, streams included; health and reflection have room of their own."""
+    max_connections: int = 512
+    """Connections at once to the socket, and as many to `tcp`."""
     max_topics: int = 1024
     """Topics joined at once."""
     max_subscriptions: int = 1024

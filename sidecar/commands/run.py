@@ -19,8 +19,10 @@ from ..config import Config, Loaded
 from ..core.errors import AddressInUse, ConfigError, SidecarError, StateLocked
 from ..core.multiaddr import Multiaddr
 from ..process.logs import log
+from ..process.open_files import raise_to
 from ..process.service_manager import ServiceManager
 from ..process.standard_streams import errors, output
+from ..settings import open_files
 from .parsing import called
 from .reloading import Reloading
 from .said import clean, failed
@@ -55,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
         loaded = load_config(options)
         config = loaded.config
         log.configure(config.log.level, config.log.format, parts=config.log.levels)
+        raise_to(open_files(config))
         os.umask(
             0o077
         )  # what it makes is its user's alone, SQLite's files too; the API's socket gets a mode of its own

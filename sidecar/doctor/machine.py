@@ -3,7 +3,6 @@
 import ctypes
 import fcntl
 import os
-import resource
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,13 +16,14 @@ from ..config.kinds import MAX_SOCKET_PATH
 from ..core.errors import AddressInUse, ConfigError, IdentityError
 from ..core.multiaddr import Multiaddr
 from ..net.listener import open_socket
+from ..process.open_files import allowed
+from ..settings import open_files
 from ..store.directory import KEY_FILE, LOCK_FILE
 from ..store.identity_key import existing_identity, load_identity
 from .finding import Finding, ok, problem, skipped, warning
 
 _MIB = 1 << 20
 _LITTLE, _TOO_LITTLE = 256 * _MIB, 16 * _MIB  # bytes of disk; a guess
-_SPARE_FILES = 128  # beside connections: apps, logs, libraries; a guess
 _FUTURE = 60.0  # seconds that a file's time may be ahead; file servers differ a little
 _RENEWAL = 14 * 86_400.0  # seconds before its end that a certificate should have been renewed; a guess
 _RELEASED = 1_767_225_600.0  # 2026-01-01: no clock that is right shows an earlier time than that of this program
@@ -153,32 +153,31 @@ def clock(directory: Path, now: float | None = None) -> Finding:
 
 
 def files(config: Config, process: int | None) -> Finding:
-    """The limit of open files: this user's, or the running sidecar's and how many of them it has open."""
+    """The limit of open files: what a start raises it to, or the running sidecar's and how many of them it has open."""
     check = "open files"
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    limit = allowed()
     present = None
     if process:
         try:
             limits = Path(f"/proc/{process}/limits").read_text()
             words = next(line for line in limits.splitlines() if line.startswith("Max open files")).split()
-            limit = int(words[3]) if words[3].isdigit() else resource.RLIM_INFINITY
+            limit = int(words[3]) if words[3].isdigit() else None
             present = len(os.listdir(f"/proc/{process}/fd"))
         except (OSError, StopIteration):
             process = None
     whose = f"process {process} may" if process else "a process of this user may"
-    wanted = config.limits.connections + _SPARE_FILES
+    wanted = open_files(config)
     remedy = (
         f"raise it to {wanted} or more (`ulimit -n`, LimitNOFILE= of systemd, --ulimit of a container engine), "
-        "or lower limits.connections"
+        "or lower limits.connections and api.max_connections"
     )
-    unlimited = limit == resource.RLIM_INFINITY
-    if present is not None and not unlimited and present > limit * 0.9:
+    if present is not None and limit is not None and present > limit * 0.9:
         return problem(check, f"process {process} has {present} files open, and may have {limit}", remedy)
-    if not unlimited and limit < wanted:
-        why = f"limits.connections is {config.limits.connections}"
+    if limit is not None and limit < wanted:
+        why = f"limits.connections is {config.limits.connections}, api.max_connections {config.api.max_connections}"
         return warning(check, f"{whose} have {limit} files open, but {why}", remedy)
     use = f", {present} are" if present is not None else ""
-    return ok(check, f"{whose} have {'any number of' if unlimited else limit} files open{use}")
+    return ok(check, f"{whose} have {'any number of' if limit is None else limit} files open{use}")
 
 
 def socket_place(config: Config) -> Finding:

@@ -7,6 +7,7 @@ from time import monotonic
 
 import grpc
 
+from ...core.errors import ResourceExhausted
 from ...core.histogram import Histogram
 
 # From a call that only reads to one that waits for a lookup in the DHT.
@@ -31,9 +32,10 @@ async def vacated(wanted: Iterable[str], taken: Callable[[], Iterable[str]]) -> 
 class MethodCalls:
     """The calls of one method: those under way, those that ended by their status, and the times of unary ones."""
 
-    __slots__ = ("durations", "ended", "open")
+    __slots__ = ("_all", "durations", "ended", "open")
 
-    def __init__(self, *, stream: bool) -> None:
+    def __init__(self, calls: "Calls", *, stream: bool) -> None:
+        self._all = calls
         self.open = 0
         self.ended: Counter[grpc.StatusCode] = Counter()
         self.durations = None if stream else Histogram(DURATIONS)
@@ -41,21 +43,31 @@ class MethodCalls:
     def begin(self) -> float:
         """A call begins; its beginning, for `end`."""
         self.open += 1
+        self._all.open += 1
         return monotonic()
+
+    def check(self) -> None:
+        """Raises ResourceExhausted where the call that has begun is one too many."""
+        if self._all.open > self._all.most:
+            raise ResourceExhausted(f"{self._all.most} calls are under way, at most that many (api.max_calls)")
 
     def end(self, begun: float, code: grpc.StatusCode) -> None:
         self.open -= 1
+        self._all.open -= 1
         self.ended[code] += 1
         if self.durations is not None:
             self.durations.observe(monotonic() - begun)
 
 
 class Calls:
-    """The calls of every method. What gRPC refuses by itself, such as calls beyond `max_calls`, is not among them."""
+    """The calls of every method. What gRPC refuses by itself, as requests that are too large, is not among them."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        """`most`: how many may be under way."""
+        self.most = most
+        self.open = 0
         self.methods: dict[str, MethodCalls] = {}  # by `NodeService/GetNode`
 
     def of(self, service: str, method: str, *, stream: bool) -> MethodCalls:
         """Where the calls of a method are counted."""
-        return self.methods.setdefault(f"{service.rpartition('.')[2]}/{method}", MethodCalls(stream=stream))
+        return self.methods.setdefault(f"{service.rpartition('.')[2]}/{method}", MethodCalls(self, stream=stream))

@@ -155,6 +155,7 @@ def answered(handler: Handler, counted: MethodCalls) -> Handler:
         begun = counted.begin()
         ended = _Code.INTERNAL
         try:
+            counted.check()
             if isinstance(request, Malformed):
                 raise errors.InvalidArgument(request.message)
             answer = await handler(_wellformed(request) if isinstance(request, AsyncIterator) else request, context)

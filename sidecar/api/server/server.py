@@ -18,7 +18,7 @@ from ..common.status import Context, Handler, answered
 from ..config import ApiConfig
 from ..direct.service import DirectService
 from ..discovery.service import DiscoveryService
-from ..guard.gate import Gate
+from ..guard.gate import MAX_STRANGERS, Gate
 from ..guard.tokens import TokenFile
 from ..node.service import NodeService
 from ..peers.service import PeerService
@@ -31,6 +31,7 @@ from .sockets import SocketPlace, default_socket, not_bound, prepare_default_dir
 
 _HEALTH_INTERVAL = 2.0  # seconds between looks at the parts, beside those that readiness calls for; a guess
 _MAX_PENDING = 32_768
+_HANDSHAKE = 10_000  # milliseconds for TLS, if there is any, and the first frame; gRPC would wait for two minutes
 _LAST_WORDS = 0.5  # seconds for streams to end in when the drain has taken all its time; a guess
 _log = logging.getLogger(__package__)  # `api.server`, as the schema names it
 
@@ -164,12 +165,15 @@ class ApiServer:
                 # Measured by the benchmark's row of bytes on one stream, with the clients' too: 10.3 ms of CPU for a MB
                 # instead of 13.4 ms with gRPC's 8 KiB.
                 ("grpc.experimental.tcp_read_chunk_size", 262_144),
+                ("grpc.max_allowed_incoming_connections", config.max_connections),  # at each place
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE),
                 # Calls that the loop has not looked at yet. gRPC cancels at random beyond its default of 1000; so a
                 # burst gets as far as `max_calls`, which answers RESOURCE_EXHAUSTED.
                 ("grpc.server.max_pending_requests", max(_MAX_PENDING, config.max_calls)),
                 ("grpc.server.max_pending_requests_hard_limit", 2 * max(_MAX_PENDING, config.max_calls)),
             ),
-            maximum_concurrent_rpcs=config.max_calls,
+            # `max_calls` are counted by us, so that health, which orchestrators restart us by, is answered beside them.
+            maximum_concurrent_rpcs=config.max_calls + 2 * MAX_STRANGERS,
             interceptors=(gate,),
         )
         server.add_generic_rpc_handlers(tuple(self._handlers(gate)))

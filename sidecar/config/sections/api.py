@@ -91,6 +91,13 @@ class ApiSection:
         "receive, and as many watch.",
         "a guess",
     )
+    max_connections: int = key(
+        512,
+        number(16, 100_000, "connections"),
+        "Connections to the Unix socket at once, and as many to api.tcp; further ones are closed. So whoever holds all "
+        "of one leaves the other its own, and the mesh its files.",
+        "a guess: apps use one or two each",
+    )
     max_topics: int = key(
         1024,
         number(1, 1_000_000, "topics"),

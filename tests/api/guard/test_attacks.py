@@ -87,6 +87,31 @@ async def test_streams_of_strangers_leave_the_apps_room(tmp_path: Path) -> None:
 
 
 @asynchronous
+async def test_calls_up_to_the_bound_leave_room_for_health(tmp_path: Path) -> None:
+    most = 20
+    async with (
+        server(tmp_path / "api.sock", max_calls=most) as (_, backend, api),
+        grpc.aio.insecure_channel(api.target) as channel,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        stub = node_pb2_grpc.NodeServiceStub(channel)
+        calls = [stub.WatchReadiness(node_pb2.WatchReadinessRequest()) for _ in range(most)]
+        for call in calls:
+            stack.callback(call.cancel)
+            await call.read()
+        refused = stub.GetNode(node_pb2.GetNodeRequest())
+        assert await refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await refused.details() == f"{most} calls are under way, at most that many (api.max_calls)"
+        health = health_pb2_grpc.HealthStub(channel)
+        checked = await health.Check(health_pb2.HealthCheckRequest())
+        assert checked.status == health_pb2.HealthCheckResponse.SERVING
+        calls[0].cancel()
+        while backend.calls.open == most:  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0)
+        await stub.GetNode(node_pb2.GetNodeRequest())
+
+
+@asynchronous
 async def test_metadata_of_any_size_and_kind_is_refused(tmp_path: Path) -> None:
     file = TokenFile(tmp_path / "tokens.json")
     _, text = file.create("app", ["*"], None, NOW)

@@ -1,6 +1,7 @@
 """Who may reach the API: TLS, certificates of apps, and what is refused to start."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -58,6 +59,27 @@ async def test_tls_and_only_tls_where_a_certificate_is_given(tmp_path: Path) -> 
             with pytest.raises(sidecar_client.SidecarUnavailable):
                 async with sidecar_client.connect(target, wait=0):
                     pass
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@asynchronous
+async def test_whoever_holds_all_of_the_ports_connections_leaves_the_socket_its_own(tmp_path: Path, tls: bool) -> None:
+    most = 16
+    bounds = files(Authority(tmp_path / "ca")) if tls else {"tcp": "127.0.0.1:0"}
+    async with server(tmp_path / "api.sock", max_connections=most, **bounds) as (_, _, api):
+        assert api.tcp is not None
+        port = int(api.tcp.rpartition(":")[2])
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(most)]
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""  # closed at once
+            writer.close()
+            async with sidecar_client.connect(api.target, wait=0) as client:
+                assert (await client.info()).network == "test"
+        finally:
+            for _, writer in silent:
+                writer.close()
 
 
 @asynchronous

@@ -12,7 +12,7 @@ import sidecar_client
 from sidecar_client import errors as client_errors
 
 from sidecar.api.common import status as api_errors
-from sidecar.api.common.calls import MethodCalls
+from sidecar.api.common.calls import Calls, MethodCalls
 from sidecar.api.common.faults import InvalidField
 from sidecar.core import direct, errors, events
 from tests.api.fakes import (
@@ -84,7 +84,7 @@ async def test_a_write_to_a_caller_who_has_gone_is_no_failure_of_the_method(capl
     async def feed(request: object, context: Any) -> None:
         await context.write(b"more")
 
-    counted = MethodCalls(stream=True)
+    counted = MethodCalls(Calls(1), stream=True)
     with pytest.raises(asyncio.CancelledError):
         await api_errors.answered(feed, counted)(object(), _Gone())
     assert not caplog.records
