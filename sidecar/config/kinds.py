@@ -8,12 +8,11 @@ import ipaddress
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..core.errors import InvalidArgument, InvalidMultiaddr, InvalidPeerId
 from ..core.gate import Network
 from ..core.kademlia import Namespace, Rule
 from ..core.multiaddr import Multiaddr
@@ -24,6 +23,7 @@ MAX_SOCKET_PATH = 107  # bytes; sockaddr_un, less its NUL
 _SIZES = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _SECONDS = {"": 1.0, "S": 1.0, "MS": 0.001, "M": 60.0, "MIN": 60.0, "H": 3600.0, "D": 86400.0}
 _Number = TypeVar("_Number", int, float)
+Item = TypeVar("Item")
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
 
 
@@ -234,20 +234,14 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 def log_levels() -> Kind:
     """A list of `part=level`; as text separated by commas."""
 
-    def read(value: object) -> tuple[str, ...]:
-        words = [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise ValueError("not a list of texts")
-        for word in words:
-            part, _, level = word.partition("=")
-            if level not in LOG_LEVELS or not re.fullmatch(r"[a-z_]+(\.[a-z_]+)*", part):
-                raise ValueError(f"{word!r} is not part=level, the level one of {', '.join(LOG_LEVELS)}")
-        if len({word.partition("=")[0] for word in words}) < len(words):
-            raise ValueError("a part is named twice")
-        return tuple(words)
+    def one(word: str) -> str:
+        part, _, level = word.partition("=")
+        if level not in LOG_LEVELS or not re.fullmatch(r"[a-z_]+(\.[a-z_]+)*", part):
+            raise ValueError(f"{word!r} is not part=level, the level one of {', '.join(LOG_LEVELS)}")
+        return word
 
     allowed = f"part=level, the level one of {', '.join(LOG_LEVELS)}; as text separated by commas"
-    return Kind(read, lambda value: json.dumps(list(value)), "", allowed, "PART=LEVEL", many=True)
+    return _named("part", one, lambda word: word.partition("=")[0], str, allowed, "PART=LEVEL")
 
 
 def multiaddrs(*, listening: bool = False, dialled: bool = False, announced: bool = False) -> Kind:
@@ -257,18 +251,8 @@ def multiaddrs(*, listening: bool = False, dialled: bool = False, announced: boo
     end in `/p2p/<peer id>`. `announced`: each must be one that others can dial.
     """
 
-    def read(value: object) -> tuple[Multiaddr, ...]:
-        words = value.replace(",", " ").split() if isinstance(value, str) else value
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise ValueError("not a list of texts")
-        return tuple(dict.fromkeys(one(word) for word in words))
-
     def one(word: str) -> Multiaddr:
-        _check_unicode(word)
-        try:
-            address = Multiaddr.from_text(word)
-        except (InvalidMultiaddr, InvalidPeerId) as error:
-            raise ValueError(str(error)) from None
+        address = Multiaddr.from_text(word)
         if dialled and address.peer_id is None and address.endpoint() is None:
             raise ValueError(f"{word} is no TCP or WebSocket address, and does not end in /p2p/<peer id>")
         if listening and not _can_listen(address):
@@ -279,12 +263,8 @@ def multiaddrs(*, listening: bool = False, dialled: bool = False, announced: boo
             _check_names(word, address)
         return address
 
-    def write(value: tuple[Multiaddr, ...]) -> str:
-        return json.dumps([str(address) for address in value])
-
     such_as = "/ip4/192.0.2.1/tcp/4747/p2p/<peer id> or /dns4/name/tcp/4747" if dialled else "/ip4/192.0.2.1/tcp/4747"
-    allowed = f"multiaddrs such as {such_as}; as text separated by commas"
-    return Kind(read, write, "", allowed, "MULTIADDR", many=True)
+    return _distinct(one, f"multiaddrs such as {such_as}; as text separated by commas", "MULTIADDR")
 
 
 def _check_announced(word: str, address: Multiaddr) -> None:
@@ -333,51 +313,19 @@ def _can_listen(address: Multiaddr) -> bool:
 
 def peer_ids() -> Kind:
     """A list of peer ids; as text separated by commas or blanks."""
-    return _parsed(PeerId.from_text, "peer ids such as 12D3KooW...; as text separated by commas", "PEER")
+    return _distinct(PeerId.from_text, "peer ids such as 12D3KooW...; as text separated by commas", "PEER")
 
 
 def networks() -> Kind:
     """A list of IP addresses and networks; as text separated by commas or blanks."""
     allowed = "IP addresses and networks such as 192.0.2.7 or 2001:db8::/32; as text separated by commas"
-    return _parsed(Network.from_text, allowed, "CIDR")
-
-
-def _parsed(parse: Callable[[str], Any], allowed: str, placeholder: str) -> Kind:
-    """A list of values that `parse` makes of texts, each once."""
-
-    def read(value: object) -> tuple[Any, ...]:
-        words = value.replace(",", " ").split() if isinstance(value, str) else value
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise ValueError("not a list of texts")
-        return tuple(dict.fromkeys(one(word) for word in words))
-
-    def one(word: str) -> Any:
-        _check_unicode(word)
-        try:
-            return parse(word)
-        except (InvalidPeerId, InvalidArgument) as error:
-            raise ValueError(str(error)) from None
-
-    def write(value: tuple[Any, ...]) -> str:
-        return json.dumps([str(item) for item in value])
-
-    return Kind(read, write, "", allowed, placeholder, many=True)
+    return _distinct(Network.from_text, allowed, "CIDR")
 
 
 def namespaces() -> Kind:
     """A list of `name=rule` or `name=rule:refuse_prefix=text`; as text separated by commas."""
 
-    def read(value: object) -> tuple[Namespace, ...]:
-        words = [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise ValueError("not a list of texts")
-        read = tuple(one(word) for word in words)
-        if len({namespace.name for namespace in read}) < len(read):
-            raise ValueError("a namespace is named twice")
-        return read
-
     def one(word: str) -> Namespace:
-        _check_unicode(word)
         found = re.fullmatch(r"([A-Za-z0-9._-]{1,64})=([a-z]+)(?::refuse_prefix=(.+))?", word)
         if found is None:
             raise ValueError(f"{word!r} is not name=rule or name=rule:refuse_prefix=text")
@@ -387,16 +335,59 @@ def namespaces() -> Kind:
             raise ValueError(f"{found[2]!r} is none of the rules {', '.join(rule.value for rule in Rule)}") from None
         return Namespace(found[1], rule, (found[3] or "").encode())
 
-    def write(value: tuple[Namespace, ...]) -> str:
-        texts = []
-        for name, rule, prefix in value:
-            texts.append(f"{name}={rule.value}" + (f":refuse_prefix={prefix.decode()}" if prefix else ""))
-        return json.dumps(texts)
+    def write(namespace: Namespace) -> str:
+        name, rule, prefix = namespace
+        return f"{name}={rule.value}" + (f":refuse_prefix={prefix.decode()}" if prefix else "")
 
     allowed = (
         "name=rule, the rule pk, signed or greatest; may go on with :refuse_prefix=text; as text separated by commas"
     )
-    return Kind(read, write, "", allowed, "NAMESPACE", many=True)
+    return _named("namespace", one, lambda namespace: namespace.name, write, allowed, "NAMESPACE")
+
+
+def _distinct(one: Callable[[str], Any], allowed: str, placeholder: str) -> Kind:
+    """A list of values that `one` makes of texts without blanks, each value once."""
+
+    def read(value: object) -> tuple[Any, ...]:
+        words = value.replace(",", " ").split() if isinstance(value, str) else value
+        return tuple(dict.fromkeys(_each(one, words)))
+
+    return _list(read, str, allowed, placeholder)
+
+
+def _named(
+    what: str,
+    one: Callable[[str], Item],
+    name: Callable[[Item], str],
+    write: Callable[[Item], str],
+    allowed: str,
+    placeholder: str,
+) -> Kind:
+    """A list of values that `one` makes of texts, none with the name of another."""
+
+    def read(value: object) -> tuple[Item, ...]:
+        words = [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+        items = tuple(_each(one, words))
+        if len({name(item) for item in items}) < len(items):
+            raise ValueError(f"a {what} is named twice")
+        return items
+
+    return _list(read, write, allowed, placeholder)
+
+
+def _each(one: Callable[[str], Item], words: object) -> Iterator[Item]:
+    """What `one` makes of each text of a list."""
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError("not a list of texts")
+    for word in words:
+        _check_unicode(word)
+        yield one(word)
+
+
+def _list(
+    read: Callable[[object], tuple[Item, ...]], write: Callable[[Item], str], allowed: str, placeholder: str
+) -> Kind:
+    return Kind(read, lambda value: json.dumps([write(item) for item in value]), "", allowed, placeholder, many=True)
 
 
 def write_size(value: int) -> str:
