@@ -306,7 +306,7 @@ class App:
         if "listen.announce" in names:
             self._runtime.feed(AddressesChanged(self._listening, config.listen.announce))
         if live:
-            after = {entry.full_name: describe.json_value(value(config, entry)) for entry in live}
+            after = {entry.full_name: describe.json_value(entry, value(config, entry)) for entry in live}
             self._audit.record("configuration.changed", "signal:SIGHUP", changed=after)
         return Reloaded(names, [entry.full_name for entry in entries if not entry.live])
 

@@ -151,6 +151,7 @@ def test_what_is_in_force_can_be_used_as_a_file(tmp_path: Path) -> None:
     file.write_text(describe.in_force(loaded))
     assert load(env(tmp_path), {}, file).config == loaded.config
     assert describe.as_json(loaded)["log.level"] == {"value": "debug", "origin": "--log-level"}
+    assert describe.as_json(loaded)["dht.namespaces"]["value"] == ["pk=pk", "signed=signed"]
 
 
 def test_the_reference_is_up_to_date() -> None:

@@ -1,5 +1,6 @@
 """The configuration shown to people: the reference, a documented TOML file, and what is in force."""
 
+import json
 import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -102,7 +103,7 @@ def settings(loaded: Loaded) -> list[Setting]:
 def as_json(loaded: Loaded) -> dict[str, dict[str, Any]]:
     """The configuration in force: `section.key` -> value as JSON can hold it, and its origin."""
     return {
-        name: {"value": json_value(value(loaded.config, entry)), "origin": loaded.origins.get(name, DEFAULT)}
+        name: {"value": json_value(entry, value(loaded.config, entry)), "origin": loaded.origins.get(name, DEFAULT)}
         for name, entry in KEYS.items()
     }
 
@@ -110,13 +111,13 @@ def as_json(loaded: Loaded) -> dict[str, dict[str, Any]]:
 def chosen(config: Config) -> dict[str, Any]:
     """What is not as by default: `section.key` -> value as JSON can hold it. No key holds a secret: they name files."""
     values = {name: value(config, entry) for name, entry in KEYS.items()}
-    return {name: json_value(given) for name, given in values.items() if given != KEYS[name].default}
+    return {name: json_value(KEYS[name], given) for name, given in values.items() if given != KEYS[name].default}
 
 
-def json_value(given: Any) -> Any:
-    """A configuration value as JSON can hold it."""
-    if isinstance(given, tuple):
-        return [str(item) for item in given]
+def json_value(entry: Key, given: Any) -> Any:
+    """A key's value as JSON can hold it: the items of lists as TOML spells them."""
+    if entry.kind.many:
+        return json.loads(entry.kind.write(given))
     return given if given is None or isinstance(given, bool | int | float | str) else str(given)
 
 
