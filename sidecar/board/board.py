@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 from sidecar_client import Client, Lagged, NodeEvent, NotSupported, Peer, PeerEvent, PeerEventType, SidecarError
 
@@ -34,7 +35,7 @@ class Board:
         self._connect = connect
         self._period = period
         self._peers: dict[str, Peer] = {}
-        self._gone: dict[str, tuple[float, Gone]] = {}  # with the monotonic time until which it is shown
+        self._gone: dict[str, Gone] = {}
         self._events: dict[int, NodeEvent] = {}
         self._event_number = 0
         self._samples: deque[Sample] = deque()
@@ -93,17 +94,16 @@ class Board:
                     await self._latencies(client.peers(connected_only=True))
                 next_latencies = begun + max(2 * self._period, len(self._peers) / _PEERS_A_SECOND)
             now = time.monotonic()
-            self._gone = {name: (end, gone) for name, (end, gone) in self._gone.items() if now < end}
+            self._gone = {name: gone for name, gone in self._gone.items() if now < gone.at + _GONE_FOR}
             self._take(
                 Sample(
-                    time=time.time(),
                     at=now,
                     node=node,
                     readiness=readiness,
                     values=statistics,
                     histograms=statistics.histograms,
                     peers=list(self._peers.values()),
-                    gone=[gone for _, gone in self._gone.values()],
+                    gone=list(self._gone.values()),
                     topics=topics,
                     events=dict(self._events),
                 )
@@ -129,7 +129,7 @@ class Board:
                 self._peers.clear()
         elif event.type is PeerEventType.DISCONNECTED:
             known = self._peers.pop(peer.peer_id, peer)
-            self._gone[peer.peer_id] = time.monotonic() + _GONE_FOR, Gone(known, time.time(), event.reason)
+            self._gone[peer.peer_id] = Gone(known, time.monotonic(), event.reason)
             while len(self._gone) > _GONE:
                 del self._gone[next(iter(self._gone))]
             self._note("disconnected" + (f": {event.reason}" if event.reason else ""), peer)
@@ -180,18 +180,20 @@ class Board:
         self._times.append(sample.at)
         shown["lines_span"] = sample.at - self._times[0]  # seconds
         shown["lines"] = {name: list(line) for name, line in self._lines.items()}
-        shown["link"] = {"reachable": True, "trouble": "", "since": self._since(reachable=True)}
+        shown["link"] = self._link(reachable=True)
         self._show(shown)
 
     def _unreachable(self, error: Exception) -> None:
         assert self.snapshot is not None
         trouble = str(error) or f"no answer within {_TIMEOUT:g} seconds"
-        link = {"reachable": False, "trouble": trouble, "since": self._since(reachable=False)}
-        self._show({**self.snapshot, "link": link})
+        self._show({**self.snapshot, "link": self._link(reachable=False, trouble=trouble)})
 
-    def _since(self, *, reachable: bool) -> float:
+    def _link(self, *, reachable: bool, trouble: str = "") -> dict[str, Any]:
+        """How things are, and since when: `since` in Unix seconds, for people, `at` in monotonic ones."""
         link = self.snapshot["link"] if self.snapshot is not None else None
-        return link["since"] if link is not None and link["reachable"] == reachable else time.time()
+        if link is not None and link["reachable"] == reachable:
+            return {**link, "trouble": trouble}
+        return {"reachable": reachable, "trouble": trouble, "since": time.time(), "at": time.monotonic()}
 
     def _show(self, shown: Snapshot) -> None:
         self.snapshot = shown

@@ -8,18 +8,17 @@ from sidecar_client import Histogram, NodeEvent, NodeInfo, Peer, Readiness, Topi
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A peer that was connected a short while ago. `time` is Unix seconds; `reason` is empty when in order."""
+    """A peer that was connected until `at` (monotonic seconds). `reason` is empty when in order."""
 
     peer: Peer
-    time: float
+    at: float
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Everything that is shown, as it was at `time` (Unix seconds) and `at` (monotonic seconds)."""
+    """Everything that is shown, as it was at `at` (monotonic seconds)."""
 
-    time: float
     at: float
     node: NodeInfo
     readiness: Readiness

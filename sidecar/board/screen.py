@@ -86,7 +86,7 @@ def _head(shown: Snapshot, width: int, paint: Paint) -> list[str]:
             facts.append(f"{title} {delay(found['median'])}, 95 %: {delay(found['p95'])}")
     lines += [fit(line, width) for line in _wrap(facts, width)]
     if not link["reachable"]:
-        text = f"no answer for {age(time.time() - link['since'])}, trying again: {clean(link['trouble'])}"
+        text = f"no answer for {age(time.monotonic() - link['at'])}, trying again: {clean(link['trouble'])}"
         lines.append(paint(fit(text, width), RED))
     return lines
 

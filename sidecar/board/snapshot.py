@@ -62,8 +62,10 @@ def snapshot(now: Sample, before: Sample | None = None, earlier: Sample | None =
     earlier = _same_run(earlier, now)
     rate = _Rates(now, before)
     mesh = _mesh_of_peers(now.topics)
+    # As the API's moments are: the node's monotonic clock counts what lies between them, whoever sets the other one.
+    time = now.node.start_time + now.node.uptime
     return {
-        "time": now.time,
+        "time": time,
         "uptime": now.node.uptime,  # not a difference of moments: clocks are set
         "node": _node(now.node),
         "readiness": {
@@ -80,7 +82,7 @@ def snapshot(now: Sample, before: Sample | None = None, earlier: Sample | None =
             "lost": rate.of(*(loss["name"] for loss in _losses(now, rate))),
         },
         "peers": {
-            **{gone.peer.peer_id: _gone(gone) for gone in now.gone},
+            **{gone.peer.peer_id: _gone(gone, time - (now.at - gone.at)) for gone in now.gone},
             **{peer.peer_id: _peer(peer, mesh.get(peer.peer_id, ())) for peer in now.peers},
         },
         "topics": {topic.name: _topic(topic, rate) for topic in now.topics},
@@ -224,8 +226,8 @@ def _peer(peer: Peer, mesh: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _gone(gone: Gone) -> dict[str, Any]:
-    return {**_peer(gone.peer, ()), "gone": {"time": gone.time, "reason": gone.reason}}
+def _gone(gone: Gone, time: float) -> dict[str, Any]:
+    return {**_peer(gone.peer, ()), "gone": {"time": time, "reason": gone.reason}}
 
 
 def _topic(topic: Topic, rate: _Rates) -> dict[str, Any]:

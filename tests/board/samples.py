@@ -55,7 +55,6 @@ def topic(name: str = "news", **changed: Any) -> Topic:
 
 def sample(at: float = 0.0, **changed: Any) -> Sample:
     fields: dict[str, Any] = {
-        "time": START + 600 + at,
         "at": at,
         "node": NodeInfo(ME, "main", "sidecar/0.1.0", "0.1.0", ("/ip4/10.0.0.1/tcp/4747",), (), (), START, 600 + at),
         "readiness": Readiness(True, (Condition("Listening", True, "Listening", "listening", "", START),)),
@@ -79,4 +78,4 @@ def event(text: str = "it happened", severity: str = "info", part: str = "net") 
 
 
 def gone(number: int, reason: str = "reset by the peer") -> Gone:
-    return Gone(peer(number), START + 590, reason)
+    return Gone(peer(number), -10.0, reason)

@@ -1,6 +1,8 @@
 """What `sidecar top` draws: it fills the screen exactly, whatever its size and whatever peers call themselves."""
 
 import re
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +16,8 @@ from .samples import event, gone, histogram, peer, peer_id, sample, topic, unrea
 ESCAPE = re.compile(r"\x1b\[[0-9]+m")
 
 
-def shown(reachable: bool = True, **changed: Any) -> Snapshot:
-    link = {"reachable": reachable, "trouble": "" if reachable else "connection refused", "since": 0.0}
+def shown(reachable: bool = True, at: float = 0.0, **changed: Any) -> Snapshot:
+    link = {"reachable": reachable, "trouble": "" if reachable else "connection refused", "since": 0.0, "at": at}
     return snapshot(sample(10, **changed), sample(5)) | {"link": link}
 
 
@@ -51,8 +53,14 @@ def test_peers_are_ordered_by_latency_and_those_gone_come_last() -> None:
     assert "reset by the peer" in text
 
 
-def test_how_long_the_node_is_up_does_not_depend_on_clocks_that_are_set() -> None:
-    assert "up 10 min" in plain(shown(time=0.0))[1]
+def test_no_age_depends_on_clocks_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = SimpleNamespace(time=lambda: 0.0, monotonic=lambda: 1000.0, strftime=time.strftime)
+    monkeypatch.setattr("sidecar.board.screen.time", clocks)
+    lines = plain(shown(reachable=False, at=880.0, peers=[peer(1)], gone=[gone(2)]))
+    assert "up 10 min" in lines[1]
+    assert any("no answer for 2 min" in line for line in lines)
+    assert any(peer_id(1)[-8:] in line and " 10 min " in line for line in lines)
+    assert any(peer_id(2)[-8:] in line and " 20 s " in line for line in lines)
 
 
 def test_topics_are_ordered_by_their_rate() -> None:
