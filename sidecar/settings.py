@@ -21,6 +21,8 @@ from .net.transports import Transports
 from .process.open_files import SPARE
 from .store.swarm_key import load_psk
 
+_NODE, _NET = NodeConfig(), NetConfig()  # where something is derived from a key, never less than their defaults
+
 KnownPeers = tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...]
 
 
@@ -46,17 +48,17 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
         ping_timeout=peers.ping_timeout,
         identify_timeout=timeouts.identify,
         # Pings, identify and queries travel on streams that are to live as long as their answers are waited for.
-        stream_timeout=max(20.0, peers.ping_timeout, timeouts.identify, config.dht.query_timeout),
+        stream_timeout=max(_NODE.stream_timeout, peers.ping_timeout, timeouts.identify, config.dht.query_timeout),
         max_book_peers=_peers_known(config),
-        max_early_bytes=2 * max(1 << 20, config.gossip.max_message),
+        max_early_bytes=max(_NODE.max_early_bytes, 2 * config.gossip.max_message),
         max_operations=limits.operations,
         stream_buffer=config.streams.buffer,
         gossip=gossip_config(config),
         kademlia=KademliaConfig(
             refresh_interval=config.dht.refresh_interval,
             query_timeout=config.dht.query_timeout,
-            probe_timeout=max(20.0, timeouts.dial),
-            max_clients=max(1024, limits.connections),
+            probe_timeout=max(_NODE.kademlia.probe_timeout, timeouts.dial),
+            max_clients=max(_NODE.kademlia.max_clients, limits.connections),
             lookup_timeout=config.dht.lookup_timeout,
             namespaces=config.dht.namespaces,
             record_ttl=config.dht.record_ttl,
@@ -137,7 +139,7 @@ def _loopback(address: Multiaddr) -> bool:
 
 def _peers_known(config: Config) -> int:
     """Of how many peers something is remembered: of all that are connected, some of before, and those of the disk."""
-    return max(4096, 4 * config.limits.connections, config.state.max_peers)
+    return max(_NODE.max_book_peers, 4 * config.limits.connections, config.state.max_peers)
 
 
 def gossip_config(config: Config) -> GossipConfig:
@@ -155,11 +157,11 @@ def gossip_config(config: Config) -> GossipConfig:
         seen_max=gossip.seen_max,
         max_rpc=gossip.max_message,
         dependents=gossip.dependents,
-        history_max_bytes=max(32 << 20, 4 * gossip.max_message),
+        history_max_bytes=max(_NODE.gossip.history_max_bytes, 4 * gossip.max_message),
         max_topics=config.api.max_topics,
         # Neighbours that join as many announce them all at once, and we to them.
-        max_topics_per_peer=max(1024, config.api.max_topics),
-        queue_max_control=max(4096, 2 * config.api.max_topics),
+        max_topics_per_peer=max(_NODE.gossip.max_topics_per_peer, config.api.max_topics),
+        queue_max_control=max(_NODE.gossip.queue_max_control, 2 * config.api.max_topics),
         queue_max_messages=gossip.queue_messages,
         queue_max_bytes=gossip.queue_bytes,
     )
@@ -183,7 +185,7 @@ def net_config(config: Config) -> NetConfig:
         max_half_open_per_address=limits.half_open_per_address,
         accept_rate=float(limits.accept_rate),
         accept_burst=limits.accept_rate,
-        backlog=min(max(256, limits.half_open), 65_535),
+        backlog=min(max(_NET.backlog, limits.half_open), 65_535),
         backoff_base=config.peers.redial_base,
         backoff_max=config.peers.redial_limit,
         address_entries=_peers_known(config),
@@ -195,9 +197,9 @@ def net_config(config: Config) -> NetConfig:
             handshake_timeout=timeouts.handshake,
             negotiation_timeout=timeouts.negotiation,
             max_streams=limits.streams,
-            max_inbound_negotiating=max(1024, limits.streams),
-            max_failed_negotiations=max(1024, limits.streams),
-            max_control=256 * max(1024, limits.streams),
+            max_inbound_negotiating=max(_NET.channel.max_inbound_negotiating, limits.streams),
+            max_failed_negotiations=max(_NET.channel.max_failed_negotiations, limits.streams),
+            max_control=max(_NET.channel.max_control, 256 * limits.streams),
             receive_window=limits.receive_window,
             max_buffered=limits.connection_buffer,
             keep_alive_interval=timeouts.keep_alive_interval,

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..config.sections import ApiSection, StreamsSection, TimeoutsSection
 from ..core.errors import ConfigError
 from .server.sockets import check_tcp
 
 _MIB = 1 << 20
+_API, _STREAMS, _TIMEOUTS = ApiSection(), StreamsSection(), TimeoutsSection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,50 +18,50 @@ class ApiConfig:
     Defaults without another source are guesses: as large as a small host can bear with all of them reached.
     """
 
-    socket: Path | None = None
+    socket: Path | None = _API.socket
     """The Unix socket; None: `api.sock` in the per-user directory (see `sockets.default_socket`)."""
-    socket_mode: int = 0o600
+    socket_mode: int = _API.mode
     socket_owner: str | None = None
     """A user's name or number that the socket is given to, which takes root; None: the process's."""
     socket_group: str | None = None
     """A group's name that owns the socket, for a mode such as 0660; None: the process's."""
     tcp: str | None = None
     """`host:port` to serve on too; port 0: any free one. Other addresses than loopback take TLS and authentication."""
-    tls_certificate: Path | None = None
+    tls_certificate: Path | None = _API.tls_certificate
     """PEM file of the certificate for `tcp`; None: plain text."""
-    tls_key: Path | None = None
-    tls_client_ca: Path | None = None
+    tls_key: Path | None = _API.tls_key
+    tls_client_ca: Path | None = _API.tls_client_ca
     """PEM file of the authorities that apps' certificates must come from; None: apps at `tcp` need none."""
-    tokens: Path | None = None
+    tokens: Path | None = _API.tokens
     """The file of tokens; None: there are none."""
     tokens_kept_elsewhere: bool = False
     """Whether something else keeps that file, so that its group may read it."""
     tokens_fresh: float = 0.05
     """Seconds for which that file is taken to be as it was when it was looked at last."""
-    require_token: bool = False
+    require_token: bool = _API.require_token
     """Whether calls without a token are refused."""
-    max_request_bytes: int = 4 * _MIB
+    max_request_bytes: int = _API.max_request
     """One gRPC message from an app. 4 MiB is what gRPC libraries take by default."""
-    max_calls: int = 4096
+    max_calls: int = _API.max_calls
     """Calls under way at once, streams included; health and reflection have room of their own."""
-    max_connections: int = 512
+    max_connections: int = _API.max_connections
     """Connections at once to the socket, and as many to `tcp`."""
-    max_topics: int = 1024
+    max_topics: int = _API.max_topics
     """Topics joined at once."""
-    max_subscriptions: int = 1024
-    max_receivers: int = 1024
+    max_subscriptions: int = _API.max_calls // 4
+    max_receivers: int = _API.max_calls // 4
     """Calls of each kind in which an app receives messages, serves requests or accepts streams."""
-    max_watchers: int = 1024
+    max_watchers: int = _API.max_calls // 4
     """Calls of each kind that watch something."""
-    history_messages: int = 65_536
+    history_messages: int = _API.history_messages
     """Messages kept of a topic, from which a subscription can continue."""
-    history_bytes: int = 16 * _MIB
+    history_bytes: int = _API.history_bytes
     """Bytes kept of a topic; less where `history_total_bytes` divided by all topics is less."""
-    history_total_bytes: int = 64 * _MIB
-    queue_messages: int = 65_536
+    history_total_bytes: int = _API.history_total
+    queue_messages: int = _API.queue_messages
     """Messages waiting for one slow subscriber."""
-    queue_bytes: int = 16 * _MIB
-    linger: float = 30.0
+    queue_bytes: int = _API.queue_bytes
+    linger: float = _API.linger
     """How long a topic without subscribers stays joined, so that a reader that reconnects misses nothing."""
     receive_queue_messages: int = 8192
     """Direct messages waiting for one slow receiver."""
@@ -68,11 +70,11 @@ class ApiConfig:
     """Requests that one serving app has not answered."""
     serve_queue_bytes: int = 16 * _MIB
     """Bytes of requests that one serving app has not taken yet."""
-    max_streams: int = 2048
+    max_streams: int = _STREAMS.max_open
     """Byte streams that apps have open at once."""
-    max_unattached_streams: int = 512
+    max_unattached_streams: int = _STREAMS.max_unattached
     """Byte streams of peers that no app has taken up yet."""
-    attach_timeout: float = 10.0
+    attach_timeout: float = _STREAMS.attach_timeout
     """How long one of these waits; then it is reset. As long as its negotiation might have taken."""
     watch_queue_events: int = 1024
     """Peer events waiting for one slow watcher; beyond, it is told the present state anew."""
@@ -80,11 +82,11 @@ class ApiConfig:
     """Messages of one SendMany stream that are not answered for; then it is not read further."""
     send_window_bytes: int = 8 * _MIB
     """The same in bytes, each message counting 64 more: half of what the direct router queues for a peer by default."""
-    request_timeout: float = 30.0
+    request_timeout: float = _API.request_timeout
     """The deadline of a request that brings none."""
     request_ids: int = 65_536
     """Ids of callers remembered, so that a repeat gets the first one's receipt."""
-    drain_timeout: float = 5.0
+    drain_timeout: float = _TIMEOUTS.shutdown / 2
     """How long calls may take to end when the sidecar stops."""
 
     def __post_init__(self) -> None:

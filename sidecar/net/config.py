@@ -2,44 +2,47 @@
 
 from dataclasses import dataclass, field
 
+from ..config.sections import LimitsSection, PeersSection, TimeoutsSection
 from ..core.channel import ChannelLimits
 from ..core.errors import InvalidArgument
+
+_LIMITS, _PEERS, _TIMEOUTS = LimitsSection(), PeersSection(), TimeoutsSection()
 
 
 @dataclass(frozen=True, slots=True)
 class NetConfig:
-    """Times are seconds, sizes are bytes. Where no source is named, the default is a guess.
+    """Times are seconds, sizes are bytes. A default without a source, here or in the table of keys, is a guess.
 
     One address may hold many connections by default, so that a whole mesh can live on loopback or behind one NAT;
     what protects the node from a single address are the bounds on half-open connections. Raises InvalidArgument when a
     value makes no sense.
     """
 
-    max_connections: int = 1024
-    reserved_outbound: int = 64  # of max_connections: places that inbound connections cannot take
-    max_per_address: int = 512  # inbound connections of one IPv4 address or one IPv6 /64
-    max_per_network: int = 768  # inbound connections of one IPv4 /24 or IPv6 /48
-    max_half_open: int = 256  # inbound connections that have not finished the handshake
-    max_half_open_per_address: int = 128
-    accept_rate: float = 1000.0  # inbound connections a second; a handshake costs about half a millisecond
-    accept_burst: int = 1000
+    max_connections: int = _LIMITS.connections
+    reserved_outbound: int = _LIMITS.connections_for_dials  # of max_connections: places that inbound ones cannot take
+    max_per_address: int = _LIMITS.connections_per_address  # inbound connections of one IPv4 address or one IPv6 /64
+    max_per_network: int = _LIMITS.connections_per_network  # inbound connections of one IPv4 /24 or IPv6 /48
+    max_half_open: int = _LIMITS.half_open  # inbound connections that have not finished the handshake
+    max_half_open_per_address: int = _LIMITS.half_open_per_address
+    accept_rate: float = float(_LIMITS.accept_rate)  # inbound connections a second
+    accept_burst: int = _LIMITS.accept_rate
     backlog: int = 256  # of the listening sockets
 
     write_high_water: int = 256 * 1024  # bytes handed to a transport before it counts as full
-    write_stall_timeout: float = 30.0  # without a byte taken by the remote while bytes wait for it
-    max_buffered_total: int = 256 * 1024 * 1024  # over all connections; beyond it the fullest one goes
+    write_stall_timeout: float = _TIMEOUTS.write_stall  # without a byte taken by the remote while bytes wait for it
+    max_buffered_total: int = _LIMITS.total_buffer  # over all connections; beyond it the fullest one goes
     close_timeout: float = 5.0  # for goodbye bytes to leave
 
-    dial_timeout: float = 20.0  # the whole dial, name resolution included
-    attempt_timeout: float = 10.0  # one address, handshake included
+    dial_timeout: float = _TIMEOUTS.dial  # the whole dial, name resolution included
+    attempt_timeout: float = _TIMEOUTS.dial_attempt  # one address, handshake included
     resolve_timeout: float = 5.0
     stagger: float = 0.25  # between attempts; RFC 8305 section 5 recommends 250 ms
     max_parallel_attempts: int = 4  # of one dial
     max_dials: int = 64  # in flight
     max_queued_dials: int = 1024
     max_addresses: int = 16  # tried by one dial
-    backoff_base: float = 1.0  # after the first failure of an address; doubles with every further one
-    backoff_max: float = 60.0  # as the node waits at most before it tries a peer again
+    backoff_base: float = _PEERS.redial_base  # after the first failure of an address; doubles with every further one
+    backoff_max: float = _PEERS.redial_limit  # as the node waits at most before it tries a peer again
     place_backoff_max: float = 60.0  # where one peer after the other was not found at an address
     address_entries: int = 4096  # places (host and port) whose last success or failure is remembered
 

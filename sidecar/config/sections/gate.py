@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ...core.gate import Network
+from ...core.gate import Gate, Network
 from ...core.types import PeerId
 from ..kinds import networks, number, peer_ids
 from .key import key
@@ -45,5 +45,8 @@ class GateSection:
         live=True,
     )
     max_bans: int = key(
-        100_000, number(0, 10_000_000, "bans"), "How many bans there may be at once.", "a guess: some 50 MB of memory"
+        Gate().max_bans,
+        number(0, 10_000_000, "bans"),
+        "How many bans there may be at once.",
+        "a guess: some 50 MB of memory",
     )

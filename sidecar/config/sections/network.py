@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.multiaddr import Multiaddr
+from ...core.node import NodeConfig
 from ..kinds import multiaddrs, number, path, seconds, text
 from .key import DAY, key
+
+_NODE = NodeConfig()  # the core's own defaults are the table's
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +16,7 @@ class NetworkSection:
     """Which mesh this node belongs to."""
 
     name: str = key(
-        "main",
+        _NODE.network,
         text(r"[A-Za-z0-9._-]{1,64}", "1 to 64 ASCII letters, digits, '.', '_' and '-'", "NAME"),
         "The network's name. It is part of the protocol ids: nodes of different names never mix.",
         "a name of our own",
@@ -69,7 +72,7 @@ class BootstrapSection:
     """How this node finds its first peers."""
 
     peers: tuple[Multiaddr, ...] = key(
-        (),
+        _NODE.bootstrap,
         multiaddrs(dialled=True),
         "Peers to join the mesh through. Peers remembered from the last run are tried first. Without a peer id, "
         "whoever answers at the address will do; a DNS name is looked up for each attempt, and everybody behind it is "
@@ -85,36 +88,36 @@ class PeersSection:
     """How many peers to be connected to, and how they are kept."""
 
     target: int = key(
-        24,
+        _NODE.target_peers,
         number(0, 10_000, "connections"),
         "How many connections the node seeks by itself.",
         "a guess: twice gossipsub's D_high, so that meshes find members",
         live=True,
     )
     upkeep_interval: float = key(
-        5.0,
+        _NODE.upkeep_interval,
         seconds(0.1, 3600),
         "How often missing connections are sought when nothing else calls for it.",
         "a guess",
         live=True,
     )
     redial_base: float = key(
-        1.0,
+        _NODE.redial_base,
         seconds(0.05, 3600),
         "The first wait before a peer that failed is tried again unasked; it doubles.",
         "a guess",
         live=True,
     )
-    redial_limit: float = key(60.0, seconds(1, DAY), "The longest such wait.", "a guess", live=True)
+    redial_limit: float = key(_NODE.redial_limit, seconds(1, DAY), "The longest such wait.", "a guess", live=True)
     ping_interval: float = key(
-        15.0,
+        _NODE.ping_interval,
         seconds(0.1, 3600),
         "The time between two pings of a connected peer, from which its latency is known.",
         "go-libp2p's daemon and js-libp2p's monitor have 10 to 15 seconds",
         live=True,
     )
     ping_timeout: float = key(
-        10.0, seconds(0.1, 600), "How long to wait for the answer to a ping.", "a guess", live=True
+        _NODE.ping_timeout, seconds(0.1, 600), "How long to wait for the answer to a ping.", "a guess", live=True
     )
     tls_ca: Path | None = key(
         None,

@@ -3,8 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...core.channel import ChannelLimits
+from ...core.node import NodeConfig, WorkConfig
 from ..kinds import LOG_LEVELS, choice, log_levels, number, path, port_or_endpoint, seconds, share, size, text
 from .key import KIB, MIB, key
+
+# The core's own defaults are the table's.
+_CHANNEL, _NODE, _WORK = ChannelLimits(), NodeConfig(), WorkConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class LimitsSection:
     """Bounds. What is over them is refused, counted, and told to whom it concerns."""
 
     high_water: int = key(
-        768,
+        _NODE.high_water,
         number(0, 100_000, "connections"),
         "With more connections than this, those of least use are closed until limits.low_water are left; 0: never. "
         "Of use are peers that apps talk with, that are in a topic's mesh, that are in the DHT's table.",
@@ -64,14 +69,14 @@ class LimitsSection:
         live=True,
     )
     low_water: int = key(
-        640,
+        _NODE.low_water,
         number(0, 100_000, "connections"),
         "How many are left then; at least peers.target, at most limits.high_water.",
         "a guess: so that it is not done for every newcomer",
         live=True,
     )
     trim_grace: float = key(
-        20.0,
+        _NODE.trim_grace,
         seconds(0, 3600),
         "How long a new peer is safe from that. Protected peers always are (gate.protected_peers).",
         "go-libp2p's connection manager",
@@ -106,19 +111,22 @@ class LimitsSection:
         "a guess: a handshake costs about half a millisecond of CPU",
     )
     streams: int = key(
-        1024,
+        _CHANNEL.max_streams,
         number(8, 100_000, "streams"),
         "Streams at once on one connection, both directions together.",
         "go-libp2p's yamux takes as many inbound ones",
     )
     receive_window: int = key(
-        MIB,
+        _CHANNEL.receive_window,
         size(256 * KIB, 1024 * MIB),
         "Unacknowledged bytes that a peer may have on one stream. Throughput is at most this in one round trip.",
         "a guess: 10 MB/s at a round trip of 100 ms",
     )
     connection_buffer: int = key(
-        16 * MIB, size(256 * KIB, 4096 * MIB), "Unacknowledged bytes on one connection.", "a guess: 16 full windows"
+        _CHANNEL.max_buffered,
+        size(256 * KIB, 4096 * MIB),
+        "Unacknowledged bytes on one connection.",
+        "a guess: 16 full windows",
     )
     total_buffer: int = key(
         256 * MIB,
@@ -127,7 +135,7 @@ class LimitsSection:
         "a guess",
     )
     peer_work: int = key(
-        10_000,
+        int(_WORK.rate),
         number(100, 1_000_000, "points a second"),
         "How much needless work a peer may cause, in points of some 5 us; twice as many at once. A peer above it is "
         "not read for a while. Payloads count nothing.",
@@ -135,13 +143,15 @@ class LimitsSection:
         live=True,
     )
     peer_patience: float = key(
-        10.0,
+        _WORK.patience,
         seconds(1, 3600),
         "How long a peer may stay above it, for more than a fifth of the time, before it is sent away.",
         "a guess",
         live=True,
     )
-    operations: int = key(10_000, number(1, 1_000_000, "operations"), "Calls of apps under way at once.", "a guess")
+    operations: int = key(
+        _NODE.max_operations, number(1, 1_000_000, "operations"), "Calls of apps under way at once.", "a guess"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +159,29 @@ class TimeoutsSection:
     """How long to wait for others."""
 
     handshake: float = key(
-        10.0, seconds(0.1, 600), "From a connection's start to secured and muxed.", "a guess: three round trips"
+        _CHANNEL.handshake_timeout,
+        seconds(0.1, 600),
+        "From a connection's start to secured and muxed.",
+        "a guess: three round trips",
     )
-    negotiation: float = key(10.0, seconds(0.1, 600), "For the protocol of one stream.", "a guess")
+    negotiation: float = key(
+        _CHANNEL.negotiation_timeout, seconds(0.1, 600), "For the protocol of one stream.", "a guess"
+    )
     dial: float = key(20.0, seconds(0.1, 600), "For a whole dial: all addresses of a peer.", "a guess")
     dial_attempt: float = key(10.0, seconds(0.1, 600), "For one address, handshake included.", "a guess")
-    identify: float = key(10.0, seconds(0.1, 600), "For the peer to say who it is.", "a guess")
+    identify: float = key(_NODE.identify_timeout, seconds(0.1, 600), "For the peer to say who it is.", "a guess")
     write_stall: float = key(
         30.0, seconds(1, 3600), "How long a peer may read nothing while bytes wait for it.", "a guess"
     )
     keep_alive_interval: float = key(
-        30.0, seconds(0.1, 3600), "Silence after which a connection is probed.", "go-libp2p's yamux"
+        _CHANNEL.keep_alive_interval,
+        seconds(0.1, 3600),
+        "Silence after which a connection is probed.",
+        "go-libp2p's yamux",
     )
-    keep_alive: float = key(10.0, seconds(0.1, 600), "How long to wait for the probe's answer.", "go-libp2p's yamux")
+    keep_alive: float = key(
+        _CHANNEL.keep_alive_timeout, seconds(0.1, 600), "How long to wait for the probe's answer.", "go-libp2p's yamux"
+    )
     shutdown: float = key(
         10.0,
         seconds(0.1, 600),

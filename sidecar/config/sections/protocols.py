@@ -2,9 +2,15 @@
 
 from dataclasses import dataclass
 
-from ...core.kademlia import DEFAULT_NAMESPACES, Namespace
+from ...core.direct import DirectConfig
+from ...core.gossip import GossipConfig
+from ...core.kademlia import KademliaConfig, Namespace
+from ...core.node import NodeConfig
 from ..kinds import choice, flag, namespaces, number, seconds, size
 from .key import DAY, KIB, MIB, key
+
+# The core's own defaults are the table's.
+_DIRECT, _GOSSIP, _KADEMLIA, _NODE = DirectConfig(), GossipConfig(), KademliaConfig(), NodeConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,26 +24,26 @@ class DhtSection:
         "specs kad-dht: server is for nodes that are reachable, as a listening sidecar is taken to be",
     )
     refresh_interval: float = key(
-        600.0,
+        _KADEMLIA.refresh_interval,
         seconds(1, 7 * DAY),
         "How often to look up random keys, so that the table stays full.",
         "specs kad-dht, bootstrap process: 10 minutes",
     )
     query_timeout: float = key(
-        10.0,
+        _KADEMLIA.query_timeout,
         seconds(0.1, 600),
         "How long to wait for one peer's answer in a lookup.",
         "specs kad-dht, bootstrap process: 10 seconds",
     )
     lookup_timeout: float = key(
-        60.0,
+        _KADEMLIA.lookup_timeout,
         seconds(0.5, 3600),
         "How long a whole lookup may take; it then ends with what it has.",
         "go-libp2p-kad-dht gives its refresh queries one minute",
     )
 
     namespaces: tuple[Namespace, ...] = key(
-        DEFAULT_NAMESPACES,
+        _KADEMLIA.namespaces,
         namespaces(),
         "Which records are stored and believed. pk: the public key of the peer in the key. signed: signed by it, the "
         "last one wins. greatest: any value, of two the greatest as bytes. Values that begin with refuse_prefix are "
@@ -45,37 +51,43 @@ class DhtSection:
         "those that prove themselves; under greatest anybody may write under any key",
     )
     record_ttl: float = key(
-        2 * DAY, seconds(1, 365 * DAY), "How long a record is kept after it was put last.", "go-libp2p-kad-dht"
+        _KADEMLIA.record_ttl,
+        seconds(1, 365 * DAY),
+        "How long a record is kept after it was put last.",
+        "go-libp2p-kad-dht",
     )
     provider_ttl: float = key(
-        2 * DAY,
+        _KADEMLIA.provider_ttl,
         seconds(1, 365 * DAY),
         "How long an advertisement is kept after it was announced last.",
         "specs kad-dht, content provider advertisement: 48 hours",
     )
     provide_interval: float = key(
-        22 * 3600.0,
+        _KADEMLIA.provide_interval,
         seconds(0.5, 365 * DAY),
         "From one announcement of an advertisement to the next, once 20 peers hold it; below dht.provider_ttl.",
         "specs kad-dht, content provider advertisement: 22 hours",
     )
     max_record: int = key(
-        12 * KIB,
+        _KADEMLIA.max_value,
         size(1, 12 * KIB),
         "The largest value of a record, put or taken.",
         "a guess: with 20 peers beside it, it fits into the 16 KiB that rust-libp2p reads",
     )
     records: int = key(
-        4096,
+        _KADEMLIA.max_records,
         number(1, 10_000_000, "records"),
         "How many records are kept in memory; of more, those closest to this node.",
         "a guess",
     )
     record_bytes: int = key(
-        16 * MIB, size(16 * KIB, 65536 * MIB), "The same bound in bytes of keys and values.", "a guess"
+        _KADEMLIA.max_record_bytes,
+        size(16 * KIB, 65536 * MIB),
+        "The same bound in bytes of keys and values.",
+        "a guess",
     )
     providers: int = key(
-        16384,
+        _KADEMLIA.max_providers,
         number(1, 10_000_000, "entries"),
         "How many advertisements of others are kept in memory; of more, those of the names closest to this node. Of "
         "one name 128.",
@@ -94,29 +106,34 @@ class GossipSection:
         "two networks must never mix; a mesh with other libp2p nodes in it says accept",
     )
     heartbeat_interval: float = key(
-        1.0,
+        _GOSSIP.heartbeat_interval,
         seconds(0.05, 60),
         "How often each topic's mesh is looked after and IHAVE is sent.",
         "specs gossipsub v1.0, parameters",
     )
     degree: int = key(
-        6,
+        _GOSSIP.d,
         number(1, 100, "peers"),
         "D: how many mesh peers to keep in each topic. More is faster and costs more copies.",
         "specs gossipsub v1.0, parameters",
     )
     degree_low: int = key(
-        5, number(1, 100, "peers"), "D_low: below it, graft.", "go-libp2p-pubsub; specs gossipsub v1.0 say 4"
+        _GOSSIP.d_low,
+        number(1, 100, "peers"),
+        "D_low: below it, graft.",
+        "go-libp2p-pubsub; specs gossipsub v1.0 say 4",
     )
-    degree_high: int = key(12, number(1, 200, "peers"), "D_high: above it, prune.", "specs gossipsub v1.0, parameters")
+    degree_high: int = key(
+        _GOSSIP.d_high, number(1, 200, "peers"), "D_high: above it, prune.", "specs gossipsub v1.0, parameters"
+    )
     degree_out: int = key(
-        2,
+        _GOSSIP.d_out,
         number(0, 100, "peers"),
         "D_out: how many of them at least are connections that this node opened; at most half of gossip.degree.",
         "specs gossipsub v1.1, parameters",
     )
     dependents: int = key(
-        256,
+        _GOSSIP.dependents,
         number(0, 10_000, "peers"),
         "How many peers to keep in a topic's mesh beyond these, since they have hardly another link: such as only "
         "dial, or come back after they were turned away from a full mesh. The rest of them gets messages by gossip, "
@@ -124,41 +141,44 @@ class GossipSection:
         "a guess",
     )
     flood_publish: bool = key(
-        True,
+        _GOSSIP.flood_publish,
         flag(),
         "Send own messages to every peer of the topic, not only to its mesh: faster, and costs upload.",
         "specs gossipsub v1.1, parameters",
     )
     idontwant_threshold: int = key(
-        KIB,
+        _GOSSIP.idontwant_threshold,
         size(1, 64 * MIB),
         "Messages of so many bytes are announced to the mesh by IDONTWANT as they come, so that they come only once.",
         "go-libp2p-pubsub; js-libp2p says 512",
     )
     seen_ttl: float = key(
-        120.0,
+        _GOSSIP.seen_ttl,
         seconds(1, 3600),
         "How long a message's id is remembered, so that the message is not delivered again; at least five heartbeats, "
         "for that long others may still send it.",
         "specs gossipsub v1.0, parameters",
     )
     seen_max: int = key(
-        2**20,
+        _GOSSIP.seen_max,
         number(1024, 2**27, "ids"),
         "How many ids are remembered at most, some 110 bytes each.",
         "a guess: five seconds at 200,000 messages a second",
     )
     max_message: int = key(
-        MIB,
+        _GOSSIP.max_rpc,
         size(4 * KIB, 64 * MIB),
         "The largest gossip frame, taken or sent; a payload is smaller by its envelope. The same at all nodes. What "
         "apps publish has to fit into api.max_request, too.",
         "go-libp2p-pubsub",
     )
     queue_messages: int = key(
-        65_536, number(1, 10_000_000, "messages"), "How many messages may wait for one slow peer.", "a guess"
+        _GOSSIP.queue_max_messages,
+        number(1, 10_000_000, "messages"),
+        "How many messages may wait for one slow peer.",
+        "a guess",
     )
-    queue_bytes: int = key(8 * MIB, size(64 * KIB, 65536 * MIB), "The same bound in bytes.", "a guess")
+    queue_bytes: int = key(_GOSSIP.queue_max_bytes, size(64 * KIB, 65536 * MIB), "The same bound in bytes.", "a guess")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,27 +186,32 @@ class DirectSection:
     """Direct messages and requests."""
 
     max_message: int = key(
-        1_000_000,
+        _DIRECT.max_message,
         size(1, 2**20 - 2048),
         "The largest message, request or response sent.",
         "a guess; the protocol's frames end at 1 MiB",
     )
     queue_bytes: int = key(
-        16 * MIB,
+        _DIRECT.max_queued,
         size(2 * MIB, 65536 * MIB),
         "How much may wait for one peer.",
         "a guess: 100,000 messages of 100 bytes",
     )
-    queue_total: int = key(64 * MIB, size(2 * MIB, 65536 * MIB), "The same bound for all peers together.", "a guess")
+    queue_total: int = key(
+        _DIRECT.max_queued_total, size(2 * MIB, 65536 * MIB), "The same bound for all peers together.", "a guess"
+    )
     receipt_timeout: float = key(
-        30.0,
+        _DIRECT.receipt_timeout,
         seconds(0.1, 3600),
         "How long a sent message waits for its receipt before it counts as UNKNOWN. The node that gets it waits "
         "20 s for an app to take it.",
         "a guess",
     )
     idle_timeout: float = key(
-        300.0, seconds(1, DAY), "After how long without a message the stream to a peer is closed.", "a guess"
+        _DIRECT.idle_timeout,
+        seconds(1, DAY),
+        "After how long without a message the stream to a peer is closed.",
+        "a guess",
     )
 
 
@@ -205,7 +230,7 @@ class StreamsSection:
         10.0, seconds(0.1, 600), "How long such a stream waits; then it is reset.", "a guess: as timeouts.negotiation"
     )
     buffer: int = key(
-        256 * KIB,
+        _NODE.stream_buffer,
         size(4 * KIB, 64 * MIB),
         "How much of one stream may wait for its peer; then its app is read no further. In the other direction "
         "limits.receive_window is the bound.",
