@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.measure import CpuMeter, resident_mb
 from bench.rows import Cell
-from sidecar.commands.children import environment
+from sidecar.commands.demo_children import environment
 from tests.interop.peer import Peer
 
 # Unacknowledged messages, as with the peers.

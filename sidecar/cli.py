@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import COMMANDS, parsing, said
+from .commands import COMMANDS
+from .commands.common import parsing, said
 from .process import standard_streams
 
 _LIST = "".join(f"  {name:11}{summary}\n" for name, summary in COMMANDS.items())

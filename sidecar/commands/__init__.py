@@ -1,6 +1,8 @@
-"""One module a command: `add_arguments(parser)` and `run(options) -> exit code`."""
+"""One module a command, with its name and _ for -: `add_arguments(parser)` and `run(options) -> exit code`.
 
-# Each command is a module of `sidecar.commands` of the same name, with _ for -.
+What belongs to one command alone has that name in front; `common` is what they share.
+"""
+
 COMMANDS = {
     "run": "start a sidecar",
     "status": "who the running sidecar is and whether it is ready",

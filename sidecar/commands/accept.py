@@ -6,7 +6,7 @@ import asyncio
 import sidecar_client
 from sidecar_client import ByteStream, Client
 
-from .client import Output, add_client_flags, talk
+from .common.client import Output, add_client_flags, talk
 from .stream import connect_standard
 
 

@@ -6,7 +6,7 @@ import math
 from sidecar_client import Client
 
 from ..config.kinds import seconds
-from .client import Output, add_client_flags, talk
+from .common.client import Output, add_client_flags, talk
 from .status import duration
 
 _LONGEST = 10 * 365 * 86400.0  # seconds; what the API takes

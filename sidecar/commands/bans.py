@@ -6,7 +6,7 @@ from typing import Any
 
 from sidecar_client import Ban, Client
 
-from .client import Output, add_client_flags, talk
+from .common.client import Output, add_client_flags, talk
 from .status import duration
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..config import KEYS
-from . import COMMANDS, client
-from .parsing import Parser
+from . import COMMANDS
+from .common import client
+from .common.parsing import Parser
 
 _SHELLS = ("bash", "zsh", "fish")
 _END = re.compile(r"[.;] ")  # of the first sentence or clause

@@ -9,9 +9,9 @@ from sidecar_client import Client
 
 from ..config import describe
 from ..core.errors import ConfigError
-from .client import DEFAULT_TIMEOUT, Output, add_api_flag, talk
-from .said import failed
-from .settings import USAGE_WRONG, add_config_flags, load_config
+from .common.client import DEFAULT_TIMEOUT, Output, add_api_flag, talk
+from .common.config_flags import USAGE_WRONG, add_config_flags, load_config
+from .common.said import failed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

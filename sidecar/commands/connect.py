@@ -4,7 +4,7 @@ import argparse
 
 from sidecar_client import Client
 
-from .client import Output, add_client_flags, talk
+from .common.client import Output, add_client_flags, talk
 from .peers import peer_fields, peer_line
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from ..board.board import Board
 from ..board.server import Dashboard, new_token
 from ..core.errors import AddressInUse
-from .client import IN_USE, Output, add_client_flags
-from .following import following
-from .said import complain, failed
-from .scratch import scratch
-from .settings import USAGE_WRONG
+from .common.client import IN_USE, Output, add_client_flags
+from .common.config_flags import USAGE_WRONG
+from .common.following import following
+from .common.said import complain, failed
+from .common.scratch import scratch
 
 _MIN_TOKEN = 16
 

@@ -6,9 +6,9 @@ import signal
 import sys
 from pathlib import Path
 
+from .common.scratch import scratch
 from .demo_nodes import DemoFailed
 from .demo_story import Story
-from .scratch import scratch
 
 FAILED = 1
 _LIMIT = 55.0  # seconds; whatever hangs, the demo ends

@@ -16,7 +16,7 @@ from typing import Any
 import sidecar_client
 from sidecar_client import Client, Lagged, Request
 
-from .stdin import lines
+from .common.stdin import lines
 
 PROTOCOL = "/demo/1"
 TOPIC = "demo"

@@ -12,7 +12,7 @@ from sidecar_client import Client, NodeInfo
 
 from ..core.types import PeerId
 from ..store.directory import PEERS_FILE
-from .children import Actor, Child, ChildGone, environment
+from .demo_children import Actor, Child, ChildGone, environment
 
 _START = 15.0  # seconds for a process to start and say so
 _STOP = 5.0  # seconds for one to end in order

@@ -4,7 +4,7 @@ import argparse
 
 from sidecar_client import Client
 
-from .client import FAILED, Output, add_client_flags, talk
+from .common.client import FAILED, Output, add_client_flags, talk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

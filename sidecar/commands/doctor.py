@@ -16,9 +16,9 @@ from ..doctor import machine, mesh, running
 from ..doctor.finding import Finding, Level, ok, problem, skipped
 from ..net.transports import Transports
 from ..settings import transports
-from .client import Output
-from .said import failed
-from .settings import USAGE_WRONG, add_config_flags, load_config
+from .common.client import Output
+from .common.config_flags import USAGE_WRONG, add_config_flags, load_config
+from .common.said import failed
 
 FAILED = 1
 _MARKS = {Level.OK: "ok  ", Level.SKIPPED: "-   ", Level.WARNING: "WARN", Level.PROBLEM: "BAD "}

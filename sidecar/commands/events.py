@@ -5,7 +5,7 @@ import time
 
 from sidecar_client import Client, Lagged
 
-from .client import Output, add_client_flags, add_count, talk
+from .common.client import Output, add_client_flags, add_count, talk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

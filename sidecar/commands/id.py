@@ -8,7 +8,7 @@ from sidecar_client import Client
 from ..core.errors import IdentityError
 from ..core.identity import Identity
 from ..core.types import PeerId
-from .client import FAILED, Output, add_client_flags, perform, talk
+from .common.client import FAILED, Output, add_client_flags, perform, talk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,8 +10,8 @@ from ..core.errors import ConfigError, SidecarError
 from ..store.directory import KEY_FILE, StateDirectory
 from ..store.identity_key import load_or_create_identity
 from ..store.swarm_key import create_psk
-from .said import failed
-from .settings import USAGE_WRONG, add_config_flags, load_config
+from .common.config_flags import USAGE_WRONG, add_config_flags, load_config
+from .common.said import failed
 
 FAILED = 1
 PSK_FILE = "swarm.key"

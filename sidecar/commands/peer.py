@@ -5,7 +5,7 @@ import time
 
 from sidecar_client import Client, Peer
 
-from .client import Output, add_client_flags, talk
+from .common.client import Output, add_client_flags, talk
 from .peers import peer_fields
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from sidecar_client import Client, Peer, PeerEventType
 
-from .client import Output, add_client_flags, talk
+from .common.client import Output, add_client_flags, talk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

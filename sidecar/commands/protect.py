@@ -5,9 +5,9 @@ import argparse
 from sidecar_client import Client
 
 from .ban import notes
-from .client import Output, add_client_flags, talk
-from .said import failed
-from .settings import USAGE_WRONG
+from .common.client import Output, add_client_flags, talk
+from .common.config_flags import USAGE_WRONG
+from .common.said import failed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

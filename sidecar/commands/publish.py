@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from sidecar_client import Client, PublishOutcome, PublishReceipts, SidecarError, Signing
 
 from ..board.words import count
-from .client import FAILED, NOT_IN_TIME, Output, add_client_flags, message_bytes, talk
-from .said import failed
-from .settings import USAGE_WRONG
-from .stdin import lines
+from .common.client import FAILED, NOT_IN_TIME, Output, add_client_flags, message_bytes, talk
+from .common.config_flags import USAGE_WRONG
+from .common.said import failed
+from .common.stdin import lines
 
 _PATIENCE = 5.0  # seconds for the answer to who subscribes here
 _TOLD = 1.0  # seconds for a reader to take what is still to be told after a failure

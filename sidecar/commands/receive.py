@@ -5,7 +5,7 @@ import contextlib
 
 from sidecar_client import Client, Lagged, Request
 
-from .client import Output, add_client_flags, add_count, payload, talk
+from .common.client import Output, add_client_flags, add_count, payload, talk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,9 +4,9 @@ import argparse
 
 from sidecar_client import Client
 
-from .client import Output, add_client_flags, message_bytes, payload, talk
-from .said import failed
-from .settings import USAGE_WRONG
+from .common.client import Output, add_client_flags, message_bytes, payload, talk
+from .common.config_flags import USAGE_WRONG
+from .common.said import failed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import argparse
 
 from sidecar_client import Client
 
-from .client import Output, add_client_flags, message_bytes, payload, talk
+from .common.client import Output, add_client_flags, message_bytes, payload, talk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

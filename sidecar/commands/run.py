@@ -23,10 +23,10 @@ from ..process.open_files import raise_to
 from ..process.service_manager import ServiceManager
 from ..process.standard_streams import errors, output
 from ..settings import open_files
-from .parsing import called
-from .reloading import Reloading
-from .said import clean, failed
-from .settings import USAGE_WRONG, add_config_flags, load_config
+from .common.config_flags import USAGE_WRONG, add_config_flags, load_config
+from .common.parsing import called
+from .common.said import clean, failed
+from .run_reloading import Reloading
 
 FAILED, IN_USE = 1, 5
 _OVERTIME = 2.0  # seconds beyond `timeouts.shutdown` after which the process ends whatever still hangs

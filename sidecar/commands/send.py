@@ -4,7 +4,7 @@ import argparse
 
 from sidecar_client import Client, SendOutcome
 
-from .client import FAILED, Output, add_client_flags, message_bytes, talk
+from .common.client import FAILED, Output, add_client_flags, message_bytes, talk
 
 # What each outcome means, and what to do about it.
 MEANING = {

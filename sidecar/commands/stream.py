@@ -5,8 +5,8 @@ import asyncio
 
 from sidecar_client import ByteStream, Client
 
-from .client import Output, add_client_flags, talk
-from .stdin import chunks
+from .common.client import Output, add_client_flags, talk
+from .common.stdin import chunks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import argparse
 
 from sidecar_client import Client, Lagged, Message, Signing
 
-from .client import Output, add_client_flags, add_count, payload, talk
+from .common.client import Output, add_client_flags, add_count, payload, talk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,8 +14,8 @@ from ..config.kinds import seconds
 from ..core.errors import ConfigError, InvalidArgument, SidecarError, StorageError
 from ..process.audit import AUDIT_FILE, Audit, user
 from ..store.files import write_once
-from .said import failed, note
-from .settings import USAGE_WRONG, add_config_flags, load_config
+from .common.config_flags import USAGE_WRONG, add_config_flags, load_config
+from .common.said import failed, note
 
 FAILED = 1
 _LONGEST = 100 * 365 * 86400.0  # seconds

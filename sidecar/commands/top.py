@@ -14,10 +14,10 @@ from typing import Any
 from ..board.board import Board
 from ..board.screen import draw, plain
 from ..process.standard_streams import output
-from .client import Output, add_client_flags
-from .following import following
-from .said import failed
-from .settings import USAGE_WRONG
+from .common.client import Output, add_client_flags
+from .common.config_flags import USAGE_WRONG
+from .common.following import following
+from .common.said import failed
 
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"  # another screen, no cursor, no wrapping at the right edge
 _LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"

@@ -8,7 +8,7 @@ from typing import Any
 from ..core.errors import InvalidArgument
 from ..trace.messages import escaped
 from ..trace.reader import Record, Shown, messages, records
-from .said import clean, document, failed
+from .common.said import clean, document, failed
 
 FAILED = 1
 _ARROWS = {"in": "<-", "out": "->"}

@@ -5,7 +5,7 @@ import argparse
 from sidecar_client import Client, NotFound
 
 from .ban import named, notes
-from .client import FAILED, Output, add_client_flags, talk
+from .common.client import FAILED, Output, add_client_flags, talk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from sidecar.cli import COMMANDS, main
-from sidecar.commands import said
-from sidecar.commands.client import Output, payload, printable
-from sidecar.commands.parsing import called
+from sidecar.commands.common import said
+from sidecar.commands.common.client import Output, payload, printable
+from sidecar.commands.common.parsing import called
 from sidecar.commands.status import duration
 from sidecar.config import KEYS
 from sidecar.store.swarm_key import load_psk

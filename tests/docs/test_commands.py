@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.cli import COMMANDS
-from sidecar.commands import parsing
+from sidecar.commands.common import parsing
 from tools.links import pages
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.commands.scratch import scratch
+from sidecar.commands.common.scratch import scratch
 
 from .processes import PATIENCE, environment
 

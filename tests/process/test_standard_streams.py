@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sidecar.commands.client import Output
+from sidecar.commands.common.client import Output
 from sidecar.process.standard_streams import Writer
 
 from ..net.harness import one_loop

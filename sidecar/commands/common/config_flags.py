@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..config import KEYS, Loaded, load
-from ..config.schema import Key, sections
+from ...config import KEYS, Loaded, load
+from ...config.schema import Key, sections
 from .parsing import USAGE_WRONG
 
 __all__ = ["USAGE_WRONG", "add_config_flags", "load_config"]

@@ -13,11 +13,11 @@ from typing import Any
 import sidecar_client
 from sidecar_client import Client
 
-from ..config import load
-from ..core.errors import ConfigError
-from ..process.standard_streams import Writer, errors, output
+from ...config import load
+from ...core.errors import ConfigError
+from ...process.standard_streams import Writer, errors, output
+from .config_flags import USAGE_WRONG
 from .said import clean, document, failed, line, not_in_time
-from .settings import USAGE_WRONG
 from .stdin import chunks
 
 FAILED, NO_SIDECAR, NOT_IN_TIME, IN_USE = 1, 3, 4, 5

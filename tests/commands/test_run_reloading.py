@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from sidecar.app import Reloaded
-from sidecar.commands.reloading import Reloading
+from sidecar.commands.run_reloading import Reloading
 from sidecar.config import Loaded, load
 from sidecar.core.errors import ConfigError
 from sidecar.process.service_manager import ServiceManager

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import sidecar_client
 
-from ..board.board import Board
+from ...board.board import Board
 from .client import perform, target
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.commands.children import Actor, Child, ChildGone, environment
+from sidecar.commands.demo_children import Actor, Child, ChildGone, environment
 
 # A child as the demo's are: says that it is there, answers orders, ends at end of file.
 ECHO = """
@@ -84,7 +84,7 @@ def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
 def test_children_end_with_a_parent_that_is_killed(tmp_path: Path, modules: dict[str, str]) -> None:
     parent = tmp_path / "parent.py"
     parent.write_text(
-        "import asyncio, os\nfrom pathlib import Path\nfrom sidecar.commands.children import Actor\n"
+        "import asyncio, os\nfrom pathlib import Path\nfrom sidecar.commands.demo_children import Actor\n"
         "async def main():\n"
         "    actors = [Actor(str(n), Path('log')) for n in range(2)]\n"
         "    for actor in actors:\n"

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from ..process import standard_streams
+from ...process import standard_streams
 from .parsing import called
 
 as_json = False  # set once, by the command line

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.commands.scratch import scratch
+from sidecar.commands.common.scratch import scratch
 
 HOLDER = """
 import sys
-from sidecar.commands.scratch import scratch
+from sidecar.commands.common.scratch import scratch
 with scratch("demo") as directory:
     (directory / "file").write_text("x")
     print(directory, flush=True)
