@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..core.errors import ConfigError
 from ..core.gossip import GossipConfig
-from .regular import read_regular
+from .files import read_regular
 from .schema import DEFAULTS, KEYS, Config, Key
 
 _PREFIX = "SIDECAR_"

@@ -7,7 +7,7 @@ counted as any other unfinished handshake is.
 import ssl
 from pathlib import Path
 
-from ..config.regular import read_regular
+from ..config.files import read_regular
 from ..core.errors import ConfigError, HandshakeError, ProtocolError, SidecarError
 from .layers import Buffers
 

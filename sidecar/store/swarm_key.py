@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from ..config.regular import read_regular
+from ..config.files import read_regular
 from ..core.errors import ConfigError
 from .files import write_once
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from ...config.regular import read_regular
+from ...config.files import read_regular
 from ...core.errors import ConfigError
 
 _log = logging.getLogger(__name__)
