@@ -155,7 +155,7 @@ def test_what_is_in_force_can_be_used_as_a_file(tmp_path: Path) -> None:
 
 
 def test_the_reference_is_up_to_date() -> None:
-    committed = Path(__file__).parent.parent / "docs" / "configuration.md"
+    committed = Path(__file__).parents[2] / "docs" / "configuration.md"
     assert committed.read_text() == describe.reference(), "stale: run `make docs`"
 
 
