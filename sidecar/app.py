@@ -258,6 +258,7 @@ class App:
             bans=bans,
             settings=lambda: describe.settings(Loaded(self._config, self._origins)),
         )
+        backend.readiness_told = self._readiness_changed
         backend.gatekeeper.start()
         self._parts.started("watch of the bans", backend.gatekeeper, Gatekeeper.close)
         return backend
@@ -320,7 +321,7 @@ class App:
 
     def unmet(self) -> list[Condition]:
         """The conditions of readiness that are not met."""
-        return [condition for condition in self._node.conditions() if not condition.met]
+        return [condition for condition in self._backend.conditions() if not condition.met]
 
     def _on_effect(self, effect: object) -> None:
         """News from the node goes to the API, the log, or the memory."""

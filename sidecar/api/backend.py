@@ -14,6 +14,7 @@ from ..core.errors import Closed, ResourceExhausted, SidecarError
 from ..core.events import (
     AdvertisementAnnounced,
     AdvertisersFound,
+    Condition,
     OperationCancelled,
     OperationCompleted,
     PeerChanged,
@@ -103,6 +104,9 @@ class Backend:
         self.answers: Counter[str] = Counter({_ANSWERED: 0})  # or the reason why there was none
         self.started = self.now()
         self.epoch_ns = time.time_ns() - int(self.started * 1e9)
+        self._unserved: Condition | None = None
+        self.readiness_told: Callable[[], None] = lambda: None
+        """Called where `conditions` change without the node."""
         self._draining = False
         self._drained = asyncio.Event()
         self._closing = False
@@ -335,6 +339,23 @@ class Backend:
             finally:
                 self.log.journal.unwatch(told)
                 del self._log_watchers[watcher]
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """What readiness is made of: the node's conditions, and while the API is not served as configured, that."""
+        conditions = tuple(self.node.conditions())
+        return conditions if self._unserved is None else (*conditions, self._unserved)
+
+    def served(self, trouble: str = "", remedy: str = "") -> None:
+        """The API is served as configured, or it is not: a sentence, and what to do."""
+        before = self._unserved
+        if trouble:
+            since = self.now() if before is None else before.since
+            self._unserved = Condition("Serving", False, "SocketGone", trouble, remedy, since)
+        else:
+            self._unserved = None
+        if before != self._unserved:
+            self._readiness_changed(ReadinessChanged())
+            self.readiness_told()
 
     @contextmanager
     def watching_readiness(self) -> Iterator[Watcher]:

@@ -5,6 +5,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import sidecar_client
 from sidecar_client import Client
@@ -113,6 +114,8 @@ async def _connected(
         await parts.enter_async_context(client)
         node = await client.info(timeout=options.patience)
     except sidecar_client.SidecarUnavailable as error:
+        if holder is not None and target.startswith("unix:") and not os.path.lexists(target.removeprefix("unix:")):
+            return None, machine.socket_gone(Path(target.removeprefix("unix:")), holder)
         if holder is not None:
             process = holder or "of another user"
             words = f"process {process} has the state directory, but its API does not answer: {error}"

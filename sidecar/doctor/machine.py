@@ -204,6 +204,19 @@ def socket_place(config: Config) -> Finding:
     return ok(check, f"{path} is free")
 
 
+def socket_gone(path: Path, holder: int) -> Finding:
+    """A sidecar runs, but its API's Unix socket is not there. `holder`: its process, 0 where that cannot be told."""
+    process = holder or "of another user"
+    words = f"process {process} has the state directory, but its API's socket {path} is not there"
+    if not path.parent.is_dir():
+        words += f", nor is {path.parent}"
+    remedy = (
+        f"if the socket was deleted, let the user of that process make one in {path.parent}, and it is served again "
+        "within seconds; if it is elsewhere, say where with --api"
+    )
+    return problem("API", words, remedy)
+
+
 def ports(config: Config) -> Iterator[Finding]:
     """Whether what is to be listened at is free, before a sidecar is there."""
     for address in config.listen.addresses:

@@ -27,7 +27,7 @@ class ReadyPage:
     def page(self, request: HttpRequest) -> HttpResponse:
         """The answer to one request; nothing is cached."""
         backend = self._backend
-        conditions: Sequence[Condition] = backend.node.conditions()
+        conditions: Sequence[Condition] = backend.conditions()
         if backend.refusing():
             conditions = (*conditions, _stopping(backend.now()))
         ready = all(condition.met for condition in conditions)

@@ -126,6 +126,20 @@ def test_one_that_is_not_there_not_ready_or_hangs(tmp_path: Path) -> None:
         assert _levels(examine(sidecar, "--offline"), "bootstrap") == ["ok"]
 
 
+def test_one_whose_socket_was_deleted_for_good(tmp_path: Path) -> None:
+    place = tmp_path / "api"
+    place.mkdir()
+    with running(tmp_path / "1", "--socket", str(place / "a.sock")) as sidecar:
+        sidecar.line("Ready after")
+        shutil.rmtree(place)
+        place.write_text("in its place")
+        found = examine(sidecar, "--socket", str(place / "a.sock"), code=1)
+        (gone,) = found["API"]
+        words = f"process {sidecar.popen.pid} has the state directory, but its API's socket {place / 'a.sock'} is not"
+        assert gone["message"] == f"{words} there, nor is {place}"
+        assert sidecar.terminate() == 0
+
+
 def test_a_wrong_configuration(tmp_path: Path) -> None:
     found = _findings(tmp_path, "--dht-mode", "sideways", code=2)
     assert _levels(found, "configuration") == ["problem"]

@@ -30,13 +30,13 @@ class NodeService:
         )
 
     async def get_readiness(self, request: Any, context: Context) -> object:
-        return convert.readiness(self._backend.node.conditions(), self._backend.epoch_ns)
+        return convert.readiness(self._backend.conditions(), self._backend.epoch_ns)
 
     async def watch_readiness(self, request: Any, context: Context) -> None:
         with self._backend.watching_readiness() as watcher:
             await context.send_initial_metadata(OPEN)
             while True:
-                await context.write(convert.readiness_event(self._backend.node.conditions(), self._backend.epoch_ns))
+                await context.write(convert.readiness_event(self._backend.conditions(), self._backend.epoch_ns))
                 await watcher.ready.wait()
                 watcher.check()
 

@@ -32,6 +32,7 @@ from .sockets import SocketPlace, default_socket, not_bound, prepare_default_dir
 _HEALTH_INTERVAL = 2.0  # seconds between looks at the parts, beside those that readiness calls for; a guess
 _MAX_PENDING = 32_768
 _HANDSHAKE = 10_000  # milliseconds for TLS, if there is any, and the first frame; gRPC would wait for two minutes
+_REMEDY = "Let the sidecar's user make a socket there: it is served within seconds, without a restart."
 _LAST_WORDS = 0.5  # seconds for streams to end in when the drain has taken all its time; a guess
 _log = logging.getLogger(__package__)  # `api.server`, as the schema names it
 
@@ -133,13 +134,15 @@ class ApiServer:
                 await server.stop(0)
             if place is not None:
                 place.release()
-            if not isinstance(error, SidecarError):
+            if not isinstance(error, SidecarError | OSError):  # the latter where files are used up
                 raise
             if str(error) != self._told:
                 self._told = str(error)
                 _log.error("the API socket cannot be made anew, which is tried again: %s", error)
+            self._backend.served(f"the API socket {self.socket} is gone and cannot be made anew: {error}", _REMEDY)
             return
         self._told, self._place = "", place
+        self._backend.served()
         before, self._again = self._again, server
         if before is not None:
             await before.stop(0)
@@ -242,7 +245,7 @@ class ApiServer:
         Gossip and the DHT do where no peer is there yet, as on the first node; but not where there are peers and none
         of them takes part.
         """
-        ready = all(condition.met for condition in self._backend.node.conditions())
+        ready = all(condition.met for condition in self._backend.conditions())
         counted = self._backend.node.statistics()
         alone = not counted.get("peers_ready")
         return {

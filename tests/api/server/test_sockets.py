@@ -130,6 +130,33 @@ async def test_a_socket_that_is_deleted_comes_back(tmp_path: Path, caplog: pytes
 
 
 @asynchronous
+async def test_one_that_cannot_come_back_is_a_matter_of_readiness(tmp_path: Path) -> None:
+    directory = tmp_path / "d"
+    directory.mkdir()
+    told: list[bool] = []
+    async with (
+        server(directory / "a.sock") as (_, backend, api),
+        sidecar_client.connect(api.target, wait=0) as early,
+    ):
+        backend.readiness_told = lambda: told.append(all(condition.met for condition in backend.conditions()))
+        watched = early.watch_readiness()
+        assert (await anext(watched)).ready
+        shutil.rmtree(directory)
+        directory.write_text("in its place")
+        lost = await anext(watched)
+        (condition,) = (condition for condition in lost.conditions if not condition.met)
+        assert (condition.type, condition.reason, lost.ready) == ("Serving", "SocketGone", False)
+        assert condition.message.startswith(f"the API socket {api.socket} is gone and cannot be made anew: ")
+        assert condition.remedy
+        directory.unlink()
+        assert (await anext(watched)).ready
+        assert told == [False, True]
+        async with sidecar_client.connect(api.target, wait=0) as late:
+            assert (await late.readiness()).ready
+        await watched.aclose()
+
+
+@asynchronous
 async def test_a_socket_in_anothers_place_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with server(tmp_path / "a.sock") as (_, _, api):
         with socket.socket(socket.AF_UNIX) as theirs:
