@@ -6,9 +6,9 @@ news for the apps. A driver is anything that carries them out: sockets (`sidecar
 The driver's duties
 1. One call of `Node.handle(input, now)` at a time; carry out the effects it returns, in order, before the next one.
 2. One timer: call `Node.handle_deadline(now)` when `Node.next_deadline()` is due. Look at it again after every
-   `handle`, `handle_deadline` and `take`.
+   `handle`, `handle_deadline`, `take` and `drain`.
 3. After `Wake(stream)`: call `Node.take(stream, limit)` while the transport and the stream's window accept bytes, until
-   it returns nothing.
+   it returns nothing. Then call `Node.drain(now)` and carry out what it returns, as after `handle`.
 4. After `OpenStream`: exactly one of `StreamOpened` or `StreamFailed` with its token, unless the connection ends first.
 5. After `Dial`: exactly one of `ConnectionOpened` with its `dial` number or `DialFailed`.
 6. `ConnectionOpened` once and `ConnectionClosed` once a connection; its streams end with it, unsaid.
@@ -116,6 +116,20 @@ class WorkCaused(NamedTuple):
     points: float
 
 
+TransportInput = (
+    AddressesChanged
+    | ConnectionOpened
+    | ConnectionClosed
+    | DialFailed
+    | Resolved
+    | StreamOpened
+    | StreamFailed
+    | StreamsReceived
+    | StreamEnded
+    | StreamGone
+    | WorkCaused
+)
+
 # ---------------------------------------------------------------- effects on the transport
 
 
@@ -197,6 +211,20 @@ class CloseConnection(NamedTuple):
     connection: int
     error: SidecarError | None
 
+
+TransportEffect = (
+    Dial
+    | Resolve
+    | OpenStream
+    | Wake
+    | CloseWrite
+    | ResetStream
+    | Defer
+    | Acknowledge
+    | PauseReading
+    | ResumeReading
+    | CloseConnection
+)
 
 # ---------------------------------------------------------------- what apps ask of the node
 #
@@ -373,6 +401,25 @@ class OperationCancelled(NamedTuple):
     op: int
 
 
+AppInput = (
+    ConnectRequested
+    | DisconnectRequested
+    | PingRequested
+    | FindPeerRequested
+    | ClosestPeersRequested
+    | AdvertiseRequested
+    | FindAdvertisedRequested
+    | RecordPutRequested
+    | RecordRequested
+    | BanRequested
+    | BansLifted
+    | ProtectionChanged
+    | GateConfigured
+    | WallClockRead
+    | OperationCancelled
+)
+
+
 class OperationCompleted(NamedTuple):
     """Effect: the answer to an operation."""
 
@@ -456,3 +503,14 @@ class Note(NamedTuple):
     peer: PeerId | None
     text: str
     arguments: tuple[object, ...] = ()
+
+
+News = (
+    OperationCompleted
+    | AdvertisementAnnounced
+    | AdvertisersFound
+    | PeerChanged
+    | ReadinessChanged
+    | PeersLearned
+    | Note
+)

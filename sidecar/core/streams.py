@@ -65,7 +65,7 @@ class BytesConsumed(NamedTuple):
     size: int
 
 
-StreamsInput = StreamRequested | ProtocolsAccepted | BytesWritten | WriteEnded | StreamAbandoned | BytesConsumed
+AppInput = StreamRequested | ProtocolsAccepted | BytesWritten | WriteEnded | StreamAbandoned | BytesConsumed
 
 # ---------------------------------------------------------------- effects
 
@@ -117,3 +117,6 @@ class StreamDone(NamedTuple):
     """The last news of a stream whose directions have both ended, and whose bytes have left."""
 
     stream: int
+
+
+News = StreamArrived | BytesArrived | ReadEnded | WritableChanged | StreamLost | StreamDone

@@ -228,7 +228,7 @@ class Link:
         while half.woken and half.flying < window and self.alive:
             stream = next((stream for stream in half.woken if half.unread.get(stream & _LOW, 0) < window), None)
             if stream is None:
-                return
+                break
             data = end.take(stream)
             if data:
                 self._send_data(end, other, stream, data)
@@ -238,6 +238,7 @@ class Link:
                 del half.closing[stream]
                 ended = events.StreamEnded(self._name(other, stream))
                 self._send(end, lambda ended=ended: other.feed(ended))  # type: ignore[misc]
+        end.taken()
 
     def _send_data(self, end: SimPeer, other: SimPeer, stream: int, data: bytes) -> None:
         half = self._halves[end.index]

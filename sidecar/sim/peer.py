@@ -1,14 +1,14 @@
 """One simulated peer: the node machine, and a driver for it that knows only virtual time."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..core import events
 from ..core.errors import NotSupported, SelfDial, SidecarError, Unreachable, WrongPeer
 from ..core.identity import Identity
 from ..core.multiaddr import Multiaddr
-from ..core.node import Node, NodeConfig
+from ..core.node import Node, NodeConfig, NodeEffect, NodeInput, NodeNews
 from ..core.types import Direction
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class SimPeer:
         self.identity = identity
         self.config = config
         self.address = Multiaddr.tcp(f"10.{index >> 16 & 255}.{index >> 8 & 255}.{index & 255}", 4001)
-        self.news: list[object] = []
-        self.listener: Callable[[object], None] | None = None
+        self.news: list[NodeNews] = []
+        self.listener: Callable[[NodeNews], None] | None = None
         self.links: dict[int, Link] = {}
         self.dials = 0  # since the beginning
         self.wall_ns = 1_700_000_000_000_000_000  # what its wall clock showed when virtual time began
@@ -51,7 +51,7 @@ class SimPeer:
         self._timer = float("inf")
         self.feed(events.AddressesChanged((self.address,), ()))
 
-    def ask(self, make: Callable[[int], object]) -> int:
+    def ask(self, make: Callable[[int], NodeInput]) -> int:
         """Feed `make(op)` with a new operation number, and return that."""
         op = self.node.new_op()
         self.feed(make(op))
@@ -64,7 +64,7 @@ class SimPeer:
                 return item.result
         raise LookupError(f"operation {op} is not answered")
 
-    def feed(self, arrived: object) -> None:
+    def feed(self, arrived: NodeInput) -> None:
         """Give the node an input and carry out what comes of it."""
         if self.alive:
             self._carry_out(self.node.handle(arrived, self.simulation.clock.now))
@@ -86,7 +86,7 @@ class SimPeer:
 
     # ------------------------------------------------------------ effects
 
-    def _carry_out(self, effects: list[object]) -> None:
+    def _carry_out(self, effects: Sequence[NodeEffect]) -> None:
         for effect in effects:
             match effect:
                 case events.Wake(stream):
@@ -195,10 +195,14 @@ class SimPeer:
         return next((protocol for protocol in protocols if self.node.accepts(protocol)), None)
 
     def take(self, stream: int) -> bytes:
-        """All that the node has to send on the stream now."""
-        data = b"".join(self.node.take(stream, _TAKE))
-        self._arm()
-        return data
+        """Bytes of a stream; `taken` is to be called after a round of it."""
+        return b"".join(self.node.take(stream, _TAKE))
+
+    def taken(self) -> None:
+        """Carry out what came of bytes being taken."""
+        if self.alive:
+            self._carry_out(self.node.drain(self.simulation.clock.now))
+            self._arm()
 
 
 def not_supported(protocols: tuple[str, ...]) -> NotSupported:

@@ -15,7 +15,7 @@ from sidecar.core.kademlia import KademliaConfig
 from sidecar.core.kademlia import messages as kademlia
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.node import NodeConfig
-from sidecar.core.node.identifying import _MAX_EXCHANGED
+from sidecar.core.node.identify import _MAX_EXCHANGED
 from sidecar.core.varint import encode
 from sidecar.sim import Simulation
 

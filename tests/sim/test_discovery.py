@@ -136,7 +136,7 @@ def test_a_signed_record_replaces_one_that_was_put_under_a_clock_ahead(ahead: in
         simulation.run(10)
         return reader.result(op)
 
-    publisher.node._discovering._seq += ahead
+    publisher.node._services.records._seq += ahead
     assert put(b"old") == events.RecordStored(5, 5)
     before = got()
     assert isinstance(before, events.RecordFound)
@@ -166,12 +166,14 @@ def test_a_put_that_cannot_replace_what_is_there_says_so() -> None:
         simulation.run(10)
         return peer.result(op)
 
-    publisher.node._discovering._seq = MAX_SEQ - 1
+    publisher.node._services.records._seq = MAX_SEQ - 1
     assert put(publisher, key, b"last") == events.RecordStored(5, 5)
     refused = put(publisher, key, b"one more")
     assert isinstance(refused, errors.Outdated)
     assert str(MAX_SEQ) in str(refused)
 
     assert put(other, b"/app/x", b"z") == events.RecordStored(5, 5)
-    publisher.node._finding.router._content.values._remove(b"/app/x")  # it came too late to be asked to keep it
+    publisher.node._services.kademlia.router._content.values._remove(
+        b"/app/x"
+    )  # it came too late to be asked to keep it
     assert isinstance(put(publisher, b"/app/x", b"a"), errors.Outdated)

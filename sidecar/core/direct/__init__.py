@@ -6,6 +6,7 @@ while the stream accepts bytes, until that returns nothing.
 
 from .config import DirectConfig
 from .events import (
+    AppInput,
     CloseLink,
     DataReceived,
     DirectEffect,
@@ -19,6 +20,7 @@ from .events import (
     LinkWoken,
     MessagesHandled,
     MessagesReceived,
+    News,
     OpenLink,
     OutcomeRange,
     ProtocolsChanged,
@@ -35,6 +37,7 @@ from .events import (
 from .router import DirectRouter
 
 __all__ = [
+    "AppInput",
     "CloseLink",
     "DataReceived",
     "DirectConfig",
@@ -50,6 +53,7 @@ __all__ = [
     "LinkWoken",
     "MessagesHandled",
     "MessagesReceived",
+    "News",
     "OpenLink",
     "OutcomeRange",
     "ProtocolsChanged",

@@ -129,19 +129,10 @@ class RequestAnswered(NamedTuple):
     answer: bytes | SidecarError
 
 
-DirectInput: TypeAlias = (
-    LinkOpened
-    | LinkFailed
-    | LinkAccepted
-    | LinkClosed
-    | DataReceived
-    | ProtocolsChanged
-    | SendRequested
-    | RequestMade
-    | RequestCancelled
-    | MessagesHandled
-    | RequestAnswered
+AppInput: TypeAlias = (
+    ProtocolsChanged | SendRequested | RequestMade | RequestCancelled | MessagesHandled | RequestAnswered
 )
+DirectInput: TypeAlias = LinkOpened | LinkFailed | LinkAccepted | LinkClosed | DataReceived | AppInput
 
 
 # ---------------------------------------------------------------- effects on the node
@@ -220,14 +211,5 @@ class RequestWithdrawn(NamedTuple):
     token: int
 
 
-DirectEffect: TypeAlias = (
-    OpenLink
-    | LinkWoken
-    | CloseLink
-    | LinkViolated
-    | SendCompleted
-    | RequestCompleted
-    | MessagesReceived
-    | RequestArrived
-    | RequestWithdrawn
-)
+News: TypeAlias = SendCompleted | RequestCompleted | MessagesReceived | RequestArrived | RequestWithdrawn
+DirectEffect: TypeAlias = OpenLink | LinkWoken | CloseLink | LinkViolated | News

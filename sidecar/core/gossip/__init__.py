@@ -2,12 +2,14 @@
 
 from .config import PROTOCOLS, GossipConfig
 from .events import (
+    AppInput,
     GossipEffect,
     GossipInput,
     GossipMessage,
     GossipPeerView,
     GossipStatistics,
     MessagesDelivered,
+    News,
     PeerAdded,
     PeerBacklogged,
     PeerDescribed,
@@ -31,6 +33,7 @@ from .router import GossipRouter
 
 __all__ = [
     "PROTOCOLS",
+    "AppInput",
     "GossipConfig",
     "GossipEffect",
     "GossipInput",
@@ -39,6 +42,7 @@ __all__ = [
     "GossipRouter",
     "GossipStatistics",
     "MessagesDelivered",
+    "News",
     "PeerAdded",
     "PeerBacklogged",
     "PeerDescribed",

@@ -108,9 +108,8 @@ class PublishCancelled(NamedTuple):
     op: int
 
 
-GossipInput = (
-    PeerAdded | PeerDescribed | PeerRemoved | RpcsReceived | TopicJoined | TopicLeft | Published | PublishCancelled
-)
+AppInput = TopicJoined | TopicLeft | Published | PublishCancelled
+GossipInput = PeerAdded | PeerDescribed | PeerRemoved | RpcsReceived | AppInput
 
 # ---------------------------------------------------------------- effects
 
@@ -178,7 +177,8 @@ class PeerBacklogged(NamedTuple):
     backlogged: bool
 
 
-GossipEffect = PeerWoken | MessagesDelivered | PublishCompleted | PeersOffered | PeerViolated | PeerBacklogged
+News = MessagesDelivered | PublishCompleted
+GossipEffect = PeerWoken | PeersOffered | PeerViolated | PeerBacklogged | News
 
 # ---------------------------------------------------------------- views
 

@@ -61,7 +61,8 @@ class Publisher:
         self._parked: dict[int, _Job] = {}
         self._parked_bytes = 0
         self._signatures_left = 0
-        self.due = False  # parked publications should be tried again
+        self.due = False  # parked publications should be tried again, in a turn of their own
+        self.relieved = False  # likewise, for a queue was emptied somewhat
 
     def start_turn(self) -> None:
         """Allow `sign_burst` signatures in the turn that begins; what wants more waits."""
@@ -89,7 +90,7 @@ class Publisher:
 
     def resume(self) -> None:
         """Try parked publications again, in their order; one that cannot go holds back its topic's others."""
-        self.due = False
+        self.due = self.relieved = False
         held: dict[str, None] = {}
         parked, self._parked, self._parked_bytes = self._parked, {}, 0
         for job in parked.values():
@@ -103,8 +104,8 @@ class Publisher:
 
     def on_room(self, peer: GossipPeer) -> None:
         """A peer's queue was emptied somewhat."""
-        if self._parked and not self.due and peer.queue.relieved:
-            self.due = True
+        if self._parked and peer.queue.relieved:
+            self.relieved = True
 
     def on_candidates_changed(self) -> None:
         """Peers or subscriptions came or went."""

@@ -126,7 +126,7 @@ class GossipRouter:
     def take(self, peer: PeerId, limit: int) -> list[bytes]:
         """Whole frames (length and RPC) for the peer: about `limit` bytes, at least one frame if any waits.
 
-        Control goes first. Look at `next_deadline` again: a waiting publisher may go on.
+        Control goes first. See `relieved` after it: a waiting publisher may go on.
         """
         known = self._state.peers.get(peer)
         if known is None:
@@ -134,6 +134,19 @@ class GossipRouter:
         frames = known.queue.take(limit)
         self._publisher.on_room(known)
         return frames
+
+    @property
+    def relieved(self) -> bool:
+        """Whether publishers that wait for room can go on since frames were taken: `resume` lets them."""
+        return self._publisher.relieved
+
+    def resume(self, now: float) -> list[GossipEffect]:
+        """Let publishers go on for which there is room now."""
+        self._state.now = now
+        self._publisher.start_turn()
+        if self._publisher.relieved:
+            self._publisher.resume()
+        return self._finish_turn()
 
     # ------------------------------------------------------------ time
 
@@ -156,7 +169,7 @@ class GossipRouter:
             self._unwanted.heartbeat()
             state.forget_idle_topics()
         self._receiver.serve_waiting()
-        if self._publisher.due:
+        if self._publisher.due or self._publisher.relieved:
             self._publisher.resume()
         return self._finish_turn()
 

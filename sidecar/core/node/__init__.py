@@ -1,6 +1,17 @@
 """The node machine: all protocols on one set of connections."""
 
 from .config import ConfigurationChanged, NodeConfig, WorkConfig
+from .machine import NodeEffect, NodeInput, NodeMachine, NodeNews
 from .node import Node, NodeAddresses
 
-__all__ = ["ConfigurationChanged", "Node", "NodeAddresses", "NodeConfig", "WorkConfig"]
+__all__ = [
+    "ConfigurationChanged",
+    "Node",
+    "NodeAddresses",
+    "NodeConfig",
+    "NodeEffect",
+    "NodeInput",
+    "NodeMachine",
+    "NodeNews",
+    "WorkConfig",
+]

@@ -1,17 +1,23 @@
 """What apps have asked for and not been answered yet."""
 
 from ..errors import Closed, ResourceExhausted
-from ..events import OperationCompleted
-from .switch import Switch
+from ..events import OperationCancelled, OperationCompleted
+from .service import Service
+from .turn import Turn
 
 
-class Operations:
+class Operations(Service[OperationCancelled]):
     """Each operation is answered exactly once, whatever else comes of it later."""
 
-    def __init__(self, switch: Switch) -> None:
-        self._switch = switch
+    def __init__(self, turn: Turn, limit: int) -> None:
+        """`limit`: how many may be under way at once."""
+        self._turn = turn
+        self._limit = limit
         self._last = 0
         self._open: dict[int, None] = {}
+
+    def handle(self, arrived: OperationCancelled, now: float) -> None:
+        self.complete(arrived.op, Closed("the operation was cancelled"))
 
     def new(self) -> int:
         """A number for an operation, used once."""
@@ -20,9 +26,9 @@ class Operations:
 
     def begin(self, op: int) -> bool:
         """Take an operation on; beyond the bound it is answered at once, and False is returned."""
-        if len(self._open) >= self._switch.config.max_operations:
+        if len(self._open) >= self._limit:
             error = ResourceExhausted(f"{len(self._open)} operations are under way, at most that many")
-            self._switch.emit(OperationCompleted(op, error))
+            self._turn.emit(OperationCompleted(op, error))
             return False
         self._open[op] = None
         return True
@@ -31,10 +37,10 @@ class Operations:
         """Answer an operation; nothing happens when it has been answered."""
         if op in self._open:
             del self._open[op]
-            self._switch.emit(OperationCompleted(op, result))
+            self._turn.emit(OperationCompleted(op, result))
 
-    def cancel(self, op: int) -> None:
-        self.complete(op, Closed("the operation was cancelled"))
+    def statistics(self) -> dict[str, int | float]:
+        return {"operations_open": len(self)}
 
     def __contains__(self, op: int) -> bool:
         """Whether it is still to be answered."""

@@ -1,10 +1,15 @@
 """What readiness is made of: conditions with a reason, and what to do about each."""
 
 from collections import deque
+from typing import Never
 
+from .. import events
 from ..events import Condition, ReadinessChanged
-from .reach import Reach
-from .switch import Switch
+from .config import ConfigurationChanged
+from .dialling import Dialling
+from .machine import NodeInput
+from .service import Service
+from .switch import Peer, Switch
 from .unity import Unity
 
 _LOSSES = 3  # times that the last peer went within `_WINDOW` seconds make a node unstable; guesses
@@ -12,13 +17,21 @@ _WINDOW = 300.0
 _QUIET = 120.0  # seconds since the last of them after which it counts as stable again; a guess
 
 
-class Readiness:
+class Readiness(Service[Never]):
     """Keeps the node's conditions; says when one changes."""
 
-    def __init__(self, switch: Switch, reach: Reach, unity: Unity, now: float) -> None:
+    follows = (
+        events.ConnectionClosed,
+        events.DialFailed,
+        events.Resolved,
+        events.AddressesChanged,
+        ConfigurationChanged,
+    )
+
+    def __init__(self, switch: Switch, dialling: Dialling, unity: Unity, now: float) -> None:
         self._switch = switch
         self._unity = unity
-        self._reach = reach
+        self._dialling = dialling
         self._lost: deque[float] = deque(maxlen=_LOSSES)  # when the last peer went
         self._had_peers = False
         starting = "the node is starting"
@@ -29,6 +42,15 @@ class Readiness:
 
     def conditions(self) -> tuple[Condition, ...]:
         return tuple(self._conditions.values())
+
+    def followed(self, arrived: NodeInput, now: float) -> None:
+        self.update(now)
+
+    def upkeep(self, now: float) -> None:
+        self.update(now)
+
+    def peer_ready(self, peer: Peer, now: float) -> None:
+        self.update(now)
 
     def update(self, now: float) -> None:
         """Look at everything again."""
@@ -67,7 +89,7 @@ class Readiness:
     def _bootstrapped(self, now: float) -> Condition:
         ready = sum(peer.ready for peer in self._switch.peers.values())
         wanted = len(self._switch.config.bootstrap)
-        if self._had_peers and not ready and wanted and not self._reach.alone():
+        if self._had_peers and not ready and wanted and not self._dialling.alone():
             self._lost.append(now)
             self._switch.deadlines.at(now + _QUIET, self.update)
         self._had_peers = bool(ready)
@@ -92,10 +114,10 @@ class Readiness:
             return Condition("Bootstrapped", True, "HasPeers", "connected to the mesh", "", now)
         if not wanted:
             return Condition("Bootstrapped", True, "NoneConfigured", "no bootstrap peers are configured", "", now)
-        if self._reach.alone():
+        if self._dialling.alone():
             alone = "the bootstrap addresses lead to this node alone: it is the first"
             return Condition("Bootstrapped", True, "OnlyOurselves", alone, "", now)
-        error = self._reach.entrances.last_error() or self._reach.last_error
+        error = self._dialling.entrances.last_error() or self._dialling.last_error
         seen = f"the last attempt: {error}" if error else "none has answered yet"
         return Condition(
             "Bootstrapped",

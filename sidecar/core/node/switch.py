@@ -1,16 +1,15 @@
 """Connections and streams of the node, and who answers on which: the part that knows no protocol.
 
 A service (identify, ping, Kademlia, gossip, direct messages, the byte streams of apps) registers the protocol ids it
-answers, opens streams, and is told what happens on them. The switch collects the effects of a turn.
+answers, opens streams, and is told what happens on them.
 """
 
 import random
-from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from .. import events
 from ..buffer import SendBuffer
-from ..deadlines import Deadline, Deadlines
+from ..deadlines import Deadline
 from ..errors import Closed, DeadlineExceeded, SidecarError, StreamReset
 from ..events import LogLevel
 from ..identify import IdentifyInfo
@@ -18,18 +17,39 @@ from ..identity import Identity, PublicKey
 from ..multiaddr import Multiaddr
 from ..peers import AddressBook
 from ..types import Direction, PeerId
-from .config import NodeConfig
-
-Buffers = Sequence[bytes | memoryview]
+from .config import ConfigurationChanged, NodeConfig
+from .machine import Buffers
+from .service import Service
+from .turn import Turn
 
 _NEW_STREAM = 2.0  # points of work that a peer's stream counts: some 20 us to negotiate it, of which half is of use
 VIOLATION = 20.0  # points that a breach of a protocol counts: a stream's end, a line in the log; a guess
 
 
-class Charge(Protocol):
-    """Counts work that a peer caused against its budget; see `Workload.charge`."""
+class PeerTable:
+    """Who is connected, and over what; `Dialling` keeps it."""
 
-    def __call__(self, peer: PeerId, kind: str, points: float, now: float, *, needless: bool = True) -> None: ...
+    __slots__ = ("connections", "peers")
+
+    def __init__(self) -> None:
+        self.peers: dict[PeerId, Peer] = {}
+        self.connections: dict[int, Connection] = {}
+
+
+class Budgets(Protocol):
+    """Who counts the work that peers cause; see `Workload`."""
+
+    def charge(self, peer: PeerId, kind: str, points: float, now: float, *, needless: bool = True) -> None: ...
+
+
+SwitchInput = (
+    events.StreamsReceived
+    | events.StreamOpened
+    | events.StreamFailed
+    | events.StreamEnded
+    | events.StreamGone
+    | ConfigurationChanged
+)
 
 
 class Traffic:
@@ -183,34 +203,60 @@ class Peer:
         return self.info is not None and any(protocol in self.info.protocols for protocol in protocols)
 
 
-class Switch:
+class Switch(Service[SwitchInput]):
     """Connections, streams, deadlines and effects: what services are built on."""
 
-    def __init__(self, config: NodeConfig, identity: Identity, rng: random.Random) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        identity: Identity,
+        rng: random.Random,
+        turn: Turn,
+        table: PeerTable,
+        budgets: Budgets,
+    ) -> None:
         self.config = config
         self.identity = identity
         self.local = identity.peer_id
         self.rng = rng
-        self.deadlines = Deadlines()
+        self.turn = turn
+        self.deadlines = turn.deadlines
+        self.emit = turn.emit
+        self.note = turn.note
+        self.charge = budgets.charge
         self.book = AddressBook(config.max_book_peers, config.max_book_addresses)
-        self.peers: dict[PeerId, Peer] = {}
-        self.connections: dict[int, Connection] = {}
+        self.peers = table.peers
+        self.connections = table.connections
         self.handlers: dict[str, StreamHandler] = {}
         self._housekeeping: dict[str, None] = {}  # protocols whose streams do not mean that a peer is of use
-        self.effects: list[object] = []
         self.listening: tuple[Multiaddr, ...] = ()
         self.announced: tuple[Multiaddr, ...] = ()
         self.counters: dict[str, int] = {
             "streams_opened": 0,
             "streams_failed": 0,
             "stream_violations": 0,
-            "identity_conflicts": 0,
         }
-        self.charge: Charge  # set by the one that keeps the budgets
         self.traffic: dict[str, Traffic] = {}  # by the names of the handlers
         self._streams: dict[int, Stream] = {}
         self._tokens: dict[int, tuple[Connection, StreamHandler, object]] = {}
         self._token = 0
+
+    def handle(self, arrived: SwitchInput, now: float) -> None:
+        match arrived:
+            case events.StreamsReceived():
+                self._on_streams_received(arrived, now)
+            case events.StreamOpened():
+                self._on_stream_opened(arrived, now)
+            case events.StreamFailed():
+                self._on_stream_failed(arrived, now)
+            case events.StreamEnded(stream):
+                self._on_stream_ended(stream, now)
+            case events.StreamGone():
+                self._on_stream_reset(arrived, now)
+            case ConfigurationChanged(config):
+                self.config = config
+            case _:
+                assert_never(arrived)
 
     # ------------------------------------------------------------ what services call
 
@@ -224,12 +270,6 @@ class Switch:
         """Answer a protocol's inbound streams no more; those that are open stay."""
         self.handlers.pop(protocol, None)
 
-    def emit(self, effect: object) -> None:
-        self.effects.append(effect)
-
-    def note(self, level: LogLevel, peer: PeerId | None, text: str, *arguments: object) -> None:
-        self.effects.append(events.Note(level, peer, text, arguments))
-
     def open_stream(
         self, connection: Connection, protocols: tuple[str, ...], handler: StreamHandler, state: object
     ) -> None:
@@ -237,27 +277,27 @@ class Switch:
         self._token += 1
         self._tokens[self._token] = (connection, handler, state)
         connection.tokens[self._token] = None
-        self.effects.append(events.OpenStream(connection.number, self._token, protocols))
+        self.emit(events.OpenStream(connection.number, self._token, protocols))
 
     def write(self, stream: Stream, data: bytes) -> None:
         stream.out.push(data)
-        self.effects.append(events.Wake(stream.number))
+        self.emit(events.Wake(stream.number))
 
     def wake(self, stream: Stream) -> None:
-        self.effects.append(events.Wake(stream.number))
+        self.emit(events.Wake(stream.number))
 
     def close_write(self, stream: Stream) -> None:
         """End our direction after what `take` still gives."""
         if not stream.write_closed and stream.number in self._streams:
             stream.write_closed = True
-            self.effects.append(events.CloseWrite(stream.number))
+            self.emit(events.CloseWrite(stream.number))
             self._forget_if_done(stream)
 
     def reset(self, stream: Stream) -> bool:
         """End the stream at once; its handler is not told. False when it is gone already."""
         if not self._remove(stream):
             return False
-        self.effects.append(events.ResetStream(stream.number))
+        self.emit(events.ResetStream(stream.number))
         return True
 
     def expire(self, stream: Stream, now: float) -> None:
@@ -273,7 +313,7 @@ class Switch:
         stream.deadline = self.deadlines.at(now + timeout, overdue)
 
     def close_connection(self, connection: Connection, error: SidecarError | None) -> None:
-        self.effects.append(events.CloseConnection(connection.number, error))
+        self.emit(events.CloseConnection(connection.number, error))
 
     def disconnect(self, peer: Peer, error: SidecarError | None) -> None:
         for connection in peer.connections:
@@ -282,6 +322,10 @@ class Switch:
     def advertised(self) -> tuple[Multiaddr, ...]:
         """The addresses that others are told."""
         return self.announced or self.listening
+
+    def readdress(self, listening: tuple[Multiaddr, ...], announced: tuple[Multiaddr, ...]) -> None:
+        """Where the node listens, and what it announces instead."""
+        self.listening, self.announced = listening, announced
 
     # ------------------------------------------------------------ what the driver reports
 
@@ -295,7 +339,7 @@ class Switch:
             self._forget_if_done(stream)
         return taken
 
-    def on_stream_opened(self, opened: events.StreamOpened, now: float) -> None:
+    def _on_stream_opened(self, opened: events.StreamOpened, now: float) -> None:
         if opened.token is not None:
             asked = self._tokens.pop(opened.token, None)
             if asked is None:  # its connection has just ended
@@ -306,7 +350,7 @@ class Switch:
             found = self.connections.get(opened.stream >> events.STREAM_BITS)
             answering = self.handlers.get(opened.protocol)
             if found is None or answering is None:
-                self.effects.append(events.ResetStream(opened.stream))
+                self.emit(events.ResetStream(opened.stream))
                 return
             connection, handler, state = found, answering, None
         self.counters["streams_opened"] += 1
@@ -319,7 +363,7 @@ class Switch:
         self._streams[stream.number] = connection.streams[stream.number] = stream
         self.guarded(stream, lambda: handler.opened(stream, now), now)
 
-    def on_stream_failed(self, failed: events.StreamFailed, now: float) -> None:
+    def _on_stream_failed(self, failed: events.StreamFailed, now: float) -> None:
         asked = self._tokens.pop(failed.token, None)
         if asked is not None:
             connection, handler, state = asked
@@ -327,7 +371,7 @@ class Switch:
             self.counters["streams_failed"] += 1
             handler.failed(state, failed.error, now)
 
-    def on_streams_received(self, received: events.StreamsReceived, now: float) -> None:
+    def _on_streams_received(self, received: events.StreamsReceived, now: float) -> None:
         streams = self._streams
         for number, data in received.chunks:
             stream = streams.get(number)
@@ -339,14 +383,14 @@ class Switch:
             except SidecarError as error:
                 self._violated(stream, error, now)
 
-    def on_stream_ended(self, number: int, now: float) -> None:
+    def _on_stream_ended(self, number: int, now: float) -> None:
         stream = self._streams.get(number)
         if stream is not None and not stream.read_ended:
             stream.read_ended = True
             self.guarded(stream, lambda: stream.handler.ended(stream, now), now)
             self._forget_if_done(stream)
 
-    def on_stream_reset(self, reset: events.StreamGone, now: float) -> None:
+    def _on_stream_reset(self, reset: events.StreamGone, now: float) -> None:
         stream = self._streams.get(reset.stream)
         if stream is not None and self._remove(stream):
             error = reset.error or StreamReset(f"{stream.protocol}: the peer reset the stream")
@@ -361,6 +405,17 @@ class Switch:
         for stream in list(connection.streams.values()):
             if self._remove(stream):
                 stream.handler.closed(stream, error, now)
+
+    def statistics(self) -> dict[str, int | float]:
+        return {
+            "peers_connected": len(self.peers),
+            "peers_ready": sum(peer.ready for peer in self.peers.values()),
+            "peers_known": len(self.book),
+            "connections": len(self.connections),
+            **self.counters,
+            **{f"stream_bytes_received_{name}": traffic.received for name, traffic in self.traffic.items()},
+            **{f"stream_bytes_sent_{name}": traffic.sent for name, traffic in self.traffic.items()},
+        }
 
     # ------------------------------------------------------------
 

@@ -7,7 +7,7 @@ node's own neighbours; where it names some that are not known here, the two side
 is filled anew.
 """
 
-from collections.abc import Callable
+from typing import Never
 
 from .. import kademlia
 from ..errors import SidecarError
@@ -15,8 +15,9 @@ from ..events import LogLevel
 from ..kademlia.keyspace import place
 from ..multiaddr import Multiaddr
 from ..types import PeerId
-from .finding import Ended, Finding
-from .reach import Reach, Reached
+from .dialling import Dialling, Reached
+from .kademlia import Ended, KademliaService
+from .service import Service
 from .switch import Peer, Switch
 
 _SETTLING = 5.0  # seconds from meeting a bootstrap peer to asking it, so that joining has taught who is there; a guess
@@ -39,26 +40,22 @@ class _Anchor:
         self.seeking = False
 
 
-class Unity:
+class Unity(Service[Never]):
     """Keeps this node's part of the mesh together with the rest of it."""
 
-    def __init__(self, switch: Switch, reach: Reach, finding: Finding) -> None:
+    def __init__(self, switch: Switch, dialling: Dialling, kademlia: KademliaService) -> None:
         self._switch = switch
-        self._reach = reach
-        self._finding = finding
+        self._dialling = dialling
+        self._kademlia = kademlia
         self._anchors: dict[PeerId, _Anchor] = {}
         self._asking: dict[PeerId, None] = {}
         self._visit_at: float | None = None
-        self.changed: Callable[[float], None] = lambda now: None
-        """Called when it has been said that a bootstrap peer is missing."""
-        reach.listeners.append(self)
-        reach.keep_together = self.look
-        switch.counters["islands_met"] = 0
+        self._islands_met = 0
 
     # ------------------------------------------------------------ seeking
 
-    def look(self, now: float) -> None:
-        """Try those whose time has come; at every upkeep."""
+    def upkeep(self, now: float) -> None:
+        """Try those whose time has come."""
         self._configure(now)
         switch = self._switch
         for peer, anchor in self._anchors.items():
@@ -66,7 +63,7 @@ class Unity:
                 continue
             self._complain(peer, anchor, now)
             anchor.seeking = True
-            self._reach.reach(peer, anchor.addresses, self._answered(anchor), now, insist=True)
+            self._dialling.reach(peer, anchor.addresses, self._answered(anchor), now, insist=True)
         if self._visit_at is None:  # spread over the mesh by the id
             share = 0.5 + place(bytes(switch.local)) % 1024 / 1024
             self._visit_at = now + switch.config.kademlia.refresh_interval * share
@@ -81,14 +78,16 @@ class Unity:
     def cut_off(self) -> bool:
         """Whether nobody is reached at any bootstrap address, and has not been for a minute or longer."""
         anchors = self._anchors.values()
-        return bool(anchors) and all(anchor.said for anchor in anchors) and not self._reach.entrances.lead_somewhere()
+        return (
+            bool(anchors) and all(anchor.said for anchor in anchors) and not self._dialling.entrances.lead_somewhere()
+        )
 
     def statistics(self) -> dict[str, int | float]:
-        return {"bootstrap_peers_missing": self.missing()}
+        return {"islands_met": self._islands_met, "bootstrap_peers_missing": self.missing()}
 
     def _configure(self, now: float) -> None:
         wanted: dict[PeerId, tuple[Multiaddr, ...]] = {}
-        for peer, address in self._reach.bootstrap():
+        for peer, address in self._dialling.bootstrap():
             wanted[peer] = (*wanted.get(peer, ()), address)
         for peer in [peer for peer in self._anchors if peer not in wanted]:
             del self._anchors[peer]
@@ -118,9 +117,8 @@ class Unity:
             "mesh may be cut off from the rest (%s)",
             now - since,
             len(self._switch.peers),
-            self._reach.last_error or "no attempt has ended yet",
+            self._dialling.last_error or "no attempt has ended yet",
         )
-        self.changed(now)
 
     def _jitter(self) -> float:
         """Half to one and a half, so that a mesh does not come in step."""
@@ -133,7 +131,7 @@ class Unity:
         lost = []
         for peer in book.peers():
             entry = book.get(peer)
-            if entry is not None and (entry.good or peer in remembered) and self._reach.may_dial(peer, now):
+            if entry is not None and (entry.good or peer in remembered) and self._dialling.may_dial(peer, now):
                 lost.append(peer)
         if not lost or not switch.config.target_peers:  # 0: this node seeks nobody by itself
             return
@@ -142,13 +140,13 @@ class Unity:
             if isinstance(result, Peer):
                 self._ask(result.id, now)
 
-        self._reach.reach(switch.rng.choice(lost), (), met, now)
+        self._dialling.reach(switch.rng.choice(lost), (), met, now)
 
     # ------------------------------------------------------------ comparing
 
     def _ask(self, peer: PeerId, now: float) -> None:
         """Ask a peer for our own neighbours, and those strangers whom it names, but nobody whom we know."""
-        switch, router = self._switch, self._finding.router
+        switch, router = self._switch, self._kademlia.router
         present = switch.peers.get(peer)
         if present is None or not present.ready or peer in self._asking:
             return
@@ -171,17 +169,17 @@ class Unity:
             ]
             if not strangers:
                 return
-            switch.counters["islands_met"] += 1
+            self._islands_met += 1
             switch.note(
                 LogLevel.INFO,
                 peer,
                 "leads to %d neighbours of this node that were not known here: two parts of the mesh come together",
                 len(strangers),
             )
-            self._finding.feed(kademlia.BootstrapRequested(), now)
+            self._kademlia.put(kademlia.BootstrapRequested())
 
         via = ((peer, switch.book.addresses(peer)),)
-        self._finding.ask(lambda walk: kademlia.LookupRequested(walk, own, None, via), ended, now)
+        self._kademlia.ask(lambda walk: kademlia.LookupRequested(walk, own, None, via), ended, now)
 
     # ------------------------------------------------------------ peers come and go
 
@@ -195,9 +193,6 @@ class Unity:
         if sum(other.ready for other in self._switch.peers.values()) > 1:
             delay = _SETTLING * self._jitter()
             self._switch.deadlines.at(now + delay, lambda now: self._ask(peer.id, now))
-
-    def peer_updated(self, peer: Peer, now: float) -> None:
-        pass
 
     def peer_gone(self, peer: Peer, now: float) -> None:
         anchor = self._anchors.get(peer.id)

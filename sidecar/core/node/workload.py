@@ -9,7 +9,11 @@ from .. import events
 from ..errors import WorkExceeded
 from ..events import LogLevel
 from ..types import PeerId
-from .switch import Peer, Switch
+from .config import ConfigurationChanged, WorkConfig
+from .machine import NodeInput
+from .service import Service
+from .switch import Connection, Peer, PeerTable
+from .turn import Turn
 
 _FORGIVEN = 0.25  # seconds of slowness forgiven in each second of another kind: who is slow less than a fifth stays
 _MAX_HOLD_OFF = 3600.0  # seconds that a peer is kept away at most; one that was not for so long begins anew; a guess
@@ -33,20 +37,32 @@ class _Meter:
         self.times = 0  # that it was sent away
 
 
-class Workload:
+class Workload(Service[events.WorkCaused]):
     """Keeps the meters of all peers, and tells the driver whom to read."""
 
-    def __init__(self, switch: Switch) -> None:
-        self._switch = switch
+    follows = (ConfigurationChanged,)
+
+    def __init__(self, config: WorkConfig, turn: Turn, table: PeerTable) -> None:
+        self._config = config
+        self._turn = turn
+        self._table = table
         self._meters: dict[PeerId, _Meter] = {}
         self._points: dict[str, float] = {}
         self._counters = {"work_pauses": 0, "work_sent_away": 0, "work_refused": 0}
-        switch.charge = self.charge
+
+    def handle(self, arrived: events.WorkCaused, now: float) -> None:
+        connection = self._table.connections.get(arrived.connection)
+        if connection is not None:
+            self.charge(connection.peer.id, "frames", arrived.points, now)
+
+    def followed(self, arrived: NodeInput, now: float) -> None:
+        assert isinstance(arrived, ConfigurationChanged)
+        self._config = arrived.config.work
 
     def charge(self, peer: PeerId, kind: str, points: float, now: float, *, needless: bool = True) -> None:
         """A peer caused work of a kind. `needless`: to nobody's benefit, so that who goes on with it is sent away."""
         self._points[kind] = self._points.get(kind, 0.0) + points
-        config, meter = self._switch.config.work, self._meter(peer, now)
+        config, meter = self._config, self._meter(peer, now)
         self._work_off(meter, now)
         meter.level = min(meter.level + points, config.burst + config.excess)
         meter.kinds[kind] = meter.kinds.get(kind, 0.0) + points
@@ -70,15 +86,15 @@ class Workload:
             meter.backlogged = backlogged
             self._tell(peer, meter, before)
 
-    def opened(self, peer: Peer, connection: int) -> None:
-        """Another connection of a peer, which is read no more than the others."""
-        meter = self._meters.get(peer.id)
+    def connection_opened(self, connection: Connection, now: float) -> None:
+        """Another connection of a peer is read no more than the others."""
+        meter = self._meters.get(connection.peer.id)
         if meter is not None and (meter.over or meter.backlogged):
-            self._switch.emit(events.PauseReading(connection))
+            self._turn.emit(events.PauseReading(connection.number))
 
-    def gone(self, peer: PeerId) -> None:
-        """Its last connection ended: nothing of it waits any more. What it owes is remembered."""
-        meter = self._meters.get(peer)
+    def peer_lost(self, peer: Peer, now: float) -> None:
+        """Nothing of it waits any more. What it owes is remembered."""
+        meter = self._meters.get(peer.id)
         if meter is not None:
             meter.backlogged = False
 
@@ -104,7 +120,7 @@ class Workload:
     def _meter(self, peer: PeerId, now: float) -> _Meter:
         meter = self._meters.get(peer)
         if meter is None:
-            if len(self._meters) >= self._switch.config.work.max_peers:
+            if len(self._meters) >= self._config.max_peers:
                 self._forget_one(now)
             meter = self._meters[peer] = _Meter(now)
         return meter
@@ -112,7 +128,7 @@ class Workload:
     def _forget_one(self, now: float) -> None:
         """The oldest of those that are not connected."""
         for peer, meter in self._meters.items():
-            if peer not in self._switch.peers and now >= meter.until:
+            if peer not in self._table.peers and now >= meter.until:
                 del self._meters[peer]
                 return
         del self._meters[next(iter(self._meters))]
@@ -120,7 +136,7 @@ class Workload:
     def _work_off(self, meter: _Meter, now: float) -> None:
         passed = now - meter.at
         meter.at = now
-        meter.level = max(0.0, meter.level - passed * self._switch.config.work.rate)
+        meter.level = max(0.0, meter.level - passed * self._config.rate)
         if not meter.over:
             meter.slow = max(0.0, meter.slow - passed * _FORGIVEN)
             if not meter.level:
@@ -131,17 +147,17 @@ class Workload:
         before = meter.backlogged
         meter.over = True
         self._counters["work_pauses"] += 1
-        self._switch.note(
+        self._turn.note(
             LogLevel.WARNING, peer, "over its budget of work, mostly %s: not read for %.1f s", _most(meter), pause
         )
         self._tell(peer, meter, before)
-        self._switch.deadlines.at(now + pause, lambda now: self._resume(peer, meter, now))
+        self._turn.deadlines.at(now + pause, lambda now: self._resume(peer, meter, now))
 
     def _resume(self, peer: PeerId, meter: _Meter, now: float) -> None:
         if not meter.over or self._meters.get(peer) is not meter:
             return
         if now < meter.resume_at:  # it was charged for what it had sent already
-            self._switch.deadlines.at(meter.resume_at, lambda now: self._resume(peer, meter, now))
+            self._turn.deadlines.at(meter.resume_at, lambda now: self._resume(peer, meter, now))
             return
         self._work_off(meter, now)
         meter.over = False
@@ -149,14 +165,14 @@ class Workload:
 
     def _tell(self, peer: PeerId, meter: _Meter, before: bool) -> None:
         paused = meter.over or meter.backlogged
-        present = self._switch.peers.get(peer)
+        present = self._table.peers.get(peer)
         if paused is not before and present is not None:
             effect = events.PauseReading if paused else events.ResumeReading
             for connection in present.connections:
-                self._switch.emit(effect(connection.number))
+                self._turn.emit(effect(connection.number))
 
     def _send_away(self, peer: PeerId, meter: _Meter, now: float) -> None:
-        config = self._switch.config.work
+        config = self._config
         if now - meter.until >= _MAX_HOLD_OFF:  # it has behaved for long
             meter.times = 0
         hold_off = min(config.hold_off * 2**meter.times, _MAX_HOLD_OFF)
@@ -167,11 +183,12 @@ class Workload:
         meter.slow = 0.0
         meter.times = min(meter.times + 1, 16)
         meter.until = now + hold_off
-        present = self._switch.peers.get(peer)
+        present = self._table.peers.get(peer)
         if present is not None:
             self._counters["work_sent_away"] += 1
-            self._switch.note(LogLevel.WARNING, peer, "sent away: %s", error)
-            self._switch.disconnect(present, error)
+            self._turn.note(LogLevel.WARNING, peer, "sent away: %s", error)
+            for connection in present.connections:
+                self._turn.emit(events.CloseConnection(connection.number, error))
 
 
 def _most(meter: _Meter) -> str:

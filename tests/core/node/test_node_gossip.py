@@ -24,7 +24,7 @@ def linked(peer: SimPeer) -> bool:
 
 def pause_after_reset(simulation: Simulation, one: SimPeer, other: SimPeer) -> float:
     """Lose the stream; the seconds until the two are linked again, within a fifth."""
-    member = one.node._gossiping._members[other.identity.peer_id]
+    member = one.node._services.gossip._members[other.identity.peer_id]
     assert member.out is not None
     one.feed(events.StreamGone(member.out.number))
     assert not linked(one)

@@ -43,11 +43,13 @@ def updates(peer: SimPeer) -> list[tuple[str, ...]]:
 def say(hearer: SimPeer, speaker: SimPeer, info: IdentifyInfo) -> None:
     """What `speaker` might say by identify/push, straight to the node of `hearer`."""
     node = hearer.node
-    node._identifying.identified(node._switch.peers[speaker.identity.peer_id], info, hearer.simulation.clock.now)
+    node._services.identify.identified(
+        node._services.switch.peers[speaker.identity.peer_id], info, hearer.simulation.clock.now
+    )
 
 
 def record_of(hearer: SimPeer, peer: SimPeer) -> bytes:
-    record = hearer.node._identifying.signed_record(peer.identity.peer_id)
+    record = hearer.node._services.identify.signed_record(peer.identity.peer_id)
     assert record is not None
     return record
 
@@ -77,7 +79,7 @@ def test_what_changes_before_a_peer_is_identified_reaches_it() -> None:
     simulation = Simulation(1)
     one, other = simulation.add(ALONE), simulation.add(ALONE)
     one.ask(lambda op: events.ConnectRequested(op, other.identity.peer_id, (other.address,)))
-    simulation.run_until(lambda: bool(other.node._identifying._told), 5)  # it asked and was answered
+    simulation.run_until(lambda: bool(other.node._services.identify._told), 5)  # it asked and was answered
     other.feed(streams.ProtocolsAccepted(("/app/1",)))
     simulation.run(1)
     view = one.node.peer(other.identity.peer_id)
@@ -131,7 +133,7 @@ def test_a_large_record_is_not_passed_on() -> None:
     _, one, other = pair()
     many = [Multiaddr.from_text(f"/dns4/{'x' * 50}{number}.example/tcp/1") for number in range(60)]
     say(one, other, IdentifyInfo(signed_record=make_peer_record(other.identity, 2**62, many)))
-    assert one.node._identifying.signed_record(other.identity.peer_id) is None
+    assert one.node._services.identify.signed_record(other.identity.peer_id) is None
 
 
 def offered(record_for: str) -> tuple[SimPeer, SimPeer]:
@@ -143,9 +145,9 @@ def offered(record_for: str) -> tuple[SimPeer, SimPeer]:
     if record_for != "nobody":
         owner = other if record_for == "it" else hub
         record = make_peer_record(owner.identity, 2**62, (other.address,))
-        one.node._gossiping._offered([(other.identity.peer_id, record)], simulation.clock.now)
+        one.node._services.gossip._offered([(other.identity.peer_id, record)], simulation.clock.now)
     else:
-        one.node._gossiping._offered([(other.identity.peer_id, None)], simulation.clock.now)
+        one.node._services.gossip._offered([(other.identity.peer_id, None)], simulation.clock.now)
     one.feed(events.OperationCancelled(0))  # carries out what that brought
     simulation.run(5)
     return one, other
@@ -279,7 +281,7 @@ def test_a_peer_with_as_many_names_and_protocols_as_can_be_told_is_known_with_al
     assert seen is not None
     assert set(wanted) < set(seen.protocols)
     assert len(seen.protocols) <= 128  # what go-libp2p's peer store takes of one peer
-    kept = one.node._identifying._records[other.identity.peer_id]
+    kept = one.node._services.identify._records[other.identity.peer_id]
     assert kept.addresses == names
 
 
@@ -288,7 +290,7 @@ def test_addresses_that_no_record_holds_are_left_out_and_this_is_said() -> None:
     names = tuple(Multiaddr.from_text(f"/dns4/{'n' * 120}{number:02}/tcp/4747") for number in range(64))
     other.feed(events.AddressesChanged((other.address,), names))
     simulation.run(1)
-    kept = one.node._identifying._records[other.identity.peer_id]
+    kept = one.node._services.identify._records[other.identity.peer_id]
     assert kept.addresses == names[: len(kept.addresses)]
     assert len(kept.addresses) > 20
     said = [item.text % item.arguments for item in other.news if isinstance(item, events.Note) and item.peer is None]
@@ -298,17 +300,17 @@ def test_addresses_that_no_record_holds_are_left_out_and_this_is_said() -> None:
 def test_a_peer_that_comes_back_with_its_clock_set_back_is_believed() -> None:
     _, one, other = pair()
     node, identity = one.node, other.identity
-    peer = node._switch.peers[identity.peer_id]
+    peer = node._services.switch.peers[identity.peer_id]
 
     def listening() -> list[Multiaddr]:
         return list(peer.info.listen_addresses) if peer.info is not None else []
 
     say(one, other, IdentifyInfo(signed_record=make_peer_record(identity, 2**63, (ELSEWHERE,))))
-    assert node._switch.book.addresses(identity.peer_id)[0] == ELSEWHERE
+    assert node._services.switch.book.addresses(identity.peer_id)[0] == ELSEWHERE
     back = IdentifyInfo(signed_record=make_peer_record(identity, 7, (other.address,)))
     say(one, other, back)  # on the same connection it is one that was overtaken
     assert listening() == [ELSEWHERE]
-    node._identifying.identified(peer, back, one.simulation.clock.now, again=True)
+    node._services.identify.identified(peer, back, one.simulation.clock.now, again=True)
     assert listening() == [other.address]
     say(one, other, IdentifyInfo(signed_record=make_peer_record(identity, 8, (other.address, ELSEWHERE))))
     assert listening() == [other.address, ELSEWHERE]

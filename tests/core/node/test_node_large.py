@@ -19,8 +19,8 @@ def pair(reader: NodeConfig = SMALL, *, tells: bool = True) -> tuple[Simulation,
     simulation = Simulation(3, LinkModel(latency=(0.005, 0.01)))
     sender, neighbour = simulation.add(LARGE), simulation.add(reader)
     if not tells:
-        hide = sender.node._identifying.identified
-        sender.node._identifying.identified = lambda peer, info, now, **kinds: hide(  # type: ignore[method-assign]
+        hide = sender.node._services.identify.identified
+        sender.node._services.identify.identified = lambda peer, info, now, **kinds: hide(  # type: ignore[method-assign]
             peer, replace(info, gossip_max_rpc=None), now, **kinds
         )
     sender.ask(lambda op: events.ConnectRequested(op, neighbour.identity.peer_id, (neighbour.address,)))
@@ -88,7 +88,7 @@ def test_a_reader_passes_over_what_is_too_large_and_loses_nothing_beside_it() ->
 
 def test_a_length_that_cannot_be_meant_still_ends_the_stream() -> None:
     simulation, sender, neighbour = pair(tells=False)
-    member = sender.node._gossiping._members[neighbour.identity.peer_id]
+    member = sender.node._services.gossip._members[neighbour.identity.peer_id]
     assert member.out is not None
     member.out.out.push(encode(1 << 40) + b"x")
     sender.feed(gossip.TopicJoined("other"))
@@ -100,7 +100,7 @@ def test_a_length_that_cannot_be_meant_still_ends_the_stream() -> None:
 def test_a_sender_remembers_the_size_upon_which_a_peer_reset_the_stream(size: int) -> None:
     """As go-libp2p (1 MiB) and rust-libp2p (64 KiB) do it, and say nothing in advance."""
     simulation, sender, neighbour = pair(tells=False)
-    gossiping = neighbour.node._gossiping
+    gossiping = neighbour.node._services.gossip
     frames = gossiping.received
 
     def strict(stream: object, data: bytes, now: float) -> None:
@@ -128,8 +128,8 @@ def test_a_reset_without_a_large_message_teaches_nothing() -> None:
     simulation, sender, neighbour = pair(tells=False)
     publish(simulation, sender, bytes(100_000))
     simulation.run(20)
-    for peer in neighbour.node._switch.peers.values():
-        neighbour.node._gossiping._reset_theirs(peer)
+    for peer in neighbour.node._services.switch.peers.values():
+        neighbour.node._services.gossip._reset_theirs(peer)
     neighbour.feed(gossip.TopicJoined("other"))
     simulation.run(10)
     assert not notes(sender, "reset the stream upon")

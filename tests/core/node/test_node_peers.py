@@ -213,7 +213,7 @@ def test_who_asks_for_a_peer_while_its_last_connection_ends_is_told_of_the_end()
     simulation, one, other = two()
     connect(one, other)
     simulation.run(1)
-    switch, reach = one.node._switch, one.node._reach
+    switch, reach = one.node._services.switch, one.node._services.dialling
     asked: list[object] = []
 
     class Asker(SimpleHandler):
@@ -263,7 +263,7 @@ def test_one_bootstrap_list_serves_the_node_that_is_in_it() -> None:
 def test_a_long_connection_clears_the_brief_ones_before_it_however_it_ended() -> None:
     config = replace(ALONE, redial_base=1.0, redial_limit=60.0)
     simulation, one, other = two(config)
-    book, peer = one.node._switch.book, other.identity.peer_id
+    book, peer = one.node._services.switch.book, other.identity.peer_id
 
     def wait_after(lived: float, end: Callable[[], object]) -> float:
         connect(one, other)

@@ -43,7 +43,7 @@ class Stage:
     def flood(self, body: bytes) -> None:
         """From now on the attacker's gossip stream carries this again and again, as fast as it is read."""
         node = self.attacker.node
-        member = node._gossiping._members[self.attacked.identity.peer_id]
+        member = node._services.gossip._members[self.attacked.identity.peer_id]
         assert member.out is not None
         number, honest = member.out.number, self.attacker.take
         frames = (encode(len(body)) + body) * (64 // (len(body) + 1) + 1)
@@ -149,7 +149,7 @@ def test_who_was_sent_away_is_refused_for_a_while_and_for_longer_the_next_time()
         op = stage.connect(back)
         simulation.run(5)
         assert isinstance(back.result(op), events.PeerView)
-        assert stage.attacker.identity.peer_id in stage.attacked.node._switch.peers
+        assert stage.attacker.identity.peer_id in stage.attacked.node._services.switch.peers
 
 
 def test_who_behaved_for_long_is_kept_away_no_longer_than_the_first_time() -> None:
@@ -171,7 +171,8 @@ def test_who_behaved_for_long_is_kept_away_no_longer_than_the_first_time() -> No
 def test_who_goes_over_its_budget_now_and_then_stays() -> None:
     stage = Stage()
     simulation = stage.simulation
-    member = stage.attacker.node._gossiping._members[stage.attacked.identity.peer_id]
+    simulation.run(15)  # the questions with which a node joins count too
+    member = stage.attacker.node._services.gossip._members[stage.attacked.identity.peer_id]
     for _ in range(20):
         assert member.out is not None
         number, honest, left = member.out.number, stage.attacker.take, [b"\x00" * 300]
@@ -188,7 +189,7 @@ def test_who_goes_over_its_budget_now_and_then_stays() -> None:
 
 def flood_streams(stage: Stage, protocol: str, data: Callable[[int], bytes], count: int) -> None:
     """The attacker opens streams of a protocol, one after the other, each with bytes of its own."""
-    switch = stage.attacker.node._switch
+    switch = stage.attacker.node._services.switch
     connection = switch.peers[stage.attacked.identity.peer_id].best
 
     class Flooder:
@@ -254,7 +255,7 @@ def test_who_asks_without_end_what_no_app_serves_is_sent_away() -> None:
     target = stage.attacked.identity.peer_id
     attacker.ask(lambda op: direct.RequestMade(op, target, "chat", b"first", None))
     stage.simulation.run(1)
-    switch = attacker.node._switch
+    switch = attacker.node._services.switch
     ((number, link),) = ((number, s) for number, s in switch._streams.items() if s.handler.name == "direct")
     link.handler = Deaf()
     honest = attacker.take
@@ -289,7 +290,7 @@ def test_who_sends_without_end_what_no_app_takes_is_sent_away() -> None:
     target = stage.attacked.identity.peer_id
     attacker.ask(lambda op: direct.SendRequested(op, target, "chat", [b"first"]))
     stage.simulation.run(1)
-    switch = attacker.node._switch
+    switch = attacker.node._services.switch
     ((number, link),) = ((number, s) for number, s in switch._streams.items() if s.handler.name == "direct")
     link.handler = Deaf()  # it does not heed what it is answered
     honest = attacker.take

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict
+from typing import assert_never
 
 from .. import gossip
 from ..buffer import FrameDecoder
@@ -10,9 +11,11 @@ from ..events import LogLevel
 from ..identity import Identity
 from ..records import open_peer_record
 from ..types import Direction, PeerId
-from .identifying import Identifying
-from .reach import Reach
-from .switch import Buffers, Peer, Stream, Switch
+from .dialling import Dialling
+from .identify import IdentifyService
+from .machine import Buffers
+from .service import Service
+from .switch import Peer, Stream, Switch
 from .workload import Workload
 
 _MAX_SKIPPED = 64 << 20  # bytes of an RPC that is passed over: the largest `gossip.max_message`
@@ -55,7 +58,7 @@ class _Member:
         self.refused = 0  # bytes of the smallest RPC upon which it reset our stream; 0: none
 
 
-class Gossiping:
+class GossipService(Service[gossip.AppInput]):
     """Runs the gossip router on the switch. Frames of one turn reach the router together."""
 
     name = "gossip"
@@ -64,15 +67,15 @@ class Gossiping:
     def __init__(
         self,
         switch: Switch,
-        reach: Reach,
-        identifying: Identifying,
+        dialling: Dialling,
+        identify: IdentifyService,
         workload: Workload,
         identity: Identity,
         now: float,
         sequence: int,
     ) -> None:
         self._switch = switch
-        self._reach = reach
+        self._dialling = dialling
         self._workload = workload
         self.router = gossip.GossipRouter(
             switch.config.gossip,
@@ -80,7 +83,7 @@ class Gossiping:
             now=now,
             sequence=sequence,
             rng=switch.rng,
-            signed_record=identifying.signed_record,
+            signed_record=identify.signed_record,
         )
         self._now = now  # of the last turn; heartbeats keep it to the second
         self._too_large = 0  # RPCs passed over
@@ -88,13 +91,19 @@ class Gossiping:
         self._fresh: dict[PeerId, _Member] = {}  # members with pending frames
         for protocol in gossip.PROTOCOLS:
             switch.register(protocol, self)
-        reach.listeners.append(self)
 
     # ------------------------------------------------------------ the router
 
-    def feed(self, arrived: gossip.GossipInput, now: float) -> None:
+    def handle(self, arrived: gossip.GossipInput, now: float) -> None:
         self._now = now
         self._carry_out(self.router.handle(arrived, now), now)
+
+    def _put(self, arrived: gossip.GossipInput) -> None:
+        """Hand the router an input, later in this turn."""
+        self._switch.turn.put(lambda now: self.handle(arrived, now))
+
+    def next_deadline(self) -> float | None:
+        return self.router.next_deadline()
 
     def handle_deadline(self, now: float) -> None:
         self._now = now
@@ -105,7 +114,7 @@ class Gossiping:
         while self._fresh:
             peer, member = self._fresh.popitem()
             frames, member.pending = member.pending, []
-            self.feed(gossip.RpcsReceived(peer, frames), now)
+            self.handle(gossip.RpcsReceived(peer, frames), now)
 
     def _carry_out(self, effects: list[gossip.GossipEffect], now: float) -> None:
         for peer, points in self.router.take_charges().items():
@@ -123,8 +132,10 @@ class Gossiping:
                 case gossip.PeerViolated(peer, error):
                     self._switch.note(LogLevel.WARNING, peer, "gossip: %s", error)
                     self._drop(peer, now)
-                case _:
+                case gossip.MessagesDelivered() | gossip.PublishCompleted():
                     self._switch.emit(effect)
+                case _:
+                    assert_never(effect)
 
     def _offered(self, peers: list[tuple[PeerId, bytes | None]], now: float) -> None:
         """Peer exchange: only addresses that the peer has signed are dialled (gossipsub 1.1, PX).
@@ -132,7 +143,7 @@ class Gossiping:
         Without a record there is only an id, for the DHT to find. No more are sought than the node wants peers.
         """
         for peer, record in peers:
-            if self._reach.missing() <= 0:
+            if self._dialling.missing() <= 0:
                 return
             if peer in self._switch.peers or peer == self._switch.local:
                 continue
@@ -141,7 +152,7 @@ class Gossiping:
             except ProtocolError as error:
                 self._switch.note(LogLevel.DEBUG, peer, "gossip: %s", error)
                 continue
-            self._reach.reach(peer, addresses, lambda result, now: None, now, search=not addresses)
+            self._dialling.reach(peer, addresses, lambda result, now: None, now, search=not addresses)
 
     # ------------------------------------------------------------ streams
 
@@ -163,7 +174,7 @@ class Gossiping:
         if not member.added:
             member.added = True
             outbound = stream.connection.direction is Direction.OUTBOUND
-            self.feed(gossip.PeerAdded(peer.id, stream.protocol, outbound, _limit(peer, member), _dial_only(peer)), now)
+            self._put(gossip.PeerAdded(peer.id, stream.protocol, outbound, _limit(peer, member), _dial_only(peer)))
             if member.early:
                 member.pending, member.early, member.early_bytes = member.early, [], 0
                 self._fresh[peer.id] = member
@@ -223,7 +234,7 @@ class Gossiping:
             self._suspect(stream, member, error, now)
             if now - member.opened_at >= _HEALTHY:
                 member.tries = 0
-            self._removed(stream.peer.id, member, now)
+            self._removed(stream.peer.id, member)
             self._reset_theirs(stream.peer)
             self._reopen_later(stream.peer, member, now)
 
@@ -257,7 +268,14 @@ class Gossiping:
                     recent = self._now - member.large_at <= _SUSPICION
                     member.large = max(member.large if recent else 0, len(frame) - _PREFIX)
                     member.large_at = self._now
+            if self.router.relieved:
+                self._switch.turn.put(self._resume)
         return out.take(limit)
+
+    def _resume(self, now: float) -> None:
+        """Publishers that wait for room can go on."""
+        self._now = now
+        self._carry_out(self.router.resume(now), now)
 
     # ------------------------------------------------------------ peers
 
@@ -269,7 +287,7 @@ class Gossiping:
         """Another connection may be the best one now: the stream moves there."""
         member = self._members.get(peer.id)
         if member is not None and member.added:
-            self.feed(gossip.PeerDescribed(peer.id, _dial_only(peer)), now)
+            self._put(gossip.PeerDescribed(peer.id, _dial_only(peer)))
         if member is None or member.out is None or member.out.connection is not peer.best:
             self.peer_ready(peer, now)
 
@@ -277,10 +295,9 @@ class Gossiping:
         member = self._members.pop(peer.id, None)
         if member is not None:
             self._fresh.pop(peer.id, None)
-            self._removed(peer.id, member, now)
+            self._removed(peer.id, member)
 
-    def forget(self, peer: Peer) -> None:
-        """Its last connection ended, perhaps before it was identified."""
+    def peer_lost(self, peer: Peer, now: float) -> None:
         self._members.pop(peer.id, None)
         self._fresh.pop(peer.id, None)
 
@@ -334,11 +351,11 @@ class Gossiping:
                 if stream.handler is self and isinstance(stream.state, FrameDecoder):
                     self._switch.reset(stream)
 
-    def _removed(self, peer: PeerId, member: _Member, now: float) -> None:
+    def _removed(self, peer: PeerId, member: _Member) -> None:
         member.pending.clear()
         if member.added:
             member.added = False
-            self.feed(gossip.PeerRemoved(peer), now)
+            self._put(gossip.PeerRemoved(peer))
 
     def _drop(self, peer_id: PeerId, now: float) -> None:
         """End gossip with a peer that broke its rules; its connection with it."""

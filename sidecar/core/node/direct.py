@@ -1,22 +1,26 @@
 """Direct messages in the node: links are streams, opened to any peer that can be reached."""
 
+from typing import assert_never
+
 from .. import direct
 from ..errors import Closed, NotSupported, SelfDial, SidecarError
 from ..events import LogLevel
 from ..types import PeerId
-from .reach import Reach
-from .switch import VIOLATION, Buffers, Peer, SimpleHandler, Stream, Switch
+from .dialling import Dialling
+from .machine import Buffers
+from .service import Service
+from .switch import VIOLATION, Peer, SimpleHandler, Stream, Switch
 
 
-class Directing(SimpleHandler):
+class DirectService(SimpleHandler, Service[direct.AppInput]):
     """Runs the direct router on the switch. A link's number is its stream's."""
 
     name = "direct"
 
-    def __init__(self, switch: Switch, reach: Reach, now: float) -> None:
+    def __init__(self, switch: Switch, dialling: Dialling, now: float) -> None:
         self.router = direct.DirectRouter(switch.config.direct, now=now)
         self._switch = switch
-        self._reach = reach
+        self._dialling = dialling
         self._protocol = switch.config.direct_protocol
         self._links: dict[direct.Link, Stream] = {}
         self._arrived: dict[direct.Link, list[bytes]] = {}  # this turn's bytes
@@ -24,29 +28,22 @@ class Directing(SimpleHandler):
 
     # ------------------------------------------------------------ the router
 
-    def accept(self, asked: object, now: float) -> bool:
-        """Take an app's input; False when it is not one of direct messages."""
-        match asked:
+    def handle(self, arrived: direct.AppInput, now: float) -> None:
+        match arrived:
             case direct.SendRequested(op, peer) if peer == self._switch.local:
-                outcomes = (direct.OutcomeRange(0, len(asked.messages), direct.SendOutcome.UNREACHABLE),)
+                outcomes = (direct.OutcomeRange(0, len(arrived.messages), direct.SendOutcome.UNREACHABLE),)
                 self._switch.emit(direct.SendCompleted(op, outcomes, _self_dial()))
             case direct.RequestMade(op, peer) if peer == self._switch.local:
                 self._switch.emit(direct.RequestCompleted(op, _self_dial()))
-            case (
-                direct.SendRequested()
-                | direct.RequestMade()
-                | direct.RequestCancelled()
-                | direct.RequestAnswered()
-                | direct.MessagesHandled()
-                | direct.ProtocolsChanged()
-            ):
-                self.feed(asked, now)
             case _:
-                return False
-        return True
+                self._carry_out(self.router.handle(arrived, now), now)
 
-    def feed(self, arrived: direct.DirectInput, now: float) -> None:
-        self._carry_out(self.router.handle(arrived, now), now)
+    def _put(self, arrived: direct.DirectInput) -> None:
+        """Hand the router an input, later in this turn."""
+        self._switch.turn.put(lambda now: self._carry_out(self.router.handle(arrived, now), now))
+
+    def next_deadline(self) -> float | None:
+        return self.router.next_deadline()
 
     def handle_deadline(self, now: float) -> None:
         self._carry_out(self.router.handle_deadline(now), now)
@@ -56,7 +53,7 @@ class Directing(SimpleHandler):
         while self._arrived:
             link, chunks = self._arrived.popitem()
             data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            self.feed(direct.DataReceived(link, data), now)
+            self._carry_out(self.router.handle(direct.DataReceived(link, data), now), now)
 
     def _carry_out(self, effects: list[direct.DirectEffect], now: float) -> None:
         for peer, points in self.router.take_charges().items():
@@ -80,44 +77,55 @@ class Directing(SimpleHandler):
                         self._switch.note(LogLevel.WARNING, stream.peer.id, "direct: %s", error)
                         self._switch.charge(stream.peer.id, "direct", VIOLATION, now)
                         self._switch.reset(stream)
-                case _:
+                case (
+                    direct.SendCompleted()
+                    | direct.RequestCompleted()
+                    | direct.MessagesReceived()
+                    | direct.RequestArrived()
+                    | direct.RequestWithdrawn()
+                ):
                     self._switch.emit(effect)
+                case _:
+                    assert_never(effect)
 
     def _open(self, peer_id: PeerId, now: float) -> None:
         def reached(peer: Peer | SidecarError, now: float) -> None:
             if isinstance(peer, SidecarError):
-                self.feed(direct.LinkFailed(peer_id, peer), now)
+                self._put(direct.LinkFailed(peer_id, peer))
             else:
                 self._switch.open_stream(peer.best, (self._protocol,), self, peer_id)
 
-        self._reach.reach(peer_id, (), reached, now, search=True)
+        self._dialling.reach(peer_id, (), reached, now, search=True)
 
     # ------------------------------------------------------------ streams
 
     def opened(self, stream: Stream, now: float) -> None:
         self._links[stream.number] = stream
         if stream.state is None:
-            self.feed(direct.LinkAccepted(stream.peer.id, stream.number), now)
+            self._put(direct.LinkAccepted(stream.peer.id, stream.number))
         else:
-            self.feed(direct.LinkOpened(stream.peer.id, stream.number), now)
+            self._put(direct.LinkOpened(stream.peer.id, stream.number))
 
     def failed(self, state: object, error: SidecarError, now: float) -> None:
         if isinstance(state, PeerId):
             if isinstance(error, NotSupported):
                 error = NotSupported(f"{state} takes no direct messages: {error}")
-            self.feed(direct.LinkFailed(state, error), now)
+            self._put(direct.LinkFailed(state, error))
 
     def received(self, stream: Stream, data: bytes, now: float) -> None:
         if stream.number in self._links:
             self._arrived.setdefault(stream.number, []).append(data)
 
     def ended(self, stream: Stream, now: float) -> None:
-        self.flush(now)
-        self._switch.close_write(stream)
-        self._over(stream, Closed("the peer closed the link"), now)
+        def over(now: float) -> None:
+            self.flush(now)
+            self._switch.close_write(stream)
+            self._over(stream, Closed("the peer closed the link"), now)
+
+        self._switch.turn.put(over)
 
     def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
-        self._over(stream, error, now)
+        self._switch.turn.put(lambda now: self._over(stream, error, now))
 
     def take(self, stream: Stream, limit: int) -> Buffers:
         return self.router.take(stream.number, limit)
@@ -125,7 +133,7 @@ class Directing(SimpleHandler):
     def _over(self, stream: Stream, error: SidecarError, now: float) -> None:
         self._arrived.pop(stream.number, None)
         if self._links.pop(stream.number, None) is not None:
-            self.feed(direct.LinkClosed(stream.number, error), now)
+            self._carry_out(self.router.handle(direct.LinkClosed(stream.number, error), now), now)
 
     def statistics(self) -> dict[str, int | float]:
         counts = self.router.counts

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Never
 
 from .. import events
 from ..errors import DeadlineExceeded, NotSupported, ProtocolError, SidecarError, WrongNetwork
@@ -11,7 +11,9 @@ from ..identify import IDENTIFY, IDENTIFY_PUSH, IdentifyInfo, IdentifyReader, en
 from ..multiaddr import Multiaddr
 from ..records import fitting, make_peer_record, open_peer_record
 from ..types import PeerId
-from .reach import Reach
+from .dialling import Dialling
+from .machine import NodeInput
+from .service import Service
 from .switch import Connection, Peer, SimpleHandler, Stream, Switch
 
 _TWINS = 600.0  # seconds for which a peer that was in two places at once keeps the addresses of both; a guess
@@ -37,14 +39,17 @@ class _Kept(NamedTuple):
     addresses: tuple[Multiaddr, ...]
 
 
-class Identifying(SimpleHandler):
+class IdentifyService(SimpleHandler, Service[Never]):
     """Asks and answers identify and identify/push (libp2p specs, identify)."""
 
     name = "identify"
+    follows = (events.AddressesChanged,)
 
-    def __init__(self, switch: Switch, reach: Reach, sequence: int) -> None:
+    def __init__(self, switch: Switch, dialling: Dialling, sequence: int) -> None:
         self._switch = switch
-        self._reach = reach
+        self._dialling = dialling
+        self._started = False
+        self._identity_conflicts = 0
         self._record_seq = sequence
         self._record = b""
         self._given: tuple[Multiaddr, ...] = ()  # the addresses that it was made of
@@ -62,7 +67,13 @@ class Identifying(SimpleHandler):
 
     # ------------------------------------------------------------ ours
 
-    def connected(self, connection: Connection, now: float) -> None:
+    def followed(self, arrived: NodeInput, now: float) -> None:
+        """Our addresses have changed, or are known for the first time: then nobody is there to be told."""
+        if self._started:
+            self.advertise(now)
+        self._started = True
+
+    def connection_opened(self, connection: Connection, now: float) -> None:
         """Ask a fresh connection who is there; the peer is of no use before it has said so."""
         switch = self._switch
         if connection.peer.info is not None and not _again(connection):
@@ -97,7 +108,7 @@ class Identifying(SimpleHandler):
         kept = self._records.get(peer)
         return kept.envelope if kept is not None and len(kept.envelope) <= _MAX_EXCHANGED else None
 
-    def forget(self, peer: Peer) -> None:
+    def peer_lost(self, peer: Peer, now: float) -> None:
         self._records.pop(peer.id, None)
         self._told.pop(peer.id, None)
         self._pusher.forget(peer)
@@ -160,6 +171,9 @@ class Identifying(SimpleHandler):
         if isinstance(state, _Asked):
             self._unidentified(state.connection, error, now)
 
+    def statistics(self) -> dict[str, int | float]:
+        return {"identity_conflicts": self._identity_conflicts}
+
     # ------------------------------------------------------------ verdicts
 
     def identified(self, peer: Peer, info: IdentifyInfo, now: float, *, again: bool = False) -> None:
@@ -180,7 +194,7 @@ class Identifying(SimpleHandler):
         refusal = self._refusal(peer.info)
         if refusal is not None:
             switch.note(LogLevel.WARNING, peer.id, "refused: %s", refusal)
-            self._reach.refused(peer, refusal, now)
+            self._dialling.refused(peer, refusal, now)
             switch.disconnect(peer, refusal)
             return
         if peer.info.listen_addresses:
@@ -189,11 +203,11 @@ class Identifying(SimpleHandler):
         if before is None:
             self._observe(info)
             peer.ready = True
-            self._reach.arrived(peer, now)
+            self._dialling.arrived(peer, now)
             if peer.id in self._told:
                 self._push(peer)  # what changed since it asked
         else:
-            self._reach.updated(peer, now)
+            self._dialling.updated(peer, now)
         self._tell(peer, PeerChange.UPDATED if before else PeerChange.IDENTIFIED)
 
     def _two_of_one_identity(self, peer: Peer, before: IdentifyInfo, new: tuple[Multiaddr, ...], now: float) -> None:
@@ -209,7 +223,7 @@ class Identifying(SimpleHandler):
         if len(self._twins) > _MAX_TWINS:
             del self._twins[next(iter(self._twins))]
         self._switch.book.learn(peer.id, new)
-        self._switch.counters["identity_conflicts"] += 1
+        self._identity_conflicts += 1
         self._switch.note(
             LogLevel.WARNING,
             peer.id,
@@ -220,7 +234,7 @@ class Identifying(SimpleHandler):
         )
 
     def _tell(self, peer: Peer, change: PeerChange) -> None:
-        self._switch.emit(events.PeerChanged(change, self._reach.view(peer.id)))
+        self._switch.emit(events.PeerChanged(change, self._dialling.view(peer.id)))
         self._switch.emit(events.PeersLearned(((peer.id, self._switch.book.addresses(peer.id)),), good=True))
 
     def _with_record(self, peer: Peer, info: IdentifyInfo, again: bool) -> tuple[IdentifyInfo, tuple[Multiaddr, ...]]:
@@ -277,7 +291,7 @@ class Identifying(SimpleHandler):
             return
         failure = WrongNetwork(f"the peer could not be identified: {error}")
         switch.note(LogLevel.WARNING, peer.id, "refused: %s", failure)
-        self._reach.refused(peer, failure, now)
+        self._dialling.refused(peer, failure, now)
         switch.close_connection(connection, failure)
 
     def _overdue(self, connection: Connection, now: float) -> None:
@@ -291,7 +305,7 @@ class _Pusher(SimpleHandler):
 
     name = "identify"
 
-    def __init__(self, identifying: Identifying) -> None:
+    def __init__(self, identifying: IdentifyService) -> None:
         self._identifying = identifying
         self._opening: dict[PeerId, None] = {}
 
@@ -320,7 +334,7 @@ class _Pushed(SimpleHandler):
 
     name = "identify"
 
-    def __init__(self, identifying: Identifying, switch: Switch) -> None:
+    def __init__(self, identifying: IdentifyService, switch: Switch) -> None:
         self._identifying = identifying
         self._switch = switch
 

@@ -1,7 +1,7 @@
-"""Reaching peers: dialling them, settling on one connection each, and keeping enough of them."""
+"""Dialling: reaching peers, settling on one connection each, and keeping enough of them."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol, assert_never
 
 from .. import events
 from ..errors import (
@@ -15,8 +15,10 @@ from ..events import LogLevel, PeerChange, PeerView
 from ..gate import Gate
 from ..multiaddr import Multiaddr
 from ..types import Direction, PeerId
-from .config import NodeConfig
+from .config import ConfigurationChanged, NodeConfig
 from .entrances import Entrances
+from .machine import NodeInput
+from .service import Service
 from .switch import Connection, Peer, Switch, direction_kept, gone
 
 Reached = Callable[[Peer | SidecarError, float], None]
@@ -25,25 +27,53 @@ Found = Callable[[tuple[Multiaddr, ...], float], None]
 _FIRST_KNOWN = 10  # peers of an earlier run that are tried at once; as many as a Kademlia lookup asks
 
 
-class PeerListener(Protocol):
-    """A service that follows peers coming and going."""
-
-    def peer_ready(self, peer: Peer, now: float) -> None:
-        """Identified and of our network."""
-
-    def peer_updated(self, peer: Peer, now: float) -> None:
-        """It says something new of itself, or another connection is its best now."""
-
-    def peer_gone(self, peer: Peer, now: float) -> None:
-        """Its last connection ended, after `peer_ready`."""
+DiallingInput = (
+    events.ConnectionOpened | events.ConnectionClosed | events.DialFailed | events.Resolved | events.AddressesChanged
+)
 
 
-class Reach:
-    """Dials on behalf of services and apps; keeps the table of peers."""
+class HoldOff(Protocol):
+    """Who keeps peers away for a while; see `Workload`."""
 
-    def __init__(self, switch: Switch, gate: Gate) -> None:
+    def refuse(self, peer: PeerId, now: float) -> SidecarError | None: ...
+
+
+class Pings(Protocol):
+    """Who can tell whether a connection is alive; see `PingService`."""
+
+    def ping(
+        self, connection: Connection, now: float, answer: Callable[[float | SidecarError, float], None]
+    ) -> None: ...
+
+
+class PeerRouting(Protocol):
+    """Who finds the addresses of peers; see `KademliaService`."""
+
+    def find(self, peer: PeerId, then: Found, now: float) -> None: ...
+
+
+class Dialling(Service[DiallingInput]):
+    """Dials on behalf of services and apps; keeps the table of peers, and tells the services who comes and goes."""
+
+    follows = (ConfigurationChanged,)
+
+    def __init__(
+        self,
+        switch: Switch,
+        gate: Gate,
+        hold_off: HoldOff,
+        pings: Pings,
+        routing: Callable[[], PeerRouting],
+        services: Sequence[Service[Any]],
+    ) -> None:
+        """`routing` gives who finds peers, which itself dials; `services` are told of peers, in this order."""
         self._switch = switch
         self._gate = gate
+        self._hold_off = hold_off
+        self._pings = pings
+        self._routing = routing
+        self._services = services
+        self._started = False
         self._dials: dict[int, PeerId | None] = {}
         self._dialling: dict[PeerId, int] = {}
         self._anonymous: dict[int, Reached] = {}  # dials of an address whose peer is not known
@@ -52,14 +82,32 @@ class Reach:
         self._number = 0
         self._bootstrap = _bootstrap(switch.config, switch.local)
         self.entrances = Entrances(switch, self.reach_anyone)
-        self.listeners: list[PeerListener] = []
-        self.connected: Callable[[Connection, float], None] = lambda connection, now: None
-        self.holds_off: Callable[[PeerId, float], SidecarError | None] = lambda peer, now: None
-        self.probe: Callable[[Connection, float, Callable[[float | SidecarError, float], None]], None]
-        self.protects: Callable[[PeerId], bool] = gate.protects
-        self.keep_together: Callable[[float], None] = lambda now: None
-        self.find: Callable[[PeerId, Found, float], None] | None = None
         self.last_error: SidecarError | None = None  # of the last dial that failed, for readiness
+
+    def handle(self, arrived: DiallingInput, now: float) -> None:
+        match arrived:
+            case events.ConnectionOpened():
+                self._on_opened(arrived, now)
+            case events.ConnectionClosed():
+                self._on_closed(arrived, now)
+            case events.DialFailed():
+                self._on_dial_failed(arrived, now)
+            case events.Resolved():
+                self.entrances.on_resolved(arrived, now)
+            case events.AddressesChanged(listening, announced):
+                self._switch.readdress(listening, announced)
+                if not self._started:
+                    self._started = True
+                    self._start(now)
+            case _:
+                assert_never(arrived)
+
+    def followed(self, arrived: NodeInput, now: float) -> None:
+        """The configuration has changed; the next upkeep, which is never far, goes by it."""
+        self._bootstrap = _bootstrap(self._switch.config, self._switch.local)
+        for peer, address in self._bootstrap:
+            self._switch.book.learn(peer, (address,))
+        self.entrances.configured()
 
     # ------------------------------------------------------------ reaching
 
@@ -82,7 +130,7 @@ class Reach:
         if peer == switch.local:
             then(SelfDial("the peer asked for is this node itself"), now)
             return
-        refusal = self._gate.refuse_peer(peer) or self.holds_off(peer, now)
+        refusal = self._gate.refuse_peer(peer) or self._hold_off.refuse(peer, now)
         if refusal is not None:
             then(refusal, now)
             return
@@ -121,7 +169,7 @@ class Reach:
 
     def _search_or_fail(self, peer: PeerId, error: SidecarError, now: float) -> None:
         """Known addresses lead nowhere: ask the DHT once, where somebody wants that."""
-        if peer not in self._searching or self.find is None:
+        if peer not in self._searching:
             self._answer(peer, error, now)
             return
         del self._searching[peer]
@@ -138,7 +186,7 @@ class Reach:
             else:
                 self._answer(peer, NoAddresses(f"{peer} is neither known here nor found in the DHT"), now)
 
-        self.find(peer, found, now)
+        self._routing().find(peer, found, now)
 
     def sought(self) -> list[PeerId]:
         """The peers that somebody wants to reach."""
@@ -157,7 +205,7 @@ class Reach:
 
     # ------------------------------------------------------------ what the driver reports
 
-    def on_opened(self, opened: events.ConnectionOpened, now: float) -> None:
+    def _on_opened(self, opened: events.ConnectionOpened, now: float) -> None:
         switch = self._switch
         then = self._dial_over(opened.dial)
         if opened.peer == switch.local:
@@ -172,7 +220,7 @@ class Reach:
         if refusal is None and host:
             refusal = self._gate.refuse_address(host)
         # Banned while it was being negotiated, else the driver has seen to it; or sent away a while ago.
-        refusal = refusal or self.holds_off(opened.peer, now)
+        refusal = refusal or self._hold_off.refuse(opened.peer, now)
         if refusal is not None:
             switch.emit(events.CloseConnection(opened.connection, refusal))
             if then:
@@ -195,9 +243,9 @@ class Reach:
                 then(peer, now)
             else:
                 self._waiting.setdefault(opened.peer, []).append(then)
-        self.connected(connection, now)
+        self._connected(connection, now)
 
-    def on_closed(self, closed: events.ConnectionClosed, now: float) -> None:
+    def _on_closed(self, closed: events.ConnectionClosed, now: float) -> None:
         switch = self._switch
         connection = switch.connections.pop(closed.connection, None)
         if connection is None:
@@ -210,7 +258,7 @@ class Reach:
         peer.ready = was_ready
         if peer.connections:
             if not peer.ready:
-                self.connected(peer.best, now)
+                self._connected(peer.best, now)
             elif all(left.draining for left in peer.connections):
                 peer.connections[-1].draining = False
                 self.updated(peer, now)
@@ -222,12 +270,18 @@ class Reach:
             config, lived = switch.config, now - peer.since
             peer.sent_away = closed.error is None
             switch.book.ended(peer.id, now, lived, config.redial_base, config.redial_limit, in_order=peer.sent_away)
-            for listener in self.listeners:
-                listener.peer_gone(peer, now)
+            for service in self._services:
+                service.peer_gone(peer, now)
         if peer.id in self._waiting and peer.id not in self._dialling:
             self._answer(peer.id, closed.error or Closed("the peer closed the connection"), now)
+        for service in self._services:
+            service.peer_lost(peer, now)
 
-    def on_dial_failed(self, failed: events.DialFailed, now: float) -> None:
+    def _connected(self, connection: Connection, now: float) -> None:
+        for service in self._services:
+            service.connection_opened(connection, now)
+
+    def _on_dial_failed(self, failed: events.DialFailed, now: float) -> None:
         switch = self._switch
         peer = self._dials.get(failed.dial)
         then = self._dial_over(failed.dial)
@@ -255,12 +309,12 @@ class Reach:
     def arrived(self, peer: Peer, now: float) -> None:
         """The peer is identified and may be used."""
         self._answer(peer.id, peer, now)
-        for listener in self.listeners:
-            listener.peer_ready(peer, now)
+        for service in self._services:
+            service.peer_ready(peer, now)
 
     def updated(self, peer: Peer, now: float) -> None:
-        for listener in self.listeners:
-            listener.peer_updated(peer, now)
+        for service in self._services:
+            service.peer_updated(peer, now)
 
     def refused(self, peer: Peer, error: SidecarError, now: float) -> None:
         """The peer does not belong here: those who wait for it are told, and it is not sought again for long."""
@@ -270,8 +324,8 @@ class Reach:
         self._answer(peer.id, error, now)
         if peer.ready:
             peer.ready = False
-            for listener in self.listeners:
-                listener.peer_gone(peer, now)
+            for service in self._services:
+                service.peer_gone(peer, now)
 
     # ------------------------------------------------------------ one connection a peer
 
@@ -300,7 +354,7 @@ class Reach:
             if peer.ready:
                 self.updated(peer, now)
 
-        self.probe(kept, now, answered)
+        self._pings.ping(kept, now, answered)
 
     def _drain(self, connection: Connection, now: float) -> None:
         """Let the streams of a surplus connection finish, then close it."""
@@ -319,7 +373,7 @@ class Reach:
 
     # ------------------------------------------------------------ enough connections
 
-    def start(self, now: float) -> None:
+    def _start(self, now: float) -> None:
         """Seek the first peers: those of an earlier run, else (or a moment later) the bootstrap peers."""
         config, book = self._switch.config, self._switch.book
         for peer, address in self._bootstrap:
@@ -332,16 +386,13 @@ class Reach:
         first = now if not known else now + config.redial_base
         self._switch.deadlines.at(first, self._upkeep)
 
-    def configured(self) -> None:
-        """The configuration has changed; the next upkeep, which is never far, goes by it."""
-        self._bootstrap = _bootstrap(self._switch.config, self._switch.local)
-        for peer, address in self._bootstrap:
-            self._switch.book.learn(peer, (address,))
-        self.entrances.configured()
-
     def is_bootstrap(self, peer: PeerId) -> bool:
         """Whether this node joins the mesh through the peer, as configured."""
         return any(peer == named for named, _ in self._bootstrap) or self.entrances.lead_to(peer)
+
+    def protects(self, peer: PeerId) -> bool:
+        """Whether a peer's connections are never trimmed."""
+        return self._gate.protects(peer) or self.is_bootstrap(peer)
 
     def _upkeep(self, now: float) -> None:
         """Dial some of those who are missing."""
@@ -349,7 +400,8 @@ class Reach:
         config, book = switch.config, switch.book
         pause = config.upkeep_interval if switch.peers else config.redial_base
         switch.deadlines.at(now + pause * (0.75 + switch.rng.random() / 2), self._upkeep)
-        self.keep_together(now)
+        for service in self._services:
+            service.upkeep(now)
         missing = self.missing()
         self.entrances.seek(now, enough=missing <= 0 and bool(switch.peers))
         if missing <= 0:

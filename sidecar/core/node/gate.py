@@ -1,40 +1,48 @@
 """The gate in the node: who is banned is disconnected, forgotten, and neither let in nor sought."""
 
+from typing import assert_never
+
 from .. import events, kademlia
 from ..errors import PeerBanned, SidecarError
 from ..gate import Gate
 from ..types import PeerId
-from .finding import Finding
+from .dialling import Dialling
+from .kademlia import KademliaService
 from .operations import Operations
-from .reach import Reach
+from .service import Service
 from .switch import Switch
 
+GateInput = (
+    events.BanRequested | events.BansLifted | events.ProtectionChanged | events.GateConfigured | events.WallClockRead
+)
 
-class Gating:
+
+class GateService(Service[GateInput]):
     """Changes the gate on behalf of the operator, and has the node live by it.
 
     The driver looks at the same gate before it dials and before it lets anybody in.
     """
 
-    def __init__(self, switch: Switch, reach: Reach, finding: Finding, operations: Operations, gate: Gate) -> None:
+    def __init__(
+        self, switch: Switch, dialling: Dialling, kademlia: KademliaService, operations: Operations, gate: Gate
+    ) -> None:
         self._switch = switch
-        self._reach = reach
-        self._finding = finding
+        self._dialling = dialling
+        self._kademlia = kademlia
         self._operations = operations
         self._gate = gate
 
-    def accept(self, asked: object, now: float) -> bool:
-        """Take an input on; False for one that is nothing to this service."""
-        match asked:
+    def handle(self, arrived: GateInput, now: float) -> None:
+        match arrived:
             case events.BanRequested(op):
                 if self._operations.begin(op):
-                    self._ban(asked, now)
+                    self._ban(arrived, now)
             case events.BansLifted(subjects):
                 for subject in subjects:
                     self._gate.lift(subject)
             case events.ProtectionChanged(peer, protected):
                 if self._gate.protect(peer, protected) and peer in self._switch.peers:
-                    self._switch.emit(events.PeerChanged(events.PeerChange.UPDATED, self._reach.view(peer)))
+                    self._switch.emit(events.PeerChanged(events.PeerChange.UPDATED, self._dialling.view(peer)))
             case events.GateConfigured(lists):
                 self._gate.configure(lists)
                 self._enforce(now)
@@ -44,12 +52,7 @@ class Gating:
                 if self._gate.size + len(over) > before:  # the clock was set back: some are in force again
                     self._enforce(now)
             case _:
-                return False
-        return True
-
-    def protects(self, peer: PeerId) -> bool:
-        """Whether a peer's connections are never trimmed."""
-        return self._gate.protects(peer) or self._reach.is_bootstrap(peer)
+                assert_never(arrived)
 
     def statistics(self) -> dict[str, int | float]:
         gate = self._gate
@@ -64,7 +67,7 @@ class Gating:
 
     def _ban(self, asked: events.BanRequested, now: float) -> None:
         peers = [ban.subject for ban in asked.bans if isinstance(ban.subject, PeerId)]
-        bootstrap = tuple(peer for peer in peers if self._reach.is_bootstrap(peer))
+        bootstrap = tuple(peer for peer in peers if self._dialling.is_bootstrap(peer))
         protected = tuple(peer for peer in peers if self._gate.protects(peer))
         try:
             self._gate.add(*asked.bans)
@@ -78,7 +81,7 @@ class Gating:
 
     def _enforce(self, now: float) -> None:
         """Other rules than before: look at everybody who is connected or sought."""
-        for peer in dict.fromkeys((*self._switch.peers, *self._reach.sought())):
+        for peer in dict.fromkeys((*self._switch.peers, *self._dialling.sought())):
             if self._gate.refuses_peer(peer):
                 error = self._gate.refuse_peer(peer)
                 assert error is not None, "it refuses the peer"
@@ -88,8 +91,8 @@ class Gating:
     def _forget(self, peer: PeerId, error: PeerBanned, now: float) -> int:
         """End everything with a peer; returns how many connections that closed."""
         self._switch.book.forget(peer)
-        self._reach.give_up(peer, error, now)
-        self._finding.feed(kademlia.PeerForgotten(peer), now)
+        self._dialling.give_up(peer, error, now)
+        self._kademlia.put(kademlia.PeerForgotten(peer))
         present = self._switch.peers.get(peer)
         if present is None:
             return 0

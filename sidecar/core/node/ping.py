@@ -1,10 +1,12 @@
 """Pings: echoing theirs, and measuring the way to a peer for latency, for apps and for the routing table."""
 
 from collections.abc import Callable
+from typing import Never
 
 from ..deadlines import Deadline
 from ..errors import DeadlineExceeded, SidecarError
 from ..ping import PING, Pinger, PingResponder
+from .service import Service
 from .switch import Connection, Peer, SimpleHandler, Stream, Switch
 
 Answer = Callable[[float | SidecarError, float], None]
@@ -22,7 +24,7 @@ class _Ping:
         self.deadline: Deadline | None = None
 
 
-class Pinging(SimpleHandler):
+class PingService(SimpleHandler, Service[Never]):
     """Both sides of libp2p ping."""
 
     name = "ping"
@@ -39,7 +41,7 @@ class Pinging(SimpleHandler):
         late = DeadlineExceeded(f"no answer to a ping within {timeout:g} s")
         ping.deadline = self._switch.deadlines.at(now + timeout, lambda now: self._finish(ping, late, now))
 
-    def watch(self, peer: Peer, now: float) -> None:
+    def peer_ready(self, peer: Peer, now: float) -> None:
         """Measure the peer now and then from here on."""
         self._measure(peer, now)
 

@@ -2,14 +2,16 @@
 
 from collections import deque
 from collections.abc import Callable
+from typing import Never, assert_never
 
 from .. import events, kademlia
 from ..buffer import FrameDecoder
 from ..errors import Closed, InvalidArgument, ProtocolError, SidecarError
 from ..types import PeerId
 from ..varint import encode
-from .pinging import Pinging
-from .reach import Found, Reach
+from .dialling import Dialling, Found
+from .ping import PingService
+from .service import Service
 from .switch import Peer, SimpleHandler, Stream, Switch
 
 Ended = (
@@ -42,18 +44,18 @@ class _Query:
         self.stream: Stream | None = None
 
 
-class Finding(SimpleHandler):
+class KademliaService(SimpleHandler, Service[Never]):
     """Runs the Kademlia router on the switch."""
 
     name = "dht"
 
-    def __init__(self, switch: Switch, reach: Reach, pinging: Pinging, now: float, wall_ns: int) -> None:
+    def __init__(self, switch: Switch, dialling: Dialling, ping: PingService, now: float, wall_ns: int) -> None:
         config = switch.config
         epoch = wall_ns / 1e9 - now
         self.router = kademlia.KademliaRouter(config.kademlia, switch.local, rng=switch.rng, epoch=epoch)
         self._switch = switch
-        self._reach = reach
-        self._pinging = pinging
+        self._dialling = dialling
+        self._ping = ping
         self._protocol = config.kademlia_protocol
         self._queries: dict[int, _Query] = {}
         self._walks: dict[int, Told] = {}
@@ -61,12 +63,8 @@ class Finding(SimpleHandler):
         self._requests: dict[int, Stream] = {}
         self._waiting: dict[int, deque[bytes]] = {}  # questions that came together, by their streams
         self._request = 0
-        self._inputs: deque[kademlia.KademliaInput] = deque()
-        self._busy = False
         if config.dht_server:
             switch.register(self._protocol, self)
-        reach.listeners.append(self)
-        reach.find = self.find
 
     # ------------------------------------------------------------ what others ask of us
 
@@ -92,41 +90,31 @@ class Finding(SimpleHandler):
         return self.ask(lambda walk: kademlia.LookupRequested(walk, key, target), ended, now)
 
     def ask(self, make: Callable[[int], kademlia.KademliaInput], then: Told, now: float) -> int:
-        """Feed the router what `make` builds around a number; `then` is told what comes of it, the end last.
+        """Hand the router what `make` builds around a number; `then` is told what comes of it, the end last.
 
-        Returns the number for `stop`.
+        Returns the number for `stop`; `then` is not called before that.
         """
         self._walk += 1
         self._walks[self._walk] = then
-        self.feed(make(self._walk), now)
+        self.put(make(self._walk))
         return self._walk
 
     def stop(self, walk: int, now: float) -> None:
         """It is not wanted any more."""
         if self._walks.pop(walk, None) is not None:
-            self.feed(kademlia.LookupCancelled(walk), now)
+            self.put(kademlia.LookupCancelled(walk))
 
     # ------------------------------------------------------------ the router
 
-    def feed(self, arrived: kademlia.KademliaInput, now: float) -> None:
-        """Hand an input on. One that arises while effects are carried out waits until they all are: a query that
-        fails at once may end its lookup, and must not be cancelled before it was sent.
-        """
-        self._inputs.append(arrived)
-        if not self._busy:
-            self._drain([], now)
+    def put(self, arrived: kademlia.KademliaInput) -> None:
+        """Hand the router an input, later in this turn."""
+        self._switch.turn.put(lambda now: self._carry_out(self.router.handle(arrived, now), now))
+
+    def next_deadline(self) -> float | None:
+        return self.router.next_deadline()
 
     def handle_deadline(self, now: float) -> None:
-        self._drain(self.router.handle_deadline(now), now)
-
-    def _drain(self, effects: list[kademlia.KademliaEffect], now: float) -> None:
-        self._busy = True
-        try:
-            self._carry_out(effects, now)
-            while self._inputs:
-                self._carry_out(self.router.handle(self._inputs.popleft(), now), now)
-        finally:
-            self._busy = False
+        self._carry_out(self.router.handle_deadline(now), now)
 
     def _carry_out(self, effects: list[kademlia.KademliaEffect], now: float) -> None:
         for effect in effects:
@@ -168,6 +156,8 @@ class Finding(SimpleHandler):
                         if peer != self._switch.local:
                             self._switch.book.learn(peer, addresses)
                     self._switch.emit(events.PeersLearned(peers, good=False))
+                case _:
+                    assert_never(effect)
 
     def _send_query(self, asked: kademlia.SendQuery, now: float) -> None:
         query = _Query(asked.query, asked.frame, asked.answered, self._switch.config.kademlia.max_frame)
@@ -181,24 +171,24 @@ class Finding(SimpleHandler):
             else:
                 self._switch.open_stream(peer.best, (self._protocol,), self, query)
 
-        self._reach.reach(asked.peer, asked.addresses, reached, now)
+        self._dialling.reach(asked.peer, asked.addresses, reached, now)
 
     def _probe(self, asked: kademlia.Probe, now: float) -> None:
         def pinged(result: float | SidecarError, now: float) -> None:
             alive = not isinstance(result, SidecarError)
-            self.feed(kademlia.ProbeSucceeded(asked.peer) if alive else kademlia.ProbeFailed(asked.peer), now)
+            self.put(kademlia.ProbeSucceeded(asked.peer) if alive else kademlia.ProbeFailed(asked.peer))
 
         def reached(peer: Peer | SidecarError, now: float) -> None:
             if isinstance(peer, SidecarError):
                 pinged(peer, now)
             else:
-                self._pinging.ping(peer.best, now, pinged)
+                self._ping.ping(peer.best, now, pinged)
 
-        self._reach.reach(asked.peer, asked.addresses, reached, now)
+        self._dialling.reach(asked.peer, asked.addresses, reached, now)
 
     def _failed(self, query: _Query, error: SidecarError, now: float) -> None:
         if self._queries.pop(query.number, None) is not None:
-            self.feed(kademlia.QueryFailed(query.number, error), now)
+            self.put(kademlia.QueryFailed(query.number, error))
 
     # ------------------------------------------------------------ streams
 
@@ -224,7 +214,7 @@ class Finding(SimpleHandler):
             if frames and self._queries.pop(state.number, None) is not None:
                 self._switch.close_write(stream)
                 self._switch.expire(stream, now)
-                self.feed(kademlia.QueryAnswered(state.number, frames[0]), now)
+                self.put(kademlia.QueryAnswered(state.number, frames[0]))
         elif isinstance(state, FrameDecoder):
             frames = state.receive(data)
             waiting = self._waiting.get(stream.number)
@@ -232,7 +222,7 @@ class Finding(SimpleHandler):
                 waiting += frames
             elif frames:
                 self._waiting[stream.number] = deque(frames)
-                self._answer_some(stream, now)
+                self._switch.turn.put(lambda now: self._go_on(stream, now))
             if len(self._waiting.get(stream.number, ())) > _MAX_WAITING:
                 raise ProtocolError(f"kad: more than {_MAX_WAITING} questions at once on one stream")
 
@@ -247,7 +237,8 @@ class Finding(SimpleHandler):
             self._switch.charge(stream.peer.id, "dht", _WORK, now, needless=False)
             self._request += 1
             self._requests[self._request] = stream
-            self.feed(kademlia.RequestReceived(self._request, stream.peer.id, waiting.popleft()), now)
+            asked = kademlia.RequestReceived(self._request, stream.peer.id, waiting.popleft())
+            self._carry_out(self.router.handle(asked, now), now)
         if stream.number not in self._waiting:
             return
         self._switch.expire(stream, now)
@@ -268,7 +259,7 @@ class Finding(SimpleHandler):
         state = stream.state
         if isinstance(state, _Query) and not state.answered:
             if self._queries.pop(state.number, None) is not None:
-                self.feed(kademlia.QueryAnswered(state.number, b""), now)
+                self.put(kademlia.QueryAnswered(state.number, b""))
         elif isinstance(state, _Query):
             self._failed(state, Closed("kad: the peer ended the stream without an answer"), now)
         self._switch.close_write(stream)
@@ -285,15 +276,12 @@ class Finding(SimpleHandler):
     # ------------------------------------------------------------ peers
 
     def peer_ready(self, peer: Peer, now: float) -> None:
-        self.feed(
-            kademlia.PeerIdentified(peer.id, self._switch.book.addresses(peer.id), peer.speaks(self._protocol)),
-            now,
-        )
+        self.put(kademlia.PeerIdentified(peer.id, self._switch.book.addresses(peer.id), peer.speaks(self._protocol)))
 
     peer_updated = peer_ready
 
     def peer_gone(self, peer: Peer, now: float) -> None:
-        self.feed(kademlia.PeerDisconnected(peer.id), now)
+        self.put(kademlia.PeerDisconnected(peer.id))
 
     def statistics(self) -> dict[str, int | float]:
         counted = self.router.statistics()._asdict()

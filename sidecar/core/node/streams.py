@@ -1,14 +1,17 @@
 """Byte streams in the node: protocols that apps speak, on streams whose bytes nobody looks into."""
 
 from collections import deque
+from typing import assert_never
 
 from .. import events, streams
 from ..errors import InvalidArgument, ResourceExhausted, SidecarError
 from ..types import PeerId
-from .identifying import Identifying
+from .dialling import Dialling
+from .identify import IdentifyService
 from .operations import Operations
-from .reach import Reach
-from .switch import Buffers, Connection, Peer, SimpleHandler, Stream, Switch
+from .machine import Buffers
+from .service import Service
+from .switch import Connection, Peer, SimpleHandler, Stream, Switch
 
 _MAX_OPENING = 128  # streams in negotiation on one connection; peers bear 256 unanswered ones (specs yamux)
 _RESERVED = ("/sidecar/", "/multistream/", "/noise", "/yamux/", "/tls/")  # peers take their meaning from these
@@ -35,30 +38,27 @@ class _Raw:
         self.held: list[bytes] | None = None  # what came before the peer was identified; bounded by the window
 
 
-class Streaming(SimpleHandler):
+class StreamsService(SimpleHandler, Service[streams.AppInput]):
     """Opens and accepts streams for apps."""
 
     name = "apps"
     lasting = True
 
-    def __init__(self, switch: Switch, reach: Reach, operations: Operations, identifying: Identifying) -> None:
+    def __init__(self, switch: Switch, dialling: Dialling, operations: Operations, identify: IdentifyService) -> None:
         self._switch = switch
-        self._reach = reach
+        self._dialling = dialling
         self._operations = operations
-        self._identifying = identifying
+        self._identify = identify
         self._streams: dict[int, Stream] = {}
         self._accepted: tuple[str, ...] = ()
         self._opening: dict[int, int] = {}  # connection -> streams in negotiation
         self._queued: dict[int, deque[_Asked]] = {}  # connection -> what waits for a place; each is an open operation
         self._early: dict[PeerId, list[Stream]] = {}  # of peers that are not identified yet
-        self._taken: dict[int, Stream] = {}  # of which the driver took what their apps should hear of
-        reach.listeners.append(self)
 
     # ------------------------------------------------------------ the apps
 
-    def accept(self, asked: object, now: float) -> bool:
-        """Take an app's input; False when it is not one of byte streams."""
-        match asked:
+    def handle(self, arrived: streams.AppInput, now: float) -> None:
+        match arrived:
             case streams.BytesConsumed(number, size):
                 self._switch.emit(events.Acknowledge(number, size))  # also for one that is done but not read out
             case streams.BytesWritten(number, data):
@@ -74,12 +74,11 @@ class Streaming(SimpleHandler):
                     self._switch.emit(events.ResetStream(number))  # done, but not read out
             case streams.StreamRequested(op):
                 if self._operations.begin(op):
-                    self._open(asked, now)
+                    self._open(arrived, now)
             case streams.ProtocolsAccepted(protocols):
                 self._accept(protocols, now)
             case _:
-                return False
-        return True
+                assert_never(arrived)
 
     def _write(self, number: int, data: bytes) -> None:
         stream = self._streams.get(number)
@@ -111,7 +110,7 @@ class Streaming(SimpleHandler):
         for protocol in wanted:
             switch.register(protocol, self)
         self._accepted = wanted
-        self._identifying.advertise(now)
+        self._identify.advertise(now)
 
     # ------------------------------------------------------------ opening
 
@@ -122,7 +121,7 @@ class Streaming(SimpleHandler):
             else:
                 self._queue(_Asked(asked.op, peer.best, asked.protocols))
 
-        self._reach.reach(asked.peer, (), reached, now, search=True)
+        self._dialling.reach(asked.peer, (), reached, now, search=True)
 
     def _queue(self, asked: _Asked) -> None:
         """Negotiate now or when others are done: a burst must not run into the peer's bounds."""
@@ -205,24 +204,16 @@ class Streaming(SimpleHandler):
         left, raw = stream.out.size, stream.state
         assert isinstance(raw, _Raw), "only open streams are woken"
         if (raw.full and left * 2 <= self._switch.config.stream_buffer) or (stream.write_closed and not left):
-            self._taken[stream.number] = stream
+            self._switch.turn.put(lambda now: self._tell_taken(stream, raw))
         return taken
 
-    # ------------------------------------------------------------ what the driver took
-
-    def next_deadline(self) -> float | None:
-        """At once, when apps are to hear of what the driver took: `take` itself has no effects."""
-        return 0.0 if self._taken else None
-
-    def handle_deadline(self, now: float) -> None:
-        taken, self._taken = self._taken, {}
-        for number, stream in taken.items():
-            raw = stream.state
-            if number in self._streams and isinstance(raw, _Raw):
-                if raw.full and stream.out.size * 2 <= self._switch.config.stream_buffer:
-                    raw.full = False
-                    self._switch.emit(streams.WritableChanged(number, True))
-                self._forget_if_done(stream)
+    def _tell_taken(self, stream: Stream, raw: _Raw) -> None:
+        """The driver took what the app should hear of."""
+        if stream.number in self._streams:
+            if raw.full and stream.out.size * 2 <= self._switch.config.stream_buffer:
+                raw.full = False
+                self._switch.emit(streams.WritableChanged(stream.number, True))
+            self._forget_if_done(stream)
 
     def _forget_if_done(self, stream: Stream) -> None:
         done = stream.read_ended and stream.write_closed and not stream.out and not _held(stream)
@@ -242,12 +233,6 @@ class Streaming(SimpleHandler):
                 self._switch.emit(streams.BytesArrived(stream.number, data))
             if stream.read_ended:
                 self._switch.emit(streams.ReadEnded(stream.number))
-
-    def peer_updated(self, peer: Peer, now: float) -> None:
-        pass
-
-    def peer_gone(self, peer: Peer, now: float) -> None:
-        pass
 
     def statistics(self) -> dict[str, int | float]:
         return {"byte_streams": len(self._streams), "byte_stream_protocols": len(self._accepted)}

@@ -1,12 +1,16 @@
 """Connections by high and low water: with too many, those that are of least use go."""
 
-from collections.abc import Callable
+from typing import Never
 
+from .. import events
 from ..errors import Closed
 from ..events import LogLevel
 from ..types import PeerId
-from .finding import Finding
-from .gossiping import Gossiping
+from .dialling import Dialling
+from .gossip import GossipService
+from .kademlia import KademliaService
+from .machine import NodeInput
+from .service import Service
 from .switch import Peer, StreamHandler, Switch
 
 # What keeps a peer, in points; whoever has the fewest goes first. Guesses, of which only the order matters: what apps
@@ -23,7 +27,7 @@ _MAX_RETURNED = 4096
 _AGAIN = 5.0  # seconds until the next try when protection and grace kept more than the high water; a guess
 
 
-class Trimming:
+class ConnectionManager(Service[Never]):
     """Closes connections beyond the high water mark until the low one is reached.
 
     Those of protected peers never, and not those of peers that came a moment ago for the first time. Of the others
@@ -33,22 +37,24 @@ class Trimming:
     def __init__(
         self,
         switch: Switch,
-        gossiping: Gossiping,
-        finding: Finding,
+        dialling: Dialling,
+        gossip: GossipService,
+        kademlia: KademliaService,
         in_use: tuple[StreamHandler, ...],
-        protects: Callable[[PeerId], bool],
     ) -> None:
         """`in_use`: a stream of such a handler means that an app has business with the peer."""
         self._switch = switch
-        self._gossiping = gossiping
-        self._finding = finding
+        self._dialling = dialling
+        self._gossip = gossip
+        self._kademlia = kademlia
         self._in_use = in_use
-        self._protects = protects
         self._due = False
         self._trimmed = 0
         self._sent_away: dict[PeerId, float] = {}  # when each was trimmed last, in this order
 
-    def look(self, now: float) -> None:
+    follows = (events.ConnectionOpened,)
+
+    def followed(self, arrived: NodeInput, now: float) -> None:
         """A connection came: see whether there are too many."""
         if not self._due and self._over():
             self._due = True
@@ -105,13 +111,13 @@ class Trimming:
         peers = [
             peer
             for peer in self._switch.peers.values()
-            if not self._protects(peer.id) and now - peer.since >= self._grace(peer.id, now)
+            if not self._dialling.protects(peer.id) and now - peer.since >= self._grace(peer.id, now)
         ]
-        in_mesh, shared = self._gossiping.memberships()
+        in_mesh, shared = self._gossip.memberships()
 
         def worth(peer: Peer) -> tuple[int, float]:
             points = in_mesh.get(peer.id, 0) * _IN_MESH + min(shared.get(peer.id, 0) * _SHARES_TOPIC, _SHARED_AT_MOST)
-            if self._finding.router.has_place(peer.id):
+            if self._kademlia.router.has_place(peer.id):
                 points += _IN_TABLE
             if any(s.handler in self._in_use for c in peer.connections for s in c.streams.values()):
                 points += _IN_USE

@@ -1,0 +1,51 @@
+"""The node machine as its drivers see it: what goes in, what comes out, and the calls in between.
+
+Written once: the socket driver (`sidecar.net`), the simulator (`sidecar.sim`) and the trace (`sidecar.trace`) are held
+to it by the type checker. The duties of a driver are listed in `core.events`.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from .. import direct, events, gossip, streams
+from .config import ConfigurationChanged
+
+Buffers = Sequence[bytes | memoryview]
+
+NodeInput = (
+    events.TransportInput
+    | events.AppInput
+    | ConfigurationChanged
+    | gossip.AppInput
+    | direct.AppInput
+    | streams.AppInput
+)
+"""Everything that a node takes. Each belongs to one service, which takes it (`Service`)."""
+
+NodeNews = events.News | gossip.News | direct.News | streams.News
+"""What a node tells its apps, the log and the memory of peers."""
+
+NodeEffect = events.TransportEffect | NodeNews
+"""Everything that a node gives out: the driver carries out the transport's, and hands the news on."""
+
+
+class NodeMachine(Protocol):
+    """What a driver calls. `now` is monotonic seconds; effects are to be carried out in order."""
+
+    def handle(self, arrived: NodeInput, now: float) -> Sequence[NodeEffect]:
+        """Take one input; returns what to do. Raises what the input's description names (a caller's misuse)."""
+
+    def handle_deadline(self, now: float) -> Sequence[NodeEffect]:
+        """Do what is due."""
+
+    def next_deadline(self) -> float:
+        """When `handle_deadline` wants to be called."""
+
+    def take(self, stream: int, limit: int) -> Buffers:
+        """Bytes for a stream, at most `limit`; nothing when there are none now. What it sets off is told by `drain`."""
+
+    def drain(self, now: float) -> Sequence[NodeEffect]:
+        """What came of bytes being taken; to be called after a round of `take`."""
+
+    def accepts(self, protocol: str) -> bool:
+        """Whether inbound streams of a protocol are answered."""

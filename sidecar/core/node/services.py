@@ -1,0 +1,79 @@
+"""The one place where the services of a node are put together."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from ..gate import Gate
+from ..identity import Identity
+from .config import NodeConfig
+from .connection_manager import ConnectionManager
+from .dialling import Dialling
+from .direct import DirectService
+from .gate import GateService
+from .gossip import GossipService
+from .identify import IdentifyService
+from .kademlia import KademliaService
+from .operations import Operations
+from .ping import PingService
+from .readiness import Readiness
+from .records import Records
+from .rendezvous import Rendezvous
+from .requests import PeerRequests
+from .service import Service
+from .streams import StreamsService
+from .switch import PeerTable, Switch
+from .turn import Turn
+from .unity import Unity
+from .workload import Workload
+
+
+class Services:
+    """All services of one node. `every` has them in the order in which they are told of peers and of time."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        identity: Identity,
+        gate: Gate,
+        rng: random.Random,
+        now: float,
+        wall_ns: int,
+        sequence: int,
+    ) -> None:
+        every: list[Service[Any]] = []  # filled below; nobody is told anything before the first input
+        table = PeerTable()
+        self.turn = turn = Turn()
+        self.operations = operations = Operations(turn, config.max_operations)
+        workload = Workload(config.work, turn, table)
+        self.switch = switch = Switch(config, identity, rng, turn, table, workload)
+        ping = PingService(switch)
+        self.dialling = dialling = Dialling(switch, gate, workload, ping, lambda: kademlia, every)
+        self.kademlia = kademlia = KademliaService(switch, dialling, ping, now, wall_ns)
+        self.identify = identify = IdentifyService(switch, dialling, sequence)
+        self.gossip = gossip = GossipService(switch, dialling, identify, workload, identity, now, sequence)
+        direct = DirectService(switch, dialling, now)
+        streams = StreamsService(switch, dialling, operations, identify)
+        unity = Unity(switch, dialling, kademlia)
+        self.records = records = Records(switch, kademlia, operations, identity, sequence)
+        self.readiness = readiness = Readiness(switch, dialling, unity, now)
+        every += [
+            switch,
+            operations,
+            workload,
+            dialling,
+            identify,
+            kademlia,
+            unity,
+            PeerRequests(switch, dialling, ping, kademlia, operations),
+            Rendezvous(switch, kademlia, operations),
+            records,
+            gossip,
+            direct,
+            streams,
+            GateService(switch, dialling, kademlia, operations, gate),
+            ConnectionManager(switch, dialling, gossip, kademlia, in_use=(direct, streams)),
+            ping,
+            readiness,
+        ]
+        self.every: Sequence[Service[Any]] = every
