@@ -22,7 +22,7 @@ from .core.gate import Gate
 from .core.gossip import TopicLeft
 from .core.identity import Identity
 from .core.multiaddr import Multiaddr
-from .core.node import ConfigurationChanged, Node
+from .core.node import ConfigurationChanged, Node, NodeNews
 from .core.types import PeerId
 from .net.addresses import PlaceTried
 from .net.runtime import Runtime
@@ -233,11 +233,12 @@ class App:
             traced or self._node,
             identity,
             net_config(self._config),
-            self._on_effect,
+            self._on_news,
             transports=carried,
             observe_upgrade=traced.observe_upgrade if traced is not None else None,
             gate=gate,
             places=self._memory.places(),
+            on_place_tried=self._on_place_tried,
         )
 
     def _make_backend(self, bans: BanStore, lag: LoopLag, tracer: Tracer) -> Backend:
@@ -323,20 +324,20 @@ class App:
         """The conditions of readiness that are not met."""
         return [condition for condition in self._backend.conditions() if not condition.met]
 
-    def _on_effect(self, effect: object) -> None:
+    def _on_news(self, news: NodeNews) -> None:
         """News from the node goes to the API, the log, or the memory."""
-        taken = self._backend.on_effect(effect)
-        match effect:
-            case ReadinessChanged():
-                self._readiness_changed()
+        match news:
             case Note():
-                _write_down(effect)
+                _write_down(news)
             case PeersLearned():
-                self._memory.learned(effect)
-            case PlaceTried():
-                self._memory.tried(effect.place, effect.failed)
-            case _ if not taken:
-                _log.debug("news that nobody needs: %s", effect)
+                self._memory.learned(news)
+            case _:
+                self._backend.on_effect(news)
+                if isinstance(news, ReadinessChanged):
+                    self._readiness_changed()
+
+    def _on_place_tried(self, tried: PlaceTried) -> None:
+        self._memory.tried(tried.place, tried.failed)
 
     def _readiness_changed(self) -> None:
         unmet = self.unmet()

@@ -1,9 +1,13 @@
 """The two byte queues of every stream: cutting what arrives into frames, and what leaves into pieces."""
 
 from collections import deque
+from collections.abc import Sequence
 
 from .errors import FrameTooLarge, ProtocolError
 from .varint import decode
+
+Buffers = Sequence[bytes | memoryview]
+"""Pieces of bytes, to be sent one behind the other."""
 
 
 class FrameDecoder:

@@ -480,6 +480,9 @@ class ReadinessChanged(NamedTuple):
     """Effect: a condition changed; `Node.conditions()` has them all."""
 
 
+AppNews = OperationCompleted | AdvertisementAnnounced | AdvertisersFound | PeerChanged | ReadinessChanged
+
+
 class PeersLearned(NamedTuple):
     """Effect: addresses worth keeping over a restart. `good`: a connection has been seen to work."""
 
@@ -503,14 +506,3 @@ class Note(NamedTuple):
     peer: PeerId | None
     text: str
     arguments: tuple[object, ...] = ()
-
-
-News = (
-    OperationCompleted
-    | AdvertisementAnnounced
-    | AdvertisersFound
-    | PeerChanged
-    | ReadinessChanged
-    | PeersLearned
-    | Note
-)

@@ -13,7 +13,7 @@ from ..core.errors import DialTimeout, SidecarError
 from ..core.events import ConnectRequested, FindPeerRequested, OperationCompleted, PeersLearned, PeerView
 from ..core.identity import Identity
 from ..core.multiaddr import Multiaddr
-from ..core.node import Node, NodeConfig
+from ..core.node import Node, NodeConfig, NodeInput, NodeNews
 from ..core.types import PeerId
 from ..net.config import NetConfig
 from ..net.runtime import Runtime
@@ -37,7 +37,7 @@ class Guest:
         )
         self._node = Node(config, identity, now=time.monotonic(), wall_ns=time.time_ns(), rng=random.Random())
         net = NetConfig(dial_timeout=patience, attempt_timeout=patience)
-        self.runtime = Runtime(self._node, identity, net, self._on_effect, transports=transports)
+        self.runtime = Runtime(self._node, identity, net, self._on_news, transports=transports)
         self._heard: dict[PeerId, dict[Multiaddr, None]] = {}
         self._answers: dict[int, asyncio.Future[Any]] = {}
 
@@ -59,7 +59,7 @@ class Guest:
                 raise
         return tuple(dict.fromkeys((*found, *self._heard.get(peer, ()))))
 
-    async def _ask(self, make: Callable[[int], object]) -> Any:
+    async def _ask(self, make: Callable[[int], NodeInput]) -> Any:
         op = self._node.new_op()
         answer = self._answers[op] = asyncio.get_running_loop().create_future()
         self.runtime.feed(make(op))
@@ -74,7 +74,7 @@ class Guest:
             raise result
         return result
 
-    def _on_effect(self, effect: object) -> None:
+    def _on_news(self, effect: NodeNews) -> None:
         if isinstance(effect, OperationCompleted) and effect.op in self._answers:
             answer = self._answers[effect.op]
             if not answer.done():

@@ -10,7 +10,7 @@ from ..core import channel as wire
 from ..core import events
 from ..core.channel import Channel, ChannelEvent
 from ..core.errors import Closed, SidecarError, StreamReset, WriteStalled
-from ..core.events import STREAM_BITS
+from ..core.events import STREAM_BITS, TransportInput
 from ..core.identity import PublicKey
 from ..core.multiaddr import Multiaddr
 from ..core.types import Direction, PeerId
@@ -452,7 +452,7 @@ class Connection(asyncio.Protocol):
         self._end(None if in_order else event.error)
         self._limit_closing(self._host.config.close_timeout)
 
-    def _tell(self, input: object, now: float) -> None:
+    def _tell(self, input: TransportInput, now: float) -> None:
         if not self._host.receive(input, now):
             self.abort(Closed(_DEFECT))
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..core.channel import Channel
 from ..core.errors import SidecarError
+from ..core.node import NodeInput
 from .config import NetConfig
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class ConnectionHost(Protocol):
     def lost(self, connection: "Connection") -> None:
         """The socket is gone. Said once, for each that was admitted."""
 
-    def receive(self, input: object, now: float) -> bool:
+    def receive(self, input: NodeInput, now: float) -> bool:
         """Pass an input to the node at once; False when the node broke over it."""
 
     def broken(self) -> None:

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
-from typing import Any, Protocol
 
 from ..core import events
 from ..core.channel import Channel, UpgradeObserver
@@ -18,8 +17,9 @@ from ..core.events import STREAM_BITS
 from ..core.gate import Gate
 from ..core.identity import Identity
 from ..core.multiaddr import Endpoint, Multiaddr
+from ..core.node import NodeEffect, NodeInput, NodeMachine, NodeNews
 from ..core.types import Direction, Place
-from .addresses import DialHistory
+from .addresses import DialHistory, PlaceTried
 from .alarm import Alarm
 from .backlog import Backlog
 from .config import NetConfig
@@ -37,16 +37,6 @@ log = logging.getLogger(__name__)
 _STALL_CHECKS = 1 / 16  # of the stall time-out: how often connections that bytes wait for are looked at
 
 
-class NodeMachine(Protocol):
-    """What `core.node` offers its drivers; the duties in return are listed in `core.events`."""
-
-    def handle(self, input: Any, now: float) -> Sequence[Any]: ...
-    def take(self, stream: int, limit: int) -> Sequence[bytes | memoryview]: ...
-    def handle_deadline(self, now: float) -> Sequence[Any]: ...
-    def next_deadline(self) -> float | None: ...
-    def accepts(self, protocol: str) -> bool: ...
-
-
 # (number, direction, remote address) of a new connection -> who is told how its upgrade ends
 ObserveUpgrade = Callable[[int, Direction, Multiaddr | None], UpgradeObserver]
 
@@ -59,15 +49,17 @@ class Runtime:
         node: NodeMachine,
         identity: Identity,
         config: NetConfig,
-        on_effect: Callable[[Any], None],
+        on_news: Callable[[NodeNews], None],
         rng: random.Random | None = None,
         transports: Transports | None = None,
         observe_upgrade: ObserveUpgrade | None = None,
         gate: Gate | None = None,
         places: Sequence[Place] = (),
+        on_place_tried: Callable[[PlaceTried], None] = lambda tried: None,
     ) -> None:
-        """`on_effect` gets every effect that is not the transport's: the news for the apps; and `PlaceTried`.
+        """`on_news` gets every effect of the node that is not the transport's.
 
+        `on_place_tried` is told how attempts at places went, to be remembered for `places` of a later run.
         `gate` is the node's own: who is refused by it neither gets in nor is dialled.
         `places`: what an earlier run has learned of places, the most recent last.
         `observe_upgrade` is asked once a connection who is told how its upgrade ends.
@@ -76,13 +68,13 @@ class Runtime:
         self.config = config
         self._node = node
         self._identity = identity
-        self._on_effect = on_effect
+        self._on_news = on_news
         self._transports = transports or Transports()
         self._observe_upgrade = observe_upgrade
         self._alarm = Alarm(self.loop, node.next_deadline, self._on_deadline)
         self._gate = Gate() if gate is None else gate
         self._admission = Admission(config, monotonic())
-        book = DialHistory(config, rng or random.Random(), on_effect)
+        book = DialHistory(config, rng or random.Random(), on_place_tried)
         book.restore(places, monotonic())
         self._dialer = Dialer(
             config,
@@ -99,25 +91,12 @@ class Runtime:
         self._next_connection = 1
         self._servers: list[asyncio.Server] = []
         self._own_endpoints: dict[tuple[str, int], None] = {}
-        self._inputs: deque[Any] = deque()  # that arose while the node was at work
+        self._inputs: deque[NodeInput] = deque()  # that arose while the node was at work
         self._busy = False
         self._dirty: list[Connection] = []
         self._backlog = Backlog(self.loop, config.max_buffered_total, config.write_stall_timeout * _STALL_CHECKS)
         self._stopping = False
         self._idle = asyncio.Event()
-        self._actions: dict[type[Any], Callable[[Any], None]] = {
-            events.Dial: self._do_dial,
-            events.Resolve: self._do_resolve,
-            events.OpenStream: self._do_open_stream,
-            events.Wake: self._do_wake,
-            events.CloseWrite: self._do_close_write,
-            events.ResetStream: self._do_reset_stream,
-            events.Defer: self._do_defer,
-            events.Acknowledge: self._do_acknowledge,
-            events.PauseReading: self._do_pause_reading,
-            events.ResumeReading: self._do_resume_reading,
-            events.CloseConnection: self._do_close_connection,
-        }
 
     # ------------------------------------------------------------ for the app
 
@@ -150,7 +129,7 @@ class Runtime:
         log.info("listening on %s", ", ".join(map(str, reached)) or "nothing")
         return tuple(reached)
 
-    def feed(self, input: Any) -> None:
+    def feed(self, input: NodeInput) -> None:
         """Hand the node an input of the apps and carry out what it answers.
 
         Inputs that arise meanwhile wait for their turn. What the node raises about a caller's misuse is raised, unless
@@ -221,7 +200,7 @@ class Runtime:
 
     # ------------------------------------------------------------ the node's turns
 
-    def receive(self, input: object, now: float) -> bool:
+    def receive(self, input: NodeInput, now: float) -> bool:
         """Part of ConnectionHost: hand the node what a connection brought; False when the node broke over it."""
         if self._busy:
             self._inputs.append(input)
@@ -250,11 +229,10 @@ class Runtime:
         finally:
             self._drain()
 
-    def _perform(self, effects: Sequence[Any]) -> None:
-        actions = self._actions
+    def _perform(self, effects: Sequence[NodeEffect]) -> None:
         for effect in effects:
             try:
-                actions.get(type(effect), self._on_effect)(effect)
+                self._carry_out(effect)
             except Exception:
                 self.broken()
                 log.exception("internal error while carrying out %s", type(effect).__name__)
@@ -277,59 +255,51 @@ class Runtime:
 
     # ------------------------------------------------------------ effects
 
-    def _do_dial(self, effect: events.Dial) -> None:
-        self._counters.dials += 1
-        self._dialer.dial(effect)
-
-    def _do_resolve(self, effect: events.Resolve) -> None:
-        self._dialer.resolve(effect)
-
-    def _do_open_stream(self, effect: events.OpenStream) -> None:
-        connection = self._connections.get(effect.connection)
-        if connection is not None and connection.open:
-            error = connection.open_stream(effect.token, effect.protocols, monotonic())
-            if error is not None:
-                self.feed(events.StreamFailed(effect.token, error))
-
-    def _do_wake(self, effect: events.Wake) -> None:
-        connection = self._connections.get(effect.stream >> STREAM_BITS)
-        if connection is not None:
-            connection.wake(effect.stream)
-
-    def _do_close_write(self, effect: events.CloseWrite) -> None:
-        connection = self._connections.get(effect.stream >> STREAM_BITS)
-        if connection is not None:
-            connection.close_write(effect.stream)
-
-    def _do_reset_stream(self, effect: events.ResetStream) -> None:
-        connection = self._connections.get(effect.stream >> STREAM_BITS)
-        if connection is not None:
-            connection.reset(effect.stream)
-
-    def _do_defer(self, effect: events.Defer) -> None:
-        connection = self._connections.get(effect.stream >> STREAM_BITS)
-        if connection is not None:
-            connection.defer(effect.stream)
-
-    def _do_acknowledge(self, effect: events.Acknowledge) -> None:
-        connection = self._connections.get(effect.stream >> STREAM_BITS)
-        if connection is not None:
-            connection.acknowledge(effect.stream, effect.size)
-
-    def _do_pause_reading(self, effect: events.PauseReading) -> None:
-        connection = self._connections.get(effect.connection)
-        if connection is not None:
-            connection.pause(True)
-
-    def _do_resume_reading(self, effect: events.ResumeReading) -> None:
-        connection = self._connections.get(effect.connection)
-        if connection is not None:
-            connection.pause(False)
-
-    def _do_close_connection(self, effect: events.CloseConnection) -> None:
-        connection = self._connections.get(effect.connection)
-        if connection is not None and connection.open:
-            connection.close(effect.error)
+    def _carry_out(self, effect: NodeEffect) -> None:
+        """Do what the node wants of the transport; the rest is news. Those first of which there are most."""
+        connection: Connection | None
+        match effect:
+            case events.Wake(stream):
+                connection = self._connections.get(stream >> STREAM_BITS)
+                if connection is not None:
+                    connection.wake(stream)
+            case events.Acknowledge(stream, size):
+                connection = self._connections.get(stream >> STREAM_BITS)
+                if connection is not None:
+                    connection.acknowledge(stream, size)
+            case events.CloseWrite(stream):
+                connection = self._connections.get(stream >> STREAM_BITS)
+                if connection is not None:
+                    connection.close_write(stream)
+            case events.ResetStream(stream):
+                connection = self._connections.get(stream >> STREAM_BITS)
+                if connection is not None:
+                    connection.reset(stream)
+            case events.Defer(stream):
+                connection = self._connections.get(stream >> STREAM_BITS)
+                if connection is not None:
+                    connection.defer(stream)
+            case events.OpenStream(number, token, protocols):
+                connection = self._connections.get(number)
+                if connection is not None and connection.open:
+                    error = connection.open_stream(token, protocols, monotonic())
+                    if error is not None:
+                        self.feed(events.StreamFailed(token, error))
+            case events.PauseReading(number) | events.ResumeReading(number):
+                connection = self._connections.get(number)
+                if connection is not None:
+                    connection.pause(isinstance(effect, events.PauseReading))
+            case events.CloseConnection(number, cause):
+                connection = self._connections.get(number)
+                if connection is not None and connection.open:
+                    connection.close(cause)
+            case events.Dial():
+                self._counters.dials += 1
+                self._dialer.dial(effect)
+            case events.Resolve():
+                self._dialer.resolve(effect)
+            case _:
+                self._on_news(effect)
 
     # ------------------------------------------------------------ connections
 
@@ -484,7 +454,14 @@ class Runtime:
         for connection in dirty:
             connection.dirty = False
             connection.pump()
-        self._alarm.arm()  # `take` may have moved the node's deadline
+        self._busy = True
+        try:
+            self._perform(self._node.drain(monotonic()))
+        except Exception:
+            self.broken()
+            log.exception("internal error while looking at what bytes taken have set off")
+        finally:
+            self._drain()
 
     def account(self, connection: Connection, change: int) -> None:
         """Part of ConnectionHost."""

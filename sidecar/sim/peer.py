@@ -72,7 +72,7 @@ class SimPeer:
 
     def _arm(self) -> None:
         due = self.node.next_deadline()
-        if due < self._timer:
+        if due is not None and due < self._timer:
             self._timer = due
             starts = self._starts
             self.simulation.clock.at(due, lambda: self._on_timer(due, starts))

@@ -4,7 +4,7 @@ import base64
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from ..core import events
 from ..core.channel import Failed, Ready, UpgradeObserver
@@ -12,21 +12,12 @@ from ..core.channel.secure import PROTOCOL as SECURITY
 from ..core.errors import SidecarError
 from ..core.events import STREAM_BITS
 from ..core.multiaddr import Multiaddr
+from ..core.node import NodeEffect, NodeInput, NodeMachine
 from ..core.types import Direction, PeerId
 from .file import TraceFile
 
 _MASK = (1 << STREAM_BITS) - 1
 _ENDED_KEPT = 1024  # streams that ended both ways, of which the transport may still take what is queued
-
-
-class Machine(Protocol):
-    """The node machine, as its drivers see it."""
-
-    def handle(self, input: Any, now: float) -> Sequence[Any]: ...
-    def take(self, stream: int, limit: int) -> Sequence[bytes | memoryview]: ...
-    def handle_deadline(self, now: float) -> Sequence[Any]: ...
-    def next_deadline(self) -> float | None: ...
-    def accepts(self, protocol: str) -> bool: ...
 
 
 class _Stream(NamedTuple):
@@ -41,7 +32,7 @@ class TracedNode:
     It is put in place only while a trace is wanted, so that a node without one pays nothing.
     """
 
-    def __init__(self, node: Machine, trace: TraceFile) -> None:
+    def __init__(self, node: NodeMachine, trace: TraceFile) -> None:
         self._node = node
         self._trace = trace
         self._peers: dict[int, str] = {}  # connection -> peer
@@ -51,14 +42,14 @@ class TracedNode:
         self.next_deadline = node.next_deadline
         self.accepts = node.accepts
 
-    def handle(self, input: Any, now: float) -> Sequence[Any]:
+    def handle(self, input: NodeInput, now: float) -> Sequence[NodeEffect]:
         if self._trace.active:
             self._note_input(input, now)
         effects = self._node.handle(input, now)
         self._note_effects(effects, now)
         return effects
 
-    def handle_deadline(self, now: float) -> Sequence[Any]:
+    def handle_deadline(self, now: float) -> Sequence[NodeEffect]:
         effects = self._node.handle_deadline(now)
         self._note_effects(effects, now)
         return effects
@@ -68,6 +59,11 @@ class TracedNode:
         if buffers and self._trace.active:
             self._note_bytes(stream, b"".join(buffers), "out", None)
         return buffers
+
+    def drain(self, now: float) -> Sequence[NodeEffect]:
+        effects = self._node.drain(now)
+        self._note_effects(effects, now)
+        return effects
 
     def observe_upgrade(self, connection: int, direction: Direction, remote: Multiaddr | None) -> UpgradeObserver:
         """Who records how the upgrade of a new connection ends."""
@@ -86,7 +82,7 @@ class TracedNode:
         else:
             self._trace.write("handshake failed", **where, reason=_text(end.error))
 
-    def _note_input(self, input: Any, now: float) -> None:
+    def _note_input(self, input: NodeInput, now: float) -> None:
         write = self._trace.write
         match input:
             case events.StreamsReceived(_, chunks):
@@ -125,7 +121,7 @@ class TracedNode:
             case _:
                 write("app", now, input=type(input).__name__)
 
-    def _note_effects(self, effects: Sequence[Any], now: float) -> None:
+    def _note_effects(self, effects: Sequence[NodeEffect], now: float) -> None:
         if not self._trace.active:
             return
         write = self._trace.write

@@ -103,6 +103,9 @@ class EchoNode:
     def take(self, stream: int, limit: int) -> Sequence[bytes | memoryview]:
         return self.out[stream].take(limit) if stream in self.out else ()
 
+    def drain(self, now: float) -> list[Any]:
+        return []
+
     def handle_deadline(self, now: float) -> list[Any]:
         self.deadlines.append(now)
         self.deadline = None
@@ -146,7 +149,14 @@ class Host:
         self.node = EchoNode()
         self.news: list[Any] = []
         self.runtime = Runtime(
-            self.node, self.identity, config, self.news.append, random.Random(seed), transports, gate=gate
+            self.node,
+            self.identity,
+            config,
+            self.news.append,
+            random.Random(seed),
+            transports,
+            gate=gate,
+            on_place_tried=self.news.append,
         )
         self.addresses: tuple[Multiaddr, ...] = ()
         self._numbers = 0

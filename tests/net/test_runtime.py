@@ -138,7 +138,7 @@ async def test_inputs_that_arise_meanwhile_wait_for_their_turn() -> None:
                 assert effect == "last"
                 assert one.node.inputs[-1] == ["again", "last"]
 
-        one.runtime._on_effect = news
+        one.runtime._on_news = news
         one.do("again", "last")
         assert depth == 1
         assert one.node.inputs[-1] == "inner"

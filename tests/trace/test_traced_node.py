@@ -42,6 +42,9 @@ class ScriptedNode:
         taken, self.bytes = self.bytes, []
         return taken
 
+    def drain(self, now: float) -> Sequence[Any]:
+        return self.handle(None, now)
+
     def next_deadline(self) -> float | None:
         return 5.0
 

@@ -1,10 +1,11 @@
 """The node machine: all protocols on one set of connections."""
 
 from .config import ConfigurationChanged, NodeConfig, WorkConfig
-from .machine import NodeEffect, NodeInput, NodeMachine, NodeNews
+from .machine import AppNews, NodeEffect, NodeInput, NodeMachine, NodeNews
 from .node import Node, NodeAddresses
 
 __all__ = [
+    "AppNews",
     "ConfigurationChanged",
     "Node",
     "NodeAddresses",

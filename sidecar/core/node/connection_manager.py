@@ -9,8 +9,7 @@ from ..types import PeerId
 from .dialling import Dialling
 from .gossip import GossipService
 from .kademlia import KademliaService
-from .machine import NodeInput
-from .service import Service
+from .service import Follower, Service
 from .switch import Peer, StreamHandler, Switch
 
 # What keeps a peer, in points; whoever has the fewest goes first. Guesses, of which only the order matters: what apps
@@ -27,7 +26,7 @@ _MAX_RETURNED = 4096
 _AGAIN = 5.0  # seconds until the next try when protection and grace kept more than the high water; a guess
 
 
-class ConnectionManager(Service[Never]):
+class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
     """Closes connections beyond the high water mark until the low one is reached.
 
     Those of protected peers never, and not those of peers that came a moment ago for the first time. Of the others
@@ -52,9 +51,7 @@ class ConnectionManager(Service[Never]):
         self._trimmed = 0
         self._sent_away: dict[PeerId, float] = {}  # when each was trimmed last, in this order
 
-    follows = (events.ConnectionOpened,)
-
-    def followed(self, arrived: NodeInput, now: float) -> None:
+    def followed(self, arrived: events.ConnectionOpened, now: float) -> None:
         """A connection came: see whether there are too many."""
         if not self._due and self._over():
             self._due = True

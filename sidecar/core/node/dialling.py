@@ -17,8 +17,7 @@ from ..multiaddr import Multiaddr
 from ..types import Direction, PeerId
 from .config import ConfigurationChanged, NodeConfig
 from .entrances import Entrances
-from .machine import NodeInput
-from .service import Service
+from .service import Follower, Service
 from .switch import Connection, Peer, Switch, direction_kept, gone
 
 Reached = Callable[[Peer | SidecarError, float], None]
@@ -52,10 +51,8 @@ class PeerRouting(Protocol):
     def find(self, peer: PeerId, then: Found, now: float) -> None: ...
 
 
-class Dialling(Service[DiallingInput]):
+class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
     """Dials on behalf of services and apps; keeps the table of peers, and tells the services who comes and goes."""
-
-    follows = (ConfigurationChanged,)
 
     def __init__(
         self,
@@ -102,7 +99,7 @@ class Dialling(Service[DiallingInput]):
             case _:
                 assert_never(arrived)
 
-    def followed(self, arrived: NodeInput, now: float) -> None:
+    def followed(self, arrived: ConfigurationChanged, now: float) -> None:
         """The configuration has changed; the next upkeep, which is never far, goes by it."""
         self._bootstrap = _bootstrap(self._switch.config, self._switch.local)
         for peer, address in self._bootstrap:

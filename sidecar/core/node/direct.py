@@ -3,11 +3,11 @@
 from typing import assert_never
 
 from .. import direct
+from ..buffer import Buffers
 from ..errors import Closed, NotSupported, SelfDial, SidecarError
 from ..events import LogLevel
 from ..types import PeerId
 from .dialling import Dialling
-from .machine import Buffers
 from .service import Service
 from .switch import VIOLATION, Peer, SimpleHandler, Stream, Switch
 

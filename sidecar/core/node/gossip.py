@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import assert_never
 
 from .. import gossip
-from ..buffer import FrameDecoder
+from ..buffer import Buffers, FrameDecoder
 from ..errors import NotSupported, ProtocolError, ResourceExhausted, SidecarError, StreamReset
 from ..events import LogLevel
 from ..identity import Identity
@@ -13,7 +13,6 @@ from ..records import open_peer_record
 from ..types import Direction, PeerId
 from .dialling import Dialling
 from .identify import IdentifyService
-from .machine import Buffers
 from .service import Service
 from .switch import Peer, Stream, Switch
 from .workload import Workload

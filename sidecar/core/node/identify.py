@@ -12,8 +12,7 @@ from ..multiaddr import Multiaddr
 from ..records import fitting, make_peer_record, open_peer_record
 from ..types import PeerId
 from .dialling import Dialling
-from .machine import NodeInput
-from .service import Service
+from .service import Follower, Service
 from .switch import Connection, Peer, SimpleHandler, Stream, Switch
 
 _TWINS = 600.0  # seconds for which a peer that was in two places at once keeps the addresses of both; a guess
@@ -39,11 +38,10 @@ class _Kept(NamedTuple):
     addresses: tuple[Multiaddr, ...]
 
 
-class IdentifyService(SimpleHandler, Service[Never]):
+class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesChanged]):
     """Asks and answers identify and identify/push (libp2p specs, identify)."""
 
     name = "identify"
-    follows = (events.AddressesChanged,)
 
     def __init__(self, switch: Switch, dialling: Dialling, sequence: int) -> None:
         self._switch = switch
@@ -67,7 +65,7 @@ class IdentifyService(SimpleHandler, Service[Never]):
 
     # ------------------------------------------------------------ ours
 
-    def followed(self, arrived: NodeInput, now: float) -> None:
+    def followed(self, arrived: events.AddressesChanged, now: float) -> None:
         """Our addresses have changed, or are known for the first time: then nobody is there to be told."""
         if self._started:
             self.advertise(now)

@@ -5,14 +5,13 @@ to it by the type checker. The duties of a driver are listed in `core.events`.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from .. import direct, events, gossip, streams
+from ..buffer import Buffers
 from .config import ConfigurationChanged
 
-Buffers = Sequence[bytes | memoryview]
-
-NodeInput = (
+NodeInput: TypeAlias = (
     events.TransportInput
     | events.AppInput
     | ConfigurationChanged
@@ -22,10 +21,13 @@ NodeInput = (
 )
 """Everything that a node takes. Each belongs to one service, which takes it (`Service`)."""
 
-NodeNews = events.News | gossip.News | direct.News | streams.News
-"""What a node tells its apps, the log and the memory of peers."""
+AppNews: TypeAlias = events.AppNews | gossip.News | direct.News | streams.News
+"""What a node tells its apps."""
 
-NodeEffect = events.TransportEffect | NodeNews
+NodeNews: TypeAlias = AppNews | events.PeersLearned | events.Note
+"""What a node tells its apps, the memory of peers and the log."""
+
+NodeEffect: TypeAlias = events.TransportEffect | NodeNews
 """Everything that a node gives out: the driver carries out the transport's, and hands the news on."""
 
 
@@ -38,8 +40,8 @@ class NodeMachine(Protocol):
     def handle_deadline(self, now: float) -> Sequence[NodeEffect]:
         """Do what is due."""
 
-    def next_deadline(self) -> float:
-        """When `handle_deadline` wants to be called."""
+    def next_deadline(self) -> float | None:
+        """When `handle_deadline` wants to be called; None: not before the next input."""
 
     def take(self, stream: int, limit: int) -> Buffers:
         """Bytes for a stream, at most `limit`; nothing when there are none now. What it sets off is told by `drain`."""

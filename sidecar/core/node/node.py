@@ -4,12 +4,12 @@ Values go in (`NodeInput`), effects come out (`NodeEffect`). It owns no socket, 
 on real ones, `sidecar.sim` on virtual time. What it does is done by its services (`services.py`).
 """
 
-import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from .. import events, gossip
+from ..buffer import Buffers
 from ..events import PeerView
 from ..gate import Gate
 from ..histogram import Histogram
@@ -17,8 +17,8 @@ from ..identity import Identity
 from ..multiaddr import Multiaddr
 from ..types import PeerId
 from .config import NodeConfig
-from .machine import Buffers, NodeEffect, NodeInput
-from .service import Service
+from .machine import NodeEffect, NodeInput
+from .service import Follower, Service
 from .services import Services
 
 Taker = Callable[[Any, float], None]
@@ -80,16 +80,15 @@ class Node:
                 service.handle_deadline(now)
         return self._end_turn(now)
 
-    def next_deadline(self) -> float:
-        """When `handle_deadline` wants to be called, in monotonic seconds; infinity: never."""
+    def next_deadline(self) -> float | None:
+        """When `handle_deadline` wants to be called, in monotonic seconds; None: not before the next input."""
         first = self._turn.deadlines.next()
         # Asked after every read and write: `min` over a generator took three times as long.
-        nearest = math.inf if first is None else first
         for service in self._clocks:
             due = service.next_deadline()
-            if due is not None and due < nearest:
-                nearest = due
-        return nearest
+            if due is not None and (first is None or due < first):
+                first = due
+        return first
 
     def take(self, stream: int, limit: int) -> Buffers:
         """Bytes for a stream, at most `limit`; nothing when there are none now. See `drain`."""
@@ -192,7 +191,7 @@ def _takers(services: Sequence[Service[Any]]) -> dict[type, Taker]:
             assert kind not in takers, f"{kind.__name__} belongs to two services"
             takers[kind] = service.handle
     for kind in takers:
-        followers = [service.followed for service in services if kind in service.follows]
+        followers = [each.followed for each in services if isinstance(each, Follower) and kind in each.follows]
         if followers:
             takers[kind] = _followed(takers[kind], followers)
     return takers

@@ -7,8 +7,7 @@ from .. import events
 from ..events import Condition, ReadinessChanged
 from .config import ConfigurationChanged
 from .dialling import Dialling
-from .machine import NodeInput
-from .service import Service
+from .service import Follower, Service
 from .switch import Peer, Switch
 from .unity import Unity
 
@@ -17,16 +16,13 @@ _WINDOW = 300.0
 _QUIET = 120.0  # seconds since the last of them after which it counts as stable again; a guess
 
 
-class Readiness(Service[Never]):
-    """Keeps the node's conditions; says when one changes."""
+ReadinessMatter = (
+    events.ConnectionClosed | events.DialFailed | events.Resolved | events.AddressesChanged | ConfigurationChanged
+)
 
-    follows = (
-        events.ConnectionClosed,
-        events.DialFailed,
-        events.Resolved,
-        events.AddressesChanged,
-        ConfigurationChanged,
-    )
+
+class Readiness(Service[Never], Follower[ReadinessMatter]):
+    """Keeps the node's conditions; says when one changes."""
 
     def __init__(self, switch: Switch, dialling: Dialling, unity: Unity, now: float) -> None:
         self._switch = switch
@@ -43,7 +39,7 @@ class Readiness(Service[Never]):
     def conditions(self) -> tuple[Condition, ...]:
         return tuple(self._conditions.values())
 
-    def followed(self, arrived: NodeInput, now: float) -> None:
+    def followed(self, arrived: ReadinessMatter, now: float) -> None:
         self.update(now)
 
     def upkeep(self, now: float) -> None:

@@ -9,9 +9,8 @@ from ..errors import InvalidArgument, InvalidPeerId, NotFound, Outdated, Sidecar
 from ..identity import Identity
 from ..records import MAX_SEQ, key_owner, make_signed_value, open_signed_value
 from .kademlia import Ended, KademliaService
-from .machine import NodeInput
 from .operations import Operations
-from .service import Service
+from .service import Follower, Service
 from .switch import Switch
 from .walks import Walks
 
@@ -20,10 +19,8 @@ _ALL = sys.maxsize  # as quorum: ask to the end
 RecordsInput = events.RecordPutRequested | events.RecordRequested
 
 
-class Records(Service[RecordsInput]):
+class Records(Service[RecordsInput], Follower[events.OperationCancelled]):
     """Puts and gets records for apps; in a namespace of signed values it signs and numbers what it puts."""
-
-    follows = (events.OperationCancelled,)
 
     def __init__(
         self,
@@ -53,9 +50,8 @@ class Records(Service[RecordsInput]):
             case _:
                 assert_never(arrived)
 
-    def followed(self, arrived: NodeInput, now: float) -> None:
+    def followed(self, arrived: events.OperationCancelled, now: float) -> None:
         """An operation is not wanted any more."""
-        assert isinstance(arrived, events.OperationCancelled)
         self._puts.pop(arrived.op, None)
         self._walks.cancel(arrived.op, now)
 

@@ -6,9 +6,8 @@ from typing import assert_never
 from .. import events, kademlia
 from ..deadlines import Deadline
 from .kademlia import Ended, KademliaService
-from .machine import NodeInput
 from .operations import Operations
-from .service import Service
+from .service import Follower, Service
 from .switch import Peer, Switch
 from .walks import Walks
 
@@ -39,10 +38,8 @@ class _Advertisement:
         self.told: tuple[int, int, float] | None = None
 
 
-class Rendezvous(Service[RendezvousInput]):
+class Rendezvous(Service[RendezvousInput], Follower[events.OperationCancelled]):
     """Advertises and finds names for apps. An advertisement lasts until it is cancelled."""
-
-    follows = (events.OperationCancelled,)
 
     def __init__(self, switch: Switch, kademlia: KademliaService, operations: Operations) -> None:
         self._switch = switch
@@ -64,9 +61,8 @@ class Rendezvous(Service[RendezvousInput]):
             case _:
                 assert_never(arrived)
 
-    def followed(self, arrived: NodeInput, now: float) -> None:
+    def followed(self, arrived: events.OperationCancelled, now: float) -> None:
         """An operation is not wanted any more."""
-        assert isinstance(arrived, events.OperationCancelled)
         advertisement = self._advertised.pop(arrived.op, None)
         if advertisement is not None:
             del advertisement.ops[arrived.op]

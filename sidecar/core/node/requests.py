@@ -9,10 +9,9 @@ from ..multiaddr import Multiaddr
 from ..types import PeerId
 from .dialling import Dialling
 from .kademlia import KademliaService
-from .machine import NodeInput
 from .operations import Operations
 from .ping import PingService
-from .service import Service
+from .service import Follower, Service
 from .switch import Peer, Switch
 from .walks import Walks
 
@@ -25,10 +24,8 @@ PeerRequest = (
 )
 
 
-class PeerRequests(Service[PeerRequest]):
+class PeerRequests(Service[PeerRequest], Follower[events.OperationCancelled]):
     """Answers them, each as one operation."""
-
-    follows = (events.OperationCancelled,)
 
     def __init__(
         self,
@@ -62,9 +59,8 @@ class PeerRequests(Service[PeerRequest]):
             case _:
                 assert_never(arrived)
 
-    def followed(self, arrived: NodeInput, now: float) -> None:
+    def followed(self, arrived: events.OperationCancelled, now: float) -> None:
         """An operation is not wanted any more."""
-        assert isinstance(arrived, events.OperationCancelled)
         self._walks.cancel(arrived.op, now)
 
     # ------------------------------------------------------------

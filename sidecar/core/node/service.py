@@ -5,8 +5,6 @@ A protocol joins the node as a service: one class, and one line in `services.py`
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, TypeVar, get_args, get_origin
 
-from .machine import NodeInput
-
 if TYPE_CHECKING:
     from .switch import Connection, Peer
 
@@ -22,22 +20,13 @@ class Service(Generic[Input]):
     inputs: ClassVar[tuple[type[Any], ...]] = ()
     """The inputs that are its own, as its base `Service[...]` names them."""
 
-    follows: ClassVar[tuple[type[Any], ...]] = ()
-    """Inputs of others that it hears of by `followed`, once their own service has taken them."""
-
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        for base in getattr(cls, "__orig_bases__", ()):
-            if get_origin(base) is Service:
-                (own,) = get_args(base)
-                cls.inputs = () if own is Never else get_args(own) or (own,)
+        cls.inputs = _named(cls, Service) or cls.inputs
 
     def handle(self, arrived: Input, now: float) -> None:
         """Take one of its inputs. Raises what the input's description names (a caller's misuse)."""
         raise NotImplementedError
-
-    def followed(self, arrived: NodeInput, now: float) -> None:
-        """An input that it follows has been taken."""
 
     # ------------------------------------------------------------ time
 
@@ -76,3 +65,27 @@ class Service(Generic[Input]):
     def statistics(self) -> dict[str, int | float]:
         """Counters since the start and sizes as they are, by name."""
         return {}
+
+
+class Follower(Generic[Input]):
+    """A service that hears of inputs of others, once these have taken them: `Follower[A | B]` of A and B."""
+
+    follows: ClassVar[tuple[type[Any], ...]] = ()
+    """The inputs that it hears of, as its base `Follower[...]` names them."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.follows = _named(cls, Follower) or cls.follows
+
+    def followed(self, arrived: Input, now: float) -> None:
+        """An input that it follows has been taken."""
+        raise NotImplementedError
+
+
+def _named(cls: type, base: type) -> tuple[type[Any], ...]:
+    """The classes that `base[A | B]`, among the bases of a class, names."""
+    for each in getattr(cls, "__orig_bases__", ()):
+        if get_origin(each) is base:
+            (union,) = get_args(each)
+            return () if union is Never else get_args(union) or (union,)
+    return ()

@@ -4,12 +4,12 @@ from collections import deque
 from typing import assert_never
 
 from .. import events, streams
+from ..buffer import Buffers
 from ..errors import InvalidArgument, ResourceExhausted, SidecarError
 from ..types import PeerId
 from .dialling import Dialling
 from .identify import IdentifyService
 from .operations import Operations
-from .machine import Buffers
 from .service import Service
 from .switch import Connection, Peer, SimpleHandler, Stream, Switch
 

@@ -8,7 +8,7 @@ import random
 from typing import Protocol, assert_never
 
 from .. import events
-from ..buffer import SendBuffer
+from ..buffer import Buffers, SendBuffer
 from ..deadlines import Deadline
 from ..errors import Closed, DeadlineExceeded, SidecarError, StreamReset
 from ..events import LogLevel
@@ -18,7 +18,6 @@ from ..multiaddr import Multiaddr
 from ..peers import AddressBook
 from ..types import Direction, PeerId
 from .config import ConfigurationChanged, NodeConfig
-from .machine import Buffers
 from .service import Service
 from .turn import Turn
 

@@ -2,11 +2,14 @@
 
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..deadlines import Deadlines
 from ..events import LogLevel, Note
 from ..types import PeerId
-from .machine import NodeEffect
+
+if TYPE_CHECKING:
+    from .machine import NodeEffect
 
 Action = Callable[[float], None]
 """Something to do, given the time (monotonic seconds)."""
@@ -27,7 +30,7 @@ class Turn:
         self.inbox: deque[Action] = deque()
         self.deadlines = Deadlines()
 
-    def emit(self, effect: NodeEffect) -> None:
+    def emit(self, effect: "NodeEffect") -> None:
         """Add an effect behind those that arose before."""
         self.effects.append(effect)
 
@@ -39,7 +42,7 @@ class Turn:
         """Do something later in this turn, behind what was put here before."""
         self.inbox.append(action)
 
-    def end(self) -> list[NodeEffect]:
+    def end(self) -> list["NodeEffect"]:
         """The effects since the last turn."""
         effects, self.effects = self.effects, []
         return effects

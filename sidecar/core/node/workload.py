@@ -10,8 +10,7 @@ from ..errors import WorkExceeded
 from ..events import LogLevel
 from ..types import PeerId
 from .config import ConfigurationChanged, WorkConfig
-from .machine import NodeInput
-from .service import Service
+from .service import Follower, Service
 from .switch import Connection, Peer, PeerTable
 from .turn import Turn
 
@@ -37,10 +36,8 @@ class _Meter:
         self.times = 0  # that it was sent away
 
 
-class Workload(Service[events.WorkCaused]):
+class Workload(Service[events.WorkCaused], Follower[ConfigurationChanged]):
     """Keeps the meters of all peers, and tells the driver whom to read."""
-
-    follows = (ConfigurationChanged,)
 
     def __init__(self, config: WorkConfig, turn: Turn, table: PeerTable) -> None:
         self._config = config
@@ -55,8 +52,7 @@ class Workload(Service[events.WorkCaused]):
         if connection is not None:
             self.charge(connection.peer.id, "frames", arrived.points, now)
 
-    def followed(self, arrived: NodeInput, now: float) -> None:
-        assert isinstance(arrived, ConfigurationChanged)
+    def followed(self, arrived: ConfigurationChanged, now: float) -> None:
         self._config = arrived.config.work
 
     def charge(self, peer: PeerId, kind: str, points: float, now: float, *, needless: bool = True) -> None:
