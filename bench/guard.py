@@ -72,7 +72,7 @@ def _take_down() -> None:
     """The server as it would be without the gate."""
     build: Any = grpc.aio.server
     grpc.aio.server = lambda *given, interceptors, **named: build(*given, **named)  # type: ignore[assignment]
-    api_server.Gate.guarded = lambda gate, method, handler, **named: handler  # type: ignore[method-assign]
+    api_server.TokenGate.guarded = lambda gate, method, handler, **named: handler  # type: ignore[method-assign]
     caller.present = lambda: caller.EVERYONE
 
 

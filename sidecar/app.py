@@ -259,7 +259,7 @@ class App:
             bans=bans,
             settings=lambda: describe.settings(Loaded(self._config, self._origins)),
         )
-        backend.readiness_told = self._readiness_changed
+        backend.readiness.tell(self._readiness_changed)
         backend.gatekeeper.start()
         self._parts.started("watch of the bans", backend.gatekeeper, Gatekeeper.close)
         return backend
@@ -322,7 +322,7 @@ class App:
 
     def unmet(self) -> list[Condition]:
         """The conditions of readiness that are not met."""
-        return [condition for condition in self._backend.conditions() if not condition.met]
+        return [condition for condition in self._backend.readiness.conditions() if not condition.met]
 
     def _on_news(self, news: NodeNews) -> None:
         """News from the node goes to the API, the log, or the memory."""

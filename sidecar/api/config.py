@@ -1,11 +1,11 @@
 """Bounds and places of the API."""
 
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.sections import ApiSection, StreamsSection, TimeoutsSection
 from ..core.errors import ConfigError
-from .server.sockets import check_tcp
 
 _MIB = 1 << 20
 _API, _STREAMS, _TIMEOUTS = ApiSection(), StreamsSection(), TimeoutsSection()
@@ -19,7 +19,7 @@ class ApiConfig:
     """
 
     socket: Path | None = _API.socket
-    """The Unix socket; None: `api.sock` in the per-user directory (see `sockets.default_socket`)."""
+    """The Unix socket; None: `api.sock` in the per-user directory (see `server.sockets.default_socket`)."""
     socket_mode: int = _API.mode
     socket_owner: str | None = None
     """A user's name or number that the socket is given to, which takes root; None: the process's."""
@@ -107,4 +107,27 @@ class ApiConfig:
             raise ConfigError("api.tls_client_ca without TLS: set api.tls_certificate and api.tls_key too")
         if self.tcp is not None:
             authenticated = self.tls_client_ca is not None or self.require_token
-            check_tcp(self.tcp, tls=self.tls_certificate is not None, authenticated=authenticated)
+            _check_place(self.tcp, tls=self.tls_certificate is not None, authenticated=authenticated)
+
+
+def _check_place(address: str, *, tls: bool, authenticated: bool) -> None:
+    """Check a `host:port` to serve at. Raises ConfigError where others than this machine's users could use it."""
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65_535:
+        raise ConfigError(f"api.tcp {address!r} is not host:port")
+    try:
+        loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        raise ConfigError(f"api.tcp {address!r} has no IP address: name a loopback address such as 127.0.0.1") from None
+    if loopback:
+        return
+    if not tls:
+        raise ConfigError(
+            f"api.tcp {address!r} is not a loopback address, so other machines could read and use the API: "
+            "set api.tls_certificate and api.tls_key, and api.tls_client_ca or api.require_token; or serve at 127.0.0.1"
+        )
+    if not authenticated:
+        raise ConfigError(
+            f"api.tcp {address!r} is not a loopback address, so other machines could use the API: "
+            "set api.tls_client_ca, so that they must show a certificate, or api.require_token; or serve at 127.0.0.1"
+        )

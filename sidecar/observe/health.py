@@ -27,8 +27,8 @@ class ReadyPage:
     def page(self, request: HttpRequest) -> HttpResponse:
         """The answer to one request; nothing is cached."""
         backend = self._backend
-        conditions: Sequence[Condition] = backend.conditions()
-        if backend.refusing():
+        conditions: Sequence[Condition] = backend.readiness.conditions()
+        if backend.lifetime.refusing():
             conditions = (*conditions, _stopping(backend.now()))
         ready = all(condition.met for condition in conditions)
         body = {"ready": ready, "conditions": [_shown(condition, backend.epoch_ns) for condition in conditions]}

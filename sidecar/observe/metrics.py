@@ -65,8 +65,8 @@ class Metrics:
         node = self._backend.node
         about = {"version": __version__, "peer_id": str(node.peer_id), "network": node.network}
         yield InfoMetricFamily("sidecar", "This node.", about)
-        conditions = self._backend.conditions()
-        ready = all(condition.met for condition in conditions) and not self._backend.refusing()
+        conditions = self._backend.readiness.conditions()
+        ready = all(condition.met for condition in conditions) and not self._backend.lifetime.refusing()
         yield GaugeMetricFamily("sidecar_ready", "1 while every condition of readiness is met.", ready)
         met = GaugeMetricFamily("sidecar_readiness_condition", "1 while this one is met.", labels=("condition",))
         for condition in conditions:

@@ -137,6 +137,8 @@ class FakeNode:
                 answer = self.answers.get(direct.RequestMade)
                 if answer is not None:
                     self.on_effect(direct.RequestCompleted(op, answer))
+            case events.AdvertiseRequested(op) if events.AdvertiseRequested in self.answers:
+                self.on_effect(events.AdvertisementAnnounced(op, *self.answers[events.AdvertiseRequested]))
             case events.BanRequested(op, bans):
                 self.gate.add(*bans)
                 self.on_effect(events.OperationCompleted(op, self.answers.get(type(fed), events.BansMade(0, (), ()))))

@@ -151,7 +151,7 @@ def sections() -> dict[str, str]:
 def reasons() -> dict[str, bool]:
     """Every reason of readiness in the sources, and whether it is one of a condition that is met."""
     found: dict[str, bool] = {}
-    others = (ROOT / "sidecar/observe/health.py", ROOT / "sidecar/api/backend.py")
+    others = (ROOT / "sidecar/observe/health.py", ROOT / "sidecar/api/node/readiness.py")
     for file in (*(ROOT / "sidecar/core/node").glob("*.py"), *others):
         for call in ast.walk(ast.parse(file.read_text())):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Condition":

@@ -165,7 +165,7 @@ async def main(socket: str, count: int) -> None:
     loop.add_reader(sys.stdin.fileno(), ended.set)
     async with server(Path(socket), Crowd(count)) as (node, backend, _):
         assert isinstance(node, Crowd)
-        backend.started -= _UPTIME
+        backend.about.started -= _UPTIME
         _tell(backend)
         print("serving", flush=True)
         while not ended.is_set():

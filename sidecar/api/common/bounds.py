@@ -1,6 +1,8 @@
-"""How much may wait for one reader, and how much goes out at once."""
+"""How much may wait for one reader, how much goes out at once, how many may be open."""
 
 from typing import NamedTuple
+
+from ...core.errors import ResourceExhausted
 
 BATCH_BYTES = 1 << 20  # a batch ends here unless one message is larger
 
@@ -10,3 +12,9 @@ class Bounds(NamedTuple):
 
     messages: int
     bytes: int
+
+
+def check_room(present: int, limit: int, what: str) -> None:
+    """Raises ResourceExhausted where no more than the `present` ones may be open; `what` names them."""
+    if present >= limit:
+        raise ResourceExhausted(f"{present} {what} are open, at most {limit}")

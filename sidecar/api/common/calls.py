@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from time import monotonic
 
-import grpc
-
 from ...core.errors import ResourceExhausted
 from ...core.histogram import Histogram
+from .status import Code
 
 # From a call that only reads to one that waits for a lookup in the DHT.
 DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
@@ -37,7 +36,7 @@ class MethodCalls:
     def __init__(self, calls: "Calls", *, stream: bool) -> None:
         self._all = calls
         self.open = 0
-        self.ended: Counter[grpc.StatusCode] = Counter()
+        self.ended: Counter[Code] = Counter()
         self.durations = None if stream else Histogram(DURATIONS)
 
     def begin(self) -> float:
@@ -51,7 +50,7 @@ class MethodCalls:
         if self._all.open > self._all.most:
             raise ResourceExhausted(f"{self._all.most} calls are under way, at most that many (api.max_calls)")
 
-    def end(self, begun: float, code: grpc.StatusCode) -> None:
+    def end(self, begun: float, code: Code) -> None:
         self.open -= 1
         self._all.open -= 1
         self.ended[code] += 1

@@ -4,8 +4,10 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from ..common.bounds import Bounds
-from .converse import Answers
+from ...core.override import override
+from .bounds import Bounds
+from .outlet import Outlet
+from .wakeup import Wakeup
 
 Outcome = TypeVar("Outcome", bound=Hashable)
 _RANGES = 1024  # in one response
@@ -21,7 +23,7 @@ class Range(NamedTuple, Generic[Outcome]):
     ids: Sequence[bytes]
 
 
-class Receipts(Answers, Generic[Outcome]):
+class Receipts(Outlet, Generic[Outcome]):
     """Numbers messages, waits for what became of them, and bounds how many are on their way.
 
     `asked` numbers a batch, `answered` says what became of part of one, `settled` that it is answered for as a whole,
@@ -31,6 +33,7 @@ class Receipts(Answers, Generic[Outcome]):
     def __init__(self, window: Bounds, encode: Callable[[list[Range[Outcome]]], bytes]) -> None:
         """`window`: messages and bytes not answered for, and ranges not written, beyond which `room` waits."""
         super().__init__()
+        self._drained = Wakeup()  # there may be room again
         self._window = window
         self._bytes = 0
         self._encode = encode
@@ -68,11 +71,8 @@ class Receipts(Answers, Generic[Outcome]):
         while self._unanswered >= messages or self._unwritten >= messages or self._bytes >= size:
             await self._drained.wait()
 
+    @override
     def take(self) -> bytes | None:
-        """The next response, encoded; empty when there is none now, None when all is said.
-
-        Raises the error with which the stream ends.
-        """
         ranges: list[Range[Outcome]] = []
         ids = 0
         while self._ranges and len(ranges) < _RANGES and ids < _IDS:
@@ -83,4 +83,4 @@ class Receipts(Answers, Generic[Outcome]):
             self._unwritten -= len(ranges) + ids
             self._drained.set()
             return self._encode(ranges)
-        return self._nothing(expected=self._unanswered > 0)
+        return self.nothing(expected=self._unanswered > 0)

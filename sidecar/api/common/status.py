@@ -1,63 +1,72 @@
-"""The one table from errors to gRPC status codes, and how a call ends with one."""
+"""The one table from errors to the status that a call ends with."""
 
-import asyncio
-import functools
-import logging
+import enum
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from ...core import errors
-from ..server.schema import Malformed
-from .calls import MethodCalls
 from .faults import InvalidField, PermissionDenied, QuotaExceeded, TopicOptionsDiffer, Unauthenticated
 
 DOMAIN = "sidecar"
-Context = grpc.aio.ServicerContext[Any, Any]
-Handler = Callable[[Any, Context], Awaitable[Any]]
 
-OPEN = (("sidecar-stream", "open"),)  # initial metadata of a stream that is in force; one that is refused has none
-_MAX_REQUEST = "sidecar-max-request"
 
-_log = logging.getLogger(__name__)
-_Code = grpc.StatusCode
+class Code(enum.IntEnum):
+    """The canonical codes; numbers and names are gRPC's."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
 
 # The nearest ancestor counts, so each error has exactly one row.
-CODES: dict[type[errors.SidecarError], grpc.StatusCode] = {
-    errors.SidecarError: _Code.INTERNAL,
-    errors.ConfigError: _Code.FAILED_PRECONDITION,
-    errors.IdentityError: _Code.FAILED_PRECONDITION,
-    errors.InvalidPeerId: _Code.INVALID_ARGUMENT,
-    errors.InvalidMultiaddr: _Code.INVALID_ARGUMENT,
-    errors.InvalidArgument: _Code.INVALID_ARGUMENT,
-    errors.TooLarge: _Code.INVALID_ARGUMENT,
-    errors.StateLocked: _Code.FAILED_PRECONDITION,
-    errors.AddressInUse: _Code.FAILED_PRECONDITION,
-    errors.StorageError: _Code.INTERNAL,
-    errors.NotFound: _Code.NOT_FOUND,
-    errors.NotSupported: _Code.UNIMPLEMENTED,
-    errors.SelfDial: _Code.INVALID_ARGUMENT,
-    errors.Unreachable: _Code.UNAVAILABLE,
-    errors.WrongPeer: _Code.FAILED_PRECONDITION,
-    errors.WrongNetwork: _Code.FAILED_PRECONDITION,
-    errors.PeerBanned: _Code.FAILED_PRECONDITION,
-    errors.ResourceExhausted: _Code.RESOURCE_EXHAUSTED,
-    errors.Closed: _Code.UNAVAILABLE,
-    errors.StreamReset: _Code.ABORTED,
-    errors.DeadlineExceeded: _Code.DEADLINE_EXCEEDED,
-    errors.AlreadyExists: _Code.ALREADY_EXISTS,
-    errors.Outdated: _Code.FAILED_PRECONDITION,
-    errors.Refused: _Code.FAILED_PRECONDITION,
-    errors.ProtocolError: _Code.UNAVAILABLE,
-    errors.WrongPrivateNetwork: _Code.FAILED_PRECONDITION,
-    TopicOptionsDiffer: _Code.FAILED_PRECONDITION,
-    Unauthenticated: _Code.UNAUTHENTICATED,
-    PermissionDenied: _Code.PERMISSION_DENIED,
+CODES: dict[type[errors.SidecarError], Code] = {
+    errors.SidecarError: Code.INTERNAL,
+    errors.ConfigError: Code.FAILED_PRECONDITION,
+    errors.IdentityError: Code.FAILED_PRECONDITION,
+    errors.InvalidPeerId: Code.INVALID_ARGUMENT,
+    errors.InvalidMultiaddr: Code.INVALID_ARGUMENT,
+    errors.InvalidArgument: Code.INVALID_ARGUMENT,
+    errors.TooLarge: Code.INVALID_ARGUMENT,
+    errors.StateLocked: Code.FAILED_PRECONDITION,
+    errors.AddressInUse: Code.FAILED_PRECONDITION,
+    errors.StorageError: Code.INTERNAL,
+    errors.NotFound: Code.NOT_FOUND,
+    errors.NotSupported: Code.UNIMPLEMENTED,
+    errors.SelfDial: Code.INVALID_ARGUMENT,
+    errors.Unreachable: Code.UNAVAILABLE,
+    errors.WrongPeer: Code.FAILED_PRECONDITION,
+    errors.WrongNetwork: Code.FAILED_PRECONDITION,
+    errors.PeerBanned: Code.FAILED_PRECONDITION,
+    errors.ResourceExhausted: Code.RESOURCE_EXHAUSTED,
+    errors.Closed: Code.UNAVAILABLE,
+    errors.StreamReset: Code.ABORTED,
+    errors.DeadlineExceeded: Code.DEADLINE_EXCEEDED,
+    errors.AlreadyExists: Code.ALREADY_EXISTS,
+    errors.Outdated: Code.FAILED_PRECONDITION,
+    errors.Refused: Code.FAILED_PRECONDITION,
+    errors.ProtocolError: Code.UNAVAILABLE,
+    errors.WrongPrivateNetwork: Code.FAILED_PRECONDITION,
+    TopicOptionsDiffer: Code.FAILED_PRECONDITION,
+    Unauthenticated: Code.UNAUTHENTICATED,
+    PermissionDenied: Code.PERMISSION_DENIED,
 }
 
 # Seconds after which trying again makes sense; a class without a row has no RetryInfo.
@@ -68,12 +77,7 @@ RETRY: dict[type[errors.SidecarError], float] = {
 }
 
 
-def opening(max_request: int) -> tuple[tuple[str, str], ...]:
-    """Initial metadata of a stream that takes batches: beside `OPEN` how many bytes one of its requests may have."""
-    return (*OPEN, (_MAX_REQUEST, str(max_request)))
-
-
-def code(error: errors.SidecarError) -> grpc.StatusCode:
+def code(error: errors.SidecarError) -> Code:
     """The canonical code of an error."""
     return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
 
@@ -96,7 +100,7 @@ def status_details(error: errors.SidecarError) -> bytes:
     else:
         retry = next((RETRY[kind] for kind in type(cause).__mro__ if kind in RETRY), None)
     return _packed(
-        code(error).value[0],
+        code(error),
         str(error),
         reason=reason(cause),
         domain=DOMAIN,
@@ -130,55 +134,3 @@ def _packed(
         status.details.add().Pack(RetryInfo(retry_delay=delay))
     encoded: bytes = status.SerializeToString()
     return encoded
-
-
-async def abort(context: Context, error: errors.SidecarError) -> None:
-    """End the call with the error's status; does not return."""
-    await context.abort(code(error), str(error), (("grpc-status-details-bin", status_details(error)),))
-
-
-async def _wellformed(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for request in requests:
-        if isinstance(request, Malformed):
-            raise errors.InvalidArgument(request.message)
-        yield request
-
-
-def answered(handler: Handler, counted: MethodCalls) -> Handler:
-    """Wrap a service's method so that errors become statuses: typed ones by the table, others INTERNAL and logged.
-
-    `counted` is told of each call and how it ended.
-    """
-
-    @functools.wraps(handler)
-    async def call(request: Any, context: Context) -> Any:
-        begun = counted.begin()
-        ended = _Code.INTERNAL
-        try:
-            counted.check()
-            if isinstance(request, Malformed):
-                raise errors.InvalidArgument(request.message)
-            answer = await handler(_wellformed(request) if isinstance(request, AsyncIterator) else request, context)
-            ended = _Code.OK
-            return answer
-        except errors.SidecarError as error:
-            ended = code(error)
-            await abort(context, error)
-        except asyncio.CancelledError:
-            ended = _Code.DEADLINE_EXCEEDED if context.time_remaining() == 0 else _Code.CANCELLED
-            raise
-        except grpc.aio.InternalError:
-            # Writing failed, for the caller is gone. gRPC cancels such a call as well, a moment later where the process
-            # is short of CPU; until then the context knows nothing of it, and a status could not be sent.
-            raise asyncio.CancelledError from None
-        except Exception:  # noqa: BLE001 - a call is a task boundary: one broken call must not hide in grpc's own logging
-            if context.cancelled() or context.done():  # the reader is gone: grpc raises on writing to it
-                ended = _Code.CANCELLED
-                return None
-            _log.exception("%s failed", getattr(handler, "__qualname__", handler))
-            await abort(context, errors.SidecarError("internal error; the sidecar's log has it"))
-        finally:
-            counted.end(begun, ended)
-        return None
-
-    return call

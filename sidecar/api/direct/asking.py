@@ -5,28 +5,32 @@ from functools import partial
 
 from ...core.direct import RequestCancelled, RequestCompleted, RequestMade
 from ...core.errors import Closed, QueueFull, SidecarError
+from ...core.override import override
 from ...core.types import PeerId
-from ...process.spans import Span
-from ..backend import Backend
+from ...process.spans import Span, Tracer
 from ..common import encode, values
 from ..common.bounds import BATCH_BYTES
-from ..common.converse import MAX_BATCH, Answers
+from ..common.outlet import MAX_BATCH, Outlet
 from ..common.status import status_details
+from ..common.wakeup import Wakeup
 from ..guard import caller
-from ..peers.service import other_peer
-from . import convert as convert
+from ..service import ServiceContext
+from . import convert
 
 _WINDOW = 1024  # open requests; as many as the direct protocol has on its way to one peer
 _MAX_TIMEOUT = 86_400.0
 WITHDRAWN = Closed("the app waits no longer")
 
 
-class Asker(Answers):
+class Asker(Outlet):
     """One RequestMany stream: the requests that have no result, and the results that the app has not been told."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, context: ServiceContext, tracer: Tracer) -> None:
+        """`tracer`: of each request."""
         super().__init__()
-        self._backend = backend
+        self._context = context
+        self._tracer = tracer
+        self._drained = Wakeup()  # there may be room again
         self._peer: PeerId | SidecarError = values.invalid("peer_id", "the first requests must name a peer")
         self._protocol: str | SidecarError = values.invalid("protocol", "the first requests must name a protocol")
         self._open: dict[int, tuple[int, Span]] = {}  # the caller's number -> the operation's
@@ -45,7 +49,7 @@ class Asker(Answers):
             if outgoing.id in self._open:
                 raise values.invalid(f"requests[{index}].id", f"{outgoing.id} still waits for its result")
             self._ask(outgoing)
-            while len(self._open) >= _WINDOW or self._unwritten >= self._backend.config.send_window_bytes:
+            while len(self._open) >= _WINDOW or self._unwritten >= self._context.config.send_window_bytes:
                 await self._drained.wait()
 
     def close(self) -> None:
@@ -56,13 +60,10 @@ class Asker(Answers):
 
     def _cancel(self, op: int, span: Span) -> None:
         span.end(WITHDRAWN)
-        self._backend.cancel(op, RequestCancelled)
+        self._context.operations.cancel(op, RequestCancelled)
 
+    @override
     def take(self) -> bytes | None:
-        """The next response, encoded; empty when there is none now, None when all is said.
-
-        Raises the error with which the stream ends.
-        """
         parts: list[bytes] = []
         size = 0
         while self._results and (not parts or size + len(self._results[0]) <= BATCH_BYTES):
@@ -72,13 +73,13 @@ class Asker(Answers):
             self._unwritten -= size
             self._drained.set()
             return b"".join(parts)
-        return self._nothing(expected=bool(self._open))
+        return self.nothing(expected=bool(self._open))
 
     def _choose(self, request: convert.RequestManyRequest) -> None:
         """Note whom to ask; a malformed name is what its requests end with."""
         if request.peer_id:
             try:
-                self._peer = other_peer(self._backend, request.peer_id)
+                self._peer = self._context.other_peer(request.peer_id)
             except SidecarError as error:
                 self._peer = error
         if request.protocol:
@@ -95,13 +96,13 @@ class Asker(Answers):
                 raise peer
             if isinstance(protocol, SidecarError):
                 raise protocol
-            timeout = self._backend.config.request_timeout
+            timeout = self._context.config.request_timeout
             if outgoing.HasField("timeout"):
                 timeout = values.seconds(outgoing.timeout, _MAX_TIMEOUT, "timeout")
-            deadline = self._backend.now() + timeout
-            span = self._backend.tracer.asking(peer, protocol, values.traceparent(outgoing.traceparent))
+            deadline = self._context.now() + timeout
+            span = self._tracer.asking(peer, protocol, values.traceparent(outgoing.traceparent))
             self._open[number] = 0, span
-            op = self._backend.start(
+            op = self._context.operations.start(
                 lambda op: RequestMade(op, peer, protocol, outgoing.data, deadline, span.context),
                 partial(self._completed, number),
             )
@@ -120,7 +121,7 @@ class Asker(Answers):
         opened = self._open.pop(number, None)
         if opened is not None:
             opened[1].end(answer if isinstance(answer, SidecarError) else None)
-        room = self._backend.config.send_window_bytes - self._unwritten
+        room = self._context.config.send_window_bytes - self._unwritten
         if not isinstance(answer, SidecarError) and self._results and len(answer) > room:
             answer = QueueFull("the app that asked does not read its results")
         inner = encode.field(3, status_details(answer)) if isinstance(answer, SidecarError) else encode.field(2, answer)

@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ...core.direct import MessagesHandled, MessagesReceived, SendOutcome
-from ...core.errors import SidecarError
+from ...core.override import override
 from ..common import encode
 from ..common.bounds import BATCH_BYTES, Bounds
 from ..common.encode import LagReason
-from ..common.wakeup import Wakeup
+from ..common.outlet import Outlet
 
 Feed = Callable[[MessagesHandled], None]
 
 
-class Delivery:
+class LinkDelivery:
     """Messages accepted from one link: answered DELIVERED as far as some reader got them, once no reader is left.
 
     Readers hold prefixes of it. Each either writes its prefix to its app or is gone before.
@@ -50,16 +50,18 @@ class Delivery:
 class _Held(NamedTuple):
     """A reader's part of a delivery: its first `count` messages, encoded; missed ones before it are `lagged`."""
 
-    delivery: Delivery
+    delivery: LinkDelivery
     count: int  # type: ignore[assignment]  # hides tuple.count, as in the core
     data: bytes
     lagged: int
 
 
-class Receiver:
+class ReceiveStream(Outlet):
     """One app's Receive stream: a bounded queue."""
 
     def __init__(self, protocols: tuple[str, ...], bounds: Bounds) -> None:
+        """`bounds`: of what the app has not read."""
+        super().__init__()
         self.protocols = protocols
         self._bounds = bounds
         self._queue: deque[_Held] = deque()
@@ -67,8 +69,6 @@ class Receiver:
         self._messages = 0
         self._bytes = 0
         self._lagged = 0
-        self._end: SidecarError | None = None
-        self.ready = Wakeup()
 
     def room(self, count: int, data: bytes) -> tuple[int, int]:
         """How many of the encoded messages fit, and how many bytes they are; into an empty queue at least one."""
@@ -80,7 +80,7 @@ class Receiver:
             return encode.longest_run(data, messages, size)
         return max(encode.longest_run(data, messages, size), encode.shortest_run(data, 1, 0))
 
-    def push(self, delivery: Delivery, count: int, data: bytes) -> None:
+    def push(self, delivery: LinkDelivery, count: int, data: bytes) -> None:
         self._queue.append(_Held(delivery, count, data, self._lagged))
         self._lagged = 0
         self._messages += count
@@ -92,13 +92,8 @@ class Receiver:
         self._lagged += count
         self.ready.set()
 
-    def end(self, error: SidecarError) -> None:
-        """End the stream with an error once what is queued has been taken."""
-        self._end = self._end or error
-        self.ready.set()
-
-    def take(self) -> bytes:
-        """The next batch, encoded; empty when there is nothing now. Raises the error with which the stream ends."""
+    @override
+    def take(self) -> bytes | None:
         parts: list[bytes] = []
         size = 0
         while self._queue:
@@ -116,9 +111,7 @@ class Receiver:
         if self._lagged and not parts:
             parts.append(encode.lagged(self._lagged, LagReason.SLOW_READER))
             self._lagged = 0
-        if not parts and self._end is not None:
-            raise self._end
-        return b"".join(parts)
+        return b"".join(parts) if parts else self.nothing()
 
     def written(self) -> list[MessagesHandled]:
         """What was taken last has been written to the app."""
@@ -150,7 +143,7 @@ class Inbox:
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self._receivers: dict[str, dict[Receiver, None]] = {}
+        self._receivers: dict[str, dict[ReceiveStream, None]] = {}
         self._missed = 0  # by slow streams beside others
         self._refused = 0  # since every stream's queue was full
 
@@ -165,14 +158,14 @@ class Inbox:
             "api_receivers_refused": self._refused,
         }
 
-    def receivers(self) -> list[Receiver]:
+    def receivers(self) -> list[ReceiveStream]:
         return list(dict.fromkeys(receiver for group in self._receivers.values() for receiver in group))
 
-    def add(self, receiver: Receiver) -> None:
+    def add(self, receiver: ReceiveStream) -> None:
         for protocol in receiver.protocols:
             self._receivers.setdefault(protocol, {})[receiver] = None
 
-    def remove(self, receiver: Receiver) -> None:
+    def remove(self, receiver: ReceiveStream) -> None:
         """A stream ended; what it held and nobody else has written is told its senders."""
         for protocol in receiver.protocols:
             group = self._receivers[protocol]
@@ -195,7 +188,7 @@ class Inbox:
         data = encode.direct_items(received.peer, received.protocol, received.messages)
         rooms = [(receiver, *receiver.room(count, data)) for receiver in receivers]
         accepted = max(fitting for _, fitting, _ in rooms)
-        delivery = Delivery(link, first, accepted, sum(1 for _, fitting, _ in rooms if fitting))
+        delivery = LinkDelivery(link, first, accepted, sum(1 for _, fitting, _ in rooms if fitting))
         for receiver, fitting, size in rooms:
             if fitting:
                 receiver.push(delivery, fitting, data[:size])

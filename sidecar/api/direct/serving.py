@@ -2,8 +2,9 @@
 
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
-from ...core.direct import RequestAnswered, RequestArrived
+from ...core.direct import RequestAnswered, RequestArrived, RequestWithdrawn
 from ...core.errors import (
     AlreadyExists,
     Closed,
@@ -14,21 +15,36 @@ from ...core.errors import (
     SidecarError,
     TooLarge,
 )
+from ...core.override import override
 from ...process.spans import Span, Tracer
 from ..common.bounds import Bounds
-from ..common.wakeup import Wakeup
+from ..common.lifetime import Lifetime
+from ..common.outlet import Outlet
 
 Feed = Callable[[RequestAnswered], None]
 
-
+_RESPONSE_BYTES = 1 << 20  # of requests in one response, about
 _WITHDRAWN = Closed("nobody waits for the answer any more")
 
 
-class Server:
+class ToldServer(NamedTuple):
+    """What an app is told next: requests, numbers of withdrawn ones, answers that could not be taken and why."""
+
+    requests: list[RequestArrived]
+    withdrawn: list[int]
+    rejected: list[tuple[int, str]]
+
+
+class ServeStream(Outlet):
     """One app's Serve stream: the requests that it has not answered, and what to tell it next."""
 
-    def __init__(self, protocols: tuple[str, ...], bounds: Bounds) -> None:
-        """`bounds`: of unanswered requests, and of the bytes of those that the app has not taken yet."""
+    def __init__(self, protocols: tuple[str, ...], bounds: Bounds, *, response_bytes: int = _RESPONSE_BYTES) -> None:
+        """`bounds`: of unanswered requests, and of the bytes of those that the app has not taken yet.
+
+        `response_bytes`: about how many of requests are told at once.
+        """
+        self._response_bytes = response_bytes
+        super().__init__()
         self.protocols = protocols
         self._bounds = bounds
         self._bytes = 0
@@ -36,8 +52,6 @@ class Server:
         self._requests: deque[RequestArrived] = deque()
         self._withdrawn: list[int] = []
         self._rejected: list[tuple[int, str]] = []
-        self._end: SidecarError | None = None
-        self.ready = Wakeup()
 
     def push(self, request: RequestArrived) -> bool:
         """Take a request; False when the bounds are reached."""
@@ -68,19 +82,11 @@ class Server:
         del self._open[token]
         return True
 
-    def end(self, error: SidecarError) -> None:
-        """End the stream with an error."""
-        self._end = self._end or error
-        self.ready.set()
-
-    def take(self, limit: int) -> tuple[list[RequestArrived], list[int], list[tuple[int, str]]]:
-        """Requests of about `limit` bytes, the withdrawn ones, rejected answers; all empty when there is nothing now.
-
-        Raises the error with which the stream ends.
-        """
+    @override
+    def take(self) -> ToldServer | bytes | None:
         requests = []
         size = 0
-        while self._requests and size < limit:
+        while self._requests and size < self._response_bytes:
             request = self._requests.popleft()
             self._bytes -= len(request.data)
             if request.token in self._open:  # else withdrawn before the app saw it
@@ -88,9 +94,9 @@ class Server:
                 size += len(request.data)
         withdrawn, self._withdrawn = self._withdrawn, []
         rejected, self._rejected = self._rejected, []
-        if self._end is not None and not requests and not withdrawn and not rejected:
-            raise self._end
-        return requests, withdrawn, rejected
+        if requests or withdrawn or rejected:
+            return ToldServer(requests, withdrawn, rejected)
+        return self.nothing()
 
     def tokens(self) -> list[int]:
         """The open requests."""
@@ -100,27 +106,22 @@ class Server:
 class Desk:
     """Who serves which protocol."""
 
-    def __init__(self, feed: Feed, drained: Callable[[], None], tracer: Tracer) -> None:
-        """`drained` is called when the last open request has its answer while the desk is `draining`."""
+    def __init__(self, feed: Feed, lifetime: Lifetime, tracer: Tracer) -> None:
+        """Draining waits for the requests that apps have been given. `tracer`: of each request."""
         self._feed = feed
-        self._drained = drained
+        self._lifetime = lifetime
         self._tracer = tracer
-        self._servers: dict[str, Server] = {}
-        self._by_token: dict[int, tuple[Server, Span]] = {}
-        self.draining = False
-
-    @property
-    def open(self) -> int:
-        """How many requests apps here have been given and not answered."""
-        return len(self._by_token)
+        self._servers: dict[str, ServeStream] = {}
+        self._by_token: dict[int, tuple[ServeStream, Span]] = {}
+        lifetime.await_end_of(lambda: bool(self._by_token))
 
     def protocols(self) -> tuple[str, ...]:
         return tuple(self._servers)
 
-    def servers(self) -> list[Server]:
+    def servers(self) -> list[ServeStream]:
         return list(dict.fromkeys(self._servers.values()))
 
-    def add(self, server: Server) -> None:
+    def add(self, server: ServeStream) -> None:
         """Raises AlreadyExists when another stream serves one of the protocols."""
         for protocol in server.protocols:
             if protocol in self._servers:
@@ -128,7 +129,7 @@ class Desk:
         for protocol in server.protocols:
             self._servers[protocol] = server
 
-    def remove(self, server: Server) -> None:
+    def remove(self, server: ServeStream) -> None:
         """The app is gone: whoever waits for it is told."""
         for protocol in server.protocols:
             del self._servers[protocol]
@@ -139,7 +140,7 @@ class Desk:
         server = self._servers.get(request.protocol)
         span = self._tracer.serving(request.peer, request.protocol, request.trace)
         refusal: SidecarError
-        if self.draining:
+        if self._lifetime.refusing():
             refusal = Closed("the sidecar there is stopping")
         elif server is None:
             refusal = NotSupported(f"nobody serves {request.protocol!r}")
@@ -151,12 +152,13 @@ class Desk:
         span.end(refusal)
         self._feed(RequestAnswered(request.token, refusal))
 
-    def withdrawn(self, token: int) -> None:
-        server = self._forget(token, _WITHDRAWN)
+    def withdrawn(self, withdrawn: RequestWithdrawn) -> None:
+        """Nobody waits for an answer any more."""
+        server = self._forget(withdrawn.token, _WITHDRAWN)
         if server is not None:
-            server.withdraw(token)
+            server.withdraw(withdrawn.token)
 
-    def answer(self, server: Server, token: int, answer: bytes | SidecarError) -> None:
+    def answer(self, server: ServeStream, token: int, answer: bytes | SidecarError) -> None:
         """The app answers; a number that is not open is ignored, since it may just have been withdrawn.
 
         What cannot be taken as an answer is told to both sides, and costs nobody else anything.
@@ -180,10 +182,9 @@ class Desk:
         self._feed(RequestAnswered(token, answer))
         self._forget(token, answer if isinstance(answer, SidecarError) else None)
 
-    def _forget(self, token: int, error: SidecarError | None) -> Server | None:
+    def _forget(self, token: int, error: SidecarError | None) -> ServeStream | None:
         server, span = self._by_token.pop(token, (None, None))
         if span is not None:
             span.end(error)
-        if self.draining and not self._by_token:
-            self._drained()
+        self._lifetime.settled()
         return server

@@ -4,64 +4,71 @@ import asyncio
 
 from ...core.errors import NoQuorum
 from ...core.events import (
+    AdvertisementAnnounced,
     AdvertiseRequested,
+    AdvertisersFound,
     FindAdvertisedRequested,
     RecordFound,
     RecordPutRequested,
     RecordRequested,
     RecordStored,
 )
-from ..backend import Backend
+from ...core.override import override
 from ..common import values
+from ..common.call import OPEN, Call
 from ..common.follow import Follower
-from ..common.status import OPEN, Context
-from . import convert as convert
+from ..common.outlet import pour
+from ..service import Handlers, Service, ServiceContext
+from . import convert
 
 _MAX_NAME = 1024  # bytes
 _MAX_KEY = 1024  # bytes; as the Kademlia router's default
 _MAX_TTL = 10 * 365 * 86400.0  # seconds; a bound that only a mistake meets
 
 
-class DiscoveryService:
+class DiscoveryService(Service):
     """Names and records in the DHT; every method as its schema says."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, context: ServiceContext) -> None:
+        """Its operations are the node's."""
+        self._context = context
+        self._operations = context.operations
 
-    async def advertise(self, request: convert.AdvertiseRequest, context: Context) -> None:
-        backend = self._backend
+    @override
+    def effects(self) -> Handlers:
+        return {AdvertisementAnnounced: self._operations.told, AdvertisersFound: self._operations.told}
+
+    async def advertise(self, request: convert.AdvertiseRequest, call: Call) -> None:
         name = values.name(request.name, _MAX_NAME, "name")
         ttl = values.seconds(request.ttl, _MAX_TTL, "ttl")
         follower = Follower(newest=True)
-        with backend.following(lambda op: AdvertiseRequested(op, name), follower):
-            await context.send_initial_metadata(OPEN)
+        with self._operations.following(lambda op: AdvertiseRequested(op, name), follower):
+            await call.begin(OPEN)
             over = asyncio.timeout(ttl or None)
             try:
                 async with over:
-                    while (news := await follower.next()) is not None:
-                        await context.write(convert.announced(news, backend.epoch_ns))
+                    await pour(follower, lambda news: call.write(convert.announced(news, self._context.epoch_ns)))
             except TimeoutError:
                 if not over.expired():
                     raise
 
-    async def find_peers(self, request: convert.FindPeersRequest, context: Context) -> None:
+    async def find_peers(self, request: convert.FindPeersRequest, call: Call) -> None:
         name = values.name(request.name, _MAX_NAME, "name")
         follower = Follower()
-        with self._backend.following(lambda op: FindAdvertisedRequested(op, name, request.limit), follower):
-            await context.send_initial_metadata(OPEN)
-            while (news := await follower.next()) is not None:
-                await context.write(convert.found_peers(news.peers))
+        with self._operations.following(lambda op: FindAdvertisedRequested(op, name, request.limit), follower):
+            await call.begin(OPEN)
+            await pour(follower, lambda news: call.write(convert.found_peers(news.peers)))
 
-    async def put_record(self, request: convert.PutRecordRequest, context: Context) -> object:
+    async def put_record(self, request: convert.PutRecordRequest, call: Call) -> object:
         key = _key(request.key)
-        receipt: RecordStored = await self._backend.ask(lambda op: RecordPutRequested(op, key, request.value))
+        receipt: RecordStored = await self._operations.ask(lambda op: RecordPutRequested(op, key, request.value))
         if receipt.stored < request.quorum:
             raise NoQuorum(f"{receipt.stored} of {receipt.asked} peers took the record, fewer than {request.quorum}")
         return convert.stored(receipt)
 
-    async def get_record(self, request: convert.GetRecordRequest, context: Context) -> object:
+    async def get_record(self, request: convert.GetRecordRequest, call: Call) -> object:
         key = _key(request.key)
-        found: RecordFound = await self._backend.ask(lambda op: RecordRequested(op, key, request.quorum))
+        found: RecordFound = await self._operations.ask(lambda op: RecordRequested(op, key, request.quorum))
         return convert.record(found)
 
 

@@ -5,21 +5,17 @@ import functools
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import grpc
-
-from ...core.errors import ResourceExhausted, SidecarError, StorageError
+from ...core.errors import SidecarError, StorageError
 from ...process.audit import Audit
+from ..common.call import Call, Handler, Metadata
 from ..common.faults import PermissionDenied, QuotaExceeded, Unauthenticated
-from ..common.status import Context, Handler, abort
 from .caller import EVERYONE, Caller, Holder, introduce, present
 from .methods import METHODS, Needs, messages_in, subscriptions_in
 from .tokens import Token, TokenFile, split
 
-_OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
-MAX_STRANGERS = 256  # a guess: more than anybody who watches the health of one sidecar has
 _LOOK = 1.0  # seconds between two looks at the file while calls of tokens are open; a guess
 _SCHEME = "bearer "
 _REMEDY = "an app needs one of `sidecar token create`, in SIDECAR_TOKEN or SIDECAR_TOKEN_FILE"
@@ -31,7 +27,7 @@ def _boot_clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-class Gate(grpc.aio.ServerInterceptor):
+class TokenGate:
     """Tells callers apart by their tokens, and refuses what these do not allow.
 
     The file of tokens is looked at when a call has a token, at most so often, and every second while such a call is
@@ -48,17 +44,14 @@ class Gate(grpc.aio.ServerInterceptor):
         boot: Callable[[], float] = _boot_clock,
         audit: Audit | None = None,
     ) -> None:
-        """
-        Args:
-            file: of tokens; None: there are none.
-            required: whether calls without a token are refused.
-            fresh: seconds for which the file is taken to be as it was when it was looked at last.
-            wall: seconds since 1970.
-            boot: seconds of a clock that nobody sets.
-            audit: is told which tokens come and go.
+        """Raises StorageError where the file is no use.
 
-        Raises:
-            StorageError: the file is no use.
+        `file`: of tokens; None: there are none.
+        `required`: whether calls without a token are refused.
+        `fresh`: seconds for which the file is taken to be as it was when it was looked at last.
+        `wall`: seconds since 1970.
+        `boot`: seconds of a clock that nobody sets.
+        `audit`: is told which tokens come and go.
         """
         self._file = file
         self._audit = audit or Audit(None)
@@ -69,7 +62,6 @@ class Gate(grpc.aio.ServerInterceptor):
         self._boot = boot
         self._refused = {Unauthenticated: 0, PermissionDenied: 0, QuotaExceeded: 0}
         self._slowed = 0
-        self._strangers = 0  # streams of health and reflection
         self._version = file.version() if file is not None else None
         self._met_tokens = self._version is not None  # kept when the file goes: what was revoked must not be welcome
         self._holders: dict[str, Holder] = {}
@@ -95,48 +87,22 @@ class Gate(grpc.aio.ServerInterceptor):
 
     # ------------------------------------------------------------ who calls
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        """Part of gRPC's interface: called for each call before its first message is read."""
-        method: Any = handler_call_details.method
-        if not method.startswith(_OPEN):
-            try:
-                caller = self.identify(handler_call_details.invocation_metadata or ())
-                if isinstance(caller, Holder):
-                    caller.meter.call(time.monotonic())
-                introduce(caller)
-            except SidecarError as error:
-                self._refused[type(error)] += 1
-                return _refusal(error)
-            return await continuation(handler_call_details)
-        handler = await continuation(handler_call_details)
-        return self._bounded(handler) if handler is not None and handler.response_streaming else handler
+    def admit(self, metadata: Metadata) -> None:
+        """Look who makes the call that this task is to answer, by what came with it, before its first message is read.
 
-    def _bounded(self, handler: Any) -> Any:
-        """A stream that takes no token: only so many are open at once, or strangers could take every call there is."""
-        answer: Any = handler.stream_stream or handler.unary_stream
+        Raises Unauthenticated, QuotaExceeded.
+        """
+        try:
+            caller = self.identify(metadata)
+            if isinstance(caller, Holder):
+                caller.meter.call(time.monotonic())
+        except SidecarError as error:
+            self._refused[type(error)] += 1
+            raise
+        introduce(caller)
 
-        async def bounded(request: Any, context: Context) -> None:
-            if self._strangers >= MAX_STRANGERS:
-                await abort(context, ResourceExhausted(f"{self._strangers} such streams are open, at most that many"))
-            self._strangers += 1
-            try:
-                answering = answer(request, context)
-                if isinstance(answering, AsyncIterator):
-                    async for response in answering:
-                        await context.write(response)
-                else:
-                    await answering
-            finally:
-                self._strangers -= 1
-
-        return handler._replace(**{"stream_stream" if handler.request_streaming else "unary_stream": bounded})
-
-    def identify(self, metadata: Sequence[tuple[str, str | bytes]]) -> Caller:
-        """Raises Unauthenticated."""
+    def identify(self, metadata: Metadata) -> Caller:
+        """Who came with this metadata. Raises Unauthenticated."""
         given = None
         for key, value in metadata:
             if key == "authorization":
@@ -170,10 +136,10 @@ class Gate(grpc.aio.ServerInterceptor):
         count = messages_in(method)
 
         @functools.wraps(handler)
-        async def call(request: Any, context: Context) -> Any:
+        async def guarded(request: Any, call: Call) -> Any:
             caller = present()
             if not isinstance(caller, Holder):
-                return await handler(request, context)
+                return await handler(request, call)
             if needs is None:
                 raise PermissionDenied(f"{method} takes no token's scope", method)
             meter = caller.meter
@@ -188,15 +154,15 @@ class Gate(grpc.aio.ServerInterceptor):
                         meter.spend(count(request), request.ByteSize(), time.monotonic())
                 with caller.calling(), meter.holding("open_calls", 1):
                     if not streaming:
-                        return await handler(request, context)
+                        return await handler(request, call)
                     topics = subscriptions_in(method, request)
                     with meter.holding("streams", 1), meter.holding("subscriptions", topics):
-                        return await handler(request, context)
+                        return await handler(request, call)
             except (PermissionDenied, QuotaExceeded) as error:
                 self._note(error)
                 raise
 
-        return call
+        return guarded
 
     async def _read(
         self,
@@ -282,13 +248,3 @@ class Gate(grpc.aio.ServerInterceptor):
         for holder in self._holders.values():
             if holder.expired(wall, boot):
                 holder.end(f"the token {holder.name} has expired")
-
-
-def _refusal(error: SidecarError) -> Any:
-    """A handler that ends any call, and reads none of its messages."""
-
-    async def refuse(requests: object, context: Context) -> None:
-        _log.warning("refused a call from %s: %s", context.peer(), error)
-        await abort(context, error)
-
-    return grpc.stream_stream_rpc_method_handler(refuse)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ...core.errors import NotFound, SelfDial
+from ...core.errors import NotFound
 from ...core.events import (
     BanRequested,
     BansMade,
@@ -10,36 +10,48 @@ from ...core.events import (
     ConnectRequested,
     DisconnectRequested,
     FindPeerRequested,
+    PeerChanged,
     PeerView,
     PingRequested,
 )
 from ...core.gate import BanView, Network, Subject
+from ...core.override import override
 from ...core.types import PeerId
-from ..backend import Backend
 from ..common import values
-from ..common.status import OPEN, Context
-from ..common.watch import PeerWatcher
-from . import convert as convert
+from ..common.call import OPEN, Call
+from ..common.outlet import pour
+from ..common.watch import Watchers
+from ..service import Handlers, Service, ServiceContext
+from . import convert
+from .gatekeeper import Gatekeeper
+from .watch import PeerWatcher
 
 _PAGE, _MAX_PAGE = 500, 1000
 _MAX_ADDRESSES = 32
 _MAX_KEY = 1024  # bytes; as the Kademlia router's default
-_SNAPSHOT = 256  # peers a response
 _MAX_REASON = 512
 _MAX_BAN = 10 * 366 * 86400.0  # seconds
 
 
-class PeerService:
+class PeerService(Service):
     """The peers; every method as its schema says."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, context: ServiceContext, gatekeeper: Gatekeeper) -> None:
+        """Bans and protection are the gatekeeper's matter."""
+        self._context = context
+        self._gatekeeper = gatekeeper
+        limit = context.config.max_watchers
+        self._watchers: Watchers[PeerWatcher] = Watchers(context.lifetime, limit, "watchers of peers")
 
-    async def list_peers(self, request: convert.ListPeersRequest, context: Context) -> object:
+    @override
+    def effects(self) -> Handlers:
+        return {PeerChanged: self._changed}
+
+    async def list_peers(self, request: convert.ListPeersRequest, call: Call) -> object:
         wanted = request.protocol
         views = [
             view
-            for view in self._backend.node.peers(known=not request.connected_only)
+            for view in self._context.node.peers(known=not request.connected_only)
             if not wanted or wanted in view.protocols
         ]
         views.sort(key=lambda view: bytes(view.peer))
@@ -48,81 +60,63 @@ class PeerService:
         size = min(request.page_size or _PAGE, _MAX_PAGE)
         page = rest[:size]
         token = str(page[-1].peer) if len(rest) > size else ""
-        return convert.peers(page, token, len(views), self._backend.epoch_ns)
+        return convert.peers(page, token, len(views), self._context.epoch_ns)
 
-    async def watch_peers(self, request: Any, context: Context) -> None:
-        backend = self._backend
-        with backend.watching_peers() as watcher:
-            await context.send_initial_metadata(OPEN)
-            await self._tell_present(watcher, context)
-            while True:
-                if watcher.lagging:
-                    await self._tell_present(watcher, context)
-                changes = watcher.take()
-                if changes:
-                    await context.write(convert.changes(changes, backend.epoch_ns))
-                    continue
-                watcher.check()
-                await watcher.ready.wait()
+    async def watch_peers(self, request: Any, call: Call) -> None:
+        """The connected peers, then what changes."""
+        context = self._context
+        watcher = PeerWatcher(context.config.watch_queue_events, self._connected, context.epoch_ns)
+        with self._watchers.watching(watcher):
+            await call.begin(OPEN)
+            await pour(watcher, call.write)
 
-    async def _tell_present(self, watcher: PeerWatcher, context: Context) -> None:
-        """Tell the connected peers as of now; what changes meanwhile waits in the watcher's queue."""
-        backend = self._backend
-        missed = watcher.restart()
-        views: list[PeerView] = [view for view in backend.node.peers() if view.connected]
-        for start in range(0, max(1, len(views)), _SNAPSHOT):
-            part = views[start : start + _SNAPSHOT]
-            last = start + _SNAPSHOT >= len(views)
-            await context.write(convert.present(part, backend.epoch_ns, missed=missed, last=last))
-            missed = 0
-
-    async def find_peer(self, request: convert.FindPeerRequest, context: Context) -> object:
+    async def find_peer(self, request: convert.FindPeerRequest, call: Call) -> object:
         peer = values.peer_id(request.peer_id)
-        return convert.found(peer, await self._backend.ask(lambda op: FindPeerRequested(op, peer)))
+        return convert.found(peer, await self._context.operations.ask(lambda op: FindPeerRequested(op, peer)))
 
-    async def get_peer(self, request: convert.GetPeerRequest, context: Context) -> object:
-        peer = self._other(request.peer_id)
-        view = next((view for view in self._backend.node.peers(known=True) if view.peer == peer), None)
+    async def get_peer(self, request: convert.GetPeerRequest, call: Call) -> object:
+        peer = self._context.other_peer(request.peer_id)
+        view = next((view for view in self._context.node.peers(known=True) if view.peer == peer), None)
         if view is None:
             raise NotFound(f"{peer} is not known here; FindPeer asks the DHT")
-        return convert.one(view, self._backend.epoch_ns)
+        return convert.one(view, self._context.epoch_ns)
 
-    async def list_closest_peers(self, request: convert.ListClosestPeersRequest, context: Context) -> object:
+    async def list_closest_peers(self, request: convert.ListClosestPeersRequest, call: Call) -> object:
         if bool(request.peer_id) == bool(request.key):
             given = "both a peer id and a key are" if request.key else "neither a peer id nor a key is"
             raise values.invalid("key", f"{given} given")
         if len(request.key) > _MAX_KEY:
             raise values.invalid("key", f"{len(request.key)} bytes, from 1 to {_MAX_KEY}")
         key = request.key or bytes(values.peer_id(request.peer_id))
-        closest = await self._backend.ask(lambda op: ClosestPeersRequested(op, key))
+        closest = await self._context.operations.ask(lambda op: ClosestPeersRequested(op, key))
         return convert.closest(closest[: request.limit or None])
 
-    async def connect_peer(self, request: convert.ConnectPeerRequest, context: Context) -> object:
+    async def connect_peer(self, request: convert.ConnectPeerRequest, call: Call) -> object:
         addresses = values.addresses(request.addresses, _MAX_ADDRESSES)
-        peer = self._other(request.peer_id) if request.peer_id else None
+        peer = self._context.other_peer(request.peer_id) if request.peer_id else None
         for index, address in enumerate(addresses):
             named = address.peer_id
             if named is None:
                 continue
             if peer is not None and named != peer:
                 raise values.invalid(f"addresses[{index}]", f"it names {named}, other than {peer}")
-            peer = self._other(str(named), f"addresses[{index}]")
+            peer = self._context.other_peer(str(named), f"addresses[{index}]")
         if peer is None and not addresses:
             raise values.invalid("peer_id", "neither a peer id nor an address is given")
-        view = await self._backend.ask(lambda op: ConnectRequested(op, peer, addresses))
-        return convert.connected(view, self._backend.epoch_ns)
+        view = await self._context.operations.ask(lambda op: ConnectRequested(op, peer, addresses))
+        return convert.connected(view, self._context.epoch_ns)
 
-    async def disconnect_peer(self, request: convert.DisconnectPeerRequest, context: Context) -> object:
-        peer = self._other(request.peer_id)
-        await self._backend.ask(lambda op: DisconnectRequested(op, peer))
+    async def disconnect_peer(self, request: convert.DisconnectPeerRequest, call: Call) -> object:
+        peer = self._context.other_peer(request.peer_id)
+        await self._context.operations.ask(lambda op: DisconnectRequested(op, peer))
         return convert.disconnected()
 
-    async def ping_peer(self, request: convert.PingPeerRequest, context: Context) -> object:
-        peer = self._other(request.peer_id)
-        return convert.pinged(await self._backend.ask(lambda op: PingRequested(op, peer)))
+    async def ping_peer(self, request: convert.PingPeerRequest, call: Call) -> object:
+        peer = self._context.other_peer(request.peer_id)
+        return convert.pinged(await self._context.operations.ask(lambda op: PingRequested(op, peer)))
 
-    async def ban_peer(self, request: convert.BanPeerRequest, context: Context) -> object:
-        backend, keeper = self._backend, self._backend.gatekeeper
+    async def ban_peer(self, request: convert.BanPeerRequest, call: Call) -> object:
+        keeper = self._gatekeeper
         subjects = self._subjects(request.peer_id, request.network)
         reason = values.remark(request.reason, _MAX_REASON, "reason")
         seconds = None
@@ -131,23 +125,23 @@ class PeerService:
             if not seconds:
                 raise values.invalid("duration", "0 seconds; leave it out for a ban without an end")
         bans = keeper.bans(subjects, reason, seconds)
-        made: BansMade = await backend.ask(lambda op: BanRequested(op, bans))
+        made: BansMade = await self._context.operations.ask(lambda op: BanRequested(op, bans))
         banned = keeper.banned(bans, made)
         for ban in bans:
-            backend.changed(
+            self._context.changed(
                 _action(ban.subject, "banned"), **_named(ban.subject), reason=reason or None, seconds=seconds
             )
         return convert.banned([BanView(ban, 0, False) for ban in bans], banned.closed, banned.warnings)
 
-    async def allow_peer(self, request: convert.AllowPeerRequest, context: Context) -> object:
+    async def allow_peer(self, request: convert.AllowPeerRequest, call: Call) -> object:
         subjects = self._subjects(request.peer_id, request.network)
-        warnings = self._backend.gatekeeper.allow(subjects)
+        warnings = self._gatekeeper.allow(subjects)
         for subject in subjects:
-            self._backend.changed(_action(subject, "allowed"), **_named(subject))
+            self._context.changed(_action(subject, "allowed"), **_named(subject))
         return convert.allowed(warnings)
 
-    async def list_bans(self, request: convert.ListBansRequest, context: Context) -> object:
-        keeper = self._backend.gatekeeper
+    async def list_bans(self, request: convert.ListBansRequest, call: Call) -> object:
+        keeper = self._gatekeeper
         keeper.refresh()
         gate = keeper.gate
         after = _subject(request.page_token, "page_token") if request.page_token else None
@@ -156,38 +150,34 @@ class PeerService:
         token = str(page[size - 1].ban.subject) if len(page) > size else ""
         return convert.bans([*([] if after else gate.denied()), *page[:size]], token, gate.size)
 
-    async def protect_peer(self, request: convert.ProtectPeerRequest, context: Context) -> object:
-        peer = self._other(request.peer_id)
-        warnings = self._backend.gatekeeper.protect(peer, True)
-        self._backend.changed("peer.protected", peer_id=str(peer))
+    async def protect_peer(self, request: convert.ProtectPeerRequest, call: Call) -> object:
+        peer = self._context.other_peer(request.peer_id)
+        warnings = self._gatekeeper.protect(peer, True)
+        self._context.changed("peer.protected", peer_id=str(peer))
         return convert.protected(warnings)
 
-    async def unprotect_peer(self, request: convert.UnprotectPeerRequest, context: Context) -> object:
-        peer = self._other(request.peer_id)
-        warnings = self._backend.gatekeeper.protect(peer, False)
-        if any(view.peer == peer and view.protected for view in self._backend.node.peers(known=True)):
+    async def unprotect_peer(self, request: convert.UnprotectPeerRequest, call: Call) -> object:
+        peer = self._context.other_peer(request.peer_id)
+        warnings = self._gatekeeper.protect(peer, False)
+        if any(view.peer == peer and view.protected for view in self._context.node.peers(known=True)):
             warnings += ("the peer stays protected: it is a bootstrap peer, or gate.protected_peers names it",)
-        self._backend.changed("peer.unprotected", peer_id=str(peer))
+        self._context.changed("peer.unprotected", peer_id=str(peer))
         return convert.unprotected(warnings)
 
     def _subjects(self, peer_id: str, network: str) -> tuple[Subject, ...]:
         """Raises InvalidField."""
-        peers = (self._other(peer_id),) if peer_id else ()
+        peers = (self._context.other_peer(peer_id),) if peer_id else ()
         networks = (values.network(network),) if network else ()
         if not (peers or networks):
             raise values.invalid("peer_id", "neither a peer nor a network is given")
         return (*peers, *networks)
 
-    def _other(self, text: str, field: str = "peer_id") -> PeerId:
-        return other_peer(self._backend, text, field)
+    def _connected(self) -> list[PeerView]:
+        return [view for view in self._context.node.peers() if view.connected]
 
-
-def other_peer(backend: Backend, text: str, field: str = "peer_id") -> PeerId:
-    """The id of a peer that is not this node. Raises InvalidField."""
-    peer = values.peer_id(text, field)
-    if peer == backend.node.peer_id:
-        raise values.invalid(field, SelfDial("the peer named is this node itself"))
-    return peer
+    def _changed(self, change: PeerChanged) -> None:
+        for watcher in self._watchers:
+            watcher.push(change)
 
 
 def _subject(text: str, field: str) -> Subject:

@@ -5,12 +5,12 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ...core.errors import SidecarError
+from ...core.override import override
 from ..common import encode
 from ..common.bounds import BATCH_BYTES, Bounds
 from ..common.encode import LagReason
 from ..common.faults import SlowReader
-from ..common.wakeup import Wakeup
+from ..common.outlet import Outlet
 
 _EVICTED_RANGES = 1024  # remembered a topic, to say how many messages a late cursor missed
 
@@ -23,7 +23,7 @@ class Policy(enum.IntEnum):
     END_STREAM = 3
 
 
-class Chunk(NamedTuple):
+class TopicChunk(NamedTuple):
     """Consecutive messages of one topic, as joined items. Counters run on over all topics, so chunks never overlap."""
 
     first: int
@@ -35,10 +35,10 @@ class Chunk(NamedTuple):
     def last(self) -> int:
         return self.first + self.count - 1
 
-    def split(self, count: int, end: int) -> tuple["Chunk", "Chunk"]:
+    def split(self, count: int, end: int) -> tuple["TopicChunk", "TopicChunk"]:
         """The first `count` messages, which are `end` bytes, and the rest."""
-        head = Chunk(self.first, count, self.data[:end], self.local)
-        return head, Chunk(self.first + count, self.count - count, self.data[end:], self.local)
+        head = TopicChunk(self.first, count, self.data[:end], self.local)
+        return head, TopicChunk(self.first + count, self.count - count, self.data[end:], self.local)
 
 
 class Gap(NamedTuple):
@@ -63,11 +63,11 @@ class TopicHub:
         self.subscribers: dict[Subscription, None] = {}
         self.history_messages = 0
         self.history_bytes = 0
-        self._history: deque[Chunk] = deque()
+        self._history: deque[TopicChunk] = deque()
         self._evicted: deque[tuple[int, int, bool]] = deque()  # first and last counter, local
         self._unknown_before = born
 
-    def deliver(self, chunk: Chunk, bounds: Bounds) -> None:
+    def deliver(self, chunk: TopicChunk, bounds: Bounds) -> None:
         """Keep a chunk within the history's bounds, and queue it for every subscriber."""
         self._history.append(chunk)
         self.history_messages += chunk.count
@@ -101,7 +101,7 @@ class TopicHub:
             if last > position and not (skip_local and local)
         )
 
-    def since(self, position: int) -> Iterator[Chunk]:
+    def since(self, position: int) -> Iterator[TopicChunk]:
         """What history holds behind `position`."""
         for chunk in self._history:
             if chunk.first > position:
@@ -110,35 +110,35 @@ class TopicHub:
                 yield chunk.split(*encode.shortest_run(chunk.data, position - chunk.first + 1, 0))[1]
 
 
-class Subscription:
+class Subscription(Outlet):
     """One reader's queue over its topics. `push` never waits; `take` gives the next batch."""
 
     def __init__(self, epoch: bytes, position: int, *, policy: Policy, bounds: Bounds, skip_local: bool) -> None:
+        """`epoch`, `position`: the cursor that it begins behind. `bounds`: of what the app has not read."""
+        super().__init__()
         self._epoch = epoch
         self._policy = policy
         self._bounds = bounds
         self._skip_local = skip_local
-        self._replay: deque[Chunk] = deque()  # shares its bytes with the history, whose bounds hold
-        self._queue: deque[Chunk | Gap] = deque()
+        self._replay: deque[TopicChunk] = deque()  # shares its bytes with the history, whose bounds hold
+        self._queue: deque[TopicChunk | Gap] = deque()
         self._messages = 0
         self._bytes = 0
         self._start: Gap | None = None
         self._position: int | None = position
-        self._end: SidecarError | None = None
         self.missed = 0
-        self.ready = Wakeup()
 
     @property
     def queued(self) -> Bounds:
         """What waits for the reader."""
         return Bounds(self._messages, self._bytes)
 
-    def begin(self, chunks: list[Chunk], gap: Gap | None) -> None:
+    def begin(self, chunks: list[TopicChunk], gap: Gap | None) -> None:
         """Start with what history holds, behind a gap where some is lost."""
         self._start = gap
         self._replay.extend(chunk for chunk in chunks if not (self._skip_local and chunk.local))
 
-    def push(self, chunk: Chunk) -> None:
+    def push(self, chunk: TopicChunk) -> None:
         """Queue a chunk, or as much of it as the policy and the bounds allow."""
         if self._end is not None or (self._skip_local and chunk.local):
             return
@@ -154,13 +154,8 @@ class Subscription:
             self._refuse_newest(chunk)
         self.ready.set()
 
-    def end(self, error: SidecarError) -> None:
-        """End the stream with an error once what is queued has been taken."""
-        self._end = self._end or error
-        self.ready.set()
-
-    def take(self) -> bytes:
-        """The next batch, encoded; empty when there is nothing now. Raises the error with which the stream ends."""
+    @override
+    def take(self) -> bytes | None:
         parts = []
         if self._position is not None:
             if self._start is not None:
@@ -185,14 +180,12 @@ class Subscription:
                 if source is self._queue:
                     self._messages -= entry.count
                     self._bytes -= len(entry.data)
-        if not parts and self._end is not None:
-            raise self._end
-        return b"".join(parts)
+        return b"".join(parts) if parts else self.nothing()
 
     def _cursor(self, position: int) -> bytes:
         return encode.cursor_field(encode.cursor(self._epoch, position))
 
-    def _append(self, chunk: Chunk) -> None:
+    def _append(self, chunk: TopicChunk) -> None:
         self._queue.append(chunk)
         self._messages += chunk.count
         self._bytes += len(chunk.data)
@@ -208,7 +201,7 @@ class Subscription:
             if items <= 0 and size <= 0:
                 break
             chunk = queue.popleft()
-            assert isinstance(chunk, Chunk), "this policy has one gap, at the front"
+            assert isinstance(chunk, TopicChunk), "this policy has one gap, at the front"
             run = encode.shortest_run(chunk.data, items, size)
             if run[0] == self._messages:
                 run = encode.shortest_run(chunk.data, self._messages - 1, 0)
@@ -222,7 +215,7 @@ class Subscription:
         if gap.missed:
             queue.appendleft(gap)
 
-    def _refuse_newest(self, chunk: Chunk) -> None:
+    def _refuse_newest(self, chunk: TopicChunk) -> None:
         """Take as many messages as there is room for (into an empty queue at least one); the rest are missed."""
         room = Bounds(self._bounds.messages - self._messages, self._bounds.bytes - self._bytes)
         count, end = encode.longest_run(chunk.data, room.messages, room.bytes)

@@ -4,17 +4,28 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from ...core.errors import DeadlineExceeded, TooLarge
-from ...core.gossip import PublishCancelled, PublishCompleted, Published, PublishOutcome, TopicOptions
-from ..backend import Backend
+from ...core.gossip import (
+    MessagesDelivered,
+    PublishCancelled,
+    PublishCompleted,
+    Published,
+    PublishOutcome,
+    TopicOptions,
+)
+from ...core.override import override
 from ..common import values
 from ..common.bounds import Bounds
-from ..common.converse import MAX_BATCH, converse
+from ..common.call import OPEN, Call, opening
+from ..common.operations import Operations
+from ..common.outlet import MAX_BATCH, converse, pour
 from ..common.receipts import Range, Receipts
-from ..common.status import OPEN, Context, opening
 from ..common.window import Window
+from ..config import ApiConfig
 from ..guard import caller
-from . import convert as convert
+from ..service import Handlers, Service, ServiceContext
+from . import convert
 from .convert import Result
+from .topics import Topics
 
 MAX_TOPIC = 1024  # bytes; as the gossip router's default
 _MAX_TOPICS = 64
@@ -23,15 +34,29 @@ _MAX_PEERS = 1024
 Sent = tuple[Result, bytes]  # with the message's id
 
 
-class PubSubService:
+class PubSubService(Service):
     """Broadcast; every method as its schema says."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self._ids: Window[Sent] = Window(backend.config.request_ids, _went_somewhere, withdraws=True)
+    def __init__(self, context: ServiceContext) -> None:
+        """Topics are joined as apps subscribe."""
+        self._context = context
+        self.topics = Topics(context.config, context.feed)
+        self._ids: Window[Sent] = Window(context.config.request_ids, _went_somewhere, withdraws=True)
 
-    async def publish(self, request: convert.PublishRequest, context: Context) -> object:
-        target = _Target(self._backend, request.topic, request.signing, request.minimum_peers)
+    @override
+    def effects(self) -> Handlers:
+        return {MessagesDelivered: self.topics.delivered, PublishCompleted: self._context.operations.completed}
+
+    @override
+    def statistics(self) -> dict[str, int]:
+        return self.topics.statistics()
+
+    @override
+    def close(self) -> None:
+        self.topics.close()
+
+    async def publish(self, request: convert.PublishRequest, call: Call) -> object:
+        target = self.target(request)
         ids = [values.request_id(request.request_id)]
         result, message_id = (await self.send(target, [request.data], ids, wait=False))[0]
         if result.outcome is PublishOutcome.TOO_LARGE:
@@ -39,15 +64,16 @@ class PubSubService:
             raise TooLarge(f"payload of {size} bytes is over the bound on gossip messages, here or at the peers")
         return convert.published(result, message_id)
 
-    async def publish_many(self, requests: AsyncIterator[convert.PublishManyRequest], context: Context) -> None:
-        await context.send_initial_metadata(opening(self._backend.config.max_request_bytes))
-        publisher = _Publisher(self._backend, self)
-        with self._backend.stream(publisher.receipts):
-            await converse(requests, publisher.receipts, publisher.consume, context, self._backend.refusing)
+    async def publish_many(self, requests: AsyncIterator[convert.PublishManyRequest], call: Call) -> None:
+        await call.begin(opening(self._context.config.max_request_bytes))
+        publisher = _Publisher(self._context.config, self)
+        lifetime = self._context.lifetime
+        with lifetime.stream(publisher.receipts):
+            await converse(requests, publisher.receipts, publisher.consume, call.write, lifetime.refusing)
 
-    async def subscribe(self, request: convert.SubscribeRequest, context: Context) -> None:
-        backend, config = self._backend, self._backend.config
-        subscription = backend.topics.subscribe(
+    async def subscribe(self, request: convert.SubscribeRequest, call: Call) -> None:
+        config = self._context.config
+        subscription = self.topics.subscribe(
             values.names(request.topics, _MAX_TOPICS, MAX_TOPIC, "topics"),
             request.cursor,
             policy=convert.policy(request.policy),
@@ -59,26 +85,29 @@ class PubSubService:
             sign=convert.signing(request.signing),
         )
         try:
-            with backend.stream(subscription):
-                await context.send_initial_metadata(OPEN)
-                while True:
-                    batch = subscription.take()
-                    if batch:
-                        await context.write(batch)
-                    else:
-                        await subscription.ready.wait()
+            with self._context.lifetime.stream(subscription):
+                await call.begin(OPEN)
+                await pour(subscription, call.write)
         finally:
-            backend.topics.unsubscribe(subscription)
+            self.topics.unsubscribe(subscription)
 
-    async def list_topics(self, request: Any, context: Context) -> object:
-        views = sorted(self._backend.node.topics(), key=lambda view: view.topic)
+    async def list_topics(self, request: Any, call: Call) -> object:
+        views = sorted(self._context.node.topics(), key=lambda view: view.topic)
         return convert.topics((view, self._local(view.topic)) for view in views)
 
     def _local(self, topic: str) -> convert.LocalTopic:
-        hub = self._backend.topics.hub(topic)
+        hub = self.topics.hub(topic)
         return convert.LocalTopic(len(hub.subscribers), hub.history_messages) if hub else convert.LocalTopic(0, 0)
 
     # ------------------------------------------------------------ for both ways of publishing
+
+    def target(self, request: convert.PublishRequest | convert.PublishManyRequest) -> "_Target":
+        """Where a request wants to publish, and how. Raises InvalidField, TopicOptionsDiffer."""
+        topic = values.name(request.topic, MAX_TOPIC, "topic")
+        sign = convert.signing(request.signing)
+        minimum = values.bounded(request.minimum_peers, _MAX_PEERS, "minimum_peers")
+        self.topics.check_signing(topic, sign)
+        return _Target(self._context.operations, topic, sign, minimum)
 
     async def send(self, target: "_Target", messages: Sequence[bytes], ids: Sequence[str], *, wait: bool) -> list[Sent]:
         """Publish messages of which some have ids; every message's result."""
@@ -99,14 +128,14 @@ def _went_somewhere(sent: Sent) -> bool:
 
 
 class _Target:
-    """Where to publish and how. Raises InvalidField, TopicOptionsDiffer."""
+    """Where to publish and how."""
 
-    def __init__(self, backend: Backend, topic: str, signing: int, minimum_peers: int) -> None:
-        self.topic = values.name(topic, MAX_TOPIC, "topic")
-        self._backend = backend
-        self._sign = convert.signing(signing)
-        self._minimum = values.bounded(minimum_peers, _MAX_PEERS, "minimum_peers")
-        backend.topics.check_signing(self.topic, self._sign)
+    def __init__(self, operations: Operations, topic: str, sign: bool | None, minimum: int) -> None:
+        """`sign`: None as the topic does. `minimum`: of peers, for which publishing waits."""
+        self._operations = operations
+        self.topic = topic
+        self._sign = sign
+        self._minimum = minimum
 
     async def publish(self, messages: Sequence[bytes], *, wait: bool, partly: bool = False) -> PublishCompleted:
         """Publish a batch. `wait`: for room in the peers' queues; for the minimum of peers always.
@@ -115,7 +144,7 @@ class _Target:
         """
         options = None if self._sign is None else TopicOptions(sign=self._sign)
         wait = wait or self._minimum > 0
-        run = self._backend.partial_operation if partly else self._backend.operation
+        run = self._operations.run_partly if partly else self._operations.run
         completed: PublishCompleted = await run(
             lambda op: Published(op, self.topic, messages, wait, self._minimum, options), PublishCancelled
         )
@@ -127,18 +156,17 @@ class _Target:
 class _Publisher:
     """One PublishMany stream. Batches go one after the other; while one waits for room, the next is not read."""
 
-    def __init__(self, backend: Backend, service: PubSubService) -> None:
-        self._backend = backend
+    def __init__(self, config: ApiConfig, service: PubSubService) -> None:
         self._service = service
         self._target: _Target | None = None
         self._want_ids = False
         # Batches go one after the other, so that no bytes have to be counted.
-        self.receipts: Receipts[Result] = Receipts(Bounds(backend.config.send_window, 1), self._encode)
+        self.receipts: Receipts[Result] = Receipts(Bounds(config.send_window, 1), self._encode)
 
     async def consume(self, request: convert.PublishManyRequest) -> None:
         """Publish a batch; returns when the next one may be read."""
         if request.topic or self._target is None:
-            self._target = _Target(self._backend, request.topic, request.signing, request.minimum_peers)
+            self._target = self._service.target(request)
         self._want_ids = self._want_ids or request.return_message_ids
         if not request.messages:
             return

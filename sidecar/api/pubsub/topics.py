@@ -14,7 +14,7 @@ from ..common.bounds import Bounds
 from ..common.encode import LagReason
 from ..common.faults import InvalidField, TopicOptionsDiffer
 from ..config import ApiConfig
-from .hub import Chunk, Gap, Policy, Subscription, TopicHub
+from .hub import Gap, Policy, Subscription, TopicChunk, TopicHub
 
 _EPOCH_BYTES = 8
 Feed = Callable[[TopicJoined | TopicLeft], None]
@@ -114,7 +114,7 @@ class Topics:
                 effect.topic, run, epoch=self._epoch, first=self._counter + 1, wall_ns=wall, local=local
             )
             for count, data in pieces:
-                hub.deliver(Chunk(self._counter + 1, count, data, local), bounds)
+                hub.deliver(TopicChunk(self._counter + 1, count, data, local), bounds)
                 self._counter += count
 
     def close(self) -> None:
@@ -137,7 +137,7 @@ class Topics:
             raise _not_given_out("it lies behind the newest message")
         return position, False
 
-    def _replay(self, hubs: list[TopicHub], position: int) -> list[Chunk]:
+    def _replay(self, hubs: list[TopicHub], position: int) -> list[TopicChunk]:
         return sorted((chunk for hub in hubs for chunk in hub.since(position)), key=attrgetter("first"))
 
     def _make_room(self, topics: tuple[str, ...]) -> None:

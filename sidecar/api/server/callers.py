@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from ..common.status import Context, Handler
+from ..common.call import Call, Handler
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: process, user, group
 _log = logging.getLogger(__name__)
@@ -35,13 +35,13 @@ class Callers:
         """Wrap a service's method so that its calls are looked at."""
 
         @functools.wraps(handler)
-        async def call(request: Any, context: Context) -> Any:
-            if _log.isEnabledFor(logging.DEBUG) and context.peer().startswith("unix:"):
+        async def noted(request: Any, call: Call) -> Any:
+            if _log.isEnabledFor(logging.DEBUG) and call.peer.startswith("unix:"):
                 for process, user, group in self.fresh():
                     _log.debug("API connection of process %d, user %d, group %d", process, user, group)
-            return await handler(request, context)
+            return await handler(request, call)
 
-        return call
+        return noted
 
     def fresh(self) -> list[tuple[int, int, int]]:
         """Process, user and group of the connections that were not there before; empty where the system cannot tell."""

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import fcntl
 import grp
-import ipaddress
 import os
 import pwd
 import re
@@ -183,29 +182,6 @@ class SocketPlace:
         if self._directory >= 0:
             os.close(self._directory)
         os.close(self._lock)
-
-
-def check_tcp(address: str, *, tls: bool, authenticated: bool) -> None:
-    """Check a `host:port` to serve at. Raises ConfigError where others than this machine's users could use it."""
-    host, separator, port = address.rpartition(":")
-    if not separator or not port.isdigit() or int(port) > 65_535:
-        raise ConfigError(f"api.tcp {address!r} is not host:port")
-    try:
-        loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        raise ConfigError(f"api.tcp {address!r} has no IP address: name a loopback address such as 127.0.0.1") from None
-    if loopback:
-        return
-    if not tls:
-        raise ConfigError(
-            f"api.tcp {address!r} is not a loopback address, so other machines could read and use the API: "
-            "set api.tls_certificate and api.tls_key, and api.tls_client_ca or api.require_token; or serve at 127.0.0.1"
-        )
-    if not authenticated:
-        raise ConfigError(
-            f"api.tcp {address!r} is not a loopback address, so other machines could use the API: "
-            "set api.tls_client_ca, so that they must show a certificate, or api.require_token; or serve at 127.0.0.1"
-        )
 
 
 def _user_id(owner: str | None) -> int | None:

@@ -5,22 +5,19 @@ import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from ...core import streams
 from ...core.errors import AlreadyExists, NotFound, ResourceExhausted, SidecarError, StreamReset
 from ...core.events import OperationCancelled, OperationCompleted
+from ...core.override import override
 from ...core.types import PeerId
+from ..common.operations import Operations
+from ..common.outlet import Outlet
 from ..common.wakeup import Wakeup
 from ..config import ApiConfig
 
 Feed = Callable[[Any], None]
-
-
-class Starter(Protocol):
-    """How an operation is begun; see `Backend.start`."""
-
-    def __call__(self, make: Callable[[int], object], done: Callable[[Any], None]) -> int: ...
 
 
 class ByteStream:
@@ -56,46 +53,44 @@ class ByteStream:
         await self._writable.wait()
 
 
-class Acceptor:
+class Acceptor(Outlet):
     """One app's AcceptStreams call: streams that it has not been told of."""
 
     def __init__(self, protocols: tuple[str, ...]) -> None:
+        """`protocols`: those that it accepts."""
+        super().__init__()
         self.protocols = protocols
         self.waiting: dict[str, ByteStream] = {}  # token -> a stream that nobody has taken up
-        self.ready = Wakeup()
         self._fresh: list[tuple[str, PeerId, str]] = []
-        self._end: SidecarError | None = None
 
     def push(self, token: str, stream: ByteStream) -> None:
         self.waiting[token] = stream
         self._fresh.append((token, stream.peer, stream.protocol))
         self.ready.set()
 
-    def end(self, error: SidecarError) -> None:
-        self._end = self._end or error
-        self.ready.set()
-
-    def take(self) -> list[tuple[str, PeerId, str]]:
-        """What to tell the app; empty when there is nothing now. Raises the error with which the call ends."""
+    @override
+    def take(self) -> Any:
         fresh, self._fresh = [item for item in self._fresh if item[0] in self.waiting], []
-        if not fresh and self._end is not None:
-            raise self._end
-        return fresh
+        return fresh or self.nothing()
 
 
-class Streams:
+class ByteStreams:
     """All byte streams of all apps."""
 
-    def __init__(self, feed: Feed, start: Starter, config: ApiConfig) -> None:
+    def __init__(self, feed: Feed, operations: Operations, config: ApiConfig) -> None:
+        """`feed`: takes inputs of the node."""
         self._feed = feed
-        self._start = start
+        self._operations = operations
         self._config = config
         self._open: dict[int, ByteStream] = {}  # what the node knows
         self._attached = 0  # streams that have or await a call
         self._acceptors: dict[str, Acceptor] = {}  # by protocol
         self._by_token: dict[str, tuple[Acceptor, asyncio.TimerHandle]] = {}
         self._refused = 0
-        self._dispatch: dict[type, Callable[[Any], None]] = {
+
+    def effects(self) -> dict[type, Callable[[Any], None]]:
+        """The node's news of streams, and what takes them."""
+        return {
             streams.StreamArrived: self._arrived,
             streams.BytesArrived: self._bytes,
             streams.ReadEnded: self._read_ended,
@@ -103,10 +98,6 @@ class Streams:
             streams.StreamLost: self._lost,
             streams.StreamDone: self._done,
         }
-
-    def handlers(self) -> dict[type, Callable[[Any], None]]:
-        """What takes which effect of the node."""
-        return self._dispatch
 
     def statistics(self) -> dict[str, int]:
         return {
@@ -153,7 +144,7 @@ class Streams:
                 elif isinstance(result, SidecarError) and not future.done():
                     future.set_exception(result)
 
-            op = self._start(lambda op: streams.StreamRequested(op, peer, protocols), done)
+            op = self._operations.start(lambda op: streams.StreamRequested(op, peer, protocols), done)
             try:
                 stream = await asyncio.shield(future)
             except asyncio.CancelledError:

@@ -1,33 +1,46 @@
 """`sidecar.v1.StreamService`."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ...core.errors import SidecarError
-from ..backend import Backend
+from ...core.override import override
 from ..common import encode, values
+from ..common.bounds import check_room
+from ..common.call import OPEN, Call
 from ..common.calls import vacated
-from ..common.converse import converse
-from ..common.status import OPEN, Context, status_details
+from ..common.outlet import Outlet, converse, pour
+from ..common.status import status_details
 from ..guard import caller
-from ..peers.service import other_peer
-from . import convert as convert
-from .byte_streams import Acceptor, ByteStream
+from ..service import Handlers, Service, ServiceContext
+from . import convert
+from .byte_streams import Acceptor, ByteStream, ByteStreams
 
 _MAX_OFFERED = 16  # protocols; half of what one negotiation takes
 _MAX_ACCEPTED = 64
 _RESPONSE_BYTES = 256 * 1024  # of data in one response, about
 
 
-class StreamService:
+class StreamService(Service):
     """Byte streams; every method as its schema says."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, context: ServiceContext) -> None:
+        """Streams are told of by the node and begun through its operations."""
+        self._context = context
+        self._streams = ByteStreams(context.feed, context.operations, context.config)
 
-    async def open_stream(self, requests: AsyncIterator[convert.OpenStreamRequest], context: Context) -> None:
+    @override
+    def effects(self) -> Handlers:
+        return self._streams.effects()
+
+    @override
+    def statistics(self) -> dict[str, int]:
+        return self._streams.statistics()
+
+    async def open_stream(self, requests: AsyncIterator[convert.OpenStreamRequest], call: Call) -> None:
         first = await anext(requests, None)
-        peer = other_peer(self._backend, first.peer_id if first is not None else "")
+        peer = self._context.other_peer(first.peer_id if first is not None else "")
         offered = first.protocols if first is not None else ()
         protocols = values.names(offered, _MAX_OFFERED, values.MAX_PROTOCOL, "protocols")
 
@@ -35,10 +48,10 @@ class StreamService:
             if request.peer_id or request.protocols:
                 raise values.invalid("peer_id", "only the first request names peer and protocols")
 
-        async with self._backend.streams.opening(peer, protocols) as stream:
-            await self._carry(stream, first, requests, check, context)
+        async with self._streams.opening(peer, protocols) as stream:
+            await self._carry(stream, first, requests, check, call)
 
-    async def attach_stream(self, requests: AsyncIterator[convert.AttachStreamRequest], context: Context) -> None:
+    async def attach_stream(self, requests: AsyncIterator[convert.AttachStreamRequest], call: Call) -> None:
         first = await anext(requests, None)
 
         def check(request: convert.AttachStreamRequest) -> None:
@@ -46,23 +59,26 @@ class StreamService:
                 raise values.invalid("token", "only the first request has it")
 
         token = first.token if first is not None else ""
-        protocol = self._backend.streams.protocol(token)
+        protocol = self._streams.protocol(token)
         if protocol is not None:
             caller.require(f"stream:{protocol}")
-        with self._backend.streams.attaching(token) as stream:
-            await self._carry(stream, first, requests, check, context)
+        with self._streams.attaching(token) as stream:
+            await self._carry(stream, first, requests, check, call)
 
-    async def accept_streams(self, request: convert.AcceptStreamsRequest, context: Context) -> None:
+    async def accept_streams(self, request: convert.AcceptStreamsRequest, call: Call) -> None:
         acceptor = Acceptor(values.names(request.protocols, _MAX_ACCEPTED, values.MAX_PROTOCOL, "protocols"))
-        await vacated(acceptor.protocols, self._backend.streams.protocols)
-        with self._backend.accepting(acceptor):
-            await context.send_initial_metadata(OPEN)
-            while True:
-                fresh = acceptor.take()
-                if fresh:
-                    await context.write(convert.incoming(fresh))
-                else:
-                    await acceptor.ready.wait()
+        await vacated(acceptor.protocols, self._streams.protocols)
+        with self.accepting(acceptor):
+            await call.begin(OPEN)
+            await pour(acceptor, lambda fresh: call.write(convert.incoming(fresh)))
+
+    @contextmanager
+    def accepting(self, acceptor: Acceptor) -> Iterator[None]:
+        """While an app accepts byte streams. Raises AlreadyExists, ResourceExhausted, InvalidArgument."""
+        limit = self._context.config.max_receivers
+        check_room(len(self._streams.acceptors()), limit, "calls that accept streams")
+        with self._context.lifetime.stream(acceptor), self._streams.accepting(acceptor):
+            yield
 
     async def _carry(
         self,
@@ -70,34 +86,34 @@ class StreamService:
         first: Any,
         requests: AsyncIterator[Any],
         check: Callable[[Any], None],
-        context: Context,
+        call: Call,
     ) -> None:
         """Move bytes both ways until the stream is over."""
-        outlet = _Outlet(self._backend, stream, status_in_response=first.status_in_response)
+        outlet = _StreamOutlet(self._streams, stream, status_in_response=first.status_in_response)
 
         async def consume(request: Any) -> None:
             check(request)
             await outlet.send(request)
 
-        with self._backend.stream(outlet):
+        with self._context.lifetime.stream(outlet):
             if first.data or first.close_write or first.reset:
                 await outlet.send(first)
-            await converse(requests, outlet, consume, context)
+            await converse(requests, outlet, consume, call.write)
 
 
-class _Outlet:
+class _StreamOutlet(Outlet):
     """What one call writes: what came for its app, as much at once as has come while the last response was written."""
 
-    def __init__(self, backend: Backend, stream: ByteStream, *, status_in_response: bool) -> None:
-        self._streams = backend.streams
+    def __init__(self, streams: ByteStreams, stream: ByteStream, *, status_in_response: bool) -> None:
+        super().__init__()
+        self._streams = streams
         self._stream = stream
         self._status_in_response = status_in_response
         self._status_told = False
-        self._finished = False  # the app says no more, or must not
         self._head = convert.opened(stream.peer, stream.protocol)
         self._written = 0  # bytes of the last response
         self._end_told = False
-        self.ready = stream.ready
+        self.ready = stream.ready  # what comes wakes it
 
     async def send(self, request: Any) -> None:
         """Carry out a request; returns when the next one may be read."""
@@ -107,8 +123,9 @@ class _Outlet:
         self._streams.write(self._stream, request.data, end=request.close_write)
         await self._stream.room()
 
+    @override
     def take(self) -> bytes | None:
-        """The next response. gRPC has taken the last one when this is called, and so, as far as we can see, the app."""
+        # The last response has been taken when this is called, by the app as far as we can see.
         stream = self._stream
         if self._written:
             self._streams.consumed(stream, self._written)
@@ -139,11 +156,7 @@ class _Outlet:
         self._status_told = True
         return encode.field(4, status_details(error))
 
-    def finish(self) -> None:
-        """The app says no more. That is no end of its direction unless it said so: it may be gone."""
-        self._finished = True
-        self.ready.set()
-
+    @override
     def end(self, error: SidecarError) -> None:
         self._finished = True
         self._stream.end(error)

@@ -10,7 +10,7 @@ import sidecar_client
 
 from sidecar.api.backend import Backend
 from sidecar.api.common.bounds import Bounds
-from sidecar.api.direct.serving import Server
+from sidecar.api.direct.serving import ServeStream
 from sidecar.api.streams.byte_streams import Acceptor
 from tests.api.fakes import asynchronous, served
 from tests.clients.python.test_joining import begin, queued
@@ -33,8 +33,8 @@ def serving(client: sidecar_client.Client) -> Any:
 @pytest.mark.parametrize(
     ("method", "held", "wanted"),
     [
-        ("StreamService/AcceptStreams", lambda backend: backend.accepting(Acceptor(NAMES)), accepting),
-        ("DirectService/Serve", lambda backend: backend.serving(Server(NAMES, Bounds(1, 1))), serving),
+        ("StreamService/AcceptStreams", lambda backend: backend.streams.accepting(Acceptor(NAMES)), accepting),
+        ("DirectService/Serve", lambda backend: backend.direct.serving(ServeStream(NAMES, Bounds(1, 1))), serving),
     ],
 )
 def test_a_call_waits_for_the_one_before_to_go(

@@ -6,9 +6,17 @@ import pytest
 from sidecar_client.v1 import direct_pb2
 
 from sidecar.api.common.bounds import Bounds
-from sidecar.api.direct.inbox import Inbox, Receiver
-from sidecar.api.direct.serving import Desk, Server
-from sidecar.core.direct import MessagesHandled, MessagesReceived, RequestAnswered, RequestArrived, SendOutcome
+from sidecar.api.common.lifetime import Lifetime
+from sidecar.api.direct.inbox import Inbox, ReceiveStream
+from sidecar.api.direct.serving import Desk, ServeStream
+from sidecar.core.direct import (
+    MessagesHandled,
+    MessagesReceived,
+    RequestAnswered,
+    RequestArrived,
+    RequestWithdrawn,
+    SendOutcome,
+)
 from sidecar.core.errors import AlreadyExists, NotSupported, QueueFull
 from sidecar.process.spans import NoTracer
 from tests.api.fakes import OTHER
@@ -21,7 +29,7 @@ def _received(first: int, *datas: bytes, link: int = 7, protocol: str = CHAT) ->
     return MessagesReceived(link, OTHER, protocol, first, list(datas))
 
 
-def _read(receiver: Receiver) -> list[Any]:
+def _read(receiver: ReceiveStream) -> list[Any]:
     """What the receiver writes next: payloads, and numbers for lagged ones."""
     response = direct_pb2.ReceiveResponse.FromString(receiver.take())
     lagged = [response.lagged.missed] if response.HasField("lagged") else []
@@ -33,12 +41,12 @@ class Fixture:
         self.fed: list[Any] = []
         self.inbox = Inbox(self.fed.append)
 
-    def add(self, *protocols: str, bounds: Bounds = WIDE) -> Receiver:
-        receiver = Receiver(protocols or (CHAT,), bounds)
+    def add(self, *protocols: str, bounds: Bounds = WIDE) -> ReceiveStream:
+        receiver = ReceiveStream(protocols or (CHAT,), bounds)
         self.inbox.add(receiver)
         return receiver
 
-    def write(self, receiver: Receiver) -> list[Any]:
+    def write(self, receiver: ReceiveStream) -> list[Any]:
         read = _read(receiver)
         self.inbox.handled(receiver.written())
         return read
@@ -142,28 +150,28 @@ def _answers(fed: list[RequestAnswered]) -> list[tuple[int, Any]]:
 
 def test_serving() -> None:
     fed: list[Any] = []
-    desk = Desk(fed.append, lambda: None, NoTracer())
+    desk = Desk(fed.append, Lifetime(), NoTracer())
     desk.arrived(_request(1))
-    server = Server((CHAT, "/b/1"), Bounds(2, 100))
+    server = ServeStream((CHAT, "/b/1"), Bounds(2, 100))
     desk.add(server)
     with pytest.raises(AlreadyExists, match="/b/1"):
-        desk.add(Server(("/c/1", "/b/1"), WIDE))
+        desk.add(ServeStream(("/c/1", "/b/1"), WIDE))
     assert desk.protocols() == (CHAT, "/b/1")
     for token in (2, 3, 4):
         desk.arrived(_request(token))
     assert _answers(fed) == [(1, NotSupported), (4, QueueFull)]
-    requests, withdrawn, rejected = server.take(1 << 20)
+    requests, withdrawn, rejected = server.take()
     assert ([request.token for request in requests], withdrawn, rejected) == ([2, 3], [], [])
     desk.answer(server, 2, b"yes")
     desk.answer(server, 2, b"twice")
-    desk.withdrawn(3)
-    desk.withdrawn(3)
+    desk.withdrawn(RequestWithdrawn(3))
+    desk.withdrawn(RequestWithdrawn(3))
     desk.answer(server, 3, b"too late")
-    assert server.take(1 << 20) == ([], [3], [])
+    assert server.take() == ([], [3], [])
     assert _answers(fed[2:]) == [(2, b"yes")]
     desk.arrived(_request(5))
-    desk.withdrawn(5)
-    assert server.take(1 << 20) == ([], [5], [])  # never seen by the app; harmless
+    desk.withdrawn(RequestWithdrawn(5))
+    assert server.take() == ([], [5], [])  # never seen by the app; harmless
     desk.arrived(_request(6))
     desk.remove(server)
     assert _answers(fed[3:]) == [(6, NotSupported)]
@@ -171,12 +179,12 @@ def test_serving() -> None:
 
 def test_waiting_requests_are_bounded_in_bytes_and_taken_in_portions() -> None:
     fed: list[Any] = []
-    desk = Desk(fed.append, lambda: None, NoTracer())
-    server = Server((CHAT,), Bounds(100, 100))
+    desk = Desk(fed.append, Lifetime(), NoTracer())
+    server = ServeStream((CHAT,), Bounds(100, 100), response_bytes=50)
     desk.add(server)
     for token in range(4):
         desk.arrived(_request(token, bytes(40)))
     assert _answers(fed) == [(3, QueueFull)]
-    assert [request.token for request in server.take(50)[0]] == [0, 1]
+    assert [request.token for request in server.take()[0]] == [0, 1]
     desk.arrived(_request(9, bytes(40)))
-    assert [request.token for request in server.take(50)[0]] == [2, 9]
+    assert [request.token for request in server.take()[0]] == [2, 9]

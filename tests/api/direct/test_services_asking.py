@@ -17,6 +17,7 @@ from sidecar.api.config import ApiConfig
 from sidecar.api.direct.asking import Asker
 from sidecar.api.guard import caller
 from sidecar.core import direct, errors
+from sidecar.process.spans import NoTracer
 from tests.api.fakes import ME_TEXT, OTHER, OTHER_TEXT, FakeNode, asynchronous, server
 
 CHAT = "/chat/1"
@@ -153,7 +154,7 @@ async def test_open_requests_are_bounded_by_back_pressure() -> None:
     backend = Backend(node, node.feed, ApiConfig(), agent="sidecar/test")
     node.on_effect = backend.on_effect
     caller.introduce(caller.EVERYONE)  # as the gate does
-    asker = Asker(backend)
+    asker = Asker(backend.context, NoTracer())
     outgoing = [direct_pb2.OutgoingRequest(id=number) for number in range(1500)]
     request = direct_pb2.RequestManyRequest(peer_id=OTHER_TEXT, protocol=CHAT, requests=outgoing)
     reading = asyncio.create_task(asker.consume(request))
@@ -174,7 +175,7 @@ async def test_results_that_nobody_reads_are_bounded() -> None:
     backend = Backend(node, node.feed, ApiConfig(send_window_bytes=1000), agent="sidecar/test")
     node.on_effect = backend.on_effect
     caller.introduce(caller.EVERYONE)  # as the gate does
-    asker = Asker(backend)
+    asker = Asker(backend.context, NoTracer())
     outgoing = [direct_pb2.OutgoingRequest(id=number) for number in range(30)]
     request = direct_pb2.RequestManyRequest(peer_id=OTHER_TEXT, protocol=CHAT, requests=outgoing)
     reading = asyncio.create_task(asker.consume(request))

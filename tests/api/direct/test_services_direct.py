@@ -13,7 +13,6 @@ from sidecar_client.v1 import direct_pb2, direct_pb2_grpc
 
 from sidecar.api.backend import Backend
 from sidecar.api.config import ApiConfig
-from sidecar.api.direct.service import DirectService
 from sidecar.core import direct, errors
 from tests.api.fakes import (
     OTHER,
@@ -321,7 +320,7 @@ class _Leaving:
         self.open = asyncio.Event()
         self._failure = failure
 
-    async def send_initial_metadata(self, metadata: object) -> None:
+    async def begin(self, metadata: object) -> None:
         self.open.set()
 
     async def write(self, data: bytes) -> None:
@@ -343,10 +342,10 @@ def test_an_app_that_leaves_with_its_message_has_got_it(failure: Exception | Non
         backend = Backend(node, node.feed, ApiConfig(), agent="sidecar/test")
         context = _Leaving(failure)
         request = direct_pb2.ReceiveRequest(protocols=[CHAT])
-        call = DirectService(backend).receive(request, context)  # type: ignore[arg-type]
+        call = backend.direct.receive(request, context)  # type: ignore[arg-type]
         context.call = asyncio.create_task(call)
         await context.open.wait()
-        backend.inbox.deliver(direct.MessagesReceived(7, OTHER, CHAT, 0, [b"bye"]))
+        backend.direct.inbox.deliver(direct.MessagesReceived(7, OTHER, CHAT, 0, [b"bye"]))
         with pytest.raises(asyncio.CancelledError):
             await context.call
         assert node.of(direct.MessagesHandled) == [direct.MessagesHandled(7, 0, 1, outcome)]

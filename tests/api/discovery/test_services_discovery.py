@@ -2,22 +2,20 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sidecar_client
 
-from sidecar.api.backend import Backend
 from sidecar.core import errors, events
 from sidecar.core.identity import Identity
-from tests.api.fakes import ADDRESS, OTHER, OTHER_TEXT, THIRD, FakeNode, asynchronous, served
+from tests.api.fakes import ADDRESS, OTHER, OTHER_TEXT, THIRD, asynchronous, served
 from tests.api.test_real_nodes import three
 
 
 @asynchronous
 async def test_an_advertisement_lasts_as_long_as_it_is_held(tmp_path: Path) -> None:
     async with served(tmp_path) as (node, backend, _, client):
-        announce(node, backend, (2, 3, 10.0))
+        node.answers[events.AdvertiseRequested] = (2, 3, 10.0)
         async with client.advertise("service") as advertisement:
             (asked,) = node.of(events.AdvertiseRequested)
             assert asked.name == "service"
@@ -38,17 +36,6 @@ async def test_an_advertisement_lasts_as_long_as_it_is_held(tmp_path: Path) -> N
         with pytest.raises(sidecar_client.InvalidArgument, match="ttl"):
             async with client.advertise("service", ttl=-1):
                 pass
-
-
-def announce(node: FakeNode, backend: Backend, outcome: tuple[int, int, float]) -> None:
-    """Let the fake announce what is advertised."""
-
-    def announcing(fed: Any) -> None:
-        node.feed(fed)
-        if isinstance(fed, events.AdvertiseRequested):
-            node.on_effect(events.AdvertisementAnnounced(fed.op, *outcome))
-
-    backend.feed = announcing
 
 
 @asynchronous

@@ -22,8 +22,9 @@ from sidecar_client.v1 import (
 )
 
 from sidecar.api.common.faults import Unauthenticated
-from sidecar.api.guard.gate import MAX_STRANGERS, Gate
+from sidecar.api.guard.gate import TokenGate
 from sidecar.api.guard.tokens import MAX_TOKENS, Token, TokenFile
+from sidecar.api.server.door import MAX_STRANGERS
 from sidecar.core import direct, streams
 from sidecar.core.errors import ResourceExhausted, StorageError
 from sidecar.core.events import OperationCompleted
@@ -177,7 +178,7 @@ def test_with_the_most_tokens_each_call_compares_one(tmp_path: Path, monkeypatch
     kept = file.read()
     more = (Token(f"{number:012x}", f"more{number}", bytes(32), ("*",), NOW, None) for number in range(MAX_TOKENS))
     file._write(kept | {token.id: token for token in list(more)[: MAX_TOKENS - len(kept)]})
-    gate = Gate(file, required=True)
+    gate = TokenGate(file, required=True)
     with pytest.raises(ResourceExhausted, match=f"{MAX_TOKENS} tokens"):
         file.create("one-more", ["*"], None, NOW)
     compared = []
@@ -208,7 +209,7 @@ def test_no_token_outlives_its_time_by_a_clock_that_jumps(tmp_path: Path) -> Non
     file = TokenFile(tmp_path / "tokens.json")
     clocks = Clocks()
     _, text = file.create("app", ["*"], NOW + 100, NOW)
-    gate = Gate(file, required=True, wall=lambda: clocks.wall, boot=lambda: clocks.boot)
+    gate = TokenGate(file, required=True, wall=lambda: clocks.wall, boot=lambda: clocks.boot)
     clocks.pass_by(50)
     gate.identify(bearer(text))
     clocks.wall += 10_000  # forward, as from a clock that was wrong: no token, but only while it stands so
@@ -230,7 +231,7 @@ def test_a_clock_that_is_set_after_the_start_ends_what_has_expired(tmp_path: Pat
     clocks = Clocks()
     _, text = file.create("app", ["*"], NOW + 100, NOW)
     clocks.wall = 0.0  # a machine without a clock of its own that has just started
-    gate = Gate(file, required=True, wall=lambda: clocks.wall, boot=lambda: clocks.boot)
+    gate = TokenGate(file, required=True, wall=lambda: clocks.wall, boot=lambda: clocks.boot)
     gate.identify(bearer(text))
     clocks.wall = NOW + 101
     with pytest.raises(Unauthenticated, match="expired"):

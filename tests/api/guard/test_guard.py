@@ -23,7 +23,7 @@ from sidecar_client.v1 import stream_pb2, stream_pb2_grpc
 from sidecar.api.common.faults import PermissionDenied, Unauthenticated
 from sidecar.api.guard import caller, scopes
 from sidecar.api.guard.caller import Holder
-from sidecar.api.guard.gate import Gate
+from sidecar.api.guard.gate import TokenGate
 from sidecar.api.guard.methods import METHODS
 from sidecar.api.guard.tokens import MAX_SCOPES, Token, TokenFile, split
 from sidecar.api.server import schema as services
@@ -242,7 +242,7 @@ def info(metadata: Any) -> ErrorInfo:
 
 @asynchronous
 async def test_every_method_takes_its_scope_and_no_other(tmp_path: Path) -> None:
-    gate = Gate(TokenFile(tmp_path / "tokens.json"), required=True)
+    gate = TokenGate(TokenFile(tmp_path / "tokens.json"), required=True)
     for method, (_, scope) in CASES.items():
         reached: list[Any] = []
 
@@ -396,7 +396,7 @@ async def test_a_sidecar_without_tokens_does_not_look_at_them(tmp_path: Path) ->
 @asynchronous
 async def test_a_new_token_is_known_at_once_and_a_revoked_one_for_a_moment(tmp_path: Path) -> None:
     file = TokenFile(tmp_path / "tokens.json")
-    gate = Gate(file, required=True, fresh=1e9)
+    gate = TokenGate(file, required=True, fresh=1e9)
     token, text = file.create("app", ["*"], None, NOW)
     assert gate.identify(bearer(text)).name == "app"
     file.revoke(token.id)
@@ -486,7 +486,7 @@ async def test_an_expired_token_ends_as_well(tmp_path: Path) -> None:
     file = TokenFile(tmp_path / "tokens.json")
     token, text = file.create("app", ["*"], NOW + 10, NOW)
     clock = [NOW]
-    gate = Gate(file, required=False, wall=lambda: clock[0])
+    gate = TokenGate(file, required=False, wall=lambda: clock[0])
     metadata = bearer(text)
     holder = gate.identify(metadata)
     caller.introduce(holder)
@@ -511,7 +511,7 @@ async def test_an_expired_token_ends_as_well(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_call_that_its_app_cancels_is_no_refusal(tmp_path: Path) -> None:
-    gate = Gate(TokenFile(tmp_path / "tokens.json"), required=False)
+    gate = TokenGate(TokenFile(tmp_path / "tokens.json"), required=False)
     caller.introduce(Holder(Token("id", "app", b"", ("*",), NOW, None)))
     begun = asyncio.Event()
 

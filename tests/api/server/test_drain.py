@@ -21,7 +21,7 @@ CHAT = "/chat/1"
 async def _draining(api: ApiServer, backend: Backend) -> "asyncio.Task[None]":
     """The server has begun to stop, and takes nothing new on."""
     stopping = asyncio.create_task(api.stop())
-    while not backend.refusing():  # noqa: ASYNC110 - it takes a few turns of the loop, no time
+    while not backend.lifetime.refusing():  # noqa: ASYNC110 - it takes a few turns of the loop, no time
         await asyncio.sleep(0)
     return stopping
 

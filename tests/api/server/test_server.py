@@ -306,4 +306,4 @@ async def test_stopping_ends_every_stream_as_unavailable_in_bounded_time(tmp_pat
             with pytest.raises(sidecar_client.SidecarUnavailable):
                 await client.info()
     with pytest.raises(Closed):
-        backend.check_open()
+        backend.lifetime.check_open()

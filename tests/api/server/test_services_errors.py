@@ -12,8 +12,11 @@ import sidecar_client
 from sidecar_client import errors as client_errors
 
 from sidecar.api.common import status as api_errors
+from sidecar.api.common.call import Call
 from sidecar.api.common.calls import Calls, MethodCalls
 from sidecar.api.common.faults import InvalidField
+from sidecar.api.server.answering import answered
+from sidecar.api.server.grpc_call import taking
 from sidecar.core import direct, errors, events
 from tests.api.fakes import (
     ME_TEXT,
@@ -75,18 +78,21 @@ class _Gone:
     def done(self) -> bool:
         return False
 
+    def send_initial_metadata(self, metadata: object) -> None:
+        raise AssertionError
+
     async def write(self, batch: bytes) -> None:
         raise grpc.aio.InternalError('Failed "execute_batch"')
 
 
 @asynchronous
 async def test_a_write_to_a_caller_who_has_gone_is_no_failure_of_the_method(caplog: pytest.LogCaptureFixture) -> None:
-    async def feed(request: object, context: Any) -> None:
-        await context.write(b"more")
+    async def feed(request: object, call: Call) -> None:
+        await call.write(b"more")
 
     counted = MethodCalls(Calls(1), stream=True)
     with pytest.raises(asyncio.CancelledError):
-        await api_errors.answered(feed, counted)(object(), _Gone())
+        await taking(answered(feed, counted))(object(), _Gone())
     assert not caplog.records
     assert counted.open == 0
 

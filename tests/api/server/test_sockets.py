@@ -138,7 +138,7 @@ async def test_one_that_cannot_come_back_is_a_matter_of_readiness(tmp_path: Path
         server(directory / "a.sock") as (_, backend, api),
         sidecar_client.connect(api.target, wait=0) as early,
     ):
-        backend.readiness_told = lambda: told.append(all(condition.met for condition in backend.conditions()))
+        backend.readiness.tell(lambda: told.append(backend.readiness.ready()))
         watched = early.watch_readiness()
         assert (await anext(watched)).ready
         shutil.rmtree(directory)

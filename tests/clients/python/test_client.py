@@ -17,7 +17,7 @@ from sidecar_client.bulk import _batches, _Encoder
 from sidecar_client.v1 import direct_pb2, pubsub_pb2
 
 from sidecar.api.common.bounds import Bounds
-from sidecar.api.direct.serving import Server
+from sidecar.api.direct.serving import ServeStream
 from sidecar.core import direct, errors, gossip
 from tests.api.fakes import OTHER, OTHER_TEXT, asynchronous, message, served, server
 from tests.clients.python.proxy import Proxy
@@ -484,15 +484,17 @@ async def test_serving_again_waits_until_the_sidecar_has_noticed(
         proxy = Proxy(tmp_path / "proxy.sock", api.socket)
         async with proxy.running(), sidecar_client.connect(proxy.target) as client, client.serve(CHAT, echo):
             await proxy.cut()
-            while CHAT in backend.desk.protocols():
+            while CHAT in backend.direct.desk.protocols():
                 await node.wait_for(direct.ProtocolsChanged)
-            backend.desk.add(stale := Server((CHAT,), Bounds(1, 1)))  # as if the old stream were still there
+            backend.direct.desk.add(
+                stale := ServeStream((CHAT,), Bounds(1, 1))
+            )  # as if the old stream were still there
             while "served by another stream" not in caplog.text:  # noqa: ASYNC110 - a log has no event
                 await asyncio.sleep(0)
-            backend.desk.remove(stale)
+            backend.direct.desk.remove(stale)
             node.on_effect(direct.RequestArrived(1, OTHER, CHAT, b"early", None))
             node.arrived[direct.ProtocolsChanged].clear()
-            while CHAT not in backend.desk.protocols():
+            while CHAT not in backend.direct.desk.protocols():
                 await node.wait_for(direct.ProtocolsChanged)
             node.on_effect(direct.RequestArrived(2, OTHER, CHAT, b"again", None))
             while node.of(direct.RequestAnswered)[-1].token != 2:

@@ -1,0 +1,87 @@
+"""Whether this sidecar is of use: the node's conditions and the API's own, and who is told when they change."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ...core.events import Condition, ReadinessChanged
+from ...core.override import override
+from ..common.outlet import Outlet
+from ..common.watch import Watchers
+from ..service import ServiceContext
+from . import convert
+
+
+class ReadinessWatcher(Outlet):
+    """Tells the conditions as they are, at first and after each change. Only the newest count."""
+
+    def __init__(self, present: Callable[[], object]) -> None:
+        """`present`: makes a response of them."""
+        super().__init__()
+        self._present = present
+        self._news = True
+
+    def changed(self) -> None:
+        """They are others."""
+        self._news = True
+        self.ready.set()
+
+    @override
+    def take(self) -> Any:
+        if not self._news or self._end is not None:
+            return self.nothing()
+        self._news = False
+        return self._present()
+
+
+class Readiness:
+    """The conditions, and who watches them."""
+
+    def __init__(self, context: ServiceContext) -> None:
+        """Before anything is served, the API has no condition of its own that is not met."""
+        self._node = context.node
+        self._now = context.now
+        self._epoch_ns = context.epoch_ns
+        self._unserved: Condition | None = None
+        self._told: list[Callable[[], None]] = []
+        self._watchers: Watchers[ReadinessWatcher] = Watchers(
+            context.lifetime, context.config.max_watchers, "watchers of readiness"
+        )
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """What readiness is made of: the node's conditions, and while the API is not served as configured, that."""
+        conditions = tuple(self._node.conditions())
+        return conditions if self._unserved is None else (*conditions, self._unserved)
+
+    def ready(self) -> bool:
+        """Whether every condition is met."""
+        return all(condition.met for condition in self.conditions())
+
+    def served(self, trouble: str = "", remedy: str = "") -> None:
+        """The API is served as configured, or it is not: a sentence, and what to do."""
+        before = self._unserved
+        if trouble:
+            since = self._now() if before is None else before.since
+            self._unserved = Condition("Serving", False, "SocketGone", trouble, remedy, since)
+        else:
+            self._unserved = None
+        if before != self._unserved:
+            self.changed()
+            for told in self._told:
+                told()
+
+    def changed(self, effect: ReadinessChanged | None = None) -> None:
+        """The node or we ourselves have other conditions."""
+        for watcher in self._watchers:
+            watcher.changed()
+
+    def watching(self) -> AbstractContextManager[ReadinessWatcher]:
+        """While somebody watches. Raises ResourceExhausted, Closed."""
+        return self._watchers.watching(ReadinessWatcher(self._present))
+
+    def tell(self, told: Callable[[], None]) -> None:
+        """Call this where the conditions change without the node."""
+        self._told.append(told)
+
+    def _present(self) -> object:
+        return convert.readiness_event(self.conditions(), self._epoch_ns)
