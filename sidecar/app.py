@@ -24,7 +24,7 @@ from .core.identity import Identity
 from .core.multiaddr import Multiaddr
 from .core.node import ConfigurationChanged, Node, NodeNews
 from .core.types import PeerId
-from .net.addresses import PlaceTried
+from .net.dial_history import PlaceTried
 from .net.runtime import Runtime
 from .net.transports import Transports
 from .observe.lag import LoopLag

@@ -60,7 +60,7 @@ def _run(words: list[str]) -> int:
     words = parsing.command_first(words)
     said.as_json = parsing.asks_for_json(words)
     if not words:
-        sys.stderr.write(_FIRST.replace("sidecar ", f"{parsing.called()} "))
+        sys.stderr.write(_FIRST.replace("sidecar ", f"{said.called()} "))
         return parsing.USAGE_WRONG
     name, *rest = words
     if name in ("-h", "--help"):

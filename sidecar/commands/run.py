@@ -24,8 +24,7 @@ from ..process.service_manager import ServiceManager
 from ..process.standard_streams import errors, output
 from ..settings import open_files
 from .common.config_flags import USAGE_WRONG, add_config_flags, load_config
-from .common.parsing import called
-from .common.said import clean, failed
+from .common.said import called, clean, failed
 from .run_reloading import Reloading
 
 FAILED, IN_USE = 1, 5

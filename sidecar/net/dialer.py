@@ -25,8 +25,8 @@ from ..core.events import Dial, Resolve
 from ..core.gate import Gate
 from ..core.multiaddr import Multiaddr
 from ..core.types import PeerId
-from .addresses import DialHistory
 from .config import NetConfig
+from .dial_history import DialHistory
 from .race import Attempt, Race
 from .resolve import Resolver, Target
 

@@ -19,14 +19,14 @@ from ..core.identity import Identity
 from ..core.multiaddr import Endpoint, Multiaddr
 from ..core.node import NodeEffect, NodeInput, NodeMachine, NodeNews
 from ..core.types import Direction, Place
-from .addresses import DialHistory, PlaceTried
+from .admission import Admission, Origin
 from .alarm import Alarm
 from .backlog import Backlog
 from .config import NetConfig
 from .connection import Connection
+from .dial_history import DialHistory, PlaceTried
 from .dialer import Dialer
 from .layered import LayeredConnection
-from .limits import Admission, Origin
 from .listener import open_socket, reached_at
 from .race import Attempt
 from .statistics import ConnectionView, Counters, NetStatistics

@@ -14,7 +14,7 @@ import pytest
 from sidecar.cli import COMMANDS, main
 from sidecar.commands.common import said
 from sidecar.commands.common.client import Output, payload, printable
-from sidecar.commands.common.parsing import called
+from sidecar.commands.common.said import called
 from sidecar.commands.status import duration
 from sidecar.config import KEYS
 from sidecar.store.swarm_key import load_psk

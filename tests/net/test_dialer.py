@@ -28,8 +28,8 @@ from sidecar.core.gate import Gate
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.types import PeerId
-from sidecar.net.addresses import DialHistory, PlaceTried
 from sidecar.net.config import NetConfig
+from sidecar.net.dial_history import DialHistory, PlaceTried
 from sidecar.net.dialer import Dialer
 from sidecar.net.race import Attempt
 from sidecar.net.resolve import Target

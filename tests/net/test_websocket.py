@@ -13,8 +13,8 @@ from sidecar.core import events
 from sidecar.core.channel import ChannelLimits
 from sidecar.core.errors import ConfigError, FrameTooLarge, HandshakeError, ProtocolError, WrongPrivateNetwork
 from sidecar.core.multiaddr import Multiaddr
-from sidecar.net.addresses import DialHistory
 from sidecar.net.config import NetConfig
+from sidecar.net.dial_history import DialHistory
 from sidecar.net.layers import Stack
 from sidecar.net.resolve import Target
 from sidecar.net.tls import TlsLayer, client_context, server_context

@@ -1,10 +1,10 @@
 """What a person types, read with patience: flags anywhere, the nearest name for a wrong one, errors as asked for."""
 
 import argparse
-import os
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
+
+from .said import failed
 
 USAGE_WRONG = 2  # an exit code, argparse's own: the command or the configuration
 
@@ -35,26 +35,6 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
     found = get_close_matches(name, list(known), 1)
     return found[0] if found else None
-
-
-def called() -> str:
-    """How this program was called, as it is to be typed again: `sidecar`, `.venv/bin/sidecar`."""
-    program = sys.argv[0] if sys.argv else ""
-    name = os.path.basename(program)
-    if name != "sidecar":
-        return "sidecar"  # `python -m sidecar`, whose user knows how it is called, or a program of somebody else
-    for folder in os.get_exec_path():
-        candidate = os.path.join(folder, name)
-        if os.path.exists(candidate):
-            if os.path.exists(program) and os.path.samefile(candidate, program):
-                return name
-            break
-    if os.path.isabs(program):
-        short = os.path.relpath(program)
-        program = program if short.startswith("..") else short
-    from shlex import quote  # as below: for the few who need it, not at each start
-
-    return quote(program)
 
 
 class Parser(argparse.ArgumentParser):
@@ -90,6 +70,4 @@ class Parser(argparse.ArgumentParser):
 
 def usage_error(message: str, help_is_at: str) -> NoReturn:
     """Say what was typed wrong and where the help is, and end with 2."""
-    from .said import failed
-
     raise SystemExit(failed(USAGE_WRONG, f"{message} (help: `{help_is_at}`)"))

@@ -1,13 +1,33 @@
 """What commands say: the one place where text of others is made harmless, and what goes to standard error."""
 
+import os
 import sys
 from typing import Any
 
 from ...process import standard_streams
-from .parsing import called
 
 as_json = False  # set once, by the command line
 _PATIENCE = 1.0  # seconds
+
+
+def called() -> str:
+    """How this program was called, as it is to be typed again: `sidecar`, `.venv/bin/sidecar`."""
+    program = sys.argv[0] if sys.argv else ""
+    name = os.path.basename(program)
+    if name != "sidecar":
+        return "sidecar"  # `python -m sidecar`, whose user knows how it is called, or a program of somebody else
+    for folder in os.get_exec_path():
+        candidate = os.path.join(folder, name)
+        if os.path.exists(candidate):
+            if os.path.exists(program) and os.path.samefile(candidate, program):
+                return name
+            break
+    if os.path.isabs(program):
+        short = os.path.relpath(program)
+        program = program if short.startswith("..") else short
+    from shlex import quote  # for the few who need it, not at each start
+
+    return quote(program)
 
 
 def clean(text: str) -> str:

@@ -1,0 +1,97 @@
+"""Who may come in: counts, rates, bounds, suspects."""
+
+from typing import Any
+
+import pytest
+
+from sidecar.core.errors import InvalidArgument
+from sidecar.net.admission import SUSPECT_RATE, SUSPECT_TIME, Admission, Origin
+from sidecar.net.config import NetConfig
+
+A, B = Origin.of("192.0.2.1"), Origin.of("192.0.2.2")
+
+
+def test_one_address_is_an_ipv4_address_or_an_ipv6_network() -> None:
+    assert A.address != B.address
+    assert A.network == B.network != Origin.of("192.0.3.1").network
+    one, other = Origin.of("2001:db8::1"), Origin.of("2001:db8:0:1::1")
+    assert one == Origin.of("2001:db8::ffff:2%eth0")
+    assert one.address != other.address
+    assert one.network == other.network != Origin.of("2001:db8:1::1").network
+    assert Origin.of("::ffff:192.0.2.1") == A
+    assert Origin.of("0.0.0.1") != Origin.of("::1")  # the same number in another version
+
+
+def test_admission_counts_and_forgets() -> None:
+    config = NetConfig(
+        max_connections=5, reserved_outbound=1, max_per_address=3, max_half_open=3, max_half_open_per_address=2
+    )
+    admission = Admission(config, 0.0)
+    assert admission.refuse_inbound(A, 0.0) is None
+    assert admission.refuse_inbound(A, 0.0) is None
+    assert "handshake from one address" in (admission.refuse_inbound(A, 0.0) or "")
+    assert admission.refuse_inbound(B, 0.0) is None
+    assert admission.refuse_inbound(B, 0.0) == "3 connections in their handshake"
+    admission.handshake_over(A)
+    admission.handshake_over(A)
+    assert admission.refuse_inbound(A, 0.0) is None
+    assert "4 connections, at most 4" in (admission.refuse_inbound(B, 0.0) or "")
+    assert admission.refuse_outbound() is None  # its own place
+    assert admission.refuse_outbound() == "5 connections, at most 5"
+    admission.release_outbound()
+    admission.release_inbound(A)
+    admission.handshake_over(A)
+    assert admission.refuse_inbound(A, 0.0) is None
+    admission.release_inbound(B)
+    admission.handshake_over(B)
+    assert admission.refuse_inbound(A, 0.0) == "3 connections from one address"
+    for _ in range(3):
+        admission.release_inbound(A)
+    admission.handshake_over(A)
+    assert (admission.total, admission.half_open) == (0, 0)
+    assert not admission._per_address
+    assert not admission._per_network
+    assert not admission._half_open
+
+
+def test_a_network_has_a_bound_of_its_own() -> None:
+    admission = Admission(NetConfig(max_per_network=2), 0.0)
+    assert admission.refuse_inbound(A, 0.0) is None
+    assert admission.refuse_inbound(B, 0.0) is None
+    assert admission.refuse_inbound(Origin.of("192.0.2.3"), 0.0) == "2 connections from one network"
+    assert admission.refuse_inbound(Origin.of("192.0.3.3"), 0.0) is None
+    admission.release_inbound(A)
+    assert admission.refuse_inbound(Origin.of("192.0.2.3"), 0.0) is None
+
+
+def test_an_address_that_a_banned_peer_came_from_is_let_in_now_and_then() -> None:
+    admission = Admission(NetConfig(accept_rate=1000, accept_burst=1000, max_per_address=10_000), 0.0)
+    assert admission.refuse_inbound(A, 0.0) is None
+    admission.handshake_over(A)
+    admission.suspects.add(A.address, 0.0)
+    let_in = 0
+    for tick in range(10_000):  # ten seconds, a thousand tries each
+        refusal = admission.refuse_inbound(A, tick / 1000)
+        if refusal is None:
+            let_in += 1
+            admission.handshake_over(A)
+            admission.suspects.add(A.address, tick / 1000)
+        else:
+            assert "banned peer" in refusal
+    assert let_in <= SUSPECT_RATE * 11
+    assert admission.refuse_inbound(B, 10.0) is None  # neither the address beside it nor the bound of all suffers
+    tries = [admission.refuse_inbound(A, 10.0 + SUSPECT_TIME) is None for _ in range(20)]
+    assert all(tries)  # forgotten
+
+
+def test_connections_come_in_at_a_bounded_rate() -> None:
+    admission = Admission(NetConfig(accept_rate=10, accept_burst=2), 0.0)
+    assert [admission.refuse_inbound(A, now) is None for now in (0.0, 0.0, 0.0, 0.05, 0.1, 0.1)] == [
+        True, True, False, False, True, False,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", [{"max_dials": 0}, {"backoff_base": -1.0}, {"reserved_outbound": 1024}])
+def test_bounds_that_make_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match=next(iter(wrong))):
+        NetConfig(**wrong)
