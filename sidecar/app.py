@@ -332,7 +332,7 @@ class App:
             case PeersLearned():
                 self._memory.learned(news)
             case _:
-                self._backend.on_effect(news)
+                self._backend.on_news(news)
                 if isinstance(news, ReadinessChanged):
                     self._readiness_changed()
 

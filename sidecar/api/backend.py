@@ -7,6 +7,7 @@ from typing import Any
 from ..config.describe import Setting
 from ..core.events import OperationCompleted
 from ..core.histogram import Histogram
+from ..core.node import AppNews
 from ..process.audit import Audit
 from ..process.logs import Log
 from ..process.spans import NoTracer, Tracer
@@ -23,7 +24,7 @@ from .peers.service import PeerService
 from .pubsub.service import PubSubService
 from .service import Handlers, Service, ServiceContext
 from .streams.service import StreamService
-from .surface import NodeSurface
+from .surface import Feed, NodeSurface
 
 Statistics = Mapping[str, int | float]
 
@@ -31,14 +32,13 @@ Statistics = Mapping[str, int | float]
 class Backend:
     """Builds the services around a node, and is what the driver, the server and the observers know of them.
 
-    The driver hands every effect that is not the transport's to `on_effect`. Everything happens on the event loop's
-    thread.
+    Everything happens on the event loop's thread.
     """
 
     def __init__(
         self,
         node: NodeSurface,
-        feed: Callable[[Any], None],
+        feed: Feed,
         config: ApiConfig,
         *,
         agent: str,
@@ -50,7 +50,7 @@ class Backend:
         tracer: Tracer | None = None,
         settings: Callable[[], Sequence[Setting]] = list,
     ) -> None:
-        """Around the node, which takes its inputs by `feed` (`Runtime.feed`).
+        """Around the node, which takes its inputs by `feed`.
 
         `agent`: what the node calls itself.
         `driver_statistics`, `driver_histograms`: of the node's driver, to be shown beside the node's.
@@ -108,13 +108,9 @@ class Backend:
             lambda: {"api_streams": self.lifetime.streams, "api_operations": len(self.operations)},
         ]
 
-    def on_effect(self, effect: object) -> bool:
-        """Take news from the node. False for effects that are nothing to the API."""
-        handler = self._handlers.get(type(effect))
-        if handler is None:
-            return False
-        handler(effect)
-        return True
+    def on_news(self, news: AppNews) -> None:
+        """Take what the node tells its apps."""
+        self._handlers[type(news)](news)
 
     def count(self, statistics: Callable[[], Statistics]) -> None:
         """Show these counters too, beside those of the node, its driver and the services."""
@@ -145,6 +141,7 @@ class Backend:
 
 
 def _joined(*parts: Handlers) -> dict[type, Callable[[Any], None]]:
+    """What takes which news. A test holds that all of `AppNews` are there."""
     joined: dict[type, Callable[[Any], None]] = {}
     for part in parts:
         for effect, handler in part.items():

@@ -13,7 +13,7 @@ from .common.lifetime import Lifetime
 from .common.operations import Operations
 from .config import ApiConfig
 from .guard import caller
-from .surface import NodeSurface
+from .surface import Feed, NodeSurface
 
 Handlers = Mapping[type, Callable[[Any], None]]
 """What takes which effect of the node."""
@@ -25,8 +25,7 @@ class ServiceContext:
 
     node: NodeSurface
     """Answers questions."""
-    feed: Callable[[Any], None]
-    """Takes inputs of the node and carries out what they bring."""
+    feed: Feed
     config: ApiConfig
     """The API's bounds."""
     lifetime: Lifetime

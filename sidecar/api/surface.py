@@ -1,14 +1,18 @@
 """What the API needs from below, written down."""
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 from ..core import gossip
 from ..core.events import Condition, PeerView
 from ..core.gate import Gate
 from ..core.histogram import Histogram
 from ..core.multiaddr import Multiaddr
+from ..core.node import NodeInput
 from ..core.types import PeerId
+
+Feed: TypeAlias = Callable[[NodeInput], None]
+"""Takes an input of the node and carries out what it brings (`Runtime.feed`). Raises what the node says of misuse."""
 
 
 class Addresses(Protocol):

@@ -206,7 +206,7 @@ async def server(
     node = node or FakeNode()
     config = ApiConfig(socket=path, **{"linger": 0.0, "drain_timeout": 0.5, "tokens_fresh": 0.0, **bounds})
     backend = Backend(node, node.feed, config, agent="sidecar/test", settings=lambda: SETTINGS)
-    node.on_effect = backend.on_effect
+    node.on_effect = backend.on_news
     api = ApiServer(backend, config)
     await api.start()
     try:

@@ -15,10 +15,10 @@ from sidecar_client import Client, PeerEventType, PublishOutcome, SendOutcome, S
 from sidecar.api.backend import Backend
 from sidecar.api.config import ApiConfig
 from sidecar.api.server.server import ApiServer
-from sidecar.core.events import AddressesChanged
+from sidecar.core.events import AddressesChanged, Note, PeersLearned
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
-from sidecar.core.node import Node, NodeConfig
+from sidecar.core.node import Node, NodeConfig, NodeNews
 from sidecar.net.config import NetConfig
 from sidecar.net.runtime import Runtime
 from tests.api.fakes import asynchronous
@@ -34,7 +34,12 @@ async def sidecar(directory: Path, number: int, *bootstrap: str) -> AsyncIterato
     identity = Identity(number.to_bytes(32, "big"))
     settings = NodeConfig(network="test", bootstrap=tuple(map(Multiaddr.from_text, bootstrap)))
     node = Node(settings, identity, now=now, wall_ns=time.time_ns(), rng=random.Random(number))
-    runtime = Runtime(node, identity, NetConfig(), lambda effect: backend.on_effect(effect))
+
+    def tell(news: NodeNews) -> None:
+        if not isinstance(news, Note | PeersLearned):
+            backend.on_news(news)
+
+    runtime = Runtime(node, identity, NetConfig(), tell)
     config = ApiConfig(socket=directory / f"{number}.sock", drain_timeout=0.5)
     backend = Backend(node, runtime.feed, config, agent="sidecar/test")
     server = ApiServer(backend, config)

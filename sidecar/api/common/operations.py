@@ -7,11 +7,12 @@ from typing import Any
 
 from ...core.errors import SidecarError
 from ...core.events import OperationCancelled, OperationCompleted
+from ...core.node import NodeInput
+from ..surface import Feed
 from .follow import Follower
 from .lifetime import Lifetime
 
-Feed = Callable[[Any], None]
-Make = Callable[[int], object]
+Make = Callable[[int], NodeInput]
 """Makes the input that begins or cancels the operation of this number."""
 Done = Callable[[Any], None]
 
@@ -23,7 +24,7 @@ class Operations:
     """
 
     def __init__(self, new_op: Callable[[], int], feed: Feed, lifetime: Lifetime) -> None:
-        """`new_op`: gives a fresh number. `feed`: takes inputs of the node and carries out what they bring."""
+        """`new_op`: gives a fresh number."""
         self._new_op = new_op
         self._feed = feed
         self._lifetime = lifetime

@@ -1,7 +1,7 @@
 """Direct messages on their way to the apps that receive them, and what is told their senders."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ...core.direct import MessagesHandled, MessagesReceived, SendOutcome
@@ -10,8 +10,7 @@ from ..common import encode
 from ..common.bounds import BATCH_BYTES, Bounds
 from ..common.encode import LagReason
 from ..common.outlet import Outlet
-
-Feed = Callable[[MessagesHandled], None]
+from ..surface import Feed
 
 
 class LinkDelivery:

@@ -1,7 +1,6 @@
 """Requests of peers on their way to the apps that serve them."""
 
 from collections import deque
-from collections.abc import Callable
 from typing import NamedTuple
 
 from ...core.direct import RequestAnswered, RequestArrived, RequestWithdrawn
@@ -20,8 +19,7 @@ from ...process.spans import Span, Tracer
 from ..common.bounds import Bounds
 from ..common.lifetime import Lifetime
 from ..common.outlet import Outlet
-
-Feed = Callable[[RequestAnswered], None]
+from ..surface import Feed
 
 _RESPONSE_BYTES = 1 << 20  # of requests in one response, about
 _WITHDRAWN = Closed("nobody waits for the answer any more")

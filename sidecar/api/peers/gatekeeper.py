@@ -10,6 +10,7 @@ from ...core.errors import NotFound, StorageError
 from ...core.events import BansLifted, BansMade, ProtectionChanged, WallClockRead
 from ...core.gate import Ban, Gate, Subject
 from ...core.types import PeerId
+from ..surface import Feed
 
 _LOOK = 1.0  # seconds between two looks at the wall clock: how late a ban ends at most
 
@@ -42,7 +43,7 @@ class Gatekeeper:
     def __init__(
         self,
         gate: Gate,
-        feed: Callable[[object], None],
+        feed: Feed,
         store: Store | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:

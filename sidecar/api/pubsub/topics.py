@@ -3,7 +3,6 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
 from itertools import groupby
 from operator import attrgetter
 
@@ -14,10 +13,10 @@ from ..common.bounds import Bounds
 from ..common.encode import LagReason
 from ..common.faults import InvalidField, TopicOptionsDiffer
 from ..config import ApiConfig
+from ..surface import Feed
 from .hub import Gap, Policy, Subscription, TopicChunk, TopicHub
 
 _EPOCH_BYTES = 8
-Feed = Callable[[TopicJoined | TopicLeft], None]
 
 
 class Topics:

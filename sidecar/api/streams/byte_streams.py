@@ -16,8 +16,7 @@ from ..common.operations import Operations
 from ..common.outlet import Outlet
 from ..common.wakeup import Wakeup
 from ..config import ApiConfig
-
-Feed = Callable[[Any], None]
+from ..surface import Feed
 
 
 class ByteStream:
@@ -78,7 +77,7 @@ class ByteStreams:
     """All byte streams of all apps."""
 
     def __init__(self, feed: Feed, operations: Operations, config: ApiConfig) -> None:
-        """`feed`: takes inputs of the node."""
+        """None are open at first."""
         self._feed = feed
         self._operations = operations
         self._config = config
