@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from . import __version__
 from .commands import COMMANDS
-from .commands.common import parsing, said
+from .commands.common import exit_codes, parsing, said
 from .process import standard_streams
 
 _LIST = "".join(f"  {name:11}{summary}\n" for name, summary in COMMANDS.items())
@@ -22,16 +22,7 @@ Say what to do. The first steps:
   sidecar status            in another terminal: is it ready, and if not, why
   sidecar --help            all commands
 """
-_EXIT_CODES = """\
-exit codes:
-  0    it did what was asked
-  1    it did not; the line on standard error says why
-  2    the command or the configuration is wrong
-  3    no sidecar answers at the API
-  4    it was not done in time
-  5    another process holds what is needed: state directory, port or API socket
-  130  Ctrl-C
-"""
+_EXIT_CODES = "exit codes:\n" + "".join(f"  {code:<3}  {meaning}\n" for code, meaning in exit_codes.MEANINGS.items())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:  # of the output: a full disk, or it was closed
         standard_streams.discard_output()
-        return said.failed(1, f"it cannot be written: {error.strerror}")
+        return said.failed(exit_codes.FAILED, f"it cannot be written: {error.strerror}")
     except KeyboardInterrupt:  # while the command's modules are loaded as well, which takes half a second
         standard_streams.discard_output()  # its reader may be what was waited for
-        return 130
+        return exit_codes.INTERRUPTED
 
 
 def _run(words: list[str]) -> int:
@@ -61,7 +52,7 @@ def _run(words: list[str]) -> int:
     said.as_json = parsing.asks_for_json(words)
     if not words:
         sys.stderr.write(_FIRST.replace("sidecar ", f"{said.called()} "))
-        return parsing.USAGE_WRONG
+        return exit_codes.USAGE_WRONG
     name, *rest = words
     if name in ("-h", "--help"):
         print(f"usage: sidecar COMMAND ...\n\n{_ABOUT}\n\ncommands:\n{_LIST}\n{_MORE}\n\n{_EXIT_CODES}", end="")

@@ -7,6 +7,7 @@ from typing import Any
 from sidecar_client import Ban, Client
 
 from .common.client import Output, add_client_flags, talk
+from .common.said import moment
 from .status import duration
 
 
@@ -33,8 +34,8 @@ def _fields(ban: Ban) -> dict[str, Any]:
         "peer_id": ban.peer_id,
         "network": ban.network,
         "reason": ban.reason,
-        "created": None if ban.create_time is None else _moment(ban.create_time),
-        "expires": None if ban.expire_time is None else _moment(ban.expire_time),
+        "created": None if ban.create_time is None else moment(ban.create_time),
+        "expires": None if ban.expire_time is None else moment(ban.expire_time),
         "configured": ban.configured,
         "refused": ban.refused,
     }
@@ -49,7 +50,3 @@ def _line(ban: Ban) -> str:
             until = f"for {duration(max(1.0, ban.expire_time - time.time()))}"
         why = ban.reason or "-"
     return f"{ban.peer_id or ban.network:52}  {until:14}  {ban.refused:7} refused  {why}"
-
-
-def _moment(unix: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(unix))

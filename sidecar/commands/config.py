@@ -8,10 +8,8 @@ import tomllib
 from sidecar_client import Client
 
 from ..config import describe
-from ..core.errors import ConfigError
 from .common.client import DEFAULT_TIMEOUT, Output, add_api_flag, talk
-from .common.config_flags import USAGE_WRONG, add_config_flags, load_config
-from .common.said import failed
+from .common.config_flags import add_config_flags, errors_told, load_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,16 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_flags(parser)
 
 
+@errors_told
 def run(options: argparse.Namespace) -> int:
     if options.template:
         sys.stdout.write(describe.template())
         return 0
     if options.running:
         return _running(options)
-    try:
-        loaded = load_config(options)
-    except ConfigError as error:
-        return failed(USAGE_WRONG, error)
+    loaded = load_config(options)
     sys.stdout.write(json.dumps(describe.as_json(loaded)) + "\n" if options.json else describe.in_force(loaded))
     return 0
 

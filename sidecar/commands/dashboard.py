@@ -14,8 +14,8 @@ from pathlib import Path
 from ..board.board import Board
 from ..board.server import Dashboard, new_token
 from ..core.errors import AddressInUse
-from .common.client import IN_USE, Output, add_client_flags
-from .common.config_flags import USAGE_WRONG
+from .common.client import Output, add_client_flags
+from .common.exit_codes import IN_USE, USAGE_WRONG
 from .common.following import following
 from .common.said import complain, failed
 from .common.scratch import scratch

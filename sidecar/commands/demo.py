@@ -6,11 +6,11 @@ import signal
 import sys
 from pathlib import Path
 
+from .common.exit_codes import FAILED
 from .common.scratch import scratch
 from .demo_nodes import DemoFailed
 from .demo_story import Story
 
-FAILED = 1
 _LIMIT = 55.0  # seconds; whatever hangs, the demo ends
 
 

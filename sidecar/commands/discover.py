@@ -4,7 +4,8 @@ import argparse
 
 from sidecar_client import Client
 
-from .common.client import FAILED, Output, add_client_flags, talk
+from .common.client import Output, add_client_flags, talk
+from .common.exit_codes import FAILED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,10 +18,10 @@ from ..doctor.finding import Finding, Level, ok, problem, skipped
 from ..net.transports import Transports
 from ..settings import transports
 from .common.client import Output
-from .common.config_flags import USAGE_WRONG, add_config_flags, load_config
+from .common.config_flags import add_config_flags, load_config
+from .common.exit_codes import FAILED, INTERRUPTED, USAGE_WRONG
 from .common.said import failed
 
-FAILED = 1
 _MARKS = {Level.OK: "ok  ", Level.SKIPPED: "-   ", Level.WARNING: "WARN", Level.PROBLEM: "BAD "}
 
 
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         worst = asyncio.run(_examine(options, config))
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     return FAILED if worst else 0
 
 

@@ -3,9 +3,9 @@
 import argparse
 import time
 
-from sidecar_client import Client, Lagged
+from sidecar_client import Client
 
-from .common.client import Output, add_client_flags, add_count, talk
+from .common.client import Output, add_client_flags, add_count, some, talk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,18 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     async def conversation(client: Client, out: Output) -> int:
-        left = options.count
-        async for event in client.watch_events():
-            if isinstance(event, Lagged):
-                await out.complain(event)
-                continue
+        async for event in some(client.watch_events(), options.count, out):
             at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(event.time)) + f".{int(event.time % 1 * 1000):03d}Z"
             line = f"{at} {event.severity.upper()} {event.part}: {event.message}"
             fields = {"severity": event.severity, "part": event.part, "message": event.message, "fields": event.fields}
             await out.record({"time": at, **fields}, line)
-            left -= 1
-            if not left:
-                break
         return 0
 
     return talk(options, conversation)

@@ -14,8 +14,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ..process.standard_streams import discard_output
+from .common.exit_codes import FAILED, NO_SIDECAR, USAGE_WRONG
 
-FAILED, USAGE_WRONG, NO_SIDECAR = 1, 2, 3
 _DEFAULT_TIMEOUT = 3.0
 
 

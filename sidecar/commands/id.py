@@ -8,7 +8,8 @@ from sidecar_client import Client
 from ..core.errors import IdentityError
 from ..core.identity import Identity
 from ..core.types import PeerId
-from .common.client import FAILED, Output, add_client_flags, perform, talk
+from .common.client import Output, add_client_flags, perform, talk
+from .common.exit_codes import FAILED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

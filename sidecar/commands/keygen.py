@@ -6,14 +6,13 @@ import os
 from pathlib import Path
 
 from ..config import state_directory
-from ..core.errors import ConfigError, SidecarError
 from ..store.directory import KEY_FILE, StateDirectory
 from ..store.identity_key import load_or_create_identity
 from ..store.swarm_key import create_psk
-from .common.config_flags import USAGE_WRONG, add_config_flags, load_config
+from .common.config_flags import add_config_flags, errors_told, load_config
+from .common.exit_codes import FAILED
 from .common.said import failed
 
-FAILED = 1
 PSK_FILE = "swarm.key"
 
 
@@ -26,29 +25,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "A key that is there already is never overwritten: the command then fails."
 
 
+@errors_told
 def run(options: argparse.Namespace) -> int:
-    try:
-        name = PSK_FILE if options.psk else KEY_FILE
-        file = options.file or state_directory(load_config(options).config, os.environ) / name
-        if os.path.lexists(file):
-            return failed(FAILED, f"{file} is there already; it is not overwritten")
-        if options.psk:
-            if options.file is None:
-                with StateDirectory.open(file.parent):
-                    create_psk(file)
-            else:
-                create_psk(file)
-            print(json.dumps({"file": str(file)}) if options.json else file)
-            return 0
+    name = PSK_FILE if options.psk else KEY_FILE
+    file = options.file or state_directory(load_config(options).config, os.environ) / name
+    if os.path.lexists(file):
+        return failed(FAILED, f"{file} is there already; it is not overwritten")
+    if options.psk:
         if options.file is None:
-            with StateDirectory.open(file.parent) as state:
-                peer = state.identity().peer_id
+            with StateDirectory.open(file.parent):
+                create_psk(file)
         else:
-            peer = load_or_create_identity(file).peer_id
-    except ConfigError as error:
-        return failed(USAGE_WRONG, error)
-    except SidecarError as error:
-        return failed(FAILED, error)
+            create_psk(file)
+        print(json.dumps({"file": str(file)}) if options.json else file)
+        return 0
+    if options.file is None:
+        with StateDirectory.open(file.parent) as state:
+            peer = state.identity().peer_id
+    else:
+        peer = load_or_create_identity(file).peer_id
     print(
         json.dumps({"peer_id": str(peer), "cid": peer.cid(), "file": str(file)}) if options.json else f"{peer}\n{file}"
     )

@@ -6,7 +6,7 @@ from sidecar_client import Client
 
 from .ban import notes
 from .common.client import Output, add_client_flags, talk
-from .common.config_flags import USAGE_WRONG
+from .common.exit_codes import USAGE_WRONG
 from .common.said import failed
 
 

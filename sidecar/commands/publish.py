@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from sidecar_client import Client, PublishOutcome, PublishReceipts, SidecarError, Signing
 
 from ..board.words import count
-from .common.client import FAILED, NOT_IN_TIME, Output, add_client_flags, message_bytes, talk
-from .common.config_flags import USAGE_WRONG
+from .common.client import Output, add_client_flags, message_bytes, talk
+from .common.exit_codes import FAILED, NOT_IN_TIME, USAGE_WRONG
 from .common.said import failed
 from .common.stdin import lines
 

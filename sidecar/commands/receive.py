@@ -3,9 +3,9 @@
 import argparse
 import contextlib
 
-from sidecar_client import Client, Lagged, Request
+from sidecar_client import Client, Request
 
-from .common.client import Output, add_client_flags, add_count, payload, talk
+from .common.client import Output, add_client_flags, add_count, payload, some, talk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,21 +22,14 @@ def run(options: argparse.Namespace) -> int:
             await out.content(fields, f"{request.peer_id} asks: ", request.data)
             return str(options.reply).encode()
 
-        left = options.count
         async with contextlib.AsyncExitStack() as streams:
             messages = await streams.enter_async_context(client.receive(options.protocol))
             if options.reply is not None:
                 await streams.enter_async_context(client.serve(options.protocol, answer))
             await out.listening(options.protocol)
-            async for message in messages.events():
-                if isinstance(message, Lagged):
-                    await out.complain(message)
-                    continue
+            async for message in some(messages.events(), options.count, out):
                 fields = {"peer_id": message.peer_id, "protocol": message.protocol, **payload(message.data)}
                 await out.content(fields, f"{message.peer_id}  ", message.data)
-                left -= 1
-                if not left:
-                    break
         return 0
 
     return talk(options, conversation)

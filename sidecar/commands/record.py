@@ -5,7 +5,7 @@ import argparse
 from sidecar_client import Client
 
 from .common.client import Output, add_client_flags, message_bytes, payload, talk
-from .common.config_flags import USAGE_WRONG
+from .common.exit_codes import USAGE_WRONG
 from .common.said import failed
 
 

@@ -16,18 +16,18 @@ from .. import __version__
 from ..api.server.sockets import default_socket
 from ..app import App, Started
 from ..config import Config, Loaded
-from ..core.errors import AddressInUse, ConfigError, SidecarError, StateLocked
+from ..core.errors import AddressInUse, StateLocked
 from ..core.multiaddr import Multiaddr
 from ..process.logs import log
 from ..process.open_files import raise_to
 from ..process.service_manager import ServiceManager
 from ..process.standard_streams import errors, output
 from ..settings import open_files
-from .common.config_flags import USAGE_WRONG, add_config_flags, load_config
+from .common.config_flags import add_config_flags, errors_told, load_config
+from .common.exit_codes import FAILED, IN_USE
 from .common.said import called, clean, failed
 from .run_reloading import Reloading
 
-FAILED, IN_USE = 1, 5
 _OVERTIME = 2.0  # seconds beyond `timeouts.shutdown` after which the process ends whatever still hangs
 
 _LAST_LINES = 0.5  # seconds for a reader to take them
@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@errors_told
 def run(options: argparse.Namespace) -> int:
     try:
         loaded = load_config(options)
@@ -66,14 +67,10 @@ def run(options: argparse.Namespace) -> int:
             finally:
                 output.flush(_LAST_LINES)  # their threads end with the process
                 errors.flush(_LAST_LINES)
-    except ConfigError as error:
-        return failed(USAGE_WRONG, error)
     except StateLocked as error:
         return failed(IN_USE, f"{error}; stop that one, or give this one a directory of its own with --state")
     except AddressInUse as error:
         return failed(IN_USE, f"{error}; choose another with --listen, --socket, --tcp or --metrics")
-    except SidecarError as error:
-        return failed(FAILED, error)
     return 0
 
 

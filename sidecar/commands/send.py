@@ -4,7 +4,8 @@ import argparse
 
 from sidecar_client import Client, SendOutcome
 
-from .common.client import FAILED, Output, add_client_flags, message_bytes, talk
+from .common.client import Output, add_client_flags, message_bytes, talk
+from .common.exit_codes import FAILED
 
 # What each outcome means, and what to do about it.
 MEANING = {

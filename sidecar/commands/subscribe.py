@@ -2,9 +2,9 @@
 
 import argparse
 
-from sidecar_client import Client, Lagged, Message, Signing
+from sidecar_client import Client, Message, Signing
 
-from .common.client import Output, add_client_flags, add_count, payload, talk
+from .common.client import Output, add_client_flags, add_count, payload, some, talk
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,17 +19,10 @@ def run(options: argparse.Namespace) -> int:
     signing = Signing.STRICT_NO_SIGN if options.unsigned else Signing.UNSPECIFIED
 
     async def conversation(client: Client, out: Output) -> int:
-        left = options.count
         async with client.subscribe(options.topics, signing=signing) as messages:
             await out.listening(", ".join(options.topics))
-            async for message in messages.events():
-                if isinstance(message, Lagged):
-                    await out.complain(message)
-                    continue
+            async for message in some(messages.events(), options.count, out):
                 await show(out, message, raw=options.raw)
-                left -= 1
-                if not left:
-                    break
         return 0
 
     return talk(options, conversation)

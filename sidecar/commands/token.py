@@ -11,13 +11,13 @@ from ..api.guard import quota, scopes
 from ..api.guard.tokens import TOKENS_FILE, Token, TokenFile
 from ..config import state_directory
 from ..config.kinds import seconds
-from ..core.errors import ConfigError, InvalidArgument, SidecarError, StorageError
+from ..core.errors import InvalidArgument, StorageError
 from ..process.audit import AUDIT_FILE, Audit, user
 from ..store.files import write_once
-from .common.config_flags import USAGE_WRONG, add_config_flags, load_config
-from .common.said import failed, note
+from .common.config_flags import add_config_flags, errors_told, load_config
+from .common.exit_codes import FAILED
+from .common.said import failed, moment, note
 
-FAILED = 1
 _LONGEST = 100 * 365 * 86400.0  # seconds
 
 
@@ -67,22 +67,18 @@ def _example(kind: str) -> str:
     return "|".join(scopes.FIXED[kind]) if kind in scopes.FIXED else names.get(kind, "PROTOCOL")
 
 
+@errors_told
 def run(options: argparse.Namespace) -> int:
-    try:
-        config = load_config(options).config
-        directory = state_directory(config, os.environ)
-        elsewhere = config.api.tokens
-        file = TokenFile(elsewhere or directory / TOKENS_FILE, kept_elsewhere=elsewhere is not None)
-        audit = Audit(config.audit.file or directory / AUDIT_FILE, config.audit.limit)
-        if options.action == "create":
-            return _create(options, file, audit, directory)
-        if options.action == "revoke":
-            return _revoke(options, file, audit)
-        return _list(options, file)
-    except (ConfigError, InvalidArgument) as error:
-        return failed(USAGE_WRONG, error)
-    except SidecarError as error:
-        return failed(FAILED, error)
+    config = load_config(options).config
+    directory = state_directory(config, os.environ)
+    elsewhere = config.api.tokens
+    file = TokenFile(elsewhere or directory / TOKENS_FILE, kept_elsewhere=elsewhere is not None)
+    audit = Audit(config.audit.file or directory / AUDIT_FILE, config.audit.limit)
+    if options.action == "create":
+        return _create(options, file, audit, directory)
+    if options.action == "revoke":
+        return _revoke(options, file, audit)
+    return _list(options, file)
 
 
 def _create(options: argparse.Namespace, file: TokenFile, audit: Audit, state: Path) -> int:
@@ -136,7 +132,7 @@ def _list(options: argparse.Namespace, file: TokenFile) -> int:
         if options.json:
             print(json.dumps(_document(token)))
             continue
-        until = "for ever" if token.expires is None else f"until {_moment(token.expires)}"
+        until = "for ever" if token.expires is None else f"until {moment(token.expires)}"
         until += " (expired)" if token.expired(now) else ""
         limits = "".join(f"  {name} {limit}" for name, limit in token.quotas.described().items())
         print(f"{token.name}  {token.id}  {until}  {' '.join(token.allow)}{limits}")
@@ -157,11 +153,7 @@ def _document(token: Token) -> dict[str, Any]:
         "id": token.id,
         "name": token.name,
         "allow": list(token.allow),
-        "created": _moment(token.created),
-        "expires": None if token.expires is None else _moment(token.expires),
+        "created": moment(token.created),
+        "expires": None if token.expires is None else moment(token.expires),
         "quotas": token.quotas.described(),
     }
-
-
-def _moment(wall: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall))

@@ -15,7 +15,7 @@ from ..board.board import Board
 from ..board.screen import draw, plain
 from ..process.standard_streams import output
 from .common.client import Output, add_client_flags
-from .common.config_flags import USAGE_WRONG
+from .common.exit_codes import USAGE_WRONG
 from .common.following import following
 from .common.said import failed
 

@@ -8,9 +8,9 @@ from typing import Any
 from ..core.errors import InvalidArgument
 from ..trace.messages import escaped
 from ..trace.reader import Record, Shown, messages, records
+from .common.exit_codes import FAILED
 from .common.said import clean, document, failed
 
-FAILED = 1
 _ARROWS = {"in": "<-", "out": "->"}
 # Of a record that is no message, what a line says beside its event.
 _SAID = ("direction", "remote", "listening", "addresses", "protocols", "security", "muxer", "input", "agent", "reason")

@@ -7,20 +7,21 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import sidecar_client
-from sidecar_client import Client
+from sidecar_client import Client, Lagged
 
 from ...config import load
 from ...core.errors import ConfigError
 from ...process.standard_streams import Writer, errors, output
-from .config_flags import USAGE_WRONG
+from .exit_codes import FAILED, NO_SIDECAR, NOT_IN_TIME, USAGE_WRONG
 from .said import clean, document, failed, line, not_in_time
 from .stdin import chunks
 
-FAILED, NO_SIDECAR, NOT_IN_TIME, IN_USE = 1, 3, 4, 5
+Item = TypeVar("Item")
+
 DEFAULT_TIMEOUT = 30.0
 _MAX_INPUT = 64 << 20  # bytes; no node takes larger messages
 
@@ -126,7 +127,7 @@ def add_client_flags(parser: argparse.ArgumentParser, *, timeout: bool = True, j
 
 
 def add_count(parser: argparse.ArgumentParser) -> None:
-    """Add `--count` to a command that goes on; 0, counted down, never ends."""
+    """Add `--count` to a command that goes on; see `some`."""
     parser.add_argument(
         "--count", type=_count, default=0, metavar="N", help="end after N messages; else Ctrl-C ends it"
     )
@@ -170,6 +171,18 @@ def _remedy(error: sidecar_client.SidecarError) -> str | None:
     remedy = next((_REMEDIES[kind] for kind in type(error).__mro__ if kind in _REMEDIES), None)
     said = remedy is not None and any(command in str(error) for command in _COMMAND.findall(remedy))
     return None if said else remedy
+
+
+async def some(events: AsyncIterator[Item | Lagged], count: int, out: Output) -> AsyncIterator[Item]:
+    """The first `count` messages of a stream, 0 for all; that some were missed is said on standard error."""
+    async for event in events:
+        if isinstance(event, Lagged):
+            await out.complain(event)
+            continue
+        yield event
+        count -= 1
+        if not count:
+            return
 
 
 def payload(data: bytes) -> dict[str, str]:

@@ -1,15 +1,17 @@
 """The flags of the configuration, made from its table, and reading it for a command."""
 
 import argparse
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ...config import KEYS, Loaded, load
 from ...config.schema import Key, sections
-from .parsing import USAGE_WRONG
-
-__all__ = ["USAGE_WRONG", "add_config_flags", "load_config"]
+from ...core.errors import ConfigError, InvalidArgument, SidecarError
+from .exit_codes import FAILED, USAGE_WRONG
+from .said import failed
 
 
 class _Collect(argparse.Action):
@@ -78,6 +80,21 @@ def add_config_flags(parser: argparse.ArgumentParser, *, shown: bool = False) ->
     for entry in KEYS.values():
         often = shown and len(entry.flags) > 1
         _add_flag(group, entry, help=_note(entry) if often else argparse.SUPPRESS)
+
+
+def errors_told(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """`run` of a command that asks no sidecar: what goes wrong becomes one line and an exit code."""
+
+    @functools.wraps(run)
+    def told(options: argparse.Namespace) -> int:
+        try:
+            return run(options)
+        except (ConfigError, InvalidArgument) as error:
+            return failed(USAGE_WRONG, error)
+        except SidecarError as error:
+            return failed(FAILED, error)
+
+    return told
 
 
 def load_config(options: argparse.Namespace) -> Loaded:

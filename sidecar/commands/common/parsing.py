@@ -4,9 +4,8 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from .exit_codes import USAGE_WRONG
 from .said import failed
-
-USAGE_WRONG = 2  # an exit code, argparse's own: the command or the configuration
 
 # Flags that many commands share, which may stand before the command as well; whether a value follows.
 _SHARED = {"--api": True, "--timeout": True, "--config": True, "--json": False}

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from typing import Any
 
 from ...process import standard_streams
@@ -43,6 +44,11 @@ def document(fields: Any) -> str:
 
     text = json.dumps(fields, ensure_ascii=False)
     return text if text.isprintable() else "".join(c if c.isprintable() else _code(c) for c in text)
+
+
+def moment(unix: float) -> str:
+    """A time of the wall clock, in seconds since 1970, to the second: `2026-01-31T12:00:00Z`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(unix))
 
 
 def _code(character: str) -> str:
