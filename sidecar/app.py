@@ -17,6 +17,7 @@ from .api.peers.gatekeeper import Gatekeeper
 from .api.server.server import ApiServer
 from .config import Loaded, adopted, changed, describe, state_directory
 from .config.schema import value
+from .configure import api_config, check_addresses, gate_lists, net_config, node_config, transports
 from .core.events import AddressesChanged, Condition, GateConfigured, Note, PeersLearned, ReadinessChanged
 from .core.gate import Gate
 from .core.gossip import TopicLeft
@@ -33,7 +34,6 @@ from .process.audit import AUDIT_FILE, Audit
 from .process.logs import log
 from .process.parts import Parts
 from .process.spans import Tracer, open_tracer
-from .settings import api_config, check_addresses, gate_lists, net_config, node_config, transports
 from .store.bans import BanStore
 from .store.directory import StateDirectory
 from .store.peer_memory import PeerMemory

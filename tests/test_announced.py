@@ -6,10 +6,10 @@ import pytest
 
 from sidecar.config import Config
 from sidecar.config.kinds import multiaddrs
+from sidecar.configure import check_addresses, check_announced
 from sidecar.core.errors import ConfigError
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
-from sidecar.settings import check_addresses, check_announced
 
 IDENTITY = Identity(bytes(32))
 OWN, OTHER = IDENTITY.peer_id, Identity(b"o" * 32).peer_id

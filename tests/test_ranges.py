@@ -8,10 +8,10 @@ import pytest
 
 from sidecar.config import KEYS, Config, Key, load
 from sidecar.config.schema import value
+from sidecar.configure import api_config, net_config, node_config
 from sidecar.core.errors import ConfigError
-from sidecar.settings import api_config, net_config, node_config
 
-from .test_settings import ELSEWHERE
+from .test_configure import ELSEWHERE
 
 RANGES = [entry for entry in KEYS.values() if entry.kind.ends is not None]
 

@@ -12,11 +12,11 @@ from sidecar_client import Client
 
 from ..api.server.sockets import default_socket
 from ..config import Config, state_directory
+from ..configure import transports
 from ..core.errors import ConfigError
 from ..doctor import machine, mesh, running
 from ..doctor.finding import Finding, Level, ok, problem, skipped
 from ..net.transports import Transports
-from ..settings import transports
 from .common.client import Output
 from .common.config_flags import add_config_flags, load_config
 from .common.exit_codes import FAILED, INTERRUPTED, USAGE_WRONG

@@ -16,13 +16,13 @@ from .. import __version__
 from ..api.server.sockets import default_socket
 from ..app import App, Started
 from ..config import Config, Loaded
+from ..configure import open_files
 from ..core.errors import AddressInUse, StateLocked
 from ..core.multiaddr import Multiaddr
 from ..process.logs import log
 from ..process.open_files import raise_to
 from ..process.service_manager import ServiceManager
 from ..process.standard_streams import errors, output
-from ..settings import open_files
 from .common.config_flags import add_config_flags, errors_told, load_config
 from .common.exit_codes import FAILED, IN_USE
 from .common.said import called, clean, failed

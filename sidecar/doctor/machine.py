@@ -13,11 +13,11 @@ from cryptography import x509
 from ..api.server.sockets import default_socket
 from ..config import Config
 from ..config.kinds import MAX_SOCKET_PATH
+from ..configure import open_files
 from ..core.errors import AddressInUse, ConfigError, IdentityError
 from ..core.multiaddr import Multiaddr
 from ..net.listener import open_socket
 from ..process.open_files import allowed
-from ..settings import open_files
 from ..store.directory import KEY_FILE, LOCK_FILE
 from ..store.identity_key import existing_identity, load_identity
 from .finding import Finding, ok, problem, skipped, warning

@@ -15,8 +15,8 @@ from sidecar.api.config import ApiConfig
 from sidecar.api.guard.tokens import TokenFile
 from sidecar.api.server.callers import Callers
 from sidecar.config import load
+from sidecar.configure import api_config
 from sidecar.core.errors import ConfigError
-from sidecar.settings import api_config
 from tests.api.fakes import asynchronous, served, server
 from tests.net.certificates import Authority
 

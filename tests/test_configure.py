@@ -8,6 +8,7 @@ import pytest
 
 from sidecar.api.config import ApiConfig
 from sidecar.config import KEYS, Config, Key, adopted, load
+from sidecar.configure import api_config, gate_lists, gossip_config, net_config, node_config, transports
 from sidecar.core.buffer import FrameDecoder
 from sidecar.core.errors import ResourceExhausted
 from sidecar.core.gate import Gate, GateLists
@@ -15,7 +16,6 @@ from sidecar.core.gossip import GossipRouter, PeerAdded, PeerViolated, RpcsRecei
 from sidecar.core.identity import Identity
 from sidecar.core.node import NodeConfig
 from sidecar.net.config import NetConfig
-from sidecar.settings import api_config, gate_lists, gossip_config, net_config, node_config, transports
 from sidecar.store.swarm_key import create_psk, load_psk
 
 # Read where they are needed, not by a part's own configuration.
