@@ -16,7 +16,9 @@ from ..core.multiaddr import Multiaddr
 from ..core.types import Direction, PeerId
 from .alarm import Alarm
 from .host import ConnectionHost
+from .lifecycle import OVER, TRANSITIONS, State, Step, after
 from .race import Attempt
+from .reading import READ_TURN, ReadTurns
 from .statistics import ConnectionView
 
 log = logging.getLogger(__name__)
@@ -25,22 +27,27 @@ _MASK = (1 << STREAM_BITS) - 1
 _DEFECT = "internal error while serving the connection; see the log"
 LINGER = 2.0  # seconds for the remote to close as well, once it was sent everything; a guess
 WRITE_CHUNK = 64 * 1024  # asked of the channel at a time: about one full Noise frame
-READ_TURN = 64 * 1024  # bytes of one connection handled before the others have their turn; a guess
 CHORES = 16.0  # points of work by the channel's count before the node hears of them; a guess
 TURN_BYTES = 1024 * 1024  # written by one connection before the others have their turn
+_OPEN = State.OPEN  # looked up for every write
 
 
 class Connection(asyncio.Protocol):
     """Feeds what the socket brings to the channel and the node, and pumps the channel's output into the socket.
 
-    It runs on callbacks alone, without a task; asyncio.BufferedProtocol was measured and is no faster. Its life: made,
-    admitted, ready, ended (the node is told), lost (the socket is gone). An exception in it ends it and nothing else.
+    It runs on callbacks alone, without a task; asyncio.BufferedProtocol was measured and is no faster. Its life is the
+    table of `lifecycle`. An exception in it ends it and nothing else.
     """
 
-    suffix = ""  # of its addresses, behind the TCP port
+    suffix = ""
+    """Of its addresses, behind the TCP port."""
 
     def __init__(self, host: ConnectionHost, number: int, direction: Direction, attempt: Attempt | None = None) -> None:
-        """`attempt`: the part of a dial that opened this connection, None for inbound ones."""
+        """Begin without a socket: asyncio hands it over in `connection_made`.
+
+        `number`: never used again in this process.
+        `attempt`: the part of a dial that opened this connection, None for inbound ones.
+        """
         self.number = number
         self.direction = direction
         self.attempt = attempt
@@ -49,12 +56,15 @@ class Connection(asyncio.Protocol):
         self.local: Multiaddr | None = None
         self.peer: PeerId | None = None
         self.public_key: PublicKey | None = None
-        self.opened_at: float | None = None  # set once ready
+        self.opened_at: float | None = None
+        """When the node was told of it, in monotonic seconds."""
         self.over = False
-        self.dirty = False
+        """Whether its state is one of `OVER`."""
         self.bytes_in = 0
         self.bytes_out = 0
-        self.buffered = 0  # bytes that wait for the socket, as last accounted
+        self.buffered = 0
+        """Bytes that wait for the socket, as last accounted."""
+        self._state = State.NEW
         self._host = host
         self._base = number << STREAM_BITS
         self._channel: Channel | None = None
@@ -63,22 +73,22 @@ class Connection(asyncio.Protocol):
         self._close_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
         self._tokens: dict[int, int] = {}  # streams that we opened and that are not negotiated yet
-        self._unread: memoryview | None = None  # what the socket brought and waits for its turn
-        self._turn: asyncio.Handle | None = None
-        self._paused = False  # the node wants nothing more of it now
-        self._reading = True
-        self._late_eof = False  # it came, but for what waits
-        self._write_paused = False
-        self._draining = False  # go-away is to follow what the node still has
-        self._goodbye = False  # we said it
-        self._eof_sent = False
-        self._eof_received = False
+        self._turns: ReadTurns | None = None
+        self._dirty = False  # to be pumped at the end of this turn of the loop
+        self._write_paused = False  # the transport takes no more now
+        self._input_ended = False  # the remote will send no more: its half of the socket, or of a layer
+        self._output_ended = False  # nor will we
         self._taken = 0  # bytes that the kernel had accepted when the stall check last looked
         self._progress_at = 0.0
 
     def __repr__(self) -> str:
         who = self.peer.short() if self.peer else "?"
         return f"{who}@{self.remote} ({self.direction.value} {self.number})"
+
+    @property
+    def state(self) -> State:
+        """Where it is in its life."""
+        return self._state
 
     @property
     def open(self) -> bool:
@@ -104,6 +114,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def streams(self) -> int:
+        """Streams that are not gone, those in negotiation included."""
         return self._channel.stream_count if self._channel is not None else 0
 
     # ------------------------------------------------------------ asyncio's calls
@@ -112,7 +123,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # asyncio and uvloop set TCP_NODELAY by themselves
         peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         if not peer or not here:  # gone before we looked
-            self.over = True
+            self._advance(Step.REFUSED)
             if self.attempt is not None:
                 self.attempt.fail(Closed("the remote closed the connection at once"))
             self._transport.abort()
@@ -122,25 +133,26 @@ class Connection(asyncio.Protocol):
         self.local = Multiaddr.tcp(str(here[0]), here[1], self.suffix)
         channel = self._host.admit(self)
         if channel is None:
-            self.over = True
+            self._advance(Step.REFUSED)
             self._transport.abort()
             return
+        self._advance(Step.ADMITTED)
         high = self._host.config.write_high_water
         self._transport.set_write_buffer_limits(high=high, low=high // 4)
         self._channel = channel
+        self._turns = ReadTurns(self._host.loop, self._transport, self._read, self.eof_received)
         self._alarm = Alarm(self._host.loop, channel.next_deadline, self._on_deadline)
         self._settle()
 
     def data_received(self, data: bytes) -> None:
-        if self._channel is None:
+        turns = self._turns
+        if turns is None:
             return
         self.bytes_in += len(data)
-        if self._unread is None and not self._paused and len(data) <= READ_TURN:
+        if turns.busy or len(data) > READ_TURN:
+            turns.hold(data)
+        else:
             self._read(data)
-            return
-        # The transport may bring more though it was told to pause: what layers had, and what was under way.
-        self._unread = memoryview(data if self._unread is None else bytes(self._unread) + data)
-        self._arrange_reading()
 
     def _read(self, data: bytes | memoryview) -> None:
         channel = self._channel
@@ -156,45 +168,17 @@ class Connection(asyncio.Protocol):
             self._broken()
         self._settle()
 
-    def _read_on(self) -> None:
-        self._turn = None
-        unread = self._unread
-        if unread is not None and not self._paused:
-            self._unread = unread[READ_TURN:] if len(unread) > READ_TURN else None
-            self._read(unread[:READ_TURN])
-        self._arrange_reading()
-
-    def _arrange_reading(self) -> None:
-        """Read the socket while nothing waits, and what waits in turns, unless the node wants no more of it."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        if self._unread is not None and not self._paused and self._turn is None:
-            self._turn = self._host.loop.call_soon(self._read_on)
-        wanted = self._unread is None and not self._paused
-        if wanted and self._late_eof:
-            self._late_eof = False
-            self.eof_received()
-            transport.close()
-        elif wanted is not self._reading:
-            self._reading = wanted
-            if wanted:
-                transport.resume_reading()
-            else:
-                transport.pause_reading()
-
     def pause(self, paused: bool) -> None:
         """Read no more, or read again."""
-        if paused is not self._paused:
-            self._paused = paused
-            self._arrange_reading()
+        if self._turns is not None:
+            self._turns.pause(paused)
 
     def eof_received(self) -> bool:
-        if self._unread is not None:  # a layer's end: the socket itself is not read meanwhile
-            self._late_eof = True
-        elif self._channel is not None:
+        if self._turns is not None and self._turns.hold_end():
+            return False  # a layer's end: the socket itself is not read meanwhile
+        if self._channel is not None:
             now = monotonic()
-            self._eof_received = True
+            self._input_ended = True
             try:
                 self._dispatch(self._channel.receive_eof(now), now)
             except Exception:
@@ -208,19 +192,17 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._write_paused = False
-        self._host.mark_dirty(self)
+        self._mark_dirty()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        unread, self._unread = self._unread, None
-        if self._turn is not None:
-            self._turn.cancel()
+        turns, self._turns = self._turns, None
+        if turns is None:
+            return
+        unread = turns.take_rest()
         if unread is not None and not self.over:
             self._read(unread)
-        channel, self._channel = self._channel, None
-        if channel is None:
-            return
-        in_order = exc is None and self._goodbye
-        self._end(None if in_order else Closed(f"connection lost: {exc or 'closed without a goodbye'}"))
+        self._channel = None
+        self._end(Closed(f"connection lost: {exc or 'closed without a goodbye'}"), Step.LOST)
         if self._alarm is not None:
             self._alarm.cancel()
         for timer in (self._close_timer, self._linger_timer):
@@ -248,17 +230,17 @@ class Connection(asyncio.Protocol):
         if self._channel is not None and not self.over:
             self._channel.wake(stream & _MASK)
             if not self._write_paused:
-                self._host.mark_dirty(self)
+                self._mark_dirty()
 
     def close_write(self, stream: int) -> None:
         if self._channel is not None and not self.over:
             self._channel.close_write(stream & _MASK)
-            self._host.mark_dirty(self)
+            self._mark_dirty()
 
     def reset(self, stream: int) -> None:
         if self._channel is not None and not self.over:
             self._channel.reset(stream & _MASK)
-            self._host.mark_dirty(self)
+            self._mark_dirty()
 
     def defer(self, stream: int) -> None:
         if self._channel is not None:
@@ -269,25 +251,28 @@ class Connection(asyncio.Protocol):
         if channel is not None and not self.over:
             channel.acknowledge(stream & _MASK, size)
             if channel.has_output:
-                self._host.mark_dirty(self)
+                self._mark_dirty()
 
     def close(self, error: SidecarError | None) -> None:
-        """End it: the node hears so at once, the remote by a go-away, for which `close_timeout` remains."""
+        """End an open one: the node hears so at once, the remote by a go-away, for which `close_timeout` remains."""
         self._end(error)
-        self.drain()
+        self._mark_dirty()
         self._limit_closing(self._host.config.close_timeout)
 
     def drain(self) -> None:
-        """Let what is queued leave, say go-away, and close. The caller sees to it that this ends in time."""
+        """Let what is queued leave, say go-away, and close: the node hears of the end with the remote.
+
+        The caller sees to it that this ends in time.
+        """
         if self.opened_at is None:  # nothing to say goodbye to
             self.abort()
-            return
-        self._draining = True
-        self._host.mark_dirty(self)
+        elif self._state is State.OPEN:
+            self._advance(Step.DRAIN_ASKED)
+            self._mark_dirty()
 
     def abort(self, error: SidecarError | None = None) -> None:
         """End it at once; what was not written is thrown away. connection_lost follows."""
-        self._end(error or Closed("connection aborted"))
+        self._end(error or Closed("connection aborted"), Step.ABORTED)
         if self._transport is not None:
             self._transport.abort()
         self._account(0)
@@ -296,6 +281,7 @@ class Connection(asyncio.Protocol):
 
     def pump(self) -> None:
         """Move what the channel has to the socket, as far as the socket takes it."""
+        self._dirty = False
         channel, transport = self._channel, self._transport
         if channel is None or transport is None or transport.is_closing():
             return
@@ -305,7 +291,7 @@ class Connection(asyncio.Protocol):
             log.exception("%r: internal error", self)
             self._broken()
             return
-        if self._draining and not channel.has_output and not self._write_paused:
+        if self._state is not _OPEN and not channel.has_output and not self._write_paused:
             self._say_goodbye(channel)
         if channel.finished:
             self._shut(transport)
@@ -314,9 +300,11 @@ class Connection(asyncio.Protocol):
             self._alarm.arm()
 
     def _say_goodbye(self, channel: Channel) -> None:
-        self._draining, self._goodbye = False, True
-        channel.close(monotonic())
-        self._host.mark_dirty(self)
+        """Nothing is queued: say go-away, if that is what is waited for."""
+        if self._state in (State.DRAINING, State.CLOSING) and not channel.finished:
+            channel.close(monotonic())
+            self._mark_dirty()
+            self._end(None)  # said of no closing one again
 
     def _shut(self, transport: asyncio.Transport) -> None:
         """Nothing more is to be written.
@@ -325,10 +313,10 @@ class Connection(asyncio.Protocol):
         that was one of us gets the end of our stream and closes itself; the timer of `_limit_closing` is its limit,
         `LINGER` where all has left already.
         """
-        if self.opened_at is None or self._eof_received:
+        if self.opened_at is None or self._input_ended:
             transport.close()
-        elif not self._eof_sent:
-            self._eof_sent = True
+        elif not self._output_ended:
+            self._output_ended = True
             transport.write_eof()
             self._linger_timer = self._host.loop.call_later(LINGER, self._linger_over)
 
@@ -347,7 +335,7 @@ class Connection(asyncio.Protocol):
             transport.writelines(buffers)
             left -= size
             if left <= 0:
-                self._host.mark_dirty(self)
+                self._mark_dirty()
                 return
 
     def pull(self, stream: int, limit: int) -> Sequence[bytes | memoryview]:
@@ -422,7 +410,13 @@ class Connection(asyncio.Protocol):
             self.abort(refusal)
 
     def _on_ready(self, event: wire.Ready, now: float) -> None:
-        if not self._host.ready(self, now):
+        refusal = self._host.refuse_upgraded(self)
+        if refusal is not None:
+            self.abort(refusal)
+            return
+        self._advance(Step.UPGRADED)
+        self.opened_at = now
+        if not self._host.opened(self, now):
             self.abort(Closed(_DEFECT))
 
     def _on_stream_opened(self, event: wire.StreamNegotiated, now: float) -> None:
@@ -448,7 +442,7 @@ class Connection(asyncio.Protocol):
             self._tell(events.StreamFailed(token, error), now)
 
     def _on_failed(self, event: wire.Failed, now: float) -> None:
-        in_order = self._eof_received and type(event.error) is Closed
+        in_order = self._input_ended and type(event.error) is Closed
         self._end(None if in_order else event.error)
         self._limit_closing(self._host.config.close_timeout)
 
@@ -464,13 +458,30 @@ class Connection(asyncio.Protocol):
         if channel is None:
             return
         if channel.has_output or channel.finished:
-            self._host.mark_dirty(self)
+            self._mark_dirty()
         if self._alarm is not None:
             self._alarm.arm()
 
-    def _end(self, error: SidecarError | None) -> None:
-        if not self.over:
-            self.over = True
+    def _mark_dirty(self) -> None:
+        if not self._dirty:
+            self._dirty = True
+            self._host.pump_soon(self)
+
+    def _advance(self, step: Step) -> None:
+        self._state = after(self._state, step)
+        self.over = self._state in OVER  # asked for all the time
+
+    def _end(self, error: SidecarError | None, step: Step = Step.ENDED) -> None:
+        """Take a step that ends the connection, unless it has ended as far already; the first one is told."""
+        before = self._state
+        if step not in TRANSITIONS[before]:
+            return
+        self._advance(step)
+        if before in OVER:
+            return
+        if self.opened_at is None:
+            self._host.upgrade_failed(self, error)
+        else:
             self._host.ended(self, error)
 
     def _limit_closing(self, timeout: float) -> None:

@@ -25,11 +25,17 @@ class ConnectionHost(Protocol):
     def refuse_peer(self, connection: "Connection") -> SidecarError | None:
         """Why the peer that the handshake has just shown is not wanted; None when it is."""
 
-    def ready(self, connection: "Connection", now: float) -> bool:
-        """The handshake is over; False when the connection is not wanted, or the node broke over it."""
+    def refuse_upgraded(self, connection: "Connection") -> SidecarError | None:
+        """Why the connection, upgraded now, is not wanted after all; None when it is, and has won its dial."""
+
+    def opened(self, connection: "Connection", now: float) -> bool:
+        """The connection is open: tell the node. False when the node broke over it. Said once."""
+
+    def upgrade_failed(self, connection: "Connection", error: SidecarError | None) -> None:
+        """The connection is over, and the node never heard of it. Said once, instead of `opened` and `ended`."""
 
     def ended(self, connection: "Connection", error: SidecarError | None) -> None:
-        """The connection is over, though goodbye bytes may still be leaving. Said once."""
+        """The connection, once open, is over, though goodbye bytes may still be leaving. Said once."""
 
     def lost(self, connection: "Connection") -> None:
         """The socket is gone. Said once, for each that was admitted."""
@@ -41,5 +47,7 @@ class ConnectionHost(Protocol):
         """Count a defect."""
 
     def take(self, stream: int, limit: int) -> Sequence[bytes | memoryview]: ...
-    def mark_dirty(self, connection: "Connection") -> None: ...
+    def pump_soon(self, connection: "Connection") -> None:
+        """Call `pump` at the end of this turn of the loop. Said once until then."""
+
     def account(self, connection: "Connection", change: int) -> None: ...

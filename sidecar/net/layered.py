@@ -9,6 +9,7 @@ from ..core.types import Direction
 from .connection import TURN_BYTES, WRITE_CHUNK, Connection
 from .host import ConnectionHost
 from .layers import Stack
+from .lifecycle import State, Step
 from .race import Attempt
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,6 @@ class LayeredConnection(Connection):
         super().__init__(host, number, direction, attempt)
         self.suffix = suffix
         self._stack = stack
-        self._failed = False  # a layer broke: nothing more is read
-        self._closed = False  # the layers said goodbye
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -39,7 +38,7 @@ class LayeredConnection(Connection):
             self._say(self._stack.output())
 
     def data_received(self, data: bytes) -> None:
-        if self._channel is None or self._failed:
+        if self._channel is None or self._state is State.CUT:
             return
         was_ready = self._stack.ready
         try:
@@ -58,20 +57,21 @@ class LayeredConnection(Connection):
         if plain:
             super().data_received(plain)
         if not was_ready and self._stack.ready:
-            self._host.mark_dirty(self)
+            self._mark_dirty()
         if self._stack.failure is not None:
             self._fail(self._stack.failure)
-        elif self._stack.ended and not self._eof_received:
+        elif self._stack.ended and not self._input_ended:
             super().eof_received()
 
     def _fail(self, error: SidecarError) -> None:
-        self._failed = True
+        """A layer broke: nothing more is read of it, and nothing that the channel has can be said."""
         self._end(error)
         transport = self._transport
         if transport is not None and not transport.is_closing():
             self._say(self._stack.output())  # what went wrong, where the layer has words for it
             transport.close()
             self._limit_closing(self._host.config.close_timeout)
+        self._end(error, Step.ABORTED)
 
     def _say(self, buffers: list[bytes | memoryview]) -> None:
         transport = self._transport
@@ -98,14 +98,13 @@ class LayeredConnection(Connection):
             transport.writelines(sealed)
             left -= size
             if left <= 0:
-                self._host.mark_dirty(self)
+                self._mark_dirty()
                 return
 
     def _shut(self, transport: asyncio.Transport) -> None:
-        if not self._closed:
-            self._closed = True
+        if not self._output_ended:
             self._say(self._stack.close())
         super()._shut(transport)
 
-    def _end(self, error: SidecarError | None) -> None:
-        super()._end(self._stack.explain(error) if self.opened_at is None else error)
+    def _end(self, error: SidecarError | None, step: Step = Step.ENDED) -> None:
+        super()._end(self._stack.explain(error) if self.opened_at is None else error, step)

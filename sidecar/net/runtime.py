@@ -371,21 +371,23 @@ class Runtime:
             self._admission.suspects.add(Origin.of(connection.remote_host).address, monotonic())
         return refusal
 
-    def ready(self, connection: Connection, now: float) -> bool:
+    def refuse_upgraded(self, connection: Connection) -> SidecarError | None:
+        """Part of ConnectionHost."""
+        attempt, peer = connection.attempt, connection.peer
+        assert peer is not None, "the handshake has shown it"
+        if peer == self._identity.peer_id:
+            itself = "itself, or a second node with the same identity"
+            return SelfDial(f"{connection.remote} has this node's own key: {itself}")
+        if attempt is not None and not attempt.finish(peer):
+            return Closed("another address answered first")
+        return None
+
+    def opened(self, connection: Connection, now: float) -> bool:
         """Part of ConnectionHost."""
         attempt, peer, public_key = connection.attempt, connection.peer, connection.public_key
         remote, local = connection.remote, connection.local
         if peer is None or public_key is None or remote is None or local is None:
             raise RuntimeError("a channel is ready before it is secured")
-        if peer == self._identity.peer_id:
-            connection.abort(
-                SelfDial(f"{remote} has this node's own key: itself, or a second node with the same identity")
-            )
-        elif attempt is not None and not attempt.finish(peer):
-            connection.abort(Closed("another address answered first"))
-        if connection.over:
-            return False
-        connection.opened_at = now
         if attempt is None:
             self._admission.handshake_over(Origin.of(connection.remote_host))
         self._counters.opened += 1
@@ -398,27 +400,27 @@ class Runtime:
 
     def ended(self, connection: Connection, error: SidecarError | None) -> None:
         """Part of ConnectionHost."""
-        name = type(error).__name__ if error else "order"
-        if connection.opened_at is not None:
-            self._counters.closed += 1
-            self._counters.closed_by[name] += 1
-            if isinstance(error, WorkExceeded) and connection.attempt is None:
-                self._admission.suspects.add(Origin.of(connection.remote_host).address, monotonic())
-            if error is None or type(error) in (Closed, PeerBanned):
-                log.debug("%r: closed: %s", connection, error or "in order")
-            else:
-                log.warning("%r: closed: %s", connection, error)
-            self.receive(events.ConnectionClosed(connection.number, error), monotonic())
-            return
-        self._counters.handshakes[name] += 1
+        self._counters.closed += 1
+        self._counters.closed_by[_name(error)] += 1
+        if isinstance(error, WorkExceeded) and connection.attempt is None:
+            self._admission.suspects.add(Origin.of(connection.remote_host).address, monotonic())
+        if error is None or type(error) in (Closed, PeerBanned):
+            log.debug("%r: closed: %s", connection, error or "in order")
+        else:
+            log.warning("%r: closed: %s", connection, error)
+        self.receive(events.ConnectionClosed(connection.number, error), monotonic())
+
+    def upgrade_failed(self, connection: Connection, error: SidecarError | None) -> None:
+        """Part of ConnectionHost."""
+        self._counters.handshakes[_name(error)] += 1
         if connection.attempt is not None:
             connection.attempt.fail(error or Closed("closed during the handshake"))
-        else:
-            self._admission.handshake_over(Origin.of(connection.remote_host))
-            if isinstance(error, PeerBanned):
-                log.debug("%r: refused: %s", connection, error)
-            elif not self._stopping:
-                log.warning("%r: handshake failed: %s", connection, error)
+            return
+        self._admission.handshake_over(Origin.of(connection.remote_host))
+        if isinstance(error, PeerBanned):
+            log.debug("%r: refused: %s", connection, error)
+        elif not self._stopping:
+            log.warning("%r: handshake failed: %s", connection, error)
 
     def lost(self, connection: Connection) -> None:
         """Part of ConnectionHost."""
@@ -438,21 +440,15 @@ class Runtime:
 
     # ------------------------------------------------------------ bytes that wait
 
-    def mark_dirty(self, connection: Connection) -> None:
-        """Part of ConnectionHost: pump it at the end of this turn of the loop.
-
-        So all that a turn has for a connection leaves in one write, however many inputs it came from.
-        """
-        if not connection.dirty:
-            connection.dirty = True
-            if not self._dirty:
-                self.loop.call_soon(self._flush)
-            self._dirty.append(connection)
+    def pump_soon(self, connection: Connection) -> None:
+        """Part of ConnectionHost: so all that a turn has for a connection leaves in one write."""
+        if not self._dirty:
+            self.loop.call_soon(self._flush)
+        self._dirty.append(connection)
 
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
         for connection in dirty:
-            connection.dirty = False
             connection.pump()
         self._busy = True
         try:
@@ -466,3 +462,8 @@ class Runtime:
     def account(self, connection: Connection, change: int) -> None:
         """Part of ConnectionHost."""
         self._backlog.account(connection, change)
+
+
+def _name(error: SidecarError | None) -> str:
+    """What an end is counted under."""
+    return type(error).__name__ if error else "order"

@@ -7,7 +7,7 @@ from sidecar.core import events
 from sidecar.core.channel import frames
 from sidecar.core.errors import WorkExceeded
 from sidecar.net.config import NetConfig
-from sidecar.net.connection import READ_TURN
+from sidecar.net.reading import READ_TURN
 
 from .harness import ECHO, SINK, Host, both_loops, closed, hosts, one_loop
 from .test_hostile import RawClient
@@ -53,8 +53,10 @@ async def test_much_that_came_at_once_is_handled_in_turns() -> None:
         await client.until(wire.StreamNegotiated)
         (connection,) = host.runtime._connections.values()
         seen = []
-        read = connection._read
-        connection._read = lambda data: (seen.append(len(data)), read(data))  # type: ignore[method-assign, assignment]
+        turns = connection._turns
+        assert turns is not None
+        read = turns._read
+        turns._read = lambda data: (seen.append(len(data)), read(data))  # type: ignore[assignment]
         body = bytes(200_000)
         ciphers = client.channel._ciphers
         assert ciphers is not None
