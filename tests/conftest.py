@@ -12,7 +12,6 @@ _LATE = (
     "clients/go",
     "clients/js",
     "interop",
-    "api/server/test_grpcurl.py",
 )  # in this order
 
 

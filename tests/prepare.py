@@ -1,8 +1,8 @@
 """Builds and installs what the tests need beside the Python packages: peers, agents, clients, and two programs.
 
-`python -m tests.prepare [STEP ...]` does it all, or some, beside the tests that need none of it, and says how far.
-A test that needs a part of it asks for it by `ensure`, and waits where it is just being made. What is there already
-costs nothing.
+`python -m tests.prepare [STEP ...]` does what `make test` needs, or what is named, beside the tests that need none of
+it, and says how far. A test that needs a part of it asks for it by `ensure`, and waits where it is just being made.
+What is there already costs nothing.
 """
 
 import fcntl
@@ -44,6 +44,7 @@ STEPS: dict[str, tuple[tuple[str, ...], Callable[[], object]]] = {
     "go client": (("go",), lambda: build_agent("go")),
     "grpcurl": (("go",), lambda: _make("grpcurl")),
 }
+SLOW = ("grpcurl",)  # of `make test-slow` alone
 
 
 def ensure(step: str) -> None:
@@ -60,7 +61,7 @@ def ensure(step: str) -> None:
 
 def main() -> None:
     """Do the steps that are named, else all; a step that fails is said, and fails the tests that need it."""
-    steps = sys.argv[1:] or list(STEPS)
+    steps = sys.argv[1:] or [step for step in STEPS if step not in SLOW]
     if unknown := set(steps) - set(STEPS):
         sys.exit(f"no step {', '.join(sorted(unknown))}; there are {', '.join(STEPS)}")
     os.nice(10)  # the tests that run meanwhile measure their patience in seconds

@@ -1,4 +1,4 @@
-"""A hundred nodes on virtual time: join, broadcast, churn and partition."""
+"""Nodes on virtual time, up to a hundred (slow): join, broadcast, churn and partition."""
 
 import hashlib
 import os
@@ -12,8 +12,10 @@ from sidecar.core.kademlia import keyspace
 
 from .mesh import asymmetric_links, build, mesh_of, publish, received, subscribe
 
+LARGE = [pytest.param(seed, count, marks=pytest.mark.slow) for seed, count in ((1, 100), (3, 30))]
 
-@pytest.mark.parametrize(("seed", "count"), [(1, 100), (2, 30), (3, 30)])
+
+@pytest.mark.parametrize(("seed", "count"), [(2, 30), *LARGE])
 def test_nodes_join_broadcast_churn_and_part(seed: int, count: int) -> None:
     simulation = build(seed, count)
     peers = simulation.peers

@@ -16,24 +16,30 @@ EXAMPLES = ROOT / "clients/go/examples"
 BUILT = ROOT / ".cache/go-examples"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _built() -> None:
+def build(folder: Path, *packages: str) -> None:
     """Go's own cache knows what has changed."""
     if shutil.which("go") is None:
         not_there("the Go client's examples need `go`, which is not installed")
     BUILT.mkdir(parents=True, exist_ok=True)
-    for folder, packages in (
-        (EXAMPLES.parent, ("./examples/service", "./examples/app")),
-        (EXAMPLES / "ingest", (".",)),
-    ):
-        done = subprocess.run(
-            ["go", "build", "-mod=readonly", "-o", f"{BUILT}/", *packages],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        ["go", "build", "-mod=readonly", "-o", f"{BUILT}/", *packages],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _built() -> None:
+    build(EXAMPLES.parent, "./examples/service", "./examples/app")
+
+
+@pytest.fixture(scope="session")
+def _ingest() -> None:
+    """Its SQLite is one file of 4 MB, which Go takes half a minute to compile: what asks for it is slow."""
+    build(EXAMPLES / "ingest", ".")
 
 
 @pytest.fixture
@@ -43,12 +49,21 @@ def start() -> Iterator[Start]:
         yield start
 
 
-def test_each_says_how_it_is_used(tmp_path: Path, start: Start) -> None:
-    for name in ("service", "ingest"):
-        example = start(tmp_path, name)
-        out, err = example.popen.communicate(timeout=PATIENCE)
-        assert (example.popen.returncode, out) == (2, "")
-        assert err.startswith(f"usage: {name} ")
+def says_how_it_is_used(name: str, place: Path, start: Start) -> None:
+    example = start(place, name)
+    out, err = example.popen.communicate(timeout=PATIENCE)
+    assert (example.popen.returncode, out) == (2, "")
+    assert err.startswith(f"usage: {name} ")
+
+
+def test_the_service_says_how_it_is_used(tmp_path: Path, start: Start) -> None:
+    says_how_it_is_used("service", tmp_path, start)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_ingest")
+def test_ingest_says_how_it_is_used(tmp_path: Path, start: Start) -> None:
+    says_how_it_is_used("ingest", tmp_path, start)
 
 
 def test_a_service(tmp_path: Path, start: Start) -> None:
@@ -66,10 +81,14 @@ def test_a_service(tmp_path: Path, start: Start) -> None:
         assert serving.end() == ""
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("_ingest")
 def test_gossip_is_kept_exactly_once_whoever_is_killed(tmp_path: Path, start: Start) -> None:
     keep_exactly_once(tmp_path, lambda sidecar, path: start(sidecar.home, "ingest", str(path), "news"))
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("_ingest")
 def test_gossip_behind_a_start_without_messages_is_kept(tmp_path: Path, start: Start) -> None:
     """It has its place before the first message; and a database may have any name."""
     path = tmp_path / "a ?name%.db"

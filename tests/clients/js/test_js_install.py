@@ -11,6 +11,8 @@ from tests.clients.js import npm_tools
 from tests.clients.js.npm_tools import CLIENT
 from tests.e2e.processes import PATIENCE, Process, environment, running
 
+pytestmark = pytest.mark.slow  # npm installs, and tsc compiles, for each way
+
 _NPM_SECONDS = 300.0  # only a hang reaches it
 _OFFLINE = ("--prefer-offline", "--no-audit", "--no-fund", "--silent")
 

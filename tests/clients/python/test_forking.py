@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
@@ -91,21 +91,27 @@ asyncio.run(main())
 WAYS = ("nothing", "call", "send", "read", "watch", "anew", "close", "closed", "gone", "before")
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_forked_process(way: str, tmp_path: Path) -> None:
-    path = tmp_path / "api.sock"
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server in a process of its own."""
+    path = tmp_path_factory.mktemp("s") / "api.sock"
     with subprocess.Popen(
         [sys.executable, "-c", SERVER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=os.getcwd()
     ) as serving:
         assert serving.stdout is not None
         assert serving.stdout.readline() == b"up\n"
-        done = subprocess.run(
-            [sys.executable, "-X", "faulthandler", "-c", SCRIPT, way, f"unix:{path}"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        yield f"unix:{path}"
         assert serving.stdin is not None
         serving.stdin.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_forked_process(way: str, target: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", SCRIPT, way, target],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.stdout == "child 0\n", done.stderr
