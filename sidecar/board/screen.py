@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from ..process.printable import escaped
 from .snapshot import Snapshot
-from .words import age, clean, count, delay, fit, number, size
+from .words import age, count, delay, fit, number, size
 
 _PLAIN_WIDTH = 120
 _PLAIN_ROWS = 50  # of each table, where there is no screen to fill
@@ -73,7 +74,7 @@ def _head(shown: Snapshot, width: int, paint: Paint) -> list[str]:
     if not link["reachable"]:
         state, style = "GONE", RED
     room = max(0, width - len(state) - 1)
-    lines = [paint(fit(clean(who), room), BOLD) + " " + paint(state, style)]
+    lines = [paint(fit(escaped(who), room), BOLD) + " " + paint(state, style)]
     facts = [
         f"up {age(shown['uptime'])}",
         f"{count(totals['peers'], 'peers')} ({totals['inbound']} in, {totals['outbound']} out)",
@@ -86,7 +87,7 @@ def _head(shown: Snapshot, width: int, paint: Paint) -> list[str]:
             facts.append(f"{title} {delay(found['median'])}, 95 %: {delay(found['p95'])}")
     lines += [fit(line, width) for line in _wrap(facts, width)]
     if not link["reachable"]:
-        text = f"no answer for {age(time.monotonic() - link['at'])}, trying again: {clean(link['trouble'])}"
+        text = f"no answer for {age(time.monotonic() - link['at'])}, trying again: {escaped(link['trouble'])}"
         lines.append(paint(fit(text, width), RED))
     return lines
 
@@ -96,8 +97,8 @@ def _readiness(shown: Snapshot, width: int, paint: Paint) -> list[str]:
     for condition in shown["readiness"]["conditions"]:
         if not condition["met"]:
             text = f"{condition['type']}: {condition['message']}"
-            lines.append(paint(fit(clean(text), width), YELLOW))
-            lines.append(fit(f"  {clean(condition['remedy'])}", width))
+            lines.append(paint(fit(escaped(text), width), YELLOW))
+            lines.append(fit(f"  {escaped(condition['remedy'])}", width))
     return lines
 
 
@@ -130,9 +131,9 @@ def _peers(shown: Snapshot) -> _Table:
                 "gone" if gone else {"inbound": "in", "outbound": "out"}.get(peer["direction"], ""),
                 "" if gone else delay(peer["latency"]),
                 age(shown["time"] - (gone["time"] if gone else peer["since"] or shown["time"])),
-                clean(peer["agent"]),
-                clean(", ".join(peer["mesh"])),
-                clean(gone["reason"] if gone else peer["remote"]),
+                escaped(peer["agent"]),
+                escaped(", ".join(peer["mesh"])),
+                escaped(gone["reason"] if gone else peer["remote"]),
             )
         )
         styles.append(DIM if gone else "")
@@ -156,7 +157,7 @@ def _topics(shown: Snapshot) -> _Table:
         rates = topic["rates"]
         rows.append(
             (
-                clean(name),
+                escaped(name),
                 number(rates["delivered"]),
                 number(rates["published"]),
                 number(rates["duplicates"]),
@@ -175,7 +176,7 @@ def _events(shown: Snapshot, newest: int) -> _Table:
     rows, styles = [], []
     for event in list(shown["events"].values())[-newest:] if newest else []:
         when = time.strftime("%H:%M:%S", time.localtime(event["time"]))
-        rows.append((when, event["severity"], clean(event["part"]), clean(event["message"])))
+        rows.append((when, event["severity"], escaped(event["part"]), escaped(event["message"])))
         styles.append({"error": RED, "warning": YELLOW}.get(event["severity"], ""))
     return _Table("events", columns, rows, styles, "none yet")
 

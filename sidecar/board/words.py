@@ -1,4 +1,4 @@
-"""Figures and texts for people, and for terminals that a peer must not steer."""
+"""Figures and texts for people."""
 
 import unicodedata
 
@@ -43,11 +43,6 @@ def age(seconds: float) -> str:
     return f"{whole} s"
 
 
-def clean(text: str) -> str:
-    """What could steer a terminal or break a line is escaped."""
-    return text if text.isprintable() else "".join(map(_printable, text))
-
-
 def fit(text: str, width: int) -> str:
     """A text made as wide as this many columns: filled up, or cut with an ellipsis."""
     used = 0
@@ -72,10 +67,6 @@ def _columns(character: str) -> int:
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
-def _printable(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def _scaled(value: float, step: int, units: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InvalidArgument
-from ..trace.messages import escaped
+from ..process.printable import escaped
 from ..trace.reader import Record, Shown, messages, records
 from .common.exit_codes import FAILED
 from .common.said import clean, document, failed

@@ -24,7 +24,7 @@ SidecarError
 ├── ResourceExhausted           a bound of this node is reached
 │   ├── QueueFull               a bounded queue
 │   ├── WorkExceeded            a peer's budget of needless work
-│   └── TooManyConnections      total, per address, or half-open
+│   └── TooManyConnections      total, per address or network, or half-open
 ├── Closed                      the connection, stream or node has ended
 │   └── StreamReset             the remote reset the stream
 ├── DeadlineExceeded            the answer did not come in time
@@ -147,7 +147,7 @@ class WorkExceeded(ResourceExhausted):
 
 
 class TooManyConnections(ResourceExhausted):
-    """The bound on connections (total, per address, half-open) is reached."""
+    """The bound on connections (total, per address or network, half-open) is reached."""
 
 
 class Closed(SidecarError):

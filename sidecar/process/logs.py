@@ -9,6 +9,7 @@ from typing import TextIO, cast
 
 from ..core.override import override
 from .journal import Journal, JournalEntry
+from .printable import escaped
 from .standard_streams import errors
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -206,7 +207,7 @@ class TextFormatter(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_timestamp(record)} {record.levelname} {_part(record.name)}: {one_line(record.getMessage())}"
+        line = f"{_timestamp(record)} {record.levelname} {_part(record.name)}: {escaped(record.getMessage())}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -231,22 +232,13 @@ log = Log()
 """Of this process, whose log there is one of."""
 
 
-def one_line(text: str) -> str:
-    """What a peer sent may be part of a message; it must not be able to forge a line or steer a terminal."""
-    return (
-        text
-        if text.isprintable()
-        else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    )
-
-
 def _entry(record: logging.LogRecord) -> JournalEntry:
     fields = _fields(record)
     if record.exc_info:
         fields["exception"] = _EXCEPTIONS.formatException(record.exc_info)[-_MAX_EXCEPTION:]
     severity = "error" if record.levelno >= logging.ERROR else record.levelname.lower()
     return JournalEntry(
-        record.created, severity, _part(record.name), one_line(record.getMessage())[:_MAX_MESSAGE], fields
+        record.created, severity, _part(record.name), escaped(record.getMessage())[:_MAX_MESSAGE], fields
     )
 
 

@@ -12,6 +12,7 @@ from ..core.identify import IDENTIFY, IDENTIFY_PUSH, decode
 from ..core.multiaddr import Multiaddr
 from ..core.ping import PING
 from ..core.types import PeerId
+from ..process.printable import escaped
 from ..wire import direct_pb2, kademlia_pb2
 
 _MAX_FRAME = 64 * 1024 * 1024  # the largest gossip frame that can be configured
@@ -80,11 +81,6 @@ def _decoder(protocol: str) -> tuple[str, _Decode | None]:
     if protocol.startswith("/sidecar/") and protocol.endswith("/direct/1"):
         return "direct", _direct
     return "bytes", None
-
-
-def escaped(text: str) -> str:
-    """Text of others for a terminal: what could steer it is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _preview(kind: str, data: bytes) -> Decoded:

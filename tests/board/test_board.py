@@ -47,7 +47,7 @@ async def test_peers_come_change_and_go(tmp_path: Path) -> None:
         assert shown["peers"][OTHER_TEXT]["latency"] == pytest.approx(0.0125)
 
         node.views.append(peer_view(THIRD))
-        mesh.on_effect(PeerChanged(PeerChange.CONNECTED, node.views[1]))
+        mesh.on_news(PeerChanged(PeerChange.CONNECTED, node.views[1]))
         await until(board, lambda shown: len(shown["peers"]) == 2)
 
         node.views[1] = node.views[1]._replace(latency=0.5)  # of which no event tells
@@ -55,13 +55,13 @@ async def test_peers_come_change_and_go(tmp_path: Path) -> None:
         assert [event["message"][8:] for event in shown["events"].values()] == [" connected, outbound"]
 
         left = node.views.pop(0)
-        mesh.on_effect(PeerChanged(PeerChange.DISCONNECTED, left._replace(connected=False), ConnectionError("reset")))
+        mesh.on_news(PeerChanged(PeerChange.DISCONNECTED, left._replace(connected=False), ConnectionError("reset")))
         shown = await until(board, lambda shown: shown["peers"][OTHER_TEXT]["gone"])
         assert "reset" in shown["peers"][OTHER_TEXT]["gone"]["reason"]
         assert shown["totals"]["peers"] == 1
 
         node.views.append(peer_view(OTHER))
-        mesh.on_effect(PeerChanged(PeerChange.CONNECTED, node.views[1]))
+        mesh.on_news(PeerChanged(PeerChange.CONNECTED, node.views[1]))
         await until(board, lambda shown: not shown["peers"][OTHER_TEXT]["gone"])
 
 
@@ -77,7 +77,7 @@ async def test_a_clock_that_is_set_takes_no_peer_that_is_gone_from_view(
     path = tmp_path / "api.sock"
     async with server(path) as (node, mesh, _), following(path) as board:
         await until(board, lambda shown: OTHER_TEXT in shown["peers"])
-        mesh.on_effect(PeerChanged(PeerChange.DISCONNECTED, node.views.pop(0)._replace(connected=False)))
+        mesh.on_news(PeerChanged(PeerChange.DISCONNECTED, node.views.pop(0)._replace(connected=False)))
         await until(board, lambda shown: shown["peers"][OTHER_TEXT]["gone"])
         for step in (3600.0, -3600.0):
             ahead["time"] = step

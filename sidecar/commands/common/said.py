@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from ...process import standard_streams
+from ...process.printable import escaped
 
 as_json = False  # set once, by the command line
 _PATIENCE = 1.0  # seconds
@@ -32,10 +33,8 @@ def called() -> str:
 
 
 def clean(text: str) -> str:
-    """A line for a terminal: what could steer it, or forge another line, is escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
+    """A line for a terminal, with its tabs: what could steer it, or forge another line, is escaped."""
+    return escaped(text, but="\t")
 
 
 def document(fields: Any) -> str:

@@ -1,4 +1,4 @@
-"""Broadcast: gossipsub 1.1 as a pure machine. `GossipRouter` is the door; nothing here knows streams or connections."""
+"""Broadcast: gossipsub 1.2 as a pure machine. `GossipRouter` is the door; nothing here knows streams or connections."""
 
 from .config import PROTOCOLS, GossipConfig
 from .events import (

@@ -21,7 +21,7 @@ from .messages import encode_peer
 
 
 class Contact:
-    """A server that we have been connected to."""
+    """A peer that we have been connected to: a server here; the router keeps clients as such too."""
 
     __slots__ = ("_encoded", "addresses", "connected", "failures", "last_seen", "peer", "place")
 
