@@ -8,14 +8,14 @@ from ...core.errors import Closed, QueueFull, SidecarError
 from ...core.override import override
 from ...core.types import PeerId
 from ...process.spans import Span, Tracer
-from ..common import encode, values
+from ..common import values
 from ..common.bounds import BATCH_BYTES
 from ..common.outlet import MAX_BATCH, Outlet
 from ..common.status import status_details
 from ..common.wakeup import Wakeup
 from ..guard import caller
 from ..service import ServiceContext
-from . import convert
+from . import convert, encode
 
 _WINDOW = 1024  # open requests; as many as the direct protocol has on its way to one peer
 _MAX_TIMEOUT = 86_400.0
@@ -124,8 +124,10 @@ class Asker(Outlet):
         room = self._context.config.send_window_bytes - self._unwritten
         if not isinstance(answer, SidecarError) and self._results and len(answer) > room:
             answer = QueueFull("the app that asked does not read its results")
-        inner = encode.field(3, status_details(answer)) if isinstance(answer, SidecarError) else encode.field(2, answer)
-        result = encode.field(1, b"\x08" + encode.varint(number) + inner)
+        if isinstance(answer, SidecarError):
+            result = encode.failed(number, status_details(answer))
+        else:
+            result = encode.answered(number, answer)
         self._results.append(result)
         self._unwritten += len(result)
         self.ready.set()

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from ...core.direct import MessagesHandled, MessagesReceived, SendOutcome
 from ...core.override import override
-from ..common import encode
 from ..common.bounds import BATCH_BYTES, Bounds
-from ..common.encode import LagReason
+from ..common.encode import LagReason, longest_run, shortest_run
 from ..common.outlet import Outlet
 from ..surface import Feed
+from . import encode
 
 
 class LinkDelivery:
@@ -76,8 +76,8 @@ class ReceiveStream(Outlet):
         if count <= messages and len(data) <= size:
             return count, len(data)
         if self._messages:
-            return encode.longest_run(data, messages, size)
-        return max(encode.longest_run(data, messages, size), encode.shortest_run(data, 1, 0))
+            return longest_run(data, messages, size)
+        return max(longest_run(data, messages, size), shortest_run(data, 1, 0))
 
     def push(self, delivery: LinkDelivery, count: int, data: bytes) -> None:
         self._queue.append(_Held(delivery, count, data, self._lagged))

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ...core.override import override
-from ..common import encode
 from ..common.bounds import BATCH_BYTES, Bounds
-from ..common.encode import LagReason
+from ..common.encode import LagReason, longest_run, shortest_run
 from ..common.faults import SlowReader
 from ..common.outlet import Outlet
+from . import encode
 
 _EVICTED_RANGES = 1024  # remembered a topic, to say how many messages a late cursor missed
 
@@ -107,7 +107,7 @@ class TopicHub:
             if chunk.first > position:
                 yield chunk
             elif chunk.last > position:
-                yield chunk.split(*encode.shortest_run(chunk.data, position - chunk.first + 1, 0))[1]
+                yield chunk.split(*shortest_run(chunk.data, position - chunk.first + 1, 0))[1]
 
 
 class Subscription(Outlet):
@@ -183,7 +183,7 @@ class Subscription(Outlet):
         return b"".join(parts) if parts else self.nothing()
 
     def _cursor(self, position: int) -> bytes:
-        return encode.cursor_field(encode.cursor(self._epoch, position))
+        return encode.position(encode.cursor(self._epoch, position))
 
     def _append(self, chunk: TopicChunk) -> None:
         self._queue.append(chunk)
@@ -202,9 +202,9 @@ class Subscription(Outlet):
                 break
             chunk = queue.popleft()
             assert isinstance(chunk, TopicChunk), "this policy has one gap, at the front"
-            run = encode.shortest_run(chunk.data, items, size)
+            run = shortest_run(chunk.data, items, size)
             if run[0] == self._messages:
-                run = encode.shortest_run(chunk.data, self._messages - 1, 0)
+                run = shortest_run(chunk.data, self._messages - 1, 0)
             dropped, rest = chunk.split(*run)
             if rest.count:
                 queue.appendleft(rest)
@@ -218,9 +218,9 @@ class Subscription(Outlet):
     def _refuse_newest(self, chunk: TopicChunk) -> None:
         """Take as many messages as there is room for (into an empty queue at least one); the rest are missed."""
         room = Bounds(self._bounds.messages - self._messages, self._bounds.bytes - self._bytes)
-        count, end = encode.longest_run(chunk.data, room.messages, room.bytes)
+        count, end = longest_run(chunk.data, room.messages, room.bytes)
         if not count and not self._messages:
-            count, end = encode.shortest_run(chunk.data, 1, 0)
+            count, end = shortest_run(chunk.data, 1, 0)
         rest = chunk
         if count:
             head, rest = chunk.split(count, end)

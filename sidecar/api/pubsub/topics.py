@@ -8,12 +8,12 @@ from operator import attrgetter
 
 from ...core.errors import InvalidArgument, ResourceExhausted, SidecarError
 from ...core.gossip import GossipMessage, MessagesDelivered, TopicJoined, TopicLeft, TopicOptions
-from ..common import encode
 from ..common.bounds import Bounds
 from ..common.encode import LagReason
 from ..common.faults import InvalidField, TopicOptionsDiffer
 from ..config import ApiConfig
 from ..surface import Feed
+from . import encode
 from .hub import Gap, Policy, Subscription, TopicChunk, TopicHub
 
 _EPOCH_BYTES = 8

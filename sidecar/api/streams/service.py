@@ -6,7 +6,7 @@ from typing import Any
 
 from ...core.errors import SidecarError
 from ...core.override import override
-from ..common import encode, values
+from ..common import values
 from ..common.bounds import check_room
 from ..common.call import OPEN, Call
 from ..common.calls import vacated
@@ -14,7 +14,7 @@ from ..common.outlet import Outlet, converse, pour
 from ..common.status import status_details
 from ..guard import caller
 from ..service import Handlers, Service, ServiceContext
-from . import convert
+from . import convert, encode
 from .byte_streams import Acceptor, ByteStream, ByteStreams
 
 _MAX_OFFERED = 16  # protocols; half of what one negotiation takes
@@ -154,7 +154,7 @@ class _StreamOutlet(Outlet):
             # Not before the requests end: a request that meets an ended call would cost the app what it has not read.
             return None if self._finished else b""
         self._status_told = True
-        return encode.field(4, status_details(error))
+        return encode.ended_with(status_details(error))
 
     @override
     def end(self, error: SidecarError) -> None:
