@@ -101,7 +101,7 @@ class Backend:
             {OperationCompleted: self.operations.completed}, *(service.effects() for service in self.services)
         )
         self._counted: list[Callable[[], Statistics]] = [
-            node.statistics,
+            lambda: node.statistics().flat(),
             driver_statistics,
             *(service.statistics for service in self.services),
             self.audit.statistics,

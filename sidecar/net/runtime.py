@@ -176,9 +176,12 @@ class Runtime:
         """A snapshot of the counters."""
         counters = self._counters
         living = self._connections.values()
+        open_ones = [connection for connection in living if connection.open]
+        inbound = sum(connection.direction is Direction.INBOUND for connection in open_ones)
         return NetStatistics(
-            connections=sum(connection.open for connection in living),
-            inbound=sum(connection.open and connection.direction is Direction.INBOUND for connection in living),
+            connections=len(open_ones),
+            inbound=inbound,
+            outbound=len(open_ones) - inbound,
             half_open=sum(connection.opened_at is None for connection in living),
             streams=sum(connection.streams for connection in living),
             dials_in_flight=self._dialer.in_flight,
@@ -186,6 +189,7 @@ class Runtime:
             dials_held_off=self._dialer.held_off,
             opened=counters.opened,
             opened_inbound=counters.opened_inbound,
+            opened_outbound=counters.opened - counters.opened_inbound,
             closed=counters.closed,
             refused=counters.refused,
             dials=counters.dials,

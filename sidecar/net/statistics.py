@@ -2,9 +2,10 @@
 
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..core.multiaddr import Multiaddr
+from ..core.statistics import Statistics
 from ..core.types import Direction, PeerId
 
 
@@ -25,41 +26,37 @@ class Counters:
     closed_by: Counter[str] = field(default_factory=Counter)  # "order", or the name of the error
 
 
-@dataclass(frozen=True, slots=True)
-class NetStatistics:
+@dataclass(slots=True)
+class NetStatistics(Statistics):
     """A snapshot. Bytes are those on the wire; `buffered` waits in this process for sockets to take it."""
 
-    connections: int
-    inbound: int  # of these
-    half_open: int
-    streams: int
-    dials_in_flight: int
-    dials_queued: int
-    dials_held_off: int
-    opened: int
-    opened_inbound: int  # of these
-    closed: int
-    refused: int
-    dials: int
-    dials_failed: int
-    bytes_in: int
-    bytes_out: int
-    buffered: int
-    internal_errors: int
-    handshakes: dict[str, int]
-    closed_by: dict[str, int]
+    prefix = "net_"
 
-    def flat(self) -> dict[str, int]:
-        """All of it by name; the classes of errors in snake case."""
-        values = asdict(self)
-        handshakes, closed_by = values.pop("handshakes"), values.pop("closed_by")
-        return {
-            **{f"net_{name}": value for name, value in values.items()},
-            "net_outbound": self.connections - self.inbound,
-            "net_opened_outbound": self.opened - self.opened_inbound,
-            **{f"net_handshakes_{_snake(name)}": count for name, count in handshakes.items()},
-            **{f"net_closed_by_{_snake(name)}": count for name, count in closed_by.items()},
-        }
+    connections: int = 0
+    inbound: int = 0  # of these
+    outbound: int = 0  # of these
+    half_open: int = 0
+    streams: int = 0
+    dials_in_flight: int = 0
+    dials_queued: int = 0
+    dials_held_off: int = 0
+    opened: int = 0
+    opened_inbound: int = 0  # of these
+    opened_outbound: int = 0  # of these
+    closed: int = 0
+    refused: int = 0
+    dials: int = 0
+    dials_failed: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    buffered: int = 0
+    internal_errors: int = 0
+    handshakes: dict[str, int] = field(default_factory=dict)  # "completed", or the name of the error
+    closed_by: dict[str, int] = field(default_factory=dict)  # "order", or the name of the error
+
+    def flat(self) -> dict[str, int | float]:
+        """As `Statistics.flat`, the names of errors in snake case."""
+        return Statistics.flat(replace(self, handshakes=_snaked(self.handshakes), closed_by=_snaked(self.closed_by)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,5 +75,5 @@ class ConnectionView:
     streams: int
 
 
-def _snake(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+def _snaked(counts: dict[str, int]) -> dict[str, int]:
+    return {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): count for name, count in counts.items()}

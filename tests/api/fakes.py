@@ -20,6 +20,7 @@ from sidecar.core.gate import Gate
 from sidecar.core.histogram import Histogram
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.node.statistics import NodeStatistics, WorkStatistics
 from sidecar.core.types import Direction, PeerId
 
 ME = Identity(bytes(32)).peer_id
@@ -82,7 +83,9 @@ class FakeNode:
         self.outcome = gossip.PublishOutcome.SENT
         self.when_cancelled = ([gossip.Receipt(0, 1, gossip.PublishOutcome.CANCELLED, 0, 0)], [b""])
         self.met = True
-        self.counted: dict[str, int | float] = {"delivered": 3, "latency": 0.5}
+        self.counted = NodeStatistics(
+            gossip=gossip.GossipStatistics(delivered=3), work=WorkStatistics(points={"gossip": 0.5})
+        )
         self.on_effect: Callable[[object], object] = lambda effect: None
         self._ops = 0
 
@@ -102,7 +105,7 @@ class FakeNode:
     def topics(self) -> list[gossip.TopicView]:
         return [gossip.TopicView(t, True, o.sign, (OTHER,), (OTHER,)) for t, o in reversed(self.joined.items())]
 
-    def statistics(self) -> dict[str, int | float]:
+    def statistics(self) -> NodeStatistics:
         return self.counted
 
     def histograms(self) -> dict[str, Histogram]:

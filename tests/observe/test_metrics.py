@@ -1,6 +1,7 @@
 """The page of metrics over the fake node: every statistic has its row, and what is told is well formed."""
 
 import asyncio
+from dataclasses import dataclass
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -8,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidecar.api.backend import Backend
 from sidecar.api.config import ApiConfig
 from sidecar.core import gossip
+from sidecar.core.node.statistics import NodeStatistics
 from sidecar.observe.http import HttpRequest
 from sidecar.observe.lag import BOUNDS, LoopLag
 from sidecar.observe.metrics import Metrics
@@ -82,6 +84,12 @@ async def test_the_lag_of_the_loop_is_looked_at_until_it_is_stopped() -> None:
     assert len(lag.delays.counts) == len(BOUNDS) + 1
 
 
-def test_a_statistic_that_the_table_does_not_know_is_shown_all_the_same(backend: Backend) -> None:
+@dataclass(slots=True)
+class More(NodeStatistics):
+    grains: int = 3
+
+
+def test_a_statistic_that_the_table_does_not_know_is_shown_all_the_same(node: FakeNode, backend: Backend) -> None:
+    node.counted = More()
     found = scraped(Metrics(backend, max_topics=5))
-    assert ({"name": "delivered"}, 3.0) in found["sidecar_statistic"]
+    assert ({"name": "grains"}, 3.0) in found["sidecar_statistic"]

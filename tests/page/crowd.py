@@ -8,6 +8,7 @@ import asyncio
 import random
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.api.backend import Backend
@@ -17,7 +18,9 @@ from sidecar.core.events import Condition, PeerChange, PeerChanged, PeerView
 from sidecar.core.histogram import Histogram
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.node.statistics import GossipQueueStatistics, NodeStatistics, SwitchStatistics
 from sidecar.core.types import Direction, PeerId
+from sidecar.net.statistics import NetStatistics
 from sidecar.process.journal import JournalEntry
 from tests.api.fakes import Addresses, FakeNode, peer_view, server
 
@@ -35,6 +38,13 @@ _PROTOCOLS = (
 # Of each topic: its name, and messages a second.
 _TOPICS = (("prices/eur", 96.0), ("prices/usd", 71.0), ("sensors/roof", 23.0), ("news", 4.2), ("chat/general", 1.4),
            ("chat/support", 0.3))  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Statistics(NodeStatistics):
+    """With its driver's, which this one has not."""
+
+    net: NetStatistics = field(default_factory=NetStatistics)
 
 
 class Crowd(FakeNode):
@@ -94,26 +104,20 @@ class Crowd(FakeNode):
     def histograms(self) -> dict[str, Histogram]:
         return {"event_loop_lag_seconds": self._lag, "gossip_propagation_seconds": self._propagation}
 
-    def statistics(self) -> dict[str, int | float]:
-        value = self._values
-        return {
-            **{
-                f"gossip_{name}": int(value[name])
-                for name in ("received", "sent", "delivered", "published", "duplicates")
-            },
-            "gossip_dropped_queue_full": int(value["delivered"] / 900),
-            "gossip_queued_messages": int(value["queued"]),
-            "gossip_queued_bytes": int(value["queued"]) * 512,
-            "gossip_fullest_queue_bytes": int(value["queued"]) * 390,
-            "direct_queued_bytes": 0,
-            "net_bytes_in": int(value["received"] * 412),
-            "net_bytes_out": int(value["sent"] * 405),
-            "net_buffered": 0,
-            "net_dials_failed": 2,
-            "net_dials_queued": 0,
-            "dht_waiting_lookups": 0,
-            "peers_known": 3 * len(self.views),
-        }
+    def statistics(self) -> NodeStatistics:
+        value = {name: int(count) for name, count in self._values.items()}
+        counts = gossip.GossipStatistics(
+            **{name: value[name] for name in ("received", "sent", "delivered", "published", "duplicates")}
+        )
+        counts.dropped["queue_full"] = value["delivered"] // 900
+        queues = GossipQueueStatistics(
+            queued_messages=value["queued"],
+            queued_bytes=value["queued"] * 512,
+            fullest_queue_bytes=value["queued"] * 390,
+        )
+        switch = SwitchStatistics(peers_known=3 * len(self.views))
+        net = NetStatistics(bytes_in=value["received"] * 412, bytes_out=value["sent"] * 405, dials_failed=2)
+        return _Statistics(switch=switch, gossip=counts, gossip_queues=queues, net=net)
 
     def stir(self, seconds: float, *, told: bool = True) -> None:
         """Latencies change, counters grow; of many peers some leave and come back."""

@@ -89,13 +89,13 @@ def test_who_cannot_reach_its_bootstrap_peers_says_so_and_stays_ready(seed: int)
     simulation.run(150)
     for peer in members:
         assert bootstrapped(peer)[:3] == ("Bootstrapped", True, "BootstrapPeersUnreached")
-        assert peer.node.statistics()["bootstrap_peers_missing"] == 1
+        assert peer.node.statistics().flat()["bootstrap_peers_missing"] == 1
         assert sum("may be cut off" in note for note in notes(peer)) == 1
     first.start()
     simulation.run(100)
     for peer in members:
         assert bootstrapped(peer).reason == "HasPeers"
-        assert peer.node.statistics()["bootstrap_peers_missing"] == 0
+        assert peer.node.statistics().flat()["bootstrap_peers_missing"] == 0
         assert "the bootstrap peer is reached again" in notes(peer)
 
 
@@ -105,7 +105,7 @@ CALM = replace(NodeConfig(target_peers=5), gossip=gossip.GossipConfig(heartbeat_
 
 def spent(peers: list[SimPeer]) -> list[tuple[int, int]]:
     """The queries and dials of each peer since its start."""
-    return [(int(peer.node.statistics()["dht_queries"]), peer.dials) for peer in peers]
+    return [(int(peer.node.statistics().flat()["dht_queries"]), peer.dials) for peer in peers]
 
 
 @pytest.mark.parametrize("seed", SEEDS[:2])

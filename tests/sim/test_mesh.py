@@ -123,5 +123,5 @@ def fingerprint() -> str:
     digest = hashlib.sha256(str(simulation.clock.steps).encode())
     for peer in simulation.peers:
         digest.update(repr((peer.index, received(peer), sorted(mesh_of(peer)))).encode())
-        digest.update(repr(sorted(peer.node.statistics().items())).encode())
+        digest.update(repr(sorted(peer.node.statistics().flat().items())).encode())
     return digest.hexdigest()

@@ -275,7 +275,7 @@ def check(language: str, transcript: list[Record]) -> None:
     session.run()
     replay, ops = session.replay, session.ops
     assert not [note for note in replay.of(events.Note) if note.level >= LogLevel.WARNING]
-    statistics = replay.node.statistics()
+    statistics = replay.node.statistics().flat()
     troubles = [name for name in statistics if "rejected" in name or "violation" in name]
     assert troubles
     assert not any(statistics[name] for name in troubles), {name: statistics[name] for name in troubles}

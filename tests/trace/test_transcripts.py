@@ -59,7 +59,7 @@ def test_one_wrong_byte_in_the_peers_message_is_noticed(file: Path) -> None:
     session.run()
     delivered = [m for item in session.replay.of(MessagesDelivered) for m in item.messages if not m.local]
     assert delivered == []
-    statistics = session.replay.node.statistics()
+    statistics = session.replay.node.statistics().flat()
     assert {name: count for name, count in statistics.items() if "rejected" in name and count} == {
         "gossip_rejected_signature": 1
     }

@@ -173,10 +173,10 @@ class ApiServer:
         """
         ready = self._backend.readiness.ready()
         counted = self._backend.node.statistics()
-        alone = not counted.get("peers_ready")
+        alone = not counted.switch.peers_ready
         return {
             "": ready,
             "node": True,
-            "gossip": ready and (alone or counted["gossip_peers"] > 0),
-            "dht": ready and (alone or counted["dht_peers"] > 0),
+            "gossip": ready and (alone or counted.gossip_queues.peers > 0),
+            "dht": ready and (alone or counted.kademlia.peers > 0),
         }

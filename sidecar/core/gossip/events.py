@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import SidecarError
+from ..statistics import Statistics
 from ..types import PeerId
 
 
@@ -227,7 +228,7 @@ class Queued(NamedTuple):
     bytes: int
 
 
-REJECTED = ("malformed", "missing_field", "foreign_field", "key", "signature")
+REJECTED = ("malformed", "missing_field", "foreign_field", "key", "signature", "too_large")
 DROPPED = (
     "queue_full",
     "not_joined",
@@ -243,8 +244,10 @@ DROPPED = (
 
 
 @dataclass(slots=True)
-class GossipStatistics:
+class GossipStatistics(Statistics):
     """Counters since the start. `sent` counts copies: one message queued for three peers counts three."""
+
+    prefix = "gossip_"
 
     published: int = 0
     received: int = 0

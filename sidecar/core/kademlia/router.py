@@ -2,10 +2,12 @@
 
 import random
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple, assert_never
 
 from ..errors import InvalidArgument, ProtocolError, ResourceExhausted, SelfDial
 from ..histogram import Histogram
+from ..statistics import Statistics
 from ..types import PeerId
 from . import messages
 from .config import KademliaConfig
@@ -44,24 +46,27 @@ from .table import Bucket, Contact, RoutingTable
 from .validators import Namespace
 
 
-class KademliaStatistics(NamedTuple):
+@dataclass(slots=True)
+class KademliaStatistics(Statistics):
     """How the router is doing; `lookups` to `refused_requests` count from its beginning."""
 
-    peers: int  # in the routing table
-    replacements: int  # connected servers for which it has no place
-    clients: int  # connected peers that are no servers
-    running_lookups: int
-    waiting_lookups: int
-    queries_in_flight: int
-    lookups: int
-    outcomes: dict[str, int]  # of these
-    queries: int
-    failed_queries: int
-    requests: int
-    refused_requests: int
-    records: int  # kept here
-    record_bytes: int
-    providers: int  # kept here, of all keys
+    prefix = "dht_"
+
+    peers: int = 0  # in the routing table
+    replacements: int = 0  # connected servers for which it has no place
+    clients: int = 0  # connected peers that are no servers
+    running_lookups: int = 0
+    waiting_lookups: int = 0
+    queries_in_flight: int = 0
+    lookups: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict, metadata={"each": "lookups"})  # of these
+    queries: int = 0
+    failed_queries: int = 0
+    requests: int = 0
+    refused_requests: int = 0
+    records: int = 0  # kept here
+    record_bytes: int = 0
+    providers: int = 0  # kept here, of all keys
 
 
 class BucketView(NamedTuple):

@@ -10,6 +10,7 @@ from .dialling import Dialling
 from .gossip import GossipService
 from .kademlia import KademliaService
 from .service import Follower, Service
+from .statistics import ConnectionManagerStatistics
 from .switch import Peer, StreamHandler, Switch
 
 # What keeps a peer, in points; whoever has the fewest goes first. Guesses, of which only the order matters: what apps
@@ -57,8 +58,8 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
             self._due = True
             self._switch.deadlines.at(now + _PAUSE, self._trim)
 
-    def statistics(self) -> dict[str, int | float]:
-        return {"connections_trimmed": self._trimmed}
+    def statistics(self) -> ConnectionManagerStatistics:
+        return ConnectionManagerStatistics(self._trimmed)
 
     def _over(self) -> bool:
         high = self._switch.config.high_water

@@ -9,6 +9,7 @@ from ..events import LogLevel
 from ..types import PeerId
 from .dialling import Dialling
 from .service import Service
+from .statistics import DirectStatistics
 from .switch import VIOLATION, Peer, SimpleHandler, Stream, Switch
 
 
@@ -135,17 +136,17 @@ class DirectService(SimpleHandler, Service[direct.AppInput]):
         if self._links.pop(stream.number, None) is not None:
             self._carry_out(self.router.handle(direct.LinkClosed(stream.number, error), now), now)
 
-    def statistics(self) -> dict[str, int | float]:
+    def statistics(self) -> DirectStatistics:
         counts = self.router.counts
-        return {
-            "direct_links": len(self._links),
-            "direct_queued_bytes": self.router.queued,
-            "direct_messages_sent": counts.messages_sent,
-            "direct_messages_received": counts.messages_received,
-            "direct_messages_dropped": counts.messages_dropped,
-            "direct_requests_sent": counts.requests_sent,
-            "direct_requests_received": counts.requests_received,
-        }
+        return DirectStatistics(
+            links=len(self._links),
+            queued_bytes=self.router.queued,
+            messages_sent=counts.messages_sent,
+            messages_received=counts.messages_received,
+            messages_dropped=counts.messages_dropped,
+            requests_sent=counts.requests_sent,
+            requests_received=counts.requests_received,
+        )
 
 
 def _self_dial() -> SelfDial:

@@ -10,6 +10,7 @@ from .dialling import Dialling
 from .kademlia import KademliaService
 from .operations import Operations
 from .service import Service
+from .statistics import GateStatistics
 from .switch import Switch
 
 GateInput = (
@@ -54,14 +55,9 @@ class GateService(Service[GateInput]):
             case _:
                 assert_never(arrived)
 
-    def statistics(self) -> dict[str, int | float]:
+    def statistics(self) -> GateStatistics:
         gate = self._gate
-        return {
-            "gate_bans": gate.size,
-            "gate_protected_peers": len(gate.protected()),
-            "gate_refused_peers": gate.refused_peers,
-            "gate_refused_addresses": gate.refused_addresses,
-        }
+        return GateStatistics(gate.size, len(gate.protected()), gate.refused_peers, gate.refused_addresses)
 
     # ------------------------------------------------------------
 

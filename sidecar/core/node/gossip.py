@@ -1,7 +1,6 @@
 """Gossip in the node: one stream each way for every peer of the network that speaks it."""
 
 from collections import Counter
-from dataclasses import asdict
 from typing import assert_never
 
 from .. import gossip
@@ -14,6 +13,7 @@ from ..types import Direction, PeerId
 from .dialling import Dialling
 from .identify import IdentifyService
 from .service import Service
+from .statistics import GossipQueueStatistics
 from .switch import Peer, Stream, Switch
 from .workload import Workload
 
@@ -310,21 +310,16 @@ class GossipService(Service[gossip.AppInput]):
                 shared.update(topic.peers)
         return in_mesh, shared
 
-    def statistics(self) -> dict[str, int | float]:
-        counters = asdict(self.router.statistics())
-        flat: dict[str, int | float] = {}
-        for name, value in counters.items():
-            if isinstance(value, dict):
-                flat.update({f"gossip_{name}_{reason}": count for reason, count in value.items()})
-            else:
-                flat[f"gossip_{name}"] = value
-        flat["gossip_rejected_too_large"] = self._too_large
-        queued = self.router.queued()
-        flat["gossip_queued_messages"] = sum(size.messages for size in queued)
-        flat["gossip_queued_bytes"] = sum(size.bytes for size in queued)
-        flat["gossip_fullest_queue_bytes"] = max((size.bytes for size in queued), default=0)
-        flat["gossip_peers"] = sum(member.added for member in self._members.values())
-        return flat
+    def statistics(self) -> tuple[gossip.GossipStatistics, GossipQueueStatistics]:
+        """The router's counters, with what did not even reach it; and what waits for peers."""
+        counts, queued = self.router.statistics(), self.router.queued()
+        counts.rejected["too_large"] += self._too_large
+        return counts, GossipQueueStatistics(
+            peers=sum(member.added for member in self._members.values()),
+            queued_messages=sum(size.messages for size in queued),
+            queued_bytes=sum(size.bytes for size in queued),
+            fullest_queue_bytes=max((size.bytes for size in queued), default=0),
+        )
 
     def _open(self, peer: Peer, member: _Member) -> None:
         if not member.opening:

@@ -13,6 +13,7 @@ from ..records import fitting, make_peer_record, open_peer_record
 from ..types import PeerId
 from .dialling import Dialling
 from .service import Follower, Service
+from .statistics import IdentifyStatistics
 from .switch import Connection, Peer, SimpleHandler, Stream, Switch
 
 _TWINS = 600.0  # seconds for which a peer that was in two places at once keeps the addresses of both; a guess
@@ -169,8 +170,8 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
         if isinstance(state, _Asked):
             self._unidentified(state.connection, error, now)
 
-    def statistics(self) -> dict[str, int | float]:
-        return {"identity_conflicts": self._identity_conflicts}
+    def statistics(self) -> IdentifyStatistics:
+        return IdentifyStatistics(self._identity_conflicts)
 
     # ------------------------------------------------------------ verdicts
 

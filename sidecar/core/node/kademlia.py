@@ -282,8 +282,3 @@ class KademliaService(SimpleHandler, Service[Never]):
 
     def peer_gone(self, peer: Peer, now: float) -> None:
         self.put(kademlia.PeerDisconnected(peer.id))
-
-    def statistics(self) -> dict[str, int | float]:
-        counted = self.router.statistics()._asdict()
-        outcomes = {f"dht_lookups_{name}": count for name, count in counted.pop("outcomes").items()}
-        return {**{f"dht_{name}": value for name, value in counted.items()}, **outcomes}

@@ -20,6 +20,7 @@ from .config import NodeConfig
 from .machine import NodeEffect, NodeInput
 from .service import Follower, Service
 from .services import Services
+from .statistics import NodeStatistics
 
 Taker = Callable[[Any, float], None]
 
@@ -170,12 +171,25 @@ class Node:
         """The conditions of readiness; the node is ready when all are met."""
         return self._services.readiness.conditions()
 
-    def statistics(self) -> dict[str, int | float]:
-        """Counters since the start and sizes as they are, by name."""
-        merged: dict[str, int | float] = {}
-        for service in self._services.every:
-            merged |= service.statistics()
-        return merged
+    def statistics(self) -> NodeStatistics:
+        """Counters since the start and sizes as they are."""
+        services = self._services
+        gossip, queues = services.gossip.statistics()
+        return NodeStatistics(
+            switch=services.switch.statistics(),
+            identify=services.identify.statistics(),
+            unity=services.unity.statistics(),
+            operations=services.operations.statistics(),
+            connection_manager=services.connection_manager.statistics(),
+            work=services.workload.statistics(),
+            gate=services.gate.statistics(),
+            gossip=gossip,
+            gossip_queues=queues,
+            kademlia=services.kademlia.router.statistics(),
+            rendezvous=services.rendezvous.statistics(),
+            direct=services.direct.statistics(),
+            streams=services.streams.statistics(),
+        )
 
 
 def _overrides(service: Service[Any], method: str) -> bool:

@@ -3,6 +3,7 @@
 from ..errors import Closed, ResourceExhausted
 from ..events import OperationCancelled, OperationCompleted
 from .service import Service
+from .statistics import OperationsStatistics
 from .turn import Turn
 
 
@@ -39,8 +40,8 @@ class Operations(Service[OperationCancelled]):
             del self._open[op]
             self._turn.emit(OperationCompleted(op, result))
 
-    def statistics(self) -> dict[str, int | float]:
-        return {"operations_open": len(self)}
+    def statistics(self) -> OperationsStatistics:
+        return OperationsStatistics(len(self))
 
     def __contains__(self, op: int) -> bool:
         """Whether it is still to be answered."""

@@ -8,6 +8,7 @@ from ..deadlines import Deadline
 from .kademlia import Ended, KademliaService
 from .operations import Operations
 from .service import Follower, Service
+from .statistics import RendezvousStatistics
 from .switch import Peer, Switch
 from .walks import Walks
 
@@ -81,8 +82,8 @@ class Rendezvous(Service[RendezvousInput], Follower[events.OperationCancelled]):
                 advertisement.step = self._config.provide_retry
                 self._announce(advertisement, now)
 
-    def statistics(self) -> dict[str, int | float]:
-        return {"dht_advertised": len(self._advertisements)}
+    def statistics(self) -> RendezvousStatistics:
+        return RendezvousStatistics(len(self._advertisements))
 
     # ------------------------------------------------------------ names
 

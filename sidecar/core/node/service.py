@@ -60,12 +60,6 @@ class Service(Generic[Input]):
     def peer_lost(self, peer: "Peer", now: float) -> None:
         """Its last connection ended, identified or not; after `peer_gone`."""
 
-    # ------------------------------------------------------------ views
-
-    def statistics(self) -> dict[str, int | float]:
-        """Counters since the start and sizes as they are, by name."""
-        return {}
-
 
 class Follower(Generic[Input]):
     """A service that hears of inputs of others, once these have taken them: `Follower[A | B]` of A and B."""

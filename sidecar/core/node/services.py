@@ -45,17 +45,20 @@ class Services:
         table = PeerTable()
         self.turn = turn = Turn()
         self.operations = operations = Operations(turn, config.max_operations)
-        workload = Workload(config.work, turn, table)
+        self.workload = workload = Workload(config.work, turn, table)
         self.switch = switch = Switch(config, identity, rng, turn, table, workload)
         ping = PingService(switch)
         self.dialling = dialling = Dialling(switch, gate, workload, ping, lambda: kademlia, every)
         self.kademlia = kademlia = KademliaService(switch, dialling, ping, now, wall_ns)
         self.identify = identify = IdentifyService(switch, dialling, sequence)
         self.gossip = gossip = GossipService(switch, dialling, identify, workload, identity, now, sequence)
-        direct = DirectService(switch, dialling, now)
-        streams = StreamsService(switch, dialling, operations, identify)
-        unity = Unity(switch, dialling, kademlia)
+        self.direct = direct = DirectService(switch, dialling, now)
+        self.streams = streams = StreamsService(switch, dialling, operations, identify)
+        self.unity = unity = Unity(switch, dialling, kademlia)
         self.records = records = Records(switch, kademlia, operations, identity, sequence)
+        self.gate = GateService(switch, dialling, kademlia, operations, gate)
+        self.connection_manager = ConnectionManager(switch, dialling, gossip, kademlia, in_use=(direct, streams))
+        self.rendezvous = Rendezvous(switch, kademlia, operations)
         self.readiness = readiness = Readiness(switch, dialling, unity, now)
         every += [
             switch,
@@ -66,13 +69,13 @@ class Services:
             kademlia,
             unity,
             PeerRequests(switch, dialling, ping, kademlia, operations),
-            Rendezvous(switch, kademlia, operations),
+            self.rendezvous,
             records,
             gossip,
             direct,
             streams,
-            GateService(switch, dialling, kademlia, operations, gate),
-            ConnectionManager(switch, dialling, gossip, kademlia, in_use=(direct, streams)),
+            self.gate,
+            self.connection_manager,
             ping,
             readiness,
         ]

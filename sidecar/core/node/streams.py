@@ -11,6 +11,7 @@ from .dialling import Dialling
 from .identify import IdentifyService
 from .operations import Operations
 from .service import Service
+from .statistics import StreamsStatistics
 from .switch import Connection, Peer, SimpleHandler, Stream, Switch
 
 _MAX_OPENING = 128  # streams in negotiation on one connection; peers bear 256 unanswered ones (specs yamux)
@@ -234,8 +235,8 @@ class StreamsService(SimpleHandler, Service[streams.AppInput]):
             if stream.read_ended:
                 self._switch.emit(streams.ReadEnded(stream.number))
 
-    def statistics(self) -> dict[str, int | float]:
-        return {"byte_streams": len(self._streams), "byte_stream_protocols": len(self._accepted)}
+    def statistics(self) -> StreamsStatistics:
+        return StreamsStatistics(len(self._streams), len(self._accepted))
 
 
 def _held(stream: Stream) -> bool:

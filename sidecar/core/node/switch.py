@@ -5,6 +5,7 @@ answers, opens streams, and is told what happens on them.
 """
 
 import random
+from dataclasses import replace
 from typing import Protocol, assert_never
 
 from .. import events
@@ -19,6 +20,7 @@ from ..peers import AddressBook
 from ..types import Direction, PeerId
 from .config import ConfigurationChanged, NodeConfig
 from .service import Service
+from .statistics import SwitchStatistics
 from .turn import Turn
 
 _NEW_STREAM = 2.0  # points of work that a peer's stream counts: some 20 us to negotiate it, of which half is of use
@@ -230,11 +232,7 @@ class Switch(Service[SwitchInput]):
         self._housekeeping: dict[str, None] = {}  # protocols whose streams do not mean that a peer is of use
         self.listening: tuple[Multiaddr, ...] = ()
         self.announced: tuple[Multiaddr, ...] = ()
-        self.counters: dict[str, int] = {
-            "streams_opened": 0,
-            "streams_failed": 0,
-            "stream_violations": 0,
-        }
+        self._counts = SwitchStatistics()
         self.traffic: dict[str, Traffic] = {}  # by the names of the handlers
         self._streams: dict[int, Stream] = {}
         self._tokens: dict[int, tuple[Connection, StreamHandler, object]] = {}
@@ -352,7 +350,7 @@ class Switch(Service[SwitchInput]):
                 self.emit(events.ResetStream(opened.stream))
                 return
             connection, handler, state = found, answering, None
-        self.counters["streams_opened"] += 1
+        self._counts.streams_opened += 1
         if opened.protocol not in self._housekeeping:
             connection.peer.used_at = now
         if opened.token is None:
@@ -367,7 +365,7 @@ class Switch(Service[SwitchInput]):
         if asked is not None:
             connection, handler, state = asked
             connection.tokens.pop(failed.token, None)
-            self.counters["streams_failed"] += 1
+            self._counts.streams_failed += 1
             handler.failed(state, failed.error, now)
 
     def _on_streams_received(self, received: events.StreamsReceived, now: float) -> None:
@@ -405,16 +403,17 @@ class Switch(Service[SwitchInput]):
             if self._remove(stream):
                 stream.handler.closed(stream, error, now)
 
-    def statistics(self) -> dict[str, int | float]:
-        return {
-            "peers_connected": len(self.peers),
-            "peers_ready": sum(peer.ready for peer in self.peers.values()),
-            "peers_known": len(self.book),
-            "connections": len(self.connections),
-            **self.counters,
-            **{f"stream_bytes_received_{name}": traffic.received for name, traffic in self.traffic.items()},
-            **{f"stream_bytes_sent_{name}": traffic.sent for name, traffic in self.traffic.items()},
-        }
+    def statistics(self) -> SwitchStatistics:
+        """A copy of the counters, and the sizes."""
+        return replace(
+            self._counts,
+            peers_connected=len(self.peers),
+            peers_ready=sum(peer.ready for peer in self.peers.values()),
+            peers_known=len(self.book),
+            connections=len(self.connections),
+            stream_bytes_received={name: traffic.received for name, traffic in self.traffic.items()},
+            stream_bytes_sent={name: traffic.sent for name, traffic in self.traffic.items()},
+        )
 
     # ------------------------------------------------------------
 
@@ -426,7 +425,7 @@ class Switch(Service[SwitchInput]):
             self._violated(stream, error, now)
 
     def _violated(self, stream: Stream, error: SidecarError, now: float) -> None:
-        self.counters["stream_violations"] += 1
+        self._counts.stream_violations += 1
         self.charge(stream.peer.id, stream.handler.name, VIOLATION, now)  # it may open the next one at once
         self.note(LogLevel.WARNING, stream.peer.id, "%s: %s; stream reset", stream.protocol, error)
         self.reset(stream)

@@ -18,6 +18,7 @@ from ..types import PeerId
 from .dialling import Dialling, Reached
 from .kademlia import Ended, KademliaService
 from .service import Service
+from .statistics import UnityStatistics
 from .switch import Peer, Switch
 
 _SETTLING = 5.0  # seconds from meeting a bootstrap peer to asking it, so that joining has taught who is there; a guess
@@ -82,8 +83,8 @@ class Unity(Service[Never]):
             bool(anchors) and all(anchor.said for anchor in anchors) and not self._dialling.entrances.lead_somewhere()
         )
 
-    def statistics(self) -> dict[str, int | float]:
-        return {"islands_met": self._islands_met, "bootstrap_peers_missing": self.missing()}
+    def statistics(self) -> UnityStatistics:
+        return UnityStatistics(self._islands_met, self.missing())
 
     def _configure(self, now: float) -> None:
         wanted: dict[PeerId, tuple[Multiaddr, ...]] = {}

@@ -5,12 +5,15 @@ back at once, answers to what is senseless. Payloads count nothing: what a fast 
 of its streams alone. Questions of the DHT and new streams count too, since each costs much; they only slow a peer down.
 """
 
+from dataclasses import replace
+
 from .. import events
 from ..errors import WorkExceeded
 from ..events import LogLevel
 from ..types import PeerId
 from .config import ConfigurationChanged, WorkConfig
 from .service import Follower, Service
+from .statistics import WorkStatistics
 from .switch import Connection, Peer, PeerTable
 from .turn import Turn
 
@@ -44,8 +47,7 @@ class Workload(Service[events.WorkCaused], Follower[ConfigurationChanged]):
         self._turn = turn
         self._table = table
         self._meters: dict[PeerId, _Meter] = {}
-        self._points: dict[str, float] = {}
-        self._counters = {"work_pauses": 0, "work_sent_away": 0, "work_refused": 0}
+        self._counts = WorkStatistics()
 
     def handle(self, arrived: events.WorkCaused, now: float) -> None:
         connection = self._table.connections.get(arrived.connection)
@@ -57,7 +59,7 @@ class Workload(Service[events.WorkCaused], Follower[ConfigurationChanged]):
 
     def charge(self, peer: PeerId, kind: str, points: float, now: float, *, needless: bool = True) -> None:
         """A peer caused work of a kind. `needless`: to nobody's benefit, so that who goes on with it is sent away."""
-        self._points[kind] = self._points.get(kind, 0.0) + points
+        self._counts.points[kind] = self._counts.points.get(kind, 0.0) + points
         config, meter = self._config, self._meter(peer, now)
         self._work_off(meter, now)
         meter.level = min(meter.level + points, config.burst + config.excess)
@@ -99,17 +101,14 @@ class Workload(Service[events.WorkCaused], Follower[ConfigurationChanged]):
         meter = self._meters.get(peer)
         if meter is None or now >= meter.until:
             return None
-        self._counters["work_refused"] += 1
+        self._counts.refused += 1
         left = meter.until - now
         return WorkExceeded(f"the peer was sent away for needless work and is refused for {left:.0f} s more")
 
-    def statistics(self) -> dict[str, int | float]:
-        meters = self._meters.values()
-        return {
-            **self._counters,
-            "work_paused_peers": sum(meter.over or meter.backlogged for meter in meters),
-            **{f"work_points_{kind}": points for kind, points in self._points.items()},
-        }
+    def statistics(self) -> WorkStatistics:
+        """A copy of the counters, and how many are not read now."""
+        paused = sum(meter.over or meter.backlogged for meter in self._meters.values())
+        return replace(self._counts, paused_peers=paused, points=dict(self._counts.points))
 
     # ------------------------------------------------------------
 
@@ -142,7 +141,7 @@ class Workload(Service[events.WorkCaused], Follower[ConfigurationChanged]):
     def _pause(self, peer: PeerId, meter: _Meter, now: float, pause: float) -> None:
         before = meter.backlogged
         meter.over = True
-        self._counters["work_pauses"] += 1
+        self._counts.pauses += 1
         self._turn.note(
             LogLevel.WARNING, peer, "over its budget of work, mostly %s: not read for %.1f s", _most(meter), pause
         )
@@ -181,7 +180,7 @@ class Workload(Service[events.WorkCaused], Follower[ConfigurationChanged]):
         meter.until = now + hold_off
         present = self._table.peers.get(peer)
         if present is not None:
-            self._counters["work_sent_away"] += 1
+            self._counts.sent_away += 1
             self._turn.note(LogLevel.WARNING, peer, "sent away: %s", error)
             for connection in present.connections:
                 self._turn.emit(events.CloseConnection(connection.number, error))

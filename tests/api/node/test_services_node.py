@@ -40,7 +40,9 @@ async def test_node(tmp_path: Path) -> None:
         assert info.listening_addresses == info.announced_addresses == (str(ADDRESS),)
         assert 0 <= info.uptime < 60
         statistics = await client.statistics()
-        assert statistics.items() >= {"delivered": 3.0, "latency": 0.5, "api_subscriptions": 0.0}.items()
+        assert (
+            statistics.items() >= {"gossip_delivered": 3.0, "work_points_gossip": 0.5, "api_subscriptions": 0.0}.items()
+        )
         node.met = False
         readiness = await client.readiness()
         assert not readiness.ready

@@ -172,13 +172,13 @@ async def test_a_part_that_no_peer_takes_part_in_does_not_serve(tmp_path: Path) 
         watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="gossip"))
         status = health_pb2.HealthCheckResponse
         assert (await watching.read()).status == status.SERVING
-        node.counted = {"peers_ready": 1, "gossip_peers": 0, "dht_peers": 1}
+        node.counted.switch.peers_ready, node.counted.kademlia.peers = 1, 1
         node.on_effect(events.ReadinessChanged())
         assert (await watching.read()).status == status.NOT_SERVING
         stub = health_pb2_grpc.HealthStub(channel)
         for part in ("", "node", "dht"):
             assert (await stub.Check(health_pb2.HealthCheckRequest(service=part))).status == status.SERVING
-        node.counted = {"peers_ready": 1, "gossip_peers": 1, "dht_peers": 0}
+        node.counted.gossip_queues.peers, node.counted.kademlia.peers = 1, 0
         node.on_effect(events.ReadinessChanged())
         assert (await watching.read()).status == status.SERVING
         assert (await stub.Check(health_pb2.HealthCheckRequest(service="dht"))).status == status.NOT_SERVING

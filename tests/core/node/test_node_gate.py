@@ -39,7 +39,7 @@ def test_a_ban_disconnects_forgets_and_refuses_both_ways() -> None:
     connect(one, other)
     simulation.run(5)
     banned = other.identity.peer_id
-    assert one.node.statistics()["dht_peers"] == 1
+    assert one.node.statistics().flat()["dht_peers"] == 1
     op = ban(one, other, reason="spam")
     assert one.result(op) == events.BansMade(1, (), ())
     simulation.run(1)
@@ -47,7 +47,7 @@ def test_a_ban_disconnects_forgets_and_refuses_both_ways() -> None:
     assert last_change(one).change is PeerChange.DISCONNECTED
     assert str(last_change(one).error) == f"{banned} is banned: spam"
     assert one.node.peer(banned) is None
-    assert one.node.statistics()["dht_peers"] == 0
+    assert one.node.statistics().flat()["dht_peers"] == 0
     ops = [
         connect(one, other),
         one.ask(lambda op: events.PingRequested(op, banned)),
@@ -226,7 +226,7 @@ def test_above_the_high_water_the_least_useful_go_until_the_low_water() -> None:
     connect(extra, hub)
     simulation.run(4)
     assert connected(hub) == {p.identity.peer_id for p in (chatting, streaming, meshed, protected, late, extra)}
-    assert hub.node.statistics()["connections_trimmed"] == 5
+    assert hub.node.statistics().flat()["connections_trimmed"] == 5
     gone = [
         item for item in hub.news if isinstance(item, events.PeerChanged) and item.change is PeerChange.DISCONNECTED
     ]

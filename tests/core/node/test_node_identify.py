@@ -66,13 +66,13 @@ def test_protocols_that_come_and_go_are_pushed() -> None:
 @pytest.mark.parametrize(("latency", "pushes"), [(0.005, 2), (0.1, 1)])
 def test_a_burst_of_changes_is_told_at_its_begin_and_its_end_at_most(latency: float, pushes: int) -> None:
     simulation, one, other = pair(LinkModel(latency=(latency, latency)))
-    opened = one.node.statistics()["streams_opened"]
+    opened = one.node.statistics().flat()["streams_opened"]
     for number in range(100):
         other.feed(streams.ProtocolsAccepted((f"/app/{number}",)))
         simulation.run(0.001)
     simulation.run(1)
     assert updates(one)[-1] == ("/app/99",)
-    assert len(updates(one)) == one.node.statistics()["streams_opened"] - opened == pushes
+    assert len(updates(one)) == one.node.statistics().flat()["streams_opened"] - opened == pushes
 
 
 def test_what_changes_before_a_peer_is_identified_reaches_it() -> None:
@@ -205,7 +205,7 @@ def test_a_peer_that_comes_from_elsewhere_while_it_is_still_connected_is_noticed
     other.feed(events.AddressesChanged((ELSEWHERE,), ()))
     connect(other, one)
     simulation.run(1)
-    assert one.node.statistics()["identity_conflicts"] == 1
+    assert one.node.statistics().flat()["identity_conflicts"] == 1
     noted = [item for item in one.news if isinstance(item, events.Note) and "two nodes with one identity" in item.text]
     assert [item.arguments for item in noted] == [(ELSEWHERE, other.address)]
     view = one.node.peer(other.identity.peer_id)
@@ -234,7 +234,9 @@ def test_both_places_of_two_nodes_with_one_identity_stay_known_while_they_push_e
         view = hub.node.peer(one.identity.peer_id)
         assert view is not None
         assert {one.address, other.address} <= set(view.addresses)
-    assert hub.node.statistics()["identity_conflicts"] >= 2  # also when the one with the older record comes again
+    assert (
+        hub.node.statistics().flat()["identity_conflicts"] >= 2
+    )  # also when the one with the older record comes again
 
 
 @pytest.mark.parametrize("seed", range(1, 4))

@@ -54,8 +54,8 @@ def test_what_no_neighbour_reads_is_not_sent_and_the_receipt_says_so() -> None:
         (gossip.PublishOutcome.SENT, 1, 1),
     ]
     assert received(neighbour) == [b"before", b"behind"]
-    assert sender.node.statistics()["gossip_dropped_peer_limit"] == 1
-    assert neighbour.node.statistics()["gossip_rejected_too_large"] == 0
+    assert sender.node.statistics().flat()["gossip_dropped_peer_limit"] == 1
+    assert neighbour.node.statistics().flat()["gossip_rejected_too_large"] == 0
 
 
 def test_who_reads_it_gets_it_and_the_receipt_counts_only_those() -> None:
@@ -79,7 +79,7 @@ def test_a_reader_passes_over_what_is_too_large_and_loses_nothing_beside_it() ->
         receipts = publish(simulation, sender, b"%d" % number, TWO_MB, b"%d behind" % number)
         assert {receipt.outcome for receipt in receipts} == {gossip.PublishOutcome.SENT}
     assert received(neighbour) == [b"%d%s" % (number, end) for number in range(3) for end in (b"", b" behind")]
-    statistics = neighbour.node.statistics()
+    statistics = neighbour.node.statistics().flat()
     assert statistics["gossip_rejected_too_large"] == 3
     assert statistics["work_points_gossip"] >= 3 * 1024
     assert len(notes(neighbour, "passed over")) == 3
@@ -93,7 +93,7 @@ def test_a_length_that_cannot_be_meant_still_ends_the_stream() -> None:
     member.out.out.push(encode(1 << 40) + b"x")
     sender.feed(gossip.TopicJoined("other"))
     simulation.run(1)
-    assert neighbour.node.statistics()["stream_violations"] == 1
+    assert neighbour.node.statistics().flat()["stream_violations"] == 1
 
 
 @pytest.mark.parametrize("size", [100_000, 2 << 20])
@@ -120,7 +120,7 @@ def test_a_sender_remembers_the_size_upon_which_a_peer_reset_the_stream(size: in
         (receipt,) = publish(simulation, sender, b"small")
         assert (receipt.outcome, receipt.peers) == (gossip.PublishOutcome.SENT, 1)
     assert received(neighbour) == [b"small"] * 3
-    assert neighbour.node.statistics()["stream_violations"] == 1
+    assert neighbour.node.statistics().flat()["stream_violations"] == 1
     assert len(notes(sender, "reset the stream upon")) == 1
 
 
@@ -143,4 +143,4 @@ def test_joined_messages_are_cut_to_what_a_peer_reads() -> None:
     receipts = publish(simulation, sender, *sent)
     assert {receipt.outcome for receipt in receipts} == {gossip.PublishOutcome.SENT}
     assert received(neighbour) == sent
-    assert neighbour.node.statistics()["gossip_rejected_too_large"] == 0
+    assert neighbour.node.statistics().flat()["gossip_rejected_too_large"] == 0

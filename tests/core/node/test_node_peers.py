@@ -169,9 +169,9 @@ def test_one_that_is_configured_anew_seeks_what_it_is_told_to_and_pings_as_often
     assert [condition.met for condition in one.node.conditions() if condition.type == "Bootstrapped"] == [False]
     simulation.run(8)
     assert [view.peer for view in one.node.peers()] == [other.identity.peer_id]
-    opened = one.node.statistics()["streams_opened"]
+    opened = one.node.statistics().flat()["streams_opened"]
     simulation.run(10)
-    assert one.node.statistics()["streams_opened"] - opened > 5
+    assert one.node.statistics().flat()["streams_opened"] - opened > 5
 
 
 def test_a_message_goes_to_a_peer_known_only_by_its_id() -> None:

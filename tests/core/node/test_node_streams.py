@@ -86,7 +86,7 @@ def test_bytes_and_both_ends() -> None:
         streams.ReadEnded(here),
         streams.StreamDone(here),
     ]
-    assert one.node.statistics()["byte_streams"] == other.node.statistics()["byte_streams"] == 0
+    assert one.node.statistics().flat()["byte_streams"] == other.node.statistics().flat()["byte_streams"] == 0
 
 
 def test_a_reset_is_seen_by_the_other_side_only() -> None:
@@ -164,7 +164,7 @@ def test_a_cancelled_opening_leaves_nothing() -> None:
     one.feed(events.OperationCancelled(op))
     simulation.run(1)
     assert isinstance(one.result(op), Closed)
-    assert one.node.statistics()["byte_streams"] == other.node.statistics()["byte_streams"] == 0
+    assert one.node.statistics().flat()["byte_streams"] == other.node.statistics().flat()["byte_streams"] == 0
     assert any(isinstance(item, streams.StreamLost) for item in told(other))
 
 

@@ -52,7 +52,7 @@ class Stage:
             link.wake(self.attacker, number)
 
     def statistics(self) -> dict[str, float]:
-        return self.attacked.node.statistics()
+        return self.attacked.node.statistics().flat()
 
     def gone(self) -> list[events.PeerChanged]:
         return [

@@ -1,0 +1,152 @@
+"""What a node counts, part by part."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..gossip import GossipStatistics
+from ..kademlia import KademliaStatistics
+from ..statistics import Statistics
+
+
+@dataclass(slots=True)
+class SwitchStatistics(Statistics):
+    """Peers, connections and streams."""
+
+    peers_connected: int = 0
+    peers_ready: int = 0
+    """Identified, and of this network."""
+    peers_known: int = 0
+    """In the address book."""
+    connections: int = 0
+    streams_opened: int = 0
+    """Negotiated, of both sides."""
+    streams_failed: int = 0
+    """Asked for, and not come to be."""
+    stream_violations: int = 0
+    """Reset since the peer broke their protocol."""
+    stream_bytes_received: Mapping[str, int] = field(default_factory=dict)
+    """Payload, by the names of the services."""
+    stream_bytes_sent: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class IdentifyStatistics(Statistics):
+    """What identify found."""
+
+    identity_conflicts: int = 0
+    """Peers seen in two places at once."""
+
+
+@dataclass(slots=True)
+class UnityStatistics(Statistics):
+    """Whether this part of the mesh hangs together with the rest of it."""
+
+    islands_met: int = 0
+    bootstrap_peers_missing: int = 0
+    """Not reached for a minute or longer."""
+
+
+@dataclass(slots=True)
+class OperationsStatistics(Statistics):
+    """What apps asked for."""
+
+    operations_open: int = 0
+
+
+@dataclass(slots=True)
+class ConnectionManagerStatistics(Statistics):
+    """Connections beyond the high water."""
+
+    connections_trimmed: int = 0
+
+
+@dataclass(slots=True)
+class WorkStatistics(Statistics):
+    """The budgets of peers."""
+
+    prefix = "work_"
+
+    pauses: int = 0
+    sent_away: int = 0
+    refused: int = 0
+    paused_peers: int = 0
+    """At the moment."""
+    points: dict[str, float] = field(default_factory=dict)
+    """By kinds of work; a point is some 5 us."""
+
+
+@dataclass(slots=True)
+class GateStatistics(Statistics):
+    """Who may connect."""
+
+    prefix = "gate_"
+
+    bans: int = 0
+    protected_peers: int = 0
+    refused_peers: int = 0
+    refused_addresses: int = 0
+
+
+@dataclass(slots=True)
+class DirectStatistics(Statistics):
+    """Direct messages and requests."""
+
+    prefix = "direct_"
+
+    links: int = 0
+    queued_bytes: int = 0
+    messages_sent: int = 0
+    messages_received: int = 0
+    messages_dropped: int = 0
+    requests_sent: int = 0
+    requests_received: int = 0
+
+
+@dataclass(slots=True)
+class StreamsStatistics(Statistics):
+    """Byte streams of apps."""
+
+    byte_streams: int = 0
+    byte_stream_protocols: int = 0
+
+
+@dataclass(slots=True)
+class GossipQueueStatistics(Statistics):
+    """What waits for gossip peers."""
+
+    prefix = "gossip_"
+
+    peers: int = 0
+    """That gossip with this node."""
+    queued_messages: int = 0
+    queued_bytes: int = 0
+    fullest_queue_bytes: int = 0
+
+
+@dataclass(slots=True)
+class RendezvousStatistics(Statistics):
+    """Names."""
+
+    prefix = "dht_"
+
+    advertised: int = 0
+    """By this node's apps."""
+
+
+@dataclass(slots=True)
+class NodeStatistics(Statistics):
+    """A whole node; `flat` gives the names of the API's `GetStatistics`."""
+
+    switch: SwitchStatistics = field(default_factory=SwitchStatistics)
+    identify: IdentifyStatistics = field(default_factory=IdentifyStatistics)
+    unity: UnityStatistics = field(default_factory=UnityStatistics)
+    operations: OperationsStatistics = field(default_factory=OperationsStatistics)
+    connection_manager: ConnectionManagerStatistics = field(default_factory=ConnectionManagerStatistics)
+    work: WorkStatistics = field(default_factory=WorkStatistics)
+    gate: GateStatistics = field(default_factory=GateStatistics)
+    gossip: GossipStatistics = field(default_factory=GossipStatistics)
+    gossip_queues: GossipQueueStatistics = field(default_factory=GossipQueueStatistics)
+    kademlia: KademliaStatistics = field(default_factory=KademliaStatistics)
+    rendezvous: RendezvousStatistics = field(default_factory=RendezvousStatistics)
+    direct: DirectStatistics = field(default_factory=DirectStatistics)
+    streams: StreamsStatistics = field(default_factory=StreamsStatistics)
