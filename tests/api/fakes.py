@@ -86,7 +86,7 @@ class FakeNode:
         self.counted = NodeStatistics(
             gossip=gossip.GossipStatistics(delivered=3), work=WorkStatistics(points={"gossip": 0.5})
         )
-        self.on_effect: Callable[[object], object] = lambda effect: None
+        self.on_news: Callable[[object], object] = lambda effect: None
         self._ops = 0
 
     # ---------------------------------------------------------- what the API asks
@@ -130,21 +130,21 @@ class FakeNode:
             case gossip.Published():
                 self._publish(fed)
             case gossip.PublishCancelled(op):
-                self.on_effect(gossip.PublishCompleted(op, *self.when_cancelled))
+                self.on_news(gossip.PublishCompleted(op, *self.when_cancelled))
             case direct.SendRequested(op) if direct.SendRequested in self.answers:
                 answer = self.answers[direct.SendRequested]
                 if answer is not None:
                     ranges = (direct.OutcomeRange(0, len(fed.messages), answer[0]),)
-                    self.on_effect(direct.SendCompleted(op, ranges, answer[1]))
+                    self.on_news(direct.SendCompleted(op, ranges, answer[1]))
             case direct.RequestMade(op):
                 answer = self.answers.get(direct.RequestMade)
                 if answer is not None:
-                    self.on_effect(direct.RequestCompleted(op, answer))
+                    self.on_news(direct.RequestCompleted(op, answer))
             case events.AdvertiseRequested(op) if events.AdvertiseRequested in self.answers:
-                self.on_effect(events.AdvertisementAnnounced(op, *self.answers[events.AdvertiseRequested]))
+                self.on_news(events.AdvertisementAnnounced(op, *self.answers[events.AdvertiseRequested]))
             case events.BanRequested(op, bans):
                 self.gate.add(*bans)
-                self.on_effect(events.OperationCompleted(op, self.answers.get(type(fed), events.BansMade(0, (), ()))))
+                self.on_news(events.OperationCompleted(op, self.answers.get(type(fed), events.BansMade(0, (), ()))))
             case events.BansLifted(subjects):
                 for subject in subjects:
                     self.gate.lift(subject)
@@ -162,7 +162,7 @@ class FakeNode:
                 | events.RecordRequested(op)
             ):
                 if type(fed) in self.answers:
-                    self.on_effect(events.OperationCompleted(op, self.answers[type(fed)]))
+                    self.on_news(events.OperationCompleted(op, self.answers[type(fed)]))
             case _:
                 pass
 
@@ -176,10 +176,10 @@ class FakeNode:
         receipt = gossip.Receipt(0, count, self.outcome, 1 if self.outcome is gossip.PublishOutcome.SENT else 0, 0)
         if sent and fed.topic in self.joined:
             self.deliver(*[message(data, fed.topic, local=True, sender=ME) for data in fed.messages])
-        self.on_effect(gossip.PublishCompleted(fed.op, [receipt], ids))
+        self.on_news(gossip.PublishCompleted(fed.op, [receipt], ids))
 
     def deliver(self, *messages: gossip.GossipMessage) -> None:
-        self.on_effect(gossip.MessagesDelivered(messages[0].topic, list(messages)))
+        self.on_news(gossip.MessagesDelivered(messages[0].topic, list(messages)))
 
     def of(self, kind: type) -> list[Any]:
         """Everything of a kind that has been fed."""
@@ -209,7 +209,7 @@ async def server(
     node = node or FakeNode()
     config = ApiConfig(socket=path, **{"linger": 0.0, "drain_timeout": 0.5, "tokens_fresh": 0.0, **bounds})
     backend = Backend(node, node.feed, config, agent="sidecar/test", settings=lambda: SETTINGS)
-    node.on_effect = backend.on_news
+    node.on_news = backend.on_news
     api = ApiServer(backend, config)
     await api.start()
     try:

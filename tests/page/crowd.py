@@ -139,7 +139,7 @@ class Crowd(FakeNode):
             if told and self._many and self._rng.random() < (0.003 if view.connected else 0.3):
                 self.views[index] = view._replace(connected=not view.connected)
                 change = PeerChange.DISCONNECTED if view.connected else PeerChange.CONNECTED
-                self.on_effect(PeerChanged(change, self.views[index]))
+                self.on_news(PeerChanged(change, self.views[index]))
             else:
                 self.views[index] = view._replace(latency=(view.latency or 0.1) * self._rng.uniform(0.97, 1.03))
 

@@ -52,7 +52,7 @@ class Call:
         return self.node.of(direct.RequestMade)
 
     def answer(self, made: direct.RequestMade, answer: bytes | errors.SidecarError) -> None:
-        self.node.on_effect(direct.RequestCompleted(made.op, answer))
+        self.node.on_news(direct.RequestCompleted(made.op, answer))
 
 
 @asynccontextmanager
@@ -152,7 +152,7 @@ async def test_deadlines_are_the_requests_own(tmp_path: Path) -> None:
 async def test_open_requests_are_bounded_by_back_pressure() -> None:
     node = FakeNode()
     backend = Backend(node, node.feed, ApiConfig(), agent="sidecar/test")
-    node.on_effect = backend.on_news
+    node.on_news = backend.on_news
     caller.introduce(caller.EVERYONE)  # as the gate does
     asker = Asker(backend.context, NoTracer())
     outgoing = [direct_pb2.OutgoingRequest(id=number) for number in range(1500)]
@@ -161,7 +161,7 @@ async def test_open_requests_are_bounded_by_back_pressure() -> None:
     await node.wait_for(direct.RequestMade)
     assert len(node.of(direct.RequestMade)) == 1024
     for made in node.of(direct.RequestMade)[:600]:
-        node.on_effect(direct.RequestCompleted(made.op, b""))
+        node.on_news(direct.RequestCompleted(made.op, b""))
     await reading
     assert len(node.of(direct.RequestMade)) == 1500
     asker.close()
@@ -173,7 +173,7 @@ async def test_results_that_nobody_reads_are_bounded() -> None:
     node = FakeNode()
     node.answers[direct.RequestMade] = bytes(600)
     backend = Backend(node, node.feed, ApiConfig(send_window_bytes=1000), agent="sidecar/test")
-    node.on_effect = backend.on_news
+    node.on_news = backend.on_news
     caller.introduce(caller.EVERYONE)  # as the gate does
     asker = Asker(backend.context, NoTracer())
     outgoing = [direct_pb2.OutgoingRequest(id=number) for number in range(30)]

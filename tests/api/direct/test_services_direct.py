@@ -126,7 +126,7 @@ async def test_send_many_keeps_many_on_their_way_and_numbers_them(tmp_path: Path
             half = len(fed.messages) // 2
             ranges = (direct.OutcomeRange(0, half, direct.SendOutcome.DELIVERED),) if half else ()
             rest = direct.OutcomeRange(half, len(fed.messages) - half, direct.SendOutcome.REMOTE_QUEUE_FULL)
-            node.on_effect(direct.SendCompleted(fed.op, (*ranges, rest), errors.QueueFull("full")))
+            node.on_news(direct.SendCompleted(fed.op, (*ranges, rest), errors.QueueFull("full")))
         answered = len(node.of(direct.SendRequested))
         node.answers[direct.SendRequested] = (direct.SendOutcome.DELIVERED, None)
         await node.wait_for(direct.SendRequested)
@@ -149,7 +149,7 @@ async def test_send_many_is_not_read_while_too_many_bytes_are_unanswered(tmp_pat
         await client.info()
         assert node.of(direct.SendRequested) == [first]
         node.answers[direct.SendRequested] = (direct.SendOutcome.DELIVERED, None)
-        node.on_effect(direct.SendCompleted(first.op, (direct.OutcomeRange(0, 1, direct.SendOutcome.DELIVERED),)))
+        node.on_news(direct.SendCompleted(first.op, (direct.OutcomeRange(0, 1, direct.SendOutcome.DELIVERED),)))
         assert [(receipt.first, receipt.count) for receipt in await call] == [(0, 4)]
 
 
@@ -162,7 +162,7 @@ async def test_a_repeated_id_is_answered_with_the_first_receipt(tmp_path: Path) 
         node.answers[direct.SendRequested] = (direct.SendOutcome.UNREACHABLE, errors.Unreachable("away"))
         delivered = (direct.OutcomeRange(0, 1, direct.SendOutcome.DELIVERED),)
         await client.info()  # the other call has reached the server too
-        node.on_effect(direct.SendCompleted(asked.op, delivered))
+        node.on_news(direct.SendCompleted(asked.op, delivered))
         assert {(await call).outcome for call in calls} == {SendOutcome.DELIVERED}
         assert (await client.send(OTHER_TEXT, CHAT, b"a", request_id="1")).outcome is SendOutcome.DELIVERED
         assert len(node.of(direct.SendRequested)) == 1
@@ -182,7 +182,7 @@ async def test_a_message_with_an_id_is_not_sent_again_when_its_first_call_was_ca
         await asyncio.wait((call,))
         again = asyncio.create_task(client.send(OTHER_TEXT, CHAT, b"a", request_id="1"))
         await client.info()  # both have reached the server
-        node.on_effect(direct.SendCompleted(asked.op, (direct.OutcomeRange(0, 1, direct.SendOutcome.DELIVERED),)))
+        node.on_news(direct.SendCompleted(asked.op, (direct.OutcomeRange(0, 1, direct.SendOutcome.DELIVERED),)))
         assert (await again).outcome is SendOutcome.DELIVERED
         assert len(node.of(direct.SendRequested)) == 1
         assert backend.statistics()["api_operations"] == 0
@@ -193,7 +193,7 @@ async def test_receive(tmp_path: Path) -> None:
     async with served(tmp_path) as (node, _, _, client):
         async with client.receive([CHAT, "/b/1"]) as receiver:
             assert node.of(direct.ProtocolsChanged)[-1] == direct.ProtocolsChanged((CHAT, "/b/1"), ())
-            node.on_effect(direct.MessagesReceived(5, OTHER, CHAT, 1, [b"a", b"b"]))
+            node.on_news(direct.MessagesReceived(5, OTHER, CHAT, 1, [b"a", b"b"]))
             messages = aiter(receiver)
             assert await anext(messages) == sidecar_client.DirectMessage(OTHER_TEXT, CHAT, b"a")
             assert (await anext(messages)).data == b"b"
@@ -247,16 +247,16 @@ async def test_serve(tmp_path: Path) -> None:
             with pytest.raises(sidecar_client.AlreadyExists):
                 await client.serve([CHAT, "/b/1"], answer)
             for token, data in enumerate([b"wait", b"hello", b"refuse", b"fail"]):
-                node.on_effect(direct.RequestArrived(token, OTHER, CHAT, data, backend.now() + 9))
+                node.on_news(direct.RequestArrived(token, OTHER, CHAT, data, backend.now() + 9))
             while len(node.of(direct.RequestAnswered)) < 3:
                 await node.wait_for(direct.RequestAnswered)
             answers = {answered.token: answered.answer for answered in node.of(direct.RequestAnswered)}
             assert answers[1] == b"HELLO"
             assert [str(answers[token]) for token in (2, 3)] == ["not you", "the app failed to answer"]
             assert all(isinstance(answers[token], errors.Refused) for token in (2, 3))
-            node.on_effect(direct.RequestWithdrawn(0))
+            node.on_news(direct.RequestWithdrawn(0))
             await asyncio.wait_for(withdrawn.wait(), 5)
-            node.on_effect(direct.RequestArrived(9, OTHER, CHAT, b"wait", None))
+            node.on_news(direct.RequestArrived(9, OTHER, CHAT, b"wait", None))
         while len(node.of(direct.RequestAnswered)) < 4:
             await node.wait_for(direct.RequestAnswered)
         assert isinstance(node.of(direct.RequestAnswered)[-1].answer, errors.NotSupported)
@@ -270,8 +270,8 @@ async def test_one_bad_answer_leaves_the_stream_of_all(tmp_path: Path) -> None:
         await call.write(direct_pb2.ServeRequest(protocols=[CHAT]))
         await call.initial_metadata()
         for token in range(5):
-            node.on_effect(direct.RequestArrived(token, OTHER, CHAT, b"", None))
-        node.on_effect(direct.RequestWithdrawn(4))
+            node.on_news(direct.RequestArrived(token, OTHER, CHAT, b"", None))
+        node.on_news(direct.RequestWithdrawn(4))
         answer = direct_pb2.Answer
         bad = [
             answer(id=0),
@@ -308,7 +308,7 @@ async def test_a_peers_endless_patience_ends_no_stream(tmp_path: Path) -> None:
         return b"done"
 
     async with served(tmp_path) as (node, backend, _, client), client.serve(CHAT, handle):
-        node.on_effect(direct.RequestArrived(1, OTHER, CHAT, b"", backend.now() + 2**64 / 1000))
+        node.on_news(direct.RequestArrived(1, OTHER, CHAT, b"", backend.now() + 2**64 / 1000))
         assert (await node.wait_for(direct.RequestAnswered)).answer == b"done"
 
 

@@ -23,7 +23,7 @@ async def test_an_advertisement_lasts_as_long_as_it_is_held(tmp_path: Path) -> N
             first = await anext(told)
             assert (first.holders, first.asked) == (2, 3)
             assert first.next_announcement == pytest.approx(backend.epoch_ns / 1e9 + 10)
-            node.on_effect(events.AdvertisementAnnounced(asked.op, 20, 20, 20.0))
+            node.on_news(events.AdvertisementAnnounced(asked.op, 20, 20, 20.0))
             assert (await anext(told)).holders == 20
             assert not node.of(events.OperationCancelled)
             await told.aclose()
@@ -45,10 +45,10 @@ async def test_peers_are_found_as_they_are_told(tmp_path: Path) -> None:
         first = asyncio.ensure_future(anext(finding))
         asked = await node.wait_for(events.FindAdvertisedRequested)
         assert (asked.name, asked.limit) == ("service", 7)
-        node.on_effect(events.AdvertisersFound(asked.op, ((OTHER, (ADDRESS,)),)))
+        node.on_news(events.AdvertisersFound(asked.op, ((OTHER, (ADDRESS,)),)))
         assert await first == sidecar_client.FoundPeer(OTHER_TEXT, (str(ADDRESS),))
-        node.on_effect(events.AdvertisersFound(asked.op, ((THIRD, ()),)))
-        node.on_effect(events.OperationCompleted(asked.op, 3))
+        node.on_news(events.AdvertisersFound(asked.op, ((THIRD, ()),)))
+        node.on_news(events.OperationCompleted(asked.op, 3))
         assert [found async for found in finding] == [sidecar_client.FoundPeer(str(THIRD), ())]
         assert not node.of(events.OperationCancelled)
 

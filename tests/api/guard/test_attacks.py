@@ -279,7 +279,7 @@ async def test_a_token_revoked_amid_bulk_streams_ends_them_all(tmp_path: Path) -
         stream = app.open_stream(OTHER_TEXT, "/bytes/1")
         opening = asyncio.create_task(stream.__aenter__())
         fed = await asked(node)
-        node.on_effect(OperationCompleted(fed.op, streams.StreamMade(7, OTHER, "/bytes/1")))
+        node.on_news(OperationCompleted(fed.op, streams.StreamMade(7, OTHER, "/bytes/1")))
         await opening
         await stream.write(b"x" * 1000)
         await node.wait_for(streams.BytesWritten)

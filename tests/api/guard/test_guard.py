@@ -438,7 +438,7 @@ async def test_a_stream_is_taken_up_only_by_who_may(tmp_path: Path) -> None:
         stub = stream_pb2_grpc.StreamServiceStub(channel)
         accepting = stub.AcceptStreams(stream_pb2.AcceptStreamsRequest(protocols=["/a/1"]), metadata=bearer(owner))
         await accepting.initial_metadata()
-        node.on_effect(streams.StreamArrived(7, OTHER, "/a/1"))
+        node.on_news(streams.StreamArrived(7, OTHER, "/a/1"))
         token = (await accepting.read()).streams[0].token
         call = stub.AttachStream(metadata=bearer(thief))
         await call.write(stream_pb2.AttachStreamRequest(token=token))

@@ -132,7 +132,7 @@ async def test_readiness_is_watched(tmp_path: Path) -> None:
         watching = client.watch_readiness()
         assert not (await anext(watching)).ready
         node.met = True
-        node.on_effect(events.ReadinessChanged())
+        node.on_news(events.ReadinessChanged())
         assert (await anext(watching)).ready
         await watching.aclose()
         assert (await client.ready(timeout=5)).ready
@@ -233,8 +233,8 @@ async def test_peers_are_watched(tmp_path: Path) -> None:
         kind = sidecar_client.PeerEventType
         assert [(await anext(watching)).type for _ in range(2)] == [kind.PRESENT, kind.CURRENT]
         gone = errors.KeepAliveTimeout("it went silent")
-        node.on_effect(events.PeerChanged(events.PeerChange.CONNECTED, peer_view(THIRD)))
-        node.on_effect(events.PeerChanged(events.PeerChange.DISCONNECTED, peer_view(connected=False), gone))
+        node.on_news(events.PeerChanged(events.PeerChange.CONNECTED, peer_view(THIRD)))
+        node.on_news(events.PeerChanged(events.PeerChange.DISCONNECTED, peer_view(connected=False), gone))
         connected, disconnected = await anext(watching), await anext(watching)
         assert connected.peer is not None
         assert (connected.type, connected.peer.peer_id, connected.reason) == (kind.CONNECTED, str(THIRD), "")
@@ -249,9 +249,9 @@ async def test_a_slow_watcher_of_peers_is_told_the_present_anew(tmp_path: Path) 
         kind = sidecar_client.PeerEventType
         assert [(await anext(watching)).type for _ in range(2)] == [kind.PRESENT, kind.CURRENT]
         for _ in range(11):
-            node.on_effect(events.PeerChanged(events.PeerChange.UPDATED, peer_view()))
+            node.on_news(events.PeerChanged(events.PeerChange.UPDATED, peer_view()))
         events_after = [await anext(watching) for _ in range(3)]
         assert [event.type for event in events_after] == [kind.LAGGED, kind.PRESENT, kind.CURRENT]
-        node.on_effect(events.PeerChanged(events.PeerChange.UPDATED, peer_view()))
+        node.on_news(events.PeerChanged(events.PeerChange.UPDATED, peer_view()))
         assert (await anext(watching)).type is kind.UPDATED
         await watching.aclose()

@@ -56,7 +56,7 @@ async def served(tmp_path: Path) -> AsyncIterator[tuple[FakeNode, Store, sidecar
     node, store, log = FakeNode(), Store(), tmp_path / "audit.log"
     config = ApiConfig(socket=tmp_path / "api.sock", drain_timeout=0.5)
     backend = Backend(node, node.feed, config, agent="sidecar/test", audit=Audit(log), bans=store)
-    node.on_effect = backend.on_news
+    node.on_news = backend.on_news
     server = ApiServer(backend, config)
     await server.start()
     try:

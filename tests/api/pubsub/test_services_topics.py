@@ -75,7 +75,7 @@ async def test_a_publisher_that_waits_is_not_read_further(tmp_path: Path) -> Non
         del node.answers[gossip.Published]
         count = len(parked.messages)
         receipt = gossip.Receipt(0, count, gossip.PublishOutcome.SENT, 1, 0)
-        node.on_effect(gossip.PublishCompleted(parked.op, [receipt], [b"id"] * count))
+        node.on_news(gossip.PublishCompleted(parked.op, [receipt], [b"id"] * count))
         assert [(r.first, r.count) for r in await call] == [(0, 2000)]
 
 

@@ -29,7 +29,7 @@ async def _draining(api: ApiServer, backend: Backend) -> "asyncio.Task[None]":
 def _delivered(node: FakeNode) -> None:
     for fed in node.of(direct.SendRequested):
         ranges = (direct.OutcomeRange(0, len(fed.messages), SendOutcome.DELIVERED),)
-        node.on_effect(direct.SendCompleted(fed.op, ranges, None))
+        node.on_news(direct.SendCompleted(fed.op, ranges, None))
 
 
 @asynchronous
@@ -49,7 +49,7 @@ async def test_receipts_and_results_under_way_go_out_before_the_streams_end(tmp_
         await many.write(_batch(b"too late"))
         _delivered(node)
         assert not stopping.done()
-        node.on_effect(direct.RequestCompleted(question.op, b"answer"))
+        node.on_news(direct.RequestCompleted(question.op, b"answer"))
 
         assert [(r.first, r.count) for response in [await many.read()] for r in response.receipts] == [(0, 2)]
         assert (await single).receipt.outcome == direct_pb2.SEND_OUTCOME_DELIVERED
@@ -90,10 +90,10 @@ async def test_an_app_answers_the_requests_it_has_been_given(tmp_path: Path) -> 
             return request.data.upper()
 
         async with client.serve(CHAT, answer):
-            node.on_effect(direct.RequestArrived(1, OTHER, CHAT, b"old", backend.now() + 9))
+            node.on_news(direct.RequestArrived(1, OTHER, CHAT, b"old", backend.now() + 9))
             await begun.wait()
             stopping = await _draining(api, backend)
-            node.on_effect(direct.RequestArrived(2, OTHER, CHAT, b"new", backend.now() + 9))
+            node.on_news(direct.RequestArrived(2, OTHER, CHAT, b"new", backend.now() + 9))
             go_on.set()
             await stopping
         answers = {answered.token: answered.answer for answered in node.of(direct.RequestAnswered)}

@@ -160,7 +160,7 @@ async def test_health_follows_readiness(tmp_path: Path) -> None:
         watching = stub.Watch(health_pb2.HealthCheckRequest())
         assert (await watching.read()).status == status.SERVING
         node.met = False
-        node.on_effect(events.ReadinessChanged())
+        node.on_news(events.ReadinessChanged())
         assert (await watching.read()).status == status.NOT_SERVING
         assert (await stub.Check(health_pb2.HealthCheckRequest(service="node"))).status == status.SERVING
         watching.cancel()
@@ -173,13 +173,13 @@ async def test_a_part_that_no_peer_takes_part_in_does_not_serve(tmp_path: Path) 
         status = health_pb2.HealthCheckResponse
         assert (await watching.read()).status == status.SERVING
         node.counted.switch.peers_ready, node.counted.kademlia.peers = 1, 1
-        node.on_effect(events.ReadinessChanged())
+        node.on_news(events.ReadinessChanged())
         assert (await watching.read()).status == status.NOT_SERVING
         stub = health_pb2_grpc.HealthStub(channel)
         for part in ("", "node", "dht"):
             assert (await stub.Check(health_pb2.HealthCheckRequest(service=part))).status == status.SERVING
         node.counted.gossip_queues.peers, node.counted.kademlia.peers = 1, 0
-        node.on_effect(events.ReadinessChanged())
+        node.on_news(events.ReadinessChanged())
         assert (await watching.read()).status == status.SERVING
         assert (await stub.Check(health_pb2.HealthCheckRequest(service="dht"))).status == status.NOT_SERVING
         watching.cancel()

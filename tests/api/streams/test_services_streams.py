@@ -31,8 +31,8 @@ async def opened(place: Served) -> Any:
     opening = asyncio.create_task(stream.__aenter__())
     fed = await asked(node)
     assert fed[1:] == (OTHER, (ECHO,))
-    node.on_effect(events.OperationCompleted(fed.op, streams.StreamMade(NUMBER, OTHER, ECHO)))
-    node.on_effect(streams.BytesArrived(NUMBER, b"early"))
+    node.on_news(events.OperationCompleted(fed.op, streams.StreamMade(NUMBER, OTHER, ECHO)))
+    node.on_news(streams.BytesArrived(NUMBER, b"early"))
     await opening
     try:
         yield stream
@@ -48,8 +48,8 @@ async def test_bytes_are_consumed_once_grpc_took_them(tmp_path: Path) -> None:
         assert await stream.read(100) == b"early"
         assert await node.wait_for(streams.BytesConsumed) == (NUMBER, 5)
         for piece in (b"a", b"b", b"c"):
-            node.on_effect(streams.BytesArrived(NUMBER, piece))
-        node.on_effect(streams.ReadEnded(NUMBER))
+            node.on_news(streams.BytesArrived(NUMBER, piece))
+        node.on_news(streams.ReadEnded(NUMBER))
         assert await stream.read() == b"abc"
         assert stream.at_end
         await stream.write(b"out")
@@ -57,7 +57,7 @@ async def test_bytes_are_consumed_once_grpc_took_them(tmp_path: Path) -> None:
         await stream.close_write()
         await node.wait_for(streams.WriteEnded)
         assert node.of(streams.BytesWritten) == [(NUMBER, b"out")]
-        node.on_effect(streams.StreamDone(NUMBER))
+        node.on_news(streams.StreamDone(NUMBER))
         assert (await stream._call.code()).name == "OK"
         assert node.of(streams.StreamAbandoned) == []
 
@@ -68,7 +68,7 @@ async def test_a_window_of_unread_bytes_is_not_consumed(tmp_path: Path) -> None:
         node = place.node
         total = 0
         while total < 16 << 20:
-            node.on_effect(streams.BytesArrived(NUMBER, bytes(65536)))
+            node.on_news(streams.BytesArrived(NUMBER, bytes(65536)))
             total += 65536
         await place.client.info()
         assert sum(fed.size for fed in node.of(streams.BytesConsumed)) < 2 << 20
@@ -81,13 +81,13 @@ async def test_requests_are_read_only_while_the_node_has_room(tmp_path: Path) ->
         node = place.node
         await stream.write(b"first")
         await node.wait_for(streams.BytesWritten)
-        node.on_effect(streams.WritableChanged(NUMBER, False))
+        node.on_news(streams.WritableChanged(NUMBER, False))
         writing = asyncio.create_task(stream.write(bytes(16 << 20)))
         for _ in range(20):
             await place.client.info()
         assert len(node.of(streams.BytesWritten)) <= 2  # one request had perhaps been asked for
         assert not writing.done()
-        node.on_effect(streams.WritableChanged(NUMBER, True))
+        node.on_news(streams.WritableChanged(NUMBER, True))
         await writing
 
 
@@ -103,7 +103,7 @@ def test_how_a_stream_is_lost(error: errors.SidecarError, kind: type[Exception],
     @asynchronous
     async def check() -> None:
         async with served(tmp_path) as place, opened(place) as stream:
-            place.node.on_effect(streams.StreamLost(NUMBER, error))
+            place.node.on_news(streams.StreamLost(NUMBER, error))
             assert await stream.read(100) == b"early"
             with pytest.raises(kind, match=str(error)):
                 await stream.read(1)
@@ -125,7 +125,7 @@ async def test_a_call_that_ends_resets_its_stream(tmp_path: Path) -> None:
         opening.cancel()
         assert await place.node.wait_for(events.OperationCancelled) == (fed.op,)
         # It was made all the same, a moment before: then it is not kept.
-        place.node.on_effect(events.OperationCompleted(fed.op, streams.StreamMade(9, OTHER, ECHO)))
+        place.node.on_news(events.OperationCompleted(fed.op, streams.StreamMade(9, OTHER, ECHO)))
         assert place.node.of(streams.StreamAbandoned)[-1] == (9,)
         assert place.backend.statistics()["api_byte_streams"] == 0
 
@@ -134,7 +134,7 @@ async def test_a_call_that_ends_resets_its_stream(tmp_path: Path) -> None:
 async def test_an_app_that_ends_its_requests_without_a_word_has_not_closed(tmp_path: Path) -> None:
     async with served(tmp_path) as place, opened(place) as stream:
         await stream._call.done_writing()
-        place.node.on_effect(streams.BytesArrived(NUMBER, b"more"))
+        place.node.on_news(streams.BytesArrived(NUMBER, b"more"))
         assert await stream.readexactly(9) == b"earlymore"
         assert place.node.of(streams.WriteEnded) == []
 
@@ -148,12 +148,12 @@ async def test_accepting(tmp_path: Path) -> None:
                 async with client.accept_streams("/b/1"):
                     pass
             for number in (1, 2, 3):
-                node.on_effect(streams.StreamArrived(number, OTHER, ECHO))
+                node.on_news(streams.StreamArrived(number, OTHER, ECHO))
             assert node.of(streams.StreamAbandoned) == [(3,)]  # too many wait
             arriving = aiter(acceptor)
             async with await anext(arriving) as stream:
                 assert (stream.peer_id, stream.protocol) == (OTHER_TEXT, ECHO)
-                node.on_effect(streams.BytesArrived(1, b"hello"))
+                node.on_news(streams.BytesArrived(1, b"hello"))
                 assert await stream.read(5) == b"hello"
                 with pytest.raises(sidecar_client.NotFound):  # it has been taken up
                     async with sidecar_client.ByteStream(stream._link, stream._new_call, stream._first) as again:
@@ -165,14 +165,14 @@ async def test_accepting(tmp_path: Path) -> None:
             await client.info()
         assert node.of(streams.StreamAbandoned)[-1] == (2,)
         assert backend.statistics()["api_streams_unattached"] == 0
-        node.on_effect(streams.StreamArrived(4, OTHER, ECHO))
+        node.on_news(streams.StreamArrived(4, OTHER, ECHO))
         assert node.of(streams.StreamAbandoned)[-1] == (4,)
 
 
 @asynchronous
 async def test_a_stream_waits_for_its_app_only_so_long(tmp_path: Path) -> None:
     async with served(tmp_path, attach_timeout=0.01) as (node, _, _, client), client.accept_streams(ECHO):
-        node.on_effect(streams.StreamArrived(1, OTHER, ECHO))
+        node.on_news(streams.StreamArrived(1, OTHER, ECHO))
         assert await node.wait_for(streams.StreamAbandoned) == (1,)
 
 
@@ -199,7 +199,7 @@ async def test_an_explicit_reset_and_a_first_request_with_everything(tmp_path: P
         whole = stream_pb2.OpenStreamRequest(peer_id=OTHER_TEXT, protocols=[ECHO], data=b"all", close_write=True)
         await call.write(whole)
         fed = await asked(node)
-        node.on_effect(events.OperationCompleted(fed.op, streams.StreamMade(NUMBER, OTHER, ECHO)))
+        node.on_news(events.OperationCompleted(fed.op, streams.StreamMade(NUMBER, OTHER, ECHO)))
         response = await call.read()
         assert response.opened == stream_pb2.OpenedStream(peer_id=OTHER_TEXT, protocol=ECHO)
         assert node.of(streams.BytesWritten) == [(NUMBER, b"all")]
@@ -222,9 +222,9 @@ async def test_a_status_in_a_response(tmp_path: Path) -> None:
             await call.write(first)
             while len(asked := node.of(streams.StreamRequested)) < number:
                 await place.client.info()
-            node.on_effect(events.OperationCompleted(asked[-1].op, streams.StreamMade(number, OTHER, ECHO)))
-            node.on_effect(streams.BytesArrived(number, b"early"))
-            node.on_effect(streams.StreamLost(number, error))
+            node.on_news(events.OperationCompleted(asked[-1].op, streams.StreamMade(number, OTHER, ECHO)))
+            node.on_news(streams.BytesArrived(number, b"early"))
+            node.on_news(streams.StreamLost(number, error))
             data = b""
             while not (response := await call.read()).status:
                 data += response.data

@@ -17,7 +17,7 @@ CHAT = "/chat/1"
 
 
 def answer(node: FakeNode, made: direct.RequestMade, reply: bytes | errors.SidecarError) -> None:
-    node.on_effect(direct.RequestCompleted(made.op, reply))
+    node.on_news(direct.RequestCompleted(made.op, reply))
 
 
 @asynchronous

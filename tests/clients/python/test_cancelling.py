@@ -44,7 +44,7 @@ def deliver(node: FakeNode, data: bytes) -> None:
 
 def receive(node: FakeNode, data: bytes) -> None:
     number = int(data)
-    node.on_effect(direct.MessagesReceived(1, OTHER, CHAT, number, [data]))
+    node.on_news(direct.MessagesReceived(1, OTHER, CHAT, number, [data]))
 
 
 @pytest.mark.parametrize("kind", ["subscribe", "receive"])
@@ -139,7 +139,7 @@ async def test_watches_keep_what_they_have_read(tmp_path: Path) -> None:
             pass  # the present state, in one response
         for _ in range(3):
             await cancelled(anext(watching), client)
-        node.on_effect(events.PeerChanged(events.PeerChange.CONNECTED, peer_view()))
+        node.on_news(events.PeerChanged(events.PeerChange.CONNECTED, peer_view()))
         event = await anext(watching)
         assert event.peer is not None
         assert event.peer.peer_id == OTHER_TEXT
@@ -152,7 +152,7 @@ async def test_watches_keep_what_they_have_read(tmp_path: Path) -> None:
 
 
 def arrived(place: Served, data: bytes) -> None:
-    place.node.on_effect(streams.BytesArrived(NUMBER, data))
+    place.node.on_news(streams.BytesArrived(NUMBER, data))
 
 
 @asynchronous
@@ -169,7 +169,7 @@ async def test_a_loop_over_a_stream_may_be_left_and_mixed_with_reads(tmp_path: P
             arrived(place, b"123456tail")
             assert await stream.readexactly(6) == b"123456"
             break
-        place.node.on_effect(streams.ReadEnded(NUMBER))
+        place.node.on_news(streams.ReadEnded(NUMBER))
         assert [chunk async for chunk in stream] == [b"tail"]
         assert stream.at_end
 
@@ -192,7 +192,7 @@ def test_a_read_that_is_cancelled_loses_no_byte(size: int, tmp_path: Path) -> No
             else:
                 arrived(place, b"1")
             if size < 0:
-                place.node.on_effect(streams.ReadEnded(NUMBER))
+                place.node.on_news(streams.ReadEnded(NUMBER))
             assert await reading() == (b"1" if size == 1 else b"12345678")
             await cancelled(anext(aiter(stream)), place.client) if size >= 0 else None
             await stream.write(b"still open")
@@ -206,7 +206,7 @@ async def test_streams_that_peers_open_are_all_handed_out(tmp_path: Path) -> Non
     async with served(tmp_path) as (node, _, _, client), client.accept_streams(ECHO) as acceptor:
         await cancelled(anext(aiter(acceptor)), client)
         for number in range(6):
-            node.on_effect(streams.StreamArrived(number, OTHER, ECHO))
+            node.on_news(streams.StreamArrived(number, OTHER, ECHO))
         taken: list[ByteStream] = []
         while len(taken) < 6:
             async for stream in acceptor:

@@ -257,9 +257,9 @@ async def test_receiver_and_server_come_back_after_a_lost_connection(tmp_path: P
                 # Two to begin, two when the sidecar notices, two again.
                 while len(node.of(direct.ProtocolsChanged)) < 6 or node.of(direct.ProtocolsChanged)[-1] != both:
                     await node.wait_for(direct.ProtocolsChanged)
-                node.on_effect(direct.MessagesReceived(1, OTHER, CHAT, 1, [b"back"]))
+                node.on_news(direct.MessagesReceived(1, OTHER, CHAT, 1, [b"back"]))
                 assert (await reading).data == b"back"
-                node.on_effect(direct.RequestArrived(1, OTHER, CHAT, b"again", None))
+                node.on_news(direct.RequestArrived(1, OTHER, CHAT, b"again", None))
                 assert (await node.wait_for(direct.RequestAnswered)).answer == b"again"
 
 
@@ -269,12 +269,12 @@ async def test_a_receiver_says_that_the_connection_was_lost_meanwhile(tmp_path: 
         proxy = Proxy(tmp_path / "proxy.sock", api.socket)
         async with proxy.running(), sidecar_client.connect(proxy.target) as client, client.receive(CHAT) as receiver:
             events = receiver.events()
-            node.on_effect(direct.MessagesReceived(1, OTHER, CHAT, 1, [b"before"]))
+            node.on_news(direct.MessagesReceived(1, OTHER, CHAT, 1, [b"before"]))
             before = await anext(events)
             assert isinstance(before, sidecar_client.DirectMessage)
             await proxy.cut()
             assert await anext(events) == Lagged(None, LagReason.RECONNECTED)  # without waiting for a message
-            node.on_effect(direct.MessagesReceived(1, OTHER, CHAT, 1, [b"after"]))
+            node.on_news(direct.MessagesReceived(1, OTHER, CHAT, 1, [b"after"]))
             after = await anext(events)
             assert isinstance(after, sidecar_client.DirectMessage)
             assert (before.data, after.data) == (b"before", b"after")
@@ -317,14 +317,14 @@ async def test_handlers_of_a_lost_connection_are_cancelled(tmp_path: Path) -> No
     async with served(tmp_path) as (node, _, api, _):
         proxy = Proxy(tmp_path / "proxy.sock", api.socket)
         async with proxy.running(), sidecar_client.connect(proxy.target) as client, client.serve(CHAT, handle):
-            node.on_effect(direct.RequestArrived(7, OTHER, CHAT, b"old", None))
+            node.on_news(direct.RequestArrived(7, OTHER, CHAT, b"old", None))
             await begun.wait()
             await proxy.cut()
             await cancelled.wait()
             both = direct.ProtocolsChanged((), (CHAT,))
             while len(node.of(direct.ProtocolsChanged)) < 3 or node.of(direct.ProtocolsChanged)[-1] != both:
                 await node.wait_for(direct.ProtocolsChanged)
-            node.on_effect(direct.RequestArrived(7, OTHER, CHAT, b"new", None))  # the same number again
+            node.on_news(direct.RequestArrived(7, OTHER, CHAT, b"new", None))  # the same number again
             while node.of(direct.RequestAnswered)[-1].answer != b"answer":
                 await node.wait_for(direct.RequestAnswered)
 
@@ -342,10 +342,10 @@ async def test_a_request_that_is_withdrawn_while_it_waits_for_room_is_not_handle
 
     async with served(tmp_path) as (node, _, _, client), client.serve(CHAT, handle, concurrency=1):
         for token in range(3):
-            node.on_effect(direct.RequestArrived(token, OTHER, CHAT, b"%d" % token, None))
+            node.on_news(direct.RequestArrived(token, OTHER, CHAT, b"%d" % token, None))
         await begun.wait()
-        node.on_effect(direct.RequestWithdrawn(1))
-        node.on_effect(direct.RequestArrived(3, OTHER, CHAT, b"last", None))
+        node.on_news(direct.RequestWithdrawn(1))
+        node.on_news(direct.RequestArrived(3, OTHER, CHAT, b"last", None))
         await client.info()
         release.set()
         while len(node.of(direct.RequestAnswered)) < 3:
@@ -365,7 +365,7 @@ async def test_a_handler_ends_when_its_asker_waits_no_longer(tmp_path: Path) -> 
         return b""
 
     async with served(tmp_path) as (node, backend, _, client), client.serve(CHAT, handle):
-        node.on_effect(direct.RequestArrived(1, OTHER, CHAT, b"", backend.now() + 0.05))
+        node.on_news(direct.RequestArrived(1, OTHER, CHAT, b"", backend.now() + 0.05))
         await ended.wait()
         assert node.of(direct.RequestAnswered) == []
 
@@ -429,9 +429,9 @@ async def test_every_exit_of_a_handler_is_an_answer_and_costs_no_other(tmp_path:
         return bytearray(request.data)  # type: ignore[return-value]
 
     async with served(tmp_path) as (node, _, _, client), client.serve(CHAT, handle) as server:
-        node.on_effect(direct.RequestArrived(1000, OTHER, CHAT, b"under way", None))
+        node.on_news(direct.RequestArrived(1000, OTHER, CHAT, b"under way", None))
         for token, way in enumerate(EXITS):
-            node.on_effect(direct.RequestArrived(token, OTHER, CHAT, way.encode(), None))
+            node.on_news(direct.RequestArrived(token, OTHER, CHAT, way.encode(), None))
         while len(node.of(direct.RequestAnswered)) < len(EXITS):
             await node.wait_for(direct.RequestAnswered)
         told = {answered.token: answered.answer for answered in node.of(direct.RequestAnswered)}
@@ -492,11 +492,11 @@ async def test_serving_again_waits_until_the_sidecar_has_noticed(
             while "served by another stream" not in caplog.text:  # noqa: ASYNC110 - a log has no event
                 await asyncio.sleep(0)
             backend.direct.desk.remove(stale)
-            node.on_effect(direct.RequestArrived(1, OTHER, CHAT, b"early", None))
+            node.on_news(direct.RequestArrived(1, OTHER, CHAT, b"early", None))
             node.arrived[direct.ProtocolsChanged].clear()
             while CHAT not in backend.direct.desk.protocols():
                 await node.wait_for(direct.ProtocolsChanged)
-            node.on_effect(direct.RequestArrived(2, OTHER, CHAT, b"again", None))
+            node.on_news(direct.RequestArrived(2, OTHER, CHAT, b"again", None))
             while node.of(direct.RequestAnswered)[-1].token != 2:
                 await node.wait_for(direct.RequestAnswered)
             assert node.of(direct.RequestAnswered)[-1].answer == b"again"
@@ -543,7 +543,7 @@ async def test_serving_bounds_what_runs_at_once(tmp_path: Path) -> None:
 
     async with served(tmp_path) as (node, _, _, client), client.serve(CHAT, slow, concurrency=3):
         for token in range(10):
-            node.on_effect(direct.RequestArrived(token, OTHER, CHAT, b"", None))
+            node.on_news(direct.RequestArrived(token, OTHER, CHAT, b"", None))
         await client.info()
         release.set()
         while len(node.of(direct.RequestAnswered)) < 10:

@@ -42,7 +42,7 @@ def complete(node: FakeNode, outcomes: Sequence[gossip.PublishOutcome] | None = 
         hashlib.sha256(data).digest() if outcome is gossip.PublishOutcome.SENT else b""
         for data, outcome in zip(published.messages, results, strict=True)
     ]
-    node.on_effect(gossip.PublishCompleted(published.op, receipts, ids))
+    node.on_news(gossip.PublishCompleted(published.op, receipts, ids))
 
 
 # ---------------------------------------------------------------- going together
@@ -99,7 +99,7 @@ async def test_sends_that_come_meanwhile_do_not_wait_for_the_receipts_of_others(
 def answer(node: FakeNode, which: int, outcome: direct.SendOutcome) -> None:
     requested = node.of(direct.SendRequested)[which]
     ranges = (direct.OutcomeRange(0, len(requested.messages), outcome),)
-    node.on_effect(direct.SendCompleted(requested.op, ranges, None))
+    node.on_news(direct.SendCompleted(requested.op, ranges, None))
 
 
 @asynchronous

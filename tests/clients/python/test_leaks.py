@@ -72,7 +72,7 @@ async def busy(client: sidecar_client.Client, node: Any) -> list["asyncio.Task[A
         await node.wait_for(direct.SendRequested)
     while not any(CHAT in changed.serving for changed in node.of(direct.ProtocolsChanged)):
         await node.wait_for(direct.ProtocolsChanged)
-    node.on_effect(direct.RequestArrived(1, OTHER, CHAT, b"", None))
+    node.on_news(direct.RequestArrived(1, OTHER, CHAT, b"", None))
     await handling.wait()
     return tasks
 
