@@ -19,6 +19,7 @@ class Origin(NamedTuple):
 
     @classmethod
     def of(cls, host: str) -> "Origin":
+        """Of an IP address. Raises ValueError for what is none."""
         version, number = split_address(host)
         return cls((4, number), (4, number >> 8)) if version == 4 else cls((6, number >> 64), (6, number >> 80))
 
@@ -36,6 +37,7 @@ class Suspects:
         self._seen: OrderedDict[tuple[int, int], tuple[float, float, float]] = OrderedDict()  # end, tokens, as of
 
     def add(self, address: tuple[int, int], now: float) -> None:
+        """Hold connections from the address to `SUSPECT_RATE` a second, for `SUSPECT_TIME` seconds from now."""
         _, tokens, at = self._seen.pop(address, (0.0, SUSPECT_RATE, now))
         self._seen[address] = (now + SUSPECT_TIME, tokens, at)
         if len(self._seen) > _MAX_SUSPECTS:
@@ -121,11 +123,13 @@ class Admission:
         _decrement(self._half_open, origin.address)
 
     def release_inbound(self, origin: Origin) -> None:
+        """An inbound connection is gone; its place is free again."""
         self.total -= 1
         _decrement(self._per_address, origin.address)
         _decrement(self._per_network, origin.network)
 
     def release_outbound(self) -> None:
+        """One that this node dialled is gone."""
         self.total -= 1
 
 

@@ -43,6 +43,7 @@ class Alarm:
         self._timer = self._loop.call_at(due, self._fire)
 
     def cancel(self) -> None:
+        """Handle nothing any more, until it is armed again."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

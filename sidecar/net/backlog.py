@@ -35,6 +35,7 @@ class Backlog:
             self._relief = self._loop.call_soon(self._relieve)
 
     def close(self) -> None:
+        """Look at nothing any more."""
         for handle in (self._timer, self._relief):
             if handle is not None:
                 handle.cancel()

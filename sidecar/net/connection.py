@@ -13,6 +13,7 @@ from ..core.errors import Closed, SidecarError, StreamReset, WriteStalled
 from ..core.events import STREAM_BITS, TransportInput
 from ..core.identity import PublicKey
 from ..core.multiaddr import Multiaddr
+from ..core.override import override
 from ..core.types import Direction, PeerId
 from .alarm import Alarm
 from .host import ConnectionHost
@@ -119,6 +120,7 @@ class Connection(asyncio.Protocol):
 
     # ------------------------------------------------------------ asyncio's calls
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # asyncio and uvloop set TCP_NODELAY by themselves
         peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
@@ -144,6 +146,7 @@ class Connection(asyncio.Protocol):
         self._alarm = Alarm(self._host.loop, channel.next_deadline, self._on_deadline)
         self._settle()
 
+    @override
     def data_received(self, data: bytes) -> None:
         turns = self._turns
         if turns is None:
@@ -173,6 +176,7 @@ class Connection(asyncio.Protocol):
         if self._turns is not None:
             self._turns.pause(paused)
 
+    @override
     def eof_received(self) -> bool:
         if self._turns is not None and self._turns.hold_end():
             return False  # a layer's end: the socket itself is not read meanwhile
@@ -187,13 +191,16 @@ class Connection(asyncio.Protocol):
             self._settle()
         return False  # the transport closes: libp2p knows no half-closed connections
 
+    @override
     def pause_writing(self) -> None:
         self._write_paused = True
 
+    @override
     def resume_writing(self) -> None:
         self._write_paused = False
         self._mark_dirty()
 
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
         turns, self._turns = self._turns, None
         if turns is None:
@@ -227,26 +234,31 @@ class Connection(asyncio.Protocol):
         return None
 
     def wake(self, stream: int) -> None:
+        """The node has bytes for the stream; they are pulled at the end of this turn."""
         if self._channel is not None and not self.over:
             self._channel.wake(stream & _MASK)
             if not self._write_paused:
                 self._mark_dirty()
 
     def close_write(self, stream: int) -> None:
+        """End our direction of the stream, behind what the node still has for it."""
         if self._channel is not None and not self.over:
             self._channel.close_write(stream & _MASK)
             self._mark_dirty()
 
     def reset(self, stream: int) -> None:
+        """End the stream at once, in both directions; nothing where it is gone."""
         if self._channel is not None and not self.over:
             self._channel.reset(stream & _MASK)
             self._mark_dirty()
 
     def defer(self, stream: int) -> None:
+        """Let what is handed on of the stream be consumed by `acknowledge` only."""
         if self._channel is not None:
             self._channel.defer(stream & _MASK)
 
     def acknowledge(self, stream: int, size: int) -> None:
+        """So many bytes of a deferred stream are consumed; the remote may send as many again."""
         channel = self._channel
         if channel is not None and not self.over:
             channel.acknowledge(stream & _MASK, size)

@@ -63,8 +63,10 @@ class DialHistory:
         self._places: OrderedDict[tuple[str, int, str], _Place] = OrderedDict()
 
     def restore(self, places: Iterable[Place], now: float) -> None:
-        """Know what an earlier run has learned, the most recent last. A place that failed waits as after its last
-        failure, counted from now, for nobody knows how long the pause was."""
+        """Know what an earlier run has learned, the most recent last.
+
+        A place that failed waits as after its last failure, counted from now, for nobody knows how long the pause was.
+        """
         limit = min(self._config.backoff_max, self._config.place_backoff_max)
         for host, port, suffix, holder, failures in places:
             place = self._touch((host, port, suffix))
@@ -83,9 +85,9 @@ class DialHistory:
             self._on_tried(PlaceTried(Place(*_key(target), place.holder, 0), None))
 
     def failed(self, target: Target, now: float, holder: PeerId | None = None) -> None:
-        """Exponential back-off, doubling from `backoff_base` seconds: to `backoff_max` for the peer that was expected,
-        to `place_backoff_max` for the place.
+        """Begin or lengthen the exponential back-off, which doubles from `backoff_base` seconds.
 
+        It goes to `backoff_max` for the peer that was expected, to `place_backoff_max` for the place.
         `holder`: the peer that answered in the place of the one expected. With none expected, the failure says nothing
         of peers: such addresses are configured, with a back-off of their own.
         """
@@ -126,8 +128,10 @@ class DialHistory:
         return place.holder if place is not None else None
 
     def order(self, targets: list[Target]) -> list[Target]:
-        """Best first: what answered last, plain TCP before WebSocket, which costs more, then loopback, private and
-        public addresses (near ones fail fast)."""
+        """Best first: what answered last, then plain TCP before WebSocket, which costs more, and near before far.
+
+        Near: loopback, then private, then public addresses; near ones fail fast.
+        """
 
         def rank(target: Target) -> tuple[float, bool, int]:
             place = self._places.get(_key(target))

@@ -36,7 +36,10 @@ _OWN_BOUNDS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL)
 
 
 class Abortable(Protocol):
-    def abort(self, error: SidecarError | None = None) -> None: ...
+    """A connection, as far as a dial that is given up needs one."""
+
+    def abort(self, error: SidecarError | None = None) -> None:
+        """End it at once, for the error where there is one."""
 
 
 class Dialer:
@@ -47,7 +50,7 @@ class Dialer:
         config: NetConfig,
         own: PeerId,
         *,
-        book: DialHistory,
+        history: DialHistory,
         gate: Gate,
         connect: Callable[[Attempt], Awaitable[Abortable]],
         is_own_endpoint: Callable[[str, int], bool],
@@ -57,7 +60,7 @@ class Dialer:
         """Begin with nothing to dial.
 
         `own`: this node, which is not dialled.
-        `book`: what is known of addresses; it learns from every attempt.
+        `history`: what is known of addresses; it learns from every attempt.
         `gate`: whom not to dial.
         `connect`: opens an attempt's socket; the attempt is told how its handshake ends. Raises OSError.
         `is_own_endpoint`: whether this node listens at an IP address and port.
@@ -71,7 +74,7 @@ class Dialer:
         self._is_own_endpoint = is_own_endpoint
         self._on_failed = on_failed
         self._on_resolved = on_resolved
-        self._book = book
+        self._history = history
         self.held_off = 0
         """Attempts that were not made, for others had failed at the same place."""
         self._strangers: dict[tuple[str, int, str], asyncio.Future[None]] = {}  # places tried for one right now
@@ -83,10 +86,12 @@ class Dialer:
 
     @property
     def in_flight(self) -> int:
+        """Dials that have begun and not ended."""
         return len(self._tasks)
 
     @property
     def queued(self) -> int:
+        """Dials that wait for one of these to end."""
         return len(self._queue)
 
     def dial(self, request: Dial) -> None:
@@ -185,7 +190,7 @@ class Dialer:
         now = monotonic()
         ready: list[Target] = []
         for target in targets:
-            wait = 0.0 if request.force else self._book.wait(target, now, trusted=request.trusted)
+            wait = 0.0 if request.force else self._history.wait(target, now, trusted=request.trusted)
             if self._is_own_endpoint(target.host, target.port):
                 race.failed(SelfDial(f"{target.address} is an address of this node itself"))
             elif (refusal := self._gate.refuse_address(target.host)) is not None:  # also one that a name stood for
@@ -194,7 +199,7 @@ class Dialer:
                 race.failed(self._back_off(target, wait))
             else:
                 ready.append(target)
-        return self._book.order(ready)[: config.max_addresses]
+        return self._history.order(ready)[: config.max_addresses]
 
     async def _race(self, race: Race, targets: list[Target]) -> None:
         """Try one endpoint after the other, the next one when a moment has passed or one has failed (RFC 8305)."""
@@ -220,8 +225,8 @@ class Dialer:
 
     def _back_off(self, target: Target, wait: float) -> DialBackoff:
         self.held_off += 1
-        what, holder = f"{target.address} failed a moment ago", self._book.holder(target)
-        if holder is not None and self._book.is_stranger(target):
+        what, holder = f"{target.address} failed a moment ago", self._history.holder(target)
+        if holder is not None and self._history.is_stranger(target):
             what = f"at {target.address} {holder} answers, not {target.expected}"
         return DialBackoff(f"{what}; tried again in {wait:.1f} s")
 
@@ -231,12 +236,12 @@ class Dialer:
             await self._try(race, target)
             return
         place = target.host, target.port, target.endpoint.suffix
-        while self._book.is_stranger(target) and (other := self._strangers.get(place)) is not None:
+        while self._history.is_stranger(target) and (other := self._strangers.get(place)) is not None:
             await asyncio.wait((other,))
-        wait = self._book.wait(target, monotonic())
+        wait = self._history.wait(target, monotonic())
         if wait > 0:
             race.failed(self._back_off(target, wait))
-        elif not self._book.is_stranger(target):
+        elif not self._history.is_stranger(target):
             await self._try(race, target)
         else:
             done = self._strangers[place] = asyncio.get_running_loop().create_future()
@@ -265,12 +270,12 @@ class Dialer:
             if attempt.told:  # what was told outlives a time-out or cancellation in the same turn
                 error = attempt.outcome.result()
             if error is None:
-                self._book.succeeded(target, monotonic(), attempt.answered)
+                self._history.succeeded(target, monotonic(), attempt.answered)
             elif connection is not None:
                 connection.abort(error)
         if error is not None:
             log.debug("dial %d: %s: %s", race.request.dial, target.address, error)
             said_nothing = isinstance(error, ResourceExhausted | PeerBanned) or race.won
             if not said_nothing:  # about the address
-                self._book.failed(target, monotonic(), error.answered if isinstance(error, WrongPeer) else None)
+                self._history.failed(target, monotonic(), error.answered if isinstance(error, WrongPeer) else None)
             race.failed(error)

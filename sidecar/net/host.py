@@ -46,8 +46,11 @@ class ConnectionHost(Protocol):
     def broken(self) -> None:
         """Count a defect."""
 
-    def take(self, stream: int, limit: int) -> Sequence[bytes | memoryview]: ...
+    def take(self, stream: int, limit: int) -> Sequence[bytes | memoryview]:
+        """At most `limit` bytes that the node has to send on the stream now; see `Node.take`."""
+
     def pump_soon(self, connection: "Connection") -> None:
         """Call `pump` at the end of this turn of the loop. Said once until then."""
 
-    def account(self, connection: "Connection", change: int) -> None: ...
+    def account(self, connection: "Connection", change: int) -> None:
+        """Count what waits for sockets: here it has grown by `change` bytes, and `buffered` with it."""

@@ -5,6 +5,7 @@ import logging
 
 from ..core.channel import Channel
 from ..core.errors import SidecarError
+from ..core.override import override
 from ..core.types import Direction
 from .connection import TURN_BYTES, WRITE_CHUNK, Connection
 from .host import ConnectionHost
@@ -32,11 +33,13 @@ class LayeredConnection(Connection):
         self.suffix = suffix
         self._stack = stack
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if self._channel is not None:
             self._say(self._stack.output())
 
+    @override
     def data_received(self, data: bytes) -> None:
         if self._channel is None or self._state is State.CUT:
             return

@@ -41,17 +41,21 @@ class Stack:
 
     @property
     def ready(self) -> bool:
+        """Whether `seal` may be called: all handshakes are over."""
         return all(layer.ready for layer in self._layers)
 
     @property
     def failure(self) -> SidecarError | None:
+        """What ends the connection, of the layer nearest to the socket that failed."""
         return next((layer.failure for layer in self._layers if layer.failure is not None), None)
 
     @property
     def ended(self) -> bool:
+        """Whether the remote has ended one of the layers in order: the channel gets no more bytes."""
         return any(layer.ended for layer in self._layers)
 
     def feed(self, data: bytes) -> bytes:
+        """The channel's bytes in what the socket brought. Raises what a layer raises, which ends the connection."""
         for layer in self._layers:
             data = layer.feed(data)
             if not data:
@@ -59,6 +63,7 @@ class Stack:
         return data
 
     def seal(self, buffers: Buffers) -> Buffers:
+        """The channel's bytes in the form that the socket takes."""
         for layer in reversed(self._layers):
             buffers = layer.seal(buffers)
         return buffers
@@ -85,6 +90,7 @@ class Stack:
         return out
 
     def explain(self, error: SidecarError | None) -> SidecarError | None:
+        """A more telling error than `error`, if one of the layers knows one."""
         for layer in self._layers:
             error = layer.explain(error)
         return error

@@ -4,7 +4,8 @@ import struct
 from typing import Any
 
 from ..core.errors import Closed, HandshakeError, SidecarError, WrongPrivateNetwork
-from .layers import Buffers
+from ..core.override import override
+from .layers import Buffers, Layer
 
 NONCE_SIZE = 24
 _HINT = "the remote probably is in another private network, or in none"
@@ -18,7 +19,7 @@ _QUARTERS = (
 )
 
 
-class PrivateLayer:
+class PrivateLayer(Layer):
     """Our 24-byte nonce, then our bytes under it; theirs likewise.
 
     The cipher authenticates nothing. That the keys are the same shows in the first bytes, which are the same on each
@@ -38,6 +39,7 @@ class PrivateLayer:
         self._nonce = b""  # of theirs, as far as it has come
         self._expected = _GREETING
 
+    @override
     def feed(self, data: bytes) -> bytes:
         """Raises WrongPrivateNetwork."""
         if self._receiving is None:
@@ -57,16 +59,20 @@ class PrivateLayer:
             self._expected = self._expected[len(seen) :]
         return plain
 
+    @override
     def seal(self, buffers: Buffers) -> Buffers:
         return (self._sending.encrypt(b"".join(buffers)),)
 
+    @override
     def output(self) -> list[bytes]:
         unsent, self._unsent = self._unsent, []
         return unsent
 
+    @override
     def close(self) -> None:
         pass
 
+    @override
     def explain(self, error: SidecarError | None) -> SidecarError | None:
         if self._expected and isinstance(error, HandshakeError | Closed) and type(error) in (HandshakeError, Closed):
             return WrongPrivateNetwork(f"{_HINT}: {error}")

@@ -50,6 +50,7 @@ class Race:
         self.over = False
 
     def failed(self, error: SidecarError) -> None:
+        """Remember the failure, unless one that says more is known."""
         if _rank(error) > _rank(self.error):
             self.error = error
 
@@ -80,6 +81,7 @@ class Attempt:
         return True
 
     def fail(self, error: SidecarError) -> None:
+        """It came to nothing; nothing where the outcome is known already."""
         if not self.outcome.done():
             self.outcome.set_result(error)
 

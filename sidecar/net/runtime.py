@@ -18,6 +18,7 @@ from ..core.gate import Gate
 from ..core.identity import Identity
 from ..core.multiaddr import Endpoint, Multiaddr
 from ..core.node import NodeEffect, NodeInput, NodeMachine, NodeNews
+from ..core.override import override
 from ..core.types import Direction, Place
 from .admission import Admission, Origin
 from .alarm import Alarm
@@ -26,6 +27,7 @@ from .config import NetConfig
 from .connection import Connection
 from .dial_history import DialHistory, PlaceTried
 from .dialer import Dialer
+from .host import ConnectionHost
 from .layered import LayeredConnection
 from .listener import open_socket, reached_at
 from .race import Attempt
@@ -41,7 +43,7 @@ _STALL_CHECKS = 1 / 16  # of the stall time-out: how often connections that byte
 ObserveUpgrade = Callable[[int, Direction, Multiaddr | None], UpgradeObserver]
 
 
-class Runtime:
+class Runtime(ConnectionHost):
     """Runs one node on the running event loop."""
 
     def __init__(
@@ -74,12 +76,12 @@ class Runtime:
         self._alarm = Alarm(self.loop, node.next_deadline, self._on_deadline)
         self._gate = Gate() if gate is None else gate
         self._admission = Admission(config, monotonic())
-        book = DialHistory(config, rng or random.Random(), on_place_tried)
-        book.restore(places, monotonic())
+        history = DialHistory(config, rng or random.Random(), on_place_tried)
+        history.restore(places, monotonic())
         self._dialer = Dialer(
             config,
             identity.peer_id,
-            book=book,
+            history=history,
             gate=self._gate,
             connect=self._connect,
             is_own_endpoint=lambda host, port: (host, port) in self._own_endpoints,
@@ -204,8 +206,8 @@ class Runtime:
 
     # ------------------------------------------------------------ the node's turns
 
+    @override
     def receive(self, input: NodeInput, now: float) -> bool:
-        """Part of ConnectionHost: hand the node what a connection brought; False when the node broke over it."""
         if self._busy:
             self._inputs.append(input)
             return True
@@ -220,6 +222,7 @@ class Runtime:
             self._drain()
         return True
 
+    @override
     def take(self, stream: int, limit: int) -> Sequence[bytes | memoryview]:
         return self._node.take(stream, limit)
 
@@ -253,8 +256,8 @@ class Runtime:
         self._busy = False
         self._alarm.arm()
 
+    @override
     def broken(self) -> None:
-        """Part of ConnectionHost."""
         self._counters.internal_errors += 1
 
     # ------------------------------------------------------------ effects
@@ -329,8 +332,8 @@ class Runtime:
         number, self._next_connection = self._next_connection, self._next_connection + 1
         return number
 
+    @override
     def admit(self, connection: Connection) -> Channel | None:
-        """Part of ConnectionHost."""
         now = monotonic()
         attempt = connection.attempt
         if self._stopping:
@@ -365,8 +368,8 @@ class Runtime:
             on_upgraded=observe and observe(connection.number, connection.direction, connection.remote),
         )
 
+    @override
     def refuse_peer(self, connection: Connection) -> SidecarError | None:
-        """Part of ConnectionHost."""
         assert connection.peer is not None, "the handshake has shown it"
         refusal = self._gate.refuse_peer(connection.peer)
         if refusal is None:  # the address may have been banned meanwhile
@@ -375,8 +378,8 @@ class Runtime:
             self._admission.suspects.add(Origin.of(connection.remote_host).address, monotonic())
         return refusal
 
+    @override
     def refuse_upgraded(self, connection: Connection) -> SidecarError | None:
-        """Part of ConnectionHost."""
         attempt, peer = connection.attempt, connection.peer
         assert peer is not None, "the handshake has shown it"
         if peer == self._identity.peer_id:
@@ -386,8 +389,8 @@ class Runtime:
             return Closed("another address answered first")
         return None
 
+    @override
     def opened(self, connection: Connection, now: float) -> bool:
-        """Part of ConnectionHost."""
         attempt, peer, public_key = connection.attempt, connection.peer, connection.public_key
         remote, local = connection.remote, connection.local
         if peer is None or public_key is None or remote is None or local is None:
@@ -402,8 +405,8 @@ class Runtime:
         opened = events.ConnectionOpened(connection.number, peer, public_key, connection.direction, remote, local, dial)
         return self.receive(opened, now)
 
+    @override
     def ended(self, connection: Connection, error: SidecarError | None) -> None:
-        """Part of ConnectionHost."""
         self._counters.closed += 1
         self._counters.closed_by[_name(error)] += 1
         if isinstance(error, WorkExceeded) and connection.attempt is None:
@@ -414,8 +417,8 @@ class Runtime:
             log.warning("%r: closed: %s", connection, error)
         self.receive(events.ConnectionClosed(connection.number, error), monotonic())
 
+    @override
     def upgrade_failed(self, connection: Connection, error: SidecarError | None) -> None:
-        """Part of ConnectionHost."""
         self._counters.handshakes[_name(error)] += 1
         if connection.attempt is not None:
             connection.attempt.fail(error or Closed("closed during the handshake"))
@@ -426,8 +429,8 @@ class Runtime:
         elif not self._stopping:
             log.warning("%r: handshake failed: %s", connection, error)
 
+    @override
     def lost(self, connection: Connection) -> None:
-        """Part of ConnectionHost."""
         del self._connections[connection.number]
         if connection.attempt is None:
             self._admission.release_inbound(Origin.of(connection.remote_host))
@@ -444,8 +447,9 @@ class Runtime:
 
     # ------------------------------------------------------------ bytes that wait
 
+    @override
     def pump_soon(self, connection: Connection) -> None:
-        """Part of ConnectionHost: so all that a turn has for a connection leaves in one write."""
+        # So all that a turn has for a connection leaves in one write.
         if not self._dirty:
             self.loop.call_soon(self._flush)
         self._dirty.append(connection)
@@ -463,8 +467,8 @@ class Runtime:
         finally:
             self._drain()
 
+    @override
     def account(self, connection: Connection, change: int) -> None:
-        """Part of ConnectionHost."""
         self._backlog.account(connection, change)
 
 

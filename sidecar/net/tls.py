@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..config.files import read_regular
 from ..core.errors import ConfigError, HandshakeError, ProtocolError, SidecarError
-from .layers import Buffers
+from ..core.override import override
+from .layers import Buffers, Layer
 
 _READ = 256 * 1024
 _MAX_OWN = 64 * 1024  # bytes of TLS's own that may wait; a handshake has some 5 KiB
@@ -17,7 +18,7 @@ _MAX_FILE = 16 << 20  # bytes; the certificates of all public authorities take s
 _HTTP = ["http/1.1"]  # what WebSocket begins with
 
 
-class TlsLayer:
+class TlsLayer(Layer):
     """One side of a TLS connection."""
 
     def __init__(self, context: ssl.SSLContext, server_name: str | None) -> None:
@@ -41,6 +42,7 @@ class TlsLayer:
             raise HandshakeError(f"TLS: {_reason(error)}") from None
         self.ready = True
 
+    @override
     def feed(self, data: bytes) -> bytes:
         """Raises HandshakeError, ProtocolError; behind good bytes, the error is in `failure`."""
         self._incoming.write(data)
@@ -68,18 +70,22 @@ class TlsLayer:
             raise error
         self.failure = error
 
+    @override
     def seal(self, buffers: Buffers) -> Buffers:
         data = b"".join(buffers)
         if data:
             self._tls.write(data)
         return self.output()
 
+    @override
     def output(self) -> list[bytes]:
         return [self._outgoing.read()] if self._outgoing.pending else []
 
+    @override
     def close(self) -> None:
         """The frames within say that the connection ends; close_notify would add nothing."""
 
+    @override
     def explain(self, error: SidecarError | None) -> SidecarError | None:
         return error
 

@@ -15,7 +15,8 @@ from websockets.server import ServerProtocol
 from websockets.uri import WebSocketURI
 
 from ..core.errors import FrameTooLarge, HandshakeError, ProtocolError, SidecarError
-from .layers import Buffers
+from ..core.override import override
+from .layers import Buffers, Layer
 
 MAX_MESSAGE = 1024 * 1024  # bytes; others send a message for each write, of 64 KiB and a little at most
 _MAX_OWN = 16  # pongs that wait for a remote that does not read; RFC 6455 section 5.5.3 lets older ones be left away
@@ -26,7 +27,7 @@ _library_log = logging.getLogger(f"{__name__}.library")
 _library_log.setLevel(logging.ERROR)  # it tells of every connection
 
 
-class WebSocketLayer:
+class WebSocketLayer(Layer):
     """One side of a WebSocket connection. Any path, Origin and subprotocol is accepted; compression is not offered."""
 
     def __init__(self, host: str | None = None, port: int = 0, *, secure: bool = False) -> None:
@@ -45,6 +46,7 @@ class WebSocketLayer:
             self._protocol = client
             self._collect()
 
+    @override
     def feed(self, data: bytes) -> bytes:
         """Raises HandshakeError, FrameTooLarge, ProtocolError; behind good bytes, the error is in `failure`."""
         rest = b""
@@ -105,6 +107,7 @@ class WebSocketLayer:
             self._own.append(_BAD_REQUEST)  # what is no HTTP at all the library leaves without an answer
         raise HandshakeError(f"not a WebSocket request: {_sentence(error)}")
 
+    @override
     def seal(self, buffers: Buffers) -> Buffers:
         if self._protocol.state is not State.OPEN:
             return ()  # a goodbye was said
@@ -112,15 +115,18 @@ class WebSocketLayer:
         self._protocol.send_binary(b"".join(buffers))
         return [part for part in self._protocol.data_to_send() if part]
 
+    @override
     def output(self) -> list[bytes]:
         own, self._own = self._own, []
         return own
 
+    @override
     def close(self) -> None:
         if self._protocol.state is State.OPEN:
             self._protocol.send_close(1000)
             self._collect()
 
+    @override
     def explain(self, error: SidecarError | None) -> SidecarError | None:
         return error
 

@@ -43,6 +43,7 @@ class TracedNode:
         self.accepts = node.accepts
 
     def handle(self, input: NodeInput, now: float) -> Sequence[NodeEffect]:
+        """As of the node, with a record of the input and of its effects."""
         if self._trace.active:
             self._note_input(input, now)
         effects = self._node.handle(input, now)
@@ -50,17 +51,20 @@ class TracedNode:
         return effects
 
     def handle_deadline(self, now: float) -> Sequence[NodeEffect]:
+        """As of the node, with a record of the effects."""
         effects = self._node.handle_deadline(now)
         self._note_effects(effects, now)
         return effects
 
     def take(self, stream: int, limit: int) -> Sequence[bytes | memoryview]:
+        """As of the node, with a record of the bytes that go out."""
         buffers = self._node.take(stream, limit)
         if buffers and self._trace.active:
             self._note_bytes(stream, b"".join(buffers), "out", None)
         return buffers
 
     def drain(self, now: float) -> Sequence[NodeEffect]:
+        """As of the node, with a record of the effects."""
         effects = self._node.drain(now)
         self._note_effects(effects, now)
         return effects

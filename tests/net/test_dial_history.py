@@ -16,17 +16,17 @@ def target(host: str = "192.0.2.1", port: int = 1, expected: PeerId | None = Non
 
 
 def test_back_off_doubles_to_its_bound_and_a_success_ends_it() -> None:
-    book = DialHistory(NetConfig(backoff_base=1.0, backoff_max=8.0), random.Random(1))
+    history = DialHistory(NetConfig(backoff_base=1.0, backoff_max=8.0), random.Random(1))
     waits = []
     for _ in range(6):
-        book.failed(target(), 100.0)
-        waits.append(book.wait(target(), 100.0))
+        history.failed(target(), 100.0)
+        waits.append(history.wait(target(), 100.0))
     for wait, expected in zip(waits, (1, 2, 4, 8, 8, 8), strict=True):
         assert 0.75 * expected <= wait <= 1.25 * expected
-    assert book.wait(target(), 111.0) == 0
-    assert book.wait(target(expected=PeerId(b"x")), 100.0) == 0
-    book.succeeded(target(), 120.0)
-    assert book.wait(target(), 120.0) == 0
+    assert history.wait(target(), 111.0) == 0
+    assert history.wait(target(expected=PeerId(b"x")), 100.0) == 0
+    history.succeeded(target(), 120.0)
+    assert history.wait(target(), 120.0) == 0
 
 
 A_PEER, OTHER_PEER = (Identity(bytes([number]) * 32).peer_id for number in (1, 2))
@@ -37,51 +37,51 @@ def stranger(number: int) -> PeerId:
 
 
 def test_a_place_where_one_identity_after_the_other_is_not_found_is_dialled_ever_less() -> None:
-    book = DialHistory(NetConfig(), random.Random(1))
+    history = DialHistory(NetConfig(), random.Random(1))
     dials = []
     for step in range(3600):  # two new ids for it in a second, for half an hour
         now, made_up = step / 2, target(expected=stranger(100 + step))
-        if not book.wait(made_up, now):
-            book.failed(made_up, now)
+        if not history.wait(made_up, now):
+            history.failed(made_up, now)
             dials.append(now)
     assert 30 <= len(dials) <= 50  # seven while it doubles, then one a minute
     assert max(later - earlier for earlier, later in pairwise(dials)) <= 76
 
 
 def test_what_strangers_fail_at_holds_neither_the_holder_off_nor_who_is_trusted() -> None:
-    book = DialHistory(NetConfig(), random.Random(1))
+    history = DialHistory(NetConfig(), random.Random(1))
     for step in range(10):
-        book.failed(target(expected=stranger(100 + step)), 100.0, A_PEER)  # it is alive: that one answered
-    assert book.holder(target()) == A_PEER
-    assert book.wait(target(expected=A_PEER), 100.0) == 0
-    assert book.wait(target(), 100.0) == 0
-    assert book.wait(target(port=2, expected=OTHER_PEER), 100.0) == 0
-    assert book.wait(target(expected=OTHER_PEER), 100.0, trusted=True) == 0
-    assert 45 <= book.wait(target(expected=OTHER_PEER), 100.0) <= 75  # one that has moved there is tried after that
-    book.failed(target(expected=OTHER_PEER), 200.0)
-    assert book.wait(target(expected=OTHER_PEER), 200.0, trusted=True) >= 0.75  # its own failure
-    book.succeeded(target(expected=OTHER_PEER), 300.0)
-    assert book.holder(target()) == OTHER_PEER
-    assert book.wait(target(expected=stranger(999)), 300.0) == 0
-    book.failed(target(expected=stranger(998)), 300.0, OTHER_PEER)
-    assert book.wait(target(expected=stranger(999)), 300.0) <= 1.25  # it counts from one again
+        history.failed(target(expected=stranger(100 + step)), 100.0, A_PEER)  # it is alive: that one answered
+    assert history.holder(target()) == A_PEER
+    assert history.wait(target(expected=A_PEER), 100.0) == 0
+    assert history.wait(target(), 100.0) == 0
+    assert history.wait(target(port=2, expected=OTHER_PEER), 100.0) == 0
+    assert history.wait(target(expected=OTHER_PEER), 100.0, trusted=True) == 0
+    assert 45 <= history.wait(target(expected=OTHER_PEER), 100.0) <= 75  # one that has moved there is tried after that
+    history.failed(target(expected=OTHER_PEER), 200.0)
+    assert history.wait(target(expected=OTHER_PEER), 200.0, trusted=True) >= 0.75  # its own failure
+    history.succeeded(target(expected=OTHER_PEER), 300.0)
+    assert history.holder(target()) == OTHER_PEER
+    assert history.wait(target(expected=stranger(999)), 300.0) == 0
+    history.failed(target(expected=stranger(998)), 300.0, OTHER_PEER)
+    assert history.wait(target(expected=stranger(999)), 300.0) <= 1.25  # it counts from one again
 
 
 def test_failures_of_a_place_long_ago_do_not_count() -> None:
-    book = DialHistory(NetConfig(backoff_max=100.0), random.Random(1))
+    history = DialHistory(NetConfig(backoff_max=100.0), random.Random(1))
     for step in range(10):
-        book.failed(target(expected=stranger(100 + step)), 0.0)
-    book.failed(target(expected=stranger(200)), 1000.0)
-    assert book.wait(target(expected=A_PEER), 1000.0) <= 1.25
+        history.failed(target(expected=stranger(100 + step)), 0.0)
+    history.failed(target(expected=stranger(200)), 1000.0)
+    assert history.wait(target(expected=A_PEER), 1000.0) <= 1.25
 
 
 def test_what_is_kept_of_places_makes_the_same_waits_after_a_restart_under_any_clock() -> None:
     news: list[PlaceTried] = []
-    book = DialHistory(NetConfig(), random.Random(1), news.append)
+    history = DialHistory(NetConfig(), random.Random(1), news.append)
     for step in range(4):
-        book.failed(target(expected=stranger(100 + step)), 1000.0, A_PEER)
-    book.succeeded(target("192.0.2.2", expected=A_PEER), 1000.0)
-    book.succeeded(target("192.0.2.2", expected=A_PEER), 1001.0)  # nothing new
+        history.failed(target(expected=stranger(100 + step)), 1000.0, A_PEER)
+    history.succeeded(target("192.0.2.2", expected=A_PEER), 1000.0)
+    history.succeeded(target("192.0.2.2", expected=A_PEER), 1001.0)  # nothing new
     assert [(tried.place.failures, tried.failed) for tried in news] == [
         *((step + 1, stranger(100 + step)) for step in range(4)),
         (0, None),
@@ -97,23 +97,23 @@ def test_what_is_kept_of_places_makes_the_same_waits_after_a_restart_under_any_c
 
 
 def test_identities_remembered_at_one_place_are_bounded_and_its_holder_stays() -> None:
-    book = DialHistory(NetConfig(), random.Random(1))
-    book.succeeded(target(expected=A_PEER), 1.0)
+    history = DialHistory(NetConfig(), random.Random(1))
+    history.succeeded(target(expected=A_PEER), 1.0)
     for step in range(100):
-        book.failed(target(expected=stranger(100 + step)), 2.0)
-    (place,) = book._places.values()
+        history.failed(target(expected=stranger(100 + step)), 2.0)
+    (place,) = history._places.values()
     assert len(place.records) <= 8
-    assert book.order([target(port=2, expected=A_PEER), target(expected=A_PEER)])[0].port == 1
+    assert history.order([target(port=2, expected=A_PEER), target(expected=A_PEER)])[0].port == 1
 
 
 def test_addresses_are_tried_in_a_sensible_order_and_few_are_remembered() -> None:
-    book = DialHistory(NetConfig(address_entries=3), random.Random(1))
+    history = DialHistory(NetConfig(address_entries=3), random.Random(1))
     public, private, loopback, once, lately = (
         target(host) for host in ("203.0.114.9", "10.0.0.1", "::1", "198.51.1.1", "198.51.1.2")
     )
-    book.succeeded(once, 1.0)
-    book.succeeded(lately, 2.0)
-    assert book.order([public, private, once, loopback, lately]) == [lately, once, loopback, private, public]
+    history.succeeded(once, 1.0)
+    history.succeeded(lately, 2.0)
+    assert history.order([public, private, once, loopback, lately]) == [lately, once, loopback, private, public]
     for port in range(10):
-        book.failed(target(port=port), 0.0)
-    assert len(book) == 3
+        history.failed(target(port=port), 0.0)
+    assert len(history) == 3

@@ -235,7 +235,7 @@ class Fake:
         self.dialer = Dialer(
             config,
             OWN,
-            book=DialHistory(config, random.Random(1)),
+            history=DialHistory(config, random.Random(1)),
             gate=Gate(),
             connect=self._connect,
             is_own_endpoint=lambda host, port: False,

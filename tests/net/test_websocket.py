@@ -331,14 +331,14 @@ async def test_tcp_and_websocket_at_the_same_node_and_tcp_is_preferred() -> None
 
 
 def test_what_answered_last_comes_before_what_is_preferred() -> None:
-    book = DialHistory(NetConfig(), random.Random(1))
+    history = DialHistory(NetConfig(), random.Random(1))
     texts = ("/ip4/127.0.0.1/tcp/1/ws", "/ip4/127.0.0.1/tcp/1", "/ip4/192.0.2.1/tcp/1")
     web, near, far = (Target(Multiaddr.from_text(text), text.split("/")[2], 1, None) for text in texts)
-    assert book.order([web, far, near]) == [near, far, web]
-    book.succeeded(web, 1.0)
-    assert book.order([far, near, web]) == [web, near, far]
-    book.failed(near, 1.0)
-    assert book.wait(web, 1.0) == 0.0
+    assert history.order([web, far, near]) == [near, far, web]
+    history.succeeded(web, 1.0)
+    assert history.order([far, near, web]) == [web, near, far]
+    history.failed(near, 1.0)
+    assert history.wait(web, 1.0) == 0.0
 
 
 # ---------------------------------------------------------------- strangers

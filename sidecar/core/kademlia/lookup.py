@@ -17,7 +17,7 @@ from .searches import Search
 _by_distance = attrgetter("distance")
 
 
-class State(enum.Enum):
+class CandidateState(enum.Enum):
     """What became of a candidate."""
 
     HEARD = "heard"
@@ -36,7 +36,7 @@ class Candidate:
         self.distance = distance
         self.addresses = addresses
         self.depth = depth
-        self.state = State.HEARD
+        self.state = CandidateState.HEARD
 
 
 class Lookup:
@@ -108,9 +108,9 @@ class Lookup:
             if addresses == known.addresses:
                 return
             new = tuple(address for address in addresses if address not in known.addresses)
-            if new and peer == self.target and known.state is State.FAILED:
+            if new and peer == self.target and known.state is CandidateState.FAILED:
                 known.addresses = (new + known.addresses)[: self._config.max_addresses]  # the old ones have just failed
-                known.state = State.HEARD
+                known.state = CandidateState.HEARD
                 known.depth = depth
                 insort(self._order, known, key=_by_distance)
             else:
@@ -124,17 +124,17 @@ class Lookup:
 
     def _drop_farthest(self) -> None:
         for index in range(len(self._order) - 1, -1, -1):
-            if self._order[index].state is State.HEARD:
+            if self._order[index].state is CandidateState.HEARD:
                 del self._candidates[self._order.pop(index).peer]
                 return
 
     def next_queries(self) -> list[Candidate]:
         """The candidates to ask now, marked as waiting; at most alpha are under way."""
         room = min(self._config.alpha - self._waiting, self._config.max_queries - self._asked)
-        heard = [candidate for candidate in self._order[: self._config.k] if candidate.state is State.HEARD]
+        heard = [candidate for candidate in self._order[: self._config.k] if candidate.state is CandidateState.HEARD]
         chosen = heard[: max(room, 0)]
         for candidate in chosen:
-            candidate.state = State.WAITING
+            candidate.state = CandidateState.WAITING
         self._waiting += len(chosen)
         self._asked += len(chosen)
         return chosen
@@ -142,7 +142,7 @@ class Lookup:
     def answered(self, peer: PeerId, closer: Iterable[PeerAddresses]) -> None:
         """A candidate answered with the peers closest to the key that it knows."""
         candidate = self._candidates[peer]
-        candidate.state = State.ANSWERED
+        candidate.state = CandidateState.ANSWERED
         self._waiting -= 1
         for other, addresses in closer:
             self.offer(other, addresses, candidate.depth + 1)
@@ -150,7 +150,7 @@ class Lookup:
     def failed(self, peer: PeerId) -> None:
         """A candidate did not answer."""
         candidate = self._candidates[peer]
-        candidate.state = State.FAILED
+        candidate.state = CandidateState.FAILED
         self._waiting -= 1
         self._failed += 1
         del self._order[bisect_left(self._order, candidate.distance, key=_by_distance)]
@@ -158,11 +158,11 @@ class Lookup:
     @property
     def finished(self) -> bool:
         """Whether nothing that may still come belongs to the result."""
-        unsettled = [c.state for c in self._order[: self._config.k] if c.state is not State.ANSWERED]
+        unsettled = [c.state for c in self._order[: self._config.k] if c.state is not CandidateState.ANSWERED]
         if self._asked >= self._config.max_queries:
-            return State.WAITING not in unsettled
+            return CandidateState.WAITING not in unsettled
         return not unsettled
 
     def closest(self) -> list[Candidate]:
         """At most k candidates that answered, closest first."""
-        return [candidate for candidate in self._order if candidate.state is State.ANSWERED][: self._config.k]
+        return [candidate for candidate in self._order if candidate.state is CandidateState.ANSWERED][: self._config.k]

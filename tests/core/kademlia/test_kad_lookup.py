@@ -8,7 +8,7 @@ from kad_network import address, peer
 
 from sidecar.core.kademlia.config import KademliaConfig
 from sidecar.core.kademlia.keyspace import place
-from sidecar.core.kademlia.lookup import Lookup, State
+from sidecar.core.kademlia.lookup import CandidateState, Lookup
 from sidecar.core.types import PeerId
 
 KEY = b"the key"
@@ -77,7 +77,7 @@ def test_is_bounded_in_candidates_queries_and_addresses() -> None:
     lookup = started(NEAR[99])
     assert asked(lookup) == [NEAR[99]]
     lookup.answered(NEAR[99], [(one, AT) for one in NEAR[20:90]])
-    heard = [one for one in NEAR if (found := lookup.get(one)) and found.state is State.HEARD]
+    heard = [one for one in NEAR if (found := lookup.get(one)) and found.state is CandidateState.HEARD]
     assert heard == NEAR[20:30]  # the closest ones
     for number in range(100):
         lookup.offer(NEAR[20], (address(number),))
@@ -122,7 +122,7 @@ def test_terminates_with_answers_in_order(seed: int, k: int, alpha: int, loss: f
     if len(result) == k:
         closer = NEAR[: NEAR.index(result[-1])]
         assert all(
-            (found := lookup.get(one)) and found.state in (State.ANSWERED, State.FAILED)
+            (found := lookup.get(one)) and found.state in (CandidateState.ANSWERED, CandidateState.FAILED)
             for one in closer
             if one in heard
         )
