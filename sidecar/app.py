@@ -36,6 +36,7 @@ from .process.parts import Parts
 from .process.spans import Tracer, open_tracer
 from .store.bans import BanStore
 from .store.directory import StateDirectory
+from .store.directory_watch import DirectoryWatch
 from .store.peer_memory import PeerMemory
 from .trace import VERSION as TRACE_VERSION
 from .trace import TracedNode, TraceFile
@@ -169,6 +170,8 @@ class App:
                 path,
             )
         self._audit.check()
+        self._parts.started("watch of the state directory", watch := DirectoryWatch(state), DirectoryWatch.stop)
+        watch.start()
         return state
 
     def _gate(self, bans: BanStore, moment: _Moment) -> Gate:

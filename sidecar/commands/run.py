@@ -20,7 +20,7 @@ from ..configure import open_files
 from ..core.errors import AddressInUse, StateLocked
 from ..core.multiaddr import Multiaddr
 from ..process.logs import log
-from ..process.open_files import raise_to
+from ..process.open_files import LEAST, raise_to
 from ..process.service_manager import ServiceManager
 from ..process.standard_streams import errors, output
 from .common.config_flags import add_config_flags, errors_told, load_config
@@ -57,7 +57,19 @@ def run(options: argparse.Namespace) -> int:
         loaded = load_config(options)
         config = loaded.config
         log.configure(config.log.level, config.log.format, parts=config.log.levels)
-        raise_to(open_files(config))
+        wanted = open_files(config)
+        files = raise_to(wanted)
+        remedy = "raise the limit (`ulimit -n`, LimitNOFILE= of systemd, --ulimit of a container engine)"
+        if files < LEAST:
+            return failed(FAILED, f"this process may have {files} files open, and a start takes {LEAST}; {remedy}")
+        if files < wanted:
+            _log.warning(
+                "this process may have %d files open, and its connections may take %d (limits.connections, "
+                "api.max_connections): when none is left, nobody new is let in; %s",
+                files,
+                wanted,
+                remedy,
+            )
         os.umask(
             0o077
         )  # what it makes is its user's alone, SQLite's files too; the API's socket gets a mode of its own
@@ -89,18 +101,24 @@ async def _live(loaded: Loaded, options: argparse.Namespace) -> None:
         threading.Thread(target=_watch_input, args=(loop, stop), name="standard input", daemon=True).start()
     app = App(loaded, os.environ)
     manager = ServiceManager(os.environ)
-    output.write(banner(await app.start(), loaded.config))
-
     reloading = Reloading(app, manager, lambda: load_config(options))
+    started, asked_early = False, False
 
     def hung_up() -> None:
+        nonlocal asked_early
         if _terminal_gone():
             stop.set()
-        else:
+        elif started:
             reloading.ask()
+        else:
+            asked_early = True
 
     loop.add_signal_handler(signal.SIGHUP, hung_up)
+    output.write(banner(await app.start(), loaded.config))
+    started = True
     manager.started()
+    if asked_early:
+        reloading.ask()
     telling = asyncio.create_task(_tell_readiness(app, manager), name="readiness")
     await stop.wait()
     _log.info("stopping")

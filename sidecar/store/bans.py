@@ -1,5 +1,6 @@
 """Bans and protected peers over a restart, in SQLite."""
 
+import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Self
 from ..core.errors import InvalidArgument, InvalidPeerId, StorageError
 from ..core.gate import Ban, Network, Subject
 from ..core.types import PeerId
-from .database import Unusable, connect
+from .database import Unusable, because, connect
 
 SCHEMA_VERSION = 1
 MAX_ENDED = 10_000  # bans that have ended and are kept nevertheless; a guess
@@ -48,6 +49,7 @@ class BanStore:
         """Use `open`."""
         self.path = path
         self._connection = connection
+        self._file = _found(path)
 
     @classmethod
     def open(cls, path: Path, now_wall: float) -> Self:
@@ -62,7 +64,7 @@ class BanStore:
             raise _damaged(path, str(reason)) from None
         except (sqlite3.Error, OSError) as error:
             remedy = "`sidecar doctor --offline` looks at its disk and rights"
-            raise StorageError(f"{path} cannot be opened: {error}; {remedy}") from None
+            raise StorageError(f"{path} cannot be opened: {because(path, error)}; {remedy}") from None
         store = cls(path, connection)
         try:
             store.forget(now_wall)
@@ -121,9 +123,20 @@ class BanStore:
                 transaction.executemany(statement, rows)
         except sqlite3.Error as error:
             raise self._error("written", error) from None
+        if _found(self.path) != self._file:  # it goes on to be written, but no start will read it
+            raise StorageError(f"{self.path} was deleted or replaced")
 
     def _error(self, what: str, error: sqlite3.Error) -> StorageError:
-        return StorageError(f"{self.path} cannot be {what}: {error}")
+        return StorageError(f"{self.path} cannot be {what}: {because(self.path, error)}")
+
+
+def _found(path: Path) -> tuple[int, int] | None:
+    """Which file it is; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _decode(row: tuple[str, str, float, float | None]) -> Ban:

@@ -1,5 +1,7 @@
 """Opening one of our SQLite files: made where it is missing, checked where it is there."""
 
+import contextlib
+import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -21,6 +23,8 @@ def connect(
     """
     connection = sqlite3.connect(path, timeout=0)  # the directory's lock keeps others out; waiting would stop the loop
     try:
+        # Then no memory is shared by way of a file, for which a full disk has no room: what is there can be read.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         connection.execute("PRAGMA wal_autocheckpoint = 200")  # pages of 4 KiB
@@ -44,6 +48,17 @@ def connect(
                 raise Unusable(str(error)) from None
             raise
     return connection
+
+
+def because(path: Path, error: Exception) -> str:
+    """What went wrong with the database, and what is known of its disk, of which SQLite tells little."""
+    with contextlib.suppress(OSError):
+        disk = os.statvfs(path.parent)
+        if disk.f_flag & os.ST_RDONLY:
+            return f"{error} (its disk is read-only)"
+        if not disk.f_bavail:
+            return f"{error} (its disk is full)"
+    return str(error)
 
 
 def _says_damaged(error: sqlite3.DatabaseError) -> bool:

@@ -85,6 +85,15 @@ class StateDirectory:
         """The bans kept from earlier runs; see `BanStore.open`. Raises StorageError."""
         return BanStore.open(self.path / BANS_FILE, now_wall)
 
+    def lost(self) -> bool:
+        """Whether the directory is not at its path any more, or another one is."""
+        try:
+            return self._lock is not None and not os.path.samestat(os.fstat(self._lock), os.stat(self.path / LOCK_FILE))
+        except FileNotFoundError:
+            return True
+        except OSError:  # a disk that does not answer is not yet a directory that is gone
+            return False
+
     def close(self) -> None:
         """Let the next one have it."""
         if self._lock is not None:

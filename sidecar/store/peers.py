@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 from ..core.errors import InvalidMultiaddr, InvalidPeerId, StorageError
 from ..core.multiaddr import Multiaddr
 from ..core.types import PeerId, Place
-from .database import Unusable, connect
+from .database import Unusable, because, connect
 
 SCHEMA_VERSION = 1
 MAX_PLACES = 1024  # a guess
@@ -116,7 +116,7 @@ class PeerStore:
                 notice = f"{path} was begun anew, for {reason}; the old file is {aside}"
         except (sqlite3.Error, OSError, Unusable) as error:
             remedy = "`sidecar doctor --offline` looks at its disk and rights"
-            raise StorageError(f"{path} cannot be opened: {error}; {remedy}") from None
+            raise StorageError(f"{path} cannot be opened: {because(path, error)}; {remedy}") from None
         store = cls(path, connection, max_peers, notice)
         try:
             store._prune()
@@ -194,7 +194,7 @@ class PeerStore:
             raise self._error("written", error) from None
 
     def _error(self, what: str, error: sqlite3.Error) -> StorageError:
-        return StorageError(f"{self.path} cannot be {what}: {error}")
+        return StorageError(f"{self.path} cannot be {what}: {because(self.path, error)}")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

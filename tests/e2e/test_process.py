@@ -171,6 +171,32 @@ def test_a_disk_that_is_full_costs_the_memory_not_the_node(tmp_path: Path, small
             assert sidecar.json("status")["ready"]
         assert sidecar.terminate() == 0
         assert "are not remembered" in sidecar.log()
+    with running(tmp_path / "a", "--state", str(small_disk / "state")) as again:
+        again.line("Ready after")
+        banned = again.command("ban", UNREACHABLE.rpartition("/")[2])
+        assert "the ban is in force, but not after a restart: " in banned.stdout + banned.stderr
+        assert again.terminate() == 0
+
+
+def test_too_few_files_stop_the_start_with_one_line(tmp_path: Path) -> None:
+    refused = Process(tmp_path, prefix=("bash", "-c", 'ulimit -n 20; exec "$@"', "bash"))
+    assert refused.ended() == 1
+    (line,) = refused.log().splitlines()
+    assert line.startswith("sidecar: this process may have 20 files open, and a start takes 48; raise the limit")
+
+
+def test_files_that_are_used_up_are_said_at_the_start_and_come_back(tmp_path: Path) -> None:
+    few = ("bash", "-c", 'ulimit -n 80; exec "$@"', "bash")
+    with running(tmp_path, "--listen", "/ip4/127.0.0.1/tcp/0", prefix=few) as sidecar:
+        address = sidecar.line("  address").split("/")
+        sidecar.line("Ready after")
+        assert "this process may have 80 files open, and its connections may take 1664 " in sidecar.log()
+        with contextlib.ExitStack() as held:
+            for _ in range(100):
+                held.enter_context(socket.create_connection(("127.0.0.1", int(address[4]))))
+            assert sidecar.popen.poll() is None
+        assert sidecar.json("status")["ready"]
+        assert sidecar.terminate() == 0
 
 
 def test_a_bootstrap_address_without_a_peer_id_leads_to_whoever_answers(tmp_path: Path) -> None:
