@@ -13,16 +13,16 @@ from ..process.logs import Log
 from ..process.spans import NoTracer, Tracer
 from .common.calls import Calls
 from .common.lifetime import Lifetime
-from .common.operations import Operations
+from .common.operations import AppOperations
 from .config import ApiConfig
 from .direct.service import DirectService
 from .discovery.service import DiscoveryService
-from .node.readiness import Readiness
+from .node.readiness import SidecarReadiness
 from .node.service import NodeService
 from .peers.gatekeeper import Gatekeeper, Store
 from .peers.service import PeerService
 from .pubsub.service import PubSubService
-from .service import Handlers, Service, ServiceContext
+from .service import ApiService, Handlers, ServiceContext
 from .streams.service import StreamService
 from .surface import Feed, NodeSurface
 
@@ -66,7 +66,7 @@ class Backend:
         self.log = log or Log()
         self.calls = Calls(config.max_calls)
         self.lifetime = Lifetime()
-        self.operations = Operations(node.new_op, feed, self.lifetime)
+        self.operations = AppOperations(node.new_op, feed, self.lifetime)
         self.epoch_ns = time.time_ns() - int(time.monotonic() * 1e9)
         self._driver_histograms = driver_histograms
         self.context = context = ServiceContext(
@@ -74,7 +74,7 @@ class Backend:
         )
         self.now = context.now
         self.gatekeeper = Gatekeeper(node.gate, feed, bans)
-        self.readiness = Readiness(context)
+        self.readiness = SidecarReadiness(context)
         self.about = NodeService(
             context,
             self.readiness,
@@ -89,7 +89,7 @@ class Backend:
         self.streams = StreamService(context)
         self.pubsub = PubSubService(context)
         self.discovery = DiscoveryService(context)
-        self.services: tuple[Service, ...] = (
+        self.services: tuple[ApiService, ...] = (
             self.about,
             self.peers,
             self.direct,

@@ -10,7 +10,7 @@ from ..core.types import PeerId
 from ..process.audit import Audit
 from .common import values
 from .common.lifetime import Lifetime
-from .common.operations import Operations
+from .common.operations import AppOperations
 from .config import ApiConfig
 from .guard import caller
 from .surface import Feed, NodeSurface
@@ -29,7 +29,7 @@ class ServiceContext:
     config: ApiConfig
     """The API's bounds."""
     lifetime: Lifetime
-    operations: Operations
+    operations: AppOperations
     audit: Audit
     """Where changes of the node are written down."""
     epoch_ns: int
@@ -51,7 +51,7 @@ class ServiceContext:
         return peer
 
 
-class Service:
+class ApiService:
     """One service of the schemas, which has the class's name; its methods' names are there in snake case.
 
     A method takes (request, call): the request's message, or an iterator of them where the app sends a stream. It

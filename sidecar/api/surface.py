@@ -20,26 +20,50 @@ class Addresses(Protocol):
     """Where the node is."""
 
     @property
-    def listening(self) -> Sequence[Multiaddr]: ...
+    def listening(self) -> Sequence[Multiaddr]:
+        """Where it is bound."""
+
     @property
-    def announced(self) -> Sequence[Multiaddr]: ...
+    def announced(self) -> Sequence[Multiaddr]:
+        """What it tells peers."""
+
     @property
-    def observed(self) -> Sequence[Multiaddr]: ...
+    def observed(self) -> Sequence[Multiaddr]:
+        """What peers see."""
 
 
 class NodeSurface(Protocol):
     """What the API asks of the node machine directly: numbers and snapshots, nothing that has effects."""
 
     @property
-    def peer_id(self) -> PeerId: ...
+    def peer_id(self) -> PeerId:
+        """Who it is."""
+
     @property
-    def network(self) -> str: ...
+    def network(self) -> str:
+        """The name of its network."""
+
     @property
-    def gate(self) -> Gate: ...
-    def new_op(self) -> int: ...
-    def peers(self, *, known: bool = False) -> Sequence[PeerView]: ...
-    def conditions(self) -> Sequence[Condition]: ...
-    def topics(self) -> Sequence[gossip.TopicView]: ...
-    def statistics(self) -> NodeStatistics: ...
-    def histograms(self) -> Mapping[str, Histogram]: ...
-    def addresses(self) -> Addresses: ...
+    def gate(self) -> Gate:
+        """Who may connect."""
+
+    def new_op(self) -> int:
+        """A number for an operation, as no other has."""
+
+    def peers(self, *, known: bool = False) -> Sequence[PeerView]:
+        """The connected peers; with `known` all that are known."""
+
+    def conditions(self) -> Sequence[Condition]:
+        """What its readiness is made of."""
+
+    def topics(self) -> Sequence[gossip.TopicView]:
+        """Every topic that is joined or that peers have announced."""
+
+    def statistics(self) -> NodeStatistics:
+        """Its counters and sizes."""
+
+    def histograms(self) -> Mapping[str, Histogram]:
+        """What it counts by size, by name."""
+
+    def addresses(self) -> Addresses:
+        """Where it is."""

@@ -51,6 +51,7 @@ class MethodCalls:
             raise ResourceExhausted(f"{self._all.most} calls are under way, at most that many (api.max_calls)")
 
     def end(self, begun: float, code: Code) -> None:
+        """It ended so; `begun` is what `begin` gave."""
         self.open -= 1
         self._all.open -= 1
         self.ended[code] += 1

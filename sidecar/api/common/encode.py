@@ -1,5 +1,4 @@
-"""What the hot messages are put together of, and taken apart, by hand: `pubsub/encode.py`, `direct/encode.py` and
-`streams/encode.py` have the messages.
+"""What hot messages are put together of, and taken apart, by hand; the messages are in `encode.py` of each service.
 
 A streamed response encodes as the concatenation of its items, so each item is encoded once and its bytes are joined
 into every reader's next write. Measured on one core, 100 B payloads in batches of 200: 0.20 us a message for a topic's

@@ -9,15 +9,15 @@ from ...core.errors import SidecarError
 from ...core.events import OperationCancelled, OperationCompleted
 from ...core.node import NodeInput
 from ..surface import Feed
-from .follow import Follower
 from .lifetime import Lifetime
+from .news import OperationNews
 
 Make = Callable[[int], NodeInput]
 """Makes the input that begins or cancels the operation of this number."""
 Done = Callable[[Any], None]
 
 
-class Operations:
+class AppOperations:
     """The operations that are under way. Draining waits for all but those of followers, which have no end of their own.
 
     `completed` and `told` take the effects that services know to answer their operations.
@@ -29,7 +29,7 @@ class Operations:
         self._feed = feed
         self._lifetime = lifetime
         self._done: dict[int, Done] = {}
-        self._followers: dict[int, Follower] = {}
+        self._followers: dict[int, OperationNews] = {}
         lifetime.await_end_of(self._busy)
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class Operations:
             self._feed(cancel(op))
 
     @contextmanager
-    def following(self, make: Make, follower: Follower) -> Iterator[None]:
+    def following(self, make: Make, follower: OperationNews) -> Iterator[None]:
         """Run an operation that tells something before it ends; cancelled where it has not ended. Raises Closed."""
         with self._lifetime.stream(follower):
             op = self._new_op()

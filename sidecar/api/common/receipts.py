@@ -51,6 +51,7 @@ class Receipts(Outlet, Generic[Outcome]):
         return first
 
     def answered(self, first: int, count: int, outcome: Outcome, ids: Sequence[bytes] = ()) -> None:
+        """Say what became of `count` messages from that number on; `ids` where the caller wants them."""
         self._unanswered -= count
         last = self._ranges[-1] if self._ranges else None
         if not ids and last and not last.ids and last.outcome == outcome and last.first + last.count == first:

@@ -105,6 +105,7 @@ def seconds(value: Duration, limit: float, field: str) -> float:
 
 
 def duration(seconds: float) -> Duration:
+    """A duration as the schemas have it."""
     value = Duration()
     value.FromNanoseconds(int(seconds * 1e9))
     return value
@@ -118,6 +119,7 @@ def wall_time(moment: float, epoch_ns: int) -> Timestamp:
 
 
 def unix_time(seconds: float) -> Timestamp:
+    """The time of so many seconds since 1970."""
     value = Timestamp()
     value.FromMicroseconds(int(seconds * 1e6))
     return value

@@ -13,6 +13,7 @@ class Wakeup:
         self._waiter: asyncio.Future[None] | None = None
 
     def set(self) -> None:
+        """There is something."""
         self._set = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -80,6 +80,7 @@ class ReceiveStream(Outlet):
         return max(longest_run(data, messages, size), shortest_run(data, 1, 0))
 
     def push(self, delivery: LinkDelivery, count: int, data: bytes) -> None:
+        """Queue the first `count` messages of a delivery, which there was room for."""
         self._queue.append(_Held(delivery, count, data, self._lagged))
         self._lagged = 0
         self._messages += count
@@ -147,6 +148,7 @@ class Inbox:
         self._refused = 0  # since every stream's queue was full
 
     def protocols(self) -> tuple[str, ...]:
+        """Those that some app receives."""
         return tuple(self._receivers)
 
     def statistics(self) -> dict[str, int]:
@@ -158,9 +160,11 @@ class Inbox:
         }
 
     def receivers(self) -> list[ReceiveStream]:
+        """Every open stream, once."""
         return list(dict.fromkeys(receiver for group in self._receivers.values() for receiver in group))
 
     def add(self, receiver: ReceiveStream) -> None:
+        """A stream begins."""
         for protocol in receiver.protocols:
             self._receivers.setdefault(protocol, {})[receiver] = None
 
@@ -174,6 +178,7 @@ class Inbox:
         self.handled(receiver.abandon())
 
     def handled(self, ranges: list[MessagesHandled]) -> None:
+        """Tell the senders what became of messages."""
         for handled in ranges:
             self._feed(handled)
 

@@ -32,7 +32,7 @@ from ..common.receipts import Range, Receipts
 from ..common.status import reason
 from ..common.window import Window
 from ..guard import caller
-from ..service import Handlers, Service, ServiceContext
+from ..service import ApiService, Handlers, ServiceContext
 from . import convert
 from .asking import WITHDRAWN, Asker
 from .inbox import Inbox, ReceiveStream
@@ -47,7 +47,7 @@ Send = Callable[[PeerId, str, Sequence[bytes], Sequence[str]], Awaitable[list[Se
 _ARRIVED = (SendOutcome.DELIVERED, SendOutcome.TIMED_OUT, SendOutcome.UNKNOWN)  # or may have
 
 
-class DirectService(Service):
+class DirectService(ApiService):
     """Direct messages and requests; every method as its schema says."""
 
     def __init__(self, context: ServiceContext, tracer: Tracer) -> None:
@@ -83,6 +83,7 @@ class DirectService(Service):
     # ------------------------------------------------------------ sending
 
     async def send(self, request: convert.SendRequest, call: Call) -> object:
+        """Send one message; its outcome."""
         peer = self._context.other_peer(request.peer_id)
         protocol = values.name(request.protocol, values.MAX_PROTOCOL, "protocol")
         ids = [values.request_id(request.request_id)]
@@ -105,6 +106,7 @@ class DirectService(Service):
         return await self._ids.once([(who, peer, protocol, name) if name else None for name in ids], send)
 
     async def send_many(self, requests: AsyncIterator[convert.SendManyRequest], call: Call) -> None:
+        """Send batches; the outcomes as ranges."""
         await call.begin(opening(self._context.config.max_request_bytes))
         sender = _Sender(self._context, self._send)
         lifetime = self._context.lifetime
@@ -117,6 +119,7 @@ class DirectService(Service):
     # ------------------------------------------------------------ receiving
 
     async def receive(self, request: convert.ReceiveRequest, call: Call) -> None:
+        """What peers send by some protocols."""
         config = self._context.config
         protocols = values.names(request.protocols, _MAX_PROTOCOLS, values.MAX_PROTOCOL, "protocols")
         most = min(request.queue_messages or config.receive_queue_messages, config.receive_queue_messages)
@@ -145,6 +148,7 @@ class DirectService(Service):
     # ------------------------------------------------------------ requests
 
     async def request(self, request: convert.RequestRequest, call: Call) -> object:
+        """Ask a peer; its answer."""
         peer = self._context.other_peer(request.peer_id)
         protocol = values.name(request.protocol, values.MAX_PROTOCOL, "protocol")
         left = call.time_left()
@@ -164,6 +168,7 @@ class DirectService(Service):
         return convert.response(answer)
 
     async def request_many(self, requests: AsyncIterator[convert.RequestManyRequest], call: Call) -> None:
+        """Ask a peer many things at once; the results as they become known."""
         asker = Asker(self._context, self._tracer)
         lifetime = self._context.lifetime
         with lifetime.stream(asker):
@@ -174,6 +179,7 @@ class DirectService(Service):
                 asker.close()
 
     async def serve(self, requests: AsyncIterator[convert.ServeRequest], call: Call) -> None:
+        """The requests of peers by some protocols, which the app answers."""
         config = self._context.config
         first = await anext(requests, None)
         given = first.protocols if first is not None else ()

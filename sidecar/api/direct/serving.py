@@ -114,9 +114,11 @@ class Desk:
         lifetime.await_end_of(lambda: bool(self._by_token))
 
     def protocols(self) -> tuple[str, ...]:
+        """Those that some app serves."""
         return tuple(self._servers)
 
     def servers(self) -> list[ServeStream]:
+        """Every open stream, once."""
         return list(dict.fromkeys(self._servers.values()))
 
     def add(self, server: ServeStream) -> None:
@@ -135,6 +137,7 @@ class Desk:
             self._answer(token, NotSupported("the app that served this protocol has gone"))
 
     def arrived(self, request: RequestArrived) -> None:
+        """A peer asks: whoever serves the protocol is to answer."""
         server = self._servers.get(request.protocol)
         span = self._tracer.serving(request.peer, request.protocol, request.trace)
         refusal: SidecarError

@@ -16,9 +16,9 @@ from ...core.events import (
 from ...core.override import override
 from ..common import values
 from ..common.call import OPEN, Call
-from ..common.follow import Follower
+from ..common.news import OperationNews
 from ..common.outlet import pour
-from ..service import Handlers, Service, ServiceContext
+from ..service import ApiService, Handlers, ServiceContext
 from . import convert
 
 _MAX_NAME = 1024  # bytes
@@ -26,7 +26,7 @@ _MAX_KEY = 1024  # bytes; as the Kademlia router's default
 _MAX_TTL = 10 * 365 * 86400.0  # seconds; a bound that only a mistake meets
 
 
-class DiscoveryService(Service):
+class DiscoveryService(ApiService):
     """Names and records in the DHT; every method as its schema says."""
 
     def __init__(self, context: ServiceContext) -> None:
@@ -39,9 +39,10 @@ class DiscoveryService(Service):
         return {AdvertisementAnnounced: self._operations.told, AdvertisersFound: self._operations.told}
 
     async def advertise(self, request: convert.AdvertiseRequest, call: Call) -> None:
+        """Be found under a name while the call is open; who holds that, after each announcement."""
         name = values.name(request.name, _MAX_NAME, "name")
         ttl = values.seconds(request.ttl, _MAX_TTL, "ttl")
-        follower = Follower(newest=True)
+        follower = OperationNews(newest=True)
         with self._operations.following(lambda op: AdvertiseRequested(op, name), follower):
             await call.begin(OPEN)
             over = asyncio.timeout(ttl or None)
@@ -53,13 +54,15 @@ class DiscoveryService(Service):
                     raise
 
     async def find_peers(self, request: convert.FindPeersRequest, call: Call) -> None:
+        """Peers that advertise a name, as they are found."""
         name = values.name(request.name, _MAX_NAME, "name")
-        follower = Follower()
+        follower = OperationNews()
         with self._operations.following(lambda op: FindAdvertisedRequested(op, name, request.limit), follower):
             await call.begin(OPEN)
             await pour(follower, lambda news: call.write(convert.found_peers(news.peers)))
 
     async def put_record(self, request: convert.PutRecordRequest, call: Call) -> object:
+        """Store a record; how many peers took it."""
         key = _key(request.key)
         receipt: RecordStored = await self._operations.ask(lambda op: RecordPutRequested(op, key, request.value))
         if receipt.stored < request.quorum:
@@ -67,6 +70,7 @@ class DiscoveryService(Service):
         return convert.stored(receipt)
 
     async def get_record(self, request: convert.GetRecordRequest, call: Call) -> object:
+        """The newest record of a key."""
         key = _key(request.key)
         found: RecordFound = await self._operations.ask(lambda op: RecordRequested(op, key, request.quorum))
         return convert.record(found)

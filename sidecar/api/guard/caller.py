@@ -27,7 +27,7 @@ class Everyone:
     name = ""
 
     def require(self, scope: str) -> None:
-        pass
+        """Nothing is refused."""
 
 
 class Holder:
@@ -44,6 +44,7 @@ class Holder:
         self._ended = ""
 
     def require(self, scope: str) -> None:
+        """Raises PermissionDenied where the token does not allow this."""
         if scope in self._known:
             return
         if not self.token.allows(scope):
@@ -58,6 +59,7 @@ class Holder:
 
     @property
     def busy(self) -> bool:
+        """Whether calls of it are open."""
         return bool(self._calls)
 
     def end(self, reason: str) -> None:

@@ -71,6 +71,7 @@ class TokenGate:
             _log.warning("api.require_token is set and there is no token, so no app can call: %s", _REMEDY)
 
     def close(self) -> None:
+        """Look at the file no more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -190,8 +191,11 @@ class TokenGate:
     # ------------------------------------------------------------ the file
 
     def _look_at_times(self) -> None:
-        """Look at the file unless that was done just now: a system call lets go of the interpreter's lock, which gRPC's
-        threads take, and so costs a call 30 microseconds where it takes two."""
+        """Look at the file unless that was done just now.
+
+        A system call lets go of the interpreter's lock, which gRPC's threads take, and so costs a call 30 microseconds
+        where it takes two.
+        """
         now = time.monotonic()
         if now - self._looked >= self._fresh:
             self._looked = now

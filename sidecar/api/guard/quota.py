@@ -79,7 +79,7 @@ def _count(name: str, value: object) -> int | None:
     return value
 
 
-class Bucket:
+class RateBucket:
     """Full at first, and filled at a steady rate. What is more than it holds is taken as debt once it is full."""
 
     def __init__(self, rate: Rate, now: float) -> None:
@@ -118,7 +118,8 @@ class Meter:
         self._name = name
         self._quotas = quotas
         self._calls, self._messages, self._bytes = (
-            Bucket(rate, now) if rate is not None else None for rate in (quotas.calls, quotas.messages, quotas.bytes)
+            RateBucket(rate, now) if rate is not None else None
+            for rate in (quotas.calls, quotas.messages, quotas.bytes)
         )
         self.measured = quotas.messages is not None or quotas.bytes is not None
         """Whether messages need to be looked at for their size."""

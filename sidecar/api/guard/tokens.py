@@ -34,9 +34,11 @@ class Token(NamedTuple):
     quotas: quota.Quotas = quota.NONE
 
     def expired(self, wall: float) -> bool:
+        """Whether it is valid no more; `wall`: seconds since 1970."""
         return self.expires is not None and wall >= self.expires
 
     def allows(self, scope: str) -> bool:
+        """Whether one of its scopes covers this."""
         return any(scopes.covers(allowed, scope) for allowed in self.allow)
 
     def proved_by(self, secret: str) -> bool:

@@ -34,7 +34,7 @@ class ReadinessWatcher(Outlet):
         return self._present()
 
 
-class Readiness:
+class SidecarReadiness:
     """The conditions, and who watches them."""
 
     def __init__(self, context: ServiceContext) -> None:

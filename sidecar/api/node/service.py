@@ -12,13 +12,13 @@ from ..common import values
 from ..common.call import OPEN, Call
 from ..common.outlet import pour
 from ..common.watch import Watchers
-from ..service import Handlers, Service, ServiceContext
+from ..service import ApiService, Handlers, ServiceContext
 from . import convert
 from .log import LogWatcher
-from .readiness import Readiness
+from .readiness import SidecarReadiness
 
 
-class NodeService(Service):
+class NodeService(ApiService):
     """The node itself; every method as its schema says."""
 
     serves_while_draining: ClassVar[bool] = True
@@ -26,7 +26,7 @@ class NodeService(Service):
     def __init__(
         self,
         context: ServiceContext,
-        readiness: Readiness,
+        readiness: SidecarReadiness,
         *,
         agent: str,
         log: Log,

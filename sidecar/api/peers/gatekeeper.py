@@ -20,10 +20,17 @@ _log = logging.getLogger(__name__)
 class Store(Protocol):
     """Where bans outlast the process. Each call raises StorageError."""
 
-    def add(self, bans: Sequence[Ban]) -> None: ...
-    def remove(self, subjects: Sequence[Subject]) -> None: ...
-    def protect(self, peer: PeerId, protected: bool) -> None: ...
-    def forget(self, now_wall: float) -> None: ...
+    def add(self, bans: Sequence[Ban]) -> None:
+        """Keep bans, each in place of one of the same subject."""
+
+    def remove(self, subjects: Sequence[Subject]) -> None:
+        """Keep these bans no more."""
+
+    def protect(self, peer: PeerId, protected: bool) -> None:
+        """Keep whether a peer is protected."""
+
+    def forget(self, now_wall: float) -> None:
+        """Drop the bans that have ended; `now_wall`: seconds since 1970."""
 
 
 class Banned(NamedTuple):
@@ -62,6 +69,7 @@ class Gatekeeper:
         self._timer = asyncio.get_running_loop().call_later(_LOOK, self._look)
 
     def close(self) -> None:
+        """Look at the wall clock no more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

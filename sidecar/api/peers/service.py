@@ -21,7 +21,7 @@ from ..common import values
 from ..common.call import OPEN, Call
 from ..common.outlet import pour
 from ..common.watch import Watchers
-from ..service import Handlers, Service, ServiceContext
+from ..service import ApiService, Handlers, ServiceContext
 from . import convert
 from .gatekeeper import Gatekeeper
 from .watch import PeerWatcher
@@ -33,7 +33,7 @@ _MAX_REASON = 512
 _MAX_BAN = 10 * 366 * 86400.0  # seconds
 
 
-class PeerService(Service):
+class PeerService(ApiService):
     """The peers; every method as its schema says."""
 
     def __init__(self, context: ServiceContext, gatekeeper: Gatekeeper) -> None:
@@ -48,6 +48,7 @@ class PeerService(Service):
         return {PeerChanged: self._changed}
 
     async def list_peers(self, request: convert.ListPeersRequest, call: Call) -> object:
+        """The peers, page by page."""
         wanted = request.protocol
         views = [
             view
@@ -71,10 +72,12 @@ class PeerService(Service):
             await pour(watcher, call.write)
 
     async def find_peer(self, request: convert.FindPeerRequest, call: Call) -> object:
+        """Where a peer is, by the DHT."""
         peer = values.peer_id(request.peer_id)
         return convert.found(peer, await self._context.operations.ask(lambda op: FindPeerRequested(op, peer)))
 
     async def get_peer(self, request: convert.GetPeerRequest, call: Call) -> object:
+        """What is known of one."""
         peer = self._context.other_peer(request.peer_id)
         view = next((view for view in self._context.node.peers(known=True) if view.peer == peer), None)
         if view is None:
@@ -82,6 +85,7 @@ class PeerService(Service):
         return convert.one(view, self._context.epoch_ns)
 
     async def list_closest_peers(self, request: convert.ListClosestPeersRequest, call: Call) -> object:
+        """The peers nearest to a key, by the DHT."""
         if bool(request.peer_id) == bool(request.key):
             given = "both a peer id and a key are" if request.key else "neither a peer id nor a key is"
             raise values.invalid("key", f"{given} given")
@@ -92,6 +96,7 @@ class PeerService(Service):
         return convert.closest(closest[: request.limit or None])
 
     async def connect_peer(self, request: convert.ConnectPeerRequest, call: Call) -> object:
+        """Connect to a peer by its id, its addresses or both."""
         addresses = values.addresses(request.addresses, _MAX_ADDRESSES)
         peer = self._context.other_peer(request.peer_id) if request.peer_id else None
         for index, address in enumerate(addresses):
@@ -107,15 +112,18 @@ class PeerService(Service):
         return convert.connected(view, self._context.epoch_ns)
 
     async def disconnect_peer(self, request: convert.DisconnectPeerRequest, call: Call) -> object:
+        """Close all connections to a peer."""
         peer = self._context.other_peer(request.peer_id)
         await self._context.operations.ask(lambda op: DisconnectRequested(op, peer))
         return convert.disconnected()
 
     async def ping_peer(self, request: convert.PingPeerRequest, call: Call) -> object:
+        """How long a peer takes to answer."""
         peer = self._context.other_peer(request.peer_id)
         return convert.pinged(await self._context.operations.ask(lambda op: PingRequested(op, peer)))
 
     async def ban_peer(self, request: convert.BanPeerRequest, call: Call) -> object:
+        """Shut out a peer, a network or both."""
         keeper = self._gatekeeper
         subjects = self._subjects(request.peer_id, request.network)
         reason = values.remark(request.reason, _MAX_REASON, "reason")
@@ -134,6 +142,7 @@ class PeerService(Service):
         return convert.banned([BanView(ban, 0, False) for ban in bans], banned.closed, banned.warnings)
 
     async def allow_peer(self, request: convert.AllowPeerRequest, call: Call) -> object:
+        """Lift bans."""
         subjects = self._subjects(request.peer_id, request.network)
         warnings = self._gatekeeper.allow(subjects)
         for subject in subjects:
@@ -141,6 +150,7 @@ class PeerService(Service):
         return convert.allowed(warnings)
 
     async def list_bans(self, request: convert.ListBansRequest, call: Call) -> object:
+        """The bans, page by page; before the first those of the configuration."""
         keeper = self._gatekeeper
         keeper.refresh()
         gate = keeper.gate
@@ -151,12 +161,14 @@ class PeerService(Service):
         return convert.bans([*([] if after else gate.denied()), *page[:size]], token, gate.size)
 
     async def protect_peer(self, request: convert.ProtectPeerRequest, call: Call) -> object:
+        """Keep a peer from being trimmed."""
         peer = self._context.other_peer(request.peer_id)
         warnings = self._gatekeeper.protect(peer, True)
         self._context.changed("peer.protected", peer_id=str(peer))
         return convert.protected(warnings)
 
     async def unprotect_peer(self, request: convert.UnprotectPeerRequest, call: Call) -> object:
+        """Protect a peer no more."""
         peer = self._context.other_peer(request.peer_id)
         warnings = self._gatekeeper.protect(peer, False)
         if any(view.peer == peer and view.protected for view in self._context.node.peers(known=True)):

@@ -33,6 +33,7 @@ class TopicChunk(NamedTuple):
 
     @property
     def last(self) -> int:
+        """The counter of its last message."""
         return self.first + self.count - 1
 
     def split(self, count: int, end: int) -> tuple["TopicChunk", "TopicChunk"]:
@@ -49,6 +50,7 @@ class Gap(NamedTuple):
     position: int
 
     def plus(self, missed: int, position: int) -> "Gap":
+        """A gap that reaches as far as `position` and has so many more messages."""
         total = None if self.missed is None else self.missed + missed
         return Gap(total, self.reason, max(self.position, position))
 

@@ -16,13 +16,13 @@ from ...core.override import override
 from ..common import values
 from ..common.bounds import Bounds
 from ..common.call import OPEN, Call, opening
-from ..common.operations import Operations
+from ..common.operations import AppOperations
 from ..common.outlet import MAX_BATCH, converse, pour
 from ..common.receipts import Range, Receipts
 from ..common.window import Window
 from ..config import ApiConfig
 from ..guard import caller
-from ..service import Handlers, Service, ServiceContext
+from ..service import ApiService, Handlers, ServiceContext
 from . import convert
 from .convert import Result
 from .topics import Topics
@@ -34,7 +34,7 @@ _MAX_PEERS = 1024
 Sent = tuple[Result, bytes]  # with the message's id
 
 
-class PubSubService(Service):
+class PubSubService(ApiService):
     """Broadcast; every method as its schema says."""
 
     def __init__(self, context: ServiceContext) -> None:
@@ -56,6 +56,7 @@ class PubSubService(Service):
         self.topics.close()
 
     async def publish(self, request: convert.PublishRequest, call: Call) -> object:
+        """Publish one message; its outcome."""
         target = self.target(request)
         ids = [values.request_id(request.request_id)]
         result, message_id = (await self.send(target, [request.data], ids, wait=False))[0]
@@ -65,6 +66,7 @@ class PubSubService(Service):
         return convert.published(result, message_id)
 
     async def publish_many(self, requests: AsyncIterator[convert.PublishManyRequest], call: Call) -> None:
+        """Publish batches; the outcomes as ranges."""
         await call.begin(opening(self._context.config.max_request_bytes))
         publisher = _Publisher(self._context.config, self)
         lifetime = self._context.lifetime
@@ -72,6 +74,7 @@ class PubSubService(Service):
             await converse(requests, publisher.receipts, publisher.consume, call.write, lifetime.refusing)
 
     async def subscribe(self, request: convert.SubscribeRequest, call: Call) -> None:
+        """The messages of some topics."""
         config = self._context.config
         subscription = self.topics.subscribe(
             values.names(request.topics, _MAX_TOPICS, MAX_TOPIC, "topics"),
@@ -92,6 +95,7 @@ class PubSubService(Service):
             self.topics.unsubscribe(subscription)
 
     async def list_topics(self, request: Any, call: Call) -> object:
+        """Every topic that is known."""
         views = sorted(self._context.node.topics(), key=lambda view: view.topic)
         return convert.topics((view, self._local(view.topic)) for view in views)
 
@@ -130,7 +134,7 @@ def _went_somewhere(sent: Sent) -> bool:
 class _Target:
     """Where to publish and how."""
 
-    def __init__(self, operations: Operations, topic: str, sign: bool | None, minimum: int) -> None:
+    def __init__(self, operations: AppOperations, topic: str, sign: bool | None, minimum: int) -> None:
         """`sign`: None as the topic does. `minimum`: of peers, for which publishing waits."""
         self._operations = operations
         self.topic = topic

@@ -34,6 +34,7 @@ class Topics:
         self._subscriptions: dict[Subscription, tuple[str, ...]] = {}
 
     def hub(self, topic: str) -> TopicHub | None:
+        """Of a topic that is joined."""
         return self._hubs.get(topic)
 
     def statistics(self) -> dict[str, int]:

@@ -14,9 +14,9 @@ from ..guard.gate import TokenGate
 from . import schema
 from .certificates import Certificates
 from .door import MAX_STRANGERS, Door
-from .endpoints import Endpoint
 from .grpc_call import taking
 from .health import HEALTH_SERVICE, Health
+from .methods import ServedMethod
 from .sockets import SocketPlace, not_bound
 
 _MAX_PENDING = 32_768
@@ -32,9 +32,9 @@ class GrpcServer:
     """Made, bound to its places, started, stopped."""
 
     def __init__(
-        self, endpoints: Mapping[str, Sequence[Endpoint]], gate: TokenGate, health: Health, config: ApiConfig
+        self, methods: Mapping[str, Sequence[ServedMethod]], gate: TokenGate, health: Health, config: ApiConfig
     ) -> None:
-        """`endpoints`: by full service name. `gate`: asked about each call before its first message is read."""
+        """`methods`: by full service name. `gate`: asked about each call before its first message is read."""
         self._server: Any = grpc.aio.server(
             options=(
                 ("grpc.so_reuseport", 0),  # else two processes may share a port, unsaid
@@ -57,13 +57,13 @@ class GrpcServer:
         self._server.add_generic_rpc_handlers(
             tuple(
                 grpc.method_handlers_generic_handler(
-                    service, {method.name: _handler(method, handler) for method, handler in methods}
+                    service, {method.name: _handler(method, handler) for method, handler in served}
                 )
-                for service, methods in endpoints.items()
+                for service, served in methods.items()
             )
         )
         health_pb2_grpc.add_HealthServicer_to_server(health.servicer, self._server)
-        names = (*endpoints, HEALTH_SERVICE, reflection.SERVICE_NAME)
+        names = (*methods, HEALTH_SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
     def bind_socket(self, place: SocketPlace) -> None:

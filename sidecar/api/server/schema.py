@@ -11,7 +11,7 @@ _FILES = (node_pb2, peer_pb2, direct_pb2, stream_pb2, pubsub_pb2, discovery_pb2)
 
 
 class Malformed(NamedTuple):
-    """A request that could not be parsed, in place of it. (gRPC would log an error and answer UNKNOWN.)"""
+    """A request that could not be parsed, in place of it: gRPC would log an error and answer UNKNOWN."""
 
     message: str
 

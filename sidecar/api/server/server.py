@@ -11,9 +11,9 @@ from ..guard.gate import TokenGate
 from ..guard.tokens import TokenFile
 from .callers import Callers
 from .certificates import Certificates
-from .endpoints import endpoints
 from .grpc_server import GrpcServer
 from .health import Health
+from .methods import served_methods
 from .sockets import SocketPlace, default_socket, prepare_default_directory
 
 _HEALTH_INTERVAL = 2.0  # seconds between looks at the parts, beside those that readiness calls for; a guess
@@ -148,7 +148,7 @@ class ApiServer:
 
     def _build(self, gate: TokenGate) -> GrpcServer:
         backend = self._backend
-        methods = endpoints(backend.services, gate, self._callers, backend.calls, backend.lifetime)
+        methods = served_methods(backend.services, gate, self._callers, backend.calls, backend.lifetime)
         return GrpcServer(methods, gate, self._health, self._config)
 
     def _bind_socket(self, server: GrpcServer, place: SocketPlace) -> None:

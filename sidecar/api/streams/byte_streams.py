@@ -12,7 +12,7 @@ from ...core.errors import AlreadyExists, NotFound, ResourceExhausted, SidecarEr
 from ...core.events import OperationCancelled, OperationCompleted
 from ...core.override import override
 from ...core.types import PeerId
-from ..common.operations import Operations
+from ..common.operations import AppOperations
 from ..common.outlet import Outlet
 from ..common.wakeup import Wakeup
 from ..config import ApiConfig
@@ -42,6 +42,7 @@ class ByteStream:
         self.ready.set()
 
     def set_writable(self, writable: bool) -> None:
+        """The app may send more, or not."""
         if writable:
             self._writable.set()
         else:
@@ -63,6 +64,7 @@ class Acceptor(Outlet):
         self._fresh: list[tuple[str, PeerId, str]] = []
 
     def push(self, token: str, stream: ByteStream) -> None:
+        """A stream waits for the app."""
         self.waiting[token] = stream
         self._fresh.append((token, stream.peer, stream.protocol))
         self.ready.set()
@@ -76,7 +78,7 @@ class Acceptor(Outlet):
 class ByteStreams:
     """All byte streams of all apps."""
 
-    def __init__(self, feed: Feed, operations: Operations, config: ApiConfig) -> None:
+    def __init__(self, feed: Feed, operations: AppOperations, config: ApiConfig) -> None:
         """None are open at first."""
         self._feed = feed
         self._operations = operations
@@ -99,6 +101,7 @@ class ByteStreams:
         }
 
     def statistics(self) -> dict[str, int]:
+        """How many there are, and how many were refused since the start."""
         return {
             "api_byte_streams": self._attached,
             "api_stream_acceptors": len(self.acceptors()),
@@ -176,6 +179,7 @@ class ByteStreams:
         return held[0].waiting[token].protocol if held is not None else None
 
     def acceptors(self) -> list[Acceptor]:
+        """Every open call, once."""
         return list(dict.fromkeys(self._acceptors.values()))
 
     def protocols(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from ..common.calls import vacated
 from ..common.outlet import Outlet, converse, pour
 from ..common.status import status_details
 from ..guard import caller
-from ..service import Handlers, Service, ServiceContext
+from ..service import ApiService, Handlers, ServiceContext
 from . import convert, encode
 from .byte_streams import Acceptor, ByteStream, ByteStreams
 
@@ -22,7 +22,7 @@ _MAX_ACCEPTED = 64
 _RESPONSE_BYTES = 256 * 1024  # of data in one response, about
 
 
-class StreamService(Service):
+class StreamService(ApiService):
     """Byte streams; every method as its schema says."""
 
     def __init__(self, context: ServiceContext) -> None:
@@ -39,6 +39,7 @@ class StreamService(Service):
         return self._streams.statistics()
 
     async def open_stream(self, requests: AsyncIterator[convert.OpenStreamRequest], call: Call) -> None:
+        """Open a stream to a peer; its bytes both ways."""
         first = await anext(requests, None)
         peer = self._context.other_peer(first.peer_id if first is not None else "")
         offered = first.protocols if first is not None else ()
@@ -52,6 +53,7 @@ class StreamService(Service):
             await self._carry(stream, first, requests, check, call)
 
     async def attach_stream(self, requests: AsyncIterator[convert.AttachStreamRequest], call: Call) -> None:
+        """Take up a stream that a peer has opened; its bytes both ways."""
         first = await anext(requests, None)
 
         def check(request: convert.AttachStreamRequest) -> None:
@@ -66,6 +68,7 @@ class StreamService(Service):
             await self._carry(stream, first, requests, check, call)
 
     async def accept_streams(self, request: convert.AcceptStreamsRequest, call: Call) -> None:
+        """The streams that peers open by some protocols."""
         acceptor = Acceptor(values.names(request.protocols, _MAX_ACCEPTED, values.MAX_PROTOCOL, "protocols"))
         await vacated(acceptor.protocols, self._streams.protocols)
         with self.accepting(acceptor):

@@ -15,7 +15,7 @@ from sidecar_client.v1 import common_pb2, pubsub_pb2, pubsub_pb2_grpc
 
 from sidecar.api.common.faults import QuotaExceeded
 from sidecar.api.guard import quota
-from sidecar.api.guard.quota import Bucket, Meter, Quotas
+from sidecar.api.guard.quota import Meter, Quotas, RateBucket
 from sidecar.api.guard.tokens import TokenFile
 from sidecar.core import gossip
 from sidecar.core.errors import InvalidArgument
@@ -24,10 +24,10 @@ from tests.api.fakes import asynchronous, server
 NOW = 1_000_000.0
 
 
-def bucket(text: str, now: float = 0.0) -> Bucket:
+def bucket(text: str, now: float = 0.0) -> RateBucket:
     rate = quota.read({"messages": text}).messages
     assert rate is not None
-    return Bucket(rate, now)
+    return RateBucket(rate, now)
 
 
 def meter(**quotas: object) -> Meter:

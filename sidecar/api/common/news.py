@@ -1,4 +1,4 @@
-"""Operations of the node that tell something before they end."""
+"""What an operation of the node tells before it ends."""
 
 from collections import deque
 from typing import Any
@@ -8,7 +8,7 @@ from ...core.override import override
 from .outlet import Outlet
 
 
-class Follower(Outlet):
+class OperationNews(Outlet):
     """What one such operation has told and its reader has not taken."""
 
     def __init__(self, *, newest: bool = False) -> None:
