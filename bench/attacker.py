@@ -221,6 +221,9 @@ class Attacker:
     def handle_deadline(self, now: float) -> Sequence[Any]:
         return ()
 
+    def drain(self, now: float) -> Sequence[Any]:
+        return ()
+
     def next_deadline(self) -> float | None:
         return None
 

@@ -74,6 +74,9 @@ class Attacker(Runtime):
     def handle_deadline(self, now: float) -> Sequence[Any]:
         return ()
 
+    def drain(self, now: float) -> Sequence[Any]:
+        return ()
+
     def next_deadline(self) -> float | None:
         return None
 

@@ -28,7 +28,11 @@ class LayeredConnection(Connection):
         stack: Stack,
         suffix: str,
     ) -> None:
-        """`suffix`: what the addresses of both ends have behind the TCP port."""
+        """Begin without a socket, as the base does.
+
+        `stack`: the layers of this connection alone.
+        `suffix`: what the addresses of both ends have behind the TCP port.
+        """
         super().__init__(host, number, direction, attempt)
         self.suffix = suffix
         self._stack = stack
@@ -82,6 +86,7 @@ class LayeredConnection(Connection):
             self.bytes_out += sum(map(len, buffers))
             transport.writelines(buffers)
 
+    @override
     def _write(self, channel: Channel, transport: asyncio.Transport) -> None:
         stack = self._stack
         if not self._write_paused:
@@ -104,10 +109,12 @@ class LayeredConnection(Connection):
                 self._mark_dirty()
                 return
 
+    @override
     def _shut(self, transport: asyncio.Transport) -> None:
         if not self._output_ended:
             self._say(self._stack.close())
         super()._shut(transport)
 
+    @override
     def _end(self, error: SidecarError | None, step: Step = Step.ENDED) -> None:
         super()._end(self._stack.explain(error) if self.opened_at is None else error, step)
