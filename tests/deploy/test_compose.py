@@ -53,8 +53,8 @@ def mesh(engine: Engine, image: str, app_image: str) -> Iterator[Mesh]:
     if not engine.is_podman:
         raise ToolMissing("podman is needed for podman-compose")
     mesh = Mesh(engine, {"SIDECAR_IMAGE": image, "APP_IMAGE": app_image})
-    mesh.compose("up", "--detach")
     try:
+        mesh.compose("up", "--detach")
         yield mesh
     finally:
         mesh.compose("down", "--volumes", "--timeout", "0", check=False)
