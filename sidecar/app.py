@@ -139,7 +139,7 @@ class App:
         self._runtime = self._make_runtime(identity, gate, carried, trace)
         started("connections", state, self._leave)
         self._backend = backend = self._make_backend(bans, lag, tracer)
-        metrics = await observer.start(backend) if observer is not None else None
+        metrics = await observer.start(backend, self._runtime.statistics) if observer is not None else None
         if carried.psk is not None:
             _log.info("private network: only peers with the key in %s can connect", config.network.psk_file)
         await self._sit_out(state.left_ago(time.time()))
@@ -254,7 +254,7 @@ class App:
             runtime.feed,
             settings,
             agent=AGENT,
-            driver_statistics=lambda: runtime.statistics().flat(),
+            driver_statistics=runtime.statistics,
             driver_histograms=lambda: {"event_loop_lag_seconds": lag.delays},
             audit=self._audit,
             log=log,

@@ -8,6 +8,7 @@ from ..config.describe import Setting
 from ..core.events import OperationCompleted
 from ..core.histogram import Histogram
 from ..core.node import AppNews
+from ..core.statistics import Statistics
 from ..process.audit import Audit
 from ..process.logs import Log
 from ..process.spans import NoTracer, Tracer
@@ -23,10 +24,9 @@ from .peers.gatekeeper import Gatekeeper, Store
 from .peers.service import PeerService
 from .pubsub.service import PubSubService
 from .service import ApiService, Handlers, ServiceContext
+from .statistics import BackendStatistics, CallsStatistics, GuardStatistics
 from .streams.service import StreamService
 from .surface import Feed, NodeSurface
-
-Statistics = Mapping[str, int | float]
 
 
 class Backend:
@@ -42,7 +42,7 @@ class Backend:
         config: ApiConfig,
         *,
         agent: str,
-        driver_statistics: Callable[[], Statistics] = dict,
+        driver_statistics: Callable[[], Statistics] = Statistics,
         driver_histograms: Callable[[], Mapping[str, Histogram]] = dict,
         audit: Audit | None = None,
         log: Log | None = None,
@@ -81,7 +81,7 @@ class Backend:
             agent=agent,
             log=self.log,
             settings=settings,
-            statistics=self.statistics,
+            statistics=lambda: self.statistics().flat(),
             histograms=self.histograms,
         )
         self.peers = PeerService(context, self.gatekeeper)
@@ -100,25 +100,30 @@ class Backend:
         self._handlers = _joined(
             {OperationCompleted: self.operations.completed}, *(service.effects() for service in self.services)
         )
-        self._counted: list[Callable[[], Statistics]] = [
-            lambda: node.statistics().flat(),
-            driver_statistics,
-            *(service.statistics for service in self.services),
-            self.audit.statistics,
-            lambda: {"api_streams": self.lifetime.streams, "api_operations": len(self.operations)},
-        ]
+        self._driver_statistics = driver_statistics
+        self._guard_statistics: Callable[[], GuardStatistics] = GuardStatistics
 
     def on_news(self, news: AppNews) -> None:
         """Take what the node tells its apps."""
         self._handlers[type(news)](news)
 
-    def count(self, statistics: Callable[[], Statistics]) -> None:
-        """Show these counters too, beside those of the node, its driver and the services."""
-        self._counted.append(statistics)
+    def guarded(self, statistics: Callable[[], GuardStatistics]) -> None:
+        """A server guards the services: show what its guard counts too."""
+        self._guard_statistics = statistics
 
-    def statistics(self) -> dict[str, int | float]:
-        """Counters and sizes of the node, its driver and the API, by name."""
-        return {name: value for counted in self._counted for name, value in counted().items()}
+    def statistics(self) -> BackendStatistics:
+        """Counters and sizes of the node, its driver and the API."""
+        return BackendStatistics(
+            node=self.node.statistics(),
+            driver=self._driver_statistics(),
+            pubsub=self.pubsub.statistics(),
+            receivers=self.direct.receivers(),
+            outcomes=self.direct.outcomes(),
+            byte_streams=self.streams.statistics(),
+            guard=self._guard_statistics(),
+            calls=CallsStatistics(self.lifetime.streams, len(self.operations)),
+            audit=self.audit.statistics(),
+        )
 
     def histograms(self) -> dict[str, Histogram]:
         """What the node and its driver count by size, by name."""

@@ -65,9 +65,5 @@ class ApiService:
         """The node's news that are this service's, and what takes them."""
         return {}
 
-    def statistics(self) -> dict[str, int]:
-        """Sizes as they are, and what was counted since the start, by name."""
-        return {}
-
     def close(self) -> None:
         """The sidecar stops."""

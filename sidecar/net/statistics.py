@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ..core.multiaddr import Multiaddr
@@ -56,7 +57,7 @@ class NetStatistics(Statistics):
 
     def flat(self) -> dict[str, int | float]:
         """As `Statistics.flat`, the names of errors in snake case."""
-        return Statistics.flat(replace(self, handshakes=_snaked(self.handshakes), closed_by=_snaked(self.closed_by)))
+        return Statistics.flat(replace(self, handshakes=snaked(self.handshakes), closed_by=snaked(self.closed_by)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,5 +76,6 @@ class ConnectionView:
     streams: int
 
 
-def _snaked(counts: dict[str, int]) -> dict[str, int]:
+def snaked(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts by names of errors, these in snake case: `WrongPeer` is wrong_peer."""
     return {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): count for name, count in counts.items()}

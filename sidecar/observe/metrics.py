@@ -1,6 +1,6 @@
 """The metrics, made when somebody asks. This module costs memory (prometheus-client): import it only when it is on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -16,17 +16,19 @@ from prometheus_client.exposition import choose_encoder
 from .. import __version__
 from ..api.backend import Backend
 from ..core.histogram import Histogram
+from ..net.statistics import NetStatistics
 from .http import HttpRequest, HttpResponse
-from .table import FAMILIES, HISTOGRAMS, LEFT_OUT, ROWS, TOPIC_COUNTERS
+from .table import FAMILIES, HISTOGRAMS, ROWS, TOPIC_COUNTERS, Counted
 from .topics import TopicCount, TopicLabels
 
 
 class Metrics:
     """A page of metrics over everything that is counted anyway; between two scrapes it does nothing."""
 
-    def __init__(self, backend: Backend, max_topics: int) -> None:
-        """`max_topics`: topics with rows of their own; the others share one."""
+    def __init__(self, backend: Backend, net: Callable[[], NetStatistics], max_topics: int) -> None:
+        """`net` counts the driver. `max_topics`: topics with rows of their own; the others share one."""
         self._backend = backend
+        self._net = net
         self._topics = TopicLabels(max_topics)
         self._registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -45,10 +47,9 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """Part of prometheus-client's collectors."""
         yield from self._about()
-        statistics = self._backend.statistics()
-        yield from _rows(statistics)
-        yield from _families(statistics)
-        yield _unnamed(statistics)
+        counted = Counted(self._backend.statistics(), self._net())
+        yield from _rows(counted)
+        yield from _families(counted)
         yield from self._by_topic()
         yield from self._calls()
         histograms = self._backend.histograms()
@@ -124,41 +125,24 @@ def _family(name: str, doc: str, counter: bool, labels: Sequence[str]) -> Counte
     return (CounterMetricFamily if counter else GaugeMetricFamily)(name, doc, labels=labels)
 
 
-def _rows(statistics: Mapping[str, float]) -> Iterator[Metric]:
+def _rows(counted: Counted) -> Iterator[Metric]:
     family: CounterMetricFamily | GaugeMetricFamily | None = None
     for row in ROWS:
         if family is None or family.name != row.metric:
             if family is not None:
                 yield family
             family = _family(row.metric, row.doc, row.counter, tuple(row.labels))
-        family.add_metric(tuple(row.labels.values()), statistics.get(row.statistic, 0))
+        family.add_metric(tuple(row.labels.values()), row.number(counted))
     if family is not None:
         yield family
 
 
-def _families(statistics: Mapping[str, float]) -> Iterator[Metric]:
+def _families(counted: Counted) -> Iterator[Metric]:
     for family in FAMILIES:
-        values = dict.fromkeys(family.known, 0.0)
-        for name, value in statistics.items():
-            if name.startswith(family.prefix):
-                values[name.removeprefix(family.prefix)] = value
         made = _family(family.metric, family.doc, family.counter, (family.label,))
-        for label, count in values.items():
+        for label, count in {**dict.fromkeys(family.known, 0.0), **family.numbers(counted)}.items():
             made.add_metric((label,), count)
         yield made
-
-
-_NAMED = {row.statistic for row in ROWS} | set(LEFT_OUT)
-_PREFIXES = tuple(family.prefix for family in FAMILIES)
-
-
-def _unnamed(statistics: Mapping[str, float]) -> Metric:
-    """What a part counts that this table does not know yet."""
-    others = GaugeMetricFamily("sidecar_statistic", "Statistics without a metric of their own.", labels=("name",))
-    for name, value in statistics.items():
-        if name not in _NAMED and not name.startswith(_PREFIXES):
-            others.add_metric((name,), value)
-    return others
 
 
 def _counts(name: str, doc: str, label: str, counts: Mapping[str, int]) -> Metric:

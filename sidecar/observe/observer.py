@@ -1,8 +1,10 @@
 """The HTTP server of `metrics.listen`, and what feeds it."""
 
 import logging
+from collections.abc import Callable
 
 from ..api.backend import Backend
+from ..net.statistics import NetStatistics
 from .health import ReadyPage, live
 from .http import HttpServer
 
@@ -19,12 +21,12 @@ class Observer:
         self._max_topics = max_topics
         self._server: HttpServer | None = None
 
-    async def start(self, backend: Backend) -> str:
-        """Serve; returns the URL without a path. Raises AddressInUse."""
+    async def start(self, backend: Backend, net: Callable[[], NetStatistics]) -> str:
+        """Serve; `net` counts the driver. Returns the URL without a path. Raises AddressInUse."""
         # Here and not above: a sidecar without metrics does not pay for them.
         from .metrics import Metrics
 
-        metrics = Metrics(backend, self._max_topics)
+        metrics = Metrics(backend, net, self._max_topics)
         server = HttpServer({"/metrics": metrics.page, "/live": live, "/ready": ReadyPage(backend).page})
         address = await server.start(self._host, self._port)
         self._server = server

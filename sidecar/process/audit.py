@@ -16,16 +16,28 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import StorageError
+from ..core.statistics import Statistics
 from ..store.files import give_to_owner_of
 
 AUDIT_FILE = "audit.log"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _MAX_TEXT = 1024  # characters of one field
 _log = logging.getLogger("sidecar.audit")
+
+
+@dataclass(slots=True)
+class AuditStatistics(Statistics):
+    """Lines of the audit log."""
+
+    prefix = "audit_"
+
+    written: int = 0
+    lost: int = 0
 
 
 class Audit:
@@ -87,9 +99,9 @@ class Audit:
             self._written += 1
             self._untold = 0
 
-    def statistics(self) -> dict[str, int | float]:
+    def statistics(self) -> AuditStatistics:
         """Lines written and lost since the start."""
-        return {"audit_written": self._written, "audit_lost": self._lost}
+        return AuditStatistics(self._written, self._lost)
 
     def _append(self, file: Path, data: bytes) -> None:
         """Raises OSError."""

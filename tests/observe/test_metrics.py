@@ -1,7 +1,9 @@
 """The page of metrics over the fake node: every statistic has its row, and what is told is well formed."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -9,10 +11,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidecar.api.backend import Backend
 from sidecar.api.config import ApiConfig
 from sidecar.core import gossip
-from sidecar.core.node.statistics import NodeStatistics
+from sidecar.core.statistics import Statistics
+from sidecar.net.statistics import NetStatistics
 from sidecar.observe.http import HttpRequest
 from sidecar.observe.lag import BOUNDS, LoopLag
 from sidecar.observe.metrics import Metrics
+from sidecar.observe.table import FAMILIES, ROWS, Counted
 from tests.api.fakes import FakeNode, asynchronous
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]
@@ -41,7 +45,7 @@ def backend(node: FakeNode) -> Backend:
 
 
 def test_the_page_tells_the_node_its_readiness_and_its_process(node: FakeNode, backend: Backend) -> None:
-    metrics = Metrics(backend, max_topics=5)
+    metrics = Metrics(backend, NetStatistics, max_topics=5)
     found = scraped(metrics)
     assert found["sidecar_info"][0][0]["network"] == "test"
     assert found["sidecar_ready"] == [({}, 1.0)]
@@ -55,13 +59,13 @@ def test_the_page_tells_the_node_its_readiness_and_its_process(node: FakeNode, b
 def test_topics_have_labels_and_those_beyond_the_limit_share_one(node: FakeNode, backend: Backend) -> None:
     for name in "abcd":
         node.joined[name] = gossip.TopicOptions()
-    found = scraped(Metrics(backend, max_topics=2))
+    found = scraped(Metrics(backend, NetStatistics, max_topics=2))
     assert found["sidecar_gossip_topics"] == [({"state": "joined"}, 4.0), ({"state": "announced"}, 0.0)]
     assert [labels["topic"] for labels, _ in found["sidecar_gossip_topic_mesh_peers"]] == ["d", "c", "other"]
 
 
 def test_histograms_are_cumulative(backend: Backend) -> None:
-    found = scraped(Metrics(backend, max_topics=5))
+    found = scraped(Metrics(backend, NetStatistics, max_topics=5))
     assert [(labels["le"], value) for labels, value in found["sidecar_gossip_propagation_seconds_bucket"]] == [
         ("0.01", 2.0),
         ("0.1", 2.0),
@@ -84,12 +88,39 @@ async def test_the_lag_of_the_loop_is_looked_at_until_it_is_stopped() -> None:
     assert len(lag.delays.counts) == len(BOUNDS) + 1
 
 
-@dataclass(slots=True)
-class More(NodeStatistics):
-    grains: int = 3
+class _Read:
+    """Stands for statistics, and notes which fields of them are read."""
+
+    def __init__(self, part: Any, path: str, seen: set[str]) -> None:
+        self._part, self._path, self._seen = part, path, seen
+
+    def __getattr__(self, name: str) -> Any:
+        value, path = getattr(self._part, name), f"{self._path}.{name}".lstrip(".")
+        if isinstance(value, Statistics | Counted):
+            return _Read(value, path, self._seen)
+        self._seen.add(path.removeprefix("node.") if path.startswith("node.") else path)
+        return value
 
 
-def test_a_statistic_that_the_table_does_not_know_is_shown_all_the_same(node: FakeNode, backend: Backend) -> None:
-    node.counted = More()
-    found = scraped(Metrics(backend, max_topics=5))
-    assert ({"name": "grains"}, 3.0) in found["sidecar_statistic"]
+def _fields(part: Any, path: str) -> Iterator[str]:
+    for field in fields(part):
+        value = getattr(part, field.name)
+        if isinstance(value, Statistics):
+            yield from _fields(value, f"{path}.{field.name}".lstrip("."))
+        else:
+            yield f"{path}.{field.name}"
+
+
+def test_every_number_has_its_metric(backend: Backend) -> None:
+    counted = Counted(backend.statistics(), NetStatistics())
+    seen: set[str] = set()
+    for row in ROWS:
+        row.number(_Read(counted, "", seen))  # type: ignore[arg-type]
+    for family in FAMILIES:
+        family.numbers(_Read(counted, "", seen))  # type: ignore[arg-type]
+    there = {*_fields(counted.node, ""), *_fields(counted.net, "net")}
+    there |= {name for name in _fields(counted.api, "api") if not name.startswith(("api.node.", "api.driver"))}
+    # Told by others: connections and their openings by direction, ends by reason, lookups by outcome.
+    others = {"switch.connections", "net.connections", "net.opened", "net.closed", "kademlia.lookups"}
+    assert there - seen == others
+    assert seen <= there

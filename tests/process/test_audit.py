@@ -36,7 +36,7 @@ def test_one_line_says_what_was_changed_when_and_by_whom(tmp_path: Path, caplog:
     assert len(line["more"]) < 1100
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert "peer banned by token:app1: peer 12D3" in caplog.text
-    assert audit.statistics() == {"audit_written": 1, "audit_lost": 0}
+    assert audit.statistics().flat() == {"audit_written": 1, "audit_lost": 0}
 
 
 def test_a_file_that_is_moved_away_is_made_anew(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_full_disk_loses_lines_and_says_how_many(
     monkeypatch.undo()
     assert "lost a line" in caplog.text
     assert os.strerror(errno.ENOSPC) in caplog.text
-    assert audit.statistics() == {"audit_written": 1, "audit_lost": 2}
+    assert audit.statistics().flat() == {"audit_written": 1, "audit_lost": 2}
 
     audit.record("again", "node")
     audit.record("and again", "node")
@@ -125,7 +125,7 @@ def test_what_can_never_be_written_stops_the_start(kind: str, tmp_path: Path) ->
     with pytest.raises(StorageError, match=r"audit\.file"):
         audit.check()
     audit.record("lost", "node")  # found so later, it is the log's trouble alone
-    assert audit.statistics() == {"audit_written": 0, "audit_lost": 1}
+    assert audit.statistics().flat() == {"audit_written": 0, "audit_lost": 1}
 
 
 def test_one_that_others_can_write_is_remarked_upon(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -151,13 +151,15 @@ class Inbox:
         """Those that some app receives."""
         return tuple(self._receivers)
 
-    def statistics(self) -> dict[str, int]:
-        """How many streams there are, and what became of messages for them since the start."""
-        return {
-            "api_receivers": len(self.receivers()),
-            "api_receivers_missed": self._missed,
-            "api_receivers_refused": self._refused,
-        }
+    @property
+    def missed(self) -> int:
+        """Messages that slow streams missed, since the start."""
+        return self._missed
+
+    @property
+    def refused(self) -> int:
+        """Messages that no stream had room for, since the start."""
+        return self._refused
 
     def receivers(self) -> list[ReceiveStream]:
         """Every open stream, once."""

@@ -33,6 +33,7 @@ from ..common.status import reason
 from ..common.window import Window
 from ..guard import caller
 from ..service import ApiService, Handlers, ServiceContext
+from ..statistics import OutcomesStatistics, ReceiversStatistics
 from . import convert
 from .asking import WITHDRAWN, Asker
 from .inbox import Inbox, ReceiveStream
@@ -71,14 +72,17 @@ class DirectService(ApiService):
             RequestWithdrawn: self.desk.withdrawn,
         }
 
-    @override
-    def statistics(self) -> dict[str, int]:
-        return {
-            **self.inbox.statistics(),
-            "api_servers": len(self.desk.servers()),
-            **{f"direct_receipts_{name.name.lower()}": count for name, count in self._receipts.items()},
-            **{f"direct_answers_{name.lower()}": count for name, count in self._answers.items()},
-        }
+    def receivers(self) -> ReceiversStatistics:
+        """The streams toward apps, and what became of messages for them."""
+        inbox = self.inbox
+        return ReceiversStatistics(len(inbox.receivers()), inbox.missed, inbox.refused, len(self.desk.servers()))
+
+    def outcomes(self) -> OutcomesStatistics:
+        """What became of what apps here sent and asked."""
+        return OutcomesStatistics(
+            receipts={outcome.name.lower(): count for outcome, count in self._receipts.items()},
+            answers={reason.lower(): count for reason, count in self._answers.items()},
+        )
 
     # ------------------------------------------------------------ sending
 

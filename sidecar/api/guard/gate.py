@@ -12,6 +12,7 @@ from ...core.errors import SidecarError, StorageError
 from ...process.audit import Audit
 from ..common.call import Call, Handler, Metadata
 from ..common.faults import PermissionDenied, QuotaExceeded, Unauthenticated
+from ..statistics import GuardStatistics
 from .caller import EVERYONE, Caller, Holder, introduce, present
 from .methods import METHODS, Needs, messages_in, subscriptions_in
 from .tokens import Token, TokenFile, split
@@ -76,15 +77,15 @@ class TokenGate:
             self._timer.cancel()
             self._timer = None
 
-    def statistics(self) -> dict[str, int | float]:
+    def statistics(self) -> GuardStatistics:
         """Calls that were refused, and messages of streams that had to wait, since the start; tokens now."""
-        return {
-            "api_tokens": len(self._holders),
-            "api_refused_unauthenticated": self._refused[Unauthenticated],
-            "api_refused_permission": self._refused[PermissionDenied],
-            "api_refused_quota": self._refused[QuotaExceeded],
-            "api_slowed_by_quota": self._slowed,
-        }
+        return GuardStatistics(
+            tokens=len(self._holders),
+            refused_unauthenticated=self._refused[Unauthenticated],
+            refused_permission=self._refused[PermissionDenied],
+            refused_quota=self._refused[QuotaExceeded],
+            slowed_by_quota=self._slowed,
+        )
 
     # ------------------------------------------------------------ who calls
 

@@ -23,6 +23,7 @@ from ..common.window import Window
 from ..config import ApiConfig
 from ..guard import caller
 from ..service import ApiService, Handlers, ServiceContext
+from ..statistics import PubSubStatistics
 from . import convert
 from .convert import Result
 from .topics import Topics
@@ -47,8 +48,8 @@ class PubSubService(ApiService):
     def effects(self) -> Handlers:
         return {MessagesDelivered: self.topics.delivered, PublishCompleted: self._context.operations.completed}
 
-    @override
-    def statistics(self) -> dict[str, int]:
+    def statistics(self) -> PubSubStatistics:
+        """Sizes as they are, and what slow subscribers have missed since the start."""
         return self.topics.statistics()
 
     @override

@@ -12,6 +12,7 @@ from ..common.bounds import Bounds
 from ..common.encode import LagReason
 from ..common.faults import InvalidField, TopicOptionsDiffer
 from ..config import ApiConfig
+from ..statistics import PubSubStatistics
 from ..surface import Feed
 from . import encode
 from .hub import Gap, Policy, Subscription, TopicChunk, TopicHub
@@ -37,17 +38,17 @@ class Topics:
         """Of a topic that is joined."""
         return self._hubs.get(topic)
 
-    def statistics(self) -> dict[str, int]:
+    def statistics(self) -> PubSubStatistics:
         """Sizes as they are, and what slow subscribers have missed since the start."""
-        return {
-            "api_subscriptions": len(self._subscriptions),
-            "api_topics": len(self._hubs),
-            "api_history_messages": sum(hub.history_messages for hub in self._hubs.values()),
-            "api_history_bytes": sum(hub.history_bytes for hub in self._hubs.values()),
-            "api_subscribers_queued_messages": sum(s.queued.messages for s in self._subscriptions),
-            "api_subscribers_queued_bytes": sum(s.queued.bytes for s in self._subscriptions),
-            "api_subscribers_missed": self._missed + sum(subscription.missed for subscription in self._subscriptions),
-        }
+        return PubSubStatistics(
+            subscriptions=len(self._subscriptions),
+            topics=len(self._hubs),
+            history_messages=sum(hub.history_messages for hub in self._hubs.values()),
+            history_bytes=sum(hub.history_bytes for hub in self._hubs.values()),
+            subscribers_queued_messages=sum(s.queued.messages for s in self._subscriptions),
+            subscribers_queued_bytes=sum(s.queued.bytes for s in self._subscriptions),
+            subscribers_missed=self._missed + sum(subscription.missed for subscription in self._subscriptions),
+        )
 
     def check_signing(self, topic: str, sign: bool | None) -> None:
         """Raises TopicOptionsDiffer when the topic is joined with another signing than the one wanted."""

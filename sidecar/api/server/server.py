@@ -62,7 +62,7 @@ class ApiServer:
         self._place = self._take_place()
         try:
             self._gate = gate
-            self._backend.count(gate.statistics)
+            self._backend.guarded(gate.statistics)
             self._server = self._build(gate)
             self._bind_socket(self._server, self._place)
             if config.tcp is not None:

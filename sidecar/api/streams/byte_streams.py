@@ -16,6 +16,7 @@ from ..common.operations import AppOperations
 from ..common.outlet import Outlet
 from ..common.wakeup import Wakeup
 from ..config import ApiConfig
+from ..statistics import ByteStreamsStatistics
 from ..surface import Feed
 
 
@@ -100,14 +101,9 @@ class ByteStreams:
             streams.StreamDone: self._done,
         }
 
-    def statistics(self) -> dict[str, int]:
-        """How many there are, and how many were refused since the start."""
-        return {
-            "api_byte_streams": self._attached,
-            "api_stream_acceptors": len(self.acceptors()),
-            "api_streams_unattached": len(self._by_token),
-            "api_streams_refused": self._refused,
-        }
+    def statistics(self) -> ByteStreamsStatistics:
+        """Sizes as they are, and what was refused since the start."""
+        return ByteStreamsStatistics(self._attached, len(self.acceptors()), len(self._by_token), self._refused)
 
     # ------------------------------------------------------------ for the calls
 

@@ -14,6 +14,7 @@ from ..common.outlet import Outlet, converse, pour
 from ..common.status import status_details
 from ..guard import caller
 from ..service import ApiService, Handlers, ServiceContext
+from ..statistics import ByteStreamsStatistics
 from . import convert, encode
 from .byte_streams import Acceptor, ByteStream, ByteStreams
 
@@ -34,8 +35,8 @@ class StreamService(ApiService):
     def effects(self) -> Handlers:
         return self._streams.effects()
 
-    @override
-    def statistics(self) -> dict[str, int]:
+    def statistics(self) -> ByteStreamsStatistics:
+        """Sizes as they are, and what was refused since the start."""
         return self._streams.statistics()
 
     async def open_stream(self, requests: AsyncIterator[convert.OpenStreamRequest], call: Call) -> None:

@@ -291,4 +291,4 @@ async def test_a_token_revoked_amid_bulk_streams_ends_them_all(tmp_path: Path) -
             await stream.read(1)
         assert await node.wait_for(streams.StreamAbandoned)  # the peer is told
         await other.info()
-        assert backend.statistics()["api_operations"] == 0
+        assert backend.statistics().flat()["api_operations"] == 0

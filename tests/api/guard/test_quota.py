@@ -228,7 +228,7 @@ async def test_a_call_over_its_quota_says_which_and_when_to_come_back(tmp_path: 
         assert retry is not None
         assert 0 < retry <= 1200
         holding.cancel()
-        assert backend.statistics()["api_refused_quota"] == 3
+        assert backend.statistics().flat()["api_refused_quota"] == 3
         async with sidecar_client.connect(api.target, token=other) as app:  # has its own
             await app.topics()
             await app.topics()
@@ -278,7 +278,7 @@ async def test_single_messages_are_refused_and_bulk_ones_wait(tmp_path: Path) ->
             receipt async for response in stub.PublishMany(frames(), metadata=metadata) for receipt in response.receipts
         ]
         assert sum(receipt.count for receipt in receipts) == 40  # all, later
-        assert backend.statistics()["api_slowed_by_quota"] > 0
+        assert backend.statistics().flat()["api_slowed_by_quota"] > 0
 
 
 @asynchronous

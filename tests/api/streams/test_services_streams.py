@@ -127,7 +127,7 @@ async def test_a_call_that_ends_resets_its_stream(tmp_path: Path) -> None:
         # It was made all the same, a moment before: then it is not kept.
         place.node.on_news(events.OperationCompleted(fed.op, streams.StreamMade(9, OTHER, ECHO)))
         assert place.node.of(streams.StreamAbandoned)[-1] == (9,)
-        assert place.backend.statistics()["api_byte_streams"] == 0
+        assert place.backend.statistics().flat()["api_byte_streams"] == 0
 
 
 @asynchronous
@@ -160,11 +160,11 @@ async def test_accepting(tmp_path: Path) -> None:
                         await again.read(1)
                 stream.reset()
             assert await node.wait_for(streams.StreamAbandoned)
-            assert backend.statistics()["api_streams_unattached"] == 1
+            assert backend.statistics().flat()["api_streams_unattached"] == 1
         while node.of(streams.ProtocolsAccepted)[-1] != ((),):
             await client.info()
         assert node.of(streams.StreamAbandoned)[-1] == (2,)
-        assert backend.statistics()["api_streams_unattached"] == 0
+        assert backend.statistics().flat()["api_streams_unattached"] == 0
         node.on_news(streams.StreamArrived(4, OTHER, ECHO))
         assert node.of(streams.StreamAbandoned)[-1] == (4,)
 

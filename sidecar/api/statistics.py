@@ -1,0 +1,98 @@
+"""What the API counts, service by service."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..core.node.statistics import NodeStatistics
+from ..core.statistics import Statistics
+from ..process.audit import AuditStatistics
+
+
+@dataclass(slots=True)
+class PubSubStatistics(Statistics):
+    """Topics toward apps."""
+
+    prefix = "api_"
+
+    subscriptions: int = 0
+    topics: int = 0
+    """Joined for apps."""
+    history_messages: int = 0
+    history_bytes: int = 0
+    subscribers_queued_messages: int = 0
+    subscribers_queued_bytes: int = 0
+    subscribers_missed: int = 0
+    """Messages, by apps that were too slow."""
+
+
+@dataclass(slots=True)
+class ReceiversStatistics(Statistics):
+    """Receive and Serve calls, and what became of messages for the former."""
+
+    prefix = "api_"
+
+    receivers: int = 0
+    receivers_missed: int = 0
+    receivers_refused: int = 0
+    servers: int = 0
+
+
+@dataclass(slots=True)
+class OutcomesStatistics(Statistics):
+    """What became of direct messages and requests of this node's apps."""
+
+    prefix = "direct_"
+
+    receipts: Mapping[str, int] = field(default_factory=dict)
+    answers: Mapping[str, int] = field(default_factory=dict)
+    """ANSWERED, or the reason why there was no answer, in lower case."""
+
+
+@dataclass(slots=True)
+class ByteStreamsStatistics(Statistics):
+    """Byte streams toward apps."""
+
+    prefix = "api_"
+
+    byte_streams: int = 0
+    stream_acceptors: int = 0
+    streams_unattached: int = 0
+    streams_refused: int = 0
+
+
+@dataclass(slots=True)
+class GuardStatistics(Statistics):
+    """Calls that were refused, and messages of streams that had to wait, since the start; tokens now."""
+
+    prefix = "api_"
+
+    tokens: int = 0
+    refused_unauthenticated: int = 0
+    refused_permission: int = 0
+    refused_quota: int = 0
+    slowed_by_quota: int = 0
+
+
+@dataclass(slots=True)
+class CallsStatistics(Statistics):
+    """Streaming calls, and operations of apps that wait for the node."""
+
+    prefix = "api_"
+
+    streams: int = 0
+    operations: int = 0
+
+
+@dataclass(slots=True)
+class BackendStatistics(Statistics):
+    """The node, its driver and the API; `flat` gives what `GetStatistics` tells."""
+
+    node: NodeStatistics
+    driver: Statistics
+    pubsub: PubSubStatistics
+    receivers: ReceiversStatistics
+    outcomes: OutcomesStatistics
+    byte_streams: ByteStreamsStatistics
+    guard: GuardStatistics
+    calls: CallsStatistics
+    audit: AuditStatistics
