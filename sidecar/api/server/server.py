@@ -131,10 +131,10 @@ class ApiServer:
             return
         self._told, self._place = "", place
         self._backend.readiness.served()
+        _log.warning("the API socket %s has been made anew", self.socket)
         before, self._again = self._again, server
         if before is not None:
             await before.stop(0)
-        _log.warning("the API socket %s has been made anew", self.socket)
 
     async def _abandon(self, grace: float = 0.0) -> None:
         servers = [server for server in (self._server, self._again) if server is not None]
