@@ -63,6 +63,14 @@ func (l *limits) bounds() bounds {
 	}
 }
 
+// piece is how many bytes of a stream go in one request.
+func (l *limits) piece() int {
+	if said := l.said.Load(); said != nil {
+		return said.bytes
+	}
+	return cautious.bytes
+}
+
 // note keeps what a call's header says about the bound on its requests.
 func (l *limits) note(header metadata.MD) {
 	if said := header.Get("sidecar-max-request"); len(said) > 0 {

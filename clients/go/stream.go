@@ -23,8 +23,7 @@ const (
 	streamData       = 3
 	streamCloseWrite = 4
 
-	pieceBytes = 256 << 10 // of data in one request
-	linger     = 5 * time.Second
+	linger = 5 * time.Second
 )
 
 // Stream is a stream of bytes to and from an app at a peer, in order: a [net.Conn], with CloseWrite as *net.TCPConn has it.
@@ -196,6 +195,9 @@ func (s *Stream) pump() {
 		}
 		s.mu.Lock()
 		if opening != nil {
+			if header, err := s.call.Header(); err == nil { // it came before
+				s.link.note(header)
+			}
 			s.opened, s.peerID, s.protocol = true, opening.GetPeerId(), opening.GetProtocol()
 		}
 		if len(data) > 0 && !s.discard {
@@ -298,7 +300,7 @@ func (s *Stream) closedError() error {
 func (s *Stream) Write(data []byte) (int, error) {
 	written := 0
 	for {
-		piece := data[written:min(len(data), written+pieceBytes)]
+		piece := data[written:min(len(data), written+s.link.piece())]
 		frame := appendBytes(make([]byte, 0, len(piece)+8), streamData, piece)
 		if err := s.write(frame, false); err != nil {
 			return written, err

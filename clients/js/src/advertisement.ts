@@ -3,6 +3,7 @@
 import type { ChannelInterface } from "@grpc/grpc-js";
 
 import type { Call } from "./call.js";
+import { checkText, checkTime } from "./checks.js";
 import { announcement, duration } from "./convert.js";
 import { Closed } from "./errors.js";
 import { DiscoveryServiceDefinition } from "./generated/sidecar/v1/discovery.js";
@@ -30,11 +31,13 @@ class Announcements extends Stream {
   constructor(link: Link, name: string, options: AdvertiseOptions) {
     super(link, `advertising ${name}`, options);
     this.#name = name;
+    checkText(name, "name");
+    checkTime(options.ttl ?? 0, "ttl");
     this.#until = options.ttl ? now() + options.ttl : Infinity;
   }
 
   protected override begin(channel: ChannelInterface): Call {
-    const ttl = this.#until === Infinity ? undefined : duration(Math.max(1, this.#until - now()));
+    const ttl = this.#until === Infinity ? undefined : duration(Math.max(1, this.#until - now()), "ttl");
     return request(this.link, channel, ADVERTISE.path, ADVERTISE.encode({ name: this.#name, ttl }));
   }
 

@@ -6,10 +6,11 @@
  * written goes in the next one.
  */
 
-import { BATCH_BYTES } from "./bulk.js";
 import type { Call } from "./call.js";
+import { checkText } from "./checks.js";
 import { duration } from "./convert.js";
-import { Closed, DeadlineExceeded, fromEncoded } from "./errors.js";
+import { Closed, fromEncoded } from "./errors.js";
+import { tooLarge } from "./frames.js";
 import { DirectServiceDefinition, OutgoingRequest, RequestManyRequest } from "./generated/sidecar/v1/direct.js";
 import { isLost, type Link, method } from "./link.js";
 import { costOf, type Guest, piledUp, Room } from "./room.js";
@@ -20,16 +21,12 @@ import { encodeField } from "./wire.js";
 const REQUEST = method(DirectServiceDefinition, DirectServiceDefinition.methods.request);
 const REQUEST_MANY = method(DirectServiceDefinition, DirectServiceDefinition.methods.requestMany);
 const ITEM = 0x1a; // the tag of RequestManyRequest.requests, field 3
-/** Larger ones go alone, so that one that the sidecar does not take as a message harms no others. */
-const ALONE_BYTES = 1_000_000;
 /** The sidecar reads on only while fewer are open; beyond it would not see what is withdrawn. */
 const MAX_OPEN = 1000;
 const DAY = 86_400_000; // milliseconds; the longest that the sidecar takes
 const DONE = new Closed("all requests have been answered");
 
-function late(): DeadlineExceeded {
-  return new DeadlineExceeded("no answer in time", { code: "DEADLINE_EXCEEDED" });
-}
+const LATE = "no answer in time";
 
 interface Question {
   readonly peerId: string;
@@ -62,6 +59,9 @@ export class Asking {
   /** Make one request. */
   async ask(peerId: string, protocol: string, data: Buffer, options: RequestOptions): Promise<Buffer> {
     const until = deadline(options);
+    checkText(peerId, "peer_id");
+    checkText(protocol, "protocol");
+    checkText(options.traceparent ?? "", "traceparent");
     this.#link.checkOpen();
     options.signal?.throwIfAborted();
     const guest: Guest = { cost: costOf(data), settled: false };
@@ -84,7 +84,7 @@ export class Asking {
       await new Promise<void>((resolve, reject) => {
         guest.admitted = resolve;
         timer = at(until, () => {
-          reject(late());
+          reject(this.#link.late(LATE));
         });
         stops.push(onAbort(signal, reject), onAbort(this.#link.closing.signal, reject));
       });
@@ -100,7 +100,7 @@ export class Asking {
     const { traceparent = "" } = options;
     const busy = this.#alone > 0 || this.#running;
     // Without a name it would be for the peer of the message before.
-    if (busy && data.length <= ALONE_BYTES && peerId !== "" && protocol !== "") {
+    if (busy && data.length <= this.#link.frames.alone && peerId !== "" && protocol !== "") {
       return await this.#askWithOthers(peerId, protocol, data, options, until);
     }
     this.#alone += 1;
@@ -156,7 +156,7 @@ export class Asking {
       };
       const stop = onAbort(signal, leave);
       const timer = at(until, () => {
-        leave(late());
+        leave(this.#link.late(LATE));
       });
       this.#queue.push(question);
       if (this.#running) {
@@ -228,6 +228,7 @@ export class Asking {
     call.onEnd(() => {
       this.#wake();
     });
+    await this.#link.learn(call);
     while (!call.over) {
       const frame = this.#frame();
       if (frame !== undefined) {
@@ -248,21 +249,26 @@ export class Asking {
     let size = 0;
     let taken = 0;
     let first: Question | undefined;
+    const { frames } = this.#link;
     for (const question of this.#queue) {
+      if (question.data.length > frames.largest) {
+        question.fail(tooLarge(question.data.length, frames));
+      }
       if (!question.settled) {
         first ??= question;
         const same = question.peerId === first.peerId && question.protocol === first.protocol;
-        if (!same || size >= BATCH_BYTES || this.#open.size >= MAX_OPEN) {
+        const full = parts.length > 0 && (size + question.data.length > frames.size || parts.length >= frames.messages);
+        if (!same || full || this.#open.size >= MAX_OPEN) {
           break;
         }
         const id = this.#next;
         this.#next += 1;
         this.#open.set(id, question);
         const { data, traceparent, until } = question;
-        const timeout = until === Infinity ? undefined : duration(Math.min(Math.max(0, until - now()), DAY));
+        const timeout = until === Infinity ? undefined : duration(Math.min(Math.max(0, until - now()), DAY), "timeout");
         const outgoing = OutgoingRequest.fromPartial({ id: BigInt(id), data, timeout, traceparent });
         parts.push(encodeField(ITEM, Buffer.from(OutgoingRequest.encode(outgoing).finish())));
-        size += data.length;
+        size += data.length + traceparent.length;
       }
       taken += 1;
     }

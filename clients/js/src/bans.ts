@@ -76,7 +76,7 @@ export class Bans {
 
   async ban(peerId: string, options: BanOptions): Promise<Banned> {
     const { network = "", reason = "" } = options;
-    const lasts = options.duration === undefined ? undefined : duration(options.duration);
+    const lasts = options.duration === undefined ? undefined : duration(options.duration, "duration");
     const response = await this.#link.unary(BAN_PEER, { peerId, network, reason, duration: lasts }, options, true);
     return { ...response, bans: response.bans.map(ban) };
   }

@@ -8,10 +8,11 @@
 
 import type { ChannelInterface } from "@grpc/grpc-js";
 
-import { BATCH_BYTES, BATCH_MESSAGES, requestId } from "./bulk.js";
+import { requestId } from "./bulk.js";
 import type { Call } from "./call.js";
 import { bytes } from "./convert.js";
-import { Closed, DeadlineExceeded } from "./errors.js";
+import { Closed } from "./errors.js";
+import { tooLarge } from "./frames.js";
 import { isLost, isUnsent, type Link } from "./link.js";
 import { costOf, type Guest, piledUp, Room } from "./room.js";
 import type { CallOptions, Payload } from "./types.js";
@@ -19,8 +20,6 @@ import { at, deadline, now, onAbort, PATIENCE, Pauses, sleep } from "./waiting.j
 import { encodeBatch, type Outgoing } from "./wire.js";
 
 const OVER = new Closed("nobody waits for it any more");
-/** Larger messages go alone, so that one that the sidecar does not take as a request harms no others. */
-const ALONE_BYTES = 1_000_000;
 /** A call takes no more than these, so that what is known of them does not grow for as long as it goes on. */
 const CALL_MESSAGES = 65_536;
 const NOTHING = Buffer.alloc(0);
@@ -58,18 +57,21 @@ class Entry<Receipt> implements Outgoing, Guest {
   settled = false;
   /** Told when its caller has an answer, and whether that is because it has gone. */
   onSettled: ((gone: boolean) => void) | undefined;
+  readonly #link: Link;
   readonly #room: Room;
   readonly #resolve: (receipt: Receipt) => void;
   readonly #reject: (error: unknown) => void;
   readonly #stop: (() => void) | undefined;
 
   constructor(
+    link: Link,
     room: Room,
     data: Payload,
     options: CallOptions & { requestId?: string },
     resolve: (receipt: Receipt) => void,
     reject: (error: unknown) => void,
   ) {
+    this.#link = link;
     this.#room = room;
     this.data = bytes(data);
     this.cost = costOf(this.data);
@@ -87,7 +89,7 @@ class Entry<Receipt> implements Outgoing, Guest {
       this.fail(reason, true);
     };
     const timer = at(this.until, () => {
-      leave(new DeadlineExceeded("not done in time", { code: "DEADLINE_EXCEEDED" }));
+      leave(this.#link.late("not done in time"));
     });
     const stop = onAbort(signal, leave);
     return () => {
@@ -98,7 +100,7 @@ class Entry<Receipt> implements Outgoing, Guest {
 
   /** Whether it goes alone. */
   get large(): boolean {
-    return this.data.length > ALONE_BYTES;
+    return this.data.length > this.#link.frames.alone;
   }
 
   answer(receipt: Receipt | Error): void {
@@ -255,6 +257,7 @@ class Lane<Receipt> {
       });
       const reading = this.#read(call);
       reading.catch(() => undefined); // told below, where anybody waits
+      await this.#link.learn(call);
       await this.#write(call);
       if (this.#unsettled > 0) {
         await reading;
@@ -310,6 +313,7 @@ class Lane<Receipt> {
   async #write(call: Call): Promise<void> {
     let head = this.#way.head;
     const large = this.#unwritten.some((entry) => entry.large);
+    const { frames } = this.#link;
     let last = false; // the last look whether there is more
     while (!call.over) {
       if (this.#unwritten.length === 0 && this.#sent.length < CALL_MESSAGES && !large) {
@@ -318,10 +322,12 @@ class Lane<Receipt> {
       const frame: Entry<Receipt>[] = [];
       let size = 0;
       let next = 0;
-      while (next < this.#unwritten.length && frame.length < BATCH_MESSAGES) {
+      while (next < this.#unwritten.length && frame.length < frames.messages) {
         const entry = this.#unwritten[next]!;
-        if (!entry.settled) {
-          if (frame.length > 0 && size + entry.data.length > BATCH_BYTES) {
+        if (entry.data.length > frames.largest) {
+          entry.fail(tooLarge(entry.data.length, frames));
+        } else if (!entry.settled) {
+          if (frame.length > 0 && size + entry.data.length > frames.size) {
             break;
           }
           entry.written = true;
@@ -411,7 +417,7 @@ export class Batcher<Receipt> {
       options.signal?.throwIfAborted();
       const lane = this.#lanes.get(first)?.get(second);
       const ways = lane === undefined ? way() : undefined; // made now, since it may refuse what was given
-      const entry = new Entry<Receipt>(this.#room, data, options, resolve, reject);
+      const entry = new Entry<Receipt>(this.#link, this.#room, data, options, resolve, reject);
       if (this.#room.enter(entry)) {
         this.#add(first, second, () => ways ?? way(), entry);
       } else {

@@ -1,8 +1,10 @@
 /** Publishing and sending in bulk: batches out, receipts for ranges back. */
 
 import type { Call } from "./call.js";
+import { checkText, shown } from "./checks.js";
 import { bytes } from "./convert.js";
 import { Closed, InvalidArgument } from "./errors.js";
+import { overBound } from "./frames.js";
 import type { Link } from "./link.js";
 import type { CallOptions, OutgoingMessage } from "./types.js";
 import { deadline, onAbort, PATIENCE } from "./waiting.js";
@@ -12,10 +14,6 @@ import { encodeBatch, type Outgoing } from "./wire.js";
 export const PUBLISH_ITEM = 0x2a;
 /** The tag of SendManyRequest.messages, field 3. */
 export const SEND_ITEM = 0x1a;
-/** Bytes of payload in a request; the sidecar takes 4 MiB. */
-export const BATCH_BYTES = 262_144;
-/** Messages in a request. */
-export const BATCH_MESSAGES = 4096;
 const MAX_REQUEST_ID = 64;
 const NO_ID = Buffer.alloc(0);
 
@@ -24,6 +22,7 @@ export function requestId(text: string | undefined): Buffer {
   if (!text) {
     return NO_ID;
   }
+  checkText(text, "request_id");
   const encoded = Buffer.from(text);
   if (encoded.length > MAX_REQUEST_ID) {
     throw new InvalidArgument(`request id of ${encoded.length} bytes, at most ${MAX_REQUEST_ID}`, {
@@ -34,6 +33,9 @@ export function requestId(text: string | undefined): Buffer {
 }
 
 function outgoing(message: OutgoingMessage): Outgoing {
+  if (message === null || message === undefined) {
+    return { data: bytes(message), requestId: NO_ID }; // throws
+  }
   return typeof message === "string" || message instanceof Uint8Array
     ? { data: bytes(message), requestId: NO_ID }
     : { data: bytes(message.data), requestId: requestId(message.requestId) };
@@ -53,6 +55,10 @@ export interface Transfer<Receipts extends Range> {
   /** The tag of the requests' messages. */
   item: number;
   parse: (response: Buffer) => Receipts[];
+  /** So many of a range from one on, with the number that the first of them has for the app. */
+  part: (receipts: Receipts, offset: number, first: number, count: number) => Receipts;
+  /** The receipt of a message that no request can hold. */
+  tooLarge: (number: number, detail: string) => Receipts;
   /** Whether both say the same, and may be told as one range. */
   same: (one: Receipts, other: Receipts) => boolean;
 }
@@ -60,39 +66,36 @@ export interface Transfer<Receipts extends Range> {
 /** Write all messages to a bulk call; the receipts for all of them, as few ranges as say it. */
 export async function transfer<Receipts extends Range>(
   link: Link,
-  { path, head, item, parse, same }: Transfer<Receipts>,
+  bulk: Transfer<Receipts>,
   messages: Iterable<OutgoingMessage> | AsyncIterable<OutgoingMessage>,
   options: CallOptions & { onReceipts?: (receipts: Receipts) => void },
 ): Promise<Receipts[]> {
   const until = deadline(options);
   const { signal } = options;
+  if (typeof messages !== "object" || !(Symbol.asyncIterator in messages || Symbol.iterator in messages)) {
+    throw new InvalidArgument(`messages are ${shown(messages)}, and cannot be iterated over`, { field: "messages" });
+  }
   const channel = await link.ready(link.reconnect ? PATIENCE : 0, until, signal);
-  const call = link.stream(channel, path, until);
+  const call = link.stream(channel, bulk.path, until);
   const stop = onAbort(signal, (reason) => {
     call.cancel(reason);
   });
-  const writer = new Writer(call, head, item);
+  const ledger = new Ledger(bulk, options.onReceipts);
+  const writer = new Writer(link, call, bulk, ledger);
   const writing = Symbol.asyncIterator in messages ? writer.gather(messages) : writer.write(messages);
   const written = writing.catch((error: unknown) => {
     call.cancel(error as Error); // the iterable's own error; the reader throws it
   });
   try {
-    const ranges: Receipts[] = [];
     for (let response = await call.read(); response !== undefined; response = await call.read()) {
-      for (const receipts of parse(response)) {
-        options.onReceipts?.(receipts);
-        const last = ranges.at(-1);
-        if (last !== undefined && last.first + last.count === receipts.first && same(last, receipts)) {
-          ranges[ranges.length - 1] = { ...last, count: last.count + receipts.count };
-        } else {
-          ranges.push(receipts);
-        }
-      }
+      bulk.parse(response).forEach((receipts) => {
+        ledger.came(receipts);
+      });
     }
     if (!writer.finished) {
       throw new Closed("the sidecar ended the call before everything was written");
     }
-    return ranges.sort((one, other) => one.first - other.first);
+    return ledger.all();
   } finally {
     stop();
     call.cancel(new Closed("the call is over"));
@@ -100,24 +103,109 @@ export async function transfer<Receipts extends Range>(
   }
 }
 
-class Writer {
+/** The receipts, by the numbers that the app's messages have. The sidecar numbers those that were sent to it. */
+class Ledger<Receipts extends Range> {
+  readonly #bulk: Transfer<Receipts>;
+  readonly #told: ((receipts: Receipts) => void) | undefined;
+  readonly #ranges: Receipts[] = [];
+  readonly #omitted: number[] = []; // for each message that was not sent: how many had been sent before it
+
+  constructor(bulk: Transfer<Receipts>, told: ((receipts: Receipts) => void) | undefined) {
+    this.#bulk = bulk;
+    this.#told = told;
+  }
+
+  /** A message is not sent, since it would end the call for all others. */
+  omit(sent: number, detail: string): void {
+    const number = sent + this.#omitted.length;
+    this.#omitted.push(sent);
+    this.#add(this.#bulk.tooLarge(number, detail));
+  }
+
+  /** Receipts by the sidecar's numbers. */
+  came(receipts: Receipts): void {
+    if (this.#omitted.length === 0) {
+      this.#add(receipts);
+      return;
+    }
+    for (let offset = 0; offset < receipts.count;) {
+      const number = receipts.first + offset;
+      const before = this.#before(number);
+      const count = Math.min(receipts.count - offset, (this.#omitted[before] ?? Infinity) - number);
+      this.#add(this.#bulk.part(receipts, offset, number + before, count));
+      offset += count;
+    }
+  }
+
+  /** How many that were not sent come before one of the sidecar's numbers. */
+  #before(number: number): number {
+    let [low, high] = [0, this.#omitted.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#omitted[middle]! > number) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
+    }
+    return low;
+  }
+
+  #add(receipts: Receipts): void {
+    this.#told?.(receipts);
+    this.#append(this.#ranges, receipts);
+  }
+
+  #append(ranges: Receipts[], receipts: Receipts): void {
+    const last = ranges.at(-1);
+    if (last !== undefined && last.first + last.count === receipts.first && this.#bulk.same(last, receipts)) {
+      ranges[ranges.length - 1] = { ...last, count: last.count + receipts.count };
+    } else {
+      ranges.push(receipts);
+    }
+  }
+
+  /** All of them by number, as few as say it. */
+  all(): Receipts[] {
+    const ranges: Receipts[] = [];
+    for (const receipts of this.#ranges.sort((one, other) => one.first - other.first)) {
+      this.#append(ranges, receipts);
+    }
+    return ranges;
+  }
+}
+
+class Writer<Receipts extends Range> {
+  readonly #link: Link;
   readonly #call: Call;
   readonly #item: number;
+  readonly #ledger: Ledger<Receipts>;
+  #sent = 0;
   #head: Buffer;
   #batch: Outgoing[] = [];
   #size = 0;
   finished = false;
 
-  constructor(call: Call, head: Buffer, item: number) {
+  constructor(link: Link, call: Call, { head, item }: Transfer<Receipts>, ledger: Ledger<Receipts>) {
+    this.#link = link;
     this.#call = call;
     this.#head = head;
     this.#item = item;
+    this.#ledger = ledger;
   }
 
   /** Full batches of what is there already. */
   async write(messages: Iterable<OutgoingMessage>): Promise<void> {
+    await this.#link.learn(this.#call);
     for (const given of messages) {
       const message = outgoing(given);
+      if (this.#omitted(message)) {
+        await new Promise((resolve) => setImmediate(resolve)); // there may be no end of these
+        if (this.#call.over) {
+          return;
+        }
+        continue;
+      }
       if (!this.#fits(message) && !(await this.#flush())) {
         return; // leaving the loop closes the iterator
       }
@@ -128,6 +216,7 @@ class Writer {
 
   /** What has come while the last batch was written; reads ahead of that by one batch at most. */
   async gather(messages: AsyncIterable<OutgoingMessage>): Promise<void> {
+    await this.#link.learn(this.#call);
     const iterator = messages[Symbol.asyncIterator]();
     const ended = new Promise<undefined>((resolve) => {
       this.#call.onEnd(() => {
@@ -158,6 +247,9 @@ class Writer {
           break;
         }
         const message = outgoing(result.value);
+        if (this.#omitted(message)) {
+          continue;
+        }
         while (!this.#fits(message) && !this.#call.over) {
           await flush();
         }
@@ -175,14 +267,26 @@ class Writer {
     await this.#finish();
   }
 
+  /** Whether no request can hold it; then it has its receipt. */
+  #omitted(message: Outgoing): boolean {
+    const { frames } = this.#link;
+    const omitted = message.data.length > frames.largest;
+    if (omitted) {
+      this.#ledger.omit(this.#sent, overBound(message.data.length, frames));
+    }
+    return omitted;
+  }
+
   #fits(message: Outgoing): boolean {
+    const { frames } = this.#link;
     const count = this.#batch.length;
-    return count === 0 || (this.#size + message.data.length <= BATCH_BYTES && count < BATCH_MESSAGES);
+    return count === 0 || (this.#size + message.data.length <= frames.size && count < frames.messages);
   }
 
   #add(message: Outgoing): void {
     this.#batch.push(message);
     this.#size += message.data.length;
+    this.#sent += 1;
   }
 
   async #flush(): Promise<boolean> {

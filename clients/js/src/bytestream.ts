@@ -27,7 +27,6 @@ const ATTACH = method(StreamServiceDefinition, StreamServiceDefinition.methods.a
 const ACCEPT = method(StreamServiceDefinition, StreamServiceDefinition.methods.acceptStreams);
 const DATA = 0x1a; // the tag of `data`, field 3, of OpenStreamRequest and AttachStreamRequest
 const CLOSE_WRITE = Buffer.from([0x20, 0x01]); // field 4
-const PIECE_BYTES = 256 * 1024; // of data in one request
 const LINGER = 5000; // milliseconds
 const AHEAD = 65_536; // bytes read ahead of the app, so that one that only writes is told of a reset too
 
@@ -46,8 +45,8 @@ export class ByteStream extends Duplex {
   readonly peerId: string;
   /** The protocol that both sides speak. */
   readonly protocol: string;
+  readonly #link: Link;
   readonly #call: Call;
-  readonly #target: string;
   readonly #arrived: Buffer[] = [];
   #size = 0; // of what has arrived
   #ended = false; // the peer said that nothing follows
@@ -60,11 +59,11 @@ export class ByteStream extends Duplex {
   #onRoom: () => void = () => undefined;
 
   /** @internal */
-  constructor(call: Call, target: string, { peerId, protocol }: OpenedStream, first: StreamResponse) {
+  constructor(link: Link, call: Call, { peerId, protocol }: OpenedStream, first: StreamResponse) {
     // Of what has been read one piece waits here: an error is told when that has been taken.
     super({ allowHalfOpen: true, readableHighWaterMark: 1, writableHighWaterMark: 65_536 });
+    this.#link = link;
     this.#call = call;
-    this.#target = target;
     this.peerId = peerId;
     this.protocol = protocol;
     void this.#receive(first);
@@ -163,7 +162,7 @@ export class ByteStream extends Duplex {
 
   #take({ data, end, status }: StreamResponse): void {
     if (status !== undefined) {
-      throw fromEncoded(status, this.#target);
+      throw fromEncoded(status, this.#link.target.text);
     }
     if (data.length > 0) {
       this.#arrived.push(data);
@@ -219,8 +218,9 @@ export class ByteStream extends Duplex {
 
   async #send(chunks: Buffer[]): Promise<undefined> {
     const data = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
-    for (let start = 0; start < data.length; start += PIECE_BYTES) {
-      await this.#put(encodeField(DATA, data.subarray(start, start + PIECE_BYTES)));
+    const { size } = this.#link.frames;
+    for (let start = 0; start < data.length; start += size) {
+      await this.#put(encodeField(DATA, data.subarray(start, start + size)));
     }
     return undefined;
   }
@@ -298,7 +298,7 @@ export async function openStream(
   options: CallOptions,
 ): Promise<ByteStream> {
   const first = OPEN.encode(
-    OpenStreamRequest.fromPartial({ peerId, protocols: names(protocols), statusInResponse: true }),
+    OpenStreamRequest.fromPartial({ peerId, protocols: names(protocols, "protocols"), statusInResponse: true }),
   );
   return await opened(link, OPEN.path, first, options);
 }
@@ -325,7 +325,7 @@ async function opened(link: Link, path: string, first: Buffer, options: CallOpti
     if (response.opened === undefined) {
       throw new InternalError("the sidecar's first answer does not say that the stream is open");
     }
-    stream = new ByteStream(call, link.target.text, OpenedStream.decode(response.opened), response);
+    stream = new ByteStream(link, call, OpenedStream.decode(response.opened), response);
     return stream;
   } catch (error) {
     call.cancel(error as Error);
@@ -345,7 +345,7 @@ export class StreamAcceptor extends Watch<IncomingByteStream> {
 
   /** @internal */
   constructor(link: Link, protocols: string | Iterable<string>, options: StreamOptions) {
-    const given = names(protocols);
+    const given = names(protocols, "protocols");
     super(link, `accepting ${given.join(", ")}`, options);
     this.#protocols = given;
   }

@@ -3,7 +3,7 @@
 import { type ChannelInterface, Metadata, status, type StatusObject } from "@grpc/grpc-js";
 
 import type { SidecarError } from "./errors.js";
-import { onAbort, wallTime } from "./waiting.js";
+import { at, now, onAbort, wallTime } from "./waiting.js";
 
 /**
  * What gRPC calls opaque: the layer below its stream classes. Those read 16 messages ahead of the app, which may be
@@ -24,6 +24,8 @@ export interface Active {
 /** What a call needs to know of its client. */
 export interface Owner {
   readonly calls: Set<Active>;
+  /** Keep what the initial metadata of a stream says. */
+  note(metadata: Metadata): void;
   error(ended: StatusObject): SidecarError;
 }
 
@@ -49,7 +51,7 @@ export class Call implements Active {
   #metadata: Metadata | undefined;
   #status: StatusObject | undefined;
   #reason: Error | undefined; // what was cancelled with
-  #onMetadata: (() => void) | undefined;
+  #onMetadata: (() => void)[] = [];
   #onEnd: (() => void)[] = [];
 
   constructor(owner: Owner, { channel, path, until, metadata }: Beginning) {
@@ -59,7 +61,8 @@ export class Call implements Active {
     this.#layer.start(metadata, {
       onReceiveMetadata: (received) => {
         this.#metadata = received;
-        this.#onMetadata?.();
+        owner.note(received);
+        this.#tellMetadata();
       },
       onReceiveMessage: (message: Buffer) => {
         const reader = this.#reader;
@@ -77,13 +80,33 @@ export class Call implements Active {
     return this.#status !== undefined;
   }
 
+  /** Wait until the server has said that it takes the call, or has ended it; false when it takes longer than that. */
+  async accepted(longest = Infinity): Promise<boolean> {
+    if (this.#metadata !== undefined || this.over) {
+      return true;
+    }
+    let timer: NodeJS.Timeout | undefined;
+    const accepted = await new Promise<boolean>((resolve) => {
+      this.#onMetadata.push(() => {
+        resolve(true);
+      });
+      timer = at(now() + longest, () => {
+        resolve(false);
+      });
+    });
+    clearTimeout(timer);
+    return accepted;
+  }
+
+  #tellMetadata(): void {
+    for (const callback of this.#onMetadata.splice(0)) {
+      callback();
+    }
+  }
+
   /** Wait until the stream is in force; false when it ended before. */
   async inForce(): Promise<boolean> {
-    if (this.#metadata === undefined && !this.over) {
-      await new Promise<void>((resolve) => {
-        this.#onMetadata = resolve;
-      });
-    }
+    await this.accepted();
     return this.#metadata !== undefined && this.#metadata.get(OPEN).length > 0;
   }
 
@@ -151,7 +174,7 @@ export class Call implements Active {
     }
     this.#status = ended;
     this.#owner.calls.delete(this);
-    this.#onMetadata?.();
+    this.#tellMetadata();
     this.#writer?.(false);
     this.#writer = undefined;
     const reader = this.#reader;

@@ -353,7 +353,7 @@ export class Client {
    */
   async closestPeers(key: Payload, options: ClosestPeersOptions = {}): Promise<FoundPeer[]> {
     const { peerId = "", limit = 0 } = options;
-    const request = { key: convert.bytes(key), peerId, limit };
+    const request = { key: convert.bytes(key, "key"), peerId, limit };
     const { peers } = await this.#link.unary(LIST_CLOSEST_PEERS, request, options, true);
     return peers.map(({ peerId, addresses }) => ({ peerId, addresses }));
   }
@@ -479,6 +479,8 @@ export class Client {
       head: SEND_MANY.encode(SendManyRequest.fromPartial({ peerId, protocol })),
       item: SEND_ITEM,
       parse: (response: Buffer) => SEND_MANY.decode(response).receipts.map(convert.sendReceipts),
+      part: (receipts: SendReceipts, _: number, first: number, count: number) => ({ ...receipts, first, count }),
+      tooLarge: (first: number, detail: string): SendReceipts => ({ first, count: 1, outcome: "TOO_LARGE", detail }),
       same: (one: SendReceipts, other: SendReceipts) => one.outcome === other.outcome && one.detail === other.detail,
     };
     return await transfer(this.#link, bulk, messages, options);
@@ -590,6 +592,13 @@ export class Client {
       head: PUBLISH_MANY.encode(PublishManyRequest.fromPartial(how)),
       item: PUBLISH_ITEM,
       parse: publishReceipts,
+      part: (receipts: PublishReceipts, offset: number, first: number, count: number) => {
+        const messageIds = receipts.messageIds.slice(offset, offset + count);
+        return { ...receipts, first, count, messageIds };
+      },
+      tooLarge: (first: number): PublishReceipts => {
+        return { first, count: 1, outcome: "TOO_LARGE", peers: 0, dropped: 0, messageIds: [] };
+      },
       same: (one: PublishReceipts, other: PublishReceipts) =>
         one.outcome === other.outcome &&
         one.peers === other.peers &&
@@ -659,7 +668,11 @@ export class Client {
     value: Payload,
     options: CallOptions & { quorum?: number } = {},
   ): Promise<RecordReceipt> {
-    const request = { key: convert.bytes(key), value: convert.bytes(value), quorum: options.quorum ?? 0 };
+    const request = {
+      key: convert.bytes(key, "key"),
+      value: convert.bytes(value, "value"),
+      quorum: options.quorum ?? 0,
+    };
     const { stored, asked } = await this.#link.unary(PUT_RECORD, request, options);
     return { stored, asked };
   }
@@ -671,7 +684,7 @@ export class Client {
    * @throws NotFound, InvalidArgument.
    */
   async getRecord(key: Payload, options: CallOptions & { quorum?: number } = {}): Promise<DhtRecord> {
-    const request = { key: convert.bytes(key), quorum: options.quorum ?? 0 };
+    const request = { key: convert.bytes(key, "key"), quorum: options.quorum ?? 0 };
     return convert.record(await this.#link.unary(GET_RECORD, request, options, true));
   }
 }

@@ -1,5 +1,6 @@
 /** Between protobuf messages and the client's own values. */
 
+import { checkText, checkTime, shown } from "./checks.js";
 import { InternalError, InvalidArgument } from "./errors.js";
 import type { Duration } from "./generated/google/protobuf/duration.js";
 import type { Timestamp } from "./generated/google/protobuf/timestamp.js";
@@ -13,33 +14,50 @@ import type * as types from "./types.js";
 import { Lagged } from "./types.js";
 
 /** The bytes of a payload, without a copy where it has some. Throws InvalidArgument: not all apps have types. */
-export function bytes(payload: types.Payload): Buffer {
+export function bytes(payload: types.Payload, field = "data"): Buffer {
   if (typeof payload === "string") {
+    checkText(payload, field);
     return Buffer.from(payload);
   }
   if (Buffer.isBuffer(payload)) {
     return payload;
   }
   if (!ArrayBuffer.isView(payload)) {
-    const given = payload === null ? "null" : `of type ${typeof payload}`;
-    throw new InvalidArgument(`a payload is a string or a Uint8Array, this one is ${given}`, { field: "data" });
+    const what = field === "data" ? "a payload" : field;
+    throw new InvalidArgument(`${what} is a string or a Uint8Array, this one is ${shown(payload)}`, { field });
   }
   return Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
 }
+
+const LONGEST = 315_576_000_000_000; // milliseconds; what protobuf's Duration holds
 
 export function milliseconds(value: Duration | Timestamp): number {
   return Number(value.seconds) * 1000 + value.nanos / 1e6;
 }
 
-export function duration(value: number): Duration {
+/** Throws InvalidArgument. */
+export function duration(value: number, field: string): Duration {
+  checkTime(value, field);
+  if (value > LONGEST) {
+    throw new InvalidArgument(`${field} is ${value} ms, at most ${LONGEST}`, { field });
+  }
   const seconds = Math.floor(value / 1000);
   return { seconds: BigInt(seconds), nanos: Math.round((value - seconds * 1000) * 1e6) };
 }
 
 const optional = (value: Duration | Timestamp | undefined) => value && milliseconds(value);
 
-export function names(given: string | Iterable<string>): string[] {
-  return typeof given === "string" ? [given] : [...given];
+/** One name or several. Throws InvalidArgument. */
+export function names(given: string | Iterable<string>, field: string): string[] {
+  const iterable: unknown = typeof given === "string" ? [given] : given;
+  if (typeof iterable !== "object" || iterable === null || !(Symbol.iterator in iterable)) {
+    throw new InvalidArgument(`${field} is ${shown(given)}, and no string nor several`, { field });
+  }
+  const texts = [...(iterable as Iterable<string>)];
+  for (const text of texts) {
+    checkText(text, field);
+  }
+  return texts;
 }
 
 /** The name of a value of one of the schemas' enums; one of a later sidecar is not known here. */
@@ -47,12 +65,21 @@ function named<Name extends string>(values: Record<number, string> & Record<Name
   return ((values as Record<number, string>)[value] ?? "UNSPECIFIED") as Name;
 }
 
-export function signing(value: types.Signing | undefined): pubsub.Signing {
-  return value === undefined ? pubsub.Signing.UNSPECIFIED : pubsub.Signing[value];
+export function signing(value: types.Signing = "UNSPECIFIED"): pubsub.Signing {
+  return valued(pubsub.Signing, value, "signing");
 }
 
-export function policy(value: types.OverflowPolicy | undefined): common.OverflowPolicy {
-  return value === undefined ? common.OverflowPolicy.UNSPECIFIED : common.OverflowPolicy[value];
+export function policy(value: types.OverflowPolicy = "UNSPECIFIED"): common.OverflowPolicy {
+  return valued(common.OverflowPolicy, value, "policy");
+}
+
+/** The value of a name of one of the schemas' enums. Throws InvalidArgument. */
+function valued<Name extends string, Value>(values: Record<Name, Value>, name: Name, field: string): Value {
+  const known = Object.keys(values).filter((key) => /^[A-Z_]+$/.test(key) && key !== "UNRECOGNIZED");
+  if (!known.includes(name)) {
+    throw new InvalidArgument(`${field} is ${shown(name)}, one of ${known.join(", ")}`, { field });
+  }
+  return values[name];
 }
 
 export function node(message: nodes.Node | undefined): types.NodeInfo {

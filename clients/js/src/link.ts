@@ -13,6 +13,7 @@ import {
 } from "@grpc/grpc-js";
 
 import { type Active, Call, unary } from "./call.js";
+import { checkRequest, checkTime } from "./checks.js";
 import {
   Closed,
   DeadlineExceeded,
@@ -22,6 +23,7 @@ import {
   SidecarError,
   SidecarUnavailable,
 } from "./errors.js";
+import { CAUTIOUS, type Frames, USUAL, within } from "./frames.js";
 import { findTarget, type Target, Tls, type TlsOptions, Token } from "./target.js";
 import type { CallOptions } from "./types.js";
 import { at, deadline, now, onAbort, PATIENCE, Pauses, sleep } from "./waiting.js";
@@ -55,11 +57,19 @@ const OPTIONS = {
   "grpc.enable_retries": 0,
   "grpc.per_rpc_retry_buffer_size": 0,
 };
-const ONE_TRY = 1000; // what even the impatient wait for
+/** Milliseconds; tests shorten them. */
+export const TIMES = {
+  /** What even the impatient wait for a connection. */
+  oneTry: 1000,
+  /** What a call waits for the server's headers: some send none before their first response. */
+  headers: 1000,
+};
+const SAID = "sidecar-max-request";
 
 /** A method of the API, as the generated code describes it. */
 export interface Method<Request, Response> {
   readonly path: string;
+  /** Throws InvalidArgument. */
   encode(request: Partial<Request>): Buffer;
   decode(response: Uint8Array): Response;
 }
@@ -81,7 +91,14 @@ export function method<Request, Response>(
 ): Method<Request, Response> {
   return {
     path: `/${service.fullName}/${described.name}`,
-    encode: (request) => Buffer.from(described.requestType.encode(described.requestType.fromPartial(request)).finish()),
+    encode: (request) => {
+      checkRequest(request);
+      try {
+        return Buffer.from(described.requestType.encode(described.requestType.fromPartial(request)).finish());
+      } catch (error) {
+        throw new InvalidArgument(`${described.name}: ${String(error)}`, { cause: error }); // a number that is too large
+      }
+    },
     decode: (response) => described.responseType.decode(response),
   };
 }
@@ -108,8 +125,12 @@ export class Link {
   #connecting: Promise<void> | undefined;
   #tries = 0;
   #lastError = "";
+  // Of the sidecar at the present connection:
+  #said: Frames | undefined;
+  #silent = false; // it sent no headers in the time for them
 
   constructor(target: string | undefined, options: ConnectOptions) {
+    checkTime(options.wait ?? 0, "wait");
     this.target = findTarget(target);
     this.reconnect = options.reconnect ?? true;
     this.#tls = new Tls(this.target, options.tls ?? {});
@@ -140,6 +161,38 @@ export class Link {
   error(ended: StatusObject): SidecarError {
     const error = fromStatus(ended, this.target.text);
     return neverLeft(ended) ? markUnsent(error) : error;
+  }
+
+  /** The error of what was not done in time; where there is no sidecar, that is why. */
+  late(what: string): DeadlineExceeded {
+    const why = this.#connecting !== undefined && !this.closed ? `: no sidecar answers at ${this.target.text}` : "";
+    const last = why && this.#lastError && `; the last error: ${this.#lastError}`;
+    return new DeadlineExceeded(what + why + last, { code: "DEADLINE_EXCEEDED" });
+  }
+
+  /** What a request may hold, as far as is known. */
+  get frames(): Frames {
+    return this.#said ?? (this.#silent ? CAUTIOUS : USUAL);
+  }
+
+  /** Keep what a stream's initial metadata says about its requests. */
+  note(metadata: Metadata): void {
+    const size = Number(metadata.get(SAID)[0]);
+    if (size > 0) {
+      this.#said = within(size);
+    }
+  }
+
+  /** Wait, where nothing is known, until a call that takes batches is accepted: then `frames` are its sidecar's. */
+  async learn(call: Call): Promise<void> {
+    if (this.#said !== undefined || this.#silent) {
+      return;
+    }
+    if (!(await call.accepted(TIMES.headers))) {
+      this.#silent = true;
+    } else if (!call.over) {
+      this.#said ??= USUAL;
+    }
   }
 
   /**
@@ -188,7 +241,7 @@ export class Link {
           }
         },
       };
-      const longest = begun + Math.max(patience, ONE_TRY);
+      const longest = begun + Math.max(patience, TIMES.oneTry);
       const timer = at(Math.min(until, longest), () => {
         const error = unavailable();
         waiter.reject(until <= longest ? new DeadlineExceeded(`not done in time: ${error.message}`) : error);
@@ -295,6 +348,8 @@ export class Link {
           return;
         }
         if (error === undefined) {
+          this.#said = undefined; // another sidecar may be there now
+          this.#silent = false;
           for (const waiter of [...this.#waiters]) {
             waiter.resolve(channel);
           }

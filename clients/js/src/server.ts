@@ -3,8 +3,9 @@
 import type { ChannelInterface } from "@grpc/grpc-js";
 
 import type { Call } from "./call.js";
+import { shown } from "./checks.js";
 import { bytes, names, optionalMilliseconds } from "./convert.js";
-import { Closed, Refused, TooLarge } from "./errors.js";
+import { Closed, InvalidArgument, Refused, TooLarge } from "./errors.js";
 import {
   DirectServiceDefinition,
   type IncomingRequest,
@@ -31,10 +32,6 @@ export interface ServeOptions extends StreamOptions {
 }
 
 const SERVE = method(DirectServiceDefinition, DirectServiceDefinition.methods.serve);
-const ANSWER_BYTES = 1 << 20; // in one request of the stream
-const ANSWER_OVERHEAD = 32; // bytes, at most, beside an answer's data
-/** gRPC there takes 4 MiB with all around it, and would end the call of all others. */
-const MOST_ANSWER = (4 << 20) - 1024;
 // What has been read and waits for its handler.
 const WAITING_BYTES = 1 << 20;
 const WAITING_REQUESTS = 1024;
@@ -42,12 +39,14 @@ const REFUSAL_BYTES = 1024;
 
 /** Answers that one call writes, as many at once as have come while the last were written. */
 class Answers {
+  readonly #link: Link;
   readonly #call: Call;
   #waiting: Answer[] = [];
   #writing = false;
   #finishing = false;
 
-  constructor(call: Call, protocols: string[]) {
+  constructor(link: Link, call: Call, protocols: string[]) {
+    this.#link = link;
     this.#call = call;
     this.#write(ServeRequest.fromPartial({ protocols }));
   }
@@ -78,9 +77,10 @@ class Answers {
   #next(): void {
     const answers: Answer[] = [];
     let size = 0;
+    const { frames } = this.#link;
     for (const answer of this.#waiting) {
-      size += ANSWER_OVERHEAD + (answer.result?.$case === "data" ? answer.result.value.length : REFUSAL_BYTES);
-      if (size > ANSWER_BYTES && answers.length > 0) {
+      size += answer.result?.$case === "data" ? answer.result.value.length : REFUSAL_BYTES;
+      if (answers.length > 0 && (size > frames.size || answers.length >= frames.messages)) {
         break;
       }
       answers.push(answer);
@@ -115,7 +115,7 @@ class Requests extends Stream {
 
   protected override begin(channel: ChannelInterface): Call {
     const call = this.link.stream(channel, SERVE.path);
-    this.answers = new Answers(call, this.#protocols);
+    this.answers = new Answers(this.link, call, this.#protocols);
     call.onEnd(() => {
       this.onEnd();
     });
@@ -194,6 +194,7 @@ export class Server {
     return this.#ended;
   }
 
+  readonly #link: Link;
   readonly #requests: Requests;
   readonly #handler: Handler;
   readonly #concurrency: number;
@@ -207,7 +208,8 @@ export class Server {
   #draining = false;
   #onRoom: (() => void) | undefined;
 
-  private constructor(requests: Requests, handler: Handler, concurrency: number) {
+  private constructor(link: Link, requests: Requests, handler: Handler, concurrency: number) {
+    this.#link = link;
     this.#requests = requests;
     this.#handler = handler;
     this.#concurrency = concurrency;
@@ -240,8 +242,16 @@ export class Server {
     handler: Handler,
     options: ServeOptions,
   ): Promise<Server> {
-    const requests = new Requests(link, names(protocols), options);
-    const server = new Server(requests, handler, options.concurrency ?? 256);
+    const { concurrency = 256 } = options;
+    if (typeof handler !== "function") {
+      throw new InvalidArgument(`the handler is ${shown(handler)}, and no function`, { field: "handler" });
+    }
+    if (typeof concurrency !== "number" || !(concurrency >= 1)) {
+      const what = `concurrency is ${shown(concurrency)}: at least one handler must run`;
+      throw new InvalidArgument(what, { field: "concurrency" });
+    }
+    const requests = new Requests(link, names(protocols, "protocols"), options);
+    const server = new Server(link, requests, handler, concurrency);
     await requests.register();
     server.#ended = server.#serve();
     server.#ended.catch((error: unknown) => {
@@ -419,10 +429,11 @@ export class Server {
   }
 
   #taken(data: Buffer): Answer["result"] {
-    if (data.length <= MOST_ANSWER) {
+    const { largest } = this.#link.frames; // gRPC there would end the call of all others
+    if (data.length <= largest) {
       return { $case: "data", value: data };
     }
-    const what = `response of ${data.length} bytes, at most ${MOST_ANSWER}`;
+    const what = `response of ${data.length} bytes, at most ${largest}`;
     this.#reject(what);
     return { $case: "refusal", value: `the app there gave an answer that cannot be taken: ${what}` };
   }

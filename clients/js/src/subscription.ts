@@ -3,7 +3,9 @@
 import type { ChannelInterface } from "@grpc/grpc-js";
 
 import type { Call } from "./call.js";
-import { names, policy, signing } from "./convert.js";
+import { checkCount } from "./checks.js";
+import { bytes, names, policy, signing } from "./convert.js";
+import { InvalidArgument } from "./errors.js";
 import { DirectServiceDefinition, ReceiveRequest } from "./generated/sidecar/v1/direct.js";
 import { PubSubServiceDefinition, SubscribeRequest } from "./generated/sidecar/v1/pubsub.js";
 import { type Link, method } from "./link.js";
@@ -43,6 +45,11 @@ export class Batch<Item> {
     this.length = parts.ranges.length / 2;
   }
 
+  /** @internal A field of the last message; empty where there is none. */
+  last(field: number): Buffer {
+    return this.#parts.lastField(field);
+  }
+
   /** @internal Those from one on. */
   from(index: number): Batch<Item> {
     return new Batch(this.#parts.from(index), this.#data, this.#read);
@@ -67,6 +74,8 @@ export abstract class MessageStream<Item extends object> extends Stream implemen
   #begun: Batch<Item> | undefined;
   #rest: readonly Item[] = [];
   #at = 0;
+  /** The last message that the app has been given, or the batch that it is in. */
+  protected given: Item | Batch<Item> | undefined;
   readonly #reading = new Reading(() => this.#fill());
 
   /** Messages missed so far, as far as their number is known. */
@@ -76,6 +85,11 @@ export abstract class MessageStream<Item extends object> extends Stream implemen
 
   /** The next batch that has messages or tells of a gap. */
   protected abstract nextBatch(): Promise<Batch<Item>>;
+
+  /** The app is told now what was missed before a batch. */
+  protected told(_batch: Batch<Item>): void {
+    // nothing to note
+  }
 
   /** The messages. What was missed is counted in `missed` and told by `process.emitWarning`. */
   [Symbol.asyncIterator](): AsyncIterableIterator<Item, undefined> {
@@ -111,10 +125,17 @@ export abstract class MessageStream<Item extends object> extends Stream implemen
     if (begun !== undefined && this.#at < this.#rest.length) {
       const rest = begun.from(this.#at);
       this.#begin(undefined);
+      this.given = rest;
       return rest;
     }
     const whole = this.#whole;
     this.#whole = undefined;
+    if (whole?.lagged !== undefined) {
+      this.told(whole);
+    }
+    if (whole !== undefined && whole.length > 0) {
+      this.given = whole;
+    }
     return whole;
   };
 
@@ -129,6 +150,7 @@ export abstract class MessageStream<Item extends object> extends Stream implemen
     const item = this.#rest[this.#at];
     if (item !== undefined) {
       this.#at += 1;
+      this.given = item;
       return item;
     }
     const whole = this.#whole;
@@ -136,7 +158,11 @@ export abstract class MessageStream<Item extends object> extends Stream implemen
       return undefined;
     }
     this.#begin(whole);
-    return whole.lagged ?? this.#event();
+    if (whole.lagged !== undefined) {
+      this.told(whole);
+      return whole.lagged;
+    }
+    return this.#event();
   };
 
   readonly #message = (): Item | undefined => {
@@ -168,29 +194,58 @@ export interface SubscribeOptions extends StreamOptions {
 const SUBSCRIBE = method(PubSubServiceDefinition, PubSubServiceDefinition.methods.subscribe);
 const RECEIVE = method(DirectServiceDefinition, DirectServiceDefinition.methods.receive);
 
+function cursorOf(given: Uint8Array = Buffer.alloc(0)): Buffer {
+  if (typeof given === "string") {
+    throw new InvalidArgument("the cursor is a string: keep its bytes, which are no text", { field: "cursor" });
+  }
+  return Buffer.from(bytes(given, "cursor"));
+}
+
 /** Messages of topics, in order. It outlives the sidecar's restarts and continues where it was. */
 export class Subscription extends MessageStream<Message> {
   protected override readonly greets = true;
-  readonly #request: SubscribeRequest;
+  readonly #request: SubscribeRequest; // with the cursor behind what has arrived
+  #stands: Buffer; // where the stream stands while no message behind that has been given
+  #behindGap: Buffer = Buffer.alloc(0); // where it stands once the app has been told what was missed
 
   /** @internal */
   constructor(link: Link, topics: string | Iterable<string>, options: SubscribeOptions) {
+    checkCount(options.queueBytes ?? 0, "queue_bytes");
     const request = SubscribeRequest.fromPartial({
-      topics: names(topics),
-      cursor: Buffer.from(options.cursor ?? []),
+      topics: names(topics, "topics"),
+      cursor: cursorOf(options.cursor),
       policy: policy(options.policy),
       queueMessages: options.queueMessages ?? 0,
       queueBytes: options.queueBytes ?? 0,
       signing: signing(options.signing),
       skipLocal: options.skipLocal ?? false,
     });
+    SUBSCRIBE.encode(request); // throws what is wrong with it
     super(link, `subscription to ${request.topics.join(", ")}`, options);
     this.#request = request;
+    this.#stands = request.cursor;
   }
 
-  /** Behind everything that has arrived; `subscribe(topics, {cursor})` continues there. Empty before the start. */
+  /**
+   * Behind the last message that was given, with `batches()` behind the last batch; `subscribe(topics, {cursor})`
+   * continues there. So an app that keeps it once it has dealt with what it was given misses nothing, whatever has
+   * arrived. Before the first message it is where the subscription began; empty before that.
+   */
   get cursor(): Buffer {
-    return this.#request.cursor;
+    const { given } = this;
+    const cursor = given instanceof Batch ? given.last(5) : given?.cursor;
+    return cursor !== undefined && cursor.length > 0 ? Buffer.from(cursor) : this.#stands;
+  }
+
+  #stand(cursor: Buffer): void {
+    if (cursor.length > 0) {
+      this.#stands = Buffer.from(cursor); // not to hold the batch
+      this.given = undefined;
+    }
+  }
+
+  protected override told(): void {
+    this.#stand(this.#behindGap);
   }
 
   protected override begin(channel: ChannelInterface): Call {
@@ -199,7 +254,9 @@ export class Subscription extends MessageStream<Message> {
 
   protected override greeted(response: Buffer): void {
     if (this.#request.cursor.length === 0) {
-      this.#request.cursor = Buffer.from(new Parts(response).cursor); // a connection lost from now on continues here
+      const { cursor } = new Parts(response);
+      this.#request.cursor = Buffer.from(cursor); // a connection lost from now on continues here
+      this.#stand(cursor);
     }
   }
 
@@ -215,6 +272,10 @@ export class Subscription extends MessageStream<Message> {
       } else if (parts.cursor.length > 0) {
         this.#request.cursor = Buffer.from(parts.cursor);
       }
+      this.#behindGap = Buffer.from(parts.cursor);
+      if (parts.lagged === undefined) {
+        this.#stand(parts.cursor);
+      } // else once the app has been told
       if (parts.ranges.length > 0 || parts.lagged !== undefined) {
         return new Batch(parts, 2, topicMessages);
       }
@@ -237,7 +298,8 @@ export class Receiver extends MessageStream<DirectMessage> {
 
   /** @internal */
   constructor(link: Link, protocols: string | Iterable<string>, options: ReceiveOptions) {
-    const request = { protocols: names(protocols), queueMessages: options.queueMessages ?? 0 };
+    const request = { protocols: names(protocols, "protocols"), queueMessages: options.queueMessages ?? 0 };
+    RECEIVE.encode(request); // throws what is wrong with it
     super(link, `receiving ${request.protocols.join(", ")}`, options);
     this.#request = request;
   }

@@ -1,6 +1,6 @@
 /** How long things wait, and what ends that: deadlines, signals of apps, pauses between tries. */
 
-import { InvalidArgument } from "./errors.js";
+import { checkTime } from "./checks.js";
 import type { CallOptions } from "./types.js";
 
 const FIRST_PAUSE = 50; // milliseconds between tries, doubling
@@ -24,9 +24,7 @@ export function deadline({ timeout }: CallOptions): number {
   if (timeout === undefined) {
     return Infinity;
   }
-  if (!(timeout >= 0)) {
-    throw new InvalidArgument(`timeout is ${timeout}, at least 0`, { field: "timeout" });
-  }
+  checkTime(timeout, "timeout");
   return now() + timeout;
 }
 

@@ -16,6 +16,7 @@ import {
   SidecarUnavailable,
   Unauthenticated,
 } from "../src/index.js";
+import { TIMES } from "../src/link.js";
 import { cancelled, failure, FakeSidecar, Hub, Signal, type UnaryCall } from "./fake.js";
 import { caught, joined, turns } from "./help.js";
 
@@ -30,7 +31,7 @@ test("no sidecar: one error that says what was tried", async () => {
     /^no sidecar answers at unix:\/nowhere\/api\.sock \(from the argument of connect\): tried 1 times in .* ENOENT/,
   );
   const often = await caught(connect("127.0.0.1:1", { wait: 200 }));
-  assert.match(often.message, /at 127\.0\.0\.1:1 .*: tried ([2-9]|\d\d) times in .* ECONNREFUSED/);
+  assert.match(often.message, /at 127\.0\.0\.1:1 .*: tried \d+ times in .* ECONNREFUSED/);
 });
 
 test("a sidecar that comes later is waited for", async (t) => {
@@ -75,6 +76,11 @@ test("what answers but is no sidecar is not waited for longer than asked", async
     deaf.close(); // does not end while anybody is connected
   });
   const { port } = deaf.address() as { port: number };
+  const { oneTry } = TIMES;
+  t.after(() => {
+    TIMES.oneTry = oneTry;
+  });
+  TIMES.oneTry = 50;
   assert.ok((await caught(connect(`127.0.0.1:${port}`, { wait: 0 }))) instanceof SidecarUnavailable);
 });
 
@@ -211,7 +217,7 @@ test("the wall clock goes an hour forward while a sidecar is waited for", async 
   t.after(() => {
     Date.now = clock;
   });
-  const connecting = caught(connect("/nowhere/api.sock", { wait: 300 }));
+  const connecting = caught(connect("/nowhere/api.sock", { wait: 600 }));
   Date.now = () => clock() + 3_600_000;
   assert.match((await connecting).message, /tried ([2-9]|\d\d) times in \d{1,2}\.\d s/);
 });

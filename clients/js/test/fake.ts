@@ -82,10 +82,13 @@ export function failure(
   return Object.assign(new Error(message), { code, details: message, metadata });
 }
 
-/** Say that a stream is in force. */
-export function inForce(call: { sendMetadata(metadata: grpc.Metadata): void }): void {
+/** Say that a stream is in force, and how many bytes its requests may have. */
+export function inForce(call: { sendMetadata(metadata: grpc.Metadata): void }, most?: number): void {
   const metadata = new grpc.Metadata();
   metadata.set("sidecar-stream", "open");
+  if (most !== undefined) {
+    metadata.set("sidecar-max-request", String(most));
+  }
   call.sendMetadata(metadata);
 }
 
@@ -109,6 +112,8 @@ export class FakeSidecar {
   /** The metadata of the last call. */
   metadata = new grpc.Metadata();
   readonly handlers: Handlers;
+  /** The largest request that is taken. */
+  most = 4 << 20;
   #server: grpc.Server | undefined;
 
   constructor(handlers: Handlers = {}) {
@@ -124,7 +129,7 @@ export class FakeSidecar {
 
   /** Serve at the socket, or at a port of loopback, which is returned. */
   async start(credentials?: grpc.ServerCredentials): Promise<number> {
-    const server = (this.#server = new grpc.Server({ "grpc.max_receive_message_length": 4 << 20 }));
+    const server = (this.#server = new grpc.Server({ "grpc.max_receive_message_length": this.most }));
     for (const service of SERVICES) {
       const definition: Record<string, grpc.MethodDefinition<any, any>> = {};
       const implementation: grpc.UntypedServiceImplementation = {};
@@ -202,6 +207,8 @@ export class Hub {
   readonly history: { topic: string; data: Buffer }[] = [];
   readonly frames: { data: Buffer; requestId: string }[][] = [];
   readonly singles: { data: Buffer; requestId: string }[] = [];
+  /** What it says that requests may have. */
+  most: number | undefined;
   readonly #subscribers = new Set<() => void>();
   /** Answers each bulk frame; by default all are sent. */
   outcome: (data: Buffer) => PublishOutcome = () => PublishOutcome.SENT;
@@ -232,7 +239,7 @@ export class Hub {
         return { receipt: { outcome: this.outcome(data), messageId: idOf(data), peers: 1, dropped: 0 } };
       },
       publishMany: (call: DuplexCall) => {
-        inForce(call);
+        inForce(call, this.most);
         let number = 0;
         let topic = "";
         let ids = false;

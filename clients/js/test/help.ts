@@ -11,8 +11,10 @@ export async function joined(
   t: TestContext,
   handlers: Handlers = {},
   options: ConnectOptions = {},
+  most?: number, // bytes of a request
 ): Promise<{ sidecar: FakeSidecar; node: Client }> {
   const sidecar = new FakeSidecar(handlers);
+  sidecar.most = most ?? sidecar.most;
   await sidecar.start();
   const node = await connect(sidecar.target, options);
   t.after(async () => {

@@ -33,6 +33,7 @@ class Desk {
   readonly protocols: string[][] = [];
   readonly answers: [number, unknown][] = [];
   frames = 0; // with answers
+  timeLeft = 2500; // milliseconds
   #wake = () => undefined as unknown;
 
   readonly serve = (call: DuplexCall) => {
@@ -55,7 +56,7 @@ class Desk {
         peerId: "p",
         protocol: "/x/1",
         data: Buffer.from(data),
-        timeLeft: { seconds: 2n, nanos: 500_000_000 },
+        timeLeft: { seconds: BigInt(Math.floor(this.timeLeft / 1000)), nanos: (this.timeLeft % 1000) * 1e6 },
         traceparent: "parent",
       })),
     });
@@ -172,23 +173,24 @@ test("an answer that was rejected, or that no call could carry, is told and coun
   const desk = new Desk();
   const { sidecar, node } = await joined(t, { serve: desk.serve });
   const told = warnings(t, "SIDECAR_REJECTED");
-  const sizes = [(4 << 20) - 1023, (4 << 20) - 1024];
+  const most = (4 << 20) - 4096 - 96;
+  const sizes = [most + 1, most];
   const server = await node.serve("/x/1", ({ data }) => Buffer.alloc(sizes[Number(data.toString())] ?? 0));
   assert.equal(server.rejected, 0);
   desk.ask([1, "0"], [2, "1"], [3, "2"]);
   const answers = new Map(await desk.answered(3));
-  const what = "response of 4193281 bytes, at most 4193280";
+  const what = `response of ${most + 1} bytes, at most ${most}`;
   assert.equal(answers.get(1), `the app there gave an answer that cannot be taken: ${what}`);
   assert.equal(String(answers.get(2)).length, sizes[1]);
   assert.equal(answers.get(3), "");
-  desk.calls[0]?.write({ rejected: [{ id: 2n, reason: "answer of 4193280 bytes, at most 1000000" }] });
+  desk.calls[0]?.write({ rejected: [{ id: 2n, reason: "answer of 4190112 bytes, at most 1000000" }] });
   desk.ask([4, "2"]);
   await desk.answered(4);
   await turns();
   assert.equal(server.rejected, 2);
   assert.deepEqual(told, [
     `serving /x/1: an answer was not taken: ${what}`,
-    "serving /x/1: an answer was not taken: answer of 4193280 bytes, at most 1000000",
+    "serving /x/1: an answer was not taken: answer of 4190112 bytes, at most 1000000",
   ]);
   assert.equal(sidecar.calls["serve"], 1);
 });
@@ -234,11 +236,12 @@ test("while too much waits for handlers, time and the end of the call are still 
     { concurrency: 1 },
   );
   const large = "x".repeat(600_000);
+  desk.timeLeft = 250;
   desk.ask([1, "a"], [2, large], [3, large]);
   desk.calls[0]?.write({ withdrawn: [1n] }); // not read
   const { signal } = await first.promise;
   first = new Signal();
-  await once(signal, "abort"); // by its time, 2.5 s
+  await once(signal, "abort"); // by its time
   const next = await first.promise;
   sidecar.kill();
   await once(next.signal, "abort");
@@ -421,6 +424,7 @@ test("requests that are made at the same time share a call, the first goes alone
       return { data: Buffer.concat([Buffer.from("alone "), data]) };
     },
     requestMany: (call: DuplexCall) => {
+      inForce(call);
       call.on(
         "data",
         (frame: {
@@ -471,6 +475,7 @@ test("who waits no more for an answer withdraws the request; a lost connection f
       return { data: Buffer.from("alone") };
     },
     requestMany: (call: DuplexCall) => {
+      inForce(call);
       call.on("data", (frame: { requests: { id: bigint }[]; withdrawn: bigint[] }) => {
         open.push(...frame.requests.map(({ id }) => id));
         if (frame.withdrawn.length > 0) {
@@ -482,7 +487,7 @@ test("who waits no more for an answer withdraws the request; a lost connection f
   const alone = node.request("p", "/x/1", "a");
   const controller = new AbortController();
   const leaving = caught(node.request("p", "/x/1", "b", { signal: controller.signal }));
-  const late = caught(node.request("p", "/x/1", "c", { timeout: 50 }));
+  const late = caught(node.request("p", "/x/1", "c", { timeout: 300 }));
   const staying = caught(node.request("p", "/x/1", "d"));
   assert.ok((await late) instanceof DeadlineExceeded);
   controller.abort();

@@ -8,7 +8,7 @@ from ...core.errors import SidecarError
 from ...core.override import override
 from ..common import values
 from ..common.bounds import check_room
-from ..common.call import OPEN, Call
+from ..common.call import Call, opening
 from ..common.calls import vacated
 from ..common.outlet import Outlet, converse, pour
 from ..common.status import status_details
@@ -73,7 +73,7 @@ class StreamService(ApiService):
         acceptor = Acceptor(values.names(request.protocols, _MAX_ACCEPTED, values.MAX_PROTOCOL, "protocols"))
         await vacated(acceptor.protocols, self._streams.protocols)
         with self.accepting(acceptor):
-            await call.begin(OPEN)
+            await call.begin(opening(self._context.config.max_request_bytes))
             await pour(acceptor, lambda fresh: call.write(convert.incoming(fresh)))
 
     @contextmanager
@@ -100,6 +100,7 @@ class StreamService(ApiService):
             await outlet.send(request)
 
         with self._context.lifetime.stream(outlet):
+            await call.begin(opening(self._context.config.max_request_bytes))
             if first.data or first.close_write or first.reset:
                 await outlet.send(first)
             await converse(requests, outlet, consume, call.write)

@@ -10,6 +10,7 @@ from typing import Any, Self
 import grpc
 
 from . import _fork, _raw
+from ._frames import CAUTIOUS
 from ._link import Link
 from ._stream import Stream
 from ._waiting import DroppedError, Items, Pending
@@ -19,7 +20,6 @@ from .v1 import stream_pb2
 
 _DATA = b"\x1a"  # tag of field 3, `data`, of OpenStreamRequest and AttachStreamRequest
 _CLOSE_WRITE = b"\x20\x01"  # field 4
-_PIECE_BYTES = 256 * 1024  # of data in one request
 _LINGER = 5.0  # seconds
 
 NewCall = Callable[[], Any]
@@ -181,6 +181,7 @@ class ByteStream:
         if response is grpc.aio.EOF:
             raise self._failed(Closed("the sidecar ended the stream"))
         if response.HasField("opened"):
+            self._link.note(await self._call.initial_metadata())  # it has come before this
             self.peer_id, self.protocol = response.opened.peer_id, response.opened.protocol
         data = response.data
         if data:
@@ -198,13 +199,14 @@ class ByteStream:
         """Send bytes; returns when there is room for more. Raises SidecarError once the stream is over."""
         if self._write_closed:
             raise ValueError("this direction of the stream is closed")
-        if len(data) <= _PIECE_BYTES:
+        size = (self._link.frames or CAUTIOUS).size
+        if len(data) <= size:
             if data:
                 await self._send(b"".join((_DATA, varint(len(data)), data)))
             return
         view = memoryview(data)
-        for start in range(0, len(view), _PIECE_BYTES):
-            piece = view[start : start + _PIECE_BYTES]
+        for start in range(0, len(view), size):
+            piece = view[start : start + size]
             await self._send(b"".join((_DATA, varint(len(piece)), piece)))
 
     async def close_write(self) -> None:
