@@ -33,6 +33,9 @@ func Connect(ctx context.Context, options ...Option) (*Client, error) {
 	if config.logger == nil {
 		config.logger = slog.Default()
 	}
+	if config.wait < 0 {
+		return nil, badField("wait", "the wait is %s, at least 0", config.wait)
+	}
 	where, err := findTarget(config.target)
 	if err != nil {
 		return nil, err

@@ -18,6 +18,9 @@ func (c *Client) findPeers(
 	if c.link.ctx.Err() != nil {
 		return c.link.closedError()
 	}
+	if err := checkRequest(request); err != nil {
+		return err
+	}
 	const method, name = sidecarv1.DiscoveryService_FindPeers_FullMethodName, "finding peers"
 	joined, release := c.link.join(ctx)
 	defer release()
@@ -63,6 +66,9 @@ func (c *Client) Advertise(ctx context.Context, name string, options ...Advertis
 	var chosen callSettings
 	for _, option := range options {
 		option.advertise(&chosen)
+	}
+	if chosen.ttl < 0 {
+		return nil, badField("ttl", "the time to live is %s, at least 0", chosen.ttl)
 	}
 	request := &sidecarv1.AdvertiseRequest{Name: name, Ttl: durationOf(chosen.ttl)}
 	made := &Advertisement{done: make(chan struct{}), news: make(chan struct{})}

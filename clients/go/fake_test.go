@@ -683,6 +683,9 @@ func (f *fake) OpenStream(stream pb.StreamService_OpenStreamServer) error {
 		return err
 	}
 	protocol := first.GetProtocols()[len(first.GetProtocols())-1]
+	if err := f.bulkInForce(stream); err != nil {
+		return err
+	}
 	made := &pipe{
 		there: make(chan *pb.AttachStreamRequest),
 		back:  make(chan *pb.AttachStreamRequest),
@@ -722,6 +725,9 @@ func (f *fake) AttachStream(stream pb.StreamService_AttachStreamServer) error {
 	f.mu.Unlock()
 	if found == nil {
 		return refused(codes.NotFound, "NOT_FOUND", "no such stream waits", "", 0)
+	}
+	if err := f.bulkInForce(stream); err != nil {
+		return err
 	}
 	opened := &pb.OpenedStream{PeerId: other, Protocol: "/echo/1"}
 	if err := stream.Send(&pb.AttachStreamResponse{Opened: opened}); err != nil {

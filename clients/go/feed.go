@@ -51,6 +51,9 @@ type call struct {
 
 // start prepares the feed and waits until it is in force. ctx holds for the whole life of the feed.
 func (f *feed) start(ctx context.Context) error {
+	if err := checkRequest(f.first()); err != nil {
+		return err
+	}
 	f.prepare(ctx)
 	if err := f.open(); err != nil {
 		f.close()

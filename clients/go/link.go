@@ -280,6 +280,9 @@ func (l *link) reach(
 		return false, l.closedError()
 	}
 	name := method[len(servicePrefix):]
+	if err := checkRequest(request); err != nil {
+		return false, err
+	}
 	if ctx.Err() != nil {
 		return false, ofContext(ctx, name)
 	}

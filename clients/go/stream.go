@@ -75,7 +75,10 @@ func (a Addr) String() string { return a.PeerID + a.Protocol }
 // OpenStream opens a stream to a peer, for the first of the protocols, 1 to 16, that it speaks. ctx holds for the opening
 // only. ErrNotSupported, ErrUnreachable and what is below it, ErrResourceExhausted.
 func (c *Client) OpenStream(ctx context.Context, peerID string, protocols ...string) (*Stream, error) {
-	for _, text := range append([]string{peerID}, protocols...) {
+	if err := checkText("peer_id", peerID); err != nil {
+		return nil, err
+	}
+	for _, text := range protocols {
 		if err := checkText("protocols", text); err != nil {
 			return nil, err
 		}

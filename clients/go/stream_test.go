@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/net/nettest"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	sidecar "github.com/p2p-sidecar/sidecar/clients/go"
@@ -353,5 +354,24 @@ func TestALostConnectionIsNotAReset(t *testing.T) {
 			t.Error(err)
 		}
 		noError(t, stream.Close())
+	}
+}
+
+// What one request holds is what the sidecar says, over which gRPC there ends the call; while it has not, what every one takes.
+func TestPiecesKeepToTheBoundOfTheSidecar(t *testing.T) {
+	f := newFake(t)
+	f.maxRequest, f.options = leastRequest, []grpc.ServerOption{grpc.MaxRecvMsgSize(leastRequest)}
+	f.start()
+	node := connected(t, f)
+	opened, accepted := pair(t, node, accepting(t, node))
+	data := bytes.Repeat([]byte("x"), 300_000)
+	for from, to := range map[*sidecar.Stream]*sidecar.Stream{opened: accepted, accepted: opened} {
+		go func() {
+			_, _ = from.Write(data)
+			_ = from.CloseWrite()
+		}()
+		got, err := io.ReadAll(to)
+		noError(t, err)
+		equal(t, "bytes", len(got), len(data))
 	}
 }

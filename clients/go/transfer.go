@@ -291,11 +291,3 @@ func signal(channel chan struct{}) {
 	default:
 	}
 }
-
-// checkText finds texts that protobuf does not take.
-func checkText(field, text string) error {
-	if utf8.ValidString(text) {
-		return nil
-	}
-	return badField(field, "%s is not UTF-8", field)
-}

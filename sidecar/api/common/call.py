@@ -12,7 +12,7 @@ _MAX_REQUEST = "sidecar-max-request"
 
 
 def opening(max_request: int) -> Metadata:
-    """What a stream that takes batches or bytes begins with: beside `OPEN` how many bytes one of its requests may have."""
+    """What a stream that takes batches or bytes begins with: beside `OPEN` the bytes that a request of it may have."""
     return (*OPEN, (_MAX_REQUEST, str(max_request)))
 
 

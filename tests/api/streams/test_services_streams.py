@@ -254,3 +254,13 @@ async def test_the_sidecar_stops(tmp_path: Path) -> None:
         place.backend.close()
         with pytest.raises(sidecar_client.Closed, match="stopping"):
             await stream.read(1)
+
+
+@asynchronous
+async def test_pieces_keep_to_the_bound_on_requests(tmp_path: Path) -> None:
+    async with served(tmp_path, max_request_bytes=65_536) as place, opened(place) as stream:
+        items = memoryview(bytes(range(256)) * 1200).cast("I")  # 4 bytes each
+        await stream.write(items)
+        await stream.close_write()
+        await place.node.wait_for(streams.WriteEnded)
+        assert b"".join(data for _, data in place.node.of(streams.BytesWritten)) == items.tobytes()

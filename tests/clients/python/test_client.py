@@ -531,12 +531,14 @@ async def test_a_lost_connection_ends_bulk_sending_with_what_is_known(tmp_path: 
 @asynchronous
 async def test_serving_bounds_what_runs_at_once(tmp_path: Path) -> None:
     running = most = 0
-    release = asyncio.Event()
+    three, release = asyncio.Event(), asyncio.Event()
 
     async def slow(request: sidecar_client.Request) -> bytes:
         nonlocal running, most
         running += 1
         most = max(most, running)
+        if running == 3:
+            three.set()
         await release.wait()
         running -= 1
         return b""
@@ -544,7 +546,7 @@ async def test_serving_bounds_what_runs_at_once(tmp_path: Path) -> None:
     async with served(tmp_path) as (node, _, _, client), client.serve(CHAT, slow, concurrency=3):
         for token in range(10):
             node.on_news(direct.RequestArrived(token, OTHER, CHAT, b"", None))
-        await client.info()
+        await three.wait()
         release.set()
         while len(node.of(direct.RequestAnswered)) < 10:
             await node.wait_for(direct.RequestAnswered)

@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from . import _raw
+from . import _checks, _raw
 from ._link import Link
 from ._room import MOST, Room, cost_of
 from .bulk import varint
@@ -36,7 +36,7 @@ class _Question:
         self.target = target  # peer and protocol, encoded
         self.data = data
         self.timeout = timeout
-        self.traceparent = traceparent.encode()
+        self.traceparent = _checks.text(traceparent, "traceparent")
         self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def encoded(self) -> bytes:
@@ -84,6 +84,7 @@ class Asking:
     ) -> bytes:
         """Make one request. Raises SidecarError."""
         self._link.check_open()
+        _checks.seconds(timeout, "timeout")
         cost = cost_of(data)
         if self._room.waiting or self._room.used + cost > MOST:
             try:
@@ -113,7 +114,9 @@ class Asking:
     async def _ask_alone(
         self, peer_id: str, protocol: str, data: bytes, timeout: float | None, traceparent: str
     ) -> bytes:
-        request = direct_pb2.RequestRequest(peer_id=peer_id, protocol=protocol, data=data, traceparent=traceparent)
+        request = _checks.request(
+            direct_pb2.RequestRequest, peer_id=peer_id, protocol=protocol, data=data, traceparent=traceparent
+        )
         response: direct_pb2.RequestResponse = await self._link.unary(self._one, request, timeout)
         return response.data
 
@@ -127,7 +130,7 @@ class Asking:
     async def _ask_with_others(
         self, peer_id: str, protocol: str, data: bytes, timeout: float | None, traceparent: str
     ) -> bytes:
-        target = direct_pb2.RequestManyRequest(peer_id=peer_id, protocol=protocol).SerializeToString()
+        target = _checks.request(direct_pb2.RequestManyRequest, peer_id=peer_id, protocol=protocol).SerializeToString()
         if type(data) is not bytes:
             data = bytes(memoryview(data))  # of what else holds bytes, as it is now
         question = _Question(self._next, target, data, timeout, traceparent)
@@ -227,7 +230,7 @@ class Asking:
             size += len(parts[-1])
         if self._withdrawn:
             withdrawn, self._withdrawn = self._withdrawn, []
-            parts.append(direct_pb2.RequestManyRequest(withdrawn=withdrawn).SerializeToString())
+            parts.append(_checks.request(direct_pb2.RequestManyRequest, withdrawn=withdrawn).SerializeToString())
         return b"".join(parts)
 
     async def _read(self, call: Any) -> SidecarError:

@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import grpc
 
-from . import _convert, _raw
+from . import _checks, _convert, _raw
 from ._link import PATIENCE, Backoff, Link
 from ._room import COST, MOST, Room
 from .bulk import PUBLISH_ITEM, SEND_ITEM, varint
@@ -101,6 +101,8 @@ class Joined(Generic[Key, Receipt]):
         self._link.check_open()
         if type(data) is not bytes:
             data = bytes(memoryview(data))  # of what else holds bytes, as it is now
+        if timeout is not None and not timeout >= 0:
+            _checks.seconds(timeout, "timeout")
         # In this coroutine and with few calls: each call of a method is 3 to 5 % of a message, each coroutine more.
         room, cost = self._room, len(data) + COST
         if room.waiting or room.used + cost > MOST:
@@ -111,12 +113,13 @@ class Joined(Generic[Key, Receipt]):
         future: asyncio.Future[Receipt] | None = None
         timer = None
         try:
-            if request_id and len(request_id.encode()) > _MAX_ID:
+            if request_id and len(_checks.text(request_id, "request_id")) > _MAX_ID:
                 return await self._one(key, data, request_id, timeout)  # to be refused, without harm to others
             known = self._lanes.get(key)
             if known is not None:
                 lane = known
             else:
+                self._head(key)  # refuses what is wrong with it
                 lane = self._lanes[key] = _Lane(key)
                 receipt, timeout = await self._alone(lane, data, request_id, timeout)
                 if receipt is not None:
@@ -452,10 +455,11 @@ class Publishing(Joined[PublishKey, PublishReceipt]):
 
     async def _one(self, key: PublishKey, data: bytes, request_id: str, timeout: float | None) -> PublishReceipt:
         topic, signing, minimum_peers = key
-        request = pubsub_pb2.PublishRequest(
+        request = _checks.request(
+            pubsub_pb2.PublishRequest,
             topic=topic,
             data=data,
-            signing=pubsub_pb2.Signing.ValueType(signing),
+            signing=_checks.member(Signing, signing, "signing"),
             minimum_peers=minimum_peers,
             request_id=request_id,
         )
@@ -466,9 +470,10 @@ class Publishing(Joined[PublishKey, PublishReceipt]):
 
     def _head(self, key: PublishKey) -> bytes:
         topic, signing, minimum_peers = key
-        return pubsub_pb2.PublishManyRequest(
+        return _checks.request(
+            pubsub_pb2.PublishManyRequest,
             topic=topic,
-            signing=pubsub_pb2.Signing.ValueType(signing),
+            signing=_checks.member(Signing, signing, "signing"),
             minimum_peers=minimum_peers,
             return_message_ids=True,
         ).SerializeToString()
@@ -502,7 +507,9 @@ class Sending(Joined[SendKey, SendReceipt]):
 
     async def _one(self, key: SendKey, data: bytes, request_id: str, timeout: float | None) -> SendReceipt:
         peer_id, protocol = key
-        request = direct_pb2.SendRequest(peer_id=peer_id, protocol=protocol, data=data, request_id=request_id)
+        request = _checks.request(
+            direct_pb2.SendRequest, peer_id=peer_id, protocol=protocol, data=data, request_id=request_id
+        )
         response: direct_pb2.SendResponse = await self._link.unary(
             self._send, request, timeout, repeatable=bool(request_id)
         )
@@ -510,7 +517,7 @@ class Sending(Joined[SendKey, SendReceipt]):
 
     def _head(self, key: SendKey) -> bytes:
         peer_id, protocol = key
-        return direct_pb2.SendManyRequest(peer_id=peer_id, protocol=protocol).SerializeToString()
+        return _checks.request(direct_pb2.SendManyRequest, peer_id=peer_id, protocol=protocol).SerializeToString()
 
     def _receipts(self, response: direct_pb2.SendManyResponse) -> Iterator[tuple[int, Sequence[SendReceipt]]]:
         for part in response.receipts:

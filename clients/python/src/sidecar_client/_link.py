@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from . import _fork
+from . import _checks, _fork
 from ._frames import CAUTIOUS, USUAL, Frames
 from ._security import Token
 from ._target import Target
@@ -143,6 +143,7 @@ class Link:
         A call that cannot have reached the sidecar is made again, until the deadline or for 10 s; so is one that may
         have, where it is `repeatable`.
         """
+        _checks.seconds(timeout, "timeout")
         begun = time.monotonic()
         try:
             return await self._once(call, request, timeout)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from . import _convert
+from . import _checks, _convert
 from ._link import Link
 from ._stream import Stream
 from ._waiting import Items
@@ -26,8 +26,8 @@ class Advertisement(Stream[Any]):
     def __init__(self, link: Link, name: str, ttl: float, call: Callable[..., Any]) -> None:
         super().__init__(link, f"advertising {name}")
         self._advertise = call
-        self._request = discovery_pb2.AdvertiseRequest(name=name)
-        self._request.ttl.FromNanoseconds(int(ttl * 1e9))
+        self._request = _checks.request(discovery_pb2.AdvertiseRequest, name=name)
+        self._request.ttl.FromNanoseconds(_checks.nanoseconds(ttl, "ttl"))
         self._over = False
         self._failure: SidecarError | None = None
         self._task: asyncio.Task[None] | None = None

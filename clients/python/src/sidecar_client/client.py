@@ -7,19 +7,18 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from . import _convert, _fork, _hot, _security, _target, bulk, types
+from . import _checks, _convert, _fork, _hot, _security, _target, bulk, types
 from ._asking import Asking
 from ._joining import Publishing, Sending
 from ._link import Link
 from ._stream import Stream
 from ._waiting import Found, Pages
 from .advertisement import Advertisement
-from .errors import DeadlineExceeded, SidecarUnavailable
+from .errors import DeadlineExceeded, InvalidArgument, SidecarUnavailable
 from .server import Handler, Server
 from .streams import ByteStream, StreamAcceptor
 from .subscription import Receiver, Subscription
 from .v1 import (
-    common_pb2,
     direct_pb2,
     direct_pb2_grpc,
     discovery_pb2,
@@ -64,6 +63,7 @@ def connect(
     Raises InvalidArgument where these cannot be used, and SidecarUnavailable where the default socket's directory is
     not ours alone. `async with` raises SidecarUnavailable when no sidecar answers in time; it says what was tried.
     """
+    _checks.seconds(wait, "wait")
     place = _target.find(target)
     credentials = _security.credentials(place, tls_ca, tls_cert, tls_key)
     return Client(Link(place, reconnect, credentials, _security.token(place, token, token_file)), wait=wait)
@@ -206,7 +206,7 @@ class Client:
         `part` empty: all parts without a level of their own. `level` empty: the part has none of its own any more.
         Returns the levels in force. Raises InvalidArgument.
         """
-        request = node_pb2.SetLogLevelRequest(part=part, level=level)
+        request = _checks.request(node_pb2.SetLogLevelRequest, part=part, level=level)
         return _convert.log_levels(await self._link.unary(self._node.SetLogLevel, request, timeout, repeatable=True))
 
     # ------------------------------------------------------------ peers
@@ -215,7 +215,9 @@ class Client:
         """The peers known, ordered by id; only those that speak `protocol`, if given."""
 
         async def fetch(token: str) -> tuple[Iterable[types.Peer], str]:
-            request = peer_pb2.ListPeersRequest(connected_only=connected_only, protocol=protocol, page_token=token)
+            request = _checks.request(
+                peer_pb2.ListPeersRequest, connected_only=connected_only, protocol=protocol, page_token=token
+            )
             response = await self._link.unary(self._peer.ListPeers, request, None, repeatable=True)
             return map(_convert.peer, response.peers), response.next_page_token
 
@@ -232,12 +234,12 @@ class Client:
 
     async def peer(self, peer_id: str, *, timeout: float | None = None) -> types.Peer:
         """What the node knows of a peer, without asking anybody. Raises NotFound."""
-        request = peer_pb2.GetPeerRequest(peer_id=peer_id)
+        request = _checks.request(peer_pb2.GetPeerRequest, peer_id=peer_id)
         return _convert.peer((await self._link.unary(self._peer.GetPeer, request, timeout, repeatable=True)).peer)
 
     async def find_peer(self, peer_id: str, *, timeout: float | None = None) -> list[str]:
         """A peer's addresses, through the DHT where needed. Raises NotFound."""
-        request = peer_pb2.FindPeerRequest(peer_id=peer_id)
+        request = _checks.request(peer_pb2.FindPeerRequest, peer_id=peer_id)
         return list((await self._link.unary(self._peer.FindPeer, request, timeout, repeatable=True)).addresses)
 
     async def closest_peers(
@@ -247,7 +249,7 @@ class Client:
 
         Empty where nobody in the DHT answers. Raises InvalidArgument.
         """
-        request = peer_pb2.ListClosestPeersRequest(key=_key(key), peer_id=peer_id, limit=limit)
+        request = _checks.request(peer_pb2.ListClosestPeersRequest, key=_key(key), peer_id=peer_id, limit=limit)
         response = await self._link.unary(self._peer.ListClosestPeers, request, timeout, repeatable=True)
         return [types.FoundPeer(peer.peer_id, tuple(peer.addresses)) for peer in response.peers]
 
@@ -258,16 +260,18 @@ class Client:
 
         Raises Unreachable and its kinds, WrongPeer, WrongNetwork, PeerBanned.
         """
-        request = peer_pb2.ConnectPeerRequest(peer_id=peer_id, addresses=addresses)
+        request = _checks.request(peer_pb2.ConnectPeerRequest, peer_id=peer_id, addresses=addresses)
         return _convert.peer((await self._link.unary(self._peer.ConnectPeer, request, timeout)).peer)
 
     async def disconnect_peer(self, peer_id: str, *, timeout: float | None = None) -> None:
         """Close all connections of a peer. Raises NotFound."""
-        await self._link.unary(self._peer.DisconnectPeer, peer_pb2.DisconnectPeerRequest(peer_id=peer_id), timeout)
+        await self._link.unary(
+            self._peer.DisconnectPeer, _checks.request(peer_pb2.DisconnectPeerRequest, peer_id=peer_id), timeout
+        )
 
     async def ping_peer(self, peer_id: str, *, timeout: float | None = None) -> float:
         """The round trip to a peer in seconds."""
-        request = peer_pb2.PingPeerRequest(peer_id=peer_id)
+        request = _checks.request(peer_pb2.PingPeerRequest, peer_id=peer_id)
         return _convert.seconds((await self._link.unary(self._peer.PingPeer, request, timeout)).latency)
 
     async def ban_peer(
@@ -283,9 +287,9 @@ class Client:
 
         Their connections are closed; the ban outlasts a restart of the sidecar. Raises SelfDial, ResourceExhausted.
         """
-        request = peer_pb2.BanPeerRequest(peer_id=peer_id, network=network, reason=reason)
+        request = _checks.request(peer_pb2.BanPeerRequest, peer_id=peer_id, network=network, reason=reason)
         if duration is not None:
-            request.duration.FromNanoseconds(int(duration * 1e9))
+            request.duration.FromNanoseconds(_checks.nanoseconds(duration, "duration"))
         done = await self._link.unary(self._peer.BanPeer, request, timeout, repeatable=True)
         return types.Banned(tuple(map(_convert.ban, done.bans)), done.connections_closed, tuple(done.warnings))
 
@@ -293,14 +297,14 @@ class Client:
         self, peer_id: str = "", *, network: str = "", timeout: float | None = None
     ) -> tuple[str, ...]:
         """Lift a ban; returns what else there is to know, such as what still refuses the peer. Raises NotFound."""
-        request = peer_pb2.AllowPeerRequest(peer_id=peer_id, network=network)
+        request = _checks.request(peer_pb2.AllowPeerRequest, peer_id=peer_id, network=network)
         return tuple((await self._link.unary(self._peer.AllowPeer, request, timeout)).warnings)
 
     def bans(self) -> Pages[types.Ban]:
         """The entries of the configuration's deny lists, then the bans: peers, IPv4 and IPv6 networks."""
 
         async def fetch(token: str) -> tuple[Iterable[types.Ban], str]:
-            request = peer_pb2.ListBansRequest(page_token=token)
+            request = _checks.request(peer_pb2.ListBansRequest, page_token=token)
             response = await self._link.unary(self._peer.ListBans, request, None, repeatable=True)
             return map(_convert.ban, response.bans), response.next_page_token
 
@@ -308,12 +312,12 @@ class Client:
 
     async def protect_peer(self, peer_id: str, *, timeout: float | None = None) -> tuple[str, ...]:
         """Never close a peer's connections because there are too many; returns what else there is to know."""
-        request = peer_pb2.ProtectPeerRequest(peer_id=peer_id)
+        request = _checks.request(peer_pb2.ProtectPeerRequest, peer_id=peer_id)
         return tuple((await self._link.unary(self._peer.ProtectPeer, request, timeout, repeatable=True)).warnings)
 
     async def unprotect_peer(self, peer_id: str, *, timeout: float | None = None) -> tuple[str, ...]:
         """Treat a peer as others again; returns what else there is to know, such as what still protects it."""
-        request = peer_pb2.UnprotectPeerRequest(peer_id=peer_id)
+        request = _checks.request(peer_pb2.UnprotectPeerRequest, peer_id=peer_id)
         return tuple((await self._link.unary(self._peer.UnprotectPeer, request, timeout, repeatable=True)).warnings)
 
     # ------------------------------------------------------------ direct messages
@@ -345,10 +349,12 @@ class Client:
         A message that is too large has the outcome TOO_LARGE, and the others go on.
         """
         self._link.check_open()
+        _checks.seconds(timeout, "timeout")
+        first = _checks.request(direct_pb2.SendManyRequest, peer_id=peer_id, protocol=protocol)
         return await bulk.transfer(
             self._link,
             self._send_many(timeout=timeout),
-            first=direct_pb2.SendManyRequest(peer_id=peer_id, protocol=protocol).SerializeToString(),
+            first=first.SerializeToString(),
             item=bulk.SEND_ITEM,
             payloads=messages,
             parse=lambda response: map(_convert.send_receipts, response.receipts),
@@ -375,7 +381,13 @@ class Client:
 
     def serve(self, protocols: str | Iterable[str], handler: Handler, *, concurrency: int = 256) -> Server:
         """Answer requests: await it, or use it with `async with`; see `Server`. Raises AlreadyExists."""
-        return Server(self._link, _names(protocols), handler, concurrency, self._direct.Serve)
+        if not callable(handler):
+            raise InvalidArgument(f"the handler is {handler!r}, and cannot be called", field="handler")
+        if not concurrency >= 1:
+            raise InvalidArgument(f"concurrency is {concurrency}: at least one handler must run", field="concurrency")
+        served = _names(protocols)
+        _checks.request(direct_pb2.ServeRequest, protocols=served)
+        return Server(self._link, served, handler, concurrency, self._direct.Serve)
 
     # ------------------------------------------------------------ byte streams
 
@@ -384,7 +396,7 @@ class Client:
 
         `async with` raises NotSupported, Unreachable and its kinds, ResourceExhausted.
         """
-        first = stream_pb2.OpenStreamRequest(peer_id=peer_id, protocols=_names(protocols))
+        first = _checks.request(stream_pb2.OpenStreamRequest, peer_id=peer_id, protocols=_names(protocols))
         return ByteStream(self._link, self._open_stream, first.SerializeToString())
 
     def accept_streams(self, protocols: str | Iterable[str]) -> StreamAcceptor:
@@ -433,9 +445,11 @@ class Client:
         A message that is too large has the outcome TOO_LARGE, and the others go on.
         """
         self._link.check_open()
-        first = pubsub_pb2.PublishManyRequest(
+        _checks.seconds(timeout, "timeout")
+        first = _checks.request(
+            pubsub_pb2.PublishManyRequest,
             topic=topic,
-            signing=pubsub_pb2.Signing.ValueType(signing),
+            signing=_checks.member(types.Signing, signing, "signing"),
             minimum_peers=minimum_peers,
             return_message_ids=return_message_ids,
         )
@@ -472,13 +486,14 @@ class Client:
         `queue_messages`, `queue_bytes`: how much waits there for a slow reader; 0: the configured bounds.
         `skip_local`: leave out what this node's own apps publish.
         """
-        request = pubsub_pb2.SubscribeRequest(
+        request = _checks.request(
+            pubsub_pb2.SubscribeRequest,
             topics=_names(topics),
             cursor=cursor,
-            policy=common_pb2.OverflowPolicy.ValueType(policy),
+            policy=_checks.member(types.OverflowPolicy, policy, "policy"),
             queue_messages=queue_messages,
             queue_bytes=queue_bytes,
-            signing=pubsub_pb2.Signing.ValueType(signing),
+            signing=_checks.member(types.Signing, signing, "signing"),
             skip_local=skip_local,
         )
         return Subscription(self._link, request, self._subscribe)
@@ -498,7 +513,8 @@ class Client:
 
     def find_peers(self, name: str, *, limit: int = 0, timeout: float | None = None) -> Found[types.FoundPeer]:
         """The peers that advertise a name, as they are found; this node is left out. Raises SidecarError."""
-        request = discovery_pb2.FindPeersRequest(name=name, limit=limit)
+        _checks.seconds(timeout, "timeout")
+        request = _checks.request(discovery_pb2.FindPeersRequest, name=name, limit=limit)
         return Found(
             lambda: self._discovery.FindPeers(request, timeout=timeout),
             _convert.found_peers,
@@ -513,7 +529,7 @@ class Client:
 
         `quorum`: how many other peers must take it.
         """
-        request = discovery_pb2.PutRecordRequest(key=_key(key), value=value, quorum=quorum)
+        request = _checks.request(discovery_pb2.PutRecordRequest, key=_key(key), value=value, quorum=quorum)
         response = await self._link.unary(self._discovery.PutRecord, request, timeout)
         return types.RecordReceipt(response.stored, response.asked)
 
@@ -522,12 +538,12 @@ class Client:
 
         `quorum`: how many values end the search early; 0: 3.
         """
-        request = discovery_pb2.GetRecordRequest(key=_key(key), quorum=quorum)
+        request = _checks.request(discovery_pb2.GetRecordRequest, key=_key(key), quorum=quorum)
         return _convert.record(await self._link.unary(self._discovery.GetRecord, request, timeout, repeatable=True))
 
 
 def _key(key: bytes | str) -> bytes:
-    return key.encode() if isinstance(key, str) else key
+    return _checks.text(key, "key") if isinstance(key, str) else key
 
 
 class Watch(Stream[Any], AsyncIterator[Item], Generic[Item]):

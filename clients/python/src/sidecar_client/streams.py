@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import grpc
 
-from . import _fork, _raw
+from . import _checks, _fork, _raw
 from ._frames import CAUTIOUS
 from ._link import Link
 from ._stream import Stream
@@ -199,6 +199,8 @@ class ByteStream:
         """Send bytes; returns when there is room for more. Raises SidecarError once the stream is over."""
         if self._write_closed:
             raise ValueError("this direction of the stream is closed")
+        if isinstance(data, memoryview):
+            data = data.cast("B") if data.c_contiguous else bytes(data)  # of items of any size
         size = (self._link.frames or CAUTIOUS).size
         if len(data) <= size:
             if data:
@@ -262,7 +264,7 @@ class StreamAcceptor(Stream[stream_pb2.AcceptStreamsResponse]):
     ) -> None:
         super().__init__(link, f"accepting {', '.join(protocols)}")
         self._waiting: deque[stream_pb2.IncomingStream] = deque()  # told, and not handed out
-        self._request = stream_pb2.AcceptStreamsRequest(protocols=protocols)
+        self._request = _checks.request(stream_pb2.AcceptStreamsRequest, protocols=protocols)
         self._accept = accept
         self._attach = attach
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
-from . import _convert, _hot
+from . import _checks, _convert, _hot
 from ._link import Link
 from ._stream import Response, Stream
 from ._waiting import Items
@@ -213,7 +213,7 @@ class Receiver(_Reader[direct_pb2.ReceiveResponse, DirectMessage, DirectBatch]):
 
     def __init__(self, link: Link, protocols: Sequence[str], queue_messages: int, call: Callable[..., Any]) -> None:
         super().__init__(link, f"receiving {', '.join(protocols)}")
-        self._request = direct_pb2.ReceiveRequest(protocols=protocols, queue_messages=queue_messages)
+        self._request = _checks.request(direct_pb2.ReceiveRequest, protocols=protocols, queue_messages=queue_messages)
         self._receive = call
 
     def _open(self) -> Any:
