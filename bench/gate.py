@@ -29,9 +29,9 @@ from sidecar.core import events
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.types import PeerId
+from sidecar.net.concurrent_dial import Attempt
 from sidecar.net.config import NetConfig
 from sidecar.net.connection import Connection
-from sidecar.net.race import Attempt
 from sidecar.net.runtime import Runtime
 
 from .measure import cpu_seconds

@@ -25,7 +25,7 @@ from .core.identity import Identity
 from .core.multiaddr import Multiaddr
 from .core.node import ConfigurationChanged, Node, NodeNews
 from .core.types import PeerId
-from .net.dial_history import PlaceTried
+from .net.dial_history import EndpointTried
 from .net.runtime import Runtime
 from .net.transports import Transports
 from .observe.lag import LoopLag
@@ -240,8 +240,8 @@ class App:
             transports=carried,
             observe_upgrade=traced.observe_upgrade if traced is not None else None,
             gate=gate,
-            places=self._memory.places(),
-            on_place_tried=self._on_place_tried,
+            endpoints=self._memory.endpoints(),
+            on_endpoint_tried=self._on_endpoint_tried,
         )
 
     def _make_backend(self, bans: BanStore, lag: LoopLag, tracer: Tracer) -> Backend:
@@ -339,8 +339,8 @@ class App:
                 if isinstance(news, ReadinessChanged):
                     self._readiness_changed()
 
-    def _on_place_tried(self, tried: PlaceTried) -> None:
-        self._memory.tried(tried.place, tried.failed)
+    def _on_endpoint_tried(self, tried: EndpointTried) -> None:
+        self._memory.tried(tried.endpoint, tried.failed)
 
     def _readiness_changed(self) -> None:
         unmet = self.unmet()

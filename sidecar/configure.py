@@ -188,7 +188,7 @@ def net_config(config: Config) -> NetConfig:
         backlog=min(max(_NET.backlog, limits.half_open), 65_535),
         backoff_base=config.peers.redial_base,
         backoff_max=config.peers.redial_limit,
-        address_entries=_peers_known(config),
+        max_endpoints=_peers_known(config),
         write_stall_timeout=timeouts.write_stall,
         max_buffered_total=limits.total_buffer,
         dial_timeout=timeouts.dial,

@@ -75,7 +75,7 @@ BEHIND: Mapping[str, Bound] = {
         node.max_book_peers / 4,
         node.work.max_peers / 4,
         node.kademlia.max_clients,
-        net.address_entries / 4,
+        net.max_endpoints / 4,
     ),
     "limits.streams": lambda node, net, api: (
         net.channel.max_inbound_negotiating,

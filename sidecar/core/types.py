@@ -1,4 +1,4 @@
-"""The small values that every part shares: peer ids, directions, places."""
+"""The small values that every part shares: peer ids, directions, endpoints."""
 
 import base64
 import enum
@@ -140,8 +140,8 @@ def _text(peer: bytes) -> str:
     return base58_encode(bytes(peer))
 
 
-class Place(NamedTuple):
-    """What is worth keeping of a place over a restart. No time is in it: clocks are not to be trusted over one."""
+class KnownEndpoint(NamedTuple):
+    """What is worth keeping of an endpoint over a restart. No time is in it: clocks are not to be trusted over one."""
 
     host: str
     port: int

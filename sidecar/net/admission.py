@@ -11,14 +11,14 @@ SUSPECT_TIME = 60.0  # seconds after which that is forgotten; a guess
 _MAX_SUSPECTS = 4096
 
 
-class Origin(NamedTuple):
-    """Where a connection comes from, as the bounds count it."""
+class SourcePrefixes(NamedTuple):
+    """Where a connection comes from, as the bounds count it: each a version of IP, and the prefix as a number."""
 
     address: tuple[int, int]  # an IPv4 address, or the /64 of an IPv6 address: one host owns that many
     network: tuple[int, int]  # an IPv4 /24, or an IPv6 /48: what one site has
 
     @classmethod
-    def of(cls, host: str) -> "Origin":
+    def of(cls, host: str) -> "SourcePrefixes":
         """Of an IP address. Raises ValueError for what is none."""
         version, number = split_address(host)
         return cls((4, number), (4, number >> 8)) if version == 4 else cls((6, number >> 64), (6, number >> 80))
@@ -84,9 +84,9 @@ class Admission:
         self.half_open = 0
         self.total = 0
 
-    def refuse_inbound(self, origin: Origin, now: float) -> str | None:
-        """Count an inbound, half-open connection from `origin`, or return the bound that it would break."""
-        config, (address, network) = self._config, origin
+    def refuse_inbound(self, source: SourcePrefixes, now: float) -> str | None:
+        """Count an inbound, half-open connection from `source`, or return the bound that it would break."""
+        config, (address, network) = self._config, source
         if self.suspects.refuse(address, now):  # first, for it must not use up what is left to the others
             return f"more than {SUSPECT_RATE:g} connections a second from where a banned peer, or one sent away, came"
         self._tokens = min(config.accept_burst, self._tokens + (now - self._tokens_at) * config.accept_rate)
@@ -117,16 +117,16 @@ class Admission:
         self.total += 1
         return None
 
-    def handshake_over(self, origin: Origin) -> None:
+    def handshake_over(self, source: SourcePrefixes) -> None:
         """An inbound connection is no longer half-open."""
         self.half_open -= 1
-        _decrement(self._half_open, origin.address)
+        _decrement(self._half_open, source.address)
 
-    def release_inbound(self, origin: Origin) -> None:
+    def release_inbound(self, source: SourcePrefixes) -> None:
         """An inbound connection is gone; its place is free again."""
         self.total -= 1
-        _decrement(self._per_address, origin.address)
-        _decrement(self._per_network, origin.network)
+        _decrement(self._per_address, source.address)
+        _decrement(self._per_network, source.network)
 
     def release_outbound(self) -> None:
         """One that this node dialled is gone."""

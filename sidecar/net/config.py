@@ -36,22 +36,22 @@ class NetConfig:
     dial_timeout: float = _TIMEOUTS.dial  # the whole dial, name resolution included
     attempt_timeout: float = _TIMEOUTS.dial_attempt  # one address, handshake included
     resolve_timeout: float = 5.0
-    stagger: float = 0.25  # between attempts; RFC 8305 section 5 recommends 250 ms
+    attempt_delay: float = 0.25  # between attempts; RFC 8305 section 5 recommends 250 ms
     max_parallel_attempts: int = 4  # of one dial
     max_dials: int = 64  # in flight
     max_queued_dials: int = 1024
     max_addresses: int = 16  # tried by one dial
     backoff_base: float = _PEERS.redial_base  # after the first failure of an address; doubles with every further one
     backoff_max: float = _PEERS.redial_limit  # as the node waits at most before it tries a peer again
-    place_backoff_max: float = 60.0  # where one peer after the other was not found at an address
-    address_entries: int = 4096  # places (host and port) whose last success or failure is remembered
+    endpoint_backoff_max: float = 60.0  # where one peer after the other was not found at an address
+    max_endpoints: int = 4096  # host, port, what is spoken there: of so many the last success or failure is remembered
 
     channel: ChannelLimits = field(default_factory=ChannelLimits)
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if name not in ("channel", "reserved_outbound", "stagger") and value <= 0:
+            if name not in ("channel", "reserved_outbound", "attempt_delay") and value <= 0:
                 raise InvalidArgument(f"{name} is {value} and must be more than 0")
         if not 0 <= self.reserved_outbound < self.max_connections:
             raise InvalidArgument(

@@ -16,9 +16,9 @@ from ..core.multiaddr import Multiaddr
 from ..core.override import override
 from ..core.types import Direction, PeerId
 from .alarm import Alarm
+from .concurrent_dial import Attempt
 from .host import ConnectionHost
 from .lifecycle import OVER, TRANSITIONS, State, Step, after
-from .race import Attempt
 from .reading import READ_TURN, ReadTurns
 from .statistics import ConnectionView
 

@@ -1,4 +1,4 @@
-"""What dialling has taught about places: who answered there last, and what is not to be tried again yet."""
+"""What dialling has taught about endpoints: who answered there last, and what is not to be tried again yet."""
 
 import ipaddress
 import random
@@ -6,23 +6,23 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from ..core.types import PeerId, Place
+from ..core.types import KnownEndpoint, PeerId
 from .config import NetConfig
 from .resolve import Target
 
 _JITTER = 0.25  # of a back-off, so that a mesh does not come back in step; a guess
-_IDENTITIES = 8  # whose attempts at one place are remembered; a guess: who claims a place in vain is rarely honest
+_IDENTITIES = 8  # whose attempts at one endpoint are remembered; a guess: who claims one in vain is rarely honest
 
 
-class PlaceTried(NamedTuple):
+class EndpointTried(NamedTuple):
     """News for the app: what an attempt has taught. `failed`: the peer that was not found there."""
 
-    place: Place
+    endpoint: KnownEndpoint
     failed: PeerId | None
 
 
 class _Record(NamedTuple):
-    """How attempts to find one identity at a place went."""
+    """How attempts to find one identity at an endpoint went."""
 
     succeeded_at: float | None
     failures: int
@@ -32,7 +32,7 @@ class _Record(NamedTuple):
 _NOTHING = _Record(None, 0, 0.0)
 
 
-class _Place:
+class _Endpoint:
     __slots__ = ("failures", "holder", "not_before", "records")
 
     def __init__(self) -> None:
@@ -43,79 +43,79 @@ class _Place:
 
 
 class DialHistory:
-    """A bounded table of places (host, port, and what is spoken there), the least recently tried forgotten first.
+    """A bounded table of endpoints (host, port, and what is spoken there), the least recently tried forgotten first.
 
-    A failure counts twice. For the peer that was expected there, with a long back-off. And for the place, whoever is
-    expected, with a shorter one: else a place that is named under ever new ids would be dialled for each of them. Who
-    answered there last is not held off for what others are said to be there, and a peer that has moved to the place
-    waits for the shorter back-off at most.
+    A failure counts twice. For the peer that was expected there, with a long back-off. And for the endpoint, whoever is
+    expected, with a shorter one: else one that is named under ever new ids would be dialled for each of them. Who
+    answered there last is not held off for what others are said to be there, and a peer that has moved there waits for
+    the shorter back-off at most.
     """
 
-    __slots__ = ("_config", "_on_tried", "_places", "_rng")
+    __slots__ = ("_config", "_endpoints", "_on_tried", "_rng")
 
     def __init__(
-        self, config: NetConfig, rng: random.Random, on_tried: Callable[[PlaceTried], None] = lambda news: None
+        self, config: NetConfig, rng: random.Random, on_tried: Callable[[EndpointTried], None] = lambda news: None
     ) -> None:
         """`rng`: for the jitter of back-offs. `on_tried`: called when an attempt has taught something worth keeping."""
         self._config = config
         self._rng = rng
         self._on_tried = on_tried
-        self._places: OrderedDict[tuple[str, int, str], _Place] = OrderedDict()
+        self._endpoints: OrderedDict[tuple[str, int, str], _Endpoint] = OrderedDict()
 
-    def restore(self, places: Iterable[Place], now: float) -> None:
+    def restore(self, endpoints: Iterable[KnownEndpoint], now: float) -> None:
         """Know what an earlier run has learned, the most recent last.
 
-        A place that failed waits as after its last failure, counted from now, for nobody knows how long the pause was.
+        One that failed waits as after its last failure, counted from now, for nobody knows how long the pause was.
         """
-        limit = min(self._config.backoff_max, self._config.place_backoff_max)
-        for host, port, suffix, holder, failures in places:
-            place = self._touch((host, port, suffix))
-            place.holder, place.failures = holder, max(0, failures)
+        limit = min(self._config.backoff_max, self._config.endpoint_backoff_max)
+        for host, port, suffix, holder, failures in endpoints:
+            endpoint = self._touch((host, port, suffix))
+            endpoint.holder, endpoint.failures = holder, max(0, failures)
             if failures > 0:
-                place.not_before = now + self._delay(failures - 1, limit)
+                endpoint.not_before = now + self._delay(failures - 1, limit)
 
     def succeeded(self, target: Target, now: float, holder: PeerId | None = None) -> None:
-        """The peer expected there, or with none expected `holder`, has answered: all back-off of the place ends."""
-        place = self._touch(_key(target))
-        before = place.holder, place.failures
-        place.holder = target.expected or holder or place.holder
-        place.failures, place.not_before = 0, 0.0
-        self._record(place, target, _Record(now, 0, 0.0))
-        if before != (place.holder, 0):
-            self._on_tried(PlaceTried(Place(*_key(target), place.holder, 0), None))
+        """The peer expected there, or with none expected `holder`, has answered: all back-off of the endpoint ends."""
+        endpoint = self._touch(_key(target))
+        before = endpoint.holder, endpoint.failures
+        endpoint.holder = target.expected or holder or endpoint.holder
+        endpoint.failures, endpoint.not_before = 0, 0.0
+        self._record(endpoint, target, _Record(now, 0, 0.0))
+        if before != (endpoint.holder, 0):
+            self._on_tried(EndpointTried(KnownEndpoint(*_key(target), endpoint.holder, 0), None))
 
     def failed(self, target: Target, now: float, holder: PeerId | None = None) -> None:
         """Begin or lengthen the exponential back-off, which doubles from `backoff_base` seconds.
 
-        It goes to `backoff_max` for the peer that was expected, to `place_backoff_max` for the place.
+        It goes to `backoff_max` for the peer that was expected, to `endpoint_backoff_max` for the endpoint.
         `holder`: the peer that answered in the place of the one expected. With none expected, the failure says nothing
         of peers: such addresses are configured, with a back-off of their own.
         """
-        config, place = self._config, self._touch(_key(target))
-        record = place.records.get(target.expected or b"", _NOTHING)
+        config, endpoint = self._config, self._touch(_key(target))
+        record = endpoint.records.get(target.expected or b"", _NOTHING)
         delay = self._delay(record.failures, config.backoff_max)
-        self._record(place, target, _Record(record.succeeded_at, record.failures + 1, now + delay))
-        place.holder = holder or place.holder
+        self._record(endpoint, target, _Record(record.succeeded_at, record.failures + 1, now + delay))
+        endpoint.holder = holder or endpoint.holder
         if target.expected is not None:
-            if place.failures and now - place.not_before > config.backoff_max:  # long ago
-                place.failures = 0
-            limit = min(config.backoff_max, config.place_backoff_max)
-            place.not_before = now + self._delay(place.failures, limit)
-            place.failures += 1
-        self._on_tried(PlaceTried(Place(*_key(target), place.holder, place.failures), target.expected))
+            if endpoint.failures and now - endpoint.not_before > config.backoff_max:  # long ago
+                endpoint.failures = 0
+            limit = min(config.backoff_max, config.endpoint_backoff_max)
+            endpoint.not_before = now + self._delay(endpoint.failures, limit)
+            endpoint.failures += 1
+        self._on_tried(EndpointTried(KnownEndpoint(*_key(target), endpoint.holder, endpoint.failures), target.expected))
 
     def wait(self, target: Target, now: float, *, trusted: bool = False) -> float:
-        """Seconds until the place may be tried for the peer expected there; 0 when it may be now.
+        """Seconds until the endpoint may be tried for the peer expected there; 0 when it may be now.
 
         `trusted`: a peer that this node is configured to reach is held off by its own failures alone, as are whoever
         answered there last and a dial of the address without a peer.
         """
-        place = self._places.get(_key(target))
-        if place is None:
+        endpoint = self._endpoints.get(_key(target))
+        if endpoint is None:
             return 0.0
-        until = place.records.get(target.expected or b"", _NOTHING).not_before
+        until = endpoint.records.get(target.expected or b"", _NOTHING).not_before
         if not trusted and self.is_stranger(target):
-            until = max(until, place.not_before)
+            until = max(until, endpoint.not_before)
         return max(0.0, until - now)
 
     def is_stranger(self, target: Target) -> bool:
@@ -124,8 +124,8 @@ class DialHistory:
 
     def holder(self, target: Target) -> PeerId | None:
         """Who answered there last."""
-        place = self._places.get(_key(target))
-        return place.holder if place is not None else None
+        endpoint = self._endpoints.get(_key(target))
+        return endpoint.holder if endpoint is not None else None
 
     def order(self, targets: list[Target]) -> list[Target]:
         """Best first: what answered last, then plain TCP before WebSocket, which costs more, and near before far.
@@ -134,8 +134,8 @@ class DialHistory:
         """
 
         def rank(target: Target) -> tuple[float, bool, int]:
-            place = self._places.get(_key(target))
-            record = place.records.get(target.expected or b"", _NOTHING) if place is not None else _NOTHING
+            endpoint = self._endpoints.get(_key(target))
+            record = endpoint.records.get(target.expected or b"", _NOTHING) if endpoint is not None else _NOTHING
             latest = -record.succeeded_at if record.succeeded_at is not None else float("inf")
             return latest, target.endpoint.websocket, _distance(target.host)
 
@@ -143,29 +143,29 @@ class DialHistory:
 
     def __len__(self) -> int:
         """Places remembered."""
-        return len(self._places)
+        return len(self._endpoints)
 
     def _delay(self, failures: int, limit: float) -> float:
         delay = min(limit, self._config.backoff_base * 2.0 ** min(failures, 32))
         return delay * (1 - _JITTER * self._rng.random())
 
-    def _touch(self, key: tuple[str, int, str]) -> _Place:
-        place = self._places.get(key)
-        if place is None:
-            place = self._places[key] = _Place()
-            if len(self._places) > self._config.address_entries:
-                self._places.popitem(last=False)
+    def _touch(self, key: tuple[str, int, str]) -> _Endpoint:
+        endpoint = self._endpoints.get(key)
+        if endpoint is None:
+            endpoint = self._endpoints[key] = _Endpoint()
+            if len(self._endpoints) > self._config.max_endpoints:
+                self._endpoints.popitem(last=False)
         else:
-            self._places.move_to_end(key)
-        return place
+            self._endpoints.move_to_end(key)
+        return endpoint
 
-    def _record(self, place: _Place, target: Target, record: _Record) -> None:
+    def _record(self, endpoint: _Endpoint, target: Target, record: _Record) -> None:
         key = target.expected or b""
-        place.records[key] = record
-        place.records.move_to_end(key)
-        if len(place.records) > _IDENTITIES:
-            kept = bytes(place.holder or b"")
-            del place.records[next(other for other in place.records if other != kept)]
+        endpoint.records[key] = record
+        endpoint.records.move_to_end(key)
+        if len(endpoint.records) > _IDENTITIES:
+            kept = bytes(endpoint.holder or b"")
+            del endpoint.records[next(other for other in endpoint.records if other != kept)]
 
 
 def _key(target: Target) -> tuple[str, int, str]:

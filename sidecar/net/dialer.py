@@ -25,9 +25,9 @@ from ..core.events import Dial, Resolve
 from ..core.gate import Gate
 from ..core.multiaddr import Multiaddr
 from ..core.types import PeerId
+from .concurrent_dial import Attempt, ConcurrentDial
 from .config import NetConfig
 from .dial_history import DialHistory
-from .race import Attempt, Race
 from .resolve import Resolver, Target
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Abortable(Protocol):
 
 
 class Dialer:
-    """Runs dials, a bounded number at a time; each ends in a won race or in `on_failed(number, error)`."""
+    """Runs dials, a bounded number at a time; each ends in a connection or in `on_failed(number, error)`."""
 
     def __init__(
         self,
@@ -76,8 +76,8 @@ class Dialer:
         self._on_resolved = on_resolved
         self._history = history
         self.held_off = 0
-        """Attempts that were not made, for others had failed at the same place."""
-        self._strangers: dict[tuple[str, int, str], asyncio.Future[None]] = {}  # places tried for one right now
+        """Attempts that were not made, for others had failed at the same endpoint."""
+        self._strangers: dict[tuple[str, int, str], asyncio.Future[None]] = {}  # endpoints tried for one right now
         self._resolver = Resolver(config.resolve_timeout)
         self._queue: deque[Dial] = deque()
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -141,7 +141,7 @@ class Dialer:
     # ------------------------------------------------------------ one dial
 
     def _start(self, request: Dial) -> None:
-        task = asyncio.get_running_loop().create_task(self._run(Race(request)), name=f"dial-{request.dial}")
+        task = asyncio.get_running_loop().create_task(self._run(ConcurrentDial(request)), name=f"dial-{request.dial}")
         self._tasks[request.dial] = task
         task.add_done_callback(lambda done: self._finished(request.dial))
 
@@ -150,71 +150,71 @@ class Dialer:
         while self._queue and len(self._tasks) < self._config.max_dials:
             self._start(self._queue.popleft())
 
-    async def _run(self, race: Race) -> None:
+    async def _run(self, dial: ConcurrentDial) -> None:
         limit = self._config.dial_timeout
         try:
             async with asyncio.timeout(limit):
-                await self._race(race, await self._targets(race))
+                await self._attempt_all(dial, await self._targets(dial))
         except TimeoutError:
-            race.failed(DialTimeout(f"not connected within {limit:g} s"))
+            dial.failed(DialTimeout(f"not connected within {limit:g} s"))
         except asyncio.CancelledError:
-            race.error = Closed("the node is shutting down")
+            dial.give_up(Closed("the node is shutting down"))
             raise
         except Exception as error:
-            log.exception("dial %d: internal error", race.request.dial)
-            race.error = Unreachable(f"internal error: {type(error).__name__}")
+            log.exception("dial %d: internal error", dial.number)
+            dial.give_up(Unreachable(f"internal error: {type(error).__name__}"))
         finally:
-            race.over = True
-            if not race.won:
-                log.debug("dial %d of %s failed: %s", race.request.dial, race.request.peer, race.error)
-                self._on_failed(race.request.dial, race.error)
+            dial.give_up()
+            if not dial.won:
+                log.debug("dial %d of %s failed: %s", dial.number, dial.request.peer, dial.error)
+                self._on_failed(dial.number, dial.error)
 
-    async def _targets(self, race: Race) -> list[Target]:
-        """The endpoints worth trying now, best first; why the others are not is told to the race."""
-        request, config = race.request, self._config
+    async def _targets(self, dial: ConcurrentDial) -> list[Target]:
+        """The endpoints worth trying now, best first; why the others are not is told to the dial."""
+        request, config = dial.request, self._config
         usable: list[tuple[Multiaddr, PeerId | None]] = []
         for address in list(dict.fromkeys(request.addresses))[: config.max_addresses]:
             named = address.peer_id
             expected = named or request.peer
             if expected == self._own:
-                race.failed(SelfDial(f"{expected} is this node itself"))
+                dial.failed(SelfDial(f"{expected} is this node itself"))
             elif request.peer is not None and expected != request.peer:
-                race.failed(InvalidArgument(f"{address} is not an address of {request.peer}"))
+                dial.failed(InvalidArgument(f"{address} is not an address of {request.peer}"))
             elif expected is not None and (refusal := self._gate.refuse_peer(expected)) is not None:
-                race.failed(refusal)
+                dial.failed(refusal)
             else:
                 usable.append((address, expected))
         targets, errors = await self._resolver.resolve_all(usable)
         for error in errors:
-            race.failed(error)
+            dial.failed(error)
         now = monotonic()
         ready: list[Target] = []
         for target in targets:
             wait = 0.0 if request.force else self._history.wait(target, now, trusted=request.trusted)
             if self._is_own_endpoint(target.host, target.port):
-                race.failed(SelfDial(f"{target.address} is an address of this node itself"))
+                dial.failed(SelfDial(f"{target.address} is an address of this node itself"))
             elif (refusal := self._gate.refuse_address(target.host)) is not None:  # also one that a name stood for
-                race.failed(refusal)
+                dial.failed(refusal)
             elif wait > 0:
-                race.failed(self._back_off(target, wait))
+                dial.failed(self._back_off(target, wait))
             else:
                 ready.append(target)
         return self._history.order(ready)[: config.max_addresses]
 
-    async def _race(self, race: Race, targets: list[Target]) -> None:
+    async def _attempt_all(self, dial: ConcurrentDial, targets: list[Target]) -> None:
         """Try one endpoint after the other, the next one when a moment has passed or one has failed (RFC 8305)."""
         config = self._config
         waiting = deque(targets)
         running: set[asyncio.Task[None]] = set()
         try:
-            while (waiting or running) and not race.over:
+            while (waiting or running) and not dial.over:
                 if waiting and len(running) < config.max_parallel_attempts:
                     target = waiting.popleft()
-                    name = f"dial-{race.request.dial}-{target.host}:{target.port}"
-                    running.add(asyncio.create_task(self._attempt(race, target), name=name))
+                    name = f"dial-{dial.number}-{target.host}:{target.port}"
+                    running.add(asyncio.create_task(self._attempt(dial, target), name=name))
                 more = waiting and len(running) < config.max_parallel_attempts
                 done, running = await asyncio.wait(
-                    running, timeout=config.stagger if more else None, return_when=asyncio.FIRST_COMPLETED
+                    running, timeout=config.attempt_delay if more else None, return_when=asyncio.FIRST_COMPLETED
                 )
                 for task in done:
                     task.result()  # attempts keep their errors to themselves: what comes out is a defect
@@ -230,30 +230,30 @@ class Dialer:
             what = f"at {target.address} {holder} answers, not {target.expected}"
         return DialBackoff(f"{what}; tried again in {wait:.1f} s")
 
-    async def _attempt(self, race: Race, target: Target) -> None:
-        """Try one endpoint; for peers not seen there yet one at a time, for each tells of the place to the others."""
-        if race.request.force or race.request.trusted:
-            await self._try(race, target)
+    async def _attempt(self, dial: ConcurrentDial, target: Target) -> None:
+        """Try one endpoint; for peers not seen there yet one at a time, for each tells the others of it."""
+        if dial.request.force or dial.request.trusted:
+            await self._try(dial, target)
             return
-        place = target.host, target.port, target.endpoint.suffix
-        while self._history.is_stranger(target) and (other := self._strangers.get(place)) is not None:
+        endpoint = target.host, target.port, target.endpoint.suffix
+        while self._history.is_stranger(target) and (other := self._strangers.get(endpoint)) is not None:
             await asyncio.wait((other,))
         wait = self._history.wait(target, monotonic())
         if wait > 0:
-            race.failed(self._back_off(target, wait))
+            dial.failed(self._back_off(target, wait))
         elif not self._history.is_stranger(target):
-            await self._try(race, target)
+            await self._try(dial, target)
         else:
-            done = self._strangers[place] = asyncio.get_running_loop().create_future()
+            done = self._strangers[endpoint] = asyncio.get_running_loop().create_future()
             try:
-                await self._try(race, target)
+                await self._try(dial, target)
             finally:
-                del self._strangers[place]
+                del self._strangers[endpoint]
                 done.set_result(None)
 
-    async def _try(self, race: Race, target: Target) -> None:
+    async def _try(self, dial: ConcurrentDial, target: Target) -> None:
         loop = asyncio.get_running_loop()
-        attempt = Attempt(race, target, loop)
+        attempt = Attempt(dial, target, loop)
         connection: Abortable | None = None
         error: SidecarError | None = Closed("another address answered first")
         limit = self._config.attempt_timeout
@@ -274,8 +274,8 @@ class Dialer:
             elif connection is not None:
                 connection.abort(error)
         if error is not None:
-            log.debug("dial %d: %s: %s", race.request.dial, target.address, error)
-            said_nothing = isinstance(error, ResourceExhausted | PeerBanned) or race.won
+            log.debug("dial %d: %s: %s", dial.number, target.address, error)
+            said_nothing = isinstance(error, ResourceExhausted | PeerBanned) or dial.won
             if not said_nothing:  # about the address
                 self._history.failed(target, monotonic(), error.answered if isinstance(error, WrongPeer) else None)
-            race.failed(error)
+            dial.failed(error)

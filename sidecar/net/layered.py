@@ -7,11 +7,11 @@ from ..core.channel import Channel
 from ..core.errors import SidecarError
 from ..core.override import override
 from ..core.types import Direction
+from .concurrent_dial import Attempt
 from .connection import TURN_BYTES, WRITE_CHUNK, Connection
 from .host import ConnectionHost
 from .layers import Stack
 from .lifecycle import State, Step
-from .race import Attempt
 
 log = logging.getLogger(__name__)
 

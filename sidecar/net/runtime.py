@@ -19,18 +19,18 @@ from ..core.identity import Identity
 from ..core.multiaddr import Endpoint, Multiaddr
 from ..core.node import NodeEffect, NodeInput, NodeMachine, NodeNews
 from ..core.override import override
-from ..core.types import Direction, Place
-from .admission import Admission, Origin
+from ..core.types import Direction, KnownEndpoint
+from .admission import Admission, SourcePrefixes
 from .alarm import Alarm
 from .backlog import Backlog
+from .concurrent_dial import Attempt
 from .config import NetConfig
 from .connection import Connection
-from .dial_history import DialHistory, PlaceTried
+from .dial_history import DialHistory, EndpointTried
 from .dialer import Dialer
 from .host import ConnectionHost
 from .layered import LayeredConnection
 from .listener import open_socket, reached_at
-from .race import Attempt
 from .statistics import ConnectionView, Counters, NetStatistics
 from .transports import Transports
 
@@ -56,14 +56,14 @@ class Runtime(ConnectionHost):
         transports: Transports | None = None,
         observe_upgrade: ObserveUpgrade | None = None,
         gate: Gate | None = None,
-        places: Sequence[Place] = (),
-        on_place_tried: Callable[[PlaceTried], None] = lambda tried: None,
+        endpoints: Sequence[KnownEndpoint] = (),
+        on_endpoint_tried: Callable[[EndpointTried], None] = lambda tried: None,
     ) -> None:
         """`on_news` gets every effect of the node that is not the transport's.
 
-        `on_place_tried` is told how attempts at places went, to be remembered for `places` of a later run.
+        `on_endpoint_tried` is told how attempts at endpoints went, to be remembered for `endpoints` of a later run.
         `gate` is the node's own: who is refused by it neither gets in nor is dialled.
-        `places`: what an earlier run has learned of places, the most recent last.
+        `endpoints`: what an earlier run has learned of endpoints, the most recent last.
         `observe_upgrade` is asked once a connection who is told how its upgrade ends.
         """
         self.loop = asyncio.get_running_loop()
@@ -76,8 +76,8 @@ class Runtime(ConnectionHost):
         self._alarm = Alarm(self.loop, node.next_deadline, self._on_deadline)
         self._gate = Gate() if gate is None else gate
         self._admission = Admission(config, monotonic())
-        history = DialHistory(config, rng or random.Random(), on_place_tried)
-        history.restore(places, monotonic())
+        history = DialHistory(config, rng or random.Random(), on_endpoint_tried)
+        history.restore(endpoints, monotonic())
         self._dialer = Dialer(
             config,
             identity.peer_id,
@@ -345,7 +345,7 @@ class Runtime(ConnectionHost):
                 attempt.fail(refusal)
             return None
         elif attempt is None:
-            reason = self._admission.refuse_inbound(Origin.of(connection.remote_host), now)
+            reason = self._admission.refuse_inbound(SourcePrefixes.of(connection.remote_host), now)
         else:
             reason = self._admission.refuse_outbound()
         if reason is not None:
@@ -375,7 +375,7 @@ class Runtime(ConnectionHost):
         if refusal is None:  # the address may have been banned meanwhile
             return self._gate.refuse_address(connection.remote_host)
         if connection.attempt is None:
-            self._admission.suspects.add(Origin.of(connection.remote_host).address, monotonic())
+            self._admission.suspects.add(SourcePrefixes.of(connection.remote_host).address, monotonic())
         return refusal
 
     @override
@@ -396,12 +396,12 @@ class Runtime(ConnectionHost):
         if peer is None or public_key is None or remote is None or local is None:
             raise RuntimeError("a channel is ready before it is secured")
         if attempt is None:
-            self._admission.handshake_over(Origin.of(connection.remote_host))
+            self._admission.handshake_over(SourcePrefixes.of(connection.remote_host))
         self._counters.opened += 1
         self._counters.opened_inbound += connection.direction is Direction.INBOUND
         self._counters.handshakes["completed"] += 1
         log.debug("%r: connected", connection)
-        dial = attempt.race.request.dial if attempt else None
+        dial = attempt.dial.number if attempt else None
         opened = events.ConnectionOpened(connection.number, peer, public_key, connection.direction, remote, local, dial)
         return self.receive(opened, now)
 
@@ -410,7 +410,7 @@ class Runtime(ConnectionHost):
         self._counters.closed += 1
         self._counters.closed_by[_name(error)] += 1
         if isinstance(error, WorkExceeded) and connection.attempt is None:
-            self._admission.suspects.add(Origin.of(connection.remote_host).address, monotonic())
+            self._admission.suspects.add(SourcePrefixes.of(connection.remote_host).address, monotonic())
         if error is None or type(error) in (Closed, PeerBanned):
             log.debug("%r: closed: %s", connection, error or "in order")
         else:
@@ -423,7 +423,7 @@ class Runtime(ConnectionHost):
         if connection.attempt is not None:
             connection.attempt.fail(error or Closed("closed during the handshake"))
             return
-        self._admission.handshake_over(Origin.of(connection.remote_host))
+        self._admission.handshake_over(SourcePrefixes.of(connection.remote_host))
         if isinstance(error, PeerBanned):
             log.debug("%r: refused: %s", connection, error)
         elif not self._stopping:
@@ -433,7 +433,7 @@ class Runtime(ConnectionHost):
     def lost(self, connection: Connection) -> None:
         del self._connections[connection.number]
         if connection.attempt is None:
-            self._admission.release_inbound(Origin.of(connection.remote_host))
+            self._admission.release_inbound(SourcePrefixes.of(connection.remote_host))
         else:
             self._admission.release_outbound()
         self._counters.bytes_in += connection.bytes_in

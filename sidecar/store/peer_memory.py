@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..core.errors import StorageError
 from ..core.events import PeersLearned
 from ..core.multiaddr import Multiaddr
-from ..core.types import PeerId, Place
+from ..core.types import KnownEndpoint, PeerId
 from .directory import StateDirectory
 from .peers import PeerRow, PeerStore
 
@@ -28,7 +28,7 @@ class PeerMemory:
         self._max_peers = max_peers
         self._pending: dict[PeerId, PeerRow] = {}
         self._failed: dict[PeerId, None] = {}
-        self._places: dict[tuple[str, int, str], Place] = {}
+        self._endpoints: dict[tuple[str, int, str], KnownEndpoint] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._store = self._open(state)
 
@@ -55,24 +55,24 @@ class PeerMemory:
             return ()
         return tuple((row.peer, row.addresses) for row in rows)
 
-    def places(self) -> list[Place]:
+    def endpoints(self) -> list[KnownEndpoint]:
         """What earlier runs have learned of addresses, the most recent last."""
         if self._store is None:
             return []
         try:
-            return self._store.load_places()
+            return self._store.load_endpoints()
         except StorageError as error:
             _log.warning("%s", error)
             return []
 
-    def tried(self, place: Place, failed: PeerId | None) -> None:
+    def tried(self, endpoint: KnownEndpoint, failed: PeerId | None) -> None:
         """Take note of a dial of an address; written as what is `learned`. `failed`: who was not found there."""
         if self._store is None:
             return
-        key = place[:3]
-        self._places.pop(key, None)
-        if len(self._places) < _MAX_PENDING:
-            self._places[key] = place  # the last is the most recent
+        key = endpoint[:3]
+        self._endpoints.pop(key, None)
+        if len(self._endpoints) < _MAX_PENDING:
+            self._endpoints[key] = endpoint  # the last is the most recent
         if failed is not None and len(self._failed) < _MAX_PENDING:
             self._failed[failed] = None
         self._write_soon()
@@ -103,15 +103,15 @@ class PeerMemory:
             self._timer = None
         batch, self._pending = list(self._pending.values()), {}
         failed, self._failed = list(self._failed), {}
-        places, self._places = list(self._places.values()), {}
+        endpoints, self._endpoints = list(self._endpoints.values()), {}
         if self._store is None:
             return
         try:
             self._store.save(batch)
             self._store.failed(failed)
-            self._store.save_places(places)
+            self._store.save_endpoints(endpoints)
         except StorageError as error:
-            _log.warning("%d peers and %d addresses are not remembered: %s", len(batch), len(places), error)
+            _log.warning("%d peers and %d addresses are not remembered: %s", len(batch), len(endpoints), error)
 
     def close(self) -> None:
         """Write what is left and let go of the file."""

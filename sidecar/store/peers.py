@@ -8,11 +8,11 @@ from typing import NamedTuple, Self
 
 from ..core.errors import InvalidMultiaddr, InvalidPeerId, StorageError
 from ..core.multiaddr import Multiaddr
-from ..core.types import PeerId, Place
+from ..core.types import KnownEndpoint, PeerId
 from .database import Unusable, because, connect
 
 SCHEMA_VERSION = 1
-MAX_PLACES = 1024  # a guess
+MAX_ENDPOINTS = 1024  # a guess
 # Seconds that a peer was last heard of before the newest of all, or before now: by the clock alone, one start under a
 # clock that is ahead would forget everybody. A guess.
 MAX_AGE = 30 * 24 * 3600.0
@@ -31,7 +31,7 @@ CREATE TABLE peers (
 ) WITHOUT ROWID, STRICT
 """
 # Beside the version: an older sidecar does not look at it. The number tells what is recent, for a clock may be wrong.
-_PLACES = """
+_ENDPOINTS = """
 CREATE TABLE IF NOT EXISTS places (
     number   INTEGER PRIMARY KEY AUTOINCREMENT,
     host     TEXT NOT NULL,
@@ -42,11 +42,11 @@ CREATE TABLE IF NOT EXISTS places (
     UNIQUE (host, port, suffix)
 ) STRICT
 """
-_SAVE_PLACE = "INSERT OR REPLACE INTO places (host, port, suffix, holder, failures) VALUES (?, ?, ?, ?, ?)"
-_LOAD_PLACES = "SELECT host, port, suffix, holder, failures FROM places ORDER BY number"
-_PRUNE_PLACES = (
-    f"DELETE FROM places WHERE number <= (SELECT number FROM places ORDER BY number DESC LIMIT 1 OFFSET {MAX_PLACES})"
-)
+_SAVE_ENDPOINT = "INSERT OR REPLACE INTO places (host, port, suffix, holder, failures) VALUES (?, ?, ?, ?, ?)"
+_LOAD_ENDPOINTS = "SELECT host, port, suffix, holder, failures FROM places ORDER BY number"
+_PRUNE_ENDPOINTS = f"""
+DELETE FROM places WHERE number <= (SELECT number FROM places ORDER BY number DESC LIMIT 1 OFFSET {MAX_ENDPOINTS})
+"""
 # Hearsay never replaces the addresses of a peer that we have been connected to.
 _SAVE = """
 INSERT INTO peers VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -149,17 +149,17 @@ class PeerStore:
         """Count a failure of each that is kept; the next success clears them. Raises StorageError."""
         self._write("UPDATE peers SET failures = failures + 1 WHERE peer = ?", [(bytes(peer),) for peer in peers])
 
-    def load_places(self) -> list[Place]:
-        """What was learned of places, the most recent last. Raises StorageError."""
+    def load_endpoints(self) -> list[KnownEndpoint]:
+        """What was learned of endpoints, the most recent last. Raises StorageError."""
         try:
-            rows = self._connection.execute(_LOAD_PLACES).fetchall()
+            rows = self._connection.execute(_LOAD_ENDPOINTS).fetchall()
         except sqlite3.Error as error:
             raise self._error("read", error) from None
-        return [place for place in map(_decode_place, rows) if place is not None]
+        return [endpoint for endpoint in map(_decode_endpoint, rows) if endpoint is not None]
 
-    def save_places(self, places: Sequence[Place]) -> None:
-        """Keep what was learned of places, in the stead of what was known; 1,024 of them. Raises StorageError."""
-        self._write(_SAVE_PLACE, [tuple(place) for place in places], _PRUNE_PLACES)
+    def save_endpoints(self, endpoints: Sequence[KnownEndpoint]) -> None:
+        """Keep what was learned of endpoints, in the stead of what was known; 1,024 of them. Raises StorageError."""
+        self._write(_SAVE_ENDPOINT, [tuple(endpoint) for endpoint in endpoints], _PRUNE_ENDPOINTS)
 
     def __len__(self) -> int:
         """Peers kept. Raises StorageError."""
@@ -201,8 +201,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     """Raises Unusable, sqlite3.Error. Not durable: a power cut may lose the last batches."""
     connection = connect(path, version=SCHEMA_VERSION, tables=(_SCHEMA,), probe=_PROBE)
     try:
-        connection.execute(_PLACES)
-        connection.execute(_LOAD_PLACES).fetchone()
+        connection.execute(_ENDPOINTS)
+        connection.execute(_LOAD_ENDPOINTS).fetchone()
     except sqlite3.Error as error:
         connection.close()
         raise Unusable(str(error)) from None
@@ -248,10 +248,10 @@ def _decode(row: tuple[bytes, str, float, float | None, int, str, int | None]) -
         return None
 
 
-def _decode_place(row: tuple[str, int, str, bytes | None, int]) -> Place | None:
+def _decode_endpoint(row: tuple[str, int, str, bytes | None, int]) -> KnownEndpoint | None:
     """None for a row that this version cannot read."""
     host, port, suffix, holder, failures = row
     try:
-        return Place(host, port, suffix, PeerId.from_bytes(holder) if holder is not None else None, failures)
+        return KnownEndpoint(host, port, suffix, PeerId.from_bytes(holder) if holder is not None else None, failures)
     except InvalidPeerId:
         return None

@@ -156,7 +156,7 @@ class Host:
             random.Random(seed),
             transports,
             gate=gate,
-            on_place_tried=self.news.append,
+            on_endpoint_tried=self.news.append,
         )
         self.addresses: tuple[Multiaddr, ...] = ()
         self._numbers = 0

@@ -5,21 +5,21 @@ from typing import Any
 import pytest
 
 from sidecar.core.errors import InvalidArgument
-from sidecar.net.admission import SUSPECT_RATE, SUSPECT_TIME, Admission, Origin
+from sidecar.net.admission import SUSPECT_RATE, SUSPECT_TIME, Admission, SourcePrefixes
 from sidecar.net.config import NetConfig
 
-A, B = Origin.of("192.0.2.1"), Origin.of("192.0.2.2")
+A, B = SourcePrefixes.of("192.0.2.1"), SourcePrefixes.of("192.0.2.2")
 
 
 def test_one_address_is_an_ipv4_address_or_an_ipv6_network() -> None:
     assert A.address != B.address
-    assert A.network == B.network != Origin.of("192.0.3.1").network
-    one, other = Origin.of("2001:db8::1"), Origin.of("2001:db8:0:1::1")
-    assert one == Origin.of("2001:db8::ffff:2%eth0")
+    assert A.network == B.network != SourcePrefixes.of("192.0.3.1").network
+    one, other = SourcePrefixes.of("2001:db8::1"), SourcePrefixes.of("2001:db8:0:1::1")
+    assert one == SourcePrefixes.of("2001:db8::ffff:2%eth0")
     assert one.address != other.address
-    assert one.network == other.network != Origin.of("2001:db8:1::1").network
-    assert Origin.of("::ffff:192.0.2.1") == A
-    assert Origin.of("0.0.0.1") != Origin.of("::1")  # the same number in another version
+    assert one.network == other.network != SourcePrefixes.of("2001:db8:1::1").network
+    assert SourcePrefixes.of("::ffff:192.0.2.1") == A
+    assert SourcePrefixes.of("0.0.0.1") != SourcePrefixes.of("::1")  # the same number in another version
 
 
 def test_admission_counts_and_forgets() -> None:
@@ -58,10 +58,10 @@ def test_a_network_has_a_bound_of_its_own() -> None:
     admission = Admission(NetConfig(max_per_network=2), 0.0)
     assert admission.refuse_inbound(A, 0.0) is None
     assert admission.refuse_inbound(B, 0.0) is None
-    assert admission.refuse_inbound(Origin.of("192.0.2.3"), 0.0) == "2 connections from one network"
-    assert admission.refuse_inbound(Origin.of("192.0.3.3"), 0.0) is None
+    assert admission.refuse_inbound(SourcePrefixes.of("192.0.2.3"), 0.0) == "2 connections from one network"
+    assert admission.refuse_inbound(SourcePrefixes.of("192.0.3.3"), 0.0) is None
     admission.release_inbound(A)
-    assert admission.refuse_inbound(Origin.of("192.0.2.3"), 0.0) is None
+    assert admission.refuse_inbound(SourcePrefixes.of("192.0.2.3"), 0.0) is None
 
 
 def test_an_address_that_a_banned_peer_came_from_is_let_in_now_and_then() -> None:

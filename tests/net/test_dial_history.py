@@ -1,4 +1,4 @@
-"""Back-off of peers and places, what is kept of it, and the order in which addresses are tried."""
+"""Back-off of peers and endpoints, what is kept of it, and the order in which addresses are tried."""
 
 import random
 from itertools import pairwise
@@ -7,7 +7,7 @@ from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.types import PeerId
 from sidecar.net.config import NetConfig
-from sidecar.net.dial_history import DialHistory, PlaceTried
+from sidecar.net.dial_history import DialHistory, EndpointTried
 from sidecar.net.resolve import Target
 
 
@@ -76,17 +76,17 @@ def test_failures_of_a_place_long_ago_do_not_count() -> None:
 
 
 def test_what_is_kept_of_places_makes_the_same_waits_after_a_restart_under_any_clock() -> None:
-    news: list[PlaceTried] = []
+    news: list[EndpointTried] = []
     history = DialHistory(NetConfig(), random.Random(1), news.append)
     for step in range(4):
         history.failed(target(expected=stranger(100 + step)), 1000.0, A_PEER)
     history.succeeded(target("192.0.2.2", expected=A_PEER), 1000.0)
     history.succeeded(target("192.0.2.2", expected=A_PEER), 1001.0)  # nothing new
-    assert [(tried.place.failures, tried.failed) for tried in news] == [
+    assert [(tried.endpoint.failures, tried.failed) for tried in news] == [
         *((step + 1, stranger(100 + step)) for step in range(4)),
         (0, None),
     ]
-    kept = {tried.place[:3]: tried.place for tried in news}
+    kept = {tried.endpoint[:3]: tried.endpoint for tried in news}
     for start in (0.0, 5.0, 1e9):
         again = DialHistory(NetConfig(), random.Random(2))
         again.restore(kept.values(), start)
@@ -101,13 +101,13 @@ def test_identities_remembered_at_one_place_are_bounded_and_its_holder_stays() -
     history.succeeded(target(expected=A_PEER), 1.0)
     for step in range(100):
         history.failed(target(expected=stranger(100 + step)), 2.0)
-    (place,) = history._places.values()
-    assert len(place.records) <= 8
+    (endpoint,) = history._endpoints.values()
+    assert len(endpoint.records) <= 8
     assert history.order([target(port=2, expected=A_PEER), target(expected=A_PEER)])[0].port == 1
 
 
 def test_addresses_are_tried_in_a_sensible_order_and_few_are_remembered() -> None:
-    history = DialHistory(NetConfig(address_entries=3), random.Random(1))
+    history = DialHistory(NetConfig(max_endpoints=3), random.Random(1))
     public, private, loopback, once, lately = (
         target(host) for host in ("203.0.114.9", "10.0.0.1", "::1", "198.51.1.1", "198.51.1.2")
     )

@@ -28,10 +28,10 @@ from sidecar.core.gate import Gate
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.types import PeerId
+from sidecar.net.concurrent_dial import Attempt
 from sidecar.net.config import NetConfig
-from sidecar.net.dial_history import DialHistory, PlaceTried
+from sidecar.net.dial_history import DialHistory, EndpointTried
 from sidecar.net.dialer import Dialer
-from sidecar.net.race import Attempt
 from sidecar.net.resolve import Target
 
 from .harness import Host, both_loops, hosts, one_loop
@@ -67,7 +67,7 @@ async def garbling_address() -> AsyncIterator[Multiaddr]:
 
 @both_loops
 async def test_a_dead_first_address_does_not_hold_the_dial_up() -> None:
-    config = NetConfig(stagger=0.02)
+    config = NetConfig(attempt_delay=0.02)
     async with hosts(2, config) as (one, two):
         with silent_address() as dead:
             number = one.dial([dead, *two.addresses], two.peer)
@@ -80,7 +80,7 @@ async def test_a_dead_first_address_does_not_hold_the_dial_up() -> None:
 
 @both_loops
 async def test_of_two_good_addresses_one_wins() -> None:
-    config = NetConfig(stagger=0.0)
+    config = NetConfig(attempt_delay=0.0)
     async with hosts(2, config) as (one, two):
         more = await two.runtime.listen([Multiaddr.from_text("/ip4/127.0.0.1/tcp/0")] * 3)
         one.dial([*two.addresses, *more], two.peer)
@@ -114,7 +114,7 @@ async def test_an_address_alone_is_enough() -> None:
 
 @both_loops
 async def test_the_most_telling_failure_is_told() -> None:
-    config = NetConfig(attempt_timeout=0.15, stagger=0.01)
+    config = NetConfig(attempt_timeout=0.15, attempt_delay=0.01)
     async with hosts(1, config) as (one,), garbling_address() as garbling:
         with silent_address() as silent:
             refusing = refusing_address()
@@ -272,7 +272,7 @@ class FakeConnection:
 
 @one_loop
 async def test_attempts_of_a_dial_are_few_and_a_failure_starts_the_next_at_once() -> None:
-    fake = Fake(NetConfig(max_parallel_attempts=2, stagger=0.001, max_addresses=4))
+    fake = Fake(NetConfig(max_parallel_attempts=2, attempt_delay=0.001, max_addresses=4))
     fake.dial(1, 1, 2, 3, 4, 5)
     assert await fake.attempted(2) == [1, 2]
     fake.attempts[0].fail(Closed("no"))
@@ -314,7 +314,7 @@ async def test_the_whole_dial_has_its_deadline() -> None:
 
 @one_loop
 async def test_what_was_told_outlives_a_cancellation_in_the_same_turn() -> None:
-    fake = Fake(NetConfig(stagger=0.001))
+    fake = Fake(NetConfig(attempt_delay=0.001))
     fake.dial(1, 1, 2)
     await fake.attempted(2)
     fake.attempts[0].fail(Closed("no"))
@@ -379,8 +379,8 @@ async def test_another_identity_at_a_live_address_is_remembered_as_the_one_there
         assert f"{two.peer} answers, not {second}" in str(error)
         assert one.runtime.statistics().dials_held_off == 1
         assert (await one.connect(two)).peer == two.peer
-        tried = [item for item in one.news if isinstance(item, PlaceTried)]
-        assert [(news.place.holder, news.place.failures, news.failed) for news in tried] == [
+        tried = [item for item in one.news if isinstance(item, EndpointTried)]
+        assert [(news.endpoint.holder, news.endpoint.failures, news.failed) for news in tried] == [
             (two.peer, 1, first),
             (two.peer, 0, None),
         ]

@@ -5,7 +5,7 @@ from pathlib import Path
 from sidecar.core.events import PeersLearned
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
-from sidecar.core.types import Place
+from sidecar.core.types import KnownEndpoint
 from sidecar.store.directory import StateDirectory
 from sidecar.store.peer_memory import PeerMemory
 
@@ -22,20 +22,20 @@ async def test_failures_are_kept_by_place_and_by_peer_whatever_the_clock_says(tm
         memory = PeerMemory(state, 100, wall=lambda: 1e9)
         memory.learned(PeersLearned(((GONE, (ADDRESS,)), (HERE, (ADDRESS,)), (THERE, (ADDRESS,))), good=True))
         memory.flush()
-        memory.tried(Place("192.0.2.1", 4001, "", None, 1), GONE)
-        memory.tried(Place("192.0.2.1", 4001, "", HERE, 2), GONE)
-        memory.tried(Place("192.0.2.2", 4001, "", None, 1), THERE)
+        memory.tried(KnownEndpoint("192.0.2.1", 4001, "", None, 1), GONE)
+        memory.tried(KnownEndpoint("192.0.2.1", 4001, "", HERE, 2), GONE)
+        memory.tried(KnownEndpoint("192.0.2.2", 4001, "", None, 1), THERE)
         memory.learned(PeersLearned(((THERE, (ADDRESS,)),), good=True))  # then it was reached
         memory.close()
         for clock in (1e9 - 400 * DAY, 1e9 + 400 * DAY):
             memory = PeerMemory(state, 100, wall=lambda clock=clock: clock)
             assert memory.known()[-1][0] == GONE  # the least promising
-            assert memory.places() == [
-                Place("192.0.2.1", 4001, "", HERE, 2),
-                Place("192.0.2.2", 4001, "", None, 1),
+            assert memory.endpoints() == [
+                KnownEndpoint("192.0.2.1", 4001, "", HERE, 2),
+                KnownEndpoint("192.0.2.2", 4001, "", None, 1),
             ]
-            memory.tried(Place("192.0.2.1", 4001, "", HERE, 2), None)
-            memory.tried(Place("192.0.2.2", 4001, "", None, 1), None)
+            memory.tried(KnownEndpoint("192.0.2.1", 4001, "", HERE, 2), None)
+            memory.tried(KnownEndpoint("192.0.2.2", 4001, "", None, 1), None)
             memory.close()
 
 
@@ -43,6 +43,6 @@ async def test_failures_are_kept_by_place_and_by_peer_whatever_the_clock_says(tm
 async def test_without_a_memory_nothing_is_kept(tmp_path: Path) -> None:
     with StateDirectory.open(tmp_path / "state") as state:
         memory = PeerMemory(state, 0)
-        memory.tried(Place("192.0.2.1", 4001, "", None, 1), GONE)
-        assert memory.places() == []
+        memory.tried(KnownEndpoint("192.0.2.1", 4001, "", None, 1), GONE)
+        assert memory.endpoints() == []
         memory.close()

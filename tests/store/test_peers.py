@@ -12,8 +12,8 @@ import pytest
 from sidecar.core.errors import StorageError
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
-from sidecar.core.types import PeerId, Place
-from sidecar.store.peers import MAX_AGE, MAX_PLACES, PeerRow, PeerStore
+from sidecar.core.types import KnownEndpoint, PeerId
+from sidecar.store.peers import MAX_AGE, MAX_ENDPOINTS, PeerRow, PeerStore
 
 NOW = 1_800_000_000.0
 DAY = 24 * 3600.0
@@ -53,15 +53,15 @@ def test_survives_a_restart_and_merges_what_is_new(path: Path) -> None:
 
 def test_keeps_what_was_learned_of_places_and_no_more_of_them_than_fit(path: Path) -> None:
     store = PeerStore.open(path)
-    assert store.load_places() == []
-    first, other = Place("192.0.2.1", 1, "", None, 3), Place("2001:db8::1", 2, "/ws", peer(7), 0)
-    store.save_places([first, other])
-    store.save_places([first._replace(holder=peer(8), failures=4)])  # the most recent now
+    assert store.load_endpoints() == []
+    first, other = KnownEndpoint("192.0.2.1", 1, "", None, 3), KnownEndpoint("2001:db8::1", 2, "/ws", peer(7), 0)
+    store.save_endpoints([first, other])
+    store.save_endpoints([first._replace(holder=peer(8), failures=4)])  # the most recent now
     store.close()
     store = PeerStore.open(path)
-    assert store.load_places() == [other, first._replace(holder=peer(8), failures=4)]
-    store.save_places([Place("192.0.2.9", port, "", None, 1) for port in range(MAX_PLACES)])
-    assert [place.port for place in store.load_places()] == list(range(MAX_PLACES))
+    assert store.load_endpoints() == [other, first._replace(holder=peer(8), failures=4)]
+    store.save_endpoints([KnownEndpoint("192.0.2.9", port, "", None, 1) for port in range(MAX_ENDPOINTS)])
+    assert [endpoint.port for endpoint in store.load_endpoints()] == list(range(MAX_ENDPOINTS))
     store.close()
 
 
@@ -83,7 +83,7 @@ def test_a_store_of_an_earlier_version_learns_of_places(path: Path) -> None:
         connection.execute("DROP TABLE places")
         connection.commit()
     store = PeerStore.open(path)
-    assert (store.notice, store.load_places(), len(store)) == (None, [], 1)
+    assert (store.notice, store.load_endpoints(), len(store)) == (None, [], 1)
     store.close()
 
 

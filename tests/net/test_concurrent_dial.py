@@ -2,11 +2,11 @@
 
 from sidecar.core.errors import DialBackoff, DialTimeout, SidecarError, WrongPeer
 from sidecar.core.events import Dial
-from sidecar.net.race import Race
+from sidecar.net.concurrent_dial import ConcurrentDial
 
 
 def test_a_race_remembers_what_tells_most() -> None:
-    race = Race(Dial(1, None, ()))
+    dial = ConcurrentDial(Dial(1, None, ()))
     for error in (DialBackoff("a"), WrongPeer("b"), DialTimeout("c"), SidecarError("d")):
-        race.failed(error)
-    assert str(race.error) == "b"
+        dial.failed(error)
+    assert str(dial.error) == "b"

@@ -1,4 +1,7 @@
-"""A dial as a race of attempts: the first finished handshake wins, and the most telling failure is remembered."""
+"""A dial as connection attempts side by side (Happy Eyeballs, RFC 8305 section 5).
+
+The first finished handshake wins, and of the failures the most telling one is remembered.
+"""
 
 import asyncio
 
@@ -38,33 +41,58 @@ _TELLING = (
 _RANK = {kind: rank for rank, kind in enumerate(_TELLING)}
 
 
-class Race:
-    """The state of one dial."""
+class ConcurrentDial:
+    """The state of one dial, whose attempts run side by side until the first has won."""
 
     __slots__ = ("error", "over", "request", "won")
 
     def __init__(self, request: Dial) -> None:
+        """Begin without an attempt, and so with no address as the reason of a failure."""
         self.request = request
         self.error: SidecarError = NoAddresses("no address of the peer is known")
+        """Of all failures the one that tells most."""
         self.won = False
+        """Whether an attempt has finished its handshake first."""
         self.over = False
+        """Whether none can any more."""
+
+    @property
+    def number(self) -> int:
+        """That of its `Dial`."""
+        return self.request.dial
 
     def failed(self, error: SidecarError) -> None:
         """Remember the failure, unless one that says more is known."""
         if _rank(error) > _rank(self.error):
             self.error = error
 
+    def win(self) -> bool:
+        """Whether an attempt that has finished its handshake is the first, and not too late."""
+        if self.over:
+            return False
+        self.over = self.won = True
+        return True
+
+    def give_up(self, error: SidecarError | None = None) -> None:
+        """Let no attempt win any more; `error` is the reason then, whatever is known."""
+        self.over = True
+        if error is not None:
+            self.error = error
+
 
 class Attempt:
-    """One endpoint tried by a dial. `outcome` becomes None for a finished handshake, else the failure."""
+    """A connection attempt: one endpoint tried by a dial."""
 
-    __slots__ = ("answered", "outcome", "race", "target")
+    __slots__ = ("answered", "dial", "outcome", "target")
 
-    def __init__(self, race: Race, target: Target, loop: asyncio.AbstractEventLoop) -> None:
-        self.race = race
+    def __init__(self, dial: ConcurrentDial, target: Target, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin before its socket is opened."""
+        self.dial = dial
         self.target = target
-        self.answered: PeerId | None = None  # who has finished the handshake
+        self.answered: PeerId | None = None
+        """Who has finished the handshake."""
         self.outcome: asyncio.Future[SidecarError | None] = loop.create_future()
+        """Becomes None for a handshake that won, else the failure."""
 
     @property
     def told(self) -> bool:
@@ -74,9 +102,8 @@ class Attempt:
     def finish(self, peer: PeerId | None = None) -> bool:
         """The handshake with `peer` is over; False when another attempt was faster or the dial is given up."""
         self.answered = peer
-        if self.race.over or self.outcome.done():
+        if self.outcome.done() or not self.dial.win():
             return False
-        self.race.over = self.race.won = True
         self.outcome.set_result(None)
         return True
 
