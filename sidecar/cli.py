@@ -1,5 +1,6 @@
 """The command line: finds the command, imports only that one, and turns every error into one line and an exit code."""
 
+import errno
 import importlib
 import os
 import signal
@@ -39,12 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Nobody reads any more (`sidecar subscribe news | head -1`): no complaint, not even at interpreter exit.
         standard_streams.discard_output()
         return 0
-    except OSError as error:  # of the output: a full disk, or it was closed
+    except OSError as error:  # of the output: a full disk, or it was closed; or of a file that nobody has reckoned with
         standard_streams.discard_output()
-        return said.failed(exit_codes.FAILED, f"it cannot be written: {error.strerror}")
+        return said.failed(exit_codes.FAILED, _refused(error))
     except KeyboardInterrupt:  # while the command's modules are loaded as well, which takes half a second
         standard_streams.discard_output()  # its reader may be what was waited for
         return exit_codes.INTERRUPTED
+
+
+def _refused(error: OSError) -> str:
+    because = error.strerror or str(error)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{because}; raise the limit (`ulimit -n`)"
+    return f"it cannot be written: {because}" if error.filename is None else f"{error.filename}: {because}"
 
 
 def _run(words: list[str]) -> int:

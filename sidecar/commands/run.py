@@ -101,7 +101,7 @@ async def _live(loaded: Loaded, options: argparse.Namespace) -> None:
         threading.Thread(target=_watch_input, args=(loop, stop), name="standard input", daemon=True).start()
     app = App(loaded, os.environ)
     manager = ServiceManager(os.environ)
-    reloading = Reloading(app, manager, lambda: load_config(options))
+    reloading = Reloading(app, manager, lambda: load_config(options), loaded.file)
     started, asked_early = False, False
 
     def hung_up() -> None:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from ..app import Reloaded
@@ -29,9 +30,12 @@ class Reloadable(Protocol):
 class Reloading:
     """One reading after another: asked while one is under way, it reads once more afterwards."""
 
-    def __init__(self, app: Reloadable, manager: ServiceManager, load: Callable[[], Loaded]) -> None:
-        """`load` reads the configuration, in a thread, and raises ConfigError."""
+    def __init__(
+        self, app: Reloadable, manager: ServiceManager, load: Callable[[], Loaded], file: Path | None = None
+    ) -> None:
+        """`load` reads the configuration, in a thread, and raises ConfigError. `file`: that of the start."""
         self._app = app
+        self._file = file
         self._manager = manager
         self._load = load
         self._asked = False
@@ -63,7 +67,10 @@ class Reloading:
         try:
             if isinstance(loaded, Exception):
                 raise loaded
+            if self._file is not None and loaded.file is None:  # bans and who may connect would be lifted, unsaid
+                raise ConfigError(f"{self._file}, which was read before, is gone; an empty file has all defaults")
             reloaded = self._app.reload(loaded)
+            self._file = loaded.file
         except ConfigError as error:
             _log.error("the configuration stays as it was: %s", error)
         except Exception:  # noqa: BLE001 - a fault of ours costs the reload, not the node

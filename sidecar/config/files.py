@@ -12,10 +12,8 @@ def read_regular(path: Path, limit: int) -> bytes:
     Whoever reads it may be a running node, so a pipe is refused, which nobody might write to, and what has no end as
     well. Raises OSError, which says in `strerror` what is wrong.
     """
-    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         mode = os.fstat(file.fileno()).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "it is not a regular file")
         data = file.read(limit + 1)

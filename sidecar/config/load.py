@@ -34,10 +34,11 @@ _SERVICE_LINK = re.compile(
 
 
 class Loaded(NamedTuple):
-    """A configuration, and for each key that is not a default (`section.key`) where it came from."""
+    """A configuration, for each key that is not a default (`section.key`) where it came from, and the file read."""
 
     config: Config
     origins: Mapping[str, str]
+    file: Path | None = None
 
 
 def default_file(environ: Mapping[str, str]) -> Path | None:
@@ -84,7 +85,9 @@ def load(environ: Mapping[str, str], flags: Mapping[str, str], file: Path | None
     variable = environ.get("SIDECAR_CONFIG", "").rstrip("\r\n")
     named = file or (_expanded(variable, "$SIDECAR_CONFIG") if variable else None)
     source = named or default_file(environ)
-    if source is not None and (named or os.path.isfile(source)):
+    if source is not None and not (named or os.path.isfile(source)):
+        source = None
+    if source is not None:
         _from_file(source, values, origins)
     _from_environment(environ, values, origins)
     for name, text in flags.items():
@@ -92,7 +95,7 @@ def load(environ: Mapping[str, str], flags: Mapping[str, str], file: Path | None
         values[name], origins[name] = _read(entry, text, entry.flags[0]), entry.flags[0]
     config = _build(values)
     _check_together(config, origins)
-    return Loaded(config, origins)
+    return Loaded(config, origins, source)
 
 
 def _expanded(text: str, where: str) -> Path:

@@ -41,7 +41,7 @@ def read_private(path: Path, limit: int, *, kept_elsewhere: bool = False) -> byt
         return None
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise StorageError(f"{path} is not a regular file")
@@ -50,10 +50,12 @@ def read_private(path: Path, limit: int, *, kept_elsewhere: bool = False) -> byt
         if status.st_mode & forbidden:
             mode = stat.S_IMODE(status.st_mode)
             raise StorageError(f"{path} is open to others (mode {mode:04o}); run: chmod 600 {path}")
-        try:
+        with os.fdopen(os.dup(descriptor), "rb") as file:
             text = file.read(limit + 1)
-        except OSError as error:
-            raise StorageError(f"{path} cannot be read: {error.strerror}") from None
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
     if len(text) > limit:
         raise StorageError(f"{path} has more than {limit} bytes")
     return text

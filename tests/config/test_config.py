@@ -34,7 +34,7 @@ def test_flag_wins_over_environment_over_file(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text('[network]\nname = "file"\n[log]\nlevel = "debug"\nformat = "json"\n')
     environ = env(tmp_path, SIDECAR_NETWORK_NAME="environment", SIDECAR_LOG_LEVEL="error")
-    config, origins = load(environ, {"network.name": "flag"}, file)
+    config, origins, _ = load(environ, {"network.name": "flag"}, file)
     assert (config.network.name, config.log.level, config.log.format) == ("flag", "error", "json")
     assert origins == {
         "network.name": "--network",
@@ -140,7 +140,7 @@ def test_the_template_is_a_file_of_all_the_defaults(tmp_path: Path) -> None:
     file.write_text(
         "\n".join(line[1:] if line.startswith("#") and not line.startswith("# ") else line for line in lines)
     )
-    config, origins = load(env(tmp_path), {}, file)
+    config, origins, _ = load(env(tmp_path), {}, file)
     assert config == Config()
     assert list(origins) == list(KEYS)
 

@@ -175,6 +175,25 @@ def test_a_pipe_that_nobody_writes_to_holds_up_neither_a_reload_nor_a_start(
         assert refused.log() == f"sidecar: {name} {file} cannot be read: it is not a regular file\n"
 
 
+def test_a_file_in_the_default_place_that_is_gone_lifts_nothing(tmp_path: Path, manager: Notifications) -> None:
+    file = tmp_path / ".config" / "sidecar" / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text('gate.deny_networks = ["192.0.2.0/24"]\n')
+    with running(tmp_path) as sidecar:
+        sidecar.line("Ready after")
+        manager.until("READY=1")
+        for change, said in (
+            (file.unlink, f"the configuration stays as it was: {file}, which was read before, is gone; an empty file"),
+            (file.touch, "configuration read again; changed: gate.deny_networks\n"),
+        ):
+            change()
+            sidecar.popen.send_signal(signal.SIGHUP)
+            manager.until("RELOADING=1")
+            manager.until("READY=1")
+            assert said in sidecar.log()
+        assert sidecar.terminate() == 0
+
+
 def test_a_bootstrap_peer_that_is_gone_from_the_configuration_is_sought_no_more(
     tmp_path: Path, manager: Notifications
 ) -> None:

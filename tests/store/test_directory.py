@@ -12,7 +12,7 @@ from sidecar.core.errors import IdentityError, StateLocked, StorageError
 from sidecar.core.identity import Identity
 from sidecar.store import files
 from sidecar.store.directory import StateDirectory
-from sidecar.store.files import replace_private
+from sidecar.store.files import read_private, replace_private
 from sidecar.store.identity_key import load_or_create_identity
 
 HOLDER = """
@@ -169,6 +169,18 @@ def test_whoever_makes_the_key_first_wins(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(files, "_publish", lose_the_race)
     assert load_or_create_identity(path).peer_id == first.peer_id
     assert os.listdir(tmp_path) == ["identity.key"]
+
+
+def test_what_is_no_private_file_is_said_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir(0o700)
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("dir", "pipe"):
+        with pytest.raises(StorageError, match=f"{tmp_path / name} is not a regular file"):
+            read_private(tmp_path / name, 10)
+    with pytest.raises(StorageError, match=f"{tmp_path / 'link'} cannot be read: "):
+        read_private(tmp_path / "link", 10)
+    assert read_private(tmp_path / "nothing", 10) is None
 
 
 def test_a_file_that_is_replaced_sweeps_its_drafts(tmp_path: Path) -> None:
