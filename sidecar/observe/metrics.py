@@ -18,7 +18,7 @@ from ..api.backend import Backend
 from ..core.histogram import Histogram
 from ..net.statistics import NetStatistics
 from .http import HttpRequest, HttpResponse
-from .table import FAMILIES, HISTOGRAMS, ROWS, TOPIC_COUNTERS, Counted
+from .metric_table import FAMILIES, HISTOGRAMS, ROWS, TOPIC_COUNTERS, Counted
 from .topics import TopicCount, TopicLabels
 
 

@@ -1,1 +1,1 @@
-"""What belongs to the process as a whole: its log, audit log, spans, standard streams and service manager."""
+"""What belongs to the process as a whole: logs, spans, standard streams, open files, the service manager, its end."""

@@ -15,8 +15,8 @@ from sidecar.core.statistics import Statistics
 from sidecar.net.statistics import NetStatistics
 from sidecar.observe.http import HttpRequest
 from sidecar.observe.lag import BOUNDS, LoopLag
+from sidecar.observe.metric_table import FAMILIES, ROWS, Counted
 from sidecar.observe.metrics import Metrics
-from sidecar.observe.table import FAMILIES, ROWS, Counted
 from tests.api.fakes import FakeNode, asynchronous
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]

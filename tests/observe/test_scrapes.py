@@ -5,7 +5,7 @@ import re
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.observe.table import FAMILIES, HISTOGRAMS, ROWS, TOPIC_COUNTERS
+from sidecar.observe.metric_table import FAMILIES, HISTOGRAMS, ROWS, TOPIC_COUNTERS
 
 from .promtool import promtool
 from .reference import FILE, rows
