@@ -40,14 +40,20 @@ class Connection(asyncio.Protocol):
     table of `lifecycle`. An exception in it ends it and nothing else.
     """
 
-    suffix = ""
-    """Of its addresses, behind the TCP port."""
-
-    def __init__(self, host: ConnectionHost, number: int, direction: Direction, attempt: Attempt | None = None) -> None:
+    def __init__(
+        self,
+        host: ConnectionHost,
+        number: int,
+        direction: Direction,
+        attempt: Attempt | None = None,
+        *,
+        suffix: str = "",
+    ) -> None:
         """Begin without a socket: asyncio hands it over in `connection_made`.
 
         `number`: never used again in this process.
         `attempt`: the part of a dial that opened this connection, None for inbound ones.
+        `suffix`: what the addresses of both ends have behind the TCP port.
         """
         self.number = number
         self.direction = direction
@@ -67,6 +73,7 @@ class Connection(asyncio.Protocol):
         """Bytes that wait for the socket, as last accounted."""
         self._state = State.NEW
         self._host = host
+        self._suffix = suffix
         self._base = number << STREAM_BITS
         self._channel: Channel | None = None
         self._transport: asyncio.Transport | None = None
@@ -131,8 +138,8 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         self.remote_host = str(peer[0])
-        self.remote = Multiaddr.tcp(self.remote_host, peer[1], self.suffix)
-        self.local = Multiaddr.tcp(str(here[0]), here[1], self.suffix)
+        self.remote = Multiaddr.tcp(self.remote_host, peer[1], self._suffix)
+        self.local = Multiaddr.tcp(str(here[0]), here[1], self._suffix)
         channel = self._host.admit(self)
         if channel is None:
             self._advance(Step.REFUSED)

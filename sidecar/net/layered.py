@@ -25,16 +25,12 @@ class LayeredConnection(Connection):
         number: int,
         direction: Direction,
         attempt: Attempt | None,
+        *,
         stack: Stack,
         suffix: str,
     ) -> None:
-        """Begin without a socket, as the base does.
-
-        `stack`: the layers of this connection alone.
-        `suffix`: what the addresses of both ends have behind the TCP port.
-        """
-        super().__init__(host, number, direction, attempt)
-        self.suffix = suffix
+        """Begin without a socket, as the base does; `stack`: the layers of this connection alone."""
+        super().__init__(host, number, direction, attempt, suffix=suffix)
         self._stack = stack
 
     @override

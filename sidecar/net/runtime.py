@@ -326,7 +326,7 @@ class Runtime(ConnectionHost):
         stack = self._transports.stack(endpoint, dialled=attempt is not None)
         if stack is None:
             return Connection(self, self._number(), direction, attempt)
-        return LayeredConnection(self, self._number(), direction, attempt, stack, endpoint.suffix)
+        return LayeredConnection(self, self._number(), direction, attempt, stack=stack, suffix=endpoint.suffix)
 
     def _number(self) -> int:
         number, self._next_connection = self._next_connection, self._next_connection + 1

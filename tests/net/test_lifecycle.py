@@ -316,7 +316,7 @@ class World:
         if stack is None:
             self.connection: Connection = Plain(self.host, 1, Direction.INBOUND)
         else:
-            self.connection = Layered(self.host, 1, Direction.INBOUND, None, stack, "")
+            self.connection = Layered(self.host, 1, Direction.INBOUND, None, stack=stack, suffix="")
         self.steps: list[tuple[State, Step, State]] = []
         self.connection.steps = self.steps  # type: ignore[attr-defined]
         self.transport.protocol = self.connection
