@@ -30,11 +30,11 @@ class SmallMesh:
         self.sidecars: list[Process] = []
         self.pages: list[str] = []
         try:
+            # However slow the machine is, the topics are there when they are looked at.
+            flags = ("--metrics", "127.0.0.1:0", "--metrics-topics", "3", "--api-linger", "3600")
             bootstrap: tuple[str, ...] = ()
             for number in range(3):
-                sidecar = self._parts.enter_context(
-                    running(place / str(number), "--metrics", "127.0.0.1:0", "--metrics-topics", "3", *bootstrap)
-                )
+                sidecar = self._parts.enter_context(running(place / str(number), *flags, *bootstrap))
                 address = sidecar.line("  address").split()[-1]
                 self.pages.append(sidecar.line("  metrics").split()[-1])
                 self.sidecars.append(sidecar)
