@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from . import __version__
 from .commands import COMMANDS
 from .commands.common import exit_codes, parsing, said
-from .process import standard_streams
+from .process import hang_ups, standard_streams
 
 _LIST = "".join(f"  {name:11}{summary}\n" for name, summary in COMMANDS.items())
 _ABOUT = "A p2p mesh as a process beside your app: libp2p on the wire, gRPC to the app."
@@ -72,6 +72,8 @@ def _run(words: list[str]) -> int:
         what = f"no flag {name}" if name.startswith("-") else f"no command {name}"
         meant = parsing.nearest(name, COMMANDS)
         parsing.usage_error(what + (f"; did you mean `sidecar {meant}`?" if meant else ""), "sidecar --help")
+    if name == "run":
+        hang_ups.note()
     summary = COMMANDS[name]
     parser = parsing.Parser(prog=f"sidecar {name}", description=summary[0].upper() + summary[1:] + ".")
     module = importlib.import_module(f"sidecar.commands.{name.replace('-', '_')}")

@@ -19,6 +19,7 @@ from ..config import Config, Loaded
 from ..configure import open_files
 from ..core.errors import AddressInUse, StateLocked
 from ..core.multiaddr import Multiaddr
+from ..process import hang_ups
 from ..process.logs import log
 from ..process.open_files import LEAST, raise_to
 from ..process.service_manager import ServiceManager
@@ -114,6 +115,8 @@ async def _live(loaded: Loaded, options: argparse.Namespace) -> None:
             asked_early = True
 
     loop.add_signal_handler(signal.SIGHUP, hung_up)
+    if hang_ups.came():
+        hung_up()
     output.write(banner(await app.start(), loaded.config))
     started = True
     manager.started()

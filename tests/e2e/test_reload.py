@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,6 +174,36 @@ def test_a_pipe_that_nobody_writes_to_holds_up_neither_a_reload_nor_a_start(
         refused = Process(tmp_path / f"refused{number}", flag, str(file))
         assert refused.ended() == 2
         assert refused.log() == f"sidecar: {name} {file} cannot be read: it is not a regular file\n"
+
+
+_EARLY = """
+import importlib, os, signal, sys
+from sidecar import cli
+
+def hung_up(*arguments):
+    os.kill(os.getpid(), signal.SIGHUP)
+    return real(*arguments)
+
+if os.environ["AT"] == "load":
+    real, importlib.import_module = importlib.import_module, hung_up
+else:
+    from sidecar.app import App
+    real, App.start = App.start, hung_up
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize("at", ["load", "start"])
+def test_one_that_comes_during_the_start_is_served_after_it(
+    tmp_path: Path, manager: Notifications, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AT", at)
+    with running(tmp_path, program=(sys.executable, "-c", _EARLY)) as sidecar:
+        sidecar.line("Ready after")
+        assert manager.until("RELOADING=1")[0] == "READY=1"
+        manager.until("READY=1")
+        assert "configuration read again; changed: nothing\n" in sidecar.log()
+        assert sidecar.terminate() == 0
 
 
 def test_a_file_in_the_default_place_that_is_gone_lifts_nothing(tmp_path: Path, manager: Notifications) -> None:
