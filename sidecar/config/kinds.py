@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core.gate import Network
-from ..core.kademlia import Namespace, Rule
 from ..core.multiaddr import Multiaddr
+from ..core.parameters import Namespace, Rule
 from ..core.types import PeerId
 
 MAX_SOCKET_PATH = 107  # bytes; sockaddr_un, less its NUL

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core.errors import ConfigError
-from ..core.gossip import GossipConfig
+from ..core.parameters import GossipConfig
 from .files import read_regular
 from .schema import DEFAULTS, KEYS, Config, Key
 

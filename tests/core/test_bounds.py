@@ -7,7 +7,6 @@ from sidecar.api.streams import service as stream_service
 from sidecar.config import Config
 from sidecar.core import identify, records, streams
 from sidecar.core.channel import multistream
-from sidecar.core.direct import config as direct
 from sidecar.core.gossip import GossipConfig
 from sidecar.core.gossip import messages as gossip
 from sidecar.core.identity import Identity
@@ -16,6 +15,7 @@ from sidecar.core.kademlia import messages as kademlia
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.node import NodeConfig
 from sidecar.core.node.identify import _MAX_EXCHANGED
+from sidecar.core.parameters import direct
 from sidecar.core.varint import encode
 from sidecar.sim import Simulation
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.multiaddr import Multiaddr
-from ...core.node import NodeConfig
+from ...core.parameters import NodeConfig
 from ..kinds import multiaddrs, number, path, seconds, text
 from .key import DAY, key
 

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...core.channel import ChannelLimits
-from ...core.node import NodeConfig, WorkConfig
+from ...core.parameters import ChannelLimits, NodeConfig, WorkConfig
 from ..kinds import LOG_LEVELS, choice, log_levels, number, path, port_or_endpoint, seconds, share, size, text
 from .key import KIB, MIB, key
 

@@ -2,10 +2,7 @@
 
 from dataclasses import dataclass
 
-from ...core.direct import DirectConfig
-from ...core.gossip import GossipConfig
-from ...core.kademlia import KademliaConfig, Namespace
-from ...core.node import NodeConfig
+from ...core.parameters import DirectConfig, GossipConfig, KademliaConfig, Namespace, NodeConfig
 from ..kinds import choice, flag, namespaces, number, seconds, size
 from .key import DAY, KIB, MIB, key
 

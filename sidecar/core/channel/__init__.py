@@ -1,5 +1,6 @@
 """One connection as a pure machine: multistream-select, Noise and yamux joined. `Channel` is the door."""
 
+from ..parameters.channel import ChannelLimits
 from .channel import Channel
 from .events import (
     ChannelEvent,
@@ -13,7 +14,6 @@ from .events import (
     StreamResetByRemote,
     UpgradeObserver,
 )
-from .limits import ChannelLimits
 
 __all__ = [
     "Channel",

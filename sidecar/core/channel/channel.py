@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from .. import errors
 from ..identity import Identity, PublicKey
+from ..parameters.channel import ChannelLimits
 from ..types import PeerId
 from . import frames, secure
 from .events import (
@@ -21,7 +22,6 @@ from .events import (
     UpgradeObserver,
 )
 from .keepalive import KeepAlive
-from .limits import ChannelLimits
 from .multistream import Proposer, Responder
 from .noise import CipherState
 from .outbox import Pull

@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from ..errors import InvalidArgument
+from ..parameters.channel import INITIAL_WINDOW
 from . import frames
-from .limits import INITIAL_WINDOW
 
 Pull = Callable[[int, int], Sequence[bytes | memoryview]]
 

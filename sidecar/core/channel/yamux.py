@@ -7,9 +7,9 @@ The session knows nothing of encryption, protocols or time. Bytes go in through 
 from typing import NamedTuple
 
 from ..errors import Closed, InvalidArgument, ProtocolError, Refused, ResourceExhausted
+from ..parameters.channel import INITIAL_WINDOW, MAX_WINDOW, ChannelLimits
 from . import frames
 from .events import StreamBroken, StreamHalfClosed, StreamReceived, StreamResetByRemote
-from .limits import INITIAL_WINDOW, MAX_WINDOW, ChannelLimits
 from .outbox import Pull, YamuxOutbox, YamuxStream
 
 PROTOCOL = "/yamux/1.0.0"

@@ -4,7 +4,7 @@ The driver of a `DirectRouter` carries out its effects in order. After `LinkWoke
 while the stream accepts bytes, until that returns nothing.
 """
 
-from .config import DirectConfig
+from ..parameters.direct import DirectConfig
 from .events import (
     AppInput,
     CloseLink,

@@ -6,9 +6,9 @@ from itertools import accumulate
 
 from ..deadlines import Deadline
 from ..errors import DeadlineExceeded, NotSupported, ProtocolError, QueueFull, SidecarError
+from ..parameters.direct import MAX_REASON, OVERHEAD
 from ..traceparent import wellformed
 from ..types import PeerId
-from .config import MAX_REASON, OVERHEAD
 from .events import Link, MessagesReceived, RequestArrived, RequestWithdrawn, SendOutcome
 from .ledger import Ledger, LedgerEntry
 from .link import FRAME_TARGET, LinkEnd

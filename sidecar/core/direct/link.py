@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 
 from ..buffer import FrameDecoder, SendBuffer
 from ..errors import ProtocolError, SidecarError
+from ..parameters.direct import MAX_FRAME
 from ..types import PeerId
-from .config import MAX_FRAME
 from .events import CloseLink, Link, LinkViolated, LinkWoken
 from .shared import Shared, Timer
 

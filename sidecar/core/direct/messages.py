@@ -17,7 +17,7 @@ from ..errors import (
     ResourceExhausted,
     SidecarError,
 )
-from .config import MAX_REASON
+from ..parameters.direct import MAX_REASON
 from .events import SendOutcome
 
 _OUTCOMES = {

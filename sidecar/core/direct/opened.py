@@ -3,8 +3,8 @@
 import math
 
 from ..errors import Closed, ProtocolError, SidecarError
+from ..parameters.direct import OVERHEAD
 from ..types import PeerId
-from .config import OVERHEAD
 from .events import Link, SendOutcome
 from .ledger import Ledger, LedgerEntry
 from .link import FRAME_TARGET, LinkEnd

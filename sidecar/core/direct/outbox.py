@@ -17,8 +17,8 @@ from ..errors import (
     WrongNetwork,
     WrongPeer,
 )
+from ..parameters.direct import OVERHEAD
 from ..types import PeerId
-from .config import OVERHEAD
 from .events import OpenLink, RequestCompleted, SendOutcome
 from .operation import Operation, Request
 from .shared import Budget, Shared, Timer, cost_of

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import Closed, InvalidArgument, ResourceExhausted, TooLarge
+from ..parameters.direct import MAX_PROTOCOL, DirectConfig
 from ..types import PeerId
 from .accepted import AcceptedLink, IncomingRequest
-from .config import MAX_PROTOCOL, DirectConfig
 from .events import (
     CloseLink,
     DataReceived,

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from ..deadlines import Deadline, Deadlines
+from ..parameters.direct import OVERHEAD, DirectConfig
 from ..types import PeerId
-from .config import OVERHEAD, DirectConfig
 from .events import DirectEffect
 
 

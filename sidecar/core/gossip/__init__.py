@@ -1,6 +1,6 @@
 """Broadcast: gossipsub 1.2 as a pure machine. `GossipRouter` is the door; nothing here knows streams or connections."""
 
-from .config import PROTOCOLS, GossipConfig
+from ..parameters.gossip import PROTOCOLS, GossipConfig
 from .events import (
     AppInput,
     GossipEffect,

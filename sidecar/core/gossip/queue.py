@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 
-from .config import GossipConfig
+from ..parameters.gossip import GossipConfig
 from .messages import RpcChunk, control_frames, encode_idontwants, encode_iwants, encode_subscription
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..identity import Identity
+from ..parameters.gossip import GossipConfig
 from ..types import PeerId
-from .config import GossipConfig
 from .events import (
     GossipEffect,
     GossipInput,

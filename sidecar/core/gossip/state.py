@@ -9,9 +9,9 @@ from typing import TypeVar, cast
 
 from ..errors import InvalidArgument, QueueFull, SidecarError, TooLarge
 from ..identity import Identity
+from ..parameters.gossip import GossipConfig
 from ..types import PeerId
 from .cache import Mark, MessageCache, SeenCache
-from .config import GossipConfig
 from .events import (
     GossipEffect,
     GossipMessage,

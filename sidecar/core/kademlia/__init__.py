@@ -1,6 +1,6 @@
 """Kademlia: how peers, records and providers are found (specs kad-dht)."""
 
-from .config import KademliaConfig
+from ..parameters.kademlia import DEFAULT_NAMESPACES, KademliaConfig, Namespace, Rule
 from .events import (
     Addresses,
     BootstrapRequested,
@@ -36,7 +36,6 @@ from .events import (
     ValueRequested,
 )
 from .router import BucketView, KademliaRouter, KademliaStatistics
-from .validators import DEFAULT_NAMESPACES, Namespace, Rule
 
 __all__ = [
     "DEFAULT_NAMESPACES",

@@ -7,9 +7,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from ..errors import InvalidArgument, Outdated, ProtocolError, QueueFull, ResourceExhausted, SidecarError, TooLarge
+from ..parameters.kademlia import KademliaConfig
 from ..types import PeerId
 from . import messages
-from .config import KademliaConfig
 from .delivery import StoreDeliveries, StoreDelivery
 from .events import (
     Addresses,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..errors import DeadlineExceeded, ProtocolError, SidecarError
-from .config import KademliaConfig
+from ..parameters.kademlia import KademliaConfig
 from .events import CancelQuery, KademliaEffect, PeerAddresses, SendQuery, StoreCompleted
 from .messages import MessageType, decode_answer
 from .table import RoutingTable, note_failure

@@ -8,8 +8,8 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable
 from operator import attrgetter
 
+from ..parameters.kademlia import KademliaConfig
 from ..types import PeerId
-from .config import KademliaConfig
 from .events import Addresses, PeerAddresses
 from .keyspace import place
 from .searches import Search

@@ -10,8 +10,8 @@ from google.protobuf.message import DecodeError
 from ...wire import kademlia_pb2
 from ..errors import FrameTooLarge, InvalidMultiaddr, InvalidPeerId, ProtocolError
 from ..multiaddr import Multiaddr
+from ..parameters.kademlia import KademliaConfig
 from ..types import PeerId
-from .config import KademliaConfig
 from .events import Addresses, PeerAddresses
 
 _Message = kademlia_pb2.Message

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from ..errors import DeadlineExceeded, NotSupported, ProtocolError, QueueFull, SidecarError
 from ..histogram import Histogram
+from ..parameters.kademlia import KademliaConfig
 from ..types import PeerId
-from .config import KademliaConfig
 from .events import (
     Addresses,
     CancelQuery,

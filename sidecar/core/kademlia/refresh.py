@@ -3,8 +3,8 @@
 import random
 from collections import deque
 
+from ..parameters.kademlia import KademliaConfig
 from ..types import PeerId
-from .config import KademliaConfig
 from .keyspace import MAX_DRAWN_PREFIX, place, random_key
 from .table import RoutingTable
 

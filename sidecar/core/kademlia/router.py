@@ -7,10 +7,10 @@ from typing import NamedTuple, assert_never
 
 from ..errors import InvalidArgument, ProtocolError, ResourceExhausted, SelfDial
 from ..histogram import Histogram
+from ..parameters.kademlia import KademliaConfig, Namespace
 from ..statistics import Statistics
 from ..types import PeerId
 from . import messages
-from .config import KademliaConfig
 from .content import REFUSALS, Content
 from .events import (
     BootstrapRequested,
@@ -43,7 +43,6 @@ from .lookup import Lookup
 from .pool import LookupPool
 from .refresh import RefreshSchedule
 from .table import Bucket, Contact, RoutingTable
-from .validators import Namespace
 
 
 @dataclass(slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ..errors import InvalidArgument
+from ..parameters.kademlia import KademliaConfig
 from ..types import PeerId
-from .config import KademliaConfig
 from .events import KademliaEffect, PeerAddresses, ProvidersCompleted, ProvidersFound
 from .messages import DhtAnswer, MessageType, encode_question
 from .validators import Validators

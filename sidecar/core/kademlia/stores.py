@@ -7,8 +7,8 @@ from bisect import bisect_left, insort
 from typing import NamedTuple
 
 from ..errors import Outdated, ResourceExhausted, TooLarge
+from ..parameters.kademlia import KademliaConfig
 from ..types import PeerId
-from .config import KademliaConfig
 from .events import Addresses, PeerAddresses
 from .keyspace import place
 from .validators import Validators

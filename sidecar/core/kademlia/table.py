@@ -13,8 +13,8 @@ from ..errors import (
     WrongNetwork,
     WrongPeer,
 )
+from ..parameters.kademlia import KademliaConfig
 from ..types import PeerId
-from .config import KademliaConfig
 from .events import Addresses
 from .keyspace import KEY_BITS, common_prefix, place
 from .messages import encode_peer

@@ -3,35 +3,12 @@
 Source: specs kad-dht, "Entry validation".
 """
 
-import enum
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from ..errors import InvalidArgument, InvalidPeerId, ProtocolError
 from ..identity import PublicKey
+from ..parameters.kademlia import Namespace, Rule
 from ..records import open_signed_value
-
-
-class Rule(enum.Enum):
-    """What a namespace's values must be."""
-
-    PK = "pk"
-    """`/pk/<peer id, binary>`: the peer's public key, as go- and js-libp2p have it."""
-    SIGNED = "signed"
-    """A signed value of the peer that the key names; the greatest sequence number wins."""
-    GREATEST = "greatest"
-    """Any value; of two the greatest as bytes."""
-
-
-class Namespace(NamedTuple):
-    """A namespace and its rule. Values that begin with `refuse_prefix`, unless that is empty, are invalid."""
-
-    name: str
-    rule: Rule
-    refuse_prefix: bytes = b""
-
-
-DEFAULT_NAMESPACES = (Namespace("pk", Rule.PK), Namespace("signed", Rule.SIGNED))
 
 
 class Validators:

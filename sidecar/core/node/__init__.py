@@ -1,6 +1,7 @@
 """The node machine: all protocols on one set of connections."""
 
-from .config import ConfigurationChanged, NodeConfig, WorkConfig
+from ..parameters import NodeConfig, WorkConfig
+from .config import ConfigurationChanged
 from .machine import AppNews, NodeEffect, NodeInput, NodeMachine, NodeNews
 from .node import Node, NodeAddresses
 

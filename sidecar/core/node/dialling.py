@@ -14,8 +14,9 @@ from ..errors import (
 from ..events import LogLevel, PeerChange, PeerView
 from ..gate import Gate
 from ..multiaddr import Multiaddr
+from ..parameters import NodeConfig
 from ..types import Direction, PeerId
-from .config import ConfigurationChanged, NodeConfig
+from .config import ConfigurationChanged
 from .entrances import Entrances
 from .service import Follower, Service
 from .switch import Connection, Peer, Switch, direction_kept, gone

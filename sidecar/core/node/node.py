@@ -15,8 +15,8 @@ from ..gate import Gate
 from ..histogram import Histogram
 from ..identity import Identity
 from ..multiaddr import Multiaddr
+from ..parameters import NodeConfig
 from ..types import PeerId
-from .config import NodeConfig
 from .machine import NodeEffect, NodeInput
 from .service import Follower, Service
 from .services import Services

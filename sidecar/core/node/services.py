@@ -6,7 +6,7 @@ from typing import Any
 
 from ..gate import Gate
 from ..identity import Identity
-from .config import NodeConfig
+from ..parameters import NodeConfig
 from .connection_manager import ConnectionManager
 from .dialling import Dialling
 from .direct import DirectService

@@ -16,9 +16,10 @@ from ..events import LogLevel
 from ..identify import IdentifyInfo
 from ..identity import Identity, PublicKey
 from ..multiaddr import Multiaddr
+from ..parameters import NodeConfig
 from ..peers import AddressBook
 from ..types import Direction, PeerId
-from .config import ConfigurationChanged, NodeConfig
+from .config import ConfigurationChanged
 from .service import Service
 from .statistics import SwitchStatistics
 from .turn import Turn

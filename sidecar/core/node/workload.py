@@ -10,8 +10,9 @@ from dataclasses import replace
 from .. import events
 from ..errors import WorkExceeded
 from ..events import LogLevel
+from ..parameters import WorkConfig
 from ..types import PeerId
-from .config import ConfigurationChanged, WorkConfig
+from .config import ConfigurationChanged
 from .service import Follower, Service
 from .statistics import WorkStatistics
 from .switch import Connection, Peer, PeerTable

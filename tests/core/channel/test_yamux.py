@@ -17,9 +17,9 @@ from sidecar.core.channel import (
     frames,
 )
 from sidecar.core.channel.frames import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE, SeenStreams, pack
-from sidecar.core.channel.limits import INITIAL_WINDOW
 from sidecar.core.channel.outbox import YamuxOutbox, YamuxStream
 from sidecar.core.errors import Closed, InvalidArgument, ProtocolError, Refused, ResourceExhausted, SidecarError
+from sidecar.core.parameters.channel import INITIAL_WINDOW
 
 from .bare import Bare, data, opening, parse, proposal, window
 from .pair import End

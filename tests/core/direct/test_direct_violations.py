@@ -27,9 +27,9 @@ from sidecar.core.direct import (
     SendOutcome,
     SendRequested,
 )
-from sidecar.core.direct.config import MAX_FRAME
 from sidecar.core.direct.messages import RequestFields, encode_acceptors_frame, encode_openers_frame
 from sidecar.core.errors import Closed, ConfigError, FrameTooLarge, ProtocolError
+from sidecar.core.parameters.direct import MAX_FRAME
 
 ASK = RequestFields(1, CHAT, b"?", 0)
 

@@ -5,7 +5,6 @@ import random
 from collections.abc import Iterable
 
 from sidecar.core.buffer import FrameDecoder
-from sidecar.core.gossip.config import GossipConfig
 from sidecar.core.gossip.events import (
     GossipEffect,
     GossipInput,
@@ -22,6 +21,7 @@ from sidecar.core.gossip.events import (
 from sidecar.core.gossip.messages import RPC, decode_rpc
 from sidecar.core.gossip.router import GossipRouter
 from sidecar.core.identity import Identity
+from sidecar.core.parameters.gossip import GossipConfig
 from sidecar.core.types import PeerId
 from sidecar.wire.gossip_pb2 import Message
 

@@ -5,7 +5,6 @@ import random
 import pytest
 from gossip_network import GossipNetwork, control, make_router, peer_id, rpcs, subscribe
 
-from sidecar.core.gossip.config import GossipConfig
 from sidecar.core.gossip.events import (
     PeerAdded,
     PeerDescribed,
@@ -16,6 +15,7 @@ from sidecar.core.gossip.events import (
     TopicLeft,
     TopicOptions,
 )
+from sidecar.core.parameters.gossip import GossipConfig
 
 COUNT = 20
 

@@ -13,8 +13,8 @@ from sidecar.core.gossip import (
     TopicJoined,
     TopicOptions,
 )
-from sidecar.core.gossip.config import GossipConfig
 from sidecar.core.gossip.router import GossipRouter
+from sidecar.core.parameters.gossip import GossipConfig
 from sidecar.core.types import PeerId
 
 UNSIGNED = TopicOptions(sign=False)

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kad_network import address, peer
 
-from sidecar.core.kademlia.config import KademliaConfig
 from sidecar.core.kademlia.keyspace import place
 from sidecar.core.kademlia.lookup import CandidateState, Lookup
+from sidecar.core.parameters.kademlia import KademliaConfig
 from sidecar.core.types import PeerId
 
 KEY = b"the key"

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kad_network import address, peer
 
-from sidecar.core.kademlia.config import KademliaConfig
 from sidecar.core.kademlia.keyspace import MAX_DRAWN_PREFIX, common_prefix, place, random_key
 from sidecar.core.kademlia.table import RoutingTable
+from sidecar.core.parameters.kademlia import KademliaConfig
 from sidecar.core.types import PeerId
 
 LOCAL = peer(0)

@@ -1,12 +1,35 @@
 """The parameters of the Kademlia router."""
 
+import enum
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from ..errors import ConfigError
-from .validators import DEFAULT_NAMESPACES, Namespace
 
 _LEAST = {"max_replacements": 0, "probe_after": 0, "max_answer": 256}
 _DAY = 86400.0
+
+
+class Rule(enum.Enum):
+    """What a namespace's values must be."""
+
+    PK = "pk"
+    """`/pk/<peer id, binary>`: the peer's public key, as go- and js-libp2p have it."""
+    SIGNED = "signed"
+    """A signed value of the peer that the key names; the greatest sequence number wins."""
+    GREATEST = "greatest"
+    """Any value; of two the greatest as bytes."""
+
+
+class Namespace(NamedTuple):
+    """A namespace and its rule. Values that begin with `refuse_prefix`, unless that is empty, are invalid."""
+
+    name: str
+    rule: Rule
+    refuse_prefix: bytes = b""
+
+
+DEFAULT_NAMESPACES = (Namespace("pk", Rule.PK), Namespace("signed", Rule.SIGNED))
 
 
 @dataclass(frozen=True, slots=True)

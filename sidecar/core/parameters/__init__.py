@@ -1,0 +1,22 @@
+"""Every number of the core's machines, with where it comes from.
+
+Apart from the machines, so that the table of keys, which every command reads, loads none of them.
+"""
+
+from .channel import ChannelLimits
+from .direct import DirectConfig
+from .gossip import GossipConfig
+from .kademlia import DEFAULT_NAMESPACES, KademliaConfig, Namespace, Rule
+from .node import NodeConfig, WorkConfig
+
+__all__ = [
+    "DEFAULT_NAMESPACES",
+    "ChannelLimits",
+    "DirectConfig",
+    "GossipConfig",
+    "KademliaConfig",
+    "Namespace",
+    "NodeConfig",
+    "Rule",
+    "WorkConfig",
+]
