@@ -201,7 +201,9 @@ class SimPeer:
     def taken(self) -> None:
         """Carry out what came of bytes being taken."""
         if self.alive:
-            self._carry_out(self.node.drain(self.simulation.clock.now))
+            effects = self.node.drain(self.simulation.clock.now)
+            if effects:
+                self._carry_out(effects)
             self._arm()
 
 

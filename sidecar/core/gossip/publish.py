@@ -62,7 +62,6 @@ class Publisher:
         self._parked_bytes = 0
         self._signatures_left = 0
         self.due = False  # parked publications should be tried again, in a turn of their own
-        self.relieved = False  # likewise, for a queue was emptied somewhat
 
     def start_turn(self) -> None:
         """Allow `sign_burst` signatures in the turn that begins; what wants more waits."""
@@ -90,7 +89,7 @@ class Publisher:
 
     def resume(self) -> None:
         """Try parked publications again, in their order; one that cannot go holds back its topic's others."""
-        self.due = self.relieved = False
+        self.due = False
         held: dict[str, None] = {}
         parked, self._parked, self._parked_bytes = self._parked, {}, 0
         for job in parked.values():
@@ -102,10 +101,9 @@ class Publisher:
                 if job.op in self._parked:
                     held[job.topic] = None
 
-    def on_room(self, peer: GossipPeer) -> None:
-        """A peer's queue was emptied somewhat."""
-        if self._parked and peer.queue.relieved:
-            self.relieved = True
+    def has_room(self, peer: GossipPeer) -> bool:
+        """Whether publishers that wait should try again since the peer's queue was emptied somewhat."""
+        return bool(self._parked) and peer.queue.relieved
 
     def on_candidates_changed(self) -> None:
         """Peers or subscriptions came or went."""

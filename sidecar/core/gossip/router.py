@@ -67,6 +67,8 @@ class GossipRouter:
         self._lazy = LazyGossip(self._state)
         self._unwanted = Unwanted(self._state)
         self._receiver = RpcReceiver(self._state, self._mesh, self._lazy, self._unwanted)
+        self.relieved = False
+        """Whether publishers that wait for room can go on since frames were taken: `resume` lets them."""
         self._publisher = Publisher(self._state, self._mesh, sequence)
         # Jitter, so that nodes started together do not beat together.
         self._heartbeat_at = now + config.heartbeat_initial_delay + rng.random() * config.heartbeat_interval
@@ -132,20 +134,16 @@ class GossipRouter:
         if known is None:
             return []
         frames = known.queue.take(limit)
-        self._publisher.on_room(known)
+        if self._publisher.has_room(known):
+            self.relieved = True
         return frames
-
-    @property
-    def relieved(self) -> bool:
-        """Whether publishers that wait for room can go on since frames were taken: `resume` lets them."""
-        return self._publisher.relieved
 
     def resume(self, now: float) -> list[GossipEffect]:
         """Let publishers go on for which there is room now."""
         self._state.now = now
         self._publisher.start_turn()
-        if self._publisher.relieved:
-            self._publisher.resume()
+        self.relieved = False
+        self._publisher.resume()
         return self._finish_turn()
 
     # ------------------------------------------------------------ time
@@ -169,7 +167,7 @@ class GossipRouter:
             self._unwanted.heartbeat()
             state.forget_idle_topics()
         self._receiver.serve_waiting()
-        if self._publisher.due or self._publisher.relieved:
+        if self._publisher.due:
             self._publisher.resume()
         return self._finish_turn()
 

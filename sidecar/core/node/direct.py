@@ -1,5 +1,6 @@
 """Direct messages in the node: links are streams, opened to any peer that can be reached."""
 
+from collections.abc import Callable
 from typing import assert_never
 
 from .. import direct
@@ -43,13 +44,13 @@ class DirectService(SimpleHandler, Service[direct.AppInput]):
         """Hand the router an input, later in this turn."""
         self._switch.turn.put(lambda now: self._carry_out(self.router.handle(arrived, now), now))
 
-    def next_deadline(self) -> float | None:
-        return self.router.next_deadline()
+    def clock(self) -> Callable[[], float | None]:
+        return self.router.next_deadline
 
     def handle_deadline(self, now: float) -> None:
         self._carry_out(self.router.handle_deadline(now), now)
 
-    def flush(self, now: float) -> None:
+    def _flush(self, now: float) -> None:
         """Hand this turn's bytes on, joined for each link."""
         while self._arrived:
             link, chunks = self._arrived.popitem()
@@ -115,11 +116,13 @@ class DirectService(SimpleHandler, Service[direct.AppInput]):
 
     def received(self, stream: Stream, data: bytes, now: float) -> None:
         if stream.number in self._links:
+            if not self._arrived:
+                self._switch.turn.put(self._flush)
             self._arrived.setdefault(stream.number, []).append(data)
 
     def ended(self, stream: Stream, now: float) -> None:
         def over(now: float) -> None:
-            self.flush(now)
+            self._flush(now)
             self._switch.close_write(stream)
             self._over(stream, Closed("the peer closed the link"), now)
 

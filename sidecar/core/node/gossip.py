@@ -1,6 +1,7 @@
 """Gossip in the node: one stream each way for every peer of the network that speaks it."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import assert_never
 
 from .. import gossip
@@ -101,15 +102,21 @@ class GossipService(Service[gossip.AppInput]):
         """Hand the router an input, later in this turn."""
         self._switch.turn.put(lambda now: self.handle(arrived, now))
 
-    def next_deadline(self) -> float | None:
-        return self.router.next_deadline()
+    def clock(self) -> Callable[[], float | None]:
+        return self.router.next_deadline
 
     def handle_deadline(self, now: float) -> None:
         self._now = now
         self._carry_out(self.router.handle_deadline(now), now)
 
-    def flush(self, now: float) -> None:
-        """Hand the frames of this turn on."""
+    def _gather(self, peer: PeerId, member: _Member, frames: list[bytes]) -> None:
+        """Frames of this turn reach the router together, at its end."""
+        if not self._fresh:
+            self._switch.turn.put(self._flush)
+        member.pending += frames
+        self._fresh[peer] = member
+
+    def _flush(self, now: float) -> None:
         while self._fresh:
             peer, member = self._fresh.popitem()
             frames, member.pending = member.pending, []
@@ -175,8 +182,8 @@ class GossipService(Service[gossip.AppInput]):
             outbound = stream.connection.direction is Direction.OUTBOUND
             self._put(gossip.PeerAdded(peer.id, stream.protocol, outbound, _limit(peer, member), _dial_only(peer)))
             if member.early:
-                member.pending, member.early, member.early_bytes = member.early, [], 0
-                self._fresh[peer.id] = member
+                early, member.early, member.early_bytes = member.early, [], 0
+                self._gather(peer.id, member, early)
         self._switch.wake(stream)
 
     def failed(self, state: object, error: SidecarError, now: float) -> None:
@@ -200,8 +207,7 @@ class GossipService(Service[gossip.AppInput]):
         if member is None:
             return
         if member.added:
-            member.pending += frames
-            self._fresh[stream.peer.id] = member
+            self._gather(stream.peer.id, member, frames)
             return
         member.early += frames
         member.early_bytes += sum(map(len, frames)) + 64 * len(frames)

@@ -110,8 +110,8 @@ class KademliaService(SimpleHandler, Service[Never]):
         """Hand the router an input, later in this turn."""
         self._switch.turn.put(lambda now: self._carry_out(self.router.handle(arrived, now), now))
 
-    def next_deadline(self) -> float | None:
-        return self.router.next_deadline()
+    def clock(self) -> Callable[[], float | None]:
+        return self.router.next_deadline
 
     def handle_deadline(self, now: float) -> None:
         self._carry_out(self.router.handle_deadline(now), now)

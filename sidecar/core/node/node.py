@@ -59,8 +59,7 @@ class Node:
         self._services = services = Services(config, identity, gate, rng, now, wall_ns, sequence)
         self._turn = services.turn
         self._takers = _takers(services.every)
-        self._flushes = [service.flush for service in services.every if _overrides(service, "flush")]
-        self._clocks = [service for service in services.every if _overrides(service, "next_deadline")]
+        self._clocks = [(clock, service) for service in services.every if (clock := service.clock()) is not None]
 
     # ------------------------------------------------------------ the machine
 
@@ -75,8 +74,8 @@ class Node:
     def handle_deadline(self, now: float) -> Sequence[NodeEffect]:
         """Do what is due."""
         self._turn.deadlines.run(now)
-        for service in self._clocks:
-            due = service.next_deadline()
+        for next_deadline, service in self._clocks:
+            due = next_deadline()
             if due is not None and due <= now:
                 service.handle_deadline(now)
         return self._end_turn(now)
@@ -85,8 +84,8 @@ class Node:
         """When `handle_deadline` wants to be called, in monotonic seconds; None: not before the next input."""
         first = self._turn.deadlines.next()
         # Asked after every read and write: `min` over a generator took three times as long.
-        for service in self._clocks:
-            due = service.next_deadline()
+        for next_deadline, _ in self._clocks:
+            due = next_deadline()
             if due is not None and (first is None or due < first):
                 first = due
         return first
@@ -108,15 +107,13 @@ class Node:
         return self._services.operations.new()
 
     def _end_turn(self, now: float) -> list[NodeEffect]:
-        """Do what services have put off, and have them hand on what they gathered, until nothing is left."""
+        """Do what services have put off until nothing is left."""
         turn = self._turn
-        while True:
-            while turn.inbox:
-                turn.inbox.popleft()(now)
-            for flush in self._flushes:
-                flush(now)
-            if not turn.inbox:
-                return turn.end()
+        inbox = turn.inbox
+        while inbox:
+            inbox.popleft()(now)
+        effects, turn.effects = turn.effects, []
+        return effects
 
     # ------------------------------------------------------------ views
 
@@ -190,11 +187,6 @@ class Node:
             direct=services.direct.statistics(),
             streams=services.streams.statistics(),
         )
-
-
-def _overrides(service: Service[Any], method: str) -> bool:
-    """Whether a service has an answer of its own: the others are not even asked, for that is done in each turn."""
-    return getattr(type(service), method) is not getattr(Service, method)
 
 
 def _takers(services: Sequence[Service[Any]]) -> dict[type, Taker]:

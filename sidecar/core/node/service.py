@@ -3,6 +3,7 @@
 A protocol joins the node as a service: one class, and one line in `services.py` (CONTRIBUTING, "To add a protocol").
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, TypeVar, get_args, get_origin
 
 if TYPE_CHECKING:
@@ -30,15 +31,15 @@ class Service(Generic[Input]):
 
     # ------------------------------------------------------------ time
 
-    def next_deadline(self) -> float | None:
-        """When `handle_deadline` wants to be called, for a service with a clock of its own (others use `Turn`)."""
+    def clock(self) -> Callable[[], float | None] | None:
+        """What tells when `handle_deadline` wants to be called, for a service with a clock of its own.
+
+        Others use the deadlines of `Turn`. Asked once; what it gives is called after every input.
+        """
         return None
 
     def handle_deadline(self, now: float) -> None:
         """Do what is due."""
-
-    def flush(self, now: float) -> None:
-        """The turn ends: hand on what was gathered in it."""
 
     def upkeep(self, now: float) -> None:
         """The node looks after its connections; every few seconds."""

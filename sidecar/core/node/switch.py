@@ -279,10 +279,10 @@ class Switch(Service[SwitchInput]):
 
     def write(self, stream: Stream, data: bytes) -> None:
         stream.out.push(data)
-        self.emit(events.Wake(stream.number))
+        self.turn.effects.append(events.Wake(stream.number))
 
     def wake(self, stream: Stream) -> None:
-        self.emit(events.Wake(stream.number))
+        self.turn.effects.append(events.Wake(stream.number))
 
     def close_write(self, stream: Stream) -> None:
         """End our direction after what `take` still gives."""

@@ -41,8 +41,3 @@ class Turn:
     def put(self, action: Action) -> None:
         """Do something later in this turn, behind what was put here before."""
         self.inbox.append(action)
-
-    def end(self) -> list["NodeEffect"]:
-        """The effects since the last turn."""
-        effects, self.effects = self.effects, []
-        return effects
