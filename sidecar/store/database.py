@@ -21,10 +21,21 @@ def connect(
     is committed outlives a power cut, at the price of an fsync for each commit, which stops the loop meanwhile. Raises
     Unusable, sqlite3.Error.
     """
+    try:
+        return _opened(path, version, tables, probe, durable=durable, alone=False)
+    except sqlite3.OperationalError:
+        # Alone, no memory is shared by way of a file, for which a full disk has no room: what is there can be read.
+        return _opened(path, version, tables, probe, durable=durable, alone=True)
+
+
+def _opened(
+    path: Path, version: int, tables: Sequence[str], probe: str, *, durable: bool, alone: bool
+) -> sqlite3.Connection:
+    """`alone`: no other process can look at it meanwhile. Raises Unusable, sqlite3.Error."""
     connection = sqlite3.connect(path, timeout=0)  # the directory's lock keeps others out; waiting would stop the loop
     try:
-        # Then no memory is shared by way of a file, for which a full disk has no room: what is there can be read.
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        if alone:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         connection.execute("PRAGMA wal_autocheckpoint = 200")  # pages of 4 KiB

@@ -162,6 +162,12 @@ def test_it_names_itself_as_it_was_called(home: Path, monkeypatch: pytest.Monkey
         monkeypatch.setenv("PATH", found)
         monkeypatch.setattr(sys, "argv", [typed])
         assert called() == shown
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    monkeypatch.setenv("PATH", "/usr/bin")
+    monkeypatch.chdir(program.parent)
+    program.unlink()
+    program.parent.rmdir()  # and with it the current directory
+    assert called() == str(program)
 
 
 def test_without_a_sidecar_one_line_says_what_to_do(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

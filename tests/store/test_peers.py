@@ -216,6 +216,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+def test_others_can_look_at_it_while_it_is_open(tmp_path: Path) -> None:
+    """As people do with `sqlite3`, and as `sidecar demo` does."""
+    store = PeerStore.open(tmp_path / "peers.db")
+    store.save(many(3))
+    with closing(sqlite3.connect(f"file:{tmp_path / 'peers.db'}?mode=ro", uri=True)) as other:
+        assert other.execute("SELECT count(*) FROM peers").fetchone() == (3,)
+    store.close()
+
+
 def test_a_disk_that_is_full_or_read_only(small_disk: Path) -> None:
     path = small_disk / "peers.db"
     store = PeerStore.open(path)

@@ -1,5 +1,6 @@
 """What commands say: the one place where text of others is made harmless, and what goes to standard error."""
 
+import contextlib
 import os
 import sys
 import time
@@ -25,8 +26,9 @@ def called() -> str:
                 return name
             break
     if os.path.isabs(program):
-        short = os.path.relpath(program)
-        program = program if short.startswith("..") else short
+        with contextlib.suppress(FileNotFoundError):  # the current directory is gone
+            short = os.path.relpath(program)
+            program = program if short.startswith("..") else short
     from shlex import quote  # for the few who need it, not at each start
 
     return quote(program)
