@@ -256,7 +256,9 @@ class Lane<Receipt> {
         this.#wake();
       });
       const reading = this.#read(call);
-      reading.catch(() => undefined); // told below, where anybody waits
+      reading.catch((error: unknown) => {
+        call?.cancel(error as Error); // it goes on where what it said cannot be read; told below, where anybody waits
+      });
       await this.#link.learn(call);
       await this.#write(call);
       if (this.#unsettled > 0) {

@@ -5,10 +5,9 @@ import { Duplex } from "node:stream";
 import type { ChannelInterface } from "@grpc/grpc-js";
 
 import type { Call } from "./call.js";
-import { names } from "./convert.js";
+import { decoded, names } from "./convert.js";
 import { Closed, DeadlineExceeded, fromEncoded, InternalError } from "./errors.js";
 import {
-  AcceptStreamsResponse,
   AttachStreamRequest,
   type IncomingStream,
   OpenedStream,
@@ -325,7 +324,7 @@ async function opened(link: Link, path: string, first: Buffer, options: CallOpti
     if (response.opened === undefined) {
       throw new InternalError("the sidecar's first answer does not say that the stream is open");
     }
-    stream = new ByteStream(link, call, OpenedStream.decode(response.opened), response);
+    stream = new ByteStream(link, call, decoded(OpenedStream, response.opened), response);
     return stream;
   } catch (error) {
     call.cancel(error as Error);
@@ -355,6 +354,6 @@ export class StreamAcceptor extends Watch<IncomingByteStream> {
   }
 
   protected override items(response: Buffer): IncomingByteStream[] {
-    return AcceptStreamsResponse.decode(response).streams.map((stream) => new IncomingByteStream(this.link, stream));
+    return ACCEPT.decode(response).streams.map((stream) => new IncomingByteStream(this.link, stream));
   }
 }

@@ -29,6 +29,15 @@ export function bytes(payload: types.Payload, field = "data"): Buffer {
   return Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
 }
 
+/** A message out of its bytes. Throws InternalError. */
+export function decoded<Message>(type: { decode(input: Uint8Array): Message }, encoded: Uint8Array): Message {
+  try {
+    return type.decode(encoded);
+  } catch (error) {
+    throw new InternalError(`the sidecar sent a malformed message: ${String(error)}`, { cause: error });
+  }
+}
+
 const LONGEST = 315_576_000_000_000; // milliseconds; what protobuf's Duration holds
 
 export function milliseconds(value: Duration | Timestamp): number {

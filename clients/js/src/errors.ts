@@ -336,7 +336,13 @@ const NEVER_LEFT = [
  * @internal
  */
 export function fromEncoded(packed: Buffer, target: string): SidecarError {
-  const { code, message } = Status.decode(packed);
+  let code: number;
+  let message: string;
+  try {
+    ({ code, message } = Status.decode(packed));
+  } catch (error) {
+    return new InternalError("the sidecar sent a malformed status", { cause: error });
+  }
   const metadata = new Metadata();
   metadata.set("grpc-status-details-bin", packed);
   const name = status[code] as keyof typeof status | undefined;

@@ -14,6 +14,7 @@ import {
 
 import { type Active, Call, unary } from "./call.js";
 import { checkRequest, checkTime } from "./checks.js";
+import { decoded } from "./convert.js";
 import {
   Closed,
   DeadlineExceeded,
@@ -71,6 +72,7 @@ export interface Method<Request, Response> {
   readonly path: string;
   /** Throws InvalidArgument. */
   encode(request: Partial<Request>): Buffer;
+  /** Throws InternalError. */
   decode(response: Uint8Array): Response;
 }
 
@@ -99,7 +101,7 @@ export function method<Request, Response>(
         throw new InvalidArgument(`${described.name}: ${String(error)}`, { cause: error }); // a number that is too large
       }
     },
-    decode: (response) => described.responseType.decode(response),
+    decode: (response) => decoded(described.responseType, response),
   };
 }
 

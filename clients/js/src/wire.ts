@@ -5,9 +5,8 @@
  * Reading by hand takes 0.2 us for the payloads alone and 0.8 us for everything (`node bench/decode.js`).
  */
 
-import { BinaryReader } from "@bufbuild/protobuf/wire";
-
-import { lagged, publishOutcome } from "./convert.js";
+import { decoded, lagged, publishOutcome } from "./convert.js";
+import { InternalError } from "./errors.js";
 import * as common from "./generated/sidecar/v1/common.js";
 import type { DirectMessage, Lagged, Message, PublishReceipts } from "./types.js";
 
@@ -39,7 +38,7 @@ class Cursor {
       byte = bytes[this.at++] ?? -1;
     }
     if (byte < 0 || byte >= 0x80) {
-      throw new RangeError("a message from the sidecar is cut off");
+      throw new InternalError("the sidecar sent a malformed message: it is cut off");
     }
     return value + byte * scale;
   }
@@ -49,7 +48,7 @@ class Cursor {
     const length = this.varint();
     const end = this.at + length;
     if (end > this.bytes.length) {
-      throw new RangeError("a message from the sidecar is cut off");
+      throw new InternalError("the sidecar sent a malformed message: it is cut off");
     }
     return end;
   }
@@ -72,7 +71,7 @@ class Cursor {
         this.at += 4;
         break;
       default:
-        throw new RangeError(`a message from the sidecar has a field of type ${wireType}`);
+        throw new InternalError(`the sidecar sent a malformed message: a field of type ${wireType}`);
     }
   }
 }
@@ -115,7 +114,7 @@ export class Parts {
           this.ranges.push(at.at, end);
           break;
         case 2:
-          this.lagged = lagged(common.Lagged.decode(new BinaryReader(bytes.subarray(at.at, end))));
+          this.lagged = lagged(decoded(common.Lagged, bytes.subarray(at.at, end)));
           break;
         case 3:
           this.cursor = bytes.subarray(at.at, end);
