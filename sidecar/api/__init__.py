@@ -1,1 +1,1 @@
-"""The gRPC face toward local apps: `sidecar.v1` over a Unix socket."""
+"""The gRPC face toward apps: `sidecar.v1` over a Unix socket, and TCP where that is configured."""

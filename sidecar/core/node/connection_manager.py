@@ -59,6 +59,7 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
             self._switch.deadlines.at(now + _PAUSE, self._trim)
 
     def statistics(self) -> ConnectionManagerStatistics:
+        """What was closed since the start."""
         return ConnectionManagerStatistics(self._trimmed)
 
     def _over(self) -> bool:

@@ -14,6 +14,7 @@ from ..errors import (
 from ..events import LogLevel, PeerChange, PeerView
 from ..gate import Gate
 from ..multiaddr import Multiaddr
+from ..override import override
 from ..parameters import NodeConfig
 from ..types import Direction, PeerId
 from .config import ConfigurationChanged
@@ -35,21 +36,22 @@ DiallingInput = (
 class HoldOff(Protocol):
     """Who keeps peers away for a while; see `Workload`."""
 
-    def refuse(self, peer: PeerId, now: float) -> SidecarError | None: ...
+    def refuse(self, peer: PeerId, now: float) -> SidecarError | None:
+        """Why a peer is kept away at this time; None where it is not."""
 
 
 class Pings(Protocol):
     """Who can tell whether a connection is alive; see `PingService`."""
 
-    def ping(
-        self, connection: Connection, now: float, answer: Callable[[float | SidecarError, float], None]
-    ) -> None: ...
+    def ping(self, connection: Connection, now: float, answer: Callable[[float | SidecarError, float], None]) -> None:
+        """Ping over this connection; `answer` gets the round trip in seconds, or what went wrong, and `now`."""
 
 
 class PeerRouting(Protocol):
     """Who finds the addresses of peers; see `KademliaService`."""
 
-    def find(self, peer: PeerId, then: Found, now: float) -> None: ...
+    def find(self, peer: PeerId, then: Found, now: float) -> None:
+        """Look for a peer; `then` gets its addresses, or why there are none."""
 
 
 class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
@@ -82,6 +84,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         self.entrances = Entrances(switch, self.reach_anyone)
         self.last_error: SidecarError | None = None  # of the last dial that failed, for readiness
 
+    @override
     def handle(self, arrived: DiallingInput, now: float) -> None:
         match arrived:
             case events.ConnectionOpened():
@@ -311,6 +314,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
             service.peer_ready(peer, now)
 
     def updated(self, peer: Peer, now: float) -> None:
+        """Tell the services that a peer says something new of itself."""
         for service in self._services:
             service.peer_updated(peer, now)
 

@@ -7,6 +7,7 @@ from .. import direct
 from ..buffer import Buffers
 from ..errors import Closed, NotSupported, SelfDial, SidecarError
 from ..events import LogLevel
+from ..override import override
 from ..types import PeerId
 from .dialling import Dialling
 from .service import Service
@@ -30,6 +31,7 @@ class DirectService(SimpleHandler, Service[direct.AppInput]):
 
     # ------------------------------------------------------------ the router
 
+    @override
     def handle(self, arrived: direct.AppInput, now: float) -> None:
         match arrived:
             case direct.SendRequested(op, peer) if peer == self._switch.local:
@@ -44,9 +46,11 @@ class DirectService(SimpleHandler, Service[direct.AppInput]):
         """Hand the router an input, later in this turn."""
         self._switch.turn.put(lambda now: self._carry_out(self.router.handle(arrived, now), now))
 
+    @override
     def clock(self) -> Callable[[], float | None]:
         return self.router.next_deadline
 
+    @override
     def handle_deadline(self, now: float) -> None:
         self._carry_out(self.router.handle_deadline(now), now)
 
@@ -101,6 +105,7 @@ class DirectService(SimpleHandler, Service[direct.AppInput]):
 
     # ------------------------------------------------------------ streams
 
+    @override
     def opened(self, stream: Stream, now: float) -> None:
         self._links[stream.number] = stream
         if stream.state is None:
@@ -108,18 +113,21 @@ class DirectService(SimpleHandler, Service[direct.AppInput]):
         else:
             self._put(direct.LinkOpened(stream.peer.id, stream.number))
 
+    @override
     def failed(self, state: object, error: SidecarError, now: float) -> None:
         if isinstance(state, PeerId):
             if isinstance(error, NotSupported):
                 error = NotSupported(f"{state} takes no direct messages: {error}")
             self._put(direct.LinkFailed(state, error))
 
+    @override
     def received(self, stream: Stream, data: bytes, now: float) -> None:
         if stream.number in self._links:
             if not self._arrived:
                 self._switch.turn.put(self._flush)
             self._arrived.setdefault(stream.number, []).append(data)
 
+    @override
     def ended(self, stream: Stream, now: float) -> None:
         def over(now: float) -> None:
             self._flush(now)
@@ -128,9 +136,11 @@ class DirectService(SimpleHandler, Service[direct.AppInput]):
 
         self._switch.turn.put(over)
 
+    @override
     def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
         self._switch.turn.put(lambda now: self._over(stream, error, now))
 
+    @override
     def take(self, stream: Stream, limit: int) -> Buffers:
         return self.router.take(stream.number, limit)
 
@@ -140,6 +150,7 @@ class DirectService(SimpleHandler, Service[direct.AppInput]):
             self._carry_out(self.router.handle(direct.LinkClosed(stream.number, error), now), now)
 
     def statistics(self) -> DirectStatistics:
+        """Totals since the start, and what is open and queued now."""
         counts = self.router.counts
         return DirectStatistics(
             links=len(self._links),

@@ -5,6 +5,7 @@ from typing import assert_never
 from .. import events, kademlia
 from ..errors import PeerBanned, SidecarError
 from ..gate import Gate
+from ..override import override
 from ..types import PeerId
 from .dialling import Dialling
 from .kademlia import KademliaService
@@ -33,6 +34,7 @@ class GateService(Service[GateInput]):
         self._operations = operations
         self._gate = gate
 
+    @override
     def handle(self, arrived: GateInput, now: float) -> None:
         match arrived:
             case events.BanRequested(op):
@@ -56,6 +58,7 @@ class GateService(Service[GateInput]):
                 assert_never(arrived)
 
     def statistics(self) -> GateStatistics:
+        """Who is kept out now, and who was since the start."""
         gate = self._gate
         return GateStatistics(gate.size, len(gate.protected()), gate.refused_peers, gate.refused_addresses)
 

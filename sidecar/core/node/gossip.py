@@ -9,13 +9,14 @@ from ..buffer import Buffers, FrameDecoder
 from ..errors import NotSupported, ProtocolError, ResourceExhausted, SidecarError, StreamReset
 from ..events import LogLevel
 from ..identity import Identity
+from ..override import override
 from ..records import open_peer_record
 from ..types import Direction, PeerId
 from .dialling import Dialling
 from .identify import IdentifyService
 from .service import Service
 from .statistics import GossipQueueStatistics
-from .switch import Peer, Stream, Switch
+from .switch import Peer, Stream, StreamHandler, Switch
 from .workload import Workload
 
 _MAX_SKIPPED = 64 << 20  # bytes of an RPC that is passed over: the largest `gossip.max_message`
@@ -58,7 +59,7 @@ class _Member:
         self.refused = 0  # bytes of the smallest RPC upon which it reset our stream; 0: none
 
 
-class GossipService(Service[gossip.AppInput]):
+class GossipService(Service[gossip.AppInput], StreamHandler):
     """Runs the gossip router on the switch. Frames of one turn reach the router together."""
 
     name = "gossip"
@@ -94,6 +95,7 @@ class GossipService(Service[gossip.AppInput]):
 
     # ------------------------------------------------------------ the router
 
+    @override
     def handle(self, arrived: gossip.GossipInput, now: float) -> None:
         self._now = now
         self._carry_out(self.router.handle(arrived, now), now)
@@ -102,9 +104,11 @@ class GossipService(Service[gossip.AppInput]):
         """Hand the router an input, later in this turn."""
         self._switch.turn.put(lambda now: self.handle(arrived, now))
 
+    @override
     def clock(self) -> Callable[[], float | None]:
         return self.router.next_deadline
 
+    @override
     def handle_deadline(self, now: float) -> None:
         self._now = now
         self._carry_out(self.router.handle_deadline(now), now)
@@ -162,6 +166,7 @@ class GossipService(Service[gossip.AppInput]):
 
     # ------------------------------------------------------------ streams
 
+    @override
     def opened(self, stream: Stream, now: float) -> None:
         peer = stream.peer
         member = self._members.setdefault(peer.id, _Member())
@@ -186,6 +191,7 @@ class GossipService(Service[gossip.AppInput]):
                 self._gather(peer.id, member, early)
         self._switch.wake(stream)
 
+    @override
     def failed(self, state: object, error: SidecarError, now: float) -> None:
         if isinstance(state, Peer):
             member = self._members.get(state.id)
@@ -194,6 +200,7 @@ class GossipService(Service[gossip.AppInput]):
                 if not isinstance(error, NotSupported):
                     self._reopen_later(state, member, now)
 
+    @override
     def received(self, stream: Stream, data: bytes, now: float) -> None:
         if not isinstance(stream.state, FrameDecoder):
             return  # go- and rust-libp2p write nothing here; what others write has no meaning
@@ -228,10 +235,12 @@ class GossipService(Service[gossip.AppInput]):
             decoder.max_frame,
         )
 
+    @override
     def ended(self, stream: Stream, now: float) -> None:
         if isinstance(stream.state, FrameDecoder):
             self._switch.close_write(stream)
 
+    @override
     def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
         member = self._members.get(stream.peer.id)
         if member is not None and member.out is stream:
@@ -261,6 +270,7 @@ class GossipService(Service[gossip.AppInput]):
             )
         member.large = 0
 
+    @override
     def take(self, stream: Stream, limit: int) -> Buffers:
         out = stream.out
         if not out:
@@ -284,6 +294,7 @@ class GossipService(Service[gossip.AppInput]):
 
     # ------------------------------------------------------------ peers
 
+    @override
     def peer_ready(self, peer: Peer, now: float) -> None:
         if peer.speaks(*gossip.PROTOCOLS):
             self._open(peer, self._members.setdefault(peer.id, _Member()))
@@ -296,12 +307,14 @@ class GossipService(Service[gossip.AppInput]):
         if member is None or member.out is None or member.out.connection is not peer.best:
             self.peer_ready(peer, now)
 
+    @override
     def peer_gone(self, peer: Peer, now: float) -> None:
         member = self._members.pop(peer.id, None)
         if member is not None:
             self._fresh.pop(peer.id, None)
             self._removed(peer.id, member)
 
+    @override
     def peer_lost(self, peer: Peer, now: float) -> None:
         self._members.pop(peer.id, None)
         self._fresh.pop(peer.id, None)

@@ -9,6 +9,7 @@ from ..errors import DeadlineExceeded, NotSupported, ProtocolError, SidecarError
 from ..events import LogLevel, PeerChange
 from ..identify import IDENTIFY, IDENTIFY_PUSH, IdentifyInfo, IdentifyReader, encode
 from ..multiaddr import Multiaddr
+from ..override import override
 from ..records import fitting, make_peer_record, open_peer_record
 from ..types import PeerId
 from .dialling import Dialling
@@ -107,6 +108,7 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
         kept = self._records.get(peer)
         return kept.envelope if kept is not None and len(kept.envelope) <= _MAX_EXCHANGED else None
 
+    @override
     def peer_lost(self, peer: Peer, now: float) -> None:
         self._records.pop(peer.id, None)
         self._told.pop(peer.id, None)
@@ -145,32 +147,38 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
 
     # ------------------------------------------------------------ streams
 
+    @override
     def opened(self, stream: Stream, now: float) -> None:
         self._switch.expire(stream, now)
         if stream.state is None:  # they ask
             self._switch.charge(stream.peer.id, "identify", _WORK, now)
             self.tell(stream)
 
+    @override
     def received(self, stream: Stream, data: bytes, now: float) -> None:
         if isinstance(stream.state, _Asked):
             stream.state.reader.receive(data)
         else:
             raise ProtocolError("identify: bytes from the side that only reads")
 
+    @override
     def ended(self, stream: Stream, now: float) -> None:
         if isinstance(stream.state, _Asked):
             self._switch.close_write(stream)
             self.identified(stream.peer, stream.state.reader.finish(), now, again=_again(stream.connection))
 
+    @override
     def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
         if isinstance(stream.state, _Asked):
             self._unidentified(stream.connection, error, now)
 
+    @override
     def failed(self, state: object, error: SidecarError, now: float) -> None:
         if isinstance(state, _Asked):
             self._unidentified(state.connection, error, now)
 
     def statistics(self) -> IdentifyStatistics:
+        """What peers said that cannot be right, counted since the start."""
         return IdentifyStatistics(self._identity_conflicts)
 
     # ------------------------------------------------------------ verdicts

@@ -7,6 +7,7 @@ from typing import Never, assert_never
 from .. import events, kademlia
 from ..buffer import FrameDecoder
 from ..errors import Closed, InvalidArgument, ProtocolError, SidecarError
+from ..override import override
 from ..types import PeerId
 from ..varint import encode
 from .dialling import Dialling, Found
@@ -110,9 +111,11 @@ class KademliaService(SimpleHandler, Service[Never]):
         """Hand the router an input, later in this turn."""
         self._switch.turn.put(lambda now: self._carry_out(self.router.handle(arrived, now), now))
 
+    @override
     def clock(self) -> Callable[[], float | None]:
         return self.router.next_deadline
 
+    @override
     def handle_deadline(self, now: float) -> None:
         self._carry_out(self.router.handle_deadline(now), now)
 
@@ -192,6 +195,7 @@ class KademliaService(SimpleHandler, Service[Never]):
 
     # ------------------------------------------------------------ streams
 
+    @override
     def opened(self, stream: Stream, now: float) -> None:
         query = stream.state
         if isinstance(query, _Query):
@@ -207,6 +211,7 @@ class KademliaService(SimpleHandler, Service[Never]):
             stream.state = FrameDecoder(self._switch.config.kademlia.max_frame)
             self._switch.expire(stream, now)
 
+    @override
     def received(self, stream: Stream, data: bytes, now: float) -> None:
         state = stream.state
         if isinstance(state, _Query):
@@ -253,6 +258,7 @@ class KademliaService(SimpleHandler, Service[Never]):
         if stream.number in self._waiting:
             self._switch.guarded(stream, lambda: self._answer_some(stream, now), now)
 
+    @override
     def ended(self, stream: Stream, now: float) -> None:
         if stream.number in self._waiting:
             return  # it ends once they are answered
@@ -264,21 +270,25 @@ class KademliaService(SimpleHandler, Service[Never]):
             self._failed(state, Closed("kad: the peer ended the stream without an answer"), now)
         self._switch.close_write(stream)
 
+    @override
     def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
         self._waiting.pop(stream.number, None)
         if isinstance(stream.state, _Query):
             self._failed(stream.state, error, now)
 
+    @override
     def failed(self, state: object, error: SidecarError, now: float) -> None:
         if isinstance(state, _Query):
             self._failed(state, error, now)
 
     # ------------------------------------------------------------ peers
 
+    @override
     def peer_ready(self, peer: Peer, now: float) -> None:
         self.put(kademlia.PeerIdentified(peer.id, self._switch.book.addresses(peer.id), peer.speaks(self._protocol)))
 
     peer_updated = peer_ready
 
+    @override
     def peer_gone(self, peer: Peer, now: float) -> None:
         self.put(kademlia.PeerDisconnected(peer.id))

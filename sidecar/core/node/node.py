@@ -124,10 +124,12 @@ class Node:
 
     @property
     def peer_id(self) -> PeerId:
+        """Who this node is."""
         return self._services.switch.local
 
     @property
     def network(self) -> str:
+        """The name of the network that it belongs to."""
         return self.config.network
 
     def addresses(self) -> NodeAddresses:
@@ -153,6 +155,7 @@ class Node:
         return None
 
     def topics(self) -> list[gossip.TopicView]:
+        """The topics that are joined here, or that a connected peer announced."""
         return self._services.gossip.router.topics()
 
     def histograms(self) -> dict[str, Histogram]:

@@ -2,6 +2,7 @@
 
 from ..errors import Closed, ResourceExhausted
 from ..events import OperationCancelled, OperationCompleted
+from ..override import override
 from .service import Service
 from .statistics import OperationsStatistics
 from .turn import Turn
@@ -17,6 +18,7 @@ class Operations(Service[OperationCancelled]):
         self._last = 0
         self._open: dict[int, None] = {}
 
+    @override
     def handle(self, arrived: OperationCancelled, now: float) -> None:
         self.complete(arrived.op, Closed("the operation was cancelled"))
 
@@ -41,6 +43,7 @@ class Operations(Service[OperationCancelled]):
             self._turn.emit(OperationCompleted(op, result))
 
     def statistics(self) -> OperationsStatistics:
+        """How many are under way."""
         return OperationsStatistics(len(self))
 
     def __contains__(self, op: int) -> bool:

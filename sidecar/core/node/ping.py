@@ -5,6 +5,7 @@ from typing import Never
 
 from ..deadlines import Deadline
 from ..errors import DeadlineExceeded, SidecarError
+from ..override import override
 from ..ping import PING, Pinger, PingResponder
 from .service import Service
 from .switch import Connection, Peer, SimpleHandler, Stream, Switch
@@ -56,6 +57,7 @@ class PingService(SimpleHandler, Service[Never]):
 
         self.ping(peer.best, now, again)
 
+    @override
     def opened(self, stream: Stream, now: float) -> None:
         if isinstance(stream.state, _Ping):
             if stream.state.answer is None:  # too late
@@ -66,6 +68,7 @@ class PingService(SimpleHandler, Service[Never]):
         else:
             stream.state = PingResponder()
 
+    @override
     def received(self, stream: Stream, data: bytes, now: float) -> None:
         state = stream.state
         if isinstance(state, _Ping):
@@ -82,13 +85,16 @@ class PingService(SimpleHandler, Service[Never]):
             if echo:
                 self._switch.write(stream, echo)
 
+    @override
     def ended(self, stream: Stream, now: float) -> None:
         self._switch.close_write(stream)
 
+    @override
     def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
         if isinstance(stream.state, _Ping):
             self._finish(stream.state, error, now)
 
+    @override
     def failed(self, state: object, error: SidecarError, now: float) -> None:
         if isinstance(state, _Ping):
             self._finish(state, error, now)

@@ -5,6 +5,7 @@ from typing import Never
 
 from .. import events
 from ..events import Condition, ReadinessChanged
+from ..override import override
 from .config import ConfigurationChanged
 from .dialling import Dialling
 from .service import Follower, Service
@@ -37,14 +38,18 @@ class Readiness(Service[Never], Follower[ReadinessMatter]):
         }
 
     def conditions(self) -> tuple[Condition, ...]:
+        """The conditions as they stand, in the order in which they are shown."""
         return tuple(self._conditions.values())
 
+    @override
     def followed(self, arrived: ReadinessMatter, now: float) -> None:
         self.update(now)
 
+    @override
     def upkeep(self, now: float) -> None:
         self.update(now)
 
+    @override
     def peer_ready(self, peer: Peer, now: float) -> None:
         self.update(now)
 

@@ -7,6 +7,7 @@ from typing import assert_never
 from .. import events, kademlia
 from ..errors import InvalidArgument, InvalidPeerId, NotFound, Outdated, SidecarError
 from ..identity import Identity
+from ..override import override
 from ..records import MAX_SEQ, key_owner, make_signed_value, open_signed_value
 from .kademlia import Ended, KademliaService
 from .operations import Operations
@@ -39,6 +40,7 @@ class Records(Service[RecordsInput], Follower[events.OperationCancelled]):
         self._seq = sequence
         self._puts: dict[int, bytes] = {}  # of signed values under way: the keys
 
+    @override
     def handle(self, arrived: RecordsInput, now: float) -> None:
         if not self._operations.begin(arrived.op):
             return

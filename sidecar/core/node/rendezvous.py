@@ -5,6 +5,7 @@ from typing import assert_never
 
 from .. import events, kademlia
 from ..deadlines import Deadline
+from ..override import override
 from .kademlia import Ended, KademliaService
 from .operations import Operations
 from .service import Follower, Service
@@ -51,6 +52,7 @@ class Rendezvous(Service[RendezvousInput], Follower[events.OperationCancelled]):
         self._advertisements: dict[bytes, _Advertisement] = {}
         self._advertised: dict[int, _Advertisement] = {}
 
+    @override
     def handle(self, arrived: RendezvousInput, now: float) -> None:
         if not self._operations.begin(arrived.op):
             return
@@ -83,6 +85,7 @@ class Rendezvous(Service[RendezvousInput], Follower[events.OperationCancelled]):
                 self._announce(advertisement, now)
 
     def statistics(self) -> RendezvousStatistics:
+        """How many names are advertised now."""
         return RendezvousStatistics(len(self._advertisements))
 
     # ------------------------------------------------------------ names

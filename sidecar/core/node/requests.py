@@ -6,6 +6,7 @@ from typing import assert_never
 from .. import events, kademlia
 from ..errors import NotFound, SidecarError
 from ..multiaddr import Multiaddr
+from ..override import override
 from ..types import PeerId
 from .dialling import Dialling
 from .kademlia import KademliaService
@@ -42,6 +43,7 @@ class PeerRequests(Service[PeerRequest], Follower[events.OperationCancelled]):
         self._operations = operations
         self._walks = Walks(kademlia, operations)
 
+    @override
     def handle(self, arrived: PeerRequest, now: float) -> None:
         if not self._operations.begin(arrived.op):
             return

@@ -6,6 +6,7 @@ from typing import assert_never
 from .. import events, streams
 from ..buffer import Buffers
 from ..errors import InvalidArgument, ResourceExhausted, SidecarError
+from ..override import override
 from ..types import PeerId
 from .dialling import Dialling
 from .identify import IdentifyService
@@ -58,6 +59,7 @@ class StreamsService(SimpleHandler, Service[streams.AppInput]):
 
     # ------------------------------------------------------------ the apps
 
+    @override
     def handle(self, arrived: streams.AppInput, now: float) -> None:
         match arrived:
             case streams.BytesConsumed(number, size):
@@ -149,6 +151,7 @@ class StreamsService(SimpleHandler, Service[streams.AppInput]):
 
     # ------------------------------------------------------------ streams
 
+    @override
     def opened(self, stream: Stream, now: float) -> None:
         asked, raw = stream.state, _Raw()
         if isinstance(asked, _Asked) and asked.op not in self._operations:  # cancelled meanwhile
@@ -168,6 +171,7 @@ class StreamsService(SimpleHandler, Service[streams.AppInput]):
             raw.held = []
             self._early.setdefault(stream.peer.id, []).append(stream)
 
+    @override
     def failed(self, state: object, error: SidecarError, now: float) -> None:
         if not isinstance(state, _Asked):
             return
@@ -177,6 +181,7 @@ class StreamsService(SimpleHandler, Service[streams.AppInput]):
                 self._operations.complete(asked.op, error)
         self._opened_or_not(state)
 
+    @override
     def received(self, stream: Stream, data: bytes, now: float) -> None:
         raw = stream.state
         if isinstance(raw, _Raw) and raw.held is not None:
@@ -184,11 +189,13 @@ class StreamsService(SimpleHandler, Service[streams.AppInput]):
         else:
             self._switch.emit(streams.BytesArrived(stream.number, data))
 
+    @override
     def ended(self, stream: Stream, now: float) -> None:
         if not _held(stream):
             self._switch.emit(streams.ReadEnded(stream.number))
             self._forget_if_done(stream)
 
+    @override
     def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
         if self._streams.pop(stream.number, None) is None:
             return
@@ -200,6 +207,7 @@ class StreamsService(SimpleHandler, Service[streams.AppInput]):
         else:
             self._switch.emit(streams.StreamLost(stream.number, error))
 
+    @override
     def take(self, stream: Stream, limit: int) -> Buffers:
         taken = stream.out.take(limit)
         left, raw = stream.out.size, stream.state
@@ -223,6 +231,7 @@ class StreamsService(SimpleHandler, Service[streams.AppInput]):
 
     # ------------------------------------------------------------ peers come and go
 
+    @override
     def peer_ready(self, peer: Peer, now: float) -> None:
         for stream in self._early.pop(peer.id, ()):
             raw = stream.state
@@ -236,6 +245,7 @@ class StreamsService(SimpleHandler, Service[streams.AppInput]):
                 self._switch.emit(streams.ReadEnded(stream.number))
 
     def statistics(self) -> StreamsStatistics:
+        """How many streams apps have now, and how many protocols they accept."""
         return StreamsStatistics(len(self._streams), len(self._accepted))
 
 

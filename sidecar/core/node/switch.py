@@ -16,6 +16,7 @@ from ..events import LogLevel
 from ..identify import IdentifyInfo
 from ..identity import Identity, PublicKey
 from ..multiaddr import Multiaddr
+from ..override import override
 from ..parameters import NodeConfig
 from ..peers import AddressBook
 from ..types import Direction, PeerId
@@ -41,7 +42,8 @@ class PeerTable:
 class Budgets(Protocol):
     """Who counts the work that peers cause; see `Workload`."""
 
-    def charge(self, peer: PeerId, kind: str, points: float, now: float, *, needless: bool = True) -> None: ...
+    def charge(self, peer: PeerId, kind: str, points: float, now: float, *, needless: bool = True) -> None:
+        """Count `points` of work that the peer caused (`WorkConfig`); `needless`: it brought nobody anything."""
 
 
 SwitchInput = (
@@ -131,23 +133,28 @@ class StreamHandler(Protocol):
         """What to send next, at most `limit` bytes."""
 
 
-class SimpleHandler:
+class SimpleHandler(StreamHandler):
     """The usual answers, for services that write into the stream's own buffer."""
 
     lasting = False
 
+    @override
     def opened(self, stream: Stream, now: float) -> None:
         pass
 
+    @override
     def failed(self, state: object, error: SidecarError, now: float) -> None:
         pass
 
+    @override
     def ended(self, stream: Stream, now: float) -> None:
         pass
 
+    @override
     def closed(self, stream: Stream, error: SidecarError, now: float) -> None:
         pass
 
+    @override
     def take(self, stream: Stream, limit: int) -> Buffers:
         return stream.out.take(limit)
 
@@ -202,6 +209,7 @@ class Peer:
         return next((c for c in self.connections if not c.draining), self.connections[0])
 
     def speaks(self, *protocols: str) -> bool:
+        """Whether it says that it answers one of the protocols; False until it is identified."""
         return self.info is not None and any(protocol in self.info.protocols for protocol in protocols)
 
 
@@ -239,6 +247,7 @@ class Switch(Service[SwitchInput]):
         self._tokens: dict[int, tuple[Connection, StreamHandler, object]] = {}
         self._token = 0
 
+    @override
     def handle(self, arrived: SwitchInput, now: float) -> None:
         match arrived:
             case events.StreamsReceived():
@@ -278,10 +287,12 @@ class Switch(Service[SwitchInput]):
         self.emit(events.OpenStream(connection.number, self._token, protocols))
 
     def write(self, stream: Stream, data: bytes) -> None:
+        """Put bytes into the stream's own buffer, and have them taken."""
         stream.out.push(data)
         self.turn.effects.append(events.Wake(stream.number))
 
     def wake(self, stream: Stream) -> None:
+        """The handler's `take` has bytes for the stream."""
         self.turn.effects.append(events.Wake(stream.number))
 
     def close_write(self, stream: Stream) -> None:
@@ -311,9 +322,11 @@ class Switch(Service[SwitchInput]):
         stream.deadline = self.deadlines.at(now + timeout, overdue)
 
     def close_connection(self, connection: Connection, error: SidecarError | None) -> None:
+        """End a connection: in order, or for the error."""
         self.emit(events.CloseConnection(connection.number, error))
 
     def disconnect(self, peer: Peer, error: SidecarError | None) -> None:
+        """End all connections of a peer, likewise."""
         for connection in peer.connections:
             self.close_connection(connection, error)
 
@@ -328,6 +341,7 @@ class Switch(Service[SwitchInput]):
     # ------------------------------------------------------------ what the driver reports
 
     def take(self, number: int, limit: int) -> Buffers:
+        """Bytes for a stream, of the handler that it belongs to; none for one that is gone."""
         stream = self._streams.get(number)
         if stream is None:
             return ()

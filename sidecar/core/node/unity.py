@@ -14,6 +14,7 @@ from ..errors import SidecarError
 from ..events import LogLevel
 from ..kademlia.keyspace import place
 from ..multiaddr import Multiaddr
+from ..override import override
 from ..types import PeerId
 from .dialling import Dialling, Reached
 from .kademlia import Ended, KademliaService
@@ -84,6 +85,7 @@ class Unity(Service[Never]):
         )
 
     def statistics(self) -> UnityStatistics:
+        """Islands met since the start, and bootstrap peers that are missing now."""
         return UnityStatistics(self._islands_met, self.missing())
 
     def _configure(self, now: float) -> None:
@@ -184,6 +186,7 @@ class Unity(Service[Never]):
 
     # ------------------------------------------------------------ peers come and go
 
+    @override
     def peer_ready(self, peer: Peer, now: float) -> None:
         anchor = self._anchors.get(peer.id)
         if anchor is None:
@@ -195,6 +198,7 @@ class Unity(Service[Never]):
             delay = _SETTLING * self._jitter()
             self._switch.deadlines.at(now + delay, lambda now: self._ask(peer.id, now))
 
+    @override
     def peer_gone(self, peer: Peer, now: float) -> None:
         anchor = self._anchors.get(peer.id)
         if anchor is None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from .. import events
 from ..errors import WorkExceeded
 from ..events import LogLevel
+from ..override import override
 from ..parameters import WorkConfig
 from ..types import PeerId
 from .config import ConfigurationChanged
@@ -50,11 +51,13 @@ class Workload(Service[events.WorkCaused], Follower[ConfigurationChanged]):
         self._meters: dict[PeerId, _Meter] = {}
         self._counts = WorkStatistics()
 
+    @override
     def handle(self, arrived: events.WorkCaused, now: float) -> None:
         connection = self._table.connections.get(arrived.connection)
         if connection is not None:
             self.charge(connection.peer.id, "frames", arrived.points, now)
 
+    @override
     def followed(self, arrived: ConfigurationChanged, now: float) -> None:
         self._config = arrived.config.work
 
