@@ -20,7 +20,7 @@ from ..types import Direction, PeerId
 from .config import ConfigurationChanged
 from .entrances import Entrances
 from .service import Follower, Service
-from .switch import Connection, Peer, Switch, direction_kept, gone
+from .switch import Peer, PeerConnection, Switch, direction_kept, gone
 
 Reached = Callable[[Peer | SidecarError, float], None]
 Found = Callable[[tuple[Multiaddr, ...], float], None]
@@ -43,7 +43,9 @@ class HoldOff(Protocol):
 class Pings(Protocol):
     """Who can tell whether a connection is alive; see `PingService`."""
 
-    def ping(self, connection: Connection, now: float, answer: Callable[[float | SidecarError, float], None]) -> None:
+    def ping(
+        self, connection: PeerConnection, now: float, answer: Callable[[float | SidecarError, float], None]
+    ) -> None:
         """Ping over this connection; `answer` gets the round trip in seconds, or what went wrong, and `now`."""
 
 
@@ -230,7 +232,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         peer = switch.peers.get(opened.peer)
         if peer is None:
             peer = switch.peers[opened.peer] = Peer(opened.peer, opened.public_key, now)
-        connection = Connection(opened, peer, now)
+        connection = PeerConnection(opened, peer, now)
         switch.connections[opened.connection] = connection
         peer.connections.append(connection)
         dialled = opened.remote if opened.direction is Direction.OUTBOUND else None
@@ -278,7 +280,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         for service in self._services:
             service.peer_lost(peer, now)
 
-    def _connected(self, connection: Connection, now: float) -> None:
+    def _connected(self, connection: PeerConnection, now: float) -> None:
         for service in self._services:
             service.connection_opened(connection, now)
 
@@ -358,7 +360,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
 
         self._pings.ping(kept, now, answered)
 
-    def _drain(self, connection: Connection, now: float) -> None:
+    def _drain(self, connection: PeerConnection, now: float) -> None:
         """Let the streams of a surplus connection finish, then close it."""
         switch = self._switch
         connection.draining = True

@@ -15,7 +15,7 @@ from .statistics import DirectStatistics
 from .switch import VIOLATION, Peer, SimpleHandler, Stream, Switch
 
 
-class DirectService(SimpleHandler, Service[direct.AppInput]):
+class DirectMessageService(SimpleHandler, Service[direct.AppInput]):
     """Runs the direct router on the switch. A link's number is its stream's."""
 
     name = "direct"

@@ -15,7 +15,7 @@ from ..types import PeerId
 from .dialling import Dialling
 from .service import Follower, Service
 from .statistics import IdentifyStatistics
-from .switch import Connection, Peer, SimpleHandler, Stream, Switch
+from .switch import Peer, PeerConnection, SimpleHandler, Stream, Switch
 
 _TWINS = 600.0  # seconds for which a peer that was in two places at once keeps the addresses of both; a guess
 _MAX_TWINS = 256
@@ -29,7 +29,7 @@ class _Asked(NamedTuple):
     """State of an identify stream of ours."""
 
     reader: IdentifyReader
-    connection: Connection
+    connection: PeerConnection
 
 
 class _Kept(NamedTuple):
@@ -73,7 +73,7 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
             self.advertise(now)
         self._started = True
 
-    def connection_opened(self, connection: Connection, now: float) -> None:
+    def connection_opened(self, connection: PeerConnection, now: float) -> None:
         """Ask a fresh connection who is there; the peer is of no use before it has said so."""
         switch = self._switch
         if connection.peer.info is not None and not _again(connection):
@@ -288,7 +288,7 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
         if address is not None and (address in self.observed or len(self.observed) < _MAX_OBSERVED):
             self.observed[address.without_peer()] += 1
 
-    def _unidentified(self, connection: Connection, error: SidecarError, now: float) -> None:
+    def _unidentified(self, connection: PeerConnection, error: SidecarError, now: float) -> None:
         """The peer does not say who it is: then it shows no network."""
         switch, peer = self._switch, connection.peer
         if peer.info is not None or connection.number not in switch.connections:
@@ -301,7 +301,7 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
         self._dialling.refused(peer, failure, now)
         switch.close_connection(connection, failure)
 
-    def _overdue(self, connection: Connection, now: float) -> None:
+    def _overdue(self, connection: PeerConnection, now: float) -> None:
         if connection.number in self._switch.connections and connection.peer.info is None:
             timeout = self._switch.config.identify_timeout
             self._unidentified(connection, DeadlineExceeded(f"no identify within {timeout:g} s"), now)
@@ -360,7 +360,7 @@ class _Pushed(SimpleHandler):
             self._identifying.identified(stream.peer, stream.state.finish(), now)
 
 
-def _again(connection: Connection) -> bool:
+def _again(connection: PeerConnection) -> bool:
     """Whether the side that opened the connection has another one open: it has lost that, or there are two of it."""
     return any(
         other is not connection and other.direction is connection.direction and not other.draining

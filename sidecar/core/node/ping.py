@@ -8,7 +8,7 @@ from ..errors import DeadlineExceeded, SidecarError
 from ..override import override
 from ..ping import PING, Pinger, PingResponder
 from .service import Service
-from .switch import Connection, Peer, SimpleHandler, Stream, Switch
+from .switch import Peer, PeerConnection, SimpleHandler, Stream, Switch
 
 Answer = Callable[[float | SidecarError, float], None]
 _SMOOTHING = 0.1  # share of a new round trip in the latency shown, as go-libp2p's peerstore weighs it
@@ -34,7 +34,7 @@ class PingService(SimpleHandler, Service[Never]):
         self._switch = switch
         switch.register(PING, self, housekeeping=True)
 
-    def ping(self, connection: Connection, now: float, answer: Answer) -> None:
+    def ping(self, connection: PeerConnection, now: float, answer: Answer) -> None:
         """Ping over a connection; `answer` gets the round trip in seconds, or the error."""
         ping = _Ping(Pinger(self._switch.rng), answer)
         timeout = self._switch.config.ping_timeout

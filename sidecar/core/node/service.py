@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, TypeVar, get_args, get_origin
 
 if TYPE_CHECKING:
-    from .switch import Connection, Peer
+    from .switch import Peer, PeerConnection
 
 Input = TypeVar("Input", contravariant=True)
 
@@ -46,7 +46,7 @@ class Service(Generic[Input]):
 
     # ------------------------------------------------------------ peers come and go
 
-    def connection_opened(self, connection: "Connection", now: float) -> None:
+    def connection_opened(self, connection: "PeerConnection", now: float) -> None:
         """A connection is there, or has become the best one, of a peer that is not identified yet."""
 
     def peer_ready(self, peer: "Peer", now: float) -> None:

@@ -9,7 +9,7 @@ from ..identity import Identity
 from ..parameters import NodeConfig
 from .connection_manager import ConnectionManager
 from .dialling import Dialling
-from .direct import DirectService
+from .direct import DirectMessageService
 from .gate import GateService
 from .gossip import GossipService
 from .identify import IdentifyService
@@ -52,7 +52,7 @@ class Services:
         self.kademlia = kademlia = KademliaService(switch, dialling, ping, now, wall_ns)
         self.identify = identify = IdentifyService(switch, dialling, sequence)
         self.gossip = gossip = GossipService(switch, dialling, identify, workload, identity, now, sequence)
-        self.direct = direct = DirectService(switch, dialling, now)
+        self.direct = direct = DirectMessageService(switch, dialling, now)
         self.streams = streams = StreamsService(switch, dialling, operations, identify)
         self.unity = unity = Unity(switch, dialling, kademlia)
         self.records = records = Records(switch, kademlia, operations, identity, sequence)

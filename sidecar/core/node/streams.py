@@ -13,7 +13,7 @@ from .identify import IdentifyService
 from .operations import Operations
 from .service import Service
 from .statistics import StreamsStatistics
-from .switch import Connection, Peer, SimpleHandler, Stream, Switch
+from .switch import Peer, PeerConnection, SimpleHandler, Stream, Switch
 
 _MAX_OPENING = 128  # streams in negotiation on one connection; peers bear 256 unanswered ones (specs yamux)
 _RESERVED = ("/sidecar/", "/multistream/", "/noise", "/yamux/", "/tls/")  # peers take their meaning from these
@@ -24,7 +24,7 @@ class _Asked:
 
     __slots__ = ("connection", "op", "protocols")
 
-    def __init__(self, op: int, connection: Connection, protocols: tuple[str, ...]) -> None:
+    def __init__(self, op: int, connection: PeerConnection, protocols: tuple[str, ...]) -> None:
         self.op = op
         self.connection = connection
         self.protocols = protocols
@@ -131,7 +131,7 @@ class StreamsService(SimpleHandler, Service[streams.AppInput]):
         self._queued.setdefault(asked.connection.number, deque()).append(asked)
         self._open_next(asked.connection)
 
-    def _open_next(self, connection: Connection) -> None:
+    def _open_next(self, connection: PeerConnection) -> None:
         number = connection.number
         queue = self._queued.get(number)
         while queue and self._opening.get(number, 0) < _MAX_OPENING:

@@ -36,7 +36,7 @@ class PeerTable:
 
     def __init__(self) -> None:
         self.peers: dict[PeerId, Peer] = {}
-        self.connections: dict[int, Connection] = {}
+        self.connections: dict[int, PeerConnection] = {}
 
 
 class Budgets(Protocol):
@@ -86,7 +86,7 @@ class Stream:
     def __init__(
         self,
         number: int,
-        connection: "Connection",
+        connection: "PeerConnection",
         protocol: str,
         handler: "StreamHandler",
         state: object,
@@ -159,7 +159,7 @@ class SimpleHandler(StreamHandler):
         return stream.out.take(limit)
 
 
-class Connection:
+class PeerConnection:
     """A live connection to a peer."""
 
     __slots__ = (
@@ -195,7 +195,7 @@ class Peer:
     def __init__(self, peer: PeerId, public_key: PublicKey, now: float) -> None:
         self.id = peer
         self.public_key = public_key
-        self.connections: list[Connection] = []
+        self.connections: list[PeerConnection] = []
         self.info: IdentifyInfo | None = None
         self.ready = False  # identified, and of our network
         self.latency: float | None = None
@@ -204,7 +204,7 @@ class Peer:
         self.used_at = now  # when the last stream was opened, but for housekeeping
 
     @property
-    def best(self) -> Connection:
+    def best(self) -> PeerConnection:
         """The connection that new streams go on."""
         return next((c for c in self.connections if not c.draining), self.connections[0])
 
@@ -244,7 +244,7 @@ class Switch(Service[SwitchInput]):
         self._counts = SwitchStatistics()
         self.traffic: dict[str, Traffic] = {}  # by the names of the handlers
         self._streams: dict[int, Stream] = {}
-        self._tokens: dict[int, tuple[Connection, StreamHandler, object]] = {}
+        self._tokens: dict[int, tuple[PeerConnection, StreamHandler, object]] = {}
         self._token = 0
 
     @override
@@ -278,7 +278,7 @@ class Switch(Service[SwitchInput]):
         self.handlers.pop(protocol, None)
 
     def open_stream(
-        self, connection: Connection, protocols: tuple[str, ...], handler: StreamHandler, state: object
+        self, connection: PeerConnection, protocols: tuple[str, ...], handler: StreamHandler, state: object
     ) -> None:
         """Open a stream; the handler is told of it with `state`."""
         self._token += 1
@@ -321,7 +321,7 @@ class Switch(Service[SwitchInput]):
 
         stream.deadline = self.deadlines.at(now + timeout, overdue)
 
-    def close_connection(self, connection: Connection, error: SidecarError | None) -> None:
+    def close_connection(self, connection: PeerConnection, error: SidecarError | None) -> None:
         """End a connection: in order, or for the error."""
         self.emit(events.CloseConnection(connection.number, error))
 
@@ -408,7 +408,7 @@ class Switch(Service[SwitchInput]):
             error = reset.error or StreamReset(f"{stream.protocol}: the peer reset the stream")
             stream.handler.closed(stream, error, now)
 
-    def drop_streams(self, connection: Connection, error: SidecarError, now: float) -> None:
+    def drop_streams(self, connection: PeerConnection, error: SidecarError, now: float) -> None:
         """The connection is gone and its streams with it."""
         for token in list(connection.tokens):
             _, handler, state = self._tokens.pop(token)

@@ -16,7 +16,7 @@ from ..types import PeerId
 from .config import ConfigurationChanged
 from .service import Follower, Service
 from .statistics import WorkStatistics
-from .switch import Connection, Peer, PeerTable
+from .switch import Peer, PeerConnection, PeerTable
 from .turn import Turn
 
 _FORGIVEN = 0.25  # seconds of slowness forgiven in each second of another kind: who is slow less than a fifth stays
@@ -88,7 +88,7 @@ class Workload(Service[events.WorkCaused], Follower[ConfigurationChanged]):
             meter.backlogged = backlogged
             self._tell(peer, meter, before)
 
-    def connection_opened(self, connection: Connection, now: float) -> None:
+    def connection_opened(self, connection: PeerConnection, now: float) -> None:
         """Another connection of a peer is read no more than the others."""
         meter = self._meters.get(connection.peer.id)
         if meter is not None and (meter.over or meter.backlogged):
