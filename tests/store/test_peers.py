@@ -87,6 +87,15 @@ def test_a_store_of_an_earlier_version_learns_of_places(path: Path) -> None:
     store.close()
 
 
+def test_others_can_look_at_it_meanwhile(path: Path) -> None:
+    store = PeerStore.open(path)
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0)) as other:
+        for number in (1, 2):
+            store.save([PeerRow(peer(number), (at(number),), NOW)])
+            assert other.execute("SELECT count(*) FROM peers").fetchone() == (number,)
+    store.close()
+
+
 def test_gives_the_most_promising_first(path: Path) -> None:
     rows = [
         PeerRow(peer(1), (at(1),), NOW),  # only heard of
@@ -237,6 +246,9 @@ def test_a_disk_that_is_full_or_read_only(small_disk: Path) -> None:
     assert len(store) == 1
     with pytest.raises(StorageError, match="cannot be opened"):
         PeerStore.open(small_disk / "other.db")
+    store.close()
+    store = PeerStore.open(path)  # without memory that others share, for which there is no room
+    assert len(store) == 1
     filler.unlink()
     store.save(many(20))
     assert len(store) == 20
