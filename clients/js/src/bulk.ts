@@ -236,8 +236,10 @@ class Writer<Receipts extends Range> {
     let exhausted = false;
     try {
       for (;;) {
+        exhausted = true; // should it fail: then it is not closed either
         const step = iterator.next();
         const result = await Promise.race([step, ended]);
+        exhausted = false;
         if (result === undefined) {
           step.catch(() => undefined); // nobody waits for it any more
           return;
@@ -258,7 +260,8 @@ class Writer<Receipts extends Range> {
       }
     } finally {
       if (!exhausted) {
-        iterator.return?.().catch(() => undefined); // not waited for: it may be in the middle of a step for ever
+        // Not waited for: it may be in the middle of a step for ever. Its own errors do not hide why it is let go.
+        void (async () => iterator.return?.())().catch(() => undefined);
       }
     }
     while (flushing !== undefined) {

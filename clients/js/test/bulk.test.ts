@@ -172,3 +172,28 @@ test("the iterable's own error ends the call, and its iterator is closed in any 
   assert.ok((await caught(node.sendMany("p", "/x/1", endless()))) instanceof QueueFull);
   await closed.promise;
 });
+
+test("what an async iterable throws when it is let go does not hide why it is", async (t) => {
+  const { node } = await joined(t, new Hub().handlers());
+  const iterable = (next: () => Promise<IteratorResult<string>>) => ({
+    [Symbol.asyncIterator]: () => ({
+      next,
+      return: () => {
+        throw new Error("in return");
+      },
+    }),
+  });
+  const failing = iterable(() => Promise.reject(new Error("no more paper")));
+  assert.equal((await caught(node.publishMany("news", failing))).message, "no more paper");
+  const controller = new AbortController();
+  const waiting = iterable(() => {
+    setImmediate(() => {
+      controller.abort(new Error("enough"));
+    });
+    return new Promise(() => undefined);
+  });
+  const publishing = node.publishMany("news", waiting, { signal: controller.signal });
+  assert.equal((await caught(publishing)).message, "enough");
+  const malformed = iterable(() => Promise.resolve({ done: false, value: null as never }));
+  assert.ok((await caught(node.publishMany("news", malformed))) instanceof InvalidArgument);
+});
