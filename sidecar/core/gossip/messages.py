@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from ...wire.gossip_pb2 import RPC, ControlMessage, ControlPrune, PeerInfo
+from ...wire.gossip_pb2 import RPC as RPC  # these for the rest of the room
+from ...wire.gossip_pb2 import ControlMessage as ControlMessage
+from ...wire.gossip_pb2 import ControlPrune as ControlPrune
+from ...wire.gossip_pb2 import PeerInfo as PeerInfo
 from ..errors import ProtocolError
 from ..types import PeerId
 from ..varint import encode
-
-__all__ = ["RPC", "ControlMessage", "ControlPrune", "Fields", "PeerInfo", "RpcChunk", "decode_rpc", "parse_message"]
 
 _SIGNATURE = 5  # field number; `key` is 6
 _LENGTH_DELIMITED = 2
@@ -155,6 +156,7 @@ class UnsignedLayout:
         self.envelope = len(self._tail)  # bytes without the data
 
     def encode(self, messages: Sequence[bytes]) -> list[bytes]:
+        """The messages of these payloads, in order."""
         tail, headers = self._tail, _HEADERS
         try:
             return [headers[len(data)] + data + tail for data in messages]
@@ -294,6 +296,7 @@ def encode_subscription(topic: bytes, age: int | None) -> bytes:
 
 
 def encode_graft(topic: bytes) -> bytes:
+    """A GRAFT, as an entry of ControlMessage."""
     return field(3, field(1, topic))
 
 
