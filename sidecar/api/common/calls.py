@@ -1,8 +1,6 @@
 """What apps called, and how it ended."""
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
 from time import monotonic
 
 from ...core.errors import ResourceExhausted
@@ -11,21 +9,6 @@ from .status import Code
 
 # From a call that only reads to one that waits for a lookup in the DHT.
 DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
-
-_LOOKS, _BETWEEN = 25, 0.01  # and seconds: a quarter of one for the news of a call's end; a guess
-
-
-async def vacated(wanted: Iterable[str], taken: Callable[[], Iterable[str]]) -> None:
-    """Wait a moment for whoever has what a call wants for itself to go.
-
-    An app that ends a call and makes it anew, at once or over a new connection, is often quicker than gRPC's news of
-    the end. Whoever is still there then stays, and the call is refused.
-    """
-    names = frozenset(wanted)
-    for _ in range(_LOOKS):
-        if names.isdisjoint(taken()):
-            return
-        await asyncio.sleep(_BETWEEN)
 
 
 class MethodCalls:

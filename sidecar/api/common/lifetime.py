@@ -4,16 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
-from ...core.errors import Closed, SidecarError
-
-
-class Endable(Protocol):
-    """A stream toward an app."""
-
-    def end(self, error: SidecarError) -> None:
-        """Deliver what is queued, then end with the error."""
+from ...core.errors import Closed
+from .outlet import Outlet
 
 
 class Lifetime:
@@ -24,7 +17,7 @@ class Lifetime:
         self._closing = False
         self._drained = asyncio.Event()
         self._busy: list[Callable[[], bool]] = []
-        self._streams: dict[Endable, None] = {}
+        self._streams: dict[Outlet, None] = {}
 
     @property
     def streams(self) -> int:
@@ -46,7 +39,7 @@ class Lifetime:
             raise _closed()
 
     @contextmanager
-    def stream(self, stream: Endable) -> Iterator[None]:
+    def stream(self, stream: Outlet) -> Iterator[None]:
         """While a stream is open, it is ended when the sidecar stops. Raises Closed."""
         self.check_open()
         self._streams[stream] = None

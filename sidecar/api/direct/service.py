@@ -4,7 +4,8 @@ import asyncio
 import functools
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 from ...core.direct import (
     MessagesReceived,
@@ -26,10 +27,9 @@ from ...process.spans import Tracer
 from ..common import values
 from ..common.bounds import Bounds, check_room
 from ..common.call import OPEN, Call, opening
-from ..common.calls import vacated
-from ..common.outlet import MAX_BATCH, converse, pour
-from ..common.receipts import Range, Receipts
+from ..common.outlet import Outlet, converse, pour
 from ..common.status import reason
+from ..common.vacated import vacated
 from ..common.window import Window
 from ..guard import caller
 from ..service import ApiService, Handlers, ServiceContext
@@ -37,14 +37,14 @@ from ..statistics import OutcomesStatistics, ReceiversStatistics
 from . import convert
 from .asking import WITHDRAWN, Asker
 from .inbox import Inbox, ReceiveStream
+from .sending import Sender, Sent, ranges
 from .serving import Desk, ServeStream, ToldServer
+
+Stream = TypeVar("Stream", bound=Outlet)
 
 _MAX_PROTOCOLS = 64
 _ANSWERED = "ANSWERED"  # of a request
-_OVERHEAD = 64  # bytes that a message counts beside its own, as in the direct router
 
-Sent = tuple[SendOutcome, str]  # with words where there is more to say
-Send = Callable[[PeerId, str, Sequence[bytes], Sequence[str]], Awaitable[list[Sent]]]
 _ARRIVED = (SendOutcome.DELIVERED, SendOutcome.TIMED_OUT, SendOutcome.UNKNOWN)  # or may have
 
 
@@ -104,7 +104,7 @@ class DirectService(ApiService):
             completed: SendCompleted = await self._operations.run(
                 lambda op: SendRequested(op, peer, protocol, chosen), cancel=None
             )
-            return [sent for _, count, sent in _ranges(completed) for _ in range(count)]
+            return [sent for _, count, sent in ranges(completed) for _ in range(count)]
 
         who = caller.who()
         return await self._ids.once([(who, peer, protocol, name) if name else None for name in ids], send)
@@ -112,7 +112,7 @@ class DirectService(ApiService):
     async def send_many(self, requests: AsyncIterator[convert.SendManyRequest], call: Call) -> None:
         """Send batches; the outcomes as ranges."""
         await call.begin(opening(self._context.config.max_request_bytes))
-        sender = _Sender(self._context, self._send)
+        sender = Sender(self._context, self._send)
         lifetime = self._context.lifetime
         with lifetime.stream(sender.receipts):
             try:
@@ -133,18 +133,10 @@ class DirectService(ApiService):
             written = functools.partial(self._written, receiver)
             await pour(receiver, functools.partial(_write, call, written))
 
-    @contextmanager
-    def receiving(self, receiver: ReceiveStream) -> Iterator[None]:
+    def receiving(self, receiver: ReceiveStream) -> AbstractContextManager[None]:
         """While an app receives. Raises ResourceExhausted."""
-        check_room(len(self.inbox.receivers()), self._context.config.max_receivers, "receive streams")
-        with self._context.lifetime.stream(receiver):
-            self.inbox.add(receiver)
-            try:
-                self._tell_protocols()
-                yield
-            finally:
-                self.inbox.remove(receiver)
-                self._tell_protocols()
+        inbox = self.inbox
+        return self._open(receiver, len(inbox.receivers()), "receive streams", inbox.add, inbox.remove)
 
     def _written(self, receiver: ReceiveStream) -> None:
         self.inbox.handled(receiver.written())
@@ -196,26 +188,31 @@ class DirectService(ApiService):
             for token, answer in convert.answers(request):
                 self.desk.answer(server, token, answer)
 
-        await vacated(protocols, self.desk.protocols)
-
         def write(told: ToldServer) -> Awaitable[None]:
             return call.write(convert.requests(*told, self._context.now()))
 
+        await vacated(protocols, self.desk.protocols)
         with self.serving(server):
             await call.begin(opening(config.max_request_bytes))
             await converse(requests, server, consume, write)
 
-    @contextmanager
-    def serving(self, server: ServeStream) -> Iterator[None]:
+    def serving(self, server: ServeStream) -> AbstractContextManager[None]:
         """While an app serves. Raises AlreadyExists, ResourceExhausted."""
-        check_room(len(self.desk.servers()), self._context.config.max_receivers, "serve streams")
-        with self._context.lifetime.stream(server):
-            self.desk.add(server)
+        desk = self.desk
+        return self._open(server, len(desk.servers()), "serve streams", desk.add, desk.remove)
+
+    @contextmanager
+    def _open(
+        self, stream: Stream, present: int, what: str, add: Callable[[Stream], None], remove: Callable[[Stream], None]
+    ) -> Iterator[None]:
+        check_room(present, self._context.config.max_receivers, what)
+        with self._context.lifetime.stream(stream):
+            add(stream)
             try:
                 self._tell_protocols()
                 yield
             finally:
-                self.desk.remove(server)
+                remove(stream)
                 self._tell_protocols()
 
     def _tell_protocols(self) -> None:
@@ -254,73 +251,3 @@ async def _write(call: Call, written: Callable[[], None], batch: bytes) -> None:
         written()
         raise
     written()
-
-
-class _Sender:
-    """One SendMany stream: batches go out as they come, receipts come as they become known."""
-
-    def __init__(self, context: ServiceContext, send: Send) -> None:
-        self._context = context
-        self._send = send
-        self._peer: PeerId | None = None
-        self._protocol = ""
-        self._tasks: set[asyncio.Task[None]] = set()  # a batch with ids each, bounded by the window
-        window = Bounds(context.config.send_window, context.config.send_window_bytes)
-        self.receipts: Receipts[Sent] = Receipts(window, _encode)
-
-    async def consume(self, request: convert.SendManyRequest) -> None:
-        """Send a batch; returns when the next one may be read."""
-        if request.peer_id:
-            self._peer = self._context.other_peer(request.peer_id)
-        if request.protocol:
-            self._protocol = values.name(request.protocol, values.MAX_PROTOCOL, "protocol")
-        if not request.messages:
-            return
-        values.bounded(len(request.messages), MAX_BATCH, "messages")
-        peer = self._peer if self._peer is not None else self._context.other_peer("")
-        protocol = values.name(self._protocol, values.MAX_PROTOCOL, "protocol")
-        messages = [message.data for message in request.messages]
-        ids = [message.request_id for message in request.messages]
-        checked = [values.request_id(text) for text in ids] if any(ids) else []
-        size = sum(map(len, messages)) + _OVERHEAD * len(messages)
-        first = self.receipts.asked(len(messages), size)
-        if checked:
-            named = self._send_named(first, size, peer, protocol, messages, checked)
-            task = asyncio.create_task(named, name="api sending with ids")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        else:
-            self._context.operations.start(
-                lambda op: SendRequested(op, peer, protocol, messages), functools.partial(self._completed, first, size)
-            )
-        await self.receipts.room()
-
-    def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-
-    def _completed(self, first: int, size: int, completed: SendCompleted) -> None:
-        for start, count, sent in _ranges(completed):
-            self.receipts.answered(first + start, count, sent)
-        self.receipts.settled(size)
-
-    async def _send_named(
-        self, first: int, size: int, peer: PeerId, protocol: str, messages: list[bytes], ids: list[str]
-    ) -> None:
-        try:
-            for index, sent in enumerate(await self._send(peer, protocol, messages, ids)):
-                self.receipts.answered(first + index, 1, sent)
-            self.receipts.settled(size)
-        except SidecarError as error:
-            self.receipts.end(error)
-
-
-def _ranges(completed: SendCompleted) -> Iterator[tuple[int, int, Sent]]:
-    """What became of a batch; the error's words go with what was not delivered."""
-    detail = str(completed.error) if completed.error else ""
-    for first, count, outcome in completed.outcomes:
-        yield first, count, (outcome, "" if outcome is SendOutcome.DELIVERED else detail)
-
-
-def _encode(ranges: list[Range[Sent]]) -> bytes:
-    return convert.receipts((part.first, part.count, part.outcome) for part in ranges)

@@ -9,9 +9,9 @@ from ...core.override import override
 from ..common import values
 from ..common.bounds import check_room
 from ..common.call import Call, opening
-from ..common.calls import vacated
 from ..common.outlet import Outlet, converse, pour
 from ..common.status import status_details
+from ..common.vacated import vacated
 from ..guard import caller
 from ..service import ApiService, Handlers, ServiceContext
 from ..statistics import ByteStreamsStatistics
