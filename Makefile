@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
+WORKERS ?= 2
 # A bare environment often has it set. The tests start Python some thousand times, which then compiles all it imports.
 unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
@@ -25,16 +26,16 @@ install: $(STAMP)  ## Install into .venv (every other target does it by itself)
 demo: $(STAMP)  ## Five sidecars on loopback find each other, talk and gossip; under a minute
 	@exec $(BIN)/sidecar demo
 
-# Two at a time: most of the tests wait for other processes. Short paths, for those of Unix sockets have at most 107 bytes.
+# Two at a time (WORKERS=3 for more): most of the tests wait for other processes. Short paths, for those of Unix sockets have at most 107 bytes.
 # What is built for tests is built meanwhile, and they come last (tests/conftest.py), so files keep their order.
 test: $(STAMP)  ## The test suite, but for what `make test-slow` runs
 	@temporary=$$(mktemp -d) && { $(BIN)/python -m tests.prepare & preparing=$$!; } && \
 	  trap "kill $$preparing 2> /dev/null; rm -rf $$temporary" EXIT && \
-	  $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --basetemp=$$temporary
+	  $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --basetemp=$$temporary
 
 test-slow: $(STAMP)  ## The tests that cost much: large meshes, every way to install, grpcurl, Go's ingest (needs Go and Node)
 	@temporary=$$(mktemp -d) && trap "rm -rf $$temporary" EXIT && $(BIN)/python -m tests.prepare grpcurl && \
-	  $(BIN)/python -m pytest -m slow -n 2 --dist loadfile --basetemp=$$temporary
+	  $(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadfile --basetemp=$$temporary
 
 test-tools: $(STAMP)  ## Build and install what the tests need beside Python, Go and Node (`make test` does it by itself)
 	@exec $(BIN)/python -m tests.prepare

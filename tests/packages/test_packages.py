@@ -85,7 +85,10 @@ def test_nothing_is_packed_that_was_made_here(dist: Path) -> None:
         assert any(name.endswith("/LICENSE") for name in names), path
 
 
-@pytest.mark.parametrize("kind", ["-py3-none-any.whl", ".tar.gz"], ids=["wheels", "sdists"])
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param("-py3-none-any.whl", id="wheels"), pytest.param(".tar.gz", id="sdists", marks=pytest.mark.slow)],
+)
 def test_the_sidecar_runs_and_the_client_says_hello(dist: Path, kind: str, tmp_path: Path) -> None:
     """Two environments, as of two containers: the sidecar with what it asks for, and an app with the client alone."""
     server, client = tmp_path / "server", tmp_path / "client"
