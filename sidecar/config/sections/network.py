@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ...core.multiaddr import Multiaddr
 from ...core.parameters import NodeConfig
+from ...core.parameters.node import MAX_NETWORK_NAME
 from ..kinds import multiaddrs, number, path, seconds, text
 from .key import DAY, key
 
@@ -17,7 +18,11 @@ class NetworkSection:
 
     name: str = key(
         _NODE.network,
-        text(r"[A-Za-z0-9._-]{1,64}", "1 to 64 ASCII letters, digits, '.', '_' and '-'", "NAME"),
+        text(
+            rf"[A-Za-z0-9._-]{{1,{MAX_NETWORK_NAME}}}",
+            f"1 to {MAX_NETWORK_NAME} ASCII letters, digits, '.', '_' and '-'",
+            "NAME",
+        ),
         "The network's name. It is part of the protocol ids: nodes of different names never mix.",
         "a name of our own",
         "--network",

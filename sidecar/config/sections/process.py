@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.parameters import ChannelLimits, NodeConfig, WorkConfig
+from ...core.parameters.channel import INITIAL_WINDOW
 from ..kinds import LOG_LEVELS, choice, log_levels, number, path, port_or_endpoint, seconds, share, size, text
 from .key import KIB, MIB, key
 
@@ -117,13 +118,13 @@ class LimitsSection:
     )
     receive_window: int = key(
         _CHANNEL.receive_window,
-        size(256 * KIB, 1024 * MIB),
+        size(INITIAL_WINDOW, 1024 * MIB),
         "Unacknowledged bytes that a peer may have on one stream. Throughput is at most this in one round trip.",
         "a guess: 10 MB/s at a round trip of 100 ms",
     )
     connection_buffer: int = key(
         _CHANNEL.max_buffered,
-        size(256 * KIB, 4096 * MIB),
+        size(INITIAL_WINDOW, 4096 * MIB),
         "Unacknowledged bytes on one connection.",
         "a guess: 16 full windows",
     )

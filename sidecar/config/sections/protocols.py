@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ...core.parameters import DirectConfig, GossipConfig, KademliaConfig, Namespace, NodeConfig
+from ...core.parameters.direct import MAX_MESSAGE
 from ..kinds import choice, flag, namespaces, number, seconds, size
 from .key import DAY, KIB, MIB, key
 
@@ -184,7 +185,7 @@ class DirectSection:
 
     max_message: int = key(
         _DIRECT.max_message,
-        size(1, 2**20 - 2048),
+        size(1, MAX_MESSAGE),
         "The largest message, request or response sent.",
         "a guess; the protocol's frames end at 1 MiB",
     )
