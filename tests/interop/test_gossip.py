@@ -16,7 +16,7 @@ from sidecar.core.varint import encode
 from sidecar.wire.gossip_pb2 import RPC, Message
 from tests.interop.cells import NETWORK, NotOffered, cell
 from tests.interop.ours import Ours, connect, our_sidecar, pair
-from tests.interop.peer import TIMEOUT, Stage
+from tests.interop.peer import TIMEOUT, Peer, Stage
 from tests.interop.wire import US, dial
 
 TOPICS = 100
@@ -88,6 +88,18 @@ async def until_counted(ours: Ours, name: str, least: int = 1) -> None:
             pass
 
 
+async def idontwant_at_either(one: Peer, other: Peer, peer_id: str, direction: str) -> None:
+    """Wait until one of two peers tells of an IDONTWANT from or to a third."""
+    waiting = [
+        asyncio.create_task(peer.event("idontwant", peer_id=peer_id, direction=direction)) for peer in (one, other)
+    ]
+    ended, running = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in running:
+        task.cancel()
+    for task in ended:
+        task.result()
+
+
 @cell("gossip", "IDONTWANT for a large message, theirs heard and ours sent")
 def test_idontwant(language: str, tmp_path: Path) -> None:
     async def scenario() -> None:
@@ -113,8 +125,8 @@ def test_idontwant(language: str, tmp_path: Path) -> None:
                             break
                 if language in ("rust", "py"):
                     raise NotOffered("its IDONTWANT was received here; what it does with ours it does not tell")
-                await other.event("idontwant", peer_id=ours.peer_id, direction="received")
-                await other.event("idontwant", peer_id=ours.peer_id, direction="sent")
+                for direction in ("received", "sent"):
+                    await idontwant_at_either(source, other, ours.peer_id, direction)
 
     asyncio.run(scenario())
 
