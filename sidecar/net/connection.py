@@ -40,6 +40,39 @@ class Connection(asyncio.Protocol):
     table of `lifecycle`. An exception in it ends it and nothing else.
     """
 
+    __slots__ = (  # of more than 30 attributes, a class without them looks each up in a dictionary of its own
+        "_alarm",
+        "_base",
+        "_channel",
+        "_close_timer",
+        "_dirty",
+        "_host",
+        "_input_ended",
+        "_linger_timer",
+        "_output_ended",
+        "_progress_at",
+        "_state",
+        "_suffix",
+        "_taken",
+        "_tokens",
+        "_transport",
+        "_turns",
+        "_write_paused",
+        "attempt",
+        "buffered",
+        "bytes_in",
+        "bytes_out",
+        "direction",
+        "local",
+        "number",
+        "opened_at",
+        "over",
+        "peer",
+        "public_key",
+        "remote",
+        "remote_host",
+    )
+
     def __init__(
         self,
         host: ConnectionHost,

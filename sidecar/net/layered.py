@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 class LayeredConnection(Connection):
     """A subclass, so that plain connections do not pay for what they lack, not even with a test."""
 
+    __slots__ = ("_stack",)
+
     def __init__(
         self,
         host: ConnectionHost,
