@@ -1,10 +1,11 @@
 """What stands behind the API: each of the node's news has its place."""
 
+import logging
 from typing import get_args
 
 from sidecar.api.backend import Backend
 from sidecar.api.config import ApiConfig
-from sidecar.api.server import schema
+from sidecar.api.server import schema, server  # noqa: F401 - the latter brings all modules along
 from sidecar.core.events import OperationCompleted
 from sidecar.core.node import AppNews
 from tests.api.fakes import FakeNode
@@ -22,3 +23,13 @@ def test_every_service_of_the_schemas_is_there() -> None:
     node = FakeNode()
     backend = Backend(node, node.feed, ApiConfig(), agent="sidecar/test")
     assert {f"sidecar.v1.{type(service).__name__}" for service in backend.services} == set(schema.services())
+
+
+def test_the_parts_of_the_log_keep_the_names_that_levels_are_set_by() -> None:
+    """Files move; what stands in configurations stays."""
+    parts = ("bulk", "callers", "certificates", "errors", "gatekeeper", "guard.gate", "server")
+    assert {f"sidecar.api.{part}" for part in parts} == {
+        name
+        for name, logger in logging.root.manager.loggerDict.items()
+        if name.startswith("sidecar.api.") and isinstance(logger, logging.Logger)
+    }

@@ -10,7 +10,7 @@ from .wakeup import Wakeup
 
 MAX_BATCH = 65_536  # messages in one request
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("sidecar.api.bulk")
 
 
 class Outlet:

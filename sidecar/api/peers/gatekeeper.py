@@ -14,7 +14,7 @@ from ..surface import Feed
 
 _LOOK = 1.0  # seconds between two looks at the wall clock: how late a ban ends at most
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("sidecar.api.gatekeeper")
 
 
 class Store(Protocol):

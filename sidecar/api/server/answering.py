@@ -12,7 +12,7 @@ from ..common.calls import MethodCalls
 from ..common.status import Code, code
 from .schema import Malformed
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("sidecar.api.errors")
 
 
 async def _wellformed(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from ..common.call import Call, Handler
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: process, user, group
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("sidecar.api.callers")
 
 
 class Callers:

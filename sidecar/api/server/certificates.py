@@ -12,7 +12,7 @@ import grpc
 from ...config.files import read_regular
 from ...core.errors import ConfigError
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("sidecar.api.certificates")
 _MAX_FILE = 16 << 20  # bytes
 _Seen = tuple[tuple[int, int, int], ...]
 

@@ -14,7 +14,7 @@ from .grpc_call import Context, GrpcCall
 _OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 MAX_STRANGERS = 256  # a guess: more than anybody who watches the health of one sidecar has
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("sidecar.api.guard.gate")
 
 
 class Door(grpc.aio.ServerInterceptor):

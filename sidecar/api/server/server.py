@@ -19,7 +19,7 @@ from .sockets import SocketPlace, default_socket, prepare_default_directory
 _HEALTH_INTERVAL = 2.0  # seconds between looks at the parts, beside those that readiness calls for; a guess
 _REMEDY = "Let the sidecar's user make a socket there: it is served within seconds, without a restart."
 _LAST_WORDS = 0.5  # seconds for streams to end in when the drain has taken all its time; a guess
-_log = logging.getLogger(__package__)  # `api.server`, as the schema names it
+_log = logging.getLogger("sidecar.api.server")
 
 
 class ApiServer:

@@ -184,16 +184,16 @@ async def test_who_connected_is_logged_once_and_only_with_debug(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with served(tmp_path) as (_, _, api, client):
-        with caplog.at_level(logging.INFO, "sidecar.api.server.callers"):
+        with caplog.at_level(logging.INFO, "sidecar.api.callers"):
             await client.info()
         assert not caplog.records
-        with caplog.at_level(logging.DEBUG, "sidecar.api.server.callers"):
+        with caplog.at_level(logging.DEBUG, "sidecar.api.callers"):
             await client.info()
             await client.info()
             async with sidecar_client.connect(api.target) as other:
                 await other.info()
         line = f"API connection of process {os.getpid()}, user {os.getuid()}, group {os.getgid()}"
-        lines = [record.message for record in caplog.records if record.name == "sidecar.api.server.callers"]
+        lines = [record.message for record in caplog.records if record.name == "sidecar.api.callers"]
         assert lines == [line, line]
         await asyncio.sleep(0)
     callers = Callers()
