@@ -2,7 +2,7 @@
 
     NEW -> UPGRADING -> OPEN -> DRAINING -> CLOSING -> CUT -> CLOSED
 
-Each state but NEW may be skipped, and nothing leads back. The node knows of a connection from OPEN on, and is told of
+States may be skipped, and nothing leads back. The node knows of a connection from OPEN on, and is told of
 the end on the way to CLOSING, CUT or CLOSED, whichever comes first: these three are `OVER`. Apart from this, for it may
 be so in several states: whether reading is paused (`ReadTurns`), whether the transport takes bytes, and which half of
 the socket has ended already.

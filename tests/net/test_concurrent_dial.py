@@ -5,7 +5,7 @@ from sidecar.core.events import Dial
 from sidecar.net.concurrent_dial import ConcurrentDial
 
 
-def test_a_race_remembers_what_tells_most() -> None:
+def test_a_dial_remembers_what_tells_most() -> None:
     dial = ConcurrentDial(Dial(1, None, ()))
     for error in (DialBackoff("a"), WrongPeer("b"), DialTimeout("c"), SidecarError("d")):
         dial.failed(error)

@@ -36,7 +36,7 @@ def stranger(number: int) -> PeerId:
     return Identity(number.to_bytes(32, "big")).peer_id
 
 
-def test_a_place_where_one_identity_after_the_other_is_not_found_is_dialled_ever_less() -> None:
+def test_an_endpoint_where_one_identity_after_the_other_is_not_found_is_dialled_ever_less() -> None:
     history = DialHistory(NetConfig(), random.Random(1))
     dials = []
     for step in range(3600):  # two new ids for it in a second, for half an hour
@@ -67,7 +67,7 @@ def test_what_strangers_fail_at_holds_neither_the_holder_off_nor_who_is_trusted(
     assert history.wait(target(expected=stranger(999)), 300.0) <= 1.25  # it counts from one again
 
 
-def test_failures_of_a_place_long_ago_do_not_count() -> None:
+def test_failures_of_an_endpoint_long_ago_do_not_count() -> None:
     history = DialHistory(NetConfig(backoff_max=100.0), random.Random(1))
     for step in range(10):
         history.failed(target(expected=stranger(100 + step)), 0.0)
@@ -75,7 +75,7 @@ def test_failures_of_a_place_long_ago_do_not_count() -> None:
     assert history.wait(target(expected=A_PEER), 1000.0) <= 1.25
 
 
-def test_what_is_kept_of_places_makes_the_same_waits_after_a_restart_under_any_clock() -> None:
+def test_what_is_kept_of_endpoints_makes_the_same_waits_after_a_restart_under_any_clock() -> None:
     news: list[EndpointTried] = []
     history = DialHistory(NetConfig(), random.Random(1), news.append)
     for step in range(4):
@@ -96,7 +96,7 @@ def test_what_is_kept_of_places_makes_the_same_waits_after_a_restart_under_any_c
         assert again.holder(target("192.0.2.2")) == A_PEER
 
 
-def test_identities_remembered_at_one_place_are_bounded_and_its_holder_stays() -> None:
+def test_identities_remembered_at_one_endpoint_are_bounded_and_its_holder_stays() -> None:
     history = DialHistory(NetConfig(), random.Random(1))
     history.succeeded(target(expected=A_PEER), 1.0)
     for step in range(100):

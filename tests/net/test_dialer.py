@@ -329,7 +329,7 @@ def made_up(count: int) -> list[PeerId]:
 
 
 @one_loop
-async def test_a_live_place_named_under_made_up_ids_is_dialled_once_and_shows_who_is_there() -> None:
+async def test_a_live_endpoint_named_under_made_up_ids_is_dialled_once_and_shows_who_is_there() -> None:
     fake = Fake(NetConfig())
     for number, peer in enumerate(made_up(40)):
         fake.dial(number, 1, peer=peer)
@@ -350,7 +350,7 @@ async def test_a_live_place_named_under_made_up_ids_is_dialled_once_and_shows_wh
 
 
 @one_loop
-async def test_a_dead_place_named_under_made_up_ids_is_dialled_once_but_for_trusted_peers() -> None:
+async def test_a_dead_endpoint_named_under_made_up_ids_is_dialled_once_but_for_trusted_peers() -> None:
     fake = Fake(NetConfig())
     *strangers, trusted = made_up(20)
     for number, peer in enumerate(strangers):

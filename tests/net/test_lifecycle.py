@@ -401,7 +401,7 @@ class World:
         """With something on it; the remote does not wait for our consent."""
         with contextlib.suppress(SidecarError):  # not ready yet, or gone
             stream = self._remote.open_stream((SERVED if amount % 2 else "/unknown/1",), monotonic())
-            self._theirs[stream] = 1 + amount
+            self._theirs[stream] = 1 + 300 * amount  # up to more than one turn reads
             self._remote.wake(stream)
 
     def _pull_theirs(self, stream: int, limit: int) -> Sequence[bytes]:
