@@ -75,7 +75,7 @@ class Backend:
         self.now = context.now
         self.gatekeeper = Gatekeeper(node.gate, feed, bans)
         self.readiness = SidecarReadiness(context)
-        self.about = NodeService(
+        self.node_service = NodeService(
             context,
             self.readiness,
             agent=agent,
@@ -90,7 +90,7 @@ class Backend:
         self.pubsub = PubSubService(context)
         self.discovery = DiscoveryService(context)
         self.services: tuple[ApiService, ...] = (
-            self.about,
+            self.node_service,
             self.peers,
             self.direct,
             self.streams,

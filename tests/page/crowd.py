@@ -169,7 +169,7 @@ async def main(socket: str, count: int) -> None:
     loop.add_reader(sys.stdin.fileno(), ended.set)
     async with server(Path(socket), Crowd(count)) as (node, backend, _):
         assert isinstance(node, Crowd)
-        backend.about.started -= _UPTIME
+        backend.node_service.started -= _UPTIME
         _tell(backend)
         print("serving", flush=True)
         while not ended.is_set():
