@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
 
-from ..core import events
+from ..core import direct, events, gossip
 from ..core.channel import Channel, UpgradeObserver
 from ..core.errors import Closed, PeerBanned, SelfDial, SidecarError, TooManyConnections, WorkExceeded
 from ..core.events import STREAM_BITS
@@ -270,6 +270,8 @@ class Runtime(ConnectionHost):
                 connection = self._connections.get(stream >> STREAM_BITS)
                 if connection is not None:
                     connection.wake(stream)
+            case gossip.MessagesDelivered() | gossip.PublishCompleted() | direct.MessagesReceived():
+                self._on_news(effect)
             case events.Acknowledge(stream, size):
                 connection = self._connections.get(stream >> STREAM_BITS)
                 if connection is not None:

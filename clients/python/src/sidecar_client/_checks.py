@@ -17,17 +17,23 @@ def request(kind: Callable[..., Made], **fields: Any) -> Made:
         for name, value in fields.items():
             try:
                 kind(**{name: value})
+            except UnicodeEncodeError:
+                raise _not_utf8(value, name) from None
             except (TypeError, ValueError) as error:
                 raise InvalidArgument(f"{name} is {value!r}: {error}", field=name) from None
         raise
+
+
+def _not_utf8(value: object, field: str) -> InvalidArgument:
+    return InvalidArgument(f"{field} is {value!r}: it has what is not UTF-8", field=field)
 
 
 def text(value: str, field: str) -> bytes:
     """In UTF-8."""
     try:
         return value.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidArgument(f"{field} is {value!r}: {error}", field=field) from None
+    except UnicodeEncodeError:
+        raise _not_utf8(value, field) from None
 
 
 def seconds(value: float | None, field: str) -> None:
