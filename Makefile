@@ -79,6 +79,9 @@ bench-gate: $(STAMP)  ## Measure what somebody who is banned costs, coming again
 bench-attack: $(STAMP)  ## Measure what a peer that floods costs the attacked sidecar and the others; prints a table
 	@exec $(BIN)/python -m bench.attack $(BENCH)
 
+bench-idle: $(STAMP)  ## Measure what a sidecar costs that is connected to 20 others and has nothing to do; prints a table
+	@exec $(BIN)/python -m bench.idle $(BENCH)
+
 bench-points: $(STAMP)  ## Measure what the entries cost that budgets of work count; prints a table
 	@exec $(BIN)/python -m bench.points
 
@@ -224,5 +227,5 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test test-slow test-tools dist promtool grpcurl lint-go lint-js interop-peers interop conformance example transcripts bench bench-attack bench-clients bench-gate bench-guard bench-metrics bench-points race-go lint types protos docs metrics lock clean \
+.PHONY: help install demo test test-slow test-tools dist promtool grpcurl lint-go lint-js interop-peers interop conformance example transcripts bench bench-attack bench-clients bench-gate bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
   breaking release-schemas image image-base image-figures deploy-test manifests tools page-test site
