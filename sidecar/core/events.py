@@ -15,7 +15,8 @@ The driver's duties
 7. What `StreamsReceived` brought counts as consumed when `handle` returns, and the remote may send as many bytes again;
    of a stream that a `Defer` named, only when `Acknowledge` says so, also after its end.
 8. After `PauseReading(connection)`: read nothing more of it until `ResumeReading`; hand on what has been read.
-9. Numbers of connections, streams and tokens are never used again.
+9. After `MeasureLatency`: a ping of the muxer, and `LatencyMeasured` when the remote answers it, which it may never do.
+10. Numbers of connections, streams and tokens are never used again.
 """
 
 import enum
@@ -109,6 +110,13 @@ class StreamGone(NamedTuple):
     error: SidecarError | None = None
 
 
+class LatencyMeasured(NamedTuple):
+    """The remote's muxer has answered a ping that `MeasureLatency` asked for, after so many seconds."""
+
+    connection: int
+    round_trip: float
+
+
 class WorkCaused(NamedTuple):
     """Frames without use came on a connection: work for the driver, in points of the peer's budget (`WorkConfig`)."""
 
@@ -127,6 +135,7 @@ TransportInput = (
     | StreamsReceived
     | StreamEnded
     | StreamGone
+    | LatencyMeasured
     | WorkCaused
 )
 
@@ -205,6 +214,16 @@ class ResumeReading(NamedTuple):
     connection: int
 
 
+class MeasureLatency(NamedTuple):
+    """Ping the remote's muxer with `value`, 32 bits that it cannot guess; see `LatencyMeasured`.
+
+    A measurement that is still under way on the connection is given up.
+    """
+
+    connection: int
+    value: int
+
+
 class CloseConnection(NamedTuple):
     """End the connection: in order, or for the error named."""
 
@@ -223,6 +242,7 @@ TransportEffect = (
     | Acknowledge
     | PauseReading
     | ResumeReading
+    | MeasureLatency
     | CloseConnection
 )
 

@@ -305,6 +305,12 @@ class Connection(asyncio.Protocol):
             if channel.has_output:
                 self._mark_dirty()
 
+    def measure(self, value: int) -> None:
+        """Ping the remote's muxer with a value; the node is told how long the answer takes."""
+        if self._channel is not None and not self.over:
+            self._channel.measure(value, monotonic())
+            self._mark_dirty()
+
     def close(self, error: SidecarError | None) -> None:
         """End an open one: the node hears so at once, the remote by a go-away, for which `close_timeout` remains."""
         self._end(error)
@@ -493,6 +499,9 @@ class Connection(asyncio.Protocol):
         else:
             self._tell(events.StreamFailed(token, error), now)
 
+    def _on_ping_answered(self, event: wire.PingAnswered, now: float) -> None:
+        self._tell(events.LatencyMeasured(self.number, event.round_trip), now)
+
     def _on_failed(self, event: wire.Failed, now: float) -> None:
         in_order = self._input_ended and type(event.error) is Closed
         self._end(None if in_order else event.error)
@@ -554,5 +563,6 @@ _ACTIONS: dict[type[Any], Callable[[Connection, Any, float], None]] = {
     wire.StreamBroken: Connection._on_stream_failed,
     wire.StreamHalfClosed: Connection._on_stream_ended,
     wire.StreamResetByRemote: Connection._on_stream_reset,
+    wire.PingAnswered: Connection._on_ping_answered,
     wire.Failed: Connection._on_failed,
 }

@@ -298,6 +298,10 @@ class Runtime(ConnectionHost):
                 connection = self._connections.get(number)
                 if connection is not None:
                     connection.pause(isinstance(effect, events.PauseReading))
+            case events.MeasureLatency(number, value):
+                connection = self._connections.get(number)
+                if connection is not None:
+                    connection.measure(value)
             case events.CloseConnection(number, cause):
                 connection = self._connections.get(number)
                 if connection is not None and connection.open:

@@ -222,6 +222,16 @@ class Link:
 
         self._send(end, arrive)
 
+    def measure(self, end: SimPeer) -> None:
+        """Ping the other end, and tell how long the answer took."""
+        clock, other = self.simulation.clock, self.other(end)
+        begun = clock.now
+
+        def answered() -> None:
+            end.feed(events.LatencyMeasured(self.numbers[end.index], clock.now - begun))
+
+        self._send(end, lambda: self._send(other, answered))
+
     def _pump(self, end: SimPeer) -> None:
         """Send while the window is open."""
         half, other, window = self._halves[end.index], self.other(end), self.simulation.model.window

@@ -119,6 +119,10 @@ class SimPeer:
                     link = self.links.get(connection)
                     if link is not None:
                         link.pause(self, isinstance(effect, events.PauseReading))
+                case events.MeasureLatency(connection, _):
+                    link = self.links.get(connection)
+                    if link is not None:
+                        link.measure(self)
                 case events.CloseConnection(connection, error):
                     link = self.links.get(connection)
                     if link is not None:

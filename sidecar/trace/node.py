@@ -120,6 +120,8 @@ class TracedNode:
             case events.StreamGone(stream, error):
                 write("reset", now, **self._about(stream), direction="in", reason=_text(error))
                 self._drop(stream)
+            case events.LatencyMeasured(connection, round_trip):
+                write("latency", now, **self._of(connection), round_trip=round_trip)
             case events.AddressesChanged(listening, announced):
                 write("addresses", now, listening=_texts(listening), announced=_texts(announced))
             case _:

@@ -44,6 +44,17 @@ async def test_bytes_go_there_and_back() -> None:
 
 
 @both_loops
+async def test_the_remotes_muxer_is_pinged_and_its_answer_told() -> None:
+    async with hosts(2) as (one, two):
+        opened = await one.connect(two)
+        one.do(events.MeasureLatency(opened.connection, 0xDEADBEEF), events.MeasureLatency(opened.connection + 1, 1))
+        measured = await one.node.saw(events.LatencyMeasured)
+        assert measured.connection == opened.connection
+        assert 0 < measured.round_trip < 15
+        assert not two.node.all(events.LatencyMeasured)
+
+
+@both_loops
 async def test_ipv6() -> None:
     async with hosts(1) as (one,):
         (address,) = await one.runtime.listen([Multiaddr.from_text("/ip6/::1/tcp/0")])

@@ -89,6 +89,7 @@ def test_inputs_effects_and_bytes_pass_unchanged_and_are_told(traced: Traced) ->
     inner.effects = [events.CloseWrite(STREAM)]
     node.handle_deadline(2.0)
     node.handle(events.StreamEnded(STREAM), 2.0)
+    node.handle(events.LatencyMeasured(7, 0.25), 2.0)
     node.handle(events.StreamFailed(9, NotSupported("no")), 2.0)
     node.handle(events.ConnectionClosed(7, None), 3.0)
     assert (node.next_deadline(), node.accepts("/x"), node.accepts("/y")) == (5.0, True, False)
@@ -109,6 +110,7 @@ def test_inputs_effects_and_bytes_pass_unchanged_and_are_told(traced: Traced) ->
         data("out", b"out"),
         {"event": "end", **stream, "direction": "out"},
         {"event": "end", **stream, "direction": "in"},
+        {"event": "latency", **where, "round_trip": 0.25},
         {"event": "stream failed", "token": 9, "reason": "NotSupported: no"},
         {"event": "connection closed", **where},
     ]

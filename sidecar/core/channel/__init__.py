@@ -5,6 +5,7 @@ from .channel import Channel
 from .events import (
     ChannelEvent,
     Failed,
+    PingAnswered,
     Ready,
     Secured,
     StreamBroken,
@@ -20,6 +21,7 @@ __all__ = [
     "ChannelEvent",
     "ChannelLimits",
     "Failed",
+    "PingAnswered",
     "Ready",
     "Secured",
     "StreamBroken",

@@ -14,6 +14,7 @@ from . import frames, secure
 from .events import (
     ChannelEvent,
     Failed,
+    PingAnswered,
     Secured,
     StreamBroken,
     StreamNegotiated,
@@ -26,7 +27,7 @@ from .multistream import Proposer, Responder
 from .noise import CipherState
 from .outbox import Pull
 from .upgrade import Upgrade
-from .yamux import StreamBegun, StreamEvent, Yamux
+from .yamux import PingEchoed, StreamBegun, StreamEvent, Yamux
 
 _SMALL_FRAME = 48  # bytes of an encrypted message, 16 of which are its seal
 _SMALL = 0.1  # what decrypting one counts, in points of some 5 us (`WorkConfig` of `core.node`); a guess
@@ -92,6 +93,7 @@ class Channel:
         self._yamux = Yamux(client=dialer, limits=limits, pull=pull)
         self._keep_alive = KeepAlive(limits.keep_alive_interval, limits.keep_alive_timeout, now)
         self._pings = 0
+        self._measured_at = now  # when the last measurement began
         self._negotiating: dict[int, _Negotiating] = {}  # the oldest, which is the first to be due, at the front
         self._inbound_negotiating = 0
         self._fruitless = 0  # streams of the remote that came to nothing since `_fruitless_since`
@@ -174,6 +176,9 @@ class Channel:
         """Append what the muxer saw, once negotiation has taken its part of it."""
         refused: set[int] = set()  # streams that ended here in this turn: what came behind it is nobody's
         for event in self._yamux.take_events():
+            if isinstance(event, PingEchoed):
+                events.append(PingAnswered(now - self._measured_at))
+                continue
             if event.stream in refused:
                 continue
             if isinstance(event, StreamBegun):
@@ -353,6 +358,15 @@ class Channel:
         if stream in self._negotiating:
             self._settle(stream)
         self._yamux.reset(stream)
+
+    def measure(self, value: int, now: float) -> None:
+        """Ask the remote's muxer to send back `value`, 32 bits that it cannot guess; `PingAnswered` tells the time.
+
+        None follows where another measurement begins before. Nothing is asked before `Ready` and after the end.
+        """
+        if self._upgrade is None and not self._ended:
+            self._measured_at = now
+            self._yamux.ping(value, told=True)
 
     def defer(self, stream: int) -> None:
         """Bytes of this stream are consumed by `acknowledge` only; until now `delivered` may have done it."""

@@ -56,6 +56,12 @@ class StreamResetByRemote(NamedTuple):
     stream: int
 
 
+class PingAnswered(NamedTuple):
+    """The remote's muxer has answered `Channel.measure`, after so many seconds."""
+
+    round_trip: float
+
+
 class Failed(NamedTuple):
     """The connection has ended, and all its streams with it. Always the last event.
 
@@ -66,8 +72,16 @@ class Failed(NamedTuple):
 
 
 ChannelEvent = (
-    Secured | Ready | StreamNegotiated | StreamBroken | StreamReceived | StreamHalfClosed | StreamResetByRemote | Failed
-)  # fmt: skip
+    Secured
+    | Ready
+    | StreamNegotiated
+    | StreamBroken
+    | StreamReceived
+    | StreamHalfClosed
+    | StreamResetByRemote
+    | PingAnswered
+    | Failed
+)
 
 UpgradeObserver: TypeAlias = Callable[[PeerId | None, Ready | Failed], None]
 """Told how the upgrade of a connection ended, and who the remote is, None where it has not shown that."""

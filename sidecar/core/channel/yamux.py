@@ -22,6 +22,10 @@ _IDLE = 1.0  # a frame that says nothing at all, and a ping
 _JOIN = 32 * 1024  # bytes of one stream joined into one event; above that the copy costs more than the event
 
 
+class PingEchoed(NamedTuple):
+    """The remote has sent back the value of the last ping whose answer was to be told."""
+
+
 class StreamBegun(NamedTuple):
     """The remote has opened a stream, whose protocol is not negotiated yet."""
 
@@ -29,6 +33,7 @@ class StreamBegun(NamedTuple):
 
 
 StreamEvent = StreamBegun | StreamReceived | StreamHalfClosed | StreamResetByRemote | StreamBroken
+SessionEvent = StreamEvent | PingEchoed
 
 
 class Yamux:
@@ -50,7 +55,8 @@ class Yamux:
         self._body = 0  # bytes that the data frame being received still lacks
         self._body_flags = 0
         self._body_stream: YamuxStream | None = None
-        self._events: list[StreamEvent] = []
+        self._events: list[SessionEvent] = []
+        self._awaited: int | None = None  # the value of such a ping, until the remote sends it back
         self._joined: list[bytes] = []  # bytes of `_joined_stream` for the next event
         self._joined_stream = 0
         self._joined_size = 0
@@ -103,7 +109,7 @@ class Yamux:
                 f"at most {self._limits.max_control}"
             )
 
-    def take_events(self) -> list[StreamEvent]:
+    def take_events(self) -> list[SessionEvent]:
         """What happened since the last call."""
         self._flush_joined()
         events, self._events = self._events, []
@@ -157,7 +163,7 @@ class Yamux:
             self._joined = []
             self._joined_size = 0
 
-    def _emit(self, event: StreamEvent) -> None:
+    def _emit(self, event: SessionEvent) -> None:
         self._flush_joined()
         self._events.append(event)
 
@@ -213,6 +219,9 @@ class Yamux:
             raise ProtocolError(f"a ping on stream {number}")
         if flags & frames.SYN:
             self._outbox.add_control(frames.PING, frames.ACK, 0, length)
+        elif flags & frames.ACK and length == self._awaited:
+            self._awaited = None
+            self._emit(PingEchoed())
 
     def _on_go_away(self, number: int, code: int) -> None:
         if number:
@@ -316,8 +325,10 @@ class Yamux:
             stream.receive_window += stream.consumed
             stream.consumed = 0
 
-    def ping(self, value: int) -> None:
-        """Ask the remote to send back `value`, 32 bits (specs yamux, "Ping")."""
+    def ping(self, value: int, *, told: bool = False) -> None:
+        """Ask the remote to send back `value`, 32 bits (specs yamux, "Ping"); `told`: by `PingEchoed`, when it does."""
+        if told:
+            self._awaited = value
         self._outbox.add_control(frames.PING, frames.SYN, 0, value)
 
     def go_away(self, code: int) -> None:

@@ -1,8 +1,8 @@
 """Pings: echoing theirs, and measuring the way to a peer for latency, for apps and for the routing table."""
 
 from collections.abc import Callable
-from typing import Never
 
+from .. import events
 from ..deadlines import Deadline
 from ..errors import DeadlineExceeded, SidecarError
 from ..override import override
@@ -25,8 +25,12 @@ class _Ping:
         self.deadline: Deadline | None = None
 
 
-class PingService(SimpleHandler, Service[Never]):
-    """Both sides of libp2p ping."""
+class PingService(SimpleHandler, Service[events.LatencyMeasured]):
+    """Both sides of libp2p ping, and the latency of connected peers.
+
+    That is measured by the muxer's pings, for which no stream is opened; over a connection where they are not answered,
+    by libp2p's.
+    """
 
     name = "ping"
 
@@ -46,16 +50,28 @@ class PingService(SimpleHandler, Service[Never]):
         """Measure the peer now and then from here on."""
         self._measure(peer, now)
 
+    @override
+    def handle(self, arrived: events.LatencyMeasured, now: float) -> None:
+        connection = self._switch.connections.get(arrived.connection)
+        if connection is not None:
+            connection.unanswered = False
+            _smooth(connection.peer, arrived.round_trip)
+
     def _measure(self, peer: Peer, now: float) -> None:
         if not peer.connections:
             return
-        interval = self._switch.config.ping_interval
-        pause = interval * (0.75 + self._switch.rng.random() / 2)  # spread, so that pings of many peers do not gather
+        connection = peer.best
+        if connection.unanswered:
+            self.ping(connection, now, lambda answer, now: self._measure_again(peer, now))
+        else:
+            connection.unanswered = True
+            self._switch.emit(events.MeasureLatency(connection.number, self._switch.rng.getrandbits(32)))
+            self._measure_again(peer, now)
 
-        def again(answer: float | SidecarError, now: float) -> None:
-            self._switch.deadlines.at(now + pause, lambda now: self._measure(peer, now))
-
-        self.ping(peer.best, now, again)
+    def _measure_again(self, peer: Peer, now: float) -> None:
+        switch = self._switch
+        pause = switch.config.ping_interval * (0.75 + switch.rng.random() / 2)  # so that pings of many do not gather
+        switch.deadlines.at(now + pause, lambda now: self._measure(peer, now))
 
     @override
     def opened(self, stream: Stream, now: float) -> None:
@@ -75,9 +91,7 @@ class PingService(SimpleHandler, Service[Never]):
             round_trip = state.pinger.receive(data, now)
             if round_trip is not None:
                 self._switch.close_write(stream)
-                peer = stream.peer
-                old = peer.latency
-                peer.latency = round_trip if old is None else old + _SMOOTHING * (round_trip - old)
+                _smooth(stream.peer, round_trip)
                 self._finish(state, round_trip, now)
         elif isinstance(state, PingResponder) and not stream.write_closed:
             echo = state.receive(data, len(stream.out))
@@ -105,3 +119,9 @@ class PingService(SimpleHandler, Service[Never]):
         answer, ping.answer = ping.answer, None
         if answer is not None:
             answer(result, now)
+
+
+def _smooth(peer: Peer, round_trip: float) -> None:
+    """Take a round trip, in seconds, into the latency shown."""
+    old = peer.latency
+    peer.latency = round_trip if old is None else old + _SMOOTHING * (round_trip - old)

@@ -173,6 +173,7 @@ class PeerConnection:
         "remote",
         "streams",
         "tokens",
+        "unanswered",
     )
 
     def __init__(self, opened: events.ConnectionOpened, peer: "Peer", now: float) -> None:
@@ -185,6 +186,7 @@ class PeerConnection:
         self.streams: dict[int, Stream] = {}
         self.tokens: dict[int, None] = {}
         self.draining = False  # surplus: a better connection to the same peer exists
+        self.unanswered = False  # the muxer was pinged, and no answer has come since
 
 
 class Peer:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sidecar.core.channel import (
     ChannelLimits,
     Failed,
+    PingAnswered,
     Ready,
     Secured,
     StreamBroken,
@@ -344,6 +345,29 @@ def test_anything_received_counts_as_life_and_costs_no_ping() -> None:
     assert channel.handle_deadline(30.0) == []
     assert not channel.has_output
     assert channel.next_deadline() == 55.0
+
+
+def test_a_measurement_tells_how_long_the_remotes_answer_took() -> None:
+    pair = Pair()
+    channel = pair.dialer.channel
+    channel.measure(0xDEADBEEF, 5.0)
+    pair.now = 5.25
+    pair.run()
+    assert pair.dialer.of(PingAnswered) == [PingAnswered(0.25)]
+    assert not pair.listener.of(PingAnswered)
+    channel.handle_deadline(channel.next_deadline() or 0.0)  # what keeps the connection alive measures nothing
+    pair.run()
+    assert len(pair.dialer.of(PingAnswered)) == 1
+
+
+def test_nothing_is_measured_before_a_connection_is_ready_nor_after_its_end() -> None:
+    pair = Pair(run=False)
+    pair.dialer.channel.measure(1, 0.0)
+    pair.run()
+    pair.dialer.channel.close(0.0)
+    pair.dialer.channel.measure(2, 0.0)
+    pair.run()
+    assert not pair.dialer.of(PingAnswered)
 
 
 def test_closing_says_goodbye_and_the_remote_sees_an_end_in_order() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sidecar.core.channel import (
     ChannelLimits,
     Failed,
+    PingAnswered,
     StreamBroken,
     StreamHalfClosed,
     StreamNegotiated,
@@ -236,6 +237,17 @@ def test_pings_are_answered_and_their_flood_is_bounded() -> None:
     bare.send(pack(PING, SYN, 0, 1))
     assert isinstance(bare.end.failure, ProtocolError)
     assert len(parse(bare.answers())) == 202
+
+
+def test_the_last_measurement_counts_and_its_answer_once() -> None:
+    bare = _bare()
+    channel = bare.end.channel
+    channel.measure(1, 1.0)
+    channel.measure(2, 2.0)
+    assert parse(bare.answers()) == [(PING, SYN, 0, 1), (PING, SYN, 0, 2)]
+    for value in (3, 1, 2, 2):
+        bare.send(pack(PING, ACK, 0, value))
+    assert len(bare.end.of(PingAnswered)) == 1
 
 
 def test_floods_of_streams_are_bounded() -> None:

@@ -61,6 +61,38 @@ def test_a_connection_is_told_with_what_identify_shows() -> None:
     assert not other.node.peers()
 
 
+def test_latency_is_measured_without_streams() -> None:
+    simulation, one, other = two()
+    connect(one, other)
+    simulation.run(1)
+    round_trip = 2 * simulation.latency(one, other)
+    for peer in (one, other):
+        (view,) = peer.node.peers()
+        assert view.latency == pytest.approx(round_trip)
+    (link,) = one.links.values()
+    link._latency *= 2
+    simulation.run(600)
+    (view,) = one.node.peers()
+    assert view.latency == pytest.approx(2 * round_trip, rel=0.2)
+    assert "ping" not in one.node.statistics().switch.stream_bytes_sent
+
+
+def test_where_the_muxer_answers_no_pings_a_stream_measures_latency() -> None:
+    simulation, one, other = two()
+    connect(one, other)
+    simulation.run(1)
+    (link,) = one.links.values()
+    link.measure = lambda end: None  # type: ignore[method-assign]
+    (connection,) = one.node._services.switch.connections.values()
+    connection.peer.latency, connection.unanswered = None, False
+    simulation.run(2 * one.config.ping_interval * 1.25 + 1)
+    (view,) = one.node.peers()
+    assert view.latency == pytest.approx(2 * simulation.latency(one, other))
+    one.feed(events.LatencyMeasured(connection.number, view.latency))  # late, but it answers
+    assert not connection.unanswered
+    one.feed(events.LatencyMeasured(connection.number + 1, 1.0))  # of one that is gone
+
+
 @pytest.mark.parametrize("later", [0.0, 0.01, 0.05, 0.2])
 def test_two_that_dial_each_other_at_once_keep_one_connection(later: float) -> None:
     simulation, one, other = two()
@@ -169,9 +201,12 @@ def test_one_that_is_configured_anew_seeks_what_it_is_told_to_and_pings_as_often
     assert [condition.met for condition in one.node.conditions() if condition.type == "Bootstrapped"] == [False]
     simulation.run(8)
     assert [view.peer for view in one.node.peers()] == [other.identity.peer_id]
-    opened = one.node.statistics().flat()["streams_opened"]
+    measured: list[object] = []
+    (link,) = one.links.values()
+    measure = link.measure
+    link.measure = lambda end: measured.append(end) or measure(end)  # type: ignore[func-returns-value,method-assign]
     simulation.run(10)
-    assert one.node.statistics().flat()["streams_opened"] - opened > 5
+    assert measured.count(one) > 5
 
 
 def test_a_message_goes_to_a_peer_known_only_by_its_id() -> None:
