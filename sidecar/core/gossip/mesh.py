@@ -167,7 +167,12 @@ class Mesh:
         state.statistics.grafts_received += 1
         topic = state.by_wire.get(wire)
         # v1.1 Spam Protection Measures: GRAFT for an unknown topic is ignored.
-        if topic is None or not topic.joined or peer.id in topic.mesh:
+        if topic is None or peer.id in topic.mesh:
+            return 0.0
+        if not topic.joined:
+            # It crossed our leaving: to the peer we left its mesh with an unsubscription alone, for which rust-libp2p
+            # reckons the whole back-off.
+            self._rest(topic, peer, state.config.prune_backoff)
             return 0.0
         # Both sides end a GRAFT within the back-off and extend it (v1.1 PRUNE Backoff), without naming others.
         if state.now < topic.backoff.get(peer.id, 0.0) or state.score(peer.id) < 0:
@@ -209,7 +214,10 @@ class Mesh:
         state, config = self._state, self._state.config
         state.statistics.prunes_received += 1
         topic = state.by_wire.get(prune.topicID)
-        if topic is None or not topic.joined:
+        if topic is None:
+            return
+        if not topic.joined:  # it crossed our leaving, and holds when we join again
+            self._rest(topic, peer, min(float(prune.backoff), config.max_prune_backoff) or config.prune_backoff)
             return
         # Who leaves a topic says so first, and then prunes those it was linked with.
         linked = peer.id in topic.mesh or topic.name in peer.left
@@ -276,11 +284,18 @@ class Mesh:
             del topic.backoff[next(iter(topic.backoff))]
         topic.backoff[peer.id] = until
 
+    def _rest(self, topic: Topic, peer: GossipPeer, seconds: float) -> None:
+        """Graft a peer no sooner than in so many seconds, since it may keep a back-off that we were not told of."""
+        until = max(self._state.now + seconds, topic.resting.pop(peer.id, 0.0))
+        if len(topic.resting) >= self._state.config.max_backoffs:
+            del topic.resting[next(iter(topic.resting))]
+        topic.resting[peer.id] = until
+
     def _may_graft(self, topic: Topic, peer: GossipPeer) -> bool:
         """Whether we may graft: the slack lets the other side's back-off end first."""
         state = self._state
-        until = topic.backoff.get(peer.id)
-        rested = until is None or state.now >= until + state.config.backoff_slack
+        until = max(topic.backoff.get(peer.id, 0.0), topic.resting.get(peer.id, 0.0))
+        rested = not until or state.now >= until + state.config.backoff_slack
         return rested and peer.id not in topic.mesh and state.score(peer.id) >= 0
 
     def _graftable(self, topic: Topic) -> list[GossipPeer]:
@@ -297,10 +312,9 @@ class Mesh:
         for peer in self._state.peers.values():
             peer.refusals = 0
         for topic in self._state.topics.values():
-            if topic.backoff:
-                expired = [peer for peer, until in topic.backoff.items() if now >= until + config.backoff_slack]
-                for identifier in expired:
-                    del topic.backoff[identifier]
+            for held in (topic.backoff, topic.resting):
+                for identifier in [peer for peer, until in held.items() if now >= until + config.backoff_slack]:
+                    del held[identifier]
             if topic.joined:
                 self._maintain(topic)
             elif topic.fanout:

@@ -130,6 +130,7 @@ class Topic:
         "newcomers",
         "options",
         "peers",
+        "resting",
         "signed",
         "told",
         "turned_away",
@@ -153,6 +154,7 @@ class Topic:
         self.fanout: dict[PeerId, GossipPeer] = {}  # a subset of `peers`; empty when joined
         self.last_published = 0.0
         self.backoff: dict[PeerId, float] = {}  # until when neither side grafts
+        self.resting: dict[PeerId, float] = {}  # until when we do not graft, though the peer may
         self.counts = TopicCounts()
         self.signed = SignedLayout(sender, wire)
         self.unsigned = UnsignedLayout(wire)
@@ -178,7 +180,7 @@ class Topic:
     @property
     def idle(self) -> bool:
         """Whether nothing is known of it that would be lost with it."""
-        return not (self.joined or self.peers or self.fanout or self.backoff)
+        return not (self.joined or self.peers or self.fanout or self.backoff or self.resting)
 
 
 class GossipState:

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from gossip_network import GossipNetwork, control, make_router, peer_id, rpcs, subscribe
+from gossip_network import GossipNetwork, control, graft, make_router, peer_id, rpcs, subscribe
 
 from sidecar.core.gossip.events import (
     PeerAdded,
@@ -279,6 +279,37 @@ def test_gossip_of_a_peer_in_a_back_off_is_all_that_comes_of_it_and_is_asked_for
     assert not router.topics()[0].mesh
     router.handle(RpcsReceived(other, [control(ihave=[{"topicID": b"news", "messageIDs": [b"an id"]}])]), 20.9)
     assert [list(want.messageIDs) for entry in rpcs(router, other) for want in entry.control.iwant] == [[b"an id"]]
+
+
+@pytest.mark.parametrize(
+    ("crossing", "until"),
+    [(graft("news"), 62.0), (control(prune=[{"topicID": b"news", "backoff": 30}]), 32.0)],
+    ids=["graft", "prune"],
+)
+def test_what_crosses_our_leaving_may_have_set_a_back_off_at_the_peer(crossing: bytes, until: float) -> None:
+    """rust-libp2p reckons the whole back-off for a mesh member that unsubscribes, and punishes a GRAFT within it."""
+    router = make_router()
+    other = peer_id(1)
+    router.handle(PeerAdded(other, "/meshsub/1.1.0", True), 0.0)
+    router.handle(TopicJoined("news"), 0.0)
+    router.handle(RpcsReceived(other, [subscribe("news", wanted=False), subscribe("news")]), 0.0)
+    router.handle(TopicLeft("news"), 0.0)
+    rpcs(router, other)
+    router.handle(RpcsReceived(other, [crossing]), 0.0)
+    router.handle(TopicJoined("news"), 0.1)
+    now = 0.1
+    while not any(entry.control.graft for entry in rpcs(router, other)):
+        assert now < until + 2
+        now += 0.5
+        router.handle_deadline(now)
+    assert now >= until
+    router = make_router()
+    router.handle(PeerAdded(other, "/meshsub/1.1.0", True), 0.0)
+    router.handle(RpcsReceived(other, [subscribe("news")]), 0.0)
+    router.handle(RpcsReceived(other, [crossing]), 0.0)
+    router.handle(TopicJoined("news"), 0.1)
+    router.handle(RpcsReceived(other, [graft("news")]), 0.2)  # it may
+    assert router.topics()[0].mesh == (other,)
 
 
 @pytest.mark.parametrize(
