@@ -8,7 +8,7 @@ from ..core.events import Condition, PeerView
 from ..core.gate import Gate
 from ..core.histogram import Histogram
 from ..core.multiaddr import Multiaddr
-from ..core.node import NodeInput
+from ..core.node import NodeInput, Participation
 from ..core.node.statistics import NodeStatistics
 from ..core.types import PeerId
 
@@ -58,6 +58,9 @@ class NodeSurface(Protocol):
 
     def topics(self) -> Sequence[gossip.TopicView]:
         """Every topic that is joined or that peers have announced."""
+
+    def participation(self) -> Participation:
+        """With how many peers it does what."""
 
     def statistics(self) -> NodeStatistics:
         """Its counters and sizes."""

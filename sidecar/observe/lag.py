@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from ..core.histogram import Histogram
 
-_INTERVAL = 0.25  # seconds; four looks a second cost nothing that could be measured
+_INTERVAL = 1.0  # seconds; each look wakes the process, which at rest does little else
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 

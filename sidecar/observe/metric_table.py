@@ -117,6 +117,11 @@ ROWS: tuple[Row, ...] = (
         "connections_trimmed",
         "Connections closed since there were too many.",
     ),
+    _counter(
+        lambda c: c.node.connection_manager.connections_released,
+        "connections_released",
+        "Connections closed that had been opened for a question of the DHT.",
+    ),
     _gauge(lambda c: c.node.gate.bans, "bans", "Bans in force."),
     _gauge(
         lambda c: c.node.gate.protected_peers,
@@ -352,7 +357,7 @@ TOPIC_COUNTERS: tuple[tuple[str, str, str], ...] = (
 )
 
 HISTOGRAMS: Mapping[str, str] = {
-    "event_loop_lag_seconds": "How late the event loop is, looked at four times a second.",
+    "event_loop_lag_seconds": "How late the event loop is, looked at once a second.",
     "gossip_propagation_seconds": "From the first copy of a message of others here until each further peer shows that "
     "it has it, by a copy or IDONTWANT; a sample, by this node's clock alone.",
     "dht_lookup_duration_seconds": "How long lookups took, from their beginning to their end.",

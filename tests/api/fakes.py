@@ -20,6 +20,7 @@ from sidecar.core.gate import Gate
 from sidecar.core.histogram import Histogram
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.node import Participation
 from sidecar.core.node.statistics import NodeStatistics, WorkStatistics
 from sidecar.core.types import Direction, PeerId
 
@@ -104,6 +105,10 @@ class FakeNode:
 
     def topics(self) -> list[gossip.TopicView]:
         return [gossip.TopicView(t, True, o.sign, (OTHER,), (OTHER,)) for t, o in reversed(self.joined.items())]
+
+    def participation(self) -> Participation:
+        counted = self.counted
+        return Participation(counted.switch.peers_ready, counted.gossip_queues.peers, counted.kademlia.peers)
 
     def statistics(self) -> NodeStatistics:
         return self.counted

@@ -172,11 +172,11 @@ class ApiServer:
         of them takes part.
         """
         ready = self._backend.readiness.ready()
-        counted = self._backend.node.statistics()
-        alone = not counted.switch.peers_ready
+        taking_part = self._backend.node.participation()
+        alone = not taking_part.peers
         return {
             "": ready,
             "node": True,
-            "gossip": ready and (alone or counted.gossip_queues.peers > 0),
-            "dht": ready and (alone or counted.kademlia.peers > 0),
+            "gossip": ready and (alone or taking_part.gossip > 0),
+            "dht": ready and (alone or taking_part.dht > 0),
         }

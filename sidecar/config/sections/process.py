@@ -75,6 +75,14 @@ class LimitsSection:
         "a guess: so that it is not done for every newcomer",
         live=True,
     )
+    release_after: float = key(
+        _NODE.release_after,
+        seconds(0, 3600),
+        "How long a connection that was opened for a question of the DHT is kept idle, where peers.target others are "
+        "there. In no mesh, not protected and without business of an app, that is.",
+        "a guess: as long as a walk takes that may come by again",
+        live=True,
+    )
     trim_grace: float = key(
         _NODE.trim_grace,
         seconds(0, 3600),

@@ -51,6 +51,7 @@ class Lookup:
         "_candidates",
         "_config",
         "_failed",
+        "_max_queries",
         "_order",
         "_waiting",
         "key",
@@ -70,13 +71,16 @@ class Lookup:
         target: PeerId | None = None,
         search: Search | None = None,
         via: tuple[PeerAddresses, ...] = (),
+        max_queries: int | None = None,
     ) -> None:
         """Begin with nobody heard of; `offer` brings candidates.
 
         `search`: what it asks for, where that is more than the closest peers.
         `via`: whom it begins with instead of those known; it then asks only strangers beside them.
+        `max_queries`: whom it asks in all; None: as the configuration has it.
         """
         self._config = config
+        self._max_queries = config.max_queries if max_queries is None else max_queries
         self.op = op
         self.search = search
         self.via = via
@@ -130,7 +134,7 @@ class Lookup:
 
     def next_queries(self) -> list[Candidate]:
         """The candidates to ask now, marked as waiting; at most alpha are under way."""
-        room = min(self._config.alpha - self._waiting, self._config.max_queries - self._asked)
+        room = min(self._config.alpha - self._waiting, self._max_queries - self._asked)
         heard = [candidate for candidate in self._order[: self._config.k] if candidate.state is CandidateState.HEARD]
         chosen = heard[: max(room, 0)]
         for candidate in chosen:
@@ -159,7 +163,7 @@ class Lookup:
     def finished(self) -> bool:
         """Whether nothing that may still come belongs to the result."""
         unsettled = [c.state for c in self._order[: self._config.k] if c.state is not CandidateState.ANSWERED]
-        if self._asked >= self._config.max_queries:
+        if self._asked >= self._max_queries:
             return CandidateState.WAITING not in unsettled
         return not unsettled
 

@@ -188,6 +188,11 @@ class KademliaRouter:
         """The routing table, farthest bucket first."""
         return [BucketView(b.prefix, tuple(b.entries), len(b.replacements)) for b in self._table.buckets()]
 
+    @property
+    def size(self) -> int:
+        """Peers in the routing table."""
+        return len(self._table)
+
     def durations(self) -> Histogram:
         """How long lookups took; to be read only."""
         return self._pool.durations
@@ -195,7 +200,7 @@ class KademliaRouter:
     def statistics(self) -> KademliaStatistics:
         """Counters since the start, and what is there now."""
         return KademliaStatistics(
-            peers=len(self._table),
+            peers=self.size,
             replacements=sum(len(bucket.replacements) for bucket in self._table.buckets()),
             clients=len(self._clients),
             running_lookups=self._pool.running,
@@ -315,11 +320,11 @@ class KademliaRouter:
         self._pool.begin_waiting(now, effects)
         self._schedule.update(now)
         while self._refreshing is None or not self._pool.is_running(self._refreshing):
-            key = self._schedule.next_key(now)
-            if key is None:
+            due = self._schedule.next(now)
+            if due is None:
                 self._refreshing = None
                 break
-            self._refreshing = Lookup(self._config, key)
+            self._refreshing = Lookup(self._config, due.key, via=due.via, max_queries=due.max_queries)
             self._pool.begin(self._refreshing, now, effects)
         deadlines = (
             self._pool.next_deadline(),

@@ -3,7 +3,7 @@
 from ..parameters import NodeConfig, WorkConfig
 from .config import ConfigurationChanged
 from .machine import AppNews, NodeEffect, NodeInput, NodeMachine, NodeNews
-from .node import Node, NodeAddresses
+from .node import Node, NodeAddresses, Participation
 
 __all__ = [
     "AppNews",
@@ -15,5 +15,6 @@ __all__ = [
     "NodeInput",
     "NodeMachine",
     "NodeNews",
+    "Participation",
     "WorkConfig",
 ]

@@ -5,7 +5,8 @@ from typing import Never
 from .. import events
 from ..errors import Closed
 from ..events import LogLevel
-from ..types import PeerId
+from ..override import override
+from ..types import Direction, PeerId
 from .dialling import Dialling
 from .gossip import GossipService
 from .kademlia import KademliaService
@@ -50,6 +51,7 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
         self._in_use = in_use
         self._due = False
         self._trimmed = 0
+        self._released = 0
         self._sent_away: dict[PeerId, float] = {}  # when each was trimmed last, in this order
 
     def followed(self, arrived: events.ConnectionOpened, now: float) -> None:
@@ -60,7 +62,34 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
 
     def statistics(self) -> ConnectionManagerStatistics:
         """What was closed since the start."""
-        return ConnectionManagerStatistics(self._trimmed)
+        return ConnectionManagerStatistics(self._trimmed, self._released)
+
+    @override
+    def upkeep(self, now: float) -> None:
+        """Let go of peers that we dialled only to ask them something, as far as the node has others enough."""
+        switch, config = self._switch, self._switch.config
+        surplus = len(switch.peers) - config.target_peers
+        if surplus <= 0:
+            return
+        idle = [
+            peer
+            for peer in switch.peers.values()
+            if not peer.wanted
+            and peer.best.direction is Direction.OUTBOUND
+            and now - peer.used_at >= config.release_after
+            and not self._dialling.protects(peer.id)
+        ]
+        if not idle:
+            return
+        in_mesh, _ = self._gossip.memberships()
+        idle = [peer for peer in idle if peer.id not in in_mesh and not self._uses(peer)]
+        for peer in sorted(idle, key=lambda peer: peer.used_at)[:surplus]:
+            self._released += 1
+            switch.disconnect(peer, None)
+
+    def _uses(self, peer: Peer) -> bool:
+        """Whether an app has business with the peer."""
+        return any(stream.handler in self._in_use for c in peer.connections for stream in c.streams.values())
 
     def _over(self) -> bool:
         high = self._switch.config.high_water
@@ -118,7 +147,7 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
             points = in_mesh.get(peer.id, 0) * _IN_MESH + min(shared.get(peer.id, 0) * _SHARES_TOPIC, _SHARED_AT_MOST)
             if self._kademlia.router.has_place(peer.id):
                 points += _IN_TABLE
-            if any(s.handler in self._in_use for c in peer.connections for s in c.streams.values()):
+            if self._uses(peer):
                 points += _IN_USE
             return points, peer.used_at
 

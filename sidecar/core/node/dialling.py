@@ -81,6 +81,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         self._anonymous: dict[int, Reached] = {}  # dials of an address whose peer is not known
         self._waiting: dict[PeerId, list[Reached]] = {}
         self._searching: dict[PeerId, None] = {}
+        self._wanted: dict[PeerId, None] = {}  # of those waited for: by somebody who wants more than one exchange
         self._number = 0
         self._bootstrap = _bootstrap(switch.config, switch.local)
         self.entrances = Entrances(switch, self.reach_anyone)
@@ -123,11 +124,12 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         *,
         search: bool = False,
         insist: bool = False,
+        passing: bool = False,
     ) -> None:
         """Have a usable connection to the peer, now or soon: `then` gets the Peer, or why not.
 
         `addresses` are tried with those known already; `search` asks the DHT when there are none or none answers;
-        `insist` dials although an attempt has failed a moment ago.
+        `insist` dials although an attempt has failed a moment ago; `passing` wants the connection for one exchange.
         """
         switch = self._switch
         if peer == switch.local:
@@ -138,9 +140,13 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
             then(refusal, now)
             return
         present = switch.peers.get(peer)
-        if present is not None and present.ready:
-            then(present, now)
-            return
+        if present is not None:
+            present.wanted = present.wanted or not passing
+            if present.ready:
+                then(present, now)
+                return
+        elif not passing:
+            self._wanted[peer] = None
         waiting = self._waiting.setdefault(peer, [])
         if len(waiting) >= switch.config.max_operations:
             then(ResourceExhausted(f"{len(waiting)} operations wait for {peer} already"), now)
@@ -203,6 +209,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
 
     def _answer(self, peer: PeerId, result: Peer | SidecarError, now: float) -> None:
         self._searching.pop(peer, None)
+        self._wanted.pop(peer, None)
         for then in self._waiting.pop(peer, ()):
             then(result, now)
 
@@ -232,6 +239,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         peer = switch.peers.get(opened.peer)
         if peer is None:
             peer = switch.peers[opened.peer] = Peer(opened.peer, opened.public_key, now)
+        peer.wanted |= then is not None or peer.id in self._wanted
         connection = PeerConnection(opened, peer, now)
         switch.connections[opened.connection] = connection
         peer.connections.append(connection)
@@ -275,6 +283,9 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
             switch.book.ended(peer.id, now, lived, config.redial_base, config.redial_limit, in_order=peer.sent_away)
             for service in self._services:
                 service.peer_gone(peer, now)
+            if peer.wanted and peer.sent_away and connection.direction is Direction.INBOUND:
+                # It had dialled us for a question, and cannot know what we want of it.
+                switch.deadlines.at(now + config.redial_base, lambda now: self.reach(peer.id, (), _ignore, now))
         if peer.id in self._waiting and peer.id not in self._dialling:
             self._answer(peer.id, closed.error or Closed("the peer closed the connection"), now)
         for service in self._services:

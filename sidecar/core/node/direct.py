@@ -101,7 +101,7 @@ class DirectMessageService(SimpleHandler, Service[direct.AppInput]):
             else:
                 self._switch.open_stream(peer.best, (self._protocol,), self, peer_id)
 
-        self._dialling.reach(peer_id, (), reached, now, search=True)
+        self._dialling.reach(peer_id, (), reached, now, search=True, passing=True)
 
     # ------------------------------------------------------------ streams
 

@@ -319,6 +319,11 @@ class GossipService(Service[gossip.AppInput], StreamHandler):
         self._members.pop(peer.id, None)
         self._fresh.pop(peer.id, None)
 
+    @property
+    def peers(self) -> int:
+        """How many gossip with this node."""
+        return sum(member.added for member in self._members.values())
+
     def memberships(self) -> tuple[dict[PeerId, int], dict[PeerId, int]]:
         """In how many meshes of joined topics each peer is, and how many joined topics it shares."""
         in_mesh: Counter[PeerId] = Counter()
@@ -334,7 +339,7 @@ class GossipService(Service[gossip.AppInput], StreamHandler):
         counts, queued = self.router.statistics(), self.router.queued()
         counts.rejected["too_large"] += self._too_large
         return counts, GossipQueueStatistics(
-            peers=sum(member.added for member in self._members.values()),
+            peers=self.peers,
             queued_messages=sum(size.messages for size in queued),
             queued_bytes=sum(size.bytes for size in queued),
             fullest_queue_bytes=max((size.bytes for size in queued), default=0),

@@ -174,7 +174,7 @@ class KademliaService(SimpleHandler, Service[Never]):
             else:
                 self._switch.open_stream(peer.best, (self._protocol,), self, query)
 
-        self._dialling.reach(asked.peer, asked.addresses, reached, now)
+        self._dialling.reach(asked.peer, asked.addresses, reached, now, passing=True)
 
     def _probe(self, asked: kademlia.Probe, now: float) -> None:
         def pinged(result: float | SidecarError, now: float) -> None:
@@ -187,7 +187,7 @@ class KademliaService(SimpleHandler, Service[Never]):
             else:
                 self._ping.ping(peer.best, now, pinged)
 
-        self._dialling.reach(asked.peer, asked.addresses, reached, now)
+        self._dialling.reach(asked.peer, asked.addresses, reached, now, passing=True)
 
     def _failed(self, query: _Query, error: SidecarError, now: float) -> None:
         if self._queries.pop(query.number, None) is not None:

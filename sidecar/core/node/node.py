@@ -33,6 +33,14 @@ class NodeAddresses(NamedTuple):
     observed: tuple[Multiaddr, ...]
 
 
+class Participation(NamedTuple):
+    """Identified peers, and how many of them take part in gossip and in the DHT."""
+
+    peers: int
+    gossip: int
+    dht: int
+
+
 class Node:
     """One node of the mesh.
 
@@ -166,6 +174,12 @@ class Node:
             "gossip_echo_seconds": propagation.echoes,
             "dht_lookup_duration_seconds": self._services.kademlia.router.durations(),
         }
+
+    def participation(self) -> Participation:
+        """With how many peers it does what; costs little, unlike `statistics`."""
+        services = self._services
+        ready = sum(peer.ready for peer in services.switch.peers.values())
+        return Participation(ready, services.gossip.peers, services.kademlia.router.size)
 
     def conditions(self) -> tuple[events.Condition, ...]:
         """The conditions of readiness; the node is ready when all are met."""

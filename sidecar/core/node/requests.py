@@ -92,7 +92,7 @@ class PeerRequests(Service[PeerRequest], Follower[events.OperationCancelled]):
             else:
                 self._pings.ping(result.best, now, lambda answer, now: self._operations.complete(op, answer))
 
-        self._dialling.reach(peer, (), reached, now, search=True, insist=True)
+        self._dialling.reach(peer, (), reached, now, search=True, insist=True, passing=True)
 
     def _find(self, op: int, peer: PeerId, now: float) -> None:
         known = self._switch.book.addresses(peer)

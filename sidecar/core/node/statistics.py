@@ -58,6 +58,8 @@ class ConnectionManagerStatistics(Statistics):
     """Connections beyond the high water."""
 
     connections_trimmed: int = 0
+    connections_released: int = 0
+    """To peers that had only been asked something."""
 
 
 @dataclass(slots=True)

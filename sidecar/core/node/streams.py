@@ -124,7 +124,7 @@ class StreamsService(SimpleHandler, Service[streams.AppInput]):
             else:
                 self._queue(_Asked(asked.op, peer.best, asked.protocols))
 
-        self._dialling.reach(asked.peer, (), reached, now, search=True)
+        self._dialling.reach(asked.peer, (), reached, now, search=True, passing=True)
 
     def _queue(self, asked: _Asked) -> None:
         """Negotiate now or when others are done: a burst must not run into the peer's bounds."""

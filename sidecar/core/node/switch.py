@@ -192,7 +192,18 @@ class PeerConnection:
 class Peer:
     """A connected peer."""
 
-    __slots__ = ("connections", "id", "info", "latency", "public_key", "ready", "sent_away", "since", "used_at")
+    __slots__ = (
+        "connections",
+        "id",
+        "info",
+        "latency",
+        "public_key",
+        "ready",
+        "sent_away",
+        "since",
+        "used_at",
+        "wanted",
+    )
 
     def __init__(self, peer: PeerId, public_key: PublicKey, now: float) -> None:
         self.id = peer
@@ -204,6 +215,7 @@ class Peer:
         self.since = now
         self.sent_away = False  # its last connection was ended in order by the other side
         self.used_at = now  # when the last stream was opened, but for housekeeping
+        self.wanted = False  # by us, for more than one exchange: else a connection that we dialled goes when it is idle
 
     @property
     def best(self) -> PeerConnection:

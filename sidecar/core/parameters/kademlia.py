@@ -49,6 +49,15 @@ class KademliaConfig:
     join_interval: float = 2.0
     """From joining to the first repeated lookup of ourselves; it doubles up to `refresh_interval`. Nodes that join at
     the same moment do not see each other in their first lookup. A guess."""
+    glance_until: float = 16.0
+    """The longest interval after which a repeated lookup of ourselves is a short one. A guess: so the first minute has
+    one whole lookup."""
+    glance: int = 2
+    """Neighbours that a repeated lookup of ourselves asks, and as many of those whom they name and we do not know. A
+    guess."""
+    refresh_queries: int = 3
+    """Peers that the first refresh of a bucket asks; each that answers gets a place. A guess: a few live contacts do
+    for a walk to go on, and whoever walks through here brings more."""
     probe_timeout: float = 20.0
     """A probe that nobody answered by then failed. Above the driver's own time-outs, dial and ping. A guess."""
     probe_after: float = 60.0

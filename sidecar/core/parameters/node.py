@@ -60,6 +60,8 @@ class NodeConfig:
     low_water: int = 640
     """With more connections than `high_water`, those of least use are closed until `low_water` are left; 0: never. A
     guess: three quarters of the driver's default bound, so that there is room for new ones to prove their use."""
+    release_after: float = 10.0
+    """How long a connection that was opened for one question is kept idle where there are peers enough. A guess."""
     trim_grace: float = 20.0
     """How long a new peer is not closed for that; as in go-libp2p's connection manager."""
     upkeep_interval: float = 5.0

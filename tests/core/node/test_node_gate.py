@@ -268,7 +268,7 @@ def test_below_the_high_water_and_without_one_nobody_goes(config: NodeConfig) ->
 
 def test_peers_in_the_table_outlast_clients() -> None:
     simulation = Simulation(8)
-    hub = simulation.add(replace(WATER, high_water=5, low_water=3, dht_server=False))
+    hub = simulation.add(replace(WATER, high_water=5, low_water=3, trim_grace=0.5, dht_server=False))
     servers = [simulation.add(ALONE) for _ in range(3)]
     clients = [simulation.add(replace(ALONE, dht_server=False)) for _ in range(3)]
     for peer in (*servers, *clients):  # the servers have been idle for longer

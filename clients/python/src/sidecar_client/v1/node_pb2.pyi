@@ -354,7 +354,7 @@ class Histogram(_message.Message):
     dht_lookup_duration_seconds: lookups in the DHT from their beginning to their end, those that keep the routing table
     fresh among them.
 
-    event_loop_lag_seconds: how late the sidecar's event loop is, looked at four times a second.
+    event_loop_lag_seconds: how late the sidecar's event loop is, looked at once a second.
 
     gossip_propagation_seconds: how much later than this node its neighbours show that they have a message, on this
     node's clock alone: from the first copy that came here until each further peer sends a copy of its own, or an
