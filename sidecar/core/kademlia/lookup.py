@@ -22,6 +22,7 @@ class CandidateState(enum.Enum):
 
     HEARD = "heard"
     WAITING = "waiting"
+    SLOW = "slow"
     ANSWERED = "answered"
     FAILED = "failed"
 
@@ -43,7 +44,8 @@ class Lookup:
     """The walk toward one key.
 
     Ends when the k closest candidates that have not failed have all answered, when nobody is left to ask, or when
-    `max_queries` are spent. Keeps at most `max_candidates` that were not asked yet, the closest ones, and those asked.
+    `max_queries` are spent; it does not wait for slow ones where k others have answered. Keeps at most `max_candidates`
+    that were not asked yet, the closest ones, and those asked.
     """
 
     __slots__ = (
@@ -53,6 +55,7 @@ class Lookup:
         "_failed",
         "_max_queries",
         "_order",
+        "_slow",
         "_waiting",
         "key",
         "op",
@@ -89,7 +92,7 @@ class Lookup:
         self.target = target
         self._candidates: dict[PeerId, Candidate] = {}
         self._order: list[Candidate] = []  # by distance, without those that failed
-        self._asked = self._failed = self._waiting = 0
+        self._asked = self._failed = self._slow = self._waiting = 0
 
     @property
     def queried(self) -> int:
@@ -98,7 +101,7 @@ class Lookup:
 
     @property
     def failures(self) -> int:
-        """Candidates that were asked and did not answer."""
+        """Candidates that were asked and have not answered, or not in time."""
         return self._failed
 
     def get(self, peer: PeerId) -> Candidate | None:
@@ -133,8 +136,10 @@ class Lookup:
                 return
 
     def next_queries(self) -> list[Candidate]:
-        """The candidates to ask now, marked as waiting; at most alpha are under way."""
-        room = min(self._config.alpha - self._waiting, self._max_queries - self._asked)
+        """The candidates to ask now, marked as waiting; at most alpha are under way, or k with those that are slow."""
+        config = self._config
+        open_ones = max(config.alpha, config.k) - self._waiting - self._slow
+        room = min(config.alpha - self._waiting, open_ones, self._max_queries - self._asked)
         heard = [candidate for candidate in self._order[: self._config.k] if candidate.state is CandidateState.HEARD]
         chosen = heard[: max(room, 0)]
         for candidate in chosen:
@@ -146,15 +151,34 @@ class Lookup:
     def answered(self, peer: PeerId, closer: Iterable[PeerAddresses]) -> None:
         """A candidate answered with the peers closest to the key that it knows."""
         candidate = self._candidates[peer]
+        if candidate.state is CandidateState.SLOW:
+            self._failed -= 1
+            self._slow -= 1
+            insort(self._order, candidate, key=_by_distance)
+        else:
+            self._waiting -= 1
         candidate.state = CandidateState.ANSWERED
-        self._waiting -= 1
         for other, addresses in closer:
             self.offer(other, addresses, candidate.depth + 1)
+
+    def slow(self, peer: PeerId) -> None:
+        """A candidate takes its time: others are asked in its place. An answer counts as long as the walk goes on."""
+        candidate = self._candidates[peer]
+        if candidate.state is CandidateState.WAITING:
+            self._give_up(candidate, CandidateState.SLOW)
+            self._slow += 1
 
     def failed(self, peer: PeerId) -> None:
         """A candidate did not answer."""
         candidate = self._candidates[peer]
-        candidate.state = CandidateState.FAILED
+        if candidate.state is CandidateState.SLOW:
+            candidate.state = CandidateState.FAILED
+            self._slow -= 1
+        else:
+            self._give_up(candidate, CandidateState.FAILED)
+
+    def _give_up(self, candidate: Candidate, state: CandidateState) -> None:
+        candidate.state = state
         self._waiting -= 1
         self._failed += 1
         del self._order[bisect_left(self._order, candidate.distance, key=_by_distance)]
@@ -163,9 +187,9 @@ class Lookup:
     def finished(self) -> bool:
         """Whether nothing that may still come belongs to the result."""
         unsettled = [c.state for c in self._order[: self._config.k] if c.state is not CandidateState.ANSWERED]
-        if self._asked >= self._max_queries:
-            return CandidateState.WAITING not in unsettled
-        return not unsettled
+        if CandidateState.WAITING in unsettled or (unsettled and self._asked < self._max_queries):
+            return False
+        return not self._slow or len(self.closest()) >= self._config.k  # where few answer, each of them is waited for
 
     def closest(self) -> list[Candidate]:
         """At most k candidates that answered, closest first."""

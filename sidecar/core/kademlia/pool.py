@@ -1,6 +1,7 @@
 """The lookups under way: their queries, time-outs, bounds and results."""
 
 from collections import deque
+from itertools import islice
 from typing import NamedTuple
 
 from ..errors import DeadlineExceeded, NotSupported, ProtocolError, QueueFull, SidecarError
@@ -30,6 +31,9 @@ class _Query(NamedTuple):
     lookup: Lookup
     peer: PeerId
     deadline: float
+    """It has failed."""
+    patience: float
+    """The lookup asks somebody else in its place."""
 
 
 class _Running:
@@ -53,6 +57,7 @@ class LookupPool:
     __slots__ = (
         "_config",
         "_local",
+        "_prompt",
         "_queries",
         "_running",
         "_table",
@@ -70,6 +75,7 @@ class LookupPool:
         self._running: dict[Lookup, _Running] = {}  # in the order of their deadlines
         self._waiting: deque[Lookup] = deque()
         self._queries: dict[int, _Query] = {}  # likewise
+        self._prompt: dict[int, None] = {}  # those of them that are not slow yet
         self.sent = 0  # all queries ever, those of deliveries as well; numbers them too
         self.failed = 0
         self.outcomes = dict.fromkeys(OUTCOMES, 0)  # of lookups that ended, or were not begun
@@ -193,17 +199,26 @@ class LookupPool:
 
     def next_deadline(self) -> float | None:
         """When the first query or lookup times out, in monotonic seconds."""
-        firsts = [query.deadline for query in list(self._queries.values())[:1]]
-        firsts += [running.deadline for running in list(self._running.values())[:1]]
+        firsts = [query.deadline for query in islice(self._queries.values(), 1)]
+        firsts += [self._queries[number].patience for number in islice(self._prompt, 1)]
+        firsts += [running.deadline for running in islice(self._running.values(), 1)]
         return min(firsts, default=None)
 
     def handle_deadline(self, now: float, effects: list[KademliaEffect]) -> None:
-        """Give up the queries and lookups whose time is over."""
+        """Give up the queries and lookups whose time is over, and ask others in place of those who are slow."""
         for number in [number for number, query in self._queries.items() if query.deadline <= now]:
             if number in self._queries:  # the end of its lookup may have taken it along
                 effects.append(CancelQuery(number))
                 error = DeadlineExceeded(f"no answer within {self._config.query_timeout} s")
                 self.query_failed(number, error, now, effects)
+        while self._prompt:
+            number = next(iter(self._prompt))
+            query = self._queries[number]
+            if query.patience > now:
+                break
+            del self._prompt[number]
+            query.lookup.slow(query.peer)
+            self._advance(query.lookup, now, effects)
         for lookup in [lookup for lookup, running in self._running.items() if running.deadline <= now]:
             if lookup in self._running:
                 self._complete(lookup, "timed_out", None, now, effects)
@@ -212,6 +227,7 @@ class LookupPool:
 
     def _take(self, number: int) -> _Query | None:
         query = self._queries.pop(number, None)
+        self._prompt.pop(number, None)
         if query is not None:
             del self._running[query.lookup].queries[number]
         return query
@@ -228,7 +244,9 @@ class LookupPool:
         running = self._running[lookup]
         for candidate in lookup.next_queries():
             number = self.number()
-            self._queries[number] = _Query(lookup, candidate.peer, now + self._config.query_timeout)
+            patience = now + min(self._config.slow_after, self._config.query_timeout)
+            self._queries[number] = _Query(lookup, candidate.peer, now + self._config.query_timeout, patience)
+            self._prompt[number] = None
             running.queries[number] = None
             effects.append(SendQuery(number, candidate.peer, self._addresses(candidate), running.frame))
         if lookup.finished:
@@ -257,6 +275,7 @@ class LookupPool:
         self.durations.observe(now - running.begun)
         for number in running.queries:
             del self._queries[number]
+            self._prompt.pop(number, None)
             effects.append(CancelQuery(number))
 
     def _addresses(self, candidate: Candidate) -> Addresses:

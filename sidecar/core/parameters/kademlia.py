@@ -42,6 +42,9 @@ class KademliaConfig:
     """Queries in flight in one lookup (specs kad-dht, "Alpha concurrency parameter")."""
     query_timeout: float = 10.0
     """One query, dialling included (specs kad-dht, "Bootstrap process": QueryTimeout)."""
+    slow_after: float = 3.0
+    """A query that takes longer no longer holds up its lookup: another peer is asked in its place. Its answer counts as
+    long as the lookup goes on. A guess: dialling over a way of 200 ms takes a second."""
     lookup_timeout: float = 60.0
     """A whole lookup; it then ends with what it has. go-libp2p-kad-dht gives its refresh queries one minute."""
     refresh_interval: float = 600.0

@@ -189,7 +189,11 @@ def test_a_target_that_nobody_reaches_is_told_from_hearsay() -> None:
 
 def test_time_outs_of_queries_and_lookups() -> None:
     router = joined(
-        A, B, config=KademliaConfig(alpha=1, join_interval=NEVER, refresh_interval=NEVER, lookup_timeout=12.0)
+        A,
+        B,
+        config=KademliaConfig(
+            alpha=1, join_interval=NEVER, refresh_interval=NEVER, lookup_timeout=12.0, slow_after=NEVER
+        ),
     )
     query = first(router)
     router.handle(LookupRequested(1, KEY), 100.0)
@@ -199,6 +203,45 @@ def test_time_outs_of_queries_and_lookups() -> None:
     assert router.next_deadline() == 112.0
     assert router.handle_deadline(112.0) == [CancelQuery(query + 1), LookupCompleted(1, (), None, 0, 2, 1)]
     assert router.next_deadline() > 1000
+
+
+def test_who_is_slow_holds_nobody_up_and_may_answer_late() -> None:
+    config = KademliaConfig(k=2, alpha=1, join_interval=NEVER, refresh_interval=NEVER, slow_after=3.0)
+    near, mid, far = sorted((A, B, C), key=lambda one: place(one) ^ place(KEY))
+    for late in (True, False):
+        router = joined(A, B, C, config=config)
+        query = first(router)
+        assert router.handle(LookupRequested(1, KEY), 100.0) == [SendQuery(query, near, AT[near], ASK)]
+        assert router.next_deadline() == 103.0
+        assert router.handle_deadline(103.0) == [SendQuery(query + 1, mid, AT[mid], ASK)]
+        assert router.handle(QueryAnswered(query + 1, answer(far)), 104.0)[-1] == SendQuery(
+            query + 2, far, AT[far], ASK
+        )
+        if late:  # while the walk goes on: it counts, as the closer one
+            assert router.handle(QueryAnswered(query, answer()), 105.0) == [
+                CancelQuery(query + 2),
+                LookupCompleted(1, ((near, AT[near]), (mid, AT[mid])), None, 1, 3, 0),
+            ]
+        else:  # enough have answered: nobody waits for it
+            done = router.handle(QueryAnswered(query + 2, answer()), 105.0)
+            assert done[0] == CancelQuery(query)
+            assert isinstance(done[1], LookupCompleted)
+            assert [peer for peer, _ in done[1].closest] == [mid, far]
+            assert done[1].failed == 1
+
+
+def test_where_few_answer_the_slow_are_waited_for() -> None:
+    config = KademliaConfig(alpha=2, join_interval=NEVER, refresh_interval=NEVER, slow_after=3.0, query_timeout=10.0)
+    router = joined(A, B, config=config)
+    query = first(router)
+    near, far = sorted((A, B), key=lambda one: place(one) ^ place(KEY))
+    router.handle(LookupRequested(1, KEY), 100.0)
+    assert router.handle(QueryAnswered(query + 1, answer()), 100.5) == []
+    assert router.handle_deadline(103.0) == []
+    assert router.next_deadline() == 110.0
+    assert router.handle(QueryAnswered(query, answer()), 109.0) == [
+        LookupCompleted(1, ((near, AT[near]), (far, AT[far])), None, 1, 2, 0)
+    ]
 
 
 def test_lookups_wait_their_turn_and_are_refused_beyond() -> None:
