@@ -70,6 +70,9 @@ site: $(STAMP) .tools/site/.installed  ## Make the documentation site in .cache/
 transcripts: $(STAMP)  ## Record the golden transcripts again: a session with each peer (needs Go, Node and others)
 	@exec $(BIN)/python -m tests.interop.record $(TRANSCRIPTS)
 
+sim: $(STAMP)  ## Play the shipped scenarios on virtual time; reports go to sim/ (docs/simulation.md)
+	@for scenario in scenarios/*.toml; do $(BIN)/sidecar sim run $$scenario || exit; done
+
 bench: $(STAMP)  ## Measure the sidecar beside go-, js- and rust-libp2p; writes docs/benchmarks.md
 	@exec $(BIN)/python -m bench.run $(BENCH)
 
@@ -227,5 +230,5 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test test-slow test-tools dist promtool grpcurl lint-go lint-js interop-peers interop conformance example transcripts bench bench-attack bench-clients bench-gate bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
+.PHONY: help install demo test test-slow test-tools dist promtool grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench bench-attack bench-clients bench-gate bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
   breaking release-schemas image image-base image-figures deploy-test manifests tools page-test site

@@ -39,5 +39,6 @@ COMMANDS = {
     "completion": "print what bash, zsh or fish needs to complete all this",
     "doctor": "look for what is wrong, and say what to do about it",
     "trace": "read what `sidecar run --trace-wire FILE` has written",
+    "sim": "play a scenario of many nodes on virtual time, and report on it",
     "demo": "five sidecars on this machine find each other, talk and gossip",
 }

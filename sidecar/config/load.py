@@ -4,7 +4,7 @@ import dataclasses
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,9 +126,31 @@ def _from_file(file: Path, values: dict[str, Any], origins: dict[str, str]) -> N
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
         raise ConfigError(f"configuration file {file} is not TOML: {error}") from None
+    _from_sections(document, lambda section, name: _line_of(file, text, section, name), values, origins)
+
+
+def configured(document: Mapping[str, Any], place: Callable[[str, str | None], str]) -> Config:
+    """The configuration that sections of TOML elsewhere than in a configuration file make.
+
+    `place` says where a key of a section, or (None) the section, stands. Raises ConfigError, which begins with that.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    _from_sections(document, place, values, origins)
+    config = _build(values)
+    _check_together(config, origins)
+    return config
+
+
+def _from_sections(
+    document: Mapping[str, Any],
+    place: Callable[[str, str | None], str],
+    values: dict[str, Any],
+    origins: dict[str, str],
+) -> None:
     known = {entry.section for entry in KEYS.values()}
     for section, content in document.items():
-        where = _line_of(file, text, section, None)
+        where = place(section, None)
         if section not in known:
             raise ConfigError(
                 f"{where}: no section [{section}]; there are {', '.join(sorted(known))}{_nearest(section, known)}"
@@ -136,7 +158,7 @@ def _from_file(file: Path, values: dict[str, Any], origins: dict[str, str]) -> N
         if not isinstance(content, dict):
             raise ConfigError(f"{where}: {section} is a section: write [{section}] and its keys below")
         for name, value in content.items():
-            where = _line_of(file, text, section, name)
+            where = place(section, name)
             entry = KEYS.get(f"{section}.{name}")
             if entry is None:
                 names = {other.name for other in KEYS.values() if other.section == section}

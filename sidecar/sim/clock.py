@@ -10,6 +10,8 @@ class Clock:
     def __init__(self) -> None:
         self.now = 0.0
         self.steps = 0
+        self.stopped = False
+        """Set by whoever wants `run_until` to return before its time, between two things."""
         self._number = 0
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
 
@@ -30,5 +32,7 @@ class Clock:
     def run_until(self, when: float) -> None:
         """Do all that is due up to `when`, and make that the present."""
         while self._queue and self._queue[0][0] <= when:
+            if self.stopped:
+                return
             self.step()
         self.now = max(self.now, when)

@@ -1,9 +1,10 @@
 """The simulated network: links with latency and a window, partitions, and peers that vanish."""
 
 import hashlib
+import math
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..core import events
@@ -22,6 +23,12 @@ class LinkModel:
 
     latency: tuple[float, float] = (0.005, 0.08)
     """One way; drawn once for each pair of peers. The default spans a city and a continent."""
+    between: Callable[[random.Random, int, int], float] | None = None
+    """Draws the latency between two peers, by their indices, in place of `latency`."""
+    uplink: float = 0.0
+    """Bytes a second that a peer can send, to all others together; 0: any number."""
+    loss: float = 0.0
+    """The share of packets that is lost. TCP sends them again, so that it shows as delay."""
     window: int = 256 * 1024
     """Bytes under way in one direction of a connection, or unread on one deferred stream; yamux's first window."""
     dial_timeout: float = 5.0
@@ -32,8 +39,10 @@ class LinkModel:
 class Simulation:
     """Peers and the network between them, on one virtual clock. Equal seeds give equal runs."""
 
-    def __init__(self, seed: int, model: LinkModel | None = None) -> None:
+    def __init__(self, seed: int, model: LinkModel | None = None, *, keep_news: bool = True) -> None:
+        """`keep_news`: whether peers keep all that they tell their apps; else only their `listener` hears it."""
         self.seed = seed
+        self.keep_news = keep_news
         self.model = model or LinkModel()
         self.clock = Clock()
         self.peers: list[SimPeer] = []
@@ -112,8 +121,17 @@ class Simulation:
         pair = (min(one.index, other.index), max(one.index, other.index))
         if pair not in self._latency:
             rng = random.Random(f"{self.seed}/{pair[0]}-{pair[1]}")
-            self._latency[pair] = rng.uniform(*self.model.latency)
+            between = self.model.between
+            self._latency[pair] = rng.uniform(*self.model.latency) if between is None else between(rng, *pair)
         return self._latency[pair]
+
+    def resent(self, size: int, latency: float) -> float:
+        """How much later `size` bytes arrive since packets of them were lost, and sent again."""
+        later, packets = 0.0, max(1, math.ceil(size / _PACKET))
+        while later < _GIVEN_UP and self._rng.random() < 1 - (1 - self.model.loss) ** packets:
+            later += max(_RESEND, 3 * latency)  # a round trip until it is missed, and the way of the new one
+            packets = 1
+        return later
 
     def connect(self, dialler: SimPeer, target: SimPeer, dial: int) -> None:
         """Open a link between the two, whose handshake is over; `dial` is the number of the dialler's `Dial`."""
@@ -122,19 +140,24 @@ class Simulation:
         target.opened(link.numbers[target.index], dialler, Direction.INBOUND, None)
 
 
+_PACKET = 1400  # bytes of payload that fit a packet beside the headers of IP, TCP, yamux and Noise
+_HEADERS = 100  # bytes of those, together
+_RESEND = 0.2  # seconds; Linux waits at least so long for what so few packets follow that nobody misses it
+_GIVEN_UP = 15.0  # seconds; a connection that loses more is as good as dead
 _LOW = (1 << events.STREAM_BITS) - 1
 
 
 class _Half:
     """One direction of a link: what waits for the window, and what a partition holds back."""
 
-    __slots__ = ("closing", "flying", "held", "unread", "woken")
+    __slots__ = ("arrived", "closing", "flying", "held", "unread", "woken")
 
     def __init__(self) -> None:
+        self.arrived = 0.0  # when the last of what was sent is there: nothing overtakes it
         self.woken: dict[int, None] = {}
         self.closing: dict[int, None] = {}
         self.flying = 0
-        self.held: deque[Callable[[], None]] = deque()
+        self.held: deque[tuple[Callable[[], None], int]] = deque()
         self.unread: dict[int, int] = {}  # deferred stream -> bytes sent and not acknowledged, by the low bits
 
 
@@ -263,20 +286,21 @@ class Link:
             if end.alive:
                 self._pump(end)
 
-        self._send(end, arrive)
+        self._send(end, arrive, len(data))
 
     def _name(self, end: SimPeer, stream: int) -> int:
         return self.numbers[end.index] << events.STREAM_BITS | stream & _LOW
 
     # ------------------------------------------------------------ the wire
 
-    def _send(self, end: SimPeer, arrive: Callable[[], None]) -> None:
-        """Have something happen at the other end, one latency later, in order."""
+    def _send(self, end: SimPeer, arrive: Callable[[], None], size: int = 0) -> None:
+        """Have something happen at the other end, in order: one latency later, or as `size` bytes take."""
         other = self.other(end)
+        half = self._halves[end.index]
         if not self.simulation.connected(end, other):
-            self._halves[end.index].held.append(arrive)
+            half.held.append((arrive, size))
             return
-        clock = self.simulation.clock
+        clock, model = self.simulation.clock, self.simulation.model
 
         def unless_over() -> None:
             if not self.alive or not other.alive:
@@ -287,7 +311,12 @@ class Link:
             else:
                 unread.append(arrive)
 
-        clock.at(clock.now + self._latency, unless_over)
+        sent = clock.now if not model.uplink else end.sends(size + _HEADERS, model.uplink)
+        arrival = sent + self._latency
+        if model.loss:
+            arrival += self.simulation.resent(size, self._latency)
+        half.arrived = max(half.arrived, arrival)
+        clock.at(half.arrived, unless_over)
 
     def close(self, end: SimPeer, error: SidecarError | None) -> None:
         """One end closes in order: what it has sent still arrives before the end does."""
@@ -322,10 +351,10 @@ class Link:
         """What was sent during the partition arrives."""
         for end in self.ends:
             held = self._halves[end.index].held
-            waiting: Sequence[Callable[[], None]] = list(held)
+            waiting = list(held)
             held.clear()
-            for arrive in waiting:
-                self._send(end, arrive)
+            for arrive, size in waiting:
+                self._send(end, arrive, size)
 
     def _end_at(self, end: SimPeer, error: SidecarError | None) -> None:
         number = self.numbers[end.index]

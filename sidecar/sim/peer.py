@@ -34,6 +34,7 @@ class SimPeer:
         self.sequence: int | None = None  # what the next start is told of the runs before
         self.alive = False
         self._timer = float("inf")
+        self._uplink_free = 0.0
         self._connections = 0
         self._starts = 0
 
@@ -128,7 +129,8 @@ class SimPeer:
                     if link is not None:
                         link.close(self, error)
                 case _:
-                    self.news.append(effect)
+                    if self.simulation.keep_news:
+                        self.news.append(effect)
                     if self.listener is not None:
                         self.listener(effect)
 
@@ -178,6 +180,11 @@ class SimPeer:
             link.open_stream(self, asked)
 
     # ------------------------------------------------------------ what links call
+
+    def sends(self, size: int, uplink: float) -> float:
+        """When `size` bytes have left, behind all that waits for the uplink of so many bytes a second."""
+        self._uplink_free = max(self._uplink_free, self.simulation.clock.now) + size / uplink
+        return self._uplink_free
 
     def attach(self, link: "Link") -> int:
         """A new connection's number at this end."""

@@ -1,0 +1,124 @@
+"""`sidecar sim`."""
+
+import argparse
+import gc
+import json
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from ..core.errors import ConfigError
+from ..simulate.play import Play
+from ..simulate.reading import load_scenario
+from ..simulate.report import SUMMARY, Cost, records, summary, write
+from .common.exit_codes import FAILED, INTERRUPTED, USAGE_WRONG
+from .common.said import clean, failed, note
+
+# What a node has stays for the whole run: looked at as often as Python does, that took a seventh of the time.
+_GARBAGE = (100_000, 20, 50)
+_TERMINAL, _FILE = 0.5, 30.0  # seconds between two words on progress: on a terminal, and in what may be kept
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "sidecar sim run SCENARIO.toml [--out FOLDER] [--seed N] [--quiet] [--json]"
+    parser.add_argument("action", choices=["run"], help="play a scenario, and write a report of it")
+    parser.add_argument("scenario", metavar="SCENARIO.toml", type=Path, help="what is played: docs/simulation.md")
+    parser.add_argument("--out", metavar="FOLDER", type=Path, help="where the report goes; default: sim/NAME-SEED")
+    parser.add_argument("--seed", metavar="N", type=int, help="in place of the scenario's; equal seeds, equal reports")
+    parser.add_argument("--quiet", action="store_true", help="say nothing while it runs")
+    parser.add_argument("--json", action="store_true", help="print the folder and the report's totals as JSON")
+    parser.epilog = "Ctrl-C ends a run early and keeps the report of what was played. More: docs/simulation.md."
+
+
+def run(options: argparse.Namespace) -> int:
+    try:
+        scenario = load_scenario(options.scenario)
+    except ConfigError as error:
+        return failed(USAGE_WRONG, error)
+    if options.seed is not None and options.seed < 0:
+        return failed(USAGE_WRONG, f"--seed {options.seed}: allowed: a whole number from 0 on")
+    seed = scenario.seed if options.seed is None else options.seed
+    folder = options.out or Path("sim") / f"{scenario.name}-{seed}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)  # before the run, which may take long
+    except OSError as error:
+        return failed(FAILED, f"{folder}: {error.strerror}")
+    wall, cpu = time.monotonic(), time.process_time()
+    gc.set_threshold(*_GARBAGE)
+    play = Play(scenario, seed)
+    before = signal.signal(signal.SIGINT, lambda number, frame: _interrupt(play, frame))
+    progress = Progress(scenario.duration, quiet=options.quiet)
+    try:
+        play.run(progress.told)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        progress.end()
+    cost = Cost(time.monotonic() - wall, time.process_time() - cpu, _peak_memory())
+    report = records(play)
+    try:
+        write(folder, report, cost)
+    except OSError as error:
+        return failed(FAILED, f"{error.filename}: {error.strerror}")
+    if options.json:
+        totals = [record for record in report if record["record"] != "message"]
+        print(json.dumps({"folder": str(folder), "records": totals}))
+    else:
+        for line in summary(report):
+            print(clean(line))
+        print(
+            f"\nit took {cost.wall_seconds:.1f} s; the whole report is in {clean(str(folder))} (begin with {SUMMARY})"
+        )
+    if not report[0]["whole"]:
+        return failed(
+            INTERRUPTED, f"broken off after {report[0]['played']:.1f} of {scenario.duration:g} virtual seconds"
+        )
+    return 0
+
+
+def _interrupt(play: Play, frame: FrameType | None) -> None:
+    """The first Ctrl-C ends the run in order; a second one, at once."""
+    if play.simulation.clock.stopped:
+        raise KeyboardInterrupt
+    play.stop()
+
+
+def _peak_memory() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class Progress:
+    """Says how far a run is and how long the rest may take: in one line of a terminal, else in new ones."""
+
+    def __init__(self, duration: float, *, quiet: bool) -> None:
+        self._duration = duration
+        self._quiet = quiet
+        self._terminal = sys.stderr.isatty()
+        self._began = self._said = time.monotonic()
+        self._width = 0
+
+    def told(self, over: float) -> None:
+        """So many virtual seconds are over."""
+        now = time.monotonic()
+        if self._quiet or now - self._said < (_TERMINAL if self._terminal else _FILE) or over <= 0:
+            return
+        self._said = now
+        left = (now - self._began) * (self._duration - over) / over
+        text = (
+            f"{over:.1f} of {self._duration:g} virtual seconds, {now - self._began:.0f} s; about {left:.0f} s are left"
+        )
+        if not self._terminal:
+            note(text)
+            return
+        sys.stderr.write("\r" + text.ljust(self._width))
+        sys.stderr.flush()
+        self._width = len(text)
+
+    def end(self) -> None:
+        """Leave the line clean."""
+        if self._width:
+            sys.stderr.write("\r" + " " * self._width + "\r")
+            sys.stderr.flush()

@@ -1,0 +1,1 @@
+"""`sidecar sim`: scenarios in TOML, played on virtual time, and what their reports say."""

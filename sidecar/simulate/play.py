@@ -1,0 +1,206 @@
+"""Plays a scenario: starts nodes, publishes, lets misfortunes happen, and hears what arrives."""
+
+import dataclasses
+import random
+from array import array
+from collections.abc import Callable
+
+from ..core import gossip
+from ..core.node import NodeNews
+from ..sim import LinkModel, SimPeer, Simulation
+from .scenario import Event, NodeKind, Publication, Scenario, What
+from .tally import Message, Tally
+
+_NUMBER = 8  # bytes at the beginning of a message, by which it is known
+_SLICE = 0.25  # virtual seconds between two looks at whoever wants to see progress
+
+Progress = Callable[[float], None]
+"""Told the virtual seconds that are over."""
+
+
+class Play:
+    """One run of a scenario. Equal seeds give equal runs, whatever PYTHONHASHSEED is."""
+
+    def __init__(self, scenario: Scenario, seed: int | None = None) -> None:
+        """`seed`: in place of the scenario's."""
+        self.scenario = scenario
+        self.seed = scenario.seed if seed is None else seed
+        self.tally = Tally()
+        self.simulation = Simulation(self.seed, self._links(), keep_news=False)
+        self.kinds: list[NodeKind] = []
+        """Of each peer, in the order of `Simulation.peers`."""
+        self._region: list[int] = []
+        self._since: list[float | None] = []  # when each started; None: it is down
+        self._rng = random.Random(f"{self.seed}/play")
+        self._add_nodes()
+        for number, publication in enumerate(scenario.publications):
+            self._plan(number, publication)
+        for event in scenario.events:
+            self._at(event.at, lambda event=event: self._happen(event))  # type: ignore[misc]
+
+    def run(self, progress: Progress = lambda over: None) -> None:
+        """Play it to its end, or until `stop`."""
+        clock, duration = self.simulation.clock, self.scenario.duration
+        while clock.now < duration and not clock.stopped:
+            clock.run_until(min(clock.now + _SLICE, duration))
+            progress(clock.now)
+        for since in self._since:
+            self.tally.up_seconds += 0.0 if since is None else clock.now - since
+
+    def stop(self) -> None:
+        """Have `run` return between two steps; what was heard until then stays."""
+        self.simulation.clock.stopped = True
+
+    @property
+    def peers(self) -> list[SimPeer]:
+        """All nodes, by index."""
+        return self.simulation.peers
+
+    def still_there(self, peer: int, at: float) -> bool:
+        """Whether a node has been up all the time since the moment `at`."""
+        since = self._since[peer - 1]
+        return since is not None and since <= at
+
+    # ------------------------------------------------------------ building
+
+    def _links(self) -> LinkModel:
+        network = self.scenario.network
+        if not network.regions:
+            return network.model
+
+        def between(rng: random.Random, one: int, other: int) -> float:
+            trip = network.round_trips[self._region[one - 1]][self._region[other - 1]]
+            return max(0.0001, trip / 2 * (1 + rng.uniform(-network.spread, network.spread)))
+
+        least = min(min(row) for row in network.round_trips) / 2
+        return dataclasses.replace(network.model, between=between, latency=(least, least))
+
+    def _add_nodes(self) -> None:
+        simulation = self.simulation
+        starts: list[float] = []
+        for kind in self.scenario.kinds:
+            for number in range(kind.count):
+                peer = simulation.add(kind.config, start=False)
+                peer.listener = self._hears(peer.index)
+                self.kinds.append(kind)
+                self._region.append(kind.regions[number % len(kind.regions)] if kind.regions else 0)
+                self._since.append(None)
+                starts.append(kind.start + kind.over * number / kind.count)
+        entrances = simulation.peers[: self.scenario.entrances]
+        addresses = tuple(peer.address.with_peer(peer.identity.peer_id) for peer in entrances)
+        told = {kind.name: dataclasses.replace(kind.config, bootstrap=addresses) for kind in self.scenario.kinds}
+        for peer, kind in zip(simulation.peers, self.kinds, strict=True):
+            peer.config = told[kind.name]
+        for peer, own in zip(entrances, addresses, strict=True):
+            others = tuple(address for address in addresses if address is not own)
+            peer.config = dataclasses.replace(peer.config, bootstrap=others)
+        for peer, at in zip(simulation.peers, starts, strict=True):
+            self._at(at, lambda peer=peer: self._start(peer))  # type: ignore[misc]
+
+    def _at(self, when: float, action: Callable[[], None]) -> None:
+        if when <= self.scenario.duration:
+            self.simulation.clock.at(when, action)
+
+    # ------------------------------------------------------------ nodes
+
+    def _start(self, peer: SimPeer) -> None:
+        if peer.alive:
+            return
+        self._since[peer.index - 1] = self.simulation.clock.now
+        peer.start()
+        for topic in self.kinds[peer.index - 1].topics:
+            peer.feed(gossip.TopicJoined(topic))
+
+    def _kill(self, peer: SimPeer) -> None:
+        since = self._since[peer.index - 1]
+        if since is None:
+            return
+        self.tally.dies(peer, self.simulation.clock.now - since)
+        self._since[peer.index - 1] = None
+        self.simulation.kill(peer)
+
+    def _up(self, kind: str | None) -> list[SimPeer]:
+        named = zip(self.peers, self.kinds, strict=True)
+        return [peer for peer, own in named if peer.alive and kind in (None, own.name)]
+
+    # ------------------------------------------------------------ messages
+
+    def _plan(self, number: int, publication: Publication) -> None:
+        able = [
+            peer
+            for peer, own in zip(self.peers, self.kinds, strict=True)
+            if (publication.kind == own.name if publication.kind else publication.topic in own.topics)
+        ]
+        chosen = self._rng.sample(able, publication.publishers)
+        for message in range(publication.count):
+            at = publication.start + message / publication.rate
+            self._at(at, lambda message=message: self._publish(number, publication, chosen, message))  # type: ignore[misc]
+
+    def _publish(self, number: int, publication: Publication, chosen: list[SimPeer], turn: int) -> None:
+        tally, clock = self.tally, self.simulation.clock
+        if tally.before is None:
+            tally.before = tally.counts(self.peers)
+        up = [peer for peer in chosen if peer.alive]
+        if not up:
+            tally.unpublished += 1
+            return
+        publisher = up[turn % len(up)]
+        owed = array("L")
+        for peer, kind, since in zip(self.peers, self.kinds, self._since, strict=True):
+            if since is None or since + self.scenario.settled > clock.now or publication.topic not in kind.topics:
+                continue
+            if peer is not publisher and self.simulation.connected(publisher, peer):
+                owed.append(peer.index)
+        known = len(tally.messages).to_bytes(_NUMBER, "big")
+        tally.messages.append(Message(number, publication.topic, publisher.index, clock.now, owed))
+        data = known + bytes(publication.size - _NUMBER)
+        publisher.ask(lambda op: gossip.Published(op, publication.topic, [data]))
+
+    def _hears(self, index: int) -> Callable[[NodeNews], None]:
+        messages, clock = self.tally.messages, self.simulation.clock
+
+        def listener(news: NodeNews) -> None:
+            if isinstance(news, gossip.MessagesDelivered):
+                for delivered in news.messages:
+                    message = messages[int.from_bytes(delivered.data[:_NUMBER], "big")]
+                    if index != message.publisher:
+                        message.receivers.append(index)
+                        message.delays.append(clock.now - message.at)
+
+        return listener
+
+    # ------------------------------------------------------------ misfortunes
+
+    def _happen(self, event: Event) -> None:
+        match event.what:
+            case What.KILL:
+                up = self._up(event.kind)
+                count = min(event.count or round(event.share * len(up)), len(up))
+                for peer in self._rng.sample(up, count):
+                    self._kill(peer)
+            case What.RESTART:
+                for peer, kind in zip(self.peers, self.kinds, strict=True):
+                    if kind.start + kind.over <= self.simulation.clock.now:
+                        self._start(peer)
+            case What.PARTITION:
+                self._part(event.shares)
+            case What.HEAL:
+                self.simulation.heal()
+            case What.CHURN:
+                for number in range(int(event.lasts * event.rate)):
+                    self._at(event.at + number / event.rate, lambda: self._leave_for(event))
+
+    def _part(self, shares: tuple[float, ...]) -> None:
+        peers = self._rng.sample(self.peers, len(self.peers))
+        ends = [round(sum(shares[: number + 1]) * len(peers)) for number in range(len(shares))]
+        self.simulation.partition(
+            [peers[start:end] for start, end in zip([0, *ends], [*ends[:-1], len(peers)], strict=False)]
+        )
+
+    def _leave_for(self, event: Event) -> None:
+        """One node vanishes, and comes back."""
+        up = self._up(event.kind)
+        if up:
+            peer = self._rng.choice(up)
+            self._kill(peer)
+            self._at(self.simulation.clock.now + event.away, lambda: self._start(peer))

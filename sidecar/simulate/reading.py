@@ -1,0 +1,328 @@
+"""From a TOML file to a checked scenario. Every error is a ConfigError of one sentence that names the place."""
+
+import os
+import random
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config import KEYS, configured
+from ..config.files import read_regular
+from ..config.kinds import Kind, choice, number, seconds, share, size, text
+from ..configure import node_config
+from ..core.errors import ConfigError
+from ..core.node import NodeConfig
+from ..sim import LinkModel
+from .scenario import Event, Network, NodeKind, Publication, Scenario, What
+from .tables import Source, Table, tables
+
+NODE_BYTES = 1_800_000  # of memory that a node takes in the end; measured, see docs/simulation.md
+LEAST_MESSAGE = 16  # bytes; a message carries its number
+_MAX_FILE = 4 << 20
+_AGENT = "sidecar-sim"
+_NAME = text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "up to 64 letters, digits, '.', '_' and '-'", "NAME")
+_TEXT = text(r"(?s).{0,1000}", "a text of at most 1000 characters", "TEXT")
+_TOPIC = text(r"[^\x00-\x1f]{1,256}", "a topic of 1 to 256 characters", "TOPIC")
+_TIME = seconds(0, 86_400)
+_SOME_TIME = seconds(0.001, 86_400)
+_LATENCY = seconds(0.0001, 60)
+_TOP = (
+    "name", "about", "seed", "duration", "entrances", "settled", "network", "nodes", "publish", "event",
+)  # fmt: skip
+_NETWORK = (
+    "latency", "low", "high", "mean", "deviation", "regions", "round_trips", "spread", "uplink", "loss",
+    "dial_timeout", "dead_after",
+)  # fmt: skip
+_NODES = ("count", "start", "over", "topics", "regions", "config")
+_PUBLISH = ("topic", "kind", "publishers", "count", "rate", "size", "start")
+_EVENT = ("at", "what", "kind", "count", "share", "shares", "lasts", "rate", "away")
+_OF = {  # the keys that each kind of event has beside `at` and `what`
+    What.KILL: ("kind", "count", "share"),
+    What.RESTART: (),
+    What.PARTITION: ("shares",),
+    What.HEAL: (),
+    What.CHURN: ("kind", "lasts", "rate", "away"),
+}
+
+
+def _positive(most: float, unit: str) -> Kind:
+    """A number above 0, fractions allowed."""
+
+    def read(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError("not a number")
+        if not 0 < value <= most:
+            raise ValueError("out of range")
+        return float(value)
+
+    return Kind(read, str, unit, f"a number above 0, at most {most:g}, of {unit}", "N")
+
+
+_PER_SECOND = _positive(1e6, "times a second")
+
+
+def load_scenario(file: Path) -> Scenario:
+    """Read a scenario. Raises ConfigError."""
+    try:
+        data = read_regular(file, _MAX_FILE)
+        written = data.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"scenario {file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"scenario {file} cannot be read: it is not UTF-8") from None
+    try:
+        document = tomllib.loads(written)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"scenario {file} is not TOML: {error}") from None
+    return read_scenario(document, Source(file, written))
+
+
+def read_scenario(document: Mapping[str, Any], source: Source) -> Scenario:
+    """Check a document. Raises ConfigError."""
+    top = Table(source, "", document, _TOP)
+    duration = top.take("duration", _SOME_TIME, required=True)
+    network = _network(Table(source, "network", top.raw("network", {}), _NETWORK))
+    kinds = _kinds(source, top.raw("nodes", {}), network)
+    scenario = Scenario(
+        name=top.take("name", _NAME, source.file.stem),
+        about=top.take("about", _TEXT, ""),
+        seed=top.take("seed", number(0, 2**63 - 1, ""), 1),
+        duration=duration,
+        entrances=top.take("entrances", number(1, 1000, "nodes"), 3),
+        settled=top.take("settled", _TIME, 10.0),
+        network=network,
+        kinds=kinds,
+        publications=tuple(
+            _publication(
+                Table(source, "publish", content, _PUBLISH, number=count, shown=f"[[publish]] {count}"), kinds, duration
+            )
+            for count, content in tables(source, "publish", top.raw("publish", []))
+        ),
+        events=tuple(
+            _event(Table(source, "event", content, _EVENT, number=count, shown=f"[[event]] {count}"), kinds, duration)
+            for count, content in tables(source, "event", top.raw("event", []))
+        ),
+    )
+    _check_memory(scenario, source)
+    return scenario
+
+
+def _check_memory(scenario: Scenario, source: Source) -> None:
+    needed, there = scenario.nodes * NODE_BYTES, available_memory()
+    if needed > there:
+        raise ConfigError(
+            f"{source.file}: {scenario.nodes} nodes take some {needed / 1e9:.1f} GB of memory, and "
+            f"{there / 1e9:.1f} GB are free: at most {int(there / NODE_BYTES)} fit"
+        )
+
+
+def available_memory() -> float:
+    """Bytes of memory that are free for the asking."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return float(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+# ---------------------------------------------------------------- network
+
+_LATENCIES = {
+    "uniform": ("low", "high"),
+    "normal": ("mean", "deviation"),
+    "matrix": ("regions", "round_trips", "spread"),
+}
+
+
+def _network(table: Table) -> Network:
+    model = table.take("latency", choice(*_LATENCIES), "uniform")
+    for other, names in _LATENCIES.items():
+        for name in names:
+            if other != model and name in table:
+                raise table.complaint(name, f'it belongs to latency = "{other}", and the latency here is "{model}"')
+    plain = LinkModel()
+    low = table.take("low", _LATENCY, plain.latency[0])
+    high = table.take("high", _LATENCY, max(low, plain.latency[1]))
+    if low > high:
+        raise table.complaint("low", f"{low:g} s is more than high ({high:g} s)")
+    between = None
+    if model == "normal":
+        mean = table.take("mean", _LATENCY, required=True)
+        deviation = table.take("deviation", _TIME, required=True)
+        low, high = mean, mean
+
+        def between(rng: random.Random, one: int, other: int) -> float:
+            return max(0.0001, rng.gauss(mean, deviation))
+
+    links = LinkModel(
+        latency=(low, high),
+        between=between,
+        uplink=float(table.take("uplink", size(1024, 2**40), 0)),
+        loss=table.take("loss", share(), 0.0),
+        dial_timeout=table.take("dial_timeout", _SOME_TIME, plain.dial_timeout),
+        dead_after=table.take("dead_after", _SOME_TIME, plain.dead_after),
+    )
+    if links.loss > 0.5:
+        raise table.complaint("loss", f"{links.loss:g} is more than TCP lives with: allowed: 0 to 0.5")
+    if model != "matrix":
+        return Network(links)
+    regions = table.words("regions", _NAME)
+    if not regions:
+        raise ConfigError(f'{table.place()}: {table.shown} lacks regions: latency = "matrix" needs their names')
+    rows = table.raw("round_trips", None)
+    if not isinstance(rows, list) or [len(row) if isinstance(row, list) else 0 for row in rows] != [len(regions)] * len(
+        regions
+    ):
+        raise table.complaint("round_trips", f"it is a list of {len(regions)} lists of {len(regions)} times each")
+    try:
+        trips = tuple(tuple(_LATENCY.read(value) for value in row) for row in rows)
+    except ValueError as error:
+        raise table.complaint("round_trips", f"{error}; allowed: {_LATENCY.allowed}") from None
+    for row, name in enumerate(regions):
+        for column, other in enumerate(regions):
+            if trips[row][column] != trips[column][row]:
+                raise table.complaint("round_trips", f"from {name} to {other} it is not the same as back")
+    return Network(links, regions, trips, table.take("spread", share(), 0.1))
+
+
+# ---------------------------------------------------------------- nodes
+
+
+def _kinds(source: Source, content: object, network: Network) -> tuple[NodeKind, ...]:
+    if not isinstance(content, Mapping) or not content:
+        raise ConfigError(f"{source.file}: there are no nodes: write [nodes.NAME] and `count = ...` below")
+    return tuple(_kind(source, name, below, network) for name, below in content.items())
+
+
+def _kind(source: Source, name: str, content: object, network: Network) -> NodeKind:
+    header = f"nodes.{name}"
+    table = Table(source, header, content, _NODES)
+    try:
+        _NAME.read(name)
+    except ValueError as error:
+        raise ConfigError(f"{table.place()}: {name!r} as a kind of nodes: {error}; allowed: {_NAME.allowed}") from None
+    regions = table.words("regions", _NAME)
+    for region in regions:
+        if region not in network.regions:
+            raise table.complaint("regions", f"{region!r} is none of the network's; there are {list(network.regions)}")
+    chosen = regions or network.regions
+    return NodeKind(
+        name=name,
+        count=table.take("count", number(1, 1_000_000, "nodes"), required=True),
+        start=table.take("start", _TIME, 0.0),
+        over=table.take("over", _TIME, 0.0),
+        topics=table.words("topics", _TOPIC),
+        regions=tuple(network.regions.index(region) for region in chosen),
+        config=_config(source, header, table.raw("config", {})),
+    )
+
+
+def _config(source: Source, header: str, content: object) -> NodeConfig:
+    """What the nodes are told; only keys that mean something to a simulated node may be set."""
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{source.file}: {header}.config is a table: write [{header}.config.SECTION] and keys below")
+
+    def place(section: str, name: str | None) -> str:
+        return source.place(f"{header}.config.{section}", 1, name)
+
+    plain = node_config(configured({}, place), _AGENT, ())
+    config = node_config(configured(content, place), _AGENT, ())
+    for section, keys in content.items():
+        for name, value in keys.items():
+            entry = KEYS[f"{section}.{name}"]
+            if entry.full_name == "bootstrap.peers":
+                raise ConfigError(
+                    f"{place(section, name)}: {entry.full_name}: it is `entrances` that says whom all know"
+                )
+            without = {**content, section: {other: kept for other, kept in keys.items() if other != name}}
+            if entry.kind.read(value) != entry.default and _same(without, config, place):
+                changes = f"{entry.full_name} = {value!r} changes nothing of a simulated node"
+                raise ConfigError(f"{place(section, name)}: {changes}: leave it out")
+    return plain if config == plain else config
+
+
+def _same(content: Mapping[str, Any], config: NodeConfig, place: Any) -> bool:
+    """Whether the nodes are told the same without a key."""
+    try:
+        return node_config(configured(content, place), _AGENT, ()) == config
+    except ConfigError:  # it goes with others
+        return False
+
+
+# ---------------------------------------------------------------- what happens
+
+
+def _of_kind(table: Table, kinds: tuple[NodeKind, ...]) -> str | None:
+    found: str | None = table.take("kind", choice(*(kind.name for kind in kinds)))
+    return found
+
+
+def _publication(table: Table, kinds: tuple[NodeKind, ...], duration: float) -> Publication:
+    topic = table.take("topic", _TOPIC, required=True)
+    joined = [kind for kind in kinds if topic in kind.topics]
+    if not joined:
+        others = ", ".join(dict.fromkeys(name for kind in kinds for name in kind.topics)) or "none"
+        raise table.complaint("topic", f"nobody joins {topic!r}; the topics that nodes join: {others}")
+    kind = _of_kind(table, kinds)
+    able = sum(each.count for each in (joined if kind is None else kinds) if kind in (None, each.name))
+    publishers = table.take("publishers", number(1, 1_000_000, "nodes"), 1)
+    if publishers > able:
+        raise table.complaint("publishers", f"{publishers} are more than there are such nodes ({able})")
+    count = table.take("count", number(1, 1_000_000, "messages"), required=True)
+    rate = table.take("rate", _PER_SECOND, required=True)
+    start = table.take("start", _TIME, 0.0)
+    if start + (count - 1) / rate >= duration:
+        raise table.complaint(
+            "count",
+            f"{count} messages from {start:g} s on, {rate:g} a second, last longer than the run ({duration:g} s)",
+        )
+    return Publication(
+        topic, kind, publishers, count, rate, table.take("size", size(LEAST_MESSAGE, 2**20), 1024), start
+    )
+
+
+def _event(table: Table, kinds: tuple[NodeKind, ...], duration: float) -> Event:
+    what = What(table.take("what", choice(*(what.value for what in What)), required=True))
+    at = table.take("at", _TIME, required=True)
+    if at >= duration:
+        raise table.complaint("at", f"{at:g} s is not before the end of the run ({duration:g} s)")
+    for name in _EVENT[2:]:
+        if name in table and name not in _OF[what]:
+            raise table.complaint(name, f'it means nothing to what = "{what.value}"')
+    kind = _of_kind(table, kinds)
+    able = sum(each.count for each in kinds if kind in (None, each.name))
+    if what is What.PARTITION:
+        return Event(at, what, shares=_shares(table))
+    if what is What.CHURN:
+        return Event(
+            at,
+            what,
+            kind,
+            lasts=table.take("lasts", _SOME_TIME, required=True),
+            rate=table.take("rate", _PER_SECOND, required=True),
+            away=table.take("away", _SOME_TIME, required=True),
+        )
+    if what is What.KILL:
+        if ("count" in table) == ("share" in table):
+            raise ConfigError(
+                f"{table.place()}: {table.shown} kills `count` nodes or a `share` of them: name one of both"
+            )
+        count = table.take("count", number(1, able, "nodes"), 0)
+        return Event(at, what, kind, count, table.take("share", share(), 1.0))
+    return Event(at, what)
+
+
+def _shares(table: Table) -> tuple[float, ...]:
+    values = table.raw("shares", None)
+    if not isinstance(values, list) or len(values) < 2:
+        raise table.complaint("shares", "it is a list of at least two numbers, such as [0.2, 0.8]")
+    try:
+        shares = tuple(float(share().read(value)) for value in values)
+    except ValueError as error:
+        raise table.complaint("shares", f"{error}; allowed: numbers from 0 to 1") from None
+    if abs(sum(shares) - 1) > 1e-6 or 0 in shares:
+        raise table.complaint("shares", f"they make {sum(shares):g}, each above 0, and have to make 1")
+    return shares

@@ -1,0 +1,252 @@
+"""What a run's report says: records for programs, a summary for people, and apart from both what the run cost."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .play import Play
+from .tally import Counts, Message
+
+RECORDS, SUMMARY, COST = "report.jsonl", "summary.txt", "cost.json"
+_DIGITS = 6  # behind the point; a microsecond
+
+Record = dict[str, Any]
+
+
+class Cost(NamedTuple):
+    """What the run took of this machine; in no report, for it differs from run to run."""
+
+    wall_seconds: float
+    cpu_seconds: float
+    peak_memory_bytes: int
+
+
+def records(play: Play) -> list[Record]:
+    """The report: equal runs have equal ones."""
+    scenario, tally, clock = play.scenario, play.tally, play.simulation.clock
+    counts = tally.counts(play.peers)
+    report: list[Record] = [
+        {
+            "record": "run",
+            "scenario": scenario.name,
+            "seed": play.seed,
+            "nodes": scenario.nodes,
+            "kinds": {kind.name: kind.count for kind in scenario.kinds},
+            "duration": scenario.duration,
+            "played": _rounded(clock.now),
+            "whole": clock.now >= scenario.duration,
+            "node_seconds": _rounded(tally.up_seconds),
+            "up_at_end": sum(peer.alive for peer in play.peers),
+            "unpublished": tally.unpublished,
+        }
+    ]
+    messages = [_message(play, number, message) for number, message in enumerate(tally.messages)]
+    report += _deliveries(play, messages)
+    before = tally.before or Counts()
+    report.append(_copies(counts))
+    report += [
+        {
+            "record": "bytes",
+            "service": service,
+            "sent": counts.sent[service],
+            "sent_before_first_message": before.sent[service],
+            "per_node_second": _rounded(counts.sent[service] / tally.up_seconds) if tally.up_seconds else None,
+        }
+        for service in sorted(counts.sent)
+    ]
+    report += _meshes(play)
+    report.append(
+        {
+            "record": "connections",
+            **_spread([len(peer.links) for peer in play.peers if peer.alive]),
+            "dials": sum(peer.dials for peer in play.peers),
+            "trimmed": counts.trimmed,
+            "streams": counts.streams,
+            "streams_failed": counts.streams_failed,
+        }
+    )
+    report.append(
+        {
+            "record": "dht",
+            "lookups": counts.lookups,
+            "outcomes": dict(sorted(counts.outcomes.items())),
+            "questions": counts.queries,
+            "questions_failed": counts.queries_failed,
+            "questions_answered_for_others": counts.requests,
+            "questions_per_node": _rounded(counts.queries / scenario.nodes),
+        }
+    )
+    return report + [record for record, _ in messages]
+
+
+def _message(play: Play, number: int, message: Message) -> tuple[Record, list[float]]:
+    """The record of a message, and its delays to those whom it was owed, in order."""
+    owed = set(message.owed)  # only asked, never iterated
+    arrived = {peer: delay for peer, delay in zip(message.receivers, message.delays, strict=True) if peer in owed}
+    missed = [peer for peer in message.owed if peer not in arrived and play.still_there(peer, message.at)]
+    delays = sorted(arrived.values())
+    last = max(arrived, key=lambda peer: (arrived[peer], peer)) if arrived else None
+    return {
+        "record": "message",
+        "number": number,
+        "publish": message.publication + 1,
+        "topic": message.topic,
+        "publisher": message.publisher,
+        "at": _rounded(message.at),
+        "owed": len(message.owed),
+        "received": len(arrived),
+        "missed": len(missed),
+        "missed_by": missed[:20],
+        "late_comers": len(message.receivers) - len(arrived),
+        **_quantiles(delays),
+        "last_receiver": last,
+    }, delays
+
+
+def _deliveries(play: Play, messages: Sequence[tuple[Record, list[float]]]) -> Iterator[Record]:
+    """All messages together, then those of each `[[publish]]`."""
+    for number in range(len(play.scenario.publications) + 1):
+        chosen = [(record, delays) for record, delays in messages if number in (0, record["publish"])]
+        if not chosen or (number and len(play.scenario.publications) == 1):
+            continue
+        last = sorted(delays[-1] for _, delays in chosen if delays)
+        yield {
+            "record": "deliveries",
+            "publish": number or "all",
+            "messages": len(chosen),
+            "owed": sum(record["owed"] for record, _ in chosen),
+            "received": sum(record["received"] for record, _ in chosen),
+            "missed": sum(record["missed"] for record, _ in chosen),
+            "delay": _quantiles(sorted(delay for _, delays in chosen for delay in delays)),
+            "last_receiver": _quantiles(last),
+        }
+
+
+def _copies(counts: Counts) -> Record:
+    return {
+        "record": "copies",
+        "copies": counts.copies,
+        "deliveries": counts.deliveries,
+        "per_delivery": _rounded(counts.copies / counts.deliveries) if counts.deliveries else None,
+        "fetched_by_iwant": counts.asked,
+        "spared_by_idontwant": counts.spared,
+    }
+
+
+def _meshes(play: Play) -> Iterator[Record]:
+    """How many mesh links nodes have in each topic, and how many of these the other side does not know of."""
+    meshes: dict[str, dict[bytes, frozenset[bytes]]] = {}
+    for peer in play.peers:
+        if peer.alive:
+            for view in peer.node.topics():
+                if view.joined:
+                    meshes.setdefault(view.topic, {})[peer.identity.peer_id] = frozenset(view.mesh)
+    for topic, mesh in sorted(meshes.items()):
+        one_sided = sum(other in mesh and own not in mesh[other] for own, links in mesh.items() for other in links)
+        yield {
+            "record": "mesh",
+            "topic": topic,
+            **_spread([len(links) for links in mesh.values()]),
+            "one_sided": one_sided,
+        }
+
+
+def _quantiles(delays: Sequence[float]) -> Record:
+    """Of sorted values."""
+    if not delays:
+        return {"p50": None, "p90": None, "p99": None, "max": None}
+    found = {f"p{percent}": _rounded(quantile(delays, percent / 100)) for percent in (50, 90, 99)}
+    return {**found, "max": _rounded(delays[-1])}
+
+
+def _spread(values: Sequence[int]) -> Record:
+    if not values:
+        return {"min": None, "p50": None, "p99": None, "max": None}
+    ordered = sorted(values)
+    return {
+        "min": ordered[0],
+        "p50": quantile(ordered, 0.5),
+        "p99": quantile(ordered, 0.99),
+        "max": ordered[-1],
+    }
+
+
+def quantile(ordered: Sequence[Any], share: float) -> Any:
+    """The least of the sorted values that is not below so large a share of them."""
+    return ordered[min(len(ordered) - 1, max(0, -int(-share * len(ordered) // 1) - 1))]
+
+
+def _rounded(value: float) -> float:
+    return round(value, _DIGITS)
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write(folder: Path, report: Sequence[Record], cost: Cost) -> None:
+    """Write all of it into a folder. Raises OSError."""
+    (folder / RECORDS).write_text("".join(json.dumps(record) + "\n" for record in report))
+    (folder / SUMMARY).write_text("\n".join(summary(report)) + "\n")
+    (folder / COST).write_text(json.dumps(costs(report, cost), indent=2) + "\n")
+
+
+def costs(report: Sequence[Record], cost: Cost) -> Record:
+    """What the run took of this machine, and what that makes for a node-second and a copy."""
+    run = report[0]
+    copies = next(record["copies"] for record in report if record["record"] == "copies")
+    return {
+        **cost._asdict(),
+        "cpu_per_node_second": cost.cpu_seconds / run["node_seconds"] if run["node_seconds"] else None,
+        "cpu_per_copy": cost.cpu_seconds / copies if copies else None,
+        "memory_per_node_bytes": cost.peak_memory_bytes / run["nodes"],
+    }
+
+
+def summary(report: Sequence[Record]) -> Iterator[str]:
+    """The report for people: a few lines."""
+    run = report[0]
+    end = "" if run["whole"] else f"; broken off at {run['played']:.1f} s"
+    yield f"{run['scenario']}: {run['nodes']} nodes, {run['duration']:g} s of virtual time, seed {run['seed']}{end}"
+    yield ""
+    for record in report:
+        match record["record"]:
+            case "deliveries":
+                yield from _told(record)
+            case "copies" if record["per_delivery"] is not None:
+                fetched, spared = record["fetched_by_iwant"], record["spared_by_idontwant"]
+                each = f"{record['per_delivery']:.2f} for each delivery"
+                yield f"copies       {each}; {fetched} fetched by IWANT, {spared} spared by IDONTWANT"
+            case "mesh":
+                links = f"{record['topic']}: {_range(record)} links a node"
+                yield f"mesh         {links}, {record['one_sided']} of them known to one side only"
+            case "connections":
+                yield f"connections  {_range(record)} a node; {record['dials']} dials"
+            case "dht":
+                yield f"DHT          {record['questions_per_node']:.1f} questions a node, {record['lookups']} lookups"
+    sent = [record for record in report if record["record"] == "bytes" and record["per_node_second"]]
+    sent.sort(key=lambda record: (-record["sent"], record["service"]))
+    if sent:
+        shown = ", ".join(f"{record['service']} {record['per_node_second']:.0f}" for record in sent)
+        yield f"sent         bytes a second and node: {shown}"
+
+
+def _told(record: Record) -> Iterator[str]:
+    name = "messages" if record["publish"] == "all" else f"publish {record['publish']}"
+    missed = f"{record['missed']} missed" if record["missed"] else "none missed"
+    yield f"{name:12} {record['messages']}; {record['received']} of {record['owed']} deliveries, {missed}"
+    if record["received"]:
+        for label, key in (("delay", "delay"), ("last one", "last_receiver")):
+            times = record[key]
+            yield (
+                f"  {label:10} p50 {_ms(times['p50'])}, p90 {_ms(times['p90'])}, p99 {_ms(times['p99'])}, "
+                f"longest {_ms(times['max'])}"
+            )
+
+
+def _ms(value: float) -> str:
+    return f"{value * 1000:.0f} ms"
+
+
+def _range(record: Record) -> str:
+    return f"{record['min']} to {record['max']} (median {record['p50']}, p99 {record['p99']})"

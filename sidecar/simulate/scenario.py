@@ -1,0 +1,104 @@
+"""What is played: a scenario as a value. Times are virtual seconds, sizes bytes."""
+
+import enum
+from dataclasses import dataclass
+
+from ..core.node import NodeConfig
+from ..sim import LinkModel
+
+
+@dataclass(frozen=True, slots=True)
+class NodeKind:
+    """Nodes that are alike."""
+
+    name: str
+    count: int
+    start: float
+    """When the first of them starts."""
+    over: float
+    """In how many seconds from then all have started, evenly."""
+    topics: tuple[str, ...]
+    regions: tuple[int, ...]
+    """In which regions they are, one after the other; empty where the network has none."""
+    config: NodeConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """How the network behaves, beside what the simulation's links do by themselves."""
+
+    model: LinkModel
+    """Its latency is that of networks without regions."""
+    regions: tuple[str, ...] = ()
+    round_trips: tuple[tuple[float, ...], ...] = ()
+    spread: float = 0.0
+    """How far a pair's latency may be from half the round trip of its regions, as a share of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Messages that are published."""
+
+    topic: str
+    kind: str | None
+    """By nodes of this kind; None: of any that joins the topic."""
+    publishers: int
+    count: int
+    rate: float
+    """Messages a second, of all publishers together."""
+    size: int
+    start: float
+
+
+class What(enum.Enum):
+    """What can happen to a network."""
+
+    KILL = "kill"
+    RESTART = "restart"
+    PARTITION = "partition"
+    HEAL = "heal"
+    CHURN = "churn"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happens at a moment."""
+
+    at: float
+    what: What
+    kind: str | None = None
+    """Only to nodes of this kind."""
+    count: int = 0
+    """To so many nodes; 0: to a share of them."""
+    share: float = 1.0
+    shares: tuple[float, ...] = ()
+    """Of a partition: how large its parts are."""
+    lasts: float = 0.0
+    """Of churn: for how long."""
+    rate: float = 0.0
+    """Of churn: how many nodes vanish a second."""
+    away: float = 0.0
+    """Of churn: after how many seconds each comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """All of it."""
+
+    name: str
+    about: str
+    seed: int
+    duration: float
+    entrances: int
+    """So many nodes, the first ones, are the bootstrap peers of all."""
+    settled: float
+    """A message is owed to nodes that have been up for so long when it is published."""
+    network: Network
+    kinds: tuple[NodeKind, ...]
+    publications: tuple[Publication, ...]
+    events: tuple[Event, ...]
+
+    @property
+    def nodes(self) -> int:
+        """How many there are, of all kinds."""
+        return sum(kind.count for kind in self.kinds)

@@ -1,0 +1,104 @@
+"""What a run counts: who got which message when, and what nodes counted themselves, those that died included."""
+
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ..core.node.statistics import NodeStatistics
+from ..sim import SimPeer
+
+
+@dataclass(slots=True)
+class Message:
+    """A published message."""
+
+    publication: int
+    topic: str
+    publisher: int
+    at: float
+    owed: "array[int]"
+    """The indices of the nodes that were up, subscribed, settled and within reach, without the publisher's."""
+    receivers: "array[int]" = field(default_factory=lambda: array("L"))
+    delays: "array[float]" = field(default_factory=lambda: array("d"))
+
+
+@dataclass(slots=True)
+class Counts:
+    """Numbers of all nodes together."""
+
+    copies: int = 0
+    """Of messages that came in, by the mesh or by IWANT."""
+    deliveries: int = 0
+    """Of them, the first ones: apps got them."""
+    asked: int = 0
+    """Of the copies, those that were fetched by IWANT."""
+    spared: int = 0
+    """Copies not sent, since the peer had said IDONTWANT."""
+    queries: int = 0
+    queries_failed: int = 0
+    requests: int = 0
+    lookups: int = 0
+    streams: int = 0
+    streams_failed: int = 0
+    trimmed: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    """How lookups ended."""
+    sent: Counter[str] = field(default_factory=Counter)
+    """Bytes of payload, by service."""
+
+    def add(self, node: NodeStatistics) -> None:
+        """Add what one node has counted."""
+        gossip, dht, switch = node.gossip, node.kademlia, node.switch
+        self.copies += gossip.received
+        self.deliveries += gossip.received - gossip.duplicates - sum(gossip.rejected.values())
+        self.asked += gossip.iwant_messages_sent
+        self.spared += gossip.idontwant_suppressed
+        self.queries += dht.queries
+        self.queries_failed += dht.failed_queries
+        self.requests += dht.requests
+        self.lookups += dht.lookups
+        self.streams += switch.streams_opened
+        self.streams_failed += switch.streams_failed
+        self.trimmed += node.connection_manager.connections_trimmed
+        self.outcomes.update(dht.outcomes)
+        self.sent.update(switch.stream_bytes_sent)
+
+
+class Tally:
+    """Gathers over a run."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.unpublished = 0
+        """Messages whose publishers were all down."""
+        self.late = 0
+        """Deliveries to nodes that a message was not owed to: they came after it, or from another part."""
+        self.gone = Counts()
+        """Of nodes that died."""
+        self.before: Counts | None = None
+        """Of all, at the moment before the first message was published."""
+        self.up_seconds = 0.0
+        """Of all nodes together."""
+
+    def dies(self, peer: SimPeer, up: float) -> None:
+        """Keep what a node has counted that is about to die after `up` seconds."""
+        self.gone.add(peer.node.statistics())
+        self.up_seconds += up
+
+    def counts(self, peers: list[SimPeer]) -> Counts:
+        """What all nodes have counted until now."""
+        counts = Counts()
+        _join(counts, self.gone)
+        for peer in peers:
+            if peer.alive:
+                counts.add(peer.node.statistics())
+        return counts
+
+
+def _join(counts: Counts, more: Counts) -> None:
+    for name in Counts.__dataclass_fields__:
+        value = getattr(more, name)
+        if isinstance(value, Counter):
+            getattr(counts, name).update(value)
+        else:
+            setattr(counts, name, getattr(counts, name) + value)

@@ -1,0 +1,236 @@
+"""Scenarios as they are played: the shipped ones with few nodes, equal seeds, and what a report counts."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.cli import main
+from sidecar.commands.common import said
+from sidecar.commands.sim import Progress
+from sidecar.simulate.play import Play
+from sidecar.simulate.reading import load_scenario
+from sidecar.simulate.report import quantile, records, summary
+from sidecar.simulate.scenario import Scenario
+
+SHIPPED = sorted((Path(__file__).parents[2] / "scenarios").glob("*.toml"))
+EVERYTHING = """\
+duration = 24
+settled = 4
+entrances = 2
+[network]
+latency = "matrix"
+regions = ["eu", "us"]
+round_trips = [["10ms", "90ms"], ["90ms", "20ms"]]
+loss = 0.02
+uplink = "1MiB"
+dead_after = 3
+[nodes.steady]
+count = 4
+topics = ["news", "chat"]
+[nodes.other]
+count = 5
+over = 1
+topics = ["news"]
+[nodes.other.config.dht]
+mode = "client"
+[[publish]]
+topic = "news"
+publishers = 3
+count = 8
+rate = 1
+start = 8
+[[publish]]
+topic = "chat"
+count = 2
+rate = 1
+start = 8
+[[event]]
+what = "churn"
+kind = "other"
+at = 9
+lasts = 4
+rate = 1
+away = 2
+[[event]]
+what = "kill"
+at = 15
+count = 2
+[[event]]
+what = "restart"
+at = 16
+[[event]]
+what = "partition"
+at = 17
+shares = [0.5, 0.5]
+[[event]]
+what = "heal"
+at = 21
+"""
+
+
+def of_kind(report: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [record for record in report if record["record"] == kind]
+
+
+def tiny(scenario: Scenario) -> Scenario:
+    """The same with some ten nodes and few messages."""
+    factor = 12 / scenario.nodes
+    return dataclasses.replace(
+        scenario,
+        kinds=tuple(dataclasses.replace(kind, count=max(2, round(kind.count * factor))) for kind in scenario.kinds),
+        publications=tuple(
+            dataclasses.replace(each, publishers=2, count=each.count // 5, rate=each.rate / 5)
+            for each in scenario.publications
+        ),
+        events=tuple(dataclasses.replace(event, rate=event.rate / 5) for event in scenario.events),
+    )
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_nobody_misses_a_message_in_what_is_shipped(file: Path) -> None:
+    scenario = tiny(load_scenario(file))
+    play = Play(scenario)
+    play.run()
+    report = records(play)
+    assert report[0]["whole"]
+    assert report[0]["unpublished"] == 0
+    messages = of_kind(report, "message")
+    assert len(messages) == sum(each.count for each in scenario.publications)
+    for message in messages:
+        assert message["owed"] > 0, message
+        assert message["missed"] == 0, message
+    assert f"{scenario.name}: {scenario.nodes} nodes" in next(summary(report))
+
+
+def test_equal_seeds_give_equal_reports_under_any_hash_seed(tmp_path: Path) -> None:
+    file = tmp_path / "everything.toml"
+    file.write_text(EVERYTHING)
+    found = []
+    for hash_seed in ("0", "4242"):
+        out = tmp_path / hash_seed
+        subprocess.run(
+            [sys.executable, "-m", "sidecar", "sim", "run", str(file), "--out", str(out), "--seed", "3", "--quiet"],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            timeout=120,
+            check=True,
+        )
+        found.append(((out / "report.jsonl").read_bytes(), (out / "summary.txt").read_bytes()))
+    assert found[0] == found[1]
+    report = [json.loads(line) for line in found[0][0].splitlines()]
+    assert (report[0]["seed"], report[0]["whole"]) == (3, True)
+    cost = json.loads((tmp_path / "0" / "cost.json").read_text())
+    assert cost["cpu_seconds"] > 0
+    assert cost["peak_memory_bytes"] > 0
+
+
+def test_another_seed_is_another_run(tmp_path: Path) -> None:
+    file = tmp_path / "short.toml"
+    file.write_text('duration = 3\n[nodes.plain]\ncount = 4\ntopics = ["t"]\n')
+    runs = []
+    for seed in (1, 1, 2):
+        play = Play(load_scenario(file), seed)
+        play.run()
+        runs.append(records(play)[1:])
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_what_the_dead_have_counted_and_missed(tmp_path: Path) -> None:
+    file = tmp_path / "killed.toml"
+    file.write_text(
+        'duration = 15\nsettled = 1\n[nodes.plain]\ncount = 6\ntopics = ["t"]\n'
+        '[[publish]]\ntopic = "t"\npublishers = 6\ncount = 4\nrate = 1\nstart = 8\n'
+        '[[event]]\nwhat = "kill"\nat = 9.5\ncount = 3\n'
+    )
+    play = Play(load_scenario(file))
+    play.run()
+    report = records(play)
+    assert report[0]["up_at_end"] == 3
+    assert report[0]["node_seconds"] == 3 * 15 + 3 * 9.5
+    assert [message["owed"] for message in of_kind(report, "message")] == [5, 5, 2, 2]
+    assert [message["missed"] for message in of_kind(report, "message")] == [0] * 4
+    (copies,) = of_kind(report, "copies")
+    assert copies["deliveries"] == 14
+    assert copies["copies"] >= 14
+
+
+def test_an_uplink_and_losses_make_it_slower(tmp_path: Path) -> None:
+    slowest = []
+    for network in ("", 'uplink = "20KiB"\n', "loss = 0.3\n"):
+        file = tmp_path / "network.toml"
+        file.write_text(
+            'duration = 25\n[network]\nlatency = "uniform"\nlow = 0.01\nhigh = 0.01\n'
+            + network
+            + '[nodes.plain]\ncount = 5\ntopics = ["t"]\n'
+            '[[publish]]\ntopic = "t"\ncount = 3\nrate = 1\nstart = 15\nsize = "4KiB"\n'
+        )
+        play = Play(load_scenario(file))
+        play.run()
+        (deliveries,) = of_kind(records(play), "deliveries")
+        assert deliveries["missed"] == 0
+        slowest.append(deliveries["last_receiver"]["p50"])
+    assert slowest[0] == pytest.approx(0.01)
+    assert slowest[1] > 0.2  # four copies of 4 KiB leave by an uplink of 20 KiB a second
+    assert slowest[2] > 0.2  # what TCP waits before it sends again
+
+
+def test_ctrl_c_keeps_what_was_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "long.toml"
+    file.write_text('duration = 1000\n[nodes.plain]\ncount = 3\ntopics = ["t"]\n')
+    interrupted = []
+
+    def told(progress: Progress, over: float) -> None:
+        if over >= 2 and not interrupted:
+            interrupted.append(over)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Progress, "told", told)
+    monkeypatch.chdir(tmp_path)
+    assert main(["sim", "run", str(file)]) == 130
+    told_people = capsys.readouterr()
+    assert told_people.err == "sidecar: broken off after 2.0 of 1000 virtual seconds\n"
+    assert "broken off at 2.0 s" in told_people.out
+    report = [json.loads(line) for line in (tmp_path / "sim/long-1/report.jsonl").read_text().splitlines()]
+    assert (report[0]["whole"], report[0]["played"]) == (False, 2.0)
+
+
+def test_the_command_tells_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", "run", str(tmp_path / "none.toml")]) == 2
+    assert (
+        capsys.readouterr().err == f"sidecar: scenario {tmp_path}/none.toml cannot be read: No such file or directory\n"
+    )
+    file = tmp_path / "short.toml"
+    file.write_text("duration = 1\n[nodes.plain]\ncount = 2\n")
+    assert main(["sim", "run", str(file), "--seed", "-1"]) == 2
+    assert main(["sim", "run", str(file), "--out", str(file / "below")]) == 1
+    capsys.readouterr()
+    assert main(["sim", "run", str(file), "--out", str(tmp_path / "out"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["folder"] == str(tmp_path / "out")
+    assert told["records"][0]["scenario"] == "short"
+
+
+def test_progress_says_how_much_is_left(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(said, "as_json", False)
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    progress = Progress(60.0, quiet=False)
+    progress.told(5.0)
+    now[0] = 140.0
+    progress.told(15.0)
+    progress.end()
+    assert capsys.readouterr().err == "sidecar: 15.0 of 60 virtual seconds, 40 s; about 120 s are left\n"
+
+
+def test_quantiles_are_values_that_were_there() -> None:
+    assert [quantile(range(1, 101), share) for share in (0.0, 0.5, 0.99, 1.0)] == [1, 50, 99, 100]
+    assert quantile([7], 0.99) == 7
