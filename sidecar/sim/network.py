@@ -4,7 +4,7 @@ import hashlib
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ..core import events
@@ -114,7 +114,8 @@ class Simulation:
 
     def connected(self, one: SimPeer, other: SimPeer) -> bool:
         """Whether packets go through between two peers."""
-        return self._group.get(one.index, 0) == self._group.get(other.index, 0)
+        group = self._group
+        return not group or group.get(one.index, 0) == group.get(other.index, 0)
 
     def latency(self, one: SimPeer, other: SimPeer) -> float:
         """One way, in seconds; the same at every time."""
@@ -159,6 +160,11 @@ class _Half:
         self.flying = 0
         self.held: deque[tuple[Callable[[], None], int]] = deque()
         self.unread: dict[int, int] = {}  # deferred stream -> bytes sent and not acknowledged, by the low bits
+
+
+def _sendable(woken: Iterable[int], unread: Mapping[int, int], window: int) -> int | None:
+    """The first of the streams of which the other end has not too much unread."""
+    return next((stream for stream in woken if unread.get(stream & _LOW, 0) < window), None)
 
 
 class Link:
@@ -258,15 +264,16 @@ class Link:
     def _pump(self, end: SimPeer) -> None:
         """Send while the window is open."""
         half, other, window = self._halves[end.index], self.other(end), self.simulation.model.window
-        while half.woken and half.flying < window and self.alive:
-            stream = next((stream for stream in half.woken if half.unread.get(stream & _LOW, 0) < window), None)
+        woken, unread = half.woken, half.unread
+        while woken and half.flying < window and self.alive:
+            stream = next(iter(woken)) if not unread else _sendable(woken, unread, window)
             if stream is None:
                 break
             data = end.take(stream)
             if data:
                 self._send_data(end, other, stream, data)
                 continue
-            half.woken.pop(stream, None)
+            woken.pop(stream, None)
             if stream in half.closing:
                 del half.closing[stream]
                 ended = events.StreamEnded(self._name(other, stream))
@@ -283,7 +290,7 @@ class Link:
         def arrive() -> None:
             half.flying -= len(data)
             other.feed(received)
-            if end.alive:
+            if half.woken and end.alive:  # it waited for the window
                 self._pump(end)
 
         self._send(end, arrive, len(data))

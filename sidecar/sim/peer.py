@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..core import events
+from ..core import events, gossip
 from ..core.errors import NotSupported, SelfDial, SidecarError, Unreachable, WrongPeer
 from ..core.identity import Identity
 from ..core.multiaddr import Multiaddr
@@ -34,6 +34,7 @@ class SimPeer:
         self.sequence: int | None = None  # what the next start is told of the runs before
         self.alive = False
         self._timer = float("inf")
+        self._fed = False  # within `feed`, which asks for the next deadline at its end
         self._uplink_free = 0.0
         self._connections = 0
         self._starts = 0
@@ -68,8 +69,13 @@ class SimPeer:
     def feed(self, arrived: NodeInput) -> None:
         """Give the node an input and carry out what comes of it."""
         if self.alive:
-            self._carry_out(self.node.handle(arrived, self.simulation.clock.now))
-            self._arm()
+            effects = self.node.handle(arrived, self.simulation.clock.now)
+            if effects:
+                outer, self._fed = self._fed, True
+                self._carry_out(effects)
+                self._fed = outer
+            if not self._fed:
+                self._arm()
 
     def _arm(self) -> None:
         due = self.node.next_deadline()
@@ -89,21 +95,23 @@ class SimPeer:
 
     def _carry_out(self, effects: Sequence[NodeEffect]) -> None:
         for effect in effects:
-            match effect:
+            match effect:  # the frequent ones first
                 case events.Wake(stream):
                     link = self.links.get(stream >> events.STREAM_BITS)
                     if link is not None:
                         link.wake(self, stream)
-                case events.Dial():
-                    self._dial(effect)
-                case events.Resolve():
-                    self._resolve(effect)
-                case events.OpenStream():
-                    self._open_stream(effect)
+                case gossip.MessagesDelivered() | events.Note():
+                    self._tell(effect)
                 case events.CloseWrite(stream):
                     link = self.links.get(stream >> events.STREAM_BITS)
                     if link is not None:
                         link.close_write(self, stream)
+                case events.OpenStream():
+                    self._open_stream(effect)
+                case events.Dial():
+                    self._dial(effect)
+                case events.Resolve():
+                    self._resolve(effect)
                 case events.ResetStream(stream):
                     link = self.links.get(stream >> events.STREAM_BITS)
                     if link is not None:
@@ -129,10 +137,13 @@ class SimPeer:
                     if link is not None:
                         link.close(self, error)
                 case _:
-                    if self.simulation.keep_news:
-                        self.news.append(effect)
-                    if self.listener is not None:
-                        self.listener(effect)
+                    self._tell(effect)
+
+    def _tell(self, news: NodeNews) -> None:
+        if self.simulation.keep_news:
+            self.news.append(news)
+        if self.listener is not None:
+            self.listener(news)
 
     def _dial(self, dial: events.Dial) -> None:
         self.dials += 1
@@ -215,7 +226,8 @@ class SimPeer:
             effects = self.node.drain(self.simulation.clock.now)
             if effects:
                 self._carry_out(effects)
-            self._arm()
+            if not self._fed:
+                self._arm()
 
 
 def not_supported(protocols: tuple[str, ...]) -> NotSupported:
