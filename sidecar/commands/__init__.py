@@ -28,6 +28,7 @@ COMMANDS = {
     "publish": "broadcast on a topic",
     "subscribe": "print the messages of topics",
     "topics": "the topics that apps here or connected peers subscribe to",
+    "probe": "measure how long messages on a topic take to reach the others",
     "advertise": "advertise a name, so that peers find this node by it",
     "discover": "the peers that advertise a name",
     "record": "put a small record into the DHT, or get one",

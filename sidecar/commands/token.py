@@ -63,7 +63,7 @@ _QUOTAS = (
 
 
 def _example(kind: str) -> str:
-    names = {"publish": "TOPIC", "subscribe": "TOPIC", "advertise": "NAME", "discover": "NAME", "record": "KEY"}
+    names = {"publish": "TOPIC", "subscribe": "TOPIC", "probe": "TOPIC", "advertise": "NAME", "discover": "NAME", "record": "KEY"}
     return "|".join(scopes.FIXED[kind]) if kind in scopes.FIXED else names.get(kind, "PROTOCOL")
 
 

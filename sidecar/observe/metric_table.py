@@ -224,6 +224,16 @@ ROWS: tuple[Row, ...] = (
     ),
     _counter(lambda c: c.node.direct.requests_sent, "direct_sent_requests", "Requests written to peers."),
     _counter(lambda c: c.node.direct.requests_received, "direct_received_requests", "Requests that came from peers."),
+    _counter(
+        lambda c: c.node.probe.messages_published, "probe_published_messages", "Messages of probes published here."
+    ),
+    _counter(
+        lambda c: c.node.probe.messages_received,
+        "probe_received_messages",
+        "Messages of probes that came here, which no app gets.",
+    ),
+    _counter(lambda c: c.node.probe.answers_received, "probe_received_answers", "Answers to probes of this node."),
+    _counter(lambda c: c.node.probe.answers_sent, "probe_sent_answers", "Answers to probes of others."),
     # apps
     _gauge(lambda c: c.node.streams.byte_streams, "byte_streams", "Byte streams between apps, of both sides."),
     _gauge(
@@ -329,6 +339,20 @@ FAMILIES: tuple[Family, ...] = (
         "reason",
         "Messages and control entries that a bound or a rule dropped; queue_full: a slow peer lost messages.",
     ),
+    Family(
+        lambda c: c.node.probe.ignored,
+        "sidecar_probe_ignored_answers",
+        True,
+        "reason",
+        "Answers to probes of this node that do not count: forged, late, or more than were wanted.",
+    ),
+    Family(
+        lambda c: c.node.probe.refused,
+        "sidecar_probe_refused_messages",
+        True,
+        "reason",
+        "Messages of probes that were for this node to answer and that it did not answer.",
+    ),
     Family(lambda c: c.node.kademlia.outcomes, "sidecar_dht_lookups", True, "outcome", "Lookups by how they ended."),
     Family(
         lambda c: c.api.outcomes.receipts,
@@ -360,6 +384,8 @@ HISTOGRAMS: Mapping[str, str] = {
     "event_loop_lag_seconds": "How late the event loop is, looked at once a second.",
     "gossip_propagation_seconds": "From the first copy of a message of others here until each further peer shows that "
     "it has it, by a copy or IDONTWANT; a sample, by this node's clock alone.",
+    "gossip_probe_seconds": "From publishing a message of a probe here until a receiver has it, by the receivers' own "
+    "answers, half of a round trip taken off for their way back.",
     "dht_lookup_duration_seconds": "How long lookups took, from their beginning to their end.",
     "gossip_echo_seconds": "From publishing here until the first peer shows that it has the message, by a copy, "
     "IDONTWANT or IHAVE; a sample, and an upper bound.",

@@ -112,6 +112,26 @@ def test_an_unsigned_topic_is_one_at_both_ends(pair: Pair) -> None:
     assert subscribed.output() == "x"
 
 
+def test_a_probe_tells_how_long_messages_take_and_no_app_sees_it(pair: Pair) -> None:
+    subscribed = Listening(pair.second, "subscribe", "probed", "--count", "2", "--raw")
+    assert pair.first.json("publish", "probed", "before", "--peers", "1")["outcome"] == "SENT"
+    done = pair.first.command("probe", "probed", "--count", "5", "--interval", "0.1", "--json")
+    assert done.returncode == 0, done.stderr
+    *answers, whole = map(json.loads, done.stdout.splitlines())
+    assert [(answer["peer_id"], answer["number"], answer["direct"]) for answer in answers] == [
+        (pair.second_id, number, True) for number in range(5)
+    ]
+    assert all(0 <= answer["delay"] < PATIENCE for answer in answers)
+    assert (whole["published"], whole["expected"], whole["answered"], whole["share"]) == (5, 5, 5, 1.0)
+    assert list(whole["delays"]) == ["p50", "p90", "p99"]
+    assert [slow["peer_id"] for slow in whole["slowest"]] == [pair.second_id]
+    assert pair.first.json("publish", "probed", "after")["outcome"] == "SENT"
+    assert subscribed.output() == "beforeafter"
+    unknown = pair.first.command("probe", "nobody's")
+    assert (unknown.returncode, unknown.stdout, unknown.stderr.count("\n")) == (1, "", 1)
+    assert "`sidecar topics` lists" in unknown.stderr
+
+
 def test_mistakes_are_one_line_each(pair: Pair) -> None:
     for words, text in (
         (("send", "nonsense", "/chat/1", "x"), "peer"),

@@ -9,6 +9,7 @@ package sidecarv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -1076,12 +1077,368 @@ func (x *Topic) GetPublishedBytes() uint64 {
 	return 0
 }
 
+// What to measure.
+type ProbeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// How many messages to publish, at most 10,000. 0: 20.
+	Messages uint32 `protobuf:"varint,2,opt,name=messages,proto3" json:"messages,omitempty"`
+	// Between two of them, from 0.1 s to one hour. Not said: 1 s.
+	Interval *durationpb.Duration `protobuf:"bytes,3,opt,name=interval,proto3" json:"interval,omitempty"`
+	// About how many receivers of each message are to answer, at most 256. 0: 32. Of a smaller network all answer.
+	Answers uint32 `protobuf:"varint,4,opt,name=answers,proto3" json:"answers,omitempty"`
+	// Bytes of each payload, at least; it takes some 200 in any case. INVALID_ARGUMENT (TOO_LARGE) over the bound on
+	// gossip messages.
+	Size uint32 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
+	// The topic's signing.
+	Signing Signing `protobuf:"varint,6,opt,name=signing,proto3,enum=sidecar.v1.Signing" json:"signing,omitempty"`
+	// Probe although connected peers of the topic do not know probes: their apps get to see the messages.
+	Exposed       bool `protobuf:"varint,7,opt,name=exposed,proto3" json:"exposed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeRequest) Reset() {
+	*x = ProbeRequest{}
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeRequest) ProtoMessage() {}
+
+func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
+func (*ProbeRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ProbeRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ProbeRequest) GetMessages() uint32 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *ProbeRequest) GetInterval() *durationpb.Duration {
+	if x != nil {
+		return x.Interval
+	}
+	return nil
+}
+
+func (x *ProbeRequest) GetAnswers() uint32 {
+	if x != nil {
+		return x.Answers
+	}
+	return 0
+}
+
+func (x *ProbeRequest) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ProbeRequest) GetSigning() Signing {
+	if x != nil {
+		return x.Signing
+	}
+	return Signing_SIGNING_UNSPECIFIED
+}
+
+func (x *ProbeRequest) GetExposed() bool {
+	if x != nil {
+		return x.Exposed
+	}
+	return false
+}
+
+// What became known.
+type ProbeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Answers, in order of arrival.
+	Answers []*ProbeAnswer `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
+	// The whole; in the last response alone.
+	Summary       *ProbeSummary `protobuf:"bytes,2,opt,name=summary,proto3" json:"summary,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeResponse) Reset() {
+	*x = ProbeResponse{}
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeResponse) ProtoMessage() {}
+
+func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeResponse.ProtoReflect.Descriptor instead.
+func (*ProbeResponse) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ProbeResponse) GetAnswers() []*ProbeAnswer {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+func (x *ProbeResponse) GetSummary() *ProbeSummary {
+	if x != nil {
+		return x.Summary
+	}
+	return nil
+}
+
+// One receiver got one message.
+type ProbeAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The receiver.
+	PeerId string `protobuf:"bytes,1,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
+	// Which message, counted from 0.
+	Number uint32 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	// From publishing until it was there.
+	Delay *durationpb.Duration `protobuf:"bytes,3,opt,name=delay,proto3" json:"delay,omitempty"`
+	// The round trip to the receiver, of which half was taken off for the answer. The delay is off by half of it at most.
+	RoundTrip *durationpb.Duration `protobuf:"bytes,4,opt,name=round_trip,json=roundTrip,proto3" json:"round_trip,omitempty"`
+	// Whether the receiver got it from this node itself.
+	Direct        bool `protobuf:"varint,5,opt,name=direct,proto3" json:"direct,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeAnswer) Reset() {
+	*x = ProbeAnswer{}
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeAnswer) ProtoMessage() {}
+
+func (x *ProbeAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeAnswer.ProtoReflect.Descriptor instead.
+func (*ProbeAnswer) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ProbeAnswer) GetPeerId() string {
+	if x != nil {
+		return x.PeerId
+	}
+	return ""
+}
+
+func (x *ProbeAnswer) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *ProbeAnswer) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+func (x *ProbeAnswer) GetRoundTrip() *durationpb.Duration {
+	if x != nil {
+		return x.RoundTrip
+	}
+	return nil
+}
+
+func (x *ProbeAnswer) GetDirect() bool {
+	if x != nil {
+		return x.Direct
+	}
+	return false
+}
+
+// A probe as a whole.
+type ProbeSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Messages published.
+	Published uint32 `protobuf:"varint,1,opt,name=published,proto3" json:"published,omitempty"`
+	// Messages that could not be: no peer was left, or all of their queues were full.
+	Unpublished uint32 `protobuf:"varint,2,opt,name=unpublished,proto3" json:"unpublished,omitempty"`
+	// The share of the receivers that was asked, 0 to 1.
+	Share float64 `protobuf:"fixed64,3,opt,name=share,proto3" json:"share,omitempty"`
+	// Answers that count.
+	Answers uint64 `protobuf:"varint,4,opt,name=answers,proto3" json:"answers,omitempty"`
+	// Different peers among them.
+	Peers uint32 `protobuf:"varint,5,opt,name=peers,proto3" json:"peers,omitempty"`
+	// Answers that connected peers of the topic owed. Of others nobody knows who they are.
+	Expected uint64 `protobuf:"varint,6,opt,name=expected,proto3" json:"expected,omitempty"`
+	// Those of them that came.
+	Answered uint64 `protobuf:"varint,7,opt,name=answered,proto3" json:"answered,omitempty"`
+	// About how many receivers the answers stand for: answers to a message by the share that was asked.
+	Receivers float64 `protobuf:"fixed64,8,opt,name=receivers,proto3" json:"receivers,omitempty"`
+	// Answers that do not count: forged, more than were wanted, or not finished.
+	Ignored       uint64 `protobuf:"varint,9,opt,name=ignored,proto3" json:"ignored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeSummary) Reset() {
+	*x = ProbeSummary{}
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeSummary) ProtoMessage() {}
+
+func (x *ProbeSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeSummary.ProtoReflect.Descriptor instead.
+func (*ProbeSummary) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ProbeSummary) GetPublished() uint32 {
+	if x != nil {
+		return x.Published
+	}
+	return 0
+}
+
+func (x *ProbeSummary) GetUnpublished() uint32 {
+	if x != nil {
+		return x.Unpublished
+	}
+	return 0
+}
+
+func (x *ProbeSummary) GetShare() float64 {
+	if x != nil {
+		return x.Share
+	}
+	return 0
+}
+
+func (x *ProbeSummary) GetAnswers() uint64 {
+	if x != nil {
+		return x.Answers
+	}
+	return 0
+}
+
+func (x *ProbeSummary) GetPeers() uint32 {
+	if x != nil {
+		return x.Peers
+	}
+	return 0
+}
+
+func (x *ProbeSummary) GetExpected() uint64 {
+	if x != nil {
+		return x.Expected
+	}
+	return 0
+}
+
+func (x *ProbeSummary) GetAnswered() uint64 {
+	if x != nil {
+		return x.Answered
+	}
+	return 0
+}
+
+func (x *ProbeSummary) GetReceivers() float64 {
+	if x != nil {
+		return x.Receivers
+	}
+	return 0
+}
+
+func (x *ProbeSummary) GetIgnored() uint64 {
+	if x != nil {
+		return x.Ignored
+	}
+	return 0
+}
+
 var File_sidecar_v1_pubsub_proto protoreflect.FileDescriptor
 
 const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\n" +
 	"\x17sidecar/v1/pubsub.proto\x12\n" +
-	"sidecar.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\x95\x01\n" +
+	"sidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\x95\x01\n" +
 	"\x0ePublishReceipt\x124\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x1a.sidecar.v1.PublishOutcomeR\aoutcome\x12\x1d\n" +
 	"\n" +
@@ -1158,7 +1515,35 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\brejected\x18\v \x01(\x04R\brejected\x12\x18\n" +
 	"\adropped\x18\f \x01(\x04R\adropped\x12'\n" +
 	"\x0fdelivered_bytes\x18\r \x01(\x04R\x0edeliveredBytes\x12'\n" +
-	"\x0fpublished_bytes\x18\x0e \x01(\x04R\x0epublishedBytes*W\n" +
+	"\x0fpublished_bytes\x18\x0e \x01(\x04R\x0epublishedBytes\"\xee\x01\n" +
+	"\fProbeRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1a\n" +
+	"\bmessages\x18\x02 \x01(\rR\bmessages\x125\n" +
+	"\binterval\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12\x18\n" +
+	"\aanswers\x18\x04 \x01(\rR\aanswers\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\rR\x04size\x12-\n" +
+	"\asigning\x18\x06 \x01(\x0e2\x13.sidecar.v1.SigningR\asigning\x12\x18\n" +
+	"\aexposed\x18\a \x01(\bR\aexposed\"v\n" +
+	"\rProbeResponse\x121\n" +
+	"\aanswers\x18\x01 \x03(\v2\x17.sidecar.v1.ProbeAnswerR\aanswers\x122\n" +
+	"\asummary\x18\x02 \x01(\v2\x18.sidecar.v1.ProbeSummaryR\asummary\"\xc1\x01\n" +
+	"\vProbeAnswer\x12\x17\n" +
+	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\rR\x06number\x12/\n" +
+	"\x05delay\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x128\n" +
+	"\n" +
+	"round_trip\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\troundTrip\x12\x16\n" +
+	"\x06direct\x18\x05 \x01(\bR\x06direct\"\x84\x02\n" +
+	"\fProbeSummary\x12\x1c\n" +
+	"\tpublished\x18\x01 \x01(\rR\tpublished\x12 \n" +
+	"\vunpublished\x18\x02 \x01(\rR\vunpublished\x12\x14\n" +
+	"\x05share\x18\x03 \x01(\x01R\x05share\x12\x18\n" +
+	"\aanswers\x18\x04 \x01(\x04R\aanswers\x12\x14\n" +
+	"\x05peers\x18\x05 \x01(\rR\x05peers\x12\x1a\n" +
+	"\bexpected\x18\x06 \x01(\x04R\bexpected\x12\x1a\n" +
+	"\banswered\x18\a \x01(\x04R\banswered\x12\x1c\n" +
+	"\treceivers\x18\b \x01(\x01R\treceivers\x12\x18\n" +
+	"\aignored\x18\t \x01(\x04R\aignored*W\n" +
 	"\aSigning\x12\x17\n" +
 	"\x13SIGNING_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13SIGNING_STRICT_SIGN\x10\x01\x12\x1a\n" +
@@ -1169,13 +1554,14 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\x18PUBLISH_OUTCOME_NO_PEERS\x10\x02\x12\x1e\n" +
 	"\x1aPUBLISH_OUTCOME_QUEUE_FULL\x10\x03\x12\x1d\n" +
 	"\x19PUBLISH_OUTCOME_TOO_LARGE\x10\x04\x12\x1d\n" +
-	"\x19PUBLISH_OUTCOME_DUPLICATE\x10\x052\xc0\x02\n" +
+	"\x19PUBLISH_OUTCOME_DUPLICATE\x10\x052\x80\x03\n" +
 	"\rPubSubService\x12B\n" +
 	"\aPublish\x12\x1a.sidecar.v1.PublishRequest\x1a\x1b.sidecar.v1.PublishResponse\x12R\n" +
 	"\vPublishMany\x12\x1e.sidecar.v1.PublishManyRequest\x1a\x1f.sidecar.v1.PublishManyResponse(\x010\x01\x12J\n" +
 	"\tSubscribe\x12\x1c.sidecar.v1.SubscribeRequest\x1a\x1d.sidecar.v1.SubscribeResponse0\x01\x12K\n" +
 	"\n" +
-	"ListTopics\x12\x1d.sidecar.v1.ListTopicsRequest\x1a\x1e.sidecar.v1.ListTopicsResponseB\x9f\x01\n" +
+	"ListTopics\x12\x1d.sidecar.v1.ListTopicsRequest\x1a\x1e.sidecar.v1.ListTopicsResponse\x12>\n" +
+	"\x05Probe\x12\x18.sidecar.v1.ProbeRequest\x1a\x19.sidecar.v1.ProbeResponse0\x01B\x9f\x01\n" +
 	"\x18io.github.p2p_sidecar.v1B\vPubsubProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\n" +
 	"Sidecar.V1\xca\x02\n" +
 	"Sidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\vSidecar::V1b\x06proto3"
@@ -1193,7 +1579,7 @@ func file_sidecar_v1_pubsub_proto_rawDescGZIP() []byte {
 }
 
 var file_sidecar_v1_pubsub_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sidecar_v1_pubsub_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_sidecar_v1_pubsub_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_sidecar_v1_pubsub_proto_goTypes = []any{
 	(Signing)(0),                  // 0: sidecar.v1.Signing
 	(PublishOutcome)(0),           // 1: sidecar.v1.PublishOutcome
@@ -1209,39 +1595,52 @@ var file_sidecar_v1_pubsub_proto_goTypes = []any{
 	(*ListTopicsRequest)(nil),     // 11: sidecar.v1.ListTopicsRequest
 	(*ListTopicsResponse)(nil),    // 12: sidecar.v1.ListTopicsResponse
 	(*Topic)(nil),                 // 13: sidecar.v1.Topic
-	(*OutgoingMessage)(nil),       // 14: sidecar.v1.OutgoingMessage
-	(OverflowPolicy)(0),           // 15: sidecar.v1.OverflowPolicy
-	(*Lagged)(nil),                // 16: sidecar.v1.Lagged
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*ProbeRequest)(nil),          // 14: sidecar.v1.ProbeRequest
+	(*ProbeResponse)(nil),         // 15: sidecar.v1.ProbeResponse
+	(*ProbeAnswer)(nil),           // 16: sidecar.v1.ProbeAnswer
+	(*ProbeSummary)(nil),          // 17: sidecar.v1.ProbeSummary
+	(*OutgoingMessage)(nil),       // 18: sidecar.v1.OutgoingMessage
+	(OverflowPolicy)(0),           // 19: sidecar.v1.OverflowPolicy
+	(*Lagged)(nil),                // 20: sidecar.v1.Lagged
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
 }
 var file_sidecar_v1_pubsub_proto_depIdxs = []int32{
 	1,  // 0: sidecar.v1.PublishReceipt.outcome:type_name -> sidecar.v1.PublishOutcome
 	0,  // 1: sidecar.v1.PublishRequest.signing:type_name -> sidecar.v1.Signing
 	2,  // 2: sidecar.v1.PublishResponse.receipt:type_name -> sidecar.v1.PublishReceipt
 	0,  // 3: sidecar.v1.PublishManyRequest.signing:type_name -> sidecar.v1.Signing
-	14, // 4: sidecar.v1.PublishManyRequest.messages:type_name -> sidecar.v1.OutgoingMessage
+	18, // 4: sidecar.v1.PublishManyRequest.messages:type_name -> sidecar.v1.OutgoingMessage
 	7,  // 5: sidecar.v1.PublishManyResponse.receipts:type_name -> sidecar.v1.PublishReceiptRange
 	1,  // 6: sidecar.v1.PublishReceiptRange.outcome:type_name -> sidecar.v1.PublishOutcome
-	15, // 7: sidecar.v1.SubscribeRequest.policy:type_name -> sidecar.v1.OverflowPolicy
+	19, // 7: sidecar.v1.SubscribeRequest.policy:type_name -> sidecar.v1.OverflowPolicy
 	0,  // 8: sidecar.v1.SubscribeRequest.signing:type_name -> sidecar.v1.Signing
 	10, // 9: sidecar.v1.SubscribeResponse.messages:type_name -> sidecar.v1.TopicMessage
-	16, // 10: sidecar.v1.SubscribeResponse.lagged:type_name -> sidecar.v1.Lagged
-	17, // 11: sidecar.v1.TopicMessage.receive_time:type_name -> google.protobuf.Timestamp
+	20, // 10: sidecar.v1.SubscribeResponse.lagged:type_name -> sidecar.v1.Lagged
+	21, // 11: sidecar.v1.TopicMessage.receive_time:type_name -> google.protobuf.Timestamp
 	13, // 12: sidecar.v1.ListTopicsResponse.topics:type_name -> sidecar.v1.Topic
 	0,  // 13: sidecar.v1.Topic.signing:type_name -> sidecar.v1.Signing
-	3,  // 14: sidecar.v1.PubSubService.Publish:input_type -> sidecar.v1.PublishRequest
-	5,  // 15: sidecar.v1.PubSubService.PublishMany:input_type -> sidecar.v1.PublishManyRequest
-	8,  // 16: sidecar.v1.PubSubService.Subscribe:input_type -> sidecar.v1.SubscribeRequest
-	11, // 17: sidecar.v1.PubSubService.ListTopics:input_type -> sidecar.v1.ListTopicsRequest
-	4,  // 18: sidecar.v1.PubSubService.Publish:output_type -> sidecar.v1.PublishResponse
-	6,  // 19: sidecar.v1.PubSubService.PublishMany:output_type -> sidecar.v1.PublishManyResponse
-	9,  // 20: sidecar.v1.PubSubService.Subscribe:output_type -> sidecar.v1.SubscribeResponse
-	12, // 21: sidecar.v1.PubSubService.ListTopics:output_type -> sidecar.v1.ListTopicsResponse
-	18, // [18:22] is the sub-list for method output_type
-	14, // [14:18] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	22, // 14: sidecar.v1.ProbeRequest.interval:type_name -> google.protobuf.Duration
+	0,  // 15: sidecar.v1.ProbeRequest.signing:type_name -> sidecar.v1.Signing
+	16, // 16: sidecar.v1.ProbeResponse.answers:type_name -> sidecar.v1.ProbeAnswer
+	17, // 17: sidecar.v1.ProbeResponse.summary:type_name -> sidecar.v1.ProbeSummary
+	22, // 18: sidecar.v1.ProbeAnswer.delay:type_name -> google.protobuf.Duration
+	22, // 19: sidecar.v1.ProbeAnswer.round_trip:type_name -> google.protobuf.Duration
+	3,  // 20: sidecar.v1.PubSubService.Publish:input_type -> sidecar.v1.PublishRequest
+	5,  // 21: sidecar.v1.PubSubService.PublishMany:input_type -> sidecar.v1.PublishManyRequest
+	8,  // 22: sidecar.v1.PubSubService.Subscribe:input_type -> sidecar.v1.SubscribeRequest
+	11, // 23: sidecar.v1.PubSubService.ListTopics:input_type -> sidecar.v1.ListTopicsRequest
+	14, // 24: sidecar.v1.PubSubService.Probe:input_type -> sidecar.v1.ProbeRequest
+	4,  // 25: sidecar.v1.PubSubService.Publish:output_type -> sidecar.v1.PublishResponse
+	6,  // 26: sidecar.v1.PubSubService.PublishMany:output_type -> sidecar.v1.PublishManyResponse
+	9,  // 27: sidecar.v1.PubSubService.Subscribe:output_type -> sidecar.v1.SubscribeResponse
+	12, // 28: sidecar.v1.PubSubService.ListTopics:output_type -> sidecar.v1.ListTopicsResponse
+	15, // 29: sidecar.v1.PubSubService.Probe:output_type -> sidecar.v1.ProbeResponse
+	25, // [25:30] is the sub-list for method output_type
+	20, // [20:25] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_pubsub_proto_init() }
@@ -1256,7 +1655,7 @@ func file_sidecar_v1_pubsub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_pubsub_proto_rawDesc), len(file_sidecar_v1_pubsub_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   12,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,7 @@ const (
 	PubSubService_PublishMany_FullMethodName = "/sidecar.v1.PubSubService/PublishMany"
 	PubSubService_Subscribe_FullMethodName   = "/sidecar.v1.PubSubService/Subscribe"
 	PubSubService_ListTopics_FullMethodName  = "/sidecar.v1.PubSubService/ListTopics"
+	PubSubService_Probe_FullMethodName       = "/sidecar.v1.PubSubService/Probe"
 )
 
 // PubSubServiceClient is the client API for PubSubService service.
@@ -59,6 +60,15 @@ type PubSubServiceClient interface {
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
 	// The topics that this node subscribes to or publishes on, or that its peers subscribe to.
 	ListTopics(ctx context.Context, in *ListTopicsRequest, opts ...grpc.CallOption) (*ListTopicsResponse, error)
+	// Measures how long messages on a topic take to reach the others, without synchronised clocks: publishes messages
+	// that no app gets, and a sample of their receivers answers this node directly. The answers come as they are known,
+	// the summary last, some seconds behind the last message. docs/propagation.md says how far the figures can be
+	// trusted.
+	//
+	// NOT_FOUND where nobody here or connected is in the topic, UNAVAILABLE (UNREACHABLE) where no peer of it is
+	// connected, UNIMPLEMENTED (NOT_SUPPORTED) while connected peers of it do not know probes, RESOURCE_EXHAUSTED while
+	// four probes of this node are under way, INVALID_ARGUMENT for values beyond their bounds.
+	Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ProbeResponse], error)
 }
 
 type pubSubServiceClient struct {
@@ -121,6 +131,25 @@ func (c *pubSubServiceClient) ListTopics(ctx context.Context, in *ListTopicsRequ
 	return out, nil
 }
 
+func (c *pubSubServiceClient) Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ProbeResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PubSubService_ServiceDesc.Streams[2], PubSubService_Probe_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ProbeRequest, ProbeResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PubSubService_ProbeClient = grpc.ServerStreamingClient[ProbeResponse]
+
 // PubSubServiceServer is the server API for PubSubService service.
 // All implementations must embed UnimplementedPubSubServiceServer
 // for forward compatibility.
@@ -155,6 +184,15 @@ type PubSubServiceServer interface {
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
 	// The topics that this node subscribes to or publishes on, or that its peers subscribe to.
 	ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error)
+	// Measures how long messages on a topic take to reach the others, without synchronised clocks: publishes messages
+	// that no app gets, and a sample of their receivers answers this node directly. The answers come as they are known,
+	// the summary last, some seconds behind the last message. docs/propagation.md says how far the figures can be
+	// trusted.
+	//
+	// NOT_FOUND where nobody here or connected is in the topic, UNAVAILABLE (UNREACHABLE) where no peer of it is
+	// connected, UNIMPLEMENTED (NOT_SUPPORTED) while connected peers of it do not know probes, RESOURCE_EXHAUSTED while
+	// four probes of this node are under way, INVALID_ARGUMENT for values beyond their bounds.
+	Probe(*ProbeRequest, grpc.ServerStreamingServer[ProbeResponse]) error
 	mustEmbedUnimplementedPubSubServiceServer()
 }
 
@@ -176,6 +214,9 @@ func (UnimplementedPubSubServiceServer) Subscribe(*SubscribeRequest, grpc.Server
 }
 func (UnimplementedPubSubServiceServer) ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTopics not implemented")
+}
+func (UnimplementedPubSubServiceServer) Probe(*ProbeRequest, grpc.ServerStreamingServer[ProbeResponse]) error {
+	return status.Error(codes.Unimplemented, "method Probe not implemented")
 }
 func (UnimplementedPubSubServiceServer) mustEmbedUnimplementedPubSubServiceServer() {}
 func (UnimplementedPubSubServiceServer) testEmbeddedByValue()                       {}
@@ -252,6 +293,17 @@ func _PubSubService_ListTopics_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PubSubService_Probe_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ProbeRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PubSubServiceServer).Probe(m, &grpc.GenericServerStream[ProbeRequest, ProbeResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PubSubService_ProbeServer = grpc.ServerStreamingServer[ProbeResponse]
+
 // PubSubService_ServiceDesc is the grpc.ServiceDesc for PubSubService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -278,6 +330,11 @@ var PubSubService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Subscribe",
 			Handler:       _PubSubService_Subscribe_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Probe",
+			Handler:       _PubSubService_Probe_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -6,6 +6,9 @@ A method without a row is refused to everybody who has a token; a test holds tha
 from collections.abc import Callable, Sequence
 from typing import Any
 
+DEFAULT_PROBE = 20
+"""Messages of a probe that does not say how many."""
+
 Needs = Callable[[Any], Sequence[str]]
 
 
@@ -53,6 +56,7 @@ _COUNTS: dict[str, Callable[[Any], int]] = {
     "DirectService/Serve": lambda request: len(request.answers),
     "PubSubService/Publish": _one,
     "PubSubService/PublishMany": lambda request: len(request.messages),
+    "PubSubService/Probe": lambda request: request.messages or DEFAULT_PROBE,
     "DiscoveryService/PutRecord": _one,
 }
 """How many messages a request has, for the quota; none where there is no row."""
@@ -102,6 +106,7 @@ METHODS: dict[str, Needs] = {
     "PubSubService/PublishMany": _named("publish", "topic"),
     "PubSubService/Subscribe": _each("subscribe", "topics"),
     "PubSubService/ListTopics": _fixed("node:read"),
+    "PubSubService/Probe": _named("probe", "topic"),
     "DiscoveryService/Advertise": _named("advertise", "name"),
     "DiscoveryService/FindPeers": _named("discover", "name"),
     "DiscoveryService/PutRecord": _key,

@@ -9,6 +9,7 @@ from ...core.errors import InvalidArgument
 KINDS = {
     "publish": "publish on topics of that name",
     "subscribe": "subscribe to topics of that name",
+    "probe": "measure how long messages on topics of that name take to reach the others, who are named",
     "send": "send messages of that direct protocol",
     "receive": "receive messages of that direct protocol",
     "request": "make requests of that direct protocol",

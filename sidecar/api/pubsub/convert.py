@@ -7,12 +7,14 @@ from sidecar_client.v1 import common_pb2
 from sidecar_client.v1 import pubsub_pb2 as pb
 
 from ...core.gossip import PublishOutcome, TopicView
-from ..common.values import invalid
+from ...core.probe import ProbeAnswered, ProbeSummary
+from ..common.values import duration, invalid
 from .hub import Policy
 
 PublishRequest = pb.PublishRequest
 PublishManyRequest = pb.PublishManyRequest
 SubscribeRequest = pb.SubscribeRequest
+ProbeRequest = pb.ProbeRequest
 
 _OUTCOMES = {
     PublishOutcome.SENT: pb.PUBLISH_OUTCOME_SENT,
@@ -115,3 +117,21 @@ def topics(views: Iterable[tuple[TopicView, LocalTopic]]) -> pb.ListTopicsRespon
             for view, local in views
         ]
     )
+
+
+def probed(told: Iterable[ProbeAnswered | ProbeSummary]) -> pb.ProbeResponse:
+    """What a probe told, in order; the summary is the last."""
+    response = pb.ProbeResponse()
+    for news in told:
+        if isinstance(news, ProbeSummary):
+            response.summary.CopyFrom(pb.ProbeSummary(**news._asdict()))
+        else:
+            answer = news.answer
+            response.answers.add(
+                peer_id=str(answer.peer),
+                number=answer.number,
+                delay=duration(answer.delay),
+                round_trip=duration(answer.round_trip),
+                direct=answer.direct,
+            )
+    return response

@@ -13,15 +13,19 @@ from ...core.gossip import (
     TopicOptions,
 )
 from ...core.override import override
+from ...core.parameters.probe import MAX_ANSWERS, MAX_COUNT, MAX_INTERVAL, MIN_INTERVAL
+from ...core.probe import ProbeAnswered, ProbeRequested, ProbeSummary
 from ..common import values
 from ..common.bounds import Bounds
 from ..common.call import OPEN, Call, opening
+from ..common.news import OperationNews
 from ..common.operations import AppOperations
 from ..common.outlet import MAX_BATCH, converse, pour
 from ..common.receipts import Range, Receipts
 from ..common.window import Window
 from ..config import ApiConfig
 from ..guard import caller
+from ..guard.methods import DEFAULT_PROBE
 from ..service import ApiService, Handlers, ServiceContext
 from ..statistics import PubSubStatistics
 from . import convert
@@ -31,6 +35,9 @@ from .topics import Topics
 MAX_TOPIC = 1024  # bytes; as the gossip router's default
 _MAX_TOPICS = 64
 _MAX_PEERS = 1024
+_ANSWERS, _INTERVAL = 32, 1.0  # of a probe that says neither
+_MAX_TOLD = 1024  # answers in one response
+_MAX_PROBE = 64 << 20  # bytes: the largest `gossip.max_message`
 
 Sent = tuple[Result, bytes]  # with the message's id
 
@@ -46,7 +53,12 @@ class PubSubService(ApiService):
 
     @override
     def effects(self) -> Handlers:
-        return {MessagesDelivered: self.topics.delivered, PublishCompleted: self._context.operations.completed}
+        operations = self._context.operations
+        return {
+            MessagesDelivered: self.topics.delivered,
+            PublishCompleted: operations.completed,
+            ProbeAnswered: operations.told,
+        }
 
     def statistics(self) -> PubSubStatistics:
         """Sizes as they are, and what slow subscribers have missed since the start."""
@@ -100,6 +112,27 @@ class PubSubService(ApiService):
         views = sorted(self._context.node.topics(), key=lambda view: view.topic)
         return convert.topics((view, self._local(view.topic)) for view in views)
 
+    async def probe(self, request: convert.ProbeRequest, call: Call) -> None:
+        """Measure how long messages take to reach the others: the answers as they come, then the summary."""
+        topic = values.name(request.topic, MAX_TOPIC, "topic")
+        sign = convert.signing(request.signing)
+        self.topics.check_signing(topic, sign)
+        interval = values.seconds(request.interval, MAX_INTERVAL, "interval")
+        if request.HasField("interval") and interval < MIN_INTERVAL:
+            raise values.invalid("interval", f"{interval:g} seconds, from {MIN_INTERVAL:g} to {MAX_INTERVAL:g}")
+        messages = values.bounded(request.messages, MAX_COUNT, "messages") or DEFAULT_PROBE
+        answers = values.bounded(request.answers, MAX_ANSWERS, "answers") or _ANSWERS
+        size = values.bounded(request.size, _MAX_PROBE, "size")
+        news = _ProbeNews()
+
+        def asked(op: int) -> ProbeRequested:
+            return ProbeRequested(op, topic, messages, interval or _INTERVAL, answers, size, request.exposed, sign)
+
+        with self._context.operations.following(asked, news):
+            news.check()  # refused at once
+            await call.begin(OPEN)
+            await pour(news, lambda told: call.write(convert.probed(told)))
+
     def _local(self, topic: str) -> convert.LocalTopic:
         hub = self.topics.hub(topic)
         return convert.LocalTopic(len(hub.subscribers), hub.history_messages) if hub else convert.LocalTopic(0, 0)
@@ -130,6 +163,21 @@ def _went_somewhere(sent: Sent) -> bool:
     """Whether anybody can have got it; what has an id was published, be it only to this node's own subscribers."""
     result, message_id = sent
     return result.outcome is PublishOutcome.DUPLICATE or bool(message_id)
+
+
+class _ProbeNews(OperationNews):
+    """What a probe has told: its answers, all that are there at once, and its summary."""
+
+    @override
+    def complete(self, result: object) -> None:
+        if isinstance(result, ProbeSummary):
+            self.push(result)
+        super().complete(result)
+
+    @override
+    def take(self) -> Any:
+        told = [self._news.popleft() for _ in range(min(len(self._news), _MAX_TOLD))]
+        return told or self.nothing()
 
 
 class _Target:

@@ -1,7 +1,7 @@
 """What goes into the gossip router and what comes out of it."""
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -92,6 +92,7 @@ class Published(NamedTuple):
 
     `wait`: when every peer's queue is full, or fewer than `minimum_peers` are there, wait instead of giving up.
     `options` only matter for a topic that is not joined; None is that of the topic, else the default.
+    `without`: peers that are not sent it from here.
     Raises InvalidArgument, TooLarge (the topic's name).
     """
 
@@ -101,6 +102,7 @@ class Published(NamedTuple):
     wait: bool = False
     minimum_peers: int = 0
     options: TopicOptions | None = None
+    without: Collection[PeerId] = ()
 
 
 class PublishCancelled(NamedTuple):

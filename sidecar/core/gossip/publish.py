@@ -16,7 +16,7 @@ _PER_MESSAGE = 8  # bytes of the headers that an RPC adds to a message, at most
 class _Job:
     """A batch on its way out."""
 
-    __slots__ = ("ends", "ids", "messages", "minimum", "op", "position", "receipts", "sign", "topic", "wait")
+    __slots__ = ("ends", "ids", "messages", "minimum", "op", "position", "receipts", "sign", "topic", "wait", "without")
 
     def __init__(self, published: Published, topic: Topic, sign: bool) -> None:
         self.op = published.op
@@ -24,6 +24,7 @@ class _Job:
         self.messages = published.messages
         self.wait = published.wait
         self.minimum = published.minimum_peers
+        self.without = published.without
         self.sign = sign
         self.position = 0  # messages before it have their receipt
         overhead = _PER_MESSAGE + (topic.signed.envelope if sign else topic.unsigned.envelope)
@@ -115,6 +116,8 @@ class Publisher:
         """Send as much as can be sent; then complete or park the job."""
         topic = self._state.topic(job.topic)
         targets = self._targets(topic)
+        if job.without:
+            targets = [peer for peer in targets if peer.id not in job.without]
         while job.position < len(job.messages):
             if len(targets) < job.minimum:
                 if job.wait and self._park(job):

@@ -175,6 +175,10 @@ class KademliaRouter:
         """The peers closest to a key among those known here, without asking anybody."""
         return [(contact.peer, contact.addresses) for contact in self._table.closest(place(key), count)]
 
+    def network_size(self) -> int:
+        """About how many servers there are in all, this node included."""
+        return self._table.network_size()
+
     def has_place(self, peer: PeerId) -> bool:
         """Whether the peer is in one of the buckets."""
         bucket = self._table.bucket_of(place(peer))

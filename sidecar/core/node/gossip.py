@@ -6,7 +6,7 @@ from typing import assert_never
 
 from .. import gossip
 from ..buffer import Buffers, FrameDecoder
-from ..errors import NotSupported, ProtocolError, ResourceExhausted, SidecarError, StreamReset
+from ..errors import InvalidArgument, NotSupported, ProtocolError, ResourceExhausted, SidecarError, StreamReset
 from ..events import LogLevel
 from ..identity import Identity
 from ..override import override
@@ -26,6 +26,10 @@ _ALWAYS_READ = 65_536  # bytes of a frame that all implementations read
 _SUSPICION = 10.0  # seconds after a large RPC in which a reset of the stream is taken for its refusal; a guess
 _REOPEN_FIRST, _REOPEN_LAST = 1.0, 60.0  # seconds until a lost stream is opened anew, doubling; a guess
 _HEALTHY = 60.0  # seconds; a stream that lived so long was well, and its loss is the first
+
+
+Marked = Callable[[gossip.GossipMessage, float], None]
+PublishedHere = Callable[[gossip.PublishCompleted, float], None]
 
 
 class _Member:
@@ -88,6 +92,9 @@ class GossipService(Service[gossip.AppInput], StreamHandler):
         )
         self._now = now  # of the last turn; heartbeats keep it to the second
         self._too_large = 0  # RPCs passed over
+        self._mark: bytes | None = None
+        self._marked: Marked = lambda message, now: None
+        self._own: dict[int, PublishedHere] = {}  # publications of other services, by operation
         self._members: dict[PeerId, _Member] = {}
         self._fresh: dict[PeerId, _Member] = {}  # members with pending frames
         for protocol in gossip.PROTOCOLS:
@@ -97,8 +104,22 @@ class GossipService(Service[gossip.AppInput], StreamHandler):
 
     @override
     def handle(self, arrived: gossip.GossipInput, now: float) -> None:
+        """Beside what the inputs say, a payload that begins with the mark of `intercept` is an InvalidArgument."""
         self._now = now
+        if type(arrived) is gossip.Published and self._mark is not None and arrived.op not in self._own:
+            for payload in arrived.messages:
+                if payload.startswith(self._mark):
+                    raise InvalidArgument(f"a payload begins with {self._mark!r}, which marks the messages of probes")
         self._carry_out(self.router.handle(arrived, now), now)
+
+    def intercept(self, mark: bytes, marked: Marked) -> None:
+        """Hand over delivered messages whose payload begins with `mark`; apps neither get nor publish such."""
+        self._mark, self._marked = mark, marked
+
+    def publish(self, published: gossip.Published, then: PublishedHere) -> None:
+        """Publish for another service, later in this turn."""
+        self._own[published.op] = then
+        self._put(published)
 
     def _put(self, arrived: gossip.GossipInput) -> None:
         """Hand the router an input, later in this turn."""
@@ -142,10 +163,28 @@ class GossipService(Service[gossip.AppInput], StreamHandler):
                 case gossip.PeerViolated(peer, error):
                     self._switch.note(LogLevel.WARNING, peer, "gossip: %s", error)
                     self._drop(peer, now)
-                case gossip.MessagesDelivered() | gossip.PublishCompleted():
-                    self._switch.emit(effect)
+                case gossip.MessagesDelivered():
+                    self._deliver(effect, now)
+                case gossip.PublishCompleted(op):
+                    then = self._own.pop(op, None)
+                    if then is None:
+                        self._switch.emit(effect)
+                    else:
+                        then(effect, now)
                 case _:
                     assert_never(effect)
+
+    def _deliver(self, delivered: gossip.MessagesDelivered, now: float) -> None:
+        mark = self._mark
+        if mark is not None and any(message.data.startswith(mark) for message in delivered.messages):
+            marked = [message for message in delivered.messages if message.data.startswith(mark)]
+            rest = [message for message in delivered.messages if not message.data.startswith(mark)]
+            for message in marked:
+                self._marked(message, now)
+            if not rest:
+                return
+            delivered = delivered._replace(messages=rest)
+        self._switch.emit(delivered)
 
     def _offered(self, peers: list[tuple[PeerId, bytes | None]], now: float) -> None:
         """Peer exchange: only addresses that the peer has signed are dialled (gossipsub 1.1, PX).

@@ -7,7 +7,7 @@ to it by the type checker. The duties of a driver are listed in `core.events`.
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
-from .. import direct, events, gossip, streams
+from .. import direct, events, gossip, probe, streams
 from ..buffer import Buffers
 from .config import ConfigurationChanged
 
@@ -18,10 +18,11 @@ NodeInput: TypeAlias = (
     | gossip.AppInput
     | direct.AppInput
     | streams.AppInput
+    | probe.AppInput
 )
 """Everything that a node takes. Each belongs to one service, which takes it (`Service`)."""
 
-AppNews: TypeAlias = events.AppNews | gossip.News | direct.News | streams.News
+AppNews: TypeAlias = events.AppNews | gossip.News | direct.News | streams.News | probe.News
 """What a node tells its apps."""
 
 NodeNews: TypeAlias = AppNews | events.PeersLearned | events.Note

@@ -172,6 +172,7 @@ class Node:
         return {
             "gossip_propagation_seconds": propagation.delays,
             "gossip_echo_seconds": propagation.echoes,
+            "gossip_probe_seconds": self._services.probe.delays,
             "dht_lookup_duration_seconds": self._services.kademlia.router.durations(),
         }
 
@@ -203,6 +204,7 @@ class Node:
             rendezvous=services.rendezvous.statistics(),
             direct=services.direct.statistics(),
             streams=services.streams.statistics(),
+            probe=services.probe.statistics(),
         )
 
 

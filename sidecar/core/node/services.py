@@ -16,6 +16,7 @@ from .identify import IdentifyService
 from .kademlia import KademliaService
 from .operations import Operations
 from .ping import PingService
+from .probe import ProbeService
 from .readiness import Readiness
 from .records import Records
 from .rendezvous import Rendezvous
@@ -57,6 +58,9 @@ class Services:
         self.unity = unity = Unity(switch, dialling, kademlia)
         self.records = records = Records(switch, kademlia, operations, identity, sequence)
         self.gate = GateService(switch, dialling, kademlia, operations, gate)
+        self.probe = ProbeService(
+            switch, dialling, operations, gossip, kademlia, identity, in_use=(direct, streams), now=now
+        )
         self.connection_manager = ConnectionManager(switch, dialling, gossip, kademlia, in_use=(direct, streams))
         self.rendezvous = Rendezvous(switch, kademlia, operations)
         self.readiness = readiness = Readiness(switch, dialling, unity, now)
@@ -74,6 +78,7 @@ class Services:
             gossip,
             direct,
             streams,
+            self.probe,
             self.gate,
             self.connection_manager,
             ping,

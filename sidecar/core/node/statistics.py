@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from ..gossip import GossipStatistics
 from ..kademlia import KademliaStatistics
+from ..probe import ProbeStatistics
 from ..statistics import Statistics
 
 
@@ -152,3 +153,4 @@ class NodeStatistics(Statistics):
     rendezvous: RendezvousStatistics = field(default_factory=RendezvousStatistics)
     direct: DirectStatistics = field(default_factory=DirectStatistics)
     streams: StreamsStatistics = field(default_factory=StreamsStatistics)
+    probe: ProbeStatistics = field(default_factory=ProbeStatistics)

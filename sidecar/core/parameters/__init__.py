@@ -8,6 +8,7 @@ from .direct import DirectConfig
 from .gossip import GossipConfig
 from .kademlia import DEFAULT_NAMESPACES, KademliaConfig, Namespace, Rule
 from .node import NodeConfig, WorkConfig
+from .probe import ProbeConfig
 
 __all__ = [
     "DEFAULT_NAMESPACES",
@@ -17,6 +18,7 @@ __all__ = [
     "KademliaConfig",
     "Namespace",
     "NodeConfig",
+    "ProbeConfig",
     "Rule",
     "WorkConfig",
 ]

@@ -8,6 +8,7 @@ from ..types import PeerId
 from .direct import DirectConfig
 from .gossip import GossipConfig
 from .kademlia import KademliaConfig
+from .probe import ProbeConfig
 
 MAX_NETWORK_NAME = 64
 
@@ -90,6 +91,7 @@ class NodeConfig:
     kademlia: KademliaConfig = field(default_factory=KademliaConfig)
     direct: DirectConfig = field(default_factory=DirectConfig)
     work: WorkConfig = field(default_factory=WorkConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
 
     def __post_init__(self) -> None:
         name = self.network
@@ -116,3 +118,8 @@ class NodeConfig:
     def direct_protocol(self) -> str:
         """The protocol id of direct messages (docs/protocols.md)."""
         return f"/sidecar/{self.network}/direct/1"
+
+    @property
+    def probe_protocol(self) -> str:
+        """The protocol id of answers to probes (docs/protocols.md)."""
+        return f"/sidecar/{self.network}/probe/1"

@@ -195,6 +195,7 @@ CASES: dict[str, tuple[dict[str, Any], str | None]] = {
     "PubSubService/PublishMany": ({"topic": "news"}, "publish:news"),
     "PubSubService/Subscribe": ({"topics": ["news"]}, "subscribe:news"),
     "PubSubService/ListTopics": ({}, "node:read"),
+    "PubSubService/Probe": ({"topic": "news"}, "probe:news"),
     "DiscoveryService/Advertise": ({"name": "chat"}, "advertise:chat"),
     "DiscoveryService/FindPeers": ({"name": "chat"}, "discover:chat"),
     "DiscoveryService/PutRecord": ({"key": "L2FwcC94"}, "record:/app/x"),

@@ -165,6 +165,31 @@ def announcement(message: discovery_pb2.AdvertiseResponse) -> types.Announcement
     return types.Announcement(message.holders, message.asked, unix(message.next_announcement))
 
 
+def probed(message: pubsub_pb2.ProbeResponse) -> list[types.ProbeAnswer | types.ProbeSummary]:
+    told: list[types.ProbeAnswer | types.ProbeSummary] = [
+        types.ProbeAnswer(
+            answer.peer_id, answer.number, seconds(answer.delay), seconds(answer.round_trip), answer.direct
+        )
+        for answer in message.answers
+    ]
+    if message.HasField("summary"):
+        whole = message.summary
+        told.append(
+            types.ProbeSummary(
+                whole.published,
+                whole.unpublished,
+                whole.share,
+                whole.answers,
+                whole.peers,
+                whole.expected,
+                whole.answered,
+                whole.receivers,
+                whole.ignored,
+            )
+        )
+    return told
+
+
 def found_peers(message: discovery_pb2.FindPeersResponse) -> list[types.FoundPeer]:
     return [types.FoundPeer(found.peer_id, tuple(found.addresses)) for found in message.peers]
 

@@ -505,6 +505,47 @@ class Client:
         )
         return [_convert.topic(message) for message in response.topics]
 
+    def probe(
+        self,
+        topic: str,
+        *,
+        messages: int = 0,
+        interval: float | None = None,
+        answers: int = 0,
+        size: int = 0,
+        signing: types.Signing = types.Signing.UNSPECIFIED,
+        exposed: bool = False,
+        timeout: float | None = None,
+    ) -> Found[types.ProbeAnswer | types.ProbeSummary]:
+        """Measure how long messages on a topic take to reach the others: answers as they come, the summary last.
+
+        Apps get none of its messages. Raises NotFound where nobody is in the topic, Unreachable where no peer of it is
+        connected, NotSupported where such peers do not know probes, ResourceExhausted, InvalidArgument.
+
+        `messages`: how many, at most 10,000; 0: 20. `interval`: seconds between them, at least 0.1; None: 1.
+        `answers`: of about how many receivers of each message, at most 256; 0: 32.
+        `size`: bytes of each payload, at least.
+        `exposed`: probe although peers do not know probes; their apps get to see the messages.
+        """
+        _checks.seconds(timeout, "timeout")
+        request = _checks.request(
+            pubsub_pb2.ProbeRequest,
+            topic=topic,
+            messages=messages,
+            answers=answers,
+            size=size,
+            signing=_checks.member(types.Signing, signing, "signing"),
+            exposed=exposed,
+        )
+        if interval is not None:
+            request.interval.FromNanoseconds(_checks.nanoseconds(interval, "interval"))
+        return Found(
+            lambda: self._pubsub.Probe(request, timeout=timeout),
+            _convert.probed,
+            self._link.error,
+            self._link.check_open,
+        )
+
     # ------------------------------------------------------------ discovery
 
     def advertise(self, name: str, *, ttl: float = 0.0) -> Advertisement:

@@ -441,6 +441,41 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeAnswer:
+    """One receiver got one message of a probe. Seconds; `number` counts the messages from 0.
+
+    `round_trip`: to the receiver; half of it was taken off for the answer's way, so `delay` is off by that at most.
+    `direct`: whether the receiver got the message from this node itself.
+    """
+
+    peer_id: str
+    number: int
+    delay: float
+    round_trip: float
+    direct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSummary:
+    """A probe as a whole.
+
+    `share`: of the receivers, how much was asked, 0 to 1. `peers`: different ones that answered.
+    `expected`: answers that connected peers of the topic owed; `answered`: those of them that came. Of other receivers
+    nobody knows who they are. `receivers`: about how many the answers stand for. `ignored`: answers that do not count.
+    """
+
+    published: int
+    unpublished: int
+    share: float
+    answers: int
+    peers: int
+    expected: int
+    answered: int
+    receivers: float
+    ignored: int
+
+
+@dataclass(frozen=True, slots=True)
 class FoundPeer:
     """A peer that the DHT names: one that advertises a name, or is close to a key."""
 

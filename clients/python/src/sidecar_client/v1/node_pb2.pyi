@@ -364,6 +364,9 @@ class Histogram(_message.Message):
     gossip_echo_seconds: from publishing here until the first peer shows that it has the message, by a copy, IDONTWANT or
     IHAVE. An upper bound of the time to that peer and back: peers that got a small message from here say so, if at all,
     with IHAVE at their next heartbeat. A sample as before; in small meshes there may be none.
+
+    gossip_probe_seconds: from publishing a message of a probe here until a receiver has it, as `Probe` tells it; empty
+    where this node has not probed.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

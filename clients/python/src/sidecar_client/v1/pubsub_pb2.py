@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sidecar_client.v1 import common_pb2 as sidecar_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sidecar/v1/pubsub.proto\x12\nsidecar.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"q\n\x0ePublishReceipt\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.sidecar.v1.PublishOutcome\x12\x12\n\nmessage_id\x18\x02 \x01(\x0c\x12\r\n\x05peers\x18\x03 \x01(\r\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\r\"~\n\x0ePublishRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12$\n\x07signing\x18\x03 \x01(\x0e\x32\x13.sidecar.v1.Signing\x12\x15\n\rminimum_peers\x18\x04 \x01(\r\x12\x12\n\nrequest_id\x18\x05 \x01(\t\">\n\x0fPublishResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x1a.sidecar.v1.PublishReceipt\"\xab\x01\n\x12PublishManyRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12$\n\x07signing\x18\x02 \x01(\x0e\x32\x13.sidecar.v1.Signing\x12\x1a\n\x12return_message_ids\x18\x03 \x01(\x08\x12\x15\n\rminimum_peers\x18\x04 \x01(\r\x12-\n\x08messages\x18\x05 \x03(\x0b\x32\x1b.sidecar.v1.OutgoingMessage\"H\n\x13PublishManyResponse\x12\x31\n\x08receipts\x18\x01 \x03(\x0b\x32\x1f.sidecar.v1.PublishReceiptRange\"\x95\x01\n\x13PublishReceiptRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12+\n\x07outcome\x18\x03 \x01(\x0e\x32\x1a.sidecar.v1.PublishOutcome\x12\r\n\x05peers\x18\x04 \x01(\r\x12\x0f\n\x07\x64ropped\x18\x05 \x01(\r\x12\x13\n\x0bmessage_ids\x18\x06 \x03(\x0c\"\xc5\x01\n\x10SubscribeRequest\x12\x0e\n\x06topics\x18\x01 \x03(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x0c\x12*\n\x06policy\x18\x03 \x01(\x0e\x32\x1a.sidecar.v1.OverflowPolicy\x12\x16\n\x0equeue_messages\x18\x04 \x01(\r\x12\x13\n\x0bqueue_bytes\x18\x05 \x01(\x04\x12$\n\x07signing\x18\x06 \x01(\x0e\x32\x13.sidecar.v1.Signing\x12\x12\n\nskip_local\x18\x07 \x01(\x08\"s\n\x11SubscribeResponse\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.sidecar.v1.TopicMessage\x12\"\n\x06lagged\x18\x02 \x01(\x0b\x32\x12.sidecar.v1.Lagged\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\x0c\"\xa0\x01\n\x0cTopicMessage\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06sender\x18\x03 \x01(\t\x12\x12\n\nmessage_id\x18\x04 \x01(\x0c\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\x0c\x12\x30\n\x0creceive_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05local\x18\x07 \x01(\x08\"\x13\n\x11ListTopicsRequest\"7\n\x12ListTopicsResponse\x12!\n\x06topics\x18\x01 \x03(\x0b\x32\x11.sidecar.v1.Topic\"\xb3\x02\n\x05Topic\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsubscribed\x18\x02 \x01(\x08\x12$\n\x07signing\x18\x03 \x01(\x0e\x32\x13.sidecar.v1.Signing\x12\r\n\x05peers\x18\x04 \x01(\r\x12\x15\n\rmesh_peer_ids\x18\x05 \x03(\t\x12\x13\n\x0bsubscribers\x18\x06 \x01(\r\x12\x18\n\x10history_messages\x18\x07 \x01(\x04\x12\x11\n\tdelivered\x18\x08 \x01(\x04\x12\x11\n\tpublished\x18\t \x01(\x04\x12\x12\n\nduplicates\x18\n \x01(\x04\x12\x10\n\x08rejected\x18\x0b \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x0c \x01(\x04\x12\x17\n\x0f\x64\x65livered_bytes\x18\r \x01(\x04\x12\x17\n\x0fpublished_bytes\x18\x0e \x01(\x04*W\n\x07Signing\x12\x17\n\x13SIGNING_UNSPECIFIED\x10\x00\x12\x17\n\x13SIGNING_STRICT_SIGN\x10\x01\x12\x1a\n\x16SIGNING_STRICT_NO_SIGN\x10\x02*\xc7\x01\n\x0ePublishOutcome\x12\x1f\n\x1bPUBLISH_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14PUBLISH_OUTCOME_SENT\x10\x01\x12\x1c\n\x18PUBLISH_OUTCOME_NO_PEERS\x10\x02\x12\x1e\n\x1aPUBLISH_OUTCOME_QUEUE_FULL\x10\x03\x12\x1d\n\x19PUBLISH_OUTCOME_TOO_LARGE\x10\x04\x12\x1d\n\x19PUBLISH_OUTCOME_DUPLICATE\x10\x05\x32\xc0\x02\n\rPubSubService\x12\x42\n\x07Publish\x12\x1a.sidecar.v1.PublishRequest\x1a\x1b.sidecar.v1.PublishResponse\x12R\n\x0bPublishMany\x12\x1e.sidecar.v1.PublishManyRequest\x1a\x1f.sidecar.v1.PublishManyResponse(\x01\x30\x01\x12J\n\tSubscribe\x12\x1c.sidecar.v1.SubscribeRequest\x1a\x1d.sidecar.v1.SubscribeResponse0\x01\x12K\n\nListTopics\x12\x1d.sidecar.v1.ListTopicsRequest\x1a\x1e.sidecar.v1.ListTopicsResponseB\x9f\x01\n\x18io.github.p2p_sidecar.v1B\x0bPubsubProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\nSidecar.V1\xca\x02\nSidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\x0bSidecar::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sidecar/v1/pubsub.proto\x12\nsidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"q\n\x0ePublishReceipt\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.sidecar.v1.PublishOutcome\x12\x12\n\nmessage_id\x18\x02 \x01(\x0c\x12\r\n\x05peers\x18\x03 \x01(\r\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\r\"~\n\x0ePublishRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12$\n\x07signing\x18\x03 \x01(\x0e\x32\x13.sidecar.v1.Signing\x12\x15\n\rminimum_peers\x18\x04 \x01(\r\x12\x12\n\nrequest_id\x18\x05 \x01(\t\">\n\x0fPublishResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x1a.sidecar.v1.PublishReceipt\"\xab\x01\n\x12PublishManyRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12$\n\x07signing\x18\x02 \x01(\x0e\x32\x13.sidecar.v1.Signing\x12\x1a\n\x12return_message_ids\x18\x03 \x01(\x08\x12\x15\n\rminimum_peers\x18\x04 \x01(\r\x12-\n\x08messages\x18\x05 \x03(\x0b\x32\x1b.sidecar.v1.OutgoingMessage\"H\n\x13PublishManyResponse\x12\x31\n\x08receipts\x18\x01 \x03(\x0b\x32\x1f.sidecar.v1.PublishReceiptRange\"\x95\x01\n\x13PublishReceiptRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12+\n\x07outcome\x18\x03 \x01(\x0e\x32\x1a.sidecar.v1.PublishOutcome\x12\r\n\x05peers\x18\x04 \x01(\r\x12\x0f\n\x07\x64ropped\x18\x05 \x01(\r\x12\x13\n\x0bmessage_ids\x18\x06 \x03(\x0c\"\xc5\x01\n\x10SubscribeRequest\x12\x0e\n\x06topics\x18\x01 \x03(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x0c\x12*\n\x06policy\x18\x03 \x01(\x0e\x32\x1a.sidecar.v1.OverflowPolicy\x12\x16\n\x0equeue_messages\x18\x04 \x01(\r\x12\x13\n\x0bqueue_bytes\x18\x05 \x01(\x04\x12$\n\x07signing\x18\x06 \x01(\x0e\x32\x13.sidecar.v1.Signing\x12\x12\n\nskip_local\x18\x07 \x01(\x08\"s\n\x11SubscribeResponse\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.sidecar.v1.TopicMessage\x12\"\n\x06lagged\x18\x02 \x01(\x0b\x32\x12.sidecar.v1.Lagged\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\x0c\"\xa0\x01\n\x0cTopicMessage\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06sender\x18\x03 \x01(\t\x12\x12\n\nmessage_id\x18\x04 \x01(\x0c\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\x0c\x12\x30\n\x0creceive_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05local\x18\x07 \x01(\x08\"\x13\n\x11ListTopicsRequest\"7\n\x12ListTopicsResponse\x12!\n\x06topics\x18\x01 \x03(\x0b\x32\x11.sidecar.v1.Topic\"\xb3\x02\n\x05Topic\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsubscribed\x18\x02 \x01(\x08\x12$\n\x07signing\x18\x03 \x01(\x0e\x32\x13.sidecar.v1.Signing\x12\r\n\x05peers\x18\x04 \x01(\r\x12\x15\n\rmesh_peer_ids\x18\x05 \x03(\t\x12\x13\n\x0bsubscribers\x18\x06 \x01(\r\x12\x18\n\x10history_messages\x18\x07 \x01(\x04\x12\x11\n\tdelivered\x18\x08 \x01(\x04\x12\x11\n\tpublished\x18\t \x01(\x04\x12\x12\n\nduplicates\x18\n \x01(\x04\x12\x10\n\x08rejected\x18\x0b \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x0c \x01(\x04\x12\x17\n\x0f\x64\x65livered_bytes\x18\r \x01(\x04\x12\x17\n\x0fpublished_bytes\x18\x0e \x01(\x04\"\xb2\x01\n\x0cProbeRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x10\n\x08messages\x18\x02 \x01(\r\x12+\n\x08interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x61nswers\x18\x04 \x01(\r\x12\x0c\n\x04size\x18\x05 \x01(\r\x12$\n\x07signing\x18\x06 \x01(\x0e\x32\x13.sidecar.v1.Signing\x12\x0f\n\x07\x65xposed\x18\x07 \x01(\x08\"d\n\rProbeResponse\x12(\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x17.sidecar.v1.ProbeAnswer\x12)\n\x07summary\x18\x02 \x01(\x0b\x32\x18.sidecar.v1.ProbeSummary\"\x97\x01\n\x0bProbeAnswer\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\r\x12(\n\x05\x64\x65lay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nround_trip\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x64irect\x18\x05 \x01(\x08\"\xad\x01\n\x0cProbeSummary\x12\x11\n\tpublished\x18\x01 \x01(\r\x12\x13\n\x0bunpublished\x18\x02 \x01(\r\x12\r\n\x05share\x18\x03 \x01(\x01\x12\x0f\n\x07\x61nswers\x18\x04 \x01(\x04\x12\r\n\x05peers\x18\x05 \x01(\r\x12\x10\n\x08\x65xpected\x18\x06 \x01(\x04\x12\x10\n\x08\x61nswered\x18\x07 \x01(\x04\x12\x11\n\treceivers\x18\x08 \x01(\x01\x12\x0f\n\x07ignored\x18\t \x01(\x04*W\n\x07Signing\x12\x17\n\x13SIGNING_UNSPECIFIED\x10\x00\x12\x17\n\x13SIGNING_STRICT_SIGN\x10\x01\x12\x1a\n\x16SIGNING_STRICT_NO_SIGN\x10\x02*\xc7\x01\n\x0ePublishOutcome\x12\x1f\n\x1bPUBLISH_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14PUBLISH_OUTCOME_SENT\x10\x01\x12\x1c\n\x18PUBLISH_OUTCOME_NO_PEERS\x10\x02\x12\x1e\n\x1aPUBLISH_OUTCOME_QUEUE_FULL\x10\x03\x12\x1d\n\x19PUBLISH_OUTCOME_TOO_LARGE\x10\x04\x12\x1d\n\x19PUBLISH_OUTCOME_DUPLICATE\x10\x05\x32\x80\x03\n\rPubSubService\x12\x42\n\x07Publish\x12\x1a.sidecar.v1.PublishRequest\x1a\x1b.sidecar.v1.PublishResponse\x12R\n\x0bPublishMany\x12\x1e.sidecar.v1.PublishManyRequest\x1a\x1f.sidecar.v1.PublishManyResponse(\x01\x30\x01\x12J\n\tSubscribe\x12\x1c.sidecar.v1.SubscribeRequest\x1a\x1d.sidecar.v1.SubscribeResponse0\x01\x12K\n\nListTopics\x12\x1d.sidecar.v1.ListTopicsRequest\x1a\x1e.sidecar.v1.ListTopicsResponse\x12>\n\x05Probe\x12\x18.sidecar.v1.ProbeRequest\x1a\x19.sidecar.v1.ProbeResponse0\x01\x42\x9f\x01\n\x18io.github.p2p_sidecar.v1B\x0bPubsubProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\nSidecar.V1\xca\x02\nSidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\x0bSidecar::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,34 +35,42 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sidecar_client.v1.pubsub_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\030io.github.p2p_sidecar.v1B\013PubsubProtoP\001Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\252\002\nSidecar.V1\312\002\nSidecar\\V1\342\002\026Sidecar\\V1\\GPBMetadata\352\002\013Sidecar::V1'
-  _globals['_SIGNING']._serialized_start=1672
-  _globals['_SIGNING']._serialized_end=1759
-  _globals['_PUBLISHOUTCOME']._serialized_start=1762
-  _globals['_PUBLISHOUTCOME']._serialized_end=1961
-  _globals['_PUBLISHRECEIPT']._serialized_start=97
-  _globals['_PUBLISHRECEIPT']._serialized_end=210
-  _globals['_PUBLISHREQUEST']._serialized_start=212
-  _globals['_PUBLISHREQUEST']._serialized_end=338
-  _globals['_PUBLISHRESPONSE']._serialized_start=340
-  _globals['_PUBLISHRESPONSE']._serialized_end=402
-  _globals['_PUBLISHMANYREQUEST']._serialized_start=405
-  _globals['_PUBLISHMANYREQUEST']._serialized_end=576
-  _globals['_PUBLISHMANYRESPONSE']._serialized_start=578
-  _globals['_PUBLISHMANYRESPONSE']._serialized_end=650
-  _globals['_PUBLISHRECEIPTRANGE']._serialized_start=653
-  _globals['_PUBLISHRECEIPTRANGE']._serialized_end=802
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=805
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=1002
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=1004
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=1119
-  _globals['_TOPICMESSAGE']._serialized_start=1122
-  _globals['_TOPICMESSAGE']._serialized_end=1282
-  _globals['_LISTTOPICSREQUEST']._serialized_start=1284
-  _globals['_LISTTOPICSREQUEST']._serialized_end=1303
-  _globals['_LISTTOPICSRESPONSE']._serialized_start=1305
-  _globals['_LISTTOPICSRESPONSE']._serialized_end=1360
-  _globals['_TOPIC']._serialized_start=1363
-  _globals['_TOPIC']._serialized_end=1670
-  _globals['_PUBSUBSERVICE']._serialized_start=1964
-  _globals['_PUBSUBSERVICE']._serialized_end=2284
+  _globals['_SIGNING']._serialized_start=2317
+  _globals['_SIGNING']._serialized_end=2404
+  _globals['_PUBLISHOUTCOME']._serialized_start=2407
+  _globals['_PUBLISHOUTCOME']._serialized_end=2606
+  _globals['_PUBLISHRECEIPT']._serialized_start=129
+  _globals['_PUBLISHRECEIPT']._serialized_end=242
+  _globals['_PUBLISHREQUEST']._serialized_start=244
+  _globals['_PUBLISHREQUEST']._serialized_end=370
+  _globals['_PUBLISHRESPONSE']._serialized_start=372
+  _globals['_PUBLISHRESPONSE']._serialized_end=434
+  _globals['_PUBLISHMANYREQUEST']._serialized_start=437
+  _globals['_PUBLISHMANYREQUEST']._serialized_end=608
+  _globals['_PUBLISHMANYRESPONSE']._serialized_start=610
+  _globals['_PUBLISHMANYRESPONSE']._serialized_end=682
+  _globals['_PUBLISHRECEIPTRANGE']._serialized_start=685
+  _globals['_PUBLISHRECEIPTRANGE']._serialized_end=834
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=837
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=1034
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=1036
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=1151
+  _globals['_TOPICMESSAGE']._serialized_start=1154
+  _globals['_TOPICMESSAGE']._serialized_end=1314
+  _globals['_LISTTOPICSREQUEST']._serialized_start=1316
+  _globals['_LISTTOPICSREQUEST']._serialized_end=1335
+  _globals['_LISTTOPICSRESPONSE']._serialized_start=1337
+  _globals['_LISTTOPICSRESPONSE']._serialized_end=1392
+  _globals['_TOPIC']._serialized_start=1395
+  _globals['_TOPIC']._serialized_end=1702
+  _globals['_PROBEREQUEST']._serialized_start=1705
+  _globals['_PROBEREQUEST']._serialized_end=1883
+  _globals['_PROBERESPONSE']._serialized_start=1885
+  _globals['_PROBERESPONSE']._serialized_end=1985
+  _globals['_PROBEANSWER']._serialized_start=1988
+  _globals['_PROBEANSWER']._serialized_end=2139
+  _globals['_PROBESUMMARY']._serialized_start=2142
+  _globals['_PROBESUMMARY']._serialized_end=2315
+  _globals['_PUBSUBSERVICE']._serialized_start=2609
+  _globals['_PUBSUBSERVICE']._serialized_end=2993
 # @@protoc_insertion_point(module_scope)

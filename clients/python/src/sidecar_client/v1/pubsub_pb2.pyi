@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -549,3 +550,179 @@ class Topic(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Topic: _TypeAlias = Topic  # noqa: Y015
+
+@_typing.final
+class ProbeRequest(_message.Message):
+    """What to measure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    SIGNING_FIELD_NUMBER: _builtins.int
+    EXPOSED_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    """The topic."""
+    messages: _builtins.int
+    """How many messages to publish, at most 10,000. 0: 20."""
+    answers: _builtins.int
+    """About how many receivers of each message are to answer, at most 256. 0: 32. Of a smaller network all answer."""
+    size: _builtins.int
+    """Bytes of each payload, at least; it takes some 200 in any case. INVALID_ARGUMENT (TOO_LARGE) over the bound on
+    gossip messages.
+    """
+    signing: Global___Signing.ValueType
+    """The topic's signing."""
+    exposed: _builtins.bool
+    """Probe although connected peers of the topic do not know probes: their apps get to see the messages."""
+    @_builtins.property
+    def interval(self) -> _duration_pb2.Duration:
+        """Between two of them, from 0.1 s to one hour. Not said: 1 s."""
+
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        messages: _builtins.int = ...,
+        interval: _duration_pb2.Duration | None = ...,
+        answers: _builtins.int = ...,
+        size: _builtins.int = ...,
+        signing: Global___Signing.ValueType = ...,
+        exposed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "exposed", b"exposed", "interval", b"interval", "messages", b"messages", "signing", b"signing", "size", b"size", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbeRequest: _TypeAlias = ProbeRequest  # noqa: Y015
+
+@_typing.final
+class ProbeResponse(_message.Message):
+    """What became known."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProbeAnswer]:
+        """Answers, in order of arrival."""
+
+    @_builtins.property
+    def summary(self) -> Global___ProbeSummary:
+        """The whole; in the last response alone."""
+
+    def __init__(
+        self,
+        *,
+        answers: _abc.Iterable[Global___ProbeAnswer] | None = ...,
+        summary: Global___ProbeSummary | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbeResponse: _TypeAlias = ProbeResponse  # noqa: Y015
+
+@_typing.final
+class ProbeAnswer(_message.Message):
+    """One receiver got one message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_ID_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    DELAY_FIELD_NUMBER: _builtins.int
+    ROUND_TRIP_FIELD_NUMBER: _builtins.int
+    DIRECT_FIELD_NUMBER: _builtins.int
+    peer_id: _builtins.str
+    """The receiver."""
+    number: _builtins.int
+    """Which message, counted from 0."""
+    direct: _builtins.bool
+    """Whether the receiver got it from this node itself."""
+    @_builtins.property
+    def delay(self) -> _duration_pb2.Duration:
+        """From publishing until it was there."""
+
+    @_builtins.property
+    def round_trip(self) -> _duration_pb2.Duration:
+        """The round trip to the receiver, of which half was taken off for the answer. The delay is off by half of it at most."""
+
+    def __init__(
+        self,
+        *,
+        peer_id: _builtins.str = ...,
+        number: _builtins.int = ...,
+        delay: _duration_pb2.Duration | None = ...,
+        round_trip: _duration_pb2.Duration | None = ...,
+        direct: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "round_trip", b"round_trip"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "direct", b"direct", "number", b"number", "peer_id", b"peer_id", "round_trip", b"round_trip"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbeAnswer: _TypeAlias = ProbeAnswer  # noqa: Y015
+
+@_typing.final
+class ProbeSummary(_message.Message):
+    """A probe as a whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLISHED_FIELD_NUMBER: _builtins.int
+    UNPUBLISHED_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
+    RECEIVERS_FIELD_NUMBER: _builtins.int
+    IGNORED_FIELD_NUMBER: _builtins.int
+    published: _builtins.int
+    """Messages published."""
+    unpublished: _builtins.int
+    """Messages that could not be: no peer was left, or all of their queues were full."""
+    share: _builtins.float
+    """The share of the receivers that was asked, 0 to 1."""
+    answers: _builtins.int
+    """Answers that count."""
+    peers: _builtins.int
+    """Different peers among them."""
+    expected: _builtins.int
+    """Answers that connected peers of the topic owed. Of others nobody knows who they are."""
+    answered: _builtins.int
+    """Those of them that came."""
+    receivers: _builtins.float
+    """About how many receivers the answers stand for: answers to a message by the share that was asked."""
+    ignored: _builtins.int
+    """Answers that do not count: forged, more than were wanted, or not finished."""
+    def __init__(
+        self,
+        *,
+        published: _builtins.int = ...,
+        unpublished: _builtins.int = ...,
+        share: _builtins.float = ...,
+        answers: _builtins.int = ...,
+        peers: _builtins.int = ...,
+        expected: _builtins.int = ...,
+        answered: _builtins.int = ...,
+        receivers: _builtins.float = ...,
+        ignored: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "answers", b"answers", "expected", b"expected", "ignored", b"ignored", "peers", b"peers", "published", b"published", "receivers", b"receivers", "share", b"share", "unpublished", b"unpublished"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbeSummary: _TypeAlias = ProbeSummary  # noqa: Y015

@@ -59,6 +59,11 @@ class PubSubServiceStub:
                 request_serializer=sidecar_dot_v1_dot_pubsub__pb2.ListTopicsRequest.SerializeToString,
                 response_deserializer=sidecar_dot_v1_dot_pubsub__pb2.ListTopicsResponse.FromString,
                 _registered_method=True)
+        self.Probe = channel.unary_stream(
+                '/sidecar.v1.PubSubService/Probe',
+                request_serializer=sidecar_dot_v1_dot_pubsub__pb2.ProbeRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_pubsub__pb2.ProbeResponse.FromString,
+                _registered_method=True)
 
 
 class PubSubServiceServicer:
@@ -113,6 +118,20 @@ class PubSubServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Probe(self, request, context):
+        """Measures how long messages on a topic take to reach the others, without synchronised clocks: publishes messages
+        that no app gets, and a sample of their receivers answers this node directly. The answers come as they are known,
+        the summary last, some seconds behind the last message. docs/propagation.md says how far the figures can be
+        trusted.
+
+        NOT_FOUND where nobody here or connected is in the topic, UNAVAILABLE (UNREACHABLE) where no peer of it is
+        connected, UNIMPLEMENTED (NOT_SUPPORTED) while connected peers of it do not know probes, RESOURCE_EXHAUSTED while
+        four probes of this node are under way, INVALID_ARGUMENT for values beyond their bounds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PubSubServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -135,6 +154,11 @@ def add_PubSubServiceServicer_to_server(servicer, server):
                     servicer.ListTopics,
                     request_deserializer=sidecar_dot_v1_dot_pubsub__pb2.ListTopicsRequest.FromString,
                     response_serializer=sidecar_dot_v1_dot_pubsub__pb2.ListTopicsResponse.SerializeToString,
+            ),
+            'Probe': grpc.unary_stream_rpc_method_handler(
+                    servicer.Probe,
+                    request_deserializer=sidecar_dot_v1_dot_pubsub__pb2.ProbeRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_pubsub__pb2.ProbeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -250,6 +274,33 @@ class PubSubService:
             '/sidecar.v1.PubSubService/ListTopics',
             sidecar_dot_v1_dot_pubsub__pb2.ListTopicsRequest.SerializeToString,
             sidecar_dot_v1_dot_pubsub__pb2.ListTopicsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Probe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sidecar.v1.PubSubService/Probe',
+            sidecar_dot_v1_dot_pubsub__pb2.ProbeRequest.SerializeToString,
+            sidecar_dot_v1_dot_pubsub__pb2.ProbeResponse.FromString,
             options,
             channel_credentials,
             insecure,

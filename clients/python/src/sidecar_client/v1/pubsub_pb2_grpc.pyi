@@ -65,6 +65,16 @@ class PubSubServiceStub:
     """
     ListTopics: _grpc.UnaryUnaryMultiCallable[_pubsub_pb2.ListTopicsRequest, _pubsub_pb2.ListTopicsResponse]
     """The topics that this node subscribes to or publishes on, or that its peers subscribe to."""
+    Probe: _grpc.UnaryStreamMultiCallable[_pubsub_pb2.ProbeRequest, _pubsub_pb2.ProbeResponse]
+    """Measures how long messages on a topic take to reach the others, without synchronised clocks: publishes messages
+    that no app gets, and a sample of their receivers answers this node directly. The answers come as they are known,
+    the summary last, some seconds behind the last message. docs/propagation.md says how far the figures can be
+    trusted.
+
+    NOT_FOUND where nobody here or connected is in the topic, UNAVAILABLE (UNREACHABLE) where no peer of it is
+    connected, UNIMPLEMENTED (NOT_SUPPORTED) while connected peers of it do not know probes, RESOURCE_EXHAUSTED while
+    four probes of this node are under way, INVALID_ARGUMENT for values beyond their bounds.
+    """
 
 @_typing.type_check_only
 class PubSubServiceAsyncStub(PubSubServiceStub):
@@ -103,6 +113,16 @@ class PubSubServiceAsyncStub(PubSubServiceStub):
     """
     ListTopics: _aio.UnaryUnaryMultiCallable[_pubsub_pb2.ListTopicsRequest, _pubsub_pb2.ListTopicsResponse]  # type: ignore[assignment]
     """The topics that this node subscribes to or publishes on, or that its peers subscribe to."""
+    Probe: _aio.UnaryStreamMultiCallable[_pubsub_pb2.ProbeRequest, _pubsub_pb2.ProbeResponse]  # type: ignore[assignment]
+    """Measures how long messages on a topic take to reach the others, without synchronised clocks: publishes messages
+    that no app gets, and a sample of their receivers answers this node directly. The answers come as they are known,
+    the summary last, some seconds behind the last message. docs/propagation.md says how far the figures can be
+    trusted.
+
+    NOT_FOUND where nobody here or connected is in the topic, UNAVAILABLE (UNREACHABLE) where no peer of it is
+    connected, UNIMPLEMENTED (NOT_SUPPORTED) while connected peers of it do not know probes, RESOURCE_EXHAUSTED while
+    four probes of this node are under way, INVALID_ARGUMENT for values beyond their bounds.
+    """
 
 class PubSubServiceServicer(metaclass=_abc_1.ABCMeta):
     """Broadcast: topics over the gossip mesh.
@@ -162,5 +182,21 @@ class PubSubServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_pubsub_pb2.ListTopicsResponse, _abc.Awaitable[_pubsub_pb2.ListTopicsResponse]]:
         """The topics that this node subscribes to or publishes on, or that its peers subscribe to."""
+
+    @_abc_1.abstractmethod
+    def Probe(
+        self,
+        request: _pubsub_pb2.ProbeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_pubsub_pb2.ProbeResponse], _abc.AsyncIterator[_pubsub_pb2.ProbeResponse]]:
+        """Measures how long messages on a topic take to reach the others, without synchronised clocks: publishes messages
+        that no app gets, and a sample of their receivers answers this node directly. The answers come as they are known,
+        the summary last, some seconds behind the last message. docs/propagation.md says how far the figures can be
+        trusted.
+
+        NOT_FOUND where nobody here or connected is in the topic, UNAVAILABLE (UNREACHABLE) where no peer of it is
+        connected, UNIMPLEMENTED (NOT_SUPPORTED) while connected peers of it do not know probes, RESOURCE_EXHAUSTED while
+        four probes of this node are under way, INVALID_ARGUMENT for values beyond their bounds.
+        """
 
 def add_PubSubServiceServicer_to_server(servicer: PubSubServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

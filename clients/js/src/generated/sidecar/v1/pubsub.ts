@@ -6,6 +6,7 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Duration } from "../../google/protobuf/duration.js";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { Lagged, OutgoingMessage, OverflowPolicy } from "./common.js";
 
@@ -211,6 +212,77 @@ export interface Topic {
   deliveredBytes: bigint;
   /** The payloads of the published messages, in bytes. */
   publishedBytes: bigint;
+}
+
+/** What to measure. */
+export interface ProbeRequest {
+  /** The topic. */
+  topic: string;
+  /** How many messages to publish, at most 10,000. 0: 20. */
+  messages: number;
+  /** Between two of them, from 0.1 s to one hour. Not said: 1 s. */
+  interval:
+    | Duration
+    | undefined;
+  /** About how many receivers of each message are to answer, at most 256. 0: 32. Of a smaller network all answer. */
+  answers: number;
+  /**
+   * Bytes of each payload, at least; it takes some 200 in any case. INVALID_ARGUMENT (TOO_LARGE) over the bound on
+   * gossip messages.
+   */
+  size: number;
+  /** The topic's signing. */
+  signing: Signing;
+  /** Probe although connected peers of the topic do not know probes: their apps get to see the messages. */
+  exposed: boolean;
+}
+
+/** What became known. */
+export interface ProbeResponse {
+  /** Answers, in order of arrival. */
+  answers: ProbeAnswer[];
+  /** The whole; in the last response alone. */
+  summary: ProbeSummary | undefined;
+}
+
+/** One receiver got one message. */
+export interface ProbeAnswer {
+  /** The receiver. */
+  peerId: string;
+  /** Which message, counted from 0. */
+  number: number;
+  /** From publishing until it was there. */
+  delay:
+    | Duration
+    | undefined;
+  /** The round trip to the receiver, of which half was taken off for the answer. The delay is off by half of it at most. */
+  roundTrip:
+    | Duration
+    | undefined;
+  /** Whether the receiver got it from this node itself. */
+  direct: boolean;
+}
+
+/** A probe as a whole. */
+export interface ProbeSummary {
+  /** Messages published. */
+  published: number;
+  /** Messages that could not be: no peer was left, or all of their queues were full. */
+  unpublished: number;
+  /** The share of the receivers that was asked, 0 to 1. */
+  share: number;
+  /** Answers that count. */
+  answers: bigint;
+  /** Different peers among them. */
+  peers: number;
+  /** Answers that connected peers of the topic owed. Of others nobody knows who they are. */
+  expected: bigint;
+  /** Those of them that came. */
+  answered: bigint;
+  /** About how many receivers the answers stand for: answers to a message by the share that was asked. */
+  receivers: number;
+  /** Answers that do not count: forged, more than were wanted, or not finished. */
+  ignored: bigint;
 }
 
 function createBasePublishReceipt(): PublishReceipt {
@@ -1457,6 +1529,484 @@ export const Topic: MessageFns<Topic> = {
   },
 };
 
+function createBaseProbeRequest(): ProbeRequest {
+  return { topic: "", messages: 0, interval: undefined, answers: 0, size: 0, signing: 0, exposed: false };
+}
+
+export const ProbeRequest: MessageFns<ProbeRequest> = {
+  encode(message: ProbeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.topic !== "") {
+      writer.uint32(10).string(message.topic);
+    }
+    if (message.messages !== 0) {
+      writer.uint32(16).uint32(message.messages);
+    }
+    if (message.interval !== undefined) {
+      Duration.encode(message.interval, writer.uint32(26).fork()).join();
+    }
+    if (message.answers !== 0) {
+      writer.uint32(32).uint32(message.answers);
+    }
+    if (message.size !== 0) {
+      writer.uint32(40).uint32(message.size);
+    }
+    if (message.signing !== 0) {
+      writer.uint32(48).int32(message.signing);
+    }
+    if (message.exposed !== false) {
+      writer.uint32(56).bool(message.exposed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProbeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProbeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.topic = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.messages = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.interval = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.answers = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.size = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.signing = reader.int32() as any;
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.exposed = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ProbeRequest>, I>>(base?: I): ProbeRequest {
+    return ProbeRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ProbeRequest>, I>>(object: I): ProbeRequest {
+    const message = createBaseProbeRequest();
+    message.topic = object.topic ?? "";
+    message.messages = object.messages ?? 0;
+    message.interval = (object.interval !== undefined && object.interval !== null)
+      ? Duration.fromPartial(object.interval)
+      : undefined;
+    message.answers = object.answers ?? 0;
+    message.size = object.size ?? 0;
+    message.signing = object.signing ?? 0;
+    message.exposed = object.exposed ?? false;
+    return message;
+  },
+};
+
+function createBaseProbeResponse(): ProbeResponse {
+  return { answers: [], summary: undefined };
+}
+
+export const ProbeResponse: MessageFns<ProbeResponse> = {
+  encode(message: ProbeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.answers) {
+      ProbeAnswer.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.summary !== undefined) {
+      ProbeSummary.encode(message.summary, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProbeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProbeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.answers.push(ProbeAnswer.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.summary = ProbeSummary.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ProbeResponse>, I>>(base?: I): ProbeResponse {
+    return ProbeResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ProbeResponse>, I>>(object: I): ProbeResponse {
+    const message = createBaseProbeResponse();
+    message.answers = object.answers?.map((e) => ProbeAnswer.fromPartial(e)) || [];
+    message.summary = (object.summary !== undefined && object.summary !== null)
+      ? ProbeSummary.fromPartial(object.summary)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseProbeAnswer(): ProbeAnswer {
+  return { peerId: "", number: 0, delay: undefined, roundTrip: undefined, direct: false };
+}
+
+export const ProbeAnswer: MessageFns<ProbeAnswer> = {
+  encode(message: ProbeAnswer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.peerId !== "") {
+      writer.uint32(10).string(message.peerId);
+    }
+    if (message.number !== 0) {
+      writer.uint32(16).uint32(message.number);
+    }
+    if (message.delay !== undefined) {
+      Duration.encode(message.delay, writer.uint32(26).fork()).join();
+    }
+    if (message.roundTrip !== undefined) {
+      Duration.encode(message.roundTrip, writer.uint32(34).fork()).join();
+    }
+    if (message.direct !== false) {
+      writer.uint32(40).bool(message.direct);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProbeAnswer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProbeAnswer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.peerId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.number = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.delay = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.roundTrip = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.direct = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ProbeAnswer>, I>>(base?: I): ProbeAnswer {
+    return ProbeAnswer.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ProbeAnswer>, I>>(object: I): ProbeAnswer {
+    const message = createBaseProbeAnswer();
+    message.peerId = object.peerId ?? "";
+    message.number = object.number ?? 0;
+    message.delay = (object.delay !== undefined && object.delay !== null)
+      ? Duration.fromPartial(object.delay)
+      : undefined;
+    message.roundTrip = (object.roundTrip !== undefined && object.roundTrip !== null)
+      ? Duration.fromPartial(object.roundTrip)
+      : undefined;
+    message.direct = object.direct ?? false;
+    return message;
+  },
+};
+
+function createBaseProbeSummary(): ProbeSummary {
+  return {
+    published: 0,
+    unpublished: 0,
+    share: 0,
+    answers: 0n,
+    peers: 0,
+    expected: 0n,
+    answered: 0n,
+    receivers: 0,
+    ignored: 0n,
+  };
+}
+
+export const ProbeSummary: MessageFns<ProbeSummary> = {
+  encode(message: ProbeSummary, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.published !== 0) {
+      writer.uint32(8).uint32(message.published);
+    }
+    if (message.unpublished !== 0) {
+      writer.uint32(16).uint32(message.unpublished);
+    }
+    if (message.share !== 0) {
+      writer.uint32(25).double(message.share);
+    }
+    if (message.answers !== 0n) {
+      if (BigInt.asUintN(64, message.answers) !== message.answers) {
+        throw new globalThis.Error("value provided for field message.answers of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.answers);
+    }
+    if (message.peers !== 0) {
+      writer.uint32(40).uint32(message.peers);
+    }
+    if (message.expected !== 0n) {
+      if (BigInt.asUintN(64, message.expected) !== message.expected) {
+        throw new globalThis.Error("value provided for field message.expected of type uint64 too large");
+      }
+      writer.uint32(48).uint64(message.expected);
+    }
+    if (message.answered !== 0n) {
+      if (BigInt.asUintN(64, message.answered) !== message.answered) {
+        throw new globalThis.Error("value provided for field message.answered of type uint64 too large");
+      }
+      writer.uint32(56).uint64(message.answered);
+    }
+    if (message.receivers !== 0) {
+      writer.uint32(65).double(message.receivers);
+    }
+    if (message.ignored !== 0n) {
+      if (BigInt.asUintN(64, message.ignored) !== message.ignored) {
+        throw new globalThis.Error("value provided for field message.ignored of type uint64 too large");
+      }
+      writer.uint32(72).uint64(message.ignored);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProbeSummary {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProbeSummary();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.published = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.unpublished = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.share = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.answers = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.peers = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.expected = reader.uint64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.answered = reader.uint64() as bigint;
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.receivers = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.ignored = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ProbeSummary>, I>>(base?: I): ProbeSummary {
+    return ProbeSummary.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ProbeSummary>, I>>(object: I): ProbeSummary {
+    const message = createBaseProbeSummary();
+    message.published = object.published ?? 0;
+    message.unpublished = object.unpublished ?? 0;
+    message.share = object.share ?? 0;
+    message.answers = (object.answers !== undefined && object.answers !== null) ? BigInt(object.answers) : 0n;
+    message.peers = object.peers ?? 0;
+    message.expected = (object.expected !== undefined && object.expected !== null) ? BigInt(object.expected) : 0n;
+    message.answered = (object.answered !== undefined && object.answered !== null) ? BigInt(object.answered) : 0n;
+    message.receivers = object.receivers ?? 0;
+    message.ignored = (object.ignored !== undefined && object.ignored !== null) ? BigInt(object.ignored) : 0n;
+    return message;
+  },
+};
+
 /**
  * Broadcast: topics over the gossip mesh.
  *
@@ -1525,6 +2075,24 @@ export const PubSubServiceDefinition = {
       requestStream: false,
       responseType: ListTopicsResponse as typeof ListTopicsResponse,
       responseStream: false,
+      options: {},
+    },
+    /**
+     * Measures how long messages on a topic take to reach the others, without synchronised clocks: publishes messages
+     * that no app gets, and a sample of their receivers answers this node directly. The answers come as they are known,
+     * the summary last, some seconds behind the last message. docs/propagation.md says how far the figures can be
+     * trusted.
+     *
+     * NOT_FOUND where nobody here or connected is in the topic, UNAVAILABLE (UNREACHABLE) where no peer of it is
+     * connected, UNIMPLEMENTED (NOT_SUPPORTED) while connected peers of it do not know probes, RESOURCE_EXHAUSTED while
+     * four probes of this node are under way, INVALID_ARGUMENT for values beyond their bounds.
+     */
+    probe: {
+      name: "Probe",
+      requestType: ProbeRequest as typeof ProbeRequest,
+      requestStream: false,
+      responseType: ProbeResponse as typeof ProbeResponse,
+      responseStream: true,
       options: {},
     },
   },

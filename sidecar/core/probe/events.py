@@ -1,0 +1,83 @@
+"""What apps ask of probes, and what they are told."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..statistics import Statistics
+from ..types import PeerId
+
+
+class ProbeRequested(NamedTuple):
+    """Publish marked messages on a topic and learn when others get them. Result: a `ProbeSummary`.
+
+    `messages`: how many. `answers`: of about how many receivers of each. `size`: bytes of the payload, at least.
+    `exposed`: probe although there are peers without the protocol, whose apps get to see the messages.
+    `sign`: the topic's signing, which only matters where no app here is in it; None is the usual one.
+    """
+
+    op: int
+    topic: str
+    messages: int
+    interval: float
+    answers: int
+    size: int = 0
+    exposed: bool = False
+    sign: bool | None = None
+
+
+class ProbeAnswer(NamedTuple):
+    """One receiver got one message. Seconds; `number` counts the messages from 0; `direct`: it came from this node."""
+
+    peer: PeerId
+    number: int
+    delay: float
+    round_trip: float
+    direct: bool
+
+
+class ProbeAnswered(NamedTuple):
+    """A probe has got an answer."""
+
+    op: int
+    answer: ProbeAnswer
+
+
+class ProbeSummary(NamedTuple):
+    """A probe as a whole.
+
+    `expected` are the answers that connected peers of the topic owed, `answered` those of them that came; of other
+    receivers nobody knows who they are. `receivers`: how many the answers stand for, by the share that was asked.
+    """
+
+    published: int
+    unpublished: int
+    share: float
+    answers: int
+    peers: int
+    expected: int
+    answered: int
+    receivers: float
+    ignored: int
+
+
+News = ProbeAnswered
+AppInput = ProbeRequested
+
+IGNORED = ("unknown", "not_asked", "repeated", "below_zero", "too_many", "unfinished", "malformed")
+REFUSED = ("malformed", "forged", "read_rate", "prober_rate", "repeated", "too_many", "unreachable")
+
+
+@dataclass(slots=True)
+class ProbeStatistics(Statistics):
+    """Counters since the start."""
+
+    prefix = "probe_"
+
+    messages_published: int = 0
+    messages_received: int = 0
+    answers_received: int = 0
+    answers_sent: int = 0
+    ignored: dict[str, int] = field(default_factory=lambda: dict.fromkeys(IGNORED, 0))
+    """Answers to this node that do not count, by why."""
+    refused: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REFUSED, 0))
+    """Probes of others that this node was to answer and did not, by why."""
