@@ -62,8 +62,11 @@ _QUOTAS = (
 )
 
 
+_OF_TOPICS = ("publish", "subscribe", "probe")
+
+
 def _example(kind: str) -> str:
-    names = {"publish": "TOPIC", "subscribe": "TOPIC", "probe": "TOPIC", "advertise": "NAME", "discover": "NAME", "record": "KEY"}
+    names = {"advertise": "NAME", "discover": "NAME", "record": "KEY", **dict.fromkeys(_OF_TOPICS, "TOPIC")}
     return "|".join(scopes.FIXED[kind]) if kind in scopes.FIXED else names.get(kind, "PROTOCOL")
 
 
