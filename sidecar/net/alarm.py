@@ -1,8 +1,11 @@
 """One timer for a machine that keeps its own deadlines."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from time import monotonic
+
+_FAR = 5.0  # seconds; a guess: every connection has a deadline of its keep-alive, which wakes this process for nothing
 
 
 class Alarm:
@@ -40,7 +43,11 @@ class Alarm:
                 return
             self._timer.cancel()
         self._due = due
-        self._timer = self._loop.call_at(due, self._fire)
+        self._timer = self._loop.call_at(self._instant(due), self._fire)
+
+    def _instant(self, due: float) -> float:
+        """When to look: what is far away may wait for the next whole second, as all else that may (`core.beat`)."""
+        return due if due - monotonic() < _FAR else math.ceil(due)
 
     def cancel(self) -> None:
         """Handle nothing any more, until it is armed again."""

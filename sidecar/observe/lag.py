@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from ..core.beat import next_beat
 from ..core.histogram import Histogram
 
 _INTERVAL = 1.0  # seconds; each look wakes the process, which at rest does little else
@@ -23,7 +24,7 @@ class LoopLag:
     def start(self) -> None:
         """Begin, on the running loop."""
         loop = asyncio.get_running_loop()
-        self._due = loop.time() + self._interval
+        self._due = next_beat(loop.time(), self._interval)
         self._timer = loop.call_at(self._due, self._look, loop)
 
     def stop(self) -> None:

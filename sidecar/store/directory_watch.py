@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from ..core.beat import next_beat
 from .directory import StateDirectory
 
 _INTERVAL = 5.0  # seconds; a guess
@@ -20,7 +21,8 @@ class DirectoryWatch:
 
     def start(self) -> None:
         """Begin, on the running loop."""
-        self._timer = asyncio.get_running_loop().call_later(self._interval, self._look)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(next_beat(loop.time(), self._interval), self._look)
 
     def stop(self) -> None:
         """Look no more."""

@@ -54,3 +54,25 @@ def test_an_alarm_keeps_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fired == [4.0]
     alarm.cancel()
     assert not clock.timers
+
+
+def test_what_is_far_away_waits_for_a_whole_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("sidecar.net.alarm.monotonic", clock.time)
+    due = 30.2
+    fired: list[float] = []
+    loop: Any = clock
+    alarm = Alarm(loop, lambda: due, fired.append)
+    alarm.arm()
+    assert [when for when, _ in clock.timers] == [31.0]
+    due = 30.1
+    alarm.arm()  # nearer, though no other second
+    assert [when for when, _ in clock.timers] == [31.0]
+    due = 60.3
+    clock.fire(31.0)  # it is to be looked at again only
+    assert (fired, [when for when, _ in clock.timers]) == ([], [61.0])
+    due = 35.3
+    alarm.arm()
+    assert [when for when, _ in clock.timers] == [35.3]
+    clock.fire(35.3)
+    assert fired == [35.3]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from ...core.beat import next_beat
 from ...core.errors import NotFound, StorageError
 from ...core.events import BansLifted, BansMade, ProtectionChanged, WallClockRead
 from ...core.gate import Ban, Gate, Subject
@@ -66,7 +67,8 @@ class Gatekeeper:
         self._look()
 
     def _wait(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_LOOK, self._look)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(next_beat(loop.time(), _LOOK), self._look)
 
     def close(self) -> None:
         """Look at the wall clock no more."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 
+from ...core.beat import next_beat
 from ...core.errors import SidecarError
 from ..backend import Backend
 from ..config import ApiConfig
@@ -157,11 +158,13 @@ class ApiServer:
 
     async def _tell_health(self) -> None:
         """Keep grpc.health.v1 true, part by part."""
+        loop = asyncio.get_running_loop()
         with self._backend.readiness.watching() as watcher, contextlib.suppress(asyncio.CancelledError):
             while True:
                 await self._health.tell(self._parts())
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(watcher.ready.wait(), _HEALTH_INTERVAL)
+                    async with asyncio.timeout_at(next_beat(loop.time(), _HEALTH_INTERVAL)):
+                        await watcher.ready.wait()
                 watcher.check()
                 await self._look_after_place()
 

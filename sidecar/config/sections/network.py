@@ -118,7 +118,7 @@ class PeersSection:
         _NODE.ping_interval,
         seconds(0.1, 3600),
         "The time between two pings of a connected peer, from which its latency is known.",
-        "go-libp2p's daemon and js-libp2p's monitor have 10 to 15 seconds",
+        "hashicorp's yamux and go-libp2p's ping as often",
         live=True,
     )
     ping_timeout: float = key(

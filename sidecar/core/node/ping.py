@@ -11,6 +11,9 @@ from .service import Service
 from .switch import Peer, PeerConnection, SimpleHandler, Stream, Switch
 
 Answer = Callable[[float | SidecarError, float], None]
+_TOGETHER = 1 / 6  # of the interval between two pings of a peer: who is due within it is pinged with the first; a guess
+_AT_ONCE = 16  # peers pinged in one turn: about a millisecond's work; a guess
+_NEXT = 0.01  # seconds until the next turn of that kind
 _SMOOTHING = 0.1  # share of a new round trip in the latency shown, as go-libp2p's peerstore weighs it
 
 
@@ -36,6 +39,9 @@ class PingService(SimpleHandler, Service[events.LatencyMeasured]):
 
     def __init__(self, switch: Switch) -> None:
         self._switch = switch
+        self._due: dict[Peer, float] = {}  # when to measure the latency of peers again
+        self._timer: Deadline | None = None  # for the first of them
+        self._timer_at = 0.0
         switch.register(PING, self, housekeeping=True)
 
     def ping(self, connection: PeerConnection, now: float, answer: Answer) -> None:
@@ -57,9 +63,11 @@ class PingService(SimpleHandler, Service[events.LatencyMeasured]):
             connection.unanswered = False
             _smooth(connection.peer, arrived.round_trip)
 
+    def peer_lost(self, peer: Peer, now: float) -> None:
+        """Measure it no more."""
+        self._due.pop(peer, None)
+
     def _measure(self, peer: Peer, now: float) -> None:
-        if not peer.connections:
-            return
         connection = peer.best
         if connection.unanswered:
             self.ping(connection, now, lambda answer, now: self._measure_again(peer, now))
@@ -69,9 +77,27 @@ class PingService(SimpleHandler, Service[events.LatencyMeasured]):
             self._measure_again(peer, now)
 
     def _measure_again(self, peer: Peer, now: float) -> None:
-        switch = self._switch
-        pause = switch.config.ping_interval * (0.75 + switch.rng.random() / 2)  # so that pings of many do not gather
-        switch.deadlines.at(now + pause, lambda now: self._measure(peer, now))
+        if peer.connections:
+            pause = self._switch.config.ping_interval * (0.75 + self._switch.rng.random() / 2)  # so that many spread
+            self._due[peer] = now + pause
+            self._wake_at(now + pause)
+
+    def _wake_at(self, when: float) -> None:
+        if self._timer is not None:
+            if self._timer_at <= when:
+                return
+            self._timer.cancel()
+        self._timer, self._timer_at = self._switch.deadlines.at(when, self._measure_some), when
+
+    def _measure_some(self, now: float) -> None:
+        """Measure who is due, and who will be soon: waking up costs more than a ping."""
+        self._timer = None
+        soon = now + self._switch.config.ping_interval * _TOGETHER
+        for peer in [peer for peer, due in self._due.items() if due <= soon][:_AT_ONCE]:
+            del self._due[peer]
+            self._measure(peer, now)
+        if self._due:
+            self._wake_at(max(min(self._due.values()), now + _NEXT))
 
     @override
     def opened(self, stream: Stream, now: float) -> None:

@@ -70,8 +70,9 @@ class NodeConfig:
     redial_base: float = 1.0
     redial_limit: float = 60.0
     """First and longest wait before a peer that failed is tried again unasked. A guess; doubles in between."""
-    ping_interval: float = 15.0
-    """Between two pings of a connected peer, as go-libp2p's daemon and js-libp2p's monitor have it (10 to 15)."""
+    ping_interval: float = 30.0
+    """Between two pings of a connected peer, as hashicorp's yamux and go-libp2p's have it: with 20 peers at rest, pings
+    and their answers are most of what wakes a node."""
     ping_timeout: float = 10.0
     identify_timeout: float = 10.0
     stream_timeout: float = 20.0

@@ -22,6 +22,7 @@ from sidecar.core.node import ConfigurationChanged, NodeConfig
 from sidecar.core.node.switch import SimpleHandler, Stream
 from sidecar.core.types import Direction
 from sidecar.sim import SimPeer, Simulation
+from sidecar.sim.network import Link
 
 ALONE = NodeConfig(target_peers=0)  # seeks nobody by itself
 
@@ -91,6 +92,30 @@ def test_where_the_muxer_answers_no_pings_a_stream_measures_latency() -> None:
     one.feed(events.LatencyMeasured(connection.number, view.latency))  # late, but it answers
     assert not connection.unanswered
     one.feed(events.LatencyMeasured(connection.number + 1, 1.0))  # of one that is gone
+
+
+def test_peers_that_are_due_soon_are_pinged_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinged: dict[float, list[int]] = {}
+
+    def measure(link: Link, end: SimPeer) -> None:
+        if end is hub:
+            pinged.setdefault(simulation.clock.now, []).append(link.other(end).index)
+
+    simulation = Simulation(1)
+    hub, *others = [simulation.add(ALONE) for _ in range(31)]
+    for other in others:
+        connect(other, hub)
+    simulation.run(2)
+    monkeypatch.setattr(Link, "measure", measure)
+    interval = hub.config.ping_interval
+    for connection in hub.node._services.switch.connections.values():
+        connection.unanswered = False
+    began = simulation.clock.now
+    simulation.run(1.25 * interval)
+    assert sorted({index for turn in pinged.values() for index in turn}) == [other.index for other in others]
+    assert max(map(len, pinged.values())) <= 16
+    assert 2 <= len(pinged) <= 10
+    assert all(1 / 2 * interval <= now - began for now in pinged)
 
 
 @pytest.mark.parametrize("later", [0.0, 0.01, 0.05, 0.2])

@@ -183,7 +183,7 @@ def test_who_goes_over_its_budget_now_and_then_stays() -> None:
             link.wake(stage.attacker, number)
         simulation.run(15)
         stage.attacker.take = honest  # type: ignore[method-assign]
-    assert stage.statistics()["work_pauses"] == 20
+    assert 20 <= stage.statistics()["work_pauses"] <= 22  # a question of the DHT may come at once after one
     assert not stage.gone()
 
 
