@@ -141,6 +141,7 @@ def _gossip(body: bytes) -> tuple[str, dict[str, Any]]:
             for item in control.prune
         ],
         "idontwant": [{"ids": _hexes(item.messageIDs)} for item in control.idontwant],
+        "extensions": [{}] if control.HasField("extensions") else [],
     }
     parts = [f"{'SUBSCRIBE' if joined else 'UNSUBSCRIBE'} {topic}" for topic, joined in subscriptions]
     parts += [

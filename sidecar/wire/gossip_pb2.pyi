@@ -118,6 +118,7 @@ class ControlMessage(_message.Message):
     GRAFT_FIELD_NUMBER: _builtins.int
     PRUNE_FIELD_NUMBER: _builtins.int
     IDONTWANT_FIELD_NUMBER: _builtins.int
+    EXTENSIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ihave(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlIHave]: ...
     @_builtins.property
@@ -128,6 +129,8 @@ class ControlMessage(_message.Message):
     def prune(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlPrune]: ...
     @_builtins.property
     def idontwant(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlIDontWant]: ...
+    @_builtins.property
+    def extensions(self) -> Global___ControlExtensions: ...
     def __init__(
         self,
         *,
@@ -136,14 +139,32 @@ class ControlMessage(_message.Message):
         graft: _abc.Iterable[Global___ControlGraft] | None = ...,
         prune: _abc.Iterable[Global___ControlPrune] | None = ...,
         idontwant: _abc.Iterable[Global___ControlIDontWant] | None = ...,
+        extensions: Global___ControlExtensions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["extensions", b"extensions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["graft", b"graft", "idontwant", b"idontwant", "ihave", b"ihave", "iwant", b"iwant", "prune", b"prune"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["extensions", b"extensions", "graft", b"graft", "idontwant", b"idontwant", "ihave", b"ihave", "iwant", b"iwant", "prune", b"prune"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ControlMessage: _TypeAlias = ControlMessage  # noqa: Y015
+
+@_typing.final
+class ControlExtensions(_message.Message):
+    """What its sender can do beyond gossipsub 1.3. We know none of its fields: they are skipped, and so is what they allow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ControlExtensions: _TypeAlias = ControlExtensions  # noqa: Y015
 
 @_typing.final
 class ControlIHave(_message.Message):

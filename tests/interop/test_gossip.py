@@ -23,6 +23,7 @@ TOPICS = 100
 # Bytes of the largest RPC that are theirs: js-libp2p adds the key to each message, though an Ed25519 peer id holds it
 # already; py-libp2p does too (Pubsub.publish), and adds its signed record to each RPC (GossipSub.publish).
 ITS_OWN_FIELDS = {"js": 38, "py": 400}
+SPOKEN = {"go": "/meshsub/1.3.0", "rust": "/meshsub/1.3.0", "js": "/meshsub/1.2.0"}  # the newest that both know
 BEATS, BEAT = 600, 0.1  # seconds: ten minutes of heartbeats of a second
 
 
@@ -35,6 +36,8 @@ async def both_ways(language: str, home: Path, *, we_dial: bool, sign: str, size
     ):
         await peer.call("subscribe", topic="news")
         await peer.event("graft", topic="news", peer_id=ours.peer_id)
+        if language in SPOKEN:
+            assert (await peer.call("gossip_peers"))["peers"][ours.peer_id] == SPOKEN[language]
         arriving = aiter(subscription)
         for size in sizes:
             data = os.urandom(size)

@@ -1,4 +1,4 @@
-"""Broadcast: gossipsub 1.2 as a pure machine. `GossipRouter` is the door; nothing here knows streams or connections."""
+"""Broadcast: gossipsub 1.3 as a pure machine. `GossipRouter` is the door; nothing here knows streams or connections."""
 
 from ..parameters.gossip import PROTOCOLS, GossipConfig
 from .events import (
@@ -12,6 +12,7 @@ from .events import (
     News,
     PeerAdded,
     PeerBacklogged,
+    PeerBegan,
     PeerDescribed,
     PeerRemoved,
     PeersOffered,
@@ -45,6 +46,7 @@ __all__ = [
     "News",
     "PeerAdded",
     "PeerBacklogged",
+    "PeerBegan",
     "PeerDescribed",
     "PeerRemoved",
     "PeerViolated",

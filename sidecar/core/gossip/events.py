@@ -57,6 +57,12 @@ class PeerDescribed(NamedTuple):
     dial_only: bool
 
 
+class PeerBegan(NamedTuple):
+    """The peer writes on a new stream: what may be said only at the beginning may be said again."""
+
+    peer: PeerId
+
+
 class PeerRemoved(NamedTuple):
     """The peer is gone, and with it what was queued for it."""
 
@@ -112,7 +118,7 @@ class PublishCancelled(NamedTuple):
 
 
 AppInput = TopicJoined | TopicLeft | Published | PublishCancelled
-GossipInput = PeerAdded | PeerDescribed | PeerRemoved | RpcsReceived | AppInput
+GossipInput = PeerAdded | PeerDescribed | PeerBegan | PeerRemoved | RpcsReceived | AppInput
 
 # ---------------------------------------------------------------- effects
 

@@ -114,7 +114,14 @@ class RpcReceiver:
                 continue
             state.statistics.rpcs_received += 1
             count = len(rpc.publish)
-            entries = _entries(rpc.control) if rpc.HasField("control") else 0
+            entries = 0
+            if rpc.HasField("control"):
+                entries = _entries(rpc.control)
+                if rpc.control.HasField("extensions") and peer.begun:  # v1.3: in the first RPC of a stream only
+                    state.statistics.dropped["control_bound"] += 1
+                    state.charge(peer, MALFORMED)
+                    work += MALFORMED
+            peer.begun = True
             if count > min(messages, config.max_rpc_messages) or entries > _FEW or rpc.subscriptions:
                 peer.step = self._steps(peer, rpc)
                 continue

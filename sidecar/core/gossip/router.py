@@ -13,6 +13,7 @@ from .events import (
     GossipPeerView,
     GossipStatistics,
     PeerAdded,
+    PeerBegan,
     PeerDescribed,
     PeerRemoved,
     PublishCancelled,
@@ -45,7 +46,7 @@ def _less(max_rpc: int, config: GossipConfig) -> int | None:
 
 
 class GossipRouter:
-    """Gossipsub 1.2 without streams: `handle` per input, `take` for the frames, one deadline.
+    """Gossipsub 1.3 without streams: `handle` per input, `take` for the frames, one deadline.
 
     `sequence`: the numbers of its messages begin above it. `signed_record`: the signed peer record of a
     peer, as it is handed on in PRUNE. `score`: higher is better, below 0 keeps a peer out of the mesh.
@@ -103,6 +104,9 @@ class GossipRouter:
                 )
             case PeerDescribed():
                 self._mesh.describe(input.peer, input.dial_only)
+            case PeerBegan():
+                if input.peer in state.peers:
+                    state.peers[input.peer].begun = False
             case PeerRemoved():
                 self._on_peer_removed(input.peer)
             case TopicJoined():

@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 
 from ..errors import InvalidArgument, QueueFull, SidecarError, TooLarge
 from ..identity import Identity
-from ..parameters.gossip import GossipConfig
+from ..parameters.gossip import EXCHANGE_PROTOCOLS, IDONTWANT_PROTOCOLS, GossipConfig
 from ..types import PeerId
 from .cache import Mark, MessageCache, SeenCache
 from .events import (
@@ -54,6 +54,7 @@ class GossipPeer:
         "backlog",
         "backlog_bytes",
         "backlogged",
+        "begun",
         "dial_only",
         "heeds_age",
         "id",
@@ -98,18 +99,19 @@ class GossipPeer:
         self.ids_served = 0  # looked up for its IWANT
         self.idontwants = 0  # RPCs with IDONTWANT
         self.unwanted: dict[bytes, int] = {}  # ids that it told us not to send, with the heartbeat that ends each
-        self.knows_idontwant = protocol == "/meshsub/1.2.0"
+        self.knows_idontwant = protocol in IDONTWANT_PROTOCOLS
         self.refusals = 0  # of its GRAFTs
         self.backlog: deque[bytes] = deque()  # RPCs that wait for its turn
         self.backlog_bytes = 0
         self.backlogged = False  # more of them than may
         self.step: Iterator[float] | None = None  # the rest of an RPC that takes more than one turn; yields its work
         self.violated = False
+        self.begun = False  # an RPC has come on the stream that it writes on
 
     @property
     def knows_backoff(self) -> bool:
         """Whether it reads peer exchange and back-off in PRUNE (gossipsub 1.1)."""
-        return self.protocol != "/meshsub/1.0.0"
+        return self.protocol in EXCHANGE_PROTOCOLS
 
 
 class Topic:

@@ -211,6 +211,8 @@ class GossipService(Service[gossip.AppInput], StreamHandler):
         member = self._members.setdefault(peer.id, _Member())
         if stream.state is None:  # theirs: they write, we read
             stream.state = FrameDecoder(self._switch.config.gossip.max_rpc, _MAX_SKIPPED)
+            if member.added:
+                self._put(gossip.PeerBegan(peer.id))
             return
         member.opening = False
         if not peer.ready:
@@ -387,7 +389,9 @@ class GossipService(Service[gossip.AppInput], StreamHandler):
     def _open(self, peer: Peer, member: _Member) -> None:
         if not member.opening:
             member.opening = True
-            self._switch.open_stream(peer.best, gossip.PROTOCOLS, self, peer)
+            # Those that it speaks: each that it does not would cost a round trip.
+            spoken = tuple(protocol for protocol in gossip.PROTOCOLS if peer.speaks(protocol))
+            self._switch.open_stream(peer.best, spoken or gossip.PROTOCOLS, self, peer)
 
     def _reopen_later(self, peer: Peer, member: _Member, now: float) -> None:
         if not peer.connections or not peer.ready:

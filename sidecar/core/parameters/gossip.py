@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 from ..errors import ConfigError
 
-PROTOCOLS = ("/meshsub/1.2.0", "/meshsub/1.1.0", "/meshsub/1.0.0")  # in order of preference
+# In order of preference.
+PROTOCOLS = ("/meshsub/1.3.0", "/meshsub/1.2.0", "/meshsub/1.1.0", "/meshsub/1.0.0")
+IDONTWANT_PROTOCOLS = PROTOCOLS[:2]
+EXCHANGE_PROTOCOLS = PROTOCOLS[:3]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from sidecar.core.gossip import (
     GossipRouter,
     MessagesDelivered,
     PeerAdded,
+    PeerBegan,
     PeerRemoved,
     PeersOffered,
     PeerViolated,
@@ -40,8 +41,9 @@ from sidecar.core.gossip import (
     TopicLeft,
     TopicOptions,
 )
-from sidecar.core.gossip.messages import RPC
+from sidecar.core.gossip.messages import RPC, field
 from sidecar.core.types import PeerId
+from sidecar.core.varint import encode
 from sidecar.wire.gossip_pb2 import Message
 
 ME = peer_id(0)
@@ -452,3 +454,56 @@ def test_fanout_is_used_kept_and_forgotten() -> None:
     router.handle(Published(2, "news", [b"two"]), 4.0)
     router.handle_deadline(9.5)
     assert mesh(router, "news") == ()
+
+
+# ---------------------------------------------------------------- extensions (gossipsub 1.3)
+
+_TEST = 6492434  # number of the test extension
+# Partial messages, the test extension and one that nobody has defined; behind them what the first two bring.
+_KNOWN_TO_OTHERS = b"\x50\x01" + encode(_TEST << 3) + b"\x01" + b"\x9a\x06\x01x"
+EXTENSIONS = field(3, field(6, _KNOWN_TO_OTHERS)) + field(10, field(1, b"news")) + encode(_TEST << 3 | 2) + b"\x00"
+
+
+def misused(router: GossipRouter) -> tuple[int, float]:
+    """Entries that came where they may not, and what their senders are charged."""
+    return router.statistics().dropped["control_bound"], sum(router.take_charges().values())
+
+
+def test_unknown_extensions_are_skipped_with_all_that_is_beside_them_served() -> None:
+    router = make_router()
+    router.handle(TopicJoined("news", UNSIGNED), 0.0)
+    peer = peer_id(1)
+    router.handle(PeerAdded(peer, "/meshsub/1.3.0", True), 0.0)
+    (delivered, *_) = router.handle(
+        RpcsReceived(peer, [EXTENSIONS + subscribe("news") + rpc(publish=[plain("news", b"x")])]), 0.0
+    )
+    assert isinstance(delivered, MessagesDelivered)
+    assert [message.data for message in delivered.messages] == [b"x"]
+    assert mesh(router, "news") == (peer,)
+    assert misused(router) == (0, 3.0)  # the subscription
+    # Peer exchange and the back-off go on as with older versions.
+    router.handle(RpcsReceived(peer, [graft("news")]), 0.0)
+    rpcs(router, peer)
+    router.handle(TopicLeft("news"), 1.0)
+    (prune,) = [entry for answer in rpcs(router, peer) for entry in answer.control.prune]
+    assert prune.backoff == 10
+
+
+def test_extensions_come_first_on_a_stream_and_once() -> None:
+    router = make_router()
+    peer = peer_id(1)
+    router.handle(PeerAdded(peer, "/meshsub/1.3.0", True), 0.0)
+    router.handle(RpcsReceived(peer, [EXTENSIONS]), 0.0)
+    router.take_charges()
+    for _ in range(2):
+        router.handle(RpcsReceived(peer, [EXTENSIONS]), 0.0)
+    bound, points = misused(router)
+    assert bound == 2
+    assert points > 2 * 50
+    router.handle(PeerBegan(peer), 1.0)
+    router.handle(PeerBegan(peer_id(2)), 1.0)  # who is not there any more
+    router.handle(RpcsReceived(peer, [subscribe("news"), EXTENSIONS]), 1.0)
+    assert misused(router)[0] == 3
+    router.handle(PeerBegan(peer), 2.0)
+    router.handle(RpcsReceived(peer, [EXTENSIONS, subscribe("news")]), 2.0)
+    assert misused(router)[0] == 3

@@ -21,7 +21,7 @@ from sidecar.core.gossip import (
 from sidecar.core.types import PeerId
 
 UNSIGNED = TopicOptions(sign=False)
-V12 = "/meshsub/1.2.0"
+V12, V13 = "/meshsub/1.2.0", "/meshsub/1.3.0"
 LARGE = bytes(1100)
 
 
@@ -41,9 +41,10 @@ def told(router: GossipRouter, peer: PeerId) -> tuple[list[list[bytes]], int]:
     return entries, sum(len(found.publish) for found in got)
 
 
-def test_a_large_message_is_told_to_the_mesh_before_it_is_forwarded() -> None:
+@pytest.mark.parametrize("protocol", [V12, V13])
+def test_a_large_message_is_told_to_the_mesh_before_it_is_forwarded(protocol: str) -> None:
     router = make_router()
-    source, other, third = mesh_of(router, 3, UNSIGNED)
+    source, other, third = mesh_of(router, 3, UNSIGNED, protocol)
     effects = router.handle(RpcsReceived(source, [rpc(publish=[plain("news", LARGE)])]), 1.0)
     assert [type(effect) for effect in effects] == [MessagesDelivered, PeerWoken, PeerWoken]
     identifier = sha256(LARGE).digest()
