@@ -104,7 +104,7 @@ class Node:
 
     def drain(self, now: float) -> Sequence[NodeEffect]:
         """What came of bytes being taken; to be called after a round of `take`."""
-        return self._end_turn(now) if self._turn.inbox else ()
+        return self._end_turn(now) if self._turn.inbox or self._turn.effects else ()
 
     def accepts(self, protocol: str) -> bool:
         """Whether inbound streams of a protocol are answered."""
