@@ -58,7 +58,7 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
         self._twins: dict[PeerId, float] = {}  # peers that were in two places at once, and when last, in this order
         self._version = 0  # counts changes of what we say
         self._told: dict[PeerId, int] = {}  # connected peer -> the version that it was told last
-        self._pusher = _Pusher(self)
+        self._pusher = _Pusher(self, switch)
         self._next_push = 0.0
         self._push_due = False
         self.observed: Counter[Multiaddr] = Counter()
@@ -101,7 +101,7 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
 
     def _push(self, peer: Peer) -> None:
         if peer.ready and peer.speaks(IDENTIFY_PUSH) and self._told.get(peer.id) != self._version:
-            self._pusher.push(self._switch, peer)
+            self._pusher.push(peer)
 
     def signed_record(self, peer: PeerId) -> bytes | None:
         """The signed record of a connected peer for peer exchange, if it has given one of at most 2 KiB."""
@@ -312,20 +312,22 @@ class _Pusher(SimpleHandler):
 
     name = "identify"
 
-    def __init__(self, identifying: IdentifyService) -> None:
+    def __init__(self, identifying: IdentifyService, switch: Switch) -> None:
         self._identifying = identifying
+        self._switch = switch
         self._opening: dict[PeerId, None] = {}
 
-    def push(self, switch: Switch, peer: Peer) -> None:
+    def push(self, peer: Peer) -> None:
         if peer.id not in self._opening:
             self._opening[peer.id] = None
-            switch.open_stream(peer.best, (IDENTIFY_PUSH,), self, peer)
+            self._switch.open_stream(peer.best, (IDENTIFY_PUSH,), self, peer)
 
     def forget(self, peer: Peer) -> None:
         self._opening.pop(peer.id, None)
 
     def opened(self, stream: Stream, now: float) -> None:
         self._opening.pop(stream.peer.id, None)
+        self._switch.expire(stream, now)
         self._identifying.tell(stream)
 
     def failed(self, state: object, error: SidecarError, now: float) -> None:

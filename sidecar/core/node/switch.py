@@ -333,7 +333,8 @@ class Switch(Service[SwitchInput]):
             self.reset(stream)
             stream.handler.closed(stream, DeadlineExceeded(f"{stream.protocol}: not done within {timeout:g} s"), now)
 
-        stream.deadline = self.deadlines.at(now + timeout, overdue)
+        if stream.number in self._streams:  # it may be done already
+            stream.deadline = self.deadlines.at(now + timeout, overdue)
 
     def close_connection(self, connection: PeerConnection, error: SidecarError | None) -> None:
         """End a connection: in order, or for the error."""

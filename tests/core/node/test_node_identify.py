@@ -6,10 +6,12 @@ import pytest
 
 from sidecar.core import events, gossip, streams
 from sidecar.core.events import PeerChange
-from sidecar.core.identify import IdentifyInfo
+from sidecar.core.identify import IDENTIFY_PUSH, IdentifyInfo
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.node import NodeConfig
+from sidecar.core.node.switch import SimpleHandler, Stream
+from sidecar.core.override import override
 from sidecar.core.records import make_peer_record, open_peer_record
 from sidecar.core.types import Direction
 from sidecar.sim import LinkModel, SimPeer, Simulation
@@ -29,6 +31,21 @@ def pair(model: LinkModel | None = None) -> tuple[Simulation, SimPeer, SimPeer]:
     one, other = simulation.add(ALONE), simulation.add(ALONE)
     connect(one, other)
     return simulation, one, other
+
+
+class Deaf(SimpleHandler):
+    """Takes streams, and never ends them."""
+
+    name = "deaf"
+
+    @override
+    def received(self, stream: Stream, data: bytes, now: float) -> None:
+        pass
+
+
+def pushes_open(peer: SimPeer) -> int:
+    connections = peer.node._services.switch.connections.values()
+    return sum(stream.protocol == IDENTIFY_PUSH for each in connections for stream in each.streams.values())
 
 
 def updates(peer: SimPeer) -> list[tuple[str, ...]]:
@@ -61,6 +78,16 @@ def test_protocols_that_come_and_go_are_pushed() -> None:
     other.feed(streams.ProtocolsAccepted(()))
     simulation.run(1)
     assert updates(one) == [("/app/1",), ()]
+
+
+def test_a_push_that_the_peer_does_not_end_is_given_up() -> None:
+    simulation, one, other = pair()
+    one.node._services.switch.register(IDENTIFY_PUSH, Deaf())
+    other.feed(streams.ProtocolsAccepted(("/app/1",)))
+    simulation.run(1)
+    assert pushes_open(one) == pushes_open(other) == 1
+    simulation.run(other.node.config.stream_timeout)
+    assert pushes_open(one) == pushes_open(other) == 0
 
 
 @pytest.mark.parametrize(("latency", "pushes"), [(0.005, 2), (0.1, 1)])
