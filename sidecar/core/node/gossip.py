@@ -318,13 +318,14 @@ class GossipService(Service[gossip.AppInput], StreamHandler):
             member = self._members.get(stream.peer.id)
             if member is None or member.out is not stream:
                 return ()
+            relieved = self.router.relieved
             for frame in self.router.take(stream.peer.id, limit):
                 out.push(frame)
                 if len(frame) > _ALWAYS_READ:
                     recent = self._now - member.large_at <= _SUSPICION
                     member.large = max(member.large if recent else 0, len(frame) - _PREFIX)
                     member.large_at = self._now
-            if self.router.relieved:
+            if self.router.relieved and not relieved:
                 self._switch.turn.put(self._resume)
         return out.take(limit)
 
