@@ -52,8 +52,8 @@ class Pings(Protocol):
 class PeerRouting(Protocol):
     """Who finds the addresses of peers; see `KademliaService`."""
 
-    def find(self, peer: PeerId, then: Found, now: float) -> None:
-        """Look for a peer; `then` gets its addresses, or why there are none."""
+    def find(self, peer: PeerId, then: Found, now: float) -> object:
+        """Look for a peer; `then` gets its addresses, none where nobody knows it."""
 
 
 class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):

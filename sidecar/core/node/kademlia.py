@@ -69,14 +69,17 @@ class KademliaService(SimpleHandler, Service[Never]):
 
     # ------------------------------------------------------------ what others ask of us
 
-    def find(self, peer: PeerId, then: Found, now: float) -> None:
-        """Look a peer's addresses up in the DHT; `then` gets them, an empty tuple where nobody knows it."""
+    def find(self, peer: PeerId, then: Found, now: float) -> int:
+        """Look a peer's addresses up in the DHT; `then` gets them, none where nobody knows it.
+
+        Returns a number for `stop`.
+        """
 
         def walked(result: kademlia.LookupCompleted | kademlia.LookupFailed, now: float) -> None:
             found = result.found if isinstance(result, kademlia.LookupCompleted) else None
             then(found or (), now)
 
-        self.walk(bytes(peer), peer, walked, now)
+        return self.walk(bytes(peer), peer, walked, now)
 
     def walk(self, key: bytes, target: PeerId | None, then: Walked, now: float) -> int:
         """Look a key up; returns a number for `stop`."""

@@ -109,7 +109,6 @@ class Rendezvous(Service[RendezvousInput], Follower[events.OperationCancelled]):
         def announced(result: Ended | kademlia.ProvidersFound, now: float) -> None:
             self._announced(advertisement, result, now)
 
-        # Stopping a walk that has ended, perhaps before its number was known here, is nothing.
         advertisement.walk = self._kademlia.ask(
             lambda walk: kademlia.ProvideRequested(walk, key, addresses), announced, now
         )

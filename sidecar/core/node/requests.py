@@ -104,9 +104,9 @@ class PeerRequests(Service[PeerRequest], Follower[events.OperationCancelled]):
 
             def found(addresses: tuple[Multiaddr, ...], now: float) -> None:
                 result = addresses or known or NotFound(f"{peer} is neither known here nor found in the DHT")
-                self._operations.complete(op, result)
+                self._walks.complete(op, result)
 
-            self._kademlia.find(peer, found, now)
+            self._walks.begin(op, self._kademlia.find(peer, found, now))
 
     def _closest(self, op: int, key: bytes, now: float) -> None:
         def walked(result: kademlia.LookupCompleted | kademlia.LookupFailed, now: float) -> None:

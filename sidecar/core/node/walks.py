@@ -13,9 +13,8 @@ class Walks:
         self._walks: dict[int, int] = {}  # operation -> number for `KademliaService.stop`
 
     def begin(self, op: int, walk: int) -> None:
-        """The operation is answered by this walk, or by what comes of it, unless it has been answered already."""
-        if op in self._operations:
-            self._walks[op] = walk
+        """The operation is answered by this walk, or by what comes of it."""
+        self._walks[op] = walk
 
     def complete(self, op: int, result: object) -> None:
         """Answer the operation; its walk has ended by itself."""

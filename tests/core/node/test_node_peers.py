@@ -17,8 +17,9 @@ from sidecar.core.errors import (
     WrongPeer,
 )
 from sidecar.core.events import PeerChange
+from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
-from sidecar.core.node import ConfigurationChanged, NodeConfig
+from sidecar.core.node import ConfigurationChanged, NodeConfig, NodeInput
 from sidecar.core.node.switch import SimpleHandler, Stream
 from sidecar.core.types import Direction
 from sidecar.sim import SimPeer, Simulation
@@ -193,6 +194,25 @@ def test_a_cancelled_operation_is_answered_once() -> None:
     assert isinstance(one.result(op), Closed)
     simulation.run(2)
     assert sum(isinstance(item, events.OperationCompleted) for item in one.news) == 1
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda op: events.FindPeerRequested(op, Identity(bytes(32)).peer_id),
+        lambda op: events.ClosestPeersRequested(op, b"somewhere"),
+    ],
+    ids=["find", "closest"],
+)
+def test_the_walk_of_a_cancelled_operation_ends(ask: Callable[[int], NodeInput]) -> None:
+    simulation, one, other = two()
+    connect(one, other)
+    simulation.run(10)
+    op = one.ask(ask)
+    assert one.node.statistics().kademlia.running_lookups == 1
+    one.feed(events.OperationCancelled(op))
+    assert one.node.statistics().kademlia.running_lookups == 0
+    assert isinstance(one.result(op), Closed)
 
 
 def test_operations_are_bounded() -> None:
