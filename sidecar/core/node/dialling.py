@@ -235,6 +235,8 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
             switch.emit(events.CloseConnection(opened.connection, refusal))
             if then:
                 then(refusal, now)
+            elif opened.dial is not None and opened.peer not in switch.peers:
+                self._answer(opened.peer, refusal, now)
             return
         peer = switch.peers.get(opened.peer)
         if peer is None:

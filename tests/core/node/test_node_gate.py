@@ -104,6 +104,16 @@ def test_a_ban_while_a_dial_is_under_way() -> None:
     assert not one.node.peers()
 
 
+def test_a_ban_of_a_network_while_a_dial_into_it_is_under_way() -> None:
+    simulation, (one, other) = mesh_of(2)
+    op = connect(one, other)
+    simulation.run(0.001)
+    assert one.result(ban(one, str(other.address.ip))) == events.BansMade(0, (), ())
+    simulation.run(5)
+    assert isinstance(one.result(op), PeerBanned)
+    assert not one.links
+
+
 def send(peer: SimPeer, to: SimPeer, message: bytes) -> int:
     return peer.ask(lambda op: direct.SendRequested(op, to.identity.peer_id, "/chat/1", (message,)))
 
