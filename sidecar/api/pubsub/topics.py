@@ -135,7 +135,7 @@ class Topics:
             return 0, True
         position = int.from_bytes(cursor[_EPOCH_BYTES:], "big")
         if position > self._counter:
-            raise _not_given_out("it lies behind the newest message")
+            raise _not_given_out("it lies beyond the newest message")
         return position, False
 
     def _replay(self, hubs: list[TopicHub], position: int) -> list[TopicChunk]:

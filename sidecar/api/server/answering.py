@@ -47,6 +47,7 @@ def answered(handler: Handler, counted: MethodCalls) -> Handler:
             raise
         except Exception as error:  # noqa: BLE001 - a task boundary: a broken call must not hide in the library's own log
             if call.lost(error):
+                ended = Code.CANCELLED
                 raise asyncio.CancelledError from None
             if call.over():
                 ended = Code.CANCELLED

@@ -49,7 +49,7 @@ class Call:
         return self.failed is not None
 
     def lost(self, error: Exception) -> bool:
-        return False
+        return isinstance(error, BrokenPipeError)
 
     async def fail(self, error: SidecarError) -> NoReturn:
         self.failed = error
@@ -134,6 +134,21 @@ async def test_streams_of_the_server_and_of_both_sides() -> None:
     await reading
     assert call.failed is not None
     assert reason(call.failed) == "CLOSED"
+
+
+@asynchronous
+async def test_a_caller_that_is_gone_when_it_is_written_to_counts_as_one_that_cancelled() -> None:
+    _, backend, engine = _engine()
+
+    class Gone(Call):
+        async def write(self, response: Any) -> None:
+            raise BrokenPipeError
+
+    call = Gone()
+    with pytest.raises(asyncio.CancelledError):
+        await engine.call("PubSubService", "Subscribe", call, pubsub_pb2.SubscribeRequest(topics=["news"]))
+    assert dict(backend.calls.methods["PubSubService/Subscribe"].ended) == {Code.CANCELLED: 1}
+    assert call.failed is None
 
 
 @pytest.mark.parametrize(("required", "status"), [(True, Code.UNAUTHENTICATED), (False, None)])
