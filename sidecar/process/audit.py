@@ -110,8 +110,8 @@ class Audit:
             size = os.fstat(descriptor).st_size
             if size >= self._limit:
                 os.replace(file, file.with_name(file.name + ".1"))
-                os.close(descriptor)
-                descriptor = self._open(file)
+                full, descriptor = descriptor, self._open(file)
+                os.close(full)
                 size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 data = b"\n" + data  # a disk that was full has cut the line before

@@ -140,3 +140,23 @@ def test_the_log_has_no_dictionaries(tmp_path: Path, caplog: pytest.LogCaptureFi
     with caplog.at_level("INFO"):
         Audit(None).record("node.started", "node", configuration={"listen.addresses": ["/a", "/b"], "dht.k": 20})
     assert caplog.messages == ["node started by node: configuration listen.addresses = /a, /b; dht.k = 20"]
+
+
+def test_a_full_file_that_no_other_can_follow_is_closed_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "audit.log"
+
+    class OutOfFiles(Audit):
+        opened = 0
+
+        def _open(self, file: Path) -> int:  # type: ignore[override]
+            self.opened += 1
+            if self.opened == 3:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return super()._open(file)
+
+    audit = OutOfFiles(file, limit=1)
+    audit.record("node.started", "node")
+    audit.record("peer.banned", "api")
+    assert f"cannot be written: {os.strerror(errno.EMFILE)}" in caplog.text
+    audit.record("peer.unbanned", "api")
+    assert actions(file) == ["audit.lost", "peer.unbanned"]
