@@ -152,6 +152,7 @@ def gossip_config(config: Config) -> GossipConfig:
         d_high=gossip.degree_high,
         d_out=gossip.degree_out,
         flood_publish=gossip.flood_publish,
+        flood_peers=gossip.flood_peers,
         heartbeat_interval=gossip.heartbeat_interval,
         idontwant_threshold=gossip.idontwant_threshold,
         seen_ttl=gossip.seen_ttl,

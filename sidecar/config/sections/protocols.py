@@ -141,8 +141,15 @@ class GossipSection:
     flood_publish: bool = key(
         _GOSSIP.flood_publish,
         flag(),
-        "Send own messages to every peer of the topic, not only to its mesh: faster, and costs upload.",
+        "Send own messages to more peers of the topic than its mesh (gossip.flood_peers): faster, and costs upload.",
         "specs gossipsub v1.1, parameters",
+    )
+    flood_peers: int = key(
+        _GOSSIP.flood_peers,
+        number(1, 100_000, "peers"),
+        "To how many, where the topic has more: to the mesh, to those that get too little by their own, and to others, "
+        "those first that this node has dialled. To all while the mesh lacks peers.",
+        "measured (python -m bench.propagation): as soon at the last receiver as with all",
     )
     idontwant_threshold: int = key(
         _GOSSIP.idontwant_threshold,

@@ -157,6 +157,14 @@ class MessageCache:
             found += ids[mark.offset :] if mark is not None and window.number == mark.window else ids
         return found
 
+    def came(self, topic: str) -> list[int]:
+        """How many of the topic's messages came in each heartbeat that is gossiped about, the present one first."""
+        counts = [0] * self._gossip
+        for window in self._windows:
+            if window.tick > self.tick - self._gossip:
+                counts[self.tick - window.tick] += len(window.topics.get(topic, ()))
+        return counts
+
     def topics(self) -> Iterable[str]:
         """Topics that have messages here, each once, in the order of their coming."""
         return dict.fromkeys(topic for window in self._windows for topic in window.topics)

@@ -4,6 +4,11 @@ from .cache import Mark
 from .messages import ControlMessage, build_chunks, encode_ihaves
 from .state import FRUITLESS, IDENTIFIER, PASSED_OVER, GossipPeer, GossipState, Topic
 
+# A peer outside the mesh asks for what has come a moment before the heartbeat even when all is well. Who asks for a
+# quarter of what it hears of, counted over some messages, has too few links. The numbers are guesses.
+_NAMED = 8  # messages after which it is judged
+_LACKING = 60  # heartbeats for which it gets what is published here without asking
+
 
 class LazyGossip:
     """Emits IHAVE, answers IHAVE with IWANT, and IWANT with messages, each within limits for each heartbeat."""
@@ -86,6 +91,7 @@ class LazyGossip:
                         raws[identifier] = raw
         if raws:
             state.statistics.iwant_messages_sent += len(raws)
+            peer.answered += len(raws)
             chunks = build_chunks(list(raws.values()), config.max_chunk, config.max_chunk_messages)
             state.send_chunks((peer,), chunks)
         else:
@@ -97,6 +103,10 @@ class LazyGossip:
         for peer in state.peers.values():
             peer.ihaves = peer.ids_asked = peer.ids_served = 0
             peer.queue.age()
+            if peer.named >= _NAMED:
+                if peer.answered * 4 >= peer.named:
+                    peer.lacking_until = state.cache.tick + _LACKING
+                peer.named = peer.answered = 0
         for name in state.cache.topics():
             topic = state.topics.get(name)
             if topic is not None and (topic.joined or topic.fanout):
@@ -137,7 +147,10 @@ class LazyGossip:
         chosen += due
         chosen += state.rng.sample(others, max(0, min(count, len(others))))
         encoded: dict[tuple[Mark | None, int], list[bytes]] = {}
+        came = state.cache.came(topic.name)
         for peer in chosen:
+            if peer.id not in topic.newcomers:
+                peer.named += sum(came[: max(0, tick - topic.told[peer.id])])
             topic.told[peer.id] = tick
             mark = topic.begins.get(peer.id)
             max_bytes = min(config.max_chunk, peer.max_rpc or config.max_chunk) // 2

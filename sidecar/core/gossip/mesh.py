@@ -103,6 +103,7 @@ class Mesh:
                 return False
             peer.topics[topic.name] = topic
             topic.peers[peer.id] = topic.newcomers[peer.id] = peer
+            topic.flooded = None
             self._state.candidates_changed = True
         return True
 
@@ -207,6 +208,7 @@ class Mesh:
         if self._may_depend(topic, peer) and (peer.dial_only or full):
             topic.dependents[peer.id] = peer
         topic.mesh[peer.id] = peer
+        topic.flooded = None
         topic.turned_away.pop(peer.id, None)
         self._state.candidates_changed = True
 
@@ -312,6 +314,7 @@ class Mesh:
         for peer in self._state.peers.values():
             peer.refusals = 0
         for topic in self._state.topics.values():
+            topic.flooded = None
             for held in (topic.backoff, topic.resting):
                 for identifier in [peer for peer, until in held.items() if now >= until + config.backoff_slack]:
                     del held[identifier]
@@ -359,6 +362,41 @@ class Mesh:
 
     # ------------------------------------------------------------ who gets what is published
 
+    def flooded(self, topic: Topic, least: int) -> list[GossipPeer]:
+        """Who gets what this node publishes (v1.1 Flood Publishing): all of a topic with few peers, else a part.
+
+        That is the mesh, or the fanout where the topic is not joined; those that get too little otherwise; and, until
+        they are `flood_peers`, others that are hard to replace by an attacker: connections that we opened, those that
+        brought most messages first, those that have been in the topic for longest. A mesh that lacks peers is no
+        ground to leave anybody out. `least`: how many the publisher asks for.
+        """
+        config, peers = self._state.config, topic.peers
+        most = max(config.flood_peers, least)
+        if not topic.joined:
+            topic.last_published = self._state.now
+        if len(peers) <= most or (topic.joined and topic.regular < config.d_low):
+            return list(peers.values())
+        if most > config.flood_peers:
+            return self._choose_flooded(topic, most)
+        if topic.flooded is None:
+            topic.flooded = self._choose_flooded(topic, most)
+        return topic.flooded
+
+    def _choose_flooded(self, topic: Topic, most: int) -> list[GossipPeer]:
+        if not topic.joined:
+            self._fill_fanout(topic, self._state.config.flood_peers)
+        tick = self._state.cache.tick
+        chosen = {**topic.mesh, **topic.fanout}
+        chosen.update((identifier, peer) for identifier, peer in topic.peers.items() if peer.lacking_until > tick)
+        if len(chosen) < most:
+            # The sort is stable: of equals, those that have been there for longest.
+            others = sorted(topic.peers.values(), key=lambda peer: (not peer.outbound, -peer.firsts))
+            for peer in others:
+                if len(chosen) >= most:
+                    break
+                chosen[peer.id] = peer
+        return list(chosen.values())
+
     def linked(self, topic: Topic) -> list[GossipPeer]:
         """The mesh; while it lacks peers, others of the topic as well (as in rust-libp2p)."""
         if len(topic.mesh) >= self._state.config.d_low:
@@ -369,16 +407,17 @@ class Mesh:
     def fanout(self, topic: Topic) -> list[GossipPeer]:
         """The peers that get what is published on a topic that is not joined (v1.0, without flood publishing)."""
         topic.last_published = self._state.now
-        self._fill_fanout(topic)
+        self._fill_fanout(topic, self._state.config.d)
         return list(topic.fanout.values())
 
-    def _fill_fanout(self, topic: Topic) -> None:
+    def _fill_fanout(self, topic: Topic, size: int) -> None:
         others = [peer for identifier, peer in topic.peers.items() if identifier not in topic.fanout]
-        for peer in self._sample(others, self._state.config.d - len(topic.fanout)):
+        for peer in self._sample(others, size - len(topic.fanout)):
             topic.fanout[peer.id] = peer
 
     def _maintain_fanout(self, topic: Topic) -> None:
-        if self._state.now - topic.last_published > self._state.config.fanout_ttl:
+        config = self._state.config
+        if self._state.now - topic.last_published > config.fanout_ttl:
             topic.fanout = {}
         else:
-            self._fill_fanout(topic)
+            self._fill_fanout(topic, config.flood_peers if config.flood_publish else config.d)

@@ -115,7 +115,7 @@ class Publisher:
     def _advance(self, job: _Job) -> None:
         """Send as much as can be sent; then complete or park the job."""
         topic = self._state.topic(job.topic)
-        targets = self._targets(topic)
+        targets = self._targets(topic, job.minimum + len(job.without) if job.minimum else 0)
         if job.without:
             targets = [peer for peer in targets if peer.id not in job.without]
         while job.position < len(job.messages):
@@ -152,9 +152,9 @@ class Publisher:
             self._state.statistics.dropped["peer_limit"] += (len(targets) - len(able)) * (end - first)
         self._complete(job, PublishOutcome.SENT)
 
-    def _targets(self, topic: Topic) -> list[GossipPeer]:
+    def _targets(self, topic: Topic, least: int) -> list[GossipPeer]:
         if self._state.config.flood_publish:
-            return list(topic.peers.values())
+            return self._mesh.flooded(topic, least)
         return self._mesh.linked(topic) if topic.joined else self._mesh.fanout(topic)
 
     def _chunk_end(self, job: _Job, topic: Topic) -> int:
@@ -248,8 +248,8 @@ class Publisher:
         # can still reach somebody by gossip.
         if ready or signed:
             state.seen.add(topic.name, ids)
-            # v1.1 Flood Publishing: a pure publisher's messages need no gossip, every peer of the topic has them.
-            if topic.joined or not config.flood_publish:
+            # v1.1 Flood Publishing: a pure publisher's messages need no gossip where every peer of the topic has them.
+            if topic.joined or topic.fanout or not config.flood_publish:
                 state.cache.put(topic.name, ids, raws)
         if topic.joined:
             counts.delivered_bytes += sum(map(len, datas))

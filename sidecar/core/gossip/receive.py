@@ -312,6 +312,7 @@ class RpcReceiver:
             batch = _only(batch, fresh)
         topic, ids, raws, datas, authors, seqnos = batch
         topic.counts.delivered_bytes += sum(map(len, datas))
+        peer.firsts += len(ids)
         state.propagation.began(ids, peer.id, state.now)
         state.seen.add(topic.name, ids)
         state.cache.put(topic.name, ids, raws)

@@ -51,11 +51,13 @@ class GossipPeer:
     """A gossip peer: what it announced, what waits for it, what it used up since the last heartbeat."""
 
     __slots__ = (
+        "answered",
         "backlog",
         "backlog_bytes",
         "backlogged",
         "begun",
         "dial_only",
+        "firsts",
         "heeds_age",
         "id",
         "idontwants",
@@ -63,8 +65,10 @@ class GossipPeer:
         "ids_served",
         "ihaves",
         "knows_idontwant",
+        "lacking_until",
         "left",
         "max_rpc",
+        "named",
         "outbound",
         "protocol",
         "queue",
@@ -90,6 +94,7 @@ class GossipPeer:
         self.protocol = protocol
         self.outbound = outbound
         self.dial_only = dial_only
+        self.firsts = 0  # messages that it brought before anybody else
         self.heeds_age = False  # it gossips to us of nothing from before we joined the topic
         self.queue = PeerQueue(config, max_rpc)
         self.topics: dict[str, Topic] = {}
@@ -97,6 +102,9 @@ class GossipPeer:
         self.ihaves = 0  # RPCs with IHAVE
         self.ids_asked = 0  # by us, of its IHAVE
         self.ids_served = 0  # looked up for its IWANT
+        self.named = 0  # ids told it by IHAVE for the first time, of late
+        self.answered = 0  # messages sent on its IWANT, of late
+        self.lacking_until = 0  # heartbeat until which it is taken for one that gets too little by its own mesh
         self.idontwants = 0  # RPCs with IDONTWANT
         self.unwanted: dict[bytes, int] = {}  # ids that it told us not to send, with the heartbeat that ends each
         self.knows_idontwant = protocol in IDONTWANT_PROTOCOLS
@@ -124,6 +132,7 @@ class Topic:
         "counts",
         "dependents",
         "fanout",
+        "flooded",
         "joined",
         "joined_at",
         "last_published",
@@ -154,6 +163,7 @@ class Topic:
         self.begins: dict[PeerId, Mark] = {}  # of those that came lately: the first message that they want to hear of
         self.told: dict[PeerId, int] = {}  # the heartbeat at which a peer outside the mesh was gossiped to
         self.fanout: dict[PeerId, GossipPeer] = {}  # a subset of `peers`; empty when joined
+        self.flooded: list[GossipPeer] | None = None  # who gets what is published; None: to be chosen anew
         self.last_published = 0.0
         self.backoff: dict[PeerId, float] = {}  # until when neither side grafts
         self.resting: dict[PeerId, float] = {}  # until when we do not graft, though the peer may
@@ -178,6 +188,7 @@ class Topic:
         """Take a peer out of the mesh, without a word to it."""
         self.mesh.pop(peer, None)
         self.dependents.pop(peer, None)
+        self.flooded = None
 
     @property
     def idle(self) -> bool:

@@ -1,7 +1,7 @@
 """Publishing: receipts, bounds, back-pressure."""
 
 import pytest
-from gossip_network import joined, make_router, peer_id, rpc, rpcs, subscribe
+from gossip_network import control, joined, make_router, peer_id, plain, rpc, rpcs, subscribe
 
 from sidecar.core import varint
 from sidecar.core.gossip import (
@@ -236,3 +236,114 @@ def test_signing_a_large_batch_is_spread_over_turns() -> None:
     assert [field.data for field in fields] == datas(25)
     seqnos = [field.seqno for field in fields]
     assert seqnos == sorted(seqnos, key=lambda seqno: seqno or b"")
+
+
+# ---------------------------------------------------------------- flood publishing
+
+
+def subscribed(router: GossipRouter, numbers: range, *, outbound: bool = False) -> None:
+    for number in numbers:
+        router.handle(PeerAdded(peer_id(number), "/meshsub/1.2.0", outbound), 0.0)
+        router.handle(RpcsReceived(peer_id(number), [subscribe("news", age=3_600_000)]), 0.0)
+        rpcs(router, peer_id(number))
+
+
+def reached(router: GossipRouter, peers: int) -> set[int]:
+    return {number for number in range(1, peers + 1) if taken(router, number)}
+
+
+def grafted(router: GossipRouter) -> set[int]:
+    (view,) = router.topics()
+    return {number for number in range(1, 100) if peer_id(number) in view.mesh}
+
+
+def test_a_topic_with_few_peers_is_flooded_and_of_many_some_get_it() -> None:
+    router = make_router(config=GossipConfig(flood_peers=10))
+    router.handle(TopicJoined("news"), 0.0)
+    subscribed(router, range(1, 11))
+    router.handle(Published(1, "news", [b"few"]), 0.5)
+    assert reached(router, 10) == set(range(1, 11))
+    subscribed(router, range(11, 21))
+    subscribed(router, range(21, 23), outbound=True)
+    (completed,) = completions(list(router.handle(Published(2, "news", [b"many"]), 0.5)))
+    assert completed.receipts == [Receipt(0, 1, PublishOutcome.SENT, 10, 0)]
+    got = reached(router, 22)
+    assert got >= grafted(router) | {21, 22}  # those that were dialled come first, then the oldest
+    assert got <= set(range(1, 11)) | {21, 22}
+
+
+def test_those_that_brought_most_messages_first_are_flooded_to_before_others() -> None:
+    router = make_router(config=GossipConfig(flood_peers=7))
+    router.handle(TopicJoined("news", UNSIGNED), 0.0)
+    subscribed(router, range(1, 31))
+    for number in (29, 30):
+        router.handle(RpcsReceived(peer_id(number), [rpc(publish=[plain("news", b"%d" % number)])]), 0.1)
+    for number in range(1, 31):
+        rpcs(router, peer_id(number))
+    router.handle(Published(1, "news", [b"x"]), 0.2)
+    assert reached(router, 30) == grafted(router) | {29, 30}
+
+
+def test_a_mesh_that_lacks_peers_is_no_ground_to_leave_anybody_out() -> None:
+    router = make_router(config=GossipConfig(flood_peers=6))
+    router.handle(TopicJoined("news"), 0.0)
+    subscribed(router, range(1, 13))
+    for number in sorted(grafted(router))[:2]:
+        router.handle(RpcsReceived(peer_id(number), [control(prune=[{"topicID": b"news", "backoff": 60}])]), 0.1)
+    router.handle(Published(1, "news", [b"x"]), 0.2)
+    assert reached(router, 12) == set(range(1, 13))
+
+
+def test_who_asks_for_as_many_peers_gets_them() -> None:
+    router = make_router(config=GossipConfig(flood_peers=6))
+    router.handle(TopicJoined("news"), 0.0)
+    subscribed(router, range(1, 13))
+    router.handle(Published(1, "news", [b"x"], minimum_peers=11), 0.2)
+    assert len(reached(router, 12)) == 11
+    router.handle(Published(2, "news", [b"y"]), 0.3)
+    assert len(reached(router, 12)) == 6
+
+
+def test_who_gets_messages_by_gossip_alone_is_flooded_to_after_some() -> None:
+    router = make_router(config=GossipConfig(flood_peers=5))
+    router.handle(TopicJoined("news"), 0.0)
+    subscribed(router, range(1, 13))
+    outside = [number for number in range(1, 13) if number not in grafted(router)]
+
+    def publish(op: int, now: float, asking: int | None) -> set[int]:
+        router.handle(Published(op, "news", [b"%d" % op]), now)
+        got = reached(router, 12)
+        router.handle_deadline(now + 1.0)
+        for number in range(1, 13):
+            haves = [have for found in rpcs(router, peer_id(number)) for have in found.control.ihave]
+            ids = [identifier for have in haves for identifier in have.messageIDs]
+            if ids and number == asking:
+                router.handle(RpcsReceived(peer_id(number), [control(iwant=[{"messageIDs": ids}])]), now + 1.0)
+        taken(router, asking or 1)
+        return got
+
+    wanting = outside[-1]
+    seen = [publish(op, 2.0 * op, wanting) for op in range(1, 31)]
+    first = next(index for index, got in enumerate(seen) if wanting in got)
+    assert 8 <= first <= 20
+    assert all(wanting in got for got in seen[first:])
+    assert all(got - {wanting} == grafted(router) for got in seen)
+    for op in range(31, 100):  # well served: after a minute it is one among others again
+        last = publish(op, 2.0 * op, None)
+    assert last == grafted(router)
+
+
+def test_what_is_published_on_a_large_topic_that_is_not_joined_is_gossiped_about_too() -> None:
+    router = make_router(config=GossipConfig(flood_peers=6))
+    subscribed(router, range(1, 13))
+    router.handle_deadline(2.0)  # nobody is new
+    router.handle(Published(1, "news", [b"x"]), 2.2)
+    got = reached(router, 12)
+    assert len(got) == 6
+    named = set()
+    for beat in range(2, 6):
+        router.handle_deadline(float(2 * beat))
+        for number in range(1, 13):
+            if any(found.control.ihave for found in rpcs(router, peer_id(number))):
+                named.add(number)
+    assert named == set(range(1, 13)) - got
