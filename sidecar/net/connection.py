@@ -345,14 +345,14 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._write(channel, transport)
-        except Exception:
+            if self._state is not _OPEN and not channel.has_output and not self._write_paused:
+                self._say_goodbye(channel)
+            if channel.finished:
+                self._shut(transport)
+        except Exception:  # else the others that are to be pumped in this turn would never be again
             log.exception("%r: internal error", self)
             self._broken()
             return
-        if self._state is not _OPEN and not channel.has_output and not self._write_paused:
-            self._say_goodbye(channel)
-        if channel.finished:
-            self._shut(transport)
         self._account(transport.get_write_buffer_size())
         if self._alarm is not None:
             self._alarm.arm()
@@ -375,7 +375,11 @@ class Connection(asyncio.Protocol):
             transport.close()
         elif not self._output_ended:
             self._output_ended = True
-            transport.write_eof()
+            try:
+                transport.write_eof()
+            except OSError:  # the remote has just reset it
+                transport.abort()
+                return
             self._linger_timer = self._host.loop.call_later(LINGER, self._linger_over)
 
     def _linger_over(self) -> None:

@@ -1,7 +1,9 @@
 """A connection's life: the table, and that no sequence of events leads a connection out of it."""
 
 import contextlib
+import errno
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 from typing import Any
@@ -542,6 +544,24 @@ def test_every_way_through_the_table_is_taken(layers: str, state: State, step: S
     world = World(layers)
     went(world, WAYS[state, step])
     assert (state, step) in [(before, taken) for before, taken, _ in world.steps]
+
+
+@pytest.mark.parametrize(
+    ("error", "defects"),
+    [(OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN)), 0), (RuntimeError("the handler is closed"), 1)],
+)
+def test_a_socket_that_cannot_end_its_stream_is_cut_and_harms_no_other(error: Exception, defects: int) -> None:
+    world = World("plain")
+    world.happen("talk", 0)
+
+    def write_eof() -> None:
+        raise error
+
+    world.transport.write_eof = write_eof  # type: ignore[method-assign]
+    world.happen("close", 0)
+    world.finish()
+    assert world.connection.state is State.CLOSED
+    assert (world.host.defects, world.host.told) == (defects, ["opened", "ended"])
 
 
 SERVING = [*UPGRADED, ("open_theirs", 1), ("talk", 0)]
