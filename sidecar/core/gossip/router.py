@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import assert_never
 
 from ..identity import Identity
 from ..parameters.gossip import GossipConfig
@@ -113,6 +114,8 @@ class GossipRouter:
                 self._mesh.join(input.topic, input.options)
             case TopicLeft():
                 self._mesh.leave(input.topic, input.backoff)
+            case _:
+                assert_never(input)
         return self._finish_turn()
 
     def _on_peer_removed(self, peer: PeerId) -> None:

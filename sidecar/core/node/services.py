@@ -42,7 +42,7 @@ class Services:
         wall_ns: int,
         sequence: int,
     ) -> None:
-        every: list[Service[Any]] = []  # filled below; nobody is told anything before the first input
+        every: list[Service[Any]] = []  # filled below, before anybody is told anything
         table = PeerTable()
         self.turn = turn = Turn()
         self.operations = operations = Operations(turn, config.max_operations)

@@ -31,7 +31,7 @@ class Turn:
         self.deadlines = Deadlines()
 
     def emit(self, effect: "NodeEffect") -> None:
-        """Add an effect behind those that arose before."""
+        """Add an effect after those that arose before it."""
         self.effects.append(effect)
 
     def note(self, level: LogLevel, peer: PeerId | None, text: str, *arguments: object) -> None:
@@ -39,5 +39,5 @@ class Turn:
         self.effects.append(Note(level, peer, text, arguments))
 
     def put(self, action: Action) -> None:
-        """Do something later in this turn, behind what was put here before."""
+        """Do something later in this turn, after what was put here before."""
         self.inbox.append(action)
