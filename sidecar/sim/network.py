@@ -15,6 +15,7 @@ from ..core.node import NodeConfig
 from ..core.types import Direction
 from .clock import Clock
 from .peer import SimPeer, not_supported
+from .verdicts import Verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Simulation:
         self.keep_news = keep_news
         self.model = model or LinkModel()
         self.clock = Clock()
+        self.verdicts = Verdicts()
         self.peers: list[SimPeer] = []
         self._rng = random.Random(seed)
         self._latency: dict[tuple[int, int], float] = {}
@@ -158,7 +160,7 @@ class _Half:
         self.woken: dict[int, None] = {}
         self.closing: dict[int, None] = {}
         self.flying = 0
-        self.held: deque[tuple[Callable[[], None], int]] = deque()
+        self.held: list[tuple[Callable[[], None], int]] = []
         self.unread: dict[int, int] = {}  # deferred stream -> bytes sent and not acknowledged, by the low bits
 
 

@@ -48,7 +48,15 @@ class SimPeer:
         rng = random.Random(f"{self.simulation.seed}/{self.index}/{self._starts}")
         wall_ns = self.wall_ns + int(clock.now * 1e9)
         sequence = self.sequence
-        self.node = Node(self.config, self.identity, now=clock.now, wall_ns=wall_ns, rng=rng, sequence=sequence)
+        self.node = Node(
+            self.config,
+            self.identity,
+            now=clock.now,
+            wall_ns=wall_ns,
+            rng=rng,
+            sequence=sequence,
+            verify=self.simulation.verdicts.verify,
+        )
         self.alive = True
         self._timer = float("inf")
         self.feed(events.AddressesChanged((self.address,), ()))

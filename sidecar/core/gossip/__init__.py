@@ -31,6 +31,7 @@ from .events import (
     TopicView,
 )
 from .router import GossipRouter
+from .signing import SignatureCheck, Verify, verify_batch
 
 __all__ = [
     "PROTOCOLS",
@@ -58,9 +59,12 @@ __all__ = [
     "Published",
     "Receipt",
     "RpcsReceived",
+    "SignatureCheck",
     "TopicCounts",
     "TopicJoined",
     "TopicLeft",
     "TopicOptions",
     "TopicView",
+    "Verify",
+    "verify_batch",
 ]

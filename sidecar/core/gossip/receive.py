@@ -14,7 +14,7 @@ from ..types import PeerId
 from .lazy import LazyGossip
 from .mesh import Mesh
 from .messages import RPC, ControlMessage, Fields, build_chunks, decode_rpc, parse_message
-from .signing import Author, Authors, SignatureCheck, verify_batch
+from .signing import Author, Authors, SignatureCheck, Verify
 from .state import ENTRY, MALFORMED, PASSED_OVER, GossipPeer, GossipState, Topic, make_message, unsigned_ids
 from .unwanted import Unwanted
 
@@ -47,11 +47,12 @@ class Batch(NamedTuple):
 class RpcReceiver:
     """Serves what one read of a peer brought."""
 
-    def __init__(self, state: GossipState, mesh: Mesh, lazy: LazyGossip, unwanted: Unwanted) -> None:
+    def __init__(self, state: GossipState, mesh: Mesh, lazy: LazyGossip, unwanted: Unwanted, verify: Verify) -> None:
         self._state = state
         self._mesh = mesh
         self._lazy = lazy
         self._unwanted = unwanted
+        self._verify_batch = verify
         self._authors = Authors()
         self._last: Topic | None = None  # of the message before: the next is most often of the same
 
@@ -277,7 +278,7 @@ class RpcReceiver:
         self, peer: GossipPeer, candidates: Sequence[UnverifiedMessage], checks: Sequence[SignatureCheck]
     ) -> None:
         batches: dict[str, Batch] = {}
-        for candidate, reason in zip(candidates, verify_batch(checks), strict=True):
+        for candidate, reason in zip(candidates, self._verify_batch(checks), strict=True):
             if reason is not None:
                 self._state.statistics.rejected[reason] += 1
                 candidate.topic.counts.rejected += 1

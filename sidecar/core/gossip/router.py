@@ -30,6 +30,7 @@ from .mesh import Mesh
 from .propagation import Propagation
 from .publish import Publisher
 from .receive import RpcReceiver
+from .signing import Verify, verify_batch
 from .state import GossipPeer, GossipState
 from .unwanted import Unwanted
 
@@ -50,7 +51,8 @@ class GossipRouter:
     """Gossipsub 1.3 without streams: `handle` per input, `take` for the frames, one deadline.
 
     `sequence`: the numbers of its messages begin above it. `signed_record`: the signed peer record of a
-    peer, as it is handed on in PRUNE. `score`: higher is better, below 0 keeps a peer out of the mesh.
+    peer, as it is handed on in PRUNE. `score`: higher is better, below 0 keeps a peer out of the mesh. `verify`
+    checks signatures.
     """
 
     def __init__(
@@ -63,12 +65,13 @@ class GossipRouter:
         rng: random.Random,
         signed_record: Callable[[PeerId], bytes | None],
         score: Callable[[PeerId], float] = _no_score,
+        verify: Verify = verify_batch,
     ) -> None:
         self._state = GossipState(config, identity, now, rng, signed_record, score)
         self._mesh = Mesh(self._state)
         self._lazy = LazyGossip(self._state)
         self._unwanted = Unwanted(self._state)
-        self._receiver = RpcReceiver(self._state, self._mesh, self._lazy, self._unwanted)
+        self._receiver = RpcReceiver(self._state, self._mesh, self._lazy, self._unwanted, verify)
         self.relieved = False
         """Whether publishers that wait for room can go on since frames were taken: `resume` lets them."""
         self._publisher = Publisher(self._state, self._mesh, sequence)

@@ -1,6 +1,6 @@
 """Who wrote a message: making and checking signatures (specs pubsub, Message Signing)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..errors import InvalidPeerId, ProtocolError
@@ -24,6 +24,10 @@ class SignatureCheck(NamedTuple):
     key: PublicKey
     content: bytes
     signature: bytes
+
+
+Verify = Callable[[Sequence[SignatureCheck]], list[str | None]]
+"""What checks a batch of signatures: `verify_batch`, or something that does the same."""
 
 
 def verify_batch(checks: Sequence[SignatureCheck]) -> list[str | None]:

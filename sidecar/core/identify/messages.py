@@ -1,5 +1,6 @@
 """Identify messages to bytes and back, and the reading of them off a stream."""
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -113,7 +114,7 @@ def _addresses(encoded: Iterable[bytes]) -> tuple[Multiaddr, ...]:
 def _protocols(encoded: Iterable[bytes]) -> tuple[str, ...]:
     protocols: dict[str, None] = {}
     for data in encoded:
-        name = data.decode(errors="replace")
+        name = sys.intern(data.decode(errors="replace"))  # the same from nearly every peer, and kept for each
         if 0 < len(name) <= MAX_PROTOCOL_NAME:
             protocols[name] = None
     return tuple(protocols)

@@ -78,6 +78,7 @@ class GossipService(Service[gossip.AppInput], StreamHandler):
         identity: Identity,
         now: float,
         sequence: int,
+        verify: gossip.Verify,
     ) -> None:
         self._switch = switch
         self._dialling = dialling
@@ -89,6 +90,7 @@ class GossipService(Service[gossip.AppInput], StreamHandler):
             sequence=sequence,
             rng=switch.rng,
             signed_record=identify.signed_record,
+            verify=verify,
         )
         self._now = now  # of the last turn; heartbeats keep it to the second
         self._too_large = 0  # RPCs passed over

@@ -47,7 +47,7 @@ class Node:
     `now` is monotonic seconds, `wall_ns` nanoseconds of the wall clock. `sequence`: the numbers of messages, peer
     records and signed values begin above it; they have to be above those of every run before, or peers take what is
     new for old. None: above `wall_ns`, which does only where the clock is never set back. `gate` says who may connect;
-    the driver asks the same one.
+    the driver asks the same one. `verify` checks the signatures of gossip.
     """
 
     def __init__(
@@ -60,11 +60,12 @@ class Node:
         rng: random.Random,
         sequence: int | None = None,
         gate: Gate | None = None,
+        verify: gossip.Verify = gossip.verify_batch,
     ) -> None:
         sequence = wall_ns if sequence is None else sequence
         self.gate = gate = Gate() if gate is None else gate
         self.identity = identity
-        self._services = services = Services(config, identity, gate, rng, now, wall_ns, sequence)
+        self._services = services = Services(config, identity, gate, rng, now, wall_ns, sequence, verify)
         self._turn = services.turn
         self._takers = _takers(services.every)
         self._clocks = [(clock, service) for service in services.every if (clock := service.clock()) is not None]

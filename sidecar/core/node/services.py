@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..gate import Gate
+from ..gossip import Verify
 from ..identity import Identity
 from ..parameters import NodeConfig
 from .connection_manager import ConnectionManager
@@ -41,6 +42,7 @@ class Services:
         now: float,
         wall_ns: int,
         sequence: int,
+        verify: Verify,
     ) -> None:
         every: list[Service[Any]] = []  # filled below, before anybody is told anything
         table = PeerTable()
@@ -52,7 +54,7 @@ class Services:
         self.dialling = dialling = Dialling(switch, gate, workload, ping, lambda: kademlia, every)
         self.kademlia = kademlia = KademliaService(switch, dialling, ping, now, wall_ns)
         self.identify = identify = IdentifyService(switch, dialling, sequence)
-        self.gossip = gossip = GossipService(switch, dialling, identify, workload, identity, now, sequence)
+        self.gossip = gossip = GossipService(switch, dialling, identify, workload, identity, now, sequence, verify)
         self.direct = direct = DirectMessageService(switch, dialling, now)
         self.streams = streams = StreamsService(switch, dialling, operations, identify)
         self.unity = unity = Unity(switch, dialling, kademlia)
