@@ -14,7 +14,7 @@ from ..configure import node_config
 from ..core.errors import ConfigError
 from ..core.node import NodeConfig
 from ..sim import LinkModel
-from .scenario import Event, Network, NodeKind, Publication, Scenario, What
+from .scenario import Event, NodeKind, Publication, Scenario, SimulatedNetwork, What
 from .tables import Source, Table, tables
 
 NODE_BYTES = 1_800_000  # of memory that a node takes in the end; measured, see docs/simulation.md
@@ -137,7 +137,7 @@ _LATENCIES = {
 }
 
 
-def _network(table: Table) -> Network:
+def _network(table: Table) -> SimulatedNetwork:
     model = table.take("latency", choice(*_LATENCIES), "uniform")
     for other, names in _LATENCIES.items():
         for name in names:
@@ -168,7 +168,7 @@ def _network(table: Table) -> Network:
     if links.loss > 0.5:
         raise table.complaint("loss", f"{links.loss:g} is more than TCP lives with: allowed: 0 to 0.5")
     if model != "matrix":
-        return Network(links)
+        return SimulatedNetwork(links)
     regions = table.words("regions", _NAME)
     if not regions:
         raise ConfigError(f'{table.place()}: {table.shown} lacks regions: latency = "matrix" needs their names')
@@ -185,19 +185,19 @@ def _network(table: Table) -> Network:
         for column, other in enumerate(regions):
             if trips[row][column] != trips[column][row]:
                 raise table.complaint("round_trips", f"from {name} to {other} it is not the same as back")
-    return Network(links, regions, trips, table.take("spread", share(), 0.1))
+    return SimulatedNetwork(links, regions, trips, table.take("spread", share(), 0.1))
 
 
 # ---------------------------------------------------------------- nodes
 
 
-def _kinds(source: Source, content: object, network: Network) -> tuple[NodeKind, ...]:
+def _kinds(source: Source, content: object, network: SimulatedNetwork) -> tuple[NodeKind, ...]:
     if not isinstance(content, Mapping) or not content:
         raise ConfigError(f"{source.file}: there are no nodes: write [nodes.NAME] and `count = ...` below")
     return tuple(_kind(source, name, below, network) for name, below in content.items())
 
 
-def _kind(source: Source, name: str, content: object, network: Network) -> NodeKind:
+def _kind(source: Source, name: str, content: object, network: SimulatedNetwork) -> NodeKind:
     header = f"nodes.{name}"
     table = Table(source, header, content, _NODES)
     try:

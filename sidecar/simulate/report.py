@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .play import Play
-from .tally import Counts, Message
+from .tally import Message, RunCounts
 
 RECORDS, SUMMARY, COST = "report.jsonl", "summary.txt", "cost.json"
 _DIGITS = 6  # behind the point; a microsecond
@@ -43,7 +43,7 @@ def records(play: Play) -> list[Record]:
     ]
     messages = [_message(play, number, message) for number, message in enumerate(tally.messages)]
     report += _deliveries(play, messages)
-    before = tally.before or Counts()
+    before = tally.before or RunCounts()
     report.append(_copies(counts))
     report += [
         {
@@ -123,7 +123,7 @@ def _deliveries(play: Play, messages: Sequence[tuple[Record, list[float]]]) -> I
         }
 
 
-def _copies(counts: Counts) -> Record:
+def _copies(counts: RunCounts) -> Record:
     return {
         "record": "copies",
         "copies": counts.copies,

@@ -24,7 +24,7 @@ class NodeKind:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class SimulatedNetwork:
     """How the network behaves, beside what the simulation's links do by themselves."""
 
     model: LinkModel
@@ -93,7 +93,7 @@ class Scenario:
     """So many nodes, the first ones, are the bootstrap peers of all."""
     settled: float
     """A message is owed to nodes that have been up for so long when it is published."""
-    network: Network
+    network: SimulatedNetwork
     kinds: tuple[NodeKind, ...]
     publications: tuple[Publication, ...]
     events: tuple[Event, ...]

@@ -23,7 +23,7 @@ class Message:
 
 
 @dataclass(slots=True)
-class Counts:
+class RunCounts:
     """Numbers of all nodes together."""
 
     copies: int = 0
@@ -73,9 +73,9 @@ class Tally:
         """Messages whose publishers were all down."""
         self.late = 0
         """Deliveries to nodes that a message was not owed to: they came after it, or from another part."""
-        self.gone = Counts()
+        self.gone = RunCounts()
         """Of nodes that died."""
-        self.before: Counts | None = None
+        self.before: RunCounts | None = None
         """Of all, at the moment before the first message was published."""
         self.up_seconds = 0.0
         """Of all nodes together."""
@@ -85,9 +85,9 @@ class Tally:
         self.gone.add(peer.node.statistics())
         self.up_seconds += up
 
-    def counts(self, peers: list[SimPeer]) -> Counts:
+    def counts(self, peers: list[SimPeer]) -> RunCounts:
         """What all nodes have counted until now."""
-        counts = Counts()
+        counts = RunCounts()
         _join(counts, self.gone)
         for peer in peers:
             if peer.alive:
@@ -95,8 +95,8 @@ class Tally:
         return counts
 
 
-def _join(counts: Counts, more: Counts) -> None:
-    for name in Counts.__dataclass_fields__:
+def _join(counts: RunCounts, more: RunCounts) -> None:
+    for name in RunCounts.__dataclass_fields__:
         value = getattr(more, name)
         if isinstance(value, Counter):
             getattr(counts, name).update(value)
