@@ -20,7 +20,7 @@ from ..net.listener import open_socket
 from ..process.open_files import allowed
 from ..store.directory import KEY_FILE, LOCK_FILE
 from ..store.identity_key import existing_identity, load_identity
-from .finding import Finding, ok, problem, skipped, warning
+from .finding import Finding, ok, problem, warning
 
 _MIB = 1 << 20
 _LITTLE, _TOO_LITTLE = 256 * _MIB, 16 * _MIB  # bytes of disk; a guess
@@ -260,11 +260,6 @@ def _certificate(key: str, file: Path, now: datetime) -> Finding:
     if (end - now).total_seconds() < _RENEWAL:
         return warning(check, f"{file} ({key}) ends on {end:%Y-%m-%d %H:%M} UTC", remedy)
     return ok(check, f"{file} ({key}) is good until {end:%Y-%m-%d}")
-
-
-def not_running(what: str) -> Finding:
-    """The finding of a check that needs a sidecar, where none answers."""
-    return skipped(what, "no sidecar answers")
 
 
 def _nearest(path: Path) -> Path:

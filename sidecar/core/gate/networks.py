@@ -9,7 +9,6 @@ from ..errors import InvalidArgument
 Item = TypeVar("Item")
 
 BITS = {4: 32, 6: 128}
-_MAPPED = 0xFFFF << 32  # ::ffff:0:0/96: IPv4 addresses as IPv6 sockets show them
 _MAX_TEXT = 64
 
 
@@ -20,7 +19,7 @@ def split_address(host: str) -> tuple[int, int]:
     """
     address = ipaddress.ip_address(host.partition("%")[0])
     number = int(address)
-    if address.version == 6 and number >> 32 == 0xFFFF:
+    if address.version == 6 and number >> 32 == 0xFFFF:  # ::ffff:0:0/96, as IPv6 sockets show IPv4 addresses
         return 4, number & 0xFFFFFFFF
     return address.version, number
 
