@@ -303,7 +303,7 @@ class ProbeService(SimpleHandler, Service[probe.ProbeRequested], Follower[Operat
             else:
                 self._switch.open_stream(result.best, (self._protocol,), self, state)
 
-        self._dialling.reach(state.prober, state.message.addresses, reached, now, search=True)
+        self._dialling.reach(state.prober, state.message.addresses, reached, now, search=True, passing=True)
 
     def _refuse(self, peer: PeerId, why: str, error: SidecarError | None = None) -> None:
         self._counts.refused[why] += 1

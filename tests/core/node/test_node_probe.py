@@ -153,6 +153,18 @@ def test_a_connection_made_for_an_answer_ends_with_it() -> None:
     assert connected(prober) - before <= mesh  # which may have taken some in
 
 
+def test_who_answers_a_probe_wants_the_prober_no_more_than_before() -> None:
+    simulation = Simulation(1)
+    prober, answerer = (simulation.add(NodeConfig(target_peers=0, dht_server=False)) for _ in range(2))
+    subscribe([prober, answerer])
+    prober.ask(lambda op: events.ConnectRequested(op, answerer.identity.peer_id, (answerer.address,)))
+    simulation.run(3)
+    ask(prober, 1)
+    simulation.run(5)
+    assert len(answers(prober)) == 1
+    assert not answerer.node._services.switch.peers[prober.identity.peer_id].wanted  # so it is let go when it is idle
+
+
 def test_without_what_it_needs_a_probe_is_refused() -> None:
     simulation = joined(3)
     first, second, _ = simulation.peers
