@@ -29,6 +29,7 @@ def test_a_trace_has_what_was_said_in_the_clear_and_no_key(tmp_path: Path) -> No
         with running(tmp_path / "2", "--bootstrap", address) as second:
             second.line("Ready after")
             second_id = second.json("id")["peer_id"]
+            assert "latency" in second.json("ping", first.json("id")["peer_id"])
             talk(first, second, "hello")
         first.popen.kill()  # a session may end inside a line
         first.ended()
