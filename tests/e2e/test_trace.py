@@ -31,6 +31,7 @@ def test_a_trace_has_what_was_said_in_the_clear_and_no_key(tmp_path: Path) -> No
             second_id = second.json("id")["peer_id"]
             assert "latency" in second.json("ping", first.json("id")["peer_id"])
             talk(first, second, "hello")
+            assert first.command("ping", second_id).returncode == 0
         first.popen.kill()  # a session may end inside a line
         first.ended()
     assert "WARNING app: tracing the wire" in first.log()
