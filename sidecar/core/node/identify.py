@@ -312,8 +312,8 @@ class _Pusher(SimpleHandler):
 
     name = "identify"
 
-    def __init__(self, identifying: IdentifyService, switch: Switch) -> None:
-        self._identifying = identifying
+    def __init__(self, identify: IdentifyService, switch: Switch) -> None:
+        self._identify = identify
         self._switch = switch
         self._opening: dict[PeerId, None] = {}
 
@@ -328,7 +328,7 @@ class _Pusher(SimpleHandler):
     def opened(self, stream: Stream, now: float) -> None:
         self._opening.pop(stream.peer.id, None)
         self._switch.expire(stream, now)
-        self._identifying.tell(stream)
+        self._identify.tell(stream)
 
     def failed(self, state: object, error: SidecarError, now: float) -> None:
         if isinstance(state, Peer):
@@ -343,8 +343,8 @@ class _Pushed(SimpleHandler):
 
     name = "identify"
 
-    def __init__(self, identifying: IdentifyService, switch: Switch) -> None:
-        self._identifying = identifying
+    def __init__(self, identify: IdentifyService, switch: Switch) -> None:
+        self._identify = identify
         self._switch = switch
 
     def opened(self, stream: Stream, now: float) -> None:
@@ -359,7 +359,7 @@ class _Pushed(SimpleHandler):
 
     def ended(self, stream: Stream, now: float) -> None:
         if isinstance(stream.state, IdentifyReader) and stream.peer.info is not None:
-            self._identifying.identified(stream.peer, stream.state.finish(), now)
+            self._identify.identified(stream.peer, stream.state.finish(), now)
 
 
 def _again(connection: PeerConnection) -> bool:
