@@ -2,7 +2,8 @@
 //
 // [Connect] gives a [Client]. Its methods do what the sidecar can do:
 //
-//   - topics: [Client.Publish], [Client.PublishAsync], [Client.PublishMany], [Client.Subscribe]
+//   - topics: [Client.Publish], [Client.PublishAsync], [Client.PublishMany], [Client.Subscribe],
+//     [Client.Probe]
 //   - messages to a peer: [Client.Send], [Client.SendAsync], [Client.SendMany], [Client.Receive]
 //   - requests: [Client.Request], [Client.Serve]
 //   - streams of bytes, as [net.Conn] and [net.Listener]: [Client.OpenStream], [Client.AcceptStreams]

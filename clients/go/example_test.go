@@ -374,6 +374,22 @@ func ExampleStream_ResetWith() {
 	// Output: true
 }
 
+func ExampleClient_Probe() {
+	node := connect()
+	defer node.Close()
+	for news, err := range node.Probe(context.Background(), "news", sidecar.WithMessages(5)) {
+		switch {
+		case err != nil:
+			fmt.Println(errors.Is(err, sidecar.ErrNotFound))
+		case news.Answer != nil:
+			fmt.Println(news.Answer.PeerID, news.Answer.Delay)
+		default:
+			fmt.Println(news.Summary.Answers, "answers of", news.Summary.Peers, "peers")
+		}
+	}
+	// Output: true
+}
+
 func ExampleClient_FindPeers() {
 	node := connect()
 	defer node.Close()

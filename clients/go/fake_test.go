@@ -57,6 +57,7 @@ type fake struct {
 	receive     func(*pb.ReceiveRequest, pb.DirectService_ReceiveServer) error
 	serve       func(pb.DirectService_ServeServer) error
 	watchPeers  func(pb.PeerService_WatchPeersServer) error
+	probe       func(*pb.ProbeRequest, pb.PubSubService_ProbeServer) error
 	advertise   func(*pb.AdvertiseRequest, pb.DiscoveryService_AdvertiseServer) error
 	maxRequest  int // bytes; 0: 4 MiB; below: it sends no headers of its own
 	pingPeer    func(context.Context, *pb.PingPeerRequest) (*pb.PingPeerResponse, error)
@@ -440,6 +441,13 @@ func (f *fake) ListTopics(context.Context, *pb.ListTopicsRequest) (*pb.ListTopic
 		{Name: "news", Subscribed: true, Signing: pb.Signing_SIGNING_STRICT_SIGN, Peers: 2, MeshPeerIds: []string{other}, HistoryMessages: 4,
 			Delivered: 5, Published: 6, Duplicates: 7, Rejected: 8, Dropped: 9, DeliveredBytes: 10, PublishedBytes: 11},
 	}}, nil
+}
+
+func (f *fake) Probe(request *pb.ProbeRequest, stream pb.PubSubService_ProbeServer) error {
+	if f.probe != nil {
+		return f.probe(request, stream)
+	}
+	return refused(codes.NotFound, "NOT_FOUND", "nobody is in it", "", 0)
 }
 
 // ---------------------------------------------------------------- direct messages and requests

@@ -355,4 +355,7 @@ func TestAfterClose(t *testing.T) {
 	for _, err := range node.FindPeers(t.Context(), "x") {
 		wantError(t, err, sidecar.ErrClosed)
 	}
+	for _, err := range node.Probe(t.Context(), "x") {
+		wantError(t, err, sidecar.ErrClosed)
+	}
 }

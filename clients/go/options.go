@@ -78,6 +78,11 @@ type callSettings struct {
 	peerID           string
 	quorum           uint32
 	traceparent      string
+	messages         uint32
+	interval         *time.Duration
+	answers          uint32
+	size             uint32
+	exposed          bool
 }
 
 type (
@@ -99,6 +104,9 @@ type (
 	ReceiveOption interface{ receive(*callSettings) }
 	// ServeOption is an option of [Client.Serve]: [WithConcurrency].
 	ServeOption interface{ serve(*callSettings) }
+	// ProbeOption is an option of [Client.Probe]: [WithSigning], [WithMessages], [WithInterval], [WithAnswers], [WithSize],
+	// [WithExposed].
+	ProbeOption interface{ probe(*callSettings) }
 	// PeersOption is an option of [Client.Peers]: [WithConnectedOnly], [WithProtocol].
 	PeersOption interface{ peers(*callSettings) }
 	// AdvertiseOption is an option of [Client.Advertise]: [WithTTL].
@@ -123,6 +131,7 @@ type (
 		PublishOption
 		PublishManyOption
 		SubscribeOption
+		ProbeOption
 	}
 	// PublishingOption goes with publishing, of one message or many.
 	PublishingOption interface {
@@ -157,6 +166,7 @@ func (s setting) request(c *callSettings)      { s(c) }
 func (s setting) subscribe(c *callSettings)    { s(c) }
 func (s setting) receive(c *callSettings)      { s(c) }
 func (s setting) serve(c *callSettings)        { s(c) }
+func (s setting) probe(c *callSettings)        { s(c) }
 func (s setting) peers(c *callSettings)        { s(c) }
 func (s setting) advertise(c *callSettings)    { s(c) }
 func (s setting) findPeers(c *callSettings)    { s(c) }
@@ -227,6 +237,31 @@ func WithQueueBytes(bytes uint64) SubscribeOption {
 // WithSkipLocal leaves out what this node's own apps publish.
 func WithSkipLocal() SubscribeOption {
 	return setting(func(c *callSettings) { c.skipLocal = true })
+}
+
+// WithMessages says how many messages to publish, at most 10,000; 0: 20.
+func WithMessages(messages uint32) ProbeOption {
+	return setting(func(c *callSettings) { c.messages = messages })
+}
+
+// WithInterval says how long to wait between two messages, at least 0.1 s; by default 1 s.
+func WithInterval(interval time.Duration) ProbeOption {
+	return setting(func(c *callSettings) { c.interval = &interval })
+}
+
+// WithAnswers says of about how many receivers of each message answers are wanted, at most 256; 0: 32.
+func WithAnswers(answers uint32) ProbeOption {
+	return setting(func(c *callSettings) { c.answers = answers })
+}
+
+// WithSize says how many bytes each payload has, at least.
+func WithSize(bytes uint32) ProbeOption {
+	return setting(func(c *callSettings) { c.size = bytes })
+}
+
+// WithExposed probes although there are peers that do not know probes; their apps get to see the messages.
+func WithExposed() ProbeOption {
+	return setting(func(c *callSettings) { c.exposed = true })
 }
 
 // WithConcurrency says how many handlers run at once, by default 256; more requests wait.

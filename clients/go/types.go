@@ -341,6 +341,41 @@ type Announcement struct {
 	NextAnnouncement time.Time
 }
 
+// ProbeNews is what a probe tells: an answer, or in the end its summary; the other one is nil.
+type ProbeNews struct {
+	Answer  *ProbeAnswer
+	Summary *ProbeSummary
+}
+
+// ProbeAnswer says that a receiver got a message of a probe. Number counts the messages from 0.
+type ProbeAnswer struct {
+	PeerID string
+	Number uint32
+	// Delay is how long after it was published the message was there.
+	Delay time.Duration
+	// RoundTrip to the receiver: half of it was taken off for the answer's way, so that Delay is off by that at most.
+	RoundTrip time.Duration
+	// Direct says that the receiver got the message from this node itself.
+	Direct bool
+}
+
+// ProbeSummary is a probe as a whole.
+type ProbeSummary struct {
+	Published, Unpublished uint32
+	// Share of the receivers that was asked, 0 to 1.
+	Share   float64
+	Answers uint64
+	// Peers is how many different peers answered.
+	Peers uint32
+	// Expected are the answers that connected peers of the topic owed, Answered those of them that came. Of other
+	// receivers nobody knows who they are.
+	Expected, Answered uint64
+	// Receivers is about how many receivers the answers stand for.
+	Receivers float64
+	// Ignored are answers that do not count.
+	Ignored uint64
+}
+
 // FoundPeer is a peer that advertises a name, or is close to a key, and its addresses as far as they are known.
 type FoundPeer struct {
 	PeerID    string

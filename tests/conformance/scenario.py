@@ -50,6 +50,7 @@ OPENINGS: dict[str, set[str]] = {
     "watch_peers": set(),
     "advertise": {"name", "ttl_ms"},
     "find_peers": _TIMED | {"name", "limit"},
+    "probe": _TIMED | {"topic", "message_count", "interval_ms", "answers", "size", "signing", "exposed"},
     "serve": {"protocols", "concurrency", "behaviour"},
     "accept_streams": {"protocols", "behaviour"},
     "open_stream": {"peer_id", "protocols"},

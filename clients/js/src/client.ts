@@ -14,7 +14,12 @@ import { DirectServiceDefinition, SendManyRequest } from "./generated/sidecar/v1
 import { DiscoveryServiceDefinition } from "./generated/sidecar/v1/discovery.js";
 import { NodeServiceDefinition } from "./generated/sidecar/v1/node.js";
 import { PeerServiceDefinition } from "./generated/sidecar/v1/peer.js";
-import { PublishManyRequest, PublishOutcome, PubSubServiceDefinition } from "./generated/sidecar/v1/pubsub.js";
+import {
+  ProbeRequest,
+  PublishManyRequest,
+  PublishOutcome,
+  PubSubServiceDefinition,
+} from "./generated/sidecar/v1/pubsub.js";
 import { type ConnectOptions, isLost, Link, method } from "./link.js";
 import { type Handler, type ServeOptions, Server } from "./server.js";
 import { SimpleWatch, type Watch } from "./stream.js";
@@ -31,6 +36,8 @@ import type {
   Payload,
   Peer,
   PeerEvent,
+  ProbeAnswer,
+  ProbeSummary,
   PublishReceipt,
   PublishReceipts,
   Readiness,
@@ -73,6 +80,7 @@ const SEND_MANY = method(DIRECT, DIRECT.methods.sendMany);
 const PUBLISH = method(PUBSUB, PUBSUB.methods.publish);
 const PUBLISH_MANY = method(PUBSUB, PUBSUB.methods.publishMany);
 const LIST_TOPICS = method(PUBSUB, PUBSUB.methods.listTopics);
+const PROBE = method(PUBSUB, PUBSUB.methods.probe);
 const FIND_PEERS = method(DISCOVERY, DISCOVERY.methods.findPeers);
 const PUT_RECORD = method(DISCOVERY, DISCOVERY.methods.putRecord);
 const GET_RECORD = method(DISCOVERY, DISCOVERY.methods.getRecord);
@@ -91,6 +99,22 @@ export interface PublishOptions extends CallOptions {
   minimumPeers?: number;
   /** Makes a repeat safe: the sidecar answers it with the first one's receipt. At most 64 bytes. */
   requestId?: string;
+}
+
+/** How to probe a topic. */
+export interface ProbeOptions extends CallOptions {
+  /** How many messages to publish, at most 10,000; default: 20. */
+  messages?: number;
+  /** Milliseconds between two of them, at least 100; default: 1000. */
+  interval?: number;
+  /** Of about how many receivers of each message answers are wanted, at most 256; default: 32. */
+  answers?: number;
+  /** Bytes of each payload, at least. */
+  size?: number;
+  /** The topic's signing. */
+  signing?: Signing;
+  /** Probe although there are peers that do not know probes; their apps get to see the messages. */
+  exposed?: boolean;
 }
 
 /** How to send many messages. */
@@ -622,6 +646,42 @@ export class Client {
   async topics(options: CallOptions = {}): Promise<Topic[]> {
     const { topics } = await this.#link.unary(LIST_TOPICS, {}, options, true);
     return topics.map(convert.topic);
+  }
+
+  /**
+   * Measure how long messages on a topic take to reach the others: answers as they come, and the summary last. Apps
+   * get none of its messages.
+   *
+   * @throws NotFound where nobody is in the topic, Unreachable where no peer of it is connected, NotSupported where
+   * such peers do not know probes, ResourceExhausted, InvalidArgument.
+   */
+  async *probe(topic: string, options: ProbeOptions = {}): AsyncGenerator<ProbeAnswer | ProbeSummary, void, void> {
+    const { signal, messages = 0, answers = 0, size = 0, exposed = false } = options;
+    const request = ProbeRequest.fromPartial({ topic, messages, answers, size, exposed });
+    request.signing = convert.signing(options.signing);
+    if (options.interval !== undefined) {
+      request.interval = convert.duration(options.interval, "interval");
+    }
+    const until = deadline(options);
+    const channel = await this.#link.ready(this.#link.reconnect ? PATIENCE : 0, until, signal);
+    const call = this.#link.stream(channel, PROBE.path, until);
+    const stop = onAbort(signal, (reason) => {
+      call.cancel(reason);
+    });
+    try {
+      void call.write(PROBE.encode(request));
+      call.halfClose();
+      for (let response = await call.read(); response !== undefined; response = await call.read()) {
+        const told = PROBE.decode(response);
+        yield* told.answers.map(convert.probeAnswer);
+        if (told.summary !== undefined) {
+          yield convert.probeSummary(told.summary);
+        }
+      }
+    } finally {
+      stop();
+      call.cancel(new Closed("the probe has been given up"));
+    }
   }
 
   // ------------------------------------------------------------ discovery

@@ -197,6 +197,34 @@ export function topic(message: pubsub.Topic): types.Topic {
   };
 }
 
+/** An answer to a probe. */
+export function probeAnswer(message: pubsub.ProbeAnswer): types.ProbeAnswer {
+  return {
+    type: "ANSWER",
+    peerId: message.peerId,
+    number: message.number,
+    delay: optional(message.delay) ?? 0,
+    roundTrip: optional(message.roundTrip) ?? 0,
+    direct: message.direct,
+  };
+}
+
+/** What a probe ends with. */
+export function probeSummary(message: pubsub.ProbeSummary): types.ProbeSummary {
+  return {
+    type: "SUMMARY",
+    published: message.published,
+    unpublished: message.unpublished,
+    share: message.share,
+    answers: Number(message.answers),
+    peers: message.peers,
+    expected: Number(message.expected),
+    answered: Number(message.answered),
+    receivers: message.receivers,
+    ignored: Number(message.ignored),
+  };
+}
+
 export function lagged(message: common.Lagged): Lagged {
   const missed = message.missed === undefined ? undefined : Number(message.missed);
   return new Lagged(missed, named(common.LagReason, message.reason));

@@ -22,6 +22,7 @@ export {
   connect,
   type Messages,
   type PeersOptions,
+  type ProbeOptions,
   type PublishManyOptions,
   type PublishOptions,
   type SendManyOptions,

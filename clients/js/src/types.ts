@@ -400,6 +400,46 @@ export interface Announcement {
   readonly nextAnnouncement: number;
 }
 
+/** A receiver got a message of a probe. */
+export interface ProbeAnswer {
+  /** What tells it from the summary. */
+  readonly type: "ANSWER";
+  /** The receiver's peer id, base58. */
+  readonly peerId: string;
+  /** Which message, counted from 0. */
+  readonly number: number;
+  /** Milliseconds from publishing until it was there. */
+  readonly delay: number;
+  /** Milliseconds to the receiver and back. Half was taken off for the answer's way: `delay` is off by that at most. */
+  readonly roundTrip: number;
+  /** Whether the receiver got the message from this node itself. */
+  readonly direct: boolean;
+}
+
+/** A probe as a whole. */
+export interface ProbeSummary {
+  /** What tells it from the answers. */
+  readonly type: "SUMMARY";
+  /** Messages published. */
+  readonly published: number;
+  /** Messages that could not be. */
+  readonly unpublished: number;
+  /** The share of the receivers that was asked, 0 to 1. */
+  readonly share: number;
+  /** Answers that count. */
+  readonly answers: number;
+  /** Different peers among them. */
+  readonly peers: number;
+  /** Answers that connected peers of the topic owed. Of other receivers nobody knows who they are. */
+  readonly expected: number;
+  /** Those of them that came. */
+  readonly answered: number;
+  /** About how many receivers the answers stand for. */
+  readonly receivers: number;
+  /** Answers that do not count. */
+  readonly ignored: number;
+}
+
 /** A peer that advertises a name, or is close to a key. */
 export interface FoundPeer {
   /** The peer id, base58. */

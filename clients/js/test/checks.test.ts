@@ -43,6 +43,8 @@ const WRONG: [string, (node: Client) => Promise<unknown>][] = [
   ["timeout", (node) => node.request("p", "/x/1", "", { timeout: NaN })],
   ["timeout", (node) => node.info({ timeout: "5" as never })],
   ["limit", (node) => node.closestPeers("key", { limit: -1 })],
+  ["interval", (node) => node.probe("x", { interval: -1 }).next()],
+  ["signing", (node) => node.probe("x", { signing: "SOMEHOW" as "STRICT_SIGN" }).next()],
   ["limit", (node) => node.findPeers("x", { limit: NaN }).next()],
   ["key", (node) => node.getRecord(HALF)],
   ["quorum", (node) => node.getRecord("/x/1", { quorum: -1 })],

@@ -31,6 +31,7 @@ const CALLS: [string, (node: Client) => Promise<unknown>][] = [
   ["open", (node) => node.openStream("p", "/x/1")],
   ["accept", (node) => node.acceptStreams("/x/1")[Symbol.asyncIterator]().next()],
   ["advertise", (node) => node.advertise("x")],
+  ["probe", (node) => node.probe("x").next()],
   ["find", (node) => node.findPeers("x").next()],
 ];
 
@@ -47,6 +48,7 @@ test("a malformed message ends what it belongs to by a typed error, and nobody w
     openStream: answering,
     acceptStreams: streaming,
     advertise: streaming,
+    probe: streaming,
     findPeers: streaming,
   });
   sidecar.handlers["getNode"] = () => MALFORMED;

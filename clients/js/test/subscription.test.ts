@@ -7,6 +7,7 @@ import { status } from "@grpc/grpc-js";
 import { Closed, InvalidArgument, Lagged, SidecarUnavailable, SlowReader } from "../src/index.js";
 import { LagReason } from "../src/generated/sidecar/v1/common.js";
 import { PeerEventType } from "../src/generated/sidecar/v1/peer.js";
+import { type ProbeRequest, Signing as AskedSigning } from "../src/generated/sidecar/v1/pubsub.js";
 import { cancelled, failure, Hub, inForce, Signal, type StreamCall } from "./fake.js";
 import { caught, joined, take, turns } from "./help.js";
 
@@ -345,6 +346,56 @@ test("peers are found until the search ends", async (t) => {
     found.map(({ peerId }) => peerId),
     ["a", "b", "c"],
   );
+});
+
+test("a probe gives answers as they come, and its summary last", async (t) => {
+  let asked: ProbeRequest | undefined;
+  const { node } = await joined(t, {
+    probe: (call: StreamCall) => {
+      asked = call.request as ProbeRequest;
+      const roundTrip = { seconds: 0n, nanos: 62_500_000 };
+      call.write({
+        answers: [{ peerId: "a", number: 0, delay: { seconds: 0n, nanos: 125_000_000 }, roundTrip, direct: true }],
+      });
+      call.write({
+        answers: [{ peerId: "b", number: 1, delay: { seconds: 3n, nanos: 0 }, roundTrip }],
+        summary: {
+          published: 20,
+          unpublished: 1,
+          share: 0.5,
+          answers: 2n,
+          peers: 2,
+          expected: 3n,
+          answered: 2n,
+          receivers: 4.5,
+          ignored: 6n,
+        },
+      });
+      call.end();
+    },
+  });
+  const options = { messages: 7, interval: 250, answers: 9, size: 1000, exposed: true } as const;
+  const told = await take(node.probe("news", { ...options, signing: "STRICT_NO_SIGN" }), 9);
+  assert.deepEqual(told, [
+    { type: "ANSWER", peerId: "a", number: 0, delay: 125, roundTrip: 62.5, direct: true },
+    { type: "ANSWER", peerId: "b", number: 1, delay: 3000, roundTrip: 62.5, direct: false },
+    {
+      type: "SUMMARY",
+      published: 20,
+      unpublished: 1,
+      share: 0.5,
+      answers: 2,
+      peers: 2,
+      expected: 3,
+      answered: 2,
+      receivers: 4.5,
+      ignored: 6,
+    },
+  ]);
+  const interval = { seconds: 0n, nanos: 250_000_000 };
+  assert.deepEqual(asked, { topic: "news", ...options, interval, signing: AskedSigning.STRICT_NO_SIGN });
+  await take(node.probe("news"), 9);
+  assert.equal(asked?.interval, undefined);
 });
 
 test("all pages of peers", async (t) => {

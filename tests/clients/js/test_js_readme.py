@@ -196,6 +196,16 @@ async def advertise(pair: Pair, other: sidecar_client.Client) -> None:
         assert re.search(rf"^{pair.second_id} \[ '/ip4/127\.0\.0\.1/tcp/\d+", said, re.MULTILINE)
 
 
+@case("node.probe(")
+async def probing(pair: Pair, other: sidecar_client.Client) -> None:
+    async with other.subscribe("news"), sidecar_client.connect(f"unix:{pair.first.socket}") as here:
+        await here.publish("news", b"the topic's peer is known", minimum_peers=1)
+        async with snippet("node.probe(", pair) as running:
+            for number in range(5):
+                assert re.fullmatch(rf"{pair.second_id} {number} \d+(\.\d+)?", await running.line())
+            assert await running.ended() == "5 answers of 1 peers\n"
+
+
 def test_every_snippet_is_run() -> None:
     case.check(SNIPPETS)
 

@@ -209,6 +209,23 @@ func as[T any](values iter.Seq2[T, error], item func(T) any) iter.Seq2[any, erro
 	}
 }
 
+func probeNews(news sidecar.ProbeNews) any {
+	if answer := news.Answer; answer != nil {
+		return fields{
+			"kind": "answer", "peer_id": answer.PeerID, "number": answer.Number, "delay_ms": answer.Delay.Seconds() * 1000,
+			"round_trip_ms": answer.RoundTrip.Seconds() * 1000, "direct": answer.Direct,
+		}
+	}
+	if whole := news.Summary; whole != nil {
+		return fields{
+			"kind": "summary", "published": whole.Published, "unpublished": whole.Unpublished, "share": whole.Share,
+			"answers": whole.Answers, "peers": whole.Peers, "expected": whole.Expected, "answered": whole.Answered,
+			"receivers": whole.Receivers, "ignored": whole.Ignored,
+		}
+	}
+	return nil // beside an error
+}
+
 func itself[T any](value T) any { return value }
 
 func event[M any](event sidecar.Event[M]) any {
@@ -309,6 +326,28 @@ var feeds = map[string]open{
 		return &feed{items: as(node.FindPeers(ctx, asked.Name, options...), func(found sidecar.FoundPeer) any {
 			return fields{"kind": "found", "peer_id": found.PeerID, "addresses": list(found.Addresses)}
 		})}, nil
+	},
+	"probe": func(ctx context.Context, _ *agent, node *sidecar.Client, asked *request) (*feed, error) {
+		var options []sidecar.ProbeOption
+		if asked.Signing != nil {
+			options = append(options, sidecar.WithSigning(named[sidecar.Signing](*asked.Signing)))
+		}
+		if asked.MessageCount != nil {
+			options = append(options, sidecar.WithMessages(*asked.MessageCount))
+		}
+		if asked.Interval != nil {
+			options = append(options, sidecar.WithInterval(milliseconds(*asked.Interval)))
+		}
+		if asked.Answers != nil {
+			options = append(options, sidecar.WithAnswers(*asked.Answers))
+		}
+		if asked.Size != nil {
+			options = append(options, sidecar.WithSize(uint32(*asked.Size)))
+		}
+		if asked.Exposed {
+			options = append(options, sidecar.WithExposed())
+		}
+		return &feed{items: as(node.Probe(ctx, asked.Topic, options...), probeNews)}, nil
 	},
 	"advertise": func(ctx context.Context, _ *agent, node *sidecar.Client, asked *request) (*feed, error) {
 		var options []sidecar.AdvertiseOption

@@ -71,6 +71,10 @@ type request struct {
 	Part          string    `json:"part"`
 	Level         string    `json:"level"`
 	Traceparent   string    `json:"traceparent"`
+	MessageCount  *uint32   `json:"message_count"`
+	Interval      *float64  `json:"interval_ms"`
+	Answers       *uint32   `json:"answers"`
+	Exposed       bool      `json:"exposed"`
 
 	Cursor        *payload        `json:"cursor"`
 	Policy        *string         `json:"policy"`

@@ -209,6 +209,25 @@ class FindPeers extends Feed {
   }
 }
 
+class Probe extends Feed {
+  async open() {
+    const chosen = options(this.request, this.abort.signal, "answers", "size", "signing", "exposed");
+    if ("message_count" in this.request) {
+      chosen.messages = this.request.message_count;
+    }
+    if ("interval_ms" in this.request) {
+      chosen.interval = this.request.interval_ms;
+    }
+    this.items = this.#told(this.client.probe(this.request.topic, chosen));
+  }
+
+  async *#told(probe) {
+    for await (const { type, delay, roundTrip, ...rest } of probe) {
+      yield type === "ANSWER" ? ["answer", { ...rest, delay_ms: delay, round_trip_ms: roundTrip }] : ["summary", rest];
+    }
+  }
+}
+
 class Advertise extends Feed {
   async open() {
     const ttl = this.request.ttl_ms;
@@ -373,6 +392,7 @@ export const FEEDS = {
   watch_events: WatchEvents,
   advertise: Advertise,
   find_peers: FindPeers,
+  probe: Probe,
   serve: Serve,
   accept_streams: AcceptStreams,
 };

@@ -18,6 +18,8 @@ KINDS = {
     "Readiness": "readiness",
     "Announcement": "announcement",
     "FoundPeer": "found",
+    "ProbeAnswer": "answer",
+    "ProbeSummary": "summary",
 }
 Keep = Callable[[str, Bytes], None]
 
@@ -211,6 +213,16 @@ class FindPeers(Feed):
         return aclosing(self.client.find_peers(self.request["name"], **options(self.request, "limit")))
 
 
+class Probe(Feed):
+    def open(self) -> Any:
+        chosen = options(self.request, "answers", "size", "signing", "exposed")
+        if "message_count" in self.request:
+            chosen["messages"] = self.request["message_count"]
+        if "interval_ms" in self.request:
+            chosen["interval"] = self.request["interval_ms"] / 1000
+        return aclosing(self.client.probe(self.request["topic"], **chosen))
+
+
 class Advertise(Feed):
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncIterator[Any]]:
@@ -329,6 +341,7 @@ FEEDS: dict[str, type[Feed]] = {
     "watch_peers": WatchPeers,
     "advertise": Advertise,
     "find_peers": FindPeers,
+    "probe": Probe,
     "serve": Serve,
     "accept_streams": AcceptStreams,
 }

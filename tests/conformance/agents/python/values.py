@@ -24,6 +24,8 @@ _TIMES = {
     "expires_at",
     "time",
     "time_left",
+    "delay",
+    "round_trip",
 }
 _TEXTS = {"message_id", "cursor"}
 
