@@ -178,7 +178,7 @@ class GossipService(Service[gossip.AppInput], StreamHandler):
 
     def _deliver(self, delivered: gossip.MessagesDelivered, now: float) -> None:
         mark = self._mark
-        if mark is not None and any(message.data.startswith(mark) for message in delivered.messages):
+        if mark is not None and _any_begins(delivered.messages, mark):
             marked = [message for message in delivered.messages if message.data.startswith(mark)]
             rest = [message for message in delivered.messages if not message.data.startswith(mark)]
             for message in marked:
@@ -439,3 +439,11 @@ def _dial_only(peer: Peer) -> bool:
     """Whether a peer says of itself that nobody can dial it. Addresses through relays do not count: we dial none."""
     info = peer.info
     return info is not None and all(address.value("p2p-circuit") is not None for address in info.listen_addresses)
+
+
+def _any_begins(messages: list[gossip.GossipMessage], mark: bytes) -> bool:
+    """Whether a payload begins with the mark. All that is delivered passes here: a loop takes half of `any`'s time."""
+    for message in messages:  # noqa: SIM110
+        if message.data.startswith(mark):
+            return True
+    return False

@@ -161,7 +161,7 @@ class ProbeService(SimpleHandler, Service[probe.ProbeRequested], Follower[Operat
             return
         topic = self._topic(asked.topic)
         peers, mesh = (topic.peers, topic.mesh) if topic is not None else ((), ())
-        rate = self._rate(asked.answers, len(peers))
+        rate = self._rate(asked.answers, max(len(peers), run.receivers))
         # Who is connected because it has answered would be told directly, sooner than without the probe.
         table = self._switch.peers
         guests = [

@@ -11,13 +11,14 @@ from .messages import WHOLE, Answer, asks
 class _Message:
     """A message of the probe."""
 
-    __slots__ = ("answered", "at", "expected", "rate")
+    __slots__ = ("answered", "at", "came", "expected", "rate")
 
     def __init__(self, at: float, rate: int, expected: Collection[PeerId]) -> None:
         self.at = at
         self.rate = rate
         self.expected = frozenset(expected)
         self.answered: dict[PeerId, None] = {}
+        self.came = 0  # of those that were asked, also more than are wanted
 
 
 class Timing(NamedTuple):
@@ -37,6 +38,8 @@ class ProbeRun:
         self.asked = asked
         self.id = identifier
         self.begun = begun
+        self.receivers = 0
+        """As many as there are at least, by a message that more answered than are taken; 0 where there was none."""
         self.next = 0  # number of the next message
         self.unpublished = 0
         self.ignored = 0
@@ -74,7 +77,9 @@ class ProbeRun:
         since = now - message.at - answer.held / 1e6
         if since < 0:
             return "below_zero"
+        message.came += 1
         if len(message.answered) >= self._most:
+            self.receivers = max(self.receivers, message.came * WHOLE // message.rate)
             return "too_many"
         message.answered[peer] = None
         return Timing(peer, answer.number, since, answer.direct)

@@ -129,6 +129,17 @@ def test_a_sample_stands_for_all() -> None:
         assert quantile(measured, share) == pytest.approx(quantile(real, share), rel=0.1)
 
 
+def test_more_receivers_than_were_expected_are_asked_less_often() -> None:
+    simulation = sparse(40)
+    prober = simulation.peers[0]
+    op = ask(prober, 20, answers=1)  # of the six that it knows of; there are 39
+    simulation.run(26)
+    whole = summary(prober, op)
+    assert prober.node._services.probe.statistics().ignored["too_many"] == whole.ignored > 0
+    assert whole.share < 1 / 12
+    assert whole.answers < 20 * 4 / 2
+
+
 def test_apps_see_no_probes_and_cannot_make_any() -> None:
     simulation = joined(6)
     prober = simulation.peers[1]
