@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, InvalidArgument
+from ..simulate.compare import compare, load_runs, told
 from ..simulate.play import Play
 from ..simulate.reading import load_scenario
 from ..simulate.report import SUMMARY, Cost, records, summary, write
@@ -23,19 +24,64 @@ _TERMINAL, _FILE = 0.5, 30.0  # seconds between two words on progress: on a term
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "sidecar sim run SCENARIO.toml [--out FOLDER] [--seed N] [--quiet] [--json]"
-    parser.add_argument("action", choices=["run"], help="play a scenario, and write a report of it")
-    parser.add_argument("scenario", metavar="SCENARIO.toml", type=Path, help="what is played: docs/simulation.md")
+    parser.usage = (
+        "sidecar sim run SCENARIO.toml [--out FOLDER] [--seed N] [--quiet] [--json]\n"
+        "       sidecar sim compare FOLDER FOLDER [--json]"
+    )
+    parser.add_argument(
+        "action",
+        choices=["run", "compare"],
+        help="play a scenario and write a report of it; or put two reports side by side",
+    )
+    parser.add_argument(
+        "paths", metavar="PATH", type=Path, nargs="+", help="the scenario; or two reports, or folders with several each"
+    )
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="where the report goes; default: sim/NAME-SEED")
     parser.add_argument("--seed", metavar="N", type=int, help="in place of the scenario's; equal seeds, equal reports")
     parser.add_argument("--quiet", action="store_true", help="say nothing while it runs")
-    parser.add_argument("--json", action="store_true", help="print the folder and the report's totals as JSON")
+    parser.add_argument("--json", action="store_true", help="one JSON document: the report's totals, or the comparison")
     parser.epilog = "Ctrl-C ends a run early and keeps the report of what was played. More: docs/simulation.md."
 
 
 def run(options: argparse.Namespace) -> int:
+    wanted = {"run": 1, "compare": 2}[options.action]
+    if len(options.paths) != wanted:
+        what = {"run": "one scenario", "compare": "two folders"}[options.action]
+        return failed(USAGE_WRONG, f"`sidecar sim {options.action}` takes {what}, not {len(options.paths)}")
+    return _play(options) if options.action == "run" else _compare(options)
+
+
+def _compare(options: argparse.Namespace) -> int:
     try:
-        scenario = load_scenario(options.scenario)
+        one, other = (load_runs(folder) for folder in options.paths)
+    except OSError as error:
+        return failed(FAILED, f"{error.filename}: {error.strerror}")
+    except InvalidArgument as error:
+        return failed(FAILED, error)
+    rows = compare(one, other)
+    names = (str(options.paths[0]), str(options.paths[1]))
+    if options.json:
+        fields = [
+            {
+                "name": row.name,
+                "unit": row.unit,
+                "a": row.one and row.one._asdict(),
+                "b": row.other and row.other._asdict(),
+                "ratio": row.ratio,
+                "apart": row.apart,
+            }
+            for row in rows
+        ]
+        print(json.dumps({"a": names[0], "b": names[1], "figures": fields}))
+        return 0
+    for line in told(names, (one, other), rows):
+        print(clean(line))
+    return 0
+
+
+def _play(options: argparse.Namespace) -> int:
+    try:
+        scenario = load_scenario(options.paths[0])
     except ConfigError as error:
         return failed(USAGE_WRONG, error)
     if options.seed is not None and options.seed < 0:
