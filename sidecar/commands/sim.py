@@ -17,6 +17,7 @@ from ..simulate.reading import load_scenario
 from ..simulate.report import SUMMARY, Cost, records, summary, write
 from .common.exit_codes import FAILED, INTERRUPTED, USAGE_WRONG
 from .common.said import clean, failed, note
+from .sim_seeds import Seeds
 
 # What a node has stays for the whole run: looked at as often as Python does, that took a seventh of the time.
 _GARBAGE = (100_000, 20, 50)
@@ -25,7 +26,7 @@ _TERMINAL, _FILE = 0.5, 30.0  # seconds between two words on progress: on a term
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
-        "sidecar sim run SCENARIO.toml [--out FOLDER] [--seed N] [--quiet] [--json]\n"
+        "sidecar sim run SCENARIO.toml [--out FOLDER] [--seed N] [--seeds N] [--quiet] [--json]\n"
         "       sidecar sim compare FOLDER FOLDER [--json]"
     )
     parser.add_argument(
@@ -38,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="where the report goes; default: sim/NAME-SEED")
     parser.add_argument("--seed", metavar="N", type=int, help="in place of the scenario's; equal seeds, equal reports")
+    parser.add_argument(
+        "--seeds", metavar="N", type=int, default=1, help="so many runs, on all cores, each with the next seed"
+    )
     parser.add_argument("--quiet", action="store_true", help="say nothing while it runs")
     parser.add_argument("--json", action="store_true", help="one JSON document: the report's totals, or the comparison")
     parser.epilog = "Ctrl-C ends a run early and keeps the report of what was played. More: docs/simulation.md."
@@ -87,6 +91,15 @@ def _play(options: argparse.Namespace) -> int:
     if options.seed is not None and options.seed < 0:
         return failed(USAGE_WRONG, f"--seed {options.seed}: allowed: a whole number from 0 on")
     seed = scenario.seed if options.seed is None else options.seed
+    if options.seeds < 1:
+        return failed(USAGE_WRONG, f"--seeds {options.seeds}: allowed: a whole number from 1 on")
+    if options.seeds > 1:
+        if options.json:
+            return failed(USAGE_WRONG, "--json goes with a single seed; `sidecar sim compare --json` reads several")
+        seeds = range(seed, seed + options.seeds)
+        return Seeds(
+            options.paths[0], scenario, seeds, options.out or Path("sim") / scenario.name, quiet=options.quiet
+        ).play()
     folder = options.out or Path("sim") / f"{scenario.name}-{seed}"
     try:
         folder.mkdir(parents=True, exist_ok=True)  # before the run, which may take long

@@ -17,7 +17,7 @@ from ..sim import LinkModel
 from .scenario import Event, NodeKind, Publication, Scenario, SimulatedNetwork, What
 from .tables import Source, Table, tables
 
-NODE_BYTES = 1_800_000  # of memory that a node takes in the end; measured, see docs/simulation.md
+NODE_BYTES = 1_100_000  # of memory that a node takes in the end; measured with 100 to 300 of them: docs/simulation.md
 LEAST_MESSAGE = 16  # bytes; a message carries its number
 _MAX_FILE = 4 << 20
 _AGENT = "sidecar-sim"

@@ -1,5 +1,6 @@
 """Scenarios as they are played: the shipped ones with few nodes, equal seeds, and what a report counts."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -217,6 +218,36 @@ def test_the_command_tells_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureF
     told = json.loads(capsys.readouterr().out)
     assert told["folder"] == str(tmp_path / "out")
     assert told["records"][0]["scenario"] == "short"
+
+
+def test_several_seeds_are_played_each_on_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "short.toml"
+    file.write_text('duration = 1\n[nodes.plain]\ncount = 2\ntopics = ["t"]\n')
+    out = tmp_path / "out"
+    assert main(["sim", "run", str(file), "--seed", "5", "--seeds", "2", "--out", str(out), "--quiet"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"seed 5: {out}/5/summary.txt",
+        f"seed 6: {out}/6/summary.txt",
+        f"beside others: `sidecar sim compare {out} ...`",
+    ]
+    assert [json.loads((out / seed / "report.jsonl").read_text().splitlines()[0])["seed"] for seed in "56"] == [5, 6]
+    assert main(["sim", "run", str(file), "--seeds", "0"]) == 2
+    assert main(["sim", "run", str(file), "--seeds", "2", "--json"]) == 2
+
+
+def test_ctrl_c_ends_all_seeds_and_keeps_what_they_played(tmp_path: Path) -> None:
+    file = tmp_path / "long.toml"
+    file.write_text('duration = 80000\n[nodes.plain]\ncount = 3\ntopics = ["t"]\n')
+    out = tmp_path / "out"
+    words = [sys.executable, "-m", "sidecar", "sim", "run", str(file), "--seeds", "2", "--out", str(out)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not any(out.glob("*")):  # a folder is made right before its run
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                pytest.fail(f"ended by itself with {process.wait(0.1)}")
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130, complaint
+    assert complaint == "sidecar: broken off; what was played is kept\n"
 
 
 def test_progress_says_how_much_is_left(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
