@@ -153,6 +153,7 @@ def gossip_config(config: Config) -> GossipConfig:
         d_out=gossip.degree_out,
         flood_publish=gossip.flood_publish,
         flood_peers=gossip.flood_peers,
+        eager_share=gossip.eager_share,
         heartbeat_interval=gossip.heartbeat_interval,
         idontwant_threshold=gossip.idontwant_threshold,
         seen_ttl=gossip.seen_ttl,

@@ -66,6 +66,7 @@ ANOTHER = {
     "dht.max_record": "1KiB",
     "gossip.unknown_network": "accept",
     "gossip.flood_publish": "false",
+    "gossip.eager_share": "0.5",
 }
 
 

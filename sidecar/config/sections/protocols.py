@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ...core.parameters import DirectConfig, GossipConfig, KademliaConfig, Namespace, NodeConfig
 from ...core.parameters.direct import MAX_MESSAGE
-from ..kinds import choice, flag, namespaces, number, seconds, size
+from ..kinds import choice, flag, namespaces, number, seconds, share, size
 from .key import DAY, KIB, MIB, key
 
 # The core's own defaults are the table's.
@@ -150,6 +150,14 @@ class GossipSection:
         "To how many, where the topic has more: to the mesh, to those that get too little by their own, and to others, "
         "those first that this node has dialled. To all while the mesh lacks peers.",
         "measured (python -m bench.propagation): as soon at the last receiver as with all",
+    )
+    eager_share: float = key(
+        _GOSSIP.eager_share,
+        share(),
+        "A mesh peer to which less than this share of messages is news gets the next ones that are of "
+        "gossip.idontwant_threshold bytes or more a moment later, and not at all if it shows by then that it has them. "
+        "0: all get all at once.",
+        "measured (python -m bench.propagation): fewest copies with which messages arrive hardly later",
     )
     idontwant_threshold: int = key(
         _GOSSIP.idontwant_threshold,

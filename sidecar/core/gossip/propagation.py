@@ -17,7 +17,8 @@ class _Sample:
     def __init__(self, at: float, source: PeerId | None) -> None:
         self.at = at
         self.local = source is None
-        self.shown = [] if source is None else [source]  # peers that have shown that they have it
+        # Peers that have shown that they have it, and how long after its coming here.
+        self.shown: dict[PeerId, float] = {} if source is None else {source: 0.0}
 
 
 class Propagation:
@@ -53,7 +54,7 @@ class Propagation:
                 del self.samples[identifier]
             elif not gossiped:
                 self.delays.observe(now - sample.at)
-                sample.shown.append(peer)
+                sample.shown[peer] = now - sample.at
 
     def expire(self, now: float) -> None:
         """Forget what is old: samples lie in the order in which they began."""

@@ -15,6 +15,7 @@ from .lazy import LazyGossip
 from .mesh import Mesh
 from .messages import RPC, ControlMessage, Fields, build_chunks, decode_rpc, parse_message
 from .signing import Author, Authors, SignatureCheck, Verify
+from .spare import SpareLinks
 from .state import ENTRY, MALFORMED, PASSED_OVER, GossipPeer, GossipState, Topic, make_message, unsigned_ids
 from .unwanted import Unwanted
 
@@ -47,11 +48,20 @@ class Batch(NamedTuple):
 class RpcReceiver:
     """Serves what one read of a peer brought."""
 
-    def __init__(self, state: GossipState, mesh: Mesh, lazy: LazyGossip, unwanted: Unwanted, verify: Verify) -> None:
+    def __init__(
+        self,
+        state: GossipState,
+        mesh: Mesh,
+        lazy: LazyGossip,
+        unwanted: Unwanted,
+        spare: SpareLinks,
+        verify: Verify,
+    ) -> None:
         self._state = state
         self._mesh = mesh
         self._lazy = lazy
         self._unwanted = unwanted
+        self._spare = spare
         self._verify_batch = verify
         self._authors = Authors()
         self._last: Topic | None = None  # of the message before: the next is most often of the same
@@ -254,6 +264,8 @@ class RpcReceiver:
         if state.seen.contains(topic.name, identifier):  # before the check, which costs a hundred times as much
             state.statistics.duplicates += 1
             topic.counts.duplicates += 1
+            if peer.held:
+                self._unwanted.shown(peer, (identifier,))
             return
         try:
             author = self._authors.find(sender, fields.key)
@@ -308,6 +320,8 @@ class RpcReceiver:
             state.statistics.duplicates += again
             batch.topic.counts.duplicates += again
             state.propagation.shown(batch.ids, peer.id, state.now)
+            if peer.held:
+                self._unwanted.shown(peer, batch.ids)
             if not any(fresh):
                 return
             batch = _only(batch, fresh)
@@ -342,6 +356,8 @@ class RpcReceiver:
         self, source: GossipPeer, topic: Topic, author: PeerId | None, ids: Sequence[bytes], raws: Sequence[bytes]
     ) -> None:
         targets = [peer for peer in topic.mesh.values() if peer is not source and peer.id != author]
+        if len(raws[0]) >= self._state.config.idontwant_threshold:  # a look at one, since small messages are many
+            targets = self._spare.hold(source, topic, targets, ids, raws)
         if any(peer.unwanted for peer in targets):
             targets = self._unwanted.send_wanted(topic, targets, ids, raws)
         if targets:

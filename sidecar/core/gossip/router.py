@@ -31,6 +31,7 @@ from .propagation import Propagation
 from .publish import Publisher
 from .receive import RpcReceiver
 from .signing import Verify, verify_batch
+from .spare import SpareLinks
 from .state import GossipPeer, GossipState
 from .unwanted import Unwanted
 
@@ -71,7 +72,8 @@ class GossipRouter:
         self._mesh = Mesh(self._state)
         self._lazy = LazyGossip(self._state)
         self._unwanted = Unwanted(self._state)
-        self._receiver = RpcReceiver(self._state, self._mesh, self._lazy, self._unwanted, verify)
+        self._spare = SpareLinks(self._state, self._unwanted)
+        self._receiver = RpcReceiver(self._state, self._mesh, self._lazy, self._unwanted, self._spare, verify)
         self.relieved = False
         """Whether publishers that wait for room can go on since frames were taken: `resume` lets them."""
         self._publisher = Publisher(self._state, self._mesh, sequence)
@@ -159,8 +161,13 @@ class GossipRouter:
     # ------------------------------------------------------------ time
 
     def next_deadline(self) -> float:
-        """When to call `handle_deadline`: at the heartbeat, or at once when publishers can go on or RPCs wait."""
-        return self._state.now if self._publisher.due or self._state.waiting else self._heartbeat_at
+        """When to call `handle_deadline`: at the heartbeat, or earlier for messages that wait on spare links.
+
+        At once when publishers can go on or RPCs wait.
+        """
+        if self._publisher.due or self._state.waiting:
+            return self._state.now
+        return min(self._heartbeat_at, self._spare.due)
 
     def handle_deadline(self, now: float) -> list[GossipEffect]:
         """Beat, serve what waits, and resume publishers."""
@@ -171,11 +178,13 @@ class GossipRouter:
             # From now, not from the deadline: beats missed in a pause are not made up for.
             self._heartbeat_at = now + state.config.heartbeat_interval
             state.seen.expire(now)
+            self._spare.heartbeat()
             state.propagation.expire(now)
             self._mesh.heartbeat()
             self._lazy.heartbeat()
             self._unwanted.heartbeat()
             state.forget_idle_topics()
+        self._spare.release()
         self._receiver.serve_waiting()
         if self._publisher.due:
             self._publisher.resume()

@@ -59,6 +59,7 @@ class GossipPeer:
         "dial_only",
         "firsts",
         "heeds_age",
+        "held",
         "id",
         "idontwants",
         "ids_asked",
@@ -66,6 +67,8 @@ class GossipPeer:
         "ihaves",
         "knows_idontwant",
         "lacking_until",
+        "lag",
+        "lag_deviation",
         "left",
         "max_rpc",
         "named",
@@ -105,6 +108,9 @@ class GossipPeer:
         self.named = 0  # ids told it by IHAVE for the first time, of late
         self.answered = 0  # messages sent on its IWANT, of late
         self.lacking_until = 0  # heartbeat until which it is taken for one that gets too little by its own mesh
+        self.held = 0  # batches that wait for it on a link that mostly brings it what it has
+        self.lag = 0.0  # seconds from the coming of a message here until it shows that it has it from elsewhere
+        self.lag_deviation = 0.0
         self.idontwants = 0  # RPCs with IDONTWANT
         self.unwanted: dict[bytes, int] = {}  # ids that it told us not to send, with the heartbeat that ends each
         self.knows_idontwant = protocol in IDONTWANT_PROTOCOLS
@@ -138,6 +144,7 @@ class Topic:
         "last_published",
         "mesh",
         "name",
+        "needs",
         "newcomers",
         "options",
         "peers",
@@ -163,6 +170,8 @@ class Topic:
         self.begins: dict[PeerId, Mark] = {}  # of those that came lately: the first message that they want to hear of
         self.told: dict[PeerId, int] = {}  # the heartbeat at which a peer outside the mesh was gossiped to
         self.fanout: dict[PeerId, GossipPeer] = {}  # a subset of `peers`; empty when joined
+        # Of messages that came from the first and were for the second: how many were of use, of how many; worn off.
+        self.needs: dict[tuple[PeerId, PeerId], tuple[float, float]] = {}
         self.flooded: list[GossipPeer] | None = None  # who gets what is published; None: to be chosen anew
         self.last_published = 0.0
         self.backoff: dict[PeerId, float] = {}  # until when neither side grafts
@@ -189,6 +198,8 @@ class Topic:
         self.mesh.pop(peer, None)
         self.dependents.pop(peer, None)
         self.flooded = None
+        if self.needs:
+            self.needs = {pair: need for pair, need in self.needs.items() if peer not in pair}
 
     @property
     def idle(self) -> bool:

@@ -65,6 +65,12 @@ class Unwanted:
                 if len(identifier) <= config.max_message_id:
                     peer.unwanted.setdefault(identifier, expires)
 
+    def shown(self, peer: GossipPeer, ids: Sequence[bytes]) -> None:
+        """The peer has these messages, as it shows by sending them."""
+        expires = self._beat + self._state.config.idontwant_ttl
+        for identifier in ids[: self._state.config.max_unwanted - len(peer.unwanted)]:
+            peer.unwanted.setdefault(identifier, expires)
+
     def send_wanted(
         self, topic: Topic, peers: Sequence[GossipPeer], ids: Sequence[bytes], raws: Sequence[bytes]
     ) -> list[GossipPeer]:

@@ -30,6 +30,9 @@ class GossipConfig:
     # connections (`python -m bench.propagation`): with 16 the last receiver has a message as soon as with all, with 12
     # and 8 some 2 % and 4 % later.
     flood_peers: int = 16
+    # Mesh peers to which less than this share of messages is news do not get the next ones at once: see `spare.py`.
+    # Measured (`python -m bench.propagation`). 0: everybody gets them at once.
+    eager_share: float = 0.07
     gossip_factor: float = 0.25  # v1.1: share of the other peers that get IHAVE
     flood_publish: bool = True  # v1.1: own messages go to more peers of the topic than the mesh: see `flood_peers`
     heartbeat_interval: float = 1.0  # v1.0

@@ -99,10 +99,16 @@ def joined(
 
 
 class GossipNetwork:
-    """Routers numbered from 0, and links with a delay; every byte travels encoded."""
+    """Routers numbered from 0, and links with a delay, `steady` or not; every byte travels encoded."""
 
     def __init__(
-        self, count: int, seed: int, config: GossipConfig | None = None, protocol: str = "/meshsub/1.1.0"
+        self,
+        count: int,
+        seed: int,
+        config: GossipConfig | None = None,
+        protocol: str = "/meshsub/1.1.0",
+        *,
+        steady: bool = False,
     ) -> None:
         self.protocol = protocol
         self.rng = random.Random(seed)
@@ -113,6 +119,7 @@ class GossipNetwork:
         self.effects: list[list[GossipEffect]] = [[] for _ in range(count)]
         self._decoders: dict[tuple[int, int], FrameDecoder] = {}
         self._number = {peer: number for number, peer in enumerate(self.ids)}
+        self._steady: dict[frozenset[int], float] | None = {} if steady else None
         self._last: dict[tuple[int, int], float] = {}
         self._wire: list[tuple[float, int, int, int, bytes]] = []
         self._sequence = 0
@@ -138,7 +145,7 @@ class GossipNetwork:
                     while data := b"".join(self.routers[number].take(peer, 65536)):
                         self._sequence += 1
                         link = number, self._number[peer]
-                        arrival = self.now + 0.005 + 0.05 * self.rng.random()
+                        arrival = self.now + self._delay(link)
                         arrival = self._last[link] = max(arrival, self._last.get(link, 0.0))  # links keep their order
                         heapq.heappush(self._wire, (arrival, self._sequence, *link, data))
                 case MessagesDelivered(_, messages):
@@ -147,6 +154,13 @@ class GossipNetwork:
                     raise AssertionError(effect)
             self.effects[number].append(effect)
         return list(effects)
+
+    def connected(self, one: int, other: int) -> bool:
+        return (one, other) in self._decoders
+
+    def _delay(self, link: tuple[int, int]) -> float:
+        delay = 0.005 + 0.05 * self.rng.random()
+        return delay if self._steady is None else self._steady.setdefault(frozenset(link), delay)
 
     def run(self, seconds: float) -> None:
         end = self.now + seconds
