@@ -109,6 +109,7 @@ def _play(options: argparse.Namespace) -> int:
     gc.set_threshold(*_GARBAGE)
     play = Play(scenario, seed)
     before = signal.signal(signal.SIGINT, lambda number, frame: _interrupt(play, frame))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked where `Seeds` has started this
     progress = Progress(scenario.duration, quiet=options.quiet)
     try:
         play.run(progress.told)

@@ -32,7 +32,9 @@ class Seeds:
         """Play them all; returns the exit code."""
         before = signal.signal(signal.SIGINT, lambda number, frame: self._interrupt())
         try:
-            with ThreadPoolExecutor(self._at_once()) as pool:
+            # What these threads start has SIGINT blocked until it is ready for it: Python, starting, may swallow one.
+            block = (signal.SIG_BLOCK, {signal.SIGINT})
+            with ThreadPoolExecutor(self._at_once(), initializer=signal.pthread_sigmask, initargs=block) as pool:
                 failures = [error for error in pool.map(self._one, self._seeds) if error]
         finally:
             signal.signal(signal.SIGINT, before)

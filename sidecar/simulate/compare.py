@@ -94,6 +94,7 @@ _FIGURES: tuple[tuple[str, str, Callable[[Run], float | None]], ...] = (
     ("delay, p99", "ms", _first("deliveries", "delay", "p99")),
     ("last receiver, p50", "ms", _first("deliveries", "last_receiver", "p50")),
     ("last receiver, p99", "ms", _first("deliveries", "last_receiver", "p99")),
+    ("delay p99 / shortest path", "", _first("limit", "ratio", "p99")),
     ("copies for each delivery", "", _first("copies", "per_delivery")),
     ("gossip sent by a node", "B/s", _sent("gossip")),
     ("DHT sent by a node", "B/s", _sent("dht")),
@@ -136,7 +137,8 @@ def told(names: tuple[str, str], sets: tuple[Sequence[Run], Sequence[Run]], rows
     for row in rows:
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
         chance = "   may be chance" if row.apart is False and row.one != row.other else ""
-        yield f"{row.name:26}{_shown(row.one, row.unit):>20}{_shown(row.other, row.unit):>20}{ratio:>9}{chance}"
+        one, other = _shown(row.one, row.unit), _shown(row.other, row.unit)
+        yield f"{row.name:26}{one:>20}{other:>20}{ratio:>9}{chance}".rstrip()
     if any(row.apart is None for row in rows):
         yield ""
         yield "One run cannot tell chance from difference: put runs with several seeds below each folder."

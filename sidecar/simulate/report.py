@@ -5,10 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .limit import shortest
 from .play import Play
 from .tally import Message, RunCounts
 
 RECORDS, SUMMARY, COST = "report.jsonl", "summary.txt", "cost.json"
+_MAX_PATHS = 64  # publishers whose shortest paths are sought: each takes as long as some hundred copies
 _DIGITS = 6  # behind the point; a microsecond
 
 Record = dict[str, Any]
@@ -44,6 +46,7 @@ def records(play: Play) -> list[Record]:
     messages = [_message(play, number, message) for number, message in enumerate(tally.messages)]
     report += _deliveries(play, messages)
     before = tally.before or RunCounts()
+    report += _limit(play)
     report.append(_copies(counts))
     report += [
         {
@@ -120,6 +123,35 @@ def _deliveries(play: Play, messages: Sequence[tuple[Record, list[float]]]) -> I
             "missed": sum(record["missed"] for record, _ in chosen),
             "delay": _quantiles(sorted(delay for _, delays in chosen for delay in delays)),
             "last_receiver": _quantiles(last),
+        }
+
+
+def _limit(play: Play) -> Iterator[Record]:
+    """The delays that were, beside those of the shortest paths between the same nodes, as connected at the end."""
+    paths: dict[tuple[int, int], dict[int, float]] = {}
+    best: list[float] = []
+    real: list[float] = []
+    for message in play.tally.messages:
+        publisher, size = play.peers[message.publisher - 1], play.scenario.publications[message.publication].size
+        key = (publisher.index, size)
+        if key not in paths:
+            if not publisher.alive or len(paths) >= _MAX_PATHS:
+                continue
+            paths[key] = shortest(play, publisher, size)
+        owed = set(message.owed)  # only asked, never iterated
+        for receiver, delay in zip(message.receivers, message.delays, strict=True):
+            if receiver in owed and receiver in paths[key]:
+                best.append(paths[key][receiver])
+                real.append(delay)
+    if best:
+        best.sort()
+        real.sort()
+        shares = {f"p{percent}": percent / 100 for percent in (50, 99)}
+        yield {
+            "record": "limit",
+            "path": {name: _rounded(quantile(best, share)) for name, share in shares.items()},
+            "delay": {name: _rounded(quantile(real, share)) for name, share in shares.items()},
+            "ratio": {name: _rounded(quantile(real, share) / quantile(best, share)) for name, share in shares.items()},
         }
 
 
@@ -213,6 +245,11 @@ def summary(report: Sequence[Record]) -> Iterator[str]:
         match record["record"]:
             case "deliveries":
                 yield from _told(record)
+            case "limit":
+                path, ratio = record["path"], record["ratio"]
+                shortest_path = f"p50 {_ms(path['p50'])}, p99 {_ms(path['p99'])}"
+                times = f"{ratio['p50']:.2f} and {ratio['p99']:.2f} times that"
+                yield f"limit        the shortest paths: {shortest_path}; it took {times}"
             case "copies" if record["per_delivery"] is not None:
                 fetched, spared = record["fetched_by_iwant"], record["spared_by_idontwant"]
                 each = f"{record['per_delivery']:.2f} for each delivery"

@@ -16,6 +16,7 @@ from sidecar.cli import main
 from sidecar.commands.common import said
 from sidecar.commands.sim import Progress
 from sidecar.simulate import reading
+from sidecar.simulate.limit import shortest
 from sidecar.simulate.play import Play
 from sidecar.simulate.reading import load_scenario
 from sidecar.simulate.report import quantile, records, summary
@@ -162,6 +163,26 @@ def test_what_the_dead_have_counted_and_missed(tmp_path: Path) -> None:
     (copies,) = of_kind(report, "copies")
     assert copies["deliveries"] == 14
     assert copies["copies"] >= 14
+
+
+def test_no_message_is_faster_than_the_shortest_path(tmp_path: Path) -> None:
+    file = tmp_path / "regions.toml"
+    file.write_text(
+        'duration = 20\nsettled = 1\n[network]\nlatency = "matrix"\nregions = ["near", "far"]\nspread = 0\n'
+        'round_trips = [["20ms", "100ms"], ["100ms", "20ms"]]\nuplink = "1MiB"\n'
+        '[nodes.near]\ncount = 2\nregions = ["near"]\ntopics = ["t"]\n'
+        '[nodes.far]\ncount = 1\nregions = ["far"]\ntopics = ["t"]\n'
+        '[[publish]]\ntopic = "t"\nkind = "near"\ncount = 2\nrate = 1\nstart = 15\nsize = "64KiB"\n'
+    )
+    play = Play(load_scenario(file))
+    play.run()
+    publisher = play.peers[play.tally.messages[0].publisher - 1]
+    other = 3 - publisher.index
+    assert shortest(play, publisher, 1 << 16) == pytest.approx({publisher.index: 0.0, other: 0.0725, 3: 0.1125})
+    (limit,) = of_kind(records(play), "limit")
+    assert limit["path"] == {"p50": 0.0725, "p99": 0.1125}
+    assert limit["ratio"]["p50"] >= 1
+    assert limit["ratio"]["p99"] >= 1
 
 
 def test_an_uplink_and_losses_make_it_slower(tmp_path: Path) -> None:
