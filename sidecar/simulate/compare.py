@@ -26,7 +26,7 @@ class Estimate(NamedTuple):
     """None for a single run, which says nothing of it."""
 
 
-class Row(NamedTuple):
+class ComparedNumber(NamedTuple):
     """One figure of both sets; None where a run has no such thing."""
 
     name: str
@@ -105,10 +105,11 @@ _FIGURES: tuple[tuple[str, str, Callable[[Run], float | None]], ...] = (
 )
 
 
-def compare(ones: Sequence[Run], others: Sequence[Run]) -> list[Row]:
+def compare(ones: Sequence[Run], others: Sequence[Run]) -> list[ComparedNumber]:
     """Every figure that either has."""
     rows = [
-        Row(name, unit, _estimate(ones, unit, read), _estimate(others, unit, read)) for name, unit, read in _FIGURES
+        ComparedNumber(name, unit, _estimate(ones, unit, read), _estimate(others, unit, read))
+        for name, unit, read in _FIGURES
     ]
     return [row for row in rows if row.one or row.other]
 
@@ -125,7 +126,9 @@ def _estimate(runs: Sequence[Run], unit: str, read: Callable[[Run], float | None
     return Estimate(mean, t * deviation / math.sqrt(count))
 
 
-def told(names: tuple[str, str], sets: tuple[Sequence[Run], Sequence[Run]], rows: Sequence[Row]) -> Iterator[str]:
+def told(
+    names: tuple[str, str], sets: tuple[Sequence[Run], Sequence[Run]], rows: Sequence[ComparedNumber]
+) -> Iterator[str]:
     """The comparison for people."""
     for letter, name, runs in zip("AB", names, sets, strict=True):
         scenarios = ", ".join(dict.fromkeys(str(run[0]["scenario"]) for run in runs))

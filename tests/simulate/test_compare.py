@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sidecar.cli import main
-from sidecar.simulate.compare import Estimate, Row, compare
+from sidecar.simulate.compare import ComparedNumber, Estimate, compare
 
 
 def report(seed: int, p50: float, copies: float | None = None) -> list[dict[str, Any]]:
@@ -23,7 +23,7 @@ def write(folder: Path, records: list[dict[str, Any]]) -> None:
     (folder / "report.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-def row(rows: list[Row], name: str) -> Row:
+def row(rows: list[ComparedNumber], name: str) -> ComparedNumber:
     return next(each for each in rows if each.name == name)
 
 
