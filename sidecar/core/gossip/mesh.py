@@ -173,7 +173,7 @@ class Mesh:
         if not topic.joined:
             # It crossed our leaving: to the peer we left its mesh with an unsubscription alone, for which rust-libp2p
             # reckons the whole back-off.
-            self._rest(topic, peer, state.config.prune_backoff)
+            self._hold(topic.resting, peer, state.config.prune_backoff)
             return 0.0
         # Both sides end a GRAFT within the back-off and extend it (v1.1 PRUNE Backoff), without naming others.
         if state.now < topic.backoff.get(peer.id, 0.0) or state.score(peer.id) < 0:
@@ -218,15 +218,15 @@ class Mesh:
         topic = state.by_wire.get(prune.topicID)
         if topic is None:
             return
+        backoff = min(float(prune.backoff), config.max_prune_backoff) or config.prune_backoff
         if not topic.joined:  # it crossed our leaving, and holds when we join again
-            self._rest(topic, peer, min(float(prune.backoff), config.max_prune_backoff) or config.prune_backoff)
+            self._hold(topic.resting, peer, backoff)
             return
         # Who leaves a topic says so first, and then prunes those it was linked with.
         linked = peer.id in topic.mesh or topic.name in peer.left
         topic.unlink(peer.id)
         peer.left.pop(topic.name, None)
-        backoff = min(float(prune.backoff), config.max_prune_backoff) or config.prune_backoff
-        self._add_backoff(topic, peer, backoff)
+        self._hold(topic.backoff, peer, backoff)
         # Once for each link that ends, so that nobody makes us dial with PRUNE alone.
         if linked and prune.peers and state.score(peer.id) >= config.accept_exchange_score:
             offered = self._offered(prune.peers)
@@ -262,7 +262,7 @@ class Mesh:
         if backoff is None:
             backoff = state.config.prune_backoff
         topic.unlink(peer.id)
-        self._add_backoff(topic, peer, backoff)
+        self._hold(topic.backoff, peer, backoff)
         if peer.knows_backoff:
             others = self._exchange(topic, peer) if exchange else []
             entry = encode_prune(topic.wire, others, int(backoff))
@@ -280,18 +280,12 @@ class Mesh:
 
     # ------------------------------------------------------------ back-off
 
-    def _add_backoff(self, topic: Topic, peer: GossipPeer, seconds: float) -> None:
-        until = max(self._state.now + seconds, topic.backoff.pop(peer.id, 0.0))
-        if len(topic.backoff) >= self._state.config.max_backoffs:
-            del topic.backoff[next(iter(topic.backoff))]
-        topic.backoff[peer.id] = until
-
-    def _rest(self, topic: Topic, peer: GossipPeer, seconds: float) -> None:
-        """Graft a peer no sooner than in so many seconds, since it may keep a back-off that we were not told of."""
-        until = max(self._state.now + seconds, topic.resting.pop(peer.id, 0.0))
-        if len(topic.resting) >= self._state.config.max_backoffs:
-            del topic.resting[next(iter(topic.resting))]
-        topic.resting[peer.id] = until
+    def _hold(self, held: dict[PeerId, float], peer: GossipPeer, seconds: float) -> None:
+        """No GRAFT for so many seconds: of either side (`Topic.backoff`), or of ours (`Topic.resting`)."""
+        until = max(self._state.now + seconds, held.pop(peer.id, 0.0))
+        if len(held) >= self._state.config.max_backoffs:
+            del held[next(iter(held))]
+        held[peer.id] = until
 
     def _may_graft(self, topic: Topic, peer: GossipPeer) -> bool:
         """Whether we may graft: the slack lets the other side's back-off end first."""
