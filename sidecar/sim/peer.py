@@ -28,6 +28,8 @@ class SimPeer:
         self.address = Multiaddr.tcp(f"10.{index >> 16 & 255}.{index >> 8 & 255}.{index & 255}", 4001)
         self.news: list[NodeNews] = []
         self.listener: Callable[[NodeNews], None] | None = None
+        self.make: Callable[..., Node] = Node
+        """What makes its node, with the arguments of `Node`; for a peer that does not behave as one."""
         self.links: dict[int, Link] = {}
         self.dials = 0  # since the beginning
         self.wall_ns = 1_700_000_000_000_000_000  # what its wall clock showed when virtual time began
@@ -48,7 +50,7 @@ class SimPeer:
         rng = random.Random(f"{self.simulation.seed}/{self.index}/{self._starts}")
         wall_ns = self.wall_ns + int(clock.now * 1e9)
         sequence = self.sequence
-        self.node = Node(
+        self.node = self.make(
             self.config,
             self.identity,
             now=clock.now,

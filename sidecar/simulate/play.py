@@ -4,11 +4,13 @@ import dataclasses
 import random
 from array import array
 from collections.abc import Callable
+from typing import Any
 
 from ..core import gossip
-from ..core.node import NodeNews
+from ..core.node import Node, NodeNews
 from ..sim import LinkModel, SimPeer, Simulation
-from .scenario import Event, NodeKind, Publication, Scenario, What
+from .hostile import BEHAVIOURS, HostileNode, Surroundings
+from .scenario import Event, Hostility, NodeKind, Publication, Scenario, What
 from .tally import Message, Tally
 
 _NUMBER = 8  # bytes at the beginning of a message, by which it is known
@@ -44,8 +46,9 @@ class Play:
         while clock.now < duration and not clock.stopped:
             clock.run_until(min(clock.now + _SLICE, duration))
             progress(clock.now)
-        for since in self._since:
-            self.tally.up_seconds += 0.0 if since is None else clock.now - since
+        for kind, since in zip(self.kinds, self._since, strict=True):
+            if since is not None and kind.hostility is None:
+                self.tally.up_seconds += clock.now - since
 
     def stop(self) -> None:
         """Have `run` return between two steps; what was heard until then stays."""
@@ -55,6 +58,11 @@ class Play:
     def peers(self) -> list[SimPeer]:
         """All nodes, by index."""
         return self.simulation.peers
+
+    @property
+    def honest(self) -> list[SimPeer]:
+        """Those that are not hostile: what nodes count is counted of these alone."""
+        return [peer for peer, kind in zip(self.peers, self.kinds, strict=True) if kind.hostility is None]
 
     def still_there(self, peer: int, at: float) -> bool:
         """Whether a node has been up all the time since the moment `at`."""
@@ -81,7 +89,8 @@ class Play:
         for kind in self.scenario.kinds:
             for number in range(kind.count):
                 peer = simulation.add(kind.config, start=False)
-                peer.listener = self._hears(peer.index)
+                if kind.hostility is None:
+                    peer.listener = self._hears(peer.index)
                 self.kinds.append(kind)
                 self._region.append(kind.regions[number % len(kind.regions)] if kind.regions else 0)
                 self._since.append(None)
@@ -94,8 +103,34 @@ class Play:
         for peer, own in zip(entrances, addresses, strict=True):
             others = tuple(address for address in addresses if address is not own)
             peer.config = dataclasses.replace(peer.config, bootstrap=others)
+        for peer, kind in zip(simulation.peers, self.kinds, strict=True):
+            if kind.hostility is not None:
+                peer.make = self._hostile(peer, kind.hostility)
         for peer, at in zip(simulation.peers, starts, strict=True):
             self._at(at, lambda peer=peer: self._start(peer))  # type: ignore[misc]
+
+    def _hostile(self, peer: SimPeer, hostility: Hostility) -> Callable[..., Node]:
+        """What makes a node that behaves so, at each of its starts."""
+        rng = random.Random(f"{self.seed}/hostile/{peer.index}")
+        able = [other for other in self._of(hostility.against) if self.kinds[other.index - 1].hostility is None]
+        chosen = rng.sample(able, min(hostility.connections, len(able)))
+        targets = [(other.identity.peer_id, other.address) for other in chosen]
+
+        def make(*arguments: Any, **named: Any) -> Node:
+            around = Surroundings(
+                rng=rng,
+                begins=self.simulation.clock.now + hostility.after,
+                of_kind=lambda name: frozenset(other.identity.peer_id for other in self._of(name)),
+                options=hostility.options,
+            )
+            conduct = BEHAVIOURS[hostility.behaviour].conduct(around)
+            return HostileNode(*arguments, conduct=conduct, targets=targets, **named)
+
+        return make
+
+    def _of(self, kind: str | None) -> list[SimPeer]:
+        """The nodes of a kind; None: all."""
+        return [peer for peer, own in zip(self.peers, self.kinds, strict=True) if kind in (None, own.name)]
 
     def _at(self, when: float, action: Callable[[], None]) -> None:
         if when <= self.scenario.duration:
@@ -115,7 +150,8 @@ class Play:
         since = self._since[peer.index - 1]
         if since is None:
             return
-        self.tally.dies(peer, self.simulation.clock.now - since)
+        if self.kinds[peer.index - 1].hostility is None:
+            self.tally.dies(peer, self.simulation.clock.now - since)
         self._since[peer.index - 1] = None
         self.simulation.kill(peer)
 
@@ -129,7 +165,8 @@ class Play:
         able = [
             peer
             for peer, own in zip(self.peers, self.kinds, strict=True)
-            if (publication.kind == own.name if publication.kind else publication.topic in own.topics)
+            if own.hostility is None
+            and (publication.kind == own.name if publication.kind else publication.topic in own.topics)
         ]
         chosen = self._rng.sample(able, publication.publishers)
         for message in range(publication.count):
@@ -139,7 +176,7 @@ class Play:
     def _publish(self, number: int, publication: Publication, chosen: list[SimPeer], turn: int) -> None:
         tally, clock = self.tally, self.simulation.clock
         if tally.before is None:
-            tally.before = tally.counts(self.peers)
+            tally.before = tally.counts(self.honest)
         up = [peer for peer in chosen if peer.alive]
         if not up:
             tally.unpublished += 1
@@ -148,6 +185,8 @@ class Play:
         owed = array("L")
         for peer, kind, since in zip(self.peers, self.kinds, self._since, strict=True):
             if since is None or since + self.scenario.settled > clock.now or publication.topic not in kind.topics:
+                continue
+            if kind.hostility is not None:
                 continue
             if peer is not publisher and self.simulation.connected(publisher, peer):
                 owed.append(peer.index)

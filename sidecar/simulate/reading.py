@@ -1,5 +1,6 @@
 """From a TOML file to a checked scenario. Every error is a ConfigError of one sentence that names the place."""
 
+import dataclasses
 import os
 import random
 import tomllib
@@ -14,14 +15,16 @@ from ..configure import node_config
 from ..core.errors import ConfigError
 from ..core.node import NodeConfig
 from ..sim import LinkModel
-from .scenario import Event, NodeKind, Publication, Scenario, SimulatedNetwork, What
+from .hostile import BEHAVIOURS
+from .hostile.kinds import KIND_NAME
+from .scenario import Event, Hostility, NodeKind, Publication, Scenario, SimulatedNetwork, What
 from .tables import Source, Table, tables
 
 NODE_BYTES = 1_100_000  # of memory that a node takes in the end; measured with 100 to 300 of them: docs/simulation.md
 LEAST_MESSAGE = 16  # bytes; a message carries its number
 _MAX_FILE = 4 << 20
 _AGENT = "sidecar-sim"
-_NAME = text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "up to 64 letters, digits, '.', '_' and '-'", "NAME")
+_NAME = KIND_NAME
 _TEXT = text(r"(?s).{0,1000}", "a text of at most 1000 characters", "TEXT")
 _TOPIC = text(r"[^\x00-\x1f]{1,256}", "a topic of 1 to 256 characters", "TOPIC")
 _TIME = seconds(0, 86_400)
@@ -34,7 +37,8 @@ _NETWORK = (
     "latency", "low", "high", "mean", "deviation", "regions", "round_trips", "spread", "uplink", "loss",
     "dial_timeout", "dead_after",
 )  # fmt: skip
-_NODES = ("count", "start", "over", "topics", "regions", "config")
+_NODES = ("count", "start", "over", "topics", "regions", "config", "behaviour")
+_HOSTILE = ("after", "connections", "against")  # beside the keys of the behaviour
 _PUBLISH = ("topic", "kind", "publishers", "count", "rate", "size", "start")
 _EVENT = ("at", "what", "kind", "count", "share", "shares", "lasts", "rate", "away")
 _OF = {  # the keys that each kind of event has beside `at` and `what`
@@ -194,12 +198,13 @@ def _network(table: Table) -> SimulatedNetwork:
 def _kinds(source: Source, content: object, network: SimulatedNetwork) -> tuple[NodeKind, ...]:
     if not isinstance(content, Mapping) or not content:
         raise ConfigError(f"{source.file}: there are no nodes: write [nodes.NAME] and `count = ...` below")
-    return tuple(_kind(source, name, below, network) for name, below in content.items())
+    kinds = tuple(_kind(source, name, below, network) for name, below in content.items())
+    return tuple(_checked_hostility(source, kind, content[kind.name], kinds) for kind in kinds)
 
 
 def _kind(source: Source, name: str, content: object, network: SimulatedNetwork) -> NodeKind:
     header = f"nodes.{name}"
-    table = Table(source, header, content, _NODES)
+    table = Table(source, header, content, _known_of_nodes(content))
     try:
         _NAME.read(name)
     except ValueError as error:
@@ -217,7 +222,57 @@ def _kind(source: Source, name: str, content: object, network: SimulatedNetwork)
         topics=table.words("topics", _TOPIC),
         regions=tuple(network.regions.index(region) for region in chosen),
         config=_config(source, header, table.raw("config", {})),
+        hostility=_hostility(table),
     )
+
+
+def _known_of_nodes(content: object) -> tuple[str, ...]:
+    """The keys of `[nodes.NAME]`, which depend on the behaviour: one that does not go with it is told as such later."""
+    every = (name for behaviour in BEHAVIOURS.values() for name in behaviour.keys)
+    return tuple(dict.fromkeys((*_NODES, *_HOSTILE, *every)))
+
+
+def _hostility(table: Table) -> Hostility | None:
+    behaviour = table.take("behaviour", choice(*BEHAVIOURS))
+    own = BEHAVIOURS[behaviour].keys if behaviour is not None else {}
+    for name in (*_HOSTILE, *(name for each in BEHAVIOURS.values() for name in each.keys)):
+        if name in table and behaviour is None:
+            raise table.complaint(name, "it is for hostile nodes, which have a behaviour, and these have none")
+        if name in table and name not in _HOSTILE and name not in own:
+            raise table.complaint(name, f'it means nothing to behaviour = "{behaviour}"')
+    if behaviour is None:
+        return None
+    return Hostility(
+        behaviour,
+        after=table.take("after", _TIME, 0.0),
+        connections=table.take("connections", number(0, 100_000, "nodes"), 0),
+        against=table.take("against", _NAME),
+        options={name: table.take(name, kind, usual, required=usual is None) for name, (kind, usual) in own.items()},
+    )
+
+
+def _checked_hostility(source: Source, kind: NodeKind, content: object, kinds: tuple[NodeKind, ...]) -> NodeKind:
+    """See that the kinds that it names are there, and as many nodes as it connects to."""
+    hostility = kind.hostility
+    if hostility is None:
+        return kind
+    table = Table(source, f"nodes.{kind.name}", content, _known_of_nodes(content))
+    honest = {each.name: each.count for each in kinds if each.hostility is None}
+    named = {
+        name: value
+        for name, (key, _) in BEHAVIOURS[hostility.behaviour].keys.items()
+        if key is KIND_NAME
+        for value in (hostility.options[name],)
+    }
+    for name, value in {**named, **({"against": hostility.against} if hostility.against else {})}.items():
+        if value not in honest:
+            raise table.complaint(
+                name, f"{value!r} is no kind of honest nodes; there are {', '.join(honest) or 'none'}"
+            )
+    able = sum(count for name, count in honest.items() if hostility.against in (None, name))
+    if hostility.connections > able:
+        raise table.complaint("connections", f"{hostility.connections} are more than there are such nodes ({able})")
+    return dataclasses.replace(kind, config=dataclasses.replace(kind.config, high_water=0))
 
 
 def _config(source: Source, header: str, content: object) -> NodeConfig:
@@ -262,12 +317,13 @@ def _of_kind(table: Table, kinds: tuple[NodeKind, ...]) -> str | None:
 
 def _publication(table: Table, kinds: tuple[NodeKind, ...], duration: float) -> Publication:
     topic = table.take("topic", _TOPIC, required=True)
-    joined = [kind for kind in kinds if topic in kind.topics]
+    honest = tuple(kind for kind in kinds if kind.hostility is None)
+    joined = [kind for kind in honest if topic in kind.topics]
     if not joined:
-        others = ", ".join(dict.fromkeys(name for kind in kinds for name in kind.topics)) or "none"
+        others = ", ".join(dict.fromkeys(name for kind in honest for name in kind.topics)) or "none"
         raise table.complaint("topic", f"nobody joins {topic!r}; the topics that nodes join: {others}")
-    kind = _of_kind(table, kinds)
-    able = sum(each.count for each in (joined if kind is None else kinds) if kind in (None, each.name))
+    kind = _of_kind(table, honest)
+    able = sum(each.count for each in (joined if kind is None else honest) if kind in (None, each.name))
     publishers = table.take("publishers", number(1, 1_000_000, "nodes"), 1)
     if publishers > able:
         raise table.complaint("publishers", f"{publishers} are more than there are such nodes ({able})")

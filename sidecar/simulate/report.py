@@ -27,7 +27,7 @@ class Cost(NamedTuple):
 def records(play: Play) -> list[Record]:
     """The report: equal runs have equal ones."""
     scenario, tally, clock = play.scenario, play.tally, play.simulation.clock
-    counts = tally.counts(play.peers)
+    counts, honest = tally.counts(play.honest), play.honest
     report: list[Record] = [
         {
             "record": "run",
@@ -35,6 +35,7 @@ def records(play: Play) -> list[Record]:
             "seed": play.seed,
             "nodes": scenario.nodes,
             "kinds": {kind.name: kind.count for kind in scenario.kinds},
+            "hostile": scenario.nodes - scenario.honest,
             "duration": scenario.duration,
             "played": _rounded(clock.now),
             "whole": clock.now >= scenario.duration,
@@ -62,8 +63,9 @@ def records(play: Play) -> list[Record]:
     report.append(
         {
             "record": "connections",
-            **_spread([len(peer.links) for peer in play.peers if peer.alive]),
-            "dials": sum(peer.dials for peer in play.peers),
+            **_spread([len(peer.links) for peer in honest if peer.alive]),
+            "to_hostile": _to_hostile(play),
+            "dials": sum(peer.dials for peer in honest),
             "trimmed": counts.trimmed,
             "streams": counts.streams,
             "streams_failed": counts.streams_failed,
@@ -77,7 +79,7 @@ def records(play: Play) -> list[Record]:
             "questions": counts.queries,
             "questions_failed": counts.queries_failed,
             "questions_answered_for_others": counts.requests,
-            "questions_per_node": _rounded(counts.queries / scenario.nodes),
+            "questions_per_node": _rounded(counts.queries / len(honest)) if honest else None,
         }
     )
     return report + [record for record, _ in messages]
@@ -169,7 +171,9 @@ def _copies(counts: RunCounts) -> Record:
 def _meshes(play: Play) -> Iterator[Record]:
     """How many mesh links nodes have in each topic, and how many of these the other side does not know of."""
     meshes: dict[str, dict[bytes, frozenset[bytes]]] = {}
-    for peer in play.peers:
+    honest = {peer.index for peer in play.honest}
+    hostile = {peer.identity.peer_id for peer in play.peers if peer.index not in honest}
+    for peer in play.honest:
         if peer.alive:
             for view in peer.node.topics():
                 if view.joined:
@@ -181,7 +185,19 @@ def _meshes(play: Play) -> Iterator[Record]:
             "topic": topic,
             **_spread([len(links) for links in mesh.values()]),
             "one_sided": one_sided,
+            "to_hostile": _share([other in hostile for links in mesh.values() for other in links]),
         }
+
+
+def _to_hostile(play: Play) -> float | None:
+    """The share of honest nodes' connections that lead to hostile ones."""
+    honest = {peer.index for peer in play.honest}
+    ends = [link.other(peer).index for peer in play.honest if peer.alive for link in peer.links.values()]
+    return _share([index not in honest for index in ends])
+
+
+def _share(found: Sequence[bool]) -> float | None:
+    return _rounded(sum(found) / len(found)) if found else None
 
 
 def _quantiles(delays: Sequence[float]) -> Record:
@@ -261,11 +277,25 @@ def summary(report: Sequence[Record]) -> Iterator[str]:
                 yield f"connections  {_range(record)} a node; {record['dials']} dials"
             case "dht":
                 yield f"DHT          {record['questions_per_node']:.1f} questions a node, {record['lookups']} lookups"
+    if run["hostile"]:
+        yield _hostile(report)
     sent = [record for record in report if record["record"] == "bytes" and record["per_node_second"]]
     sent.sort(key=lambda record: (-record["sent"], record["service"]))
     if sent:
         shown = ", ".join(f"{record['service']} {record['per_node_second']:.0f}" for record in sent)
         yield f"sent         bytes a second and node: {shown}"
+
+
+def _hostile(report: Sequence[Record]) -> str:
+    """What the hostile nodes have got hold of."""
+    text = f"hostile      {report[0]['hostile']} nodes"
+    for record in report:
+        if record["record"] == "connections" and record["to_hostile"] is not None:
+            text += f"; to them lead {record['to_hostile']:.0%} of the others' connections"
+    for record in report:
+        if record["record"] == "mesh" and record["to_hostile"] is not None:
+            text += f", {record['to_hostile']:.0%} of their mesh links of {record['topic']}"
+    return text
 
 
 def _told(record: Record) -> Iterator[str]:

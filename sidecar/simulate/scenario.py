@@ -1,10 +1,27 @@
 """What is played: a scenario as a value. Times are virtual seconds, sizes bytes."""
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..core.node import NodeConfig
 from ..sim import LinkModel
+
+
+@dataclass(frozen=True, slots=True)
+class Hostility:
+    """How nodes of a kind do harm (`hostile.BEHAVIOURS`)."""
+
+    behaviour: str
+    after: float
+    """For how long from its start on each behaves well."""
+    connections: int
+    """To so many honest nodes each holds a connection, whatever it needs itself."""
+    against: str | None
+    """These are of this kind; None: of any."""
+    options: Mapping[str, Any]
+    """The keys of its behaviour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +38,8 @@ class NodeKind:
     regions: tuple[int, ...]
     """In which regions they are, one after the other; empty where the network has none."""
     config: NodeConfig
+    hostility: Hostility | None = None
+    """None: they are honest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +121,8 @@ class Scenario:
     def nodes(self) -> int:
         """How many there are, of all kinds."""
         return sum(kind.count for kind in self.kinds)
+
+    @property
+    def honest(self) -> int:
+        """How many of these are honest."""
+        return sum(kind.count for kind in self.kinds if kind.hostility is None)

@@ -43,6 +43,11 @@ over = 1
 topics = ["news"]
 [nodes.other.config.dht]
 mode = "client"
+[nodes.vile]
+count = 2
+behaviour = "degrade"
+connections = 5
+after = 6
 [[publish]]
 topic = "news"
 publishers = 3

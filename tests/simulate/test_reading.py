@@ -11,6 +11,7 @@ from sidecar.simulate.scenario import Scenario, What
 
 NODES = '[nodes.plain]\ncount = 5\ntopics = ["news"]\n'
 PUBLISH = '[[publish]]\ntopic = "news"\ncount = 3\nrate = 1\n'
+SYBILS = "[nodes.sybils]\ncount = 3\n"
 MATRIX = '[network]\nlatency = "matrix"\nregions = ["eu", "us"]\n'
 
 
@@ -114,6 +115,35 @@ def test_all_that_a_scenario_can_say(tmp_path: Path) -> None:
         (
             "duration = 5\n" + MATRIX + "round_trips = [[0.1, 0.2], [0.3, 0.1]]\n" + NODES,
             "s.toml:5: round_trips in [network]: from eu to us it is not the same as back",
+        ),
+        ("duration = 5\n" + NODES + SYBILS + 'behaviour = "rude"\n', "behaviour = 'rude' in [nodes.sybils]: "),
+        (
+            "duration = 5\n" + NODES + SYBILS + "after = 3\n",
+            "s.toml:7: after in [nodes.sybils]: it is for hostile nodes, which have a behaviour, and these have none",
+        ),
+        (
+            "duration = 5\n" + NODES + SYBILS + 'behaviour = "silent"\nforwards = 0.5\n',
+            's.toml:8: forwards in [nodes.sybils]: it means nothing to behaviour = "silent"',
+        ),
+        (
+            "duration = 5\n" + NODES + SYBILS + 'behaviour = "censor"\n',
+            "s.toml:5: [nodes.sybils] lacks author: up to 64 letters",
+        ),
+        (
+            "duration = 5\n" + NODES + SYBILS + 'behaviour = "censor"\nauthor = "sybils"\n',
+            "s.toml:8: author in [nodes.sybils]: 'sybils' is no kind of honest nodes; there are plain",
+        ),
+        (
+            "duration = 5\n" + NODES + SYBILS + 'behaviour = "silent"\nagainst = "plane"\n',
+            "s.toml:8: against in [nodes.sybils]: 'plane' is no kind of honest nodes; there are plain",
+        ),
+        (
+            "duration = 5\n" + NODES + SYBILS + 'behaviour = "silent"\nconnections = 6\n',
+            "s.toml:8: connections in [nodes.sybils]: 6 are more than there are such nodes (5)",
+        ),
+        (
+            "duration = 5\n" + NODES + SYBILS + 'behaviour = "silent"\n' + PUBLISH + 'kind = "sybils"\n',
+            "kind = 'sybils' in [[publish]] 1: not one of the words allowed; allowed: one of plain",
         ),
         ("duration = \n", "is not TOML: "),
     ],
