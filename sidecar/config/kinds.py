@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..core.gate import Network
 from ..core.multiaddr import Multiaddr
+from ..core.networks import Network
 from ..core.parameters import Namespace, Rule
 from ..core.types import PeerId
 

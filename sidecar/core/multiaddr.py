@@ -107,6 +107,11 @@ class Multiaddr:
         name, value = self.parts[0] if self.parts else ("", "")
         return value if name in ("ip4", "ip6") else None
 
+    @property
+    def is_relayed(self) -> bool:
+        """Whether it leads through a relay: what it begins with is then where that is."""
+        return any(name == "p2p-circuit" for name, _ in self.parts)
+
     def with_peer(self, peer: PeerId) -> "Multiaddr":
         """This address with `/p2p/<peer>` at its end."""
         base = self.without_peer()

@@ -1,27 +1,13 @@
 """Who may come in, decided before a byte is read."""
 
 from collections import OrderedDict
-from typing import NamedTuple
 
-from ..core.gate import split_address
+from ..core.networks import AddressGroup, Grouping
 from .config import NetConfig
 
 SUSPECT_RATE = 5.0  # connections a second from where one banned or sent away came from; a guess: hardly any CPU
 SUSPECT_TIME = 60.0  # seconds after which that is forgotten; a guess
 _MAX_SUSPECTS = 4096
-
-
-class SourcePrefixes(NamedTuple):
-    """Where a connection comes from, as the bounds count it: each a version of IP, and the prefix as a number."""
-
-    address: tuple[int, int]  # an IPv4 address, or the /64 of an IPv6 address: one host owns that many
-    network: tuple[int, int]  # an IPv4 /24, or an IPv6 /48: what one site has
-
-    @classmethod
-    def of(cls, host: str) -> "SourcePrefixes":
-        """Of an IP address. Raises ValueError for what is none."""
-        version, number = split_address(host)
-        return cls((4, number), (4, number >> 8)) if version == 4 else cls((6, number >> 64), (6, number >> 80))
 
 
 class Suspects:
@@ -36,8 +22,9 @@ class Suspects:
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[int, int], tuple[float, float, float]] = OrderedDict()  # end, tokens, as of
 
-    def add(self, address: tuple[int, int], now: float) -> None:
-        """Hold connections from the address to `SUSPECT_RATE` a second, for `SUSPECT_TIME` seconds from now."""
+    def add(self, host: str, now: float) -> None:
+        """Hold connections from an IP address to `SUSPECT_RATE` a second, for `SUSPECT_TIME` seconds from now."""
+        address = AddressGroup.of(host).address
         _, tokens, at = self._seen.pop(address, (0.0, SUSPECT_RATE, now))
         self._seen[address] = (now + SUSPECT_TIME, tokens, at)
         if len(self._seen) > _MAX_SUSPECTS:
@@ -59,10 +46,14 @@ class Suspects:
 
 
 class Admission:
-    """Counts connections and says which of the bounds a new one would break."""
+    """Counts connections and says which of the bounds a new one would break.
+
+    In exempt networks, one address or network may hold any number of connections: see `limits.exempt_networks`.
+    """
 
     __slots__ = (
         "_config",
+        "_grouping",
         "_half_open",
         "_per_address",
         "_per_network",
@@ -75,6 +66,7 @@ class Admission:
 
     def __init__(self, config: NetConfig, now: float) -> None:
         self._config = config
+        self._grouping = Grouping(config.exempt_networks)
         self._per_address: dict[tuple[int, int], int] = {}
         self._per_network: dict[tuple[int, int], int] = {}
         self._half_open: dict[tuple[int, int], int] = {}
@@ -84,9 +76,9 @@ class Admission:
         self.half_open = 0
         self.total = 0
 
-    def refuse_inbound(self, source: SourcePrefixes, now: float) -> str | None:
-        """Count an inbound, half-open connection from `source`, or return the bound that it would break."""
-        config, (address, network) = self._config, source
+    def refuse_inbound(self, host: str, now: float) -> str | None:
+        """Count an inbound, half-open connection from an IP address, or return the bound that it would break."""
+        config, (address, network, _) = self._config, AddressGroup.of(host)
         if self.suspects.refuse(address, now):  # first, for it must not use up what is left to the others
             return f"more than {SUSPECT_RATE:g} connections a second from where a banned peer, or one sent away, came"
         self._tokens = min(config.accept_burst, self._tokens + (now - self._tokens_at) * config.accept_rate)
@@ -96,9 +88,10 @@ class Admission:
         self._tokens -= 1
         if self.total >= config.max_connections - config.reserved_outbound:
             return f"{self.total} connections, at most {config.max_connections - config.reserved_outbound} before dials"
-        if self._per_address.get(address, 0) >= config.max_per_address:
+        counted = not self._grouping.exempts(host)
+        if counted and self._per_address.get(address, 0) >= config.max_per_address:
             return f"{config.max_per_address} connections from one address"
-        if self._per_network.get(network, 0) >= config.max_per_network:
+        if counted and self._per_network.get(network, 0) >= config.max_per_network:
             return f"{config.max_per_network} connections from one network"
         if self.half_open >= config.max_half_open:
             return f"{self.half_open} connections in their handshake"
@@ -117,13 +110,14 @@ class Admission:
         self.total += 1
         return None
 
-    def handshake_over(self, source: SourcePrefixes) -> None:
+    def handshake_over(self, host: str) -> None:
         """An inbound connection is no longer half-open."""
         self.half_open -= 1
-        _decrement(self._half_open, source.address)
+        _decrement(self._half_open, AddressGroup.of(host).address)
 
-    def release_inbound(self, source: SourcePrefixes) -> None:
+    def release_inbound(self, host: str) -> None:
         """An inbound connection is gone; its place is free again."""
+        source = AddressGroup.of(host)
         self.total -= 1
         _decrement(self._per_address, source.address)
         _decrement(self._per_network, source.network)

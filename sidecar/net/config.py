@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from ..config.sections import LimitsSection, PeersSection, TimeoutsSection
 from ..core.channel import ChannelLimits
 from ..core.errors import InvalidArgument
+from ..core.networks import Network
 
 _LIMITS, _PEERS, _TIMEOUTS = LimitsSection(), PeersSection(), TimeoutsSection()
 
@@ -13,15 +14,14 @@ _LIMITS, _PEERS, _TIMEOUTS = LimitsSection(), PeersSection(), TimeoutsSection()
 class NetConfig:
     """Times are seconds, sizes are bytes. A default without a source, here or in the table of keys, is a guess.
 
-    One address may hold many connections by default, so that a whole mesh can live on loopback or behind one NAT;
-    what protects the node from a single address are the bounds on half-open connections. Raises InvalidArgument when a
-    value makes no sense.
+    Raises InvalidArgument when a value makes no sense.
     """
 
     max_connections: int = _LIMITS.connections
     reserved_outbound: int = _LIMITS.connections_for_dials  # of max_connections: places that inbound ones cannot take
     max_per_address: int = _LIMITS.connections_per_address  # inbound connections of one IPv4 address or one IPv6 /64
     max_per_network: int = _LIMITS.connections_per_network  # inbound connections of one IPv4 /24 or IPv6 /48
+    exempt_networks: tuple[Network, ...] = _LIMITS.exempt_networks  # the two bounds above do not hold there
     max_half_open: int = _LIMITS.half_open  # inbound connections that have not finished the handshake
     max_half_open_per_address: int = _LIMITS.half_open_per_address
     accept_rate: float = float(_LIMITS.accept_rate)  # inbound connections a second
@@ -51,7 +51,7 @@ class NetConfig:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if name not in ("channel", "reserved_outbound", "attempt_delay") and value <= 0:
+            if name not in ("channel", "reserved_outbound", "attempt_delay", "exempt_networks") and value <= 0:
                 raise InvalidArgument(f"{name} is {value} and must be more than 0")
         if not 0 <= self.reserved_outbound < self.max_connections:
             raise InvalidArgument(

@@ -20,7 +20,7 @@ from ..core.multiaddr import Endpoint, Multiaddr
 from ..core.node import NodeEffect, NodeInput, NodeMachine, NodeNews
 from ..core.override import override
 from ..core.types import Direction, KnownEndpoint
-from .admission import Admission, SourcePrefixes
+from .admission import Admission
 from .alarm import Alarm
 from .backlog import Backlog
 from .concurrent_dial import Attempt
@@ -351,7 +351,7 @@ class Runtime(ConnectionHost):
                 attempt.fail(refusal)
             return None
         elif attempt is None:
-            reason = self._admission.refuse_inbound(SourcePrefixes.of(connection.remote_host), now)
+            reason = self._admission.refuse_inbound(connection.remote_host, now)
         else:
             reason = self._admission.refuse_outbound()
         if reason is not None:
@@ -381,7 +381,7 @@ class Runtime(ConnectionHost):
         if refusal is None:  # the address may have been banned meanwhile
             return self._gate.refuse_address(connection.remote_host)
         if connection.attempt is None:
-            self._admission.suspects.add(SourcePrefixes.of(connection.remote_host).address, monotonic())
+            self._admission.suspects.add(connection.remote_host, monotonic())
         return refusal
 
     @override
@@ -402,7 +402,7 @@ class Runtime(ConnectionHost):
         if peer is None or public_key is None or remote is None or local is None:
             raise RuntimeError("a channel is ready before it is secured")
         if attempt is None:
-            self._admission.handshake_over(SourcePrefixes.of(connection.remote_host))
+            self._admission.handshake_over(connection.remote_host)
         self._counters.opened += 1
         self._counters.opened_inbound += connection.direction is Direction.INBOUND
         self._counters.handshakes["completed"] += 1
@@ -416,7 +416,7 @@ class Runtime(ConnectionHost):
         self._counters.closed += 1
         self._counters.closed_by[_name(error)] += 1
         if isinstance(error, WorkExceeded) and connection.attempt is None:
-            self._admission.suspects.add(SourcePrefixes.of(connection.remote_host).address, monotonic())
+            self._admission.suspects.add(connection.remote_host, monotonic())
         if error is None or type(error) in (Closed, PeerBanned):
             log.debug("%r: closed: %s", connection, error or "in order")
         else:
@@ -429,7 +429,7 @@ class Runtime(ConnectionHost):
         if connection.attempt is not None:
             connection.attempt.fail(error or Closed("closed during the handshake"))
             return
-        self._admission.handshake_over(SourcePrefixes.of(connection.remote_host))
+        self._admission.handshake_over(connection.remote_host)
         if isinstance(error, PeerBanned):
             log.debug("%r: refused: %s", connection, error)
         elif not self._stopping:
@@ -439,7 +439,7 @@ class Runtime(ConnectionHost):
     def lost(self, connection: Connection) -> None:
         del self._connections[connection.number]
         if connection.attempt is None:
-            self._admission.release_inbound(SourcePrefixes.of(connection.remote_host))
+            self._admission.release_inbound(connection.remote_host)
         else:
             self._admission.release_outbound()
         self._counters.bytes_in += connection.bytes_in

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from ..core.errors import InvalidArgument, InvalidPeerId, StorageError
-from ..core.gate import Ban, Network, Subject
+from ..core.gate import Ban, Subject
+from ..core.networks import Network
 from ..core.types import PeerId
 from .database import Unusable, because, connect
 

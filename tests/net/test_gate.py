@@ -9,8 +9,9 @@ import pytest
 
 from sidecar.core import events
 from sidecar.core.errors import PeerBanned, SidecarError
-from sidecar.core.gate import Ban, Gate, GateLists, Network, Subject
+from sidecar.core.gate import Ban, Gate, GateLists, Subject
 from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.networks import Network
 from sidecar.net.config import NetConfig
 
 from .harness import LOOPBACK, Host, closed, one_loop

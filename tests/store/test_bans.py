@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from sidecar.core.errors import StorageError
-from sidecar.core.gate import Ban, Gate, Network
+from sidecar.core.gate import Ban, Gate
 from sidecar.core.identity import Identity
+from sidecar.core.networks import Network
 from sidecar.store.bans import BanStore
 from sidecar.store.directory import BANS_FILE, StateDirectory
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sidecar.core.errors import StorageError
-from sidecar.core.gate import Ban, Network
+from sidecar.core.gate import Ban
+from sidecar.core.networks import Network
 from sidecar.store.directory import StateDirectory
 from sidecar.store.directory_watch import DirectoryWatch
 from tests.api.fakes import asynchronous

@@ -7,8 +7,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ...core.errors import InvalidArgument, InvalidMultiaddr, InvalidPeerId, SidecarError
-from ...core.gate import Network
 from ...core.multiaddr import Multiaddr
+from ...core.networks import Network
 from ...core.traceparent import wellformed
 from ...core.types import PeerId
 from .faults import InvalidField

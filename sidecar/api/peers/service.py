@@ -14,7 +14,8 @@ from ...core.events import (
     PeerView,
     PingRequested,
 )
-from ...core.gate import BanView, Network, Subject
+from ...core.gate import BanView, Subject
+from ...core.networks import Network
 from ...core.override import override
 from ...core.types import PeerId
 from ..common import values

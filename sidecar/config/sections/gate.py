@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ...core.gate import Gate, Network
+from ...core.gate import Gate
+from ...core.networks import Network
 from ...core.types import PeerId
 from ..kinds import networks, number, peer_ids
 from .key import key

@@ -3,9 +3,22 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...core.networks import Network
 from ...core.parameters import ChannelLimits, NodeConfig, WorkConfig
 from ...core.parameters.channel import INITIAL_WINDOW
-from ..kinds import LOG_LEVELS, choice, log_levels, number, path, port_or_endpoint, seconds, share, size, text
+from ..kinds import (
+    LOG_LEVELS,
+    choice,
+    log_levels,
+    networks,
+    number,
+    path,
+    port_or_endpoint,
+    seconds,
+    share,
+    size,
+    text,
+)
 from .key import KIB, MIB, key
 
 # The core's own defaults are the table's.
@@ -97,16 +110,23 @@ class LimitsSection:
         64, number(0, 100_000, "connections"), "How many of them inbound ones cannot take.", "a guess"
     )
     connections_per_address: int = key(
-        512,
+        64,
         number(1, 100_000, "connections"),
         "Inbound connections of one IPv4 address or one IPv6 /64.",
-        "a guess that lets a whole mesh live on one host or behind one NAT",
+        "a guess: as many nodes as may be behind one NAT",
     )
     connections_per_network: int = key(
-        768,
+        192,
         number(1, 100_000, "connections"),
         "Inbound connections of one IPv4 /24 or one IPv6 /48.",
-        "a guess: no single site takes all places, and a whole mesh may live in one network",
+        "a guess: a quarter of limits.high_water, so that no single site takes all places",
+    )
+    exempt_networks: tuple[Network, ...] = key(
+        _NODE.exempt_networks,
+        networks(),
+        "Networks where it does not count how many peers share an address, a /24 or a /48. By default those of one "
+        "host, one link and one site; 0.0.0.0/0 and ::/0 are all.",
+        "the nodes of a cluster share a network, and those of a test an address; strangers are not in there",
     )
     half_open: int = key(
         256, number(1, 100_000, "connections"), "Inbound connections that have not finished the handshake.", "a guess"

@@ -13,8 +13,8 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from ..errors import PeerBanned, ResourceExhausted
+from ..networks import Network, NetworkTable, split_address
 from ..types import PeerId
-from .networks import Network, NetworkTable, split_address
 
 Subject = PeerId | Network
 _Order = tuple[int, bytes]

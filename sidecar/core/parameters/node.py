@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from ..errors import ConfigError
 from ..multiaddr import Multiaddr
+from ..networks import LOCAL_NETWORKS, Network
 from ..types import PeerId
 from .direct import DirectConfig
 from .gossip import GossipConfig
@@ -61,6 +62,8 @@ class NodeConfig:
     low_water: int = 640
     """With more connections than `high_water`, those of least use are closed until `low_water` are left; 0: never. A
     guess: three quarters of the driver's default bound, so that there is room for new ones to prove their use."""
+    exempt_networks: tuple[Network, ...] = LOCAL_NETWORKS
+    """IP networks of which it is not counted how many peers have one address or are in one network."""
     release_after: float = 10.0
     """How long a connection that was opened for one question is kept idle where there are peers enough. A guess."""
     trim_grace: float = 20.0

@@ -15,7 +15,8 @@ from sidecar.api.peers.gatekeeper import Gatekeeper
 from sidecar.api.server.server import ApiServer
 from sidecar.core import events
 from sidecar.core.errors import StorageError
-from sidecar.core.gate import Ban, Gate, GateLists, Network, Subject
+from sidecar.core.gate import Ban, Gate, GateLists, Subject
+from sidecar.core.networks import Network
 from sidecar.core.types import PeerId
 from sidecar.process.audit import Audit
 from tests.api.fakes import ME_TEXT, OTHER, OTHER_TEXT, THIRD, FakeNode, asynchronous, peer_view

@@ -6,8 +6,9 @@ import random
 import pytest
 
 from sidecar.core.errors import InvalidArgument, PeerBanned, ResourceExhausted
-from sidecar.core.gate import Ban, Gate, GateLists, Network, NetworkTable, Subject, split_address
+from sidecar.core.gate import Ban, Gate, GateLists, Subject
 from sidecar.core.identity import Identity
+from sidecar.core.networks import Network, NetworkTable, split_address
 from sidecar.core.types import PeerId
 
 A, B, C = (Identity(bytes([number]) * 32).peer_id for number in (1, 2, 3))

@@ -7,7 +7,8 @@ import pytest
 from sidecar.core import direct, events, gossip, streams
 from sidecar.core.errors import PeerBanned, ResourceExhausted
 from sidecar.core.events import PeerChange
-from sidecar.core.gate import Ban, GateLists, Network, Subject
+from sidecar.core.gate import Ban, GateLists, Subject
+from sidecar.core.networks import Network
 from sidecar.core.node import NodeConfig
 from sidecar.sim import SimPeer, Simulation
 

@@ -1,10 +1,17 @@
-"""IP networks, and a table that finds the one that an address is in."""
+"""IP networks: a table that finds the one an address is in, where an address can be reached from, who shares one.
 
+Whoever owns one IPv6 address owns its /64, and one site has a /48, as it has a /24 of IPv4. So bounds that are to hold
+against one party count these (`AddressGroup`), and leave out where many nodes of one owner share one (`Grouping`).
+"""
+
+import enum
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
-from ..errors import InvalidArgument
+from .errors import InvalidArgument
+from .multiaddr import Multiaddr
 
 Item = TypeVar("Item")
 
@@ -144,3 +151,102 @@ class NetworkTable(Generic[Item]):
     def _rebuild(self, version: int) -> None:
         lengths = sorted((prefix for of, prefix in self._by_length if of == version), reverse=True)
         self._probes[version] = tuple((BITS[version] - p, self._by_length[version, p]) for p in lengths)
+
+
+class Scope(enum.IntEnum):
+    """From where an IP address can be reached; a narrower one is less."""
+
+    LOOPBACK = 0  # this host; what is unspecified leads there too
+    LINK = 1  # one link: 169.254.0.0/16, fe80::/10
+    PRIVATE = 2  # one site: RFC 1918, fc00::/7 (RFC 4193), and 100.64.0.0/10 behind a carrier's NAT (RFC 6598)
+    PUBLIC = 3
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The networks of this scope; none for PUBLIC, which is what is in no other."""
+        return _SCOPES.get(self, ())
+
+
+_SCOPES = {
+    scope: tuple(map(Network.from_text, texts))
+    for scope, texts in {
+        Scope.LOOPBACK: ("127.0.0.0/8", "0.0.0.0/8", "::1", "::"),
+        Scope.LINK: ("169.254.0.0/16", "fe80::/10"),
+        Scope.PRIVATE: ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"),
+    }.items()
+}
+
+LOCAL_NETWORKS = tuple(network for networks in _SCOPES.values() for network in networks)
+"""All that is not public. A cluster's nodes share such a network, and so do those of a test on one machine."""
+
+
+def _scopes() -> NetworkTable[Scope]:
+    table: NetworkTable[Scope] = NetworkTable()
+    for scope, networks in _SCOPES.items():
+        for network in networks:
+            table.put(network, scope)
+    return table
+
+
+_SCOPE_OF = _scopes()
+
+
+class AddressGroup(NamedTuple):
+    """Whom an IP address belongs to, as bounds count it: each a version of IP, and the prefix as a number."""
+
+    address: tuple[int, int]  # an IPv4 address, or the /64 of an IPv6 address: one host owns that many
+    network: tuple[int, int]  # an IPv4 /24, or an IPv6 /48: what one site has
+    scope: Scope
+
+    @classmethod
+    def of(cls, host: str) -> "AddressGroup":
+        """Of an IP address in text form. Raises ValueError for what is none."""
+        return _group(host)
+
+    @classmethod
+    def of_multiaddr(cls, address: Multiaddr) -> "AddressGroup | None":
+        """Of where an address leads. None where it does not say: a name, or a peer behind a relay.
+
+        The IP address of a relayed one is the relay's. Many peers share it, and it says nothing of them.
+        """
+        if address.ip is None or address.is_relayed:
+            return None
+        return _group(address.ip)
+
+
+@lru_cache(maxsize=4096)
+def _group(host: str) -> AddressGroup:
+    version, number = split_address(host)
+    scope = _SCOPE_OF.find(version, number)
+    if scope is None:
+        scope = Scope.PUBLIC
+    return (
+        AddressGroup((4, number), (4, number >> 8), scope)
+        if version == 4
+        else AddressGroup((6, number >> 64), (6, number >> 80), scope)
+    )
+
+
+class Grouping:
+    """Tells peers' address groups, and leaves out those in networks that are not to be counted."""
+
+    __slots__ = ("_exempt",)
+
+    def __init__(self, exempt: Iterable[Network] = LOCAL_NETWORKS) -> None:
+        self._exempt: NetworkTable[bool] = NetworkTable()
+        for network in exempt:
+            self._exempt.put(network, True)
+
+    def exempts(self, host: str) -> bool:
+        """Whether an IP address is not to be counted. Raises ValueError for what is none."""
+        return self._exempt.find(*split_address(host)) is not None
+
+    def of(self, address: Multiaddr | None) -> AddressGroup | None:
+        """By what to count a peer at this address; None where it is not to be counted.
+
+        That is in an exempt network, behind a relay, and where no IP address is known.
+        """
+        group = None if address is None else AddressGroup.of_multiaddr(address)
+        if group is None or address is None or address.ip is None or self.exempts(address.ip):
+            return None
+        return group
