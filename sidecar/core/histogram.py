@@ -1,11 +1,11 @@
-"""Times counted by how long they were."""
+"""What was observed, counted by how much it was."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
 
 
 class Histogram:
-    """Counts observations by upper bounds, in seconds; what is over the last one has a count of its own."""
+    """Counts observations by upper bounds; what is over the last one has a count of its own."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -16,6 +16,6 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        """Count one time, in seconds; a bound counts what is equal to it."""
+        """Count one; a bound counts what is equal to it."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value

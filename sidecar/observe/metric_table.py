@@ -387,6 +387,9 @@ HISTOGRAMS: Mapping[str, str] = {
     "gossip_probe_seconds": "From publishing a message of a probe here until a receiver has it, by the receivers' own "
     "answers, half of a round trip taken off for their way back.",
     "dht_lookup_duration_seconds": "How long lookups took, from their beginning to their end.",
+    "dht_lookup_hops": "The longest chain of answers that led to one of the peers that a lookup found; lookups that "
+    "nobody answered are left out.",
+    "dht_lookup_queries": "How many peers each lookup asked.",
     "gossip_echo_seconds": "From publishing here until the first peer shows that it has the message, by a copy, "
     "IDONTWANT or IHAVE; a sample, and an upper bound.",
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core import gossip
 from ..core.node import Node, NodeNews
+from ..core.types import PeerId
 from ..sim import LinkModel, SimPeer, Simulation
 from .hostile import BEHAVIOURS, HostileNode, Surroundings
 from .scenario import Event, Hostility, NodeKind, Publication, Scenario, What
@@ -31,6 +32,7 @@ class Play:
         self.simulation = Simulation(self.seed, self._links(), keep_news=False)
         self.kinds: list[NodeKind] = []
         """Of each peer, in the order of `Simulation.peers`."""
+        self._indices: dict[PeerId, int] = {}
         self._region: list[int] = []
         self._since: list[float | None] = []  # when each started; None: it is down
         self._rng = random.Random(f"{self.seed}/play")
@@ -91,6 +93,7 @@ class Play:
                 peer = simulation.add(kind.config, start=False)
                 if kind.hostility is None:
                     peer.listener = self._hears(peer.index)
+                self._indices[peer.identity.peer_id] = peer.index
                 self.kinds.append(kind)
                 self._region.append(kind.regions[number % len(kind.regions)] if kind.regions else 0)
                 self._since.append(None)
@@ -190,21 +193,21 @@ class Play:
                 continue
             if peer is not publisher and self.simulation.connected(publisher, peer):
                 owed.append(peer.index)
+        hops = bytearray(len(self.peers) + 1)
         known = len(tally.messages).to_bytes(_NUMBER, "big")
-        tally.messages.append(Message(number, publication.topic, publisher.index, clock.now, owed))
+        tally.messages.append(Message(number, publication.topic, publisher.index, clock.now, owed, hops))
         data = known + bytes(publication.size - _NUMBER)
         publisher.ask(lambda op: gossip.Published(op, publication.topic, [data]))
 
     def _hears(self, index: int) -> Callable[[NodeNews], None]:
-        messages, clock = self.tally.messages, self.simulation.clock
+        messages, clock, indices = self.tally.messages, self.simulation.clock, self._indices
 
         def listener(news: NodeNews) -> None:
             if isinstance(news, gossip.MessagesDelivered):
                 for delivered in news.messages:
                     message = messages[int.from_bytes(delivered.data[:_NUMBER], "big")]
                     if index != message.publisher:
-                        message.receivers.append(index)
-                        message.delays.append(clock.now - message.at)
+                        message.arrives(index, indices[delivered.received_from], clock.now - message.at)
 
         return listener
 

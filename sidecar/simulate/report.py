@@ -1,17 +1,21 @@
 """What a run's report says: records for programs, a summary for people, and apart from both what the run cost."""
 
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .limit import shortest
 from .play import Play
-from .tally import Message, RunCounts
+from .tally import Message, RunCounts, first_copies
 
 RECORDS, SUMMARY, COST = "report.jsonl", "summary.txt", "cost.json"
 _MAX_PATHS = 64  # publishers whose shortest paths are sought: each takes as long as some hundred copies
 _DIGITS = 6  # behind the point; a microsecond
+_SHARES = (*range(100), 99.5, 99.9, 100)  # percent; of a curve's points
+_STEP = 0.5  # copies; how wide the columns of their histogram are
 
 Record = dict[str, Any]
 
@@ -48,7 +52,8 @@ def records(play: Play) -> list[Record]:
     report += _deliveries(play, messages)
     before = tally.before or RunCounts()
     report += _limit(play)
-    report.append(_copies(counts))
+    report += _hops(play)
+    report.append(_copies(play, counts))
     report += [
         {
             "record": "bytes",
@@ -63,7 +68,8 @@ def records(play: Play) -> list[Record]:
     report.append(
         {
             "record": "connections",
-            **_spread([len(peer.links) for peer in honest if peer.alive]),
+            **_spread(degrees := [len(peer.links) for peer in honest if peer.alive]),
+            "histogram": _histogram(degrees),
             "to_hostile": _to_hostile(play),
             "dials": sum(peer.dials for peer in honest),
             "trimmed": counts.trimmed,
@@ -75,7 +81,10 @@ def records(play: Play) -> list[Record]:
         {
             "record": "dht",
             "lookups": counts.lookups,
+            "found": counts.outcomes["found"] + counts.outcomes["walked"],
             "outcomes": dict(sorted(counts.outcomes.items())),
+            "hops": _bounded(counts.lookup_hops),
+            "questions_per_lookup": _bounded(counts.lookup_questions),
             "questions": counts.queries,
             "questions_failed": counts.queries_failed,
             "questions_answered_for_others": counts.requests,
@@ -126,6 +135,9 @@ def _deliveries(play: Play, messages: Sequence[tuple[Record, list[float]]]) -> I
             "delay": _quantiles(sorted(delay for _, delays in chosen for delay in delays)),
             "last_receiver": _quantiles(last),
         }
+        if not number:
+            yield from _curve("delay", sorted(delay for _, delays in chosen for delay in delays))
+            yield from _curve("last_receiver", last)
 
 
 def _limit(play: Play) -> Iterator[Record]:
@@ -155,14 +167,28 @@ def _limit(play: Play) -> Iterator[Record]:
             "delay": {name: _rounded(quantile(real, share)) for name, share in shares.items()},
             "ratio": {name: _rounded(quantile(real, share) / quantile(best, share)) for name, share in shares.items()},
         }
+        yield from _curve("shortest_path", best)
 
 
-def _copies(counts: RunCounts) -> Record:
+def _hops(play: Play) -> Iterator[Record]:
+    """How often messages were sent on until those had them whom they were owed to."""
+    counted: Counter[int] = Counter()
+    for message in play.tally.messages:
+        counted.update(hops for peer in message.owed if (hops := message.hops[peer]))
+    if counted:
+        yield {"record": "hops", **_spread(list(counted.elements())), "histogram": sorted(map(list, counted.items()))}
+
+
+def _copies(play: Play, counts: RunCounts) -> Record:
+    counted = [peer.node.statistics().gossip for peer in play.honest if peer.alive]
+    own = [gossip.received / firsts for gossip in counted if (firsts := first_copies(gossip))]
     return {
         "record": "copies",
         "copies": counts.copies,
         "deliveries": counts.deliveries,
         "per_delivery": _rounded(counts.copies / counts.deliveries) if counts.deliveries else None,
+        "per_node": _spread(list(map(_rounded, own))),
+        "histogram": _histogram([int(copies / _STEP) * _STEP for copies in own]),
         "fetched_by_iwant": counts.asked,
         "spared_by_idontwant": counts.spared,
     }
@@ -183,7 +209,8 @@ def _meshes(play: Play) -> Iterator[Record]:
         yield {
             "record": "mesh",
             "topic": topic,
-            **_spread([len(links) for links in mesh.values()]),
+            **_spread(degrees := [len(links) for links in mesh.values()]),
+            "histogram": _histogram(degrees),
             "one_sided": one_sided,
             "to_hostile": _share([other in hostile for links in mesh.values() for other in links]),
         }
@@ -208,7 +235,24 @@ def _quantiles(delays: Sequence[float]) -> Record:
     return {**found, "max": _rounded(delays[-1])}
 
 
-def _spread(values: Sequence[int]) -> Record:
+def _curve(of: str, ordered: Sequence[float]) -> Iterator[Record]:
+    """The values that so many percent of sorted ones are not above; the least of them at 0."""
+    if ordered:
+        values = [_rounded(quantile(ordered, percent / 100)) for percent in _SHARES]
+        yield {"record": "curve", "of": of, "percent": _SHARES, "values": values}
+
+
+def _histogram(values: Sequence[float]) -> list[list[float]]:
+    """Each value and how many there are of it, the least first."""
+    return sorted(map(list, Counter(values).items()))
+
+
+def _bounded(counted: Counter[float]) -> list[list[float | None]]:
+    """Upper bounds and how many belong to each; the bound of the last, which is over all others, is None."""
+    return [[None if bound == math.inf else bound, count] for bound, count in sorted(counted.items())]
+
+
+def _spread(values: Sequence[float]) -> Record:
     if not values:
         return {"min": None, "p50": None, "p99": None, "max": None}
     ordered = sorted(values)
@@ -270,13 +314,15 @@ def summary(report: Sequence[Record]) -> Iterator[str]:
                 fetched, spared = record["fetched_by_iwant"], record["spared_by_idontwant"]
                 each = f"{record['per_delivery']:.2f} for each delivery"
                 yield f"copies       {each}; {fetched} fetched by IWANT, {spared} spared by IDONTWANT"
+            case "hops":
+                yield f"hops         {_range(record)} until a node has a message"
             case "mesh":
                 links = f"{record['topic']}: {_range(record)} links a node"
                 yield f"mesh         {links}, {record['one_sided']} of them known to one side only"
             case "connections":
                 yield f"connections  {_range(record)} a node; {record['dials']} dials"
             case "dht":
-                yield f"DHT          {record['questions_per_node']:.1f} questions a node, {record['lookups']} lookups"
+                yield f"DHT          {record['questions_per_node']:.1f} questions a node; {_lookups(record)}"
     if run["hostile"]:
         yield _hostile(report)
     sent = [record for record in report if record["record"] == "bytes" and record["per_node_second"]]
@@ -309,6 +355,24 @@ def _told(record: Record) -> Iterator[str]:
                 f"  {label:10} p50 {_ms(times['p50'])}, p90 {_ms(times['p90'])}, p99 {_ms(times['p99'])}, "
                 f"longest {_ms(times['max'])}"
             )
+
+
+def _lookups(record: Record) -> str:
+    told = f"{record['lookups']} lookups, {record['found']} came to their end"
+    half = [_half(record[name]) for name in ("hops", "questions_per_lookup")]
+    if None in half:
+        return told
+    return f"{told}, half of them within {half[0]:g} hops and {half[1]:g} questions"
+
+
+def _half(bounded: Sequence[Sequence[float | None]]) -> float | None:
+    """The bound that half of all are not above; None: there are none, or it has no bound."""
+    left = sum(count or 0 for _, count in bounded) / 2
+    for bound, count in bounded:
+        left -= count or 0
+        if left <= 0:
+            return bound if count else None
+    return None
 
 
 def _ms(value: float) -> str:

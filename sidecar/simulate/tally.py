@@ -1,11 +1,16 @@
 """What a run counts: who got which message when, and what nodes counted themselves, those that died included."""
 
+import math
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ..core.node.statistics import NodeStatistics
+from ..core.gossip import GossipStatistics
+from ..core.histogram import Histogram
+from ..core.node import Node
 from ..sim import SimPeer
+
+_MOST_HOPS = 255
 
 
 @dataclass(slots=True)
@@ -18,8 +23,18 @@ class Message:
     at: float
     owed: "array[int]"
     """The indices of the nodes that were up, subscribed, settled and within reach, without the publisher's."""
+    hops: bytearray
+    """By index of a node, how often it was sent until it was there; 0: it is not there, or that cannot be known."""
     receivers: "array[int]" = field(default_factory=lambda: array("L"))
     delays: "array[float]" = field(default_factory=lambda: array("d"))
+
+    def arrives(self, receiver: int, source: int, delay: float) -> None:
+        """A node has got it, for the first time since it started, from another one."""
+        before = self.hops[source]
+        if before or source == self.publisher:
+            self.hops[receiver] = min(before + 1, _MOST_HOPS)
+        self.receivers.append(receiver)
+        self.delays.append(delay)
 
 
 @dataclass(slots=True)
@@ -43,14 +58,19 @@ class RunCounts:
     trimmed: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     """How lookups ended."""
+    lookup_hops: Counter[float] = field(default_factory=Counter)
+    """Lookups that somebody answered, by upper bounds of the hops that they took; infinite for all that took more."""
+    lookup_questions: Counter[float] = field(default_factory=Counter)
+    """Lookups, likewise by the questions that they asked."""
     sent: Counter[str] = field(default_factory=Counter)
     """Bytes of payload, by service."""
 
-    def add(self, node: NodeStatistics) -> None:
+    def add(self, node: Node) -> None:
         """Add what one node has counted."""
-        gossip, dht, switch = node.gossip, node.kademlia, node.switch
+        counted, sizes = node.statistics(), node.histograms()
+        gossip, dht, switch = counted.gossip, counted.kademlia, counted.switch
         self.copies += gossip.received
-        self.deliveries += gossip.received - gossip.duplicates - sum(gossip.rejected.values())
+        self.deliveries += first_copies(gossip)
         self.asked += gossip.iwant_messages_sent
         self.spared += gossip.idontwant_suppressed
         self.queries += dht.queries
@@ -59,8 +79,10 @@ class RunCounts:
         self.lookups += dht.lookups
         self.streams += switch.streams_opened
         self.streams_failed += switch.streams_failed
-        self.trimmed += node.connection_manager.connections_trimmed
+        self.trimmed += counted.connection_manager.connections_trimmed
         self.outcomes.update(dht.outcomes)
+        self.lookup_hops.update(_bounded(sizes["dht_lookup_hops"]))
+        self.lookup_questions.update(_bounded(sizes["dht_lookup_queries"]))
         self.sent.update(switch.stream_bytes_sent)
 
 
@@ -82,7 +104,7 @@ class Tally:
 
     def dies(self, peer: SimPeer, up: float) -> None:
         """Keep what a node has counted that is about to die after `up` seconds."""
-        self.gone.add(peer.node.statistics())
+        self.gone.add(peer.node)
         self.up_seconds += up
 
     def counts(self, peers: list[SimPeer]) -> RunCounts:
@@ -91,8 +113,17 @@ class Tally:
         _join(counts, self.gone)
         for peer in peers:
             if peer.alive:
-                counts.add(peer.node.statistics())
+                counts.add(peer.node)
         return counts
+
+
+def first_copies(gossip: GossipStatistics) -> int:
+    """Messages that a node got and took; the other copies were duplicates, or no good."""
+    return gossip.received - gossip.duplicates - sum(gossip.rejected.values())
+
+
+def _bounded(histogram: Histogram) -> dict[float, int]:
+    return dict(zip((*histogram.bounds, math.inf), histogram.counts, strict=True))
 
 
 def _join(counts: RunCounts, more: RunCounts) -> None:

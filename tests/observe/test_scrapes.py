@@ -47,7 +47,7 @@ def test_every_row_is_told_and_has_a_unit_or_counts_something(small_mesh: SmallM
         assert f"{family.metric}_total" in found, family
     for metric in HISTOGRAMS:
         assert f"sidecar_{metric}_bucket" in found
-        assert metric.endswith("_seconds")
+        assert metric.endswith(("_seconds", "_hops", "_queries"))
     for _, metric, _ in TOPIC_COUNTERS:
         assert f"sidecar_gossip_topic_{metric}_total" in found
     for name in found:

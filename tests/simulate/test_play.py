@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from sidecar.simulate.play import Play
 from sidecar.simulate.reading import load_scenario
 from sidecar.simulate.report import quantile, records, summary
 from sidecar.simulate.scenario import Scenario
+from sidecar.simulate.tally import Message
 
 SHIPPED = sorted((Path(__file__).parents[2] / "scenarios").glob("*.toml"))
 EVERYTHING = """\
@@ -188,6 +190,89 @@ def test_no_message_is_faster_than_the_shortest_path(tmp_path: Path) -> None:
     assert limit["path"] == {"p50": 0.0725, "p99": 0.1125}
     assert limit["ratio"]["p50"] >= 1
     assert limit["ratio"]["p99"] >= 1
+
+
+CHAIN = """\
+duration = 30
+settled = 1
+[network]
+low = "10ms"
+high = "10ms"
+[nodes.plain]
+count = 20
+over = 2
+topics = ["t"]
+config.gossip.degree = 3
+config.gossip.degree_low = 2
+config.gossip.degree_high = 4
+config.gossip.degree_out = 1
+config.gossip.flood_publish = false
+[[publish]]
+topic = "t"
+publishers = 4
+count = 8
+rate = 2
+start = 20
+"""
+
+
+def test_hops_are_counted_from_the_publisher(tmp_path: Path) -> None:
+    file = tmp_path / "chain.toml"
+    file.write_text(CHAIN)
+    play = Play(load_scenario(file))
+    play.run()
+    counted: dict[int, int] = {}
+    for message in play.tally.messages:
+        for receiver, delay in zip(message.receivers, message.delays, strict=True):
+            hops = message.hops[receiver]
+            assert delay >= hops * 0.01 - 1e-9, "each hop takes a latency"
+            counted[hops] = counted.get(hops, 0) + 1
+    assert max(counted) >= 3
+    report = records(play)
+    (hops,) = of_kind(report, "hops")
+    assert hops["histogram"] == sorted(map(list, counted.items()))
+    assert (hops["min"], hops["max"]) == (1, max(counted))
+    assert sum(count for _, count in hops["histogram"]) == of_kind(report, "deliveries")[0]["received"] == 8 * 19
+    assert f"hops         1 to {max(counted)} (median {hops['p50']}, p99 {hops['p99']}) until a node has a message" in (
+        list(summary(report))
+    )
+
+
+def test_hops_by_way_of_somebody_who_is_not_heard_are_not_known() -> None:
+    message = Message(0, "t", 1, 0.0, array("L", [2, 3, 4, 5]), bytearray(6))
+    message.arrives(2, 1, 0.1)
+    message.arrives(3, 2, 0.2)
+    message.arrives(5, 4, 0.3)
+    assert list(message.hops) == [0, 0, 1, 2, 0, 0]
+    assert list(message.receivers) == [2, 3, 5]
+
+
+def test_curves_and_histograms_say_what_the_quantiles_say(tmp_path: Path) -> None:
+    file = tmp_path / "chain.toml"
+    file.write_text(CHAIN)
+    play = Play(load_scenario(file))
+    play.run()
+    report = records(play)
+    (deliveries,), (limit,) = of_kind(report, "deliveries"), of_kind(report, "limit")
+    curves = {curve["of"]: curve for curve in of_kind(report, "curve")}
+    for name, times in (
+        ("delay", deliveries["delay"]),
+        ("last_receiver", deliveries["last_receiver"]),
+        ("shortest_path", limit["path"]),
+    ):
+        found = dict(zip(curves[name]["percent"], curves[name]["values"], strict=True))
+        assert (found[50], found[99]) == (times["p50"], times["p99"])
+        assert sorted(curves[name]["values"]) == curves[name]["values"]
+    (connections,), (mesh,), (copies,) = (of_kind(report, kind) for kind in ("connections", "mesh", "copies"))
+    for spread in (connections, mesh):
+        assert sum(count for _, count in spread["histogram"]) == 20
+        assert (spread["histogram"][0][0], spread["histogram"][-1][0]) == (spread["min"], spread["max"])
+    assert sum(count for _, count in copies["histogram"]) == 20
+    assert copies["histogram"][0][0] <= copies["per_node"]["min"] < copies["histogram"][0][0] + 0.5
+    (dht,) = of_kind(report, "dht")
+    assert sum(count for _, count in dht["questions_per_lookup"]) == dht["lookups"] == dht["found"]
+    assert 0 < sum(count for _, count in dht["hops"]) <= dht["lookups"]
+    assert dht["hops"][-1][0] is None
 
 
 def test_an_uplink_and_losses_make_it_slower(tmp_path: Path) -> None:

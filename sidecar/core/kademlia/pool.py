@@ -1,6 +1,7 @@
 """The lookups under way: their queries, time-outs, bounds and results."""
 
 from collections import deque
+from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -25,6 +26,8 @@ from .table import RoutingTable, note_failure
 # answered; their time was over; who asked went away; too many waited already.
 OUTCOMES = ("found", "walked", "unanswered", "timed_out", "cancelled", "refused")
 DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds
+HOPS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+QUERIES = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 60.0, 100.0)
 
 
 class _Query(NamedTuple):
@@ -64,7 +67,9 @@ class LookupPool:
         "_waiting",
         "durations",
         "failed",
+        "hops",
         "outcomes",
+        "queries",
         "sent",
     )
 
@@ -80,6 +85,8 @@ class LookupPool:
         self.failed = 0
         self.outcomes = dict.fromkeys(OUTCOMES, 0)  # of lookups that ended, or were not begun
         self.durations = Histogram(DURATIONS)
+        self.hops = Histogram(HOPS)  # as `LookupCompleted` has them, of lookups that somebody answered
+        self.queries = Histogram(QUERIES)  # of each lookup
 
     @property
     def running(self) -> int:
@@ -266,13 +273,15 @@ class LookupPool:
                 candidate = lookup.get(lookup.target)
                 found = candidate.addresses if candidate else None
             result: tuple[PeerAddresses, ...] = tuple((other.peer, self._addresses(other)) for other in closest)
-            hops = max((other.depth for other in closest), default=0)
-            effects.append(LookupCompleted(lookup.op, result, found, hops, lookup.queried, lookup.failures))
+            effects.append(LookupCompleted(lookup.op, result, found, _hops(closest), lookup.queried, lookup.failures))
 
     def _end(self, lookup: Lookup, outcome: str, now: float, effects: list[KademliaEffect]) -> None:
         running = self._running.pop(lookup)
         self.outcomes[outcome] += 1
         self.durations.observe(now - running.begun)
+        self.queries.observe(lookup.queried)
+        if closest := lookup.closest():
+            self.hops.observe(_hops(closest))
         for number in running.queries:
             del self._queries[number]
             self._prompt.pop(number, None)
@@ -284,3 +293,8 @@ class LookupPool:
         if contact is None or contact.addresses == candidate.addresses:
             return candidate.addresses
         return own_addresses(candidate.peer, contact.addresses + candidate.addresses, self._config.max_addresses)
+
+
+def _hops(closest: Sequence[Candidate]) -> int:
+    """The longest chain of answers that led to one of them."""
+    return max((candidate.depth for candidate in closest), default=0)

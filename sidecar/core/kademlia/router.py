@@ -201,6 +201,14 @@ class KademliaRouter:
         """How long lookups took; to be read only."""
         return self._pool.durations
 
+    def hops(self) -> Histogram:
+        """How many answers led to the farthest of those that lookups found; to be read only."""
+        return self._pool.hops
+
+    def queries(self) -> Histogram:
+        """How many peers each lookup asked; to be read only."""
+        return self._pool.queries
+
     def statistics(self) -> KademliaStatistics:
         """Counters since the start, and what is there now."""
         return KademliaStatistics(

@@ -169,12 +169,14 @@ class Node:
 
     def histograms(self) -> dict[str, Histogram]:
         """What is counted by size, by name; to be read only. See `Histogram` in the schema for what they mean."""
-        propagation = self._services.gossip.router.propagation()
+        propagation, kademlia = self._services.gossip.router.propagation(), self._services.kademlia.router
         return {
             "gossip_propagation_seconds": propagation.delays,
             "gossip_echo_seconds": propagation.echoes,
             "gossip_probe_seconds": self._services.probe.delays,
-            "dht_lookup_duration_seconds": self._services.kademlia.router.durations(),
+            "dht_lookup_duration_seconds": kademlia.durations(),
+            "dht_lookup_hops": kademlia.hops(),
+            "dht_lookup_queries": kademlia.queries(),
         }
 
     def participation(self) -> Participation:

@@ -118,6 +118,7 @@ def test_bootstraps_on_demand() -> None:
 def test_a_lookup_from_question_to_result() -> None:
     router = joined(A)
     query = first(router)
+    hops, queries = list(router.hops().counts), list(router.queries().counts)
     assert router.handle(LookupRequested(7, KEY), 10.0) == [SendQuery(query, A, AT[A], ASK)]
     effects = router.handle(QueryAnswered(query, answer(B, C)), 10.1)
     assert effects[0] == PeersNamed(((B, AT[B]), (C, AT[C])))
@@ -129,6 +130,9 @@ def test_a_lookup_from_question_to_result() -> None:
         PeersNamed(((A, AT[A]),)),
         LookupCompleted(7, tuple((one, AT[one]) for one in ordered), None, 2, 3, 1),
     ]
+    hops[router.hops().bounds.index(2)] += 1
+    queries[router.queries().bounds.index(5)] += 1
+    assert (router.hops().counts, router.queries().counts) == (hops, queries)
     assert router.handle(QueryAnswered(ask[B], answer()), 10.4) == []  # too late, and no more asked for
 
 
@@ -137,8 +141,11 @@ def test_a_malformed_answer_costs_the_place_in_the_table() -> None:
     query = first(router)
     router.handle(LookupRequested(1, KEY), 1.0)
     assert in_table(router) == {A}
+    hops, queries = sum(router.hops().counts), router.queries().counts[0]
     assert router.handle(QueryAnswered(query, b"\xff"), 1.1) == [LookupCompleted(1, (), None, 0, 1, 1)]
     assert in_table(router) == set()
+    assert sum(router.hops().counts) == hops, "nobody answered"
+    assert router.queries().counts[0] == queries + 1
 
 
 @pytest.mark.parametrize(

@@ -354,6 +354,11 @@ class Histogram(_message.Message):
     dht_lookup_duration_seconds: lookups in the DHT from their beginning to their end, those that keep the routing table
     fresh among them.
 
+    dht_lookup_hops: the longest chain of answers that led to one of the peers that a lookup found, 1 where those were
+    known that it began with. Lookups that nobody answered are left out.
+
+    dht_lookup_queries: how many peers each lookup asked.
+
     event_loop_lag_seconds: how late the sidecar's event loop is, looked at once a second.
 
     gossip_propagation_seconds: how much later than this node its neighbours show that they have a message, on this
