@@ -60,6 +60,7 @@ ANOTHER = {
     "gate.deny_peers": PEER,
     "gate.allow_networks": "192.0.2.0/24",
     "gate.deny_networks": "192.0.2.0/24, ::1",
+    "limits.exempt_networks": "192.0.2.0/24",
     "gate.protected_peers": PEER,
     "dht.mode": "client",
     "dht.namespaces": "interop=greatest:refuse_prefix=bad",
