@@ -86,17 +86,17 @@ def seconds(low: float, high: float) -> Kind:
     return Kind(read, lambda value: f"{value:.15g}", "seconds", allowed, "SECONDS", ends=(low, high))
 
 
-def share() -> Kind:
-    """A part of a whole, from 0 to 1."""
+def share(most: float = 1.0) -> Kind:
+    """A part of a whole, from 0 to `most`."""
 
     def read(value: object) -> float:
         if isinstance(value, str):
             value = float(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError("not a number")
-        return _between(float(value), 0.0, 1.0)
+        return _between(float(value), 0.0, most)
 
-    return Kind(read, lambda value: f"{value:.15g}", "", "a number from 0 to 1", "SHARE", ends=(0.0, 1.0))
+    return Kind(read, lambda value: f"{value:.15g}", "", f"a number from 0 to {most:g}", "SHARE", ends=(0.0, most))
 
 
 def choice(*names: str) -> Kind:

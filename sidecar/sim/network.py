@@ -25,9 +25,14 @@ class LinkModel:
     latency: tuple[float, float] = (0.005, 0.08)
     """One way; drawn once for each pair of peers. The default spans a city and a continent."""
     between: Callable[[random.Random, int, int], float] | None = None
-    """Draws the latency between two peers, by their indices, in place of `latency`."""
+    """Draws the latency from one peer to another, by their indices, in place of `latency`.
+
+    For both directions of a pair it is given a generator in the same state.
+    """
     uplink: float = 0.0
     """Bytes a second that a peer can send, to all others together; 0: any number."""
+    downlink: float = 0.0
+    """Bytes a second that a peer can receive, of all others together; what is more queues before it. 0: any number."""
     loss: float = 0.0
     """The share of packets that is lost. TCP sends them again, so that it shows as delay."""
     window: int = 256 * 1024
@@ -120,10 +125,10 @@ class Simulation:
         return not group or group.get(one.index, 0) == group.get(other.index, 0)
 
     def latency(self, one: SimPeer, other: SimPeer) -> float:
-        """One way, in seconds; the same at every time."""
-        pair = (min(one.index, other.index), max(one.index, other.index))
+        """From one to the other, in seconds; the same at every time."""
+        pair = (one.index, other.index)
         if pair not in self._latency:
-            rng = random.Random(f"{self.seed}/{pair[0]}-{pair[1]}")
+            rng = random.Random(f"{self.seed}/{min(pair)}-{max(pair)}")
             between = self.model.between
             self._latency[pair] = rng.uniform(*self.model.latency) if between is None else between(rng, *pair)
         return self._latency[pair]
@@ -180,7 +185,10 @@ class Link:
         self._next_stream = {dialler.index: 1, target.index: 2}  # parity as in yamux
         self._halves = {dialler.index: _Half(), target.index: _Half()}
         self._unread: dict[int, deque[Callable[[], None]] | None] = dict.fromkeys(self._halves)  # of ends that pause
-        self._latency = simulation.latency(dialler, target)
+        self._latency = {
+            dialler.index: simulation.latency(dialler, target),
+            target.index: simulation.latency(target, dialler),
+        }
 
     def other(self, end: SimPeer) -> SimPeer:
         """The peer at the other end."""
@@ -259,7 +267,7 @@ class Link:
         begun = clock.now
 
         def answered() -> None:
-            end.feed(events.LatencyMeasured(self.numbers[end.index], clock.now - begun))
+            end.feed(events.LatencyMeasured(self.numbers[end.index], (clock.now - begun) * end.pace))
 
         self._send(end, lambda: self._send(other, answered))
 
@@ -320,12 +328,23 @@ class Link:
             else:
                 unread.append(arrive)
 
+        latency = self._latency[end.index]
         sent = clock.now if not model.uplink else end.sends(size + _HEADERS, model.uplink)
-        arrival = sent + self._latency
+        arrival = sent + latency
         if model.loss:
-            arrival += self.simulation.resent(size, self._latency)
-        half.arrived = max(half.arrived, arrival)
-        clock.at(half.arrived, unless_over)
+            arrival += self.simulation.resent(size, latency)
+        before, half.arrived = half.arrived, max(half.arrived, arrival)
+        if not model.downlink:
+            clock.at(half.arrived, unless_over)
+            return
+        # The first byte takes its place in the queue when it is there, the last one cannot pass before it is.
+        last = half.arrived
+        first = last - (size + _HEADERS) / model.uplink if model.uplink else last
+
+        def queue() -> None:
+            clock.at(max(last, other.receives(size + _HEADERS, model.downlink)), unless_over)
+
+        clock.at(max(before, first), queue)
 
     def close(self, end: SimPeer, error: SidecarError | None) -> None:
         """One end closes in order: what it has sent still arrives before the end does."""
@@ -340,7 +359,10 @@ class Link:
         dead.links.pop(self.numbers[dead.index], None)
         other, clock = self.other(dead), self.simulation.clock
         if self.simulation.connected(dead, other):
-            clock.at(clock.now + self._latency, lambda: self._end_at(other, KeepAliveTimeout("the peer vanished")))
+            clock.at(
+                clock.now + self._latency[dead.index],
+                lambda: self._end_at(other, KeepAliveTimeout("the peer vanished")),
+            )
 
     def notice_partition(self) -> None:
         """Both ends give the link up after `dead_after` seconds unless the partition is over by then."""

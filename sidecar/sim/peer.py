@@ -33,11 +33,13 @@ class SimPeer:
         self.links: dict[int, Link] = {}
         self.dials = 0  # since the beginning
         self.wall_ns = 1_700_000_000_000_000_000  # what its wall clock showed when virtual time began
+        self.pace = 1.0  # seconds that its clocks count in one of virtual time
         self.sequence: int | None = None  # what the next start is told of the runs before
         self.alive = False
         self._timer = float("inf")
         self._fed = False  # within `feed`, which asks for the next deadline at its end
         self._uplink_free = 0.0
+        self._downlink_free = 0.0
         self._connections = 0
         self._starts = 0
 
@@ -45,15 +47,15 @@ class SimPeer:
 
     def start(self) -> None:
         """Begin, or begin again after `Simulation.kill`, with the same identity and no memory."""
-        clock = self.simulation.clock
         self._starts += 1
         rng = random.Random(f"{self.simulation.seed}/{self.index}/{self._starts}")
-        wall_ns = self.wall_ns + int(clock.now * 1e9)
+        now = self.now()
+        wall_ns = self.wall_ns + int(now * 1e9)
         sequence = self.sequence
         self.node = self.make(
             self.config,
             self.identity,
-            now=clock.now,
+            now=now,
             wall_ns=wall_ns,
             rng=rng,
             sequence=sequence,
@@ -62,6 +64,10 @@ class SimPeer:
         self.alive = True
         self._timer = float("inf")
         self.feed(events.AddressesChanged((self.address,), ()))
+
+    def now(self) -> float:
+        """Seconds by its own monotonic clock."""
+        return self.simulation.clock.now * self.pace
 
     def ask(self, make: Callable[[int], NodeInput]) -> int:
         """Feed `make(op)` with a new operation number, and return that."""
@@ -79,7 +85,7 @@ class SimPeer:
     def feed(self, arrived: NodeInput) -> None:
         """Give the node an input and carry out what comes of it."""
         if self.alive:
-            effects = self.node.handle(arrived, self.simulation.clock.now)
+            effects = self.node.handle(arrived, self.simulation.clock.now * self.pace)
             if effects:
                 outer, self._fed = self._fed, True
                 self._carry_out(effects)
@@ -92,13 +98,14 @@ class SimPeer:
         if due is not None and due < self._timer:
             self._timer = due
             starts = self._starts
-            self.simulation.clock.at(due, lambda: self._on_timer(due, starts))
+            self.simulation.clock.at(due / self.pace, lambda: self._on_timer(due, starts))
 
     def _on_timer(self, due: float, starts: int) -> None:
         if due != self._timer or starts != self._starts or not self.alive:
             return  # a nearer one was armed since, or that node is no more
         self._timer = float("inf")
-        self._carry_out(self.node.handle_deadline(self.simulation.clock.now))
+        # Its clock may be a rounding short of what it was set for.
+        self._carry_out(self.node.handle_deadline(max(due, self.now())))
         self._arm()
 
     # ------------------------------------------------------------ effects
@@ -163,9 +170,10 @@ class SimPeer:
         if target is None or not simulation.connected(self, target):
             self._later(simulation.model.dial_timeout, lambda: self._dial_failed(dial, Unreachable("no answer")))
             return
-        delay = simulation.latency(self, target)
+        # TCP's and Noise's round trips: three ways there, two back
+        delay = 3 * simulation.latency(self, target) + 2 * simulation.latency(target, self)
 
-        def arrive() -> None:  # TCP's and Noise's round trips are over
+        def arrive() -> None:
             if not target.alive or not simulation.connected(self, target):
                 self._dial_failed(dial, Unreachable("connection refused"))
             elif dial.peer is not None and target.identity.peer_id != dial.peer:
@@ -175,7 +183,7 @@ class SimPeer:
             else:
                 simulation.connect(self, target, dial.dial)
 
-        self._later(delay * 5, arrive)
+        self._later(delay, arrive)
 
     def _resolve(self, asked: events.Resolve) -> None:
         simulation = self.simulation
@@ -207,6 +215,11 @@ class SimPeer:
         self._uplink_free = max(self._uplink_free, self.simulation.clock.now) + size / uplink
         return self._uplink_free
 
+    def receives(self, size: int, downlink: float) -> float:
+        """When `size` bytes that begin to arrive now are here, behind all else that waits before the downlink."""
+        self._downlink_free = max(self._downlink_free, self.simulation.clock.now) + size / downlink
+        return self._downlink_free
+
     def attach(self, link: "Link") -> int:
         """A new connection's number at this end."""
         self._connections += 1
@@ -233,7 +246,7 @@ class SimPeer:
     def taken(self) -> None:
         """Carry out what came of bytes being taken."""
         if self.alive:
-            effects = self.node.drain(self.simulation.clock.now)
+            effects = self.node.drain(self.now())
             if effects:
                 self._carry_out(effects)
             if not self._fed:

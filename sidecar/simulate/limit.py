@@ -9,10 +9,12 @@ from .play import Play
 def shortest(play: Play, source: SimPeer, size: int) -> dict[int, float]:
     """How soon `size` bytes can be at each node, by index, over the connections that are open now.
 
-    Every node sends to the right one first: one latency a hop, and the time that the bytes take to leave by the uplink.
+    Every node sends to the right one first: one latency a hop, and the time that the bytes take by the uplink or the
+    downlink, whichever is slower.
     """
     simulation = play.simulation
-    leaving = size / simulation.model.uplink if simulation.model.uplink else 0.0
+    rates = [rate for rate in (simulation.model.uplink, simulation.model.downlink) if rate]
+    leaving = size / min(rates) if rates else 0.0
     found: dict[int, float] = {}
     waiting: list[tuple[float, int, SimPeer]] = [(0.0, source.index, source)]
     while waiting:

@@ -94,6 +94,7 @@ class Play:
                 if kind.hostility is None:
                     peer.listener = self._hears(peer.index)
                 self._indices[peer.identity.peer_id] = peer.index
+                self._set_clock(peer, kind)
                 self.kinds.append(kind)
                 self._region.append(kind.regions[number % len(kind.regions)] if kind.regions else 0)
                 self._since.append(None)
@@ -111,6 +112,11 @@ class Play:
                 peer.make = self._hostile(peer, kind.hostility)
         for peer, at in zip(simulation.peers, starts, strict=True):
             self._at(at, lambda peer=peer: self._start(peer))  # type: ignore[misc]
+
+    def _set_clock(self, peer: SimPeer, kind: NodeKind) -> None:
+        rng = random.Random(f"{self.seed}/clock/{peer.index}")
+        peer.wall_ns += int(rng.uniform(-kind.clock_offset, kind.clock_offset) * 1e9)
+        peer.pace = 1.0 + rng.uniform(-kind.clock_drift, kind.clock_drift)
 
     def _hostile(self, peer: SimPeer, hostility: Hostility) -> Callable[..., Node]:
         """What makes a node that behaves so, at each of its starts."""

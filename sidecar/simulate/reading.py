@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import random
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,34 +9,29 @@ from typing import Any
 
 from ..config import KEYS, configured
 from ..config.files import read_regular
-from ..config.kinds import Kind, choice, number, seconds, share, size, text
+from ..config.kinds import choice, number, share, size, text
 from ..configure import node_config
 from ..core.errors import ConfigError
 from ..core.node import NodeConfig
-from ..sim import LinkModel
 from .hostile import BEHAVIOURS
-from .hostile.kinds import KIND_NAME
+from .network import KEYS as NETWORK_KEYS
+from .network import read_network
 from .scenario import Event, Hostility, NodeKind, Publication, Scenario, SimulatedNetwork, What
 from .tables import Source, Table, tables
+from .values import KIND_NAME, REGION, SOME_TIME, TIME, positive
 
 NODE_BYTES = 1_100_000  # of memory that a node takes in the end; measured with 100 to 300 of them: docs/simulation.md
 LEAST_MESSAGE = 16  # bytes; a message carries its number
 _MAX_FILE = 4 << 20
 _AGENT = "sidecar-sim"
-_NAME = KIND_NAME
+_DRIFT = share(0.1)
 _TEXT = text(r"(?s).{0,1000}", "a text of at most 1000 characters", "TEXT")
 _TOPIC = text(r"[^\x00-\x1f]{1,256}", "a topic of 1 to 256 characters", "TOPIC")
-_TIME = seconds(0, 86_400)
-_SOME_TIME = seconds(0.001, 86_400)
-_LATENCY = seconds(0.0001, 60)
+_PER_SECOND = positive(1e6, "times a second")
 _TOP = (
     "name", "about", "seed", "duration", "entrances", "settled", "network", "nodes", "publish", "event",
 )  # fmt: skip
-_NETWORK = (
-    "latency", "low", "high", "mean", "deviation", "regions", "round_trips", "spread", "uplink", "loss",
-    "dial_timeout", "dead_after",
-)  # fmt: skip
-_NODES = ("count", "start", "over", "topics", "regions", "config", "behaviour")
+_NODES = ("count", "start", "over", "topics", "regions", "clock_offset", "clock_drift", "config", "behaviour")
 _HOSTILE = ("after", "connections", "against")  # beside the keys of the behaviour
 _PUBLISH = ("topic", "kind", "publishers", "count", "rate", "size", "start")
 _EVENT = ("at", "what", "kind", "count", "share", "shares", "lasts", "rate", "away")
@@ -48,22 +42,6 @@ _OF = {  # the keys that each kind of event has beside `at` and `what`
     What.HEAL: (),
     What.CHURN: ("kind", "lasts", "rate", "away"),
 }
-
-
-def _positive(most: float, unit: str) -> Kind:
-    """A number above 0, fractions allowed."""
-
-    def read(value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError("not a number")
-        if not 0 < value <= most:
-            raise ValueError("out of range")
-        return float(value)
-
-    return Kind(read, str, unit, f"a number above 0, at most {most:g}, of {unit}", "N")
-
-
-_PER_SECOND = _positive(1e6, "times a second")
 
 
 def load_scenario(file: Path) -> Scenario:
@@ -85,16 +63,16 @@ def load_scenario(file: Path) -> Scenario:
 def read_scenario(document: Mapping[str, Any], source: Source) -> Scenario:
     """Check a document. Raises ConfigError."""
     top = Table(source, "", document, _TOP)
-    duration = top.take("duration", _SOME_TIME, required=True)
-    network = _network(Table(source, "network", top.raw("network", {}), _NETWORK))
+    duration = top.take("duration", SOME_TIME, required=True)
+    network = read_network(Table(source, "network", top.raw("network", {}), NETWORK_KEYS), source.file.parent)
     kinds = _kinds(source, top.raw("nodes", {}), network)
     scenario = Scenario(
-        name=top.take("name", _NAME, source.file.stem),
+        name=top.take("name", KIND_NAME, source.file.stem),
         about=top.take("about", _TEXT, ""),
         seed=top.take("seed", number(0, 2**63 - 1, ""), 1),
         duration=duration,
         entrances=top.take("entrances", number(1, 1000, "nodes"), 3),
-        settled=top.take("settled", _TIME, 10.0),
+        settled=top.take("settled", TIME, 10.0),
         network=network,
         kinds=kinds,
         publications=tuple(
@@ -132,66 +110,6 @@ def available_memory() -> float:
     return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
-# ---------------------------------------------------------------- network
-
-_LATENCIES = {
-    "uniform": ("low", "high"),
-    "normal": ("mean", "deviation"),
-    "matrix": ("regions", "round_trips", "spread"),
-}
-
-
-def _network(table: Table) -> SimulatedNetwork:
-    model = table.take("latency", choice(*_LATENCIES), "uniform")
-    for other, names in _LATENCIES.items():
-        for name in names:
-            if other != model and name in table:
-                raise table.complaint(name, f'it belongs to latency = "{other}", and the latency here is "{model}"')
-    plain = LinkModel()
-    low = table.take("low", _LATENCY, plain.latency[0])
-    high = table.take("high", _LATENCY, max(low, plain.latency[1]))
-    if low > high:
-        raise table.complaint("low", f"{low:g} s is more than high ({high:g} s)")
-    between = None
-    if model == "normal":
-        mean = table.take("mean", _LATENCY, required=True)
-        deviation = table.take("deviation", _TIME, required=True)
-        low, high = mean, mean
-
-        def between(rng: random.Random, one: int, other: int) -> float:
-            return max(0.0001, rng.gauss(mean, deviation))
-
-    links = LinkModel(
-        latency=(low, high),
-        between=between,
-        uplink=float(table.take("uplink", size(1024, 2**40), 0)),
-        loss=table.take("loss", share(), 0.0),
-        dial_timeout=table.take("dial_timeout", _SOME_TIME, plain.dial_timeout),
-        dead_after=table.take("dead_after", _SOME_TIME, plain.dead_after),
-    )
-    if links.loss > 0.5:
-        raise table.complaint("loss", f"{links.loss:g} is more than TCP lives with: allowed: 0 to 0.5")
-    if model != "matrix":
-        return SimulatedNetwork(links)
-    regions = table.words("regions", _NAME)
-    if not regions:
-        raise ConfigError(f'{table.place()}: {table.shown} lacks regions: latency = "matrix" needs their names')
-    rows = table.raw("round_trips", None)
-    if not isinstance(rows, list) or [len(row) if isinstance(row, list) else 0 for row in rows] != [len(regions)] * len(
-        regions
-    ):
-        raise table.complaint("round_trips", f"it is a list of {len(regions)} lists of {len(regions)} times each")
-    try:
-        trips = tuple(tuple(_LATENCY.read(value) for value in row) for row in rows)
-    except ValueError as error:
-        raise table.complaint("round_trips", f"{error}; allowed: {_LATENCY.allowed}") from None
-    for row, name in enumerate(regions):
-        for column, other in enumerate(regions):
-            if trips[row][column] != trips[column][row]:
-                raise table.complaint("round_trips", f"from {name} to {other} it is not the same as back")
-    return SimulatedNetwork(links, regions, trips, table.take("spread", share(), 0.1))
-
-
 # ---------------------------------------------------------------- nodes
 
 
@@ -206,10 +124,12 @@ def _kind(source: Source, name: str, content: object, network: SimulatedNetwork)
     header = f"nodes.{name}"
     table = Table(source, header, content, _known_of_nodes(content))
     try:
-        _NAME.read(name)
+        KIND_NAME.read(name)
     except ValueError as error:
-        raise ConfigError(f"{table.place()}: {name!r} as a kind of nodes: {error}; allowed: {_NAME.allowed}") from None
-    regions = table.words("regions", _NAME)
+        raise ConfigError(
+            f"{table.place()}: {name!r} as a kind of nodes: {error}; allowed: {KIND_NAME.allowed}"
+        ) from None
+    regions = table.words("regions", REGION)
     for region in regions:
         if region not in network.regions:
             raise table.complaint("regions", f"{region!r} is none of the network's; there are {list(network.regions)}")
@@ -217,12 +137,14 @@ def _kind(source: Source, name: str, content: object, network: SimulatedNetwork)
     return NodeKind(
         name=name,
         count=table.take("count", number(1, 1_000_000, "nodes"), required=True),
-        start=table.take("start", _TIME, 0.0),
-        over=table.take("over", _TIME, 0.0),
+        start=table.take("start", TIME, 0.0),
+        over=table.take("over", TIME, 0.0),
         topics=table.words("topics", _TOPIC),
         regions=tuple(network.regions.index(region) for region in chosen),
         config=_config(source, header, table.raw("config", {})),
         hostility=_hostility(table),
+        clock_offset=table.take("clock_offset", TIME, 0.0),
+        clock_drift=table.take("clock_drift", _DRIFT, 0.0),
     )
 
 
@@ -244,9 +166,9 @@ def _hostility(table: Table) -> Hostility | None:
         return None
     return Hostility(
         behaviour,
-        after=table.take("after", _TIME, 0.0),
+        after=table.take("after", TIME, 0.0),
         connections=table.take("connections", number(0, 100_000, "nodes"), 0),
-        against=table.take("against", _NAME),
+        against=table.take("against", KIND_NAME),
         options={name: table.take(name, kind, usual, required=usual is None) for name, (kind, usual) in own.items()},
     )
 
@@ -329,7 +251,7 @@ def _publication(table: Table, kinds: tuple[NodeKind, ...], duration: float) -> 
         raise table.complaint("publishers", f"{publishers} are more than there are such nodes ({able})")
     count = table.take("count", number(1, 1_000_000, "messages"), required=True)
     rate = table.take("rate", _PER_SECOND, required=True)
-    start = table.take("start", _TIME, 0.0)
+    start = table.take("start", TIME, 0.0)
     if start + (count - 1) / rate >= duration:
         raise table.complaint(
             "count",
@@ -342,7 +264,7 @@ def _publication(table: Table, kinds: tuple[NodeKind, ...], duration: float) -> 
 
 def _event(table: Table, kinds: tuple[NodeKind, ...], duration: float) -> Event:
     what = What(table.take("what", choice(*(what.value for what in What)), required=True))
-    at = table.take("at", _TIME, required=True)
+    at = table.take("at", TIME, required=True)
     if at >= duration:
         raise table.complaint("at", f"{at:g} s is not before the end of the run ({duration:g} s)")
     for name in _EVENT[2:]:
@@ -357,9 +279,9 @@ def _event(table: Table, kinds: tuple[NodeKind, ...], duration: float) -> Event:
             at,
             what,
             kind,
-            lasts=table.take("lasts", _SOME_TIME, required=True),
+            lasts=table.take("lasts", SOME_TIME, required=True),
             rate=table.take("rate", _PER_SECOND, required=True),
-            away=table.take("away", _SOME_TIME, required=True),
+            away=table.take("away", SOME_TIME, required=True),
         )
     if what is What.KILL:
         if ("count" in table) == ("share" in table):

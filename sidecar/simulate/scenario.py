@@ -40,6 +40,10 @@ class NodeKind:
     config: NodeConfig
     hostility: Hostility | None = None
     """None: they are honest."""
+    clock_offset: float = 0.0
+    """Each one's wall clock is wrong by so many seconds at most, either way."""
+    clock_drift: float = 0.0
+    """Each one's clocks run too fast or too slow by so large a share at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class SimulatedNetwork:
     """Its latency is that of networks without regions."""
     regions: tuple[str, ...] = ()
     round_trips: tuple[tuple[float, ...], ...] = ()
+    """Seconds, from the region of the row to that of the column."""
     spread: float = 0.0
     """How far a pair's latency may be from half the round trip of its regions, as a share of it."""
 

@@ -32,12 +32,15 @@ entrances = 2
 [network]
 latency = "matrix"
 regions = ["eu", "us"]
-round_trips = [["10ms", "90ms"], ["90ms", "20ms"]]
+round_trips = [["10ms", "90ms"], ["92ms", "20ms"]]
 loss = 0.02
 uplink = "1MiB"
+downlink = "2MiB"
 dead_after = 3
 [nodes.steady]
 count = 4
+clock_offset = 5
+clock_drift = 0.001
 topics = ["news", "chat"]
 [nodes.other]
 count = 5

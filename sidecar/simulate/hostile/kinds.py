@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ...config.kinds import Kind, share, text
+from ...config.kinds import Kind, share
+from ..values import KIND_NAME
 from .conduct import Conduct
 from .sybil import Censor, Degrade, Silent
-
-KIND_NAME = text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "up to 64 letters, digits, '.', '_' and '-'", "NAME")
 
 
 class Behaviour(NamedTuple):
