@@ -306,6 +306,8 @@ class Runtime(ConnectionHost):
                 connection = self._connections.get(number)
                 if connection is not None and connection.open:
                     connection.close(cause)
+            case gossip.CheckSignatures(batch, checks):
+                self.feed(gossip.SignaturesChecked(batch, gossip.verify_batch(checks)))
             case events.Dial():
                 self._counters.dials += 1
                 self._dialer.dial(effect)

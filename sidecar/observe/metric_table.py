@@ -191,6 +191,12 @@ ROWS: tuple[Row, ...] = (
         "gossip_fullest_queue_bytes",
         "Gossip that waits for the slowest peer.",
     ),
+    _gauge(
+        lambda c: c.node.gossip_queues.pending_messages,
+        "gossip_pending_messages",
+        "Messages of peers that wait for their signatures to be checked.",
+    ),
+    _gauge(lambda c: c.node.gossip_queues.pending_bytes, "gossip_pending_bytes", "The same in bytes."),
     # the DHT
     _gauge(lambda c: c.node.kademlia.peers, "dht_table_peers", "Peers in the routing table."),
     _gauge(
@@ -333,6 +339,20 @@ FAMILIES: tuple[Family, ...] = (
         "Messages of peers that are no good.",
     ),
     Family(
+        lambda c: c.node.gossip.ignored,
+        "sidecar_gossip_ignored_messages",
+        True,
+        "reason",
+        "Messages that were not passed on, though nobody is to blame.",
+    ),
+    Family(
+        lambda c: c.node.gossip.signatures,
+        "sidecar_gossip_checked_signatures",
+        True,
+        "where",
+        "Signatures of gossip that were checked: inline, in the node's own turns, or by workers.",
+    ),
+    Family(
         lambda c: c.node.gossip.dropped,
         "sidecar_gossip_dropped",
         True,
@@ -376,6 +396,7 @@ TOPIC_COUNTERS: tuple[tuple[str, str, str], ...] = (
     ("published", "published_messages", "Messages of a topic published by apps."),
     ("duplicates", "duplicate_messages", "Messages of a topic that had come before."),
     ("rejected", "rejected_messages", "Messages of a topic that are no good."),
+    ("ignored", "ignored_messages", "Messages of a topic that were not passed on, though nobody is to blame."),
     ("dropped", "dropped_messages", "Copies of a topic's messages that slow peers lost."),
     ("delivered_bytes", "delivered_bytes", "The payloads of a topic's delivered messages."),
 )

@@ -149,6 +149,8 @@ class SimPeer:
                     link = self.links.get(connection)
                     if link is not None:
                         link.measure(self)
+                case gossip.CheckSignatures(number, checks):
+                    self._check(number, checks)
                 case events.CloseConnection(connection, error):
                     link = self.links.get(connection)
                     if link is not None:
@@ -161,6 +163,11 @@ class SimPeer:
             self.news.append(news)
         if self.listener is not None:
             self.listener(news)
+
+    def _check(self, number: int, checks: Sequence[gossip.SignatureCheck]) -> None:
+        """Answer as another process would: later, though it costs no virtual time."""
+        reasons = self.simulation.verdicts.verify(checks)
+        self._later(0.0, lambda: self.feed(gossip.SignaturesChecked(number, reasons)))
 
     def _dial(self, dial: events.Dial) -> None:
         self.dials += 1

@@ -3,6 +3,7 @@
 from ..parameters.gossip import PROTOCOLS, GossipConfig
 from .events import (
     AppInput,
+    CheckSignatures,
     GossipEffect,
     GossipInput,
     GossipMessage,
@@ -24,18 +25,22 @@ from .events import (
     PublishOutcome,
     Receipt,
     RpcsReceived,
+    SignaturesChecked,
     TopicCounts,
     TopicJoined,
     TopicLeft,
     TopicOptions,
     TopicView,
 )
+from .judging import Candidates, Rules, Verdict
 from .router import GossipRouter
 from .signing import SignatureCheck, Verify, verify_batch
 
 __all__ = [
     "PROTOCOLS",
     "AppInput",
+    "Candidates",
+    "CheckSignatures",
     "GossipConfig",
     "GossipEffect",
     "GossipInput",
@@ -59,12 +64,15 @@ __all__ = [
     "Published",
     "Receipt",
     "RpcsReceived",
+    "Rules",
     "SignatureCheck",
+    "SignaturesChecked",
     "TopicCounts",
     "TopicJoined",
     "TopicLeft",
     "TopicOptions",
     "TopicView",
+    "Verdict",
     "Verify",
     "verify_batch",
 ]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ..errors import SidecarError
 from ..statistics import Statistics
 from ..types import PeerId
+from .signing import SignatureCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,13 @@ class RpcsReceived(NamedTuple):
     frames: Sequence[bytes]
 
 
+class SignaturesChecked(NamedTuple):
+    """The verdicts on the batch of `CheckSignatures` with this number: for each None, or why it is rejected."""
+
+    number: int
+    reasons: Sequence[str | None]
+
+
 class TopicJoined(NamedTuple):
     """An app wants the topic. Joining again with the same options changes nothing.
 
@@ -118,7 +126,7 @@ class PublishCancelled(NamedTuple):
 
 
 AppInput = TopicJoined | TopicLeft | Published | PublishCancelled
-GossipInput = PeerAdded | PeerDescribed | PeerBegan | PeerRemoved | RpcsReceived | AppInput
+GossipInput = PeerAdded | PeerDescribed | PeerBegan | PeerRemoved | RpcsReceived | SignaturesChecked | AppInput
 
 # ---------------------------------------------------------------- effects
 
@@ -186,8 +194,18 @@ class PeerBacklogged(NamedTuple):
     backlogged: bool
 
 
+class CheckSignatures(NamedTuple):
+    """Have signatures checked by another process: to be answered by one `SignaturesChecked`, whatever happens.
+
+    Asked only where `verify_workers` is not 0, and for so many that the way there is worth it.
+    """
+
+    number: int
+    checks: list[SignatureCheck]
+
+
 News = MessagesDelivered | PublishCompleted
-GossipEffect = PeerWoken | PeersOffered | PeerViolated | PeerBacklogged | News
+GossipEffect = PeerWoken | PeersOffered | PeerViolated | PeerBacklogged | CheckSignatures | News
 
 # ---------------------------------------------------------------- views
 
@@ -200,6 +218,7 @@ class TopicCounts:
     published: int = 0
     duplicates: int = 0
     rejected: int = 0
+    ignored: int = 0  # not passed on, by a verdict that blames nobody
     dropped: int = 0  # copies that a full queue lost
     delivered_bytes: int = 0  # of payload
     published_bytes: int = 0
@@ -236,7 +255,9 @@ class Queued(NamedTuple):
     bytes: int
 
 
-REJECTED = ("malformed", "missing_field", "foreign_field", "key", "signature", "too_large")
+REJECTED = ("malformed", "missing_field", "foreign_field", "key", "signature", "too_large", "verdict")
+IGNORED = ("verdict",)
+CHECKED = ("inline", "workers")
 DROPPED = (
     "queue_full",
     "not_joined",
@@ -248,6 +269,7 @@ DROPPED = (
     "past",
     "no_peer",
     "peer_limit",
+    "pending_bound",
 )
 
 
@@ -275,5 +297,7 @@ class GossipStatistics(Statistics):
     idontwant_ids_sent: int = 0
     idontwant_ids_received: int = 0
     idontwant_suppressed: int = 0  # copies not sent, since the peer has them
+    signatures: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CHECKED, 0))  # checked, by whom
     rejected: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REJECTED, 0))
+    ignored: dict[str, int] = field(default_factory=lambda: dict.fromkeys(IGNORED, 0))
     dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DROPPED, 0))

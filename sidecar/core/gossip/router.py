@@ -14,6 +14,7 @@ from .events import (
     GossipPeerView,
     GossipStatistics,
     PeerAdded,
+    PeerBacklogged,
     PeerBegan,
     PeerDescribed,
     PeerRemoved,
@@ -21,15 +22,19 @@ from .events import (
     Published,
     Queued,
     RpcsReceived,
+    SignaturesChecked,
     TopicJoined,
     TopicLeft,
     TopicView,
 )
+from .intake import Intake
+from .judging import Rules
 from .lazy import LazyGossip
 from .mesh import Mesh
 from .propagation import Propagation
 from .publish import Publisher
 from .receive import RpcReceiver
+from .relay import Relay
 from .signing import Verify, verify_batch
 from .spare import SpareLinks
 from .state import GossipPeer, GossipState
@@ -73,7 +78,8 @@ class GossipRouter:
         self._lazy = LazyGossip(self._state)
         self._unwanted = Unwanted(self._state)
         self._spare = SpareLinks(self._state, self._unwanted)
-        self._receiver = RpcReceiver(self._state, self._mesh, self._lazy, self._unwanted, self._spare, verify)
+        self._intake = Intake(self._state, Relay(self._state, self._unwanted, self._spare), self._unwanted, verify)
+        self._receiver = RpcReceiver(self._state, self._mesh, self._lazy, self._unwanted, self._intake)
         self.relieved = False
         """Whether publishers that wait for room can go on since frames were taken: `resume` lets them."""
         self._publisher = Publisher(self._state, self._mesh, sequence)
@@ -92,6 +98,8 @@ class GossipRouter:
                     state.statistics.dropped["no_peer"] += len(input.frames)
                 else:
                     self._receiver.receive(peer, input.frames)
+            case SignaturesChecked():
+                self._intake.answer(input.number, input.reasons)
             case Published():
                 self._publisher.publish(input)
             case PublishCancelled():
@@ -128,8 +136,14 @@ class GossipRouter:
         if known is not None:
             self._receiver.serve_all(known)
             self._mesh.remove_peer(known)
+            self._intake.removed(known)
+            if known.backlogged:  # what is pending still holds nobody up
+                known.backlogged = False
+                self._state.emit(PeerBacklogged(peer, False))
 
     def _finish_turn(self) -> list[GossipEffect]:
+        if self._state.config.verify_workers and self._intake.due:
+            self._intake.ask()
         if self._state.candidates_changed:
             self._state.candidates_changed = False
             self._publisher.on_candidates_changed()
@@ -163,9 +177,9 @@ class GossipRouter:
     def next_deadline(self) -> float:
         """When to call `handle_deadline`: at the heartbeat, or earlier for messages that wait on spare links.
 
-        At once when publishers can go on or RPCs wait.
+        At once when publishers can go on, or when RPCs or signatures to be checked here wait.
         """
-        if self._publisher.due or self._state.waiting:
+        if self._publisher.due or self._state.waiting or self._intake.due:
             return self._state.now
         return min(self._heartbeat_at, self._spare.due)
 
@@ -183,12 +197,24 @@ class GossipRouter:
             self._mesh.heartbeat()
             self._lazy.heartbeat()
             self._unwanted.heartbeat()
+            self._intake.heartbeat()
             state.forget_idle_topics()
         self._spare.release()
+        if self._intake.due:
+            self._intake.serve()
         self._receiver.serve_waiting()
         if self._publisher.due:
             self._publisher.resume()
         return self._finish_turn()
+
+    def set_rules(self, topic: str, rules: Rules | None) -> None:
+        """Have the topic's messages judged before they are delivered and forwarded; None: as any.
+
+        Raises InvalidArgument, TooLarge (the topic's name).
+        """
+        known = self._state.topic(topic)
+        known.rules = rules
+        self._state.forget_if_idle(known)
 
     def take_charges(self) -> dict[PeerId, float]:
         """The needless work that peers caused since the last call, in points of some 5 us."""
@@ -238,6 +264,10 @@ class GossipRouter:
         """What waits for each peer."""
         return [Queued(peer.queue.messages, peer.queue.bytes) for peer in self._state.peers.values()]
 
+    def pending(self) -> Queued:
+        """Messages that came and wait for the verdict on their signature."""
+        return Queued(len(self._intake), self._intake.bytes)
+
     def propagation(self) -> Propagation:
         """How messages spread; to be read only."""
         return self._state.propagation
@@ -245,4 +275,10 @@ class GossipRouter:
     def statistics(self) -> GossipStatistics:
         """A copy of the counters."""
         statistics = self._state.statistics
-        return replace(statistics, rejected=dict(statistics.rejected), dropped=dict(statistics.dropped))
+        return replace(
+            statistics,
+            signatures=dict(statistics.signatures),
+            rejected=dict(statistics.rejected),
+            ignored=dict(statistics.ignored),
+            dropped=dict(statistics.dropped),
+        )

@@ -23,6 +23,7 @@ from .events import (
     TopicCounts,
     TopicOptions,
 )
+from .judging import Rules
 from .messages import RpcChunk, SignedLayout, UnsignedLayout, build_chunks, max_payload, split_chunk
 from .propagation import Propagation
 from .queue import PeerQueue
@@ -38,7 +39,11 @@ ENTRY = 1.0  # a control entry, a subscription, an RPC without messages
 FRUITLESS = 2.5  # an RPC whose IHAVE, IWANT or IDONTWANT is beyond a bound or leads to nothing
 PASSED_OVER = 0.1  # an entry beyond a bound, which was parsed for nothing; a message for a topic not joined
 IDENTIFIER = 0.005  # a message id in such an entry
+FORGED = (
+    100.0  # a message that its author did not sign, or whose key is not the author's: ten times what the check costs
+)
 MALFORMED = 50.0  # an RPC or message that is none; ten times and more of what it costs: nobody sends these for long
+_REJECTED = {"malformed": MALFORMED, "signature": FORGED, "key": FORGED}  # what a rejected message is charged; else:
 
 
 def unsigned_ids(datas: Iterable[bytes]) -> list[bytes]:
@@ -58,6 +63,7 @@ class GossipPeer:
         "begun",
         "dial_only",
         "firsts",
+        "forged",
         "heeds_age",
         "held",
         "id",
@@ -73,6 +79,7 @@ class GossipPeer:
         "max_rpc",
         "named",
         "outbound",
+        "pending_bytes",
         "protocol",
         "queue",
         "refusals",
@@ -119,6 +126,8 @@ class GossipPeer:
         self.backlog_bytes = 0
         self.backlogged = False  # more of them than may
         self.step: Iterator[float] | None = None  # the rest of an RPC that takes more than one turn; yields its work
+        self.pending_bytes = 0  # of messages whose signatures are not checked yet
+        self.forged = 0  # messages with invalid signatures that it sent, of late
         self.violated = False
         self.begun = False  # an RPC has come on the stream that it writes on
 
@@ -149,6 +158,7 @@ class Topic:
         "options",
         "peers",
         "resting",
+        "rules",
         "signed",
         "told",
         "turned_away",
@@ -177,6 +187,7 @@ class Topic:
         self.backoff: dict[PeerId, float] = {}  # until when neither side grafts
         self.resting: dict[PeerId, float] = {}  # until when we do not graft, though the peer may
         self.counts = TopicCounts()
+        self.rules: Rules | None = None  # what judges its messages within the turn
         self.signed = SignedLayout(sender, wire)
         self.unsigned = UnsignedLayout(wire)
         self._max_payloads = (
@@ -204,7 +215,7 @@ class Topic:
     @property
     def idle(self) -> bool:
         """Whether nothing is known of it that would be lost with it."""
-        return not (self.joined or self.peers or self.fanout or self.backoff or self.resting)
+        return not (self.joined or self.peers or self.fanout or self.backoff or self.resting or self.rules)
 
 
 class GossipState:
@@ -364,11 +375,24 @@ class GossipState:
         """Count work that brings nobody anything against the peer's budget."""
         self.charged[peer.id] = self.charged.get(peer.id, 0.0) + points
 
+    def reject(self, peer: GossipPeer, topic: Topic | None, reason: str) -> None:
+        """Count an RPC or message that is not valid, and hold it against who sent it."""
+        self.statistics.rejected[reason] += 1
+        if topic is not None:
+            topic.counts.rejected += 1
+        self.charge(peer, _REJECTED.get(reason, ENTRY))
+
+    def ignore(self, topic: Topic, reason: str) -> None:
+        """Count a message that is not passed on though nobody is to blame."""
+        self.statistics.ignored[reason] += 1
+        topic.counts.ignored += 1
+
     def watch_backlog(self, peer: GossipPeer) -> None:
-        """Say when more of the peer's RPCs waits than may, and when half of that is served."""
-        if not peer.backlogged and peer.backlog_bytes > self.config.max_backlog:
+        """Say when more of the peer's RPCs and messages waits than may, and when half of that is served."""
+        waiting = peer.backlog_bytes + peer.pending_bytes
+        if not peer.backlogged and waiting > self.config.max_backlog:
             peer.backlogged = True
-        elif peer.backlogged and peer.backlog_bytes * 2 <= self.config.max_backlog:
+        elif peer.backlogged and waiting * 2 <= self.config.max_backlog:
             peer.backlogged = False
         else:
             return

@@ -26,7 +26,8 @@ class Unwanted:
     def announce(self, source: GossipPeer, topic: Topic, ids: Sequence[bytes], raws: Sequence[bytes]) -> None:
         """Tell the mesh, but for the source, about the large ones of messages just come for the first time.
 
-        v1.2 lets this precede validation. So it does, which also keeps copies from being checked again.
+        v1.2 lets this precede validation. So it precedes the topic's verdicts, but not the check of the signature:
+        until then nobody may trust an id, and a forged copy would keep the real message away.
         """
         state = self._state
         threshold = state.config.idontwant_threshold

@@ -63,7 +63,7 @@ class _Member:
         self.refused = 0  # bytes of the smallest RPC upon which it reset our stream; 0: none
 
 
-class GossipService(Service[gossip.AppInput], StreamHandler):
+class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamHandler):
     """Runs the gossip router on the switch. Frames of one turn reach the router together."""
 
     name = "gossip"
@@ -167,6 +167,8 @@ class GossipService(Service[gossip.AppInput], StreamHandler):
                     self._drop(peer, now)
                 case gossip.MessagesDelivered():
                     self._deliver(effect, now)
+                case gossip.CheckSignatures():
+                    self._switch.emit(effect)
                 case gossip.PublishCompleted(op):
                     then = self._own.pop(op, None)
                     if then is None:
@@ -380,13 +382,15 @@ class GossipService(Service[gossip.AppInput], StreamHandler):
 
     def statistics(self) -> tuple[gossip.GossipStatistics, GossipQueueStatistics]:
         """The router's counters, with what did not even reach it; and what waits for peers."""
-        counts, queued = self.router.statistics(), self.router.queued()
+        counts, queued, pending = self.router.statistics(), self.router.queued(), self.router.pending()
         counts.rejected["too_large"] += self._too_large
         return counts, GossipQueueStatistics(
             peers=self.peers,
             queued_messages=sum(size.messages for size in queued),
             queued_bytes=sum(size.bytes for size in queued),
             fullest_queue_bytes=max((size.bytes for size in queued), default=0),
+            pending_messages=pending.messages,
+            pending_bytes=pending.bytes,
         )
 
     def _open(self, peer: Peer, member: _Member) -> None:

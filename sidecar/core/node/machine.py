@@ -16,6 +16,7 @@ NodeInput: TypeAlias = (
     | events.AppInput
     | ConfigurationChanged
     | gossip.AppInput
+    | gossip.SignaturesChecked
     | direct.AppInput
     | streams.AppInput
     | probe.AppInput
@@ -28,8 +29,8 @@ AppNews: TypeAlias = events.AppNews | gossip.News | direct.News | streams.News |
 NodeNews: TypeAlias = AppNews | events.PeersLearned | events.Note
 """What a node tells its apps, the memory of peers and the log."""
 
-NodeEffect: TypeAlias = events.TransportEffect | NodeNews
-"""Everything that a node gives out: the driver carries out the transport's, and hands the news on."""
+NodeEffect: TypeAlias = events.TransportEffect | gossip.CheckSignatures | NodeNews
+"""Everything that a node gives out: the driver carries out what is not news, and hands the news on."""
 
 
 class NodeMachine(Protocol):

@@ -124,6 +124,9 @@ class GossipQueueStatistics(Statistics):
     queued_messages: int = 0
     queued_bytes: int = 0
     fullest_queue_bytes: int = 0
+    pending_messages: int = 0
+    """That came, and whose signatures are not checked yet."""
+    pending_bytes: int = 0
 
 
 @dataclass(slots=True)

@@ -68,6 +68,14 @@ class GossipConfig:
     turn_messages: int = 1024  # of one peer, until others have their turn; a guess: 10 to 40 ms
     turn_work: int = 1024  # points of work as `core.node` counts them, likewise; a guess: some 5 ms
     max_backlog: int = 512 << 10  # bytes of a peer's RPCs that wait for their turn before no more is read; a guess
+    verify_workers: int = 0  # other processes that check signatures; 0: they are checked in the turns of this one
+    verify_burst: int = 320  # signatures that one turn checks without such: what a read of 64 KiB brings, some 17 ms
+    verify_few: int = 32  # the same with such processes: what goes beyond it is for them; a guess
+    verify_interval: float = 0.02  # seconds after which these may be checked again, in whatever turn; a guess
+    verify_batch: int = 128  # signatures asked of such a process at once, some 7 ms
+    max_pending: int = 1024  # of one peer, that wait for their signatures to be checked; a guess
+    max_pending_total: int = 65_536  # a guess
+    max_pending_bytes: int = 32 << 20  # a guess
     max_refusals: int = 16  # GRAFTs of one peer answered with PRUNE in a heartbeat; a guess
 
     max_topic_name: int = 1024  # a guess, in bytes of UTF-8

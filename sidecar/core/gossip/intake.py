@@ -1,0 +1,418 @@
+"""Received messages up to the verdict on their signatures: accepted by form, then pending, then handed to `relay`.
+
+While signatures are few they are checked in the turn in which they come. What is more than a turn may check is pending:
+under the whole of its bytes, since nobody may trust its id yet. The pending messages of one peer are a lane, which
+they leave in the order in which they came, each once its signature is decided. Lanes are served in turn, here or, with
+`verify_workers`, by other processes: `CheckSignatures` asks for that, and `SignaturesChecked` answers later.
+
+Byte-identical copies are checked once: each lies in the lane of who sent it, and the first to leave one is passed on.
+Other messages that claim the same id are checked as any message, at the cost of who sends them.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from ..errors import ProtocolError
+from .events import CheckSignatures
+from .messages import Fields, parse_message
+from .relay import Batch, Relay
+from .signing import Author, Authors, SignatureCheck, Verify
+from .state import PASSED_OVER, GossipPeer, GossipState, Topic
+from .unwanted import Unwanted
+
+_QUANTUM = 16  # signatures of one lane in its turn, at least
+_SUSPECT_QUANTUM = 1  # of a peer that sent an invalid one of late: who sends many waits, and not the others
+_SUSPECT_ASKED = 8  # the same, of other processes
+_SUSPECT = 4  # invalid signatures, half as many with each heartbeat, that make a peer one; a guess
+_ASKED_AHEAD = 2  # batches that other processes may have for each of them: one at work, one behind it
+_ENTRY = 200  # bytes that a pending message counts beside its own
+_FLOOR = 16  # messages that may be pending of a peer however much of others is
+_SEEN = "seen"  # instead of a reason to reject: the id came with other bytes, and was verified with these
+
+
+class UnverifiedMessage(NamedTuple):
+    """A signed message that waits for the verdict on its signature."""
+
+    topic: Topic
+    author: Author
+    id: bytes
+    seqno: bytes
+    data: bytes
+    raw: bytes
+
+
+class _Pending:
+    """A message in one or more lanes. `decided`: its signature is checked, and `reason` says why it is rejected."""
+
+    __slots__ = ("asked", "check", "decided", "lanes", "message", "reason")
+
+    def __init__(self, message: UnverifiedMessage, check: SignatureCheck) -> None:
+        self.message = message
+        self.check = check
+        self.lanes: list[_Lane] = []
+        self.asked = False  # another process has it
+        self.decided = False
+        self.reason: str | None = None
+
+
+class _Lane:
+    """The pending messages of one peer, in order, and those of them that nobody was asked to check."""
+
+    __slots__ = ("order", "peer", "unchecked")
+
+    def __init__(self, peer: GossipPeer) -> None:
+        self.peer = peer
+        self.order: deque[_Pending] = deque()
+        self.unchecked: deque[_Pending] = deque()
+
+
+class Intake:
+    """Takes messages apart and has their signatures checked: `receive`, then `serve` while `due`."""
+
+    def __init__(self, state: GossipState, relay: Relay, unwanted: Unwanted, verify: Verify) -> None:
+        self._state = state
+        self._relay = relay
+        self._unwanted = unwanted
+        self._verify = verify
+        self._authors = Authors()
+        self._last: Topic | None = None  # of the message before: the next is most often of the same
+        self._lanes: dict[GossipPeer, _Lane] = {}  # those with pending messages
+        self._turns: dict[GossipPeer, _Lane] = {}  # those with unchecked ones, in the order of their turns
+        self._by_raw: dict[bytes, _Pending] = {}
+        self._asked: dict[int, list[_Pending]] = {}  # batches that other processes have
+        self._number = 0
+        self._at_once = 0  # signatures that may still be checked in the turn in which they come
+        self._renewed = state.now - 1.0
+        self.bytes = 0
+        """Of all pending messages."""
+
+    def __len__(self) -> int:
+        """How many messages are pending."""
+        return len(self._by_raw)
+
+    @property
+    def due(self) -> bool:
+        """Whether `serve` has something to do now."""
+        return bool(self._turns) and self._may_check
+
+    @property
+    def _may_check(self) -> bool:
+        workers = self._state.config.verify_workers
+        return not workers or len(self._asked) < workers * _ASKED_AHEAD
+
+    def room(self, peer: GossipPeer) -> int:
+        """How many more messages of the peer should be taken in; where too many are pending of all, a few of each."""
+        lane, config = self._lanes.get(peer), self._state.config
+        of_it = len(lane.order) if lane is not None else 0
+        of_all = config.max_pending_total - len(self._by_raw) if self.bytes < config.max_pending_bytes else 0
+        return max(_FLOOR - of_it, min(config.max_pending - of_it, of_all))
+
+    @property
+    def _overfull(self) -> bool:
+        config = self._state.config
+        return len(self._by_raw) >= config.max_pending_total or self.bytes >= config.max_pending_bytes
+
+    # ------------------------------------------------------------ accept
+
+    def receive(self, peer: GossipPeer, raws: Sequence[bytes]) -> None:
+        """Take in messages that a peer has sent."""
+        self._state.statistics.received += len(raws)
+        candidates: list[UnverifiedMessage] = []
+        checks: list[SignatureCheck] = []
+        position, end = 0, len(raws)
+        while position < end:
+            topic = self._last
+            if topic is not None and topic.joined and not topic.options.sign:
+                datas = topic.unsigned.match(raws, position)
+                if datas:
+                    self._relay.enter(peer, Batch.unsigned(topic, list(raws[position : position + len(datas)]), datas))
+                    position += len(datas)
+                    continue
+            try:
+                self._accept(peer, raws[position], candidates, checks)
+            except ProtocolError:
+                self._state.reject(peer, None, "malformed")
+            position += 1
+        if candidates:
+            self._submit(peer, candidates, checks)
+
+    def _accept(
+        self, peer: GossipPeer, raw: bytes, candidates: list[UnverifiedMessage], checks: list[SignatureCheck]
+    ) -> None:
+        """Take one message apart and judge all but its signature. Raises ProtocolError when it is malformed."""
+        state = self._state
+        topic = self._last
+        known = topic is not None and topic.joined and topic.options.sign
+        fields = topic.signed.match(raw) if topic is not None and known else None
+        if fields is None:
+            fields = parse_message(raw)
+            if fields.topic is None:
+                raise ProtocolError("gossip message without a topic")
+            topic = self._last = state.by_wire.get(fields.topic)
+        if topic is None or not topic.joined:
+            state.statistics.dropped["not_joined"] += 1
+            state.charge(peer, PASSED_OVER)
+        elif topic.options.sign:
+            self._accept_signed(peer, topic, raw, fields, candidates, checks)
+        elif fields.sender is None and fields.seqno is None and fields.signature is None and fields.key is None:
+            self._relay.enter(peer, Batch.unsigned(topic, [raw], [fields.data or b""]))
+        else:
+            state.reject(peer, topic, "foreign_field")
+
+    def _accept_signed(
+        self,
+        peer: GossipPeer,
+        topic: Topic,
+        raw: bytes,
+        fields: Fields,
+        candidates: list[UnverifiedMessage],
+        checks: list[SignatureCheck],
+    ) -> None:
+        state = self._state
+        sender, seqno, signature = fields.sender, fields.seqno, fields.signature
+        if not sender or signature is None or seqno is None or len(seqno) != 8:
+            state.reject(peer, topic, "missing_field")
+            return
+        identifier = sender + seqno
+        if identifier in state.propagation.samples:
+            state.propagation.shown((identifier,), peer.id, state.now)
+        if sender == state.identity.peer_id:
+            state.statistics.dropped["own_echo"] += 1
+            return
+        if state.seen.contains(topic.name, identifier):  # before the check, which costs a hundred times as much
+            self._duplicate(peer, topic, identifier)
+            return
+        try:
+            author = self._authors.find(sender, fields.key)
+        except ProtocolError:
+            state.reject(peer, topic, "key")
+            return
+        candidates.append(UnverifiedMessage(topic, author, identifier, seqno, fields.data or b"", raw))
+        checks.append(SignatureCheck(author.key, fields.content, signature))
+
+    def _duplicate(self, peer: GossipPeer, topic: Topic, identifier: bytes) -> None:
+        self._state.statistics.duplicates += 1
+        topic.counts.duplicates += 1
+        if peer.held:
+            self._unwanted.shown(peer, (identifier,))
+
+    # ------------------------------------------------------------ pending
+
+    def _submit(
+        self, peer: GossipPeer, candidates: Sequence[UnverifiedMessage], checks: Sequence[SignatureCheck]
+    ) -> None:
+        """Check at once what may be; the rest, and all behind what is pending already, goes into the peer's lane."""
+        at_once = 0 if peer in self._lanes or self._known(candidates) else self._allowance(peer, len(checks))
+        if at_once:
+            self._at_once -= at_once
+            reasons = self._check(checks[:at_once])
+            passed = []
+            for message, reason in zip(candidates, reasons, strict=False):  # those behind are not checked yet
+                if reason is None:
+                    passed.append(message)
+                else:
+                    self._reject(peer, message.topic, reason)
+            if passed:
+                self._pass(peer, passed)
+        if at_once < len(candidates):
+            self._pend(peer, candidates[at_once:], checks[at_once:])
+
+    def _allowance(self, peer: GossipPeer, wanted: int) -> int:
+        """How many of the signatures may be checked in this turn."""
+        state = self._state
+        if peer.forged >= _SUSPECT:
+            return 0
+        if state.now - self._renewed >= state.config.verify_interval:
+            self._renew()
+        return min(wanted, self._at_once)
+
+    def _renew(self) -> None:
+        config = self._state.config
+        self._renewed = self._state.now
+        self._at_once = config.verify_few if config.verify_workers else config.verify_burst
+
+    def _check(self, checks: Sequence[SignatureCheck]) -> list[str | None]:
+        self._state.statistics.signatures["inline"] += len(checks)
+        return self._verify(checks)
+
+    def _known(self, candidates: Sequence[UnverifiedMessage]) -> bool:
+        """Whether one of them is pending already."""
+        pending = self._by_raw
+        return bool(pending) and any(message.raw in pending for message in candidates)
+
+    def _pend(
+        self, peer: GossipPeer, candidates: Sequence[UnverifiedMessage], checks: Sequence[SignatureCheck]
+    ) -> None:
+        state = self._state
+        lane = self._lanes.get(peer)
+        if lane is None:
+            lane = self._lanes[peer] = _Lane(peer)
+        if peer.id not in state.peers and self._overfull:  # of those that are here, no more is taken in then
+            state.statistics.dropped["pending_bound"] += len(candidates)
+            candidates, checks = (), ()
+        for message, check in zip(candidates, checks, strict=True):
+            pending = self._by_raw.get(message.raw)
+            if pending is None:
+                pending = self._by_raw[message.raw] = _Pending(message, check)
+                self.bytes += len(message.raw) + _ENTRY
+            pending.lanes.append(lane)
+            lane.order.append(pending)
+            peer.pending_bytes += len(message.raw) + _ENTRY
+            if not pending.decided and not pending.asked:
+                lane.unchecked.append(pending)
+        if lane.unchecked:
+            self._turns[peer] = lane
+        self._leave((lane,))
+
+    # ------------------------------------------------------------ check
+
+    def serve(self) -> None:
+        """Check, or have checked, one turn's worth of what is pending."""
+        if self._state.config.verify_workers:
+            self.ask()
+            return
+        self._renew()
+        taken = self._take(self._at_once)
+        self._at_once -= len(taken)
+        self._decide(taken, self._check([pending.check for pending in taken]))
+
+    def ask(self) -> None:
+        """Hand other processes what is pending, as far as they have not enough to do."""
+        state, config = self._state, self._state.config
+        while self._turns and self._may_check:
+            taken = self._take(config.verify_batch)
+            if not taken:
+                continue  # all of it has become decided, or was seen
+            self._number += 1
+            self._asked[self._number] = taken
+            for pending in taken:
+                pending.asked = True
+            state.emit(CheckSignatures(self._number, [pending.check for pending in taken]))
+
+    def answer(self, number: int, reasons: Sequence[str | None]) -> None:
+        """Take the verdicts on a batch that was asked for. Unknown numbers are ignored."""
+        taken = self._asked.pop(number, None)
+        if taken is None:
+            return
+        self._state.statistics.signatures["workers"] += len(taken)
+        self._decide(taken, reasons)
+
+    def _take(self, most: int) -> list[_Pending]:
+        """Signatures to be checked, of all lanes in turn: some of each, few of those who send invalid ones."""
+        seen = self._state.seen
+        taken: list[_Pending] = []
+        settled: dict[_Lane, None] = {}
+        quantum = max(_QUANTUM, most // len(self._turns))
+        few = _SUSPECT_ASKED if self._state.config.verify_workers else _SUSPECT_QUANTUM
+        for peer in list(self._turns):
+            lane = self._turns.pop(peer)
+            left = min(most - len(taken), few if peer.forged >= _SUSPECT else quantum)
+            unchecked = lane.unchecked
+            while unchecked and left > 0:
+                pending = unchecked.popleft()
+                if pending.decided or pending.asked:  # by way of another lane
+                    continue
+                message = pending.message
+                if seen.contains(message.topic.name, message.id):  # as it came with other bytes: no check is needed
+                    pending.decided, pending.reason = True, _SEEN
+                    settled.update(dict.fromkeys(pending.lanes))
+                    continue
+                pending.asked = True
+                taken.append(pending)
+                left -= 1
+            if unchecked:
+                self._turns[peer] = lane  # behind the others
+            if len(taken) >= most:
+                break
+        self._leave(settled)
+        return taken
+
+    def _decide(self, taken: Sequence[_Pending], reasons: Sequence[str | None]) -> None:
+        lanes: dict[_Lane, None] = {}
+        for pending, reason in zip(taken, reasons, strict=True):
+            pending.decided, pending.reason = True, reason
+            lanes.update(dict.fromkeys(pending.lanes))
+        self._leave(lanes)
+
+    # ------------------------------------------------------------ leave
+
+    def _leave(self, lanes: Iterable[_Lane]) -> None:
+        """Pass on, or reject, what has its verdict and nothing undecided before it."""
+        state = self._state
+        for lane in lanes:
+            peer, order = lane.peer, lane.order
+            passed: list[UnverifiedMessage] = []
+            while order and order[0].decided:
+                pending = order.popleft()
+                message = pending.message
+                size = len(message.raw) + _ENTRY
+                peer.pending_bytes -= size
+                if self._by_raw.get(message.raw) is pending:
+                    del self._by_raw[message.raw]
+                    self.bytes -= size
+                if pending.reason is None:
+                    passed.append(message)
+                elif pending.reason is _SEEN:
+                    self._duplicate(peer, message.topic, message.id)
+                else:
+                    self._reject(peer, message.topic, pending.reason)
+            if passed:
+                self._pass(peer, passed)
+            if not order and self._lanes.get(peer) is lane:
+                del self._lanes[peer]
+            if state.peers.get(peer.id) is peer:
+                if (peer.backlog or peer.step is not None) and self.room(peer) > 0:
+                    state.waiting.setdefault(peer.id, peer)
+                state.watch_backlog(peer)
+
+    def heartbeat(self) -> None:
+        """Forget invalid signatures, half of them each time."""
+        for peer in self._state.peers.values():
+            peer.forged //= 2
+
+    def removed(self, peer: GossipPeer) -> None:
+        """The peer is gone: what is pending of it still counts, unless it is suspect."""
+        if peer.forged >= _SUSPECT:
+            self.drop(peer)
+
+    def drop(self, peer: GossipPeer) -> None:
+        """Forget what is pending of a peer alone."""
+        lane = self._lanes.pop(peer, None)
+        if lane is None:
+            return
+        self._turns.pop(peer, None)
+        self._state.statistics.dropped["no_peer"] += len(lane.order)
+        for pending in dict.fromkeys(lane.order):
+            pending.lanes = [other for other in pending.lanes if other is not lane]
+            raw = pending.message.raw
+            if not pending.lanes and self._by_raw.get(raw) is pending:
+                del self._by_raw[raw]
+                self.bytes -= len(raw) + _ENTRY
+        lane.order.clear()
+        peer.pending_bytes = 0
+
+    def _reject(self, peer: GossipPeer, topic: Topic, reason: str) -> None:
+        peer.forged += 1
+        self._state.reject(peer, topic, reason)
+
+    def _pass(self, peer: GossipPeer, messages: Iterable[UnverifiedMessage]) -> None:
+        """Hand verified messages of a peer on, by topic."""
+        batches: dict[str, Batch] = {}
+        for topic, author, identifier, seqno, data, raw in messages:
+            batch = batches.get(topic.name)
+            if batch is None:
+                batch = batches[topic.name] = Batch(topic, [], [], [], [], [])
+            assert batch.authors is not None
+            assert batch.seqnos is not None
+            batch.ids.append(identifier)
+            batch.raws.append(raw)
+            batch.datas.append(data)
+            batch.authors.append(author)
+            batch.seqnos.append(seqno)
+        for batch in batches.values():
+            topic = batch.topic
+            if topic.joined and topic.options.sign:
+                self._relay.enter(peer, batch)
+            else:  # left while its messages were pending
+                self._state.statistics.dropped["not_joined"] += len(batch.ids)
