@@ -450,6 +450,40 @@ class OperationCompleted(NamedTuple):
 # ---------------------------------------------------------------- news for the apps and the log
 
 
+class Standing(enum.Enum):
+    """What a peer's score has come to (specs gossipsub v1.1, "Score Thresholds"); each has what those before have."""
+
+    GOOD = "good"
+    NO_MESH = "kept out of meshes"  # below 0
+    NO_GOSSIP = "no gossip with it"  # below the gossip threshold
+    NO_PUBLISH = "nothing is published to it"  # below the publish threshold
+    GRAYLISTED = "not listened to"  # below the graylist threshold
+
+
+class TopicScoreView(NamedTuple):
+    """What a peer's behaviour in a topic adds to its score, in points: weights are in it."""
+
+    topic: str
+    time_in_mesh: float  # P1
+    first_deliveries: float  # P2
+    mesh_deliveries: float  # P3
+    mesh_failures: float  # P3b
+    invalid_messages: float  # P4
+
+
+class ScoreView(NamedTuple):
+    """A peer's score with its parts, in points: weights are in them."""
+
+    score: float
+    standing: Standing
+    topics: tuple[TopicScoreView, ...]  # together they count no more than the cap says
+    application: float  # P5
+    colocation: float  # P6
+    behaviour: float  # P7
+    slow: float
+    reason: str  # what costs it most, in words; empty where nothing does
+
+
 class PeerView(NamedTuple):
     """What is known of a peer; a snapshot."""
 
@@ -466,6 +500,7 @@ class PeerView(NamedTuple):
     connected_since: float | None  # monotonic seconds
     connections: int
     protected: bool = False  # from being trimmed
+    score: ScoreView | None = None  # None: nothing is known of it in gossip
 
 
 class PeerChange(enum.Enum):
@@ -474,6 +509,7 @@ class PeerChange(enum.Enum):
     CONNECTED = "connected"
     IDENTIFIED = "identified"
     UPDATED = "updated"
+    SCORED = "scored"  # its score has passed a threshold
     DISCONNECTED = "disconnected"
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import SidecarError
+from ..events import Standing
+from ..parameters.score import TopicScoreConfig
 from ..statistics import Statistics
 from ..types import PeerId
 from .signing import SignatureCheck
@@ -16,10 +18,12 @@ class TopicOptions:
     """How a topic is spoken; all its members must agree (specs pubsub, Signature Policy Options).
 
     `sign`: True is StrictSign, a message's id is author + sequence number; False is StrictNoSign, its id is the
-    SHA-256 of its data, so that the same data again is a duplicate.
+    SHA-256 of its data, so that the same data again is a duplicate. `expected_rate`: messages a second that are
+    expected of all publishers together, by which peers are scored; 0 is not known.
     """
 
     sign: bool = True
+    expected_rate: float = 0.0
 
 
 class GossipMessage(NamedTuple):
@@ -41,7 +45,8 @@ class PeerAdded(NamedTuple):
     """A peer speaks gossip with us. Must come before its first RPC.
 
     `outbound`: we opened the connection. `dial_only`: nobody can open one to it, so it has only links that it opens.
-    `max_rpc`: bytes of the largest RPC that it reads, as far as that is known; 0 when it is not.
+    `max_rpc`: bytes of the largest RPC that it reads, as far as that is known; 0 when it is not. `hosts`: the IP
+    addresses that its connections come from, but for those of relays.
     """
 
     peer: PeerId
@@ -49,13 +54,26 @@ class PeerAdded(NamedTuple):
     outbound: bool
     max_rpc: int = 0
     dial_only: bool = False
+    hosts: tuple[str, ...] = ()
 
 
 class PeerDescribed(NamedTuple):
-    """What a peer says of itself has changed."""
+    """What a peer says of itself has changed, or its connections have; see `PeerAdded`."""
 
     peer: PeerId
     dial_only: bool
+    hosts: tuple[str, ...] = ()
+
+
+class PeerAppointed(NamedTuple):
+    """An app says what it thinks of a peer, which need not be here: P5. 0 takes it back.
+
+    `seconds`: for how long; None: as long as anything is known of the peer.
+    """
+
+    peer: PeerId
+    score: float
+    seconds: float | None = None
 
 
 class PeerBegan(NamedTuple):
@@ -125,7 +143,7 @@ class PublishCancelled(NamedTuple):
     op: int
 
 
-AppInput = TopicJoined | TopicLeft | Published | PublishCancelled
+AppInput = TopicJoined | TopicLeft | Published | PublishCancelled | PeerAppointed
 GossipInput = PeerAdded | PeerDescribed | PeerBegan | PeerRemoved | RpcsReceived | SignaturesChecked | AppInput
 
 # ---------------------------------------------------------------- effects
@@ -187,6 +205,23 @@ class PeerViolated(NamedTuple):
     error: SidecarError
 
 
+class TopicScored(NamedTuple):
+    """What peers do in a topic counts in a way of its own, which follows from its expected rate."""
+
+    topic: str
+    parameters: TopicScoreConfig
+
+
+class StandingChanged(NamedTuple):
+    """A peer's score has passed a threshold. `outcast`: it is so low that the peer is to be sent away."""
+
+    peer: PeerId
+    score: float
+    standing: Standing
+    reason: str  # what costs it most, in words
+    outcast: bool
+
+
 class PeerBacklogged(NamedTuple):
     """Whether more of the peer's RPCs waits for its turn than may: then no more is to be read of it."""
 
@@ -205,7 +240,9 @@ class CheckSignatures(NamedTuple):
 
 
 News = MessagesDelivered | PublishCompleted
-GossipEffect = PeerWoken | PeersOffered | PeerViolated | PeerBacklogged | CheckSignatures | News
+GossipEffect = (
+    PeerWoken | PeersOffered | PeerViolated | PeerBacklogged | CheckSignatures | TopicScored | StandingChanged | News
+)
 
 # ---------------------------------------------------------------- views
 
@@ -270,6 +307,7 @@ DROPPED = (
     "no_peer",
     "peer_limit",
     "pending_bound",
+    "graylisted",
 )
 
 

@@ -194,6 +194,8 @@ class Intake:
     def _duplicate(self, peer: GossipPeer, topic: Topic, identifier: bytes) -> None:
         self._state.statistics.duplicates += 1
         topic.counts.duplicates += 1
+        if topic.judged:
+            self._state.scores.again(peer.record, topic.name, (identifier,), self._state.now)
         if peer.held:
             self._unwanted.shown(peer, (identifier,))
 

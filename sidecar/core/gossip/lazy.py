@@ -1,5 +1,8 @@
 """Lazy gossip: IHAVE tells peers outside the mesh what was seen, IWANT asks for what was missed."""
 
+from collections import deque
+from typing import NamedTuple
+
 from .cache import Mark
 from .messages import ControlMessage, build_chunks, encode_ihaves
 from .state import FRUITLESS, IDENTIFIER, PASSED_OVER, GossipPeer, GossipState, Topic
@@ -8,6 +11,16 @@ from .state import FRUITLESS, IDENTIFIER, PASSED_OVER, GossipPeer, GossipState, 
 # quarter of what it hears of, counted over some messages, has too few links. The numbers are guesses.
 _NAMED = 8  # messages after which it is judged
 _LACKING = 60  # heartbeats for which it gets what is published here without asking
+_PROMISES = 4096  # that are kept in mind at once
+
+
+class _Promise(NamedTuple):
+    """A peer named a message in IHAVE, and was asked for it."""
+
+    until: float
+    peer: GossipPeer
+    topic: Topic
+    id: bytes
 
 
 class LazyGossip:
@@ -15,9 +28,15 @@ class LazyGossip:
 
     def __init__(self, state: GossipState) -> None:
         self._state = state
+        self._promises: deque[_Promise] = deque()  # in the order of their ends
 
     def on_control(self, peer: GossipPeer, control: ControlMessage) -> None:
         """Serve IHAVE and IWANT of a message; the mesh has the other kinds."""
+        if (control.ihave or control.iwant) and not self._state.gossips_with(peer):
+            entries = len(control.ihave) + len(control.iwant)
+            self._state.statistics.dropped["gossip"] += entries
+            self._state.charge(peer, FRUITLESS + entries * PASSED_OVER)
+            return
         if control.ihave:
             self._on_ihave(peer, control)
         if control.iwant:
@@ -33,7 +52,7 @@ class LazyGossip:
             named = sum(len(ihave.messageIDs) for ihave in control.ihave)
             state.charge(peer, FRUITLESS + len(control.ihave) * PASSED_OVER + named * IDENTIFIER)
             return
-        wanted: dict[bytes, None] = {}
+        wanted: dict[bytes, Topic] = {}
         examined = 0
         for ihave in state.bounded(peer, control.ihave):
             topic = state.by_wire.get(ihave.topicID)
@@ -51,7 +70,7 @@ class LazyGossip:
             state.propagation.shown(ids, peer.id, state.now, gossiped=True)
             for identifier in ids:
                 if not state.seen.contains(topic.name, identifier) and len(identifier) <= config.max_message_id:
-                    wanted[identifier] = None
+                    wanted[identifier] = topic
         state.statistics.ihave_ids_received += examined
         if wanted:
             asked = list(wanted)
@@ -63,6 +82,28 @@ class LazyGossip:
             taken = peer.queue.put_iwant(asked)
             state.statistics.iwant_ids_sent += taken
             state.statistics.dropped["gossip"] += len(asked) - taken
+            if taken:
+                identifier = asked[state.rng.randrange(taken)]
+                self._promised(peer, wanted[identifier], identifier)
+
+    def _promised(self, peer: GossipPeer, topic: Topic, identifier: bytes) -> None:
+        """v1.1 Spam Protection Measures: of each IHAVE, one message that we asked for is to come, from whomever."""
+        state = self._state
+        if len(self._promises) < _PROMISES:
+            self._promises.append(_Promise(state.now + state.config.score.promise_time, peer, topic, identifier))
+
+    def _look_at_promises(self) -> None:
+        """Count promises that were broken; none of a peer that has sent what is not looked at yet."""
+        state, kept = self._state, deque[_Promise]()
+        for promise in self._promises:
+            _, peer, topic, identifier = promise
+            if state.peers.get(peer.id) is not peer or not topic.joined or state.seen.contains(topic.name, identifier):
+                continue
+            if state.now < promise.until or peer.backlog or peer.step is not None or peer.pending_bytes:
+                kept.append(promise)
+            else:
+                state.scores.penalise(peer.record, "broken_promise")
+        self._promises = kept
 
     def _may_be_past(self, peer: GossipPeer, topic: Topic) -> bool:
         """Whether the peer may gossip of messages from before we joined the topic.
@@ -100,6 +141,8 @@ class LazyGossip:
     def heartbeat(self) -> None:
         """Gossip Emission of v1.0, to as many as v1.1's Adaptive Gossip Dissemination says; then the windows shift."""
         state = self._state
+        if self._promises:
+            self._look_at_promises()
         for peer in state.peers.values():
             peer.ihaves = peer.ids_asked = peer.ids_served = 0
             peer.queue.age()
@@ -135,7 +178,7 @@ class LazyGossip:
                 identifier in topic.mesh
                 or identifier in topic.fanout
                 or identifier in topic.newcomers
-                or state.score(identifier) < 0
+                or not state.gossips_with(peer)
             ):
                 continue
             told = topic.told.get(identifier)

@@ -1,10 +1,10 @@
 """Who is grafted to whom: subscriptions, GRAFT and PRUNE, back-off, and the mesh's part of the heartbeat."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import AlreadyExists, InvalidPeerId, ResourceExhausted
 from ..types import PeerId
-from .events import PeersOffered, TopicOptions
+from .events import PeersOffered, TopicOptions, TopicScored
 from .messages import RPC, ControlMessage, ControlPrune, PeerInfo, encode_graft, encode_prune
 from .state import ENTRY, GossipPeer, GossipState, Topic
 
@@ -22,6 +22,7 @@ class Mesh:
 
     def __init__(self, state: GossipState) -> None:
         self._state = state
+        self._beats = 0
 
     # ------------------------------------------------------------ peers come and go
 
@@ -32,10 +33,13 @@ class Mesh:
             if topic.joined:
                 self._state.announce((peer,), topic)
 
-    def describe(self, identifier: PeerId, dial_only: bool) -> None:
-        """Note whether a peer can be dialled. What it has in meshes it keeps until they are looked after."""
+    def describe(self, identifier: PeerId, dial_only: bool, hosts: Sequence[str]) -> None:
+        """Note whether a peer can be dialled, and where it is. What it has in meshes it keeps until the next beat."""
         peer = self._state.peers.get(identifier)
-        if peer is None or peer.dial_only == dial_only:
+        if peer is None:
+            return
+        self._state.scores.moved(peer.record, hosts)
+        if peer.dial_only == dial_only:
             return
         peer.dial_only = dial_only
         for topic in peer.topics.values():
@@ -49,9 +53,10 @@ class Mesh:
         del self._state.peers[peer.id]
         for topic in list(peer.topics.values()):
             self._forget(peer, topic)
+        self._state.scores.gone(peer.record, self._state.now)
 
     def _forget(self, peer: GossipPeer, topic: Topic) -> None:
-        topic.unlink(peer.id)
+        topic.unlink(peer.id, self._state.scores)
         for kept in (topic.peers, topic.fanout, topic.newcomers, topic.turned_away, topic.begins, topic.told):
             kept.pop(peer.id, None)
         peer.topics.pop(topic.name, None)
@@ -123,18 +128,30 @@ class Mesh:
         state, config = self._state, self._state.config
         topic = state.topic(name)
         if topic.joined:
-            if options != topic.options:
+            if options.sign != topic.options.sign:
                 raise AlreadyExists(f"topic {name!r} is joined with sign={topic.options.sign}")
+            if options.expected_rate and options != topic.options:
+                topic.options = options
+                self._expect(topic)
             return
         if sum(other.joined for other in state.topics.values()) >= config.max_topics:
             raise ResourceExhausted(f"{config.max_topics} topics are joined already")
         topic.joined, topic.options, topic.joined_at = True, options, state.now
+        self._expect(topic)
         state.announce(state.peers.values(), topic)
         chosen = [peer for peer in topic.fanout.values() if self._may_graft(topic, peer)][: config.d]
         topic.fanout = {}
         others = [peer for peer in self._graftable(topic) if peer not in chosen]
         for peer in (*chosen, *self._sample(others, config.d - len(chosen))):
             self._graft(topic, peer)
+
+    def _expect(self, topic: Topic) -> None:
+        """Score what peers do in the topic."""
+        state = self._state
+        parameters = state.scores.expect(topic.name, topic.options.expected_rate)
+        topic.judged = parameters.judges_deliveries and state.config.score.enabled
+        if parameters is not state.config.score.topic:
+            state.emit(TopicScored(topic.name, parameters))
 
     def leave(self, name: str, backoff: int | None = None) -> None:
         """LEAVE: the mesh is told, and neither side grafts again for a short while."""
@@ -176,7 +193,13 @@ class Mesh:
             self._hold(topic.resting, peer, state.config.prune_backoff)
             return 0.0
         # Both sides end a GRAFT within the back-off and extend it (v1.1 PRUNE Backoff), without naming others.
-        if state.now < topic.backoff.get(peer.id, 0.0) or state.score(peer.id) < 0:
+        until = topic.backoff.get(peer.id, 0.0)
+        if state.now < until:
+            # As go-libp2p counts: twice when it comes hard upon the PRUNE.
+            soon = state.now < until - state.config.prune_backoff + state.config.score.graft_flood_threshold
+            state.scores.penalise(peer.record, "graft_in_backoff", 2.0 if soon else 1.0)
+            return self._decline(topic, peer, exchange=False)
+        if peer.record.value < 0:
             return self._decline(topic, peer, exchange=False)
         if not self._has_place(topic, peer) or not self._remember(peer, topic):
             return self._decline(topic, peer, exchange=True)
@@ -208,6 +231,7 @@ class Mesh:
         if self._may_depend(topic, peer) and (peer.dial_only or full):
             topic.dependents[peer.id] = peer
         topic.mesh[peer.id] = peer
+        self._state.scores.grafted(peer.record, topic.name, self._state.now)
         topic.flooded = None
         topic.turned_away.pop(peer.id, None)
         self._state.candidates_changed = True
@@ -224,11 +248,11 @@ class Mesh:
             return
         # Who leaves a topic says so first, and then prunes those it was linked with.
         linked = peer.id in topic.mesh or topic.name in peer.left
-        topic.unlink(peer.id)
+        topic.unlink(peer.id, self._state.scores)
         peer.left.pop(topic.name, None)
         self._hold(topic.backoff, peer, backoff)
         # Once for each link that ends, so that nobody makes us dial with PRUNE alone.
-        if linked and prune.peers and state.score(peer.id) >= config.accept_exchange_score:
+        if linked and prune.peers and peer.record.value >= config.score.accept_exchange_threshold:
             offered = self._offered(prune.peers)
             if offered:
                 state.emit(PeersOffered(topic.name, offered))
@@ -261,7 +285,7 @@ class Mesh:
         state = self._state
         if backoff is None:
             backoff = state.config.prune_backoff
-        topic.unlink(peer.id)
+        topic.unlink(peer.id, self._state.scores)
         self._hold(topic.backoff, peer, backoff)
         if peer.knows_backoff:
             others = self._exchange(topic, peer) if exchange else []
@@ -273,9 +297,9 @@ class Mesh:
 
     def _exchange(self, topic: Topic, peer: GossipPeer) -> list[tuple[PeerId, bytes | None]]:
         state = self._state
-        if state.score(peer.id) < 0:
+        if peer.record.value < 0:
             return []
-        others = [other for other in topic.peers.values() if other is not peer and state.score(other.id) >= 0]
+        others = [other for other in topic.peers.values() if other is not peer and other.record.value >= 0]
         return [(other.id, state.signed_record(other.id)) for other in self._sample(others, state.config.prune_peers)]
 
     # ------------------------------------------------------------ back-off
@@ -292,7 +316,7 @@ class Mesh:
         state = self._state
         until = max(topic.backoff.get(peer.id, 0.0), topic.resting.get(peer.id, 0.0))
         rested = not until or state.now >= until + state.config.backoff_slack
-        return rested and peer.id not in topic.mesh and state.score(peer.id) >= 0
+        return rested and peer.id not in topic.mesh and peer.record.value >= 0
 
     def _graftable(self, topic: Topic) -> list[GossipPeer]:
         return [peer for peer in topic.peers.values() if self._may_graft(topic, peer)]
@@ -305,8 +329,13 @@ class Mesh:
     def heartbeat(self) -> None:
         """Mesh and fanout maintenance (v1.0 Heartbeat, v1.1 Heartbeat Maintenance and Outbound Mesh Quotas)."""
         now, config = self._state.now, self._state.config
+        self._state.scores.refresh(now)
+        self._beats += 1
         for peer in self._state.peers.values():
             peer.refusals = 0
+            if peer.queue.dropped > peer.lost:
+                peer.lost = peer.queue.dropped
+                self._state.scores.lagged(peer.record)
         for topic in self._state.topics.values():
             topic.flooded = None
             for held in (topic.backoff, topic.resting):
@@ -318,8 +347,8 @@ class Mesh:
                 self._maintain_fanout(topic)
 
     def _maintain(self, topic: Topic) -> None:
-        state, config = self._state, self._state.config
-        for peer in [peer for peer in topic.mesh.values() if state.score(peer.id) < 0]:
+        config = self._state.config
+        for peer in [peer for peer in topic.mesh.values() if peer.record.value < 0]:
             self._prune(topic, peer, exchange=False)
         if topic.regular < config.d_low:
             candidates = [peer for peer in self._graftable(topic) if not peer.dial_only]
@@ -337,16 +366,29 @@ class Mesh:
             outbound = [peer for peer in self._graftable(topic) if peer.outbound]
             for peer in self._sample(outbound, missing):
                 self._graft(topic, peer)
+        if self._beats % config.score.opportunistic_graft_ticks == 0:
+            self._graft_better(topic)
+
+    def _graft_better(self, topic: Topic) -> None:
+        """v1.1 Opportunistic Grafting: where half of a mesh is worth little, take in some that are worth more."""
+        config, mesh = self._state.config.score, topic.mesh
+        if not config.enabled or len(mesh) < 2:
+            return
+        median = sorted(peer.record.value for peer in mesh.values())[len(mesh) // 2]
+        if median < config.opportunistic_graft_threshold:
+            better = [peer for peer in self._graftable(topic) if peer.record.value > median]
+            for peer in self._sample(better, config.opportunistic_graft_peers):
+                self._graft(topic, peer)
 
     def _survivors(self, topic: Topic) -> dict[PeerId, None]:
         """Who stays in a mesh that is too large: the best `d_score`, others at random, `d_out` outbound among them.
 
         And the dependents.
         """
-        config, score = self._state.config, self._state.score
+        config = self._state.config
         regular = [peer for identifier, peer in topic.mesh.items() if identifier not in topic.dependents]
         order = self._sample(regular, len(regular))
-        order.sort(key=lambda peer: score(peer.id), reverse=True)  # stable: random among equals
+        order.sort(key=lambda peer: peer.record.value, reverse=True)  # stable: random among equals
         best, rest = order[: config.d_score], order[config.d_score :]
         rest = self._sample(rest, len(rest))
         missing = config.d_out - sum(peer.outbound for peer in best)
@@ -364,12 +406,13 @@ class Mesh:
         brought most messages first, those that have been in the topic for longest. A mesh that lacks peers is no
         ground to leave anybody out. `least`: how many the publisher asks for.
         """
-        config, peers = self._state.config, topic.peers
+        config, exempt = self._state.config, self._state.exempt
         most = max(config.flood_peers, least)
         if not topic.joined:
             topic.last_published = self._state.now
-        if len(peers) <= most or (topic.joined and topic.regular < config.d_low):
-            return list(peers.values())
+        if len(topic.peers) <= most or (topic.joined and topic.regular < config.d_low):
+            welcome = config.score.publish_threshold
+            return [peer for peer in topic.peers.values() if peer.record.value >= welcome or exempt(peer.id)]
         if most > config.flood_peers:
             return self._choose_flooded(topic, most)
         if topic.flooded is None:
@@ -381,10 +424,11 @@ class Mesh:
             self._fill_fanout(topic, self._state.config.flood_peers)
         tick = self._state.cache.tick
         chosen = {**topic.mesh, **topic.fanout}
-        chosen.update((identifier, peer) for identifier, peer in topic.peers.items() if peer.lacking_until > tick)
+        willing = [peer for peer in topic.peers.values() if self._state.publishes_to(peer)]
+        chosen.update((peer.id, peer) for peer in willing if peer.lacking_until > tick)
         if len(chosen) < most:
             # The sort is stable: of equals, those that have been there for longest.
-            others = sorted(topic.peers.values(), key=lambda peer: (not peer.outbound, -peer.firsts))
+            others = sorted(willing, key=lambda peer: (peer.record.value < 0, not peer.outbound, -peer.firsts))
             for peer in others:
                 if len(chosen) >= most:
                     break
@@ -395,7 +439,7 @@ class Mesh:
         """The mesh; while it lacks peers, others of the topic as well (as in rust-libp2p)."""
         if len(topic.mesh) >= self._state.config.d_low:
             return list(topic.mesh.values())
-        others = [peer for identifier, peer in topic.peers.items() if identifier not in topic.mesh]
+        others = self._willing(topic, topic.mesh)
         return [*topic.mesh.values(), *self._sample(others, self._state.config.d - len(topic.mesh))]
 
     def fanout(self, topic: Topic) -> list[GossipPeer]:
@@ -405,12 +449,18 @@ class Mesh:
         return list(topic.fanout.values())
 
     def _fill_fanout(self, topic: Topic, size: int) -> None:
-        others = [peer for identifier, peer in topic.peers.items() if identifier not in topic.fanout]
+        others = self._willing(topic, topic.fanout)
         for peer in self._sample(others, size - len(topic.fanout)):
             topic.fanout[peer.id] = peer
 
+    def _willing(self, topic: Topic, without: Mapping[PeerId, GossipPeer]) -> list[GossipPeer]:
+        """The topic's other peers to which this node publishes."""
+        return [peer for peer in topic.peers.values() if peer.id not in without and self._state.publishes_to(peer)]
+
     def _maintain_fanout(self, topic: Topic) -> None:
         config = self._state.config
+        for peer in [peer for peer in topic.fanout.values() if not self._state.publishes_to(peer)]:
+            del topic.fanout[peer.id]
         if self._state.now - topic.last_published > config.fanout_ttl:
             topic.fanout = {}
         else:

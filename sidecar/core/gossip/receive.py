@@ -12,6 +12,7 @@ from .state import ENTRY, MALFORMED, PASSED_OVER, GossipPeer, GossipState
 from .unwanted import Unwanted
 
 _FEW = 32  # control entries that are served beside others' messages; more of them in one RPC are served in steps
+_IGNORED = 1 / 2048  # points of work for each byte of an RPC that is ignored; a guess: as decrypting it costs
 _FRAME = 64  # bytes that an RPC counts beside its own: empty ones cost memory too
 
 
@@ -61,6 +62,18 @@ class RpcReceiver:
         self._state.waiting.pop(peer.id, None)
         self._intake.drop(peer)
 
+    def _ignore(self, peer: GossipPeer) -> None:
+        """v1.1 GraylistThreshold: nothing of the peer is looked at. What that costs is held against it all the same."""
+        state = self._state
+        ignored = len(peer.backlog) + (peer.step is not None)
+        state.statistics.dropped["graylisted"] += ignored
+        state.charge(peer, ignored * ENTRY + peer.backlog_bytes * _IGNORED)
+        peer.backlog.clear()
+        peer.backlog_bytes, peer.step = 0, None
+        state.waiting.pop(peer.id, None)
+        self._intake.drop(peer)
+        state.watch_backlog(peer)
+
     def _serve(self, peer: GossipPeer, *, full_too: bool = False) -> float:
         """Serve one turn's worth of what waits; returns how much of a turn that took.
 
@@ -71,6 +84,9 @@ class RpcReceiver:
         much. An RPC that has more than a little of anything else is taken in steps.
         """
         state, config = self._state, self._state.config
+        if state.shuns(peer):
+            self._ignore(peer)
+            return 0.0
         raws: list[bytes] = []
         controls: list[ControlMessage] = []
         messages, work = config.turn_messages, 0.0
@@ -103,6 +119,7 @@ class RpcReceiver:
                 if rpc.control.HasField("extensions") and peer.begun:  # v1.3: in the first RPC of a stream only
                     state.statistics.dropped["control_bound"] += 1
                     state.charge(peer, MALFORMED)
+                    state.scores.penalise(peer.record, "extensions", 10.0)  # go
                     work += MALFORMED
             peer.begun = True
             if count > min(messages, config.max_rpc_messages) or entries > _FEW or rpc.subscriptions:

@@ -55,6 +55,8 @@ class Relay:
             again = len(fresh) - sum(fresh)
             state.statistics.duplicates += again
             topic.counts.duplicates += again
+            if topic.judged:
+                state.scores.again(peer.record, topic.name, batch.ids, state.now)
             state.propagation.shown(batch.ids, peer.id, state.now)
             if peer.held:
                 self._unwanted.shown(peer, batch.ids)
@@ -96,6 +98,7 @@ class Relay:
         topic, ids, raws, datas, authors, seqnos = batch
         topic.counts.delivered_bytes += sum(map(len, datas))
         peer.firsts += len(ids)
+        state.scores.delivered(peer.record, topic.name, ids, state.now)
         state.cache.put(topic.name, ids, raws)
         senders: Iterable[PeerId | None] = repeat(None)
         numbers: Iterable[int | None] = repeat(None)

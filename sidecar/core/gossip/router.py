@@ -14,6 +14,7 @@ from .events import (
     GossipPeerView,
     GossipStatistics,
     PeerAdded,
+    PeerAppointed,
     PeerBacklogged,
     PeerBegan,
     PeerDescribed,
@@ -43,9 +44,8 @@ from .unwanted import Unwanted
 _LEAST_RPC = 2048  # bytes: the longest topic name, a signature and what is around them
 
 
-def _no_score(peer: PeerId) -> float:
-    """All peers are equal as long as nothing keeps scores."""
-    return 0.0
+def _nobody(peer: PeerId) -> bool:
+    return False
 
 
 def _less(max_rpc: int, config: GossipConfig) -> int | None:
@@ -57,8 +57,8 @@ class GossipRouter:
     """Gossipsub 1.3 without streams: `handle` per input, `take` for the frames, one deadline.
 
     `sequence`: the numbers of its messages begin above it. `signed_record`: the signed peer record of a
-    peer, as it is handed on in PRUNE. `score`: higher is better, below 0 keeps a peer out of the mesh. `verify`
-    checks signatures.
+    peer, as it is handed on in PRUNE. `exempt`: whom this node listens and publishes to whatever its score (v1.1,
+    "Explicit Peering Agreements"). `verify` checks signatures.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class GossipRouter:
         sequence: int,
         rng: random.Random,
         signed_record: Callable[[PeerId], bytes | None],
-        score: Callable[[PeerId], float] = _no_score,
+        exempt: Callable[[PeerId], bool] = _nobody,
         verify: Verify = verify_batch,
     ) -> None:
-        self._state = GossipState(config, identity, now, rng, signed_record, score)
+        self._state = GossipState(config, identity, now, rng, signed_record, exempt)
         self._mesh = Mesh(self._state)
         self._lazy = LazyGossip(self._state)
         self._unwanted = Unwanted(self._state)
@@ -108,7 +108,7 @@ class GossipRouter:
                 self._on_peer_removed(input.peer)  # another stream of the same peer: its remote starts anew
                 self._mesh.add_peer(
                     GossipPeer(
-                        input.peer,
+                        state.scores.arrived(input.peer, input.hosts),
                         input.protocol,
                         input.outbound,
                         state.config,
@@ -117,7 +117,10 @@ class GossipRouter:
                     )
                 )
             case PeerDescribed():
-                self._mesh.describe(input.peer, input.dial_only)
+                self._mesh.describe(input.peer, input.dial_only, input.hosts)
+            case PeerAppointed():
+                until = None if input.seconds is None else now + input.seconds
+                state.scores.appoint(input.peer, input.score, until, now)
             case PeerBegan():
                 if input.peer in state.peers:
                     state.peers[input.peer].begun = False

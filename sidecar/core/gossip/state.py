@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import TypeVar, cast
 
 from ..errors import InvalidArgument, QueueFull, SidecarError, TooLarge
+from ..events import Standing
 from ..identity import Identity
 from ..parameters.gossip import EXCHANGE_PROTOCOLS, IDONTWANT_PROTOCOLS, GossipConfig
 from ..types import PeerId
@@ -20,6 +21,7 @@ from .events import (
     PeerBacklogged,
     PeerViolated,
     PeerWoken,
+    StandingChanged,
     TopicCounts,
     TopicOptions,
 )
@@ -27,6 +29,7 @@ from .judging import Rules
 from .messages import RpcChunk, SignedLayout, UnsignedLayout, build_chunks, max_payload, split_chunk
 from .propagation import Propagation
 from .queue import PeerQueue
+from .score import PeerScores, ScoredPeer
 
 _Entry = TypeVar("_Entry")
 _Columns = tuple[bytes, str, PeerId | None, int | None, bytes, PeerId, bool]
@@ -76,12 +79,14 @@ class GossipPeer:
         "lag",
         "lag_deviation",
         "left",
+        "lost",
         "max_rpc",
         "named",
         "outbound",
         "pending_bytes",
         "protocol",
         "queue",
+        "record",
         "refusals",
         "step",
         "topics",
@@ -91,7 +96,7 @@ class GossipPeer:
 
     def __init__(
         self,
-        peer: PeerId,
+        record: ScoredPeer,
         protocol: str,
         outbound: bool,
         config: GossipConfig,
@@ -99,7 +104,8 @@ class GossipPeer:
         *,
         dial_only: bool = False,
     ) -> None:
-        self.id = peer
+        self.id = record.peer
+        self.record = record  # what is thought of it
         self.max_rpc = max_rpc  # bytes of the largest RPC that it reads, where that is less than ours
         self.protocol = protocol
         self.outbound = outbound
@@ -109,6 +115,7 @@ class GossipPeer:
         self.queue = PeerQueue(config, max_rpc)
         self.topics: dict[str, Topic] = {}
         self.left: dict[str, None] = {}  # topics whose link ended with its subscription; PRUNE may follow
+        self.lost = 0  # messages that its full queue had lost at the last heartbeat
         self.ihaves = 0  # RPCs with IHAVE
         self.ids_asked = 0  # by us, of its IHAVE
         self.ids_served = 0  # looked up for its IWANT
@@ -150,6 +157,7 @@ class Topic:
         "flooded",
         "joined",
         "joined_at",
+        "judged",
         "last_published",
         "mesh",
         "name",
@@ -171,6 +179,7 @@ class Topic:
         self.wire = wire
         self.joined = False
         self.joined_at = 0.0
+        self.judged = False  # mesh peers are expected to bring messages: copies of them count
         self.options = TopicOptions()
         self.peers: dict[PeerId, GossipPeer] = {}  # that announced it
         self.mesh: dict[PeerId, GossipPeer] = {}  # a subset of `peers`; empty unless joined
@@ -204,9 +213,11 @@ class Topic:
         """Mesh links that the degrees speak of."""
         return len(self.mesh) - len(self.dependents)
 
-    def unlink(self, peer: PeerId) -> None:
+    def unlink(self, peer: PeerId, scores: PeerScores) -> None:
         """Take a peer out of the mesh, without a word to it."""
-        self.mesh.pop(peer, None)
+        linked = self.mesh.pop(peer, None)
+        if linked is not None:
+            scores.pruned(linked.record, self.name)
         self.dependents.pop(peer, None)
         self.flooded = None
         if self.needs:
@@ -228,14 +239,15 @@ class GossipState:
         now: float,
         rng: random.Random,
         signed_record: Callable[[PeerId], bytes | None],
-        score: Callable[[PeerId], float],
+        exempt: Callable[[PeerId], bool],
     ) -> None:
         self.config = config
         self.identity = identity
         self.now = now
         self.rng = rng
         self.signed_record = signed_record
-        self.score = score
+        self.exempt = exempt
+        self.scores = PeerScores(config.score, config.d, now)
         self.peers: dict[PeerId, GossipPeer] = {}
         self.topics: dict[str, Topic] = {}
         self.by_wire: dict[bytes, Topic] = {}
@@ -283,6 +295,7 @@ class GossipState:
         """Drop a topic that is idle."""
         if topic.idle and self.topics.pop(topic.name, None) is not None:
             del self.by_wire[topic.wire]
+            self.scores.forget_topic(topic.name)
 
     def forget_idle_topics(self) -> None:
         """Drop all topics that are idle."""
@@ -381,6 +394,10 @@ class GossipState:
         if topic is not None:
             topic.counts.rejected += 1
         self.charge(peer, _REJECTED.get(reason, ENTRY))
+        if topic is None:
+            self.scores.penalise(peer.record, "malformed")
+        else:
+            self.scores.rejected(peer.record, topic.name)
 
     def ignore(self, topic: Topic, reason: str) -> None:
         """Count a message that is not passed on though nobody is to blame."""
@@ -398,6 +415,18 @@ class GossipState:
             return
         self.emit(PeerBacklogged(peer.id, peer.backlogged))
 
+    def shuns(self, peer: GossipPeer) -> bool:
+        """Whether nothing that the peer says is listened to (v1.1 GraylistThreshold)."""
+        return peer.record.standing is Standing.GRAYLISTED and not self.exempt(peer.id)
+
+    def gossips_with(self, peer: GossipPeer) -> bool:
+        """Whether IHAVE and IWANT go to and fro (v1.1 GossipThreshold)."""
+        return peer.record.value >= self.config.score.gossip_threshold or self.exempt(peer.id)
+
+    def publishes_to(self, peer: GossipPeer) -> bool:
+        """Whether what is published here goes to the peer (v1.1 PublishThreshold)."""
+        return peer.record.value >= self.config.score.publish_threshold or self.exempt(peer.id)
+
     def violate(self, peer: GossipPeer, error: SidecarError) -> None:
         """Ask for the end of the peer's streams; said once."""
         if not peer.violated:
@@ -408,7 +437,19 @@ class GossipState:
         """All effects of the turn: deliveries, then the rest, then who has frames, and violations last."""
         effects: list[GossipEffect] = [MessagesDelivered(*delivered) for delivered in self._delivered.items()]
         effects += self._effects
+        if self.scores.crossings:
+            effects += self._crossings()
         effects += [PeerWoken(peer) for peer in self._woken if peer in self.peers]
         effects += [PeerViolated(peer, error) for peer, error in self._violated.items()]
         self._delivered, self._effects, self._woken, self._violated = {}, [], {}, {}
         return effects
+
+    def _crossings(self) -> Iterator[GossipEffect]:
+        """Whose scores have passed a threshold, each peer once."""
+        scores = self.scores
+        before = {crossing.record: crossing.before for crossing in reversed(scores.crossings)}
+        scores.crossings.clear()
+        for record, standing in before.items():
+            if record.present and record.standing is not standing:
+                outcast = scores.unbearable(record) and not self.exempt(record.peer)
+                yield StandingChanged(record.peer, record.value, record.standing, scores.reason(record), outcast)

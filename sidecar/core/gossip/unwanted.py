@@ -58,6 +58,8 @@ class Unwanted:
             ids = entry.messageIDs[: config.max_unwanted - len(peer.unwanted)]
             state.statistics.idontwant_ids_received += len(ids)
             state.propagation.shown(ids, peer.id, state.now)
+            if state.scores.judges_deliveries:
+                state.scores.shown(peer.record, ids, state.now)
             excess = len(entry.messageIDs) - len(ids)
             state.statistics.dropped["control_bound"] += excess
             state.charge(peer, (1 + excess) * PASSED_OVER)

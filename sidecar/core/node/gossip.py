@@ -7,9 +7,10 @@ from typing import assert_never
 from .. import gossip
 from ..buffer import Buffers, FrameDecoder
 from ..errors import InvalidArgument, NotSupported, ProtocolError, ResourceExhausted, SidecarError, StreamReset
-from ..events import LogLevel
+from ..events import LogLevel, PeerChange, PeerChanged, Standing
 from ..identity import Identity
 from ..override import override
+from ..parameters import TopicScoreConfig
 from ..records import open_peer_record
 from ..types import Direction, PeerId
 from .dialling import Dialling
@@ -90,6 +91,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
             sequence=sequence,
             rng=switch.rng,
             signed_record=identify.signed_record,
+            exempt=dialling.protects,
             verify=verify,
         )
         self._now = now  # of the last turn; heartbeats keep it to the second
@@ -162,6 +164,10 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
                     self._offered(peers, now)
                 case gossip.PeerBacklogged(peer, backlogged):
                     self._workload.hold(peer, backlogged, now)
+                case gossip.StandingChanged():
+                    self._on_standing(effect, now)
+                case gossip.TopicScored(topic, parameters):
+                    self._switch.note(LogLevel.INFO, None, "gossip: %s", _told(topic, parameters))
                 case gossip.PeerViolated(peer, error):
                     self._switch.note(LogLevel.WARNING, peer, "gossip: %s", error)
                     self._drop(peer, now)
@@ -177,6 +183,23 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
                         then(effect, now)
                 case _:
                     assert_never(effect)
+
+    def _on_standing(self, changed: gossip.StandingChanged, now: float) -> None:
+        """A peer's score has passed a threshold; one that has fallen too low is sent away."""
+        peer = changed.peer
+        worse = changed.standing in (Standing.NO_PUBLISH, Standing.GRAYLISTED)
+        self._switch.note(
+            LogLevel.WARNING if worse else LogLevel.INFO,
+            peer,
+            "gossip: score %.4g: %s%s",
+            changed.score,
+            changed.standing.value,
+            f": {changed.reason}" if changed.reason else "",
+        )
+        if peer in self._switch.peers:
+            self._switch.emit(PeerChanged(PeerChange.SCORED, self._dialling.view(peer)))
+        if changed.outcast:
+            self._workload.send_away(peer, f"score {changed.score:.4g}: {changed.reason}", now)
 
     def _deliver(self, delivered: gossip.MessagesDelivered, now: float) -> None:
         mark = self._mark
@@ -230,7 +253,8 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
         if not member.added:
             member.added = True
             outbound = stream.connection.direction is Direction.OUTBOUND
-            self._put(gossip.PeerAdded(peer.id, stream.protocol, outbound, _limit(peer, member), _dial_only(peer)))
+            limit, dial_only, hosts = _limit(peer, member), _dial_only(peer), _hosts(peer)
+            self._put(gossip.PeerAdded(peer.id, stream.protocol, outbound, limit, dial_only, hosts))
             if member.early:
                 early, member.early, member.early_bytes = member.early, [], 0
                 self._gather(peer.id, member, early)
@@ -349,7 +373,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
         """Another connection may be the best one now: the stream moves there."""
         member = self._members.get(peer.id)
         if member is not None and member.added:
-            self._put(gossip.PeerDescribed(peer.id, _dial_only(peer)))
+            self._put(gossip.PeerDescribed(peer.id, _dial_only(peer), _hosts(peer)))
         if member is None or member.out is None or member.out.connection is not peer.best:
             self.peer_ready(peer, now)
 
@@ -437,6 +461,27 @@ def _limit(peer: Peer, member: _Member) -> int:
     told = peer.info.gossip_max_rpc if peer.info is not None else None
     shown = max(_ALWAYS_READ, member.refused - 1) if member.refused else None
     return min((limit for limit in (told, shown) if limit), default=0)
+
+
+def _hosts(peer: Peer) -> tuple[str, ...]:
+    """The IP addresses that a peer is connected with; who comes through a relay has none here."""
+    remotes = (connection.remote for connection in peer.connections)
+    hosts = (remote.ip for remote in remotes if not remote.is_relayed)
+    return tuple(dict.fromkeys(host for host in hosts if host is not None))
+
+
+def _told(topic: str, parameters: TopicScoreConfig) -> str:
+    """How a topic's peers are scored, in words."""
+    text = (
+        f"peers of topic {topic!r} are scored by its expected rate: {parameters.first_weight:.3g} points for each new "
+        f"message, up to {parameters.first_cap:.4g} of them"
+    )
+    if not parameters.judges_deliveries:
+        return text + "; too few are expected to blame anybody for bringing little"
+    return text + (
+        f"; mesh peers that bring fewer than {parameters.mesh_threshold:.3g} within memory lose up to "
+        f"{-parameters.mesh_weight * parameters.mesh_threshold**2:.3g}, from {parameters.mesh_activation:.0f} s on"
+    )
 
 
 def _dial_only(peer: Peer) -> bool:

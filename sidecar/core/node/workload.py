@@ -78,7 +78,8 @@ class Workload(Service[events.WorkCaused], Follower[ConfigurationChanged]):
         meter.slow += longer * meter.needless / sum(meter.kinds.values())
         meter.resume_at = now + pause
         if meter.slow > config.patience:
-            self._send_away(peer, meter, now)
+            over = f"over the budget of {config.rate:g} points a second for {meter.slow:.0f} s"
+            self._send_away(peer, meter, f"needless work, mostly {_most(meter)}: {over}", now)
 
     def hold(self, peer: PeerId, backlogged: bool, now: float) -> None:
         """So much of a peer waits to be served that no more is to be read, or no more than that."""
@@ -107,7 +108,7 @@ class Workload(Service[events.WorkCaused], Follower[ConfigurationChanged]):
             return None
         self._counts.refused += 1
         left = meter.until - now
-        return WorkExceeded(f"the peer was sent away for needless work and is refused for {left:.0f} s more")
+        return WorkExceeded(f"the peer was sent away and is refused for {left:.0f} s more")
 
     def statistics(self) -> WorkStatistics:
         """A copy of the counters, and how many are not read now."""
@@ -170,15 +171,15 @@ class Workload(Service[events.WorkCaused], Follower[ConfigurationChanged]):
             for connection in present.connections:
                 self._turn.emit(effect(connection.number))
 
-    def _send_away(self, peer: PeerId, meter: _Meter, now: float) -> None:
-        config = self._config
+    def send_away(self, peer: PeerId, reason: str, now: float) -> None:
+        """Close a peer's connections for a reason, and refuse it for a while, as for needless work."""
+        self._send_away(peer, self._meter(peer, now), reason, now)
+
+    def _send_away(self, peer: PeerId, meter: _Meter, reason: str, now: float) -> None:
         if now - meter.until >= _MAX_HOLD_OFF:  # it has behaved for long
             meter.times = 0
-        hold_off = min(config.hold_off * 2**meter.times, _MAX_HOLD_OFF)
-        error = WorkExceeded(
-            f"needless work, mostly {_most(meter)}: over the budget of {config.rate:g} points a second for "
-            f"{meter.slow:.0f} s; refused for {hold_off:g} s"
-        )
+        hold_off = min(self._config.hold_off * 2**meter.times, _MAX_HOLD_OFF)
+        error = WorkExceeded(f"{reason}; refused for {hold_off:g} s")
         meter.slow = 0.0
         meter.times = min(meter.times + 1, 16)
         meter.until = now + hold_off

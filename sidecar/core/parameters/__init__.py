@@ -9,6 +9,7 @@ from .gossip import GossipConfig
 from .kademlia import DEFAULT_NAMESPACES, KademliaConfig, Namespace, Rule
 from .node import NodeConfig, WorkConfig
 from .probe import ProbeConfig
+from .score import ScoreConfig, TopicScoreConfig
 
 __all__ = [
     "DEFAULT_NAMESPACES",
@@ -20,5 +21,7 @@ __all__ = [
     "NodeConfig",
     "ProbeConfig",
     "Rule",
+    "ScoreConfig",
+    "TopicScoreConfig",
     "WorkConfig",
 ]

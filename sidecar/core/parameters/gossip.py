@@ -1,8 +1,9 @@
 """Every number of the gossip machine, with where it comes from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import ConfigError
+from .score import ScoreConfig
 
 # In order of preference.
 PROTOCOLS = ("/meshsub/1.3.0", "/meshsub/1.2.0", "/meshsub/1.1.0", "/meshsub/1.0.0")
@@ -46,7 +47,6 @@ class GossipConfig:
     backoff_slack: float = 2.0  # go: two heartbeats before we graft again
     max_prune_backoff: float = 3600.0  # a guess: what another peer can make us wait
     prune_peers: int = 16  # go: peers exchanged in a PRUNE; "larger than D_hi"
-    accept_exchange_score: float = 0.0  # v1.1 AcceptPXThreshold; go
     max_ihave_length: int = 5000  # go: ids taken from or sent to one peer in a heartbeat
     max_ihave_messages: int = 10  # go: RPCs with IHAVE taken from one peer in a heartbeat
     max_iwant_length: int = 5000  # ours, as for IHAVE: ids looked up for one peer in a heartbeat
@@ -93,6 +93,7 @@ class GossipConfig:
     parked_max_bytes: int = 16 << 20  # a guess: payloads of publishers that wait for room
     parked_max_jobs: int = 1024  # a guess
     sign_burst: int = 256  # signatures made in one turn, some 5 ms; what is left waits for the next one
+    score: ScoreConfig = field(default_factory=ScoreConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.d_out <= self.d_low <= self.d <= self.d_high or self.d_out > self.d / 2:

@@ -22,11 +22,13 @@ from sidecar.core.gossip.messages import RPC, decode_rpc
 from sidecar.core.gossip.router import GossipRouter
 from sidecar.core.identity import Identity
 from sidecar.core.parameters.gossip import GossipConfig
+from sidecar.core.parameters.score import ScoreConfig
 from sidecar.core.types import PeerId
 from sidecar.wire.gossip_pb2 import Message
 
 WALL = 1_700_000_000_000_000_000
 SIGNED = TopicOptions()
+UNSCORED = GossipConfig(score=ScoreConfig(enabled=False))  # who misbehaves is heard all the same
 
 
 def identity(number: int) -> Identity:

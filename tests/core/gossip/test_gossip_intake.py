@@ -2,9 +2,10 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
-from gossip_network import joined, make_router, peer_id, rpc, rpcs, signed, subscribe
+from gossip_network import UNSCORED, joined, make_router, peer_id, rpc, rpcs, signed, subscribe
 
 from sidecar.core.gossip import (
     Candidates,
@@ -21,10 +22,9 @@ from sidecar.core.gossip import (
     Verdict,
     verify_batch,
 )
-from sidecar.core.parameters.gossip import GossipConfig
 from sidecar.core.types import PeerId
 
-WORKERS = GossipConfig(verify_workers=1, verify_few=0, verify_batch=8)
+WORKERS = replace(UNSCORED, verify_workers=1, verify_few=0, verify_batch=8)
 
 
 def forged(author: int, seqno: int, data: bytes = b"forged") -> bytes:
@@ -107,7 +107,7 @@ def test_who_sends_a_copy_of_a_forged_message_shares_the_verdict() -> None:
 
 
 def test_a_message_seen_meanwhile_is_not_checked_and_never_passed_on() -> None:
-    router = make_router(config=GossipConfig(verify_burst=2, turn_messages=64))
+    router = make_router(config=replace(UNSCORED, verify_burst=2, turn_messages=64))
     one, other = joined(router, "news", 2)
     send(router, one, *(signed(9, "news", b"x", number) for number in range(10)))
     twin = forged(9, 9)
@@ -128,7 +128,7 @@ def test_a_message_seen_meanwhile_is_not_checked_and_never_passed_on() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_messages_of_one_peer_stay_in_order_whatever_order_the_verdicts_come_in(seed: int) -> None:
     rng = random.Random(seed)
-    config = GossipConfig(verify_workers=3, verify_few=4, verify_batch=4, verify_interval=0.001)
+    config = replace(UNSCORED, verify_workers=3, verify_few=4, verify_batch=4, verify_interval=0.001)
     router = make_router(config=config)
     peers = joined(router, "news", 3)
     sent: dict[PeerId, list[int]] = {peer: [] for peer in peers}
@@ -161,7 +161,7 @@ def test_messages_of_one_peer_stay_in_order_whatever_order_the_verdicts_come_in(
 
 
 def test_a_message_behind_one_that_is_pending_waits_though_it_could_be_checked_at_once() -> None:
-    router = make_router(config=GossipConfig(verify_burst=2))
+    router = make_router(config=replace(UNSCORED, verify_burst=2))
     (peer,) = joined(router, "news", 1)
     first = send(router, peer, *(signed(9, "news", b"x", number) for number in range(5)))
     assert seqnos(first) == [0, 1]
@@ -173,7 +173,7 @@ def test_a_message_behind_one_that_is_pending_waits_though_it_could_be_checked_a
 
 
 def test_a_backlog_of_invalid_signatures_is_checked_a_little_in_each_turn() -> None:
-    router = make_router()
+    router = make_router(config=UNSCORED)
     peers = joined(router, "news", 8)
     most = 0
     for number, peer in enumerate(peers):
@@ -190,7 +190,7 @@ def test_a_backlog_of_invalid_signatures_is_checked_a_little_in_each_turn() -> N
 
 
 def test_who_sends_invalid_signatures_holds_nobody_else_up() -> None:
-    router = make_router()
+    router = make_router(config=UNSCORED)
     *attackers, honest = joined(router, "news", 9)
     for round_ in range(2):
         for number, peer in enumerate(attackers):
@@ -205,7 +205,7 @@ def test_who_sends_invalid_signatures_holds_nobody_else_up() -> None:
 
 
 def test_a_peer_is_trusted_again_in_time() -> None:
-    router = make_router(config=GossipConfig(heartbeat_interval=1.0))
+    router = make_router(config=replace(UNSCORED, heartbeat_interval=1.0))
     (peer,) = joined(router, "news", 1)
     send(router, peer, *(forged(9, number) for number in range(8)))
     assert delivered(send(router, peer, signed(9, "news", b"x", 100))) == []
@@ -219,7 +219,7 @@ def test_a_peer_is_trusted_again_in_time() -> None:
 
 
 def test_few_signatures_are_checked_at_once_though_there_are_workers() -> None:
-    router = make_router(config=GossipConfig(verify_workers=2, verify_few=4, verify_batch=8))
+    router = make_router(config=replace(UNSCORED, verify_workers=2, verify_few=4, verify_batch=8))
     (peer,) = joined(router, "news", 1)
     effects = send(router, peer, *(signed(9, "news", b"x", number) for number in range(7)))
     assert seqnos(effects) == [0, 1, 2, 3]
@@ -248,7 +248,7 @@ def test_workers_have_two_batches_each_and_get_the_next_with_each_answer() -> No
 
 
 def test_what_is_pending_of_a_peer_is_bounded_and_holds_up_the_reading_of_it() -> None:
-    config = GossipConfig(verify_workers=1, verify_few=0, verify_batch=8, max_pending=40, max_backlog=8_000)
+    config = replace(UNSCORED, verify_workers=1, verify_few=0, verify_batch=8, max_pending=40, max_backlog=8_000)
     router = make_router(config=config)
     (peer,) = joined(router, "news", 1)
     open_: list[CheckSignatures] = []
@@ -276,7 +276,7 @@ def test_what_is_pending_of_a_peer_is_bounded_and_holds_up_the_reading_of_it() -
 
 
 def test_what_is_pending_of_all_is_bounded_and_nobody_is_shut_out() -> None:
-    config = GossipConfig(verify_workers=1, verify_few=0, verify_batch=8, max_pending_total=30)
+    config = replace(UNSCORED, verify_workers=1, verify_few=0, verify_batch=8, max_pending_total=30)
     router = make_router(config=config)
     one, other = joined(router, "news", 2)
     open_ = []
@@ -314,7 +314,7 @@ def test_what_is_pending_of_a_peer_that_goes_still_arrives() -> None:
 
 
 def test_what_is_pending_of_a_peer_that_sent_invalid_signatures_goes_with_it() -> None:
-    router = make_router(config=GossipConfig(verify_burst=8, max_backlog=1000))
+    router = make_router(config=replace(UNSCORED, verify_burst=8, max_backlog=1000))
     peer, other = joined(router, "news", 2)
     shared = forged(9, 999)
     effects = send(router, peer, *(forged(9, number) for number in range(50)), shared)
@@ -353,7 +353,7 @@ class ByPayload:
 
 
 def test_rules_of_a_topic_judge_what_is_verified_before_it_is_passed_on() -> None:
-    router = make_router()
+    router = make_router(config=UNSCORED)
     rules = ByPayload()
     router.set_rules("news", rules)
     peer, other = joined(router, "news", 2)

@@ -1,6 +1,8 @@
 """What is counted by topic, and how long messages take to show up elsewhere, by this node's clock."""
 
-from gossip_network import control, graft, joined, make_router, plain, rpc, rpcs, signed, subscribe
+from dataclasses import replace
+
+from gossip_network import UNSCORED, control, graft, joined, make_router, plain, rpc, rpcs, signed, subscribe
 
 from sidecar.core.gossip import (
     GossipConfig,
@@ -39,7 +41,7 @@ def copy(peer: PeerId, *raws: bytes) -> RpcsReceived:
 
 
 def test_topics_count_what_came_and_what_became_of_it() -> None:
-    router = make_router(config=GossipConfig(queue_max_messages=1))
+    router = make_router(config=replace(UNSCORED, queue_max_messages=1))
     source, other = in_mesh(router, joined(router, "news", 2))
     good, again = signed(5, "news", b"four"), signed(5, "news", b"more", 8)
     router.handle(copy(source, good, again), 1.0)

@@ -1,10 +1,10 @@
 """One router, whole effect lists and whole RPCs."""
 
-import random
 from hashlib import sha256
 
 import pytest
 from gossip_network import (
+    UNSCORED,
     WALL,
     control,
     graft,
@@ -26,6 +26,7 @@ from sidecar.core.gossip import (
     GossipRouter,
     MessagesDelivered,
     PeerAdded,
+    PeerAppointed,
     PeerBegan,
     PeerRemoved,
     PeersOffered,
@@ -149,18 +150,9 @@ def test_who_leaves_the_topic_offers_peers_once_though_it_prunes_after_that() ->
 
 
 def test_negative_score_keeps_out_of_the_mesh() -> None:
-    scores = {peer_id(1): 0.0}
-    router = GossipRouter(
-        GossipConfig(),
-        identity(0),
-        now=0.0,
-        sequence=WALL,
-        rng=random.Random(1),
-        signed_record=lambda peer: None,
-        score=lambda peer: scores.get(peer, 0.0),
-    )
+    router = make_router()
     (peer,) = joined(router, "news", 1)
-    scores[peer] = -1.0
+    router.handle(PeerAppointed(peer, -1.0), 0.0)
     router.handle_deadline(2.0)
     assert mesh(router, "news") == ()
     assert rpcs(router, peer) == [RPC(control={"prune": [{"topicID": b"news", "backoff": 60}]})]
@@ -186,7 +178,7 @@ def test_joining_says_what_is_wrong() -> None:
 
 
 def test_a_message_is_delivered_once_and_forwarded_as_it_came() -> None:
-    router = make_router()
+    router = make_router(config=UNSCORED)
     source, author, third = joined(router, "news", 3)
     raw = signed(2, "news", b"hello") + b"\x42\x03new"  # an unknown field: the signature must cover it
     assert router.handle(RpcsReceived(source, [rpc(publish=[raw])]), 1.0) == []
@@ -237,7 +229,7 @@ def test_unsigned_messages_in_every_encoding() -> None:
     ],
 )
 def test_bad_messages_are_counted_by_reason(reason: str, raw: bytes) -> None:
-    router = make_router()
+    router = make_router(config=UNSCORED)
     (peer,) = joined(router, "news", 1)
     assert router.handle(RpcsReceived(peer, [rpc(publish=[raw])]), 1.0) == []
     assert router.statistics().rejected == dict.fromkeys(router.statistics().rejected, 0) | {reason: 1}
@@ -247,7 +239,7 @@ def test_bad_messages_are_counted_by_reason(reason: str, raw: bytes) -> None:
 
 
 def test_foreign_fields_echoes_and_unknown_topics() -> None:
-    router = make_router()
+    router = make_router(config=UNSCORED)
     (peer,) = joined(router, "plain", 1, UNSIGNED)
     router.handle(TopicJoined("news"), 0.0)
     raws = [
@@ -490,7 +482,7 @@ def test_unknown_extensions_are_skipped_with_all_that_is_beside_them_served() ->
 
 
 def test_extensions_come_first_on_a_stream_and_once() -> None:
-    router = make_router()
+    router = make_router(config=UNSCORED)
     peer = peer_id(1)
     router.handle(PeerAdded(peer, "/meshsub/1.3.0", True), 0.0)
     router.handle(RpcsReceived(peer, [EXTENSIONS]), 0.0)

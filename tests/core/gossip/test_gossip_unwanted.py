@@ -4,7 +4,19 @@ import random
 from hashlib import sha256
 
 import pytest
-from gossip_network import GossipNetwork, control, graft, joined, make_router, peer_id, plain, rpc, rpcs, signed
+from gossip_network import (
+    UNSCORED,
+    GossipNetwork,
+    control,
+    graft,
+    joined,
+    make_router,
+    peer_id,
+    plain,
+    rpc,
+    rpcs,
+    signed,
+)
 
 from sidecar.core.gossip import (
     GossipConfig,
@@ -75,7 +87,7 @@ def test_peers_of_older_versions_are_not_told() -> None:
 
 
 def test_it_follows_the_check_of_the_signature_so_that_no_forged_copy_keeps_the_real_one_away() -> None:
-    router = make_router()
+    router = make_router(config=UNSCORED)
     source, other = mesh_of(router, 2, TopicOptions())
     forged = bytearray(signed(9, "news", LARGE))
     forged[-1] ^= 1

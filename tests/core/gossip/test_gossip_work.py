@@ -1,7 +1,9 @@
 """Work that peers cause: bounded in each turn, in turn for all of them, and counted where it is to nobody's benefit."""
 
+from dataclasses import replace
+
 import pytest
-from gossip_network import control, graft, make_router, peer_id, plain, rpc, rpcs, signed, subscribe
+from gossip_network import UNSCORED, control, graft, make_router, peer_id, plain, rpc, rpcs, signed, subscribe
 
 from sidecar.core.gossip import (
     GossipMessage,
@@ -155,7 +157,7 @@ def test_idontwant_for_each_large_message_is_not_charged() -> None:
 
 
 def test_answers_to_grafts_in_a_loop_end() -> None:
-    router, (peer,) = with_peers(1, GossipConfig(max_refusals=4))
+    router, (peer,) = with_peers(1, replace(UNSCORED, max_refusals=4))
     rpcs(router, peer)
     before = router.statistics().prunes_sent
     frames = [control(prune=[{"topicID": b"news", "backoff": 60}]), *[graft("news")] * 200]
