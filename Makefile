@@ -52,8 +52,8 @@ conformance: $(STAMP)  ## Play the conformance scenarios with every client and w
 example: $(STAMP)  ## A chat across Go, JavaScript and Python, played by itself on three sidecars (needs Go and Node)
 	@exec $(BIN)/python -m tests.conformance.chat
 
-page-test: $(VENV)/.page  ## Try the dashboard in a real Chromium, by clicks; makes its pictures in docs/images
-	@exec $(BIN)/python -m pytest tests/page/in_chromium.py $(PAGE)
+page-test: $(VENV)/.page  ## Try the dashboard and the simulation's page in a real Chromium; makes the pictures in docs/images
+	@exec $(BIN)/python -m pytest tests/page/in_chromium.py tests/page/reports_in_chromium.py $(PAGE)
 
 $(VENV)/.page: $(STAMP) requirements/page.txt
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/page.txt

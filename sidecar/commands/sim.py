@@ -7,27 +7,33 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
 from ..core.errors import ConfigError, InvalidArgument
-from ..simulate.compare import compare, load_runs, told
+from ..simulate.compare import ComparedNumber, compare, load_runs, told
+from ..simulate.compare_page import compare_page
+from ..simulate.pictures import lacking
 from ..simulate.play import Play
 from ..simulate.reading import load_scenario
-from ..simulate.report import SUMMARY, Cost, records, summary, write
+from ..simulate.report import Run, records
+from ..simulate.summary import summary
+from ..simulate.writing import PAGE, SUMMARY, Cost, write
 from .common.exit_codes import FAILED, INTERRUPTED, USAGE_WRONG
 from .common.said import clean, failed, note
 from .sim_seeds import Seeds
 
 # What a node has stays for the whole run: looked at as often as Python does, that took a seventh of the time.
 _GARBAGE = (100_000, 20, 50)
+_MOMENTS = 120
 _TERMINAL, _FILE = 0.5, 30.0  # seconds between two words on progress: on a terminal, and in what may be kept
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "sidecar sim run SCENARIO.toml [--out FOLDER] [--seed N] [--seeds N] [--quiet] [--json]\n"
-        "       sidecar sim compare FOLDER FOLDER [--json]"
+        "       sidecar sim compare FOLDER FOLDER [--page FILE.html] [--json]"
     )
     parser.add_argument(
         "action",
@@ -42,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", metavar="N", type=int, default=1, help="so many runs, on all cores, each with the next seed"
     )
+    parser.add_argument("--page", metavar="FILE", type=Path, help="compare: write a page with both in each picture")
     parser.add_argument("--quiet", action="store_true", help="say nothing while it runs")
     parser.add_argument("--json", action="store_true", help="one JSON document: the report's totals, or the comparison")
     parser.epilog = "Ctrl-C ends a run early and keeps the report of what was played. More: docs/simulation.md."
@@ -49,6 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     wanted = {"run": 1, "compare": 2}[options.action]
+    if options.page is not None and options.action != "compare":
+        return failed(USAGE_WRONG, f"--page goes with `sidecar sim compare`; a run writes its own, {PAGE}")
     if len(options.paths) != wanted:
         what = {"run": "one scenario", "compare": "two folders"}[options.action]
         return failed(USAGE_WRONG, f"`sidecar sim {options.action}` takes {what}, not {len(options.paths)}")
@@ -64,6 +73,8 @@ def _compare(options: argparse.Namespace) -> int:
         return failed(FAILED, error)
     rows = compare(one, other)
     names = (str(options.paths[0]), str(options.paths[1]))
+    if options.page is not None and (complaint := _write_page(options.page, names, (one, other), rows)) is not None:
+        return failed(FAILED, complaint)
     if options.json:
         fields = [
             {
@@ -81,6 +92,21 @@ def _compare(options: argparse.Namespace) -> int:
     for line in told(names, (one, other), rows):
         print(clean(line))
     return 0
+
+
+def _write_page(
+    file: Path, names: tuple[str, str], sets: tuple[Sequence[Run], Sequence[Run]], rows: Sequence[ComparedNumber]
+) -> str | None:
+    """Write a comparison's page; returns what went wrong."""
+    if (lacks := lacking()) is not None:
+        return f"--page {file}: {lacks}"
+    try:
+        file.write_text(compare_page(names, sets, rows), encoding="utf-8")
+    except InvalidArgument as error:
+        return str(error)
+    except OSError as error:
+        return f"{file}: {error.strerror}"
+    return None
 
 
 def _play(options: argparse.Namespace) -> int:
@@ -110,13 +136,18 @@ def _play(options: argparse.Namespace) -> int:
     play = Play(scenario, seed)
     before = signal.signal(signal.SIGINT, lambda number, frame: _interrupt(play, frame))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked where `Seeds` has started this
-    progress = Progress(scenario.duration, quiet=options.quiet)
+    progress, meter = Progress(scenario.duration, quiet=options.quiet), CpuMeter(scenario.duration)
+
+    def played(over: float) -> None:
+        progress.told(over)
+        meter.told(over)
+
     try:
-        play.run(progress.told)
+        play.run(played)
     finally:
         signal.signal(signal.SIGINT, before)
         progress.end()
-    cost = Cost(time.monotonic() - wall, time.process_time() - cpu, _peak_memory())
+    cost = Cost(time.monotonic() - wall, time.process_time() - cpu, _peak_memory(), meter.points)
     report = records(play)
     try:
         write(folder, report, cost)
@@ -128,9 +159,11 @@ def _play(options: argparse.Namespace) -> int:
     else:
         for line in summary(report):
             print(clean(line))
-        print(
-            f"\nit took {cost.wall_seconds:.1f} s; the whole report is in {clean(str(folder))} (begin with {SUMMARY})"
-        )
+        lacks = lacking()
+        begin = SUMMARY if lacks else PAGE
+        print(f"\nit took {cost.wall_seconds:.1f} s; the whole report is in {clean(str(folder))} (begin with {begin})")
+        if lacks:
+            note(f"there is no {PAGE}: {lacks}")
     if not report[0]["whole"]:
         return failed(
             INTERRUPTED, f"broken off after {report[0]['played']:.1f} of {scenario.duration:g} virtual seconds"
@@ -148,6 +181,21 @@ def _interrupt(play: Play, frame: FrameType | None) -> None:
 def _peak_memory() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+class CpuMeter:
+    """Notes what the processor does meanwhile, at some hundred moments."""
+
+    def __init__(self, duration: float) -> None:
+        self._step = duration / _MOMENTS
+        self._begun = time.process_time()
+        self.points: list[tuple[float, float]] = []
+        """Virtual seconds, and the CPU seconds until then."""
+
+    def told(self, over: float) -> None:
+        """So many virtual seconds are over."""
+        if over >= self._step * (len(self.points) + 1):
+            self.points.append((round(over, 3), round(time.process_time() - self._begun, 4)))
 
 
 class Progress:

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..simulate.reading import NODE_BYTES, available_memory
-from ..simulate.report import SUMMARY
 from ..simulate.scenario import Scenario
+from ..simulate.writing import SUMMARY
 from .common.exit_codes import FAILED, INTERRUPTED
 from .common.said import clean, failed, note
 

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..core.errors import InvalidArgument
-from .report import RECORDS, Record
+from .report import Run
+from .writing import RECORDS
 
 # Student's t, two-sided 95 %, by degrees of freedom from 1 on; beyond, that of the normal distribution is near enough.
 _T95 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
-
-Run = Sequence[Record]
 
 
 class Estimate(NamedTuple):
@@ -130,24 +129,30 @@ def told(
     names: tuple[str, str], sets: tuple[Sequence[Run], Sequence[Run]], rows: Sequence[ComparedNumber]
 ) -> Iterator[str]:
     """The comparison for people."""
-    for letter, name, runs in zip("AB", names, sets, strict=True):
-        scenarios = ", ".join(dict.fromkeys(str(run[0]["scenario"]) for run in runs))
-        seeds = ", ".join(str(run[0]["seed"]) for run in runs)
-        broken = sum(not run[0]["whole"] for run in runs)
-        yield f"{letter}: {name}: {scenarios}, seed {seeds}" + (f"; {broken} broken off" if broken else "")
+    yield from sets_told(names, sets)
     yield ""
     yield f"{'':26}{'A':>20}{'B':>20}{'B / A':>9}"
     for row in rows:
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
         chance = "   may be chance" if row.apart is False and row.one != row.other else ""
-        one, other = _shown(row.one, row.unit), _shown(row.other, row.unit)
+        one, other = number_words(row.one, row.unit), number_words(row.other, row.unit)
         yield f"{row.name:26}{one:>20}{other:>20}{ratio:>9}{chance}".rstrip()
     if any(row.apart is None for row in rows):
         yield ""
         yield "One run cannot tell chance from difference: put runs with several seeds below each folder."
 
 
-def _shown(estimate: Estimate | None, unit: str) -> str:
+def sets_told(names: tuple[str, str], sets: tuple[Sequence[Run], Sequence[Run]]) -> Iterator[str]:
+    """A line for each set: what it is."""
+    for letter, name, runs in zip("AB", names, sets, strict=True):
+        scenarios = ", ".join(dict.fromkeys(str(run[0]["scenario"]) for run in runs))
+        seeds = ", ".join(str(run[0]["seed"]) for run in runs)
+        broken = sum(not run[0]["whole"] for run in runs)
+        yield f"{letter}: {name}: {scenarios}, seed {seeds}" + (f"; {broken} broken off" if broken else "")
+
+
+def number_words(estimate: Estimate | None, unit: str) -> str:
+    """An estimate for people, with how far it may be off; `-` where there is none."""
     if estimate is None:
         return "-"
     digits = 0 if unit in ("ms", "B/s") else 2

@@ -118,9 +118,9 @@ def _plot(axes: "Axes", series: Sequence[Series]) -> list[tuple[Any, str]]:
             case Form.DASHED:
                 (drawn,) = axes.plot(across, up, color=colour, linewidth=1.5, linestyle="--")
             case Form.THIN:
-                (drawn,) = axes.plot(across, up, color=colour, linewidth=1, alpha=0.7)
+                (drawn,) = axes.plot(across, up, color=colour, linewidth=1.2, alpha=0.8)
         for point, note in zip(each.points, each.notes, strict=False):
-            axes.annotate(_label(note), point, (5, 4), textcoords="offset points", fontsize=9, color=_FAINT)
+            axes.annotate(_label(note), point, (5, 4), textcoords="offset points", fontsize=10, color=_FAINT)
         if each.label:
             legend.append((drawn, _label(each.label)))
     return legend
@@ -150,7 +150,7 @@ def _arrange(axes: "Axes", x: Axis, y: Axis, *, whole: bool) -> None:
             axis.set_minor_locator(NullLocator())
         else:
             integer = whole and axis is axes.xaxis
-            axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=integer))
+            axis.set_major_locator(MaxNLocator(8 if integer else 6, steps=[1, 2, 5, 10], integer=integer))
         axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.10g}"))
     axes.set_xlim(x.least, x.most)
     axes.set_ylim(y.least, y.most)
@@ -167,7 +167,7 @@ def _style(name: str) -> dict[str, Any]:
         "svg.hashsalt": name,  # of which the names of parts are made, otherwise at random
         "svg.fonttype": "none",  # texts stay texts, to be found and copied
         "text.parse_math": False,  # a $ is a $
-        "font.size": 11,
+        "font.size": 12,
         "text.color": _INK,
         "axes.labelcolor": _FAINT,
         "axes.edgecolor": _GRID,
@@ -182,13 +182,13 @@ def _style(name: str) -> dict[str, Any]:
         "grid.linewidth": 0.8,
         "xtick.color": _GRID,
         "xtick.labelcolor": _INK,
-        "xtick.labelsize": 10,
+        "xtick.labelsize": 11,
         "ytick.color": _GRID,
         "ytick.labelcolor": _INK,
-        "ytick.labelsize": 10,
+        "ytick.labelsize": 11,
         "ytick.major.size": 0,
         "legend.frameon": False,
-        "legend.fontsize": 10,
+        "legend.fontsize": 11,
         "legend.handlelength": 1.4,
         "legend.columnspacing": 1.2,
         "legend.borderpad": 0.1,

@@ -1,31 +1,22 @@
-"""What a run's report says: records for programs, a summary for people, and apart from both what the run cost."""
+"""What a run's report says, as records: equal runs have equal ones."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from .limit import shortest
 from .play import Play
 from .tally import Message, RunCounts, first_copies
 
-RECORDS, SUMMARY, COST = "report.jsonl", "summary.txt", "cost.json"
 _MAX_PATHS = 64  # publishers whose shortest paths are sought: each takes as long as some hundred copies
 _DIGITS = 6  # behind the point; a microsecond
 _SHARES = (*range(100), 99.5, 99.9, 100)  # percent; of a curve's points
-_STEP = 0.5  # copies; how wide the columns of their histogram are
+COLUMN = 0.5  # copies; how wide the columns of their histogram are
 
 Record = dict[str, Any]
-
-
-class Cost(NamedTuple):
-    """What the run took of this machine; in no report, for it differs from run to run."""
-
-    wall_seconds: float
-    cpu_seconds: float
-    peak_memory_bytes: int
+Run = Sequence[Record]
+"""The records of one run."""
 
 
 def records(play: Play) -> list[Record]:
@@ -36,6 +27,7 @@ def records(play: Play) -> list[Record]:
         {
             "record": "run",
             "scenario": scenario.name,
+            "about": scenario.about,
             "seed": play.seed,
             "nodes": scenario.nodes,
             "kinds": {kind.name: kind.count for kind in scenario.kinds},
@@ -188,7 +180,7 @@ def _copies(play: Play, counts: RunCounts) -> Record:
         "deliveries": counts.deliveries,
         "per_delivery": _rounded(counts.copies / counts.deliveries) if counts.deliveries else None,
         "per_node": _spread(list(map(_rounded, own))),
-        "histogram": _histogram([int(copies / _STEP) * _STEP for copies in own]),
+        "histogram": _histogram([int(copies / COLUMN) * COLUMN for copies in own]),
         "fetched_by_iwant": counts.asked,
         "spared_by_idontwant": counts.spared,
     }
@@ -271,113 +263,3 @@ def quantile(ordered: Sequence[Any], share: float) -> Any:
 
 def _rounded(value: float) -> float:
     return round(value, _DIGITS)
-
-
-# ---------------------------------------------------------------- writing
-
-
-def write(folder: Path, report: Sequence[Record], cost: Cost) -> None:
-    """Write all of it into a folder. Raises OSError."""
-    (folder / RECORDS).write_text("".join(json.dumps(record) + "\n" for record in report))
-    (folder / SUMMARY).write_text("\n".join(summary(report)) + "\n")
-    (folder / COST).write_text(json.dumps(costs(report, cost), indent=2) + "\n")
-
-
-def costs(report: Sequence[Record], cost: Cost) -> Record:
-    """What the run took of this machine, and what that makes for a node-second and a copy."""
-    run = report[0]
-    copies = next(record["copies"] for record in report if record["record"] == "copies")
-    return {
-        **cost._asdict(),
-        "cpu_per_node_second": cost.cpu_seconds / run["node_seconds"] if run["node_seconds"] else None,
-        "cpu_per_copy": cost.cpu_seconds / copies if copies else None,
-        "memory_per_node_bytes": cost.peak_memory_bytes / run["nodes"],
-    }
-
-
-def summary(report: Sequence[Record]) -> Iterator[str]:
-    """The report for people: a few lines."""
-    run = report[0]
-    end = "" if run["whole"] else f"; broken off at {run['played']:.1f} s"
-    yield f"{run['scenario']}: {run['nodes']} nodes, {run['duration']:g} s of virtual time, seed {run['seed']}{end}"
-    yield ""
-    for record in report:
-        match record["record"]:
-            case "deliveries":
-                yield from _told(record)
-            case "limit":
-                path, ratio = record["path"], record["ratio"]
-                shortest_path = f"p50 {_ms(path['p50'])}, p99 {_ms(path['p99'])}"
-                times = f"{ratio['p50']:.2f} and {ratio['p99']:.2f} times that"
-                yield f"limit        the shortest paths: {shortest_path}; it took {times}"
-            case "copies" if record["per_delivery"] is not None:
-                fetched, spared = record["fetched_by_iwant"], record["spared_by_idontwant"]
-                each = f"{record['per_delivery']:.2f} for each delivery"
-                yield f"copies       {each}; {fetched} fetched by IWANT, {spared} spared by IDONTWANT"
-            case "hops":
-                yield f"hops         {_range(record)} until a node has a message"
-            case "mesh":
-                links = f"{record['topic']}: {_range(record)} links a node"
-                yield f"mesh         {links}, {record['one_sided']} of them known to one side only"
-            case "connections":
-                yield f"connections  {_range(record)} a node; {record['dials']} dials"
-            case "dht":
-                yield f"DHT          {record['questions_per_node']:.1f} questions a node; {_lookups(record)}"
-    if run["hostile"]:
-        yield _hostile(report)
-    sent = [record for record in report if record["record"] == "bytes" and record["per_node_second"]]
-    sent.sort(key=lambda record: (-record["sent"], record["service"]))
-    if sent:
-        shown = ", ".join(f"{record['service']} {record['per_node_second']:.0f}" for record in sent)
-        yield f"sent         bytes a second and node: {shown}"
-
-
-def _hostile(report: Sequence[Record]) -> str:
-    """What the hostile nodes have got hold of."""
-    text = f"hostile      {report[0]['hostile']} nodes"
-    for record in report:
-        if record["record"] == "connections" and record["to_hostile"] is not None:
-            text += f"; to them lead {record['to_hostile']:.0%} of the others' connections"
-    for record in report:
-        if record["record"] == "mesh" and record["to_hostile"] is not None:
-            text += f", {record['to_hostile']:.0%} of their mesh links of {record['topic']}"
-    return text
-
-
-def _told(record: Record) -> Iterator[str]:
-    name = "messages" if record["publish"] == "all" else f"publish {record['publish']}"
-    missed = f"{record['missed']} missed" if record["missed"] else "none missed"
-    yield f"{name:12} {record['messages']}; {record['received']} of {record['owed']} deliveries, {missed}"
-    if record["received"]:
-        for label, key in (("delay", "delay"), ("last one", "last_receiver")):
-            times = record[key]
-            yield (
-                f"  {label:10} p50 {_ms(times['p50'])}, p90 {_ms(times['p90'])}, p99 {_ms(times['p99'])}, "
-                f"longest {_ms(times['max'])}"
-            )
-
-
-def _lookups(record: Record) -> str:
-    told = f"{record['lookups']} lookups, {record['found']} came to their end"
-    half = [_half(record[name]) for name in ("hops", "questions_per_lookup")]
-    if None in half:
-        return told
-    return f"{told}, half of them within {half[0]:g} hops and {half[1]:g} questions"
-
-
-def _half(bounded: Sequence[Sequence[float | None]]) -> float | None:
-    """The bound that half of all are not above; None: there are none, or it has no bound."""
-    left = sum(count or 0 for _, count in bounded) / 2
-    for bound, count in bounded:
-        left -= count or 0
-        if left <= 0:
-            return bound if count else None
-    return None
-
-
-def _ms(value: float) -> str:
-    return f"{value * 1000:.0f} ms"
-
-
-def _range(record: Record) -> str:
-    return f"{record['min']} to {record['max']} (median {record['p50']}, p99 {record['p99']})"

@@ -1,6 +1,7 @@
-"""A real Chromium that looks at the dashboard, and dashboards for it to look at."""
+"""A real Chromium that looks at pages, and dashboards for it to look at."""
 
 import contextlib
+import io
 import shutil
 import subprocess
 import sys
@@ -8,11 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.e2e.processes import PATIENCE, environment
 from tests.missing import not_there
 
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
+_COLOURS = 256
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -104,6 +108,17 @@ class Visit:
         """How wide the document is; more than the window means that it scrolls sideways."""
         return int(self.page.evaluate("document.documentElement.scrollWidth"))
 
+    def picture(self, name: str, height: int) -> None:
+        """Photograph the top of the page for the documentation, in few colours so that the file stays small."""
+        IMAGES.mkdir(exist_ok=True)
+        width = self.page.evaluate("innerWidth")
+        data = self.page.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": width, "height": height})
+        taken = Image.open(io.BytesIO(data)).convert("RGB")
+        assert len(taken.getcolors(1 << 24) or ()) > 50, "something is drawn"
+        taken.quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+            IMAGES / name, optimize=True
+        )
+
 
 @contextlib.contextmanager
 def visit(
@@ -116,7 +131,7 @@ def visit(
         visited.page.goto(link)
         yield visited
         origin = link.partition("/#")[0]
-        assert [url for url in visited.requests if not url.startswith(f"{origin}/")] == []
+        assert [url for url in visited.requests if url != link and not url.startswith(f"{origin}/")] == []
         assert visited.complaints == []
     finally:
         context.close()

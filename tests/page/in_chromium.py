@@ -4,28 +4,24 @@ It makes the pictures of docs/dashboard.md.
 """
 
 import contextlib
-import io
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from playwright.sync_api import Browser
 
 from sidecar.board.snapshot import changes, merge, snapshot
 from tests.board.samples import event, gone, peer, sample, topic
 from tests.e2e.processes import PATIENCE, Process, environment, running
 
-from .browser import Dashboard, Visit, chromium, dashboard, visit
+from .browser import IMAGES, Dashboard, Visit, chromium, dashboard, visit
 from .traffic import TOPIC, three
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGES = ROOT / "docs" / "images"
 LIVE = "document.body.dataset.state === 'live'"
 STILL = "[...dashboard.graph.dots.values()].every((dot) => dot.distance === dot.goal.distance)"
-_COLOURS = 256
 _MANY = 1000
 _MOST_ELEMENTS = 2500  # of the document, however many peers there are
 
@@ -307,16 +303,6 @@ def test_a_thousand_peers_stay_usable(browser: Browser, tmp_path: Path, capsys: 
 # ------------------------------------------------------------ pictures
 
 
-def _picture(seen: Visit, name: str, height: int) -> None:
-    """Photograph the top of the page, in few colours so that the file stays small."""
-    IMAGES.mkdir(exist_ok=True)
-    width = seen.page.evaluate("innerWidth")
-    data = seen.page.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": width, "height": height})
-    picture = Image.open(io.BytesIO(data)).convert("RGB")
-    assert len(picture.getcolors(1 << 24) or ()) > 50, "something is drawn"
-    picture.quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(IMAGES / name, optimize=True)
-
-
 def test_pictures_are_taken(browser: Browser, tmp_path: Path) -> None:
     with crowd(tmp_path, 26) as board:
         for name, scheme, width, height in (
@@ -329,5 +315,5 @@ def test_pictures_are_taken(browser: Browser, tmp_path: Path) -> None:
                 seen.until("dashboard.shown.lines.peers.length > 24")
                 seen.until("/^last [0-9]+ s, up to 26$/.test(document.querySelector('.tile .scale').textContent)")
                 seen.until(STILL)
-                _picture(seen, name, height)
+                seen.picture(name, height)
                 assert (IMAGES / name).stat().st_size < 250_000

@@ -20,8 +20,9 @@ from sidecar.simulate import reading
 from sidecar.simulate.limit import shortest
 from sidecar.simulate.play import Play
 from sidecar.simulate.reading import load_scenario
-from sidecar.simulate.report import quantile, records, summary
+from sidecar.simulate.report import quantile, records
 from sidecar.simulate.scenario import Scenario
+from sidecar.simulate.summary import summary
 from sidecar.simulate.tally import Message
 
 SHIPPED = sorted((Path(__file__).parents[2] / "scenarios").glob("*.toml"))

@@ -27,7 +27,7 @@ from .table import RoutingTable, note_failure
 OUTCOMES = ("found", "walked", "unanswered", "timed_out", "cancelled", "refused")
 DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds
 HOPS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
-QUERIES = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 60.0, 100.0)
+QUERIES = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
 
 
 class _Query(NamedTuple):

@@ -11,7 +11,8 @@ from sidecar.core.override import override
 from sidecar.simulate.hostile import BEHAVIOURS, Behaviour, Conduct, Exchange, HostileNode
 from sidecar.simulate.play import Play
 from sidecar.simulate.reading import load_scenario
-from sidecar.simulate.report import records, summary
+from sidecar.simulate.report import records
+from sidecar.simulate.summary import summary
 
 SCENARIO = """\
 duration = 30
