@@ -161,6 +161,19 @@ class Scope(enum.IntEnum):
     PRIVATE = 2  # one site: RFC 1918, fc00::/7 (RFC 4193), and 100.64.0.0/10 behind a carrier's NAT (RFC 6598)
     PUBLIC = 3
 
+    @classmethod
+    def of(cls, address: Multiaddr) -> "Scope":
+        """From where an address can be reached; PUBLIC where it does not say, as a name does not."""
+        return cls.PUBLIC if address.ip is None else _group(address.ip).scope
+
+    @classmethod
+    def of_teller(cls, remote: Multiaddr) -> "Scope":
+        """How far away a peer is whose connection comes from an address: PUBLIC where a relay is in between.
+
+        It can know addresses of this scope and of wider ones.
+        """
+        return cls.PUBLIC if remote.is_relayed else cls.of(remote)
+
     @property
     def networks(self) -> tuple[Network, ...]:
         """The networks of this scope; none for PUBLIC, which is what is in no other."""

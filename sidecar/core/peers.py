@@ -1,18 +1,36 @@
 """The address book: what is known of peers, connected or not, within bounds."""
 
+import enum
 from collections.abc import Iterable, Sequence
 
 from .multiaddr import Multiaddr
 from .types import PeerId
 
 
+class Origin(enum.Enum):
+    """From where a peer was heard of first."""
+
+    BOOTSTRAP = "bootstrap"
+    MEMORY = "memory"
+    """An earlier run."""
+    MET = "met"
+    """It connected, or an app named it."""
+    DHT = "dht"
+    """An answer of another peer."""
+    EXCHANGE = "exchange"
+    """Another peer, which pruned us from a mesh."""
+
+
 class BookEntry:
     """What is known of one peer: its addresses, best first, and how the last attempts at it went."""
 
-    __slots__ = ("addresses", "brief", "failures", "good", "retry_at")
+    __slots__ = ("addresses", "brief", "failures", "good", "origin", "proven", "retry_at", "teller")
 
-    def __init__(self) -> None:
+    def __init__(self, origin: Origin, teller: PeerId | None) -> None:
+        self.origin = origin
+        self.teller = teller  # who named it first; None: no other peer did
         self.addresses: tuple[Multiaddr, ...] = ()
+        self.proven: Multiaddr | None = None  # where it was reached last
         self.failures = 0
         self.brief = 0  # connections in a row that it ended soon
         self.good = False  # a connection to it has worked
@@ -22,13 +40,15 @@ class BookEntry:
 class AddressBook:
     """Peers and their addresses, at most `max_peers` of them with `max_addresses` each.
 
-    When it is full the entry that was touched longest ago makes room, those never connected first.
+    When it is full the entry that was touched longest ago makes room, those never connected first. At most a
+    quarter are peers that one peer named and that were never connected, so that nobody fills it with what it made up.
     """
 
     def __init__(self, max_peers: int, max_addresses: int) -> None:
         self.max_peers = max_peers
         self.max_addresses = max_addresses
         self._entries: dict[PeerId, BookEntry] = {}
+        self._named: dict[PeerId, dict[PeerId, None]] = {}  # by who named them first: those never connected
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -49,10 +69,19 @@ class AddressBook:
         entry = self._entries.get(peer)
         return entry.addresses if entry else ()
 
-    def learn(self, peer: PeerId, addresses: Sequence[Multiaddr], *, replace: bool = False) -> bool:
+    def learn(
+        self,
+        peer: PeerId,
+        addresses: Sequence[Multiaddr],
+        *,
+        replace: bool = False,
+        origin: Origin = Origin.MET,
+        teller: PeerId | None = None,
+    ) -> bool:
         """Put addresses first in the entry, or make them the whole of it. Returns whether that changed anything.
 
-        An address that names another peer at its end is left out.
+        An address that names another peer at its end is left out. `origin`, `teller`: from where they are, and which
+        peer has told them. What others tell goes behind what is known already.
         """
         clean = []
         for address in addresses[: self.max_addresses]:
@@ -63,18 +92,34 @@ class AddressBook:
             return False
         entry = self._entries.pop(peer, None)
         if entry is None:
+            if teller is not None:
+                others = self._named.get(teller, {})
+                if len(others) >= max(1, self.max_peers // 4):
+                    self.forget(next(iter(others)))
+                self._named.setdefault(teller, {})[peer] = None
             if len(self._entries) >= self.max_peers:
                 self._evict()
-            entry = BookEntry()
+            entry = BookEntry(origin, teller)
         self._entries[peer] = entry
-        merged = tuple(dict.fromkeys(clean if replace else (*clean, *entry.addresses)))[: self.max_addresses]
+        if not replace:
+            clean = [*entry.addresses, *clean] if teller is not None else [*clean, *entry.addresses]
+        merged = tuple(dict.fromkeys(clean))[: self.max_addresses]
         changed = merged != entry.addresses
         entry.addresses = merged
         return changed
 
     def forget(self, peer: PeerId) -> None:
         """Know nothing of the peer any more."""
-        self._entries.pop(peer, None)
+        entry = self._entries.pop(peer, None)
+        if entry is not None:
+            self._no_hearsay(peer, entry)
+
+    def _no_hearsay(self, peer: PeerId, entry: BookEntry) -> None:
+        named = self._named.get(entry.teller) if entry.teller is not None else None
+        if named is not None and entry.teller is not None:
+            named.pop(peer, None)
+            if not named:
+                del self._named[entry.teller]
 
     def connected(self, peer: PeerId, address: Multiaddr | None) -> None:
         """A connection worked; `address` is the one that was dialled, if it was."""
@@ -83,6 +128,9 @@ class AddressBook:
         entry = self._entries.get(peer)
         if entry is not None:
             entry.good, entry.failures, entry.retry_at = True, 0, 0.0
+            if address is not None:
+                entry.proven = address.without_peer()
+            self._no_hearsay(peer, entry)
 
     def failed(self, peer: PeerId, now: float, base: float, limit: float) -> None:
         """An attempt failed: the next unasked one waits, `base` seconds doubled a failure up to `limit`."""
@@ -110,4 +158,4 @@ class AddressBook:
 
     def _evict(self) -> None:
         strangers = (peer for peer, entry in self._entries.items() if not entry.good)
-        del self._entries[next(strangers, next(iter(self._entries)))]
+        self.forget(next(strangers, next(iter(self._entries))))

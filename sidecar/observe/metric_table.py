@@ -113,6 +113,11 @@ ROWS: tuple[Row, ...] = (
         "Times that one of these was refused when it came back.",
     ),
     _counter(
+        lambda c: c.node.dial_budget.dials_held_back,
+        "dials_held_back",
+        "Dials not made since too many of that address or network, which others had named, led nowhere.",
+    ),
+    _counter(
         lambda c: c.node.connection_manager.connections_trimmed,
         "connections_trimmed",
         "Connections closed since there were too many.",
@@ -214,6 +219,11 @@ ROWS: tuple[Row, ...] = (
     ),
     _counter(lambda c: c.node.kademlia.queries, "dht_queries", "Queries sent to peers."),
     _counter(lambda c: c.node.kademlia.failed_queries, "dht_queries_failed", "Queries without an answer."),
+    _counter(
+        lambda c: c.node.kademlia.refused_addresses,
+        "dht_addresses_refused",
+        "Addresses in answers that were not believed: out of the peer's reach, or one for many peers.",
+    ),
     _counter(lambda c: c.node.kademlia.requests, "dht_requests", "Requests of peers that were answered."),
     _counter(
         lambda c: c.node.kademlia.refused_requests, "dht_requests_refused", "Requests of peers that were refused."

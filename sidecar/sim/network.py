@@ -62,11 +62,11 @@ class Simulation:
 
     # ------------------------------------------------------------ building
 
-    def add(self, config: NodeConfig, *, start: bool = True) -> SimPeer:
-        """A new peer with a key of its own."""
+    def add(self, config: NodeConfig, *, start: bool = True, host: str | None = None) -> SimPeer:
+        """A new peer with a key of its own. `host`: its IP address, which it may share; None: one of 10.0.0.0/8."""
         index = len(self.peers) + 1
         seed = hashlib.sha256(f"peer {index} of seed {self.seed}".encode()).digest()
-        peer = SimPeer(self, index, Identity(seed), config)
+        peer = SimPeer(self, index, Identity(seed), config, host)
         self.peers.append(peer)
         self._by_address[peer.address] = peer
         if start:

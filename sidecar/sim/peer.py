@@ -20,12 +20,15 @@ _TAKE = 64 * 1024  # bytes asked of the node at a time, as the socket driver doe
 class SimPeer:
     """A node of the simulation. What it tells its apps is collected in `news`; `ask` makes it do something."""
 
-    def __init__(self, simulation: "Simulation", index: int, identity: Identity, config: NodeConfig) -> None:
+    def __init__(
+        self, simulation: "Simulation", index: int, identity: Identity, config: NodeConfig, host: str | None = None
+    ) -> None:
         self.simulation = simulation
         self.index = index
         self.identity = identity
         self.config = config
-        self.address = Multiaddr.tcp(f"10.{index >> 16 & 255}.{index >> 8 & 255}.{index & 255}", 4001)
+        own = f"10.{index >> 16 & 255}.{index >> 8 & 255}.{index & 255}"
+        self.address = Multiaddr.tcp(own, 4001) if host is None else Multiaddr.tcp(host, 1024 + index % 60_000)
         self.news: list[NodeNews] = []
         self.listener: Callable[[NodeNews], None] | None = None
         self.make: Callable[..., Node] = Node

@@ -194,6 +194,7 @@ class PublishCompleted(NamedTuple):
 class PeersOffered(NamedTuple):
     """A peer that pruned us names others of the topic, each with its signed peer record, unchecked, if it had one."""
 
+    peer: PeerId
     topic: str
     peers: list[tuple[PeerId, bytes | None]]
 

@@ -255,7 +255,7 @@ class Mesh:
         if linked and prune.peers and peer.record.value >= config.score.accept_exchange_threshold:
             offered = self._offered(prune.peers)
             if offered:
-                state.emit(PeersOffered(topic.name, offered))
+                state.emit(PeersOffered(peer.id, topic.name, offered))
 
     def _offered(self, infos: Sequence[PeerInfo]) -> list[tuple[PeerId, bytes | None]]:
         state = self._state

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from ..errors import SidecarError
 from ..multiaddr import Multiaddr
+from ..networks import Scope
 from ..types import PeerId
 
 Addresses = tuple[Multiaddr, ...]
@@ -52,13 +53,16 @@ class RequestReceived(NamedTuple):
     token: int
     peer: PeerId
     frame: bytes
+    teller: Scope = Scope.LOOPBACK
+    """From where the peer can be reached; no narrower addresses are taken from it."""
 
 
 class QueryAnswered(NamedTuple):
-    """The answer to a `SendQuery`."""
+    """The answer to a `SendQuery`; `teller` as in `RequestReceived`."""
 
     query: int
     frame: bytes
+    teller: Scope = Scope.LOOPBACK
 
 
 class QueryFailed(NamedTuple):
@@ -277,9 +281,14 @@ class ProvidersCompleted(NamedTuple):
 
 
 class PeersNamed(NamedTuple):
-    """Peers and addresses that an answer named: hearsay, for the address book."""
+    """Peers and addresses that the answer of `teller` named: hearsay, for the address book.
+
+    `refused`: addresses that are not believed (`hearsay.sift`).
+    """
 
     peers: tuple[PeerAddresses, ...]
+    teller: PeerId
+    refused: int
 
 
 KademliaEffect = (

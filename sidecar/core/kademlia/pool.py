@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..errors import DeadlineExceeded, NotSupported, ProtocolError, QueueFull, SidecarError
 from ..histogram import Histogram
+from ..networks import Scope
 from ..parameters.kademlia import KademliaConfig
 from ..types import PeerId
 from .events import (
@@ -18,6 +19,7 @@ from .events import (
     PeersNamed,
     SendQuery,
 )
+from .hearsay import sift
 from .lookup import Candidate, Lookup
 from .messages import MessageType, decode_answer, encode_find_node, own_addresses
 from .table import RoutingTable, note_failure
@@ -70,6 +72,7 @@ class LookupPool:
         "hops",
         "outcomes",
         "queries",
+        "refused_addresses",
         "sent",
     )
 
@@ -83,6 +86,7 @@ class LookupPool:
         self._prompt: dict[int, None] = {}  # those of them that are not slow yet
         self.sent = 0  # all queries ever, those of deliveries as well; numbers them too
         self.failed = 0
+        self.refused_addresses = 0  # that answers named and that are not believed
         self.outcomes = dict.fromkeys(OUTCOMES, 0)  # of lookups that ended, or were not begun
         self.durations = Histogram(DURATIONS)
         self.hops = Histogram(HOPS)  # as `LookupCompleted` has them, of lookups that somebody answered
@@ -160,7 +164,9 @@ class LookupPool:
 
     # ---------------------------------------------------------------- answers
 
-    def answered(self, number: int, frame: bytes, now: float, effects: list[KademliaEffect]) -> None:
+    def answered(
+        self, number: int, frame: bytes, now: float, effects: list[KademliaEffect], teller: Scope = Scope.LOOPBACK
+    ) -> None:
         """The answer to a query; one to a query that is no more is ignored."""
         query = self._take(number)
         if query is None:
@@ -175,11 +181,16 @@ class LookupPool:
             self._advance(query.lookup, now, effects)
             return
         self._table.seen(query.peer, now)
+        closer, refused = sift(answer.closer, teller)
+        providers, refused_providers = sift(answer.providers, teller)
+        answer = answer._replace(closer=closer, providers=providers)
+        refused += refused_providers
+        self.refused_addresses += refused
         # Without addresses a peer is of use only where we know some.
         useful = [peer for peer in answer.closer if peer[0] != self._local and (peer[1] or self._table.get(peer[0]))]
         learned = tuple(peer for peer in useful + answer.providers if peer[1])
-        if learned:
-            effects.append(PeersNamed(learned))
+        if learned or refused:
+            effects.append(PeersNamed(learned, query.peer, refused))
         if query.lookup.via:
             useful = [peer for peer in useful if self._table.get(peer[0]) is None]
         query.lookup.answered(query.peer, useful)

@@ -38,6 +38,7 @@ from .events import (
     Respond,
     ValueRequested,
 )
+from .hearsay import told_by_itself
 from .keyspace import place
 from .lookup import Lookup
 from .pool import LookupPool
@@ -61,6 +62,7 @@ class KademliaStatistics(Statistics):
     outcomes: dict[str, int] = field(default_factory=dict, metadata={"each": "lookups"})  # of these
     queries: int = 0
     failed_queries: int = 0
+    refused_addresses: int = 0  # that answers named and that are not believed
     requests: int = 0
     refused_requests: int = 0
     records: int = 0  # kept here
@@ -104,9 +106,9 @@ class KademliaRouter:
         match event:
             case RequestReceived():
                 self._on_request(event, now, effects)
-            case QueryAnswered(query, frame):
+            case QueryAnswered(query, frame, teller):
                 if not self._content.deliveries.answered(query, frame, now, effects):
-                    self._pool.answered(query, frame, now, effects)
+                    self._pool.answered(query, frame, now, effects, teller)
             case QueryFailed(query, error):
                 if not self._content.deliveries.query_failed(query, error, now, effects):
                     self._pool.query_failed(query, error, now, effects)
@@ -222,6 +224,7 @@ class KademliaRouter:
             outcomes=dict(self._pool.outcomes),
             queries=self._pool.sent,
             failed_queries=self._pool.failed + self._content.deliveries.failed,
+            refused_addresses=self._pool.refused_addresses,
             requests=self._requests,
             refused_requests=self._refused,
             records=len(self._content.values),
@@ -264,14 +267,18 @@ class KademliaRouter:
         self._requests += 1
         self._table.seen(event.peer, now)
         try:
-            effects.append(Respond(event.token, self._answer(event.peer, event.frame, now)))
+            effects.append(Respond(event.token, self._answer(event, now)))
         except REFUSALS as error:
             self._refused += 1
             effects.append(RefuseRequest(event.token, error))
 
-    def _answer(self, asker: PeerId, frame: bytes, now: float) -> bytes | None:
+    def _answer(self, event: RequestReceived, now: float) -> bytes | None:
         """Raises what `REFUSALS` names."""
-        request = messages.decode_request(frame, self._config)
+        asker = event.peer
+        request = messages.decode_request(event.frame, self._config)
+        if request.providers:
+            told = (told_by_itself(*provider, event.teller) for provider in request.providers)
+            request = request._replace(providers=tuple(told))
         match request.type:
             case messages.MessageType.FIND_NODE:
                 return self._answer_find_node(asker, request.key)

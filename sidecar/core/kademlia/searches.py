@@ -1,6 +1,6 @@
 """What lookups are for: each kind reads the answers and says what comes at the end.
 
-Source: specs kad-dht, "Value storage and retrieval", "Content provider advertisement and discovery".
+Origin: specs kad-dht, "Value storage and retrieval", "Content provider advertisement and discovery".
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
 """Which records are valid, and which of two is the better one: a rule for each namespace.
 
-Source: specs kad-dht, "Entry validation".
+Origin: specs kad-dht, "Entry validation".
 """
 
 from collections.abc import Iterable

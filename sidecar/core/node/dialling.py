@@ -1,12 +1,15 @@
 """Dialling: reaching peers, settling on one connection each, and keeping enough of them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, assert_never
 
 from .. import events
 from ..errors import (
     Closed,
+    DialBackoff,
     NoAddresses,
+    PeerBanned,
     ResourceExhausted,
     SelfDial,
     SidecarError,
@@ -16,15 +19,20 @@ from ..gate import Gate
 from ..multiaddr import Multiaddr
 from ..override import override
 from ..parameters import NodeConfig
+from ..peers import BookEntry, Origin
 from ..types import Direction, PeerId
 from .config import ConfigurationChanged
+from .dial_budget import DialBudget
 from .entrances import Entrances
 from .service import Follower, Service
+from .statistics import DialBudgetStatistics
 from .switch import Peer, PeerConnection, Switch, direction_kept, gone
 
 Reached = Callable[[Peer | SidecarError, float], None]
 Found = Callable[[tuple[Multiaddr, ...], float], None]
 
+_MISLED = 20.0  # points for who named a peer where too many dials have led nowhere; a guess
+_NOT_DIALLED = (ResourceExhausted, DialBackoff, PeerBanned)  # errors before the first packet: nobody was bothered
 _FIRST_KNOWN = 10  # peers of an earlier run that are tried at once; as many as a Kademlia lookup asks
 
 
@@ -85,6 +93,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         self._number = 0
         self._bootstrap = _bootstrap(switch.config, switch.local)
         self.entrances = Entrances(switch, self.reach_anyone)
+        self._budget = DialBudget(switch.config.exempt_networks)
         self.last_error: SidecarError | None = None  # of the last dial that failed, for readiness
 
     @override
@@ -110,7 +119,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         """The configuration has changed; the next upkeep, which is never far, goes by it."""
         self._bootstrap = _bootstrap(self._switch.config, self._switch.local)
         for peer, address in self._bootstrap:
-            self._switch.book.learn(peer, (address,))
+            self._switch.book.learn(peer, (address,), origin=Origin.BOOTSTRAP)
         self.entrances.configured()
 
     # ------------------------------------------------------------ reaching
@@ -167,14 +176,39 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         self._switch.emit(events.Dial(self._number, None, tuple(addresses), insist))
 
     def _dial(self, peer: PeerId, now: float, *, insist: bool = False) -> None:
-        addresses = self._switch.book.addresses(peer)
+        switch = self._switch
+        addresses = switch.book.addresses(peer)
         if not addresses:
             self._search_or_fail(peer, NoAddresses(f"no address of {peer} is known"), now)
             return
+        entry, trusted = switch.book.get(peer), self.protects(peer)
+        if entry is not None and not insist and not trusted:
+            addresses = self._budget.affordable(addresses, entry.proven, now)
+            if not addresses:
+                self._hold_back(peer, entry, now)
+                return
+            self._budget.began(self._number + 1, addresses, entry.proven, now)
         self._number += 1
         self._dials[self._number] = peer
         self._dialling[peer] = self._number
-        self._switch.emit(events.Dial(self._number, peer, addresses, insist, self.protects(peer)))
+        switch.emit(events.Dial(self._number, peer, addresses, insist, trusted))
+
+    def _hold_back(self, peer: PeerId, entry: BookEntry, now: float) -> None:
+        """Too many dials of the peer's addresses, or beside them, have led nowhere; who named it made us do that."""
+        switch, config = self._switch, self._switch.config
+        self._budget.statistics.dials_held_back += 1
+        if entry.teller is not None:
+            switch.charge(entry.teller, "hearsay", _MISLED, now)
+        switch.book.failed(peer, now, config.redial_base, config.redial_limit)
+        switch.note(
+            LogLevel.INFO,
+            peer,
+            "not dialled at %s, named by %s: too many dials there have led nowhere",
+            entry.addresses[0],
+            entry.teller or "itself",
+        )
+        error = DialBackoff(f"too many dials at {entry.addresses[0]} or beside it have led nowhere")
+        self._search_or_fail(peer, error, now)
 
     def _search_or_fail(self, peer: PeerId, error: SidecarError, now: float) -> None:
         """Known addresses lead nowhere: ask the DHT once, where somebody wants that."""
@@ -217,7 +251,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
 
     def _on_opened(self, opened: events.ConnectionOpened, now: float) -> None:
         switch = self._switch
-        then = self._dial_over(opened.dial)
+        then = self._dial_over(opened.dial, now)
         if opened.peer == switch.local:
             error = SelfDial("the far end has this node's own key: itself, or a second node with the same identity")
             switch.note(LogLevel.WARNING, None, "%s (%s)", error, opened.remote)
@@ -300,7 +334,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
     def _on_dial_failed(self, failed: events.DialFailed, now: float) -> None:
         switch = self._switch
         peer = self._dials.get(failed.dial)
-        then = self._dial_over(failed.dial)
+        then = self._dial_over(failed.dial, now, in_vain=not isinstance(failed.error, _NOT_DIALLED))
         self.last_error = failed.error
         if then is not None:
             then(failed.error, now)
@@ -312,12 +346,13 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         if present is None:
             self._search_or_fail(peer, failed.error, now)
 
-    def _dial_over(self, dial: int | None) -> Reached | None:
+    def _dial_over(self, dial: int | None, now: float, *, in_vain: bool = False) -> Reached | None:
         if dial is None:
             return None
         peer = self._dials.pop(dial, None)
         if peer is not None:
             self._dialling.pop(peer, None)
+        self._budget.over(dial, in_vain, now)
         return self._anonymous.pop(dial, None)
 
     # ------------------------------------------------------------ verdicts of identify
@@ -394,10 +429,10 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         """Seek the first peers: those of an earlier run, else (or a moment later) the bootstrap peers."""
         config, book = self._switch.config, self._switch.book
         for peer, address in self._bootstrap:
-            book.learn(peer, (address,))
+            book.learn(peer, (address,), origin=Origin.BOOTSTRAP)
         known = [peer for peer, addresses in config.known_peers if peer != self._switch.local]
         for peer, addresses in config.known_peers:
-            book.learn(peer, addresses)
+            book.learn(peer, addresses, origin=Origin.MEMORY)
         for peer in known[:_FIRST_KNOWN]:
             self.reach(peer, (), _ignore, now)
         first = now if not known else now + config.redial_base
@@ -426,6 +461,10 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         eligible = [peer for peer in book.peers() if self.may_dial(peer, now)]
         for peer in switch.rng.sample(eligible, min(missing, len(eligible))):
             self.reach(peer, (), _ignore, now)
+
+    def statistics(self) -> DialBudgetStatistics:
+        """Dials that were not made, counted since the start."""
+        return replace(self._budget.statistics)
 
     def bootstrap(self) -> tuple[tuple[PeerId, Multiaddr], ...]:
         """The bootstrap addresses that name a peer other than this node, with that."""

@@ -9,8 +9,10 @@ from ..buffer import Buffers, FrameDecoder
 from ..errors import InvalidArgument, NotSupported, ProtocolError, ResourceExhausted, SidecarError, StreamReset
 from ..events import LogLevel, PeerChange, PeerChanged, Standing
 from ..identity import Identity
+from ..networks import Scope
 from ..override import override
 from ..parameters import TopicScoreConfig
+from ..peers import Origin
 from ..records import open_peer_record
 from ..types import Direction, PeerId
 from .dialling import Dialling
@@ -160,8 +162,8 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
                     member = self._members.get(peer)
                     if member is not None and member.out is not None:
                         self._switch.wake(member.out)
-                case gossip.PeersOffered(_, peers):
-                    self._offered(peers, now)
+                case gossip.PeersOffered():
+                    self._on_offered(effect, now)
                 case gossip.PeerBacklogged(peer, backlogged):
                     self._workload.hold(peer, backlogged, now)
                 case gossip.StandingChanged():
@@ -213,22 +215,26 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
             delivered = delivered._replace(messages=rest)
         self._switch.emit(delivered)
 
-    def _offered(self, peers: list[tuple[PeerId, bytes | None]], now: float) -> None:
+    def _on_offered(self, offered: gossip.PeersOffered, now: float) -> None:
         """Peer exchange: only addresses that the peer has signed are dialled (gossipsub 1.1, PX).
 
         Without a record there is only an id, for the DHT to find. No more are sought than the node wants peers.
         """
-        for peer, record in peers:
+        pruned_by = self._switch.peers.get(offered.peer)
+        teller = Scope.of_teller(pruned_by.best.remote) if pruned_by is not None else Scope.PUBLIC
+        for peer, record in offered.peers:
             if self._dialling.missing() <= 0:
                 return
             if peer in self._switch.peers or peer == self._switch.local:
                 continue
             try:
-                addresses = open_peer_record(record, peer).addresses if record else ()
+                signed = open_peer_record(record, peer).addresses if record else ()
             except ProtocolError as error:
                 self._switch.note(LogLevel.DEBUG, peer, "gossip: %s", error)
                 continue
-            self._dialling.reach(peer, addresses, lambda result, now: None, now, search=not addresses)
+            addresses = tuple(address for address in signed if Scope.of(address) >= teller)
+            self._switch.book.learn(peer, addresses, origin=Origin.EXCHANGE, teller=offered.peer)
+            self._dialling.reach(peer, (), lambda result, now: None, now, search=not addresses)
 
     # ------------------------------------------------------------ streams
 

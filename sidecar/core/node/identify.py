@@ -9,6 +9,7 @@ from ..errors import DeadlineExceeded, NotSupported, ProtocolError, SidecarError
 from ..events import LogLevel, PeerChange
 from ..identify import IDENTIFY, IDENTIFY_PUSH, IdentifyInfo, IdentifyReader, encode
 from ..multiaddr import Multiaddr
+from ..networks import Scope
 from ..override import override
 from ..records import fitting, make_peer_record, open_peer_record
 from ..types import PeerId
@@ -206,7 +207,9 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
             return
         if peer.info.listen_addresses:
             twins = now - self._twins.get(peer.id, -_TWINS) < _TWINS
-            switch.book.learn(peer.id, peer.info.listen_addresses, replace=not twins)
+            teller = Scope.of_teller(peer.best.remote)
+            usable = [address for address in peer.info.listen_addresses if Scope.of(address) >= teller]
+            switch.book.learn(peer.id, usable, replace=not twins)
         if before is None:
             self._observe(info)
             peer.ready = True

@@ -7,7 +7,9 @@ from typing import Never, assert_never
 from .. import events, kademlia
 from ..buffer import FrameDecoder
 from ..errors import Closed, InvalidArgument, ProtocolError, SidecarError
+from ..networks import Scope
 from ..override import override
+from ..peers import Origin
 from ..types import PeerId
 from ..varint import encode
 from .dialling import Dialling, Found
@@ -30,6 +32,7 @@ _TURN = 16  # questions answered before others have their turn: some 2 ms
 _PAUSE = 0.001  # seconds until the next of them
 _MAX_WAITING = 2048  # questions on one stream: all that one read brings, and more; a guess
 _WORK = 20.0  # points that a question of a peer counts: some 100 us
+_REFUSED = 20.0  # points for each address in its answer that is not believed; a guess
 
 
 class _Query:
@@ -157,13 +160,26 @@ class KademliaService(SimpleHandler, Service[Never]):
                     then = self._walks.pop(effect.op, None)
                     if then is not None:
                         then(effect, now)
-                case kademlia.PeersNamed(peers):
-                    for peer, addresses in peers:
-                        if peer != self._switch.local:
-                            self._switch.book.learn(peer, addresses)
-                    self._switch.emit(events.PeersLearned(peers, good=False))
+                case kademlia.PeersNamed():
+                    self._on_named(effect, now)
                 case _:
                     assert_never(effect)
+
+    def _on_named(self, named: kademlia.PeersNamed, now: float) -> None:
+        switch = self._switch
+        if named.refused:
+            switch.charge(named.teller, "dht", _REFUSED * named.refused, now)
+            switch.note(
+                events.LogLevel.DEBUG,
+                named.teller,
+                "kad: %d of the addresses in its answer are not taken: out of its reach, or one for many peers",
+                named.refused,
+            )
+        for peer, addresses in named.peers:
+            if peer != switch.local:
+                switch.book.learn(peer, addresses, origin=Origin.DHT, teller=named.teller)
+        if named.peers:
+            switch.emit(events.PeersLearned(named.peers, good=False))
 
     def _send_query(self, asked: kademlia.SendQuery, now: float) -> None:
         query = _Query(asked.query, asked.frame, asked.answered, self._switch.config.kademlia.max_frame)
@@ -222,7 +238,8 @@ class KademliaService(SimpleHandler, Service[Never]):
             if frames and self._queries.pop(state.number, None) is not None:
                 self._switch.close_write(stream)
                 self._switch.expire(stream, now)
-                self.put(kademlia.QueryAnswered(state.number, frames[0]))
+                teller = Scope.of_teller(stream.connection.remote)
+                self.put(kademlia.QueryAnswered(state.number, frames[0], teller))
         elif isinstance(state, FrameDecoder):
             frames = state.receive(data)
             waiting = self._waiting.get(stream.number)
@@ -245,7 +262,8 @@ class KademliaService(SimpleHandler, Service[Never]):
             self._switch.charge(stream.peer.id, "dht", _WORK, now, needless=False)
             self._request += 1
             self._requests[self._request] = stream
-            asked = kademlia.RequestReceived(self._request, stream.peer.id, waiting.popleft())
+            teller = Scope.of_teller(stream.connection.remote)
+            asked = kademlia.RequestReceived(self._request, stream.peer.id, waiting.popleft(), teller)
             self._carry_out(self.router.handle(asked, now), now)
         if stream.number not in self._waiting:
             return

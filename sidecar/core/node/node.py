@@ -197,6 +197,7 @@ class Node:
             switch=services.switch.statistics(),
             identify=services.identify.statistics(),
             unity=services.unity.statistics(),
+            dial_budget=services.dialling.statistics(),
             operations=services.operations.statistics(),
             connection_manager=services.connection_manager.statistics(),
             work=services.workload.statistics(),

@@ -48,6 +48,14 @@ class UnityStatistics(Statistics):
 
 
 @dataclass(slots=True)
+class DialBudgetStatistics(Statistics):
+    """Dials of addresses that nobody has proved."""
+
+    dials_held_back: int = 0
+    """Not made: too many at the address or its network had led nowhere."""
+
+
+@dataclass(slots=True)
 class OperationsStatistics(Statistics):
     """What apps asked for."""
 
@@ -146,6 +154,7 @@ class NodeStatistics(Statistics):
     switch: SwitchStatistics = field(default_factory=SwitchStatistics)
     identify: IdentifyStatistics = field(default_factory=IdentifyStatistics)
     unity: UnityStatistics = field(default_factory=UnityStatistics)
+    dial_budget: DialBudgetStatistics = field(default_factory=DialBudgetStatistics)
     operations: OperationsStatistics = field(default_factory=OperationsStatistics)
     connection_manager: ConnectionManagerStatistics = field(default_factory=ConnectionManagerStatistics)
     work: WorkStatistics = field(default_factory=WorkStatistics)

@@ -129,7 +129,7 @@ def test_prune_ends_the_link_and_offers_peers() -> None:
     ]
     body = control(prune=[{"topicID": b"news", "peers": infos, "backoff": 2**64 - 1}, {"topicID": b"other"}])
     assert router.handle(RpcsReceived(peer, [body]), 0.5) == [
-        PeersOffered("news", [(peer_id(5), b"record"), (peer_id(6), None)])
+        PeersOffered(peer, "news", [(peer_id(5), b"record"), (peer_id(6), None)])
     ]
     assert mesh(router, "news") == ()
     router.handle_deadline(3000.0)
@@ -145,7 +145,7 @@ def test_who_leaves_the_topic_offers_peers_once_though_it_prunes_after_that() ->
     prune = control(prune=[{"topicID": b"news", "peers": [{"peerID": bytes(peer_id(5))}], "backoff": 10}])
     assert router.handle(RpcsReceived(peer, [leaves]), 0.5) == []
     assert mesh(router, "news") == ()
-    assert router.handle(RpcsReceived(peer, [prune]), 0.6) == [PeersOffered("news", [(peer_id(5), None)])]
+    assert router.handle(RpcsReceived(peer, [prune]), 0.6) == [PeersOffered(peer, "news", [(peer_id(5), None)])]
     assert router.handle(RpcsReceived(peer, [prune, leaves, prune]), 0.7) == []
 
 
@@ -365,7 +365,7 @@ def test_control_of_one_rpc_is_bounded_and_exchange_needs_a_link() -> None:
     (peer,) = joined(router, "news", 1)
     offer = {"topicID": b"news", "peers": [{"peerID": bytes(peer_id(5))}]}
     assert router.handle(RpcsReceived(peer, [control(prune=[offer] * 5)]), 0.0) == [
-        PeersOffered("news", [(peer_id(5), None)])
+        PeersOffered(peer, "news", [(peer_id(5), None)])
     ]
     assert router.handle(RpcsReceived(peer, [control(prune=[offer])]), 0.0) == []
     subscriptions = [{"subscribe": True, "topicid": b"%d" % number} for number in range(5)]

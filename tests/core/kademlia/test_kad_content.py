@@ -420,10 +420,10 @@ def test_finds_providers_each_once_and_stops_when_they_are_enough() -> None:
     assert len(effects) == 3
     head = messages.encode_record_answer(MessageType.GET_PROVIDERS, TOPIC, None)
     bare = messages.join(head, [messages.encode_provider(peer(9), ()), messages.encode_provider(C, AT[C])], 9999)
-    assert router.handle(QueryAnswered(start, bare), 2.0) == [PeersNamed(((C, AT[C]),))]
+    assert router.handle(QueryAnswered(start, bare), 2.0) == [PeersNamed(((C, AT[C]),), B, 0)]
     more = messages.join(head, [messages.encode_provider(peer(9), (address(9),))], 9999)
     assert router.handle(QueryAnswered(start + 1, more), 2.0) == [
-        PeersNamed(((peer(9), (address(9),)),)),
+        PeersNamed(((peer(9), (address(9),)),), A, 0),
         ProvidersFound(5, ((peer(9), (address(9),)),)),
         ProvidersCompleted(5, 2),
     ]

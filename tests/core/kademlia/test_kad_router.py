@@ -89,11 +89,11 @@ def test_joins_through_its_first_peer() -> None:
     assert router.handle(PeerIdentified(A, AT[A], True), 100.0) == [SendQuery(1, A, AT[A], ASK_SELF)]
     assert in_table(router) == {A}
     effects = router.handle(QueryAnswered(1, answer(LOCAL, B)), 100.1)
-    assert effects == [PeersNamed(((B, AT[B]),)), SendQuery(2, B, AT[B], ASK_SELF)]
+    assert effects == [PeersNamed(((B, AT[B]),), A, 0), SendQuery(2, B, AT[B], ASK_SELF)]
     assert router.handle(PeerIdentified(B, AT[B], True), 100.2) == []
     assert in_table(router) == {A, B}
     effects = router.handle(QueryAnswered(2, answer(A)), 100.3)  # done; now a random key for every bucket
-    assert effects[0] == PeersNamed(((A, AT[A]),))
+    assert effects[0] == PeersNamed(((A, AT[A]),), B, 0)
     assert {effect.peer for effect in effects[1:]} == {A, B}
     deepest = max(common_prefix(place(one), place(LOCAL)) for one in (A, B))
     keys = [messages.decode_request(effects[1].frame, QUIET).key]
@@ -121,13 +121,13 @@ def test_a_lookup_from_question_to_result() -> None:
     hops, queries = list(router.hops().counts), list(router.queries().counts)
     assert router.handle(LookupRequested(7, KEY), 10.0) == [SendQuery(query, A, AT[A], ASK)]
     effects = router.handle(QueryAnswered(query, answer(B, C)), 10.1)
-    assert effects[0] == PeersNamed(((B, AT[B]), (C, AT[C])))
+    assert effects[0] == PeersNamed(((B, AT[B]), (C, AT[C])), A, 0)
     assert {effect.peer: effect.query for effect in effects[1:]}.keys() == {B, C}
     ask = {effect.peer: effect.query for effect in effects[1:]}
     assert router.handle(QueryFailed(ask[B], Unreachable("gone")), 10.2) == []
     ordered = tuple(sorted((A, C), key=lambda one: place(one) ^ place(KEY)))
     assert router.handle(QueryAnswered(ask[C], answer(A)), 10.3) == [
-        PeersNamed(((A, AT[A]),)),
+        PeersNamed(((A, AT[A]),), C, 0),
         LookupCompleted(7, tuple((one, AT[one]) for one in ordered), None, 2, 3, 1),
     ]
     hops[router.hops().bounds.index(2)] += 1
@@ -170,7 +170,7 @@ def test_a_target_ends_the_lookup_when_it_is_reached() -> None:
     assert router.handle(LookupRequested(1, bytes(B), B), 1.0) == [SendQuery(query, A, AT[A], ask)]
     effects = router.handle(QueryAnswered(query, answer(B, C)), 1.1)
     assert effects == [
-        PeersNamed(((B, AT[B]), (C, AT[C]))),
+        PeersNamed(((B, AT[B]), (C, AT[C])), A, 0),
         SendQuery(query + 1, B, AT[B], ask),
         SendQuery(query + 2, C, AT[C], ask),
     ]

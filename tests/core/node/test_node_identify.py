@@ -172,9 +172,10 @@ def offered(record_for: str) -> tuple[SimPeer, SimPeer]:
     if record_for != "nobody":
         owner = other if record_for == "it" else hub
         record = make_peer_record(owner.identity, 2**62, (other.address,))
-        one.node._services.gossip._offered([(other.identity.peer_id, record)], simulation.clock.now)
     else:
-        one.node._services.gossip._offered([(other.identity.peer_id, None)], simulation.clock.now)
+        record = None
+    news = gossip.PeersOffered(hub.identity.peer_id, "news", [(other.identity.peer_id, record)])
+    one.node._services.gossip._on_offered(news, simulation.clock.now)
     one.feed(events.OperationCancelled(0))  # carries out what that brought
     simulation.run(5)
     return one, other
