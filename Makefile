@@ -73,6 +73,9 @@ transcripts: $(STAMP)  ## Record the golden transcripts again: a session with ea
 sim: $(STAMP)  ## Play the shipped scenarios on virtual time; reports go to sim/ (docs/simulation.md)
 	@for scenario in scenarios/*.toml; do $(BIN)/sidecar sim run $$scenario || exit; done
 
+probe-check: $(STAMP)  ## Hold the probe against the truth and the simulator, with 20 sidecars in namespaces; writes docs/propagation.md (needs root)
+	@exec $(BIN)/python -m bench.probes.run $(PROBE_CHECK)
+
 bench: $(STAMP)  ## Measure the sidecar beside go-, js- and rust-libp2p; writes docs/benchmarks.md
 	@exec $(BIN)/python -m bench.run $(BENCH)
 
@@ -230,5 +233,5 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test test-slow test-tools dist promtool grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench bench-attack bench-clients bench-gate bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
+.PHONY: help install demo test test-slow test-tools probe-check dist promtool grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench bench-attack bench-clients bench-gate bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
   breaking release-schemas image image-base image-figures deploy-test manifests tools page-test site

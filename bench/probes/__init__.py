@@ -1,0 +1,1 @@
+"""Probes held against the truth and the simulator: `python -m bench.probes.run`, which writes docs/propagation.md."""

@@ -1,0 +1,137 @@
+"""A small internet on one machine: network namespaces, joined by a router in user space that delays every packet.
+
+The namespaces have no names and hold nothing that outlives their processes: the kernel takes them away with the last of
+these, however it ended, SIGKILL included. Linux, with the right to make namespaces and /dev/net/tun.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+_NEWNET = 0x40000000  # CLONE_NEWNET
+_TUNSETIFF, _TUN, _WITHOUT_INFO = 0x400454CA, 0x0001, 0x1000
+_SET_FLAGS, _SET_ADDRESS, _SET_NETMASK, _SET_MTU = 0x8914, 0x8916, 0x891C, 0x8922  # SIOCSIF...
+_UP = 0x1 | 0x40  # IFF_UP, IFF_RUNNING
+_MTU = 1500
+_NETWORK = "10.78.0"
+_DEVICE = "lab"
+MAX_HOSTS = 250
+_RIGHTS = "it takes root, or CAP_SYS_ADMIN and CAP_NET_ADMIN"
+
+
+class LabUnavailable(Exception):
+    """This machine or user cannot have such a network; a sentence."""
+
+
+class Host:
+    """A namespace with one network device, whose other end the router holds."""
+
+    def __init__(self, number: int) -> None:
+        """`number`: from 0. Raises LabUnavailable."""
+        self.address = f"{_NETWORK}.{number + 1}"
+        with _new_namespace() as self.namespace:
+            try:
+                self.device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+            except OSError as error:
+                os.close(self.namespace)
+                raise LabUnavailable(f"/dev/net/tun cannot be opened: {error.strerror}; {_RIGHTS}") from None
+            try:
+                _set_up(self.device, self.address)
+            except OSError as error:
+                self.close()
+                raise LabUnavailable(f"a network device cannot be made: {error.strerror}; {_RIGHTS}") from None
+
+    def command(self, *words: str) -> tuple[str, ...]:
+        """The command that runs these words here; `descriptors` must be passed on to it."""
+        return ("nsenter", f"--net=/proc/self/fd/{self.namespace}", "--", *words)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        return (self.namespace,)
+
+    def close(self) -> None:
+        os.close(self.device)
+        os.close(self.namespace)
+
+
+@contextlib.contextmanager
+def lab(delays: Sequence[Sequence[float]]) -> Iterator[list[Host]]:
+    """As many hosts as there are rows; `delays`: one way from each to each, in seconds. Raises LabUnavailable."""
+    if not 2 <= len(delays) <= MAX_HOSTS:
+        raise ValueError(f"{len(delays)} hosts, from 2 to {MAX_HOSTS}")
+    if not sys.platform.startswith("linux"):
+        raise LabUnavailable("network namespaces are Linux's")
+    with contextlib.ExitStack() as stack:
+        hosts: list[Host] = []
+        for number in range(len(delays)):
+            hosts.append(Host(number))
+            stack.callback(hosts[-1].close)
+        devices = [host.device for host in hosts]
+        router = subprocess.Popen(
+            [sys.executable, "-m", "bench.probes.router", *map(str, devices)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=devices,
+            cwd=Path(__file__).parents[2],
+            start_new_session=True,  # the terminal's Ctrl-C is for us; it ends with its input
+        )
+        assert router.stdin is not None
+        assert router.stdout is not None
+        stack.callback(router.wait)
+        stack.callback(router.stdout.close)
+        stack.callback(router.stdin.close)
+        router.stdin.write(json.dumps([list(row) for row in delays]).encode() + b"\n")
+        router.stdin.flush()
+        if router.stdout.readline() != b"Ready\n":
+            raise RuntimeError("the router did not start")
+        yield hosts
+
+
+@contextlib.contextmanager
+def _new_namespace() -> Iterator[int]:
+    """This thread is in a new namespace, whose descriptor is given, and comes back. Raises LabUnavailable."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        try:
+            _call("unshare", _NEWNET)
+        except OSError as error:
+            raise LabUnavailable(f"a network namespace cannot be made: {error.strerror}; {_RIGHTS}") from None
+        try:
+            yield os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        finally:
+            _call("setns", home, _NEWNET)
+    finally:
+        os.close(home)
+
+
+def _call(name: str, *arguments: int) -> None:
+    """A function of the C library that Python offers only from 3.12 on. Raises OSError."""
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _set_up(device: int, address: str) -> None:
+    """Give the device its name and address in this thread's namespace, and switch it and loopback on."""
+    fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", _DEVICE.encode(), _TUN | _WITHOUT_INFO))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for request, value in (
+            (_SET_ADDRESS, _address(address)),
+            (_SET_NETMASK, _address("255.255.255.0")),
+            (_SET_MTU, struct.pack("i", _MTU)),
+            (_SET_FLAGS, struct.pack("h", _UP)),
+        ):
+            fcntl.ioctl(any_socket, request, struct.pack("16s24s", _DEVICE.encode(), value))
+        fcntl.ioctl(any_socket, _SET_FLAGS, struct.pack("16sh22x", b"lo", _UP))
+
+
+def _address(text: str) -> bytes:
+    return struct.pack("HH4s", socket.AF_INET, 0, socket.inet_aton(text))
