@@ -13,6 +13,7 @@ from .core.identity import Identity
 from .core.kademlia import KademliaConfig
 from .core.multiaddr import Multiaddr
 from .core.node import NodeConfig, WorkConfig
+from .core.probe import ProbeConfig
 from .core.records import check_peer_record
 from .core.types import PeerId
 from .net.config import NetConfig
@@ -77,6 +78,13 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
             max_queued_total=config.direct.queue_total,
             receipt_timeout=config.direct.receipt_timeout,
             idle_timeout=config.direct.idle_timeout,
+        ),
+        probe=ProbeConfig(
+            topics=config.probe.topics,
+            interval=config.probe.interval,
+            size=config.probe.size,
+            objective=config.probe.objective,
+            share=config.probe.share,
         ),
         work=WorkConfig(
             rate=limits.peer_work,

@@ -68,7 +68,10 @@ ANOTHER = {
     "gossip.unknown_network": "accept",
     "gossip.flood_publish": "false",
     "gossip.eager_share": "0.5",
+    "probe.topics": "news, more news",
+    "probe.share": "0.9",
 }
+BESIDE = {"probe.objective": {"probe.topics": "news"}}  # what has to be set together with a key
 
 
 def parts(config: Config) -> tuple[Any, ...]:
@@ -85,9 +88,10 @@ def test_the_defaults_are_those_of_the_parts() -> None:
 )
 def test_every_key_reaches_a_part(entry: Key) -> None:
     text = ANOTHER.get(entry.full_name) or str(entry.default + 1)
-    changed = load({}, {entry.full_name: text}).config
-    assert changed != Config()
-    assert parts(changed) != parts(Config())
+    beside = BESIDE.get(entry.full_name, {})
+    before, changed = load({}, beside).config, load({}, {**beside, entry.full_name: text}).config
+    assert changed != before
+    assert parts(changed) != parts(before)
 
 
 def test_the_private_networks_key_is_read_from_its_file(tmp_path: Path) -> None:

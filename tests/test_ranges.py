@@ -32,6 +32,7 @@ TOGETHER: Mapping[tuple[str, str], Mapping[str, str]] = {
         "limits.connections": "10000",
     },
     ("peers.redial_base", "greatest"): {"peers.redial_limit": "3600"},
+    ("probe.objective", "greatest"): {"probe.topics": "news"},
     ("limits.low_water", "least"): {"peers.target": "0"},
     ("limits.low_water", "greatest"): {"limits.high_water": "100000"},
     ("limits.connections", "least"): {"limits.connections_for_dials": "0", "peers.target": "1"},

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ..process.printable import escaped
 from .snapshot import Snapshot
-from .words import age, count, delay, fit, number, size
+from .words import age, count, delay, fit, number, percent, size
 
 _PLAIN_WIDTH = 120
 _PLAIN_ROWS = 50  # of each table, where there is no screen to fill
@@ -81,7 +81,12 @@ def _head(shown: Snapshot, width: int, paint: Paint) -> list[str]:
         f"messages/s in {number(rates['received'])} out {number(rates['sent'])} lost {number(totals['lost'])}",
         f"bytes/s in {size(rates['bytes_in'])} out {size(rates['bytes_out'])}",
     ]
-    for name, title in (("gossip_propagation_seconds", "delay"), ("event_loop_lag_seconds", "loop lag")):
+    titles = (
+        ("gossip_propagation_seconds", "delay"),
+        ("gossip_probe_seconds", "probes"),
+        ("event_loop_lag_seconds", "loop lag"),
+    )
+    for name, title in titles:
         found = shown["histograms"].get(name)
         if found is not None and found["median"] is not None:
             facts.append(f"{title} {delay(found['median'])}, 95 %: {delay(found['p95'])}")
@@ -99,6 +104,12 @@ def _readiness(shown: Snapshot, width: int, paint: Paint) -> list[str]:
             text = f"{condition['type']}: {condition['message']}"
             lines.append(paint(fit(escaped(text), width), YELLOW))
             lines.append(fit(f"  {escaped(condition['remedy'])}", width))
+    objective = shown["objective"]
+    if objective is not None and not objective["met"]:
+        had, wanted = percent(objective["share"]), percent(objective["wanted"])
+        within = delay(objective["seconds"])
+        text = f"broadcasts: {had} of the receivers had the last messages within {within}; wanted: {wanted}"
+        lines.append(paint(fit(text, width), YELLOW))
     return lines
 
 

@@ -96,6 +96,7 @@ def snapshot(now: Sample, before: Sample | None = None, earlier: Sample | None =
             name: _histogram(histogram, earlier.histograms.get(name) if earlier is not None else None)
             for name, histogram in now.histograms.items()
         },
+        "objective": _objective(now.values),
         "events": {str(number): _event(event) for number, event in now.events.items()},
     }
 
@@ -109,7 +110,7 @@ def changes(old: Snapshot, new: Snapshot) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for part, value in new.items():
         was = old.get(part)
-        if value == was:
+        if part in old and value == was:
             continue
         if part in _KEYED and was is not None:
             found[part] = {
@@ -271,6 +272,16 @@ def _histogram(new: Histogram, old: Histogram | None) -> dict[str, Any]:
         "median": quantile(new.upper_bounds, shown, 0.5),
         "p95": quantile(new.upper_bounds, shown, 0.95),
     }
+
+
+def _objective(values: Mapping[str, float]) -> dict[str, Any] | None:
+    """What is wanted of broadcasts and what is the case; None where nothing is wanted."""
+    seconds = values.get("probe_objective", 0.0)
+    if not seconds:
+        return None
+    wanted, share = values["probe_objective_share"], values["probe_in_time_share"]
+    judged = sum(value for name, value in values.items() if name.startswith("probe_judged_"))
+    return {"seconds": seconds, "wanted": wanted, "share": share if judged else None, "met": share >= wanted}
 
 
 def _event(event: NodeEvent) -> dict[str, Any]:

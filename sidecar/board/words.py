@@ -1,5 +1,6 @@
 """Figures and texts for people."""
 
+import math
 import unicodedata
 
 
@@ -32,6 +33,12 @@ def delay(seconds: float | None) -> str:
         milliseconds = seconds * 1000
         return f"{milliseconds:.2f} ms" if milliseconds < 1 else f"{milliseconds:.3g} ms"
     return f"{seconds:.3g} s"
+
+
+def percent(share: float) -> str:
+    """A part of a whole: `99 %`, `97.3 %`. Never 100 of what is less."""
+    tenths = math.floor(share * 1000 + 1e-6)
+    return f"{tenths / 10:g} %"
 
 
 def age(seconds: float) -> str:

@@ -345,6 +345,27 @@ def namespaces() -> Kind:
     return _named("namespace", one, lambda namespace: namespace.name, write, allowed, "NAMESPACE")
 
 
+def names(most: int, longest: int) -> Kind:
+    """A list of at most so many names, each of at most so many bytes; as text separated by commas."""
+
+    def one(word: str) -> str:
+        if not word:
+            raise ValueError("a name is empty")
+        if len(word.encode()) > longest:
+            raise ValueError(f"a name of {len(word.encode())} bytes, at most {longest}")
+        return word
+
+    def read(value: object) -> tuple[str, ...]:
+        found: tuple[str, ...] = named.read(value)
+        if len(found) > most:
+            raise ValueError(f"{len(found)} names, at most {most}")
+        return found
+
+    allowed = f"at most {most} names of at most {longest:,} bytes; as text separated by commas"
+    named = _named("name", one, str, str, allowed, "NAME")
+    return replace(named, read=read)
+
+
 def _distinct(one: Callable[[str], Any], allowed: str, placeholder: str) -> Kind:
     """A list of values that `one` makes of texts without blanks, each value once."""
 

@@ -272,6 +272,11 @@ def _check_together(config: Config, origins: Mapping[str, str]) -> None:
             f"{dht.provide_interval:.15g}: allowed: less than dht.provider_ttl ({dht.provider_ttl:.15g}), or "
             "advertisements expire between two announcements",
         ),
+        (
+            not config.probe.objective or bool(config.probe.topics),
+            ("probe.objective", "probe.topics"),
+            f"{config.probe.objective:.15g}: allowed: together with probe.topics, or nothing is ever held against it",
+        ),
     )
     for holds, keys, text in rules:
         if not holds:

@@ -20,6 +20,7 @@ from .sections import (
     MetricsSection,
     NetworkSection,
     PeersSection,
+    ProbeSection,
     StateSection,
     StreamsSection,
     TimeoutsSection,
@@ -40,6 +41,7 @@ class Config:
     gossip: GossipSection = field(default_factory=GossipSection)
     direct: DirectSection = field(default_factory=DirectSection)
     streams: StreamsSection = field(default_factory=StreamsSection)
+    probe: ProbeSection = field(default_factory=ProbeSection)
     peers: PeersSection = field(default_factory=PeersSection)
     gate: GateSection = field(default_factory=GateSection)
     limits: LimitsSection = field(default_factory=LimitsSection)

@@ -250,6 +250,22 @@ ROWS: tuple[Row, ...] = (
     ),
     _counter(lambda c: c.node.probe.answers_received, "probe_received_answers", "Answers to probes of this node."),
     _counter(lambda c: c.node.probe.answers_sent, "probe_sent_answers", "Answers to probes of others."),
+    _gauge(
+        lambda c: c.node.probe.objective,
+        "probe_objective_seconds",
+        "In which time messages should reach their receivers (probe.objective); 0: there is no such wish.",
+    ),
+    _gauge(
+        lambda c: c.node.probe.objective_share,
+        "probe_objective_ratio",
+        "How many of the receivers should have them by then (probe.share), 0 to 1.",
+    ),
+    _gauge(
+        lambda c: c.node.probe.in_time_share,
+        "probe_in_time_ratio",
+        "How many of the receivers of the last messages published in the background had them in time, 0 to 1; on the "
+        "topic where they are fewest. 1 until there are enough.",
+    ),
     # apps
     _gauge(lambda c: c.node.streams.byte_streams, "byte_streams", "Byte streams between apps, of both sides."),
     _gauge(
@@ -382,6 +398,20 @@ FAMILIES: tuple[Family, ...] = (
         True,
         "reason",
         "Messages of probes that were for this node to answer and that it did not answer.",
+    ),
+    Family(
+        lambda c: c.node.probe.judged,
+        "sidecar_probe_judged_receivers",
+        True,
+        "outcome",
+        "Receivers of messages published in the background: in_time, late, or silent (they owed an answer).",
+    ),
+    Family(
+        lambda c: c.node.probe.unjudged,
+        "sidecar_probe_unjudged_messages",
+        True,
+        "reason",
+        "Messages that were to be published in the background and were not.",
     ),
     Family(lambda c: c.node.kademlia.outcomes, "sidecar_dht_lookups", True, "outcome", "Lookups by how they ended."),
     Family(

@@ -63,6 +63,14 @@ def test_no_age_depends_on_clocks_that_are_set(monkeypatch: pytest.MonkeyPatch) 
     assert any(peer_id(2)[-8:] in line and " 20 s " in line for line in lines)
 
 
+def test_an_objective_that_is_missed_is_said() -> None:
+    values = {"probe_objective": 0.5, "probe_objective_share": 0.99, "probe_judged_late": 3}
+    said = "broadcasts: 98.9 % of the receivers had the last messages within 500 ms; wanted: 99 %"
+    assert said in "\n".join(plain(shown(values=values | {"probe_in_time_share": 0.9899})))
+    assert "broadcasts" not in "\n".join(plain(shown(values=values | {"probe_in_time_share": 0.99})))
+    assert [words.percent(n) for n in (0.0, 0.5, 0.99, 0.9999, 1.0)] == ["0 %", "50 %", "99 %", "99.9 %", "100 %"]
+
+
 def test_topics_are_ordered_by_their_rate() -> None:
     text = "\n".join(plain(busy()))
     assert 0 < text.index("topic 19") < text.index("topic 2 ")

@@ -94,6 +94,16 @@ def test_a_histogram_has_its_recent_part_and_quantiles_of_that() -> None:
     assert snapshot(new)["histograms"]["gossip_propagation_seconds"]["median"] < 0.001
 
 
+def test_an_objective_is_shown_with_what_is_the_case() -> None:
+    wanted = {"probe_objective": 0.5, "probe_objective_share": 0.99, "probe_in_time_share": 1.0}
+    assert snapshot(sample())["objective"] is None
+    assert snapshot(sample(values={**wanted, "probe_objective": 0.0}))["objective"] is None
+    unknown = snapshot(sample(values={**wanted, "probe_judged_in_time": 0, "probe_judged_late": 0}))["objective"]
+    assert unknown == {"seconds": 0.5, "wanted": 0.99, "share": None, "met": True}
+    late = snapshot(sample(values={**wanted, "probe_in_time_share": 0.98, "probe_judged_late": 3}))["objective"]
+    assert late == {"seconds": 0.5, "wanted": 0.99, "share": 0.98, "met": False}
+
+
 @pytest.mark.parametrize(
     ("counts", "share", "found"),
     [

@@ -190,6 +190,21 @@ def test_the_water_marks_fit_together() -> None:
             load({}, flags)
 
 
+def test_topics_to_probe_are_read_and_mistakes_named(tmp_path: Path) -> None:
+    probe = load(env(tmp_path), {"probe.topics": "news, more news", "probe.objective": "500ms"}).config.probe
+    assert (probe.topics, probe.objective, probe.share) == (("news", "more news"), 0.5, 0.99)
+    file = tmp_path / "names.toml"
+    file.write_text('probe.topics = ["one, and the same"]')
+    assert load(env(tmp_path), {}, file).config.probe.topics == ("one, and the same",)
+    assert "a name is named twice" in refusal(env(tmp_path), {"probe.topics": "news,news"})
+    assert "a name of 1025 bytes, at most 1024" in refusal(env(tmp_path), {"probe.topics": "x" * 1025})
+    assert "17 names, at most 16" in refusal(env(tmp_path), {"probe.topics": ",".join(map(str, range(17)))})
+    assert refusal(env(tmp_path), {"probe.objective": "500ms"}) == (
+        "--probe-objective: probe.objective = 0.5: allowed: together with probe.topics, or nothing is ever held "
+        "against it"
+    )
+
+
 def test_namespaces_of_records_are_read_and_mistakes_named(tmp_path: Path) -> None:
     text = "pk=pk, interop=greatest:refuse_prefix=bad"
     namespaces = load(env(tmp_path), {"dht.namespaces": text}).config.dht.namespaces

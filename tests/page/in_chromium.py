@@ -210,6 +210,26 @@ def test_changes_are_merged_as_the_dashboard_merges_them(browser: Browser, board
                 assert merged == merge(old, changes(old, new)) == new
 
 
+def test_an_objective_for_broadcasts_is_shown_where_there_is_one(browser: Browser, board: Dashboard) -> None:
+    show = "async (objective) => (await import('/delays.js')).showObjective(objective)"
+    wanted = {"seconds": 0.5, "wanted": 0.99}
+    with visit(browser, board.link) as seen:
+        seen.until(LIVE)
+        text = seen.page.locator("#objective")
+        assert text.is_hidden()
+        seen.page.evaluate(show, {**wanted, "share": None, "met": True})
+        assert text.inner_text() == "Nobody has answered a probe yet. Wanted: 99 % within 500 ms."
+        seen.page.evaluate(show, {**wanted, "share": 0.9899, "met": False})
+        assert text.inner_text() == (
+            "Broadcasts are late. 98.9 % of the receivers had the last messages within 500 ms. "
+            "Wanted: 99 % within 500 ms."
+        )
+        late = text.evaluate("(shown) => getComputedStyle(shown).color")
+        seen.page.evaluate(show, {**wanted, "share": 1.0, "met": True})
+        assert text.inner_text().startswith("100 % of the receivers")
+        assert text.evaluate("(shown) => getComputedStyle(shown).color") != late
+
+
 # ------------------------------------------------------------ what goes away
 
 

@@ -13,7 +13,7 @@ from ...core.gossip import (
     TopicOptions,
 )
 from ...core.override import override
-from ...core.parameters.probe import MAX_ANSWERS, MAX_COUNT, MAX_INTERVAL, MIN_INTERVAL
+from ...core.parameters.probe import MAX_ANSWERS, MAX_COUNT, MAX_INTERVAL, MAX_TOPIC, MIN_INTERVAL
 from ...core.probe import ProbeAnswered, ProbeRequested, ProbeSummary
 from ..common import values
 from ..common.bounds import Bounds
@@ -32,7 +32,6 @@ from . import convert
 from .convert import Result
 from .topics import Topics
 
-MAX_TOPIC = 1024  # bytes; as the gossip router's default
 _MAX_TOPICS = 64
 _MAX_PEERS = 1024
 _ANSWERS, _INTERVAL = 32, 1.0  # of a probe that says neither

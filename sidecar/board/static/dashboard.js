@@ -1,6 +1,6 @@
 // The page: each part of the snapshot has one function that draws it, called when that part has changed.
 
-import { showDelays } from "./delays.js";
+import { showDelays, showObjective } from "./delays.js";
 import { details } from "./details.js";
 import { follow } from "./feed.js";
 import { Graph } from "./graph.js";
@@ -278,6 +278,10 @@ const draw = {
 
   histograms() {
     showDelays(shown.histograms);
+  },
+
+  objective() {
+    showObjective(shown.objective);
   },
 
   events() {

@@ -1,10 +1,11 @@
 // Histograms of delays: one of them, of the last minute or since the start, as bars.
 
-import { delay, element, number, say } from "./words.js";
+import { delay, element, number, percent, say } from "./words.js";
 
 const select = document.getElementById("histogram");
 const bars = document.getElementById("bars");
 const note = document.getElementById("histogram-note");
+const target = document.getElementById("objective");
 const LEAST = 9; // bars
 
 let newest = {};
@@ -25,12 +26,26 @@ export function showDelays(histograms) {
   drawBars(histograms[name], name, part);
 }
 
+/** What is wanted of broadcasts (`probe.objective`), and whether it is so; null where nothing is. */
+export function showObjective(objective) {
+  target.hidden = !objective;
+  if (!objective) return;
+  const { seconds, wanted, share, met } = objective;
+  const had =
+    share == null
+      ? "Nobody has answered a probe yet."
+      : `${percent(share)} of the receivers had the last messages within ${delay(seconds)}.`;
+  say(target, `${met ? "" : "Broadcasts are late. "}${had} Wanted: ${percent(wanted)} within ${delay(seconds)}.`);
+  target.classList.toggle("unmet", !met);
+}
+
 const TITLES = {
   gossip_propagation_seconds: [
     "Propagation",
     "From the first copy of a message here until further neighbours show that they have it too.",
   ],
   gossip_echo_seconds: ["Echo", "From publishing here until a peer shows that it has the message."],
+  gossip_probe_seconds: ["Probes", "From publishing a probe's message here until a receiver says that it has it."],
   event_loop_lag_seconds: ["Event loop lag", "How late the sidecar's event loop is."],
 };
 

@@ -22,6 +22,8 @@ export const delay = (seconds) => {
   return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
 };
 
+export const percent = (share) => `${Math.floor(share * 1000 + 1e-6) / 10} %`; // never 100 of what is less
+
 export const age = (seconds) => {
   const whole = Math.max(0, Math.floor(seconds));
   for (const [name, length] of [

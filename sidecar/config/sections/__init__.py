@@ -15,7 +15,7 @@ from .process import (
     TimeoutsSection,
     TracingSection,
 )
-from .protocols import DhtSection, DirectSection, GossipSection, StreamsSection
+from .protocols import DhtSection, DirectSection, GossipSection, ProbeSection, StreamsSection
 
 __all__ = [
     "ApiSection",
@@ -31,6 +31,7 @@ __all__ = [
     "MetricsSection",
     "NetworkSection",
     "PeersSection",
+    "ProbeSection",
     "StateSection",
     "StreamsSection",
     "TimeoutsSection",

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 
-from ...core.parameters import DirectConfig, GossipConfig, KademliaConfig, Namespace, NodeConfig
+from ...core.parameters import DirectConfig, GossipConfig, KademliaConfig, Namespace, NodeConfig, ProbeConfig
 from ...core.parameters.direct import MAX_MESSAGE
-from ..kinds import choice, flag, namespaces, number, seconds, share, size
+from ...core.parameters.probe import MAX_INTERVAL, MAX_TOPIC, MAX_TOPICS
+from ..kinds import choice, flag, names, namespaces, number, seconds, share, size
 from .key import DAY, KIB, MIB, key
 
 # The core's own defaults are the table's.
 _DIRECT, _GOSSIP, _KADEMLIA, _NODE = DirectConfig(), GossipConfig(), KademliaConfig(), NodeConfig()
+_PROBE = ProbeConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,4 +250,43 @@ class StreamsSection:
         "How much of one stream may wait for its peer; then its app is read no further. In the other direction "
         "limits.receive_window is the bound.",
         "a guess: as much as a connection's socket is given",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSection:
+    """Probing topics in the background: whether broadcasts are as fast as they must be."""
+
+    topics: tuple[str, ...] = key(
+        _PROBE.topics,
+        names(MAX_TOPICS, MAX_TOPIC),
+        "The topics on which this node measures how long messages take to reach the others. No app sees these "
+        "messages. A few nodes of a network are enough.",
+        "off: nobody but you knows which topics matter",
+    )
+    interval: float = key(
+        _PROBE.interval,
+        seconds(10, MAX_INTERVAL),
+        "From one message on such a topic to the next, on average; each costs about 32 other nodes an answer.",
+        "a guess",
+    )
+    size: int = key(
+        _PROBE.size,
+        size(0, 64 * MIB),
+        "The size of their payload, at least; it takes some 200 bytes in any case. As large as those of your apps.",
+        "the smallest there is",
+    )
+    objective: float = key(
+        _PROBE.objective,
+        seconds(0, 60),
+        "In which time a message should have reached its receivers. Fewer than probe.share of them, over the last 20 "
+        "messages, are told by the log, metrics and an alert. 0: none.",
+        "only you know the deadlines of your apps",
+    )
+    share: float = key(
+        _PROBE.share,
+        share(),
+        "How many of the receivers should have a message within probe.objective. Peers that owe an answer and give "
+        "none have not.",
+        "with it probe.objective is the 99th percentile",
     )

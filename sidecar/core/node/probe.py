@@ -23,6 +23,7 @@ from .dialling import Dialling
 from .gossip import GossipService
 from .kademlia import KademliaService
 from .operations import Operations
+from .probe_watch import Done, ProbeWatch
 from .service import Follower, Service
 from .switch import Peer, SimpleHandler, Stream, StreamHandler, Switch
 
@@ -99,40 +100,59 @@ class ProbeService(SimpleHandler, Service[probe.ProbeRequested], Follower[Operat
         self._config = switch.config.probe
         self._protocol = switch.config.probe_protocol
         self._runs: dict[int, probe.ProbeRun] = {}  # by operation
+        self._ends: dict[int, Done] = {}
         self._bounds = probe.AnswerBounds(self._config, now)
         self._probers: dict[PeerId, _Prober] = {}
         self._counts = probe.ProbeStatistics()
         self.delays = Histogram(_BOUNDS)
         switch.register(self._protocol, self)
         gossip.intercept(probe.MARK, self._arrived)
+        self._watch = ProbeWatch(switch, operations.new, self._begin, self._counts, now)
 
     def statistics(self) -> probe.ProbeStatistics:
         """A copy of the counters."""
         counts = self._counts
-        return replace(counts, ignored=dict(counts.ignored), refused=dict(counts.refused))
+        return replace(
+            counts,
+            in_time_share=self._watch.share,
+            ignored=dict(counts.ignored),
+            refused=dict(counts.refused),
+            judged=dict(counts.judged),
+            unjudged=dict(counts.unjudged),
+        )
 
     # ------------------------------------------------------------ the prober: publishing
 
     @override
     def handle(self, arrived: probe.ProbeRequested, now: float) -> None:
+        under_way = sum(op in self._operations for op in self._runs)
         if not self._operations.begin(arrived.op):
             return
-        error = self._refusal(arrived)
+        error: SidecarError | None = None
+        if under_way >= self._config.max_runs:
+            error = ResourceExhausted(f"{under_way} probes of this node are under way, at most that many")
+        else:
+            error = self._begin(arrived, lambda run, result, now: self._operations.complete(arrived.op, result), now)
         if error is not None:
             self._operations.complete(arrived.op, error)
-            return
-        identifier = self._switch.rng.randbytes(probe.ID_BYTES)
-        self._runs[arrived.op] = run = probe.ProbeRun(arrived, identifier, now, self._config.surplus)
-        self._publish(run, now)
 
     def followed(self, arrived: OperationCancelled, now: float) -> None:
         """An operation is not wanted any more."""
         self._runs.pop(arrived.op, None)
+        self._ends.pop(arrived.op, None)
+
+    def _begin(self, asked: probe.ProbeRequested, done: Done, now: float, within: float = 0.0) -> SidecarError | None:
+        """Begin a probe, or say why that cannot be. `within`: seconds in which receivers should have its messages."""
+        error = self._refusal(asked)
+        if error is None:
+            identifier = self._switch.rng.randbytes(probe.ID_BYTES)
+            run = probe.ProbeRun(asked, identifier, now, self._config.surplus, within)
+            self._runs[asked.op], self._ends[asked.op] = run, done
+            self._publish(run, now)
+        return error
 
     def _refusal(self, asked: probe.ProbeRequested) -> SidecarError | None:
         """Why a probe cannot be begun."""
-        if len(self._runs) >= self._config.max_runs:
-            return ResourceExhausted(f"{len(self._runs)} probes of this node are under way, at most that many")
         topic = self._topic(asked.topic)
         if topic is None:
             return NotFound(f"nobody here or connected is in the topic {asked.topic[:64]!r}")
@@ -179,7 +199,8 @@ class ProbeService(SimpleHandler, Service[probe.ProbeRequested], Follower[Operat
             if outcome is gossip.PublishOutcome.SENT:
                 self._counts.messages_published += 1
             elif outcome is gossip.PublishOutcome.TOO_LARGE:
-                self._end(run, TooLarge(f"a probe of {len(payload)} bytes is over the bound on gossip messages"))
+                error = TooLarge(f"a probe of {len(payload)} bytes is over the bound on gossip messages")
+                self._end(run, error, now)
             else:
                 run.failed(number)
 
@@ -187,7 +208,8 @@ class ProbeService(SimpleHandler, Service[probe.ProbeRequested], Follower[Operat
         op = self._operations.new()
         self._gossip.publish(gossip.Published(op, asked.topic, [payload], options=options, without=guests), published)
         if run.complete:
-            self._switch.deadlines.at(now + self._config.patience, lambda now: self._end(run, run.summary()))
+            patience = self._config.patience + run.within
+            self._switch.deadlines.at(now + patience, lambda now: self._end(run, run.summary(), now))
         else:
             self._switch.deadlines.at(now + asked.interval, lambda now: self._publish(run, now))
 
@@ -196,10 +218,11 @@ class ProbeService(SimpleHandler, Service[probe.ProbeRequested], Follower[Operat
         receivers = max(self._kademlia.router.network_size() - 1, peers, 1)
         return max(1, min(probe.WHOLE, answers * probe.WHOLE // receivers))
 
-    def _end(self, run: probe.ProbeRun, result: probe.ProbeSummary | SidecarError) -> None:
-        if self._runs.get(run.asked.op) is run:
-            del self._runs[run.asked.op]
-            self._operations.complete(run.asked.op, result)
+    def _end(self, run: probe.ProbeRun, result: probe.ProbeSummary | SidecarError, now: float) -> None:
+        op = run.asked.op
+        if self._runs.get(op) is run:
+            del self._runs[op]
+            self._ends.pop(op)(run, result, now)
 
     # ------------------------------------------------------------ the prober: answers
 
@@ -248,7 +271,8 @@ class ProbeService(SimpleHandler, Service[probe.ProbeRequested], Follower[Operat
             self._ignore(run, measured)
         else:
             self.delays.observe(measured.delay)
-            self._switch.emit(probe.ProbeAnswered(run.asked.op, measured))
+            if run.asked.op in self._operations:  # an app waits for it
+                self._switch.emit(probe.ProbeAnswered(run.asked.op, measured))
 
     def _ignore(self, run: probe.ProbeRun | None, why: str) -> None:
         self._counts.ignored[why] += 1

@@ -17,6 +17,7 @@ from .messages import (
     prober_of,
     read_probe,
 )
+from .objective import Judged, ProbeObjective
 from .run import ProbeRun, Timing
 
 __all__ = [
@@ -27,11 +28,13 @@ __all__ = [
     "Answer",
     "AnswerBounds",
     "AppInput",
+    "Judged",
     "News",
     "ProbeAnswer",
     "ProbeAnswered",
     "ProbeConfig",
     "ProbeMessage",
+    "ProbeObjective",
     "ProbeRequested",
     "ProbeRun",
     "ProbeStatistics",

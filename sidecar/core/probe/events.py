@@ -64,6 +64,8 @@ News = ProbeAnswered
 AppInput = ProbeRequested
 
 IGNORED = ("unknown", "not_asked", "repeated", "below_zero", "too_many", "unfinished", "malformed")
+JUDGED = ("in_time", "late", "silent")
+UNJUDGED = ("no_topic", "no_peers", "not_supported", "unpublished")
 REFUSED = ("malformed", "forged", "read_rate", "prober_rate", "repeated", "too_many", "unreachable")
 
 
@@ -81,3 +83,13 @@ class ProbeStatistics(Statistics):
     """Answers to this node that do not count, by why."""
     refused: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REFUSED, 0))
     """Probes of others that this node was to answer and did not, by why."""
+    objective: float = 0.0
+    """Seconds, as it is configured; 0: none."""
+    objective_share: float = 0.0
+    in_time_share: float = 1.0
+    """Of the last messages' receivers, those that had them in time; of the topic where they are fewest. 1 until so
+    many messages are out."""
+    judged: dict[str, int] = field(default_factory=lambda: dict.fromkeys(JUDGED, 0))
+    """Receivers of messages published in the background: had it in time, late, or owed an answer that did not come."""
+    unjudged: dict[str, int] = field(default_factory=lambda: dict.fromkeys(UNJUDGED, 0))
+    """Messages that were to be published in the background and were not, by why."""

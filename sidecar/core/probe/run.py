@@ -1,11 +1,12 @@
 """One probe of this node: what was published, and which answers count."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from ..types import PeerId
 from .events import ProbeAnswer, ProbeRequested, ProbeSummary
 from .messages import WHOLE, Answer, asks
+from .objective import Judged
 
 
 class _Message:
@@ -33,8 +34,13 @@ class Timing(NamedTuple):
 class ProbeRun:
     """Judges the answers of one probe. What does not count is named as in `IGNORED`."""
 
-    def __init__(self, asked: ProbeRequested, identifier: bytes, begun: float, surplus: int) -> None:
-        """`surplus`: so many times the answers that were wanted for a message are taken."""
+    def __init__(
+        self, asked: ProbeRequested, identifier: bytes, begun: float, surplus: int, within: float = 0.0
+    ) -> None:
+        """`surplus`: so many times the answers that were wanted for a message are taken.
+
+        `within`: seconds in which receivers should have a message, for `judged`.
+        """
         self.asked = asked
         self.id = identifier
         self.begun = begun
@@ -43,6 +49,8 @@ class ProbeRun:
         self.next = 0  # number of the next message
         self.unpublished = 0
         self.ignored = 0
+        self.within = within
+        self._in_time = 0
         self._most = asked.answers * surplus
         self._messages: dict[int, _Message] = {}
         self._answers = 0
@@ -94,7 +102,17 @@ class ProbeRun:
         self._receivers += WHOLE / message.rate
         self._peers[timing.peer] = None
         self._on_time += timing.peer in message.expected
+        self._in_time += delay <= self.within
         return ProbeAnswer(timing.peer, timing.number, delay, round_trip, timing.direct)
+
+    def judged(self, there: Callable[[PeerId], bool]) -> Judged:
+        """The receivers by when they had the messages. `there`: whether a peer is connected, else it owes nothing."""
+        silent = sum(
+            peer not in message.answered and there(peer)
+            for message in self._messages.values()
+            for peer in message.expected
+        )
+        return Judged(self._in_time, self._answers - self._in_time, silent)
 
     def summary(self) -> ProbeSummary:
         """The whole, as it stands."""

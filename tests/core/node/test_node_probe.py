@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 
@@ -216,6 +217,136 @@ def test_a_cancelled_probe_publishes_no_more() -> None:
     assert prober.node._services.probe._runs == {}
 
 
+# ---------------------------------------------------------------- in the background
+
+
+def watching(config: ProbeConfig, *, latency: tuple[float, float] = (0.05, 0.15), count: int = 4) -> Simulation:
+    """Peers of which the first probes in the background."""
+    simulation = Simulation(5, LinkModel(latency=latency))
+    plain = NodeConfig(target_peers=0, dht_server=False)
+    peers = [simulation.add(replace(plain, probe=config) if not number else plain) for number in range(count)]
+    for other in peers[1:]:
+        known = other.identity.peer_id, (other.address,)
+        peers[0].ask(lambda op, known=known: events.ConnectRequested(op, *known))  # type: ignore[misc]
+    subscribe(peers)
+    return simulation
+
+
+def notes(peer: SimPeer) -> list[tuple[str, str]]:
+    """What the node said of its background probes: level and text."""
+    return [
+        (item.level.name, item.text % item.arguments)
+        for item in peer.news
+        if isinstance(item, events.Note) and "topic" in item.text
+    ]
+
+
+WATCH = ProbeConfig(topics=(TOPIC,), interval=10.0, objective=0.4, window=5)
+
+
+def test_an_objective_that_is_met_is_told_by_the_figures_alone() -> None:
+    simulation = watching(WATCH)
+    prober = simulation.peers[0]
+    simulation.run(200)
+    told = prober.node.statistics().probe
+    assert 10 <= told.messages_published <= 40
+    assert (told.objective, told.objective_share, told.in_time_share) == (0.4, 0.99, 1.0)
+    assert told.judged["in_time"] == sum(told.judged.values()) >= 3 * (told.messages_published - 1)
+    assert sum(told.unjudged.values()) == 0
+    assert notes(prober) == []
+    assert answers(prober) == []  # no app has asked
+    assert prober.node.histograms()["gossip_probe_seconds"].total > 0
+
+
+def test_messages_in_the_background_come_at_random_and_not_all_at_once() -> None:
+    simulation = watching(replace(WATCH, topics=(TOPIC, "other"), interval=20.0))
+    subscribe(simulation.peers, "other")
+    prober = simulation.peers[0]
+    published = []
+    for second in range(300):
+        before = prober.node.statistics().probe.messages_published
+        simulation.run(1)
+        published += [second] * (prober.node.statistics().probe.messages_published - before)
+    assert 20 <= len(published) <= 40  # 15 of either topic, on average
+    assert len({second % 10 for second in published}) > 5
+
+
+def test_an_objective_that_is_missed_is_said_once_and_again_when_it_is_met() -> None:
+    simulation = watching(replace(WATCH, objective=0.12), latency=(0.1, 0.14))
+    prober, *others = simulation.peers
+    slow = [peer for peer in others if simulation.latency(prober, peer) > 0.12]
+    assert 0 < len(slow) < len(others)
+    simulation.run(200)
+    told = prober.node.statistics().probe
+    assert told.judged["late"] == len(slow) / len(others) * sum(told.judged.values()) > 0
+    assert told.in_time_share == pytest.approx(1 - len(slow) / len(others))
+    ((level, text),) = notes(prober)
+    assert level == "WARNING"
+    share = 100 * (1 - len(slow) / len(others))
+    assert text == (
+        f"{share:.1f} % of 15 receivers on topic 'news' had the last 5 messages within 0.12 s; probe.share is 0.99"
+    )
+    for peer in slow:
+        simulation.kill(peer)
+    simulation.run(200)
+    assert prober.node.statistics().probe.in_time_share == 1.0
+    assert [level for level, _ in notes(prober)] == ["WARNING", "INFO"]
+
+
+def test_who_owes_an_answer_and_gives_none_did_not_have_it_in_time() -> None:
+    simulation = watching(WATCH)
+    prober, mute, *_ = simulation.peers
+    mute.node._services.gossip._marked = lambda message, now: None
+    simulation.run(150)
+    told = prober.node.statistics().probe
+    assert told.judged["silent"] == told.judged["in_time"] / 2 > 0
+    assert told.in_time_share == pytest.approx(2 / 3)
+    silent = told.judged["silent"]
+    simulation.kill(mute)  # who is not there any more owes nothing
+    simulation.run(150)
+    assert prober.node.statistics().probe.judged["silent"] <= silent + 1
+    assert prober.node.statistics().probe.in_time_share == 1.0
+
+
+def test_a_topic_that_cannot_be_probed_is_said_once_until_it_can() -> None:
+    simulation = watching(replace(WATCH, topics=("nobody's",)))
+    prober, other, *_ = simulation.peers
+    simulation.run(100)
+    missing = prober.node.statistics().probe.unjudged["no_topic"]
+    assert missing > 3
+    simulation.peers[0].feed(gossip.TopicJoined("nobody's"))
+    simulation.run(100)
+    told = prober.node.statistics().probe
+    assert told.unjudged["no_topic"] == missing
+    assert told.unjudged["no_peers"] > 3
+    assert told.in_time_share == 1.0
+    other.feed(gossip.TopicJoined("nobody's"))
+    simulation.run(100)
+    assert prober.node.statistics().probe.judged["in_time"] > 3
+    assert notes(prober) == [
+        ("WARNING", 'topic "nobody\'s" cannot be probed: nobody here or connected is in the topic "nobody\'s"'),
+        ("INFO", 'topic "nobody\'s" is probed again'),
+    ]
+
+
+def test_apps_may_probe_as_often_beside_it() -> None:
+    simulation = watching(replace(WATCH, topics=(TOPIC, "other", "third")))
+    subscribe(simulation.peers, "other")
+    subscribe(simulation.peers, "third")
+    prober = simulation.peers[0]
+    simulation.run_until(lambda: len(prober.node._services.probe._runs) >= 2, 100)
+    ops = [ask(prober, 1) for _ in range(prober.config.probe.max_runs)]
+    simulation.run(10)
+    assert [summary(prober, op).answers for op in ops] == [3] * len(ops)
+
+
+def test_without_topics_nothing_is_published() -> None:
+    simulation = watching(ProbeConfig())
+    simulation.run(200)
+    told = simulation.peers[0].node.statistics().probe
+    assert (told.messages_published, told.objective, sum(told.unjudged.values())) == (0, 0.0, 0)
+
+
 # ---------------------------------------------------------------- abuse
 
 
@@ -285,18 +416,27 @@ def test_whatever_the_prober_wants_the_network_answers_no_more_than_so_much() ->
     assert 20 < whole.answers < 20 * 4
 
 
-def forge(prober: SimPeer, liar: SimPeer, *made: probe.Answer) -> None:
-    """Send answers of one's own making, each on a stream, without ever echoing."""
+class Raw(NamedTuple):
+    """Bytes in place of an answer. `echoes`: whether what comes is sent back."""
+
+    data: bytes
+    echoes: bool = True
+
+
+def forge(prober: SimPeer, liar: SimPeer, *made: probe.Answer | Raw) -> None:
+    """Send answers of one's own making, each on a stream."""
     node = liar.node._services
 
     class Liar:
         name, lasting = "probe", False
 
         def opened(self, stream: object, now: float) -> None:
-            node.switch.write(stream, probe.encode_answer(stream.state))  # type: ignore[attr-defined, arg-type]
+            made = stream.state  # type: ignore[attr-defined]
+            node.switch.write(stream, made.data if isinstance(made, Raw) else probe.encode_answer(made))  # type: ignore[arg-type]
 
         def received(self, stream: object, data: bytes, now: float) -> None:
-            node.switch.write(stream, data)  # type: ignore[arg-type]
+            if not isinstance(stream.state, Raw) or stream.state.echoes:  # type: ignore[attr-defined]
+                node.switch.write(stream, data)  # type: ignore[arg-type]
 
         def failed(self, state: object, error: object, now: float) -> None: ...
         def ended(self, stream: object, now: float) -> None: ...
@@ -332,3 +472,50 @@ def test_forged_answers_are_counted_and_ignored() -> None:
     assert ignored == {"unknown": 2, "below_zero": 1, "repeated": 1}
     assert len(answers(prober)) == 1
     assert summary(prober, op).ignored == 3  # that of no probe is nobody's
+
+
+def test_answers_that_break_their_form_or_were_not_asked_for_are_counted_and_ignored() -> None:
+    simulation = joined(3)
+    prober, liar, other = simulation.peers
+    for peer in (liar, other):
+        peer.node._services.gossip._marked = lambda message, now: None
+    op = ask(prober, 1)
+    service = prober.node._services.probe
+    (run,) = service._runs.values()
+    simulation.run(1)
+    message = run._messages[0]
+    message.rate = 1  # so that nobody is drawn
+    forge(prober, liar, probe.Answer(run.id, 0, 0, False))
+    simulation.run(1)
+    message.rate = probe.WHOLE
+    forge(
+        prober,
+        liar,
+        Raw(b"\x03abc"),
+        Raw(b"\xff\xff\x7f"),
+        Raw(probe.encode_answer(probe.Answer(run.id, 0, 0, False)) * 2),
+    )
+    forge(prober, other, Raw(probe.encode_answer(probe.Answer(run.id, 0, 0, False)), echoes=False))
+    simulation.run(40)
+    ignored = {why: count for why, count in prober.node.statistics().probe.ignored.items() if count}
+    # The one that came twice on its stream was malformed the second time, and so not finished the first time.
+    assert ignored == {"not_asked": 1, "malformed": 3, "unfinished": 2}
+    assert answers(prober) == []
+    assert summary(prober, op).answers == 0
+
+
+def test_a_delay_that_the_way_back_makes_negative_does_not_count() -> None:
+    simulation = joined(3)
+    prober, liar, other = simulation.peers
+    for peer in (liar, other):
+        peer.node._services.gossip._marked = lambda message, now: None
+    op = ask(prober, 1)
+    (run,) = prober.node._services.probe._runs.values()
+    simulation.run(1)
+    # The stream and its answer take three ways: half a one is left for the message, less than the way back took.
+    held = 1 + 2.5 * simulation.latency(prober, liar)
+    forge(prober, liar, probe.Answer(run.id, 0, round(held * 1e6), False))
+    simulation.run(20)
+    assert prober.node.statistics().probe.ignored["below_zero"] == 1
+    assert answers(prober) == []
+    assert summary(prober, op).ignored == 1

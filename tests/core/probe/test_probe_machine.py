@@ -103,6 +103,24 @@ def test_signatures_are_checked_at_a_rate() -> None:
     assert bounds.read(0.2) is None
 
 
+def test_an_objective_is_judged_by_the_last_messages_and_only_when_there_are_enough() -> None:
+    objective = probe.ProbeObjective(share=0.75, window=3)
+    good, bad = probe.Judged(4, 0, 0), probe.Judged(0, 3, 1)
+    assert [objective.judge(each) for each in (bad, bad)] == [False, False]
+    assert (objective.share, objective.missed) == (1.0, False)
+    assert objective.judge(good)
+    assert (objective.share, objective.receivers, objective.missed) == (4 / 12, 12, True)
+    assert [objective.judge(good) for _ in range(3)] == [False, True, False]  # 8 of 12, then all
+    assert (objective.share, objective.missed) == (1.0, False)
+    assert not objective.judge(probe.Judged(1, 3, 0))  # 9 of 12 are just enough
+
+
+def test_messages_without_receivers_miss_no_objective() -> None:
+    objective = probe.ProbeObjective(share=1.0, window=1)
+    assert not objective.judge(probe.Judged(0, 0, 0))
+    assert objective.share == 1.0
+
+
 @pytest.mark.parametrize("count", [5, 19, 300, 5000])
 def test_a_table_tells_how_large_the_network_is(count: int) -> None:
     sizes = []
