@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Callable
+from typing import Any
 
 
 class Clock:
@@ -13,20 +14,20 @@ class Clock:
         self.stopped = False
         """Set by whoever wants `run_until` to return before its time, between two things."""
         self._number = 0
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
 
-    def at(self, when: float, action: Callable[[], None]) -> None:
-        """Do `action` at the moment `when`, or now if that has passed."""
+    def at(self, when: float, action: Callable[..., None], about: tuple[Any, ...] = ()) -> None:
+        """Do `action(*about)` at the moment `when`, or now if that has passed."""
         self._number += 1
-        heapq.heappush(self._queue, (max(when, self.now), self._number, action))
+        heapq.heappush(self._queue, (when if when > self.now else self.now, self._number, action, about))
 
     def step(self) -> bool:
         """Do the next thing; False when there is none."""
         if not self._queue:
             return False
-        self.now, _, action = heapq.heappop(self._queue)
+        self.now, _, action, about = heapq.heappop(self._queue)
         self.steps += 1
-        action()
+        action(*about)
         return True
 
     def run_until(self, when: float) -> None:
@@ -35,7 +36,7 @@ class Clock:
         while queue and queue[0][0] <= when:  # as `step`; a call for each of a run's millions of steps shows
             if self.stopped:
                 return
-            self.now, _, action = pop(queue)
+            self.now, _, action, about = pop(queue)
             self.steps += 1
-            action()
+            action(*about)
         self.now = max(self.now, when)

@@ -6,6 +6,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..core import events
 from ..core.errors import KeepAliveTimeout, SidecarError
@@ -54,8 +55,9 @@ class Simulation:
         self.verdicts = Verdicts()
         self.peers: list[SimPeer] = []
         self._rng = random.Random(seed)
-        self._latency: dict[tuple[int, int], float] = {}
         self._group: dict[int, int] = {}
+        self.parted = False
+        """Whether there is a partition."""
         self._by_address: dict[Multiaddr, SimPeer] = {}
         self.names: dict[str, list[SimPeer]] = {}
         """The name service: who is behind a DNS name."""
@@ -92,18 +94,19 @@ class Simulation:
         """End a peer at once; the others' connections to it end a moment later."""
         peer.alive = False
         for link in list(peer.links.values()):
-            link.cut(peer)
+            link.cut()
 
     def partition(self, groups: Iterable[Iterable[SimPeer]]) -> None:
         """Only peers of one group reach each other; connections across go silent and die of keep-alive."""
         self._group = {peer.index: number for number, group in enumerate(groups) for peer in group}
+        self.parted = bool(self._group)
         for peer in self.peers:
             for link in list(peer.links.values()):
                 link.notice_partition()
 
     def heal(self) -> None:
         """Everyone reaches everyone. What connections held back in the meantime goes through."""
-        self._group = {}
+        self._group, self.parted = {}, False
         for peer in self.peers:
             for link in list(peer.links.values()):
                 link.notice_heal()
@@ -127,11 +130,10 @@ class Simulation:
     def latency(self, one: SimPeer, other: SimPeer) -> float:
         """From one to the other, in seconds; the same at every time."""
         pair = (one.index, other.index)
-        if pair not in self._latency:
-            rng = random.Random(f"{self.seed}/{min(pair)}-{max(pair)}")
-            between = self.model.between
-            self._latency[pair] = rng.uniform(*self.model.latency) if between is None else between(rng, *pair)
-        return self._latency[pair]
+        # Drawn anew each time: a table of all pairs would take more memory than the nodes.
+        rng = random.Random(f"{self.seed}/{min(pair)}-{max(pair)}")
+        between = self.model.between
+        return rng.uniform(*self.model.latency) if between is None else between(rng, *pair)
 
     def resent(self, size: int, latency: float) -> float:
         """How much later `size` bytes arrive since packets of them were lost, and sent again."""
@@ -143,9 +145,9 @@ class Simulation:
 
     def connect(self, dialler: SimPeer, target: SimPeer, dial: int) -> None:
         """Open a link between the two, whose handshake is over; `dial` is the number of the dialler's `Dial`."""
-        link = Link(self, dialler, target)
-        dialler.opened(link.numbers[dialler.index], target, Direction.OUTBOUND, dial)
-        target.opened(link.numbers[target.index], dialler, Direction.INBOUND, None)
+        link = Link.between(self, dialler, target)
+        dialler.opened(link.number, target, Direction.OUTBOUND, dial)
+        target.opened(link.far.number, dialler, Direction.INBOUND, None)
 
 
 _PACKET = 1400  # bytes of payload that fit a packet beside the headers of IP, TCP, yamux and Noise
@@ -155,241 +157,256 @@ _GIVEN_UP = 15.0  # seconds; a connection that loses more is as good as dead
 _LOW = (1 << events.STREAM_BITS) - 1
 
 
-class _Half:
-    """One direction of a link: what waits for the window, and what a partition holds back."""
-
-    __slots__ = ("arrived", "closing", "flying", "held", "unread", "woken")
-
-    def __init__(self) -> None:
-        self.arrived = 0.0  # when the last of what was sent is there: nothing overtakes it
-        self.woken: dict[int, None] = {}
-        self.closing: dict[int, None] = {}
-        self.flying = 0
-        self.held: list[tuple[Callable[[], None], int]] = []
-        self.unread: dict[int, int] = {}  # deferred stream -> bytes sent and not acknowledged, by the low bits
-
-
-def _sendable(woken: Iterable[int], unread: Mapping[int, int], window: int) -> int | None:
-    """The first of the streams of which the other end has not too much unread."""
-    return next((stream for stream in woken if unread.get(stream & _LOW, 0) < window), None)
-
-
 class Link:
-    """A connection between two peers. Streams keep their bytes' order; nothing is lost while it lives."""
+    """A connection between two peers as one of them has it; `far` is the other's side.
 
-    def __init__(self, simulation: Simulation, dialler: SimPeer, target: SimPeer) -> None:
-        self.simulation = simulation
-        self.ends = (dialler, target)
-        self.numbers = {dialler.index: dialler.attach(self), target.index: target.attach(self)}
-        self.alive = True
-        self._next_stream = {dialler.index: 1, target.index: 2}  # parity as in yamux
-        self._halves = {dialler.index: _Half(), target.index: _Half()}
-        self._unread: dict[int, deque[Callable[[], None]] | None] = dict.fromkeys(self._halves)  # of ends that pause
-        self._latency = {
-            dialler.index: simulation.latency(dialler, target),
-            target.index: simulation.latency(target, dialler),
-        }
+    Streams keep their bytes' order; nothing is lost while it lives.
+    """
 
-    def other(self, end: SimPeer) -> SimPeer:
-        """The peer at the other end."""
-        return self.ends[1] if end is self.ends[0] else self.ends[0]
+    __slots__ = (
+        "_arrived",
+        "_closing",
+        "_flying",
+        "_held",
+        "_names",
+        "_next_stream",
+        "_simulation",
+        "_unread",
+        "_waiting",
+        "_woken",
+        "alive",
+        "far",
+        "latency",
+        "number",
+        "peer",
+    )
+
+    far: "Link"
+
+    def __init__(self, simulation: Simulation, peer: SimPeer, latency: float, first_stream: int) -> None:
+        """`peer`: whose side it is. `latency`: of what it sends, in seconds.
+
+        `first_stream`: its parity tells the sides' streams apart, as in yamux.
+        """
+        self.peer = peer
+        self.number = peer.attach(self)
+        self.latency = latency
+        self.alive = True  # until both peers know that it is over
+        self._simulation = simulation
+        self._names = self.number << events.STREAM_BITS
+        self._next_stream = first_stream
+        # What this side sends: what waits for the window, and what a partition holds back. Tables that most links never
+        # need are made when they are: a simulation has a million of these.
+        self._arrived = 0.0  # when the last of what was sent is there: nothing overtakes it
+        self._woken: dict[int, None] = {}
+        self._closing: dict[int, None] | None = None
+        self._flying = 0
+        self._held: list[tuple[Callable[..., None], tuple[Any, ...], int]] | None = None
+        self._unread: dict[int, int] | None = None  # deferred stream -> bytes not acknowledged; by the low bits
+        # What this side has received while it does not read.
+        self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
+
+    @staticmethod
+    def between(simulation: Simulation, dialler: SimPeer, target: SimPeer) -> "Link":
+        """A new connection; returns the dialler's side."""
+        one = Link(simulation, dialler, simulation.latency(dialler, target), 1)
+        other = Link(simulation, target, simulation.latency(target, dialler), 2)
+        one.far, other.far = other, one
+        return one
 
     # ------------------------------------------------------------ streams
 
-    def open_stream(self, end: SimPeer, asked: events.OpenStream) -> None:
-        """Carry the negotiation over: the other end opens the stream, or it fails with NotSupported."""
-        other = self.other(end)
-        stream = self._next_stream[end.index]
-        self._next_stream[end.index] += 2
+    def open_stream(self, asked: events.OpenStream) -> None:
+        """Carry the negotiation over: the other side opens the stream, or it fails with NotSupported."""
+        stream = self._next_stream
+        self._next_stream += 2
+        self._send(self.far._asked, (stream, asked))
 
-        def asked_there() -> None:
-            protocol = other.accepted(asked.protocols)
-            if protocol is None:
-                error = not_supported(asked.protocols)
-                self._send(other, lambda: end.feed(events.StreamFailed(asked.token, error)))
-                return
-            self._send(other, lambda: end.feed(events.StreamOpened(self._name(end, stream), protocol, asked.token)))
-            other.feed(events.StreamOpened(self._name(other, stream), protocol, None))
+    def _asked(self, stream: int, asked: events.OpenStream) -> None:
+        protocol = self.peer.accepted(asked.protocols)
+        far = self.far
+        if protocol is None:
+            error = not_supported(asked.protocols)
+            self._send(far.peer.feed, (events.StreamFailed(asked.token, error),))
+            return
+        self._send(far.peer.feed, (events.StreamOpened(far._names | stream, protocol, asked.token),))
+        self.peer.feed(events.StreamOpened(self._names | stream, protocol, None))
 
-        self._send(end, asked_there)
+    def wake(self, stream: int) -> None:
+        """This side has something to send on the stream; it is pulled as far as the windows allow."""
+        self._woken.setdefault(stream)
+        self._pump()
 
-    def wake(self, end: SimPeer, stream: int) -> None:
-        """`end` has something to send on the stream; it is pulled as far as the windows allow."""
-        self._halves[end.index].woken.setdefault(stream)
-        self._pump(end)
+    def close_write(self, stream: int) -> None:
+        """End the direction from this side, behind what it still has to send."""
+        if self._closing is None:
+            self._closing = {}
+        self._closing[stream] = None
+        self._woken.setdefault(stream)
+        self._pump()
 
-    def close_write(self, end: SimPeer, stream: int) -> None:
-        """End the direction from `end`, behind what it still has to send."""
-        half = self._halves[end.index]
-        half.closing[stream] = None
-        half.woken.setdefault(stream)
-        self._pump(end)
+    def reset(self, stream: int) -> None:
+        """End the stream at once, in both directions; the other side hears of it."""
+        self._woken.pop(stream, None)
+        if self._closing:
+            self._closing.pop(stream, None)
+        far = self.far
+        self._send(far.peer.feed, (events.StreamGone(far._names | stream & _LOW),))
 
-    def reset(self, end: SimPeer, stream: int) -> None:
-        """End the stream at once, in both directions; the other end hears of it."""
-        half, other = self._halves[end.index], self.other(end)
-        half.woken.pop(stream, None)
-        half.closing.pop(stream, None)
-        name = self._name(other, stream)
-        self._send(end, lambda: other.feed(events.StreamGone(name)))
-
-    def pause(self, end: SimPeer, paused: bool) -> None:
-        """One end reads no more, or reads again: what comes meanwhile waits before it."""
-        waiting = self._unread[end.index]
+    def pause(self, paused: bool) -> None:
+        """This side reads no more, or reads again: what comes meanwhile waits before it."""
+        waiting = self._waiting
         if paused and waiting is None:
-            self._unread[end.index] = deque()
+            self._waiting = deque()
         elif not paused and waiting is not None:
-            self._unread[end.index] = None
-            while waiting and self._unread[end.index] is None:
-                waiting.popleft()()
+            self._waiting = None
+            while waiting and self._waiting is None:
+                arrive, about = waiting.popleft()
+                arrive(*about)
             if waiting:  # paused again by what it read
-                self._unread[end.index] = waiting
+                self._waiting = waiting
 
-    def defer(self, end: SimPeer, stream: int) -> None:
-        """The other end's bytes on this stream count until this end acknowledges them."""
-        self._halves[self.other(end).index].unread.setdefault(stream & _LOW, 0)
+    def defer(self, stream: int) -> None:
+        """The other side's bytes on this stream count until this side acknowledges them."""
+        far = self.far
+        if far._unread is None:
+            far._unread = {}
+        far._unread.setdefault(stream & _LOW, 0)
 
-    def acknowledge(self, end: SimPeer, stream: int, size: int) -> None:
-        """The app at `end` has read `size` bytes: the other end may send as many more."""
-        other = self.other(end)
+    def acknowledge(self, stream: int, size: int) -> None:
+        """The app at this side has read `size` bytes: the other side may send as many more."""
+        self._send(self.far._acknowledged, (stream & _LOW, size))
 
-        def arrive() -> None:
-            unread = self._halves[other.index].unread
-            if stream & _LOW in unread:
-                unread[stream & _LOW] -= size
-                self.wake(other, self._name(other, stream))
+    def _acknowledged(self, stream: int, size: int) -> None:
+        unread = self._unread
+        if unread and stream in unread:
+            unread[stream] -= size
+            self.wake(self._names | stream)
 
-        self._send(end, arrive)
-
-    def measure(self, end: SimPeer) -> None:
-        """Ping the other end, and tell how long the answer took."""
-        clock, other = self.simulation.clock, self.other(end)
+    def measure(self) -> None:
+        """Ping the other side, and tell how long the answer took."""
+        clock = self._simulation.clock
         begun = clock.now
 
         def answered() -> None:
-            end.feed(events.LatencyMeasured(self.numbers[end.index], (clock.now - begun) * end.pace))
+            self.peer.feed(events.LatencyMeasured(self.number, (clock.now - begun) * self.peer.pace))
 
-        self._send(end, lambda: self._send(other, answered))
+        self._send(self.far._send, (answered, ()))
 
-    def _pump(self, end: SimPeer) -> None:
+    def _pump(self) -> None:
         """Send while the window is open."""
-        half, other, window = self._halves[end.index], self.other(end), self.simulation.model.window
-        woken, unread = half.woken, half.unread
-        while woken and half.flying < window and self.alive:
+        woken, peer, window = self._woken, self.peer, self._simulation.model.window
+        while woken and self._flying < window and self.alive:
+            unread = self._unread
             stream = next(iter(woken)) if not unread else _sendable(woken, unread, window)
             if stream is None:
                 break
-            data = end.take(stream)
+            data = peer.take(stream)
             if data:
-                self._send_data(end, other, stream, data)
+                self._send_data(stream & _LOW, data)
                 continue
             woken.pop(stream, None)
-            if stream in half.closing:
-                del half.closing[stream]
-                ended = events.StreamEnded(self._name(other, stream))
-                self._send(end, lambda ended=ended: other.feed(ended))  # type: ignore[misc]
-        end.taken()
+            closing = self._closing
+            if closing and stream in closing:
+                del closing[stream]
+                far = self.far
+                self._send(far.peer.feed, (events.StreamEnded(far._names | stream & _LOW),))
+        peer.taken()
 
-    def _send_data(self, end: SimPeer, other: SimPeer, stream: int, data: bytes) -> None:
-        half = self._halves[end.index]
-        half.flying += len(data)
-        if stream & _LOW in half.unread:
-            half.unread[stream & _LOW] += len(data)
-        received = events.StreamsReceived(self.numbers[other.index], [(self._name(other, stream), data)])
+    def _send_data(self, stream: int, data: bytes) -> None:
+        self._flying += len(data)
+        if self._unread and stream in self._unread:
+            self._unread[stream] += len(data)
+        self._send(self.far._received, (stream, data), len(data))
 
-        def arrive() -> None:
-            half.flying -= len(data)
-            other.feed(received)
-            if half.woken and end.alive:  # it waited for the window
-                self._pump(end)
-
-        self._send(end, arrive, len(data))
-
-    def _name(self, end: SimPeer, stream: int) -> int:
-        return self.numbers[end.index] << events.STREAM_BITS | stream & _LOW
+    def _received(self, stream: int, data: bytes) -> None:
+        far = self.far
+        far._flying -= len(data)
+        self.peer.feed(events.StreamsReceived(self.number, ((self._names | stream, data),)))
+        if far._woken and far.peer.alive:  # it waited for the window
+            far._pump()
 
     # ------------------------------------------------------------ the wire
 
-    def _send(self, end: SimPeer, arrive: Callable[[], None], size: int = 0) -> None:
-        """Have something happen at the other end, in order: one latency later, or as `size` bytes take."""
-        other = self.other(end)
-        half = self._halves[end.index]
-        if not self.simulation.connected(end, other):
-            half.held.append((arrive, size))
+    def _send(self, arrive: Callable[..., None], about: tuple[Any, ...], size: int = 0) -> None:
+        """Have `arrive(*about)` happen at the other side, in order: one latency later, or as `size` bytes take."""
+        simulation, far = self._simulation, self.far
+        if simulation.parted and not simulation.connected(self.peer, far.peer):
+            if self._held is None:
+                self._held = []
+            self._held.append((arrive, about, size))
             return
-        clock, model = self.simulation.clock, self.simulation.model
-
-        def unless_over() -> None:
-            if not self.alive or not other.alive:
-                return
-            unread = self._unread[other.index]
-            if unread is None:
-                arrive()
-            else:
-                unread.append(arrive)
-
-        latency = self._latency[end.index]
-        sent = clock.now if not model.uplink else end.sends(size + _HEADERS, model.uplink)
-        arrival = sent + latency
+        clock, model = simulation.clock, simulation.model
+        sent = clock.now if not model.uplink else self.peer.sends(size + _HEADERS, model.uplink)
+        arrival = sent + self.latency
         if model.loss:
-            arrival += self.simulation.resent(size, latency)
-        before, half.arrived = half.arrived, max(half.arrived, arrival)
+            arrival += simulation.resent(size, self.latency)
+        before, self._arrived = self._arrived, max(self._arrived, arrival)
         if not model.downlink:
-            clock.at(half.arrived, unless_over)
+            clock.at(self._arrived, far._arrives, (arrive, about))
             return
         # The first byte takes its place in the queue when it is there, the last one cannot pass before it is.
-        last = half.arrived
+        last = self._arrived
         first = last - (size + _HEADERS) / model.uplink if model.uplink else last
+        clock.at(max(before, first), far._queues, (last, size + _HEADERS, arrive, about))
 
-        def queue() -> None:
-            clock.at(max(last, other.receives(size + _HEADERS, model.downlink)), unless_over)
+    def _queues(self, last: float, size: int, arrive: Callable[..., None], about: tuple[Any, ...]) -> None:
+        simulation = self._simulation
+        passed = self.peer.receives(size, simulation.model.downlink)
+        simulation.clock.at(max(last, passed), self._arrives, (arrive, about))
 
-        clock.at(max(before, first), queue)
+    def _arrives(self, arrive: Callable[..., None], about: tuple[Any, ...]) -> None:
+        if self.alive and self.peer.alive:
+            if self._waiting is None:
+                arrive(*about)
+            else:
+                self._waiting.append((arrive, about))
 
-    def close(self, end: SimPeer, error: SidecarError | None) -> None:
-        """One end closes in order: what it has sent still arrives before the end does."""
-        number = self.numbers[end.index]
-        if end.links.pop(number, None) is None:
+    def close(self, error: SidecarError | None) -> None:
+        """This side closes in order: what it has sent still arrives before the end does."""
+        if self.peer.links.pop(self.number, None) is None:
             return
-        self.simulation.clock.at(self.simulation.clock.now, lambda: end.feed(events.ConnectionClosed(number, error)))
-        self._send(end, lambda: self._end_at(self.other(end), None))
+        clock = self._simulation.clock
+        clock.at(clock.now, self.peer.feed, (events.ConnectionClosed(self.number, error),))
+        self._send(self.far._end, (None,))
 
-    def cut(self, dead: SimPeer) -> None:
-        """One end is no more; the other learns it a latency later."""
-        dead.links.pop(self.numbers[dead.index], None)
-        other, clock = self.other(dead), self.simulation.clock
-        if self.simulation.connected(dead, other):
-            clock.at(
-                clock.now + self._latency[dead.index],
-                lambda: self._end_at(other, KeepAliveTimeout("the peer vanished")),
-            )
+    def cut(self) -> None:
+        """This side's peer is no more; the other learns it a latency later."""
+        self.peer.links.pop(self.number, None)
+        clock, far = self._simulation.clock, self.far
+        if self._simulation.connected(self.peer, far.peer):
+            clock.at(clock.now + self.latency, far._end, (KeepAliveTimeout("the peer vanished"),))
 
     def notice_partition(self) -> None:
-        """Both ends give the link up after `dead_after` seconds unless the partition is over by then."""
-        one, other = self.ends
-        if self.simulation.connected(one, other):
-            return
-        clock = self.simulation.clock
+        """Both sides give the link up after `dead_after` seconds unless the partition is over by then."""
+        if not self._simulation.connected(self.peer, self.far.peer):
+            clock = self._simulation.clock
+            clock.at(clock.now + self._simulation.model.dead_after, self._give_up)
 
-        def give_up() -> None:
-            if not self.simulation.connected(one, other):
-                for end in self.ends:
-                    self._end_at(end, KeepAliveTimeout("nothing heard for too long"))
-
-        clock.at(clock.now + self.simulation.model.dead_after, give_up)
+    def _give_up(self) -> None:
+        if not self._simulation.connected(self.peer, self.far.peer):
+            for side in self._sides():
+                side._end(KeepAliveTimeout("nothing heard for too long"))
 
     def notice_heal(self) -> None:
         """What was sent during the partition arrives."""
-        for end in self.ends:
-            held = self._halves[end.index].held
-            waiting = list(held)
-            held.clear()
-            for arrive, size in waiting:
-                self._send(end, arrive, size)
+        for side in self._sides():
+            held, side._held = side._held, None
+            for arrive, about, size in held or ():
+                side._send(arrive, about, size)
 
-    def _end_at(self, end: SimPeer, error: SidecarError | None) -> None:
-        number = self.numbers[end.index]
-        if end.links.pop(number, None) is not None:
-            end.feed(events.ConnectionClosed(number, error))
-        if not any(self.numbers[peer.index] in peer.links for peer in self.ends):
-            self.alive = False
+    def _sides(self) -> tuple["Link", "Link"]:
+        """The dialler's first."""
+        return (self, self.far) if self._next_stream & 1 else (self.far, self)
+
+    def _end(self, error: SidecarError | None) -> None:
+        far = self.far
+        if self.peer.links.pop(self.number, None) is not None:
+            self.peer.feed(events.ConnectionClosed(self.number, error))
+        if self.number not in self.peer.links and far.number not in far.peer.links:
+            self.alive = far.alive = False
+
+
+def _sendable(woken: Iterable[int], unread: Mapping[int, int], window: int) -> int | None:
+    """The first of the streams of which the other side has not too much unread."""
+    return next((stream for stream in woken if unread.get(stream & _LOW, 0) < window), None)

@@ -100,8 +100,7 @@ class SimPeer:
         due = self.node.next_deadline()
         if due is not None and due < self._timer:
             self._timer = due
-            starts = self._starts
-            self.simulation.clock.at(due / self.pace, lambda: self._on_timer(due, starts))
+            self.simulation.clock.at(due / self.pace, self._on_timer, (due, self._starts))
 
     def _on_timer(self, due: float, starts: int) -> None:
         if due != self._timer or starts != self._starts or not self.alive:
@@ -119,13 +118,13 @@ class SimPeer:
                 case events.Wake(stream):
                     link = self.links.get(stream >> events.STREAM_BITS)
                     if link is not None:
-                        link.wake(self, stream)
+                        link.wake(stream)
                 case gossip.MessagesDelivered() | events.Note():
                     self._tell(effect)
                 case events.CloseWrite(stream):
                     link = self.links.get(stream >> events.STREAM_BITS)
                     if link is not None:
-                        link.close_write(self, stream)
+                        link.close_write(stream)
                 case events.OpenStream():
                     self._open_stream(effect)
                 case events.Dial():
@@ -135,29 +134,29 @@ class SimPeer:
                 case events.ResetStream(stream):
                     link = self.links.get(stream >> events.STREAM_BITS)
                     if link is not None:
-                        link.reset(self, stream)
+                        link.reset(stream)
                 case events.Defer(stream):
                     link = self.links.get(stream >> events.STREAM_BITS)
                     if link is not None:
-                        link.defer(self, stream)
+                        link.defer(stream)
                 case events.Acknowledge(stream, size):
                     link = self.links.get(stream >> events.STREAM_BITS)
                     if link is not None:
-                        link.acknowledge(self, stream, size)
+                        link.acknowledge(stream, size)
                 case events.PauseReading(connection) | events.ResumeReading(connection):
                     link = self.links.get(connection)
                     if link is not None:
-                        link.pause(self, isinstance(effect, events.PauseReading))
+                        link.pause(isinstance(effect, events.PauseReading))
                 case events.MeasureLatency(connection, _):
                     link = self.links.get(connection)
                     if link is not None:
-                        link.measure(self)
+                        link.measure()
                 case gossip.CheckSignatures(number, checks):
                     self._check(number, checks)
                 case events.CloseConnection(connection, error):
                     link = self.links.get(connection)
                     if link is not None:
-                        link.close(self, error)
+                        link.close(error)
                 case _:
                     self._tell(effect)
 
@@ -216,7 +215,7 @@ class SimPeer:
     def _open_stream(self, asked: events.OpenStream) -> None:
         link = self.links.get(asked.connection)
         if link is not None:
-            link.open_stream(self, asked)
+            link.open_stream(asked)
 
     # ------------------------------------------------------------ what links call
 

@@ -23,8 +23,8 @@ def shortest(play: Play, source: SimPeer, size: int) -> dict[int, float]:
             continue
         found[index] = delay
         for link in peer.links.values():
-            other = link.other(peer)
+            other = link.far.peer
             if other.index not in found and other.alive and simulation.connected(peer, other):
-                at = delay + leaving + simulation.latency(peer, other)
+                at = delay + leaving + link.latency
                 heapq.heappush(waiting, (at, other.index, other))
     return found

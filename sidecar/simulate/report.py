@@ -211,7 +211,7 @@ def _meshes(play: Play) -> Iterator[Record]:
 def _to_hostile(play: Play) -> float | None:
     """The share of honest nodes' connections that lead to hostile ones."""
     honest = {peer.index for peer in play.honest}
-    ends = [link.other(peer).index for peer in play.honest if peer.alive for link in peer.links.values()]
+    ends = [link.far.peer.index for peer in play.honest if peer.alive for link in peer.links.values()]
     return _share([index not in honest for index in ends])
 
 

@@ -1,6 +1,6 @@
 """Direct messages in the node: links are streams, opened to any peer that can be reached."""
 
-from collections.abc import Callable
+from math import inf
 from typing import assert_never
 
 from .. import direct
@@ -19,6 +19,7 @@ class DirectMessageService(SimpleHandler, Service[direct.AppInput]):
     """Runs the direct router on the switch. A link's number is its stream's."""
 
     name = "direct"
+    keeps_time = True
 
     def __init__(self, switch: Switch, dialling: Dialling, now: float) -> None:
         self.router = direct.DirectRouter(switch.config.direct, now=now)
@@ -47,10 +48,6 @@ class DirectMessageService(SimpleHandler, Service[direct.AppInput]):
         self._switch.turn.put(lambda now: self._carry_out(self.router.handle(arrived, now), now))
 
     @override
-    def clock(self) -> Callable[[], float | None]:
-        return self.router.next_deadline
-
-    @override
     def handle_deadline(self, now: float) -> None:
         self._carry_out(self.router.handle_deadline(now), now)
 
@@ -61,7 +58,12 @@ class DirectMessageService(SimpleHandler, Service[direct.AppInput]):
             data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             self._carry_out(self.router.handle(direct.DataReceived(link, data), now), now)
 
+    def _look_at_deadline(self) -> None:
+        due = self.router.next_deadline()
+        self.due = inf if due is None else due
+
     def _carry_out(self, effects: list[direct.DirectEffect], now: float) -> None:
+        self._look_at_deadline()
         for peer, points in self.router.take_charges().items():
             self._switch.charge(peer, "direct", points, now)
         for effect in effects:
@@ -142,7 +144,9 @@ class DirectMessageService(SimpleHandler, Service[direct.AppInput]):
 
     @override
     def take(self, stream: Stream, limit: int) -> Buffers:
-        return self.router.take(stream.number, limit)
+        taken = self.router.take(stream.number, limit)
+        self._look_at_deadline()
+        return taken
 
     def _over(self, stream: Stream, error: SidecarError, now: float) -> None:
         self._arrived.pop(stream.number, None)

@@ -71,6 +71,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
 
     name = "gossip"
     lasting = False
+    keeps_time = True
 
     def __init__(
         self,
@@ -96,6 +97,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
             exempt=dialling.protects,
             verify=verify,
         )
+        self.due = self.router.next_deadline()
         self._now = now  # of the last turn; heartbeats keep it to the second
         self._too_large = 0  # RPCs passed over
         self._mark: bytes | None = None
@@ -132,10 +134,6 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
         self._switch.turn.put(lambda now: self.handle(arrived, now))
 
     @override
-    def clock(self) -> Callable[[], float | None]:
-        return self.router.next_deadline
-
-    @override
     def handle_deadline(self, now: float) -> None:
         self._now = now
         self._carry_out(self.router.handle_deadline(now), now)
@@ -154,6 +152,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
             self.handle(gossip.RpcsReceived(peer, frames), now)
 
     def _carry_out(self, effects: list[gossip.GossipEffect], now: float) -> None:
+        self.due = self.router.next_deadline()
         for peer, points in self.router.take_charges().items():
             self._workload.charge(peer, "gossip", points, now)
         for effect in effects:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Never, assert_never
 
 from .. import events, kademlia
@@ -52,6 +53,7 @@ class KademliaService(SimpleHandler, Service[Never]):
     """Runs the Kademlia router on the switch."""
 
     name = "dht"
+    keeps_time = True
 
     def __init__(self, switch: Switch, dialling: Dialling, ping: PingService, now: float, wall_ns: int) -> None:
         config = switch.config
@@ -118,14 +120,12 @@ class KademliaService(SimpleHandler, Service[Never]):
         self._switch.turn.put(lambda now: self._carry_out(self.router.handle(arrived, now), now))
 
     @override
-    def clock(self) -> Callable[[], float | None]:
-        return self.router.next_deadline
-
-    @override
     def handle_deadline(self, now: float) -> None:
         self._carry_out(self.router.handle_deadline(now), now)
 
     def _carry_out(self, effects: list[kademlia.KademliaEffect], now: float) -> None:
+        due = self.router.next_deadline()
+        self.due = inf if due is None else due
         for effect in effects:
             match effect:
                 case kademlia.SendQuery():

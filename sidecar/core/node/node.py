@@ -6,6 +6,7 @@ on real ones, `sidecar.sim` on virtual time. What it does is done by its service
 
 import random
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, NamedTuple
 
 from .. import events, gossip
@@ -68,7 +69,7 @@ class Node:
         self._services = services = Services(config, identity, gate, rng, now, wall_ns, sequence, verify)
         self._turn = services.turn
         self._takers = _takers(services.every)
-        self._clocks = [(clock, service) for service in services.every if (clock := service.clock()) is not None]
+        self._timed = [service for service in services.every if service.keeps_time]
 
     # ------------------------------------------------------------ the machine
 
@@ -83,9 +84,8 @@ class Node:
     def handle_deadline(self, now: float) -> Sequence[NodeEffect]:
         """Do what is due."""
         self._turn.deadlines.run(now)
-        for next_deadline, service in self._clocks:
-            due = next_deadline()
-            if due is not None and due <= now:
+        for service in self._timed:
+            if service.due <= now:
                 service.handle_deadline(now)
         return self._end_turn(now)
 
@@ -93,9 +93,9 @@ class Node:
         """When `handle_deadline` wants to be called, in monotonic seconds; None: not before the next input."""
         first = self._turn.deadlines.next()
         # Asked after every read and write: `min` over a generator took three times as long.
-        for next_deadline, _ in self._clocks:
-            due = next_deadline()
-            if due is not None and (first is None or due < first):
+        for service in self._timed:
+            due = service.due
+            if due != inf and (first is None or due < first):
                 first = due
         return first
 

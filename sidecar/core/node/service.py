@@ -3,7 +3,7 @@
 A protocol joins the node as a service: one class, and one line in `services.py` (CONTRIBUTING, "To add a protocol").
 """
 
-from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, TypeVar, get_args, get_origin
 
 if TYPE_CHECKING:
@@ -31,15 +31,16 @@ class Service(Generic[Input]):
 
     # ------------------------------------------------------------ time
 
-    def clock(self) -> Callable[[], float | None] | None:
-        """What tells when `handle_deadline` wants to be called, for a service with a clock of its own.
+    keeps_time: ClassVar[bool] = False
+    """Whether its machine has deadlines of its own; the others use those of `Turn`."""
 
-        Others use the deadlines of `Turn`. Asked once; what it gives is called after every input.
-        """
-        return None
+    due: float = inf
+    """When `handle_deadline` wants to be called.
+
+    A service that keeps time asks its machine whenever it has used it: the node need not ask all after every input."""
 
     def handle_deadline(self, now: float) -> None:
-        """Do what is due."""
+        """Do what is due, where it keeps time."""
 
     def upkeep(self, now: float) -> None:
         """The node looks after its connections; every few seconds."""

@@ -72,19 +72,19 @@ def test_latency_is_measured_without_streams() -> None:
         (view,) = peer.node.peers()
         assert view.latency == pytest.approx(round_trip)
     (link,) = one.links.values()
-    link._latency *= 2
+    for side in (link, link.far):
+        side.latency *= 2
     simulation.run(600)
     (view,) = one.node.peers()
     assert view.latency == pytest.approx(2 * round_trip, rel=0.2)
     assert "ping" not in one.node.statistics().switch.stream_bytes_sent
 
 
-def test_where_the_muxer_answers_no_pings_a_stream_measures_latency() -> None:
+def test_where_the_muxer_answers_no_pings_a_stream_measures_latency(monkeypatch: pytest.MonkeyPatch) -> None:
     simulation, one, other = two()
     connect(one, other)
     simulation.run(1)
-    (link,) = one.links.values()
-    link.measure = lambda end: None  # type: ignore[method-assign]
+    monkeypatch.setattr(Link, "measure", lambda link: None)
     (connection,) = one.node._services.switch.connections.values()
     connection.peer.latency, connection.unanswered = None, False
     simulation.run(2 * one.config.ping_interval * 1.25 + 1)
@@ -98,9 +98,9 @@ def test_where_the_muxer_answers_no_pings_a_stream_measures_latency() -> None:
 def test_peers_that_are_due_soon_are_pinged_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     pinged: dict[float, list[int]] = {}
 
-    def measure(link: Link, end: SimPeer) -> None:
-        if end is hub:
-            pinged.setdefault(simulation.clock.now, []).append(link.other(end).index)
+    def measure(link: Link) -> None:
+        if link.peer is hub:
+            pinged.setdefault(simulation.clock.now, []).append(link.far.peer.index)
 
     simulation = Simulation(1)
     hub, *others = [simulation.add(ALONE) for _ in range(31)]
@@ -237,7 +237,9 @@ def test_a_changed_address_is_pushed() -> None:
     assert view.addresses == (new,)
 
 
-def test_one_that_is_configured_anew_seeks_what_it_is_told_to_and_pings_as_often() -> None:
+def test_one_that_is_configured_anew_seeks_what_it_is_told_to_and_pings_as_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     simulation, one, other = two()
     simulation.run(10)
     assert not one.node.peers()
@@ -246,10 +248,9 @@ def test_one_that_is_configured_anew_seeks_what_it_is_told_to_and_pings_as_often
     assert [condition.met for condition in one.node.conditions() if condition.type == "Bootstrapped"] == [False]
     simulation.run(8)
     assert [view.peer for view in one.node.peers()] == [other.identity.peer_id]
-    measured: list[object] = []
-    (link,) = one.links.values()
-    measure = link.measure
-    link.measure = lambda end: measured.append(end) or measure(end)  # type: ignore[func-returns-value,method-assign]
+    measured: list[SimPeer] = []
+    measure = Link.measure
+    monkeypatch.setattr(Link, "measure", lambda link: measured.append(link.peer) or measure(link))
     simulation.run(10)
     assert measured.count(one) > 5
 
@@ -360,7 +361,7 @@ def test_a_long_connection_clears_the_brief_ones_before_it_however_it_ended() ->
 
     def vanish() -> None:
         for link in list(other.links.values()):
-            link.close(other, Unreachable("the cable was pulled"))
+            link.close(Unreachable("the cable was pulled"))
 
     waits = [wait_after(2, leave) for _ in range(5)]
     assert [round(wait) for wait in waits] == [1, 2, 4, 8, 16]

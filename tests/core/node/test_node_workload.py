@@ -49,7 +49,7 @@ class Stage:
         frames = (encode(len(body)) + body) * (64 // (len(body) + 1) + 1)
         self.attacker.take = lambda stream: frames if stream == number else honest(stream)  # type: ignore[method-assign]
         for link in self.attacker.links.values():
-            link.wake(self.attacker, number)
+            link.wake(number)
 
     def statistics(self) -> dict[str, float]:
         return self.attacked.node.statistics().flat()
@@ -180,7 +180,7 @@ def test_who_goes_over_its_budget_now_and_then_stays() -> None:
             left.pop() if left and stream == number else honest(stream)
         )
         for link in stage.attacker.links.values():
-            link.wake(stage.attacker, number)
+            link.wake(number)
         simulation.run(15)
         stage.attacker.take = honest  # type: ignore[method-assign]
     assert 20 <= stage.statistics()["work_pauses"] <= 22  # a question of the DHT may come at once after one
@@ -270,7 +270,7 @@ def test_who_asks_without_end_what_no_app_serves_is_sent_away() -> None:
         return encode_openers_frame([], requests, [])
 
     attacker.take = take  # type: ignore[method-assign]
-    attacker.links[number >> events.STREAM_BITS].wake(attacker, number)
+    attacker.links[number >> events.STREAM_BITS].wake(number)
     stage.simulation.run_until(lambda: bool(stage.gone()), 300)
     assert "mostly direct" in str(stage.gone()[0].error)
     assert stage.statistics()["stream_violations"] == 0
@@ -301,7 +301,7 @@ def test_who_sends_without_end_what_no_app_takes_is_sent_away() -> None:
         return encode_openers_frame([("chat", [b""])], [], []) * 8
 
     attacker.take = take  # type: ignore[method-assign]
-    attacker.links[number >> events.STREAM_BITS].wake(attacker, number)
+    attacker.links[number >> events.STREAM_BITS].wake(number)
     stage.simulation.run_until(lambda: bool(stage.gone()), 300)
     assert isinstance(stage.gone()[0].error, WorkExceeded)
     assert "direct" in str(stage.gone()[0].error)

@@ -85,7 +85,7 @@ def test_a_hostile_node_comes_back_to_whom_it_wants(tmp_path: Path) -> None:
     assert len(sybil.links) == 2
     honest[0].start()
     play.simulation.run(6)
-    assert {link.other(sybil) for link in sybil.links.values()} == set(honest)
+    assert {link.far.peer for link in sybil.links.values()} == set(honest)
 
 
 class Watching(Conduct):
