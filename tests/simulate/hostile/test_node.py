@@ -152,5 +152,5 @@ def test_it_can_lie_to_who_asks_the_dht(tmp_path: Path, monkeypatch: pytest.Monk
         )
         play = Play(load_scenario(file))
         play.simulation.run(10)
-        found.append([len({link.other(peer).index for link in peer.links.values()}) for peer in play.peers[1:]])
+        found.append([len({link.far.peer.index for link in peer.links.values()}) for peer in play.peers[1:]])
     assert found == [[4] * 4, [1] * 4]
