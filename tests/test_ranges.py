@@ -45,6 +45,7 @@ TOGETHER: Mapping[tuple[str, str], Mapping[str, str]] = {
 NEVER = {
     ("gossip.degree_out", "greatest"): "at most half of gossip.degree, which ends at 100",
     ("limits.connections_for_dials", "greatest"): "less than limits.connections, which ends there as well",
+    ("probe.size", "greatest"): "less than gossip.max_message, which ends there as well",
     ("dht.provide_interval", "greatest"): "less than dht.provider_ttl, which ends there as well",
 }
 

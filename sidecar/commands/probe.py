@@ -4,6 +4,8 @@ import argparse
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 import sidecar_client
 from sidecar_client import Client, ProbeAnswer, ProbeSummary, Signing
@@ -16,6 +18,15 @@ _STEPS = (1.0, 2.0, 5.0)  # of the histogram, and these times powers of ten
 _ROWS = 12  # of the histogram, about
 _BAR = 40  # characters
 _SLOWEST = 5  # peers
+
+
+class _Receiver(NamedTuple):
+    """A peer, its median delay, its answers, and how many of these messages came from this node itself: in one hop."""
+
+    peer_id: str
+    delay: float
+    answers: int
+    direct: int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +104,10 @@ async def _sum_up(topic: str, answers: Sequence[ProbeAnswer], whole: ProbeSummar
         "receivers": whole.receivers,
         "ignored": whole.ignored,
         "delays": {f"p{share * 100:g}": quantile(delays, share) for share in _SHARES} if delays else {},
-        "slowest": [{"peer_id": peer, "median_delay": delay, "answers": count} for peer, delay, count in slowest],
+        "slowest": [
+            {"peer_id": each.peer_id, "median_delay": each.delay, "answers": each.answers, "direct": each.direct}
+            for each in slowest
+        ],
     }
     await out.record(fields, *_lines(topic, answers, delays, slowest, whole))
     if delays:
@@ -105,7 +119,7 @@ def _lines(
     topic: str,
     answers: Sequence[ProbeAnswer],
     delays: Sequence[float],
-    slowest: Sequence[tuple[str, float, int]],
+    slowest: Sequence[_Receiver],
     whole: ProbeSummary,
 ) -> list[str]:
     reached = f"{whole.answered / whole.expected:.1%}" if whole.expected else "none was asked"
@@ -124,7 +138,9 @@ def _lines(
     lines += [f"  delay: {told}, slowest {_time(delays[-1])}; {direct:.0%} came straight from this node", ""]
     lines += histogram(delays)
     lines += ["", "  the slowest, by their medians:"]
-    lines += [f"    {peer}  {_time(delay)}  of {count} answers" for peer, delay, count in slowest]
+    lines += [
+        f"    {each.peer_id}  {_time(each.delay)}  of {each.answers} answers{_directly(each)}" for each in slowest
+    ]
     return lines
 
 
@@ -134,15 +150,18 @@ def quantile(ascending: Sequence[float], share: float) -> float:
 
 
 def histogram(ascending: Sequence[float]) -> list[str]:
-    """A line for each range of delays, from the shortest to the longest."""
+    """A line for each range of delays, from the shortest to the longest: how many, and what share came until then."""
     step = _step(ascending[-1])
     counts = [0] * (int(ascending[-1] / step) + 1)
     for delay in ascending:
         counts[int(delay / step)] += 1
     first = next(place for place, count in enumerate(counts) if count)
     most, width = max(counts), len(_time(len(counts) * step))
+    digits = len(str(most))
+    reached = list(accumulate(counts))
     return [
-        f"  to {_time((place + 1) * step):>{width}}  {'#' * round(count / most * _BAR):<{_BAR}}  {count}"
+        f"  to {_time((place + 1) * step):>{width}}  {'#' * round(count / most * _BAR):<{_BAR}}  {count:>{digits}}"
+        f"  {math.floor(100 * reached[place] / reached[-1]):>3}%"
         for place, count in enumerate(counts)
         if place >= first
     ]
@@ -155,12 +174,24 @@ def _step(longest: float) -> float:
     )
 
 
-def _slowest(answers: Sequence[ProbeAnswer]) -> list[tuple[str, float, int]]:
-    by_peer: dict[str, list[float]] = defaultdict(list)
+def _directly(receiver: _Receiver) -> str:
+    return f", {receiver.direct} straight from this node" if receiver.direct else ""
+
+
+def _slowest(answers: Sequence[ProbeAnswer]) -> list[_Receiver]:
+    by_peer: dict[str, list[ProbeAnswer]] = defaultdict(list)
     for answer in answers:
-        by_peer[answer.peer_id].append(answer.delay)
-    medians = [(peer, quantile(sorted(delays), 0.5), len(delays)) for peer, delays in by_peer.items()]
-    return sorted(medians, key=lambda each: -each[1])[:_SLOWEST]
+        by_peer[answer.peer_id].append(answer)
+    receivers = [
+        _Receiver(
+            peer,
+            quantile(sorted(answer.delay for answer in own), 0.5),
+            len(own),
+            sum(answer.direct for answer in own),
+        )
+        for peer, own in by_peer.items()
+    ]
+    return sorted(receivers, key=lambda each: -each.delay)[:_SLOWEST]
 
 
 def _time(seconds: float) -> str:

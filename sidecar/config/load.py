@@ -273,6 +273,11 @@ def _check_together(config: Config, origins: Mapping[str, str]) -> None:
             "advertisements expire between two announcements",
         ),
         (
+            config.probe.size < gossip.max_message,
+            ("probe.size", "gossip.max_message"),
+            f"{config.probe.size}: allowed: less than gossip.max_message ({gossip.max_message})",
+        ),
+        (
             not config.probe.objective or bool(config.probe.topics),
             ("probe.objective", "probe.topics"),
             f"{config.probe.objective:.15g}: allowed: together with probe.topics, or nothing is ever held against it",

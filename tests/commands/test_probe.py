@@ -13,12 +13,12 @@ def test_a_quantile_is_one_of_the_values() -> None:
 
 def test_a_histogram_has_round_steps_from_the_shortest_to_the_longest() -> None:
     assert histogram([0.051, 0.06, 0.071, 0.072, 0.1]) == [
-        "  to  60 ms  " + "#" * 20 + " " * 20 + "  1",
-        "  to  70 ms  " + "#" * 20 + " " * 20 + "  1",
-        "  to  80 ms  " + "#" * 40 + "  2",
-        "  to  90 ms  " + " " * 40 + "  0",
-        "  to 100 ms  " + " " * 40 + "  0",
-        "  to 110 ms  " + "#" * 20 + " " * 20 + "  1",
+        "  to  60 ms  " + "#" * 20 + " " * 20 + "  1   20%",
+        "  to  70 ms  " + "#" * 20 + " " * 20 + "  1   40%",
+        "  to  80 ms  " + "#" * 40 + "  2   80%",
+        "  to  90 ms  " + " " * 40 + "  0   80%",
+        "  to 100 ms  " + " " * 40 + "  0   80%",
+        "  to 110 ms  " + "#" * 20 + " " * 20 + "  1  100%",
     ]
     assert len(histogram([0.0])) == 1
 
@@ -27,7 +27,8 @@ def test_the_whole_names_the_slowest() -> None:
     answers = [ProbeAnswer(f"peer {n}", m, n / 10 + m / 100, 0.02, n == 1) for n in range(1, 8) for m in range(2)]
     whole = ProbeSummary(2, 1, 0.5, 14, 7, 4, 3, 14.0, 2)
     slowest = _slowest(answers)
-    assert [peer for peer, _, _ in slowest] == ["peer 7", "peer 6", "peer 5", "peer 4", "peer 3"]
+    assert [each.peer_id for each in slowest] == ["peer 7", "peer 6", "peer 5", "peer 4", "peer 3"]
+    assert _slowest(answers[:2]) == [("peer 1", 0.1, 2, 2)]
     lines = _lines("news", answers, sorted(answer.delay for answer in answers), slowest, whole)
     assert lines[:5] == [
         "news: 2 messages published, 14 answers of 7 peers",

@@ -199,6 +199,9 @@ def test_topics_to_probe_are_read_and_mistakes_named(tmp_path: Path) -> None:
     assert "a name is named twice" in refusal(env(tmp_path), {"probe.topics": "news,news"})
     assert "a name of 1025 bytes, at most 1024" in refusal(env(tmp_path), {"probe.topics": "x" * 1025})
     assert "17 names, at most 16" in refusal(env(tmp_path), {"probe.topics": ",".join(map(str, range(17)))})
+    assert refusal(env(tmp_path), {"probe.size": "1MiB"}).endswith(
+        "probe.size = 1048576: allowed: less than gossip.max_message (1048576)"
+    )
     assert refusal(env(tmp_path), {"probe.objective": "500ms"}) == (
         "--probe-objective: probe.objective = 0.5: allowed: together with probe.topics, or nothing is ever held "
         "against it"
