@@ -9,6 +9,7 @@ import ctypes
 import fcntl
 import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -69,6 +70,8 @@ def lab(delays: Sequence[Sequence[float]]) -> Iterator[list[Host]]:
         raise ValueError(f"{len(delays)} hosts, from 2 to {MAX_HOSTS}")
     if not sys.platform.startswith("linux"):
         raise LabUnavailable("network namespaces are Linux's")
+    if shutil.which("nsenter") is None:
+        raise LabUnavailable("the command nsenter is missing; it is in the package util-linux")
     with contextlib.ExitStack() as stack:
         hosts: list[Host] = []
         for number in range(len(delays)):

@@ -207,7 +207,10 @@ async def _settled(plan: Plan, nodes: Sequence[_Node]) -> None:
         meshes = [topic for node in nodes for topic in await node.client.topics() if topic.name == TOPIC]
         return [len(topic.mesh_peer_ids) for topic in meshes] == [wanted] * len(nodes)
 
-    await _until(whole, _START)
+    try:
+        await _until(whole, _START)
+    except TimeoutError:
+        raise RuntimeError(f"after {_START:g} s not everybody has its neighbours in its mesh") from None
 
 
 async def _edges(nodes: Sequence[_Node]) -> list[tuple[int, int]]:

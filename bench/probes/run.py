@@ -11,15 +11,19 @@ import asyncio
 import signal
 import sys
 
+from sidecar_client import SidecarError
+
 from bench import page as pages
 from bench.probes import page
 from bench.probes.lab import LabUnavailable
 from bench.probes.live import Live, measure
 from bench.probes.plan import Plan
 from bench.probes.simulated import simulate
+from sidecar.core.parameters.probe import MIN_INTERVAL
 from sidecar.simulate.pictures import lacking
 
 _PAGE = "propagation.md"
+_LEAST = 300  # bytes: a probe's message has some 200 in any case, and apps' are to be as large
 
 
 def main() -> int:
@@ -34,6 +38,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[1, 2, 3])
     parser.add_argument("--print", action="store_true", dest="only_print", help="print it, and write no page")
     options = parser.parse_args()
+    if options.rounds < 1 or options.messages < 1 or options.interval < MIN_INTERVAL or options.size < _LEAST:
+        parser.error(f"at least one round, one message, {MIN_INTERVAL:g} seconds and {_LEAST} bytes")
     plan = default._replace(
         rounds=options.rounds, messages=options.messages, interval=options.interval, size=options.size
     )
@@ -45,6 +51,9 @@ def main() -> int:
         live = asyncio.run(_live(plan))
     except LabUnavailable as error:
         print(f"there can be no network of namespaces here: {error}", file=sys.stderr)
+        return 1
+    except (RuntimeError, TimeoutError, SidecarError) as error:
+        print(f"the sidecars did not do as they should: {error or type(error).__name__}", file=sys.stderr)
         return 1
     except asyncio.CancelledError:
         print("ended before it was over; nothing is left of it", file=sys.stderr)
