@@ -115,6 +115,20 @@ def test_what_a_probe_tells_is_what_happened(make: Callable[[], Simulation]) -> 
     assert bounds.total == pytest.approx(sum(measured))
 
 
+@pytest.mark.parametrize(("there", "back"), [(0.1, 0.04), (0.04, 0.1)], ids=["slow there", "slow back"])
+def test_where_the_ways_differ_the_delay_is_off_by_half_of_that(there: float, back: float) -> None:
+    simulation = Simulation(1, LinkModel(between=lambda rng, one, other: there if one == 1 else back))
+    prober, other = (simulation.add(NodeConfig(target_peers=0, dht_server=False)) for _ in range(2))
+    subscribe([prober, other])
+    prober.ask(lambda op: events.ConnectRequested(op, other.identity.peer_id, (other.address,)))
+    simulation.run(3)
+    truth = Truth(simulation, prober)
+    ask(prober, 3)
+    simulation.run(10)
+    assert list(truth.delays.values()) == pytest.approx([there] * 3, abs=1e-6)
+    assert [answer.delay for answer in answers(prober)] == pytest.approx([there + (back - there) / 2] * 3, abs=1e-6)
+
+
 def test_a_sample_stands_for_all() -> None:
     simulation = sparse()
     prober = simulation.peers[11]
