@@ -15,7 +15,8 @@ _FEW = 6  # and room for so many at least
 _BEYOND = (
     1.5  # a curve's last hundredth is cut off where it would take more than the others, that much of them beside it
 )
-_LAST = len(COLOURS) - 1
+_MOMENTS = 120  # of which a picture has dots at most
+_BAD, _LAST = len(COLOURS) - 2, len(COLOURS) - 1
 _SHARES = Axis("share (%)", least=0.0, most=100.0)
 
 
@@ -72,6 +73,30 @@ def delay_curves(sets: Sequence[RunSet], of: str, title: str, caption: str) -> l
     return [_figure(of, title, caption, axis, _SHARES, series)]
 
 
+def moments_figure(run: Run, caption: str) -> list[Figure]:
+    """Delays of messages by when they were published; where these are many, of what was published at about one time."""
+    messages = [record for record in of_kind(run, "message") if record["max"] is not None]
+    if len(messages) < 2:
+        return []
+    begun, ended = messages[0]["at"], max(record["at"] for record in messages)
+    some = max((ended - begun) / _MOMENTS, 1e-9)
+    together: dict[int, list[Record]] = {}
+    for record in messages:
+        together.setdefault(int((record["at"] - begun) / some), []).append(record)
+    unit, name = _unit(max(record["max"] for record in messages))
+    half, last, missed = [], [], []
+    for place, those in sorted(together.items()):
+        at = those[0]["at"] if len(those) == 1 else begun + (place + 0.5) * some
+        half.append((at, sorted(record["p50"] for record in those)[len(those) // 2] * unit))
+        last.append((at, max(record["max"] for record in those) * unit))
+        if any(record["missed"] for record in those):
+            missed.append(last[-1])
+    series = [Series("last receiver", last, Form.DOTS, 1), Series("half of all", half, Form.DOTS, 0)]
+    series += [Series("missed by some", missed, Form.DOTS, _BAD)] if missed else []
+    axes = Axis("published at (s)"), Axis(f"delay ({name})", least=0.0)
+    return [_figure("moments", "Delays over time", caption, *axes, series)]
+
+
 def _curve(run: Run, of: str) -> list[tuple[float, float]]:
     """Seconds, and how many percent are not above them."""
     record = next((record for record in of_kind(run, "curve") if record["of"] == of), None)
@@ -83,8 +108,13 @@ def _times(curves: Sequence[Sequence[tuple[float, float]]]) -> tuple[float, Axis
     nearly = max(value for curve in curves for value, percent in curve if percent <= 99)
     last = max(curve[-1][0] for curve in curves)
     most = last if last <= _BEYOND * nearly else nearly * _BEYOND
-    unit, name = (1000.0, "ms") if most < 10 else (1.0, "s")
+    unit, name = _unit(most)
     return unit, Axis(f"delay ({name})", least=0.0, most=most * unit * 1.02 or None)
+
+
+def _unit(most: float) -> tuple[float, str]:
+    """What makes delays of up to `most` seconds the unit of the axis, and its name."""
+    return (1000.0, "ms") if most < 10 else (1.0, "s")
 
 
 def _scaled(curve: Sequence[tuple[float, float]], unit: float) -> list[tuple[float, float]]:

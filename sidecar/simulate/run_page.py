@@ -9,6 +9,7 @@ from .drawing import (
     cpu_figure,
     delay_figure,
     first,
+    moments_figure,
     of_kind,
     spread_figure,
 )
@@ -25,11 +26,16 @@ def run_page(report: Sequence[Record], cost: Record) -> str:
     run, every = report[0], first(report, "deliveries")
     runs = [RunSet("", [report])]
     lead = [line for line in (_setting(run), run["about"]) if line]
+    drawn = [
+        *_delays(report),
+        *_spreads(runs, report),
+        *_traffic(report),
+        *_degrees(runs, report),
+        *_lookups(runs, report),
+    ]
     parts = [
         tiles(list(_tiles(report))),
-        section("Messages", figures([*_delays(report), *_spreads(runs, report)])) if every else "",
-        section("Nodes", figures([*_traffic(report), *_degrees(runs, report)])),
-        section("DHT", figures(_lookups(runs, report))),
+        section("Pictures", figures(drawn)),
         section("All figures", lines(summary(report))),
         section("What the run took", tiles(list(_costs(cost))), figures(_cpu(cost)), name="cost", lead=_DIFFERS),
     ]
@@ -93,7 +99,10 @@ def _delays(report: Sequence[Record]) -> list[Figure]:
             f" No protocol is faster than the shortest paths over the open connections: p50 "
             f"{time_words(limit['path']['p50'])}, p99 {time_words(limit['path']['p99'])}."
         )
-    return delay_figure(report, caption)
+    missed = sum(record["missed"] > 0 for record in of_kind(report, "message"))
+    moments = "What each message took, by when it was published"
+    moments += f"; {missed} of them somebody has missed." if missed else "; nobody has missed one."
+    return [*delay_figure(report, caption), *moments_figure(report, moments)]
 
 
 def _spreads(runs: Sequence[RunSet], report: Sequence[Record]) -> list[Figure]:
