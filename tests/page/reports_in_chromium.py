@@ -61,5 +61,5 @@ def test_it_follows_the_systems_wish_for_light_or_dark(browser: Browser, folder:
 
 def test_the_picture_is_taken(browser: Browser, folder: Path) -> None:
     with visit(browser, f"file://{folder}/one/report.html", width=1200) as seen:
-        seen.picture("simulation.png", 760)
+        seen.picture("simulation.png", 745)
     assert (IMAGES / "simulation.png").stat().st_size < 120_000
