@@ -1,6 +1,7 @@
 """From the one configuration to what each part is told."""
 
 import ipaddress
+from dataclasses import replace
 
 from .api.config import ApiConfig
 from .config import Config
@@ -13,6 +14,8 @@ from .core.identity import Identity
 from .core.kademlia import KademliaConfig
 from .core.multiaddr import Multiaddr
 from .core.node import NodeConfig, WorkConfig
+from .core.parameters import ScoreConfig
+from .core.parameters.score import decay_factor
 from .core.probe import ProbeConfig
 from .core.records import check_peer_record
 from .core.types import PeerId
@@ -176,6 +179,45 @@ def gossip_config(config: Config) -> GossipConfig:
         queue_max_control=max(_NODE.gossip.queue_max_control, 2 * config.api.max_topics),
         queue_max_messages=gossip.queue_messages,
         queue_max_bytes=gossip.queue_bytes,
+        score=_score_config(config),
+    )
+
+
+def _score_config(config: Config) -> ScoreConfig:
+    score, defaults = config.score, _NODE.gossip.score
+
+    def decay(memory: float) -> float:
+        return decay_factor(memory, defaults.decay_interval, defaults.decay_to_zero)
+
+    return replace(
+        defaults,
+        enabled=score.enabled,
+        gossip_threshold=score.gossip_threshold,
+        publish_threshold=score.publish_threshold,
+        graylist_threshold=score.graylist_threshold,
+        disconnect_threshold=score.disconnect_threshold,
+        accept_exchange_threshold=score.accept_exchange_threshold,
+        opportunistic_graft_threshold=score.opportunistic_graft_threshold,
+        retain=score.retain,
+        topic_cap=score.topic_cap,
+        topic=replace(
+            defaults.topic,
+            time_in_mesh_weight=score.time_in_mesh_weight,
+            first_weight=score.first_weight,
+            first_cap=score.first_cap,
+            first_decay=decay(score.first_memory),
+            invalid_weight=score.invalid_weight,
+            invalid_decay=decay(score.invalid_memory),
+        ),
+        expected_rates=score.expected_rates,
+        application_weight=score.application_weight,
+        colocation_weight=score.colocation_weight,
+        colocation_threshold=score.colocation_peers,
+        colocation_exempt=config.limits.exempt_networks,
+        behaviour_weight=score.behaviour_weight,
+        behaviour_threshold=score.behaviour_allowance,
+        behaviour_decay=decay(score.behaviour_memory),
+        slow_weight=score.slow_weight,
     )
 
 

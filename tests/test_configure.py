@@ -70,6 +70,9 @@ ANOTHER = {
     "gossip.eager_share": "0.5",
     "probe.topics": "news, more news",
     "probe.share": "0.9",
+    "score.enabled": "false",
+    "score.slow_weight": "-1",
+    "score.expected_rates": "blocks=0.1, news=20",
 }
 BESIDE = {"probe.objective": {"probe.topics": "news"}}  # what has to be set together with a key
 

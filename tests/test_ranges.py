@@ -10,6 +10,7 @@ from sidecar.config import KEYS, Config, Key, load
 from sidecar.config.schema import value
 from sidecar.configure import api_config, net_config, node_config
 from sidecar.core.errors import ConfigError
+from sidecar.core.parameters.score import decay_factor
 
 from .test_configure import ELSEWHERE
 
@@ -26,6 +27,23 @@ TOGETHER: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("gossip.degree_low", "least"): {"gossip.degree_out": "1"},
     ("gossip.degree_low", "greatest"): {"gossip.degree": "100", "gossip.degree_high": "200"},
     ("gossip.degree_high", "least"): {"gossip.degree": "1", "gossip.degree_low": "1", "gossip.degree_out": "0"},
+    ("score.gossip_threshold", "least"): {
+        "score.publish_threshold": "-1e9",
+        "score.graylist_threshold": "-1e10",
+        "score.disconnect_threshold": "-1e12",
+    },
+    ("score.publish_threshold", "least"): {
+        "score.graylist_threshold": "-1e10",
+        "score.disconnect_threshold": "-1e12",
+    },
+    ("score.publish_threshold", "greatest"): {"score.gossip_threshold": "-0.001"},
+    ("score.graylist_threshold", "least"): {"score.disconnect_threshold": "-1e12"},
+    ("score.graylist_threshold", "greatest"): {"score.publish_threshold": "-0.001", "score.gossip_threshold": "-0.001"},
+    ("score.disconnect_threshold", "greatest"): {
+        "score.graylist_threshold": "-0.002",
+        "score.publish_threshold": "-0.001",
+        "score.gossip_threshold": "-0.001",
+    },
     ("peers.target", "greatest"): {
         "limits.low_water": "10000",
         "limits.high_water": "10000",
@@ -48,6 +66,12 @@ NEVER = {
     ("probe.size", "greatest"): "less than gossip.max_message, which ends there as well",
     ("dht.provide_interval", "greatest"): "less than dht.provider_ttl, which ends there as well",
 }
+
+# Seconds that reach a part as what follows from them.
+DERIVED: Mapping[str, Callable[[float], float]] = dict.fromkeys(
+    ("score.first_memory", "score.invalid_memory", "score.behaviour_memory"),
+    lambda seconds: decay_factor(seconds, 1.0, 0.01),
+)
 
 Bound = Callable[[Any, Any, Any], tuple[float, ...]]
 
@@ -130,7 +154,8 @@ def test_an_end_of_a_range_takes_effect_or_is_refused_with_a_sentence(entry: Key
     parts = built(config)
     if entry.full_name not in ELSEWHERE:
         reached = [number for part in parts for number in numbers(part).values()]
-        assert end in reached or end / 2 in reached  # half of `timeouts.shutdown` is the API's
+        arrived = DERIVED.get(entry.full_name, float)(end)
+        assert arrived in reached or end / 2 in reached  # half of `timeouts.shutdown` is the API's
     if entry.full_name in BEHIND and which == "greatest":
         assert min(BEHIND[entry.full_name](*parts)) >= end
     shown = entry.kind.write(end).strip('"')  # can be given to it

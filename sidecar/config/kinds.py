@@ -86,17 +86,23 @@ def seconds(low: float, high: float) -> Kind:
     return Kind(read, lambda value: f"{value:.15g}", "seconds", allowed, "SECONDS", ends=(low, high))
 
 
-def share(most: float = 1.0) -> Kind:
-    """A part of a whole, from 0 to `most`."""
+def real(low: float, high: float) -> Kind:
+    """A number from `low` to `high`."""
 
     def read(value: object) -> float:
         if isinstance(value, str):
             value = float(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError("not a number")
-        return _between(float(value), 0.0, most)
+        return _between(float(value), low, high)
 
-    return Kind(read, lambda value: f"{value:.15g}", "", f"a number from 0 to {most:g}", "SHARE", ends=(0.0, most))
+    allowed = f"a number from {low:.15g} to {high:.15g}"
+    return Kind(read, lambda value: f"{value:.15g}", "", allowed, "NUMBER", ends=(low, high))
+
+
+def share(most: float = 1.0) -> Kind:
+    """A part of a whole, from 0 to `most`."""
+    return replace(real(0.0, most), placeholder="SHARE")
 
 
 def choice(*names: str) -> Kind:
@@ -364,6 +370,23 @@ def names(most: int, longest: int) -> Kind:
     allowed = f"at most {most} names of at most {longest:,} bytes; as text separated by commas"
     named = _named("name", one, str, str, allowed, "NAME")
     return replace(named, read=read)
+
+
+def rates() -> Kind:
+    """A list of `topic=messages a second`; as text separated by commas."""
+
+    def one(word: str) -> tuple[str, float]:
+        topic, _, rate = word.rpartition("=")
+        if not topic:
+            raise ValueError(f"{word!r} is not topic=messages a second")
+        try:
+            value = float(rate)
+        except ValueError:
+            raise ValueError(f"{rate!r} is not a number of messages a second") from None
+        return topic, _between(value, 1e-6, 1e6)
+
+    allowed = "topic=messages a second, such as blocks=0.1; as text separated by commas"
+    return _named("topic", one, lambda rate: rate[0], lambda rate: f"{rate[0]}={rate[1]:.15g}", allowed, "TOPIC=RATE")
 
 
 def _distinct(one: Callable[[str], Any], allowed: str, placeholder: str) -> Kind:

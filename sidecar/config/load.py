@@ -228,6 +228,15 @@ def _check_together(config: Config, origins: Mapping[str, str]) -> None:
             f"({gossip.degree_low}) <= degree <= degree_high ({gossip.degree_high}), degree_out at most half of degree"
         )
 
+    score = config.score
+    thresholds = (score.disconnect_threshold, score.graylist_threshold, score.publish_threshold, score.gossip_threshold)
+    if not thresholds[0] < thresholds[1] < thresholds[2] <= thresholds[3]:
+        where = next((origin for name, origin in origins.items() if name.endswith("_threshold")), "defaults")
+        raise ConfigError(
+            f"{where}: score.graylist_threshold = {thresholds[1]:g}: allowed: disconnect_threshold ({thresholds[0]:g}) "
+            f"< graylist_threshold < publish_threshold ({thresholds[2]:g}) <= gossip_threshold ({thresholds[3]:g})"
+        )
+
     limits = config.limits
     if limits.high_water and not config.peers.target <= limits.low_water <= limits.high_water:
         names = ("limits.low_water", "limits.high_water", "peers.target")

@@ -21,6 +21,7 @@ from .sections import (
     NetworkSection,
     PeersSection,
     ProbeSection,
+    ScoreSection,
     StateSection,
     StreamsSection,
     TimeoutsSection,
@@ -39,6 +40,7 @@ class Config:
     api: ApiSection = field(default_factory=ApiSection)
     dht: DhtSection = field(default_factory=DhtSection)
     gossip: GossipSection = field(default_factory=GossipSection)
+    score: ScoreSection = field(default_factory=ScoreSection)
     direct: DirectSection = field(default_factory=DirectSection)
     streams: StreamsSection = field(default_factory=StreamsSection)
     probe: ProbeSection = field(default_factory=ProbeSection)

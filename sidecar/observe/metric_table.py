@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from ..api.statistics import BackendStatistics
+from ..core.events import Standing
+from ..core.gossip.events import MISBEHAVIOUR
 from ..core.node.statistics import NodeStatistics
 from ..net.statistics import NetStatistics, snaked
 
@@ -356,6 +358,23 @@ FAMILIES: tuple[Family, ...] = (
         True,
         "protocol",
         "Bytes that streams took.",
+    ),
+    Family(
+        lambda c: c.node.gossip_queues.standings,
+        "sidecar_gossip_standing_peers",
+        False,
+        "standing",
+        "Peers that gossip with this node, by what their scores have come to; each has what those before it have: "
+        "no_mesh, no_gossip, no_publish, graylisted.",
+        tuple(standing.name.lower() for standing in Standing),
+    ),
+    Family(
+        lambda c: c.node.gossip.misbehaviour,
+        "sidecar_gossip_misbehaviour",
+        True,
+        "kind",
+        "Misbehaviour of peers that counts against their scores.",
+        MISBEHAVIOUR,
     ),
     Family(
         lambda c: c.node.gossip.rejected,

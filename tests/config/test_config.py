@@ -208,6 +208,24 @@ def test_topics_to_probe_are_read_and_mistakes_named(tmp_path: Path) -> None:
     )
 
 
+def test_thresholds_of_scores_keep_their_order_and_rates_are_read(tmp_path: Path) -> None:
+    text = "blocks=0.1, a=b=20"
+    loaded = load(env(tmp_path), {"score.expected_rates": text, "score.graylist_threshold": "-51"})
+    assert loaded.config.score.expected_rates == (("blocks", 0.1), ("a=b", 20.0))
+    assert describe.as_json(loaded)["score.expected_rates"]["value"] == ["blocks=0.1", "a=b=20"]
+    for wrong in ("blocks", "=1"):
+        assert "is not topic=messages a second" in refusal(env(tmp_path), {"score.expected_rates": wrong})
+    assert "is not a number" in refusal(env(tmp_path), {"score.expected_rates": "a=many"})
+    assert "named twice" in refusal(env(tmp_path), {"score.expected_rates": "a=1,a=2"})
+    assert "below the least" in refusal(env(tmp_path), {"score.expected_rates": "a=0"})
+    for name, value in [("graylist", "-50"), ("publish", "-9"), ("gossip", "-60"), ("disconnect", "-80")]:
+        wrong = refusal(env(tmp_path), {f"score.{name}_threshold": value})
+        assert "disconnect_threshold (" in wrong
+        assert "< graylist_threshold < publish_threshold" in wrong
+    assert "above the most allowed" in refusal(env(tmp_path), {"score.invalid_weight": "1"})
+    assert "allowed: a number from 0" in refusal(env(tmp_path), {"score.topic_cap": "nan"})
+
+
 def test_namespaces_of_records_are_read_and_mistakes_named(tmp_path: Path) -> None:
     text = "pk=pk, interop=greatest:refuse_prefix=bad"
     namespaces = load(env(tmp_path), {"dht.namespaces": text}).config.dht.namespaces

@@ -16,6 +16,7 @@ from .process import (
     TracingSection,
 )
 from .protocols import DhtSection, DirectSection, GossipSection, ProbeSection, StreamsSection
+from .score import ScoreSection
 
 __all__ = [
     "ApiSection",
@@ -32,6 +33,7 @@ __all__ = [
     "NetworkSection",
     "PeersSection",
     "ProbeSection",
+    "ScoreSection",
     "StateSection",
     "StreamsSection",
     "TimeoutsSection",

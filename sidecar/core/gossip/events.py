@@ -271,6 +271,7 @@ class TopicView(NamedTuple):
     peers: tuple[PeerId, ...]
     mesh: tuple[PeerId, ...]
     counts: TopicCounts = TopicCounts()  # a copy
+    scoring: TopicScoreConfig | None = None  # how its peers are scored by its rate; None: as any
 
 
 class GossipPeerView(NamedTuple):
@@ -293,6 +294,7 @@ class Queued(NamedTuple):
     bytes: int
 
 
+MISBEHAVIOUR = ("graft_in_backoff", "broken_promise", "malformed", "extensions")  # what P7 counts
 REJECTED = ("malformed", "missing_field", "foreign_field", "key", "signature", "too_large", "verdict")
 IGNORED = ("verdict",)
 CHECKED = ("inline", "workers")
@@ -337,6 +339,7 @@ class GossipStatistics(Statistics):
     idontwant_ids_received: int = 0
     idontwant_suppressed: int = 0  # copies not sent, since the peer has them
     signatures: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CHECKED, 0))  # checked, by whom
+    misbehaviour: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MISBEHAVIOUR, 0))
     rejected: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REJECTED, 0))
     ignored: dict[str, int] = field(default_factory=lambda: dict.fromkeys(IGNORED, 0))
     dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DROPPED, 0))

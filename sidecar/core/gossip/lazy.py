@@ -102,7 +102,7 @@ class LazyGossip:
             if state.now < promise.until or peer.backlog or peer.step is not None or peer.pending_bytes:
                 kept.append(promise)
             else:
-                state.scores.penalise(peer.record, "broken_promise")
+                state.penalise(peer, "broken_promise")
         self._promises = kept
 
     def _may_be_past(self, peer: GossipPeer, topic: Topic) -> bool:

@@ -197,7 +197,7 @@ class Mesh:
         if state.now < until:
             # As go-libp2p counts: twice when it comes hard upon the PRUNE.
             soon = state.now < until - state.config.prune_backoff + state.config.score.graft_flood_threshold
-            state.scores.penalise(peer.record, "graft_in_backoff", 2.0 if soon else 1.0)
+            state.penalise(peer, "graft_in_backoff", 2.0 if soon else 1.0)
             return self._decline(topic, peer, exchange=False)
         if peer.record.value < 0:
             return self._decline(topic, peer, exchange=False)

@@ -119,7 +119,7 @@ class RpcReceiver:
                 if rpc.control.HasField("extensions") and peer.begun:  # v1.3: in the first RPC of a stream only
                     state.statistics.dropped["control_bound"] += 1
                     state.charge(peer, MALFORMED)
-                    state.scores.penalise(peer.record, "extensions", 10.0)  # go
+                    state.penalise(peer, "extensions", 10.0)  # go
                     work += MALFORMED
             peer.begun = True
             if count > min(messages, config.max_rpc_messages) or entries > _FEW or rpc.subscriptions:

@@ -1,10 +1,11 @@
 """The door of the gossip machine: inputs in, effects out, frames for each peer on request."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import assert_never
 
+from ..events import ScoreView, Standing
 from ..identity import Identity
 from ..parameters.gossip import GossipConfig
 from ..types import PeerId
@@ -243,6 +244,7 @@ class GossipRouter:
                 tuple(topic.peers),
                 tuple(topic.mesh if topic.joined else topic.fanout),
                 replace(topic.counts),
+                self._state.scores.parameters(topic.name) if topic.joined else None,
             )
             for topic in self._state.topics.values()
         ]
@@ -262,6 +264,14 @@ class GossipRouter:
             )
             for peer in self._state.peers.values()
         ]
+
+    def score(self, peer: PeerId) -> ScoreView | None:
+        """A peer's score and its parts; None where nothing is known of it, or nobody is scored."""
+        return self._state.scores.view(peer)
+
+    def standings(self) -> Mapping[Standing, int]:
+        """How many gossip peers stand how."""
+        return self._state.scores.standings()
 
     def queued(self) -> list[Queued]:
         """What waits for each peer."""
@@ -283,5 +293,6 @@ class GossipRouter:
             signatures=dict(statistics.signatures),
             rejected=dict(statistics.rejected),
             ignored=dict(statistics.ignored),
+            misbehaviour=dict(statistics.misbehaviour),
             dropped=dict(statistics.dropped),
         )

@@ -19,9 +19,6 @@ _SWEEP = 10.0  # seconds between two looks at those who are gone; a guess
 
 _Group = tuple[int, int]  # what counts as one address: `AddressGroup.address`
 
-MISBEHAVIOUR = ("graft_in_backoff", "broken_promise", "malformed", "extensions")
-"""The kinds of misbehaviour (P7), as they are counted and told."""
-
 _TOLD = {
     "graft_in_backoff": "GRAFTs in a back-off",
     "broken_promise": "IHAVE of messages that never came",
@@ -155,8 +152,6 @@ class PeerScores:
         self._decayed_at = self._swept_at = now
         self.crossings: list[Crossing] = []
         """Whose scores have passed a threshold since the list was emptied."""
-        self.misbehaved: dict[str, int] = dict.fromkeys(MISBEHAVIOUR, 0)
-        """How often, by kind, since the start."""
 
     # ------------------------------------------------------------ topics
 
@@ -318,8 +313,7 @@ class PeerScores:
             self._value(record)
 
     def penalise(self, record: ScoredPeer, kind: str, points: float = 1.0) -> None:
-        """A peer misbehaves (P7), in one of the ways of `MISBEHAVIOUR`."""
-        self.misbehaved[kind] += 1
+        """A peer misbehaves (P7), in one of the ways of `events.MISBEHAVIOUR`."""
         if self.config.enabled:
             record = self._current(record)
             record.behaviour += points
@@ -508,10 +502,17 @@ class PeerScores:
         found_costs = sorted(cost for cost in costs if cost[0] < 0)
         return "; ".join(f"{text} ({points:.4g})" for points, text in found_costs[:3])
 
-    def standings(self) -> Mapping[str, int]:
+    def parameters(self, topic: str) -> TopicScoreConfig | None:
+        """How a topic is scored by its rate; None where it is scored as any."""
+        known = self._judged.get(topic)
+        if known is None or known.parameters is self.config.topic or not self.config.enabled:
+            return None
+        return known.parameters
+
+    def standings(self) -> Mapping[Standing, int]:
         """How many of the present peers stand how."""
-        counts = {standing.name.lower(): 0 for standing in Standing}
+        counts = dict.fromkeys(Standing, 0)
         for record in self._records.values():
             if record.present:
-                counts[record.standing.name.lower()] += 1
+                counts[record.standing] += 1
         return counts

@@ -395,9 +395,14 @@ class GossipState:
             topic.counts.rejected += 1
         self.charge(peer, _REJECTED.get(reason, ENTRY))
         if topic is None:
-            self.scores.penalise(peer.record, "malformed")
+            self.penalise(peer, "malformed")
         else:
             self.scores.rejected(peer.record, topic.name)
+
+    def penalise(self, peer: GossipPeer, kind: str, points: float = 1.0) -> None:
+        """Hold misbehaviour of a kind against a peer (P7)."""
+        self.statistics.misbehaviour[kind] += 1
+        self.scores.penalise(peer.record, kind, points)
 
     def ignore(self, topic: Topic, reason: str) -> None:
         """Count a message that is not passed on though nobody is to blame."""

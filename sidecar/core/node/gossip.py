@@ -415,6 +415,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
         counts.rejected["too_large"] += self._too_large
         return counts, GossipQueueStatistics(
             peers=self.peers,
+            standings={standing.name.lower(): count for standing, count in self.router.standings().items()},
             queued_messages=sum(size.messages for size in queued),
             queued_bytes=sum(size.bytes for size in queued),
             fullest_queue_bytes=max((size.bytes for size in queued), default=0),

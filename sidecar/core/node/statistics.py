@@ -129,6 +129,8 @@ class GossipQueueStatistics(Statistics):
 
     peers: int = 0
     """That gossip with this node."""
+    standings: dict[str, int] = field(default_factory=dict, metadata={"each": "peers"})
+    """Of these, by what their scores have come to."""
     queued_messages: int = 0
     queued_bytes: int = 0
     fullest_queue_bytes: int = 0

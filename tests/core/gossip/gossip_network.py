@@ -2,7 +2,7 @@
 
 import heapq
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sidecar.core.buffer import FrameDecoder
 from sidecar.core.gossip.events import (
@@ -39,7 +39,12 @@ def peer_id(number: int) -> PeerId:
     return identity(number).peer_id
 
 
-def make_router(number: int = 0, config: GossipConfig | None = None, seed: int = 1) -> GossipRouter:
+def make_router(
+    number: int = 0,
+    config: GossipConfig | None = None,
+    seed: int = 1,
+    exempt: Callable[[PeerId], bool] = lambda peer: False,
+) -> GossipRouter:
     return GossipRouter(
         config or GossipConfig(),
         identity(number),
@@ -47,6 +52,7 @@ def make_router(number: int = 0, config: GossipConfig | None = None, seed: int =
         sequence=WALL,
         rng=random.Random(seed * 1000 + number),
         signed_record=lambda peer: b"record of " + bytes(peer),
+        exempt=exempt,
     )
 
 
