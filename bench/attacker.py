@@ -6,6 +6,7 @@ costs next to nothing and the attacked everything.
 """
 
 import asyncio
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ import uvloop
 from sidecar.core import events, varint
 from sidecar.core.buffer import SendBuffer
 from sidecar.core.channel import ChannelLimits, frames, secure
+from sidecar.core.gossip.messages import SignedLayout
+from sidecar.core.gossip.signing import SIGN_PREFIX
 from sidecar.core.identify import IdentifyInfo, encode
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
@@ -71,7 +74,25 @@ def _gossip(kind: str, topic: bytes) -> bytes:
             return _block(b"\xff" * 10)
         case "too-large":
             return framed(bytes(2 << 20))
+        case "forged":  # each costs a whole check
+            return _block(*_signed(topic, 2000, forged=True))
     raise SystemExit(f"no such attack: {kind}; one of {', '.join(KINDS)}")
+
+
+def _signed(topic: bytes, count: int, *, forged: bool = False) -> list[bytes]:
+    """RPCs of so many signed messages of 100 bytes, or such whose signature is another's."""
+    author = Identity(os.urandom(32))
+    layout = SignedLayout(author.peer_id, topic)
+    raws = []
+    for number in range(count):
+        content = layout.encode(b"%100d" % number, number.to_bytes(8, "big"))
+        raws.append(layout.sealed(content, author.sign((b"forged:" if forged else SIGN_PREFIX) + content)))
+    return [_rpc(publish=raws[first : first + 250]) for first in range(0, count, 250)]
+
+
+def signed_block(topic: bytes, count: int) -> bytes:
+    """Frames of so many valid messages, each another."""
+    return b"".join(map(framed, _signed(topic, count)))
 
 
 GOSSIP_KINDS = (
@@ -84,6 +105,7 @@ GOSSIP_KINDS = (
     "iwant",
     "malformed",
     "too-large",
+    "forged",
 )
 STREAM_KINDS = ("pings", "dht", "direct")
 CHURN_KINDS = ("identify-pushes", "negotiations")
@@ -94,13 +116,16 @@ KINDS = (*GOSSIP_KINDS, *STREAM_KINDS, *CHURN_KINDS, *FRAME_KINDS)
 class Attacker:
     """The node machine of an attacker: answers identify, and floods."""
 
-    def __init__(self, identity: Identity, kind: str, network: str, topic: bytes) -> None:
+    def __init__(self, identity: Identity, kind: str, network: str, topic: bytes, block: bytes = b"") -> None:
+        """`block`: what it sends in place of what `kind` says."""
         self._kind = kind
+        self._block = block
         self._network = network
         self._topic = topic
         self._identity = identity
         self._out: dict[int, SendBuffer] = {}
         self._endless: dict[int, bytes] = {}  # what a stream repeats
+        self._at: dict[int, int] = {}  # how much of it was sent
         self._token = 0
         self.connection = 0
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -149,7 +174,7 @@ class Attacker:
         if protocol == GOSSIP:
             self._out[stream] = buffer = SendBuffer()
             buffer.push(framed(_rpc(subscriptions=[{"subscribe": True, "topicid": self._topic}])))
-            self._endless[stream] = _gossip(kind, self._topic)
+            self._endless[stream] = self._block or _gossip(kind, self._topic)
         elif protocol == PUSH:
             self._out[stream] = buffer = SendBuffer()
             buffer.push(self._identify())
@@ -216,8 +241,6 @@ class Attacker:
         self._at[stream] = (at + len(piece)) % len(block)
         return [piece]
 
-    _at: dict[int, int] = {}  # noqa: RUF012  one attacker a process
-
     def handle_deadline(self, now: float) -> Sequence[Any]:
         return ()
 
@@ -233,7 +256,7 @@ class Attacker:
 
 async def attack(address: str, kind: str, network: str, topic: str, until: Callable[[], object]) -> str:
     """Flood until sent away, or until `until` returns; what became of it."""
-    attacker = Attacker(Identity(kind.encode().ljust(32, b".")), kind, network, topic.encode())
+    attacker = Attacker(Identity(os.urandom(32)), kind, network, topic.encode())
     target = Multiaddr.from_text(address)
     attacker.runtime.feed([events.Dial(1, target.peer_id, (target.without_peer(),), True)])
     loop = asyncio.get_running_loop()

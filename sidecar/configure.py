@@ -1,6 +1,7 @@
 """From the one configuration to what each part is told."""
 
 import ipaddress
+import os
 from dataclasses import replace
 
 from .api.config import ApiConfig
@@ -180,6 +181,7 @@ def gossip_config(config: Config) -> GossipConfig:
         queue_max_messages=gossip.queue_messages,
         queue_max_bytes=gossip.queue_bytes,
         score=_score_config(config),
+        verify_workers=_verify_workers(config),
     )
 
 
@@ -221,6 +223,14 @@ def _score_config(config: Config) -> ScoreConfig:
     )
 
 
+def _verify_workers(config: Config) -> int:
+    told = config.gossip.verify_workers
+    if told >= 0:
+        return told
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(4, usable // 2)
+
+
 def gate_lists(config: Config) -> GateLists:
     """Whom the configuration allows, denies and protects."""
     gate = config.gate
@@ -244,6 +254,7 @@ def net_config(config: Config) -> NetConfig:
         backoff_base=config.peers.redial_base,
         backoff_max=config.peers.redial_limit,
         max_endpoints=_peers_known(config),
+        verify_workers=_verify_workers(config),
         write_stall_timeout=timeouts.write_stall,
         max_buffered_total=limits.total_buffer,
         dial_timeout=timeouts.dial,

@@ -1,6 +1,7 @@
 """The configuration reaches every part, and its defaults are the parts' own."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,20 @@ def parts(config: Config) -> tuple[Any, ...]:
 
 
 def test_the_defaults_are_those_of_the_parts() -> None:
-    assert parts(Config()) == (NodeConfig(), NetConfig(), ApiConfig(), GateLists())
+    # By default as many processes check signatures as the machine allows; a node on its own has none.
+    config = replace(Config(), gossip=replace(Config().gossip, verify_workers=0))
+    assert parts(config) == (NodeConfig(), NetConfig(), ApiConfig(), GateLists())
+
+
+@pytest.mark.parametrize(("processors", "workers"), [(1, 0), (2, 1), (3, 1), (8, 4), (64, 4)])
+def test_half_of_the_processors_check_signatures(
+    monkeypatch: pytest.MonkeyPatch, processors: int, workers: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(processors)))
+    node, net, *_ = parts(Config())
+    assert (node.gossip.verify_workers, net.verify_workers) == (workers, workers)
+    told = replace(Config(), gossip=replace(Config().gossip, verify_workers=7))
+    assert parts(told)[1].verify_workers == 7
     assert Config().gate.max_bans == Gate().max_bans
 
 

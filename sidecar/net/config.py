@@ -7,6 +7,7 @@ from ..core.channel import ChannelLimits
 from ..core.errors import InvalidArgument
 from ..core.networks import Network
 
+_MAY_BE_NOTHING = ("channel", "reserved_outbound", "attempt_delay", "exempt_networks", "verify_workers")
 _LIMITS, _PEERS, _TIMEOUTS = LimitsSection(), PeersSection(), TimeoutsSection()
 
 
@@ -46,12 +47,14 @@ class NetConfig:
     endpoint_backoff_max: float = 60.0  # where one peer after the other was not found at an address
     max_endpoints: int = 4096  # host, port, what is spoken there: of so many the last success or failure is remembered
 
+    verify_workers: int = 0  # processes that check signatures of gossip, at most; as the node is told
+
     channel: ChannelLimits = field(default_factory=ChannelLimits)
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if name not in ("channel", "reserved_outbound", "attempt_delay", "exempt_networks") and value <= 0:
+            if name not in _MAY_BE_NOTHING and value <= 0:
                 raise InvalidArgument(f"{name} is {value} and must be more than 0")
         if not 0 <= self.reserved_outbound < self.max_connections:
             raise InvalidArgument(

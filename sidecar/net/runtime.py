@@ -31,6 +31,7 @@ from .dialer import Dialer
 from .host import ConnectionHost
 from .layered import LayeredConnection
 from .listener import open_socket, reached_at
+from .signatures import SignatureWorkers
 from .statistics import ConnectionView, Counters, NetStatistics
 from .transports import Transports
 
@@ -97,6 +98,7 @@ class Runtime(ConnectionHost):
         self._busy = False
         self._dirty: list[Connection] = []
         self._backlog = Backlog(self.loop, config.max_buffered_total, config.write_stall_timeout * _STALL_CHECKS)
+        self._signatures = SignatureWorkers(self.loop, config.verify_workers, self._on_checked)
         self._stopping = False
         self._idle = asyncio.Event()
 
@@ -169,6 +171,7 @@ class Runtime(ConnectionHost):
             await self._idle.wait()  # an aborted transport is lost in the loop's next turn
         self._alarm.cancel()
         self._backlog.close()
+        await self._signatures.close()
 
     def connections(self) -> list[ConnectionView]:
         """The open connections, oldest first."""
@@ -200,6 +203,9 @@ class Runtime(ConnectionHost):
             bytes_out=counters.bytes_out + sum(connection.bytes_out for connection in living),
             buffered=self._backlog.total,
             internal_errors=counters.internal_errors,
+            verify_workers=self._signatures.ready,
+            verify_worker_bytes=self._signatures.memory(),
+            verify_worker_failures=self._signatures.failures,
             handshakes=dict(counters.handshakes),
             closed_by=dict(counters.closed_by),
         )
@@ -307,7 +313,7 @@ class Runtime(ConnectionHost):
                 if connection is not None and connection.open:
                     connection.close(cause)
             case gossip.CheckSignatures(batch, checks):
-                self.feed(gossip.SignaturesChecked(batch, gossip.verify_batch(checks)))
+                self._signatures.check(batch, checks)
             case events.Dial():
                 self._counters.dials += 1
                 self._dialer.dial(effect)
@@ -452,6 +458,9 @@ class Runtime(ConnectionHost):
     def _on_dial_failed(self, dial: int, error: SidecarError) -> None:
         self._counters.dials_failed += 1
         self.feed(events.DialFailed(dial, error))
+
+    def _on_checked(self, batch: int, reasons: Sequence[str | None]) -> None:
+        self.receive(gossip.SignaturesChecked(batch, reasons), monotonic())
 
     # ------------------------------------------------------------ bytes that wait
 

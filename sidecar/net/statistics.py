@@ -52,6 +52,9 @@ class NetStatistics(Statistics):
     bytes_out: int = 0
     buffered: int = 0
     internal_errors: int = 0
+    verify_workers: int = 0  # processes that check signatures
+    verify_worker_bytes: int = 0  # memory of these that they share with nobody
+    verify_worker_failures: int = 0  # of these that died, or were killed since they did not answer
     handshakes: dict[str, int] = field(default_factory=dict)  # "completed", or the name of the error
     closed_by: dict[str, int] = field(default_factory=dict)  # "order", or the name of the error
 

@@ -203,6 +203,17 @@ ROWS: tuple[Row, ...] = (
         "gossip_pending_messages",
         "Messages of peers that wait for their signatures to be checked.",
     ),
+    _gauge(lambda c: c.net.verify_workers, "gossip_verify_workers", "Processes that check signatures."),
+    _gauge(
+        lambda c: c.net.verify_worker_bytes,
+        "gossip_verify_worker_bytes",
+        "Memory of the processes that check signatures that they share with nobody.",
+    ),
+    _counter(
+        lambda c: c.net.verify_worker_failures,
+        "gossip_verify_worker_failures",
+        "Processes that checked signatures and died, or were killed since they did not answer.",
+    ),
     _gauge(lambda c: c.node.gossip_queues.pending_bytes, "gossip_pending_bytes", "The same in bytes."),
     # the DHT
     _gauge(lambda c: c.node.kademlia.peers, "dht_table_peers", "Peers in the routing table."),

@@ -1,9 +1,14 @@
 """Signatures that are checked once for all nodes of a simulation."""
 
-from sidecar.core.gossip import SignatureCheck
+import pytest
+
+from sidecar.core.gossip import GossipConfig, MessagesDelivered, Published, SignatureCheck, TopicJoined
 from sidecar.core.gossip.signing import SIGN_PREFIX
 from sidecar.core.identity import Identity
+from sidecar.core.node import NodeConfig
 from sidecar.sim.verdicts import Verdicts
+
+from .mesh import build
 
 
 def test_verdicts_are_those_of_the_check_itself() -> None:
@@ -23,3 +28,21 @@ def test_verdicts_are_bounded() -> None:
     for number in range(6000):
         assert verdicts.verify([SignatureCheck(key, b"%d" % number, b"short")]) == ["signature"]
     assert len(verdicts._known) <= 4096
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_mesh_whose_nodes_have_signatures_checked_elsewhere_delivers_all_in_order(seed: int) -> None:
+    gossip = GossipConfig(verify_workers=2, verify_few=0, verify_batch=8)
+    simulation = build(seed, 6, config=NodeConfig(gossip=gossip))
+    peers = simulation.peers
+    for peer in peers:
+        peer.feed(TopicJoined("news"))
+    simulation.run(15)
+    sent = [b"%d" % number for number in range(100)]
+    peers[0].ask(lambda op: Published(op, "news", sent))
+    simulation.run(5)
+    for peer in peers:
+        told = [message.data for news in peer.news if isinstance(news, MessagesDelivered) for message in news.messages]
+        assert told == sent, f"seed {seed}"
+    checked = [peer.node.statistics().gossip.signatures for peer in peers[1:]]
+    assert all(counts["workers"] >= 100 and not counts["inline"] for counts in checked)

@@ -167,6 +167,13 @@ class GossipSection:
         "Messages of so many bytes are announced to the mesh by IDONTWANT as they come, so that they come only once.",
         "go-libp2p-pubsub; js-libp2p says 512",
     )
+    verify_workers: int = key(
+        -1,
+        number(-1, 64, "processes"),
+        "How many processes beside this one check signatures once there are many; each takes some 15 MB while it is in "
+        "use. 0: none, all are checked here. -1: half as many as this process may use processors, at most 4.",
+        "a guess: with the other half the node itself, and apps, have enough to do",
+    )
     seen_ttl: float = key(
         _GOSSIP.seen_ttl,
         seconds(1, 3600),

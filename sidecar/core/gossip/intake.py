@@ -45,15 +45,17 @@ class UnverifiedMessage(NamedTuple):
 class _Pending:
     """A message in one or more lanes. `decided`: its signature is checked, and `reason` says why it is rejected."""
 
-    __slots__ = ("asked", "check", "decided", "lanes", "message", "reason")
+    __slots__ = ("asked", "check", "decided", "lanes", "left", "message", "reason", "size")
 
     def __init__(self, message: UnverifiedMessage, check: SignatureCheck) -> None:
         self.message = message
         self.check = check
+        self.size = len(message.raw) + _ENTRY
         self.lanes: list[_Lane] = []
-        self.asked = False  # another process has it
+        self.asked = False  # it is being checked
         self.decided = False
         self.reason: str | None = None
+        self.left = False  # a lane, and `_by_raw`
 
 
 class _Lane:
@@ -94,12 +96,18 @@ class Intake:
     @property
     def due(self) -> bool:
         """Whether `serve` has something to do now."""
-        return bool(self._turns) and self._may_check
+        if not self._turns:
+            return False
+        return not self._state.config.verify_workers or self.may_ask or self._honest_wait()
 
     @property
-    def _may_check(self) -> bool:
-        workers = self._state.config.verify_workers
-        return not workers or len(self._asked) < workers * _ASKED_AHEAD
+    def may_ask(self) -> bool:
+        """Whether other processes can be given more."""
+        return bool(self._turns) and len(self._asked) < self._state.config.verify_workers * _ASKED_AHEAD
+
+    def _honest_wait(self) -> bool:
+        """Whether messages wait of who is not suspect, and may be checked here; mostly a look at one."""
+        return self._state.config.verify_few > 0 and any(peer.forged < _SUSPECT for peer in self._turns)
 
     def room(self, peer: GossipPeer) -> int:
         """How many more messages of the peer should be taken in; where too many are pending of all, a few of each."""
@@ -253,37 +261,50 @@ class Intake:
         if peer.id not in state.peers and self._overfull:  # of those that are here, no more is taken in then
             state.statistics.dropped["pending_bound"] += len(candidates)
             candidates, checks = (), ()
+        by_raw, order, unchecked = self._by_raw, lane.order, lane.unchecked
+        size = 0
         for message, check in zip(candidates, checks, strict=True):
-            pending = self._by_raw.get(message.raw)
+            pending = by_raw.get(message.raw)
             if pending is None:
-                pending = self._by_raw[message.raw] = _Pending(message, check)
-                self.bytes += len(message.raw) + _ENTRY
+                pending = by_raw[message.raw] = _Pending(message, check)
+                self.bytes += pending.size
             pending.lanes.append(lane)
-            lane.order.append(pending)
-            peer.pending_bytes += len(message.raw) + _ENTRY
-            if not pending.decided and not pending.asked:
-                lane.unchecked.append(pending)
-        if lane.unchecked:
+            order.append(pending)
+            size += pending.size
+            if not pending.asked:
+                unchecked.append(pending)
+        peer.pending_bytes += size
+        if unchecked:
             self._turns[peer] = lane
-        self._leave((lane,))
+        if not order or order[0].decided:
+            self._leave((lane,))
+        else:
+            state.watch_backlog(peer)
 
     # ------------------------------------------------------------ check
 
     def serve(self) -> None:
-        """Check, or have checked, one turn's worth of what is pending."""
-        if self._state.config.verify_workers:
+        """Check, or have checked, one turn's worth of what is pending.
+
+        When other processes have enough to do, a little is checked here as well.
+        """
+        config = self._state.config
+        if config.verify_workers:
             self.ask()
-            return
-        self._renew()
-        taken = self._take(self._at_once)
-        self._at_once -= len(taken)
+            if not self._turns or not self._honest_wait():
+                return
+            taken = self._take(config.verify_few, 0)
+        else:
+            self._renew()
+            taken = self._take(self._at_once, _SUSPECT_QUANTUM)
+            self._at_once -= len(taken)
         self._decide(taken, self._check([pending.check for pending in taken]))
 
     def ask(self) -> None:
         """Hand other processes what is pending, as far as they have not enough to do."""
         state, config = self._state, self._state.config
-        while self._turns and self._may_check:
-            taken = self._take(config.verify_batch)
+        while self.may_ask:
+            taken = self._take(config.verify_batch, _SUSPECT_ASKED)
             if not taken:
                 continue  # all of it has become decided, or was seen
             self._number += 1
@@ -300,24 +321,24 @@ class Intake:
         self._state.statistics.signatures["workers"] += len(taken)
         self._decide(taken, reasons)
 
-    def _take(self, most: int) -> list[_Pending]:
-        """Signatures to be checked, of all lanes in turn: some of each, few of those who send invalid ones."""
+    def _take(self, most: int, few: int) -> list[_Pending]:
+        """Signatures to be checked, of all lanes in turn: some of each, `few` of those who send invalid ones."""
         seen = self._state.seen
         taken: list[_Pending] = []
         settled: dict[_Lane, None] = {}
         quantum = max(_QUANTUM, most // len(self._turns))
-        few = _SUSPECT_ASKED if self._state.config.verify_workers else _SUSPECT_QUANTUM
         for peer in list(self._turns):
             lane = self._turns.pop(peer)
             left = min(most - len(taken), few if peer.forged >= _SUSPECT else quantum)
             unchecked = lane.unchecked
             while unchecked and left > 0:
                 pending = unchecked.popleft()
-                if pending.decided or pending.asked:  # by way of another lane
+                if pending.asked:  # by way of another lane
                     continue
                 message = pending.message
                 if seen.contains(message.topic.name, message.id):  # as it came with other bytes: no check is needed
-                    pending.decided, pending.reason = True, _SEEN
+                    pending.asked = pending.decided = True
+                    pending.reason = _SEEN
                     settled.update(dict.fromkeys(pending.lanes))
                     continue
                 pending.asked = True
@@ -334,24 +355,25 @@ class Intake:
         lanes: dict[_Lane, None] = {}
         for pending, reason in zip(taken, reasons, strict=True):
             pending.decided, pending.reason = True, reason
-            lanes.update(dict.fromkeys(pending.lanes))
+            for lane in pending.lanes:
+                lanes[lane] = None
         self._leave(lanes)
 
     # ------------------------------------------------------------ leave
 
     def _leave(self, lanes: Iterable[_Lane]) -> None:
         """Pass on, or reject, what has its verdict and nothing undecided before it."""
-        state = self._state
+        state, by_raw = self._state, self._by_raw
         for lane in lanes:
             peer, order = lane.peer, lane.order
             passed: list[UnverifiedMessage] = []
             while order and order[0].decided:
                 pending = order.popleft()
-                message = pending.message
-                size = len(message.raw) + _ENTRY
+                message, size = pending.message, pending.size
                 peer.pending_bytes -= size
-                if self._by_raw.get(message.raw) is pending:
-                    del self._by_raw[message.raw]
+                if not pending.left:
+                    pending.left = True
+                    del by_raw[message.raw]
                     self.bytes -= size
                 if pending.reason is None:
                     passed.append(message)
@@ -387,10 +409,10 @@ class Intake:
         self._state.statistics.dropped["no_peer"] += len(lane.order)
         for pending in dict.fromkeys(lane.order):
             pending.lanes = [other for other in pending.lanes if other is not lane]
-            raw = pending.message.raw
-            if not pending.lanes and self._by_raw.get(raw) is pending:
-                del self._by_raw[raw]
-                self.bytes -= len(raw) + _ENTRY
+            if not pending.lanes and not pending.left:
+                pending.left = True
+                del self._by_raw[pending.message.raw]
+                self.bytes -= pending.size
         lane.order.clear()
         peer.pending_bytes = 0
 

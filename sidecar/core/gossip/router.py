@@ -146,7 +146,7 @@ class GossipRouter:
                 self._state.emit(PeerBacklogged(peer, False))
 
     def _finish_turn(self) -> list[GossipEffect]:
-        if self._state.config.verify_workers and self._intake.due:
+        if self._intake.may_ask:
             self._intake.ask()
         if self._state.candidates_changed:
             self._state.candidates_changed = False
