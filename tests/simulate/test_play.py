@@ -21,6 +21,7 @@ from sidecar.simulate.limit import shortest
 from sidecar.simulate.play import Play
 from sidecar.simulate.reading import load_scenario
 from sidecar.simulate.report import quantile, records
+from sidecar.simulate.run_page import COST_PART
 from sidecar.simulate.scenario import Scenario
 from sidecar.simulate.summary import summary
 from sidecar.simulate.tally import Message
@@ -137,7 +138,10 @@ def test_equal_seeds_give_equal_reports_under_any_hash_seed(tmp_path: Path) -> N
             timeout=120,
             check=True,
         )
-        found.append(((out / "report.jsonl").read_bytes(), (out / "summary.txt").read_bytes()))
+        page, mark, rest = (out / "report.html").read_text().partition(COST_PART)
+        assert mark
+        assert "<section" not in rest, "what differs comes last"
+        found.append(((out / "report.jsonl").read_bytes(), (out / "summary.txt").read_bytes(), page))
     assert found[0] == found[1]
     report = [json.loads(line) for line in found[0][0].splitlines()]
     assert (report[0]["seed"], report[0]["whole"]) == (3, True)
