@@ -86,7 +86,9 @@ class AddressBook:
         clean = []
         for address in addresses[: self.max_addresses]:
             named = address.peer_id
-            if named is None or named == peer:
+            if named is None:
+                clean.append(address)
+            elif named == peer:
                 clean.append(address.without_peer())
         if not clean:
             return False
@@ -101,6 +103,8 @@ class AddressBook:
                 self._evict()
             entry = BookEntry(origin, teller)
         self._entries[peer] = entry
+        if not replace and tuple(clean) == entry.addresses:  # as a rule, and many times a second while lookups run
+            return False
         if not replace:
             clean = [*entry.addresses, *clean] if teller is not None else [*clean, *entry.addresses]
         merged = tuple(dict.fromkeys(clean))[: self.max_addresses]

@@ -63,6 +63,7 @@ class SimPeer:
             rng=rng,
             sequence=sequence,
             verify=self.simulation.verdicts.verify,
+            open_record=self.simulation.verdicts.open_record,
         )
         self.alive = True
         self._timer = float("inf")

@@ -2,10 +2,13 @@
 
 import pytest
 
+from sidecar.core.errors import ProtocolError
 from sidecar.core.gossip import GossipConfig, MessagesDelivered, Published, SignatureCheck, TopicJoined
 from sidecar.core.gossip.signing import SIGN_PREFIX
 from sidecar.core.identity import Identity
+from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.node import NodeConfig
+from sidecar.core.records import make_peer_record, open_peer_record
 from sidecar.sim.verdicts import Verdicts
 
 from .mesh import build
@@ -46,3 +49,17 @@ def test_a_mesh_whose_nodes_have_signatures_checked_elsewhere_delivers_all_in_or
         assert told == sent, f"seed {seed}"
     checked = [peer.node.statistics().gossip.signatures for peer in peers[1:]]
     assert all(counts["workers"] >= 100 and not counts["inline"] for counts in checked)
+
+
+def test_a_record_is_checked_once_and_a_forged_one_each_time() -> None:
+    identity, verdicts = Identity(bytes(32)), Verdicts()
+    record = make_peer_record(identity, 1, (Multiaddr.tcp("10.0.0.1", 4001),))
+    opened = verdicts.open_record(record, identity.peer_id)
+    assert opened == open_peer_record(record, identity.peer_id)
+    assert verdicts.open_record(bytes(bytearray(record)), identity.peer_id) is opened
+    forged = record[:-1] + bytes((record[-1] ^ 1,))
+    for _ in range(2):
+        with pytest.raises(ProtocolError, match="wrong signature"):
+            verdicts.open_record(forged, identity.peer_id)
+    with pytest.raises(ProtocolError, match="not of"):
+        verdicts.open_record(record, Identity(bytes(range(32))).peer_id)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -21,6 +22,7 @@ MAX_ADDRESSES = 64  # a guess: as many as a node with every transport on several
 MAX_PROTOCOLS = 1000  # a guess: ten times what a go-libp2p node with everything on has
 MAX_TEXT = 128  # characters kept of a version or an agent
 MAX_PROTOCOL_NAME = 256  # characters of a protocol id
+_SHARED_SIZE = 8192  # bytes of protocols, of which a decoded list is shared
 
 
 def encode(info: IdentifyInfo) -> bytes:
@@ -31,12 +33,12 @@ def encode(info: IdentifyInfo) -> bytes:
     beyond 64 and protocols beyond 1000 are left out. Raises TooLarge where the rest does not fit into 10 messages.
     """
     record = info.signed_record or b""
-    protocols = [_field(protocols=[protocol.encode()]) for protocol in info.protocols[:MAX_PROTOCOLS]]
-    addresses = [_field(listen_addrs=[address.to_bytes()]) for address in info.listen_addresses[:MAX_ADDRESSES]]
     whole = _head(info, listen_addrs=info.listen_addresses[:MAX_ADDRESSES], protocols=info.protocols[:MAX_PROTOCOLS])
     signed = _field(signed_peer_record=record) if record else b""
     if len(whole) + len(signed) <= MAX_SENT:
         return varint.encode(len(whole) + len(signed)) + whole + signed  # messages concatenate
+    protocols = [_field(protocols=[protocol.encode()]) for protocol in info.protocols[:MAX_PROTOCOLS]]
+    addresses = [_field(listen_addrs=[address.to_bytes()]) for address in info.listen_addresses[:MAX_ADDRESSES]]
     first = 0  # protocols that go before the addresses: the node's own are the first
     room = MAX_SENT // 2
     while first < len(protocols) and len(protocols[first]) <= room:
@@ -95,7 +97,7 @@ def decode(body: bytes) -> IdentifyInfo:
         public_key=PublicKey.from_bytes(message.public_key) if message.public_key else None,
         listen_addresses=_addresses(message.listen_addrs[:MAX_ADDRESSES]),
         observed_address=observed[0] if observed else None,
-        protocols=_protocols(message.protocols[:MAX_PROTOCOLS]),
+        protocols=_protocols(tuple(message.protocols[:MAX_PROTOCOLS])),
         signed_record=message.signed_peer_record or None,
         gossip_max_rpc=message.gossip_max_rpc or None,
     )
@@ -111,10 +113,17 @@ def _addresses(encoded: Iterable[bytes]) -> tuple[Multiaddr, ...]:
     return tuple(addresses)
 
 
-def _protocols(encoded: Iterable[bytes]) -> tuple[str, ...]:
+def _protocols(encoded: tuple[bytes, ...]) -> tuple[str, ...]:
+    """The same tuple for the same protocols: most peers have them, and they are kept for each."""
+    size = sum(map(len, encoded))
+    return _named(encoded) if size <= _SHARED_SIZE else _named.__wrapped__(encoded)
+
+
+@lru_cache(maxsize=64)
+def _named(encoded: tuple[bytes, ...]) -> tuple[str, ...]:
     protocols: dict[str, None] = {}
     for data in encoded:
-        name = sys.intern(data.decode(errors="replace"))  # the same from nearly every peer, and kept for each
+        name = sys.intern(data.decode(errors="replace"))
         if 0 < len(name) <= MAX_PROTOCOL_NAME:
             protocols[name] = None
     return tuple(protocols)
@@ -123,6 +132,8 @@ def _protocols(encoded: Iterable[bytes]) -> tuple[str, ...]:
 def _text(data: bytes) -> str:
     """For logs and terminals: no control characters, no bad UTF-8, bounded."""
     text = data.decode(errors="replace")[:MAX_TEXT]
+    if text.isprintable():
+        return sys.intern(text)  # most say the same, and it is kept for each
     return "".join(character if character.isprintable() else "�" for character in text)
 
 

@@ -13,7 +13,6 @@ from ..networks import Scope
 from ..override import override
 from ..parameters import TopicScoreConfig
 from ..peers import Origin
-from ..records import open_peer_record
 from ..types import Direction, PeerId
 from .dialling import Dialling
 from .identify import IdentifyService
@@ -86,6 +85,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
     ) -> None:
         self._switch = switch
         self._dialling = dialling
+        self._identify = identify
         self._workload = workload
         self.router = gossip.GossipRouter(
             switch.config.gossip,
@@ -227,7 +227,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
             if peer in self._switch.peers or peer == self._switch.local:
                 continue
             try:
-                signed = open_peer_record(record, peer).addresses if record else ()
+                signed = self._identify.open_record(record, peer).addresses if record else ()
             except ProtocolError as error:
                 self._switch.note(LogLevel.DEBUG, peer, "gossip: %s", error)
                 continue

@@ -11,7 +11,7 @@ from ..identify import IDENTIFY, IDENTIFY_PUSH, IdentifyInfo, IdentifyReader, en
 from ..multiaddr import Multiaddr
 from ..networks import Scope
 from ..override import override
-from ..records import fitting, make_peer_record, open_peer_record
+from ..records import OpenRecord, fitting, make_peer_record
 from ..types import PeerId
 from .dialling import Dialling
 from .service import Follower, Service
@@ -46,8 +46,9 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
 
     name = "identify"
 
-    def __init__(self, switch: Switch, dialling: Dialling, sequence: int) -> None:
+    def __init__(self, switch: Switch, dialling: Dialling, sequence: int, open_record: OpenRecord) -> None:
         self._switch = switch
+        self.open_record = open_record
         self._dialling = dialling
         self._started = False
         self._identity_conflicts = 0
@@ -255,11 +256,11 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
         A record stays in force when what comes later brings none (libp2p specs, RFC 0003).
         """
         kept = self._records.get(peer.id)
-        envelope, info = info.signed_record, replace(info, signed_record=None)
+        envelope = info.signed_record
         told = info.listen_addresses or (kept.addresses if kept is not None else ())
         if envelope is not None and (kept is None or envelope != kept.envelope):
             try:
-                record = open_peer_record(envelope, peer.id)
+                record = self.open_record(envelope, peer.id)
             except ProtocolError as error:
                 self._switch.note(LogLevel.WARNING, peer.id, "identify: %s", error)
             else:
@@ -270,9 +271,9 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
                     kept = self._records[peer.id] = _Kept(record.seq, envelope, record.addresses)
                 else:
                     self._switch.note(LogLevel.DEBUG, peer.id, "identify: record %d is old", record.seq)
-        if kept is not None and kept.addresses:
-            info = replace(info, listen_addresses=kept.addresses)
-        return info, told
+        addresses = kept.addresses if kept is not None and kept.addresses else info.listen_addresses
+        key = peer.public_key if info.public_key is not None else None  # an equal one, which is there already
+        return replace(info, signed_record=None, listen_addresses=addresses, public_key=key), told
 
     def _refusal(self, info: IdentifyInfo) -> WrongNetwork | None:
         """Why a peer does not belong here, or None. Its network shows in protocolVersion or in protocol ids."""

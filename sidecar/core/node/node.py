@@ -17,6 +17,7 @@ from ..histogram import Histogram
 from ..identity import Identity
 from ..multiaddr import Multiaddr
 from ..parameters import NodeConfig
+from ..records import OpenRecord, open_peer_record
 from ..types import PeerId
 from .machine import NodeEffect, NodeInput
 from .service import Follower, Service
@@ -48,7 +49,8 @@ class Node:
     `now` is monotonic seconds, `wall_ns` nanoseconds of the wall clock. `sequence`: the numbers of messages, peer
     records and signed values begin above it; they have to be above those of every run before, or peers take what is
     new for old. None: above `wall_ns`, which does only where the clock is never set back. `gate` says who may connect;
-    the driver asks the same one. `verify` checks the signatures of gossip.
+    the driver asks the same one. `verify` checks the signatures of gossip,
+    `open_record` those of peer records.
     """
 
     def __init__(
@@ -62,11 +64,12 @@ class Node:
         sequence: int | None = None,
         gate: Gate | None = None,
         verify: gossip.Verify = gossip.verify_batch,
+        open_record: OpenRecord = open_peer_record,
     ) -> None:
         sequence = wall_ns if sequence is None else sequence
         self.gate = gate = Gate() if gate is None else gate
         self.identity = identity
-        self._services = services = Services(config, identity, gate, rng, now, wall_ns, sequence, verify)
+        self._services = services = Services(config, identity, gate, rng, now, wall_ns, sequence, verify, open_record)
         self._turn = services.turn
         self._takers = _takers(services.every)
         self._timed = [service for service in services.every if service.keeps_time]

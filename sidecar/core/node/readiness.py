@@ -88,12 +88,12 @@ class Readiness(Service[Never], Follower[ReadinessMatter]):
         )
 
     def _bootstrapped(self, now: float) -> Condition:
-        ready = sum(peer.ready for peer in self._switch.peers.values())
+        ready = any(peer.ready for peer in self._switch.peers.values())
         wanted = len(self._switch.config.bootstrap)
         if self._had_peers and not ready and wanted and not self._dialling.alone():
             self._lost.append(now)
             self._switch.deadlines.at(now + _QUIET, self.update)
-        self._had_peers = bool(ready)
+        self._had_peers = ready
         if self._unstable(now):
             unstable = f"the last peer was lost {_LOSSES} times within {self._lost[-1] - self._lost[0]:.0f} s"
             return Condition(

@@ -8,6 +8,7 @@ from ..gate import Gate
 from ..gossip import Verify
 from ..identity import Identity
 from ..parameters import NodeConfig
+from ..records import OpenRecord
 from .connection_manager import ConnectionManager
 from .dialling import Dialling
 from .direct import DirectMessageService
@@ -43,6 +44,7 @@ class Services:
         wall_ns: int,
         sequence: int,
         verify: Verify,
+        open_record: OpenRecord,
     ) -> None:
         every: list[Service[Any]] = []  # filled below, before anybody is told anything
         table = PeerTable()
@@ -53,7 +55,7 @@ class Services:
         ping = PingService(switch)
         self.dialling = dialling = Dialling(switch, gate, workload, ping, lambda: kademlia, every)
         self.kademlia = kademlia = KademliaService(switch, dialling, ping, now, wall_ns)
-        self.identify = identify = IdentifyService(switch, dialling, sequence)
+        self.identify = identify = IdentifyService(switch, dialling, sequence, open_record)
         self.gossip = gossip = GossipService(switch, dialling, identify, workload, identity, now, sequence, verify)
         self.direct = direct = DirectMessageService(switch, dialling, now)
         self.streams = streams = StreamsService(switch, dialling, operations, identify)

@@ -1,6 +1,6 @@
 """Peer records: a peer's own word on its addresses, signed (libp2p specs, RFC 0003)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..errors import InvalidMultiaddr, ProtocolError, TooLarge
@@ -33,6 +33,10 @@ class PeerRecord(NamedTuple):
     peer: PeerId
     seq: int
     addresses: tuple[Multiaddr, ...]
+
+
+OpenRecord = Callable[[bytes, PeerId], PeerRecord]
+"""What checks a record in its envelope as `open_peer_record` does."""
 
 
 def make_peer_record(identity: Identity, seq: int, addresses: Sequence[Multiaddr]) -> bytes:
