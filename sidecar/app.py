@@ -18,7 +18,15 @@ from .api.server.server import ApiServer
 from .config import Loaded, adopted, changed, describe, state_directory
 from .config.schema import value
 from .configure import api_config, check_addresses, gate_lists, net_config, node_config, transports
-from .core.events import AddressesChanged, Condition, GateConfigured, Note, PeersLearned, ReadinessChanged
+from .core.events import (
+    AddressesChanged,
+    AnchorsChosen,
+    Condition,
+    GateConfigured,
+    Note,
+    PeersLearned,
+    ReadinessChanged,
+)
 from .core.gate import Gate
 from .core.gossip import TopicLeft
 from .core.identity import Identity
@@ -334,6 +342,8 @@ class App:
                 _write_down(news)
             case PeersLearned():
                 self._memory.learned(news)
+            case AnchorsChosen(peers):
+                self._memory.anchored(peers)
             case _:
                 self._backend.on_news(news)
                 if isinstance(news, ReadinessChanged):

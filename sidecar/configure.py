@@ -43,6 +43,7 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
         dht_server=config.dht.mode == "server",
         accept_unnamed=config.gossip.unknown_network == "accept",
         target_peers=peers.target,
+        target_outbound=peers.outbound,
         high_water=limits.high_water,
         low_water=limits.low_water,
         trim_grace=limits.trim_grace,

@@ -546,6 +546,15 @@ class PeersLearned(NamedTuple):
     good: bool
 
 
+class AnchorsChosen(NamedTuple):
+    """Effect: the peers to come back to first after a restart, in place of those chosen before.
+
+    Who makes a node restart, and has filled its memory with its own, is to find these still there.
+    """
+
+    peers: tuple[PeerId, ...]
+
+
 class LogLevel(enum.IntEnum):
     """The standard levels, as the logging module numbers them."""
 

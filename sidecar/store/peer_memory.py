@@ -29,6 +29,7 @@ class PeerMemory:
         self._pending: dict[PeerId, PeerRow] = {}
         self._failed: dict[PeerId, None] = {}
         self._endpoints: dict[tuple[str, int, str], KnownEndpoint] = {}
+        self._anchors: tuple[PeerId, ...] = ()  # news
         self._timer: asyncio.TimerHandle | None = None
         self._store = self._open(state)
 
@@ -45,15 +46,22 @@ class PeerMemory:
         return store
 
     def known(self) -> tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...]:
-        """The peers of earlier runs, the most promising first."""
+        """The peers of earlier runs, the anchors of the last one first, then the most promising."""
         if self._store is None:
             return ()
         try:
             rows = self._store.load(self._max_peers, self._wall())
+            anchors = dict.fromkeys(self._store.load_anchors())
         except StorageError as error:
             _log.warning("%s", error)
             return ()
-        return tuple((row.peer, row.addresses) for row in rows)
+        return tuple((row.peer, row.addresses) for row in sorted(rows, key=lambda row: row.peer not in anchors))
+
+    def anchored(self, peers: tuple[PeerId, ...]) -> None:
+        """Take note of the peers to come back to first; written as what is `learned`."""
+        if self._store is not None:
+            self._anchors = peers
+            self._write_soon()
 
     def endpoints(self) -> list[KnownEndpoint]:
         """What earlier runs have learned of addresses, the most recent last."""
@@ -104,12 +112,15 @@ class PeerMemory:
         batch, self._pending = list(self._pending.values()), {}
         failed, self._failed = list(self._failed), {}
         endpoints, self._endpoints = list(self._endpoints.values()), {}
+        anchors, self._anchors = self._anchors, ()
         if self._store is None:
             return
         try:
             self._store.save(batch)
             self._store.failed(failed)
             self._store.save_endpoints(endpoints)
+            if anchors:
+                self._store.save_anchors(anchors)
         except StorageError as error:
             _log.warning("%d peers and %d addresses are not remembered: %s", len(batch), len(endpoints), error)
 

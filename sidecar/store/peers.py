@@ -42,6 +42,10 @@ CREATE TABLE IF NOT EXISTS places (
     UNIQUE (host, port, suffix)
 ) STRICT
 """
+# Beside the version as well.
+_ANCHORS = "CREATE TABLE IF NOT EXISTS anchors (place INTEGER PRIMARY KEY, peer BLOB NOT NULL) STRICT"
+_LOAD_ANCHORS = "SELECT peer FROM anchors ORDER BY place LIMIT ?"
+MAX_ANCHORS = 8  # read; a guess
 _SAVE_ENDPOINT = "INSERT OR REPLACE INTO places (host, port, suffix, holder, failures) VALUES (?, ?, ?, ?, ?)"
 _LOAD_ENDPOINTS = "SELECT host, port, suffix, holder, failures FROM places ORDER BY number"
 _PRUNE_ENDPOINTS = f"""
@@ -161,6 +165,23 @@ class PeerStore:
         """Keep what was learned of endpoints, in the stead of what was known; 1,024 of them. Raises StorageError."""
         self._write(_SAVE_ENDPOINT, [tuple(endpoint) for endpoint in endpoints], _PRUNE_ENDPOINTS)
 
+    def load_anchors(self) -> list[PeerId]:
+        """The peers to come back to first, as saved last. Raises StorageError."""
+        try:
+            rows = self._connection.execute(_LOAD_ANCHORS, (MAX_ANCHORS,)).fetchall()
+        except sqlite3.Error as error:
+            raise self._error("read", error) from None
+        return [peer for peer in (_decode_peer(row[0]) for row in rows) if peer is not None]
+
+    def save_anchors(self, peers: Sequence[PeerId]) -> None:
+        """Keep these in place of those before. Raises StorageError."""
+        try:
+            with self._connection as transaction:
+                transaction.execute("DELETE FROM anchors")
+                transaction.executemany("INSERT INTO anchors VALUES (?, ?)", list(enumerate(map(bytes, peers))))
+        except sqlite3.Error as error:
+            raise self._error("written", error) from None
+
     def __len__(self) -> int:
         """Peers kept. Raises StorageError."""
         try:
@@ -203,6 +224,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute(_ENDPOINTS)
         connection.execute(_LOAD_ENDPOINTS).fetchone()
+        connection.execute(_ANCHORS)
+        connection.execute(_LOAD_ANCHORS, (1,)).fetchone()
     except sqlite3.Error as error:
         connection.close()
         raise Unusable(str(error)) from None
@@ -248,10 +271,18 @@ def _decode(row: tuple[bytes, str, float, float | None, int, str, int | None]) -
         return None
 
 
+def _decode_peer(data: bytes) -> PeerId | None:
+    """None for what this version cannot read."""
+    try:
+        return PeerId.from_bytes(data)
+    except InvalidPeerId:
+        return None
+
+
 def _decode_endpoint(row: tuple[str, int, str, bytes | None, int]) -> KnownEndpoint | None:
     """None for a row that this version cannot read."""
     host, port, suffix, holder, failures = row
-    try:
-        return KnownEndpoint(host, port, suffix, PeerId.from_bytes(holder) if holder is not None else None, failures)
-    except InvalidPeerId:
-        return None
+    if holder is None:
+        return KnownEndpoint(host, port, suffix, None, failures)
+    peer = _decode_peer(holder)
+    return KnownEndpoint(host, port, suffix, peer, failures) if peer is not None else None

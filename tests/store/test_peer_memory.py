@@ -40,6 +40,22 @@ async def test_failures_are_kept_by_place_and_by_peer_whatever_the_clock_says(tm
 
 
 @one_loop
+async def test_anchors_come_first_whoever_connected_last(tmp_path: Path) -> None:
+    with StateDirectory.open(tmp_path / "state") as state:
+        memory = PeerMemory(state, 100, wall=lambda: 1e9)
+        memory.learned(PeersLearned(((THERE, (ADDRESS,)), (GONE, (ADDRESS,))), good=True))
+        memory.anchored((GONE, THERE))
+        memory.anchored((THERE, HERE))  # the choice of before counts no more
+        memory.close()
+        memory = PeerMemory(state, 100, wall=lambda: 1e9 + DAY)
+        memory.learned(PeersLearned(((HERE, ()), (GONE, (ADDRESS,))), good=True))  # of one there is no address
+        memory.close()
+        memory = PeerMemory(state, 100, wall=lambda: 1e9 + DAY)
+        assert [peer for peer, _ in memory.known()] == [THERE, GONE]
+        memory.close()
+
+
+@one_loop
 async def test_without_a_memory_nothing_is_kept(tmp_path: Path) -> None:
     with StateDirectory.open(tmp_path / "state") as state:
         memory = PeerMemory(state, 0)

@@ -99,6 +99,14 @@ class PeersSection:
         "a guess: twice gossipsub's D_high, so that meshes find members",
         live=True,
     )
+    outbound: int = key(
+        _NODE.target_outbound,
+        number(0, 10_000, "connections"),
+        "How many of them at least it opens itself, however many dial it, so that nobody can surround it; at most "
+        "peers.target. They are the last to be closed for limits.high_water.",
+        "bitcoind opens as many to peers that it relays with",
+        live=True,
+    )
     upkeep_interval: float = key(
         _NODE.upkeep_interval,
         seconds(0.1, 3600),

@@ -17,11 +17,16 @@ from .switch import Peer, StreamHandler, Switch
 # What keeps a peer, in points; whoever has the fewest goes first. Guesses, of which only the order matters: what apps
 # do would end, a place in a mesh is found anew within a heartbeat, one in the table hardly costs anything.
 _IN_USE = 1000  # a byte stream, or a link of direct messages
+_OWN_CHOICE = 500  # one of the `target_outbound` that this node dialled and has had for longest: nobody else chose them
 _IN_MESH = 50  # for each topic
 _IN_TABLE = 10
 _SHARES_TOPIC = 1  # for each topic; might become a mesh member
 _SHARED_AT_MOST = 9
+_LASTED_AT_MOST = 40  # a point a minute for who is in a mesh, in the table or in use: who lasted will last
 
+_ANCHORS = 2  # as bitcoind keeps
+_ANCHOR_AGE = 60.0  # seconds after which a peer may be one; a guess
+_ANCHORS_AGAIN = 30.0  # seconds from one choice to the next; a guess
 _PAUSE = 1.0  # seconds from the high water to a trim, so that a burst is trimmed once; a guess
 _RETURNED = 300.0  # seconds in which a peer that comes back after a trim has no grace: else those would win; a guess
 _MAX_RETURNED = 4096
@@ -32,7 +37,8 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
     """Closes connections beyond the high water mark until the low one is reached.
 
     Those of protected peers never, and not those of peers that came a moment ago for the first time. Of the others
-    those first that are of least use; of equals, those first that have been idle for longest.
+    those first that are of least use; of equals, those first that have been idle for longest. Last of all go those that
+    the node dialled itself.
     """
 
     def __init__(
@@ -52,6 +58,8 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
         self._due = False
         self._trimmed = 0
         self._released = 0
+        self._anchors: tuple[PeerId, ...] = ()
+        self._anchors_due = 0.0
         self._sent_away: dict[PeerId, float] = {}  # when each was trimmed last, in this order
 
     def followed(self, arrived: events.ConnectionOpened, now: float) -> None:
@@ -66,6 +74,30 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
 
     @override
     def upkeep(self, now: float) -> None:
+        """Let go of peers that are not needed, and choose whom to come back to."""
+        self._release(now)
+        if now >= self._anchors_due:
+            self._anchors_due = now + _ANCHORS_AGAIN
+            self._choose_anchors(now)
+
+    def _choose_anchors(self, now: float) -> None:
+        """Of those that this node dialled, the two that have been of use for longest, bootstrap peers left out."""
+        in_mesh, _ = self._gossip.memberships()
+        useful = [
+            peer
+            for peer in self._switch.peers.values()
+            if peer.ready
+            and peer.best.direction is Direction.OUTBOUND
+            and now - peer.since >= _ANCHOR_AGE
+            and not self._dialling.is_bootstrap(peer.id)
+            and (peer.id in in_mesh or self._kademlia.router.has_place(peer.id))
+        ]
+        anchors = tuple(peer.id for peer in sorted(useful, key=lambda peer: peer.since)[:_ANCHORS])
+        if anchors and anchors != self._anchors:
+            self._anchors = anchors
+            self._switch.emit(events.AnchorsChosen(anchors))
+
+    def _release(self, now: float) -> None:
         """Let go of peers that we dialled only to ask them something, as far as the node has others enough."""
         switch, config = self._switch, self._switch.config
         surplus = len(switch.peers) - config.target_peers
@@ -83,6 +115,8 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
             return
         in_mesh, _ = self._gossip.memberships()
         idle = [peer for peer in idle if peer.id not in in_mesh and not self._uses(peer)]
+        own = sum(peer.best.direction is Direction.OUTBOUND for peer in switch.peers.values())
+        surplus = min(surplus, max(0, own - config.outbound))
         for peer in sorted(idle, key=lambda peer: peer.used_at)[:surplus]:
             self._released += 1
             switch.disconnect(peer, None)
@@ -134,6 +168,12 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
         returned = trimmed is not None and now - trimmed < _RETURNED
         return 0.0 if returned else self._switch.config.trim_grace
 
+    def _own_choice(self) -> dict[PeerId, None]:
+        """The peers that this node dialled and has had for longest, as many as it wants of those."""
+        dialled = (peer for peer in self._switch.peers.values() if peer.best.direction is Direction.OUTBOUND)
+        longest = sorted(dialled, key=lambda peer: peer.since)[: self._switch.config.outbound]
+        return dict.fromkeys(peer.id for peer in longest)
+
     def _candidates(self, now: float) -> list[Peer]:
         """The peers that may go, those of least use first."""
         peers = [
@@ -142,6 +182,7 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
             if not self._dialling.protects(peer.id) and now - peer.since >= self._grace(peer.id, now)
         ]
         in_mesh, shared = self._gossip.memberships()
+        own = self._own_choice()
 
         def worth(peer: Peer) -> tuple[int, float]:
             points = in_mesh.get(peer.id, 0) * _IN_MESH + min(shared.get(peer.id, 0) * _SHARES_TOPIC, _SHARED_AT_MOST)
@@ -149,6 +190,10 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
                 points += _IN_TABLE
             if self._uses(peer):
                 points += _IN_USE
+            if points >= _IN_TABLE:
+                points += min(int((now - peer.since) / 60), _LASTED_AT_MOST)
+            if peer.id in own:
+                points += _OWN_CHOICE
             return points, peer.used_at
 
         return sorted(peers, key=worth)

@@ -24,6 +24,7 @@ from ..types import Direction, PeerId
 from .config import ConfigurationChanged
 from .dial_budget import DialBudget
 from .entrances import Entrances
+from .outbound import OutboundChoice
 from .service import Follower, Service
 from .statistics import DialBudgetStatistics
 from .switch import Peer, PeerConnection, Switch, direction_kept, gone
@@ -94,6 +95,8 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         self._bootstrap = _bootstrap(switch.config, switch.local)
         self.entrances = Entrances(switch, self.reach_anyone)
         self._budget = DialBudget(switch.config.exempt_networks)
+        self._outbound = OutboundChoice(switch)
+        self._look_again = 0.0
         self.last_error: SidecarError | None = None  # of the last dial that failed, for readiness
 
     @override
@@ -455,11 +458,14 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         for service in self._services:
             service.upkeep(now)
         missing = self.missing()
-        self.entrances.seek(now, enough=missing <= 0 and bool(switch.peers))
-        if missing <= 0:
+        few = self._missing_of_all() > 0
+        self.entrances.seek(now, enough=not few and bool(switch.peers))
+        if missing <= 0 or (not few and now < self._look_again):
             return
         eligible = [peer for peer in book.peers() if self.may_dial(peer, now)]
-        for peer in switch.rng.sample(eligible, min(missing, len(eligible))):
+        if not eligible:  # all that are known are here: looking at all of them again at once is of no use
+            self._look_again = now + config.redial_limit
+        for peer in self._outbound.choose(eligible, missing):
             self.reach(peer, (), _ignore, now)
 
     def statistics(self) -> DialBudgetStatistics:
@@ -475,9 +481,19 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         return not self._bootstrap and (not self.entrances or self.entrances.only_ourselves())
 
     def missing(self) -> int:
-        """How many more peers to seek: those sought already count as present."""
+        """How many more peers to seek: those sought already count as present.
+
+        Those that dialled us are not enough, however many there are: some are to be of our own choice.
+        """
+        own = self._switch.config.outbound
+        return max(self._missing_of_all(), own - self._outbound.count() - self._sought())
+
+    def _missing_of_all(self) -> int:
+        return self._switch.config.target_peers - len(self._switch.peers) - self._sought()
+
+    def _sought(self) -> int:
         searched = sum(peer not in self._dialling for peer in self._searching)
-        return self._switch.config.target_peers - len(self._switch.peers) - len(self._dials) - searched
+        return len(self._dials) + searched
 
     def may_dial(self, peer: PeerId, now: float) -> bool:
         """Whether a peer that is known and not connected may be tried unasked now."""

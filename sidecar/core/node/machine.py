@@ -26,7 +26,7 @@ NodeInput: TypeAlias = (
 AppNews: TypeAlias = events.AppNews | gossip.News | direct.News | streams.News | probe.News
 """What a node tells its apps."""
 
-NodeNews: TypeAlias = AppNews | events.PeersLearned | events.Note
+NodeNews: TypeAlias = AppNews | events.PeersLearned | events.AnchorsChosen | events.Note
 """What a node tells its apps, the memory of peers and the log."""
 
 NodeEffect: TypeAlias = events.TransportEffect | gossip.CheckSignatures | NodeNews

@@ -58,6 +58,9 @@ class NodeConfig:
     """Whether peers that show no network at all (plain libp2p nodes) may stay and gossip."""
     target_peers: int = 24
     """Connections that the node seeks by itself. A guess: twice gossipsub's D_high, so that meshes find members."""
+    target_outbound: int = 8
+    """How many of them at least this node opens itself, however many dial it; they are trimmed last. As bitcoind has it
+    for the peers that it relays with; at most `target_peers`."""
     high_water: int = 768
     low_water: int = 640
     """With more connections than `high_water`, those of least use are closed until `low_water` are left; 0: never. A
@@ -107,6 +110,11 @@ class NodeConfig:
             raise ConfigError(
                 f"network name {name!r}: from 1 to {MAX_NETWORK_NAME} letters, digits, '-', '_' and '.' are allowed"
             )
+
+    @property
+    def outbound(self) -> int:
+        """How many connections at least this node is to open itself."""
+        return min(self.target_outbound, self.target_peers)
 
     @property
     def protocol_version(self) -> str:
