@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from ..config.kinds import Kind, seconds, size
 from ..core.errors import ConfigError, InvalidArgument
 from ..simulate.compare import ComparedNumber, compare, load_runs, told
 from ..simulate.compare_page import compare_page
@@ -18,11 +19,16 @@ from ..simulate.pictures import lacking
 from ..simulate.play import Play
 from ..simulate.reading import load_scenario
 from ..simulate.report import Run, records
+from ..simulate.settings import Assignment, number_or_text, read_settings
 from ..simulate.summary import summary
+from ..simulate.tune import Limits
+from ..simulate.values import positive
 from ..simulate.writing import PAGE, SUMMARY, Cost, write
 from .common.exit_codes import FAILED, INTERRUPTED, USAGE_WRONG
 from .common.said import clean, failed, note
-from .sim_seeds import Seeds
+from .sim_seeds import play_seeds
+from .sim_sweep import sweep
+from .sim_tune import tune
 
 # What a node has stays for the whole run: looked at as often as Python does, that took a seventh of the time.
 _GARBAGE = (100_000, 20, 50)
@@ -30,15 +36,23 @@ _MOMENTS = 120
 _TERMINAL, _FILE = 0.5, 30.0  # seconds between two words on progress: on a terminal, and in what may be kept
 
 
+_TUNE_SEEDS = 5  # with all of which limits have to hold
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
-        "sidecar sim run SCENARIO.toml [--out FOLDER] [--seed N] [--seeds N] [--quiet] [--json]\n"
+        "sidecar sim run SCENARIO.toml [--set KEY=VALUE] [--out FOLDER] [--seed N] [--seeds N] [--quiet] [--json]\n"
+        "       sidecar sim sweep SCENARIO.toml --set KEY=VALUE,VALUE ... [--out FOLDER] [--seed N] [--seeds N] "
+        "[--quiet] [--json]\n"
+        "       sidecar sim tune SCENARIO.toml [--p99 TIME] [--copies N] [--bandwidth BYTES] [--out FOLDER] [--seed N] "
+        "[--seeds N] [--quiet] [--json]\n"
         "       sidecar sim compare FOLDER FOLDER [--page FILE.html] [--json]"
     )
     parser.add_argument(
         "action",
-        choices=["run", "compare"],
-        help="play a scenario and write a report of it; or put two reports side by side",
+        choices=["run", "sweep", "tune", "compare"],
+        help="play a scenario and write a report of it; play all combinations of some settings; find the cheapest "
+        "configuration that keeps limits; put two reports side by side",
     )
     parser.add_argument(
         "paths", metavar="PATH", type=Path, nargs="+", help="the scenario; or two reports, or folders with several each"
@@ -46,7 +60,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="where the report goes; default: sim/NAME-SEED")
     parser.add_argument("--seed", metavar="N", type=int, help="in place of the scenario's; equal seeds, equal reports")
     parser.add_argument(
-        "--seeds", metavar="N", type=int, default=1, help="so many runs, on all cores, each with the next seed"
+        "--seeds",
+        metavar="N",
+        type=int,
+        help=f"so many runs, on all cores, each with the next seed; default: 1, of `tune` {_TUNE_SEEDS}",
+    )
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a key of the nodes' configuration or of the scenario, in place of the file's value; `sweep` takes "
+        "several values, with commas between them",
+    )
+    parser.add_argument(
+        "--p99", metavar="TIME", help="`tune`: in which 99 %% of deliveries have to arrive, such as 500ms"
+    )
+    parser.add_argument("--copies", metavar="N", help="`tune`: copies that a node may get of a message")
+    parser.add_argument(
+        "--bandwidth", metavar="BYTES", help="`tune`: bytes that a node may send a second, such as 20KiB"
     )
     parser.add_argument("--page", metavar="FILE", type=Path, help="compare: write a page with both in each picture")
     parser.add_argument("--quiet", action="store_true", help="say nothing while it runs")
@@ -55,13 +87,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    wanted = {"run": 1, "compare": 2}[options.action]
+    wanted = {"compare": 2}.get(options.action, 1)
     if options.page is not None and options.action != "compare":
         return failed(USAGE_WRONG, f"--page goes with `sidecar sim compare`; a run writes its own, {PAGE}")
     if len(options.paths) != wanted:
-        what = {"run": "one scenario", "compare": "two folders"}[options.action]
+        what = {1: "one scenario", 2: "two folders"}[wanted]
         return failed(USAGE_WRONG, f"`sidecar sim {options.action}` takes {what}, not {len(options.paths)}")
-    return _play(options) if options.action == "run" else _compare(options)
+    if options.action == "compare":
+        return _compare(options)
+    for name, value, least in (("seed", options.seed, 0), ("seeds", options.seeds, 1)):
+        if value is not None and value < least:
+            return failed(USAGE_WRONG, f"--{name} {value}: allowed: a whole number from {least} on")
+    try:
+        return {"sweep": _sweep, "tune": _tune, "run": _play}[options.action](options)
+    except ConfigError as error:
+        return failed(USAGE_WRONG, error)
+    except InvalidArgument as error:
+        return failed(FAILED, error)
+    except OSError as error:
+        return failed(FAILED, f"{error.filename}: {error.strerror}")
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    if not options.set:
+        return failed(USAGE_WRONG, "`sidecar sim sweep` needs what to vary, such as --set gossip.degree=4,6,8")
+    return sweep(
+        options.paths[0],
+        options.set,
+        options.seed,
+        options.seeds or 1,
+        options.out,
+        quiet=options.quiet,
+        as_json=options.json,
+    )
+
+
+def _tune(options: argparse.Namespace) -> int:
+    if options.set:
+        return failed(USAGE_WRONG, "--set is for `run` and `sweep`; `tune` searches by itself")
+    limits = Limits(
+        _limit("p99", options.p99, seconds(0.001, 3600)),
+        _limit("copies", options.copies, positive(1000, "copies")),
+        _limit("bandwidth", options.bandwidth, size(1, 2**40)),
+    )
+    if not limits.named():
+        return failed(USAGE_WRONG, "`sidecar sim tune` needs a limit: --p99, --copies or --bandwidth")
+    return tune(
+        options.paths[0],
+        limits,
+        options.seed,
+        options.seeds or _TUNE_SEEDS,
+        options.out,
+        quiet=options.quiet,
+        as_json=options.json,
+    )
+
+
+def _limit(name: str, text: str | None, kind: Kind) -> float | None:
+    if text is None:
+        return None
+    try:
+        return float(kind.read(number_or_text(text)))
+    except ValueError as error:
+        raise ConfigError(f"--{name} {text}: {error}; allowed: {kind.allowed}") from None
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -110,32 +198,25 @@ def _write_page(
 
 
 def _play(options: argparse.Namespace) -> int:
-    try:
-        scenario = load_scenario(options.paths[0])
-    except ConfigError as error:
-        return failed(USAGE_WRONG, error)
-    if options.seed is not None and options.seed < 0:
-        return failed(USAGE_WRONG, f"--seed {options.seed}: allowed: a whole number from 0 on")
+    settings = []
+    for key, values in read_settings(options.set):
+        if len(values) > 1:
+            raise ConfigError(f"--set {key}: `run` takes one value; `sidecar sim sweep` plays several")
+        settings.append(Assignment(key, values[0]))
+    scenario = load_scenario(options.paths[0], settings)
     seed = scenario.seed if options.seed is None else options.seed
-    if options.seeds < 1:
-        return failed(USAGE_WRONG, f"--seeds {options.seeds}: allowed: a whole number from 1 on")
-    if options.seeds > 1:
+    if options.seeds is not None and options.seeds > 1:
         if options.json:
             return failed(USAGE_WRONG, "--json goes with a single seed; `sidecar sim compare --json` reads several")
-        seeds = range(seed, seed + options.seeds)
-        return Seeds(
-            options.paths[0], scenario, seeds, options.out or Path("sim") / scenario.name, quiet=options.quiet
-        ).play()
+        folder = options.out or Path("sim") / scenario.name
+        return play_seeds(options.paths[0], scenario, range(seed, seed + options.seeds), folder, quiet=options.quiet)
     folder = options.out or Path("sim") / f"{scenario.name}-{seed}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)  # before the run, which may take long
-    except OSError as error:
-        return failed(FAILED, f"{folder}: {error.strerror}")
+    folder.mkdir(parents=True, exist_ok=True)  # before the run, which may take long
     wall, cpu = time.monotonic(), time.process_time()
     gc.set_threshold(*_GARBAGE)
     play = Play(scenario, seed)
     before = signal.signal(signal.SIGINT, lambda number, frame: _interrupt(play, frame))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked where `Seeds` has started this
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked where `Runs` has started this
     progress, meter = Progress(scenario.duration, quiet=options.quiet), CpuMeter(scenario.duration)
 
     def played(over: float) -> None:
@@ -149,10 +230,7 @@ def _play(options: argparse.Namespace) -> int:
         progress.end()
     cost = Cost(time.monotonic() - wall, time.process_time() - cpu, _peak_memory(), meter.points)
     report = records(play)
-    try:
-        write(folder, report, cost)
-    except OSError as error:
-        return failed(FAILED, f"{error.filename}: {error.strerror}")
+    write(folder, report, cost)
     if options.json:
         totals = [record for record in report if record["record"] != "message"]
         print(json.dumps({"folder": str(folder), "records": totals}))

@@ -67,8 +67,8 @@ def _load(file: Path) -> Run:
     return run
 
 
-def _first(kind: str, *keys: str) -> Callable[[Run], float | None]:
-    """A number of the first record of a kind."""
+def first_number(kind: str, *keys: str) -> Callable[[Run], float | None]:
+    """Reads a number of the first record of a kind; None where there is none."""
 
     def read(run: Run) -> float | None:
         value = next((record for record in run if record["record"] == kind), None)
@@ -88,19 +88,19 @@ def _sent(service: str) -> Callable[[Run], float | None]:
 
 
 _FIGURES: tuple[tuple[str, str, Callable[[Run], float | None]], ...] = (
-    ("deliveries missed", "", _first("deliveries", "missed")),
-    ("delay, p50", "ms", _first("deliveries", "delay", "p50")),
-    ("delay, p99", "ms", _first("deliveries", "delay", "p99")),
-    ("last receiver, p50", "ms", _first("deliveries", "last_receiver", "p50")),
-    ("last receiver, p99", "ms", _first("deliveries", "last_receiver", "p99")),
-    ("delay p99 / shortest path", "", _first("limit", "ratio", "p99")),
-    ("copies for each delivery", "", _first("copies", "per_delivery")),
+    ("deliveries missed", "", first_number("deliveries", "missed")),
+    ("delay, p50", "ms", first_number("deliveries", "delay", "p50")),
+    ("delay, p99", "ms", first_number("deliveries", "delay", "p99")),
+    ("last receiver, p50", "ms", first_number("deliveries", "last_receiver", "p50")),
+    ("last receiver, p99", "ms", first_number("deliveries", "last_receiver", "p99")),
+    ("delay p99 / shortest path", "", first_number("limit", "ratio", "p99")),
+    ("copies for each delivery", "", first_number("copies", "per_delivery")),
     ("gossip sent by a node", "B/s", _sent("gossip")),
     ("DHT sent by a node", "B/s", _sent("dht")),
-    ("mesh links, p50", "", _first("mesh", "p50")),
-    ("connections, p50", "", _first("connections", "p50")),
-    ("connections, p99", "", _first("connections", "p99")),
-    ("DHT questions a node", "", _first("dht", "questions_per_node")),
+    ("mesh links, p50", "", first_number("mesh", "p50")),
+    ("connections, p50", "", first_number("connections", "p50")),
+    ("connections, p99", "", first_number("connections", "p99")),
+    ("DHT questions a node", "", first_number("dht", "questions_per_node")),
 )
 
 
@@ -114,7 +114,11 @@ def compare(ones: Sequence[Run], others: Sequence[Run]) -> list[ComparedNumber]:
 
 
 def _estimate(runs: Sequence[Run], unit: str, read: Callable[[Run], float | None]) -> Estimate | None:
-    values = [value * (1000 if unit == "ms" else 1) for value in map(read, runs) if value is not None]
+    return estimated([value * (1000 if unit == "ms" else 1) for value in map(read, runs) if value is not None])
+
+
+def estimated(values: Sequence[float]) -> Estimate | None:
+    """What values of several runs say of the true mean; None where there are none."""
     if not values:
         return None
     count, mean = len(values), math.fsum(values) / len(values)

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from .hostile import BEHAVIOURS
 from .network import KEYS as NETWORK_KEYS
 from .network import read_network
 from .scenario import Event, Hostility, NodeKind, Publication, Scenario, SimulatedNetwork, What
+from .settings import Assignment, with_settings
 from .tables import Source, Table, tables
 from .values import KIND_NAME, REGION, SOME_TIME, TIME, positive
 
@@ -44,8 +45,8 @@ _OF = {  # the keys that each kind of event has beside `at` and `what`
 }
 
 
-def load_scenario(file: Path) -> Scenario:
-    """Read a scenario. Raises ConfigError."""
+def load_scenario(file: Path, settings: Sequence[Assignment] = ()) -> Scenario:
+    """Read a scenario, with some keys set otherwise than there. Raises ConfigError."""
     try:
         data = read_regular(file, _MAX_FILE)
         written = data.decode("utf-8-sig")
@@ -57,7 +58,18 @@ def load_scenario(file: Path) -> Scenario:
         document = tomllib.loads(written)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"scenario {file} is not TOML: {error}") from None
-    return read_scenario(document, Source(file, written))
+    source = Source(file, written)
+    if not settings:
+        return read_scenario(document, source)
+    try:
+        scenario = read_scenario(with_settings(document, settings), source)
+    except ConfigError as error:
+        read_scenario(document, source)  # so that what is wrong without them is told as such
+        if str(error).startswith("--set "):
+            raise
+        shown = " ".join(f"--set {setting.text}" for setting in settings)
+        raise ConfigError(f"{shown}: {error}") from None
+    return dataclasses.replace(scenario, settings=tuple(settings))
 
 
 def read_scenario(document: Mapping[str, Any], source: Source) -> Scenario:

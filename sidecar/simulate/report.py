@@ -29,6 +29,7 @@ def records(play: Play) -> list[Record]:
             "scenario": scenario.name,
             "about": scenario.about,
             "seed": play.seed,
+            "settings": dict(scenario.settings),
             "nodes": scenario.nodes,
             "kinds": {kind.name: kind.count for kind in scenario.kinds},
             "hostile": scenario.nodes - scenario.honest,

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core.node import NodeConfig
 from ..sim import LinkModel
+from .settings import Assignment
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,8 @@ class Scenario:
     kinds: tuple[NodeKind, ...]
     publications: tuple[Publication, ...]
     events: tuple[Event, ...]
+    settings: tuple[Assignment, ...] = ()
+    """What is otherwise here than in the file."""
 
     @property
     def nodes(self) -> int:
