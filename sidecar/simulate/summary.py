@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from .report import Record
-from .settings import shown
+from .settings import Assignment
 
 
 def summary(report: Sequence[Record]) -> Iterator[str]:
@@ -12,7 +12,7 @@ def summary(report: Sequence[Record]) -> Iterator[str]:
     end = "" if run["whole"] else f"; broken off at {run['played']:.1f} s"
     yield f"{run['scenario']}: {run['nodes']} nodes, {run['duration']:g} s of virtual time, seed {run['seed']}{end}"
     if run["settings"]:
-        yield f"with {', '.join(f'{key} = {shown(value)}' for key, value in run['settings'].items())}"
+        yield f"with {', '.join(Assignment(*item).text for item in run['settings'].items())}"
     yield ""
     for record in report:
         match record["record"]:
