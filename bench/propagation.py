@@ -26,10 +26,16 @@ class Mesh:
     """Nodes joined at random, each by as many connections, and what became of the messages they publish."""
 
     def __init__(
-        self, seed: int, nodes: int, connections: int, config: GossipConfig, latency: tuple[float, float]
+        self,
+        seed: int,
+        nodes: int,
+        connections: int,
+        config: GossipConfig,
+        model: LinkModel,
+        options: gossip.TopicOptions,
     ) -> None:
         self.rng = random.Random(f"propagation {seed}")
-        self.simulation = Simulation(seed, LinkModel(latency=latency))
+        self.simulation = Simulation(seed, model)
         self.taken = 0  # bytes that left nodes
         self.published: dict[bytes, float] = {}
         self.arrived: dict[bytes, list[float]] = {}  # delays at others than the publisher
@@ -40,7 +46,7 @@ class Mesh:
             peer = self.simulation.add(node)
             peer.listener = self._listener(peer)
             self._count_bytes(peer)
-            peer.feed(gossip.TopicJoined(TOPIC))
+            peer.feed(gossip.TopicJoined(TOPIC, options))
             self.simulation.run(1 / nodes)
         self._connect(connections)
         self.simulation.run(_SETTLE)
@@ -138,8 +144,11 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 def measure(seed: int, options: argparse.Namespace, config: GossipConfig) -> dict[str, float]:
     """The figures of one run; milliseconds, copies and kilobytes for each node and message."""
-    mesh = Mesh(seed, options.nodes, options.connections, config, (options.latency[0], options.latency[1]))
+    model = LinkModel(latency=(options.latency[0], options.latency[1]), jitter=options.jitter)
+    topic = gossip.TopicOptions(sign=not options.unsigned)
+    mesh = Mesh(seed, options.nodes, options.connections, config, model, topic)
     run, peers = mesh.simulation.run, mesh.simulation.peers
+    publishers = mesh.rng.sample(peers, min(options.publishers, len(peers))) if options.publishers else peers
 
     def some(count: int, among: Sequence[SimPeer]) -> list[bytes]:
         datas = []
@@ -148,11 +157,11 @@ def measure(seed: int, options: argparse.Namespace, config: GossipConfig) -> dic
             run(0.05)
         return datas
 
-    some(options.warm, peers)  # so that what nodes learn of each other is known
+    some(options.warm, publishers)  # so that what nodes learn of each other is known
     run(_SPREAD)
     degree = mean(mesh.degrees())
     received, taken, asked = mesh.received(), mesh.taken, mesh.counted("iwant_messages_sent")
-    datas = some(options.messages, peers)
+    datas = some(options.messages, publishers)
     run(_SPREAD)
     share = len(datas) * len(peers)
     delays = [delay * 1000 for data in datas for delay in mesh.arrived[data]]
@@ -170,7 +179,7 @@ def measure(seed: int, options: argparse.Namespace, config: GossipConfig) -> dic
     if options.kill:
         received = mesh.received()
         alive = mesh.kill(options.kill, silently=options.silently)
-        datas = some(options.messages, alive)
+        datas = some(options.messages, [peer for peer in publishers if peer in alive] or alive)
         run(_SPREAD)
         delays = [delay * 1000 for data in datas for delay in mesh.arrived[data]]
         figures |= {
@@ -201,9 +210,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[1, 2, 3])
     parser.add_argument("--messages", type=int, default=40)
     parser.add_argument("--warm", type=int, default=40, help="messages before it is measured: nodes learn from them")
+    parser.add_argument("--publishers", type=int, default=0, help="so many nodes publish; 0: all of them, at random")
+    parser.add_argument("--unsigned", action="store_true", help="messages name no author")
     parser.add_argument("--size", type=int, default=1024, help="bytes of each message")
     parser.add_argument(
         "--latency", type=float, nargs=2, default=(0.005, 0.08), help="one way, from and to, in seconds"
+    )
+    parser.add_argument(
+        "--jitter", type=float, default=0.0, help="share of the latency that is added at most, anew each time"
     )
     parser.add_argument("--kill", type=float, default=0.2, help="share of the nodes that end in one instant")
     parser.add_argument("--silently", action="store_true", help="let nobody notice their end before keep-alive does")

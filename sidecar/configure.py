@@ -168,6 +168,7 @@ def gossip_config(config: Config) -> GossipConfig:
         flood_publish=gossip.flood_publish,
         flood_peers=gossip.flood_peers,
         eager_share=gossip.eager_share,
+        lazy_links=gossip.lazy_links,
         heartbeat_interval=gossip.heartbeat_interval,
         idontwant_threshold=gossip.idontwant_threshold,
         seen_ttl=gossip.seen_ttl,

@@ -69,6 +69,7 @@ ANOTHER = {
     "gossip.unknown_network": "accept",
     "gossip.flood_publish": "false",
     "gossip.eager_share": "0.5",
+    "gossip.lazy_links": "false",
     "probe.topics": "news, more news",
     "probe.share": "0.9",
     "score.enabled": "false",

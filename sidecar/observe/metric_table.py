@@ -64,6 +64,7 @@ _PRUNES = "PRUNEs: a peer leaves the mesh of a topic."
 _IHAVE = "Ids of messages in IHAVE, examined."
 _IWANT = "Ids of messages in IWANT."
 _IDONTWANT = "Ids of messages in IDONTWANT."
+_NAMED = "Ids of messages on lazy links, in place of the messages."
 _CONNECTIONS = "Open connections to peers."
 _OPENED = "Connections whose handshake was finished."
 _REFUSED = "Calls of apps that a token, its scopes or its quota did not allow."
@@ -192,6 +193,13 @@ ROWS: tuple[Row, ...] = (
         lambda c: c.node.gossip.idontwant_suppressed,
         "gossip_idontwant_suppressed_messages",
         "Copies that IDONTWANT saved.",
+    ),
+    _counter(lambda c: c.node.gossip.named_ids_sent, "gossip_named_ids", _NAMED, direction="sent"),
+    _counter(lambda c: c.node.gossip.named_ids_received, "gossip_named_ids", _NAMED, direction="received"),
+    _counter(
+        lambda c: c.node.gossip.promises_broken,
+        "gossip_broken_promises",
+        "Messages that peers named on lazy links and did not send when they were asked.",
     ),
     _gauge(
         lambda c: c.node.gossip_queues.fullest_queue_bytes,

@@ -34,6 +34,8 @@ class LinkModel:
     """Bytes a second that a peer can send, to all others together; 0: any number."""
     downlink: float = 0.0
     """Bytes a second that a peer can receive, of all others together; what is more queues before it. 0: any number."""
+    jitter: float = 0.0
+    """The share of the latency that something takes longer at most; drawn anew each time. Nothing overtakes."""
     loss: float = 0.0
     """The share of packets that is lost. TCP sends them again, so that it shows as delay."""
     window: int = 256 * 1024
@@ -142,6 +144,10 @@ class Simulation:
             later += max(_RESEND, 3 * latency)  # a round trip until it is missed, and the way of the new one
             packets = 1
         return later
+
+    def drawn(self, most: float) -> float:
+        """A random number up to this one."""
+        return self._rng.uniform(0, most)
 
     def connect(self, dialler: SimPeer, target: SimPeer, dial: int) -> None:
         """Open a link between the two, whose handshake is over; `dial` is the number of the dialler's `Dial`."""
@@ -339,6 +345,8 @@ class Link:
         clock, model = simulation.clock, simulation.model
         sent = clock.now if not model.uplink else self.peer.sends(size + _HEADERS, model.uplink)
         arrival = sent + self.latency
+        if model.jitter:
+            arrival += self.latency * simulation.drawn(model.jitter)
         if model.loss:
             arrival += simulation.resent(size, self.latency)
         before, self._arrived = self._arrived, max(self._arrived, arrival)

@@ -54,6 +54,7 @@ class RPC(_message.Message):
     SUBSCRIPTIONS_FIELD_NUMBER: _builtins.int
     PUBLISH_FIELD_NUMBER: _builtins.int
     CONTROL_FIELD_NUMBER: _builtins.int
+    NAMED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def subscriptions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RPC.SubOpts]: ...
     @_builtins.property
@@ -62,16 +63,21 @@ class RPC(_message.Message):
 
     @_builtins.property
     def control(self) -> Global___ControlMessage: ...
+    @_builtins.property
+    def named(self) -> _containers.RepeatedCompositeFieldContainer[Global___Named]:
+        """0x51decb: on a lazy link, messages that its sender has and does not send unless it is asked to."""
+
     def __init__(
         self,
         *,
         subscriptions: _abc.Iterable[Global___RPC.SubOpts] | None = ...,
         publish: _abc.Iterable[_builtins.bytes] | None = ...,
         control: Global___ControlMessage | None = ...,
+        named: _abc.Iterable[Global___Named] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["control", b"control"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "publish", b"publish", "subscriptions", b"subscriptions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "named", b"named", "publish", b"publish", "subscriptions", b"subscriptions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -151,20 +157,52 @@ Global___ControlMessage: _TypeAlias = ControlMessage  # noqa: Y015
 
 @_typing.final
 class ControlExtensions(_message.Message):
-    """What its sender can do beyond gossipsub 1.3. We know none of its fields: they are skipped, and so is what they allow."""
+    """What its sender can do beyond gossipsub 1.3. Fields that we do not know are skipped, and so is what they allow."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    LAZY_LINKS_FIELD_NUMBER: _builtins.int
+    lazy_links: _builtins.bool
+    """0x51decb: it knows what `named` is for."""
     def __init__(
         self,
+        *,
+        lazy_links: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lazy_links", b"lazy_links"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lazy_links", b"lazy_links"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ControlExtensions: _TypeAlias = ControlExtensions  # noqa: Y015
+
+@_typing.final
+class Named(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPICID_FIELD_NUMBER: _builtins.int
+    MESSAGEIDS_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
+    topicID: _builtins.bytes
+    resume: _builtins.bool
+    """Its sender has lost another link: until more is learnt, it wants messages of this topic rather than their ids."""
+    @_builtins.property
+    def messageIDs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        topicID: _builtins.bytes | None = ...,
+        messageIDs: _abc.Iterable[_builtins.bytes] | None = ...,
+        resume: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["resume", b"resume", "topicID", b"topicID"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messageIDs", b"messageIDs", "resume", b"resume", "topicID", b"topicID"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Named: _TypeAlias = Named  # noqa: Y015
 
 @_typing.final
 class ControlIHave(_message.Message):

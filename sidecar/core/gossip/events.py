@@ -338,6 +338,9 @@ class GossipStatistics(Statistics):
     idontwant_ids_sent: int = 0
     idontwant_ids_received: int = 0
     idontwant_suppressed: int = 0  # copies not sent, since the peer has them
+    named_ids_sent: int = 0  # on lazy links, in place of messages
+    named_ids_received: int = 0
+    promises_broken: int = 0  # messages that peers named and did not send when asked
     signatures: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CHECKED, 0))  # checked, by whom
     misbehaviour: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MISBEHAVIOUR, 0))
     rejected: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REJECTED, 0))

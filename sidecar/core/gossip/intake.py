@@ -204,8 +204,8 @@ class Intake:
         topic.counts.duplicates += 1
         if topic.judged:
             self._state.scores.again(peer.record, topic.name, (identifier,), self._state.now)
-        if peer.held:
-            self._unwanted.shown(peer, (identifier,))
+        if peer.held or peer.promised:
+            self._unwanted.brought(peer, (identifier,))
 
     # ------------------------------------------------------------ pending
 

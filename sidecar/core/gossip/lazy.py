@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from .cache import Mark
 from .messages import ControlMessage, build_chunks, encode_ihaves
+from .spare import SpareLinks
 from .state import FRUITLESS, IDENTIFIER, PASSED_OVER, GossipPeer, GossipState, Topic
 
 # A peer outside the mesh asks for what has come a moment before the heartbeat even when all is well. Who asks for a
@@ -26,9 +27,10 @@ class _Promise(NamedTuple):
 class LazyGossip:
     """Emits IHAVE, answers IHAVE with IWANT, and IWANT with messages, each within limits for each heartbeat."""
 
-    def __init__(self, state: GossipState) -> None:
+    def __init__(self, state: GossipState, spare: SpareLinks) -> None:
         self._state = state
         self._promises: deque[_Promise] = deque()  # in the order of their ends
+        self._spare = spare
 
     def on_control(self, peer: GossipPeer, control: ControlMessage) -> None:
         """Serve IHAVE and IWANT of a message; the mesh has the other kinds."""
@@ -132,6 +134,7 @@ class LazyGossip:
                         raws[identifier] = raw
         if raws:
             state.statistics.iwant_messages_sent += len(raws)
+            self._spare.asked(peer, list(raws))
             peer.answered += len(raws)
             chunks = build_chunks(list(raws.values()), config.max_chunk, config.max_chunk_messages)
             state.send_chunks((peer,), chunks)

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import AlreadyExists, InvalidPeerId, ResourceExhausted
+from ..parameters.gossip import EXTENSIONS_PROTOCOLS
 from ..types import PeerId
 from .events import PeersOffered, TopicOptions, TopicScored
-from .messages import RPC, ControlMessage, ControlPrune, PeerInfo, encode_graft, encode_prune
+from .messages import RESUME, RPC, ControlMessage, ControlPrune, PeerInfo, encode_extensions, encode_graft, encode_prune
 from .state import ENTRY, GossipPeer, GossipState, Topic
 
 _ANSWER = 4.0  # points: a PRUNE with peers and their signed records
@@ -29,6 +30,9 @@ class Mesh:
     def add_peer(self, peer: GossipPeer) -> None:
         """Tell the new peer what is joined here."""
         self._state.peers[peer.id] = peer
+        if self._state.config.lazy_links and peer.protocol in EXTENSIONS_PROTOCOLS:
+            self._state.wake(peer)
+            peer.queue.begin(encode_extensions())
         for topic in self._state.topics.values():
             if topic.joined:
                 self._state.announce((peer,), topic)
@@ -56,7 +60,7 @@ class Mesh:
         self._state.scores.gone(peer.record, self._state.now)
 
     def _forget(self, peer: GossipPeer, topic: Topic) -> None:
-        topic.unlink(peer.id, self._state.scores)
+        self._unlink(topic, peer)
         for kept in (topic.peers, topic.fanout, topic.newcomers, topic.turned_away, topic.begins, topic.told):
             kept.pop(peer.id, None)
         peer.topics.pop(topic.name, None)
@@ -236,6 +240,15 @@ class Mesh:
         topic.turned_away.pop(peer.id, None)
         self._state.candidates_changed = True
 
+    def _unlink(self, topic: Topic, peer: GossipPeer) -> None:
+        """Take a peer out of the mesh. Its part may fall to links that are spare until now: their peers are told."""
+        linked = peer.id in topic.mesh
+        topic.unlink(peer.id, self._state.scores)
+        if linked and topic.joined:
+            for other in topic.mesh.values():
+                if other.lazy:
+                    self._state.name_ids(other, topic, RESUME, 0)
+
     def _on_prune(self, peer: GossipPeer, prune: ControlPrune) -> None:
         state, config = self._state, self._state.config
         state.statistics.prunes_received += 1
@@ -248,7 +261,7 @@ class Mesh:
             return
         # Who leaves a topic says so first, and then prunes those it was linked with.
         linked = peer.id in topic.mesh or topic.name in peer.left
-        topic.unlink(peer.id, self._state.scores)
+        self._unlink(topic, peer)
         peer.left.pop(topic.name, None)
         self._hold(topic.backoff, peer, backoff)
         # Once for each link that ends, so that nobody makes us dial with PRUNE alone.
@@ -285,7 +298,7 @@ class Mesh:
         state = self._state
         if backoff is None:
             backoff = state.config.prune_backoff
-        topic.unlink(peer.id, self._state.scores)
+        self._unlink(topic, peer)
         self._hold(topic.backoff, peer, backoff)
         if peer.knows_backoff:
             others = self._exchange(topic, peer) if exchange else []
@@ -427,12 +440,20 @@ class Mesh:
         willing = [peer for peer in topic.peers.values() if self._state.publishes_to(peer)]
         chosen.update((peer.id, peer) for peer in willing if peer.lacking_until > tick)
         if len(chosen) < most:
-            # The sort is stable: of equals, those that have been there for longest.
-            others = sorted(willing, key=lambda peer: (peer.record.value < 0, not peer.outbound, -peer.firsts))
+            # The sort is stable: of equals, those that have been there for longest. And who got the last ones gives way
+            # only to who is twice as good, for all that nodes learn of the ways of messages would be wrong each time.
+            last = topic.flooded_last
+
+            def order(peer: GossipPeer) -> tuple[bool, bool, int]:
+                firsts = peer.firsts * 2 if peer.id in last else peer.firsts
+                return peer.record.value < 0, not peer.outbound, -firsts
+
+            others = sorted(willing, key=order)
             for peer in others:
                 if len(chosen) >= most:
                     break
                 chosen[peer.id] = peer
+        topic.flooded_last = dict.fromkeys(chosen)
         return list(chosen.values())
 
     def linked(self, topic: Topic) -> list[GossipPeer]:

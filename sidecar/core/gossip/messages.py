@@ -6,7 +6,7 @@ what we send is put together by hand from pieces that are encoded once.
 
 import sys
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from ...wire.gossip_pb2 import RPC as RPC  # these for the rest of the room
 from ...wire.gossip_pb2 import ControlMessage as ControlMessage
 from ...wire.gossip_pb2 import ControlPrune as ControlPrune
+from ...wire.gossip_pb2 import Named as Named
 from ...wire.gossip_pb2 import PeerInfo as PeerInfo
 from ..errors import ProtocolError
 from ..types import PeerId
@@ -26,6 +27,9 @@ _MAX_TAG = 2**32 - 1  # protobuf's
 # `publish` field header for each short message's length: looked up, not computed, once a message.
 _HEADERS = [b"\x12" + encode(size) for size in range(4096)]
 _AGE = encode(5365450 << 3)  # header of `age_ms`
+_LAZY = 5365451  # field number of `lazy_links` and of `named`
+_NAMED = encode(_LAZY << 3 | _LENGTH_DELIMITED)
+RESUME = b"\x18\x01"  # the entry of Named that asks for messages in place of ids
 MAX_AGE = 3_600_000  # milliseconds in a topic; beyond that nobody asks
 _MATCHED_AT_ONCE = 1024  # so that a list of many topics is not copied once for each
 
@@ -308,6 +312,31 @@ def encode_prune(topic: bytes, peers: Iterable[tuple[PeerId, bytes | None]], bac
     if backoff is not None:
         pieces.append(b"\x18" + encode(backoff))
     return field(4, b"".join(pieces))
+
+
+def encode_extensions() -> bytes:
+    """The frame that says first on a stream what we can do beyond gossipsub 1.3: lazy links."""
+    body = field(3, field(6, encode(_LAZY << 3) + b"\x01"))
+    return encode(len(body)) + body
+
+
+def encode_ids(ids: Sequence[bytes]) -> bytes:
+    """Message ids as the entries of Named."""
+    size = len(ids[0])
+    if all(len(identifier) == size for identifier in ids):
+        header = b"\x12" + encode(size)
+        return header + header.join(ids)
+    return b"".join(field(2, identifier) for identifier in ids)
+
+
+def encode_named(named: Mapping[bytes, Sequence[bytes]], max_bytes: int) -> list[bytes]:
+    """Whole frames with the ids that are named, by topic; each piece is of `encode_ids`."""
+    entries: list[bytes] = []
+    for topic, pieces in named.items():
+        head = field(1, topic)
+        for piece in pack(pieces, max_bytes - len(head) - 16):
+            entries.append(_NAMED + encode(len(head) + len(piece)) + head + piece)
+    return [encode(len(body)) + body for body in pack(entries, max_bytes - 8)]
 
 
 def encode_ihaves(topic: bytes, ids: Sequence[bytes], max_bytes: int) -> list[bytes]:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from ..parameters.gossip import GossipConfig
-from .messages import RpcChunk, control_frames, encode_idontwants, encode_iwants, encode_subscription
+from .messages import RpcChunk, control_frames, encode_idontwants, encode_iwants, encode_named, encode_subscription
 
 
 class PeerQueue:
@@ -13,7 +13,10 @@ class PeerQueue:
     1. Subscriptions, GRAFT and PRUNE: never dropped. For each topic only the last word waits.
        IDONTWANT goes with them, ahead of messages: it is in time or of no use. It is bounded.
     2. Messages: bounded in bytes and in number; what does not fit is refused, and the caller counts it.
+       So are the ids that lazy links carry in place of messages; they are as small, and the sooner they come the fewer
+       messages cross them.
     3. IHAVE and IWANT: sent once no message waits, or after a heartbeat of waiting; a newer IHAVE replaces an older.
+       IWANT for what is late on a lazy link goes at once.
     """
 
     __slots__ = (
@@ -21,10 +24,14 @@ class PeerQueue:
         "_chunks",
         "_config",
         "_control",
+        "_first",
         "_idontwant",
         "_ihave",
         "_iwant",
         "_max_chunk",
+        "_named",
+        "_named_before",
+        "_named_ids",
         "_subscriptions",
         "bytes",
         "dropped",
@@ -41,6 +48,10 @@ class PeerQueue:
         self._idontwant: list[bytes] = []
         self._ihave: dict[str, list[bytes]] = {}
         self._iwant: dict[bytes, None] = {}
+        self._first = b""  # a frame that goes before all others
+        self._named: dict[bytes, list[bytes]] = {}  # by topic
+        self._named_ids = 0  # in them
+        self._named_before = 0  # that were taken since the last heartbeat
         self._aged = False
         self.bytes = 0  # of waiting messages, as frames
         self.messages = 0
@@ -48,7 +59,14 @@ class PeerQueue:
 
     def __bool__(self) -> bool:
         return bool(
-            self._chunks or self._control or self._subscriptions or self._idontwant or self._ihave or self._iwant
+            self._chunks
+            or self._control
+            or self._subscriptions
+            or self._idontwant
+            or self._named
+            or self._ihave
+            or self._iwant
+            or self._first
         )
 
     @property
@@ -101,8 +119,9 @@ class PeerQueue:
         self._ihave[topic] = entries
         return not replaced
 
-    def put_iwant(self, ids: Sequence[bytes]) -> int:
-        """Ask for messages; how many fitted."""
+    def put_iwant(self, ids: Sequence[bytes], *, urgent: bool = False) -> int:
+        """Ask for messages, `urgent`: before messages go out; how many fitted."""
+        self._aged = self._aged or urgent
         room = self._config.max_ihave_length - len(self._iwant)
         taken = ids[:room]
         self._iwant.update(dict.fromkeys(taken))
@@ -114,14 +133,38 @@ class PeerQueue:
         self._idontwant += taken
         return len(taken)
 
+    def begin(self, frame: bytes) -> None:
+        """Send a frame before all others."""
+        self._first = frame
+
+    def put_named(self, topic: bytes, piece: bytes, count: int) -> bool:
+        """So many ids in place of messages, encoded; False when too many wait, or went since the last heartbeat."""
+        # The peer takes twice as many in a heartbeat, which may be a shorter one at either end.
+        most = self._config.max_named // 2 * min(1.0, self._config.heartbeat_interval)
+        if self._named_ids + self._named_before + count > most:
+            return False
+        self._named_ids += count
+        pieces = self._named.setdefault(topic, [])
+        if count or piece not in pieces:
+            pieces.append(piece)
+        return True
+
     def age(self) -> None:
         """A heartbeat passed: gossip that still waits goes before messages now."""
         self._aged = bool(self._ihave or self._iwant)
+        self._named_before = 0
 
     def take(self, limit: int) -> list[bytes]:
         """Frames of about `limit` bytes, at least one if any waits."""
         frames = encode_idontwants(self._idontwant, self._config.idontwant_ids) if self._idontwant else []
         self._idontwant = []
+        if self._first:
+            frames.insert(0, self._first)
+            self._first = b""
+        if self._named:
+            frames += encode_named(self._named, self._max_chunk)
+            self._named_before += self._named_ids
+            self._named, self._named_ids = {}, 0
         if self._control or self._subscriptions or self._aged:
             frames += self._take_control()
         left = limit - sum(map(len, frames))

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 
 from ..errors import ProtocolError
 from .intake import Intake
+from .late import LateMessages
 from .lazy import LazyGossip
 from .mesh import Mesh
-from .messages import RPC, ControlMessage, decode_rpc
+from .messages import RPC, ControlMessage, Named, decode_rpc
 from .state import ENTRY, MALFORMED, PASSED_OVER, GossipPeer, GossipState
 from .unwanted import Unwanted
 
@@ -25,12 +26,14 @@ class RpcReceiver:
         mesh: Mesh,
         lazy: LazyGossip,
         unwanted: Unwanted,
+        late: LateMessages,
         intake: Intake,
     ) -> None:
         self._state = state
         self._mesh = mesh
         self._lazy = lazy
         self._unwanted = unwanted
+        self._late = late
         self._intake = intake
 
     def receive(self, peer: GossipPeer, frames: Sequence[bytes]) -> None:
@@ -89,6 +92,7 @@ class RpcReceiver:
             return 0.0
         raws: list[bytes] = []
         controls: list[ControlMessage] = []
+        named: list[Named] = []
         messages, work = config.turn_messages, 0.0
         if not full_too:
             messages = min(messages, self._intake.room(peer))
@@ -121,6 +125,8 @@ class RpcReceiver:
                     state.charge(peer, MALFORMED)
                     state.penalise(peer, "extensions", 10.0)  # go
                     work += MALFORMED
+                elif not peer.begun:
+                    peer.lazy = config.lazy_links and rpc.control.extensions.lazy_links
             peer.begun = True
             if count > min(messages, config.max_rpc_messages) or entries > _FEW or rpc.subscriptions:
                 peer.step = self._steps(peer, rpc)
@@ -128,13 +134,18 @@ class RpcReceiver:
             if count:
                 raws += rpc.publish
                 messages -= count
+            if rpc.named:
+                named += rpc.named
+                work += len(rpc.named)
             if entries:
                 controls.append(rpc.control)
                 work += entries
-            elif not count:
+            elif not count and not rpc.named:
                 state.charge(peer, ENTRY)
                 work += ENTRY
         self._flush(peer, raws, controls)
+        if named and not peer.violated:
+            self._late.on_named(peer, named)
         state.waiting.pop(peer.id, None)
         if peer.violated:
             self.drop(peer)
@@ -164,6 +175,9 @@ class RpcReceiver:
             yield config.turn_work * max(len(part) / config.turn_messages, float(self._intake.room(peer) <= 0))
         if rpc.HasField("control"):
             yield from self._control(peer, rpc.control)
+        if rpc.named:
+            self._late.on_named(peer, rpc.named)
+            yield float(len(rpc.named))
 
     def _control(self, peer: GossipPeer, control: ControlMessage) -> Iterator[float]:
         yield from self._mesh.on_control(peer, control)

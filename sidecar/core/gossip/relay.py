@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..types import PeerId
 from .judging import Candidates, Verdict
+from .late import LateMessages
 from .messages import build_chunks
 from .signing import Author
 from .spare import SpareLinks
@@ -41,10 +42,11 @@ class Batch(NamedTuple):
 class Relay:
     """Takes messages in whose signatures are verified: `enter` remembers and judges them, `admit` passes them on."""
 
-    def __init__(self, state: GossipState, unwanted: Unwanted, spare: SpareLinks) -> None:
+    def __init__(self, state: GossipState, unwanted: Unwanted, spare: SpareLinks, late: LateMessages) -> None:
         self._state = state
         self._unwanted = unwanted
         self._spare = spare
+        self._late = late
 
     def enter(self, peer: GossipPeer, batch: Batch) -> None:
         """Take the new ones of these messages from a peer as seen, and pass on what the topic's rules accept."""
@@ -58,12 +60,13 @@ class Relay:
             if topic.judged:
                 state.scores.again(peer.record, topic.name, batch.ids, state.now)
             state.propagation.shown(batch.ids, peer.id, state.now)
-            if peer.held:
-                self._unwanted.shown(peer, batch.ids)
+            if peer.held or peer.promised:
+                self._unwanted.brought(peer, batch.ids)
             if not any(fresh):
                 return
             batch = batch.only(fresh)
         ids = batch.ids
+        named = self._late.came(peer, topic, ids) if topic.awaited else {}
         state.propagation.began(ids, peer.id, state.now)
         state.seen.add(topic.name, ids)
         if self._unwanted.any_large(batch.raws):
@@ -74,6 +77,10 @@ class Relay:
                 return
             batch = accepted
         self.admit(peer, batch)
+        if topic.judged:
+            for identifier, peers in named.items():
+                for other in peers:
+                    state.scores.again(other.record, topic.name, (identifier,), state.now)
 
     def _judge(self, peer: GossipPeer, batch: Batch) -> Batch | None:
         """Those of the messages that the topic's rules accept; None where they accept none."""
@@ -110,21 +117,22 @@ class Relay:
         if authors is None:
             self._forward(peer, topic, None, ids, raws)
             return
-        # A message does not go back to its author (v1.0 Message Processing): one group for each author in the mesh.
-        groups: dict[PeerId | None, tuple[list[bytes], list[bytes]]] = {}
+        # Messages of different authors may go over different links. And none goes back to its author (v1.0 Message
+        # Processing).
+        groups: dict[PeerId, tuple[list[bytes], list[bytes]]] = {}
         for author, identifier, raw in zip(authors, ids, raws, strict=True):
-            group = groups.setdefault(author.peer if author.peer in topic.mesh else None, ([], []))
+            group = groups.setdefault(author.peer, ([], []))
             group[0].append(identifier)
             group[1].append(raw)
-        for excluded, group in groups.items():
-            self._forward(peer, topic, excluded, *group)
+        for author_id, group in groups.items():
+            self._forward(peer, topic, author_id, *group)
 
     def _forward(
         self, source: GossipPeer, topic: Topic, author: PeerId | None, ids: Sequence[bytes], raws: Sequence[bytes]
     ) -> None:
         targets = [peer for peer in topic.mesh.values() if peer is not source and peer.id != author]
-        if len(raws[0]) >= self._state.config.idontwant_threshold:  # a look at one, since small messages are many
-            targets = self._spare.hold(source, topic, targets, ids, raws)
+        if targets and self._state.config.eager_share:
+            targets = self._spare.divert(source, topic, author, targets, ids, raws)
         if any(peer.unwanted for peer in targets):
             targets = self._unwanted.send_wanted(topic, targets, ids, raws)
         if targets:

@@ -31,6 +31,7 @@ from .events import (
 )
 from .intake import Intake
 from .judging import Rules
+from .late import LateMessages
 from .lazy import LazyGossip
 from .mesh import Mesh
 from .propagation import Propagation
@@ -76,11 +77,13 @@ class GossipRouter:
     ) -> None:
         self._state = GossipState(config, identity, now, rng, signed_record, exempt)
         self._mesh = Mesh(self._state)
-        self._lazy = LazyGossip(self._state)
         self._unwanted = Unwanted(self._state)
         self._spare = SpareLinks(self._state, self._unwanted)
-        self._intake = Intake(self._state, Relay(self._state, self._unwanted, self._spare), self._unwanted, verify)
-        self._receiver = RpcReceiver(self._state, self._mesh, self._lazy, self._unwanted, self._intake)
+        self._late = LateMessages(self._state, self._unwanted)
+        self._lazy = LazyGossip(self._state, self._spare)
+        relay = Relay(self._state, self._unwanted, self._spare, self._late)
+        self._intake = Intake(self._state, relay, self._unwanted, verify)
+        self._receiver = RpcReceiver(self._state, self._mesh, self._lazy, self._unwanted, self._late, self._intake)
         self.relieved = False
         """Whether publishers that wait for room can go on since frames were taken: `resume` lets them."""
         self._publisher = Publisher(self._state, self._mesh, sequence)
@@ -179,13 +182,13 @@ class GossipRouter:
     # ------------------------------------------------------------ time
 
     def next_deadline(self) -> float:
-        """When to call `handle_deadline`: at the heartbeat, or earlier for messages that wait on spare links.
+        """When to call `handle_deadline`: at the heartbeat, or earlier for messages that wait, or are waited for.
 
         At once when publishers can go on, or when RPCs or signatures to be checked here wait.
         """
         if self._publisher.due or self._state.waiting or self._intake.due:
             return self._state.now
-        return min(self._heartbeat_at, self._spare.due)
+        return min(self._heartbeat_at, self._spare.due, self._late.due)
 
     def handle_deadline(self, now: float) -> list[GossipEffect]:
         """Beat, serve what waits, and resume publishers."""
@@ -197,6 +200,7 @@ class GossipRouter:
             self._heartbeat_at = now + state.config.heartbeat_interval
             state.seen.expire(now)
             self._spare.heartbeat()
+            self._late.heartbeat()
             state.propagation.expire(now)
             self._mesh.heartbeat()
             self._lazy.heartbeat()
@@ -204,6 +208,7 @@ class GossipRouter:
             self._intake.heartbeat()
             state.forget_idle_topics()
         self._spare.release()
+        self._late.ask()
         if self._intake.due:
             self._intake.serve()
         self._receiver.serve_waiting()

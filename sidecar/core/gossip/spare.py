@@ -1,29 +1,38 @@
-"""Links that mostly bring a peer what it has: large messages wait there a moment, and do not go if the peer shows them.
+"""Links that mostly bring a peer what it has: they carry ids in place of messages, or messages a moment later.
 
-Most copies of a message cross each other: two peers that have it send it to each other before either can know. Which of
-the two directions is of use hardly changes from one message to the next, as long as it comes from the same side. So it
-is learnt which mesh peers have had the messages of a source from elsewhere; they are not sent the next ones at once.
-An IDONTWANT or a copy says then that they need not be. One that says nothing gets the message, only a moment later, and
-at once from then on. Nothing of this is seen on the wire, so it works with every implementation.
+Most copies of a message cross each other: two peers that have it send it to each other before either can know. Which
+direction of a link is of use hardly changes from one message to the next, as long as these have the same author, and
+not often as long as they come from the same side. So a node learns which of its mesh peers have had the messages of an
+author, or of a source, from elsewhere. Links to these are spare, for such messages:
+
+- a peer that knows lazy links is told the id, and asks for the message when it does not come (`late.py`);
+- any other peer gets a large message a moment later, unless it shows by IDONTWANT or a copy that it has it.
+
+Where a message turns out to be needed, the next ones go at once.
 """
 
 import heapq
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .messages import build_chunks
-from .state import GossipPeer, GossipState, Topic
+from ..types import PeerId
+from .messages import build_chunks, encode_ids
+from .state import GossipPeer, GossipState, Needs, Topic
 from .unwanted import Unwanted
 
 # Measured with `python -m bench.propagation`, or guesses where it makes no difference.
 _MEMORY = 15 / 16  # of what was learnt, with each message that is looked at
+_PRIOR = 0.3  # messages of an author that what is known of the source counts as much as
 _JUDGED = 1.0  # seconds after which a peer has shown what it had from elsewhere
-_SLACK = 0.01  # seconds that a message waits beyond what a peer usually takes, and four of its mean deviations
+_TRIED = 1 / 64  # of the messages that are looked at: all peers get them, to learn whether they still are of no use
+_WORTH = 2  # times as long as its id: shorter messages are sent rather than their ids
+_SLACK = 0.01  # seconds that a message waits beyond what a peer usually takes
 _LONGEST = 0.5  # seconds that a message waits at most
 _GRID = 1 / 256  # seconds: messages that are due nearly at once go together
 _MOST = 1024  # messages that wait
 _MOST_BYTES = 8 << 20
-_PAIRS = 1024  # of source and peer, in each topic
+_ORIGINS = 1024  # authors, and sources, that are remembered for each link
+_ROUTES = 4096  # kept until the next heartbeat, in each topic
 
 
 class _Held(NamedTuple):
@@ -31,6 +40,7 @@ class _Held(NamedTuple):
     number: int
     topic: Topic
     source: GossipPeer
+    author: PeerId | None
     peers: list[GossipPeer]
     ids: Sequence[bytes]
     raws: Sequence[bytes]
@@ -43,11 +53,13 @@ class _Watched(NamedTuple):
     at: float
     topic: Topic
     source: GossipPeer
-    targets: list[GossipPeer]
+    author: PeerId | None
+    sent: list[GossipPeer]
+    named: list[GossipPeer]  # that were told its id
 
 
 class SpareLinks:
-    """Holds messages back, and learns from samples of them whom they were of use to."""
+    """Chooses the links that a message goes over, and learns from samples of them whom they were of use to."""
 
     def __init__(self, state: GossipState, unwanted: Unwanted) -> None:
         self._state = state
@@ -62,45 +74,120 @@ class SpareLinks:
         """When the first message has waited long enough; infinity when none waits."""
         return self._held[0].due if self._held else float("inf")
 
-    def hold(
+    # ------------------------------------------------------------ which links
+
+    def route(self, topic: Topic, source: GossipPeer, author: PeerId | None) -> tuple[GossipPeer, ...]:
+        """The mesh peers to which a message of this author (None: unknown) that comes from there is hardly news."""
+        origins = source.id, author
+        route = topic.routes.get(origins)
+        if route is None:
+            share = self._state.config.eager_share
+            route = tuple(
+                peer
+                for peer in topic.mesh.values()
+                if peer.id not in topic.dependents and self._need(topic, source.id, author, peer.id) < share
+            )
+            if len(topic.routes) >= _ROUTES:
+                topic.routes.clear()
+            topic.routes[origins] = route
+        return route
+
+    @staticmethod
+    def _need(topic: Topic, source: PeerId, author: PeerId | None, peer: PeerId) -> float:
+        """The share of such messages that is news to the peer, as far as it is known; a half where nothing is."""
+        useful, of = topic.needs.get(peer, _NOTHING).get(source, (0.0, 0.0))
+        if author is None:
+            return (useful + 0.25) / (of + 0.5)
+        share = (useful + 0.5) / (of + 1)  # slower, since soon the author tells more
+        useful, of = topic.authors.get(peer, _NOTHING).get(author, (0.0, 0.0))
+        return (useful + _PRIOR * share) / (of + _PRIOR)
+
+    # ------------------------------------------------------------ sending
+
+    def divert(
         self,
         source: GossipPeer,
         topic: Topic,
+        author: PeerId | None,
         targets: list[GossipPeer],
         ids: Sequence[bytes],
         raws: Sequence[bytes],
     ) -> list[GossipPeer]:
-        """Those of the peers that get the messages at once; for the others they wait here.
+        """Those of the peers that get the messages at once; the others are told the ids, or the messages wait here."""
+        state = self._state
+        route = self.route(topic, source, author)
+        watched = ids[0] in state.propagation.samples
+        if not route and not watched:
+            return targets
+        shortest = min(map(len, raws))
+        if shortest < _WORTH * len(ids[0]) or (watched and state.rng.random() < _TRIED):
+            route = ()
+        named: list[GossipPeer] = []
+        held: list[GossipPeer] = []
+        at_once = targets
+        if route:
+            at_once = []
+            large = shortest >= state.config.idontwant_threshold
+            for peer in targets:
+                if peer not in route:
+                    at_once.append(peer)
+                elif peer.lazy:
+                    named.append(peer)
+                elif large:
+                    held.append(peer)
+                else:
+                    at_once.append(peer)
+            if named:
+                at_once += self._name(topic, named, ids)
+            if held:
+                at_once += self._hold(source, topic, author, held, ids, raws)
+        if watched:
+            sent = [peer for peer in targets if peer not in named and peer.id not in topic.dependents]
+            self._watched[ids[0]] = _Watched(state.now, topic, source, author, sent, named)
+        return at_once
 
-        Small ones do not, nor does anything for peers that have hardly another link.
-        """
-        state, config, needs = self._state, self._state.config, topic.needs
-        if source.id not in topic.mesh or min(map(len, raws)) < config.idontwant_threshold or not config.eager_share:
-            return targets
-        if ids[0] in state.propagation.samples:
-            independent = [peer for peer in targets if peer.id not in topic.dependents]
-            self._watched[ids[0]] = _Watched(state.now, topic, source, independent)
-        if not needs:
-            return targets
+    def _name(self, topic: Topic, peers: Sequence[GossipPeer], ids: Sequence[bytes]) -> list[GossipPeer]:
+        """Tell the peers the ids of what they have not shown; those of them for which there is no room."""
+        state = self._state
+        piece = b""
+        full: list[GossipPeer] = []
+        for peer in peers:
+            part = ids
+            if not peer.unwanted.keys().isdisjoint(ids):
+                part = [identifier for identifier in ids if identifier not in peer.unwanted]
+                if not part:
+                    continue
+            if len(part) == len(ids):
+                piece = piece or encode_ids(ids)
+            if not state.name_ids(peer, topic, piece if len(part) == len(ids) else encode_ids(part), len(part)):
+                full.append(peer)
+        return full
+
+    def _hold(
+        self,
+        source: GossipPeer,
+        topic: Topic,
+        author: PeerId | None,
+        peers: Sequence[GossipPeer],
+        ids: Sequence[bytes],
+        raws: Sequence[bytes],
+    ) -> Sequence[GossipPeer]:
+        """Keep the messages for these peers for a moment; the peers, where there is no room."""
+        state = self._state
         size = sum(map(len, raws))
         if self._messages + len(ids) > _MOST or self._bytes + size > _MOST_BYTES:
-            return targets
-        at_once: list[GossipPeer] = []
+            return peers
         waiting: dict[float, list[GossipPeer]] = {}
-        for peer in targets:
-            need = needs.get((source.id, peer.id))
-            if need is None or need[0] >= need[1] * config.eager_share or peer.id in topic.dependents:
-                at_once.append(peer)
-            else:
-                wait = min(_LONGEST, peer.lag + 4 * peer.lag_deviation + _SLACK)
-                waiting.setdefault((state.now + wait) // _GRID * _GRID + _GRID, []).append(peer)
-                peer.held += 1
-        for due, peers in waiting.items():
+        for peer in peers:
+            wait = min(_LONGEST, peer.lag.bound(0.0) + _SLACK)
+            waiting.setdefault((state.now + wait) // _GRID * _GRID + _GRID, []).append(peer)
+            peer.held += 1
+        for due, together in waiting.items():
             self._number += 1
-            heapq.heappush(self._held, _Held(due, self._number, topic, source, peers, ids, raws, size))
+            heapq.heappush(self._held, _Held(due, self._number, topic, source, author, together, ids, raws, size))
             self._messages += len(ids)
             self._bytes += size
-        return at_once
+        return ()
 
     def release(self) -> None:
         """Send what has waited long enough to those that have not shown it."""
@@ -115,11 +202,21 @@ class SpareLinks:
             peers = [peer for peer in held.peers if topic.mesh.get(peer.id) is peer]
             lacking = [peer for peer in peers if any(identifier not in peer.unwanted for identifier in ids)]
             for peer in lacking:
-                self._learn(topic, held.source, peer, 1.0)
+                self._learn(topic, held.source.id, held.author, peer, needed=True)
             wanting = self._unwanted.send_wanted(topic, peers, ids, raws)
             if wanting:
                 chunks = build_chunks(raws, config.max_chunk, config.max_chunk_messages)
                 topic.counts.dropped += state.send_chunks(wanting, chunks)
+
+    # ------------------------------------------------------------ learning
+
+    def asked(self, peer: GossipPeer, ids: Sequence[bytes]) -> None:
+        """A peer asks for messages of which it was told the ids: they were late there."""
+        for identifier in ids:
+            watched = self._watched.get(identifier)
+            if watched is not None and peer in watched.named:
+                watched.named.remove(peer)
+                self._learn(watched.topic, watched.source.id, watched.author, peer, needed=True)
 
     def heartbeat(self) -> None:
         """Judge the samples: who has not shown a message within a second had it from here."""
@@ -129,30 +226,33 @@ class SpareLinks:
             if state.now - watched.at < _JUDGED:
                 break
             del self._watched[identifier]
+            topic, origins = watched.topic, (watched.source.id, watched.author)
+            for peer in watched.named:
+                if topic.mesh.get(peer.id) is peer:
+                    self._learn(topic, *origins, peer, needed=False)
             sample = state.propagation.samples.get(identifier)
             if sample is None:
                 continue
-            for peer in watched.targets:
-                if watched.topic.mesh.get(peer.id) is not peer:
-                    continue
-                delay = sample.shown.get(peer.id)
-                self._learn(watched.topic, watched.source, peer, float(delay is None))
-                if delay is not None:
-                    self._note_lag(peer, delay)
+            for peer in watched.sent:
+                if topic.mesh.get(peer.id) is peer:
+                    delay = sample.shown.get(peer.id)
+                    self._learn(topic, *origins, peer, needed=delay is None)
+                    if delay is not None:
+                        peer.lag.note(delay)
 
-    def _learn(self, topic: Topic, source: GossipPeer, peer: GossipPeer, needed: float) -> None:
-        """Count for source and peer what was of use, and all; both wear off."""
-        pair = source.id, peer.id
-        useful, all_ = topic.needs.pop(pair, (0.5, 1.0))
-        topic.needs[pair] = (useful - 0.5) * _MEMORY + 0.5 + needed, (all_ - 1.0) * _MEMORY + 2.0
-        if len(topic.needs) > _PAIRS:
-            del topic.needs[next(iter(topic.needs))]
+    def _learn(self, topic: Topic, source: PeerId, author: PeerId | None, peer: GossipPeer, *, needed: bool) -> None:
+        topic.routes = {}
+        _count(topic.needs.setdefault(peer.id, {}), source, needed=needed)
+        if author is not None:
+            _count(topic.authors.setdefault(peer.id, {}), author, needed=needed)
 
-    @staticmethod
-    def _note_lag(peer: GossipPeer, delay: float) -> None:
-        """How long after its coming here a peer shows a message; smoothed as in RFC 6298."""
-        if peer.lag:
-            peer.lag_deviation += (abs(delay - peer.lag) - peer.lag_deviation) / 4
-            peer.lag += (delay - peer.lag) / 8
-        else:
-            peer.lag, peer.lag_deviation = delay, delay / 2
+
+_NOTHING: Needs = {}
+
+
+def _count(needs: Needs, origin: PeerId, *, needed: bool) -> None:
+    """Count a message of an origin; the origins that were not counted for longest go first."""
+    useful, of = needs.pop(origin, (0.0, 0.0))
+    if len(needs) >= _ORIGINS:
+        del needs[next(iter(needs))]
+    needs[origin] = useful * _MEMORY + needed, of * _MEMORY + 1

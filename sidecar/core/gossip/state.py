@@ -30,6 +30,7 @@ from .messages import RpcChunk, SignedLayout, UnsignedLayout, build_chunks, max_
 from .propagation import Propagation
 from .queue import PeerQueue
 from .score import PeerScores, ScoredPeer
+from .smoothed import Smoothed
 
 _Entry = TypeVar("_Entry")
 _Columns = tuple[bytes, str, PeerId | None, int | None, bytes, PeerId, bool]
@@ -59,7 +60,9 @@ class GossipPeer:
     """A gossip peer: what it announced, what waits for it, what it used up since the last heartbeat."""
 
     __slots__ = (
+        "answer",
         "answered",
+        "awaited",
         "backlog",
         "backlog_bytes",
         "backlogged",
@@ -77,13 +80,16 @@ class GossipPeer:
         "knows_idontwant",
         "lacking_until",
         "lag",
-        "lag_deviation",
+        "lazy",
+        "lead",
         "left",
         "lost",
         "max_rpc",
         "named",
+        "names",
         "outbound",
         "pending_bytes",
+        "promised",
         "protocol",
         "queue",
         "record",
@@ -123,8 +129,13 @@ class GossipPeer:
         self.answered = 0  # messages sent on its IWANT, of late
         self.lacking_until = 0  # heartbeat until which it is taken for one that gets too little by its own mesh
         self.held = 0  # batches that wait for it on a link that mostly brings it what it has
-        self.lag = 0.0  # seconds from the coming of a message here until it shows that it has it from elsewhere
-        self.lag_deviation = 0.0
+        self.lag = Smoothed()  # from the coming of a message here until it shows that it has it from elsewhere
+        self.lazy = False  # it knows lazy links: see `spare.py`
+        self.names = 0  # ids that it named on one since the last heartbeat
+        self.awaited = 0  # messages that it named before others did, and that have not come
+        self.lead = Smoothed()  # from its naming a message until that comes from elsewhere
+        self.answer = Smoothed()  # from asking it for a message that it named until that comes
+        self.promised: dict[bytes, float] = {}  # messages that it named and was asked for, and until when
         self.idontwants = 0  # RPCs with IDONTWANT
         self.unwanted: dict[bytes, int] = {}  # ids that it told us not to send, with the heartbeat that ends each
         self.knows_idontwant = protocol in IDONTWANT_PROTOCOLS
@@ -144,17 +155,37 @@ class GossipPeer:
         return self.protocol in EXCHANGE_PROTOCOLS
 
 
+Needs = dict[PeerId, tuple[float, float]]
+"""By author or source: how many messages were news to a mesh peer, and of how many; both wear off."""
+
+
+class Awaited:
+    """A message that was named and has not come."""
+
+    __slots__ = ("asked", "asked_at", "at", "exhausted", "peers")
+
+    def __init__(self, at: float, peer: GossipPeer) -> None:
+        self.at = at
+        self.peers = [peer]  # that have named it, in this order
+        self.asked = 0  # of them
+        self.asked_at = 0.0
+        self.exhausted = False  # all were asked, and had their time to answer
+
+
 class Topic:
     """A topic that is joined, announced by a peer, or published on."""
 
     __slots__ = (
         "_max_payloads",
+        "authors",
+        "awaited",
         "backoff",
         "begins",
         "counts",
         "dependents",
         "fanout",
         "flooded",
+        "flooded_last",
         "joined",
         "joined_at",
         "judged",
@@ -166,6 +197,7 @@ class Topic:
         "options",
         "peers",
         "resting",
+        "routes",
         "rules",
         "signed",
         "told",
@@ -189,9 +221,13 @@ class Topic:
         self.begins: dict[PeerId, Mark] = {}  # of those that came lately: the first message that they want to hear of
         self.told: dict[PeerId, int] = {}  # the heartbeat at which a peer outside the mesh was gossiped to
         self.fanout: dict[PeerId, GossipPeer] = {}  # a subset of `peers`; empty when joined
-        # Of messages that came from the first and were for the second: how many were of use, of how many; worn off.
-        self.needs: dict[tuple[PeerId, PeerId], tuple[float, float]] = {}
+        # By mesh peer, and by the peer that messages came from, or by their author. See `spare.py`.
+        self.needs: dict[PeerId, Needs] = {}
+        self.authors: dict[PeerId, Needs] = {}
+        self.routes: dict[tuple[PeerId, PeerId | None], tuple[GossipPeer, ...]] = {}  # what follows from both
+        self.awaited: dict[bytes, Awaited] = {}  # named by mesh peers, and not come
         self.flooded: list[GossipPeer] | None = None  # who gets what is published; None: to be chosen anew
+        self.flooded_last: dict[PeerId, None] = {}  # who got it when they were last chosen
         self.last_published = 0.0
         self.backoff: dict[PeerId, float] = {}  # until when neither side grafts
         self.resting: dict[PeerId, float] = {}  # until when we do not graft, though the peer may
@@ -220,8 +256,13 @@ class Topic:
             scores.pruned(linked.record, self.name)
         self.dependents.pop(peer, None)
         self.flooded = None
-        if self.needs:
-            self.needs = {pair: need for pair, need in self.needs.items() if peer not in pair}
+        self.forget_needs(peer)
+
+    def forget_needs(self, peer: PeerId) -> None:
+        """Forget what is known to be of no use to a peer."""
+        self.routes = {}
+        self.needs.pop(peer, None)
+        self.authors.pop(peer, None)
 
     @property
     def idle(self) -> bool:
@@ -334,6 +375,14 @@ class GossipState:
                 self.wake(peer)
                 peer.queue.subscribe(topic.wire, age)
                 self._check_overrun(peer)
+
+    def name_ids(self, peer: GossipPeer, topic: Topic, piece: bytes, count: int) -> bool:
+        """Queue an entry of Named with so many ids for a peer that knows lazy links; False when there is no room."""
+        self.wake(peer)
+        if not peer.queue.put_named(topic.wire, piece, count):
+            return False
+        self.statistics.named_ids_sent += count
+        return True
 
     def _check_overrun(self, peer: GossipPeer) -> None:
         if peer.queue.overrun:

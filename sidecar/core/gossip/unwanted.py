@@ -74,6 +74,13 @@ class Unwanted:
         for identifier in ids[: self._state.config.max_unwanted - len(peer.unwanted)]:
             peer.unwanted.setdefault(identifier, expires)
 
+    def brought(self, peer: GossipPeer, ids: Sequence[bytes]) -> None:
+        """The peer has sent these messages, as it may have promised."""
+        for identifier in ids if peer.promised else ():
+            peer.promised.pop(identifier, None)
+        if peer.held:
+            self.shown(peer, ids)
+
     def send_wanted(
         self, topic: Topic, peers: Sequence[GossipPeer], ids: Sequence[bytes], raws: Sequence[bytes]
     ) -> list[GossipPeer]:

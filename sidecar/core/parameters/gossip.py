@@ -9,6 +9,7 @@ from .score import ScoreConfig
 PROTOCOLS = ("/meshsub/1.3.0", "/meshsub/1.2.0", "/meshsub/1.1.0", "/meshsub/1.0.0")
 IDONTWANT_PROTOCOLS = PROTOCOLS[:2]
 EXCHANGE_PROTOCOLS = PROTOCOLS[:3]
+EXTENSIONS_PROTOCOLS = PROTOCOLS[:1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,11 @@ class GossipConfig:
     # connections (`python -m bench.propagation`): with 16 the last receiver has a message as soon as with all, with 12
     # and 8 some 2 % and 4 % later.
     flood_peers: int = 16
-    # Mesh peers to which less than this share of messages is news do not get the next ones at once: see `spare.py`.
-    # Measured (`python -m bench.propagation`). 0: everybody gets them at once.
-    eager_share: float = 0.07
+    # Mesh peers to which less than this share of an author's or a source's messages is news do not get the next ones at
+    # once: see `spare.py`. Measured (`python -m bench.propagation`). 0: everybody gets them at once.
+    eager_share: float = 0.05
+    lazy_links: bool = True  # ours: such links to other sidecars carry ids in place of messages
+    max_named: int = 10_000  # a guess: ids taken on lazy links from one peer in a heartbeat; half may wait for it
     gossip_factor: float = 0.25  # v1.1: share of the other peers that get IHAVE
     flood_publish: bool = True  # v1.1: own messages go to more peers of the topic than the mesh: see `flood_peers`
     heartbeat_interval: float = 1.0  # v1.0
