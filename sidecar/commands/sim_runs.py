@@ -93,9 +93,11 @@ class Runs:
 class RunCounter:
     """Says how many of so many runs are over, and how long the others may take."""
 
-    def __init__(self, total: int, say: Callable[[str], None]) -> None:
+    def __init__(self, total: int, say: Callable[[str], None], *, at_most: bool = False) -> None:
+        """`at_most`: there may be fewer."""
         self._total = total
         self._say = say
+        self._bound = "at most " if at_most else ""
         self._done = 0
         self._began = self._said = time.monotonic()
 
@@ -108,4 +110,6 @@ class RunCounter:
         self._said = now
         took = now - self._began
         left = took * (self._total - self._done) / self._done
-        self._say(f"{self._done} of {self._total} runs, {took:.0f} s; about {left:.0f} s are left")
+        self._say(
+            f"{self._done} of {self._bound}{self._total} runs, {took:.0f} s; {self._bound}about {left:.0f} s are left"
+        )

@@ -6,15 +6,17 @@ from pathlib import Path
 
 from ..core.errors import InvalidArgument
 from ..simulate.compare import load_runs
+from ..simulate.pictures import lacking
 from ..simulate.reading import load_scenario
 from ..simulate.settings import read_settings
 from ..simulate.sweep import Combination, Settings, combinations, combined, sweep_records, sweep_told
+from ..simulate.sweep_page import sweep_page
 from ..simulate.writing import RECORDS
 from .common.exit_codes import FAILED, INTERRUPTED
 from .common.said import clean, failed, note
 from .sim_runs import Job, RunCounter, Runs
 
-SWEEP = "sweep.jsonl"
+SWEEP, SWEEP_PAGE = "sweep.jsonl", "sweep.html"
 
 
 def sweep(
@@ -47,13 +49,19 @@ def sweep(
     ]
     records = list(sweep_records(plain.name, found, len(wanted)))
     (folder / SWEEP).write_text("".join(json.dumps(record) + "\n" for record in records))
+    lacks = lacking()
+    if lacks is None:
+        (folder / SWEEP_PAGE).write_text(sweep_page(plain.name, found, len(wanted)), encoding="utf-8")
     if as_json:
         print(json.dumps({"folder": str(folder), "records": records}))
     else:
         for line in sweep_told(plain.name, found, len(wanted)):
             print(clean(line))
         print()
-        print(clean(f"all of it is in {folder} ({SWEEP}, and a folder for each combination)"))
+        begin = SWEEP if lacks else SWEEP_PAGE
+        print(clean(f"all of it is in {folder} (begin with {begin}; there is a folder for each combination)"))
+        if lacks and not quiet:
+            note(f"there is no {SWEEP_PAGE}: {lacks}")
     if runs.interrupted:
         return failed(INTERRUPTED, f"broken off; {len(found)} of {len(wanted)} combinations were played")
     return failed(FAILED, failures[0]) if failures else 0

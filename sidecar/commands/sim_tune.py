@@ -10,10 +10,10 @@ from ..core.errors import ConfigError
 from ..simulate.reading import load_scenario
 from ..simulate.scenario import Scenario
 from ..simulate.sweep import Combination, Settings
-from ..simulate.tune import SPACE, Limits, ParameterSearch, configured_keys, tune_records, tune_told
+from ..simulate.tune import CHECKED, SPACE, Limits, ParameterSearch, configured_keys, tune_records, tune_told
 from .common.exit_codes import FAILED, INTERRUPTED
 from .common.said import clean, failed, note
-from .sim_runs import Job, Runs
+from .sim_runs import Job, RunCounter, Runs
 from .sim_sweep import of_jobs
 
 TUNE = "tune.jsonl"
@@ -26,8 +26,7 @@ class _Player:
     file: Path
     folder: Path
     runs: Runs
-    quiet: bool
-    most: int
+    progress: RunCounter
     count: int = 0
     failures: list[str] = dataclasses.field(default_factory=list)
 
@@ -40,9 +39,7 @@ class _Player:
             jobs[self.count] = [
                 Job(self.file, seed, self.folder / f"{self.count:03}" / str(seed), settings) for seed in seeds
             ]
-        self.failures += self.runs.play([job for some in jobs.values() for job in some])
-        if not self.quiet and not self.runs.interrupted:
-            note(f"{self.count} combinations of at most {self.most} are played")
+        self.failures += self.runs.play([job for some in jobs.values() for job in some], self.progress.one)
         found = [of_jobs(number, settings, jobs[number]) for number, settings in zip(jobs, batch, strict=True)]
         return [each for each in found if each.seeds]
 
@@ -72,7 +69,9 @@ def tune(
     folder = out or Path("sim") / f"{plain.name}-tune"
     folder.mkdir(parents=True, exist_ok=True)
     search = ParameterSearch(limits, {key: base[key] for key in SPACE})
-    player = _Player(file, folder, Runs(plain.nodes), quiet, search.most)
+    most = search.most + CHECKED * seeds
+    progress = RunCounter(most, lambda text: None if quiet else note(text), at_most=True)
+    player = _Player(file, folder, Runs(plain.nodes), progress)
     for batch in search.batches():
         for found in player.play(batch, range(first, first + 1)):
             search.searched(found)

@@ -112,7 +112,7 @@ def _rounded(estimate: Estimate) -> Record:
     return {"mean": round(estimate.mean, 6), "half_width": None if width is None else round(width, 6)}
 
 
-def table(found: Sequence[Combination]) -> list[list[str]]:
+def sweep_rows(found: Sequence[Combination]) -> list[list[str]]:
     """Rows of cells, the first one the heads: settings, figures, and `front` behind those that are on it."""
     best = front(found)
     keys = list(dict.fromkeys(setting.key for each in found for setting in each.settings))
@@ -132,7 +132,7 @@ def sweep_told(name: str, found: Sequence[Combination], planned: int) -> Iterato
     yield f"{name}: {of}{_many(planned)}, {seeds} {'seed' if seeds == 1 else 'seeds'} each"
     yield ""
     if found:
-        rows = table(found)
+        rows = sweep_rows(found)
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         for row in rows:
             cells = (cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=False))

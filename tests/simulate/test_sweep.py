@@ -17,6 +17,7 @@ from sidecar.core.errors import ConfigError
 from sidecar.simulate.report import Run
 from sidecar.simulate.settings import Assignment
 from sidecar.simulate.sweep import MAX_RUNS, Combination, combinations, combined, front, sweep_records, sweep_told
+from sidecar.simulate.sweep_page import sweep_page
 
 SCENARIO = """\
 duration = 12
@@ -118,6 +119,23 @@ def test_it_is_told_to_people_and_programs() -> None:
     assert records[2]["delay_p99"] == {"mean": 0.2, "half_width": None}
 
 
+def test_the_page_shows_the_front() -> None:
+    found = of((0.1, 2048.0), (0.2, 1024.0), (0.3, 3072.0), (0.4, 512.0, 1))
+    page = sweep_page("s <b>", found, 5)
+    assert "The cheapest of the front: gossip.degree=2 (1.0 KiB/s a node, p99 200 ms). The fastest: " in page
+    assert "4 of 5 combinations were played." in page
+    assert "s &lt;b&gt;: combinations" in page
+    for label in ("on the front", "beaten", "missed messages"):
+        assert f">{label}<" in page
+    assert page.count("<tr>") == 5
+    assert sweep_page("s", found, 5) == sweep_page("s", found, 5)
+
+
+def test_a_page_of_nothing() -> None:
+    assert "No combination delivered every message." in sweep_page("s", [], 2)
+    assert "<svg" not in sweep_page("s", of((None, 10.0)), 1)
+
+
 def test_the_command_plays_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, out = tmp_path / "s.toml", tmp_path / "out"
     file.write_text(SCENARIO)
@@ -132,6 +150,7 @@ def test_the_command_plays_them(tmp_path: Path, capsys: pytest.CaptureFixture[st
         {"gossip.flood_publish": False},
     ]
     assert [record["missed"]["mean"] for record in records[1:]] == [0, 0]
+    assert (out / "sweep.html").read_text().startswith("<!doctype html>")
     report = json.loads((out / "2" / "3" / "report.jsonl").read_text().splitlines()[0])
     assert (report["seed"], report["settings"]) == (3, {"gossip.flood_publish": False})
 
@@ -193,4 +212,8 @@ def test_progress_says_how_much_is_left(monkeypatch: pytest.MonkeyPatch) -> None
     for moment in (103.0, 120.0, 121.0, 122.0):
         now[0] = moment
         counted.one(Job(Path("s.toml"), 1, Path("out")))
+    bounded = RunCounter(2, said.append, at_most=True)
+    now[0] = 132.0
+    bounded.one(Job(Path("s.toml"), 1, Path("out")))
+    assert said.pop() == "1 of at most 2 runs, 10 s; at most about 10 s are left"
     assert said == ["2 of 4 runs, 20 s; about 20 s are left", "4 of 4 runs, 22 s; about 0 s are left"]
