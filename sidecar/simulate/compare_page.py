@@ -36,7 +36,6 @@ _CONFIDENCE = (
     "Behind +- is how far the true mean may be, with a confidence of 95 %. What does not exceed that may be chance; "
     "one run alone cannot tell."
 )
-_CHANCE = {None: ", which one run cannot tell from chance", True: "", False: ", which may be chance"}
 
 
 def _result(labels: Sequence[str], rows: Sequence[ComparedNumber]) -> str:
@@ -50,13 +49,15 @@ def _result(labels: Sequence[str], rows: Sequence[ComparedNumber]) -> str:
         row = next((row for row in rows if row.name == name), None)
         if row is not None and row.one is not None and row.other is not None:
             one, other = (number_words(each._replace(half_width=None), row.unit) for each in (row.one, row.other))
-            said.append(f"{what} {other} with {labels[1]}, {one} with {labels[0]}{_CHANCE[row.apart]}")
+            chance = ", which may be chance" if row.apart is False else ""
+            said.append(f"{what} {other} with {labels[1]}, {one} with {labels[0]}{chance}")
     missed = next((row for row in rows if row.name == "deliveries missed"), None)
     for label, each in zip(labels, (missed.one, missed.other) if missed is not None else (), strict=False):
         if each is not None and each.mean:
             said.append(f"{label} misses {each.mean:.10g} deliveries")
     text = "; ".join(said) or "Neither has published a message"
-    return f"{text[0].upper()}{text[1:]}."
+    alone = " One run alone cannot tell difference from chance." if any(row.apart is None for row in rows) else ""
+    return f"{text[0].upper()}{text[1:]}.{alone}"
 
 
 def _rows(rows: Sequence[ComparedNumber]) -> Iterator[Sequence[str]]:

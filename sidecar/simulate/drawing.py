@@ -148,9 +148,19 @@ def spread_figure(
         whole = counts.total()
         points = [(least + place * column + middle, 100 * n / whole) for place, n in sorted(shares.items())]
         series.append(Series(each.label, points, Form.BARS))
-    beside = max(0.0, (_FEW - there / joined) / 2) * column  # so that few columns are no wide blocks
-    ends = least + middle - 0.7 * column - beside, least + middle + (there / joined - 0.3) * column + beside
-    return [_figure(kind, title, caption, Axis(across, False, *ends), Axis(f"share of {of} (%)", least=0.0), series)]
+    columns = math.ceil(there / joined)
+    beside = max(0.0, (_FEW - columns) / 2) * column  # so that few columns are no wide blocks
+    ends = least + middle - 0.7 * column - beside, least + middle + (columns - 0.3) * column + beside
+    return [
+        _figure(
+            kind,
+            title,
+            caption,
+            Axis(across, least=ends[0], most=ends[1], column=column),
+            Axis(f"share of {of} (%)", least=0.0),
+            series,
+        )
+    ]
 
 
 def bounded_figure(sets: Sequence[RunSet], key: str, title: str, caption: str, *, across: str, of: str) -> list[Figure]:

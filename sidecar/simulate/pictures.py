@@ -12,7 +12,6 @@ import re
 import warnings
 from collections.abc import Container, Iterator, Sequence
 from importlib.util import find_spec
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.sax.saxutils import quoteattr
 
@@ -55,6 +54,8 @@ class Axis(NamedTuple):
     most: float | None = None
     names: Sequence[str] = ()
     """What stands at 0, 1, 2, ... in place of numbers."""
+    column: float = 1.0
+    """How far apart the places of bars are; those of all series at one place have room in it."""
 
 
 class Series(NamedTuple):
@@ -87,7 +88,7 @@ def draw(name: str, about: str, x: Axis, y: Axis, series: Sequence[Series]) -> s
     with _quiet(), matplotlib.rc_context(settings | _style(name)):
         figure = Figure(_SIZE, layout="constrained")
         axes = figure.subplots()
-        legend = _plot(axes, series)
+        legend = _plot(axes, series, x.column)
         _arrange(axes, x, y, whole=any(each.form is Form.BARS for each in series))
         if len(legend) > 1:
             columns = 1 + (max(len(text) for _, text in legend) < 24) + (sum(len(text) for _, text in legend) < 44)
@@ -98,11 +99,11 @@ def draw(name: str, about: str, x: Axis, y: Axis, series: Sequence[Series]) -> s
     return _cleaned(written.getvalue(), about)
 
 
-def _plot(axes: "Axes", series: Sequence[Series]) -> list[tuple[Any, str]]:
+def _plot(axes: "Axes", series: Sequence[Series], column: float) -> list[tuple[Any, str]]:
     """Draw the series; returns what the legend shows."""
     legend = []
     bars = [each for each in series if each.form is Form.BARS]
-    width = _bar_width(bars)
+    width = 0.9 * column / max(1, len(bars))
     for number, each in enumerate(series):
         colour = COLOURS[(number if each.colour is None else each.colour) % len(COLOURS)]
         across, up = [point[0] for point in each.points], [point[1] for point in each.points]
@@ -124,13 +125,6 @@ def _plot(axes: "Axes", series: Sequence[Series]) -> list[tuple[Any, str]]:
         if each.label:
             legend.append((drawn, _label(each.label)))
     return legend
-
-
-def _bar_width(bars: Sequence[Series]) -> float:
-    """Of one bar, so that those of all series have room between two places."""
-    places = sorted({point[0] for each in bars for point in each.points})
-    apart = min((right - left for left, right in pairwise(places)), default=1.0)
-    return 0.9 * apart / max(1, len(bars))
 
 
 def _arrange(axes: "Axes", x: Axis, y: Axis, *, whole: bool) -> None:

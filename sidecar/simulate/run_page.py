@@ -142,6 +142,8 @@ def _degrees(runs: Sequence[RunSet], report: Sequence[Record]) -> list[Figure]:
         drawn += spread_figure(runs, "mesh", "Mesh", caption, across="mesh links", of="nodes")
     if connections and connections["p50"] is not None:
         caption = f"Connections of a node at the end: {spread_words(connections)}. {connections['dials']} dials in all."
+        if report[0]["hostile"] and connections["to_hostile"] is not None:
+            caption += f" {connections['to_hostile']:.0%} lead to hostile nodes."
         drawn += spread_figure(runs, "connections", "Connections", caption, across="connections", of="nodes")
     return drawn
 

@@ -28,11 +28,18 @@ def texts(drawn: list[Figure]) -> list[str]:
 
 
 def bars(drawn: list[Figure], series: int = 1) -> list[tuple[float, float]]:
-    """Place and height of each bar of a series, in units of the picture."""
+    """Right end and height of each bar of a series, in units of the picture."""
     (figure,) = drawn
     found = re.findall(rf'd="([^"]*)" clip-path="[^"]*" style="fill: var\(--series-{series},', figure.svg)
     corners = [[tuple(map(float, point)) for point in re.findall(r"[ML] (\S+) (\S+)", path)] for path in found]
-    return [(min(x for x, _ in each), max(y for _, y in each) - min(y for _, y in each)) for each in corners]
+    return [(max(x for x, _ in each), max(y for _, y in each) - min(y for _, y in each)) for each in corners]
+
+
+def right_end(drawn: list[Figure]) -> float:
+    """Of the axes, in units of the picture: what is beyond is cut off."""
+    clip = re.search(r"<rect x=\"(\S+)\" y=\"\S+\" width=\"(\S+)\"", drawn[0].svg)
+    assert clip is not None
+    return float(clip[1]) + float(clip[2])
 
 
 def dots(drawn: list[Figure], series: int) -> int:
@@ -84,6 +91,8 @@ def test_many_values_are_joined_and_few_are_no_wide_blocks() -> None:
         return spread_figure([each], "connections", "title", "caption", across="connections", of="nodes")
 
     assert len(bars(drawn(histogram("connections", *((value, 1) for value in range(10, 310)))))) == 30
+    apart = drawn(histogram("connections", (24, 9), (99, 1)))
+    assert 0 < bars(apart)[0][0] < bars(apart)[1][0] < right_end(apart), "the last one is whole"
     ((place, _),) = bars(drawn(histogram("connections", (7, 3))))
     assert 100 < place < 250, "in the middle"
     low, high = bars(drawn(histogram("connections", (1, 10), (2, 30))))
