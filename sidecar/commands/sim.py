@@ -231,17 +231,17 @@ def _play(options: argparse.Namespace) -> int:
     cost = Cost(time.monotonic() - wall, time.process_time() - cpu, _peak_memory(), meter.points)
     report = records(play)
     write(folder, report, cost)
+    lacks = lacking()
     if options.json:
         totals = [record for record in report if record["record"] != "message"]
         print(json.dumps({"folder": str(folder), "records": totals}))
     else:
         for line in summary(report):
             print(clean(line))
-        lacks = lacking()
         begin = SUMMARY if lacks else PAGE
         print(f"\nit took {cost.wall_seconds:.1f} s; the whole report is in {clean(str(folder))} (begin with {begin})")
-        if lacks:
-            note(f"there is no {PAGE}: {lacks}")
+    if lacks:
+        note(f"there is no {PAGE}: {lacks}")
     if not report[0]["whole"]:
         return failed(
             INTERRUPTED, f"broken off after {report[0]['played']:.1f} of {scenario.duration:g} virtual seconds"

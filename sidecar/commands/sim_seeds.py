@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..simulate.pictures import lacking
 from ..simulate.scenario import Scenario
-from ..simulate.writing import SUMMARY
+from ..simulate.writing import PAGE, SUMMARY
 from .common.exit_codes import FAILED, INTERRUPTED
 from .common.said import clean, failed, note
 from .sim_runs import Job, Runs
@@ -15,10 +16,13 @@ def play_seeds(file: Path, scenario: Scenario, seeds: Sequence[int], folder: Pat
     runs = Runs(scenario.nodes)
     jobs = [Job(file, seed, folder / str(seed), scenario.settings) for seed in seeds]
     failures = runs.play(jobs, lambda job: None if quiet else note(f"seed {job.seed} is played"))
+    lacks = lacking()
     for job in jobs:
-        told = job.folder / SUMMARY
+        told = job.folder / (SUMMARY if lacks else PAGE)
         if told.exists():
             print(clean(f"seed {job.seed}: {told}"))
+    if lacks:
+        note(f"there is no {PAGE}: {lacks}")
     if runs.interrupted:
         return failed(INTERRUPTED, "broken off; what was played is kept")
     if failures:

@@ -347,8 +347,8 @@ def test_several_seeds_are_played_each_on_its_own(tmp_path: Path, capsys: pytest
     out = tmp_path / "out"
     assert main(["sim", "run", str(file), "--seed", "5", "--seeds", "2", "--out", str(out), "--quiet"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"seed 5: {out}/5/summary.txt",
-        f"seed 6: {out}/6/summary.txt",
+        f"seed 5: {out}/5/report.html",
+        f"seed 6: {out}/6/report.html",
         f"beside others: `sidecar sim compare {out} ...`",
     ]
     assert [json.loads((out / seed / "report.jsonl").read_text().splitlines()[0])["seed"] for seed in "56"] == [5, 6]
