@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -30,9 +31,9 @@ from .sim_seeds import play_seeds
 from .sim_sweep import sweep
 from .sim_tune import tune
 
-# What a node has stays for the whole run: looked at as often as Python does, that took a seventh of the time.
-_GARBAGE = (100_000, 20, 50)
+_DEAD = 0.2  # of the number of nodes: so many have to die until they are cleared away; a guess
 _MOMENTS = 120
+_LATE = 0.3  # of the time until now, by which the rest is estimated; a guess
 _TERMINAL, _FILE = 0.5, 30.0  # seconds between two words on progress: on a terminal, and in what may be kept
 
 
@@ -213,13 +214,20 @@ def _play(options: argparse.Namespace) -> int:
     folder = options.out or Path("sim") / f"{scenario.name}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)  # before the run, which may take long
     wall, cpu = time.monotonic(), time.process_time()
-    gc.set_threshold(*_GARBAGE)
+    # What nodes have stays, and what they drop is hardly ever garbage in circles: looking for that took a tenth of the
+    # time and found a hundredth of the memory. Only a node that has died is all circles.
+    gc.disable()
     play = Play(scenario, seed)
     before = signal.signal(signal.SIGINT, lambda number, frame: _interrupt(play, frame))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked where `Runs` has started this
     progress, meter = Progress(scenario.duration, quiet=options.quiet), CpuMeter(scenario.duration)
+    cleared = 0
 
     def played(over: float) -> None:
+        nonlocal cleared
+        if play.deaths - cleared > _DEAD * scenario.nodes:
+            cleared = play.deaths
+            gc.collect()
         progress.told(over)
         meter.told(over)
 
@@ -284,6 +292,8 @@ class Progress:
         self._quiet = quiet
         self._terminal = sys.stderr.isatty()
         self._began = self._said = time.monotonic()
+        self._marks = deque([(self._began, 0.0)])
+        """How far it was when: of late, and once before. Joining takes far longer than what comes after it."""
         self._width = 0
 
     def told(self, over: float) -> None:
@@ -292,10 +302,14 @@ class Progress:
         if self._quiet or now - self._said < (_TERMINAL if self._terminal else _FILE) or over <= 0:
             return
         self._said = now
-        left = (now - self._began) * (self._duration - over) / over
-        text = (
-            f"{over:.1f} of {self._duration:g} virtual seconds, {now - self._began:.0f} s; about {left:.0f} s are left"
-        )
+        self._marks.append((now, over))
+        while len(self._marks) > 2 and self._marks[1][0] <= now - _LATE * (now - self._began):
+            self._marks.popleft()
+        since, before = self._marks[0]
+        text = f"{over:.1f} of {self._duration:g} virtual seconds, {now - self._began:.0f} s"
+        if over > before:
+            left = (now - since) * (self._duration - over) / (over - before)
+            text += f"; about {left:.0f} s are left"
         if not self._terminal:
             note(text)
             return

@@ -117,6 +117,18 @@ class LatencyMeasured(NamedTuple):
     round_trip: float
 
 
+class MeshRestored(NamedTuple):
+    """This node has been part of the mesh all along: it need not join.
+
+    For a driver that places nodes in a mesh rather than letting them join, before the first connection. `contacts`:
+    the servers that its routing table holds, as right after a refresh. `links`: the peers that it is connected to in
+    a moment, and keeps. Bootstrap peers beyond these have no place for it: they are not sought for some minutes.
+    """
+
+    contacts: Sequence[tuple[PeerId, tuple[Multiaddr, ...]]]
+    links: Sequence[PeerId]
+
+
 class WorkCaused(NamedTuple):
     """Frames without use came on a connection: work for the driver, in points of the peer's budget (`WorkConfig`)."""
 
@@ -136,6 +148,7 @@ TransportInput = (
     | StreamEnded
     | StreamGone
     | LatencyMeasured
+    | MeshRestored
     | WorkCaused
 )
 

@@ -157,6 +157,12 @@ class Multiaddr:
         return hash(self._bytes)
 
 
+def keep_parsed(count: int) -> None:
+    """Keep so many addresses parsed, in place of 4096: for a process with many nodes, which all meet the same ones."""
+    global _from_bytes
+    _from_bytes = lru_cache(maxsize=count)(_from_bytes.__wrapped__)
+
+
 @lru_cache(maxsize=4096)
 def _from_text(text: str) -> Multiaddr:
     if not text.startswith("/"):

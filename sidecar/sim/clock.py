@@ -30,11 +30,12 @@ class Clock:
         action(*about)
         return True
 
-    def run_until(self, when: float) -> None:
-        """Do all that is due up to `when`, and make that the present."""
+    def run_until(self, when: float, most: int | None = None) -> None:
+        """Do all that is due up to `when`, and make that the present; or return after `most` steps before it."""
         queue, pop = self._queue, heapq.heappop
+        last = None if most is None else self.steps + most
         while queue and queue[0][0] <= when:  # as `step`; a call for each of a run's millions of steps shows
-            if self.stopped:
+            if self.stopped or self.steps == last:
                 return
             self.now, _, action, about = pop(queue)
             self.steps += 1

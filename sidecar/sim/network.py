@@ -149,8 +149,8 @@ class Simulation:
         """A random number up to this one."""
         return self._rng.uniform(0, most)
 
-    def connect(self, dialler: SimPeer, target: SimPeer, dial: int) -> None:
-        """Open a link between the two, whose handshake is over; `dial` is the number of the dialler's `Dial`."""
+    def connect(self, dialler: SimPeer, target: SimPeer, dial: int | None = None) -> None:
+        """Open a link between the two, whose handshake is over; `dial`: the number of the dialler's `Dial`, if any."""
         link = Link.between(self, dialler, target)
         dialler.opened(link.number, target, Direction.OUTBOUND, dial)
         target.opened(link.far.number, dialler, Direction.INBOUND, None)

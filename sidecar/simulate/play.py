@@ -6,16 +6,21 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
-from ..core import gossip
+from ..core import events, gossip
+from ..core.kademlia import keep_decoded
+from ..core.multiaddr import keep_parsed
 from ..core.node import Node, NodeNews
 from ..core.types import PeerId
 from ..sim import LinkModel, SimPeer, Simulation
 from .hostile import BEHAVIOURS, HostileNode, Surroundings
+from .placed import PlacedNetwork
 from .scenario import Event, Hostility, NodeKind, Publication, Scenario, What
 from .tally import Message, Tally
 
 _NUMBER = 8  # bytes at the beginning of a message, by which it is known
+_MANY = 1000  # nodes with more peers than caches hold that are made for one node
 _SLICE = 0.25  # virtual seconds between two looks at whoever wants to see progress
+_STEPS = 20_000  # of the clock, a second's work or two: after so many there is a look before that
 
 Progress = Callable[[float], None]
 """Told the virtual seconds that are over."""
@@ -30,11 +35,16 @@ class Play:
         self.seed = scenario.seed if seed is None else seed
         self.tally = Tally()
         self.simulation = Simulation(self.seed, self._links(), keep_news=False)
+        if scenario.nodes > _MANY:
+            keep_parsed(2 * scenario.nodes)
+            keep_decoded(2 * scenario.nodes)
         self.kinds: list[NodeKind] = []
         """Of each peer, in the order of `Simulation.peers`."""
         self._indices: dict[PeerId, int] = {}
         self._region: list[int] = []
         self._since: list[float | None] = []  # when each started; None: it is down
+        self.deaths = 0
+        """How often a node has died."""
         self._rng = random.Random(f"{self.seed}/play")
         self._add_nodes()
         for number, publication in enumerate(scenario.publications):
@@ -46,7 +56,7 @@ class Play:
         """Play it to its end, or until `stop`."""
         clock, duration = self.simulation.clock, self.scenario.duration
         while clock.now < duration and not clock.stopped:
-            clock.run_until(min(clock.now + _SLICE, duration))
+            clock.run_until(min(clock.now + _SLICE, duration), _STEPS)
             progress(clock.now)
         for kind, since in zip(self.kinds, self._since, strict=True):
             if since is not None and kind.hostility is None:
@@ -111,7 +121,10 @@ class Play:
             if kind.hostility is not None:
                 peer.make = self._hostile(peer, kind.hostility)
         for peer, at in zip(simulation.peers, starts, strict=True):
-            self._at(at, lambda peer=peer: self._start(peer))  # type: ignore[misc]
+            if not (self.scenario.warm and self.kinds[peer.index - 1].is_placed):
+                self._at(at, lambda peer=peer: self._start(peer))  # type: ignore[misc]
+        if self.scenario.warm:
+            self._at(0.0, self._place)
 
     def _set_clock(self, peer: SimPeer, kind: NodeKind) -> None:
         rng = random.Random(f"{self.seed}/clock/{peer.index}")
@@ -147,13 +160,24 @@ class Play:
 
     # ------------------------------------------------------------ nodes
 
-    def _start(self, peer: SimPeer) -> None:
+    def _start(self, peer: SimPeer, restored: events.MeshRestored | None = None) -> None:
         if peer.alive:
             return
         self._since[peer.index - 1] = self.simulation.clock.now
         peer.start()
+        if restored is not None:
+            peer.feed(restored)
         for topic in self.kinds[peer.index - 1].topics:
             peer.feed(gossip.TopicJoined(topic))
+
+    def _place(self) -> None:
+        """Start the nodes that have joined long ago, and open their connections."""
+        placed = [peer for peer, kind in zip(self.peers, self.kinds, strict=True) if kind.is_placed]
+        network = PlacedNetwork(placed, random.Random(f"{self.seed}/placed"))
+        for peer in placed:
+            self._start(peer, network.restored(peer))
+        for dialler, target in network.links:
+            self.simulation.connect(dialler, target)
 
     def _kill(self, peer: SimPeer) -> None:
         since = self._since[peer.index - 1]
@@ -162,6 +186,7 @@ class Play:
         if self.kinds[peer.index - 1].hostility is None:
             self.tally.dies(peer, self.simulation.clock.now - since)
         self._since[peer.index - 1] = None
+        self.deaths += 1
         self.simulation.kill(peer)
 
     def _up(self, kind: str | None) -> list[SimPeer]:

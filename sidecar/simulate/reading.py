@@ -30,7 +30,7 @@ _TEXT = text(r"(?s).{0,1000}", "a text of at most 1000 characters", "TEXT")
 _TOPIC = text(r"[^\x00-\x1f]{1,256}", "a topic of 1 to 256 characters", "TOPIC")
 _PER_SECOND = positive(1e6, "times a second")
 _TOP = (
-    "name", "about", "seed", "duration", "entrances", "settled", "network", "nodes", "publish", "event",
+    "name", "about", "seed", "duration", "entrances", "start", "settled", "network", "nodes", "publish", "event",
 )  # fmt: skip
 _NODES = ("count", "start", "over", "topics", "regions", "clock_offset", "clock_drift", "config", "behaviour")
 _HOSTILE = ("after", "connections", "against")  # beside the keys of the behaviour
@@ -84,6 +84,7 @@ def read_scenario(document: Mapping[str, Any], source: Source) -> Scenario:
         seed=top.take("seed", number(0, 2**63 - 1, ""), 1),
         duration=duration,
         entrances=top.take("entrances", number(1, 1000, "nodes"), 3),
+        warm=_warm(top, kinds),
         settled=top.take("settled", TIME, 10.0),
         network=network,
         kinds=kinds,
@@ -100,6 +101,18 @@ def read_scenario(document: Mapping[str, Any], source: Source) -> Scenario:
     )
     _check_memory(scenario, source)
     return scenario
+
+
+def _warm(top: Table, kinds: tuple[NodeKind, ...]) -> bool:
+    if top.take("start", choice("cold", "warm"), "cold") == "cold":
+        return False
+    if not any(kind.is_placed for kind in kinds):
+        raise top.complaint(
+            "start",
+            "a warm start places nodes that are there from the beginning, and every kind here has a `start` or `over`, "
+            "or is hostile",
+        )
+    return True
 
 
 def _check_memory(scenario: Scenario, source: Source) -> None:

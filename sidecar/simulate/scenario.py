@@ -46,6 +46,11 @@ class NodeKind:
     clock_drift: float = 0.0
     """Each one's clocks run too fast or too slow by so large a share at most."""
 
+    @property
+    def is_placed(self) -> bool:
+        """Whether a warm start finds them joined: those that are there from the beginning, and are honest."""
+        return not self.start and not self.over and self.hostility is None
+
 
 @dataclass(frozen=True, slots=True)
 class SimulatedNetwork:
@@ -116,6 +121,8 @@ class Scenario:
     duration: float
     entrances: int
     """So many nodes, the first ones, are the bootstrap peers of all."""
+    warm: bool
+    """Whether the nodes that are there from the beginning have joined by then."""
     settled: float
     """A message is owed to nodes that have been up for so long when it is published."""
     network: SimulatedNetwork

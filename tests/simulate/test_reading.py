@@ -141,6 +141,11 @@ def test_all_that_a_scenario_can_say(tmp_path: Path) -> None:
             "duration = 5\n" + NODES + SYBILS + 'behaviour = "silent"\n' + PUBLISH + 'kind = "sybils"\n',
             "kind = 'sybils' in [[publish]] 1: not one of the words allowed; allowed: one of plain",
         ),
+        ('duration = 5\nstart = "hot"\n' + NODES, "s.toml:2: start = 'hot' in the scenario: "),
+        (
+            'duration = 5\nstart = "warm"\n' + NODES + "over = 1\n",
+            "s.toml:2: start in the scenario: a warm start places nodes that are there from the beginning, and",
+        ),
         ("duration = \n", "is not TOML: "),
     ],
 )

@@ -32,9 +32,11 @@ from .events import (
     Respond,
     SendQuery,
     StoreCompleted,
+    TableRestored,
     ValueCompleted,
     ValueRequested,
 )
+from .messages import keep_decoded
 from .router import BucketView, KademliaRouter, KademliaStatistics
 
 __all__ = [
@@ -75,6 +77,8 @@ __all__ = [
     "Rule",
     "SendQuery",
     "StoreCompleted",
+    "TableRestored",
     "ValueCompleted",
     "ValueRequested",
+    "keep_decoded",
 ]

@@ -13,7 +13,7 @@ The driver's duties
    connection of a peer ended.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..errors import SidecarError
@@ -105,6 +105,12 @@ class BootstrapRequested(NamedTuple):
     """
 
 
+class TableRestored(NamedTuple):
+    """These servers were known before, and all is as right after a refresh: the next one is an interval away."""
+
+    contacts: Sequence[PeerAddresses]
+
+
 class LookupCancelled(NamedTuple):
     """The asker no longer wants it; nothing more is said of it."""
 
@@ -171,6 +177,7 @@ KademliaInput = (
     | ProbeFailed
     | LookupRequested
     | BootstrapRequested
+    | TableRestored
     | LookupCancelled
     | PutRequested
     | ValueRequested

@@ -61,6 +61,11 @@ class RefreshSchedule:
         self._own_due = True
         self._buckets_due = True
 
+    def restored(self, now: float) -> None:
+        """All has just been refreshed, by a node that joined long ago."""
+        self._step = self._config.refresh_interval
+        self._schedule(now)
+
     def update(self, now: float) -> None:
         """The table may have got its first peer, or lost its last."""
         if not len(self._table):

@@ -36,6 +36,7 @@ from .events import (
     RefuseRequest,
     RequestReceived,
     Respond,
+    TableRestored,
     ValueRequested,
 )
 from .hearsay import told_by_itself
@@ -131,6 +132,10 @@ class KademliaRouter:
                 self._on_lookup(event, now, effects)
             case BootstrapRequested():
                 self._schedule.begin()
+            case TableRestored(contacts):
+                for peer, addresses in contacts:
+                    self._table.restore(peer, addresses, now)
+                self._schedule.restored(now)
             case LookupCancelled(op):
                 self._pool.cancel(op, now, effects)
                 self._content.deliveries.cancel(op, effects)

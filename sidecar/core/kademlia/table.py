@@ -131,6 +131,20 @@ class RoutingTable:
             del bucket.replacements[next(iter(bucket.replacements))]
         return self.suspect(bucket, now)
 
+    def restore(self, peer: PeerId, addresses: Addresses, now: float) -> None:
+        """A server of earlier days, which is not connected: enters its bucket where there is room."""
+        prefix = common_prefix(place(peer), self._place)
+        if prefix == KEY_BITS:  # this node itself
+            return
+        bucket = self._buckets.get(prefix)
+        if bucket is None:
+            bucket = self._buckets[prefix] = Bucket(prefix)
+        bucket.refreshed = now
+        if bucket.of(peer) is None and len(bucket.entries) < self._config.k:
+            contact = bucket.entries[peer] = Contact(peer, addresses, now)
+            contact.connected = False
+            self._size += 1
+
     def disconnected(self, peer: PeerId, now: float) -> None:
         """An entry keeps its place; one that only waited is forgotten, for nothing says that it lives."""
         bucket = self.bucket_of(place(peer))

@@ -38,7 +38,12 @@ _FIRST_KNOWN = 10  # peers of an earlier run that are tried at once; as many as 
 
 
 DiallingInput = (
-    events.ConnectionOpened | events.ConnectionClosed | events.DialFailed | events.Resolved | events.AddressesChanged
+    events.ConnectionOpened
+    | events.ConnectionClosed
+    | events.DialFailed
+    | events.Resolved
+    | events.AddressesChanged
+    | events.MeshRestored
 )
 
 
@@ -115,6 +120,8 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
                 if not self._started:
                     self._started = True
                     self._start(now)
+            case events.MeshRestored():
+                self._wanted.update(dict.fromkeys(arrived.links))
             case _:
                 assert_never(arrived)
 

@@ -15,7 +15,7 @@ from ..types import PeerId
 from ..varint import encode
 from .dialling import Dialling, Found
 from .ping import PingService
-from .service import Service
+from .service import Follower, Service
 from .switch import Peer, SimpleHandler, Stream, Switch
 
 Ended = (
@@ -49,7 +49,7 @@ class _Query:
         self.stream: Stream | None = None
 
 
-class KademliaService(SimpleHandler, Service[Never]):
+class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestored]):
     """Runs the Kademlia router on the switch."""
 
     name = "dht"
@@ -118,6 +118,10 @@ class KademliaService(SimpleHandler, Service[Never]):
     def put(self, arrived: kademlia.KademliaInput) -> None:
         """Hand the router an input, later in this turn."""
         self._switch.turn.put(lambda now: self._carry_out(self.router.handle(arrived, now), now))
+
+    @override
+    def followed(self, arrived: events.MeshRestored, now: float) -> None:
+        self.put(kademlia.TableRestored(arrived.contacts))
 
     @override
     def handle_deadline(self, now: float) -> None:

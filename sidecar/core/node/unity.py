@@ -9,7 +9,7 @@ is filled anew.
 
 from typing import Never
 
-from .. import kademlia
+from .. import events, kademlia
 from ..errors import SidecarError
 from ..events import LogLevel
 from ..kademlia.keyspace import place
@@ -18,7 +18,7 @@ from ..override import override
 from ..types import PeerId
 from .dialling import Dialling, Reached
 from .kademlia import Ended, KademliaService
-from .service import Service
+from .service import Follower, Service
 from .statistics import UnityStatistics
 from .switch import Peer, Switch
 
@@ -42,7 +42,7 @@ class _Anchor:
         self.seeking = False
 
 
-class Unity(Service[Never]):
+class Unity(Service[Never], Follower[events.MeshRestored]):
     """Keeps this node's part of the mesh together with the rest of it."""
 
     def __init__(self, switch: Switch, dialling: Dialling, kademlia: KademliaService) -> None:
@@ -72,6 +72,14 @@ class Unity(Service[Never]):
         elif self._visit_at <= now:
             self._visit_at = now + switch.config.kademlia.refresh_interval * self._jitter()
             self._visit(now)
+
+    @override
+    def followed(self, arrived: events.MeshRestored, now: float) -> None:
+        """As if each bootstrap peer had been met, and had sent this node away by now."""
+        self._configure(now)
+        for anchor in self._anchors.values():
+            anchor.missing_since, anchor.brief = now, 1
+            anchor.retry_at = now + _LONGEST * self._jitter()
 
     def missing(self) -> int:
         """Bootstrap peers that have not been reached for a minute or longer."""
