@@ -17,8 +17,8 @@ class PlacedNetwork:
 
     A node's table holds its true neighbours, and of each part of the keyspace farther away as many nodes as a bucket
     takes, drawn from all that are there. It is connected to nodes of its table, until it has the `target_peers` that
-    it wants or more: later ones choose it too. As each has been met by most others, an entrance has more, but not so
-    many that it would send some away.
+    it wants, and among these as many of its own choice as it wants; or more, for others choose it too. As each has been
+    met by most others, an entrance has more, but not so many that it would send some away.
     """
 
     def __init__(self, peers: Sequence[SimPeer], rng: random.Random) -> None:
@@ -30,6 +30,7 @@ class PlacedNetwork:
         self.links: list[tuple[SimPeer, SimPeer]] = []
         """(dialler, target), each pair once."""
         self._linked: dict[int, dict[int, SimPeer]] = {peer.index: {} for peer in peers}
+        self._chosen = dict.fromkeys(self._linked, 0)
         self._link_entrances(peers)
         for peer in rng.sample(list(peers), len(peers)):
             self._link(peer)
@@ -68,14 +69,15 @@ class PlacedNetwork:
                         self._connect(peer, entrance)
 
     def _link(self, peer: SimPeer) -> None:
-        linked = self._linked[peer.index]
-        missing = peer.config.target_peers - len(linked)
+        linked, config = self._linked[peer.index], peer.config
+        missing = max(config.target_peers - len(linked), config.outbound - self._chosen[peer.index])
         others = [other for other in self._tables[peer.index] if other.index not in linked]
         for other in self._rng.sample(others, min(max(0, missing), len(others))):
             self._connect(peer, other)
 
     def _connect(self, dialler: SimPeer, target: SimPeer) -> None:
         if target.index not in self._linked[dialler.index]:
+            self._chosen[dialler.index] += 1
             self._linked[dialler.index][target.index] = target
             self._linked[target.index][dialler.index] = dialler
             self.links.append((dialler, target))
