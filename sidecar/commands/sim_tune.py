@@ -1,4 +1,4 @@
-"""`sidecar sim tune`: the cheapest parameters of gossip that keep bounds in a scenario."""
+"""`sidecar sim tune`: the cheapest parameters of gossip that keep limits in a scenario."""
 
 import dataclasses
 import json
@@ -60,7 +60,7 @@ class _Player:
 def tune(
     file: Path, limits: Limits, seed: int | None, seeds: int, out: Path | None, *, quiet: bool, as_json: bool
 ) -> int:
-    """ParameterSearch, and tell what was found; returns the exit code. Raises ConfigError, OSError."""
+    """Search, and tell what was found; returns the exit code. Raises ConfigError, OSError."""
     plain = load_scenario(file)
     if not plain.publications:
         raise ConfigError(f"{file}: nothing is published, so there are no delays to be tuned")
@@ -79,8 +79,9 @@ def tune(
             break
     while not player.ended and (settings := search.candidate()) is not None:
         played = player.play([settings], range(first, first + seeds))
-        if not player.ended:
-            search.checked(played[0])
+        if player.ended or not played:
+            break
+        search.checked(played[0])
     return _tell(file, plain, search, player, as_json=as_json)
 
 

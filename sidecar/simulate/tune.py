@@ -18,7 +18,7 @@ from .sweep import BANDWIDTH, COPIES, MISSED, P99, Combination, Settings, combin
 
 SPACE: Mapping[str, Sequence[Any]] = {
     "gossip.degree": (3, 4, 5, 6, 8),
-    "gossip.eager_share": (0.0, 0.03, 0.07, 0.15, 0.3),
+    "gossip.eager_share": (0.0, 0.02, 0.05, 0.1, 0.25),
     "gossip.flood_peers": (4, 8, 16, 32),
     "gossip.heartbeat_interval": (0.3, 0.7, 1.0, 2.0),
     "gossip.idontwant_threshold": (256, 1024, 16_384),

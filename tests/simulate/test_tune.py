@@ -74,16 +74,16 @@ def searched(limits: Limits, world: World, seeds: int = 5) -> tuple[ParameterSea
 
 
 def test_the_cheapest_that_holds_is_found() -> None:
-    _, tuned = searched(Limits(p99=0.55), plain)
+    _, tuned = searched(Limits(p99=0.54), plain)
     assert tuned.best is not None
     assert dict(tuned.best.settings) == {  # what is not here is as the scenario has it
         "gossip.degree": 4,
-        "gossip.eager_share": 0.03,
+        "gossip.eager_share": 0.02,
         "gossip.flood_peers": 4,
         "gossip.heartbeat_interval": 2.0,
     }
     assert tuned.best.seeds == (1, 2, 3, 4, 5)
-    assert over(tuned.best, Limits(p99=0.53)) == {"delay_p99": pytest.approx(0.0)}
+    assert over(tuned.best, Limits(p99=0.52)) == {"delay_p99": pytest.approx(0.0)}
 
 
 def test_what_the_scenario_has_may_be_the_best() -> None:
@@ -118,7 +118,6 @@ def test_what_the_seed_of_the_search_flatters_is_given_room() -> None:
     assert tuned.best is not None
     assert max(tuned.best.values["delay_p99"]) <= 0.8
     assert len(search._checked) == 2  # the first one tells how much room is needed
-    assert dict(tuned.best.settings)["gossip.degree"] == 4
 
 
 def test_missed_messages_hold_never() -> None:
@@ -258,7 +257,7 @@ def test_settings_of_a_combination_are_those_that_differ() -> None:
     assert grid[0] == ()
     assert grid[1:3] == [
         (Assignment("gossip.degree", 3), Assignment("gossip.eager_share", 0.0)),
-        (Assignment("gossip.degree", 3), Assignment("gossip.eager_share", 0.03)),
+        (Assignment("gossip.degree", 3), Assignment("gossip.eager_share", 0.02)),
     ]
     assert (Assignment("gossip.degree", 3),) in grid
     assert len(grid) == len(set(grid)) == 25

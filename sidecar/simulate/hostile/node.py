@@ -51,13 +51,8 @@ class HostileNode(Node):
             case events.StreamsReceived():
                 arrived = self._heard(arrived)
                 return self._done(self._watched(super().handle(arrived, now)) if arrived.chunks else ())
-            case events.StreamOpened(stream, protocol, token) if self._conduct.taps(protocol):
-                peer = self._peers[stream >> events.STREAM_BITS]
-                exchange = self._exchanges[stream] = Exchange(stream, peer, protocol, token is not None)
-                effects = self._watched(super().handle(arrived, now))
-                if stream in self._exchanges:  # the node beneath may have reset it at once
-                    self._conduct.opened(exchange, now)
-                return self._done(effects)
+            case events.StreamOpened():
+                return self._done(self._opened(arrived, now))
             case gossip.TopicJoined() | gossip.TopicLeft() | gossip.Published() | gossip.PublishCancelled():
                 if self._conduct.asked(arrived, now):
                     return self._done(())
@@ -70,7 +65,7 @@ class HostileNode(Node):
             case events.ConnectionClosed(connection):
                 for stream in [each for each in self._exchanges if each >> events.STREAM_BITS == connection]:
                     self._over(stream)
-                del self._peers[connection]
+                self._peers.pop(connection, None)
             case events.AddressesChanged() if self._targets:
                 self.deadlines.at(now, self._seek)
             case _:
@@ -116,6 +111,17 @@ class HostileNode(Node):
             return effects
         extra, self._extra = self._extra, []
         return [*effects, *extra]
+
+    def _opened(self, opened: events.StreamOpened, now: float) -> Sequence[NodeEffect]:
+        peer = self._peers.get(opened.stream >> events.STREAM_BITS)
+        if peer is None or not self._conduct.taps(opened.protocol):  # None: its connection has just ended
+            return self._watched(super().handle(opened, now))
+        exchange = Exchange(opened.stream, peer, opened.protocol, opened.token is not None)
+        self._exchanges[opened.stream] = exchange
+        effects = self._watched(super().handle(opened, now))
+        if opened.stream in self._exchanges:  # the node beneath may have reset it at once
+            self._conduct.opened(exchange, now)
+        return effects
 
     def _heard(self, received: events.StreamsReceived) -> events.StreamsReceived:
         """What of a read is left for the node beneath."""
