@@ -60,13 +60,12 @@ class PlacedNetwork:
     def _link_entrances(self, peers: Sequence[SimPeer]) -> None:
         """Connect nodes to their bootstrap peers, as far as these keep them."""
         by_id: dict[PeerId | None, SimPeer] = {peer.identity.peer_id: peer for peer in peers}
-        for peer in self._rng.sample(list(peers), len(peers)):
-            for address in peer.config.bootstrap:
-                entrance = by_id.get(address.peer_id)
-                if entrance is not None and entrance is not peer:
-                    most = entrance.config.low_water if entrance.config.high_water else len(peers)
-                    if len(self._linked[entrance.index]) < most * _ENTRANCE:
-                        self._connect(peer, entrance)
+        wishes = [(peer, by_id.get(address.peer_id)) for peer in peers for address in peer.config.bootstrap]
+        for peer, entrance in self._rng.sample(wishes, len(wishes)):
+            if entrance is not None and entrance is not peer:
+                most = entrance.config.low_water if entrance.config.high_water else len(peers)
+                if len(self._linked[entrance.index]) < most * _ENTRANCE:
+                    self._connect(peer, entrance)
 
     def _link(self, peer: SimPeer) -> None:
         linked, config = self._linked[peer.index], peer.config
