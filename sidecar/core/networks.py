@@ -204,11 +204,15 @@ def _scopes() -> NetworkTable[Scope]:
 _SCOPE_OF = _scopes()
 
 
-class AddressGroup(NamedTuple):
-    """Whom an IP address belongs to, as bounds count it: each a version of IP, and the prefix as a number."""
+AddressKey = tuple[int, int]
+"""An address or a network as bounds count it: the version of IP, and the prefix as a number."""
 
-    address: tuple[int, int]  # an IPv4 address, or the /64 of an IPv6 address: one host owns that many
-    network: tuple[int, int]  # an IPv4 /24, or an IPv6 /48: what one site has
+
+class AddressGroup(NamedTuple):
+    """Whom an IP address belongs to."""
+
+    address: AddressKey  # an IPv4 address, or the /64 of an IPv6 address: one host owns that many
+    network: AddressKey  # an IPv4 /24, or an IPv6 /48: what one site has
     scope: Scope
 
     @classmethod

@@ -230,6 +230,11 @@ ROWS: tuple[Row, ...] = (
         "dht_replacement_peers",
         "Peers that wait for a place in the routing table.",
     ),
+    _gauge(
+        lambda c: c.node.kademlia.crowded,
+        "dht_crowded_peers",
+        "Peers left out of the routing table since enough of their networks are in it.",
+    ),
     _gauge(lambda c: c.node.kademlia.clients, "dht_client_peers", "Connected peers that answer no lookups."),
     _gauge(lambda c: c.node.kademlia.running_lookups, "dht_lookups_running", "Lookups under way."),
     _gauge(lambda c: c.node.kademlia.waiting_lookups, "dht_lookups_waiting", "Lookups that wait for their turn."),

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ..errors import SidecarError
 from ..multiaddr import Multiaddr
-from ..networks import Scope
+from ..networks import AddressKey, Scope
 from ..types import PeerId
 
 Addresses = tuple[Multiaddr, ...]
@@ -28,11 +28,15 @@ PeerAddresses = tuple[PeerId, Addresses]
 
 
 class PeerIdentified(NamedTuple):
-    """A connected peer said what it is. `server`: it speaks the DHT's protocol, so others may be sent to it."""
+    """A connected peer said what it is. `server`: it speaks the DHT's protocol, so others may be sent to it.
+
+    `network`: where its connection comes from or leads to, as `AddressGroup` has it; None: not to be counted.
+    """
 
     peer: PeerId
     addresses: Addresses
     server: bool
+    network: AddressKey | None = None
 
 
 class PeerDisconnected(NamedTuple):
@@ -58,11 +62,12 @@ class RequestReceived(NamedTuple):
 
 
 class QueryAnswered(NamedTuple):
-    """The answer to a `SendQuery`; `teller` as in `RequestReceived`."""
+    """The answer to a `SendQuery`; `teller` as in `RequestReceived`, `network` as in `PeerIdentified`."""
 
     query: int
     frame: bytes
     teller: Scope = Scope.LOOPBACK
+    network: AddressKey | None = None
 
 
 class QueryFailed(NamedTuple):

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from ..errors import DeadlineExceeded, NotSupported, ProtocolError, QueueFull, SidecarError
 from ..histogram import Histogram
-from ..networks import Scope
 from ..parameters.kademlia import KademliaConfig
 from ..types import PeerId
 from .events import (
@@ -17,6 +16,7 @@ from .events import (
     LookupCompleted,
     PeerAddresses,
     PeersNamed,
+    QueryAnswered,
     SendQuery,
 )
 from .hearsay import sift
@@ -134,8 +134,7 @@ class LookupPool:
         if bucket is not None:
             bucket.refreshed = now
         known = self._table.closest(lookup.place, self._config.k) if not lookup.via else ()
-        for peer, addresses in lookup.via or ((contact.peer, contact.addresses) for contact in known):
-            lookup.offer(peer, addresses)
+        lookup.begin(lookup.via or ((contact.peer, contact.addresses) for contact in known))
         frame = encode_find_node(lookup.key) if lookup.search is None else lookup.search.frame
         self._running[lookup] = _Running(frame, now, now + self._config.lookup_timeout)
         self._advance(lookup, now, effects)
@@ -164,10 +163,9 @@ class LookupPool:
 
     # ---------------------------------------------------------------- answers
 
-    def answered(
-        self, number: int, frame: bytes, now: float, effects: list[KademliaEffect], teller: Scope = Scope.LOOPBACK
-    ) -> None:
+    def answered(self, event: QueryAnswered, now: float, effects: list[KademliaEffect]) -> None:
         """The answer to a query; one to a query that is no more is ignored."""
+        number, frame, teller, network = event
         query = self._take(number)
         if query is None:
             return
@@ -193,7 +191,9 @@ class LookupPool:
             effects.append(PeersNamed(learned, query.peer, refused))
         if query.lookup.via:
             useful = [peer for peer in useful if self._table.get(peer[0]) is None]
-        query.lookup.answered(query.peer, useful)
+        if not query.lookup.answered(query.peer, useful, network):
+            self._advance(query.lookup, now, effects)
+            return
         candidate = query.lookup.get(query.peer)
         if search is None or candidate is None:
             self._settle(query, now, effects)
@@ -278,7 +278,8 @@ class LookupPool:
         if lookup.op is not None:
             closest = lookup.closest()
             if lookup.search is not None:
-                lookup.search.ended([(other.peer, self._addresses(other)) for other in closest], now, effects)
+                reached = [(other.peer, self._addresses(other)) for other in lookup.reached()]
+                lookup.search.ended(reached, now, effects)
                 return
             if found is None and lookup.target is not None:
                 candidate = lookup.get(lookup.target)

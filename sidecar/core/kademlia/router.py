@@ -55,6 +55,7 @@ class KademliaStatistics(Statistics):
 
     peers: int = 0  # in the routing table
     replacements: int = 0  # connected servers for which it has no place
+    crowded: int = 0  # connected servers of whose networks there are enough in the table
     clients: int = 0  # connected peers that are no servers
     running_lookups: int = 0
     waiting_lookups: int = 0
@@ -107,9 +108,9 @@ class KademliaRouter:
         match event:
             case RequestReceived():
                 self._on_request(event, now, effects)
-            case QueryAnswered(query, frame, teller):
-                if not self._content.deliveries.answered(query, frame, now, effects):
-                    self._pool.answered(query, frame, now, effects, teller)
+            case QueryAnswered():
+                if not self._content.deliveries.answered(event.query, event.frame, now, effects):
+                    self._pool.answered(event, now, effects)
             case QueryFailed(query, error):
                 if not self._content.deliveries.query_failed(query, error, now, effects):
                     self._pool.query_failed(query, error, now, effects)
@@ -221,6 +222,7 @@ class KademliaRouter:
         return KademliaStatistics(
             peers=self.size,
             replacements=sum(len(bucket.replacements) for bucket in self._table.buckets()),
+            crowded=self._table.crowded,
             clients=len(self._clients),
             running_lookups=self._pool.running,
             waiting_lookups=self._pool.waiting,
@@ -246,7 +248,7 @@ class KademliaRouter:
         addresses = messages.own_addresses(peer, event.addresses, self._config.max_addresses)
         self._clients.pop(peer, None)
         if event.server:
-            self._probe(self._table.connected(peer, addresses, now), now, effects)
+            self._probe(self._table.connected(peer, addresses, now, event.network), now, effects)
         else:
             self._table.remove(peer)
             self._clients[peer] = Contact(peer, addresses, now)

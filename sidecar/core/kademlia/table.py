@@ -13,6 +13,7 @@ from ..errors import (
     WrongNetwork,
     WrongPeer,
 )
+from ..networks import AddressKey
 from ..parameters.kademlia import KademliaConfig
 from ..types import PeerId
 from .events import Addresses
@@ -23,12 +24,13 @@ from .messages import encode_peer
 class Contact:
     """A peer that we have been connected to: a server here; the router keeps clients as such too."""
 
-    __slots__ = ("_encoded", "addresses", "connected", "failures", "last_seen", "peer", "place")
+    __slots__ = ("_encoded", "addresses", "connected", "failures", "last_seen", "network", "peer", "place")
 
-    def __init__(self, peer: PeerId, addresses: Addresses, now: float) -> None:
+    def __init__(self, peer: PeerId, addresses: Addresses, now: float, network: AddressKey | None = None) -> None:
         self.peer = peer
         self.place = place(peer)
         self.addresses = addresses
+        self.network = network  # that bounds count it under
         self.connected = True
         self.failures = 0  # in a row
         self.last_seen = now
@@ -69,16 +71,24 @@ class Bucket:
 class RoutingTable:
     """Keeps at most 256 x (`k` + `max_replacements`) contacts.
 
-    An entry leaves when it failed, never because somebody newer came: who lasted will last (Kademlia paper, 2.1).
+    An entry leaves when it failed, never because somebody newer came: who lasted will last (Kademlia paper, 2.1). Of
+    one network, few are in a bucket and in all, so that nobody fills it from there; the others wait until one leaves.
     """
 
-    __slots__ = ("_buckets", "_config", "_place", "_size")
+    __slots__ = ("_buckets", "_config", "_crowd", "_networks", "_place", "_size")
 
     def __init__(self, config: KademliaConfig, local: PeerId) -> None:
         self._config = config
         self._place = place(local)
         self._buckets: dict[int, Bucket] = {}
         self._size = 0
+        self._networks: dict[AddressKey, int] = {}  # contacts in buckets and beside them
+        self._crowd: dict[PeerId, Contact] = {}  # connected ones for whom there is no place among their like
+
+    @property
+    def crowded(self) -> int:
+        """Connected servers that are left out since enough of their networks are in."""
+        return len(self._crowd)
 
     def __len__(self) -> int:
         """Contacts that have a place in a bucket."""
@@ -105,15 +115,27 @@ class RoutingTable:
         return self._buckets.get(common_prefix(where, self._place))
 
     def get(self, peer: PeerId) -> Contact | None:
-        """The contact, whether in a bucket or waiting beside it."""
+        """The contact, whether in a bucket, waiting beside it or left out."""
         bucket = self.bucket_of(place(peer))
         holder = bucket.of(peer) if bucket else None
-        return holder[peer] if holder else None
+        return holder[peer] if holder else self._crowd.get(peer)
 
     # ---------------------------------------------------------------- what is seen of peers
 
-    def connected(self, peer: PeerId, addresses: Addresses, now: float) -> Contact | None:
-        """A connected server: enters its bucket or waits beside it. Returns the contact to probe for its sake."""
+    def connected(
+        self, peer: PeerId, addresses: Addresses, now: float, network: AddressKey | None = None
+    ) -> Contact | None:
+        """A connected server: enters its bucket or waits beside it. Returns the contact to probe for its sake.
+
+        `network`: where it is; None: not to be counted.
+        """
+        before = self.get(peer)
+        if before is not None and before.network != network:
+            self.remove(peer)
+        return self._enter(Contact(peer, addresses, now, network), now)
+
+    def _enter(self, contact: Contact, now: float) -> Contact | None:
+        peer, addresses = contact.peer, contact.addresses
         prefix = common_prefix(place(peer), self._place)
         bucket = self._buckets.get(prefix)
         if bucket is None:
@@ -123,12 +145,19 @@ class RoutingTable:
             holder[peer].update(addresses, True)
             self.seen(peer, now)
             return None
-        bucket.replacements[peer] = Contact(peer, addresses, now)
+        self._crowd.pop(peer, None)
+        if self._is_full(bucket, contact.network):
+            self._crowd[peer] = contact
+            if len(self._crowd) > self._config.max_clients:
+                del self._crowd[next(iter(self._crowd))]
+            return None
+        bucket.replacements[peer] = contact
+        self._count(contact, 1)
         self._promote(bucket)
         if peer in bucket.entries:
             return None
         if len(bucket.replacements) > self._config.max_replacements:
-            del bucket.replacements[next(iter(bucket.replacements))]
+            self._left(bucket.replacements.pop(next(iter(bucket.replacements))), now)
         return self.suspect(bucket, now)
 
     def restore(self, peer: PeerId, addresses: Addresses, now: float) -> None:
@@ -145,12 +174,41 @@ class RoutingTable:
             contact.connected = False
             self._size += 1
 
+    def _is_full(self, bucket: Bucket, network: AddressKey | None) -> bool:
+        """Whether there are enough contacts of a network, in the bucket or in all."""
+        if network is None or network not in self._networks:
+            return False
+        if self._networks[network] >= self._config.max_network_contacts:
+            return True
+        here = (one for holder in (bucket.entries, bucket.replacements) for one in holder.values())
+        return sum(one.network == network for one in here) >= self._config.max_network_bucket
+
+    def _count(self, contact: Contact, by: int) -> None:
+        if contact.network is not None:
+            count = self._networks.pop(contact.network, 0) + by
+            if count:
+                self._networks[contact.network] = count
+
+    def _left(self, contact: Contact, now: float) -> None:
+        """A contact has left: one of its network that was left out may have its place."""
+        self._count(contact, -1)
+        if contact.network is None:
+            return
+        for other in [one for one in self._crowd.values() if one.network == contact.network]:
+            bucket = self.bucket_of(other.place)
+            if bucket is not None and not self._is_full(bucket, other.network):
+                self._enter(other, now)
+                return
+
     def disconnected(self, peer: PeerId, now: float) -> None:
         """An entry keeps its place; one that only waited is forgotten, for nothing says that it lives."""
+        self._crowd.pop(peer, None)
         bucket = self.bucket_of(place(peer))
         if bucket is None:
             return
-        bucket.replacements.pop(peer, None)
+        waiting = bucket.replacements.pop(peer, None)
+        if waiting is not None:
+            self._left(waiting, now)
         contact = bucket.entries.get(peer)
         if contact is not None:
             contact.last_seen = now
@@ -192,13 +250,18 @@ class RoutingTable:
 
     def remove(self, peer: PeerId) -> None:
         """The peer is dead, or no server any more."""
+        self._crowd.pop(peer, None)
         bucket = self.bucket_of(place(peer))
-        if bucket is None:
+        holder = bucket.of(peer) if bucket is not None else None
+        if bucket is None or holder is None:
             return
-        bucket.replacements.pop(peer, None)
-        if peer in bucket.entries:
+        contact = holder[peer]
+        if holder is bucket.entries:
             self._drop_entry(bucket, peer)
             self._promote(bucket)
+        else:
+            del holder[peer]
+        self._left(contact, contact.last_seen)
 
     def suspect(self, bucket: Bucket, now: float) -> Contact | None:
         """The contact of this bucket that should be probed now, marked as being probed.

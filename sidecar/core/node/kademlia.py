@@ -8,7 +8,8 @@ from typing import Never, assert_never
 from .. import events, kademlia
 from ..buffer import FrameDecoder
 from ..errors import Closed, InvalidArgument, ProtocolError, SidecarError
-from ..networks import Scope
+from ..multiaddr import Multiaddr
+from ..networks import AddressKey, Grouping, Scope
 from ..override import override
 from ..peers import Origin
 from ..types import PeerId
@@ -62,6 +63,7 @@ class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestore
         self._switch = switch
         self._dialling = dialling
         self._ping = ping
+        self._grouping = Grouping(config.exempt_networks)
         self._protocol = config.kademlia_protocol
         self._queries: dict[int, _Query] = {}
         self._walks: dict[int, Told] = {}
@@ -242,8 +244,10 @@ class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestore
             if frames and self._queries.pop(state.number, None) is not None:
                 self._switch.close_write(stream)
                 self._switch.expire(stream, now)
-                teller = Scope.of_teller(stream.connection.remote)
-                self.put(kademlia.QueryAnswered(state.number, frames[0], teller))
+                remote = stream.connection.remote
+                self.put(
+                    kademlia.QueryAnswered(state.number, frames[0], Scope.of_teller(remote), self._network(remote))
+                )
         elif isinstance(state, FrameDecoder):
             frames = state.receive(data)
             waiting = self._waiting.get(stream.number)
@@ -310,7 +314,12 @@ class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestore
 
     @override
     def peer_ready(self, peer: Peer, now: float) -> None:
-        self.put(kademlia.PeerIdentified(peer.id, self._switch.book.addresses(peer.id), peer.speaks(self._protocol)))
+        addresses, network = self._switch.book.addresses(peer.id), self._network(peer.best.remote)
+        self.put(kademlia.PeerIdentified(peer.id, addresses, peer.speaks(self._protocol), network))
+
+    def _network(self, remote: Multiaddr) -> AddressKey | None:
+        group = self._grouping.of(remote)
+        return None if group is None else group.network
 
     peer_updated = peer_ready
 

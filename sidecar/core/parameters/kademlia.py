@@ -40,6 +40,16 @@ class KademliaConfig:
     """Peers in a bucket and in an answer (specs kad-dht, "Replication parameter")."""
     alpha: int = 10
     """Queries in flight in one lookup (specs kad-dht, "Alpha concurrency parameter")."""
+    paths: int = 3
+    """Disjoint paths of a lookup ("S/Kademlia", section 4.4, has 4 to 8, each a lookup of its own). A guess: three that
+    have the closest peers in common cost hardly more than one."""
+    max_network_contacts: int = 10
+    """Peers of one network (IPv4 /24, IPv6 /48) in the routing table, where it is not exempt. A guess;
+    go-libp2p-kad-dht: 3 of an IPv4 /16."""
+    max_network_bucket: int = 3
+    """The same in one bucket. A guess; go-libp2p-kad-dht: 2 of an IPv4 /16."""
+    max_network_answers: int = 5
+    """The same among the peers whose answers count in one lookup. A guess: a quarter of k."""
     query_timeout: float = 10.0
     """One query, dialling included (specs kad-dht, "Bootstrap process": QueryTimeout)."""
     slow_after: float = 3.0
