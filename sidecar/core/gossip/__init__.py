@@ -1,6 +1,7 @@
 """Broadcast: gossipsub 1.3 as a pure machine. `GossipRouter` is the door; nothing here knows streams or connections."""
 
 from ..parameters.gossip import PROTOCOLS, GossipConfig
+from ..parameters.validation import Fallback, ValidationSettings
 from .events import (
     AppInput,
     CheckSignatures,
@@ -10,6 +11,7 @@ from .events import (
     GossipPeerView,
     GossipStatistics,
     MessagesDelivered,
+    MessagesToJudge,
     News,
     PeerAdded,
     PeerAppointed,
@@ -34,6 +36,9 @@ from .events import (
     TopicOptions,
     TopicScored,
     TopicView,
+    ValidatorAdded,
+    ValidatorRemoved,
+    VerdictsGiven,
 )
 from .judging import Candidates, Rules, Verdict
 from .router import GossipRouter
@@ -44,6 +49,7 @@ __all__ = [
     "AppInput",
     "Candidates",
     "CheckSignatures",
+    "Fallback",
     "GossipConfig",
     "GossipEffect",
     "GossipInput",
@@ -52,6 +58,7 @@ __all__ = [
     "GossipRouter",
     "GossipStatistics",
     "MessagesDelivered",
+    "MessagesToJudge",
     "News",
     "PeerAdded",
     "PeerAppointed",
@@ -78,7 +85,11 @@ __all__ = [
     "TopicOptions",
     "TopicScored",
     "TopicView",
+    "ValidationSettings",
+    "ValidatorAdded",
+    "ValidatorRemoved",
     "Verdict",
+    "VerdictsGiven",
     "Verify",
     "verify_batch",
 ]

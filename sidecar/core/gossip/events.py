@@ -1,15 +1,17 @@
 """What goes into the gossip router and what comes out of it."""
 
 import enum
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import SidecarError
 from ..events import Standing
 from ..parameters.score import TopicScoreConfig
+from ..parameters.validation import ValidationSettings
 from ..statistics import Statistics
 from ..types import PeerId
+from .judging import Verdict
 from .signing import SignatureCheck
 
 
@@ -143,7 +145,41 @@ class PublishCancelled(NamedTuple):
     op: int
 
 
-AppInput = TopicJoined | TopicLeft | Published | PublishCancelled | PeerAppointed
+class ValidatorAdded(NamedTuple):
+    """An app judges the messages of some topics from now on: `MessagesToJudge` has them, `VerdictsGiven` answers.
+
+    `settings` of a topic hold from now on; None: as before, else as configured. Messages that are held go to the app
+    at once. Of several apps all must accept. Raises InvalidArgument, TooLarge (a name), ResourceExhausted.
+    """
+
+    validator: int
+    topics: Mapping[str, ValidationSettings | None]
+
+
+class VerdictsGiven(NamedTuple):
+    """Verdicts of an app on messages by their numbers: (first, count, verdict). Unknown numbers are ignored."""
+
+    validator: int
+    verdicts: Sequence[tuple[int, int, Verdict]]
+
+
+class ValidatorRemoved(NamedTuple):
+    """An app judges no more. `lost`: it did not say so itself, and what it has asked for goes on without it."""
+
+    validator: int
+    lost: bool = True
+
+
+AppInput = (
+    TopicJoined
+    | TopicLeft
+    | Published
+    | PublishCancelled
+    | PeerAppointed
+    | ValidatorAdded
+    | VerdictsGiven
+    | ValidatorRemoved
+)
 GossipInput = PeerAdded | PeerDescribed | PeerBegan | PeerRemoved | RpcsReceived | SignaturesChecked | AppInput
 
 # ---------------------------------------------------------------- effects
@@ -156,6 +192,7 @@ class PublishOutcome(enum.Enum):
     NO_PEERS = "no peers"  # nobody in the topic: own apps got it; fewer than asked for: nobody did, and it has no id
     QUEUE_FULL = "queue full"  # every peer's queue, or the waiting room of publishers
     TOO_LARGE = "too large"  # its RPC would pass `max_rpc`, or too few of the topic's peers read one so large
+    REJECTED = "rejected"  # a rule of the topic, or an app that judges its messages, did not accept it
     DUPLICATE = "duplicate"  # the same data was seen a short while ago (unsigned topics)
     CANCELLED = "cancelled"  # PublishCancelled came first
 
@@ -180,6 +217,18 @@ class MessagesDelivered(NamedTuple):
     """New messages of a joined topic, own ones included, in order."""
 
     topic: str
+    messages: list[GossipMessage]
+
+
+class MessagesToJudge(NamedTuple):
+    """Messages that wait for an app's verdict; they are numbered from `first`, in the order of their coming.
+
+    What this node's apps publish is judged before it is signed: it has no `id` and no `seqno` yet.
+    """
+
+    validator: int
+    topic: str
+    first: int
     messages: list[GossipMessage]
 
 
@@ -240,7 +289,7 @@ class CheckSignatures(NamedTuple):
     checks: list[SignatureCheck]
 
 
-News = MessagesDelivered | PublishCompleted
+News = MessagesDelivered | MessagesToJudge | PublishCompleted
 GossipEffect = (
     PeerWoken | PeersOffered | PeerViolated | PeerBacklogged | CheckSignatures | TopicScored | StandingChanged | News
 )
@@ -272,6 +321,8 @@ class TopicView(NamedTuple):
     mesh: tuple[PeerId, ...]
     counts: TopicCounts = TopicCounts()  # a copy
     scoring: TopicScoreConfig | None = None  # how its peers are scored by its rate; None: as any
+    validators: int = 0  # apps that judge its messages
+    judged: int = 0  # messages that wait for their verdicts
 
 
 class GossipPeerView(NamedTuple):
@@ -296,7 +347,7 @@ class Queued(NamedTuple):
 
 MISBEHAVIOUR = ("graft_in_backoff", "broken_promise", "malformed", "extensions")  # what P7 counts
 REJECTED = ("malformed", "missing_field", "foreign_field", "key", "signature", "too_large", "verdict")
-IGNORED = ("verdict",)
+IGNORED = ("verdict", "deadline", "unattended", "full")
 CHECKED = ("inline", "workers")
 DROPPED = (
     "queue_full",

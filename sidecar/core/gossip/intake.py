@@ -19,7 +19,6 @@ from .messages import Fields, parse_message
 from .relay import Batch, Relay
 from .signing import Author, Authors, SignatureCheck, Verify
 from .state import PASSED_OVER, GossipPeer, GossipState, Topic
-from .unwanted import Unwanted
 
 _QUANTUM = 16  # signatures of one lane in its turn, at least
 _SUSPECT_QUANTUM = 1  # of a peer that sent an invalid one of late: who sends many waits, and not the others
@@ -72,10 +71,9 @@ class _Lane:
 class Intake:
     """Takes messages apart and has their signatures checked: `receive`, then `serve` while `due`."""
 
-    def __init__(self, state: GossipState, relay: Relay, unwanted: Unwanted, verify: Verify) -> None:
+    def __init__(self, state: GossipState, relay: Relay, verify: Verify) -> None:
         self._state = state
         self._relay = relay
-        self._unwanted = unwanted
         self._verify = verify
         self._authors = Authors()
         self._last: Topic | None = None  # of the message before: the next is most often of the same
@@ -200,12 +198,7 @@ class Intake:
         checks.append(SignatureCheck(author.key, fields.content, signature))
 
     def _duplicate(self, peer: GossipPeer, topic: Topic, identifier: bytes) -> None:
-        self._state.statistics.duplicates += 1
-        topic.counts.duplicates += 1
-        if topic.judged:
-            self._state.scores.again(peer.record, topic.name, (identifier,), self._state.now)
-        if peer.held or peer.promised:
-            self._unwanted.brought(peer, (identifier,))
+        self._relay.again(peer, topic, (identifier,))
 
     # ------------------------------------------------------------ pending
 

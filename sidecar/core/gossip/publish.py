@@ -1,14 +1,16 @@
 """What apps publish: made into messages, queued for peers a chunk at a time, or made to wait for room."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, compress, repeat
 
-from .events import PublishCompleted, Published, PublishOutcome, Receipt, TopicOptions
+from .events import GossipMessage, PublishCompleted, Published, PublishOutcome, Receipt, TopicOptions
+from .judging import Candidates, Verdict
 from .mesh import Mesh
 from .messages import build_chunks
 from .signing import SIGN_PREFIX
 from .state import GossipPeer, GossipState, Topic, make_message, unsigned_ids
+from .validation import Validation
 
 _PER_MESSAGE = 8  # bytes of the headers that an RPC adds to a message, at most
 
@@ -16,7 +18,22 @@ _PER_MESSAGE = 8  # bytes of the headers that an RPC adds to a message, at most
 class _Job:
     """A batch on its way out."""
 
-    __slots__ = ("ends", "ids", "messages", "minimum", "op", "position", "receipts", "sign", "topic", "wait", "without")
+    __slots__ = (
+        "ends",
+        "ids",
+        "messages",
+        "minimum",
+        "op",
+        "position",
+        "receipts",
+        "refused",
+        "settled",
+        "sign",
+        "topic",
+        "unjudged",
+        "wait",
+        "without",
+    )
 
     def __init__(self, published: Published, topic: Topic, sign: bool) -> None:
         self.op = published.op
@@ -31,6 +48,17 @@ class _Job:
         self.ends = list(accumulate((len(data) + overhead for data in self.messages), initial=0))
         self.receipts: list[Receipt] = []
         self.ids: list[bytes] = []
+        self.refused: dict[int, None] = {}  # messages that were judged, and not accepted
+        self.unjudged = 0  # messages that apps still judge
+        self.settled: Callable[[], None] = lambda: None  # told when there is none any more
+
+    def judged(self, index: int, accepted: bool) -> None:
+        """The verdict on one of the messages."""
+        self.unjudged -= 1
+        if not accepted:
+            self.refused[index] = None
+        if not self.unjudged:
+            self.settled()
 
     @property
     def bytes_left(self) -> int:
@@ -55,9 +83,10 @@ class _Job:
 class Publisher:
     """Carries out publications in order, holding back those that must wait."""
 
-    def __init__(self, state: GossipState, mesh: Mesh, sequence: int) -> None:
+    def __init__(self, state: GossipState, mesh: Mesh, validation: Validation, sequence: int) -> None:
         self._state = state
         self._mesh = mesh
+        self._validation = validation
         self._sequence = sequence
         self._parked: dict[int, _Job] = {}
         self._parked_bytes = 0
@@ -74,9 +103,13 @@ class Publisher:
         topic = state.topic(published.topic)
         options = topic.options if topic.joined else published.options or TopicOptions()
         job = _Job(published, topic, options.sign)
+        guarded = topic.name in self._validation.guards
         # Those that wait keep their order in the topic; nobody overtakes within it but who would not wait.
-        if job.wait and any(other.topic == job.topic for other in self._parked.values()):
+        waits = (job.wait or guarded) and any(other.topic == job.topic for other in self._parked.values())
+        self._judge(job, topic, guarded)
+        if waits or job.unjudged:
             if not self._park(job):
+                self._withdraw(job)
                 self._complete(job, PublishOutcome.QUEUE_FULL)
         else:
             self._advance(job)
@@ -86,6 +119,7 @@ class Publisher:
         job = self._parked.pop(op, None)
         if job is not None:
             self._parked_bytes -= job.bytes_left
+            self._withdraw(job)
             self._complete(job, PublishOutcome.CANCELLED)
 
     def resume(self) -> None:
@@ -94,7 +128,8 @@ class Publisher:
         held: dict[str, None] = {}
         parked, self._parked, self._parked_bytes = self._parked, {}, 0
         for job in parked.values():
-            if job.topic in held:
+            if job.topic in held or job.unjudged:
+                held[job.topic] = None
                 self._parked[job.op] = job
                 self._parked_bytes += job.bytes_left
             else:
@@ -110,6 +145,33 @@ class Publisher:
         """Peers or subscriptions came or went."""
         self.due = self.due or bool(self._parked)
 
+    # ------------------------------------------------------------ verdicts
+
+    def _judge(self, job: _Job, topic: Topic, guarded: bool) -> None:
+        """Have the messages judged by the topic's rules, now, and by apps, which may answer later."""
+        state = self._state
+        me = state.identity.peer_id
+        count = len(job.messages)
+        if topic.rules is not None:
+            candidates = Candidates(topic.name, job.messages, [me] * count if job.sign else None, None, me)
+            verdicts = topic.rules.judge(candidates, state.now)
+            if verdicts is not None:
+                job.refused = {index: None for index, verdict in enumerate(verdicts) if verdict is not Verdict.ACCEPT}
+        if guarded:
+            indexes = [index for index in range(count) if index not in job.refused]
+            sender = me if job.sign else None
+            messages = [GossipMessage(b"", topic.name, sender, None, job.messages[at], me, True) for at in indexes]
+            job.unjudged = len(indexes)
+            self._validation.publish(job, topic, messages, indexes)
+            job.settled = self._on_candidates_judged
+
+    def _on_candidates_judged(self) -> None:
+        self.due = True
+
+    def _withdraw(self, job: _Job) -> None:
+        if job.unjudged:
+            self._validation.withdraw(job, job.topic)
+
     # ------------------------------------------------------------ one job
 
     def _advance(self, job: _Job) -> None:
@@ -119,6 +181,9 @@ class Publisher:
         if job.without:
             targets = [peer for peer in targets if peer.id not in job.without]
         while job.position < len(job.messages):
+            if job.position in job.refused:
+                job.answer([b""], PublishOutcome.REJECTED)
+                continue
             if len(targets) < job.minimum:
                 if job.wait and self._park(job):
                     return
@@ -162,6 +227,8 @@ class Publisher:
         config, position = self._state.config, job.position
         end = bisect_right(job.ends, job.ends[position] + config.max_chunk) - 1
         end = min(max(end, position + 1), position + config.max_chunk_messages)
+        if job.refused:
+            end = next((index for index in range(position + 1, end) if index in job.refused), end)
         most = topic.max_payload(job.sign)
         if most < config.max_chunk:  # only then can one among several be too large
             for index in range(position + 1, end):

@@ -9,6 +9,7 @@ from itertools import compress, repeat
 from typing import NamedTuple
 
 from ..types import PeerId
+from .events import GossipMessage
 from .judging import Candidates, Verdict
 from .late import LateMessages
 from .messages import build_chunks
@@ -16,6 +17,7 @@ from .signing import Author
 from .spare import SpareLinks
 from .state import GossipPeer, GossipState, Topic, make_message, unsigned_ids
 from .unwanted import Unwanted
+from .validation import Row, Validation
 
 
 class Batch(NamedTuple):
@@ -42,11 +44,20 @@ class Batch(NamedTuple):
 class Relay:
     """Takes messages in whose signatures are verified: `enter` remembers and judges them, `admit` passes them on."""
 
-    def __init__(self, state: GossipState, unwanted: Unwanted, spare: SpareLinks, late: LateMessages) -> None:
+    def __init__(
+        self,
+        state: GossipState,
+        unwanted: Unwanted,
+        spare: SpareLinks,
+        late: LateMessages,
+        validation: Validation,
+    ) -> None:
         self._state = state
         self._unwanted = unwanted
         self._spare = spare
         self._late = late
+        self._validation = validation
+        validation.passed = self._pass
 
     def enter(self, peer: GossipPeer, batch: Batch) -> None:
         """Take the new ones of these messages from a peer as seen, and pass on what the topic's rules accept."""
@@ -54,14 +65,9 @@ class Relay:
         topic = batch.topic
         fresh = state.seen.unseen(topic.name, batch.ids)
         if fresh is not None:
-            again = len(fresh) - sum(fresh)
-            state.statistics.duplicates += again
-            topic.counts.duplicates += again
-            if topic.judged:
-                state.scores.again(peer.record, topic.name, batch.ids, state.now)
-            state.propagation.shown(batch.ids, peer.id, state.now)
-            if peer.held or peer.promised:
-                self._unwanted.brought(peer, batch.ids)
+            known = [identifier for identifier, new in zip(batch.ids, fresh, strict=True) if not new]
+            state.propagation.shown(known, peer.id, state.now)
+            self.again(peer, topic, known)
             if not any(fresh):
                 return
             batch = batch.only(fresh)
@@ -76,11 +82,46 @@ class Relay:
             if accepted is None:
                 return
             batch = accepted
-        self.admit(peer, batch)
+        if self._validation.guards and topic.name in self._validation.guards:
+            self._ask(peer, batch)
+        else:
+            self.admit(peer, batch)
         if topic.judged:
             for identifier, peers in named.items():
                 for other in peers:
                     state.scores.again(other.record, topic.name, (identifier,), state.now)
+
+    def again(self, peer: GossipPeer, topic: Topic, ids: Sequence[bytes]) -> None:
+        """A peer has sent messages that came before."""
+        state = self._state
+        state.statistics.duplicates += len(ids)
+        topic.counts.duplicates += len(ids)
+        if topic.judged:
+            state.scores.again(peer.record, topic.name, ids, state.now)
+        if peer.held or peer.promised:
+            self._unwanted.brought(peer, ids)
+        if len(self._validation):
+            self._validation.copied(peer, topic.name, ids)
+
+    def _ask(self, peer: GossipPeer, batch: Batch) -> None:
+        """Have apps judge the messages, and admit those that need not wait for that."""
+        topic, ids, raws, datas, authors, seqnos = batch
+        no_authors: Sequence[Author | None] = [None] * len(ids)
+        no_numbers: Sequence[bytes | None] = [None] * len(ids)
+        rows = list(zip(ids, raws, datas, authors or no_authors, seqnos or no_numbers, strict=True))
+        self._pass(peer, topic, self._validation.ask(peer, topic, _messages(peer, batch), rows))
+
+    def _pass(self, peer: GossipPeer, topic: Topic, rows: Sequence[Row]) -> None:
+        """Admit messages that were judged."""
+        if not rows:
+            return
+        if not topic.joined:  # it was left while they waited
+            self._state.statistics.dropped["not_joined"] += len(rows)
+            return
+        ids, raws, datas, authors, seqnos = map(list, zip(*rows, strict=True))
+        signed = authors[0] is not None
+        batch = Batch(topic, ids, raws, datas, authors if signed else None, seqnos if signed else None)
+        self.admit(peer, batch)
 
     def _judge(self, peer: GossipPeer, batch: Batch) -> Batch | None:
         """Those of the messages that the topic's rules accept; None where they accept none."""
@@ -102,18 +143,12 @@ class Relay:
     def admit(self, peer: GossipPeer, batch: Batch) -> None:
         """Enter accepted messages into the cache, deliver and forward them."""
         state = self._state
-        topic, ids, raws, datas, authors, seqnos = batch
+        topic, ids, raws, datas, authors, _ = batch
         topic.counts.delivered_bytes += sum(map(len, datas))
         peer.firsts += len(ids)
         state.scores.delivered(peer.record, topic.name, ids, state.now)
         state.cache.put(topic.name, ids, raws)
-        senders: Iterable[PeerId | None] = repeat(None)
-        numbers: Iterable[int | None] = repeat(None)
-        if authors is not None and seqnos is not None:
-            senders = [author.peer for author in authors]
-            numbers = [int.from_bytes(seqno, "big") for seqno in seqnos]
-        columns = zip(ids, repeat(topic.name), senders, numbers, datas, repeat(peer.id), repeat(False))
-        state.deliver(topic, list(map(make_message, columns)))
+        state.deliver(topic, _messages(peer, batch))
         if authors is None:
             self._forward(peer, topic, None, ids, raws)
             return
@@ -140,3 +175,16 @@ class Relay:
             self._state.statistics.forwarded += len(raws)
             chunks = build_chunks(raws, config.max_chunk, config.max_chunk_messages)
             topic.counts.dropped += self._state.send_chunks(targets, chunks)
+
+
+def _messages(peer: GossipPeer, batch: Batch) -> list[GossipMessage]:
+    """The messages as apps get them."""
+    topic, ids, _, datas, authors, seqnos = batch
+    senders: Iterable[PeerId | None] = repeat(None)
+    numbers: Iterable[int | None] = repeat(None)
+    if authors is not None and seqnos is not None:
+        senders = [author.peer for author in authors]
+        numbers = [int.from_bytes(seqno, "big") for seqno in seqnos]
+    return list(
+        map(make_message, zip(ids, repeat(topic.name), senders, numbers, datas, repeat(peer.id), repeat(False)))
+    )

@@ -28,6 +28,9 @@ from .events import (
     TopicJoined,
     TopicLeft,
     TopicView,
+    ValidatorAdded,
+    ValidatorRemoved,
+    VerdictsGiven,
 )
 from .intake import Intake
 from .judging import Rules
@@ -42,6 +45,7 @@ from .signing import Verify, verify_batch
 from .spare import SpareLinks
 from .state import GossipPeer, GossipState
 from .unwanted import Unwanted
+from .validation import Validation
 
 _LEAST_RPC = 2048  # bytes: the longest topic name, a signature and what is around them
 
@@ -81,12 +85,13 @@ class GossipRouter:
         self._spare = SpareLinks(self._state, self._unwanted)
         self._late = LateMessages(self._state, self._unwanted)
         self._lazy = LazyGossip(self._state, self._spare)
-        relay = Relay(self._state, self._unwanted, self._spare, self._late)
-        self._intake = Intake(self._state, relay, self._unwanted, verify)
+        self._validation = Validation(self._state, self._unwanted)
+        relay = Relay(self._state, self._unwanted, self._spare, self._late, self._validation)
+        self._intake = Intake(self._state, relay, verify)
         self._receiver = RpcReceiver(self._state, self._mesh, self._lazy, self._unwanted, self._late, self._intake)
         self.relieved = False
         """Whether publishers that wait for room can go on since frames were taken: `resume` lets them."""
-        self._publisher = Publisher(self._state, self._mesh, sequence)
+        self._publisher = Publisher(self._state, self._mesh, self._validation, sequence)
         # Jitter, so that nodes started together do not beat together.
         self._heartbeat_at = now + config.heartbeat_initial_delay + rng.random() * config.heartbeat_interval
 
@@ -108,6 +113,14 @@ class GossipRouter:
                 self._publisher.publish(input)
             case PublishCancelled():
                 self._publisher.cancel(input.op)
+            case VerdictsGiven():
+                self._validation.give(input.validator, input.verdicts)
+                self._resume_if_due()
+            case ValidatorAdded():
+                self._validation.add(input)
+            case ValidatorRemoved():
+                self._validation.remove(input.validator, input.lost)
+                self._resume_if_due()
             case PeerAdded():
                 self._on_peer_removed(input.peer)  # another stream of the same peer: its remote starts anew
                 self._mesh.add_peer(
@@ -188,7 +201,7 @@ class GossipRouter:
         """
         if self._publisher.due or self._state.waiting or self._intake.due:
             return self._state.now
-        return min(self._heartbeat_at, self._spare.due, self._late.due)
+        return min(self._heartbeat_at, self._spare.due, self._late.due, self._validation.due)
 
     def handle_deadline(self, now: float) -> list[GossipEffect]:
         """Beat, serve what waits, and resume publishers."""
@@ -209,12 +222,21 @@ class GossipRouter:
             state.forget_idle_topics()
         self._spare.release()
         self._late.ask()
+        if now >= self._validation.due:
+            self._validation.expire()
         if self._intake.due:
             self._intake.serve()
         self._receiver.serve_waiting()
+        self._resume_if_due()
+        return self._finish_turn()
+
+    def _resume_if_due(self) -> None:
         if self._publisher.due:
             self._publisher.resume()
-        return self._finish_turn()
+
+    def exempt_payloads(self, beginning: bytes) -> None:
+        """No app is asked for a verdict on payloads that begin so."""
+        self._validation.exempt = beginning
 
     def set_rules(self, topic: str, rules: Rules | None) -> None:
         """Have the topic's messages judged before they are delivered and forwarded; None: as any.
@@ -250,6 +272,7 @@ class GossipRouter:
                 tuple(topic.mesh if topic.joined else topic.fanout),
                 replace(topic.counts),
                 self._state.scores.parameters(topic.name) if topic.joined else None,
+                *self._validation.load(topic.name),
             )
             for topic in self._state.topics.values()
         ]
@@ -285,6 +308,10 @@ class GossipRouter:
     def pending(self) -> Queued:
         """Messages that came and wait for the verdict on their signature."""
         return Queued(len(self._intake), self._intake.bytes)
+
+    def judged(self) -> Queued:
+        """Messages that wait for the verdicts of apps."""
+        return Queued(len(self._validation), self._validation.bytes)
 
     def propagation(self) -> Propagation:
         """How messages spread; to be read only."""

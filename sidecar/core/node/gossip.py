@@ -123,6 +123,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
     def intercept(self, mark: bytes, marked: Marked) -> None:
         """Hand over delivered messages whose payload begins with `mark`; apps neither get nor publish such."""
         self._mark, self._marked = mark, marked
+        self.router.exempt_payloads(mark)
 
     def publish(self, published: gossip.Published, then: PublishedHere) -> None:
         """Publish for another service, later in this turn."""
@@ -174,7 +175,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
                     self._drop(peer, now)
                 case gossip.MessagesDelivered():
                     self._deliver(effect, now)
-                case gossip.CheckSignatures():
+                case gossip.CheckSignatures() | gossip.MessagesToJudge():
                     self._switch.emit(effect)
                 case gossip.PublishCompleted(op):
                     then = self._own.pop(op, None)
@@ -411,7 +412,8 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
 
     def statistics(self) -> tuple[gossip.GossipStatistics, GossipQueueStatistics]:
         """The router's counters, with what did not even reach it; and what waits for peers."""
-        counts, queued, pending = self.router.statistics(), self.router.queued(), self.router.pending()
+        counts, queued = self.router.statistics(), self.router.queued()
+        pending, judged = self.router.pending(), self.router.judged()
         counts.rejected["too_large"] += self._too_large
         return counts, GossipQueueStatistics(
             peers=self.peers,
@@ -421,6 +423,8 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
             fullest_queue_bytes=max((size.bytes for size in queued), default=0),
             pending_messages=pending.messages,
             pending_bytes=pending.bytes,
+            judged_messages=judged.messages,
+            judged_bytes=judged.bytes,
         )
 
     def _open(self, peer: Peer, member: _Member) -> None:

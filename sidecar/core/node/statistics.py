@@ -137,6 +137,9 @@ class GossipQueueStatistics(Statistics):
     pending_messages: int = 0
     """That came, and whose signatures are not checked yet."""
     pending_bytes: int = 0
+    judged_messages: int = 0
+    """That wait for the verdicts of apps."""
+    judged_bytes: int = 0
 
 
 @dataclass(slots=True)

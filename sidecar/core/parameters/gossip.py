@@ -1,15 +1,19 @@
 """Every number of the gossip machine, with where it comes from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import ConfigError
 from .score import ScoreConfig
+from .validation import ValidationSettings
 
 # In order of preference.
 PROTOCOLS = ("/meshsub/1.3.0", "/meshsub/1.2.0", "/meshsub/1.1.0", "/meshsub/1.0.0")
 IDONTWANT_PROTOCOLS = PROTOCOLS[:2]
 EXCHANGE_PROTOCOLS = PROTOCOLS[:3]
 EXTENSIONS_PROTOCOLS = PROTOCOLS[:1]
+
+_VALIDATION = ValidationSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,10 @@ class GossipConfig:
     max_pending: int = 1024  # of one peer, that wait for their signatures to be checked; a guess
     max_pending_total: int = 65_536  # a guess
     max_pending_bytes: int = 32 << 20  # a guess
+    validation: ValidationSettings = _VALIDATION  # of topics that apps judge, where the apps do not say
+    validated_topics: Mapping[str, ValidationSettings] = field(default_factory=dict)  # judged whether an app is there
+    max_guarded: int = 1024  # topics that are judged; a guess, as `max_topics`
+    max_judged_bytes: int = 64 << 20  # of messages that wait for verdicts; a guess
     max_refusals: int = 16  # GRAFTs of one peer answered with PRUNE in a heartbeat; a guess
 
     max_topic_name: int = 1024  # a guess, in bytes of UTF-8
