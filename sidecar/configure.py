@@ -10,7 +10,7 @@ from .core.channel import ChannelLimits
 from .core.direct import DirectConfig
 from .core.errors import ConfigError, TooLarge
 from .core.gate import GateLists
-from .core.gossip import GossipConfig
+from .core.gossip import Fallback, GossipConfig, ValidationSettings
 from .core.identity import Identity
 from .core.kademlia import KademliaConfig
 from .core.multiaddr import Multiaddr
@@ -184,7 +184,17 @@ def gossip_config(config: Config) -> GossipConfig:
         queue_max_bytes=gossip.queue_bytes,
         score=_score_config(config),
         verify_workers=_verify_workers(config),
+        validation=_validation(config),
+        validated_topics={
+            topic: _validation(config)._replace(fallback=Fallback(fallback))
+            for topic, fallback in gossip.validated_topics
+        },
     )
+
+
+def _validation(config: Config) -> ValidationSettings:
+    gossip = config.gossip
+    return ValidationSettings(timeout=gossip.validation_timeout, max_waiting=gossip.validation_waiting)
 
 
 def _score_config(config: Config) -> ScoreConfig:
@@ -315,6 +325,7 @@ def api_config(config: Config) -> ApiConfig:
         max_receivers=max(256, api.max_calls // 4),
         max_watchers=max(256, api.max_calls // 4),
         max_topics=api.max_topics,
+        validation=_validation(config),
         history_messages=api.history_messages,
         history_bytes=api.history_bytes,
         history_total_bytes=api.history_total,

@@ -68,6 +68,7 @@ ANOTHER = {
     "dht.max_record": "1KiB",
     "gossip.unknown_network": "accept",
     "gossip.flood_publish": "false",
+    "gossip.validated_topics": "news=hold",
     "gossip.eager_share": "0.5",
     "gossip.lazy_links": "false",
     "probe.topics": "news, more news",

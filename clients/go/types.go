@@ -93,6 +93,8 @@ const (
 	PublishQueueFull = PublishOutcome(sidecarv1.PublishOutcome_PUBLISH_OUTCOME_QUEUE_FULL)
 	PublishTooLarge  = PublishOutcome(sidecarv1.PublishOutcome_PUBLISH_OUTCOME_TOO_LARGE)
 	PublishDuplicate = PublishOutcome(sidecarv1.PublishOutcome_PUBLISH_OUTCOME_DUPLICATE)
+	// PublishRejected: a rule of the topic, or an app that judges its messages, did not accept it.
+	PublishRejected = PublishOutcome(sidecarv1.PublishOutcome_PUBLISH_OUTCOME_REJECTED)
 )
 
 // String is the API's name without its prefix: SENT.

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from ..config.sections import ApiSection, StreamsSection, TimeoutsSection
 from ..core.errors import ConfigError
+from ..core.parameters.validation import ValidationSettings
 
 _MIB = 1 << 20
+_VALIDATION = ValidationSettings()
 _API, _STREAMS, _TIMEOUTS = ApiSection(), StreamsSection(), TimeoutsSection()
 
 
@@ -78,6 +80,8 @@ class ApiConfig:
     """How long one of these waits; then it is reset. As long as its negotiation might have taken."""
     watch_queue_events: int = 1024
     """Peer events waiting for one slow watcher; beyond, it is told the present state anew."""
+    validation: ValidationSettings = _VALIDATION
+    """How topics are judged where the app does not say."""
     send_window: int = 65_536
     """Messages of one SendMany stream that are not answered for; then it is not read further."""
     send_window_bytes: int = 8 * _MIB

@@ -23,6 +23,10 @@ class PubSubStatistics(Statistics):
     subscribers_queued_bytes: int = 0
     subscribers_missed: int = 0
     """Messages, by apps that were too slow."""
+    validators: int = 0
+    """Open Validate calls."""
+    validators_missed: int = 0
+    """Messages that these did not read in time."""
 
 
 @dataclass(slots=True)

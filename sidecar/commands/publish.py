@@ -22,6 +22,7 @@ MEANING = {
     PublishOutcome.QUEUE_FULL: "the peers do not keep up; try again in a moment",
     PublishOutcome.TOO_LARGE: "the message is over the bound (gossip.max_message)",
     PublishOutcome.DUPLICATE: "the same data has been published already",
+    PublishOutcome.REJECTED: "a rule of the topic, or an app that judges its messages, did not accept it",
 }
 
 

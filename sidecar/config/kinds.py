@@ -389,6 +389,19 @@ def rates() -> Kind:
     return _named("topic", one, lambda rate: rate[0], lambda rate: f"{rate[0]}={rate[1]:.15g}", allowed, "TOPIC=RATE")
 
 
+def fallbacks() -> Kind:
+    """A list of `topic=accept`, `topic=ignore` or `topic=hold`; as text separated by commas."""
+
+    def one(word: str) -> tuple[str, str]:
+        topic, _, fallback = word.rpartition("=")
+        if not topic or fallback not in ("accept", "ignore", "hold"):
+            raise ValueError(f"{word!r} is not topic=accept, topic=ignore or topic=hold")
+        return topic, fallback
+
+    allowed = "topic=accept, topic=ignore or topic=hold; as text separated by commas"
+    return _named("topic", one, lambda each: each[0], lambda each: f"{each[0]}={each[1]}", allowed, "TOPIC=FALLBACK")
+
+
 def _distinct(one: Callable[[str], Any], allowed: str, placeholder: str) -> Kind:
     """A list of values that `one` makes of texts without blanks, each value once."""
 

@@ -222,6 +222,12 @@ ROWS: tuple[Row, ...] = (
         "gossip_verify_worker_failures",
         "Processes that checked signatures and died, or were killed since they did not answer.",
     ),
+    _gauge(
+        lambda c: c.node.gossip_queues.judged_messages,
+        "gossip_unjudged_messages",
+        "Messages that wait for the verdicts of apps.",
+    ),
+    _gauge(lambda c: c.node.gossip_queues.judged_bytes, "gossip_unjudged_bytes", "The same in bytes."),
     _gauge(lambda c: c.node.gossip_queues.pending_bytes, "gossip_pending_bytes", "The same in bytes."),
     # the DHT
     _gauge(lambda c: c.node.kademlia.peers, "dht_table_peers", "Peers in the routing table."),
@@ -300,6 +306,12 @@ ROWS: tuple[Row, ...] = (
         "Protocols for which apps accept byte streams.",
     ),
     _gauge(lambda c: c.api.pubsub.subscriptions, "api_subscriptions", "Open Subscribe calls."),
+    _gauge(lambda c: c.api.pubsub.validators, "api_validators", "Open Validate calls."),
+    _counter(
+        lambda c: c.api.pubsub.validators_missed,
+        "api_validators_missed_messages",
+        "Messages that apps which judge them did not read in time.",
+    ),
     _gauge(lambda c: c.api.pubsub.topics, "api_topics", "Topics joined for apps."),
     _gauge(lambda c: c.api.receivers.receivers, "api_receivers", "Open Receive calls."),
     _gauge(lambda c: c.api.byte_streams.byte_streams, "api_byte_streams", "Byte streams that apps hold."),

@@ -97,6 +97,8 @@ const (
 	PublishOutcome_PUBLISH_OUTCOME_TOO_LARGE PublishOutcome = 4
 	// A message of this id has been seen before. It was not sent again.
 	PublishOutcome_PUBLISH_OUTCOME_DUPLICATE PublishOutcome = 5
+	// A rule of the topic, or an app that judges its messages, did not accept it. Nobody has got it.
+	PublishOutcome_PUBLISH_OUTCOME_REJECTED PublishOutcome = 6
 )
 
 // Enum value maps for PublishOutcome.
@@ -108,6 +110,7 @@ var (
 		3: "PUBLISH_OUTCOME_QUEUE_FULL",
 		4: "PUBLISH_OUTCOME_TOO_LARGE",
 		5: "PUBLISH_OUTCOME_DUPLICATE",
+		6: "PUBLISH_OUTCOME_REJECTED",
 	}
 	PublishOutcome_value = map[string]int32{
 		"PUBLISH_OUTCOME_UNSPECIFIED": 0,
@@ -116,6 +119,7 @@ var (
 		"PUBLISH_OUTCOME_QUEUE_FULL":  3,
 		"PUBLISH_OUTCOME_TOO_LARGE":   4,
 		"PUBLISH_OUTCOME_DUPLICATE":   5,
+		"PUBLISH_OUTCOME_REJECTED":    6,
 	}
 )
 
@@ -144,6 +148,120 @@ func (x PublishOutcome) Number() protoreflect.EnumNumber {
 // Deprecated: Use PublishOutcome.Descriptor instead.
 func (PublishOutcome) EnumDescriptor() ([]byte, []int) {
 	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{1}
+}
+
+// What becomes of a message.
+type Verdict int32
+
+const (
+	// Not said: INVALID_ARGUMENT.
+	Verdict_VERDICT_UNSPECIFIED Verdict = 0
+	// It is delivered here and passed on to peers.
+	Verdict_VERDICT_ACCEPT Verdict = 1
+	// It is not, and it counts against the peers that sent it. For what no honest node passes on.
+	Verdict_VERDICT_REJECT Verdict = 2
+	// It is not, and nobody is to blame.
+	Verdict_VERDICT_IGNORE Verdict = 3
+)
+
+// Enum value maps for Verdict.
+var (
+	Verdict_name = map[int32]string{
+		0: "VERDICT_UNSPECIFIED",
+		1: "VERDICT_ACCEPT",
+		2: "VERDICT_REJECT",
+		3: "VERDICT_IGNORE",
+	}
+	Verdict_value = map[string]int32{
+		"VERDICT_UNSPECIFIED": 0,
+		"VERDICT_ACCEPT":      1,
+		"VERDICT_REJECT":      2,
+		"VERDICT_IGNORE":      3,
+	}
+)
+
+func (x Verdict) Enum() *Verdict {
+	p := new(Verdict)
+	*p = x
+	return p
+}
+
+func (x Verdict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Verdict) Descriptor() protoreflect.EnumDescriptor {
+	return file_sidecar_v1_pubsub_proto_enumTypes[2].Descriptor()
+}
+
+func (Verdict) Type() protoreflect.EnumType {
+	return &file_sidecar_v1_pubsub_proto_enumTypes[2]
+}
+
+func (x Verdict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Verdict.Descriptor instead.
+func (Verdict) EnumDescriptor() ([]byte, []int) {
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{2}
+}
+
+// What becomes of a message for which there is no verdict in time, and of all messages while no app judges the topic.
+type ValidationFallback int32
+
+const (
+	// As another app has asked for the topic, else as configured, else the same as VALIDATION_FALLBACK_IGNORE.
+	ValidationFallback_VALIDATION_FALLBACK_UNSPECIFIED ValidationFallback = 0
+	// It is passed on, as is what comes while too many wait.
+	ValidationFallback_VALIDATION_FALLBACK_ACCEPT ValidationFallback = 1
+	// It is not passed on.
+	ValidationFallback_VALIDATION_FALLBACK_IGNORE ValidationFallback = 2
+	// It waits, without a deadline, for an app that judges it; what comes while too many wait is not passed on.
+	ValidationFallback_VALIDATION_FALLBACK_HOLD ValidationFallback = 3
+)
+
+// Enum value maps for ValidationFallback.
+var (
+	ValidationFallback_name = map[int32]string{
+		0: "VALIDATION_FALLBACK_UNSPECIFIED",
+		1: "VALIDATION_FALLBACK_ACCEPT",
+		2: "VALIDATION_FALLBACK_IGNORE",
+		3: "VALIDATION_FALLBACK_HOLD",
+	}
+	ValidationFallback_value = map[string]int32{
+		"VALIDATION_FALLBACK_UNSPECIFIED": 0,
+		"VALIDATION_FALLBACK_ACCEPT":      1,
+		"VALIDATION_FALLBACK_IGNORE":      2,
+		"VALIDATION_FALLBACK_HOLD":        3,
+	}
+)
+
+func (x ValidationFallback) Enum() *ValidationFallback {
+	p := new(ValidationFallback)
+	*p = x
+	return p
+}
+
+func (x ValidationFallback) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ValidationFallback) Descriptor() protoreflect.EnumDescriptor {
+	return file_sidecar_v1_pubsub_proto_enumTypes[3].Descriptor()
+}
+
+func (ValidationFallback) Type() protoreflect.EnumType {
+	return &file_sidecar_v1_pubsub_proto_enumTypes[3]
+}
+
+func (x ValidationFallback) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ValidationFallback.Descriptor instead.
+func (ValidationFallback) EnumDescriptor() ([]byte, []int) {
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{3}
 }
 
 // A receipt.
@@ -830,6 +948,208 @@ func (x *TopicMessage) GetLocal() bool {
 	return false
 }
 
+// What to judge, then verdicts.
+type ValidateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the stream's first message: the topics, 1 to 64.
+	Topics []string `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`
+	// In the first message: what becomes of messages without a verdict. It holds for these topics from now on; the last
+	// app that says one decides.
+	Fallback ValidationFallback `protobuf:"varint,2,opt,name=fallback,proto3,enum=sidecar.v1.ValidationFallback" json:"fallback,omitempty"`
+	// Said with the fallback: how long a message waits for its verdict, up to 10 minutes. Unset: as configured.
+	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Said with the fallback: how many messages of a topic may wait, at most 1,048,576. 0: as configured.
+	MaxWaiting uint32 `protobuf:"varint,4,opt,name=max_waiting,json=maxWaiting,proto3" json:"max_waiting,omitempty"`
+	// Verdicts, at most 65,536. Those on messages that wait no longer change nothing.
+	Verdicts      []*VerdictRange `protobuf:"bytes,5,rep,name=verdicts,proto3" json:"verdicts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ValidateRequest) Reset() {
+	*x = ValidateRequest{}
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ValidateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ValidateRequest) ProtoMessage() {}
+
+func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ValidateRequest.ProtoReflect.Descriptor instead.
+func (*ValidateRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ValidateRequest) GetTopics() []string {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *ValidateRequest) GetFallback() ValidationFallback {
+	if x != nil {
+		return x.Fallback
+	}
+	return ValidationFallback_VALIDATION_FALLBACK_UNSPECIFIED
+}
+
+func (x *ValidateRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *ValidateRequest) GetMaxWaiting() uint32 {
+	if x != nil {
+		return x.MaxWaiting
+	}
+	return 0
+}
+
+func (x *ValidateRequest) GetVerdicts() []*VerdictRange {
+	if x != nil {
+		return x.Verdicts
+	}
+	return nil
+}
+
+// The same verdict on some consecutive messages.
+type VerdictRange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of the first message.
+	First uint64 `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"`
+	// How many messages, 1 to 65,536. Numbers in between that this call was not given do no harm.
+	Count uint64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	// The verdict.
+	Verdict       Verdict `protobuf:"varint,3,opt,name=verdict,proto3,enum=sidecar.v1.Verdict" json:"verdict,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerdictRange) Reset() {
+	*x = VerdictRange{}
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerdictRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerdictRange) ProtoMessage() {}
+
+func (x *VerdictRange) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerdictRange.ProtoReflect.Descriptor instead.
+func (*VerdictRange) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *VerdictRange) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *VerdictRange) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *VerdictRange) GetVerdict() Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return Verdict_VERDICT_UNSPECIFIED
+}
+
+// Some messages that wait for verdicts, in order of arrival.
+type ValidateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The messages, without cursors. What an app here publishes has no `message_id` yet.
+	Messages []*TopicMessage `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	// The number of the first of these messages; the others follow one by one. Numbers mean something in this call only.
+	First         uint64 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ValidateResponse) Reset() {
+	*x = ValidateResponse{}
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ValidateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ValidateResponse) ProtoMessage() {}
+
+func (x *ValidateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ValidateResponse.ProtoReflect.Descriptor instead.
+func (*ValidateResponse) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ValidateResponse) GetMessages() []*TopicMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *ValidateResponse) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
 // Which topics.
 type ListTopicsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -839,7 +1159,7 @@ type ListTopicsRequest struct {
 
 func (x *ListTopicsRequest) Reset() {
 	*x = ListTopicsRequest{}
-	mi := &file_sidecar_v1_pubsub_proto_msgTypes[9]
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +1171,7 @@ func (x *ListTopicsRequest) String() string {
 func (*ListTopicsRequest) ProtoMessage() {}
 
 func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_pubsub_proto_msgTypes[9]
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +1184,7 @@ func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsRequest.ProtoReflect.Descriptor instead.
 func (*ListTopicsRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{9}
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{12}
 }
 
 // The topics.
@@ -878,7 +1198,7 @@ type ListTopicsResponse struct {
 
 func (x *ListTopicsResponse) Reset() {
 	*x = ListTopicsResponse{}
-	mi := &file_sidecar_v1_pubsub_proto_msgTypes[10]
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +1210,7 @@ func (x *ListTopicsResponse) String() string {
 func (*ListTopicsResponse) ProtoMessage() {}
 
 func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_pubsub_proto_msgTypes[10]
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1223,7 @@ func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsResponse.ProtoReflect.Descriptor instead.
 func (*ListTopicsResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{10}
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListTopicsResponse) GetTopics() []*Topic {
@@ -945,13 +1265,19 @@ type Topic struct {
 	DeliveredBytes uint64 `protobuf:"varint,13,opt,name=delivered_bytes,json=deliveredBytes,proto3" json:"delivered_bytes,omitempty"`
 	// The payloads of the published messages, in bytes.
 	PublishedBytes uint64 `protobuf:"varint,14,opt,name=published_bytes,json=publishedBytes,proto3" json:"published_bytes,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Messages of peers that were not passed on, though nobody is to blame: a verdict said so, or there was none.
+	Ignored uint64 `protobuf:"varint,15,opt,name=ignored,proto3" json:"ignored,omitempty"`
+	// Apps here that judge its messages.
+	Validators uint32 `protobuf:"varint,16,opt,name=validators,proto3" json:"validators,omitempty"`
+	// Messages that wait for their verdicts.
+	Unjudged      uint32 `protobuf:"varint,17,opt,name=unjudged,proto3" json:"unjudged,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Topic) Reset() {
 	*x = Topic{}
-	mi := &file_sidecar_v1_pubsub_proto_msgTypes[11]
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +1289,7 @@ func (x *Topic) String() string {
 func (*Topic) ProtoMessage() {}
 
 func (x *Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_pubsub_proto_msgTypes[11]
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,7 +1302,7 @@ func (x *Topic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Topic.ProtoReflect.Descriptor instead.
 func (*Topic) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{11}
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Topic) GetName() string {
@@ -1077,6 +1403,27 @@ func (x *Topic) GetPublishedBytes() uint64 {
 	return 0
 }
 
+func (x *Topic) GetIgnored() uint64 {
+	if x != nil {
+		return x.Ignored
+	}
+	return 0
+}
+
+func (x *Topic) GetValidators() uint32 {
+	if x != nil {
+		return x.Validators
+	}
+	return 0
+}
+
+func (x *Topic) GetUnjudged() uint32 {
+	if x != nil {
+		return x.Unjudged
+	}
+	return 0
+}
+
 // What to measure.
 type ProbeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1101,7 +1448,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_sidecar_v1_pubsub_proto_msgTypes[12]
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1460,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_pubsub_proto_msgTypes[12]
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1473,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{12}
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ProbeRequest) GetTopic() string {
@@ -1191,7 +1538,7 @@ type ProbeResponse struct {
 
 func (x *ProbeResponse) Reset() {
 	*x = ProbeResponse{}
-	mi := &file_sidecar_v1_pubsub_proto_msgTypes[13]
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1550,7 @@ func (x *ProbeResponse) String() string {
 func (*ProbeResponse) ProtoMessage() {}
 
 func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_pubsub_proto_msgTypes[13]
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1563,7 @@ func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeResponse.ProtoReflect.Descriptor instead.
 func (*ProbeResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{13}
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ProbeResponse) GetAnswers() []*ProbeAnswer {
@@ -1252,7 +1599,7 @@ type ProbeAnswer struct {
 
 func (x *ProbeAnswer) Reset() {
 	*x = ProbeAnswer{}
-	mi := &file_sidecar_v1_pubsub_proto_msgTypes[14]
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1611,7 @@ func (x *ProbeAnswer) String() string {
 func (*ProbeAnswer) ProtoMessage() {}
 
 func (x *ProbeAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_pubsub_proto_msgTypes[14]
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1624,7 @@ func (x *ProbeAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeAnswer.ProtoReflect.Descriptor instead.
 func (*ProbeAnswer) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{14}
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ProbeAnswer) GetPeerId() string {
@@ -1342,7 +1689,7 @@ type ProbeSummary struct {
 
 func (x *ProbeSummary) Reset() {
 	*x = ProbeSummary{}
-	mi := &file_sidecar_v1_pubsub_proto_msgTypes[15]
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1354,7 +1701,7 @@ func (x *ProbeSummary) String() string {
 func (*ProbeSummary) ProtoMessage() {}
 
 func (x *ProbeSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_pubsub_proto_msgTypes[15]
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1367,7 +1714,7 @@ func (x *ProbeSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeSummary.ProtoReflect.Descriptor instead.
 func (*ProbeSummary) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{15}
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ProbeSummary) GetPublished() uint32 {
@@ -1492,10 +1839,24 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"message_id\x18\x04 \x01(\fR\tmessageId\x12\x16\n" +
 	"\x06cursor\x18\x05 \x01(\fR\x06cursor\x12=\n" +
 	"\freceive_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\vreceiveTime\x12\x14\n" +
-	"\x05local\x18\a \x01(\bR\x05local\"\x13\n" +
+	"\x05local\x18\a \x01(\bR\x05local\"\xf1\x01\n" +
+	"\x0fValidateRequest\x12\x16\n" +
+	"\x06topics\x18\x01 \x03(\tR\x06topics\x12:\n" +
+	"\bfallback\x18\x02 \x01(\x0e2\x1e.sidecar.v1.ValidationFallbackR\bfallback\x123\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1f\n" +
+	"\vmax_waiting\x18\x04 \x01(\rR\n" +
+	"maxWaiting\x124\n" +
+	"\bverdicts\x18\x05 \x03(\v2\x18.sidecar.v1.VerdictRangeR\bverdicts\"i\n" +
+	"\fVerdictRange\x12\x14\n" +
+	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\x12-\n" +
+	"\averdict\x18\x03 \x01(\x0e2\x13.sidecar.v1.VerdictR\averdict\"^\n" +
+	"\x10ValidateResponse\x124\n" +
+	"\bmessages\x18\x01 \x03(\v2\x18.sidecar.v1.TopicMessageR\bmessages\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\x04R\x05first\"\x13\n" +
 	"\x11ListTopicsRequest\"?\n" +
 	"\x12ListTopicsResponse\x12)\n" +
-	"\x06topics\x18\x01 \x03(\v2\x11.sidecar.v1.TopicR\x06topics\"\xd5\x03\n" +
+	"\x06topics\x18\x01 \x03(\v2\x11.sidecar.v1.TopicR\x06topics\"\xab\x04\n" +
 	"\x05Topic\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -1515,7 +1876,12 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\brejected\x18\v \x01(\x04R\brejected\x12\x18\n" +
 	"\adropped\x18\f \x01(\x04R\adropped\x12'\n" +
 	"\x0fdelivered_bytes\x18\r \x01(\x04R\x0edeliveredBytes\x12'\n" +
-	"\x0fpublished_bytes\x18\x0e \x01(\x04R\x0epublishedBytes\"\xee\x01\n" +
+	"\x0fpublished_bytes\x18\x0e \x01(\x04R\x0epublishedBytes\x12\x18\n" +
+	"\aignored\x18\x0f \x01(\x04R\aignored\x12\x1e\n" +
+	"\n" +
+	"validators\x18\x10 \x01(\rR\n" +
+	"validators\x12\x1a\n" +
+	"\bunjudged\x18\x11 \x01(\rR\bunjudged\"\xee\x01\n" +
 	"\fProbeRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1a\n" +
 	"\bmessages\x18\x02 \x01(\rR\bmessages\x125\n" +
@@ -1547,18 +1913,30 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\aSigning\x12\x17\n" +
 	"\x13SIGNING_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13SIGNING_STRICT_SIGN\x10\x01\x12\x1a\n" +
-	"\x16SIGNING_STRICT_NO_SIGN\x10\x02*\xc7\x01\n" +
+	"\x16SIGNING_STRICT_NO_SIGN\x10\x02*\xe5\x01\n" +
 	"\x0ePublishOutcome\x12\x1f\n" +
 	"\x1bPUBLISH_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PUBLISH_OUTCOME_SENT\x10\x01\x12\x1c\n" +
 	"\x18PUBLISH_OUTCOME_NO_PEERS\x10\x02\x12\x1e\n" +
 	"\x1aPUBLISH_OUTCOME_QUEUE_FULL\x10\x03\x12\x1d\n" +
 	"\x19PUBLISH_OUTCOME_TOO_LARGE\x10\x04\x12\x1d\n" +
-	"\x19PUBLISH_OUTCOME_DUPLICATE\x10\x052\x80\x03\n" +
+	"\x19PUBLISH_OUTCOME_DUPLICATE\x10\x05\x12\x1c\n" +
+	"\x18PUBLISH_OUTCOME_REJECTED\x10\x06*^\n" +
+	"\aVerdict\x12\x17\n" +
+	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eVERDICT_ACCEPT\x10\x01\x12\x12\n" +
+	"\x0eVERDICT_REJECT\x10\x02\x12\x12\n" +
+	"\x0eVERDICT_IGNORE\x10\x03*\x97\x01\n" +
+	"\x12ValidationFallback\x12#\n" +
+	"\x1fVALIDATION_FALLBACK_UNSPECIFIED\x10\x00\x12\x1e\n" +
+	"\x1aVALIDATION_FALLBACK_ACCEPT\x10\x01\x12\x1e\n" +
+	"\x1aVALIDATION_FALLBACK_IGNORE\x10\x02\x12\x1c\n" +
+	"\x18VALIDATION_FALLBACK_HOLD\x10\x032\xcb\x03\n" +
 	"\rPubSubService\x12B\n" +
 	"\aPublish\x12\x1a.sidecar.v1.PublishRequest\x1a\x1b.sidecar.v1.PublishResponse\x12R\n" +
 	"\vPublishMany\x12\x1e.sidecar.v1.PublishManyRequest\x1a\x1f.sidecar.v1.PublishManyResponse(\x010\x01\x12J\n" +
-	"\tSubscribe\x12\x1c.sidecar.v1.SubscribeRequest\x1a\x1d.sidecar.v1.SubscribeResponse0\x01\x12K\n" +
+	"\tSubscribe\x12\x1c.sidecar.v1.SubscribeRequest\x1a\x1d.sidecar.v1.SubscribeResponse0\x01\x12I\n" +
+	"\bValidate\x12\x1b.sidecar.v1.ValidateRequest\x1a\x1c.sidecar.v1.ValidateResponse(\x010\x01\x12K\n" +
 	"\n" +
 	"ListTopics\x12\x1d.sidecar.v1.ListTopicsRequest\x1a\x1e.sidecar.v1.ListTopicsResponse\x12>\n" +
 	"\x05Probe\x12\x18.sidecar.v1.ProbeRequest\x1a\x19.sidecar.v1.ProbeResponse0\x01B\x9f\x01\n" +
@@ -1578,69 +1956,81 @@ func file_sidecar_v1_pubsub_proto_rawDescGZIP() []byte {
 	return file_sidecar_v1_pubsub_proto_rawDescData
 }
 
-var file_sidecar_v1_pubsub_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sidecar_v1_pubsub_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_sidecar_v1_pubsub_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_sidecar_v1_pubsub_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_sidecar_v1_pubsub_proto_goTypes = []any{
 	(Signing)(0),                  // 0: sidecar.v1.Signing
 	(PublishOutcome)(0),           // 1: sidecar.v1.PublishOutcome
-	(*PublishReceipt)(nil),        // 2: sidecar.v1.PublishReceipt
-	(*PublishRequest)(nil),        // 3: sidecar.v1.PublishRequest
-	(*PublishResponse)(nil),       // 4: sidecar.v1.PublishResponse
-	(*PublishManyRequest)(nil),    // 5: sidecar.v1.PublishManyRequest
-	(*PublishManyResponse)(nil),   // 6: sidecar.v1.PublishManyResponse
-	(*PublishReceiptRange)(nil),   // 7: sidecar.v1.PublishReceiptRange
-	(*SubscribeRequest)(nil),      // 8: sidecar.v1.SubscribeRequest
-	(*SubscribeResponse)(nil),     // 9: sidecar.v1.SubscribeResponse
-	(*TopicMessage)(nil),          // 10: sidecar.v1.TopicMessage
-	(*ListTopicsRequest)(nil),     // 11: sidecar.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),    // 12: sidecar.v1.ListTopicsResponse
-	(*Topic)(nil),                 // 13: sidecar.v1.Topic
-	(*ProbeRequest)(nil),          // 14: sidecar.v1.ProbeRequest
-	(*ProbeResponse)(nil),         // 15: sidecar.v1.ProbeResponse
-	(*ProbeAnswer)(nil),           // 16: sidecar.v1.ProbeAnswer
-	(*ProbeSummary)(nil),          // 17: sidecar.v1.ProbeSummary
-	(*OutgoingMessage)(nil),       // 18: sidecar.v1.OutgoingMessage
-	(OverflowPolicy)(0),           // 19: sidecar.v1.OverflowPolicy
-	(*Lagged)(nil),                // 20: sidecar.v1.Lagged
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
+	(Verdict)(0),                  // 2: sidecar.v1.Verdict
+	(ValidationFallback)(0),       // 3: sidecar.v1.ValidationFallback
+	(*PublishReceipt)(nil),        // 4: sidecar.v1.PublishReceipt
+	(*PublishRequest)(nil),        // 5: sidecar.v1.PublishRequest
+	(*PublishResponse)(nil),       // 6: sidecar.v1.PublishResponse
+	(*PublishManyRequest)(nil),    // 7: sidecar.v1.PublishManyRequest
+	(*PublishManyResponse)(nil),   // 8: sidecar.v1.PublishManyResponse
+	(*PublishReceiptRange)(nil),   // 9: sidecar.v1.PublishReceiptRange
+	(*SubscribeRequest)(nil),      // 10: sidecar.v1.SubscribeRequest
+	(*SubscribeResponse)(nil),     // 11: sidecar.v1.SubscribeResponse
+	(*TopicMessage)(nil),          // 12: sidecar.v1.TopicMessage
+	(*ValidateRequest)(nil),       // 13: sidecar.v1.ValidateRequest
+	(*VerdictRange)(nil),          // 14: sidecar.v1.VerdictRange
+	(*ValidateResponse)(nil),      // 15: sidecar.v1.ValidateResponse
+	(*ListTopicsRequest)(nil),     // 16: sidecar.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),    // 17: sidecar.v1.ListTopicsResponse
+	(*Topic)(nil),                 // 18: sidecar.v1.Topic
+	(*ProbeRequest)(nil),          // 19: sidecar.v1.ProbeRequest
+	(*ProbeResponse)(nil),         // 20: sidecar.v1.ProbeResponse
+	(*ProbeAnswer)(nil),           // 21: sidecar.v1.ProbeAnswer
+	(*ProbeSummary)(nil),          // 22: sidecar.v1.ProbeSummary
+	(*OutgoingMessage)(nil),       // 23: sidecar.v1.OutgoingMessage
+	(OverflowPolicy)(0),           // 24: sidecar.v1.OverflowPolicy
+	(*Lagged)(nil),                // 25: sidecar.v1.Lagged
+	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
 }
 var file_sidecar_v1_pubsub_proto_depIdxs = []int32{
 	1,  // 0: sidecar.v1.PublishReceipt.outcome:type_name -> sidecar.v1.PublishOutcome
 	0,  // 1: sidecar.v1.PublishRequest.signing:type_name -> sidecar.v1.Signing
-	2,  // 2: sidecar.v1.PublishResponse.receipt:type_name -> sidecar.v1.PublishReceipt
+	4,  // 2: sidecar.v1.PublishResponse.receipt:type_name -> sidecar.v1.PublishReceipt
 	0,  // 3: sidecar.v1.PublishManyRequest.signing:type_name -> sidecar.v1.Signing
-	18, // 4: sidecar.v1.PublishManyRequest.messages:type_name -> sidecar.v1.OutgoingMessage
-	7,  // 5: sidecar.v1.PublishManyResponse.receipts:type_name -> sidecar.v1.PublishReceiptRange
+	23, // 4: sidecar.v1.PublishManyRequest.messages:type_name -> sidecar.v1.OutgoingMessage
+	9,  // 5: sidecar.v1.PublishManyResponse.receipts:type_name -> sidecar.v1.PublishReceiptRange
 	1,  // 6: sidecar.v1.PublishReceiptRange.outcome:type_name -> sidecar.v1.PublishOutcome
-	19, // 7: sidecar.v1.SubscribeRequest.policy:type_name -> sidecar.v1.OverflowPolicy
+	24, // 7: sidecar.v1.SubscribeRequest.policy:type_name -> sidecar.v1.OverflowPolicy
 	0,  // 8: sidecar.v1.SubscribeRequest.signing:type_name -> sidecar.v1.Signing
-	10, // 9: sidecar.v1.SubscribeResponse.messages:type_name -> sidecar.v1.TopicMessage
-	20, // 10: sidecar.v1.SubscribeResponse.lagged:type_name -> sidecar.v1.Lagged
-	21, // 11: sidecar.v1.TopicMessage.receive_time:type_name -> google.protobuf.Timestamp
-	13, // 12: sidecar.v1.ListTopicsResponse.topics:type_name -> sidecar.v1.Topic
-	0,  // 13: sidecar.v1.Topic.signing:type_name -> sidecar.v1.Signing
-	22, // 14: sidecar.v1.ProbeRequest.interval:type_name -> google.protobuf.Duration
-	0,  // 15: sidecar.v1.ProbeRequest.signing:type_name -> sidecar.v1.Signing
-	16, // 16: sidecar.v1.ProbeResponse.answers:type_name -> sidecar.v1.ProbeAnswer
-	17, // 17: sidecar.v1.ProbeResponse.summary:type_name -> sidecar.v1.ProbeSummary
-	22, // 18: sidecar.v1.ProbeAnswer.delay:type_name -> google.protobuf.Duration
-	22, // 19: sidecar.v1.ProbeAnswer.round_trip:type_name -> google.protobuf.Duration
-	3,  // 20: sidecar.v1.PubSubService.Publish:input_type -> sidecar.v1.PublishRequest
-	5,  // 21: sidecar.v1.PubSubService.PublishMany:input_type -> sidecar.v1.PublishManyRequest
-	8,  // 22: sidecar.v1.PubSubService.Subscribe:input_type -> sidecar.v1.SubscribeRequest
-	11, // 23: sidecar.v1.PubSubService.ListTopics:input_type -> sidecar.v1.ListTopicsRequest
-	14, // 24: sidecar.v1.PubSubService.Probe:input_type -> sidecar.v1.ProbeRequest
-	4,  // 25: sidecar.v1.PubSubService.Publish:output_type -> sidecar.v1.PublishResponse
-	6,  // 26: sidecar.v1.PubSubService.PublishMany:output_type -> sidecar.v1.PublishManyResponse
-	9,  // 27: sidecar.v1.PubSubService.Subscribe:output_type -> sidecar.v1.SubscribeResponse
-	12, // 28: sidecar.v1.PubSubService.ListTopics:output_type -> sidecar.v1.ListTopicsResponse
-	15, // 29: sidecar.v1.PubSubService.Probe:output_type -> sidecar.v1.ProbeResponse
-	25, // [25:30] is the sub-list for method output_type
-	20, // [20:25] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	12, // 9: sidecar.v1.SubscribeResponse.messages:type_name -> sidecar.v1.TopicMessage
+	25, // 10: sidecar.v1.SubscribeResponse.lagged:type_name -> sidecar.v1.Lagged
+	26, // 11: sidecar.v1.TopicMessage.receive_time:type_name -> google.protobuf.Timestamp
+	3,  // 12: sidecar.v1.ValidateRequest.fallback:type_name -> sidecar.v1.ValidationFallback
+	27, // 13: sidecar.v1.ValidateRequest.timeout:type_name -> google.protobuf.Duration
+	14, // 14: sidecar.v1.ValidateRequest.verdicts:type_name -> sidecar.v1.VerdictRange
+	2,  // 15: sidecar.v1.VerdictRange.verdict:type_name -> sidecar.v1.Verdict
+	12, // 16: sidecar.v1.ValidateResponse.messages:type_name -> sidecar.v1.TopicMessage
+	18, // 17: sidecar.v1.ListTopicsResponse.topics:type_name -> sidecar.v1.Topic
+	0,  // 18: sidecar.v1.Topic.signing:type_name -> sidecar.v1.Signing
+	27, // 19: sidecar.v1.ProbeRequest.interval:type_name -> google.protobuf.Duration
+	0,  // 20: sidecar.v1.ProbeRequest.signing:type_name -> sidecar.v1.Signing
+	21, // 21: sidecar.v1.ProbeResponse.answers:type_name -> sidecar.v1.ProbeAnswer
+	22, // 22: sidecar.v1.ProbeResponse.summary:type_name -> sidecar.v1.ProbeSummary
+	27, // 23: sidecar.v1.ProbeAnswer.delay:type_name -> google.protobuf.Duration
+	27, // 24: sidecar.v1.ProbeAnswer.round_trip:type_name -> google.protobuf.Duration
+	5,  // 25: sidecar.v1.PubSubService.Publish:input_type -> sidecar.v1.PublishRequest
+	7,  // 26: sidecar.v1.PubSubService.PublishMany:input_type -> sidecar.v1.PublishManyRequest
+	10, // 27: sidecar.v1.PubSubService.Subscribe:input_type -> sidecar.v1.SubscribeRequest
+	13, // 28: sidecar.v1.PubSubService.Validate:input_type -> sidecar.v1.ValidateRequest
+	16, // 29: sidecar.v1.PubSubService.ListTopics:input_type -> sidecar.v1.ListTopicsRequest
+	19, // 30: sidecar.v1.PubSubService.Probe:input_type -> sidecar.v1.ProbeRequest
+	6,  // 31: sidecar.v1.PubSubService.Publish:output_type -> sidecar.v1.PublishResponse
+	8,  // 32: sidecar.v1.PubSubService.PublishMany:output_type -> sidecar.v1.PublishManyResponse
+	11, // 33: sidecar.v1.PubSubService.Subscribe:output_type -> sidecar.v1.SubscribeResponse
+	15, // 34: sidecar.v1.PubSubService.Validate:output_type -> sidecar.v1.ValidateResponse
+	17, // 35: sidecar.v1.PubSubService.ListTopics:output_type -> sidecar.v1.ListTopicsResponse
+	20, // 36: sidecar.v1.PubSubService.Probe:output_type -> sidecar.v1.ProbeResponse
+	31, // [31:37] is the sub-list for method output_type
+	25, // [25:31] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_pubsub_proto_init() }
@@ -1654,8 +2044,8 @@ func file_sidecar_v1_pubsub_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_pubsub_proto_rawDesc), len(file_sidecar_v1_pubsub_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   16,
+			NumEnums:      4,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

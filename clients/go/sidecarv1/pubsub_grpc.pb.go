@@ -22,6 +22,7 @@ const (
 	PubSubService_Publish_FullMethodName     = "/sidecar.v1.PubSubService/Publish"
 	PubSubService_PublishMany_FullMethodName = "/sidecar.v1.PubSubService/PublishMany"
 	PubSubService_Subscribe_FullMethodName   = "/sidecar.v1.PubSubService/Subscribe"
+	PubSubService_Validate_FullMethodName    = "/sidecar.v1.PubSubService/Validate"
 	PubSubService_ListTopics_FullMethodName  = "/sidecar.v1.PubSubService/ListTopics"
 	PubSubService_Probe_FullMethodName       = "/sidecar.v1.PubSubService/Probe"
 )
@@ -58,6 +59,15 @@ type PubSubServiceClient interface {
 	// Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
 	// way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
+	// Judges messages of some topics before they are passed on: they reach subscribers here and peers only once every app
+	// that judges the topic has accepted them. What this node's apps publish is judged as well, before it is signed. The
+	// call does not subscribe: without a subscription only what is published here is judged.
+	//
+	// Verdicts may come in any order, for any ranges of messages. Messages are passed on as their verdicts become complete,
+	// those of one range in the order in which they came. The stream ends when the caller has ended its side: then the
+	// topics are as they were before it. Where the call breaks off otherwise, its fallback goes on holding, so that
+	// nothing slips through until the app is there again; ACCEPT ends with the call.
+	Validate(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ValidateRequest, ValidateResponse], error)
 	// The topics that this node subscribes to or publishes on, or that its peers subscribe to.
 	ListTopics(ctx context.Context, in *ListTopicsRequest, opts ...grpc.CallOption) (*ListTopicsResponse, error)
 	// Measures how long messages on a topic take to reach the others, without synchronised clocks: publishes messages
@@ -121,6 +131,19 @@ func (c *pubSubServiceClient) Subscribe(ctx context.Context, in *SubscribeReques
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PubSubService_SubscribeClient = grpc.ServerStreamingClient[SubscribeResponse]
 
+func (c *pubSubServiceClient) Validate(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ValidateRequest, ValidateResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PubSubService_ServiceDesc.Streams[2], PubSubService_Validate_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ValidateRequest, ValidateResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PubSubService_ValidateClient = grpc.BidiStreamingClient[ValidateRequest, ValidateResponse]
+
 func (c *pubSubServiceClient) ListTopics(ctx context.Context, in *ListTopicsRequest, opts ...grpc.CallOption) (*ListTopicsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListTopicsResponse)
@@ -133,7 +156,7 @@ func (c *pubSubServiceClient) ListTopics(ctx context.Context, in *ListTopicsRequ
 
 func (c *pubSubServiceClient) Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ProbeResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &PubSubService_ServiceDesc.Streams[2], PubSubService_Probe_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &PubSubService_ServiceDesc.Streams[3], PubSubService_Probe_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -182,6 +205,15 @@ type PubSubServiceServer interface {
 	// Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
 	// way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
+	// Judges messages of some topics before they are passed on: they reach subscribers here and peers only once every app
+	// that judges the topic has accepted them. What this node's apps publish is judged as well, before it is signed. The
+	// call does not subscribe: without a subscription only what is published here is judged.
+	//
+	// Verdicts may come in any order, for any ranges of messages. Messages are passed on as their verdicts become complete,
+	// those of one range in the order in which they came. The stream ends when the caller has ended its side: then the
+	// topics are as they were before it. Where the call breaks off otherwise, its fallback goes on holding, so that
+	// nothing slips through until the app is there again; ACCEPT ends with the call.
+	Validate(grpc.BidiStreamingServer[ValidateRequest, ValidateResponse]) error
 	// The topics that this node subscribes to or publishes on, or that its peers subscribe to.
 	ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error)
 	// Measures how long messages on a topic take to reach the others, without synchronised clocks: publishes messages
@@ -211,6 +243,9 @@ func (UnimplementedPubSubServiceServer) PublishMany(grpc.BidiStreamingServer[Pub
 }
 func (UnimplementedPubSubServiceServer) Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error {
 	return status.Error(codes.Unimplemented, "method Subscribe not implemented")
+}
+func (UnimplementedPubSubServiceServer) Validate(grpc.BidiStreamingServer[ValidateRequest, ValidateResponse]) error {
+	return status.Error(codes.Unimplemented, "method Validate not implemented")
 }
 func (UnimplementedPubSubServiceServer) ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTopics not implemented")
@@ -275,6 +310,13 @@ func _PubSubService_Subscribe_Handler(srv interface{}, stream grpc.ServerStream)
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PubSubService_SubscribeServer = grpc.ServerStreamingServer[SubscribeResponse]
 
+func _PubSubService_Validate_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(PubSubServiceServer).Validate(&grpc.GenericServerStream[ValidateRequest, ValidateResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PubSubService_ValidateServer = grpc.BidiStreamingServer[ValidateRequest, ValidateResponse]
+
 func _PubSubService_ListTopics_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListTopicsRequest)
 	if err := dec(in); err != nil {
@@ -331,6 +373,12 @@ var PubSubService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "Subscribe",
 			Handler:       _PubSubService_Subscribe_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "Validate",
+			Handler:       _PubSubService_Validate_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 		{
 			StreamName:    "Probe",

@@ -82,7 +82,7 @@ export type SendOutcome =
  *
  * `SENT`: queued to at least one peer. `NO_PEERS`: only subscribers at this node have got it.
  */
-export type PublishOutcome = "UNSPECIFIED" | "SENT" | "NO_PEERS" | "QUEUE_FULL" | "TOO_LARGE" | "DUPLICATE";
+export type PublishOutcome = "UNSPECIFIED" | "SENT" | "NO_PEERS" | "QUEUE_FULL" | "TOO_LARGE" | "DUPLICATE" | "REJECTED";
 
 /**
  * How messages of a topic prove where they come from; all its nodes must agree. `UNSPECIFIED`: as in force for the

@@ -105,6 +105,7 @@ METHODS: dict[str, Needs] = {
     "PubSubService/Publish": _named("publish", "topic"),
     "PubSubService/PublishMany": _named("publish", "topic"),
     "PubSubService/Subscribe": _each("subscribe", "topics"),
+    "PubSubService/Validate": _each("validate", "topics"),
     "PubSubService/ListTopics": _fixed("node:read"),
     "PubSubService/Probe": _named("probe", "topic"),
     "DiscoveryService/Advertise": _named("advertise", "name"),

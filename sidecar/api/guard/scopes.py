@@ -9,6 +9,7 @@ from ...core.errors import InvalidArgument
 KINDS = {
     "publish": "publish on topics of that name",
     "subscribe": "subscribe to topics of that name",
+    "validate": "judge the messages of topics of that name before anybody gets them",
     "probe": "measure how long messages on topics of that name take to reach the others, who are named",
     "send": "send messages of that direct protocol",
     "receive": "receive messages of that direct protocol",

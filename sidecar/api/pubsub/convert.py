@@ -6,15 +6,16 @@ from typing import NamedTuple
 from sidecar_client.v1 import common_pb2
 from sidecar_client.v1 import pubsub_pb2 as pb
 
-from ...core.gossip import PublishOutcome, TopicView
+from ...core.gossip import Fallback, PublishOutcome, TopicView, ValidationSettings, Verdict
 from ...core.probe import ProbeAnswered, ProbeSummary
-from ..common.values import duration, invalid
+from ..common.values import bounded, duration, invalid, seconds
 from .hub import Policy
 
 PublishRequest = pb.PublishRequest
 PublishManyRequest = pb.PublishManyRequest
 SubscribeRequest = pb.SubscribeRequest
 ProbeRequest = pb.ProbeRequest
+ValidateRequest = pb.ValidateRequest
 
 _OUTCOMES = {
     PublishOutcome.SENT: pb.PUBLISH_OUTCOME_SENT,
@@ -22,7 +23,23 @@ _OUTCOMES = {
     PublishOutcome.QUEUE_FULL: pb.PUBLISH_OUTCOME_QUEUE_FULL,
     PublishOutcome.TOO_LARGE: pb.PUBLISH_OUTCOME_TOO_LARGE,
     PublishOutcome.DUPLICATE: pb.PUBLISH_OUTCOME_DUPLICATE,
+    PublishOutcome.REJECTED: pb.PUBLISH_OUTCOME_REJECTED,
 }
+_FALLBACKS = {
+    pb.VALIDATION_FALLBACK_UNSPECIFIED: None,
+    pb.VALIDATION_FALLBACK_ACCEPT: Fallback.ACCEPT,
+    pb.VALIDATION_FALLBACK_IGNORE: Fallback.IGNORE,
+    pb.VALIDATION_FALLBACK_HOLD: Fallback.HOLD,
+}
+_VERDICTS = {
+    pb.VERDICT_ACCEPT: Verdict.ACCEPT,
+    pb.VERDICT_REJECT: Verdict.REJECT,
+    pb.VERDICT_IGNORE: Verdict.IGNORE,
+}
+_MAX_RANGES = 65_536
+_MAX_RANGE = 65_536
+_MAX_TIMEOUT = 600.0
+_MAX_WAITING = 1 << 20
 _SIGNING = {
     pb.SIGNING_UNSPECIFIED: None,
     pb.SIGNING_STRICT_SIGN: True,
@@ -58,6 +75,35 @@ def policy(value: int) -> Policy:
         return _POLICIES[common_pb2.OverflowPolicy.ValueType(value)]
     except KeyError:
         raise invalid("policy", f"{value} is no policy") from None
+
+
+def validation(request: pb.ValidateRequest, usual: ValidationSettings) -> ValidationSettings | None:
+    """How the topics of a call are judged; None where it does not say. Raises InvalidField."""
+    try:
+        fallback = _FALLBACKS[pb.ValidationFallback.ValueType(request.fallback)]
+    except KeyError:
+        raise invalid("fallback", f"{request.fallback} is no fallback") from None
+    timeout = seconds(request.timeout, _MAX_TIMEOUT, "timeout") or usual.timeout
+    waiting = bounded(request.max_waiting, _MAX_WAITING, "max_waiting") or usual.max_waiting
+    if fallback is None:
+        if request.HasField("timeout") or request.max_waiting:
+            raise invalid("fallback", "it is not said, though a timeout or how many may wait is")
+        return None
+    return ValidationSettings(timeout, fallback, waiting)
+
+
+def verdicts(request: pb.ValidateRequest) -> list[tuple[int, int, Verdict]]:
+    """The verdicts of a request: first, count, verdict. Raises InvalidField."""
+    bounded(len(request.verdicts), _MAX_RANGES, "verdicts")
+    given: list[tuple[int, int, Verdict]] = []
+    for part in request.verdicts:
+        if not 1 <= part.count <= _MAX_RANGE:
+            raise invalid("verdicts.count", f"{part.count} messages, from 1 to {_MAX_RANGE}")
+        verdict = _VERDICTS.get(part.verdict)
+        if verdict is None:
+            raise invalid("verdicts.verdict", f"{part.verdict} is no verdict")
+        given.append((part.first, part.count, verdict))
+    return given
 
 
 def published(result: Result, message_id: bytes) -> pb.PublishResponse:
@@ -113,6 +159,9 @@ def topics(views: Iterable[tuple[TopicView, LocalTopic]]) -> pb.ListTopicsRespon
                 dropped=view.counts.dropped,
                 delivered_bytes=view.counts.delivered_bytes,
                 published_bytes=view.counts.published_bytes,
+                ignored=view.counts.ignored,
+                validators=view.validators,
+                unjudged=view.judged,
             )
             for view, local in views
         ]

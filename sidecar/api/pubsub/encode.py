@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from sidecar_client.v1.pubsub_pb2 import SubscribeResponse, TopicMessage
+from sidecar_client.v1.pubsub_pb2 import SubscribeResponse, TopicMessage, ValidateResponse
 
 from ...core.types import PeerId
 from ...core.varint import encode
@@ -20,6 +20,7 @@ _POSITION = tag(SubscribeResponse, "cursor")
 _TOPIC, _DATA, _SENDER, _ID, _CURSOR, _TIME, _LOCAL = (
     tag(TopicMessage, name) for name in ("topic", "data", "sender", "message_id", "cursor", "receive_time", "local")
 )
+_FIRST = tag(ValidateResponse, "first")
 _SECONDS, _NANOSECONDS = (tag(Timestamp, name) for name in ("seconds", "nanos"))
 _CURSOR_BYTES = 16
 
@@ -85,6 +86,35 @@ def topic_pieces(
             parts, size, started = [], 0, counter
     if parts:
         yield counter - started, b"".join(parts)
+
+
+def judged_pieces(
+    topic: str, messages: Sequence[TopicItem], *, wall_ns: int, local: bool
+) -> Iterator[tuple[int, bytes]]:
+    """Encode messages that are to be judged, as `topic_pieces` but without cursors."""
+    seconds, nanoseconds = divmod(wall_ns, 1_000_000_000)
+    when = _SECONDS + varint(seconds) + (_NANOSECONDS + varint(nanoseconds) if nanoseconds else b"")
+    fixed = field(_TOPIC, topic.encode()) + field(_TIME, when) + (_LOCAL + TRUE if local else b"")
+    parts: list[bytes] = []
+    size = count = 0
+    for message in messages:
+        sender = b"" if message.sender is None else peer_field(_SENDER, message.sender)
+        identifier = field(_ID, message.id) if message.id else b""
+        data = field(_DATA, message.data)
+        whole = len(fixed) + len(sender) + len(data) + len(identifier)
+        parts += (_ITEM, encode(whole), fixed, sender, data, identifier)
+        count += 1
+        size += whole
+        if size >= PIECE_BYTES or count >= PIECE_ITEMS:
+            yield count, b"".join(parts)
+            parts, size, count = [], 0, 0
+    if parts:
+        yield count, b"".join(parts)
+
+
+def numbered(first: int) -> bytes:
+    """The number of the first message to be judged in a response, as its field."""
+    return _FIRST + encode(first)
 
 
 def cursor(epoch: bytes, counter: int) -> bytes:

@@ -1,11 +1,13 @@
 """`sidecar.v1.PubSubService`."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ...core.errors import DeadlineExceeded, TooLarge
 from ...core.gossip import (
     MessagesDelivered,
+    MessagesToJudge,
     PublishCancelled,
     PublishCompleted,
     Published,
@@ -30,6 +32,7 @@ from ..service import ApiService, Handlers, ServiceContext
 from ..statistics import PubSubStatistics
 from . import convert
 from .convert import Result
+from .judging import Judges
 from .topics import Topics
 
 _MAX_TOPICS = 64
@@ -48,6 +51,8 @@ class PubSubService(ApiService):
         """Topics are joined as apps subscribe."""
         self._context = context
         self.topics = Topics(context.config, context.feed)
+        config = context.config
+        self.judges = Judges(context.feed, Bounds(config.queue_messages, config.queue_bytes), config.max_receivers)
         self._ids: Window[Sent] = Window(context.config.request_ids, _went_somewhere, withdraws=True)
 
     @override
@@ -56,12 +61,13 @@ class PubSubService(ApiService):
         return {
             MessagesDelivered: self.topics.delivered,
             PublishCompleted: operations.completed,
+            MessagesToJudge: self.judges.ask,
             ProbeAnswered: operations.told,
         }
 
     def statistics(self) -> PubSubStatistics:
         """Sizes as they are, and what slow subscribers have missed since the start."""
-        return self.topics.statistics()
+        return replace(self.topics.statistics(), validators=len(self.judges), validators_missed=self.judges.missed)
 
     @override
     def close(self) -> None:
@@ -105,6 +111,31 @@ class PubSubService(ApiService):
                 await pour(subscription, call.write)
         finally:
             self.topics.unsubscribe(subscription)
+
+    async def validate(self, requests: AsyncIterator[convert.ValidateRequest], call: Call) -> None:
+        """Messages of some topics, on which the app gives verdicts."""
+        context, judges = self._context, self.judges
+        first = await anext(requests, None)
+        if first is None:
+            first = convert.ValidateRequest()
+        topics = values.names(first.topics, _MAX_TOPICS, MAX_TOPIC, "topics")
+        settings = convert.validation(first, context.config.validation)
+        stream = judges.add(context.node.new_op(), topics, settings)
+
+        async def consume(request: convert.ValidateRequest) -> None:
+            if request.topics or request.fallback or request.max_waiting or request.HasField("timeout"):
+                raise values.invalid("topics", "only the stream's first message has them, and what goes with them")
+            judges.give(stream, request)
+
+        lost = True
+        try:
+            with context.lifetime.stream(stream):
+                judges.give(stream, first)
+                await call.begin(opening(context.config.max_request_bytes))
+                await converse(requests, stream, consume, call.write)
+                lost = False
+        finally:
+            judges.remove(stream, lost=lost)
 
     async def list_topics(self, request: Any, call: Call) -> object:
         """Every topic that is known."""

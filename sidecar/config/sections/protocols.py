@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ...core.parameters import DirectConfig, GossipConfig, KademliaConfig, Namespace, NodeConfig, ProbeConfig
 from ...core.parameters.direct import MAX_MESSAGE
 from ...core.parameters.probe import MAX_INTERVAL, MAX_TOPIC, MAX_TOPICS
-from ..kinds import choice, flag, names, namespaces, number, seconds, share, size
+from ..kinds import choice, fallbacks, flag, names, namespaces, number, seconds, share, size
 from .key import DAY, KIB, MIB, key
 
 # The core's own defaults are the table's.
@@ -181,6 +181,26 @@ class GossipSection:
         "How many processes beside this one check signatures once there are many; each takes some 15 MB while it is in "
         "use. 0: none, all are checked here. -1: half as many as this process may use processors, at most 4.",
         "a guess: with the other half the node itself, and apps, have enough to do",
+    )
+    validated_topics: tuple[tuple[str, str], ...] = key(
+        (),
+        fallbacks(),
+        "Topics whose messages apps judge (Validate) before they are passed on, and what becomes of a message without "
+        "a verdict, be it that no app is there. accept: it is passed on; ignore: it is not; hold: it waits as long as "
+        "there is room. Topics that are not named here are judged while an app does so.",
+        "no topic is judged unless somebody asks for it",
+    )
+    validation_timeout: float = key(
+        _GOSSIP.validation.timeout,
+        seconds(0.01, 600),
+        "How long a message waits for the verdicts of apps, unless the app says otherwise.",
+        "a guess",
+    )
+    validation_waiting: int = key(
+        _GOSSIP.validation.max_waiting,
+        number(1, 2**20, "messages"),
+        "How many messages of a topic may wait for them, unless the app says otherwise.",
+        "a guess",
     )
     seen_ttl: float = key(
         _GOSSIP.seen_ttl,

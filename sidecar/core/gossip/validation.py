@@ -22,7 +22,7 @@ Row = tuple[bytes, bytes, bytes, Author | None, bytes | None]
 """Id, encoding, data, author and sequence number of a verified message."""
 
 
-class Publication(Protocol):
+class JudgedPublication(Protocol):
     """What an app publishes, while it is judged."""
 
     def judged(self, index: int, accepted: bool) -> None:
@@ -55,7 +55,7 @@ class _Waiting:
         self.missing: dict[int, None] = {}  # apps that have not given their verdict
         self.source: GossipPeer | None = None
         self.row: Row | None = None
-        self.publication: Publication | None = None
+        self.publication: JudgedPublication | None = None
         self.index = 0
         self.copies: dict[GossipPeer, None] = {}  # peers that brought it too
 
@@ -178,7 +178,7 @@ class Validation:
         return at_once
 
     def publish(
-        self, publication: Publication, topic: Topic, messages: Sequence[GossipMessage], indexes: Sequence[int]
+        self, publication: JudgedPublication, topic: Topic, messages: Sequence[GossipMessage], indexes: Sequence[int]
     ) -> None:
         """Have messages of an app judged: `publication` is told of each, at once or later."""
         guard = self.guards[topic.name]
@@ -192,7 +192,7 @@ class Validation:
                 asked.append(waiting)
         self._enter(guard, asked)
 
-    def withdraw(self, publication: Publication, topic: str) -> None:
+    def withdraw(self, publication: JudgedPublication, topic: str) -> None:
         """Nobody waits for the verdicts on a publication any more."""
         guard = self.guards.get(topic)
         if guard is not None:

@@ -194,6 +194,7 @@ CASES: dict[str, tuple[dict[str, Any], str | None]] = {
     "PubSubService/Publish": ({"topic": "news"}, "publish:news"),
     "PubSubService/PublishMany": ({"topic": "news"}, "publish:news"),
     "PubSubService/Subscribe": ({"topics": ["news"]}, "subscribe:news"),
+    "PubSubService/Validate": ({"topics": ["news"]}, "validate:news"),
     "PubSubService/ListTopics": ({}, "node:read"),
     "PubSubService/Probe": ({"topic": "news"}, "probe:news"),
     "DiscoveryService/Advertise": ({"name": "chat"}, "advertise:chat"),

@@ -83,7 +83,10 @@ from .types import (
     Signing,
     Statistics,
     Topic,
+    ValidationFallback,
+    Verdict,
 )
+from .validator import Judge, Validator
 
 __all__ = [
     "Advertisement",
@@ -109,6 +112,7 @@ __all__ = [
     "InvalidArgument",
     "InvalidMultiaddr",
     "InvalidPeerId",
+    "Judge",
     "LagReason",
     "Lagged",
     "LogLevels",
@@ -160,6 +164,9 @@ __all__ = [
     "TopicOptionsDiffer",
     "Unauthenticated",
     "Unreachable",
+    "ValidationFallback",
+    "Validator",
+    "Verdict",
     "WorkExceeded",
     "WrongNetwork",
     "WrongPeer",

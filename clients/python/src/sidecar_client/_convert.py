@@ -95,6 +95,9 @@ def topic(message: pubsub_pb2.Topic) -> types.Topic:
         dropped=message.dropped,
         delivered_bytes=message.delivered_bytes,
         published_bytes=message.published_bytes,
+        ignored=message.ignored,
+        validators=message.validators,
+        unjudged=message.unjudged,
     )
 
 

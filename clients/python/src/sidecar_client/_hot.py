@@ -16,10 +16,10 @@ from . import _convert
 from .types import DirectMessage, Lagged, Message
 from .v1 import common_pb2, pubsub_pb2
 
-_KEPT = ("SubscribeResponse", "TopicMessage")
+_KEPT = ("SubscribeResponse", "TopicMessage", "ValidateResponse")
 
 
-def _response() -> Any:
+def _responses() -> tuple[Any, Any]:
     whole = FileDescriptorProto()
     pubsub_pb2.DESCRIPTOR.CopyToProto(whole)
     own = FileDescriptorProto(name="sidecar_client/hot.proto", package=whole.package, syntax=whole.syntax)
@@ -33,11 +33,18 @@ def _response() -> Any:
                 field.ClearField("type_name")
     pool = DescriptorPool()
     pool.Add(own)
-    return GetMessageClass(pool.FindMessageTypeByName(f"{own.package}.SubscribeResponse"))
+    some, judged = (
+        GetMessageClass(pool.FindMessageTypeByName(f"{own.package}.{name}"))
+        for name in ("SubscribeResponse", "ValidateResponse")
+    )
+    return some, judged
 
 
-parse: Callable[[bytes], Any] = _response().FromString
+_subscribed, _judged = _responses()
+parse: Callable[[bytes], Any] = _subscribed.FromString
 """A SubscribeResponse of bytes; its `lagged` and its messages' `receive_time` are bytes."""
+parse_judged: Callable[[bytes], Any] = _judged.FromString
+"""A ValidateResponse of bytes, likewise."""
 
 _new_message = Message.__new__
 _new_tuple = tuple.__new__  # a named tuple's own constructor costs twice as much

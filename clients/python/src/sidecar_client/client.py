@@ -32,6 +32,7 @@ from .v1 import (
     stream_pb2,
     stream_pb2_grpc,
 )
+from .validator import Judge, Validator
 
 _SERVICE = "/sidecar.v1."
 Item = TypeVar("Item")
@@ -103,6 +104,11 @@ class Client:
             f"{_SERVICE}PubSubService/Subscribe",
             request_serializer=pubsub_pb2.SubscribeRequest.SerializeToString,
             response_deserializer=_hot.parse,
+        )
+        self._validate = channel.stream_stream(
+            f"{_SERVICE}PubSubService/Validate",
+            request_serializer=pubsub_pb2.ValidateRequest.SerializeToString,
+            response_deserializer=_hot.parse_judged,
         )
         self._publishing = Publishing(link, self._pubsub, self._publish_many)
         request_many = link.raw(f"{_SERVICE}DirectService/RequestMany", direct_pb2.RequestManyResponse.FromString)
@@ -497,6 +503,37 @@ class Client:
             skip_local=skip_local,
         )
         return Subscription(self._link, request, self._subscribe)
+
+    def validate(
+        self,
+        topics: str | Iterable[str],
+        handler: Judge,
+        *,
+        fallback: types.ValidationFallback = types.ValidationFallback.UNSPECIFIED,
+        timeout: float | None = None,
+        max_waiting: int = 0,
+        concurrency: int = 256,
+    ) -> Validator:
+        """Judge messages before anybody gets them: await it, or use it with `async with`; see `Validator`.
+
+        `fallback`: what becomes of messages without a verdict, also while no app judges the topics. With it:
+        `timeout`: seconds that a message waits; None: as configured.
+        `max_waiting`: how many messages of a topic wait at most; 0: as configured.
+        """
+        if not callable(handler):
+            raise InvalidArgument(f"the handler is {handler!r}, and cannot be called", field="handler")
+        if not concurrency >= 1:
+            raise InvalidArgument(f"concurrency is {concurrency}: at least one handler must run", field="concurrency")
+        judged = _names(topics)
+        first = _checks.request(
+            pubsub_pb2.ValidateRequest,
+            topics=judged,
+            fallback=_checks.member(types.ValidationFallback, fallback, "fallback"),
+            max_waiting=max_waiting,
+        )
+        if timeout is not None:
+            first.timeout.FromNanoseconds(_checks.nanoseconds(timeout, "timeout"))
+        return Validator(self._link, f"judging {', '.join(judged)}", first, handler, concurrency, self._validate)
 
     async def topics(self, *, timeout: float | None = None) -> list[types.Topic]:
         """The topics that this node or its peers subscribe to."""

@@ -62,6 +62,25 @@ class PublishOutcome(_Enum):
     QUEUE_FULL = 3
     TOO_LARGE = 4
     DUPLICATE = 5
+    REJECTED = 6  # by a rule of the topic, or an app that judges its messages
+
+
+class Verdict(_Enum):
+    """What becomes of a message."""
+
+    UNSPECIFIED = 0
+    ACCEPT = 1  # it is delivered, and passed on to peers
+    REJECT = 2  # it is not, and it counts against the peers that sent it
+    IGNORE = 3  # it is not, and nobody is to blame
+
+
+class ValidationFallback(_Enum):
+    """What becomes of a message for which there is no verdict in time, and of all while no app judges the topic."""
+
+    UNSPECIFIED = 0  # as before, else as configured
+    ACCEPT = 1
+    IGNORE = 2
+    HOLD = 3  # it waits for an app, without a deadline, as long as there is room
 
 
 class Signing(_Enum):
@@ -219,6 +238,9 @@ class Topic:
     dropped: int = 0  # copies that a peer did not get since its queue was full
     delivered_bytes: int = 0  # of payload
     published_bytes: int = 0
+    ignored: int = 0  # messages of peers that were not passed on, though nobody is to blame
+    validators: int = 0  # apps that judge its messages
+    unjudged: int = 0  # messages that wait for their verdicts
 
 
 class Histogram(NamedTuple):

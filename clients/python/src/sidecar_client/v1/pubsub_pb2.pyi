@@ -76,6 +76,8 @@ class _PublishOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Publis
     """Over the bound on gossip messages: this node's, or that of too many of the topic's peers. Nobody has got it."""
     PUBLISH_OUTCOME_DUPLICATE: _PublishOutcome.ValueType  # 5
     """A message of this id has been seen before. It was not sent again."""
+    PUBLISH_OUTCOME_REJECTED: _PublishOutcome.ValueType  # 6
+    """A rule of the topic, or an app that judges its messages, did not accept it. Nobody has got it."""
 
 class PublishOutcome(_PublishOutcome, metaclass=_PublishOutcomeEnumTypeWrapper):
     """What became of a published message."""
@@ -96,7 +98,65 @@ PUBLISH_OUTCOME_TOO_LARGE: PublishOutcome.ValueType  # 4
 """Over the bound on gossip messages: this node's, or that of too many of the topic's peers. Nobody has got it."""
 PUBLISH_OUTCOME_DUPLICATE: PublishOutcome.ValueType  # 5
 """A message of this id has been seen before. It was not sent again."""
+PUBLISH_OUTCOME_REJECTED: PublishOutcome.ValueType  # 6
+"""A rule of the topic, or an app that judges its messages, did not accept it. Nobody has got it."""
 Global___PublishOutcome: _TypeAlias = PublishOutcome  # noqa: Y015
+
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
+    """Not said: INVALID_ARGUMENT."""
+    VERDICT_ACCEPT: _Verdict.ValueType  # 1
+    """It is delivered here and passed on to peers."""
+    VERDICT_REJECT: _Verdict.ValueType  # 2
+    """It is not, and it counts against the peers that sent it. For what no honest node passes on."""
+    VERDICT_IGNORE: _Verdict.ValueType  # 3
+    """It is not, and nobody is to blame."""
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
+    """What becomes of a message."""
+
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
+"""Not said: INVALID_ARGUMENT."""
+VERDICT_ACCEPT: Verdict.ValueType  # 1
+"""It is delivered here and passed on to peers."""
+VERDICT_REJECT: Verdict.ValueType  # 2
+"""It is not, and it counts against the peers that sent it. For what no honest node passes on."""
+VERDICT_IGNORE: Verdict.ValueType  # 3
+"""It is not, and nobody is to blame."""
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
+class _ValidationFallback:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ValidationFallbackEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ValidationFallback.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VALIDATION_FALLBACK_UNSPECIFIED: _ValidationFallback.ValueType  # 0
+    """As another app has asked for the topic, else as configured, else the same as VALIDATION_FALLBACK_IGNORE."""
+    VALIDATION_FALLBACK_ACCEPT: _ValidationFallback.ValueType  # 1
+    """It is passed on, as is what comes while too many wait."""
+    VALIDATION_FALLBACK_IGNORE: _ValidationFallback.ValueType  # 2
+    """It is not passed on."""
+    VALIDATION_FALLBACK_HOLD: _ValidationFallback.ValueType  # 3
+    """It waits, without a deadline, for an app that judges it; what comes while too many wait is not passed on."""
+
+class ValidationFallback(_ValidationFallback, metaclass=_ValidationFallbackEnumTypeWrapper):
+    """What becomes of a message for which there is no verdict in time, and of all messages while no app judges the topic."""
+
+VALIDATION_FALLBACK_UNSPECIFIED: ValidationFallback.ValueType  # 0
+"""As another app has asked for the topic, else as configured, else the same as VALIDATION_FALLBACK_IGNORE."""
+VALIDATION_FALLBACK_ACCEPT: ValidationFallback.ValueType  # 1
+"""It is passed on, as is what comes while too many wait."""
+VALIDATION_FALLBACK_IGNORE: ValidationFallback.ValueType  # 2
+"""It is not passed on."""
+VALIDATION_FALLBACK_HOLD: ValidationFallback.ValueType  # 3
+"""It waits, without a deadline, for an app that judges it; what comes while too many wait is not passed on."""
+Global___ValidationFallback: _TypeAlias = ValidationFallback  # noqa: Y015
 
 @_typing.final
 class PublishReceipt(_message.Message):
@@ -433,6 +493,110 @@ class TopicMessage(_message.Message):
 Global___TopicMessage: _TypeAlias = TopicMessage  # noqa: Y015
 
 @_typing.final
+class ValidateRequest(_message.Message):
+    """What to judge, then verdicts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPICS_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    MAX_WAITING_FIELD_NUMBER: _builtins.int
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    fallback: Global___ValidationFallback.ValueType
+    """In the first message: what becomes of messages without a verdict. It holds for these topics from now on; the last
+    app that says one decides.
+    """
+    max_waiting: _builtins.int
+    """Said with the fallback: how many messages of a topic may wait, at most 1,048,576. 0: as configured."""
+    @_builtins.property
+    def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In the stream's first message: the topics, 1 to 64."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Said with the fallback: how long a message waits for its verdict, up to 10 minutes. Unset: as configured."""
+
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___VerdictRange]:
+        """Verdicts, at most 65,536. Those on messages that wait no longer change nothing."""
+
+    def __init__(
+        self,
+        *,
+        topics: _abc.Iterable[_builtins.str] | None = ...,
+        fallback: Global___ValidationFallback.ValueType = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        max_waiting: _builtins.int = ...,
+        verdicts: _abc.Iterable[Global___VerdictRange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "max_waiting", b"max_waiting", "timeout", b"timeout", "topics", b"topics", "verdicts", b"verdicts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValidateRequest: _TypeAlias = ValidateRequest  # noqa: Y015
+
+@_typing.final
+class VerdictRange(_message.Message):
+    """The same verdict on some consecutive messages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    first: _builtins.int
+    """The number of the first message."""
+    count: _builtins.int
+    """How many messages, 1 to 65,536. Numbers in between that this call was not given do no harm."""
+    verdict: Global___Verdict.ValueType
+    """The verdict."""
+    def __init__(
+        self,
+        *,
+        first: _builtins.int = ...,
+        count: _builtins.int = ...,
+        verdict: Global___Verdict.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "first", b"first", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerdictRange: _TypeAlias = VerdictRange  # noqa: Y015
+
+@_typing.final
+class ValidateResponse(_message.Message):
+    """Some messages that wait for verdicts, in order of arrival."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    first: _builtins.int
+    """The number of the first of these messages; the others follow one by one. Numbers mean something in this call only."""
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopicMessage]:
+        """The messages, without cursors. What an app here publishes has no `message_id` yet."""
+
+    def __init__(
+        self,
+        *,
+        messages: _abc.Iterable[Global___TopicMessage] | None = ...,
+        first: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "messages", b"messages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValidateResponse: _TypeAlias = ValidateResponse  # noqa: Y015
+
+@_typing.final
 class ListTopicsRequest(_message.Message):
     """Which topics."""
 
@@ -493,6 +657,9 @@ class Topic(_message.Message):
     DROPPED_FIELD_NUMBER: _builtins.int
     DELIVERED_BYTES_FIELD_NUMBER: _builtins.int
     PUBLISHED_BYTES_FIELD_NUMBER: _builtins.int
+    IGNORED_FIELD_NUMBER: _builtins.int
+    VALIDATORS_FIELD_NUMBER: _builtins.int
+    UNJUDGED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name."""
     subscribed: _builtins.bool
@@ -521,6 +688,12 @@ class Topic(_message.Message):
     """The payloads of the delivered messages, in bytes."""
     published_bytes: _builtins.int
     """The payloads of the published messages, in bytes."""
+    ignored: _builtins.int
+    """Messages of peers that were not passed on, though nobody is to blame: a verdict said so, or there was none."""
+    validators: _builtins.int
+    """Apps here that judge its messages."""
+    unjudged: _builtins.int
+    """Messages that wait for their verdicts."""
     @_builtins.property
     def mesh_peer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Peers in this node's mesh for it."""
@@ -542,10 +715,13 @@ class Topic(_message.Message):
         dropped: _builtins.int = ...,
         delivered_bytes: _builtins.int = ...,
         published_bytes: _builtins.int = ...,
+        ignored: _builtins.int = ...,
+        validators: _builtins.int = ...,
+        unjudged: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered", b"delivered", "delivered_bytes", b"delivered_bytes", "dropped", b"dropped", "duplicates", b"duplicates", "history_messages", b"history_messages", "mesh_peer_ids", b"mesh_peer_ids", "name", b"name", "peers", b"peers", "published", b"published", "published_bytes", b"published_bytes", "rejected", b"rejected", "signing", b"signing", "subscribed", b"subscribed", "subscribers", b"subscribers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered", b"delivered", "delivered_bytes", b"delivered_bytes", "dropped", b"dropped", "duplicates", b"duplicates", "history_messages", b"history_messages", "ignored", b"ignored", "mesh_peer_ids", b"mesh_peer_ids", "name", b"name", "peers", b"peers", "published", b"published", "published_bytes", b"published_bytes", "rejected", b"rejected", "signing", b"signing", "subscribed", b"subscribed", "subscribers", b"subscribers", "unjudged", b"unjudged", "validators", b"validators"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

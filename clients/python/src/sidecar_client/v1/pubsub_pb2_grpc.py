@@ -54,6 +54,11 @@ class PubSubServiceStub:
                 request_serializer=sidecar_dot_v1_dot_pubsub__pb2.SubscribeRequest.SerializeToString,
                 response_deserializer=sidecar_dot_v1_dot_pubsub__pb2.SubscribeResponse.FromString,
                 _registered_method=True)
+        self.Validate = channel.stream_stream(
+                '/sidecar.v1.PubSubService/Validate',
+                request_serializer=sidecar_dot_v1_dot_pubsub__pb2.ValidateRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_pubsub__pb2.ValidateResponse.FromString,
+                _registered_method=True)
         self.ListTopics = channel.unary_unary(
                 '/sidecar.v1.PubSubService/ListTopics',
                 request_serializer=sidecar_dot_v1_dot_pubsub__pb2.ListTopicsRequest.SerializeToString,
@@ -111,6 +116,20 @@ class PubSubServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Validate(self, request_iterator, context):
+        """Judges messages of some topics before they are passed on: they reach subscribers here and peers only once every app
+        that judges the topic has accepted them. What this node's apps publish is judged as well, before it is signed. The
+        call does not subscribe: without a subscription only what is published here is judged.
+
+        Verdicts may come in any order, for any ranges of messages. Messages are passed on as their verdicts become complete,
+        those of one range in the order in which they came. The stream ends when the caller has ended its side: then the
+        topics are as they were before it. Where the call breaks off otherwise, its fallback goes on holding, so that
+        nothing slips through until the app is there again; ACCEPT ends with the call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListTopics(self, request, context):
         """The topics that this node subscribes to or publishes on, or that its peers subscribe to.
         """
@@ -149,6 +168,11 @@ def add_PubSubServiceServicer_to_server(servicer, server):
                     servicer.Subscribe,
                     request_deserializer=sidecar_dot_v1_dot_pubsub__pb2.SubscribeRequest.FromString,
                     response_serializer=sidecar_dot_v1_dot_pubsub__pb2.SubscribeResponse.SerializeToString,
+            ),
+            'Validate': grpc.stream_stream_rpc_method_handler(
+                    servicer.Validate,
+                    request_deserializer=sidecar_dot_v1_dot_pubsub__pb2.ValidateRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_pubsub__pb2.ValidateResponse.SerializeToString,
             ),
             'ListTopics': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTopics,
@@ -247,6 +271,33 @@ class PubSubService:
             '/sidecar.v1.PubSubService/Subscribe',
             sidecar_dot_v1_dot_pubsub__pb2.SubscribeRequest.SerializeToString,
             sidecar_dot_v1_dot_pubsub__pb2.SubscribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Validate(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/sidecar.v1.PubSubService/Validate',
+            sidecar_dot_v1_dot_pubsub__pb2.ValidateRequest.SerializeToString,
+            sidecar_dot_v1_dot_pubsub__pb2.ValidateResponse.FromString,
             options,
             channel_credentials,
             insecure,

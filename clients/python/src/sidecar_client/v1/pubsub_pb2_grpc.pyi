@@ -63,6 +63,16 @@ class PubSubServiceStub:
     Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
     way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
     """
+    Validate: _grpc.StreamStreamMultiCallable[_pubsub_pb2.ValidateRequest, _pubsub_pb2.ValidateResponse]
+    """Judges messages of some topics before they are passed on: they reach subscribers here and peers only once every app
+    that judges the topic has accepted them. What this node's apps publish is judged as well, before it is signed. The
+    call does not subscribe: without a subscription only what is published here is judged.
+
+    Verdicts may come in any order, for any ranges of messages. Messages are passed on as their verdicts become complete,
+    those of one range in the order in which they came. The stream ends when the caller has ended its side: then the
+    topics are as they were before it. Where the call breaks off otherwise, its fallback goes on holding, so that
+    nothing slips through until the app is there again; ACCEPT ends with the call.
+    """
     ListTopics: _grpc.UnaryUnaryMultiCallable[_pubsub_pb2.ListTopicsRequest, _pubsub_pb2.ListTopicsResponse]
     """The topics that this node subscribes to or publishes on, or that its peers subscribe to."""
     Probe: _grpc.UnaryStreamMultiCallable[_pubsub_pb2.ProbeRequest, _pubsub_pb2.ProbeResponse]
@@ -110,6 +120,16 @@ class PubSubServiceAsyncStub(PubSubServiceStub):
 
     Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
     way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
+    """
+    Validate: _aio.StreamStreamMultiCallable[_pubsub_pb2.ValidateRequest, _pubsub_pb2.ValidateResponse]  # type: ignore[assignment]
+    """Judges messages of some topics before they are passed on: they reach subscribers here and peers only once every app
+    that judges the topic has accepted them. What this node's apps publish is judged as well, before it is signed. The
+    call does not subscribe: without a subscription only what is published here is judged.
+
+    Verdicts may come in any order, for any ranges of messages. Messages are passed on as their verdicts become complete,
+    those of one range in the order in which they came. The stream ends when the caller has ended its side: then the
+    topics are as they were before it. Where the call breaks off otherwise, its fallback goes on holding, so that
+    nothing slips through until the app is there again; ACCEPT ends with the call.
     """
     ListTopics: _aio.UnaryUnaryMultiCallable[_pubsub_pb2.ListTopicsRequest, _pubsub_pb2.ListTopicsResponse]  # type: ignore[assignment]
     """The topics that this node subscribes to or publishes on, or that its peers subscribe to."""
@@ -173,6 +193,22 @@ class PubSubServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
         way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
+        """
+
+    @_abc_1.abstractmethod
+    def Validate(
+        self,
+        request_iterator: _MaybeAsyncIterator[_pubsub_pb2.ValidateRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_pubsub_pb2.ValidateResponse], _abc.AsyncIterator[_pubsub_pb2.ValidateResponse]]:
+        """Judges messages of some topics before they are passed on: they reach subscribers here and peers only once every app
+        that judges the topic has accepted them. What this node's apps publish is judged as well, before it is signed. The
+        call does not subscribe: without a subscription only what is published here is judged.
+
+        Verdicts may come in any order, for any ranges of messages. Messages are passed on as their verdicts become complete,
+        those of one range in the order in which they came. The stream ends when the caller has ended its side: then the
+        topics are as they were before it. Where the call breaks off otherwise, its fallback goes on holding, so that
+        nothing slips through until the app is there again; ACCEPT ends with the call.
         """
 
     @_abc_1.abstractmethod

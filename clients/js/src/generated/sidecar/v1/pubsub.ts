@@ -49,6 +49,32 @@ export enum PublishOutcome {
   TOO_LARGE = 4,
   /** DUPLICATE - A message of this id has been seen before. It was not sent again. */
   DUPLICATE = 5,
+  /** REJECTED - A rule of the topic, or an app that judges its messages, did not accept it. Nobody has got it. */
+  REJECTED = 6,
+}
+
+/** What becomes of a message. */
+export enum Verdict {
+  /** UNSPECIFIED - Not said: INVALID_ARGUMENT. */
+  UNSPECIFIED = 0,
+  /** ACCEPT - It is delivered here and passed on to peers. */
+  ACCEPT = 1,
+  /** REJECT - It is not, and it counts against the peers that sent it. For what no honest node passes on. */
+  REJECT = 2,
+  /** IGNORE - It is not, and nobody is to blame. */
+  IGNORE = 3,
+}
+
+/** What becomes of a message for which there is no verdict in time, and of all messages while no app judges the topic. */
+export enum ValidationFallback {
+  /** UNSPECIFIED - As another app has asked for the topic, else as configured, else the same as VALIDATION_FALLBACK_IGNORE. */
+  UNSPECIFIED = 0,
+  /** ACCEPT - It is passed on, as is what comes while too many wait. */
+  ACCEPT = 1,
+  /** IGNORE - It is not passed on. */
+  IGNORE = 2,
+  /** HOLD - It waits, without a deadline, for an app that judges it; what comes while too many wait is not passed on. */
+  HOLD = 3,
 }
 
 /** A receipt. */
@@ -169,6 +195,43 @@ export interface TopicMessage {
   local: boolean;
 }
 
+/** What to judge, then verdicts. */
+export interface ValidateRequest {
+  /** In the stream's first message: the topics, 1 to 64. */
+  topics: string[];
+  /**
+   * In the first message: what becomes of messages without a verdict. It holds for these topics from now on; the last
+   * app that says one decides.
+   */
+  fallback: ValidationFallback;
+  /** Said with the fallback: how long a message waits for its verdict, up to 10 minutes. Unset: as configured. */
+  timeout:
+    | Duration
+    | undefined;
+  /** Said with the fallback: how many messages of a topic may wait, at most 1,048,576. 0: as configured. */
+  maxWaiting: number;
+  /** Verdicts, at most 65,536. Those on messages that wait no longer change nothing. */
+  verdicts: VerdictRange[];
+}
+
+/** The same verdict on some consecutive messages. */
+export interface VerdictRange {
+  /** The number of the first message. */
+  first: bigint;
+  /** How many messages, 1 to 65,536. Numbers in between that this call was not given do no harm. */
+  count: bigint;
+  /** The verdict. */
+  verdict: Verdict;
+}
+
+/** Some messages that wait for verdicts, in order of arrival. */
+export interface ValidateResponse {
+  /** The messages, without cursors. What an app here publishes has no `message_id` yet. */
+  messages: TopicMessage[];
+  /** The number of the first of these messages; the others follow one by one. Numbers mean something in this call only. */
+  first: bigint;
+}
+
 /** Which topics. */
 export interface ListTopicsRequest {
 }
@@ -212,6 +275,12 @@ export interface Topic {
   deliveredBytes: bigint;
   /** The payloads of the published messages, in bytes. */
   publishedBytes: bigint;
+  /** Messages of peers that were not passed on, though nobody is to blame: a verdict said so, or there was none. */
+  ignored: bigint;
+  /** Apps here that judge its messages. */
+  validators: number;
+  /** Messages that wait for their verdicts. */
+  unjudged: number;
 }
 
 /** What to measure. */
@@ -1173,6 +1242,266 @@ export const TopicMessage: MessageFns<TopicMessage> = {
   },
 };
 
+function createBaseValidateRequest(): ValidateRequest {
+  return { topics: [], fallback: 0, timeout: undefined, maxWaiting: 0, verdicts: [] };
+}
+
+export const ValidateRequest: MessageFns<ValidateRequest> = {
+  encode(message: ValidateRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.topics) {
+      writer.uint32(10).string(v!);
+    }
+    if (message.fallback !== 0) {
+      writer.uint32(16).int32(message.fallback);
+    }
+    if (message.timeout !== undefined) {
+      Duration.encode(message.timeout, writer.uint32(26).fork()).join();
+    }
+    if (message.maxWaiting !== 0) {
+      writer.uint32(32).uint32(message.maxWaiting);
+    }
+    for (const v of message.verdicts) {
+      VerdictRange.encode(v!, writer.uint32(42).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ValidateRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseValidateRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.topics.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.fallback = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.timeout = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.maxWaiting = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.verdicts.push(VerdictRange.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ValidateRequest>, I>>(base?: I): ValidateRequest {
+    return ValidateRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ValidateRequest>, I>>(object: I): ValidateRequest {
+    const message = createBaseValidateRequest();
+    message.topics = object.topics?.map((e) => e) || [];
+    message.fallback = object.fallback ?? 0;
+    message.timeout = (object.timeout !== undefined && object.timeout !== null)
+      ? Duration.fromPartial(object.timeout)
+      : undefined;
+    message.maxWaiting = object.maxWaiting ?? 0;
+    message.verdicts = object.verdicts?.map((e) => VerdictRange.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseVerdictRange(): VerdictRange {
+  return { first: 0n, count: 0n, verdict: 0 };
+}
+
+export const VerdictRange: MessageFns<VerdictRange> = {
+  encode(message: VerdictRange, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.first !== 0n) {
+      if (BigInt.asUintN(64, message.first) !== message.first) {
+        throw new globalThis.Error("value provided for field message.first of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.first);
+    }
+    if (message.count !== 0n) {
+      if (BigInt.asUintN(64, message.count) !== message.count) {
+        throw new globalThis.Error("value provided for field message.count of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.count);
+    }
+    if (message.verdict !== 0) {
+      writer.uint32(24).int32(message.verdict);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): VerdictRange {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseVerdictRange();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.first = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.count = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.verdict = reader.int32() as any;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<VerdictRange>, I>>(base?: I): VerdictRange {
+    return VerdictRange.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<VerdictRange>, I>>(object: I): VerdictRange {
+    const message = createBaseVerdictRange();
+    message.first = (object.first !== undefined && object.first !== null) ? BigInt(object.first) : 0n;
+    message.count = (object.count !== undefined && object.count !== null) ? BigInt(object.count) : 0n;
+    message.verdict = object.verdict ?? 0;
+    return message;
+  },
+};
+
+function createBaseValidateResponse(): ValidateResponse {
+  return { messages: [], first: 0n };
+}
+
+export const ValidateResponse: MessageFns<ValidateResponse> = {
+  encode(message: ValidateResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.messages) {
+      TopicMessage.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.first !== 0n) {
+      if (BigInt.asUintN(64, message.first) !== message.first) {
+        throw new globalThis.Error("value provided for field message.first of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.first);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ValidateResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseValidateResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.messages.push(TopicMessage.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.first = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ValidateResponse>, I>>(base?: I): ValidateResponse {
+    return ValidateResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ValidateResponse>, I>>(object: I): ValidateResponse {
+    const message = createBaseValidateResponse();
+    message.messages = object.messages?.map((e) => TopicMessage.fromPartial(e)) || [];
+    message.first = (object.first !== undefined && object.first !== null) ? BigInt(object.first) : 0n;
+    return message;
+  },
+};
+
 function createBaseListTopicsRequest(): ListTopicsRequest {
   return {};
 }
@@ -1287,6 +1616,9 @@ function createBaseTopic(): Topic {
     dropped: 0n,
     deliveredBytes: 0n,
     publishedBytes: 0n,
+    ignored: 0n,
+    validators: 0,
+    unjudged: 0,
   };
 }
 
@@ -1357,6 +1689,18 @@ export const Topic: MessageFns<Topic> = {
         throw new globalThis.Error("value provided for field message.publishedBytes of type uint64 too large");
       }
       writer.uint32(112).uint64(message.publishedBytes);
+    }
+    if (message.ignored !== 0n) {
+      if (BigInt.asUintN(64, message.ignored) !== message.ignored) {
+        throw new globalThis.Error("value provided for field message.ignored of type uint64 too large");
+      }
+      writer.uint32(120).uint64(message.ignored);
+    }
+    if (message.validators !== 0) {
+      writer.uint32(128).uint32(message.validators);
+    }
+    if (message.unjudged !== 0) {
+      writer.uint32(136).uint32(message.unjudged);
     }
     return writer;
   },
@@ -1486,6 +1830,30 @@ export const Topic: MessageFns<Topic> = {
             message.publishedBytes = reader.uint64() as bigint;
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.ignored = reader.uint64() as bigint;
+            continue;
+          }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.validators = reader.uint32();
+            continue;
+          }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.unjudged = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1525,6 +1893,9 @@ export const Topic: MessageFns<Topic> = {
     message.publishedBytes = (object.publishedBytes !== undefined && object.publishedBytes !== null)
       ? BigInt(object.publishedBytes)
       : 0n;
+    message.ignored = (object.ignored !== undefined && object.ignored !== null) ? BigInt(object.ignored) : 0n;
+    message.validators = object.validators ?? 0;
+    message.unjudged = object.unjudged ?? 0;
     return message;
   },
 };
@@ -2065,6 +2436,24 @@ export const PubSubServiceDefinition = {
       requestType: SubscribeRequest as typeof SubscribeRequest,
       requestStream: false,
       responseType: SubscribeResponse as typeof SubscribeResponse,
+      responseStream: true,
+      options: {},
+    },
+    /**
+     * Judges messages of some topics before they are passed on: they reach subscribers here and peers only once every app
+     * that judges the topic has accepted them. What this node's apps publish is judged as well, before it is signed. The
+     * call does not subscribe: without a subscription only what is published here is judged.
+     *
+     * Verdicts may come in any order, for any ranges of messages. Messages are passed on as their verdicts become complete,
+     * those of one range in the order in which they came. The stream ends when the caller has ended its side: then the
+     * topics are as they were before it. Where the call breaks off otherwise, its fallback goes on holding, so that
+     * nothing slips through until the app is there again; ACCEPT ends with the call.
+     */
+    validate: {
+      name: "Validate",
+      requestType: ValidateRequest as typeof ValidateRequest,
+      requestStream: true,
+      responseType: ValidateResponse as typeof ValidateResponse,
       responseStream: true,
       options: {},
     },
