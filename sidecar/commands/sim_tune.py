@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,14 @@ class _Player:
         found = [of_jobs(number, settings, jobs[number]) for number, settings in zip(jobs, batch, strict=True)]
         return [each for each in found if each.seeds]
 
+    def search(self, search: ParameterSearch, batches: Iterator[list[Settings]], seed: int) -> None:
+        """Play what a search asks for, with one seed."""
+        for batch in batches:
+            for found in self.play(batch, range(seed, seed + 1)):
+                search.searched(found)
+            if self.ended:
+                return
+
     @property
     def ended(self) -> bool:
         """Whether it makes no sense to go on."""
@@ -72,16 +80,14 @@ def tune(
     most = search.most + CHECKED * seeds
     progress = RunCounter(most, lambda text: None if quiet else note(text), at_most=True)
     player = _Player(file, folder, Runs(plain.nodes), progress)
-    for batch in search.batches():
-        for found in player.play(batch, range(first, first + 1)):
-            search.searched(found)
-        if player.ended:
-            break
+    player.search(search, search.batches(), first)
     while not player.ended and (settings := search.candidate()) is not None:
         played = player.play([settings], range(first, first + seeds))
         if player.ended or not played:
             break
         search.checked(played[0])
+        if search.flattered:
+            player.search(search, search.refined(), first)
     return _tell(file, plain, search, player, as_json=as_json)
 
 

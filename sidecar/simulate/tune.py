@@ -1,9 +1,10 @@
-"""Finds the cheapest parameters of gossip that keep limits: a grid, and from its best coordinate descent.
+"""Finds the cheapest parameters of gossip that keep limits, by coordinate descent.
 
-One seed is enough to search. The two keys of most effect are tried in all combinations, since one makes up for the
-other; then one key after the other with all its values, the others as they are, and the best stays; again, until a
-round changes nothing. What then holds with that seed is played with all seeds, the cheapest first, until one holds
-with each of them.
+One seed is enough to search. In a round the two keys of most effect are tried in all combinations, since one makes up
+for the other, then each other key with all its values, while the rest is as it was best; again, until a round changes
+nothing. What then holds with that seed is played with all seeds, the cheapest first, until one holds
+with each of them. The first that does not tells how much that one seed flatters: one round more is made with so much
+less allowed.
 """
 
 import itertools
@@ -24,7 +25,7 @@ SPACE: Mapping[str, Sequence[Any]] = {
     "gossip.idontwant_threshold": (256, 1024, 16_384),
 }
 """The keys that are tried, those of most effect first. Guesses around the defaults, which are among them."""
-GRID = 2  # so many of them, the first ones, in all combinations
+GRID = 2  # so many of them, the first ones, are tried together
 ROUNDS = 2
 SEARCHED, CHECKED_ALL = "searched", "checked"
 CHECKED = 8  # combinations that are played with all seeds, at most
@@ -99,30 +100,37 @@ class ParameterSearch:
     @property
     def most(self) -> int:
         """So many combinations are searched at most, each with one seed."""
-        grid = math.prod(len(values) for values in list(SPACE.values())[:GRID])
-        return 1 + grid + ROUNDS * sum(len(values) - 1 for values in SPACE.values())
+        return 1 + (ROUNDS + 1) * sum(math.prod(len(SPACE[key]) for key in keys) for keys in self._steps())
+
+    @staticmethod
+    def _steps() -> list[list[str]]:
+        """The keys that are tried together."""
+        keys = list(SPACE)
+        return [keys[:GRID], *([key] for key in keys[GRID:])]
 
     def batches(self) -> Iterator[list[Settings]]:
         """Combinations to be played with one seed, some at a time; `searched` is to be told of them before the next."""
-        keys = list(SPACE)[:GRID]
-        corners = [
-            self._set((), dict(zip(keys, values, strict=True)))
-            for values in itertools.product(*(SPACE[key] for key in keys))
-        ]
-        yield list(dict.fromkeys([(), *corners]))
+        yield [()]
+        yield from self._descent(self.limits, ROUNDS)
+
+    def refined(self) -> Iterator[list[Settings]]:
+        """One round more from the best on, with less allowed, as far as what was played with all seeds needs it."""
+        yield from self._descent(self._with_room(), 1)
+
+    def _descent(self, limits: Limits, rounds: int) -> Iterator[list[Settings]]:
         if not self._found:
             return
-        chosen = min(self._found.values(), key=lambda each: _rank(each, self.limits)).settings
-        for _ in range(ROUNDS):
+        chosen = min(self._found.values(), key=lambda each: _rank(each, limits)).settings
+        for _ in range(rounds):
             before = chosen
-            for key, values in SPACE.items():
-                others = [self._set(chosen, {key: value}) for value in values]
+            for keys in self._steps():
+                values = itertools.product(*(SPACE[key] for key in keys))
+                others = [self._set(chosen, dict(zip(keys, each, strict=True))) for each in values]
                 batch = [settings for settings in dict.fromkeys(others) if settings not in self._found]
                 if batch:
                     yield batch
                 known = [self._found[settings] for settings in (chosen, *others) if settings in self._found]
-                if known:
-                    chosen = min(known, key=lambda each: _rank(each, self.limits)).settings
+                chosen = min(known, key=lambda each: _rank(each, limits)).settings
             if chosen == before:
                 return
 
@@ -149,14 +157,22 @@ class ParameterSearch:
         if not held:
             left = [] if self._checked else list(self._found.values())
             return min(left, key=lambda each: _rank(each, self.limits)).settings if left else None
-        factors = {name: self._factor(name) for name in self.limits.named()}
-
-        def expected(each: Combination) -> tuple[float, tuple[float, float, int]]:
-            above = (max(each.values[name]) * factors[name] / limit for name, limit in self.limits.named().items())
-            return max(1.0, *above), _rank(each, self.limits)
-
+        room = self._with_room()
         left = [each for each in held if each.settings not in self._checked]
-        return min(left, key=expected).settings if left else None
+        return min(left, key=lambda each: _rank(each, room)).settings if left else None
+
+    @property
+    def flattered(self) -> bool:
+        """Whether the first that was played with all seeds does not hold with them, and does with one."""
+        if len(self._checked) != 1:
+            return False
+        ((settings, found),) = self._checked.items()
+        return not holds(found, self.limits) and holds(self._found[settings], self.limits)
+
+    def _with_room(self) -> Limits:
+        """The limits, lower by as much as a figure was worse with the worst of all seeds than with the first."""
+        named = zip((P99, COPIES, BANDWIDTH), self.limits, strict=True)
+        return Limits(*(None if limit is None else limit / self._factor(name) for name, limit in named))
 
     def _factor(self, name: str) -> float:
         """How much worse a figure was with the worst of all seeds than with the one of the search, at most."""
