@@ -427,6 +427,13 @@ FAMILIES: tuple[Family, ...] = (
         "Messages that were not passed on, though nobody is to blame.",
     ),
     Family(
+        lambda c: c.node.gossip.rules,
+        "sidecar_gossip_rule_breaking_messages",
+        True,
+        "rule",
+        "Messages that were not passed on since they broke a rule of their topic, by the first that they broke.",
+    ),
+    Family(
         lambda c: c.node.gossip.signatures,
         "sidecar_gossip_checked_signatures",
         True,

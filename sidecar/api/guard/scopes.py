@@ -5,6 +5,7 @@ everything. The names of `peers` and `node` are fixed words.
 """
 
 from ...core.errors import InvalidArgument
+from ...core.patterns import matches
 
 KINDS = {
     "publish": "publish on topics of that name",
@@ -49,20 +50,4 @@ def covers(allowed: str, scope: str) -> bool:
         return True
     kind, _, pattern = allowed.partition(":")
     needed_kind, _, name = scope.partition(":")
-    return kind == needed_kind and _matches(pattern, name)
-
-
-def _matches(pattern: str, name: str) -> bool:
-    first, *rest = pattern.split("*")
-    if not rest:
-        return name == pattern
-    *middle, last = rest
-    if not name.startswith(first):
-        return False
-    position = len(first)
-    for part in middle:  # the first place that fits is as good as any later one
-        found = name.find(part, position)
-        if found < 0:
-            return False
-        position = found + len(part)
-    return len(name) - position >= len(last) and name.endswith(last)
+    return kind == needed_kind and matches(pattern, name)

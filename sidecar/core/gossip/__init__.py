@@ -28,6 +28,7 @@ from .events import (
     PublishOutcome,
     Receipt,
     RpcsReceived,
+    RulesSet,
     SignaturesChecked,
     StandingChanged,
     TopicCounts,
@@ -42,6 +43,7 @@ from .events import (
 )
 from .judging import Candidates, Rules, Verdict
 from .router import GossipRouter
+from .rules import RuleView
 from .signing import SignatureCheck, Verify, verify_batch
 
 __all__ = [
@@ -75,7 +77,9 @@ __all__ = [
     "Published",
     "Receipt",
     "RpcsReceived",
+    "RuleView",
     "Rules",
+    "RulesSet",
     "SignatureCheck",
     "SignaturesChecked",
     "StandingChanged",

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..errors import SidecarError
 from ..events import Standing
+from ..parameters.rules import TopicRule
 from ..parameters.score import TopicScoreConfig
 from ..parameters.validation import ValidationSettings
 from ..statistics import Statistics
@@ -170,6 +171,17 @@ class ValidatorRemoved(NamedTuple):
     lost: bool = True
 
 
+class RulesSet(NamedTuple):
+    """The rules of the configuration, or those set at run time, are these from now on; the others stay.
+
+    A rule that keeps its name keeps what it remembers of senders, and its counts. Raises AlreadyExists (two of one
+    name), ResourceExhausted; nothing is changed then.
+    """
+
+    rules: Sequence[TopicRule]
+    configured: bool = False
+
+
 AppInput = (
     TopicJoined
     | TopicLeft
@@ -179,6 +191,7 @@ AppInput = (
     | ValidatorAdded
     | VerdictsGiven
     | ValidatorRemoved
+    | RulesSet
 )
 GossipInput = PeerAdded | PeerDescribed | PeerBegan | PeerRemoved | RpcsReceived | SignaturesChecked | AppInput
 
@@ -346,8 +359,8 @@ class Queued(NamedTuple):
 
 
 MISBEHAVIOUR = ("graft_in_backoff", "broken_promise", "malformed", "extensions")  # what P7 counts
-REJECTED = ("malformed", "missing_field", "foreign_field", "key", "signature", "too_large", "verdict")
-IGNORED = ("verdict", "deadline", "unattended", "full")
+REJECTED = ("malformed", "missing_field", "foreign_field", "key", "signature", "too_large", "verdict", "rule")
+IGNORED = ("verdict", "rule", "deadline", "unattended", "full")
 CHECKED = ("inline", "workers")
 DROPPED = (
     "queue_full",
@@ -397,3 +410,4 @@ class GossipStatistics(Statistics):
     rejected: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REJECTED, 0))
     ignored: dict[str, int] = field(default_factory=lambda: dict.fromkeys(IGNORED, 0))
     dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DROPPED, 0))
+    rules: dict[str, int] = field(default_factory=dict, metadata={"each": "rule"})  # broken, by name

@@ -134,9 +134,9 @@ class Relay:
             return batch
         for verdict in verdicts:
             if verdict is Verdict.REJECT:
-                self._state.reject(peer, topic, "verdict")
+                self._state.reject(peer, topic, "rule")
             elif verdict is Verdict.IGNORE:
-                self._state.ignore(topic, "verdict")
+                self._state.ignore(topic, "rule")
         accepted = [verdict is Verdict.ACCEPT for verdict in verdicts]
         return batch.only(accepted) if any(accepted) else None
 

@@ -24,6 +24,7 @@ from .events import (
     Published,
     Queued,
     RpcsReceived,
+    RulesSet,
     SignaturesChecked,
     TopicJoined,
     TopicLeft,
@@ -33,7 +34,6 @@ from .events import (
     VerdictsGiven,
 )
 from .intake import Intake
-from .judging import Rules
 from .late import LateMessages
 from .lazy import LazyGossip
 from .mesh import Mesh
@@ -41,6 +41,7 @@ from .propagation import Propagation
 from .publish import Publisher
 from .receive import RpcReceiver
 from .relay import Relay
+from .rules import RuleView
 from .signing import Verify, verify_batch
 from .spare import SpareLinks
 from .state import GossipPeer, GossipState
@@ -147,6 +148,8 @@ class GossipRouter:
                 self._mesh.join(input.topic, input.options)
             case TopicLeft():
                 self._mesh.leave(input.topic, input.backoff)
+            case RulesSet():
+                state.set_rules(input.rules, input.configured)
             case _:
                 assert_never(input)
         return self._finish_turn()
@@ -238,15 +241,6 @@ class GossipRouter:
         """No app is asked for a verdict on payloads that begin so."""
         self._validation.exempt = beginning
 
-    def set_rules(self, topic: str, rules: Rules | None) -> None:
-        """Have the topic's messages judged before they are delivered and forwarded; None: as any.
-
-        Raises InvalidArgument, TooLarge (the topic's name).
-        """
-        known = self._state.topic(topic)
-        known.rules = rules
-        self._state.forget_if_idle(known)
-
     def take_charges(self) -> dict[PeerId, float]:
         """The needless work that peers caused since the last call, in points of some 5 us."""
         charged, self._state.charged = self._state.charged, {}
@@ -293,6 +287,10 @@ class GossipRouter:
             for peer in self._state.peers.values()
         ]
 
+    def rules(self) -> list[RuleView]:
+        """The rules in force, in the order in which they are looked at, and what each has kept back."""
+        return self._state.rules.views()
+
     def score(self, peer: PeerId) -> ScoreView | None:
         """A peer's score and its parts; None where nothing is known of it, or nobody is scored."""
         return self._state.scores.view(peer)
@@ -327,4 +325,5 @@ class GossipRouter:
             ignored=dict(statistics.ignored),
             misbehaviour=dict(statistics.misbehaviour),
             dropped=dict(statistics.dropped),
+            rules=self._state.rules.broken(),
         )

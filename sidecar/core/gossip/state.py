@@ -11,6 +11,7 @@ from ..errors import InvalidArgument, QueueFull, SidecarError, TooLarge
 from ..events import Standing
 from ..identity import Identity
 from ..parameters.gossip import EXCHANGE_PROTOCOLS, IDONTWANT_PROTOCOLS, GossipConfig
+from ..parameters.rules import TopicRule
 from ..types import PeerId
 from .cache import Mark, MessageCache, SeenCache
 from .events import (
@@ -29,6 +30,7 @@ from .judging import Rules
 from .messages import RpcChunk, SignedLayout, UnsignedLayout, build_chunks, max_payload, split_chunk
 from .propagation import Propagation
 from .queue import PeerQueue
+from .rules import RuleBook
 from .score import PeerScores, ScoredPeer
 from .smoothed import Smoothed
 
@@ -232,7 +234,7 @@ class Topic:
         self.backoff: dict[PeerId, float] = {}  # until when neither side grafts
         self.resting: dict[PeerId, float] = {}  # until when we do not graft, though the peer may
         self.counts = TopicCounts()
-        self.rules: Rules | None = None  # what judges its messages within the turn
+        self.rules: Rules | None = None  # what judges its messages within the turn: those of `RuleBook` for its name
         self.signed = SignedLayout(sender, wire)
         self.unsigned = UnsignedLayout(wire)
         self._max_payloads = (
@@ -267,7 +269,7 @@ class Topic:
     @property
     def idle(self) -> bool:
         """Whether nothing is known of it that would be lost with it."""
-        return not (self.joined or self.peers or self.fanout or self.backoff or self.resting or self.rules)
+        return not (self.joined or self.peers or self.fanout or self.backoff or self.resting)
 
 
 class GossipState:
@@ -297,6 +299,7 @@ class GossipState:
             config.history_length, config.history_gossip, config.history_max_messages, config.history_max_bytes, now
         )
         self.statistics = GossipStatistics()
+        self.rules = RuleBook(config.rules)
         self.propagation = Propagation(now)
         self.candidates_changed = False  # peers or subscriptions went or came: waiting publishers look again
         self._effects: list[GossipEffect] = []
@@ -322,6 +325,7 @@ class GossipState:
         if len(wire) > self.config.max_topic_name:
             raise TooLarge(f"topic name of {len(wire)} bytes, at most {self.config.max_topic_name}")
         topic = Topic(name, wire, self.identity.peer_id, self.config.max_rpc)
+        topic.rules = self.rules.of(name)
         self.topics[name] = self.by_wire[wire] = topic
         return topic
 
@@ -342,6 +346,12 @@ class GossipState:
         """Drop all topics that are idle."""
         for topic in list(self.topics.values()):
             self.forget_if_idle(topic)
+
+    def set_rules(self, rules: Sequence[TopicRule], configured: bool) -> None:
+        """Have messages judged by other rules from now on; see `RuleBook.put`."""
+        self.rules.put(rules, configured=configured)
+        for topic in self.topics.values():
+            topic.rules = self.rules.of(topic.name)
 
     def bounded(self, peer: GossipPeer, entries: Sequence[_Entry]) -> Sequence[_Entry]:
         """The entries of one kind in an RPC that are served; the rest is counted."""

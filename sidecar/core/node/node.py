@@ -170,6 +170,10 @@ class Node:
         """The topics that are joined here, or that a connected peer announced."""
         return self._services.gossip.router.topics()
 
+    def rules(self) -> list[gossip.RuleView]:
+        """The rules that topics' messages are judged by here."""
+        return self._services.gossip.router.rules()
+
     def histograms(self) -> dict[str, Histogram]:
         """What is counted by size, by name; to be read only. See `Histogram` in the schema for what they mean."""
         propagation, kademlia = self._services.gossip.router.propagation(), self._services.kademlia.router

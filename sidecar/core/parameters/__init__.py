@@ -9,6 +9,7 @@ from .gossip import GossipConfig
 from .kademlia import DEFAULT_NAMESPACES, KademliaConfig, Namespace, Rule
 from .node import NodeConfig, WorkConfig
 from .probe import ProbeConfig
+from .rules import Limit, OnBreak, SenderRate, SeqnoDistance, TopicRule
 from .score import ScoreConfig, TopicScoreConfig
 
 __all__ = [
@@ -17,11 +18,16 @@ __all__ = [
     "DirectConfig",
     "GossipConfig",
     "KademliaConfig",
+    "Limit",
     "Namespace",
     "NodeConfig",
+    "OnBreak",
     "ProbeConfig",
     "Rule",
     "ScoreConfig",
+    "SenderRate",
+    "SeqnoDistance",
+    "TopicRule",
     "TopicScoreConfig",
     "WorkConfig",
 ]

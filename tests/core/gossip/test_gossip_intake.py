@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
-from gossip_network import UNSCORED, joined, make_router, peer_id, rpc, rpcs, signed, subscribe
+from gossip_network import UNSCORED, joined, make_router, rpc, rpcs, signed, subscribe
 
 from sidecar.core.gossip import (
-    Candidates,
     CheckSignatures,
     GossipMessage,
     GossipRouter,
@@ -17,11 +16,12 @@ from sidecar.core.gossip import (
     PeerBacklogged,
     PeerRemoved,
     RpcsReceived,
+    RulesSet,
     SignaturesChecked,
     TopicLeft,
-    Verdict,
     verify_batch,
 )
+from sidecar.core.parameters import Limit, OnBreak, SeqnoDistance, TopicRule
 from sidecar.core.types import PeerId
 
 WORKERS = replace(UNSCORED, verify_workers=1, verify_few=0, verify_batch=8)
@@ -340,35 +340,44 @@ def test_messages_of_a_topic_that_was_left_meanwhile_are_dropped() -> None:
 # ---------------------------------------------------------------- rules
 
 
-class ByPayload:
-    """Accepts, rejects or ignores a message as its payload says."""
-
-    def __init__(self) -> None:
-        self.asked: list[Candidates] = []
-
-    def judge(self, candidates: Candidates, now: float) -> Sequence[Verdict] | None:
-        self.asked.append(candidates)
-        verdicts = [Verdict(data.decode()) for data in candidates.datas]
-        return None if set(verdicts) == {Verdict.ACCEPT} else verdicts
-
-
 def test_rules_of_a_topic_judge_what_is_verified_before_it_is_passed_on() -> None:
     router = make_router(config=UNSCORED)
-    rules = ByPayload()
-    router.set_rules("news", rules)
+    huge = TopicRule("huge", ("n*",), max_payload=9, on_break=OnBreak.REJECT)
+    large = TopicRule("large", ("news",), max_payload=5)
+    router.handle(RulesSet([huge, large]), 0.0)
     peer, other = joined(router, "news", 2)
-    raws = [signed(9, "news", data, number) for number, data in enumerate([b"accept", b"reject", b"ignore", b"accept"])]
-    assert seqnos(send(router, peer, *raws)) == [0, 3]
-    author = peer_id(9)
-    assert rules.asked == [
-        Candidates("news", [b"accept", b"reject", b"ignore", b"accept"], [author] * 4, [0, 1, 2, 3], peer)
+    raws = [
+        signed(9, "news", data, number) for number, data in enumerate([b"short", b"by far too long", b"longer", b""])
     ]
+    assert seqnos(send(router, peer, *raws)) == [0, 3]
     assert [raw for found in rpcs(router, other) for raw in found.publish] == [raws[0], raws[3]]
     statistics = router.statistics()
-    assert (statistics.rejected["verdict"], statistics.ignored["verdict"]) == (1, 1)
+    assert (statistics.rejected["rule"], statistics.ignored["rule"]) == (1, 1)
+    assert statistics.rules == {"huge": 1, "large": 1}
     (view,) = router.topics()
     assert (view.counts.rejected, view.counts.ignored, view.counts.delivered) == (1, 1, 2)
     assert send(router, other, *raws) == []  # all of them are seen
     assert router.statistics().duplicates == 4
-    router.set_rules("news", None)
-    assert seqnos(send(router, peer, signed(9, "news", b"reject", 10))) == [10]
+    router.handle(RulesSet([]), 0.0)
+    assert seqnos(send(router, peer, signed(9, "news", b"longer", 10))) == [10]
+
+
+def test_rules_hold_for_topics_that_come_later_and_keep_none_alive() -> None:
+    router = make_router(config=replace(UNSCORED, rules=(TopicRule("all", ("*",), max_payload=5),)))
+    (peer,) = joined(router, "news", 1)
+    assert seqnos(send(router, peer, signed(9, "news", b"longer", 1), signed(9, "news", b"short", 2))) == [2]
+    router.handle(TopicLeft("news"), 0.0)
+    router.handle(PeerRemoved(peer), 0.0)
+    later = 3600.0
+    router.handle_deadline(later)
+    assert router.topics() == []
+
+
+def test_a_forged_message_moves_no_memory_of_its_claimed_sender() -> None:
+    rule = TopicRule("replays", ("news",), seqno=SeqnoDistance(1))
+    router = make_router(config=replace(UNSCORED, rules=(rule,)))
+    (peer,) = joined(router, "news", 1)
+    assert seqnos(send(router, peer, signed(9, "news", b"1", 1), forged(9, 1000), signed(9, "news", b"2", 2))) == [1, 2]
+    assert seqnos(send(router, peer, signed(9, "news", b"0", 0))) == []
+    (view,) = router.rules()
+    assert (view.configured, view.broken) == (True, {("news", Limit.SEQNO): 1})

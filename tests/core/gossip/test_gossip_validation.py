@@ -19,6 +19,7 @@ from sidecar.core.gossip import (
     Published,
     PublishOutcome,
     RpcsReceived,
+    RulesSet,
     TopicLeft,
     TopicOptions,
     ValidationSettings,
@@ -27,6 +28,7 @@ from sidecar.core.gossip import (
     Verdict,
     VerdictsGiven,
 )
+from sidecar.core.parameters import OnBreak, TopicRule
 from sidecar.core.types import PeerId
 
 ACCEPT, REJECT, IGNORE = Verdict.ACCEPT, Verdict.REJECT, Verdict.IGNORE
@@ -299,19 +301,16 @@ def test_payloads_of_probes_are_no_apps() -> None:
     assert datas(list(router.handle(Published(1, "news", [b"probe: 2"]), 0.0))) == [b"probe: 2"]
 
 
-class Denies:
-    def judge(self, candidates: object, now: float) -> Sequence[Verdict]:
-        return [REJECT if data == b"bad" else ACCEPT for data in candidates.datas]  # type: ignore[attr-defined]
-
-
 def test_rules_come_first_for_publications_too() -> None:
     router, _ = guarded()
-    router.set_rules("news", Denies())
-    effects = list(router.handle(Published(1, "news", [b"good", b"bad"]), 0.0))
+    router.handle(RulesSet([TopicRule("short", ("news",), max_payload=4, on_break=OnBreak.REJECT)]), 0.0)
+    effects = list(router.handle(Published(1, "news", [b"good", b"too long"]), 0.0))
     assert [each.data for question in asked(effects) for each in question.messages] == [b"good"]
     assert outcomes(give(router, (1, 1, ACCEPT))) == [(1, ["sent", "rejected"])]
     router.handle(ValidatorRemoved(1, lost=False), 0.0)
-    assert outcomes(list(router.handle(Published(2, "news", [b"bad", b"good"]), 0.0))) == [(2, ["rejected", "sent"])]
+    assert outcomes(list(router.handle(Published(2, "news", [b"too long", b"good"]), 0.0))) == [
+        (2, ["rejected", "sent"])
+    ]
 
 
 def test_views_are_copies_of_what_is_configured() -> None:
