@@ -12,9 +12,7 @@ from .report import Record, Run
 
 _COLUMNS = 30  # a picture has at most about so many columns
 _FEW = 6  # and room for so many at least
-_BEYOND = (
-    1.5  # a curve's last hundredth is cut off where it would take more than the others, that much of them beside it
-)
+_BEYOND = 1.5  # a curve's last hundredth is cut off where it goes further, as a multiple of the others' way
 _MOMENTS = 120  # of which a picture has dots at most
 _BAD, _LAST = len(COLOURS) - 2, len(COLOURS) - 1
 _SHARES = Axis("share (%)", least=0.0, most=100.0)

@@ -102,15 +102,16 @@ def draw(name: str, about: str, x: Axis, y: Axis, series: Sequence[Series]) -> s
 def _plot(axes: "Axes", series: Sequence[Series], column: float) -> list[tuple[Any, str]]:
     """Draw the series; returns what the legend shows."""
     legend = []
-    bars = [each for each in series if each.form is Form.BARS]
-    width = 0.9 * column / max(1, len(bars))
+    bars = sum(each.form is Form.BARS for each in series)
+    width = 0.9 * column / max(1, bars)
+    shifts = iter((number - (bars - 1) / 2) * width for number in range(bars))
     for number, each in enumerate(series):
         colour = COLOURS[(number if each.colour is None else each.colour) % len(COLOURS)]
         across, up = [point[0] for point in each.points], [point[1] for point in each.points]
         drawn: Any
         match each.form:
             case Form.BARS:
-                shift = (bars.index(each) - (len(bars) - 1) / 2) * width
+                shift = next(shifts)
                 drawn = axes.bar([value + shift for value in across], up, width * 0.9, color=colour)
             case Form.DOTS:
                 (drawn,) = axes.plot(across, up, "o", color=colour, markersize=5)

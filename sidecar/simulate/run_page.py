@@ -19,6 +19,7 @@ from .summary import spread_words, summary, time_words
 
 COST_PART = '<section id="cost">'
 """Where the part of a page begins in which equal runs differ; nothing but the page's end follows it."""
+_TOPICS = 3  # of which a caption tells
 
 
 def run_page(report: Sequence[Record], cost: Record) -> str:
@@ -146,9 +147,6 @@ def _degrees(runs: Sequence[RunSet], report: Sequence[Record]) -> list[Figure]:
             caption += f" {connections['to_hostile']:.0%} lead to hostile nodes."
         drawn += spread_figure(runs, "connections", "Connections", caption, across="connections", of="nodes")
     return drawn
-
-
-_TOPICS = 3  # of which a caption tells
 
 
 def _lookups(runs: Sequence[RunSet], report: Sequence[Record]) -> list[Figure]:
