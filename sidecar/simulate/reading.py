@@ -142,6 +142,8 @@ def _kinds(source: Source, content: object, network: SimulatedNetwork) -> tuple[
     if not isinstance(content, Mapping) or not content:
         raise ConfigError(f"{source.file}: there are no nodes: write [nodes.NAME] and `count = ...` below")
     kinds = tuple(_kind(source, name, below, network) for name, below in content.items())
+    if all(kind.hostility is not None for kind in kinds):
+        raise ConfigError(f"{source.file}: all nodes are hostile, and a report is of the others: add some of these")
     return tuple(_checked_hostility(source, kind, content[kind.name], kinds) for kind in kinds)
 
 

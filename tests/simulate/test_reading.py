@@ -52,6 +52,7 @@ def test_all_that_a_scenario_can_say(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("duration = 5\n", "s.toml: there are no nodes: write [nodes.NAME] and `count = ...` below"),
+        ("duration = 5\n" + NODES + 'behaviour = "silent"\n', "s.toml: all nodes are hostile, and a report is of the"),
         (NODES, "s.toml: the scenario lacks duration: seconds from 0.001 to 86400, such as 30, 250ms or 5m"),
         ("duration = 5\nsed = 1\n" + NODES, "s.toml:2: no key 'sed' in the scenario; there are name, about, seed,"),
         ("duration = 5\nsed = 1\n" + NODES, "(did you mean seed?)"),
