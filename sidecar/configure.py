@@ -262,6 +262,8 @@ def net_config(config: Config) -> NetConfig:
         max_half_open_per_address=limits.half_open_per_address,
         accept_rate=float(limits.accept_rate),
         accept_burst=limits.accept_rate,
+        accept_rate_per_address=float(limits.accept_rate_per_address),
+        accept_rate_per_network=float(limits.accept_rate_per_network),
         backlog=min(max(_NET.backlog, limits.half_open), 65_535),
         backoff_base=config.peers.redial_base,
         backoff_max=config.peers.redial_limit,

@@ -1,13 +1,14 @@
 """Who may come in, decided before a byte is read."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 
-from ..core.networks import AddressGroup, Grouping
+from ..core.networks import AddressGroup, AddressKey, Grouping
 from .config import NetConfig
 
 SUSPECT_RATE = 5.0  # connections a second from where one banned or sent away came from; a guess: hardly any CPU
 SUSPECT_TIME = 60.0  # seconds after which that is forgotten; a guess
 _MAX_SUSPECTS = 4096
+_MAX_PLACES = 4096  # whose rate is known; a guess: who has more can take `limits.accept_rate` as a whole
 
 
 class Suspects:
@@ -45,6 +46,39 @@ class Suspects:
         return refused
 
 
+class Rates:
+    """How often something may come from each of many places: a token bucket for each, the last ones used are kept."""
+
+    __slots__ = ("_buckets", "rate")
+
+    def __init__(self, rate: float) -> None:
+        """`rate`: a second, and at once."""
+        self.rate = rate
+        self._buckets: OrderedDict[AddressKey, tuple[float, float]] = OrderedDict()  # tokens, as of
+
+    def has(self, place: AddressKey, now: float) -> bool:
+        """Whether one more may come now."""
+        return self._tokens(place, now) >= 1
+
+    def take(self, place: AddressKey, now: float) -> None:
+        """One has come."""
+        self._buckets[place] = (self._tokens(place, now) - 1, now)
+        self._buckets.move_to_end(place)
+        if len(self._buckets) > _MAX_PLACES:
+            self._buckets.popitem(last=False)
+
+    def _tokens(self, place: AddressKey, now: float) -> float:
+        tokens, at = self._buckets.get(place, (self.rate, now))
+        return min(self.rate, tokens + (now - at) * self.rate)
+
+
+# The bounds that a connection may be refused for.
+BOUNDS = (
+    "suspect", "address_rate", "network_rate", "rate", "connections", "address", "network", "half_open",
+    "half_open_address", "stopping",
+)  # fmt: skip
+
+
 class Admission:
     """Counts connections and says which of the bounds a new one would break.
 
@@ -52,14 +86,17 @@ class Admission:
     """
 
     __slots__ = (
+        "_address_rates",
         "_config",
         "_grouping",
         "_half_open",
+        "_network_rates",
         "_per_address",
         "_per_network",
         "_tokens",
         "_tokens_at",
         "half_open",
+        "refused",
         "suspects",
         "total",
     )
@@ -73,39 +110,66 @@ class Admission:
         self.suspects = Suspects()
         self._tokens = float(config.accept_burst)
         self._tokens_at = now
+        self._address_rates = Rates(config.accept_rate_per_address)
+        self._network_rates = Rates(config.accept_rate_per_network)
         self.half_open = 0
         self.total = 0
+        self.refused = Counter(dict.fromkeys(BOUNDS, 0))  # connections, by the bound that they would have broken
 
     def refuse_inbound(self, host: str, now: float) -> str | None:
         """Count an inbound, half-open connection from an IP address, or return the bound that it would break."""
-        config, (address, network, _) = self._config, AddressGroup.of(host)
-        if self.suspects.refuse(address, now):  # first, for it must not use up what is left to the others
-            return f"more than {SUSPECT_RATE:g} connections a second from where a banned peer, or one sent away, came"
-        self._tokens = min(config.accept_burst, self._tokens + (now - self._tokens_at) * config.accept_rate)
-        self._tokens_at = now
-        if self._tokens < 1:
-            return f"more than {config.accept_rate:g} connections a second"
-        self._tokens -= 1
-        if self.total >= config.max_connections - config.reserved_outbound:
-            return f"{self.total} connections, at most {config.max_connections - config.reserved_outbound} before dials"
-        counted = not self._grouping.exempts(host)
-        if counted and self._per_address.get(address, 0) >= config.max_per_address:
-            return f"{config.max_per_address} connections from one address"
-        if counted and self._per_network.get(network, 0) >= config.max_per_network:
-            return f"{config.max_per_network} connections from one network"
-        if self.half_open >= config.max_half_open:
-            return f"{self.half_open} connections in their handshake"
-        if self._half_open.get(address, 0) >= config.max_half_open_per_address:
-            return f"{config.max_half_open_per_address} connections in their handshake from one address"
+        found = self._broken(host, now)
+        if found is not None:
+            bound, text = found
+            self.refused[bound] += 1
+            return text
+        address, network, _ = AddressGroup.of(host)
         self.total += 1
         self.half_open += 1
         for counts, key in ((self._per_address, address), (self._per_network, network), (self._half_open, address)):
             counts[key] = counts.get(key, 0) + 1
         return None
 
+    def _broken(self, host: str, now: float) -> tuple[str, str] | None:
+        """The bound of `BOUNDS` that an inbound connection would break, and what to say of it."""
+        config, (address, network, _) = self._config, AddressGroup.of(host)
+        # What one place does comes first, for it must not use up what is left to the others.
+        if self.suspects.refuse(address, now):
+            text = f"more than {SUSPECT_RATE:g} connections a second from where a banned peer, or one sent away, came"
+            return "suspect", text
+        counted = not self._grouping.exempts(host)
+        if counted:
+            for bound, rates, place, kind in (
+                ("address_rate", self._address_rates, address, "address"),
+                ("network_rate", self._network_rates, network, "network"),
+            ):
+                if not rates.has(place, now):
+                    return bound, f"more than {rates.rate:g} connections a second from one {kind}"
+            self._address_rates.take(address, now)
+            self._network_rates.take(network, now)
+        self._tokens = min(config.accept_burst, self._tokens + (now - self._tokens_at) * config.accept_rate)
+        self._tokens_at = now
+        if self._tokens < 1:
+            return "rate", f"more than {config.accept_rate:g} connections a second"
+        self._tokens -= 1
+        most = config.max_connections - config.reserved_outbound
+        if self.total >= most:
+            return "connections", f"{self.total} connections, at most {most} before dials"
+        if counted and self._per_address.get(address, 0) >= config.max_per_address:
+            return "address", f"{config.max_per_address} connections from one address"
+        if counted and self._per_network.get(network, 0) >= config.max_per_network:
+            return "network", f"{config.max_per_network} connections from one network"
+        if self.half_open >= config.max_half_open:
+            return "half_open", f"{self.half_open} connections in their handshake"
+        if self._half_open.get(address, 0) >= config.max_half_open_per_address:
+            text = f"{config.max_half_open_per_address} connections in their handshake from one address"
+            return "half_open_address", text
+        return None
+
     def refuse_outbound(self) -> str | None:
         """Count an outbound connection, or return the bound that it would break."""
         if self.total >= self._config.max_connections:
+            self.refused["connections"] += 1
             return f"{self.total} connections, at most {self._config.max_connections}"
         self.total += 1
         return None

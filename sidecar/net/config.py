@@ -22,10 +22,12 @@ class NetConfig:
     reserved_outbound: int = _LIMITS.connections_for_dials  # of max_connections: places that inbound ones cannot take
     max_per_address: int = _LIMITS.connections_per_address  # inbound connections of one IPv4 address or one IPv6 /64
     max_per_network: int = _LIMITS.connections_per_network  # inbound connections of one IPv4 /24 or IPv6 /48
-    exempt_networks: tuple[Network, ...] = _LIMITS.exempt_networks  # the two bounds above do not hold there
+    exempt_networks: tuple[Network, ...] = _LIMITS.exempt_networks  # not counted by address and network
     max_half_open: int = _LIMITS.half_open  # inbound connections that have not finished the handshake
     max_half_open_per_address: int = _LIMITS.half_open_per_address
     accept_rate: float = float(_LIMITS.accept_rate)  # inbound connections a second
+    accept_rate_per_address: float = float(_LIMITS.accept_rate_per_address)  # the same of one address, and at once
+    accept_rate_per_network: float = float(_LIMITS.accept_rate_per_network)  # the same of one network
     accept_burst: int = _LIMITS.accept_rate
     backlog: int = 256  # of the listening sockets
 

@@ -207,6 +207,7 @@ class Runtime(ConnectionHost):
             verify_worker_bytes=self._signatures.memory(),
             verify_worker_failures=self._signatures.failures,
             handshakes=dict(counters.handshakes),
+            refused_by=dict(self._admission.refused),
             closed_by=dict(counters.closed_by),
         )
 
@@ -352,6 +353,7 @@ class Runtime(ConnectionHost):
         attempt = connection.attempt
         if self._stopping:
             reason: str | None = "the node is shutting down"
+            self._admission.refused["stopping"] += 1
         elif (refusal := self._gate.refuse_address(connection.remote_host)) is not None:
             self._counters.refused += 1  # the gate counts them too; a line for each would be half of an attack
             log.debug("connection with %s refused: %s", connection.remote, refusal)

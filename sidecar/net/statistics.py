@@ -46,6 +46,7 @@ class NetStatistics(Statistics):
     opened_outbound: int = 0  # of these
     closed: int = 0
     refused: int = 0
+    refused_by: dict[str, int] = field(default_factory=dict)  # by the bound; those of the gate left out
     dials: int = 0
     dials_failed: int = 0
     bytes_in: int = 0

@@ -108,6 +108,11 @@ ROWS: tuple[Row, ...] = (
         "Times that a peer was not read for a while for the work it caused.",
     ),
     _counter(
+        lambda c: c.node.work.shared_pauses,
+        "peer_slowdowns_shared",
+        "Times that a peer was not read for a while for the work that all peers of its address or network caused.",
+    ),
+    _counter(
         lambda c: c.node.work.sent_away, "peers_sent_away", "Peers sent away since they went on causing needless work."
     ),
     _counter(
@@ -474,6 +479,13 @@ FAMILIES: tuple[Family, ...] = (
         True,
         "reason",
         "Messages that were to be published in the background and were not.",
+    ),
+    Family(
+        lambda c: c.net.refused_by,
+        "sidecar_connections_refused_by_bound",
+        True,
+        "bound",
+        "Connections refused by the bound that was reached; those of banned addresses are not among them.",
     ),
     Family(lambda c: c.node.kademlia.outcomes, "sidecar_dht_lookups", True, "outcome", "Lookups by how they ended."),
     Family(

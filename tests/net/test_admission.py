@@ -53,6 +53,28 @@ def test_a_network_has_a_bound_of_its_own() -> None:
     assert admission.refuse_inbound("192.0.2.3", 0.0) is None
 
 
+def test_one_address_and_one_network_come_in_at_a_bounded_rate() -> None:
+    config = NetConfig(accept_rate_per_address=3, accept_rate_per_network=5, max_per_address=1000, max_per_network=1000)
+    admission = Admission(config, 0.0)
+    assert [admission.refuse_inbound(A, 0.0) is None for _ in range(5)] == [True, True, True, False, False]
+    assert admission.refuse_inbound(A, 0.0) == "more than 3 connections a second from one address"
+    assert [admission.refuse_inbound(B, 0.0) is None for _ in range(3)] == [True, True, False]
+    assert admission.refuse_inbound(B, 0.0) == "more than 5 connections a second from one network"
+    assert admission.refuse_inbound("198.51.100.1", 0.0) is None
+    assert admission.refuse_inbound(A, 0.4) is None
+    assert [admission.refuse_inbound("127.0.0.1", 0.0) for _ in range(50)] == [None] * 50
+    assert (admission.refused["address_rate"], admission.refused["network_rate"]) == (3, 2)
+    assert admission.refused.total() == 5
+
+
+def test_the_rates_of_many_places_are_a_bounded_memory() -> None:
+    many = 10**6
+    admission = Admission(NetConfig(accept_rate=many, accept_burst=many, max_connections=many, max_half_open=many), 0.0)
+    for number in range(20_000):
+        admission.refuse_inbound(f"{20 + number // 10_000}.{number // 100 % 100}.{number % 100}.1", 0.0)
+    assert len(admission._address_rates._buckets) <= 4096
+
+
 def test_exempt_networks_may_hold_any_number() -> None:
     config = NetConfig(max_per_address=2, max_per_network=2)
     admission = Admission(config, 0.0)

@@ -138,6 +138,18 @@ class LimitsSection:
         "Inbound connections a second.",
         "a guess: a handshake costs about half a millisecond of CPU",
     )
+    accept_rate_per_address: int = key(
+        20,
+        number(1, 1_000_000, "a second"),
+        "The same of one IPv4 address or one IPv6 /64, where limits.exempt_networks does not have it.",
+        "a guess: all nodes behind one NAT are there again within seconds; js-libp2p takes 5",
+    )
+    accept_rate_per_network: int = key(
+        100,
+        number(1, 1_000_000, "a second"),
+        "The same of one IPv4 /24 or one IPv6 /48.",
+        "a guess: a tenth of limits.accept_rate",
+    )
     streams: int = key(
         _CHANNEL.max_streams,
         number(8, 100_000, "streams"),

@@ -50,7 +50,7 @@ class Services:
         table = PeerTable()
         self.turn = turn = Turn()
         self.operations = operations = Operations(turn, config.max_operations)
-        self.workload = workload = Workload(config.work, turn, table)
+        self.workload = workload = Workload(config.work, turn, table, config.exempt_networks)
         self.switch = switch = Switch(config, identity, rng, turn, table, workload)
         ping = PingService(switch)
         self.dialling = dialling = Dialling(switch, gate, workload, ping, lambda: kademlia, every)

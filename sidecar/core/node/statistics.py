@@ -78,6 +78,8 @@ class WorkStatistics(Statistics):
     prefix = "work_"
 
     pauses: int = 0
+    shared_pauses: int = 0
+    """Of peers whose address or network was over its budget."""
     sent_away: int = 0
     refused: int = 0
     paused_peers: int = 0

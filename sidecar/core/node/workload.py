@@ -1,15 +1,19 @@
 """How much work each peer may cause: who is over its budget is read no further for a while, who goes on is sent away.
 
+Peers of one address, and of one network, have a budget together as well, for ids cost nothing.
+
 Counted is what brings nobody anything: empty and malformed messages, entries beyond a bound, changes that are taken
 back at once, answers to what is senseless. Payloads count nothing: what a fast publisher sends is slowed by the windows
 of its streams alone. Questions of the DHT and new streams count too, since each costs much; they only slow a peer down.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from .. import events
 from ..errors import WorkExceeded
 from ..events import LogLevel
+from ..networks import AddressKey, Grouping, Network
 from ..override import override
 from ..parameters import WorkConfig
 from ..types import PeerId
@@ -41,10 +45,26 @@ class _Meter:
         self.times = 0  # that it was sent away
 
 
+class _Shared:
+    """What the peers of one address or network have caused together."""
+
+    __slots__ = ("at", "level", "peers", "times")
+
+    def __init__(self, now: float, times: float) -> None:
+        self.level = 0.0  # points not worked off
+        self.at = now  # as of
+        self.peers = 0  # connected
+        self.times = times  # the budgets that they have together
+
+
 class Workload(Service[events.WorkCaused], Follower[ConfigurationChanged]):
     """Keeps the meters of all peers, and tells the driver whom to read."""
 
-    def __init__(self, config: WorkConfig, turn: Turn, table: PeerTable) -> None:
+    def __init__(self, config: WorkConfig, turn: Turn, table: PeerTable, exempt: Iterable[Network]) -> None:
+        """`exempt`: networks whose peers have nothing in common."""
+        self._grouping = Grouping(exempt)
+        self._shared: dict[tuple[str, AddressKey], _Shared] = {}
+        self._of: dict[PeerId, tuple[tuple[str, AddressKey], ...]] = {}  # connected peers: what they share
         self._config = config
         self._turn = turn
         self._table = table
@@ -69,6 +89,8 @@ class Workload(Service[events.WorkCaused], Follower[ConfigurationChanged]):
         meter.level = min(meter.level + points, config.burst + config.excess)
         meter.kinds[kind] = meter.kinds.get(kind, 0.0) + points
         meter.needless += points if needless else 0.0
+        if peer in self._of:
+            self._share(peer, meter, points, now)
         if meter.level <= config.burst:
             return
         pause = (meter.level - config.burst + config.relief) / config.rate
@@ -81,6 +103,34 @@ class Workload(Service[events.WorkCaused], Follower[ConfigurationChanged]):
             over = f"over the budget of {config.rate:g} points a second for {meter.slow:.0f} s"
             self._send_away(peer, meter, f"needless work, mostly {_most(meter)}: {over}", now)
 
+    def _share(self, peer: PeerId, meter: _Meter, points: float, now: float) -> None:
+        """Count it for its address and network; where these are over their budgets, the peer waits with the others."""
+        config = self._config
+        for key in self._of[peer]:
+            shared = self._shared[key]
+            shared.level = max(0.0, shared.level - (now - shared.at) * config.rate * shared.times)
+            shared.at = now
+            most = (config.burst + config.excess) * shared.times
+            shared.level = min(shared.level + points, most)
+            if shared.level <= config.burst * shared.times:
+                continue
+            pause = (shared.level / shared.times - config.burst + config.relief) / config.rate
+            meter.resume_at = max(meter.resume_at, now + pause)
+            if not meter.over:
+                meter.over = True
+                self._counts.shared_pauses += 1
+                self._turn.note(
+                    LogLevel.WARNING,
+                    peer,
+                    "one of %d peers of one %s that is over its budget of work, mostly %s: not read for %.1f s",
+                    shared.peers,
+                    key[0],
+                    _most(meter),
+                    pause,
+                )
+                self._tell(peer, meter, meter.backlogged)
+                self._turn.deadlines.at(meter.resume_at, lambda now: self._resume(peer, meter, now))
+
     def hold(self, peer: PeerId, backlogged: bool, now: float) -> None:
         """So much of a peer waits to be served that no more is to be read, or no more than that."""
         meter = self._meter(peer, now)
@@ -91,12 +141,18 @@ class Workload(Service[events.WorkCaused], Follower[ConfigurationChanged]):
 
     def connection_opened(self, connection: PeerConnection, now: float) -> None:
         """Another connection of a peer is read no more than the others."""
+        if connection.peer.id not in self._of:
+            self._join(connection, now)
         meter = self._meters.get(connection.peer.id)
         if meter is not None and (meter.over or meter.backlogged):
             self._turn.emit(events.PauseReading(connection.number))
 
     def peer_lost(self, peer: Peer, now: float) -> None:
         """Nothing of it waits any more. What it owes is remembered."""
+        for key in self._of.pop(peer.id, ()):
+            self._shared[key].peers -= 1
+            if not self._shared[key].peers and self._worked_off(self._shared[key], now):
+                del self._shared[key]
         meter = self._meters.get(peer.id)
         if meter is not None:
             meter.backlogged = False
@@ -124,6 +180,25 @@ class Workload(Service[events.WorkCaused], Follower[ConfigurationChanged]):
                 self._forget_one(now)
             meter = self._meters[peer] = _Meter(now)
         return meter
+
+    def _join(self, connection: PeerConnection, now: float) -> None:
+        group = self._grouping.of(connection.remote)
+        if group is None:
+            return
+        keys = (("address", group.address), ("network", group.network))
+        for key, times in zip(keys, (self._config.per_address, self._config.per_network), strict=True):
+            if key not in self._shared and len(self._shared) >= self._config.max_peers:
+                self._forget_shared(now)
+            self._shared.setdefault(key, _Shared(now, times)).peers += 1
+        self._of[connection.peer.id] = keys
+
+    def _forget_shared(self, now: float) -> None:
+        """Those that have no peer here: who was over its budget has paid by being away, or does when it is back."""
+        for key in [key for key, shared in self._shared.items() if not shared.peers]:
+            del self._shared[key]
+
+    def _worked_off(self, shared: _Shared, now: float) -> bool:
+        return shared.level <= (now - shared.at) * self._config.rate * shared.times
 
     def _forget_one(self, now: float) -> None:
         """The oldest of those that are not connected."""

@@ -30,6 +30,10 @@ class WorkConfig:
     """Seconds of slowness for needless work, above a fifth of the time, after which a peer is sent away. A guess."""
     hold_off: float = 60.0
     """How long it is refused then; doubles each time, up to an hour. A guess."""
+    per_address: float = 4.0
+    """How many peers' budgets those of one address (IPv4, or IPv6 /64) have together, unless it is exempt. A guess."""
+    per_network: float = 8.0
+    """The same of one network (IPv4 /24, IPv6 /48). A guess: 40 % of a processor."""
     max_peers: int = 4096
     """Peers of which it is remembered what they caused; more than are connected. A guess."""
 

@@ -307,6 +307,48 @@ def test_who_sends_without_end_what_no_app_takes_is_sent_away() -> None:
     assert "direct" in str(stage.gone()[0].error)
 
 
+def test_peers_of_one_network_have_a_budget_together() -> None:
+    work = WorkConfig(rate=1000, burst=2000, excess=2000, relief=20, per_address=2.0, per_network=3.0)
+    simulation = Simulation(7, MODEL)
+    attacked = simulation.add(replace(CONFIG, work=work), host="192.0.2.1")
+    sybils = [simulation.add(CONFIG, host=f"203.0.113.{1 + number // 2}") for number in range(8)]
+    other = simulation.add(CONFIG, host="198.51.100.1")
+    for peer in (*sybils, other):
+        peer.ask(lambda op: events.ConnectRequested(op, attacked.identity.peer_id, (attacked.address,)))
+    simulation.run(30)
+    workload = attacked.node._services.workload
+    now = simulation.clock.now
+
+    def charge(peer: SimPeer, points: float, now: float) -> None:
+        workload.charge(peer.identity.peer_id, "dht", points, now, needless=False)
+
+    for peer in sybils:  # each stays within its own budget of 2000
+        charge(peer, 900, now)
+    statistics = attacked.node.statistics().work
+    assert (statistics.pauses, statistics.shared_pauses) == (0, 2)  # 6000 of 7200 are the network's: two came late
+    charge(other, 900, now)
+    assert attacked.node.statistics().work.paused_peers == 2
+    simulation.run(10)  # the others ask for nothing meanwhile, and all are read again
+    assert attacked.node.statistics().work.paused_peers == 0
+    assert attacked.node.statistics().work.sent_away == 0
+    now = simulation.clock.now
+    for _ in range(5):  # two of one address
+        for peer in sybils[:2]:
+            charge(peer, 450, now)
+    assert attacked.node.statistics().work.shared_pauses > 2
+    for peer in sybils:
+        simulation.kill(peer)
+    simulation.run(60)
+    assert len(workload._of) == 1
+    assert sum(shared.peers for shared in workload._shared.values()) == 2  # the address and the network of the other
+
+
+def test_peers_of_exempt_networks_have_nothing_in_common() -> None:
+    stage = Stage()
+    workload = stage.attacked.node._services.workload
+    assert (workload._of, workload._shared) == ({}, {})
+
+
 def test_questions_of_the_dht_slow_a_peer_down_and_do_not_send_it_away() -> None:
     stage = Stage()
     message = kademlia_pb2.Message(type=kademlia_pb2.Message.FIND_NODE, key=bytes(32)).SerializeToString()
