@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from ..parameters.gossip import GossipConfig
 from .messages import RpcChunk, control_frames, encode_idontwants, encode_iwants, encode_named, encode_subscription
 
+_NONE: deque[RpcChunk] = deque(maxlen=0)  # of all queues that are empty: a deque of its own takes 760 bytes
+
 
 class PeerQueue:
     """Frames for one peer, in three classes.
@@ -44,7 +46,7 @@ class PeerQueue:
         self._max_chunk = config.max_chunk if max_rpc is None else min(config.max_chunk, max_rpc)
         self._subscriptions: dict[bytes, int | None] = {}
         self._control: dict[bytes, bytes] = {}
-        self._chunks: deque[RpcChunk] = deque()
+        self._chunks: deque[RpcChunk] = _NONE
         self._idontwant: list[bytes] = []
         self._ihave: dict[str, list[bytes]] = {}
         self._iwant: dict[bytes, None] = {}
@@ -108,7 +110,10 @@ class PeerQueue:
         if not self.has_room(size, count):
             self.dropped += count
             return False
-        self._chunks.append(chunk)
+        if self._chunks:
+            self._chunks.append(chunk)
+        else:
+            self._chunks = deque((chunk,))
         self.bytes += size
         self.messages += count
         return True
@@ -176,6 +181,8 @@ class PeerQueue:
             left -= size
             self.bytes -= size
             self.messages -= count
+        if not chunks:
+            self._chunks = _NONE
         if not chunks and (self._ihave or self._iwant) and (left > 0 or not frames):
             self._aged = True
             frames += self._take_control()

@@ -9,7 +9,7 @@ from .late import LateMessages
 from .lazy import LazyGossip
 from .mesh import Mesh
 from .messages import RPC, ControlMessage, Named, decode_rpc
-from .state import ENTRY, MALFORMED, PASSED_OVER, GossipPeer, GossipState
+from .state import ENTRY, MALFORMED, NO_FRAMES, PASSED_OVER, GossipPeer, GossipState
 from .unwanted import Unwanted
 
 _FEW = 32  # control entries that are served beside others' messages; more of them in one RPC are served in steps
@@ -39,7 +39,10 @@ class RpcReceiver:
     def receive(self, peer: GossipPeer, frames: Sequence[bytes]) -> None:
         """Take RPCs in, and serve as many as one turn may; the rest waits behind the other peers' turns."""
         waits = bool(peer.backlog) or peer.step is not None
-        peer.backlog.extend(frames)
+        if peer.backlog:
+            peer.backlog.extend(frames)
+        else:
+            peer.backlog = deque(frames)
         peer.backlog_bytes += sum(map(len, frames)) + _FRAME * len(frames)
         if waits:
             self._state.watch_backlog(peer)
@@ -151,6 +154,8 @@ class RpcReceiver:
             self.drop(peer)
         elif (peer.backlog or peer.step is not None) and self._intake.room(peer) > 0:
             state.waiting[peer.id] = peer  # behind the others
+        if not peer.backlog:
+            peer.backlog = NO_FRAMES
         state.watch_backlog(peer)
         return max(work / config.turn_work, 1 - messages / config.turn_messages)
 

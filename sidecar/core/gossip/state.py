@@ -58,6 +58,9 @@ def unsigned_ids(datas: Iterable[bytes]) -> list[bytes]:
     return [sha256(data, usedforsecurity=False).digest() for data in datas]
 
 
+NO_FRAMES: deque[bytes] = deque(maxlen=0)  # of all peers without a backlog: a deque of its own takes 760 bytes
+
+
 class GossipPeer:
     """A gossip peer: what it announced, what waits for it, what it used up since the last heartbeat."""
 
@@ -142,7 +145,7 @@ class GossipPeer:
         self.unwanted: dict[bytes, int] = {}  # ids that it told us not to send, with the heartbeat that ends each
         self.knows_idontwant = protocol in IDONTWANT_PROTOCOLS
         self.refusals = 0  # of its GRAFTs
-        self.backlog: deque[bytes] = deque()  # RPCs that wait for its turn
+        self.backlog = NO_FRAMES  # RPCs that wait for its turn
         self.backlog_bytes = 0
         self.backlogged = False  # more of them than may
         self.step: Iterator[float] | None = None  # the rest of an RPC that takes more than one turn; yields its work
