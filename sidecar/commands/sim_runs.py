@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from ..simulate.reading import NODE_BYTES, available_memory
+from ..simulate.memory import available_memory
 from ..simulate.settings import Assignment
 from ..simulate.writing import RECORDS
 from .common.exit_codes import INTERRUPTED
@@ -32,9 +32,9 @@ class Job(NamedTuple):
 class Runs:
     """Plays jobs, and hands Ctrl-C on to those that run: each keeps what it has played."""
 
-    def __init__(self, nodes: int) -> None:
-        """`nodes`: of the largest run; it says how many fit into memory at once."""
-        self._nodes = nodes
+    def __init__(self, memory: float) -> None:
+        """`memory`: bytes that the largest run takes; they say how many are played at once."""
+        self._memory = memory
         self._running: dict[int, subprocess.Popen[str]] = {}
         self._lock = threading.Lock()
         self.interrupted = False
@@ -55,7 +55,7 @@ class Runs:
             signal.signal(signal.SIGINT, before)
 
     def _at_once(self, jobs: int) -> int:
-        fit = int(available_memory() / (self._nodes * NODE_BYTES))
+        fit = int(available_memory() / self._memory)
         return max(1, min(jobs, os.cpu_count() or 1, fit))
 
     def _one(self, number: int, job: Job, played: Callable[[Job], None]) -> str | None:

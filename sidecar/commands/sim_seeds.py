@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..simulate.memory import needed_memory
 from ..simulate.pictures import lacking
 from ..simulate.scenario import Scenario
 from ..simulate.writing import PAGE, SUMMARY
@@ -13,7 +14,7 @@ from .sim_runs import Job, Runs
 
 def play_seeds(file: Path, scenario: Scenario, seeds: Sequence[int], folder: Path, *, quiet: bool) -> int:
     """Play them all, each into a folder of its own; returns the exit code."""
-    runs = Runs(scenario.nodes)
+    runs = Runs(needed_memory(scenario))
     jobs = [Job(file, seed, folder / str(seed), scenario.settings) for seed in seeds]
     failures = runs.play(jobs, lambda job: None if quiet else note(f"seed {job.seed} is played"))
     lacks = lacking()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..core.errors import InvalidArgument
 from ..simulate.compare import load_runs
+from ..simulate.memory import needed_memory
 from ..simulate.pictures import lacking
 from ..simulate.reading import load_scenario
 from ..simulate.settings import read_settings
@@ -40,7 +41,7 @@ def sweep(
     }
     every = [job for some in jobs.values() for job in some]
     progress = RunCounter(len(every), lambda text: None if quiet else note(text))
-    runs = Runs(max(scenario.nodes for scenario in scenarios))
+    runs = Runs(max(map(needed_memory, scenarios)))
     failures = runs.play(every, progress.one)
     found = [
         combination

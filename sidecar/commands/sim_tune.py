@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ConfigError
+from ..simulate.memory import needed_memory
 from ..simulate.reading import load_scenario
 from ..simulate.scenario import Scenario
 from ..simulate.sweep import Combination, Settings
@@ -79,7 +80,7 @@ def tune(
     search = ParameterSearch(limits, {key: base[key] for key in SPACE})
     most = search.most + CHECKED * seeds
     progress = RunCounter(most, lambda text: None if quiet else note(text), at_most=True)
-    player = _Player(file, folder, Runs(plain.nodes), progress)
+    player = _Player(file, folder, Runs(needed_memory(plain)), progress)
     player.search(search, search.batches(), first)
     while not player.ended and (settings := search.candidate()) is not None:
         played = player.play([settings], range(first, first + seeds))

@@ -315,8 +315,12 @@ class Link:
             closing = self._closing
             if closing and stream in closing:
                 del closing[stream]
+                if not closing:
+                    self._closing = None
                 far = self.far
                 self._send(far.peer.feed, (events.StreamEnded(far._names | stream & _LOW),))
+        if not woken:
+            self._woken = {}  # an emptied one is four times as large
         peer.taken()
 
     def _send_data(self, stream: int, data: bytes) -> None:

@@ -1,7 +1,6 @@
 """From a TOML file to a checked scenario. Every error is a ConfigError of one sentence that names the place."""
 
 import dataclasses
-import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from ..configure import node_config
 from ..core.errors import ConfigError
 from ..core.node import NodeConfig
 from .hostile import BEHAVIOURS
+from .memory import available_memory, fitting_nodes, needed_memory
 from .network import KEYS as NETWORK_KEYS
 from .network import read_network
 from .scenario import Event, Hostility, NodeKind, Publication, Scenario, SimulatedNetwork, What
@@ -21,7 +21,6 @@ from .settings import Assignment, with_settings
 from .tables import Source, Table, tables
 from .values import KIND_NAME, REGION, SOME_TIME, TIME, positive
 
-NODE_BYTES = 1_100_000  # of memory that a node takes in the end; measured with 100 to 300 of them: docs/simulation.md
 LEAST_MESSAGE = 16  # bytes; a message carries its number
 _MAX_FILE = 4 << 20
 _AGENT = "sidecar-sim"
@@ -116,23 +115,12 @@ def _warm(top: Table, kinds: tuple[NodeKind, ...]) -> bool:
 
 
 def _check_memory(scenario: Scenario, source: Source) -> None:
-    needed, there = scenario.nodes * NODE_BYTES, available_memory()
+    needed, there = needed_memory(scenario), available_memory()
     if needed > there:
         raise ConfigError(
             f"{source.file}: {scenario.nodes} nodes take some {needed / 1e9:.1f} GB of memory, and "
-            f"{there / 1e9:.1f} GB are free: at most {int(there / NODE_BYTES)} fit"
+            f"{there / 1e9:.1f} GB are free: at most {fitting_nodes(scenario, there)} fit"
         )
-
-
-def available_memory() -> float:
-    """Bytes of memory that are free for the asking."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return float(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 # ---------------------------------------------------------------- nodes

@@ -1,11 +1,13 @@
 """Scenarios as they are read: what they say, and a sentence with the place for what is wrong in them."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from sidecar.core.errors import ConfigError
 from sidecar.simulate import reading
+from sidecar.simulate.memory import needed_memory
 from sidecar.simulate.reading import load_scenario
 from sidecar.simulate.scenario import Scenario, What
 
@@ -160,9 +162,20 @@ def test_what_is_wrong_is_told_in_a_sentence_that_names_the_place(tmp_path: Path
 
 
 def test_more_nodes_than_fit_into_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "available_memory", lambda: 4.0 * reading.NODE_BYTES)
+    scenario = read(tmp_path, "duration = 5\n" + NODES)
+    needed, fewer = (needed_memory(dataclasses.replace(scenario, kinds=kinds)) for kinds in (scenario.kinds, ()))
+    there = needed - (needed - fewer) / 5 + 1
+    monkeypatch.setattr(reading, "available_memory", lambda: there)
     with pytest.raises(ConfigError, match=r"s\.toml: 5 nodes take some .* GB are free: at most 4 fit"):
         read(tmp_path, "duration = 5\n" + NODES)
+
+
+def test_nodes_that_need_not_join_and_fewer_messages_take_less_memory(tmp_path: Path) -> None:
+    cold, warm = (read(tmp_path, f'duration = 5\nstart = "{start}"\n' + NODES + PUBLISH) for start in ("cold", "warm"))
+    assert needed_memory(warm) < needed_memory(cold)
+    (publication,) = cold.publications
+    large = dataclasses.replace(publication, size=2**20)
+    assert needed_memory(dataclasses.replace(cold, publications=(large,))) > needed_memory(cold) + 5 * 2**20
 
 
 def test_a_scenario_that_is_not_there(tmp_path: Path) -> None:
