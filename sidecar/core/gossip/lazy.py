@@ -149,6 +149,8 @@ class LazyGossip:
         for peer in state.peers.values():
             peer.ihaves = peer.ids_asked = peer.ids_served = 0
             peer.queue.age()
+            if not peer.named:  # it asks for what it is told on lazy links, of the mesh
+                peer.answered = 0
             if peer.named >= _NAMED:
                 if peer.answered * 4 >= peer.named:
                     peer.lacking_until = state.cache.tick + _LACKING

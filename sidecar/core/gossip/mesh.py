@@ -9,6 +9,7 @@ from .events import PeersOffered, TopicOptions, TopicScored
 from .messages import RESUME, RPC, ControlMessage, ControlPrune, PeerInfo, encode_extensions, encode_graft, encode_prune
 from .state import ENTRY, GossipPeer, GossipState, Topic
 
+_STAYING = 4  # messages that who is flooded to counts as having brought more, and times more; a guess
 _ANSWER = 4.0  # points: a PRUNE with peers and their signed records
 _CHANGE = 2.0  # points: a topic more or less, with what has to be said of it
 
@@ -441,11 +442,11 @@ class Mesh:
         chosen.update((peer.id, peer) for peer in willing if peer.lacking_until > tick)
         if len(chosen) < most:
             # The sort is stable: of equals, those that have been there for longest. And who got the last ones gives way
-            # only to who is twice as good, for all that nodes learn of the ways of messages would be wrong each time.
+            # only to who is much better: what nodes have learnt of the ways of messages is wrong after each change.
             last = topic.flooded_last
 
             def order(peer: GossipPeer) -> tuple[bool, bool, int]:
-                firsts = peer.firsts * 2 if peer.id in last else peer.firsts
+                firsts = (peer.firsts + _STAYING) * _STAYING if peer.id in last else peer.firsts
                 return peer.record.value < 0, not peer.outbound, -firsts
 
             others = sorted(willing, key=order)

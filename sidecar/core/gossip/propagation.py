@@ -8,6 +8,7 @@ from ..types import PeerId
 # From two nodes of one machine to a queue that is stuck for seconds.
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SPACING = 1 / 32  # seconds between samples: so many that a minute shows something, so few that they cost nothing
+_MOST = 640  # at a time, of these and of those that are followed beside them
 _KEEP = 10.0  # seconds until a sample is forgotten: the last bound
 
 
@@ -22,7 +23,7 @@ class _Sample:
 
 
 class Propagation:
-    """Follows a sample of the messages; no more than `_KEEP / _SPACING` at a time.
+    """Follows a sample of the messages: no more than `_KEEP / _SPACING` at a time, or `_MOST` with those of `follow`.
 
     `delays` has the messages of others: from the first copy here until each further peer shows that it has the message,
     by a copy or an IDONTWANT. IHAVE does not count there: it comes at heartbeats, and would measure these.
@@ -40,6 +41,13 @@ class Propagation:
         if now >= self._next:
             self._next = now + _SPACING
             self.samples[ids[0]] = _Sample(now, source)
+
+    def follow(self, identifier: bytes, source: PeerId, now: float) -> bool:
+        """Take a new message of a peer as a sample though its time has not come; False where there are too many."""
+        if len(self.samples) >= _MOST:
+            return False
+        self.samples[identifier] = _Sample(now, source)
+        return True
 
     def shown(self, ids: Iterable[bytes], peer: PeerId, now: float, *, gossiped: bool = False) -> None:
         """A peer shows that it has messages; `gossiped`: by IHAVE."""

@@ -76,7 +76,8 @@ class Relay:
         state.propagation.began(ids, peer.id, state.now)
         state.seen.add(topic.name, ids)
         if self._unwanted.any_large(batch.raws):
-            self._unwanted.announce(peer, topic, ids, batch.raws)
+            told = self._spare.told(topic, peer, batch.authors[0].peer if batch.authors else None)
+            self._unwanted.announce(peer, topic, ids, batch.raws, told)
         if topic.rules is not None:
             accepted = self._judge(peer, batch)
             if accepted is None:

@@ -23,7 +23,9 @@ from .unwanted import Unwanted
 # Measured with `python -m bench.propagation`, or guesses where it makes no difference.
 _MEMORY = 15 / 16  # of what was learnt, with each message that is looked at
 _PRIOR = 0.3  # messages of an author that what is known of the source counts as much as
+_OWN_PRIOR = 0.06  # the same where the source is the author: two that were of no use make the link spare
 _JUDGED = 1.0  # seconds after which a peer has shown what it had from elsewhere
+_KNOWN = 2  # messages of an author that are looked at in any case
 _TRIED = 1 / 64  # of the messages that are looked at: all peers get them, to learn whether they still are of no use
 _WORTH = 2  # times as long as its id: shorter messages are sent rather than their ids
 _SLACK = 0.01  # seconds that a message waits beyond what a peer usually takes
@@ -92,15 +94,24 @@ class SpareLinks:
             topic.routes[origins] = route
         return route
 
+    def told(self, topic: Topic, source: GossipPeer, author: PeerId | None) -> list[GossipPeer]:
+        """The mesh peers that such a message is named to rather than sent."""
+        return [peer for peer in self.route(topic, source, author) if peer.lazy]
+
+    @staticmethod
+    def _hardly_known(topic: Topic, author: PeerId, peer: GossipPeer) -> bool:
+        return topic.authors.get(peer.id, _NOTHING).get(author, (0.0, 0.0))[1] < _KNOWN
+
     @staticmethod
     def _need(topic: Topic, source: PeerId, author: PeerId | None, peer: PeerId) -> float:
         """The share of such messages that is news to the peer, as far as it is known; a half where nothing is."""
-        useful, of = topic.needs.get(peer, _NOTHING).get(source, (0.0, 0.0))
+        of_source = topic.needs.get(peer, _NOTHING).get(source, _UNKNOWN)
         if author is None:
-            return (useful + 0.25) / (of + 0.5)
-        share = (useful + 0.5) / (of + 1)  # slower, since soon the author tells more
-        useful, of = topic.authors.get(peer, _NOTHING).get(author, (0.0, 0.0))
-        return (useful + _PRIOR * share) / (of + _PRIOR)
+            return _share(of_source, 0.5, 0.5)
+        of_author = topic.authors.get(peer, _NOTHING).get(author, _UNKNOWN)
+        if source == author:  # what a peer publishes may have other ways than what it passes on
+            return _share(of_author, _OWN_PRIOR, 1.0)
+        return _share(of_author, _PRIOR, _share(of_source, 1.0, 0.5))
 
     # ------------------------------------------------------------ sending
 
@@ -117,6 +128,8 @@ class SpareLinks:
         state = self._state
         route = self.route(topic, source, author)
         watched = ids[0] in state.propagation.samples
+        if not watched and author is not None and self._hardly_known(topic, author, targets[0]):
+            watched = state.propagation.follow(ids[0], source.id, state.now)
         if not route and not watched:
             return targets
         shortest = min(map(len, raws))
@@ -248,6 +261,13 @@ class SpareLinks:
 
 
 _NOTHING: Needs = {}
+_UNKNOWN = (0.0, 0.0)
+
+
+def _share(counts: tuple[float, float], prior: float, expected: float) -> float:
+    """The share that was of use, where so many messages were expected to be with that share before any was seen."""
+    useful, of = counts
+    return (useful + prior * expected) / (of + prior)
 
 
 def _count(needs: Needs, origin: PeerId, *, needed: bool) -> None:

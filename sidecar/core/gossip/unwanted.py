@@ -1,6 +1,6 @@
 """IDONTWANT: large messages that a peer has already are not sent to it (specs gossipsub v1.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import compress
 
 from .messages import ControlMessage, build_chunks
@@ -23,8 +23,17 @@ class Unwanted:
         """Whether messages are worth an IDONTWANT. One look at all, so that small ones cost next to nothing."""
         return max(map(len, raws), default=0) >= self._state.config.idontwant_threshold
 
-    def announce(self, source: GossipPeer, topic: Topic, ids: Sequence[bytes], raws: Sequence[bytes]) -> None:
+    def announce(
+        self,
+        source: GossipPeer,
+        topic: Topic,
+        ids: Sequence[bytes],
+        raws: Sequence[bytes],
+        without: Container[GossipPeer] = (),
+    ) -> None:
         """Tell the mesh, but for the source, about the large ones of messages just come for the first time.
+
+        `without`: peers that hear of them otherwise.
 
         v1.2 lets this precede validation. So it precedes the topic's verdicts, but not the check of the signature:
         until then nobody may trust an id, and a forged copy would keep the real message away.
@@ -37,7 +46,7 @@ class Unwanted:
         self._large += len(large)
         self._large_now += len(large)
         for peer in topic.mesh.values():
-            if peer is not source and peer.knows_idontwant and not peer.violated:
+            if peer is not source and peer.knows_idontwant and not peer.violated and peer not in without:
                 state.wake(peer)
                 taken = peer.queue.put_idontwant(large)
                 state.statistics.idontwant_ids_sent += taken
