@@ -60,6 +60,7 @@ func peerOf(message *sidecarv1.Peer) Peer {
 		ConnectTime:     moment(message.GetConnectTime()),
 		Connections:     message.GetConnections(),
 		Protected:       message.GetProtected(),
+		Score:           peerScore(message.GetScore()),
 	}
 }
 
@@ -85,6 +86,7 @@ func topicOf(message *sidecarv1.Topic) Topic {
 		DeliveredBytes:  message.GetDeliveredBytes(),
 		Published:       message.GetPublished(),
 		PublishedBytes:  message.GetPublishedBytes(),
+		Scoring:         message.GetScoring(),
 		Duplicates:      message.GetDuplicates(),
 		Rejected:        message.GetRejected(),
 		Dropped:         message.GetDropped(),

@@ -57,6 +57,8 @@ type fake struct {
 	receive     func(*pb.ReceiveRequest, pb.DirectService_ReceiveServer) error
 	serve       func(pb.DirectService_ServeServer) error
 	watchPeers  func(pb.PeerService_WatchPeersServer) error
+	score       *pb.PeerScore
+	scored      *pb.SetPeerScoreRequest // the last
 	probe       func(*pb.ProbeRequest, pb.PubSubService_ProbeServer) error
 	advertise   func(*pb.AdvertiseRequest, pb.DiscoveryService_AdvertiseServer) error
 	maxRequest  int // bytes; 0: 4 MiB; below: it sends no headers of its own
@@ -267,7 +269,7 @@ func (f *fake) GetPeer(_ context.Context, request *pb.GetPeerRequest) (*pb.GetPe
 	if request.GetPeerId() != other {
 		return nil, refused(codes.NotFound, "NOT_FOUND", "it is not known here", "", 0)
 	}
-	return &pb.GetPeerResponse{Peer: &pb.Peer{PeerId: other, Protocols: []string{"/x/1"}, Protected: true}}, nil
+	return &pb.GetPeerResponse{Peer: &pb.Peer{PeerId: other, Protocols: []string{"/x/1"}, Protected: true, Score: f.score}}, nil
 }
 
 func (f *fake) ListClosestPeers(

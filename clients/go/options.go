@@ -70,6 +70,7 @@ type callSettings struct {
 	queueMessages    uint32
 	queueBytes       uint64
 	skipLocal        bool
+	expectedRate     float64
 	concurrency      int
 	connectedOnly    bool
 	protocol         string
@@ -98,7 +99,7 @@ type (
 	// RequestOption is an option of [Client.Request]: [WithTraceparent].
 	RequestOption interface{ request(*callSettings) }
 	// SubscribeOption is an option of [Client.Subscribe]: [WithSigning], [WithCursor], [WithPolicy],
-	// [WithQueueMessages], [WithQueueBytes], [WithSkipLocal].
+	// [WithQueueMessages], [WithQueueBytes], [WithSkipLocal], [WithExpectedRate].
 	SubscribeOption interface{ subscribe(*callSettings) }
 	// ReceiveOption is an option of [Client.Receive]: [WithQueueMessages].
 	ReceiveOption interface{ receive(*callSettings) }
@@ -237,6 +238,12 @@ func WithQueueBytes(bytes uint64) SubscribeOption {
 // WithSkipLocal leaves out what this node's own apps publish.
 func WithSkipLocal() SubscribeOption {
 	return setting(func(c *callSettings) { c.skipLocal = true })
+}
+
+// WithExpectedRate says how many messages a second are expected on each topic, of all publishers together: the sidecar
+// scores peers by it.
+func WithExpectedRate(rate float64) SubscribeOption {
+	return setting(func(c *callSettings) { c.expectedRate = rate })
 }
 
 // WithMessages says how many messages to publish, at most 10,000; 0: 20.

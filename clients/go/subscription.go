@@ -42,6 +42,7 @@ func (c *Client) Subscribe(ctx context.Context, topics []string, options ...Subs
 		QueueBytes:    chosen.queueBytes,
 		Signing:       sidecarv1.Signing(chosen.signing),
 		SkipLocal:     chosen.skipLocal,
+		ExpectedRate:  chosen.expectedRate,
 	}}
 	made.cursor = made.request.Cursor
 	made.reader.parse, made.reader.data = made.names.parse, messageData

@@ -208,11 +208,11 @@ func TestSubscribeOptions(t *testing.T) {
 	node := connected(t, f)
 	_, err := node.Subscribe(t.Context(), []string{"a", "b"}, sidecar.WithSigning(sidecar.SigningStrictNoSign),
 		sidecar.WithPolicy(sidecar.OverflowEndStream), sidecar.WithQueueMessages(5), sidecar.WithQueueBytes(6), sidecar.WithSkipLocal(),
-		sidecar.WithCursor([]byte("here")))
+		sidecar.WithExpectedRate(2.5), sidecar.WithCursor([]byte("here")))
 	wantError(t, err, sidecar.ErrTopicOptionsDiffer)
 	wanted := &pb.SubscribeRequest{
 		Topics: []string{"a", "b"}, Cursor: []byte("here"), Policy: pb.OverflowPolicy_OVERFLOW_POLICY_END_STREAM, QueueMessages: 5,
-		QueueBytes: 6, Signing: pb.Signing_SIGNING_STRICT_NO_SIGN, SkipLocal: true,
+		QueueBytes: 6, Signing: pb.Signing_SIGNING_STRICT_NO_SIGN, SkipLocal: true, ExpectedRate: 2.5,
 	}
 	if !proto.Equal(given, wanted) {
 		t.Error(given)

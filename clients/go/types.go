@@ -37,6 +37,8 @@ const (
 	PeerIdentified   = PeerEventType(sidecarv1.PeerEventType_PEER_EVENT_TYPE_IDENTIFIED)
 	PeerUpdated      = PeerEventType(sidecarv1.PeerEventType_PEER_EVENT_TYPE_UPDATED)
 	PeerDisconnected = PeerEventType(sidecarv1.PeerEventType_PEER_EVENT_TYPE_DISCONNECTED)
+	// PeerScored: its score has passed a threshold, so that it has another standing.
+	PeerScored = PeerEventType(sidecarv1.PeerEventType_PEER_EVENT_TYPE_SCORED)
 	// PeersReconnected: the sidecar was gone, and events may have been missed. The present state follows anew: forget
 	// what you knew. This event has no peer.
 	PeersReconnected PeerEventType = 100
@@ -237,6 +239,8 @@ type Peer struct {
 	Connections uint32
 	// Protected says that its connections are never closed because there are too many.
 	Protected bool
+	// Score is what is thought of it in gossip; nil where nothing is known of it there, or peers are not scored.
+	Score *PeerScore
 }
 
 // PeerEvent is a change of a peer.
@@ -244,7 +248,7 @@ type PeerEvent struct {
 	Type PeerEventType
 	// Peer is as it is now; nil for PeersCurrent, PeersReconnected and PeersLagged.
 	Peer *Peer
-	// Reason says why it disconnected, empty when in order.
+	// Reason says why it disconnected, empty when in order; of PeerScored, what costs it most.
 	Reason string
 }
 
@@ -266,6 +270,8 @@ type Topic struct {
 	Duplicates     uint64 // messages of peers that had come before
 	Rejected       uint64 // messages of peers with a wrong form or signature
 	Dropped        uint64 // copies that a peer did not get since its queue was full
+	// Scoring says how its peers are scored by the expected rate, a sentence; empty: as those of any topic.
+	Scoring string
 }
 
 // Message is a message of a topic.

@@ -20,6 +20,7 @@ COMMANDS = {
     "unban": "lift a ban",
     "bans": "who is refused, until when, why and how often",
     "protect": "never close a peer's connections because there are too many",
+    "score": "add to a peer's score in gossip, or take from it",
     "send": "send a direct message and print the receipt",
     "request": "ask a peer and print its response",
     "receive": "print the direct messages of a protocol",

@@ -18,7 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--reason", default="", metavar="TEXT", help="why, for those who look at it later")
     parser.add_argument(
-        "--for", dest="time", type=_time, metavar="TIME", help="how long, such as 30m, 1h or 30d; default: until unban"
+        "--for",
+        dest="time",
+        type=time_of,
+        metavar="TIME",
+        help="how long, such as 30m, 1h or 30d; default: until unban",
     )
     add_client_flags(parser)
     parser.epilog = (
@@ -58,7 +62,8 @@ def notes(warnings: tuple[str, ...]) -> list[str]:
     return [f"  note: {warning}" for warning in warnings]
 
 
-def _time(text: str) -> float:
+def time_of(text: str) -> float:
+    """A flag's time in seconds."""
     try:
         value: float = seconds(0.001, _LONGEST).read(text)
     except ValueError as error:

@@ -6,7 +6,7 @@ import time
 from sidecar_client import Client, Peer
 
 from .common.client import Output, add_client_flags, talk
-from .peers import peer_fields
+from .peers import STANDINGS, peer_fields
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +38,9 @@ def _lines(peer: Peer) -> list[str]:
         rows += [("agent", peer.agent), ("version", peer.protocol_version)]
     if peer.protected:
         rows.append(("protected", "its connections are never closed because there are too many"))
+    if peer.score is not None:
+        reason = f": {peer.score.reason}" if peer.score.reason else ""
+        rows.append(("score", f"{peer.score.score:.2f}, {STANDINGS[peer.score.standing]}{reason}"))
     rows += [("address", address) for address in peer.addresses]
     rows += [("protocol", protocol) for protocol in peer.protocols]
     return [f"{name:9}  {value}" for name, value in rows]

@@ -33,6 +33,7 @@ CALLS: dict[str, set[str]] = {
     "bans": set(),
     "protect_peer": _TIMED | {"peer_id"},
     "unprotect_peer": _TIMED | {"peer_id"},
+    "set_peer_score": _TIMED | {"peer_id", "score", "duration_ms"},
     "send": _TIMED | {"peer_id", "protocol", "data", "run", "request_id"},
     "send_many": _TIMED | {"peer_id", "protocol", "messages", "run", "then_wait"},
     "request": _TIMED | {"peer_id", "protocol", "data", "run", "traceparent"},
@@ -43,7 +44,17 @@ CALLS: dict[str, set[str]] = {
     "get_record": _TIMED | {"key", "quorum"},
 }
 OPENINGS: dict[str, set[str]] = {
-    "subscribe": {"topics", "cursor", "signing", "policy", "queue_messages", "queue_bytes", "skip_local", "via"},
+    "subscribe": {
+        "topics",
+        "cursor",
+        "signing",
+        "policy",
+        "queue_messages",
+        "queue_bytes",
+        "skip_local",
+        "expected_rate",
+        "via",
+    },
     "receive": {"protocols", "queue_messages", "via"},
     "watch_readiness": set(),
     "watch_events": set(),

@@ -76,6 +76,71 @@ func (Direction) EnumDescriptor() ([]byte, []int) {
 	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{0}
 }
 
+// What a peer's score has come to (gossipsub v1.1, "Score Thresholds"). Each has what those before it have.
+type PeerStanding int32
+
+const (
+	// Not said.
+	PeerStanding_PEER_STANDING_UNSPECIFIED PeerStanding = 0
+	// 0 or more.
+	PeerStanding_PEER_STANDING_GOOD PeerStanding = 1
+	// Below 0: it is in no mesh.
+	PeerStanding_PEER_STANDING_NO_MESH PeerStanding = 2
+	// Below score.gossip_threshold: no IHAVE to it, and its own IHAVE and IWANT are ignored.
+	PeerStanding_PEER_STANDING_NO_GOSSIP PeerStanding = 3
+	// Below score.publish_threshold: what apps publish here is not sent to it.
+	PeerStanding_PEER_STANDING_NO_PUBLISH PeerStanding = 4
+	// Below score.graylist_threshold: nothing that it says in gossip is listened to.
+	PeerStanding_PEER_STANDING_GRAYLISTED PeerStanding = 5
+)
+
+// Enum value maps for PeerStanding.
+var (
+	PeerStanding_name = map[int32]string{
+		0: "PEER_STANDING_UNSPECIFIED",
+		1: "PEER_STANDING_GOOD",
+		2: "PEER_STANDING_NO_MESH",
+		3: "PEER_STANDING_NO_GOSSIP",
+		4: "PEER_STANDING_NO_PUBLISH",
+		5: "PEER_STANDING_GRAYLISTED",
+	}
+	PeerStanding_value = map[string]int32{
+		"PEER_STANDING_UNSPECIFIED": 0,
+		"PEER_STANDING_GOOD":        1,
+		"PEER_STANDING_NO_MESH":     2,
+		"PEER_STANDING_NO_GOSSIP":   3,
+		"PEER_STANDING_NO_PUBLISH":  4,
+		"PEER_STANDING_GRAYLISTED":  5,
+	}
+)
+
+func (x PeerStanding) Enum() *PeerStanding {
+	p := new(PeerStanding)
+	*p = x
+	return p
+}
+
+func (x PeerStanding) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PeerStanding) Descriptor() protoreflect.EnumDescriptor {
+	return file_sidecar_v1_peer_proto_enumTypes[1].Descriptor()
+}
+
+func (PeerStanding) Type() protoreflect.EnumType {
+	return &file_sidecar_v1_peer_proto_enumTypes[1]
+}
+
+func (x PeerStanding) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PeerStanding.Descriptor instead.
+func (PeerStanding) EnumDescriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{1}
+}
+
 // What happened to a peer.
 type PeerEventType int32
 
@@ -94,6 +159,8 @@ const (
 	PeerEventType_PEER_EVENT_TYPE_UPDATED PeerEventType = 5
 	// The peer's last connection is gone.
 	PeerEventType_PEER_EVENT_TYPE_DISCONNECTED PeerEventType = 6
+	// The peer's score has passed a threshold: it has another standing.
+	PeerEventType_PEER_EVENT_TYPE_SCORED PeerEventType = 7
 )
 
 // Enum value maps for PeerEventType.
@@ -106,6 +173,7 @@ var (
 		4: "PEER_EVENT_TYPE_IDENTIFIED",
 		5: "PEER_EVENT_TYPE_UPDATED",
 		6: "PEER_EVENT_TYPE_DISCONNECTED",
+		7: "PEER_EVENT_TYPE_SCORED",
 	}
 	PeerEventType_value = map[string]int32{
 		"PEER_EVENT_TYPE_UNSPECIFIED":  0,
@@ -115,6 +183,7 @@ var (
 		"PEER_EVENT_TYPE_IDENTIFIED":   4,
 		"PEER_EVENT_TYPE_UPDATED":      5,
 		"PEER_EVENT_TYPE_DISCONNECTED": 6,
+		"PEER_EVENT_TYPE_SCORED":       7,
 	}
 )
 
@@ -129,11 +198,11 @@ func (x PeerEventType) String() string {
 }
 
 func (PeerEventType) Descriptor() protoreflect.EnumDescriptor {
-	return file_sidecar_v1_peer_proto_enumTypes[1].Descriptor()
+	return file_sidecar_v1_peer_proto_enumTypes[2].Descriptor()
 }
 
 func (PeerEventType) Type() protoreflect.EnumType {
-	return &file_sidecar_v1_peer_proto_enumTypes[1]
+	return &file_sidecar_v1_peer_proto_enumTypes[2]
 }
 
 func (x PeerEventType) Number() protoreflect.EnumNumber {
@@ -142,7 +211,7 @@ func (x PeerEventType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PeerEventType.Descriptor instead.
 func (PeerEventType) EnumDescriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{1}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{2}
 }
 
 // What is known of a peer.
@@ -173,7 +242,9 @@ type Peer struct {
 	// How many connections there are.
 	Connections uint32 `protobuf:"varint,12,opt,name=connections,proto3" json:"connections,omitempty"`
 	// Whether its connections are never closed because there are too many.
-	Protected     bool `protobuf:"varint,13,opt,name=protected,proto3" json:"protected,omitempty"`
+	Protected bool `protobuf:"varint,13,opt,name=protected,proto3" json:"protected,omitempty"`
+	// What is thought of it in gossip; unset where nothing is known of it there, or peers are not scored.
+	Score         *PeerScore `protobuf:"bytes,14,opt,name=score,proto3" json:"score,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -299,6 +370,213 @@ func (x *Peer) GetProtected() bool {
 	return false
 }
 
+func (x *Peer) GetScore() *PeerScore {
+	if x != nil {
+		return x.Score
+	}
+	return nil
+}
+
+// What is thought of a peer in gossip (gossipsub v1.1, "Peer Scoring"), in points. Weights are in all parts.
+type PeerScore struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The whole, as of the last heartbeat or penalty.
+	Score float64 `protobuf:"fixed64,1,opt,name=score,proto3" json:"score,omitempty"`
+	// What it has come to. Protected peers are listened and published to in any case.
+	Standing PeerStanding `protobuf:"varint,2,opt,name=standing,proto3,enum=sidecar.v1.PeerStanding" json:"standing,omitempty"`
+	// What costs most, a sentence; empty where nothing does.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// By topic. Together they add no more than score.topic_cap.
+	Topics []*TopicScore `protobuf:"bytes,4,rep,name=topics,proto3" json:"topics,omitempty"`
+	// P5: what SetPeerScore set.
+	Application float64 `protobuf:"fixed64,5,opt,name=application,proto3" json:"application,omitempty"`
+	// P6: many peers at one address.
+	Colocation float64 `protobuf:"fixed64,6,opt,name=colocation,proto3" json:"colocation,omitempty"`
+	// P7: misbehaviour, such as GRAFT in a back-off and IHAVE of messages that never come.
+	Behaviour float64 `protobuf:"fixed64,7,opt,name=behaviour,proto3" json:"behaviour,omitempty"`
+	// Messages for it are lost, since it takes them too slowly.
+	Slow          float64 `protobuf:"fixed64,8,opt,name=slow,proto3" json:"slow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerScore) Reset() {
+	*x = PeerScore{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerScore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerScore) ProtoMessage() {}
+
+func (x *PeerScore) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerScore.ProtoReflect.Descriptor instead.
+func (*PeerScore) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PeerScore) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *PeerScore) GetStanding() PeerStanding {
+	if x != nil {
+		return x.Standing
+	}
+	return PeerStanding_PEER_STANDING_UNSPECIFIED
+}
+
+func (x *PeerScore) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PeerScore) GetTopics() []*TopicScore {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *PeerScore) GetApplication() float64 {
+	if x != nil {
+		return x.Application
+	}
+	return 0
+}
+
+func (x *PeerScore) GetColocation() float64 {
+	if x != nil {
+		return x.Colocation
+	}
+	return 0
+}
+
+func (x *PeerScore) GetBehaviour() float64 {
+	if x != nil {
+		return x.Behaviour
+	}
+	return 0
+}
+
+func (x *PeerScore) GetSlow() float64 {
+	if x != nil {
+		return x.Slow
+	}
+	return 0
+}
+
+// What a peer's behaviour in one topic adds to its score, in points.
+type TopicScore struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// P1: time in the mesh.
+	TimeInMesh float64 `protobuf:"fixed64,2,opt,name=time_in_mesh,json=timeInMesh,proto3" json:"time_in_mesh,omitempty"`
+	// P2: messages that it brought before others.
+	FirstDeliveries float64 `protobuf:"fixed64,3,opt,name=first_deliveries,json=firstDeliveries,proto3" json:"first_deliveries,omitempty"`
+	// P3: too few messages from a mesh peer; only in topics with an expected rate.
+	MeshDeliveries float64 `protobuf:"fixed64,4,opt,name=mesh_deliveries,json=meshDeliveries,proto3" json:"mesh_deliveries,omitempty"`
+	// P3b: the same of earlier stays in the mesh.
+	MeshFailures float64 `protobuf:"fixed64,5,opt,name=mesh_failures,json=meshFailures,proto3" json:"mesh_failures,omitempty"`
+	// P4: invalid messages.
+	InvalidMessages float64 `protobuf:"fixed64,6,opt,name=invalid_messages,json=invalidMessages,proto3" json:"invalid_messages,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *TopicScore) Reset() {
+	*x = TopicScore{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopicScore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopicScore) ProtoMessage() {}
+
+func (x *TopicScore) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopicScore.ProtoReflect.Descriptor instead.
+func (*TopicScore) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *TopicScore) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *TopicScore) GetTimeInMesh() float64 {
+	if x != nil {
+		return x.TimeInMesh
+	}
+	return 0
+}
+
+func (x *TopicScore) GetFirstDeliveries() float64 {
+	if x != nil {
+		return x.FirstDeliveries
+	}
+	return 0
+}
+
+func (x *TopicScore) GetMeshDeliveries() float64 {
+	if x != nil {
+		return x.MeshDeliveries
+	}
+	return 0
+}
+
+func (x *TopicScore) GetMeshFailures() float64 {
+	if x != nil {
+		return x.MeshFailures
+	}
+	return 0
+}
+
+func (x *TopicScore) GetInvalidMessages() float64 {
+	if x != nil {
+		return x.InvalidMessages
+	}
+	return 0
+}
+
 // Which peers, and which page of them.
 type ListPeersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -316,7 +594,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[1]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -328,7 +606,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[1]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -341,7 +619,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{1}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ListPeersRequest) GetConnectedOnly() bool {
@@ -387,7 +665,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[2]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -399,7 +677,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[2]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -412,7 +690,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{2}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListPeersResponse) GetPeers() []*Peer {
@@ -445,7 +723,7 @@ type WatchPeersRequest struct {
 
 func (x *WatchPeersRequest) Reset() {
 	*x = WatchPeersRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[3]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -457,7 +735,7 @@ func (x *WatchPeersRequest) String() string {
 func (*WatchPeersRequest) ProtoMessage() {}
 
 func (x *WatchPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[3]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -470,7 +748,7 @@ func (x *WatchPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPeersRequest.ProtoReflect.Descriptor instead.
 func (*WatchPeersRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{3}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{5}
 }
 
 // Some events, in order.
@@ -487,7 +765,7 @@ type WatchPeersResponse struct {
 
 func (x *WatchPeersResponse) Reset() {
 	*x = WatchPeersResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[4]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -499,7 +777,7 @@ func (x *WatchPeersResponse) String() string {
 func (*WatchPeersResponse) ProtoMessage() {}
 
 func (x *WatchPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[4]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -512,7 +790,7 @@ func (x *WatchPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPeersResponse.ProtoReflect.Descriptor instead.
 func (*WatchPeersResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{4}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WatchPeersResponse) GetEvents() []*PeerEvent {
@@ -536,7 +814,7 @@ type PeerEvent struct {
 	Type PeerEventType `protobuf:"varint,1,opt,name=type,proto3,enum=sidecar.v1.PeerEventType" json:"type,omitempty"`
 	// The peer as it is now.
 	Peer *Peer `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"`
-	// Why it disconnected, a sentence; empty when in order.
+	// Why it disconnected, a sentence; empty when in order. Of SCORED: what costs it most; empty where nothing does.
 	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -544,7 +822,7 @@ type PeerEvent struct {
 
 func (x *PeerEvent) Reset() {
 	*x = PeerEvent{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[5]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +834,7 @@ func (x *PeerEvent) String() string {
 func (*PeerEvent) ProtoMessage() {}
 
 func (x *PeerEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[5]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +847,7 @@ func (x *PeerEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerEvent.ProtoReflect.Descriptor instead.
 func (*PeerEvent) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{5}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PeerEvent) GetType() PeerEventType {
@@ -604,7 +882,7 @@ type GetPeerRequest struct {
 
 func (x *GetPeerRequest) Reset() {
 	*x = GetPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[6]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +894,7 @@ func (x *GetPeerRequest) String() string {
 func (*GetPeerRequest) ProtoMessage() {}
 
 func (x *GetPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[6]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +907,7 @@ func (x *GetPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPeerRequest.ProtoReflect.Descriptor instead.
 func (*GetPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{6}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetPeerRequest) GetPeerId() string {
@@ -650,7 +928,7 @@ type GetPeerResponse struct {
 
 func (x *GetPeerResponse) Reset() {
 	*x = GetPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[7]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +940,7 @@ func (x *GetPeerResponse) String() string {
 func (*GetPeerResponse) ProtoMessage() {}
 
 func (x *GetPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[7]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +953,7 @@ func (x *GetPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPeerResponse.ProtoReflect.Descriptor instead.
 func (*GetPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{7}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetPeerResponse) GetPeer() *Peer {
@@ -696,7 +974,7 @@ type FindPeerRequest struct {
 
 func (x *FindPeerRequest) Reset() {
 	*x = FindPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[8]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -708,7 +986,7 @@ func (x *FindPeerRequest) String() string {
 func (*FindPeerRequest) ProtoMessage() {}
 
 func (x *FindPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[8]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -721,7 +999,7 @@ func (x *FindPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindPeerRequest.ProtoReflect.Descriptor instead.
 func (*FindPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{8}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FindPeerRequest) GetPeerId() string {
@@ -744,7 +1022,7 @@ type FindPeerResponse struct {
 
 func (x *FindPeerResponse) Reset() {
 	*x = FindPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[9]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -756,7 +1034,7 @@ func (x *FindPeerResponse) String() string {
 func (*FindPeerResponse) ProtoMessage() {}
 
 func (x *FindPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[9]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -769,7 +1047,7 @@ func (x *FindPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindPeerResponse.ProtoReflect.Descriptor instead.
 func (*FindPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{9}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FindPeerResponse) GetPeerId() string {
@@ -801,7 +1079,7 @@ type ListClosestPeersRequest struct {
 
 func (x *ListClosestPeersRequest) Reset() {
 	*x = ListClosestPeersRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[10]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +1091,7 @@ func (x *ListClosestPeersRequest) String() string {
 func (*ListClosestPeersRequest) ProtoMessage() {}
 
 func (x *ListClosestPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[10]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +1104,7 @@ func (x *ListClosestPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClosestPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListClosestPeersRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{10}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListClosestPeersRequest) GetPeerId() string {
@@ -861,7 +1139,7 @@ type ListClosestPeersResponse struct {
 
 func (x *ListClosestPeersResponse) Reset() {
 	*x = ListClosestPeersResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[11]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -873,7 +1151,7 @@ func (x *ListClosestPeersResponse) String() string {
 func (*ListClosestPeersResponse) ProtoMessage() {}
 
 func (x *ListClosestPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[11]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -886,7 +1164,7 @@ func (x *ListClosestPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClosestPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListClosestPeersResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{11}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListClosestPeersResponse) GetPeers() []*ClosestPeer {
@@ -909,7 +1187,7 @@ type ClosestPeer struct {
 
 func (x *ClosestPeer) Reset() {
 	*x = ClosestPeer{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[12]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -921,7 +1199,7 @@ func (x *ClosestPeer) String() string {
 func (*ClosestPeer) ProtoMessage() {}
 
 func (x *ClosestPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[12]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -934,7 +1212,7 @@ func (x *ClosestPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClosestPeer.ProtoReflect.Descriptor instead.
 func (*ClosestPeer) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{12}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ClosestPeer) GetPeerId() string {
@@ -964,7 +1242,7 @@ type ConnectPeerRequest struct {
 
 func (x *ConnectPeerRequest) Reset() {
 	*x = ConnectPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[13]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1254,7 @@ func (x *ConnectPeerRequest) String() string {
 func (*ConnectPeerRequest) ProtoMessage() {}
 
 func (x *ConnectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[13]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1267,7 @@ func (x *ConnectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectPeerRequest.ProtoReflect.Descriptor instead.
 func (*ConnectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{13}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ConnectPeerRequest) GetPeerId() string {
@@ -1017,7 +1295,7 @@ type ConnectPeerResponse struct {
 
 func (x *ConnectPeerResponse) Reset() {
 	*x = ConnectPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[14]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1307,7 @@ func (x *ConnectPeerResponse) String() string {
 func (*ConnectPeerResponse) ProtoMessage() {}
 
 func (x *ConnectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[14]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1320,7 @@ func (x *ConnectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectPeerResponse.ProtoReflect.Descriptor instead.
 func (*ConnectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{14}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ConnectPeerResponse) GetPeer() *Peer {
@@ -1063,7 +1341,7 @@ type DisconnectPeerRequest struct {
 
 func (x *DisconnectPeerRequest) Reset() {
 	*x = DisconnectPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[15]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1353,7 @@ func (x *DisconnectPeerRequest) String() string {
 func (*DisconnectPeerRequest) ProtoMessage() {}
 
 func (x *DisconnectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[15]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1366,7 @@ func (x *DisconnectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectPeerRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{15}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DisconnectPeerRequest) GetPeerId() string {
@@ -1107,7 +1385,7 @@ type DisconnectPeerResponse struct {
 
 func (x *DisconnectPeerResponse) Reset() {
 	*x = DisconnectPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[16]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1397,7 @@ func (x *DisconnectPeerResponse) String() string {
 func (*DisconnectPeerResponse) ProtoMessage() {}
 
 func (x *DisconnectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[16]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1410,7 @@ func (x *DisconnectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectPeerResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{16}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{18}
 }
 
 // Whom to ping.
@@ -1146,7 +1424,7 @@ type PingPeerRequest struct {
 
 func (x *PingPeerRequest) Reset() {
 	*x = PingPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[17]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1158,7 +1436,7 @@ func (x *PingPeerRequest) String() string {
 func (*PingPeerRequest) ProtoMessage() {}
 
 func (x *PingPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[17]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1171,7 +1449,7 @@ func (x *PingPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingPeerRequest.ProtoReflect.Descriptor instead.
 func (*PingPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{17}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PingPeerRequest) GetPeerId() string {
@@ -1192,7 +1470,7 @@ type PingPeerResponse struct {
 
 func (x *PingPeerResponse) Reset() {
 	*x = PingPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[18]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1482,7 @@ func (x *PingPeerResponse) String() string {
 func (*PingPeerResponse) ProtoMessage() {}
 
 func (x *PingPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[18]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1495,7 @@ func (x *PingPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingPeerResponse.ProtoReflect.Descriptor instead.
 func (*PingPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{18}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PingPeerResponse) GetLatency() *durationpb.Duration {
@@ -1245,7 +1523,7 @@ type BanPeerRequest struct {
 
 func (x *BanPeerRequest) Reset() {
 	*x = BanPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[19]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +1535,7 @@ func (x *BanPeerRequest) String() string {
 func (*BanPeerRequest) ProtoMessage() {}
 
 func (x *BanPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[19]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +1548,7 @@ func (x *BanPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanPeerRequest.ProtoReflect.Descriptor instead.
 func (*BanPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{19}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *BanPeerRequest) GetPeerId() string {
@@ -1317,7 +1595,7 @@ type BanPeerResponse struct {
 
 func (x *BanPeerResponse) Reset() {
 	*x = BanPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[20]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1607,7 @@ func (x *BanPeerResponse) String() string {
 func (*BanPeerResponse) ProtoMessage() {}
 
 func (x *BanPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[20]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1620,7 @@ func (x *BanPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanPeerResponse.ProtoReflect.Descriptor instead.
 func (*BanPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{20}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BanPeerResponse) GetBans() []*Ban {
@@ -1379,7 +1657,7 @@ type AllowPeerRequest struct {
 
 func (x *AllowPeerRequest) Reset() {
 	*x = AllowPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[21]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1391,7 +1669,7 @@ func (x *AllowPeerRequest) String() string {
 func (*AllowPeerRequest) ProtoMessage() {}
 
 func (x *AllowPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[21]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1404,7 +1682,7 @@ func (x *AllowPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowPeerRequest.ProtoReflect.Descriptor instead.
 func (*AllowPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{21}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AllowPeerRequest) GetPeerId() string {
@@ -1433,7 +1711,7 @@ type AllowPeerResponse struct {
 
 func (x *AllowPeerResponse) Reset() {
 	*x = AllowPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[22]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1723,7 @@ func (x *AllowPeerResponse) String() string {
 func (*AllowPeerResponse) ProtoMessage() {}
 
 func (x *AllowPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[22]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1736,7 @@ func (x *AllowPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowPeerResponse.ProtoReflect.Descriptor instead.
 func (*AllowPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{22}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AllowPeerResponse) GetWarnings() []string {
@@ -1481,7 +1759,7 @@ type ListBansRequest struct {
 
 func (x *ListBansRequest) Reset() {
 	*x = ListBansRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[23]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1493,7 +1771,7 @@ func (x *ListBansRequest) String() string {
 func (*ListBansRequest) ProtoMessage() {}
 
 func (x *ListBansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[23]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1506,7 +1784,7 @@ func (x *ListBansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBansRequest.ProtoReflect.Descriptor instead.
 func (*ListBansRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{23}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListBansRequest) GetPageSize() uint32 {
@@ -1538,7 +1816,7 @@ type ListBansResponse struct {
 
 func (x *ListBansResponse) Reset() {
 	*x = ListBansResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[24]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1550,7 +1828,7 @@ func (x *ListBansResponse) String() string {
 func (*ListBansResponse) ProtoMessage() {}
 
 func (x *ListBansResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[24]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1563,7 +1841,7 @@ func (x *ListBansResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBansResponse.ProtoReflect.Descriptor instead.
 func (*ListBansResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{24}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListBansResponse) GetBans() []*Ban {
@@ -1611,7 +1889,7 @@ type Ban struct {
 
 func (x *Ban) Reset() {
 	*x = Ban{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[25]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1623,7 +1901,7 @@ func (x *Ban) String() string {
 func (*Ban) ProtoMessage() {}
 
 func (x *Ban) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[25]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1636,7 +1914,7 @@ func (x *Ban) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ban.ProtoReflect.Descriptor instead.
 func (*Ban) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{25}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Ban) GetPeerId() string {
@@ -1699,7 +1977,7 @@ type ProtectPeerRequest struct {
 
 func (x *ProtectPeerRequest) Reset() {
 	*x = ProtectPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[26]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +1989,7 @@ func (x *ProtectPeerRequest) String() string {
 func (*ProtectPeerRequest) ProtoMessage() {}
 
 func (x *ProtectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[26]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +2002,7 @@ func (x *ProtectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtectPeerRequest.ProtoReflect.Descriptor instead.
 func (*ProtectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{26}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ProtectPeerRequest) GetPeerId() string {
@@ -1745,7 +2023,7 @@ type ProtectPeerResponse struct {
 
 func (x *ProtectPeerResponse) Reset() {
 	*x = ProtectPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[27]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +2035,7 @@ func (x *ProtectPeerResponse) String() string {
 func (*ProtectPeerResponse) ProtoMessage() {}
 
 func (x *ProtectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[27]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +2048,7 @@ func (x *ProtectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtectPeerResponse.ProtoReflect.Descriptor instead.
 func (*ProtectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{27}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ProtectPeerResponse) GetWarnings() []string {
@@ -1791,7 +2069,7 @@ type UnprotectPeerRequest struct {
 
 func (x *UnprotectPeerRequest) Reset() {
 	*x = UnprotectPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[28]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +2081,7 @@ func (x *UnprotectPeerRequest) String() string {
 func (*UnprotectPeerRequest) ProtoMessage() {}
 
 func (x *UnprotectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[28]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +2094,7 @@ func (x *UnprotectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnprotectPeerRequest.ProtoReflect.Descriptor instead.
 func (*UnprotectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{28}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *UnprotectPeerRequest) GetPeerId() string {
@@ -1838,7 +2116,7 @@ type UnprotectPeerResponse struct {
 
 func (x *UnprotectPeerResponse) Reset() {
 	*x = UnprotectPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[29]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1850,7 +2128,7 @@ func (x *UnprotectPeerResponse) String() string {
 func (*UnprotectPeerResponse) ProtoMessage() {}
 
 func (x *UnprotectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[29]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1863,7 +2141,7 @@ func (x *UnprotectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnprotectPeerResponse.ProtoReflect.Descriptor instead.
 func (*UnprotectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{29}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UnprotectPeerResponse) GetWarnings() []string {
@@ -1873,12 +2151,113 @@ func (x *UnprotectPeerResponse) GetWarnings() []string {
 	return nil
 }
 
+// Whose score, and what to add.
+type SetPeerScoreRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The peer id.
+	PeerId string `protobuf:"bytes,1,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
+	// Points, from -1e6 to 1e6; below 0 for a peer to keep away from. They are multiplied with score.application_weight.
+	Score float64 `protobuf:"fixed64,2,opt,name=score,proto3" json:"score,omitempty"`
+	// How long; unset: until the peer is forgotten, an hour after it went (score.retain). More than 0, at most ten years.
+	Duration      *durationpb.Duration `protobuf:"bytes,3,opt,name=duration,proto3" json:"duration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPeerScoreRequest) Reset() {
+	*x = SetPeerScoreRequest{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPeerScoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPeerScoreRequest) ProtoMessage() {}
+
+func (x *SetPeerScoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPeerScoreRequest.ProtoReflect.Descriptor instead.
+func (*SetPeerScoreRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *SetPeerScoreRequest) GetPeerId() string {
+	if x != nil {
+		return x.PeerId
+	}
+	return ""
+}
+
+func (x *SetPeerScoreRequest) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *SetPeerScoreRequest) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+// It is set.
+type SetPeerScoreResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPeerScoreResponse) Reset() {
+	*x = SetPeerScoreResponse{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPeerScoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPeerScoreResponse) ProtoMessage() {}
+
+func (x *SetPeerScoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPeerScoreResponse.ProtoReflect.Descriptor instead.
+func (*SetPeerScoreResponse) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{33}
+}
+
 var File_sidecar_v1_peer_proto protoreflect.FileDescriptor
 
 const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"\x15sidecar/v1/peer.proto\x12\n" +
-	"sidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\xea\x03\n" +
+	"sidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\x97\x04\n" +
 	"\x04Peer\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1c\n" +
 	"\tconnected\x18\x02 \x01(\bR\tconnected\x123\n" +
@@ -1895,7 +2274,28 @@ const file_sidecar_v1_peer_proto_rawDesc = "" +
 	" \x01(\v2\x19.google.protobuf.DurationR\alatency\x12=\n" +
 	"\fconnect_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vconnectTime\x12 \n" +
 	"\vconnections\x18\f \x01(\rR\vconnections\x12\x1c\n" +
-	"\tprotected\x18\r \x01(\bR\tprotected\"\x91\x01\n" +
+	"\tprotected\x18\r \x01(\bR\tprotected\x12+\n" +
+	"\x05score\x18\x0e \x01(\v2\x15.sidecar.v1.PeerScoreR\x05score\"\x93\x02\n" +
+	"\tPeerScore\x12\x14\n" +
+	"\x05score\x18\x01 \x01(\x01R\x05score\x124\n" +
+	"\bstanding\x18\x02 \x01(\x0e2\x18.sidecar.v1.PeerStandingR\bstanding\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12.\n" +
+	"\x06topics\x18\x04 \x03(\v2\x16.sidecar.v1.TopicScoreR\x06topics\x12 \n" +
+	"\vapplication\x18\x05 \x01(\x01R\vapplication\x12\x1e\n" +
+	"\n" +
+	"colocation\x18\x06 \x01(\x01R\n" +
+	"colocation\x12\x1c\n" +
+	"\tbehaviour\x18\a \x01(\x01R\tbehaviour\x12\x12\n" +
+	"\x04slow\x18\b \x01(\x01R\x04slow\"\xe8\x01\n" +
+	"\n" +
+	"TopicScore\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12 \n" +
+	"\ftime_in_mesh\x18\x02 \x01(\x01R\n" +
+	"timeInMesh\x12)\n" +
+	"\x10first_deliveries\x18\x03 \x01(\x01R\x0ffirstDeliveries\x12'\n" +
+	"\x0fmesh_deliveries\x18\x04 \x01(\x01R\x0emeshDeliveries\x12#\n" +
+	"\rmesh_failures\x18\x05 \x01(\x01R\fmeshFailures\x12)\n" +
+	"\x10invalid_messages\x18\x06 \x01(\x01R\x0finvalidMessages\"\x91\x01\n" +
 	"\x10ListPeersRequest\x12%\n" +
 	"\x0econnected_only\x18\x01 \x01(\bR\rconnectedOnly\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x1b\n" +
@@ -1985,11 +2385,23 @@ const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\x14UnprotectPeerRequest\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\"3\n" +
 	"\x15UnprotectPeerResponse\x12\x1a\n" +
-	"\bwarnings\x18\x01 \x03(\tR\bwarnings*U\n" +
+	"\bwarnings\x18\x01 \x03(\tR\bwarnings\"{\n" +
+	"\x13SetPeerScoreRequest\x12\x17\n" +
+	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x14\n" +
+	"\x05score\x18\x02 \x01(\x01R\x05score\x125\n" +
+	"\bduration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bduration\"\x16\n" +
+	"\x14SetPeerScoreResponse*U\n" +
 	"\tDirection\x12\x19\n" +
 	"\x15DIRECTION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DIRECTION_INBOUND\x10\x01\x12\x16\n" +
-	"\x12DIRECTION_OUTBOUND\x10\x02*\xe8\x01\n" +
+	"\x12DIRECTION_OUTBOUND\x10\x02*\xb9\x01\n" +
+	"\fPeerStanding\x12\x1d\n" +
+	"\x19PEER_STANDING_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12PEER_STANDING_GOOD\x10\x01\x12\x19\n" +
+	"\x15PEER_STANDING_NO_MESH\x10\x02\x12\x1b\n" +
+	"\x17PEER_STANDING_NO_GOSSIP\x10\x03\x12\x1c\n" +
+	"\x18PEER_STANDING_NO_PUBLISH\x10\x04\x12\x1c\n" +
+	"\x18PEER_STANDING_GRAYLISTED\x10\x05*\x84\x02\n" +
 	"\rPeerEventType\x12\x1f\n" +
 	"\x1bPEER_EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17PEER_EVENT_TYPE_PRESENT\x10\x01\x12\x1b\n" +
@@ -1997,7 +2409,8 @@ const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\x19PEER_EVENT_TYPE_CONNECTED\x10\x03\x12\x1e\n" +
 	"\x1aPEER_EVENT_TYPE_IDENTIFIED\x10\x04\x12\x1b\n" +
 	"\x17PEER_EVENT_TYPE_UPDATED\x10\x05\x12 \n" +
-	"\x1cPEER_EVENT_TYPE_DISCONNECTED\x10\x062\xfb\a\n" +
+	"\x1cPEER_EVENT_TYPE_DISCONNECTED\x10\x06\x12\x1a\n" +
+	"\x16PEER_EVENT_TYPE_SCORED\x10\a2\xce\b\n" +
 	"\vPeerService\x12H\n" +
 	"\tListPeers\x12\x1c.sidecar.v1.ListPeersRequest\x1a\x1d.sidecar.v1.ListPeersResponse\x12M\n" +
 	"\n" +
@@ -2012,7 +2425,8 @@ const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\tAllowPeer\x12\x1c.sidecar.v1.AllowPeerRequest\x1a\x1d.sidecar.v1.AllowPeerResponse\x12E\n" +
 	"\bListBans\x12\x1b.sidecar.v1.ListBansRequest\x1a\x1c.sidecar.v1.ListBansResponse\x12N\n" +
 	"\vProtectPeer\x12\x1e.sidecar.v1.ProtectPeerRequest\x1a\x1f.sidecar.v1.ProtectPeerResponse\x12T\n" +
-	"\rUnprotectPeer\x12 .sidecar.v1.UnprotectPeerRequest\x1a!.sidecar.v1.UnprotectPeerResponseB\x9d\x01\n" +
+	"\rUnprotectPeer\x12 .sidecar.v1.UnprotectPeerRequest\x1a!.sidecar.v1.UnprotectPeerResponse\x12Q\n" +
+	"\fSetPeerScore\x12\x1f.sidecar.v1.SetPeerScoreRequest\x1a .sidecar.v1.SetPeerScoreResponseB\x9d\x01\n" +
 	"\x18io.github.p2p_sidecar.v1B\tPeerProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\n" +
 	"Sidecar.V1\xca\x02\n" +
 	"Sidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\vSidecar::V1b\x06proto3"
@@ -2029,94 +2443,105 @@ func file_sidecar_v1_peer_proto_rawDescGZIP() []byte {
 	return file_sidecar_v1_peer_proto_rawDescData
 }
 
-var file_sidecar_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sidecar_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_sidecar_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_sidecar_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_sidecar_v1_peer_proto_goTypes = []any{
 	(Direction)(0),                   // 0: sidecar.v1.Direction
-	(PeerEventType)(0),               // 1: sidecar.v1.PeerEventType
-	(*Peer)(nil),                     // 2: sidecar.v1.Peer
-	(*ListPeersRequest)(nil),         // 3: sidecar.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),        // 4: sidecar.v1.ListPeersResponse
-	(*WatchPeersRequest)(nil),        // 5: sidecar.v1.WatchPeersRequest
-	(*WatchPeersResponse)(nil),       // 6: sidecar.v1.WatchPeersResponse
-	(*PeerEvent)(nil),                // 7: sidecar.v1.PeerEvent
-	(*GetPeerRequest)(nil),           // 8: sidecar.v1.GetPeerRequest
-	(*GetPeerResponse)(nil),          // 9: sidecar.v1.GetPeerResponse
-	(*FindPeerRequest)(nil),          // 10: sidecar.v1.FindPeerRequest
-	(*FindPeerResponse)(nil),         // 11: sidecar.v1.FindPeerResponse
-	(*ListClosestPeersRequest)(nil),  // 12: sidecar.v1.ListClosestPeersRequest
-	(*ListClosestPeersResponse)(nil), // 13: sidecar.v1.ListClosestPeersResponse
-	(*ClosestPeer)(nil),              // 14: sidecar.v1.ClosestPeer
-	(*ConnectPeerRequest)(nil),       // 15: sidecar.v1.ConnectPeerRequest
-	(*ConnectPeerResponse)(nil),      // 16: sidecar.v1.ConnectPeerResponse
-	(*DisconnectPeerRequest)(nil),    // 17: sidecar.v1.DisconnectPeerRequest
-	(*DisconnectPeerResponse)(nil),   // 18: sidecar.v1.DisconnectPeerResponse
-	(*PingPeerRequest)(nil),          // 19: sidecar.v1.PingPeerRequest
-	(*PingPeerResponse)(nil),         // 20: sidecar.v1.PingPeerResponse
-	(*BanPeerRequest)(nil),           // 21: sidecar.v1.BanPeerRequest
-	(*BanPeerResponse)(nil),          // 22: sidecar.v1.BanPeerResponse
-	(*AllowPeerRequest)(nil),         // 23: sidecar.v1.AllowPeerRequest
-	(*AllowPeerResponse)(nil),        // 24: sidecar.v1.AllowPeerResponse
-	(*ListBansRequest)(nil),          // 25: sidecar.v1.ListBansRequest
-	(*ListBansResponse)(nil),         // 26: sidecar.v1.ListBansResponse
-	(*Ban)(nil),                      // 27: sidecar.v1.Ban
-	(*ProtectPeerRequest)(nil),       // 28: sidecar.v1.ProtectPeerRequest
-	(*ProtectPeerResponse)(nil),      // 29: sidecar.v1.ProtectPeerResponse
-	(*UnprotectPeerRequest)(nil),     // 30: sidecar.v1.UnprotectPeerRequest
-	(*UnprotectPeerResponse)(nil),    // 31: sidecar.v1.UnprotectPeerResponse
-	(*durationpb.Duration)(nil),      // 32: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 33: google.protobuf.Timestamp
-	(*Lagged)(nil),                   // 34: sidecar.v1.Lagged
+	(PeerStanding)(0),                // 1: sidecar.v1.PeerStanding
+	(PeerEventType)(0),               // 2: sidecar.v1.PeerEventType
+	(*Peer)(nil),                     // 3: sidecar.v1.Peer
+	(*PeerScore)(nil),                // 4: sidecar.v1.PeerScore
+	(*TopicScore)(nil),               // 5: sidecar.v1.TopicScore
+	(*ListPeersRequest)(nil),         // 6: sidecar.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),        // 7: sidecar.v1.ListPeersResponse
+	(*WatchPeersRequest)(nil),        // 8: sidecar.v1.WatchPeersRequest
+	(*WatchPeersResponse)(nil),       // 9: sidecar.v1.WatchPeersResponse
+	(*PeerEvent)(nil),                // 10: sidecar.v1.PeerEvent
+	(*GetPeerRequest)(nil),           // 11: sidecar.v1.GetPeerRequest
+	(*GetPeerResponse)(nil),          // 12: sidecar.v1.GetPeerResponse
+	(*FindPeerRequest)(nil),          // 13: sidecar.v1.FindPeerRequest
+	(*FindPeerResponse)(nil),         // 14: sidecar.v1.FindPeerResponse
+	(*ListClosestPeersRequest)(nil),  // 15: sidecar.v1.ListClosestPeersRequest
+	(*ListClosestPeersResponse)(nil), // 16: sidecar.v1.ListClosestPeersResponse
+	(*ClosestPeer)(nil),              // 17: sidecar.v1.ClosestPeer
+	(*ConnectPeerRequest)(nil),       // 18: sidecar.v1.ConnectPeerRequest
+	(*ConnectPeerResponse)(nil),      // 19: sidecar.v1.ConnectPeerResponse
+	(*DisconnectPeerRequest)(nil),    // 20: sidecar.v1.DisconnectPeerRequest
+	(*DisconnectPeerResponse)(nil),   // 21: sidecar.v1.DisconnectPeerResponse
+	(*PingPeerRequest)(nil),          // 22: sidecar.v1.PingPeerRequest
+	(*PingPeerResponse)(nil),         // 23: sidecar.v1.PingPeerResponse
+	(*BanPeerRequest)(nil),           // 24: sidecar.v1.BanPeerRequest
+	(*BanPeerResponse)(nil),          // 25: sidecar.v1.BanPeerResponse
+	(*AllowPeerRequest)(nil),         // 26: sidecar.v1.AllowPeerRequest
+	(*AllowPeerResponse)(nil),        // 27: sidecar.v1.AllowPeerResponse
+	(*ListBansRequest)(nil),          // 28: sidecar.v1.ListBansRequest
+	(*ListBansResponse)(nil),         // 29: sidecar.v1.ListBansResponse
+	(*Ban)(nil),                      // 30: sidecar.v1.Ban
+	(*ProtectPeerRequest)(nil),       // 31: sidecar.v1.ProtectPeerRequest
+	(*ProtectPeerResponse)(nil),      // 32: sidecar.v1.ProtectPeerResponse
+	(*UnprotectPeerRequest)(nil),     // 33: sidecar.v1.UnprotectPeerRequest
+	(*UnprotectPeerResponse)(nil),    // 34: sidecar.v1.UnprotectPeerResponse
+	(*SetPeerScoreRequest)(nil),      // 35: sidecar.v1.SetPeerScoreRequest
+	(*SetPeerScoreResponse)(nil),     // 36: sidecar.v1.SetPeerScoreResponse
+	(*durationpb.Duration)(nil),      // 37: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 38: google.protobuf.Timestamp
+	(*Lagged)(nil),                   // 39: sidecar.v1.Lagged
 }
 var file_sidecar_v1_peer_proto_depIdxs = []int32{
 	0,  // 0: sidecar.v1.Peer.direction:type_name -> sidecar.v1.Direction
-	32, // 1: sidecar.v1.Peer.latency:type_name -> google.protobuf.Duration
-	33, // 2: sidecar.v1.Peer.connect_time:type_name -> google.protobuf.Timestamp
-	2,  // 3: sidecar.v1.ListPeersResponse.peers:type_name -> sidecar.v1.Peer
-	7,  // 4: sidecar.v1.WatchPeersResponse.events:type_name -> sidecar.v1.PeerEvent
-	34, // 5: sidecar.v1.WatchPeersResponse.lagged:type_name -> sidecar.v1.Lagged
-	1,  // 6: sidecar.v1.PeerEvent.type:type_name -> sidecar.v1.PeerEventType
-	2,  // 7: sidecar.v1.PeerEvent.peer:type_name -> sidecar.v1.Peer
-	2,  // 8: sidecar.v1.GetPeerResponse.peer:type_name -> sidecar.v1.Peer
-	14, // 9: sidecar.v1.ListClosestPeersResponse.peers:type_name -> sidecar.v1.ClosestPeer
-	2,  // 10: sidecar.v1.ConnectPeerResponse.peer:type_name -> sidecar.v1.Peer
-	32, // 11: sidecar.v1.PingPeerResponse.latency:type_name -> google.protobuf.Duration
-	32, // 12: sidecar.v1.BanPeerRequest.duration:type_name -> google.protobuf.Duration
-	27, // 13: sidecar.v1.BanPeerResponse.bans:type_name -> sidecar.v1.Ban
-	27, // 14: sidecar.v1.ListBansResponse.bans:type_name -> sidecar.v1.Ban
-	33, // 15: sidecar.v1.Ban.create_time:type_name -> google.protobuf.Timestamp
-	33, // 16: sidecar.v1.Ban.expire_time:type_name -> google.protobuf.Timestamp
-	3,  // 17: sidecar.v1.PeerService.ListPeers:input_type -> sidecar.v1.ListPeersRequest
-	5,  // 18: sidecar.v1.PeerService.WatchPeers:input_type -> sidecar.v1.WatchPeersRequest
-	8,  // 19: sidecar.v1.PeerService.GetPeer:input_type -> sidecar.v1.GetPeerRequest
-	10, // 20: sidecar.v1.PeerService.FindPeer:input_type -> sidecar.v1.FindPeerRequest
-	12, // 21: sidecar.v1.PeerService.ListClosestPeers:input_type -> sidecar.v1.ListClosestPeersRequest
-	15, // 22: sidecar.v1.PeerService.ConnectPeer:input_type -> sidecar.v1.ConnectPeerRequest
-	17, // 23: sidecar.v1.PeerService.DisconnectPeer:input_type -> sidecar.v1.DisconnectPeerRequest
-	19, // 24: sidecar.v1.PeerService.PingPeer:input_type -> sidecar.v1.PingPeerRequest
-	21, // 25: sidecar.v1.PeerService.BanPeer:input_type -> sidecar.v1.BanPeerRequest
-	23, // 26: sidecar.v1.PeerService.AllowPeer:input_type -> sidecar.v1.AllowPeerRequest
-	25, // 27: sidecar.v1.PeerService.ListBans:input_type -> sidecar.v1.ListBansRequest
-	28, // 28: sidecar.v1.PeerService.ProtectPeer:input_type -> sidecar.v1.ProtectPeerRequest
-	30, // 29: sidecar.v1.PeerService.UnprotectPeer:input_type -> sidecar.v1.UnprotectPeerRequest
-	4,  // 30: sidecar.v1.PeerService.ListPeers:output_type -> sidecar.v1.ListPeersResponse
-	6,  // 31: sidecar.v1.PeerService.WatchPeers:output_type -> sidecar.v1.WatchPeersResponse
-	9,  // 32: sidecar.v1.PeerService.GetPeer:output_type -> sidecar.v1.GetPeerResponse
-	11, // 33: sidecar.v1.PeerService.FindPeer:output_type -> sidecar.v1.FindPeerResponse
-	13, // 34: sidecar.v1.PeerService.ListClosestPeers:output_type -> sidecar.v1.ListClosestPeersResponse
-	16, // 35: sidecar.v1.PeerService.ConnectPeer:output_type -> sidecar.v1.ConnectPeerResponse
-	18, // 36: sidecar.v1.PeerService.DisconnectPeer:output_type -> sidecar.v1.DisconnectPeerResponse
-	20, // 37: sidecar.v1.PeerService.PingPeer:output_type -> sidecar.v1.PingPeerResponse
-	22, // 38: sidecar.v1.PeerService.BanPeer:output_type -> sidecar.v1.BanPeerResponse
-	24, // 39: sidecar.v1.PeerService.AllowPeer:output_type -> sidecar.v1.AllowPeerResponse
-	26, // 40: sidecar.v1.PeerService.ListBans:output_type -> sidecar.v1.ListBansResponse
-	29, // 41: sidecar.v1.PeerService.ProtectPeer:output_type -> sidecar.v1.ProtectPeerResponse
-	31, // 42: sidecar.v1.PeerService.UnprotectPeer:output_type -> sidecar.v1.UnprotectPeerResponse
-	30, // [30:43] is the sub-list for method output_type
-	17, // [17:30] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	37, // 1: sidecar.v1.Peer.latency:type_name -> google.protobuf.Duration
+	38, // 2: sidecar.v1.Peer.connect_time:type_name -> google.protobuf.Timestamp
+	4,  // 3: sidecar.v1.Peer.score:type_name -> sidecar.v1.PeerScore
+	1,  // 4: sidecar.v1.PeerScore.standing:type_name -> sidecar.v1.PeerStanding
+	5,  // 5: sidecar.v1.PeerScore.topics:type_name -> sidecar.v1.TopicScore
+	3,  // 6: sidecar.v1.ListPeersResponse.peers:type_name -> sidecar.v1.Peer
+	10, // 7: sidecar.v1.WatchPeersResponse.events:type_name -> sidecar.v1.PeerEvent
+	39, // 8: sidecar.v1.WatchPeersResponse.lagged:type_name -> sidecar.v1.Lagged
+	2,  // 9: sidecar.v1.PeerEvent.type:type_name -> sidecar.v1.PeerEventType
+	3,  // 10: sidecar.v1.PeerEvent.peer:type_name -> sidecar.v1.Peer
+	3,  // 11: sidecar.v1.GetPeerResponse.peer:type_name -> sidecar.v1.Peer
+	17, // 12: sidecar.v1.ListClosestPeersResponse.peers:type_name -> sidecar.v1.ClosestPeer
+	3,  // 13: sidecar.v1.ConnectPeerResponse.peer:type_name -> sidecar.v1.Peer
+	37, // 14: sidecar.v1.PingPeerResponse.latency:type_name -> google.protobuf.Duration
+	37, // 15: sidecar.v1.BanPeerRequest.duration:type_name -> google.protobuf.Duration
+	30, // 16: sidecar.v1.BanPeerResponse.bans:type_name -> sidecar.v1.Ban
+	30, // 17: sidecar.v1.ListBansResponse.bans:type_name -> sidecar.v1.Ban
+	38, // 18: sidecar.v1.Ban.create_time:type_name -> google.protobuf.Timestamp
+	38, // 19: sidecar.v1.Ban.expire_time:type_name -> google.protobuf.Timestamp
+	37, // 20: sidecar.v1.SetPeerScoreRequest.duration:type_name -> google.protobuf.Duration
+	6,  // 21: sidecar.v1.PeerService.ListPeers:input_type -> sidecar.v1.ListPeersRequest
+	8,  // 22: sidecar.v1.PeerService.WatchPeers:input_type -> sidecar.v1.WatchPeersRequest
+	11, // 23: sidecar.v1.PeerService.GetPeer:input_type -> sidecar.v1.GetPeerRequest
+	13, // 24: sidecar.v1.PeerService.FindPeer:input_type -> sidecar.v1.FindPeerRequest
+	15, // 25: sidecar.v1.PeerService.ListClosestPeers:input_type -> sidecar.v1.ListClosestPeersRequest
+	18, // 26: sidecar.v1.PeerService.ConnectPeer:input_type -> sidecar.v1.ConnectPeerRequest
+	20, // 27: sidecar.v1.PeerService.DisconnectPeer:input_type -> sidecar.v1.DisconnectPeerRequest
+	22, // 28: sidecar.v1.PeerService.PingPeer:input_type -> sidecar.v1.PingPeerRequest
+	24, // 29: sidecar.v1.PeerService.BanPeer:input_type -> sidecar.v1.BanPeerRequest
+	26, // 30: sidecar.v1.PeerService.AllowPeer:input_type -> sidecar.v1.AllowPeerRequest
+	28, // 31: sidecar.v1.PeerService.ListBans:input_type -> sidecar.v1.ListBansRequest
+	31, // 32: sidecar.v1.PeerService.ProtectPeer:input_type -> sidecar.v1.ProtectPeerRequest
+	33, // 33: sidecar.v1.PeerService.UnprotectPeer:input_type -> sidecar.v1.UnprotectPeerRequest
+	35, // 34: sidecar.v1.PeerService.SetPeerScore:input_type -> sidecar.v1.SetPeerScoreRequest
+	7,  // 35: sidecar.v1.PeerService.ListPeers:output_type -> sidecar.v1.ListPeersResponse
+	9,  // 36: sidecar.v1.PeerService.WatchPeers:output_type -> sidecar.v1.WatchPeersResponse
+	12, // 37: sidecar.v1.PeerService.GetPeer:output_type -> sidecar.v1.GetPeerResponse
+	14, // 38: sidecar.v1.PeerService.FindPeer:output_type -> sidecar.v1.FindPeerResponse
+	16, // 39: sidecar.v1.PeerService.ListClosestPeers:output_type -> sidecar.v1.ListClosestPeersResponse
+	19, // 40: sidecar.v1.PeerService.ConnectPeer:output_type -> sidecar.v1.ConnectPeerResponse
+	21, // 41: sidecar.v1.PeerService.DisconnectPeer:output_type -> sidecar.v1.DisconnectPeerResponse
+	23, // 42: sidecar.v1.PeerService.PingPeer:output_type -> sidecar.v1.PingPeerResponse
+	25, // 43: sidecar.v1.PeerService.BanPeer:output_type -> sidecar.v1.BanPeerResponse
+	27, // 44: sidecar.v1.PeerService.AllowPeer:output_type -> sidecar.v1.AllowPeerResponse
+	29, // 45: sidecar.v1.PeerService.ListBans:output_type -> sidecar.v1.ListBansResponse
+	32, // 46: sidecar.v1.PeerService.ProtectPeer:output_type -> sidecar.v1.ProtectPeerResponse
+	34, // 47: sidecar.v1.PeerService.UnprotectPeer:output_type -> sidecar.v1.UnprotectPeerResponse
+	36, // 48: sidecar.v1.PeerService.SetPeerScore:output_type -> sidecar.v1.SetPeerScoreResponse
+	35, // [35:49] is the sub-list for method output_type
+	21, // [21:35] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_peer_proto_init() }
@@ -2130,8 +2555,8 @@ func file_sidecar_v1_peer_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_peer_proto_rawDesc), len(file_sidecar_v1_peer_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   30,
+			NumEnums:      3,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

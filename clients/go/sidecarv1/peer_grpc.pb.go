@@ -32,6 +32,7 @@ const (
 	PeerService_ListBans_FullMethodName         = "/sidecar.v1.PeerService/ListBans"
 	PeerService_ProtectPeer_FullMethodName      = "/sidecar.v1.PeerService/ProtectPeer"
 	PeerService_UnprotectPeer_FullMethodName    = "/sidecar.v1.PeerService/UnprotectPeer"
+	PeerService_SetPeerScore_FullMethodName     = "/sidecar.v1.PeerService/SetPeerScore"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -78,6 +79,10 @@ type PeerServiceClient interface {
 	ProtectPeer(ctx context.Context, in *ProtectPeerRequest, opts ...grpc.CallOption) (*ProtectPeerResponse, error)
 	// Ends what ProtectPeer did; no error where the peer was not protected.
 	UnprotectPeer(ctx context.Context, in *UnprotectPeerRequest, opts ...grpc.CallOption) (*UnprotectPeerResponse, error)
+	// Adds to a peer's score in gossip, or takes from it (P5 of gossipsub v1.1): what the app knows of the peer and the
+	// node cannot. It replaces what was set before, and 0 takes it back. The peer need not be connected, or known. It does
+	// not outlast a restart. No effect where peers are not scored (score.enabled).
+	SetPeerScore(ctx context.Context, in *SetPeerScoreRequest, opts ...grpc.CallOption) (*SetPeerScoreResponse, error)
 }
 
 type peerServiceClient struct {
@@ -227,6 +232,16 @@ func (c *peerServiceClient) UnprotectPeer(ctx context.Context, in *UnprotectPeer
 	return out, nil
 }
 
+func (c *peerServiceClient) SetPeerScore(ctx context.Context, in *SetPeerScoreRequest, opts ...grpc.CallOption) (*SetPeerScoreResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetPeerScoreResponse)
+	err := c.cc.Invoke(ctx, PeerService_SetPeerScore_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -271,6 +286,10 @@ type PeerServiceServer interface {
 	ProtectPeer(context.Context, *ProtectPeerRequest) (*ProtectPeerResponse, error)
 	// Ends what ProtectPeer did; no error where the peer was not protected.
 	UnprotectPeer(context.Context, *UnprotectPeerRequest) (*UnprotectPeerResponse, error)
+	// Adds to a peer's score in gossip, or takes from it (P5 of gossipsub v1.1): what the app knows of the peer and the
+	// node cannot. It replaces what was set before, and 0 takes it back. The peer need not be connected, or known. It does
+	// not outlast a restart. No effect where peers are not scored (score.enabled).
+	SetPeerScore(context.Context, *SetPeerScoreRequest) (*SetPeerScoreResponse, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -319,6 +338,9 @@ func (UnimplementedPeerServiceServer) ProtectPeer(context.Context, *ProtectPeerR
 }
 func (UnimplementedPeerServiceServer) UnprotectPeer(context.Context, *UnprotectPeerRequest) (*UnprotectPeerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UnprotectPeer not implemented")
+}
+func (UnimplementedPeerServiceServer) SetPeerScore(context.Context, *SetPeerScoreRequest) (*SetPeerScoreResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetPeerScore not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -568,6 +590,24 @@ func _PeerService_UnprotectPeer_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_SetPeerScore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetPeerScoreRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).SetPeerScore(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_SetPeerScore_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).SetPeerScore(ctx, req.(*SetPeerScoreRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -622,6 +662,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UnprotectPeer",
 			Handler:    _PeerService_UnprotectPeer_Handler,
+		},
+		{
+			MethodName: "SetPeerScore",
+			Handler:    _PeerService_SetPeerScore_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

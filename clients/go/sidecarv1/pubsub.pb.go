@@ -700,7 +700,10 @@ type SubscribeRequest struct {
 	// The signing of all these topics.
 	Signing Signing `protobuf:"varint,6,opt,name=signing,proto3,enum=sidecar.v1.Signing" json:"signing,omitempty"`
 	// Do not deliver what this node's own apps publish.
-	SkipLocal     bool `protobuf:"varint,7,opt,name=skip_local,json=skipLocal,proto3" json:"skip_local,omitempty"`
+	SkipLocal bool `protobuf:"varint,7,opt,name=skip_local,json=skipLocal,proto3" json:"skip_local,omitempty"`
+	// How many messages a second are expected on each of these topics, of all publishers together; 0: not known. Peers are
+	// then scored by it (score.expected_rates); it holds until another subscription names another rate. At most 1e6.
+	ExpectedRate  float64 `protobuf:"fixed64,8,opt,name=expected_rate,json=expectedRate,proto3" json:"expected_rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -782,6 +785,13 @@ func (x *SubscribeRequest) GetSkipLocal() bool {
 		return x.SkipLocal
 	}
 	return false
+}
+
+func (x *SubscribeRequest) GetExpectedRate() float64 {
+	if x != nil {
+		return x.ExpectedRate
+	}
+	return 0
 }
 
 // Some messages, in order of arrival. Encodes as the concatenation of them.
@@ -1270,7 +1280,9 @@ type Topic struct {
 	// Apps here that judge its messages.
 	Validators uint32 `protobuf:"varint,16,opt,name=validators,proto3" json:"validators,omitempty"`
 	// Messages that wait for their verdicts.
-	Unjudged      uint32 `protobuf:"varint,17,opt,name=unjudged,proto3" json:"unjudged,omitempty"`
+	Unjudged uint32 `protobuf:"varint,17,opt,name=unjudged,proto3" json:"unjudged,omitempty"`
+	// How its peers are scored by the expected rate, a sentence; empty: as those of any topic.
+	Scoring       string `protobuf:"bytes,18,opt,name=scoring,proto3" json:"scoring,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1422,6 +1434,13 @@ func (x *Topic) GetUnjudged() uint32 {
 		return x.Unjudged
 	}
 	return 0
+}
+
+func (x *Topic) GetScoring() string {
+	if x != nil {
+		return x.Scoring
+	}
+	return ""
 }
 
 // What to measure.
@@ -1816,7 +1835,7 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\x05peers\x18\x04 \x01(\rR\x05peers\x12\x18\n" +
 	"\adropped\x18\x05 \x01(\rR\adropped\x12\x1f\n" +
 	"\vmessage_ids\x18\x06 \x03(\fR\n" +
-	"messageIds\"\x8c\x02\n" +
+	"messageIds\"\xb1\x02\n" +
 	"\x10SubscribeRequest\x12\x16\n" +
 	"\x06topics\x18\x01 \x03(\tR\x06topics\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\fR\x06cursor\x122\n" +
@@ -1826,7 +1845,8 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"queueBytes\x12-\n" +
 	"\asigning\x18\x06 \x01(\x0e2\x13.sidecar.v1.SigningR\asigning\x12\x1d\n" +
 	"\n" +
-	"skip_local\x18\a \x01(\bR\tskipLocal\"\x8d\x01\n" +
+	"skip_local\x18\a \x01(\bR\tskipLocal\x12#\n" +
+	"\rexpected_rate\x18\b \x01(\x01R\fexpectedRate\"\x8d\x01\n" +
 	"\x11SubscribeResponse\x124\n" +
 	"\bmessages\x18\x01 \x03(\v2\x18.sidecar.v1.TopicMessageR\bmessages\x12*\n" +
 	"\x06lagged\x18\x02 \x01(\v2\x12.sidecar.v1.LaggedR\x06lagged\x12\x16\n" +
@@ -1856,7 +1876,7 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\x05first\x18\x02 \x01(\x04R\x05first\"\x13\n" +
 	"\x11ListTopicsRequest\"?\n" +
 	"\x12ListTopicsResponse\x12)\n" +
-	"\x06topics\x18\x01 \x03(\v2\x11.sidecar.v1.TopicR\x06topics\"\xab\x04\n" +
+	"\x06topics\x18\x01 \x03(\v2\x11.sidecar.v1.TopicR\x06topics\"\xc5\x04\n" +
 	"\x05Topic\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -1881,7 +1901,8 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\n" +
 	"validators\x18\x10 \x01(\rR\n" +
 	"validators\x12\x1a\n" +
-	"\bunjudged\x18\x11 \x01(\rR\bunjudged\"\xee\x01\n" +
+	"\bunjudged\x18\x11 \x01(\rR\bunjudged\x12\x18\n" +
+	"\ascoring\x18\x12 \x01(\tR\ascoring\"\xee\x01\n" +
 	"\fProbeRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1a\n" +
 	"\bmessages\x18\x02 \x01(\rR\bmessages\x125\n" +

@@ -24,6 +24,13 @@ export function checkCount(value: number, field: string): void {
   }
 }
 
+/** Throws InvalidArgument where a value is no finite number. */
+export function checkNumber(value: unknown, field: string): asserts value is number {
+  if (!Number.isFinite(value)) {
+    throw new InvalidArgument(`${field} is ${shown(value)}, and no finite number`, { field });
+  }
+}
+
 /** Milliseconds from 0 on. Throws InvalidArgument. */
 export function checkTime(value: unknown, field: string): asserts value is number {
   if (typeof value !== "number" || !(value >= 0)) {
@@ -31,11 +38,16 @@ export function checkTime(value: unknown, field: string): asserts value is numbe
   }
 }
 
+/** Fields that are any number; the others are counts. */
+const REAL: ReadonlySet<string> = new Set(["score"]);
+
 /** The texts and numbers of a request, and lists of texts. */
 export function checkRequest(request: object): void {
   for (const [name, value] of Object.entries(request) as [string, unknown][]) {
     const field = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-    if (typeof value === "string") {
+    if (REAL.has(name)) {
+      checkNumber(value, field);
+    } else if (typeof value === "string") {
       checkText(value, field);
     } else if (typeof value === "number") {
       checkCount(value, field);

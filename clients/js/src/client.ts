@@ -21,6 +21,7 @@ import {
   PubSubServiceDefinition,
 } from "./generated/sidecar/v1/pubsub.js";
 import { type ConnectOptions, isLost, Link, method } from "./link.js";
+import { type ScoreOptions, setScore } from "./scores.js";
 import { type Handler, type ServeOptions, Server } from "./server.js";
 import { SimpleWatch, type Watch } from "./stream.js";
 import { type ReceiveOptions, Receiver, type SubscribeOptions, Subscription } from "./subscription.js";
@@ -442,6 +443,15 @@ export class Client {
   /** Treat a peer as others again. What else there is to know, such as what still protects it, in sentences. */
   async unprotectPeer(peerId: string, options: CallOptions = {}): Promise<string[]> {
     return this.#bans.unprotect(peerId, options);
+  }
+
+  /**
+   * Add points, from -1e6 to 1e6, to a peer's score in gossip, or take them from it; 0 takes back what was set before.
+   *
+   * @throws InvalidArgument, InvalidPeerId, SelfDial.
+   */
+  async setPeerScore(peerId: string, score: number, options: ScoreOptions = {}): Promise<void> {
+    return setScore(this.#link, peerId, score, options);
   }
 
   // ------------------------------------------------------------ direct messages

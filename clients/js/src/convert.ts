@@ -163,6 +163,7 @@ export function peer(message: peers.Peer | undefined): types.Peer {
     connectTime: optional(message.connectTime),
     connections: message.connections,
     protected: message.protected,
+    score: message.score && { ...message.score, standing: named(peers.PeerStanding, message.score.standing) },
   };
 }
 
@@ -194,6 +195,7 @@ export function topic(message: pubsub.Topic): types.Topic {
     dropped: Number(message.dropped),
     deliveredBytes: Number(message.deliveredBytes),
     publishedBytes: Number(message.publishedBytes),
+    scoring: message.scoring,
   };
 }
 

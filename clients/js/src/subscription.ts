@@ -3,7 +3,7 @@
 import type { ChannelInterface } from "@grpc/grpc-js";
 
 import type { Call } from "./call.js";
-import { checkCount } from "./checks.js";
+import { checkCount, checkNumber } from "./checks.js";
 import { bytes, names, policy, signing } from "./convert.js";
 import { InvalidArgument } from "./errors.js";
 import { DirectServiceDefinition, ReceiveRequest } from "./generated/sidecar/v1/direct.js";
@@ -189,6 +189,8 @@ export interface SubscribeOptions extends StreamOptions {
   queueBytes?: number;
   /** Leave out what this node's own apps publish. */
   skipLocal?: boolean;
+  /** Messages a second that are expected on each topic, of all publishers together: the sidecar scores peers by it. */
+  expectedRate?: number;
 }
 
 const SUBSCRIBE = method(PubSubServiceDefinition, PubSubServiceDefinition.methods.subscribe);
@@ -211,6 +213,7 @@ export class Subscription extends MessageStream<Message> {
   /** @internal */
   constructor(link: Link, topics: string | Iterable<string>, options: SubscribeOptions) {
     checkCount(options.queueBytes ?? 0, "queue_bytes");
+    checkNumber(options.expectedRate ?? 0, "expected_rate");
     const request = SubscribeRequest.fromPartial({
       topics: names(topics, "topics"),
       cursor: cursorOf(options.cursor),
@@ -219,6 +222,7 @@ export class Subscription extends MessageStream<Message> {
       queueBytes: options.queueBytes ?? 0,
       signing: signing(options.signing),
       skipLocal: options.skipLocal ?? false,
+      expectedRate: options.expectedRate ?? 0,
     });
     SUBSCRIBE.encode(request); // throws what is wrong with it
     super(link, `subscription to ${request.topics.join(", ")}`, options);

@@ -56,6 +56,7 @@ export type PeerEventType =
   | "IDENTIFIED"
   | "UPDATED"
   | "DISCONNECTED"
+  | "SCORED"
   | "RECONNECTED"
   | "LAGGED";
 
@@ -231,6 +232,52 @@ export interface Peer {
   readonly connections: number;
   /** Whether its connections are never closed because there are too many. */
   readonly protected: boolean;
+  /** What is thought of it in gossip; undefined where nothing is known of it there, or peers are not scored. */
+  readonly score: PeerScore | undefined;
+}
+
+/**
+ * What a peer's score in gossip has come to; each has what those before it have.
+ *
+ * `NO_MESH`: below 0, it is in no mesh. `NO_GOSSIP`: no IHAVE to it, and its own IHAVE and IWANT are ignored.
+ * `NO_PUBLISH`: what apps publish here is not sent to it. `GRAYLISTED`: nothing that it says in gossip is listened to.
+ */
+export type PeerStanding = "UNSPECIFIED" | "GOOD" | "NO_MESH" | "NO_GOSSIP" | "NO_PUBLISH" | "GRAYLISTED";
+
+/** What is thought of a peer in gossip, in points. */
+export interface PeerScore {
+  /** The whole. */
+  readonly score: number;
+  /** What it has come to. */
+  readonly standing: PeerStanding;
+  /** What costs most, a sentence; empty where nothing does. */
+  readonly reason: string;
+  /** By topic; together they add no more than the sidecar's cap. */
+  readonly topics: readonly TopicScore[];
+  /** What `setPeerScore` set. */
+  readonly application: number;
+  /** Many peers at one address. */
+  readonly colocation: number;
+  /** Misbehaviour. */
+  readonly behaviour: number;
+  /** Messages for it are lost, since it takes them too slowly. */
+  readonly slow: number;
+}
+
+/** What a peer's behaviour in one topic adds to its score, in points. */
+export interface TopicScore {
+  /** The topic. */
+  readonly topic: string;
+  /** Time in the mesh. */
+  readonly timeInMesh: number;
+  /** Messages that it brought before others. */
+  readonly firstDeliveries: number;
+  /** Too few messages from a mesh peer; only in topics with an expected rate. */
+  readonly meshDeliveries: number;
+  /** The same of earlier stays in the mesh. */
+  readonly meshFailures: number;
+  /** Invalid messages. */
+  readonly invalidMessages: number;
 }
 
 /** A change of a peer. */
@@ -239,7 +286,7 @@ export interface PeerEvent {
   readonly type: PeerEventType;
   /** The peer as it is now; undefined for `CURRENT`, `RECONNECTED` and `LAGGED`. */
   readonly peer: Peer | undefined;
-  /** Why it disconnected, a sentence; empty when in order. */
+  /** Why it disconnected, a sentence; empty when in order. Of `SCORED`, what costs it most. */
   readonly reason: string;
 }
 
@@ -273,6 +320,8 @@ export interface Topic {
   readonly deliveredBytes: number;
   /** The payloads of the published messages. */
   readonly publishedBytes: number;
+  /** How its peers are scored by the expected rate, a sentence; empty: as those of any topic. */
+  readonly scoring: string;
 }
 
 /**

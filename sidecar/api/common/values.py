@@ -91,6 +91,13 @@ def bounded(value: int, limit: int, field: str) -> int:
     return value
 
 
+def between(value: float, low: float, high: float, field: str) -> float:
+    """A number from `low` to `high`. Raises InvalidField."""
+    if not low <= value <= high:
+        raise InvalidField(field, InvalidArgument(f"{value:g}, from {low:g} to {high:g}"))
+    return value
+
+
 def invalid(field: str, error: SidecarError | str) -> InvalidField:
     """The error that says that this field is wrong."""
     return InvalidField(field, InvalidArgument(error) if isinstance(error, str) else error)

@@ -93,6 +93,7 @@ METHODS: dict[str, Needs] = {
     "PeerService/ListBans": _fixed("peers:read"),
     "PeerService/ProtectPeer": _fixed("peers:ban"),
     "PeerService/UnprotectPeer": _fixed("peers:ban"),
+    "PeerService/SetPeerScore": _fixed("peers:ban"),
     "DirectService/Send": _named("send", "protocol"),
     "DirectService/SendMany": _named("send", "protocol"),
     "DirectService/Receive": _each("receive", "protocols"),

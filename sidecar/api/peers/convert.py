@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from sidecar_client.v1 import common_pb2
 from sidecar_client.v1 import peer_pb2 as pb
 
-from ...core.events import PeerChange, PeerChanged, PeerView
+from ...core.events import PeerChange, PeerChanged, PeerView, ScoreView, Standing
 from ...core.gate import BanView
 from ...core.multiaddr import Multiaddr
 from ...core.types import Direction, PeerId
@@ -23,6 +23,7 @@ AllowPeerRequest = pb.AllowPeerRequest
 ListBansRequest = pb.ListBansRequest
 ProtectPeerRequest = pb.ProtectPeerRequest
 UnprotectPeerRequest = pb.UnprotectPeerRequest
+SetPeerScoreRequest = pb.SetPeerScoreRequest
 
 _DIRECTIONS = {
     None: pb.DIRECTION_UNSPECIFIED,
@@ -33,9 +34,41 @@ _EVENTS = {
     PeerChange.CONNECTED: pb.PEER_EVENT_TYPE_CONNECTED,
     PeerChange.IDENTIFIED: pb.PEER_EVENT_TYPE_IDENTIFIED,
     PeerChange.UPDATED: pb.PEER_EVENT_TYPE_UPDATED,
-    PeerChange.SCORED: pb.PEER_EVENT_TYPE_UPDATED,
+    PeerChange.SCORED: pb.PEER_EVENT_TYPE_SCORED,
     PeerChange.DISCONNECTED: pb.PEER_EVENT_TYPE_DISCONNECTED,
 }
+
+
+_STANDINGS = {
+    Standing.GOOD: pb.PEER_STANDING_GOOD,
+    Standing.NO_MESH: pb.PEER_STANDING_NO_MESH,
+    Standing.NO_GOSSIP: pb.PEER_STANDING_NO_GOSSIP,
+    Standing.NO_PUBLISH: pb.PEER_STANDING_NO_PUBLISH,
+    Standing.GRAYLISTED: pb.PEER_STANDING_GRAYLISTED,
+}
+
+
+def score(view: ScoreView) -> pb.PeerScore:
+    return pb.PeerScore(
+        score=view.score,
+        standing=_STANDINGS[view.standing],
+        reason=view.reason,
+        topics=[
+            pb.TopicScore(
+                topic=topic.topic,
+                time_in_mesh=topic.time_in_mesh,
+                first_deliveries=topic.first_deliveries,
+                mesh_deliveries=topic.mesh_deliveries,
+                mesh_failures=topic.mesh_failures,
+                invalid_messages=topic.invalid_messages,
+            )
+            for topic in view.topics
+        ],
+        application=view.application,
+        colocation=view.colocation,
+        behaviour=view.behaviour,
+        slow=view.slow,
+    )
 
 
 def peer(view: PeerView, epoch_ns: int) -> pb.Peer:
@@ -53,6 +86,7 @@ def peer(view: PeerView, epoch_ns: int) -> pb.Peer:
         connect_time=None if view.connected_since is None else wall_time(view.connected_since, epoch_ns),
         connections=view.connections,
         protected=view.protected,
+        score=None if view.score is None else score(view.score),
     )
 
 
@@ -87,11 +121,17 @@ def changes(changed: Iterable[PeerChanged], epoch_ns: int) -> pb.WatchPeersRespo
             pb.PeerEvent(
                 type=_EVENTS[change.change],
                 peer=peer(change.view, epoch_ns),
-                reason=str(change.error) if change.error else "",
+                reason=_reason(change),
             )
             for change in changed
         ]
     )
+
+
+def _reason(change: PeerChanged) -> str:
+    if change.change is PeerChange.SCORED:
+        return change.view.score.reason if change.view.score is not None else ""
+    return str(change.error) if change.error else ""
 
 
 def found(peer_id: PeerId, addresses: Iterable[Multiaddr]) -> pb.FindPeerResponse:
@@ -142,3 +182,7 @@ def protected(warnings: Iterable[str]) -> pb.ProtectPeerResponse:
 
 def unprotected(warnings: Iterable[str]) -> pb.UnprotectPeerResponse:
     return pb.UnprotectPeerResponse(warnings=warnings)
+
+
+def scored() -> pb.SetPeerScoreResponse:
+    return pb.SetPeerScoreResponse()

@@ -15,6 +15,7 @@ from ...core.events import (
     PingRequested,
 )
 from ...core.gate import BanView, Subject
+from ...core.gossip import PeerAppointed
 from ...core.networks import Network
 from ...core.override import override
 from ...core.types import PeerId
@@ -32,6 +33,7 @@ _MAX_ADDRESSES = 32
 _MAX_KEY = 1024  # bytes; as the Kademlia router's default
 _MAX_REASON = 512
 _MAX_BAN = 10 * 366 * 86400.0  # seconds
+_MAX_SCORE = 1e6
 
 
 class PeerService(ApiService):
@@ -176,6 +178,19 @@ class PeerService(ApiService):
             warnings += ("the peer stays protected: it is a bootstrap peer, or gate.protected_peers names it",)
         self._context.changed("peer.unprotected", peer_id=str(peer))
         return convert.unprotected(warnings)
+
+    async def set_peer_score(self, request: convert.SetPeerScoreRequest, call: Call) -> object:
+        """Add to a peer's score, or take from it."""
+        peer = self._context.other_peer(request.peer_id)
+        score = values.between(request.score, -_MAX_SCORE, _MAX_SCORE, "score")
+        seconds = None
+        if request.HasField("duration"):
+            seconds = values.seconds(request.duration, _MAX_BAN, "duration")
+            if not seconds:
+                raise values.invalid("duration", "0 seconds; leave it out for a score without an end")
+        self._context.feed(PeerAppointed(peer, score, seconds))
+        self._context.changed("peer.scored", peer_id=str(peer), score=score, seconds=seconds)
+        return convert.scored()
 
     def _subjects(self, peer_id: str, network: str) -> tuple[Subject, ...]:
         """Raises InvalidField."""

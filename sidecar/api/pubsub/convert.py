@@ -162,6 +162,7 @@ def topics(views: Iterable[tuple[TopicView, LocalTopic]]) -> pb.ListTopicsRespon
                 ignored=view.counts.ignored,
                 validators=view.validators,
                 unjudged=view.judged,
+                scoring="" if view.scoring is None else view.scoring.described(),
             )
             for view, local in views
         ]

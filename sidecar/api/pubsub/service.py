@@ -39,6 +39,7 @@ _MAX_TOPICS = 64
 _MAX_PEERS = 1024
 _ANSWERS, _INTERVAL = 32, 1.0  # of a probe that says neither
 _MAX_TOLD = 1024  # answers in one response
+_MAX_RATE = 1e6  # messages a second
 _MAX_PROBE = 64 << 20  # bytes: the largest `gossip.max_message`
 
 Sent = tuple[Result, bytes]  # with the message's id
@@ -104,6 +105,7 @@ class PubSubService(ApiService):
             ),
             skip_local=request.skip_local,
             sign=convert.signing(request.signing),
+            rate=values.between(request.expected_rate, 0.0, _MAX_RATE, "expected_rate"),
         )
         try:
             with self._context.lifetime.stream(subscription):

@@ -65,8 +65,11 @@ class Topics:
         bounds: Bounds,
         skip_local: bool,
         sign: bool | None,
+        rate: float = 0.0,
     ) -> Subscription:
         """Open a subscription that starts behind `cursor`, or now where it is empty.
+
+        `rate`: messages a second that are expected on each topic; 0 is not known.
 
         Raises InvalidField for a cursor that was never given out, TopicOptionsDiffer, ResourceExhausted.
         """
@@ -79,7 +82,7 @@ class Topics:
         hubs: list[TopicHub] = []
         try:
             for topic in topics:
-                hubs.append(self._join(topic, sign is not False))
+                hubs.append(self._join(topic, sign is not False, rate))
         except SidecarError:
             for hub in hubs:
                 self._leave_later(hub)
@@ -160,10 +163,11 @@ class Topics:
         for topic in spare[:over]:
             self._leave_now(topic)
 
-    def _join(self, topic: str, sign: bool) -> TopicHub:
+    def _join(self, topic: str, sign: bool, rate: float) -> TopicHub:
         hub = self._hubs.get(topic)
+        if hub is None or rate:
+            self._feed(TopicJoined(topic, TopicOptions(hub.sign if hub is not None else sign, rate)))
         if hub is None:
-            self._feed(TopicJoined(topic, TopicOptions(sign=sign)))
             self._counter += 1  # so that every earlier cursor is known to lie before the joining
             hub = self._hubs[topic] = TopicHub(topic, sign, self._counter)
             bounds = self._history_bounds()

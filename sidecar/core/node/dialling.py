@@ -80,14 +80,19 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         hold_off: HoldOff,
         pings: Pings,
         routing: Callable[[], PeerRouting],
+        score: Callable[[PeerId], events.ScoreView | None],
         services: Sequence[Service[Any]],
     ) -> None:
-        """`routing` gives who finds peers, which itself dials; `services` are told of peers, in this order."""
+        """`routing` gives who finds peers, which itself dials; `services` are told of peers, in this order.
+
+        `score`: what is thought of a peer in gossip.
+        """
         self._switch = switch
         self._gate = gate
         self._hold_off = hold_off
         self._pings = pings
         self._routing = routing
+        self._score = score
         self._services = services
         self._started = False
         self._dials: dict[int, PeerId | None] = {}
@@ -536,6 +541,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
             connected_since=present.since if present else None,
             connections=len(present.connections) if present else 0,
             protected=self.protects(peer_id),
+            score=self._score(peer_id),
         )
 
 

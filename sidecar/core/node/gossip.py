@@ -11,7 +11,6 @@ from ..events import LogLevel, PeerChange, PeerChanged, Standing
 from ..identity import Identity
 from ..networks import Scope
 from ..override import override
-from ..parameters import TopicScoreConfig
 from ..peers import Origin
 from ..types import Direction, PeerId
 from .dialling import Dialling
@@ -169,7 +168,8 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
                 case gossip.StandingChanged():
                     self._on_standing(effect, now)
                 case gossip.TopicScored(topic, parameters):
-                    self._switch.note(LogLevel.INFO, None, "gossip: %s", _told(topic, parameters))
+                    text = "gossip: peers of topic %r are scored by its expected rate: %s"
+                    self._switch.note(LogLevel.INFO, None, text, topic, parameters.described())
                 case gossip.PeerViolated(peer, error):
                     self._switch.note(LogLevel.WARNING, peer, "gossip: %s", error)
                     self._drop(peer, now)
@@ -478,20 +478,6 @@ def _hosts(peer: Peer) -> tuple[str, ...]:
     remotes = (connection.remote for connection in peer.connections)
     hosts = (remote.ip for remote in remotes if not remote.is_relayed)
     return tuple(dict.fromkeys(host for host in hosts if host is not None))
-
-
-def _told(topic: str, parameters: TopicScoreConfig) -> str:
-    """How a topic's peers are scored, in words."""
-    text = (
-        f"peers of topic {topic!r} are scored by its expected rate: {parameters.first_weight:.3g} points for each new "
-        f"message, up to {parameters.first_cap:.4g} of them"
-    )
-    if not parameters.judges_deliveries:
-        return text + "; too few are expected to blame anybody for bringing little"
-    return text + (
-        f"; mesh peers that bring fewer than {parameters.mesh_threshold:.3g} within memory lose up to "
-        f"{-parameters.mesh_weight * parameters.mesh_threshold**2:.3g}, from {parameters.mesh_activation:.0f} s on"
-    )
 
 
 def _dial_only(peer: Peer) -> bool:

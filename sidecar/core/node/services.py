@@ -4,11 +4,13 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from ..events import ScoreView
 from ..gate import Gate
 from ..gossip import Verify
 from ..identity import Identity
 from ..parameters import NodeConfig
 from ..records import OpenRecord
+from ..types import PeerId
 from .connection_manager import ConnectionManager
 from .dialling import Dialling
 from .direct import DirectMessageService
@@ -53,7 +55,7 @@ class Services:
         self.workload = workload = Workload(config.work, turn, table, config.exempt_networks)
         self.switch = switch = Switch(config, identity, rng, turn, table, workload)
         ping = PingService(switch)
-        self.dialling = dialling = Dialling(switch, gate, workload, ping, lambda: kademlia, every)
+        self.dialling = dialling = Dialling(switch, gate, workload, ping, lambda: kademlia, self._score, every)
         self.kademlia = kademlia = KademliaService(switch, dialling, ping, now, wall_ns)
         self.identify = identify = IdentifyService(switch, dialling, sequence, open_record)
         self.gossip = gossip = GossipService(switch, dialling, identify, workload, identity, now, sequence, verify)
@@ -89,3 +91,6 @@ class Services:
             readiness,
         ]
         self.every: Sequence[Service[Any]] = every
+
+    def _score(self, peer: PeerId) -> ScoreView | None:
+        return self.gossip.router.score(peer)

@@ -66,6 +66,17 @@ class TopicScoreConfig:
                 f"score: mesh_cap is {self.mesh_cap:g}, less than mesh_threshold ({self.mesh_threshold:g})"
             )
 
+    def described(self) -> str:
+        """How peers are scored, in words."""
+        text = f"{self.first_weight:.3g} points for each new message, up to {self.first_cap:.4g} of them"
+        if not self.judges_deliveries:
+            return f"{text}; too few messages are expected to blame anybody for bringing little"
+        most = -self.weight * self.mesh_weight * self.mesh_threshold**2
+        return (
+            f"{text}; mesh peers that bring fewer than {self.mesh_threshold:.3g} of those remembered lose up to "
+            f"{most:.3g} points, from {self.mesh_activation:.0f} s on"
+        )
+
     @property
     def judges_deliveries(self) -> bool:
         """Whether a mesh peer is blamed for bringing too little (P3, P3b)."""

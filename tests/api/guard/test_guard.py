@@ -184,6 +184,7 @@ CASES: dict[str, tuple[dict[str, Any], str | None]] = {
     "PeerService/ListBans": ({}, "peers:read"),
     "PeerService/ProtectPeer": ({"peer_id": OTHER_TEXT}, "peers:ban"),
     "PeerService/UnprotectPeer": ({"peer_id": OTHER_TEXT}, "peers:ban"),
+    "PeerService/SetPeerScore": ({"peer_id": OTHER_TEXT, "score": -5.0}, "peers:ban"),
     "DirectService/Send": ({"peer_id": OTHER_TEXT, "protocol": "/a/1"}, "send:/a/1"),
     "DirectService/SendMany": ({"peer_id": OTHER_TEXT, "protocol": "/a/1"}, "send:/a/1"),
     "DirectService/Receive": ({"protocols": ["/a/1"]}, "receive:/a/1"),

@@ -1,6 +1,7 @@
 """Bans and protection over a real Unix socket: what is said, kept, written down and told to callers."""
 
 import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from sidecar.api.server.server import ApiServer
 from sidecar.core import events
 from sidecar.core.errors import StorageError
 from sidecar.core.gate import Ban, Gate, GateLists, Subject
+from sidecar.core.gossip import PeerAppointed
 from sidecar.core.networks import Network
 from sidecar.core.types import PeerId
 from sidecar.process.audit import Audit
@@ -149,6 +151,52 @@ async def test_peers_are_protected_and_shown_so(tmp_path: Path) -> None:
         assert "the peer stays protected" in (await client.unprotect_peer(OTHER_TEXT))[0]
         assert not store.protected
         assert [line["action"] for line in written(log)] == ["peer.protected", "peer.protected", "peer.unprotected"]
+
+
+@asynchronous
+async def test_scores_are_set_written_down_and_shown_with_their_parts(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, client, log):
+        await client.set_peer_score(OTHER_TEXT, -4.5, duration=60)
+        await client.set_peer_score(OTHER_TEXT, 0)
+        assert [fed for fed in node.fed if isinstance(fed, PeerAppointed)] == [
+            PeerAppointed(OTHER, -4.5, 60.0),
+            PeerAppointed(OTHER, 0.0, None),
+        ]
+        lines = written(log)
+        assert [line["action"] for line in lines] == ["peer.scored"] * 2
+        assert (lines[0]["score"], lines[0]["seconds"]) == (-4.5, 60.0)
+        wrong: list[tuple[str, float, float | None, str]] = [
+            (OTHER_TEXT, 1e6 + 1, None, "score"),
+            (OTHER_TEXT, math.nan, None, "score"),
+            (OTHER_TEXT, 1.0, 0.0, "duration"),
+            ("nobody", 1.0, None, "peer_id"),
+            (ME_TEXT, 1.0, None, "peer_id"),
+        ]
+        for peer, score, duration, field in wrong:
+            with pytest.raises(sidecar_client.SidecarError) as error:
+                await client.set_peer_score(peer, score, duration=duration)
+            assert getattr(error.value, "field", None) == field
+        topic = events.TopicScoreView("news", 1.0, 2.0, -3.0, -4.0, -75.0)
+        view = events.ScoreView(-90.0, events.Standing.GRAYLISTED, (topic,), -5.0, -6.0, 0.0, -0.2, "too loud")
+        node.views = [peer_view(OTHER)._replace(score=view), peer_view(THIRD)]
+        found = {peer.peer_id: peer.score async for peer in client.peers()}
+        assert found[str(THIRD)] is None
+        assert found[OTHER_TEXT] == sidecar_client.PeerScore(
+            -90.0,
+            sidecar_client.PeerStanding.GRAYLISTED,
+            "too loud",
+            (sidecar_client.TopicScore("news", 1.0, 2.0, -3.0, -4.0, -75.0),),
+            -5.0,
+            -6.0,
+            0.0,
+            -0.2,
+        )
+        async with client.watch_peers() as watch:
+            seen = [await anext(watch) for _ in range(3)]
+            assert seen[2].type is sidecar_client.PeerEventType.CURRENT
+            node.on_news(events.PeerChanged(events.PeerChange.SCORED, node.views[0]))
+            event = await anext(watch)
+        assert (event.type, event.reason) == (sidecar_client.PeerEventType.SCORED, "too loud")
 
 
 @asynchronous

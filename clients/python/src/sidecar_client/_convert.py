@@ -53,6 +53,30 @@ def peer(message: peer_pb2.Peer) -> types.Peer:
         connect_time=unix(message.connect_time) if message.HasField("connect_time") else None,
         connections=message.connections,
         protected=message.protected,
+        score=peer_score(message.score) if message.HasField("score") else None,
+    )
+
+
+def peer_score(message: peer_pb2.PeerScore) -> types.PeerScore:
+    return types.PeerScore(
+        score=message.score,
+        standing=types.PeerStanding(message.standing),
+        reason=message.reason,
+        topics=tuple(
+            types.TopicScore(
+                topic=topic.topic,
+                time_in_mesh=topic.time_in_mesh,
+                first_deliveries=topic.first_deliveries,
+                mesh_deliveries=topic.mesh_deliveries,
+                mesh_failures=topic.mesh_failures,
+                invalid_messages=topic.invalid_messages,
+            )
+            for topic in message.topics
+        ),
+        application=message.application,
+        colocation=message.colocation,
+        behaviour=message.behaviour,
+        slow=message.slow,
     )
 
 
@@ -98,6 +122,7 @@ def topic(message: pubsub_pb2.Topic) -> types.Topic:
         ignored=message.ignored,
         validators=message.validators,
         unjudged=message.unjudged,
+        scoring=message.scoring,
     )
 
 

@@ -326,6 +326,18 @@ class Client:
         request = _checks.request(peer_pb2.UnprotectPeerRequest, peer_id=peer_id)
         return tuple((await self._link.unary(self._peer.UnprotectPeer, request, timeout, repeatable=True)).warnings)
 
+    async def set_peer_score(
+        self, peer_id: str, score: float, *, duration: float | None = None, timeout: float | None = None
+    ) -> None:
+        """Add points to a peer's score in gossip, or take them from it; 0 takes back what was set before.
+
+        `score`: from -1e6 to 1e6. `duration`: seconds; None: as long as the sidecar knows the peer.
+        """
+        request = _checks.request(peer_pb2.SetPeerScoreRequest, peer_id=peer_id, score=score)
+        if duration is not None:
+            request.duration.FromNanoseconds(_checks.nanoseconds(duration, "duration"))
+        await self._link.unary(self._peer.SetPeerScore, request, timeout, repeatable=True)
+
     # ------------------------------------------------------------ direct messages
 
     async def send(
@@ -480,6 +492,7 @@ class Client:
         queue_messages: int = 0,
         queue_bytes: int = 0,
         skip_local: bool = False,
+        expected_rate: float = 0.0,
     ) -> Subscription:
         """A subscription: iterate over it, or see `Subscription`.
 
@@ -491,6 +504,7 @@ class Client:
         `policy`: what to drop when the queue in the sidecar is full.
         `queue_messages`, `queue_bytes`: how much waits there for a slow reader; 0: the configured bounds.
         `skip_local`: leave out what this node's own apps publish.
+        `expected_rate`: messages a second that are expected on each topic, by which peers are scored; 0: not known.
         """
         request = _checks.request(
             pubsub_pb2.SubscribeRequest,
@@ -501,6 +515,7 @@ class Client:
             queue_bytes=queue_bytes,
             signing=_checks.member(types.Signing, signing, "signing"),
             skip_local=skip_local,
+            expected_rate=expected_rate,
         )
         return Subscription(self._link, request, self._subscribe)
 

@@ -34,8 +34,20 @@ class PeerEventType(_Enum):
     IDENTIFIED = 4
     UPDATED = 5
     DISCONNECTED = 6
+    SCORED = 7  # its score has passed a threshold; `reason` says what costs it most
     LAGGED = 100  # of the client: this reader was too slow, events were lost, and the present state is told anew
     RECONNECTED = 101  # of the client: the connection to the sidecar was lost meanwhile; as LAGGED
+
+
+class PeerStanding(_Enum):
+    """What a peer's score in gossip has come to; each has what those before it have."""
+
+    UNSPECIFIED = 0
+    GOOD = 1
+    NO_MESH = 2  # below 0: it is in no mesh
+    NO_GOSSIP = 3  # no IHAVE to it, and its own IHAVE and IWANT are ignored
+    NO_PUBLISH = 4  # what apps publish here is not sent to it
+    GRAYLISTED = 5  # nothing that it says in gossip is listened to
 
 
 class SendOutcome(_Enum):
@@ -160,10 +172,41 @@ class ConfigurationEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicScore:
+    """What a peer's behaviour in one topic adds to its score, in points (P1, P2, P3, P3b and P4 of gossipsub v1.1)."""
+
+    topic: str
+    time_in_mesh: float
+    first_deliveries: float
+    mesh_deliveries: float
+    mesh_failures: float
+    invalid_messages: float
+
+
+@dataclass(frozen=True, slots=True)
+class PeerScore:
+    """What is thought of a peer in gossip, in points. `reason`: what costs most, a sentence; empty where nothing does.
+
+    Its parts: `topics`, which together add no more than the configured cap, then P5 (`set_peer_score`), P6 (many peers
+    at one address), P7 (misbehaviour) of gossipsub v1.1, and what is lost for being slow.
+    """
+
+    score: float
+    standing: PeerStanding
+    reason: str
+    topics: tuple[TopicScore, ...]
+    application: float
+    colocation: float
+    behaviour: float
+    slow: float
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
     """What is known of a peer. `latency` is seconds, None until measured; `connect_time` Unix seconds.
 
-    `protected`: its connections are never closed because there are too many.
+    `protected`: its connections are never closed because there are too many. `score`: None where nothing is known of it
+    in gossip, or peers are not scored.
     """
 
     peer_id: str
@@ -179,11 +222,12 @@ class Peer:
     connect_time: float | None
     connections: int
     protected: bool = False
+    score: PeerScore | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PeerEvent:
-    """A change of a peer. `reason` says why it disconnected, empty when in order.
+    """A change of a peer. `reason` says why it disconnected, empty when in order; of SCORED, what costs it most.
 
     `peer` is None for CURRENT, and for LAGGED and RECONNECTED, where events were missed: forget what you knew, the
     present state is told anew.
@@ -241,6 +285,7 @@ class Topic:
     ignored: int = 0  # messages of peers that were not passed on, though nobody is to blame
     validators: int = 0  # apps that judge its messages
     unjudged: int = 0  # messages that wait for their verdicts
+    scoring: str = ""  # how its peers are scored by the expected rate, a sentence; empty: as those of any topic
 
 
 class Histogram(NamedTuple):

@@ -135,6 +135,13 @@ var calls = map[string]call{
 		warnings, err := node.UnprotectPeer(ctx, asked.PeerID)
 		return fields{"warnings": list(warnings)}, err
 	},
+	"set_peer_score": func(ctx context.Context, node *sidecar.Client, asked *request) (any, error) {
+		var lasts time.Duration
+		if asked.Duration != nil {
+			lasts = milliseconds(*asked.Duration)
+		}
+		return fields{}, node.SetPeerScore(ctx, asked.PeerID, asked.Score, lasts)
+	},
 	"topics": func(ctx context.Context, node *sidecar.Client, _ *request) (any, error) {
 		topics, err := node.Topics(ctx)
 		found := []fields{}
@@ -145,6 +152,7 @@ var calls = map[string]call{
 				"delivered": topic.Delivered, "published": topic.Published, "duplicates": topic.Duplicates,
 				"rejected": topic.Rejected, "dropped": topic.Dropped,
 				"delivered_bytes": topic.DeliveredBytes, "published_bytes": topic.PublishedBytes,
+				"scoring": topic.Scoring,
 			})
 		}
 		return fields{"topics": found}, err
@@ -215,6 +223,25 @@ func peer(found sidecar.Peer) fields {
 		"agent": found.Agent, "protocol_version": found.ProtocolVersion, "identified": found.Identified,
 		"latency_ms":      unless(found.Latency == 0, inMilliseconds(found.Latency)),
 		"connect_time_ms": moment(found.ConnectTime), "connections": found.Connections, "protected": found.Protected,
+		"score": score(found.Score),
+	}
+}
+
+func score(found *sidecar.PeerScore) any {
+	if found == nil {
+		return nil
+	}
+	topics := []fields{}
+	for _, topic := range found.Topics {
+		topics = append(topics, fields{
+			"topic": topic.Topic, "time_in_mesh": topic.TimeInMesh, "first_deliveries": topic.FirstDeliveries,
+			"mesh_deliveries": topic.MeshDeliveries, "mesh_failures": topic.MeshFailures,
+			"invalid_messages": topic.InvalidMessages,
+		})
+	}
+	return fields{
+		"score": found.Score, "standing": found.Standing.String(), "reason": found.Reason, "topics": topics,
+		"application": found.Application, "colocation": found.Colocation, "behaviour": found.Behaviour, "slow": found.Slow,
 	}
 }
 

@@ -256,6 +256,9 @@ var feeds = map[string]open{
 		if asked.SkipLocal {
 			options = append(options, sidecar.WithSkipLocal())
 		}
+		if asked.ExpectedRate != 0 {
+			options = append(options, sidecar.WithExpectedRate(asked.ExpectedRate))
+		}
 		subscription, err := node.Subscribe(ctx, asked.Topics, options...)
 		if err != nil {
 			return nil, err

@@ -67,6 +67,7 @@ type request struct {
 	TTL           *float64  `json:"ttl_ms"`
 	Network       string    `json:"network"`
 	Reason        string    `json:"reason"`
+	Score         float64   `json:"score"`
 	Duration      *float64  `json:"duration_ms"`
 	Part          string    `json:"part"`
 	Level         string    `json:"level"`
@@ -81,6 +82,7 @@ type request struct {
 	QueueMessages *uint32         `json:"queue_messages"`
 	QueueBytes    *uint64         `json:"queue_bytes"`
 	SkipLocal     bool            `json:"skip_local"`
+	ExpectedRate  float64         `json:"expected_rate"`
 	Via           string          `json:"via"`
 	Concurrency   *int            `json:"concurrency"`
 	Behaviour     json.RawMessage `json:"behaviour"`

@@ -159,6 +159,11 @@ export const CALLS = {
   unprotect_peer: async (client, request, signal) => ({
     warnings: await client.unprotectPeer(request.peer_id, options(request, signal)),
   }),
+  set_peer_score: async (client, request, signal) => {
+    const chosen = { ...options(request, signal), duration: request.duration_ms };
+    await client.setPeerScore(request.peer_id, request.score, chosen);
+    return {};
+  },
   send,
   send_many: async (client, request, signal) => ({
     receipts: plain(await client.sendMany(request.peer_id, request.protocol, given(request), options(request, signal))),

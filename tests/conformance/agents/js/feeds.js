@@ -148,7 +148,7 @@ class Messages extends Feed {
 
 class Subscribe extends Messages {
   async open() {
-    const names = ["signing", "policy", "queue_messages", "queue_bytes", "skip_local"];
+    const names = ["signing", "policy", "queue_messages", "queue_bytes", "skip_local", "expected_rate"];
     const chosen = options(this.request, this.abort.signal, ...names);
     if (this.request.cursor !== undefined) {
       chosen.cursor = payload(this.request.cursor);

@@ -92,6 +92,14 @@ async def unprotect_peer(client: Client, request: Request) -> Any:
     return {"warnings": plain(await client.unprotect_peer(request["peer_id"], **options(request)))}
 
 
+async def set_peer_score(client: Client, request: Request) -> Any:
+    chosen = options(request)
+    if "duration_ms" in request:
+        chosen["duration"] = request["duration_ms"] / 1000
+    await client.set_peer_score(request["peer_id"], request["score"], **chosen)
+    return {}
+
+
 async def topics(client: Client, request: Request) -> Any:
     return {"topics": plain(await client.topics(**options(request)))}
 
@@ -228,6 +236,7 @@ CALLS: dict[str, Call] = {
     "bans": bans,
     "protect_peer": protect_peer,
     "unprotect_peer": unprotect_peer,
+    "set_peer_score": set_peer_score,
     "send": send,
     "send_many": send_many,
     "request": ask,

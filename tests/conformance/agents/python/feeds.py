@@ -181,7 +181,9 @@ class _Messages(Feed):
 
 class Subscribe(_Messages):
     def open(self) -> Any:
-        chosen = options(self.request, "signing", "policy", "queue_messages", "queue_bytes", "skip_local")
+        chosen = options(
+            self.request, "signing", "policy", "queue_messages", "queue_bytes", "skip_local", "expected_rate"
+        )
         if "cursor" in self.request:
             chosen["cursor"] = payload(self.request["cursor"])
         return self._using(self.client.subscribe(self.request["topics"], **chosen))

@@ -46,6 +46,42 @@ DIRECTION_OUTBOUND: Direction.ValueType  # 2
 """By this node."""
 Global___Direction: _TypeAlias = Direction  # noqa: Y015
 
+class _PeerStanding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PeerStandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PeerStanding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PEER_STANDING_UNSPECIFIED: _PeerStanding.ValueType  # 0
+    """Not said."""
+    PEER_STANDING_GOOD: _PeerStanding.ValueType  # 1
+    """0 or more."""
+    PEER_STANDING_NO_MESH: _PeerStanding.ValueType  # 2
+    """Below 0: it is in no mesh."""
+    PEER_STANDING_NO_GOSSIP: _PeerStanding.ValueType  # 3
+    """Below score.gossip_threshold: no IHAVE to it, and its own IHAVE and IWANT are ignored."""
+    PEER_STANDING_NO_PUBLISH: _PeerStanding.ValueType  # 4
+    """Below score.publish_threshold: what apps publish here is not sent to it."""
+    PEER_STANDING_GRAYLISTED: _PeerStanding.ValueType  # 5
+    """Below score.graylist_threshold: nothing that it says in gossip is listened to."""
+
+class PeerStanding(_PeerStanding, metaclass=_PeerStandingEnumTypeWrapper):
+    """What a peer's score has come to (gossipsub v1.1, "Score Thresholds"). Each has what those before it have."""
+
+PEER_STANDING_UNSPECIFIED: PeerStanding.ValueType  # 0
+"""Not said."""
+PEER_STANDING_GOOD: PeerStanding.ValueType  # 1
+"""0 or more."""
+PEER_STANDING_NO_MESH: PeerStanding.ValueType  # 2
+"""Below 0: it is in no mesh."""
+PEER_STANDING_NO_GOSSIP: PeerStanding.ValueType  # 3
+"""Below score.gossip_threshold: no IHAVE to it, and its own IHAVE and IWANT are ignored."""
+PEER_STANDING_NO_PUBLISH: PeerStanding.ValueType  # 4
+"""Below score.publish_threshold: what apps publish here is not sent to it."""
+PEER_STANDING_GRAYLISTED: PeerStanding.ValueType  # 5
+"""Below score.graylist_threshold: nothing that it says in gossip is listened to."""
+Global___PeerStanding: _TypeAlias = PeerStanding  # noqa: Y015
+
 class _PeerEventType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -66,6 +102,8 @@ class _PeerEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PeerEve
     """Something else that is known of the peer has changed."""
     PEER_EVENT_TYPE_DISCONNECTED: _PeerEventType.ValueType  # 6
     """The peer's last connection is gone."""
+    PEER_EVENT_TYPE_SCORED: _PeerEventType.ValueType  # 7
+    """The peer's score has passed a threshold: it has another standing."""
 
 class PeerEventType(_PeerEventType, metaclass=_PeerEventTypeEnumTypeWrapper):
     """What happened to a peer."""
@@ -84,6 +122,8 @@ PEER_EVENT_TYPE_UPDATED: PeerEventType.ValueType  # 5
 """Something else that is known of the peer has changed."""
 PEER_EVENT_TYPE_DISCONNECTED: PeerEventType.ValueType  # 6
 """The peer's last connection is gone."""
+PEER_EVENT_TYPE_SCORED: PeerEventType.ValueType  # 7
+"""The peer's score has passed a threshold: it has another standing."""
 Global___PeerEventType: _TypeAlias = PeerEventType  # noqa: Y015
 
 @_typing.final
@@ -105,6 +145,7 @@ class Peer(_message.Message):
     CONNECT_TIME_FIELD_NUMBER: _builtins.int
     CONNECTIONS_FIELD_NUMBER: _builtins.int
     PROTECTED_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
     """The peer id, base58."""
     connected: _builtins.bool
@@ -139,6 +180,10 @@ class Peer(_message.Message):
     def connect_time(self) -> _timestamp_pb2.Timestamp:
         """When the present connection began; unset when not connected."""
 
+    @_builtins.property
+    def score(self) -> Global___PeerScore:
+        """What is thought of it in gossip; unset where nothing is known of it there, or peers are not scored."""
+
     def __init__(
         self,
         *,
@@ -155,14 +200,109 @@ class Peer(_message.Message):
         connect_time: _timestamp_pb2.Timestamp | None = ...,
         connections: _builtins.int = ...,
         protected: _builtins.bool = ...,
+        score: Global___PeerScore | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "latency", b"latency"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "latency", b"latency", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent", b"agent", "connect_time", b"connect_time", "connected", b"connected", "connections", b"connections", "direction", b"direction", "identified", b"identified", "latency", b"latency", "peer_id", b"peer_id", "protected", b"protected", "protocol_version", b"protocol_version", "protocols", b"protocols", "remote_address", b"remote_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent", b"agent", "connect_time", b"connect_time", "connected", b"connected", "connections", b"connections", "direction", b"direction", "identified", b"identified", "latency", b"latency", "peer_id", b"peer_id", "protected", b"protected", "protocol_version", b"protocol_version", "protocols", b"protocols", "remote_address", b"remote_address", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Peer: _TypeAlias = Peer  # noqa: Y015
+
+@_typing.final
+class PeerScore(_message.Message):
+    """What is thought of a peer in gossip (gossipsub v1.1, "Peer Scoring"), in points. Weights are in all parts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORE_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TOPICS_FIELD_NUMBER: _builtins.int
+    APPLICATION_FIELD_NUMBER: _builtins.int
+    COLOCATION_FIELD_NUMBER: _builtins.int
+    BEHAVIOUR_FIELD_NUMBER: _builtins.int
+    SLOW_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """The whole, as of the last heartbeat or penalty."""
+    standing: Global___PeerStanding.ValueType
+    """What it has come to. Protected peers are listened and published to in any case."""
+    reason: _builtins.str
+    """What costs most, a sentence; empty where nothing does."""
+    application: _builtins.float
+    """P5: what SetPeerScore set."""
+    colocation: _builtins.float
+    """P6: many peers at one address."""
+    behaviour: _builtins.float
+    """P7: misbehaviour, such as GRAFT in a back-off and IHAVE of messages that never come."""
+    slow: _builtins.float
+    """Messages for it are lost, since it takes them too slowly."""
+    @_builtins.property
+    def topics(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopicScore]:
+        """By topic. Together they add no more than score.topic_cap."""
+
+    def __init__(
+        self,
+        *,
+        score: _builtins.float = ...,
+        standing: Global___PeerStanding.ValueType = ...,
+        reason: _builtins.str = ...,
+        topics: _abc.Iterable[Global___TopicScore] | None = ...,
+        application: _builtins.float = ...,
+        colocation: _builtins.float = ...,
+        behaviour: _builtins.float = ...,
+        slow: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "behaviour", b"behaviour", "colocation", b"colocation", "reason", b"reason", "score", b"score", "slow", b"slow", "standing", b"standing", "topics", b"topics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeerScore: _TypeAlias = PeerScore  # noqa: Y015
+
+@_typing.final
+class TopicScore(_message.Message):
+    """What a peer's behaviour in one topic adds to its score, in points."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    TIME_IN_MESH_FIELD_NUMBER: _builtins.int
+    FIRST_DELIVERIES_FIELD_NUMBER: _builtins.int
+    MESH_DELIVERIES_FIELD_NUMBER: _builtins.int
+    MESH_FAILURES_FIELD_NUMBER: _builtins.int
+    INVALID_MESSAGES_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    """The topic."""
+    time_in_mesh: _builtins.float
+    """P1: time in the mesh."""
+    first_deliveries: _builtins.float
+    """P2: messages that it brought before others."""
+    mesh_deliveries: _builtins.float
+    """P3: too few messages from a mesh peer; only in topics with an expected rate."""
+    mesh_failures: _builtins.float
+    """P3b: the same of earlier stays in the mesh."""
+    invalid_messages: _builtins.float
+    """P4: invalid messages."""
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        time_in_mesh: _builtins.float = ...,
+        first_deliveries: _builtins.float = ...,
+        mesh_deliveries: _builtins.float = ...,
+        mesh_failures: _builtins.float = ...,
+        invalid_messages: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_deliveries", b"first_deliveries", "invalid_messages", b"invalid_messages", "mesh_deliveries", b"mesh_deliveries", "mesh_failures", b"mesh_failures", "time_in_mesh", b"time_in_mesh", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TopicScore: _TypeAlias = TopicScore  # noqa: Y015
 
 @_typing.final
 class ListPeersRequest(_message.Message):
@@ -291,7 +431,7 @@ class PeerEvent(_message.Message):
     type: Global___PeerEventType.ValueType
     """What happened."""
     reason: _builtins.str
-    """Why it disconnected, a sentence; empty when in order."""
+    """Why it disconnected, a sentence; empty when in order. Of SCORED: what costs it most; empty where nothing does."""
     @_builtins.property
     def peer(self) -> Global___Peer:
         """The peer as it is now."""
@@ -955,3 +1095,52 @@ class UnprotectPeerResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnprotectPeerResponse: _TypeAlias = UnprotectPeerResponse  # noqa: Y015
+
+@_typing.final
+class SetPeerScoreRequest(_message.Message):
+    """Whose score, and what to add."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_ID_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    peer_id: _builtins.str
+    """The peer id."""
+    score: _builtins.float
+    """Points, from -1e6 to 1e6; below 0 for a peer to keep away from. They are multiplied with score.application_weight."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long; unset: until the peer is forgotten, an hour after it went (score.retain). More than 0, at most ten years."""
+
+    def __init__(
+        self,
+        *,
+        peer_id: _builtins.str = ...,
+        score: _builtins.float = ...,
+        duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "peer_id", b"peer_id", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPeerScoreRequest: _TypeAlias = SetPeerScoreRequest  # noqa: Y015
+
+@_typing.final
+class SetPeerScoreResponse(_message.Message):
+    """It is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPeerScoreResponse: _TypeAlias = SetPeerScoreResponse  # noqa: Y015

@@ -104,6 +104,11 @@ class PeerServiceStub:
                 request_serializer=sidecar_dot_v1_dot_peer__pb2.UnprotectPeerRequest.SerializeToString,
                 response_deserializer=sidecar_dot_v1_dot_peer__pb2.UnprotectPeerResponse.FromString,
                 _registered_method=True)
+        self.SetPeerScore = channel.unary_unary(
+                '/sidecar.v1.PeerService/SetPeerScore',
+                request_serializer=sidecar_dot_v1_dot_peer__pb2.SetPeerScoreRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_peer__pb2.SetPeerScoreResponse.FromString,
+                _registered_method=True)
 
 
 class PeerServiceServicer:
@@ -213,6 +218,15 @@ class PeerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetPeerScore(self, request, context):
+        """Adds to a peer's score in gossip, or takes from it (P5 of gossipsub v1.1): what the app knows of the peer and the
+        node cannot. It replaces what was set before, and 0 takes it back. The peer need not be connected, or known. It does
+        not outlast a restart. No effect where peers are not scored (score.enabled).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -280,6 +294,11 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     servicer.UnprotectPeer,
                     request_deserializer=sidecar_dot_v1_dot_peer__pb2.UnprotectPeerRequest.FromString,
                     response_serializer=sidecar_dot_v1_dot_peer__pb2.UnprotectPeerResponse.SerializeToString,
+            ),
+            'SetPeerScore': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPeerScore,
+                    request_deserializer=sidecar_dot_v1_dot_peer__pb2.SetPeerScoreRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_peer__pb2.SetPeerScoreResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -638,6 +657,33 @@ class PeerService:
             '/sidecar.v1.PeerService/UnprotectPeer',
             sidecar_dot_v1_dot_peer__pb2.UnprotectPeerRequest.SerializeToString,
             sidecar_dot_v1_dot_peer__pb2.UnprotectPeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPeerScore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sidecar.v1.PeerService/SetPeerScore',
+            sidecar_dot_v1_dot_peer__pb2.SetPeerScoreRequest.SerializeToString,
+            sidecar_dot_v1_dot_peer__pb2.SetPeerScoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

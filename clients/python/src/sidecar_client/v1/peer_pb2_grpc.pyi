@@ -78,6 +78,11 @@ class PeerServiceStub:
     """
     UnprotectPeer: _grpc.UnaryUnaryMultiCallable[_peer_pb2.UnprotectPeerRequest, _peer_pb2.UnprotectPeerResponse]
     """Ends what ProtectPeer did; no error where the peer was not protected."""
+    SetPeerScore: _grpc.UnaryUnaryMultiCallable[_peer_pb2.SetPeerScoreRequest, _peer_pb2.SetPeerScoreResponse]
+    """Adds to a peer's score in gossip, or takes from it (P5 of gossipsub v1.1): what the app knows of the peer and the
+    node cannot. It replaces what was set before, and 0 takes it back. The peer need not be connected, or known. It does
+    not outlast a restart. No effect where peers are not scored (score.enabled).
+    """
 
 @_typing.type_check_only
 class PeerServiceAsyncStub(PeerServiceStub):
@@ -129,6 +134,11 @@ class PeerServiceAsyncStub(PeerServiceStub):
     """
     UnprotectPeer: _aio.UnaryUnaryMultiCallable[_peer_pb2.UnprotectPeerRequest, _peer_pb2.UnprotectPeerResponse]  # type: ignore[assignment]
     """Ends what ProtectPeer did; no error where the peer was not protected."""
+    SetPeerScore: _aio.UnaryUnaryMultiCallable[_peer_pb2.SetPeerScoreRequest, _peer_pb2.SetPeerScoreResponse]  # type: ignore[assignment]
+    """Adds to a peer's score in gossip, or takes from it (P5 of gossipsub v1.1): what the app knows of the peer and the
+    node cannot. It replaces what was set before, and 0 takes it back. The peer need not be connected, or known. It does
+    not outlast a restart. No effect where peers are not scored (score.enabled).
+    """
 
 class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
     """The peers: who is connected, how to find and reach others.
@@ -255,5 +265,16 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peer_pb2.UnprotectPeerResponse, _abc.Awaitable[_peer_pb2.UnprotectPeerResponse]]:
         """Ends what ProtectPeer did; no error where the peer was not protected."""
+
+    @_abc_1.abstractmethod
+    def SetPeerScore(
+        self,
+        request: _peer_pb2.SetPeerScoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.SetPeerScoreResponse, _abc.Awaitable[_peer_pb2.SetPeerScoreResponse]]:
+        """Adds to a peer's score in gossip, or takes from it (P5 of gossipsub v1.1): what the app knows of the peer and the
+        node cannot. It replaces what was set before, and 0 takes it back. The peer need not be connected, or known. It does
+        not outlast a restart. No effect where peers are not scored (score.enabled).
+        """
 
 def add_PeerServiceServicer_to_server(servicer: PeerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

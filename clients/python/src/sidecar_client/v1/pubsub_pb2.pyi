@@ -375,6 +375,7 @@ class SubscribeRequest(_message.Message):
     QUEUE_BYTES_FIELD_NUMBER: _builtins.int
     SIGNING_FIELD_NUMBER: _builtins.int
     SKIP_LOCAL_FIELD_NUMBER: _builtins.int
+    EXPECTED_RATE_FIELD_NUMBER: _builtins.int
     cursor: _builtins.bytes
     """Continue behind this message: the `cursor` of a message or response seen before. Empty: with what arrives from now."""
     policy: _common_pb2.OverflowPolicy.ValueType
@@ -387,6 +388,10 @@ class SubscribeRequest(_message.Message):
     """The signing of all these topics."""
     skip_local: _builtins.bool
     """Do not deliver what this node's own apps publish."""
+    expected_rate: _builtins.float
+    """How many messages a second are expected on each of these topics, of all publishers together; 0: not known. Peers are
+    then scored by it (score.expected_rates); it holds until another subscription names another rate. At most 1e6.
+    """
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The topics, 1 to 64."""
@@ -401,10 +406,11 @@ class SubscribeRequest(_message.Message):
         queue_bytes: _builtins.int = ...,
         signing: Global___Signing.ValueType = ...,
         skip_local: _builtins.bool = ...,
+        expected_rate: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "policy", b"policy", "queue_bytes", b"queue_bytes", "queue_messages", b"queue_messages", "signing", b"signing", "skip_local", b"skip_local", "topics", b"topics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "expected_rate", b"expected_rate", "policy", b"policy", "queue_bytes", b"queue_bytes", "queue_messages", b"queue_messages", "signing", b"signing", "skip_local", b"skip_local", "topics", b"topics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -660,6 +666,7 @@ class Topic(_message.Message):
     IGNORED_FIELD_NUMBER: _builtins.int
     VALIDATORS_FIELD_NUMBER: _builtins.int
     UNJUDGED_FIELD_NUMBER: _builtins.int
+    SCORING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name."""
     subscribed: _builtins.bool
@@ -694,6 +701,8 @@ class Topic(_message.Message):
     """Apps here that judge its messages."""
     unjudged: _builtins.int
     """Messages that wait for their verdicts."""
+    scoring: _builtins.str
+    """How its peers are scored by the expected rate, a sentence; empty: as those of any topic."""
     @_builtins.property
     def mesh_peer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Peers in this node's mesh for it."""
@@ -718,10 +727,11 @@ class Topic(_message.Message):
         ignored: _builtins.int = ...,
         validators: _builtins.int = ...,
         unjudged: _builtins.int = ...,
+        scoring: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered", b"delivered", "delivered_bytes", b"delivered_bytes", "dropped", b"dropped", "duplicates", b"duplicates", "history_messages", b"history_messages", "ignored", b"ignored", "mesh_peer_ids", b"mesh_peer_ids", "name", b"name", "peers", b"peers", "published", b"published", "published_bytes", b"published_bytes", "rejected", b"rejected", "signing", b"signing", "subscribed", b"subscribed", "subscribers", b"subscribers", "unjudged", b"unjudged", "validators", b"validators"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered", b"delivered", "delivered_bytes", b"delivered_bytes", "dropped", b"dropped", "duplicates", b"duplicates", "history_messages", b"history_messages", "ignored", b"ignored", "mesh_peer_ids", b"mesh_peer_ids", "name", b"name", "peers", b"peers", "published", b"published", "published_bytes", b"published_bytes", "rejected", b"rejected", "scoring", b"scoring", "signing", b"signing", "subscribed", b"subscribed", "subscribers", b"subscribers", "unjudged", b"unjudged", "validators", b"validators"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,6 +24,22 @@ export enum Direction {
   OUTBOUND = 2,
 }
 
+/** What a peer's score has come to (gossipsub v1.1, "Score Thresholds"). Each has what those before it have. */
+export enum PeerStanding {
+  /** UNSPECIFIED - Not said. */
+  UNSPECIFIED = 0,
+  /** GOOD - 0 or more. */
+  GOOD = 1,
+  /** NO_MESH - Below 0: it is in no mesh. */
+  NO_MESH = 2,
+  /** NO_GOSSIP - Below score.gossip_threshold: no IHAVE to it, and its own IHAVE and IWANT are ignored. */
+  NO_GOSSIP = 3,
+  /** NO_PUBLISH - Below score.publish_threshold: what apps publish here is not sent to it. */
+  NO_PUBLISH = 4,
+  /** GRAYLISTED - Below score.graylist_threshold: nothing that it says in gossip is listened to. */
+  GRAYLISTED = 5,
+}
+
 /** What happened to a peer. */
 export enum PeerEventType {
   /** UNSPECIFIED - Not said. */
@@ -40,6 +56,8 @@ export enum PeerEventType {
   UPDATED = 5,
   /** DISCONNECTED - The peer's last connection is gone. */
   DISCONNECTED = 6,
+  /** SCORED - The peer's score has passed a threshold: it has another standing. */
+  SCORED = 7,
 }
 
 /** What is known of a peer. */
@@ -74,6 +92,44 @@ export interface Peer {
   connections: number;
   /** Whether its connections are never closed because there are too many. */
   protected: boolean;
+  /** What is thought of it in gossip; unset where nothing is known of it there, or peers are not scored. */
+  score: PeerScore | undefined;
+}
+
+/** What is thought of a peer in gossip (gossipsub v1.1, "Peer Scoring"), in points. Weights are in all parts. */
+export interface PeerScore {
+  /** The whole, as of the last heartbeat or penalty. */
+  score: number;
+  /** What it has come to. Protected peers are listened and published to in any case. */
+  standing: PeerStanding;
+  /** What costs most, a sentence; empty where nothing does. */
+  reason: string;
+  /** By topic. Together they add no more than score.topic_cap. */
+  topics: TopicScore[];
+  /** P5: what SetPeerScore set. */
+  application: number;
+  /** P6: many peers at one address. */
+  colocation: number;
+  /** P7: misbehaviour, such as GRAFT in a back-off and IHAVE of messages that never come. */
+  behaviour: number;
+  /** Messages for it are lost, since it takes them too slowly. */
+  slow: number;
+}
+
+/** What a peer's behaviour in one topic adds to its score, in points. */
+export interface TopicScore {
+  /** The topic. */
+  topic: string;
+  /** P1: time in the mesh. */
+  timeInMesh: number;
+  /** P2: messages that it brought before others. */
+  firstDeliveries: number;
+  /** P3: too few messages from a mesh peer; only in topics with an expected rate. */
+  meshDeliveries: number;
+  /** P3b: the same of earlier stays in the mesh. */
+  meshFailures: number;
+  /** P4: invalid messages. */
+  invalidMessages: number;
 }
 
 /** Which peers, and which page of them. */
@@ -121,7 +177,7 @@ export interface PeerEvent {
   peer:
     | Peer
     | undefined;
-  /** Why it disconnected, a sentence; empty when in order. */
+  /** Why it disconnected, a sentence; empty when in order. Of SCORED: what costs it most; empty where nothing does. */
   reason: string;
 }
 
@@ -326,6 +382,20 @@ export interface UnprotectPeerResponse {
   warnings: string[];
 }
 
+/** Whose score, and what to add. */
+export interface SetPeerScoreRequest {
+  /** The peer id. */
+  peerId: string;
+  /** Points, from -1e6 to 1e6; below 0 for a peer to keep away from. They are multiplied with score.application_weight. */
+  score: number;
+  /** How long; unset: until the peer is forgotten, an hour after it went (score.retain). More than 0, at most ten years. */
+  duration: Duration | undefined;
+}
+
+/** It is set. */
+export interface SetPeerScoreResponse {
+}
+
 function createBasePeer(): Peer {
   return {
     peerId: "",
@@ -341,6 +411,7 @@ function createBasePeer(): Peer {
     connectTime: undefined,
     connections: 0,
     protected: false,
+    score: undefined,
   };
 }
 
@@ -384,6 +455,9 @@ export const Peer: MessageFns<Peer> = {
     }
     if (message.protected !== false) {
       writer.uint32(104).bool(message.protected);
+    }
+    if (message.score !== undefined) {
+      PeerScore.encode(message.score, writer.uint32(114).fork()).join();
     }
     return writer;
   },
@@ -505,6 +579,14 @@ export const Peer: MessageFns<Peer> = {
             message.protected = reader.bool();
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.score = PeerScore.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -539,6 +621,263 @@ export const Peer: MessageFns<Peer> = {
       : undefined;
     message.connections = object.connections ?? 0;
     message.protected = object.protected ?? false;
+    message.score = (object.score !== undefined && object.score !== null)
+      ? PeerScore.fromPartial(object.score)
+      : undefined;
+    return message;
+  },
+};
+
+function createBasePeerScore(): PeerScore {
+  return { score: 0, standing: 0, reason: "", topics: [], application: 0, colocation: 0, behaviour: 0, slow: 0 };
+}
+
+export const PeerScore: MessageFns<PeerScore> = {
+  encode(message: PeerScore, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.score !== 0) {
+      writer.uint32(9).double(message.score);
+    }
+    if (message.standing !== 0) {
+      writer.uint32(16).int32(message.standing);
+    }
+    if (message.reason !== "") {
+      writer.uint32(26).string(message.reason);
+    }
+    for (const v of message.topics) {
+      TopicScore.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.application !== 0) {
+      writer.uint32(41).double(message.application);
+    }
+    if (message.colocation !== 0) {
+      writer.uint32(49).double(message.colocation);
+    }
+    if (message.behaviour !== 0) {
+      writer.uint32(57).double(message.behaviour);
+    }
+    if (message.slow !== 0) {
+      writer.uint32(65).double(message.slow);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PeerScore {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePeerScore();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.score = reader.double();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.standing = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.topics.push(TopicScore.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.application = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.colocation = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.behaviour = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.slow = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<PeerScore>, I>>(base?: I): PeerScore {
+    return PeerScore.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PeerScore>, I>>(object: I): PeerScore {
+    const message = createBasePeerScore();
+    message.score = object.score ?? 0;
+    message.standing = object.standing ?? 0;
+    message.reason = object.reason ?? "";
+    message.topics = object.topics?.map((e) => TopicScore.fromPartial(e)) || [];
+    message.application = object.application ?? 0;
+    message.colocation = object.colocation ?? 0;
+    message.behaviour = object.behaviour ?? 0;
+    message.slow = object.slow ?? 0;
+    return message;
+  },
+};
+
+function createBaseTopicScore(): TopicScore {
+  return { topic: "", timeInMesh: 0, firstDeliveries: 0, meshDeliveries: 0, meshFailures: 0, invalidMessages: 0 };
+}
+
+export const TopicScore: MessageFns<TopicScore> = {
+  encode(message: TopicScore, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.topic !== "") {
+      writer.uint32(10).string(message.topic);
+    }
+    if (message.timeInMesh !== 0) {
+      writer.uint32(17).double(message.timeInMesh);
+    }
+    if (message.firstDeliveries !== 0) {
+      writer.uint32(25).double(message.firstDeliveries);
+    }
+    if (message.meshDeliveries !== 0) {
+      writer.uint32(33).double(message.meshDeliveries);
+    }
+    if (message.meshFailures !== 0) {
+      writer.uint32(41).double(message.meshFailures);
+    }
+    if (message.invalidMessages !== 0) {
+      writer.uint32(49).double(message.invalidMessages);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TopicScore {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTopicScore();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.topic = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.timeInMesh = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.firstDeliveries = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.meshDeliveries = reader.double();
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.meshFailures = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.invalidMessages = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<TopicScore>, I>>(base?: I): TopicScore {
+    return TopicScore.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<TopicScore>, I>>(object: I): TopicScore {
+    const message = createBaseTopicScore();
+    message.topic = object.topic ?? "";
+    message.timeInMesh = object.timeInMesh ?? 0;
+    message.firstDeliveries = object.firstDeliveries ?? 0;
+    message.meshDeliveries = object.meshDeliveries ?? 0;
+    message.meshFailures = object.meshFailures ?? 0;
+    message.invalidMessages = object.invalidMessages ?? 0;
     return message;
   },
 };
@@ -2471,6 +2810,130 @@ export const UnprotectPeerResponse: MessageFns<UnprotectPeerResponse> = {
   },
 };
 
+function createBaseSetPeerScoreRequest(): SetPeerScoreRequest {
+  return { peerId: "", score: 0, duration: undefined };
+}
+
+export const SetPeerScoreRequest: MessageFns<SetPeerScoreRequest> = {
+  encode(message: SetPeerScoreRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.peerId !== "") {
+      writer.uint32(10).string(message.peerId);
+    }
+    if (message.score !== 0) {
+      writer.uint32(17).double(message.score);
+    }
+    if (message.duration !== undefined) {
+      Duration.encode(message.duration, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetPeerScoreRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetPeerScoreRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.peerId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.score = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.duration = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<SetPeerScoreRequest>, I>>(base?: I): SetPeerScoreRequest {
+    return SetPeerScoreRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SetPeerScoreRequest>, I>>(object: I): SetPeerScoreRequest {
+    const message = createBaseSetPeerScoreRequest();
+    message.peerId = object.peerId ?? "";
+    message.score = object.score ?? 0;
+    message.duration = (object.duration !== undefined && object.duration !== null)
+      ? Duration.fromPartial(object.duration)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSetPeerScoreResponse(): SetPeerScoreResponse {
+  return {};
+}
+
+export const SetPeerScoreResponse: MessageFns<SetPeerScoreResponse> = {
+  encode(_: SetPeerScoreResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetPeerScoreResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetPeerScoreResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<SetPeerScoreResponse>, I>>(base?: I): SetPeerScoreResponse {
+    return SetPeerScoreResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SetPeerScoreResponse>, I>>(_: I): SetPeerScoreResponse {
+    const message = createBaseSetPeerScoreResponse();
+    return message;
+  },
+};
+
 /**
  * The peers: who is connected, how to find and reach others.
  *
@@ -2617,6 +3080,19 @@ export const PeerServiceDefinition = {
       requestType: UnprotectPeerRequest as typeof UnprotectPeerRequest,
       requestStream: false,
       responseType: UnprotectPeerResponse as typeof UnprotectPeerResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Adds to a peer's score in gossip, or takes from it (P5 of gossipsub v1.1): what the app knows of the peer and the
+     * node cannot. It replaces what was set before, and 0 takes it back. The peer need not be connected, or known. It does
+     * not outlast a restart. No effect where peers are not scored (score.enabled).
+     */
+    setPeerScore: {
+      name: "SetPeerScore",
+      requestType: SetPeerScoreRequest as typeof SetPeerScoreRequest,
+      requestStream: false,
+      responseType: SetPeerScoreResponse as typeof SetPeerScoreResponse,
       responseStream: false,
       options: {},
     },

@@ -161,6 +161,11 @@ export interface SubscribeRequest {
   signing: Signing;
   /** Do not deliver what this node's own apps publish. */
   skipLocal: boolean;
+  /**
+   * How many messages a second are expected on each of these topics, of all publishers together; 0: not known. Peers are
+   * then scored by it (score.expected_rates); it holds until another subscription names another rate. At most 1e6.
+   */
+  expectedRate: number;
 }
 
 /** Some messages, in order of arrival. Encodes as the concatenation of them. */
@@ -281,6 +286,8 @@ export interface Topic {
   validators: number;
   /** Messages that wait for their verdicts. */
   unjudged: number;
+  /** How its peers are scored by the expected rate, a sentence; empty: as those of any topic. */
+  scoring: string;
 }
 
 /** What to measure. */
@@ -893,6 +900,7 @@ function createBaseSubscribeRequest(): SubscribeRequest {
     queueBytes: 0n,
     signing: 0,
     skipLocal: false,
+    expectedRate: 0,
   };
 }
 
@@ -921,6 +929,9 @@ export const SubscribeRequest: MessageFns<SubscribeRequest> = {
     }
     if (message.skipLocal !== false) {
       writer.uint32(56).bool(message.skipLocal);
+    }
+    if (message.expectedRate !== 0) {
+      writer.uint32(65).double(message.expectedRate);
     }
     return writer;
   },
@@ -994,6 +1005,14 @@ export const SubscribeRequest: MessageFns<SubscribeRequest> = {
             message.skipLocal = reader.bool();
             continue;
           }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.expectedRate = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1020,6 +1039,7 @@ export const SubscribeRequest: MessageFns<SubscribeRequest> = {
       : 0n;
     message.signing = object.signing ?? 0;
     message.skipLocal = object.skipLocal ?? false;
+    message.expectedRate = object.expectedRate ?? 0;
     return message;
   },
 };
@@ -1619,6 +1639,7 @@ function createBaseTopic(): Topic {
     ignored: 0n,
     validators: 0,
     unjudged: 0,
+    scoring: "",
   };
 }
 
@@ -1701,6 +1722,9 @@ export const Topic: MessageFns<Topic> = {
     }
     if (message.unjudged !== 0) {
       writer.uint32(136).uint32(message.unjudged);
+    }
+    if (message.scoring !== "") {
+      writer.uint32(146).string(message.scoring);
     }
     return writer;
   },
@@ -1854,6 +1878,14 @@ export const Topic: MessageFns<Topic> = {
             message.unjudged = reader.uint32();
             continue;
           }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.scoring = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1896,6 +1928,7 @@ export const Topic: MessageFns<Topic> = {
     message.ignored = (object.ignored !== undefined && object.ignored !== null) ? BigInt(object.ignored) : 0n;
     message.validators = object.validators ?? 0;
     message.unjudged = object.unjudged ?? 0;
+    message.scoring = object.scoring ?? "";
     return message;
   },
 };
