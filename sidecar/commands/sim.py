@@ -33,6 +33,7 @@ from .sim_tune import tune
 
 _DEAD = 0.2  # of the number of nodes: so many have to die until they are cleared away; a guess
 _MOMENTS = 120
+_SOON = 1.0  # virtual seconds that say nothing of the rest: a network that is placed does nearly all its work in them
 _LATE = 0.3  # of the time until now, by which the rest is estimated; a guess
 _TERMINAL, _FILE = 0.5, 30.0  # seconds between two words on progress: on a terminal, and in what may be kept
 
@@ -307,7 +308,7 @@ class Progress:
             self._marks.popleft()
         since, before = self._marks[0]
         text = f"{over:.1f} of {self._duration:g} virtual seconds, {now - self._began:.0f} s"
-        if over > before:
+        if over > before and over >= _SOON:
             left = (now - since) * (self._duration - over) / (over - before)
             text += f"; about {left:.0f} s are left"
         if not self._terminal:

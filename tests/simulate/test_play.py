@@ -377,14 +377,15 @@ def test_progress_says_how_much_is_left(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setattr(said, "as_json", False)
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     progress = Progress(60.0, quiet=False)
-    for at, over in ((100.0, 5.0), (140.0, 10.0), (160.0, 15.0), (200.0, 20.0), (230.0, 50.0)):
+    for at, over in ((130.0, 0.5), (140.0, 5.0), (170.0, 10.0), (190.0, 15.0), (230.0, 20.0), (260.0, 50.0)):
         now[0] = at
         progress.told(over)
     progress.end()
     assert capsys.readouterr().err.splitlines() == [
-        "sidecar: 10.0 of 60 virtual seconds, 40 s; about 200 s are left",
-        "sidecar: 20.0 of 60 virtual seconds, 100 s; about 240 s are left",  # by the last 60 s
-        "sidecar: 50.0 of 60 virtual seconds, 130 s; about 22 s are left",
+        "sidecar: 0.5 of 60 virtual seconds, 30 s",
+        "sidecar: 10.0 of 60 virtual seconds, 70 s; about 211 s are left",
+        "sidecar: 20.0 of 60 virtual seconds, 130 s; about 240 s are left",  # by the last 60 s
+        "sidecar: 50.0 of 60 virtual seconds, 160 s; about 22 s are left",
     ]
 
 
