@@ -18,6 +18,7 @@ from .api.server.server import ApiServer
 from .config import Loaded, adopted, changed, describe, state_directory
 from .config.schema import value
 from .configure import api_config, check_addresses, gate_lists, net_config, node_config, transports
+from .core.errors import AlreadyExists, ConfigError, ResourceExhausted
 from .core.events import (
     AddressesChanged,
     AnchorsChosen,
@@ -28,7 +29,7 @@ from .core.events import (
     ReadinessChanged,
 )
 from .core.gate import Gate
-from .core.gossip import TopicLeft
+from .core.gossip import RulesSet, TopicLeft
 from .core.identity import Identity
 from .core.multiaddr import Multiaddr
 from .core.node import ConfigurationChanged, Node, NodeNews
@@ -301,6 +302,11 @@ class App:
         config = loaded.config
         doubts = check_addresses(config, self._node.identity)
         entries = changed(self._config, config)
+        if config.gossip.rules != self._config.gossip.rules:
+            try:
+                self._runtime.feed(RulesSet(config.gossip.rules.rules, configured=True))
+            except (AlreadyExists, ResourceExhausted) as error:
+                raise ConfigError(f"{config.gossip.rules}: {error}") from None
         waiting = {entry.full_name for entry in entries if not entry.live}
         # What waits for a restart keeps the value, and so the origin, that it has.
         kept = {name: origin for name, origin in self._origins.items() if name in waiting}

@@ -62,6 +62,7 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
         max_operations=limits.operations,
         stream_buffer=config.streams.buffer,
         gossip=gossip_config(config),
+        rules=config.gossip.rules.rules,
         kademlia=KademliaConfig(
             refresh_interval=config.dht.refresh_interval,
             query_timeout=config.dht.query_timeout,

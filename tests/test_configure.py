@@ -69,6 +69,7 @@ ANOTHER = {
     "gossip.unknown_network": "accept",
     "gossip.flood_publish": "false",
     "gossip.validated_topics": "news=hold",
+    "gossip.rules": str(Path(__file__).parent / "config" / "rules.toml"),
     "gossip.eager_share": "0.5",
     "gossip.lazy_links": "false",
     "probe.topics": "news, more news",

@@ -10,10 +10,10 @@ from typing import Any
 
 from ..config.files import read_regular
 from ..config.kinds import choice, path, share, size
+from ..config.tables import Table
 from ..core.errors import ConfigError
 from ..sim import LinkModel
 from .scenario import SimulatedNetwork
-from .tables import Table
 from .values import LATENCY, REGION, SOME_TIME, TIME
 
 KEYS = (

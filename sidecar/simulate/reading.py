@@ -1,14 +1,13 @@
 """From a TOML file to a checked scenario. Every error is a ConfigError of one sentence that names the place."""
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..config import KEYS, configured
-from ..config.files import read_regular
 from ..config.kinds import choice, number, share, size, text
+from ..config.tables import Source, Table, read_document, tables
 from ..configure import node_config
 from ..core.errors import ConfigError
 from ..core.node import NodeConfig
@@ -18,7 +17,6 @@ from .network import KEYS as NETWORK_KEYS
 from .network import read_network
 from .scenario import Event, Hostility, NodeKind, Publication, Scenario, SimulatedNetwork, What
 from .settings import Assignment, with_settings
-from .tables import Source, Table, tables
 from .values import KIND_NAME, REGION, SOME_TIME, TIME, positive
 
 LEAST_MESSAGE = 16  # bytes; a message carries its number
@@ -46,18 +44,7 @@ _OF = {  # the keys that each kind of event has beside `at` and `what`
 
 def load_scenario(file: Path, settings: Sequence[Assignment] = ()) -> Scenario:
     """Read a scenario, with some keys set otherwise than there. Raises ConfigError."""
-    try:
-        data = read_regular(file, _MAX_FILE)
-        written = data.decode("utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"scenario {file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"scenario {file} cannot be read: it is not UTF-8") from None
-    try:
-        document = tomllib.loads(written)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"scenario {file} is not TOML: {error}") from None
-    source = Source(file, written)
+    document, source = read_document("scenario", file, _MAX_FILE)
     if not settings:
         return read_scenario(document, source)
     try:
@@ -73,7 +60,7 @@ def load_scenario(file: Path, settings: Sequence[Assignment] = ()) -> Scenario:
 
 def read_scenario(document: Mapping[str, Any], source: Source) -> Scenario:
     """Check a document. Raises ConfigError."""
-    top = Table(source, "", document, _TOP)
+    top = Table(source, "", document, _TOP, shown="the scenario")
     duration = top.take("duration", SOME_TIME, required=True)
     network = read_network(Table(source, "network", top.raw("network", {}), NETWORK_KEYS), source.file.parent)
     kinds = _kinds(source, top.raw("nodes", {}), network)

@@ -1,5 +1,6 @@
 """SIGHUP, and what the service manager is told."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -8,11 +9,12 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sidecar_client
 
 from .processes import PATIENCE, Process, following, running
 
@@ -252,3 +254,71 @@ def test_a_terminal_that_is_closed_ends_it(tmp_path: Path) -> None:
         os.close(ours)
         assert sidecar.ended() == 0
         assert "INFO run: stopped" in sidecar.log()
+
+
+def _size_rule(largest: int) -> str:
+    return f'[[rule]]\nname = "size"\ntopics = ["ne*"]\nmax_payload = {largest}\n'
+
+
+def test_sighup_reads_the_file_of_rules_again_and_a_broken_one_changes_nothing(
+    tmp_path: Path, manager: Notifications
+) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text(_size_rule(5))
+    with running(tmp_path / "1") as first:
+        address = first.line("  address").split()[-1]
+        with running(tmp_path / "2", "--bootstrap", address, "--gossip-rules", str(rules)) as second:
+            second.line("Ready after")
+            manager.until("STATUS=Ready")
+            manager.until("STATUS=Ready")
+
+            def reload(text: str) -> str:
+                before = len(second.log())
+                rules.write_text(text)
+                second.popen.send_signal(signal.SIGHUP)
+                manager.until("RELOADING=1")
+                manager.until("READY=1")
+                return second.log()[before:]
+
+            asyncio.run(asyncio.wait_for(_judged_by_size(first, second, rules, reload), 4 * PATIENCE))
+            audit = [json.loads(line) for line in (second.state / "audit.log").read_text().splitlines()]
+            changed = [line["changed"] for line in audit if line["action"] == "configuration.changed"]
+            assert changed == [{"gossip.rules": str(rules)}]
+    rules.write_text(_size_rule(-1))
+    refused = Process(tmp_path / "refused", "--gossip-rules", str(rules))
+    assert refused.ended() == 2
+    said = (
+        f"sidecar: {rules}:4: max_payload = -1 in [[rule]] 1: below the least allowed; allowed: bytes from 0 to 64MiB"
+    )
+    assert refused.log().startswith(said)
+
+
+async def _judged_by_size(first: Process, second: Process, rules: Path, reload: Callable[[str], str]) -> None:
+    async with (
+        sidecar_client.connect(f"unix:{first.socket}") as publisher,
+        sidecar_client.connect(f"unix:{second.socket}") as listener,
+        listener.subscribe("news") as subscription,
+    ):
+        messages = aiter(subscription)
+
+        async def come(*sent: bytes) -> list[bytes]:
+            """What comes of these and of a short one behind them."""
+            for data in (*sent, b"end"):
+                await publisher.publish("news", data, minimum_peers=1)
+            got = [(await anext(messages)).data]
+            while got[-1] != b"end":
+                got.append((await anext(messages)).data)
+            return got[:-1]
+
+        assert await come(b"too long", b"short") == [b"short"]
+        assert (await listener.statistics())["gossip_rule_size"] == 1
+        own = await listener.publish("news", b"too long too")
+        assert own.outcome is sidecar_client.PublishOutcome.REJECTED
+        said = await asyncio.to_thread(reload, _size_rule(-1))
+        assert f"the configuration stays as it was: {rules}:4: max_payload = -1" in said
+        assert await come(b"too long", b"still") == [b"still"]
+        assert "configuration read again; changed: gossip.rules\n" in await asyncio.to_thread(reload, _size_rule(9))
+        assert await come(b"too long", b"far too long") == [b"too long"]
+        statistics = await listener.statistics()
+        assert statistics["gossip_rule_size"] == statistics["gossip_ignored_rule"] + 1 == 4
+        assert statistics["gossip_rejected_rule"] == 0

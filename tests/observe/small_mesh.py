@@ -32,6 +32,9 @@ class SmallMesh:
         try:
             # However slow the machine is, the topics are there when they are looked at.
             flags = ("--metrics", "127.0.0.1:0", "--metrics-topics", "3", "--api-linger", "3600")
+            rules = place / "rules.toml"
+            rules.write_text('[[rule]]\nname = "size"\ntopics = ["*"]\nmax_payload = "1MiB"\n')
+            flags += ("--gossip-rules", str(rules))
             bootstrap: tuple[str, ...] = ()
             for number in range(3):
                 sidecar = self._parts.enter_context(running(place / str(number), *flags, *bootstrap))

@@ -6,6 +6,7 @@ from ...core.parameters import DirectConfig, GossipConfig, KademliaConfig, Names
 from ...core.parameters.direct import MAX_MESSAGE
 from ...core.parameters.probe import MAX_INTERVAL, MAX_TOPIC, MAX_TOPICS
 from ..kinds import choice, fallbacks, flag, names, namespaces, number, seconds, share, size
+from ..rules import NO_RULES, RulesFile, rules_file
 from .key import DAY, KIB, MIB, key
 
 # The core's own defaults are the table's.
@@ -201,6 +202,14 @@ class GossipSection:
         number(1, 2**20, "messages"),
         "How many messages of a topic may wait for them, unless the app says otherwise.",
         "a guess",
+    )
+    rules: RulesFile = key(
+        NO_RULES,
+        rules_file(),
+        "A file of rules that messages are judged by before they are passed on: their size, who sent them, how many, "
+        "replays. See docs/rules.md. SIGHUP reads the file again.",
+        "what an app may send is for the app to know",
+        live=True,
     )
     seen_ttl: float = key(
         _GOSSIP.seen_ttl,

@@ -1,13 +1,14 @@
 """The door of the gossip machine: inputs in, effects out, frames for each peer on request."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
 from ..events import ScoreView, Standing
 from ..identity import Identity
 from ..parameters.gossip import GossipConfig
+from ..parameters.rules import TopicRule
 from ..types import PeerId
 from .events import (
     GossipEffect,
@@ -41,7 +42,7 @@ from .propagation import Propagation
 from .publish import Publisher
 from .receive import RpcReceiver
 from .relay import Relay
-from .rules import RuleView
+from .rules import RuleBook, RuleView
 from .signing import Verify, verify_batch
 from .spare import SpareLinks
 from .state import GossipPeer, GossipState
@@ -65,7 +66,8 @@ class GossipRouter:
 
     `sequence`: the numbers of its messages begin above it. `signed_record`: the signed peer record of a
     peer, as it is handed on in PRUNE. `exempt`: whom this node listens and publishes to whatever its score (v1.1,
-    "Explicit Peering Agreements"). `verify` checks signatures.
+    "Explicit Peering Agreements"). `verify` checks signatures. `rules` are those of the configuration. Raises as
+    `RulesSet` does.
     """
 
     def __init__(
@@ -79,8 +81,9 @@ class GossipRouter:
         signed_record: Callable[[PeerId], bytes | None],
         exempt: Callable[[PeerId], bool] = _nobody,
         verify: Verify = verify_batch,
+        rules: Sequence[TopicRule] = (),
     ) -> None:
-        self._state = GossipState(config, identity, now, rng, signed_record, exempt)
+        self._state = GossipState(config, identity, now, rng, signed_record, exempt, RuleBook(rules))
         self._mesh = Mesh(self._state)
         self._unwanted = Unwanted(self._state)
         self._spare = SpareLinks(self._state, self._unwanted)

@@ -286,6 +286,7 @@ class GossipState:
         rng: random.Random,
         signed_record: Callable[[PeerId], bytes | None],
         exempt: Callable[[PeerId], bool],
+        rules: RuleBook,
     ) -> None:
         self.config = config
         self.identity = identity
@@ -302,7 +303,7 @@ class GossipState:
             config.history_length, config.history_gossip, config.history_max_messages, config.history_max_bytes, now
         )
         self.statistics = GossipStatistics()
-        self.rules = RuleBook(config.rules)
+        self.rules = rules
         self.propagation = Propagation(now)
         self.candidates_changed = False  # peers or subscriptions went or came: waiting publishers look again
         self._effects: list[GossipEffect] = []

@@ -95,6 +95,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
             signed_record=identify.signed_record,
             exempt=dialling.protects,
             verify=verify,
+            rules=switch.config.rules,
         )
         self.due = self.router.next_deadline()
         self._now = now  # of the last turn; heartbeats keep it to the second

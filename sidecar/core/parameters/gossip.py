@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import ConfigError
-from .rules import TopicRule
 from .score import ScoreConfig
 from .validation import ValidationSettings
 
@@ -105,7 +104,6 @@ class GossipConfig:
     parked_max_bytes: int = 16 << 20  # a guess: payloads of publishers that wait for room
     parked_max_jobs: int = 1024  # a guess
     sign_burst: int = 256  # signatures made in one turn, some 5 ms; what is left waits for the next one
-    rules: tuple[TopicRule, ...] = ()  # of topics; see `gossip/rules.py`
     score: ScoreConfig = field(default_factory=ScoreConfig)
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from .direct import DirectConfig
 from .gossip import GossipConfig
 from .kademlia import KademliaConfig
 from .probe import ProbeConfig
+from .rules import TopicRule
 
 MAX_NETWORK_NAME = 64
 
@@ -55,6 +56,8 @@ class NodeConfig:
     bootstrap: tuple[Multiaddr, ...] = ()
     known_peers: tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...] = ()
     """Peers kept from an earlier run, best first; tried before the bootstrap peers."""
+    rules: tuple[TopicRule, ...] = ()
+    """What messages of gossip are judged by from the start on; `RulesSet` puts others into force."""
     listens: bool = True
     """Whether this node is meant to accept connections; one that only dials is ready without an address."""
     dht_server: bool = True

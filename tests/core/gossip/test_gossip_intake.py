@@ -363,7 +363,8 @@ def test_rules_of_a_topic_judge_what_is_verified_before_it_is_passed_on() -> Non
 
 
 def test_rules_hold_for_topics_that_come_later_and_keep_none_alive() -> None:
-    router = make_router(config=replace(UNSCORED, rules=(TopicRule("all", ("*",), max_payload=5),)))
+    router = make_router(config=UNSCORED)
+    router.handle(RulesSet([TopicRule("all", ("*",), max_payload=5)]), 0.0)
     (peer,) = joined(router, "news", 1)
     assert seqnos(send(router, peer, signed(9, "news", b"longer", 1), signed(9, "news", b"short", 2))) == [2]
     router.handle(TopicLeft("news"), 0.0)
@@ -375,7 +376,8 @@ def test_rules_hold_for_topics_that_come_later_and_keep_none_alive() -> None:
 
 def test_a_forged_message_moves_no_memory_of_its_claimed_sender() -> None:
     rule = TopicRule("replays", ("news",), seqno=SeqnoDistance(1))
-    router = make_router(config=replace(UNSCORED, rules=(rule,)))
+    router = make_router(config=UNSCORED)
+    router.handle(RulesSet([rule], configured=True), 0.0)
     (peer,) = joined(router, "news", 1)
     assert seqnos(send(router, peer, signed(9, "news", b"1", 1), forged(9, 1000), signed(9, "news", b"2", 2))) == [1, 2]
     assert seqnos(send(router, peer, signed(9, "news", b"0", 0))) == []

@@ -1,12 +1,13 @@
 """Rules by topic: what each limit lets through, what is remembered of senders and for how long, and what is counted."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
-from gossip_network import peer_id
+from gossip_network import UNSCORED, GossipNetwork, peer_id, rpc, signed
 
 from sidecar.core.errors import AlreadyExists, InvalidArgument, ResourceExhausted
-from sidecar.core.gossip import Candidates, Verdict
+from sidecar.core.gossip import Candidates, RpcsReceived, RulesSet, TopicJoined, Verdict
 from sidecar.core.gossip.rules import RateMemory, RuleBook, SeqnoMemory
 from sidecar.core.parameters import Limit, OnBreak, SenderRate, SeqnoDistance, TopicRule
 from sidecar.core.parameters.rules import MAX_BACK, MAX_COUNTED_TOPICS, MAX_RULES
@@ -143,6 +144,33 @@ def test_a_flood_on_one_rules_topics_takes_no_room_from_anothers(monkeypatch: py
     assert judged(book, *flood, topic="open") == [YES] * 2 + [NO] * 8
     assert judged(book, (b"", A, 1), (b"", B, 1), topic="closed") == [YES, YES]
     assert book.views()[0].broken == {("open", Limit.MEMORY): 8}
+
+
+@pytest.mark.parametrize("ruled", [True, False])
+def test_replays_older_than_the_seen_cache_are_relayed_only_where_no_rule_remembers(ruled: bool) -> None:
+    network = GossipNetwork(5, 1, replace(UNSCORED, seen_ttl=10.0))
+    for number in range(4):
+        network.input(number, TopicJoined("news"))
+        if ruled:
+            network.input(number, RulesSet([TopicRule("replays", ("news",), seqno=SeqnoDistance(-8))]))
+    for one, other in ((0, 1), (1, 2), (2, 3), (0, 4)):  # a line, and who replays at its beginning
+        network.connect(one, other)
+    network.run(5)
+    raws = [signed(9, "news", b"%d" % number, number) for number in range(20)]
+
+    def send(*messages: bytes) -> None:
+        network.input(0, RpcsReceived(network.ids[4], [rpc(publish=messages)]))
+        network.run(1)
+
+    send(*raws)
+    assert [len(got) for got in network.delivered] == [20, 20, 20, 20, 0]
+    network.run(25)  # seen_ttl and what it may last longer
+    send(*raws)
+    assert [len(got) for got in network.delivered] == ([20] * 4 if ruled else [40] * 4) + [0]
+    send(signed(9, "news", b"20", 20))
+    assert [got[-1].data for got in network.delivered[:4]] == [b"20"] * 4
+    (view,) = network.routers[0].rules() if ruled else [None]
+    assert view is None or view.broken == {("news", Limit.SEQNO): 20}
 
 
 # ---------------------------------------------------------------- rules come and go

@@ -1,20 +1,21 @@
-"""The tables of a scenario's document: every complaint is one sentence that names the place."""
+"""The tables of a TOML document beside the configuration: every complaint is one sentence that names the place."""
 
 import re
+import tomllib
 from collections.abc import Collection, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..config.kinds import Kind
 from ..core.errors import ConfigError
+from .files import read_regular
+from .kinds import Kind
 
 _SHOWN = 100  # characters of a wrong value that a complaint repeats
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]")
 
 
 class Source:
-    """The text of a scenario, to find lines in."""
+    """The text of a document, to find lines in."""
 
     def __init__(self, file: Path, text: str) -> None:
         self.file = file
@@ -46,14 +47,19 @@ class Table:
     def __init__(
         self, source: Source, header: str, content: object, known: Collection[str], *, number: int = 1, shown: str = ""
     ) -> None:
-        """`number`: of the tables with this header. `shown`: how sentences name it, where not as `[header]`."""
+        """`number`: of the tables with this header. `shown`: how sentences name it, where not as `[header]`.
+
+        That of the whole document has no header.
+        """
         self._source, self._header, self._number = source, header, number
-        self.shown = shown or (f"[{header}]" if header else "the scenario")
+        self.shown = shown or f"[{header}]"
         if not isinstance(content, Mapping):
             raise ConfigError(f"{source.file}: {header} is a table: write {self.shown} and its keys below")
         self._content: Mapping[str, Any] = content
         for name in content:
             if name not in known:
+                from difflib import get_close_matches  # only needed on the way to an error
+
                 found = get_close_matches(name, known, 1)
                 hint = f" (did you mean {found[0]}?)" if found else ""
                 raise ConfigError(
@@ -69,7 +75,8 @@ class Table:
 
     def complaint(self, name: str, text: str) -> ConfigError:
         """The error to raise about a key."""
-        return ConfigError(f"{self.place(name)}: {name} in {self.shown}: {text}")
+        where = self.place(name if name in self else None)
+        return ConfigError(f"{where}: {name} in {self.shown}: {text}")
 
     def take(self, name: str, kind: Kind, default: Any = None, *, required: bool = False) -> Any:
         """The value of a key. Raises ConfigError where it is none of the kind, or required and missing."""
@@ -103,6 +110,20 @@ class Table:
     def raw(self, name: str, default: Any) -> Any:
         """A value as TOML has it, for what is no single one of a kind."""
         return self._content.get(name, default)
+
+
+def read_document(what: str, file: Path, limit: int) -> tuple[dict[str, Any], Source]:
+    """A TOML file of at most `limit` bytes, which sentences call `what` ("scenario"). Raises ConfigError."""
+    try:
+        written = read_regular(file, limit).decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{what} {file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{what} {file} cannot be read: it is not UTF-8") from None
+    try:
+        return tomllib.loads(written), Source(file, written)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{what} {file} is not TOML: {error}") from None
 
 
 def tables(source: Source, header: str, content: object) -> Iterator[tuple[int, object]]:
