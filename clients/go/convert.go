@@ -90,6 +90,9 @@ func topicOf(message *sidecarv1.Topic) Topic {
 		Duplicates:      message.GetDuplicates(),
 		Rejected:        message.GetRejected(),
 		Dropped:         message.GetDropped(),
+		Ignored:         message.GetIgnored(),
+		Validators:      message.GetValidators(),
+		Unjudged:        message.GetUnjudged(),
 	}
 }
 

@@ -56,6 +56,7 @@ type fake struct {
 	subscribe   func(*pb.SubscribeRequest, pb.PubSubService_SubscribeServer) error
 	receive     func(*pb.ReceiveRequest, pb.DirectService_ReceiveServer) error
 	serve       func(pb.DirectService_ServeServer) error
+	validate    func(pb.PubSubService_ValidateServer) error
 	watchPeers  func(pb.PeerService_WatchPeersServer) error
 	score       *pb.PeerScore
 	scored      *pb.SetPeerScoreRequest // the last
@@ -441,7 +442,8 @@ func (f *fake) PublishMany(stream pb.PubSubService_PublishManyServer) error {
 func (f *fake) ListTopics(context.Context, *pb.ListTopicsRequest) (*pb.ListTopicsResponse, error) {
 	return &pb.ListTopicsResponse{Topics: []*pb.Topic{
 		{Name: "news", Subscribed: true, Signing: pb.Signing_SIGNING_STRICT_SIGN, Peers: 2, MeshPeerIds: []string{other}, HistoryMessages: 4,
-			Delivered: 5, Published: 6, Duplicates: 7, Rejected: 8, Dropped: 9, DeliveredBytes: 10, PublishedBytes: 11},
+			Delivered: 5, Published: 6, Duplicates: 7, Rejected: 8, Dropped: 9, DeliveredBytes: 10, PublishedBytes: 11,
+			Ignored: 12, Validators: 13, Unjudged: 14},
 	}}, nil
 }
 
@@ -486,6 +488,10 @@ func (f *fake) SendMany(stream pb.DirectService_SendManyServer) error {
 
 func (f *fake) Receive(request *pb.ReceiveRequest, stream pb.DirectService_ReceiveServer) error {
 	return f.receive(request, stream)
+}
+
+func (f *fake) Validate(stream pb.PubSubService_ValidateServer) error {
+	return f.validate(stream)
 }
 
 // desk is an app that serves.

@@ -168,7 +168,8 @@ func TestTopicMethods(t *testing.T) {
 	noError(t, err)
 	equal(t, "topics", topics, []sidecar.Topic{
 		{Name: "news", Subscribed: true, Signing: sidecar.SigningStrictSign, Peers: 2, MeshPeerIDs: []string{other}, HistoryMessages: 4,
-			Delivered: 5, Published: 6, Duplicates: 7, Rejected: 8, Dropped: 9, DeliveredBytes: 10, PublishedBytes: 11},
+			Delivered: 5, Published: 6, Duplicates: 7, Rejected: 8, Dropped: 9, DeliveredBytes: 10, PublishedBytes: 11,
+			Ignored: 12, Validators: 13, Unjudged: 14},
 	})
 	for _, bad := range []error{
 		second(node.Publish(t.Context(), "\xff", nil)),
@@ -345,6 +346,7 @@ func TestAfterClose(t *testing.T) {
 		second(node.Subscribe(t.Context(), []string{"news"})),
 		second(node.Receive(t.Context(), []string{"/x/1"})),
 		second(node.Serve(t.Context(), []string{"/x/1"}, silent)),
+		second(node.Validate(t.Context(), []string{"news"}, acceptAll)),
 		second(node.OpenStream(t.Context(), other, "/x/1")),
 		second(node.AcceptStreams(t.Context(), "/x/1")),
 		second(node.Advertise(t.Context(), "x")),

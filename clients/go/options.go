@@ -84,6 +84,9 @@ type callSettings struct {
 	answers          uint32
 	size             uint32
 	exposed          bool
+	fallback         ValidationFallback
+	verdictTimeout   time.Duration
+	maxWaiting       uint32
 }
 
 type (
@@ -105,6 +108,9 @@ type (
 	ReceiveOption interface{ receive(*callSettings) }
 	// ServeOption is an option of [Client.Serve]: [WithConcurrency].
 	ServeOption interface{ serve(*callSettings) }
+	// ValidateOption is an option of [Client.Validate]: [WithFallback], [WithVerdictTimeout], [WithMaxWaiting],
+	// [WithConcurrency].
+	ValidateOption interface{ validate(*callSettings) }
 	// ProbeOption is an option of [Client.Probe]: [WithSigning], [WithMessages], [WithInterval], [WithAnswers], [WithSize],
 	// [WithExposed].
 	ProbeOption interface{ probe(*callSettings) }
@@ -139,6 +145,11 @@ type (
 		PublishOption
 		PublishManyOption
 	}
+	// HandlerOption goes with everything that calls the app's handlers.
+	HandlerOption interface {
+		ServeOption
+		ValidateOption
+	}
 	// SingleOption goes with publishing and sending one message.
 	SingleOption interface {
 		PublishOption
@@ -167,6 +178,7 @@ func (s setting) request(c *callSettings)      { s(c) }
 func (s setting) subscribe(c *callSettings)    { s(c) }
 func (s setting) receive(c *callSettings)      { s(c) }
 func (s setting) serve(c *callSettings)        { s(c) }
+func (s setting) validate(c *callSettings)     { s(c) }
 func (s setting) probe(c *callSettings)        { s(c) }
 func (s setting) peers(c *callSettings)        { s(c) }
 func (s setting) advertise(c *callSettings)    { s(c) }
@@ -271,9 +283,25 @@ func WithExposed() ProbeOption {
 	return setting(func(c *callSettings) { c.exposed = true })
 }
 
-// WithConcurrency says how many handlers run at once, by default 256; more requests wait.
-func WithConcurrency(handlers int) ServeOption {
+// WithConcurrency says how many handlers run at once, by default 256, and how many judges, by default 1; what is more
+// waits.
+func WithConcurrency(handlers int) HandlerOption {
 	return setting(func(c *callSettings) { c.concurrency = handlers })
+}
+
+// WithFallback says what becomes of messages without a verdict, also while no app judges the topics.
+func WithFallback(fallback ValidationFallback) ValidateOption {
+	return setting(func(c *callSettings) { c.fallback = fallback })
+}
+
+// WithVerdictTimeout says how long a message waits for its verdict, up to 10 minutes; goes with [WithFallback].
+func WithVerdictTimeout(timeout time.Duration) ValidateOption {
+	return setting(func(c *callSettings) { c.verdictTimeout = timeout })
+}
+
+// WithMaxWaiting says how many messages of a topic may wait for verdicts; goes with [WithFallback].
+func WithMaxWaiting(messages uint32) ValidateOption {
+	return setting(func(c *callSettings) { c.maxWaiting = messages })
 }
 
 // WithConnectedOnly leaves out peers that are not connected.

@@ -99,6 +99,43 @@ const (
 	PublishRejected = PublishOutcome(sidecarv1.PublishOutcome_PUBLISH_OUTCOME_REJECTED)
 )
 
+// Verdict says what becomes of a message.
+type Verdict int32
+
+// What can become of a message.
+const (
+	// VerdictAccept: it is delivered, and passed on to peers.
+	VerdictAccept = Verdict(sidecarv1.Verdict_VERDICT_ACCEPT)
+	// VerdictReject: it is not, and it counts against the peers that sent it. For what no honest node passes on.
+	VerdictReject = Verdict(sidecarv1.Verdict_VERDICT_REJECT)
+	// VerdictIgnore: it is not, and nobody is to blame.
+	VerdictIgnore = Verdict(sidecarv1.Verdict_VERDICT_IGNORE)
+)
+
+// String is the API's name without its prefix: ACCEPT.
+func (v Verdict) String() string {
+	return strings.TrimPrefix(sidecarv1.Verdict(v).String(), "VERDICT_")
+}
+
+// ValidationFallback says what becomes of a message for which there is no verdict in time, and of all while no app judges the
+// topic.
+type ValidationFallback int32
+
+// What can become of them.
+const (
+	// FallbackUnspecified: as before, else as configured.
+	FallbackUnspecified = ValidationFallback(sidecarv1.ValidationFallback_VALIDATION_FALLBACK_UNSPECIFIED)
+	FallbackAccept      = ValidationFallback(sidecarv1.ValidationFallback_VALIDATION_FALLBACK_ACCEPT)
+	FallbackIgnore      = ValidationFallback(sidecarv1.ValidationFallback_VALIDATION_FALLBACK_IGNORE)
+	// FallbackHold: they wait for an app, without a deadline, as long as there is room.
+	FallbackHold = ValidationFallback(sidecarv1.ValidationFallback_VALIDATION_FALLBACK_HOLD)
+)
+
+// String is the API's name without its prefix: HOLD.
+func (f ValidationFallback) String() string {
+	return strings.TrimPrefix(sidecarv1.ValidationFallback(f).String(), "VALIDATION_FALLBACK_")
+}
+
 // String is the API's name without its prefix: SENT.
 func (o PublishOutcome) String() string {
 	return strings.TrimPrefix(sidecarv1.PublishOutcome(o).String(), "PUBLISH_OUTCOME_")
@@ -271,7 +308,10 @@ type Topic struct {
 	Rejected       uint64 // messages of peers with a wrong form or signature
 	Dropped        uint64 // copies that a peer did not get since its queue was full
 	// Scoring says how its peers are scored by the expected rate, a sentence; empty: as those of any topic.
-	Scoring string
+	Scoring    string
+	Ignored    uint64 // messages of peers that were not passed on, though nobody is to blame
+	Validators uint32 // apps that judge its messages
+	Unjudged   uint32 // messages that wait for their verdicts
 }
 
 // Message is a message of a topic.

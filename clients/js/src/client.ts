@@ -22,6 +22,7 @@ import {
 } from "./generated/sidecar/v1/pubsub.js";
 import { type ConnectOptions, isLost, Link, method } from "./link.js";
 import { type ScoreOptions, setScore } from "./scores.js";
+import { type Judge, type ValidateOptions, Validator } from "./validator.js";
 import { type Handler, type ServeOptions, Server } from "./server.js";
 import { SimpleWatch, type Watch } from "./stream.js";
 import { type ReceiveOptions, Receiver, type SubscribeOptions, Subscription } from "./subscription.js";
@@ -650,6 +651,14 @@ export class Client {
    */
   subscribe(topics: string | Iterable<string>, options: SubscribeOptions = {}): Subscription {
     return new Subscription(this.#link, topics, options);
+  }
+
+  /**
+   * Judge messages of some topics before anybody gets them. Resolves once they wait for the judge's verdicts;
+   * `Validator` says how to end it.
+   */
+  async validate(topics: string | Iterable<string>, judge: Judge, options: ValidateOptions = {}): Promise<Validator> {
+    return await Validator.start(this.#link, topics, judge, options);
   }
 
   /** The topics that this node or its peers subscribe to. */

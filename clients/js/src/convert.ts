@@ -78,6 +78,24 @@ export function signing(value: types.Signing = "UNSPECIFIED"): pubsub.Signing {
   return valued(pubsub.Signing, value, "signing");
 }
 
+export function fallback(value: types.ValidationFallback = "UNSPECIFIED"): pubsub.ValidationFallback {
+  return valued(pubsub.ValidationFallback, value, "fallback");
+}
+
+export function verdict(value: types.Verdict): pubsub.Verdict {
+  const found = valued<types.Verdict | "UNSPECIFIED", pubsub.Verdict>(pubsub.Verdict, value, "verdict");
+  if (found === pubsub.Verdict.UNSPECIFIED) {
+    throw new InvalidArgument("the verdict is UNSPECIFIED", { field: "verdict" });
+  }
+  return found;
+}
+
+/** A message that is to be judged. */
+export function judgedMessage(message: pubsub.TopicMessage): types.Message {
+  const { topic, data, sender, messageId, cursor, local } = message;
+  return { topic, data, sender, messageId, cursor, receiveTime: optional(message.receiveTime) ?? 0, local };
+}
+
 export function policy(value: types.OverflowPolicy = "UNSPECIFIED"): common.OverflowPolicy {
   return valued(common.OverflowPolicy, value, "policy");
 }
@@ -196,6 +214,9 @@ export function topic(message: pubsub.Topic): types.Topic {
     deliveredBytes: Number(message.deliveredBytes),
     publishedBytes: Number(message.publishedBytes),
     scoring: message.scoring,
+    ignored: Number(message.ignored),
+    validators: message.validators,
+    unjudged: message.unjudged,
   };
 }
 

@@ -87,4 +87,5 @@ export {
   Subscription,
 } from "./subscription.js";
 export type { TlsOptions } from "./target.js";
+export { type Judge, type ValidateOptions, Validator } from "./validator.js";
 export * from "./types.js";

@@ -83,7 +83,20 @@ export type SendOutcome =
  *
  * `SENT`: queued to at least one peer. `NO_PEERS`: only subscribers at this node have got it.
  */
-export type PublishOutcome = "UNSPECIFIED" | "SENT" | "NO_PEERS" | "QUEUE_FULL" | "TOO_LARGE" | "DUPLICATE" | "REJECTED";
+export type PublishOutcome =
+  "UNSPECIFIED" | "SENT" | "NO_PEERS" | "QUEUE_FULL" | "TOO_LARGE" | "DUPLICATE" | "REJECTED";
+
+/**
+ * What becomes of a message. `ACCEPT`: it is delivered, and passed on to peers. `REJECT`: it is not, and it counts
+ * against the peers that sent it. `IGNORE`: it is not, and nobody is to blame.
+ */
+export type Verdict = "ACCEPT" | "REJECT" | "IGNORE";
+
+/**
+ * What becomes of messages for which there is no verdict in time, and of all while no app judges the topic. `HOLD`: they
+ * wait for an app, without a deadline, as long as there is room. `UNSPECIFIED`: as before, else as configured.
+ */
+export type ValidationFallback = "UNSPECIFIED" | "ACCEPT" | "IGNORE" | "HOLD";
 
 /**
  * How messages of a topic prove where they come from; all its nodes must agree. `UNSPECIFIED`: as in force for the
@@ -322,6 +335,12 @@ export interface Topic {
   readonly publishedBytes: number;
   /** How its peers are scored by the expected rate, a sentence; empty: as those of any topic. */
   readonly scoring: string;
+  /** Messages of peers that were not passed on, though nobody is to blame. */
+  readonly ignored: number;
+  /** Apps that judge its messages. */
+  readonly validators: number;
+  /** Messages that wait for their verdicts. */
+  readonly unjudged: number;
 }
 
 /**
