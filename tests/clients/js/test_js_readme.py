@@ -206,6 +206,12 @@ async def probing(pair: Pair, other: sidecar_client.Client) -> None:
             assert await running.ended() == "5 answers of 1 peers\n"
 
 
+@case("node.validate(")
+async def judging(pair: Pair, other: sidecar_client.Client) -> None:
+    async with snippet("node.validate(", pair) as running:
+        assert await running.ended() == "REJECTED\n"
+
+
 def test_every_snippet_is_run() -> None:
     case.check(SNIPPETS)
 
