@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sidecar_client import Condition, Histogram, NodeEvent, NodeInfo, Peer, Topic
+from sidecar_client import Condition, Histogram, NodeEvent, NodeInfo, Peer, PeerScore, Topic
 
 from .sample import Gone, Sample
 
@@ -223,8 +223,14 @@ def _peer(peer: Peer, mesh: Iterable[str]) -> dict[str, Any]:
         "since": peer.connect_time,
         "connections": peer.connections,
         "mesh": list(mesh),
+        "score": None if peer.score is None else _score(peer.score),
         "gone": None,
     }
+
+
+def _score(score: PeerScore) -> dict[str, Any]:
+    # To the tenth: what changes is sent to each page, and scores change with each heartbeat.
+    return {"score": round(score.score, 1), "standing": score.standing.name.lower(), "reason": score.reason}
 
 
 def _gone(gone: Gone, time: float) -> dict[str, Any]:

@@ -43,6 +43,17 @@ dialog.addEventListener("click", (event) => {
   if (event.target === dialog) dialog.close(); // on what is behind it
 });
 
+// What is thought of a peer in gossip, in words.
+const STANDINGS = {
+  good: "good",
+  no_mesh: "kept out of meshes",
+  no_gossip: "no gossip with it",
+  no_publish: "nothing is published to it",
+  graylisted: "not listened to",
+};
+const score = ({ score, standing, reason }) =>
+  `${score.toFixed(1)}, ${STANDINGS[standing] ?? standing}${reason ? `: ${reason}` : ""}`;
+
 function facts(peer, shown) {
   const opened =
     { inbound: "inbound: it dialled", outbound: "outbound: we dialled" }[peer.direction] ?? "not connected";
@@ -52,6 +63,7 @@ function facts(peer, shown) {
         ["Connection", `${opened}${peer.connections > 1 ? `, ${peer.connections} of them` : ""}`],
         ["Connected", peer.since ? `for ${age(shown.time - peer.since)}, since ${clock(peer.since)}` : "–"],
         ["Latency", peer.latency == null ? "not measured yet" : delay(peer.latency)],
+        ["Score", peer.score == null ? "none" : score(peer.score)],
         ["In the mesh of", peer.mesh.join(", ") || "no topic"],
       ];
   rows.push(["Agent", peer.agent || "not identified yet"]);
