@@ -237,6 +237,7 @@ def _play(options: argparse.Namespace) -> int:
     finally:
         signal.signal(signal.SIGINT, before)
         progress.end()
+        gc.enable()
     cost = Cost(time.monotonic() - wall, time.process_time() - cpu, _peak_memory(), meter.points)
     report = records(play)
     write(folder, report, cost)
