@@ -16,7 +16,6 @@ import pytest
 from sidecar.cli import main
 from sidecar.commands.common import said
 from sidecar.commands.sim import Progress
-from sidecar.sim import Clock
 from sidecar.simulate import reading
 from sidecar.simulate.limit import shortest
 from sidecar.simulate.play import Play
@@ -387,16 +386,6 @@ def test_progress_says_how_much_is_left(capsys: pytest.CaptureFixture[str], monk
         "sidecar: 20.0 of 60 virtual seconds, 130 s; about 240 s are left",  # by the last 60 s
         "sidecar: 50.0 of 60 virtual seconds, 160 s; about 22 s are left",
     ]
-
-
-def test_the_clock_returns_after_so_many_steps_and_goes_on_from_there() -> None:
-    clock, done = Clock(), list[int]()
-    for number in range(5):
-        clock.at(1.0, done.append, (number,))
-    clock.run_until(2.0, 3)
-    assert (clock.now, done) == (1.0, [0, 1, 2])
-    clock.run_until(2.0, 3)
-    assert (clock.now, done) == (2.0, [0, 1, 2, 3, 4])
 
 
 def test_quantiles_are_values_that_were_there() -> None:
