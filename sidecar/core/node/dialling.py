@@ -32,6 +32,7 @@ from .switch import Peer, PeerConnection, Switch, direction_kept, gone
 Reached = Callable[[Peer | SidecarError, float], None]
 Found = Callable[[tuple[Multiaddr, ...], float], None]
 
+_OWN_AT_ONCE = 2  # peers sought at a time where all that lacks is connections of our own choice; a guess
 _MISLED = 20.0  # points for who named a peer where too many dials have led nowhere; a guess
 _NOT_DIALLED = (ResourceExhausted, DialBackoff, PeerBanned)  # errors before the first packet: nobody was bothered
 _FIRST_KNOWN = 10  # peers of an earlier run that are tried at once; as many as a Kademlia lookup asks
@@ -106,7 +107,6 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         self.entrances = Entrances(switch, self.reach_anyone)
         self._budget = DialBudget(switch.config.exempt_networks)
         self._outbound = OutboundChoice(switch)
-        self._look_again = 0.0
         self.last_error: SidecarError | None = None  # of the last dial that failed, for readiness
 
     @override
@@ -472,12 +472,10 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         missing = self.missing()
         few = self._missing_of_all() > 0
         self.entrances.seek(now, enough=not few and bool(switch.peers))
-        if missing <= 0 or (not few and now < self._look_again):
+        if missing <= 0 or not (few or self._outbound.is_time(now)):
             return
         eligible = [peer for peer in book.peers() if self.may_dial(peer, now)]
-        if not eligible:  # all that are known are here: looking at all of them again at once is of no use
-            self._look_again = now + config.redial_limit
-        for peer in self._outbound.choose(eligible, missing):
+        for peer in self._outbound.choose(eligible, missing if few else min(missing, _OWN_AT_ONCE)):
             self.reach(peer, (), _ignore, now)
 
     def statistics(self) -> DialBudgetStatistics:

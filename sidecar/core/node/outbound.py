@@ -16,11 +16,30 @@ from .switch import Switch
 class OutboundChoice:
     """Chooses among the peers of the address book."""
 
-    __slots__ = ("_last", "_switch")
+    __slots__ = ("_before", "_last", "_look_at", "_pause", "_switch")
 
     def __init__(self, switch: Switch) -> None:
         self._switch = switch
         self._last: Origin | None = None
+        self._look_at = 0.0
+        self._pause = 0.0
+        self._before = 0  # connections of our own at the last look
+
+    def is_time(self, now: float) -> bool:
+        """Whether to look for more of them although there are peers enough; counts as a look where it is.
+
+        Less and less often while nothing comes of it: most nodes that others dial know nobody else who lives.
+        """
+        if now < self._look_at:
+            return False
+        config, count = self._switch.config, self.count()
+        if count > self._before or not self._pause:
+            self._pause = config.upkeep_interval
+        else:
+            self._pause = min(2 * self._pause, max(config.redial_limit, config.upkeep_interval))
+        self._before = count
+        self._look_at = now + self._pause
+        return True
 
     def count(self) -> int:
         """Connected peers whose connection this node opened."""

@@ -72,6 +72,23 @@ def test_of_one_who_names_many_the_book_keeps_a_quarter() -> None:
     assert all(peer(number) in book for number in range(20))
 
 
+def test_who_has_peers_enough_looks_for_more_of_its_own_ever_less_often() -> None:
+    simulation = Simulation(5)
+    config = NodeConfig(target_peers=1, target_outbound=1)
+    node, guest = simulation.add(config), simulation.add(ALONE)
+    guest.ask(lambda op: events.ConnectRequested(op, node.identity.peer_id, (node.address,)))
+    simulation.run(5)
+    know(node, 0, 200, Origin.DHT, teller=1, host="10.250.0.1")  # nobody is there
+    assert [view.direction for view in node.node.peers()] == [Direction.INBOUND]
+    before = node.dials
+    simulation.run(600)
+    assert 5 <= node.dials - before <= 20  # two hundred would be tried each minute
+    honest = simulation.add(ALONE)
+    node.node._services.switch.book.learn(honest.identity.peer_id, (honest.address,), origin=Origin.EXCHANGE)
+    simulation.run(300)
+    assert any(view.direction is Direction.OUTBOUND for view in node.node.peers())
+
+
 def test_the_two_longest_of_use_are_anchors() -> None:
     simulation = Simulation(4)
     first = simulation.add(NodeConfig(target_peers=5))
