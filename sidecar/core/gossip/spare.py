@@ -25,7 +25,7 @@ _MEMORY = 15 / 16  # of what was learnt, with each message that is looked at
 _PRIOR = 0.3  # messages of an author that what is known of the source counts as much as
 _OWN_PRIOR = 0.06  # the same where the source is the author: two that were of no use make the link spare
 _JUDGED = 1.0  # seconds after which a peer has shown what it had from elsewhere
-_KNOWN = 2  # messages of an author that are looked at in any case
+_KNOWN = 6  # messages of an author that are looked at in any case: so many outweigh what is known of the source
 _TRIED = 1 / 64  # of the messages that are looked at: all peers get them, to learn whether they still are of no use
 _WORTH = 2  # times as long as its id: shorter messages are sent rather than their ids
 _SLACK = 0.01  # seconds that a message waits beyond what a peer usually takes
@@ -107,7 +107,7 @@ class SpareLinks:
         """The share of such messages that is news to the peer, as far as it is known; a half where nothing is."""
         of_source = topic.needs.get(peer, _NOTHING).get(source, _UNKNOWN)
         if author is None:
-            return _share(of_source, 0.5, 0.5)
+            return _share(of_source, 0.75, 0.5)
         of_author = topic.authors.get(peer, _NOTHING).get(author, _UNKNOWN)
         if source == author:  # what a peer publishes may have other ways than what it passes on
             return _share(of_author, _OWN_PRIOR, 1.0)

@@ -180,6 +180,33 @@ def test_links_are_spare_by_author() -> None:
     assert ids_of(sent[stage.knowing]) == [peer_id(50) + (100).to_bytes(8, "big")]
 
 
+def test_authors_are_learnt_though_their_messages_always_come_right_behind_others() -> None:
+    stage = Stage(options=TopicOptions())
+    for number in range(10):
+        stage.say(stage.source, rpc(publish=[signed(50, "news", b"needed", number)]))
+        stage.now += 0.001
+        stage.say(stage.source, rpc(publish=[signed(51, "news", b"known", number)]))
+        stage.say(stage.knowing, rpc(publish=[signed(51, "news", b"known", number)]))
+        stage.pass_time(1.5)
+    stage.sent()
+    stage.say(stage.source, rpc(publish=[signed(51, "news", b"known", 100)]))
+    assert stage.copies() == [0, 0, 1]
+
+
+def test_what_a_peer_publishes_is_not_judged_by_what_it_passes_on() -> None:
+    stage = Stage(options=TopicOptions())
+    for number in range(30):
+        stage.say(stage.source, rpc(publish=[signed(50, "news", b"passed on", number)]))
+        stage.now += 0.02
+        stage.say(stage.knowing, rpc(publish=[signed(50, "news", b"passed on", number)]))
+        stage.pass_time(1.5)
+    stage.sent()
+    stage.say(stage.source, rpc(publish=[signed(1, "news", b"its own")]))
+    assert stage.copies() == [0, 1, 1]
+    stage.say(stage.source, rpc(publish=[signed(51, "news", b"passed on as well")]))
+    assert stage.copies() == [0, 0, 1]
+
+
 def test_who_lost_a_link_gets_messages_again() -> None:
     stage = Stage()
     stage.learn()

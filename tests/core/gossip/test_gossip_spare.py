@@ -101,7 +101,7 @@ def test_what_comes_from_another_side_small_or_published_here_goes_at_once() -> 
     stage.learn()
     stage.arrive(stage.message(), stage.needing)
     assert stage.sent() == {stage.source: 1, stage.knowing: 1, stage.needing: 0}
-    stage.arrive(stage.message(size=500))
+    stage.arrive(stage.message(size=400))
     assert stage.sent()[stage.knowing] == 1
     stage.router.handle(Published(1, "news", [stage.message()]), stage.now)
     assert stage.sent()[stage.knowing] == 1

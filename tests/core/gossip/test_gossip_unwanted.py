@@ -72,7 +72,7 @@ def test_a_large_message_is_told_to_the_mesh_before_it_is_forwarded(protocol: st
 def test_small_messages_and_repeats_are_not_told() -> None:
     router = make_router()
     source, other = mesh_of(router, 2, UNSIGNED)
-    router.handle(RpcsReceived(source, [rpc(publish=[plain("news", bytes(900))])]), 1.0)
+    router.handle(RpcsReceived(source, [rpc(publish=[plain("news", bytes(400))])]), 1.0)
     assert told(router, other) == ([], 1)
     for number, expected in ((1.0, 1), (2.0, 0)):
         router.handle(RpcsReceived(source, [rpc(publish=[plain("news", LARGE)])]), number)
