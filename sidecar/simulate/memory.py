@@ -1,5 +1,6 @@
 """How much memory a run takes, and how much there is."""
 
+import math
 import os
 from pathlib import Path
 
@@ -7,8 +8,9 @@ from .scenario import Scenario
 
 # Measured, in bytes, with the runs in docs/simulation.md, "What it takes".
 _PROGRAM = 70_000_000
-_JOINED = 900_000  # of a node that joins: of all, at the moment when most of them have just joined
-_PLACED = 450_000
+# Of a node among ten, and as much more with each tenfold, for it meets more of them:
+_JOINED = 280_000  # at the moment when most have just joined
+_PLACED = 140_000
 _REMEMBERED = 300  # of each message, by each node: its id, and what becomes of it
 _HELD = 6.0  # seconds for which a node holds the payload of a message
 
@@ -19,7 +21,8 @@ def needed_memory(scenario: Scenario) -> float:
     messages = sum(
         each.count * _REMEMBERED + min(each.count, each.rate * _HELD) * each.size for each in scenario.publications
     )
-    return _PROGRAM + placed * _PLACED + (scenario.nodes - placed) * _JOINED + scenario.nodes * messages
+    nodes = placed * _PLACED + (scenario.nodes - placed) * _JOINED
+    return _PROGRAM + nodes * max(1.0, math.log10(max(1, scenario.nodes))) + scenario.nodes * messages
 
 
 def fitting_nodes(scenario: Scenario, memory: float) -> int:
