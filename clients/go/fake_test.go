@@ -60,6 +60,7 @@ type fake struct {
 	watchPeers  func(pb.PeerService_WatchPeersServer) error
 	score       *pb.PeerScore
 	scored      *pb.SetPeerScoreRequest // the last
+	ruled       *pb.SetRulesRequest     // the last
 	probe       func(*pb.ProbeRequest, pb.PubSubService_ProbeServer) error
 	advertise   func(*pb.AdvertiseRequest, pb.DiscoveryService_AdvertiseServer) error
 	maxRequest  int // bytes; 0: 4 MiB; below: it sends no headers of its own

@@ -59,6 +59,9 @@ class NodeSurface(Protocol):
     def topics(self) -> Sequence[gossip.TopicView]:
         """Every topic that is joined or that peers have announced."""
 
+    def rules(self) -> Sequence[gossip.RuleView]:
+        """The rules that messages are judged by."""
+
     def participation(self) -> Participation:
         """With how many peers it does what."""
 

@@ -40,6 +40,7 @@ COMMANDS = {
     "token": "give apps tokens that allow some of the API, list and revoke them",
     "completion": "print what bash, zsh or fish needs to complete all this",
     "doctor": "look for what is wrong, and say what to do about it",
+    "rules": "what messages are judged by: list and set it, or try it on a trace",
     "trace": "read what `sidecar run --trace-wire FILE` has written",
     "sim": "play a scenario of many nodes on virtual time, and report on it",
     "demo": "five sidecars on this machine find each other, talk and gossip",

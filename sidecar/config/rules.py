@@ -4,9 +4,10 @@ Every error is a ConfigError of one sentence that names the place.
 """
 
 import json
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..core.errors import ConfigError, InvalidArgument, InvalidPeerId
 from ..core.parameters.rules import (
@@ -63,22 +64,35 @@ def rules_file() -> Kind:
 
 def load_rules(file: Path) -> tuple[TopicRule, ...]:
     """Read a file of rules. Raises ConfigError."""
-    document, source = read_document("the file of rules", file, _MAX_FILE)
+    return _rules(*read_document("the file of rules", file, _MAX_FILE), file.parent)
+
+
+def parse_rules(text: str) -> tuple[TopicRule, ...]:
+    """The same from a text, which names no files. Raises ConfigError, with "rules" for the file."""
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"rules: they are not TOML: {error}") from None
+    return _rules(document, Source(Path("rules"), text), None)
+
+
+def _rules(document: Mapping[str, Any], source: Source, folder: Path | None) -> tuple[TopicRule, ...]:
+    """`folder`: where files of senders are; None: none may be named."""
     top = Table(source, "", document, ("rule",), shown="the file of rules")
     found = list(tables(source, "rule", top.raw("rule", [])))
     if len(found) > MAX_RULES:
-        raise ConfigError(f"{file}: {len(found)} rules, at most {MAX_RULES}")
+        raise ConfigError(f"{source.file}: {len(found)} rules, at most {MAX_RULES}")
     rules: dict[str, TopicRule] = {}
     for count, content in found:
         table = Table(source, "rule", content, _KEYS, number=count, shown=f"[[rule]] {count}")
-        rule = _rule(table, source)
+        rule = _rule(table, folder)
         if rule.name in rules:
             raise table.complaint("name", f"another rule is named {rule.name!r}")
         rules[rule.name] = rule
     return tuple(rules.values())
 
 
-def _rule(table: Table, source: Source) -> TopicRule:
+def _rule(table: Table, folder: Path | None) -> TopicRule:
     topics = table.words("topics", _TOPIC)
     if not topics or len(topics) > MAX_TOPIC_PATTERNS:
         raise table.complaint(
@@ -94,8 +108,8 @@ def _rule(table: Table, source: Source) -> TopicRule:
             topics=topics,
             max_payload=table.take("max_payload", size(0, _MAX_PAYLOAD)),
             require_signature=table.take("require_signature", flag(), False),
-            allow=_senders(table, source, "allow"),
-            deny=_senders(table, source, "deny") or frozenset(),
+            allow=_senders(table, folder, "allow"),
+            deny=_senders(table, folder, "deny") or frozenset(),
             seqno=_seqno(table),
             rate=SenderRate(rate, burst) if rate is not None else None,
             on_break=OnBreak(table.take("on_break", choice(*(each.value for each in OnBreak)), "ignore")),
@@ -116,7 +130,7 @@ def _seqno(table: Table) -> SeqnoDistance | None:
     return SeqnoDistance(usual.least if least is None else least, most, remember)
 
 
-def _senders(table: Table, source: Source, name: str) -> frozenset[PeerId] | None:
+def _senders(table: Table, folder: Path | None, name: str) -> frozenset[PeerId] | None:
     """The senders of a list and of a file together; None where neither is there."""
     named = f"{name}_file"
     file = table.take(named, _SENDERS_FILE)
@@ -132,9 +146,10 @@ def _senders(table: Table, source: Source, name: str) -> frozenset[PeerId] | Non
         except InvalidPeerId as error:
             raise table.complaint(name, f"{word!r}: {error}; allowed: peer ids such as 12D3KooW...") from None
     if file is not None:
-        beside = source.file.parent / file
+        if folder is None:
+            raise table.complaint(named, f"only a node's own file of rules names files; put the senders into {name}")
         try:
-            found |= dict.fromkeys(_listed(beside))
+            found |= dict.fromkeys(_listed(folder / file))
         except ConfigError as error:
             raise table.complaint(named, str(error)) from None
     if len(found) > MAX_LISTED:

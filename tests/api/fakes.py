@@ -17,6 +17,7 @@ from sidecar.config.describe import Setting
 from sidecar.core import direct, events, gossip
 from sidecar.core.events import Condition, PeerView
 from sidecar.core.gate import Gate
+from sidecar.core.gossip.rules import RuleBook
 from sidecar.core.histogram import Histogram
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
@@ -76,6 +77,7 @@ class FakeNode:
         self.peer_id = ME
         self.gate = Gate()
         self.network = "test"
+        self.rule_book = RuleBook()
         self.fed: list[Any] = []
         self.arrived: dict[type, asyncio.Event] = {}
         self.answers: dict[type, Any] = {}
@@ -106,6 +108,9 @@ class FakeNode:
     def topics(self) -> list[gossip.TopicView]:
         return [gossip.TopicView(t, True, o.sign, (OTHER,), (OTHER,)) for t, o in reversed(self.joined.items())]
 
+    def rules(self) -> list[gossip.RuleView]:
+        return self.rule_book.views()
+
     def participation(self) -> Participation:
         counted = self.counted
         return Participation(counted.switch.peers_ready, counted.gossip_queues.peers, counted.kademlia.peers)
@@ -130,6 +135,8 @@ class FakeNode:
         match fed:
             case gossip.TopicJoined(topic, options):
                 self.joined[topic] = options
+            case gossip.RulesSet(rules, configured):
+                self.rule_book.put(rules, configured=configured)
             case gossip.TopicLeft(topic):
                 del self.joined[topic]
             case gossip.Published():

@@ -21,6 +21,8 @@ CALLS: dict[str, set[str]] = {
     "set_log_level": _TIMED | {"part", "level"},
     "configuration": _TIMED,
     "topics": _TIMED,
+    "rules": _TIMED,
+    "set_rules": _TIMED | {"rules"},
     "peers": {"connected_only", "protocol"},
     "peer": _TIMED | {"peer_id"},
     "find_peer": _TIMED | {"peer_id"},

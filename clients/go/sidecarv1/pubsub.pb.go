@@ -1799,6 +1799,320 @@ func (x *ProbeSummary) GetIgnored() uint64 {
 	return 0
 }
 
+// Asks for the rules.
+type ListRulesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRulesRequest) Reset() {
+	*x = ListRulesRequest{}
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRulesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRulesRequest) ProtoMessage() {}
+
+func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRulesRequest.ProtoReflect.Descriptor instead.
+func (*ListRulesRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{19}
+}
+
+// The rules in force.
+type ListRulesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order in which they are looked at.
+	Rules         []*Rule `protobuf:"bytes,1,rep,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRulesResponse) Reset() {
+	*x = ListRulesResponse{}
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRulesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRulesResponse) ProtoMessage() {}
+
+func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRulesResponse.ProtoReflect.Descriptor instead.
+func (*ListRulesResponse) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListRulesResponse) GetRules() []*Rule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+// A rule that messages are judged by.
+type Rule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The topics that it is for, with * for any text.
+	Topics []string `protobuf:"bytes,2,rep,name=topics,proto3" json:"topics,omitempty"`
+	// What it asks for, a sentence for people.
+	Description string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	// Whether it is of the node's file; else it was set at run time.
+	Configured bool `protobuf:"varint,4,opt,name=configured,proto3" json:"configured,omitempty"`
+	// What it has kept back since it is in force.
+	Counts        []*RuleCount `protobuf:"bytes,5,rep,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rule) Reset() {
+	*x = Rule{}
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rule) ProtoMessage() {}
+
+func (x *Rule) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rule.ProtoReflect.Descriptor instead.
+func (*Rule) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Rule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Rule) GetTopics() []string {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *Rule) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *Rule) GetConfigured() bool {
+	if x != nil {
+		return x.Configured
+	}
+	return false
+}
+
+func (x *Rule) GetCounts() []*RuleCount {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+// How many messages broke a rule, for one reason, on one topic.
+type RuleCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic; empty for all that are beyond the first 1024.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// What of the rule they broke: max_payload, require_signature, senders, seqno, seqno_memory or rate. seqno_memory: the
+	// sender was new, and there was no room to remember it.
+	Limit string `protobuf:"bytes,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// How many.
+	Messages      uint64 `protobuf:"varint,3,opt,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleCount) Reset() {
+	*x = RuleCount{}
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleCount) ProtoMessage() {}
+
+func (x *RuleCount) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleCount.ProtoReflect.Descriptor instead.
+func (*RuleCount) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RuleCount) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *RuleCount) GetLimit() string {
+	if x != nil {
+		return x.Limit
+	}
+	return ""
+}
+
+func (x *RuleCount) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+// The rules to be set.
+type SetRulesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in a file of rules: TOML with [[rule]] tables, at most 256 KiB. Lists of senders stand in the rules themselves;
+	// allow_file and deny_file are refused. Empty: no rules.
+	Rules         string `protobuf:"bytes,1,opt,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetRulesRequest) Reset() {
+	*x = SetRulesRequest{}
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetRulesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetRulesRequest) ProtoMessage() {}
+
+func (x *SetRulesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetRulesRequest.ProtoReflect.Descriptor instead.
+func (*SetRulesRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *SetRulesRequest) GetRules() string {
+	if x != nil {
+		return x.Rules
+	}
+	return ""
+}
+
+// They are in force.
+type SetRulesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetRulesResponse) Reset() {
+	*x = SetRulesResponse{}
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetRulesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetRulesResponse) ProtoMessage() {}
+
+func (x *SetRulesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_pubsub_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetRulesResponse.ProtoReflect.Descriptor instead.
+func (*SetRulesResponse) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{24}
+}
+
 var File_sidecar_v1_pubsub_proto protoreflect.FileDescriptor
 
 const file_sidecar_v1_pubsub_proto_rawDesc = "" +
@@ -1930,7 +2244,25 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\bexpected\x18\x06 \x01(\x04R\bexpected\x12\x1a\n" +
 	"\banswered\x18\a \x01(\x04R\banswered\x12\x1c\n" +
 	"\treceivers\x18\b \x01(\x01R\treceivers\x12\x18\n" +
-	"\aignored\x18\t \x01(\x04R\aignored*W\n" +
+	"\aignored\x18\t \x01(\x04R\aignored\"\x12\n" +
+	"\x10ListRulesRequest\";\n" +
+	"\x11ListRulesResponse\x12&\n" +
+	"\x05rules\x18\x01 \x03(\v2\x10.sidecar.v1.RuleR\x05rules\"\xa3\x01\n" +
+	"\x04Rule\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06topics\x18\x02 \x03(\tR\x06topics\x12 \n" +
+	"\vdescription\x18\x03 \x01(\tR\vdescription\x12\x1e\n" +
+	"\n" +
+	"configured\x18\x04 \x01(\bR\n" +
+	"configured\x12-\n" +
+	"\x06counts\x18\x05 \x03(\v2\x15.sidecar.v1.RuleCountR\x06counts\"S\n" +
+	"\tRuleCount\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\tR\x05limit\x12\x1a\n" +
+	"\bmessages\x18\x03 \x01(\x04R\bmessages\"'\n" +
+	"\x0fSetRulesRequest\x12\x14\n" +
+	"\x05rules\x18\x01 \x01(\tR\x05rules\"\x12\n" +
+	"\x10SetRulesResponse*W\n" +
 	"\aSigning\x12\x17\n" +
 	"\x13SIGNING_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13SIGNING_STRICT_SIGN\x10\x01\x12\x1a\n" +
@@ -1952,14 +2284,16 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\x1fVALIDATION_FALLBACK_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aVALIDATION_FALLBACK_ACCEPT\x10\x01\x12\x1e\n" +
 	"\x1aVALIDATION_FALLBACK_IGNORE\x10\x02\x12\x1c\n" +
-	"\x18VALIDATION_FALLBACK_HOLD\x10\x032\xcb\x03\n" +
+	"\x18VALIDATION_FALLBACK_HOLD\x10\x032\xdc\x04\n" +
 	"\rPubSubService\x12B\n" +
 	"\aPublish\x12\x1a.sidecar.v1.PublishRequest\x1a\x1b.sidecar.v1.PublishResponse\x12R\n" +
 	"\vPublishMany\x12\x1e.sidecar.v1.PublishManyRequest\x1a\x1f.sidecar.v1.PublishManyResponse(\x010\x01\x12J\n" +
 	"\tSubscribe\x12\x1c.sidecar.v1.SubscribeRequest\x1a\x1d.sidecar.v1.SubscribeResponse0\x01\x12I\n" +
 	"\bValidate\x12\x1b.sidecar.v1.ValidateRequest\x1a\x1c.sidecar.v1.ValidateResponse(\x010\x01\x12K\n" +
 	"\n" +
-	"ListTopics\x12\x1d.sidecar.v1.ListTopicsRequest\x1a\x1e.sidecar.v1.ListTopicsResponse\x12>\n" +
+	"ListTopics\x12\x1d.sidecar.v1.ListTopicsRequest\x1a\x1e.sidecar.v1.ListTopicsResponse\x12H\n" +
+	"\tListRules\x12\x1c.sidecar.v1.ListRulesRequest\x1a\x1d.sidecar.v1.ListRulesResponse\x12E\n" +
+	"\bSetRules\x12\x1b.sidecar.v1.SetRulesRequest\x1a\x1c.sidecar.v1.SetRulesResponse\x12>\n" +
 	"\x05Probe\x12\x18.sidecar.v1.ProbeRequest\x1a\x19.sidecar.v1.ProbeResponse0\x01B\x9f\x01\n" +
 	"\x18io.github.p2p_sidecar.v1B\vPubsubProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\n" +
 	"Sidecar.V1\xca\x02\n" +
@@ -1978,7 +2312,7 @@ func file_sidecar_v1_pubsub_proto_rawDescGZIP() []byte {
 }
 
 var file_sidecar_v1_pubsub_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sidecar_v1_pubsub_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_sidecar_v1_pubsub_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_sidecar_v1_pubsub_proto_goTypes = []any{
 	(Signing)(0),                  // 0: sidecar.v1.Signing
 	(PublishOutcome)(0),           // 1: sidecar.v1.PublishOutcome
@@ -2003,55 +2337,67 @@ var file_sidecar_v1_pubsub_proto_goTypes = []any{
 	(*ProbeResponse)(nil),         // 20: sidecar.v1.ProbeResponse
 	(*ProbeAnswer)(nil),           // 21: sidecar.v1.ProbeAnswer
 	(*ProbeSummary)(nil),          // 22: sidecar.v1.ProbeSummary
-	(*OutgoingMessage)(nil),       // 23: sidecar.v1.OutgoingMessage
-	(OverflowPolicy)(0),           // 24: sidecar.v1.OverflowPolicy
-	(*Lagged)(nil),                // 25: sidecar.v1.Lagged
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
+	(*ListRulesRequest)(nil),      // 23: sidecar.v1.ListRulesRequest
+	(*ListRulesResponse)(nil),     // 24: sidecar.v1.ListRulesResponse
+	(*Rule)(nil),                  // 25: sidecar.v1.Rule
+	(*RuleCount)(nil),             // 26: sidecar.v1.RuleCount
+	(*SetRulesRequest)(nil),       // 27: sidecar.v1.SetRulesRequest
+	(*SetRulesResponse)(nil),      // 28: sidecar.v1.SetRulesResponse
+	(*OutgoingMessage)(nil),       // 29: sidecar.v1.OutgoingMessage
+	(OverflowPolicy)(0),           // 30: sidecar.v1.OverflowPolicy
+	(*Lagged)(nil),                // 31: sidecar.v1.Lagged
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
 }
 var file_sidecar_v1_pubsub_proto_depIdxs = []int32{
 	1,  // 0: sidecar.v1.PublishReceipt.outcome:type_name -> sidecar.v1.PublishOutcome
 	0,  // 1: sidecar.v1.PublishRequest.signing:type_name -> sidecar.v1.Signing
 	4,  // 2: sidecar.v1.PublishResponse.receipt:type_name -> sidecar.v1.PublishReceipt
 	0,  // 3: sidecar.v1.PublishManyRequest.signing:type_name -> sidecar.v1.Signing
-	23, // 4: sidecar.v1.PublishManyRequest.messages:type_name -> sidecar.v1.OutgoingMessage
+	29, // 4: sidecar.v1.PublishManyRequest.messages:type_name -> sidecar.v1.OutgoingMessage
 	9,  // 5: sidecar.v1.PublishManyResponse.receipts:type_name -> sidecar.v1.PublishReceiptRange
 	1,  // 6: sidecar.v1.PublishReceiptRange.outcome:type_name -> sidecar.v1.PublishOutcome
-	24, // 7: sidecar.v1.SubscribeRequest.policy:type_name -> sidecar.v1.OverflowPolicy
+	30, // 7: sidecar.v1.SubscribeRequest.policy:type_name -> sidecar.v1.OverflowPolicy
 	0,  // 8: sidecar.v1.SubscribeRequest.signing:type_name -> sidecar.v1.Signing
 	12, // 9: sidecar.v1.SubscribeResponse.messages:type_name -> sidecar.v1.TopicMessage
-	25, // 10: sidecar.v1.SubscribeResponse.lagged:type_name -> sidecar.v1.Lagged
-	26, // 11: sidecar.v1.TopicMessage.receive_time:type_name -> google.protobuf.Timestamp
+	31, // 10: sidecar.v1.SubscribeResponse.lagged:type_name -> sidecar.v1.Lagged
+	32, // 11: sidecar.v1.TopicMessage.receive_time:type_name -> google.protobuf.Timestamp
 	3,  // 12: sidecar.v1.ValidateRequest.fallback:type_name -> sidecar.v1.ValidationFallback
-	27, // 13: sidecar.v1.ValidateRequest.timeout:type_name -> google.protobuf.Duration
+	33, // 13: sidecar.v1.ValidateRequest.timeout:type_name -> google.protobuf.Duration
 	14, // 14: sidecar.v1.ValidateRequest.verdicts:type_name -> sidecar.v1.VerdictRange
 	2,  // 15: sidecar.v1.VerdictRange.verdict:type_name -> sidecar.v1.Verdict
 	12, // 16: sidecar.v1.ValidateResponse.messages:type_name -> sidecar.v1.TopicMessage
 	18, // 17: sidecar.v1.ListTopicsResponse.topics:type_name -> sidecar.v1.Topic
 	0,  // 18: sidecar.v1.Topic.signing:type_name -> sidecar.v1.Signing
-	27, // 19: sidecar.v1.ProbeRequest.interval:type_name -> google.protobuf.Duration
+	33, // 19: sidecar.v1.ProbeRequest.interval:type_name -> google.protobuf.Duration
 	0,  // 20: sidecar.v1.ProbeRequest.signing:type_name -> sidecar.v1.Signing
 	21, // 21: sidecar.v1.ProbeResponse.answers:type_name -> sidecar.v1.ProbeAnswer
 	22, // 22: sidecar.v1.ProbeResponse.summary:type_name -> sidecar.v1.ProbeSummary
-	27, // 23: sidecar.v1.ProbeAnswer.delay:type_name -> google.protobuf.Duration
-	27, // 24: sidecar.v1.ProbeAnswer.round_trip:type_name -> google.protobuf.Duration
-	5,  // 25: sidecar.v1.PubSubService.Publish:input_type -> sidecar.v1.PublishRequest
-	7,  // 26: sidecar.v1.PubSubService.PublishMany:input_type -> sidecar.v1.PublishManyRequest
-	10, // 27: sidecar.v1.PubSubService.Subscribe:input_type -> sidecar.v1.SubscribeRequest
-	13, // 28: sidecar.v1.PubSubService.Validate:input_type -> sidecar.v1.ValidateRequest
-	16, // 29: sidecar.v1.PubSubService.ListTopics:input_type -> sidecar.v1.ListTopicsRequest
-	19, // 30: sidecar.v1.PubSubService.Probe:input_type -> sidecar.v1.ProbeRequest
-	6,  // 31: sidecar.v1.PubSubService.Publish:output_type -> sidecar.v1.PublishResponse
-	8,  // 32: sidecar.v1.PubSubService.PublishMany:output_type -> sidecar.v1.PublishManyResponse
-	11, // 33: sidecar.v1.PubSubService.Subscribe:output_type -> sidecar.v1.SubscribeResponse
-	15, // 34: sidecar.v1.PubSubService.Validate:output_type -> sidecar.v1.ValidateResponse
-	17, // 35: sidecar.v1.PubSubService.ListTopics:output_type -> sidecar.v1.ListTopicsResponse
-	20, // 36: sidecar.v1.PubSubService.Probe:output_type -> sidecar.v1.ProbeResponse
-	31, // [31:37] is the sub-list for method output_type
-	25, // [25:31] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	33, // 23: sidecar.v1.ProbeAnswer.delay:type_name -> google.protobuf.Duration
+	33, // 24: sidecar.v1.ProbeAnswer.round_trip:type_name -> google.protobuf.Duration
+	25, // 25: sidecar.v1.ListRulesResponse.rules:type_name -> sidecar.v1.Rule
+	26, // 26: sidecar.v1.Rule.counts:type_name -> sidecar.v1.RuleCount
+	5,  // 27: sidecar.v1.PubSubService.Publish:input_type -> sidecar.v1.PublishRequest
+	7,  // 28: sidecar.v1.PubSubService.PublishMany:input_type -> sidecar.v1.PublishManyRequest
+	10, // 29: sidecar.v1.PubSubService.Subscribe:input_type -> sidecar.v1.SubscribeRequest
+	13, // 30: sidecar.v1.PubSubService.Validate:input_type -> sidecar.v1.ValidateRequest
+	16, // 31: sidecar.v1.PubSubService.ListTopics:input_type -> sidecar.v1.ListTopicsRequest
+	23, // 32: sidecar.v1.PubSubService.ListRules:input_type -> sidecar.v1.ListRulesRequest
+	27, // 33: sidecar.v1.PubSubService.SetRules:input_type -> sidecar.v1.SetRulesRequest
+	19, // 34: sidecar.v1.PubSubService.Probe:input_type -> sidecar.v1.ProbeRequest
+	6,  // 35: sidecar.v1.PubSubService.Publish:output_type -> sidecar.v1.PublishResponse
+	8,  // 36: sidecar.v1.PubSubService.PublishMany:output_type -> sidecar.v1.PublishManyResponse
+	11, // 37: sidecar.v1.PubSubService.Subscribe:output_type -> sidecar.v1.SubscribeResponse
+	15, // 38: sidecar.v1.PubSubService.Validate:output_type -> sidecar.v1.ValidateResponse
+	17, // 39: sidecar.v1.PubSubService.ListTopics:output_type -> sidecar.v1.ListTopicsResponse
+	24, // 40: sidecar.v1.PubSubService.ListRules:output_type -> sidecar.v1.ListRulesResponse
+	28, // 41: sidecar.v1.PubSubService.SetRules:output_type -> sidecar.v1.SetRulesResponse
+	20, // 42: sidecar.v1.PubSubService.Probe:output_type -> sidecar.v1.ProbeResponse
+	35, // [35:43] is the sub-list for method output_type
+	27, // [27:35] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_pubsub_proto_init() }
@@ -2066,7 +2412,7 @@ func file_sidecar_v1_pubsub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_pubsub_proto_rawDesc), len(file_sidecar_v1_pubsub_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   19,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

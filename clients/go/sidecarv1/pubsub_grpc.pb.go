@@ -24,6 +24,8 @@ const (
 	PubSubService_Subscribe_FullMethodName   = "/sidecar.v1.PubSubService/Subscribe"
 	PubSubService_Validate_FullMethodName    = "/sidecar.v1.PubSubService/Validate"
 	PubSubService_ListTopics_FullMethodName  = "/sidecar.v1.PubSubService/ListTopics"
+	PubSubService_ListRules_FullMethodName   = "/sidecar.v1.PubSubService/ListRules"
+	PubSubService_SetRules_FullMethodName    = "/sidecar.v1.PubSubService/SetRules"
 	PubSubService_Probe_FullMethodName       = "/sidecar.v1.PubSubService/Probe"
 )
 
@@ -70,6 +72,14 @@ type PubSubServiceClient interface {
 	Validate(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ValidateRequest, ValidateResponse], error)
 	// The topics that this node subscribes to or publishes on, or that its peers subscribe to.
 	ListTopics(ctx context.Context, in *ListTopicsRequest, opts ...grpc.CallOption) (*ListTopicsResponse, error)
+	// The rules that messages are judged by here before anybody gets them, in the order in which they are looked at, and
+	// what each has kept back. docs/rules.md says what rules are.
+	ListRules(ctx context.Context, in *ListRulesRequest, opts ...grpc.CallOption) (*ListRulesResponse, error)
+	// Replaces the rules that were set by this call before; those of the node's file (gossip.rules) stay, and are looked at
+	// first. They hold until the node ends. A rule that keeps its name keeps what it remembers of senders, and its counts.
+	// INVALID_ARGUMENT where the text is wrong, with the line; ALREADY_EXISTS where the file has a rule of that name,
+	// RESOURCE_EXHAUSTED for more than 256 rules in all. Nothing is changed then.
+	SetRules(ctx context.Context, in *SetRulesRequest, opts ...grpc.CallOption) (*SetRulesResponse, error)
 	// Measures how long messages on a topic take to reach the others, without synchronised clocks: publishes messages
 	// that no app gets, and a sample of their receivers answers this node directly. The answers come as they are known,
 	// the summary last, some seconds behind the last message. docs/propagation.md says how far the figures can be
@@ -154,6 +164,26 @@ func (c *pubSubServiceClient) ListTopics(ctx context.Context, in *ListTopicsRequ
 	return out, nil
 }
 
+func (c *pubSubServiceClient) ListRules(ctx context.Context, in *ListRulesRequest, opts ...grpc.CallOption) (*ListRulesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRulesResponse)
+	err := c.cc.Invoke(ctx, PubSubService_ListRules_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pubSubServiceClient) SetRules(ctx context.Context, in *SetRulesRequest, opts ...grpc.CallOption) (*SetRulesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetRulesResponse)
+	err := c.cc.Invoke(ctx, PubSubService_SetRules_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *pubSubServiceClient) Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ProbeResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &PubSubService_ServiceDesc.Streams[3], PubSubService_Probe_FullMethodName, cOpts...)
@@ -216,6 +246,14 @@ type PubSubServiceServer interface {
 	Validate(grpc.BidiStreamingServer[ValidateRequest, ValidateResponse]) error
 	// The topics that this node subscribes to or publishes on, or that its peers subscribe to.
 	ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error)
+	// The rules that messages are judged by here before anybody gets them, in the order in which they are looked at, and
+	// what each has kept back. docs/rules.md says what rules are.
+	ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error)
+	// Replaces the rules that were set by this call before; those of the node's file (gossip.rules) stay, and are looked at
+	// first. They hold until the node ends. A rule that keeps its name keeps what it remembers of senders, and its counts.
+	// INVALID_ARGUMENT where the text is wrong, with the line; ALREADY_EXISTS where the file has a rule of that name,
+	// RESOURCE_EXHAUSTED for more than 256 rules in all. Nothing is changed then.
+	SetRules(context.Context, *SetRulesRequest) (*SetRulesResponse, error)
 	// Measures how long messages on a topic take to reach the others, without synchronised clocks: publishes messages
 	// that no app gets, and a sample of their receivers answers this node directly. The answers come as they are known,
 	// the summary last, some seconds behind the last message. docs/propagation.md says how far the figures can be
@@ -249,6 +287,12 @@ func (UnimplementedPubSubServiceServer) Validate(grpc.BidiStreamingServer[Valida
 }
 func (UnimplementedPubSubServiceServer) ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTopics not implemented")
+}
+func (UnimplementedPubSubServiceServer) ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRules not implemented")
+}
+func (UnimplementedPubSubServiceServer) SetRules(context.Context, *SetRulesRequest) (*SetRulesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetRules not implemented")
 }
 func (UnimplementedPubSubServiceServer) Probe(*ProbeRequest, grpc.ServerStreamingServer[ProbeResponse]) error {
 	return status.Error(codes.Unimplemented, "method Probe not implemented")
@@ -335,6 +379,42 @@ func _PubSubService_ListTopics_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PubSubService_ListRules_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRulesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PubSubServiceServer).ListRules(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PubSubService_ListRules_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PubSubServiceServer).ListRules(ctx, req.(*ListRulesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PubSubService_SetRules_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetRulesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PubSubServiceServer).SetRules(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PubSubService_SetRules_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PubSubServiceServer).SetRules(ctx, req.(*SetRulesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PubSubService_Probe_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ProbeRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -360,6 +440,14 @@ var PubSubService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListTopics",
 			Handler:    _PubSubService_ListTopics_Handler,
+		},
+		{
+			MethodName: "ListRules",
+			Handler:    _PubSubService_ListRules_Handler,
+		},
+		{
+			MethodName: "SetRules",
+			Handler:    _PubSubService_SetRules_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

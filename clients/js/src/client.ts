@@ -21,6 +21,7 @@ import {
   PubSubServiceDefinition,
 } from "./generated/sidecar/v1/pubsub.js";
 import { type ConnectOptions, isLost, Link, method } from "./link.js";
+import { listRules, type Rule, setRules } from "./rules.js";
 import { type ScoreOptions, setScore } from "./scores.js";
 import { type Judge, type ValidateOptions, Validator } from "./validator.js";
 import { type Handler, type ServeOptions, Server } from "./server.js";
@@ -665,6 +666,20 @@ export class Client {
   async topics(options: CallOptions = {}): Promise<Topic[]> {
     const { topics } = await this.#link.unary(LIST_TOPICS, {}, options, true);
     return topics.map(convert.topic);
+  }
+
+  /** The rules that messages are judged by there, in order, and what each has kept back. */
+  async rules(options: CallOptions = {}): Promise<Rule[]> {
+    return listRules(this.#link, options);
+  }
+
+  /**
+   * Replace the rules that were set at run time; those of the node's file stay.
+   *
+   * @param rules - TOML, as in a file of rules; empty: none
+   */
+  async setRules(rules: string, options: CallOptions = {}): Promise<void> {
+    return setRules(this.#link, rules, options);
   }
 
   /**

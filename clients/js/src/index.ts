@@ -75,6 +75,7 @@ export {
   WrongPrivateNetwork,
 } from "./errors.js";
 export type { ConnectOptions } from "./link.js";
+export type { Rule, RuleCount } from "./rules.js";
 export type { ScoreOptions } from "./scores.js";
 export { type Handler, type ServeOptions, Server } from "./server.js";
 export { Stream, Watch } from "./stream.js";

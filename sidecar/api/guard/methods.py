@@ -108,6 +108,8 @@ METHODS: dict[str, Needs] = {
     "PubSubService/Subscribe": _each("subscribe", "topics"),
     "PubSubService/Validate": _each("validate", "topics"),
     "PubSubService/ListTopics": _fixed("node:read"),
+    "PubSubService/ListRules": _fixed("node:read"),
+    "PubSubService/SetRules": _fixed("node:rules"),
     "PubSubService/Probe": _named("probe", "topic"),
     "DiscoveryService/Advertise": _named("advertise", "name"),
     "DiscoveryService/FindPeers": _named("discover", "name"),

@@ -21,9 +21,9 @@ KINDS = {
     "discover": "find peers that advertise that name",
     "record": "put and get records of that key",
     "peers": "read: list, watch and find peers; manage: connect, disconnect, ping; ban: ban, allow, protect",
-    "node": "read: counters, the topics in use, the log, the configuration; manage: the levels of the log",
+    "node": "read: counters, topics, rules, the log, the configuration; manage: the levels of the log; rules: set them",
 }
-FIXED = {"peers": ("read", "manage", "ban"), "node": ("read", "manage")}
+FIXED = {"peers": ("read", "manage", "ban"), "node": ("read", "manage", "rules")}
 EVERYTHING = "*"
 MAX_SCOPE = 1200  # bytes; a topic may have 1024
 

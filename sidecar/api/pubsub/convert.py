@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sidecar_client.v1 import common_pb2
 from sidecar_client.v1 import pubsub_pb2 as pb
 
-from ...core.gossip import Fallback, PublishOutcome, TopicView, ValidationSettings, Verdict
+from ...core.gossip import Fallback, PublishOutcome, RuleView, TopicView, ValidationSettings, Verdict
 from ...core.probe import ProbeAnswered, ProbeSummary
 from ..common.values import bounded, duration, invalid, seconds
 from .hub import Policy
@@ -16,6 +16,7 @@ PublishManyRequest = pb.PublishManyRequest
 SubscribeRequest = pb.SubscribeRequest
 ProbeRequest = pb.ProbeRequest
 ValidateRequest = pb.ValidateRequest
+SetRulesRequest = pb.SetRulesRequest
 
 _OUTCOMES = {
     PublishOutcome.SENT: pb.PUBLISH_OUTCOME_SENT,
@@ -185,3 +186,27 @@ def probed(told: Iterable[ProbeAnswered | ProbeSummary]) -> pb.ProbeResponse:
                 direct=answer.direct,
             )
     return response
+
+
+def rules(views: Iterable[RuleView]) -> pb.ListRulesResponse:
+    """The rules in force."""
+    return pb.ListRulesResponse(
+        rules=[
+            pb.Rule(
+                name=view.rule.name,
+                topics=view.rule.topics,
+                description=view.rule.describe(),
+                configured=view.configured,
+                counts=[
+                    pb.RuleCount(topic=topic, limit=limit.value, messages=count)
+                    for (topic, limit), count in view.broken.items()
+                ],
+            )
+            for view in views
+        ]
+    )
+
+
+def rules_set() -> pb.SetRulesResponse:
+    """They are in force."""
+    return pb.SetRulesResponse()

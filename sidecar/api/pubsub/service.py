@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...core.errors import DeadlineExceeded, TooLarge
+from ...config.rules import parse_rules
+from ...core.errors import ConfigError, DeadlineExceeded, TooLarge
 from ...core.gossip import (
     MessagesDelivered,
     MessagesToJudge,
@@ -12,6 +13,7 @@ from ...core.gossip import (
     PublishCompleted,
     Published,
     PublishOutcome,
+    RulesSet,
     TopicOptions,
 )
 from ...core.override import override
@@ -36,6 +38,7 @@ from .judging import Judges
 from .topics import Topics
 
 _MAX_TOPICS = 64
+_MAX_RULES_TEXT = 256 << 10  # bytes; they are read within the turn
 _MAX_PEERS = 1024
 _ANSWERS, _INTERVAL = 32, 1.0  # of a probe that says neither
 _MAX_TOLD = 1024  # answers in one response
@@ -143,6 +146,23 @@ class PubSubService(ApiService):
         """Every topic that is known."""
         views = sorted(self._context.node.topics(), key=lambda view: view.topic)
         return convert.topics((view, self._local(view.topic)) for view in views)
+
+    async def list_rules(self, request: Any, call: Call) -> object:
+        """The rules that messages are judged by."""
+        return convert.rules(self._context.node.rules())
+
+    async def set_rules(self, request: convert.SetRulesRequest, call: Call) -> object:
+        """Replace the rules that were set at run time."""
+        size = len(request.rules.encode())
+        if size > _MAX_RULES_TEXT:
+            raise values.invalid("rules", f"{size} bytes, at most {_MAX_RULES_TEXT}")
+        try:
+            rules = parse_rules(request.rules)
+        except ConfigError as error:
+            raise values.invalid("rules", str(error)) from None
+        self._context.feed(RulesSet(rules))
+        self._context.changed("rules.set", rules=[rule.name for rule in rules])
+        return convert.rules_set()
 
     async def probe(self, request: convert.ProbeRequest, call: Call) -> None:
         """Measure how long messages take to reach the others: the answers as they come, then the summary."""

@@ -71,6 +71,25 @@ class TopicRule:
     rate: SenderRate | None = None
     on_break: OnBreak = OnBreak.IGNORE
 
+    def describe(self) -> str:
+        """What the rule asks for, a sentence."""
+        asked = []
+        if self.max_payload is not None:
+            asked.append(f"payloads of at most {self.max_payload} bytes")
+        if self.require_signature:
+            asked.append("signatures")
+        if self.allow is not None:
+            asked.append(f"one of {len(self.allow)} senders")
+        if self.deny:
+            asked.append(f"none of {len(self.deny)} senders")
+        if self.seqno is not None:
+            least, most, _ = self.seqno
+            upwards = "any" if most is None else f"{most:+}"
+            asked.append(f"sequence numbers from {least:+} to {upwards} beyond the last, each once")
+        if self.rate is not None:
+            asked.append(f"{self.rate.rate:g} messages a second of each sender, {self.rate.burst:g} at once")
+        return f"{'; '.join(asked)}; else {self.on_break.value}"
+
     def __post_init__(self) -> None:
         if not self.topics:
             raise InvalidArgument(f"rule {self.name!r} has no topics")

@@ -194,6 +194,8 @@ CASES: dict[str, tuple[dict[str, Any], str | None]] = {
     "StreamService/AcceptStreams": ({"protocols": ["/a/1"]}, "stream:/a/1"),
     "PubSubService/Publish": ({"topic": "news"}, "publish:news"),
     "PubSubService/PublishMany": ({"topic": "news"}, "publish:news"),
+    "PubSubService/ListRules": ({}, "node:read"),
+    "PubSubService/SetRules": ({}, "node:rules"),
     "PubSubService/Subscribe": ({"topics": ["news"]}, "subscribe:news"),
     "PubSubService/Validate": ({"topics": ["news"]}, "validate:news"),
     "PubSubService/ListTopics": ({}, "node:read"),

@@ -103,6 +103,11 @@ def peer_events(response: peer_pb2.WatchPeersResponse) -> Iterable[types.PeerEve
         yield types.PeerEvent(types.PeerEventType(event.type), about, event.reason)
 
 
+def rule(message: pubsub_pb2.Rule) -> types.Rule:
+    counts = tuple(types.RuleCount(count.topic, count.limit, count.messages) for count in message.counts)
+    return types.Rule(message.name, tuple(message.topics), message.description, message.configured, counts)
+
+
 def topic(message: pubsub_pb2.Topic) -> types.Topic:
     return types.Topic(
         name=message.name,

@@ -557,6 +557,22 @@ class Client:
         )
         return [_convert.topic(message) for message in response.topics]
 
+    async def rules(self, *, timeout: float | None = None) -> list[types.Rule]:
+        """The rules that messages are judged by there, in order, and what each has kept back."""
+        response = await self._link.unary(
+            self._pubsub.ListRules, pubsub_pb2.ListRulesRequest(), timeout, repeatable=True
+        )
+        return [_convert.rule(message) for message in response.rules]
+
+    async def set_rules(self, rules: str, *, timeout: float | None = None) -> None:
+        """Replace the rules that were set at run time; those of the node's file stay. Empty: none.
+
+        `rules`: TOML as in a file of rules. Raises InvalidArgument, which names the line, AlreadyExists,
+        ResourceExhausted.
+        """
+        request = _checks.request(pubsub_pb2.SetRulesRequest, rules=rules)
+        await self._link.unary(self._pubsub.SetRules, request, timeout, repeatable=True)
+
     def probe(
         self,
         topic: str,

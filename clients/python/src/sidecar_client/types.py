@@ -288,6 +288,25 @@ class Topic:
     scoring: str = ""  # how its peers are scored by the expected rate, a sentence; empty: as those of any topic
 
 
+class RuleCount(NamedTuple):
+    """How many messages broke a rule on a topic, and what of it (`max_payload`, `rate`, ...)."""
+
+    topic: str
+    limit: str
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule that messages are judged by there before anybody gets them."""
+
+    name: str
+    topics: tuple[str, ...]
+    description: str  # what it asks for, a sentence
+    configured: bool  # it is of the node's file; else it was set at run time
+    counts: tuple[RuleCount, ...]
+
+
 class Histogram(NamedTuple):
     """Observations counted by upper bounds; `counts` has one more, for what is above all of them.
 

@@ -142,6 +142,24 @@ var calls = map[string]call{
 		}
 		return fields{}, node.SetPeerScore(ctx, asked.PeerID, asked.Score, lasts)
 	},
+	"rules": func(ctx context.Context, node *sidecar.Client, _ *request) (any, error) {
+		rules, err := node.Rules(ctx)
+		found := []fields{}
+		for _, rule := range rules {
+			counts := []fields{}
+			for _, count := range rule.Counts {
+				counts = append(counts, fields{"topic": count.Topic, "limit": count.Limit, "messages": count.Messages})
+			}
+			found = append(found, fields{
+				"name": rule.Name, "topics": list(rule.Topics), "description": rule.Description,
+				"configured": rule.Configured, "counts": counts,
+			})
+		}
+		return fields{"rules": found}, err
+	},
+	"set_rules": func(ctx context.Context, node *sidecar.Client, asked *request) (any, error) {
+		return fields{}, node.SetRules(ctx, asked.Rules)
+	},
 	"topics": func(ctx context.Context, node *sidecar.Client, _ *request) (any, error) {
 		topics, err := node.Topics(ctx)
 		found := []fields{}

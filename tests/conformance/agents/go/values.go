@@ -68,6 +68,7 @@ type request struct {
 	Network       string    `json:"network"`
 	Reason        string    `json:"reason"`
 	Score         float64   `json:"score"`
+	Rules         string    `json:"rules"`
 	Duration      *float64  `json:"duration_ms"`
 	Part          string    `json:"part"`
 	Level         string    `json:"level"`

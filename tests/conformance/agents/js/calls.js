@@ -171,6 +171,11 @@ export const CALLS = {
   request: ask,
   publish,
   publish_many: publishMany,
+  rules: async (client, request, signal) => ({ rules: plain(await client.rules(options(request, signal))) }),
+  set_rules: async (client, request, signal) => {
+    await client.setRules(request.rules, options(request, signal));
+    return {};
+  },
   topics: async (client, request, signal) => ({ topics: plain(await client.topics(options(request, signal))) }),
   put_record: async (client, request, signal) => {
     const [key, value] = [payload(request.key), payload(request.value)];

@@ -100,6 +100,15 @@ async def set_peer_score(client: Client, request: Request) -> Any:
     return {}
 
 
+async def rules(client: Client, request: Request) -> Any:
+    return {"rules": plain(await client.rules(**options(request)))}
+
+
+async def set_rules(client: Client, request: Request) -> Any:
+    await client.set_rules(request["rules"], **options(request))
+    return {}
+
+
 async def topics(client: Client, request: Request) -> Any:
     return {"topics": plain(await client.topics(**options(request)))}
 
@@ -243,6 +252,8 @@ CALLS: dict[str, Call] = {
     "publish": publish,
     "publish_many": publish_many,
     "topics": topics,
+    "rules": rules,
+    "set_rules": set_rules,
     "put_record": put_record,
     "get_record": get_record,
 }

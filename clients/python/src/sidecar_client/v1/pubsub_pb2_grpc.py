@@ -64,6 +64,16 @@ class PubSubServiceStub:
                 request_serializer=sidecar_dot_v1_dot_pubsub__pb2.ListTopicsRequest.SerializeToString,
                 response_deserializer=sidecar_dot_v1_dot_pubsub__pb2.ListTopicsResponse.FromString,
                 _registered_method=True)
+        self.ListRules = channel.unary_unary(
+                '/sidecar.v1.PubSubService/ListRules',
+                request_serializer=sidecar_dot_v1_dot_pubsub__pb2.ListRulesRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_pubsub__pb2.ListRulesResponse.FromString,
+                _registered_method=True)
+        self.SetRules = channel.unary_unary(
+                '/sidecar.v1.PubSubService/SetRules',
+                request_serializer=sidecar_dot_v1_dot_pubsub__pb2.SetRulesRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_pubsub__pb2.SetRulesResponse.FromString,
+                _registered_method=True)
         self.Probe = channel.unary_stream(
                 '/sidecar.v1.PubSubService/Probe',
                 request_serializer=sidecar_dot_v1_dot_pubsub__pb2.ProbeRequest.SerializeToString,
@@ -137,6 +147,24 @@ class PubSubServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRules(self, request, context):
+        """The rules that messages are judged by here before anybody gets them, in the order in which they are looked at, and
+        what each has kept back. docs/rules.md says what rules are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetRules(self, request, context):
+        """Replaces the rules that were set by this call before; those of the node's file (gossip.rules) stay, and are looked at
+        first. They hold until the node ends. A rule that keeps its name keeps what it remembers of senders, and its counts.
+        INVALID_ARGUMENT where the text is wrong, with the line; ALREADY_EXISTS where the file has a rule of that name,
+        RESOURCE_EXHAUSTED for more than 256 rules in all. Nothing is changed then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Probe(self, request, context):
         """Measures how long messages on a topic take to reach the others, without synchronised clocks: publishes messages
         that no app gets, and a sample of their receivers answers this node directly. The answers come as they are known,
@@ -178,6 +206,16 @@ def add_PubSubServiceServicer_to_server(servicer, server):
                     servicer.ListTopics,
                     request_deserializer=sidecar_dot_v1_dot_pubsub__pb2.ListTopicsRequest.FromString,
                     response_serializer=sidecar_dot_v1_dot_pubsub__pb2.ListTopicsResponse.SerializeToString,
+            ),
+            'ListRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRules,
+                    request_deserializer=sidecar_dot_v1_dot_pubsub__pb2.ListRulesRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_pubsub__pb2.ListRulesResponse.SerializeToString,
+            ),
+            'SetRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetRules,
+                    request_deserializer=sidecar_dot_v1_dot_pubsub__pb2.SetRulesRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_pubsub__pb2.SetRulesResponse.SerializeToString,
             ),
             'Probe': grpc.unary_stream_rpc_method_handler(
                     servicer.Probe,
@@ -325,6 +363,60 @@ class PubSubService:
             '/sidecar.v1.PubSubService/ListTopics',
             sidecar_dot_v1_dot_pubsub__pb2.ListTopicsRequest.SerializeToString,
             sidecar_dot_v1_dot_pubsub__pb2.ListTopicsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sidecar.v1.PubSubService/ListRules',
+            sidecar_dot_v1_dot_pubsub__pb2.ListRulesRequest.SerializeToString,
+            sidecar_dot_v1_dot_pubsub__pb2.ListRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sidecar.v1.PubSubService/SetRules',
+            sidecar_dot_v1_dot_pubsub__pb2.SetRulesRequest.SerializeToString,
+            sidecar_dot_v1_dot_pubsub__pb2.SetRulesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -75,6 +75,16 @@ class PubSubServiceStub:
     """
     ListTopics: _grpc.UnaryUnaryMultiCallable[_pubsub_pb2.ListTopicsRequest, _pubsub_pb2.ListTopicsResponse]
     """The topics that this node subscribes to or publishes on, or that its peers subscribe to."""
+    ListRules: _grpc.UnaryUnaryMultiCallable[_pubsub_pb2.ListRulesRequest, _pubsub_pb2.ListRulesResponse]
+    """The rules that messages are judged by here before anybody gets them, in the order in which they are looked at, and
+    what each has kept back. docs/rules.md says what rules are.
+    """
+    SetRules: _grpc.UnaryUnaryMultiCallable[_pubsub_pb2.SetRulesRequest, _pubsub_pb2.SetRulesResponse]
+    """Replaces the rules that were set by this call before; those of the node's file (gossip.rules) stay, and are looked at
+    first. They hold until the node ends. A rule that keeps its name keeps what it remembers of senders, and its counts.
+    INVALID_ARGUMENT where the text is wrong, with the line; ALREADY_EXISTS where the file has a rule of that name,
+    RESOURCE_EXHAUSTED for more than 256 rules in all. Nothing is changed then.
+    """
     Probe: _grpc.UnaryStreamMultiCallable[_pubsub_pb2.ProbeRequest, _pubsub_pb2.ProbeResponse]
     """Measures how long messages on a topic take to reach the others, without synchronised clocks: publishes messages
     that no app gets, and a sample of their receivers answers this node directly. The answers come as they are known,
@@ -133,6 +143,16 @@ class PubSubServiceAsyncStub(PubSubServiceStub):
     """
     ListTopics: _aio.UnaryUnaryMultiCallable[_pubsub_pb2.ListTopicsRequest, _pubsub_pb2.ListTopicsResponse]  # type: ignore[assignment]
     """The topics that this node subscribes to or publishes on, or that its peers subscribe to."""
+    ListRules: _aio.UnaryUnaryMultiCallable[_pubsub_pb2.ListRulesRequest, _pubsub_pb2.ListRulesResponse]  # type: ignore[assignment]
+    """The rules that messages are judged by here before anybody gets them, in the order in which they are looked at, and
+    what each has kept back. docs/rules.md says what rules are.
+    """
+    SetRules: _aio.UnaryUnaryMultiCallable[_pubsub_pb2.SetRulesRequest, _pubsub_pb2.SetRulesResponse]  # type: ignore[assignment]
+    """Replaces the rules that were set by this call before; those of the node's file (gossip.rules) stay, and are looked at
+    first. They hold until the node ends. A rule that keeps its name keeps what it remembers of senders, and its counts.
+    INVALID_ARGUMENT where the text is wrong, with the line; ALREADY_EXISTS where the file has a rule of that name,
+    RESOURCE_EXHAUSTED for more than 256 rules in all. Nothing is changed then.
+    """
     Probe: _aio.UnaryStreamMultiCallable[_pubsub_pb2.ProbeRequest, _pubsub_pb2.ProbeResponse]  # type: ignore[assignment]
     """Measures how long messages on a topic take to reach the others, without synchronised clocks: publishes messages
     that no app gets, and a sample of their receivers answers this node directly. The answers come as they are known,
@@ -218,6 +238,28 @@ class PubSubServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_pubsub_pb2.ListTopicsResponse, _abc.Awaitable[_pubsub_pb2.ListTopicsResponse]]:
         """The topics that this node subscribes to or publishes on, or that its peers subscribe to."""
+
+    @_abc_1.abstractmethod
+    def ListRules(
+        self,
+        request: _pubsub_pb2.ListRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pubsub_pb2.ListRulesResponse, _abc.Awaitable[_pubsub_pb2.ListRulesResponse]]:
+        """The rules that messages are judged by here before anybody gets them, in the order in which they are looked at, and
+        what each has kept back. docs/rules.md says what rules are.
+        """
+
+    @_abc_1.abstractmethod
+    def SetRules(
+        self,
+        request: _pubsub_pb2.SetRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pubsub_pb2.SetRulesResponse, _abc.Awaitable[_pubsub_pb2.SetRulesResponse]]:
+        """Replaces the rules that were set by this call before; those of the node's file (gossip.rules) stay, and are looked at
+        first. They hold until the node ends. A rule that keeps its name keeps what it remembers of senders, and its counts.
+        INVALID_ARGUMENT where the text is wrong, with the line; ALREADY_EXISTS where the file has a rule of that name,
+        RESOURCE_EXHAUSTED for more than 256 rules in all. Nothing is changed then.
+        """
 
     @_abc_1.abstractmethod
     def Probe(

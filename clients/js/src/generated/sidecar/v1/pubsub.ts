@@ -361,6 +361,56 @@ export interface ProbeSummary {
   ignored: bigint;
 }
 
+/** Asks for the rules. */
+export interface ListRulesRequest {
+}
+
+/** The rules in force. */
+export interface ListRulesResponse {
+  /** In the order in which they are looked at. */
+  rules: Rule[];
+}
+
+/** A rule that messages are judged by. */
+export interface Rule {
+  /** Its name. */
+  name: string;
+  /** The topics that it is for, with * for any text. */
+  topics: string[];
+  /** What it asks for, a sentence for people. */
+  description: string;
+  /** Whether it is of the node's file; else it was set at run time. */
+  configured: boolean;
+  /** What it has kept back since it is in force. */
+  counts: RuleCount[];
+}
+
+/** How many messages broke a rule, for one reason, on one topic. */
+export interface RuleCount {
+  /** The topic; empty for all that are beyond the first 1024. */
+  topic: string;
+  /**
+   * What of the rule they broke: max_payload, require_signature, senders, seqno, seqno_memory or rate. seqno_memory: the
+   * sender was new, and there was no room to remember it.
+   */
+  limit: string;
+  /** How many. */
+  messages: bigint;
+}
+
+/** The rules to be set. */
+export interface SetRulesRequest {
+  /**
+   * As in a file of rules: TOML with [[rule]] tables, at most 256 KiB. Lists of senders stand in the rules themselves;
+   * allow_file and deny_file are refused. Empty: no rules.
+   */
+  rules: string;
+}
+
+/** They are in force. */
+export interface SetRulesResponse {
+}
+
 function createBasePublishReceipt(): PublishReceipt {
   return { outcome: 0, messageId: Buffer.alloc(0), peers: 0, dropped: 0 };
 }
@@ -2411,6 +2461,387 @@ export const ProbeSummary: MessageFns<ProbeSummary> = {
   },
 };
 
+function createBaseListRulesRequest(): ListRulesRequest {
+  return {};
+}
+
+export const ListRulesRequest: MessageFns<ListRulesRequest> = {
+  encode(_: ListRulesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListRulesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListRulesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ListRulesRequest>, I>>(base?: I): ListRulesRequest {
+    return ListRulesRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListRulesRequest>, I>>(_: I): ListRulesRequest {
+    const message = createBaseListRulesRequest();
+    return message;
+  },
+};
+
+function createBaseListRulesResponse(): ListRulesResponse {
+  return { rules: [] };
+}
+
+export const ListRulesResponse: MessageFns<ListRulesResponse> = {
+  encode(message: ListRulesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.rules) {
+      Rule.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListRulesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListRulesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.rules.push(Rule.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ListRulesResponse>, I>>(base?: I): ListRulesResponse {
+    return ListRulesResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListRulesResponse>, I>>(object: I): ListRulesResponse {
+    const message = createBaseListRulesResponse();
+    message.rules = object.rules?.map((e) => Rule.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseRule(): Rule {
+  return { name: "", topics: [], description: "", configured: false, counts: [] };
+}
+
+export const Rule: MessageFns<Rule> = {
+  encode(message: Rule, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    for (const v of message.topics) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.description !== "") {
+      writer.uint32(26).string(message.description);
+    }
+    if (message.configured !== false) {
+      writer.uint32(32).bool(message.configured);
+    }
+    for (const v of message.counts) {
+      RuleCount.encode(v!, writer.uint32(42).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Rule {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRule();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.topics.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.description = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.configured = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.counts.push(RuleCount.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Rule>, I>>(base?: I): Rule {
+    return Rule.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Rule>, I>>(object: I): Rule {
+    const message = createBaseRule();
+    message.name = object.name ?? "";
+    message.topics = object.topics?.map((e) => e) || [];
+    message.description = object.description ?? "";
+    message.configured = object.configured ?? false;
+    message.counts = object.counts?.map((e) => RuleCount.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseRuleCount(): RuleCount {
+  return { topic: "", limit: "", messages: 0n };
+}
+
+export const RuleCount: MessageFns<RuleCount> = {
+  encode(message: RuleCount, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.topic !== "") {
+      writer.uint32(10).string(message.topic);
+    }
+    if (message.limit !== "") {
+      writer.uint32(18).string(message.limit);
+    }
+    if (message.messages !== 0n) {
+      if (BigInt.asUintN(64, message.messages) !== message.messages) {
+        throw new globalThis.Error("value provided for field message.messages of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.messages);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RuleCount {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRuleCount();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.topic = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.limit = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.messages = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<RuleCount>, I>>(base?: I): RuleCount {
+    return RuleCount.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RuleCount>, I>>(object: I): RuleCount {
+    const message = createBaseRuleCount();
+    message.topic = object.topic ?? "";
+    message.limit = object.limit ?? "";
+    message.messages = (object.messages !== undefined && object.messages !== null) ? BigInt(object.messages) : 0n;
+    return message;
+  },
+};
+
+function createBaseSetRulesRequest(): SetRulesRequest {
+  return { rules: "" };
+}
+
+export const SetRulesRequest: MessageFns<SetRulesRequest> = {
+  encode(message: SetRulesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.rules !== "") {
+      writer.uint32(10).string(message.rules);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetRulesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetRulesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.rules = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<SetRulesRequest>, I>>(base?: I): SetRulesRequest {
+    return SetRulesRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SetRulesRequest>, I>>(object: I): SetRulesRequest {
+    const message = createBaseSetRulesRequest();
+    message.rules = object.rules ?? "";
+    return message;
+  },
+};
+
+function createBaseSetRulesResponse(): SetRulesResponse {
+  return {};
+}
+
+export const SetRulesResponse: MessageFns<SetRulesResponse> = {
+  encode(_: SetRulesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetRulesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetRulesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<SetRulesResponse>, I>>(base?: I): SetRulesResponse {
+    return SetRulesResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SetRulesResponse>, I>>(_: I): SetRulesResponse {
+    const message = createBaseSetRulesResponse();
+    return message;
+  },
+};
+
 /**
  * Broadcast: topics over the gossip mesh.
  *
@@ -2496,6 +2927,32 @@ export const PubSubServiceDefinition = {
       requestType: ListTopicsRequest as typeof ListTopicsRequest,
       requestStream: false,
       responseType: ListTopicsResponse as typeof ListTopicsResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * The rules that messages are judged by here before anybody gets them, in the order in which they are looked at, and
+     * what each has kept back. docs/rules.md says what rules are.
+     */
+    listRules: {
+      name: "ListRules",
+      requestType: ListRulesRequest as typeof ListRulesRequest,
+      requestStream: false,
+      responseType: ListRulesResponse as typeof ListRulesResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Replaces the rules that were set by this call before; those of the node's file (gossip.rules) stay, and are looked at
+     * first. They hold until the node ends. A rule that keeps its name keeps what it remembers of senders, and its counts.
+     * INVALID_ARGUMENT where the text is wrong, with the line; ALREADY_EXISTS where the file has a rule of that name,
+     * RESOURCE_EXHAUSTED for more than 256 rules in all. Nothing is changed then.
+     */
+    setRules: {
+      name: "SetRules",
+      requestType: SetRulesRequest as typeof SetRulesRequest,
+      requestStream: false,
+      responseType: SetRulesResponse as typeof SetRulesResponse,
       responseStream: false,
       options: {},
     },
