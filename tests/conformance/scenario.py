@@ -65,6 +65,7 @@ OPENINGS: dict[str, set[str]] = {
     "find_peers": _TIMED | {"name", "limit"},
     "probe": _TIMED | {"topic", "message_count", "interval_ms", "answers", "size", "signing", "exposed"},
     "serve": {"protocols", "concurrency", "behaviour"},
+    "validate": _TIMED | {"topics", "fallback", "max_waiting"},
     "accept_streams": {"protocols", "behaviour"},
     "open_stream": {"peer_id", "protocols"},
 }

@@ -11,6 +11,7 @@ import (
 	"iter"
 	"os"
 	"sync"
+	"time"
 
 	sidecar "github.com/p2p-sidecar/sidecar/clients/go"
 )
@@ -366,6 +367,50 @@ var feeds = map[string]open{
 				"kind": "announcement", "holders": made.Holders, "asked": made.Asked, "next_announcement_ms": moment(made.NextAnnouncement),
 			}
 		})}, nil
+	},
+	"validate": func(ctx context.Context, _ *agent, node *sidecar.Client, asked *request) (*feed, error) {
+		var options []sidecar.ValidateOption
+		for fallback := sidecar.FallbackAccept; fallback <= sidecar.FallbackHold; fallback++ {
+			if fallback.String() == asked.Fallback {
+				options = append(options, sidecar.WithFallback(fallback))
+			}
+		}
+		if asked.Timeout != nil {
+			options = append(options, sidecar.WithVerdictTimeout(time.Duration(*asked.Timeout*float64(time.Millisecond))))
+		}
+		if asked.MaxWaiting != nil {
+			options = append(options, sidecar.WithMaxWaiting(*asked.MaxWaiting))
+		}
+		told := make(chan fields, 1<<16)
+		judge := func(_ context.Context, message *sidecar.Message) sidecar.Verdict {
+			told <- fields{"kind": "judged", "topic": message.Topic, "data": shown(message.Data), "local": message.Local}
+			switch {
+			case bytes.HasPrefix(message.Data, []byte("r")):
+				return sidecar.VerdictReject
+			case bytes.HasPrefix(message.Data, []byte("i")):
+				return sidecar.VerdictIgnore
+			}
+			return sidecar.VerdictAccept
+		}
+		validator, err := node.Validate(ctx, asked.Topics, judge, options...)
+		if err != nil {
+			return nil, err
+		}
+		return &feed{leave: validator.Close, items: func(yield func(any, error) bool) {
+			for {
+				select {
+				case item := <-told:
+					if !yield(item, nil) {
+						return
+					}
+				case <-validator.Done():
+					if err := validator.Wait(); err != nil {
+						yield(nil, err)
+					}
+					return
+				}
+			}
+		}}, nil
 	},
 	"serve": func(ctx context.Context, _ *agent, node *sidecar.Client, asked *request) (*feed, error) {
 		var options []sidecar.ServeOption

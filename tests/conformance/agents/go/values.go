@@ -64,6 +64,8 @@ type request struct {
 	Value         *payload  `json:"value"`
 	Quorum        *uint32   `json:"quorum"`
 	Limit         *uint32   `json:"limit"`
+	Fallback      string    `json:"fallback"`
+	MaxWaiting    *uint32   `json:"max_waiting"`
 	TTL           *float64  `json:"ttl_ms"`
 	Network       string    `json:"network"`
 	Reason        string    `json:"reason"`

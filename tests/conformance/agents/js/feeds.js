@@ -271,6 +271,32 @@ class Queue {
   }
 }
 
+class Validate extends Feed {
+  async open() {
+    this.items = new Queue();
+    const verdicts = { r: "REJECT", i: "IGNORE" };
+    const judge = ({ topic, data, local }) => {
+      this.items.put(["judged", { topic, data, local }]);
+      return verdicts[data.toString("latin1", 0, 1)] ?? "ACCEPT";
+    };
+    const { topics, fallback, timeout_ms: timeout, max_waiting: maxWaiting } = this.request;
+    this.validator = await this.client.validate(topics, judge, {
+      fallback,
+      timeout,
+      maxWaiting,
+      signal: this.abort.signal,
+    });
+    this.validator.ended.then(
+      () => this.items.end(),
+      (error) => this.items.end(error),
+    );
+  }
+
+  async close() {
+    await this.validator.close();
+  }
+}
+
 class Serve extends Feed {
   #held = new Map();
   #gathered = [];
@@ -394,5 +420,6 @@ export const FEEDS = {
   find_peers: FindPeers,
   probe: Probe,
   serve: Serve,
+  validate: Validate,
   accept_streams: AcceptStreams,
 };

@@ -8,7 +8,18 @@ from typing import Any
 
 from byte_streams import Bytes
 from calls import Request, options
-from sidecar_client import ByteStream, Client, DirectBatch, DirectMessage, Message, MessageBatch, PeerEvent, Refused
+from sidecar_client import (
+    ByteStream,
+    Client,
+    DirectBatch,
+    DirectMessage,
+    Message,
+    MessageBatch,
+    PeerEvent,
+    Refused,
+    ValidationFallback,
+    Verdict,
+)
 from sidecar_client import Request as Asked
 from values import Digest, described, payload, plain
 
@@ -233,6 +244,27 @@ class Advertise(Feed):
             yield advertisement.announcements()
 
 
+class Validate(Feed):
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[AsyncIterator[Any]]:
+        self._items: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        chosen = options(self.request, "max_waiting")
+        if "fallback" in self.request:
+            chosen["fallback"] = ValidationFallback[self.request["fallback"]]
+        async with self.client.validate(self.request["topics"], self._judge, **chosen):
+            yield self._queue()
+
+    async def _queue(self) -> AsyncIterator[dict[str, Any]]:
+        while True:
+            yield await self._items.get()
+
+    def _judge(self, message: Message) -> Verdict:
+        self._items.put_nowait(
+            {"kind": "judged", "topic": message.topic, "data": plain(message.data), "local": message.local}
+        )
+        return {b"r": Verdict.REJECT, b"i": Verdict.IGNORE}.get(message.data[:1], Verdict.ACCEPT)
+
+
 class Serve(Feed):
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncIterator[Any]]:
@@ -345,5 +377,6 @@ FEEDS: dict[str, type[Feed]] = {
     "find_peers": FindPeers,
     "probe": Probe,
     "serve": Serve,
+    "validate": Validate,
     "accept_streams": AcceptStreams,
 }
