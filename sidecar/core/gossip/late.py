@@ -13,7 +13,7 @@ from .messages import Named
 from .state import FRUITLESS, IDENTIFIER, PASSED_OVER, Awaited, GossipPeer, GossipState, Topic
 from .unwanted import Unwanted
 
-# Guesses, but for what `python -m bench.propagation` makes no difference for.
+# Guesses: what `python -m bench.propagation` measures hardly depends on them.
 _FIRST_WAIT = 0.1  # seconds until a message is late, where nothing was measured
 _SLACK = 0.01  # seconds beyond what it usually takes
 _LONGEST = 0.5  # seconds that it is waited for at most, before it is asked for, and for each answer
