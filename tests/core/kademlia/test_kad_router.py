@@ -38,6 +38,7 @@ from sidecar.core.kademlia import (
     RequestReceived,
     Respond,
     SendQuery,
+    TableRestored,
     messages,
 )
 from sidecar.core.kademlia.keyspace import common_prefix, place
@@ -113,6 +114,20 @@ def test_joins_through_its_first_peer() -> None:
 def test_bootstraps_on_demand() -> None:
     router = joined(A)
     assert router.handle(BootstrapRequested(), 1.0) == [SendQuery(first(router) - 1, A, AT[A], ASK_SELF)]
+
+
+def test_a_restored_table_asks_nobody_until_its_refresh_is_due() -> None:
+    config = KademliaConfig(k=2)
+    router = KademliaRouter(config, LOCAL, rng=random.Random(1))
+    many = [peer(number) for number in range(1, 60)]
+    assert router.handle(TableRestored([(one, (address(1),)) for one in (*many, LOCAL)]), 10.0) == []
+    assert all(len(bucket.peers) <= 2 for bucket in router.buckets())
+    assert len(router.buckets()[0].peers) == 2
+    assert in_table(router) <= set(many)
+    due = router.next_deadline()
+    assert due is not None
+    assert 10 + 0.9 * config.refresh_interval <= due <= 10 + 1.1 * config.refresh_interval
+    assert any(isinstance(effect, SendQuery) for effect in router.handle_deadline(due))
 
 
 def test_a_lookup_from_question_to_result() -> None:
@@ -409,6 +424,7 @@ def test_whatever_comes_in_whatever_order_it_stays_within_its_bounds(seed: int) 
             RequestReceived(1, one, frame), QueryAnswered(number, frame), QueryAnswered(number, frame),
             QueryFailed(number, rng.choice(errors)), ProbeSucceeded(one), ProbeFailed(one), BootstrapRequested(),
             LookupRequested(op, bytes(one), rng.choice([None, one])), LookupCancelled(rng.randrange(op + 1)),
+            TableRestored([(one, (address(1),))]),
         ])  # fmt: skip
         if isinstance(event, LookupRequested):
             open_ops[op] = None
