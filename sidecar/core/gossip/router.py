@@ -298,6 +298,10 @@ class GossipRouter:
         """A peer's score and its parts; None where nothing is known of it, or nobody is scored."""
         return self._state.scores.view(peer)
 
+    def score_of(self, peer: PeerId) -> float:
+        """A peer's score; 0 where nothing is known of it."""
+        return self._state.scores.of(peer)
+
     def standings(self) -> Mapping[Standing, int]:
         """How many gossip peers stand how."""
         return self._state.scores.standings()

@@ -184,7 +184,7 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
         in_mesh, shared = self._gossip.memberships()
         own = self._own_choice()
 
-        def worth(peer: Peer) -> tuple[int, float]:
+        def worth(peer: Peer) -> tuple[bool, int, float]:
             points = in_mesh.get(peer.id, 0) * _IN_MESH + min(shared.get(peer.id, 0) * _SHARES_TOPIC, _SHARED_AT_MOST)
             if self._kademlia.router.has_place(peer.id):
                 points += _IN_TABLE
@@ -194,6 +194,7 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
                 points += min(int((now - peer.since) / 60), _LASTED_AT_MOST)
             if peer.id in own:
                 points += _OWN_CHOICE
-            return points, peer.used_at
+            # Below 0 it is in no mesh, and has done harm: it goes first, whatever else it is of use for.
+            return self._gossip.router.score_of(peer.id) >= 0, points, peer.used_at
 
         return sorted(peers, key=worth)

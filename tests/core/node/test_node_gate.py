@@ -247,6 +247,24 @@ def test_above_the_high_water_the_least_useful_go_until_the_low_water() -> None:
     )
 
 
+def test_who_has_a_score_below_0_goes_first_though_it_is_of_use() -> None:
+    simulation = Simulation(5)
+    hub = simulation.add(replace(WATER, high_water=3, low_water=2, dht_server=False))
+    meshed, idle, other = (simulation.add(replace(ALONE, dht_server=False)) for _ in range(3))
+    for peer in (hub, meshed):
+        peer.feed(gossip.TopicJoined("news"))
+    for peer in (meshed, idle, other):
+        connect(peer, hub)
+        simulation.run(2)
+    hub.feed(gossip.PeerAppointed(meshed.identity.peer_id, -1.0))
+    simulation.run(8)
+    connect(simulation.add(ALONE), hub)
+    simulation.run(4)
+    assert meshed.identity.peer_id not in connected(hub)
+    assert idle.identity.peer_id not in connected(hub)  # and then the longest idle
+    assert other.identity.peer_id in connected(hub)
+
+
 def test_protection_and_grace_are_stronger_than_the_high_water() -> None:
     simulation = Simulation(6)
     hub = simulation.add(replace(WATER, high_water=3, low_water=2, trim_grace=20.0, dht_server=False))
