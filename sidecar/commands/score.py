@@ -33,12 +33,8 @@ def run(options: argparse.Namespace) -> int:
         await client.set_peer_score(options.peer, options.score, duration=options.time)
         fields = {"peer_id": options.peer, "score": options.score, "seconds": options.time}
         how_long = f" for {duration(options.time)}" if options.time is not None else ""
-        text = (
-            f"{options.score:+g} points for {options.peer}{how_long}"
-            if options.score
-            else f"nothing for {options.peer}"
-        )
-        await out.record(fields, text)
+        points = f"{options.score:+g} points" if options.score else "nothing more"
+        await out.record(fields, f"{points} for {options.peer}{how_long}")
         return 0
 
     return talk(options, conversation)
