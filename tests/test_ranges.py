@@ -67,11 +67,14 @@ NEVER = {
     ("dht.provide_interval", "greatest"): "less than dht.provider_ttl, which ends there as well",
 }
 
-# Seconds that reach a part as what follows from them.
-DERIVED: Mapping[str, Callable[[float], float]] = dict.fromkeys(
-    ("score.first_memory", "score.invalid_memory", "score.behaviour_memory"),
-    lambda seconds: decay_factor(seconds, 1.0, 0.01),
-)
+# What reaches a part as what follows from it: seconds as a share, -1 as a number by the processors.
+DERIVED: Mapping[str, Callable[[float], float]] = {
+    **dict.fromkeys(
+        ("score.first_memory", "score.invalid_memory", "score.behaviour_memory"),
+        lambda seconds: decay_factor(seconds, 1.0, 0.01),
+    ),
+    "gossip.verify_workers": lambda workers: workers if workers >= 0 else net_config(Config()).verify_workers,
+}
 
 Bound = Callable[[Any, Any, Any], tuple[float, ...]]
 

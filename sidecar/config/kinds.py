@@ -49,7 +49,7 @@ def number(low: int, high: int, unit: str) -> Kind:
     """A whole number of `unit`s from `low` to `high`."""
 
     def read(value: object) -> int:
-        if isinstance(value, str) and value.strip().isdecimal():
+        if isinstance(value, str) and value.strip().removeprefix("-").isdecimal():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError("not a whole number")
