@@ -4,15 +4,19 @@ import { PubSubServiceDefinition } from "./generated/sidecar/v1/pubsub.js";
 import { type Link, method } from "./link.js";
 import type { CallOptions } from "./types.js";
 
-/** How many messages broke a rule on a topic, and what of it: `max_payload`, `rate`, ... */
+/** How many messages broke a rule on a topic. */
 export interface RuleCount {
+  /** The topic. */
   topic: string;
+  /** What of the rule they broke: `max_payload`, `rate`, ... */
   limit: string;
+  /** How many. */
   messages: number;
 }
 
 /** A rule. */
 export interface Rule {
+  /** Its name. */
   name: string;
   /** With `*` for any text. */
   topics: string[];
@@ -20,6 +24,7 @@ export interface Rule {
   description: string;
   /** Whether it is of the node's file; else it was set at run time. */
   configured: boolean;
+  /** What broke it. */
   counts: RuleCount[];
 }
 

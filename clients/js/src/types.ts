@@ -93,8 +93,8 @@ export type PublishOutcome =
 export type Verdict = "ACCEPT" | "REJECT" | "IGNORE";
 
 /**
- * What becomes of messages for which there is no verdict in time, and of all while no app judges the topic. `HOLD`: they
- * wait for an app, without a deadline, as long as there is room. `UNSPECIFIED`: as before, else as configured.
+ * What becomes of messages for which there is no verdict in time, and of all while no app judges the topic. `HOLD`:
+ * they wait for an app, without a deadline, as long as there is room. `UNSPECIFIED`: as before, else as configured.
  */
 export type ValidationFallback = "UNSPECIFIED" | "ACCEPT" | "IGNORE" | "HOLD";
 
