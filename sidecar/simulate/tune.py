@@ -22,7 +22,7 @@ SPACE: Mapping[str, Sequence[Any]] = {
     "gossip.eager_share": (0.0, 0.02, 0.05, 0.1, 0.25),
     "gossip.flood_peers": (4, 8, 16, 32),
     "gossip.heartbeat_interval": (0.3, 0.7, 1.0, 2.0),
-    "gossip.idontwant_threshold": (256, 1024, 16_384),
+    "gossip.idontwant_threshold": (256, 512, 16_384),
 }
 """The keys that are tried, those of most effect first. Guesses around the defaults, which are among them."""
 GRID = 2  # so many of them, the first ones, are tried together
