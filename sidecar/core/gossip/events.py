@@ -79,8 +79,8 @@ class PeerAppointed(NamedTuple):
     seconds: float | None = None
 
 
-class PeerBegan(NamedTuple):
-    """The peer writes on a new stream: what may be said only at the beginning may be said again."""
+class PeerMoved(NamedTuple):
+    """What is for the peer goes over another stream from now on, which begins as a first one does."""
 
     peer: PeerId
 
@@ -91,8 +91,12 @@ class PeerRemoved(NamedTuple):
     peer: PeerId
 
 
+class FirstRpc(bytes):
+    """An RPC that is the first on its stream. A peer with several connections may write on several streams at once."""
+
+
 class RpcsReceived(NamedTuple):
-    """The bodies (without length prefix) of all RPCs that one read brought."""
+    """The bodies (without length prefix) of all RPCs that one read brought; those that begin a stream as `FirstRpc`."""
 
     peer: PeerId
     frames: Sequence[bytes]
@@ -193,7 +197,7 @@ AppInput = (
     | ValidatorRemoved
     | RulesSet
 )
-GossipInput = PeerAdded | PeerDescribed | PeerBegan | PeerRemoved | RpcsReceived | SignaturesChecked | AppInput
+GossipInput = PeerAdded | PeerDescribed | PeerMoved | PeerRemoved | RpcsReceived | SignaturesChecked | AppInput
 
 # ---------------------------------------------------------------- effects
 

@@ -31,12 +31,16 @@ class Mesh:
     def add_peer(self, peer: GossipPeer) -> None:
         """Tell the new peer what is joined here."""
         self._state.peers[peer.id] = peer
-        if self._state.config.lazy_links and peer.protocol in EXTENSIONS_PROTOCOLS:
-            self._state.wake(peer)
-            peer.queue.begin(encode_extensions())
+        self.begin(peer)
         for topic in self._state.topics.values():
             if topic.joined:
                 self._state.announce((peer,), topic)
+
+    def begin(self, peer: GossipPeer) -> None:
+        """Begin a stream to the peer: v1.3 wants what extensions we know in the first RPC of each."""
+        if self._state.config.lazy_links and peer.protocol in EXTENSIONS_PROTOCOLS:
+            self._state.wake(peer)
+            peer.queue.begin(encode_extensions())
 
     def describe(self, identifier: PeerId, dial_only: bool, hosts: Sequence[str]) -> None:
         """Note whether a peer can be dialled, and where it is. What it has in meshes it keeps until the next beat."""

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from ..errors import ProtocolError
+from .events import FirstRpc
 from .intake import Intake
 from .late import LateMessages
 from .lazy import LazyGossip
@@ -123,13 +124,8 @@ class RpcReceiver:
             entries = 0
             if rpc.HasField("control"):
                 entries = _entries(rpc.control)
-                if rpc.control.HasField("extensions") and peer.begun:  # v1.3: in the first RPC of a stream only
-                    state.statistics.dropped["control_bound"] += 1
-                    state.charge(peer, MALFORMED)
-                    state.penalise(peer, "extensions", 10.0)  # go
-                    work += MALFORMED
-                elif not peer.begun:
-                    peer.lazy = config.lazy_links and rpc.control.extensions.lazy_links
+                if rpc.control.HasField("extensions"):
+                    work += self._on_extensions(peer, rpc.control, first=type(body) is FirstRpc or not peer.begun)
             peer.begun = True
             if count > min(messages, config.max_rpc_messages) or entries > _FEW or rpc.subscriptions:
                 peer.step = self._steps(peer, rpc)
@@ -158,6 +154,17 @@ class RpcReceiver:
             peer.backlog = NO_FRAMES
         state.watch_backlog(peer)
         return max(work / config.turn_work, 1 - messages / config.turn_messages)
+
+    def _on_extensions(self, peer: GossipPeer, control: ControlMessage, *, first: bool) -> float:
+        """Note what the peer knows beyond v1.3. It says so in the first RPC of a stream only. Returns the work."""
+        state = self._state
+        if first:
+            peer.lazy = state.config.lazy_links and control.extensions.lazy_links
+            return 0.0
+        state.statistics.dropped["control_bound"] += 1
+        state.charge(peer, MALFORMED)
+        state.penalise(peer, "extensions", 10.0)  # go
+        return MALFORMED
 
     def _steps(self, peer: GossipPeer, rpc: RPC) -> Iterator[float]:
         """Serve an RPC that may take more than one turn: subscriptions, then messages, then control.

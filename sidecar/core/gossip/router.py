@@ -18,8 +18,8 @@ from .events import (
     PeerAdded,
     PeerAppointed,
     PeerBacklogged,
-    PeerBegan,
     PeerDescribed,
+    PeerMoved,
     PeerRemoved,
     PublishCancelled,
     Published,
@@ -142,9 +142,9 @@ class GossipRouter:
             case PeerAppointed():
                 until = None if input.seconds is None else now + input.seconds
                 state.scores.appoint(input.peer, input.score, until, now)
-            case PeerBegan():
+            case PeerMoved():
                 if input.peer in state.peers:
-                    state.peers[input.peer].begun = False
+                    self._mesh.begin(state.peers[input.peer])
             case PeerRemoved():
                 self._on_peer_removed(input.peer)
             case TopicJoined():

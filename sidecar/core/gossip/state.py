@@ -152,7 +152,7 @@ class GossipPeer:
         self.pending_bytes = 0  # of messages whose signatures are not checked yet
         self.forged = 0  # messages with invalid signatures that it sent, of late
         self.violated = False
-        self.begun = False  # an RPC has come on the stream that it writes on
+        self.begun = False  # an RPC of it has come
 
     @property
     def knows_backoff(self) -> bool:

@@ -33,6 +33,16 @@ Marked = Callable[[gossip.GossipMessage, float], None]
 PublishedHere = Callable[[gossip.PublishCompleted, float], None]
 
 
+class _Inbound(FrameDecoder):
+    """What comes on a stream of theirs."""
+
+    __slots__ = ("begun",)
+
+    def __init__(self, max_frame: int, max_skipped: int) -> None:
+        super().__init__(max_frame, max_skipped)
+        self.begun = False  # an RPC has come
+
+
 class _Member:
     """A gossip peer: the stream that we write on, and what came before it was identified."""
 
@@ -244,9 +254,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
         peer = stream.peer
         member = self._members.setdefault(peer.id, _Member())
         if stream.state is None:  # theirs: they write, we read
-            stream.state = FrameDecoder(self._switch.config.gossip.max_rpc, _MAX_SKIPPED)
-            if member.added:
-                self._put(gossip.PeerBegan(peer.id))
+            stream.state = _Inbound(self._switch.config.gossip.max_rpc, _MAX_SKIPPED)
             return
         member.opening = False
         if not peer.ready:
@@ -257,6 +265,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
             member.opened_at = now
         if old is not None:  # it ends after the frame that it is in the middle of
             self._switch.close_write(old)
+            self._put(gossip.PeerMoved(peer.id))
         if not member.added:
             member.added = True
             outbound = stream.connection.direction is Direction.OUTBOUND
@@ -278,10 +287,13 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
 
     @override
     def received(self, stream: Stream, data: bytes, now: float) -> None:
-        if not isinstance(stream.state, FrameDecoder):
+        if not isinstance(stream.state, _Inbound):
             return  # go- and rust-libp2p write nothing here; what others write has no meaning
         decoder = stream.state
         frames = decoder.receive(data)
+        if frames and not decoder.begun:
+            decoder.begun = True
+            frames[0] = gossip.FirstRpc(frames[0])
         if decoder.skipped:
             self._skipped(stream, decoder, now)
         if not frames:
@@ -313,7 +325,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
 
     @override
     def ended(self, stream: Stream, now: float) -> None:
-        if isinstance(stream.state, FrameDecoder):
+        if isinstance(stream.state, _Inbound):
             self._switch.close_write(stream)
 
     @override
@@ -451,7 +463,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
         """With our stream the router forgot the peer's topics; a new stream of theirs tells them again."""
         for connection in peer.connections:
             for stream in list(connection.streams.values()):
-                if stream.handler is self and isinstance(stream.state, FrameDecoder):
+                if stream.handler is self and isinstance(stream.state, _Inbound):
                     self._switch.reset(stream)
 
     def _removed(self, peer: PeerId, member: _Member) -> None:

@@ -21,13 +21,14 @@ from gossip_network import (
 
 from sidecar.core.errors import AlreadyExists, InvalidArgument, QueueFull, ResourceExhausted, TooLarge
 from sidecar.core.gossip import (
+    FirstRpc,
     GossipConfig,
     GossipMessage,
     GossipRouter,
     MessagesDelivered,
     PeerAdded,
     PeerAppointed,
-    PeerBegan,
+    PeerMoved,
     PeerRemoved,
     PeersOffered,
     PeerViolated,
@@ -492,10 +493,32 @@ def test_extensions_come_first_on_a_stream_and_once() -> None:
     bound, points = misused(router)
     assert bound == 2
     assert points > 2 * 50
-    router.handle(PeerBegan(peer), 1.0)
-    router.handle(PeerBegan(peer_id(2)), 1.0)  # who is not there any more
-    router.handle(RpcsReceived(peer, [subscribe("news"), EXTENSIONS]), 1.0)
+    router.handle(RpcsReceived(peer, [FirstRpc(EXTENSIONS), subscribe("news"), EXTENSIONS]), 1.0)
     assert misused(router)[0] == 3
-    router.handle(PeerBegan(peer), 2.0)
-    router.handle(RpcsReceived(peer, [EXTENSIONS, subscribe("news")]), 2.0)
-    assert misused(router)[0] == 3
+
+
+def test_of_two_streams_that_begin_at_once_the_later_one_may_say_extensions() -> None:
+    """As rust-libp2p does with two connections: both its streams take what waits out of one queue."""
+    router = make_router()
+    peer = peer_id(1)
+    router.handle(PeerAdded(peer, "/meshsub/1.3.0", True), 0.0)
+    router.handle(RpcsReceived(peer, [FirstRpc(subscribe("news")), subscribe("more"), FirstRpc(EXTENSIONS)]), 0.0)
+    assert misused(router)[0] == 0
+    view = router.score(peer)
+    assert view is not None
+    assert view.score == 0.0
+
+
+def test_another_stream_to_a_peer_begins_with_extensions_too() -> None:
+    router = make_router()
+    router.handle(PeerMoved(peer_id(2)), 0.0)  # who is not there any more
+    for number, protocol in enumerate(("/meshsub/1.2.0", "/meshsub/1.3.0"), 1):
+        router.handle(PeerAdded(peer_id(number), protocol, True), 0.0)
+        before = rpcs(router, peer_id(number))
+        router.handle(PeerMoved(peer_id(number)), 1.0)
+        router.handle(TopicJoined("news", UNSIGNED), 1.0)
+        first, *others = rpcs(router, peer_id(number))
+        assert first.control.HasField("extensions") is (protocol == "/meshsub/1.3.0")
+        assert not any(answer.HasField("control") for answer in others)
+        assert len(before) == (protocol == "/meshsub/1.3.0")
+        router.handle(TopicLeft("news"), 1.0)

@@ -78,3 +78,17 @@ def test_a_clock_set_back_over_a_kill_costs_no_message_where_numbers_are_kept(fl
     start()
     publish(b"after")
     assert arrived() == [(b"before", begun + 1), *([(b"after", begun + RESERVED + 1)] if floor else [])]
+
+
+def test_a_stream_that_moves_to_a_better_connection_says_again_what_extensions_are_known() -> None:
+    """Two that dial each other at once have two connections; on one of them both soon gossip."""
+    simulation = Simulation(0)
+    one, other = simulation.add(NodeConfig(target_peers=0)), simulation.add(NodeConfig(target_peers=0))
+    for peer, dialled in ((one, other), (other, one)):
+        peer.feed(gossip.TopicJoined("news"))
+        peer.ask(lambda op, to=dialled: events.ConnectRequested(op, to.identity.peer_id, (to.address,)))  # type: ignore[misc]
+    simulation.run(5)
+    for peer, remote in ((one, other), (other, one)):
+        router = peer.node._services.gossip.router
+        assert router._state.peers[remote.identity.peer_id].lazy
+        assert router.statistics().dropped["control_bound"] == 0
