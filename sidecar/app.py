@@ -158,6 +158,8 @@ class App:
         started("API", server, ApiServer.stop)
         # Only now does the node look for peers: an app that waits for readiness can watch it come.
         self._runtime.feed(AddressesChanged(listening, config.listen.announce))
+        if config.discovery.mdns:
+            self._runtime.discover(config.network.name)
         about = {"peer_id": str(node.peer_id), "version": __version__, "configuration": describe.chosen(config)}
         self._audit.record("node.started", "node", **about)
         announced = config.listen.announce or listening

@@ -140,7 +140,7 @@ def check_addresses(config: Config, identity: Identity) -> list[str]:
         doubts.append(f"bootstrap.peers: {ours[0]} is this node itself")
     for address in bootstrap:
         endpoint = address.endpoint()
-        if len(address.parts) > 1 and endpoint is None:
+        if len(address.parts) > 1 and endpoint is None and address.dnsaddr is None:
             doubts.append(f"bootstrap.peers: {address} cannot be dialled: no TCP or WebSocket address, or relayed")
         elif endpoint is not None and endpoint.port == 0:
             doubts.append(f"bootstrap.peers: {address} cannot be dialled: it has port 0")
@@ -269,6 +269,7 @@ def net_config(config: Config) -> NetConfig:
         backoff_base=config.peers.redial_base,
         backoff_max=config.peers.redial_limit,
         max_endpoints=_peers_known(config),
+        dns_servers=config.discovery.dns_servers,
         verify_workers=_verify_workers(config),
         write_stall_timeout=timeouts.write_stall,
         max_buffered_total=limits.total_buffer,

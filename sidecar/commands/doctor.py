@@ -16,6 +16,7 @@ from ..configure import transports
 from ..core.errors import ConfigError
 from ..doctor import machine, mesh, running
 from ..doctor.finding import Finding, Level, ok, problem, skipped
+from ..net.resolve import Resolver
 from ..net.transports import Transports
 from .common.client import Output
 from .common.config_flags import add_config_flags, load_config
@@ -98,7 +99,8 @@ async def _findings(options: argparse.Namespace, config: Config) -> AsyncIterato
                     yield finding
             elif options.offline:
                 yield skipped("port", f"process {holder} runs with this state; without --offline it is looked at")
-        async for finding in mesh.bootstrap(config.bootstrap.peers, network, carried, patience):
+        resolver = Resolver(patience, config.discovery.dns_servers)
+        async for finding in mesh.bootstrap(config.bootstrap.peers, network, carried, resolver, patience):
             yield finding
         if client is not None:
             async for finding in _of_running(client, carried, patience):

@@ -237,6 +237,32 @@ def port_or_endpoint() -> Kind:
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
+def name_servers() -> Kind:
+    """A list of name servers, each an IP address with or without a port; read as (address, port)."""
+
+    def one(word: str) -> tuple[str, int]:
+        host, port = word, "53"
+        if word.startswith("[") or word.count(":") == 1:
+            host, _, port = word.rpartition(":")
+        try:
+            address = str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]")))
+        except ValueError:
+            raise ValueError(f"{word} is no IP address, with or without a port behind it") from None
+        if not (port.isascii() and port.isdecimal() and 0 < int(port) <= 65535):
+            raise ValueError(f"{word} has a port that is not a number from 1 to 65535")
+        return address, int(port)
+
+    def write(server: tuple[str, int]) -> str:
+        host, port = server
+        if port == 53:
+            return host
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    return _distinct(
+        one, "IP addresses such as 192.0.2.53 or [2001:db8::53]:5353; as text separated by commas", "SERVER", write
+    )
+
+
 def log_levels() -> Kind:
     """A list of `part=level`; as text separated by commas."""
 
@@ -253,13 +279,13 @@ def log_levels() -> Kind:
 def multiaddrs(*, listening: bool = False, dialled: bool = False, announced: bool = False) -> Kind:
     """A list of multiaddrs; as text separated by commas or blanks.
 
-    `listening`: only TCP ports of IP addresses, WebSocket included. `dialled`: each must be one that can be dialled, or
-    end in `/p2p/<peer id>`. `announced`: each must be one that others can dial.
+    `listening`: only TCP ports of IP addresses, WebSocket included. `dialled`: each must be one that can be dialled, a
+    `/dnsaddr` name included, or end in `/p2p/<peer id>`. `announced`: each must be one that others can dial.
     """
 
     def one(word: str) -> Multiaddr:
         address = Multiaddr.from_text(word)
-        if dialled and address.peer_id is None and address.endpoint() is None:
+        if dialled and address.peer_id is None and address.endpoint() is None and address.dnsaddr is None:
             raise ValueError(f"{word} is no TCP or WebSocket address, and does not end in /p2p/<peer id>")
         if listening and not _can_listen(address):
             raise ValueError(f"{word} is not /ip4/.../tcp/... or /ip6/.../tcp/..., with or without /ws or /tls/ws")
@@ -402,14 +428,14 @@ def fallbacks() -> Kind:
     return _named("topic", one, lambda each: each[0], lambda each: f"{each[0]}={each[1]}", allowed, "TOPIC=FALLBACK")
 
 
-def _distinct(one: Callable[[str], Any], allowed: str, placeholder: str) -> Kind:
+def _distinct(one: Callable[[str], Any], allowed: str, placeholder: str, write: Callable[[Any], str] = str) -> Kind:
     """A list of values that `one` makes of texts without blanks, each value once."""
 
     def read(value: object) -> tuple[Any, ...]:
         words = value.replace(",", " ").split() if isinstance(value, str) else value
         return tuple(dict.fromkeys(_each(one, words)))
 
-    return _list(read, str, allowed, placeholder)
+    return _list(read, write, allowed, placeholder)
 
 
 def _named(

@@ -12,6 +12,7 @@ from .sections import (
     BootstrapSection,
     DhtSection,
     DirectSection,
+    DiscoverySection,
     GateSection,
     GossipSection,
     LimitsSection,
@@ -36,6 +37,7 @@ class Config:
     network: NetworkSection = field(default_factory=NetworkSection)
     listen: ListenSection = field(default_factory=ListenSection)
     bootstrap: BootstrapSection = field(default_factory=BootstrapSection)
+    discovery: DiscoverySection = field(default_factory=DiscoverySection)
     state: StateSection = field(default_factory=StateSection)
     api: ApiSection = field(default_factory=ApiSection)
     dht: DhtSection = field(default_factory=DhtSection)

@@ -117,6 +117,12 @@ class LatencyMeasured(NamedTuple):
     round_trip: float
 
 
+class PeersFound(NamedTuple):
+    """Peers say on the local network that they are there: claims, which anybody there can make."""
+
+    peers: Sequence[tuple[PeerId, tuple[Multiaddr, ...]]]
+
+
 class MeshRestored(NamedTuple):
     """This node has been part of the mesh all along: it need not join.
 
@@ -148,6 +154,7 @@ TransportInput = (
     | StreamEnded
     | StreamGone
     | LatencyMeasured
+    | PeersFound
     | MeshRestored
     | WorkCaused
 )

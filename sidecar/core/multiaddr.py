@@ -108,6 +108,12 @@ class Multiaddr:
         return value if name in ("ip4", "ip6") else None
 
     @property
+    def dnsaddr(self) -> str | None:
+        """The name whose TXT records have the addresses that it stands for, where it begins with such a name."""
+        name, value = self.parts[0] if self.parts else ("", "")
+        return value if name == "dnsaddr" else None
+
+    @property
     def is_relayed(self) -> bool:
         """Whether it leads through a relay: what it begins with is then where that is."""
         return any(name == "p2p-circuit" for name, _ in self.parts)

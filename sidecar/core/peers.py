@@ -11,6 +11,8 @@ class Origin(enum.Enum):
     """From where a peer was heard of first."""
 
     BOOTSTRAP = "bootstrap"
+    LOCAL = "local"
+    """It says so on the local network."""
     MEMORY = "memory"
     """An earlier run."""
     MET = "met"

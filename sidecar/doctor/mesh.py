@@ -29,7 +29,7 @@ _ASKED = 16  # peers that are asked where this node is, all at once; a guess
 
 
 async def bootstrap(
-    peers: Sequence[Multiaddr], network: str, transports: Transports, patience: float
+    peers: Sequence[Multiaddr], network: str, transports: Transports, resolver: Resolver, patience: float
 ) -> AsyncIterator[Finding]:
     """Each bootstrap peer, step by step: name, port, handshake, protocols, network."""
     if not peers:
@@ -38,17 +38,20 @@ async def bootstrap(
         )
     for address in peers:
         async with visiting(network, transports, patience) as guest:
-            yield await _entrance(guest, address, network, patience)
+            yield await _entrance(guest, address, network, resolver, patience)
 
 
-async def _entrance(guest: Guest, address: Multiaddr, network: str, patience: float) -> Finding:
+async def _entrance(guest: Guest, address: Multiaddr, network: str, resolver: Resolver, patience: float) -> Finding:
     check = "bootstrap"
     try:
-        targets = await Resolver(patience).resolve(address, address.peer_id)
+        targets = await resolver.resolve(address, address.peer_id)
     except SidecarError as error:
         return problem(check, f"{address}: name: {error}", "check the name, and this machine's name servers")
     try:
-        view = await guest.meet(address.peer_id, (address.without_peer(),))
+        if address.dnsaddr is None:
+            view = await guest.meet(address.peer_id, (address.without_peer(),))
+        else:
+            view = await guest.meet(address.peer_id, [target.by_number(with_peer=True) for target in targets])
     except WrongPeer as error:
         return problem(check, f"{address}: handshake: {error}", "ask that node for its id with `sidecar id`")
     except WrongPrivateNetwork as error:

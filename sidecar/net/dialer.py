@@ -13,6 +13,7 @@ from ..core.errors import (
     DialBackoff,
     DialTimeout,
     InvalidArgument,
+    NotSupported,
     PeerBanned,
     QueueFull,
     ResourceExhausted,
@@ -78,7 +79,7 @@ class Dialer:
         self.held_off = 0
         """Attempts that were not made, for others had failed at the same endpoint."""
         self._strangers: dict[tuple[str, int, str], asyncio.Future[None]] = {}  # endpoints tried for one right now
-        self._resolver = Resolver(config.resolve_timeout)
+        self._resolver = Resolver(config.resolve_timeout, config.dns_servers)
         self._queue: deque[Dial] = deque()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._lookups: dict[int, asyncio.Task[None]] = {}
@@ -130,7 +131,7 @@ class Dialer:
         result: tuple[Multiaddr, ...] | SidecarError
         try:
             targets = await self._resolver.resolve(request.address, None)
-            result = tuple(dict.fromkeys(target.by_number() for target in targets))
+            result = tuple(dict.fromkeys(target.by_number(with_peer=True) for target in targets))
         except SidecarError as error:
             result = error
         except Exception as error:
@@ -182,6 +183,9 @@ class Dialer:
                 dial.failed(InvalidArgument(f"{address} is not an address of {request.peer}"))
             elif expected is not None and (refusal := self._gate.refuse_peer(expected)) is not None:
                 dial.failed(refusal)
+            elif address.dnsaddr is not None and not (request.force or request.trusted or request.peer is None):
+                # One answer may name a hundred addresses and further names: that is for those who choose the name.
+                dial.failed(NotSupported(f"{address}: a /dnsaddr name that other peers told is not looked up"))
             else:
                 usable.append((address, expected))
         targets, errors = await self._resolver.resolve_all(usable)

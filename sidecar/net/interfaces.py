@@ -5,9 +5,46 @@ import ipaddress
 import socket
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 _IF_INET6 = Path("/proc/net/if_inet6")
-_SIOCGIFADDR = 0x8915
+_SIOCGIFADDR, _SIOCGIFFLAGS = 0x8915, 0x8913
+_UP = 0x1
+
+
+class LocalLink(NamedTuple):
+    """An interface, as far as one family of IP is concerned."""
+
+    number: int
+    name: str
+    family: str  # "ip4" or "ip6"
+    addresses: tuple[str, ...]  # of this machine; for IPv6 without link-local ones, which mean nothing without a zone
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.family})"
+
+
+def links() -> list[LocalLink]:
+    """The interfaces that are up and have an address, once for each family of IP. Linux only; elsewhere none."""
+    try:
+        from fcntl import ioctl
+    except ImportError:  # pragma: no cover - not a Unix
+        return []
+    found: list[LocalLink] = []
+    sixes = _ip6_by_interface()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for index, name in socket.if_nameindex():
+            request = struct.pack("256s", name.encode()[:15])
+            with contextlib.suppress(OSError):  # gone meanwhile, or a system without this call
+                flags: int = struct.unpack("H", ioctl(probe.fileno(), _SIOCGIFFLAGS, request)[16:18])[0]
+                if not flags & _UP:
+                    continue
+                if index in sixes:
+                    plain = [address for address in sixes[index] if not address.is_link_local]
+                    found.append(LocalLink(index, name, "ip6", tuple(map(str, plain))))
+                answer = ioctl(probe.fileno(), _SIOCGIFADDR, request)
+                found.append(LocalLink(index, name, "ip4", (socket.inet_ntoa(answer[20:24]),)))
+    return found
 
 
 def interface_addresses(family: str) -> list[str]:
@@ -40,12 +77,20 @@ def _ip4() -> list[str]:
 
 
 def _ip6() -> list[str]:
+    addresses = (address for several in _ip6_by_interface().values() for address in several)
+    return [str(address) for address in addresses if not address.is_link_local]
+
+
+def _ip6_by_interface() -> dict[int, list[ipaddress.IPv6Address]]:
     try:
         lines = _IF_INET6.read_text().splitlines()
     except OSError:
-        return []
-    addresses = [ipaddress.IPv6Address(bytes.fromhex(line.split()[0])) for line in lines]
-    return [str(address) for address in addresses if not address.is_link_local]
+        return {}
+    found: dict[int, list[ipaddress.IPv6Address]] = {}
+    for line in lines:
+        address, index = line.split()[:2]
+        found.setdefault(int(index, 16), []).append(ipaddress.IPv6Address(bytes.fromhex(address)))
+    return found
 
 
 def _default_route(family: str) -> str | None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ..core.errors import DialTimeout, NotSupported, SidecarError, Unreachable
 from ..core.multiaddr import Endpoint, Multiaddr
 from ..core.types import PeerId
+from .dnsaddr import Servers, TextRecords, expand
 
 _FAMILIES = {"dns": socket.AF_UNSPEC, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
 _MAX_ANSWERS = 8  # of one name; a guess
@@ -29,12 +30,16 @@ class Target(NamedTuple):
         """What is spoken there."""
         return self.address.endpoint() or Endpoint("", self.host, self.port)
 
-    def by_number(self) -> Multiaddr:
-        """The same with the IP address for the name, which TLS still asks for."""
+    def by_number(self, *, with_peer: bool = False) -> Multiaddr:
+        """The same with the IP address for the name, which TLS still asks for.
+
+        `with_peer`: and with who must answer there at its end, where that is known.
+        """
         endpoint = self.endpoint
         if endpoint.tls and endpoint.sni is None and endpoint.kind.startswith("dns"):
             endpoint = endpoint._replace(sni=endpoint.host)
-        return Multiaddr.tcp(self.host, self.port, endpoint.suffix)
+        address = Multiaddr.tcp(self.host, self.port, endpoint.suffix)
+        return address if self.expected is None or not with_peer else address.with_peer(self.expected)
 
 
 class Resolver:
@@ -44,9 +49,13 @@ class Resolver:
     answer would hold the process for half a minute.
     """
 
-    def __init__(self, timeout: float) -> None:
-        """`timeout`: seconds for one name, waiting for a free thread included."""
+    def __init__(self, timeout: float, dns_servers: Servers = ()) -> None:
+        """`timeout`: seconds for one name, waiting for a free thread included.
+
+        `dns_servers`: whom to ask what a `/dnsaddr` name stands for; none: as the system is configured.
+        """
         self._timeout = timeout
+        self._texts = TextRecords(dns_servers, timeout)
         self._free = asyncio.Semaphore(_MAX_LOOKUPS)
 
     async def resolve_all(
@@ -74,11 +83,16 @@ class Resolver:
         Raises NotSupported for transports and name types that are not spoken here, DialTimeout when the name server
         does not answer in time, and Unreachable for a name that does not exist.
         """
+        if address.dnsaddr is not None:
+            found = await expand(address, expected, self._texts.look_up)
+            targets, errors = await self.resolve_all(found)
+            if not targets:
+                raise errors[0]
+            return targets
         endpoint = address.endpoint()
         if endpoint is None:
-            what = "a /dnsaddr name" if address.value("dnsaddr") else "its transport"
             raise NotSupported(
-                f"{address}: {what} cannot be dialled, only TCP and WebSocket on an IP address or DNS name"
+                f"{address}: its transport cannot be dialled, only TCP and WebSocket on an IP address or DNS name"
             )
         kind, host, port = endpoint[:3]
         if port == 0:

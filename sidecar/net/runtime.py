@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from ..core import direct, events, gossip
 from ..core.channel import Channel, UpgradeObserver
@@ -16,6 +17,7 @@ from ..core.errors import Closed, PeerBanned, SelfDial, SidecarError, TooManyCon
 from ..core.events import STREAM_BITS
 from ..core.gate import Gate
 from ..core.identity import Identity
+from ..core.mdns.statistics import MdnsStatistics
 from ..core.multiaddr import Endpoint, Multiaddr
 from ..core.node import NodeEffect, NodeInput, NodeMachine, NodeNews
 from ..core.override import override
@@ -34,6 +36,9 @@ from .listener import open_socket, reached_at
 from .signatures import SignatureWorkers
 from .statistics import ConnectionView, Counters, NetStatistics
 from .transports import Transports
+
+if TYPE_CHECKING:
+    from .multicast import MulticastDns
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +98,8 @@ class Runtime(ConnectionHost):
         self._connections: dict[int, Connection] = {}  # admitted and not lost
         self._next_connection = 1
         self._servers: list[asyncio.Server] = []
+        self._bound: list[Multiaddr] = []  # where these listen, wildcards as they are
+        self._multicast: MulticastDns | None = None
         self._own_endpoints: dict[tuple[str, int], None] = {}
         self._inputs: deque[NodeInput] = deque()  # that arose while the node was at work
         self._busy = False
@@ -124,6 +131,8 @@ class Runtime(ConnectionHost):
             endpoint = address.endpoint()
             assert endpoint is not None, "open_socket refuses such addresses"
             found = reached_at(opened, endpoint.suffix)
+            host, port = opened.getsockname()[:2]
+            self._bound.append(Multiaddr.tcp(host, port, endpoint.suffix))
             reached.update(dict.fromkeys(found))
             self._own_endpoints.update(dict.fromkeys((str(a.parts[0][1]), int(a.parts[1][1])) for a in found))
             server = await self.loop.create_server(
@@ -132,6 +141,16 @@ class Runtime(ConnectionHost):
             self._servers.append(server)
         log.info("listening on %s", ", ".join(map(str, reached)) or "nothing")
         return tuple(reached)
+
+    def discover(self, network: str) -> None:
+        """Find peers of the mesh `network` on the links of this machine, and be found there, from now on."""
+        from .multicast import MulticastDns  # not before it is wanted: it loads a DNS library
+
+        psk = self._transports.psk
+        self._multicast = MulticastDns(
+            self._identity.peer_id, network, psk, self._bound, lambda peers: self.feed(events.PeersFound(peers))
+        )
+        self._multicast.open()
 
     def feed(self, input: NodeInput) -> None:
         """Hand the node an input of the apps and carry out what it answers.
@@ -154,6 +173,8 @@ class Runtime(ConnectionHost):
             await self._idle.wait()
             return
         self._stopping = True
+        if self._multicast is not None:
+            self._multicast.close()
         for server in self._servers:
             server.close()
         await self._dialer.close()
@@ -209,6 +230,7 @@ class Runtime(ConnectionHost):
             handshakes=dict(counters.handshakes),
             refused_by=dict(self._admission.refused),
             closed_by=dict(counters.closed_by),
+            mdns=MdnsStatistics() if self._multicast is None else self._multicast.statistics(),
         )
 
     # ------------------------------------------------------------ the node's turns

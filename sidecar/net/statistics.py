@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from ..core.mdns.statistics import MdnsStatistics
 from ..core.multiaddr import Multiaddr
 from ..core.statistics import Statistics
 from ..core.types import Direction, PeerId
@@ -58,6 +59,7 @@ class NetStatistics(Statistics):
     verify_worker_failures: int = 0  # of these that died, or were killed since they did not answer
     handshakes: dict[str, int] = field(default_factory=dict)  # "completed", or the name of the error
     closed_by: dict[str, int] = field(default_factory=dict)  # "order", or the name of the error
+    mdns: MdnsStatistics = field(default_factory=MdnsStatistics)
 
     def flat(self) -> dict[str, int | float]:
         """As `Statistics.flat`, the names of errors in snake case."""

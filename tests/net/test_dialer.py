@@ -122,7 +122,6 @@ async def test_the_most_telling_failure_is_told() -> None:
             cases: list[tuple[list[Multiaddr], type[SidecarError]]] = [
                 ([], NoAddresses),
                 ([quic], NotSupported),
-                ([Multiaddr.from_text("/dnsaddr/example.org")], NotSupported),
                 ([Multiaddr.tcp("127.0.0.1", 0)], NotSupported),
                 ([quic, silent], DialTimeout),
                 ([silent, refusing, quic], Unreachable),
@@ -143,7 +142,6 @@ async def test_a_name_is_looked_up_and_the_answer_can_be_dialled() -> None:
             7: f"/dns4/localhost/tcp/{port}",
             8: f"/ip4/127.0.0.1/tcp/{port}/ws",
             9: "/dns4/nobody.invalid/tcp/1",
-            10: "/dnsaddr/localhost",
         }
         for lookup, text in lookups.items():
             one.do(events.Resolve(lookup, Multiaddr.from_text(text)))
@@ -152,7 +150,6 @@ async def test_a_name_is_looked_up_and_the_answer_can_be_dialled() -> None:
         assert results[7] == two.addresses
         assert results[8] == (Multiaddr.from_text(f"/ip4/127.0.0.1/tcp/{port}/ws"),)
         assert isinstance(results[9], Unreachable)
-        assert isinstance(results[10], NotSupported)
         one.dial(results[7])
         assert (await one.node.saw(events.ConnectionOpened)).peer == two.peer
 

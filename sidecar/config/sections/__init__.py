@@ -5,7 +5,7 @@ This is the one table. Reading, checking, `--help`, `sidecar config` and `docs/c
 
 from .api import ApiSection
 from .gate import GateSection
-from .network import BootstrapSection, ListenSection, NetworkSection, PeersSection
+from .network import BootstrapSection, DiscoverySection, ListenSection, NetworkSection, PeersSection
 from .process import (
     AuditSection,
     LimitsSection,
@@ -24,6 +24,7 @@ __all__ = [
     "BootstrapSection",
     "DhtSection",
     "DirectSection",
+    "DiscoverySection",
     "GateSection",
     "GossipSection",
     "LimitsSection",

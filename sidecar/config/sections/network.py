@@ -6,7 +6,7 @@ from pathlib import Path
 from ...core.multiaddr import Multiaddr
 from ...core.parameters import NodeConfig
 from ...core.parameters.node import MAX_NETWORK_NAME
-from ..kinds import multiaddrs, number, path, seconds, text
+from ..kinds import flag, multiaddrs, name_servers, number, path, seconds, text
 from .key import DAY, key
 
 _NODE = NodeConfig()  # the core's own defaults are the table's
@@ -81,10 +81,31 @@ class BootstrapSection:
         multiaddrs(dialled=True),
         "Peers to join the mesh through. Peers remembered from the last run are tried first. Without a peer id, "
         "whoever answers at the address will do; a DNS name is looked up for each attempt, and everybody behind it is "
-        "dialled.",
+        "dialled. /dnsaddr/NAME stands for the addresses in the TXT records of _dnsaddr.NAME.",
         "there is no public network of sidecars; the first node has nobody to ask",
         "--bootstrap",
         live=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoverySection:
+    """How nodes find each other without bootstrap peers, and what names stand for."""
+
+    mdns: bool = key(
+        False,
+        flag(),
+        "Find peers on the local network by multicast DNS, and be found there: no bootstrap peer is needed. "
+        "Everybody on that network sees the peer id and the addresses.",
+        "off: a node tells a network of itself only when asked to; clusters and containers rarely carry multicast",
+        "--mdns",
+    )
+    dns_servers: tuple[tuple[str, int], ...] = key(
+        (),
+        name_servers(),
+        "Name servers to ask what a /dnsaddr name stands for. An empty list: those of the system. All other names are "
+        "looked up as the system does.",
+        "what the system asks is right nearly everywhere",
     )
 
 

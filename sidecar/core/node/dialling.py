@@ -44,6 +44,7 @@ DiallingInput = (
     | events.DialFailed
     | events.Resolved
     | events.AddressesChanged
+    | events.PeersFound
     | events.MeshRestored
 )
 
@@ -125,6 +126,8 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
                 if not self._started:
                     self._started = True
                     self._start(now)
+            case events.PeersFound(peers):
+                self._on_found(peers, now)
             case events.MeshRestored():
                 self._wanted.update(dict.fromkeys(arrived.links))
             case _:
@@ -452,6 +455,15 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
             self.reach(peer, (), _ignore, now)
         first = now if not known else now + config.redial_base
         self._switch.deadlines.at(first, self._upkeep)
+
+    def _on_found(self, peers: Sequence[tuple[PeerId, tuple[Multiaddr, ...]]], now: float) -> None:
+        """Peers of the local network: sought at once, as far as peers are missing, and else kept in mind."""
+        book = self._switch.book
+        for peer, addresses in peers:
+            if peer != self._switch.local:
+                book.learn(peer, addresses, origin=Origin.LOCAL)
+                if self.missing() > 0 and self.may_dial(peer, now):
+                    self.reach(peer, (), _ignore, now)
 
     def is_bootstrap(self, peer: PeerId) -> bool:
         """Whether this node joins the mesh through the peer, as configured."""
