@@ -212,6 +212,11 @@ ROWS: tuple[Row, ...] = (
         "gossip_broken_promises",
         "Messages that peers named on lazy links and did not send when they were asked.",
     ),
+    _counter(
+        lambda c: c.node.gossip.idle_pruned,
+        "gossip_idle_pruned",
+        "Mesh links that ended since the peer neither brought messages nor wanted any.",
+    ),
     _gauge(
         lambda c: c.node.gossip_queues.fullest_queue_bytes,
         "gossip_fullest_queue_bytes",

@@ -409,6 +409,7 @@ class GossipStatistics(Statistics):
     named_ids_sent: int = 0  # on lazy links, in place of messages
     named_ids_received: int = 0
     promises_broken: int = 0  # messages that peers named and did not send when asked
+    idle_pruned: int = 0  # mesh links that ended since the peer neither brought nor wanted messages
     signatures: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CHECKED, 0))  # checked, by whom
     misbehaviour: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MISBEHAVIOUR, 0))
     rejected: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REJECTED, 0))

@@ -59,6 +59,7 @@ class LateMessages:
                 state.charge(peer, FRUITLESS + len(ids) * IDENTIFIER)
                 continue
             peer.names += len(ids)
+            state.shows(peer, topic)
             state.propagation.shown(ids, peer.id, state.now)
             self._unwanted.shown(peer, ids)
             fresh = state.seen.unseen(topic.name, ids)

@@ -7,6 +7,7 @@ from .cache import Mark
 from .messages import ControlMessage, build_chunks, encode_ihaves
 from .spare import SpareLinks
 from .state import FRUITLESS, IDENTIFIER, PASSED_OVER, GossipPeer, GossipState, Topic
+from .trials import Trials
 
 # A peer outside the mesh asks for what has come a moment before the heartbeat even when all is well. Who asks for a
 # quarter of what it hears of, counted over some messages, has too few links. The numbers are guesses.
@@ -27,10 +28,11 @@ class _Promise(NamedTuple):
 class LazyGossip:
     """Emits IHAVE, answers IHAVE with IWANT, and IWANT with messages, each within limits for each heartbeat."""
 
-    def __init__(self, state: GossipState, spare: SpareLinks) -> None:
+    def __init__(self, state: GossipState, spare: SpareLinks, trials: Trials) -> None:
         self._state = state
         self._promises: deque[_Promise] = deque()  # in the order of their ends
         self._spare = spare
+        self._trials = trials
 
     def on_control(self, peer: GossipPeer, control: ControlMessage) -> None:
         """Serve IHAVE and IWANT of a message; the mesh has the other kinds."""
@@ -135,6 +137,8 @@ class LazyGossip:
         if raws:
             state.statistics.iwant_messages_sent += len(raws)
             self._spare.asked(peer, list(raws))
+            self._trials.asked(peer, list(raws))
+            state.shows(peer)
             peer.answered += len(raws)
             chunks = build_chunks(list(raws.values()), config.max_chunk, config.max_chunk_messages)
             state.send_chunks((peer,), chunks)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import AlreadyExists, InvalidPeerId, ResourceExhausted
+from ..networks import AddressKey
 from ..parameters.gossip import EXTENSIONS_PROTOCOLS
 from ..types import PeerId
 from .events import PeersOffered, TopicOptions, TopicScored
@@ -12,6 +13,10 @@ from .state import ENTRY, GossipPeer, GossipState, Topic
 _STAYING = 4  # messages that who is flooded to counts as having brought more, and times more; a guess
 _ANSWER = 4.0  # points: a PRUNE with peers and their signed records
 _CHANGE = 2.0  # points: a topic more or less, with what has to be said of it
+# Of dependents, guesses:
+_BELIEVED = 1 / 2  # that have not shown yet that they take part
+_OF_ADDRESS, _OF_NETWORK = 1 / 16, 1 / 8  # but in exempt networks
+_CAME = 8  # messages after which who was turned away has asked for some, if it lacks them
 
 
 class Mesh:
@@ -20,6 +25,10 @@ class Mesh:
     Beside these a mesh keeps `dependents`, which have hardly another link: peers that nobody can dial, and those that
     graft anew once the back-off is over with which they were turned away from a full mesh, naming others to them.
     (Who has links enough does not graft.) A node in the middle of many such peers serves them all.
+
+    That a peer needs this is believed at first, and then seen: who was away while messages came has asked for some,
+    and who is here brings or asks for some (`trials.py`), as any mesh peer. So many may be believed, and so many be of
+    one address and network; and no decision about the others counts dependents.
     """
 
     def __init__(self, state: GossipState) -> None:
@@ -208,7 +217,7 @@ class Mesh:
             soon = state.now < until - state.config.prune_backoff + state.config.score.graft_flood_threshold
             state.penalise(peer, "graft_in_backoff", 2.0 if soon else 1.0)
             return self._decline(topic, peer, exchange=False)
-        if peer.record.value < 0:
+        if peer.record.value < 0 or peer.record.idle:
             return self._decline(topic, peer, exchange=False)
         if not self._has_place(topic, peer) or not self._remember(peer, topic):
             return self._decline(topic, peer, exchange=True)
@@ -232,8 +241,26 @@ class Mesh:
         return topic.regular < self._state.config.d_high or peer.outbound or self._may_depend(topic, peer)
 
     def _may_depend(self, topic: Topic, peer: GossipPeer) -> bool:
-        needs = peer.dial_only or peer.id in topic.turned_away
-        return needs and len(topic.dependents) < self._state.config.dependents
+        """Whether a peer may be in the mesh beside the degrees."""
+        most, others = self._state.config.dependents, topic.dependents
+        if peer.outbound or not (peer.dial_only or self._comes_back(topic, peer)) or len(others) >= most:
+            return False
+        if not peer.takes_part and sum(not other.takes_part for other in others.values()) >= most * _BELIEVED:
+            return False
+        if not peer.record.groups:
+            return True
+        addresses = [address for other in others.values() for address in other.record.groups]
+        networks = [_network(address) for address in addresses]
+        return all(
+            addresses.count(address) < most * _OF_ADDRESS and networks.count(_network(address)) < most * _OF_NETWORK
+            for address in peer.record.groups
+        )
+
+    @staticmethod
+    def _comes_back(topic: Topic, peer: GossipPeer) -> bool:
+        """Whether a peer was turned away and, as far as can be seen, lacks what came meanwhile."""
+        came = topic.turned_away.get(peer.id)
+        return came is not None and (peer.takes_part or topic.counts.delivered - came < _CAME)
 
     def _link(self, topic: Topic, peer: GossipPeer) -> None:
         full = topic.regular >= self._state.config.d_high
@@ -296,7 +323,15 @@ class Mesh:
         """Prune a peer for which there is no place; when it comes back after the back-off, it depends on us."""
         self._prune(topic, peer, exchange=True)
         if peer.id in topic.peers:
-            topic.turned_away[peer.id] = None
+            topic.turned_away[peer.id] = topic.counts.delivered
+            peer.takes_part = False
+
+    def dismiss(self, topic: Topic, peer: GossipPeer) -> None:
+        """Prune a peer that takes no part, and take it into no mesh until it does."""
+        self._state.statistics.idle_pruned += 1
+        peer.record.idle = True
+        peer.takes_part = False
+        self._prune(topic, peer, exchange=False)
 
     def _prune(self, topic: Topic, peer: GossipPeer, *, exchange: bool, backoff: float | None = None) -> None:
         """Take the peer out of the mesh, if it is there, and tell it."""
@@ -317,7 +352,11 @@ class Mesh:
         state = self._state
         if peer.record.value < 0:
             return []
-        others = [other for other in topic.peers.values() if other is not peer and other.record.value >= 0]
+        others = [
+            other
+            for other in topic.peers.values()
+            if other is not peer and other.record.value >= 0 and not other.record.idle
+        ]
         return [(other.id, state.signed_record(other.id)) for other in self._sample(others, state.config.prune_peers)]
 
     # ------------------------------------------------------------ back-off
@@ -334,7 +373,7 @@ class Mesh:
         state = self._state
         until = max(topic.backoff.get(peer.id, 0.0), topic.resting.get(peer.id, 0.0))
         rested = not until or state.now >= until + state.config.backoff_slack
-        return rested and peer.id not in topic.mesh and peer.record.value >= 0
+        return rested and peer.id not in topic.mesh and peer.record.value >= 0 and not peer.record.idle
 
     def _graftable(self, topic: Topic) -> list[GossipPeer]:
         return [peer for peer in topic.peers.values() if self._may_graft(topic, peer)]
@@ -389,10 +428,11 @@ class Mesh:
 
     def _graft_better(self, topic: Topic) -> None:
         """v1.1 Opportunistic Grafting: where half of a mesh is worth little, take in some that are worth more."""
-        config, mesh = self._state.config.score, topic.mesh
-        if not config.enabled or len(mesh) < 2:
+        config = self._state.config.score
+        if not config.enabled or topic.regular < 2:
             return
-        median = sorted(peer.record.value for peer in mesh.values())[len(mesh) // 2]
+        values = sorted(peer.record.value for peer in topic.mesh.values() if peer.id not in topic.dependents)
+        median = values[len(values) // 2]
         if median < config.opportunistic_graft_threshold:
             better = [peer for peer in self._graftable(topic) if peer.record.value > median]
             for peer in self._sample(better, config.opportunistic_graft_peers):
@@ -444,6 +484,7 @@ class Mesh:
         chosen = {**topic.mesh, **topic.fanout}
         willing = [peer for peer in topic.peers.values() if self._state.publishes_to(peer)]
         chosen.update((peer.id, peer) for peer in willing if peer.lacking_until > tick)
+        most += len(topic.dependents)  # they take nobody's place
         if len(chosen) < most:
             # The sort is stable: of equals, those that have been there for longest. And who got the last ones gives way
             # only to who is much better: what nodes have learnt of the ways of messages is wrong after each change.
@@ -451,7 +492,7 @@ class Mesh:
 
             def order(peer: GossipPeer) -> tuple[bool, bool, int]:
                 firsts = (peer.firsts + _STAYING) * _STAYING if peer.id in last else peer.firsts
-                return peer.record.value < 0, not peer.outbound, -firsts
+                return peer.record.value < 0 or peer.record.idle, not peer.outbound, -firsts
 
             others = sorted(willing, key=order)
             for peer in others:
@@ -463,10 +504,10 @@ class Mesh:
 
     def linked(self, topic: Topic) -> list[GossipPeer]:
         """The mesh; while it lacks peers, others of the topic as well (as in rust-libp2p)."""
-        if len(topic.mesh) >= self._state.config.d_low:
+        if topic.regular >= self._state.config.d_low:
             return list(topic.mesh.values())
         others = self._willing(topic, topic.mesh)
-        return [*topic.mesh.values(), *self._sample(others, self._state.config.d - len(topic.mesh))]
+        return [*topic.mesh.values(), *self._sample(others, self._state.config.d - topic.regular)]
 
     def fanout(self, topic: Topic) -> list[GossipPeer]:
         """The peers that get what is published on a topic that is not joined (v1.0, without flood publishing)."""
@@ -491,3 +532,9 @@ class Mesh:
             topic.fanout = {}
         else:
             self._fill_fanout(topic, config.flood_peers if config.flood_publish else config.d)
+
+
+def _network(address: AddressKey) -> AddressKey:
+    """The network of what counts as one address: the /24 of IPv4, of an IPv6 /64 the /48."""
+    version, number = address
+    return version, number >> (8 if version == 4 else 16)

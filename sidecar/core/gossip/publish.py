@@ -10,6 +10,7 @@ from .mesh import Mesh
 from .messages import build_chunks
 from .signing import SIGN_PREFIX
 from .state import GossipPeer, GossipState, Topic, make_message, unsigned_ids
+from .trials import Trials
 from .validation import Validation
 
 _PER_MESSAGE = 8  # bytes of the headers that an RPC adds to a message, at most
@@ -83,10 +84,11 @@ class _Job:
 class Publisher:
     """Carries out publications in order, holding back those that must wait."""
 
-    def __init__(self, state: GossipState, mesh: Mesh, validation: Validation, sequence: int) -> None:
+    def __init__(self, state: GossipState, mesh: Mesh, validation: Validation, trials: Trials, sequence: int) -> None:
         self._state = state
         self._mesh = mesh
         self._validation = validation
+        self._trials = trials
         self._sequence = sequence
         self._parked: dict[int, _Job] = {}
         self._parked_bytes = 0
@@ -308,12 +310,18 @@ class Publisher:
         state.statistics.published += len(ids)
         counts.published += len(ids)
         counts.published_bytes += sum(map(len, datas))
-        if ready:
+        sent = bool(ready)
+        if sent:
             state.propagation.began(ids, None, state.now)
+            named = self._trials.name(topic, ready, ids, raws) if topic.tried else ()
+            if named:
+                ready = [peer for peer in ready if peer not in named]
+                chunks = build_chunks(raws[1:], config.max_chunk, config.max_chunk_messages)
+                counts.dropped += state.send_chunks(named, chunks)
             counts.dropped += state.send_chunks(ready, build_chunks(raws, config.max_chunk, config.max_chunk_messages))
         # Unsigned data that nobody got is not remembered, so that the app can try again; a signed message is, since it
         # can still reach somebody by gossip.
-        if ready or signed:
+        if sent or signed:
             state.seen.add(topic.name, ids)
             # v1.1 Flood Publishing: a pure publisher's messages need no gossip where every peer of the topic has them.
             if topic.joined or topic.fanout or not config.flood_publish:

@@ -16,6 +16,7 @@ from .messages import build_chunks
 from .signing import Author
 from .spare import SpareLinks
 from .state import GossipPeer, GossipState, Topic, make_message, unsigned_ids
+from .trials import Trials
 from .unwanted import Unwanted
 from .validation import Row, Validation
 
@@ -51,18 +52,21 @@ class Relay:
         spare: SpareLinks,
         late: LateMessages,
         validation: Validation,
+        trials: Trials,
     ) -> None:
         self._state = state
         self._unwanted = unwanted
         self._spare = spare
         self._late = late
         self._validation = validation
+        self._trials = trials
         validation.passed = self._pass
 
     def enter(self, peer: GossipPeer, batch: Batch) -> None:
         """Take the new ones of these messages from a peer as seen, and pass on what the topic's rules accept."""
         state = self._state
         topic = batch.topic
+        state.shows(peer, topic)
         fresh = state.seen.unseen(topic.name, batch.ids)
         if fresh is not None:
             known = [identifier for identifier, new in zip(batch.ids, fresh, strict=True) if not new]
@@ -167,6 +171,23 @@ class Relay:
         self, source: GossipPeer, topic: Topic, author: PeerId | None, ids: Sequence[bytes], raws: Sequence[bytes]
     ) -> None:
         targets = [peer for peer in topic.mesh.values() if peer is not source and peer.id != author]
+        if topic.tried:
+            named = self._trials.name(topic, targets, ids, raws)
+            if named:
+                targets = [peer for peer in targets if peer not in named]
+                if len(ids) > 1:
+                    self._send(source, topic, author, named, ids[1:], raws[1:])
+        self._send(source, topic, author, targets, ids, raws)
+
+    def _send(
+        self,
+        source: GossipPeer,
+        topic: Topic,
+        author: PeerId | None,
+        targets: list[GossipPeer],
+        ids: Sequence[bytes],
+        raws: Sequence[bytes],
+    ) -> None:
         if targets and self._state.config.eager_share:
             targets = self._spare.divert(source, topic, author, targets, ids, raws)
         if any(peer.unwanted for peer in targets):

@@ -46,6 +46,7 @@ from .rules import RuleBook, RuleView
 from .signing import Verify, verify_batch
 from .spare import SpareLinks
 from .state import GossipPeer, GossipState
+from .trials import Trials
 from .unwanted import Unwanted
 from .validation import Validation
 
@@ -88,14 +89,15 @@ class GossipRouter:
         self._unwanted = Unwanted(self._state)
         self._spare = SpareLinks(self._state, self._unwanted)
         self._late = LateMessages(self._state, self._unwanted)
-        self._lazy = LazyGossip(self._state, self._spare)
+        self._trials = Trials(self._state, self._mesh)
+        self._lazy = LazyGossip(self._state, self._spare, self._trials)
         self._validation = Validation(self._state, self._unwanted)
-        relay = Relay(self._state, self._unwanted, self._spare, self._late, self._validation)
+        relay = Relay(self._state, self._unwanted, self._spare, self._late, self._validation, self._trials)
         self._intake = Intake(self._state, relay, verify)
         self._receiver = RpcReceiver(self._state, self._mesh, self._lazy, self._unwanted, self._late, self._intake)
         self.relieved = False
         """Whether publishers that wait for room can go on since frames were taken: `resume` lets them."""
-        self._publisher = Publisher(self._state, self._mesh, self._validation, sequence)
+        self._publisher = Publisher(self._state, self._mesh, self._validation, self._trials, sequence)
         # Jitter, so that nodes started together do not beat together.
         self._heartbeat_at = now + config.heartbeat_initial_delay + rng.random() * config.heartbeat_interval
 
@@ -221,6 +223,7 @@ class GossipRouter:
             self._spare.heartbeat()
             self._late.heartbeat()
             state.propagation.expire(now)
+            self._trials.heartbeat()
             self._mesh.heartbeat()
             self._lazy.heartbeat()
             self._unwanted.heartbeat()

@@ -99,6 +99,7 @@ class ScoredPeer:
         "behaviour",
         "expires",
         "groups",
+        "idle",
         "peer",
         "present",
         "reasons",
@@ -118,6 +119,7 @@ class ScoredPeer:
         self.groups: dict[_Group, None] = {}  # of its connections, but for exempt ones
         self.reasons: dict[str, float] = {}  # misbehaviour by kind; wears off as the whole of it
         self.present = False
+        self.idle = False  # in meshes it neither brought nor wanted anything: see `trials.py`
         self.expires = math.inf  # when it is forgotten, once it is gone
         self.value = 0.0
         self.standing = Standing.GOOD
@@ -125,7 +127,9 @@ class ScoredPeer:
     @property
     def empty(self) -> bool:
         """Whether nothing would be lost with it."""
-        return not (self.behaviour or self.application or any(not topic.empty for topic in self.topics.values()))
+        return not (
+            self.behaviour or self.application or self.idle or any(not topic.empty for topic in self.topics.values())
+        )
 
 
 class Crossing(NamedTuple):

@@ -93,6 +93,7 @@ class GossipPeer:
         "named",
         "names",
         "outbound",
+        "patience",
         "pending_bytes",
         "promised",
         "protocol",
@@ -100,6 +101,7 @@ class GossipPeer:
         "record",
         "refusals",
         "step",
+        "takes_part",
         "topics",
         "unwanted",
         "violated",
@@ -122,6 +124,8 @@ class GossipPeer:
         self.outbound = outbound
         self.dial_only = dial_only
         self.firsts = 0  # messages that it brought before anybody else
+        self.takes_part = False  # it brought, named or asked for messages, since it was last turned away from a mesh
+        self.patience = 1  # for how long it may show nothing: see `trials.py`
         self.heeds_age = False  # it gossips to us of nothing from before we joined the topic
         self.queue = PeerQueue(config, max_rpc)
         self.topics: dict[str, Topic] = {}
@@ -177,6 +181,18 @@ class Awaited:
         self.exhausted = False  # all were asked, and had their time to answer
 
 
+class Silence:
+    """A mesh peer shows nothing in a topic: neither messages, nor ids, nor that it wants any."""
+
+    __slots__ = ("beats", "failed", "since", "tried")
+
+    def __init__(self, since: int) -> None:
+        self.since = since  # messages that had come in the topic
+        self.beats = 0  # heartbeats in which messages came since
+        self.tried = False  # one is named to it
+        self.failed = 0  # of these, not asked for
+
+
 class Topic:
     """A topic that is joined, announced by a peer, or published on."""
 
@@ -195,6 +211,7 @@ class Topic:
         "joined_at",
         "judged",
         "last_published",
+        "looked_at",
         "mesh",
         "name",
         "needs",
@@ -205,7 +222,9 @@ class Topic:
         "routes",
         "rules",
         "signed",
+        "silent",
         "told",
+        "tried",
         "turned_away",
         "unsigned",
         "wire",
@@ -221,7 +240,11 @@ class Topic:
         self.peers: dict[PeerId, GossipPeer] = {}  # that announced it
         self.mesh: dict[PeerId, GossipPeer] = {}  # a subset of `peers`; empty unless joined
         self.dependents: dict[PeerId, GossipPeer] = {}  # a subset of `mesh`, beside the degrees
-        self.turned_away: dict[PeerId, None] = {}  # a part of `peers`: pruned since the mesh was too large
+        # A part of `peers`: pruned since the mesh was too large, with how many messages had come by then.
+        self.turned_away: dict[PeerId, int] = {}
+        self.silent: dict[PeerId, Silence] = {}  # a part of `mesh`: those that have shown nothing since a heartbeat
+        self.tried: dict[PeerId, Silence] = {}  # a part of `silent`: for long, so that messages are named to them
+        self.looked_at = 0  # messages that had come when silent peers were last looked for
         self.newcomers: dict[PeerId, GossipPeer] = {}  # the part of `peers` that came since the last heartbeat
         self.begins: dict[PeerId, Mark] = {}  # of those that came lately: the first message that they want to hear of
         self.told: dict[PeerId, int] = {}  # the heartbeat at which a peer outside the mesh was gossiped to
@@ -260,8 +283,14 @@ class Topic:
         if linked is not None:
             scores.pruned(linked.record, self.name)
         self.dependents.pop(peer, None)
+        self.speaks(peer)
         self.flooded = None
         self.forget_needs(peer)
+
+    def speaks(self, peer: PeerId) -> None:
+        """A peer is not silent, or in the mesh no more."""
+        if self.silent and self.silent.pop(peer, None) is not None:
+            self.tried.pop(peer, None)
 
     def forget_needs(self, peer: PeerId) -> None:
         """Forget what is known to be of no use to a peer."""
@@ -466,6 +495,13 @@ class GossipState:
         """Hold misbehaviour of a kind against a peer (P7)."""
         self.statistics.misbehaviour[kind] += 1
         self.scores.penalise(peer.record, kind, points)
+
+    def shows(self, peer: GossipPeer, topic: Topic | None = None) -> None:
+        """A peer brings or names messages of a topic, or asks for some: it takes part."""
+        peer.takes_part = True
+        peer.record.idle = False
+        if topic is not None:
+            topic.speaks(peer.id)
 
     def ignore(self, topic: Topic, reason: str) -> None:
         """Count a message that is not passed on though nobody is to blame."""
