@@ -76,8 +76,8 @@ sim: $(STAMP)  ## Play the shipped scenarios of up to 1,000 nodes on virtual tim
 probe-check: $(STAMP)  ## Hold the probe against the truth and the simulator, with 20 sidecars in namespaces; writes docs/propagation.md (needs root)
 	@exec $(BIN)/python -m bench.probes.run $(PROBE_CHECK)
 
-bench: $(STAMP)  ## Measure the sidecar beside go-, js- and rust-libp2p; writes docs/benchmarks.md
-	@exec $(BIN)/python -m bench.run $(BENCH)
+bench: $(STAMP)  ## Measure the sidecar beside others, go-libp2p-daemon too by P2PD=PATH; writes docs/benchmarks.md (needs Go)
+	@exec $(BIN)/python -m bench.run $(if $(P2PD),--p2pd $(P2PD)) $(BENCH)
 
 bench-gate: $(STAMP)  ## Measure what somebody who is banned costs, coming again and again
 	@exec $(BIN)/python -m bench.gate $(BENCH)

@@ -22,6 +22,7 @@ TOPIC = "bench"
 _ACK = "/bench/ack/1"
 _DIRECT = "/bench/direct/1"
 _ECHO = "/bench/echo/1"
+_ECHO_STREAM = "/bench/stream/echo/1"
 _SINK = "/bench/sink/1"
 _SOURCE = "/bench/source/1"
 _WRITE_BYTES = 256 * 1024
@@ -249,21 +250,23 @@ class App:
     # ------------------------------------------------------------ byte streams
 
     async def answer_streams(self) -> None:
-        """Echo, swallow and send on streams, as the peer programs do."""
-        streams = await self._stack.enter_async_context(self._client.accept_streams([_ECHO, _SINK, _SOURCE]))
+        """Echo, swallow and send on streams; nobody needs the end of the other's direction to go on."""
+        protocols = [_ECHO_STREAM, _SINK, _SOURCE]
+        streams = await self._stack.enter_async_context(self._client.accept_streams(protocols))
 
         async def answer(stream: sidecar_client.ByteStream) -> None:
             async with stream:
-                if stream.protocol == _ECHO:
+                if stream.protocol == _ECHO_STREAM:
                     async for data in stream:
                         await stream.write(data)
-                elif stream.protocol == _SINK:
-                    count = 0
-                    async for data in stream:
-                        count += len(data)
-                    await stream.write(count.to_bytes(8, "big"))
+                    return
+                size = int.from_bytes(await stream.readexactly(8), "big")
+                if stream.protocol == _SINK:
+                    await _swallow(stream, size)
+                    await stream.write(size.to_bytes(8, "big"))
                 else:
-                    await _write(stream, int.from_bytes(await stream.readexactly(8), "big"))
+                    await _write(stream, size)
+                await stream.read()  # the other side closes first
 
         async def accept() -> None:
             async for stream in streams:
@@ -271,24 +274,47 @@ class App:
 
         self._start(accept())
 
+    async def echo(self, peer_id: str, size: int, count: int, in_flight: int) -> dict[str, Any]:
+        """Echoes on one stream that stays open, with at most `in_flight` on the way."""
+        data = os.urandom(size)
+        credit = _Credit(in_flight)
+        begun: list[float] = []
+        times: list[float] = []
+
+        async with self._client.open_stream(peer_id, _ECHO_STREAM) as stream:
+
+            async def write() -> None:
+                for _ in range(count):
+                    if credit.full:
+                        await credit.room()
+                    credit.sent += 1
+                    begun.append(time.monotonic())
+                    await stream.write(data)
+
+            started = time.monotonic()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(write())
+                for number in range(count):
+                    if await stream.readexactly(size) != data:
+                        raise RuntimeError("another answer than what was sent")
+                    times.append((time.monotonic() - begun[number]) * 1000)
+                    credit.reach(number + 1)
+            return {"seconds": time.monotonic() - started, "latency_ms": percentiles(times)}
+
     async def bulk(self, peer_id: str, send: int, receive: int) -> dict[str, Any]:
         """So many bytes each way at the same time, a stream each; the far end has them all when it returns."""
 
         async def sink() -> None:
             async with self._client.open_stream(peer_id, _SINK) as stream:
+                await stream.write(send.to_bytes(8, "big"))
                 await _write(stream, send)
-                await stream.close_write()
                 if int.from_bytes(await stream.readexactly(8), "big") != send:
                     raise RuntimeError("not all bytes arrived")
 
         async def source() -> None:
             async with self._client.open_stream(peer_id, _SOURCE) as stream:
                 await stream.write(receive.to_bytes(8, "big"))
-                count = 0
-                async for data in stream:
-                    count += len(data)
-                if count != receive:
-                    raise RuntimeError(f"{count} of {receive} bytes arrived")
+                await _swallow(stream, receive)
 
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
@@ -303,17 +329,16 @@ class App:
         data = os.urandom(100)
 
         async def once() -> None:
-            async with self._client.open_stream(peer_id, _ECHO) as stream:
+            async with self._client.open_stream(peer_id, _ECHO_STREAM) as stream:
                 await stream.write(data)
-                await stream.close_write()
-                if await stream.read() != data:
+                if await stream.readexactly(len(data)) != data:
                     raise RuntimeError("another answer than what was sent")
 
         return await _repeat(once, count, 1)
 
     async def open_streams(self, peer_id: str, count: int) -> None:
         """Streams that stay open and idle."""
-        streams = [self._client.open_stream(peer_id, _ECHO) for _ in range(count)]
+        streams = [self._client.open_stream(peer_id, _ECHO_STREAM) for _ in range(count)]
         await asyncio.gather(*(self._stack.enter_async_context(stream) for stream in streams))
 
     # ------------------------------------------------------------ connections
@@ -327,8 +352,8 @@ class App:
 
         return await _repeat(once, count, 1)
 
-    async def connect(self, addresses: list[str]) -> None:
-        await self._client.connect_peer(addresses=addresses)
+    async def connect(self, addresses: list[str], peer_id: str = "") -> None:
+        await self._client.connect_peer(peer_id, addresses=addresses)
 
     def _start(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -341,6 +366,14 @@ def _end_on_failure(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and task.exception() is not None:
         print(f"{task.exception()!r}", file=sys.stderr, flush=True)
         os._exit(1)
+
+
+async def _swallow(stream: sidecar_client.ByteStream, size: int) -> None:
+    while size:
+        data = await stream.read(min(size, _WRITE_BYTES))
+        if not data:
+            raise RuntimeError(f"{size} bytes did not arrive")
+        size -= len(data)
 
 
 async def _write(stream: sidecar_client.ByteStream, size: int) -> None:

@@ -15,9 +15,10 @@ import subprocess
 import time
 
 from bench import page
+from bench.apps import spawn_module
 from bench.attacker import KINDS
 from bench.measure import CpuMeter, resident_mb
-from bench.ours import _spawn, _start
+from bench.sidecars import start_sidecar
 
 _RATE, _SIZE = 100, 100
 _QUIET = 4.0  # seconds measured before an attack
@@ -25,7 +26,7 @@ _QUIET = 4.0  # seconds measured before an attack
 
 async def _measure(kind: str, seconds: float) -> str:
     async with contextlib.AsyncExitStack() as stack:
-        sidecars = [await _start(stack) for _ in range(5)]
+        sidecars = [await start_sidecar(stack) for _ in range(5)]
         for sidecar in sidecars:
             await sidecar.add_app(stack)
         attacked, sender, *others = sidecars
@@ -48,7 +49,7 @@ async def _measure(kind: str, seconds: float) -> str:
 
         _, _, quiet = await publish(_QUIET)
         memory = resident_mb([attacked.pid])
-        attacker = await _spawn(
+        attacker = await spawn_module(
             "bench.attacker", attacked.addresses[0], kind, "main", "bench", stderr=subprocess.DEVNULL
         )
         assert attacker.stdout is not None

@@ -20,7 +20,8 @@ import sidecar_client
 
 from bench import page
 from bench.app import TOPIC
-from bench.ours import _PATIENCE, _spawn, _start
+from bench.apps import PATIENCE, spawn_module
+from bench.sidecars import start_sidecar
 
 
 class Usage(NamedTuple):
@@ -47,28 +48,38 @@ def usage(pid: int, *, main: bool = False) -> Usage:
     return Usage(seconds, sleeps)
 
 
-def row(peers: str, pid_usage: Usage, main: Usage, seconds: float) -> str:
-    """A row of the table."""
-    return (
-        f"| {peers} | {pid_usage.seconds / seconds:.3%} | {main.seconds / seconds:.3%} | "
-        f"{pid_usage.sleeps / seconds:.1f} | {main.sleeps / seconds:.1f} |"
-    )
+class Idle(NamedTuple):
+    """What was measured: the sidecar's connections, what all its threads used and what the first, in how long."""
+
+    connections: int
+    all: Usage
+    main: Usage
+    seconds: float
+
+    def row(self, subscribed: bool) -> str:
+        """A row of the table."""
+        peers = f"{self.connections}{', subscribed' if subscribed else ''}"
+        return (
+            f"| {peers} | {self.all.seconds / self.seconds:.3%} | {self.main.seconds / self.seconds:.3%} | "
+            f"{self.all.sleeps / self.seconds:.1f} | {self.main.sleeps / self.seconds:.1f} |"
+        )
 
 
-async def _measure(peers: int, settle: float, seconds: float, subscribed: bool) -> str:
+async def measure(peers: int, settle: float, seconds: float, subscribed: bool) -> Idle:
+    """A sidecar among so many others; `settle`: seconds before it counts."""
     async with contextlib.AsyncExitStack() as stack:
-        measured = await _start(stack)
+        measured = await start_sidecar(stack)
         app = await stack.enter_async_context(sidecar_client.connect(str(measured.socket)))
         if subscribed:
             await stack.enter_async_context(app.subscribe(TOPIC))
         info = await app.info()
         address = f"{info.listening_addresses[0].partition('/p2p/')[0]}/p2p/{info.peer_id}"
         state = "subscribed" if subscribed else "alone"
-        helper = await _spawn("bench.idle_peers", address, str(peers), state, stderr=subprocess.DEVNULL)
+        helper = await spawn_module("bench.idle_peers", address, str(peers), state, stderr=subprocess.DEVNULL)
         assert helper.stdout is not None
         assert helper.stdin is not None
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 if (await helper.stdout.readline()).strip() != b"Ready":
                     raise RuntimeError("the other sidecars did not become ready")
             await asyncio.sleep(settle)
@@ -78,7 +89,7 @@ async def _measure(peers: int, settle: float, seconds: float, subscribed: bool) 
             main = usage(measured.pid, main=True).since(main_before)
             took = time.monotonic() - begun
             connections = len([peer async for peer in app.peers(connected_only=True)])
-            return row(f"{connections}{', subscribed' if subscribed else ''}", used, main, took)
+            return Idle(connections, used, main, took)
         finally:
             helper.stdin.close()
             await helper.wait()
@@ -88,7 +99,7 @@ async def run(peers: int, settle: float, seconds: float, rounds: int, subscribed
     print("| connections | CPU, of one core | of this the event loop | wake-ups a second | of the event loop |")
     print("|---|---|---|---|---|", flush=True)
     for _ in range(rounds):
-        print(await _measure(peers, settle, seconds, subscribed), flush=True)
+        print((await measure(peers, settle, seconds, subscribed)).row(subscribed), flush=True)
     print(f"\n{page.facts('bench.idle')}\n- load of the machine at the end: {os.getloadavg()[0]:.1f}")
 
 

@@ -18,9 +18,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.apps import Node, multiple
 from bench.measure import resident_mb
-from bench.ours import SidecarSubject, _multiple, _Sidecar, _start
+from bench.ours import SidecarSubject
 from bench.page import processor
+from bench.sidecars import Sidecar, start_sidecar
 
 _TARGET = Path(__file__).parents[1] / "docs" / "benchmarks-metrics.md"
 _METRICS = ("--metrics", "127.0.0.1:0")
@@ -42,31 +44,32 @@ class Round(NamedTuple):
 class _Pair(SidecarSubject):
     """Two sidecars that gossip with each other, of which only the sidecars are measured, not their apps."""
 
-    def __init__(self, sender: _Sidecar, receiver: _Sidecar) -> None:
+    def __init__(self, sender: Node, receiver: Node) -> None:
+        super().__init__("Python")
         self._sender, self._receiver = sender, receiver
         self._count = _WINDOW
 
     @classmethod
     @contextlib.asynccontextmanager
     async def started(cls, signed: bool, *flags: str) -> AsyncIterator["_Pair"]:
-        async with SidecarSubject()._pair(*flags) as (sender, receiver):
+        async with SidecarSubject("Python", *flags).pair() as (sender, receiver):
             pair = cls(sender, receiver)
-            await pair._subscribe(sender, receiver, signed, _WINDOW // 4)
-            await pair._flood(sender, receiver, _SIZE, _WINDOW, _WINDOW)  # waits for the subscription to be known
+            await pair.subscribe(sender, receiver, signed, _WINDOW // 4)
+            await pair.flood(sender, receiver, _SIZE, _WINDOW, _WINDOW)  # waits for the subscription to be known
             yield pair
 
     async def settle(self, seconds: float) -> float:
         """Warm up; then as many messages as take about so long. Returns the rate."""
         for count in (4 * _WINDOW, 16 * _WINDOW):
-            rate = await self._flood(self._sender, self._receiver, _SIZE, count, _WINDOW)
-        self._count = _multiple(rate * seconds, _WINDOW)
+            rate = await self.flood(self._sender, self._receiver, _SIZE, count, _WINDOW)
+        self._count = multiple(rate * seconds, _WINDOW)
         return rate
 
     async def measure(self) -> tuple[float, float]:
         """CPU for a message, and the rate."""
         pids = (self._sender.pid, self._receiver.pid)
         before = _cpu_ns(*pids)
-        rate = await self._flood(self._sender, self._receiver, _SIZE, self._count, _WINDOW)
+        rate = await self.flood(self._sender, self._receiver, _SIZE, self._count, _WINDOW)
         return (_cpu_ns(*pids) - before) / self._count / 1e3, rate
 
     @contextlib.asynccontextmanager
@@ -83,7 +86,8 @@ class _Pair(SidecarSubject):
                 await task
 
 
-def _page(sidecar: _Sidecar) -> tuple[str, int]:
+def _page(sidecar: Node) -> tuple[str, int]:
+    assert isinstance(sidecar, Sidecar)
     url = next(line.split()[-1] for line in sidecar.said if line.startswith("metrics"))
     host, _, port = url.removeprefix("http://").removesuffix("/metrics").rpartition(":")
     return host, int(port)
@@ -141,7 +145,7 @@ async def memory(number: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {"off": [], "on, not scraped": [], "on, scraped": []}
     for _ in range(number):
         async with contextlib.AsyncExitStack() as stack:
-            off, on = await _start(stack), await _start(stack, *_METRICS)
+            off, on = await start_sidecar(stack), await start_sidecar(stack, *_METRICS)
             await asyncio.sleep(_SETTLE_SECONDS)
             found["off"].append(resident_mb([off.pid]))
             found["on, not scraped"].append(resident_mb([on.pid]))

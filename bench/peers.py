@@ -9,14 +9,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from bench.measure import CpuMeter, resident_mb
-from bench.rows import Cell
+from bench.rows import WINDOW_MESSAGES, Cell, window_of
 from tests.interop.peer import Peer, Stage, join
 
 _TOPIC = "bench"
 _ECHO = "/interop/echo/1"
-# Unacknowledged messages: enough to keep both sides busy, and to fit into every queue on the way.
-_WINDOW_MESSAGES = 1024
-_WINDOW_BYTES = 4 << 20
 _SETTLE_SECONDS = 2.0  # until start-up garbage is collected: a guess
 _PATIENCE = 120.0
 _RUST_MESSAGE = 60_000  # its RPCs end at 65,536 bytes by default, with the signature and all else around the data
@@ -31,10 +28,10 @@ class PeerSubject:
         self.language = language
         self._max_message = max_message
 
-    async def gossip(self, size: int, signed: bool, seconds: float) -> Cell | None:
+    async def gossip(self, size: int, signed: bool, seconds: float, window: int = WINDOW_MESSAGES) -> Cell | None:
         if self._max_message is not None and size > self._max_message:
             return None
-        window = max(16, min(_WINDOW_MESSAGES, _WINDOW_BYTES // size))
+        window = min(window_of(size), window)
         async with self._pair("strict" if signed else "none") as (sender, receiver):
             await self._subscribe(sender, receiver)
             rate = await self._flood(sender, receiver, size, 2 * window, window)
@@ -54,9 +51,12 @@ class PeerSubject:
             return Cell(p50_ms=times["p50"], p99_ms=times["p99"])
 
     async def receipts(self, size: int, in_flight: int, seconds: float) -> Cell | None:
-        return None  # libp2p has no direct messages: its echo streams stand beside our requests
+        return None  # libp2p has no direct messages
 
-    async def requests(self, size: int, in_flight: int, seconds: float) -> Cell:
+    async def requests(self, size: int, in_flight: int, seconds: float) -> Cell | None:
+        return None  # nor requests: its echoes stand beside ours
+
+    async def echo(self, size: int, in_flight: int, seconds: float) -> Cell:
         async with self._pair("strict") as (sender, receiver):
             arguments: dict[str, Any] = {"peer_id": receiver.peer_id, "size": size, "in_flight": in_flight}
             warm = 1000
@@ -133,6 +133,9 @@ class PeerSubject:
         async with Stage() as stage:
             peer = await stage.start(self.language, "starter", dht="server")
             return Cell(ms=peer.ready_seconds * 1000)
+
+    async def idle(self, connections: int, seconds: float) -> Cell | None:
+        return None  # only the sidecar's is measured
 
     @contextlib.asynccontextmanager
     async def _pair(self, sign: str) -> AsyncIterator[tuple[Peer, Peer]]:

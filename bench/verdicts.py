@@ -18,7 +18,7 @@ import uvloop
 from sidecar_client import Client, Message, ValidationFallback, Verdict
 
 from bench import page
-from bench.ours import _start
+from bench.sidecars import start_sidecar
 
 _TOPIC, _SIZE = "bench", 100
 _EACH = 400  # messages one at a time
@@ -59,7 +59,7 @@ async def _in_bulk(sender: Client, messages: AsyncIterator[Message], count: int)
 async def _round(count: int) -> list[str]:
     rows = []
     async with contextlib.AsyncExitStack() as stack:
-        first, second = [await _start(stack, "--peers-target", "0") for _ in range(2)]
+        first, second = [await start_sidecar(stack, "--peers-target", "0") for _ in range(2)]
         sender = await stack.enter_async_context(sidecar_client.connect(f"unix:{first.socket}"))
         receiver = await stack.enter_async_context(sidecar_client.connect(f"unix:{second.socket}"))
         await sender.connect_peer(addresses=list((await receiver.info()).listening_addresses))

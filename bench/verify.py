@@ -16,7 +16,7 @@ import uvloop
 from bench import page
 from bench.attacker import Attacker, signed_block
 from bench.measure import CpuMeter, resident_mb
-from bench.ours import _start
+from bench.sidecars import start_sidecar
 from sidecar.core import events
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
@@ -25,7 +25,7 @@ from sidecar.core.multiaddr import Multiaddr
 async def _measure(workers: int, count: int) -> str:
     block = signed_block(b"bench", count)
     async with contextlib.AsyncExitStack() as stack:
-        sidecar = await _start(stack, "--gossip-verify-workers", str(workers), "--peers-target", "0")
+        sidecar = await start_sidecar(stack, "--gossip-verify-workers", str(workers), "--peers-target", "0")
         await sidecar.add_app(stack)
         await sidecar.app.call("listen", signed=True, ack_to=sidecar.peer_id, every=1 << 30)
         await asyncio.sleep(1)

@@ -1,6 +1,7 @@
 """The processes of the client benchmark: agents, the feeder, sidecars."""
 
 import contextlib
+import functools
 import json
 import shutil
 import subprocess
@@ -79,7 +80,7 @@ def _python() -> tuple[list[str], Path]:
 
 
 def _go() -> tuple[list[str], Path]:
-    return [str(_build_go("agent"))], HERE
+    return [str(build_go("agent"))], HERE
 
 
 def _javascript() -> tuple[list[str], Path]:
@@ -94,7 +95,9 @@ _COMMANDS: dict[str, Callable[[], tuple[list[str], Path]]] = {"Python": _python,
 LANGUAGES = tuple(_COMMANDS)
 
 
-def _build_go(name: str) -> Path:
+@functools.cache
+def build_go(name: str) -> Path:
+    """Build a program of `go/`. Raises Unavailable."""
     if shutil.which("go") is None:
         raise Unavailable("Go is not installed")
     target = _CACHE / name
@@ -111,7 +114,7 @@ def _run(command: list[str], folder: Path) -> None:
 @contextlib.contextmanager
 def feeder(socket: Path) -> Iterator[int]:
     """The feeder, serving at a socket; its process id. Raises Unavailable."""
-    program = _build_go("feeder")
+    program = build_go("feeder")
     with subprocess.Popen([program, socket], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as popen:
         assert popen.stdin is not None
         assert popen.stdout is not None
