@@ -195,6 +195,8 @@ class PeerScores:
         self._records[peer] = record
         record.present, record.expires = True, math.inf
         self.moved(record, hosts)
+        if record.standing is not Standing.GOOD:  # while it was not here, nobody was told
+            self.crossings.append(Crossing(record, Standing.GOOD))
         return record
 
     def moved(self, record: ScoredPeer, hosts: Iterable[str]) -> None:

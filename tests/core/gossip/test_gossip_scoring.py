@@ -402,3 +402,16 @@ def test_a_rate_may_be_told_later_and_stays_until_another_is() -> None:
     assert scored == TopicScored("news", ScoreConfig().for_rate(50.0, 6))
     assert router.handle(TopicJoined("news", UNSIGNED), 0.0) == []
     assert next(view.scoring for view in router.topics()) == ScoreConfig().for_rate(50.0, 6)
+
+
+def test_a_standing_that_a_peer_comes_with_is_told_when_it_comes() -> None:
+    """An app may know what it thinks of a peer before that gossips, though it is connected already."""
+    router = make_router()
+    assert appoint(router, peer_id(1), -100.0) == []
+    (told,) = [
+        effect
+        for effect in router.handle(PeerAdded(peer_id(1), "/meshsub/1.1.0", True), 1.0)
+        if isinstance(effect, StandingChanged)
+    ]
+    assert (told.standing, told.reason) == (Standing.GRAYLISTED, "an app says so (-100)")
+    assert [change.standing for change in appoint(router, peer_id(1), 0.0)] == [Standing.GOOD]
