@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 
 from ..core.buffer import FrameDecoder
 from ..core.errors import InvalidMultiaddr, SidecarError
-from ..core.gossip.messages import decode_rpc, parse_message
+from ..core.gossip.messages import Named, decode_rpc, parse_message
 from ..core.identify import IDENTIFY, IDENTIFY_PUSH, decode
 from ..core.multiaddr import Multiaddr
 from ..core.ping import PING
@@ -141,7 +141,8 @@ def _gossip(body: bytes) -> tuple[str, dict[str, Any]]:
             for item in control.prune
         ],
         "idontwant": [{"ids": _hexes(item.messageIDs)} for item in control.idontwant],
-        "extensions": [{}] if control.HasField("extensions") else [],
+        "extensions": [{"lazy_links": control.extensions.lazy_links}] if control.HasField("extensions") else [],
+        "named": [_named(item) for item in rpc.named],
     }
     parts = [f"{'SUBSCRIBE' if joined else 'UNSUBSCRIBE'} {topic}" for topic, joined in subscriptions]
     parts += [
@@ -158,6 +159,14 @@ def _gossip(body: bytes) -> tuple[str, dict[str, Any]]:
     if messages:
         fields["messages"] = messages
     return "; ".join(parts) or "an RPC with nothing in it", fields
+
+
+def _named(entry: Named) -> dict[str, Any]:
+    """What goes over a lazy link in place of messages."""
+    fields: dict[str, Any] = {"topic": _words(entry.topicID)}
+    if entry.messageIDs:
+        fields["ids"] = _hexes(entry.messageIDs)
+    return fields | ({"resume": True} if entry.resume else {})
 
 
 def _message(raw: bytes) -> dict[str, Any]:
@@ -179,6 +188,9 @@ def _control(name: str, entry: dict[str, Any]) -> str:
         text += f" {len(ids)} ids ({', '.join(ids[:_IDS])}{more})"
     if "backoff" in entry:
         text += f" backoff {entry['backoff']} s, {len(entry['peers'])} peers"
+    for flag in ("lazy_links", "resume"):
+        if entry.get(flag):
+            text += f" {flag}"
     return text
 
 

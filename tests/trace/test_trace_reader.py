@@ -76,10 +76,12 @@ def test_every_protocol_is_told_in_its_own_words() -> None:
     control.ihave.add(topicID=b"t", messageIDs=[b"\1", b"\2", b"\3", b"\4", b"\5"])
     control.iwant.add(messageIDs=[b"\xff"])
     control.idontwant.add(messageIDs=[b"\xfe"])
-    control.extensions.SetInParent()
+    control.extensions.lazy_links = True
     control.prune.add(topicID=b"t", backoff=60).peers.add(peerID=PEER)
     rpc = gossip_pb2.RPC(control=control, publish=[b"\x12\x01x\x22\x01t"])
     rpc.subscriptions.add(subscribe=False, topicid=b"\x1b")
+    rpc.named.add(topicID=b"t", messageIDs=[b"\xfd"])
+    rpc.named.add(topicID=b"t", resume=True)
     cases = [
         ("/sidecar/main/kad/1.0.0", framed(kademlia.SerializeToString()), f"FIND_NODE key {PEER}, 1 closer: {PEER}"),
         ("/ipfs/kad/1.0.0", framed(stored.SerializeToString()), "PUT_VALUE key 6b, record with a value of 4 bytes"),
@@ -93,7 +95,8 @@ def test_every_protocol_is_told_in_its_own_words() -> None:
             "/meshsub/1.2.0",
             framed(rpc.SerializeToString()),
             "UNSUBSCRIBE \\x1b; MESSAGE on t, 1 bytes, unsigned; IHAVE t 5 ids (01, 02, 03, 04, ...); "
-            "IWANT 1 ids (ff); PRUNE t backoff 60 s, 1 peers; IDONTWANT 1 ids (fe); EXTENSIONS",
+            "IWANT 1 ids (ff); PRUNE t backoff 60 s, 1 peers; IDONTWANT 1 ids (fe); EXTENSIONS lazy_links; "
+            "NAMED t 1 ids (fd); NAMED t resume",
         ),
         ("/ipfs/ping/1.0.0", bytes(32), "32 bytes: " + "00" * 32),
         ("/x/1", b"hello\n", "6 bytes: hello\\n"),
