@@ -55,11 +55,11 @@ def wrong_lookups(network: Network, count: int) -> list[tuple[bytes, LookupCompl
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_lookups_find_the_closest_also_after_a_third_died(seed: int) -> None:
     network = grown(seed, 200)
-    assert len(wrong_lookups(network, 20)) <= 1, f"seed {seed}"  # with so small a k, one in a hundred is
+    assert len(wrong_lookups(network, 100)) <= 4, f"seed {seed}"  # with so small a k, some 1.3 in a hundred are
     for dead in network.rng.sample(list(network.routers), 60):
         network.kill(dead)
     network.run(1.2 * CONFIG.refresh_interval)  # jitter included, everybody refreshes once
-    assert len(wrong_lookups(network, 20)) <= 1, f"seed {seed}"
+    assert len(wrong_lookups(network, 100)) <= 4, f"seed {seed}"
 
 
 def test_finds_clients_moved_peers_and_nobody() -> None:
