@@ -21,6 +21,8 @@ RESULTS = Path(os.environ["INTEROP_RESULTS"]) if "INTEROP_RESULTS" in os.environ
 """Where outcomes are written, one JSON line a test."""
 
 NETWORK = "interop"
+SPOKEN = {"go": "/meshsub/1.3.0", "js": "/meshsub/1.2.0", "py": "/meshsub/1.3.0", "rust": "/meshsub/1.3.0"}
+"""The newest version of gossipsub that an implementation and the sidecar both know."""
 DIALLERS = {True: "we dial", False: "they dial"}
 OPENERS = {True: "we open", False: "they open"}
 

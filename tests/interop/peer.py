@@ -8,7 +8,7 @@ import itertools
 import json
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -65,6 +65,8 @@ def options_for(
     record_ttl: float | None = None,
     announce: str | None = None,
     heartbeat_ms: int | None = None,
+    degree: int | None = None,
+    expected_rate: str | None = None,
 ) -> list[str]:
     """The further options of the command line, as the README has them; None leaves one away."""
     values = {
@@ -77,6 +79,8 @@ def options_for(
         "--record-ttl": record_ttl,
         "--announce": announce,
         "--heartbeat-ms": heartbeat_ms,
+        "--degree": degree,
+        "--expected-rate": expected_rate,
     }
     return [text for flag, value in values.items() if value is not None for text in (flag, str(value))]
 
@@ -95,6 +99,7 @@ class Peer:
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Line]] = {}
         self._events: list[Line] = []
+        self._takers: dict[str, Callable[[Line], object]] = {}
         self._changed = asyncio.Event()
         self._tasks = [asyncio.create_task(self._read_lines()), asyncio.create_task(self._read_log())]
 
@@ -206,6 +211,10 @@ class Peer:
         except TimeoutError as error:
             raise PeerError(f"{self.name}: no {kind} {fields} within {timeout} s") from error
 
+    def divert(self, kind: str, take: Callable[[Line], object]) -> None:
+        """Hand events of a kind to `take` from now on, as they come: many are not to wait in a line."""
+        self._takers[kind] = take
+
     async def publish(self, topic: str, data: bytes) -> None:
         await self.call("publish", topic=topic, data=base64.b64encode(data).decode())
 
@@ -253,7 +262,9 @@ class Peer:
         async for raw in self._process.stdout:
             self.log.add(">", raw.decode().rstrip())
             line = json.loads(raw)
-            if "event" in line:
+            if (take := self._takers.get(line.get("event", ""))) is not None:
+                take(line)
+            elif "event" in line:
                 self._events.append(line)
                 self._changed.set()
             elif (waiting := self._answers.get(line["id"])) is not None and not waiting.done():

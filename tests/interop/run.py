@@ -28,6 +28,8 @@ GROUPS = (
     "basics",
     "kad-dht",
     "gossip",
+    "gossip 1.3",
+    "scoring",
     "byte streams",
     "private network",
     "WebSocket",

@@ -12,18 +12,15 @@ from sidecar_client import Signing
 
 from sidecar.core.gossip import GossipConfig, GossipRouter
 from sidecar.core.identity import Identity
-from sidecar.core.varint import encode
-from sidecar.wire.gossip_pb2 import RPC, Message
-from tests.interop.cells import NETWORK, NotOffered, cell
+from tests.interop.cells import NETWORK, SPOKEN, NotOffered, cell
 from tests.interop.ours import Ours, connect, our_sidecar, pair
 from tests.interop.peer import TIMEOUT, Peer, Stage
-from tests.interop.wire import US, dial
+from tests.interop.wire import US, dial, signed_rpc
 
 TOPICS = 100
 # Bytes of the largest RPC that are theirs: js-libp2p adds the key to each message, though an Ed25519 peer id holds it
 # already; py-libp2p does too (Pubsub.publish), and adds its signed record to each RPC (GossipSub.publish).
 ITS_OWN_FIELDS = {"js": 38, "py": 400}
-SPOKEN = {"go": "/meshsub/1.3.0", "rust": "/meshsub/1.3.0", "js": "/meshsub/1.2.0"}  # the newest that both know
 BEATS, BEAT = 600, 0.1  # seconds: ten minutes of heartbeats of a second
 
 
@@ -36,8 +33,7 @@ async def both_ways(language: str, home: Path, *, we_dial: bool, sign: str, size
     ):
         await peer.call("subscribe", topic="news")
         await peer.event("graft", topic="news", peer_id=ours.peer_id)
-        if language in SPOKEN:
-            assert (await peer.call("gossip_peers"))["peers"][ours.peer_id] == SPOKEN[language]
+        assert (await peer.call("gossip_peers"))["peers"][ours.peer_id] == SPOKEN[language]
         arriving = aiter(subscription)
         for size in sizes:
             data = os.urandom(size)
@@ -149,18 +145,6 @@ def test_their_tampered_message(language: str, tmp_path: Path) -> None:
             assert (await asyncio.wait_for(anext(aiter(subscription)), TIMEOUT)).data == b"sound"
 
     asyncio.run(scenario())
-
-
-def signed_rpc(data: bytes, seqno: int, *, tampered: bool) -> bytes:
-    """An RPC, with its length, of one message of `US`."""
-    message = Message(**{"from": bytes(US.peer_id)}, data=data, seqno=seqno.to_bytes(8, "big"), topic=b"news")
-    message.signature = US.sign(b"libp2p-pubsub:" + message.SerializeToString())
-    if tampered:
-        message.data = data[:-1] + bytes([data[-1] ^ 1])
-    body = RPC(
-        subscriptions=[RPC.SubOpts(subscribe=True, topicid=b"news")], publish=[message.SerializeToString()]
-    ).SerializeToString()
-    return encode(len(body)) + body
 
 
 @cell("gossip", "StrictSign: a tampered message of ours is refused by them", quick=True)

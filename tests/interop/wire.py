@@ -24,6 +24,7 @@ from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.ping import PING
 from sidecar.core.types import PeerId
+from sidecar.wire.gossip_pb2 import RPC, Message
 from tests.interop.peer import Peer
 
 US = Identity(bytes(range(32)))
@@ -35,6 +36,7 @@ class Stream:
     """What one stream brought, and what it still has to send."""
 
     def __init__(self) -> None:
+        self.protocol = ""
         self.echoes = False
         self.received = bytearray()
         self.heard = asyncio.Event()
@@ -114,6 +116,16 @@ class Wire(asyncio.Protocol):
         stream.to_send += data
         self._channel.wake(number)
         self._flush()
+
+    async def told(self, protocol: str, within: bytes) -> bytes:
+        """What came so far on streams of this protocol, as soon as it has `within` in it."""
+        while True:
+            streams = [stream for stream in self._streams.values() if stream.protocol == protocol]
+            received = b"".join(stream.received for stream in streams)
+            if within in received:
+                return received
+            self._heard.clear()
+            await self._heard.wait()
 
     async def open_many(self, protocol: str, count: int) -> list[int]:
         """Open streams, one after the other, each answered before the next; their numbers."""
@@ -215,6 +227,7 @@ class Wire(asyncio.Protocol):
 
     def _on_opened(self, event: StreamNegotiated) -> None:
         stream = self._streams.setdefault(event.stream, Stream())
+        stream.protocol = event.protocol
         stream.echoes = event.inbound and event.protocol in (ECHO, PING)
         if event.inbound and event.protocol == IDENTIFY:
             stream.to_send += self._info
@@ -249,3 +262,15 @@ async def dial(peer: Peer, expected: str | None = None, further: tuple[str, ...]
         lambda: Wire(US, dialer=True, expected=PeerId.from_text(expected or peer.peer_id), further=further), host, port
     )
     return wire
+
+
+def signed_rpc(data: bytes, seqno: int, *, tampered: bool) -> bytes:
+    """An RPC, with its length, of one message of `US`."""
+    message = Message(**{"from": bytes(US.peer_id)}, data=data, seqno=seqno.to_bytes(8, "big"), topic=b"news")
+    message.signature = US.sign(b"libp2p-pubsub:" + message.SerializeToString())
+    if tampered:
+        message.data = data[:-1] + bytes([data[-1] ^ 1])
+    body = RPC(
+        subscriptions=[RPC.SubOpts(subscribe=True, topicid=b"news")], publish=[message.SerializeToString()]
+    ).SerializeToString()
+    return varint.encode(len(body)) + body

@@ -104,6 +104,8 @@ func main() {
 	flag.Float64Var(&options.recordTTL, "record-ttl", 0, "seconds that values and providers are kept; 0: the default")
 	flag.StringVar(&options.announce, "announce", "", "multiaddr told to others instead of the real ones")
 	flag.IntVar(&options.heartbeat, "heartbeat-ms", 0, "gossip's heartbeat interval in milliseconds; 0: the default")
+	flag.IntVar(&options.degree, "degree", 0, "links that a mesh aims at; 0: the default")
+	flag.Func("expected-rate", "TOPIC=RATE, messages a second by which its peers are scored; may be repeated", options.addRate)
 	flag.Parse()
 
 	out := &output{encoder: json.NewEncoder(os.Stdout)}

@@ -6,7 +6,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/libp2p/go-libp2p"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
@@ -33,7 +32,8 @@ type options struct {
 	network, key, keyType, dht, sign, psk, gossip, announce string
 	tlsCert, tlsKey, tlsCA                                  string
 	recordTTL                                               float64
-	heartbeat                                               int
+	heartbeat, degree                                       int
+	rates                                                   map[string]float64
 }
 
 type node struct {
@@ -47,7 +47,7 @@ type node struct {
 	mutex         sync.Mutex
 	topics        map[string]*pubsub.Topic
 	subscriptions map[string]*subscription
-	scores        map[string]float64
+	scores        map[string]*watched
 	records       map[peer.ID]*record.Envelope // the host's peer store keeps those of identify no more
 
 	streams *streams
@@ -90,7 +90,7 @@ func newNode(o options, out *output) (*node, error) {
 	n := &node{
 		out: out, host: h, acked: newCounter(),
 		topics: map[string]*pubsub.Topic{}, subscriptions: map[string]*subscription{},
-		scores: map[string]float64{}, records: map[peer.ID]*record.Envelope{}, streams: newStreams(),
+		scores: map[string]*watched{}, records: map[peer.ID]*record.Envelope{}, streams: newStreams(),
 	}
 	n.mesh = &meshTracer{out: out, peers: map[string]map[peer.ID]struct{}{}, spoken: map[peer.ID]protocol.ID{}}
 	if n.pubsub, err = pubsub.NewGossipSub(context.Background(), h, n.gossipOptions(o)...); err != nil {
@@ -116,13 +116,14 @@ func (n *node) gossipOptions(o options) []pubsub.Option {
 		pubsub.WithRawTracer(n.mesh),
 		pubsub.WithPeerExchange(true),
 	}
-	shared = append(shared, n.scoring()...)
+	shared = append(shared, n.scoring(o)...)
 	shared = append(shared, o.gossipVersion()...)
-	if o.heartbeat > 0 {
-		parameters := pubsub.DefaultGossipSubParams()
-		parameters.HeartbeatInterval = time.Duration(o.heartbeat) * time.Millisecond
-		shared = append(shared, pubsub.WithGossipSubParams(parameters))
-	}
+	shared = append(shared, o.meshShape()...)
+	shared = append(shared, pubsub.WithTestExtension(pubsub.TestExtensionConfig{
+		OnReceiveTestExtension: func(from peer.ID) {
+			n.out.write(object{"event": "test_extension", "peer_id": from.String()})
+		},
+	}))
 	if o.sign == "none" {
 		return append(shared,
 			pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -109,6 +110,36 @@ func (o options) gossipVersion() []pubsub.Option {
 		}
 	}
 	return []pubsub.Option{pubsub.WithGossipSubProtocols(offered, pubsub.GossipSubDefaultFeatures)}
+}
+
+// meshShape gives the mesh's degree and the interval of heartbeats.
+func (o options) meshShape() []pubsub.Option {
+	if o.heartbeat == 0 && o.degree == 0 {
+		return nil
+	}
+	parameters := pubsub.DefaultGossipSubParams()
+	if o.heartbeat > 0 {
+		parameters.HeartbeatInterval = time.Duration(o.heartbeat) * time.Millisecond
+	}
+	if o.degree > 0 {
+		parameters.D, parameters.Dlo, parameters.Dhi = o.degree, o.degree-1, o.degree+1
+		parameters.Dscore, parameters.Dout = o.degree-1, 1
+	}
+	return []pubsub.Option{pubsub.WithGossipSubParams(parameters)}
+}
+
+// addRate takes one TOPIC=RATE.
+func (o *options) addRate(text string) error {
+	topic, number, _ := strings.Cut(text, "=")
+	rate, err := strconv.ParseFloat(number, 64)
+	if err != nil {
+		return err
+	}
+	if o.rates == nil {
+		o.rates = map[string]float64{}
+	}
+	o.rates[topic] = rate
+	return nil
 }
 
 // dhtRecords gives the rules for values and how long they and providers are kept.

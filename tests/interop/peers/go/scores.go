@@ -12,10 +12,49 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-const inspectEvery = 100 * time.Millisecond
+const (
+	inspectEvery = 100 * time.Millisecond
+	topicCap     = 20.0 // points that topics add at most
+	window       = 2 * time.Second
+	activation   = 5 * time.Second
+)
+
+// watched is what was seen of a peer's score.
+type watched struct {
+	now, lowest float64
+	penalties   float64 // the most that P7 counted
+	parts       object  // when it was lowest
+}
+
+// topicScoring derives P1 to P4 from a topic's rate, as ../README.md says.
+func topicScoring(rate float64) *pubsub.TopicScoreParams {
+	slow := pubsub.ScoreParameterDecay(10 * time.Minute)
+	decay := pubsub.ScoreParameterDecay(time.Minute)
+	threshold := rate / 50 / (1 - decay) * decay
+	weight := -topicCap / (threshold * threshold)
+	return &pubsub.TopicScoreParams{
+		TopicWeight:                     1,
+		TimeInMeshWeight:                0.01,
+		TimeInMeshQuantum:               time.Second,
+		TimeInMeshCap:                   100,
+		FirstMessageDeliveriesWeight:    0.2,
+		FirstMessageDeliveriesDecay:     slow,
+		FirstMessageDeliveriesCap:       100,
+		MeshMessageDeliveriesWeight:     weight,
+		MeshMessageDeliveriesDecay:      decay,
+		MeshMessageDeliveriesCap:        4 * threshold,
+		MeshMessageDeliveriesThreshold:  threshold,
+		MeshMessageDeliveriesWindow:     window,
+		MeshMessageDeliveriesActivation: activation,
+		MeshFailurePenaltyWeight:        weight,
+		MeshFailurePenaltyDecay:         decay,
+		InvalidMessageDeliveriesWeight:  -75,
+		InvalidMessageDeliveriesDecay:   slow,
+	}
+}
 
 // scoring keeps scores that only misbehaviour lowers: many peers on one host are no offence here.
-func (n *node) scoring() []pubsub.Option {
+func (n *node) scoring(o options) []pubsub.Option {
 	parameters := &pubsub.PeerScoreParams{
 		AppSpecificScore:          func(peer.ID) float64 { return 0 },
 		BehaviourPenaltyWeight:    -10,
@@ -24,30 +63,47 @@ func (n *node) scoring() []pubsub.Option {
 		DecayInterval:             time.Second,
 		DecayToZero:               0.01,
 		RetainScore:               time.Minute,
+		TopicScoreCap:             topicCap,
 		Topics:                    map[string]*pubsub.TopicScoreParams{},
+	}
+	for topic, rate := range o.rates {
+		parameters.Topics[topic] = topicScoring(rate)
 	}
 	thresholds := &pubsub.PeerScoreThresholds{
 		GossipThreshold: -1000, PublishThreshold: -2000, GraylistThreshold: -3000,
 		AcceptPXThreshold: 0, OpportunisticGraftThreshold: 1,
 	}
-	inspect := func(scores map[peer.ID]float64) {
-		told := map[string]float64{}
-		for p, score := range scores {
-			told[p.String()] = score
-		}
-		n.mutex.Lock()
-		defer n.mutex.Unlock()
-		n.scores = told
-	}
 	return []pubsub.Option{
-		pubsub.WithPeerScore(parameters, thresholds), pubsub.WithPeerScoreInspect(inspect, inspectEvery),
+		pubsub.WithPeerScore(parameters, thresholds), pubsub.WithPeerScoreInspect(n.inspect, inspectEvery),
+	}
+}
+
+func (n *node) inspect(scores map[peer.ID]*pubsub.PeerScoreSnapshot) {
+	n.mutex.Lock()
+	defer n.mutex.Unlock()
+	for p, snapshot := range scores {
+		name := p.String()
+		seen, known := n.scores[name]
+		if !known {
+			seen = &watched{}
+			n.scores[name] = seen
+		}
+		seen.now = snapshot.Score
+		seen.penalties = max(seen.penalties, snapshot.BehaviourPenalty)
+		if !known || snapshot.Score < seen.lowest {
+			seen.lowest, seen.parts = snapshot.Score, object{"topics": snapshot.Topics, "behaviour": snapshot.BehaviourPenalty}
+		}
 	}
 }
 
 func takeScores(_ context.Context, n *node, _ *command) (object, error) {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
-	return object{"scores": n.scores}, nil
+	scores, lowest, parts, penalties := object{}, object{}, object{}, object{}
+	for name, seen := range n.scores {
+		scores[name], lowest[name], parts[name], penalties[name] = seen.now, seen.lowest, seen.parts, seen.penalties
+	}
+	return object{"scores": scores, "lowest": lowest, "parts": parts, "penalties": penalties}, nil
 }
 
 func gossipPeers(_ context.Context, n *node, _ *command) (object, error) {

@@ -2,7 +2,9 @@ import { peerIdFromString } from '@libp2p/peer-id'
 import { ACK, Tally } from './bench.js'
 import { MANY_STREAMS } from './basics.js'
 
-export function watch ({ node, write, topics }) {
+const SCORES_EVERY = 50 // milliseconds
+
+export function watch ({ node, write, topics, lowest }) {
   const { pubsub } = node.services
   pubsub.addEventListener('gossipsub:message', ({ detail: { msg, propagationSource } }) => {
     const entry = topics.get(msg.topic)
@@ -25,6 +27,11 @@ export function watch ({ node, write, topics }) {
   })
   tell(pubsub, 'handleIdontwant', 'received', write, (id, entries) => ({ peers: [id], entries }))
   tell(pubsub, 'sendRpcInBatch', 'sent', write, (ids, rpc) => ({ peers: [...ids], entries: rpc.control?.idontwant }))
+  setInterval(() => {
+    for (const [id, score] of currentScores(node)) {
+      lowest.set(id, Math.min(score, lowest.get(id) ?? score))
+    }
+  }, SCORES_EVERY).unref()
   for (const name of ['graft', 'prune']) {
     pubsub.addEventListener(`gossipsub:${name}`, ({ detail: { peerId, topic } }) => {
       write({ event: name, topic, peer_id: peerId })
@@ -78,9 +85,13 @@ function tell (pubsub, name, direction, write, calls) {
   }
 }
 
-async function scores ({ node }) {
+function currentScores (node) {
   const { score, streamsOutbound } = node.services.pubsub
-  return { scores: Object.fromEntries([...streamsOutbound.keys()].map((id) => [id, score.score(id)])) }
+  return [...streamsOutbound.keys()].map((id) => [id, score.score(id)])
+}
+
+async function scores ({ node, lowest }) {
+  return { scores: Object.fromEntries(currentScores(node)), lowest: Object.fromEntries(lowest) }
 }
 
 async function gossipPeers ({ node }) {

@@ -76,7 +76,52 @@ function webSocketTransport (options) {
   return webSockets(certificate)
 }
 
-function gossip ({ sign, gossip: version, 'heartbeat-ms': heartbeat }) {
+const TOPIC_CAP = 20 // points that topics add at most
+
+const DECAY_TO_ZERO = 0.01
+
+const decay = (seconds) => DECAY_TO_ZERO ** (1 / seconds) // in each second
+
+// P1 to P4 as derived from a topic's rate; ../README.md says how. Times are in milliseconds.
+function topicScoring (rate) {
+  const threshold = rate / 50 / (1 - decay(60)) * decay(60)
+  const weight = -TOPIC_CAP / threshold ** 2
+  return {
+    topicWeight: 1,
+    timeInMeshWeight: 0.01,
+    timeInMeshQuantum: 1000,
+    timeInMeshCap: 100,
+    firstMessageDeliveriesWeight: 0.2,
+    firstMessageDeliveriesDecay: decay(600),
+    firstMessageDeliveriesCap: 100,
+    meshMessageDeliveriesWeight: weight,
+    meshMessageDeliveriesDecay: decay(60),
+    meshMessageDeliveriesCap: 4 * threshold,
+    meshMessageDeliveriesThreshold: threshold,
+    meshMessageDeliveriesWindow: 2000,
+    meshMessageDeliveriesActivation: 5000,
+    meshFailurePenaltyWeight: weight,
+    meshFailurePenaltyDecay: decay(60),
+    invalidMessageDeliveriesWeight: -75,
+    invalidMessageDeliveriesDecay: decay(600)
+  }
+}
+
+function scoring (rates) {
+  return {
+    topics: Object.fromEntries(rates.map((text) => text.split('=')).map(([topic, rate]) => [topic, topicScoring(Number(rate))])),
+    topicScoreCap: TOPIC_CAP,
+    decayToZero: DECAY_TO_ZERO,
+    behaviourPenaltyDecay: 0.999, // slow, so that a test sees what happened
+    IPColocationFactorWeight: 0 // more than ten peers on one host would be graylisted
+  }
+}
+
+function meshShape (degree) {
+  return degree === 0 ? {} : { D: degree, Dlo: degree - 1, Dhi: degree + 1, Dscore: degree - 1, Dout: 1 }
+}
+
+function gossip ({ sign, gossip: version, 'heartbeat-ms': heartbeat, degree, 'expected-rate': rates }) {
   const service = gossipsub({
     globalSignaturePolicy: sign === 'none' ? 'StrictNoSign' : 'StrictSign',
     msgIdFn: messageId,
@@ -84,7 +129,8 @@ function gossip ({ sign, gossip: version, 'heartbeat-ms': heartbeat }) {
     ...(heartbeat === '0' ? {} : { heartbeatInterval: Number(heartbeat) }),
     doPX: true, // off by default, as is
     scoreThresholds: { acceptPXThreshold: 0 }, // believing others' offers: 10 by default
-    scoreParams: { IPColocationFactorWeight: 0 } // more than ten peers on one host would be graylisted
+    scoreParams: scoring(rates),
+    ...meshShape(Number(degree))
   })
   return (components) => {
     const instance = service(components)

@@ -24,7 +24,9 @@ const { values: options } = parseArgs({
     'tls-key': { type: 'string', default: '' },
     'tls-ca': { type: 'string', default: '' },
     'record-ttl': { type: 'string', default: '0' },
-    'heartbeat-ms': { type: 'string', default: '0' }
+    'heartbeat-ms': { type: 'string', default: '0' },
+    degree: { type: 'string', default: '0' },
+    'expected-rate': { type: 'string', multiple: true, default: [] }
   }
 })
 
@@ -37,7 +39,7 @@ const node = await createNode(options).catch((error) => {
   write({ event: 'unsupported', what: error.message })
   process.exit(3)
 })
-const context = { node, write, topics: new Map(), identified: new Set(), streams: new Map(), acked: new bench.Counter() }
+const context = { node, write, topics: new Map(), identified: new Set(), streams: new Map(), acked: new bench.Counter(), lowest: new Map() }
 basics.watch(context)
 gossip.watch(context)
 await bench.serve(context)

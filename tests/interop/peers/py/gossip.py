@@ -9,21 +9,43 @@ import trio
 from common import Unsupported, b64, say
 from libp2p.peer.id import ID
 from libp2p.pubsub import gossipsub, pubsub
+from libp2p.pubsub.extensions import PeerExtensions
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import PUBSUB_SIGNING_PREFIX, Pubsub
+from libp2p.pubsub.score import ScoreParams, TopicScoreParams
 
-VERSIONS = {"1.0": 1, "1.1": 2, "1.2": 3, "latest": 3}
-NAMES = (gossipsub.PROTOCOL_ID, gossipsub.PROTOCOL_ID_V11, gossipsub.PROTOCOL_ID_V12)
+NAMES = (
+    gossipsub.PROTOCOL_ID, gossipsub.PROTOCOL_ID_V11, gossipsub.PROTOCOL_ID_V12, gossipsub.PROTOCOL_ID_V13,
+    gossipsub.PROTOCOL_ID_V14,
+)  # fmt: skip
+VERSIONS = {"1.0": 1, "1.1": 2, "1.2": 3, "latest": len(NAMES)}
 CACHED = 8192  # message ids
 # 32 by default; more are lost, on the way to a subscriber and to a peer.
 pubsub.SUBSCRIPTION_CHANNEL_SIZE = 4096
 pubsub.RpcQueue = functools.partial(pubsub.RpcQueue, 4096)
 
 
+def forgotten_after(seconds, options):
+    """The factor by which a counter of 1 comes down to 0.01, at each heartbeat."""
+    return 0.01 ** (options.heartbeat_ms / 1000 / seconds)
+
+
+def make_scoring(options):
+    """P1, P2, P4 and P7 (its P5). Its P3 adds points; it has nothing that takes them from who brings little."""
+    slow = forgotten_after(600, options)
+    return ScoreParams(
+        p1_time_in_mesh=TopicScoreParams(0.01, 100, 1.0), p2_first_message_deliveries=TopicScoreParams(0.2, 100, slow),
+        p4_invalid_messages=TopicScoreParams(75, 100, slow), p5_behavior_penalty_weight=10,
+        p5_behavior_penalty_decay=slow,
+    )  # fmt: skip
+
+
 def make_router(options):
     # Adaptive gossip raises the heartbeat's interval to 30 s and more where there are few peers.
     return gossipsub.GossipSub(
-        protocols=NAMES[: VERSIONS[options.gossip]][::-1], degree=6, degree_low=4, degree_high=12,
+        protocols=NAMES[: VERSIONS[options.gossip]][::-1], degree=options.degree,
+        degree_low=options.degree_low, degree_high=options.degree_high, score_params=make_scoring(options),
+        my_extensions=PeerExtensions(test_extension=True),
         heartbeat_interval=options.heartbeat_ms / 1000, adaptive_gossip_enabled=False,
         spam_protection_enabled=False, eclipse_protection_enabled=False,
     )  # fmt: skip
@@ -37,7 +59,7 @@ class Gossip:
         self.pubsub = Pubsub(self.host, self.router, cache_size=CACHED)
         # Its own start is in whole seconds: restarted soon under the same key, it repeats numbers, which nobody takes.
         self.pubsub.counter = time.time_ns()
-        self.subscribed, self.forwarders = {}, {}
+        self.subscribed, self.forwarders, self.lowest = {}, {}, {}
 
     async def op_subscribe(self, cmd):
         if cmd.get("quiet") or cmd.get("ack_to"):
@@ -100,5 +122,13 @@ class Gossip:
         return {"peers": {str(peer): str(protocol) for peer, protocol in self.router.peer_protocol.items()}}
 
     async def op_scores(self, cmd):
+        return {"scores": self.scores(), "lowest": self.lowest}
+
+    def scores(self):
         topics = list(self.pubsub.topic_ids)
-        return {"scores": {str(peer): self.router.scorer.score(peer, topics) for peer in self.pubsub.peers}}
+        return {str(peer): self.router.scorer.score(peer, topics) for peer in self.pubsub.peers}
+
+    def watch_scores(self):
+        """Keep the lowest score of each peer."""
+        for peer, score in self.scores().items():
+            self.lowest[peer] = min(score, self.lowest.get(peer, score))

@@ -40,7 +40,11 @@ def read_options():
     parser.add_argument("--record-ttl", type=float)
     parser.add_argument("--heartbeat-ms", type=int, default=1000)
     parser.add_argument("--announce")
+    parser.add_argument("--degree", type=int, default=0)
+    parser.add_argument("--expected-rate", action="append", default=[])
     options = parser.parse_args()
+    low, high = (options.degree - 1, options.degree + 1) if options.degree else (4, 12)
+    options.degree, options.degree_low, options.degree_high = options.degree or 6, low, high
     for asked, why in (
         (options.key_type == "ecdsa", NO_ECDSA),
         (options.psk is not None, NO_PSK),

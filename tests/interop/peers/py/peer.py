@@ -89,6 +89,7 @@ class Node(Streams, Records, Gossip):
                 for entry in self.seen[kind] - entries:
                     self.tell(kind, entry, False)
             self.seen = now
+            self.watch_scores()
             await trio.sleep(LOOK_SECONDS)
 
     def tell(self, kind, entry, present):

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::AsyncWriteExt;
 use libp2p::gossipsub::{
     self, Behaviour, ConfigBuilder, Event, IdentTopic, MessageAuthenticity, MessageId, PeerScoreParams,
-    PeerScoreThresholds, ValidationMode, Version,
+    PeerScoreThresholds, TopicScoreParams, ValidationMode, Version, score_parameter_decay_with_base,
 };
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, StreamProtocol};
@@ -32,12 +32,61 @@ fn unsigned_id(message: &gossipsub::Message) -> MessageId {
     MessageId::from(Sha256::digest(&message.data).to_vec())
 }
 
+const TOPIC_CAP: f64 = 20.0; // points that topics add at most
+const DECAY_TO_ZERO: f64 = 0.01;
+
+/// P1 to P4 as derived from a topic's rate; ../../README.md says how.
+fn topic_scoring(rate: f64) -> TopicScoreParams {
+    let forgotten_after = |seconds| {
+        score_parameter_decay_with_base(Duration::from_secs(seconds), Duration::from_secs(1), DECAY_TO_ZERO)
+    };
+    let (slow, decay) = (forgotten_after(600), forgotten_after(60));
+    let threshold = rate / 50.0 / (1.0 - decay) * decay;
+    let weight = -TOPIC_CAP / (threshold * threshold);
+    TopicScoreParams {
+        topic_weight: 1.0,
+        time_in_mesh_weight: 0.01,
+        time_in_mesh_quantum: Duration::from_secs(1),
+        time_in_mesh_cap: 100.0,
+        first_message_deliveries_weight: 0.2,
+        first_message_deliveries_decay: slow,
+        first_message_deliveries_cap: 100.0,
+        mesh_message_deliveries_weight: weight,
+        mesh_message_deliveries_decay: decay,
+        mesh_message_deliveries_cap: 4.0 * threshold,
+        mesh_message_deliveries_threshold: threshold,
+        mesh_message_deliveries_window: Duration::from_secs(2),
+        mesh_message_deliveries_activation: Duration::from_secs(5),
+        mesh_failure_penalty_weight: weight,
+        mesh_failure_penalty_decay: decay,
+        invalid_message_deliveries_weight: -75.0,
+        invalid_message_deliveries_decay: slow,
+    }
+}
+
+/// Scores that only misbehaviour lowers: many peers on one host are no offence here.
+fn scoring(options: &Options) -> PeerScoreParams {
+    let topics = options.expected_rates.iter().map(|(topic, rate)| (IdentTopic::new(topic).hash(), topic_scoring(*rate)));
+    PeerScoreParams {
+        topics: topics.collect(),
+        topic_score_cap: TOPIC_CAP,
+        ip_colocation_factor_weight: 0.0,
+        decay_to_zero: DECAY_TO_ZERO,
+        behaviour_penalty_decay: 0.999, // slow, so that a test sees what happened
+        ..PeerScoreParams::default()
+    }
+}
+
 /// Its largest RPC stays the default, 65,536 bytes: a message of 64 KiB does not pass.
 pub fn behaviour(options: &Options, key: &Keypair) -> Result<Behaviour, Problem> {
     let mut config = ConfigBuilder::default();
     config.connection_handler_queue_len(QUEUE);
     if options.heartbeat_ms > 0 {
         config.heartbeat_interval(Duration::from_millis(options.heartbeat_ms));
+    }
+    if options.degree > 0 {
+        config.mesh_n(options.degree).mesh_n_low(options.degree - 1).mesh_n_high(options.degree + 1).mesh_outbound_min(1);
+        config.retain_scores(options.degree - 1);
     }
     match options.gossip.as_str() {
         "1.0" => drop(config.protocol_id("/meshsub/1.0.0", Version::V1_0)),
@@ -56,8 +105,7 @@ pub fn behaviour(options: &Options, key: &Keypair) -> Result<Behaviour, Problem>
         MessageAuthenticity::Signed(key.clone())
     };
     let mut behaviour = Behaviour::new(authenticity, config.build().map_err(text)?).map_err(text)?;
-    let params = PeerScoreParams { ip_colocation_factor_weight: 0.0, ..PeerScoreParams::default() };
-    behaviour.with_peer_score(params, PeerScoreThresholds::default())?;
+    behaviour.with_peer_score(scoring(options), PeerScoreThresholds::default())?;
     Ok(behaviour)
 }
 
@@ -81,6 +129,16 @@ pub fn on_event(node: &mut Node, event: Event) {
 fn tell_topic_peer(node: &Node, peer: PeerId, topic: &gossipsub::TopicHash, joined: bool) {
     if node.subscriptions.contains_key(topic) {
         write_line(&json!({"event": "topic_peer", "topic": topic.as_str(), "peer_id": peer.to_string(), "joined": joined}));
+    }
+}
+
+/// Keep the lowest score of each peer.
+pub fn watch_scores(node: &mut Node) {
+    let gossip = &node.swarm.behaviour().gossip;
+    for (peer, _) in gossip.all_peers() {
+        let score = gossip.peer_score(peer).unwrap_or(0.0);
+        let lowest = node.lowest_scores.entry(*peer).or_insert(score);
+        *lowest = lowest.min(score);
     }
 }
 
@@ -168,7 +226,8 @@ pub async fn scores(node: &Handle) -> Answer {
             .all_peers()
             .map(|(peer, _)| (peer.to_string(), json!(gossip.peer_score(peer).unwrap_or(0.0))))
             .collect();
-        Ok(json!({"scores": scores}))
+        let lowest: Map<_, _> = node.lowest_scores.iter().map(|(peer, score)| (peer.to_string(), json!(score))).collect();
+        Ok(json!({"scores": scores, "lowest": lowest}))
     })
     .await?
 }

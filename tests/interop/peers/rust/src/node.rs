@@ -50,6 +50,7 @@ pub struct Node {
     pub queries: HashMap<QueryId, mpsc::UnboundedSender<QueryResult>>,
     pub subscriptions: HashMap<gossipsub::TopicHash, Arc<Subscription>>,
     pub mesh: BTreeSet<(String, String)>,
+    pub lowest_scores: HashMap<PeerId, f64>,
 }
 
 type Job = Box<dyn FnOnce(&mut Node) + Send>;
@@ -178,6 +179,7 @@ pub async fn start(options: Options) -> Result<Handle, Problem> {
         queries: HashMap::new(),
         subscriptions: HashMap::new(),
         mesh: BTreeSet::new(),
+        lowest_scores: HashMap::new(),
     };
     write_line(&json!({"event": "ready", "peer_id": id.to_string(), "addresses": addresses, "agent": AGENT}));
     tokio::spawn(node.drive(inbox));
@@ -191,7 +193,10 @@ impl Node {
             tokio::select! {
                 Some(job) = inbox.recv() => job(&mut self),
                 event = self.swarm.select_next_some() => self.on_event(event),
-                _ = look.tick() => gossip::tell_mesh(&mut self),
+                _ = look.tick() => {
+                    gossip::tell_mesh(&mut self);
+                    gossip::watch_scores(&mut self);
+                }
             }
         }
     }

@@ -49,6 +49,8 @@ pub struct Options {
     pub gossip: String,
     pub record_ttl: Option<u64>,
     pub heartbeat_ms: u64,
+    pub degree: usize,
+    pub expected_rates: Vec<(String, f64)>,
     pub announce: Vec<String>,
 }
 
@@ -77,6 +79,11 @@ impl Options {
                 "--psk" => options.psk = value,
                 "--gossip" => options.gossip = value,
                 "--heartbeat-ms" => options.heartbeat_ms = value.parse().map_err(text)?,
+                "--degree" => options.degree = value.parse().map_err(text)?,
+                "--expected-rate" => {
+                    let (topic, rate) = value.split_once('=').ok_or("--expected-rate takes TOPIC=RATE".to_string())?;
+                    options.expected_rates.push((topic.into(), rate.parse().map_err(text)?));
+                }
                 "--record-ttl" => options.record_ttl = Some(value.parse().map_err(text)?),
                 "--announce" => options.announce.push(value),
                 _ => return Err(Problem::Unsupported(format!("the option {name}"))),
