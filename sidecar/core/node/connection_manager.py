@@ -110,6 +110,7 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
             and peer.best.direction is Direction.OUTBOUND
             and now - peer.used_at >= config.release_after
             and not self._dialling.protects(peer.id)
+            and not self._asked(peer)
         ]
         if not idle:
             return
@@ -120,6 +121,13 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
         for peer in sorted(idle, key=lambda peer: peer.used_at)[:surplus]:
             self._released += 1
             switch.disconnect(peer, None)
+
+    def _asked(self, peer: Peer) -> bool:
+        """Whether a question to the peer, or of it, is not over yet: maybe another one than it was dialled for."""
+        return any(
+            connection.tokens or any(stream.handler is self._kademlia for stream in connection.streams.values())
+            for connection in peer.connections
+        )
 
     def _uses(self, peer: Peer) -> bool:
         """Whether an app has business with the peer."""

@@ -319,6 +319,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         peer.connections.remove(connection)
         # Whoever asks for a peer without connections while its streams end waits for what is said below.
         was_ready, peer.ready = peer.ready, peer.ready and bool(peer.connections)
+        connection.ended_in_order = closed.error is None
         switch.drop_streams(connection, gone(closed.error), now)
         peer.ready = was_ready
         if peer.connections:

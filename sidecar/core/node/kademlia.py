@@ -17,7 +17,7 @@ from ..varint import encode
 from .dialling import Dialling, Found
 from .ping import PingService
 from .service import Follower, Service
-from .switch import Peer, SimpleHandler, Stream, Switch
+from .switch import Peer, PeerConnection, SimpleHandler, Stream, Switch
 
 Ended = (
     kademlia.LookupCompleted
@@ -40,14 +40,23 @@ _REFUSED = 20.0  # points for each address in its answer that is not believed; a
 class _Query:
     """A question of ours, on a stream of its own."""
 
-    __slots__ = ("answered", "decoder", "frame", "number", "stream")
+    __slots__ = ("asked", "connection", "decoder", "repeated", "stream")
 
-    def __init__(self, number: int, frame: bytes, answered: bool, max_frame: int) -> None:
-        self.number = number
-        self.frame = frame
-        self.answered = answered
+    def __init__(self, asked: kademlia.SendQuery, max_frame: int) -> None:
+        self.asked = asked
         self.decoder = FrameDecoder(max_frame)
+        self.connection: PeerConnection | None = None
         self.stream: Stream | None = None
+        self.repeated = False
+
+    @property
+    def number(self) -> int:
+        return self.asked.query
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the peer let go of the connection while the question, or its answer, was on the way."""
+        return self.connection is not None and self.connection.ended_in_order
 
 
 class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestored]):
@@ -188,18 +197,20 @@ class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestore
             switch.emit(events.PeersLearned(named.peers, good=False))
 
     def _send_query(self, asked: kademlia.SendQuery, now: float) -> None:
-        query = _Query(asked.query, asked.frame, asked.answered, self._switch.config.kademlia.max_frame)
-        self._queries[asked.query] = query
+        query = self._queries[asked.query] = _Query(asked, self._switch.config.kademlia.max_frame)
+        self._reach(query, now)
 
+    def _reach(self, query: _Query, now: float) -> None:
         def reached(peer: Peer | SidecarError, now: float) -> None:
-            if asked.query not in self._queries:
+            if self._queries.get(query.number) is not query:
                 return
             if isinstance(peer, SidecarError):
                 self._failed(query, peer, now)
             else:
+                query.connection = peer.best
                 self._switch.open_stream(peer.best, (self._protocol,), self, query)
 
-        self._dialling.reach(asked.peer, asked.addresses, reached, now, passing=True)
+        self._dialling.reach(query.asked.peer, query.asked.addresses, reached, now, passing=True)
 
     def _probe(self, asked: kademlia.Probe, now: float) -> None:
         def pinged(result: float | SidecarError, now: float) -> None:
@@ -215,7 +226,13 @@ class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestore
         self._dialling.reach(asked.peer, asked.addresses, reached, now, passing=True)
 
     def _failed(self, query: _Query, error: SidecarError, now: float) -> None:
-        if self._queries.pop(query.number, None) is not None:
+        if query.crossed and not query.repeated and query.number in self._queries:
+            # It lets go of connections that seem to be needed no more, and could not know. Asked later in this turn,
+            # when the connection is gone from the table.
+            query.repeated, query.connection, query.stream = True, None, None
+            query.decoder = FrameDecoder(self._switch.config.kademlia.max_frame)
+            self._switch.turn.put(lambda now: self._reach(query, now))
+        elif self._queries.pop(query.number, None) is not None:
             self.put(kademlia.QueryFailed(query.number, error))
 
     # ------------------------------------------------------------ streams
@@ -228,8 +245,8 @@ class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestore
                 self._switch.reset(stream)
                 return
             query.stream = stream
-            self._switch.write(stream, encode(len(query.frame)) + query.frame)
-            if not query.answered:  # the peer ends its side in order when it has taken the message
+            self._switch.write(stream, encode(len(query.asked.frame)) + query.asked.frame)
+            if not query.asked.answered:  # the peer ends its side in order when it has taken the message
                 self._switch.close_write(stream)
                 self._switch.expire(stream, now)
         else:
@@ -292,7 +309,7 @@ class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestore
         if stream.number in self._waiting:
             return  # it ends once they are answered
         state = stream.state
-        if isinstance(state, _Query) and not state.answered:
+        if isinstance(state, _Query) and not state.asked.answered:
             if self._queries.pop(state.number, None) is not None:
                 self.put(kademlia.QueryAnswered(state.number, b""))
         elif isinstance(state, _Query):

@@ -166,6 +166,7 @@ class PeerConnection:
         "dialled",
         "direction",
         "draining",
+        "ended_in_order",
         "local",
         "number",
         "opened_at",
@@ -186,6 +187,7 @@ class PeerConnection:
         self.streams: dict[int, Stream] = {}
         self.tokens: dict[int, None] = {}
         self.draining = False  # surplus: a better connection to the same peer exists
+        self.ended_in_order = False
         self.unanswered = False  # the muxer was pinged, and no answer has come since
 
 

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
+
 from sidecar.core import gossip
-from sidecar.core.events import ClosestPeersRequested, ConnectRequested
+from sidecar.core.events import ClosestPeersRequested, ConnectRequested, DisconnectRequested
 from sidecar.core.kademlia.keyspace import place
 from sidecar.core.node import NodeConfig
-from sidecar.sim import SimPeer, Simulation
+from sidecar.sim import LinkModel, SimPeer, Simulation
 
 CONFIG = NodeConfig(target_peers=4)
 
@@ -81,3 +83,28 @@ def test_nodes_that_join_at_one_moment_find_their_neighbours() -> None:
             (p.identity.peer_id for p in peers if p is not peer), key=lambda other: place(other) ^ place(own)
         )
         assert set(nearest[:8]) <= known
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.12, 0.25])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_question_that_crosses_the_end_of_the_connection_is_asked_once_more(delay: float, times: int) -> None:
+    """The peer lets go of the connection before it hears the question, or while the answer is on the way."""
+    simulation = Simulation(5, LinkModel(latency=(0.1, 0.1)))
+    asker = simulation.add(CONFIG)
+    other = simulation.add(replace(CONFIG, bootstrap=(asker.address,)))
+    simulation.run(20)
+    assert simulation.connected(asker, other)
+    own = asker.identity.peer_id
+    op = asker.ask(lambda op: ClosestPeersRequested(op, b"somewhere"))
+    for time in range(times):
+        if time:
+            simulation.run_until(lambda: own in {view.peer for view in other.node.peers() if view.identified}, 5.0)
+        simulation.run(delay)
+        other.ask(lambda op: DisconnectRequested(op, own))
+    simulation.run(15)
+    closest = asker.result(op)
+    if times == 1:
+        assert isinstance(closest, tuple)
+        assert [peer for peer, _ in closest] == [other.identity.peer_id]
+    else:
+        assert closest is not None  # it comes to an end
