@@ -27,6 +27,7 @@ from .errors import SidecarError
 from .gate import Ban, GateLists, Subject
 from .identity import PublicKey
 from .multiaddr import Multiaddr
+from .networks import Scope
 from .types import Direction, PeerId
 
 # A stream's number is unique in the node: connection << 32 | number of the stream in its connection.
@@ -167,6 +168,8 @@ class Dial(NamedTuple):
 
     `force`: an app asked for it, so addresses that failed a moment ago are tried too. `trusted`: this node is
     configured to reach the peer, so only its own failures hold it off, not those of others at its addresses.
+    `told`: names among the addresses that strangers told, and the narrowest scope that they may lead to: whoever owns a
+    name can have it lead into this node's own network, where strangers know nobody.
     """
 
     dial: int
@@ -174,6 +177,7 @@ class Dial(NamedTuple):
     addresses: tuple[Multiaddr, ...]
     force: bool = False
     trusted: bool = False
+    told: tuple[tuple[Multiaddr, Scope], ...] = ()
 
 
 class Resolve(NamedTuple):

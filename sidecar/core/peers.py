@@ -4,6 +4,7 @@ import enum
 from collections.abc import Iterable, Sequence
 
 from .multiaddr import Multiaddr
+from .networks import Scope
 from .types import PeerId
 
 
@@ -26,12 +27,13 @@ class Origin(enum.Enum):
 class BookEntry:
     """What is known of one peer: its addresses, best first, and how the last attempts at it went."""
 
-    __slots__ = ("addresses", "brief", "failures", "good", "origin", "proven", "retry_at", "teller")
+    __slots__ = ("addresses", "brief", "failures", "good", "origin", "proven", "retry_at", "teller", "told")
 
     def __init__(self, origin: Origin, teller: PeerId | None) -> None:
         self.origin = origin
         self.teller = teller  # who named it first; None: no other peer did
         self.addresses: tuple[Multiaddr, ...] = ()
+        self.told: dict[Multiaddr, Scope] = {}  # those with names that strangers told: where these may lead at least
         self.proven: Multiaddr | None = None  # where it was reached last
         self.failures = 0
         self.brief = 0  # connections in a row that it ended soon
@@ -79,11 +81,13 @@ class AddressBook:
         replace: bool = False,
         origin: Origin = Origin.MET,
         teller: PeerId | None = None,
+        reach: Scope = Scope.LOOPBACK,
     ) -> bool:
         """Put addresses first in the entry, or make them the whole of it. Returns whether that changed anything.
 
         An address that names another peer at its end is left out. `origin`, `teller`: from where they are, and which
-        peer has told them. What others tell goes behind what is known already.
+        peer has told them. What others tell goes behind what is known already. `reach`: from where whoever tells them
+        can be reached. Names among them are not to lead anywhere narrower, unless somebody nearer tells them too.
         """
         clean = []
         for address in addresses[: self.max_addresses]:
@@ -105,6 +109,7 @@ class AddressBook:
                 self._evict()
             entry = BookEntry(origin, teller)
         self._entries[peer] = entry
+        _note_names(entry, clean, reach)
         if not replace and tuple(clean) == entry.addresses:  # as a rule, and many times a second while lookups run
             return False
         if not replace:
@@ -112,6 +117,8 @@ class AddressBook:
         merged = tuple(dict.fromkeys(clean))[: self.max_addresses]
         changed = merged != entry.addresses
         entry.addresses = merged
+        if entry.told:
+            entry.told = {address: scope for address, scope in entry.told.items() if address in merged}
         return changed
 
     def forget(self, peer: PeerId) -> None:
@@ -165,3 +172,14 @@ class AddressBook:
     def _evict(self) -> None:
         strangers = (peer for peer, entry in self._entries.items() if not entry.good)
         self.forget(next(strangers, next(iter(self._entries))))
+
+
+def _note_names(entry: BookEntry, addresses: Iterable[Multiaddr], reach: Scope) -> None:
+    """Note how near the names among addresses may lead, before they enter the entry."""
+    for address in addresses:
+        if address.ip is not None:
+            continue
+        if reach is Scope.LOOPBACK:
+            entry.told.pop(address, None)
+        elif address in entry.told or address not in entry.addresses:
+            entry.told[address] = min(reach, entry.told.get(address, reach))

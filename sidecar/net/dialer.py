@@ -25,6 +25,7 @@ from ..core.errors import (
 from ..core.events import Dial, Resolve
 from ..core.gate import Gate
 from ..core.multiaddr import Multiaddr
+from ..core.networks import Scope
 from ..core.types import PeerId
 from .concurrent_dial import Attempt, ConcurrentDial
 from .config import NetConfig
@@ -173,6 +174,7 @@ class Dialer:
     async def _targets(self, dial: ConcurrentDial) -> list[Target]:
         """The endpoints worth trying now, best first; why the others are not is told to the dial."""
         request, config = dial.request, self._config
+        told = dict(request.told)
         usable: list[tuple[Multiaddr, PeerId | None]] = []
         for address in list(dict.fromkeys(request.addresses))[: config.max_addresses]:
             named = address.peer_id
@@ -183,11 +185,15 @@ class Dialer:
                 dial.failed(InvalidArgument(f"{address} is not an address of {request.peer}"))
             elif expected is not None and (refusal := self._gate.refuse_peer(expected)) is not None:
                 dial.failed(refusal)
-            elif address.dnsaddr is not None and not (request.force or request.trusted or request.peer is None):
+            elif address.dnsaddr is not None and (
+                address.without_peer() in told or not (request.force or request.trusted or request.peer is None)
+            ):
                 # One answer may name a hundred addresses and further names: that is for those who choose the name.
                 dial.failed(NotSupported(f"{address}: a /dnsaddr name that other peers told is not looked up"))
             else:
                 usable.append((address, expected))
+        if told:  # behind the others: of an endpoint that several lead to, the first one stands for all
+            usable.sort(key=lambda pair: pair[0].without_peer() in told)
         targets, errors = await self._resolver.resolve_all(usable)
         for error in errors:
             dial.failed(error)
@@ -199,6 +205,10 @@ class Dialer:
                 dial.failed(SelfDial(f"{target.address} is an address of this node itself"))
             elif (refusal := self._gate.refuse_address(target.host)) is not None:  # also one that a name stood for
                 dial.failed(refusal)
+            elif target.scope < told.get(target.address, Scope.LOOPBACK):
+                dial.failed(
+                    InvalidArgument(f"{target.address}, which other peers told, leads to {target.host}: not followed")
+                )
             elif wait > 0:
                 dial.failed(self._back_off(target, wait))
             else:

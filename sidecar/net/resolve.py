@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ..core.errors import DialTimeout, NotSupported, SidecarError, Unreachable
 from ..core.multiaddr import Endpoint, Multiaddr
+from ..core.networks import AddressGroup, Scope
 from ..core.types import PeerId
 from .dnsaddr import Servers, TextRecords, expand
 
@@ -29,6 +30,11 @@ class Target(NamedTuple):
     def endpoint(self) -> Endpoint:
         """What is spoken there."""
         return self.address.endpoint() or Endpoint("", self.host, self.port)
+
+    @property
+    def scope(self) -> Scope:
+        """From where it can be reached."""
+        return AddressGroup.of(self.host).scope
 
     def by_number(self, *, with_peer: bool = False) -> Multiaddr:
         """The same with the IP address for the name, which TLS still asks for.

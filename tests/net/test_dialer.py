@@ -27,6 +27,7 @@ from sidecar.core.errors import (
 from sidecar.core.gate import Gate
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.networks import Scope
 from sidecar.core.types import PeerId
 from sidecar.net.concurrent_dial import Attempt
 from sidecar.net.config import NetConfig
@@ -219,6 +220,28 @@ async def test_names_are_resolved() -> None:
         assert (await one.node.saw(events.ConnectionOpened)).remote == two.addresses[0]
         too_long = Multiaddr.from_text(f"/dns4/{'a' * 70}.example/tcp/{port}")
         assert isinstance(await one.dial_failed(one.dial([too_long], two.peer)), Unreachable)
+
+
+@one_loop
+async def test_a_name_that_others_told_is_not_followed_into_a_narrower_scope() -> None:
+    async with hosts(2) as (one, two):
+        port = two.addresses[0].value("tcp")
+        name = Multiaddr.from_text(f"/dns4/localhost/tcp/{port}")
+        for number, force in ((101, False), (102, True)):
+            one.do(events.Dial(number, two.peer, (name.with_peer(two.peer),), force, told=((name, Scope.PRIVATE),)))
+            error = await one.dial_failed(number)
+            assert isinstance(error, InvalidArgument)
+            assert "127.0.0.1" in str(error)
+        one.do(events.Dial(103, two.peer, (name, two.addresses[0]), told=((name, Scope.PUBLIC),)))
+        assert (await one.node.saw(events.ConnectionOpened)).dial == 103  # by the other address
+
+
+@one_loop
+async def test_a_name_may_lead_as_far_as_who_told_it_is_away() -> None:
+    async with hosts(2) as (one, two):
+        name = Multiaddr.from_text(f"/dns4/localhost/tcp/{two.addresses[0].value('tcp')}")
+        one.do(events.Dial(101, two.peer, (name,), told=((name, Scope.LOOPBACK),)))
+        assert (await one.node.saw(events.ConnectionOpened)).dial == 101
 
 
 class Fake:

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from sidecar.core import events
 from sidecar.core.kademlia import messages
 from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.networks import Scope
 from sidecar.core.node import NodeConfig
 from sidecar.core.types import PeerId
 from sidecar.sim import SimPeer, Simulation
@@ -108,3 +110,32 @@ def test_private_addresses_are_taken_from_private_peers() -> None:
     simulation.run(30)
     assert all(len(peer.node.peers()) == 7 for peer in simulation.peers)
     assert all(peer.node.statistics().kademlia.refused_addresses == 0 for peer in simulation.peers)
+
+
+def names() -> Iterator[Multiaddr]:
+    while True:
+        yield Multiaddr.from_text("/dns4/inside.example/tcp/22")
+
+
+@pytest.mark.parametrize(("place", "least"), [(public, Scope.PUBLIC), ("10.0.0.{}".format, Scope.PRIVATE)])
+def test_a_name_that_a_peer_tells_may_not_lead_nearer_than_the_peer_is(
+    place: Callable[[int], str], least: Scope
+) -> None:
+    simulation = build(1, 4, lambda number: place(number + 1))
+    simulation.run(10)
+    attacker, honest = simulation.peers[2], simulation.peers[3]
+    poison(attacker, names())
+    dials: list[events.Dial] = []
+    dial = honest._dial
+    honest._dial = lambda asked: dial(dials.append(asked) or asked)  # type: ignore[method-assign,func-returns-value]
+    honest.node._services.kademlia.walk(b"somewhere", None, lambda *_: None, simulation.clock.now)
+    simulation.run(30)
+    named = [asked for asked in dials if asked.addresses == (next(names()),)]
+    assert named
+    assert all(asked.told == ((next(names()), least),) for asked in named)
+    # What an app names itself is followed wherever it leads.
+    peer = named[0].peer
+    honest.ask(lambda op: events.ConnectRequested(op, peer, (next(names()),)))
+    simulation.run(1)
+    assert dials[-1].peer == peer
+    assert dials[-1].told == ()

@@ -295,12 +295,13 @@ class ProvidersCompleted(NamedTuple):
 class PeersNamed(NamedTuple):
     """Peers and addresses that the answer of `teller` named: hearsay, for the address book.
 
-    `refused`: addresses that are not believed (`hearsay.sift`).
+    `refused`: addresses that are not believed (`hearsay.sift`). `reach`: from where the teller can be reached.
     """
 
     peers: tuple[PeerAddresses, ...]
     teller: PeerId
     refused: int
+    reach: Scope = Scope.LOOPBACK
 
 
 KademliaEffect = (

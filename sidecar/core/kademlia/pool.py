@@ -188,7 +188,7 @@ class LookupPool:
         useful = [peer for peer in answer.closer if peer[0] != self._local and (peer[1] or self._table.get(peer[0]))]
         learned = tuple(peer for peer in useful + answer.providers if peer[1])
         if learned or refused:
-            effects.append(PeersNamed(learned, query.peer, refused))
+            effects.append(PeersNamed(learned, query.peer, refused, teller))
         if query.lookup.via:
             useful = [peer for peer in useful if self._table.get(peer[0]) is None]
         if not query.lookup.answered(query.peer, useful, network):

@@ -17,6 +17,7 @@ from ..errors import (
 from ..events import LogLevel, PeerChange, PeerView
 from ..gate import Gate
 from ..multiaddr import Multiaddr
+from ..networks import Scope
 from ..override import override
 from ..parameters import NodeConfig
 from ..peers import BookEntry, Origin
@@ -152,11 +153,13 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         search: bool = False,
         insist: bool = False,
         passing: bool = False,
+        vouched: bool = False,
     ) -> None:
         """Have a usable connection to the peer, now or soon: `then` gets the Peer, or why not.
 
         `addresses` are tried with those known already; `search` asks the DHT when there are none or none answers;
         `insist` dials although an attempt has failed a moment ago; `passing` wants the connection for one exchange.
+        `vouched`: the addresses are those of an app or of the operator, not of other peers.
         """
         switch = self._switch
         if peer == switch.local:
@@ -180,7 +183,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
             return
         waiting.append(then)
         if addresses:
-            switch.book.learn(peer, addresses)
+            switch.book.learn(peer, addresses, reach=Scope.LOOPBACK if vouched else Scope.PUBLIC)
         if search:
             self._searching.setdefault(peer)
         if present is None and peer not in self._dialling:
@@ -209,7 +212,8 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         self._number += 1
         self._dials[self._number] = peer
         self._dialling[peer] = self._number
-        switch.emit(events.Dial(self._number, peer, addresses, insist, trusted))
+        told = tuple((each, entry.told[each]) for each in addresses if each in entry.told) if entry is not None else ()
+        switch.emit(events.Dial(self._number, peer, addresses, insist, trusted, told))
 
     def _hold_back(self, peer: PeerId, entry: BookEntry, now: float) -> None:
         """Too many dials of the peer's addresses, or beside them, have led nowhere; who named it made us do that."""
@@ -239,7 +243,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         def found(addresses: tuple[Multiaddr, ...], now: float) -> None:
             if peer in self._dialling or peer not in self._waiting:
                 return
-            self._switch.book.learn(peer, addresses)
+            self._switch.book.learn(peer, addresses, reach=Scope.PUBLIC)
             if set(self._switch.book.addresses(peer)) - set(before):
                 self._dial(peer, now, insist=True)
             elif before:
@@ -451,7 +455,9 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
             book.learn(peer, (address,), origin=Origin.BOOTSTRAP)
         known = [peer for peer, addresses in config.known_peers if peer != self._switch.local]
         for peer, addresses in config.known_peers:
-            book.learn(peer, addresses, origin=Origin.MEMORY)
+            # Who has told a name is not remembered: it may lead as near as the addresses of the peer without names.
+            near = min((Scope.of(address) for address in addresses), default=Scope.PUBLIC)
+            book.learn(peer, addresses, origin=Origin.MEMORY, reach=near)
         for peer in known[:_FIRST_KNOWN]:
             self.reach(peer, (), _ignore, now)
         first = now if not known else now + config.redial_base
@@ -462,7 +468,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         book = self._switch.book
         for peer, addresses in peers:
             if peer != self._switch.local:
-                book.learn(peer, addresses, origin=Origin.LOCAL)
+                book.learn(peer, addresses, origin=Origin.LOCAL, reach=Scope.LINK)
                 if self.missing() > 0 and self.may_dial(peer, now):
                     self.reach(peer, (), _ignore, now)
 

@@ -244,7 +244,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
                 self._switch.note(LogLevel.DEBUG, peer, "gossip: %s", error)
                 continue
             addresses = tuple(address for address in signed if Scope.of(address) >= teller)
-            self._switch.book.learn(peer, addresses, origin=Origin.EXCHANGE, teller=offered.peer)
+            self._switch.book.learn(peer, addresses, origin=Origin.EXCHANGE, teller=offered.peer, reach=teller)
             self._dialling.reach(peer, (), lambda result, now: None, now, search=not addresses)
 
     # ------------------------------------------------------------ streams

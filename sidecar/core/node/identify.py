@@ -210,7 +210,7 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
             twins = now - self._twins.get(peer.id, -_TWINS) < _TWINS
             teller = Scope.of_teller(peer.best.remote)
             usable = [address for address in peer.info.listen_addresses if Scope.of(address) >= teller]
-            switch.book.learn(peer.id, usable, replace=not twins)
+            switch.book.learn(peer.id, usable, replace=not twins, reach=teller)
         if before is None:
             self._observe(info)
             peer.ready = True
@@ -233,7 +233,7 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
         self._twins[peer.id] = now
         if len(self._twins) > _MAX_TWINS:
             del self._twins[next(iter(self._twins))]
-        self._switch.book.learn(peer.id, new)
+        self._switch.book.learn(peer.id, new, reach=Scope.of_teller(peer.best.remote))
         self._identity_conflicts += 1
         self._switch.note(
             LogLevel.WARNING,

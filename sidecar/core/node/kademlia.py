@@ -192,7 +192,7 @@ class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestore
             )
         for peer, addresses in named.peers:
             if peer != switch.local:
-                switch.book.learn(peer, addresses, origin=Origin.DHT, teller=named.teller)
+                switch.book.learn(peer, addresses, origin=Origin.DHT, teller=named.teller, reach=named.reach)
         if named.peers:
             switch.emit(events.PeersLearned(named.peers, good=False))
 

@@ -75,7 +75,7 @@ class PeerRequests(Service[PeerRequest], Follower[events.OperationCancelled]):
         if peer is None:
             self._dialling.reach_anyone(addresses, reached, now, insist=True)
         else:
-            self._dialling.reach(peer, addresses, reached, now, search=True, insist=True)
+            self._dialling.reach(peer, addresses, reached, now, search=True, insist=True, vouched=True)
 
     def _disconnect(self, op: int, peer: PeerId) -> None:
         present = self._switch.peers.get(peer)
