@@ -19,6 +19,7 @@ from .events import (
     ProvidersCompleted,
     ProvidersRequested,
     PutRequested,
+    RequestReceived,
     StoreCompleted,
     ValueCompleted,
     ValueRequested,
@@ -74,8 +75,8 @@ class Content:
 
     # ---------------------------------------------------------------- what others ask
 
-    def answer(self, asker: PeerId, request: DhtRequest, closer: Closer, now: float) -> bytes | None:
-        """The answer to a request; None where there is none to give. `closer`: the closer peers, encoded.
+    def answer(self, event: RequestReceived, request: DhtRequest, closer: Closer, now: float) -> bytes | None:
+        """The answer to a request, decoded; None where there is none to give. `closer`: the closer peers, encoded.
 
         Raises ProtocolError, InvalidArgument, Outdated, TooLarge, ResourceExhausted.
         """
@@ -87,7 +88,7 @@ class Content:
             case MessageType.GET_VALUE:
                 return self._answer_get(request.key, closer, now)
             case MessageType.ADD_PROVIDER:
-                self._take_provider(asker, request, now)
+                self._take_provider(event, request, now)
                 return None
             case _:
                 return self._answer_get_providers(request.key, closer, now)
@@ -109,12 +110,12 @@ class Content:
         head = messages.encode_record_answer(MessageType.GET_VALUE, key, record)
         return messages.join(head, closer(), self._config.max_answer)
 
-    def _take_provider(self, asker: PeerId, request: DhtRequest, now: float) -> None:
+    def _take_provider(self, event: RequestReceived, request: DhtRequest, now: float) -> None:
         """Only a peer's word on itself counts, as go- and js-libp2p have it."""
         self._check_provider_key(request.key)
         for peer, addresses in request.providers:
-            if peer == asker:
-                self.providers.add(request.key, peer, addresses, now)
+            if peer == event.peer:
+                self.providers.add(request.key, peer, addresses, now, event.network)
                 return
         raise ProtocolError("ADD_PROVIDER that does not name its sender")
 

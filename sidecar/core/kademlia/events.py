@@ -52,13 +52,14 @@ class PeerForgotten(NamedTuple):
 
 
 class RequestReceived(NamedTuple):
-    """A peer asks; `token` comes back in `Respond` or `RefuseRequest`."""
+    """A peer asks; `token` comes back in `Respond` or `RefuseRequest`. `network` as in `PeerIdentified`."""
 
     token: int
     peer: PeerId
     frame: bytes
     teller: Scope = Scope.LOOPBACK
     """From where the peer can be reached; no narrower addresses are taken from it."""
+    network: AddressKey | None = None
 
 
 class QueryAnswered(NamedTuple):

@@ -292,7 +292,7 @@ class KademliaRouter:
             case messages.MessageType.PING:  # deprecated; "implementations may still handle" it
                 return messages.PING_ANSWER
             case messages.MessageType():
-                return self._content.answer(asker, request, lambda: self._closer(asker, request.key), now)
+                return self._content.answer(event, request, lambda: self._closer(asker, request.key), now)
             case _:
                 raise ProtocolError(f"DHT request of unknown type {request.type}")
 

@@ -4,9 +4,11 @@ All entries of a store live equally long, so that the order in which they were w
 """
 
 from bisect import bisect_left, insort
+from collections import Counter
 from typing import NamedTuple
 
 from ..errors import Outdated, ResourceExhausted, TooLarge
+from ..networks import AddressKey
 from ..parameters.kademlia import KademliaConfig
 from ..types import PeerId
 from .events import Addresses, PeerAddresses
@@ -109,14 +111,23 @@ class ValueStore:
             self._ranking.remove(key)
 
 
+class _Provider(NamedTuple):
+    addresses: Addresses
+    network: AddressKey | None
+
+
 class ProviderStore:
-    """At most `max_providers` entries, `max_providers_per_key` of one key."""
+    """At most `max_providers` entries, so many of one key, and of these so many of one network.
+
+    The newest stay; but where a key has too many, those give way first whose network has the most of them, so that who
+    has a single network pushes out nobody else.
+    """
 
     __slots__ = ("_config", "_expiries", "_keys", "_ranking")
 
     def __init__(self, config: KademliaConfig, local: PeerId) -> None:
         self._config = config
-        self._keys: dict[bytes, dict[PeerId, Addresses]] = {}  # the providers of a key in the order of their age
+        self._keys: dict[bytes, dict[PeerId, _Provider]] = {}  # the providers of a key in the order of their age
         self._expiries: dict[tuple[bytes, PeerId], float] = {}
         self._ranking = _Ranking(local)
 
@@ -126,13 +137,14 @@ class ProviderStore:
     def get(self, key: bytes, now: float) -> list[PeerAddresses]:
         """The providers of a key that have not expired, the oldest first."""
         providers = self._keys.get(key, {})
-        return [(peer, addresses) for peer, addresses in providers.items() if self._expiries[key, peer] > now]
+        return [(peer, kept.addresses) for peer, kept in providers.items() if self._expiries[key, peer] > now]
 
-    def add(self, key: bytes, peer: PeerId, addresses: Addresses, now: float) -> None:
-        """Keep a provider, or keep it longer. Raises ResourceExhausted."""
+    def add(
+        self, key: bytes, peer: PeerId, addresses: Addresses, now: float, network: AddressKey | None = None
+    ) -> None:
+        """Keep a provider, or keep it longer. Raises ResourceExhausted. `network`: of the peer; None: not counted."""
         self.remove(key, peer)
-        while len(self._keys.get(key, ())) >= self._config.max_providers_per_key:
-            self.remove(key, next(iter(self._keys[key])))
+        self._make_room(key, network)
         while len(self._expiries) >= self._config.max_providers:
             farthest = self._ranking.farther_than(key)
             if farthest is None:
@@ -142,8 +154,24 @@ class ProviderStore:
         if key not in self._keys:
             self._keys[key] = {}
             self._ranking.add(key)
-        self._keys[key][peer] = addresses
+        self._keys[key][peer] = _Provider(addresses, network)
         self._expiries[key, peer] = now + self._config.provider_ttl
+
+    def _make_room(self, key: bytes, network: AddressKey | None) -> None:
+        """Forget the oldest of the network, or of the key, where it has as many as it may."""
+        config, providers = self._config, self._keys.get(key, {})
+        if len(providers) < min(config.max_providers_per_network, config.max_providers_per_key):
+            return
+        counts = Counter(kept.network for kept in providers.values() if kept.network is not None)
+        if network is not None and counts[network] >= config.max_providers_per_network:
+            crowded: AddressKey | None = network
+        elif len(providers) >= config.max_providers_per_key:
+            most = max(counts.values(), default=0)
+            crowded = next((each for each, count in counts.items() if count == most > 1), None)
+        else:
+            return
+        oldest = (other for other, kept in providers.items() if crowded is None or kept.network == crowded)
+        self.remove(key, next(oldest))
 
     def remove(self, key: bytes, peer: PeerId) -> None:
         """Forget a provider."""

@@ -287,8 +287,10 @@ class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestore
             self._switch.charge(stream.peer.id, "dht", _WORK, now, needless=False)
             self._request += 1
             self._requests[self._request] = stream
-            teller = Scope.of_teller(stream.connection.remote)
-            asked = kademlia.RequestReceived(self._request, stream.peer.id, waiting.popleft(), teller)
+            remote = stream.connection.remote
+            asked = kademlia.RequestReceived(
+                self._request, stream.peer.id, waiting.popleft(), Scope.of_teller(remote), self._network(remote)
+            )
             self._carry_out(self.router.handle(asked, now), now)
         if stream.number not in self._waiting:
             return

@@ -119,7 +119,9 @@ class KademliaConfig:
     max_providers: int = 16384
     """Provider entries kept. Beyond it those of the keys closest to us stay. A guess."""
     max_providers_per_key: int = 128
-    """Beyond it the newest stay. A guess: as many as an answer has room for."""
+    """Beyond it the newest stay, those first whose networks have few. A guess: as many as an answer has room for."""
+    max_providers_per_network: int = 16
+    """Of one key, of a /24 of IPv4 or a /48 of IPv6; of more the newest stay. A guess."""
     max_provider_key: int = 80
     """Bytes of a provider record's key, as go-libp2p-kad-dht takes it."""
     max_found_providers: int = 4096

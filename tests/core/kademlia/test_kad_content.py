@@ -252,6 +252,41 @@ def test_a_full_store_of_providers_keeps_those_of_the_closest_keys() -> None:
     assert [len(store.get(key, 1.0)) for key in keys] == [0, 1, 0, 1, 0, 0, 0, 0, 0, 0]
 
 
+def test_one_network_pushes_only_its_own_providers_of_a_key_out() -> None:
+    store = ProviderStore(KademliaConfig(max_providers_per_key=8, max_providers_per_network=3), LOCAL)
+    sybils, other = (4, 1), (4, 2)
+    store.add(b"key", A, AT[A], 0.0, other)
+    store.add(b"key", B, AT[B], 0.0)
+    for number in range(20, 40):
+        store.add(b"key", peer(number), (), 1.0, sybils)
+    assert [one for one, _ in store.get(b"key", 2.0)] == [A, B, peer(37), peer(38), peer(39)]
+    store.add(b"another", peer(20), (), 1.0, sybils)  # the bound is of each key
+    assert len(store.get(b"another", 2.0)) == 1
+    assert len(store) == 6
+
+
+def test_in_a_full_key_those_give_way_whose_network_has_most() -> None:
+    store = ProviderStore(KademliaConfig(max_providers_per_key=8, max_providers_per_network=3), LOCAL)
+    for number, network in enumerate((1, 1, 2, 3, 3, 3, None, None)):
+        store.add(b"key", peer(20 + number), (), 0.0, None if network is None else (4, network))
+    store.add(b"key", A, AT[A], 0.0, (4, 9))
+    assert [one for one, _ in store.get(b"key", 1.0)] == [*map(peer, (20, 21, 22, 24, 25, 26, 27)), A]
+    store.add(b"key", peer(20), (), 0.0, (4, 1))  # it lives longer, and nobody goes for it
+    assert len(store.get(b"key", 1.0)) == 8
+    single = ProviderStore(KademliaConfig(max_providers_per_key=3, max_providers_per_network=3), LOCAL)
+    for number in range(20, 24):
+        single.add(b"key", peer(number), (), 0.0, None if number % 2 else (4, number))
+    assert [one for one, _ in single.get(b"key", 1.0)] == [peer(21), peer(22), peer(23)]  # the newest
+
+
+def test_the_network_of_who_names_itself_is_that_of_its_connection() -> None:
+    router = joined(A)
+    for number in range(20, 60):
+        frame = messages.encode_add_provider(TOPIC, peer(number), ())
+        router.handle(RequestReceived(7, peer(number), frame, network=(4, 1)), 1.0)
+    assert router.statistics().providers == CONFIG.max_providers_per_network
+
+
 # ---------------------------------------------------------------- validators
 
 
