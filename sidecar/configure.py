@@ -311,6 +311,7 @@ def api_config(config: Config) -> ApiConfig:
     """What the API's server is told."""
     api = config.api
     return ApiConfig(
+        engine=api.engine,
         socket=api.socket,
         socket_mode=api.mode,
         socket_owner=api.owner or None,

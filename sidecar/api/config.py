@@ -20,6 +20,8 @@ class ApiConfig:
     Defaults without another source are guesses: as large as a small host can bear with all of them reached.
     """
 
+    engine: str = _API.engine
+    """What speaks gRPC to apps: `grpcio`, `http2`, or `auto`."""
     socket: Path | None = _API.socket
     """The Unix socket; None: `api.sock` in the per-user directory (see `server.sockets.default_socket`)."""
     socket_mode: int = _API.mode

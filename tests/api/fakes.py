@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,9 @@ from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.node import Participation
 from sidecar.core.node.statistics import NodeStatistics, WorkStatistics
 from sidecar.core.types import Direction, PeerId
+
+ENGINE = os.environ.get("SIDECAR_API_ENGINE", "grpcio")
+"""Which engine serves; a fixture of tests/api/conftest.py changes it."""
 
 ME = Identity(bytes(32)).peer_id
 OTHER = Identity(bytes(31) + b"\1").peer_id
@@ -219,7 +223,9 @@ async def server(
     path: Path, node: FakeNode | None = None, **bounds: Any
 ) -> AsyncIterator[tuple[FakeNode, Backend, ApiServer]]:
     node = node or FakeNode()
-    config = ApiConfig(socket=path, **{"linger": 0.0, "drain_timeout": 0.5, "tokens_fresh": 0.0, **bounds})
+    config = ApiConfig(
+        socket=path, **{"engine": ENGINE, "linger": 0.0, "drain_timeout": 0.5, "tokens_fresh": 0.0, **bounds}
+    )
     backend = Backend(node, node.feed, config, agent="sidecar/test", settings=lambda: SETTINGS)
     node.on_news = backend.on_news
     api = ApiServer(backend, config)

@@ -5,9 +5,7 @@ import os
 import ssl
 import threading
 from pathlib import Path
-from typing import Any
-
-import grpc
+from typing import NamedTuple
 
 from ...config.files import read_regular
 from ...core.errors import ConfigError
@@ -17,11 +15,20 @@ _MAX_FILE = 16 << 20  # bytes
 _Seen = tuple[tuple[int, int, int], ...]
 
 
+class Loaded(NamedTuple):
+    """What the files held: PEM texts, and the same as a context."""
+
+    certificate: bytes
+    key: bytes
+    client_ca: bytes | None
+    context: ssl.SSLContext
+
+
 class Certificates:
     """What the server shows, and whom it asks for a certificate.
 
-    gRPC asks for each new connection whether there is something new; connections that are open stay. Files that are no
-    use, half replaced or wrong, are logged once, and the last good ones stay in force.
+    It is asked for each new connection; connections that are open stay. Files that are no use, half replaced or wrong,
+    are logged once, and the last good ones stay in force.
     """
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
@@ -32,26 +39,20 @@ class Certificates:
         self._certificate, self._key, self._client_ca = certificate, key, client_ca
         self._lock = threading.Lock()  # gRPC asks in threads of its own
         self._seen = self._look()
-        self._initial = self._read()
+        self._loaded = self._read()
 
-    def credentials(self) -> Any:
-        """For `add_secure_port`."""
-        return grpc.dynamic_ssl_server_credentials(self._initial, self._fetch, self._client_ca is not None)
-
-    def _fetch(self) -> Any:
-        """None where nothing has changed."""
+    def latest(self) -> Loaded:
+        """What is in force; the same object as before where nothing has changed."""
         with self._lock:
             try:
                 seen = self._look()
-                if seen == self._seen:
-                    return None
-                self._seen = seen
-                fresh = self._read()
+                if seen != self._seen:
+                    self._seen = seen
+                    self._loaded = self._read()
+                    _log.info("the API's certificate was read again from %s", self._certificate)
             except ConfigError as error:
                 _log.warning("%s; the certificate read before stays in force", error)
-                return None
-            _log.info("the API's certificate was read again from %s", self._certificate)
-            return fresh
+            return self._loaded
 
     def _look(self) -> _Seen:
         """What tells that a file has been replaced. Raises ConfigError."""
@@ -68,7 +69,7 @@ class Certificates:
         files = [("api.tls_certificate", self._certificate), ("api.tls_key", self._key)]
         return [*files, ("api.tls_client_ca", self._client_ca)] if self._client_ca is not None else files
 
-    def _read(self) -> Any:
+    def _read(self) -> Loaded:
         """Read all files and check that they fit, which gRPC would only say in its own log. Raises ConfigError."""
         texts = {}
         for name, path in self._files():
@@ -77,17 +78,18 @@ class Certificates:
             except OSError as error:
                 raise ConfigError(f"{name} {path} cannot be read: {error.strerror}") from None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_alpn_protocols(["h2"])
         try:
             context.load_cert_chain(self._certificate, self._key, password=_refuse_password)
         except (OSError, ValueError) as error:
             raise ConfigError(f"{self._certificate} and {self._key} are no certificate and key: {error}") from None
         if self._client_ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
             try:
                 context.load_verify_locations(self._client_ca)
             except (OSError, ValueError) as error:
                 raise ConfigError(f"api.tls_client_ca {self._client_ca} holds no certificates: {error}") from None
-        pair = (texts["api.tls_key"], texts["api.tls_certificate"])
-        return grpc.ssl_server_certificate_configuration([pair], texts.get("api.tls_client_ca"))
+        return Loaded(texts["api.tls_certificate"], texts["api.tls_key"], texts.get("api.tls_client_ca"), context)
 
 
 def _refuse_password() -> str:

@@ -1,23 +1,21 @@
 """gRPC's asyncio server: our methods beside health and reflection."""
 
 import os
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from ...core.errors import AddressInUse
+from ...core.override import override
 from ..config import ApiConfig
 from ..guard.gate import TokenGate
 from . import schema
-from .certificates import Certificates
-from .door import MAX_STRANGERS, Door
+from .certificates import Certificates, Loaded
+from .door import Door
+from .engine import Engine, Served
 from .grpc_call import taking
-from .health import HEALTH_SERVICE, Health
-from .methods import ServedMethod
 from .sockets import SocketPlace, not_bound
+from .strangers import MAX_STRANGERS
 
 _MAX_PENDING = 32_768
 _HANDSHAKE = 10_000  # milliseconds for TLS, if there is any, and the first frame; gRPC would wait for two minutes
@@ -28,13 +26,11 @@ _MAKE = {  # by whether the app and the server stream
 }
 
 
-class GrpcServer:
+class GrpcServer(Engine):
     """Made, bound to its places, started, stopped."""
 
-    def __init__(
-        self, methods: Mapping[str, Sequence[ServedMethod]], gate: TokenGate, health: Health, config: ApiConfig
-    ) -> None:
-        """`methods`: by full service name. `gate`: asked about each call before its first message is read."""
+    def __init__(self, guarded: Served, open_to_all: Served, gate: TokenGate, config: ApiConfig) -> None:
+        """`gate`: asked about each call of the guarded methods before its first message is read."""
         self._server: Any = grpc.aio.server(
             options=(
                 ("grpc.so_reuseport", 0),  # else two processes may share a port, unsaid
@@ -52,22 +48,19 @@ class GrpcServer:
             ),
             # `max_calls` are counted by us, so that health, which orchestrators restart us by, is answered beside them.
             maximum_concurrent_rpcs=config.max_calls + 2 * MAX_STRANGERS,
-            interceptors=(Door(gate),),
+            interceptors=(Door(gate, open_to_all),),
         )
         self._server.add_generic_rpc_handlers(
             tuple(
                 grpc.method_handlers_generic_handler(
                     service, {method.name: _handler(method, handler) for method, handler in served}
                 )
-                for service, served in methods.items()
+                for service, served in (*guarded.items(), *open_to_all.items())
             )
         )
-        health_pb2_grpc.add_HealthServicer_to_server(health.servicer, self._server)
-        names = (*methods, HEALTH_SERVICE, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
 
+    @override
     def bind_socket(self, place: SocketPlace) -> None:
-        """Bind the Unix socket by the name that it is drawn up under. Raises AddressInUse."""
         previous = os.umask(0o177)  # nobody else may connect before the mode is set
         try:
             self._server.add_insecure_port(place.target)
@@ -76,24 +69,40 @@ class GrpcServer:
         finally:
             os.umask(previous)
 
+    @override
     def bind_tcp(self, address: str, certificates: Certificates | None) -> int:
-        """Bind `host:port`; returns the port. Raises AddressInUse, ConfigError."""
         try:
             if certificates is None:
                 port: int = self._server.add_insecure_port(address)
             else:
-                port = self._server.add_secure_port(address, certificates.credentials())
+                port = self._server.add_secure_port(address, _credentials(certificates))
         except RuntimeError as error:
             raise not_bound(address, error) from None
         return port
 
+    @override
     async def start(self) -> None:
-        """Begin to take calls."""
         await self._server.start()
 
+    @override
     async def stop(self, grace: float) -> None:
-        """Take no more calls, and cancel after `grace` seconds those that are under way."""
         await self._server.stop(grace)
+
+
+def _credentials(certificates: Certificates) -> Any:
+    """What gRPC asks for each new connection whether there is something new."""
+    told = certificates.latest()
+
+    def fetch() -> Any:
+        nonlocal told
+        before, told = told, certificates.latest()
+        return None if told is before else _configuration(told)
+
+    return grpc.dynamic_ssl_server_credentials(_configuration(told), fetch, told.client_ca is not None)
+
+
+def _configuration(loaded: Loaded) -> Any:
+    return grpc.ssl_server_certificate_configuration([(loaded.key, loaded.certificate)], loaded.client_ca)
 
 
 def _handler(method: schema.Method, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":

@@ -28,18 +28,18 @@ class Method(NamedTuple):
 def services() -> dict[str, list[Method]]:
     """Full service name -> its methods."""
     return {
-        service.full_name: [
-            Method(
-                method.name,
-                method.client_streaming,
-                method.server_streaming,
-                _parser(method.input_type),
-            )
-            for method in service.methods
-        ]
+        service.full_name: methods_of(service)
         for file in _FILES
         for service in file.DESCRIPTOR.services_by_name.values()
     }
+
+
+def methods_of(service: Any) -> list[Method]:
+    """The methods of a service's descriptor."""
+    return [
+        Method(method.name, method.client_streaming, method.server_streaming, _parser(method.input_type))
+        for method in service.methods
+    ]
 
 
 def _parser(kind: Any) -> Callable[[bytes], Any]:

@@ -12,9 +12,10 @@ from ..guard.gate import TokenGate
 from ..guard.tokens import TokenFile
 from .callers import Callers
 from .certificates import Certificates
-from .grpc_server import GrpcServer
+from .engine import Engine, MakeEngine
+from .engines import chosen
 from .health import Health
-from .methods import served_methods
+from .methods import served_methods, standard_methods
 from .sockets import SocketPlace, default_socket, prepare_default_directory
 
 _HEALTH_INTERVAL = 2.0  # seconds between looks at the parts, beside those that readiness calls for; a guess
@@ -30,14 +31,17 @@ class ApiServer:
         self._backend = backend
         self._config = config
         self._place: SocketPlace | None = None
-        self._server: GrpcServer | None = None
+        self._server: Engine | None = None
         self._health = Health()
         self._health_task: asyncio.Task[None] | None = None
         self.socket = config.socket or default_socket()
         self._callers = Callers()
-        self._again: GrpcServer | None = None  # a server at the socket made anew, after it or its directory was deleted
+        self._again: Engine | None = None  # a server at the socket made anew, after it or its directory was deleted
         self._told = ""  # why it cannot be made anew
         self._gate: TokenGate | None = None
+        self._make: MakeEngine
+        self.engine = ""
+        """The name of the engine that serves, once started."""
         self.tcp: str | None = None
         """`host:port` as served, with `tls://` before it where it is, once started."""
 
@@ -49,6 +53,7 @@ class ApiServer:
     async def start(self) -> None:
         """Bind and serve. Raises ConfigError, AddressInUse, and StorageError where the file of tokens is no use."""
         config = self._config
+        self.engine, self._make = chosen(config.engine)
         certificates = None
         if config.tls_certificate is not None and config.tls_key is not None:
             certificates = Certificates(config.tls_certificate, config.tls_key, config.tls_client_ca)
@@ -75,7 +80,7 @@ class ApiServer:
             await self._abandon()
             raise
         self._health_task = asyncio.create_task(self._tell_health(), name="api health")
-        _log.info("API at %s%s", self.target, f" and {self.tcp}" if self.tcp else "")
+        _log.info("API at %s%s, engine %s", self.target, f" and {self.tcp}" if self.tcp else "", self.engine)
 
     async def stop(self) -> None:
         """Drain within the drain time-out: refuse what is new, answer what is under way, then end all streams.
@@ -87,9 +92,10 @@ class ApiServer:
         if self._health_task is not None:
             self._health_task.cancel()
         ends = self._backend.now() + self._config.drain_timeout
-        await self._health.leave()
+        self._health.leave()
         await self._backend.drain(self._config.drain_timeout)
         self._backend.close()
+        self._health.close()
         await self._abandon(max(ends - self._backend.now(), _LAST_WORDS))
 
     def _take_place(self) -> SocketPlace:
@@ -147,12 +153,12 @@ class ApiServer:
         if place is not None:
             place.release()
 
-    def _build(self, gate: TokenGate) -> GrpcServer:
+    def _build(self, gate: TokenGate) -> Engine:
         backend = self._backend
         methods = served_methods(backend.services, gate, self._callers, backend.calls, backend.lifetime)
-        return GrpcServer(methods, gate, self._health, self._config)
+        return self._make(methods, standard_methods(self._health, methods), gate, self._config)
 
-    def _bind_socket(self, server: GrpcServer, place: SocketPlace) -> None:
+    def _bind_socket(self, server: Engine, place: SocketPlace) -> None:
         server.bind_socket(place)
         self._callers.bound(place.drawn_up)
 
@@ -161,7 +167,7 @@ class ApiServer:
         loop = asyncio.get_running_loop()
         with self._backend.readiness.watching() as watcher, contextlib.suppress(asyncio.CancelledError):
             while True:
-                await self._health.tell(self._parts())
+                self._health.tell(self._parts())
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(next_beat(loop.time(), _HEALTH_INTERVAL)):
                         await watcher.ready.wait()

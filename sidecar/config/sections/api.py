@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..kinds import endpoint, file_mode, flag, number, path, seconds, size, socket_path, text
+from ..kinds import choice, endpoint, file_mode, flag, number, path, seconds, size, socket_path, text
 from .key import KIB, MIB, key
 
 
@@ -19,6 +19,13 @@ class ApiSection:
         "The Unix socket of the API.",
         "the XDG base directory specification; clients look at the same place",
         "--socket",
+    )
+    engine: str = key(
+        "grpcio",
+        choice("auto", "grpcio", "http2"),
+        "What speaks gRPC to apps: `grpcio`, gRPC's own library; `http2`, faster for whatever apps do one at a time, "
+        "which takes the package ngh2 and refuses compressed messages; `auto`: http2 where that package is installed.",
+        "the one with the longest history",
     )
     mode: int = key(
         0o600,

@@ -24,7 +24,7 @@ from sidecar_client.v1 import (
 from sidecar.api.common.faults import Unauthenticated
 from sidecar.api.guard.gate import TokenGate
 from sidecar.api.guard.tokens import MAX_TOKENS, Token, TokenFile
-from sidecar.api.server.door import MAX_STRANGERS
+from sidecar.api.server.strangers import MAX_STRANGERS
 from sidecar.core import direct, streams
 from sidecar.core.errors import ResourceExhausted, StorageError
 from sidecar.core.events import OperationCompleted
@@ -126,10 +126,15 @@ async def test_metadata_of_any_size_and_kind_is_refused(tmp_path: Path) -> None:
         async def code(*metadata: tuple[str, str]) -> grpc.StatusCode:
             return await stub.GetNode(node_pb2.GetNodeRequest(), metadata=metadata).code()
 
+        # Field by field, HTTP/2 has a bound beyond which the engine of that name ends the connection.
+        enough = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}
         for size in (1 << 20, 16 << 20):
-            assert await code(*bearer("x" * size)) is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert await code(*bearer("x" * size)) in enough
+        assert await code(*bearer("x" * 60_000)) is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert await code(*[(f"key-{number}", "x") for number in range(5000)]) is grpc.StatusCode.RESOURCE_EXHAUSTED
-        for value in ("", "Bearer", "Bearer ", "Basic eDp5", text, "Bearer " + "_" * 7000, f"Bearer Bearer {text}"):
+        # HTTP/2 has no spaces at the end of a field, which only one engine minds.
+        assert await code(("authorization", "Bearer ")) in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INTERNAL)
+        for value in ("", "Bearer", "Basic eDp5", text, "Bearer " + "_" * 7000, f"Bearer Bearer {text}"):
             assert await code(("authorization", value)) is grpc.StatusCode.UNAUTHENTICATED
         # The first one counts, so that nobody can add a second one behind a proxy's.
         assert await code(*bearer("sct_a_b"), *bearer(text)) is grpc.StatusCode.UNAUTHENTICATED
