@@ -10,6 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+ENGINE = os.environ.get("API_ENGINE", "")
+"""The engine of the API in all sidecars that tests start, for a run with another than the default."""
+
 PATIENCE = 30.0  # seconds; only a hang reaches it
 
 
@@ -41,6 +44,8 @@ class Process:
         flags = ("--state", str(self.state), "--socket", str(self.socket), "--log-format", "text", *flags)
         if "--listen" not in flags:
             flags += ("--listen", "/ip4/127.0.0.1/tcp/0")
+        if ENGINE and "--api-engine" not in flags:
+            flags += ("--api-engine", ENGINE)
         self.errors = home / "stderr"
         with self.errors.open("ab") as errors:
             self.popen = subprocess.Popen(

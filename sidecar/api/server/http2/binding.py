@@ -19,6 +19,7 @@ from ngh2 import (
     SettingsReceived,
     StreamClosed,
     StreamReset,
+    TrailersReceived,
 )
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "SettingsReceived",
     "StreamClosed",
     "StreamReset",
+    "TrailersReceived",
     "Violation",
     "open_session",
 ]

@@ -15,6 +15,7 @@ from .binding import (
     SettingsReceived,
     StreamClosed,
     StreamReset,
+    TrailersReceived,
     Violation,
     open_session,
 )
@@ -98,9 +99,9 @@ class ServerConnection:
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
         """What these bytes mean for calls."""
-        if self._failed:
-            return []
         session = self._session
+        if self._failed or not session.want_read:
+            return []
         events: list[Event] = []
         failure = ""
         try:
@@ -118,6 +119,8 @@ class ServerConnection:
                 self._on_data(taken, events)
             elif kind is StreamReset or kind is StreamClosed:
                 self._forget(taken.stream_id, events)
+            elif kind is TrailersReceived:
+                self._on_end(taken.stream_id, events)
             elif kind is PingReceived or kind is SettingsReceived:
                 self._idle_frames -= 1
                 self.greeted = True  # no frame may come before its SETTINGS
@@ -142,11 +145,7 @@ class ServerConnection:
         stream = self._streams[stream_id] = _Stream(self._max_message)
         stream.ended = event.end_stream
         try:
-            headers = event.headers
-            size = sum(len(name) + len(value) + 32 for name, value in headers)
-            if size > MAX_HEADERS:
-                raise Unfit(Code.RESOURCE_EXHAUSTED, f"metadata of {size} bytes, at most {MAX_HEADERS}")
-            head = request_head(headers)
+            head = request_head(event.headers, MAX_HEADERS)
         except Unfit as refused:
             self.finish(stream_id, trailers(refused.code, str(refused)) + refused.more)
             return
@@ -183,6 +182,13 @@ class ServerConnection:
             self._give_back(stream_id, stream)
         if messages or event.end_stream:
             events.append(MessagesCame(stream_id, messages, event.end_stream))
+
+    def _on_end(self, stream_id: int, events: list[Event]) -> None:
+        """Trailers, which clients of gRPC do not send."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.ended:
+            stream.ended = True
+            events.append(MessagesCame(stream_id, [], ended=True))
 
     def _forget(self, stream_id: int, events: list[Event]) -> None:
         self._leaving.pop(stream_id, None)

@@ -47,12 +47,14 @@ class RequestHead(NamedTuple):
     metadata: Metadata
 
 
-def request_head(headers: Headers) -> RequestHead:
-    """Raises NotGrpc, Unfit."""
+def request_head(headers: Headers, most: int) -> RequestHead:
+    """What a request begins with. `most`: bytes of headers, as RFC 9113 counts them. Raises NotGrpc, Unfit."""
+    size = 0
     path = method = content_type = b""
     timeout = None
     metadata: list[tuple[str, str | bytes]] = []
     for name, value in headers:
+        size += len(name) + len(value) + 32
         if name[0] == 0x3A:  # a colon
             if name == b":path":
                 path = value
@@ -78,6 +80,8 @@ def request_head(headers: Headers) -> RequestHead:
         raise NotGrpc(b"405")
     if content_type != b"application/grpc" and not _CONTENT_TYPE.fullmatch(content_type):
         raise NotGrpc(b"415")
+    if size > most:
+        raise Unfit(Code.RESOURCE_EXHAUSTED, f"metadata of {size} bytes, at most {most}")
     return RequestHead(path, timeout, metadata)
 
 
