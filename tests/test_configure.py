@@ -53,6 +53,7 @@ ANOTHER = {
     "bootstrap.peers": "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA",
     "discovery.dns_servers": "192.0.2.53, [2001:db8::53]:5353",
     "api.socket": "/run/other.sock",
+    "api.engine": "grpcio",
     "api.mode": "0660",
     "api.require_token": "true",
     "api.tokens": "/run/secrets/tokens.json",

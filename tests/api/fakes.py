@@ -26,7 +26,7 @@ from sidecar.core.node import Participation
 from sidecar.core.node.statistics import NodeStatistics, WorkStatistics
 from sidecar.core.types import Direction, PeerId
 
-ENGINE = os.environ.get("API_ENGINE", "grpcio")
+ENGINE = os.environ.get("API_ENGINE", "auto")
 """Which engine serves; a fixture of tests/api/conftest.py changes it."""
 
 ME = Identity(bytes(32)).peer_id

@@ -15,7 +15,7 @@ _MAX_FILE = 16 << 20  # bytes
 _Seen = tuple[tuple[int, int, int], ...]
 
 
-class Loaded(NamedTuple):
+class LoadedCertificates(NamedTuple):
     """What the files held: PEM texts, and the same as a context."""
 
     certificate: bytes
@@ -41,7 +41,7 @@ class Certificates:
         self._seen = self._look()
         self._loaded = self._read()
 
-    def latest(self) -> Loaded:
+    def latest(self) -> LoadedCertificates:
         """What is in force; the same object as before where nothing has changed."""
         with self._lock:
             try:
@@ -69,7 +69,7 @@ class Certificates:
         files = [("api.tls_certificate", self._certificate), ("api.tls_key", self._key)]
         return [*files, ("api.tls_client_ca", self._client_ca)] if self._client_ca is not None else files
 
-    def _read(self) -> Loaded:
+    def _read(self) -> LoadedCertificates:
         """Read all files and check that they fit, which gRPC would only say in its own log. Raises ConfigError."""
         texts = {}
         for name, path in self._files():
@@ -89,7 +89,9 @@ class Certificates:
                 context.load_verify_locations(self._client_ca)
             except (OSError, ValueError) as error:
                 raise ConfigError(f"api.tls_client_ca {self._client_ca} holds no certificates: {error}") from None
-        return Loaded(texts["api.tls_certificate"], texts["api.tls_key"], texts.get("api.tls_client_ca"), context)
+        return LoadedCertificates(
+            texts["api.tls_certificate"], texts["api.tls_key"], texts.get("api.tls_client_ca"), context
+        )
 
 
 def _refuse_password() -> str:

@@ -10,7 +10,7 @@ from ...core.override import override
 from ..config import ApiConfig
 from ..guard.gate import TokenGate
 from . import schema
-from .certificates import Certificates, Loaded
+from .certificates import Certificates, LoadedCertificates
 from .door import Door
 from .engine import Engine, Served
 from .grpc_call import taking
@@ -101,7 +101,7 @@ def _credentials(certificates: Certificates) -> Any:
     return grpc.dynamic_ssl_server_credentials(_configuration(told), fetch, told.client_ca is not None)
 
 
-def _configuration(loaded: Loaded) -> Any:
+def _configuration(loaded: LoadedCertificates) -> Any:
     return grpc.ssl_server_certificate_configuration([(loaded.key, loaded.certificate)], loaded.client_ca)
 
 

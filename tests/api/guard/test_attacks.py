@@ -31,6 +31,8 @@ from sidecar.core.events import OperationCompleted
 from tests.api.fakes import OTHER, OTHER_TEXT, asynchronous, server
 from tests.api.streams.test_services_streams import asked
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 NOW = 1_000_000.0
 FLOOD = 2000
 

@@ -15,6 +15,8 @@ from sidecar.core import direct, errors
 from sidecar.core.direct import SendOutcome
 from tests.api.fakes import OTHER, OTHER_TEXT, FakeNode, asynchronous, served, server
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 CHAT = "/chat/1"
 
 

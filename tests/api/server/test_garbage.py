@@ -12,6 +12,8 @@ from sidecar.api.server.schema import services
 from sidecar.core import direct, events
 from tests.api.fakes import OTHER_TEXT, asynchronous, peer_view, served
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 SEEDS = [
     peer_pb2.ConnectPeerRequest(peer_id=OTHER_TEXT, addresses=["/ip4/127.0.0.1/tcp/1"]),
     peer_pb2.ListPeersRequest(page_size=3, page_token=OTHER_TEXT, protocol="x"),

@@ -11,8 +11,8 @@ from sidecar.api.server.http2.connection import (
     WINDOW,
     CallBegan,
     CallGone,
+    ConnectionFailed,
     Event,
-    Failed,
     MessagesCame,
     ServerConnection,
 )
@@ -66,7 +66,7 @@ def test_a_call_and_its_answer_however_the_bytes_are_cut() -> None:
         assert messages(events, 3) == [b"a", b"b" * 300]
         ended = [event.stream for event in events if isinstance(event, MessagesCame) and event.ended]
         assert ended == [1, 3]
-        assert not [event for event in events if isinstance(event, CallGone | Failed)]
+        assert not [event for event in events if isinstance(event, CallGone | ConnectionFailed)]
 
 
 def test_a_unary_answer() -> None:
@@ -330,8 +330,8 @@ def test_what_ends_the_connection(data: bytes) -> None:
         said(server)
         assert server.over
         assert not [event for event in events if isinstance(event, CallBegan)]
-        if isinstance(events[-1] if events else None, Failed):
-            assert [type(event) for event in events].count(Failed) == 1
+        if isinstance(events[-1] if events else None, ConnectionFailed):
+            assert [type(event) for event in events].count(ConnectionFailed) == 1
         assert server.receive_data(request(99, b"more"), 0.0) == []
         assert said(server) == b""
         if len(data) > 2000:
@@ -341,7 +341,7 @@ def test_what_ends_the_connection(data: bytes) -> None:
 def test_a_flood_is_answered_by_a_GOAWAY_that_lets_nobody_try_again() -> None:
     server = machine()
     (failed,) = server.receive_data(greeting() + frame(frames.SETTINGS) * 2000, 0.0)
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, ConnectionFailed)
     assert "Flooding" in failed.reason
     assert said(server) == frame(frames.GOAWAY, (2**31 - 1).to_bytes(4, "big") + (11).to_bytes(4, "big"))
 

@@ -20,6 +20,8 @@ from sidecar.core.errors import ConfigError
 from tests.api.fakes import asynchronous, served, server
 from tests.net.certificates import Authority
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 EVERYWHERE = "0.0.0.0:0"
 
 

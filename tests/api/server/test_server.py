@@ -24,6 +24,8 @@ from sidecar.core import direct, events, gossip
 from sidecar.core.errors import AddressInUse, Closed, ConfigError
 from tests.api.fakes import OTHER_TEXT, asynchronous, message, served, server
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 # ---------------------------------------------------------------- places
 
 

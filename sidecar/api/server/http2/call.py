@@ -22,7 +22,7 @@ class CallerGone(Exception):
     """Nobody is there to be written to."""
 
 
-class Carrier(Protocol):
+class CallCarrier(Protocol):
     """What brings calls: a connection to an app, with a socket below."""
 
     machine: ServerConnection
@@ -56,7 +56,7 @@ class Http2Call:
         "timer",
     )
 
-    def __init__(self, carrier: Carrier, stream: int, head: RequestHead, now: float) -> None:
+    def __init__(self, carrier: CallCarrier, stream: int, head: RequestHead, now: float) -> None:
         self._carrier = carrier
         self._machine = carrier.machine
         self._stream = stream

@@ -55,13 +55,13 @@ class CallGone(NamedTuple):
     stream: int
 
 
-class Failed(NamedTuple):
+class ConnectionFailed(NamedTuple):
     """The connection is over, and why. Always the last event."""
 
     reason: str
 
 
-Event = CallBegan | MessagesCame | CallGone | Failed
+Event = CallBegan | MessagesCame | CallGone | ConnectionFailed
 
 
 class _Stream:
@@ -203,7 +203,7 @@ class ServerConnection:
         self._leaving.clear()
         # The session may not be able to say it any more. No stream is named as unseen, or clients would try again.
         self._last_words = _GOAWAY.pack(0, 8, 7, 0, 0, _EVERY_STREAM, _CALM)
-        events.append(Failed(reason))
+        events.append(ConnectionFailed(reason))
 
     def taken(self, stream_id: int, length: int) -> bool:
         """A message of a call is in the service's hands. True where the app may send more for it."""

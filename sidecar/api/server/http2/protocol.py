@@ -12,7 +12,7 @@ from ...common.status import Code
 from ...guard.gate import TokenGate
 from ..schema import Method
 from .call import CallEnded, CallerGone, Http2Call, Requests
-from .connection import CallBegan, CallGone, Failed, MessagesCame, ServerConnection
+from .connection import CallBegan, CallGone, ConnectionFailed, MessagesCame, ServerConnection
 from .heads import RequestHead
 
 HANDSHAKE = 10.0  # seconds until the first frame has come, as many as TLS gets before; a guess
@@ -100,7 +100,7 @@ class ApiProtocol(asyncio.Protocol):
                     self._lose(call)
                 self._wake(event.stream)  # type: ignore[union-attr]
             else:
-                assert isinstance(event, Failed)
+                assert isinstance(event, ConnectionFailed)
                 self._fail(event.reason)
         if self._impatience is not None and self.machine.greeted:
             self._impatience.cancel()
