@@ -79,6 +79,13 @@ probe-check: $(STAMP)  ## Hold the probe against the truth and the simulator, wi
 bench: $(STAMP)  ## Measure the sidecar beside others, go-libp2p-daemon too by P2PD=PATH; writes docs/benchmarks.md (needs Go)
 	@exec $(BIN)/python -m bench.run $(if $(P2PD),--p2pd $(P2PD)) $(BENCH)
 
+profile: $(VENV)/.profile  ## Flame graphs of a row of the benchmark: make profile ROW="new stream"; SVG files go to profiles/
+	@exec $(BIN)/python -m bench.profile "$(ROW)" $(PROFILE)
+
+$(VENV)/.profile: $(STAMP) requirements/profile.txt
+	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/profile.txt
+	@touch $@
+
 bench-gate: $(STAMP)  ## Measure what somebody who is banned costs, coming again and again
 	@exec $(BIN)/python -m bench.gate $(BENCH)
 
@@ -229,9 +236,11 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 	  requirements/page.in -o requirements/page.txt
 	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  requirements/site.in -o requirements/site.txt
+	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  requirements/profile.in -o requirements/profile.txt
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: help install demo test test-slow test-tools probe-check dist promtool grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench bench-attack bench-clients bench-gate bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
-  breaking release-schemas image image-base image-figures deploy-test manifests tools page-test site
+  breaking release-schemas image image-base image-figures deploy-test manifests tools page-test site profile

@@ -1,0 +1,45 @@
+"""Flame graphs of the benchmark: what is recorded, and where it goes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import profile
+
+_SPY = """#!{python}
+import signal, sys
+def written(*_):
+    open(sys.argv[sys.argv.index("--output") + 1], "w").write(" ".join(sys.argv[1:]))
+    sys.exit()
+signal.signal(signal.SIGINT, written)
+open({begun!r}, "a").write("x")
+signal.pause()
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/exe"), reason="reads /proc, which Linux has")
+def test_python_processes_are_recorded_until_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = tmp_path / "begun"
+    os.mkfifo(begun)  # opening it to read waits for the recorder
+    spy = tmp_path / "py-spy"
+    spy.write_text(_SPY.format(python=sys.executable, begun=str(begun)))
+    spy.chmod(0o755)
+    monkeypatch.setattr(profile, "_SPY", spy)
+    recordings = profile.Recordings(tmp_path / "out", "a-row", "flamegraph", 100, native=True)
+    with subprocess.Popen(["sleep", "100"]) as other:
+        with recordings.recording({"sender": os.getpid(), "sender-app": other.pid}):
+            begun.read_text()
+        other.kill()
+    (path,) = recordings.written
+    assert path == tmp_path / "out" / "a-row.sender.svg"
+    words = path.read_text().split()
+    assert words[:3] == ["record", "--pid", str(os.getpid())]
+    assert words[-1] == "--native"
+
+
+def test_files_are_named_after_rows() -> None:
+    assert profile.file_name("signed gossip 100 B: messages, CPU each") == "signed-gossip-100-b"
+    assert profile.file_name("connect, handshake, close") == "connect-handshake-close"
