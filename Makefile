@@ -79,6 +79,9 @@ probe-check: $(STAMP)  ## Hold the probe against the truth and the simulator, wi
 bench: $(STAMP)  ## Measure the sidecar beside others, go-libp2p-daemon too by P2PD=PATH; writes docs/benchmarks.md (needs Go)
 	@exec $(BIN)/python -m bench.run $(if $(P2PD),--p2pd $(P2PD)) $(BENCH)
 
+bench-growth: $(STAMP)  ## Measure what a message costs as topics, subscribers, connections and sizes grow; prints exponents (needs Go)
+	@exec $(BIN)/python -m bench.growth $(if $(P2PD),--p2pd $(P2PD)) $(BENCH)
+
 profile: $(VENV)/.profile  ## Flame graphs of a row of the benchmark: make profile ROW="new stream"; SVG files go to profiles/
 	@exec $(BIN)/python -m bench.profile "$(ROW)" $(PROFILE)
 
@@ -242,5 +245,5 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test test-slow test-tools probe-check dist promtool grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench bench-attack bench-clients bench-gate bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
+.PHONY: help install demo test test-slow test-tools probe-check dist promtool grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench bench-attack bench-clients bench-gate bench-growth bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
   breaking release-schemas image image-base image-figures deploy-test manifests tools page-test site profile

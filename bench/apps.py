@@ -106,10 +106,10 @@ class AppSubject:
         """`subscribers`: of the receiving app; `idle_topics`: to which both apps are subscribed beside."""
         window = min(window_of(size), window, self.most)
         async with self.pair(signed) as (sender, receiver):
-            for node in (sender, receiver) if idle_topics else ():
-                await node.app.call("idle_topics", timeout=PATIENCE, count=idle_topics, signed=signed)
             await self.subscribe(sender, receiver, signed, max(1, window // 4), subscribers)
             await self.flood(sender, receiver, size, window, window, subscribers)  # waits until the other is known
+            for node in (sender, receiver) if idle_topics else ():
+                await node.app.call("idle_topics", timeout=PATIENCE, count=idle_topics, signed=signed)
             rate = await self.flood(sender, receiver, size, 2 * window, window, subscribers)
             count = multiple(rate * seconds / 4, window)
             rate = await self.flood(sender, receiver, size, count, window, subscribers)
@@ -217,7 +217,11 @@ class AppSubject:
             sender, receiver = [await self.start_node(stack, signed=signed) for _ in range(2)]
             await self._add_apps(stack, sender, receiver)
             await sender.app.call("connect", peer_id=receiver.peer_id, addresses=receiver.addresses)
+            await self.crowd(stack, receiver)
             yield sender, receiver
+
+    async def crowd(self, stack: contextlib.AsyncExitStack, receiver: Node) -> None:
+        """What else is to be there: nothing."""
 
     async def _add_apps(self, stack: contextlib.AsyncExitStack, *nodes: Node) -> None:
         for node in nodes:

@@ -141,8 +141,8 @@ func (a *app) listen(given order) error {
 			fatal(err)
 		}
 	}()
-	last := 0
-	each := func(payloads [][]byte) {
+	last, counts := 0, make([]int, given.Subscribers)
+	took := func(subscriber int, payloads [][]byte) {
 		now := monotonic()
 		a.mutex.Lock()
 		defer a.mutex.Unlock()
@@ -152,7 +152,8 @@ func (a *app) listen(given order) error {
 			}
 		}
 		a.received += len(payloads)
-		if count := a.received / given.Subscribers; count/given.Every > last {
+		counts[subscriber] += len(payloads)
+		if count := slices.Min(counts); count/given.Every > last {
 			last = count / given.Every
 			select { // the newest is enough
 			case <-some:
@@ -161,8 +162,9 @@ func (a *app) listen(given order) error {
 			some <- count
 		}
 	}
-	for range given.Subscribers {
-		if err := a.node.subscribe(topic, given.Signed, each); err != nil {
+	for subscriber := range given.Subscribers {
+		each := func(payloads [][]byte) { took(subscriber, payloads) }
+		if err := a.node.subscribe([]string{topic}, given.Signed, each); err != nil {
 			return err
 		}
 	}
@@ -171,13 +173,11 @@ func (a *app) listen(given order) error {
 
 // idleTopics subscribes to topics on which nobody says anything.
 func (a *app) idleTopics(given order) error {
-	for number := range given.Count {
-		name := fmt.Sprintf("%s/idle/%d", topic, number)
-		if err := a.node.subscribe(name, given.Signed, func([][]byte) {}); err != nil {
-			return err
-		}
+	names := make([]string, given.Count)
+	for number := range names {
+		names[number] = fmt.Sprintf("%s/idle/%d", topic, number)
 	}
-	return nil
+	return a.node.subscribe(names, given.Signed, func([][]byte) {})
 }
 
 // join makes it ready to flood: it hears acknowledgements.

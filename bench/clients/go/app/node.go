@@ -9,7 +9,7 @@ type node interface {
 	disconnect(id string) error
 
 	// subscribe calls each with what came together, from a goroutine of the subscription's own.
-	subscribe(topic string, signed bool, each func(payloads [][]byte)) error
+	subscribe(topics []string, signed bool, each func(payloads [][]byte)) error
 	// known waits until a peer is known to subscribe.
 	known(topic string) error
 	// publish takes messages as they come, and ends once the channel is closed and the node has taken them all.

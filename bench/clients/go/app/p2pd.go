@@ -69,7 +69,16 @@ func (n *daemonNode) disconnect(id string) error {
 	return err
 }
 
-func (n *daemonNode) subscribe(topic string, _ bool, each func([][]byte)) error {
+func (n *daemonNode) subscribe(topics []string, _ bool, each func([][]byte)) error {
+	for _, topic := range topics {
+		if err := n.subscribeOne(topic, each); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *daemonNode) subscribeOne(topic string, each func([][]byte)) error {
 	connection, err := dial(n.socket)
 	if err != nil {
 		return err

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	sidecar "github.com/p2p-sidecar/sidecar/clients/go"
 )
+
+const topicsAtOnce = 64 // of one subscription, at most
 
 var (
 	background    = context.Background()
@@ -47,14 +50,16 @@ func signing(signed bool) sidecar.Signing {
 	return sidecar.SigningStrictNoSign
 }
 
-func (n *sidecarNode) subscribe(topic string, signed bool, each func([][]byte)) error {
-	subscription, err := n.client.Subscribe(background, []string{topic}, sidecar.WithSigning(signing(signed)))
-	if err != nil {
-		return err
+func (n *sidecarNode) subscribe(topics []string, signed bool, each func([][]byte)) error {
+	for some := range slices.Chunk(topics, topicsAtOnce) {
+		subscription, err := n.client.Subscribe(background, some, sidecar.WithSigning(signing(signed)))
+		if err != nil {
+			return err
+		}
+		go func() {
+			fatal(readAll(subscription.Batches(), each))
+		}()
 	}
-	go func() {
-		fatal(readAll(subscription.Batches(), each))
-	}()
 	return nil
 }
 
