@@ -56,7 +56,8 @@ async def spawn(*command: str, stderr: int) -> asyncio.subprocess.Process:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=stderr,
-        env=environment(),
+        # An installed sidecar has been compiled; where nothing may be written, each start would do that anew.
+        env={name: value for name, value in environment().items() if name != "PYTHONDONTWRITEBYTECODE"},
     )
 
 

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import errno
+import gc
 import ipaddress
 import logging
 import os
@@ -74,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
         os.umask(
             0o077
         )  # what it makes is its user's alone, SQLite's files too; the API's socket gets a mode of its own
+        gc.freeze()  # modules stay: without them a full collection stops the loop for 20 ms less
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             try:
                 runner.run(_live(loaded, options))

@@ -11,7 +11,6 @@ from functools import lru_cache
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from .errors import ProtocolError
 
@@ -82,6 +81,9 @@ def load_secp256k1(data: bytes) -> Check:
 def _load_pkix(data: bytes, kind: str) -> object:
     if len(data) > MAX_KEY:
         raise ProtocolError(f"{kind} public key of {len(data)} bytes, at most {MAX_KEY}")
+    # Not at the top: it brings the formats of SSH along, which cost every start 10 ms, and few peers have such keys.
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+
     try:
         key = load_der_public_key(data)
         canonical = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -341,3 +341,17 @@ def test_times_are_told_in_two_units() -> None:
         "2 h 5 min",
         "1 d 1 h",
     ]
+
+
+def test_a_command_is_loaded_without_looking_for_garbage() -> None:
+    script = (
+        "import gc, sys\n"
+        "collected = []\n"
+        "gc.callbacks.append(lambda phase, info: collected.append(phase))\n"
+        "from sidecar.cli import main\n"
+        "collected.clear()\n"
+        "try:\n    main(['status', '--help'])\n"
+        "finally:\n    print(collected.count('start') < 5, gc.isenabled())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("True True\n")
