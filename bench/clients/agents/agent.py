@@ -194,6 +194,20 @@ class Agent:
         await self._stack.enter_async_context(client.serve("/bench/1", echo))
         return {"peer_id": (await client.info()).peer_id}
 
+    # ------------------------------------------------------------ verdicts
+
+    async def judge(self, target: str, topic: str, count: int) -> Any:
+        """Accept all messages of a topic from now on; `count` of them may wait for that."""
+        client = await self._client(target)
+        judging = client.validate(
+            topic,
+            lambda message: sidecar_client.Verdict.ACCEPT,
+            fallback=sidecar_client.ValidationFallback.HOLD,
+            max_waiting=count,
+        )
+        await self._stack.enter_async_context(judging)
+        return {}
+
     # ------------------------------------------------------------ connections
 
     async def _client(self, target: str) -> sidecar_client.Client:

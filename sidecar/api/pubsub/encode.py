@@ -95,14 +95,26 @@ def judged_pieces(
     seconds, nanoseconds = divmod(wall_ns, 1_000_000_000)
     when = _SECONDS + varint(seconds) + (_NANOSECONDS + varint(nanoseconds) if nanoseconds else b"")
     fixed = field(_TOPIC, topic.encode()) + field(_TIME, when) + (_LOCAL + TRUE if local else b"")
+    base = len(fixed) + len(_DATA)
     parts: list[bytes] = []
     size = count = 0
     for message in messages:
-        sender = b"" if message.sender is None else peer_field(_SENDER, message.sender)
-        identifier = field(_ID, message.id) if message.id else b""
-        data = field(_DATA, message.data)
-        whole = len(fixed) + len(sender) + len(data) + len(identifier)
-        parts += (_ITEM, encode(whole), fixed, sender, data, identifier)
+        data, name, peer = message.data, message.id, message.sender
+        length, name_length = len(data), len(name)
+        prefix = VARINTS[length] if length < 2048 else encode(length)
+        sender = b"" if peer is None else peer_field(_SENDER, peer)
+        identifier = (_ID, VARINTS[name_length] if name_length < 2048 else encode(name_length), name) if name else ()
+        whole = base + len(sender) + len(prefix) + length + sum(map(len, identifier))
+        parts += (
+            _ITEM,
+            VARINTS[whole] if whole < 2048 else encode(whole),
+            fixed,
+            sender,
+            _DATA,
+            prefix,
+            data,
+            *identifier,
+        )
         count += 1
         size += whole
         if size >= PIECE_BYTES or count >= PIECE_ITEMS:

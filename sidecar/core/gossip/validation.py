@@ -52,12 +52,12 @@ class _Waiting:
         self.due = due
         self.size = size
         self.number = 0
-        self.missing: dict[int, None] = {}  # apps that have not given their verdict
+        self.missing: tuple[int, ...] = ()  # apps that have not given their verdict; those asked together share one
         self.source: GossipPeer | None = None
         self.row: Row | None = None
         self.publication: JudgedPublication | None = None
         self.index = 0
-        self.copies: dict[GossipPeer, None] = {}  # peers that brought it too
+        self.copies: dict[GossipPeer, None] | None = None  # peers that brought it too, where any did
 
 
 class Guard:
@@ -142,7 +142,7 @@ class Validation:
             guard.validators.pop(validator, None)
             settled = []
             for waiting in guard.waiting.values():
-                waiting.missing.pop(validator, None)
+                waiting.missing = _without(waiting.missing, validator)
                 if not waiting.missing:
                     settled.append(waiting)
             fallback = guard.settings.fallback
@@ -167,8 +167,7 @@ class Validation:
         guard = self.guards[topic.name]
         at_once: list[Row] = []
         asked: list[_Waiting] = []
-        for message, row in zip(messages, rows, strict=True):
-            waiting = self._made(guard, topic, message, asked)
+        for waiting, row in zip(self._made(guard, topic, messages), rows, strict=True):
             if waiting is True:
                 at_once.append(row)
             elif waiting is not False:
@@ -183,8 +182,7 @@ class Validation:
         """Have messages of an app judged: `publication` is told of each, at once or later."""
         guard = self.guards[topic.name]
         asked: list[_Waiting] = []
-        for message, index in zip(messages, indexes, strict=True):
-            waiting = self._made(guard, topic, message, asked)
+        for waiting, index in zip(self._made(guard, topic, messages), indexes, strict=True):
             if isinstance(waiting, bool):
                 publication.judged(index, waiting)
             else:
@@ -206,40 +204,49 @@ class Validation:
             for identifier in ids:
                 waiting = guard.by_id.get(identifier)
                 if waiting is not None and waiting.source is not peer:
+                    waiting.copies = waiting.copies or {}
                     waiting.copies[peer] = None
 
-    def _made(self, guard: Guard, topic: Topic, message: GossipMessage, asked: Sequence[_Waiting]) -> "_Waiting | bool":
-        """The message as it waits behind those `asked`; or whether it passes, where it need not or cannot wait."""
-        settings, state = guard.settings, self._state
-        if self.exempt is not None and message.data.startswith(self.exempt):
-            return True
+    def _made(self, guard: Guard, topic: Topic, messages: Sequence[GossipMessage]) -> "list[_Waiting | bool]":
+        """Each message as it will wait; or whether it passes, where it need not or cannot wait."""
+        settings, state, exempt = guard.settings, self._state, self.exempt
         accepts = settings.fallback is Fallback.ACCEPT
-        if not guard.validators and settings.fallback is not Fallback.HOLD:
+        holds = settings.fallback is Fallback.HOLD
+        attended = holds or bool(guard.validators)
+        due = float("inf") if holds else state.now + settings.timeout
+        room = settings.max_waiting - len(guard.waiting)
+        used, most = self.bytes, state.config.max_judged_bytes
+        made: list[_Waiting | bool] = []
+        for message in messages:
+            data = message.data
+            if exempt is not None and data.startswith(exempt):
+                made.append(True)
+                continue
+            size = len(data) * 2 + _ENTRY
+            if attended and room > 0 and used + size <= most:
+                room -= 1
+                used += size
+                made.append(_Waiting(topic, message, due, size))
+                continue
             if not accepts:
-                state.ignore(topic, "unattended")
-            return accepts
-        size = len(message.data) * 2 + _ENTRY
-        room = settings.max_waiting - len(guard.waiting) - len(asked)
-        if room <= 0 or self.bytes + size > state.config.max_judged_bytes:
-            if not accepts:
-                state.ignore(topic, "full")
-            return accepts
-        due = float("inf") if settings.fallback is Fallback.HOLD else state.now + settings.timeout
-        self.bytes += size  # it will wait
-        return _Waiting(topic, message, due, size)
+                state.ignore(topic, "full" if attended else "unattended")
+            made.append(accepts)
+        self.bytes = used
+        return made
 
     def _enter(self, guard: Guard, asked: Sequence[_Waiting]) -> None:
         """Let messages wait, and ask the apps for their verdicts."""
         if not asked:
             return
         first = self._number + 1
-        for waiting in asked:
-            self._number += 1
-            waiting.number = self._number
-            waiting.missing = dict.fromkeys(guard.validators)
-            guard.waiting[self._number] = self._waiting[self._number] = waiting
+        missing, here, everywhere = tuple(guard.validators), guard.waiting, self._waiting
+        for number, waiting in enumerate(asked, first):
+            waiting.number = number
+            waiting.missing = missing
+            here[number] = everywhere[number] = waiting
             if waiting.row is not None:
                 guard.by_id[waiting.row[0]] = waiting
+        self._number += len(asked)
         messages = [waiting.message for waiting in asked]
         for validator in guard.validators:
             self._state.emit(MessagesToJudge(validator, asked[0].topic.name, first, messages))
@@ -248,17 +255,18 @@ class Validation:
 
     def give(self, validator: int, verdicts: Iterable[tuple[int, int, Verdict]]) -> None:
         """Take an app's verdicts."""
+        alone = (validator,)
+        find = self._waiting.get
         for first, count, verdict in verdicts:
             settled = []
+            accepts = verdict is Verdict.ACCEPT
             for number in range(max(first, 1), min(first + count, self._number + 1)):
-                waiting = self._waiting.get(number)
-                if waiting is None or validator not in waiting.missing:
+                waiting = find(number)
+                if waiting is None or (waiting.missing != alone and validator not in waiting.missing):
                     continue  # too late, or not asked
-                if verdict is not Verdict.ACCEPT:
-                    settled.append(waiting)
-                    continue
-                del waiting.missing[validator]
-                if not waiting.missing:
+                if accepts and len(waiting.missing) > 1:
+                    waiting.missing = _without(waiting.missing, validator)
+                else:
                     settled.append(waiting)
             if verdict is Verdict.ACCEPT:
                 self._accept(settled)
@@ -299,7 +307,7 @@ class Validation:
                     self.passed(source, topic, rows)
                 rows, source, topic = [], waiting.source, waiting.topic
             assert waiting.row is not None
-            for peer in waiting.copies:
+            for peer in waiting.copies or ():
                 self._unwanted.shown(peer, (waiting.row[0],))  # it need not get what it has
             rows.append(waiting.row)
         if rows and source is not None and topic is not None:
@@ -311,7 +319,7 @@ class Validation:
             if waiting.publication is not None:
                 waiting.publication.judged(waiting.index, False)
             elif waiting.source is not None:
-                for peer in (waiting.source, *waiting.copies):
+                for peer in (waiting.source, *(waiting.copies or ())):
                     self._state.reject(peer, waiting.topic, "verdict")
 
     def _ignore(self, settled: Iterable[_Waiting], reason: str) -> None:
@@ -327,3 +335,7 @@ class Validation:
         self.bytes -= waiting.size
         if waiting.row is not None:
             del guard.by_id[waiting.row[0]]
+
+
+def _without(missing: tuple[int, ...], validator: int) -> tuple[int, ...]:
+    return tuple(number for number in missing if number != validator)

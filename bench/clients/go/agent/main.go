@@ -384,11 +384,25 @@ func (a *agent) serve(given order) (any, error) {
 	return map[string]any{"peer_id": info.PeerID}, err
 }
 
+func (a *agent) judge(given order) (any, error) {
+	client, err := a.client(given.Target)
+	if err != nil {
+		return nil, err
+	}
+	accept := func(context.Context, *sidecar.Message) sidecar.Verdict { return sidecar.VerdictAccept }
+	_, err = client.Validate(
+		background, []string{given.Topic}, accept,
+		sidecar.WithFallback(sidecar.FallbackHold), sidecar.WithMaxWaiting(uint32(given.Count)),
+	)
+	return map[string]any{}, err
+}
+
 func main() {
 	worker := &agent{clients: map[string]*sidecar.Client{}, stubs: map[string]*grpc.ClientConn{}}
 	worker.number.Store(uint64(time.Now().UnixNano()))
 	ops := map[string]func(order) (any, error){
 		"subscribe": worker.subscribe, "publish": worker.publish, "request": worker.request, "serve": worker.serve,
+		"judge": worker.judge,
 	}
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, longest)
