@@ -17,7 +17,7 @@ class Lifetime:
         self._closing = False
         self._drained = asyncio.Event()
         self._busy: list[Callable[[], bool]] = []
-        self._streams: dict[Outlet, None] = {}
+        self._streams: dict[Outlet, bool] = {}  # whether its app asks there, and is answered
 
     @property
     def streams(self) -> int:
@@ -39,10 +39,16 @@ class Lifetime:
             raise _closed()
 
     @contextmanager
-    def stream(self, stream: Outlet) -> Iterator[None]:
-        """While a stream is open, it is ended when the sidecar stops. Raises Closed."""
+    def stream(self, stream: Outlet, *, asking: bool = False) -> Iterator[None]:
+        """While a stream is open, it is ended when the sidecar stops. Raises Closed.
+
+        `asking`: it has nothing to say but answers. So it ends once the sidecar drains and all are given; an app that
+        keeps it open then hears at once that it has to ask elsewhere.
+        """
         self.check_open()
-        self._streams[stream] = None
+        self._streams[stream] = asking
+        if asking and self._draining:
+            stream.part(_closed())
         try:
             yield
         finally:
@@ -60,6 +66,9 @@ class Lifetime:
     async def drain(self, timeout: float) -> None:
         """Take nothing new on, and give what is under way up to `timeout` seconds to end."""
         self._draining = True
+        for stream, asking in list(self._streams.items()):
+            if asking:
+                stream.part(_closed())
         self.settled()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._drained.wait(), timeout)

@@ -24,6 +24,7 @@ class Outlet:
         self.ready = Wakeup()
         self._finished = False
         self._end: SidecarError | None = None
+        self._parting: SidecarError | None = None
 
     def take(self) -> Any:
         """What to write next; something false when there is nothing now, None when it is over. Raises its error."""
@@ -39,6 +40,11 @@ class Outlet:
         self._end = self._end or error
         self.ready.set()
 
+    def part(self, error: SidecarError) -> None:
+        """End with an error as soon as nothing is expected any more: at once, where the call is only kept open."""
+        self._parting = error
+        self.ready.set()
+
     def check(self) -> None:
         """Raises the error to end with, if there is one."""
         if self._end is not None:
@@ -50,6 +56,8 @@ class Outlet:
         `expected`: whether something is sure to come, such as the answer to what was asked.
         """
         self.check()
+        if self._parting is not None and not expected:
+            raise self._parting
         return None if self._finished and not expected else b""
 
 

@@ -114,7 +114,7 @@ class DirectService(ApiService):
         await call.begin(opening(self._context.config.max_request_bytes))
         sender = Sender(self._context, self._send)
         lifetime = self._context.lifetime
-        with lifetime.stream(sender.receipts):
+        with lifetime.stream(sender.receipts, asking=True):
             try:
                 await converse(requests, sender.receipts, sender.consume, call.write, lifetime.refusing)
             finally:
@@ -167,7 +167,7 @@ class DirectService(ApiService):
         """Ask a peer many things at once; the results as they become known."""
         asker = Asker(self._context, self._tracer)
         lifetime = self._context.lifetime
-        with lifetime.stream(asker):
+        with lifetime.stream(asker, asking=True):
             await call.begin(opening(self._context.config.max_request_bytes))
             try:
                 await converse(requests, asker, asker.consume, call.write, lifetime.refusing)

@@ -92,7 +92,7 @@ class PubSubService(ApiService):
         await call.begin(opening(self._context.config.max_request_bytes))
         publisher = _Publisher(self._context.config, self)
         lifetime = self._context.lifetime
-        with lifetime.stream(publisher.receipts):
+        with lifetime.stream(publisher.receipts, asking=True):
             await converse(requests, publisher.receipts, publisher.consume, call.write, lifetime.refusing)
 
     async def subscribe(self, request: convert.SubscribeRequest, call: Call) -> None:
