@@ -25,13 +25,17 @@ const (
 	mostOpen = 1000 // the sidecar reads on only below 1024, and must hear what is withdrawn
 )
 
-// asking makes requests. One that is alone goes by the unary method; those that are made while another is under way share a
-// call to RequestMany, which is open while any of them waits. What is asked while a frame is written goes in the next one.
+// asking makes requests. The first goes by the unary method; those that are made meanwhile or later share a call to RequestMany,
+// which stays open. What is asked while a frame is written goes in the next one. Where calls are not to be kept, it ends when
+// nobody waits, and a request that is alone goes by the unary method. So it does where the sidecar has no such call, or has
+// just ended it.
 type asking struct {
 	link *link
 
 	mu        sync.Mutex
 	alone     bool // one is under way by the unary method
+	followed  bool // one has gone by it: the next opens the shared call
+	absent    bool // the sidecar is older than the shared call
 	running   bool // the shared call is there, or on its way
 	number    uint64
 	queue     []*question          // not written
@@ -63,20 +67,33 @@ func newAsking(l *link) *asking {
 // ask makes one request.
 func (a *asking) ask(ctx context.Context, target sendKey, data []byte, trace string) ([]byte, error) {
 	a.mu.Lock()
-	if len(data) > min(aloneBytes, a.link.bounds().largest) || !a.alone && !a.running {
-		first := !a.alone
-		a.alone = true
+	if len(data) > min(aloneBytes, a.link.bounds().largest) {
 		a.mu.Unlock()
-		if first {
-			defer func() {
-				a.mu.Lock()
-				defer a.mu.Unlock()
-				a.alone = false
-			}()
-		}
 		return a.askAlone(ctx, target, data, trace)
 	}
-	defer a.mu.Unlock()
+	if !a.alone && !a.running && !a.followed {
+		a.alone = true
+		a.mu.Unlock()
+		answer, err := a.askAlone(ctx, target, data, trace)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.alone = false
+		a.followed = err == nil && a.link.keeps && !a.absent
+		return answer, err
+	}
+	answer, err := a.askWithOthers(ctx, target, data, trace)
+	a.mu.Unlock()
+	if errors.Is(err, errNoSharedCall) {
+		return a.askAlone(ctx, target, data, trace)
+	}
+	return answer, err
+}
+
+// errNoSharedCall is given to requests that a sidecar without the shared call has not seen.
+var errNoSharedCall = errors.New("the sidecar has no shared call")
+
+// askWithOthers makes a request over the shared call; locked.
+func (a *asking) askWithOthers(ctx context.Context, target sendKey, data []byte, trace string) ([]byte, error) {
 	if ctx.Err() != nil {
 		return nil, ofContext(ctx, "asking")
 	}
@@ -90,7 +107,7 @@ func (a *asking) ask(ctx context.Context, target sendKey, data []byte, trace str
 			a.room.give(costOf(data))
 			return nil, a.link.closedError()
 		}
-		a.running = true
+		a.running, a.followed = true, false
 	}
 	a.number++
 	a.queue = append(a.queue, asked)
@@ -149,10 +166,10 @@ func (a *asking) run() {
 	var wait pauses
 	for {
 		err := a.transact()
-		if err != nil && lost(err) {
-			_ = a.link.sleep(context.Background(), wait.pause(), "")
-		}
 		a.mu.Lock()
+		if a.absent = errors.Is(err, ErrNotSupported); a.absent {
+			err = errNoSharedCall
+		}
 		for _, asked := range a.open { // they may have been answered: nothing is asked again
 			a.settle(asked, nil, err)
 		}
@@ -171,10 +188,13 @@ func (a *asking) run() {
 		if !waits {
 			return
 		}
+		if err != nil && lost(err) {
+			_ = a.link.sleep(context.Background(), wait.pause(), "")
+		}
 	}
 }
 
-// transact makes one call, for as long as anybody waits; the error is why it ended.
+// transact makes one call, for as long as anybody waits, or until it ends where it is kept open; the error is why it ended.
 func (a *asking) transact() error {
 	const method, name = sidecarv1.DirectService_RequestMany_FullMethodName, "asking"
 	ctx, release := a.link.join(context.Background())
@@ -204,7 +224,7 @@ func (a *asking) transact() error {
 			}
 			continue
 		}
-		if !more {
+		if !more && !a.link.keeps {
 			release()
 			<-ended
 			return nil

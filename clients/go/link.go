@@ -40,6 +40,9 @@ type link struct {
 	logger    *slog.Logger
 	conn      *grpc.ClientConn
 	dials     atomic.Int64
+	// keeps says whether calls stay open for what is called for later. Quotas slow streams and refuse single calls: where
+	// there may be some, for a token, a message that is alone stays a single call.
+	keeps bool
 	limits
 
 	ctx  context.Context // ends when the client is closed
@@ -60,7 +63,7 @@ func newLink(where target, config *settings) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	made := &link{target: where, reconnect: config.reconnect, logger: config.logger}
+	made := &link{target: where, reconnect: config.reconnect, logger: config.logger, keeps: secret == nil}
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(secured),
 		grpc.WithContextDialer(made.dialer(secret != nil && !where.tls)), // which also leaves out any proxy

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,8 +21,9 @@ const (
 )
 
 // outbox gathers single messages into batches: for each key (the topic and its options, or the peer and protocol) at
-// most one call is in flight. A message that finds none goes at once, alone; what is called meanwhile goes together in
-// the next call. The order of calls is the order on the wire.
+// most one call is in flight. The first message of a key goes at once, alone; what is called meanwhile or later goes
+// together in a bulk call. That stays open for the few keys that were last used; for others, and where calls are not to be
+// kept, it ends with its batch, and a message that finds none goes alone. The order of calls is the order on the wire.
 type outbox[K comparable, R any] struct {
 	link    *link
 	bulk    string                                                     // the method of a bulk call
@@ -34,11 +36,16 @@ type outbox[K comparable, R any] struct {
 	refused func(receipt R) error // of outcomes that are errors
 	verb    string                // what is done with messages here
 
-	mu    sync.Mutex
-	lanes map[K]*lane[R]
-	room  quota
-	used  sync.Pool // of parcels
+	mu     sync.Mutex
+	lanes  map[K]*lane[R]
+	kept   []K  // keys whose calls stay open, or will be opened; that used last is the last
+	absent bool // the sidecar is older than the bulk call
+	room   quota
+	used   sync.Pool // of parcels
 }
+
+// mostKept is how many keys have calls that stay open; a guess: each is one of the sidecar's calls (api.max_calls).
+const mostKept = 8
 
 // receipts are those of consecutive messages of a bulk call; next gives that of one after the other.
 type receipts[R any] struct {
@@ -46,10 +53,11 @@ type receipts[R any] struct {
 	next         func() R
 }
 
-// lane is what waits for one key. It exists while a call is in flight.
+// lane is what waits for one key. It exists while a call is in flight, or kept open.
 type lane[R any] struct {
 	waiting []*parcel[R]
-	gone    int // of those, or a few more: callers that have given up since they were last swept out
+	changed chan struct{} // signalled when the first one waits, or the call is to stay open no longer
+	gone    int           // of those, or a few more: callers that have given up since they were last swept out
 }
 
 // mostGone is how many may wait whose callers have given up before they are swept out, where they are half of all.
@@ -75,6 +83,8 @@ type message[R any] struct {
 	cost    int
 	state   parcelState
 	call    *flight // that has written it
+	counted bool    // the call has given its receipt, perhaps to nobody
+	old     bool    // the sidecar is older than the bulk call: it goes alone
 	patient bool    // the unary method said that all queues are full: the bulk call waits
 	receipt R
 	err     error
@@ -208,7 +218,7 @@ func (o *outbox[K, R]) enqueue(
 	}
 	way := o.lanes[key]
 	if way == nil {
-		way = &lane[R]{}
+		way = &lane[R]{changed: make(chan struct{}, 1)}
 		if !o.link.spawn(func() { o.fly(key, way) }) {
 			o.room.give(added.cost)
 			return nil, o.link.closedError()
@@ -216,7 +226,9 @@ func (o *outbox[K, R]) enqueue(
 		o.lanes[key] = way
 	}
 	added.way = way
-	way.waiting = append(way.waiting, added)
+	if way.waiting = append(way.waiting, added); len(way.waiting) == 1 {
+		signal(way.changed)
+	}
 	return added, nil
 }
 
@@ -269,7 +281,13 @@ func (o *outbox[K, R]) fly(key K, way *lane[R]) {
 		if len(batch) == 0 {
 			return
 		}
-		if len(batch) == 1 && !batch[0].patient {
+		if batch[0].old {
+			for _, one := range batch {
+				o.sendAlone(key, way, one)
+			}
+			continue
+		}
+		if len(batch) == 1 && !batch[0].patient && !o.keeps(key, batch[0]) {
 			o.sendAlone(key, way, batch[0])
 			continue
 		}
@@ -281,12 +299,77 @@ func (o *outbox[K, R]) fly(key K, way *lane[R]) {
 	}
 }
 
+// keep notes that a key is used: its call stays open, in place of that of the key that was not used for longest; the outbox
+// is locked.
+func (o *outbox[K, R]) keep(key K) {
+	if !o.link.keeps || o.absent || len(o.kept) > 0 && o.kept[len(o.kept)-1] == key {
+		return
+	}
+	o.forget(key)
+	o.kept = append(o.kept, key)
+	if len(o.kept) > mostKept {
+		oldest := o.kept[0]
+		o.kept = slices.Delete(o.kept, 0, 1)
+		if way := o.lanes[oldest]; way != nil {
+			signal(way.changed)
+		}
+	}
+}
+
+// forget has the next message of a key go alone, which finds out what there is now; the outbox is locked.
+func (o *outbox[K, R]) forget(key K) {
+	o.kept = slices.DeleteFunc(o.kept, func(kept K) bool { return kept == key })
+}
+
+// keeps says whether a message goes by the bulk call although it is alone.
+func (o *outbox[K, R]) keeps(key K, one *parcel[R]) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Contains(o.kept, key) && len(one.data) <= min(aloneBytes, o.link.bounds().largest)
+}
+
+// follow waits for more to write to a call that is kept open. Nothing when there is none to come, for the key was not used
+// for longest or what is next goes alone. failure is what has ended the call.
+func (o *outbox[K, R]) follow(key K, way *lane[R], made *flight, ended chan error) (batch []*parcel[R], failure error, over bool) {
+	for {
+		o.mu.Lock()
+		if !slices.Contains(o.kept, key) {
+			o.mu.Unlock()
+			return nil, nil, false
+		}
+		if len(way.waiting) > 0 {
+			if len(way.waiting[0].data) <= min(aloneBytes, o.link.bounds().largest) {
+				batch = o.gather(way, nil)
+				made.writing = len(batch) > 0
+				o.keep(key)
+			}
+			o.mu.Unlock()
+			return batch, nil, false
+		}
+		o.mu.Unlock()
+		select {
+		case failure := <-ended:
+			return nil, failure, true
+		case <-way.changed:
+		}
+	}
+}
+
 // take is the next batch: everything that waits, but for what is so large that it goes alone. Empty when nothing waits:
 // then the lane is gone. The last batch's memory is used for what is to wait.
 func (o *outbox[K, R]) take(key K, way *lane[R], last []*parcel[R]) []*parcel[R] {
 	clear(last)
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	batch := o.gather(way, last)
+	if len(batch) == 0 {
+		delete(o.lanes, key)
+	}
+	return batch
+}
+
+// gather is take without the end of the lane; the outbox is locked.
+func (o *outbox[K, R]) gather(way *lane[R], last []*parcel[R]) []*parcel[R] {
 	now, large := time.Now(), min(aloneBytes, o.link.bounds().largest)
 	var batch []*parcel[R]
 	for len(batch) == 0 && len(way.waiting) > 0 {
@@ -312,9 +395,6 @@ func (o *outbox[K, R]) take(key K, way *lane[R], last []*parcel[R]) []*parcel[R]
 		way.waiting = append(last[:0], waiting[taken:]...)
 		clear(waiting[len(batch):])
 		last = nil
-	}
-	if len(batch) == 0 {
-		delete(o.lanes, key)
 	}
 	return batch
 }
@@ -367,10 +447,12 @@ func (o *outbox[K, R]) sendAlone(key K, way *lane[R], one *parcel[R]) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
-	case err == nil && o.waits(receipt):
+	case err == nil && o.waits(receipt) && !one.old:
+		o.keep(key)
 		one.patient = true
 		o.putBack(way, []*parcel[R]{one})
 	case err == nil:
+		o.keep(key)
 		o.conclude(one, &receipt, nil)
 	case reached && one.id == "" && lost(err) && o.link.ctx.Err() == nil:
 		o.conclude(one, nil, o.doubt(err))
@@ -409,13 +491,13 @@ func (o *outbox[K, R]) sendTogether(key K, way *lane[R], batch []*parcel[R]) boo
 	o.link.learnOnce(call) // what is over the sidecar's bound would end the call for all
 
 	made := &flight{cancel: release, writing: true}
-	written := batch[:0] // by their numbers in the call
+	var written journal[R]
 	ended := make(chan error, 1)
 	go func() {
 		ended <- o.read(call, &written)
 	}()
-	rest := batch
-	for first := true; ; first = false {
+	rest, over := batch, false
+	for first := true; !over; first = false {
 		buffer := frames.Get(frameBytes)
 		if first {
 			*buffer = o.head(*buffer, key)
@@ -427,15 +509,22 @@ func (o *outbox[K, R]) sendTogether(key K, way *lane[R], batch []*parcel[R]) boo
 			made.check()
 		}
 		o.mu.Unlock()
-		if err := call.SendMsg(frame{buffer}); err != nil {
+		if len(*buffer) == 0 { // those that are next have all given up
+			frames.Put(buffer)
+		} else if call.SendMsg(frame{buffer}) != nil {
 			break // the reader learns why
 		}
-		if len(rest) == 0 {
+		if len(rest) > 0 {
+			continue
+		}
+		if rest, err, over = o.follow(key, way, made, ended); len(rest) == 0 && !over {
 			_ = call.CloseSend()
 			break
 		}
 	}
-	err = <-ended
+	if !over {
+		err = <-ended
+	}
 	if err != nil {
 		err = o.link.failure(context.Background(), err, name)
 	} else {
@@ -443,8 +532,22 @@ func (o *outbox[K, R]) sendTogether(key K, way *lane[R], batch []*parcel[R]) boo
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.sort(way, written, rest, err)
+	if over || lost(err) {
+		o.forget(key)
+	}
+	if o.absent = errors.Is(err, ErrNotSupported); o.absent { // of a message, a receipt says so
+		for _, next := range slices.Concat(written.parcels, rest) {
+			next.old = true
+		}
+	}
+	o.sort(way, written.parcels, rest, err)
 	return !lost(err) || len(rest) == 0 && made.waiting == 0
+}
+
+// journal is what a call has written and the lane has not done with, by the numbers of the call.
+type journal[R any] struct {
+	first   uint64 // the number of the first one
+	parcels []*parcel[R]
 }
 
 // sort answers what a call has left without a receipt, or puts it back; the outbox is locked. The lane has done with all
@@ -455,6 +558,8 @@ func (o *outbox[K, R]) sort(way *lane[R], written, rest []*parcel[R], err error)
 		switch {
 		case next.state != parcelWritten:
 			o.release(next)
+		case next.old:
+			back = append(back, next)
 		case !lost(err):
 			o.conclude(next, nil, err)
 		case o.link.ctx.Err() != nil:
@@ -470,6 +575,8 @@ func (o *outbox[K, R]) sort(way *lane[R], written, rest []*parcel[R], err error)
 		switch {
 		case next.state == parcelGone:
 			o.release(next)
+		case next.old:
+			back = append(back, next)
 		case lost(err):
 			next.err = err
 			back = append(back, next)
@@ -484,7 +591,7 @@ func (o *outbox[K, R]) sort(way *lane[R], written, rest []*parcel[R], err error)
 
 // frame adds messages to a request, and notes them as written; the outbox is locked.
 func (o *outbox[K, R]) frame(
-	buffer []byte, rest []*parcel[R], made *flight, written *[]*parcel[R],
+	buffer []byte, rest []*parcel[R], made *flight, written *journal[R],
 ) ([]byte, []*parcel[R]) {
 	most := o.link.bounds()
 	payload, count := 0, 0
@@ -505,7 +612,7 @@ func (o *outbox[K, R]) frame(
 			next.state, next.call = parcelWritten, made
 			made.written++
 			made.waiting++
-			*written = append(*written, next) // in the batch's own memory: never beyond what is left of it
+			written.parcels = append(written.parcels, next)
 		}
 		rest = rest[1:]
 	}
@@ -513,18 +620,31 @@ func (o *outbox[K, R]) frame(
 }
 
 // read gives receipts to those that wait, until the call ends.
-func (o *outbox[K, R]) read(call grpc.ClientStream, written *[]*parcel[R]) error {
+func (o *outbox[K, R]) read(call grpc.ClientStream, written *journal[R]) error {
 	var told []*parcel[R]
 	for {
 		err := o.answer(call, func(known receipts[R]) {
 			told = told[:0]
 			o.mu.Lock()
-			for number := known.first; number < known.first+known.count && number < uint64(len(*written)); number++ {
+			end := written.first + uint64(len(written.parcels))
+			for number := known.first; number < known.first+known.count && number < end; number++ {
 				receipt := known.next()
-				if one := (*written)[number]; o.settle(one, &receipt, nil) {
+				if number < written.first {
+					continue
+				}
+				one := written.parcels[number-written.first]
+				one.counted = true
+				if o.settle(one, &receipt, nil) {
 					told = append(told, one)
 				}
 			}
+			done := 0
+			for done < len(written.parcels) && written.parcels[done].counted {
+				o.release(written.parcels[done])
+				done++
+			}
+			clear(written.parcels[:done])
+			written.parcels, written.first = written.parcels[done:], written.first+uint64(done)
 			o.mu.Unlock()
 			for _, one := range told { // they come back at once, for the lock
 				one.tell()

@@ -1,8 +1,9 @@
-"""Requests that are fast: those that are made while another is under way travel together.
+"""Requests that are fast: they travel together, over a call that stays open.
 
-A request that is alone goes by the unary method. One that is made meanwhile goes over a call to RequestMany, which all
-requests of the client share and which stays open while any of them waits; what is asked while a frame is being written
-goes in the next one.
+The first request goes by the unary method, which is the shortest way for a single one. All that are made meanwhile or
+later go over a call to RequestMany, which the requests of the client share; what is asked while a frame is being
+written goes in the next one. Where calls are not to be kept, it ends when nobody waits, and a request that is alone
+goes by the unary method. So it does where the sidecar has no such call, or has just ended it.
 """
 
 import asyncio
@@ -70,11 +71,14 @@ class Asking:
         self._one: Any = stub.Request
         self._many = many
         self._alone = False  # whether one goes by the unary method
+        self._followed = False  # whether one has, so that the next opens the call
+        self._absent = False  # the sidecar is older than RequestMany
         self._next = 0
         self._queue: deque[_Question] = deque()  # not written
         self._gone = 0  # of the queue, or a few more: those given up since they were last swept out
         self._room = Room()
         self._waiting: dict[int, _Question] = {}  # written and not answered
+        self._framed: list[int] = []  # those in the last frame
         self._withdrawn: list[int] = []
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -103,13 +107,15 @@ class Asking:
         apart = not peer_id or not protocol or len(data) > self._link.bounds.size
         if apart:
             return await self._ask_alone(peer_id, protocol, data, timeout, traceparent)
-        if self._alone or self._task is not None:
+        if self._alone or self._task is not None or self._followed:
             return await self._ask_with_others(peer_id, protocol, data, timeout, traceparent)
         self._alone = True
         try:
-            return await self._ask_alone(peer_id, protocol, data, timeout, traceparent)
+            answer = await self._ask_alone(peer_id, protocol, data, timeout, traceparent)
         finally:
             self._alone = False
+        self._followed = self._link.keeps and not self._absent
+        return answer
 
     async def _ask_alone(
         self, peer_id: str, protocol: str, data: bytes, timeout: float | None, traceparent: str
@@ -126,6 +132,11 @@ class Asking:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
+
+    def let_go(self) -> None:
+        """The client is not used any more, and nobody has closed it: end the call that is kept open."""
+        if self._task is not None:
+            self._task.cancel()
 
     async def _ask_with_others(
         self, peer_id: str, protocol: str, data: bytes, timeout: float | None, traceparent: str
@@ -166,7 +177,8 @@ class Asking:
         self._changed.set()
 
     async def _run(self) -> None:
-        """One call, for as long as anybody waits."""
+        """One call, for as long as anybody waits, or until it ends where it is kept open."""
+        self._followed = False
         call = self._many()
         reader = asyncio.create_task(self._read(call), name="sidecar results")
         failure: SidecarError = Closed("this client has been closed")
@@ -184,7 +196,8 @@ class Asking:
             call.cancel()
             reader.cancel()
             again = not self._link.closed
-            reached = not isinstance(failure, NotSupported) and getattr(failure, "reached", True)
+            self._absent = isinstance(failure, NotSupported)
+            reached = not self._absent and getattr(failure, "reached", True)
             for question in self._waiting.values():
                 if not question.future.done():
                     question.future.set_exception(failure.again() if reached or not again else _NotAskedError())
@@ -197,14 +210,21 @@ class Asking:
 
     async def _write(self, call: Any, reader: "asyncio.Task[SidecarError]") -> None:
         first = True
+        keeps = self._link.keeps
         reader.add_done_callback(lambda _: self._changed.set())
-        while (self._queue or self._waiting or self._withdrawn) and not reader.done():
+        while (keeps or self._queue or self._waiting or self._withdrawn) and not reader.done():
             self._changed.clear()
             frame = self._frame()
             if frame:
-                await _raw.write(call, frame, first=first)
+                try:
+                    await _raw.write(call, frame, first=first)
+                except _raw.UnwrittenError:
+                    self._queue.extendleft(
+                        self._waiting.pop(number) for number in reversed(self._framed) if number in self._waiting
+                    )
+                    raise
                 first = False
-            elif self._queue or self._waiting:
+            elif keeps or self._queue or self._waiting:
                 await self._changed.wait()
 
     def _frame(self) -> bytes:
@@ -213,6 +233,7 @@ class Asking:
         size = 0
         target = b""
         most, messages, _ = self._link.bounds
+        self._framed = []
         while (
             self._queue and len(self._waiting) < _MAX_OPEN and (not parts or (size < most and len(parts) <= messages))
         ):
@@ -226,6 +247,7 @@ class Asking:
                 target = question.target
                 parts.append(target)
             self._waiting[self._queue.popleft().number] = question
+            self._framed.append(question.number)
             parts.append(question.encoded())
             size += len(parts[-1])
         if self._withdrawn:

@@ -1,9 +1,11 @@
 """Single messages that are fast: those that are called for while another is under way go together.
 
-Messages of one key (of one topic, or to one protocol of one peer) share a lane. While a lane does nothing, a message
-goes by the unary method, in its caller's own task, which is the shortest way. What is called for meanwhile waits for
-its end and then goes in frames over one bulk call, which stays open while there is anything to write or to be answered.
-So there is one call for a key at a time, and the order of calls is the order on the wire.
+Messages of one key (of one topic, or to one protocol of one peer) share a lane. The first goes by the unary method, in
+its caller's own task, which is the shortest way for a single one. What is called for meanwhile waits for its end; this
+and all that comes later goes in frames over one bulk call. That stays open, for the few keys that were last used; for
+others, and where calls are not to be kept, it ends when there is nothing to write or to be answered, and a message that
+is alone goes by the unary method. So there is one call for a key at a time, and the order of calls is the order on the
+wire.
 """
 
 import asyncio
@@ -19,7 +21,7 @@ from . import _checks, _convert, _raw
 from ._link import PATIENCE, Backoff, Link
 from ._room import COST, MOST, Room
 from .bulk import PUBLISH_ITEM, SEND_ITEM, varint
-from .errors import Closed, DeadlineExceeded, SidecarError, SidecarUnavailable, TooLarge
+from .errors import Closed, DeadlineExceeded, NotSupported, SidecarError, SidecarUnavailable, TooLarge
 from .types import PublishOutcome, PublishReceipt, SendOutcome, SendReceipt, Signing
 from .v1 import common_pb2, direct_pb2, direct_pb2_grpc, pubsub_pb2, pubsub_pb2_grpc
 
@@ -29,6 +31,7 @@ Receipt = TypeVar("Receipt", bound=PublishReceipt | SendReceipt)
 _MAX_ID = 64  # bytes
 _new = tuple.__new__  # a named tuple's own constructor costs twice as much
 _HEADS = 4096  # lengths of messages for which the encoded beginning is kept
+_KEPT = 8  # keys whose calls stay open; a guess: each is one of the sidecar's calls (api.max_calls)
 _GONE = 64  # whose callers have given up are kept in a lane, or as many as the others
 
 
@@ -39,6 +42,10 @@ class _Item(NamedTuple, Generic[Receipt]):
     data: bytes
     request_id: str
     since: float  # when it was queued, if no sidecar answered then, else 0; infinite where a deadline ends it
+
+
+class _AloneError(Exception):
+    """The sidecar is older than the bulk call: the message goes by the unary method."""
 
 
 class _Lane(Generic[Key, Receipt]):
@@ -73,6 +80,8 @@ class Joined(Generic[Key, Receipt]):
         self._room = Room()
         self._ending: set[asyncio.Task[None]] = set()  # calls all of whose messages are answered
         self._heads: dict[int, bytes] = {}  # length of a message -> what goes before it
+        self._absent = False  # the sidecar is older than the bulk call
+        self._kept: dict[Key, None] = {}  # keys whose calls stay open, or will be opened; that used last is the last
 
     async def _one(self, key: Key, data: bytes, request_id: str, timeout: float | None) -> Receipt:
         """Make the unary call."""
@@ -121,9 +130,10 @@ class Joined(Generic[Key, Receipt]):
             else:
                 self._head(key)  # refuses what is wrong with it
                 lane = self._lanes[key] = _Lane(key)
-                receipt, timeout = await self._alone(lane, data, request_id, timeout)
-                if receipt is not None:
-                    return receipt
+                if key not in self._kept:
+                    receipt, timeout = await self._alone(lane, data, request_id, timeout)
+                    if receipt is not None:
+                        return receipt
             future = lane.loop.create_future()
             since = 0.0 if lane.lost_at is None else lane.loop.time()
             if timeout is not None:
@@ -137,8 +147,12 @@ class Joined(Generic[Key, Receipt]):
             else:
                 if not lane.queue:
                     lane.changed.set()
+                    if lane.waiting == 1:
+                        self._keep(key)
                 lane.queue.append(item)
             return await future
+        except _AloneError:
+            return await self._one(key, data, request_id, timeout)
         except asyncio.CancelledError:
             if future is not None:
                 if future.cancelled():
@@ -189,9 +203,30 @@ class Joined(Generic[Key, Receipt]):
         finally:
             if not waits:
                 self._go_on(lane)
+        self._keep(lane.key)
         if not waits:
             return receipt, timeout
         return None, None if timeout is None else max(0.0, begun + timeout - lane.loop.time())
+
+    def _keep(self, key: Key) -> None:
+        """A key is used: its call stays open, in place of that which has not been used for longest."""
+        if not self._link.keeps or self._absent:
+            return
+        kept = self._kept
+        kept.pop(key, None)
+        kept[key] = None
+        if len(kept) > _KEPT:
+            oldest = next(iter(kept))
+            del kept[oldest]
+            lane = self._lanes.get(oldest)
+            if lane is not None:
+                lane.changed.set()
+
+    def let_go(self) -> None:
+        """The client is not used any more, and nobody has closed it: end the calls that are kept open."""
+        for lane in self._lanes.values():
+            if lane.task is not None:
+                lane.task.cancel()
 
     def _expired(self, lane: _Lane[Key, Receipt], future: "asyncio.Future[Receipt]", timeout: float) -> None:
         if not future.done():
@@ -242,6 +277,9 @@ class Joined(Generic[Key, Receipt]):
                 failure = await self._converse(lane)
                 if failure is None:
                     continue
+                self._kept.pop(lane.key, None)  # the next one alone finds out what there is now
+                if not lane.waiting:
+                    break
                 if lane.lost_at is None:
                     tries = 0
                     backoff.reset()
@@ -307,9 +345,17 @@ class Joined(Generic[Key, Receipt]):
         lane.number = 0
         while not reader.done():
             lane.changed.clear()
+            begun = lane.number
             frame = self._next_frame(lane)
             if frame:
-                await _raw.write(call, head + b"".join(frame), first=bool(head))
+                try:
+                    await _raw.write(call, head + b"".join(frame), first=bool(head))
+                except _raw.UnwrittenError:
+                    for number in range(lane.number - 1, begun - 1, -1):
+                        item = lane.sent.pop(number, None)
+                        if item is not None:
+                            lane.queue.appendleft(item)
+                    raise
                 head = b""
             elif lane.sent:
                 if not lane.waiting:
@@ -319,7 +365,9 @@ class Joined(Generic[Key, Receipt]):
                 # Whoever has just got a receipt may have more to send.
                 await asyncio.sleep(0)
                 if not lane.queue:
-                    return True
+                    if lane.key not in self._kept:
+                        return True
+                    await lane.changed.wait()
         return False
 
     def _next_frame(self, lane: _Lane[Key, Receipt]) -> list[bytes]:
@@ -396,6 +444,13 @@ class Joined(Generic[Key, Receipt]):
         """A call ended before its time: say so to those whose messages it had, or have them sent again."""
         unanswered = list(lane.sent.values())
         lane.sent.clear()
+        if isinstance(failure, NotSupported):  # of a message, a receipt says so
+            lane.lost_at = None
+            self._absent = True
+            for item in (*unanswered, *lane.queue):
+                self._fail(lane, item, _AloneError())
+            lane.queue.clear()
+            return
         if not self._link.lost(failure):
             lane.lost_at = lane.failure = None
             if not unanswered or isinstance(failure, SidecarUnavailable | Closed):  # the next one would end so as well
@@ -433,7 +488,7 @@ class Joined(Generic[Key, Receipt]):
             )
         return failure.again()
 
-    def _fail(self, lane: _Lane[Key, Receipt], item: _Item[Receipt], error: SidecarError) -> None:
+    def _fail(self, lane: _Lane[Key, Receipt], item: _Item[Receipt], error: Exception) -> None:
         if not item.future.done():
             item.future.set_exception(error)
             lane.waiting -= 1

@@ -66,6 +66,9 @@ class Link:
             self._channel = grpc.aio.secure_channel(target.address, credentials, options=_OPTIONS)
         self.channel: Any = self._channel if token is None else _Authorized(self._channel, token)
         """What stubs are made of."""
+        self.keeps = token is None
+        """Whether calls stay open for what is called for later. Quotas slow streams and refuse single calls: where
+        there may be some, a message that is alone stays a single call."""
         self.frames: Frames | None = None
         """What a request with a batch may hold; None until a sidecar has said so."""
         self._silent = False  # it has not, within the time for it

@@ -6,7 +6,12 @@ from typing import Any
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled, without types
 
-ENDED = (grpc.aio.AioRpcError, asyncio.InvalidStateError, cygrpc.InternalError)
+
+class UnwrittenError(Exception):
+    """The call had ended before anything of the request left."""
+
+
+ENDED = (grpc.aio.AioRpcError, asyncio.InvalidStateError, cygrpc.InternalError, UnwrittenError)
 """What `write` raises when the call has ended; reading tells why."""
 
 
@@ -20,7 +25,7 @@ async def write(call: Any, request: bytes, *, first: bool) -> None:
     if first:
         await call.write(request)
     elif call.done():
-        raise asyncio.InvalidStateError
+        raise UnwrittenError
     else:
         try:
             await call._cython_call.send_serialized_message(request)

@@ -1,6 +1,7 @@
 """The client: every method of the sidecar's API, in Python's own idiom."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
@@ -142,6 +143,14 @@ class Client:
         await self._sending.close()
         await self._asking.close()
         await self._link.close()
+
+    def __del__(self) -> None:
+        # Nobody has closed it: what it keeps open goes as well, where its loop is still there.
+        if _fork.parent or not hasattr(self, "_sending") or self._link.closed:
+            return
+        with contextlib.suppress(RuntimeError):
+            for part in (self._publishing, self._sending, self._asking):
+                part.let_go()
 
     async def aclose(self) -> None:
         """As `close`, for `contextlib.aclosing`."""

@@ -1,0 +1,151 @@
+package sidecar_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	sidecar "github.com/p2p-sidecar/sidecar/clients/go"
+	pb "github.com/p2p-sidecar/sidecar/clients/go/sidecarv1"
+)
+
+// each makes a request and sends a message of each kind, one after the other.
+func each(t *testing.T, node *sidecar.Client, topic string) {
+	t.Helper()
+	answer, err := node.Request(t.Context(), other, "/x/1", []byte(topic))
+	noError(t, err)
+	equal(t, "answer", string(answer), topic)
+	published, err := node.Publish(t.Context(), topic, []byte(topic))
+	noError(t, err)
+	equal(t, "id", string(published.MessageID), "id-"+topic)
+	sent, err := node.Send(t.Context(), other, "/chat/1", []byte(topic))
+	noError(t, err)
+	equal(t, "outcome", sent.Outcome, sidecar.SendDelivered)
+}
+
+func echoing(f *fake) {
+	f.request = func(_ context.Context, request *pb.RequestRequest) (*pb.RequestResponse, error) {
+		return &pb.RequestResponse{Data: request.GetData()}, nil
+	}
+}
+
+func TestTheFirstIsASingleCallAndAllThatFollowRideOne(t *testing.T) {
+	f := started(t)
+	echoing(f)
+	node := connected(t, f)
+	for range 5 {
+		each(t, node, "news")
+	}
+	for _, method := range []string{"PubSubService/Publish", "DirectService/Send", "DirectService/Request"} {
+		equal(t, method, f.count(method), 1)
+		equal(t, method+"Many", f.count(method+"Many"), 1)
+	}
+}
+
+func TestCallsStayOpenForTheKeysUsedLast(t *testing.T) {
+	f := started(t)
+	node := connected(t, f)
+	publish := func(topic int) {
+		t.Helper()
+		_, err := node.Publish(t.Context(), fmt.Sprint("topic ", topic), nil)
+		noError(t, err)
+	}
+	for range 2 {
+		for topic := range 8 {
+			publish(topic)
+		}
+	}
+	equal(t, "calls", f.count("PubSubService/PublishMany"), 8)
+	publish(8)
+	publish(8)
+	publish(1)
+	equal(t, "calls", f.count("PubSubService/PublishMany"), 9)
+	equal(t, "alone", f.count("PubSubService/Publish"), 9)
+	publish(0) // its call has ended
+	equal(t, "alone", f.count("PubSubService/Publish"), 10)
+}
+
+func TestManyTopicsInTurnOpenNoCalls(t *testing.T) {
+	f := started(t)
+	node := connected(t, f)
+	for range 3 {
+		for topic := range 20 {
+			_, err := node.Publish(t.Context(), fmt.Sprint("topic ", topic), nil)
+			noError(t, err)
+		}
+	}
+	equal(t, "calls", f.count("PubSubService/PublishMany"), 0)
+}
+
+func TestAKeptCallIsOpenedAnewWhenTheSidecarComesBack(t *testing.T) {
+	f := started(t)
+	echoing(f)
+	node := connected(t, f)
+	each(t, node, "news")
+	each(t, node, "news")
+	for range 2 {
+		f.restart()
+		until(func() bool { // the client has noticed
+			_, err := node.Info(t.Context())
+			return err == nil
+		})
+		each(t, node, "news")
+		each(t, node, "news")
+		each(t, node, "news")
+	}
+	equal(t, "calls", f.count("DirectService/RequestMany"), 3)
+	equal(t, "calls", f.count("PubSubService/PublishMany"), 3)
+}
+
+func TestASidecarWithoutTheCallsIsAskedOneByOne(t *testing.T) {
+	f := started(t)
+	echoing(f)
+	older := status.Error(codes.Unimplemented, "Method not found!")
+	f.publishMany = func(pb.PubSubService_PublishManyServer) error { return older }
+	f.sendMany = func(pb.DirectService_SendManyServer) error { return older }
+	f.requestMany = func(pb.DirectService_RequestManyServer) error { return older }
+	node := connected(t, f)
+	for range 4 {
+		each(t, node, "news")
+	}
+	for _, method := range []string{"PubSubService/Publish", "DirectService/Send", "DirectService/Request"} {
+		equal(t, method, f.count(method), 4)
+		equal(t, method+"Many", f.count(method+"Many"), 1) // to see whether it is there
+	}
+}
+
+func TestWithATokenAMessageThatIsAloneStaysASingleCall(t *testing.T) {
+	f := started(t)
+	echoing(f)
+	node := connected(t, f, sidecar.WithToken("one"))
+	for range 3 {
+		each(t, node, "news")
+	}
+	equal(t, "calls", f.count("DirectService/RequestMany")+f.count("PubSubService/PublishMany"), 0)
+}
+
+func TestADeadlineThatPassesLeavesTheNextMessageAlone(t *testing.T) {
+	f := started(t)
+	silent := make(chan struct{})
+	f.request = func(ctx context.Context, request *pb.RequestRequest) (*pb.RequestResponse, error) {
+		if string(request.GetData()) == "silence" {
+			<-ctx.Done()
+			close(silent)
+		}
+		return &pb.RequestResponse{Data: request.GetData()}, nil
+	}
+	node := connected(t, f)
+	each(t, node, "news")
+	each(t, node, "news")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	_, err := node.Request(ctx, other, "/x/1", []byte("silence"))
+	wantError(t, err, sidecar.ErrDeadlineExceeded)
+	<-silent
+	each(t, node, "news")
+	equal(t, "calls", f.count("DirectService/RequestMany"), 1)
+}
