@@ -294,7 +294,7 @@ func WithFallback(fallback ValidationFallback) ValidateOption {
 	return setting(func(c *callSettings) { c.fallback = fallback })
 }
 
-// WithVerdictTimeout says how long a message waits for its verdict, up to 10 minutes; goes with [WithFallback].
+// WithVerdictTimeout says how long a message waits for its verdict, up to 10 minutes; goes with [WithFallback]. 0: as configured.
 func WithVerdictTimeout(timeout time.Duration) ValidateOption {
 	return setting(func(c *callSettings) { c.verdictTimeout = timeout })
 }

@@ -20,8 +20,8 @@ const (
 	validatorEnd  = 2 * time.Second
 )
 
-// Judge gives the verdict on a message. Its context ends with the validator. What panics, or returns no verdict, is logged, and the
-// message ignored.
+// Judge gives the verdict on a message. Its context ends with the validator. What panics, ends its goroutine ([runtime.Goexit]), or
+// returns no verdict, is logged, and the message ignored.
 type Judge func(ctx context.Context, message *Message) Verdict
 
 // Validator judges messages of some topics. It outlives the sidecar's restarts; while it is away, the fallback holds.
@@ -53,6 +53,9 @@ func (c *Client) Validate(ctx context.Context, topics []string, judge Judge, opt
 	}
 	if chosen.concurrency < 1 {
 		return nil, badField("concurrency", "at least one judge must run, not %d", chosen.concurrency)
+	}
+	if chosen.verdictTimeout < 0 {
+		return nil, badField("timeout", "a message cannot wait %s for its verdict", chosen.verdictTimeout)
 	}
 	made := &Validator{
 		judge:  judge,
@@ -165,37 +168,59 @@ func (v *Validator) serve() {
 		if writing == nil {
 			continue
 		}
+		if v.most == 1 {
+			v.judgeInOrder(writing, &response)
+			continue
+		}
 		for index, message := range response.GetMessages() {
-			number := response.GetFirst() + uint64(index)
-			if v.most == 1 {
-				writing.add(number, v.verdict(judged(message)))
-				continue
-			}
 			v.places <- struct{}{}
 			v.handlers.Add(1)
 			go func() {
 				defer v.handlers.Done()
-				verdict := VerdictIgnore // where the judge ends its goroutine
-				defer func() {
-					writing.add(number, verdict)
-					<-v.places
-				}()
-				verdict = v.verdict(judged(message))
+				defer func() { <-v.places }()
+				v.give(writing, response.GetFirst()+uint64(index), message)
 			}()
 		}
 	}
 }
 
+// judgeInOrder judges one message after the other, all of them in one goroutine, unless a judge ends that: another one goes on.
+func (v *Validator) judgeInOrder(writing *verdicts, response *sidecarv1.ValidateResponse) {
+	messages := response.GetMessages()
+	for next := 0; next < len(messages); {
+		var judging sync.WaitGroup
+		judging.Add(1)
+		go func() {
+			defer judging.Done()
+			for next < len(messages) {
+				next++
+				v.give(writing, response.GetFirst()+uint64(next-1), messages[next-1])
+			}
+		}()
+		judging.Wait()
+	}
+}
+
+// give has a message judged and its verdict written, whatever the judge does.
+func (v *Validator) give(writing *verdicts, number uint64, message *sidecarv1.TopicMessage) {
+	verdict := VerdictIgnore // where the judge ends its goroutine
+	defer func() { writing.add(number, verdict) }()
+	verdict = v.verdict(judged(message))
+}
+
 // verdict asks the judge. What it panics with is logged: one message must not end all others.
 func (v *Validator) verdict(message *Message) (verdict Verdict) {
-	logger := v.feed.link.logger
+	logger, returned := v.feed.link.logger, false
 	defer func() {
 		if caught := recover(); caught != nil {
 			logger.Error("judge failed", "topic", message.Topic, "panic", fmt.Sprint(caught), "stack", string(debug.Stack()))
 			verdict = VerdictIgnore
+		} else if !returned {
+			logger.Error("judge failed", "topic", message.Topic, "reason", "it ended its goroutine")
 		}
 	}()
 	verdict = v.judge(v.feed.ctx, message)
+	returned = true
 	if verdict < VerdictAccept || verdict > VerdictIgnore {
 		logger.Error("judge failed", "topic", message.Topic, "verdict", int32(verdict))
 		return VerdictIgnore

@@ -3,6 +3,7 @@ package sidecar_test
 import (
 	"context"
 	"io"
+	"runtime"
 	"testing"
 	"time"
 
@@ -58,7 +59,7 @@ func TestJudging(t *testing.T) {
 	for _, concurrency := range []int{1, 4} {
 		f := started(t)
 		node := connected(t, f)
-		first, verdicts, ended := judging(f, "accept", "accept", "reject", "ignore", "panic", "odd")
+		first, verdicts, ended := judging(f, "accept", "exit", "exit", "reject", "ignore", "panic", "odd", "exit")
 		validator, err := node.Validate(t.Context(), []string{"news"}, func(_ context.Context, message *sidecar.Message) sidecar.Verdict {
 			if message.Topic != "news" || message.Sender != other {
 				t.Error(message)
@@ -68,6 +69,8 @@ func TestJudging(t *testing.T) {
 				return sidecar.VerdictReject
 			case "ignore":
 				return sidecar.VerdictIgnore
+			case "exit":
+				runtime.Goexit()
 			case "panic":
 				panic("secret")
 			case "odd":
@@ -81,8 +84,8 @@ func TestJudging(t *testing.T) {
 		equal(t, "settings", []any{asked.GetTopics(), asked.GetFallback(), asked.GetTimeout().AsDuration(), asked.GetMaxWaiting()},
 			[]any{[]string{"news"}, pb.ValidationFallback_VALIDATION_FALLBACK_HOLD, 1500 * time.Millisecond, uint32(9)})
 		equal(t, "verdicts", <-verdicts, map[uint64]pb.Verdict{
-			7: pb.Verdict_VERDICT_ACCEPT, 8: pb.Verdict_VERDICT_ACCEPT, 9: pb.Verdict_VERDICT_REJECT,
-			10: pb.Verdict_VERDICT_IGNORE, 11: pb.Verdict_VERDICT_IGNORE, 12: pb.Verdict_VERDICT_IGNORE,
+			7: pb.Verdict_VERDICT_ACCEPT, 8: pb.Verdict_VERDICT_IGNORE, 9: pb.Verdict_VERDICT_IGNORE, 10: pb.Verdict_VERDICT_REJECT,
+			11: pb.Verdict_VERDICT_IGNORE, 12: pb.Verdict_VERDICT_IGNORE, 13: pb.Verdict_VERDICT_IGNORE, 14: pb.Verdict_VERDICT_IGNORE,
 		})
 		noError(t, validator.Close())
 		equal(t, "end", <-ended, io.EOF) // in order
@@ -110,6 +113,7 @@ func TestWhatCannotJudge(t *testing.T) {
 	for _, bad := range []error{
 		second(node.Validate(t.Context(), []string{"news"}, nil)),
 		second(node.Validate(t.Context(), []string{"news"}, acceptAll, sidecar.WithConcurrency(0))),
+		second(node.Validate(t.Context(), []string{"news"}, acceptAll, sidecar.WithVerdictTimeout(-time.Second))),
 		second(node.Validate(t.Context(), []string{"\xff"}, acceptAll)),
 	} {
 		wantError(t, bad, sidecar.ErrInvalidArgument)

@@ -107,6 +107,8 @@ def run(options: argparse.Namespace) -> int:
     except InvalidArgument as error:
         return failed(FAILED, error)
     except OSError as error:
+        if error.filename is None:  # of the output, which nobody reads any more, or which has no room
+            raise
         return failed(FAILED, f"{error.filename}: {error.strerror}")
 
 

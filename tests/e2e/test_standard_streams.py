@@ -74,6 +74,16 @@ def test_a_process_ends_without_a_word_more_where_it_cannot_write(tmp_path: Path
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("flag", ["--json", "--quiet"])
+def test_a_simulation_ends_quietly_where_nobody_reads_its_report(tmp_path: Path, flag: str) -> None:
+    (tmp_path / "tiny.toml").write_text("duration = 1\n[nodes.plain]\ncount = 1\n")
+    line = f"sidecar sim run {tmp_path}/tiny.toml --out {tmp_path}/out {flag} | true; echo ${{PIPESTATUS[0]}}"
+    done = shell(tmp_path, line)
+    assert done.stdout == "0\n"
+    assert "error" not in done.stderr
+    assert "Broken pipe" not in done.stderr
+
+
 def test_a_token_that_nobody_got_to_see_is_revoked(tmp_path: Path) -> None:
     done = shell(tmp_path, "sidecar token create --name a --allow '*' > /dev/full; echo $?; sidecar token list")
     assert done.stdout.startswith("1\nno tokens")

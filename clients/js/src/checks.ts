@@ -39,7 +39,7 @@ export function checkTime(value: unknown, field: string): asserts value is numbe
 }
 
 /** Fields that are any number; the others are counts. */
-const REAL: ReadonlySet<string> = new Set(["score"]);
+const REAL: ReadonlySet<string> = new Set(["score", "expectedRate"]);
 
 /** The texts and numbers of a request, and lists of texts. */
 export function checkRequest(request: object): void {
@@ -67,4 +67,13 @@ export function shown(value: unknown): string {
     return JSON.stringify(value);
   }
   return value === null || typeof value === "number" ? String(value) : `of type ${typeof value}`;
+}
+
+/** What an app threw, in words. Anything may have been thrown. */
+export function described(error: unknown): string {
+  try {
+    return String(error instanceof Error ? (error.stack ?? error.message) : error);
+  } catch {
+    return "what it threw cannot be shown"; // its toString, or a getter, throws
+  }
 }

@@ -3,7 +3,7 @@
 import type { ChannelInterface } from "@grpc/grpc-js";
 
 import type { Call } from "./call.js";
-import { shown } from "./checks.js";
+import { described, shown } from "./checks.js";
 import { bytes, names, optionalMilliseconds } from "./convert.js";
 import { Closed, InvalidArgument, Refused, TooLarge } from "./errors.js";
 import {
@@ -455,15 +455,6 @@ export class Server {
       });
     }
     return "the app failed to answer";
-  }
-}
-
-/** What was thrown, in words. */
-function described(error: unknown): string {
-  try {
-    return error instanceof Error ? (error.stack ?? error.message) : String(error);
-  } catch {
-    return "what it threw cannot be shown"; // its toString, or a getter, throws
   }
 }
 

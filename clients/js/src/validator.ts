@@ -3,7 +3,7 @@
 import type { ChannelInterface } from "@grpc/grpc-js";
 
 import type { Call } from "./call.js";
-import { shown } from "./checks.js";
+import { described, shown } from "./checks.js";
 import { duration, fallback, judgedMessage, names, verdict } from "./convert.js";
 import { InvalidArgument } from "./errors.js";
 import { PubSubServiceDefinition, ValidateRequest, type VerdictRange } from "./generated/sidecar/v1/pubsub.js";
@@ -12,10 +12,11 @@ import { Stream } from "./stream.js";
 import type { Message, StreamOptions, ValidationFallback, Verdict } from "./types.js";
 
 /**
- * Gives the verdict on a message, at once or later; then verdicts may come in any order. What it throws is told by a
- * warning (`SIDECAR_JUDGE`), and the message ignored, as is one for which it gives something else.
+ * Gives the verdict on a message, at once or later (a promise, or anything with `then`); then verdicts may come in any
+ * order. What it throws is told by a warning (`SIDECAR_JUDGE`), and the message ignored, as is one for which it gives
+ * something else.
  */
-export type Judge = (message: Message) => Verdict | Promise<Verdict>;
+export type Judge = (message: Message) => Verdict | PromiseLike<Verdict>;
 
 /** How to judge. */
 export interface ValidateOptions extends StreamOptions {
@@ -25,7 +26,7 @@ export interface ValidateOptions extends StreamOptions {
   timeout?: number;
   /** With the fallback: how many messages of a topic may wait. Default: as configured. */
   maxWaiting?: number;
-  /** How many promises of verdicts may be open; no more messages are read then. Default 256. */
+  /** How many promises of verdicts may be open; no more messages are judged then. Default 256. */
   concurrency?: number;
 }
 
@@ -156,7 +157,8 @@ export class Validator {
   readonly #judged: Judged;
   readonly #judge: Judge;
   readonly #concurrency: number;
-  readonly #open = new Set<Promise<void>>();
+  #open = 0; // promises of verdicts
+  #freed: () => void = () => undefined; // one of them is settled, or nobody is to wait for them any more
   #ended: Promise<void> = Promise.resolve();
   #asked = false;
 
@@ -213,6 +215,7 @@ export class Validator {
     await Promise.race([this.#judged.finish(), late, Promise.allSettled([this.#ended])]);
     clearTimeout(timer);
     this.#judged.close();
+    this.#freed();
     await Promise.allSettled([this.#ended]);
   }
 
@@ -233,11 +236,14 @@ export class Validator {
         for (const message of response.messages) {
           this.#give(number, judgedMessage(message), verdicts);
           number += 1n;
+          while (this.#open >= this.#concurrency && !this.#judged.finished) {
+            verdicts.flush();
+            await new Promise<void>((resolve) => {
+              this.#freed = resolve;
+            });
+          }
         }
         verdicts.flush();
-        while (this.#open.size >= this.#concurrency) {
-          await Promise.race(this.#open);
-        }
       }
     } catch (error) {
       if (!this.#judged.finished) {
@@ -247,30 +253,33 @@ export class Validator {
   }
 
   #give(number: bigint, message: Message, verdicts: Verdicts): void {
-    let given: Verdict | Promise<Verdict>;
+    let later: Promise<Verdict>;
     try {
-      given = this.#judge(message);
+      const given = this.#judge(message);
+      if (typeof given === "string" || typeof given?.then !== "function") {
+        verdicts.add(number, this.#known(given as Verdict));
+        return;
+      }
+      later = Promise.resolve(given);
     } catch (error) {
       verdicts.add(number, verdict(this.#ignored(error)));
       return;
     }
-    if (!(given instanceof Promise)) {
-      verdicts.add(number, this.#known(given));
-      return;
-    }
-    const open = given.then(
-      (value) => {
-        verdicts.add(number, this.#known(value));
-      },
-      (error: unknown) => {
-        verdicts.add(number, verdict(this.#ignored(error)));
-      },
-    );
-    this.#open.add(open);
-    void open.finally(() => {
-      this.#open.delete(open);
-      verdicts.flush();
-    });
+    this.#open += 1;
+    void later
+      .then(
+        (value) => {
+          verdicts.add(number, this.#known(value));
+        },
+        (error: unknown) => {
+          verdicts.add(number, verdict(this.#ignored(error)));
+        },
+      )
+      .finally(() => {
+        this.#open -= 1;
+        this.#freed();
+        verdicts.flush();
+      });
   }
 
   #known(given: Verdict): VerdictRange["verdict"] {
@@ -282,7 +291,7 @@ export class Validator {
   }
 
   #ignored(error: unknown): Verdict {
-    const text = `${this.#judged.name}: a message is ignored: ${String(error)}`;
+    const text = `${this.#judged.name}: a message is ignored: ${described(error)}`;
     process.emitWarning(text, { type: "SidecarWarning", code: "SIDECAR_JUDGE" });
     return "IGNORE";
   }

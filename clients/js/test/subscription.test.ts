@@ -348,6 +348,23 @@ test("peers are found until the search ends", async (t) => {
   );
 });
 
+test("an expected rate may be any number, and less than one a second", async (t) => {
+  const asked: number[] = [];
+  const { node } = await joined(t, {
+    subscribe: (call: StreamCall) => {
+      asked.push((call.request as { expectedRate: number }).expectedRate);
+      inForce(call);
+    },
+  });
+  for (const expectedRate of [0.5, 200, undefined]) {
+    const news = await node.subscribe("news", { ...(expectedRate !== undefined && { expectedRate }) }).open();
+    news.close();
+  }
+  assert.deepEqual(asked, [0.5, 200, 0]);
+  const wrong = node.subscribe("news", { expectedRate: NaN }).open();
+  assert.ok((await caught(wrong)) instanceof InvalidArgument);
+});
+
 test("a probe gives answers as they come, and its summary last", async (t) => {
   let asked: ProbeRequest | undefined;
   const { node } = await joined(t, {

@@ -95,6 +95,107 @@ void test("messages are judged, at once or later, and what a judge throws is ign
   assert.equal(court.ended, 1); // in order
 });
 
+/** Its text cannot be had, nor anything else of it. */
+const SECRET: unknown = new Proxy(
+  {},
+  {
+    get: () => {
+      throw new Error("none of your business");
+    },
+    getPrototypeOf: () => {
+      throw new Error("none of your business");
+    },
+  },
+);
+
+void test("whatever a judge throws or gives, only that message is ignored", async (t) => {
+  const court = new Court();
+  const { node } = await joined(t, { validate: court.validate });
+  const odd: unknown[] = [null, undefined, Symbol("odd"), Object.create(null), SECRET, 5, new Error("odd")];
+  const ways: ((what: unknown) => unknown)[] = [
+    (what) => {
+      throw what;
+    },
+    (what) => Promise.reject(what),
+    (what) => what,
+    (what) => Promise.resolve(what),
+  ];
+  const warned: string[] = [];
+  const listen = ({ message }: Error) => warned.push(message);
+  process.on("warning", listen);
+  t.after(() => process.off("warning", listen));
+  const validator = await node.validate("news", ({ data }) => {
+    const text = data.toString();
+    if (text === "ACCEPT") {
+      return text;
+    }
+    const number = Number(text);
+    return ways[Math.floor(number / odd.length)]?.(odd[number % odd.length]) as Verdict;
+  });
+  const count = ways.length * odd.length;
+  court.ask(0, ...Array.from({ length: count }, (_, number) => String(number)), "ACCEPT");
+  await court.have(count + 1);
+  assert.deepEqual(
+    new Map(court.given),
+    new Map(Array.from({ length: count + 1 }, (_, at) => [at, at < count ? 3 : 1])),
+  );
+  assert.equal(warned.length, count);
+  await validator.close();
+  await validator.ended;
+});
+
+void test("a verdict may come from anything that has a then", async (t) => {
+  const court = new Court();
+  const { node } = await joined(t, { validate: court.validate });
+  const validator = await node.validate("news", ({ data }) => ({
+    then: (told) => {
+      told?.(data.toString() as Verdict);
+      return undefined as never;
+    },
+  }));
+  court.ask(1, "REJECT", "ACCEPT");
+  await court.have(2);
+  assert.deepEqual(
+    new Map(court.given),
+    new Map([
+      [1, 2],
+      [2, 1],
+    ]),
+  );
+  await validator.close();
+});
+
+void test("no more verdicts are open than may, of messages that come together too", async (t) => {
+  const court = new Court();
+  const { node } = await joined(t, { validate: court.validate });
+  const open: ((verdict: Verdict) => void)[] = [];
+  let most = 0;
+  const validator = await node.validate(
+    "news",
+    () =>
+      new Promise<Verdict>((resolve) => {
+        open.push(resolve);
+        most = Math.max(most, open.length);
+      }),
+    { concurrency: 2 },
+  );
+  court.ask(1, "one", "two", "three", "four", "five");
+  for (let given = 1; given <= 5; given += 1) {
+    while (open.length === 0) {
+      await new Promise(setImmediate);
+    }
+    open.shift()?.("ACCEPT");
+    await court.have(given);
+  }
+  assert.equal(most, 2);
+  court.ask(6, "six", "seven", "eight");
+  while (open.length < 2) {
+    await new Promise(setImmediate);
+  }
+  await validator.close(); // though verdicts are open that never come
+  await validator.ended;
+});
+
 void test("judging goes on after the sidecar was gone", async (t) => {
   const court = new Court();
   const { sidecar, node } = await joined(t, { validate: court.validate });

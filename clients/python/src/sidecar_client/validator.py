@@ -149,10 +149,7 @@ class Validator:
     async def _judge_all(self) -> None:
         try:
             while True:
-                self._judge_some(await self._messages.next())
-                while self._running >= self._concurrency:
-                    self._room.clear()
-                    await self._room.wait()
+                await self._judge_some(await self._messages.next())
         except asyncio.CancelledError:
             await self._end()
             raise
@@ -174,7 +171,7 @@ class Validator:
         except Exception:  # noqa: BLE001 - the call has ended otherwise, which is all the same now
             return
 
-    def _judge_some(self, response: Any) -> None:
+    async def _judge_some(self, response: Any) -> None:
         verdicts = self._messages.verdicts
         assert verdicts is not None, "a call that gives messages has been opened"
         for number, item in enumerate(response.messages, response.first):
@@ -188,6 +185,9 @@ class Validator:
                 verdicts.add(number, 1, found if found else Verdict.IGNORE)
             elif inspect.isawaitable(found):
                 self._begin(number, found, verdicts)
+                while self._running >= self._concurrency:
+                    self._room.clear()
+                    await self._room.wait()
             else:
                 self._odd(found)
                 verdicts.add(number, 1, Verdict.IGNORE)
