@@ -73,6 +73,9 @@ transcripts: $(STAMP)  ## Record the golden transcripts again: a session with ea
 sim: $(STAMP)  ## Play the shipped scenarios of up to 1,000 nodes on virtual time; reports go to sim/ (docs/simulation.md)
 	@for scenario in $(filter-out scenarios/baseline-10000%,$(wildcard scenarios/*.toml)); do $(BIN)/sidecar sim run $$scenario || exit; done
 
+attack-sim: $(STAMP)  ## Play the published attacks, and others, on virtual time; writes docs/defence.md; SIZE=full: all of the nodes
+	@exec $(BIN)/python -m bench.attack_sim.run $(if $(filter full,$(SIZE)),--full) $(ATTACKS)
+
 probe-check: $(STAMP)  ## Hold the probe against the truth and the simulator, with 20 sidecars in namespaces; writes docs/propagation.md (needs root)
 	@exec $(BIN)/python -m bench.probes.run $(PROBE_CHECK)
 
@@ -245,5 +248,5 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test test-slow test-tools probe-check dist promtool grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench bench-attack bench-clients bench-gate bench-growth bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
+.PHONY: help install demo test test-slow test-tools probe-check attack-sim dist promtool grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench bench-attack bench-clients bench-gate bench-growth bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
   breaking release-schemas image image-base image-figures deploy-test manifests tools page-test site profile

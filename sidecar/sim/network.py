@@ -15,7 +15,7 @@ from ..core.multiaddr import Multiaddr
 from ..core.node import NodeConfig
 from ..core.types import Direction
 from .clock import Clock
-from .peer import SimPeer, not_supported
+from .peer import SimPeer, admit, not_supported
 from .verdicts import Verdicts
 
 
@@ -66,11 +66,17 @@ class Simulation:
 
     # ------------------------------------------------------------ building
 
-    def add(self, config: NodeConfig, *, start: bool = True, host: str | None = None) -> SimPeer:
-        """A new peer with a key of its own. `host`: its IP address, which it may share; None: one of 10.0.0.0/8."""
+    def add(
+        self, config: NodeConfig, *, start: bool = True, host: str | None = None, identity: Identity | None = None
+    ) -> SimPeer:
+        """A new peer, with a key of its own unless it is given one.
+
+        `host`: its IP address, which it may share; None: one of 10.0.0.0/8.
+        """
         index = len(self.peers) + 1
-        seed = hashlib.sha256(f"peer {index} of seed {self.seed}".encode()).digest()
-        peer = SimPeer(self, index, Identity(seed), config, host)
+        if identity is None:
+            identity = Identity(hashlib.sha256(f"peer {index} of seed {self.seed}".encode()).digest())
+        peer = SimPeer(self, index, identity, config, host)
         self.peers.append(peer)
         self._by_address[peer.address] = peer
         if start:
@@ -149,11 +155,18 @@ class Simulation:
         """A random number up to this one."""
         return self._rng.uniform(0, most)
 
-    def connect(self, dialler: SimPeer, target: SimPeer, dial: int | None = None) -> None:
-        """Open a link between the two, whose handshake is over; `dial`: the number of the dialler's `Dial`, if any."""
+    def connect(self, dialler: SimPeer, target: SimPeer, dial: int | None = None) -> str | None:
+        """Open a link between the two, whose handshake is over; `dial`: the number of the dialler's `Dial`, if any.
+
+        Or return the bound of one of both that it would break.
+        """
+        refused = admit(dialler, target)
+        if refused is not None:
+            return refused
         link = Link.between(self, dialler, target)
         dialler.opened(link.number, target, Direction.OUTBOUND, dial)
         target.opened(link.far.number, dialler, Direction.INBOUND, None)
+        return None
 
 
 _PACKET = 1400  # bytes of payload that fit a packet beside the headers of IP, TCP, yamux and Noise
@@ -376,7 +389,7 @@ class Link:
 
     def close(self, error: SidecarError | None) -> None:
         """This side closes in order: what it has sent still arrives before the end does."""
-        if self.peer.links.pop(self.number, None) is None:
+        if self.peer.detach(self.number) is None:
             return
         clock = self._simulation.clock
         clock.at(clock.now, self.peer.feed, (events.ConnectionClosed(self.number, error),))
@@ -384,7 +397,7 @@ class Link:
 
     def cut(self) -> None:
         """This side's peer is no more; the other learns it a latency later."""
-        self.peer.links.pop(self.number, None)
+        self.peer.detach(self.number)
         clock, far = self._simulation.clock, self.far
         if self._simulation.connected(self.peer, far.peer):
             clock.at(clock.now + self.latency, far._end, (KeepAliveTimeout("the peer vanished"),))
@@ -407,13 +420,18 @@ class Link:
             for arrive, about, size in held or ():
                 side._send(arrive, about, size)
 
+    @property
+    def outbound(self) -> bool:
+        """Whether this side dialled."""
+        return bool(self._next_stream & 1)
+
     def _sides(self) -> tuple["Link", "Link"]:
         """The dialler's first."""
-        return (self, self.far) if self._next_stream & 1 else (self.far, self)
+        return (self, self.far) if self.outbound else (self.far, self)
 
     def _end(self, error: SidecarError | None) -> None:
         far = self.far
-        if self.peer.links.pop(self.number, None) is not None:
+        if self.peer.detach(self.number) is not None:
             self.peer.feed(events.ConnectionClosed(self.number, error))
         if self.number not in self.peer.links and far.number not in far.peer.links:
             self.alive = far.alive = False

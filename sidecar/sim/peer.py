@@ -1,8 +1,9 @@
 """One simulated peer: the node machine, and a driver for it that knows only virtual time."""
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..core import events, gossip
 from ..core.errors import NotSupported, SelfDial, SidecarError, Unreachable, WrongPeer
@@ -15,6 +16,28 @@ if TYPE_CHECKING:
     from .network import Link, Simulation
 
 _TAKE = 64 * 1024  # bytes asked of the node at a time, as the socket driver does
+
+
+class Admission(Protocol):
+    """What bounds a peer's connections; as the socket driver's `Admission` does."""
+
+    refused: Counter[str]
+    """Connections, by the bound that they would have broken."""
+
+    def refuse_inbound(self, host: str, now: float) -> str | None:
+        """Count an inbound, half-open connection from an IP address, or return the bound that it would break."""
+
+    def handshake_over(self, host: str) -> None:
+        """An inbound connection is no longer half-open."""
+
+    def release_inbound(self, host: str) -> None:
+        """An inbound connection is gone."""
+
+    def refuse_outbound(self) -> str | None:
+        """Count an outbound connection, or return the bound that it would break."""
+
+    def release_outbound(self) -> None:
+        """An outbound connection is gone."""
 
 
 class SimPeer:
@@ -34,7 +57,9 @@ class SimPeer:
         self.make: Callable[..., Node] = Node
         """What makes its node, with the arguments of `Node`; for a peer that does not behave as one."""
         self.links: dict[int, Link] = {}
+        self.admission: Admission | None = None  # None: it takes any number of connections
         self.dials = 0  # since the beginning
+        self.vain: Counter[str] = Counter()  # of these, those that led to nobody, or to another one; by IP address
         self.wall_ns = 1_700_000_000_000_000_000  # what its wall clock showed when virtual time began
         self.pace = 1.0  # seconds that its clocks count in one of virtual time
         self.sequence: int | None = None  # what the next start is told of the runs before
@@ -190,8 +215,8 @@ class SimPeer:
                 self._dial_failed(dial, WrongPeer(f"{target.identity.peer_id} answered instead of {dial.peer}"))
             elif target is self:
                 self._dial_failed(dial, SelfDial("this node itself answered"))
-            else:
-                simulation.connect(self, target, dial.dial)
+            elif (refused := simulation.connect(self, target, dial.dial)) is not None:
+                self._dial_failed(dial, Unreachable(refused))
 
         self._later(delay, arrive)
 
@@ -202,6 +227,7 @@ class SimPeer:
         self._later(simulation.model.latency[0], lambda: self.feed(events.Resolved(asked.lookup, result)))
 
     def _dial_failed(self, dial: events.Dial, error: SidecarError) -> None:
+        self.vain.update(address.ip for address in dial.addresses[:1] if address.ip is not None)
         self.feed(events.DialFailed(dial.dial, error))
 
     def _later(self, delay: float, action: Callable[[], None]) -> None:
@@ -236,6 +262,21 @@ class SimPeer:
         self.links[self._connections] = link
         return self._connections
 
+    @property
+    def host(self) -> str:
+        """Its IP address."""
+        return self.address.ip or ""
+
+    def detach(self, number: int) -> "Link | None":
+        """A connection is over at this end; None where it was before."""
+        link = self.links.pop(number, None)
+        if link is not None and self.admission is not None:
+            if link.outbound:
+                self.admission.release_outbound()
+            else:
+                self.admission.release_inbound(link.far.peer.host)
+        return link
+
     def opened(self, number: int, other: "SimPeer", direction: Direction, dial: int | None) -> None:
         """A link is there; `dial` is the number of this peer's own `Dial`, None at the other end."""
         identity = other.identity
@@ -261,6 +302,19 @@ class SimPeer:
                 self._carry_out(effects)
             if not self._fed:
                 self._arm()
+
+
+def admit(dialler: SimPeer, target: SimPeer) -> str | None:
+    """Count a connection between the two, or return the bound that it would break."""
+    refused = None if dialler.admission is None else dialler.admission.refuse_outbound()
+    if refused is not None or target.admission is None:
+        return refused
+    refused = target.admission.refuse_inbound(dialler.host, target.now())
+    if refused is None:
+        target.admission.handshake_over(dialler.host)
+    elif dialler.admission is not None:
+        dialler.admission.release_outbound()
+    return refused
 
 
 def not_supported(protocols: tuple[str, ...]) -> NotSupported:

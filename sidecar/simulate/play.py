@@ -3,22 +3,27 @@
 import dataclasses
 import random
 from array import array
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from ..core import events, gossip
+from ..core.identity import Identity
 from ..core.kademlia import keep_decoded
+from ..core.kademlia.keyspace import KEY_BITS, place
 from ..core.multiaddr import keep_parsed
 from ..core.node import Node, NodeNews
+from ..core.records import make_peer_record
 from ..core.types import PeerId
+from ..net.admission import Admission
 from ..sim import LinkModel, SimPeer, Simulation
-from .hostile import BEHAVIOURS, HostileNode, Surroundings
+from .hostile import BEHAVIOURS, BareNode, Contact, HostileNode, Surroundings
 from .placed import PlacedNetwork
-from .scenario import Event, Hostility, NodeKind, Publication, Scenario, What
+from .scenario import Event, NodeKind, Publication, Scenario, What
 from .tally import Message, Tally
 
 _NUMBER = 8  # bytes at the beginning of a message, by which it is known
 _MANY = 1000  # nodes with more peers than caches hold that are made for one node
+_NEARER = 2  # bits by which who is near to a victim is nearer than the nearest of all others, as a rule
 _SLICE = 0.25  # virtual seconds between two looks at whoever wants to see progress
 _STEPS = 20_000  # of the clock, a second's work or two: after so many there is a look before that
 
@@ -41,6 +46,7 @@ class Play:
         self.kinds: list[NodeKind] = []
         """Of each peer, in the order of `Simulation.peers`."""
         self._indices: dict[PeerId, int] = {}
+        self._contacts: dict[str, Sequence[Contact]] = {}
         self._region: list[int] = []
         self._since: list[float | None] = []  # when each started; None: it is down
         self.deaths = 0
@@ -98,17 +104,21 @@ class Play:
     def _add_nodes(self) -> None:
         simulation = self.simulation
         starts: list[float] = []
+        hosts = 0  # public addresses that are taken
         for kind in self.scenario.kinds:
             for number in range(kind.count):
-                peer = simulation.add(kind.config, start=False)
+                host = _public_address(hosts + number % kind.hosts) if kind.hosts else None
+                peer = simulation.add(kind.config, start=False, host=host, identity=self._identity(kind, number))
                 if kind.hostility is None:
                     peer.listener = self._hears(peer.index)
+                    peer.admission = Admission(kind.bounds, 0.0)
                 self._indices[peer.identity.peer_id] = peer.index
                 self._set_clock(peer, kind)
                 self.kinds.append(kind)
                 self._region.append(kind.regions[number % len(kind.regions)] if kind.regions else 0)
                 self._since.append(None)
                 starts.append(kind.start + kind.over * number / kind.count)
+            hosts += kind.hosts
         entrances = simulation.peers[: self.scenario.entrances]
         addresses = tuple(peer.address.with_peer(peer.identity.peer_id) for peer in entrances)
         told = {kind.name: dataclasses.replace(kind.config, bootstrap=addresses) for kind in self.scenario.kinds}
@@ -119,7 +129,7 @@ class Play:
             peer.config = dataclasses.replace(peer.config, bootstrap=others)
         for peer, kind in zip(simulation.peers, self.kinds, strict=True):
             if kind.hostility is not None:
-                peer.make = self._hostile(peer, kind.hostility)
+                peer.make = self._hostile(peer, kind)
         for peer, at in zip(simulation.peers, starts, strict=True):
             if not (self.scenario.warm and self.kinds[peer.index - 1].is_placed):
                 self._at(at, lambda peer=peer: self._start(peer))  # type: ignore[misc]
@@ -131,8 +141,37 @@ class Play:
         peer.wall_ns += int(rng.uniform(-kind.clock_offset, kind.clock_offset) * 1e9)
         peer.pace = 1.0 + rng.uniform(-kind.clock_drift, kind.clock_drift)
 
-    def _hostile(self, peer: SimPeer, hostility: Hostility) -> Callable[..., Node]:
+    def _identity(self, kind: NodeKind, number: int) -> Identity | None:
+        """The key of a node whose id is to be near to that of a victim; None: any will do."""
+        near = None if kind.hostility is None else BEHAVIOURS[kind.hostility.behaviour].near
+        if kind.hostility is None or near is None:
+            return None
+        victims = self._of(kind.hostility.options[near])
+        victim = place(victims[number % len(victims)].identity.peer_id)
+        apart = KEY_BITS - self.scenario.nodes.bit_length() - _NEARER
+        rng = random.Random(f"{self.seed}/near/{kind.name}/{number}")
+        while True:
+            identity = Identity(rng.randbytes(32))
+            if (place(identity.peer_id) ^ victim) >> apart == 0:
+                return identity
+
+    def contacts(self, kind: str) -> Sequence[Contact]:
+        """The nodes of a kind, as others can name them."""
+        if kind not in self._contacts:
+            self._contacts[kind] = [
+                Contact(
+                    peer.identity.peer_id,
+                    (peer.address,),
+                    make_peer_record(peer.identity, peer.wall_ns, (peer.address,)),
+                )
+                for peer in self._of(kind)
+            ]
+        return self._contacts[kind]
+
+    def _hostile(self, peer: SimPeer, kind: NodeKind) -> Callable[..., Node]:
         """What makes a node that behaves so, at each of its starts."""
+        hostility = kind.hostility
+        assert hostility is not None
         rng = random.Random(f"{self.seed}/hostile/{peer.index}")
         able = [other for other in self._of(hostility.against) if self.kinds[other.index - 1].hostility is None]
         chosen = rng.sample(able, min(hostility.connections, len(able)))
@@ -144,8 +183,13 @@ class Play:
                 begins=self.simulation.clock.now + hostility.after,
                 of_kind=lambda name: frozenset(other.identity.peer_id for other in self._of(name)),
                 options=hostility.options,
+                contacts=lambda name: self.contacts(kind.name if name is None else name),
+                config=kind.config,
             )
-            conduct = BEHAVIOURS[hostility.behaviour].conduct(around)
+            behaviour = BEHAVIOURS[hostility.behaviour]
+            conduct = behaviour.conduct(around)
+            if behaviour.bare:  # the driver calls nothing else of it
+                return cast(Node, BareNode(*arguments, conduct=conduct, targets=targets, **named))
             return HostileNode(*arguments, conduct=conduct, targets=targets, **named)
 
         return make
@@ -277,3 +321,8 @@ class Play:
             peer = self._rng.choice(up)
             self._kill(peer)
             self._at(self.simulation.clock.now + event.away, lambda: self._start(peer))
+
+
+def _public_address(number: int) -> str:
+    """One of 65,536 public IP addresses, each in a /24 of its own."""
+    return f"11.{number >> 8 & 255}.{number & 255}.1"

@@ -8,9 +8,10 @@ from typing import Any
 from ..config import KEYS, configured
 from ..config.kinds import choice, number, share, size, text
 from ..config.tables import Source, Table, read_document, tables
-from ..configure import node_config
+from ..configure import net_config, node_config
 from ..core.errors import ConfigError
 from ..core.node import NodeConfig
+from ..net.config import NetConfig
 from .hostile import BEHAVIOURS
 from .memory import available_memory, fitting_nodes, needed_memory
 from .network import KEYS as NETWORK_KEYS
@@ -29,7 +30,13 @@ _PER_SECOND = positive(1e6, "times a second")
 _TOP = (
     "name", "about", "seed", "duration", "entrances", "start", "settled", "network", "nodes", "publish", "event",
 )  # fmt: skip
-_NODES = ("count", "start", "over", "topics", "regions", "clock_offset", "clock_drift", "config", "behaviour")
+_NODES = (
+    "count", "start", "over", "topics", "regions", "hosts", "clock_offset", "clock_drift", "config", "behaviour",
+)  # fmt: skip
+_BOUNDS = (
+    "max_connections", "reserved_outbound", "max_per_address", "max_per_network", "exempt_networks", "accept_rate",
+    "accept_burst", "accept_rate_per_address", "accept_rate_per_network",
+)  # fmt: skip
 _HOSTILE = ("after", "connections", "against")  # beside the keys of the behaviour
 _PUBLISH = ("topic", "kind", "publishers", "count", "rate", "size", "start")
 _EVENT = ("at", "what", "kind", "count", "share", "shares", "lasts", "rate", "away")
@@ -136,14 +143,18 @@ def _kind(source: Source, name: str, content: object, network: SimulatedNetwork)
         if region not in network.regions:
             raise table.complaint("regions", f"{region!r} is none of the network's; there are {list(network.regions)}")
     chosen = regions or network.regions
+    count = table.take("count", number(1, 1_000_000, "nodes"), required=True)
+    config, bounds = _config(source, header, table.raw("config", {}))
     return NodeKind(
         name=name,
-        count=table.take("count", number(1, 1_000_000, "nodes"), required=True),
+        count=count,
         start=table.take("start", TIME, 0.0),
         over=table.take("over", TIME, 0.0),
         topics=table.words("topics", _TOPIC),
         regions=tuple(network.regions.index(region) for region in chosen),
-        config=_config(source, header, table.raw("config", {})),
+        config=config,
+        bounds=bounds,
+        hosts=table.take("hosts", number(0, count, "addresses"), 0),
         hostility=_hostility(table),
         clock_offset=table.take("clock_offset", TIME, 0.0),
         clock_drift=table.take("clock_drift", _DRIFT, 0.0),
@@ -193,13 +204,17 @@ def _checked_hostility(source: Source, kind: NodeKind, content: object, kinds: t
             raise table.complaint(
                 name, f"{value!r} is no kind of honest nodes; there are {', '.join(honest) or 'none'}"
             )
+    near, names = BEHAVIOURS[hostility.behaviour].near, [each.name for each in kinds]
+    if near is not None and names.index(kind.name) < names.index(hostility.options[near]):
+        text = f"{hostility.options[near]!r} stands below: victims come before those who are near to them"
+        raise table.complaint(near, text)
     able = sum(count for name, count in honest.items() if hostility.against in (None, name))
     if hostility.connections > able:
         raise table.complaint("connections", f"{hostility.connections} are more than there are such nodes ({able})")
     return dataclasses.replace(kind, config=dataclasses.replace(kind.config, high_water=0))
 
 
-def _config(source: Source, header: str, content: object) -> NodeConfig:
+def _config(source: Source, header: str, content: object) -> tuple[NodeConfig, NetConfig]:
     """What the nodes are told; only keys that mean something to a simulated node may be set."""
     if not isinstance(content, Mapping):
         raise ConfigError(f"{source.file}: {header}.config is a table: write [{header}.config.SECTION] and keys below")
@@ -207,8 +222,8 @@ def _config(source: Source, header: str, content: object) -> NodeConfig:
     def place(section: str, name: str | None) -> str:
         return source.place(f"{header}.config.{section}", 1, name)
 
-    plain = node_config(configured({}, place), _AGENT, ())
-    config = node_config(configured(content, place), _AGENT, ())
+    plain = _told({}, place)
+    config = _told(content, place)
     for section, keys in content.items():
         for name, value in keys.items():
             entry = KEYS[f"{section}.{name}"]
@@ -223,10 +238,18 @@ def _config(source: Source, header: str, content: object) -> NodeConfig:
     return plain if config == plain else config
 
 
-def _same(content: Mapping[str, Any], config: NodeConfig, place: Any) -> bool:
+def _told(content: Mapping[str, Any], place: Any) -> tuple[NodeConfig, NetConfig]:
+    """What nodes are told, and the bounds of their connections: all else of the driver is not simulated."""
+    config = configured(content, place)
+    driver = net_config(config)
+    bounds = NetConfig(**{name: getattr(driver, name) for name in _BOUNDS})
+    return node_config(config, _AGENT, ()), bounds
+
+
+def _same(content: Mapping[str, Any], config: tuple[NodeConfig, NetConfig], place: Any) -> bool:
     """Whether the nodes are told the same without a key."""
     try:
-        return node_config(configured(content, place), _AGENT, ()) == config
+        return _told(content, place) == config
     except ConfigError:  # it goes with others
         return False
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from .hostile_report import hostile_records
 from .limit import shortest
 from .play import Play
 from .tally import Message, RunCounts, first_copies
@@ -58,6 +59,8 @@ def records(play: Play) -> list[Record]:
         for service in sorted(counts.sent)
     ]
     report += _meshes(play)
+    if scenario.honest < scenario.nodes:
+        report += hostile_records(play)
     report.append(
         {
             "record": "connections",

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.node import NodeConfig
+from ..net.config import NetConfig
 from ..sim import LinkModel
 from .settings import Assignment
+
+_BOUNDS = NetConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,10 @@ class NodeKind:
     regions: tuple[int, ...]
     """In which regions they are, one after the other; empty where the network has none."""
     config: NodeConfig
+    bounds: NetConfig = _BOUNDS
+    """What an honest one's connections are bounded by."""
+    hosts: int = 0
+    """They share so many public addresses, each in a network of its own; 0: each has a private one."""
     hostility: Hostility | None = None
     """None: they are honest."""
     clock_offset: float = 0.0

@@ -36,8 +36,10 @@ def of_many_networks(number: int) -> str:
 def hostile(simulation: Simulation, target: SimPeer, host: str) -> SimPeer:
     """A node that dials the target and keeps messages for itself."""
 
+    rng = random.Random(1)
+
     def make(*arguments: Any, **named: Any) -> Node:
-        around = Surroundings(random.Random(1), simulation.clock.now, lambda name: frozenset(), {})
+        around = Surroundings(rng, simulation.clock.now, lambda name: (), {}, lambda name: (), IDLE)
         targets = [(target.identity.peer_id, target.address)]
         return HostileNode(*arguments, conduct=Silent(around), targets=targets, **named)
 

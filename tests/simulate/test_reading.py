@@ -8,6 +8,7 @@ import pytest
 from sidecar.core.errors import ConfigError
 from sidecar.simulate import reading
 from sidecar.simulate.memory import needed_memory
+from sidecar.simulate.play import Play
 from sidecar.simulate.reading import load_scenario
 from sidecar.simulate.scenario import Scenario, What
 
@@ -57,6 +58,15 @@ def test_all_that_a_scenario_can_say(tmp_path: Path) -> None:
         ("duration = 5\n" + NODES + 'behaviour = "silent"\n', "s.toml: all nodes are hostile, and a report is of the"),
         (NODES, "s.toml: the scenario lacks duration: seconds from 0.001 to 86400, such as 30, 250ms or 5m"),
         ("duration = 5\nsed = 1\n" + NODES, "s.toml:2: no key 'sed' in the scenario; there are name, about, seed,"),
+        ("duration = 5\n" + NODES + "hosts = 6\n", "s.toml:5: hosts = 6 in [nodes.plain]: above the most allowed"),
+        (
+            "duration = 5\n" + SYBILS + 'behaviour = "table-eclipse"\nvictim = "plain"\n' + NODES,
+            "s.toml:5: victim in [nodes.sybils]: 'plain' stands below: victims come before those who are near",
+        ),
+        (
+            "duration = 5\n" + NODES + "config.limits.half_open = 5\n",
+            "limits.half_open = 5 changes nothing of a simulated",
+        ),
         ("duration = 5\nsed = 1\n" + NODES, "(did you mean seed?)"),
         ("duration = -1\n" + NODES, "s.toml:1: duration = -1 in the scenario: "),
         ("duration = 5\n[nodes.plain]\ncuont = 5\n", "s.toml:3: no key 'cuont' in [nodes.plain]; "),
@@ -181,3 +191,13 @@ def test_nodes_that_need_not_join_and_fewer_messages_take_less_memory(tmp_path: 
 def test_a_scenario_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml cannot be read: No such file"):
         load_scenario(tmp_path / "none.toml")
+
+
+def test_limits_of_connections_and_public_addresses(tmp_path: Path) -> None:
+    scenario = read(tmp_path, "duration = 5\n" + NODES + "hosts = 2\nconfig.limits.connections_per_address = 3\n")
+    (kind,) = scenario.kinds
+    assert (kind.hosts, kind.bounds.max_per_address) == (2, 3)
+    play = Play(scenario)
+    assert [peer.host for peer in play.peers] == ["11.0.0.1", "11.0.1.1", "11.0.0.1", "11.0.1.1", "11.0.0.1"]
+    assert len({peer.address for peer in play.peers}) == 5
+    assert all(peer.admission is not None for peer in play.peers)

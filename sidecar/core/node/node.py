@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, NamedTuple
 
-from .. import events, gossip
+from .. import events, gossip, kademlia
 from ..buffer import Buffers
 from ..events import PeerView
 from ..gate import Gate
@@ -169,6 +169,10 @@ class Node:
     def topics(self) -> list[gossip.TopicView]:
         """The topics that are joined here, or that a connected peer announced."""
         return self._services.gossip.router.topics()
+
+    def routing_table(self) -> list[kademlia.BucketView]:
+        """The buckets of the DHT's routing table, the farthest one first."""
+        return self._services.kademlia.router.buckets()
 
     def rules(self) -> list[gossip.RuleView]:
         """The rules that topics' messages are judged by here."""

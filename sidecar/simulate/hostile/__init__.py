@@ -1,7 +1,11 @@
 """Simulated nodes that do harm: what the core never does, done to it over real connections."""
 
-from .conduct import Accomplice, Conduct, Exchange, Surroundings
+from .bare import BareNode
+from .conduct import Accomplice, Conduct, Contact, Exchange, Surroundings
 from .kinds import BEHAVIOURS, Behaviour
 from .node import HostileNode
 
-__all__ = ["BEHAVIOURS", "Accomplice", "Behaviour", "Conduct", "Exchange", "HostileNode", "Surroundings"]
+__all__ = [
+    "BEHAVIOURS", "Accomplice", "BareNode", "Behaviour", "Conduct", "Contact", "Exchange", "HostileNode",
+    "Surroundings",
+]  # fmt: skip

@@ -1,13 +1,15 @@
 """What a hostile node does otherwise than an honest one: a class of its own for each kind of conduct."""
 
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ...core import gossip
 from ...core.buffer import FrameDecoder, SendBuffer
 from ...core.deadlines import Deadlines
 from ...core.identity import Identity
+from ...core.multiaddr import Multiaddr
+from ...core.node import NodeConfig
 from ...core.types import PeerId
 
 # Bytes of the largest frame that is looked into: more than any honest node sends, whatever it is configured to.
@@ -15,9 +17,12 @@ _MAX_FRAME = 65 << 20
 
 
 class Exchange:
-    """A stream of which a conduct sees every frame, and may say more, less or something else."""
+    """A stream of which a conduct sees every frame, and may say more, less or something else.
 
-    __slots__ = ("ended_here", "ended_there", "heard", "number", "ours", "peer", "protocol", "said", "waiting")
+    Its buffers are made when they are needed: thousands of nodes have hundreds of these, and most go one way.
+    """
+
+    __slots__ = ("_heard", "_said", "ended_here", "ended_there", "number", "ours", "peer", "protocol", "waiting")
 
     def __init__(self, number: int, peer: PeerId, protocol: str, ours: bool) -> None:
         self.number = number
@@ -25,10 +30,31 @@ class Exchange:
         self.protocol = protocol
         self.ours = ours
         """Whether this node opened it. Of gossip, what this node says goes by the stream that it opened itself."""
-        self.heard = FrameDecoder(_MAX_FRAME)
-        self.said = FrameDecoder(_MAX_FRAME)
+        self._heard: FrameDecoder | None = None
+        self._said: FrameDecoder | None = None
         self.waiting = SendBuffer()
         self.ended_here = self.ended_there = False
+
+    def heard(self, data: bytes) -> list[bytes]:
+        """The frames that bytes of the peer complete."""
+        if self._heard is None:
+            self._heard = FrameDecoder(_MAX_FRAME)
+        return self._heard.receive(data)
+
+    def said(self, data: bytes) -> list[bytes]:
+        """The frames that bytes of the node beneath complete."""
+        if self._said is None:
+            self._said = FrameDecoder(_MAX_FRAME)
+        return self._said.receive(data)
+
+
+class Contact(NamedTuple):
+    """A node of the scenario, as its conspirators know it."""
+
+    peer: PeerId
+    addresses: tuple[Multiaddr, ...]
+    record: bytes
+    """Its addresses, signed by it."""
 
 
 class Surroundings(NamedTuple):
@@ -41,6 +67,10 @@ class Surroundings(NamedTuple):
     """The nodes of a kind of the scenario, to be asked whether they contain one."""
     options: Mapping[str, Any]
     """The keys of its behaviour, with the scenario's values or the defaults."""
+    contacts: Callable[[str | None], Sequence[Contact]]
+    """The nodes of a kind; None: those that are of one's own."""
+    config: NodeConfig
+    """What honest nodes of the network are told, and so expect of others."""
 
 
 class Accomplice(Protocol):
@@ -65,6 +95,9 @@ class Conduct:
 
     def __init__(self, around: Surroundings) -> None:
         self.around = around
+
+    def started(self, now: float) -> None:
+        """Its node has begun, and knows its own addresses."""
 
     def taps(self, protocol: str) -> bool:
         """Whether it wants to see the frames of streams with this protocol."""

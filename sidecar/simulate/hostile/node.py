@@ -66,8 +66,10 @@ class HostileNode(Node):
                 for stream in [each for each in self._exchanges if each >> events.STREAM_BITS == connection]:
                     self._over(stream)
                 self._peers.pop(connection, None)
-            case events.AddressesChanged() if self._targets:
-                self.deadlines.at(now, self._seek)
+            case events.AddressesChanged():
+                self._conduct.started(now)
+                if self._targets:
+                    self.deadlines.at(now, self._seek)
             case _:
                 pass
         return self._done(self._watched(super().handle(arrived, now)))
@@ -93,7 +95,7 @@ class HostileNode(Node):
             taken = b"".join(super().take(stream, limit))
             if not taken:
                 break
-            for frame in exchange.said.receive(taken):
+            for frame in exchange.said(taken):
                 for told in self._conduct.says(exchange, frame, self._now):
                     exchange.waiting.push(encode(len(told)) + told)
         if exchange.ended_here and exchange.ended_there and not exchange.waiting:
@@ -131,7 +133,7 @@ class HostileNode(Node):
             if exchange is None:
                 chunks.append((stream, data))
                 continue
-            for frame in exchange.heard.receive(data):
+            for frame in exchange.heard(data):
                 for left in self._conduct.hears(exchange, frame, self._now):
                     chunks.append((stream, encode(len(left)) + left))
         return received._replace(chunks=chunks)

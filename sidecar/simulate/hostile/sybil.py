@@ -1,11 +1,18 @@
 """The sybils of the published evaluation of gossipsub 1.1 (PL-TechRep-2020-001), by what they do not pass on."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import ClassVar
 
 from ...core import gossip
 from ...core.errors import ProtocolError
-from ...core.gossip.messages import decode_rpc, encode_graft, encode_subscription, field, parse_message
+from ...core.gossip.messages import (
+    ControlMessage,
+    decode_rpc,
+    encode_graft,
+    encode_subscription,
+    field,
+    parse_message,
+)
 from ...core.override import override
 from ...core.types import PeerId
 from .conduct import Conduct, Exchange, Surroundings
@@ -50,9 +57,9 @@ class Sybil(Conduct):
 
     @override
     def opened(self, exchange: Exchange, now: float) -> None:
-        if exchange.ours:
+        if exchange.ours and exchange.protocol in self.protocols:
             self._out[exchange.peer] = exchange
-            self._graft(exchange.peer, self._told.get(exchange.peer, {}), join=True)
+            self.graft(exchange.peer, self._told.get(exchange.peer, {}), join=True)
 
     @override
     def closed(self, exchange: Exchange, now: float) -> None:
@@ -60,12 +67,12 @@ class Sybil(Conduct):
             del self._out[exchange.peer]
             for peers in self._grafted.values():
                 peers.pop(exchange.peer, None)
-        elif not exchange.ours:
+        elif not exchange.ours and exchange.protocol in self.protocols:
             self._told.pop(exchange.peer, None)
 
     @override
     def says(self, exchange: Exchange, frame: bytes, now: float) -> Iterable[bytes]:
-        return ()  # the node beneath is in no topic, and has nothing to say
+        return ()  # a node beneath is in no topic, and has nothing to say
 
     @override
     def hears(self, exchange: Exchange, frame: bytes, now: float) -> Iterable[bytes]:
@@ -83,19 +90,40 @@ class Sybil(Conduct):
                 told.pop(each.topicid, None)
             elif len(told) < _MAX_TOPICS and (not self._topics or each.topicid in self._topics):
                 told[each.topicid] = joined[each.topicid] = None
-        self._graft(peer, joined, join=True)
+        self.graft(peer, joined, join=True)
         if rpc.HasField("control"):
             for prune in rpc.control.prune:
                 self._pruned(peer, prune.topicID, now)
             for graft in rpc.control.graft:
                 self._link(peer, graft.topicID)
+            self.controlled(peer, rpc.control, now)
         for raw in rpc.publish:
             self._forward(peer, raw, now)
         return ()
 
+    def controlled(self, peer: PeerId, control: ControlMessage, now: float) -> None:
+        """What else of control a peer has said."""
+
+    def got(self, source: PeerId, topic: bytes, identifier: bytes, now: float) -> None:
+        """A message has come for the first time."""
+
+    def tell(self, peer: PeerId, rpc: bytes) -> None:
+        """Send a peer an RPC, where there is a stream to it."""
+        out = self._out.get(peer)
+        if out is not None:
+            self.node.say(out, rpc)
+
+    def listeners(self) -> Iterator[tuple[PeerId, Collection[bytes]]]:
+        """The peers that it can tell something, and the topics that they are in."""
+        for peer in self._out:
+            topics = self._told.get(peer)
+            if topics:
+                yield peer, topics
+
     # ------------------------------------------------------------
 
-    def _graft(self, peer: PeerId, topics: Collection[bytes], *, join: bool) -> None:
+    def graft(self, peer: PeerId, topics: Collection[bytes], *, join: bool = False) -> None:
+        """Graft a peer in topics that it is in; `join`: tell it first that it is in them itself."""
         out = self._out.get(peer)
         if out is None or not topics:
             return
@@ -105,12 +133,24 @@ class Sybil(Conduct):
         for topic in topics:
             self._link(peer, topic)
 
+    def is_linked(self, peer: PeerId, topic: bytes) -> bool:
+        """Whether it reckons with being in the peer's mesh."""
+        return peer in self._grafted.get(topic, {})
+
+    def is_refused(self, peer: PeerId, topic: bytes) -> bool:
+        """Whether the peer has pruned it, and it waits for its back-off to end."""
+        return (peer, topic) in self._regrafts
+
+    def unlink(self, peer: PeerId, topic: bytes) -> None:
+        """It is not, any more."""
+        self._grafted.get(topic, {}).pop(peer, None)
+
     def _link(self, peer: PeerId, topic: bytes) -> None:
         if topic in self._grafted or len(self._grafted) < _MAX_TOPICS:
             self._grafted.setdefault(topic, {})[peer] = None
 
     def _pruned(self, peer: PeerId, topic: bytes, now: float) -> None:
-        self._grafted.get(topic, {}).pop(peer, None)
+        self.unlink(peer, topic)
         if (peer, topic) in self._regrafts or topic not in self._told.get(peer, {}):
             return
         self._regrafts[peer, topic] = None
@@ -118,7 +158,7 @@ class Sybil(Conduct):
         def again(now: float) -> None:
             del self._regrafts[peer, topic]
             if peer not in self._grafted.get(topic, {}) and topic in self._told.get(peer, {}):
-                self._graft(peer, (topic,), join=False)
+                self.graft(peer, (topic,))
 
         self.node.deadlines.at(now + _REGRAFT + self.around.rng.uniform(0.0, _JITTER), again)
 
@@ -134,6 +174,7 @@ class Sybil(Conduct):
         self._seen[identifier] = None
         if len(self._seen) > _SEEN:
             del self._seen[next(iter(self._seen))]
+        self.got(source, message.topic or b"", identifier, now)
         if now >= self.around.begins and self.drops(author):
             return
         body = field(2, raw)

@@ -8,6 +8,7 @@ import pytest
 
 from sidecar.core.deadlines import Deadlines
 from sidecar.core.gossip.messages import decode_rpc, encode_graft, encode_prune, encode_subscription, field
+from sidecar.core.node import NodeConfig
 from sidecar.core.types import PeerId
 from sidecar.simulate.hostile import BEHAVIOURS, Accomplice, Exchange, Surroundings
 from sidecar.simulate.hostile.sybil import Sybil
@@ -31,7 +32,14 @@ class Bench:
     """A sybil with two peers that are in `news`, both grafted."""
 
     def __init__(self, behaviour: str, options: Mapping[str, Any] | None = None, begins: float = 0.0) -> None:
-        around = Surroundings(random.Random(1), begins, lambda name: {"victim": (AUTHOR,)}[name], options or {})
+        around = Surroundings(
+            random.Random(1),
+            begins,
+            lambda name: {"victim": (AUTHOR,)}[name],
+            options or {},
+            lambda name: (),
+            NodeConfig(),
+        )
         self.sybil = cast(Sybil, BEHAVIOURS[behaviour].conduct(around))
         self.node = FakeNode()
         self.sybil.node = cast(Accomplice, self.node)

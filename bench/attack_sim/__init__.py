@@ -1,0 +1,1 @@
+"""Plays the attacks of `scenarios/attacks` on virtual time, and writes what happened into docs/defence.md."""
