@@ -18,7 +18,7 @@ from tests.interop.build import build
 Line = dict[str, Any]
 
 # Generous, since nothing is measured with it: a loaded machine must not fail a test.
-TIMEOUT = 30.0
+TIMEOUT = 120.0
 _LINE_LIMIT = 8 << 20  # a message of 1 MiB in base64, and to spare
 _LOG_LINES = 400
 _SHOWN = 300  # characters of a line that the log keeps
