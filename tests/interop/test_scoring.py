@@ -182,7 +182,9 @@ async def keep_scores(language: str, home: Path, *, each: int, beats: int, degre
             assert min(watch.lowest.values()) >= 0, watch.fallen
             assert not watch.fallen
         lowest = [peer_scores["lowest"][name] for peer_scores in told for name in us]
+        charged = max((s["penalties"].get(name, 0) for s in told if "penalties" in s for name in us), default="?")
         print(f"their lowest of us {min(lowest):.2f}, ours of them {min(min(w.lowest.values()) for w in watches):.2f}")
+        print(f"the most misbehaviour that they counted of us: {charged}")
         counted = [await sidecar.client.statistics() for sidecar in sidecars]
         for task in following:
             task.cancel()
