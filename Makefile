@@ -35,7 +35,9 @@ test: $(STAMP)  ## The test suite, but for what `make test-slow` runs
 
 test-slow: $(STAMP)  ## The tests that cost much: large meshes, every way to install, grpcurl, Go's ingest (needs Go and Node)
 	@temporary=$$(mktemp -d) && trap "rm -rf $$temporary" EXIT && $(BIN)/python -m tests.prepare grpcurl && \
-	  $(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadfile --basetemp=$$temporary
+	  $(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadfile --basetemp=$$temporary && \
+	  API_ENGINE=grpcio $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --basetemp=$$temporary \
+	    tests/api tests/clients/python tests/conformance
 
 test-tools: $(STAMP)  ## Build and install what the tests need beside Python, Go and Node (`make test` does it by itself)
 	@exec $(BIN)/python -m tests.prepare

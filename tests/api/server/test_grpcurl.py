@@ -15,7 +15,7 @@ from tests.interop.build import BuildFailed, ToolMissing
 from tests.missing import MUST, not_there
 from tests.prepare import ensure, found
 
-pytestmark = pytest.mark.slow  # Go takes long to build it
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_engine")]  # Go takes long to build it
 
 PAGE = Path(__file__).parents[3] / "docs/api.md"
 

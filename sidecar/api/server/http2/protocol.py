@@ -110,7 +110,7 @@ class ApiProtocol(asyncio.Protocol):
             if self._unread > _UNREAD and not self._deaf and self._transport is not None:
                 self._deaf = True
                 self._transport.pause_reading()
-        self.flush_soon()
+        self._flush_at_the_end()
 
     @override
     def eof_received(self) -> bool:
@@ -159,16 +159,26 @@ class ApiProtocol(asyncio.Protocol):
     # ------------------------------------------------------------ out
 
     def flush_soon(self) -> None:
+        """Send what the machine has: at once for a call that is alone, for nothing else can join its write."""
+        if len(self._calls) == 1:
+            self._flush()
+        else:
+            self._flush_at_the_end()
+
+    def _flush_at_the_end(self) -> None:
         """Send what the machine has, behind what else happens in this turn: one write for all of it."""
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush_turn)
 
-    def _flush(self) -> None:
+    def _flush_turn(self) -> None:
         self._flushing = False
-        transport = self._transport
         if self._new:
             self._arm()
+        self._flush()
+
+    def _flush(self) -> None:
+        transport = self._transport
         if transport is None or self._closing:
             return
         machine = self.machine
@@ -286,7 +296,7 @@ class ApiProtocol(asyncio.Protocol):
     def end(self) -> None:
         """Take no further calls, and close once those that are open have ended."""
         self.machine.end()
-        self.flush_soon()
+        self._flush_at_the_end()
 
     def stop(self) -> None:
         """End the calls that are open."""
@@ -298,4 +308,4 @@ class ApiProtocol(asyncio.Protocol):
     def ask(self) -> None:
         """Ask for a sign of life."""
         self.machine.ping()
-        self.flush_soon()
+        self._flush_at_the_end()
