@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -51,6 +52,8 @@ async def start_sidecar(stack: contextlib.AsyncExitStack, *flags: str) -> Sideca
     (home / "config.toml").touch()  # an empty one, so that the user's own is not read
     options = ["--config", str(home / "config.toml"), "--state", str(home / "state"), "--socket", str(home / "api")]
     options += ["--listen", "/ip4/127.0.0.1/tcp/0", "--log-level", "error", *flags]
+    if engine := os.environ.get("API_ENGINE", ""):
+        options += ["--api-engine", engine]
     started = time.monotonic()
     process = await spawn_module("sidecar", "run", "--until-eof", *options, stderr=asyncio.subprocess.DEVNULL)
     sidecar = Sidecar(process, home / "api")

@@ -338,6 +338,26 @@ def test_what_ends_the_connection(data: bytes) -> None:
             break  # byte by byte takes too long where there is so much
 
 
+@pytest.mark.parametrize("violation", [frame(frames.DATA, b"x", stream=0), frame(frames.SETTINGS) * 2000])
+def test_calls_whose_connection_broke_can_still_be_answered_into_nothing(violation: bytes) -> None:
+    unfit = request(3, b"x", more=((b"grpc-encoding", b"gzip"),))
+    server = machine()
+    server.receive_data(greeting() + request(1, b"x"), 0.0)
+    server.receive_data(request(5, bytes(100)) + unfit + violation, 0.0)
+    for flushed in (False, True):
+        server.begin(1)
+        server.send(1, b"x")
+        server.taken(1, 1)
+        server.finish(1)
+        server.cancel(5)
+        server.ping()
+        server.end()
+        assert server.waiting(1) < 100
+        if not flushed:
+            said(server)
+    assert server.over
+
+
 def test_a_flood_is_answered_by_a_GOAWAY_that_lets_nobody_try_again() -> None:
     server = machine()
     (failed,) = server.receive_data(greeting() + frame(frames.SETTINGS) * 2000, 0.0)

@@ -42,7 +42,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 Violation = NGH2Error
 """What `receive_data` raises at bytes that end the connection; the session is no use then. Some only lead to a GOAWAY
-in what is sent next, after which the session wants nothing more."""
+in what is sent next, after which the session wants nothing more; until then its other methods may raise this too."""
 
 MAX_WINDOW = 2**31 - 1  # RFC 9113, section 6.9.1
 

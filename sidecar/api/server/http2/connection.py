@@ -1,5 +1,6 @@
 """One connection of an app, without I/O: bytes in, what happens to its calls out; responses in, bytes out."""
 
+import contextlib
 import struct
 from typing import Any, NamedTuple
 
@@ -103,11 +104,12 @@ class ServerConnection:
         if self._failed or not session.want_read:
             return []
         events: list[Event] = []
-        failure = ""
+        touched: dict[int, _Stream] = {}  # that data came for: one answer to all of it
         try:
             session.receive_data(data)
-        except Violation as error:
-            failure = str(error)
+        except Violation as error:  # what came before it in these bytes could not be answered any more
+            self._fail(str(error), events)
+            return events
         for event in session.events():
             kind = type(event)
             taken: Any = event  # the events of bindings share no types, only their attributes
@@ -116,7 +118,7 @@ class ServerConnection:
                 self._on_request(taken, events)
             elif kind is DataReceived:
                 self._refill()
-                self._on_data(taken, events)
+                self._on_data(taken, events, touched)
             elif kind is StreamReset or kind is StreamClosed:
                 self._forget(taken.stream_id, events)
             elif kind is TrailersReceived:
@@ -126,14 +128,15 @@ class ServerConnection:
                 self.greeted = True  # no frame may come before its SETTINGS
             elif kind is PingAcknowledged:
                 self.answered_ping = True
-        if self._idle_frames < 0 and not failure:
+        for stream_id, stream in touched.items():
+            if stream.held <= _HELD:
+                self._give_back(stream_id, stream)
+        if self._idle_frames < 0:
             burst, rate = _IDLE_FRAMES
             self._idle_frames = min(self._idle_frames + (now - self._refilled) * rate, burst)
             self._refilled = now
             if self._idle_frames < 0:
-                failure = f"more than {burst} PING and SETTINGS frames without a call"
-        if failure:
-            self._fail(failure, events)
+                self._fail(f"more than {burst} PING and SETTINGS frames without a call", events)
         return events
 
     def _refill(self) -> None:
@@ -150,38 +153,38 @@ class ServerConnection:
             self.finish(stream_id, trailers(refused.code, str(refused)) + refused.more)
             return
         except NotGrpc as stranger:
-            self._session.send_response(stream_id, ((b":status", stranger.status),), end_stream=True)
+            with contextlib.suppress(Violation):
+                self._session.send_response(stream_id, ((b":status", stranger.status),), end_stream=True)
             self._answered(stream_id, stream)
             return
         events.append(CallBegan(stream_id, head))
         if stream.ended:
             events.append(MessagesCame(stream_id, [], ended=True))
 
-    def _on_data(self, event: Any, events: list[Event]) -> None:
+    def _on_data(self, event: Any, events: list[Event], touched: dict[int, _Stream]) -> None:
         stream_id = event.stream_id
         data = event.data
         stream = self._streams.get(stream_id)
         if stream is None:  # answered already
             self._session.acknowledge_received_data(len(data), stream_id)
             return
+        touched[stream_id] = stream
+        stream.owed += len(data)
         try:
             messages = stream.reader.receive(data)
             if event.end_stream:
                 stream.ended = True
                 if stream.reader.amid:
                     raise Unfit(Code.INTERNAL, "the call ended amid a message")
+            elif not messages:
+                return
         except Unfit as refused:
             self.finish(stream_id, trailers(refused.code, str(refused)) + refused.more)
             events.append(CallGone(stream_id))
             return
-        stream.owed += len(data)
-        if messages:
-            for message in messages:
-                stream.held += len(message) + PREFIX
-        if stream.held <= _HELD:
-            self._give_back(stream_id, stream)
-        if messages or event.end_stream:
-            events.append(MessagesCame(stream_id, messages, event.end_stream))
+        for message in messages:
+            stream.held += len(message) + PREFIX
+        events.append(MessagesCame(stream_id, messages, stream.ended))
 
     def _on_end(self, stream_id: int, events: list[Event]) -> None:
         """Trailers, which clients of gRPC do not send."""
@@ -228,7 +231,10 @@ class ServerConnection:
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.begun:
             stream.begun = True
-            self._session.send_response(stream_id, RESPONSE + metadata)
+            try:
+                self._session.send_response(stream_id, RESPONSE + metadata)
+            except Violation:
+                self.cancel(stream_id)
 
     def send(self, stream_id: int, message: bytes) -> int:
         """Send a message; the bytes of the stream that wait now."""
@@ -236,15 +242,18 @@ class ServerConnection:
         if stream is None:
             return 0
         session = self._session
-        if not stream.begun:
-            stream.begun = True
-            session.send_response(stream_id, RESPONSE)
         length = len(message)
-        if length < _HELD:
-            session.send_data(stream_id, prefix(length) + message)
-        else:  # a copy less
-            session.send_data(stream_id, prefix(length))
-            session.send_data(stream_id, message)
+        try:
+            if not stream.begun:
+                stream.begun = True
+                session.send_response(stream_id, RESPONSE)
+            if length < _HELD:
+                session.send_data(stream_id, prefix(length) + message)
+            else:  # a copy less
+                session.send_data(stream_id, prefix(length))
+                session.send_data(stream_id, message)
+        except Violation:
+            self.cancel(stream_id)
         return session.queued_body_size(stream_id)
 
     def waiting(self, stream_id: int) -> int:
@@ -256,11 +265,15 @@ class ServerConnection:
         stream = self._streams.get(stream_id)
         if stream is None:
             return
-        if stream.begun:
-            self._session.send_trailers(stream_id, status)
+        try:
+            if stream.begun:
+                self._session.send_trailers(stream_id, status)
+            else:
+                self._session.send_response(stream_id, RESPONSE + status, end_stream=True)
+        except Violation:
+            self.cancel(stream_id)
         else:
-            self._session.send_response(stream_id, RESPONSE + status, end_stream=True)
-        self._answered(stream_id, stream)
+            self._answered(stream_id, stream)
 
     def _answered(self, stream_id: int, stream: _Stream) -> None:
         del self._streams[stream_id]
@@ -269,22 +282,25 @@ class ServerConnection:
             self._leaving[stream_id] = None
 
     def cancel(self, stream_id: int) -> None:
-        """End a call at once, without a status."""
+        """End a call at once, without a status: nobody waits for it, or the connection ends."""
         stream = self._streams.pop(stream_id, None)
         if stream is not None:
-            self._give_back(stream_id, stream)
-            self._session.reset_stream(stream_id, _CANCEL)
+            with contextlib.suppress(Violation):
+                self._give_back(stream_id, stream)
+                self._session.reset_stream(stream_id, _CANCEL)
 
     def ping(self) -> None:
         """Ask for a sign of life."""
         if not self._failed:
             self.answered_ping = False
-            self._session.ping()
+            with contextlib.suppress(Violation):
+                self._session.ping()
 
     def end(self) -> None:
         """Take no further calls. The connection is over when those that are open have ended."""
         if not self._failed:
-            self._session.send_goaway(_NO_ERROR)
+            with contextlib.suppress(Violation):  # it ends already
+                self._session.send_goaway(_NO_ERROR)
 
     def data_to_send(self, amount: int) -> bytes:
         """What the socket is to take next, about `amount` bytes; empty when there is nothing."""
