@@ -43,7 +43,7 @@ class Reflection:
             case "file_by_filename":
                 _tell_file(pool.FindFileByName(request.file_by_filename), response)
             case "file_containing_symbol":
-                _tell_file(pool.FindFileContainingSymbol(request.file_containing_symbol), response)
+                _tell_file(self._file_of(request.file_containing_symbol), response)
             case "file_containing_extension":
                 asked = request.file_containing_extension
                 message = pool.FindMessageTypeByName(asked.containing_type)
@@ -57,6 +57,16 @@ class Reflection:
             case _:
                 response.error_response.error_code = Code.INVALID_ARGUMENT
                 response.error_response.error_message = "the request asks nothing"
+
+    def _file_of(self, symbol: str) -> Any:
+        """The file that has this. Raises KeyError."""
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:  # protobuf finds services there, but none of their methods
+            service, _, method = symbol.rpartition(".")
+            found = self._pool.FindServiceByName(service)
+            found.methods_by_name[method]
+            return found.file
 
 
 def _tell_file(file: Any, response: Any) -> None:

@@ -159,6 +159,16 @@ async def test_health_follows_readiness(tmp_path: Path) -> None:
         status = health_pb2.HealthCheckResponse
         for part in ("", "node", "gossip", "dht"):
             assert (await stub.Check(health_pb2.HealthCheckRequest(service=part))).status == status.SERVING
+        listed = (await stub.List(health_pb2.HealthListRequest())).statuses
+        assert {part: told.status for part, told in listed.items()} == dict.fromkeys(
+            ("", "node", "gossip", "dht"), status.SERVING
+        )
+        with pytest.raises(grpc.aio.AioRpcError, match="there is no part 'nothing'") as refused:
+            await stub.Check(health_pb2.HealthCheckRequest(service="nothing"))
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+        unknown = stub.Watch(health_pb2.HealthCheckRequest(service="nothing"))
+        assert (await unknown.read()).status == status.SERVICE_UNKNOWN
+        unknown.cancel()
         watching = stub.Watch(health_pb2.HealthCheckRequest())
         assert (await watching.read()).status == status.SERVING
         node.met = False
@@ -236,6 +246,46 @@ async def test_reflection_is_enough_to_subscribe_and_publish(tmp_path: Path) -> 
         )
         assert (await publish(request(topic="news", data=b"hello"))).receipt.peers == 1
         assert (await call.read()).messages[0].data == b"hello"
+        call.cancel()
+
+
+@asynchronous
+async def test_whatever_tools_ask_reflection_is_answered(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, _, api, _), grpc.aio.insecure_channel(api.target) as channel:
+        call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
+
+        async def ask(**asked: Any) -> Any:
+            request = reflection_pb2.ServerReflectionRequest(**asked)
+            await call.write(request)
+            response = await call.read()
+            assert response.original_request == request
+            return response
+
+        names = [service.name for service in (await ask(list_services="")).list_services_response.service]
+        assert names == sorted(names)
+        assert {"sidecar.v1.NodeService", "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"} <= set(
+            names
+        )
+        for symbol in ("sidecar.v1.NodeService", "sidecar.v1.NodeService.GetNode", "sidecar.v1.GetNodeRequest"):
+            files = (await ask(file_containing_symbol=symbol)).file_descriptor_response.file_descriptor_proto
+            described = [descriptor_pb2.FileDescriptorProto.FromString(file) for file in files]
+            assert described[0].name == "sidecar/v1/node.proto"
+            assert len({file.name for file in described}) == len(files) > 1
+        by_name = await ask(file_by_filename="sidecar/v1/node.proto")
+        assert by_name.file_descriptor_response.file_descriptor_proto[0] == files[0]
+        unknown: list[dict[str, Any]] = [
+            {"file_containing_symbol": "sidecar.v1.NodeService.Nothing"},
+            {"file_containing_symbol": "nothing"},
+            {"file_by_filename": "nothing.proto"},
+            {"all_extension_numbers_of_type": "nothing"},
+            {"file_containing_extension": {"containing_type": "nothing", "extension_number": 1}},
+        ]
+        for asked in unknown:
+            assert (await ask(**asked)).error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+        assert (await ask()).error_response.error_code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+        message = "google.protobuf.MethodOptions"
+        numbers = (await ask(all_extension_numbers_of_type=message)).all_extension_numbers_response
+        assert numbers.base_type_name == message
         call.cancel()
 
 
