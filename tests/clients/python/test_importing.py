@@ -35,7 +35,12 @@ def look(script: str, experiments: str | None = None) -> tuple[str | None, str |
 
 @pytest.mark.parametrize(
     "script",
-    ["import sidecar_client", "from sidecar_client.v1 import node_pb2_grpc", "import sidecar.commands.run"],
+    [
+        "import sidecar_client; sidecar_client.connect",
+        "import sidecar_client.errors",
+        "from sidecar_client.v1 import node_pb2_grpc",
+        "import sidecar.app, sidecar.api.server.grpc_server",
+    ],
 )
 def test_grpc_is_told_what_to_use_and_child_processes_inherit_nothing(script: str) -> None:
     assert look(script) == (_experiments.OURS, None)
@@ -47,16 +52,34 @@ def test_what_the_environment_says_about_grpc_stays(experiments: str) -> None:
 
 
 def test_an_app_that_imports_grpc_first_keeps_its_own() -> None:
-    assert look("import grpc, sidecar_client") == (None, None)
+    assert look("import grpc, sidecar_client.errors") == (None, None)
+
+
+def test_grpc_itself_does_not_show_that_it_was_told() -> None:
+    check = "import sidecar_client.errors, grpc, importlib.util, inspect; inspect.getsource(grpc)\n"
+    check += "for loader in (grpc.__loader__, importlib.util.find_spec('grpc').loader):\n"
+    check += "    assert type(loader).__name__ == 'SourceFileLoader'\n"
+    check += "assert not [found for found in sys.meta_path if 'sidecar' in type(found).__module__]"
+    assert look(check) == (_experiments.OURS, None)
+
+
+def test_a_sidecar_with_its_own_engine_does_without_grpc() -> None:
+    script = (
+        "import sys, sidecar.commands.run\nfrom sidecar.api.server import server, engines\n"
+        "assert engines.chosen('auto')[0] == 'http2'\nprint([name for name in sys.modules if name == 'grpc'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_of_a_later_grpc_nothing_is_presumed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert () < _experiments._version() <= _experiments.NEWEST, "see whether this grpcio knows OURS, and raise NEWEST"
     monkeypatch.delenv("GRPC_EXPERIMENTS", raising=False)
-    monkeypatch.delitem(sys.modules, "grpc")
+    monkeypatch.delitem(sys.modules, "grpc", raising=False)
     monkeypatch.setattr(_experiments, "_version", lambda: (_experiments.NEWEST[0], _experiments.NEWEST[1] + 1))
-    _experiments._import_grpc()
-    assert "grpc" not in sys.modules
+    before = list(sys.meta_path)
+    _experiments._prepare()
+    assert sys.meta_path == before
 
 
 def test_the_generated_code_comes_without_the_client() -> None:

@@ -9,7 +9,11 @@ import importlib.util
 import os
 import re
 import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 from . import _fork  # noqa: F401 - it comes before gRPC, too
 
@@ -31,15 +35,52 @@ def _version() -> tuple[int, ...]:
     return tuple(map(int, numbers.groups())) if numbers else ()
 
 
-def _import_grpc() -> None:
-    if "grpc" in sys.modules or "GRPC_EXPERIMENTS" in os.environ or not () < _version() <= NEWEST:
-        return
-    os.environ["GRPC_EXPERIMENTS"] = OURS
-    try:
-        import grpc  # noqa: F401
-    finally:
-        # It has been read. Processes that this one starts, with whatever gRPC of theirs, are not to inherit it.
-        del os.environ["GRPC_EXPERIMENTS"]
+class _Finder(MetaPathFinder):
+    """Tells gRPC when it is imported: not before, for the sidecar has the generated code alone, and can do without."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """How gRPC is found by the others, loaded with what is to be told."""
+        if fullname != "grpc":
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _TellingLoader(spec.loader, self)
+                return spec
+        return None
 
 
-_import_grpc()
+class _TellingLoader(Loader):
+    def __init__(self, loader: Loader, finder: _Finder) -> None:
+        self._loader = loader
+        self._finder = finder
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader  # as if nobody had been here
+        module.__loader__ = self._loader
+        if self._finder in sys.meta_path:
+            sys.meta_path.remove(self._finder)
+        if "GRPC_EXPERIMENTS" in os.environ:
+            self._loader.exec_module(module)
+            return
+        os.environ["GRPC_EXPERIMENTS"] = OURS
+        try:
+            self._loader.exec_module(module)
+        finally:
+            # It has been read. Processes that this one starts, with whatever gRPC of theirs, are not to inherit it.
+            del os.environ["GRPC_EXPERIMENTS"]
+
+
+def _prepare() -> None:
+    if "grpc" not in sys.modules and "GRPC_EXPERIMENTS" not in os.environ and () < _version() <= NEWEST:
+        sys.meta_path.insert(0, _Finder())
+
+
+_prepare()
