@@ -173,6 +173,8 @@ def gossip_config(config: Config) -> GossipConfig:
         heartbeat_interval=gossip.heartbeat_interval,
         idontwant_threshold=gossip.idontwant_threshold,
         seen_ttl=gossip.seen_ttl,
+        ignore_replays=gossip.ignore_replays,
+        flood_share=gossip.flood_share,
         seen_max=gossip.seen_max,
         max_rpc=gossip.max_message,
         dependents=gossip.dependents,

@@ -100,9 +100,9 @@ def real(low: float, high: float) -> Kind:
     return Kind(read, lambda value: f"{value:.15g}", "", allowed, "NUMBER", ends=(low, high))
 
 
-def share(most: float = 1.0) -> Kind:
-    """A part of a whole, from 0 to `most`."""
-    return replace(real(0.0, most), placeholder="SHARE")
+def share(most: float = 1.0, least: float = 0.0) -> Kind:
+    """A part of a whole, from `least` to `most`."""
+    return replace(real(least, most), placeholder="SHARE")
 
 
 def choice(*names: str) -> Kind:

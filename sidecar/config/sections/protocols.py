@@ -218,6 +218,22 @@ class GossipSection:
         "for that long others may still send it.",
         "specs gossipsub v1.0, parameters",
     )
+    flood_share: float = key(
+        _GOSSIP.flood_share,
+        share(least=0.01),
+        "The share of this node's time for messages of peers that send by far more than others, while others send as "
+        "well: some 1,000 messages, or 2 MB, a second and more. Such peers have to wait, and nothing of them is lost. "
+        "1: they never wait.",
+        "a guess: what others send comes soon, and who sends much is at most halved",
+    )
+    ignore_replays: bool = key(
+        _GOSSIP.ignore_replays,
+        flag(),
+        "Leave out a signed message whose id is forgotten already and whose number is no greater than one of its "
+        "author's that was heard before: somebody sends it again. Authors whose numbers do not follow their clocks, "
+        "such as js-libp2p's, are not judged. See docs/rules.md.",
+        "a message that is later than gossip.seen_ttl is nearly always a replay",
+    )
     seen_max: int = key(
         _GOSSIP.seen_max,
         number(1024, 2**27, "ids"),

@@ -1,7 +1,7 @@
 """What was seen, and what can be sent again: both bounded, both forgetting whole generations at a time."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from ..types import PeerId
@@ -14,7 +14,7 @@ class SeenCache:
     is forgotten between `ttl` and twice that after it came, earlier when too many come.
     """
 
-    __slots__ = ("_count", "_half", "_new", "_now", "_old", "_rotated_at", "_ttl")
+    __slots__ = ("_count", "_half", "_new", "_now", "_old", "_rotated_at", "_ttl", "rotated")
 
     def __init__(self, ttl: float, max_ids: int, now: float) -> None:
         self._ttl = ttl
@@ -23,6 +23,8 @@ class SeenCache:
         self._old: dict[str, set[bytes]] = {}
         self._count = 0
         self._now = self._rotated_at = now
+        self.rotated: Callable[[float], None] = lambda now: None
+        """Called when a generation is forgotten."""
 
     def unseen(self, topic: str, ids: Sequence[bytes]) -> list[bool] | None:
         """Which of the ids are new, counting the first of twins; None when all are (the usual case, at C speed)."""
@@ -59,6 +61,7 @@ class SeenCache:
     def _rotate(self) -> None:
         self._old, self._new, self._count = self._new, {}, 0
         self._rotated_at = self._now
+        self.rotated(self._now)
 
     def __len__(self) -> int:
         return sum(map(len, (*self._new.values(), *self._old.values())))

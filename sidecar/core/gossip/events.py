@@ -364,7 +364,7 @@ class Queued(NamedTuple):
 
 MISBEHAVIOUR = ("graft_in_backoff", "broken_promise", "malformed", "extensions")  # what P7 counts
 REJECTED = ("malformed", "missing_field", "foreign_field", "key", "signature", "too_large", "verdict", "rule")
-IGNORED = ("verdict", "rule", "deadline", "unattended", "full")
+IGNORED = ("verdict", "rule", "deadline", "unattended", "full", "replay")
 CHECKED = ("inline", "workers")
 DROPPED = (
     "queue_full",

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ..errors import ProtocolError
 from .events import CheckSignatures
 from .messages import Fields, parse_message
+from .pacing import QUANTUM, UNIT
 from .relay import Batch, Relay
 from .signing import Author, Authors, SignatureCheck, Verify
 from .state import PASSED_OVER, GossipPeer, GossipState, Topic
@@ -112,7 +113,8 @@ class Intake:
         lane, config = self._lanes.get(peer), self._state.config
         of_it = len(lane.order) if lane is not None else 0
         of_all = config.max_pending_total - len(self._by_raw) if self.bytes < config.max_pending_bytes else 0
-        return max(_FLOOR - of_it, min(config.max_pending - of_it, of_all))
+        most = 2 * QUANTUM if self._state.heavy(peer) else config.max_pending
+        return max(_FLOOR - of_it, min(most - of_it, of_all))
 
     @property
     def _overfull(self) -> bool:
@@ -189,6 +191,10 @@ class Intake:
         if state.seen.contains(topic.name, identifier):  # before the check, which costs a hundred times as much
             self._duplicate(peer, topic, identifier)
             return
+        if state.replays is not None and state.replays.stale(sender, seqno, peer.id):
+            state.ignore(topic, "replay")
+            state.charge(peer, PASSED_OVER)
+            return
         try:
             author = self._authors.find(sender, fields.key)
         except ProtocolError:
@@ -206,6 +212,7 @@ class Intake:
         self, peer: GossipPeer, candidates: Sequence[UnverifiedMessage], checks: Sequence[SignatureCheck]
     ) -> None:
         """Check at once what may be; the rest, and all behind what is pending already, goes into the peer's lane."""
+        peer.load.add(sum(max(1.0, len(message.raw) / UNIT) for message in candidates), self._state.now)
         at_once = 0 if peer in self._lanes or self._known(candidates) else self._allowance(peer, len(checks))
         if at_once:
             self._at_once -= at_once
@@ -224,7 +231,7 @@ class Intake:
     def _allowance(self, peer: GossipPeer, wanted: int) -> int:
         """How many of the signatures may be checked in this turn."""
         state = self._state
-        if peer.forged >= _SUSPECT:
+        if peer.forged >= _SUSPECT or state.heavy(peer):
             return 0
         if state.now - self._renewed >= state.config.verify_interval:
             self._renew()
@@ -322,7 +329,8 @@ class Intake:
         quantum = max(_QUANTUM, most // len(self._turns))
         for peer in list(self._turns):
             lane = self._turns.pop(peer)
-            left = min(most - len(taken), few if peer.forged >= _SUSPECT else quantum)
+            each = few if peer.forged >= _SUSPECT else min(QUANTUM, quantum) if self._state.heavy(peer) else quantum
+            left = min(most - len(taken), each)
             unchecked = lane.unchecked
             while unchecked and left > 0:
                 pending = unchecked.popleft()
@@ -375,6 +383,8 @@ class Intake:
                 else:
                     self._reject(peer, message.topic, pending.reason)
             if passed:
+                if state.heavy(peer):
+                    state.pacing.worked()
                 self._pass(peer, passed)
             if not order and self._lanes.get(peer) is lane:
                 del self._lanes[peer]

@@ -310,6 +310,8 @@ class Publisher:
         state.statistics.published += len(ids)
         counts.published += len(ids)
         counts.published_bytes += sum(map(len, datas))
+        state.own_load.add(len(datas), state.now)
+        state.pacing.brought(state, state.own_load, state.now)
         sent = bool(ready)
         if sent:
             state.propagation.began(ids, None, state.now)

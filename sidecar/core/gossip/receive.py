@@ -1,15 +1,18 @@
 """RPCs of peers, in turns: each peer's are served in order, as many in one turn as it may have of that."""
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 
 from ..errors import ProtocolError
+from ..types import PeerId
 from .events import FirstRpc
 from .intake import Intake
 from .late import LateMessages
 from .lazy import LazyGossip
 from .mesh import Mesh
 from .messages import RPC, ControlMessage, Named, decode_rpc
+from .pacing import QUANTUM, UNIT
 from .state import ENTRY, MALFORMED, NO_FRAMES, PASSED_OVER, GossipPeer, GossipState
 from .unwanted import Unwanted
 
@@ -36,10 +39,11 @@ class RpcReceiver:
         self._unwanted = unwanted
         self._late = late
         self._intake = intake
+        self._resting: dict[PeerId, GossipPeer] = {}  # heavy peers that wait
 
     def receive(self, peer: GossipPeer, frames: Sequence[bytes]) -> None:
         """Take RPCs in, and serve as many as one turn may; the rest waits behind the other peers' turns."""
-        waits = bool(peer.backlog) or peer.step is not None
+        waits = bool(peer.backlog) or peer.step is not None or (self._state.heavy(peer) and self._rests(peer))
         if peer.backlog:
             peer.backlog.extend(frames)
         else:
@@ -50,9 +54,26 @@ class RpcReceiver:
         else:
             self._serve(peer)
 
+    @property
+    def due(self) -> float:
+        """When heavy peers that rest are to be served."""
+        return self._state.pacing.resting_until if self._resting else math.inf
+
+    def _rests(self, peer: GossipPeer) -> bool:
+        """Whether a heavy peer has to wait now."""
+        if not self._state.pacing.resting(self._state.now):
+            return False
+        self._resting[peer.id] = peer
+        return True
+
     def serve_waiting(self) -> None:
         """Serve peers whose RPCs wait, in turn, until together they have had what one may have of a turn."""
         left = 1.0
+        if self._resting and not self._state.pacing.resting(self._state.now):
+            for peer in self._resting.values():
+                if peer.backlog or peer.step is not None:
+                    self._state.waiting.setdefault(peer.id, peer)
+            self._resting.clear()
         while left > 0 and self._state.waiting:
             left -= self._serve(next(iter(self._state.waiting.values())))
 
@@ -67,6 +88,7 @@ class RpcReceiver:
         peer.backlog.clear()
         peer.backlog_bytes, peer.step = 0, None
         self._state.waiting.pop(peer.id, None)
+        self._resting.pop(peer.id, None)
         self._intake.drop(peer)
 
     def _ignore(self, peer: GossipPeer) -> None:
@@ -78,6 +100,7 @@ class RpcReceiver:
         peer.backlog.clear()
         peer.backlog_bytes, peer.step = 0, None
         state.waiting.pop(peer.id, None)
+        self._resting.pop(peer.id, None)
         self._intake.drop(peer)
         state.watch_backlog(peer)
 
@@ -94,12 +117,20 @@ class RpcReceiver:
         if state.shuns(peer):
             self._ignore(peer)
             return 0.0
+        heavy = not full_too and state.heavy(peer)
+        if heavy and self._rests(peer):
+            state.waiting.pop(peer.id, None)
+            state.watch_backlog(peer)
+            return 0.0
         raws: list[bytes] = []
         controls: list[ControlMessage] = []
         named: list[Named] = []
         messages, work = config.turn_messages, 0.0
         if not full_too:
             messages = min(messages, self._intake.room(peer))
+        if heavy:
+            messages = min(messages, QUANTUM)
+            state.pacing.worked()
         while messages > 0 and work < config.turn_work and not peer.violated:
             if peer.step is not None:
                 self._flush(peer, raws, controls)
@@ -108,6 +139,8 @@ class RpcReceiver:
                     peer.step = None
                 else:
                     work += points
+                    if heavy:
+                        break
                 continue
             if not peer.backlog:
                 break
@@ -132,7 +165,7 @@ class RpcReceiver:
                 continue
             if count:
                 raws += rpc.publish
-                messages -= count
+                messages -= max(count, len(body) // UNIT) if heavy else count
             if rpc.named:
                 named += rpc.named
                 work += len(rpc.named)
@@ -181,7 +214,8 @@ class RpcReceiver:
         first = 0
         while first < len(raws):
             room = self._intake.room(peer)
-            part = raws[first : first + (min(room, config.turn_messages) if room > 0 else config.turn_messages)]
+            most = QUANTUM if state.heavy(peer) else config.turn_messages
+            part = raws[first : first + (min(room, most) if room > 0 else most)]
             self._intake.receive(peer, part)
             first += len(part)
             yield config.turn_work * max(len(part) / config.turn_messages, float(self._intake.room(peer) <= 0))

@@ -13,6 +13,7 @@ from .events import GossipMessage
 from .judging import Candidates, Verdict
 from .late import LateMessages
 from .messages import build_chunks
+from .pacing import UNIT
 from .signing import Author
 from .spare import SpareLinks
 from .state import GossipPeer, GossipState, Topic, make_message, unsigned_ids
@@ -76,8 +77,12 @@ class Relay:
                 return
             batch = batch.only(fresh)
         ids = batch.ids
+        if batch.authors is None:  # others were counted when their signatures were to be checked
+            peer.load.add(sum(max(1.0, len(raw) / UNIT) for raw in batch.raws), state.now)
         named = self._late.came(peer, topic, ids) if topic.awaited else {}
         state.propagation.began(ids, peer.id, state.now)
+        if state.replays is not None and batch.authors is not None and batch.seqnos is not None:
+            state.replays.entered([author.peer for author in batch.authors], batch.seqnos, peer.id)
         state.seen.add(topic.name, ids)
         if self._unwanted.any_large(batch.raws):
             told = self._spare.told(topic, peer, batch.authors[0].peer if batch.authors else None)
@@ -151,6 +156,7 @@ class Relay:
         topic, ids, raws, datas, authors, _ = batch
         topic.counts.delivered_bytes += sum(map(len, datas))
         peer.firsts += len(ids)
+        state.pacing.brought(peer, peer.load, state.now)
         state.scores.delivered(peer.record, topic.name, ids, state.now)
         state.cache.put(topic.name, ids, raws)
         state.deliver(topic, _messages(peer, batch))

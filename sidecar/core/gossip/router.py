@@ -84,7 +84,7 @@ class GossipRouter:
         verify: Verify = verify_batch,
         rules: Sequence[TopicRule] = (),
     ) -> None:
-        self._state = GossipState(config, identity, now, rng, signed_record, exempt, RuleBook(rules))
+        self._state = GossipState(config, identity, now, rng, signed_record, exempt, RuleBook(rules), sequence)
         self._mesh = Mesh(self._state)
         self._unwanted = Unwanted(self._state)
         self._spare = SpareLinks(self._state, self._unwanted)
@@ -105,6 +105,7 @@ class GossipRouter:
         """Serve one input. A caller's misuse raises, as the input's description says, and changes nothing."""
         state = self._state
         state.now = now
+        state.pacing.begin_turn(now)
         self._publisher.start_turn()
         match input:
             case RpcsReceived():
@@ -175,6 +176,7 @@ class GossipRouter:
         if self._state.candidates_changed:
             self._state.candidates_changed = False
             self._publisher.on_candidates_changed()
+        self._state.pacing.end_turn(self._state.now)
         return self._state.finish_turn()
 
     # ------------------------------------------------------------ sending
@@ -195,6 +197,7 @@ class GossipRouter:
     def resume(self, now: float) -> list[GossipEffect]:
         """Let publishers go on for which there is room now."""
         self._state.now = now
+        self._state.pacing.begin_turn(now)
         self._publisher.start_turn()
         self.relieved = False
         self._publisher.resume()
@@ -207,14 +210,15 @@ class GossipRouter:
 
         At once when publishers can go on, or when RPCs or signatures to be checked here wait.
         """
-        if self._publisher.due or self._state.waiting or self._intake.due:
+        if self._publisher.due or self._state.waiting or self._intake.due or self._state.pacing.measuring:
             return self._state.now
-        return min(self._heartbeat_at, self._spare.due, self._late.due, self._validation.due)
+        return min(self._heartbeat_at, self._receiver.due, self._spare.due, self._late.due, self._validation.due)
 
     def handle_deadline(self, now: float) -> list[GossipEffect]:
         """Beat, serve what waits, and resume publishers."""
         state = self._state
         state.now = now
+        state.pacing.begin_turn(now)
         self._publisher.start_turn()
         if now >= self._heartbeat_at:
             # From now, not from the deadline: beats missed in a pause are not made up for.

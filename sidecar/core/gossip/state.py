@@ -28,8 +28,10 @@ from .events import (
 )
 from .judging import Rules
 from .messages import RpcChunk, SignedLayout, UnsignedLayout, build_chunks, max_payload, split_chunk
+from .pacing import Load, Pacing
 from .propagation import Propagation
 from .queue import PeerQueue
+from .replay import ReplayGuard
 from .rules import RuleBook
 from .score import PeerScores, ScoredPeer
 from .smoothed import Smoothed
@@ -88,6 +90,7 @@ class GossipPeer:
         "lazy",
         "lead",
         "left",
+        "load",
         "lost",
         "max_rpc",
         "named",
@@ -154,6 +157,7 @@ class GossipPeer:
         self.backlogged = False  # more of them than may
         self.step: Iterator[float] | None = None  # the rest of an RPC that takes more than one turn; yields its work
         self.pending_bytes = 0  # of messages whose signatures are not checked yet
+        self.load = Load()  # what of it was served of late
         self.forged = 0  # messages with invalid signatures that it sent, of late
         self.violated = False
         self.begun = False  # an RPC of it has come
@@ -316,6 +320,7 @@ class GossipState:
         signed_record: Callable[[PeerId], bytes | None],
         exempt: Callable[[PeerId], bool],
         rules: RuleBook,
+        sequence: int,
     ) -> None:
         self.config = config
         self.identity = identity
@@ -328,10 +333,15 @@ class GossipState:
         self.topics: dict[str, Topic] = {}
         self.by_wire: dict[bytes, Topic] = {}
         self.seen = SeenCache(config.seen_ttl, config.seen_max, now)
+        self.replays = ReplayGuard(sequence, now, config.max_guarded_authors) if config.ignore_replays else None
+        if self.replays is not None:
+            self.seen.rotated = self.replays.rotate
         self.cache = MessageCache(
             config.history_length, config.history_gossip, config.history_max_messages, config.history_max_bytes, now
         )
         self.statistics = GossipStatistics()
+        self.pacing = Pacing(config, now)
+        self.own_load = Load()  # what apps of this node publish
         self.rules = rules
         self.propagation = Propagation(now)
         self.candidates_changed = False  # peers or subscriptions went or came: waiting publishers look again
@@ -507,6 +517,10 @@ class GossipState:
         """Count a message that is not passed on though nobody is to blame."""
         self.statistics.ignored[reason] += 1
         topic.counts.ignored += 1
+
+    def heavy(self, peer: GossipPeer) -> bool:
+        """Whether the peer sends by far more than others who send: see `Pacing`."""
+        return self.pacing.heavy(peer, peer.load, self.now)
 
     def watch_backlog(self, peer: GossipPeer) -> None:
         """Say when more of the peer's RPCs and messages waits than may, and when half of that is served."""

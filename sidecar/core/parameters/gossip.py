@@ -49,6 +49,8 @@ class GossipConfig:
     history_length: int = 5  # v1.0 mcache_len, in heartbeats
     history_gossip: int = 3  # v1.0 mcache_gossip, in heartbeats
     seen_ttl: float = 120.0  # v1.0
+    ignore_replays: bool = True  # ours: signed messages that are older than what the cache of seen ids remembers
+    max_guarded_authors: int = 65_536  # a guess: authors whose numbers are kept for this, some 200 bytes each
     prune_backoff: float = 60.0  # v1.1
     unsubscribe_backoff: float = 10.0  # v1.1
     backoff_slack: float = 2.0  # go: two heartbeats before we graft again
@@ -76,6 +78,8 @@ class GossipConfig:
     max_rpc_control: int = 5000  # js: subscriptions, and control messages of each kind, taken from one RPC
     turn_messages: int = 1024  # of one peer, until others have their turn; a guess: 10 to 40 ms
     turn_work: int = 1024  # points of work as `core.node` counts them, likewise; a guess: some 5 ms
+    # A guess: of this node's time, for peers that send by far more than others who send; 1: as much as there is.
+    flood_share: float = 0.5
     max_backlog: int = 512 << 10  # bytes of a peer's RPCs that wait for their turn before no more is read; a guess
     verify_workers: int = 0  # other processes that check signatures; 0: they are checked in the turns of this one
     verify_burst: int = 320  # signatures that one turn checks without such: what a read of 64 KiB brings, some 17 ms
@@ -116,6 +120,8 @@ class GossipConfig:
             )
         if not 0 < self.history_gossip <= self.history_length:
             raise ConfigError(f"history_gossip is {self.history_gossip}, must be 1 to {self.history_length}")
+        if not 0 < self.flood_share <= 1:
+            raise ConfigError(f"flood_share is {self.flood_share:g}, must be above 0 and at most 1")
         if self.heartbeat_interval <= 0:
             raise ConfigError(f"heartbeat_interval is {self.heartbeat_interval} s, must be above 0")
         if self.max_topic_name + 256 > self.max_rpc:
