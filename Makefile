@@ -97,6 +97,9 @@ $(VENV)/.profile: $(STAMP) requirements/profile.txt
 bench-gate: $(STAMP)  ## Measure what somebody who is banned costs, coming again and again
 	@exec $(BIN)/python -m bench.gate $(BENCH)
 
+attack: $(STAMP)  ## Play the attacks of docs/defence.md against real sidecars; ends with 1 where an honest message is lost; ATTACK='--write --kinds forged'
+	@exec $(BIN)/python -m bench.defence $(ATTACK)
+
 bench-attack: $(STAMP)  ## Measure what a peer that floods costs the attacked sidecar and the others; prints a table
 	@exec $(BIN)/python -m bench.attack $(BENCH)
 
@@ -250,5 +253,5 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test test-slow test-tools probe-check attack-sim dist promtool grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench bench-attack bench-clients bench-gate bench-growth bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
+.PHONY: help install demo test test-slow test-tools probe-check attack-sim dist promtool grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench attack bench-attack bench-clients bench-gate bench-growth bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
   breaking release-schemas image image-base image-figures deploy-test manifests tools page-test site profile

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import sidecar_client
@@ -26,6 +26,7 @@ _ECHO_STREAM = "/bench/stream/echo/1"
 _SINK = "/bench/sink/1"
 _SOURCE = "/bench/source/1"
 _WRITE_BYTES = 256 * 1024
+HOSTILE = b"hostile:"  # how payloads of attackers begin; see `bench.hostile`
 _STAMP = 8  # bytes at a payload's beginning: its number, or when it was sent
 
 
@@ -66,6 +67,34 @@ class _Credit:
             await self._changed.wait()
 
 
+class Attended:
+    """What a subscriber got of an honest publisher's messages, among others."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, None] = {}  # by the time at which each was sent, which no two share
+        self.latencies: list[float] = []  # milliseconds
+        self.repeated = 0
+        self.disordered = 0
+        self.hostile = 0  # messages of attackers
+        self.lagged = 0  # times that the sidecar dropped some since this app was too slow
+        self._last = 0
+
+    def note(self, payloads: Iterable[bytes], now: int) -> None:
+        """Messages came, at `now` in monotonic nanoseconds."""
+        for data in payloads:
+            if data.startswith(HOSTILE):
+                self.hostile += 1
+                continue
+            sent = int.from_bytes(data[:_STAMP], "big")
+            if sent in self.seen:
+                self.repeated += 1
+                continue
+            self.disordered += sent < self._last
+            self._last = sent
+            self.seen[sent] = None
+            self.latencies.append((now - sent) / 1e6)
+
+
 class App:
     """What a benchmark asks of an app. Each public method is an op; what it returns is the answer."""
 
@@ -78,10 +107,26 @@ class App:
         self._credit = _Credit(1)
         self._received = 0
         self._latencies: list[float] | None = None
+        self._attended = Attended()
 
     async def info(self) -> dict[str, Any]:
         info = await self._client.info()
         return {"peer_id": info.peer_id, "addresses": info.listening_addresses}
+
+    async def statistics(self) -> dict[str, float]:
+        return dict(await self._client.statistics())
+
+    async def await_outbound(self) -> None:
+        """Wait for a connection that was opened here."""
+        async for event in self._client.watch_peers():
+            if event.peer is not None and event.peer.direction is sidecar_client.Direction.OUTBOUND:
+                return
+
+    async def peers(self) -> dict[str, int]:
+        """How many peers are connected, and how many of these connections were opened here."""
+        peers = [peer async for peer in self._client.peers(connected_only=True)]
+        outbound = sum(peer.direction is sidecar_client.Direction.OUTBOUND for peer in peers)
+        return {"connected": len(peers), "outbound": outbound}
 
     # ------------------------------------------------------------ gossip
 
@@ -177,6 +222,34 @@ class App:
                 yield time.monotonic_ns().to_bytes(_STAMP, "big") + tail
 
         await self._client.publish_many(TOPIC, payloads(), signing=self._signing)
+
+    async def attend(self, signed: bool) -> None:
+        """Subscribe, and note of each message of `stream_at` whether it came once and in order."""
+        signing = Signing.STRICT_SIGN if signed else Signing.STRICT_NO_SIGN
+        subscription = await self._stack.enter_async_context(self._client.subscribe(TOPIC, signing=signing))
+        attended = self._attended = Attended()
+
+        async def note() -> None:
+            async for batch in subscription.batches():
+                if batch.lagged is not None:
+                    attended.lagged += 1
+                    continue
+                attended.note(batch.payloads(), time.monotonic_ns())
+
+        self._start(note())
+
+    async def attended(self) -> dict[str, Any]:
+        """What `attend` noted so far. The times are those since this was asked last."""
+        attended = self._attended
+        times, attended.latencies = attended.latencies, []
+        return {
+            "received": len(attended.seen),
+            "repeated": attended.repeated,
+            "disordered": attended.disordered,
+            "hostile": attended.hostile,
+            "lagged": attended.lagged,
+            "latency_ms": percentiles(times or [0.0]),
+        }
 
     async def watch(self) -> None:
         """From now on messages bring the time at which they were sent."""

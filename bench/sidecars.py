@@ -46,8 +46,8 @@ class Sidecar:
             await self._process.wait()
 
 
-async def start_sidecar(stack: contextlib.AsyncExitStack, *flags: str) -> Sidecar:
-    """A sidecar that is ready, with state and socket of its own."""
+async def start_sidecar(stack: contextlib.AsyncExitStack, *flags: str, until: bytes = b"Ready") -> Sidecar:
+    """A sidecar that has said a line which begins so, with state and socket of its own."""
     home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sidecar-bench-")))
     (home / "config.toml").touch()  # an empty one, so that the user's own is not read
     options = ["--config", str(home / "config.toml"), "--state", str(home / "state"), "--socket", str(home / "api")]
@@ -60,7 +60,7 @@ async def start_sidecar(stack: contextlib.AsyncExitStack, *flags: str) -> Sideca
     stack.push_async_callback(sidecar.stop)
     assert process.stdout is not None
     async with asyncio.timeout(_START_SECONDS):
-        while not (line := await process.stdout.readline()).startswith(b"Ready"):
+        while not (line := await process.stdout.readline()).startswith(until):
             if not line:
                 raise RuntimeError(f"a sidecar ended, status {await process.wait()}")
             sidecar.said.append(line.decode().strip())
