@@ -190,8 +190,10 @@ class Sybil(Conduct):
     def opened(self, peer: "HostilePeer", stream: int, protocol: str, ours: bool) -> None:
         if ours and protocol == GOSSIP:
             self.streams[stream >> events.STREAM_BITS] = stream
-            graft = ControlMessage(graft=[{"topicID": self.topic}])
-            peer.send(stream, rpc(subscriptions=[{"subscribe": True, "topicid": self.topic}], control=graft))
+            graft: dict[str, Any] = {"graft": [{"topicID": self.topic}]}
+            peer.send(
+                stream, rpc(subscriptions=[{"subscribe": True, "topicid": self.topic}], control=ControlMessage(**graft))
+            )
 
 
 class Replayer(Sybil):
@@ -285,17 +287,21 @@ class HostilePeer:
 
     def connect(self, number: int, target: Multiaddr) -> None:
         """Dial one of those that are attacked."""
-        self.runtime.feed([events.Dial(number, target.peer_id, (target.without_peer(),), True)])
+        self._carry_out(events.Dial(number, target.peer_id, (target.without_peer(),), True))
 
     def open(self, connection: int, protocol: str) -> None:
         """Open a stream."""
         self._token += 1
-        self.runtime.feed([events.OpenStream(connection, self._token, (protocol,))])
+        self._carry_out(events.OpenStream(connection, self._token, (protocol,)))
 
     def send(self, stream: int, data: bytes) -> None:
         """Send bytes on a stream."""
         self._out.setdefault(stream, SendBuffer()).push(data)
-        self.runtime.feed([events.Wake(stream)])
+        self._carry_out(events.Wake(stream))
+
+    def _carry_out(self, effect: Any) -> None:
+        effects: Any = [effect]  # what `handle` gives back as it is
+        self.runtime.feed(effects)
 
     # ------------------------------------------------------------ as the driver knows a node
 
