@@ -12,6 +12,9 @@ _PLAIN_WIDTH = 120
 _PLAIN_ROWS = 50  # of each table, where there is no screen to fill
 BOLD, DIM, GREEN, YELLOW, RED, REVERSE = "1", "2", "32", "33", "31", "7"
 
+# Of a peer's row, by its standing: nothing is published to it, or it is not listened to.
+_STANDINGS = {"no_publish": YELLOW, "graylisted": RED}
+
 Paint = Callable[[str, str], str]
 
 
@@ -129,8 +132,9 @@ def _peers(shown: Snapshot) -> _Table:
         _Column("way", 4),
         _Column("latency", 8, right=True),
         _Column("for", 6, right=True),
-        _Column("agent", 22),
-        _Column("in the mesh of", 22),
+        _Column("score", 8, right=True),
+        _Column("agent", 18),
+        _Column("in the mesh of", 18),
         _Column("address", 12),
     )
     rows, styles = [], []
@@ -142,12 +146,14 @@ def _peers(shown: Snapshot) -> _Table:
                 "gone" if gone else {"inbound": "in", "outbound": "out"}.get(peer["direction"], ""),
                 "" if gone else delay(peer["latency"]),
                 age(shown["time"] - (gone["time"] if gone else peer["since"] or shown["time"])),
+                "" if gone or peer["score"] is None else f"{peer['score']['score']:.1f}",
                 escaped(peer["agent"]),
                 escaped(", ".join(peer["mesh"])),
                 escaped(gone["reason"] if gone else peer["remote"]),
             )
         )
-        styles.append(DIM if gone else "")
+        standing = "good" if peer["score"] is None else peer["score"]["standing"]
+        styles.append(DIM if gone else _STANDINGS.get(standing, ""))
     return _Table("peers", columns, rows, styles, "no peers are connected")
 
 

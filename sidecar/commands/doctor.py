@@ -10,6 +10,7 @@ from pathlib import Path
 import sidecar_client
 from sidecar_client import Client
 
+from .. import __version__
 from ..api.server.sockets import default_socket
 from ..config import Config, state_directory
 from ..configure import transports
@@ -81,6 +82,8 @@ async def _findings(options: argparse.Namespace, config: Config) -> AsyncIterato
     yield machine.files(config, holder)
     for finding in machine.certificates(config):
         yield finding
+    if (finding := machine.rules(config)) is not None:
+        yield finding
     network, patience = config.network.name, options.patience
     try:
         carried = transports(config)
@@ -103,7 +106,7 @@ async def _findings(options: argparse.Namespace, config: Config) -> AsyncIterato
         async for finding in mesh.bootstrap(config.bootstrap.peers, network, carried, resolver, patience):
             yield finding
         if client is not None:
-            async for finding in _of_running(client, carried, patience):
+            async for finding in _of_running(client, config, carried, patience):
                 yield finding
 
 
@@ -133,7 +136,7 @@ async def _connected(
     return client, ok("API", f"{node.peer_id} answers at {target}, up {node.uptime:.0f} s")
 
 
-async def _of_running(client: Client, carried: Transports, patience: float) -> AsyncIterator[Finding]:
+async def _of_running(client: Client, config: Config, carried: Transports, patience: float) -> AsyncIterator[Finding]:
     node = await client.info(timeout=patience)
     yield running.versions(node)
     async for finding in running.readiness(client):
@@ -143,6 +146,9 @@ async def _of_running(client: Client, carried: Transports, patience: float) -> A
     yield running.loop(statistics)
     yield await running.inbound(client, node)
     yield running.twins(statistics)
+    if node.version == __version__:
+        async for finding in running.rules(client, config):
+            yield finding
     async for finding in mesh.reachable(client, node, node.network, carried, patience):
         yield finding
     yield await mesh.identity(client, node, node.network, carried, patience)

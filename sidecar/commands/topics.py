@@ -6,6 +6,12 @@ from sidecar_client import Client, Topic
 
 from .common.client import Output, add_client_flags, talk
 
+_WITHOUT_VERDICT = (
+    ("deadline", "no verdict came in time"),
+    ("unattended", "no app was there to judge them"),
+    ("full", "too many waited for verdicts"),
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_client_flags(parser)
@@ -16,6 +22,10 @@ def run(options: argparse.Namespace) -> int:
         topics = sorted(await client.topics(), key=lambda topic: topic.name)
         for topic in topics:
             await out.record(_fields(topic), _line(topic))
+        statistics = await client.statistics()
+        for reason, words in _WITHOUT_VERDICT:
+            if count := statistics.get(f"gossip_ignored_{reason}", 0):
+                await out.remark(f"{count:.0f} messages were left out since {words}")
         if not topics:
             await out.remark("no topics: neither an app here nor a connected peer subscribes to one")
         return 0
@@ -35,12 +45,20 @@ def _fields(topic: Topic) -> dict[str, object]:
         "published": topic.published,
         "duplicates": topic.duplicates,
         "rejected": topic.rejected,
+        "ignored": topic.ignored,
         "dropped": topic.dropped,
+        "validators": topic.validators,
+        "unjudged": topic.unjudged,
+        "scoring": topic.scoring,
     }
 
 
 def _line(topic: Topic) -> str:
     here = f"{topic.subscribers} here" if topic.subscribed else "not here"
     counted = f"{topic.delivered} delivered, {topic.published} published"
-    lost = f", {topic.dropped} dropped" if topic.dropped else ""
-    return f"{topic.name}  {here}, {topic.peers} peers, {counted}{lost}"
+    kinds = (("dropped", topic.dropped), ("rejected", topic.rejected), ("ignored", topic.ignored))
+    lost = "".join(f", {count} {kind}" for kind, count in kinds if count)
+    judged = ""
+    if topic.validators or topic.unjudged:
+        judged = f"; judged by {topic.validators} app{'s' * (topic.validators != 1)}, {topic.unjudged} messages wait"
+    return f"{topic.name}  {here}, {topic.peers} peers, {counted}{lost}{judged}"

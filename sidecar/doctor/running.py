@@ -7,6 +7,8 @@ from statistics import median
 from sidecar_client import Client, NodeInfo, Statistics
 
 from .. import __version__
+from ..config import Config
+from ..core.patterns import matches
 from .finding import Finding, ok, problem, skipped, warning
 
 _CALLS = 21
@@ -88,3 +90,28 @@ async def inbound(client: Client, node: NodeInfo) -> Finding:
         return ok(check, f"{words}, after {node.uptime:.0f} s")
     remedy = "open or map the port that it listens at, and set listen.announce to where others reach it"
     return warning(check, f"{words} in {node.uptime / 60:.0f} minutes: it may not be reachable", remedy)
+
+
+async def rules(client: Client, config: Config) -> AsyncIterator[Finding]:
+    """Whether the rules of the file are those in force, and whether each has topics that it is for."""
+    check = "rules"
+    in_force = await client.rules()
+    wanted = {rule.name for rule in config.gossip.rules.rules}
+    configured = {rule.name for rule in in_force if rule.configured}
+    if wanted != configured:
+        words = f"the file has {_named(wanted)}, the sidecar that runs has {_named(configured)} of its file"
+        yield warning(check, words, "have it read the file again: kill -HUP, or systemctl reload sidecar")
+    topics = [topic.name for topic in await client.topics() if topic.subscribed]
+    if not topics:
+        return
+    idle = [rule.name for rule in in_force if not any(matches(each, name) for each in rule.topics for name in topics)]
+    if idle:
+        words = f"no topic that apps here are in fits {_named(set(idle))}"
+        yield warning(check, words, "look at its `topics`: a name has to fit whole, and * stands for any text")
+    elif in_force:
+        kept = sum(count.messages for rule in in_force for count in rule.counts)
+        yield ok(check, f"{len(in_force)} in force, which have kept back {kept} messages")
+
+
+def _named(names: set[str]) -> str:
+    return f"the rule{'s' * (len(names) != 1)} {', '.join(sorted(names))}" if names else "no rules"

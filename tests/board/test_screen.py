@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sidecar_client import PeerScore, PeerStanding
 
 from sidecar.board import words
 from sidecar.board.screen import draw, plain
@@ -51,6 +52,21 @@ def test_peers_are_ordered_by_latency_and_those_gone_come_last() -> None:
     places = [text.index(peer_id(number)[-8:]) for number in (2, 1, 3, 4)]
     assert places == sorted(places)
     assert "reset by the peer" in text
+
+
+def judged(score: float, standing: PeerStanding) -> PeerScore:
+    return PeerScore(score, standing, "", (), 0.0, 0.0, 0.0, 0.0)
+
+
+def test_scores_are_shown_and_who_is_not_listened_to_is_red() -> None:
+    liked = peer(1, score=judged(7.25, PeerStanding.GOOD))
+    shunned = peer(2, score=judged(-90.0, PeerStanding.GRAYLISTED))
+    what = shown(peers=[liked, shunned, peer(3)])
+    lines = {line.split()[0]: line for line in plain(what) if line.strip()}
+    assert " 7.2 " in lines[peer_id(1)[-8:]]
+    assert " -90.0 " in lines[peer_id(2)[-8:]]
+    red = [line for line in draw(what, 120, 40) if line.startswith("\x1b[31m") and peer_id(2)[-8:] in line]
+    assert len(red) == 1
 
 
 def test_no_age_depends_on_clocks_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:

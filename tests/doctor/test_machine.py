@@ -179,3 +179,21 @@ def test_certificates_that_end(tmp_path: Path) -> None:
     certificate.write_text("no certificate")
     assert level(-15) is Level.PROBLEM
     assert not list(machine.certificates(Config()))
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [
+        (None, None),
+        ("", Level.WARNING),
+        ('[[rule]]\nname = "a"\ntopics = ["*"]\nallow_file = "none.txt"\n', Level.WARNING),
+        ('[[rule]]\nname = "a"\ntopics = ["*"]\nmax_payload = 7\n', Level.OK),
+    ],
+)
+def test_a_file_of_rules(tmp_path: Path, text: str | None, level: Level | None) -> None:
+    file = tmp_path / "rules.toml"
+    (tmp_path / "none.txt").write_text("# nobody\n")
+    if text is not None:
+        file.write_text(text)
+    finding = machine.rules(config(gossip__rules=str(file)) if text is not None else Config())
+    assert (finding and finding.level) == level

@@ -4,12 +4,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sidecar_client import Direction, Histogram, NodeInfo, Statistics
+from sidecar_client import Direction, Histogram, NodeInfo, Rule, RuleCount, Statistics
 
 from sidecar import __version__
+from sidecar.config import Config
+from sidecar.config.rules import RulesFile, parse_rules
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.doctor import mesh, running
 from sidecar.doctor.finding import Finding, Level
@@ -107,3 +111,60 @@ def test_an_address_that_peers_see_and_nobody_is_told(seen: str, announced: str,
     node = replace(NODE, observed_addresses=(seen,))
     levels = [finding.level for finding in mesh.translated(node, [Multiaddr.from_text(announced)])]
     assert levels == ([level] if level else [])
+
+
+@dataclass
+class Ruled:
+    """What a client would tell of a sidecar with rules."""
+
+    in_force: list[Rule]
+    joined: tuple[str, ...]
+
+    async def rules(self) -> list[Rule]:
+        return self.in_force
+
+    async def topics(self) -> list[Any]:
+        return [SimpleNamespace(name=name, subscribed=True) for name in self.joined]
+
+
+def in_force(name: str, *topics: str, configured: bool = True) -> Rule:
+    return Rule(name, topics, "payloads of at most 7 bytes", configured, (RuleCount(topics[0], "max_payload", 3),))
+
+
+def with_file(*names: str) -> Config:
+    text = "".join(f'[[rule]]\nname = "{name}"\ntopics = ["*"]\nmax_payload = 7\n' for name in names)
+    config = Config()
+    return replace(config, gossip=replace(config.gossip, rules=RulesFile(Path("rules.toml"), parse_rules(text))))
+
+
+@pytest.mark.parametrize(
+    ("rules", "joined", "named", "said"),
+    [
+        ([in_force("a", "new*")], ("news",), ("a",), [(Level.OK, "1 in force, which have kept back 3 messages")]),
+        (
+            [in_force("a", "new")],
+            ("news",),
+            ("a",),
+            [(Level.WARNING, "no topic that apps here are in fits the rule a")],
+        ),
+        ([in_force("a", "new")], (), ("a",), []),  # nothing is known of topics yet
+        ([], ("news",), (), []),
+        (
+            [in_force("a", "*"), in_force("own", "*", configured=False)],
+            ("news",),
+            ("a", "b"),
+            [
+                (Level.WARNING, "the file has the rules a, b, the sidecar that runs has the rule a of its file"),
+                (Level.OK, "2 in force, which have kept back 6 messages"),
+            ],
+        ),
+    ],
+)
+def test_rules_that_are_for_nothing_or_not_in_force(
+    rules: list[Rule], joined: tuple[str, ...], named: tuple[str, ...], said: list[tuple[Level, str]]
+) -> None:
+    async def ask() -> list[Finding]:
+        sidecar: Any = Ruled(rules, joined)
+        return [finding async for finding in running.rules(sidecar, with_file(*named))]
+
+    assert [(finding.level, finding.message) for finding in asyncio.run(ask())] == said

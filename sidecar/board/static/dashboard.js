@@ -36,6 +36,13 @@ const peers = new Table(
       show: (cell, peer) => say(cell, opened(peer)),
     },
     {
+      title: "Score",
+      right: true,
+      level: "l2",
+      value: (peer) => peer.score?.score,
+      show: (cell, peer) => say(cell, peer.gone || !peer.score ? "" : peer.score.score.toFixed(1)),
+    },
+    {
       title: "Mesh of",
       clip: true,
       value: (peer) => -peer.mesh.length,
