@@ -82,7 +82,7 @@ async def _findings(options: argparse.Namespace, config: Config) -> AsyncIterato
     yield machine.files(config, holder)
     for finding in machine.certificates(config):
         yield finding
-    if (finding := machine.rules(config)) is not None:
+    for finding in machine.rules(config):
         yield finding
     network, patience = config.network.name, options.patience
     try:

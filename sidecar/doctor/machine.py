@@ -30,18 +30,20 @@ _RELEASED = 1_767_225_600.0  # 2026-01-01: no clock that is right shows an earli
 _NICE_TO_KNOW = "see `sidecar config --template`"
 
 
-def rules(config: Config) -> Finding | None:
-    """The file of rules: one that cannot be read is an error of the configuration. None where there is no file."""
+def rules(config: Config) -> Iterator[Finding]:
+    """The file of rules, where there is one. One that cannot be read is an error of the configuration."""
+    check = "rules"
     file, found = config.gossip.rules
     if file is None:
-        return None
-    if not found:
-        return warning("rules", f"{file} has no rules", "write some (docs/rules.md), or unset gossip.rules")
+        return
     nobody = [rule.name for rule in found if rule.allow is not None and not rule.allow]
-    if nobody:
+    if not found:
+        yield warning(check, f"{file} has no rules", "write some (docs/rules.md), or unset gossip.rules")
+    elif nobody:
         words = f"{file}: the list of senders of {', '.join(nobody)} is empty, so that nobody may publish there"
-        return warning("rules", words, "put the senders into the list, or remove it")
-    return ok("rules", f"{file} has {len(found)} rule{'s' * (len(found) != 1)}")
+        yield warning(check, words, "put the senders into the list, or remove it")
+    else:
+        yield ok(check, f"{file} has {len(found)} rule{'s' * (len(found) != 1)}")
 
 
 def state(directory: Path, config: Config, holder: int | None) -> Iterator[Finding]:

@@ -57,10 +57,10 @@ def test_a_rest_is_so_long_that_the_share_holds(share: float, rest: float | None
         return
     pacing.worked()
     pacing.end_turn(5.0)
-    assert pacing.measuring
+    measuring = [pacing.measuring]
     assert pacing.resting(5.0)
     pacing.begin_turn(5.010)
-    assert not pacing.measuring
+    assert [*measuring, pacing.measuring] == [True, False]
     assert pacing.resting_until == pytest.approx(5.010 + rest)
     assert pacing.resting(5.010)
     assert not pacing.resting(5.011 + rest)
