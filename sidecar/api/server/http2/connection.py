@@ -312,7 +312,8 @@ class ServerConnection:
             # RFC 9113, section 8.1: the answer is out: the caller may stop. Earlier, this would overtake it.
             for stream_id in [found for found in self._leaving if not self._session.queued_body_size(found)]:
                 del self._leaving[stream_id]
-                self._session.reset_stream(stream_id, _NO_ERROR)
+                with contextlib.suppress(Violation):
+                    self._session.reset_stream(stream_id, _NO_ERROR)
             data += self._session.data_to_send(amount)
         return data
 
