@@ -74,6 +74,8 @@ ANOTHER = {
     "gossip.validated_topics": "news=hold",
     "gossip.rules": str(Path(__file__).parent / "config" / "rules.toml"),
     "gossip.eager_share": "0.5",
+    "gossip.flood_share": "0.4",
+    "gossip.ignore_replays": "false",
     "gossip.lazy_links": "false",
     "probe.topics": "news, more news",
     "probe.share": "0.9",
