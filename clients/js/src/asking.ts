@@ -1,18 +1,19 @@
 /**
- * Requests that are fast: those that are made while another is under way travel together.
+ * Requests that are fast: they travel together, over a call that stays open.
  *
- * A request that is alone goes by the unary method. One that is made meanwhile goes over a call to RequestMany, which
- * all requests of the client share and which stays open while any of them waits; what is asked while a frame is being
- * written goes in the next one.
+ * The first request goes by the unary method. One that is made meanwhile, or within a second, goes over a call to
+ * RequestMany, which all requests of the client share and which stays open until none has been made for a second; what
+ * is asked while a frame is being written goes in the next one. Where calls are not to be kept, it ends when nobody
+ * waits, and a request that is alone goes by the unary method. So it does where the sidecar has no such call.
  */
 
 import type { Call } from "./call.js";
 import { checkText } from "./checks.js";
 import { duration } from "./convert.js";
-import { Closed, fromEncoded } from "./errors.js";
+import { Closed, fromEncoded, NotSupported } from "./errors.js";
 import { tooLarge } from "./frames.js";
 import { DirectServiceDefinition, OutgoingRequest, RequestManyRequest } from "./generated/sidecar/v1/direct.js";
-import { isLost, type Link, method } from "./link.js";
+import { isLost, KEPT, type Link, method } from "./link.js";
 import { costOf, type Guest, piledUp, Room } from "./room.js";
 import type { RequestOptions } from "./types.js";
 import { at, deadline, now, onAbort, PATIENCE } from "./waiting.js";
@@ -25,6 +26,9 @@ const ITEM = 0x1a; // the tag of RequestManyRequest.requests, field 3
 const MAX_OPEN = 1000;
 const DAY = 86_400_000; // milliseconds; the longest that the sidecar takes
 const DONE = new Closed("all requests have been answered");
+
+/** What requests fail with that a sidecar older than RequestMany has not seen. */
+const OLDER = new Closed("the sidecar has no call for many requests");
 
 const LATE = "no answer in time";
 
@@ -44,6 +48,8 @@ export class Asking {
   readonly #link: Link;
   readonly #room = new Room();
   #alone = 0; // those that go by the unary method
+  #followed = -Infinity; // when the last of them was answered, where the next may open the shared call
+  #absent = false; // the sidecar is older than that
   #next = 0;
   #queue: Question[] = []; // not written
   #gone = 0; // of those
@@ -98,15 +104,25 @@ export class Asking {
 
   async #ask(peerId: string, protocol: string, data: Buffer, options: RequestOptions, until: number): Promise<Buffer> {
     const { traceparent = "" } = options;
-    const busy = this.#alone > 0 || this.#running;
+    const busy = this.#alone > 0 || this.#running || now() - this.#followed < KEPT;
     // Without a name it would be for the peer of the message before.
     if (busy && data.length <= this.#link.frames.alone && peerId !== "" && protocol !== "") {
-      return await this.#askWithOthers(peerId, protocol, data, options, until);
+      try {
+        return await this.#askWithOthers(peerId, protocol, data, options, until);
+      } catch (error) {
+        if (error !== OLDER) {
+          throw error;
+        }
+      }
     }
     this.#alone += 1;
     try {
       const left = { ...options, timeout: Math.max(0, until - now()) };
-      return (await this.#link.unary(REQUEST, { peerId, protocol, data, traceparent }, left)).data;
+      const answer = await this.#link.unary(REQUEST, { peerId, protocol, data, traceparent }, left);
+      if (this.#link.keeps && !this.#absent) {
+        this.#followed = now();
+      }
+      return answer.data;
     } finally {
       this.#alone -= 1;
     }
@@ -187,6 +203,7 @@ export class Asking {
 
   /** One call after the other, for as long as anybody waits. */
   async #run(): Promise<void> {
+    this.#followed = -Infinity;
     while (this.#pending()) {
       let call: Call | undefined;
       try {
@@ -199,10 +216,11 @@ export class Asking {
         // A request that was written has perhaps been answered; the others go with the next call.
         const lostCall = call !== undefined && isLost(error) && this.#link.reconnect;
         const again = (error === DONE || lostCall) && !this.#link.closed;
+        this.#absent = error instanceof NotSupported;
         const lost = [...this.#open.values(), ...(again ? [] : this.#queue.splice(0))];
         this.#open.clear();
         for (const question of lost) {
-          question.fail(error);
+          question.fail(this.#absent ? OLDER : error);
         }
       } finally {
         this.#withdrawn = [];
@@ -223,7 +241,7 @@ export class Asking {
     return this.#queue.reduce((latest, { until }) => Math.max(latest, until), 0);
   }
 
-  /** Write what waits, until nobody does or the call has ended. */
+  /** Write what waits, until nobody has for a while or the call has ended. */
   async #write(call: Call): Promise<void> {
     call.onEnd(() => {
       this.#wake();
@@ -234,13 +252,28 @@ export class Asking {
       if (frame !== undefined) {
         await call.write(frame);
       } else if (this.#queue.length === 0 && this.#open.size === 0) {
-        call.cancel(DONE);
+        if (!this.#link.keeps || (await this.#unused())) {
+          call.cancel(DONE);
+        }
       } else {
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
         });
       }
     }
+  }
+
+  /** Whether nothing comes for as long as a call is kept open. */
+  async #unused(): Promise<boolean> {
+    return await new Promise<boolean>((resolve) => {
+      const timer = setTimeout(() => {
+        resolve(this.#queue.length === 0);
+      }, KEPT);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve(false);
+      };
+    });
   }
 
   /** What waits, as far as it fits a frame and is for one peer and protocol; undefined when there is nothing. */

@@ -1,9 +1,10 @@
 /**
  * Single messages that share calls.
  *
- * For each key (a topic with its options, a peer with its protocol) at most one call is in flight. A lone message goes
- * by the unary method at once; what is given meanwhile goes together by a bulk call, which goes on until there is
- * nothing more to send.
+ * For each key (a topic with its options, a peer with its protocol) at most one call is in flight. The first message
+ * goes by the unary method at once; what is given meanwhile, or within a second, goes together by a bulk call. For the
+ * few keys that were last used that stays open until nothing was sent for a second; for others, and where calls are not
+ * to be kept, it ends when there is nothing more to send, and a lone message goes by the unary method.
  */
 
 import type { ChannelInterface } from "@grpc/grpc-js";
@@ -11,9 +12,9 @@ import type { ChannelInterface } from "@grpc/grpc-js";
 import { requestId } from "./bulk.js";
 import type { Call } from "./call.js";
 import { bytes } from "./convert.js";
-import { Closed } from "./errors.js";
+import { Closed, NotSupported } from "./errors.js";
 import { tooLarge } from "./frames.js";
-import { isLost, isUnsent, type Link } from "./link.js";
+import { isLost, isUnsent, KEPT, type Link } from "./link.js";
 import { costOf, type Guest, piledUp, Room } from "./room.js";
 import type { CallOptions, Payload } from "./types.js";
 import { at, deadline, now, onAbort, PATIENCE, Pauses, sleep } from "./waiting.js";
@@ -23,6 +24,8 @@ const OVER = new Closed("nobody waits for it any more");
 /** A call takes no more than these, so that what is known of them does not grow for as long as it goes on. */
 const CALL_MESSAGES = 65_536;
 const NOTHING = Buffer.alloc(0);
+/** Keys whose calls stay open; a guess: each is one of the sidecar's calls (api.max_calls). */
+const MOST_KEPT = 8;
 
 /** How the messages of one key are sent. */
 export interface Way<Receipt> {
@@ -53,6 +56,8 @@ class Entry<Receipt> implements Outgoing, Guest {
   written = false;
   /** Whether only the bulk call may send it, since that waits. */
   waits = false;
+  /** Whether the sidecar is older than the bulk call. */
+  alone = false;
   /** Whether its caller has an answer. */
   settled = false;
   /** Told when its caller has an answer, and whether that is because it has gone. */
@@ -128,10 +133,41 @@ class Entry<Receipt> implements Outgoing, Guest {
   }
 }
 
+/** The keys that were last used one message at a time: their calls are kept open. */
+class Kept {
+  readonly #used = new Map<string, number>(); // when; that used last is the last
+  /** Whether the sidecar is older than the bulk call. */
+  absent = false;
+
+  note(key: string): void {
+    if (this.absent) {
+      return;
+    }
+    this.#used.delete(key);
+    this.#used.set(key, now());
+    for (const oldest of this.#used.keys()) {
+      if (this.#used.size <= MOST_KEPT) {
+        break;
+      }
+      this.#used.delete(oldest);
+    }
+  }
+
+  forget(key: string): void {
+    this.#used.delete(key);
+  }
+
+  has(key: string): boolean {
+    return now() - (this.#used.get(key) ?? -Infinity) < KEPT;
+  }
+}
+
 /** The messages of one key, in order. */
 class Lane<Receipt> {
   readonly #link: Link;
   readonly #way: Way<Receipt>;
+  readonly #key: string;
+  readonly #kept: Kept;
   #waiting: Entry<Receipt>[] = [];
   #gone = 0; // of those
   readonly #pauses = new Pauses();
@@ -142,9 +178,11 @@ class Lane<Receipt> {
   #onSettled: ((gone: boolean) => void) | undefined;
   #wake: () => void = () => undefined;
 
-  constructor(link: Link, way: Way<Receipt>) {
+  constructor(link: Link, way: Way<Receipt>, key: string, kept: Kept) {
     this.#link = link;
     this.#way = way;
+    this.#key = key;
+    this.#kept = kept;
   }
 
   add(entry: Entry<Receipt>): void {
@@ -182,7 +220,11 @@ class Lane<Receipt> {
         idle();
         return;
       }
-      if (entries.length === 1 && !first.waits) {
+      if (first.alone) {
+        for (const entry of entries) {
+          await this.#single(entry);
+        }
+      } else if (entries.length === 1 && !first.waits && (first.large || !this.#kept.has(this.#key))) {
         await this.#single(first);
       } else {
         await this.#together(entries);
@@ -213,8 +255,13 @@ class Lane<Receipt> {
       }
       entry.written = true;
       const receipt = await this.#way.one(channel, entry, entry.until, gone.signal);
+      if (this.#link.keeps) {
+        this.#kept.note(this.#key);
+      }
       if (receipt !== undefined) {
         entry.answer(receipt);
+      } else if (entry.alone) {
+        entry.fail(new NotSupported("no peer can take it, and the sidecar has no call that waits until one can"));
       } else {
         entry.waits = true;
         entry.written = false; // nobody has got it
@@ -269,6 +316,16 @@ class Lane<Receipt> {
       call?.cancel(OVER);
       const written = this.#sent.filter((entry) => entry !== undefined);
       const left = [...written, ...this.#unwritten].filter((entry) => !entry.settled);
+      this.#kept.forget(this.#key);
+      this.#kept.absent = error instanceof NotSupported; // of a message, a receipt says so
+      if (this.#kept.absent) {
+        for (const entry of left) {
+          entry.alone = true;
+          entry.written = false;
+        }
+        this.#putBack(left);
+        return;
+      }
       await this.#failed(left, error);
     }
   }
@@ -351,11 +408,34 @@ class Lane<Receipt> {
       } else if (!last) {
         await new Promise((resolve) => setImmediate(resolve)); // who has got a receipt may go on with the next message
         last = true;
-      } else {
+      } else if (this.#waiting.length > 0 || large || !(await this.#used())) {
         call.halfClose();
         return;
+      } else {
+        last = false;
       }
     }
+    this.#kept.forget(this.#key);
+  }
+
+  /** Whether more comes for as long as the call is kept open, or it has ended. */
+  async #used(): Promise<boolean> {
+    if (!this.#link.keeps || !this.#kept.has(this.#key)) {
+      return false;
+    }
+    const more = await new Promise<boolean>((resolve) => {
+      const timer = setTimeout(() => {
+        resolve(false);
+      }, KEPT);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve(true);
+      };
+    });
+    if (more) {
+      this.#kept.note(this.#key);
+    }
+    return more;
   }
 
   /** A call has ended with an error: some messages are sent again, the callers of the others are told. */
@@ -401,6 +481,7 @@ export class Batcher<Receipt> {
   readonly #room = new Room();
   /** By both parts of the key: one text of both would have to be made for each message. */
   readonly #lanes = new Map<string, Map<string, Lane<Receipt>>>();
+  readonly #kept = new Kept();
 
   constructor(link: Link) {
     this.#link = link;
@@ -432,7 +513,7 @@ export class Batcher<Receipt> {
 
   #add(first: string, second: string, way: () => Way<Receipt>, entry: Entry<Receipt>): void {
     const known = this.#lanes.get(first)?.get(second);
-    const lane = known ?? new Lane<Receipt>(this.#link, way());
+    const lane = known ?? new Lane<Receipt>(this.#link, way(), `${first}\0${second}`, this.#kept);
     lane.add(entry);
     if (known !== undefined) {
       return;

@@ -66,6 +66,8 @@ export const TIMES = {
   headers: 1000,
 };
 const SAID = "sidecar-max-request";
+/** Milliseconds for which a call is kept open that nobody uses: an open call keeps the process alive. */
+export const KEPT = 1000;
 
 /** A method of the API, as the generated code describes it. */
 export interface Method<Request, Response> {
@@ -121,6 +123,11 @@ export class Link {
   readonly closing = new AbortController();
   readonly #tls: Tls;
   readonly #token: Token;
+  /**
+   * Whether calls stay open for what is called for later. Quotas slow streams and refuse single calls: where there may
+   * be some, for a token, a message that is alone stays a single call.
+   */
+  readonly keeps: boolean;
   readonly #waiters = new Set<Waiter>();
   readonly #sockets = new Set<Socket>();
   #channel: ChannelInterface | undefined;
@@ -138,6 +145,7 @@ export class Link {
     this.#tls = new Tls(this.target, options.tls ?? {});
     this.#token = new Token(options);
     this.#token.get(); // a wrong path is an error at once
+    this.keeps = !this.#token.given;
     if (this.#token.given && !this.target.tls && !this.target.local) {
       throw new InvalidArgument(
         `a token is not sent in clear to ${this.target.text}: use tls://, a Unix socket or a loopback address`,
