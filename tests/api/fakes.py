@@ -83,6 +83,7 @@ class FakeNode:
         self.network = "test"
         self.rule_book = RuleBook()
         self.fed: list[Any] = []
+        self.batches: list[int] = []  # how many requests or answers came as one input
         self.arrived: dict[type, asyncio.Event] = {}
         self.answers: dict[type, Any] = {}
         self.views = [peer_view()]
@@ -134,6 +135,11 @@ class FakeNode:
     # ---------------------------------------------------------- what it is fed
 
     def feed(self, fed: Any) -> None:
+        if isinstance(fed, direct.RequestsMade | direct.RequestsAnswered):  # the same as each of them
+            self.batches.append(len(fed[0]))
+            for one in fed[0]:
+                self.feed(one)
+            return
         self.fed.append(fed)
         self.arrived.setdefault(type(fed), asyncio.Event()).set()
         match fed:

@@ -1,7 +1,7 @@
 """What apps ask the node for: each operation has a number, by which the effect that answers it is known."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,15 +42,25 @@ class AppOperations:
 
         `done` may be called before this returns. Raises what the node says of misuse, and Closed when it stops.
         """
+        op = self.begin(done)
+        self.begun((op,), make(op))
+        return op
+
+    def begin(self, done: Done) -> int:
+        """A fresh number, of an operation that an input to `begun` is to begin. Raises Closed when the node stops."""
         self._lifetime.check_open()
         op = self._new_op()
         self._done[op] = done
-        try:
-            self._feed(make(op))
-        except BaseException:
-            self._taken_off(op)
-            raise
         return op
+
+    def begun(self, ops: Sequence[int], input: NodeInput) -> None:
+        """Feed the one input that begins these operations. Raises what the node says of misuse: none has begun then."""
+        try:
+            self._feed(input)
+        except BaseException:
+            for op in ops:
+                self._taken_off(op)
+            raise
 
     async def run(self, make: Make, cancel: Make | None = OperationCancelled) -> Any:
         """Run an operation to its end and return the effect that answers it; when cancelled, cancel it too."""

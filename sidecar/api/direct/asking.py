@@ -3,7 +3,7 @@
 from collections import deque
 from functools import partial
 
-from ...core.direct import RequestCancelled, RequestCompleted, RequestMade
+from ...core.direct import RequestCancelled, RequestCompleted, RequestMade, RequestsMade
 from ...core.errors import Closed, QueueFull, SidecarError
 from ...core.override import override
 from ...core.types import PeerId
@@ -45,12 +45,17 @@ class Asker(Outlet):
                 self._cancel(*opened)
         values.bounded(len(request.requests), MAX_BATCH, "requests")
         self._choose(request)
+        made: dict[int, RequestMade] = {}  # by the caller's number: what one frame brings is one input of the node
         for index, outgoing in enumerate(request.requests):
             if outgoing.id in self._open:
                 raise values.invalid(f"requests[{index}].id", f"{outgoing.id} still waits for its result")
-            self._ask(outgoing)
+            asked = self._asked(outgoing)
+            if asked is not None:
+                made[outgoing.id] = asked
             while len(self._open) >= _WINDOW or self._unwritten >= self._context.config.send_window_bytes:
+                self._make(made)
                 await self._drained.wait()
+        self._make(made)
 
     def close(self) -> None:
         """The app is gone; nobody waits for the open requests."""
@@ -89,7 +94,8 @@ class Asker(Outlet):
             except SidecarError as error:
                 self._protocol = error
 
-    def _ask(self, outgoing: convert.OutgoingRequest) -> None:
+    def _asked(self, outgoing: convert.OutgoingRequest) -> RequestMade | None:
+        """The request, which is open now and yet to be made; None where its result is an error already."""
         number, peer, protocol = outgoing.id, self._peer, self._protocol
         try:
             if isinstance(peer, SidecarError):
@@ -100,18 +106,31 @@ class Asker(Outlet):
             if outgoing.HasField("timeout"):
                 timeout = values.seconds(outgoing.timeout, _MAX_TIMEOUT, "timeout")
             deadline = self._context.now() + timeout
-            span = self._tracer.asking(peer, protocol, values.traceparent(outgoing.traceparent))
-            self._open[number] = 0, span
-            op = self._context.operations.start(
-                lambda op: RequestMade(op, peer, protocol, outgoing.data, deadline, span.context),
-                partial(self._completed, number),
+            trace = values.traceparent(outgoing.traceparent)
+        except SidecarError as error:
+            self._tell(number, error)
+            return None
+        op = self._context.operations.begin(partial(self._completed, number))
+        span = self._tracer.asking(peer, protocol, trace)
+        self._open[number] = op, span
+        return RequestMade(op, peer, protocol, outgoing.data, deadline, span.context)
+
+    def _make(self, made: dict[int, RequestMade]) -> None:
+        """Make these requests, in one turn of the node."""
+        if not made:
+            return
+        asked = tuple(made.values())
+        numbers = tuple(made)
+        made.clear()
+        try:
+            self._context.operations.begun(
+                [request.op for request in asked], asked[0] if len(asked) == 1 else RequestsMade(asked)
             )
-            if number in self._open:  # else it has its result already
-                self._open[number] = op, span
         except Closed:
             raise
         except SidecarError as error:
-            self._tell(number, error)
+            for number in numbers:
+                self._tell(number, error)
 
     def _completed(self, number: int, completed: RequestCompleted) -> None:
         self._tell(number, completed.answer)

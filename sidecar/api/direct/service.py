@@ -185,8 +185,7 @@ class DirectService(ApiService):
         async def consume(request: convert.ServeRequest) -> None:
             if request.protocols:
                 raise values.invalid("protocols", "only the stream's first message names them")
-            for token, answer in convert.answers(request):
-                self.desk.answer(server, token, answer)
+            self.desk.answer(server, convert.answers(request))
 
         def write(told: ToldServer) -> Awaitable[None]:
             return call.write(convert.requests(*told, self._context.now()))

@@ -1,9 +1,10 @@
 """Requests of peers on their way to the apps that serve them."""
 
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from ...core.direct import RequestAnswered, RequestArrived, RequestWithdrawn
+from ...core.direct import RequestAnswered, RequestArrived, RequestsAnswered, RequestWithdrawn
 from ...core.errors import (
     AlreadyExists,
     Closed,
@@ -159,24 +160,33 @@ class Desk:
         if server is not None:
             server.withdraw(withdrawn.token)
 
-    def answer(self, server: ServeStream, token: int, answer: bytes | SidecarError) -> None:
+    def answer(self, server: ServeStream, answers: Iterable[tuple[int, bytes | SidecarError]]) -> None:
         """The app answers; a number that is not open is ignored, since it may just have been withdrawn.
 
         What cannot be taken as an answer is told to both sides, and costs nobody else anything.
         """
-        if not server.close(token):
-            return
-        rejected: SidecarError | None = None
-        if isinstance(answer, InvalidArgument):
-            rejected = answer
-        else:
-            try:
-                self._answer(token, answer)
-            except TooLarge as error:
-                rejected = error
-        if rejected is not None:
-            server.reject(token, str(rejected))
-            self._answer(token, Refused(f"the app there gave an answer that cannot be taken: {rejected}"))
+        given = [(token, answer) for token, answer in answers if server.close(token)]
+        if len(given) > 1 and not any(isinstance(answer, InvalidArgument) for _, answer in given):
+            try:  # what one frame brings is one input of the node
+                self._feed(RequestsAnswered(tuple(RequestAnswered(*one) for one in given)))
+            except TooLarge:
+                pass  # nothing has happened: one by one tells which it was
+            else:
+                for token, answer in given:
+                    self._forget(token, answer if isinstance(answer, SidecarError) else None)
+                return
+        for token, answer in given:
+            rejected: SidecarError | None = None
+            if isinstance(answer, InvalidArgument):
+                rejected = answer
+            else:
+                try:
+                    self._answer(token, answer)
+                except TooLarge as error:
+                    rejected = error
+            if rejected is not None:
+                server.reject(token, str(rejected))
+                self._answer(token, Refused(f"the app there gave an answer that cannot be taken: {rejected}"))
 
     def _answer(self, token: int, answer: bytes | SidecarError) -> None:
         """Raises TooLarge, and then nothing has happened."""

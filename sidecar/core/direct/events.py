@@ -100,6 +100,12 @@ class RequestMade(NamedTuple):
     trace: str = ""
 
 
+class RequestsMade(NamedTuple):
+    """Several at once, which came together. Where one of them is misuse, none is made."""
+
+    requests: Sequence[RequestMade]
+
+
 class RequestCancelled(NamedTuple):
     """Nobody waits for the request any more. It is answered at once, with `Closed`; unknown ones are ignored."""
 
@@ -129,8 +135,21 @@ class RequestAnswered(NamedTuple):
     answer: bytes | SidecarError
 
 
+class RequestsAnswered(NamedTuple):
+    """Several at once, which came together. Where one of them is misuse, none is given."""
+
+    answers: Sequence[RequestAnswered]
+
+
 AppInput: TypeAlias = (
-    ProtocolsChanged | SendRequested | RequestMade | RequestCancelled | MessagesHandled | RequestAnswered
+    ProtocolsChanged
+    | SendRequested
+    | RequestMade
+    | RequestsMade
+    | RequestCancelled
+    | MessagesHandled
+    | RequestAnswered
+    | RequestsAnswered
 )
 DirectInput: TypeAlias = LinkOpened | LinkFailed | LinkAccepted | LinkClosed | DataReceived | AppInput
 

@@ -25,6 +25,8 @@ from .events import (
     RequestCancelled,
     RequestCompleted,
     RequestMade,
+    RequestsAnswered,
+    RequestsMade,
     SendCompleted,
     SendRequested,
 )
@@ -55,7 +57,9 @@ class DirectRouter:
             SendRequested: self._on_send_requested,
             MessagesHandled: self._on_messages_handled,
             RequestMade: self._on_request_made,
+            RequestsMade: self._on_requests_made,
             RequestAnswered: self._on_request_answered,
+            RequestsAnswered: self._on_requests_answered,
             RequestCancelled: self._on_request_cancelled,
             ProtocolsChanged: self._on_protocols_changed,
             LinkOpened: self._on_link_opened,
@@ -119,11 +123,27 @@ class DirectRouter:
             self._shared.effects.append(SendCompleted(input.op, ()))
 
     def _on_request_made(self, input: RequestMade) -> None:
+        self._check_request(input)
+        self._ask(input)
+
+    def _on_requests_made(self, input: RequestsMade) -> None:
+        ops: dict[int, None] = {}
+        for request in input.requests:
+            self._check_request(request)
+            if request.op in ops:
+                raise InvalidArgument(f"operation {request.op} is begun twice")
+            ops[request.op] = None
+        for request in input.requests:
+            self._ask(request)
+
+    def _check_request(self, input: RequestMade) -> None:
         _check_protocol(input.protocol)
         if input.op in self._requests:
             raise InvalidArgument(f"operation {input.op} is under way")
         if input.deadline is not None and not math.isfinite(input.deadline):
             raise InvalidArgument(f"deadline {input.deadline} is no time")
+
+    def _ask(self, input: RequestMade) -> None:
         size, limit = len(input.data), self._shared.config.max_message
         if size > limit:
             error = TooLarge(f"request of {size} bytes, at most {limit}")
@@ -146,9 +166,21 @@ class DirectRouter:
             end.handled(input.first, input.count, input.outcome)
 
     def _on_request_answered(self, input: RequestAnswered) -> None:
+        self._check_answer(input)
+        self._answer(input)
+
+    def _on_requests_answered(self, input: RequestsAnswered) -> None:
+        for answer in input.answers:
+            self._check_answer(answer)
+        for answer in input.answers:
+            self._answer(answer)
+
+    def _check_answer(self, input: RequestAnswered) -> None:
         limit = self._shared.config.max_message
         if isinstance(input.answer, bytes) and len(input.answer) > limit:
             raise TooLarge(f"response of {len(input.answer)} bytes, at most {limit}")
+
+    def _answer(self, input: RequestAnswered) -> None:
         incoming = self._tokens.get(input.token)
         if incoming is not None:
             incoming.link.answer(incoming, input.answer)

@@ -40,6 +40,9 @@ class DirectMessageService(SimpleHandler, Service[direct.AppInput]):
                 self._switch.emit(direct.SendCompleted(op, outcomes, _self_dial()))
             case direct.RequestMade(op, peer) if peer == self._switch.local:
                 self._switch.emit(direct.RequestCompleted(op, _self_dial()))
+            case direct.RequestsMade(requests) if any(request.peer == self._switch.local for request in requests):
+                for request in requests:
+                    self.handle(request, now)
             case _:
                 self._carry_out(self.router.handle(arrived, now), now)
 

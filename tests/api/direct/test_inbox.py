@@ -162,11 +162,11 @@ def test_serving() -> None:
     assert _answers(fed) == [(1, NotSupported), (4, QueueFull)]
     requests, withdrawn, rejected = server.take()
     assert ([request.token for request in requests], withdrawn, rejected) == ([2, 3], [], [])
-    desk.answer(server, 2, b"yes")
-    desk.answer(server, 2, b"twice")
+    desk.answer(server, [(2, b"yes")])
+    desk.answer(server, [(2, b"twice")])
     desk.withdrawn(RequestWithdrawn(3))
     desk.withdrawn(RequestWithdrawn(3))
-    desk.answer(server, 3, b"too late")
+    desk.answer(server, [(3, b"too late")])
     assert server.take() == ([], [3], [])
     assert _answers(fed[2:]) == [(2, b"yes")]
     desk.arrived(_request(5))

@@ -71,6 +71,7 @@ async def test_results_come_by_number_in_any_order(tmp_path: Path) -> None:
         await call.write((7, b"a"), (0, b"b"), peer_id=OTHER_TEXT, protocol=CHAT)
         await call.write((3, b"c"))  # as in the message before
         made = await call.made(3)
+        assert call.node.batches == [2]  # what came together is one input
         assert [(one.peer, one.protocol, one.data) for one in made] == [
             (OTHER, CHAT, data) for data in (b"a", b"b", b"c")
         ]
@@ -176,9 +177,20 @@ async def test_results_that_nobody_reads_are_bounded() -> None:
     node.on_news = backend.on_news
     caller.introduce(caller.EVERYONE)  # as the gate does
     asker = Asker(backend.context, NoTracer())
-    outgoing = [direct_pb2.OutgoingRequest(id=number) for number in range(30)]
-    request = direct_pb2.RequestManyRequest(peer_id=OTHER_TEXT, protocol=CHAT, requests=outgoing)
-    reading = asyncio.create_task(asker.consume(request))
+    frames = [
+        direct_pb2.RequestManyRequest(
+            peer_id=OTHER_TEXT,
+            protocol=CHAT,
+            requests=[direct_pb2.OutgoingRequest(id=number) for number in range(first, first + 5)],
+        )
+        for first in range(0, 30, 5)
+    ]
+
+    async def consume() -> None:
+        for frame in frames:
+            await asker.consume(frame)
+
+    reading = asyncio.create_task(consume())
     results: list[direct_pb2.RequestResult] = []
     batches = 0
     while len(results) < 30:

@@ -16,6 +16,8 @@ from sidecar.core.direct import (
     RequestCancelled,
     RequestCompleted,
     RequestMade,
+    RequestsAnswered,
+    RequestsMade,
     RequestWithdrawn,
     SendRequested,
 )
@@ -44,6 +46,35 @@ def failure(effects: list[object]) -> SidecarError:
     assert isinstance(completed, RequestCompleted)
     assert isinstance(completed.answer, SidecarError)
     return completed.answer
+
+
+def test_what_comes_together_is_as_if_it_came_one_by_one() -> None:
+    pair, other = serving(Pair()), serving(Pair())
+    asked = [RequestMade(11, BOB, CHAT, b"first", None), RequestMade(12, BOB, CHAT, b"second", 105.0)]
+    together = pair.tell_alice(RequestsMade(asked))
+    assert together == [effect for one in asked for effect in other.tell_alice(one)]
+    assert repr(pair.run()) == repr(other.run())  # errors are what they say
+    answers = [RequestAnswered(2, b"two"), RequestAnswered(1, Refused("no"))]
+    pair.tell_bob(RequestsAnswered(answers))
+    for answer in answers:
+        other.tell_bob(answer)
+    assert repr(pair.run()) == repr(other.run())  # errors are what they say
+
+
+def test_misuse_by_one_of_several_does_nothing() -> None:
+    pair = serving(Pair())
+    fine = RequestMade(11, BOB, CHAT, b"fine", None)
+    for wrong in (fine, fine._replace(op=12, protocol=""), fine._replace(op=12, deadline=float("nan"))):
+        with pytest.raises(InvalidArgument):
+            pair.alice.handle(RequestsMade([fine, wrong]), pair.now)
+    assert pair.run() == ([], [])
+    pair.tell_alice(RequestsMade([fine]))
+    pair.run()
+    with pytest.raises(TooLarge):
+        pair.bob.handle(RequestsAnswered([RequestAnswered(1, b"yes"), RequestAnswered(1, bytes(1 << 24))]), pair.now)
+    assert pair.run() == ([], [])
+    pair.tell_bob(RequestsAnswered([RequestAnswered(1, b"yes")]))
+    assert pair.run() == ([RequestCompleted(11, b"yes")], [])
 
 
 @pytest.mark.parametrize("piece", [1, 1 << 20])
