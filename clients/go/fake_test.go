@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,6 +67,8 @@ type fake struct {
 	maxRequest  int // bytes; 0: 4 MiB; below: it sends no headers of its own
 	pingPeer    func(context.Context, *pb.PingPeerRequest) (*pb.PingPeerResponse, error)
 	listPeers   func(*pb.ListPeersRequest) *pb.ListPeersResponse
+
+	pieces atomic.Int64 // requests of streams that were opened
 
 	mu       sync.Mutex
 	calls    map[string]int
@@ -726,6 +729,7 @@ func (f *fake) OpenStream(stream pb.StreamService_OpenStreamServer) error {
 	return made.run(stream.Context(), 0,
 		func() (*pb.AttachStreamRequest, error) {
 			said, err := stream.Recv()
+			f.pieces.Add(1)
 			return &pb.AttachStreamRequest{Data: said.GetData(), CloseWrite: said.GetCloseWrite()}, err
 		},
 		func(data []byte, end bool) error { return stream.Send(&pb.OpenStreamResponse{Data: data, End: end}) })

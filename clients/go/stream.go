@@ -24,6 +24,9 @@ const (
 	streamCloseWrite = 4
 
 	linger = 5 * time.Second
+
+	joined      = 64 << 10 // bytes of small writes that may wait together while gRPC takes what was written before
+	frameHeader = 1 + 4    // bytes kept free in front of them: the field's tag and its length, which is below 256 MiB
 )
 
 // Stream is a stream of bytes to and from an app at a peer, in order: a [net.Conn], with CloseWrite as *net.TCPConn has it.
@@ -49,7 +52,11 @@ type Stream struct {
 	failure   error    // why, where it was not in order
 	draining  bool     // the call is read to its end, though nobody takes what it brings
 	discard   bool     // and what it brings is thrown away
-	outgoing  encoded  // being written
+	pending   []byte   // written and not handed to gRPC, behind room for a header
+	queued    uint64   // bytes written in all
+	sent      uint64   // of these, taken by gRPC
+	endQueued bool     // the end of our direction is to be said behind pending
+	sending   bool     // the writer is handing a request to gRPC
 	writeEnd  bool     // our direction has been ended
 	writeOver bool     // the sidecar takes no more
 	writing   bool     // the writer has been started
@@ -299,58 +306,120 @@ func (s *Stream) closedError() error {
 
 // ---------------------------------------------------------------- writing
 
-// Write sends bytes; it returns when there is room for more. The bytes may be changed afterwards.
+// Write sends bytes; it returns when there is room for more. The bytes may be changed afterwards. Small writes do not wait
+// for each other: what is written while gRPC takes the last request goes together in the next one. So an error may be
+// told by a later Write, by CloseWrite or by Read.
 func (s *Stream) Write(data []byte) (int, error) {
-	written := 0
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	written, handed := 0, 0 // handed: bytes of a large piece, which waits until gRPC has taken it
+	var taken uint64        // what must have been sent for that
 	for {
-		piece := data[written:min(len(data), written+s.link.piece())]
-		frame := appendBytes(make([]byte, 0, len(piece)+8), streamData, piece)
-		if err := s.write(frame, false); err != nil {
-			return written, err
+		if handed > 0 && s.sent >= taken && !s.writeOver {
+			written, handed = written+handed, 0
 		}
-		if written += len(piece); written == len(data) {
+		if written > 0 && written == len(data) {
 			return written, nil
 		}
+		open, err := s.mayWrite(handed > 0)
+		if err != nil {
+			return written, err
+		}
+		if open && handed == 0 {
+			if len(data) == 0 {
+				return 0, nil
+			}
+			most := s.link.piece()
+			piece := data[written:min(len(data), written+most)]
+			if waiting := s.queued - s.sent; waiting == 0 || int(waiting)+len(piece) <= min(joined, most) {
+				if !s.startWriter() {
+					return written, s.closedError()
+				}
+				taken = s.enqueue(piece)
+				if len(piece) <= joined {
+					written += len(piece)
+				} else {
+					handed = len(piece)
+				}
+				continue
+			}
+		}
+		s.changed.Wait()
 	}
+}
+
+// mayWrite says whether our direction is open; where it is not and there is no error, one is on its way. Its end is no
+// error for who only waits for what was written before.
+func (s *Stream) mayWrite(waits bool) (bool, error) {
+	switch {
+	case s.closed:
+		return false, s.closedError()
+	case s.writeEnd && !waits:
+		return false, newError(ErrClosed, "our direction of the stream has been ended")
+	case s.over:
+		return false, s.end()
+	case s.writeOver: // the call has ended; what it ended with comes behind what is unread
+		s.drain()
+		return false, nil
+	case expired(s.writeLimit):
+		return false, os.ErrDeadlineExceeded
+	}
+	return true, nil
+}
+
+// enqueue puts a piece behind what waits for the writer. It gives what must have been sent for gRPC to have it.
+func (s *Stream) enqueue(piece []byte) uint64 {
+	if s.pending == nil {
+		s.pending = make([]byte, frameHeader, frameHeader+len(piece))
+	}
+	s.pending = append(s.pending, piece...)
+	s.queued += uint64(len(piece))
+	s.changed.Broadcast()
+	return s.queued
 }
 
 // CloseWrite ends our direction: the peer reads what was written, then the end. Reading goes on. Twice does nothing.
 func (s *Stream) CloseWrite() error {
-	return s.write(appendNumber(nil, streamCloseWrite, 1), true)
-}
-
-// write hands a request to the writer, and waits until gRPC has taken it.
-func (s *Stream) write(frame encoded, last bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for handed := false; ; {
-		switch {
-		case s.closed:
-			return s.closedError()
-		case handed && s.outgoing == nil && !s.writeOver:
-			return nil
-		case !handed && s.writeEnd && last:
-			return nil
-		case !handed && s.writeEnd:
-			return newError(ErrClosed, "our direction of the stream has been ended")
-		case s.over:
-			return s.end()
-		case s.writeOver: // the call has ended; what it ended with comes behind what is unread
-			s.drain()
-		case expired(s.writeLimit):
-			return os.ErrDeadlineExceeded
-		case len(frame) == 0:
-			return nil
-		case !handed && s.outgoing == nil:
-			if !s.writing && !s.link.spawn(s.writer) {
-				return s.closedError()
-			}
-			s.writing, handed = true, true
-			s.outgoing, s.writeEnd = frame, last
-			s.changed.Broadcast()
+	if s.writeEnd && !s.closed {
+		return nil
+	}
+	for {
+		open, err := s.mayWrite(false)
+		if err != nil {
+			return err
+		}
+		if open {
+			break
 		}
 		s.changed.Wait()
 	}
+	if !s.startWriter() {
+		return s.closedError()
+	}
+	s.writeEnd, s.endQueued = true, true
+	s.changed.Broadcast()
+	for {
+		switch {
+		case s.closed:
+			return s.closedError()
+		case !s.endQueued && !s.sending && !s.writeOver:
+			return nil
+		case s.over:
+			return s.end()
+		case s.writeOver:
+			s.drain()
+		case expired(s.writeLimit):
+			return os.ErrDeadlineExceeded
+		}
+		s.changed.Wait()
+	}
+}
+
+func (s *Stream) startWriter() bool {
+	s.writing = s.writing || s.link.spawn(s.writer)
+	return s.writing
 }
 
 // drain lets the pump read on though nobody takes what it brings; the stream is locked.
@@ -366,22 +435,43 @@ func (s *Stream) writer() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		for s.outgoing == nil && !s.over {
+		for !s.waiting() && !s.over {
 			s.changed.Wait()
 		}
 		if s.over {
 			return
 		}
-		frame := s.outgoing
+		frame, through := s.takeFrame(), s.queued
+		s.sending = true
 		s.mu.Unlock()
 		err := s.call.SendMsg(frame)
 		s.mu.Lock()
-		s.outgoing = nil
+		s.sending, s.sent = false, through
 		if err != nil {
 			s.writeOver = true
 		}
 		s.changed.Broadcast()
 	}
+}
+
+// waiting says whether there is something for the writer.
+func (s *Stream) waiting() bool { return s.pending != nil || s.endQueued }
+
+// takeFrame is the request with all that waits. The header is written in front of the bytes, which are not copied again.
+func (s *Stream) takeFrame() encoded {
+	var frame encoded
+	if s.pending != nil {
+		header := protowire.AppendTag(make([]byte, 0, frameHeader), streamData, protowire.BytesType)
+		header = protowire.AppendVarint(header, uint64(len(s.pending)-frameHeader))
+		frame = s.pending[frameHeader-len(header):]
+		copy(frame, header)
+		s.pending = nil
+	}
+	if s.endQueued {
+		frame = appendNumber(frame, streamCloseWrite, 1)
+		s.endQueued = false
+	}
+	return frame
 }
 
 // ---------------------------------------------------------------- ends
@@ -416,7 +506,7 @@ func (s *Stream) leave() {
 	defer timer.Stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.outgoing != nil && !s.over && !late {
+	for (s.waiting() || s.sending) && !s.over && !late {
 		s.changed.Wait()
 	}
 	if s.over || late {

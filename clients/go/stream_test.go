@@ -358,6 +358,41 @@ func TestALostConnectionIsNotAReset(t *testing.T) {
 }
 
 // What one request holds is what the sidecar says, over which gRPC there ends the call; while it has not, what every one takes.
+func TestSmallWritesThatWaitGoTogether(t *testing.T) {
+	f := started(t)
+	node := connected(t, f)
+	opened, accepted := pair(t, node, accepting(t, node))
+	sent := payload(2_000_000)
+	written, before := 0, -1
+	for written > before { // until nothing more goes out, since nobody reads
+		before = written
+		noError(t, opened.SetWriteDeadline(time.Now().Add(50*time.Millisecond)))
+		for {
+			count, err := opened.Write(sent[written : written+100])
+			written += count
+			if err != nil {
+				break
+			}
+		}
+	}
+	noError(t, opened.SetWriteDeadline(time.Time{}))
+	go func() {
+		count, err := opened.Write(sent[written:]) // behind them, whole
+		if err != nil || count != len(sent)-written {
+			t.Error(count, err)
+		}
+		_ = opened.CloseWrite()
+	}()
+	heard, err := io.ReadAll(accepted)
+	noError(t, err)
+	if !bytes.Equal(heard, sent) {
+		t.Errorf("%d bytes came otherwise", len(heard))
+	}
+	if requests, most := int(f.pieces.Load()), written/100-500; requests > most {
+		t.Errorf("%d requests for %d writes, at most %d", requests, written/100, most)
+	}
+}
+
 func TestPiecesKeepToTheBoundOfTheSidecar(t *testing.T) {
 	f := newFake(t)
 	f.maxRequest, f.options = leastRequest, []grpc.ServerOption{grpc.MaxRecvMsgSize(leastRequest)}
