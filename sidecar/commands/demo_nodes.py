@@ -65,9 +65,9 @@ class DemoNode:
         if bootstrap is not None:
             arguments += ["--bootstrap", bootstrap]
         await self.sidecar.start("sidecar", arguments, environment())
-        if self._client is None:
-            self._client = await sidecar_client.connect(self.api).__aenter__()
         async with self.within(_START, "was not ready", self.sidecar):
+            if self._client is None:
+                self._client = await sidecar_client.connect(self.api, wait=_START).__aenter__()
             async for readiness in self.client.watch_readiness():
                 if readiness.ready:
                     break
