@@ -212,7 +212,8 @@ class Intake:
         self, peer: GossipPeer, candidates: Sequence[UnverifiedMessage], checks: Sequence[SignatureCheck]
     ) -> None:
         """Check at once what may be; the rest, and all behind what is pending already, goes into the peer's lane."""
-        peer.load.add(sum(max(1.0, len(message.raw) / UNIT) for message in candidates), self._state.now)
+        size = sum([len(message.raw) for message in candidates])
+        peer.load.add(len(candidates) + size / UNIT, self._state.now)
         at_once = 0 if peer in self._lanes or self._known(candidates) else self._allowance(peer, len(checks))
         if at_once:
             self._at_once -= at_once

@@ -23,7 +23,7 @@ QUANTUM = 64
 
 
 class Load:
-    """How much of a peer was served of late, in units: messages, or 2 KiB of one."""
+    """How much of a peer was served of late, in units: messages, and 2 KiB of them."""
 
     __slots__ = ("_at", "_level")
 

@@ -78,7 +78,7 @@ class Relay:
             batch = batch.only(fresh)
         ids = batch.ids
         if batch.authors is None:  # others were counted when their signatures were to be checked
-            peer.load.add(sum(max(1.0, len(raw) / UNIT) for raw in batch.raws), state.now)
+            peer.load.add(len(ids) + sum(map(len, batch.raws)) / UNIT, state.now)
         named = self._late.came(peer, topic, ids) if topic.awaited else {}
         state.propagation.began(ids, peer.id, state.now)
         if state.replays is not None and batch.authors is not None and batch.seqnos is not None:
