@@ -212,7 +212,7 @@ async def attackers(attack: Attack, outcome: Outcome, addresses: list[str], *fla
 
     reading = asyncio.create_task(read())
     try:
-        await asyncio.wait_for(ready.wait(), 60)
+        await asyncio.wait_for(ready.wait(), 300)
         yield
     finally:
         process.stdin.close()

@@ -450,7 +450,7 @@ def main() -> None:
     parser.add_argument("--network", default="main")
     parser.add_argument("--topic", default="bench")
     parser.add_argument("--age", type=float, default=5.0, help="seconds after which a message is replayed")
-    parser.add_argument("--ahead", type=int, default=100_000, help="messages of a valid flood that are signed first")
+    parser.add_argument("--ahead", type=int, default=60_000, help="messages of a valid flood that are signed first")
     parser.add_argument("--victim", action="append", default=[], help="an address that dht-victim names")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(attack(parser.parse_args()))
