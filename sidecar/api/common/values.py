@@ -1,6 +1,7 @@
 """Text, times and bounds of single fields, with errors that name the field."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -27,9 +28,13 @@ def _read(field: str, parse: Callable[[str], Value], text: str) -> Value:
         raise InvalidField(field, error) from None
 
 
+# Apps name the same few peers again and again, and base58 costs more than all other fields of a request.
+_peer_id = lru_cache(maxsize=256)(PeerId.from_text)
+
+
 def peer_id(text: str, field: str = "peer_id") -> PeerId:
     """Raises InvalidField."""
-    return _read(field, PeerId.from_text, text)
+    return _read(field, _peer_id, text)
 
 
 def network(text: str, field: str = "network") -> Network:
