@@ -8,6 +8,7 @@ import pytest
 from sidecar.api.common.status import Code
 from sidecar.api.server.http2.connection import (
     MAX_HEADERS,
+    WIDE_WINDOW,
     WINDOW,
     CallBegan,
     CallGone,
@@ -224,6 +225,23 @@ def test_a_stream_whose_messages_nobody_takes_is_held_up_alone() -> None:
         for _ in range(more):
             server.taken(stream, len(message))
     assert came == sent
+
+
+def test_a_stream_that_is_read_gets_a_wider_window() -> None:
+    app, server = client(), machine()
+    stream = app.send_request(HEAD)
+    exchange(app, server)
+    assert app.stream_remote_window_size(stream) == WINDOW
+    message = bytes(50_000)
+    for _ in range(WIDE_WINDOW // len(message) + 1):
+        app.send_data(stream, prefixed(message))
+        (taken,) = messages(exchange(app, server), stream)
+        server.taken(stream, len(taken))
+    exchange(app, server)
+    assert WIDE_WINDOW // 2 <= app.stream_remote_window_size(stream) <= WIDE_WINDOW
+    other = app.send_request(HEAD)
+    exchange(app, server)
+    assert app.stream_remote_window_size(other) == WINDOW
 
 
 def test_a_message_larger_than_the_window_comes_whole() -> None:

@@ -94,6 +94,9 @@ class Session(Protocol):
     def acknowledge_received_data(self, amount: int, stream_id: int) -> None:
         """The client may send as many bytes more, on the stream as on the connection."""
 
+    def set_local_window_size(self, window_size: int, *, stream_id: int = 0) -> None:
+        """How many bytes the client may have sent that were not acknowledged."""
+
     def ping(self) -> None:
         """Ask the client for a sign of life."""
 

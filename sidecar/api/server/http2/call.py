@@ -29,6 +29,9 @@ class CallCarrier(Protocol):
     peer: str
 
     def flush_soon(self) -> None:
+        """Send what the machine has, together with what others have in this turn."""
+
+    def flush_turn(self) -> None:
         """Send what the machine has, at the end of the loop's turn."""
 
     async def drained(self, stream: int, at_most: int) -> None:
@@ -189,7 +192,7 @@ class Http2Call:
                 self._arrived = None
         message = messages.popleft()
         if self._machine.taken(self._stream, len(message)):
-            self._carrier.flush_soon()
+            self._carrier.flush_turn()
         return message
 
 

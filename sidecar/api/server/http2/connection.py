@@ -25,6 +25,8 @@ from .messages import PREFIX, MessageReader, prefix
 
 WINDOW = 262_144
 """Bytes of a stream that may be on their way. A guess: what one read of the socket brings at most."""
+WIDE_WINDOW = 1 << 20
+"""The same of a stream of which as many have been taken: whose service reads is told of less often what it may send."""
 MAX_HEADERS = 16_384  # what gRPC's own libraries take
 _REFUSED_HEADERS = 262_144  # with up to so many only the call is refused; libnghttp2 takes no field of more than 65,536
 _HELD = 65_536  # bytes of a stream's messages that nobody has taken, beyond which its window stays as it is
@@ -66,7 +68,7 @@ Event = CallBegan | MessagesCame | CallGone | ConnectionFailed
 
 
 class _Stream:
-    __slots__ = ("begun", "ended", "held", "owed", "reader")
+    __slots__ = ("begun", "ended", "held", "owed", "reader", "taken")
 
     def __init__(self, max_message: int) -> None:
         self.reader = MessageReader(max_message)
@@ -74,6 +76,7 @@ class _Stream:
         self.ended = False  # the caller has said everything
         self.held = 0  # bytes of messages that nobody has taken yet
         self.owed = 0  # bytes that have come and that the caller has not been given back
+        self.taken = 0  # bytes of messages that somebody has taken, until its window is wide
 
 
 class ServerConnection:
@@ -214,6 +217,11 @@ class ServerConnection:
         if stream is None:
             return False
         stream.held -= length + PREFIX
+        if stream.taken < WIDE_WINDOW:
+            stream.taken += length
+            if stream.taken >= WIDE_WINDOW and not stream.ended:
+                with contextlib.suppress(Violation):
+                    self._session.set_local_window_size(WIDE_WINDOW, stream_id=stream_id)
         if stream.held > _HELD or not stream.owed:
             return False
         self._give_back(stream_id, stream)

@@ -110,7 +110,7 @@ class ApiProtocol(asyncio.Protocol):
             if self._unread > _UNREAD and not self._deaf and self._transport is not None:
                 self._deaf = True
                 self._transport.pause_reading()
-        self._flush_at_the_end()
+        self.flush_turn()
 
     @override
     def eof_received(self) -> bool:
@@ -163,15 +163,15 @@ class ApiProtocol(asyncio.Protocol):
         if len(self._calls) == 1:
             self._flush()
         else:
-            self._flush_at_the_end()
+            self.flush_turn()
 
-    def _flush_at_the_end(self) -> None:
+    def flush_turn(self) -> None:
         """Send what the machine has, behind what else happens in this turn: one write for all of it."""
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush_turn)
+            self._loop.call_soon(self._on_turn)
 
-    def _flush_turn(self) -> None:
+    def _on_turn(self) -> None:
         self._flushing = False
         if self._new:
             self._arm()
@@ -296,7 +296,7 @@ class ApiProtocol(asyncio.Protocol):
     def end(self) -> None:
         """Take no further calls, and close once those that are open have ended."""
         self.machine.end()
-        self._flush_at_the_end()
+        self.flush_turn()
 
     def stop(self) -> None:
         """End the calls that are open."""
@@ -308,4 +308,4 @@ class ApiProtocol(asyncio.Protocol):
     def ask(self) -> None:
         """Ask for a sign of life."""
         self.machine.ping()
-        self._flush_at_the_end()
+        self.flush_turn()
