@@ -136,7 +136,7 @@ class Asking:
     def let_go(self) -> None:
         """The client is not used any more, and nobody has closed it: end the call that is kept open."""
         if self._task is not None:
-            self._task.cancel()
+            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
     async def _ask_with_others(
         self, peer_id: str, protocol: str, data: bytes, timeout: float | None, traceparent: str

@@ -226,7 +226,7 @@ class Joined(Generic[Key, Receipt]):
         """The client is not used any more, and nobody has closed it: end the calls that are kept open."""
         for lane in self._lanes.values():
             if lane.task is not None:
-                lane.task.cancel()
+                lane.loop.call_soon_threadsafe(lane.task.cancel)
 
     def _expired(self, lane: _Lane[Key, Receipt], future: "asyncio.Future[Receipt]", timeout: float) -> None:
         if not future.done():

@@ -145,7 +145,7 @@ class Client:
         await self._link.close()
 
     def __del__(self) -> None:
-        # Nobody has closed it: what it keeps open goes as well, where its loop is still there.
+        # Nobody has closed it: what it keeps open goes as well, where its loop is still there. Any thread may be here.
         if _fork.parent or not hasattr(self, "_sending") or self._link.closed:
             return
         with contextlib.suppress(RuntimeError):
