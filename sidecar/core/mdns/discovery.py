@@ -39,9 +39,22 @@ LinkAddresses = Mapping[str, tuple[Multiaddr, ...]]
 
 
 class _Link:
-    __slots__ = ("addresses", "answer_at", "answered", "ask_at", "pause", "services_at", "spare", "spare_at")
+    __slots__ = (
+        "addresses",
+        "answer_at",
+        "answered",
+        "ask_at",
+        "instance",
+        "pause",
+        "services_at",
+        "spare",
+        "spare_at",
+    )
 
-    def __init__(self, addresses: tuple[Multiaddr, ...], ask_at: float, now: float) -> None:
+    def __init__(self, instance: str, addresses: tuple[Multiaddr, ...], ask_at: float, now: float) -> None:
+        # Not the peer id: a name of its own lets a node be found, and not tracked from one start to the next. And one
+        # for each link: go-libp2p takes the first answer of an instance for all there is.
+        self.instance = instance
         self.addresses = addresses
         self.ask_at = ask_at
         self.pause = _FIRST
@@ -60,8 +73,6 @@ class LocalDiscovery:
         self._network = _NETWORK + network.encode()
         self._service = service
         self._rng = rng
-        # Not the peer id: a name of its own lets a node be found, and not tracked from one start to the next.
-        self.instance = "".join(rng.choices(_LETTERS, k=32))
         self._links: dict[str, _Link] = {}
         self._told: dict[PeerId, tuple[tuple[Multiaddr, ...], float]] = {}
         self._unsent: list[tuple[str, bytes]] = []
@@ -76,7 +87,8 @@ class LocalDiscovery:
         for name, addresses in links.items():
             link = self._links.get(name)
             if link is None:
-                self._links[name] = _Link(addresses, now + self._delay(), now)
+                instance = "".join(self._rng.choices(_LETTERS, k=32))
+                self._links[name] = _Link(instance, addresses, now + self._delay(), now)
             elif link.addresses != addresses:
                 link.addresses, link.pause, link.ask_at = addresses, _FIRST, now + self._delay()
 
@@ -99,7 +111,7 @@ class LocalDiscovery:
             return []
         if heard.is_answer:
             return self._gather(heard.texts, now)
-        if heard.asks and self.instance not in heard.named and link.addresses and link.answer_at is None:
+        if heard.asks and link.instance not in heard.named and link.addresses and link.answer_at is None:
             link.answer_at = max(now + self._delay(), link.answered + _AGAIN)
         if heard.asks_services and link.services_at is None:
             link.services_at = now + self._delay()
@@ -150,14 +162,17 @@ class LocalDiscovery:
     def _answer(self, link: _Link, ttl: int) -> bytes:
         texts = [_ADDRESS + str(address.with_peer(self._own)).encode() for address in link.addresses]
         told = [text for text in texts if len(text) <= MAX_TEXT]
-        return encode_answer(self._service, self.instance, [*told, self._network], ttl)
+        ips = list(dict.fromkeys(address.ip for address in link.addresses if address.ip is not None))
+        endpoint = link.addresses[0].endpoint()
+        port = 0 if endpoint is None else endpoint.port
+        return encode_answer(self._service, link.instance, [*told, self._network], ttl, ips, port)
 
     def _gather(self, texts: Mapping[str, tuple[bytes, ...]], now: float) -> list[LocalPeer]:
         """Those that are news: new ones, those with other addresses, and those not told for a while."""
         found: dict[PeerId, dict[Multiaddr, None]] = {}
-        for instance, strings in texts.items():
+        for strings in texts.values():
             networks = [string for string in strings if string.startswith(_NETWORK)]
-            if instance == self.instance or (networks and self._network not in networks):
+            if networks and self._network not in networks:
                 continue
             for text in strings:
                 address = _dialable(text)

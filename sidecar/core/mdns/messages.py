@@ -14,6 +14,7 @@ import dns.rdatatype
 import dns.rrset
 from dns.rdtypes.ANY.PTR import PTR
 from dns.rdtypes.ANY.TXT import TXT
+from dns.rdtypes.IN.SRV import SRV
 
 from ..errors import ProtocolError
 
@@ -51,13 +52,25 @@ def encode_question(service: str) -> bytes:
     return message.to_wire()
 
 
-def encode_answer(service: str, instance: str, texts: Sequence[bytes], ttl: int) -> bytes:
-    """The answer that `instance`, one label, is there, with these strings. `ttl`: seconds; 0: it is gone."""
+def encode_answer(
+    service: str, instance: str, texts: Sequence[bytes], ttl: int, ips: Sequence[str] = (), port: int = 0
+) -> bytes:
+    """The answer that `instance`, one label, is there, with these strings. `ttl`: seconds; 0: it is gone.
+
+    `ips`, `port`: where it is, for those who leave out whoever has no SRV and address records, as go-libp2p does,
+    which then goes by the strings all the same.
+    """
     owner = dns.name.from_text(service)
-    name = dns.name.Name((instance.encode(), *owner.labels))
+    name, host = dns.name.Name((instance.encode(), *owner.labels)), dns.name.from_text(f"{instance}.local.")
     message = _answer()
     message.answer.append(_record(owner, ttl, _pointer(name)))
     message.additional.append(_record(name, ttl, TXT(dns.rdataclass.IN, dns.rdatatype.TXT, texts)))
+    if ips:
+        server = SRV(dns.rdataclass.IN, dns.rdatatype.SRV, 0, 0, port, host)  # type: ignore[no-untyped-call]
+        message.additional.append(_record(name, ttl, server))
+    for ip in ips:
+        kind = "AAAA" if ":" in ip else "A"
+        message.additional.append(dns.rrset.from_text(host, ttl, "IN", kind, ip))
     return message.to_wire()
 
 

@@ -27,6 +27,17 @@ def test_an_answer_has_the_instance_and_its_texts() -> None:
     assert heard.texts == {"abc": TEXTS}
 
 
+def test_an_answer_has_the_records_that_go_libp2p_goes_by() -> None:
+    data = encode_answer(SERVICE, "abc", TEXTS, 120, ["192.0.2.1", "2001:db8::1"], 4747)
+    records = [rrset.to_text() for rrset in dns.message.from_wire(data).additional]
+    assert records[1:] == [
+        "abc._p2p._udp.local. 120 IN SRV 0 0 4747 abc.local.",
+        "abc.local. 120 IN A 192.0.2.1",
+        "abc.local. 120 IN AAAA 2001:db8::1",
+    ]
+    assert decode(data, SERVICE).texts == {"abc": TEXTS}
+
+
 def test_a_goodbye_tells_of_nobody() -> None:
     heard = decode(encode_answer(SERVICE, "abc", TEXTS, 0), SERVICE)
     assert heard.is_answer
