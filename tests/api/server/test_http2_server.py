@@ -83,6 +83,11 @@ class App:
         head, _, after = received(self.heard, stream)
         return dict(head + after)
 
+    async def pong(self, number: int) -> None:
+        """Read until so many PINGs have been answered."""
+        while sum(isinstance(event, ngh2.PingAcknowledged) for event in self.heard) < number:
+            assert await self.read(), "the connection has ended"
+
     async def closed(self) -> None:
         """Read until the connection has ended."""
         while await self.read():
@@ -128,6 +133,44 @@ async def test_a_deadline_ends_the_call_and_what_it_waits_for(tmp_path: Path) ->
         stream = app.call(SUBSCRIBE, ended=False, more=((b"grpc-timeout", b"1n"),))  # its request never comes
         assert (await app.ended(stream))[b"grpc-status"] == b"4"
         assert backend.calls.open == 0
+
+
+def _with_ping(app: App, path: bytes, request: bytes) -> int:
+    """A call, and behind it in the same bytes a PING, as Go's client sends it."""
+    head = [(name, path if name == b":path" else value) for name, value in HEAD]
+    stream = app.session.send_request(head)
+    app.session.send_data(stream, prefixed(request), end_stream=True)
+    app.session.ping(b"measured")
+    app.write(app.session.data_to_send())
+    return stream
+
+
+@pytest.mark.parametrize("patience", [30.0, 0.001])
+def test_the_answer_to_a_ping_joins_that_to_a_call_or_goes_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    monkeypatch.setattr(protocol, "_PONG", patience)
+
+    @asynchronous
+    async def check() -> None:
+        async with server(tmp_path / "api.sock") as (node, _, api), connected(api) as app:
+            await app.ended(app.call(GET_NODE, b""))
+            asked = direct_pb2.RequestRequest(peer_id=OTHER_TEXT, protocol="/chat/1", data=b"x").SerializeToString()
+            stream = _with_ping(app, b"/sidecar.v1.DirectService/Request", asked)
+            fed = await node.wait_for(direct.RequestMade)
+            if patience < 1:
+                await app.pong(1)  # nothing else is to come
+                node.on_news(direct.RequestCompleted(fed.op, b"answer"))
+                assert (await app.ended(stream))[b"grpc-status"] == b"0"
+            else:
+                node.on_news(direct.RequestCompleted(fed.op, b"answer"))
+                assert (await app.ended(stream))[b"grpc-status"] == b"0"
+                await app.pong(1)
+            app.session.ping(b"alone...")  # no call is open that could be answered with it
+            app.write(app.session.data_to_send())
+            await app.pong(2)
+
+    check()
 
 
 @asynchronous

@@ -96,6 +96,8 @@ class ServerConnection:
         self._failed = False
         self.answered_ping = True
         """Whether nothing is open that `ping` has asked."""
+        self.pinged = False
+        """Whether a PING came in what was received last."""
         self.greeted = False
         """Whether the client has shown that it speaks HTTP/2."""
 
@@ -106,6 +108,7 @@ class ServerConnection:
         session = self._session
         if self._failed or not session.want_read:
             return []
+        self.pinged = False
         events: list[Event] = []
         touched: dict[int, _Stream] = {}  # that data came for: one answer to all of it
         try:
@@ -126,9 +129,12 @@ class ServerConnection:
                 self._forget(taken.stream_id, events)
             elif kind is TrailersReceived:
                 self._on_end(taken.stream_id, events)
-            elif kind is PingReceived or kind is SettingsReceived:
+            elif kind is PingReceived:
                 self._idle_frames -= 1
-                self.greeted = True  # no frame may come before its SETTINGS
+                self.pinged = True
+            elif kind is SettingsReceived:
+                self._idle_frames -= 1
+                self.greeted = True  # no frame may come before it
             elif kind is PingAcknowledged:
                 self.answered_ping = True
         for stream_id, stream in touched.items():

@@ -18,6 +18,10 @@ from .heads import RequestHead
 HANDSHAKE = 10.0  # seconds until the first frame has come, as many as TLS gets before; a guess
 _CHUNK = 262_144  # bytes given to the socket at once: what uvloop's reads bring at most
 _UNREAD = 262_144  # bytes taken from an app that does not read itself: enough for it to cancel its calls
+# Seconds in which the answer to a PING may join another write. Go's client sends one with each message that it gets, to
+# measure the way: answered by itself, it would cost a request a third write, and the app another wake-up. A guess.
+_PONG = 0.002
+_SMALL = 4096  # bytes of a read, with which no window can have become worth telling
 _log = logging.getLogger("sidecar.api.http2")
 _refusals = logging.getLogger("sidecar.api.guard.gate")
 
@@ -72,6 +76,7 @@ class ApiProtocol(asyncio.Protocol):
         self._draining: dict[int, list[tuple[int, asyncio.Future[None]]]] = {}
         self._impatience: asyncio.TimerHandle | None = None
         self._closing = False
+        self._pong: asyncio.TimerHandle | None = None  # while the answer to a PING waits for company
 
     # ------------------------------------------------------------ the socket
 
@@ -110,7 +115,13 @@ class ApiProtocol(asyncio.Protocol):
             if self._unread > _UNREAD and not self._deaf and self._transport is not None:
                 self._deaf = True
                 self._transport.pause_reading()
-        self.flush_turn()
+        if self._new:
+            self._loop.call_soon(self._arm)
+        if self.machine.pinged and calls and len(data) < _SMALL:
+            if self._pong is None:
+                self._pong = self._loop.call_later(_PONG, self._flush)
+        else:
+            self.flush_turn()
 
     @override
     def eof_received(self) -> bool:
@@ -120,8 +131,9 @@ class ApiProtocol(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._closing = True
-        if self._impatience is not None:
-            self._impatience.cancel()
+        for timer in (self._impatience, self._pong):
+            if timer is not None:
+                timer.cancel()
         for call in self._calls.values():
             self._lose(call)
         for stream in list(self._draining):
@@ -173,11 +185,12 @@ class ApiProtocol(asyncio.Protocol):
 
     def _on_turn(self) -> None:
         self._flushing = False
-        if self._new:
-            self._arm()
         self._flush()
 
     def _flush(self) -> None:
+        if self._pong is not None:
+            self._pong.cancel()
+            self._pong = None
         transport = self._transport
         if transport is None or self._closing:
             return
