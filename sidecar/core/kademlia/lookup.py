@@ -69,6 +69,7 @@ class Lookup:
         "_order",
         "_paths",
         "_per_path",
+        "_roots",
         "_slow",
         "_turn",
         "_waiting",
@@ -105,6 +106,7 @@ class Lookup:
         self.key = key
         self.place = place(key)
         self.target = target
+        self._roots = 0  # peers that it began with
         self._candidates: dict[PeerId, Candidate] = {}
         self._order: list[Candidate] = []  # by distance, without those that failed
         self._asked = self._failed = self._slow = self._waiting = 0
@@ -130,8 +132,23 @@ class Lookup:
 
     def begin(self, known: Iterable[PeerAddresses]) -> None:
         """Take note of those that it begins with, the closest first; the paths share them."""
-        for number, (peer, addresses) in enumerate(known):
-            self.offer(peer, addresses, path=number % self._paths)
+        for peer, addresses in known:
+            self._begin_with(peer, addresses)
+
+    def widen(self, peer: PeerId, addresses: Addresses) -> bool:
+        """Begin with one more peer where some paths have nobody to begin with yet; False where all have.
+
+        Whom the walk itself has led to is none to begin with.
+        """
+        known = self._candidates.get(peer)
+        if self._roots >= self._paths or (known is not None and known.state is not CandidateState.HEARD):
+            return False
+        self._begin_with(peer, addresses)
+        return True
+
+    def _begin_with(self, peer: PeerId, addresses: Addresses) -> None:
+        self.offer(peer, addresses, path=self._roots % self._paths)
+        self._roots += 1
 
     def offer(self, peer: PeerId, addresses: Addresses, depth: int = 1, *, path: int = 0) -> None:
         """Take note of a peer. The target is tried again when somebody knows another address of it."""

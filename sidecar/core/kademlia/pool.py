@@ -29,6 +29,7 @@ from .table import RoutingTable, note_failure
 OUTCOMES = ("found", "walked", "unanswered", "timed_out", "cancelled", "refused")
 DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds
 HOPS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+_TELLERS = 64  # a guess: more than one lookup asks
 QUERIES = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
 
 
@@ -74,6 +75,7 @@ class LookupPool:
         "queries",
         "refused_addresses",
         "sent",
+        "tellers",
     )
 
     def __init__(self, config: KademliaConfig, local: PeerId, table: RoutingTable) -> None:
@@ -87,6 +89,7 @@ class LookupPool:
         self.sent = 0  # all queries ever, those of deliveries as well; numbers them too
         self.failed = 0
         self.refused_addresses = 0  # that answers named and that are not believed
+        self.tellers: dict[PeerId, float] = {}  # who has named our own neighbours, and when last, in this order
         self.outcomes = dict.fromkeys(OUTCOMES, 0)  # of lookups that ended, or were not begun
         self.durations = Histogram(DURATIONS)
         self.hops = Histogram(HOPS)  # as `LookupCompleted` has them, of lookups that somebody answered
@@ -139,6 +142,13 @@ class LookupPool:
         self._running[lookup] = _Running(frame, now, now + self._config.lookup_timeout)
         self._advance(lookup, now, effects)
 
+    def widen(
+        self, lookup: Lookup, peer: PeerId, addresses: Addresses, now: float, effects: list[KademliaEffect]
+    ) -> None:
+        """Let a lookup that runs begin with one more peer, where it has use for that."""
+        if lookup.widen(peer, addresses):
+            self._advance(lookup, now, effects)
+
     def begin_waiting(self, now: float, effects: list[KademliaEffect]) -> None:
         """Give the places of lookups that ended to those that wait; once a turn, at its end."""
         while self._waiting and len(self._running) < self._config.max_lookups:
@@ -179,6 +189,11 @@ class LookupPool:
             self._advance(query.lookup, now, effects)
             return
         self._table.seen(query.peer, now)
+        if query.lookup.key == self._local:
+            self.tellers.pop(query.peer, None)
+            self.tellers[query.peer] = now
+            if len(self.tellers) > _TELLERS:
+                del self.tellers[next(iter(self.tellers))]
         closer, refused = sift(answer.closer, teller)
         providers, refused_providers = sift(answer.providers, teller)
         answer = answer._replace(closer=closer, providers=providers)

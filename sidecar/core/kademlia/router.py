@@ -200,6 +200,10 @@ class KademliaRouter:
         """The routing table, farthest bucket first."""
         return [BucketView(b.prefix, tuple(b.entries), len(b.replacements)) for b in self._table.buckets()]
 
+    def told_by(self, peer: PeerId, since: float) -> bool:
+        """Whether the peer has named our own neighbours since this time; of the last some dozens that have."""
+        return self._pool.tellers.get(peer, float("-inf")) >= since
+
     @property
     def size(self) -> int:
         """Peers in the routing table."""
@@ -249,6 +253,10 @@ class KademliaRouter:
         self._clients.pop(peer, None)
         if event.server:
             self._probe(self._table.connected(peer, addresses, now, event.network), now, effects)
+            own = self._refreshing
+            if own is not None and self._is_own(own) and self._pool.is_running(own):
+                # Whoever joins through several peers begins with all of them, however late their connections are.
+                self._pool.widen(own, peer, addresses, now, effects)
         else:
             self._table.remove(peer)
             self._clients[peer] = Contact(peer, addresses, now)
@@ -339,6 +347,10 @@ class KademliaRouter:
             self._pool.request(Lookup(self._config, key, op=event.op, target=target, via=event.via), now, effects)
         except ResourceExhausted as refusal:
             effects.append(LookupFailed(event.op, refusal))
+
+    def _is_own(self, lookup: Lookup) -> bool:
+        """Whether it is a whole lookup of our own id."""
+        return not lookup.via and lookup.key == self._local
 
     # ---------------------------------------------------------------- the end of a turn
 

@@ -155,6 +155,11 @@ class Unity(Service[Never], Follower[events.MeshRestored]):
 
     # ------------------------------------------------------------ comparing
 
+    def _ask_unless_told(self, peer: Peer, now: float) -> None:
+        """Ask a bootstrap peer, unless it has answered the same question since it was met, as it does to who joins."""
+        if not self._kademlia.router.told_by(peer.id, peer.since):
+            self._ask(peer.id, now)
+
     def _ask(self, peer: PeerId, now: float) -> None:
         """Ask a peer for our own neighbours, and those strangers whom it names, but nobody whom we know."""
         switch, router = self._switch, self._kademlia.router
@@ -204,7 +209,7 @@ class Unity(Service[Never], Follower[events.MeshRestored]):
         anchor.failures, anchor.missing_since, anchor.said = 0, None, False
         if sum(other.ready for other in self._switch.peers.values()) > 1:
             delay = _SETTLING * self._jitter()
-            self._switch.deadlines.at(now + delay, lambda now: self._ask(peer.id, now))
+            self._switch.deadlines.at(now + delay, lambda now: self._ask_unless_told(peer, now))
 
     @override
     def peer_gone(self, peer: Peer, now: float) -> None:

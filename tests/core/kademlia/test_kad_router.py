@@ -93,22 +93,57 @@ def test_joins_through_its_first_peer() -> None:
     assert effects == [PeersNamed(((B, AT[B]),), A, 0), SendQuery(2, B, AT[B], ASK_SELF)]
     assert router.handle(PeerIdentified(B, AT[B], True), 100.2) == []
     assert in_table(router) == {A, B}
-    effects = router.handle(QueryAnswered(2, answer(A)), 100.3)  # done; now a random key for every bucket
-    assert effects[0] == PeersNamed(((A, AT[A]),), B, 0)
-    assert {effect.peer for effect in effects[1:]} == {A, B}
-    deepest = max(common_prefix(place(one), place(LOCAL)) for one in (A, B))
-    keys = [messages.decode_request(effects[1].frame, QUIET).key]
-    while router.statistics().queries_in_flight:
-        for number in range(3, first(router)):
-            for effect in router.handle(QueryAnswered(number, answer()), 100.4):
-                keys.append(messages.decode_request(effect.frame, QUIET).key)
-    prefixes = [common_prefix(place(key), place(LOCAL)) for key in dict.fromkeys(keys)]
-    assert prefixes == list(range(deepest + 1))
+    effects = router.handle(QueryAnswered(2, answer(A)), 100.3)  # done; with so few there are no others to be found
+    assert effects == [PeersNamed(((A, AT[A]),), B, 0)]
     due = router.next_deadline()
     assert due is not None
     assert 101.8 <= due <= 102.2
     effects = router.handle_deadline(due)  # early repetitions look up our own id only
     assert {(effect.peer, effect.frame) for effect in effects} == {(A, ASK_SELF), (B, ASK_SELF)}
+
+
+def test_fills_far_buckets_one_after_the_other_with_strangers() -> None:
+    config = KademliaConfig(k=4, refresh_contacts=2, refresh_pause=4.0, join_interval=1000.0, refresh_interval=NEVER)
+    router = KademliaRouter(config, LOCAL, rng=random.Random(1))
+    at = {peer(number): (address(number),) for number in range(1, 200)}
+    of = {prefix: [one for one in at if common_prefix(place(one), place(LOCAL)) == prefix] for prefix in range(5)}
+    known = [*of[0][:2], *of[3][:2], *of[4][:2]]  # bucket 0 has enough; the fourth neighbour is in bucket 3
+    effects = [effect for one in known for effect in router.handle(PeerIdentified(one, at[one], True), 1.0)]
+    now = 1.0
+    asked: dict[int, list[PeerId]] = {}  # by bucket
+    moments: list[float] = []
+    while now < 500.0:
+        while effects:
+            query = effects.pop(0)
+            if isinstance(query, SendQuery):
+                prefix = common_prefix(place(messages.decode_request(query.frame, config).key), place(LOCAL))
+                asked.setdefault(prefix, []).append(query.peer)
+                named = [messages.encode_peer(one, at[one], False) for one in of.get(prefix, ())[:6]]
+                frame = messages.encode_closer_peers(named, 99_999)
+                effects += router.handle(QueryAnswered(query.query, frame), now)
+        now = router.next_deadline() or NEVER
+        effects += router.handle_deadline(now)
+        moments.append(now)
+    del asked[256]  # the lookup of the own id
+    assert list(asked) == [1, 2]
+    for prefix, (first_one, *others) in asked.items():
+        assert first_one in known
+        assert len(others) == config.refresh_contacts
+        assert set(others) <= set(of[prefix])
+    assert moments[0] == 5.0  # the second of them
+
+
+def test_asks_also_those_who_came_while_it_looked_itself_up() -> None:
+    router = KademliaRouter(KademliaConfig(join_interval=NEVER), LOCAL, rng=random.Random(1))
+    assert router.handle(PeerIdentified(A, AT[A], True), 1.0) == [SendQuery(1, A, AT[A], ASK_SELF)]
+    assert router.handle(PeerIdentified(B, AT[B], True), 1.1) == [SendQuery(2, B, AT[B], ASK_SELF)]
+    assert not router.told_by(A, 0.5)
+    router.handle(QueryAnswered(1, answer()), 1.2)
+    router.handle(QueryAnswered(2, answer()), 1.3)
+    assert router.told_by(A, 0.5)
+    assert router.told_by(B, 1.3)
+    assert not router.told_by(B, 1.4)  # it may be another one by now
+    assert router.handle(PeerIdentified(peer(3), (address(3),), True), 1.5) == []  # the lookup is over
 
 
 def test_bootstraps_on_demand() -> None:
