@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Iterable, Sequence
 from itertools import compress
 
-from .messages import Named
+from .messages import Named, NamedIds
 from .state import FRUITLESS, IDENTIFIER, PASSED_OVER, Awaited, GossipPeer, GossipState, Topic
 from .unwanted import Unwanted
 
@@ -38,7 +38,7 @@ class LateMessages:
         """When to look after the first message; infinity when none is waited for."""
         return self._looks[0][0] if self._looks else float("inf")
 
-    def on_named(self, peer: GossipPeer, entries: Sequence[Named]) -> None:
+    def on_named(self, peer: GossipPeer, entries: Sequence[Named | NamedIds]) -> None:
         """Take in the ids that a peer names."""
         state = self._state
         most = int(state.config.max_named * max(1.0, state.config.heartbeat_interval))

@@ -11,7 +11,16 @@ from .intake import Intake
 from .late import LateMessages
 from .lazy import LazyGossip
 from .mesh import Mesh
-from .messages import RPC, ControlMessage, Named, decode_rpc
+from .messages import (
+    RPC,
+    ControlMessage,
+    Named,
+    NamedIds,
+    decode_rpc,
+    match_idontwant,
+    match_message,
+    match_named,
+)
 from .pacing import QUANTUM, UNIT
 from .state import ENTRY, MALFORMED, NO_FRAMES, PASSED_OVER, GossipPeer, GossipState
 from .unwanted import Unwanted
@@ -123,8 +132,8 @@ class RpcReceiver:
             state.watch_backlog(peer)
             return 0.0
         raws: list[bytes] = []
-        controls: list[ControlMessage] = []
-        named: list[Named] = []
+        controls: list[ControlMessage | bytes] = []  # bytes: the id of an IDONTWANT that is all there is
+        named: list[Named | NamedIds] = []
         messages, work = config.turn_messages, 0.0
         if not full_too:
             messages = min(messages, self._intake.room(peer))
@@ -146,6 +155,22 @@ class RpcReceiver:
                 break
             body = peer.backlog.popleft()
             peer.backlog_bytes -= len(body) + _FRAME
+            if peer.begun:
+                raw = match_message(body)
+                if raw is not None:
+                    state.statistics.rpcs_received += 1
+                    raws.append(raw)
+                    messages -= max(1, len(body) // UNIT) if heavy else 1
+                    continue
+                told = match_idontwant(body) or match_named(body)
+                if told:
+                    state.statistics.rpcs_received += 1
+                    work += 1
+                    if isinstance(told, NamedIds):
+                        named.append(told)
+                    else:
+                        controls.append(told)
+                    continue
             try:
                 rpc = decode_rpc(body)
             except ProtocolError:
@@ -232,13 +257,18 @@ class RpcReceiver:
         self._unwanted.on_control(peer, control)
         yield float(len(control.idontwant))
 
-    def _flush(self, peer: GossipPeer, raws: list[bytes], controls: list[ControlMessage]) -> None:
+    def _flush(self, peer: GossipPeer, raws: list[bytes], controls: list[ControlMessage | bytes]) -> None:
         """Serve what was collected: messages first, since IHAVE and IWANT refer to them."""
         if raws:
             self._intake.receive(peer, raws)
             raws.clear()
+        if not controls:
+            return
         for control in controls:
-            deque(self._control(peer, control), maxlen=0)
+            if isinstance(control, bytes):
+                self._unwanted.on_idontwant(peer, (control,))
+            else:
+                deque(self._control(peer, control), maxlen=0)
         controls.clear()
 
 

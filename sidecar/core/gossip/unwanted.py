@@ -54,22 +54,25 @@ class Unwanted:
 
     def on_control(self, peer: GossipPeer, control: ControlMessage) -> None:
         """Remember what a peer does not want; what is beyond the bounds is ignored, and counted."""
-        if not control.idontwant:
-            return
+        if control.idontwant:
+            self.on_idontwant(peer, *(entry.messageIDs for entry in control.idontwant))
+
+    def on_idontwant(self, peer: GossipPeer, *entries: Sequence[bytes]) -> None:
+        """The same of the entries of an RPC, each with its ids."""
         state, config = self._state, self._state.config
         peer.idontwants += 1
         if peer.idontwants > config.max_idontwant_messages:
             state.statistics.dropped["control_bound"] += 1
             if peer.idontwants > config.max_idontwant_messages + self._large:  # rust-libp2p sends one for each
-                state.charge(peer, FRUITLESS + len(control.idontwant) * PASSED_OVER)
+                state.charge(peer, FRUITLESS + len(entries) * PASSED_OVER)
             return
-        for entry in state.bounded(peer, control.idontwant):
-            ids = entry.messageIDs[: config.max_unwanted - len(peer.unwanted)]
+        for told in state.bounded(peer, entries):
+            ids = told[: config.max_unwanted - len(peer.unwanted)]
             state.statistics.idontwant_ids_received += len(ids)
             state.propagation.shown(ids, peer.id, state.now)
             if state.scores.judges_deliveries:
                 state.scores.shown(peer.record, ids, state.now)
-            excess = len(entry.messageIDs) - len(ids)
+            excess = len(told) - len(ids)
             state.statistics.dropped["control_bound"] += excess
             state.charge(peer, (1 + excess) * PASSED_OVER)
             expires = self._beat + config.idontwant_ttl

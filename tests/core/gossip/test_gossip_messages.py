@@ -4,6 +4,7 @@ import random
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.protobuf.message import DecodeError
 from gossip_network import identity, joined, make_router, peer_id, rpcs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -17,10 +18,16 @@ from sidecar.core.gossip.messages import (
     build_chunks,
     control_frames,
     encode_graft,
+    encode_idontwants,
+    encode_ids,
     encode_ihaves,
     encode_iwants,
+    encode_named,
     encode_prune,
     encode_subscription,
+    match_idontwant,
+    match_message,
+    match_named,
     parse_message,
 )
 from sidecar.core.gossip.signing import Authors, SignatureCheck, verify_batch
@@ -38,6 +45,57 @@ def body(frame: bytes) -> bytes:
     assert header is not None
     assert header[0] == len(frame) - header[1]
     return frame[header[1] :]
+
+
+def matches(rpc: bytes) -> None:
+    """What is matched is what protobuf reads, and nothing beside it."""
+    try:
+        read = RPC.FromString(rpc)
+    except DecodeError:
+        read = None
+    message, identifier, named = match_message(rpc), match_idontwant(rpc), match_named(rpc)
+    if message is not None:
+        assert read == RPC(publish=[message])
+    if identifier is not None:
+        assert read == RPC(control={"idontwant": [{"messageIDs": [identifier]}]})  # type: ignore[dict-item]
+    if named is not None:
+        assert read == RPC(named=[{"topicID": named.topicID, "messageIDs": named.messageIDs}])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_rpc_with_a_single_message_is_taken_apart_without_protobuf(size: int) -> None:
+    rpc = body(build_chunks([b"m" * size], 1 << 20, 1)[0].frame)
+    assert match_message(rpc) == b"m" * size
+    assert match_message(rpc + RPC(publish=[b"another"]).SerializeToString()) is None
+    assert match_message(rpc[:-1]) is None or size == 0
+
+
+@pytest.mark.parametrize("size", [1, 46, 100, 123, 124, 200])
+def test_an_rpc_with_a_single_id_is_taken_apart_without_protobuf(size: int) -> None:
+    identifier = b"i" * size
+    (idontwant,) = map(body, encode_idontwants([identifier], 10))
+    assert match_idontwant(idontwant) == (identifier if size <= 123 else None)  # one byte for each length
+    (named,) = map(body, encode_named({b"news": [encode_ids([identifier])]}, 65_536))
+    found = match_named(named)
+    assert found is None if size > 119 else found is not None and tuple(found) == (b"news", (identifier,), False)
+    two = [identifier, b"other"]
+    assert match_idontwant(body(encode_idontwants(two, 10)[0])) is None
+    assert match_named(body(encode_named({b"news": [encode_ids(two)]}, 65_536)[0])) is None
+    for rpc in (idontwant, named):
+        matches(rpc)
+        for position in range(min(len(rpc), 24)):
+            for value in (0, 1, 0x0A, 0x12, 0x7F, 0x80, rpc[position] - 1 & 255, rpc[position] + 1 & 255):
+                matches(rpc[:position] + bytes((value,)) + rpc[position + 1 :])
+        matches(rpc[:-1])
+        matches(rpc + b"x")
+
+
+@given(st.binary(max_size=40))
+@example(b"")
+@example(b"\x12")
+@example(b"\x12\x00")
+def test_any_bytes_are_matched_as_protobuf_reads_them(rpc: bytes) -> None:
+    matches(rpc)
 
 
 @pytest.mark.parametrize("size", SIZES)
