@@ -63,12 +63,13 @@ class Multiaddr:
     `parts` holds (protocol name, value text) pairs; a protocol without a value has an empty one.
     """
 
-    __slots__ = ("_bytes", "_text", "parts")
+    __slots__ = ("_bytes", "_endpoint", "_text", "parts")
 
     def __init__(self, parts: tuple[tuple[str, str], ...], encoded: bytes) -> None:
         self.parts = parts
         self._bytes = encoded
         self._text = "".join(f"/{name}/{value}" if value else f"/{name}" for name, value in parts)
+        self._endpoint: Endpoint | bool | None = False  # not asked for yet
 
     @classmethod
     def from_text(cls, text: str) -> "Multiaddr":
@@ -134,6 +135,11 @@ class Multiaddr:
 
     def endpoint(self) -> Endpoint | None:
         """The endpoint of a TCP or WebSocket address (specs websockets, "Addressing"), None for any other."""
+        if isinstance(self._endpoint, bool):  # each answer of the DHT that names it asks anew
+            self._endpoint = self._find_endpoint()
+        return self._endpoint
+
+    def _find_endpoint(self) -> Endpoint | None:
         base = self.without_peer().parts
         if not base or base[0][0] not in ("ip4", "ip6", "dns", "dns4", "dns6"):
             return None

@@ -17,8 +17,10 @@ Item = TypeVar("Item")
 
 BITS = {4: 32, 6: 128}
 _MAX_TEXT = 64
+_KEPT = 16_384  # hosts that are kept parsed, some 3 MB at most: each connection asks a dozen times about the same one
 
 
+@lru_cache(maxsize=_KEPT)
 def split_address(host: str) -> tuple[int, int]:
     """An IP address as its version and number. An IPv4-mapped IPv6 address is the IPv4 address; a zone is left out.
 
@@ -231,7 +233,7 @@ class AddressGroup(NamedTuple):
         return _group(address.ip)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=_KEPT)
 def _group(host: str) -> AddressGroup:
     version, number = split_address(host)
     scope = _SCOPE_OF.find(version, number)
@@ -244,15 +246,22 @@ def _group(host: str) -> AddressGroup:
     )
 
 
+@lru_cache(maxsize=16)
+def _exempting(networks: tuple[Network, ...]) -> NetworkTable[bool]:
+    """A table of these networks; one for all that count alike, since it is only read."""
+    table: NetworkTable[bool] = NetworkTable()
+    for network in networks:
+        table.put(network, True)
+    return table
+
+
 class Grouping:
     """Tells peers' address groups, and leaves out those in networks that are not to be counted."""
 
     __slots__ = ("_exempt",)
 
     def __init__(self, exempt: Iterable[Network] = LOCAL_NETWORKS) -> None:
-        self._exempt: NetworkTable[bool] = NetworkTable()
-        for network in exempt:
-            self._exempt.put(network, True)
+        self._exempt = _exempting(tuple(exempt))
 
     def exempts(self, host: str) -> bool:
         """Whether an IP address is not to be counted. Raises ValueError for what is none."""

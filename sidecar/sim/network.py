@@ -155,15 +155,21 @@ class Simulation:
         """A random number up to this one."""
         return self._rng.uniform(0, most)
 
-    def connect(self, dialler: SimPeer, target: SimPeer, dial: int | None = None) -> str | None:
-        """Open a link between the two, whose handshake is over; `dial`: the number of the dialler's `Dial`, if any.
+    def connect(
+        self,
+        dialler: SimPeer,
+        target: SimPeer,
+        dial: int | None = None,
+        latencies: tuple[float, float] | None = None,
+    ) -> str | None:
+        """Open a link between the two, whose handshake is over. Or return the bound of one of both that it would break.
 
-        Or return the bound of one of both that it would break.
+        `dial`: the number of the dialler's `Dial`, if any. `latencies`: there and back, where they have been drawn.
         """
         refused = admit(dialler, target)
         if refused is not None:
             return refused
-        link = Link.between(self, dialler, target)
+        link = Link.between(self, dialler, target, latencies)
         dialler.opened(link.number, target, Direction.OUTBOUND, dial)
         target.opened(link.far.number, dialler, Direction.INBOUND, None)
         return None
@@ -226,10 +232,13 @@ class Link:
         self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
 
     @staticmethod
-    def between(simulation: Simulation, dialler: SimPeer, target: SimPeer) -> "Link":
+    def between(
+        simulation: Simulation, dialler: SimPeer, target: SimPeer, latencies: tuple[float, float] | None = None
+    ) -> "Link":
         """A new connection; returns the dialler's side."""
-        one = Link(simulation, dialler, simulation.latency(dialler, target), 1)
-        other = Link(simulation, target, simulation.latency(target, dialler), 2)
+        there, back = latencies or (simulation.latency(dialler, target), simulation.latency(target, dialler))
+        one = Link(simulation, dialler, there, 1)
+        other = Link(simulation, target, back, 2)
         one.far, other.far = other, one
         return one
 
@@ -323,7 +332,8 @@ class Link:
             data = peer.take(stream)
             if data:
                 self._send_data(stream & _LOW, data)
-                continue
+                if peer.waits(stream):
+                    continue
             woken.pop(stream, None)
             closing = self._closing
             if closing and stream in closing:

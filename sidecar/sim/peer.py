@@ -206,7 +206,8 @@ class SimPeer:
             self._later(simulation.model.dial_timeout, lambda: self._dial_failed(dial, Unreachable("no answer")))
             return
         # TCP's and Noise's round trips: three ways there, two back
-        delay = 3 * simulation.latency(self, target) + 2 * simulation.latency(target, self)
+        there, back = simulation.latency(self, target), simulation.latency(target, self)
+        delay = 3 * there + 2 * back
 
         def arrive() -> None:
             if not target.alive or not simulation.connected(self, target):
@@ -215,7 +216,7 @@ class SimPeer:
                 self._dial_failed(dial, WrongPeer(f"{target.identity.peer_id} answered instead of {dial.peer}"))
             elif target is self:
                 self._dial_failed(dial, SelfDial("this node itself answered"))
-            elif (refused := simulation.connect(self, target, dial.dial)) is not None:
+            elif (refused := simulation.connect(self, target, dial.dial, (there, back))) is not None:
                 self._dial_failed(dial, Unreachable(refused))
 
         self._later(delay, arrive)
@@ -293,6 +294,10 @@ class SimPeer:
     def take(self, stream: int) -> bytes:
         """Bytes of a stream; `taken` is to be called after a round of it."""
         return b"".join(self.node.take(stream, _TAKE))
+
+    def waits(self, stream: int) -> bool:
+        """Whether `take` may have more; False where it surely has none, so that it is not called in vain."""
+        return self.node.waits(stream)
 
     def taken(self) -> None:
         """Carry out what came of bytes being taken."""

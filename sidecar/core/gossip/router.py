@@ -194,6 +194,11 @@ class GossipRouter:
             self.relieved = True
         return frames
 
+    def waits(self, peer: PeerId) -> bool:
+        """Whether `take` has more for the peer."""
+        known = self._state.peers.get(peer)
+        return known is not None and bool(known.queue)
+
     def resume(self, now: float) -> list[GossipEffect]:
         """Let publishers go on for which there is room now."""
         self._state.now = now
@@ -253,7 +258,10 @@ class GossipRouter:
 
     def take_charges(self) -> dict[PeerId, float]:
         """The needless work that peers caused since the last call, in points of some 5 us."""
-        charged, self._state.charged = self._state.charged, {}
+        charged = self._state.charged
+        if not charged:
+            return {}
+        self._state.charged = {}
         return charged
 
     # ------------------------------------------------------------ views

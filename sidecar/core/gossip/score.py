@@ -125,6 +125,20 @@ class ScoredPeer:
         self.standing = Standing.GOOD
 
     @property
+    def unremarkable(self) -> bool:
+        """Whether its score is 0, and nothing is known of it that could change that by itself."""
+        return not (
+            self.topics
+            or self.value
+            or self.behaviour
+            or self.slow
+            or self.groups
+            or self.application
+            or self.reasons
+            or self.standing is not Standing.GOOD
+        )
+
+    @property
     def empty(self) -> bool:
         """Whether nothing would be lost with it."""
         return not (
@@ -375,6 +389,8 @@ class PeerScores:
                 else:
                     self._value(record)
                 continue
+            if record.unremarkable:
+                continue  # most are: they only share a topic
             if beats:
                 self._wear(record, beats)
             self._look_at_mesh(record, now)

@@ -553,13 +553,21 @@ class GossipState:
 
     def finish_turn(self) -> list[GossipEffect]:
         """All effects of the turn: deliveries, then the rest, then who has frames, and violations last."""
-        effects: list[GossipEffect] = [MessagesDelivered(*delivered) for delivered in self._delivered.items()]
-        effects += self._effects
+        effects: list[GossipEffect] = []  # most turns have none, so that each kind is looked for first
+        if self._delivered:
+            effects += [MessagesDelivered(*delivered) for delivered in self._delivered.items()]
+            self._delivered = {}
+        if self._effects:
+            effects += self._effects
+            self._effects = []
         if self.scores.crossings:
             effects += self._crossings()
-        effects += [PeerWoken(peer) for peer in self._woken if peer in self.peers]
-        effects += [PeerViolated(peer, error) for peer, error in self._violated.items()]
-        self._delivered, self._effects, self._woken, self._violated = {}, [], {}, {}
+        if self._woken:
+            effects += [PeerWoken(peer) for peer in self._woken if peer in self.peers]
+            self._woken = {}
+        if self._violated:
+            effects += [PeerViolated(peer, error) for peer, error in self._violated.items()]
+            self._violated = {}
         return effects
 
     def _crossings(self) -> Iterator[GossipEffect]:

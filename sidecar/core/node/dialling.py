@@ -106,6 +106,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         self._wanted: dict[PeerId, None] = {}  # of those waited for: by somebody who wants more than one exchange
         self._number = 0
         self._bootstrap = _bootstrap(switch.config, switch.local)
+        self._bootstrap_peers = dict(self._bootstrap)  # asked of every peer again and again
         self.entrances = Entrances(switch, self.reach_anyone)
         self._budget = DialBudget(switch.config.exempt_networks)
         self._outbound = OutboundChoice(switch)
@@ -137,6 +138,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
     def followed(self, arrived: ConfigurationChanged, now: float) -> None:
         """The configuration has changed; the next upkeep, which is never far, goes by it."""
         self._bootstrap = _bootstrap(self._switch.config, self._switch.local)
+        self._bootstrap_peers = dict(self._bootstrap)
         for peer, address in self._bootstrap:
             self._switch.book.learn(peer, (address,), origin=Origin.BOOTSTRAP)
         self.entrances.configured()
@@ -474,7 +476,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
 
     def is_bootstrap(self, peer: PeerId) -> bool:
         """Whether this node joins the mesh through the peer, as configured."""
-        return any(peer == named for named, _ in self._bootstrap) or self.entrances.lead_to(peer)
+        return peer in self._bootstrap_peers or self.entrances.lead_to(peer)
 
     def protects(self, peer: PeerId) -> bool:
         """Whether a peer's connections are never trimmed."""

@@ -151,6 +151,10 @@ class DirectMessageService(SimpleHandler, Service[direct.AppInput]):
         self._look_at_deadline()
         return taken
 
+    @override
+    def waits(self, stream: Stream) -> bool:
+        return True  # only asking tells
+
     def _over(self, stream: Stream, error: SidecarError, now: float) -> None:
         self._arrived.pop(stream.number, None)
         if self._links.pop(stream.number, None) is not None:

@@ -376,6 +376,13 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
                 self._switch.turn.put(self._resume)
         return out.take(limit)
 
+    @override
+    def waits(self, stream: Stream) -> bool:
+        if stream.out:
+            return True
+        member = self._members.get(stream.peer.id)
+        return member is not None and member.out is stream and self.router.waits(stream.peer.id)
+
     def _resume(self, now: float) -> None:
         """Publishers that wait for room can go on."""
         self._now = now

@@ -106,6 +106,10 @@ class Node:
         """Bytes for a stream, at most `limit`; nothing when there are none now. See `drain`."""
         return self._services.switch.take(stream, limit)
 
+    def waits(self, stream: int) -> bool:
+        """Whether `take` may have more for a stream; False where it surely has none."""
+        return self._services.switch.waits(stream)
+
     def drain(self, now: float) -> Sequence[NodeEffect]:
         """What came of bytes being taken; to be called after a round of `take`."""
         return self._end_turn(now) if self._turn.inbox or self._turn.effects else ()

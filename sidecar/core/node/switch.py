@@ -132,6 +132,10 @@ class StreamHandler(Protocol):
     def take(self, stream: Stream, limit: int) -> Buffers:
         """What to send next, at most `limit` bytes."""
 
+    def waits(self, stream: Stream) -> bool:
+        """Whether `take` may have more; a driver that hears of none need not ask it in vain."""
+        return True
+
 
 class SimpleHandler(StreamHandler):
     """The usual answers, for services that write into the stream's own buffer."""
@@ -157,6 +161,10 @@ class SimpleHandler(StreamHandler):
     @override
     def take(self, stream: Stream, limit: int) -> Buffers:
         return stream.out.take(limit)
+
+    @override
+    def waits(self, stream: Stream) -> bool:
+        return bool(stream.out)
 
 
 class PeerConnection:
@@ -222,7 +230,10 @@ class Peer:
     @property
     def best(self) -> PeerConnection:
         """The connection that new streams go on."""
-        return next((c for c in self.connections if not c.draining), self.connections[0])
+        for connection in self.connections:
+            if not connection.draining:
+                return connection
+        return self.connections[0]
 
     def speaks(self, *protocols: str) -> bool:
         """Whether it says that it answers one of the protocols; False until it is identified."""
@@ -356,6 +367,11 @@ class Switch(Service[SwitchInput]):
         self.listening, self.announced = listening, announced
 
     # ------------------------------------------------------------ what the driver reports
+
+    def waits(self, number: int) -> bool:
+        """Whether `take` may have more for a stream."""
+        stream = self._streams.get(number)
+        return stream is not None and stream.handler.waits(stream)
 
     def take(self, number: int, limit: int) -> Buffers:
         """Bytes for a stream, of the handler that it belongs to; none for one that is gone."""

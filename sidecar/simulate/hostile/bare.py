@@ -127,6 +127,10 @@ class BareNode:
             self._exchanges.pop(stream, None)
         return taken
 
+    def waits(self, stream: int) -> bool:
+        """Whether `take` may have more; it ends what is over, and so is asked until it has nothing."""
+        return True
+
     def drain(self, now: float) -> Sequence[NodeEffect]:
         """What came of bytes being taken."""
         return self._done()

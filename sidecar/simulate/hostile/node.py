@@ -103,6 +103,10 @@ class HostileNode(Node):
         return exchange.waiting.take(limit)
 
     @override
+    def waits(self, stream: int) -> bool:
+        return stream in self._exchanges or super().waits(stream)
+
+    @override
     def drain(self, now: float) -> Sequence[NodeEffect]:
         return self._done(self._watched(super().drain(now)))
 

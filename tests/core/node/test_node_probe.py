@@ -458,6 +458,9 @@ def forge(prober: SimPeer, liar: SimPeer, *made: probe.Answer | Raw) -> None:
         def take(self, stream: object, limit: int) -> object:
             return stream.out.take(limit)  # type: ignore[attr-defined]
 
+        def waits(self, stream: object) -> bool:
+            return bool(stream.out)  # type: ignore[attr-defined]
+
     connection = node.switch.peers[prober.identity.peer_id].best
     for answer in made:
         node.switch.open_stream(connection, (prober.config.probe_protocol,), Liar(), answer)  # type: ignore[arg-type]
