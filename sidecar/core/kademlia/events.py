@@ -95,13 +95,15 @@ class LookupRequested(NamedTuple):
 
     With a `target` the lookup asks that peer too as soon as it hears of it and ends when the peer has answered; `key`
     is then the target's id. With `via` it begins with those peers alone, and asks of the others only whom the routing
-    table does not have: what they know that we do not. Ends in `LookupCompleted` or `LookupFailed` with the same `op`.
+    table does not have: what they know that we do not. `max_queries`: whom it asks in all; None: as the configuration
+    has it. Ends in `LookupCompleted` or `LookupFailed` with the same `op`.
     """
 
     op: int
     key: bytes
     target: PeerId | None = None
     via: tuple[PeerAddresses, ...] = ()
+    max_queries: int | None = None
 
 
 class BootstrapRequested(NamedTuple):

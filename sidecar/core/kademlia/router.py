@@ -344,7 +344,8 @@ class KademliaRouter:
             return
         key = event.key if target is None else bytes(target)
         try:
-            self._pool.request(Lookup(self._config, key, op=event.op, target=target, via=event.via), now, effects)
+            lookup = Lookup(self._config, key, op=event.op, target=target, via=event.via, max_queries=event.max_queries)
+            self._pool.request(lookup, now, effects)
         except ResourceExhausted as refusal:
             effects.append(LookupFailed(event.op, refusal))
 

@@ -3,8 +3,8 @@
 Whoever has as many peers as it wants seeks nobody, but those that it has may be an island: the peer through which all
 joined comes back with an empty memory, a partition outlasts everybody's patience. So bootstrap peers that are not
 connected are always tried again, and now and then one of the peers of earlier days. Who is met so is asked for this
-node's own neighbours; where it names some that are not known here, the two sides have been apart, and the routing table
-is filled anew.
+node's own neighbours, and some that are not known here are asked too. A few have just joined, and are known from then
+on; where there are more, the two sides have been apart, and the routing table is filled anew.
 """
 
 from typing import Never
@@ -23,6 +23,7 @@ from .statistics import UnityStatistics
 from .switch import Peer, Switch
 
 _SETTLING = 5.0  # seconds from meeting a bootstrap peer to asking it, so that joining has taught who is there; a guess
+_STRANGERS = 4  # that are asked in passing; where there are more, two parts have been apart. A guess
 _UNREACHED = 60.0  # seconds without a bootstrap peer after which that is said; a guess: a restart takes less
 _LONGEST = 600.0  # seconds between visits to one that lives but sends us away; a guess, as often as the DHT refreshes
 
@@ -183,19 +184,21 @@ class Unity(Service[Never], Follower[events.MeshRestored]):
                 for other, _ in result.closest
                 if other != peer and other not in nearest and (horizon is None or place(bytes(other)) ^ here < horizon)
             ]
-            if not strangers:
+            if not strangers or result.queried <= _STRANGERS:  # all of them have been met now
                 return
             self._islands_met += 1
             switch.note(
                 LogLevel.INFO,
                 peer,
-                "leads to %d neighbours of this node that were not known here: two parts of the mesh come together",
+                "leads to %d neighbours of this node and more that were not known here: two parts of the mesh come "
+                "together",
                 len(strangers),
             )
             self._kademlia.put(kademlia.BootstrapRequested())
 
         via = ((peer, switch.book.addresses(peer)),)
-        self._kademlia.ask(lambda walk: kademlia.LookupRequested(walk, own, None, via), ended, now)
+        asked = 1 + _STRANGERS
+        self._kademlia.ask(lambda walk: kademlia.LookupRequested(walk, own, None, via, asked), ended, now)
 
     # ------------------------------------------------------------ peers come and go
 
