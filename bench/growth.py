@@ -58,7 +58,7 @@ async def crowded(subject: AppSubject, others: int, seconds: float) -> Cell | No
             assert helper.stdout is not None
             stack.push_async_callback(helper.wait)
             stack.callback(helper.stdin.close)
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(PATIENCE + others):
                 if (await helper.stdout.readline()).strip() != b"Ready":
                     raise RuntimeError("the other sidecars did not become ready")
 

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from bench.measure import cpu_seconds
 from bench.rows import ROWS
 from bench.run import app_subjects
 
@@ -31,15 +32,19 @@ class Recordings:
         """`form`: what py-spy writes; `rate`: samples a second; `native`: with frames of C."""
         self._folder, self._name, self._form, self._rate, self._native = folder, name, form, rate, native
         self.written: list[Path] = []
+        self.cpu: dict[str, float] = {}
+        """Seconds of CPU of each process meanwhile, those in Go included."""
 
     @contextlib.contextmanager
     def recording(self, pids: Mapping[str, int]) -> Iterator[None]:
         """Record those of the processes that run Python, until the block ends."""
         self._folder.mkdir(parents=True, exist_ok=True)
         running = [self._begin(process, pid) for process, pid in pids.items() if _runs_python(pid)]
+        before = {process: cpu_seconds([pid]) for process, pid in pids.items()}
         try:
             yield
         finally:
+            self.cpu = {process: cpu_seconds([pid]) - before[process] for process, pid in pids.items()}
             for one in running:
                 one.send_signal(signal.SIGINT)  # it draws what it has
             for one in running:
@@ -85,6 +90,7 @@ def main() -> None:
         recordings = Recordings(options.out, file_name(row.title), options.format, options.rate, options.native)
         subjects[0].recorder = recordings
         print(f"{row.title}: {asyncio.run(row.measure(subjects[0], options.seconds))}")
+        print(f"  CPU: {', '.join(f'{process} {seconds:.2f} s' for process, seconds in recordings.cpu.items())}")
         for path in recordings.written:
             print(f"  {path}")
 

@@ -33,6 +33,7 @@ def test_python_processes_are_recorded_until_the_end(tmp_path: Path, monkeypatch
         with recordings.recording({"sender": os.getpid(), "sender-app": other.pid}):
             begun.read_text()
         other.kill()
+    assert list(recordings.cpu) == ["sender", "sender-app"]
     (path,) = recordings.written
     assert path == tmp_path / "out" / "a-row.sender.svg"
     words = path.read_text().split()
