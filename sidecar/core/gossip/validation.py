@@ -89,6 +89,7 @@ class Validation:
         self._of: dict[int, tuple[str, ...]] = {}  # the topics of each app
         self._waiting: dict[int, _Waiting] = {}
         self._number = 0
+        self._due = float("inf")  # when to look, at the latest: nothing that waits is due before
         self.bytes = 0
         """Of all messages that wait."""
         for name, settings in state.config.validated_topics.items():
@@ -100,10 +101,12 @@ class Validation:
 
     @property
     def due(self) -> float:
-        """When a message has waited long enough; infinity when none has a deadline."""
-        if not self._waiting:
-            return float("inf")
-        return min(next(iter(guard.waiting.values())).due for guard in self.guards.values() if guard.waiting)
+        """When to call `expire`; infinity when nothing that waits has a deadline.
+
+        It may be too early, where the message has its verdict and others have come: asked in each turn, this is not to
+        look at every topic.
+        """
+        return self._due if self._waiting else float("inf")
 
     def load(self, topic: str) -> tuple[int, int]:
         """How many apps judge a topic, and how many messages wait for their verdicts."""
@@ -238,14 +241,18 @@ class Validation:
         """Let messages wait, and ask the apps for their verdicts."""
         if not asked:
             return
+        due = self.due
         first = self._number + 1
         missing, here, everywhere = tuple(guard.validators), guard.waiting, self._waiting
         for number, waiting in enumerate(asked, first):
             waiting.number = number
             waiting.missing = missing
             here[number] = everywhere[number] = waiting
+            if waiting.due < due:
+                due = waiting.due
             if waiting.row is not None:
                 guard.by_id[waiting.row[0]] = waiting
+        self._due = due
         self._number += len(asked)
         messages = [waiting.message for waiting in asked]
         for validator in guard.validators:
@@ -286,6 +293,10 @@ class Validation:
                 late.append(waiting)
             if late:
                 self._fall_back(guard, late, "deadline")
+        self._due = min(
+            (next(iter(guard.waiting.values())).due for guard in self.guards.values() if guard.waiting),
+            default=float("inf"),
+        )
 
     def _fall_back(self, guard: Guard, settled: Sequence[_Waiting], reason: str) -> None:
         if guard.settings.fallback is Fallback.ACCEPT:

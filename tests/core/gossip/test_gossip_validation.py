@@ -124,6 +124,22 @@ def test_who_brought_a_copy_of_a_rejected_message_shares_the_blame_and_gets_no_c
     assert forwarded(router, third) == [message(2)]
 
 
+def test_a_verdict_in_time_leaves_the_next_message_its_own_deadline() -> None:
+    router, (peer, _) = guarded()
+    send(router, peer, message(1))
+    router.handle_deadline(1.0)
+    send(router, peer, message(2), now=1.5)
+    give(router, (1, 1, ACCEPT))
+    router.handle_deadline(2.0)  # when the first would have been due
+    assert router.judged().messages == 1
+    assert router.statistics().ignored["deadline"] == 0
+    router.handle_deadline(3.4)
+    assert 3.4 < router.next_deadline() <= 3.5
+    router.handle_deadline(3.5)
+    assert router.judged().messages == 0
+    assert router.statistics().ignored["deadline"] == 1
+
+
 @pytest.mark.parametrize(
     ("fallback", "passes"), [(Fallback.ACCEPT, True), (Fallback.IGNORE, False), (Fallback.HOLD, None)]
 )
