@@ -16,7 +16,7 @@ from tests.interop.ours import Ours, our_sidecar
 from tests.interop.peer import TIMEOUT, Peer, Stage
 
 BEAT = 0.1  # seconds: 600 heartbeats take a minute
-RATE = 20  # messages a second that are expected of the steady topic; there are more
+RATE = 10  # messages a second that are expected of the steady topic; there are more, unless the machine is overloaded
 DEGREE = 4  # of seven others each has so few in its mesh: the others get IHAVE
 SIZES = (100, 700, 1500, 6000)  # bytes; go announces from 1024 on by IDONTWANT, we and js from 512
 STEADY, FLEETING = "steady", "fleeting"
@@ -127,11 +127,19 @@ class Watched:
                     self.fallen.append(f"{event.peer.peer_id}: {event.reason}")
 
 
-async def keep_scores(language: str, home: Path, *, each: int, beats: int, degree: int | None) -> dict[str, int]:
-    """Let so many of each kind gossip for so long; what our counters show then, added up."""
+async def keep_scores(
+    language: str, home: Path, *, each: int, beats: int, degree: int | None = None, rate: int = 0
+) -> dict[str, int]:
+    """Let so many of each kind gossip for so long; what our counters show then, added up.
+
+    `rate`: messages a second that are expected of the steady topic; 0: not known, and nobody is blamed for few (P3).
+    """
     beat_ms = int(BEAT * 1000)
+    expected = f"{STEADY}={rate}"
     flags = ["--peers-target", "0", "--dht-mode", "client", "--api-linger", "0"]
-    flags += ["--gossip-heartbeat-interval", str(BEAT), "--score-expected-rates", f"{STEADY}={RATE}"]
+    flags += ["--gossip-heartbeat-interval", str(BEAT)]
+    if rate:
+        flags += ["--score-expected-rates", expected]
     if degree is not None:
         flags += ["--gossip-degree", str(degree), "--gossip-degree-low", str(degree - 1), "--gossip-degree-out", "1"]
         flags += ["--gossip-degree-high", str(degree + 1)]
@@ -140,14 +148,15 @@ async def keep_scores(language: str, home: Path, *, each: int, beats: int, degre
         peers = [
             await stage.start(
                 language, f"peer{number}", network=NETWORK, heartbeat_ms=beat_ms, degree=degree,
-                expected_rate=f"{STEADY}={RATE}",
+                expected_rate=expected if rate else None,
             )
             for number in range(each)
         ]  # fmt: skip
         ours, theirs = [Node(sidecar) for sidecar in sidecars], [Node(peer) for peer in peers]
         nodes = [node for pair in zip(ours, theirs, strict=True) for node in pair]
         watches = [Watched(sidecar, {peer.peer_id for peer in peers}) for sidecar in sidecars]
-        following = [tasks.create_task(watch.follow()) for watch in watches]
+        for watch in watches:
+            ends.callback(tasks.create_task(watch.follow()).cancel)
         for one, other in itertools.combinations(nodes, 2):
             await one.connect(other)
         for node in nodes:
@@ -162,8 +171,9 @@ async def keep_scores(language: str, home: Path, *, each: int, beats: int, degre
 
         publishers = nodes[:-2] + theirs[-1:] if each > 2 else nodes  # one of ours only passes on
         sizes = itertools.cycle(SIZES)
-        end = time.monotonic() + beats * BEAT
-        while time.monotonic() < end:
+        began, count = time.monotonic(), 0
+        while time.monotonic() < began + beats * BEAT:
+            count += len(publishers)
             batch = {node: os.urandom(next(sizes)) for node in publishers}
             await asyncio.gather(*(node.publish(STEADY, data) for node, data in batch.items()))
             await asyncio.gather(*(node.publish(FLEETING, data) for node, data in batch.items() if node in stayers))
@@ -171,6 +181,8 @@ async def keep_scores(language: str, home: Path, *, each: int, beats: int, degre
                 await node.until_got({encoded(data) for source, data in batch.items() if source is not node})
             await asyncio.gather(ours[0].come_or_go(), theirs[0].come_or_go(), *(watch.look() for watch in watches))
 
+        pace = count / (time.monotonic() - began)
+        assert pace > rate, f"{pace:.1f} messages a second: too busy a machine for a topic of {rate} a second"
         us = {sidecar.peer_id for sidecar in sidecars}
         told = [await peer.call("scores") for peer in peers]
         for scores in told:
@@ -186,20 +198,18 @@ async def keep_scores(language: str, home: Path, *, each: int, beats: int, degre
         print(f"their lowest of us {min(lowest):.2f}, ours of them {min(min(w.lowest.values()) for w in watches):.2f}")
         print(f"the most misbehaviour that they counted of us: {charged}")
         counted = [await sidecar.client.statistics() for sidecar in sidecars]
-        for task in following:
-            task.cancel()
         return {name: sum(int(counts[f"gossip_{name}"]) for counts in counted) for name in COUNTED}
 
 
 @cell("scoring", "a mesh that publishes, comes and goes: nobody's score of the other falls below 0", quick=True)
 def test_scores_stay_at_0_or_above(language: str, tmp_path: Path) -> None:
-    counted = asyncio.run(keep_scores(language, tmp_path, each=2, beats=20, degree=None))
+    counted = asyncio.run(keep_scores(language, tmp_path, each=2, beats=20))
     assert counted["grafts_received"]
     assert counted["grafts_sent"]
 
 
 @cell("scoring", "the same for 600 heartbeats among eight, with P3, IHAVE, IWANT, IDONTWANT, GRAFT and PRUNE")
 def test_scores_stay_at_0_or_above_for_600_heartbeats(language: str, tmp_path: Path) -> None:
-    counted = asyncio.run(keep_scores(language, tmp_path, each=4, beats=600, degree=DEGREE))
+    counted = asyncio.run(keep_scores(language, tmp_path, each=4, beats=600, degree=DEGREE, rate=RATE))
     print(counted)
     assert all(counted.values()), counted
