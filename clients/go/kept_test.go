@@ -135,6 +135,7 @@ func TestADeadlineThatPassesLeavesTheNextMessageAlone(t *testing.T) {
 		if string(request.GetData()) == "silence" {
 			<-ctx.Done()
 			close(silent)
+			return nil, status.FromContextError(ctx.Err()).Err()
 		}
 		return &pb.RequestResponse{Data: request.GetData()}, nil
 	}

@@ -121,13 +121,15 @@ type flight struct {
 	cancel  context.CancelFunc
 	writing bool // more will be written
 	written int
-	waiting int // callers of messages written that have neither been answered nor gone
-	gone    int // of those
+	waiting int  // callers of messages written that have neither been answered nor gone
+	gone    int  // of those
+	over    bool // cancelled: nothing more goes by it
 }
 
 // check cancels the call when nobody waits for it any more.
 func (f *flight) check() {
 	if f.waiting == 0 && !f.writing && (f.gone > 0 || f.written == 0) {
+		f.over = true
 		f.cancel()
 	}
 }
@@ -333,6 +335,10 @@ func (o *outbox[K, R]) keeps(key K, one *parcel[R]) bool {
 func (o *outbox[K, R]) follow(key K, way *lane[R], made *flight, ended chan error) (batch []*parcel[R], failure error, over bool) {
 	for {
 		o.mu.Lock()
+		if made.over {
+			o.mu.Unlock()
+			return nil, <-ended, true
+		}
 		if !slices.Contains(o.kept, key) {
 			o.mu.Unlock()
 			return nil, nil, false
