@@ -52,14 +52,24 @@ def wrong_lookups(network: Network, count: int) -> list[tuple[bytes, LookupCompl
     return wrong
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
-def test_lookups_find_the_closest_also_after_a_third_died(seed: int) -> None:
-    network = grown(seed, 200)
-    assert len(wrong_lookups(network, 100)) <= 4, f"seed {seed}"  # with so small a k, some 1.3 in a hundred are
-    for dead in network.rng.sample(list(network.routers), 60):
+@pytest.mark.parametrize(
+    ("seed", "count"), [(0, 60), *(pytest.param(seed, 200, marks=pytest.mark.slow) for seed in (1, 2))]
+)
+def test_lookups_find_the_closest_also_after_a_third_died(seed: int, count: int) -> None:
+    """All of them, once everybody has refreshed all its buckets.
+
+    Before that one lookup in a hundred goes wrong: who joins asks few for its far buckets, so that most of them are
+    empty, and those next to a key may all know nobody in the half of the keys that it is in.
+    """
+    network = grown(seed, count)
+    network.run(
+        2.4 * CONFIG.refresh_interval
+    )  # the intervals grow to this one, and only then all buckets are refreshed
+    assert not wrong_lookups(network, 50), f"seed {seed}"
+    for dead in network.rng.sample(list(network.routers), 3 * count // 10):
         network.kill(dead)
     network.run(1.2 * CONFIG.refresh_interval)  # jitter included, everybody refreshes once
-    assert len(wrong_lookups(network, 100)) <= 4, f"seed {seed}"
+    assert not wrong_lookups(network, 50), f"seed {seed}"
 
 
 def test_finds_clients_moved_peers_and_nobody() -> None:
