@@ -10,6 +10,7 @@ There are no sockets, no encryption and no apps: `make attack` has these, and ne
 """
 
 import argparse
+import gc
 import heapq
 import random
 import time
@@ -195,7 +196,10 @@ def _row(kind: str, share: float, seconds: float) -> str:
     topic = _TOPIC.encode()
     blocks = {"valid": lambda: valid(topic, 1000), "huge": lambda: huge(topic), "forged": lambda: forged(topic, 50_000)}
     mesh = Mesh(replace(GossipConfig(), flood_share=share), blocks[kind]())
+    gc.collect()
+    gc.disable()  # it would look at the objects of all five, and a node has only its own
     mesh.run(seconds)
+    gc.enable()
     receivers = [node for number, node in enumerate(mesh.nodes) if number != _PUBLISHER]
 
     def shown(node: Node, attacked: bool) -> str:

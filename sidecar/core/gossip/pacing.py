@@ -13,13 +13,13 @@ no time, and nobody rests.
 from ..parameters.gossip import GossipConfig
 
 _EASY = 1000.0  # units a second that make nobody heavy; a guess: some 5 % of what a core takes
-_BURST = 512.0  # units at once, likewise
+_BURST = 128.0  # units at once, likewise
 _RECENT = 2.0  # seconds for which somebody who sent a little counts; a guess
 _LONGEST = 0.05  # seconds that one turn can have taken; what is more was something else: the machine slept
 UNIT = 2048
 """Bytes of messages that count as much as another message; a guess."""
-QUANTUM = 64
-"""Units of a heavy peer that are served at once, at least one message: some 3 ms."""
+QUANTUM = 16
+"""Units of a heavy peer that are served at once, at least one message: some 1 ms."""
 
 
 class Load:
@@ -70,7 +70,11 @@ class Pacing:
 
     def heavy(self, source: object, load: Load, now: float) -> bool:
         """Whether a peer sends by far more than others who send."""
-        if not self._rest or not load.much(now):
+        return load.much(now) and self.beside(source, now)
+
+    def beside(self, source: object, now: float) -> bool:
+        """Whether others than this peer have sent a little of late."""
+        if not self._rest:
             return False
         at = self._lighter_at if source is self._light else self._light_at
         return now - at < _RECENT

@@ -140,6 +140,8 @@ class RpcReceiver:
         if heavy:
             messages = min(messages, QUANTUM)
             state.pacing.worked()
+        elif not full_too and state.pacing.beside(peer, state.now):
+            messages = min(messages, 8 * QUANTUM)  # it may turn out to be heavy
         while messages > 0 and work < config.turn_work and not peer.violated:
             if peer.step is not None:
                 self._flush(peer, raws, controls)
