@@ -16,14 +16,14 @@ _EASY = 1000.0  # units a second that make nobody heavy; a guess: some 5 % of wh
 _BURST = 128.0  # units at once, likewise
 _RECENT = 2.0  # seconds for which somebody who sent a little counts; a guess
 _LONGEST = 0.05  # seconds that one turn can have taken; what is more was something else: the machine slept
-UNIT = 2048
+UNIT = 65_536
 """Bytes of messages that count as much as another message; a guess."""
 QUANTUM = 16
 """Units of a heavy peer that are served at once, at least one message: some 1 ms."""
 
 
 class Load:
-    """How much of a peer was served of late, in units: messages, and 2 KiB of them."""
+    """How much of a peer was served of late, in units: messages, and 64 KiB of them."""
 
     __slots__ = ("_at", "_level")
 

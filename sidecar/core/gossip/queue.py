@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from ..parameters.gossip import GossipConfig
+from ..types import PeerId
 from .messages import RpcChunk, control_frames, encode_idontwants, encode_iwants, encode_named, encode_subscription
 
 _NONE: deque[RpcChunk] = deque(maxlen=0)  # of all queues that are empty: a deque of its own takes 760 bytes
@@ -23,6 +24,8 @@ class PeerQueue:
 
     __slots__ = (
         "_aged",
+        "_behind",
+        "_behind_of",
         "_chunks",
         "_config",
         "_control",
@@ -47,6 +50,8 @@ class PeerQueue:
         self._subscriptions: dict[bytes, int | None] = {}
         self._control: dict[bytes, bytes] = {}
         self._chunks: deque[RpcChunk] = _NONE
+        self._behind: deque[RpcChunk] = _NONE  # of sources that send by far more than others: after all of `_chunks`
+        self._behind_of: dict[PeerId, None] | None = None  # the sources
         self._idontwant: list[bytes] = []
         self._ihave: dict[str, list[bytes]] = {}
         self._iwant: dict[bytes, None] = {}
@@ -62,6 +67,7 @@ class PeerQueue:
     def __bool__(self) -> bool:
         return bool(
             self._chunks
+            or self._behind
             or self._control
             or self._subscriptions
             or self._idontwant
@@ -100,13 +106,19 @@ class PeerQueue:
     def has_room(self, size: int, count: int) -> bool:
         """Whether so much fits. An empty queue takes anything."""
         config = self._config
-        return not self._chunks or (
+        return not (self._chunks or self._behind) or (
             self.bytes + size <= config.queue_max_bytes and self.messages + count <= config.queue_max_messages
         )
 
-    def put(self, chunk: RpcChunk) -> bool:
-        """Queue messages, or count them as dropped."""
+    def put(self, chunk: RpcChunk, source: PeerId | None = None, *, heavy: bool = False) -> bool:
+        """Queue messages, or count them as dropped.
+
+        `heavy`: their `source` sends by far more than others. Such messages may have half of the room, and go after all
+        that others have sent. Those of one source stay in order, also where it is heavy no more.
+        """
         size, count = len(chunk.frame), chunk.messages
+        if heavy or (self._behind_of is not None and source in self._behind_of):
+            return self._put_behind(chunk, source)
         if not self.has_room(size, count):
             self.dropped += count
             return False
@@ -114,6 +126,23 @@ class PeerQueue:
             self._chunks.append(chunk)
         else:
             self._chunks = deque((chunk,))
+        self.bytes += size
+        self.messages += count
+        return True
+
+    def _put_behind(self, chunk: RpcChunk, source: PeerId | None) -> bool:
+        config, size, count = self._config, len(chunk.frame), chunk.messages
+        full = (
+            2 * (self.bytes + size) > config.queue_max_bytes or 2 * (self.messages + count) > config.queue_max_messages
+        )
+        if full and (self._chunks or self._behind):
+            self.dropped += count
+            return False
+        if self._behind_of is None:
+            self._behind, self._behind_of = deque(), {}
+        self._behind.append(chunk)
+        if source is not None:
+            self._behind_of[source] = None
         self.bytes += size
         self.messages += count
         return True
@@ -173,17 +202,20 @@ class PeerQueue:
         if self._control or self._subscriptions or self._aged:
             frames += self._take_control()
         left = limit - sum(map(len, frames))
-        chunks = self._chunks
-        while chunks and (left >= len(chunks[0].frame) or not frames):
-            frame, count = chunks.popleft()
-            frames.append(frame)
-            size = len(frame)
-            left -= size
-            self.bytes -= size
-            self.messages -= count
-        if not chunks:
-            self._chunks = _NONE
-        if not chunks and (self._ihave or self._iwant) and (left > 0 or not frames):
+        for chunks in (self._chunks, self._behind):
+            while chunks and (left >= len(chunks[0].frame) or not frames):
+                frame, count = chunks.popleft()
+                frames.append(frame)
+                size = len(frame)
+                left -= size
+                self.bytes -= size
+                self.messages -= count
+            if chunks:
+                return frames
+        self._chunks = _NONE
+        if self._behind_of is not None:
+            self._behind, self._behind_of = _NONE, None
+        if (self._ihave or self._iwant) and (left > 0 or not frames):
             self._aged = True
             frames += self._take_control()
         return frames

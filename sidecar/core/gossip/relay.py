@@ -160,6 +160,13 @@ class Relay:
         state.scores.delivered(peer.record, topic.name, ids, state.now)
         state.cache.put(topic.name, ids, raws)
         state.deliver(topic, _messages(peer, batch))
+        state.relaying = peer.id, state.heavy(peer)
+        self._forward_all(peer, topic, authors, ids, raws)
+        state.relaying = None, False
+
+    def _forward_all(
+        self, peer: GossipPeer, topic: Topic, authors: Sequence[Author] | None, ids: list[bytes], raws: list[bytes]
+    ) -> None:
         if authors is None:
             self._forward(peer, topic, None, ids, raws)
             return

@@ -341,6 +341,7 @@ class GossipState:
         )
         self.statistics = GossipStatistics()
         self.pacing = Pacing(config, now)
+        self.relaying: tuple[PeerId | None, bool] = (None, False)  # whose messages are queued now; whether it is heavy
         self.own_load = Load()  # what apps of this node publish
         self.rules = rules
         self.propagation = Propagation(now)
@@ -445,11 +446,12 @@ class GossipState:
     def send_chunks(self, peers: Sequence[GossipPeer], chunks: Sequence[RpcChunk]) -> int:
         """Queue the same bytes for each of the peers; what does not fit is counted, and returned."""
         statistics = self.statistics
+        source, heavy = self.relaying
         dropped = 0
         for peer in peers:
             for chunk in chunks if peer.max_rpc is None else self._fitting(peer, chunks, peer.max_rpc):
                 self.wake(peer)
-                if peer.queue.put(chunk):
+                if peer.queue.put(chunk, source, heavy=heavy):
                     statistics.sent += chunk.messages
                 else:
                     dropped += chunk.messages
