@@ -55,8 +55,9 @@ def test_a_chat(pair: tuple[Process, Process], start: Start) -> None:
         assert ann.line() == "You are ann. Type, and end with Ctrl-D."
         assert bob.line() == "You are bob. Type, and end with Ctrl-D."
         assert carl.line() == "You are carl. Type, and end with Ctrl-D."
-        first.command("publish", "chat", '{"from": "ad\\u0007ele", "text": "hello"}', "--peers", "1")
-        first.command("publish", "chat", "no chat message", "--peers", "1")
+        for text in ('{"from": "ad\\u0007ele", "text": "hello"}', "no chat message"):
+            published = first.command("publish", "chat", text, "--peers", "1")
+            assert published.returncode == 0, published.stderr
         assert [chat.line() for chat in (ann, bob, carl)] == ["ad?ele: hello"] * 3
         ann.say("hello, bób")
         assert (bob.line(), carl.line()) == ("ann: hello, bób", "ann: hello, bób")
