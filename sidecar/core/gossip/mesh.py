@@ -16,6 +16,9 @@ _CHANGE = 2.0  # points: a topic more or less, with what has to be said of it
 # Of dependents, guesses:
 _BELIEVED = 1 / 2  # that have not shown yet that they take part
 _OF_ADDRESS, _OF_NETWORK = 1 / 16, 1 / 8  # but in exempt networks
+_OFTEN = (
+    10  # heartbeats between two looks for better peers, where most of a mesh is silent; as in the evaluation of v1.1
+)
 _CAME = 8  # messages after which who was turned away has asked for some, if it lacks them
 
 
@@ -231,14 +234,34 @@ class Mesh:
             self._state.statistics.dropped["control_bound"] += 1
             return 0.0
         if exchange:
-            self._turn_away(topic, peer)
+            self._turn_away(topic, peer, self._state.config.full_backoff)
         else:
             self._prune(topic, peer, exchange=False)
         return _ANSWER
 
     def _has_place(self, topic: Topic, peer: GossipPeer) -> bool:
         """v1.1 Outbound Mesh Quotas: a full mesh only takes connections that we opened. Ours: and dependents."""
-        return topic.regular < self._state.config.d_high or peer.outbound or self._may_depend(topic, peer)
+        regular, most = topic.regular, self._state.config.d_high
+        if regular < most or peer.outbound or self._may_depend(topic, peer):
+            return True
+        return regular < most + self._state.config.d and self._would_better(topic, peer)
+
+    def _would_better(self, topic: Topic, peer: GossipPeer) -> bool:
+        """Whether opportunistic grafting would take the peer in: so it comes in when it asks, and the worst go.
+
+        Else a mesh that sybils have filled at the start would turn away everybody until it happens to graft.
+        """
+        median = self._median(topic)
+        return median is not None and peer.record.value > median
+
+    def _median(self, topic: Topic) -> float | None:
+        """The score of the middle one of a mesh that is worth so little that better ones are to come in; else None."""
+        config = self._state.config.score
+        if not config.enabled or topic.regular < 2:
+            return None
+        values = sorted(peer.record.value for peer in topic.mesh.values() if peer.id not in topic.dependents)
+        median = values[len(values) // 2]
+        return median if median < config.opportunistic_graft_threshold else None
 
     def _may_depend(self, topic: Topic, peer: GossipPeer) -> bool:
         """Whether a peer may be in the mesh beside the degrees."""
@@ -319,9 +342,9 @@ class Mesh:
         self._state.statistics.grafts_sent += 1
         self._state.send_control(peer, topic, encode_graft(topic.wire))
 
-    def _turn_away(self, topic: Topic, peer: GossipPeer) -> None:
+    def _turn_away(self, topic: Topic, peer: GossipPeer, backoff: float | None = None) -> None:
         """Prune a peer for which there is no place; when it comes back after the back-off, it depends on us."""
-        self._prune(topic, peer, exchange=True)
+        self._prune(topic, peer, exchange=True, backoff=backoff)
         if peer.id in topic.peers:
             topic.turned_away[peer.id] = topic.counts.delivered
             peer.takes_part = False
@@ -423,19 +446,23 @@ class Mesh:
             outbound = [peer for peer in self._graftable(topic) if peer.outbound]
             for peer in self._sample(outbound, missing):
                 self._graft(topic, peer)
-        if self._beats % config.score.opportunistic_graft_ticks == 0:
+        if self._beats % config.score.opportunistic_graft_ticks == 0 or (
+            self._beats % _OFTEN == 0 and self._is_mostly_silent(topic)
+        ):
             self._graft_better(topic)
+
+    @staticmethod
+    def _is_mostly_silent(topic: Topic) -> bool:
+        """Whether most mesh peers have neither brought nor asked for a message: as where sybils came first."""
+        silent = sum(not peer.takes_part for peer in topic.mesh.values() if peer.id not in topic.dependents)
+        return silent * 2 > topic.regular
 
     def _graft_better(self, topic: Topic) -> None:
         """v1.1 Opportunistic Grafting: where half of a mesh is worth little, take in some that are worth more."""
-        config = self._state.config.score
-        if not config.enabled or topic.regular < 2:
-            return
-        values = sorted(peer.record.value for peer in topic.mesh.values() if peer.id not in topic.dependents)
-        median = values[len(values) // 2]
-        if median < config.opportunistic_graft_threshold:
+        median = self._median(topic)
+        if median is not None:
             better = [peer for peer in self._graftable(topic) if peer.record.value > median]
-            for peer in self._sample(better, config.opportunistic_graft_peers):
+            for peer in self._sample(better, self._state.config.score.opportunistic_graft_peers):
                 self._graft(topic, peer)
 
     def _survivors(self, topic: Topic) -> dict[PeerId, None]:

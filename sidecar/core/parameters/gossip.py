@@ -53,6 +53,9 @@ class GossipConfig:
     max_guarded_authors: int = 65_536  # a guess: authors whose numbers are kept for this, some 200 bytes each
     prune_backoff: float = 60.0  # v1.1
     unsubscribe_backoff: float = 10.0  # v1.1
+    # A guess: for whom a mesh has no place when it grafts. Less than for who is pruned: by then it may be known to be
+    # better than those inside, who came first.
+    full_backoff: float = 10.0
     backoff_slack: float = 2.0  # go: two heartbeats before we graft again
     max_prune_backoff: float = 3600.0  # a guess: what another peer can make us wait
     prune_peers: int = 16  # go: peers exchanged in a PRUNE; "larger than D_hi"
