@@ -222,7 +222,9 @@ class Mesh:
             return self._decline(topic, peer, exchange=False)
         if peer.record.value < 0 or peer.record.idle:
             return self._decline(topic, peer, exchange=False)
-        if not self._has_place(topic, peer) or not self._remember(peer, topic):
+        if not self._has_place(topic, peer) and not self._make_place(topic, peer):
+            return self._decline(topic, peer, exchange=True)
+        if not self._remember(peer, topic):
             return self._decline(topic, peer, exchange=True)
         self._link(topic, peer)
         return 0.0
@@ -241,18 +243,20 @@ class Mesh:
 
     def _has_place(self, topic: Topic, peer: GossipPeer) -> bool:
         """v1.1 Outbound Mesh Quotas: a full mesh only takes connections that we opened. Ours: and dependents."""
-        regular, most = topic.regular, self._state.config.d_high
-        if regular < most or peer.outbound or self._may_depend(topic, peer):
-            return True
-        return regular < most + self._state.config.d and self._would_better(topic, peer)
+        return topic.regular < self._state.config.d_high or peer.outbound or self._may_depend(topic, peer)
 
-    def _would_better(self, topic: Topic, peer: GossipPeer) -> bool:
-        """Whether opportunistic grafting would take the peer in: so it comes in when it asks, and the worst go.
+    def _make_place(self, topic: Topic, peer: GossipPeer) -> bool:
+        """Turn the worst away for a peer that opportunistic grafting would take in; False where it would not.
 
         Else a mesh that sybils have filled at the start would turn away everybody until it happens to graft.
         """
         median = self._median(topic)
-        return median is not None and peer.record.value > median
+        if median is None or peer.record.value <= median or topic.name not in peer.topics:
+            return False
+        regular = [other for identifier, other in topic.mesh.items() if identifier not in topic.dependents]
+        # Of equals, who has shown nothing; a connection that we opened rather stays.
+        self._turn_away(topic, min(regular, key=lambda other: (other.record.value, other.takes_part, other.outbound)))
+        return True
 
     def _median(self, topic: Topic) -> float | None:
         """The score of the middle one of a mesh that is worth so little that better ones are to come in; else None."""

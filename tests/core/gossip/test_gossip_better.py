@@ -48,17 +48,24 @@ def backoffs(router: GossipRouter, peer: PeerId) -> list[int]:
     return [prune.backoff for each in rpcs(router, peer) for prune in each.control.prune]
 
 
-def test_a_full_mesh_takes_in_who_grafts_and_is_worth_more_and_then_the_worst_go() -> None:
+def test_a_full_mesh_takes_in_who_grafts_and_is_worth_more_in_place_of_the_worst() -> None:
     router = filled()
     bring(router, OUTSIDE, 0, 0.5)
+    for number, peer in enumerate(INSIDE[1:]):
+        bring(router, peer, 100 * number + 100, 0.5)
+        bring(router, peer, 100 * number + 150, 0.5)
+    say(router, INSIDE[1], rpc(publish=[plain("news", b"another")]), 0.5)
     beat(router, 3.0)
-    for peer in (OUTSIDE, STRANGER):
-        say(router, peer, graft("news"), 3.0)
-    assert mesh(router) == {*INSIDE, OUTSIDE}
-    assert backoffs(router, STRANGER) == [10]  # it may soon have shown something
+    bring(router, OUTSIDE, 500, 3.0)
+    bring(router, OUTSIDE, 600, 3.0)
     beat(router, 5.0)
-    assert OUTSIDE in mesh(router)
-    assert len(mesh(router)) == 2
+    for peer in (OUTSIDE, STRANGER):
+        say(router, peer, graft("news"), 5.0)
+    assert mesh(router) == {*INSIDE[1:], OUTSIDE}
+    assert backoffs(router, INSIDE[0]) == [60]
+    assert backoffs(router, STRANGER) == [10]  # it may soon have shown something
+    beat(router, 9.0)
+    assert mesh(router) == {*INSIDE[1:], OUTSIDE}
 
 
 def test_who_is_turned_away_may_graft_anew_soon_but_not_at_once() -> None:

@@ -206,6 +206,8 @@ def test_a_mesh_of_little_worth_takes_in_better_peers_each_minute() -> None:
     router = make_router(config=GossipConfig(d=3, d_low=2, d_high=6, d_out=0))
     joined(router, "news", 3, UNSIGNED)
     assert len(mesh(router)) == 2
+    for number, peer in enumerate(mesh(router)):  # they take part, so that there is no haste
+        bring(router, peer, [number])
     better = [enter(router, number) for number in range(10, 14)]
     equal = enter(router, 20)
     for peer in better:
