@@ -13,7 +13,7 @@ _WIDTH = 136  # characters of a line
 def section(outcomes: Sequence[Outcome], facts: str, *, whole: bool) -> str:
     """The part of the page, without its marks."""
     cpu = sum(each.cpu for each in outcomes)
-    size = "of the published number of nodes" if whole else "of a tenth of the published number of nodes"
+    size = "of the published number of nodes" if whole else "of a twenty-fifth of the published number of nodes"
     about = (
         f"{len(outcomes)} runs {size}, {cpu / 60:.0f} minutes of CPU. Delays are of messages published during the "
         "attack. *mesh*: the share of honest nodes' mesh links that lead to hostile ones at the end; *seen through*: "

@@ -78,7 +78,7 @@ count = {count}
 rate = 5
 start = 20
 """
-FEW = {"honest": 8, "hostile": 12, "duration": 95, "count": 350}
+FEW = {"honest": 8, "hostile": 12, "duration": 118, "count": 470}
 MANY = {"honest": 16, "hostile": 24, "duration": 300, "count": 1200}
 
 
