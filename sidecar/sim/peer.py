@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _TAKE = 64 * 1024  # bytes asked of the node at a time, as the socket driver does
 
 
-class Admission(Protocol):
+class ConnectionBounds(Protocol):
     """What bounds a peer's connections; as the socket driver's `Admission` does."""
 
     refused: Counter[str]
@@ -57,7 +57,7 @@ class SimPeer:
         self.make: Callable[..., Node] = Node
         """What makes its node, with the arguments of `Node`; for a peer that does not behave as one."""
         self.links: dict[int, Link] = {}
-        self.admission: Admission | None = None  # None: it takes any number of connections
+        self.admission: ConnectionBounds | None = None  # None: it takes any number of connections
         self.dials = 0  # since the beginning
         self.vain: Counter[str] = Counter()  # of these, those that led to nobody, or to another one; by IP address
         self.wall_ns = 1_700_000_000_000_000_000  # what its wall clock showed when virtual time began

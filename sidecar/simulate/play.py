@@ -16,7 +16,7 @@ from ..core.records import make_peer_record
 from ..core.types import PeerId
 from ..net.admission import Admission
 from ..sim import LinkModel, SimPeer, Simulation
-from .hostile import BEHAVIOURS, BareNode, Contact, HostileNode, Surroundings
+from .hostile import BEHAVIOURS, BareNode, Fellow, HostileNode, Surroundings
 from .placed import PlacedNetwork
 from .scenario import Event, NodeKind, Publication, Scenario, What
 from .tally import Message, Tally
@@ -46,7 +46,7 @@ class Play:
         self.kinds: list[NodeKind] = []
         """Of each peer, in the order of `Simulation.peers`."""
         self._indices: dict[PeerId, int] = {}
-        self._contacts: dict[str, Sequence[Contact]] = {}
+        self._contacts: dict[str, Sequence[Fellow]] = {}
         self._region: list[int] = []
         self._since: list[float | None] = []  # when each started; None: it is down
         self.deaths = 0
@@ -155,11 +155,11 @@ class Play:
             if (place(identity.peer_id) ^ victim) >> apart == 0:
                 return identity
 
-    def contacts(self, kind: str) -> Sequence[Contact]:
+    def contacts(self, kind: str) -> Sequence[Fellow]:
         """The nodes of a kind, as others can name them."""
         if kind not in self._contacts:
             self._contacts[kind] = [
-                Contact(
+                Fellow(
                     peer.identity.peer_id,
                     (peer.address,),
                     make_peer_record(peer.identity, peer.wall_ns, (peer.address,)),

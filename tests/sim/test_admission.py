@@ -9,7 +9,7 @@ from sidecar.net.admission import Admission
 from sidecar.net.config import NetConfig
 from sidecar.sim import SimPeer, Simulation
 
-ALONE = NodeConfig(target_peers=0, target_outbound=0)
+ALONE = NodeConfig(target_peers=0, target_outbound=0, dht_server=False)  # and asks nobody anything
 
 
 def limited(simulation: Simulation, **bounds: Any) -> SimPeer:

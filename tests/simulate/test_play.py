@@ -285,19 +285,19 @@ def test_curves_and_histograms_say_what_the_quantiles_say(tmp_path: Path) -> Non
 
 def test_an_uplink_and_losses_make_it_slower(tmp_path: Path) -> None:
     slowest = []
-    for network in ("", 'uplink = "20KiB"\n', "loss = 0.3\n"):
+    for network, count in (("", 3), ('uplink = "20KiB"\n', 3), ("loss = 0.3\n", 30)):  # losses come by chance
         file = tmp_path / "network.toml"
         file.write_text(
-            'duration = 25\n[network]\nlatency = "uniform"\nlow = 0.01\nhigh = 0.01\n'
+            'duration = 35\n[network]\nlatency = "uniform"\nlow = 0.01\nhigh = 0.01\n'
             + network
             + '[nodes.plain]\ncount = 5\ntopics = ["t"]\n'
-            '[[publish]]\ntopic = "t"\ncount = 3\nrate = 1\nstart = 15\nsize = "4KiB"\n'
+            f'[[publish]]\ntopic = "t"\ncount = {count}\nrate = 2\nstart = 15\nsize = "4KiB"\n'
         )
         play = Play(load_scenario(file))
         play.run()
         (deliveries,) = of_kind(records(play), "deliveries")
         assert deliveries["missed"] == 0
-        slowest.append(deliveries["last_receiver"]["p50"])
+        slowest.append(deliveries["last_receiver"]["p90"])
     assert slowest[0] == pytest.approx(0.01)
     assert slowest[1] > 0.2  # four copies of 4 KiB leave by an uplink of 20 KiB a second
     assert slowest[2] > 0.2  # what TCP waits before it sends again

@@ -48,7 +48,7 @@ class Exchange:
         return self._said.receive(data)
 
 
-class Contact(NamedTuple):
+class Fellow(NamedTuple):
     """A node of the scenario, as its conspirators know it."""
 
     peer: PeerId
@@ -67,7 +67,7 @@ class Surroundings(NamedTuple):
     """The nodes of a kind of the scenario, to be asked whether they contain one."""
     options: Mapping[str, Any]
     """The keys of its behaviour, with the scenario's values or the defaults."""
-    contacts: Callable[[str | None], Sequence[Contact]]
+    contacts: Callable[[str | None], Sequence[Fellow]]
     """The nodes of a kind; None: those that are of one's own."""
     config: NodeConfig
     """What honest nodes of the network are told, and so expect of others."""

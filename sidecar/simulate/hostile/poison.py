@@ -15,7 +15,7 @@ from ...core.kademlia.messages import (
 from ...core.multiaddr import Multiaddr
 from ...core.override import override
 from ...core.types import PeerId
-from .conduct import Contact, Exchange
+from .conduct import Exchange, Fellow
 from .made_up import made_up_peer
 from .sybil import Sybil
 
@@ -68,7 +68,7 @@ class DhtSybils(DhtPoison):
         chosen = self.around.rng.sample(fellows, min(self.around.config.kademlia.k, len(fellows)))
         return ((fellow.peer, fellow.addresses) for fellow in chosen)
 
-    def _fellows(self) -> Sequence[Contact]:
+    def _fellows(self) -> Sequence[Fellow]:
         return self.around.contacts(None)
 
 

@@ -10,16 +10,16 @@ from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.records import make_peer_record, open_peer_record
 from sidecar.core.types import PeerId
-from sidecar.simulate.hostile import Contact
+from sidecar.simulate.hostile import Fellow
 
 from .test_sybil import ONE, TWO, Bench
 
 ADDRESS = Multiaddr.tcp("192.0.2.9", 4001)
 
 
-def fellows() -> list[Contact]:
+def fellows() -> list[Fellow]:
     identities = [Identity(bytes([number]) * 32) for number in (7, 8)]
-    return [Contact(each.peer_id, (ADDRESS,), make_peer_record(each, 1, (ADDRESS,))) for each in identities]
+    return [Fellow(each.peer_id, (ADDRESS,), make_peer_record(each, 1, (ADDRESS,))) for each in identities]
 
 
 def flooding(behaviour: str, options: Mapping[str, Any], begins: float = 0.0) -> Bench:

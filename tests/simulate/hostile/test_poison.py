@@ -12,14 +12,14 @@ from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.node import NodeConfig
 from sidecar.core.parameters.gossip import PROTOCOLS
 from sidecar.core.types import PeerId
-from sidecar.simulate.hostile import BEHAVIOURS, Accomplice, Contact, Exchange, Surroundings
+from sidecar.simulate.hostile import BEHAVIOURS, Accomplice, Exchange, Fellow, Surroundings
 
 from .test_sybil import ONE, FakeNode
 
 CONFIG = NodeConfig()
-VICTIM = Contact(PeerId(b"\x00\x02\x09\x00"), (Multiaddr.tcp("192.0.2.9", 4001),), b"")
+VICTIM = Fellow(PeerId(b"\x00\x02\x09\x00"), (Multiaddr.tcp("192.0.2.9", 4001),), b"")
 FELLOWS = [
-    Contact(PeerId(bytes((0, 2, 10, number))), (Multiaddr.tcp(f"198.51.100.{number}", 4001),), b"")
+    Fellow(PeerId(bytes((0, 2, 10, number))), (Multiaddr.tcp(f"198.51.100.{number}", 4001),), b"")
     for number in range(30)
 ]
 
