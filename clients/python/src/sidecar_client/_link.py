@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -28,6 +29,8 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
+# What gRPC's older loop of events says of a connection that was not taken; the newer one says the reason alone.
+_REFUSED = re.compile(r"[A-Z_]+: .*: connect: (.*?)(?: \(\d+\))?", re.DOTALL)
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 1.0  # seconds between tries, doubling
 _GREETING = 1.0  # seconds for which a call waits for the server's headers; some send none before their first response
 PATIENCE = 10.0  # seconds for which a call without a deadline is tried again
@@ -274,4 +277,6 @@ class _Authorized:
 
 def _bare(error: SidecarError) -> str:
     """What was wrong, without the target, which is said already."""
-    return str(error).rpartition("last error: ")[2]
+    text = str(error).rpartition("last error: ")[2]
+    refused = _REFUSED.fullmatch(text)
+    return text if refused is None else refused[1]
