@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ..errors import InvalidMultiaddr, ProtocolError
 from ..multiaddr import Multiaddr
+from ..token_bucket import TokenBucket
 from ..types import PeerId
 from .messages import MAX_TEXT, decode, encode_answer, encode_question, encode_services
 from .statistics import MdnsStatistics
@@ -39,17 +40,7 @@ LinkAddresses = Mapping[str, tuple[Multiaddr, ...]]
 
 
 class _Link:
-    __slots__ = (
-        "addresses",
-        "answer_at",
-        "answered",
-        "ask_at",
-        "instance",
-        "pause",
-        "services_at",
-        "spare",
-        "spare_at",
-    )
+    __slots__ = ("addresses", "answer_at", "answered", "ask_at", "instance", "pause", "reads", "services_at")
 
     def __init__(self, instance: str, addresses: tuple[Multiaddr, ...], ask_at: float, now: float) -> None:
         # Not the peer id: a name of its own lets a node be found, and not tracked from one start to the next. And one
@@ -61,7 +52,7 @@ class _Link:
         self.answer_at: float | None = None
         self.services_at: float | None = None
         self.answered = -_AGAIN
-        self.spare, self.spare_at = _BURST, now  # messages that may still be read
+        self.reads = TokenBucket(_RATE, _BURST, now)
 
 
 class LocalDiscovery:
@@ -98,12 +89,9 @@ class LocalDiscovery:
         if link is None:
             return []
         self._statistics.received += 1
-        link.spare = min(_BURST, link.spare + (now - link.spare_at) * _RATE)
-        link.spare_at = now
-        if link.spare < 1:
+        if not link.reads.take(now):
             self._statistics.refused += 1
             return []
-        link.spare -= 1
         try:
             heard = decode(data, self._service)
         except ProtocolError:

@@ -1,29 +1,8 @@
 """How often this node answers probes."""
 
 from ..parameters.probe import ProbeConfig
+from ..token_bucket import TokenBucket
 from ..types import PeerId
-
-
-class ProbeBucket:
-    """Lets things through at a rate, and some at once."""
-
-    __slots__ = ("_burst", "_level", "_rate", "at")
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        """`rate`: a second."""
-        self._rate = rate
-        self._burst = burst
-        self._level = burst
-        self.at = now
-
-    def take(self, now: float) -> bool:
-        """Let one through, if there is room."""
-        self._level = min(self._burst, self._level + (now - self.at) * self._rate)
-        self.at = now
-        if self._level < 1:
-            return False
-        self._level -= 1
-        return True
 
 
 class AnswerBounds:
@@ -31,8 +10,8 @@ class AnswerBounds:
 
     def __init__(self, config: ProbeConfig, now: float) -> None:
         self._config = config
-        self._all = ProbeBucket(config.read_rate, config.read_rate * config.burst, now)
-        self._probers: dict[PeerId, ProbeBucket] = {}  # the longest unheard first
+        self._all = TokenBucket(config.read_rate, config.read_rate * config.burst, now)
+        self._probers: dict[PeerId, TokenBucket] = {}  # the longest unheard first
         self._remembered: dict[tuple[PeerId, bytes, int], None] = {}
 
     def read(self, now: float) -> str | None:
@@ -52,7 +31,7 @@ class AnswerBounds:
                 if now - self._probers[oldest].at < config.burst:
                     return "prober_rate"
                 del self._probers[oldest]
-            bucket = ProbeBucket(config.prober_rate, config.prober_rate * config.burst, now)
+            bucket = TokenBucket(config.prober_rate, config.prober_rate * config.burst, now)
         self._probers[prober] = bucket
         if not bucket.take(now):
             return "prober_rate"
