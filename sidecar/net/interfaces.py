@@ -4,6 +4,7 @@ import contextlib
 import ipaddress
 import socket
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,19 +32,17 @@ def links() -> list[LocalLink]:
     except ImportError:  # pragma: no cover - not a Unix
         return []
     found: list[LocalLink] = []
-    sixes = _ip6_by_interface()
+    fours, sixes = _ip4_by_interface(), _ip6_by_interface()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for index, name in socket.if_nameindex():
-            request = struct.pack("256s", name.encode()[:15])
+        for number, name in socket.if_nameindex():
             with contextlib.suppress(OSError):  # gone meanwhile, or a system without this call
-                flags: int = struct.unpack("H", ioctl(probe.fileno(), _SIOCGIFFLAGS, request)[16:18])[0]
+                flags: int = struct.unpack("H", ioctl(probe.fileno(), _SIOCGIFFLAGS, _request(name))[16:18])[0]
                 if not flags & _UP:
                     continue
-                if index in sixes:
-                    plain = [address for address in sixes[index] if not address.is_link_local]
-                    found.append(LocalLink(index, name, "ip6", tuple(map(str, plain))))
-                answer = ioctl(probe.fileno(), _SIOCGIFADDR, request)
-                found.append(LocalLink(index, name, "ip4", (socket.inet_ntoa(answer[20:24]),)))
+                if number in sixes:
+                    found.append(LocalLink(number, name, "ip6", tuple(_with_meaning(sixes[number]))))
+                if number in fours:
+                    found.append(LocalLink(number, name, "ip4", (fours[number],)))
     return found
 
 
@@ -63,22 +62,29 @@ def interface_addresses(family: str) -> list[str]:
 
 
 def _ip4() -> list[str]:
-    try:
-        from fcntl import ioctl
-    except ImportError:  # pragma: no cover - not a Unix
-        return []
-    found: list[str] = []
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
-            with contextlib.suppress(OSError):  # an interface without an IPv4 address, or a system without this call
-                answer = ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
-                found.append(socket.inet_ntoa(answer[20:24]))
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(_ip4_by_interface().values()))
 
 
 def _ip6() -> list[str]:
-    addresses = (address for several in _ip6_by_interface().values() for address in several)
-    return [str(address) for address in addresses if not address.is_link_local]
+    return [text for addresses in _ip6_by_interface().values() for text in _with_meaning(addresses)]
+
+
+def _ip4_by_interface() -> dict[int, str]:
+    try:
+        from fcntl import ioctl
+    except ImportError:  # pragma: no cover - not a Unix
+        return {}
+    found: dict[int, str] = {}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for number, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # an interface without an IPv4 address, or a system without this call
+                found[number] = socket.inet_ntoa(ioctl(probe.fileno(), _SIOCGIFADDR, _request(name))[20:24])
+    return found
+
+
+def _request(name: str) -> bytes:
+    """A `struct ifreq` that asks about an interface."""
+    return struct.pack("256s", name.encode()[:15])
 
 
 def _ip6_by_interface() -> dict[int, list[ipaddress.IPv6Address]]:
@@ -91,6 +97,11 @@ def _ip6_by_interface() -> dict[int, list[ipaddress.IPv6Address]]:
         address, index = line.split()[:2]
         found.setdefault(int(index, 16), []).append(ipaddress.IPv6Address(bytes.fromhex(address)))
     return found
+
+
+def _with_meaning(addresses: Iterable[ipaddress.IPv6Address]) -> list[str]:
+    """Those that mean something without a zone."""
+    return [str(address) for address in addresses if not address.is_link_local]
 
 
 def _default_route(family: str) -> str | None:

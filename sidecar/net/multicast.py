@@ -36,12 +36,11 @@ class MulticastDns:
         psk: bytes | None,
         listening: Sequence[Multiaddr],
         on_found: Callable[[Sequence[LocalPeer]], None],
-        rng: random.Random | None = None,
     ) -> None:
         """`listening`: where this node listens, wildcards as they are. `psk`: the key of its private network."""
         self._loop = asyncio.get_running_loop()
         service = service_of(None if psk is None else fingerprint(psk))
-        self._discovery = LocalDiscovery(own, network, service, rng or random.Random())
+        self._discovery = LocalDiscovery(own, network, service, random.Random())
         self._listening = listening
         self._on_found = on_found
         self._sockets: dict[str, _LinkSocket] = {}
