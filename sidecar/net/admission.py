@@ -3,6 +3,7 @@
 from collections import Counter, OrderedDict
 
 from ..core.networks import AddressGroup, AddressKey, Grouping
+from ..core.token_bucket import TokenBucket
 from .config import NetConfig
 
 SUSPECT_RATE = 5.0  # connections a second from where one banned or sent away came from; a guess: hardly any CPU
@@ -86,6 +87,7 @@ class Admission:
     """
 
     __slots__ = (
+        "_accepts",
         "_address_rates",
         "_config",
         "_grouping",
@@ -93,8 +95,6 @@ class Admission:
         "_network_rates",
         "_per_address",
         "_per_network",
-        "_tokens",
-        "_tokens_at",
         "half_open",
         "refused",
         "suspects",
@@ -108,8 +108,7 @@ class Admission:
         self._per_network: dict[tuple[int, int], int] = {}
         self._half_open: dict[tuple[int, int], int] = {}
         self.suspects = Suspects()
-        self._tokens = float(config.accept_burst)
-        self._tokens_at = now
+        self._accepts = TokenBucket(config.accept_rate, config.accept_burst, now)
         self._address_rates = Rates(config.accept_rate_per_address)
         self._network_rates = Rates(config.accept_rate_per_network)
         self.half_open = 0
@@ -147,11 +146,8 @@ class Admission:
                     return bound, f"more than {rates.rate:g} connections a second from one {kind}"
             self._address_rates.take(address, now)
             self._network_rates.take(network, now)
-        self._tokens = min(config.accept_burst, self._tokens + (now - self._tokens_at) * config.accept_rate)
-        self._tokens_at = now
-        if self._tokens < 1:
+        if not self._accepts.take(now):
             return "rate", f"more than {config.accept_rate:g} connections a second"
-        self._tokens -= 1
         most = config.max_connections - config.reserved_outbound
         if self.total >= most:
             return "connections", f"{self.total} connections, at most {most} before dials"
