@@ -355,16 +355,19 @@ def verdict(outcomes: list[Outcome]) -> str:
     return f"The 99th percentile grew to more than {_LIMIT:g} times what it was before in: {named}."
 
 
-def write(text: str) -> None:
-    """Put the table into docs/defence.md, between its marks."""
-    path = page.DOCS / "defence.md"
-    before, _, rest = path.read_text().partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    path.write_text(f"{before}{_BEGIN}\n\n{text}\n\n{_END}{after}")
+def replaced(document: str, text: str) -> str:
+    """The page with this table between its marks. Raises ValueError where it has none."""
+    return page.replaced(document, _BEGIN, _END, text)
 
 
 async def run(kinds: list[str], seconds: float, *, into_page: bool) -> int:
-    """Play the attacks, print the table; 1 where something must not be."""
+    """Play the attacks, print the table; 1 where something must not be.
+
+    Raises ValueError where the page is to be written, and has no place for it.
+    """
+    path = page.DOCS / "defence.md"
+    if into_page:
+        replaced(path.read_text(encoding="utf-8"), "")  # said now, not after all has been played
     lines = [_HEAD]
     print(_HEAD, flush=True)
     outcomes: list[Outcome] = []
@@ -379,7 +382,8 @@ async def run(kinds: list[str], seconds: float, *, into_page: bool) -> int:
     said = [verdict(outcomes), *(f"{fault}." for fault in faults)]
     print("\n" + "\n".join(said))
     if into_page:
-        write("\n".join([*lines, "", *said, "", page.facts("bench.defence")]))
+        text = "\n".join([*lines, "", *said, "", page.facts("bench.defence")])
+        path.write_text(replaced(path.read_text(encoding="utf-8"), text), encoding="utf-8")
     return 1 if faults else 0
 
 

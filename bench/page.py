@@ -34,6 +34,15 @@ def facts(module: str) -> str:
 - Python {platform.python_version()}, {output("go", "version")}, Node {output("node", "--version")}"""
 
 
+def replaced(page: str, begin: str, end: str, part: str) -> str:
+    """The page with this part between its marks. Raises ValueError where it has not each of them once, in order."""
+    head, _, rest = page.partition(begin)
+    _, _, tail = rest.partition(end)
+    if page.count(begin) != 1 or page.count(end) != 1 or end in head:
+        raise ValueError(f"the page has no {begin} and {end}")
+    return f"{head}{begin}\n\n{part.rstrip()}\n\n{end}{tail}"
+
+
 def publish(page: str, name: str, *, only_print: bool) -> None:
     """Print a page, or write it as docs/NAME."""
     if only_print:

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
+from bench import page as pages
 from bench.attack_sim.plan import Outcome
 
 BEGIN = "<!-- written by make attack-sim: begin -->"
@@ -54,11 +55,7 @@ def line(each: Outcome) -> str:
 
 def replaced(page: str, part: str) -> str:
     """The page with this part between its marks. Raises ValueError where it has none."""
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page has no {BEGIN} and {END}")
-    return f"{head}{BEGIN}\n\n{part}\n{END}{tail}"
+    return pages.replaced(page, BEGIN, END, part)
 
 
 def _seen_through(each: Outcome) -> float | None:

@@ -23,7 +23,7 @@ _PAGE = "defence.md"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="NAME,NAME", help="some attacks; nothing is written then")
-    parser.add_argument("--full", action="store_true", help="ten times as many nodes, as in the published evaluation")
+    parser.add_argument("--full", action="store_true", help="25 times as many nodes, as in the published evaluation")
     parser.add_argument("--scores", action="store_true", help="with scores only")
     parser.add_argument("--keep", action="store_true", help="take what was played before, and play what is missing")
     parser.add_argument("--out", metavar="FOLDER", type=Path, default=Path("sim/attacks"), help="where reports go")

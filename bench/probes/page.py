@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from bench import page as pages
 from bench.probes.live import Delay, Live
 from bench.probes.plan import Plan, quantile
 from sidecar.simulate.pictures import Axis, Form, Series, draw
@@ -135,11 +136,7 @@ def pictures(live: Live, simulated: Sequence[Sequence[Delay]]) -> dict[str, str]
 
 def replaced(page: str, part: str) -> str:
     """The page with this part between its marks. Raises ValueError where it has none."""
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page has no {BEGIN} and {END}")
-    return f"{head}{BEGIN}\n\n{part}\n{END}{tail}"
+    return pages.replaced(page, BEGIN, END, part)
 
 
 def _row(name: str, runs: Sequence[Sequence[Delay]]) -> str:
