@@ -27,6 +27,7 @@ func nodeInfo(node *sidecarv1.Node) NodeInfo {
 		ObservedAddresses:  node.GetObservedAddresses(),
 		StartTime:          moment(node.GetStartTime()),
 		Uptime:             node.GetUptime().AsDuration(),
+		APIEngine:          node.GetApiEngine(),
 	}
 }
 

@@ -222,6 +222,7 @@ func (f *fake) GetNode(ctx context.Context, _ *pb.GetNodeRequest) (*pb.GetNodeRe
 		ListeningAddresses: []string{"/ip4/127.0.0.1/tcp/1"},
 		StartTime:          timestamppb.New(time.Unix(1000, 5)),
 		Uptime:             durationpb.New(3 * time.Second),
+		ApiEngine:          "http2",
 	}}, nil
 }
 

@@ -36,7 +36,7 @@ func TestNodeMethods(t *testing.T) {
 	noError(t, err)
 	equal(t, "info", info, sidecar.NodeInfo{
 		PeerID: me, Network: "test", Agent: "fake/1", Version: "0.1.0", ListeningAddresses: []string{"/ip4/127.0.0.1/tcp/1"},
-		StartTime: time.Unix(1000, 5).UTC(), Uptime: 3 * time.Second,
+		StartTime: time.Unix(1000, 5).UTC(), Uptime: 3 * time.Second, APIEngine: "http2",
 	})
 	ready := sidecar.Readiness{Ready: true, Conditions: []sidecar.Condition{
 		{Type: "Listening", Met: true, Reason: "R", Message: "M", Remedy: "do it", Since: time.Unix(7, 0).UTC()},

@@ -240,6 +240,8 @@ type NodeInfo struct {
 	ObservedAddresses  []string
 	StartTime          time.Time
 	Uptime             time.Duration
+	// APIEngine is what speaks gRPC to apps, "http2" or "grpcio"; empty of an earlier sidecar.
+	APIEngine string
 }
 
 // Condition is one of the things that readiness is made of.

@@ -96,6 +96,7 @@ async def _findings(options: argparse.Namespace, config: Config) -> AsyncIterato
             client, finding = await _connected(options, config, holder, parts)
             yield finding
         if client is None:
+            yield machine.engine(config)
             if holder is None:
                 yield machine.socket_place(config)
                 for finding in machine.ports(config):
@@ -139,6 +140,7 @@ async def _connected(
 async def _of_running(client: Client, config: Config, carried: Transports, patience: float) -> AsyncIterator[Finding]:
     node = await client.info(timeout=patience)
     yield running.versions(node)
+    yield await running.engine(client, node)
     async for finding in running.readiness(client):
         yield finding
     yield await running.latency(client)

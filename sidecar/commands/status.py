@@ -34,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
             "peer_id": node.peer_id,
             "network": node.network,
             "version": node.version,
+            "api_engine": node.api_engine,
             "listening": list(node.listening_addresses),
             "announced": list(node.announced_addresses),
             "observed": list(node.observed_addresses),
@@ -44,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
             f"  peer id    {node.peer_id}",
             f"  network    {node.network}",
         ]
+        lines += [f"  engine     {node.api_engine}"] * bool(node.api_engine)
         lines += [f"  listening  {address}" for address in node.listening_addresses]
         lines += [f"  announced  {address}" for address in node.announced_addresses]
         lines += [f"  seen as    {address}" for address in node.observed_addresses]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from ..api.server.engines import BINDING, can_choose_http2
 from ..api.server.sockets import default_socket
 from ..config import Config
 from ..config.kinds import MAX_SOCKET_PATH
@@ -27,6 +28,7 @@ _LITTLE, _TOO_LITTLE = 256 * _MIB, 16 * _MIB  # bytes of disk; a guess
 _FUTURE = 60.0  # seconds that a file's time may be ahead; file servers differ a little
 _RENEWAL = 14 * 86_400.0  # seconds before its end that a certificate should have been renewed; a guess
 _RELEASED = 1_767_225_600.0  # 2026-01-01: no clock that is right shows an earlier time than that of this program
+_INSTALL_BINDING = f"install {BINDING}, with which a call takes a third of the CPU, or set api.engine to grpcio"
 _NICE_TO_KNOW = "see `sidecar config --template`"
 
 
@@ -44,6 +46,18 @@ def rules(config: Config) -> Iterator[Finding]:
         yield warning(check, words, "put the senders into the list, or remove it")
     else:
         yield ok(check, f"{file} has {len(found)} rule{'s' * (len(found) != 1)}")
+
+
+def engine(config: Config) -> Finding:
+    """Whether the package is installed that the API's faster engine takes."""
+    check, wanted = "engine", config.api.engine
+    if wanted == "grpcio":
+        return ok(check, "the API is served by grpcio, as api.engine says")
+    if can_choose_http2():
+        return ok(check, f"the API is served by http2: {BINDING} is installed")
+    if wanted == "http2":
+        return problem(check, f"api.engine is http2, and {BINDING} is not installed", _INSTALL_BINDING)
+    return warning(check, f"the API is served by grpcio, since {BINDING} is not installed", _INSTALL_BINDING)
 
 
 def state(directory: Path, config: Config, holder: int | None) -> Iterator[Finding]:

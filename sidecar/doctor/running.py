@@ -26,6 +26,20 @@ def versions(node: NodeInfo) -> Finding:
     return warning("version", words, "restart the sidecar, or use the command of its version")
 
 
+async def engine(client: Client, node: NodeInfo) -> Finding:
+    """What speaks gRPC to apps, and whether it does so only because the faster engine's package is missing."""
+    check = "engine"
+    serving = node.api_engine
+    if not serving:
+        return skipped(check, "the sidecar that runs does not say what serves its API")
+    wanted = [entry.value for entry in await client.configuration() if entry.name == "api.engine"]
+    if wanted == ['"auto"'] and serving == "grpcio":
+        words = "the API is served by grpcio: api.engine is auto, and ngh2 was not installed when the sidecar started"
+        remedy = "install ngh2 beside the sidecar and restart it: a call takes a third of the CPU then"
+        return warning(check, words, remedy)
+    return ok(check, f"the API is served by {serving}")
+
+
 async def readiness(client: Client) -> AsyncIterator[Finding]:
     """The conditions of readiness, with their own remedies."""
     for condition in (await client.readiness()).conditions:

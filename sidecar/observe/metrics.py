@@ -66,6 +66,9 @@ class Metrics:
         node = self._backend.node
         about = {"version": __version__, "peer_id": str(node.peer_id), "network": node.network}
         yield InfoMetricFamily("sidecar", "This node.", about)
+        if engine := self._backend.node_service.engine:
+            doc = "What speaks gRPC to apps: http2 or grpcio."
+            yield InfoMetricFamily("sidecar_api_engine", doc, {"engine": engine})
         conditions = self._backend.readiness.conditions()
         ready = all(condition.met for condition in conditions) and not self._backend.lifetime.refusing()
         yield GaugeMetricFamily("sidecar_ready", "1 while every condition of readiness is met.", ready)

@@ -28,7 +28,7 @@ def test_without_an_earlier_sample_no_rate_is_known() -> None:
 
 def test_samples_of_another_run_give_no_rates() -> None:
     old = sample(0, values={"gossip_received": 100}, histograms=histogram(1, 0, 0, 0))
-    node = NodeInfo(*[*_fields(old.node)[:-2], START + 601, 4.0])
+    node = NodeInfo(*[*_fields(old.node)[:-3], START + 601, 4.0])
     new = sample(5, node=node, values={"gossip_received": 500}, histograms=histogram(2, 0, 0, 0))
     shown = snapshot(new, old, old)
     assert shown["totals"]["rates"]["received"] is None

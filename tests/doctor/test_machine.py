@@ -31,6 +31,24 @@ def levels(findings: Iterator[Finding]) -> list[tuple[str, Level]]:
     return [(finding.check, finding.level) for finding in findings]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "there", "level"),
+    [
+        ("auto", True, Level.OK),
+        ("auto", False, Level.WARNING),
+        ("http2", True, Level.OK),
+        ("http2", False, Level.PROBLEM),
+        ("grpcio", False, Level.OK),
+    ],
+)
+def test_an_engine_of_the_api_whose_package_is_missing(
+    wanted: str, there: bool, level: Level, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "can_choose_http2", lambda: there)
+    found = machine.engine(config(api__engine=wanted))
+    assert (found.level, bool(found.remedy)) == (level, level is not Level.OK)
+
+
 def test_a_state_directory_that_is_fine_or_can_be_made(tmp_path: Path) -> None:
     fine = [("state", Level.OK), ("identity", Level.OK)]
     assert levels(machine.state(tmp_path / "a" / "b", Config(), None)) == fine

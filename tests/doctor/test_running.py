@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sidecar_client import Direction, Histogram, NodeInfo, Rule, RuleCount, Statistics
+from sidecar_client import ConfigurationEntry, Direction, Histogram, NodeInfo, Rule, RuleCount, Statistics
 
 from sidecar import __version__
 from sidecar.config import Config
@@ -28,6 +28,7 @@ NODE = NodeInfo(
     observed_addresses=(),
     start_time=0.0,
     uptime=3600.0,
+    api_engine="http2",
 )
 
 
@@ -43,10 +44,14 @@ class Sidecar:
     ways: list[Direction] = field(default_factory=list)
     call_takes: float = 0.0
     now: float = 0.0
+    engine: str = "auto"
 
     async def info(self) -> NodeInfo:
         self.now += self.call_takes
         return NODE
+
+    async def configuration(self) -> list[ConfigurationEntry]:
+        return [ConfigurationEntry("api.engine", f'"{self.engine}"', "default", False)]
 
     async def peers(self, *, connected_only: bool) -> AsyncIterator[Connected]:
         for way in self.ways:
@@ -65,6 +70,22 @@ def test_a_sidecar_of_another_version() -> None:
     assert running.versions(NODE).level is Level.OK
     other = running.versions(replace(NODE, version="0.0.1"))
     assert (other.level, "0.0.1" in other.message) == (Level.WARNING, True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "serving", "level"),
+    [
+        ("auto", "http2", Level.OK),
+        ("auto", "grpcio", Level.WARNING),
+        ("grpcio", "grpcio", Level.OK),
+        ("http2", "http2", Level.OK),
+        ("auto", "", Level.SKIPPED),
+    ],
+)
+def test_an_engine_that_serves_because_the_other_cannot(wanted: str, serving: str, level: Level) -> None:
+    sidecar: Any = Sidecar(engine=wanted)
+    told = found(running.engine(sidecar, replace(NODE, api_engine=serving)))
+    assert (told.level, "ngh2" in told.message) == (level, level is Level.WARNING)
 
 
 @pytest.mark.parametrize(("seconds", "level"), [(0.001, Level.OK), (0.06, Level.WARNING), (0.6, Level.PROBLEM)])

@@ -51,7 +51,18 @@ def test_a_healthy_sidecar_has_no_problem(pair: tuple[Process, Process, str]) ->
     found = examine(second, "--bootstrap", address)
     problems = [f for findings in found.values() for f in findings if f["level"] not in ("ok", "skipped")]
     assert [finding["check"] for finding in problems if finding["check"] != "clock"] == []  # a machine may have no NTP
-    assert {*found} >= {"API", "version", "ready", "API latency", "inbound", "address", "twin", "bootstrap", "state"}
+    assert {*found} >= {
+        "API",
+        "version",
+        "engine",
+        "ready",
+        "API latency",
+        "inbound",
+        "address",
+        "twin",
+        "bootstrap",
+        "state",
+    }
     assert f"in use by process {second.popen.pid}" in found["state"][0]["message"]
     assert found["address"][0]["message"].endswith("leads here")
     shown = command(second.home, "doctor", "--api", str(second.socket), "--state", str(second.state))

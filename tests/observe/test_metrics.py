@@ -50,6 +50,9 @@ def test_the_page_tells_the_node_its_readiness_and_its_process(node: FakeNode, b
     assert found["sidecar_info"][0][0]["network"] == "test"
     assert found["sidecar_ready"] == [({}, 1.0)]
     assert "process_resident_memory_bytes" in found
+    assert "sidecar_api_engine_info" not in found  # nothing serves yet
+    backend.node_service.engine = "http2"
+    assert scraped(metrics)["sidecar_api_engine_info"] == [({"engine": "http2"}, 1.0)]
     node.met = False
     found = scraped(metrics)
     assert found["sidecar_ready"] == [({}, 0.0)]

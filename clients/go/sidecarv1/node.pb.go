@@ -126,7 +126,9 @@ type Node struct {
 	// When the node started.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// How long the node has been running.
-	Uptime        *durationpb.Duration `protobuf:"bytes,9,opt,name=uptime,proto3" json:"uptime,omitempty"`
+	Uptime *durationpb.Duration `protobuf:"bytes,9,opt,name=uptime,proto3" json:"uptime,omitempty"`
+	// What speaks gRPC to apps, of those that `api.engine` offers: "http2" or "grpcio". Earlier sidecars leave it empty.
+	ApiEngine     string `protobuf:"bytes,10,opt,name=api_engine,json=apiEngine,proto3" json:"api_engine,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -222,6 +224,13 @@ func (x *Node) GetUptime() *durationpb.Duration {
 		return x.Uptime
 	}
 	return nil
+}
+
+func (x *Node) GetApiEngine() string {
+	if x != nil {
+		return x.ApiEngine
+	}
+	return ""
 }
 
 // Nothing to say.
@@ -1173,7 +1182,7 @@ const file_sidecar_v1_node_proto_rawDesc = "" +
 	"sidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\x10\n" +
 	"\x0eGetNodeRequest\"7\n" +
 	"\x0fGetNodeResponse\x12$\n" +
-	"\x04node\x18\x01 \x01(\v2\x10.sidecar.v1.NodeR\x04node\"\xe8\x02\n" +
+	"\x04node\x18\x01 \x01(\v2\x10.sidecar.v1.NodeR\x04node\"\x87\x03\n" +
 	"\x04Node\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x18\n" +
 	"\anetwork\x18\x02 \x01(\tR\anetwork\x12\x14\n" +
@@ -1184,7 +1193,10 @@ const file_sidecar_v1_node_proto_rawDesc = "" +
 	"\x12observed_addresses\x18\a \x03(\tR\x11observedAddresses\x129\n" +
 	"\n" +
 	"start_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x121\n" +
-	"\x06uptime\x18\t \x01(\v2\x19.google.protobuf.DurationR\x06uptime\"\x15\n" +
+	"\x06uptime\x18\t \x01(\v2\x19.google.protobuf.DurationR\x06uptime\x12\x1d\n" +
+	"\n" +
+	"api_engine\x18\n" +
+	" \x01(\tR\tapiEngine\"\x15\n" +
 	"\x13GetReadinessRequest\"K\n" +
 	"\x14GetReadinessResponse\x123\n" +
 	"\treadiness\x18\x01 \x01(\v2\x15.sidecar.v1.ReadinessR\treadiness\"\x17\n" +

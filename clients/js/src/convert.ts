@@ -123,6 +123,7 @@ export function node(message: nodes.Node | undefined): types.NodeInfo {
     observedAddresses: message.observedAddresses,
     startTime: optional(message.startTime) ?? 0,
     uptime: optional(message.uptime) ?? 0,
+    apiEngine: message.apiEngine,
   };
 }
 

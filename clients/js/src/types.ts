@@ -139,6 +139,8 @@ export interface NodeInfo {
   readonly startTime: number;
   /** For how long it has been running. */
   readonly uptime: number;
+  /** What speaks gRPC to apps, `http2` or `grpcio`; empty of an earlier sidecar. */
+  readonly apiEngine: string;
 }
 
 /** One of the things that readiness is made of. */

@@ -16,7 +16,15 @@ from ..surface import Addresses
 
 
 def node(
-    *, peer_id: PeerId, network: str, agent: str, addresses: Addresses, started: float, now: float, epoch_ns: int
+    *,
+    peer_id: PeerId,
+    network: str,
+    agent: str,
+    addresses: Addresses,
+    started: float,
+    now: float,
+    epoch_ns: int,
+    engine: str,
 ) -> pb.GetNodeResponse:
     return pb.GetNodeResponse(
         node=pb.Node(
@@ -29,6 +37,7 @@ def node(
             observed_addresses=map(str, addresses.observed),
             start_time=wall_time(started, epoch_ns),
             uptime=duration(now - started),
+            api_engine=engine,
         )
     )
 

@@ -43,6 +43,8 @@ class NodeService(ApiService):
         self._statistics = statistics
         self._histograms = histograms
         self.started = context.now()
+        self.engine = ""
+        """What speaks gRPC to apps, once something does."""
         self._watchers: Watchers[LogWatcher] = Watchers(
             context.lifetime, context.config.max_watchers, "watchers of the log"
         )
@@ -62,6 +64,7 @@ class NodeService(ApiService):
             started=self.started,
             now=self._context.now(),
             epoch_ns=self._context.epoch_ns,
+            engine=self.engine,
         )
 
     async def get_readiness(self, request: Any, call: Call) -> object:

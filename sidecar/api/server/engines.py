@@ -5,15 +5,21 @@ from importlib.util import find_spec
 from ...core.errors import ConfigError
 from .engine import MakeEngine
 
-_BINDING = "ngh2"
+BINDING = "ngh2"
+"""The package that the engine `http2` takes."""
+
+
+def can_choose_http2() -> bool:
+    """Whether the package for it is installed."""
+    return find_spec(BINDING) is not None
 
 
 def chosen(wanted: str) -> tuple[str, MakeEngine]:
     """The engine's name and how it is made, for what the configuration says. Raises ConfigError where it is missing."""
-    there = find_spec(_BINDING) is not None
+    there = can_choose_http2()
     if wanted == "http2" and not there:
         raise ConfigError(
-            f'api.engine is "http2", which takes the package {_BINDING}: install it, or set api.engine to "grpcio"'
+            f'api.engine is "http2", which takes the package {BINDING}: install it, or set api.engine to "grpcio"'
         )
     if wanted == "grpcio" or not there:
         from .grpc_server import GrpcServer

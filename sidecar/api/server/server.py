@@ -54,6 +54,7 @@ class ApiServer:
         """Bind and serve. Raises ConfigError, AddressInUse, and StorageError where the file of tokens is no use."""
         config = self._config
         self.engine, self._make = chosen(config.engine)
+        self._backend.node_service.engine = self.engine
         certificates = None
         if config.tls_certificate is not None and config.tls_key is not None:
             certificates = Certificates(config.tls_certificate, config.tls_key, config.tls_client_ca)

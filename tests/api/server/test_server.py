@@ -29,6 +29,14 @@ pytestmark = pytest.mark.usefixtures("each_engine")
 # ---------------------------------------------------------------- places
 
 
+def test_it_says_which_engine_serves(tmp_path: Path, each_engine: str) -> None:
+    async def told() -> str:
+        async with served(tmp_path) as (_, _, _, client):
+            return (await client.info()).api_engine
+
+    assert asyncio.run(told()) == each_engine
+
+
 @asynchronous
 async def test_socket_is_private_and_goes_with_the_server(tmp_path: Path) -> None:
     path = tmp_path / "api.sock"

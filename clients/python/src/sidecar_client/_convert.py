@@ -28,6 +28,7 @@ def node(message: node_pb2.Node) -> types.NodeInfo:
         observed_addresses=tuple(message.observed_addresses),
         start_time=unix(message.start_time),
         uptime=seconds(message.uptime),
+        api_engine=message.api_engine,
     )
 
 

@@ -124,7 +124,10 @@ class LagReason(_Enum):
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """Who the node is and where. `start_time` is Unix seconds, `uptime` seconds."""
+    """Who the node is and where. `start_time` is Unix seconds, `uptime` seconds.
+
+    `api_engine`: what speaks gRPC to apps, "http2" or "grpcio"; empty of an earlier sidecar.
+    """
 
     peer_id: str
     network: str
@@ -135,6 +138,7 @@ class NodeInfo:
     observed_addresses: tuple[str, ...]
     start_time: float
     uptime: float
+    api_engine: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ var calls = map[string]call{
 			"peer_id": info.PeerID, "network": info.Network, "agent": info.Agent, "version": info.Version,
 			"listening_addresses": list(info.ListeningAddresses), "announced_addresses": list(info.AnnouncedAddresses),
 			"observed_addresses": list(info.ObservedAddresses), "start_time_ms": moment(info.StartTime),
-			"uptime_ms": inMilliseconds(info.Uptime),
+			"uptime_ms": inMilliseconds(info.Uptime), "api_engine": info.APIEngine,
 		}, err
 	},
 	"readiness": func(ctx context.Context, node *sidecar.Client, _ *request) (any, error) {

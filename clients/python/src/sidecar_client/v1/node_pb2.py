@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sidecar_client.v1 import common_pb2 as sidecar_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15sidecar/v1/node.proto\x12\nsidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\x10\n\x0eGetNodeRequest\"1\n\x0fGetNodeResponse\x12\x1e\n\x04node\x18\x01 \x01(\x0b\x32\x10.sidecar.v1.Node\"\xf9\x01\n\x04Node\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x1b\n\x13listening_addresses\x18\x05 \x03(\t\x12\x1b\n\x13\x61nnounced_addresses\x18\x06 \x03(\t\x12\x1a\n\x12observed_addresses\x18\x07 \x03(\t\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06uptime\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"\x15\n\x13GetReadinessRequest\"@\n\x14GetReadinessResponse\x12(\n\treadiness\x18\x01 \x01(\x0b\x32\x15.sidecar.v1.Readiness\"\x17\n\x15WatchReadinessRequest\"B\n\x16WatchReadinessResponse\x12(\n\treadiness\x18\x01 \x01(\x0b\x32\x15.sidecar.v1.Readiness\"E\n\tReadiness\x12\r\n\x05ready\x18\x01 \x01(\x08\x12)\n\nconditions\x18\x02 \x03(\x0b\x32\x15.sidecar.v1.Condition\"\x82\x01\n\tCondition\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0b\n\x03met\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0e\n\x06remedy\x18\x05 \x01(\t\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x16\n\x14GetStatisticsRequest\"\xb0\x01\n\x15GetStatisticsResponse\x12=\n\x06values\x18\x01 \x03(\x0b\x32-.sidecar.v1.GetStatisticsResponse.ValuesEntry\x12)\n\nhistograms\x18\x02 \x03(\x0b\x32\x15.sidecar.v1.Histogram\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"L\n\tHistogram\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cupper_bounds\x18\x02 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x03 \x03(\x04\x12\x0b\n\x03sum\x18\x04 \x01(\x01\"\x19\n\x17GetConfigurationRequest\"K\n\x18GetConfigurationResponse\x12/\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1e.sidecar.v1.ConfigurationEntry\"U\n\x12\x43onfigurationEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x12\n\nreloadable\x18\x04 \x01(\x08\"\x14\n\x12WatchEventsRequest\"`\n\x13WatchEventsResponse\x12%\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x15.sidecar.v1.NodeEvent\x12\"\n\x06lagged\x18\x02 \x01(\x0b\x32\x12.sidecar.v1.Lagged\"\xc8\x01\n\tNodeEvent\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08severity\x18\x02 \x01(\t\x12\x0c\n\x04part\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x31\n\x06\x66ields\x18\x05 \x03(\x0b\x32!.sidecar.v1.NodeEvent.FieldsEntry\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"1\n\x12SetLogLevelRequest\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\t\"\x8d\x01\n\x13SetLogLevelResponse\x12\r\n\x05level\x18\x01 \x01(\t\x12\x39\n\x05parts\x18\x02 \x03(\x0b\x32*.sidecar.v1.SetLogLevelResponse.PartsEntry\x1a,\n\nPartsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xd6\x04\n\x0bNodeService\x12\x42\n\x07GetNode\x12\x1a.sidecar.v1.GetNodeRequest\x1a\x1b.sidecar.v1.GetNodeResponse\x12Q\n\x0cGetReadiness\x12\x1f.sidecar.v1.GetReadinessRequest\x1a .sidecar.v1.GetReadinessResponse\x12Y\n\x0eWatchReadiness\x12!.sidecar.v1.WatchReadinessRequest\x1a\".sidecar.v1.WatchReadinessResponse0\x01\x12T\n\rGetStatistics\x12 .sidecar.v1.GetStatisticsRequest\x1a!.sidecar.v1.GetStatisticsResponse\x12]\n\x10GetConfiguration\x12#.sidecar.v1.GetConfigurationRequest\x1a$.sidecar.v1.GetConfigurationResponse\x12P\n\x0bWatchEvents\x12\x1e.sidecar.v1.WatchEventsRequest\x1a\x1f.sidecar.v1.WatchEventsResponse0\x01\x12N\n\x0bSetLogLevel\x12\x1e.sidecar.v1.SetLogLevelRequest\x1a\x1f.sidecar.v1.SetLogLevelResponseB\x9d\x01\n\x18io.github.p2p_sidecar.v1B\tNodeProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\nSidecar.V1\xca\x02\nSidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\x0bSidecar::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15sidecar/v1/node.proto\x12\nsidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\x10\n\x0eGetNodeRequest\"1\n\x0fGetNodeResponse\x12\x1e\n\x04node\x18\x01 \x01(\x0b\x32\x10.sidecar.v1.Node\"\x8d\x02\n\x04Node\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x1b\n\x13listening_addresses\x18\x05 \x03(\t\x12\x1b\n\x13\x61nnounced_addresses\x18\x06 \x03(\t\x12\x1a\n\x12observed_addresses\x18\x07 \x03(\t\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06uptime\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\napi_engine\x18\n \x01(\t\"\x15\n\x13GetReadinessRequest\"@\n\x14GetReadinessResponse\x12(\n\treadiness\x18\x01 \x01(\x0b\x32\x15.sidecar.v1.Readiness\"\x17\n\x15WatchReadinessRequest\"B\n\x16WatchReadinessResponse\x12(\n\treadiness\x18\x01 \x01(\x0b\x32\x15.sidecar.v1.Readiness\"E\n\tReadiness\x12\r\n\x05ready\x18\x01 \x01(\x08\x12)\n\nconditions\x18\x02 \x03(\x0b\x32\x15.sidecar.v1.Condition\"\x82\x01\n\tCondition\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0b\n\x03met\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0e\n\x06remedy\x18\x05 \x01(\t\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x16\n\x14GetStatisticsRequest\"\xb0\x01\n\x15GetStatisticsResponse\x12=\n\x06values\x18\x01 \x03(\x0b\x32-.sidecar.v1.GetStatisticsResponse.ValuesEntry\x12)\n\nhistograms\x18\x02 \x03(\x0b\x32\x15.sidecar.v1.Histogram\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"L\n\tHistogram\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cupper_bounds\x18\x02 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x03 \x03(\x04\x12\x0b\n\x03sum\x18\x04 \x01(\x01\"\x19\n\x17GetConfigurationRequest\"K\n\x18GetConfigurationResponse\x12/\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1e.sidecar.v1.ConfigurationEntry\"U\n\x12\x43onfigurationEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x12\n\nreloadable\x18\x04 \x01(\x08\"\x14\n\x12WatchEventsRequest\"`\n\x13WatchEventsResponse\x12%\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x15.sidecar.v1.NodeEvent\x12\"\n\x06lagged\x18\x02 \x01(\x0b\x32\x12.sidecar.v1.Lagged\"\xc8\x01\n\tNodeEvent\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08severity\x18\x02 \x01(\t\x12\x0c\n\x04part\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x31\n\x06\x66ields\x18\x05 \x03(\x0b\x32!.sidecar.v1.NodeEvent.FieldsEntry\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"1\n\x12SetLogLevelRequest\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\t\"\x8d\x01\n\x13SetLogLevelResponse\x12\r\n\x05level\x18\x01 \x01(\t\x12\x39\n\x05parts\x18\x02 \x03(\x0b\x32*.sidecar.v1.SetLogLevelResponse.PartsEntry\x1a,\n\nPartsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xd6\x04\n\x0bNodeService\x12\x42\n\x07GetNode\x12\x1a.sidecar.v1.GetNodeRequest\x1a\x1b.sidecar.v1.GetNodeResponse\x12Q\n\x0cGetReadiness\x12\x1f.sidecar.v1.GetReadinessRequest\x1a .sidecar.v1.GetReadinessResponse\x12Y\n\x0eWatchReadiness\x12!.sidecar.v1.WatchReadinessRequest\x1a\".sidecar.v1.WatchReadinessResponse0\x01\x12T\n\rGetStatistics\x12 .sidecar.v1.GetStatisticsRequest\x1a!.sidecar.v1.GetStatisticsResponse\x12]\n\x10GetConfiguration\x12#.sidecar.v1.GetConfigurationRequest\x1a$.sidecar.v1.GetConfigurationResponse\x12P\n\x0bWatchEvents\x12\x1e.sidecar.v1.WatchEventsRequest\x1a\x1f.sidecar.v1.WatchEventsResponse0\x01\x12N\n\x0bSetLogLevel\x12\x1e.sidecar.v1.SetLogLevelRequest\x1a\x1f.sidecar.v1.SetLogLevelResponseB\x9d\x01\n\x18io.github.p2p_sidecar.v1B\tNodeProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\nSidecar.V1\xca\x02\nSidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\x0bSidecar::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,47 +46,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETNODERESPONSE']._serialized_start=145
   _globals['_GETNODERESPONSE']._serialized_end=194
   _globals['_NODE']._serialized_start=197
-  _globals['_NODE']._serialized_end=446
-  _globals['_GETREADINESSREQUEST']._serialized_start=448
-  _globals['_GETREADINESSREQUEST']._serialized_end=469
-  _globals['_GETREADINESSRESPONSE']._serialized_start=471
-  _globals['_GETREADINESSRESPONSE']._serialized_end=535
-  _globals['_WATCHREADINESSREQUEST']._serialized_start=537
-  _globals['_WATCHREADINESSREQUEST']._serialized_end=560
-  _globals['_WATCHREADINESSRESPONSE']._serialized_start=562
-  _globals['_WATCHREADINESSRESPONSE']._serialized_end=628
-  _globals['_READINESS']._serialized_start=630
-  _globals['_READINESS']._serialized_end=699
-  _globals['_CONDITION']._serialized_start=702
-  _globals['_CONDITION']._serialized_end=832
-  _globals['_GETSTATISTICSREQUEST']._serialized_start=834
-  _globals['_GETSTATISTICSREQUEST']._serialized_end=856
-  _globals['_GETSTATISTICSRESPONSE']._serialized_start=859
-  _globals['_GETSTATISTICSRESPONSE']._serialized_end=1035
-  _globals['_GETSTATISTICSRESPONSE_VALUESENTRY']._serialized_start=990
-  _globals['_GETSTATISTICSRESPONSE_VALUESENTRY']._serialized_end=1035
-  _globals['_HISTOGRAM']._serialized_start=1037
-  _globals['_HISTOGRAM']._serialized_end=1113
-  _globals['_GETCONFIGURATIONREQUEST']._serialized_start=1115
-  _globals['_GETCONFIGURATIONREQUEST']._serialized_end=1140
-  _globals['_GETCONFIGURATIONRESPONSE']._serialized_start=1142
-  _globals['_GETCONFIGURATIONRESPONSE']._serialized_end=1217
-  _globals['_CONFIGURATIONENTRY']._serialized_start=1219
-  _globals['_CONFIGURATIONENTRY']._serialized_end=1304
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=1306
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=1326
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1328
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1424
-  _globals['_NODEEVENT']._serialized_start=1427
-  _globals['_NODEEVENT']._serialized_end=1627
-  _globals['_NODEEVENT_FIELDSENTRY']._serialized_start=1582
-  _globals['_NODEEVENT_FIELDSENTRY']._serialized_end=1627
-  _globals['_SETLOGLEVELREQUEST']._serialized_start=1629
-  _globals['_SETLOGLEVELREQUEST']._serialized_end=1678
-  _globals['_SETLOGLEVELRESPONSE']._serialized_start=1681
-  _globals['_SETLOGLEVELRESPONSE']._serialized_end=1822
-  _globals['_SETLOGLEVELRESPONSE_PARTSENTRY']._serialized_start=1778
-  _globals['_SETLOGLEVELRESPONSE_PARTSENTRY']._serialized_end=1822
-  _globals['_NODESERVICE']._serialized_start=1825
-  _globals['_NODESERVICE']._serialized_end=2423
+  _globals['_NODE']._serialized_end=466
+  _globals['_GETREADINESSREQUEST']._serialized_start=468
+  _globals['_GETREADINESSREQUEST']._serialized_end=489
+  _globals['_GETREADINESSRESPONSE']._serialized_start=491
+  _globals['_GETREADINESSRESPONSE']._serialized_end=555
+  _globals['_WATCHREADINESSREQUEST']._serialized_start=557
+  _globals['_WATCHREADINESSREQUEST']._serialized_end=580
+  _globals['_WATCHREADINESSRESPONSE']._serialized_start=582
+  _globals['_WATCHREADINESSRESPONSE']._serialized_end=648
+  _globals['_READINESS']._serialized_start=650
+  _globals['_READINESS']._serialized_end=719
+  _globals['_CONDITION']._serialized_start=722
+  _globals['_CONDITION']._serialized_end=852
+  _globals['_GETSTATISTICSREQUEST']._serialized_start=854
+  _globals['_GETSTATISTICSREQUEST']._serialized_end=876
+  _globals['_GETSTATISTICSRESPONSE']._serialized_start=879
+  _globals['_GETSTATISTICSRESPONSE']._serialized_end=1055
+  _globals['_GETSTATISTICSRESPONSE_VALUESENTRY']._serialized_start=1010
+  _globals['_GETSTATISTICSRESPONSE_VALUESENTRY']._serialized_end=1055
+  _globals['_HISTOGRAM']._serialized_start=1057
+  _globals['_HISTOGRAM']._serialized_end=1133
+  _globals['_GETCONFIGURATIONREQUEST']._serialized_start=1135
+  _globals['_GETCONFIGURATIONREQUEST']._serialized_end=1160
+  _globals['_GETCONFIGURATIONRESPONSE']._serialized_start=1162
+  _globals['_GETCONFIGURATIONRESPONSE']._serialized_end=1237
+  _globals['_CONFIGURATIONENTRY']._serialized_start=1239
+  _globals['_CONFIGURATIONENTRY']._serialized_end=1324
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=1326
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=1346
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1348
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1444
+  _globals['_NODEEVENT']._serialized_start=1447
+  _globals['_NODEEVENT']._serialized_end=1647
+  _globals['_NODEEVENT_FIELDSENTRY']._serialized_start=1602
+  _globals['_NODEEVENT_FIELDSENTRY']._serialized_end=1647
+  _globals['_SETLOGLEVELREQUEST']._serialized_start=1649
+  _globals['_SETLOGLEVELREQUEST']._serialized_end=1698
+  _globals['_SETLOGLEVELRESPONSE']._serialized_start=1701
+  _globals['_SETLOGLEVELRESPONSE']._serialized_end=1842
+  _globals['_SETLOGLEVELRESPONSE_PARTSENTRY']._serialized_start=1798
+  _globals['_SETLOGLEVELRESPONSE_PARTSENTRY']._serialized_end=1842
+  _globals['_NODESERVICE']._serialized_start=1845
+  _globals['_NODESERVICE']._serialized_end=2443
 # @@protoc_insertion_point(module_scope)

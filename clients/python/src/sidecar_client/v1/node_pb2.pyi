@@ -77,6 +77,7 @@ class Node(_message.Message):
     OBSERVED_ADDRESSES_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     UPTIME_FIELD_NUMBER: _builtins.int
+    API_ENGINE_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
     """The peer id, base58."""
     network: _builtins.str
@@ -85,6 +86,8 @@ class Node(_message.Message):
     """What the node calls itself toward peers."""
     version: _builtins.str
     """The version of the sidecar."""
+    api_engine: _builtins.str
+    """What speaks gRPC to apps, of those that `api.engine` offers: "http2" or "grpcio". Earlier sidecars leave it empty."""
     @_builtins.property
     def listening_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Addresses the node listens on."""
@@ -117,10 +120,11 @@ class Node(_message.Message):
         observed_addresses: _abc.Iterable[_builtins.str] | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         uptime: _duration_pb2.Duration | None = ...,
+        api_engine: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "announced_addresses", b"announced_addresses", "listening_addresses", b"listening_addresses", "network", b"network", "observed_addresses", b"observed_addresses", "peer_id", b"peer_id", "start_time", b"start_time", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "announced_addresses", b"announced_addresses", "api_engine", b"api_engine", "listening_addresses", b"listening_addresses", "network", b"network", "observed_addresses", b"observed_addresses", "peer_id", b"peer_id", "start_time", b"start_time", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

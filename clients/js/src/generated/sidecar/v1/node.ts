@@ -45,7 +45,11 @@ export interface Node {
     | Timestamp
     | undefined;
   /** How long the node has been running. */
-  uptime: Duration | undefined;
+  uptime:
+    | Duration
+    | undefined;
+  /** What speaks gRPC to apps, of those that `api.engine` offers: "http2" or "grpcio". Earlier sidecars leave it empty. */
+  apiEngine: string;
 }
 
 /** Nothing to say. */
@@ -336,6 +340,7 @@ function createBaseNode(): Node {
     observedAddresses: [],
     startTime: undefined,
     uptime: undefined,
+    apiEngine: "",
   };
 }
 
@@ -367,6 +372,9 @@ export const Node: MessageFns<Node> = {
     }
     if (message.uptime !== undefined) {
       Duration.encode(message.uptime, writer.uint32(74).fork()).join();
+    }
+    if (message.apiEngine !== "") {
+      writer.uint32(82).string(message.apiEngine);
     }
     return writer;
   },
@@ -456,6 +464,14 @@ export const Node: MessageFns<Node> = {
             message.uptime = Duration.decode(reader, reader.uint32());
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.apiEngine = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -486,6 +502,7 @@ export const Node: MessageFns<Node> = {
     message.uptime = (object.uptime !== undefined && object.uptime !== null)
       ? Duration.fromPartial(object.uptime)
       : undefined;
+    message.apiEngine = object.apiEngine ?? "";
     return message;
   },
 };
