@@ -33,10 +33,10 @@ type asking struct {
 	link *link
 
 	mu        sync.Mutex
-	alone     bool // one is under way by the unary method
-	followed  bool // one has gone by it: the next opens the shared call
-	absent    bool // the sidecar is older than the shared call
-	running   bool // the shared call is there, or on its way
+	alone     bool    // one is under way by the unary method
+	followed  bool    // one has gone by it: the next opens the shared call
+	absent    absence // of the shared call
+	running   bool    // the shared call is there, or on its way
 	number    uint64
 	queue     []*question          // not written
 	open      map[uint64]*question // written, not answered
@@ -49,7 +49,7 @@ type asking struct {
 // question is a request on its way.
 type question struct {
 	target   sendKey
-	data     []byte // nil once it is written, or given up
+	data     []byte // nil once it is over
 	trace    string
 	deadline time.Time
 	number   uint64
@@ -78,7 +78,7 @@ func (a *asking) ask(ctx context.Context, target sendKey, data []byte, trace str
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.alone = false
-		a.followed = err == nil && a.link.keeps && !a.absent
+		a.followed = err == nil && a.link.keeps && !a.absent.known(a.link)
 		return answer, err
 	}
 	answer, err := a.askWithOthers(ctx, target, data, trace)
@@ -167,7 +167,7 @@ func (a *asking) run() {
 	for {
 		err := a.transact()
 		a.mu.Lock()
-		if a.absent = errors.Is(err, ErrNotSupported); a.absent {
+		if a.absent.note(a.link, err) {
 			err = errNoSharedCall
 		}
 		for _, asked := range a.open { // they may have been answered: nothing is asked again
@@ -217,9 +217,10 @@ func (a *asking) transact() error {
 	}()
 	a.link.learnOnce(call) // what is over the sidecar's bound would end the call for all
 	for {
-		frame, more := a.frame()
+		frame, asked, more := a.frame()
 		if len(frame) > 0 {
 			if call.SendMsg(frame) != nil {
+				a.takeBack(asked)
 				break // the reader learns why
 			}
 			continue
@@ -238,8 +239,19 @@ func (a *asking) transact() error {
 	return a.link.failure(context.Background(), <-ended, name)
 }
 
+// takeBack is told of requests that did not leave, since the call had ended.
+func (a *asking) takeBack(asked []*question) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	back := slices.DeleteFunc(asked, func(one *question) bool { return one.over })
+	for _, one := range back {
+		delete(a.open, one.number)
+	}
+	a.queue = slices.Concat(back, a.queue)
+}
+
 // frame is what is to be written now: requests to one peer, and what is withdrawn. more is false when nobody waits.
-func (a *asking) frame() (frame encoded, more bool) {
+func (a *asking) frame() (frame encoded, framed []*question, more bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var target sendKey
@@ -261,7 +273,8 @@ func (a *asking) frame() (frame encoded, more bool) {
 			frame = appendRequest(frame, asked)
 			size += len(asked.data)
 			count++
-			a.open[asked.number], asked.data = asked, nil
+			a.open[asked.number] = asked
+			framed = append(framed, asked)
 		}
 		taken++
 	}
@@ -273,7 +286,7 @@ func (a *asking) frame() (frame encoded, more bool) {
 		frame = protowire.AppendVarint(protowire.AppendTag(frame, askManyWithdrawn, protowire.VarintType), number)
 	}
 	a.withdrawn = nil
-	return frame, len(frame) > 0 || len(a.queue) > 0 || len(a.open) > 0
+	return frame, framed, len(frame) > 0 || len(a.queue) > 0 || len(a.open) > 0
 }
 
 func appendRequest(frame encoded, asked *question) encoded {

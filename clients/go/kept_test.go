@@ -3,10 +3,13 @@ package sidecar_test
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
 	sidecar "github.com/p2p-sidecar/sidecar/clients/go"
@@ -149,4 +152,90 @@ func TestADeadlineThatPassesLeavesTheNextMessageAlone(t *testing.T) {
 	<-silent
 	each(t, node, "news")
 	equal(t, "calls", f.count("DirectService/RequestMany"), 1)
+}
+
+func TestASidecarThatHasTheCallsAgainIsAskedTogether(t *testing.T) {
+	f := started(t)
+	echoing(f)
+	older := status.Error(codes.Unimplemented, "Method not found!")
+	f.publishMany = func(pb.PubSubService_PublishManyServer) error { return older }
+	f.sendMany = func(pb.DirectService_SendManyServer) error { return older }
+	f.requestMany = func(pb.DirectService_RequestManyServer) error { return older }
+	node := connected(t, f)
+	for range 3 {
+		each(t, node, "news")
+	}
+	f.server.Stop()
+	f.publishMany, f.sendMany, f.requestMany = nil, nil, nil
+	f.start()
+	until(func() bool { // the client has noticed
+		_, err := node.Info(t.Context())
+		return err == nil
+	})
+	for range 3 {
+		each(t, node, "news")
+	}
+	for _, method := range []string{"PubSubService/Publish", "DirectService/Send", "DirectService/Request"} {
+		equal(t, method+"Many", f.count(method+"Many"), 2)
+	}
+}
+
+func TestWhatIsGivenToACallThatHasEndedGoesAgain(t *testing.T) {
+	f := newFake(t)
+	ends := &ends{}
+	f.options = []grpc.ServerOption{grpc.StatsHandler(ends)}
+	f.start()
+	echoing(f)
+	leaving := status.Error(codes.Unavailable, "the sidecar is leaving")
+	f.publishMany = func(stream pb.PubSubService_PublishManyServer) error {
+		if _, err := stream.Recv(); err != nil {
+			return err
+		}
+		receipts := []*pb.PublishReceiptRange{{Count: 1, Outcome: pb.PublishOutcome_PUBLISH_OUTCOME_SENT, MessageIds: [][]byte{{1}}}}
+		if err := stream.Send(&pb.PublishManyResponse{Receipts: receipts}); err != nil {
+			return err
+		}
+		return leaving
+	}
+	f.requestMany = func(stream pb.DirectService_RequestManyServer) error {
+		asked, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		result := &pb.RequestResult{Id: asked.GetRequests()[0].GetId(), Result: &pb.RequestResult_Data{Data: []byte("a")}}
+		if err := stream.Send(&pb.RequestManyResponse{Results: []*pb.RequestResult{result}}); err != nil {
+			return err
+		}
+		return leaving
+	}
+	node := connected(t, f)
+	for range 200 {
+		for range 2 {
+			_, err := node.Publish(t.Context(), "news", []byte("a"))
+			noError(t, err)
+			_, err = node.Request(t.Context(), other, "/x/1", []byte("a"))
+			noError(t, err)
+			until(func() bool { return ends.under.Load() == 0 })
+			_, err = node.Info(t.Context()) // behind this, the ends of the calls have come
+			noError(t, err)
+		}
+	}
+}
+
+// ends counts the calls whose ends have not been written.
+type ends struct{ under atomic.Int64 }
+
+func (e *ends) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+
+func (e *ends) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+func (e *ends) HandleConn(context.Context, stats.ConnStats) {}
+
+func (e *ends) HandleRPC(_ context.Context, told stats.RPCStats) {
+	switch told.(type) {
+	case *stats.Begin:
+		e.under.Add(1)
+	case *stats.End:
+		e.under.Add(-1)
+	}
 }

@@ -148,6 +148,21 @@ func (l *link) close() error {
 	return nil
 }
 
+// absence is of a method that the sidecar is too old to have, until it is connected to again: another one may be there then.
+type absence struct{ dials atomic.Int64 }
+
+// note is told what a call of the method has failed with, or nil; true when it says that there is none.
+func (a *absence) note(l *link, err error) bool {
+	if !errors.Is(err, ErrNotSupported) {
+		return false
+	}
+	a.dials.Store(l.dials.Load())
+	return true
+}
+
+// known says whether the sidecar that is connected now is known not to have the method.
+func (a *absence) known(l *link) bool { return a.dials.Load() != 0 && a.dials.Load() == l.dials.Load() }
+
 func (l *link) closedError() error { return newError(ErrClosed, "this client has been closed") }
 
 // failure is the typed error of a call that failed. ctx is the app's, name what it was doing.

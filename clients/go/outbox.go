@@ -38,8 +38,8 @@ type outbox[K comparable, R any] struct {
 
 	mu     sync.Mutex
 	lanes  map[K]*lane[R]
-	kept   []K  // keys whose calls stay open, or will be opened; that used last is the last
-	absent bool // the sidecar is older than the bulk call
+	kept   []K     // keys whose calls stay open, or will be opened; that used last is the last
+	absent absence // of the bulk call
 	room   quota
 	used   sync.Pool // of parcels
 }
@@ -304,7 +304,7 @@ func (o *outbox[K, R]) fly(key K, way *lane[R]) {
 // keep notes that a key is used: its call stays open, in place of that of the key that was not used for longest; the outbox
 // is locked.
 func (o *outbox[K, R]) keep(key K) {
-	if !o.link.keeps || o.absent || len(o.kept) > 0 && o.kept[len(o.kept)-1] == key {
+	if !o.link.keeps || o.absent.known(o.link) || len(o.kept) > 0 && o.kept[len(o.kept)-1] == key {
 		return
 	}
 	o.forget(key)
@@ -502,13 +502,14 @@ func (o *outbox[K, R]) sendTogether(key K, way *lane[R], batch []*parcel[R]) boo
 	go func() {
 		ended <- o.read(call, &written)
 	}()
-	rest, over := batch, false
+	rest, over, refused := batch, false, false
 	for first := true; !over; first = false {
 		buffer := frames.Get(frameBytes)
 		if first {
 			*buffer = o.head(*buffer, key)
 		}
 		o.mu.Lock()
+		begun := written.end()
 		*buffer, rest = o.frame(*buffer, rest, made, &written)
 		if len(rest) == 0 {
 			made.writing = false
@@ -518,7 +519,9 @@ func (o *outbox[K, R]) sendTogether(key K, way *lane[R], batch []*parcel[R]) boo
 		if len(*buffer) == 0 { // those that are next have all given up
 			frames.Put(buffer)
 		} else if call.SendMsg(frame{buffer}) != nil {
-			break // the reader learns why
+			refused = true // the reader learns why
+			rest = slices.Concat(o.takeBack(made, &written, begun), rest)
+			break
 		}
 		if len(rest) > 0 {
 			continue
@@ -531,17 +534,18 @@ func (o *outbox[K, R]) sendTogether(key K, way *lane[R], batch []*parcel[R]) boo
 	if !over {
 		err = <-ended
 	}
-	if err != nil {
+	failed := err != nil
+	if failed {
 		err = o.link.failure(context.Background(), err, name)
 	} else {
 		err = newError(ErrClosed, "the sidecar ended %s without a receipt", name)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if over || lost(err) {
+	if over || refused || failed {
 		o.forget(key)
 	}
-	if o.absent = errors.Is(err, ErrNotSupported); o.absent { // of a message, a receipt says so
+	if o.absent.note(o.link, err) { // of a message, a receipt says so
 		for _, next := range slices.Concat(written.parcels, rest) {
 			next.old = true
 		}
@@ -554,6 +558,31 @@ func (o *outbox[K, R]) sendTogether(key K, way *lane[R], batch []*parcel[R]) boo
 type journal[R any] struct {
 	first   uint64 // the number of the first one
 	parcels []*parcel[R]
+}
+
+// end is the number of the next one.
+func (j *journal[R]) end() uint64 { return j.first + uint64(len(j.parcels)) }
+
+// takeBack is the messages of a request that did not leave, since its call had ended: those from a number on. They are not
+// written after all.
+func (o *outbox[K, R]) takeBack(made *flight, written *journal[R], begun uint64) []*parcel[R] {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	kept := int(max(begun, written.first) - written.first)
+	back := slices.Clone(written.parcels[kept:])
+	clear(written.parcels[kept:])
+	written.parcels = written.parcels[:kept]
+	return slices.DeleteFunc(back, func(one *parcel[R]) bool {
+		if one.state == parcelWritten {
+			one.state, one.call = parcelWaiting, nil
+			made.waiting--
+		}
+		if one.state == parcelAnswered { // by a sidecar that is faulty
+			o.release(one)
+			return true
+		}
+		return false
+	})
 }
 
 // sort answers what a call has left without a receipt, or puts it back; the outbox is locked. The lane has done with all
@@ -632,7 +661,7 @@ func (o *outbox[K, R]) read(call grpc.ClientStream, written *journal[R]) error {
 		err := o.answer(call, func(known receipts[R]) {
 			told = told[:0]
 			o.mu.Lock()
-			end := written.first + uint64(len(written.parcels))
+			end := written.end()
 			for number := known.first; number < known.first+known.count && number < end; number++ {
 				receipt := known.next()
 				if number < written.first {

@@ -49,7 +49,6 @@ export class Asking {
   readonly #room = new Room();
   #alone = 0; // those that go by the unary method
   #followed = -Infinity; // when the last of them was answered, where the next may open the shared call
-  #absent = false; // the sidecar is older than that
   #next = 0;
   #queue: Question[] = []; // not written
   #gone = 0; // of those
@@ -119,7 +118,7 @@ export class Asking {
     try {
       const left = { ...options, timeout: Math.max(0, until - now()) };
       const answer = await this.#link.unary(REQUEST, { peerId, protocol, data, traceparent }, left);
-      if (this.#link.keeps && !this.#absent) {
+      if (this.#link.keeps && !this.#link.lacking.has(REQUEST_MANY.path)) {
         this.#followed = now();
       }
       return answer.data;
@@ -216,11 +215,14 @@ export class Asking {
         // A request that was written has perhaps been answered; the others go with the next call.
         const lostCall = call !== undefined && isLost(error) && this.#link.reconnect;
         const again = (error === DONE || lostCall) && !this.#link.closed;
-        this.#absent = error instanceof NotSupported;
+        const absent = error instanceof NotSupported;
+        if (absent) {
+          this.#link.lacking.add(REQUEST_MANY.path);
+        }
         const lost = [...this.#open.values(), ...(again ? [] : this.#queue.splice(0))];
         this.#open.clear();
         for (const question of lost) {
-          question.fail(this.#absent ? OLDER : error);
+          question.fail(absent ? OLDER : error);
         }
       } finally {
         this.#withdrawn = [];

@@ -136,13 +136,8 @@ class Entry<Receipt> implements Outgoing, Guest {
 /** The keys that were last used one message at a time: their calls are kept open. */
 class Kept {
   readonly #used = new Map<string, number>(); // when; that used last is the last
-  /** Whether the sidecar is older than the bulk call. */
-  absent = false;
 
   note(key: string): void {
-    if (this.absent) {
-      return;
-    }
     this.#used.delete(key);
     this.#used.set(key, now());
     for (const oldest of this.#used.keys()) {
@@ -255,7 +250,7 @@ class Lane<Receipt> {
       }
       entry.written = true;
       const receipt = await this.#way.one(channel, entry, entry.until, gone.signal);
-      if (this.#link.keeps) {
+      if (this.#link.keeps && !this.#link.lacking.has(this.#way.path)) {
         this.#kept.note(this.#key);
       }
       if (receipt !== undefined) {
@@ -317,8 +312,8 @@ class Lane<Receipt> {
       const written = this.#sent.filter((entry) => entry !== undefined);
       const left = [...written, ...this.#unwritten].filter((entry) => !entry.settled);
       this.#kept.forget(this.#key);
-      this.#kept.absent = error instanceof NotSupported; // of a message, a receipt says so
-      if (this.#kept.absent) {
+      if (error instanceof NotSupported) {
+        this.#link.lacking.add(this.#way.path); // of a message, a receipt says so
         for (const entry of left) {
           entry.alone = true;
           entry.written = false;

@@ -135,6 +135,8 @@ export class Link {
   #tries = 0;
   #lastError = "";
   // Of the sidecar at the present connection:
+  /** The paths of methods that it is too old to have. */
+  readonly lacking = new Set<string>();
   #said: Frames | undefined;
   #silent = false; // it sent no headers in the time for them
 
@@ -359,6 +361,7 @@ export class Link {
         }
         if (error === undefined) {
           this.#said = undefined; // another sidecar may be there now
+          this.lacking.clear();
           this.#silent = false;
           for (const waiter of [...this.#waiters]) {
             waiter.resolve(channel);

@@ -94,3 +94,23 @@ test("a deadline that passes leaves the next one alone", async (t) => {
   await each(node, "c");
   assert.equal(sidecar.calls["requestMany"], 1);
 });
+
+test("a sidecar that has the calls, in the place of one without, is asked together", async (t) => {
+  const { sidecar, node } = await joined(t, ANSWERING);
+  const older = (call: DuplexCall) => {
+    call.emit("error", failure(status.UNIMPLEMENTED, "unknown method"));
+  };
+  Object.assign(sidecar.handlers, { requestMany: older, publishMany: older });
+  for (const text of ["a", "b", "c"]) {
+    await each(node, text);
+  }
+  sidecar.kill();
+  Object.assign(sidecar.handlers, ANSWERING);
+  await sidecar.start();
+  await node.statistics().catch(() => undefined); // the end of the connection may only now be noticed
+  for (const text of ["a", "b", "c"]) {
+    await each(node, text);
+  }
+  const { requestMany, publishMany } = sidecar.calls;
+  assert.deepEqual([requestMany, publishMany], [2, 2]);
+});

@@ -121,30 +121,75 @@ async def test_it_is_opened_anew_when_the_sidecar_comes_back(tmp_path: Path) -> 
         assert streams(backend) == 2
 
 
+SENT = pubsub_pb2.PublishResponse(receipt=pubsub_pb2.PublishReceipt(outcome=pubsub_pb2.PUBLISH_OUTCOME_SENT))
+DELIVERED = direct_pb2.SendResponse(receipt=direct_pb2.SendReceipt(outcome=direct_pb2.SEND_OUTCOME_DELIVERED))
+
+
+def older(flaky: Flaky) -> dict[str, Any]:
+    """The methods of a sidecar that has no bulk calls."""
+    return flaky.methods() | {
+        "PubSubService/Publish": flaky._answering(pubsub_pb2.PublishRequest, SENT),
+        "DirectService/Send": flaky._answering(direct_pb2.SendRequest, DELIVERED),
+    }
+
+
+async def each(client: sidecar_client.Client, times: int) -> None:
+    for _ in range(times):
+        assert await client.request(OTHER_TEXT, CHAT, b"") == b"answer"
+        assert (await client.publish("news", b"")).outcome is PublishOutcome.SENT
+        assert (await client.send(OTHER_TEXT, CHAT, b"")).outcome is SendOutcome.DELIVERED
+
+
 @asynchronous
 async def test_a_sidecar_without_the_calls_is_asked_one_by_one(tmp_path: Path) -> None:
     place = f"unix:{tmp_path / 'api.sock'}"
     flaky = Flaky(0, grpc.StatusCode.UNAVAILABLE)
-    receipts: list[tuple[str, Any, Any]] = [
-        (
-            "PubSubService/Publish",
-            pubsub_pb2.PublishRequest,
-            pubsub_pb2.PublishResponse(receipt=pubsub_pb2.PublishReceipt(outcome=pubsub_pb2.PUBLISH_OUTCOME_SENT)),
-        ),
-        (
-            "DirectService/Send",
-            direct_pb2.SendRequest,
-            direct_pb2.SendResponse(receipt=direct_pb2.SendReceipt(outcome=direct_pb2.SEND_OUTCOME_DELIVERED)),
-        ),
-    ]
-    methods = {name: flaky._answering(request, response) for name, request, response in receipts}
-    async with serving(place, methods=flaky.methods() | methods), sidecar_client.connect(place) as client:
-        for _ in range(3):
-            assert await client.request(OTHER_TEXT, CHAT, b"") == b"answer"
-            assert (await client.publish("news", b"")).outcome is PublishOutcome.SENT
-            assert (await client.send(OTHER_TEXT, CHAT, b"")).outcome is SendOutcome.DELIVERED
+    async with serving(place, methods=older(flaky)), sidecar_client.connect(place) as client:
+        await each(client, 3)
         assert not client._asking._followed
         assert flaky.calls == 10  # and one to see whether it is there
+
+
+@asynchronous
+async def test_one_that_has_them_in_its_place_is_asked_together(tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    node = FakeNode()
+    answering(node)
+    client = sidecar_client.connect(f"unix:{path}")
+    async with serving(f"unix:{path}", methods=older(Flaky(0, grpc.StatusCode.UNAVAILABLE))):
+        await each(client, 3)
+    async with server(path, node) as (_, backend, _), client:
+        await each(client, 3)
+        assert streams(backend) == 3
+
+
+@asynchronous
+async def test_a_message_that_goes_alone_after_all_has_what_is_left_of_its_time(tmp_path: Path) -> None:
+    place = f"unix:{tmp_path / 'api.sock'}"
+    refuse = asyncio.Event()
+
+    async def publish_many(_: Any, context: Any) -> None:
+        await refuse.wait()
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+
+    methods = older(Flaky(0, grpc.StatusCode.UNAVAILABLE)) | {
+        "PubSubService/PublishMany": grpc.stream_stream_rpc_method_handler(publish_many),
+    }
+    async with serving(place, methods=methods), sidecar_client.connect(place) as client:
+        given: list[float] = []
+        one = client._publishing._one
+
+        async def noted(key: Any, data: bytes, request_id: str, timeout: float | None) -> Any:
+            assert timeout is not None
+            given.append(timeout)  # gRPC would round it
+            return await one(key, data, request_id, timeout)
+
+        client._publishing._one = noted  # type: ignore[method-assign]
+        await client.publish("news", b"", timeout=10)
+        (second,) = begin(client.publish("news", b"", timeout=10))
+        asyncio.get_running_loop().call_later(0.2, refuse.set)
+        assert (await second).outcome is PublishOutcome.SENT
+        assert given[0] == 10 > given[1] + 0.19
 
 
 @asynchronous

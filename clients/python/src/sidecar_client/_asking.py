@@ -20,6 +20,7 @@ from .bulk import varint
 from .errors import Closed, DeadlineExceeded, NotSupported, SidecarError, from_status
 from .v1 import direct_pb2, direct_pb2_grpc
 
+_MANY = "RequestMany"
 _MAX_OPEN = 1000  # requests; the sidecar reads on only below 1,024, and must hear what is withdrawn
 _GONE = 64  # whose callers have given up are kept in the queue, or as many as the others
 _MAX_TIMEOUT = 86_400.0  # seconds; the sidecar takes no more, and we do not wait longer than asked for anyway
@@ -72,7 +73,6 @@ class Asking:
         self._many = many
         self._alone = False  # whether one goes by the unary method
         self._followed = False  # whether one has, so that the next opens the call
-        self._absent = False  # the sidecar is older than RequestMany
         self._next = 0
         self._queue: deque[_Question] = deque()  # not written
         self._gone = 0  # of the queue, or a few more: those given up since they were last swept out
@@ -114,7 +114,7 @@ class Asking:
             answer = await self._ask_alone(peer_id, protocol, data, timeout, traceparent)
         finally:
             self._alone = False
-        self._followed = self._link.keeps and not self._absent
+        self._followed = self._link.keeps and not self._link.lacks(_MANY)
         return answer
 
     async def _ask_alone(
@@ -196,8 +196,10 @@ class Asking:
             call.cancel()
             reader.cancel()
             again = not self._link.closed
-            self._absent = isinstance(failure, NotSupported)
-            reached = not self._absent and getattr(failure, "reached", True)
+            absent = isinstance(failure, NotSupported)
+            if absent:
+                self._link.lacking(_MANY)
+            reached = not absent and getattr(failure, "reached", True)
             for question in self._waiting.values():
                 if not question.future.done():
                     question.future.set_exception(failure.again() if reached or not again else _NotAskedError())

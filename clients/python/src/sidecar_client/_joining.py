@@ -70,6 +70,7 @@ class Joined(Generic[Key, Receipt]):
     """All lanes of one method."""
 
     _tag: bytes  # of a message in the bulk method's requests
+    _many: str  # the bulk method
     _done: str  # what was perhaps done
     _too_large: PublishOutcome | SendOutcome  # for it the unary method raises an error
 
@@ -80,7 +81,6 @@ class Joined(Generic[Key, Receipt]):
         self._room = Room()
         self._ending: set[asyncio.Task[None]] = set()  # calls all of whose messages are answered
         self._heads: dict[int, bytes] = {}  # length of a message -> what goes before it
-        self._absent = False  # the sidecar is older than the bulk call
         self._kept: dict[Key, None] = {}  # keys whose calls stay open, or will be opened; that used last is the last
 
     async def _one(self, key: Key, data: bytes, request_id: str, timeout: float | None) -> Receipt:
@@ -152,7 +152,8 @@ class Joined(Generic[Key, Receipt]):
                 lane.queue.append(item)
             return await future
         except _AloneError:
-            return await self._one(key, data, request_id, timeout)
+            left = None if timer is None else max(0.0, timer.when() - lane.loop.time())
+            return await self._one(key, data, request_id, left)
         except asyncio.CancelledError:
             if future is not None:
                 if future.cancelled():
@@ -210,7 +211,7 @@ class Joined(Generic[Key, Receipt]):
 
     def _keep(self, key: Key) -> None:
         """A key is used: its call stays open, in place of that which has not been used for longest."""
-        if not self._link.keeps or self._absent:
+        if not self._link.keeps or self._link.lacks(self._many):
             return
         kept = self._kept
         kept.pop(key, None)
@@ -446,7 +447,7 @@ class Joined(Generic[Key, Receipt]):
         lane.sent.clear()
         if isinstance(failure, NotSupported):  # of a message, a receipt says so
             lane.lost_at = None
-            self._absent = True
+            self._link.lacking(self._many)
             for item in (*unanswered, *lane.queue):
                 self._fail(lane, item, _AloneError())
             lane.queue.clear()
@@ -501,6 +502,7 @@ class Publishing(Joined[PublishKey, PublishReceipt]):
     """`Publish` and `PublishMany`, by topic, signing and minimum of peers."""
 
     _tag = PUBLISH_ITEM
+    _many = "PublishMany"
     _done = "published"
     _too_large = PublishOutcome.TOO_LARGE
 
@@ -553,6 +555,7 @@ class Sending(Joined[SendKey, SendReceipt]):
     """`Send` and `SendMany`, by peer and protocol."""
 
     _tag = SEND_ITEM
+    _many = "SendMany"
     _done = "sent"
     _too_large = SendOutcome.TOO_LARGE
 

@@ -75,6 +75,8 @@ class Link:
         self.frames: Frames | None = None
         """What a request with a batch may hold; None until a sidecar has said so."""
         self._silent = False  # it has not, within the time for it
+        self._lacking: set[str] = set()
+        self._watching: asyncio.Task[None] | None = None
 
     async def connect(self, wait: float, probe: Callable[..., Awaitable[Response]], request: object) -> Response:
         """Call `probe` until the sidecar answers, for `wait` seconds; 0: once.
@@ -135,6 +137,21 @@ class Link:
         if said is not None:
             self.frames = Frames.within(int(said))
             self._silent = False
+
+    def lacks(self, method: str) -> bool:
+        """Whether the sidecar that is connected now is known to be older than a method."""
+        return method in self._lacking
+
+    def lacking(self, method: str) -> None:
+        """It is, until it is connected to again: another one may be there then."""
+        self._lacking.add(method)
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(_forget(self._lacking, self._channel), name="sidecar connection")
+
+    def let_go(self) -> None:
+        """The client is not used any more, and nobody has closed it."""
+        if self._watching is not None:
+            self._watching.get_loop().call_soon_threadsafe(self._watching.cancel)
 
     async def unary(
         self,
@@ -245,11 +262,21 @@ class Link:
         if _fork.parent:
             return  # what there is belongs to the process that was forked
         self._closing.set()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait((self._watching,))
         await self._channel.close()
 
     def __del__(self) -> None:
         if _fork.parent and hasattr(self, "_channel"):  # else it was refused
             _fork.keep(self._channel)
+
+
+async def _forget(lacking: set[str], channel: grpc.aio.Channel) -> None:
+    """At the end of the present connection: forget what its sidecar lacked. Not a method, to hold no link."""
+    if channel.get_state() is grpc.ChannelConnectivity.READY:
+        await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+    lacking.clear()
 
 
 class _Authorized:

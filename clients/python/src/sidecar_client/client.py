@@ -149,7 +149,7 @@ class Client:
         if _fork.parent or not hasattr(self, "_sending") or self._link.closed:
             return
         with contextlib.suppress(RuntimeError):
-            for part in (self._publishing, self._sending, self._asking):
+            for part in (self._publishing, self._sending, self._asking, self._link):
                 part.let_go()
 
     async def aclose(self) -> None:
