@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ..errors import AlreadyExists, InvalidPeerId, ResourceExhausted
+from ..errors import AlreadyExists, ResourceExhausted
 from ..networks import AddressKey
 from ..parameters.gossip import EXTENSIONS_PROTOCOLS
 from ..types import PeerId
 from .events import PeersOffered, TopicOptions, TopicScored
-from .messages import RESUME, RPC, ControlMessage, ControlPrune, PeerInfo, encode_extensions, encode_graft, encode_prune
+from .exchange import PeerExchange
+from .messages import RESUME, RPC, ControlMessage, ControlPrune, encode_extensions, encode_graft, encode_prune
 from .state import ENTRY, GossipPeer, GossipState, Topic
 
 _STAYING = 4  # messages that who is flooded to counts as having brought more, and times more; a guess
@@ -36,6 +37,7 @@ class Mesh:
 
     def __init__(self, state: GossipState) -> None:
         self._state = state
+        self._exchange = PeerExchange(state)
         self._beats = 0
 
     # ------------------------------------------------------------ peers come and go
@@ -130,6 +132,7 @@ class Mesh:
             peer.topics[topic.name] = topic
             topic.peers[peer.id] = topic.newcomers[peer.id] = peer
             topic.flooded = None
+            self._exchange.joined(topic, peer)
             self._state.candidates_changed = True
         return True
 
@@ -325,21 +328,9 @@ class Mesh:
         self._hold(topic.backoff, peer, backoff)
         # Once for each link that ends, so that nobody makes us dial with PRUNE alone.
         if linked and prune.peers and peer.record.value >= config.score.accept_exchange_threshold:
-            offered = self._offered(prune.peers)
+            offered = self._exchange.offered(prune.peers)
             if offered:
                 state.emit(PeersOffered(peer.id, topic.name, offered))
-
-    def _offered(self, infos: Sequence[PeerInfo]) -> list[tuple[PeerId, bytes | None]]:
-        state = self._state
-        offered: dict[PeerId, bytes | None] = {}
-        for info in infos[: state.config.prune_peers]:
-            try:
-                peer = PeerId.from_bytes(info.peerID)
-            except InvalidPeerId:
-                continue
-            if peer not in state.peers and peer != state.identity.peer_id:
-                offered[peer] = info.signedPeerRecord if info.HasField("signedPeerRecord") else None
-        return list(offered.items())
 
     def _graft(self, topic: Topic, peer: GossipPeer) -> None:
         self._link(topic, peer)
@@ -368,23 +359,12 @@ class Mesh:
         self._unlink(topic, peer)
         self._hold(topic.backoff, peer, backoff)
         if peer.knows_backoff:
-            others = self._exchange(topic, peer) if exchange else []
+            others = self._exchange.named(topic, peer) if exchange else []
             entry = encode_prune(topic.wire, others, int(backoff))
         else:
             entry = encode_prune(topic.wire, (), None)
         state.statistics.prunes_sent += 1
         state.send_control(peer, topic, entry)
-
-    def _exchange(self, topic: Topic, peer: GossipPeer) -> list[tuple[PeerId, bytes | None]]:
-        state = self._state
-        if peer.record.value < 0:
-            return []
-        others = [
-            other
-            for other in topic.peers.values()
-            if other is not peer and other.record.value >= 0 and not other.record.idle
-        ]
-        return [(other.id, state.signed_record(other.id)) for other in self._sample(others, state.config.prune_peers)]
 
     # ------------------------------------------------------------ back-off
 
@@ -415,6 +395,7 @@ class Mesh:
         now, config = self._state.now, self._state.config
         self._state.scores.refresh(now)
         self._beats += 1
+        self._exchange.heartbeat()
         for peer in self._state.peers.values():
             peer.refusals = 0
             if peer.queue.dropped > peer.lost:
