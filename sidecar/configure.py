@@ -16,6 +16,7 @@ from .core.kademlia import KademliaConfig
 from .core.multiaddr import Multiaddr
 from .core.node import NodeConfig, WorkConfig
 from .core.parameters import ScoreConfig
+from .core.parameters.bundles import Bundling
 from .core.parameters.score import decay_factor
 from .core.probe import ProbeConfig
 from .core.records import check_peer_record
@@ -188,6 +189,7 @@ def gossip_config(config: Config) -> GossipConfig:
         score=_score_config(config),
         verify_workers=_verify_workers(config),
         validation=_validation(config),
+        bundled_topics=tuple((topic, Bundling(bundling)) for topic, bundling in gossip.bundled_topics),
         validated_topics={
             topic: _validation(config)._replace(fallback=Fallback(fallback))
             for topic, fallback in gossip.validated_topics

@@ -72,6 +72,7 @@ ANOTHER = {
     "gossip.unknown_network": "accept",
     "gossip.flood_publish": "false",
     "gossip.validated_topics": "news=hold",
+    "gossip.bundled_topics": "news=off, n*=known, *=always",
     "gossip.rules": str(Path(__file__).parent / "config" / "rules.toml"),
     "gossip.eager_share": "0.5",
     "gossip.flood_share": "0.4",

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from ..core.multiaddr import Multiaddr
 from ..core.networks import Network
 from ..core.parameters import Namespace, Rule
+from ..core.parameters.bundles import MAX_PATTERNS, Bundling
 from ..core.types import PeerId
 
 MAX_SOCKET_PATH = 107  # bytes; sockaddr_un, less its NUL
@@ -413,6 +414,27 @@ def rates() -> Kind:
 
     allowed = "topic=messages a second, such as blocks=0.1; as text separated by commas"
     return _named("topic", one, lambda rate: rate[0], lambda rate: f"{rate[0]}={rate[1]:.15g}", allowed, "TOPIC=RATE")
+
+
+def bundlings() -> Kind:
+    """A list of `topic=off`, `topic=known` or `topic=always`, topics with `*` for any text; as text, commas between."""
+    words = tuple(choice.value for choice in Bundling)
+
+    def one(word: str) -> tuple[str, str]:
+        topic, _, bundling = word.rpartition("=")
+        if not topic or bundling not in words:
+            raise ValueError(f"{word!r} is not topic=off, topic=known or topic=always")
+        return topic, bundling
+
+    def read(value: object) -> tuple[tuple[str, str], ...]:
+        found: tuple[tuple[str, str], ...] = named.read(value)
+        if len(found) > MAX_PATTERNS:
+            raise ValueError(f"{len(found)} topics, at most {MAX_PATTERNS}")
+        return found
+
+    allowed = "topic=off, topic=known or topic=always, * in a topic for any text; as text separated by commas"
+    named = _named("topic", one, lambda each: each[0], lambda each: f"{each[0]}={each[1]}", allowed, "TOPIC=BUNDLING")
+    return replace(named, read=read)
 
 
 def fallbacks() -> Kind:

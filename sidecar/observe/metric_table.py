@@ -182,6 +182,16 @@ ROWS: tuple[Row, ...] = (
     _counter(
         lambda c: c.node.gossip.delivered, "gossip_delivered_messages", "New messages handed to this node's apps."
     ),
+    _counter(
+        lambda c: c.node.gossip.bundles_published,
+        "gossip_published_bundles",
+        "Bundles that messages of this node's apps travelled in; their messages count by themselves.",
+    ),
+    _counter(
+        lambda c: c.node.gossip.bundles_received,
+        "gossip_received_bundles",
+        "Bundles that came and were opened; their messages count by themselves.",
+    ),
     _counter(lambda c: c.node.gossip.duplicates, "gossip_duplicate_messages", "Messages that had come before."),
     _counter(
         lambda c: c.node.gossip.forwarded, "gossip_forwarded_messages", "Messages handed on to the mesh; not copies."

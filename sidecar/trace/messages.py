@@ -7,7 +7,8 @@ from google.protobuf.message import DecodeError
 
 from ..core.buffer import FrameDecoder
 from ..core.errors import InvalidMultiaddr, SidecarError
-from ..core.gossip.messages import Named, decode_rpc, parse_message
+from ..core.gossip.bundles import MARK, claimed
+from ..core.gossip.messages import ControlExtensions, Named, decode_rpc, parse_message
 from ..core.identify import IDENTIFY, IDENTIFY_PUSH, decode
 from ..core.multiaddr import Multiaddr
 from ..core.ping import PING
@@ -141,7 +142,7 @@ def _gossip(body: bytes) -> tuple[str, dict[str, Any]]:
             for item in control.prune
         ],
         "idontwant": [{"ids": _hexes(item.messageIDs)} for item in control.idontwant],
-        "extensions": [{"lazy_links": control.extensions.lazy_links}] if control.HasField("extensions") else [],
+        "extensions": [_extensions(control.extensions)] if control.HasField("extensions") else [],
         "named": [_named(item) for item in rpc.named],
     }
     parts = [f"{'SUBSCRIBE' if joined else 'UNSUBSCRIBE'} {topic}" for topic, joined in subscriptions]
@@ -149,6 +150,7 @@ def _gossip(body: bytes) -> tuple[str, dict[str, Any]]:
         f"MESSAGE on {m['topic']}, {m['size']} bytes"
         + (f" from {m['from']} seqno {m['seqno']}" if m["from"] else "")
         + (", signed" if m["signed"] else ", unsigned")
+        + (f", a bundle of {m['bundled']} messages" if "bundled" in m else "")
         for m in messages
     ]
     for name, entries in groups.items():
@@ -161,6 +163,11 @@ def _gossip(body: bytes) -> tuple[str, dict[str, Any]]:
     return "; ".join(parts) or "an RPC with nothing in it", fields
 
 
+def _extensions(known: ControlExtensions) -> dict[str, bool]:
+    """What a peer says to know."""
+    return {"lazy_links": known.lazy_links, "bundles": known.bundles}
+
+
 def _named(entry: Named) -> dict[str, Any]:
     """What goes over a lazy link in place of messages."""
     fields: dict[str, Any] = {"topic": _words(entry.topicID)}
@@ -171,12 +178,15 @@ def _named(entry: Named) -> dict[str, Any]:
 
 def _message(raw: bytes) -> dict[str, Any]:
     message = parse_message(raw)
+    data = message.data or b""
+    bundled = {"bundled": claimed(data)} if message.signature is not None and data.startswith(MARK) else {}
     return {
         "topic": _words(message.topic or b""),
         "size": len(message.data or b""),
         "from": _peer(message.sender) if message.sender else None,
         "seqno": int.from_bytes(message.seqno, "big") if message.seqno else None,
         "signed": message.signature is not None,
+        **bundled,
     }
 
 
@@ -188,7 +198,7 @@ def _control(name: str, entry: dict[str, Any]) -> str:
         text += f" {len(ids)} ids ({', '.join(ids[:_IDS])}{more})"
     if "backoff" in entry:
         text += f" backoff {entry['backoff']} s, {len(entry['peers'])} peers"
-    for flag in ("lazy_links", "resume"):
+    for flag in ("lazy_links", "bundles", "resume"):
         if entry.get(flag):
             text += f" {flag}"
     return text

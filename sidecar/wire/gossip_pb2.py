@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0cgossip.proto\x12\x13sidecar.wire.gossip\"\x87\x02\n\x03RPC\x12\x37\n\rsubscriptions\x18\x01 \x03(\x0b\x32 .sidecar.wire.gossip.RPC.SubOpts\x12\x0f\n\x07publish\x18\x02 \x03(\x0c\x12\x34\n\x07\x63ontrol\x18\x03 \x01(\x0b\x32#.sidecar.wire.gossip.ControlMessage\x12,\n\x05named\x18\xcb\xbd\xc7\x02 \x03(\x0b\x32\x1a.sidecar.wire.gossip.Named\x1a@\n\x07SubOpts\x12\x11\n\tsubscribe\x18\x01 \x01(\x08\x12\x0f\n\x07topicid\x18\x02 \x01(\x0c\x12\x11\n\x06\x61ge_ms\x18\xca\xbd\xc7\x02 \x01(\rJ\x04\x08\n\x10\x0bJ\n\x08\x92\xa2\x8c\x03\x10\x93\xa2\x8c\x03\"c\n\x07Message\x12\x0c\n\x04\x66rom\x18\x01 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\r\n\x05seqno\x18\x03 \x01(\x0c\x12\r\n\x05topic\x18\x04 \x01(\x0c\x12\x11\n\tsignature\x18\x05 \x01(\x0c\x12\x0b\n\x03key\x18\x06 \x01(\x0c\"\xce\x02\n\x0e\x43ontrolMessage\x12\x30\n\x05ihave\x18\x01 \x03(\x0b\x32!.sidecar.wire.gossip.ControlIHave\x12\x30\n\x05iwant\x18\x02 \x03(\x0b\x32!.sidecar.wire.gossip.ControlIWant\x12\x30\n\x05graft\x18\x03 \x03(\x0b\x32!.sidecar.wire.gossip.ControlGraft\x12\x30\n\x05prune\x18\x04 \x03(\x0b\x32!.sidecar.wire.gossip.ControlPrune\x12\x38\n\tidontwant\x18\x05 \x03(\x0b\x32%.sidecar.wire.gossip.ControlIDontWant\x12:\n\nextensions\x18\x06 \x01(\x0b\x32&.sidecar.wire.gossip.ControlExtensions\"*\n\x11\x43ontrolExtensions\x12\x15\n\nlazy_links\x18\xcb\xbd\xc7\x02 \x01(\x08\"<\n\x05Named\x12\x0f\n\x07topicID\x18\x01 \x01(\x0c\x12\x12\n\nmessageIDs\x18\x02 \x03(\x0c\x12\x0e\n\x06resume\x18\x03 \x01(\x08\"3\n\x0c\x43ontrolIHave\x12\x0f\n\x07topicID\x18\x01 \x01(\x0c\x12\x12\n\nmessageIDs\x18\x02 \x03(\x0c\"\"\n\x0c\x43ontrolIWant\x12\x12\n\nmessageIDs\x18\x01 \x03(\x0c\"\x1f\n\x0c\x43ontrolGraft\x12\x0f\n\x07topicID\x18\x01 \x01(\x0c\"^\n\x0c\x43ontrolPrune\x12\x0f\n\x07topicID\x18\x01 \x01(\x0c\x12,\n\x05peers\x18\x02 \x03(\x0b\x32\x1d.sidecar.wire.gossip.PeerInfo\x12\x0f\n\x07\x62\x61\x63koff\x18\x03 \x01(\x04\"&\n\x10\x43ontrolIDontWant\x12\x12\n\nmessageIDs\x18\x01 \x03(\x0c\"4\n\x08PeerInfo\x12\x0e\n\x06peerID\x18\x01 \x01(\x0c\x12\x18\n\x10signedPeerRecord\x18\x02 \x01(\x0c')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0cgossip.proto\x12\x13sidecar.wire.gossip\"\x87\x02\n\x03RPC\x12\x37\n\rsubscriptions\x18\x01 \x03(\x0b\x32 .sidecar.wire.gossip.RPC.SubOpts\x12\x0f\n\x07publish\x18\x02 \x03(\x0c\x12\x34\n\x07\x63ontrol\x18\x03 \x01(\x0b\x32#.sidecar.wire.gossip.ControlMessage\x12,\n\x05named\x18\xcb\xbd\xc7\x02 \x03(\x0b\x32\x1a.sidecar.wire.gossip.Named\x1a@\n\x07SubOpts\x12\x11\n\tsubscribe\x18\x01 \x01(\x08\x12\x0f\n\x07topicid\x18\x02 \x01(\x0c\x12\x11\n\x06\x61ge_ms\x18\xca\xbd\xc7\x02 \x01(\rJ\x04\x08\n\x10\x0bJ\n\x08\x92\xa2\x8c\x03\x10\x93\xa2\x8c\x03\"c\n\x07Message\x12\x0c\n\x04\x66rom\x18\x01 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\r\n\x05seqno\x18\x03 \x01(\x0c\x12\r\n\x05topic\x18\x04 \x01(\x0c\x12\x11\n\tsignature\x18\x05 \x01(\x0c\x12\x0b\n\x03key\x18\x06 \x01(\x0c\"\xce\x02\n\x0e\x43ontrolMessage\x12\x30\n\x05ihave\x18\x01 \x03(\x0b\x32!.sidecar.wire.gossip.ControlIHave\x12\x30\n\x05iwant\x18\x02 \x03(\x0b\x32!.sidecar.wire.gossip.ControlIWant\x12\x30\n\x05graft\x18\x03 \x03(\x0b\x32!.sidecar.wire.gossip.ControlGraft\x12\x30\n\x05prune\x18\x04 \x03(\x0b\x32!.sidecar.wire.gossip.ControlPrune\x12\x38\n\tidontwant\x18\x05 \x03(\x0b\x32%.sidecar.wire.gossip.ControlIDontWant\x12:\n\nextensions\x18\x06 \x01(\x0b\x32&.sidecar.wire.gossip.ControlExtensions\">\n\x11\x43ontrolExtensions\x12\x15\n\nlazy_links\x18\xcb\xbd\xc7\x02 \x01(\x08\x12\x12\n\x07\x62undles\x18\xcc\xbd\xc7\x02 \x01(\x08\"<\n\x05Named\x12\x0f\n\x07topicID\x18\x01 \x01(\x0c\x12\x12\n\nmessageIDs\x18\x02 \x03(\x0c\x12\x0e\n\x06resume\x18\x03 \x01(\x08\"3\n\x0c\x43ontrolIHave\x12\x0f\n\x07topicID\x18\x01 \x01(\x0c\x12\x12\n\nmessageIDs\x18\x02 \x03(\x0c\"\"\n\x0c\x43ontrolIWant\x12\x12\n\nmessageIDs\x18\x01 \x03(\x0c\"\x1f\n\x0c\x43ontrolGraft\x12\x0f\n\x07topicID\x18\x01 \x01(\x0c\"^\n\x0c\x43ontrolPrune\x12\x0f\n\x07topicID\x18\x01 \x01(\x0c\x12,\n\x05peers\x18\x02 \x03(\x0b\x32\x1d.sidecar.wire.gossip.PeerInfo\x12\x0f\n\x07\x62\x61\x63koff\x18\x03 \x01(\x04\"&\n\x10\x43ontrolIDontWant\x12\x12\n\nmessageIDs\x18\x01 \x03(\x0c\"4\n\x08PeerInfo\x12\x0e\n\x06peerID\x18\x01 \x01(\x0c\x12\x18\n\x10signedPeerRecord\x18\x02 \x01(\x0c')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,19 +40,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTROLMESSAGE']._serialized_start=405
   _globals['_CONTROLMESSAGE']._serialized_end=739
   _globals['_CONTROLEXTENSIONS']._serialized_start=741
-  _globals['_CONTROLEXTENSIONS']._serialized_end=783
-  _globals['_NAMED']._serialized_start=785
-  _globals['_NAMED']._serialized_end=845
-  _globals['_CONTROLIHAVE']._serialized_start=847
-  _globals['_CONTROLIHAVE']._serialized_end=898
-  _globals['_CONTROLIWANT']._serialized_start=900
-  _globals['_CONTROLIWANT']._serialized_end=934
-  _globals['_CONTROLGRAFT']._serialized_start=936
-  _globals['_CONTROLGRAFT']._serialized_end=967
-  _globals['_CONTROLPRUNE']._serialized_start=969
-  _globals['_CONTROLPRUNE']._serialized_end=1063
-  _globals['_CONTROLIDONTWANT']._serialized_start=1065
-  _globals['_CONTROLIDONTWANT']._serialized_end=1103
-  _globals['_PEERINFO']._serialized_start=1105
-  _globals['_PEERINFO']._serialized_end=1157
+  _globals['_CONTROLEXTENSIONS']._serialized_end=803
+  _globals['_NAMED']._serialized_start=805
+  _globals['_NAMED']._serialized_end=865
+  _globals['_CONTROLIHAVE']._serialized_start=867
+  _globals['_CONTROLIHAVE']._serialized_end=918
+  _globals['_CONTROLIWANT']._serialized_start=920
+  _globals['_CONTROLIWANT']._serialized_end=954
+  _globals['_CONTROLGRAFT']._serialized_start=956
+  _globals['_CONTROLGRAFT']._serialized_end=987
+  _globals['_CONTROLPRUNE']._serialized_start=989
+  _globals['_CONTROLPRUNE']._serialized_end=1083
+  _globals['_CONTROLIDONTWANT']._serialized_start=1085
+  _globals['_CONTROLIDONTWANT']._serialized_end=1123
+  _globals['_PEERINFO']._serialized_start=1125
+  _globals['_PEERINFO']._serialized_end=1177
 # @@protoc_insertion_point(module_scope)

@@ -162,16 +162,20 @@ class ControlExtensions(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LAZY_LINKS_FIELD_NUMBER: _builtins.int
+    BUNDLES_FIELD_NUMBER: _builtins.int
     lazy_links: _builtins.bool
     """0x51decb: it knows what `named` is for."""
+    bundles: _builtins.bool
+    """0x51decc: it opens bundles, so that its apps get the messages in them."""
     def __init__(
         self,
         *,
         lazy_links: _builtins.bool | None = ...,
+        bundles: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lazy_links", b"lazy_links"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundles", b"bundles", "lazy_links", b"lazy_links"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lazy_links", b"lazy_links"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundles", b"bundles", "lazy_links", b"lazy_links"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

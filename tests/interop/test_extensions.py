@@ -70,14 +70,14 @@ def test_extensions_are_said_first_and_once(language: str, we_dial: bool, tmp_pa
             assert seen.score is None or seen.score.score >= 0
         streams = traced(trace)[peer.peer_id]
         for first, *others in said(streams, "out"):
-            assert first == ([{"lazy_links": True}] if spoken == V13 else [])
+            assert first == ([{"lazy_links": True, "bundles": True}] if spoken == V13 else [])
             assert not any(others)
         theirs = list(said(streams, "in"))
         assert all(not any(others) for _, *others in theirs)
         if language in NO_EXTENSIONS:
             assert not any(first for first, *_ in theirs)
             raise NotOffered(NO_EXTENSIONS[language])
-        assert [first for first, *_ in theirs] == [[{"lazy_links": False}]]
+        assert [first for first, *_ in theirs] == [[{"lazy_links": False, "bundles": False}]]
 
     asyncio.run(scenario())
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sidecar.cli import main
 from sidecar.core import varint
 from sidecar.core.errors import InvalidArgument
+from sidecar.core.gossip.bundles import pack
 from sidecar.core.gossip.messages import SignedLayout, build_chunks, control_frames, encode_graft, encode_subscription
 from sidecar.core.identify import IdentifyInfo, encode
 from sidecar.core.identity import Identity
@@ -78,7 +79,9 @@ def test_every_protocol_is_told_in_its_own_words() -> None:
     control.idontwant.add(messageIDs=[b"\xfe"])
     control.extensions.lazy_links = True
     control.prune.add(topicID=b"t", backoff=60).peers.add(peerID=PEER)
-    rpc = gossip_pb2.RPC(control=control, publish=[b"\x12\x01x\x22\x01t"])
+    control.extensions.bundles = True
+    bundle = gossip_pb2.Message(data=pack([b"one", b"two"]), topic=b"t", signature=b"any").SerializeToString()
+    rpc = gossip_pb2.RPC(control=control, publish=[b"\x12\x01x\x22\x01t", bundle])
     rpc.subscriptions.add(subscribe=False, topicid=b"\x1b")
     rpc.named.add(topicID=b"t", messageIDs=[b"\xfd"])
     rpc.named.add(topicID=b"t", resume=True)
@@ -94,8 +97,9 @@ def test_every_protocol_is_told_in_its_own_words() -> None:
         (
             "/meshsub/1.2.0",
             framed(rpc.SerializeToString()),
-            "UNSUBSCRIBE \\x1b; MESSAGE on t, 1 bytes, unsigned; IHAVE t 5 ids (01, 02, 03, 04, ...); "
-            "IWANT 1 ids (ff); PRUNE t backoff 60 s, 1 peers; IDONTWANT 1 ids (fe); EXTENSIONS lazy_links; "
+            "UNSUBSCRIBE \\x1b; MESSAGE on t, 1 bytes, unsigned; "
+            "MESSAGE on t, 28 bytes, signed, a bundle of 2 messages; IHAVE t 5 ids (01, 02, 03, 04, ...); "
+            "IWANT 1 ids (ff); PRUNE t backoff 60 s, 1 peers; IDONTWANT 1 ids (fe); EXTENSIONS lazy_links bundles; "
             "NAMED t 1 ids (fd); NAMED t resume",
         ),
         ("/ipfs/ping/1.0.0", bytes(32), "32 bytes: " + "00" * 32),

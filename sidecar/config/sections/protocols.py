@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ...core.parameters import DirectConfig, GossipConfig, KademliaConfig, Namespace, NodeConfig, ProbeConfig
 from ...core.parameters.direct import MAX_MESSAGE
 from ...core.parameters.probe import MAX_INTERVAL, MAX_TOPIC, MAX_TOPICS
-from ..kinds import choice, fallbacks, flag, names, namespaces, number, seconds, share, size
+from ..kinds import bundlings, choice, fallbacks, flag, names, namespaces, number, seconds, share, size
 from ..rules import NO_RULES, RulesFile, rules_file
 from .key import DAY, KIB, MIB, key
 
@@ -210,6 +210,15 @@ class GossipSection:
         "replays. See docs/rules.md. SIGHUP reads the file again.",
         "what an app may send is for the app to know",
         live=True,
+    )
+    bundled_topics: tuple[tuple[str, str], ...] = key(
+        (),
+        bundlings(),
+        "Signed topics on which messages that are published together travel as one, under one signature; the first "
+        "that fits the name holds, unless the app says otherwise. known: while all connected peers of the topic know "
+        "bundles. always: in any case; apps of peers that do not know them get them as they are. off: never. Every "
+        "sidecar opens them, whatever it says here. See docs/protocols.md.",
+        "off: apps of other implementations would not read the messages",
     )
     seen_ttl: float = key(
         _GOSSIP.seen_ttl,

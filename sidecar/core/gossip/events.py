@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..errors import SidecarError
 from ..events import Standing
+from ..parameters.bundles import Bundling
 from ..parameters.rules import TopicRule
 from ..parameters.score import TopicScoreConfig
 from ..parameters.validation import ValidationSettings
@@ -20,9 +21,9 @@ from .signing import SignatureCheck
 class TopicOptions:
     """How a topic is spoken; all its members must agree (specs pubsub, Signature Policy Options).
 
-    `sign`: True is StrictSign, a message's id is author + sequence number; False is StrictNoSign, its id is the
-    SHA-256 of its data, so that the same data again is a duplicate. `expected_rate`: messages a second that are
-    expected of all publishers together, by which peers are scored; 0 is not known.
+    `sign`: True is StrictSign, a message's id is author + sequence number (+ place, in a bundle); False is
+    StrictNoSign, its id is the SHA-256 of its data, so that the same data again is a duplicate. `expected_rate`:
+    messages a second that are expected of all publishers together, by which peers are scored; 0 is not known.
     """
 
     sign: bool = True
@@ -131,8 +132,9 @@ class Published(NamedTuple):
 
     `wait`: when every peer's queue is full, or fewer than `minimum_peers` are there, wait instead of giving up.
     `options` only matter for a topic that is not joined; None is that of the topic, else the default.
-    `without`: peers that are not sent it from here.
-    Raises InvalidArgument, TooLarge (the topic's name).
+    `without`: peers that are not sent it from here. `bundling`: whether they may travel as one; None is as configured
+    for the topic. It means nothing where messages are not signed.
+    Raises InvalidArgument (a payload begins as a bundle does, too), TooLarge (the topic's name).
     """
 
     op: int
@@ -142,6 +144,7 @@ class Published(NamedTuple):
     minimum_peers: int = 0
     options: TopicOptions | None = None
     without: Collection[PeerId] = ()
+    bundling: Bundling | None = None
 
 
 class PublishCancelled(NamedTuple):
@@ -363,8 +366,8 @@ class Queued(NamedTuple):
 
 
 MISBEHAVIOUR = ("graft_in_backoff", "broken_promise", "malformed", "extensions")  # what P7 counts
-REJECTED = ("malformed", "missing_field", "foreign_field", "key", "signature", "too_large", "verdict", "rule")
-IGNORED = ("verdict", "rule", "deadline", "unattended", "full", "replay")
+REJECTED = ("malformed", "missing_field", "foreign_field", "key", "signature", "too_large", "verdict", "rule", "bundle")
+IGNORED = ("verdict", "rule", "deadline", "unattended", "full", "replay", "bundle")
 CHECKED = ("inline", "workers")
 DROPPED = (
     "queue_full",
@@ -392,6 +395,8 @@ class GossipStatistics(Statistics):
     received: int = 0
     delivered: int = 0
     duplicates: int = 0
+    bundles_published: int = 0  # their messages are counted beside, here and below
+    bundles_received: int = 0
     forwarded: int = 0  # messages, not copies
     sent: int = 0
     rpcs_received: int = 0

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ..errors import ProtocolError
+from .bundles import claimed, weight
 from .events import CheckSignatures
 from .messages import Fields, parse_message
 from .pacing import QUANTUM, UNIT
@@ -27,6 +28,7 @@ _SUSPECT_ASKED = 8  # the same, of other processes
 _SUSPECT = 4  # invalid signatures, half as many with each heartbeat, that make a peer one; a guess
 _ASKED_AHEAD = 2  # batches that other processes may have for each of them: one at work, one behind it
 _ENTRY = 200  # bytes that a pending message counts beside its own
+_BUNDLED = 64  # the same for each message in a bundle
 _FLOOR = 16  # messages that may be pending of a peer however much of others is
 _SEEN = "seen"  # instead of a reason to reject: the id came with other bytes, and was verified with these
 
@@ -45,12 +47,14 @@ class UnverifiedMessage(NamedTuple):
 class _Pending:
     """A message in one or more lanes. `decided`: its signature is checked, and `reason` says why it is rejected."""
 
-    __slots__ = ("asked", "check", "decided", "lanes", "left", "message", "reason", "size")
+    __slots__ = ("asked", "check", "decided", "lanes", "left", "message", "reason", "size", "weight")
 
     def __init__(self, message: UnverifiedMessage, check: SignatureCheck) -> None:
         self.message = message
         self.check = check
-        self.size = len(message.raw) + _ENTRY
+        count = claimed(message.data)
+        self.size = len(message.raw) + _ENTRY + (count - 1) * _BUNDLED
+        self.weight = weight(count)  # in checks of a signature
         self.lanes: list[_Lane] = []
         self.asked = False  # it is being checked
         self.decided = False
@@ -189,7 +193,7 @@ class Intake:
             state.statistics.dropped["own_echo"] += 1
             return
         if state.seen.contains(topic.name, identifier):  # before the check, which costs a hundred times as much
-            self._duplicate(peer, topic, identifier)
+            self._duplicate(peer, topic, identifier, fields.data)
             return
         if state.replays is not None and state.replays.stale(sender, seqno, peer.id):
             state.ignore(topic, "replay")
@@ -203,8 +207,10 @@ class Intake:
         candidates.append(UnverifiedMessage(topic, author, identifier, seqno, fields.data or b"", raw))
         checks.append(SignatureCheck(author.key, fields.content, signature))
 
-    def _duplicate(self, peer: GossipPeer, topic: Topic, identifier: bytes) -> None:
-        self._relay.again(peer, topic, (identifier,))
+    def _duplicate(self, peer: GossipPeer, topic: Topic, identifier: bytes, data: bytes | None) -> None:
+        count = claimed(data or b"")
+        self._state.statistics.received += count - 1
+        self._relay.again(peer, topic, (identifier,), count)
 
     # ------------------------------------------------------------ pending
 
@@ -213,10 +219,11 @@ class Intake:
     ) -> None:
         """Check at once what may be; the rest, and all behind what is pending already, goes into the peer's lane."""
         size = sum([len(message.raw) for message in candidates])
-        peer.load.add(len(candidates) + size / UNIT, self._state.now)
-        at_once = 0 if peer in self._lanes or self._known(candidates) else self._allowance(peer, len(checks))
+        weights = [weight(claimed(message.data)) for message in candidates]
+        peer.load.add(sum(weights) + size / UNIT, self._state.now)
+        at_once = 0 if peer in self._lanes or self._known(candidates) else self._allowance(peer, weights)
         if at_once:
-            self._at_once -= at_once
+            self._at_once -= sum(weights[:at_once])
             reasons = self._check(checks[:at_once])
             passed = []
             for message, reason in zip(candidates, reasons, strict=False):  # those behind are not checked yet
@@ -229,14 +236,19 @@ class Intake:
         if at_once < len(candidates):
             self._pend(peer, candidates[at_once:], checks[at_once:])
 
-    def _allowance(self, peer: GossipPeer, wanted: int) -> int:
-        """How many of the signatures may be checked in this turn."""
+    def _allowance(self, peer: GossipPeer, weights: Sequence[int]) -> int:
+        """How many of the signatures may be checked in this turn; the last one may weigh more than is left of it."""
         state = self._state
         if peer.forged >= _SUSPECT or state.heavy(peer):
             return 0
         if state.now - self._renewed >= state.config.verify_interval:
             self._renew()
-        return min(wanted, self._at_once)
+        left = self._at_once
+        for count, weighs in enumerate(weights):
+            if left <= 0:
+                return count
+            left -= weighs
+        return len(weights)
 
     def _renew(self) -> None:
         config = self._state.config
@@ -298,7 +310,7 @@ class Intake:
         else:
             self._renew()
             taken = self._take(self._at_once, _SUSPECT_QUANTUM)
-            self._at_once -= len(taken)
+            self._at_once -= sum(pending.weight for pending in taken)
         self._decide(taken, self._check([pending.check for pending in taken]))
 
     def ask(self) -> None:
@@ -323,7 +335,10 @@ class Intake:
         self._decide(taken, reasons)
 
     def _take(self, most: int, few: int) -> list[_Pending]:
-        """Signatures to be checked, of all lanes in turn: some of each, `few` of those who send invalid ones."""
+        """Signatures to be checked, of all lanes in turn: some of each, `few` of those who send invalid ones.
+
+        A bundle counts as what serving it costs; the last may be one that is more than is left.
+        """
         seen = self._state.seen
         taken: list[_Pending] = []
         settled: dict[_Lane, None] = {}
@@ -331,7 +346,7 @@ class Intake:
         for peer in list(self._turns):
             lane = self._turns.pop(peer)
             each = few if peer.forged >= _SUSPECT else min(QUANTUM, quantum) if self._state.heavy(peer) else quantum
-            left = min(most - len(taken), each)
+            left = before = min(most, each)
             unchecked = lane.unchecked
             while unchecked and left > 0:
                 pending = unchecked.popleft()
@@ -345,10 +360,11 @@ class Intake:
                     continue
                 pending.asked = True
                 taken.append(pending)
-                left -= 1
+                left -= pending.weight
+            most -= before - left
             if unchecked:
                 self._turns[peer] = lane  # behind the others
-            if len(taken) >= most:
+            if most <= 0:
                 break
         self._leave(settled)
         return taken
@@ -380,7 +396,7 @@ class Intake:
                 if pending.reason is None:
                     passed.append(message)
                 elif pending.reason is _SEEN:
-                    self._duplicate(peer, message.topic, message.id)
+                    self._duplicate(peer, message.topic, message.id, message.data)
                 else:
                     self._reject(peer, message.topic, pending.reason)
             if passed:

@@ -52,9 +52,9 @@ class Mesh:
 
     def begin(self, peer: GossipPeer) -> None:
         """Begin a stream to the peer: v1.3 wants what extensions we know in the first RPC of each."""
-        if self._state.config.lazy_links and peer.protocol in EXTENSIONS_PROTOCOLS:
+        if peer.protocol in EXTENSIONS_PROTOCOLS:
             self._state.wake(peer)
-            peer.queue.begin(encode_extensions())
+            peer.queue.begin(encode_extensions(lazy_links=self._state.config.lazy_links))
 
     def describe(self, identifier: PeerId, dial_only: bool, hosts: Sequence[str]) -> None:
         """Note whether a peer can be dialled, and where it is. What it has in meshes it keeps until the next beat."""
@@ -290,7 +290,7 @@ class Mesh:
     def _comes_back(topic: Topic, peer: GossipPeer) -> bool:
         """Whether a peer was turned away and, as far as can be seen, lacks what came meanwhile."""
         came = topic.turned_away.get(peer.id)
-        return came is not None and (peer.takes_part or topic.counts.delivered - came < _CAME)
+        return came is not None and (peer.takes_part or topic.came - came < _CAME)
 
     def _link(self, topic: Topic, peer: GossipPeer) -> None:
         full = topic.regular >= self._state.config.d_high
@@ -341,7 +341,7 @@ class Mesh:
         """Prune a peer for which there is no place; when it comes back after the back-off, it depends on us."""
         self._prune(topic, peer, exchange=True, backoff=backoff)
         if peer.id in topic.peers:
-            topic.turned_away[peer.id] = topic.counts.delivered
+            topic.turned_away[peer.id] = topic.came
             peer.takes_part = False
 
     def dismiss(self, topic: Topic, peer: GossipPeer) -> None:

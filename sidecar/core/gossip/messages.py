@@ -14,6 +14,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from ...wire.gossip_pb2 import RPC as RPC  # these for the rest of the room
+from ...wire.gossip_pb2 import ControlExtensions as ControlExtensions
 from ...wire.gossip_pb2 import ControlMessage as ControlMessage
 from ...wire.gossip_pb2 import ControlPrune as ControlPrune
 from ...wire.gossip_pb2 import Named as Named
@@ -30,6 +31,7 @@ _HEADERS = [b"\x12" + encode(size) for size in range(4096)]
 _AGE = encode(5365450 << 3)  # header of `age_ms`
 _LAZY = 5365451  # field number of `lazy_links` and of `named`
 _NAMED = encode(_LAZY << 3 | _LENGTH_DELIMITED)
+_BUNDLES = 5365452  # field number of `bundles`
 # By the size of an RPC: how it begins where it has nothing but an IDONTWANT of one id.
 _ONE_IDONTWANT = [b""] * 6 + [bytes((0x1A, size - 2, 0x2A, size - 4, 0x0A, size - 6)) for size in range(6, 130)]
 RESUME = b"\x18\x01"  # the entry of Named that asks for messages in place of ids
@@ -37,11 +39,31 @@ MAX_AGE = 3_600_000  # milliseconds in a topic; beyond that nobody asks
 _MATCHED_AT_ONCE = 1024  # so that a list of many topics is not copied once for each
 
 
+class BundleBytes(bytes):
+    """A message that has others in it, as it travels: `messages` says how many. It counts as these wherever it goes."""
+
+    messages: int
+
+    @classmethod
+    def of(cls, raw: bytes, messages: int) -> "BundleBytes":
+        """The bytes of a message with so many in it."""
+        made = cls(raw)
+        made.messages = messages
+        return made
+
+
+def count_messages(raws: Sequence[bytes]) -> int:
+    """How many messages these are, with those in bundles."""
+    if BundleBytes not in set(map(type, raws)):  # at C speed, since most are none
+        return len(raws)
+    return sum(raw.messages if isinstance(raw, BundleBytes) else 1 for raw in raws)
+
+
 class RpcChunk(NamedTuple):
     """One whole frame with messages, shared by the queues of all peers that get it."""
 
     frame: bytes
-    messages: int
+    messages: int  # those in bundles are counted one by one
 
     @property
     def body_size(self) -> int:
@@ -315,7 +337,7 @@ def build_chunks(raws: Sequence[bytes], max_bytes: int, max_count: int) -> list[
     pieces[::2], pieces[1::2] = headers, raws
     total = sum(map(len, pieces))
     if len(raws) == 1 or (len(raws) <= max_count and total + 3 <= max_bytes):
-        return [RpcChunk(b"".join((encode(total), *pieces)), len(raws))]
+        return [RpcChunk(b"".join((encode(total), *pieces)), count_messages(raws))]
     chunks: list[RpcChunk] = []
     ends = list(accumulate(map(len, pieces), initial=0))[::2]
     first = 0
@@ -324,7 +346,7 @@ def build_chunks(raws: Sequence[bytes], max_bytes: int, max_count: int) -> list[
         behind = bisect_right(ends, ends[first] + max_bytes - 3) - 1
         behind = min(max(behind, first + 1), first + max_count)
         frame = b"".join((encode(ends[behind] - ends[first]), *pieces[2 * first : 2 * behind]))
-        chunks.append(RpcChunk(frame, behind - first))
+        chunks.append(RpcChunk(frame, count_messages(raws[first:behind])))
         first = behind
     return chunks
 
@@ -358,9 +380,10 @@ def encode_prune(topic: bytes, peers: Iterable[tuple[PeerId, bytes | None]], bac
     return field(4, b"".join(pieces))
 
 
-def encode_extensions() -> bytes:
-    """The frame that says first on a stream what we can do beyond gossipsub 1.3: lazy links."""
-    body = field(3, field(6, encode(_LAZY << 3) + b"\x01"))
+def encode_extensions(*, lazy_links: bool) -> bytes:
+    """The frame that says first on a stream what we can do beyond gossipsub 1.3: bundles, and perhaps lazy links."""
+    known = (_LAZY, _BUNDLES) if lazy_links else (_BUNDLES,)
+    body = field(3, field(6, b"".join(encode(number << 3) + b"\x01" for number in known)))
     return encode(len(body)) + body
 
 

@@ -1,25 +1,35 @@
-"""What apps publish: made into messages, queued for peers a chunk at a time, or made to wait for room."""
+"""What apps publish: made into messages, queued for peers a chunk at a time, or made to wait for room.
+
+Where a topic has its messages travel in bundles, a chunk is one. Nothing waits to fill it: what is published together
+was gathered before, by apps that publish many, and by client libraries while they write.
+"""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, compress, repeat
 
+from ..errors import InvalidArgument
+from ..parameters.bundles import MAX_BUNDLED, Bundling
+from .bundles import MARK, MARKS, OVERHEAD, inner_ids, pack, weight
 from .events import GossipMessage, PublishCompleted, Published, PublishOutcome, Receipt, TopicOptions
 from .judging import Candidates, Verdict
 from .mesh import Mesh
-from .messages import build_chunks
+from .messages import BundleBytes, build_chunks, max_payload
 from .signing import SIGN_PREFIX
 from .state import GossipPeer, GossipState, Topic, make_message, unsigned_ids
 from .trials import Trials
 from .validation import Validation
 
 _PER_MESSAGE = 8  # bytes of the headers that an RPC adds to a message, at most
+_PER_BUNDLED = 3  # the same of a bundle; what is larger than 2 MiB goes into none
 
 
 class _Job:
     """A batch on its way out."""
 
     __slots__ = (
+        "bundled",
+        "bundling",
         "ends",
         "ids",
         "messages",
@@ -45,18 +55,34 @@ class _Job:
         self.without = published.without
         self.sign = sign
         self.position = 0  # messages before it have their receipt
-        overhead = _PER_MESSAGE + (topic.signed.envelope if sign else topic.unsigned.envelope)
-        self.ends = list(accumulate((len(data) + overhead for data in self.messages), initial=0))
+        bundling = topic.bundling if published.bundling is None else published.bundling
+        self.bundling = bundling if sign and len(self.messages) > 1 else Bundling.OFF
+        self.bundled = False  # they travel in bundles now
+        self.ends: list[int] = []
+        self.measure(topic)
         self.receipts: list[Receipt] = []
         self.ids: list[bytes] = []
         self.refused: dict[int, None] = {}  # messages that were judged, and not accepted
         self.unjudged = 0  # messages that apps still judge
         self.settled: Callable[[], None] = lambda: None  # told when there is none any more
 
-    def judged(self, index: int, accepted: bool) -> None:
+    def measure(self, topic: Topic) -> None:
+        """See how the messages travel now, and how much of a frame they take."""
+        bundled = self.bundling is Bundling.ALWAYS or (
+            self.bundling is Bundling.KNOWN and all(peer.bundles for peer in topic.peers.values())
+        )
+        if self.ends and bundled is self.bundled:
+            return
+        self.bundled = bundled
+        each = _PER_BUNDLED
+        if not bundled:
+            each = _PER_MESSAGE + (topic.signed.envelope if self.sign else topic.unsigned.envelope)
+        self.ends = list(accumulate((len(data) + each for data in self.messages), initial=0))
+
+    def judged(self, index: int, verdict: Verdict) -> None:
         """The verdict on one of the messages."""
         self.unjudged -= 1
-        if not accepted:
+        if verdict is not Verdict.ACCEPT:
             self.refused[index] = None
         if not self.unjudged:
             self.settled()
@@ -104,6 +130,8 @@ class Publisher:
         state = self._state
         topic = state.topic(published.topic)
         options = topic.options if topic.joined else published.options or TopicOptions()
+        if options.sign and any(data.startswith(MARK) for data in published.messages):
+            raise InvalidArgument(f"a payload begins with {MARK!r}, which marks bundles of messages")
         job = _Job(published, topic, options.sign)
         guarded = topic.name in self._validation.guards
         # Those that wait keep their order in the topic; nobody overtakes within it but who would not wait.
@@ -182,6 +210,8 @@ class Publisher:
         targets = self._targets(topic, job.minimum + len(job.without) if job.minimum else 0)
         if job.without:
             targets = [peer for peer in targets if peer.id not in job.without]
+        if job.bundling is Bundling.KNOWN:
+            job.measure(topic)
         while job.position < len(job.messages):
             if job.position in job.refused:
                 job.answer([b""], PublishOutcome.REJECTED)
@@ -194,13 +224,15 @@ class Publisher:
             if len(job.messages[job.position]) > topic.max_payload(job.sign):
                 job.answer([b""], PublishOutcome.TOO_LARGE)
                 continue
-            end = self._chunk_end(job, topic)
+            bundled = job.bundled and self._bundle_end(job, topic, targets)
+            end = bundled or (job.position + 1 if job.bundled else self._chunk_end(job, topic))
             if job.sign:
                 if self._signatures_left <= 0 and self._park(job):
                     self.due = True
                     return
-                end = min(end, job.position + max(1, self._signatures_left))
-            able = [peer for peer in targets if peer.max_rpc is None]
+                if not bundled:
+                    end = min(end, job.position + max(1, self._signatures_left))
+            able = targets if bundled else [peer for peer in targets if peer.max_rpc is None]
             if len(able) < len(targets):
                 end, able = self._narrowed(job, topic, end, targets)
                 if len(able) < max(1, job.minimum):
@@ -215,7 +247,7 @@ class Publisher:
                     return
                 self._complete(job, PublishOutcome.QUEUE_FULL)
                 return
-            self._send(job, topic, end, able, ready)
+            self._send(job, topic, end, able, ready, bundle=bool(bundled))
             self._state.statistics.dropped["peer_limit"] += (len(targets) - len(able)) * (end - first)
         self._complete(job, PublishOutcome.SENT)
 
@@ -238,6 +270,22 @@ class Publisher:
                     return index
         return end
 
+    def _bundle_end(self, job: _Job, topic: Topic, targets: Sequence[GossipPeer]) -> int:
+        """Behind the last message that goes into a bundle with the next one, for all of the peers; 0 where none does.
+
+        Of a chunk's size, so that it leaves the others of a link their turns, and is lost with a full queue alone.
+        """
+        config, first, messages = self._state.config, job.position, job.messages
+        frame = min([config.max_chunk, config.max_rpc, *(peer.max_rpc for peer in targets if peer.max_rpc is not None)])
+        most = max_payload(topic.signed.envelope, frame) - OVERHEAD
+        end = bisect_right(job.ends, job.ends[first] + most) - 1
+        end = min(end, first + MAX_BUNDLED)
+        for index in range(first, end):
+            if messages[index].startswith(MARKS) or (job.refused and index in job.refused):
+                end = index
+                break
+        return end if end - first > 1 else 0
+
     def _narrowed(
         self, job: _Job, topic: Topic, end: int, targets: Sequence[GossipPeer]
     ) -> tuple[int, list[GossipPeer]]:
@@ -253,13 +301,30 @@ class Publisher:
         return behind, list(compress(targets, same))
 
     def _send(
-        self, job: _Job, topic: Topic, end: int, targets: Sequence[GossipPeer], ready: Sequence[GossipPeer]
+        self,
+        job: _Job,
+        topic: Topic,
+        end: int,
+        targets: Sequence[GossipPeer],
+        ready: Sequence[GossipPeer],
+        *,
+        bundle: bool,
     ) -> None:
-        """Make messages of the job's next datas, queue them, and deliver them here."""
+        """Make messages of the job's next datas, or a bundle of them, queue them, and deliver them here."""
         datas = job.messages[job.position : end]
         outcome = PublishOutcome.SENT if ready else PublishOutcome.NO_PEERS
         full = [peer for peer in targets if peer not in ready] if len(ready) < len(targets) else []
-        if job.sign:
+        names: list[bytes] = []  # of messages within what travels
+        raws: list[bytes]
+        if bundle:
+            (identifier,), (raw,) = self._sign(topic, [pack(datas)])
+            names = inner_ids(identifier, len(datas))
+            self._sequence += len(datas) - 1
+            self._signatures_left += 1 - weight(len(datas))
+            ids, raws = [identifier], [BundleBytes.of(raw, len(datas))]
+            self._state.statistics.bundles_published += 1
+            job.answer(names, outcome, len(ready), len(full))
+        elif job.sign:
             ids, raws = self._sign(topic, datas)
             job.answer(ids, outcome, len(ready), len(full))
         else:
@@ -276,11 +341,11 @@ class Publisher:
                 ids, datas = list(compress(ids, fresh)), list(compress(datas, fresh))
             raws = topic.unsigned.encode(datas)
         if ids:
-            self._enter(topic, ids, raws, datas, job.sign, ready)
+            self._enter(topic, ids, raws, datas, job.sign, ready, names or ids)
             for peer in full:
-                peer.queue.dropped += len(ids)
-                self._state.statistics.dropped["queue_full"] += len(ids)
-                topic.counts.dropped += len(ids)
+                peer.queue.dropped += len(datas)
+                self._state.statistics.dropped["queue_full"] += len(datas)
+                topic.counts.dropped += len(datas)
 
     def _sign(self, topic: Topic, datas: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
         """The ids and encodings of signed messages."""
@@ -304,13 +369,15 @@ class Publisher:
         datas: Sequence[bytes],
         signed: bool,
         ready: Sequence[GossipPeer],
+        names: list[bytes],
     ) -> None:
+        """Send messages, remember and deliver them; `names` has the id of each of the datas."""
         state, config = self._state, self._state.config
         counts = topic.counts
-        state.statistics.published += len(ids)
-        counts.published += len(ids)
+        state.statistics.published += len(datas)
+        counts.published += len(datas)
         counts.published_bytes += sum(map(len, datas))
-        state.own_load.add(len(datas), state.now)
+        state.own_load.add(len(datas) if len(ids) == len(names) else weight(len(names)), state.now)
         state.pacing.brought(state, state.own_load, state.now)
         sent = bool(ready)
         if sent:
@@ -334,9 +401,9 @@ class Publisher:
             sender = me if signed else None
             numbers: Iterable[int | None] = repeat(None)
             if signed:
-                numbers = range(self._sequence - len(ids) + 1, self._sequence + 1)
-            columns = zip(ids, repeat(topic.name), repeat(sender), numbers, datas, repeat(me), repeat(True))
-            state.deliver(topic, list(map(make_message, columns)))
+                numbers = range(self._sequence - len(names) + 1, self._sequence + 1)
+            columns = zip(names, repeat(topic.name), repeat(sender), numbers, datas, repeat(me), repeat(True))
+            state.deliver(topic, list(map(make_message, columns)), len(ids))
 
     # ------------------------------------------------------------ waiting and ending
 

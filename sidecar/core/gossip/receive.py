@@ -220,6 +220,7 @@ class RpcReceiver:
         state = self._state
         if first:
             peer.lazy = state.config.lazy_links and control.extensions.lazy_links
+            peer.bundles = control.extensions.bundles
             return 0.0
         state.statistics.dropped["control_bound"] += 1
         state.charge(peer, MALFORMED)

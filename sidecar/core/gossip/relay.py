@@ -2,24 +2,31 @@
 
 A message comes here once its signature is verified, or where none is asked for. Only now is its id seen: before, a
 forged copy with a guessed id would suppress the real one.
+
+A bundle is opened here, whatever this node's own choice for the topic: its messages are judged and delivered one by
+one, while it is remembered, named and forwarded as the one message that it is. Nothing can be taken out of what is
+signed. So one message of it that is to be rejected has all of it rejected; and with what is ignored of it, it goes on
+only where that is the lesser part, lest a sender have others relay what they would not relay by itself.
 """
 
 from collections.abc import Iterable, Sequence
 from itertools import compress, repeat
 from typing import NamedTuple
 
+from ..errors import ProtocolError
 from ..types import PeerId
+from .bundles import MARK, claimed, inner_ids, unpack
 from .events import GossipMessage
 from .judging import Candidates, Verdict
 from .late import LateMessages
-from .messages import build_chunks
+from .messages import BundleBytes, build_chunks, count_messages
 from .pacing import UNIT
 from .signing import Author
 from .spare import SpareLinks
 from .state import GossipPeer, GossipState, Topic, make_message, unsigned_ids
 from .trials import Trials
 from .unwanted import Unwanted
-from .validation import Row, Validation
+from .validation import JudgedBundle, Row, Validation
 
 
 class Batch(NamedTuple):
@@ -41,6 +48,18 @@ class Batch(NamedTuple):
         """The wanted ones."""
         columns = (list(compress(column, wanted)) if column is not None else None for column in self[1:])
         return Batch(self.topic, *columns)  # type: ignore[arg-type]  # columns keep their types
+
+    def part(self, first: int, behind: int) -> "Batch":
+        """The messages from `first` on that are before `behind`."""
+        columns = (column[first:behind] if column is not None else None for column in self[1:])
+        return Batch(self.topic, *columns)  # type: ignore[arg-type]  # columns keep their types
+
+
+class _Bundle(NamedTuple):
+    """A bundle that was opened: as it came, a batch of one, and its messages."""
+
+    outer: Batch
+    messages: list[GossipMessage]
 
 
 class Relay:
@@ -72,7 +91,11 @@ class Relay:
         if fresh is not None:
             known = [identifier for identifier, new in zip(batch.ids, fresh, strict=True) if not new]
             state.propagation.shown(known, peer.id, state.now)
-            self.again(peer, topic, known)
+            inside = len(known)
+            if batch.authors is not None:
+                inside = sum(claimed(data) for data, new in zip(batch.datas, fresh, strict=True) if not new)
+                state.statistics.received += inside - len(known)
+            self.again(peer, topic, known, inside)
             if not any(fresh):
                 return
             batch = batch.only(fresh)
@@ -87,6 +110,23 @@ class Relay:
         if self._unwanted.any_large(batch.raws):
             told = self._spare.told(topic, peer, batch.authors[0].peer if batch.authors else None)
             self._unwanted.announce(peer, topic, ids, batch.raws, told)
+        first = 0
+        if batch.authors is not None:
+            for place in [place for place, data in enumerate(batch.datas) if data.startswith(MARK)]:
+                if first < place:
+                    self._take_in(peer, batch.part(first, place))
+                self._open(peer, batch.part(place, place + 1))
+                first = place + 1
+        if first < len(ids):
+            self._take_in(peer, batch.part(first, len(ids)) if first else batch)
+        if topic.judged:
+            for identifier, peers in named.items():
+                for other in peers:
+                    state.scores.again(other.record, topic.name, (identifier,), state.now)
+
+    def _take_in(self, peer: GossipPeer, batch: Batch) -> None:
+        """Pass on what the topic's rules accept of new messages, once apps have as well where they judge the topic."""
+        topic = batch.topic
         if topic.rules is not None:
             accepted = self._judge(peer, batch)
             if accepted is None:
@@ -96,16 +136,12 @@ class Relay:
             self._ask(peer, batch)
         else:
             self.admit(peer, batch)
-        if topic.judged:
-            for identifier, peers in named.items():
-                for other in peers:
-                    state.scores.again(other.record, topic.name, (identifier,), state.now)
 
-    def again(self, peer: GossipPeer, topic: Topic, ids: Sequence[bytes]) -> None:
-        """A peer has sent messages that came before."""
+    def again(self, peer: GossipPeer, topic: Topic, ids: Sequence[bytes], messages: int) -> None:
+        """A peer has sent messages that came before; `messages`: how many with those in bundles."""
         state = self._state
-        state.statistics.duplicates += len(ids)
-        topic.counts.duplicates += len(ids)
+        state.statistics.duplicates += messages
+        topic.counts.duplicates += messages
         if topic.judged:
             state.scores.again(peer.record, topic.name, ids, state.now)
         if peer.held or peer.promised:
@@ -150,16 +186,106 @@ class Relay:
         accepted = [verdict is Verdict.ACCEPT for verdict in verdicts]
         return batch.only(accepted) if any(accepted) else None
 
+    # ------------------------------------------------------------ bundles
+
+    def _open(self, peer: GossipPeer, outer: Batch) -> None:
+        """Judge the messages of a new bundle, whose signature is verified; what follows waits for all verdicts."""
+        state, topic = self._state, outer.topic
+        assert outer.authors is not None
+        assert outer.seqnos is not None
+        author, seqno = outer.authors[0].peer, int.from_bytes(outer.seqnos[0], "big")
+        try:
+            datas = unpack(outer.datas[0], seqno)
+        except ProtocolError:
+            # Who does not know bundles passes on any, and is not to blame; who has signed it is.
+            if peer.bundles or peer.id == author:
+                state.reject(peer, topic, "bundle")
+            else:
+                state.ignore(topic, "bundle")
+            return
+        count = len(datas)
+        state.statistics.received += count - 1
+        state.statistics.bundles_received += 1
+        columns = zip(
+            inner_ids(outer.ids[0], count),
+            repeat(topic.name),
+            repeat(author),
+            range(seqno, seqno + count),
+            datas,
+            repeat(peer.id),
+            repeat(False),
+        )
+        bundle = _Bundle(outer._replace(raws=[BundleBytes.of(outer.raws[0], count)]), list(map(make_message, columns)))
+        verdicts: Sequence[Verdict] | None = None
+        if topic.rules is not None:
+            senders, numbers = [author] * count, range(seqno, seqno + count)
+            verdicts = topic.rules.judge(Candidates(topic.name, datas, senders, numbers, peer.id), state.now)
+        if verdicts is not None:
+            if Verdict.REJECT in verdicts:
+                state.reject(peer, topic, "rule", count)
+                return
+            state.ignore(topic, "rule", verdicts.count(Verdict.IGNORE))
+            if Verdict.ACCEPT not in verdicts:
+                return
+        if self._validation.guards and topic.name in self._validation.guards:
+            self._ask_bundle(peer, bundle, verdicts)
+        else:
+            self._admit_bundle(peer, bundle, verdicts)
+
+    def _ask_bundle(self, peer: GossipPeer, bundle: _Bundle, verdicts: Sequence[Verdict] | None) -> None:
+        """Have apps judge those messages of a bundle that no rule keeps back."""
+        topic, messages, count = bundle.outer.topic, bundle.messages, len(bundle.messages)
+        known = list(verdicts) if verdicts is not None else [Verdict.ACCEPT] * count
+        indexes = [index for index in range(count) if known[index] is Verdict.ACCEPT]
+
+        def settled(judged: JudgedBundle) -> None:
+            self._validation.bundle_left(judged)
+            brought = (peer, *(judged.copies or ()))
+            if Verdict.REJECT in judged.verdicts:
+                for each in brought:
+                    self._state.reject(each, topic, "verdict", count)
+            elif not topic.joined:  # it was left while they waited
+                self._state.statistics.dropped["not_joined"] += count
+            elif Verdict.ACCEPT in judged.verdicts:
+                for each in brought[1:]:
+                    self._unwanted.shown(each, bundle.outer.ids)  # it need not get what it has
+                self._admit_bundle(peer, bundle, judged.verdicts)
+
+        judged = JudgedBundle(peer, topic, bundle.outer.ids[0], known, settled)
+        self._validation.ask_bundle(judged, [messages[index] for index in indexes], indexes)
+
+    def _admit_bundle(self, peer: GossipPeer, bundle: _Bundle, verdicts: Sequence[Verdict] | None) -> None:
+        """Deliver the accepted messages of a bundle, and pass it on where they are the greater part of it."""
+        outer, messages = bundle
+        size = sum([len(message.data) for message in messages])
+        accepted, accepted_size = messages, size
+        if verdicts is not None:
+            accepted = list(compress(messages, (verdict is Verdict.ACCEPT for verdict in verdicts)))
+            accepted_size = sum([len(message.data) for message in accepted])
+        goes_on = 2 * len(accepted) >= len(messages) and 2 * accepted_size >= size
+        self._enter_accepted(peer, outer, accepted, accepted_size, goes_on=goes_on)
+
+    # ------------------------------------------------------------ accepted
+
     def admit(self, peer: GossipPeer, batch: Batch) -> None:
         """Enter accepted messages into the cache, deliver and forward them."""
+        self._enter_accepted(peer, batch, _messages(peer, batch), sum(map(len, batch.datas)), goes_on=True)
+
+    def _enter_accepted(
+        self, peer: GossipPeer, batch: Batch, messages: list[GossipMessage], size: int, *, goes_on: bool
+    ) -> None:
+        """The same of a batch as it travels, and its messages as apps get them. `size`: of their payloads."""
         state = self._state
-        topic, ids, raws, datas, authors, _ = batch
-        topic.counts.delivered_bytes += sum(map(len, datas))
-        peer.firsts += len(ids)
+        topic, ids, raws, _, authors, _ = batch
+        topic.counts.delivered_bytes += size
+        peer.firsts += len(messages)
         state.pacing.brought(peer, peer.load, state.now)
-        state.scores.delivered(peer.record, topic.name, ids, state.now)
+        # A batch has bundles only where it is one.
+        state.scores.delivered(peer.record, topic.name, ids, state.now, len(messages) // len(ids))
+        state.deliver(topic, messages, len(ids))
+        if not goes_on:
+            return
         state.cache.put(topic.name, ids, raws)
-        state.deliver(topic, _messages(peer, batch))
         state.relaying = peer.id, state.heavy(peer)
         self._forward_all(peer, topic, authors, ids, raws)
         state.relaying = None, False
@@ -207,7 +333,7 @@ class Relay:
             targets = self._unwanted.send_wanted(topic, targets, ids, raws)
         if targets:
             config = self._state.config
-            self._state.statistics.forwarded += len(raws)
+            self._state.statistics.forwarded += count_messages(raws)
             chunks = build_chunks(raws, config.max_chunk, config.max_chunk_messages)
             topic.counts.dropped += self._state.send_chunks(targets, chunks)
 

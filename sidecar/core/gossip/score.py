@@ -32,6 +32,7 @@ class _Arrival(NamedTuple):
 
     at: float
     peers: dict[PeerId, None]
+    messages: int  # in it
 
 
 class _Judged:
@@ -289,22 +290,23 @@ class PeerScores:
             found.leave_mesh()
             self._value(record)
 
-    def delivered(self, record: ScoredPeer, topic: str, ids: Sequence[bytes], now: float) -> None:
-        """A peer has brought new, valid messages (P2; P3 in a mesh)."""
+    def delivered(self, record: ScoredPeer, topic: str, ids: Sequence[bytes], now: float, each: int = 1) -> None:
+        """A peer has brought new, valid messages (P2; P3 in a mesh). `each`: how many are in each."""
         found = record.topics.get(topic) or self._in_topic(record, topic)
         if found is None:
             return
         judged = found.topic
         parameters = judged.parameters
-        found.first = min(found.first + len(ids), parameters.first_cap)
+        count = len(ids) * each
+        found.first = min(found.first + count, parameters.first_cap)
         if topic in self._by_deliveries:
-            judged.came += len(ids)
+            judged.came += count
             for identifier in ids:
-                judged.recent[identifier] = _Arrival(now, {record.peer: None})
+                judged.recent[identifier] = _Arrival(now, {record.peer: None}, each)
             while len(judged.recent) > _MAX_RECENT:
                 del judged.recent[next(iter(judged.recent))]
             if found.grafted_at is not None:
-                found.mesh = min(found.mesh + len(ids), parameters.mesh_cap)
+                found.mesh = min(found.mesh + count, parameters.mesh_cap)
 
     def again(self, record: ScoredPeer, topic: str, ids: Iterable[bytes], now: float) -> None:
         """A peer has brought or shown messages that had come before: near-first ones count for P3, each once."""
@@ -317,7 +319,7 @@ class PeerScores:
             if arrival is None or record.peer in arrival.peers or now - arrival.at > parameters.mesh_window:
                 continue
             arrival.peers[record.peer] = None
-            found.mesh = min(found.mesh + 1, parameters.mesh_cap)
+            found.mesh = min(found.mesh + arrival.messages, parameters.mesh_cap)
 
     def shown(self, record: ScoredPeer, ids: Sequence[bytes], now: float) -> None:
         """A peer has told by IDONTWANT that it has messages, so that it need not bring them."""

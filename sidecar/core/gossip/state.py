@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 from ..errors import InvalidArgument, QueueFull, SidecarError, TooLarge
 from ..events import Standing
 from ..identity import Identity
+from ..parameters.bundles import Bundling, bundling_of
 from ..parameters.gossip import EXCHANGE_PROTOCOLS, IDONTWANT_PROTOCOLS, GossipConfig
 from ..parameters.rules import TopicRule
 from ..types import PeerId
@@ -51,7 +52,8 @@ FORGED = (
     100.0  # a message that its author did not sign, or whose key is not the author's: ten times what the check costs
 )
 MALFORMED = 50.0  # an RPC or message that is none; ten times and more of what it costs: nobody sends these for long
-_REJECTED = {"malformed": MALFORMED, "signature": FORGED, "key": FORGED}  # what a rejected message is charged; else:
+# What a rejected message is charged; else `ENTRY`.
+_REJECTED = {"malformed": MALFORMED, "signature": FORGED, "key": FORGED, "bundle": FORGED}
 
 
 def unsigned_ids(datas: Iterable[bytes]) -> list[bytes]:
@@ -74,6 +76,7 @@ class GossipPeer:
         "backlog_bytes",
         "backlogged",
         "begun",
+        "bundles",
         "dial_only",
         "firsts",
         "forged",
@@ -143,6 +146,7 @@ class GossipPeer:
         self.held = 0  # batches that wait for it on a link that mostly brings it what it has
         self.lag = Smoothed()  # from the coming of a message here until it shows that it has it from elsewhere
         self.lazy = False  # it knows lazy links: see `spare.py`
+        self.bundles = False  # it knows bundles: see `bundles.py`
         self.names = 0  # ids that it named on one since the last heartbeat
         self.awaited = 0  # messages that it named before others did, and that have not come
         self.lead = Smoothed()  # from its naming a message until that comes from elsewhere
@@ -206,6 +210,8 @@ class Topic:
         "awaited",
         "backoff",
         "begins",
+        "bundling",
+        "came",
         "counts",
         "dependents",
         "fanout",
@@ -264,6 +270,8 @@ class Topic:
         self.backoff: dict[PeerId, float] = {}  # until when neither side grafts
         self.resting: dict[PeerId, float] = {}  # until when we do not graft, though the peer may
         self.counts = TopicCounts()
+        self.came = 0  # messages, each bundle for one: what links and peers are judged by, which know no others
+        self.bundling = Bundling.OFF  # whether messages published together travel as one, where nobody says more
         self.rules: Rules | None = None  # what judges its messages within the turn: those of `RuleBook` for its name
         self.signed = SignedLayout(sender, wire)
         self.unsigned = UnsignedLayout(wire)
@@ -370,6 +378,7 @@ class GossipState:
             raise TooLarge(f"topic name of {len(wire)} bytes, at most {self.config.max_topic_name}")
         topic = Topic(name, wire, self.identity.peer_id, self.config.max_rpc)
         topic.rules = self.rules.of(name)
+        topic.bundling = bundling_of(name, self.config.bundled_topics)
         self.topics[name] = self.by_wire[wire] = topic
         return topic
 
@@ -474,10 +483,11 @@ class GossipState:
 
     # ------------------------------------------------------------ effects
 
-    def deliver(self, topic: Topic, messages: list[GossipMessage]) -> None:
-        """Hand new messages of a joined topic to the apps."""
+    def deliver(self, topic: Topic, messages: list[GossipMessage], travelled: int) -> None:
+        """Hand new messages of a joined topic to the apps; `travelled`: as how many they came."""
         self.statistics.delivered += len(messages)
         topic.counts.delivered += len(messages)
+        topic.came += travelled
         waiting = self._delivered.get(topic.name)
         if waiting is None:
             self._delivered[topic.name] = messages
@@ -492,11 +502,11 @@ class GossipState:
         """Count work that brings nobody anything against the peer's budget."""
         self.charged[peer.id] = self.charged.get(peer.id, 0.0) + points
 
-    def reject(self, peer: GossipPeer, topic: Topic | None, reason: str) -> None:
-        """Count an RPC or message that is not valid, and hold it against who sent it."""
-        self.statistics.rejected[reason] += 1
+    def reject(self, peer: GossipPeer, topic: Topic | None, reason: str, messages: int = 1) -> None:
+        """Count an RPC or message that is not valid, and hold it against who sent it. `messages`: those in a bundle."""
+        self.statistics.rejected[reason] += messages
         if topic is not None:
-            topic.counts.rejected += 1
+            topic.counts.rejected += messages
         self.charge(peer, _REJECTED.get(reason, ENTRY))
         if topic is None:
             self.penalise(peer, "malformed")
@@ -515,10 +525,10 @@ class GossipState:
         if topic is not None:
             topic.speaks(peer.id)
 
-    def ignore(self, topic: Topic, reason: str) -> None:
-        """Count a message that is not passed on though nobody is to blame."""
-        self.statistics.ignored[reason] += 1
-        topic.counts.ignored += 1
+    def ignore(self, topic: Topic, reason: str, messages: int = 1) -> None:
+        """Count messages that are not passed on though nobody is to blame."""
+        self.statistics.ignored[reason] += messages
+        topic.counts.ignored += messages
 
     def heavy(self, peer: GossipPeer) -> bool:
         """Whether the peer sends by far more than others who send: see `Pacing`."""

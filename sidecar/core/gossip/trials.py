@@ -84,12 +84,12 @@ class Trials:
         if not self._state.config.score.enabled:
             return
         for topic in self._state.topics.values():
-            if topic.mesh and topic.counts.delivered != topic.looked_at:
-                topic.looked_at = topic.counts.delivered
+            if topic.mesh and topic.came != topic.looked_at:
+                topic.looked_at = topic.came
                 self._look(topic)
 
     def _look(self, topic: Topic) -> None:
-        came = topic.counts.delivered
+        came = topic.came
         for identifier, peer in topic.mesh.items():
             if peer.unwanted:  # it told of messages that it has
                 self._state.shows(peer, topic)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from ..errors import ResourceExhausted
+from ..override import override
 from ..parameters.validation import Fallback, ValidationSettings
 from .events import GossipMessage, MessagesToJudge, ValidatorAdded
 from .judging import Verdict
@@ -25,8 +26,40 @@ Row = tuple[bytes, bytes, bytes, Author | None, bytes | None]
 class JudgedPublication(Protocol):
     """What an app publishes, while it is judged."""
 
-    def judged(self, index: int, accepted: bool) -> None:
+    def judged(self, index: int, verdict: Verdict) -> None:
         """The verdict on one of its messages."""
+
+
+class JudgedBundle(JudgedPublication):
+    """A bundle of a peer, while apps judge its messages one by one: they share what becomes of it.
+
+    `verdicts` has what is known of each, in order. `settled` is called once, when every one is.
+    """
+
+    __slots__ = ("copies", "id", "settled", "source", "topic", "unjudged", "verdicts")
+
+    def __init__(
+        self,
+        source: GossipPeer,
+        topic: Topic,
+        identifier: bytes,
+        verdicts: list[Verdict],
+        settled: "Callable[[JudgedBundle], None]",
+    ) -> None:
+        self.source = source
+        self.topic = topic
+        self.id = identifier
+        self.verdicts = verdicts
+        self.settled = settled
+        self.unjudged = 0
+        self.copies: dict[GossipPeer, None] | None = None  # peers that brought it too, where any did
+
+    @override
+    def judged(self, index: int, verdict: Verdict) -> None:
+        self.verdicts[index] = verdict
+        self.unjudged -= 1
+        if not self.unjudged:
+            self.settled(self)
 
 
 class _Waiting:
@@ -70,7 +103,7 @@ class Guard:
         self.configured = configured  # it stays guarded whoever comes and goes
         self.validators: dict[int, None] = {}
         self.waiting: dict[int, _Waiting] = {}
-        self.by_id: dict[bytes, _Waiting] = {}
+        self.by_id: dict[bytes, _Waiting | JudgedBundle] = {}
 
 
 Passed = Callable[[GossipPeer, Topic, list[Row]], None]
@@ -187,11 +220,24 @@ class Validation:
         asked: list[_Waiting] = []
         for waiting, index in zip(self._made(guard, topic, messages), indexes, strict=True):
             if isinstance(waiting, bool):
-                publication.judged(index, waiting)
+                publication.judged(index, Verdict.ACCEPT if waiting else Verdict.IGNORE)
             else:
                 waiting.publication, waiting.index = publication, index
                 asked.append(waiting)
         self._enter(guard, asked)
+
+    def ask_bundle(self, bundle: JudgedBundle, messages: Sequence[GossipMessage], indexes: Sequence[int]) -> None:
+        """Have messages of a bundle judged, those at the indexes: it is told of each, at once or later."""
+        guard = self.guards[bundle.topic.name]
+        bundle.unjudged = len(indexes)
+        guard.by_id[bundle.id] = bundle
+        self.publish(bundle, bundle.topic, messages, indexes)
+
+    def bundle_left(self, bundle: JudgedBundle) -> None:
+        """A bundle has all its verdicts: copies of it are nobody's concern any more."""
+        guard = self.guards.get(bundle.topic.name)
+        if guard is not None:
+            guard.by_id.pop(bundle.id, None)
 
     def withdraw(self, publication: JudgedPublication, topic: str) -> None:
         """Nobody waits for the verdicts on a publication any more."""
@@ -311,7 +357,10 @@ class Validation:
         for waiting in settled:
             self._take_off(self.guards[waiting.topic.name], waiting)
             if waiting.publication is not None:
-                waiting.publication.judged(waiting.index, True)
+                if rows and source is not None and topic is not None:  # before it, as they came
+                    self.passed(source, topic, rows)
+                    rows = []
+                waiting.publication.judged(waiting.index, Verdict.ACCEPT)
                 continue
             if waiting.source is not source or waiting.topic is not topic:
                 if rows and source is not None and topic is not None:
@@ -328,7 +377,7 @@ class Validation:
         for waiting in settled:
             self._take_off(self.guards[waiting.topic.name], waiting)
             if waiting.publication is not None:
-                waiting.publication.judged(waiting.index, False)
+                waiting.publication.judged(waiting.index, Verdict.REJECT)
             elif waiting.source is not None:
                 for peer in (waiting.source, *(waiting.copies or ())):
                     self._state.reject(peer, waiting.topic, "verdict")
@@ -337,8 +386,8 @@ class Validation:
         for waiting in settled:
             self._take_off(self.guards[waiting.topic.name], waiting)
             if waiting.publication is not None:
-                waiting.publication.judged(waiting.index, False)
-            else:
+                waiting.publication.judged(waiting.index, Verdict.IGNORE)
+            if not waiting.message.local:
                 self._state.ignore(waiting.topic, reason)
 
     def _take_off(self, guard: Guard, waiting: _Waiting) -> None:

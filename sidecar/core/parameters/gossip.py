@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import ConfigError
+from .bundles import Bundling
 from .score import ScoreConfig
 from .validation import ValidationSettings
 
@@ -94,6 +95,8 @@ class GossipConfig:
     max_pending_bytes: int = 32 << 20  # a guess
     validation: ValidationSettings = _VALIDATION  # of topics that apps judge, where the apps do not say
     validated_topics: Mapping[str, ValidationSettings] = field(default_factory=dict)  # judged whether an app is there
+    # Patterns of topics on which what is published together travels as one message; the first that fits holds.
+    bundled_topics: tuple[tuple[str, Bundling], ...] = ()
     max_guarded: int = 1024  # topics that are judged; a guess, as `max_topics`
     max_judged_bytes: int = 64 << 20  # of messages that wait for verdicts; a guess
     max_refusals: int = 16  # GRAFTs of one peer answered with PRUNE in a heartbeat; a guess

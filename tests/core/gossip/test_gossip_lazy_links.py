@@ -121,7 +121,7 @@ def test_only_who_speaks_1_3_is_told_and_only_before_all_else() -> None:
         router.handle(PeerAdded(peer_id(1), protocol, True), 0.0)
         first, *others = rpcs(router, peer_id(1))
         assert first.control.extensions.lazy_links is told
-        assert bool(first.subscriptions) is not told
+        assert bool(first.subscriptions) is (protocol == V12)
         assert not any(other.HasField("control") for other in others)
 
 
