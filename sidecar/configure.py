@@ -15,7 +15,7 @@ from .core.identity import Identity
 from .core.kademlia import KademliaConfig
 from .core.multiaddr import Multiaddr
 from .core.node import NodeConfig, WorkConfig
-from .core.parameters import ScoreConfig
+from .core.parameters import RelayConfig, ScoreConfig
 from .core.parameters.bundles import Bundling
 from .core.parameters.score import decay_factor
 from .core.probe import ProbeConfig
@@ -93,6 +93,7 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
             objective=config.probe.objective,
             share=config.probe.share,
         ),
+        relay=_relay_config(config),
         work=WorkConfig(
             rate=limits.peer_work,
             burst=2 * limits.peer_work,
@@ -101,6 +102,27 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
             patience=limits.peer_patience,
             max_peers=_peers_known(config),
         ),
+    )
+
+
+def _relay_config(config: Config) -> RelayConfig:
+    relay = config.relay
+    return RelayConfig(
+        relays=relay.relays,
+        find=relay.find,
+        reservations=relay.reservations,
+        punch=relay.punch,
+        max_inbound=relay.max_inbound,
+        connect_timeout=max(_NODE.relay.connect_timeout, config.timeouts.dial),
+        server=relay.server,
+        max_reservations=relay.server_reservations,
+        max_reservations_per_address=relay.server_reservations_per_address,
+        max_reservations_per_network=relay.server_reservations_per_network,
+        reservation_ttl=relay.server_reservation_ttl,
+        max_circuits=relay.server_circuits,
+        max_circuits_per_peer=relay.server_circuits_per_peer,
+        circuit_duration=relay.server_duration,
+        circuit_data=relay.server_data,
     )
 
 
@@ -141,8 +163,8 @@ def check_addresses(config: Config, identity: Identity) -> list[str]:
         doubts.append(f"bootstrap.peers: {ours[0]} is this node itself")
     for address in bootstrap:
         endpoint = address.endpoint()
-        if len(address.parts) > 1 and endpoint is None and address.dnsaddr is None:
-            doubts.append(f"bootstrap.peers: {address} cannot be dialled: no TCP or WebSocket address, or relayed")
+        if len(address.parts) > 1 and endpoint is None and address.dnsaddr is None and address.relay is None:
+            doubts.append(f"bootstrap.peers: {address} cannot be dialled: no TCP or WebSocket address")
         elif endpoint is not None and endpoint.port == 0:
             doubts.append(f"bootstrap.peers: {address} cannot be dialled: it has port 0")
         elif endpoint is not None and endpoint.host in ("0.0.0.0", "::"):
@@ -274,6 +296,7 @@ def net_config(config: Config) -> NetConfig:
         backoff_max=config.peers.redial_limit,
         max_endpoints=_peers_known(config),
         dns_servers=config.discovery.dns_servers,
+        dial_from_listener=config.relay.punch and bool(config.relay.relays or config.relay.find),
         verify_workers=_verify_workers(config),
         write_stall_timeout=timeouts.write_stall,
         max_buffered_total=limits.total_buffer,

@@ -51,6 +51,10 @@ PEER = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
 ANOTHER = {
     "network.name": "another",
     "bootstrap.peers": "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA",
+    "relay.relays": f"/ip4/192.0.2.1/tcp/1/p2p/{PEER}",
+    "relay.find": "true",
+    "relay.server": "true",
+    "relay.punch": "false",
     "discovery.dns_servers": "192.0.2.53, [2001:db8::53]:5353",
     "api.socket": "/run/other.sock",
     "api.engine": "grpcio",

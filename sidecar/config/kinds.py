@@ -277,11 +277,12 @@ def log_levels() -> Kind:
     return _named("part", one, lambda word: word.partition("=")[0], str, allowed, "PART=LEVEL")
 
 
-def multiaddrs(*, listening: bool = False, dialled: bool = False, announced: bool = False) -> Kind:
+def multiaddrs(*, listening: bool = False, dialled: bool = False, announced: bool = False, relay: bool = False) -> Kind:
     """A list of multiaddrs; as text separated by commas or blanks.
 
     `listening`: only TCP ports of IP addresses, WebSocket included. `dialled`: each must be one that can be dialled, a
     `/dnsaddr` name included, or end in `/p2p/<peer id>`. `announced`: each must be one that others can dial.
+    `relay`: each must be one that can be dialled, and end in `/p2p/<peer id>`.
     """
 
     def one(word: str) -> Multiaddr:
@@ -290,20 +291,28 @@ def multiaddrs(*, listening: bool = False, dialled: bool = False, announced: boo
             raise ValueError(f"{word} is no TCP or WebSocket address, and does not end in /p2p/<peer id>")
         if listening and not _can_listen(address):
             raise ValueError(f"{word} is not /ip4/.../tcp/... or /ip6/.../tcp/..., with or without /ws or /tls/ws")
+        if relay and (address.peer_id is None or address.is_relayed):
+            raise ValueError(
+                f"{word} is no relay's address: it does not end in /p2p/<peer id>, or leads through a relay"
+            )
         if announced:
             _check_announced(word, address)
-        if announced or dialled:
+        if announced or dialled or relay:
             _check_names(word, address)
         return address
 
-    such_as = "/ip4/192.0.2.1/tcp/4747/p2p/<peer id> or /dns4/name/tcp/4747" if dialled else "/ip4/192.0.2.1/tcp/4747"
+    such_as = "/ip4/192.0.2.1/tcp/4747"
+    if relay:
+        such_as = "/ip4/192.0.2.1/tcp/4747/p2p/<peer id>"
+    elif dialled:
+        such_as = "/ip4/192.0.2.1/tcp/4747/p2p/<peer id> or /dns4/name/tcp/4747"
     return _distinct(one, f"multiaddrs such as {such_as}; as text separated by commas", "MULTIADDR")
 
 
 def _check_announced(word: str, address: Multiaddr) -> None:
     """Raises ValueError for an address that nobody could reach this node at."""
     if address.value("p2p-circuit") is not None:
-        raise ValueError(f"{word} leads through a relay, and this node uses none")
+        raise ValueError(f"{word} leads through a relay: name that in relay.relays, and this is announced by itself")
     endpoint = address.endpoint()
     if endpoint is None:
         raise ValueError(f"{word} is no TCP or WebSocket address, and this node has no other transport")

@@ -22,6 +22,7 @@ from .sections import (
     NetworkSection,
     PeersSection,
     ProbeSection,
+    RelaySection,
     ScoreSection,
     StateSection,
     StreamsSection,
@@ -47,6 +48,7 @@ class Config:
     streams: StreamsSection = field(default_factory=StreamsSection)
     probe: ProbeSection = field(default_factory=ProbeSection)
     peers: PeersSection = field(default_factory=PeersSection)
+    relay: RelaySection = field(default_factory=RelaySection)
     gate: GateSection = field(default_factory=GateSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     timeouts: TimeoutsSection = field(default_factory=TimeoutsSection)

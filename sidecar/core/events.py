@@ -44,7 +44,10 @@ class AddressesChanged(NamedTuple):
 
 
 class ConnectionOpened(NamedTuple):
-    """A connection is secured and muxed. `dial` is the number of the `Dial` that asked for it, else None."""
+    """A connection is secured and muxed. `dial` is the number of the `Dial` that asked for it, else None.
+
+    `limited`: the relay that it goes through ends it after some time, or some bytes.
+    """
 
     connection: int
     peer: PeerId
@@ -53,6 +56,7 @@ class ConnectionOpened(NamedTuple):
     remote: Multiaddr
     local: Multiaddr
     dial: int | None = None
+    limited: bool = False
 
 
 class ConnectionClosed(NamedTuple):
@@ -143,8 +147,56 @@ class WorkCaused(NamedTuple):
     points: float
 
 
+class CircuitWanted(NamedTuple):
+    """The driver's attempt `attempt` takes a stream to `peer` through a relay; see `CircuitOpened`, `CircuitFailed`.
+
+    `relay`: who is at `address`, as far as somebody has said. `force`: as in `Dial`.
+    """
+
+    attempt: int
+    peer: PeerId
+    relay: PeerId
+    address: Multiaddr
+    force: bool
+
+
+class CircuitUnwanted(NamedTuple):
+    """The attempt is given up; a circuit that it has already is ended by `CircuitCut`."""
+
+    attempt: int
+
+
+class CircuitWritten(NamedTuple):
+    """The connection over a circuit has these bytes for the far end; `CircuitTaken` tells how many have left."""
+
+    stream: int
+    data: Sequence[bytes | memoryview]
+
+
+class CircuitRead(NamedTuple):
+    """The connection over a circuit has consumed so many bytes of what `CircuitReceived` brought."""
+
+    stream: int
+    size: int
+
+
+class CircuitFinished(NamedTuple):
+    """The connection over a circuit will write no more."""
+
+    stream: int
+
+
+class CircuitCut(NamedTuple):
+    """The connection over a circuit is over: the stream ends at once."""
+
+    stream: int
+
+
+CircuitInput = CircuitWanted | CircuitUnwanted | CircuitWritten | CircuitRead | CircuitFinished | CircuitCut
+
 TransportInput = (
-    AddressesChanged
+    CircuitInput
+    | AddressesChanged
     | ConnectionOpened
     | ConnectionClosed
     | DialFailed
@@ -170,6 +222,8 @@ class Dial(NamedTuple):
     configured to reach the peer, so only its own failures hold it off, not those of others at its addresses.
     `told`: names among the addresses that strangers told, and the narrowest scope that they may lead to: whoever owns a
     name can have it lead into this node's own network, where strangers know nobody.
+    `punch`: both sides dial at this moment, all addresses at once and from the port listened at. Who is the client then
+    cannot be told by who has dialled: OUTBOUND where it is this node, INBOUND where the other.
     """
 
     dial: int
@@ -178,6 +232,7 @@ class Dial(NamedTuple):
     force: bool = False
     trusted: bool = False
     told: tuple[tuple[Multiaddr, Scope], ...] = ()
+    punch: Direction | None = None
 
 
 class Resolve(NamedTuple):
@@ -255,8 +310,60 @@ class CloseConnection(NamedTuple):
     error: SidecarError | None
 
 
+class CircuitOpened(NamedTuple):
+    """A stream leads through a relay to `peer`: a connection is to be made over it, as over a socket.
+
+    `attempt`: that of the `CircuitWanted` it answers; None: the far end has opened it. Who is there the handshake has
+    to show. `limited`: as in `ConnectionOpened`.
+    """
+
+    stream: int
+    peer: PeerId
+    remote: Multiaddr
+    local: Multiaddr
+    attempt: int | None
+    limited: bool
+
+
+class CircuitFailed(NamedTuple):
+    """No circuit came of a `CircuitWanted`."""
+
+    attempt: int
+    error: SidecarError
+
+
+class CircuitReceived(NamedTuple):
+    """The far end of a circuit has sent bytes."""
+
+    stream: int
+    data: bytes
+
+
+class CircuitTaken(NamedTuple):
+    """So many bytes of a circuit have left."""
+
+    stream: int
+    size: int
+
+
+class CircuitEnded(NamedTuple):
+    """The far end of a circuit will send no more."""
+
+    stream: int
+
+
+class CircuitLost(NamedTuple):
+    """A circuit is gone, in both directions."""
+
+    stream: int
+    error: SidecarError
+
+
+CircuitEffect = CircuitOpened | CircuitFailed | CircuitReceived | CircuitTaken | CircuitEnded | CircuitLost
+
 TransportEffect = (
-    Dial
+    CircuitEffect
+    | Dial
     | Resolve
     | OpenStream
     | Wake

@@ -119,6 +119,17 @@ class Multiaddr:
         """Whether it leads through a relay: what it begins with is then where that is."""
         return any(name == "p2p-circuit" for name, _ in self.parts)
 
+    @property
+    def relay(self) -> "Multiaddr | None":
+        """Where the relay is that it leads through, with that one's id at the end where it is named; None for none.
+
+        None too where it leads through several, which is never followed.
+        """
+        at = [position for position, (name, _) in enumerate(self.parts) if name == "p2p-circuit"]
+        if len(at) != 1 or not at[0]:
+            return None
+        return _from_text("".join(f"/{name}/{value}" if value else f"/{name}" for name, value in self.parts[: at[0]]))
+
     def with_peer(self, peer: PeerId) -> "Multiaddr":
         """This address with `/p2p/<peer>` at its end."""
         base = self.without_peer()

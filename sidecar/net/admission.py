@@ -116,22 +116,30 @@ class Admission:
         self.refused = Counter(dict.fromkeys(BOUNDS, 0))  # connections, by the bound that they would have broken
 
     def refuse_inbound(self, host: str, now: float) -> str | None:
-        """Count an inbound, half-open connection from an IP address, or return the bound that it would break."""
+        """Count an inbound, half-open connection from an IP address, or return the bound that it would break.
+
+        `host` is empty where it comes through a relay, whose address says nothing of who is behind it.
+        """
         found = self._broken(host, now)
         if found is not None:
             bound, text = found
             self.refused[bound] += 1
             return text
-        address, network, _ = AddressGroup.of(host)
         self.total += 1
         self.half_open += 1
+        if not host:
+            return None
+        address, network, _ = AddressGroup.of(host)
         for counts, key in ((self._per_address, address), (self._per_network, network), (self._half_open, address)):
             counts[key] = counts.get(key, 0) + 1
         return None
 
     def _broken(self, host: str, now: float) -> tuple[str, str] | None:
         """The bound of `BOUNDS` that an inbound connection would break, and what to say of it."""
-        config, (address, network, _) = self._config, AddressGroup.of(host)
+        config = self._config
+        if not host:
+            return self._full(now)
+        address, network, _ = AddressGroup.of(host)
         # What one place does comes first, for it must not use up what is left to the others.
         if self.suspects.refuse(address, now):
             text = f"more than {SUSPECT_RATE:g} connections a second from where a banned peer, or one sent away, came"
@@ -146,20 +154,27 @@ class Admission:
                     return bound, f"more than {rates.rate:g} connections a second from one {kind}"
             self._address_rates.take(address, now)
             self._network_rates.take(network, now)
+        if (full := self._full(now)) is not None:
+            return full
+        if counted and self._per_address.get(address, 0) >= config.max_per_address:
+            return "address", f"{config.max_per_address} connections from one address"
+        if counted and self._per_network.get(network, 0) >= config.max_per_network:
+            return "network", f"{config.max_per_network} connections from one network"
+        if self._half_open.get(address, 0) >= config.max_half_open_per_address:
+            text = f"{config.max_half_open_per_address} connections in their handshake from one address"
+            return "half_open_address", text
+        return None
+
+    def _full(self, now: float) -> tuple[str, str] | None:
+        """As `_broken`, of the bounds of all connections together."""
+        config = self._config
         if not self._accepts.take(now):
             return "rate", f"more than {config.accept_rate:g} connections a second"
         most = config.max_connections - config.reserved_outbound
         if self.total >= most:
             return "connections", f"{self.total} connections, at most {most} before dials"
-        if counted and self._per_address.get(address, 0) >= config.max_per_address:
-            return "address", f"{config.max_per_address} connections from one address"
-        if counted and self._per_network.get(network, 0) >= config.max_per_network:
-            return "network", f"{config.max_per_network} connections from one network"
         if self.half_open >= config.max_half_open:
             return "half_open", f"{self.half_open} connections in their handshake"
-        if self._half_open.get(address, 0) >= config.max_half_open_per_address:
-            text = f"{config.max_half_open_per_address} connections in their handshake from one address"
-            return "half_open_address", text
         return None
 
     def refuse_outbound(self) -> str | None:
@@ -173,12 +188,15 @@ class Admission:
     def handshake_over(self, host: str) -> None:
         """An inbound connection is no longer half-open."""
         self.half_open -= 1
-        _decrement(self._half_open, AddressGroup.of(host).address)
+        if host:
+            _decrement(self._half_open, AddressGroup.of(host).address)
 
     def release_inbound(self, host: str) -> None:
         """An inbound connection is gone; its place is free again."""
-        source = AddressGroup.of(host)
         self.total -= 1
+        if not host:
+            return
+        source = AddressGroup.of(host)
         _decrement(self._per_address, source.address)
         _decrement(self._per_network, source.network)
 

@@ -7,7 +7,15 @@ from ..core.channel import ChannelLimits
 from ..core.errors import InvalidArgument
 from ..core.networks import Network
 
-_MAY_BE_NOTHING = ("channel", "reserved_outbound", "attempt_delay", "dns_servers", "exempt_networks", "verify_workers")
+_MAY_BE_NOTHING = (
+    "channel",
+    "reserved_outbound",
+    "attempt_delay",
+    "dns_servers",
+    "exempt_networks",
+    "verify_workers",
+    "dial_from_listener",
+)
 _LIMITS, _PEERS, _TIMEOUTS = LimitsSection(), PeersSection(), TimeoutsSection()
 
 
@@ -40,6 +48,7 @@ class NetConfig:
     attempt_timeout: float = _TIMEOUTS.dial_attempt  # one address, handshake included
     resolve_timeout: float = 5.0
     dns_servers: tuple[tuple[str, int], ...] = ()  # asked for /dnsaddr names; none: the system's
+    dial_from_listener: bool = False  # from the port listened at, so that a NAT shows others where that one is reached
     attempt_delay: float = 0.25  # between attempts; RFC 8305 section 5 recommends 250 ms
     max_parallel_attempts: int = 4  # of one dial
     max_dials: int = 64  # in flight

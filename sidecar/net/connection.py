@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
         "buffered",
         "bytes_in",
         "bytes_out",
+        "circuit",
         "direction",
         "local",
         "number",
@@ -92,6 +93,8 @@ class Connection(asyncio.Protocol):
         self.direction = direction
         self.attempt = attempt
         self.remote_host = ""
+        self.circuit: events.CircuitOpened | None = None
+        """The stream through a relay that it has for a socket."""
         self.remote: Multiaddr | None = None
         self.local: Multiaddr | None = None
         self.peer: PeerId | None = None
@@ -163,16 +166,12 @@ class Connection(asyncio.Protocol):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # asyncio and uvloop set TCP_NODELAY by themselves
-        peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        if not peer or not here:  # gone before we looked
+        if not self._name_ends(transport):  # gone before we looked
             self._advance(Step.REFUSED)
             if self.attempt is not None:
                 self.attempt.fail(Closed("the remote closed the connection at once"))
             self._transport.abort()
             return
-        self.remote_host = str(peer[0])
-        self.remote = Multiaddr.tcp(self.remote_host, peer[1], self._suffix)
-        self.local = Multiaddr.tcp(str(here[0]), here[1], self._suffix)
         channel = self._host.admit(self)
         if channel is None:
             self._advance(Step.REFUSED)
@@ -185,6 +184,20 @@ class Connection(asyncio.Protocol):
         self._turns = ReadTurns(self._host.loop, self._transport, self._read, self.eof_received)
         self._alarm = Alarm(self._host.loop, channel.next_deadline, self._on_deadline)
         self._settle()
+
+    def _name_ends(self, transport: asyncio.BaseTransport) -> bool:
+        """Note where it leads from and to; False where nobody can say any more."""
+        self.circuit = transport.get_extra_info("circuit")
+        if self.circuit is not None:
+            self.remote, self.local = self.circuit.remote, self.circuit.local
+            return True
+        peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        if not peer or not here:
+            return False
+        self.remote_host = str(peer[0])
+        self.remote = Multiaddr.tcp(self.remote_host, peer[1], self._suffix)
+        self.local = Multiaddr.tcp(str(here[0]), here[1], self._suffix)
+        return True
 
     @override
     def data_received(self, data: bytes) -> None:

@@ -81,7 +81,7 @@ class DialHistory:
         endpoint.holder = target.expected or holder or endpoint.holder
         endpoint.failures, endpoint.not_before = 0, 0.0
         self._record(endpoint, target, _Record(now, 0, 0.0))
-        if before != (endpoint.holder, 0):
+        if before != (endpoint.holder, 0) and target.relay is None:
             self._on_tried(EndpointTried(KnownEndpoint(*_key(target), endpoint.holder, 0), None))
 
     def failed(self, target: Target, now: float, holder: PeerId | None = None) -> None:
@@ -102,7 +102,9 @@ class DialHistory:
             limit = min(config.backoff_max, config.endpoint_backoff_max)
             endpoint.not_before = now + self._delay(endpoint.failures, limit)
             endpoint.failures += 1
-        self._on_tried(EndpointTried(KnownEndpoint(*_key(target), endpoint.holder, endpoint.failures), target.expected))
+        if target.relay is None:
+            known = KnownEndpoint(*_key(target), endpoint.holder, endpoint.failures)
+            self._on_tried(EndpointTried(known, target.expected))
 
     def wait(self, target: Target, now: float, *, trusted: bool = False) -> float:
         """Seconds until the endpoint may be tried for the peer expected there; 0 when it may be now.
@@ -130,14 +132,15 @@ class DialHistory:
     def order(self, targets: list[Target]) -> list[Target]:
         """Best first: what answered last, then plain TCP before WebSocket, which costs more, and near before far.
 
-        Near: loopback, then private, then public addresses; near ones fail fast.
+        Near: loopback, then private, then public addresses; near ones fail fast. Behind all of them, relays.
         """
 
-        def rank(target: Target) -> tuple[float, bool, int]:
+        def rank(target: Target) -> tuple[bool, float, bool, int]:
             endpoint = self._endpoints.get(_key(target))
             record = endpoint.records.get(target.expected or b"", _NOTHING) if endpoint is not None else _NOTHING
             latest = -record.succeeded_at if record.succeeded_at is not None else float("inf")
-            return latest, target.endpoint.websocket, _distance(target.host)
+            relayed = target.relay is not None
+            return relayed, latest, target.endpoint.websocket, 0 if relayed else _distance(target.host)
 
         return sorted(targets, key=rank)
 

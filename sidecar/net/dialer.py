@@ -203,7 +203,9 @@ class Dialer:
             wait = 0.0 if request.force else self._history.wait(target, now, trusted=request.trusted)
             if self._is_own_endpoint(target.host, target.port):
                 dial.failed(SelfDial(f"{target.address} is an address of this node itself"))
-            elif (refusal := self._gate.refuse_address(target.host)) is not None:  # also one that a name stood for
+            elif (
+                target.relay is None and (refusal := self._gate.refuse_address(target.host)) is not None
+            ):  # also one that a name stood for
                 dial.failed(refusal)
             elif target.scope < told.get(target.address, Scope.LOOPBACK):
                 dial.failed(
@@ -218,17 +220,20 @@ class Dialer:
     async def _attempt_all(self, dial: ConcurrentDial, targets: list[Target]) -> None:
         """Try one endpoint after the other, the next one when a moment has passed or one has failed (RFC 8305)."""
         config = self._config
+        punch = dial.request.punch is not None  # at the same moment as the other side: nothing waits for its turn
+        parallel = config.max_addresses if punch else config.max_parallel_attempts
+        delay = 0.0 if punch else config.attempt_delay
         waiting = deque(targets)
         running: set[asyncio.Task[None]] = set()
         try:
             while (waiting or running) and not dial.over:
-                if waiting and len(running) < config.max_parallel_attempts:
+                if waiting and len(running) < parallel:
                     target = waiting.popleft()
                     name = f"dial-{dial.number}-{target.host}:{target.port}"
                     running.add(asyncio.create_task(self._attempt(dial, target), name=name))
-                more = waiting and len(running) < config.max_parallel_attempts
+                more = waiting and len(running) < parallel
                 done, running = await asyncio.wait(
-                    running, timeout=config.attempt_delay if more else None, return_when=asyncio.FIRST_COMPLETED
+                    running, timeout=delay if more else None, return_when=asyncio.FIRST_COMPLETED
                 )
                 for task in done:
                     task.result()  # attempts keep their errors to themselves: what comes out is a defect
@@ -270,26 +275,30 @@ class Dialer:
         attempt = Attempt(dial, target, loop)
         connection: Abortable | None = None
         error: SidecarError | None = Closed("another address answered first")
-        limit = self._config.attempt_timeout
+        # Behind a relay the way there may have to be dialled first: for this the whole dial has time.
+        limit = self._config.attempt_timeout if target.relay is None else self._config.dial_timeout
         try:
             async with asyncio.timeout(limit):
                 connection = await self._connect(attempt)
                 error = await attempt.outcome
         except TimeoutError:
             error = DialTimeout(f"{target.address}: no answer within {limit:g} s")
+        except SidecarError as failure:  # of the relay
+            error = failure.with_traceback(None)
         except OSError as failure:
             what = f"{target.address}: {failure.strerror or failure}"
             error = ResourceExhausted(what) if failure.errno in _OWN_BOUNDS else Unreachable(what)
         finally:
             if attempt.told:  # what was told outlives a time-out or cancellation in the same turn
                 error = attempt.outcome.result()
-            if error is None:
+            if error is None and dial.request.punch is None:
                 self._history.succeeded(target, monotonic(), attempt.answered)
-            elif connection is not None:
+            elif error is not None and connection is not None:
                 connection.abort(error)
         if error is not None:
             log.debug("dial %d: %s: %s", dial.number, target.address, error)
-            said_nothing = isinstance(error, ResourceExhausted | PeerBanned) or dial.won
+            punched = dial.request.punch is not None  # where the hole was is no place to come back to
+            said_nothing = isinstance(error, ResourceExhausted | PeerBanned) or dial.won or punched
             if not said_nothing:  # about the address
                 self._history.failed(target, monotonic(), error.answered if isinstance(error, WrongPeer) else None)
             dial.failed(error)

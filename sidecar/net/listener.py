@@ -4,6 +4,8 @@ import errno
 import ipaddress
 import os
 import socket
+import sys
+from collections.abc import Sequence
 
 from ..core.errors import AddressInUse, ConfigError, SidecarError
 from ..core.multiaddr import Multiaddr
@@ -32,6 +34,45 @@ def open_socket(address: Multiaddr) -> socket.socket:
         listening.close()
         raise _refusal(address, error) from None
     return listening
+
+
+_SHARED = sys.platform == "linux"  # elsewhere, that a listener's port may be dialled from has to be said too early
+
+
+def let_dial_from(listening: socket.socket) -> None:
+    """Have this node dial from the port of a socket that listens already.
+
+    Both sockets need SO_REUSEPORT for it, by which two processes could listen at one port and never know. So it is set
+    no sooner than now: whoever binds to the port without it, as every sidecar does at first, is refused.
+    """
+    if _SHARED:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+def dialling_socket(listening: Sequence[socket.socket], host: str) -> socket.socket | None:
+    """A socket to dial an IP address from the port that one of the others listens at; None where that cannot be."""
+    if not _SHARED:
+        return None
+    target = ipaddress.ip_address(host.partition("%")[0])
+    family = socket.AF_INET if target.version == 4 else socket.AF_INET6
+    for own in listening:
+        if own.family != family:
+            continue
+        name = own.getsockname()
+        at = ipaddress.ip_address(name[0])
+        if not at.is_unspecified and at.is_loopback != target.is_loopback:
+            continue
+        dialling = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            dialling.setblocking(False)
+            dialling.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            dialling.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            dialling.bind(name)
+        except OSError:  # another user's process has come in between
+            dialling.close()
+            continue
+        return dialling
+    return None
 
 
 def _refusal(address: Multiaddr, error: OSError) -> SidecarError:

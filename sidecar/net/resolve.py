@@ -25,6 +25,8 @@ class Target(NamedTuple):
     host: str
     port: int
     expected: PeerId | None
+    relay: Multiaddr | None = None
+    """Where the relay is that it is behind, with its id; `host` is then no host but a name for the place."""
 
     @property
     def endpoint(self) -> Endpoint:
@@ -33,7 +35,9 @@ class Target(NamedTuple):
 
     @property
     def scope(self) -> Scope:
-        """From where it can be reached."""
+        """From where it can be reached; PUBLIC behind a relay, who is found where others are."""
+        if self.relay is not None:
+            return Scope.PUBLIC
         return AddressGroup.of(self.host).scope
 
     def by_number(self, *, with_peer: bool = False) -> Multiaddr:
@@ -41,6 +45,8 @@ class Target(NamedTuple):
 
         `with_peer`: and with who must answer there at its end, where that is known.
         """
+        if self.relay is not None:
+            return self.address if self.expected is None or not with_peer else self.address.with_peer(self.expected)
         endpoint = self.endpoint
         if endpoint.tls and endpoint.sni is None and endpoint.kind.startswith("dns"):
             endpoint = endpoint._replace(sni=endpoint.host)
@@ -89,6 +95,8 @@ class Resolver:
         Raises NotSupported for transports and name types that are not spoken here, DialTimeout when the name server
         does not answer in time, and Unreachable for a name that does not exist.
         """
+        if address.is_relayed:
+            return [_behind_relay(address, expected)]
         if address.dnsaddr is not None:
             found = await expand(address, expected, self._texts.look_up)
             targets, errors = await self.resolve_all(found)
@@ -98,7 +106,8 @@ class Resolver:
         endpoint = address.endpoint()
         if endpoint is None:
             raise NotSupported(
-                f"{address}: its transport cannot be dialled, only TCP and WebSocket on an IP address or DNS name"
+                f"{address}: its transport cannot be dialled, only TCP and WebSocket on an IP address or DNS name, "
+                "and what is behind a relay"
             )
         kind, host, port = endpoint[:3]
         if port == 0:
@@ -143,3 +152,14 @@ class Resolver:
 
         threading.Thread(target=work, name=f"resolve-{host}", daemon=True).start()
         return await answer
+
+
+def _behind_relay(address: Multiaddr, expected: PeerId | None) -> Target:
+    """Raises NotSupported for an address that does not name one relay and who is behind it."""
+    relay = address.relay
+    if relay is None or relay.peer_id is None:
+        raise NotSupported(f"{address}: cannot be dialled: it does not name one relay by its id before /p2p-circuit")
+    if expected is None:
+        raise NotSupported(f"{address}: cannot be dialled: it does not name who is behind the relay")
+    base = address.without_peer()
+    return Target(base, str(base.with_peer(expected)), 0, expected, relay)

@@ -1,6 +1,7 @@
 """The driver: carries the node machine's effects out over sockets and feeds it what happens there."""
 
 import asyncio
+import errno
 import logging
 import os
 import random
@@ -25,6 +26,7 @@ from ..core.types import Direction, KnownEndpoint
 from .admission import Admission
 from .alarm import Alarm
 from .backlog import Backlog
+from .circuits import CircuitTransports
 from .concurrent_dial import Attempt
 from .config import NetConfig
 from .connection import Connection
@@ -32,7 +34,7 @@ from .dial_history import DialHistory, EndpointTried
 from .dialer import Dialer
 from .host import ConnectionHost
 from .layered import LayeredConnection
-from .listener import open_socket, reached_at
+from .listener import dialling_socket, let_dial_from, open_socket, reached_at
 from .signatures import SignatureWorkers
 from .statistics import ConnectionView, Counters, NetStatistics
 from .transports import Transports
@@ -41,6 +43,11 @@ if TYPE_CHECKING:
     from .multicast import MulticastDns
 
 log = logging.getLogger(__name__)
+
+_EARLY = (errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH)
+_TAKEN = (errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.EINVAL)
+_PUNCH_AGAIN = 0.05  # seconds; a guess
+_NOWHERE = Endpoint("", "", 0)  # of what is behind a relay: no host, and nothing is spoken below its own protocols
 
 _STALL_CHECKS = 1 / 16  # of the stall time-out: how often connections that bytes wait for are looked at
 
@@ -94,10 +101,14 @@ class Runtime(ConnectionHost):
             on_failed=self._on_dial_failed,
             on_resolved=lambda lookup, result: self.feed(events.Resolved(lookup, result)),
         )
+        self._circuits = CircuitTransports(self.loop, self.feed, self._over_circuit)
+        # How a connection is made to a target, by what is next to the wire there.
+        self._carriers = {"tcp": self._connect_tcp, "circuit": self._circuits.connect}
         self._counters = Counters()
         self._connections: dict[int, Connection] = {}  # admitted and not lost
         self._next_connection = 1
         self._servers: list[asyncio.Server] = []
+        self._listening: list[socket.socket] = []
         self._bound: list[Multiaddr] = []  # where these listen, wildcards as they are
         self._multicast: MulticastDns | None = None
         self._own_endpoints: dict[tuple[str, int], None] = {}
@@ -138,6 +149,8 @@ class Runtime(ConnectionHost):
             server = await self.loop.create_server(
                 partial(self._inbound, endpoint), sock=opened, backlog=self.config.backlog
             )
+            let_dial_from(opened)
+            self._listening.append(opened)
             self._servers.append(server)
         log.info("listening on %s", ", ".join(map(str, reached)) or "nothing")
         return tuple(reached)
@@ -178,7 +191,7 @@ class Runtime(ConnectionHost):
         for server in self._servers:
             server.close()
         await self._dialer.close()
-        for connection in list(self._connections.values()):
+        for connection in reversed(list(self._connections.values())):  # those over circuits before what carries them
             connection.drain()
         if not self._connections:
             self._idle.set()
@@ -208,6 +221,7 @@ class Runtime(ConnectionHost):
             connections=len(open_ones),
             inbound=inbound,
             outbound=len(open_ones) - inbound,
+            relayed=sum(connection.circuit is not None for connection in open_ones),
             half_open=sum(connection.opened_at is None for connection in living),
             streams=sum(connection.streams for connection in living),
             dials_in_flight=self._dialer.in_flight,
@@ -342,6 +356,15 @@ class Runtime(ConnectionHost):
                 self._dialer.dial(effect)
             case events.Resolve():
                 self._dialer.resolve(effect)
+            case (
+                events.CircuitOpened()
+                | events.CircuitFailed()
+                | events.CircuitReceived()
+                | events.CircuitTaken()
+                | events.CircuitEnded()
+                | events.CircuitLost()
+            ):
+                self._circuits.carry_out(effect)
             case _:
                 self._on_news(effect)
 
@@ -351,6 +374,20 @@ class Runtime(ConnectionHost):
         return self._connection(endpoint, None)
 
     async def _connect(self, attempt: Attempt) -> Connection:
+        return await self._carriers["tcp" if attempt.target.relay is None else "circuit"](attempt)
+
+    def _over_circuit(self, attempt: Attempt | None) -> Connection:
+        """A connection that has a circuit for a socket; the key of a private network is used there too."""
+        return self._connection(_NOWHERE, attempt)
+
+    async def _connect_tcp(self, attempt: Attempt) -> Connection:
+        punch = attempt.dial.request.punch is not None
+        if punch or self.config.dial_from_listener:
+            connected = await self._connect_from_listener(attempt, punch)
+            if connected is not None:
+                make = partial(self._connection, attempt.target.endpoint, attempt)
+                _, connection = await self.loop.create_connection(make, sock=connected)
+                return connection
         _, connection = await self.loop.create_connection(
             partial(self._connection, attempt.target.endpoint, attempt),
             attempt.target.host,
@@ -358,8 +395,33 @@ class Runtime(ConnectionHost):
         )
         return connection
 
+    async def _connect_from_listener(self, attempt: Attempt, punch: bool) -> socket.socket | None:
+        """A socket connected from a port listened at; None where that cannot be: any other may do. Raises OSError."""
+        target = attempt.target
+        while True:
+            dialling = dialling_socket(self._listening, target.host)
+            if dialling is None:
+                return None
+            try:
+                await self.loop.sock_connect(dialling, (target.host, target.port))
+            except OSError as error:
+                dialling.close()
+                if (
+                    punch and error.errno in _EARLY
+                ):  # the other side's NAT is not open yet: its own packet is on the way
+                    await asyncio.sleep(_PUNCH_AGAIN)
+                    continue
+                if error.errno in _TAKEN:  # the same two ports are, or were a moment ago, connected already
+                    return None
+                raise
+            except BaseException:
+                dialling.close()
+                raise
+            return dialling
+
     def _connection(self, endpoint: Endpoint, attempt: Attempt | None) -> Connection:
-        direction = Direction.INBOUND if attempt is None else Direction.OUTBOUND
+        punched = None if attempt is None else attempt.dial.request.punch
+        direction = punched or (Direction.INBOUND if attempt is None else Direction.OUTBOUND)
         stack = self._transports.stack(endpoint, dialled=attempt is not None)
         if stack is None:
             return Connection(self, self._number(), direction, attempt)
@@ -376,7 +438,7 @@ class Runtime(ConnectionHost):
         if self._stopping:
             reason: str | None = "the node is shutting down"
             self._admission.refused["stopping"] += 1
-        elif (refusal := self._gate.refuse_address(connection.remote_host)) is not None:
+        elif connection.circuit is None and (refusal := self._refuse_host(connection)) is not None:
             self._counters.refused += 1  # the gate counts them too; a line for each would be half of an attack
             log.debug("connection with %s refused: %s", connection.remote, refusal)
             if attempt is not None:
@@ -394,10 +456,11 @@ class Runtime(ConnectionHost):
             return None
         self._connections[connection.number] = connection
         observe = self._observe_upgrade
+        expected = connection.circuit.peer if connection.circuit is not None else None
         return Channel(
             self._identity,
-            dialer=attempt is not None,
-            expected_peer=attempt.target.expected if attempt else None,
+            dialer=connection.direction is Direction.OUTBOUND,
+            expected_peer=attempt.target.expected if attempt else expected,
             limits=self.config.channel,
             pull=connection.pull,
             accepts=self._node.accepts,
@@ -406,13 +469,16 @@ class Runtime(ConnectionHost):
             on_upgraded=observe and observe(connection.number, connection.direction, connection.remote),
         )
 
+    def _refuse_host(self, connection: Connection) -> SidecarError | None:
+        return self._gate.refuse_address(connection.remote_host)
+
     @override
     def refuse_peer(self, connection: Connection) -> SidecarError | None:
         assert connection.peer is not None, "the handshake has shown it"
         refusal = self._gate.refuse_peer(connection.peer)
         if refusal is None:  # the address may have been banned meanwhile
-            return self._gate.refuse_address(connection.remote_host)
-        if connection.attempt is None:
+            return self._refuse_host(connection) if connection.circuit is None else None
+        if connection.attempt is None and connection.circuit is None:
             self._admission.suspects.add(connection.remote_host, monotonic())
         return refusal
 
@@ -440,14 +506,16 @@ class Runtime(ConnectionHost):
         self._counters.handshakes["completed"] += 1
         log.debug("%r: connected", connection)
         dial = attempt.dial.number if attempt else None
-        opened = events.ConnectionOpened(connection.number, peer, public_key, connection.direction, remote, local, dial)
+        limited = connection.circuit is not None and connection.circuit.limited
+        number, direction = connection.number, connection.direction
+        opened = events.ConnectionOpened(number, peer, public_key, direction, remote, local, dial, limited)
         return self.receive(opened, now)
 
     @override
     def ended(self, connection: Connection, error: SidecarError | None) -> None:
         self._counters.closed += 1
         self._counters.closed_by[_name(error)] += 1
-        if isinstance(error, WorkExceeded) and connection.attempt is None:
+        if isinstance(error, WorkExceeded) and connection.attempt is None and connection.circuit is None:
             self._admission.suspects.add(connection.remote_host, monotonic())
         if error is None or type(error) in (Closed, PeerBanned):
             log.debug("%r: closed: %s", connection, error or "in order")

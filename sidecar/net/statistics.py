@@ -37,6 +37,7 @@ class NetStatistics(Statistics):
     connections: int = 0
     inbound: int = 0  # of these
     outbound: int = 0  # of these
+    relayed: int = 0  # of all of these, those that go through relays
     half_open: int = 0
     streams: int = 0
     dials_in_flight: int = 0

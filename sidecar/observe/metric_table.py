@@ -9,7 +9,8 @@ from typing import NamedTuple
 from ..api.statistics import BackendStatistics
 from ..core.events import Standing
 from ..core.gossip.events import MISBEHAVIOUR
-from ..core.node.statistics import NodeStatistics
+from ..core.node.statistics import CIRCUIT_ENDS, CIRCUIT_REFUSALS, PUNCH_FAILURES, NodeStatistics
+from ..core.relay import RelayStatus
 from ..net.statistics import NetStatistics, snaked
 
 
@@ -66,6 +67,8 @@ _IWANT = "Ids of messages in IWANT."
 _IDONTWANT = "Ids of messages in IDONTWANT."
 _NAMED = "Ids of messages on lazy links, in place of the messages."
 _CONNECTIONS = "Open connections to peers."
+_CARRIED = "Streams through relays that connections of this node go over."
+_CIRCUITS = "Streams through relays that were agreed on; their handshakes follow."
 _OPENED = "Connections whose handshake was finished."
 _REFUSED = "Calls of apps that a token, its scopes or its quota did not allow."
 _MESSAGES = (
@@ -97,6 +100,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _gauge(lambda c: c.net.inbound, "connections", _CONNECTIONS, direction="inbound"),
     _gauge(lambda c: c.net.outbound, "connections", _CONNECTIONS, direction="outbound"),
+    _gauge(lambda c: c.net.relayed, "connections_relayed", "Open connections to peers that go through relays."),
     _gauge(lambda c: c.net.half_open, "connections_half_open", "Connections whose handshake is not finished."),
     _counter(lambda c: c.net.opened_inbound, "connections_opened", _OPENED, direction="inbound"),
     _counter(lambda c: c.net.opened_outbound, "connections_opened", _OPENED, direction="outbound"),
@@ -171,6 +175,32 @@ ROWS: tuple[Row, ...] = (
         "Streams reset since the peer broke their protocol.",
     ),
     _gauge(lambda c: c.node.operations.operations_open, "operations", "Operations of apps under way in the node."),
+    # relays
+    _gauge(lambda c: c.node.relay.places, "relay_places", "Places with relays, through which this node is reached."),
+    _counter(lambda c: c.node.relay.places_granted, "relay_places_granted", "Times that a relay gave or renewed one."),
+    _gauge(lambda c: c.node.circuits.open_inbound, "circuits", _CARRIED, direction="inbound"),
+    _gauge(lambda c: c.node.circuits.open_outbound, "circuits", _CARRIED, direction="outbound"),
+    _counter(lambda c: c.node.circuits.opened_inbound, "circuits_opened", _CIRCUITS, direction="inbound"),
+    _counter(lambda c: c.node.circuits.opened_outbound, "circuits_opened", _CIRCUITS, direction="outbound"),
+    _gauge(lambda c: c.node.relay.reservations, "relay_reservations", "Places of others with this node as a relay."),
+    _counter(
+        lambda c: c.node.relay.reservations_granted,
+        "relay_reservations_granted",
+        "Times that this node gave or renewed one.",
+    ),
+    _gauge(lambda c: c.node.relay.circuits, "relay_circuits", "Connections of others that this node carries."),
+    _counter(lambda c: c.node.relay.circuits_opened, "relay_circuits_opened", "The same since the start."),
+    _counter(lambda c: c.node.relay.relayed_bytes, "relay_bytes", "Bytes carried for others, of both directions."),
+    _counter(
+        lambda c: c.node.punch.begun, "punches", "Connections through relays that this node tried to make direct."
+    ),
+    _counter(lambda c: c.node.punch.succeeded, "punches_succeeded", "Of these, those that became direct."),
+    _counter(lambda c: c.node.punch.tries, "punch_tries", "Times that both sides agreed to dial at one moment."),
+    _gauge(
+        lambda c: c.node.punch.under_way,
+        "punches_running",
+        "Connections through relays that are being made direct.",
+    ),
     # gossip
     _gauge(lambda c: c.node.gossip_queues.peers, "gossip_peers", "Peers that gossip with this node."),
     _counter(lambda c: c.node.gossip.published, "gossip_published_messages", "Messages published by this node's apps."),
@@ -398,6 +428,55 @@ FAMILIES: tuple[Family, ...] = (
         "reason",
         "Connections that ended after their handshake, by reason: order, or the error.",
         ("order",),
+    ),
+    Family(
+        lambda c: snaked(c.node.relay.places_failed),
+        "sidecar_relay_places_failed",
+        True,
+        "reason",
+        "Places with relays asked for in vain, by the error.",
+        ("refused",),
+    ),
+    Family(
+        lambda c: snaked(c.node.circuits.failed),
+        "sidecar_circuits_failed",
+        True,
+        "reason",
+        "Connections through relays that this node asked for in vain, by the error.",
+        ("refused",),
+    ),
+    Family(
+        lambda c: c.node.circuits.refused,
+        "sidecar_circuits_refused",
+        True,
+        "reason",
+        "Connections that relays brought and that were refused: a relay without a place of this node, a peer that is "
+        "not wanted, too many, or no request.",
+        CIRCUIT_REFUSALS,
+    ),
+    Family(
+        lambda c: c.node.punch.failed,
+        "sidecar_punches_failed",
+        True,
+        "reason",
+        "Connections through relays that stayed so: no address to dial, no answer there, or the peer does not do it.",
+        PUNCH_FAILURES,
+    ),
+    Family(
+        lambda c: c.node.relay.requests_refused,
+        "sidecar_relay_requests_refused",
+        True,
+        "status",
+        "Requests to this node as a relay that were refused, by its answer.",
+        tuple(status.name.lower() for status in RelayStatus if status is not RelayStatus.OK),
+    ),
+    Family(
+        lambda c: c.node.relay.circuits_ended,
+        "sidecar_relay_circuits_ended",
+        True,
+        "reason",
+        "Connections that this node carried and that ended: in order, at the limit of time or data, or lost.",
+        CIRCUIT_ENDS,
     ),
     Family(
         lambda c: c.node.work.points,

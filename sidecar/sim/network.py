@@ -161,17 +161,19 @@ class Simulation:
         target: SimPeer,
         dial: int | None = None,
         latencies: tuple[float, float] | None = None,
+        answering: int | None = None,
     ) -> str | None:
         """Open a link between the two, whose handshake is over. Or return the bound of one of both that it would break.
 
         `dial`: the number of the dialler's `Dial`, if any. `latencies`: there and back, where they have been drawn.
+        `answering`: that of the target's, where both dial at one moment.
         """
         refused = admit(dialler, target)
         if refused is not None:
             return refused
         link = Link.between(self, dialler, target, latencies)
         dialler.opened(link.number, target, Direction.OUTBOUND, dial)
-        target.opened(link.far.number, dialler, Direction.INBOUND, None)
+        target.opened(link.far.number, dialler, Direction.INBOUND, answering)
         return None
 
 

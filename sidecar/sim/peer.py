@@ -11,6 +11,7 @@ from ..core.identity import Identity
 from ..core.multiaddr import Multiaddr
 from ..core.node import Node, NodeConfig, NodeEffect, NodeInput, NodeNews
 from ..core.types import Direction
+from .circuit import Circuit
 
 if TYPE_CHECKING:
     from .network import Link, Simulation
@@ -57,6 +58,14 @@ class SimPeer:
         self.make: Callable[..., Node] = Node
         """What makes its node, with the arguments of `Node`; for a peer that does not behave as one."""
         self.links: dict[int, Link] = {}
+        self.circuits: dict[int, Circuit] = {}
+        """Connections through relays, by the streams that carry them."""
+        self.carried: dict[int, Circuit] = {}
+        """The same by their own numbers."""
+        self.refused_circuits: list[SidecarError | None] = []
+        """Those that others opened and that failed in their handshake: why."""
+        self.reached_by: Callable[[SimPeer], bool] = lambda dialler: True
+        """Whether a dial of that peer comes through: a NAT lets none in."""
         self.admission: ConnectionBounds | None = None  # None: it takes any number of connections
         self.dials = 0  # since the beginning
         self.vain: Counter[str] = Counter()  # of these, those that led to nobody, or to another one; by IP address
@@ -70,6 +79,10 @@ class SimPeer:
         self._downlink_free = 0.0
         self._connections = 0
         self._starts = 0
+        self.punched_by: Callable[[SimPeer], bool] = lambda other: True
+        """Whether its NAT shows that peer the port that others see: then both come through that dial at one moment."""
+        self._punching: dict[int, events.Dial] = {}  # by the index of the peer at the other side
+        self._attempts: dict[int, tuple[events.Dial, list[Multiaddr]]] = {}  # dials that want a circuit
 
     # ------------------------------------------------------------ life
 
@@ -77,6 +90,7 @@ class SimPeer:
         """Begin, or begin again after `Simulation.kill`, with the same identity and no memory."""
         self._starts += 1
         rng = random.Random(f"{self.simulation.seed}/{self.index}/{self._starts}")
+        self._entropy = random.Random(f"{self.simulation.seed}/{self.index}/{self._starts}/entropy")
         now = self.now()
         wall_ns = self.wall_ns + int(now * 1e9)
         sequence = self.sequence
@@ -91,6 +105,9 @@ class SimPeer:
             open_record=self.simulation.verdicts.open_record,
         )
         self.alive = True
+        self.circuits.clear()
+        self.carried.clear()
+        self._attempts.clear()
         self._timer = float("inf")
         self.feed(events.AddressesChanged((self.address,), ()))
 
@@ -142,13 +159,17 @@ class SimPeer:
         for effect in effects:
             match effect:  # the frequent ones first
                 case events.Wake(stream):
-                    link = self.links.get(stream >> events.STREAM_BITS)
+                    link = self.links.get(stream >> events.STREAM_BITS) or self.carried.get(
+                        stream >> events.STREAM_BITS
+                    )
                     if link is not None:
                         link.wake(stream)
                 case gossip.MessagesDelivered() | events.Note():
                     self._tell(effect)
                 case events.CloseWrite(stream):
-                    link = self.links.get(stream >> events.STREAM_BITS)
+                    link = self.links.get(stream >> events.STREAM_BITS) or self.carried.get(
+                        stream >> events.STREAM_BITS
+                    )
                     if link is not None:
                         link.close_write(stream)
                 case events.OpenStream():
@@ -158,29 +179,51 @@ class SimPeer:
                 case events.Resolve():
                     self._resolve(effect)
                 case events.ResetStream(stream):
-                    link = self.links.get(stream >> events.STREAM_BITS)
+                    link = self.links.get(stream >> events.STREAM_BITS) or self.carried.get(
+                        stream >> events.STREAM_BITS
+                    )
                     if link is not None:
                         link.reset(stream)
                 case events.Defer(stream):
-                    link = self.links.get(stream >> events.STREAM_BITS)
+                    link = self.links.get(stream >> events.STREAM_BITS) or self.carried.get(
+                        stream >> events.STREAM_BITS
+                    )
                     if link is not None:
                         link.defer(stream)
                 case events.Acknowledge(stream, size):
-                    link = self.links.get(stream >> events.STREAM_BITS)
+                    link = self.links.get(stream >> events.STREAM_BITS) or self.carried.get(
+                        stream >> events.STREAM_BITS
+                    )
                     if link is not None:
                         link.acknowledge(stream, size)
                 case events.PauseReading(connection) | events.ResumeReading(connection):
-                    link = self.links.get(connection)
+                    link = self.links.get(connection) or self.carried.get(connection)
                     if link is not None:
                         link.pause(isinstance(effect, events.PauseReading))
                 case events.MeasureLatency(connection, _):
-                    link = self.links.get(connection)
+                    link = self.links.get(connection) or self.carried.get(connection)
                     if link is not None:
                         link.measure()
                 case gossip.CheckSignatures(number, checks):
                     self._check(number, checks)
+                case events.CircuitReceived(stream, data):
+                    if stream in self.circuits:
+                        self.circuits[stream].received(data)
+                case events.CircuitTaken(stream, size):
+                    if stream in self.circuits:
+                        self.circuits[stream].taken(size)
+                case events.CircuitOpened():
+                    self._circuit_opened(effect)
+                case events.CircuitFailed(attempt, error):
+                    self._circuit_failed(attempt, error)
+                case events.CircuitEnded(stream):
+                    if stream in self.circuits:
+                        self.circuits[stream].ended(None)
+                case events.CircuitLost(stream, error):
+                    if stream in self.circuits:
+                        self.circuits[stream].ended(error)
                 case events.CloseConnection(connection, error):
-                    link = self.links.get(connection)
+                    link = self.links.get(connection) or self.carried.get(connection)
                     if link is not None:
                         link.close(error)
                 case _:
@@ -201,7 +244,16 @@ class SimPeer:
         self.dials += 1
         simulation = self.simulation
         targets = [simulation.at_address(address.without_peer()) for address in dial.addresses]
-        target = next((peer for peer in targets if peer is not None), None)
+        reached = (peer for peer in targets if peer is not None and peer.reached_by(self))
+        target = next(reached, None)
+        other = next((peer for peer in targets if peer is not None), None)
+        if dial.punch is not None and target is None and other is not None:
+            self._punch(dial, dial.punch, other)
+            return
+        relayed = [address for address in dial.addresses if address.is_relayed]
+        if target is None and relayed:
+            self._want_circuit(dial, relayed)
+            return
         if target is None or not simulation.connected(self, target):
             self._later(simulation.model.dial_timeout, lambda: self._dial_failed(dial, Unreachable("no answer")))
             return
@@ -220,6 +272,60 @@ class SimPeer:
                 self._dial_failed(dial, Unreachable(refused))
 
         self._later(delay, arrive)
+
+    def _punch(self, dial: events.Dial, side: Direction, other: "SimPeer") -> None:
+        """Dial a peer behind a NAT, which opens for this one when it dials as well."""
+        answer = other._punching.pop(self.index, None)
+        if answer is not None and self.punched_by(other) and other.punched_by(self):
+            one, two, first, second = self, other, dial, answer
+            if side is Direction.INBOUND:
+                one, two, first, second = other, self, answer, dial
+
+            def meet() -> None:
+                self.simulation.connect(one, two, first.dial, None, second.dial)
+
+            self._later(self.simulation.latency(self, other), meet)
+            return
+        self._punching[other.index] = dial
+
+        def overdue() -> None:
+            if self._punching.get(other.index) is dial:
+                del self._punching[other.index]
+                self._dial_failed(dial, Unreachable("no answer"))
+
+        if answer is not None:
+            other._dial_failed(answer, Unreachable("no answer"))
+        self._later(self.simulation.model.dial_timeout, overdue)
+
+    def _want_circuit(self, dial: events.Dial, addresses: list[Multiaddr]) -> None:
+        """Try one relay after the other."""
+        address, *rest = addresses
+        relay = address.relay
+        peer = dial.peer or address.peer_id
+        if peer is None or relay is None or relay.peer_id is None:
+            self._dial_failed(dial, Unreachable("not an address of a peer behind a relay"))
+            return
+        self._attempts[dial.dial] = (dial, rest)
+        wanted = events.CircuitWanted(dial.dial, peer, relay.peer_id, relay.without_peer(), dial.force)
+        self._later(0.0, lambda: self.feed(wanted))
+
+    def _circuit_opened(self, opened: events.CircuitOpened) -> None:
+        dial = None
+        if opened.attempt is not None:
+            dial = opened.attempt
+            del self._attempts[dial]
+        self.circuits[opened.stream] = Circuit(self, opened, dial)
+
+    def _circuit_failed(self, attempt: int, error: SidecarError) -> None:
+        dial, rest = self._attempts.pop(attempt)
+        if rest:
+            self._want_circuit(dial, rest)
+        else:
+            self._dial_failed(dial, error)
+
+    def entropy(self) -> bytes:
+        """32 bytes that are random enough here."""
+        return self._entropy.randbytes(32)
 
     def _resolve(self, asked: events.Resolve) -> None:
         simulation = self.simulation
@@ -241,7 +347,7 @@ class SimPeer:
         clock.at(clock.now + delay, unless_restarted)
 
     def _open_stream(self, asked: events.OpenStream) -> None:
-        link = self.links.get(asked.connection)
+        link = self.links.get(asked.connection) or self.carried.get(asked.connection)
         if link is not None:
             link.open_stream(asked)
 
@@ -261,6 +367,12 @@ class SimPeer:
         """A new connection's number at this end."""
         self._connections += 1
         self.links[self._connections] = link
+        return self._connections
+
+    def carry(self, circuit: "Circuit") -> int:
+        """The number of a new connection through a relay."""
+        self._connections += 1
+        self.carried[self._connections] = circuit
         return self._connections
 
     @property

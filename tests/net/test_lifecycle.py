@@ -138,8 +138,8 @@ class Transport:
         self.reading = True
         self.closing = self.output_ended = self.losing = self.lost = False
 
-    def get_extra_info(self, name: str) -> tuple[str, int]:
-        return ("192.0.2.1", 4001)
+    def get_extra_info(self, name: str) -> tuple[str, int] | None:
+        return ("192.0.2.1", 4001) if name in ("peername", "sockname") else None
 
     def set_write_buffer_limits(self, high: int, low: int) -> None:
         assert low < high

@@ -16,6 +16,7 @@ from .process import (
     TracingSection,
 )
 from .protocols import DhtSection, DirectSection, GossipSection, ProbeSection, StreamsSection
+from .relay import RelaySection
 from .score import ScoreSection
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "NetworkSection",
     "PeersSection",
     "ProbeSection",
+    "RelaySection",
     "ScoreSection",
     "StateSection",
     "StreamsSection",

@@ -49,7 +49,7 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
         kademlia: KademliaService,
         in_use: tuple[StreamHandler, ...],
     ) -> None:
-        """`in_use`: a stream of such a handler means that an app has business with the peer."""
+        """`in_use`: a stream of such a handler means that an app has business with the peer, or others through it."""
         self._switch = switch
         self._dialling = dialling
         self._gossip = gossip
@@ -110,6 +110,7 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
             and peer.best.direction is Direction.OUTBOUND
             and now - peer.used_at >= config.release_after
             and not self._dialling.protects(peer.id)
+            and peer.id not in switch.kept
             and not self._asked(peer)
         ]
         if not idle:
@@ -130,7 +131,7 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
         )
 
     def _uses(self, peer: Peer) -> bool:
-        """Whether an app has business with the peer."""
+        """Whether an app has business with the peer, or connections through a relay are carried over its own."""
         return any(stream.handler in self._in_use for c in peer.connections for stream in c.streams.values())
 
     def _over(self) -> bool:
@@ -187,7 +188,9 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
         peers = [
             peer
             for peer in self._switch.peers.values()
-            if not self._dialling.protects(peer.id) and now - peer.since >= self._grace(peer.id, now)
+            if not self._dialling.protects(peer.id)
+            and peer.id not in self._switch.kept
+            and now - peer.since >= self._grace(peer.id, now)
         ]
         in_mesh, shared = self._gossip.memberships()
         own = self._own_choice()

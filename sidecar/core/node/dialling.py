@@ -198,6 +198,21 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         self._anonymous[self._number] = then
         self._switch.emit(events.Dial(self._number, None, tuple(addresses), insist))
 
+    def dial_directly(
+        self,
+        peer: PeerId,
+        addresses: Sequence[Multiaddr],
+        then: Reached,
+        now: float,
+        *,
+        punch: Direction | None = None,
+    ) -> None:
+        """Dial a peer that is connected already, at these addresses alone. `punch`: as in `Dial`."""
+        self._number += 1
+        self._dials[self._number] = None
+        self._anonymous[self._number] = then
+        self._switch.emit(events.Dial(self._number, peer, tuple(addresses), punch is not None, punch=punch))
+
     def _dial(self, peer: PeerId, now: float, *, insist: bool = False) -> None:
         switch = self._switch
         addresses = switch.book.addresses(peer)
@@ -283,7 +298,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
             if then:
                 then(error, now)
             return
-        host = opened.remote.ip
+        host = None if opened.remote.is_relayed else opened.remote.ip
         refusal: SidecarError | None = self._gate.refuse_peer(opened.peer)
         if refusal is None and host:
             refusal = self._gate.refuse_address(host)
@@ -322,6 +337,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         if connection is None:
             return
         peer = connection.peer
+        was_limited = peer.limited
         peer.connections.remove(connection)
         # Whoever asks for a peer without connections while its streams end waits for what is said below.
         was_ready, peer.ready = peer.ready, peer.ready and bool(peer.connections)
@@ -333,6 +349,8 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
                 self._connected(peer.best, now)
             elif all(left.draining for left in peer.connections):
                 peer.connections[-1].draining = False
+                self.updated(peer, now)
+            elif peer.limited and not was_limited:
                 self.updated(peer, now)
             return
         del switch.peers[peer.id]
@@ -407,13 +425,15 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
     # ------------------------------------------------------------ one connection a peer
 
     def _settle(self, peer: Peer, now: float) -> None:
-        """Two connections to one peer: keep one, once it is seen to be alive.
+        """Two connections to one peer: keep one, once it is seen to be alive; a direct one rather than a relayed one.
 
         Dialled from both sides at once, both keep that of the smaller peer id; a second one from the same side means
         that its dialler has lost the first.
         """
         new, old = peer.connections[-1], peer.best
-        if new.direction is old.direction:
+        if new.relayed is not old.relayed:  # a direct one is better, whoever has opened it
+            kept = old if new.relayed else new
+        elif new.direction is old.direction:
             kept = new
         else:
             kept = old if old.direction is direction_kept(self._switch.local, peer.id) else new

@@ -102,7 +102,7 @@ class GateService(Service[GateInput]):
         """Close the connections whose remote addresses are refused; returns how many."""
         closed = 0
         for connection in self._switch.connections.values():
-            host = connection.remote.ip
+            host = None if connection.relayed else connection.remote.ip
             if host is not None and self._gate.refuses_address(host):
                 self._switch.close_connection(connection, self._gate.refuse_address(host))
                 closed += 1

@@ -392,11 +392,14 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
 
     @override
     def peer_ready(self, peer: Peer, now: float) -> None:
-        if peer.speaks(*gossip.PROTOCOLS):
+        if peer.speaks(*gossip.PROTOCOLS) and not peer.limited:
             self._open(peer, self._members.setdefault(peer.id, _Member()))
 
     def peer_updated(self, peer: Peer, now: float) -> None:
         """Another connection may be the best one now: the stream moves there."""
+        if peer.limited:  # the direct one is lost
+            self.peer_gone(peer, now)
+            return
         member = self._members.get(peer.id)
         if member is not None and member.added:
             self._put(gossip.PeerDescribed(peer.id, _dial_only(peer), _hosts(peer)))
@@ -461,7 +464,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
         member.tries = min(member.tries + 1, 8)
 
         def again(now: float) -> None:
-            if self._members.get(peer.id) is member and member.out is None and peer.connections:
+            if self._members.get(peer.id) is member and member.out is None and peer.connections and not peer.limited:
                 self._open(peer, member)
 
         self._switch.deadlines.at(now + pause, again)

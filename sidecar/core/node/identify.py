@@ -64,6 +64,8 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
         self._next_push = 0.0
         self._push_due = False
         self.observed: Counter[Multiaddr] = Counter()
+        self.mapped: Counter[Multiaddr] = Counter()
+        """Of these, those on connections from or to a port that this node listens at: others may come in there."""
         switch.register(IDENTIFY, self, housekeeping=True)
         switch.register(IDENTIFY_PUSH, _Pushed(self, switch), housekeeping=True)
 
@@ -212,7 +214,7 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
             usable = [address for address in peer.info.listen_addresses if Scope.of(address) >= teller]
             switch.book.learn(peer.id, usable, replace=not twins, reach=teller)
         if before is None:
-            self._observe(info)
+            self._observe(info, peer.best)
             peer.ready = True
             self._dialling.arrived(peer, now)
             if peer.id in self._told:
@@ -287,10 +289,15 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
             return None
         return WrongNetwork(f"the peer shows no network, this node belongs to {ours.network!r} and takes no others")
 
-    def _observe(self, info: IdentifyInfo) -> None:
+    def _observe(self, info: IdentifyInfo, connection: PeerConnection) -> None:
         address = info.observed_address
-        if address is not None and (address in self.observed or len(self.observed) < _MAX_OBSERVED):
+        if address is None or address.is_relayed:
+            return
+        if address in self.observed or len(self.observed) < _MAX_OBSERVED:
             self.observed[address.without_peer()] += 1
+            here = connection.local.value("tcp")
+            if not connection.relayed and any(own.value("tcp") == here for own in self._switch.listening):
+                self.mapped[address.without_peer()] += 1
 
     def _unidentified(self, connection: PeerConnection, error: SidecarError, now: float) -> None:
         """The peer does not say who it is: then it shows no network."""

@@ -7,7 +7,7 @@ from typing import Never, assert_never
 
 from .. import events, kademlia
 from ..buffer import FrameDecoder
-from ..errors import Closed, InvalidArgument, ProtocolError, SidecarError
+from ..errors import Closed, InvalidArgument, ProtocolError, SidecarError, Unreachable
 from ..multiaddr import Multiaddr
 from ..networks import AddressKey, Grouping, Scope
 from ..override import override
@@ -206,6 +206,8 @@ class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestore
                 return
             if isinstance(peer, SidecarError):
                 self._failed(query, peer, now)
+            elif peer.limited:
+                self._failed(query, Unreachable("kad: the peer is reached only through a relay with limits"), now)
             else:
                 query.connection = peer.best
                 self._switch.open_stream(peer.best, (self._protocol,), self, query)
@@ -220,6 +222,8 @@ class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestore
         def reached(peer: Peer | SidecarError, now: float) -> None:
             if isinstance(peer, SidecarError):
                 pinged(peer, now)
+            elif peer.limited:
+                pinged(Unreachable("kad: the peer is reached only through a relay with limits"), now)
             else:
                 self._ping.ping(peer.best, now, pinged)
 
@@ -334,7 +338,8 @@ class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestore
     @override
     def peer_ready(self, peer: Peer, now: float) -> None:
         addresses, network = self._switch.book.addresses(peer.id), self._network(peer.best.remote)
-        self.put(kademlia.PeerIdentified(peer.id, addresses, peer.speaks(self._protocol), network))
+        serves = peer.speaks(self._protocol) and not peer.limited
+        self.put(kademlia.PeerIdentified(peer.id, addresses, serves, network))
 
     def _network(self, remote: Multiaddr) -> AddressKey | None:
         group = self._grouping.of(remote)

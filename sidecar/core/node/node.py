@@ -33,6 +33,7 @@ class NodeAddresses(NamedTuple):
     listening: tuple[Multiaddr, ...]
     announced: tuple[Multiaddr, ...]
     observed: tuple[Multiaddr, ...]
+    relayed: tuple[Multiaddr, ...]
 
 
 class Participation(NamedTuple):
@@ -149,9 +150,10 @@ class Node:
         return self.config.network
 
     def addresses(self) -> NodeAddresses:
-        """Where this node listens, what it announces, and what others see it as, most often seen first."""
+        """Where it listens, what it announces, what others see it as (most often first), its places at relays."""
         observed = tuple(address for address, _ in self._services.identify.observed.most_common())
-        return NodeAddresses(self._services.switch.listening, self._services.switch.announced, observed)
+        switch = self._services.switch
+        return NodeAddresses(switch.listening, switch.announced, observed, switch.relayed)
 
     def protocols(self) -> tuple[str, ...]:
         """The protocol ids that inbound streams are answered for."""
@@ -224,6 +226,9 @@ class Node:
             direct=services.direct.statistics(),
             streams=services.streams.statistics(),
             probe=services.probe.statistics(),
+            circuits=services.circuits.statistics(),
+            relay=services.relay_server.statistics(),
+            punch=services.hole_punching.statistics(),
         )
 
 

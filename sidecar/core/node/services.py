@@ -11,11 +11,13 @@ from ..identity import Identity
 from ..parameters import NodeConfig
 from ..records import OpenRecord
 from ..types import PeerId
+from .circuits import Circuits
 from .connection_manager import ConnectionManager
 from .dialling import Dialling
 from .direct import DirectMessageService
 from .gate import GateService
 from .gossip import GossipService
+from .hole_punching import HolePunching
 from .identify import IdentifyService
 from .kademlia import KademliaService
 from .operations import Operations
@@ -23,6 +25,8 @@ from .ping import PingService
 from .probe import ProbeService
 from .readiness import Readiness
 from .records import Records
+from .relay_client import RelayClient
+from .relay_server import RelayServer
 from .rendezvous import Rendezvous
 from .requests import PeerRequests
 from .service import Service
@@ -67,8 +71,14 @@ class Services:
         self.probe = ProbeService(
             switch, dialling, operations, gossip, kademlia, identity, in_use=(direct, streams), now=now
         )
-        self.connection_manager = ConnectionManager(switch, dialling, gossip, kademlia, in_use=(direct, streams))
         self.rendezvous = Rendezvous(switch, kademlia, operations)
+        epoch = wall_ns / 1e9 - now
+        self.relay_client = RelayClient(switch, dialling, identify, kademlia, epoch)
+        self.relay_server = RelayServer(switch, kademlia, self.relay_client, epoch)
+        self.circuits = Circuits(switch, dialling, gate, self.relay_client)
+        self.hole_punching = HolePunching(switch, dialling, identify)
+        in_use = (direct, streams, self.circuits, self.relay_server)
+        self.connection_manager = ConnectionManager(switch, dialling, gossip, kademlia, in_use)
         self.readiness = readiness = Readiness(switch, dialling, unity, now)
         every += [
             switch,
@@ -87,6 +97,10 @@ class Services:
             self.probe,
             self.gate,
             self.connection_manager,
+            self.circuits,
+            self.relay_client,
+            self.relay_server,
+            self.hole_punching,
             ping,
             readiness,
         ]

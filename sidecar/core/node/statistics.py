@@ -154,6 +154,70 @@ class RendezvousStatistics(Statistics):
     """By this node's apps."""
 
 
+CIRCUIT_REFUSALS = ("no_connect", "stranger", "peer", "full")
+CIRCUIT_ENDS = ("order", "time", "data", "lost")
+
+
+@dataclass(slots=True)
+class CircuitStatistics(Statistics):
+    """Connections through relays, at their ends."""
+
+    prefix = "circuit_"
+
+    open_inbound: int = 0
+    """Now, as those that follow."""
+    open_outbound: int = 0
+    opened_inbound: int = 0
+    """Since the start: accepted of relays."""
+    opened_outbound: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    """What relays brought, by why it was not taken."""
+    failed: dict[str, int] = field(default_factory=dict)
+    """That this node asked for, by the error."""
+
+
+@dataclass(slots=True)
+class RelayStatistics(Statistics):
+    """Places with relays, and this node as a relay."""
+
+    prefix = "relay_"
+
+    places: int = 0
+    """That this node holds with relays now."""
+    places_granted: int = 0
+    """By relays, renewals included."""
+    places_failed: dict[str, int] = field(default_factory=dict)
+    """Asked for in vain, by what the relay answered."""
+    reservations: int = 0
+    """Of others with this node, now."""
+    reservations_granted: int = 0
+    circuits: int = 0
+    """That this node relays now."""
+    circuits_opened: int = 0
+    requests_refused: dict[str, int] = field(default_factory=dict)
+    """Of others, by the answer."""
+    circuits_ended: dict[str, int] = field(default_factory=dict)
+    """By why: in order, at the limit of time or of data, or lost with one of the two."""
+    relayed_bytes: int = 0
+
+
+PUNCH_FAILURES = ("lost", "no_address", "no_answer", "not_supported")
+
+
+@dataclass(slots=True)
+class PunchStatistics(Statistics):
+    """Holes punched: relayed connections made direct."""
+
+    prefix = "punch_"
+
+    begun: int = 0
+    succeeded: int = 0
+    tries: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
+    """Given up, by why."""
+    under_way: int = 0
+
+
 @dataclass(slots=True)
 class NodeStatistics(Statistics):
     """A whole node; `flat` gives the names of the API's `GetStatistics`."""
@@ -173,3 +237,6 @@ class NodeStatistics(Statistics):
     direct: DirectStatistics = field(default_factory=DirectStatistics)
     streams: StreamsStatistics = field(default_factory=StreamsStatistics)
     probe: ProbeStatistics = field(default_factory=ProbeStatistics)
+    circuits: CircuitStatistics = field(default_factory=CircuitStatistics)
+    relay: RelayStatistics = field(default_factory=RelayStatistics)
+    punch: PunchStatistics = field(default_factory=PunchStatistics)

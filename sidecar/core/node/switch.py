@@ -5,6 +5,7 @@ answers, opens streams, and is told what happens on them.
 """
 
 import random
+from collections import Counter
 from dataclasses import replace
 from typing import Protocol, assert_never
 
@@ -175,6 +176,7 @@ class PeerConnection:
         "direction",
         "draining",
         "ended_in_order",
+        "limited",
         "local",
         "number",
         "opened_at",
@@ -191,12 +193,18 @@ class PeerConnection:
         self.direction = opened.direction
         self.remote = opened.remote
         self.local = opened.local
+        self.limited = opened.limited
         self.opened_at = now
         self.streams: dict[int, Stream] = {}
         self.tokens: dict[int, None] = {}
         self.draining = False  # surplus: a better connection to the same peer exists
         self.ended_in_order = False
         self.unanswered = False  # the muxer was pinged, and no answer has come since
+
+    @property
+    def relayed(self) -> bool:
+        """Whether it goes through a relay."""
+        return self.remote.is_relayed
 
 
 class Peer:
@@ -235,6 +243,20 @@ class Peer:
                 return connection
         return self.connections[0]
 
+    @property
+    def direct(self) -> PeerConnection | None:
+        """A connection that goes through no relay, if there is one; the best of them."""
+        direct = [connection for connection in self.connections if not connection.relayed]
+        return next((connection for connection in direct if not connection.draining), direct[0] if direct else None)
+
+    @property
+    def limited(self) -> bool:
+        """Whether it is reached only through a relay that ends connections soon: not for what goes on and on.
+
+        Gossip and the DHT leave such peers alone, as go-libp2p's do; what apps send goes there.
+        """
+        return self.best.limited
+
     def speaks(self, *protocols: str) -> bool:
         """Whether it says that it answers one of the protocols; False until it is identified."""
         return self.info is not None and any(protocol in self.info.protocols for protocol in protocols)
@@ -268,6 +290,10 @@ class Switch(Service[SwitchInput]):
         self._housekeeping: dict[str, None] = {}  # protocols whose streams do not mean that a peer is of use
         self.listening: tuple[Multiaddr, ...] = ()
         self.announced: tuple[Multiaddr, ...] = ()
+        self.relayed: tuple[Multiaddr, ...] = ()
+        """Where relays take connections for this node."""
+        self.kept: Counter[PeerId] = Counter()
+        """Peers whose connections are not to be trimmed, since others depend on them: how many reasons there are."""
         self._counts = SwitchStatistics()
         self.traffic: dict[str, Traffic] = {}  # by the names of the handlers
         self._streams: dict[int, Stream] = {}
@@ -360,7 +386,13 @@ class Switch(Service[SwitchInput]):
 
     def advertised(self) -> tuple[Multiaddr, ...]:
         """The addresses that others are told."""
-        return self.announced or self.listening
+        return (*(self.announced or self.listening), *self.relayed)
+
+    def keep(self, peer: PeerId, kept: bool) -> None:
+        """Have a peer's connections not trimmed, or again as others; each of the first needs one of the second."""
+        self.kept[peer] += 1 if kept else -1
+        if not self.kept[peer]:
+            del self.kept[peer]
 
     def readdress(self, listening: tuple[Multiaddr, ...], announced: tuple[Multiaddr, ...]) -> None:
         """Where the node listens, and what it announces instead."""

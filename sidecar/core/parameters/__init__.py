@@ -9,6 +9,7 @@ from .gossip import GossipConfig
 from .kademlia import DEFAULT_NAMESPACES, KademliaConfig, Namespace, Rule
 from .node import NodeConfig, WorkConfig
 from .probe import ProbeConfig
+from .relay import RelayConfig
 from .rules import Limit, OnBreak, SenderRate, SeqnoDistance, TopicRule
 from .score import ScoreConfig, TopicScoreConfig
 
@@ -23,6 +24,7 @@ __all__ = [
     "NodeConfig",
     "OnBreak",
     "ProbeConfig",
+    "RelayConfig",
     "Rule",
     "ScoreConfig",
     "SenderRate",

@@ -10,6 +10,7 @@ from .direct import DirectConfig
 from .gossip import GossipConfig
 from .kademlia import KademliaConfig
 from .probe import ProbeConfig
+from .relay import RelayConfig
 from .rules import TopicRule
 
 MAX_NETWORK_NAME = 64
@@ -106,6 +107,7 @@ class NodeConfig:
     direct: DirectConfig = field(default_factory=DirectConfig)
     work: WorkConfig = field(default_factory=WorkConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    relay: RelayConfig = field(default_factory=RelayConfig)
 
     def __post_init__(self) -> None:
         name = self.network
