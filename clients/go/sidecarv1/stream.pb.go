@@ -551,6 +551,355 @@ func (x *AttachStreamResponse) GetStatus() []byte {
 	return nil
 }
 
+// What the app says on the streams of a call. Encodes as the concatenation of the frames.
+type CarryStreamsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The frames, in the order in which they are to be heeded.
+	Frames        []*OutgoingFrame `protobuf:"bytes,1,rep,name=frames,proto3" json:"frames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CarryStreamsRequest) Reset() {
+	*x = CarryStreamsRequest{}
+	mi := &file_sidecar_v1_stream_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CarryStreamsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CarryStreamsRequest) ProtoMessage() {}
+
+func (x *CarryStreamsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_stream_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CarryStreamsRequest.ProtoReflect.Descriptor instead.
+func (*CarryStreamsRequest) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_stream_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CarryStreamsRequest) GetFrames() []*OutgoingFrame {
+	if x != nil {
+		return x.Frames
+	}
+	return nil
+}
+
+// What the app says on one stream. A frame may say several things; they hold in the order of the fields.
+type OutgoingFrame struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The stream's number, at least 1, which the app has chosen. Frames for a stream that is over are passed over, for it
+	// may have ended meanwhile. A number may be used again once `done` or `status` has been told of it.
+	Stream uint64 `protobuf:"varint,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	// Opens the stream. Bytes may follow at once. INVALID_ARGUMENT for the whole call where the number is in use.
+	Open *StreamOpening `protobuf:"bytes,2,opt,name=open,proto3" json:"open,omitempty"`
+	// Takes up the stream that AcceptStreams has given this token. NOT_FOUND as for AttachStream.
+	Token string `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
+	// Bytes for the peer. Of a stream at most 256 KiB may be under way: those sent beyond what `window` has told of. One
+	// that sends more ends with INVALID_ARGUMENT.
+	Data []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	// Behind these bytes our direction ends.
+	CloseWrite bool `protobuf:"varint,5,opt,name=close_write,json=closeWrite,proto3" json:"close_write,omitempty"`
+	// So many bytes more may be sent to the app. It begins with 256 KiB, and is to be told as the app reads.
+	Window uint32 `protobuf:"varint,6,opt,name=window,proto3" json:"window,omitempty"`
+	// Resets the stream at once, also one that is being opened. Nothing more is said of it.
+	Reset_        bool `protobuf:"varint,7,opt,name=reset,proto3" json:"reset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutgoingFrame) Reset() {
+	*x = OutgoingFrame{}
+	mi := &file_sidecar_v1_stream_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutgoingFrame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutgoingFrame) ProtoMessage() {}
+
+func (x *OutgoingFrame) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_stream_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutgoingFrame.ProtoReflect.Descriptor instead.
+func (*OutgoingFrame) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_stream_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *OutgoingFrame) GetStream() uint64 {
+	if x != nil {
+		return x.Stream
+	}
+	return 0
+}
+
+func (x *OutgoingFrame) GetOpen() *StreamOpening {
+	if x != nil {
+		return x.Open
+	}
+	return nil
+}
+
+func (x *OutgoingFrame) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *OutgoingFrame) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *OutgoingFrame) GetCloseWrite() bool {
+	if x != nil {
+		return x.CloseWrite
+	}
+	return false
+}
+
+func (x *OutgoingFrame) GetWindow() uint32 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
+}
+
+func (x *OutgoingFrame) GetReset_() bool {
+	if x != nil {
+		return x.Reset_
+	}
+	return false
+}
+
+// A stream to be opened.
+type StreamOpening struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The peer id.
+	PeerId string `protobuf:"bytes,1,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
+	// The protocol ids, 1 to 16, best first.
+	Protocols     []string `protobuf:"bytes,2,rep,name=protocols,proto3" json:"protocols,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamOpening) Reset() {
+	*x = StreamOpening{}
+	mi := &file_sidecar_v1_stream_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamOpening) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamOpening) ProtoMessage() {}
+
+func (x *StreamOpening) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_stream_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamOpening.ProtoReflect.Descriptor instead.
+func (*StreamOpening) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_stream_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *StreamOpening) GetPeerId() string {
+	if x != nil {
+		return x.PeerId
+	}
+	return ""
+}
+
+func (x *StreamOpening) GetProtocols() []string {
+	if x != nil {
+		return x.Protocols
+	}
+	return nil
+}
+
+// What the app hears on the streams of a call. Encodes as the concatenation of the frames.
+type CarryStreamsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The frames, those of each stream in their order.
+	Frames        []*IncomingFrame `protobuf:"bytes,1,rep,name=frames,proto3" json:"frames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CarryStreamsResponse) Reset() {
+	*x = CarryStreamsResponse{}
+	mi := &file_sidecar_v1_stream_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CarryStreamsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CarryStreamsResponse) ProtoMessage() {}
+
+func (x *CarryStreamsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_stream_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CarryStreamsResponse.ProtoReflect.Descriptor instead.
+func (*CarryStreamsResponse) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_stream_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CarryStreamsResponse) GetFrames() []*IncomingFrame {
+	if x != nil {
+		return x.Frames
+	}
+	return nil
+}
+
+// What the app hears on one stream. A frame may say several things; they hold in the order of the fields.
+type IncomingFrame struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The stream's number.
+	Stream uint64 `protobuf:"varint,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	// The first thing that is told of a stream, unless it fails: it is open, or this app's.
+	Opened *OpenedStream `protobuf:"bytes,2,opt,name=opened,proto3" json:"opened,omitempty"`
+	// Bytes of the peer.
+	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	// Behind these bytes the peer's direction has ended.
+	End bool `protobuf:"varint,4,opt,name=end,proto3" json:"end,omitempty"`
+	// So many bytes more may be sent by the app.
+	Window uint32 `protobuf:"varint,5,opt,name=window,proto3" json:"window,omitempty"`
+	// Both directions have ended, and everything has left this node. Nothing follows.
+	Done bool `protobuf:"varint,6,opt,name=done,proto3" json:"done,omitempty"`
+	// An encoded google.rpc.Status: what the stream has failed with, behind what had arrived. Nothing follows.
+	Status        []byte `protobuf:"bytes,7,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IncomingFrame) Reset() {
+	*x = IncomingFrame{}
+	mi := &file_sidecar_v1_stream_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IncomingFrame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IncomingFrame) ProtoMessage() {}
+
+func (x *IncomingFrame) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_stream_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IncomingFrame.ProtoReflect.Descriptor instead.
+func (*IncomingFrame) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_stream_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *IncomingFrame) GetStream() uint64 {
+	if x != nil {
+		return x.Stream
+	}
+	return 0
+}
+
+func (x *IncomingFrame) GetOpened() *OpenedStream {
+	if x != nil {
+		return x.Opened
+	}
+	return nil
+}
+
+func (x *IncomingFrame) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *IncomingFrame) GetEnd() bool {
+	if x != nil {
+		return x.End
+	}
+	return false
+}
+
+func (x *IncomingFrame) GetWindow() uint32 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
+}
+
+func (x *IncomingFrame) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *IncomingFrame) GetStatus() []byte {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
 var File_sidecar_v1_stream_proto protoreflect.FileDescriptor
 
 const file_sidecar_v1_stream_proto_rawDesc = "" +
@@ -592,12 +941,37 @@ const file_sidecar_v1_stream_proto_rawDesc = "" +
 	"\x06opened\x18\x01 \x01(\v2\x18.sidecar.v1.OpenedStreamR\x06opened\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x10\n" +
 	"\x03end\x18\x03 \x01(\bR\x03end\x12\x16\n" +
-	"\x06status\x18\x04 \x01(\fR\x06status2\x8f\x02\n" +
+	"\x06status\x18\x04 \x01(\fR\x06status\"H\n" +
+	"\x13CarryStreamsRequest\x121\n" +
+	"\x06frames\x18\x01 \x03(\v2\x19.sidecar.v1.OutgoingFrameR\x06frames\"\xcf\x01\n" +
+	"\rOutgoingFrame\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\x04R\x06stream\x12-\n" +
+	"\x04open\x18\x02 \x01(\v2\x19.sidecar.v1.StreamOpeningR\x04open\x12\x14\n" +
+	"\x05token\x18\x03 \x01(\tR\x05token\x12\x12\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\x12\x1f\n" +
+	"\vclose_write\x18\x05 \x01(\bR\n" +
+	"closeWrite\x12\x16\n" +
+	"\x06window\x18\x06 \x01(\rR\x06window\x12\x14\n" +
+	"\x05reset\x18\a \x01(\bR\x05reset\"F\n" +
+	"\rStreamOpening\x12\x17\n" +
+	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1c\n" +
+	"\tprotocols\x18\x02 \x03(\tR\tprotocols\"I\n" +
+	"\x14CarryStreamsResponse\x121\n" +
+	"\x06frames\x18\x01 \x03(\v2\x19.sidecar.v1.IncomingFrameR\x06frames\"\xc3\x01\n" +
+	"\rIncomingFrame\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\x04R\x06stream\x120\n" +
+	"\x06opened\x18\x02 \x01(\v2\x18.sidecar.v1.OpenedStreamR\x06opened\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12\x10\n" +
+	"\x03end\x18\x04 \x01(\bR\x03end\x12\x16\n" +
+	"\x06window\x18\x05 \x01(\rR\x06window\x12\x12\n" +
+	"\x04done\x18\x06 \x01(\bR\x04done\x12\x16\n" +
+	"\x06status\x18\a \x01(\fR\x06status2\xe6\x02\n" +
 	"\rStreamService\x12O\n" +
 	"\n" +
 	"OpenStream\x12\x1d.sidecar.v1.OpenStreamRequest\x1a\x1e.sidecar.v1.OpenStreamResponse(\x010\x01\x12V\n" +
 	"\rAcceptStreams\x12 .sidecar.v1.AcceptStreamsRequest\x1a!.sidecar.v1.AcceptStreamsResponse0\x01\x12U\n" +
-	"\fAttachStream\x12\x1f.sidecar.v1.AttachStreamRequest\x1a .sidecar.v1.AttachStreamResponse(\x010\x01B\x9f\x01\n" +
+	"\fAttachStream\x12\x1f.sidecar.v1.AttachStreamRequest\x1a .sidecar.v1.AttachStreamResponse(\x010\x01\x12U\n" +
+	"\fCarryStreams\x12\x1f.sidecar.v1.CarryStreamsRequest\x1a .sidecar.v1.CarryStreamsResponse(\x010\x01B\x9f\x01\n" +
 	"\x18io.github.p2p_sidecar.v1B\vStreamProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\n" +
 	"Sidecar.V1\xca\x02\n" +
 	"Sidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\vSidecar::V1b\x06proto3"
@@ -614,7 +988,7 @@ func file_sidecar_v1_stream_proto_rawDescGZIP() []byte {
 	return file_sidecar_v1_stream_proto_rawDescData
 }
 
-var file_sidecar_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_sidecar_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_sidecar_v1_stream_proto_goTypes = []any{
 	(*OpenStreamRequest)(nil),     // 0: sidecar.v1.OpenStreamRequest
 	(*OpenStreamResponse)(nil),    // 1: sidecar.v1.OpenStreamResponse
@@ -624,22 +998,33 @@ var file_sidecar_v1_stream_proto_goTypes = []any{
 	(*IncomingStream)(nil),        // 5: sidecar.v1.IncomingStream
 	(*AttachStreamRequest)(nil),   // 6: sidecar.v1.AttachStreamRequest
 	(*AttachStreamResponse)(nil),  // 7: sidecar.v1.AttachStreamResponse
+	(*CarryStreamsRequest)(nil),   // 8: sidecar.v1.CarryStreamsRequest
+	(*OutgoingFrame)(nil),         // 9: sidecar.v1.OutgoingFrame
+	(*StreamOpening)(nil),         // 10: sidecar.v1.StreamOpening
+	(*CarryStreamsResponse)(nil),  // 11: sidecar.v1.CarryStreamsResponse
+	(*IncomingFrame)(nil),         // 12: sidecar.v1.IncomingFrame
 }
 var file_sidecar_v1_stream_proto_depIdxs = []int32{
-	2, // 0: sidecar.v1.OpenStreamResponse.opened:type_name -> sidecar.v1.OpenedStream
-	5, // 1: sidecar.v1.AcceptStreamsResponse.streams:type_name -> sidecar.v1.IncomingStream
-	2, // 2: sidecar.v1.AttachStreamResponse.opened:type_name -> sidecar.v1.OpenedStream
-	0, // 3: sidecar.v1.StreamService.OpenStream:input_type -> sidecar.v1.OpenStreamRequest
-	3, // 4: sidecar.v1.StreamService.AcceptStreams:input_type -> sidecar.v1.AcceptStreamsRequest
-	6, // 5: sidecar.v1.StreamService.AttachStream:input_type -> sidecar.v1.AttachStreamRequest
-	1, // 6: sidecar.v1.StreamService.OpenStream:output_type -> sidecar.v1.OpenStreamResponse
-	4, // 7: sidecar.v1.StreamService.AcceptStreams:output_type -> sidecar.v1.AcceptStreamsResponse
-	7, // 8: sidecar.v1.StreamService.AttachStream:output_type -> sidecar.v1.AttachStreamResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	2,  // 0: sidecar.v1.OpenStreamResponse.opened:type_name -> sidecar.v1.OpenedStream
+	5,  // 1: sidecar.v1.AcceptStreamsResponse.streams:type_name -> sidecar.v1.IncomingStream
+	2,  // 2: sidecar.v1.AttachStreamResponse.opened:type_name -> sidecar.v1.OpenedStream
+	9,  // 3: sidecar.v1.CarryStreamsRequest.frames:type_name -> sidecar.v1.OutgoingFrame
+	10, // 4: sidecar.v1.OutgoingFrame.open:type_name -> sidecar.v1.StreamOpening
+	12, // 5: sidecar.v1.CarryStreamsResponse.frames:type_name -> sidecar.v1.IncomingFrame
+	2,  // 6: sidecar.v1.IncomingFrame.opened:type_name -> sidecar.v1.OpenedStream
+	0,  // 7: sidecar.v1.StreamService.OpenStream:input_type -> sidecar.v1.OpenStreamRequest
+	3,  // 8: sidecar.v1.StreamService.AcceptStreams:input_type -> sidecar.v1.AcceptStreamsRequest
+	6,  // 9: sidecar.v1.StreamService.AttachStream:input_type -> sidecar.v1.AttachStreamRequest
+	8,  // 10: sidecar.v1.StreamService.CarryStreams:input_type -> sidecar.v1.CarryStreamsRequest
+	1,  // 11: sidecar.v1.StreamService.OpenStream:output_type -> sidecar.v1.OpenStreamResponse
+	4,  // 12: sidecar.v1.StreamService.AcceptStreams:output_type -> sidecar.v1.AcceptStreamsResponse
+	7,  // 13: sidecar.v1.StreamService.AttachStream:output_type -> sidecar.v1.AttachStreamResponse
+	11, // 14: sidecar.v1.StreamService.CarryStreams:output_type -> sidecar.v1.CarryStreamsResponse
+	11, // [11:15] is the sub-list for method output_type
+	7,  // [7:11] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_stream_proto_init() }
@@ -653,7 +1038,7 @@ func file_sidecar_v1_stream_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_stream_proto_rawDesc), len(file_sidecar_v1_stream_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const (
 	StreamService_OpenStream_FullMethodName    = "/sidecar.v1.StreamService/OpenStream"
 	StreamService_AcceptStreams_FullMethodName = "/sidecar.v1.StreamService/AcceptStreams"
 	StreamService_AttachStream_FullMethodName  = "/sidecar.v1.StreamService/AttachStream"
+	StreamService_CarryStreams_FullMethodName  = "/sidecar.v1.StreamService/CarryStreams"
 )
 
 // StreamServiceClient is the client API for StreamService service.
@@ -58,6 +59,16 @@ type StreamServiceClient interface {
 	// Takes up a stream that AcceptStreams told of. The first request has its token; from there on it is as OpenStream.
 	// NOT_FOUND when no such stream waits (it was taken up already, reset meanwhile, or waited too long).
 	AttachStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachStreamRequest, AttachStreamResponse], error)
+	// Carries many streams over one call. The app gives each stream a number and opens it, or takes it up; frames with
+	// that number then say data, end, reset, and how much more the other side may send. Each direction of each stream has
+	// a window of its own, so a stream that nobody reads stops its own writer, and no other stream.
+	//
+	// The means are those of OpenStream and AttachStream, and so are errors: what a stream fails with is its `status`, a
+	// call ends with one only where the whole call is at fault (INVALID_ARGUMENT) or the sidecar stops. The end of the
+	// call resets all streams that are not over. When the app ends its requests, the call goes on until its streams have
+	// ended. Each stream counts for bounds, scopes and quotas as a call of OpenStream or AttachStream does; the first of
+	// those that are open is the call itself.
+	CarryStreams(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CarryStreamsRequest, CarryStreamsResponse], error)
 }
 
 type streamServiceClient struct {
@@ -113,6 +124,19 @@ func (c *streamServiceClient) AttachStream(ctx context.Context, opts ...grpc.Cal
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type StreamService_AttachStreamClient = grpc.BidiStreamingClient[AttachStreamRequest, AttachStreamResponse]
 
+func (c *streamServiceClient) CarryStreams(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CarryStreamsRequest, CarryStreamsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &StreamService_ServiceDesc.Streams[3], StreamService_CarryStreams_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CarryStreamsRequest, CarryStreamsResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type StreamService_CarryStreamsClient = grpc.BidiStreamingClient[CarryStreamsRequest, CarryStreamsResponse]
+
 // StreamServiceServer is the server API for StreamService service.
 // All implementations must embed UnimplementedStreamServiceServer
 // for forward compatibility.
@@ -147,6 +171,16 @@ type StreamServiceServer interface {
 	// Takes up a stream that AcceptStreams told of. The first request has its token; from there on it is as OpenStream.
 	// NOT_FOUND when no such stream waits (it was taken up already, reset meanwhile, or waited too long).
 	AttachStream(grpc.BidiStreamingServer[AttachStreamRequest, AttachStreamResponse]) error
+	// Carries many streams over one call. The app gives each stream a number and opens it, or takes it up; frames with
+	// that number then say data, end, reset, and how much more the other side may send. Each direction of each stream has
+	// a window of its own, so a stream that nobody reads stops its own writer, and no other stream.
+	//
+	// The means are those of OpenStream and AttachStream, and so are errors: what a stream fails with is its `status`, a
+	// call ends with one only where the whole call is at fault (INVALID_ARGUMENT) or the sidecar stops. The end of the
+	// call resets all streams that are not over. When the app ends its requests, the call goes on until its streams have
+	// ended. Each stream counts for bounds, scopes and quotas as a call of OpenStream or AttachStream does; the first of
+	// those that are open is the call itself.
+	CarryStreams(grpc.BidiStreamingServer[CarryStreamsRequest, CarryStreamsResponse]) error
 	mustEmbedUnimplementedStreamServiceServer()
 }
 
@@ -165,6 +199,9 @@ func (UnimplementedStreamServiceServer) AcceptStreams(*AcceptStreamsRequest, grp
 }
 func (UnimplementedStreamServiceServer) AttachStream(grpc.BidiStreamingServer[AttachStreamRequest, AttachStreamResponse]) error {
 	return status.Error(codes.Unimplemented, "method AttachStream not implemented")
+}
+func (UnimplementedStreamServiceServer) CarryStreams(grpc.BidiStreamingServer[CarryStreamsRequest, CarryStreamsResponse]) error {
+	return status.Error(codes.Unimplemented, "method CarryStreams not implemented")
 }
 func (UnimplementedStreamServiceServer) mustEmbedUnimplementedStreamServiceServer() {}
 func (UnimplementedStreamServiceServer) testEmbeddedByValue()                       {}
@@ -212,6 +249,13 @@ func _StreamService_AttachStream_Handler(srv interface{}, stream grpc.ServerStre
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type StreamService_AttachStreamServer = grpc.BidiStreamingServer[AttachStreamRequest, AttachStreamResponse]
 
+func _StreamService_CarryStreams_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(StreamServiceServer).CarryStreams(&grpc.GenericServerStream[CarryStreamsRequest, CarryStreamsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type StreamService_CarryStreamsServer = grpc.BidiStreamingServer[CarryStreamsRequest, CarryStreamsResponse]
+
 // StreamService_ServiceDesc is the grpc.ServiceDesc for StreamService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -234,6 +278,12 @@ var StreamService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "AttachStream",
 			Handler:       _StreamService_AttachStream_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "CarryStreams",
+			Handler:       _StreamService_CarryStreams_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

@@ -25,6 +25,7 @@ _WIRE_TYPES = {
     FieldDescriptor.TYPE_ENUM: _NUMBER,
     FieldDescriptor.TYPE_INT32: _NUMBER,
     FieldDescriptor.TYPE_INT64: _NUMBER,
+    FieldDescriptor.TYPE_UINT32: _NUMBER,
     FieldDescriptor.TYPE_UINT64: _NUMBER,
     FieldDescriptor.TYPE_BYTES: _DELIMITED,
     FieldDescriptor.TYPE_MESSAGE: _DELIMITED,

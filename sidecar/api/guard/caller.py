@@ -1,7 +1,10 @@
 """Who makes the call that is being answered."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from time import monotonic
 from types import TracebackType
 from typing import Protocol
 
@@ -20,6 +23,12 @@ class Caller(Protocol):
     def require(self, scope: str) -> None:
         """Raises PermissionDenied."""
 
+    def count_call(self) -> None:
+        """Something begins that counts as a call. Raises QuotaExceeded."""
+
+    def holding_stream(self) -> AbstractContextManager[None]:
+        """While something is open that counts as a streaming call. Raises QuotaExceeded."""
+
 
 class Everyone:
     """Who came without a token where none is asked for: allowed everything."""
@@ -28,6 +37,13 @@ class Everyone:
 
     def require(self, scope: str) -> None:
         """Nothing is refused."""
+
+    def count_call(self) -> None:
+        """Nothing is counted."""
+
+    def holding_stream(self) -> AbstractContextManager[None]:
+        """Nothing is counted."""
+        return nullcontext()
 
 
 class Holder:
@@ -52,6 +68,16 @@ class Holder:
         if len(self._known) >= _MAX_KNOWN:
             self._known.clear()
         self._known[scope] = None
+
+    def count_call(self) -> None:
+        """Something begins that counts as a call. Raises QuotaExceeded."""
+        self.meter.call(monotonic())
+
+    @contextmanager
+    def holding_stream(self) -> Iterator[None]:
+        """While something is open that counts as a streaming call. Raises QuotaExceeded."""
+        with self.meter.holding("open_calls", 1), self.meter.holding("streams", 1):
+            yield
 
     def expired(self, wall: float, now: float) -> bool:
         """By either clock: the wall clock may be set back, the other does not know how it was set at the start."""

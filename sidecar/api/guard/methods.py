@@ -103,6 +103,7 @@ METHODS: dict[str, Needs] = {
     "StreamService/OpenStream": _each("stream", "protocols"),
     "StreamService/AcceptStreams": _each("stream", "protocols"),
     "StreamService/AttachStream": _by_the_service,  # which protocol, only the stream's token tells
+    "StreamService/CarryStreams": _by_the_service,  # each stream fails by itself
     "PubSubService/Publish": _named("publish", "topic"),
     "PubSubService/PublishMany": _named("publish", "topic"),
     "PubSubService/Subscribe": _each("subscribe", "topics"),

@@ -5,7 +5,7 @@ import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from ...core import streams
 from ...core.errors import AlreadyExists, NotFound, ResourceExhausted, SidecarError, StreamReset
@@ -20,6 +20,13 @@ from ..statistics import ByteStreamsStatistics
 from ..surface import Feed
 
 
+class StreamWatcher(Protocol):
+    """What is told that there is something to be read."""
+
+    def set(self) -> None:
+        """There is."""
+
+
 class ByteStream:
     """One stream: what came for its app, and whether the app may send."""
 
@@ -32,26 +39,29 @@ class ByteStream:
         self.ended = False  # nothing comes behind that
         self.over = False  # the node knows it no more
         self.error: SidecarError | None = None  # what it ended with, if not in order
-        self.ready = Wakeup()  # for the one that reads
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self.ready: StreamWatcher = Wakeup()  # for the one that reads
+        self.writable = True  # whether the app may send more
+        self._room = asyncio.Event()
+        self._room.set()
 
     def end(self, error: SidecarError) -> None:
         """It ends with an error, behind what has arrived."""
         self.error = self.error or error
-        self._writable.set()
+        self._room.set()
         self.ready.set()
 
     def set_writable(self, writable: bool) -> None:
         """The app may send more, or not."""
+        self.writable = writable
         if writable:
-            self._writable.set()
+            self._room.set()
+            self.ready.set()
         else:
-            self._writable.clear()
+            self._room.clear()
 
     async def room(self) -> None:
         """Wait until the app may send more. A stream that is lost takes anything: its error is told where it reads."""
-        await self._writable.wait()
+        await self._room.wait()
 
 
 class Acceptor(Outlet):
@@ -121,7 +131,7 @@ class ByteStreams:
 
     def reset(self, stream: ByteStream) -> None:
         """The app resets it; its call ends with that."""
-        self._abandon(stream)
+        self.abandon(stream)
         stream.end(StreamReset("this app reset the stream"))
 
     @asynccontextmanager
@@ -130,44 +140,65 @@ class ByteStreams:
         with self._place():
             future: asyncio.Future[ByteStream] = asyncio.get_running_loop().create_future()
 
-            def done(completed: OperationCompleted) -> None:
-                result = completed.result
-                if isinstance(result, streams.StreamMade):
-                    # At once: its first bytes may come in this turn of the node.
-                    stream = self._add(ByteStream(result.stream, result.peer, result.protocol))
-                    if future.done():
-                        self._abandon(stream)
-                    else:
-                        future.set_result(stream)
-                elif isinstance(result, SidecarError) and not future.done():
+            def made(result: ByteStream | SidecarError) -> None:
+                if future.done():
+                    if isinstance(result, ByteStream):
+                        self.abandon(result)
+                elif isinstance(result, ByteStream):
+                    future.set_result(result)
+                else:
                     future.set_exception(result)
 
-            op = self._operations.start(lambda op: streams.StreamRequested(op, peer, protocols), done)
+            op = self.open(peer, protocols, made)
             try:
                 stream = await asyncio.shield(future)
             except asyncio.CancelledError:
                 if not future.done():
                     future.cancel()
-                    self._feed(OperationCancelled(op))
+                    self.cancel(op)
                 elif future.exception() is None:
-                    self._abandon(future.result())
+                    self.abandon(future.result())
                 raise
             try:
                 yield stream
             finally:
-                self._abandon(stream)
+                self.abandon(stream)
+
+    def open(self, peer: PeerId, protocols: tuple[str, ...], made: Callable[[ByteStream | SidecarError], None]) -> int:
+        """Open a stream; `made` is told of it in the turn of the node in which its first bytes may come.
+
+        The number of the operation, for `cancel`, after which a stream may still be made. Raises SidecarError.
+        """
+
+        def done(completed: OperationCompleted) -> None:
+            result = completed.result
+            if isinstance(result, streams.StreamMade):
+                made(self._add(ByteStream(result.stream, result.peer, result.protocol)))
+            elif isinstance(result, SidecarError):
+                made(result)
+
+        return self._operations.start(lambda op: streams.StreamRequested(op, peer, protocols), done)
+
+    def cancel(self, op: int) -> None:
+        """Nobody waits any more for a stream to be opened."""
+        self._feed(OperationCancelled(op))
 
     @contextmanager
     def attaching(self, token: str) -> Iterator[ByteStream]:
         """Take up a stream that waits and give it up at the end. Raises NotFound, ResourceExhausted."""
         with self._place():
-            stream = self._take_up(token)
-            if stream is None:
-                raise NotFound("no stream waits under this token")
+            stream = self.take_up(token)
             try:
                 yield stream
             finally:
-                self._abandon(stream)
+                self.abandon(stream)
+
+    def take_up(self, token: str) -> ByteStream:
+        """The stream that waits under a token. Raises NotFound."""
+        stream = self._take_up(token)
+        if stream is None:
+            raise NotFound("no stream waits under this token")
+        return stream
 
     def protocol(self, token: str) -> str | None:
         """Of a stream that waits; None when none does."""
@@ -199,22 +230,30 @@ class ByteStreams:
             for token in list(acceptor.waiting):
                 self._drop(token)
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
+    def enter(self) -> None:
+        """Take a place for another stream of an app. Raises ResourceExhausted."""
         if self._attached >= self._config.max_streams:
             raise ResourceExhausted(f"{self._attached} byte streams are open, at most {self._config.max_streams}")
         self._attached += 1
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self._attached -= 1
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        self.enter()
         try:
             yield
         finally:
-            self._attached -= 1
+            self.leave()
 
     def _add(self, stream: ByteStream) -> ByteStream:
         self._open[stream.number] = stream
         return stream
 
-    def _abandon(self, stream: ByteStream) -> None:
-        """Its call is over: whatever is left of it is reset. What was not read counts no more."""
+    def abandon(self, stream: ByteStream) -> None:
+        """Its app has done with it: whatever is left of it is reset. What was not read counts no more."""
         known = self._open.pop(stream.number, None) is not None
         stream.arrived.clear()
         if known or (stream.unread and stream.error is None):
@@ -232,7 +271,7 @@ class ByteStreams:
         stream = self._take_up(token)
         if stream is not None:
             self._refused += 1
-            self._abandon(stream)
+            self.abandon(stream)
 
     # ------------------------------------------------------------ the node's news
 

@@ -9,12 +9,21 @@ from ...core.types import PeerId
 OpenStreamRequest = pb.OpenStreamRequest
 AcceptStreamsRequest = pb.AcceptStreamsRequest
 AttachStreamRequest = pb.AttachStreamRequest
+CarryStreamsRequest = pb.CarryStreamsRequest
 
 
 def opened(peer: PeerId, protocol: str) -> bytes:
     """The beginning of a first response of OpenStream or AttachStream, which are encoded alike."""
-    stream = pb.OpenedStream(peer_id=str(peer), protocol=protocol)
-    return pb.OpenStreamResponse(opened=stream).SerializeToString()
+    return pb.OpenStreamResponse(opened=_opened(peer, protocol)).SerializeToString()
+
+
+def opened_frame(peer: PeerId, protocol: str) -> bytes:
+    """The same as a field of an IncomingFrame."""
+    return pb.IncomingFrame(opened=_opened(peer, protocol)).SerializeToString()
+
+
+def _opened(peer: PeerId, protocol: str) -> pb.OpenedStream:
+    return pb.OpenedStream(peer_id=str(peer), protocol=protocol)
 
 
 def incoming(streams: Iterable[tuple[str, PeerId, str]]) -> pb.AcceptStreamsResponse:

@@ -17,8 +17,8 @@ from ..service import ApiService, Handlers, ServiceContext
 from ..statistics import ByteStreamsStatistics
 from . import convert, encode
 from .byte_streams import Acceptor, ByteStream, ByteStreams
+from .carrying import MAX_OFFERED, StreamCarrier
 
-_MAX_OFFERED = 16  # protocols; half of what one negotiation takes
 _MAX_ACCEPTED = 64
 _RESPONSE_BYTES = 256 * 1024  # of data in one response, about
 
@@ -44,7 +44,7 @@ class StreamService(ApiService):
         first = await anext(requests, None)
         peer = self._context.other_peer(first.peer_id if first is not None else "")
         offered = first.protocols if first is not None else ()
-        protocols = values.names(offered, _MAX_OFFERED, values.MAX_PROTOCOL, "protocols")
+        protocols = values.names(offered, MAX_OFFERED, values.MAX_PROTOCOL, "protocols")
 
         def check(request: convert.OpenStreamRequest) -> None:
             if request.peer_id or request.protocols:
@@ -67,6 +67,16 @@ class StreamService(ApiService):
             caller.require(f"stream:{protocol}")
         with self._streams.attaching(token) as stream:
             await self._carry(stream, first, requests, check, call)
+
+    async def carry_streams(self, requests: AsyncIterator[convert.CarryStreamsRequest], call: Call) -> None:
+        """Many streams of one app, opened or taken up; the bytes of each both ways."""
+        carrier = StreamCarrier(self._context, self._streams)
+        with self._context.lifetime.stream(carrier):
+            await call.begin(opening(self._context.config.max_request_bytes))
+            try:
+                await converse(requests, carrier, carrier.consume, call.write)
+            finally:
+                carrier.close()
 
     async def accept_streams(self, request: convert.AcceptStreamsRequest, call: Call) -> None:
         """The streams that peers open by some protocols."""
@@ -118,7 +128,7 @@ class _StreamOutlet(Outlet):
         self._head = convert.opened(stream.peer, stream.protocol)
         self._written = 0  # bytes of the last response
         self._end_told = False
-        self.ready = stream.ready  # what comes wakes it
+        stream.ready = self.ready  # what comes wakes it
 
     async def send(self, request: Any) -> None:
         """Carry out a request; returns when the next one may be read."""

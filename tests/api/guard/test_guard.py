@@ -205,7 +205,11 @@ CASES: dict[str, tuple[dict[str, Any], str | None]] = {
     "DiscoveryService/PutRecord": ({"key": "L2FwcC94"}, "record:/app/x"),
     "DiscoveryService/GetRecord": ({"key": "L2FwcC94"}, "record:/app/x"),
 }
-INSIDE = {"DirectService/RequestMany", "StreamService/AttachStream"}  # in tests of their own below
+INSIDE = {
+    "DirectService/RequestMany",
+    "StreamService/AttachStream",
+    "StreamService/CarryStreams",
+}  # in tests of their own below
 
 
 def test_every_method_has_its_row() -> None:
@@ -223,7 +227,7 @@ def test_the_table_in_the_documentation_is_the_one_in_force() -> None:
     text = (Path(__file__).parents[3] / "docs" / "security.md").read_text()
     rows = re.findall(r"^\| `([a-z]+):[^|]*\| ([A-Za-z, ]+) \|", text, re.M)
     documented = {(kind, method) for kind, methods in rows for method in methods.split(", ")}
-    inside = {("request", "RequestMany"), ("stream", "AttachStream")}
+    inside = {("request", "RequestMany"), ("stream", "AttachStream"), ("stream", "CarryStreams")}
     in_force = {(scope.partition(":")[0], method.split("/")[1]) for method, (_, scope) in CASES.items() if scope}
     assert documented == in_force | inside
 
@@ -453,6 +457,13 @@ async def test_a_stream_is_taken_up_only_by_who_may(tmp_path: Path) -> None:
         await call.write(stream_pb2.AttachStreamRequest(token=token))
         assert (await call.read()).opened.protocol == "/a/1"
         call.cancel()
+        node.on_news(streams.StreamArrived(8, OTHER, "/a/1"))
+        token = (await accepting.read()).streams[0].token
+        sharing = stub.CarryStreams(metadata=bearer(thief))
+        await sharing.write(stream_pb2.CarryStreamsRequest(frames=[{"stream": 1, "token": token}]))
+        refused = Status.FromString((await sharing.read()).frames[0].status)
+        assert (refused.code, "stream:/a/1" in refused.message) == (7, True)
+        sharing.cancel()
         accepting.cancel()
 
 

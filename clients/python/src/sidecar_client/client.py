@@ -10,6 +10,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from . import _checks, _convert, _fork, _hot, _security, _target, bulk, types
 from ._asking import Asking
+from ._carrying import Carrying, opening
 from ._joining import Publishing, Sending
 from ._link import Link
 from ._stream import Stream
@@ -115,6 +116,8 @@ class Client:
         request_many = link.raw(f"{_SERVICE}DirectService/RequestMany", direct_pb2.RequestManyResponse.FromString)
         self._asking = Asking(link, self._direct, request_many)
         self._sending = Sending(link, self._direct, self._send_many)
+        carry = link.raw(f"{_SERVICE}StreamService/CarryStreams", stream_pb2.CarryStreamsResponse.FromString)
+        self._carrying = Carrying(link, carry)
 
     @property
     def target(self) -> str:
@@ -142,6 +145,7 @@ class Client:
         await self._publishing.close()
         await self._sending.close()
         await self._asking.close()
+        await self._carrying.close()
         await self._link.close()
 
     def __del__(self) -> None:
@@ -149,7 +153,7 @@ class Client:
         if _fork.parent or not hasattr(self, "_sending") or self._link.closed:
             return
         with contextlib.suppress(RuntimeError):
-            for part in (self._publishing, self._sending, self._asking, self._link):
+            for part in (self._publishing, self._sending, self._asking, self._carrying, self._link):
                 part.let_go()
 
     async def aclose(self) -> None:
@@ -424,11 +428,14 @@ class Client:
         `async with` raises NotSupported, Unreachable and its kinds, ResourceExhausted.
         """
         first = _checks.request(stream_pb2.OpenStreamRequest, peer_id=peer_id, protocols=_names(protocols))
-        return ByteStream(self._link, self._open_stream, first.SerializeToString())
+        encoded = first.SerializeToString()
+        return ByteStream(self._link, self._carrying, self._open_stream, encoded, opening(encoded))
 
     def accept_streams(self, protocols: str | Iterable[str]) -> StreamAcceptor:
         """The streams that peers open for some protocols: see `StreamAcceptor`. `async with` raises AlreadyExists."""
-        return StreamAcceptor(self._link, _names(protocols), self._stream.AcceptStreams, self._attach_stream)
+        return StreamAcceptor(
+            self._link, _names(protocols), self._stream.AcceptStreams, self._attach_stream, self._carrying
+        )
 
     # ------------------------------------------------------------ topics
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 import grpc
 
 from . import _checks, _fork, _raw
+from ._carrying import Carried, Carrying, Piece, attaching
 from ._frames import CAUTIOUS
 from ._link import Link
 from ._stream import Stream
@@ -25,6 +26,78 @@ _LINGER = 5.0  # seconds
 NewCall = Callable[[], Any]
 
 
+class _OwnCall:
+    """A stream with a call of its own, where there is none to share."""
+
+    def __init__(self, link: Link, new_call: NewCall) -> None:
+        self._link = link
+        self._call = new_call()
+        self._error: SidecarError | None = None
+
+    async def begin(self, first: bytes) -> None:
+        """Say the first thing of it."""
+        await self._send(first, first=True)
+
+    async def read(self) -> Piece | None:
+        """The next piece; None when the call ended in order. Raises SidecarError."""
+        try:
+            response = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            self._error = self._link.error(error)
+            raise self._error from None
+        if response is grpc.aio.EOF:
+            return None
+        opened = None
+        if response.HasField("opened"):
+            self._link.note(await self._call.initial_metadata())  # it has come before this
+            opened = response.opened
+        return opened, response.data, response.end
+
+    async def write(self, data: memoryview, size: int) -> None:
+        """Send bytes, at most so many in one piece. Raises SidecarError."""
+        for start in range(0, len(data), size):
+            piece = data[start : start + size]
+            await self._send(b"".join((_DATA, varint(len(piece)), piece)))
+
+    async def close_write(self) -> None:
+        """End our direction. Raises SidecarError."""
+        await self._send(_CLOSE_WRITE)  # the requests need no end beside that: one operation less
+
+    async def settled(self) -> None:
+        """Return when it is over, however it ended."""
+        await self._call.code()
+
+    def reset(self) -> None:
+        """End it at once, unless it is over."""
+        self._call.cancel()
+
+    async def _send(self, request: bytes, *, first: bool = False) -> None:
+        try:
+            await _raw.write(self._call, request, first=first)
+        except _raw.ENDED:
+            raise await self._reason() from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._call.cancelled() and task is not None and not task.cancelling():
+                raise Closed("the stream was given up here") from None
+            raise
+
+    async def _reason(self) -> SidecarError:
+        """Why the call ended."""
+        if self._error is not None:
+            return self._error
+        call = self._call
+        code = await call.code()
+        if code is grpc.StatusCode.OK:
+            return Closed("the stream has ended")
+        if call.cancelled():
+            return Closed("the stream was given up here")
+        error = grpc.aio.AioRpcError(
+            code, await call.initial_metadata(), await call.trailing_metadata(), await call.details()
+        )
+        return self._link.error(error)
+
+
 class ByteStream:
     """Bytes to and from an app at a peer, in order. Use it with `async with`.
 
@@ -37,11 +110,14 @@ class ByteStream:
     was given up here, SidecarUnavailable when the sidecar is gone. What had arrived before can still be read.
     """
 
-    def __init__(self, link: Link, new_call: NewCall, first: bytes) -> None:
+    def __init__(self, link: Link, carrying: Carrying, new_call: NewCall, first: bytes, shared: bytes) -> None:
+        """`first`: what the first request of a call of its own says; `shared`: what does the same on a shared one."""
         self._link = link
+        self._carrying = carrying
         self._new_call = new_call
         self._first = first
-        self._call: Any = None
+        self._shared = shared
+        self._way: Carried | _OwnCall | None = None
         self._chunks: deque[bytes] = deque()
         self._size = 0
         self._ended = False  # the peer said that nothing follows
@@ -73,7 +149,8 @@ class ByteStream:
                 while await self._fill():
                     self._chunks.clear()
                     self._size = 0
-                await self._call.code()  # the sidecar ends the call once all has left
+                if self._way is not None:
+                    await self._way.settled()  # once all has left
         except TimeoutError:
             pass
         finally:
@@ -84,21 +161,35 @@ class ByteStream:
         with contextlib.suppress(RuntimeError):  # the loop has been closed already, and with it the call
             self.reset()
 
-    def _begin(self) -> None:
-        """Start the call, without waiting for anything."""
-        self._link.check_open()
-        self._call = self._new_call()
-
     async def _open(self) -> None:
-        if self._call is None:
-            self._begin()
         try:
-            await self._send(self._first)
-            if not self.protocol:
-                await self._read()
+            while not await self._try_open():
+                pass
         except BaseException:
             self.reset()
             raise
+
+    async def _try_open(self) -> bool:
+        """Open it; False where a shared call had ended, of which nobody knew: with it the stream is gone, if it was."""
+        self._link.check_open()
+        self._given_up = False
+        carried = await self._carrying.stream()
+        if carried is None:
+            own = self._way = _OwnCall(self._link, self._new_call)
+            await own.begin(self._first)
+        else:
+            self._way = carried
+            carried.begin(self._shared)
+        if self.protocol:
+            return True
+        try:
+            await self._read()
+        except SidecarError as error:
+            if carried is None or not carried.lost or not carried.old or not self._link.lost(error):
+                raise
+            self._error = None
+            return False
+        return True
 
     async def aclose(self) -> None:
         """End it in order, as leaving its block does."""
@@ -108,11 +199,11 @@ class ByteStream:
         """End the stream at once, in both directions, unless it is over. What is on its way may be lost."""
         self._given_up = True
         if _fork.parent:
-            _fork.keep(self._call, self._pending)
+            _fork.keep(self._way, self._pending)
             return
         self._pending.drop()
-        if self._call is not None:
-            self._call.cancel()
+        if self._way is not None:
+            self._way.reset()
 
     # ------------------------------------------------------------ reading
 
@@ -168,26 +259,29 @@ class ByteStream:
         """The next response. Raises SidecarError."""
         if self._error is not None:
             raise self._error
-        if self._call is None:
-            raise Closed("the stream has not been opened: use it with `async with`")
-        if _fork.parent:
-            _fork.check()
+        way = self._opened()
         try:
-            response = await self._pending.result(self._call.read)
-        except grpc.aio.AioRpcError as error:
-            raise self._failed(self._link.error(error)) from None
+            piece = await (way.read() if isinstance(way, Carried) else self._pending.result(way.read))
+        except SidecarError as error:
+            raise self._failed(error) from None
         except DroppedError:
             raise self._failed(Closed("the stream was given up here")) from None
-        if response is grpc.aio.EOF:
+        if piece is None:
             raise self._failed(Closed("the sidecar ended the stream"))
-        if response.HasField("opened"):
-            self._link.note(await self._call.initial_metadata())  # it has come before this
-            self.peer_id, self.protocol = response.opened.peer_id, response.opened.protocol
-        data = response.data
+        opened, data, self._ended = piece
+        if opened is not None:
+            self.peer_id, self.protocol = opened.peer_id, opened.protocol
         if data:
             self._chunks.append(data)
             self._size += len(data)
-        self._ended = response.end
+
+    def _opened(self) -> Carried | _OwnCall:
+        """The way of its bytes. Raises Closed, and FailedPrecondition in a process that was forked."""
+        if self._way is None:
+            raise Closed("the stream has not been opened: use it with `async with`")
+        if _fork.parent:
+            _fork.check()
+        return self._way
 
     def _failed(self, error: SidecarError) -> SidecarError:
         self._error = error
@@ -199,53 +293,24 @@ class ByteStream:
         """Send bytes; returns when there is room for more. Raises SidecarError once the stream is over."""
         if self._write_closed:
             raise ValueError("this direction of the stream is closed")
-        if isinstance(data, memoryview):
-            data = data.cast("B") if data.c_contiguous else bytes(data)  # of items of any size
-        size = (self._link.frames or CAUTIOUS).size
-        if len(data) <= size:
-            if data:
-                await self._send(b"".join((_DATA, varint(len(data)), data)))
-            return
         view = memoryview(data)
-        for start in range(0, len(view), size):
-            piece = view[start : start + size]
-            await self._send(b"".join((_DATA, varint(len(piece)), piece)))
+        view = view.cast("B") if view.c_contiguous else memoryview(bytes(view))  # of items of any size
+        way = self._opened()
+        if view:
+            try:
+                await way.write(view, (self._link.frames or CAUTIOUS).size)
+            except SidecarError as error:
+                raise self._failed(error) from None
 
     async def close_write(self) -> None:
         """End our direction: the peer reads what was written, then the end. Reading goes on. Twice does nothing."""
         if not self._write_closed:
             self._write_closed = True
-            await self._send(_CLOSE_WRITE)  # the requests need no end beside that: one operation less
-
-    async def _send(self, request: bytes) -> None:
-        if self._call is None:
-            raise Closed("the stream has not been opened: use it with `async with`")
-        if _fork.parent:
-            _fork.check()
-        try:
-            await _raw.write(self._call, request, first=request is self._first)
-        except _raw.ENDED:
-            raise self._failed(await self._reason()) from None
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._call.cancelled() and task is not None and not task.cancelling():
-                raise self._failed(Closed("the stream was given up here")) from None
-            raise
-
-    async def _reason(self) -> SidecarError:
-        """Why the call ended."""
-        if self._error is not None:
-            return self._error
-        call = self._call
-        code = await call.code()
-        if code is grpc.StatusCode.OK:
-            return Closed("the stream has ended")
-        if call.cancelled():
-            return Closed("the stream was given up here")
-        error = grpc.aio.AioRpcError(
-            code, await call.initial_metadata(), await call.trailing_metadata(), await call.details()
-        )
-        return self._link.error(error)
+            way = self._opened()
+            try:
+                await way.close_write()
+            except SidecarError as error:
+                raise self._failed(error) from None
 
 
 class StreamAcceptor(Stream[stream_pb2.AcceptStreamsResponse]):
@@ -261,12 +326,14 @@ class StreamAcceptor(Stream[stream_pb2.AcceptStreamsResponse]):
         protocols: Sequence[str],
         accept: Callable[[Any], Any],
         attach: NewCall,
+        carrying: Carrying,
     ) -> None:
         super().__init__(link, f"accepting {', '.join(protocols)}")
         self._waiting: deque[stream_pb2.IncomingStream] = deque()  # told, and not handed out
         self._request = _checks.request(stream_pb2.AcceptStreamsRequest, protocols=protocols)
         self._accept = accept
         self._attach = attach
+        self._carrying = carrying
 
     def _open(self) -> Any:
         return self._accept(self._request)
@@ -279,7 +346,7 @@ class StreamAcceptor(Stream[stream_pb2.AcceptStreamsResponse]):
             self._waiting.extend((await self._next()).streams)
         incoming = self._waiting.popleft()
         first = stream_pb2.AttachStreamRequest(token=incoming.token).SerializeToString()
-        stream = ByteStream(self._link, self._attach, first)
+        stream = ByteStream(self._link, self._carrying, self._attach, first, attaching(incoming.token))
         stream.peer_id, stream.protocol = incoming.peer_id, incoming.protocol
         return stream
 

@@ -275,3 +275,179 @@ class AttachStreamResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AttachStreamResponse: _TypeAlias = AttachStreamResponse  # noqa: Y015
+
+@_typing.final
+class CarryStreamsRequest(_message.Message):
+    """What the app says on the streams of a call. Encodes as the concatenation of the frames."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutgoingFrame]:
+        """The frames, in the order in which they are to be heeded."""
+
+    def __init__(
+        self,
+        *,
+        frames: _abc.Iterable[Global___OutgoingFrame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CarryStreamsRequest: _TypeAlias = CarryStreamsRequest  # noqa: Y015
+
+@_typing.final
+class OutgoingFrame(_message.Message):
+    """What the app says on one stream. A frame may say several things; they hold in the order of the fields."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    OPEN_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    CLOSE_WRITE_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
+    stream: _builtins.int
+    """The stream's number, at least 1, which the app has chosen. Frames for a stream that is over are passed over, for it
+    may have ended meanwhile. A number may be used again once `done` or `status` has been told of it.
+    """
+    token: _builtins.str
+    """Takes up the stream that AcceptStreams has given this token. NOT_FOUND as for AttachStream."""
+    data: _builtins.bytes
+    """Bytes for the peer. Of a stream at most 256 KiB may be under way: those sent beyond what `window` has told of. One
+    that sends more ends with INVALID_ARGUMENT.
+    """
+    close_write: _builtins.bool
+    """Behind these bytes our direction ends."""
+    window: _builtins.int
+    """So many bytes more may be sent to the app. It begins with 256 KiB, and is to be told as the app reads."""
+    reset: _builtins.bool
+    """Resets the stream at once, also one that is being opened. Nothing more is said of it."""
+    @_builtins.property
+    def open(self) -> Global___StreamOpening:
+        """Opens the stream. Bytes may follow at once. INVALID_ARGUMENT for the whole call where the number is in use."""
+
+    def __init__(
+        self,
+        *,
+        stream: _builtins.int = ...,
+        open: Global___StreamOpening | None = ...,
+        token: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+        close_write: _builtins.bool = ...,
+        window: _builtins.int = ...,
+        reset: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["open", b"open"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_write", b"close_write", "data", b"data", "open", b"open", "reset", b"reset", "stream", b"stream", "token", b"token", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutgoingFrame: _TypeAlias = OutgoingFrame  # noqa: Y015
+
+@_typing.final
+class StreamOpening(_message.Message):
+    """A stream to be opened."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_ID_FIELD_NUMBER: _builtins.int
+    PROTOCOLS_FIELD_NUMBER: _builtins.int
+    peer_id: _builtins.str
+    """The peer id."""
+    @_builtins.property
+    def protocols(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The protocol ids, 1 to 16, best first."""
+
+    def __init__(
+        self,
+        *,
+        peer_id: _builtins.str = ...,
+        protocols: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer_id", b"peer_id", "protocols", b"protocols"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamOpening: _TypeAlias = StreamOpening  # noqa: Y015
+
+@_typing.final
+class CarryStreamsResponse(_message.Message):
+    """What the app hears on the streams of a call. Encodes as the concatenation of the frames."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___IncomingFrame]:
+        """The frames, those of each stream in their order."""
+
+    def __init__(
+        self,
+        *,
+        frames: _abc.Iterable[Global___IncomingFrame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CarryStreamsResponse: _TypeAlias = CarryStreamsResponse  # noqa: Y015
+
+@_typing.final
+class IncomingFrame(_message.Message):
+    """What the app hears on one stream. A frame may say several things; they hold in the order of the fields."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    OPENED_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    stream: _builtins.int
+    """The stream's number."""
+    data: _builtins.bytes
+    """Bytes of the peer."""
+    end: _builtins.bool
+    """Behind these bytes the peer's direction has ended."""
+    window: _builtins.int
+    """So many bytes more may be sent by the app."""
+    done: _builtins.bool
+    """Both directions have ended, and everything has left this node. Nothing follows."""
+    status: _builtins.bytes
+    """An encoded google.rpc.Status: what the stream has failed with, behind what had arrived. Nothing follows."""
+    @_builtins.property
+    def opened(self) -> Global___OpenedStream:
+        """The first thing that is told of a stream, unless it fails: it is open, or this app's."""
+
+    def __init__(
+        self,
+        *,
+        stream: _builtins.int = ...,
+        opened: Global___OpenedStream | None = ...,
+        data: _builtins.bytes = ...,
+        end: _builtins.bool = ...,
+        window: _builtins.int = ...,
+        done: _builtins.bool = ...,
+        status: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["opened", b"opened"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "done", b"done", "end", b"end", "opened", b"opened", "status", b"status", "stream", b"stream", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IncomingFrame: _TypeAlias = IncomingFrame  # noqa: Y015

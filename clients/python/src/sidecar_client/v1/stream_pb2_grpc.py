@@ -64,6 +64,11 @@ class StreamServiceStub:
                 request_serializer=sidecar_dot_v1_dot_stream__pb2.AttachStreamRequest.SerializeToString,
                 response_deserializer=sidecar_dot_v1_dot_stream__pb2.AttachStreamResponse.FromString,
                 _registered_method=True)
+        self.CarryStreams = channel.stream_stream(
+                '/sidecar.v1.StreamService/CarryStreams',
+                request_serializer=sidecar_dot_v1_dot_stream__pb2.CarryStreamsRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_stream__pb2.CarryStreamsResponse.FromString,
+                _registered_method=True)
 
 
 class StreamServiceServicer:
@@ -113,6 +118,21 @@ class StreamServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CarryStreams(self, request_iterator, context):
+        """Carries many streams over one call. The app gives each stream a number and opens it, or takes it up; frames with
+        that number then say data, end, reset, and how much more the other side may send. Each direction of each stream has
+        a window of its own, so a stream that nobody reads stops its own writer, and no other stream.
+
+        The means are those of OpenStream and AttachStream, and so are errors: what a stream fails with is its `status`, a
+        call ends with one only where the whole call is at fault (INVALID_ARGUMENT) or the sidecar stops. The end of the
+        call resets all streams that are not over. When the app ends its requests, the call goes on until its streams have
+        ended. Each stream counts for bounds, scopes and quotas as a call of OpenStream or AttachStream does; the first of
+        those that are open is the call itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StreamServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -130,6 +150,11 @@ def add_StreamServiceServicer_to_server(servicer, server):
                     servicer.AttachStream,
                     request_deserializer=sidecar_dot_v1_dot_stream__pb2.AttachStreamRequest.FromString,
                     response_serializer=sidecar_dot_v1_dot_stream__pb2.AttachStreamResponse.SerializeToString,
+            ),
+            'CarryStreams': grpc.stream_stream_rpc_method_handler(
+                    servicer.CarryStreams,
+                    request_deserializer=sidecar_dot_v1_dot_stream__pb2.CarryStreamsRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_stream__pb2.CarryStreamsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -228,6 +253,33 @@ class StreamService:
             '/sidecar.v1.StreamService/AttachStream',
             sidecar_dot_v1_dot_stream__pb2.AttachStreamRequest.SerializeToString,
             sidecar_dot_v1_dot_stream__pb2.AttachStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CarryStreams(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/sidecar.v1.StreamService/CarryStreams',
+            sidecar_dot_v1_dot_stream__pb2.CarryStreamsRequest.SerializeToString,
+            sidecar_dot_v1_dot_stream__pb2.CarryStreamsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,17 @@ class StreamServiceStub:
     """Takes up a stream that AcceptStreams told of. The first request has its token; from there on it is as OpenStream.
     NOT_FOUND when no such stream waits (it was taken up already, reset meanwhile, or waited too long).
     """
+    CarryStreams: _grpc.StreamStreamMultiCallable[_stream_pb2.CarryStreamsRequest, _stream_pb2.CarryStreamsResponse]
+    """Carries many streams over one call. The app gives each stream a number and opens it, or takes it up; frames with
+    that number then say data, end, reset, and how much more the other side may send. Each direction of each stream has
+    a window of its own, so a stream that nobody reads stops its own writer, and no other stream.
+
+    The means are those of OpenStream and AttachStream, and so are errors: what a stream fails with is its `status`, a
+    call ends with one only where the whole call is at fault (INVALID_ARGUMENT) or the sidecar stops. The end of the
+    call resets all streams that are not over. When the app ends its requests, the call goes on until its streams have
+    ended. Each stream counts for bounds, scopes and quotas as a call of OpenStream or AttachStream does; the first of
+    those that are open is the call itself.
+    """
 
 @_typing.type_check_only
 class StreamServiceAsyncStub(StreamServiceStub):
@@ -102,6 +113,17 @@ class StreamServiceAsyncStub(StreamServiceStub):
     AttachStream: _aio.StreamStreamMultiCallable[_stream_pb2.AttachStreamRequest, _stream_pb2.AttachStreamResponse]  # type: ignore[assignment]
     """Takes up a stream that AcceptStreams told of. The first request has its token; from there on it is as OpenStream.
     NOT_FOUND when no such stream waits (it was taken up already, reset meanwhile, or waited too long).
+    """
+    CarryStreams: _aio.StreamStreamMultiCallable[_stream_pb2.CarryStreamsRequest, _stream_pb2.CarryStreamsResponse]  # type: ignore[assignment]
+    """Carries many streams over one call. The app gives each stream a number and opens it, or takes it up; frames with
+    that number then say data, end, reset, and how much more the other side may send. Each direction of each stream has
+    a window of its own, so a stream that nobody reads stops its own writer, and no other stream.
+
+    The means are those of OpenStream and AttachStream, and so are errors: what a stream fails with is its `status`, a
+    call ends with one only where the whole call is at fault (INVALID_ARGUMENT) or the sidecar stops. The end of the
+    call resets all streams that are not over. When the app ends its requests, the call goes on until its streams have
+    ended. Each stream counts for bounds, scopes and quotas as a call of OpenStream or AttachStream does; the first of
+    those that are open is the call itself.
     """
 
 class StreamServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -155,6 +177,23 @@ class StreamServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_stream_pb2.AttachStreamResponse], _abc.AsyncIterator[_stream_pb2.AttachStreamResponse]]:
         """Takes up a stream that AcceptStreams told of. The first request has its token; from there on it is as OpenStream.
         NOT_FOUND when no such stream waits (it was taken up already, reset meanwhile, or waited too long).
+        """
+
+    @_abc_1.abstractmethod
+    def CarryStreams(
+        self,
+        request_iterator: _MaybeAsyncIterator[_stream_pb2.CarryStreamsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_stream_pb2.CarryStreamsResponse], _abc.AsyncIterator[_stream_pb2.CarryStreamsResponse]]:
+        """Carries many streams over one call. The app gives each stream a number and opens it, or takes it up; frames with
+        that number then say data, end, reset, and how much more the other side may send. Each direction of each stream has
+        a window of its own, so a stream that nobody reads stops its own writer, and no other stream.
+
+        The means are those of OpenStream and AttachStream, and so are errors: what a stream fails with is its `status`, a
+        call ends with one only where the whole call is at fault (INVALID_ARGUMENT) or the sidecar stops. The end of the
+        call resets all streams that are not over. When the app ends its requests, the call goes on until its streams have
+        ended. Each stream counts for bounds, scopes and quotas as a call of OpenStream or AttachStream does; the first of
+        those that are open is the call itself.
         """
 
 def add_StreamServiceServicer_to_server(servicer: StreamServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -99,6 +99,72 @@ export interface AttachStreamResponse {
   status: Buffer;
 }
 
+/** What the app says on the streams of a call. Encodes as the concatenation of the frames. */
+export interface CarryStreamsRequest {
+  /** The frames, in the order in which they are to be heeded. */
+  frames: OutgoingFrame[];
+}
+
+/** What the app says on one stream. A frame may say several things; they hold in the order of the fields. */
+export interface OutgoingFrame {
+  /**
+   * The stream's number, at least 1, which the app has chosen. Frames for a stream that is over are passed over, for it
+   * may have ended meanwhile. A number may be used again once `done` or `status` has been told of it.
+   */
+  stream: bigint;
+  /** Opens the stream. Bytes may follow at once. INVALID_ARGUMENT for the whole call where the number is in use. */
+  open:
+    | StreamOpening
+    | undefined;
+  /** Takes up the stream that AcceptStreams has given this token. NOT_FOUND as for AttachStream. */
+  token: string;
+  /**
+   * Bytes for the peer. Of a stream at most 256 KiB may be under way: those sent beyond what `window` has told of. One
+   * that sends more ends with INVALID_ARGUMENT.
+   */
+  data: Buffer;
+  /** Behind these bytes our direction ends. */
+  closeWrite: boolean;
+  /** So many bytes more may be sent to the app. It begins with 256 KiB, and is to be told as the app reads. */
+  window: number;
+  /** Resets the stream at once, also one that is being opened. Nothing more is said of it. */
+  reset: boolean;
+}
+
+/** A stream to be opened. */
+export interface StreamOpening {
+  /** The peer id. */
+  peerId: string;
+  /** The protocol ids, 1 to 16, best first. */
+  protocols: string[];
+}
+
+/** What the app hears on the streams of a call. Encodes as the concatenation of the frames. */
+export interface CarryStreamsResponse {
+  /** The frames, those of each stream in their order. */
+  frames: IncomingFrame[];
+}
+
+/** What the app hears on one stream. A frame may say several things; they hold in the order of the fields. */
+export interface IncomingFrame {
+  /** The stream's number. */
+  stream: bigint;
+  /** The first thing that is told of a stream, unless it fails: it is open, or this app's. */
+  opened:
+    | OpenedStream
+    | undefined;
+  /** Bytes of the peer. */
+  data: Buffer;
+  /** Behind these bytes the peer's direction has ended. */
+  end: boolean;
+  /** So many bytes more may be sent by the app. */
+  window: number;
+  /** Both directions have ended, and everything has left this node. Nothing follows. */
+  done: boolean;
+  /** An encoded google.rpc.Status: what the stream has failed with, behind what had arrived. Nothing follows. */
+  status: Buffer;
+}
+
 function createBaseOpenStreamRequest(): OpenStreamRequest {
   return { peerId: "", protocols: [], data: Buffer.alloc(0), closeWrite: false, reset: false, statusInResponse: false };
 }
@@ -759,6 +825,455 @@ export const AttachStreamResponse: MessageFns<AttachStreamResponse> = {
   },
 };
 
+function createBaseCarryStreamsRequest(): CarryStreamsRequest {
+  return { frames: [] };
+}
+
+export const CarryStreamsRequest: MessageFns<CarryStreamsRequest> = {
+  encode(message: CarryStreamsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.frames) {
+      OutgoingFrame.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CarryStreamsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCarryStreamsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.frames.push(OutgoingFrame.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<CarryStreamsRequest>, I>>(base?: I): CarryStreamsRequest {
+    return CarryStreamsRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<CarryStreamsRequest>, I>>(object: I): CarryStreamsRequest {
+    const message = createBaseCarryStreamsRequest();
+    message.frames = object.frames?.map((e) => OutgoingFrame.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseOutgoingFrame(): OutgoingFrame {
+  return { stream: 0n, open: undefined, token: "", data: Buffer.alloc(0), closeWrite: false, window: 0, reset: false };
+}
+
+export const OutgoingFrame: MessageFns<OutgoingFrame> = {
+  encode(message: OutgoingFrame, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.stream !== 0n) {
+      if (BigInt.asUintN(64, message.stream) !== message.stream) {
+        throw new globalThis.Error("value provided for field message.stream of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.stream);
+    }
+    if (message.open !== undefined) {
+      StreamOpening.encode(message.open, writer.uint32(18).fork()).join();
+    }
+    if (message.token !== "") {
+      writer.uint32(26).string(message.token);
+    }
+    if (message.data.length !== 0) {
+      writer.uint32(34).bytes(message.data);
+    }
+    if (message.closeWrite !== false) {
+      writer.uint32(40).bool(message.closeWrite);
+    }
+    if (message.window !== 0) {
+      writer.uint32(48).uint32(message.window);
+    }
+    if (message.reset !== false) {
+      writer.uint32(56).bool(message.reset);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OutgoingFrame {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOutgoingFrame();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.stream = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.open = StreamOpening.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.token = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.data = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.closeWrite = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.window = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.reset = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<OutgoingFrame>, I>>(base?: I): OutgoingFrame {
+    return OutgoingFrame.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<OutgoingFrame>, I>>(object: I): OutgoingFrame {
+    const message = createBaseOutgoingFrame();
+    message.stream = (object.stream !== undefined && object.stream !== null) ? BigInt(object.stream) : 0n;
+    message.open = (object.open !== undefined && object.open !== null)
+      ? StreamOpening.fromPartial(object.open)
+      : undefined;
+    message.token = object.token ?? "";
+    message.data = object.data ?? Buffer.alloc(0);
+    message.closeWrite = object.closeWrite ?? false;
+    message.window = object.window ?? 0;
+    message.reset = object.reset ?? false;
+    return message;
+  },
+};
+
+function createBaseStreamOpening(): StreamOpening {
+  return { peerId: "", protocols: [] };
+}
+
+export const StreamOpening: MessageFns<StreamOpening> = {
+  encode(message: StreamOpening, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.peerId !== "") {
+      writer.uint32(10).string(message.peerId);
+    }
+    for (const v of message.protocols) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StreamOpening {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStreamOpening();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.peerId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.protocols.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<StreamOpening>, I>>(base?: I): StreamOpening {
+    return StreamOpening.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StreamOpening>, I>>(object: I): StreamOpening {
+    const message = createBaseStreamOpening();
+    message.peerId = object.peerId ?? "";
+    message.protocols = object.protocols?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseCarryStreamsResponse(): CarryStreamsResponse {
+  return { frames: [] };
+}
+
+export const CarryStreamsResponse: MessageFns<CarryStreamsResponse> = {
+  encode(message: CarryStreamsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.frames) {
+      IncomingFrame.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CarryStreamsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCarryStreamsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.frames.push(IncomingFrame.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<CarryStreamsResponse>, I>>(base?: I): CarryStreamsResponse {
+    return CarryStreamsResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<CarryStreamsResponse>, I>>(object: I): CarryStreamsResponse {
+    const message = createBaseCarryStreamsResponse();
+    message.frames = object.frames?.map((e) => IncomingFrame.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseIncomingFrame(): IncomingFrame {
+  return {
+    stream: 0n,
+    opened: undefined,
+    data: Buffer.alloc(0),
+    end: false,
+    window: 0,
+    done: false,
+    status: Buffer.alloc(0),
+  };
+}
+
+export const IncomingFrame: MessageFns<IncomingFrame> = {
+  encode(message: IncomingFrame, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.stream !== 0n) {
+      if (BigInt.asUintN(64, message.stream) !== message.stream) {
+        throw new globalThis.Error("value provided for field message.stream of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.stream);
+    }
+    if (message.opened !== undefined) {
+      OpenedStream.encode(message.opened, writer.uint32(18).fork()).join();
+    }
+    if (message.data.length !== 0) {
+      writer.uint32(26).bytes(message.data);
+    }
+    if (message.end !== false) {
+      writer.uint32(32).bool(message.end);
+    }
+    if (message.window !== 0) {
+      writer.uint32(40).uint32(message.window);
+    }
+    if (message.done !== false) {
+      writer.uint32(48).bool(message.done);
+    }
+    if (message.status.length !== 0) {
+      writer.uint32(58).bytes(message.status);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): IncomingFrame {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseIncomingFrame();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.stream = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.opened = OpenedStream.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.data = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.end = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.window = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.done = reader.bool();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.status = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<IncomingFrame>, I>>(base?: I): IncomingFrame {
+    return IncomingFrame.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<IncomingFrame>, I>>(object: I): IncomingFrame {
+    const message = createBaseIncomingFrame();
+    message.stream = (object.stream !== undefined && object.stream !== null) ? BigInt(object.stream) : 0n;
+    message.opened = (object.opened !== undefined && object.opened !== null)
+      ? OpenedStream.fromPartial(object.opened)
+      : undefined;
+    message.data = object.data ?? Buffer.alloc(0);
+    message.end = object.end ?? false;
+    message.window = object.window ?? 0;
+    message.done = object.done ?? false;
+    message.status = object.status ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
 /**
  * Byte streams: an app speaks any libp2p protocol itself, with peers of any implementation.
  *
@@ -819,6 +1334,25 @@ export const StreamServiceDefinition = {
       requestType: AttachStreamRequest as typeof AttachStreamRequest,
       requestStream: true,
       responseType: AttachStreamResponse as typeof AttachStreamResponse,
+      responseStream: true,
+      options: {},
+    },
+    /**
+     * Carries many streams over one call. The app gives each stream a number and opens it, or takes it up; frames with
+     * that number then say data, end, reset, and how much more the other side may send. Each direction of each stream has
+     * a window of its own, so a stream that nobody reads stops its own writer, and no other stream.
+     *
+     * The means are those of OpenStream and AttachStream, and so are errors: what a stream fails with is its `status`, a
+     * call ends with one only where the whole call is at fault (INVALID_ARGUMENT) or the sidecar stops. The end of the
+     * call resets all streams that are not over. When the app ends its requests, the call goes on until its streams have
+     * ended. Each stream counts for bounds, scopes and quotas as a call of OpenStream or AttachStream does; the first of
+     * those that are open is the call itself.
+     */
+    carryStreams: {
+      name: "CarryStreams",
+      requestType: CarryStreamsRequest as typeof CarryStreamsRequest,
+      requestStream: true,
+      responseType: CarryStreamsResponse as typeof CarryStreamsResponse,
       responseStream: true,
       options: {},
     },
