@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 
-READ_TURN = 64 * 1024  # bytes of one connection handled before the others have their turn; a guess
+READ_TURN = 64 * 1024  # bytes of one connection handled at once; a guess
+# Seconds in which more may follow before the others have their turn. Bytes of apps' streams take a fraction of the time
+# of as many bytes of small messages, and pieces of one turn leave for the app together. A guess.
+SHORT_TURN = 0.002
 
 
 class ReadTurns:
-    """Keeps what one connection cannot handle at once: more than a turn's bytes, or any while the node wants none.
+    """Keeps what one connection cannot handle at once: more than a piece's bytes, or any while the node wants none.
 
     The transport reads only while nothing waits here, so that what waits is bounded by what one read of the socket
     brings; the remote has to wait meanwhile. Its end is handled behind all that came before it.
@@ -79,10 +83,12 @@ class ReadTurns:
 
     def _go_on(self) -> None:
         self._turn = None
-        waiting = self._waiting
-        if waiting is not None and not self._paused:
+        over = monotonic() + SHORT_TURN
+        while (waiting := self._waiting) is not None and not self._paused:
             self._waiting = waiting[READ_TURN:] if len(waiting) > READ_TURN else None
             self._read(waiting[:READ_TURN])
+            if self._transport.is_closing() or monotonic() >= over:
+                break
         self._arrange()
 
     def _arrange(self) -> None:

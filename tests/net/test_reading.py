@@ -1,13 +1,17 @@
 """Reading: in turns, not at all while the node wants none, and with a count of what was of no use."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from sidecar.core import channel as wire
 from sidecar.core import events
 from sidecar.core.channel import frames
 from sidecar.core.errors import WorkExceeded
+from sidecar.net import reading
 from sidecar.net.config import NetConfig
-from sidecar.net.reading import READ_TURN
+from sidecar.net.reading import READ_TURN, SHORT_TURN, ReadTurns
 
 from .harness import ECHO, SINK, Host, both_loops, closed, hosts, one_loop
 from .test_hostile import RawClient
@@ -68,6 +72,73 @@ async def test_much_that_came_at_once_is_handled_in_turns() -> None:
         assert len(seen) == 4
         assert max(seen) <= READ_TURN
         await client.close()
+
+
+class _Turns:
+    """A loop that is turned by hand, a transport, and a clock that stands while nothing is read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, piece_takes: float) -> None:
+        self.now = 0.0
+        self.closing = False
+        self.reading = True
+        self.read: list[int] = []
+        self._piece_takes = piece_takes
+        self._due: list[Callable[[], None]] = []
+        monkeypatch.setattr(reading, "monotonic", lambda: self.now)
+        me: Any = self
+        self.turns = ReadTurns(me, me, self._take, lambda: None)
+
+    def _take(self, data: memoryview) -> None:
+        self.read.append(len(data))
+        self.now += self._piece_takes
+
+    def call_soon(self, due: Callable[[], None]) -> object:
+        self._due.append(due)
+        return due
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def turn(self) -> None:
+        due, self._due = self._due, []
+        for each in due:
+            each()
+
+
+def test_pieces_that_take_no_time_share_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = _Turns(monkeypatch, piece_takes=SHORT_TURN / 8)
+    loop.turns.hold(bytes(4 * READ_TURN))
+    assert not loop.reading
+    loop.turn()
+    assert loop.read == [READ_TURN] * 4
+    assert loop.reading
+
+
+def test_pieces_that_take_long_have_a_turn_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = _Turns(monkeypatch, piece_takes=SHORT_TURN)
+    loop.turns.hold(bytes(2 * READ_TURN + 1))
+    for pieces in (1, 2, 3):
+        loop.turn()
+        assert len(loop.read) == pieces
+    assert loop.read == [READ_TURN, READ_TURN, 1]
+    assert loop.reading
+
+
+def test_a_turn_ends_where_its_bytes_end_the_connection_or_pause_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stop in (lambda loop: setattr(loop, "closing", True), lambda loop: loop.turns.pause(True)):
+        loop = _Turns(monkeypatch, piece_takes=0.0)
+        take = loop.turns._read
+        loop.turns._read = lambda data, take=take, stop=stop, loop=loop: (take(data), stop(loop))  # type: ignore[assignment,misc]
+        loop.turns.hold(bytes(3 * READ_TURN))
+        loop.turn()
+        assert loop.read == [READ_TURN]
+        assert loop.turns.take_rest() == bytes(2 * READ_TURN)
 
 
 def wire_frame(ciphertext: bytes) -> bytes:
