@@ -26,6 +26,9 @@ install: $(STAMP)  ## Install into .venv (every other target does it by itself)
 demo: $(STAMP)  ## Five sidecars on loopback find each other, talk and gossip; under a minute
 	@exec $(BIN)/sidecar demo
 
+demo-nat: $(STAMP)  ## Two sidecars behind two NATs meet through a third and gossip directly (needs Linux, root, ip and nft)
+	@exec $(BIN)/python tools/demo_nat.py
+
 # Two at a time (WORKERS=3 for more): most of the tests wait for other processes. Short paths, for those of Unix sockets have at most 107 bytes.
 # What is built for tests is built meanwhile, and they come last (tests/conftest.py), so files keep their order.
 test: $(STAMP)  ## The test suite, but for what `make test-slow` runs
@@ -253,5 +256,5 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo test test-slow test-tools probe-check attack-sim dist promtool grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench attack bench-attack bench-clients bench-gate bench-growth bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
+.PHONY: help install demo demo-nat test test-slow test-tools probe-check attack-sim dist promtool grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench attack bench-attack bench-clients bench-gate bench-growth bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
   breaking release-schemas image image-base image-figures deploy-test manifests tools page-test site profile
