@@ -20,6 +20,7 @@ _OF_ADDRESS, _OF_NETWORK = 1 / 16, 1 / 8  # but in exempt networks
 _OFTEN = (
     10  # heartbeats between two looks for better peers, where most of a mesh is silent; as in the evaluation of v1.1
 )
+_ON_TIME = 1 / 2  # of a back-off that a peer asked for: after that its GRAFT may be in time by its own clock; a guess
 _CAME = 8  # messages after which who was turned away has asked for some, if it lacks them
 
 
@@ -219,9 +220,10 @@ class Mesh:
         # Both sides end a GRAFT within the back-off and extend it (v1.1 PRUNE Backoff), without naming others.
         until = topic.backoff.get(peer.id, 0.0)
         if state.now < until:
-            # As go-libp2p counts: twice when it comes hard upon the PRUNE.
-            soon = state.now < until - state.config.prune_backoff + state.config.score.graft_flood_threshold
-            state.penalise(peer, "graft_in_backoff", 2.0 if soon else 1.0)
+            if self._is_to_blame(topic, peer):
+                # As go-libp2p counts: twice when it comes hard upon the PRUNE.
+                soon = state.now < until - state.config.prune_backoff + state.config.score.graft_flood_threshold
+                state.penalise(peer, "graft_in_backoff", 2.0 if soon else 1.0)
             return self._decline(topic, peer, exchange=False)
         if peer.record.value < 0 or peer.record.idle:
             return self._decline(topic, peer, exchange=False)
@@ -231,6 +233,17 @@ class Mesh:
             return self._decline(topic, peer, exchange=True)
         self._link(topic, peer)
         return 0.0
+
+    def _is_to_blame(self, topic: Topic, peer: GossipPeer) -> bool:
+        """Whether a peer that grafts in the back-off knows better; if not, it does from now on.
+
+        It need not: our PRUNE was still on its way, or was lost with the stream before this one; or the peer pruned us,
+        has waited for as long as it asked for, and we read that late.
+        """
+        now = self._state.now
+        begin, end = peer.barred.get(topic.name, (float("inf"), float("inf")))
+        peer.barred[topic.name] = min(begin, now), float("inf")
+        return begin <= now < end
 
     def _decline(self, topic: Topic, peer: GossipPeer, *, exchange: bool) -> float:
         """Answer a GRAFT with PRUNE, as many as may be needed in a heartbeat: who goes on has read the first ones."""
@@ -300,6 +313,7 @@ class Mesh:
         self._state.scores.grafted(peer.record, topic.name, self._state.now)
         topic.flooded = None
         topic.turned_away.pop(peer.id, None)
+        peer.barred.pop(topic.name, None)
         self._state.candidates_changed = True
 
     def _unlink(self, topic: Topic, peer: GossipPeer) -> None:
@@ -325,6 +339,8 @@ class Mesh:
         linked = peer.id in topic.mesh or topic.name in peer.left
         self._unlink(topic, peer)
         peer.left.pop(topic.name, None)
+        if state.now >= topic.backoff.get(peer.id, 0.0):
+            peer.barred[topic.name] = state.now, state.now + backoff * _ON_TIME
         self._hold(topic.backoff, peer, backoff)
         # Once for each link that ends, so that nobody makes us dial with PRUNE alone.
         if linked and prune.peers and peer.record.value >= config.score.accept_exchange_threshold:
@@ -356,6 +372,9 @@ class Mesh:
         state = self._state
         if backoff is None:
             backoff = state.config.prune_backoff
+        held = state.now < topic.backoff.get(peer.id, 0.0) and topic.name in peer.barred
+        begin = peer.barred[topic.name][0] if held else state.now + state.config.backoff_slack
+        peer.barred[topic.name] = begin, float("inf")
         self._unlink(topic, peer)
         self._hold(topic.backoff, peer, backoff)
         if peer.knows_backoff:

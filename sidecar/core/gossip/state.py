@@ -75,6 +75,7 @@ class GossipPeer:
         "backlog",
         "backlog_bytes",
         "backlogged",
+        "barred",
         "begun",
         "bundles",
         "dial_only",
@@ -136,6 +137,8 @@ class GossipPeer:
         self.queue = PeerQueue(config, max_rpc)
         self.topics: dict[str, Topic] = {}
         self.left: dict[str, None] = {}  # topics whose link ended with its subscription; PRUNE may follow
+        # By topic, from when until when a GRAFT in the back-off is its own fault: see `Mesh._is_to_blame`.
+        self.barred: dict[str, tuple[float, float]] = {}
         self.lost = 0  # messages that its full queue had lost at the last heartbeat
         self.ihaves = 0  # RPCs with IHAVE
         self.ids_asked = 0  # by us, of its IHAVE
