@@ -62,6 +62,8 @@ func peerOf(message *sidecarv1.Peer) Peer {
 		Connections:     message.GetConnections(),
 		Protected:       message.GetProtected(),
 		Score:           peerScore(message.GetScore()),
+		Path:            PeerPath(message.GetPath()),
+		PathTime:        moment(message.GetPathTime()),
 	}
 }
 

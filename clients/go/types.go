@@ -23,6 +23,24 @@ func (d Direction) String() string {
 	return strings.TrimPrefix(sidecarv1.Direction(d).String(), "DIRECTION_")
 }
 
+// PeerPath says how a peer is reached.
+type PeerPath int32
+
+// The paths; unspecified when not connected, and of an earlier sidecar.
+const (
+	PathUnspecified = PeerPath(sidecarv1.PeerPath_PEER_PATH_UNSPECIFIED)
+	PathDirect      = PeerPath(sidecarv1.PeerPath_PEER_PATH_DIRECT)
+	// PathRelayed: through a relay that carries as much as there is.
+	PathRelayed = PeerPath(sidecarv1.PeerPath_PEER_PATH_RELAYED)
+	// PathRelayedLimited: through one that ends connections soon; neither gossip nor the DHT go there.
+	PathRelayedLimited = PeerPath(sidecarv1.PeerPath_PEER_PATH_RELAYED_LIMITED)
+)
+
+// String is the API's name without its prefix: DIRECT.
+func (p PeerPath) String() string {
+	return strings.TrimPrefix(sidecarv1.PeerPath(p).String(), "PEER_PATH_")
+}
+
 // PeerEventType says what happened to a peer.
 type PeerEventType int32
 
@@ -280,6 +298,10 @@ type Peer struct {
 	Protected bool
 	// Score is what is thought of it in gossip; nil where nothing is known of it there, or peers are not scored.
 	Score *PeerScore
+	// Path is how it is reached; PathUnspecified when not connected, and of an earlier sidecar.
+	Path PeerPath
+	// PathTime is since when it is reached so; the zero time when not connected.
+	PathTime time.Time
 }
 
 // PeerEvent is a change of a peer.

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from sidecar_client import Client, Peer, PeerEventType, PeerScore, PeerStanding
+from sidecar_client import Client, Peer, PeerEventType, PeerPath, PeerScore, PeerStanding
 
 from .common.client import Output, add_client_flags, talk
 
@@ -53,6 +53,8 @@ def peer_fields(peer: Peer) -> dict[str, Any]:
         "peer_id": peer.peer_id,
         "connected": peer.connected,
         "direction": peer.direction.name.lower() if peer.connected else None,
+        "path": peer.path.name.lower() if peer.connected else None,
+        "path_time": peer.path_time,
         "remote_address": peer.remote_address,
         "addresses": list(peer.addresses),
         "agent": peer.agent,
@@ -67,6 +69,14 @@ def score_fields(score: PeerScore) -> dict[str, Any]:
     """A score for scripts."""
     return dataclasses.asdict(score) | {"standing": score.standing.name.lower()}
 
+
+PATHS = {
+    PeerPath.UNSPECIFIED: "-",
+    PeerPath.DIRECT: "direct",
+    PeerPath.RELAYED: "relayed",
+    PeerPath.RELAYED_LIMITED: "limited",
+}
+"""How a peer is reached, in a word; what is limited is relayed."""
 
 STANDINGS = {
     PeerStanding.UNSPECIFIED: "unknown",
@@ -117,5 +127,7 @@ def peer_line(peer: Peer) -> str:
     """A peer as one line for people."""
     if not peer.connected:
         return f"{peer.peer_id}  -         known at {', '.join(peer.addresses) or 'no address'}"
+    path = PATHS[peer.path]
     latency = f"{peer.latency * 1000:.1f} ms" if peer.latency is not None else "-"
-    return f"{peer.peer_id}  {latency:8}  {peer.direction.name.lower():8}  {peer.remote_address}  {peer.agent}"
+    way = f"{peer.direction.name.lower():8}  {path:7}  {peer.remote_address}"
+    return f"{peer.peer_id}  {latency:8}  {way}  {peer.agent}"

@@ -615,6 +615,14 @@ class ScoreView(NamedTuple):
     reason: str  # what costs it most, in words; empty where nothing does
 
 
+class Path(enum.Enum):
+    """How a peer is reached."""
+
+    DIRECT = "direct"
+    RELAYED = "relayed"
+    RELAYED_LIMITED = "relayed, limited"  # the relay ends it after some time, or some bytes
+
+
 class PeerView(NamedTuple):
     """What is known of a peer; a snapshot."""
 
@@ -632,6 +640,8 @@ class PeerView(NamedTuple):
     connections: int
     protected: bool = False  # from being trimmed
     score: ScoreView | None = None  # None: nothing is known of it in gossip
+    path: Path | None = None
+    path_since: float | None = None  # monotonic seconds
 
 
 class PeerChange(enum.Enum):

@@ -76,6 +76,63 @@ func (Direction) EnumDescriptor() ([]byte, []int) {
 	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{0}
 }
 
+// How a peer is reached.
+type PeerPath int32
+
+const (
+	// Not connected, or not said.
+	PeerPath_PEER_PATH_UNSPECIFIED PeerPath = 0
+	// Without anybody in between.
+	PeerPath_PEER_PATH_DIRECT PeerPath = 1
+	// Through a relay that carries as much as there is.
+	PeerPath_PEER_PATH_RELAYED PeerPath = 2
+	// Through a relay that ends connections after some time or bytes: neither gossip nor the DHT go there.
+	PeerPath_PEER_PATH_RELAYED_LIMITED PeerPath = 3
+)
+
+// Enum value maps for PeerPath.
+var (
+	PeerPath_name = map[int32]string{
+		0: "PEER_PATH_UNSPECIFIED",
+		1: "PEER_PATH_DIRECT",
+		2: "PEER_PATH_RELAYED",
+		3: "PEER_PATH_RELAYED_LIMITED",
+	}
+	PeerPath_value = map[string]int32{
+		"PEER_PATH_UNSPECIFIED":     0,
+		"PEER_PATH_DIRECT":          1,
+		"PEER_PATH_RELAYED":         2,
+		"PEER_PATH_RELAYED_LIMITED": 3,
+	}
+)
+
+func (x PeerPath) Enum() *PeerPath {
+	p := new(PeerPath)
+	*p = x
+	return p
+}
+
+func (x PeerPath) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PeerPath) Descriptor() protoreflect.EnumDescriptor {
+	return file_sidecar_v1_peer_proto_enumTypes[1].Descriptor()
+}
+
+func (PeerPath) Type() protoreflect.EnumType {
+	return &file_sidecar_v1_peer_proto_enumTypes[1]
+}
+
+func (x PeerPath) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PeerPath.Descriptor instead.
+func (PeerPath) EnumDescriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{1}
+}
+
 // What a peer's score has come to (gossipsub v1.1, "Score Thresholds"). Each has what those before it have.
 type PeerStanding int32
 
@@ -125,11 +182,11 @@ func (x PeerStanding) String() string {
 }
 
 func (PeerStanding) Descriptor() protoreflect.EnumDescriptor {
-	return file_sidecar_v1_peer_proto_enumTypes[1].Descriptor()
+	return file_sidecar_v1_peer_proto_enumTypes[2].Descriptor()
 }
 
 func (PeerStanding) Type() protoreflect.EnumType {
-	return &file_sidecar_v1_peer_proto_enumTypes[1]
+	return &file_sidecar_v1_peer_proto_enumTypes[2]
 }
 
 func (x PeerStanding) Number() protoreflect.EnumNumber {
@@ -138,7 +195,7 @@ func (x PeerStanding) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PeerStanding.Descriptor instead.
 func (PeerStanding) EnumDescriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{1}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{2}
 }
 
 // What happened to a peer.
@@ -198,11 +255,11 @@ func (x PeerEventType) String() string {
 }
 
 func (PeerEventType) Descriptor() protoreflect.EnumDescriptor {
-	return file_sidecar_v1_peer_proto_enumTypes[2].Descriptor()
+	return file_sidecar_v1_peer_proto_enumTypes[3].Descriptor()
 }
 
 func (PeerEventType) Type() protoreflect.EnumType {
-	return &file_sidecar_v1_peer_proto_enumTypes[2]
+	return &file_sidecar_v1_peer_proto_enumTypes[3]
 }
 
 func (x PeerEventType) Number() protoreflect.EnumNumber {
@@ -211,7 +268,7 @@ func (x PeerEventType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PeerEventType.Descriptor instead.
 func (PeerEventType) EnumDescriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{2}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{3}
 }
 
 // What is known of a peer.
@@ -244,7 +301,12 @@ type Peer struct {
 	// Whether its connections are never closed because there are too many.
 	Protected bool `protobuf:"varint,13,opt,name=protected,proto3" json:"protected,omitempty"`
 	// What is thought of it in gossip; unset where nothing is known of it there, or peers are not scored.
-	Score         *PeerScore `protobuf:"bytes,14,opt,name=score,proto3" json:"score,omitempty"`
+	Score *PeerScore `protobuf:"bytes,14,opt,name=score,proto3" json:"score,omitempty"`
+	// How the peer is reached.
+	Path PeerPath `protobuf:"varint,15,opt,name=path,proto3,enum=sidecar.v1.PeerPath" json:"path,omitempty"`
+	// Since when it is reached so; unset when not connected. Later than `connect_time` where a relayed connection became
+	// direct.
+	PathTime      *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=path_time,json=pathTime,proto3" json:"path_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -373,6 +435,20 @@ func (x *Peer) GetProtected() bool {
 func (x *Peer) GetScore() *PeerScore {
 	if x != nil {
 		return x.Score
+	}
+	return nil
+}
+
+func (x *Peer) GetPath() PeerPath {
+	if x != nil {
+		return x.Path
+	}
+	return PeerPath_PEER_PATH_UNSPECIFIED
+}
+
+func (x *Peer) GetPathTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PathTime
 	}
 	return nil
 }
@@ -2257,7 +2333,7 @@ var File_sidecar_v1_peer_proto protoreflect.FileDescriptor
 const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"\x15sidecar/v1/peer.proto\x12\n" +
-	"sidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\x97\x04\n" +
+	"sidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\xfa\x04\n" +
 	"\x04Peer\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1c\n" +
 	"\tconnected\x18\x02 \x01(\bR\tconnected\x123\n" +
@@ -2275,7 +2351,9 @@ const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\fconnect_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vconnectTime\x12 \n" +
 	"\vconnections\x18\f \x01(\rR\vconnections\x12\x1c\n" +
 	"\tprotected\x18\r \x01(\bR\tprotected\x12+\n" +
-	"\x05score\x18\x0e \x01(\v2\x15.sidecar.v1.PeerScoreR\x05score\"\x93\x02\n" +
+	"\x05score\x18\x0e \x01(\v2\x15.sidecar.v1.PeerScoreR\x05score\x12(\n" +
+	"\x04path\x18\x0f \x01(\x0e2\x14.sidecar.v1.PeerPathR\x04path\x127\n" +
+	"\tpath_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\bpathTime\"\x93\x02\n" +
 	"\tPeerScore\x12\x14\n" +
 	"\x05score\x18\x01 \x01(\x01R\x05score\x124\n" +
 	"\bstanding\x18\x02 \x01(\x0e2\x18.sidecar.v1.PeerStandingR\bstanding\x12\x16\n" +
@@ -2394,7 +2472,12 @@ const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\tDirection\x12\x19\n" +
 	"\x15DIRECTION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DIRECTION_INBOUND\x10\x01\x12\x16\n" +
-	"\x12DIRECTION_OUTBOUND\x10\x02*\xb9\x01\n" +
+	"\x12DIRECTION_OUTBOUND\x10\x02*q\n" +
+	"\bPeerPath\x12\x19\n" +
+	"\x15PEER_PATH_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10PEER_PATH_DIRECT\x10\x01\x12\x15\n" +
+	"\x11PEER_PATH_RELAYED\x10\x02\x12\x1d\n" +
+	"\x19PEER_PATH_RELAYED_LIMITED\x10\x03*\xb9\x01\n" +
 	"\fPeerStanding\x12\x1d\n" +
 	"\x19PEER_STANDING_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12PEER_STANDING_GOOD\x10\x01\x12\x19\n" +
@@ -2443,105 +2526,108 @@ func file_sidecar_v1_peer_proto_rawDescGZIP() []byte {
 	return file_sidecar_v1_peer_proto_rawDescData
 }
 
-var file_sidecar_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_sidecar_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_sidecar_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_sidecar_v1_peer_proto_goTypes = []any{
 	(Direction)(0),                   // 0: sidecar.v1.Direction
-	(PeerStanding)(0),                // 1: sidecar.v1.PeerStanding
-	(PeerEventType)(0),               // 2: sidecar.v1.PeerEventType
-	(*Peer)(nil),                     // 3: sidecar.v1.Peer
-	(*PeerScore)(nil),                // 4: sidecar.v1.PeerScore
-	(*TopicScore)(nil),               // 5: sidecar.v1.TopicScore
-	(*ListPeersRequest)(nil),         // 6: sidecar.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),        // 7: sidecar.v1.ListPeersResponse
-	(*WatchPeersRequest)(nil),        // 8: sidecar.v1.WatchPeersRequest
-	(*WatchPeersResponse)(nil),       // 9: sidecar.v1.WatchPeersResponse
-	(*PeerEvent)(nil),                // 10: sidecar.v1.PeerEvent
-	(*GetPeerRequest)(nil),           // 11: sidecar.v1.GetPeerRequest
-	(*GetPeerResponse)(nil),          // 12: sidecar.v1.GetPeerResponse
-	(*FindPeerRequest)(nil),          // 13: sidecar.v1.FindPeerRequest
-	(*FindPeerResponse)(nil),         // 14: sidecar.v1.FindPeerResponse
-	(*ListClosestPeersRequest)(nil),  // 15: sidecar.v1.ListClosestPeersRequest
-	(*ListClosestPeersResponse)(nil), // 16: sidecar.v1.ListClosestPeersResponse
-	(*ClosestPeer)(nil),              // 17: sidecar.v1.ClosestPeer
-	(*ConnectPeerRequest)(nil),       // 18: sidecar.v1.ConnectPeerRequest
-	(*ConnectPeerResponse)(nil),      // 19: sidecar.v1.ConnectPeerResponse
-	(*DisconnectPeerRequest)(nil),    // 20: sidecar.v1.DisconnectPeerRequest
-	(*DisconnectPeerResponse)(nil),   // 21: sidecar.v1.DisconnectPeerResponse
-	(*PingPeerRequest)(nil),          // 22: sidecar.v1.PingPeerRequest
-	(*PingPeerResponse)(nil),         // 23: sidecar.v1.PingPeerResponse
-	(*BanPeerRequest)(nil),           // 24: sidecar.v1.BanPeerRequest
-	(*BanPeerResponse)(nil),          // 25: sidecar.v1.BanPeerResponse
-	(*AllowPeerRequest)(nil),         // 26: sidecar.v1.AllowPeerRequest
-	(*AllowPeerResponse)(nil),        // 27: sidecar.v1.AllowPeerResponse
-	(*ListBansRequest)(nil),          // 28: sidecar.v1.ListBansRequest
-	(*ListBansResponse)(nil),         // 29: sidecar.v1.ListBansResponse
-	(*Ban)(nil),                      // 30: sidecar.v1.Ban
-	(*ProtectPeerRequest)(nil),       // 31: sidecar.v1.ProtectPeerRequest
-	(*ProtectPeerResponse)(nil),      // 32: sidecar.v1.ProtectPeerResponse
-	(*UnprotectPeerRequest)(nil),     // 33: sidecar.v1.UnprotectPeerRequest
-	(*UnprotectPeerResponse)(nil),    // 34: sidecar.v1.UnprotectPeerResponse
-	(*SetPeerScoreRequest)(nil),      // 35: sidecar.v1.SetPeerScoreRequest
-	(*SetPeerScoreResponse)(nil),     // 36: sidecar.v1.SetPeerScoreResponse
-	(*durationpb.Duration)(nil),      // 37: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 38: google.protobuf.Timestamp
-	(*Lagged)(nil),                   // 39: sidecar.v1.Lagged
+	(PeerPath)(0),                    // 1: sidecar.v1.PeerPath
+	(PeerStanding)(0),                // 2: sidecar.v1.PeerStanding
+	(PeerEventType)(0),               // 3: sidecar.v1.PeerEventType
+	(*Peer)(nil),                     // 4: sidecar.v1.Peer
+	(*PeerScore)(nil),                // 5: sidecar.v1.PeerScore
+	(*TopicScore)(nil),               // 6: sidecar.v1.TopicScore
+	(*ListPeersRequest)(nil),         // 7: sidecar.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),        // 8: sidecar.v1.ListPeersResponse
+	(*WatchPeersRequest)(nil),        // 9: sidecar.v1.WatchPeersRequest
+	(*WatchPeersResponse)(nil),       // 10: sidecar.v1.WatchPeersResponse
+	(*PeerEvent)(nil),                // 11: sidecar.v1.PeerEvent
+	(*GetPeerRequest)(nil),           // 12: sidecar.v1.GetPeerRequest
+	(*GetPeerResponse)(nil),          // 13: sidecar.v1.GetPeerResponse
+	(*FindPeerRequest)(nil),          // 14: sidecar.v1.FindPeerRequest
+	(*FindPeerResponse)(nil),         // 15: sidecar.v1.FindPeerResponse
+	(*ListClosestPeersRequest)(nil),  // 16: sidecar.v1.ListClosestPeersRequest
+	(*ListClosestPeersResponse)(nil), // 17: sidecar.v1.ListClosestPeersResponse
+	(*ClosestPeer)(nil),              // 18: sidecar.v1.ClosestPeer
+	(*ConnectPeerRequest)(nil),       // 19: sidecar.v1.ConnectPeerRequest
+	(*ConnectPeerResponse)(nil),      // 20: sidecar.v1.ConnectPeerResponse
+	(*DisconnectPeerRequest)(nil),    // 21: sidecar.v1.DisconnectPeerRequest
+	(*DisconnectPeerResponse)(nil),   // 22: sidecar.v1.DisconnectPeerResponse
+	(*PingPeerRequest)(nil),          // 23: sidecar.v1.PingPeerRequest
+	(*PingPeerResponse)(nil),         // 24: sidecar.v1.PingPeerResponse
+	(*BanPeerRequest)(nil),           // 25: sidecar.v1.BanPeerRequest
+	(*BanPeerResponse)(nil),          // 26: sidecar.v1.BanPeerResponse
+	(*AllowPeerRequest)(nil),         // 27: sidecar.v1.AllowPeerRequest
+	(*AllowPeerResponse)(nil),        // 28: sidecar.v1.AllowPeerResponse
+	(*ListBansRequest)(nil),          // 29: sidecar.v1.ListBansRequest
+	(*ListBansResponse)(nil),         // 30: sidecar.v1.ListBansResponse
+	(*Ban)(nil),                      // 31: sidecar.v1.Ban
+	(*ProtectPeerRequest)(nil),       // 32: sidecar.v1.ProtectPeerRequest
+	(*ProtectPeerResponse)(nil),      // 33: sidecar.v1.ProtectPeerResponse
+	(*UnprotectPeerRequest)(nil),     // 34: sidecar.v1.UnprotectPeerRequest
+	(*UnprotectPeerResponse)(nil),    // 35: sidecar.v1.UnprotectPeerResponse
+	(*SetPeerScoreRequest)(nil),      // 36: sidecar.v1.SetPeerScoreRequest
+	(*SetPeerScoreResponse)(nil),     // 37: sidecar.v1.SetPeerScoreResponse
+	(*durationpb.Duration)(nil),      // 38: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 39: google.protobuf.Timestamp
+	(*Lagged)(nil),                   // 40: sidecar.v1.Lagged
 }
 var file_sidecar_v1_peer_proto_depIdxs = []int32{
 	0,  // 0: sidecar.v1.Peer.direction:type_name -> sidecar.v1.Direction
-	37, // 1: sidecar.v1.Peer.latency:type_name -> google.protobuf.Duration
-	38, // 2: sidecar.v1.Peer.connect_time:type_name -> google.protobuf.Timestamp
-	4,  // 3: sidecar.v1.Peer.score:type_name -> sidecar.v1.PeerScore
-	1,  // 4: sidecar.v1.PeerScore.standing:type_name -> sidecar.v1.PeerStanding
-	5,  // 5: sidecar.v1.PeerScore.topics:type_name -> sidecar.v1.TopicScore
-	3,  // 6: sidecar.v1.ListPeersResponse.peers:type_name -> sidecar.v1.Peer
-	10, // 7: sidecar.v1.WatchPeersResponse.events:type_name -> sidecar.v1.PeerEvent
-	39, // 8: sidecar.v1.WatchPeersResponse.lagged:type_name -> sidecar.v1.Lagged
-	2,  // 9: sidecar.v1.PeerEvent.type:type_name -> sidecar.v1.PeerEventType
-	3,  // 10: sidecar.v1.PeerEvent.peer:type_name -> sidecar.v1.Peer
-	3,  // 11: sidecar.v1.GetPeerResponse.peer:type_name -> sidecar.v1.Peer
-	17, // 12: sidecar.v1.ListClosestPeersResponse.peers:type_name -> sidecar.v1.ClosestPeer
-	3,  // 13: sidecar.v1.ConnectPeerResponse.peer:type_name -> sidecar.v1.Peer
-	37, // 14: sidecar.v1.PingPeerResponse.latency:type_name -> google.protobuf.Duration
-	37, // 15: sidecar.v1.BanPeerRequest.duration:type_name -> google.protobuf.Duration
-	30, // 16: sidecar.v1.BanPeerResponse.bans:type_name -> sidecar.v1.Ban
-	30, // 17: sidecar.v1.ListBansResponse.bans:type_name -> sidecar.v1.Ban
-	38, // 18: sidecar.v1.Ban.create_time:type_name -> google.protobuf.Timestamp
-	38, // 19: sidecar.v1.Ban.expire_time:type_name -> google.protobuf.Timestamp
-	37, // 20: sidecar.v1.SetPeerScoreRequest.duration:type_name -> google.protobuf.Duration
-	6,  // 21: sidecar.v1.PeerService.ListPeers:input_type -> sidecar.v1.ListPeersRequest
-	8,  // 22: sidecar.v1.PeerService.WatchPeers:input_type -> sidecar.v1.WatchPeersRequest
-	11, // 23: sidecar.v1.PeerService.GetPeer:input_type -> sidecar.v1.GetPeerRequest
-	13, // 24: sidecar.v1.PeerService.FindPeer:input_type -> sidecar.v1.FindPeerRequest
-	15, // 25: sidecar.v1.PeerService.ListClosestPeers:input_type -> sidecar.v1.ListClosestPeersRequest
-	18, // 26: sidecar.v1.PeerService.ConnectPeer:input_type -> sidecar.v1.ConnectPeerRequest
-	20, // 27: sidecar.v1.PeerService.DisconnectPeer:input_type -> sidecar.v1.DisconnectPeerRequest
-	22, // 28: sidecar.v1.PeerService.PingPeer:input_type -> sidecar.v1.PingPeerRequest
-	24, // 29: sidecar.v1.PeerService.BanPeer:input_type -> sidecar.v1.BanPeerRequest
-	26, // 30: sidecar.v1.PeerService.AllowPeer:input_type -> sidecar.v1.AllowPeerRequest
-	28, // 31: sidecar.v1.PeerService.ListBans:input_type -> sidecar.v1.ListBansRequest
-	31, // 32: sidecar.v1.PeerService.ProtectPeer:input_type -> sidecar.v1.ProtectPeerRequest
-	33, // 33: sidecar.v1.PeerService.UnprotectPeer:input_type -> sidecar.v1.UnprotectPeerRequest
-	35, // 34: sidecar.v1.PeerService.SetPeerScore:input_type -> sidecar.v1.SetPeerScoreRequest
-	7,  // 35: sidecar.v1.PeerService.ListPeers:output_type -> sidecar.v1.ListPeersResponse
-	9,  // 36: sidecar.v1.PeerService.WatchPeers:output_type -> sidecar.v1.WatchPeersResponse
-	12, // 37: sidecar.v1.PeerService.GetPeer:output_type -> sidecar.v1.GetPeerResponse
-	14, // 38: sidecar.v1.PeerService.FindPeer:output_type -> sidecar.v1.FindPeerResponse
-	16, // 39: sidecar.v1.PeerService.ListClosestPeers:output_type -> sidecar.v1.ListClosestPeersResponse
-	19, // 40: sidecar.v1.PeerService.ConnectPeer:output_type -> sidecar.v1.ConnectPeerResponse
-	21, // 41: sidecar.v1.PeerService.DisconnectPeer:output_type -> sidecar.v1.DisconnectPeerResponse
-	23, // 42: sidecar.v1.PeerService.PingPeer:output_type -> sidecar.v1.PingPeerResponse
-	25, // 43: sidecar.v1.PeerService.BanPeer:output_type -> sidecar.v1.BanPeerResponse
-	27, // 44: sidecar.v1.PeerService.AllowPeer:output_type -> sidecar.v1.AllowPeerResponse
-	29, // 45: sidecar.v1.PeerService.ListBans:output_type -> sidecar.v1.ListBansResponse
-	32, // 46: sidecar.v1.PeerService.ProtectPeer:output_type -> sidecar.v1.ProtectPeerResponse
-	34, // 47: sidecar.v1.PeerService.UnprotectPeer:output_type -> sidecar.v1.UnprotectPeerResponse
-	36, // 48: sidecar.v1.PeerService.SetPeerScore:output_type -> sidecar.v1.SetPeerScoreResponse
-	35, // [35:49] is the sub-list for method output_type
-	21, // [21:35] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	38, // 1: sidecar.v1.Peer.latency:type_name -> google.protobuf.Duration
+	39, // 2: sidecar.v1.Peer.connect_time:type_name -> google.protobuf.Timestamp
+	5,  // 3: sidecar.v1.Peer.score:type_name -> sidecar.v1.PeerScore
+	1,  // 4: sidecar.v1.Peer.path:type_name -> sidecar.v1.PeerPath
+	39, // 5: sidecar.v1.Peer.path_time:type_name -> google.protobuf.Timestamp
+	2,  // 6: sidecar.v1.PeerScore.standing:type_name -> sidecar.v1.PeerStanding
+	6,  // 7: sidecar.v1.PeerScore.topics:type_name -> sidecar.v1.TopicScore
+	4,  // 8: sidecar.v1.ListPeersResponse.peers:type_name -> sidecar.v1.Peer
+	11, // 9: sidecar.v1.WatchPeersResponse.events:type_name -> sidecar.v1.PeerEvent
+	40, // 10: sidecar.v1.WatchPeersResponse.lagged:type_name -> sidecar.v1.Lagged
+	3,  // 11: sidecar.v1.PeerEvent.type:type_name -> sidecar.v1.PeerEventType
+	4,  // 12: sidecar.v1.PeerEvent.peer:type_name -> sidecar.v1.Peer
+	4,  // 13: sidecar.v1.GetPeerResponse.peer:type_name -> sidecar.v1.Peer
+	18, // 14: sidecar.v1.ListClosestPeersResponse.peers:type_name -> sidecar.v1.ClosestPeer
+	4,  // 15: sidecar.v1.ConnectPeerResponse.peer:type_name -> sidecar.v1.Peer
+	38, // 16: sidecar.v1.PingPeerResponse.latency:type_name -> google.protobuf.Duration
+	38, // 17: sidecar.v1.BanPeerRequest.duration:type_name -> google.protobuf.Duration
+	31, // 18: sidecar.v1.BanPeerResponse.bans:type_name -> sidecar.v1.Ban
+	31, // 19: sidecar.v1.ListBansResponse.bans:type_name -> sidecar.v1.Ban
+	39, // 20: sidecar.v1.Ban.create_time:type_name -> google.protobuf.Timestamp
+	39, // 21: sidecar.v1.Ban.expire_time:type_name -> google.protobuf.Timestamp
+	38, // 22: sidecar.v1.SetPeerScoreRequest.duration:type_name -> google.protobuf.Duration
+	7,  // 23: sidecar.v1.PeerService.ListPeers:input_type -> sidecar.v1.ListPeersRequest
+	9,  // 24: sidecar.v1.PeerService.WatchPeers:input_type -> sidecar.v1.WatchPeersRequest
+	12, // 25: sidecar.v1.PeerService.GetPeer:input_type -> sidecar.v1.GetPeerRequest
+	14, // 26: sidecar.v1.PeerService.FindPeer:input_type -> sidecar.v1.FindPeerRequest
+	16, // 27: sidecar.v1.PeerService.ListClosestPeers:input_type -> sidecar.v1.ListClosestPeersRequest
+	19, // 28: sidecar.v1.PeerService.ConnectPeer:input_type -> sidecar.v1.ConnectPeerRequest
+	21, // 29: sidecar.v1.PeerService.DisconnectPeer:input_type -> sidecar.v1.DisconnectPeerRequest
+	23, // 30: sidecar.v1.PeerService.PingPeer:input_type -> sidecar.v1.PingPeerRequest
+	25, // 31: sidecar.v1.PeerService.BanPeer:input_type -> sidecar.v1.BanPeerRequest
+	27, // 32: sidecar.v1.PeerService.AllowPeer:input_type -> sidecar.v1.AllowPeerRequest
+	29, // 33: sidecar.v1.PeerService.ListBans:input_type -> sidecar.v1.ListBansRequest
+	32, // 34: sidecar.v1.PeerService.ProtectPeer:input_type -> sidecar.v1.ProtectPeerRequest
+	34, // 35: sidecar.v1.PeerService.UnprotectPeer:input_type -> sidecar.v1.UnprotectPeerRequest
+	36, // 36: sidecar.v1.PeerService.SetPeerScore:input_type -> sidecar.v1.SetPeerScoreRequest
+	8,  // 37: sidecar.v1.PeerService.ListPeers:output_type -> sidecar.v1.ListPeersResponse
+	10, // 38: sidecar.v1.PeerService.WatchPeers:output_type -> sidecar.v1.WatchPeersResponse
+	13, // 39: sidecar.v1.PeerService.GetPeer:output_type -> sidecar.v1.GetPeerResponse
+	15, // 40: sidecar.v1.PeerService.FindPeer:output_type -> sidecar.v1.FindPeerResponse
+	17, // 41: sidecar.v1.PeerService.ListClosestPeers:output_type -> sidecar.v1.ListClosestPeersResponse
+	20, // 42: sidecar.v1.PeerService.ConnectPeer:output_type -> sidecar.v1.ConnectPeerResponse
+	22, // 43: sidecar.v1.PeerService.DisconnectPeer:output_type -> sidecar.v1.DisconnectPeerResponse
+	24, // 44: sidecar.v1.PeerService.PingPeer:output_type -> sidecar.v1.PingPeerResponse
+	26, // 45: sidecar.v1.PeerService.BanPeer:output_type -> sidecar.v1.BanPeerResponse
+	28, // 46: sidecar.v1.PeerService.AllowPeer:output_type -> sidecar.v1.AllowPeerResponse
+	30, // 47: sidecar.v1.PeerService.ListBans:output_type -> sidecar.v1.ListBansResponse
+	33, // 48: sidecar.v1.PeerService.ProtectPeer:output_type -> sidecar.v1.ProtectPeerResponse
+	35, // 49: sidecar.v1.PeerService.UnprotectPeer:output_type -> sidecar.v1.UnprotectPeerResponse
+	37, // 50: sidecar.v1.PeerService.SetPeerScore:output_type -> sidecar.v1.SetPeerScoreResponse
+	37, // [37:51] is the sub-list for method output_type
+	23, // [23:37] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_peer_proto_init() }
@@ -2555,7 +2641,7 @@ func file_sidecar_v1_peer_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_peer_proto_rawDesc), len(file_sidecar_v1_peer_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,

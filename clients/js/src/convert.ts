@@ -183,6 +183,8 @@ export function peer(message: peers.Peer | undefined): types.Peer {
     connections: message.connections,
     protected: message.protected,
     score: message.score && { ...message.score, standing: named(peers.PeerStanding, message.score.standing) },
+    path: named(peers.PeerPath, message.path),
+    pathTime: optional(message.pathTime),
   };
 }
 

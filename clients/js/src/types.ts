@@ -42,6 +42,12 @@ export interface StreamOptions {
 export type Direction = "UNSPECIFIED" | "INBOUND" | "OUTBOUND";
 
 /**
+ * How a peer is reached. RELAYED_LIMITED: through a relay that ends connections soon, so neither gossip nor the DHT go
+ * there. UNSPECIFIED: it is not connected, or the sidecar is an earlier one.
+ */
+export type PeerPath = "UNSPECIFIED" | "DIRECT" | "RELAYED" | "RELAYED_LIMITED";
+
+/**
  * What happened to a peer.
  *
  * `PRESENT`: connected already, when watching began. `CURRENT`: the present state has been told in full; this event has
@@ -249,6 +255,10 @@ export interface Peer {
   readonly protected: boolean;
   /** What is thought of it in gossip; undefined where nothing is known of it there, or peers are not scored. */
   readonly score: PeerScore | undefined;
+  /** How it is reached. */
+  readonly path: PeerPath;
+  /** Since when it is reached so; undefined when it is not connected. */
+  readonly pathTime: number | undefined;
 }
 
 /**

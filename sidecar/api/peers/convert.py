@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from sidecar_client.v1 import common_pb2
 from sidecar_client.v1 import peer_pb2 as pb
 
-from ...core.events import PeerChange, PeerChanged, PeerView, ScoreView, Standing
+from ...core.events import Path, PeerChange, PeerChanged, PeerView, ScoreView, Standing
 from ...core.gate import BanView
 from ...core.multiaddr import Multiaddr
 from ...core.types import Direction, PeerId
@@ -29,6 +29,12 @@ _DIRECTIONS = {
     None: pb.DIRECTION_UNSPECIFIED,
     Direction.INBOUND: pb.DIRECTION_INBOUND,
     Direction.OUTBOUND: pb.DIRECTION_OUTBOUND,
+}
+_PATHS = {
+    None: pb.PEER_PATH_UNSPECIFIED,
+    Path.DIRECT: pb.PEER_PATH_DIRECT,
+    Path.RELAYED: pb.PEER_PATH_RELAYED,
+    Path.RELAYED_LIMITED: pb.PEER_PATH_RELAYED_LIMITED,
 }
 _EVENTS = {
     PeerChange.CONNECTED: pb.PEER_EVENT_TYPE_CONNECTED,
@@ -87,6 +93,8 @@ def peer(view: PeerView, epoch_ns: int) -> pb.Peer:
         connections=view.connections,
         protected=view.protected,
         score=None if view.score is None else score(view.score),
+        path=_PATHS[view.path],
+        path_time=None if view.path_since is None else wall_time(view.path_since, epoch_ns),
     )
 
 

@@ -14,7 +14,7 @@ from ..errors import (
     SelfDial,
     SidecarError,
 )
-from ..events import LogLevel, PeerChange, PeerView
+from ..events import LogLevel, Path, PeerChange, PeerView
 from ..gate import Gate
 from ..multiaddr import Multiaddr
 from ..networks import Scope
@@ -581,7 +581,15 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
             connections=len(present.connections) if present else 0,
             protected=self.protects(peer_id),
             score=self._score(peer_id),
+            path=_path(best) if best else None,
+            path_since=best.opened_at if best else None,
         )
+
+
+def _path(connection: PeerConnection) -> Path:
+    if not connection.relayed:
+        return Path.DIRECT
+    return Path.RELAYED_LIMITED if connection.limited else Path.RELAYED
 
 
 def _ignore(result: Peer | SidecarError, now: float) -> None:

@@ -55,6 +55,8 @@ def peer(message: peer_pb2.Peer) -> types.Peer:
         connections=message.connections,
         protected=message.protected,
         score=peer_score(message.score) if message.HasField("score") else None,
+        path=types.PeerPath(message.path),
+        path_time=unix(message.path_time) if message.HasField("path_time") else None,
     )
 
 

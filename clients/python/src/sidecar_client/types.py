@@ -24,6 +24,15 @@ class Direction(_Enum):
     OUTBOUND = 2
 
 
+class PeerPath(_Enum):
+    """How a peer is reached."""
+
+    UNSPECIFIED = 0  # not connected, or an earlier sidecar
+    DIRECT = 1
+    RELAYED = 2  # through a relay that carries as much as there is
+    RELAYED_LIMITED = 3  # through one that ends connections soon: neither gossip nor the DHT go there
+
+
 class PeerEventType(_Enum):
     """What happened to a peer."""
 
@@ -210,7 +219,7 @@ class Peer:
     """What is known of a peer. `latency` is seconds, None until measured; `connect_time` Unix seconds.
 
     `protected`: its connections are never closed because there are too many. `score`: None where nothing is known of it
-    in gossip, or peers are not scored.
+    in gossip, or peers are not scored. `path_time`: since when it is reached by this `path`, in Unix seconds.
     """
 
     peer_id: str
@@ -227,6 +236,8 @@ class Peer:
     connections: int
     protected: bool = False
     score: PeerScore | None = None
+    path: PeerPath = PeerPath.UNSPECIFIED
+    path_time: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,7 +241,7 @@ func peer(found sidecar.Peer) fields {
 		"agent": found.Agent, "protocol_version": found.ProtocolVersion, "identified": found.Identified,
 		"latency_ms":      unless(found.Latency == 0, inMilliseconds(found.Latency)),
 		"connect_time_ms": moment(found.ConnectTime), "connections": found.Connections, "protected": found.Protected,
-		"score": score(found.Score),
+		"score": score(found.Score), "path": found.Path.String(), "path_time_ms": moment(found.PathTime),
 	}
 }
 

@@ -12,6 +12,7 @@ const TIMES = new Set([
   "since",
   "latency",
   "connectTime",
+  "pathTime",
   "createTime",
   "expireTime",
   "receiveTime",

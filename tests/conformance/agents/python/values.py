@@ -19,6 +19,7 @@ _TIMES = {
     "create_time",
     "expire_time",
     "connect_time",
+    "path_time",
     "receive_time",
     "next_announcement",
     "expires_at",

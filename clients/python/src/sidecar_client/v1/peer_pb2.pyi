@@ -46,6 +46,34 @@ DIRECTION_OUTBOUND: Direction.ValueType  # 2
 """By this node."""
 Global___Direction: _TypeAlias = Direction  # noqa: Y015
 
+class _PeerPath:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PeerPathEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PeerPath.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PEER_PATH_UNSPECIFIED: _PeerPath.ValueType  # 0
+    """Not connected, or not said."""
+    PEER_PATH_DIRECT: _PeerPath.ValueType  # 1
+    """Without anybody in between."""
+    PEER_PATH_RELAYED: _PeerPath.ValueType  # 2
+    """Through a relay that carries as much as there is."""
+    PEER_PATH_RELAYED_LIMITED: _PeerPath.ValueType  # 3
+    """Through a relay that ends connections after some time or bytes: neither gossip nor the DHT go there."""
+
+class PeerPath(_PeerPath, metaclass=_PeerPathEnumTypeWrapper):
+    """How a peer is reached."""
+
+PEER_PATH_UNSPECIFIED: PeerPath.ValueType  # 0
+"""Not connected, or not said."""
+PEER_PATH_DIRECT: PeerPath.ValueType  # 1
+"""Without anybody in between."""
+PEER_PATH_RELAYED: PeerPath.ValueType  # 2
+"""Through a relay that carries as much as there is."""
+PEER_PATH_RELAYED_LIMITED: PeerPath.ValueType  # 3
+"""Through a relay that ends connections after some time or bytes: neither gossip nor the DHT go there."""
+Global___PeerPath: _TypeAlias = PeerPath  # noqa: Y015
+
 class _PeerStanding:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -146,6 +174,8 @@ class Peer(_message.Message):
     CONNECTIONS_FIELD_NUMBER: _builtins.int
     PROTECTED_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    PATH_TIME_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
     """The peer id, base58."""
     connected: _builtins.bool
@@ -164,6 +194,8 @@ class Peer(_message.Message):
     """How many connections there are."""
     protected: _builtins.bool
     """Whether its connections are never closed because there are too many."""
+    path: Global___PeerPath.ValueType
+    """How the peer is reached."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Addresses known of the peer."""
@@ -184,6 +216,12 @@ class Peer(_message.Message):
     def score(self) -> Global___PeerScore:
         """What is thought of it in gossip; unset where nothing is known of it there, or peers are not scored."""
 
+    @_builtins.property
+    def path_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is reached so; unset when not connected. Later than `connect_time` where a relayed connection became
+        direct.
+        """
+
     def __init__(
         self,
         *,
@@ -201,10 +239,12 @@ class Peer(_message.Message):
         connections: _builtins.int = ...,
         protected: _builtins.bool = ...,
         score: Global___PeerScore | None = ...,
+        path: Global___PeerPath.ValueType = ...,
+        path_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "latency", b"latency", "score", b"score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "latency", b"latency", "path_time", b"path_time", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent", b"agent", "connect_time", b"connect_time", "connected", b"connected", "connections", b"connections", "direction", b"direction", "identified", b"identified", "latency", b"latency", "peer_id", b"peer_id", "protected", b"protected", "protocol_version", b"protocol_version", "protocols", b"protocols", "remote_address", b"remote_address", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent", b"agent", "connect_time", b"connect_time", "connected", b"connected", "connections", b"connections", "direction", b"direction", "identified", b"identified", "latency", b"latency", "path", b"path", "path_time", b"path_time", "peer_id", b"peer_id", "protected", b"protected", "protocol_version", b"protocol_version", "protocols", b"protocols", "remote_address", b"remote_address", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,6 +24,18 @@ export enum Direction {
   OUTBOUND = 2,
 }
 
+/** How a peer is reached. */
+export enum PeerPath {
+  /** UNSPECIFIED - Not connected, or not said. */
+  UNSPECIFIED = 0,
+  /** DIRECT - Without anybody in between. */
+  DIRECT = 1,
+  /** RELAYED - Through a relay that carries as much as there is. */
+  RELAYED = 2,
+  /** RELAYED_LIMITED - Through a relay that ends connections after some time or bytes: neither gossip nor the DHT go there. */
+  RELAYED_LIMITED = 3,
+}
+
 /** What a peer's score has come to (gossipsub v1.1, "Score Thresholds"). Each has what those before it have. */
 export enum PeerStanding {
   /** UNSPECIFIED - Not said. */
@@ -93,7 +105,16 @@ export interface Peer {
   /** Whether its connections are never closed because there are too many. */
   protected: boolean;
   /** What is thought of it in gossip; unset where nothing is known of it there, or peers are not scored. */
-  score: PeerScore | undefined;
+  score:
+    | PeerScore
+    | undefined;
+  /** How the peer is reached. */
+  path: PeerPath;
+  /**
+   * Since when it is reached so; unset when not connected. Later than `connect_time` where a relayed connection became
+   * direct.
+   */
+  pathTime: Timestamp | undefined;
 }
 
 /** What is thought of a peer in gossip (gossipsub v1.1, "Peer Scoring"), in points. Weights are in all parts. */
@@ -412,6 +433,8 @@ function createBasePeer(): Peer {
     connections: 0,
     protected: false,
     score: undefined,
+    path: 0,
+    pathTime: undefined,
   };
 }
 
@@ -458,6 +481,12 @@ export const Peer: MessageFns<Peer> = {
     }
     if (message.score !== undefined) {
       PeerScore.encode(message.score, writer.uint32(114).fork()).join();
+    }
+    if (message.path !== 0) {
+      writer.uint32(120).int32(message.path);
+    }
+    if (message.pathTime !== undefined) {
+      Timestamp.encode(message.pathTime, writer.uint32(130).fork()).join();
     }
     return writer;
   },
@@ -587,6 +616,22 @@ export const Peer: MessageFns<Peer> = {
             message.score = PeerScore.decode(reader, reader.uint32());
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.path = reader.int32() as any;
+            continue;
+          }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.pathTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -623,6 +668,10 @@ export const Peer: MessageFns<Peer> = {
     message.protected = object.protected ?? false;
     message.score = (object.score !== undefined && object.score !== null)
       ? PeerScore.fromPartial(object.score)
+      : undefined;
+    message.path = object.path ?? 0;
+    message.pathTime = (object.pathTime !== undefined && object.pathTime !== null)
+      ? Timestamp.fromPartial(object.pathTime)
       : undefined;
     return message;
   },
