@@ -117,18 +117,19 @@ class _Provider(NamedTuple):
 
 
 class ProviderStore:
-    """At most `max_providers` entries, so many of one key, and of these so many of one network.
+    """At most `max_providers` entries, so many of one key, and of both so many of one network.
 
-    The newest stay; but where a key has too many, those give way first whose network has the most of them, so that who
-    has a single network pushes out nobody else.
+    The newest stay; but where a key has too many, those give way first whose network has the most of them. Who has a
+    single network pushes out nobody else, neither of a key nor, by many keys, of all.
     """
 
-    __slots__ = ("_config", "_expiries", "_keys", "_ranking")
+    __slots__ = ("_config", "_expiries", "_keys", "_networks", "_ranking")
 
     def __init__(self, config: KademliaConfig, local: PeerId) -> None:
         self._config = config
         self._keys: dict[bytes, dict[PeerId, _Provider]] = {}  # the providers of a key in the order of their age
         self._expiries: dict[tuple[bytes, PeerId], float] = {}
+        self._networks: dict[AddressKey, dict[tuple[bytes, PeerId], None]] = {}  # of each, in the order of their age
         self._ranking = _Ranking(local)
 
     def __len__(self) -> int:
@@ -145,6 +146,8 @@ class ProviderStore:
         """Keep a provider, or keep it longer. Raises ResourceExhausted. `network`: of the peer; None: not counted."""
         self.remove(key, peer)
         self._make_room(key, network)
+        if network is not None and len(self._networks.get(network, ())) >= self._config.max_providers_of_network:
+            self.remove(*next(iter(self._networks[network])))
         while len(self._expiries) >= self._config.max_providers:
             farthest = self._ranking.farther_than(key)
             if farthest is None:
@@ -156,6 +159,8 @@ class ProviderStore:
             self._ranking.add(key)
         self._keys[key][peer] = _Provider(addresses, network)
         self._expiries[key, peer] = now + self._config.provider_ttl
+        if network is not None:
+            self._networks.setdefault(network, {})[key, peer] = None
 
     def _make_room(self, key: bytes, network: AddressKey | None) -> None:
         """Forget the oldest of the network, or of the key, where it has as many as it may."""
@@ -177,10 +182,15 @@ class ProviderStore:
         """Forget a provider."""
         if self._expiries.pop((key, peer), None) is not None:
             providers = self._keys[key]
-            del providers[peer]
+            network = providers.pop(peer).network
             if not providers:
                 del self._keys[key]
                 self._ranking.remove(key)
+            if network is not None:
+                of_network = self._networks[network]
+                del of_network[key, peer]
+                if not of_network:
+                    del self._networks[network]
 
     def next_deadline(self) -> float | None:
         """When the oldest entry expires, in monotonic seconds."""

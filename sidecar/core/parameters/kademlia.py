@@ -126,6 +126,8 @@ class KademliaConfig:
     """Beyond it the newest stay, those first whose networks have few. A guess: as many as an answer has room for."""
     max_providers_per_network: int = 16
     """Of one key, of a /24 of IPv4 or a /48 of IPv6; of more the newest stay. A guess."""
+    max_providers_of_network: int = 1024
+    """Of all keys together. A guess: it takes sixteen networks to fill the store."""
     max_provider_key: int = 80
     """Bytes of a provider record's key, as go-libp2p-kad-dht takes it."""
     max_found_providers: int = 4096

@@ -279,6 +279,34 @@ def test_in_a_full_key_those_give_way_whose_network_has_most() -> None:
     assert [one for one, _ in single.get(b"key", 1.0)] == [peer(21), peer(22), peer(23)]  # the newest
 
 
+def test_one_network_does_not_fill_the_store_by_many_keys() -> None:
+    config = KademliaConfig(
+        max_providers=40, max_providers_per_key=8, max_providers_per_network=3, max_providers_of_network=10
+    )
+    store = ProviderStore(config, LOCAL)
+    honest = [(b"honest %d" % number, peer(20 + number)) for number in range(20)]
+    for number, (key, who) in enumerate(honest):
+        store.add(key, who, (), 0.0, (4, 100 + number) if number else None)  # one of a network that is not counted
+    for number in range(200):
+        store.add(b"key %d" % number, peer(50 + number % 5), (), 1.0, (4, 1))
+    assert len(store) == 30
+    assert all(store.get(key, 2.0) for key, _ in honest)
+    kept = [number for number in range(200) if store.get(b"key %d" % number, 2.0)]
+    assert kept == list(range(190, 200))  # its newest
+    for number in range(190, 195):
+        store.remove(b"key %d" % number, peer(50 + number % 5))
+    store.add(b"again", peer(50), (), 3.0, (4, 1))  # there is room again
+    assert len(store) == 26
+    store.expire(1e9)
+    assert len(store) == 0
+    assert store.next_deadline() is None
+    store.add(b"again", peer(50), (), 1e9, (4, 1))
+    store.add(b"again", peer(50), (), 1e9, (4, 2))  # the same peer from elsewhere
+    for number in range(10):
+        store.add(b"other %d" % number, peer(51), (), 1e9, (4, 1))
+    assert len(store) == 11
+
+
 def test_the_network_of_who_names_itself_is_that_of_its_connection() -> None:
     router = joined(A)
     for number in range(20, 60):
