@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import __version__
 from .api.backend import Backend
@@ -38,7 +38,6 @@ from .net.dial_history import EndpointTried
 from .net.runtime import Runtime
 from .net.transports import Transports
 from .observe.lag import LoopLag
-from .observe.observer import Observer
 from .process.audit import AUDIT_FILE, Audit
 from .process.logs import log
 from .process.parts import Parts
@@ -47,8 +46,10 @@ from .store.bans import BanStore
 from .store.directory import StateDirectory
 from .store.directory_watch import DirectoryWatch
 from .store.peer_memory import PeerMemory
-from .trace import VERSION as TRACE_VERSION
-from .trace import TracedNode, TraceFile
+
+if TYPE_CHECKING:  # imported only where they are asked for
+    from .observe.observer import Observer
+    from .trace import TraceFile
 
 AGENT = f"sidecar/{__version__}"
 # Seconds for which a node that has said goodbye and its peers do not graft each other: the least that PRUNE can say. A
@@ -210,11 +211,13 @@ class App:
             gate=gate,
         )
 
-    def _open_trace(self, moment: _Moment) -> TraceFile | None:
+    def _open_trace(self, moment: _Moment) -> "TraceFile | None":
         """The trace of the wire, if one is asked for."""
         file, limit = self._config.log.trace_wire, self._config.log.trace_limit
         if file is None:
             return None
+        from .trace import VERSION, TraceFile
+
         trace = TraceFile(file, limit, asyncio.get_running_loop().call_soon)
         self._parts.started("trace of the wire", trace, TraceFile.close)
         _log.warning(
@@ -223,15 +226,17 @@ class App:
             limit,
         )
         node = self._node
-        about = {"version": TRACE_VERSION, "peer": str(node.peer_id), "network": node.network, "agent": AGENT}
+        about = {"version": VERSION, "peer": str(node.peer_id), "network": node.network, "agent": AGENT}
         trace.write("trace", moment.now, **about, wall_ns=moment.wall_ns, protocols=list(node.protocols()))
         return trace
 
-    def _make_observer(self) -> Observer | None:
+    def _make_observer(self) -> "Observer | None":
         """What serves metrics and probes, if it is asked for; it ends after the drain, so that this can be watched."""
         metrics = self._config.metrics
         if not metrics.listen:
             return None
+        from .observe.observer import Observer
+
         return self._parts.started("metrics", Observer(metrics.listen, metrics.topics), Observer.stop)
 
     def _open_tracer(self) -> Tracer:
@@ -240,9 +245,13 @@ class App:
         tracer = open_tracer(tracing.endpoint, tracing.sample, **about)
         return self._parts.started("spans", tracer, lambda tracer: tracer.close(_LAST_SPANS))
 
-    def _make_runtime(self, identity: Identity, gate: Gate, carried: Transports, trace: TraceFile | None) -> Runtime:
+    def _make_runtime(self, identity: Identity, gate: Gate, carried: Transports, trace: "TraceFile | None") -> Runtime:
         """The node's driver, with what stands between the two while the wire is traced."""
-        traced = TracedNode(self._node, trace) if trace is not None else None
+        traced = None
+        if trace is not None:
+            from .trace import TracedNode
+
+            traced = TracedNode(self._node, trace)
         return Runtime(
             traced or self._node,
             identity,

@@ -9,7 +9,6 @@ and `node` (the sidecar itself). No field holds a secret.
 import contextlib
 import errno
 import fcntl
-import getpass
 import json
 import logging
 import os
@@ -145,6 +144,8 @@ class Audit:
 
 def user() -> str:
     """Who runs this process, as a caller."""
+    import getpass  # of use to the command line alone
+
     try:
         return f"user:{getpass.getuser()}"
     except (KeyError, OSError):  # a user without a name, as in a container

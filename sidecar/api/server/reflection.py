@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf import descriptor_pool
 from grpc_reflection.v1alpha import reflection_pb2
 
 from ..common.call import Call
@@ -71,6 +71,8 @@ class Reflection:
 
 def _tell_file(file: Any, response: Any) -> None:
     """A file and all that it imports, each once."""
+    from google.protobuf import descriptor_pb2  # large, and of use only to who asks
+
     found = {file.name: file}
     left = [file]
     while left:

@@ -10,12 +10,18 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from . import _fork  # noqa: F401 - it comes before gRPC, too
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader, MetaPathFinder
+else:
+    # As bases they would offer what went out with Python 3.12; importing `importlib.abc` takes 20 further modules.
+    Loader = MetaPathFinder = object
 
 OURS = "-event_engine_listener,-event_engine_client,-event_engine_for_all_other_endpoints"
 NEWEST = (1, 85)
