@@ -251,7 +251,7 @@ class Carrying:
             if reader.done():
                 failure = reader.result()
         finally:
-            self._task = None
+            self._task = self._call = None  # gRPC keeps the connection of a call that somebody holds
             call.cancel()
             reader.cancel()
             if isinstance(failure, NotSupported):
