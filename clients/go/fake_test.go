@@ -47,26 +47,27 @@ type fake struct {
 	server  *grpc.Server
 
 	// What a test may set before it starts, or while nothing is under way.
-	getNode     func(context.Context) (*pb.GetNodeResponse, error)
-	publish     func(context.Context, *pb.PublishRequest) (*pb.PublishResponse, error)
-	publishMany func(pb.PubSubService_PublishManyServer) error
-	send        func(context.Context, *pb.SendRequest) (*pb.SendResponse, error)
-	sendMany    func(pb.DirectService_SendManyServer) error
-	requestMany func(pb.DirectService_RequestManyServer) error
-	request     func(context.Context, *pb.RequestRequest) (*pb.RequestResponse, error)
-	subscribe   func(*pb.SubscribeRequest, pb.PubSubService_SubscribeServer) error
-	receive     func(*pb.ReceiveRequest, pb.DirectService_ReceiveServer) error
-	serve       func(pb.DirectService_ServeServer) error
-	validate    func(pb.PubSubService_ValidateServer) error
-	watchPeers  func(pb.PeerService_WatchPeersServer) error
-	score       *pb.PeerScore
-	scored      *pb.SetPeerScoreRequest // the last
-	ruled       *pb.SetRulesRequest     // the last
-	probe       func(*pb.ProbeRequest, pb.PubSubService_ProbeServer) error
-	advertise   func(*pb.AdvertiseRequest, pb.DiscoveryService_AdvertiseServer) error
-	maxRequest  int // bytes; 0: 4 MiB; below: it sends no headers of its own
-	pingPeer    func(context.Context, *pb.PingPeerRequest) (*pb.PingPeerResponse, error)
-	listPeers   func(*pb.ListPeersRequest) *pb.ListPeersResponse
+	getNode      func(context.Context) (*pb.GetNodeResponse, error)
+	publish      func(context.Context, *pb.PublishRequest) (*pb.PublishResponse, error)
+	publishMany  func(pb.PubSubService_PublishManyServer) error
+	send         func(context.Context, *pb.SendRequest) (*pb.SendResponse, error)
+	sendMany     func(pb.DirectService_SendManyServer) error
+	requestMany  func(pb.DirectService_RequestManyServer) error
+	request      func(context.Context, *pb.RequestRequest) (*pb.RequestResponse, error)
+	carryStreams func(pb.StreamService_CarryStreamsServer) error // nil: it is older
+	subscribe    func(*pb.SubscribeRequest, pb.PubSubService_SubscribeServer) error
+	receive      func(*pb.ReceiveRequest, pb.DirectService_ReceiveServer) error
+	serve        func(pb.DirectService_ServeServer) error
+	validate     func(pb.PubSubService_ValidateServer) error
+	watchPeers   func(pb.PeerService_WatchPeersServer) error
+	score        *pb.PeerScore
+	scored       *pb.SetPeerScoreRequest // the last
+	ruled        *pb.SetRulesRequest     // the last
+	probe        func(*pb.ProbeRequest, pb.PubSubService_ProbeServer) error
+	advertise    func(*pb.AdvertiseRequest, pb.DiscoveryService_AdvertiseServer) error
+	maxRequest   int // bytes; 0: 4 MiB; below: it sends no headers of its own
+	pingPeer     func(context.Context, *pb.PingPeerRequest) (*pb.PingPeerResponse, error)
+	listPeers    func(*pb.ListPeersRequest) *pb.ListPeersResponse
 
 	pieces atomic.Int64 // requests of streams that were opened
 
@@ -734,6 +735,13 @@ func (f *fake) OpenStream(stream pb.StreamService_OpenStreamServer) error {
 			return &pb.AttachStreamRequest{Data: said.GetData(), CloseWrite: said.GetCloseWrite()}, err
 		},
 		func(data []byte, end bool) error { return stream.Send(&pb.OpenStreamResponse{Data: data, End: end}) })
+}
+
+func (f *fake) CarryStreams(stream pb.StreamService_CarryStreamsServer) error {
+	if f.carryStreams == nil {
+		return status.Error(codes.Unimplemented, "Method not found!")
+	}
+	return f.carryStreams(stream)
 }
 
 func (f *fake) AttachStream(stream pb.StreamService_AttachStreamServer) error {

@@ -42,7 +42,8 @@ type link struct {
 	dials     atomic.Int64
 	// keeps says whether calls stay open for what is called for later. Quotas slow streams and refuse single calls: where
 	// there may be some, for a token, a message that is alone stays a single call.
-	keeps bool
+	keeps   bool
+	carrier *carrier // of byte streams
 	limits
 
 	ctx  context.Context // ends when the client is closed
@@ -94,6 +95,7 @@ func newLink(where target, config *settings) (*link, error) {
 	if made.conn, err = grpc.NewClient("passthrough:///"+address, options...); err != nil {
 		return nil, badField("target", "target %s: %v", where.text, err)
 	}
+	made.carrier = newCarrier(made)
 	made.ctx, made.stop = context.WithCancel(context.Background())
 	return made, nil
 }

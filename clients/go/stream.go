@@ -26,7 +26,7 @@ const (
 	linger = 5 * time.Second
 
 	joined      = 64 << 10 // bytes of small writes that may wait together while gRPC takes what was written before
-	frameHeader = 1 + 4    // bytes kept free in front of them: the field's tag and its length, which is below 256 MiB
+	frameHeader = 24       // bytes kept free in front of them, for tags, lengths and a stream's number
 )
 
 // Stream is a stream of bytes to and from an app at a peer, in order: a [net.Conn], with CloseWrite as *net.TCPConn has it.
@@ -37,7 +37,9 @@ const (
 // KiB: Write waits as long as the peer's app does not read.
 type Stream struct {
 	link    *link
-	call    grpc.ClientStream
+	call    grpc.ClientStream // its own; nil where it shares one
+	carrier *carrier          // that of the shared one
+	number  uint64            // of this stream there
 	release context.CancelFunc
 
 	mu       sync.Mutex
@@ -49,6 +51,9 @@ type Stream struct {
 	unread    [][]byte // normally one piece
 	readEnd   bool     // the peer has ended its direction
 	over      bool     // the call has ended
+	lost      bool     // with it, the shared one
+	room      int      // bytes that the shared call may be given
+	taken     int      // bytes that were read, and the sidecar was not told so
 	failure   error    // why, where it was not in order
 	draining  bool     // the call is read to its end, though nobody takes what it brings
 	discard   bool     // and what it brings is thrown away
@@ -95,26 +100,52 @@ func (c *Client) OpenStream(ctx context.Context, peerID string, protocols ...str
 	for _, protocol := range protocols {
 		first = protowire.AppendString(protowire.AppendTag(first, 2, protowire.BytesType), protocol)
 	}
-	stream, err := c.link.newStream(ctx, sidecarv1.StreamService_OpenStream_FullMethodName, first)
-	if err != nil {
-		return nil, err
-	}
-	if err := stream.WaitOpen(ctx); err != nil {
+	shared := appendBytes(nil, frameOpen, first) // its fields have the same numbers there
+	for {
+		stream, old, err := c.link.newStream(ctx, sidecarv1.StreamService_OpenStream_FullMethodName, first, shared)
+		if err != nil {
+			return nil, err
+		}
+		err = stream.WaitOpen(ctx)
+		if err == nil {
+			return stream, nil
+		}
 		stream.Reset()
-		return nil, err
+		stream.mu.Lock()
+		again := old && stream.lost && lost(err) && c.link.reconnect // the call had ended, and with it the stream, if it was there
+		stream.mu.Unlock()
+		if !again || ctx.Err() != nil || c.link.ctx.Err() != nil {
+			return nil, err
+		}
 	}
-	return stream, nil
 }
 
-// newStream begins a call; the first request is on its way when it returns.
-func (l *link) newStream(ctx context.Context, method string, first encoded) (*Stream, error) {
-	if l.ctx.Err() != nil {
-		return nil, l.closedError()
-	}
+// newStream begins a stream, on the shared call where there is one, else by a call of its own. What it says first, there
+// or here, is on its way when it returns; old says that the shared call was there before.
+func (l *link) newStream(ctx context.Context, method string, first, shared encoded) (made *Stream, old bool, err error) {
 	const name = "opening a stream"
-	if ctx.Err() != nil {
-		return nil, ofContext(ctx, name)
+	if l.ctx.Err() != nil {
+		return nil, false, l.closedError()
 	}
+	if ctx.Err() != nil {
+		return nil, false, ofContext(ctx, name)
+	}
+	made = &Stream{link: l}
+	made.changed = sync.NewCond(&made.mu)
+	joined, old, err := l.carrier.join(ctx, made)
+	if err != nil {
+		return nil, false, err
+	}
+	if joined {
+		_ = made.carrier.send(outgoing(made.number, shared)) // where the call has ended, so has the stream
+		return made, old, nil
+	}
+	return made, false, made.begin(ctx, method, name, first)
+}
+
+// begin gives a stream a call of its own.
+func (s *Stream) begin(ctx context.Context, method, name string, first encoded) error {
+	l := s.link
 	life, release := l.join(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, release) // only until it is begun
 	call, err := l.begin(life, ctx, bothStreamCall, method, name, bound(ctx))
@@ -123,25 +154,24 @@ func (l *link) newStream(ctx context.Context, method string, first encoded) (*St
 	}
 	if err != nil {
 		release()
-		return nil, err
+		return err
 	}
-	made := &Stream{link: l, call: call, release: release}
-	made.changed = sync.NewCond(&made.mu)
+	s.call, s.release = call, release
 	if err := call.SendMsg(first); err != nil && !errors.Is(err, io.EOF) { // EOF: the pump learns why
 		release()
-		return nil, l.failure(ctx, err, name)
+		return l.failure(ctx, err, name)
 	}
-	if !l.spawn(made.pump) {
+	if !l.spawn(s.pump) {
 		release()
-		return nil, l.closedError()
+		return l.closedError()
 	}
 	// Where the client is closed, the pump must not wait for a reader any more.
 	context.AfterFunc(life, func() {
-		made.mu.Lock()
-		defer made.mu.Unlock()
-		made.drain()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.drain()
 	})
-	return made, nil
+	return nil
 }
 
 // WaitOpen waits until the sidecar says that the stream is there. OpenStream has done that; of a stream from an [Acceptor]
@@ -208,19 +238,14 @@ func (s *Stream) pump() {
 			if header, err := s.call.Header(); err == nil { // it came before
 				s.link.note(header)
 			}
-			s.opened, s.peerID, s.protocol = true, opening.GetPeerId(), opening.GetProtocol()
 		}
-		if len(data) > 0 && !s.discard {
-			s.unread = append(s.unread, data)
-		}
-		s.readEnd = s.readEnd || end
+		s.arrived(data, opening, end)
 		if err != nil {
-			s.over = true
+			var failure error
 			if !errors.Is(err, io.EOF) {
-				s.failure = s.link.failure(context.Background(), err, "a byte stream")
+				failure = s.link.failure(context.Background(), err, "a byte stream")
 			}
-			s.stopTimers()
-			s.changed.Broadcast()
+			s.ended(failure)
 			s.mu.Unlock()
 			return
 		}
@@ -229,6 +254,37 @@ func (s *Stream) pump() {
 			s.changed.Wait()
 		}
 		s.mu.Unlock()
+	}
+}
+
+// arrived is told what the sidecar says; locked.
+func (s *Stream) arrived(data []byte, opening *sidecarv1.OpenedStream, end bool) {
+	if opening != nil {
+		s.opened, s.peerID, s.protocol = true, opening.GetPeerId(), opening.GetProtocol()
+	}
+	if len(data) > 0 && !s.discard {
+		s.unread = append(s.unread, data)
+	}
+	s.readEnd = s.readEnd || end
+}
+
+// ended is told that nothing more comes, and why where it is not in order; locked.
+func (s *Stream) ended(failure error) {
+	if !s.over {
+		s.over, s.failure = true, failure
+		s.stopTimers()
+		s.changed.Broadcast()
+	}
+}
+
+// took is told of bytes that wait here no more; locked.
+func (s *Stream) took(size int) {
+	if s.carrier == nil {
+		return
+	}
+	if s.taken += size; s.taken >= streamWindow/2 && !s.over && !s.readEnd {
+		s.carrier.put(s.number, appendNumber(nil, frameWindow, uint64(s.taken)))
+		s.taken = 0
 	}
 }
 
@@ -264,6 +320,7 @@ func (s *Stream) Read(target []byte) (int, error) {
 			return 0, nil
 		case len(s.unread) > 0:
 			taken := copy(target, s.unread[0])
+			s.took(taken)
 			if taken == len(s.unread[0]) {
 				s.unread[0] = nil
 				s.unread = s.unread[1:]
@@ -330,6 +387,9 @@ func (s *Stream) Write(data []byte) (int, error) {
 				return 0, nil
 			}
 			most := s.link.piece()
+			if s.carrier != nil {
+				most = min(most, streamPiece)
+			}
 			piece := data[written:min(len(data), written+most)]
 			if waiting := s.queued - s.sent; waiting == 0 || int(waiting)+len(piece) <= min(joined, most) {
 				if !s.startWriter() {
@@ -406,6 +466,8 @@ func (s *Stream) CloseWrite() error {
 			return s.closedError()
 		case !s.endQueued && !s.sending && !s.writeOver:
 			return nil
+		case s.over && s.failure == nil && s.readEnd: // both directions have ended, before gRPC told us so of ours
+			return nil
 		case s.over:
 			return s.end()
 		case s.writeOver:
@@ -438,13 +500,16 @@ func (s *Stream) writer() {
 		for !s.waiting() && !s.over {
 			s.changed.Wait()
 		}
+		for s.carrier != nil && len(s.pending)-frameHeader > s.room && !s.over {
+			s.changed.Wait()
+		}
 		if s.over {
 			return
 		}
 		frame, through := s.takeFrame(), s.queued
 		s.sending = true
 		s.mu.Unlock()
-		err := s.call.SendMsg(frame)
+		err := s.say(frame)
 		s.mu.Lock()
 		s.sending, s.sent = false, through
 		if err != nil {
@@ -459,6 +524,9 @@ func (s *Stream) waiting() bool { return s.pending != nil || s.endQueued }
 
 // takeFrame is the request with all that waits. The header is written in front of the bytes, which are not copied again.
 func (s *Stream) takeFrame() encoded {
+	if s.carrier != nil {
+		return s.takeShared()
+	}
 	var frame encoded
 	if s.pending != nil {
 		header := protowire.AppendTag(make([]byte, 0, frameHeader), streamData, protowire.BytesType)
@@ -474,6 +542,37 @@ func (s *Stream) takeFrame() encoded {
 	return frame
 }
 
+// takeShared is takeFrame for the shared call, as a field of its request.
+func (s *Stream) takeShared() encoded {
+	var end []byte
+	if s.endQueued {
+		end = appendNumber(nil, frameCloseWrite, 1)
+		s.endQueued = false
+	}
+	if s.pending == nil {
+		return outgoing(s.number, end)
+	}
+	size := len(s.pending) - frameHeader
+	inner := appendNumber(make([]byte, 0, frameHeader), frameStream, s.number)
+	inner = protowire.AppendVarint(protowire.AppendTag(inner, frameData, protowire.BytesType), uint64(size))
+	header := protowire.AppendTag(make([]byte, 0, frameHeader), 1, protowire.BytesType)
+	header = protowire.AppendVarint(header, uint64(len(inner)+size+len(end)))
+	header = append(header, inner...)
+	frame := encoded(s.pending[frameHeader-len(header):])
+	copy(frame, header)
+	s.pending = nil
+	s.room -= size
+	return append(frame, end...)
+}
+
+// say hands what has been taken to gRPC. An error says that the call has ended.
+func (s *Stream) say(frame encoded) error {
+	if s.carrier != nil {
+		return s.carrier.send(frame)
+	}
+	return s.call.SendMsg(frame)
+}
+
 // ---------------------------------------------------------------- ends
 
 // Close ends our direction, if CloseWrite has not, and gives the peer up to 5 s in the background to end its own, so that
@@ -483,6 +582,9 @@ func (s *Stream) Close() error {
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil
+	}
+	for _, piece := range s.unread {
+		s.took(len(piece))
 	}
 	s.closed, s.discard, s.unread = true, true, nil
 	s.stopTimers()
@@ -513,9 +615,10 @@ func (s *Stream) leave() {
 		return
 	}
 	if !s.writeEnd && !s.writeOver {
-		s.writeEnd = true
+		s.writeEnd, s.endQueued = true, true
+		frame := s.takeFrame()
 		s.mu.Unlock()
-		_ = s.call.SendMsg(encoded(appendNumber(nil, streamCloseWrite, 1)))
+		_ = s.say(frame)
 		s.mu.Lock()
 	}
 	for !s.over && !late { // the sidecar ends the call once both directions have ended
@@ -661,7 +764,8 @@ func (a *Acceptor) AcceptContext(ctx context.Context) (*Stream, error) {
 		next := a.waiting[0]
 		a.waiting = a.waiting[1:]
 		token := encoded(appendText(nil, 1, next.GetToken()))
-		made, err := a.feed.link.newStream(a.feed.app, sidecarv1.StreamService_AttachStream_FullMethodName, token)
+		shared := encoded(appendText(nil, frameToken, next.GetToken()))
+		made, _, err := a.feed.link.newStream(a.feed.app, sidecarv1.StreamService_AttachStream_FullMethodName, token, shared)
 		if err != nil && lost(err) && a.feed.ended() == nil && a.feed.link.reconnect {
 			continue // the sidecar is gone, and this stream with it; accepting goes on
 		}

@@ -1,0 +1,311 @@
+package sidecar_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	sidecar "github.com/p2p-sidecar/sidecar/clients/go"
+	pb "github.com/p2p-sidecar/sidecar/clients/go/sidecarv1"
+)
+
+const carriedWindow = 256 << 10
+
+// carrying is a sidecar whose streams echo. It holds its clients to their windows, and keeps to its own.
+type carrying struct {
+	t       *testing.T
+	mu      sync.Mutex
+	changed *sync.Cond
+	over    bool
+	open    map[uint64]*carried
+	opened  int
+	refuse  error
+	cut     chan error // ends a call
+}
+
+// carried is one stream: what waits to be echoed.
+type carried struct {
+	waiting []byte
+	room    int // that the app has given
+	credit  int // that it has been given
+	end     bool
+	reset   bool
+}
+
+func carriesStreams(t *testing.T, f *fake) *carrying {
+	made := &carrying{t: t, cut: make(chan error, 1)}
+	made.changed = sync.NewCond(&made.mu)
+	f.carryStreams = made.serve
+	return made
+}
+
+func (c *carrying) serve(stream pb.StreamService_CarryStreamsServer) error {
+	c.mu.Lock()
+	c.open, c.over = make(map[uint64]*carried), false
+	c.mu.Unlock()
+	if err := inForce(stream); err != nil {
+		return err
+	}
+	heard := make(chan error, 1)
+	go func() {
+		for {
+			said, err := stream.Recv()
+			if err != nil {
+				heard <- err
+				return
+			}
+			c.mu.Lock()
+			for _, frame := range said.GetFrames() {
+				c.heed(frame)
+			}
+			c.changed.Broadcast()
+			c.mu.Unlock()
+		}
+	}()
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		for {
+			frames := c.next()
+			if frames == nil || stream.Send(&pb.CarryStreamsResponse{Frames: frames}) != nil {
+				return
+			}
+		}
+	}()
+	var err error
+	select {
+	case err = <-c.cut:
+	case <-heard:
+		err = stream.Context().Err()
+	}
+	c.mu.Lock()
+	c.over = true
+	c.changed.Broadcast()
+	c.mu.Unlock()
+	<-told
+	return err
+}
+
+func (c *carrying) heed(frame *pb.OutgoingFrame) {
+	if frame.GetOpen() != nil || frame.GetToken() != "" {
+		c.open[frame.GetStream()] = &carried{room: carriedWindow, credit: -1}
+	}
+	one := c.open[frame.GetStream()]
+	if one == nil {
+		return
+	}
+	one.waiting = append(one.waiting, frame.GetData()...)
+	if len(one.waiting) > carriedWindow {
+		c.t.Errorf("stream %d sent %d bytes beyond its window", frame.GetStream(), len(one.waiting)-carriedWindow)
+	}
+	one.room += int(frame.GetWindow())
+	one.end = one.end || frame.GetCloseWrite()
+	if frame.GetReset_() {
+		one.reset = true
+		delete(c.open, frame.GetStream())
+	}
+}
+
+// next waits for frames to send; nil when the call is over.
+func (c *carrying) next() []*pb.IncomingFrame {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.over {
+		var frames []*pb.IncomingFrame
+		for number, one := range c.open {
+			frame := &pb.IncomingFrame{Stream: number}
+			if one.credit < 0 {
+				one.credit = 0
+				c.opened++
+				if c.refuse != nil {
+					frame.Status, _ = proto.Marshal(status.Convert(c.refuse).Proto())
+					delete(c.open, number)
+					frames = append(frames, frame)
+					continue
+				}
+				frame.Opened = &pb.OpenedStream{PeerId: other, Protocol: "/echo/1"}
+			}
+			size := min(len(one.waiting), one.room)
+			frame.Data, one.waiting = one.waiting[:size:size], one.waiting[size:]
+			one.room -= size
+			frame.Window = uint32(size)
+			if one.end && len(one.waiting) == 0 {
+				frame.End, frame.Done = true, true
+				delete(c.open, number)
+			}
+			if proto.Size(frame) > 2+proto.Size(&pb.IncomingFrame{Stream: number}) || frame.Opened != nil || size > 0 || frame.GetDone() {
+				frames = append(frames, frame)
+			}
+		}
+		if len(frames) > 0 {
+			return frames
+		}
+		c.changed.Wait()
+	}
+	return nil
+}
+
+func echoOn(ctx context.Context, node *sidecar.Client, data []byte) error {
+	stream, err := node.OpenStream(ctx, other, "/echo/1")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stream.Close() }()
+	written := make(chan error, 1)
+	go func() {
+		_, err := stream.Write(data)
+		written <- errors.Join(err, stream.CloseWrite())
+	}()
+	back, err := io.ReadAll(stream)
+	if err := errors.Join(err, <-written); err != nil {
+		return err
+	}
+	if !bytes.Equal(back, data) {
+		return fmt.Errorf("%d bytes came back of %d, or others", len(back), len(data))
+	}
+	return nil
+}
+
+func TestAllStreamsOfAClientRideOneCall(t *testing.T) {
+	f := newFake(t)
+	carriesStreams(t, f)
+	f.start()
+	node := connected(t, f)
+	noError(t, echoOn(t.Context(), node, []byte("hello")))
+	noError(t, echoOn(t.Context(), node, bytes.Repeat([]byte("0123456789"), 300_000))) // several windows
+	failures := make(chan error, 50)
+	for number := range 50 {
+		go func() { failures <- echoOn(t.Context(), node, bytes.Repeat([]byte{byte(number)}, 10_000)) }()
+	}
+	for range 50 {
+		noError(t, <-failures)
+	}
+	equal(t, "calls", f.count("StreamService/CarryStreams"), 1)
+	equal(t, "calls", f.count("StreamService/OpenStream"), 0)
+}
+
+func TestASlowStreamHoldsUpNoOther(t *testing.T) {
+	f := newFake(t)
+	carriesStreams(t, f)
+	f.start()
+	node := connected(t, f)
+	slow, err := node.OpenStream(t.Context(), other, "/echo/1")
+	noError(t, err)
+	data := make([]byte, 2<<20)
+	written := make(chan error, 1)
+	go func() {
+		_, err := slow.Write(data)
+		written <- errors.Join(err, slow.CloseWrite())
+	}()
+	for range 20 {
+		noError(t, echoOn(t.Context(), node, []byte("fast")))
+	}
+	select {
+	case <-written:
+		t.Fatal("nobody reads, and all has been written")
+	default:
+	}
+	back, err := io.ReadAll(slow)
+	noError(t, err)
+	equal(t, "bytes", len(back), len(data))
+	noError(t, <-written)
+}
+
+func TestWhatAStreamFailsWithIsItsOwn(t *testing.T) {
+	f := newFake(t)
+	served := carriesStreams(t, f)
+	f.start()
+	node := connected(t, f)
+	kept, err := node.OpenStream(t.Context(), other, "/echo/1")
+	noError(t, err)
+	served.mu.Lock()
+	served.refuse = refused(codes.Unimplemented, "NOT_SUPPORTED", "the peer does not speak it", "", 0)
+	served.mu.Unlock()
+	_, err = node.OpenStream(t.Context(), other, "/nobody/1")
+	wantError(t, err, sidecar.ErrNotSupported)
+	_, err = kept.Write([]byte("x"))
+	noError(t, err)
+	_, err = io.ReadFull(kept, make([]byte, 1))
+	noError(t, err)
+	kept.Reset()
+	until(func() bool {
+		served.mu.Lock()
+		defer served.mu.Unlock()
+		return len(served.open) == 0
+	})
+	equal(t, "calls", f.count("StreamService/CarryStreams"), 1)
+}
+
+func TestTheEndOfTheCallEndsItsStreamsAndTheNextOpensItAnew(t *testing.T) {
+	f := newFake(t)
+	served := carriesStreams(t, f)
+	f.start()
+	node := connected(t, f)
+	for round := range 3 {
+		stream, err := node.OpenStream(t.Context(), other, "/echo/1")
+		noError(t, err)
+		_, err = stream.Write([]byte("kept"))
+		noError(t, err)
+		_, err = io.ReadFull(stream, make([]byte, 2))
+		noError(t, err)
+		served.cut <- refused(codes.Unavailable, "CLOSED", "the sidecar is stopping", "", 0)
+		_, err = io.ReadFull(stream, make([]byte, 2))
+		noError(t, err)
+		_, err = stream.Read(make([]byte, 1))
+		wantError(t, err, sidecar.ErrClosed)
+		_, err = stream.Write([]byte("x"))
+		wantError(t, err, sidecar.ErrClosed)
+		noError(t, stream.Close())
+		equal(t, "calls", f.count("StreamService/CarryStreams"), round+1)
+	}
+	f.restart()
+	until(func() bool { // the client has noticed
+		_, err := node.Info(t.Context())
+		return err == nil
+	})
+	noError(t, echoOn(t.Context(), node, []byte("again")))
+}
+
+func TestAnOlderSidecarGetsACallForEachStream(t *testing.T) {
+	f := started(t)
+	node := connected(t, f)
+	acceptor, err := node.AcceptStreams(t.Context(), "/echo/1")
+	noError(t, err)
+	for range 3 {
+		stream, err := node.OpenStream(t.Context(), other, "/echo/1")
+		noError(t, err)
+		there, err := acceptor.AcceptStream()
+		noError(t, err)
+		noError(t, there.WaitOpen(t.Context()))
+		stream.Reset()
+		there.Reset()
+	}
+	equal(t, "calls", f.count("StreamService/OpenStream"), 3)
+	equal(t, "calls", f.count("StreamService/AttachStream"), 3)
+	equal(t, "calls", f.count("StreamService/CarryStreams"), 1) // to see whether it is there
+	noError(t, acceptor.Close())
+}
+
+func TestAClosedClientLetsWhatWasWrittenLeave(t *testing.T) {
+	f := newFake(t)
+	served := carriesStreams(t, f)
+	f.start()
+	node := connected(t, f)
+	stream, err := node.OpenStream(t.Context(), other, "/echo/1")
+	noError(t, err)
+	_, err = stream.Write(make([]byte, 2*carriedWindow+1))
+	noError(t, err)
+	noError(t, stream.Close())
+	noError(t, node.Close())
+	served.mu.Lock()
+	defer served.mu.Unlock()
+	equal(t, "open", len(served.open), 0)
+}
