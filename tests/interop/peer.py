@@ -67,6 +67,7 @@ def options_for(
     heartbeat_ms: int | None = None,
     degree: int | None = None,
     expected_rate: str | None = None,
+    relay: bool | None = None,
 ) -> list[str]:
     """The further options of the command line, as the README has them; None leaves one away."""
     values = {
@@ -82,7 +83,8 @@ def options_for(
         "--degree": degree,
         "--expected-rate": expected_rate,
     }
-    return [text for flag, value in values.items() if value is not None for text in (flag, str(value))]
+    given = [text for flag, value in values.items() if value is not None for text in (flag, str(value))]
+    return [*given, "--relay"] if relay else given
 
 
 class Peer:

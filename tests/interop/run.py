@@ -33,6 +33,7 @@ GROUPS = (
     "byte streams",
     "private network",
     "WebSocket",
+    "relays",
     "churn",
     "mixed mesh",
     "refusals",

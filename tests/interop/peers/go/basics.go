@@ -9,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 )
 
@@ -20,6 +21,7 @@ var handlers = map[string]handler{
 	"connect":            connect,
 	"disconnect":         disconnect,
 	"peers":              peers,
+	"reserve":            reserve,
 	"ping":               pingPeer,
 	"identify":           identify,
 	"dht_peers":          dhtPeers,
@@ -66,7 +68,27 @@ func connect(ctx context.Context, n *node, cmd *command) (object, error) {
 	if s, ok := n.host.Network().(*swarm.Swarm); ok {
 		s.Backoff().Clear(target.ID) // an earlier failure would be answered with "dial backoff"
 	}
+	ctx = network.WithAllowLimitedConn(ctx, "through a relay is as good")
 	return object{"peer_id": target.ID.String()}, n.host.Connect(ctx, *target)
+}
+
+func reserve(ctx context.Context, n *node, cmd *command) (object, error) {
+	relay, err := peer.AddrInfoFromString(cmd.Address)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.host.Connect(ctx, *relay); err != nil {
+		return nil, err
+	}
+	place, err := client.Reserve(ctx, n.host, *relay)
+	if err != nil {
+		return nil, err
+	}
+	addresses := []string{}
+	for _, address := range place.Addrs {
+		addresses = append(addresses, address.String())
+	}
+	return object{"addresses": addresses}, nil
 }
 
 func disconnect(_ context.Context, n *node, cmd *command) (object, error) {

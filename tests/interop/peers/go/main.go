@@ -103,6 +103,7 @@ func main() {
 	flag.StringVar(&options.gossip, "gossip", "latest", "highest version of gossipsub offered: 1.0, 1.1, 1.2, latest")
 	flag.Float64Var(&options.recordTTL, "record-ttl", 0, "seconds that values and providers are kept; 0: the default")
 	flag.StringVar(&options.announce, "announce", "", "multiaddr told to others instead of the real ones")
+	flag.BoolVar(&options.relay, "relay", false, "be a relay, and reach others through relays")
 	flag.IntVar(&options.heartbeat, "heartbeat-ms", 0, "gossip's heartbeat interval in milliseconds; 0: the default")
 	flag.IntVar(&options.degree, "degree", 0, "links that a mesh aims at; 0: the default")
 	flag.Func("expected-rate", "TOPIC=RATE, messages a second by which its peers are scored; may be repeated", options.addRate)

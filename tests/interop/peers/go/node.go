@@ -32,6 +32,7 @@ type options struct {
 	network, key, keyType, dht, sign, psk, gossip, announce string
 	tlsCert, tlsKey, tlsCA                                  string
 	recordTTL                                               float64
+	relay                                                   bool
 	heartbeat, degree                                       int
 	rates                                                   map[string]float64
 }
@@ -71,7 +72,6 @@ func newNode(o options, out *output) (*node, error) {
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
 		libp2p.ResourceManager(&network.NullResourceManager{}),
-		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(),
 		libp2p.NoListenAddrs,
 	}

@@ -75,7 +75,10 @@ func (o options) webSocket() ([]any, error) {
 
 // reachability gives the options of private networks and announced addresses.
 func (o options) reachability() ([]libp2p.Option, error) {
-	list := []libp2p.Option{}
+	list := []libp2p.Option{libp2p.DisableRelay()}
+	if o.relay { // else it does not serve where it only knows loopback addresses
+		list = []libp2p.Option{libp2p.EnableRelay(), libp2p.EnableRelayService(), libp2p.ForceReachabilityPublic()}
+	}
 	if o.psk != "" {
 		content, err := os.ReadFile(o.psk)
 		if err != nil {
