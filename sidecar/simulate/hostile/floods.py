@@ -83,6 +83,17 @@ class IwantFlood(Flood):
             del self._known[next(iter(self._known))]
 
 
+class Asking(Silent):
+    """Asks for each message that it is told of, as a peer does that has hardly another link, and passes none on."""
+
+    @override
+    def controlled(self, peer: PeerId, control: ControlMessage, now: float) -> None:
+        wanted = [identifier for ihave in control.ihave for identifier in ihave.messageIDs if not self.has(identifier)]
+        if wanted and now >= self.around.begins:
+            for entry in encode_iwants(wanted, _RPC):
+                self.tell(peer, field(3, entry))
+
+
 class BrokenPromises(Silent):
     """Tells everybody at once of each message that it gets, and never sends it to who asks."""
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from ...config.kinds import Kind, number, share
 from ..values import KIND_NAME, positive
 from .conduct import Conduct
-from .floods import BrokenPromises, GraftFlood, IhaveSpam, IwantFlood, PxPoison
+from .floods import Asking, BrokenPromises, GraftFlood, IhaveSpam, IwantFlood, PxPoison
 from .poison import DhtSybils, DhtVictim, TableEclipse
 from .sybil import Censor, Degrade, Silent
 
@@ -31,6 +31,7 @@ _VICTIM: Mapping[str, tuple[Kind, Any]] = {"victim": (KIND_NAME, None)}
 
 BEHAVIOURS: Mapping[str, Behaviour] = {
     "silent": Behaviour(Silent, bare=True),
+    "asking": Behaviour(Asking, bare=True),
     "censor": Behaviour(Censor, {"author": (KIND_NAME, None)}, bare=True),
     "degrade": Behaviour(Degrade, {"forwards": (share(), 0.5)}, bare=True),
     "graft-flood": Behaviour(GraftFlood, {"rate": (_RATE, 10.0)}, bare=True),

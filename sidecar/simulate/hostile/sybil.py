@@ -107,6 +107,10 @@ class Sybil(Conduct):
     def got(self, source: PeerId, topic: bytes, identifier: bytes, now: float) -> None:
         """A message has come for the first time."""
 
+    def has(self, identifier: bytes) -> bool:
+        """Whether it has had a message."""
+        return identifier in self._seen
+
     def tell(self, peer: PeerId, rpc: bytes) -> None:
         """Send a peer an RPC, where there is a stream to it."""
         out = self._out.get(peer)

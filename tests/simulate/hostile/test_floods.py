@@ -67,6 +67,20 @@ def test_an_iwant_flood_asks_for_what_it_was_sent_or_told_of() -> None:
     assert wanted == {(bytes(ONE) + bytes((0, 0, 0, 0, 0, 0, 0, 2)), b"told")}  # the last ones, again and again
 
 
+def test_who_asks_wants_each_message_that_it_is_told_of_and_has_not_had() -> None:
+    bench = flooding("asking", {})
+    bench.message(ONE, 1)
+    had = bytes(ONE) + (1).to_bytes(8, "big")
+    bench.node.said.clear()
+    bench.hears(TWO, field(3, encode_ihaves(b"news", (had, b"told"), 1000)[0]))
+    ((peer, rpc),) = [(peer, decode_rpc(body)) for peer, body in bench.node.said]
+    assert peer == TWO
+    assert [bytes(each) for entry in rpc.control.iwant for each in entry.messageIDs] == [b"told"]
+    bench.node.said.clear()
+    bench.message(ONE, 2)
+    assert bench.node.said == []  # and passes nothing on
+
+
 def test_broken_promises_are_of_real_messages_and_to_those_who_did_not_bring_them() -> None:
     bench = flooding("broken-promises", {}, begins=5.0)
     assert bench.message(ONE, 1, now=4.0)
