@@ -15,7 +15,7 @@ from .core.identity import Identity
 from .core.kademlia import KademliaConfig
 from .core.multiaddr import Multiaddr
 from .core.node import NodeConfig, WorkConfig
-from .core.parameters import RelayConfig, ScoreConfig
+from .core.parameters import AutonatConfig, RelayConfig, ScoreConfig
 from .core.parameters.bundles import Bundling
 from .core.parameters.score import decay_factor
 from .core.probe import ProbeConfig
@@ -41,7 +41,17 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
         bootstrap=config.bootstrap.peers,
         known_peers=known_peers,
         listens=bool(config.listen.addresses),
-        dht_server=config.dht.mode == "server",
+        dht_server=config.dht.mode != "client",
+        dht_adapts=config.dht.mode == "auto",
+        autonat=AutonatConfig(
+            ask=config.autonat.ask,
+            answer=config.autonat.answer,
+            servers=config.autonat.servers,
+            requests_per_minute=config.autonat.requests_per_minute,
+            requests_per_peer=config.autonat.requests_per_peer,
+            dial_data_per_minute=config.autonat.dial_data_per_minute,
+            private_addresses=config.autonat.private_addresses,
+        ),
         accept_unnamed=config.gossip.unknown_network == "accept",
         target_peers=peers.target,
         target_outbound=peers.outbound,

@@ -49,6 +49,9 @@ ELSEWHERE = {
 }
 PEER = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
 ANOTHER = {
+    "autonat.ask": "false",
+    "autonat.answer": "false",
+    "autonat.private_addresses": "true",
     "network.name": "another",
     "bootstrap.peers": "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA",
     "relay.relays": f"/ip4/192.0.2.1/tcp/1/p2p/{PEER}",

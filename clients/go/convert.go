@@ -28,7 +28,24 @@ func nodeInfo(node *sidecarv1.Node) NodeInfo {
 		StartTime:          moment(node.GetStartTime()),
 		Uptime:             node.GetUptime().AsDuration(),
 		APIEngine:          node.GetApiEngine(),
+		Reachability:       Reachability(node.GetReachability()),
+		Addresses:          addressReachabilities(node.GetAddresses()),
 	}
+}
+
+func addressReachabilities(addresses []*sidecarv1.AddressReachability) []AddressReachability {
+	var found []AddressReachability
+	for _, each := range addresses {
+		found = append(found, AddressReachability{
+			Address:      each.GetAddress(),
+			Reachability: Reachability(each.GetReachability()),
+			Source:       each.GetSource(),
+			Since:        moment(each.GetSince()),
+			Proofs:       each.GetProofs(),
+			Failures:     each.GetFailures(),
+		})
+	}
+	return found
 }
 
 func readinessOf(message *sidecarv1.Readiness) Readiness {

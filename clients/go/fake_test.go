@@ -224,6 +224,11 @@ func (f *fake) GetNode(ctx context.Context, _ *pb.GetNodeRequest) (*pb.GetNodeRe
 		StartTime:          timestamppb.New(time.Unix(1000, 5)),
 		Uptime:             durationpb.New(3 * time.Second),
 		ApiEngine:          "http2",
+		Reachability:       pb.Reachability_REACHABILITY_CONFIRMED,
+		Addresses: []*pb.AddressReachability{{
+			Address: "/ip4/192.0.2.1/tcp/1", Reachability: pb.Reachability_REACHABILITY_NOT_REACHABLE, Source: "observed",
+			Since: timestamppb.New(time.Unix(7, 0)), Proofs: 1, Failures: 3,
+		}},
 	}}, nil
 }
 

@@ -37,6 +37,11 @@ func TestNodeMethods(t *testing.T) {
 	equal(t, "info", info, sidecar.NodeInfo{
 		PeerID: me, Network: "test", Agent: "fake/1", Version: "0.1.0", ListeningAddresses: []string{"/ip4/127.0.0.1/tcp/1"},
 		StartTime: time.Unix(1000, 5).UTC(), Uptime: 3 * time.Second, APIEngine: "http2",
+		Reachability: sidecar.ReachabilityConfirmed,
+		Addresses: []sidecar.AddressReachability{{
+			Address: "/ip4/192.0.2.1/tcp/1", Reachability: sidecar.ReachabilityNotReachable, Source: "observed",
+			Since: time.Unix(7, 0).UTC(), Proofs: 1, Failures: 3,
+		}},
 	})
 	ready := sidecar.Readiness{Ready: true, Conditions: []sidecar.Condition{
 		{Type: "Listening", Met: true, Reason: "R", Message: "M", Remedy: "do it", Since: time.Unix(7, 0).UTC()},

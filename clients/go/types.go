@@ -247,6 +247,39 @@ func (l Lagged) String() string {
 	return fmt.Sprintf("missed %s: %s", count, why)
 }
 
+// Reachability says whether peers reach the node from outside, or an address of it.
+type Reachability int32
+
+// What can be known of it.
+const (
+	// ReachabilityUnspecified: of a sidecar that does not look.
+	ReachabilityUnspecified = Reachability(sidecarv1.Reachability_REACHABILITY_UNSPECIFIED)
+	// ReachabilityUnknown: nobody has found out.
+	ReachabilityUnknown = Reachability(sidecarv1.Reachability_REACHABILITY_UNKNOWN)
+	// ReachabilityConfirmed: peers have proved it.
+	ReachabilityConfirmed = Reachability(sidecarv1.Reachability_REACHABILITY_CONFIRMED)
+	// ReachabilityNotReachable: peers in several networks have dialled in vain.
+	ReachabilityNotReachable = Reachability(sidecarv1.Reachability_REACHABILITY_NOT_REACHABLE)
+)
+
+// String is the API's name without its prefix: CONFIRMED.
+func (r Reachability) String() string {
+	return strings.TrimPrefix(sidecarv1.Reachability(r).String(), "REACHABILITY_")
+}
+
+// AddressReachability is an address of the node, and what peers have found of it.
+type AddressReachability struct {
+	Address      string
+	Reachability Reachability
+	// Source is "listening", "announced" or "observed".
+	Source string
+	Since  time.Time
+	// Proofs is how many networks of peers have reached it.
+	Proofs uint32
+	// Failures is how many say, later than these, that they do not.
+	Failures uint32
+}
+
 // NodeInfo says who the node is and where.
 type NodeInfo struct {
 	PeerID             string
@@ -260,6 +293,10 @@ type NodeInfo struct {
 	Uptime             time.Duration
 	// APIEngine is what speaks gRPC to apps, "http2" or "grpcio"; empty of an earlier sidecar.
 	APIEngine string
+	// Reachability says whether peers reach the node from outside.
+	Reachability Reachability
+	// Addresses are those that peers were asked to dial.
+	Addresses []AddressReachability
 }
 
 // Condition is one of the things that readiness is made of.

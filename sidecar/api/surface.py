@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from ..core import gossip
+from ..core.autonat import AddressVerdict, Reachability
 from ..core.events import Condition, PeerView
 from ..core.gate import Gate
 from ..core.histogram import Histogram
@@ -30,6 +31,14 @@ class Addresses(Protocol):
     @property
     def observed(self) -> Sequence[Multiaddr]:
         """What peers see."""
+
+    @property
+    def verdict(self) -> Reachability:
+        """Whether peers reach the node."""
+
+    @property
+    def verdicts(self) -> Sequence[AddressVerdict]:
+        """Whether they reach each address."""
 
 
 class NodeSurface(Protocol):

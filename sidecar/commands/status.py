@@ -2,7 +2,7 @@
 
 import argparse
 
-from sidecar_client import Client
+from sidecar_client import Client, Reachability
 
 from .common.client import Output, add_client_flags, talk
 from .common.exit_codes import FAILED
@@ -38,6 +38,17 @@ def run(options: argparse.Namespace) -> int:
             "listening": list(node.listening_addresses),
             "announced": list(node.announced_addresses),
             "observed": list(node.observed_addresses),
+            "reachability": words(node.reachability),
+            "addresses": [
+                {
+                    "address": each.address,
+                    "reachability": words(each.reachability),
+                    "source": each.source,
+                    "proofs": each.proofs,
+                    "failures": each.failures,
+                }
+                for each in node.addresses
+            ],
             "uptime": node.uptime,
         }
         lines = [
@@ -49,6 +60,9 @@ def run(options: argparse.Namespace) -> int:
         lines += [f"  listening  {address}" for address in node.listening_addresses]
         lines += [f"  announced  {address}" for address in node.announced_addresses]
         lines += [f"  seen as    {address}" for address in node.observed_addresses]
+        for each in node.addresses:
+            found = f"reached by {each.proofs}, not by {each.failures}" if each.proofs or each.failures else "not tried"
+            lines.append(f"  {words(each.reachability):<13}  {each.address} ({each.source}; {found})")
         for condition in readiness.conditions:
             lines.append(f"  {'yes' if condition.met else 'NO '}  {condition.type}: {condition.message}")
             if condition.remedy:
@@ -60,6 +74,11 @@ def run(options: argparse.Namespace) -> int:
         return 0 if readiness.ready else FAILED
 
     return talk(options, conversation)
+
+
+def words(reachability: Reachability) -> str:
+    """A verdict for people: "not reachable"."""
+    return reachability.name.lower().replace("_", " ")
 
 
 def duration(seconds: float) -> str:

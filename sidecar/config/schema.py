@@ -9,6 +9,7 @@ from .kinds import Kind
 from .sections import (
     ApiSection,
     AuditSection,
+    AutonatSection,
     BootstrapSection,
     DhtSection,
     DirectSection,
@@ -41,6 +42,7 @@ class Config:
     discovery: DiscoverySection = field(default_factory=DiscoverySection)
     state: StateSection = field(default_factory=StateSection)
     api: ApiSection = field(default_factory=ApiSection)
+    autonat: AutonatSection = field(default_factory=AutonatSection)
     dht: DhtSection = field(default_factory=DhtSection)
     gossip: GossipSection = field(default_factory=GossipSection)
     score: ScoreSection = field(default_factory=ScoreSection)

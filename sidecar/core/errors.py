@@ -99,7 +99,11 @@ class SelfDial(SidecarError):
 
 
 class Unreachable(SidecarError):
-    """No address of the peer answered."""
+    """No address of the peer answered; `no_route`: this host has no way there, as without IPv6, so nobody was asked."""
+
+    def __init__(self, *arguments: object, no_route: bool = False) -> None:
+        super().__init__(*arguments)
+        self.no_route = no_route
 
 
 class NoAddresses(Unreachable):

@@ -224,6 +224,8 @@ class Dial(NamedTuple):
     name can have it lead into this node's own network, where strangers know nobody.
     `punch`: both sides dial at this moment, all addresses at once and from the port listened at. Who is the client then
     cannot be told by who has dialled: OUTBOUND where it is this node, INBOUND where the other.
+    `apart`: this connection is no part of the mesh: it shows a key made for it alone, streams of the remote are refused
+    on it, and nothing is learned of addresses. So the remote cannot take it for another one of this node's.
     """
 
     dial: int
@@ -233,6 +235,7 @@ class Dial(NamedTuple):
     trusted: bool = False
     told: tuple[tuple[Multiaddr, Scope], ...] = ()
     punch: Direction | None = None
+    apart: bool = False
 
 
 class Resolve(NamedTuple):

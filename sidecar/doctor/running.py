@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator
 from statistics import median
 
-from sidecar_client import Client, NodeInfo, Statistics
+from sidecar_client import Client, NodeInfo, Reachability, Statistics
 
 from .. import __version__
 from ..config import Config
@@ -43,7 +43,9 @@ async def engine(client: Client, node: NodeInfo) -> Finding:
 async def readiness(client: Client) -> AsyncIterator[Finding]:
     """The conditions of readiness, with their own remedies."""
     for condition in (await client.readiness()).conditions:
-        if condition.met:
+        if condition.met and condition.remedy:
+            yield warning("ready", f"{condition.type}: {condition.message}", condition.remedy)
+        elif condition.met:
             yield ok("ready", f"{condition.type}: {condition.message}")
         else:
             yield problem("ready", f"{condition.type}: {condition.message}", condition.remedy)
@@ -98,6 +100,8 @@ async def inbound(client: Client, node: NodeInfo) -> Finding:
     ways = [peer.direction.name async for peer in client.peers(connected_only=True)]
     coming = ways.count("INBOUND")
     words = f"{coming} of {len(ways)} peers have connected to this node"
+    if node.reachability in (Reachability.CONFIRMED, Reachability.NOT_REACHABLE):
+        return ok(check, words)  # whether they can is known better: a condition of readiness says it
     if coming or not node.listening_addresses:
         return ok(check, words)
     if len(ways) < _ENOUGH or node.uptime < _SETTLED:

@@ -35,6 +35,7 @@ from .resolve import Resolver, Target
 log = logging.getLogger(__name__)
 
 _OWN_BOUNDS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL)
+_NO_ROUTE = (errno.ENETUNREACH, errno.EAFNOSUPPORT)
 
 
 class Abortable(Protocol):
@@ -215,7 +216,7 @@ class Dialer:
                 dial.failed(self._back_off(target, wait))
             else:
                 ready.append(target)
-        return self._history.order(ready)[: config.max_addresses]
+        return self._history.order(ready)[: 1 if request.apart else config.max_addresses]
 
     async def _attempt_all(self, dial: ConcurrentDial, targets: list[Target]) -> None:
         """Try one endpoint after the other, the next one when a moment has passed or one has failed (RFC 8305)."""
@@ -287,18 +288,20 @@ class Dialer:
             error = failure.with_traceback(None)
         except OSError as failure:
             what = f"{target.address}: {failure.strerror or failure}"
-            error = ResourceExhausted(what) if failure.errno in _OWN_BOUNDS else Unreachable(what)
+            own = failure.errno in _OWN_BOUNDS
+            error = ResourceExhausted(what) if own else Unreachable(what, no_route=failure.errno in _NO_ROUTE)
         finally:
             if attempt.told:  # what was told outlives a time-out or cancellation in the same turn
                 error = attempt.outcome.result()
-            if error is None and dial.request.punch is None:
+            if error is None and dial.request.punch is None and not dial.request.apart:
                 self._history.succeeded(target, monotonic(), attempt.answered)
             elif error is not None and connection is not None:
                 connection.abort(error)
         if error is not None:
             log.debug("dial %d: %s: %s", dial.number, target.address, error)
-            punched = dial.request.punch is not None  # where the hole was is no place to come back to
-            said_nothing = isinstance(error, ResourceExhausted | PeerBanned) or dial.won or punched
+            # Where a hole was is no place to come back to.
+            passing = dial.request.punch is not None or dial.request.apart
+            said_nothing = isinstance(error, ResourceExhausted | PeerBanned) or dial.won or passing
             if not said_nothing:  # about the address
                 self._history.failed(target, monotonic(), error.answered if isinstance(error, WrongPeer) else None)
             dial.failed(error)

@@ -456,14 +456,15 @@ class Runtime(ConnectionHost):
             return None
         self._connections[connection.number] = connection
         observe = self._observe_upgrade
+        apart = attempt is not None and attempt.dial.request.apart
         expected = connection.circuit.peer if connection.circuit is not None else None
         return Channel(
-            self._identity,
+            Identity(os.urandom(32)) if apart else self._identity,
             dialer=connection.direction is Direction.OUTBOUND,
             expected_peer=attempt.target.expected if attempt else expected,
             limits=self.config.channel,
             pull=connection.pull,
-            accepts=self._node.accepts,
+            accepts=_nothing if apart else self._node.accepts,
             ephemeral=os.urandom(32),
             now=now,
             on_upgraded=observe and observe(connection.number, connection.direction, connection.remote),
@@ -579,6 +580,11 @@ class Runtime(ConnectionHost):
     @override
     def account(self, connection: Connection, change: int) -> None:
         self._backlog.account(connection, change)
+
+
+def _nothing(protocol: str) -> bool:
+    """For connections apart: no stream of the remote is answered."""
+    return False
 
 
 def _name(error: SidecarError | None) -> str:

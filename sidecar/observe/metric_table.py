@@ -66,6 +66,12 @@ _IHAVE = "Ids of messages in IHAVE, examined."
 _IWANT = "Ids of messages in IWANT."
 _IDONTWANT = "Ids of messages in IDONTWANT."
 _NAMED = "Ids of messages on lazy links, in place of the messages."
+_ADDRESSES = "Public addresses of this node, by what peers have found that were asked to dial them."
+_FOUND = "What came of asking peers to dial this node; broken: an error, unproven: said to have worked, and not shown."
+_SERVED = (
+    "What came of requests of peers to be dialled; rejected: too many, refused: no address that may be dialled, "
+    "broken: given up or against the protocol."
+)
 _CONNECTIONS = "Open connections to peers."
 _CARRIED = "Streams through relays that connections of this node go over."
 _CIRCUITS = "Streams through relays that were agreed on; their handshakes follow."
@@ -97,6 +103,42 @@ ROWS: tuple[Row, ...] = (
         lambda c: c.node.unity.islands_met,
         "islands_met",
         "Times that two parts of the mesh which had been apart were joined here.",
+    ),
+    _gauge(lambda c: c.node.reachability.confirmed, "addresses", _ADDRESSES, reachability="confirmed"),
+    _gauge(lambda c: c.node.reachability.not_reachable, "addresses", _ADDRESSES, reachability="not_reachable"),
+    _gauge(lambda c: c.node.reachability.unknown, "addresses", _ADDRESSES, reachability="unknown"),
+    _gauge(
+        lambda c: c.node.reachability.node_not_reachable,
+        "not_reachable",
+        "1 where peers reach this node at none of the addresses that they were asked to dial.",
+    ),
+    _counter(lambda c: c.node.reachability.requests, "reachability_requests", "Times that a peer was asked to dial."),
+    _counter(lambda c: c.node.reachability.proofs, "reachability_answers", _FOUND, answer="reached"),
+    _counter(lambda c: c.node.reachability.failures, "reachability_answers", _FOUND, answer="not_reached"),
+    _counter(lambda c: c.node.reachability.refusals, "reachability_answers", _FOUND, answer="refused"),
+    _counter(lambda c: c.node.reachability.broken, "reachability_answers", _FOUND, answer="broken"),
+    _counter(lambda c: c.node.reachability.unproven, "reachability_answers", _FOUND, answer="unproven"),
+    _counter(
+        lambda c: c.node.reachability.stray_dial_backs,
+        "reachability_stray_dial_backs",
+        "Dial-backs that nobody here has asked for, or that came over a connection which was open before.",
+    ),
+    _counter(
+        lambda c: c.node.reachability.dial_data_bytes,
+        "reachability_dial_data_bytes",
+        "Bytes paid for dials at another IP address than the one that the server sees.",
+    ),
+    _counter(lambda c: c.node.dial_back.requests, "autonat_requests", "Requests of peers to be dialled."),
+    _counter(lambda c: c.node.dial_back.rejected, "autonat_answers", _SERVED, answer="rejected"),
+    _counter(lambda c: c.node.dial_back.refused, "autonat_answers", _SERVED, answer="refused"),
+    _counter(lambda c: c.node.dial_back.broken, "autonat_answers", _SERVED, answer="broken"),
+    _counter(lambda c: c.node.dial_back.reached, "autonat_answers", _SERVED, answer="reached"),
+    _counter(lambda c: c.node.dial_back.not_reached, "autonat_answers", _SERVED, answer="not_reached"),
+    _counter(lambda c: c.node.dial_back.not_delivered, "autonat_answers", _SERVED, answer="not_delivered"),
+    _counter(
+        lambda c: c.node.dial_back.dial_data_bytes,
+        "autonat_dial_data_bytes",
+        "Bytes that peers paid for dials at another IP address than their own.",
     ),
     _gauge(lambda c: c.net.inbound, "connections", _CONNECTIONS, direction="inbound"),
     _gauge(lambda c: c.net.outbound, "connections", _CONNECTIONS, direction="outbound"),

@@ -162,18 +162,23 @@ class Simulation:
         dial: int | None = None,
         latencies: tuple[float, float] | None = None,
         answering: int | None = None,
+        *,
+        apart: bool = False,
     ) -> str | None:
         """Open a link between the two, whose handshake is over. Or return the bound of one of both that it would break.
 
         `dial`: the number of the dialler's `Dial`, if any. `latencies`: there and back, where they have been drawn.
         `answering`: that of the target's, where both dial at one moment.
+        `apart`: as in `Dial`.
         """
         refused = admit(dialler, target)
         if refused is not None:
             return refused
         link = Link.between(self, dialler, target, latencies)
+        link.apart = apart
         dialler.opened(link.number, target, Direction.OUTBOUND, dial)
-        target.opened(link.far.number, dialler, Direction.INBOUND, answering)
+        shown = Identity(hashlib.sha256(f"{self.seed}/{dialler.index}/{dial}".encode()).digest()) if apart else None
+        target.opened(link.far.number, dialler, Direction.INBOUND, answering, shown)
         return None
 
 
@@ -202,6 +207,7 @@ class Link:
         "_waiting",
         "_woken",
         "alive",
+        "apart",
         "far",
         "latency",
         "number",
@@ -219,6 +225,7 @@ class Link:
         self.number = peer.attach(self)
         self.latency = latency
         self.alive = True  # until both peers know that it is over
+        self.apart = False  # this side answers no streams
         self._simulation = simulation
         self._names = self.number << events.STREAM_BITS
         self._next_stream = first_stream
@@ -253,7 +260,7 @@ class Link:
         self._send(self.far._asked, (stream, asked))
 
     def _asked(self, stream: int, asked: events.OpenStream) -> None:
-        protocol = self.peer.accepted(asked.protocols)
+        protocol = None if self.apart else self.peer.accepted(asked.protocols)
         far = self.far
         if protocol is None:
             error = not_supported(asked.protocols)

@@ -268,7 +268,7 @@ class SimPeer:
                 self._dial_failed(dial, WrongPeer(f"{target.identity.peer_id} answered instead of {dial.peer}"))
             elif target is self:
                 self._dial_failed(dial, SelfDial("this node itself answered"))
-            elif (refused := simulation.connect(self, target, dial.dial, (there, back))) is not None:
+            elif (refused := simulation.connect(self, target, dial.dial, (there, back), apart=dial.apart)) is not None:
                 self._dial_failed(dial, Unreachable(refused))
 
         self._later(delay, arrive)
@@ -390,9 +390,14 @@ class SimPeer:
                 self.admission.release_inbound(link.far.peer.host)
         return link
 
-    def opened(self, number: int, other: "SimPeer", direction: Direction, dial: int | None) -> None:
-        """A link is there; `dial` is the number of this peer's own `Dial`, None at the other end."""
-        identity = other.identity
+    def opened(
+        self, number: int, other: "SimPeer", direction: Direction, dial: int | None, identity: Identity | None = None
+    ) -> None:
+        """A link is there; `dial` is the number of this peer's own `Dial`, None at the other end.
+
+        `identity`: the one that the other shows, where it is not its own.
+        """
+        identity = identity or other.identity
         self.feed(
             events.ConnectionOpened(
                 number, identity.peer_id, identity.public_key, direction, other.address, self.address, dial

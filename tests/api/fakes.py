@@ -16,6 +16,7 @@ from sidecar.api.config import ApiConfig
 from sidecar.api.server.server import ApiServer
 from sidecar.config.describe import Setting
 from sidecar.core import direct, events, gossip
+from sidecar.core.autonat import AddressSource, AddressVerdict, Reachability
 from sidecar.core.events import Condition, PeerView
 from sidecar.core.gate import Gate
 from sidecar.core.gossip.rules import RuleBook
@@ -40,6 +41,10 @@ class Addresses(NamedTuple):
     listening: tuple[Multiaddr, ...] = (ADDRESS,)
     announced: tuple[Multiaddr, ...] = (ADDRESS,)
     observed: tuple[Multiaddr, ...] = ()
+    verdict: Reachability = Reachability.CONFIRMED
+    verdicts: tuple[AddressVerdict, ...] = (
+        AddressVerdict(ADDRESS, Reachability.UNREACHABLE, AddressSource.LISTENING, since=5.0, proofs=1, failures=3),
+    )
 
 
 def peer_view(peer: PeerId = OTHER, *, connected: bool = True) -> PeerView:

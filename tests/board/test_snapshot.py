@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 
 import pytest
-from sidecar_client import NodeInfo
 
 from sidecar.board.snapshot import changes, merge, quantile, snapshot
 
@@ -28,15 +27,11 @@ def test_without_an_earlier_sample_no_rate_is_known() -> None:
 
 def test_samples_of_another_run_give_no_rates() -> None:
     old = sample(0, values={"gossip_received": 100}, histograms=histogram(1, 0, 0, 0))
-    node = NodeInfo(*[*_fields(old.node)[:-3], START + 601, 4.0])
+    node = replace(old.node, start_time=START + 601, uptime=4.0)
     new = sample(5, node=node, values={"gossip_received": 500}, histograms=histogram(2, 0, 0, 0))
     shown = snapshot(new, old, old)
     assert shown["totals"]["rates"]["received"] is None
     assert shown["histograms"]["gossip_propagation_seconds"]["recent"] is None
-
-
-def _fields(node: NodeInfo) -> list[object]:
-    return [getattr(node, name) for name in NodeInfo.__slots__]
 
 
 def test_a_topic_has_rates_of_its_own_and_new_ones_begin_at_0() -> None:

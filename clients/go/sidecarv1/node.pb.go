@@ -23,6 +23,63 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Whether peers reach the node, or an address of it.
+type Reachability int32
+
+const (
+	// Not used.
+	Reachability_REACHABILITY_UNSPECIFIED Reachability = 0
+	// Nobody has found out, or nobody was asked: private addresses are not looked at.
+	Reachability_REACHABILITY_UNKNOWN Reachability = 1
+	// Peers have reached it, and have proved it. Of the node: one of its addresses.
+	Reachability_REACHABILITY_CONFIRMED Reachability = 2
+	// Peers in several networks have dialled it in vain. Of the node: all addresses that were looked at.
+	Reachability_REACHABILITY_NOT_REACHABLE Reachability = 3
+)
+
+// Enum value maps for Reachability.
+var (
+	Reachability_name = map[int32]string{
+		0: "REACHABILITY_UNSPECIFIED",
+		1: "REACHABILITY_UNKNOWN",
+		2: "REACHABILITY_CONFIRMED",
+		3: "REACHABILITY_NOT_REACHABLE",
+	}
+	Reachability_value = map[string]int32{
+		"REACHABILITY_UNSPECIFIED":   0,
+		"REACHABILITY_UNKNOWN":       1,
+		"REACHABILITY_CONFIRMED":     2,
+		"REACHABILITY_NOT_REACHABLE": 3,
+	}
+)
+
+func (x Reachability) Enum() *Reachability {
+	p := new(Reachability)
+	*p = x
+	return p
+}
+
+func (x Reachability) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Reachability) Descriptor() protoreflect.EnumDescriptor {
+	return file_sidecar_v1_node_proto_enumTypes[0].Descriptor()
+}
+
+func (Reachability) Type() protoreflect.EnumType {
+	return &file_sidecar_v1_node_proto_enumTypes[0]
+}
+
+func (x Reachability) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Reachability.Descriptor instead.
+func (Reachability) EnumDescriptor() ([]byte, []int) {
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{0}
+}
+
 // Nothing to say.
 type GetNodeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -128,7 +185,11 @@ type Node struct {
 	// How long the node has been running.
 	Uptime *durationpb.Duration `protobuf:"bytes,9,opt,name=uptime,proto3" json:"uptime,omitempty"`
 	// What speaks gRPC to apps, of those that `api.engine` offers: "http2" or "grpcio". Earlier sidecars leave it empty.
-	ApiEngine     string `protobuf:"bytes,10,opt,name=api_engine,json=apiEngine,proto3" json:"api_engine,omitempty"`
+	ApiEngine string `protobuf:"bytes,10,opt,name=api_engine,json=apiEngine,proto3" json:"api_engine,omitempty"`
+	// Whether peers reach the node from outside, as those have found that it has asked to dial it.
+	Reachability Reachability `protobuf:"varint,11,opt,name=reachability,proto3,enum=sidecar.v1.Reachability" json:"reachability,omitempty"`
+	// What they have found of each address; empty where no public address of the node is known.
+	Addresses     []*AddressReachability `protobuf:"bytes,12,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -233,6 +294,111 @@ func (x *Node) GetApiEngine() string {
 	return ""
 }
 
+func (x *Node) GetReachability() Reachability {
+	if x != nil {
+		return x.Reachability
+	}
+	return Reachability_REACHABILITY_UNSPECIFIED
+}
+
+func (x *Node) GetAddresses() []*AddressReachability {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+// An address of the node, and what is known of it.
+type AddressReachability struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The address.
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Whether peers reach it.
+	Reachability Reachability `protobuf:"varint,2,opt,name=reachability,proto3,enum=sidecar.v1.Reachability" json:"reachability,omitempty"`
+	// From where it is known: "listening", "announced" or "observed", which means that several peers see the node there.
+	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	// When `reachability` became what it is.
+	Since *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	// How many networks of peers have proved that they reach it.
+	Proofs uint32 `protobuf:"varint,5,opt,name=proofs,proto3" json:"proofs,omitempty"`
+	// How many say, later than these, that they do not.
+	Failures      uint32 `protobuf:"varint,6,opt,name=failures,proto3" json:"failures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddressReachability) Reset() {
+	*x = AddressReachability{}
+	mi := &file_sidecar_v1_node_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddressReachability) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddressReachability) ProtoMessage() {}
+
+func (x *AddressReachability) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_node_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddressReachability.ProtoReflect.Descriptor instead.
+func (*AddressReachability) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *AddressReachability) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AddressReachability) GetReachability() Reachability {
+	if x != nil {
+		return x.Reachability
+	}
+	return Reachability_REACHABILITY_UNSPECIFIED
+}
+
+func (x *AddressReachability) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *AddressReachability) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *AddressReachability) GetProofs() uint32 {
+	if x != nil {
+		return x.Proofs
+	}
+	return 0
+}
+
+func (x *AddressReachability) GetFailures() uint32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
 // Nothing to say.
 type GetReadinessRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -242,7 +408,7 @@ type GetReadinessRequest struct {
 
 func (x *GetReadinessRequest) Reset() {
 	*x = GetReadinessRequest{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[3]
+	mi := &file_sidecar_v1_node_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -254,7 +420,7 @@ func (x *GetReadinessRequest) String() string {
 func (*GetReadinessRequest) ProtoMessage() {}
 
 func (x *GetReadinessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[3]
+	mi := &file_sidecar_v1_node_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -267,7 +433,7 @@ func (x *GetReadinessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReadinessRequest.ProtoReflect.Descriptor instead.
 func (*GetReadinessRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{3}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{4}
 }
 
 // The readiness.
@@ -281,7 +447,7 @@ type GetReadinessResponse struct {
 
 func (x *GetReadinessResponse) Reset() {
 	*x = GetReadinessResponse{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[4]
+	mi := &file_sidecar_v1_node_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -293,7 +459,7 @@ func (x *GetReadinessResponse) String() string {
 func (*GetReadinessResponse) ProtoMessage() {}
 
 func (x *GetReadinessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[4]
+	mi := &file_sidecar_v1_node_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -306,7 +472,7 @@ func (x *GetReadinessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReadinessResponse.ProtoReflect.Descriptor instead.
 func (*GetReadinessResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{4}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetReadinessResponse) GetReadiness() *Readiness {
@@ -325,7 +491,7 @@ type WatchReadinessRequest struct {
 
 func (x *WatchReadinessRequest) Reset() {
 	*x = WatchReadinessRequest{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[5]
+	mi := &file_sidecar_v1_node_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -337,7 +503,7 @@ func (x *WatchReadinessRequest) String() string {
 func (*WatchReadinessRequest) ProtoMessage() {}
 
 func (x *WatchReadinessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[5]
+	mi := &file_sidecar_v1_node_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -350,7 +516,7 @@ func (x *WatchReadinessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchReadinessRequest.ProtoReflect.Descriptor instead.
 func (*WatchReadinessRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{5}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{6}
 }
 
 // The readiness, after a change.
@@ -364,7 +530,7 @@ type WatchReadinessResponse struct {
 
 func (x *WatchReadinessResponse) Reset() {
 	*x = WatchReadinessResponse{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[6]
+	mi := &file_sidecar_v1_node_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -376,7 +542,7 @@ func (x *WatchReadinessResponse) String() string {
 func (*WatchReadinessResponse) ProtoMessage() {}
 
 func (x *WatchReadinessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[6]
+	mi := &file_sidecar_v1_node_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -389,7 +555,7 @@ func (x *WatchReadinessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchReadinessResponse.ProtoReflect.Descriptor instead.
 func (*WatchReadinessResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{6}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WatchReadinessResponse) GetReadiness() *Readiness {
@@ -412,7 +578,7 @@ type Readiness struct {
 
 func (x *Readiness) Reset() {
 	*x = Readiness{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[7]
+	mi := &file_sidecar_v1_node_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -424,7 +590,7 @@ func (x *Readiness) String() string {
 func (*Readiness) ProtoMessage() {}
 
 func (x *Readiness) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[7]
+	mi := &file_sidecar_v1_node_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -437,7 +603,7 @@ func (x *Readiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Readiness.ProtoReflect.Descriptor instead.
 func (*Readiness) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{7}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Readiness) GetReady() bool {
@@ -465,7 +631,7 @@ type Condition struct {
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// A sentence for people.
 	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
-	// What to do about it; empty when met.
+	// What to do about it. Empty when met, unless the node can do with it and could do better without.
 	Remedy string `protobuf:"bytes,5,opt,name=remedy,proto3" json:"remedy,omitempty"`
 	// When `met` changed last.
 	Since         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
@@ -475,7 +641,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[8]
+	mi := &file_sidecar_v1_node_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -487,7 +653,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[8]
+	mi := &file_sidecar_v1_node_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -500,7 +666,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{8}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Condition) GetType() string {
@@ -554,7 +720,7 @@ type GetStatisticsRequest struct {
 
 func (x *GetStatisticsRequest) Reset() {
 	*x = GetStatisticsRequest{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[9]
+	mi := &file_sidecar_v1_node_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -566,7 +732,7 @@ func (x *GetStatisticsRequest) String() string {
 func (*GetStatisticsRequest) ProtoMessage() {}
 
 func (x *GetStatisticsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[9]
+	mi := &file_sidecar_v1_node_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -579,7 +745,7 @@ func (x *GetStatisticsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatisticsRequest.ProtoReflect.Descriptor instead.
 func (*GetStatisticsRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{9}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{10}
 }
 
 // The counters and gauges.
@@ -595,7 +761,7 @@ type GetStatisticsResponse struct {
 
 func (x *GetStatisticsResponse) Reset() {
 	*x = GetStatisticsResponse{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[10]
+	mi := &file_sidecar_v1_node_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -607,7 +773,7 @@ func (x *GetStatisticsResponse) String() string {
 func (*GetStatisticsResponse) ProtoMessage() {}
 
 func (x *GetStatisticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[10]
+	mi := &file_sidecar_v1_node_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -620,7 +786,7 @@ func (x *GetStatisticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatisticsResponse.ProtoReflect.Descriptor instead.
 func (*GetStatisticsResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{10}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetStatisticsResponse) GetValues() map[string]float64 {
@@ -676,7 +842,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[11]
+	mi := &file_sidecar_v1_node_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +854,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[11]
+	mi := &file_sidecar_v1_node_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +867,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{11}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Histogram) GetName() string {
@@ -741,7 +907,7 @@ type GetConfigurationRequest struct {
 
 func (x *GetConfigurationRequest) Reset() {
 	*x = GetConfigurationRequest{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[12]
+	mi := &file_sidecar_v1_node_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +919,7 @@ func (x *GetConfigurationRequest) String() string {
 func (*GetConfigurationRequest) ProtoMessage() {}
 
 func (x *GetConfigurationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[12]
+	mi := &file_sidecar_v1_node_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +932,7 @@ func (x *GetConfigurationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigurationRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigurationRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{12}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{13}
 }
 
 // The configuration.
@@ -780,7 +946,7 @@ type GetConfigurationResponse struct {
 
 func (x *GetConfigurationResponse) Reset() {
 	*x = GetConfigurationResponse{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[13]
+	mi := &file_sidecar_v1_node_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +958,7 @@ func (x *GetConfigurationResponse) String() string {
 func (*GetConfigurationResponse) ProtoMessage() {}
 
 func (x *GetConfigurationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[13]
+	mi := &file_sidecar_v1_node_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +971,7 @@ func (x *GetConfigurationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigurationResponse.ProtoReflect.Descriptor instead.
 func (*GetConfigurationResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{13}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetConfigurationResponse) GetEntries() []*ConfigurationEntry {
@@ -833,7 +999,7 @@ type ConfigurationEntry struct {
 
 func (x *ConfigurationEntry) Reset() {
 	*x = ConfigurationEntry{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[14]
+	mi := &file_sidecar_v1_node_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +1011,7 @@ func (x *ConfigurationEntry) String() string {
 func (*ConfigurationEntry) ProtoMessage() {}
 
 func (x *ConfigurationEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[14]
+	mi := &file_sidecar_v1_node_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +1024,7 @@ func (x *ConfigurationEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationEntry.ProtoReflect.Descriptor instead.
 func (*ConfigurationEntry) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{14}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ConfigurationEntry) GetName() string {
@@ -898,7 +1064,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[15]
+	mi := &file_sidecar_v1_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +1076,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[15]
+	mi := &file_sidecar_v1_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +1089,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{15}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{16}
 }
 
 // Records of the log, oldest first; or a gap before the next ones.
@@ -939,7 +1105,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[16]
+	mi := &file_sidecar_v1_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +1117,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[16]
+	mi := &file_sidecar_v1_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1130,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{16}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchEventsResponse) GetEvents() []*NodeEvent {
@@ -1000,7 +1166,7 @@ type NodeEvent struct {
 
 func (x *NodeEvent) Reset() {
 	*x = NodeEvent{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[17]
+	mi := &file_sidecar_v1_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1012,7 +1178,7 @@ func (x *NodeEvent) String() string {
 func (*NodeEvent) ProtoMessage() {}
 
 func (x *NodeEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[17]
+	mi := &file_sidecar_v1_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +1191,7 @@ func (x *NodeEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEvent.ProtoReflect.Descriptor instead.
 func (*NodeEvent) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{17}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *NodeEvent) GetTime() *timestamppb.Timestamp {
@@ -1077,7 +1243,7 @@ type SetLogLevelRequest struct {
 
 func (x *SetLogLevelRequest) Reset() {
 	*x = SetLogLevelRequest{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[18]
+	mi := &file_sidecar_v1_node_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1255,7 @@ func (x *SetLogLevelRequest) String() string {
 func (*SetLogLevelRequest) ProtoMessage() {}
 
 func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[18]
+	mi := &file_sidecar_v1_node_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1268,7 @@ func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogLevelRequest.ProtoReflect.Descriptor instead.
 func (*SetLogLevelRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{18}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SetLogLevelRequest) GetPart() string {
@@ -1132,7 +1298,7 @@ type SetLogLevelResponse struct {
 
 func (x *SetLogLevelResponse) Reset() {
 	*x = SetLogLevelResponse{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[19]
+	mi := &file_sidecar_v1_node_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1144,7 +1310,7 @@ func (x *SetLogLevelResponse) String() string {
 func (*SetLogLevelResponse) ProtoMessage() {}
 
 func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[19]
+	mi := &file_sidecar_v1_node_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,7 +1323,7 @@ func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogLevelResponse.ProtoReflect.Descriptor instead.
 func (*SetLogLevelResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{19}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SetLogLevelResponse) GetLevel() string {
@@ -1182,7 +1348,7 @@ const file_sidecar_v1_node_proto_rawDesc = "" +
 	"sidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\x10\n" +
 	"\x0eGetNodeRequest\"7\n" +
 	"\x0fGetNodeResponse\x12$\n" +
-	"\x04node\x18\x01 \x01(\v2\x10.sidecar.v1.NodeR\x04node\"\x87\x03\n" +
+	"\x04node\x18\x01 \x01(\v2\x10.sidecar.v1.NodeR\x04node\"\x84\x04\n" +
 	"\x04Node\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x18\n" +
 	"\anetwork\x18\x02 \x01(\tR\anetwork\x12\x14\n" +
@@ -1196,7 +1362,16 @@ const file_sidecar_v1_node_proto_rawDesc = "" +
 	"\x06uptime\x18\t \x01(\v2\x19.google.protobuf.DurationR\x06uptime\x12\x1d\n" +
 	"\n" +
 	"api_engine\x18\n" +
-	" \x01(\tR\tapiEngine\"\x15\n" +
+	" \x01(\tR\tapiEngine\x12<\n" +
+	"\freachability\x18\v \x01(\x0e2\x18.sidecar.v1.ReachabilityR\freachability\x12=\n" +
+	"\taddresses\x18\f \x03(\v2\x1f.sidecar.v1.AddressReachabilityR\taddresses\"\xeb\x01\n" +
+	"\x13AddressReachability\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12<\n" +
+	"\freachability\x18\x02 \x01(\x0e2\x18.sidecar.v1.ReachabilityR\freachability\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x16\n" +
+	"\x06proofs\x18\x05 \x01(\rR\x06proofs\x12\x1a\n" +
+	"\bfailures\x18\x06 \x01(\rR\bfailures\"\x15\n" +
 	"\x13GetReadinessRequest\"K\n" +
 	"\x14GetReadinessResponse\x123\n" +
 	"\treadiness\x18\x01 \x01(\v2\x15.sidecar.v1.ReadinessR\treadiness\"\x17\n" +
@@ -1261,7 +1436,12 @@ const file_sidecar_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"PartsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xd6\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\x82\x01\n" +
+	"\fReachability\x12\x1c\n" +
+	"\x18REACHABILITY_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14REACHABILITY_UNKNOWN\x10\x01\x12\x1a\n" +
+	"\x16REACHABILITY_CONFIRMED\x10\x02\x12\x1e\n" +
+	"\x1aREACHABILITY_NOT_REACHABLE\x10\x032\xd6\x04\n" +
 	"\vNodeService\x12B\n" +
 	"\aGetNode\x12\x1a.sidecar.v1.GetNodeRequest\x1a\x1b.sidecar.v1.GetNodeResponse\x12Q\n" +
 	"\fGetReadiness\x12\x1f.sidecar.v1.GetReadinessRequest\x1a .sidecar.v1.GetReadinessResponse\x12Y\n" +
@@ -1286,70 +1466,77 @@ func file_sidecar_v1_node_proto_rawDescGZIP() []byte {
 	return file_sidecar_v1_node_proto_rawDescData
 }
 
-var file_sidecar_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_sidecar_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_sidecar_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_sidecar_v1_node_proto_goTypes = []any{
-	(*GetNodeRequest)(nil),           // 0: sidecar.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),          // 1: sidecar.v1.GetNodeResponse
-	(*Node)(nil),                     // 2: sidecar.v1.Node
-	(*GetReadinessRequest)(nil),      // 3: sidecar.v1.GetReadinessRequest
-	(*GetReadinessResponse)(nil),     // 4: sidecar.v1.GetReadinessResponse
-	(*WatchReadinessRequest)(nil),    // 5: sidecar.v1.WatchReadinessRequest
-	(*WatchReadinessResponse)(nil),   // 6: sidecar.v1.WatchReadinessResponse
-	(*Readiness)(nil),                // 7: sidecar.v1.Readiness
-	(*Condition)(nil),                // 8: sidecar.v1.Condition
-	(*GetStatisticsRequest)(nil),     // 9: sidecar.v1.GetStatisticsRequest
-	(*GetStatisticsResponse)(nil),    // 10: sidecar.v1.GetStatisticsResponse
-	(*Histogram)(nil),                // 11: sidecar.v1.Histogram
-	(*GetConfigurationRequest)(nil),  // 12: sidecar.v1.GetConfigurationRequest
-	(*GetConfigurationResponse)(nil), // 13: sidecar.v1.GetConfigurationResponse
-	(*ConfigurationEntry)(nil),       // 14: sidecar.v1.ConfigurationEntry
-	(*WatchEventsRequest)(nil),       // 15: sidecar.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),      // 16: sidecar.v1.WatchEventsResponse
-	(*NodeEvent)(nil),                // 17: sidecar.v1.NodeEvent
-	(*SetLogLevelRequest)(nil),       // 18: sidecar.v1.SetLogLevelRequest
-	(*SetLogLevelResponse)(nil),      // 19: sidecar.v1.SetLogLevelResponse
-	nil,                              // 20: sidecar.v1.GetStatisticsResponse.ValuesEntry
-	nil,                              // 21: sidecar.v1.NodeEvent.FieldsEntry
-	nil,                              // 22: sidecar.v1.SetLogLevelResponse.PartsEntry
-	(*timestamppb.Timestamp)(nil),    // 23: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 24: google.protobuf.Duration
-	(*Lagged)(nil),                   // 25: sidecar.v1.Lagged
+	(Reachability)(0),                // 0: sidecar.v1.Reachability
+	(*GetNodeRequest)(nil),           // 1: sidecar.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),          // 2: sidecar.v1.GetNodeResponse
+	(*Node)(nil),                     // 3: sidecar.v1.Node
+	(*AddressReachability)(nil),      // 4: sidecar.v1.AddressReachability
+	(*GetReadinessRequest)(nil),      // 5: sidecar.v1.GetReadinessRequest
+	(*GetReadinessResponse)(nil),     // 6: sidecar.v1.GetReadinessResponse
+	(*WatchReadinessRequest)(nil),    // 7: sidecar.v1.WatchReadinessRequest
+	(*WatchReadinessResponse)(nil),   // 8: sidecar.v1.WatchReadinessResponse
+	(*Readiness)(nil),                // 9: sidecar.v1.Readiness
+	(*Condition)(nil),                // 10: sidecar.v1.Condition
+	(*GetStatisticsRequest)(nil),     // 11: sidecar.v1.GetStatisticsRequest
+	(*GetStatisticsResponse)(nil),    // 12: sidecar.v1.GetStatisticsResponse
+	(*Histogram)(nil),                // 13: sidecar.v1.Histogram
+	(*GetConfigurationRequest)(nil),  // 14: sidecar.v1.GetConfigurationRequest
+	(*GetConfigurationResponse)(nil), // 15: sidecar.v1.GetConfigurationResponse
+	(*ConfigurationEntry)(nil),       // 16: sidecar.v1.ConfigurationEntry
+	(*WatchEventsRequest)(nil),       // 17: sidecar.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),      // 18: sidecar.v1.WatchEventsResponse
+	(*NodeEvent)(nil),                // 19: sidecar.v1.NodeEvent
+	(*SetLogLevelRequest)(nil),       // 20: sidecar.v1.SetLogLevelRequest
+	(*SetLogLevelResponse)(nil),      // 21: sidecar.v1.SetLogLevelResponse
+	nil,                              // 22: sidecar.v1.GetStatisticsResponse.ValuesEntry
+	nil,                              // 23: sidecar.v1.NodeEvent.FieldsEntry
+	nil,                              // 24: sidecar.v1.SetLogLevelResponse.PartsEntry
+	(*timestamppb.Timestamp)(nil),    // 25: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 26: google.protobuf.Duration
+	(*Lagged)(nil),                   // 27: sidecar.v1.Lagged
 }
 var file_sidecar_v1_node_proto_depIdxs = []int32{
-	2,  // 0: sidecar.v1.GetNodeResponse.node:type_name -> sidecar.v1.Node
-	23, // 1: sidecar.v1.Node.start_time:type_name -> google.protobuf.Timestamp
-	24, // 2: sidecar.v1.Node.uptime:type_name -> google.protobuf.Duration
-	7,  // 3: sidecar.v1.GetReadinessResponse.readiness:type_name -> sidecar.v1.Readiness
-	7,  // 4: sidecar.v1.WatchReadinessResponse.readiness:type_name -> sidecar.v1.Readiness
-	8,  // 5: sidecar.v1.Readiness.conditions:type_name -> sidecar.v1.Condition
-	23, // 6: sidecar.v1.Condition.since:type_name -> google.protobuf.Timestamp
-	20, // 7: sidecar.v1.GetStatisticsResponse.values:type_name -> sidecar.v1.GetStatisticsResponse.ValuesEntry
-	11, // 8: sidecar.v1.GetStatisticsResponse.histograms:type_name -> sidecar.v1.Histogram
-	14, // 9: sidecar.v1.GetConfigurationResponse.entries:type_name -> sidecar.v1.ConfigurationEntry
-	17, // 10: sidecar.v1.WatchEventsResponse.events:type_name -> sidecar.v1.NodeEvent
-	25, // 11: sidecar.v1.WatchEventsResponse.lagged:type_name -> sidecar.v1.Lagged
-	23, // 12: sidecar.v1.NodeEvent.time:type_name -> google.protobuf.Timestamp
-	21, // 13: sidecar.v1.NodeEvent.fields:type_name -> sidecar.v1.NodeEvent.FieldsEntry
-	22, // 14: sidecar.v1.SetLogLevelResponse.parts:type_name -> sidecar.v1.SetLogLevelResponse.PartsEntry
-	0,  // 15: sidecar.v1.NodeService.GetNode:input_type -> sidecar.v1.GetNodeRequest
-	3,  // 16: sidecar.v1.NodeService.GetReadiness:input_type -> sidecar.v1.GetReadinessRequest
-	5,  // 17: sidecar.v1.NodeService.WatchReadiness:input_type -> sidecar.v1.WatchReadinessRequest
-	9,  // 18: sidecar.v1.NodeService.GetStatistics:input_type -> sidecar.v1.GetStatisticsRequest
-	12, // 19: sidecar.v1.NodeService.GetConfiguration:input_type -> sidecar.v1.GetConfigurationRequest
-	15, // 20: sidecar.v1.NodeService.WatchEvents:input_type -> sidecar.v1.WatchEventsRequest
-	18, // 21: sidecar.v1.NodeService.SetLogLevel:input_type -> sidecar.v1.SetLogLevelRequest
-	1,  // 22: sidecar.v1.NodeService.GetNode:output_type -> sidecar.v1.GetNodeResponse
-	4,  // 23: sidecar.v1.NodeService.GetReadiness:output_type -> sidecar.v1.GetReadinessResponse
-	6,  // 24: sidecar.v1.NodeService.WatchReadiness:output_type -> sidecar.v1.WatchReadinessResponse
-	10, // 25: sidecar.v1.NodeService.GetStatistics:output_type -> sidecar.v1.GetStatisticsResponse
-	13, // 26: sidecar.v1.NodeService.GetConfiguration:output_type -> sidecar.v1.GetConfigurationResponse
-	16, // 27: sidecar.v1.NodeService.WatchEvents:output_type -> sidecar.v1.WatchEventsResponse
-	19, // 28: sidecar.v1.NodeService.SetLogLevel:output_type -> sidecar.v1.SetLogLevelResponse
-	22, // [22:29] is the sub-list for method output_type
-	15, // [15:22] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	3,  // 0: sidecar.v1.GetNodeResponse.node:type_name -> sidecar.v1.Node
+	25, // 1: sidecar.v1.Node.start_time:type_name -> google.protobuf.Timestamp
+	26, // 2: sidecar.v1.Node.uptime:type_name -> google.protobuf.Duration
+	0,  // 3: sidecar.v1.Node.reachability:type_name -> sidecar.v1.Reachability
+	4,  // 4: sidecar.v1.Node.addresses:type_name -> sidecar.v1.AddressReachability
+	0,  // 5: sidecar.v1.AddressReachability.reachability:type_name -> sidecar.v1.Reachability
+	25, // 6: sidecar.v1.AddressReachability.since:type_name -> google.protobuf.Timestamp
+	9,  // 7: sidecar.v1.GetReadinessResponse.readiness:type_name -> sidecar.v1.Readiness
+	9,  // 8: sidecar.v1.WatchReadinessResponse.readiness:type_name -> sidecar.v1.Readiness
+	10, // 9: sidecar.v1.Readiness.conditions:type_name -> sidecar.v1.Condition
+	25, // 10: sidecar.v1.Condition.since:type_name -> google.protobuf.Timestamp
+	22, // 11: sidecar.v1.GetStatisticsResponse.values:type_name -> sidecar.v1.GetStatisticsResponse.ValuesEntry
+	13, // 12: sidecar.v1.GetStatisticsResponse.histograms:type_name -> sidecar.v1.Histogram
+	16, // 13: sidecar.v1.GetConfigurationResponse.entries:type_name -> sidecar.v1.ConfigurationEntry
+	19, // 14: sidecar.v1.WatchEventsResponse.events:type_name -> sidecar.v1.NodeEvent
+	27, // 15: sidecar.v1.WatchEventsResponse.lagged:type_name -> sidecar.v1.Lagged
+	25, // 16: sidecar.v1.NodeEvent.time:type_name -> google.protobuf.Timestamp
+	23, // 17: sidecar.v1.NodeEvent.fields:type_name -> sidecar.v1.NodeEvent.FieldsEntry
+	24, // 18: sidecar.v1.SetLogLevelResponse.parts:type_name -> sidecar.v1.SetLogLevelResponse.PartsEntry
+	1,  // 19: sidecar.v1.NodeService.GetNode:input_type -> sidecar.v1.GetNodeRequest
+	5,  // 20: sidecar.v1.NodeService.GetReadiness:input_type -> sidecar.v1.GetReadinessRequest
+	7,  // 21: sidecar.v1.NodeService.WatchReadiness:input_type -> sidecar.v1.WatchReadinessRequest
+	11, // 22: sidecar.v1.NodeService.GetStatistics:input_type -> sidecar.v1.GetStatisticsRequest
+	14, // 23: sidecar.v1.NodeService.GetConfiguration:input_type -> sidecar.v1.GetConfigurationRequest
+	17, // 24: sidecar.v1.NodeService.WatchEvents:input_type -> sidecar.v1.WatchEventsRequest
+	20, // 25: sidecar.v1.NodeService.SetLogLevel:input_type -> sidecar.v1.SetLogLevelRequest
+	2,  // 26: sidecar.v1.NodeService.GetNode:output_type -> sidecar.v1.GetNodeResponse
+	6,  // 27: sidecar.v1.NodeService.GetReadiness:output_type -> sidecar.v1.GetReadinessResponse
+	8,  // 28: sidecar.v1.NodeService.WatchReadiness:output_type -> sidecar.v1.WatchReadinessResponse
+	12, // 29: sidecar.v1.NodeService.GetStatistics:output_type -> sidecar.v1.GetStatisticsResponse
+	15, // 30: sidecar.v1.NodeService.GetConfiguration:output_type -> sidecar.v1.GetConfigurationResponse
+	18, // 31: sidecar.v1.NodeService.WatchEvents:output_type -> sidecar.v1.WatchEventsResponse
+	21, // 32: sidecar.v1.NodeService.SetLogLevel:output_type -> sidecar.v1.SetLogLevelResponse
+	26, // [26:33] is the sub-list for method output_type
+	19, // [19:26] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_node_proto_init() }
@@ -1363,13 +1550,14 @@ func file_sidecar_v1_node_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_node_proto_rawDesc), len(file_sidecar_v1_node_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   23,
+			NumEnums:      1,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_sidecar_v1_node_proto_goTypes,
 		DependencyIndexes: file_sidecar_v1_node_proto_depIdxs,
+		EnumInfos:         file_sidecar_v1_node_proto_enumTypes,
 		MessageInfos:      file_sidecar_v1_node_proto_msgTypes,
 	}.Build()
 	File_sidecar_v1_node_proto = out.File

@@ -7,7 +7,7 @@ import type { Timestamp } from "./generated/google/protobuf/timestamp.js";
 import * as common from "./generated/sidecar/v1/common.js";
 import * as direct from "./generated/sidecar/v1/direct.js";
 import type * as discovery from "./generated/sidecar/v1/discovery.js";
-import type * as nodes from "./generated/sidecar/v1/node.js";
+import * as nodes from "./generated/sidecar/v1/node.js";
 import * as peers from "./generated/sidecar/v1/peer.js";
 import * as pubsub from "./generated/sidecar/v1/pubsub.js";
 import type * as types from "./types.js";
@@ -124,6 +124,15 @@ export function node(message: nodes.Node | undefined): types.NodeInfo {
     startTime: optional(message.startTime) ?? 0,
     uptime: optional(message.uptime) ?? 0,
     apiEngine: message.apiEngine,
+    reachability: named(nodes.Reachability, message.reachability),
+    addresses: message.addresses.map((each) => ({
+      address: each.address,
+      reachability: named(nodes.Reachability, each.reachability),
+      source: each.source,
+      since: optional(each.since) ?? 0,
+      proofs: each.proofs,
+      failures: each.failures,
+    })),
   };
 }
 

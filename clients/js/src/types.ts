@@ -125,6 +125,25 @@ export type OverflowPolicy = "UNSPECIFIED" | "DROP_OLDEST" | "DROP_NEWEST" | "EN
  */
 export type LagReason = "UNSPECIFIED" | "SLOW_READER" | "HISTORY_EXCEEDED" | "RESTARTED" | "RECONNECTED";
 
+/** Whether peers reach the node from outside, or an address of it. `UNSPECIFIED`: of a sidecar that does not look. */
+export type Reachability = "UNSPECIFIED" | "UNKNOWN" | "CONFIRMED" | "NOT_REACHABLE";
+
+/** An address of the node, and what peers have found of it. */
+export interface AddressReachability {
+  /** The address. */
+  readonly address: string;
+  /** Whether peers reach it. */
+  readonly reachability: Reachability;
+  /** From where it is known: `listening`, `announced` or `observed`. */
+  readonly source: string;
+  /** When `reachability` became what it is, in Unix seconds. */
+  readonly since: number;
+  /** How many networks of peers have reached it. */
+  readonly proofs: number;
+  /** How many say, later than these, that they do not. */
+  readonly failures: number;
+}
+
 /** Who the node is and where. */
 export interface NodeInfo {
   /** The peer id, base58. */
@@ -147,6 +166,10 @@ export interface NodeInfo {
   readonly uptime: number;
   /** What speaks gRPC to apps, `http2` or `grpcio`; empty of an earlier sidecar. */
   readonly apiEngine: string;
+  /** Whether peers reach the node from outside. */
+  readonly reachability: Reachability;
+  /** Those of its addresses that peers were asked to dial. */
+  readonly addresses: readonly AddressReachability[];
 }
 
 /** One of the things that readiness is made of. */

@@ -7,12 +7,19 @@ from sidecar_client.v1.common_pb2 import LAG_REASON_SLOW_READER, Lagged
 
 from ... import __version__
 from ...config.describe import Setting
+from ...core.autonat import Reachability
 from ...core.events import Condition
 from ...core.histogram import Histogram
 from ...core.types import PeerId
 from ...process.journal import JournalEntry
 from ..common.values import duration, wall_time
 from ..surface import Addresses
+
+REACHABILITIES = {
+    Reachability.UNKNOWN: pb.REACHABILITY_UNKNOWN,
+    Reachability.CONFIRMED: pb.REACHABILITY_CONFIRMED,
+    Reachability.UNREACHABLE: pb.REACHABILITY_NOT_REACHABLE,
+}
 
 
 def node(
@@ -37,6 +44,18 @@ def node(
             observed_addresses=map(str, addresses.observed),
             start_time=wall_time(started, epoch_ns),
             uptime=duration(now - started),
+            reachability=REACHABILITIES[addresses.verdict],
+            addresses=[
+                pb.AddressReachability(
+                    address=str(each.address),
+                    reachability=REACHABILITIES[each.verdict],
+                    source=each.source.value,
+                    since=wall_time(each.since, epoch_ns),
+                    proofs=each.proofs,
+                    failures=each.failures,
+                )
+                for each in addresses.verdicts
+            ],
             api_engine=engine,
         )
     )

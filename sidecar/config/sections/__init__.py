@@ -15,13 +15,14 @@ from .process import (
     TimeoutsSection,
     TracingSection,
 )
-from .protocols import DhtSection, DirectSection, GossipSection, ProbeSection, StreamsSection
+from .protocols import AutonatSection, DhtSection, DirectSection, GossipSection, ProbeSection, StreamsSection
 from .relay import RelaySection
 from .score import ScoreSection
 
 __all__ = [
     "ApiSection",
     "AuditSection",
+    "AutonatSection",
     "BootstrapSection",
     "DhtSection",
     "DirectSection",

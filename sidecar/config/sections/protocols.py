@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 
-from ...core.parameters import DirectConfig, GossipConfig, KademliaConfig, Namespace, NodeConfig, ProbeConfig
+from ...core.parameters import (
+    AutonatConfig,
+    DirectConfig,
+    GossipConfig,
+    KademliaConfig,
+    Namespace,
+    NodeConfig,
+    ProbeConfig,
+)
 from ...core.parameters.direct import MAX_MESSAGE
 from ...core.parameters.probe import MAX_INTERVAL, MAX_TOPIC, MAX_TOPICS
 from ..kinds import bundlings, choice, fallbacks, flag, names, namespaces, number, seconds, share, size
@@ -11,7 +19,7 @@ from .key import DAY, KIB, MIB, key
 
 # The core's own defaults are the table's.
 _DIRECT, _GOSSIP, _KADEMLIA, _NODE = DirectConfig(), GossipConfig(), KademliaConfig(), NodeConfig()
-_PROBE = ProbeConfig()
+_PROBE, _AUTONAT = ProbeConfig(), AutonatConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +27,11 @@ class DhtSection:
     """Finding peers through Kademlia."""
 
     mode: str = key(
-        "server",
-        choice("server", "client"),
-        "server: answer the lookups of others. client: only ask; for nodes that others cannot reach.",
-        "specs kad-dht: server is for nodes that are reachable, as a listening sidecar is taken to be",
+        "auto",
+        choice("auto", "server", "client"),
+        "server: answer the lookups of others. client: only ask; for nodes that others cannot reach. auto: server, "
+        "until peers find that they cannot reach this node (section autonat).",
+        "specs kad-dht: server is for reachable nodes, as a listening sidecar is taken to be until it is known",
     )
     refresh_interval: float = key(
         _KADEMLIA.refresh_interval,
@@ -93,6 +102,58 @@ class DhtSection:
         "How many advertisements of others are kept in memory; of more, those of the names closest to this node. Of "
         "one name 128.",
         "a guess",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AutonatSection:
+    """Finding out which public addresses of this node others reach: peers dial each other on request (AutoNAT v2)."""
+
+    ask: bool = key(
+        _AUTONAT.ask,
+        flag(),
+        "Ask peers to dial this node's public addresses. What nobody reaches is not announced. Of private addresses "
+        "nobody is asked.",
+        "go-libp2p asks wherever AutoNAT v2 is switched on",
+    )
+    answer: bool = key(
+        _AUTONAT.answer,
+        flag(),
+        "Dial peers that ask, at one public address each time.",
+        "somebody has to: a mesh of sidecars has no other servers",
+    )
+    servers: int = key(
+        _AUTONAT.servers,
+        number(1, 8, "networks"),
+        "Peers of how many networks have to say that an address is not reachable before that is believed. Two that "
+        "have reached it prove that it is.",
+        "go-libp2p; specs autonat v2 suggest more than 3",
+    )
+    requests_per_minute: int = key(
+        _AUTONAT.requests_per_minute,
+        number(1, 100_000, "requests"),
+        "How many requests of all peers are served in a minute; more are rejected.",
+        "go-libp2p",
+    )
+    requests_per_peer: int = key(
+        _AUTONAT.requests_per_peer,
+        number(1, 10_000, "requests"),
+        "The same of one peer in a minute, and of one network (IPv4 /24, IPv6 /48) that is not exempt.",
+        "go-libp2p",
+    )
+    dial_data_per_minute: int = key(
+        _AUTONAT.dial_data_per_minute,
+        number(1, 10_000, "requests"),
+        "How often in a minute peers may have other IP addresses dialled than their own; each time they pay with 30 to "
+        "100 kB.",
+        "go-libp2p",
+    )
+    private_addresses: bool = key(
+        _AUTONAT.private_addresses,
+        flag(),
+        "Treat private addresses as public ones: ask about them, and dial those of others. For laboratories: elsewhere "
+        "peers could have machines of this node's own network dialled.",
+        "specs autonat v2: servers should not dial private addresses",
     )
 
 

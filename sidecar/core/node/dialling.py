@@ -31,6 +31,7 @@ from .statistics import DialBudgetStatistics
 from .switch import Peer, PeerConnection, Switch, direction_kept, gone
 
 Reached = Callable[[Peer | SidecarError, float], None]
+Visited = Callable[[PeerConnection | SidecarError, float], None]
 Found = Callable[[tuple[Multiaddr, ...], float], None]
 
 _OWN_AT_ONCE = 2  # peers sought at a time where all that lacks is connections of our own choice; a guess
@@ -101,6 +102,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         self._dials: dict[int, PeerId | None] = {}
         self._dialling: dict[PeerId, int] = {}
         self._anonymous: dict[int, Reached] = {}  # dials of an address whose peer is not known
+        self._visits: dict[int, Visited] = {}  # dials apart from the mesh
         self._waiting: dict[PeerId, list[Reached]] = {}
         self._searching: dict[PeerId, None] = {}
         self._wanted: dict[PeerId, None] = {}  # of those waited for: by somebody who wants more than one exchange
@@ -213,6 +215,22 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         self._anonymous[self._number] = then
         self._switch.emit(events.Dial(self._number, peer, tuple(addresses), punch is not None, punch=punch))
 
+    def visit(self, peer: PeerId, address: Multiaddr, reach: Scope, then: Visited) -> None:
+        """Connect to a peer at just this address, apart from the mesh (`Dial.apart`); `then` gets the connection.
+
+        That is the caller's, who closes it. A name may lead nowhere narrower than `reach`.
+        """
+        self._number += 1
+        self._visits[self._number] = then
+        told = ((address, reach),) if address.ip is None else ()
+        self._switch.emit(events.Dial(self._number, peer, (address,), force=True, told=told, apart=True))
+
+    def _visiting(self, opened: events.ConnectionOpened, then: Visited, now: float) -> None:
+        """A dial apart has arrived: its connection is in no peer's list, and no service hears of it."""
+        connection = PeerConnection(opened, Peer(opened.peer, opened.public_key, now), now)
+        self._switch.connections[opened.connection] = connection
+        then(connection, now)
+
     def _dial(self, peer: PeerId, now: float, *, insist: bool = False) -> None:
         switch = self._switch
         addresses = switch.book.addresses(peer)
@@ -290,6 +308,10 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
 
     def _on_opened(self, opened: events.ConnectionOpened, now: float) -> None:
         switch = self._switch
+        visited = None if opened.dial is None else self._visits.pop(opened.dial, None)
+        if visited is not None:
+            self._visiting(opened, visited, now)
+            return
         then = self._dial_over(opened.dial, now)
         if opened.peer == switch.local:
             error = SelfDial("the far end has this node's own key: itself, or a second node with the same identity")
@@ -337,6 +359,9 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         if connection is None:
             return
         peer = connection.peer
+        if connection not in peer.connections:  # a visit of ours
+            switch.drop_streams(connection, gone(closed.error), now)
+            return
         was_limited = peer.limited
         peer.connections.remove(connection)
         # Whoever asks for a peer without connections while its streams end waits for what is said below.
@@ -376,6 +401,10 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
 
     def _on_dial_failed(self, failed: events.DialFailed, now: float) -> None:
         switch = self._switch
+        visited = self._visits.pop(failed.dial, None)
+        if visited is not None:
+            visited(failed.error, now)
+            return
         peer = self._dials.get(failed.dial)
         then = self._dial_over(failed.dial, now, in_vain=not isinstance(failed.error, _NOT_DIALLED))
         self.last_error = failed.error
@@ -431,6 +460,10 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         that its dialler has lost the first.
         """
         new, old = peer.connections[-1], peer.best
+        if new.direction is Direction.INBOUND and peer.id in self._switch.asked_back:
+            new.visit = True  # rust-libp2p dials back with the key that it has
+            self._drain(new, now)
+            return
         if new.relayed is not old.relayed:  # a direct one is better, whoever has opened it
             kept = old if new.relayed else new
         elif new.direction is old.direction:

@@ -12,7 +12,7 @@ from ..multiaddr import Multiaddr
 from ..networks import Scope
 from ..override import override
 from ..records import OpenRecord, fitting, make_peer_record
-from ..types import PeerId
+from ..types import Direction, PeerId
 from .dialling import Dialling
 from .service import Follower, Service
 from .statistics import IdentifyStatistics
@@ -22,6 +22,7 @@ _TWINS = 600.0  # seconds for which a peer that was in two places at once keeps 
 _MAX_TWINS = 256
 _MAX_OBSERVED = 64  # distinct observed addresses counted; a guess
 _PUSH_INTERVAL = 0.25  # seconds between pushes of changes to one peer, so that a burst of them is told once; a guess
+_VISIT = 5.0  # seconds that a stranger may stay while a dial-back is awaited: as long as go-libp2p waits for its answer
 _WORK = 50.0  # points that one identify counts: its messages and signature take some 200 us
 _MAX_EXCHANGED = 2048  # bytes of a record that is passed on: 16 in a PRUNE must fit the 64 KiB that rust-libp2p reads
 
@@ -80,7 +81,7 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
     def connection_opened(self, connection: PeerConnection, now: float) -> None:
         """Ask a fresh connection who is there; the peer is of no use before it has said so."""
         switch = self._switch
-        if connection.peer.info is not None and not _again(connection):
+        if connection.visit or (connection.peer.info is not None and not _again(connection)):
             return
         asked = _Asked(IdentifyReader(), connection)
         switch.open_stream(connection, (IDENTIFY,), self, asked)
@@ -303,6 +304,11 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
         """The peer does not say who it is: then it shows no network."""
         switch, peer = self._switch, connection.peer
         if peer.info is not None or connection.number not in switch.connections:
+            return
+        if switch.asked_back and connection.direction is Direction.INBOUND and not connection.visit:
+            # Servers dial back under keys that are nobody's, and say nothing of themselves.
+            connection.visit = True
+            switch.deadlines.at(now + _VISIT, lambda now: self._unidentified(connection, error, now))
             return
         if isinstance(error, NotSupported) and switch.config.accept_unnamed:
             self.identified(peer, IdentifyInfo(), now)

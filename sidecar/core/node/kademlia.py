@@ -80,8 +80,19 @@ class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestore
         self._requests: dict[int, Stream] = {}
         self._waiting: dict[int, deque[bytes]] = {}  # questions that came together, by their streams
         self._request = 0
-        if config.dht_server:
-            switch.register(self._protocol, self)
+        self.serve(config.dht_server)
+
+    @property
+    def serves(self) -> bool:
+        """Whether this node answers the lookups of others."""
+        return self._protocol in self._switch.handlers
+
+    def serve(self, serves: bool) -> None:
+        """Answer the lookups of others from now on, or only ask (specs kad-dht, "Client and server mode")."""
+        if serves and not self.serves:
+            self._switch.register(self._protocol, self)
+        elif not serves:
+            self._switch.unregister(self._protocol)
 
     # ------------------------------------------------------------ what others ask of us
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, NamedTuple
 
-from .. import events, gossip, kademlia
+from .. import autonat, events, gossip, kademlia
 from ..buffer import Buffers
 from ..events import PeerView
 from ..gate import Gate
@@ -28,12 +28,14 @@ Taker = Callable[[Any, float], None]
 
 
 class NodeAddresses(NamedTuple):
-    """A node's own addresses."""
+    """A node's own addresses. `verdicts`: of those that others were asked to dial, at what times."""
 
     listening: tuple[Multiaddr, ...]
     announced: tuple[Multiaddr, ...]
     observed: tuple[Multiaddr, ...]
     relayed: tuple[Multiaddr, ...]
+    verdict: autonat.Reachability = autonat.Reachability.UNKNOWN
+    verdicts: tuple[autonat.AddressVerdict, ...] = ()
 
 
 class Participation(NamedTuple):
@@ -150,10 +152,18 @@ class Node:
         return self.config.network
 
     def addresses(self) -> NodeAddresses:
-        """Where it listens, what it announces, what others see it as (most often first), its places at relays."""
-        observed = tuple(address for address, _ in self._services.identify.observed.most_common())
-        switch = self._services.switch
-        return NodeAddresses(switch.listening, switch.announced, observed, switch.relayed)
+        """Where this node listens, what it announces, as what others see and reach it, and its places at relays."""
+        services = self._services
+        observed = tuple(address for address, _ in services.identify.observed.most_common())
+        reachability = services.reachability
+        return NodeAddresses(
+            services.switch.listening,
+            services.switch.told,
+            observed,
+            services.switch.relayed,
+            reachability.verdict,
+            reachability.verdicts(),
+        )
 
     def protocols(self) -> tuple[str, ...]:
         """The protocol ids that inbound streams are answered for."""
@@ -215,6 +225,8 @@ class Node:
             identify=services.identify.statistics(),
             unity=services.unity.statistics(),
             dial_budget=services.dialling.statistics(),
+            reachability=services.reachability.statistics(),
+            dial_back=services.dial_back.statistics(),
             operations=services.operations.statistics(),
             connection_manager=services.connection_manager.statistics(),
             work=services.workload.statistics(),

@@ -4,10 +4,12 @@ from collections import deque
 from typing import Never
 
 from .. import events
+from ..autonat import Reachability
 from ..events import Condition, ReadinessChanged
 from ..override import override
 from .config import ConfigurationChanged
 from .dialling import Dialling
+from .reachability import ReachabilityService
 from .service import Follower, Service
 from .switch import Peer, Switch
 from .unity import Unity
@@ -17,6 +19,11 @@ _WINDOW = 300.0
 _QUIET = 120.0  # seconds since the last of them after which it counts as stable again; a guess
 
 
+_REMEDY = (
+    "To be reached, open the port in the firewall, and have the router forward it to this machine; where it is reached "
+    "at another address, name that in listen.announce. Else nothing is to be done: this node reaches others."
+)
+
 ReadinessMatter = (
     events.ConnectionClosed | events.DialFailed | events.Resolved | events.AddressesChanged | ConfigurationChanged
 )
@@ -25,10 +32,13 @@ ReadinessMatter = (
 class Readiness(Service[Never], Follower[ReadinessMatter]):
     """Keeps the node's conditions; says when one changes."""
 
-    def __init__(self, switch: Switch, dialling: Dialling, unity: Unity, now: float) -> None:
+    def __init__(
+        self, switch: Switch, dialling: Dialling, unity: Unity, reachability: ReachabilityService, now: float
+    ) -> None:
         self._switch = switch
         self._unity = unity
         self._dialling = dialling
+        self._reachability = reachability
         self._lost: deque[float] = deque(maxlen=_LOSSES)  # when the last peer went
         self._had_peers = False
         starting = "the node is starting"
@@ -57,9 +67,14 @@ class Readiness(Service[Never], Follower[ReadinessMatter]):
         """Look at everything again."""
         self._set(self._listening(now))
         self._set(self._bootstrapped(now))
+        reachable = self._reachable(now)
+        if reachable is not None:
+            self._set(reachable)
+        elif self._conditions.pop("Reachable", None) is not None:
+            self._switch.emit(ReadinessChanged())
 
     def _set(self, condition: Condition) -> None:
-        old = self._conditions[condition.type]
+        old = self._conditions.get(condition.type, condition._replace(met=not condition.met))
         if old[:5] == condition[:5]:
             return
         since = old.since if old.met is condition.met else condition.since
@@ -129,3 +144,26 @@ class Readiness(Service[Never], Follower[ReadinessMatter]):
             f"network {self._switch.config.network!r}.",
             now,
         )
+
+    def _reachable(self, now: float) -> Condition | None:
+        """Whether others reach this node from outside; None where no public address of it is known.
+
+        Always met: a node that only dials is of use, and to have it restarted would not help.
+        """
+        verdicts = self._reachability.verdicts()
+        if not verdicts:
+            return None
+        shown = {
+            verdict: [str(each.address) for each in verdicts if each.verdict is verdict] for verdict in Reachability
+        }
+        at = ", ".join(shown[Reachability.CONFIRMED][:4])
+        not_at = ", ".join(shown[Reachability.UNREACHABLE][:4])
+        match self._reachability.verdict:
+            case Reachability.CONFIRMED:
+                return Condition("Reachable", True, "Confirmed", f"peers were seen to reach this node at {at}", "", now)
+            case Reachability.UNREACHABLE:
+                asks = "" if self._reachability.answers_lookups else "; in the DHT it only asks"
+                message = f"peers cannot reach this node at {not_at}, so it does not announce that{asks}"
+                return Condition("Reachable", True, "NotReachable", message, _REMEDY, now)
+        message = "no peers have said yet whether they reach this node from outside"
+        return Condition("Reachable", True, "Unknown", message, "", now)

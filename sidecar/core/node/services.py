@@ -13,6 +13,7 @@ from ..records import OpenRecord
 from ..types import PeerId
 from .circuits import Circuits
 from .connection_manager import ConnectionManager
+from .dial_back import DialBackService
 from .dialling import Dialling
 from .direct import DirectMessageService
 from .gate import GateService
@@ -23,6 +24,7 @@ from .kademlia import KademliaService
 from .operations import Operations
 from .ping import PingService
 from .probe import ProbeService
+from .reachability import ReachabilityService
 from .readiness import Readiness
 from .records import Records
 from .relay_client import RelayClient
@@ -79,7 +81,9 @@ class Services:
         self.hole_punching = HolePunching(switch, dialling, identify)
         in_use = (direct, streams, self.circuits, self.relay_server)
         self.connection_manager = ConnectionManager(switch, dialling, gossip, kademlia, in_use)
-        self.readiness = readiness = Readiness(switch, dialling, unity, now)
+        self.reachability = reachability = ReachabilityService(switch, identify, kademlia)
+        self.dial_back = DialBackService(switch, dialling)
+        self.readiness = readiness = Readiness(switch, dialling, unity, reachability, now)
         every += [
             switch,
             operations,
@@ -101,6 +105,8 @@ class Services:
             self.relay_client,
             self.relay_server,
             self.hole_punching,
+            reachability,
+            self.dial_back,
             ping,
             readiness,
         ]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..autonat import DialBackStatistics, ReachabilityStatistics
 from ..gossip import GossipStatistics
 from ..kademlia import KademliaStatistics
 from ..probe import ProbeStatistics
@@ -226,6 +227,8 @@ class NodeStatistics(Statistics):
     identify: IdentifyStatistics = field(default_factory=IdentifyStatistics)
     unity: UnityStatistics = field(default_factory=UnityStatistics)
     dial_budget: DialBudgetStatistics = field(default_factory=DialBudgetStatistics)
+    reachability: ReachabilityStatistics = field(default_factory=ReachabilityStatistics)
+    dial_back: DialBackStatistics = field(default_factory=DialBackStatistics)
     operations: OperationsStatistics = field(default_factory=OperationsStatistics)
     connection_manager: ConnectionManagerStatistics = field(default_factory=ConnectionManagerStatistics)
     work: WorkStatistics = field(default_factory=WorkStatistics)

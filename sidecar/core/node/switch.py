@@ -185,6 +185,7 @@ class PeerConnection:
         "streams",
         "tokens",
         "unanswered",
+        "visit",
     )
 
     def __init__(self, opened: events.ConnectionOpened, peer: "Peer", now: float) -> None:
@@ -200,6 +201,7 @@ class PeerConnection:
         self.draining = False  # surplus: a better connection to the same peer exists
         self.ended_in_order = False
         self.unanswered = False  # the muxer was pinged, and no answer has come since
+        self.visit = False  # maybe a dial-back that we asked for: it has time, though it is surplus or nobody's
 
     @property
     def relayed(self) -> bool:
@@ -286,6 +288,7 @@ class Switch(Service[SwitchInput]):
         self.book = AddressBook(config.max_book_peers, config.max_book_addresses)
         self.peers = table.peers
         self.connections = table.connections
+        self.asked_back: dict[PeerId, None] = {}  # who is to dial this node back; see `ReachabilityService`
         self.handlers: dict[str, StreamHandler] = {}
         self._housekeeping: dict[str, None] = {}  # protocols whose streams do not mean that a peer is of use
         self.listening: tuple[Multiaddr, ...] = ()
@@ -294,6 +297,8 @@ class Switch(Service[SwitchInput]):
         """Where relays take connections for this node."""
         self.kept: Counter[PeerId] = Counter()
         """Peers whose connections are not to be trimmed, since others depend on them: how many reasons there are."""
+        self._found: tuple[Multiaddr, ...] = ()
+        self._unreachable: dict[Multiaddr, None] = {}
         self._counts = SwitchStatistics()
         self.traffic: dict[str, Traffic] = {}  # by the names of the handlers
         self._streams: dict[int, Stream] = {}
@@ -386,7 +391,20 @@ class Switch(Service[SwitchInput]):
 
     def advertised(self) -> tuple[Multiaddr, ...]:
         """The addresses that others are told."""
-        return (*(self.announced or self.listening), *self.relayed)
+        return (*self._own(), *self.relayed)
+
+    def _own(self) -> tuple[Multiaddr, ...]:
+        """The same without those at relays."""
+        addresses = self.announced or (*self.listening, *self._found)
+        if self._unreachable:
+            addresses = tuple(each for each in addresses if each.without_peer() not in self._unreachable)
+        return addresses
+
+    @property
+    def told(self) -> tuple[Multiaddr, ...]:
+        """The same; none where they are just those that the node listens at."""
+        addresses = self._own()
+        return () if addresses == self.listening else addresses
 
     def keep(self, peer: PeerId, kept: bool) -> None:
         """Have a peer's connections not trimmed, or again as others; each of the first needs one of the second."""
@@ -397,6 +415,16 @@ class Switch(Service[SwitchInput]):
     def readdress(self, listening: tuple[Multiaddr, ...], announced: tuple[Multiaddr, ...]) -> None:
         """Where the node listens, and what it announces instead."""
         self.listening, self.announced = listening, announced
+
+    def revise(self, found: tuple[Multiaddr, ...], unreachable: tuple[Multiaddr, ...]) -> bool:
+        """Others were found to reach this node at some more addresses, or not at some; whether that changes anything.
+
+        Those of the configuration stay as they are but for the latter.
+        """
+        before = self.advertised()
+        self._found = tuple(address for address in found if address not in self.listening)
+        self._unreachable = dict.fromkeys(unreachable)
+        return self.advertised() != before
 
     # ------------------------------------------------------------ what the driver reports
 
@@ -523,7 +551,7 @@ class Switch(Service[SwitchInput]):
             stream.deadline.cancel()
         connection = stream.connection
         connection.streams.pop(stream.number, None)
-        if connection.draining and not connection.streams and not connection.tokens:
+        if connection.draining and not connection.visit and not connection.streams and not connection.tokens:
             self.close_connection(connection, None)
         return True
 

@@ -3,6 +3,7 @@
 Apart from the machines, so that the table of keys, which every command reads, loads none of them.
 """
 
+from .autonat import AutonatConfig
 from .channel import ChannelLimits
 from .direct import DirectConfig
 from .gossip import GossipConfig
@@ -15,6 +16,7 @@ from .score import ScoreConfig, TopicScoreConfig
 
 __all__ = [
     "DEFAULT_NAMESPACES",
+    "AutonatConfig",
     "ChannelLimits",
     "DirectConfig",
     "GossipConfig",

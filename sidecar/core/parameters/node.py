@@ -6,6 +6,7 @@ from ..errors import ConfigError
 from ..multiaddr import Multiaddr
 from ..networks import LOCAL_NETWORKS, Network
 from ..types import PeerId
+from .autonat import AutonatConfig
 from .direct import DirectConfig
 from .gossip import GossipConfig
 from .kademlia import KademliaConfig
@@ -62,6 +63,8 @@ class NodeConfig:
     listens: bool = True
     """Whether this node is meant to accept connections; one that only dials is ready without an address."""
     dht_server: bool = True
+    dht_adapts: bool = True
+    """Whether a server of the DHT that nobody can reach becomes a client."""
     accept_unnamed: bool = False
     """Whether peers that show no network at all (plain libp2p nodes) may stay and gossip."""
     target_peers: int = 24
@@ -108,6 +111,7 @@ class NodeConfig:
     work: WorkConfig = field(default_factory=WorkConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     relay: RelayConfig = field(default_factory=RelayConfig)
+    autonat: AutonatConfig = field(default_factory=AutonatConfig)
 
     def __post_init__(self) -> None:
         name = self.network

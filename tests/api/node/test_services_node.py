@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import sidecar_client
+from sidecar_client import Reachability
 
 from sidecar.core import errors, events
 from sidecar.core.multiaddr import Multiaddr
@@ -38,6 +39,10 @@ async def test_node(tmp_path: Path) -> None:
         info = await client.info()
         assert (info.peer_id, info.network, info.agent) == (ME_TEXT, "test", "sidecar/test")
         assert info.listening_addresses == info.announced_addresses == (str(ADDRESS),)
+        assert info.reachability is Reachability.CONFIRMED
+        (found,) = info.addresses
+        assert (found.address, found.reachability) == (str(ADDRESS), Reachability.NOT_REACHABLE)
+        assert (found.source, found.proofs, found.failures) == ("listening", 1, 3)
         assert 0 <= info.uptime < 60
         statistics = await client.statistics()
         assert (

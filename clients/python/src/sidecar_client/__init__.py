@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .streams import ByteStream, StreamAcceptor
     from .subscription import DirectBatch, MessageBatch, Receiver, Subscription
     from .types import (
+        AddressReachability,
         Announcement,
         Ban,
         Banned,
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
         PublishOutcome,
         PublishReceipt,
         PublishReceipts,
+        Reachability,
         Readiness,
         Record,
         RecordReceipt,
@@ -100,6 +102,7 @@ if TYPE_CHECKING:
     from .validator import Judge, Validator
 
 __all__ = [
+    "AddressReachability",
     "Advertisement",
     "AlreadyExists",
     "Announcement",
@@ -153,6 +156,7 @@ __all__ = [
     "PublishReceipts",
     "QueueFull",
     "QuotaExceeded",
+    "Reachability",
     "Readiness",
     "Receiver",
     "Record",

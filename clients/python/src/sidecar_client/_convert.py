@@ -29,6 +29,18 @@ def node(message: node_pb2.Node) -> types.NodeInfo:
         start_time=unix(message.start_time),
         uptime=seconds(message.uptime),
         api_engine=message.api_engine,
+        reachability=types.Reachability(message.reachability),
+        addresses=tuple(
+            types.AddressReachability(
+                address=each.address,
+                reachability=types.Reachability(each.reachability),
+                source=each.source,
+                since=unix(each.since),
+                proofs=each.proofs,
+                failures=each.failures,
+            )
+            for each in message.addresses
+        ),
     )
 
 

@@ -131,11 +131,37 @@ class LagReason(_Enum):
     RECONNECTED = 100  # of the client: the connection to the sidecar was lost meanwhile
 
 
+class Reachability(_Enum):
+    """Whether peers reach the node from outside, or an address of it."""
+
+    UNSPECIFIED = 0  # of a sidecar that does not look
+    UNKNOWN = 1
+    CONFIRMED = 2
+    NOT_REACHABLE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AddressReachability:
+    """An address of the node, and what peers have found of it.
+
+    `source`: "listening", "announced" or "observed". `since`: Unix seconds. `proofs`: how many networks of peers have
+    reached it; `failures`: how many say, later than these, that they do not.
+    """
+
+    address: str
+    reachability: Reachability
+    source: str
+    since: float
+    proofs: int
+    failures: int
+
+
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
     """Who the node is and where. `start_time` is Unix seconds, `uptime` seconds.
 
     `api_engine`: what speaks gRPC to apps, "http2" or "grpcio"; empty of an earlier sidecar.
+    `addresses`: those that peers were asked to dial.
     """
 
     peer_id: str
@@ -148,6 +174,8 @@ class NodeInfo:
     start_time: float
     uptime: float
     api_engine: str = ""
+    reachability: Reachability = Reachability.UNSPECIFIED
+    addresses: tuple[AddressReachability, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

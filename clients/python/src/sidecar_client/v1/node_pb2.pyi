@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sidecar_client.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -20,6 +21,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Reachability:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReachabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reachability.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REACHABILITY_UNSPECIFIED: _Reachability.ValueType  # 0
+    """Not used."""
+    REACHABILITY_UNKNOWN: _Reachability.ValueType  # 1
+    """Nobody has found out, or nobody was asked: private addresses are not looked at."""
+    REACHABILITY_CONFIRMED: _Reachability.ValueType  # 2
+    """Peers have reached it, and have proved it. Of the node: one of its addresses."""
+    REACHABILITY_NOT_REACHABLE: _Reachability.ValueType  # 3
+    """Peers in several networks have dialled it in vain. Of the node: all addresses that were looked at."""
+
+class Reachability(_Reachability, metaclass=_ReachabilityEnumTypeWrapper):
+    """Whether peers reach the node, or an address of it."""
+
+REACHABILITY_UNSPECIFIED: Reachability.ValueType  # 0
+"""Not used."""
+REACHABILITY_UNKNOWN: Reachability.ValueType  # 1
+"""Nobody has found out, or nobody was asked: private addresses are not looked at."""
+REACHABILITY_CONFIRMED: Reachability.ValueType  # 2
+"""Peers have reached it, and have proved it. Of the node: one of its addresses."""
+REACHABILITY_NOT_REACHABLE: Reachability.ValueType  # 3
+"""Peers in several networks have dialled it in vain. Of the node: all addresses that were looked at."""
+Global___Reachability: _TypeAlias = Reachability  # noqa: Y015
 
 @_typing.final
 class GetNodeRequest(_message.Message):
@@ -78,6 +107,8 @@ class Node(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     UPTIME_FIELD_NUMBER: _builtins.int
     API_ENGINE_FIELD_NUMBER: _builtins.int
+    REACHABILITY_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
     """The peer id, base58."""
     network: _builtins.str
@@ -88,6 +119,8 @@ class Node(_message.Message):
     """The version of the sidecar."""
     api_engine: _builtins.str
     """What speaks gRPC to apps, of those that `api.engine` offers: "http2" or "grpcio". Earlier sidecars leave it empty."""
+    reachability: Global___Reachability.ValueType
+    """Whether peers reach the node from outside, as those have found that it has asked to dial it."""
     @_builtins.property
     def listening_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Addresses the node listens on."""
@@ -108,6 +141,10 @@ class Node(_message.Message):
     def uptime(self) -> _duration_pb2.Duration:
         """How long the node has been running."""
 
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___AddressReachability]:
+        """What they have found of each address; empty where no public address of the node is known."""
+
     def __init__(
         self,
         *,
@@ -121,14 +158,60 @@ class Node(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         uptime: _duration_pb2.Duration | None = ...,
         api_engine: _builtins.str = ...,
+        reachability: Global___Reachability.ValueType = ...,
+        addresses: _abc.Iterable[Global___AddressReachability] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "announced_addresses", b"announced_addresses", "api_engine", b"api_engine", "listening_addresses", b"listening_addresses", "network", b"network", "observed_addresses", b"observed_addresses", "peer_id", b"peer_id", "start_time", b"start_time", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent", b"agent", "announced_addresses", b"announced_addresses", "api_engine", b"api_engine", "listening_addresses", b"listening_addresses", "network", b"network", "observed_addresses", b"observed_addresses", "peer_id", b"peer_id", "reachability", b"reachability", "start_time", b"start_time", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Node: _TypeAlias = Node  # noqa: Y015
+
+@_typing.final
+class AddressReachability(_message.Message):
+    """An address of the node, and what is known of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    REACHABILITY_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    PROOFS_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """The address."""
+    reachability: Global___Reachability.ValueType
+    """Whether peers reach it."""
+    source: _builtins.str
+    """From where it is known: "listening", "announced" or "observed", which means that several peers see the node there."""
+    proofs: _builtins.int
+    """How many networks of peers have proved that they reach it."""
+    failures: _builtins.int
+    """How many say, later than these, that they do not."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """When `reachability` became what it is."""
+
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        reachability: Global___Reachability.ValueType = ...,
+        source: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        proofs: _builtins.int = ...,
+        failures: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "failures", b"failures", "proofs", b"proofs", "reachability", b"reachability", "since", b"since", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddressReachability: _TypeAlias = AddressReachability  # noqa: Y015
 
 @_typing.final
 class GetReadinessRequest(_message.Message):
@@ -261,7 +344,7 @@ class Condition(_message.Message):
     message: _builtins.str
     """A sentence for people."""
     remedy: _builtins.str
-    """What to do about it; empty when met."""
+    """What to do about it. Empty when met, unless the node can do with it and could do better without."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """When `met` changed last."""

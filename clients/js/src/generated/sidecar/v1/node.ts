@@ -14,6 +14,18 @@ export const protobufPackage = "sidecar.v1";
 
 export const protobufFileName = "sidecar/v1/node.proto";
 
+/** Whether peers reach the node, or an address of it. */
+export enum Reachability {
+  /** UNSPECIFIED - Not used. */
+  UNSPECIFIED = 0,
+  /** UNKNOWN - Nobody has found out, or nobody was asked: private addresses are not looked at. */
+  UNKNOWN = 1,
+  /** CONFIRMED - Peers have reached it, and have proved it. Of the node: one of its addresses. */
+  CONFIRMED = 2,
+  /** NOT_REACHABLE - Peers in several networks have dialled it in vain. Of the node: all addresses that were looked at. */
+  NOT_REACHABLE = 3,
+}
+
 /** Nothing to say. */
 export interface GetNodeRequest {
 }
@@ -50,6 +62,28 @@ export interface Node {
     | undefined;
   /** What speaks gRPC to apps, of those that `api.engine` offers: "http2" or "grpcio". Earlier sidecars leave it empty. */
   apiEngine: string;
+  /** Whether peers reach the node from outside, as those have found that it has asked to dial it. */
+  reachability: Reachability;
+  /** What they have found of each address; empty where no public address of the node is known. */
+  addresses: AddressReachability[];
+}
+
+/** An address of the node, and what is known of it. */
+export interface AddressReachability {
+  /** The address. */
+  address: string;
+  /** Whether peers reach it. */
+  reachability: Reachability;
+  /** From where it is known: "listening", "announced" or "observed", which means that several peers see the node there. */
+  source: string;
+  /** When `reachability` became what it is. */
+  since:
+    | Timestamp
+    | undefined;
+  /** How many networks of peers have proved that they reach it. */
+  proofs: number;
+  /** How many say, later than these, that they do not. */
+  failures: number;
 }
 
 /** Nothing to say. */
@@ -90,7 +124,7 @@ export interface Condition {
   reason: string;
   /** A sentence for people. */
   message: string;
-  /** What to do about it; empty when met. */
+  /** What to do about it. Empty when met, unless the node can do with it and could do better without. */
   remedy: string;
   /** When `met` changed last. */
   since: Timestamp | undefined;
@@ -341,6 +375,8 @@ function createBaseNode(): Node {
     startTime: undefined,
     uptime: undefined,
     apiEngine: "",
+    reachability: 0,
+    addresses: [],
   };
 }
 
@@ -375,6 +411,12 @@ export const Node: MessageFns<Node> = {
     }
     if (message.apiEngine !== "") {
       writer.uint32(82).string(message.apiEngine);
+    }
+    if (message.reachability !== 0) {
+      writer.uint32(88).int32(message.reachability);
+    }
+    for (const v of message.addresses) {
+      AddressReachability.encode(v!, writer.uint32(98).fork()).join();
     }
     return writer;
   },
@@ -472,6 +514,22 @@ export const Node: MessageFns<Node> = {
             message.apiEngine = reader.string();
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.reachability = reader.int32() as any;
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.addresses.push(AddressReachability.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -503,6 +561,125 @@ export const Node: MessageFns<Node> = {
       ? Duration.fromPartial(object.uptime)
       : undefined;
     message.apiEngine = object.apiEngine ?? "";
+    message.reachability = object.reachability ?? 0;
+    message.addresses = object.addresses?.map((e) => AddressReachability.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseAddressReachability(): AddressReachability {
+  return { address: "", reachability: 0, source: "", since: undefined, proofs: 0, failures: 0 };
+}
+
+export const AddressReachability: MessageFns<AddressReachability> = {
+  encode(message: AddressReachability, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.address !== "") {
+      writer.uint32(10).string(message.address);
+    }
+    if (message.reachability !== 0) {
+      writer.uint32(16).int32(message.reachability);
+    }
+    if (message.source !== "") {
+      writer.uint32(26).string(message.source);
+    }
+    if (message.since !== undefined) {
+      Timestamp.encode(message.since, writer.uint32(34).fork()).join();
+    }
+    if (message.proofs !== 0) {
+      writer.uint32(40).uint32(message.proofs);
+    }
+    if (message.failures !== 0) {
+      writer.uint32(48).uint32(message.failures);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AddressReachability {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAddressReachability();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.reachability = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.source = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.since = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.proofs = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.failures = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<AddressReachability>, I>>(base?: I): AddressReachability {
+    return AddressReachability.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<AddressReachability>, I>>(object: I): AddressReachability {
+    const message = createBaseAddressReachability();
+    message.address = object.address ?? "";
+    message.reachability = object.reachability ?? 0;
+    message.source = object.source ?? "";
+    message.since = (object.since !== undefined && object.since !== null)
+      ? Timestamp.fromPartial(object.since)
+      : undefined;
+    message.proofs = object.proofs ?? 0;
+    message.failures = object.failures ?? 0;
     return message;
   },
 };
