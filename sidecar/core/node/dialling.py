@@ -362,7 +362,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         if connection not in peer.connections:  # a visit of ours
             switch.drop_streams(connection, gone(closed.error), now)
             return
-        was_limited = peer.limited
+        was_limited, path = peer.limited, _path(peer.best)
         peer.connections.remove(connection)
         # Whoever asks for a peer without connections while its streams end waits for what is said below.
         was_ready, peer.ready = peer.ready, peer.ready and bool(peer.connections)
@@ -377,6 +377,8 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
                 self.updated(peer, now)
             elif peer.limited and not was_limited:
                 self.updated(peer, now)
+            if peer.ready and _path(peer.best) is not path:
+                switch.emit(events.PeerChanged(PeerChange.UPDATED, self.view(peer.id)))
             return
         del switch.peers[peer.id]
         view = self.view(peer.id, peer)
@@ -477,12 +479,15 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
             if isinstance(result, SidecarError):
                 self._switch.close_connection(kept, result)
                 return
+            before = _path(peer.best)
             for other in list(peer.connections):
                 if other is not kept and not other.draining:
                     self._drain(other, now)
             kept.draining = False
             if peer.ready:
                 self.updated(peer, now)
+                if _path(peer.best) is not before:
+                    self._switch.emit(events.PeerChanged(PeerChange.UPDATED, self.view(peer.id)))
 
         self._pings.ping(kept, now, answered)
 

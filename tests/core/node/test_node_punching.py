@@ -52,6 +52,13 @@ def test_a_relayed_connection_becomes_direct() -> None:
         assert view.connections == 1  # the relayed one is gone
     statistics = pair.hidden.node.statistics().punch
     assert (statistics.begun, statistics.tries, statistics.succeeded) == (1, 1, 1)
+    told = [
+        news.view.path
+        for news in pair.seeker.news
+        if isinstance(news, events.PeerChanged) and news.view.peer == pair.hidden.identity.peer_id
+    ]
+    assert told[0] is events.Path.RELAYED_LIMITED
+    assert told[-1] is events.Path.DIRECT  # those who watch hear of it
     assert pair.relay.node.statistics().relay.circuits_ended == {"order": 1}
     (topic,) = pair.seeker.node.topics()
     assert pair.hidden.identity.peer_id in topic.peers  # the relayed one was limited
