@@ -119,6 +119,9 @@ class AppSubject:
                 rate = await self.flood(sender, receiver, size, count, window, subscribers)
             return Cell(rate=rate, cpu_us=meter.microseconds_per(count))
 
+    async def bundled(self, size: int, seconds: float) -> Cell | None:
+        return None
+
     async def latency(self, size: int, rate: float, seconds: float) -> Cell:
         async with self.pair(signed=True) as (sender, receiver):
             few = min(64, self.most // 4)  # acknowledgements are in the way of what is measured

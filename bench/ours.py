@@ -21,6 +21,11 @@ class SidecarSubject(AppSubject):
         # Otherwise the nodes would seek each other by themselves after each disconnection.
         return await start_sidecar(stack, *self._flags, *(("--peers-target", "0") if alone else ()))
 
+    async def bundled(self, size: int, seconds: float) -> Cell | None:
+        subject = SidecarSubject(self.language, *self._flags, "--gossip-bundled-topics", "*=known")
+        subject.recorder = self.recorder
+        return await subject.gossip(size, True, seconds)
+
     async def idle(self, connections: int, seconds: float) -> Cell | None:
         used = await idle.measure(connections, settle=seconds / 2, seconds=seconds, subscribed=False)
         return Cell(core=used.all.seconds / used.seconds)

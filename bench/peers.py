@@ -41,6 +41,9 @@ class PeerSubject:
                 rate = await self._flood(sender, receiver, size, count, window)
             return Cell(rate=rate, cpu_us=meter.microseconds_per(count))
 
+    async def bundled(self, size: int, seconds: float) -> Cell | None:
+        return None  # nobody else has bundles
+
     async def latency(self, size: int, rate: float, seconds: float) -> Cell:
         async with self._pair("strict") as (sender, receiver):
             await self._subscribe(sender, receiver)

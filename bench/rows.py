@@ -65,6 +65,7 @@ class Subject(Protocol):
     name: str
 
     async def gossip(self, size: int, signed: bool, seconds: float, window: int = ...) -> Cell | None: ...
+    async def bundled(self, size: int, seconds: float) -> Cell | None: ...
     async def latency(self, size: int, rate: float, seconds: float) -> Cell: ...
     async def receipts(self, size: int, in_flight: int, seconds: float) -> Cell | None: ...
     async def requests(self, size: int, in_flight: int, seconds: float) -> Cell | None: ...
@@ -93,6 +94,7 @@ class Row:
 
 LATENCY = "one-way latency of signed gossip, 1 KiB at 200/s: p50 / p99"
 SIGNED, UNSIGNED = "signed gossip 100 B: messages, CPU each", "unsigned gossip 100 B"
+BUNDLED = "signed gossip 100 B, in bundles"
 REQUEST = "request and response, 100 B, one at a time"
 REQUESTS = "requests and responses, 100 B, many in flight"
 ECHO = "echo on one open stream, 100 B, one at a time"
@@ -105,6 +107,7 @@ IDLE = "idle node with 20 connections: CPU, of one core"
 
 ROWS: tuple[Row, ...] = (
     Row(SIGNED, lambda s, t: s.gossip(100, True, t)),
+    Row(BUNDLED, lambda s, t: s.bundled(100, t)),
     Row("signed gossip 1 KiB", lambda s, t: s.gossip(1024, True, t)),
     Row("signed gossip 64 KiB", lambda s, t: s.gossip(65536, True, t)),
     Row(UNSIGNED, lambda s, t: s.gossip(100, False, t)),
