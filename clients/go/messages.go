@@ -25,6 +25,7 @@ const (
 	publishManyIDs      = 3
 	publishManyPeers    = 4
 	publishManyMessages = 5
+	publishManyBundling = 6
 
 	publishedReceipts = 1
 	rangeFirst        = 1
@@ -48,6 +49,7 @@ type publishKey struct {
 	topic        string
 	signing      Signing
 	minimumPeers uint32
+	bundling     Bundling
 }
 
 type sendKey struct{ peerID, protocol string }
@@ -58,7 +60,8 @@ func publishHead(buffer []byte, key publishKey, ids bool) []byte {
 	if ids {
 		buffer = appendNumber(buffer, publishManyIDs, 1)
 	}
-	return appendNumber(buffer, publishManyPeers, uint64(key.minimumPeers))
+	buffer = appendNumber(buffer, publishManyPeers, uint64(key.minimumPeers))
+	return appendNumber(buffer, publishManyBundling, uint64(key.bundling))
 }
 
 func sendHead(buffer []byte, key sendKey) []byte {
@@ -238,7 +241,7 @@ func publishing(topic string, options []PublishOption) (publishKey, string, erro
 	for _, option := range options {
 		option.publish(chosen)
 	}
-	return publishKey{topic, chosen.signing, chosen.minimumPeers}, chosen.requestID, checkText("topic", topic)
+	return publishKey{topic, chosen.signing, chosen.minimumPeers, chosen.bundling}, chosen.requestID, checkText("topic", topic)
 }
 
 // usedSettings are those of single messages: memory for each call would cost more than all else that is done with them.
@@ -316,7 +319,7 @@ func (c *Client) publishMany(
 	if err := checkText("topic", topic); err != nil {
 		return nil, err
 	}
-	key := publishKey{topic, chosen.signing, chosen.minimumPeers}
+	key := publishKey{topic, chosen.signing, chosen.minimumPeers, chosen.bundling}
 	bulk := transfer[PublishReceipts]{
 		link:   c.link,
 		method: sidecarv1.PubSubService_PublishMany_FullMethodName,

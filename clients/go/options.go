@@ -60,6 +60,7 @@ func WithLogger(logger *slog.Logger) Option { return func(s *settings) { s.logge
 type callSettings struct {
 	signing          Signing
 	minimumPeers     uint32
+	bundling         Bundling
 	requestID        string
 	requestIDs       func(number uint64) string
 	returnMessageIDs bool
@@ -90,10 +91,10 @@ type callSettings struct {
 }
 
 type (
-	// PublishOption is an option of [Client.Publish]: [WithSigning], [WithMinimumPeers], [WithRequestID].
+	// PublishOption is an option of [Client.Publish]: [WithSigning], [WithMinimumPeers], [WithBundling], [WithRequestID].
 	PublishOption interface{ publish(*callSettings) }
 	// PublishManyOption is an option of [Client.PublishMany] and [Client.PublishFrom]: [WithSigning],
-	// [WithMinimumPeers], [WithRequestIDs], [WithMessageIDs], [OnPublishReceipts].
+	// [WithMinimumPeers], [WithBundling], [WithRequestIDs], [WithMessageIDs], [OnPublishReceipts].
 	PublishManyOption interface{ publishMany(*callSettings) }
 	// SendOption is an option of [Client.Send]: [WithRequestID].
 	SendOption interface{ send(*callSettings) }
@@ -194,6 +195,11 @@ func WithSigning(signing Signing) TopicOption {
 // WithMinimumPeers waits, within the context's deadline, until so many peers of the topic are there, at most 1024.
 func WithMinimumPeers(peers uint32) PublishingOption {
 	return setting(func(c *callSettings) { c.minimumPeers = peers })
+}
+
+// WithBundling says whether messages that go together travel as one, under one signature.
+func WithBundling(bundling Bundling) PublishingOption {
+	return setting(func(c *callSettings) { c.bundling = bundling })
 }
 
 // WithRequestID gives the message an id of at most 64 bytes that makes a repeat safe: within a window the sidecar

@@ -531,7 +531,7 @@ func TestBulkOptions(t *testing.T) {
 				return err
 			}
 			if request.GetTopic() != "" {
-				heads = append(heads, fmt.Sprint(request.GetTopic(), request.GetSigning(), request.GetMinimumPeers(), request.GetReturnMessageIds()))
+				heads = append(heads, fmt.Sprint(request.GetTopic(), request.GetSigning(), request.GetMinimumPeers(), request.GetReturnMessageIds(), request.GetBundling()))
 			}
 			for _, message := range request.GetMessages() {
 				ids = append(ids, string(message.GetData())+message.GetRequestId())
@@ -539,10 +539,10 @@ func TestBulkOptions(t *testing.T) {
 		}
 	}
 	node := connected(t, f)
-	_, err := node.PublishMany(t.Context(), "news", numbered(3), sidecar.WithSigning(sidecar.SigningStrictSign), sidecar.WithMinimumPeers(2),
+	_, err := node.PublishMany(t.Context(), "news", numbered(3), sidecar.WithSigning(sidecar.SigningStrictSign), sidecar.WithMinimumPeers(2), sidecar.WithBundling(sidecar.BundlingKnown),
 		sidecar.WithRequestIDs(func(number uint64) string { return fmt.Sprint("-id", number) }))
 	noError(t, err)
-	equal(t, "heads", heads, []string{"newsSIGNING_STRICT_SIGN 2 false"})
+	equal(t, "heads", heads, []string{"newsSIGNING_STRICT_SIGN 2 false BUNDLING_KNOWN"})
 	equal(t, "ids", ids, []string{"0-id0", "1-id1", "2-id2"})
 	_, err = node.PublishMany(t.Context(), "news", numbered(3), sidecar.WithRequestIDs(func(uint64) string { return strings.Repeat("x", 65) }))
 	wantError(t, err, sidecar.ErrInvalidArgument)

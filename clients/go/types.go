@@ -174,6 +174,24 @@ func (s Signing) String() string {
 	return strings.TrimPrefix(sidecarv1.Signing(s).String(), "SIGNING_")
 }
 
+// Bundling says whether messages that are published together on a signed topic travel as one, under one signature. Each is
+// judged and delivered by itself all the same.
+type Bundling int32
+
+// The choices; unspecified: as configured for the topic. Known: while all connected peers of the topic know bundles. Always:
+// in any case; apps of other peers get each bundle as one message.
+const (
+	BundlingUnspecified = Bundling(sidecarv1.Bundling_BUNDLING_UNSPECIFIED)
+	BundlingOff         = Bundling(sidecarv1.Bundling_BUNDLING_OFF)
+	BundlingKnown       = Bundling(sidecarv1.Bundling_BUNDLING_KNOWN)
+	BundlingAlways      = Bundling(sidecarv1.Bundling_BUNDLING_ALWAYS)
+)
+
+// String is the API's name without its prefix: ALWAYS.
+func (b Bundling) String() string {
+	return strings.TrimPrefix(sidecarv1.Bundling(b).String(), "BUNDLING_")
+}
+
 // OverflowPolicy says what becomes of messages when a subscription's queue in the sidecar is full.
 type OverflowPolicy int32
 

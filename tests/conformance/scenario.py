@@ -39,9 +39,9 @@ CALLS: dict[str, set[str]] = {
     "send": _TIMED | {"peer_id", "protocol", "data", "run", "request_id"},
     "send_many": _TIMED | {"peer_id", "protocol", "messages", "run", "then_wait"},
     "request": _TIMED | {"peer_id", "protocol", "data", "run", "traceparent"},
-    "publish": _TIMED | {"topic", "data", "run", "signing", "minimum_peers", "request_id"},
+    "publish": _TIMED | {"topic", "data", "run", "signing", "minimum_peers", "bundling", "request_id"},
     "publish_many": _TIMED
-    | {"topic", "messages", "run", "then_wait", "signing", "minimum_peers", "return_message_ids"},
+    | {"topic", "messages", "run", "then_wait", "signing", "minimum_peers", "bundling", "return_message_ids"},
     "put_record": _TIMED | {"key", "value", "quorum"},
     "get_record": _TIMED | {"key", "quorum"},
 }

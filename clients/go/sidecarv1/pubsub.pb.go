@@ -30,7 +30,7 @@ const (
 	// As in force for the topic here already, else the same as SIGNING_STRICT_SIGN.
 	Signing_SIGNING_UNSPECIFIED Signing = 0
 	// Every message carries its sender, a sequence number and a signature (libp2p StrictSign). Its id is sender and
-	// sequence number.
+	// sequence number; in a bundle, those of the bundle and the message's place.
 	Signing_SIGNING_STRICT_SIGN Signing = 1
 	// No message carries any of these (libp2p StrictNoSign). Its id is the SHA-256 of the data, so that the same data is
 	// one message.
@@ -76,6 +76,64 @@ func (x Signing) Number() protoreflect.EnumNumber {
 // Deprecated: Use Signing.Descriptor instead.
 func (Signing) EnumDescriptor() ([]byte, []int) {
 	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{0}
+}
+
+// Whether messages that are published together on a signed topic travel as one, a bundle under one signature. Each is
+// judged and delivered by itself, with an id of its own. docs/protocols.md says what travels.
+type Bundling int32
+
+const (
+	// As configured for the topic (gossip.bundled_topics); never, where nothing is.
+	Bundling_BUNDLING_UNSPECIFIED Bundling = 0
+	// Each message travels by itself.
+	Bundling_BUNDLING_OFF Bundling = 1
+	// In bundles while all connected peers of the topic know them.
+	Bundling_BUNDLING_KNOWN Bundling = 2
+	// In bundles in any case. Apps of peers that do not know bundles get each of them as one message.
+	Bundling_BUNDLING_ALWAYS Bundling = 3
+)
+
+// Enum value maps for Bundling.
+var (
+	Bundling_name = map[int32]string{
+		0: "BUNDLING_UNSPECIFIED",
+		1: "BUNDLING_OFF",
+		2: "BUNDLING_KNOWN",
+		3: "BUNDLING_ALWAYS",
+	}
+	Bundling_value = map[string]int32{
+		"BUNDLING_UNSPECIFIED": 0,
+		"BUNDLING_OFF":         1,
+		"BUNDLING_KNOWN":       2,
+		"BUNDLING_ALWAYS":      3,
+	}
+)
+
+func (x Bundling) Enum() *Bundling {
+	p := new(Bundling)
+	*p = x
+	return p
+}
+
+func (x Bundling) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Bundling) Descriptor() protoreflect.EnumDescriptor {
+	return file_sidecar_v1_pubsub_proto_enumTypes[1].Descriptor()
+}
+
+func (Bundling) Type() protoreflect.EnumType {
+	return &file_sidecar_v1_pubsub_proto_enumTypes[1]
+}
+
+func (x Bundling) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Bundling.Descriptor instead.
+func (Bundling) EnumDescriptor() ([]byte, []int) {
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{1}
 }
 
 // What became of a published message.
@@ -134,11 +192,11 @@ func (x PublishOutcome) String() string {
 }
 
 func (PublishOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_sidecar_v1_pubsub_proto_enumTypes[1].Descriptor()
+	return file_sidecar_v1_pubsub_proto_enumTypes[2].Descriptor()
 }
 
 func (PublishOutcome) Type() protoreflect.EnumType {
-	return &file_sidecar_v1_pubsub_proto_enumTypes[1]
+	return &file_sidecar_v1_pubsub_proto_enumTypes[2]
 }
 
 func (x PublishOutcome) Number() protoreflect.EnumNumber {
@@ -147,7 +205,7 @@ func (x PublishOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PublishOutcome.Descriptor instead.
 func (PublishOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{1}
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{2}
 }
 
 // What becomes of a message.
@@ -191,11 +249,11 @@ func (x Verdict) String() string {
 }
 
 func (Verdict) Descriptor() protoreflect.EnumDescriptor {
-	return file_sidecar_v1_pubsub_proto_enumTypes[2].Descriptor()
+	return file_sidecar_v1_pubsub_proto_enumTypes[3].Descriptor()
 }
 
 func (Verdict) Type() protoreflect.EnumType {
-	return &file_sidecar_v1_pubsub_proto_enumTypes[2]
+	return &file_sidecar_v1_pubsub_proto_enumTypes[3]
 }
 
 func (x Verdict) Number() protoreflect.EnumNumber {
@@ -204,7 +262,7 @@ func (x Verdict) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Verdict.Descriptor instead.
 func (Verdict) EnumDescriptor() ([]byte, []int) {
-	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{2}
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{3}
 }
 
 // What becomes of a message for which there is no verdict in time, and of all messages while no app judges the topic.
@@ -248,11 +306,11 @@ func (x ValidationFallback) String() string {
 }
 
 func (ValidationFallback) Descriptor() protoreflect.EnumDescriptor {
-	return file_sidecar_v1_pubsub_proto_enumTypes[3].Descriptor()
+	return file_sidecar_v1_pubsub_proto_enumTypes[4].Descriptor()
 }
 
 func (ValidationFallback) Type() protoreflect.EnumType {
-	return &file_sidecar_v1_pubsub_proto_enumTypes[3]
+	return &file_sidecar_v1_pubsub_proto_enumTypes[4]
 }
 
 func (x ValidationFallback) Number() protoreflect.EnumNumber {
@@ -261,7 +319,7 @@ func (x ValidationFallback) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ValidationFallback.Descriptor instead.
 func (ValidationFallback) EnumDescriptor() ([]byte, []int) {
-	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{3}
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{4}
 }
 
 // A receipt.
@@ -477,7 +535,9 @@ type PublishManyRequest struct {
 	// Said with the topic: wait with each batch for so many peers of the topic, at most 1024. 0: do not wait.
 	MinimumPeers uint32 `protobuf:"varint,4,opt,name=minimum_peers,json=minimumPeers,proto3" json:"minimum_peers,omitempty"`
 	// The messages, at most 65,536. They are numbered from 0 over the whole stream, in order.
-	Messages      []*OutgoingMessage `protobuf:"bytes,5,rep,name=messages,proto3" json:"messages,omitempty"`
+	Messages []*OutgoingMessage `protobuf:"bytes,5,rep,name=messages,proto3" json:"messages,omitempty"`
+	// Said with the topic: whether the messages of a batch may travel in bundles. It means nothing on unsigned topics.
+	Bundling      Bundling `protobuf:"varint,6,opt,name=bundling,proto3,enum=sidecar.v1.Bundling" json:"bundling,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -545,6 +605,13 @@ func (x *PublishManyRequest) GetMessages() []*OutgoingMessage {
 		return x.Messages
 	}
 	return nil
+}
+
+func (x *PublishManyRequest) GetBundling() Bundling {
+	if x != nil {
+		return x.Bundling
+	}
+	return Bundling_BUNDLING_UNSPECIFIED
 }
 
 // Receipts for ranges of messages, in the order in which they became known.
@@ -2133,13 +2200,14 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x05 \x01(\tR\trequestId\"G\n" +
 	"\x0fPublishResponse\x124\n" +
-	"\areceipt\x18\x01 \x01(\v2\x1a.sidecar.v1.PublishReceiptR\areceipt\"\xe5\x01\n" +
+	"\areceipt\x18\x01 \x01(\v2\x1a.sidecar.v1.PublishReceiptR\areceipt\"\x97\x02\n" +
 	"\x12PublishManyRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12-\n" +
 	"\asigning\x18\x02 \x01(\x0e2\x13.sidecar.v1.SigningR\asigning\x12,\n" +
 	"\x12return_message_ids\x18\x03 \x01(\bR\x10returnMessageIds\x12#\n" +
 	"\rminimum_peers\x18\x04 \x01(\rR\fminimumPeers\x127\n" +
-	"\bmessages\x18\x05 \x03(\v2\x1b.sidecar.v1.OutgoingMessageR\bmessages\"R\n" +
+	"\bmessages\x18\x05 \x03(\v2\x1b.sidecar.v1.OutgoingMessageR\bmessages\x120\n" +
+	"\bbundling\x18\x06 \x01(\x0e2\x14.sidecar.v1.BundlingR\bbundling\"R\n" +
 	"\x13PublishManyResponse\x12;\n" +
 	"\breceipts\x18\x01 \x03(\v2\x1f.sidecar.v1.PublishReceiptRangeR\breceipts\"\xc8\x01\n" +
 	"\x13PublishReceiptRange\x12\x14\n" +
@@ -2266,7 +2334,12 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\aSigning\x12\x17\n" +
 	"\x13SIGNING_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13SIGNING_STRICT_SIGN\x10\x01\x12\x1a\n" +
-	"\x16SIGNING_STRICT_NO_SIGN\x10\x02*\xe5\x01\n" +
+	"\x16SIGNING_STRICT_NO_SIGN\x10\x02*_\n" +
+	"\bBundling\x12\x18\n" +
+	"\x14BUNDLING_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fBUNDLING_OFF\x10\x01\x12\x12\n" +
+	"\x0eBUNDLING_KNOWN\x10\x02\x12\x13\n" +
+	"\x0fBUNDLING_ALWAYS\x10\x03*\xe5\x01\n" +
 	"\x0ePublishOutcome\x12\x1f\n" +
 	"\x1bPUBLISH_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PUBLISH_OUTCOME_SENT\x10\x01\x12\x1c\n" +
@@ -2311,93 +2384,95 @@ func file_sidecar_v1_pubsub_proto_rawDescGZIP() []byte {
 	return file_sidecar_v1_pubsub_proto_rawDescData
 }
 
-var file_sidecar_v1_pubsub_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_sidecar_v1_pubsub_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
 var file_sidecar_v1_pubsub_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_sidecar_v1_pubsub_proto_goTypes = []any{
 	(Signing)(0),                  // 0: sidecar.v1.Signing
-	(PublishOutcome)(0),           // 1: sidecar.v1.PublishOutcome
-	(Verdict)(0),                  // 2: sidecar.v1.Verdict
-	(ValidationFallback)(0),       // 3: sidecar.v1.ValidationFallback
-	(*PublishReceipt)(nil),        // 4: sidecar.v1.PublishReceipt
-	(*PublishRequest)(nil),        // 5: sidecar.v1.PublishRequest
-	(*PublishResponse)(nil),       // 6: sidecar.v1.PublishResponse
-	(*PublishManyRequest)(nil),    // 7: sidecar.v1.PublishManyRequest
-	(*PublishManyResponse)(nil),   // 8: sidecar.v1.PublishManyResponse
-	(*PublishReceiptRange)(nil),   // 9: sidecar.v1.PublishReceiptRange
-	(*SubscribeRequest)(nil),      // 10: sidecar.v1.SubscribeRequest
-	(*SubscribeResponse)(nil),     // 11: sidecar.v1.SubscribeResponse
-	(*TopicMessage)(nil),          // 12: sidecar.v1.TopicMessage
-	(*ValidateRequest)(nil),       // 13: sidecar.v1.ValidateRequest
-	(*VerdictRange)(nil),          // 14: sidecar.v1.VerdictRange
-	(*ValidateResponse)(nil),      // 15: sidecar.v1.ValidateResponse
-	(*ListTopicsRequest)(nil),     // 16: sidecar.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),    // 17: sidecar.v1.ListTopicsResponse
-	(*Topic)(nil),                 // 18: sidecar.v1.Topic
-	(*ProbeRequest)(nil),          // 19: sidecar.v1.ProbeRequest
-	(*ProbeResponse)(nil),         // 20: sidecar.v1.ProbeResponse
-	(*ProbeAnswer)(nil),           // 21: sidecar.v1.ProbeAnswer
-	(*ProbeSummary)(nil),          // 22: sidecar.v1.ProbeSummary
-	(*ListRulesRequest)(nil),      // 23: sidecar.v1.ListRulesRequest
-	(*ListRulesResponse)(nil),     // 24: sidecar.v1.ListRulesResponse
-	(*Rule)(nil),                  // 25: sidecar.v1.Rule
-	(*RuleCount)(nil),             // 26: sidecar.v1.RuleCount
-	(*SetRulesRequest)(nil),       // 27: sidecar.v1.SetRulesRequest
-	(*SetRulesResponse)(nil),      // 28: sidecar.v1.SetRulesResponse
-	(*OutgoingMessage)(nil),       // 29: sidecar.v1.OutgoingMessage
-	(OverflowPolicy)(0),           // 30: sidecar.v1.OverflowPolicy
-	(*Lagged)(nil),                // 31: sidecar.v1.Lagged
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
+	(Bundling)(0),                 // 1: sidecar.v1.Bundling
+	(PublishOutcome)(0),           // 2: sidecar.v1.PublishOutcome
+	(Verdict)(0),                  // 3: sidecar.v1.Verdict
+	(ValidationFallback)(0),       // 4: sidecar.v1.ValidationFallback
+	(*PublishReceipt)(nil),        // 5: sidecar.v1.PublishReceipt
+	(*PublishRequest)(nil),        // 6: sidecar.v1.PublishRequest
+	(*PublishResponse)(nil),       // 7: sidecar.v1.PublishResponse
+	(*PublishManyRequest)(nil),    // 8: sidecar.v1.PublishManyRequest
+	(*PublishManyResponse)(nil),   // 9: sidecar.v1.PublishManyResponse
+	(*PublishReceiptRange)(nil),   // 10: sidecar.v1.PublishReceiptRange
+	(*SubscribeRequest)(nil),      // 11: sidecar.v1.SubscribeRequest
+	(*SubscribeResponse)(nil),     // 12: sidecar.v1.SubscribeResponse
+	(*TopicMessage)(nil),          // 13: sidecar.v1.TopicMessage
+	(*ValidateRequest)(nil),       // 14: sidecar.v1.ValidateRequest
+	(*VerdictRange)(nil),          // 15: sidecar.v1.VerdictRange
+	(*ValidateResponse)(nil),      // 16: sidecar.v1.ValidateResponse
+	(*ListTopicsRequest)(nil),     // 17: sidecar.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),    // 18: sidecar.v1.ListTopicsResponse
+	(*Topic)(nil),                 // 19: sidecar.v1.Topic
+	(*ProbeRequest)(nil),          // 20: sidecar.v1.ProbeRequest
+	(*ProbeResponse)(nil),         // 21: sidecar.v1.ProbeResponse
+	(*ProbeAnswer)(nil),           // 22: sidecar.v1.ProbeAnswer
+	(*ProbeSummary)(nil),          // 23: sidecar.v1.ProbeSummary
+	(*ListRulesRequest)(nil),      // 24: sidecar.v1.ListRulesRequest
+	(*ListRulesResponse)(nil),     // 25: sidecar.v1.ListRulesResponse
+	(*Rule)(nil),                  // 26: sidecar.v1.Rule
+	(*RuleCount)(nil),             // 27: sidecar.v1.RuleCount
+	(*SetRulesRequest)(nil),       // 28: sidecar.v1.SetRulesRequest
+	(*SetRulesResponse)(nil),      // 29: sidecar.v1.SetRulesResponse
+	(*OutgoingMessage)(nil),       // 30: sidecar.v1.OutgoingMessage
+	(OverflowPolicy)(0),           // 31: sidecar.v1.OverflowPolicy
+	(*Lagged)(nil),                // 32: sidecar.v1.Lagged
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
 }
 var file_sidecar_v1_pubsub_proto_depIdxs = []int32{
-	1,  // 0: sidecar.v1.PublishReceipt.outcome:type_name -> sidecar.v1.PublishOutcome
+	2,  // 0: sidecar.v1.PublishReceipt.outcome:type_name -> sidecar.v1.PublishOutcome
 	0,  // 1: sidecar.v1.PublishRequest.signing:type_name -> sidecar.v1.Signing
-	4,  // 2: sidecar.v1.PublishResponse.receipt:type_name -> sidecar.v1.PublishReceipt
+	5,  // 2: sidecar.v1.PublishResponse.receipt:type_name -> sidecar.v1.PublishReceipt
 	0,  // 3: sidecar.v1.PublishManyRequest.signing:type_name -> sidecar.v1.Signing
-	29, // 4: sidecar.v1.PublishManyRequest.messages:type_name -> sidecar.v1.OutgoingMessage
-	9,  // 5: sidecar.v1.PublishManyResponse.receipts:type_name -> sidecar.v1.PublishReceiptRange
-	1,  // 6: sidecar.v1.PublishReceiptRange.outcome:type_name -> sidecar.v1.PublishOutcome
-	30, // 7: sidecar.v1.SubscribeRequest.policy:type_name -> sidecar.v1.OverflowPolicy
-	0,  // 8: sidecar.v1.SubscribeRequest.signing:type_name -> sidecar.v1.Signing
-	12, // 9: sidecar.v1.SubscribeResponse.messages:type_name -> sidecar.v1.TopicMessage
-	31, // 10: sidecar.v1.SubscribeResponse.lagged:type_name -> sidecar.v1.Lagged
-	32, // 11: sidecar.v1.TopicMessage.receive_time:type_name -> google.protobuf.Timestamp
-	3,  // 12: sidecar.v1.ValidateRequest.fallback:type_name -> sidecar.v1.ValidationFallback
-	33, // 13: sidecar.v1.ValidateRequest.timeout:type_name -> google.protobuf.Duration
-	14, // 14: sidecar.v1.ValidateRequest.verdicts:type_name -> sidecar.v1.VerdictRange
-	2,  // 15: sidecar.v1.VerdictRange.verdict:type_name -> sidecar.v1.Verdict
-	12, // 16: sidecar.v1.ValidateResponse.messages:type_name -> sidecar.v1.TopicMessage
-	18, // 17: sidecar.v1.ListTopicsResponse.topics:type_name -> sidecar.v1.Topic
-	0,  // 18: sidecar.v1.Topic.signing:type_name -> sidecar.v1.Signing
-	33, // 19: sidecar.v1.ProbeRequest.interval:type_name -> google.protobuf.Duration
-	0,  // 20: sidecar.v1.ProbeRequest.signing:type_name -> sidecar.v1.Signing
-	21, // 21: sidecar.v1.ProbeResponse.answers:type_name -> sidecar.v1.ProbeAnswer
-	22, // 22: sidecar.v1.ProbeResponse.summary:type_name -> sidecar.v1.ProbeSummary
-	33, // 23: sidecar.v1.ProbeAnswer.delay:type_name -> google.protobuf.Duration
-	33, // 24: sidecar.v1.ProbeAnswer.round_trip:type_name -> google.protobuf.Duration
-	25, // 25: sidecar.v1.ListRulesResponse.rules:type_name -> sidecar.v1.Rule
-	26, // 26: sidecar.v1.Rule.counts:type_name -> sidecar.v1.RuleCount
-	5,  // 27: sidecar.v1.PubSubService.Publish:input_type -> sidecar.v1.PublishRequest
-	7,  // 28: sidecar.v1.PubSubService.PublishMany:input_type -> sidecar.v1.PublishManyRequest
-	10, // 29: sidecar.v1.PubSubService.Subscribe:input_type -> sidecar.v1.SubscribeRequest
-	13, // 30: sidecar.v1.PubSubService.Validate:input_type -> sidecar.v1.ValidateRequest
-	16, // 31: sidecar.v1.PubSubService.ListTopics:input_type -> sidecar.v1.ListTopicsRequest
-	23, // 32: sidecar.v1.PubSubService.ListRules:input_type -> sidecar.v1.ListRulesRequest
-	27, // 33: sidecar.v1.PubSubService.SetRules:input_type -> sidecar.v1.SetRulesRequest
-	19, // 34: sidecar.v1.PubSubService.Probe:input_type -> sidecar.v1.ProbeRequest
-	6,  // 35: sidecar.v1.PubSubService.Publish:output_type -> sidecar.v1.PublishResponse
-	8,  // 36: sidecar.v1.PubSubService.PublishMany:output_type -> sidecar.v1.PublishManyResponse
-	11, // 37: sidecar.v1.PubSubService.Subscribe:output_type -> sidecar.v1.SubscribeResponse
-	15, // 38: sidecar.v1.PubSubService.Validate:output_type -> sidecar.v1.ValidateResponse
-	17, // 39: sidecar.v1.PubSubService.ListTopics:output_type -> sidecar.v1.ListTopicsResponse
-	24, // 40: sidecar.v1.PubSubService.ListRules:output_type -> sidecar.v1.ListRulesResponse
-	28, // 41: sidecar.v1.PubSubService.SetRules:output_type -> sidecar.v1.SetRulesResponse
-	20, // 42: sidecar.v1.PubSubService.Probe:output_type -> sidecar.v1.ProbeResponse
-	35, // [35:43] is the sub-list for method output_type
-	27, // [27:35] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	30, // 4: sidecar.v1.PublishManyRequest.messages:type_name -> sidecar.v1.OutgoingMessage
+	1,  // 5: sidecar.v1.PublishManyRequest.bundling:type_name -> sidecar.v1.Bundling
+	10, // 6: sidecar.v1.PublishManyResponse.receipts:type_name -> sidecar.v1.PublishReceiptRange
+	2,  // 7: sidecar.v1.PublishReceiptRange.outcome:type_name -> sidecar.v1.PublishOutcome
+	31, // 8: sidecar.v1.SubscribeRequest.policy:type_name -> sidecar.v1.OverflowPolicy
+	0,  // 9: sidecar.v1.SubscribeRequest.signing:type_name -> sidecar.v1.Signing
+	13, // 10: sidecar.v1.SubscribeResponse.messages:type_name -> sidecar.v1.TopicMessage
+	32, // 11: sidecar.v1.SubscribeResponse.lagged:type_name -> sidecar.v1.Lagged
+	33, // 12: sidecar.v1.TopicMessage.receive_time:type_name -> google.protobuf.Timestamp
+	4,  // 13: sidecar.v1.ValidateRequest.fallback:type_name -> sidecar.v1.ValidationFallback
+	34, // 14: sidecar.v1.ValidateRequest.timeout:type_name -> google.protobuf.Duration
+	15, // 15: sidecar.v1.ValidateRequest.verdicts:type_name -> sidecar.v1.VerdictRange
+	3,  // 16: sidecar.v1.VerdictRange.verdict:type_name -> sidecar.v1.Verdict
+	13, // 17: sidecar.v1.ValidateResponse.messages:type_name -> sidecar.v1.TopicMessage
+	19, // 18: sidecar.v1.ListTopicsResponse.topics:type_name -> sidecar.v1.Topic
+	0,  // 19: sidecar.v1.Topic.signing:type_name -> sidecar.v1.Signing
+	34, // 20: sidecar.v1.ProbeRequest.interval:type_name -> google.protobuf.Duration
+	0,  // 21: sidecar.v1.ProbeRequest.signing:type_name -> sidecar.v1.Signing
+	22, // 22: sidecar.v1.ProbeResponse.answers:type_name -> sidecar.v1.ProbeAnswer
+	23, // 23: sidecar.v1.ProbeResponse.summary:type_name -> sidecar.v1.ProbeSummary
+	34, // 24: sidecar.v1.ProbeAnswer.delay:type_name -> google.protobuf.Duration
+	34, // 25: sidecar.v1.ProbeAnswer.round_trip:type_name -> google.protobuf.Duration
+	26, // 26: sidecar.v1.ListRulesResponse.rules:type_name -> sidecar.v1.Rule
+	27, // 27: sidecar.v1.Rule.counts:type_name -> sidecar.v1.RuleCount
+	6,  // 28: sidecar.v1.PubSubService.Publish:input_type -> sidecar.v1.PublishRequest
+	8,  // 29: sidecar.v1.PubSubService.PublishMany:input_type -> sidecar.v1.PublishManyRequest
+	11, // 30: sidecar.v1.PubSubService.Subscribe:input_type -> sidecar.v1.SubscribeRequest
+	14, // 31: sidecar.v1.PubSubService.Validate:input_type -> sidecar.v1.ValidateRequest
+	17, // 32: sidecar.v1.PubSubService.ListTopics:input_type -> sidecar.v1.ListTopicsRequest
+	24, // 33: sidecar.v1.PubSubService.ListRules:input_type -> sidecar.v1.ListRulesRequest
+	28, // 34: sidecar.v1.PubSubService.SetRules:input_type -> sidecar.v1.SetRulesRequest
+	20, // 35: sidecar.v1.PubSubService.Probe:input_type -> sidecar.v1.ProbeRequest
+	7,  // 36: sidecar.v1.PubSubService.Publish:output_type -> sidecar.v1.PublishResponse
+	9,  // 37: sidecar.v1.PubSubService.PublishMany:output_type -> sidecar.v1.PublishManyResponse
+	12, // 38: sidecar.v1.PubSubService.Subscribe:output_type -> sidecar.v1.SubscribeResponse
+	16, // 39: sidecar.v1.PubSubService.Validate:output_type -> sidecar.v1.ValidateResponse
+	18, // 40: sidecar.v1.PubSubService.ListTopics:output_type -> sidecar.v1.ListTopicsResponse
+	25, // 41: sidecar.v1.PubSubService.ListRules:output_type -> sidecar.v1.ListRulesResponse
+	29, // 42: sidecar.v1.PubSubService.SetRules:output_type -> sidecar.v1.SetRulesResponse
+	21, // 43: sidecar.v1.PubSubService.Probe:output_type -> sidecar.v1.ProbeResponse
+	36, // [36:44] is the sub-list for method output_type
+	28, // [28:36] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_pubsub_proto_init() }
@@ -2411,7 +2486,7 @@ func file_sidecar_v1_pubsub_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_pubsub_proto_rawDesc), len(file_sidecar_v1_pubsub_proto_rawDesc)),
-			NumEnums:      4,
+			NumEnums:      5,
 			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,

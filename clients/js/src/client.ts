@@ -28,6 +28,7 @@ import { type Handler, type ServeOptions, Server } from "./server.js";
 import { SimpleWatch, type Watch } from "./stream.js";
 import { type ReceiveOptions, Receiver, type SubscribeOptions, Subscription } from "./subscription.js";
 import type {
+  Bundling,
   CallOptions,
   ConfigurationEntry,
   DhtRecord,
@@ -100,6 +101,8 @@ export interface PublishOptions extends CallOptions {
   signing?: Signing;
   /** Wait, within the timeout, until so many peers of the topic are there. */
   minimumPeers?: number;
+  /** Whether messages that go together travel as one, under one signature. */
+  bundling?: Bundling;
   /** Makes a repeat safe: the sidecar answers it with the first one's receipt. At most 64 bytes. */
   requestId?: string;
 }
@@ -132,6 +135,8 @@ export interface PublishManyOptions extends CallOptions {
   signing?: Signing;
   /** Wait with each batch until so many peers of the topic are there. */
   minimumPeers?: number;
+  /** Whether messages of a batch travel as one, under one signature. */
+  bundling?: Bundling;
   /** Put the messages' ids into the receipts. */
   returnMessageIds?: boolean;
   /** Called with receipts as they arrive; they are all that is known where an error ends the call midway. */
@@ -579,15 +584,16 @@ export class Client {
    * @throws TooLarge, TopicOptionsDiffer; Closed when the connection was lost and it may have been published.
    */
   publish(topic: string, data: Payload, options: PublishOptions = {}): Promise<PublishReceipt> {
-    const { signing = "", minimumPeers = 0 } = options;
-    const how = minimumPeers === 0 ? signing : `${signing} ${minimumPeers}`;
-    const way = () => this.#publishWay(topic, options.signing, minimumPeers);
+    const { signing = "", minimumPeers = 0, bundling = "" } = options;
+    const how = minimumPeers === 0 && bundling === "" ? signing : `${signing} ${minimumPeers} ${bundling}`;
+    const way = () => this.#publishWay(topic, options);
     return this.#publishing.send(topic, how, way, data, options);
   }
 
-  #publishWay(topic: string, signing: Signing | undefined, minimumPeers: number): Way<PublishReceipt> {
+  #publishWay(topic: string, options: PublishOptions): Way<PublishReceipt> {
     const link = this.#link;
-    const how = { topic, signing: convert.signing(signing), minimumPeers };
+    const how = { topic, signing: convert.signing(options.signing), minimumPeers: options.minimumPeers ?? 0 };
+    const bundling = convert.bundling(options.bundling);
     const empty = Buffer.alloc(0);
     return {
       done: "published",
@@ -597,7 +603,7 @@ export class Client {
         return receipt?.outcome === PublishOutcome.QUEUE_FULL ? undefined : convert.publishReceipt(receipt);
       },
       path: PUBLISH_MANY.path,
-      head: PUBLISH_MANY.encode(PublishManyRequest.fromPartial({ ...how, returnMessageIds: true })),
+      head: PUBLISH_MANY.encode(PublishManyRequest.fromPartial({ ...how, bundling, returnMessageIds: true })),
       item: PUBLISH_ITEM,
       parse: (response) =>
         publishReceipts(response).map(({ first, count, outcome, peers, dropped, messageIds }) => {
@@ -622,7 +628,8 @@ export class Client {
    */
   async publishMany(topic: string, messages: Messages, options: PublishManyOptions = {}): Promise<PublishReceipts[]> {
     const { minimumPeers = 0, returnMessageIds = false } = options;
-    const how = { topic, signing: convert.signing(options.signing), minimumPeers, returnMessageIds };
+    const bundling = convert.bundling(options.bundling);
+    const how = { topic, signing: convert.signing(options.signing), minimumPeers, bundling, returnMessageIds };
     const bulk = {
       path: PUBLISH_MANY.path,
       head: PUBLISH_MANY.encode(PublishManyRequest.fromPartial(how)),

@@ -78,6 +78,10 @@ export function signing(value: types.Signing = "UNSPECIFIED"): pubsub.Signing {
   return valued(pubsub.Signing, value, "signing");
 }
 
+export function bundling(value: types.Bundling = "UNSPECIFIED"): pubsub.Bundling {
+  return valued(pubsub.Bundling, value, "bundling");
+}
+
 export function fallback(value: types.ValidationFallback = "UNSPECIFIED"): pubsub.ValidationFallback {
   return valued(pubsub.ValidationFallback, value, "fallback");
 }

@@ -34,6 +34,8 @@ const WRONG: [string, (node: Client) => Promise<unknown>][] = [
   ["request_id", (node) => node.send("p", "/x/1", "", { requestId: 5 as never })],
   ["minimum_peers", (node) => node.publish("x", "", { minimumPeers: -1 })],
   ["minimum_peers", (node) => node.publishMany("x", [], { minimumPeers: 0.5 })],
+  ["bundling", (node) => node.publish("x", "", { bundling: "SOME" as never })],
+  ["bundling", (node) => node.publishMany("x", [], { bundling: "some" as never })],
   ["messages", (node) => node.publishMany("x", undefined as never)],
   ["messages", (node) => node.sendMany("p", "/x/1", "text" as never)],
   ["peer_id", (node) => node.send(HALF, "/x/1", "")],

@@ -7,6 +7,7 @@ from sidecar_client.v1 import common_pb2
 from sidecar_client.v1 import pubsub_pb2 as pb
 
 from ...core.gossip import Fallback, PublishOutcome, RuleView, TopicView, ValidationSettings, Verdict
+from ...core.parameters.bundles import Bundling
 from ...core.probe import ProbeAnswered, ProbeSummary
 from ..common.values import bounded, duration, invalid, seconds
 from .hub import Policy
@@ -46,6 +47,12 @@ _SIGNING = {
     pb.SIGNING_STRICT_SIGN: True,
     pb.SIGNING_STRICT_NO_SIGN: False,
 }
+_BUNDLINGS = {
+    pb.BUNDLING_UNSPECIFIED: None,
+    pb.BUNDLING_OFF: Bundling.OFF,
+    pb.BUNDLING_KNOWN: Bundling.KNOWN,
+    pb.BUNDLING_ALWAYS: Bundling.ALWAYS,
+}
 _POLICIES = {
     common_pb2.OVERFLOW_POLICY_UNSPECIFIED: Policy.DROP_OLDEST,
     common_pb2.OVERFLOW_POLICY_DROP_OLDEST: Policy.DROP_OLDEST,
@@ -68,6 +75,14 @@ def signing(value: int) -> bool | None:
         return _SIGNING[pb.Signing.ValueType(value)]
     except KeyError:
         raise invalid("signing", f"{value} is no signing") from None
+
+
+def bundling(value: int) -> Bundling | None:
+    """Whether messages travel in bundles, None as configured for the topic. Raises InvalidField."""
+    try:
+        return _BUNDLINGS[pb.Bundling.ValueType(value)]
+    except KeyError:
+        raise invalid("bundling", f"{value} is no bundling") from None
 
 
 def policy(value: int) -> Policy:

@@ -17,6 +17,7 @@ from ...core.gossip import (
     TopicOptions,
 )
 from ...core.override import override
+from ...core.parameters.bundles import Bundling
 from ...core.parameters.probe import MAX_ANSWERS, MAX_COUNT, MAX_INTERVAL, MAX_TOPIC, MIN_INTERVAL
 from ...core.probe import ProbeAnswered, ProbeRequested, ProbeSummary
 from ..common import values
@@ -196,8 +197,9 @@ class PubSubService(ApiService):
         topic = values.name(request.topic, MAX_TOPIC, "topic")
         sign = convert.signing(request.signing)
         minimum = values.bounded(request.minimum_peers, _MAX_PEERS, "minimum_peers")
+        bundling = convert.bundling(request.bundling) if isinstance(request, convert.PublishManyRequest) else None
         self.topics.check_signing(topic, sign)
-        return _Target(self._context.operations, topic, sign, minimum)
+        return _Target(self._context.operations, topic, sign, minimum, bundling)
 
     async def send(self, target: "_Target", messages: Sequence[bytes], ids: Sequence[str], *, wait: bool) -> list[Sent]:
         """Publish messages of which some have ids; every message's result."""
@@ -235,12 +237,15 @@ class _ProbeNews(OperationNews):
 class _Target:
     """Where to publish and how."""
 
-    def __init__(self, operations: AppOperations, topic: str, sign: bool | None, minimum: int) -> None:
-        """`sign`: None as the topic does. `minimum`: of peers, for which publishing waits."""
+    def __init__(
+        self, operations: AppOperations, topic: str, sign: bool | None, minimum: int, bundling: Bundling | None
+    ) -> None:
+        """`sign`, `bundling`: None as the topic does. `minimum`: of peers, for which publishing waits."""
         self._operations = operations
         self.topic = topic
         self._sign = sign
         self._minimum = minimum
+        self._bundling = bundling
 
     async def publish(self, messages: Sequence[bytes], *, wait: bool, partly: bool = False) -> PublishCompleted:
         """Publish a batch. `wait`: for room in the peers' queues; for the minimum of peers always.
@@ -251,7 +256,8 @@ class _Target:
         wait = wait or self._minimum > 0
         run = self._operations.run_partly if partly else self._operations.run
         completed: PublishCompleted = await run(
-            lambda op: Published(op, self.topic, messages, wait, self._minimum, options), PublishCancelled
+            lambda op: Published(op, self.topic, messages, wait, self._minimum, options, bundling=self._bundling),
+            PublishCancelled,
         )
         if not partly and completed.receipts and completed.receipts[-1].outcome is PublishOutcome.CANCELLED:
             raise DeadlineExceeded("publishing was given up before it could go on")

@@ -6,10 +6,11 @@ from pathlib import Path
 import grpc
 import pytest
 import sidecar_client
-from sidecar_client import PublishOutcome, Signing
+from sidecar_client import Bundling, PublishOutcome, Signing
 from sidecar_client.v1 import common_pb2, pubsub_pb2, pubsub_pb2_grpc
 
 from sidecar.core import gossip
+from sidecar.core.parameters import bundles
 from tests.api.fakes import (
     OTHER_TEXT,
     asynchronous,
@@ -52,6 +53,21 @@ async def test_publish_many_gives_ids_when_asked(tmp_path: Path) -> None:
         receipts = await client.publish_many("news", [b"a", b"b"], return_message_ids=True)
         assert [len(name) for receipt in receipts for name in receipt.message_ids] == [32, 32]
         assert await client.publish_many("news", []) == []
+
+
+@asynchronous
+async def test_what_may_travel_in_bundles_is_said_with_the_topic(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, _, client):
+        await client.publish_many("news", [b"a", b"b"], bundling=Bundling.ALWAYS)
+        await client.publish_many("news", [b"a", b"b"], bundling=Bundling.OFF)
+        await client.publish_many("news", [b"a", b"b"])
+        said = [published.bundling for published in node.of(gossip.Published)]
+        assert said == [bundles.Bundling.ALWAYS, bundles.Bundling.OFF, None]
+        wrong = pubsub_pb2.PublishManyRequest(topic="news", bundling=9)  # type: ignore[arg-type]
+        call = client._pubsub.PublishMany(iter([wrong]))
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call.read()
+        assert client._link.error(raised.value).field == "bundling"  # type: ignore[attr-defined]
 
 
 @asynchronous

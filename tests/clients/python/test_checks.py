@@ -40,6 +40,8 @@ WRONG: list[tuple[str, Begin]] = [
     ("signing", lambda client: opened(client.subscribe("x", signing=77))),  # type: ignore[arg-type]
     ("signing", lambda client: client.publish("x", b"", signing="STRICT")),  # type: ignore[arg-type]
     ("signing", lambda client: client.publish_many("x", [], signing=77)),  # type: ignore[arg-type]
+    ("bundling", lambda client: client.publish("x", b"", bundling="ALWAYS")),  # type: ignore[arg-type]
+    ("bundling", lambda client: client.publish_many("x", [], bundling=77)),  # type: ignore[arg-type]
     ("topics", lambda client: opened(client.subscribe(HALF))),
     ("topic", lambda client: client.publish(HALF, b"")),
     ("topic", lambda client: client.publish_many(HALF, [])),

@@ -22,7 +22,7 @@ from ._link import PATIENCE, Backoff, Link
 from ._room import COST, MOST, Room
 from .bulk import PUBLISH_ITEM, SEND_ITEM, varint
 from .errors import Closed, DeadlineExceeded, NotSupported, SidecarError, SidecarUnavailable, TooLarge
-from .types import PublishOutcome, PublishReceipt, SendOutcome, SendReceipt, Signing
+from .types import Bundling, PublishOutcome, PublishReceipt, SendOutcome, SendReceipt, Signing
 from .v1 import common_pb2, direct_pb2, direct_pb2_grpc, pubsub_pb2, pubsub_pb2_grpc
 
 Key = TypeVar("Key", bound=tuple[object, ...])
@@ -495,11 +495,11 @@ class Joined(Generic[Key, Receipt]):
             lane.waiting -= 1
 
 
-PublishKey = tuple[str, Signing, int]
+PublishKey = tuple[str, Signing, int, Bundling]
 
 
 class Publishing(Joined[PublishKey, PublishReceipt]):
-    """`Publish` and `PublishMany`, by topic, signing and minimum of peers."""
+    """`Publish` and `PublishMany`, by topic, signing, minimum of peers and bundling."""
 
     _tag = PUBLISH_ITEM
     _many = "PublishMany"
@@ -511,7 +511,8 @@ class Publishing(Joined[PublishKey, PublishReceipt]):
         self._publish: Any = stub.Publish
 
     async def _one(self, key: PublishKey, data: bytes, request_id: str, timeout: float | None) -> PublishReceipt:
-        topic, signing, minimum_peers = key
+        topic, signing, minimum_peers, bundling = key
+        _checks.member(Bundling, bundling, "bundling")  # of one message there is nothing to say
         request = _checks.request(
             pubsub_pb2.PublishRequest,
             topic=topic,
@@ -526,13 +527,14 @@ class Publishing(Joined[PublishKey, PublishReceipt]):
         return _convert.publish_receipt(response.receipt)
 
     def _head(self, key: PublishKey) -> bytes:
-        topic, signing, minimum_peers = key
+        topic, signing, minimum_peers, bundling = key
         return _checks.request(
             pubsub_pb2.PublishManyRequest,
             topic=topic,
             signing=_checks.member(Signing, signing, "signing"),
             minimum_peers=minimum_peers,
             return_message_ids=True,
+            bundling=_checks.member(Bundling, bundling, "bundling"),
         ).SerializeToString()
 
     def _receipts(self, response: pubsub_pb2.PublishManyResponse) -> Iterator[tuple[int, Sequence[PublishReceipt]]]:

@@ -446,6 +446,7 @@ class Client:
         *,
         signing: types.Signing = types.Signing.UNSPECIFIED,
         minimum_peers: int = 0,
+        bundling: types.Bundling = types.Bundling.UNSPECIFIED,
         request_id: str = "",
         timeout: float | None = None,
     ) -> types.PublishReceipt:
@@ -457,9 +458,10 @@ class Client:
 
         `signing`: how it is signed; all of a topic must agree.
         `minimum_peers`: wait, within `timeout` seconds, until so many peers of the topic are there.
+        `bundling`: whether messages that go together travel as one, under one signature.
         `request_id`: makes a repeat safe.
         """
-        return await self._publishing.send((topic, signing, minimum_peers), data, request_id, timeout)
+        return await self._publishing.send((topic, signing, minimum_peers, bundling), data, request_id, timeout)
 
     async def publish_many(
         self,
@@ -468,6 +470,7 @@ class Client:
         *,
         signing: types.Signing = types.Signing.UNSPECIFIED,
         minimum_peers: int = 0,
+        bundling: types.Bundling = types.Bundling.UNSPECIFIED,
         return_message_ids: bool = False,
         on_receipts: Callable[[types.PublishReceipts], None] | None = None,
         timeout: float | None = None,
@@ -476,7 +479,8 @@ class Client:
 
         It goes as fast as the peers take them. `messages` may be an async iterable: then batches go out as they come.
         `on_receipts` is called with receipts as they arrive, which are all that is known where an error ends it midway.
-        A message that is too large has the outcome TOO_LARGE, and the others go on.
+        A message that is too large has the outcome TOO_LARGE, and the others go on. `bundling`: whether messages of a
+        batch travel as one, under one signature.
         """
         self._link.check_open()
         _checks.seconds(timeout, "timeout")
@@ -486,6 +490,7 @@ class Client:
             signing=_checks.member(types.Signing, signing, "signing"),
             minimum_peers=minimum_peers,
             return_message_ids=return_message_ids,
+            bundling=_checks.member(types.Bundling, bundling, "bundling"),
         )
         return await bulk.transfer(
             self._link,

@@ -112,6 +112,18 @@ class Signing(_Enum):
     STRICT_NO_SIGN = 2
 
 
+class Bundling(_Enum):
+    """Whether messages that are published together on a signed topic travel as one, under one signature.
+
+    Each is judged and delivered by itself all the same.
+    """
+
+    UNSPECIFIED = 0  # as configured for the topic
+    OFF = 1
+    KNOWN = 2  # while all connected peers of the topic know bundles
+    ALWAYS = 3  # in any case; apps of other peers get each bundle as one message
+
+
 class OverflowPolicy(_Enum):
     """What becomes of messages when a subscription's queue in the sidecar is full."""
 

@@ -365,6 +365,9 @@ func publish(ctx context.Context, node *sidecar.Client, asked *request) (any, er
 	if asked.MinimumPeers != nil {
 		options = append(options, sidecar.WithMinimumPeers(*asked.MinimumPeers))
 	}
+	if asked.Bundling != nil {
+		options = append(options, sidecar.WithBundling(named[sidecar.Bundling](*asked.Bundling)))
+	}
 	if asked.RequestID != nil {
 		options = append(options, sidecar.WithRequestID(*asked.RequestID))
 	}
@@ -430,6 +433,9 @@ func publishMany(ctx context.Context, node *sidecar.Client, asked *request) (any
 	}
 	if asked.MinimumPeers != nil {
 		options = append(options, sidecar.WithMinimumPeers(*asked.MinimumPeers))
+	}
+	if asked.Bundling != nil {
+		options = append(options, sidecar.WithBundling(named[sidecar.Bundling](*asked.Bundling)))
 	}
 	if asked.MessageIDs {
 		options = append(options, sidecar.WithMessageIDs())

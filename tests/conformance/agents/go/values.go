@@ -59,6 +59,7 @@ type request struct {
 	RequestID     *string   `json:"request_id"`
 	Signing       *string   `json:"signing"`
 	MinimumPeers  *uint32   `json:"minimum_peers"`
+	Bundling      *string   `json:"bundling"`
 	MessageIDs    bool      `json:"return_message_ids"`
 	Key           *payload  `json:"key"`
 	Value         *payload  `json:"value"`

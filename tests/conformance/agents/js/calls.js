@@ -67,7 +67,7 @@ async function ask(client, request, signal) {
 }
 
 async function publish(client, request, signal) {
-  const chosen = options(request, signal, "signing", "minimum_peers", "request_id");
+  const chosen = options(request, signal, "signing", "minimum_peers", "bundling", "request_id");
   const one = (data) => client.publish(request.topic, data, chosen);
   if (request.run === undefined) {
     return plain(await one(payload(request.data)));
@@ -83,7 +83,7 @@ async function publish(client, request, signal) {
 }
 
 async function publishMany(client, request, signal) {
-  const chosen = options(request, signal, "signing", "minimum_peers", "return_message_ids");
+  const chosen = options(request, signal, "signing", "minimum_peers", "bundling", "return_message_ids");
   const receipts = await client.publishMany(request.topic, given(request), chosen);
   const ids = new Digest();
   for (const { messageIds } of receipts) {

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from sidecar_client import Client, OverflowPolicy, Signing
+from sidecar_client import Bundling, Client, OverflowPolicy, Signing
 from values import Digest, digest, generated, payload, payloads, plain, shown
 
 Request = dict[str, Any]
@@ -17,6 +17,8 @@ def options(request: Request, *names: str) -> dict[str, Any]:
     found: dict[str, Any] = {name: request[name] for name in names if name in request}
     if "signing" in found:
         found["signing"] = Signing[found["signing"]]
+    if "bundling" in found:
+        found["bundling"] = Bundling[found["bundling"]]
     if "policy" in found:
         found["policy"] = OverflowPolicy[found["policy"]]
     if "timeout_ms" in request:
@@ -149,7 +151,7 @@ async def ask(client: Client, request: Request) -> Any:
 
 
 async def publish(client: Client, request: Request) -> Any:
-    chosen = options(request, "signing", "minimum_peers", "request_id")
+    chosen = options(request, "signing", "minimum_peers", "bundling", "request_id")
 
     def one(data: bytes) -> Awaitable[Any]:
         return client.publish(request["topic"], data, **chosen)
@@ -193,7 +195,7 @@ async def send_many(client: Client, request: Request) -> Any:
 
 
 async def publish_many(client: Client, request: Request) -> Any:
-    chosen = options(request, "signing", "minimum_peers", "return_message_ids")
+    chosen = options(request, "signing", "minimum_peers", "bundling", "return_message_ids")
     receipts = await client.publish_many(request["topic"], _given(request), **chosen)
     ids = None
     if request.get("return_message_ids"):

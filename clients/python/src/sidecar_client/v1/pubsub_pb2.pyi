@@ -32,7 +32,7 @@ class _SigningEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Signing.Value
     """As in force for the topic here already, else the same as SIGNING_STRICT_SIGN."""
     SIGNING_STRICT_SIGN: _Signing.ValueType  # 1
     """Every message carries its sender, a sequence number and a signature (libp2p StrictSign). Its id is sender and
-    sequence number.
+    sequence number; in a bundle, those of the bundle and the message's place.
     """
     SIGNING_STRICT_NO_SIGN: _Signing.ValueType  # 2
     """No message carries any of these (libp2p StrictNoSign). Its id is the SHA-256 of the data, so that the same data is
@@ -46,13 +46,43 @@ SIGNING_UNSPECIFIED: Signing.ValueType  # 0
 """As in force for the topic here already, else the same as SIGNING_STRICT_SIGN."""
 SIGNING_STRICT_SIGN: Signing.ValueType  # 1
 """Every message carries its sender, a sequence number and a signature (libp2p StrictSign). Its id is sender and
-sequence number.
+sequence number; in a bundle, those of the bundle and the message's place.
 """
 SIGNING_STRICT_NO_SIGN: Signing.ValueType  # 2
 """No message carries any of these (libp2p StrictNoSign). Its id is the SHA-256 of the data, so that the same data is
 one message.
 """
 Global___Signing: _TypeAlias = Signing  # noqa: Y015
+
+class _Bundling:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BundlingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Bundling.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BUNDLING_UNSPECIFIED: _Bundling.ValueType  # 0
+    """As configured for the topic (gossip.bundled_topics); never, where nothing is."""
+    BUNDLING_OFF: _Bundling.ValueType  # 1
+    """Each message travels by itself."""
+    BUNDLING_KNOWN: _Bundling.ValueType  # 2
+    """In bundles while all connected peers of the topic know them."""
+    BUNDLING_ALWAYS: _Bundling.ValueType  # 3
+    """In bundles in any case. Apps of peers that do not know bundles get each of them as one message."""
+
+class Bundling(_Bundling, metaclass=_BundlingEnumTypeWrapper):
+    """Whether messages that are published together on a signed topic travel as one, a bundle under one signature. Each is
+    judged and delivered by itself, with an id of its own. docs/protocols.md says what travels.
+    """
+
+BUNDLING_UNSPECIFIED: Bundling.ValueType  # 0
+"""As configured for the topic (gossip.bundled_topics); never, where nothing is."""
+BUNDLING_OFF: Bundling.ValueType  # 1
+"""Each message travels by itself."""
+BUNDLING_KNOWN: Bundling.ValueType  # 2
+"""In bundles while all connected peers of the topic know them."""
+BUNDLING_ALWAYS: Bundling.ValueType  # 3
+"""In bundles in any case. Apps of peers that do not know bundles get each of them as one message."""
+Global___Bundling: _TypeAlias = Bundling  # noqa: Y015
 
 class _PublishOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -265,6 +295,7 @@ class PublishManyRequest(_message.Message):
     RETURN_MESSAGE_IDS_FIELD_NUMBER: _builtins.int
     MINIMUM_PEERS_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
+    BUNDLING_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """The topic; empty: as in the batch before."""
     signing: Global___Signing.ValueType
@@ -273,6 +304,8 @@ class PublishManyRequest(_message.Message):
     """In the stream's first message: put message ids into the receipts."""
     minimum_peers: _builtins.int
     """Said with the topic: wait with each batch for so many peers of the topic, at most 1024. 0: do not wait."""
+    bundling: Global___Bundling.ValueType
+    """Said with the topic: whether the messages of a batch may travel in bundles. It means nothing on unsigned topics."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.OutgoingMessage]:
         """The messages, at most 65,536. They are numbered from 0 over the whole stream, in order."""
@@ -285,10 +318,11 @@ class PublishManyRequest(_message.Message):
         return_message_ids: _builtins.bool = ...,
         minimum_peers: _builtins.int = ...,
         messages: _abc.Iterable[_common_pb2.OutgoingMessage] | None = ...,
+        bundling: Global___Bundling.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "minimum_peers", b"minimum_peers", "return_message_ids", b"return_message_ids", "signing", b"signing", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundling", b"bundling", "messages", b"messages", "minimum_peers", b"minimum_peers", "return_message_ids", b"return_message_ids", "signing", b"signing", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -20,7 +20,7 @@ export enum Signing {
   UNSPECIFIED = 0,
   /**
    * STRICT_SIGN - Every message carries its sender, a sequence number and a signature (libp2p StrictSign). Its id is sender and
-   * sequence number.
+   * sequence number; in a bundle, those of the bundle and the message's place.
    */
   STRICT_SIGN = 1,
   /**
@@ -28,6 +28,21 @@ export enum Signing {
    * one message.
    */
   STRICT_NO_SIGN = 2,
+}
+
+/**
+ * Whether messages that are published together on a signed topic travel as one, a bundle under one signature. Each is
+ * judged and delivered by itself, with an id of its own. docs/protocols.md says what travels.
+ */
+export enum Bundling {
+  /** UNSPECIFIED - As configured for the topic (gossip.bundled_topics); never, where nothing is. */
+  UNSPECIFIED = 0,
+  /** OFF - Each message travels by itself. */
+  OFF = 1,
+  /** KNOWN - In bundles while all connected peers of the topic know them. */
+  KNOWN = 2,
+  /** ALWAYS - In bundles in any case. Apps of peers that do not know bundles get each of them as one message. */
+  ALWAYS = 3,
 }
 
 /** What became of a published message. */
@@ -121,6 +136,8 @@ export interface PublishManyRequest {
   minimumPeers: number;
   /** The messages, at most 65,536. They are numbered from 0 over the whole stream, in order. */
   messages: OutgoingMessage[];
+  /** Said with the topic: whether the messages of a batch may travel in bundles. It means nothing on unsigned topics. */
+  bundling: Bundling;
 }
 
 /** Receipts for ranges of messages, in the order in which they became known. */
@@ -663,7 +680,7 @@ export const PublishResponse: MessageFns<PublishResponse> = {
 };
 
 function createBasePublishManyRequest(): PublishManyRequest {
-  return { topic: "", signing: 0, returnMessageIds: false, minimumPeers: 0, messages: [] };
+  return { topic: "", signing: 0, returnMessageIds: false, minimumPeers: 0, messages: [], bundling: 0 };
 }
 
 export const PublishManyRequest: MessageFns<PublishManyRequest> = {
@@ -682,6 +699,9 @@ export const PublishManyRequest: MessageFns<PublishManyRequest> = {
     }
     for (const v of message.messages) {
       OutgoingMessage.encode(v!, writer.uint32(42).fork()).join();
+    }
+    if (message.bundling !== 0) {
+      writer.uint32(48).int32(message.bundling);
     }
     return writer;
   },
@@ -739,6 +759,14 @@ export const PublishManyRequest: MessageFns<PublishManyRequest> = {
             message.messages.push(OutgoingMessage.decode(reader, reader.uint32()));
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.bundling = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -761,6 +789,7 @@ export const PublishManyRequest: MessageFns<PublishManyRequest> = {
     message.returnMessageIds = object.returnMessageIds ?? false;
     message.minimumPeers = object.minimumPeers ?? 0;
     message.messages = object.messages?.map((e) => OutgoingMessage.fromPartial(e)) || [];
+    message.bundling = object.bundling ?? 0;
     return message;
   },
 };
