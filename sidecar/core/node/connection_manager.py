@@ -31,6 +31,7 @@ _PAUSE = 1.0  # seconds from the high water to a trim, so that a burst is trimme
 _RETURNED = 300.0  # seconds in which a peer that comes back after a trim has no grace: else those would win; a guess
 _MAX_RETURNED = 4096
 _AGAIN = 5.0  # seconds until the next try when protection and grace kept more than the high water; a guess
+_HURRIED = 0.25  # of the grace is left to peers while more come than go: enough to ask whom else they may dial; a guess
 
 
 class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
@@ -38,7 +39,8 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
 
     Those of protected peers never, and not those of peers that came a moment ago for the first time. Of the others
     those first that are of least use; of equals, those first that have been idle for longest. Last of all go those that
-    the node dialled itself.
+    the node dialled itself. Where these do not suffice by far, as at a bootstrap peer of a mesh that many join at once,
+    who came a moment ago has a shorter grace: else the node would be full of them, and refuse the rest.
     """
 
     def __init__(
@@ -145,26 +147,32 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
         switch, config = self._switch, self._switch.config
         present = len(switch.connections)
         surplus = present - config.low_water
-        closed = 0
-        for peer in self._candidates(now):
-            if closed >= surplus:
-                break
-            self._send_away(peer.id, now)
-            switch.book.failed(peer.id, now, config.redial_limit, config.redial_limit)  # not sought again at once
-            switch.disconnect(
-                peer,
-                Closed(
-                    f"trimmed: {present} connections, more than the high water mark of {config.high_water}, "
-                    "and this one was of least use"
-                ),
-            )
-            closed += len(peer.connections)
+        error = Closed(
+            f"trimmed: {present} connections, more than the high water mark of {config.high_water}, "
+            "and this one was of least use"
+        )
+        closed = self._close(self._candidates(now, 1.0), surplus, error, now)
+        if present - closed > config.high_water + (config.high_water - config.low_water) // 2:
+            closed += self._close(self._candidates(now, _HURRIED), surplus - closed, error, now)
         self._trimmed += closed
         if closed:
             switch.note(LogLevel.INFO, None, "%d of %d connections trimmed", closed, present)
         if present - closed > config.high_water:
             self._due = True
             switch.deadlines.at(now + _AGAIN, self._trim)
+
+    def _close(self, peers: list[Peer], count: int, error: Closed, now: float) -> int:
+        """Send the first of these away until so many connections are closed; returns how many were."""
+        switch, config = self._switch, self._switch.config
+        closed = 0
+        for peer in peers:
+            if closed >= count:
+                break
+            self._send_away(peer.id, now)
+            switch.book.failed(peer.id, now, config.redial_limit, config.redial_limit)  # not sought again at once
+            closed += len(peer.connections)
+            switch.disconnect(peer, error)
+        return closed
 
     def _send_away(self, peer: PeerId, now: float) -> None:
         self._sent_away.pop(peer, None)
@@ -183,14 +191,14 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
         longest = sorted(dialled, key=lambda peer: peer.since)[: self._switch.config.outbound]
         return dict.fromkeys(peer.id for peer in longest)
 
-    def _candidates(self, now: float) -> list[Peer]:
-        """The peers that may go, those of least use first."""
+    def _candidates(self, now: float, share: float) -> list[Peer]:
+        """The peers that may go when this share of their grace is over, those of least use first."""
         peers = [
             peer
             for peer in self._switch.peers.values()
             if not self._dialling.protects(peer.id)
             and peer.id not in self._switch.kept
-            and now - peer.since >= self._grace(peer.id, now)
+            and now - peer.since >= share * self._grace(peer.id, now)
         ]
         in_mesh, shared = self._gossip.memberships()
         own = self._own_choice()

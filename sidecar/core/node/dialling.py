@@ -34,6 +34,7 @@ Reached = Callable[[Peer | SidecarError, float], None]
 Visited = Callable[[PeerConnection | SidecarError, float], None]
 Found = Callable[[tuple[Multiaddr, ...], float], None]
 
+_ALONE = 0.25  # of the longest wait between dials is waited by a node that has no peers; a guess
 _OWN_AT_ONCE = 2  # peers sought at a time where all that lacks is connections of our own choice; a guess
 _MISLED = 20.0  # points for who named a peer where too many dials have led nowhere; a guess
 _NOT_DIALLED = (ResourceExhausted, DialBackoff, PeerBanned)  # errors before the first packet: nobody was bothered
@@ -415,7 +416,10 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         if peer is None:
             return
         switch.note(LogLevel.DEBUG, peer, "dial failed: %s", failed.error)
-        switch.book.failed(peer, now, switch.config.redial_base, switch.config.redial_limit)
+        config = switch.config
+        # Alone, it has nobody else to ask: a bootstrap peer that is full has room again before long.
+        limit = config.redial_limit if switch.peers else max(config.redial_base, config.redial_limit * _ALONE)
+        switch.book.failed(peer, now, config.redial_base, limit)
         present = switch.peers.get(peer)
         if present is None:
             self._search_or_fail(peer, failed.error, now)

@@ -267,7 +267,7 @@ def test_who_has_a_score_below_0_goes_first_though_it_is_of_use() -> None:
 
 def test_protection_and_grace_are_stronger_than_the_high_water() -> None:
     simulation = Simulation(6)
-    hub = simulation.add(replace(WATER, high_water=3, low_water=2, trim_grace=20.0, dht_server=False))
+    hub = simulation.add(replace(WATER, high_water=5, low_water=2, trim_grace=20.0, dht_server=False))
     peers = [simulation.add(replace(ALONE, dht_server=False)) for _ in range(6)]  # servers the hub's lookups dial again
     for peer in peers[:2]:
         hub.feed(events.ProtectionChanged(peer.identity.peer_id, True))
@@ -278,11 +278,24 @@ def test_protection_and_grace_are_stronger_than_the_high_water() -> None:
     simulation.run(15)  # the grace is over: looked at again without another connection
     assert connected(hub) == {peer.identity.peer_id for peer in peers[:2]}
     hub.feed(events.ProtectionChanged(peers[0].identity.peer_id, False))
-    connect(peers[2], hub)
-    connect(peers[3], hub)
+    for peer in peers[2:]:
+        connect(peer, hub)
     simulation.run(40)
     assert peers[1].identity.peer_id in connected(hub)
-    assert len(hub.links) <= 3
+    assert len(hub.links) <= 5
+
+
+def test_where_far_too_many_come_at_once_the_grace_is_shorter() -> None:
+    """Else a bootstrap peer would be full of them, and refuse who comes next."""
+    simulation = Simulation(6)
+    hub = simulation.add(replace(WATER, high_water=4, low_water=2, trim_grace=20.0, dht_server=False))
+    peers = [simulation.add(replace(ALONE, dht_server=False)) for _ in range(6)]
+    for peer in peers:
+        connect(peer, hub)
+    simulation.run(3)
+    assert len(hub.links) == 6  # long enough to ask it something
+    simulation.run(9)
+    assert len(hub.links) == 2
 
 
 @pytest.mark.parametrize("config", [replace(WATER, high_water=0), replace(WATER, high_water=12)])
