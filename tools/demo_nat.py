@@ -4,7 +4,7 @@
                                  +-- the internet (203.0.113.0/24), with a relay at 203.0.113.1
     home B (10.2.0.2) -- NAT B --+
 
-Each place is a network namespace. A NAT is nftables' `masquerade`, and lets nothing in that did not go out before. It
+Each place is a network namespace. A NAT is nftables' masquerade, and lets nothing in that did not go out before. It
 keeps the port that a home dials from where that is free, so it looks the same to everybody outside: what a hole needs.
 It is not endpoint-independent by design: where two homes used one port, the second would get another one for each
 destination.

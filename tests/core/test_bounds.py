@@ -3,7 +3,7 @@
 import itertools
 
 from sidecar.api.common import values
-from sidecar.api.streams import service as stream_service
+from sidecar.api.streams import carrying
 from sidecar.config import Config
 from sidecar.core import identify, records, streams
 from sidecar.core.channel import multistream
@@ -77,7 +77,7 @@ def test_protocols_of_apps_and_the_node_together() -> None:
 def test_negotiation() -> None:
     assert multistream.MAX_TOKEN <= GO_TOKEN
     assert values.MAX_PROTOCOL < multistream.MAX_TOKEN
-    assert stream_service._MAX_OFFERED < multistream.MAX_PROPOSALS
+    assert carrying.MAX_OFFERED < multistream.MAX_PROPOSALS
 
 
 def test_messages_of_the_dht() -> None:
