@@ -112,8 +112,8 @@ export type Signing = "UNSPECIFIED" | "STRICT_SIGN" | "STRICT_NO_SIGN";
 
 /**
  * Whether messages that are published together on a signed topic travel as one, a bundle under one signature; each is
- * judged and delivered by itself all the same. `KNOWN`: while all connected peers of the topic know bundles. `ALWAYS`: in
- * any case; apps of other peers get each bundle as one message. `UNSPECIFIED`: as configured for the topic.
+ * judged and delivered by itself all the same. `KNOWN`: while all connected peers of the topic know bundles. `ALWAYS`:
+ * in any case; apps of other peers get each bundle as one message. `UNSPECIFIED`: as configured for the topic.
  */
 export type Bundling = "UNSPECIFIED" | "OFF" | "KNOWN" | "ALWAYS";
 
