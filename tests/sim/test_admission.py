@@ -5,11 +5,14 @@ from typing import Any
 from sidecar.core import events
 from sidecar.core.errors import SidecarError
 from sidecar.core.node import NodeConfig
+from sidecar.core.parameters import AutonatConfig
 from sidecar.net.admission import Admission
 from sidecar.net.config import NetConfig
 from sidecar.sim import SimPeer, Simulation
 
-ALONE = NodeConfig(target_peers=0, target_outbound=0, dht_server=False)  # and asks nobody anything
+ALONE = NodeConfig(  # and asks nobody anything, not even to be dialled
+    target_peers=0, target_outbound=0, dht_server=False, autonat=AutonatConfig(ask=False)
+)
 
 
 def limited(simulation: Simulation, **bounds: Any) -> SimPeer:
