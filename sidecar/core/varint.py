@@ -17,6 +17,11 @@ def encode(value: int) -> bytes:
     return bytes(out)
 
 
+def framed(body: bytes) -> bytes:
+    """The body behind its length: how most protocols put a message on a stream."""
+    return encode(len(body)) + body
+
+
 def decode(data: bytes | bytearray | memoryview, offset: int = 0) -> tuple[int, int] | None:
     """Read a varint at `offset`: (value, offset behind it), or None when more bytes are needed.
 

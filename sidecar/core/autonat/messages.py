@@ -91,8 +91,7 @@ def encode_data(size: int) -> bytes:
 
 def encode_dial_back(nonce: int) -> bytes:
     """A whole frame."""
-    body = wire.DialBack(nonce=nonce).SerializeToString(deterministic=True)
-    return varint.encode(len(body)) + body
+    return varint.framed(wire.DialBack(nonce=nonce).SerializeToString(deterministic=True))
 
 
 DIAL_BACK_OK = b"\x00"
@@ -135,5 +134,4 @@ def _address(data: bytes) -> Multiaddr | None:
 
 
 def _frame(message: wire.Message) -> bytes:
-    body = message.SerializeToString(deterministic=True)
-    return varint.encode(len(body)) + body
+    return varint.framed(message.SerializeToString(deterministic=True))

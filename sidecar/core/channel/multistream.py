@@ -23,7 +23,7 @@ def encode_token(text: str) -> bytes:
         raise InvalidArgument(
             f"protocol id {text[:40]!r} of {len(body) - 1} bytes, not 1 to {MAX_TOKEN - 1} in one line"
         )
-    return varint.encode(len(body)) + body
+    return varint.framed(body)
 
 
 class _Negotiation(ABC):

@@ -109,8 +109,7 @@ def encode_acceptors_frame(
 
 
 def _framed(frame: wire.Frame) -> bytes:
-    body = frame.SerializeToString()
-    return varint.encode(len(body)) + body
+    return varint.framed(frame.SerializeToString())
 
 
 def _response(request: int, answer: bytes | SidecarError) -> wire.Response:

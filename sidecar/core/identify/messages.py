@@ -56,7 +56,7 @@ def encode(info: IdentifyInfo) -> bytes:
             f"identify of {size} bytes in {len(bodies)} messages of up to {most}: "
             f"peers read {MAX_MESSAGES} of {MAX_SENT}"
         )
-    return b"".join(varint.encode(len(body)) + body for body in bodies)
+    return b"".join(map(varint.framed, bodies))
 
 
 def _field(**fields: Any) -> bytes:

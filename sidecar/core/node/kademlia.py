@@ -13,7 +13,7 @@ from ..networks import AddressKey, Grouping, Scope
 from ..override import override
 from ..peers import Origin
 from ..types import PeerId
-from ..varint import encode
+from ..varint import framed
 from .dialling import Dialling, Found
 from .ping import PingService
 from .service import Follower, Service
@@ -163,7 +163,7 @@ class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestore
                 case kademlia.Respond(token, frame):
                     stream = self._requests.pop(token, None)
                     if stream is not None and frame is not None:
-                        self._switch.write(stream, encode(len(frame)) + frame)
+                        self._switch.write(stream, framed(frame))
                 case kademlia.RefuseRequest(token, error):
                     stream = self._requests.pop(token, None)
                     if stream is not None:
@@ -260,7 +260,7 @@ class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestore
                 self._switch.reset(stream)
                 return
             query.stream = stream
-            self._switch.write(stream, encode(len(query.asked.frame)) + query.asked.frame)
+            self._switch.write(stream, framed(query.asked.frame))
             if not query.asked.answered:  # the peer ends its side in order when it has taken the message
                 self._switch.close_write(stream)
                 self._switch.expire(stream, now)

@@ -63,7 +63,7 @@ def encode_probe(identity: Identity, probe: ProbeMessage, size: int) -> bytes:
         addresses=[address.to_bytes() for address in probe.addresses[:MAX_ADDRESSES]],
     )
     envelope = seal(identity, _DOMAIN, _PAYLOAD_TYPE, message.SerializeToString(deterministic=True))
-    payload = MARK + varint.encode(len(envelope)) + envelope
+    payload = MARK + varint.framed(envelope)
     return payload.ljust(size, b"\0")
 
 
@@ -98,7 +98,7 @@ def encode_answer(answer: Answer) -> bytes:
     body = wire.Answer(id=answer.id, number=answer.number, held_us=answer.held, direct=answer.direct).SerializeToString(
         deterministic=True
     )
-    return varint.encode(len(body)) + body
+    return varint.framed(body)
 
 
 def decode_answer(body: bytes) -> Answer:

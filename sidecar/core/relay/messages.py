@@ -2,15 +2,18 @@
 
 import enum
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from ...wire import hole_punching_pb2, relay_pb2
 from .. import varint
 from ..errors import FrameTooLarge, InvalidMultiaddr, InvalidPeerId, ProtocolError
 from ..multiaddr import Multiaddr
 from ..types import PeerId
+
+_Message = TypeVar("_Message", bound=Message)
+_Kind = TypeVar("_Kind", bound=enum.IntEnum)
 
 HOP = "/libp2p/circuit/relay/0.2.0/hop"
 STOP = "/libp2p/circuit/relay/0.2.0/stop"
@@ -147,19 +150,13 @@ def encode_hop(hop: Hop) -> bytes:
     _put_limit(message, hop.limit)
     if hop.status:
         message.status = hop.status
-    return _framed(message.SerializeToString(deterministic=True))
+    return varint.framed(message.SerializeToString(deterministic=True))
 
 
 def decode_hop(data: bytes) -> Hop:
     """Raises ProtocolError."""
-    try:
-        message = relay_pb2.HopMessage.FromString(data)
-    except DecodeError:
-        raise ProtocolError(f"relay message of {len(data)} bytes is not a protobuf message") from None
-    try:
-        kind = HopType(message.type)
-    except ValueError:
-        raise ProtocolError(f"relay message of unknown type {message.type}") from None
+    message = _parsed(relay_pb2.HopMessage, data, "relay")
+    kind = _known(HopType, message.type, "relay")
     reservation = None
     if message.HasField("reservation"):
         told = message.reservation
@@ -175,44 +172,40 @@ def encode_stop(stop: Stop) -> bytes:
     _put_limit(message, stop.limit)
     if stop.status:
         message.status = stop.status
-    return _framed(message.SerializeToString(deterministic=True))
+    return varint.framed(message.SerializeToString(deterministic=True))
 
 
 def decode_stop(data: bytes) -> Stop:
     """Raises ProtocolError."""
-    try:
-        message = relay_pb2.StopMessage.FromString(data)
-    except DecodeError:
-        raise ProtocolError(f"relay message of {len(data)} bytes is not a protobuf message") from None
-    try:
-        kind = StopType(message.type)
-    except ValueError:
-        raise ProtocolError(f"relay message of unknown type {message.type}") from None
-    return Stop(kind, _peer(message), _limit(message), message.status)
+    message = _parsed(relay_pb2.StopMessage, data, "relay")
+    return Stop(_known(StopType, message.type, "relay"), _peer(message), _limit(message), message.status)
 
 
 def encode_punch(punch: Punch) -> bytes:
     """A message behind its length."""
     message = hole_punching_pb2.HolePunch(type=punch.type)
     message.observed_addresses.extend(address.to_bytes() for address in punch.addresses)
-    return _framed(message.SerializeToString(deterministic=True))
+    return varint.framed(message.SerializeToString(deterministic=True))
 
 
 def decode_punch(data: bytes) -> Punch:
     """Raises ProtocolError."""
+    message = _parsed(hole_punching_pb2.HolePunch, data, "DCUtR")
+    return Punch(_known(PunchType, message.type, "DCUtR"), _addresses(message.observed_addresses))
+
+
+def _parsed(kind: type[_Message], data: bytes, protocol: str) -> _Message:
     try:
-        message = hole_punching_pb2.HolePunch.FromString(data)
+        return kind.FromString(data)
     except DecodeError:
-        raise ProtocolError(f"DCUtR message of {len(data)} bytes is not a protobuf message") from None
+        raise ProtocolError(f"{protocol} message of {len(data)} bytes is not a protobuf message") from None
+
+
+def _known(kinds: type[_Kind], number: int, protocol: str) -> _Kind:
     try:
-        kind = PunchType(message.type)
+        return kinds(number)
     except ValueError:
-        raise ProtocolError(f"DCUtR message of unknown type {message.type}") from None
-    return Punch(kind, _addresses(message.observed_addresses))
-
-
-def _framed(body: bytes) -> bytes:
-    return varint.encode(len(body)) + body
+        raise ProtocolError(f"{protocol} message of unknown type {number}") from None
 
 
 def _put_limit(message: relay_pb2.HopMessage | relay_pb2.StopMessage, limit: CircuitLimit | None) -> None:

@@ -14,7 +14,7 @@ from ...core.multiaddr import Multiaddr
 from ...core.node import NodeConfig, NodeEffect, NodeInput
 from ...core.records import make_peer_record
 from ...core.types import PeerId
-from ...core.varint import encode
+from ...core.varint import framed
 from .conduct import Conduct, Exchange
 
 _SEEK = 5.0  # seconds until connections are sought anew that are not there: honest nodes may trim or refuse them
@@ -65,7 +65,7 @@ class BareNode:
 
     def say(self, exchange: Exchange, frame: bytes) -> None:
         """Send a frame, without its length, behind what waits on the stream."""
-        exchange.waiting.push(encode(len(frame)) + frame)
+        exchange.waiting.push(framed(frame))
         self._effects.append(events.Wake(exchange.number))
 
     # ------------------------------------------------------------ the machine

@@ -10,7 +10,7 @@ from ...core.multiaddr import Multiaddr
 from ...core.node import Node, NodeEffect, NodeInput
 from ...core.override import override
 from ...core.types import PeerId
-from ...core.varint import encode
+from ...core.varint import framed
 from .conduct import Conduct, Exchange
 
 _SEEK = 5.0  # seconds until connections are sought anew that are not there: honest nodes may trim or refuse them
@@ -39,7 +39,7 @@ class HostileNode(Node):
 
     def say(self, exchange: Exchange, frame: bytes) -> None:
         """Send a frame, without its length, behind what waits on the stream."""
-        exchange.waiting.push(encode(len(frame)) + frame)
+        exchange.waiting.push(framed(frame))
         self._extra.append(events.Wake(exchange.number))
 
     # ------------------------------------------------------------ the machine
@@ -97,7 +97,7 @@ class HostileNode(Node):
                 break
             for frame in exchange.said(taken):
                 for told in self._conduct.says(exchange, frame, self._now):
-                    exchange.waiting.push(encode(len(told)) + told)
+                    exchange.waiting.push(framed(told))
         if exchange.ended_here and exchange.ended_there and not exchange.waiting:
             self._over(stream)
         return exchange.waiting.take(limit)
@@ -139,7 +139,7 @@ class HostileNode(Node):
                 continue
             for frame in exchange.heard(data):
                 for left in self._conduct.hears(exchange, frame, self._now):
-                    chunks.append((stream, encode(len(left)) + left))
+                    chunks.append((stream, framed(left)))
         return received._replace(chunks=chunks)
 
     def _watched(self, effects: Sequence[NodeEffect]) -> Sequence[NodeEffect]:
