@@ -161,6 +161,7 @@ class App:
         self._runtime.feed(AddressesChanged(listening, config.listen.announce))
         if config.discovery.mdns:
             self._runtime.discover(config.network.name)
+        self._runtime.map_ports()
         about = {"peer_id": str(node.peer_id), "version": __version__, "configuration": describe.chosen(config)}
         self._audit.record("node.started", "node", **about)
         announced = config.listen.announce or listening

@@ -21,7 +21,7 @@ from .core.parameters.score import decay_factor
 from .core.probe import ProbeConfig
 from .core.records import check_peer_record
 from .core.types import PeerId
-from .net.config import NetConfig
+from .net.config import NetConfig, PortMappingConfig
 from .net.tls import server_context
 from .net.transports import Transports
 from .process.open_files import SPARE
@@ -308,6 +308,12 @@ def net_config(config: Config) -> NetConfig:
         dns_servers=config.discovery.dns_servers,
         dial_from_listener=config.relay.punch and bool(config.relay.relays or config.relay.find),
         verify_workers=_verify_workers(config),
+        port_mapping=PortMappingConfig(
+            mode=config.nat.mapping,
+            protocols=config.nat.protocols,
+            lifetime=config.nat.lifetime,
+            announced=bool(config.listen.announce),
+        ),
         write_stall_timeout=timeouts.write_stall,
         max_buffered_total=limits.total_buffer,
         dial_timeout=timeouts.dial,

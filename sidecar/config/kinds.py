@@ -117,6 +117,26 @@ def choice(*names: str) -> Kind:
     return Kind(read, json.dumps, "", "one of " + ", ".join(names), "|".join(names))
 
 
+def choices(*names: str) -> Kind:
+    """A list of some of a few words; as text separated by commas."""
+
+    def one(word: str) -> str:
+        if word not in names:
+            raise ValueError(f"{word!r} is not one of the words allowed")
+        return word
+
+    allowed = f"a list of words, each one of {', '.join(names)}; as text separated by commas"
+    distinct = _distinct(one, allowed, "NAME")
+
+    def read(value: object) -> tuple[str, ...]:
+        found: tuple[str, ...] = distinct.read(value)
+        if not found:
+            raise ValueError("the list is empty")
+        return found
+
+    return replace(distinct, read=read)
+
+
 def flag() -> Kind:
     """Either `true` or `false`."""
 

@@ -20,6 +20,7 @@ from .sections import (
     ListenSection,
     LogSection,
     MetricsSection,
+    NatSection,
     NetworkSection,
     PeersSection,
     ProbeSection,
@@ -43,6 +44,7 @@ class Config:
     state: StateSection = field(default_factory=StateSection)
     api: ApiSection = field(default_factory=ApiSection)
     autonat: AutonatSection = field(default_factory=AutonatSection)
+    nat: NatSection = field(default_factory=NatSection)
     dht: DhtSection = field(default_factory=DhtSection)
     gossip: GossipSection = field(default_factory=GossipSection)
     score: ScoreSection = field(default_factory=ScoreSection)

@@ -128,6 +128,40 @@ class PeersFound(NamedTuple):
     peers: Sequence[tuple[PeerId, tuple[Multiaddr, ...]]]
 
 
+class PortMappingState(enum.Enum):
+    """Whether the gateway maps ports to this node."""
+
+    OFF = "off"
+    """It is not asked."""
+    NO_GATEWAY = "no gateway"
+    ASKING = "asking"
+    MAPPED = "mapped"
+    REFUSED = "refused"
+    NO_ANSWER = "no answer"
+
+
+class PortMapping(NamedTuple):
+    """A port of the gateway that leads to `port` of this node; `ends_at`: unless it is renewed before that."""
+
+    address: Multiaddr
+    port: int
+    ends_at: float
+
+
+class PortsMapped(NamedTuple):
+    """How the gateway maps ports to this node now. `message`: a sentence for people; `remedy`: what to do, if anything.
+
+    `protocol`: by which they were mapped; `gateway`: its IP address. Both are empty where there is none.
+    """
+
+    state: PortMappingState
+    message: str
+    remedy: str = ""
+    gateway: str = ""
+    protocol: str = ""
+    mappings: tuple[PortMapping, ...] = ()
+
+
 class MeshRestored(NamedTuple):
     """This node has been part of the mesh all along: it need not join.
 
@@ -208,6 +242,7 @@ TransportInput = (
     | StreamGone
     | LatencyMeasured
     | PeersFound
+    | PortsMapped
     | MeshRestored
     | WorkCaused
 )

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, field
 
-from ..config.sections import LimitsSection, PeersSection, TimeoutsSection
+from ..config.sections import LimitsSection, NatSection, PeersSection, TimeoutsSection
 from ..core.channel import ChannelLimits
 from ..core.errors import InvalidArgument
 from ..core.networks import Network
 
 _MAY_BE_NOTHING = (
     "channel",
+    "port_mapping",
     "reserved_outbound",
     "attempt_delay",
     "dns_servers",
@@ -17,6 +18,18 @@ _MAY_BE_NOTHING = (
     "dial_from_listener",
 )
 _LIMITS, _PEERS, _TIMEOUTS = LimitsSection(), PeersSection(), TimeoutsSection()
+_NAT = NatSection()
+
+
+@dataclass(frozen=True, slots=True)
+class PortMappingConfig:
+    """`mode`: "auto", "on" or "off"; `protocols`: in the order in which they are tried; `lifetime`: in seconds."""
+
+    mode: str = _NAT.mapping
+    protocols: tuple[str, ...] = _NAT.protocols
+    lifetime: float = _NAT.lifetime
+    announced: bool = False
+    """Whether addresses to announce are configured: who names them has cared for the way to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +74,7 @@ class NetConfig:
 
     verify_workers: int = 0  # processes that check signatures of gossip, at most; as the node is told
 
+    port_mapping: PortMappingConfig = field(default_factory=PortMappingConfig)
     channel: ChannelLimits = field(default_factory=ChannelLimits)
 
     def __post_init__(self) -> None:

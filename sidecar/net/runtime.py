@@ -22,6 +22,7 @@ from ..core.mdns.statistics import MdnsStatistics
 from ..core.multiaddr import Endpoint, Multiaddr
 from ..core.node import NodeEffect, NodeInput, NodeMachine, NodeNews
 from ..core.override import override
+from ..core.portmap.statistics import PortMappingStatistics
 from ..core.types import Direction, KnownEndpoint
 from .admission import Admission
 from .alarm import Alarm
@@ -41,6 +42,7 @@ from .transports import Transports
 
 if TYPE_CHECKING:
     from .multicast import MulticastDns
+    from .port_mapping import PortMappings
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ _TAKEN = (errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.EINVAL)
 _PUNCH_AGAIN = 0.05  # seconds; a guess
 _NOWHERE = Endpoint("", "", 0)  # of what is behind a relay: no host, and nothing is spoken below its own protocols
 
+_UNMAP = 2.0  # seconds at the end for the gateway to remove what it has mapped; a guess
 _STALL_CHECKS = 1 / 16  # of the stall time-out: how often connections that bytes wait for are looked at
 
 
@@ -111,6 +114,7 @@ class Runtime(ConnectionHost):
         self._listening: list[socket.socket] = []
         self._bound: list[Multiaddr] = []  # where these listen, wildcards as they are
         self._multicast: MulticastDns | None = None
+        self._mappings: PortMappings | None = None
         self._own_endpoints: dict[tuple[str, int], None] = {}
         self._inputs: deque[NodeInput] = deque()  # that arose while the node was at work
         self._busy = False
@@ -165,6 +169,20 @@ class Runtime(ConnectionHost):
         )
         self._multicast.open()
 
+    def map_ports(self) -> None:
+        """Have the gateway map the ports listened at, from now on, where the configuration wants it."""
+        from .gateway import not_asked
+
+        config = self.config.port_mapping
+        refusal = not_asked(config)
+        if refusal is not None:
+            self.feed(refusal)
+            return
+        from .port_mapping import PortMappings  # not before it is wanted: it loads a parser of XML
+
+        self._mappings = PortMappings(config, self._bound, self.feed)
+        self._mappings.open()
+
     def feed(self, input: NodeInput) -> None:
         """Hand the node an input of the apps and carry out what it answers.
 
@@ -188,6 +206,9 @@ class Runtime(ConnectionHost):
         self._stopping = True
         if self._multicast is not None:
             self._multicast.close()
+        unmapped = None
+        if self._mappings is not None:
+            unmapped = self.loop.create_task(self._mappings.close(min(timeout, _UNMAP)), name="port mapping's end")
         for server in self._servers:
             server.close()
         await self._dialer.close()
@@ -203,6 +224,8 @@ class Runtime(ConnectionHost):
             for connection in list(self._connections.values()):
                 connection.abort(Closed("the node is shutting down"))
             await self._idle.wait()  # an aborted transport is lost in the loop's next turn
+        if unmapped is not None:
+            await unmapped
         self._alarm.cancel()
         self._backlog.close()
         await self._signatures.close()
@@ -244,6 +267,7 @@ class Runtime(ConnectionHost):
             handshakes=dict(counters.handshakes),
             refused_by=dict(self._admission.refused),
             closed_by=dict(counters.closed_by),
+            port_mapping=PortMappingStatistics() if self._mappings is None else self._mappings.statistics(),
             mdns=MdnsStatistics() if self._multicast is None else self._multicast.statistics(),
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ..core.mdns.statistics import MdnsStatistics
 from ..core.multiaddr import Multiaddr
+from ..core.portmap.statistics import PortMappingStatistics
 from ..core.statistics import Statistics
 from ..core.types import Direction, PeerId
 
@@ -61,6 +62,7 @@ class NetStatistics(Statistics):
     handshakes: dict[str, int] = field(default_factory=dict)  # "completed", or the name of the error
     closed_by: dict[str, int] = field(default_factory=dict)  # "order", or the name of the error
     mdns: MdnsStatistics = field(default_factory=MdnsStatistics)
+    port_mapping: PortMappingStatistics = field(default_factory=PortMappingStatistics)
 
     def flat(self) -> dict[str, int | float]:
         """As `Statistics.flat`, the names of errors in snake case."""

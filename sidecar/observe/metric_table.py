@@ -202,6 +202,30 @@ ROWS: tuple[Row, ...] = (
     _counter(lambda c: c.net.mdns.received, "mdns_received", "Multicast DNS messages that came, one's own included."),
     _counter(lambda c: c.net.mdns.refused, "mdns_refused", "Multicast DNS messages that were no DNS, or too many."),
     _counter(lambda c: c.net.mdns.peers, "mdns_peers_found", "Times that a link told of a peer, new or still there."),
+    # port mapping
+    _gauge(lambda c: c.net.port_mapping.mappings, "port_mappings", "Ports of the gateway that lead to this node."),
+    _counter(
+        lambda c: c.net.port_mapping.requests,
+        "port_mapping_requests",
+        "Requests to the gateway, repeated ones included.",
+    ),
+    _counter(
+        lambda c: c.net.port_mapping.granted, "port_mappings_granted", "Times that it mapped a port or renewed that."
+    ),
+    _counter(lambda c: c.net.port_mapping.denied, "port_mappings_denied", "Times that the gateway said no."),
+    _counter(lambda c: c.net.port_mapping.unanswered, "port_mapping_unanswered", "Requests to the gateway given up."),
+    _counter(
+        lambda c: c.net.port_mapping.malformed,
+        "port_mapping_malformed",
+        "Answers of the gateway that were none: cut short, too large, absurd, or that led elsewhere.",
+    ),
+    _counter(
+        lambda c: c.net.port_mapping.strays,
+        "port_mapping_strays",
+        "Datagrams of others than the gateway, or that answered nothing that was asked.",
+    ),
+    _counter(lambda c: c.net.port_mapping.restarts, "port_mapping_restarts", "Times that the gateway had begun anew."),
+    _counter(lambda c: c.net.port_mapping.lost, "port_mappings_lost", "Mappings that ended for want of a renewal."),
     _gauge(lambda c: c.net.dials_in_flight, "dials_in_flight", "Dials under way."),
     _gauge(lambda c: c.net.dials_queued, "dials_queued", "Dials that wait for their turn."),
     _counter(lambda c: c.net.bytes_in, "network_received_bytes", "Bytes that came from peers, as on the wire."),

@@ -114,7 +114,8 @@ def test_of_private_addresses_nobody_is_asked_and_nothing_changes() -> None:
     simulation.run(600)
     for peer in peers:
         assert not counted(peer).requests
-        assert peer.node.addresses()[-2:] == (Reachability.UNKNOWN, ())
+        addresses = peer.node.addresses()
+        assert (addresses.verdict, addresses.verdicts) == (Reachability.UNKNOWN, ())
         assert answers_lookups(peer)
         assert [each.type for each in peer.node.conditions()] == ["Listening", "Bootstrapped"]
 

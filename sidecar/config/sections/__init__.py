@@ -5,6 +5,7 @@ This is the one table. Reading, checking, `--help`, `sidecar config` and `docs/c
 
 from .api import ApiSection
 from .gate import GateSection
+from .nat import NatSection
 from .network import BootstrapSection, DiscoverySection, ListenSection, NetworkSection, PeersSection
 from .process import (
     AuditSection,
@@ -33,6 +34,7 @@ __all__ = [
     "ListenSection",
     "LogSection",
     "MetricsSection",
+    "NatSection",
     "NetworkSection",
     "PeersSection",
     "ProbeSection",

@@ -42,6 +42,8 @@ class AddressSource(enum.Enum):
 
     LISTENING = "listening"
     ANNOUNCED = "announced"
+    MAPPED = "mapped"
+    """The gateway says that its port leads here."""
     OBSERVED = "observed"
     """Peers see this node at its IP address."""
 

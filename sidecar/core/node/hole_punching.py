@@ -155,7 +155,7 @@ class HolePunching(SimpleHandler, Service[Never]):
         """Where others see the port that this node listens at, and where it listens."""
         nearest = Scope.of(connection.remote)
         seen = tuple(address for address, _ in self._identify.mapped.most_common(MAX_PUNCH_ADDRESSES // 2))
-        own = (*seen, *self._switch.announced, *self._switch.listening)
+        own = (*seen, *self._switch.told, *self._switch.listening)
         near = (address for address in own if address.ip is not None and Scope.of(address) >= nearest)
         return tuple(dict.fromkeys(near))[:MAX_PUNCH_ADDRESSES]
 

@@ -20,6 +20,7 @@ from ..parameters import NodeConfig
 from ..records import OpenRecord, open_peer_record
 from ..types import PeerId
 from .machine import NodeEffect, NodeInput
+from .reachability import NOT_MAPPED
 from .service import Follower, Service
 from .services import Services
 from .statistics import NodeStatistics
@@ -28,7 +29,7 @@ Taker = Callable[[Any, float], None]
 
 
 class NodeAddresses(NamedTuple):
-    """A node's own addresses. `verdicts`: of those that others were asked to dial, at what times."""
+    """A node's own addresses. `verdicts`: of those that others were asked to dial; `mapping`: what the gateway does."""
 
     listening: tuple[Multiaddr, ...]
     announced: tuple[Multiaddr, ...]
@@ -36,6 +37,7 @@ class NodeAddresses(NamedTuple):
     relayed: tuple[Multiaddr, ...]
     verdict: autonat.Reachability = autonat.Reachability.UNKNOWN
     verdicts: tuple[autonat.AddressVerdict, ...] = ()
+    mapping: events.PortsMapped = NOT_MAPPED
 
 
 class Participation(NamedTuple):
@@ -163,6 +165,7 @@ class Node:
             services.switch.relayed,
             reachability.verdict,
             reachability.verdicts(),
+            reachability.mapping,
         )
 
     def protocols(self) -> tuple[str, ...]:

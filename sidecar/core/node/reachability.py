@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import NamedTuple, Never, assert_never
+from typing import NamedTuple, assert_never
 
 from .. import autonat, events
 from ..autonat import AddressSource, Question, Reachability
@@ -26,6 +26,7 @@ _NONCE_WAIT = 5.0  # seconds that the nonce may come after the response, as in g
 _OBSERVERS = 2  # peers, in networks apart, that have to see this node at an IP address before it is looked at; a guess
 _MAX_OBSERVATIONS = 256
 _MAX_GUESSES = 4
+NOT_MAPPED = events.PortsMapped(events.PortMappingState.OFF, "the gateway is not asked to map ports")
 _LIE = 100.0  # points for a dial-back that is said to have worked, and did not; a guess
 
 
@@ -55,7 +56,9 @@ class _Request:
         self.deadline: Deadline | None = None
 
 
-class ReachabilityService(SimpleHandler, Service[Never], Follower[events.AddressesChanged | events.ConnectionOpened]):
+class ReachabilityService(
+    SimpleHandler, Service[events.PortsMapped], Follower[events.AddressesChanged | events.ConnectionOpened]
+):
     """Has addresses of this node dialled by peers, a few at a time; announces what can be reached, and no more."""
 
     name = "autonat"
@@ -70,6 +73,8 @@ class ReachabilityService(SimpleHandler, Service[Never], Follower[events.Address
         self._observations: dict[PeerId, _Observation] = {}  # the oldest first
         self._requests: dict[int, _Request] = {}  # by their nonces
         self._counts = autonat.ReachabilityStatistics()
+        self.mapping = NOT_MAPPED
+        """How the gateway maps ports to this node, as the driver has told it last."""
         if self._config.ask:
             switch.register(autonat.DIAL_BACK, _DialBacks(self, switch), housekeeping=True)
 
@@ -101,6 +106,12 @@ class ReachabilityService(SimpleHandler, Service[Never], Follower[events.Address
         )
 
     # ------------------------------------------------------------ which addresses
+
+    @override
+    def handle(self, arrived: events.PortsMapped, now: float) -> None:
+        self.mapping = arrived
+        self._look_again(now)
+        self._apply(now)
 
     @override
     def followed(self, arrived: events.AddressesChanged | events.ConnectionOpened, now: float) -> None:
@@ -142,9 +153,14 @@ class ReachabilityService(SimpleHandler, Service[Never], Follower[events.Address
             if not address.is_relayed and self._fits(address)
         }
         if not switch.announced:
+            candidates |= {address: AddressSource.MAPPED for address in self._mapped() if address not in candidates}
             candidates |= {address: AddressSource.OBSERVED for address in self._guesses() if address not in candidates}
         self._tracker.update(candidates, now)
         self._apply(now)
+
+    def _mapped(self) -> tuple[Multiaddr, ...]:
+        """Where the gateway leads others to this node; not where it is behind a NAT itself."""
+        return tuple(each.address for each in self.mapping.mappings if self._fits(each.address))
 
     def _guesses(self) -> list[Multiaddr]:
         """Where this node may be reached besides, as several peers see it, most of them first.
@@ -177,7 +193,9 @@ class ReachabilityService(SimpleHandler, Service[Never], Follower[events.Address
     def _apply(self, now: float) -> None:
         """Announce and answer by what is known now."""
         switch, tracker, before = self._switch, self._tracker, self._kademlia.serves
-        changed = switch.revise(tracker.addresses(Reachability.CONFIRMED), tracker.addresses(Reachability.UNREACHABLE))
+        # The gateway should know: what it has mapped is announced until peers say that it is not so.
+        found = dict.fromkeys((*tracker.addresses(Reachability.CONFIRMED), *self._mapped()))
+        changed = switch.revise(tuple(found), tracker.addresses(Reachability.UNREACHABLE))
         if switch.config.dht_adapts and switch.config.dht_server:
             self._kademlia.serve(self.verdict is not Reachability.UNREACHABLE)
         serves = self._kademlia.serves

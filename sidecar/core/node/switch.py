@@ -417,7 +417,7 @@ class Switch(Service[SwitchInput]):
         self.listening, self.announced = listening, announced
 
     def revise(self, found: tuple[Multiaddr, ...], unreachable: tuple[Multiaddr, ...]) -> bool:
-        """Others were found to reach this node at some more addresses, or not at some; whether that changes anything.
+        """Others reach this node at some more addresses, or not at some; whether that changes anything.
 
         Those of the configuration stay as they are but for the latter.
         """
