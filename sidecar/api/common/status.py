@@ -1,40 +1,17 @@
 """The one table from errors to the status that a call ends with."""
 
-import enum
 import re
 from collections.abc import Mapping
 
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+from sidecar_client.codes import Code as Code  # for all who import it from here
 
 from ...core import errors
 from .faults import InvalidField, PermissionDenied, QuotaExceeded, TopicOptionsDiffer, Unauthenticated
 
 DOMAIN = "sidecar"
-
-
-class Code(enum.IntEnum):
-    """The canonical codes; numbers and names are gRPC's."""
-
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    INVALID_ARGUMENT = 3
-    DEADLINE_EXCEEDED = 4
-    NOT_FOUND = 5
-    ALREADY_EXISTS = 6
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    FAILED_PRECONDITION = 9
-    ABORTED = 10
-    OUT_OF_RANGE = 11
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-    DATA_LOSS = 15
-    UNAUTHENTICATED = 16
-
 
 # The nearest ancestor counts, so each error has exactly one row.
 CODES: dict[type[errors.SidecarError], Code] = {

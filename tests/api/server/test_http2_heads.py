@@ -3,9 +3,10 @@
 import base64
 
 import pytest
+from sidecar_client.http2.metadata import encoded
 
 from sidecar.api.common.status import Code
-from sidecar.api.server.http2.heads import NotGrpc, Unfit, encoded, request_head, trailers
+from sidecar.api.server.http2.heads import NotGrpc, Unfit, request_head, trailers
 from tests.api.server.frames import HEAD
 
 _MOST = 16_384

@@ -3,10 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sidecar_client.codes import Code
+from sidecar_client.http2.messages import MessageReader, Unreadable, prefix
 
-from sidecar.api.common.status import Code
-from sidecar.api.server.http2.heads import Unfit
-from sidecar.api.server.http2.messages import MessageReader, prefix
 from tests.api.server.frames import prefixed
 from tests.net.pieces import pieces
 
@@ -32,13 +31,13 @@ def test_what_is_behind_the_last_whole_message_is_kept() -> None:
 def test_a_message_beyond_the_bound_is_refused_by_its_prefix() -> None:
     reader = MessageReader(4)
     assert reader.receive(prefixed(b"four")) == [b"four"]
-    with pytest.raises(Unfit, match=r"larger than max \(5 vs. 4\)") as refused:
+    with pytest.raises(Unreadable, match=r"larger than max \(5 vs. 4\)") as refused:
         reader.receive(prefix(5))
     assert refused.value.code is Code.RESOURCE_EXHAUSTED
 
 
 def test_a_compressed_message_is_refused() -> None:
-    with pytest.raises(Unfit, match="compressed") as refused:
+    with pytest.raises(Unreadable, match="compressed") as refused:
         MessageReader(100).receive(prefixed(b"x", compressed=1))
     assert refused.value.code is Code.INTERNAL
 

@@ -4,12 +4,14 @@ import asyncio
 from collections import deque
 from typing import Any, NoReturn, Protocol
 
+from sidecar_client.http2.metadata import encoded
+
 from ....core.errors import SidecarError
 from ...common.call import Metadata
 from ...common.status import Code, code, status_details
 from ..schema import serialize
 from .connection import ServerConnection
-from .heads import RequestHead, encoded, trailers
+from .heads import RequestHead, trailers
 
 _HIGH_WATER = 65_536  # bytes of a stream that wait for the app, from which on its writer waits too
 

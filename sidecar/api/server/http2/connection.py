@@ -4,8 +4,7 @@ import contextlib
 import struct
 from typing import Any, NamedTuple
 
-from ...common.status import Code
-from .binding import (
+from sidecar_client.http2.binding import (
     DataReceived,
     Headers,
     PingAcknowledged,
@@ -20,8 +19,10 @@ from .binding import (
     Violation,
     open_session,
 )
+from sidecar_client.http2.messages import PREFIX, MessageReader, Unreadable, prefix
+
+from ...common.status import Code
 from .heads import OK, RESPONSE, NotGrpc, RequestHead, Unfit, request_head, trailers
-from .messages import PREFIX, MessageReader, prefix
 
 WINDOW = 262_144
 """Bytes of a stream that may be on their way. A guess: what one read of the socket brings at most."""
@@ -71,7 +72,7 @@ class _Stream:
     __slots__ = ("begun", "ended", "held", "owed", "reader", "taken")
 
     def __init__(self, max_message: int) -> None:
-        self.reader = MessageReader(max_message)
+        self.reader = MessageReader(max_message, "; api.max_request says how large")
         self.begun = False  # the response's head is on its way
         self.ended = False  # the caller has said everything
         self.held = 0  # bytes of messages that nobody has taken yet
@@ -184,11 +185,11 @@ class ServerConnection:
             if event.end_stream:
                 stream.ended = True
                 if stream.reader.amid:
-                    raise Unfit(Code.INTERNAL, "the call ended amid a message")
+                    raise Unreadable(Code.INTERNAL, "the call ended amid a message")
             elif not messages:
                 return
-        except Unfit as refused:
-            self.finish(stream_id, trailers(refused.code, str(refused)) + refused.more)
+        except Unreadable as refused:
+            self.finish(stream_id, trailers(refused.code, str(refused)))
             events.append(CallGone(stream_id))
             return
         for message in messages:

@@ -1,14 +1,14 @@
 """What gRPC has in HTTP/2's headers: requests' heads, responses' heads and trailers (`grpc/doc/PROTOCOL-HTTP2.md`)."""
 
 import base64
-import binascii
 import re
 from typing import NamedTuple
-from urllib.parse import quote
+
+from sidecar_client.http2.binding import Headers
+from sidecar_client.http2.metadata import decoded, quoted
 
 from ...common.call import Metadata
 from ...common.status import Code
-from .binding import Headers
 
 RESPONSE: Headers = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 OK: Headers = ((b"grpc-status", b"0"),)
@@ -18,7 +18,6 @@ _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 _CONTENT_TYPE = re.compile(rb"application/grpc([+;].*)?")
 # What only HTTP/2 and gRPC have a use for. gRPC's own libraries leave the same out of an app's metadata.
 _OWN = frozenset((b"te", b"content-type", b"grpc-accept-encoding", b"connection", b"host"))
-_PLAIN = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
 class Unfit(Exception):
@@ -93,26 +92,17 @@ def _seconds(value: bytes) -> float:
 
 
 def _binary(value: bytes) -> list[bytes]:
-    """Base64 with or without padding; several values may be joined by commas."""
     try:
-        return [base64.b64decode(part + b"=" * (-len(part) % 4), validate=True) for part in value.split(b",")]
-    except binascii.Error:
+        return decoded(value)
+    except ValueError:
         raise Unfit(Code.INTERNAL, "a binary header is no base64") from None
-
-
-def encoded(metadata: Metadata) -> Headers:
-    """Metadata as headers."""
-    return tuple(
-        (key.encode(), base64.b64encode(value) if isinstance(value, bytes) else value.encode())
-        for key, value in metadata
-    )
 
 
 def trailers(code: Code, message: str, details: bytes = b"") -> Headers:
     """What ends a call. `details`: a google.rpc.Status, encoded."""
     found = [(b"grpc-status", b"%d" % code)]
     if message:
-        found.append((b"grpc-message", quote(message, safe=_PLAIN).encode()))
+        found.append((b"grpc-message", quoted(message)))
     if details:
         found.append((b"grpc-status-details-bin", base64.b64encode(details)))
     return tuple(found)

@@ -2,8 +2,7 @@
 
 import struct
 
-from ...common.status import Code
-from .heads import Unfit
+from ..codes import Code
 
 _PREFIX = struct.Struct("!BI")  # whether it is compressed, and the length in bytes
 PREFIX = _PREFIX.size
@@ -14,14 +13,24 @@ def prefix(length: int) -> bytes:
     return _PREFIX.pack(0, length)
 
 
+class Unreadable(Exception):
+    """Bytes behind which no message can be found any more."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        """What the call ends with."""
+
+
 class MessageReader:
     """Finds the messages in a stream's bytes."""
 
-    __slots__ = ("_begun", "_max", "_missing", "_parts")
+    __slots__ = ("_begun", "_max", "_missing", "_parts", "_remedy")
 
-    def __init__(self, max_message: int) -> None:
-        """`max_message`: bytes of the largest that is taken."""
+    def __init__(self, max_message: int, remedy: str = "") -> None:
+        """`max_message`: bytes of the largest that is taken. `remedy`: what to say to who sends a larger one."""
         self._max = max_message
+        self._remedy = remedy
         self._begun = b""  # of a prefix
         self._parts: list[bytes] = []  # of a message, joined once it is whole
         self._missing = 0
@@ -32,7 +41,7 @@ class MessageReader:
         return bool(self._begun or self._missing)
 
     def receive(self, data: bytes) -> list[bytes]:
-        """The messages that these bytes complete. Raises Unfit at one behind which nothing can be read."""
+        """The messages that these bytes complete. Raises Unreadable."""
         size = len(data)
         messages: list[bytes] = []
         start = 0
@@ -65,9 +74,9 @@ class MessageReader:
     def _length(self, data: bytes, start: int) -> int:
         compressed, length = _PREFIX.unpack_from(data, start)
         if compressed:
-            raise Unfit(Code.INTERNAL, f"a message is marked as compressed ({compressed}), and its call is not")
+            raise Unreadable(Code.INTERNAL, f"a message is marked as compressed ({compressed}), and its call is not")
         if length > self._max:
             # In gRPC's own words, by which clients know what was too large.
-            message = f"Received message larger than max ({length} vs. {self._max}); api.max_request says how large"
-            raise Unfit(Code.RESOURCE_EXHAUSTED, message)
+            message = f"Received message larger than max ({length} vs. {self._max}){self._remedy}"
+            raise Unreadable(Code.RESOURCE_EXHAUSTED, message)
         return int(length)
