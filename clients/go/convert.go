@@ -30,7 +30,26 @@ func nodeInfo(node *sidecarv1.Node) NodeInfo {
 		APIEngine:          node.GetApiEngine(),
 		Reachability:       Reachability(node.GetReachability()),
 		Addresses:          addressReachabilities(node.GetAddresses()),
+		PortMapping:        portMapping(node.GetPortMapping()),
 	}
+}
+
+func portMapping(message *sidecarv1.PortMapping) PortMapping {
+	mapping := PortMapping{
+		State:    message.GetState(),
+		Message:  message.GetMessage(),
+		Remedy:   message.GetRemedy(),
+		Gateway:  message.GetGateway(),
+		Protocol: message.GetProtocol(),
+	}
+	for _, each := range message.GetPorts() {
+		mapping.Ports = append(mapping.Ports, MappedPort{
+			Address:    each.GetAddress(),
+			Port:       each.GetPort(),
+			ExpireTime: moment(each.GetExpireTime()),
+		})
+	}
+	return mapping
 }
 
 func addressReachabilities(addresses []*sidecarv1.AddressReachability) []AddressReachability {

@@ -229,6 +229,13 @@ func (f *fake) GetNode(ctx context.Context, _ *pb.GetNodeRequest) (*pb.GetNodeRe
 			Address: "/ip4/192.0.2.1/tcp/1", Reachability: pb.Reachability_REACHABILITY_NOT_REACHABLE, Source: "observed",
 			Since: timestamppb.New(time.Unix(7, 0)), Proofs: 1, Failures: 3,
 		}},
+		PortMapping: &pb.PortMapping{
+			State: "mapped", Message: "M", Remedy: "R", Gateway: "192.168.1.1", Protocol: "pcp",
+			Ports: []*pb.MappedPort{
+				{Address: "/ip4/192.0.2.1/tcp/2", Port: 1, ExpireTime: timestamppb.New(time.Unix(9, 0))},
+				{Address: "/ip4/192.0.2.1/tcp/3", Port: 2},
+			},
+		},
 	}}, nil
 }
 

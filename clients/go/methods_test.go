@@ -42,6 +42,13 @@ func TestNodeMethods(t *testing.T) {
 			Address: "/ip4/192.0.2.1/tcp/1", Reachability: sidecar.ReachabilityNotReachable, Source: "observed",
 			Since: time.Unix(7, 0).UTC(), Proofs: 1, Failures: 3,
 		}},
+		PortMapping: sidecar.PortMapping{
+			State: "mapped", Message: "M", Remedy: "R", Gateway: "192.168.1.1", Protocol: "pcp",
+			Ports: []sidecar.MappedPort{
+				{Address: "/ip4/192.0.2.1/tcp/2", Port: 1, ExpireTime: time.Unix(9, 0).UTC()},
+				{Address: "/ip4/192.0.2.1/tcp/3", Port: 2},
+			},
+		},
 	})
 	ready := sidecar.Readiness{Ready: true, Conditions: []sidecar.Condition{
 		{Type: "Listening", Met: true, Reason: "R", Message: "M", Remedy: "do it", Since: time.Unix(7, 0).UTC()},

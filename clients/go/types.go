@@ -289,13 +289,33 @@ func (r Reachability) String() string {
 type AddressReachability struct {
 	Address      string
 	Reachability Reachability
-	// Source is "listening", "announced" or "observed".
+	// Source is "listening", "announced", "mapped" or "observed".
 	Source string
 	Since  time.Time
 	// Proofs is how many networks of peers have reached it.
 	Proofs uint32
 	// Failures is how many say, later than these, that they do not.
 	Failures uint32
+}
+
+// MappedPort is a port of the gateway that leads to a port of the node.
+type MappedPort struct {
+	Address string
+	Port    uint32
+	// ExpireTime is when the mapping ends unless it is renewed; zero where it has no end.
+	ExpireTime time.Time
+}
+
+// PortMapping says what the gateway of the node's network does for it.
+type PortMapping struct {
+	// State is "off", "no gateway", "asking", "mapped", "refused" or "no answer"; empty of an earlier sidecar.
+	State   string
+	Message string
+	Remedy  string
+	Gateway string
+	// Protocol is "pcp", "nat-pmp" or "upnp", and empty where nothing is mapped.
+	Protocol string
+	Ports    []MappedPort
 }
 
 // NodeInfo says who the node is and where.
@@ -315,6 +335,8 @@ type NodeInfo struct {
 	Reachability Reachability
 	// Addresses are those that peers were asked to dial.
 	Addresses []AddressReachability
+	// PortMapping is what the gateway of its network does for it.
+	PortMapping PortMapping
 }
 
 // Condition is one of the things that readiness is made of.

@@ -5,7 +5,7 @@ from typing import Protocol, TypeAlias
 
 from ..core import gossip
 from ..core.autonat import AddressVerdict, Reachability
-from ..core.events import Condition, PeerView
+from ..core.events import Condition, PeerView, PortsMapped
 from ..core.gate import Gate
 from ..core.histogram import Histogram
 from ..core.multiaddr import Multiaddr
@@ -39,6 +39,10 @@ class Addresses(Protocol):
     @property
     def verdicts(self) -> Sequence[AddressVerdict]:
         """Whether they reach each address."""
+
+    @property
+    def mapping(self) -> PortsMapped:
+        """What the gateway maps to it."""
 
 
 class NodeSurface(Protocol):

@@ -147,6 +147,7 @@ async def _of_running(client: Client, config: Config, carried: Transports, patie
     statistics = await client.statistics()
     yield running.loop(statistics)
     yield await running.inbound(client, node)
+    yield running.port_mapping(node)
     yield running.twins(statistics)
     if node.version == __version__:
         async for finding in running.rules(client, config):

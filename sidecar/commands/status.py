@@ -1,6 +1,7 @@
 """`sidecar status`."""
 
 import argparse
+from dataclasses import asdict
 
 from sidecar_client import Client, Reachability
 
@@ -49,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
                 }
                 for each in node.addresses
             ],
+            "port_mapping": None if node.port_mapping is None else asdict(node.port_mapping),
             "uptime": node.uptime,
         }
         lines = [
@@ -63,6 +65,8 @@ def run(options: argparse.Namespace) -> int:
         for each in node.addresses:
             found = f"reached by {each.proofs}, not by {each.failures}" if each.proofs or each.failures else "not tried"
             lines.append(f"  {words(each.reachability):<13}  {each.address} ({each.source}; {found})")
+        if node.port_mapping is not None and node.port_mapping.state != "off":
+            lines.append(f"  ports      {node.port_mapping.message}")
         for condition in readiness.conditions:
             lines.append(f"  {'yes' if condition.met else 'NO '}  {condition.type}: {condition.message}")
             if condition.remedy:

@@ -110,6 +110,18 @@ async def inbound(client: Client, node: NodeInfo) -> Finding:
     return warning(check, f"{words} in {node.uptime / 60:.0f} minutes: it may not be reachable", remedy)
 
 
+def port_mapping(node: NodeInfo) -> Finding:
+    """Whether the gateway of this network maps ports to the node."""
+    check = "port mapping"
+    mapping = node.port_mapping
+    if mapping is None:
+        return skipped(check, "the sidecar that runs does not say")
+    # One that peers reach all the same wants for nothing.
+    if mapping.remedy and node.reachability is not Reachability.CONFIRMED:
+        return warning(check, mapping.message, mapping.remedy)
+    return ok(check, mapping.message)
+
+
 async def rules(client: Client, config: Config) -> AsyncIterator[Finding]:
     """Whether the rules of the file are those in force, and whether each has topics that it is for."""
     check = "rules"

@@ -31,7 +31,7 @@ _MAX_DATAGRAM = 4096  # bytes; what is longer is no answer of these protocols
 
 _NONE_REMEDY = (
     "Turn on UPnP or NAT-PMP at the router, or forward the port by hand and name the outside address in "
-    "listen.announce; nat.mapping = off if neither is wanted."
+    "listen.announce; set nat.mapping to off if neither is wanted."
 )
 _DOUBLE_REMEDY = (
     "The router is behind another NAT, its provider's or a second router's: map the port there too, ask the provider "
@@ -185,7 +185,7 @@ class PortMappings:
         answer: HttpAnswer | SidecarError
         try:
             async with asyncio.timeout(_HTTP_TIMEOUT):
-                answer = await _ask(request, "" if self._gateway is None else self._gateway.own)
+                answer = await fetch(request, "" if self._gateway is None else self._gateway.own)
         except TimeoutError:
             answer = DeadlineExceeded(f"no answer within {_HTTP_TIMEOUT:g} s")
         except OSError as error:
@@ -225,9 +225,10 @@ class PortMappings:
             return PortsMapped(report.state, message, remedy, gateway.host, report.protocol, mappings)
         if report.state is PortMappingState.ASKING:
             return PortsMapped(report.state, f"the gateway {gateway.host} is being asked", gateway=gateway.host)
+        remedy = _NONE_REMEDY if self._config.mode == "on" else ""  # else nobody has said that it is wanted
         reasons = "; ".join(f"{protocol}: {reason}" for protocol, reason in report.reasons.items())
         message = f"the gateway {gateway.host} maps no port ({reasons})"
-        return PortsMapped(report.state, message, _NONE_REMEDY, gateway.host)
+        return PortsMapped(report.state, message, remedy, gateway.host)
 
     def _mappings(self, report: MapperReport, gateway: Gateway) -> tuple[PortMapping, ...]:
         found = []
@@ -239,8 +240,8 @@ class PortMappings:
         return tuple(found)
 
 
-async def _ask(request: GatewayRequest, own: str) -> HttpAnswer:
-    """Raises OSError and ProtocolError."""
+async def fetch(request: GatewayRequest, own: str) -> HttpAnswer:
+    """The answer to a request, made from the address `own`. Raises OSError and ProtocolError."""
     reader, writer = await asyncio.open_connection(
         request.host, request.port, local_addr=(own, 0), family=socket.AF_INET, limit=_READ
     )

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ ENGINE = os.environ.get("API_ENGINE", "auto")
 ME = Identity(bytes(32)).peer_id
 OTHER = Identity(bytes(31) + b"\1").peer_id
 THIRD = Identity(bytes(31) + b"\2").peer_id
+MAPPED = Multiaddr.from_text("/ip4/192.0.2.1/tcp/4747")
 ADDRESS = Multiaddr.from_text("/ip4/127.0.0.1/tcp/4747")
 ME_TEXT, OTHER_TEXT = str(ME), str(OTHER)
 
@@ -44,6 +46,14 @@ class Addresses(NamedTuple):
     verdict: Reachability = Reachability.CONFIRMED
     verdicts: tuple[AddressVerdict, ...] = (
         AddressVerdict(ADDRESS, Reachability.UNREACHABLE, AddressSource.LISTENING, since=5.0, proofs=1, failures=3),
+    )
+    mapping: events.PortsMapped = events.PortsMapped(
+        events.PortMappingState.MAPPED,
+        "mapped",
+        "Do so.",
+        "192.168.1.1",
+        "pcp",
+        (events.PortMapping(MAPPED, 4747, 600.0), events.PortMapping(MAPPED, 4748, inf)),
     )
 
 

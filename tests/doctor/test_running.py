@@ -9,7 +9,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sidecar_client import ConfigurationEntry, Direction, Histogram, NodeInfo, Rule, RuleCount, Statistics
+from sidecar_client import (
+    ConfigurationEntry,
+    Direction,
+    Histogram,
+    NodeInfo,
+    PortMapping,
+    Reachability,
+    Rule,
+    RuleCount,
+    Statistics,
+)
 
 from sidecar import __version__
 from sidecar.config import Config
@@ -189,3 +199,22 @@ def test_rules_that_are_for_nothing_or_not_in_force(
         return [finding async for finding in running.rules(sidecar, with_file(*named))]
 
     assert [(finding.level, finding.message) for finding in asyncio.run(ask())] == said
+
+
+@pytest.mark.parametrize(
+    ("mapping", "reachability", "level"),
+    [
+        (None, Reachability.UNKNOWN, Level.SKIPPED),
+        (PortMapping("off", "off", "", "", "", ()), Reachability.UNKNOWN, Level.OK),
+        (
+            PortMapping("no answer", "maps none", "Turn it on.", "192.0.2.1", "", ()),
+            Reachability.UNKNOWN,
+            Level.WARNING,
+        ),
+        (PortMapping("no answer", "maps none", "Turn it on.", "192.0.2.1", "", ()), Reachability.CONFIRMED, Level.OK),
+    ],
+)
+def test_a_gateway_that_maps_no_port(mapping: PortMapping | None, reachability: Reachability, level: Level) -> None:
+    finding = running.port_mapping(replace(NODE, port_mapping=mapping, reachability=reachability))
+    assert finding.level is level
+    assert mapping is None or finding.message == mapping.message

@@ -56,7 +56,7 @@ class Home:
         self._wan = wan
         self._prefix = f"pm{os.getpid() % 100_000}"
         self._names = {name: f"{self._prefix}-{name}" for name in ("home", "nat", "net")}
-        self._miniupnpd: subprocess.Popen[bytes] | None = None
+        self._miniupnpd: subprocess.Popen[str] | None = None
         self.inside, self.router, self.outside = (
             ("ip", "netns", "exec", self._names[name]) for name in ("home", "nat", "net")
         )
@@ -86,26 +86,35 @@ class Home:
         yes = {True: "yes", False: "no"}
         settings = self._place / "miniupnpd.conf"
         lines = ["ext_ifname=wan", "listening_ip=lan", f"enable_natpmp={yes[natpmp]}", f"enable_upnp={yes[upnp]}"]
-        lines += ["ext_allow_private_ipv4=yes"] * (self._wan != WAN)
         lines += ["uuid=6288d9dc-d4a1-4ed4-b483-448e6e140161", "allow 1024-65535 0.0.0.0/0 1024-65535", ""]
         settings.write_text("\n".join(lines))
-        with (self._place / "miniupnpd.log").open("ab") as log:
-            words = [*self.router, self._daemon, "-d", "-f", str(settings), "-P", str(self._place / "miniupnpd.pid")]
-            self._miniupnpd = subprocess.Popen(words, stdout=log, stderr=log)
+        words = [*self.router, self._daemon, "-d", "-f", str(settings), "-P", str(self._place / "miniupnpd.pid")]
+        self._miniupnpd = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.said("isten")  # that it listens, for NAT-PMP or for HTTP
 
     def stop(self) -> None:
-        """Stop the daemon; it removes all that it has mapped, as a router does that is switched off."""
+        """Stop the daemon and forget all that it has mapped, as a router does that is switched off."""
         if self._miniupnpd is not None:
             self._miniupnpd.send_signal(signal.SIGTERM)
-            self._miniupnpd.wait(30)
+            self._miniupnpd.communicate(timeout=30)
             self._miniupnpd = None
+            for chain in ("miniupnpd", "prerouting_miniupnpd", "postrouting_miniupnpd"):
+                _do(*self.router, "nft", "flush", "chain", "inet", "filter", chain)
+
+    def said(self, words: str) -> None:
+        """Read what the daemon says until these words come."""
+        assert self._miniupnpd is not None
+        assert self._miniupnpd.stderr is not None
+        lines = []
+        for line in self._miniupnpd.stderr:
+            if words in line:
+                return
+            lines.append(line)
+        raise AssertionError(f"miniupnpd ended without {words!r}: {''.join(lines)}")
 
     def rules(self) -> str:
         """The ports that are mapped."""
         return _do(*self.router, "nft", "list", "chain", "inet", "filter", "prerouting_miniupnpd")
-
-    def log(self) -> str:
-        return (self._place / "miniupnpd.log").read_text()
 
     def take_away(self) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):

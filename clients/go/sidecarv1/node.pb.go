@@ -189,7 +189,9 @@ type Node struct {
 	// Whether peers reach the node from outside, as those have found that it has asked to dial it.
 	Reachability Reachability `protobuf:"varint,11,opt,name=reachability,proto3,enum=sidecar.v1.Reachability" json:"reachability,omitempty"`
 	// What they have found of each address; empty where no public address of the node is known.
-	Addresses     []*AddressReachability `protobuf:"bytes,12,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Addresses []*AddressReachability `protobuf:"bytes,12,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// What the gateway of the node's network does for it. Earlier sidecars leave it out.
+	PortMapping   *PortMapping `protobuf:"bytes,13,opt,name=port_mapping,json=portMapping,proto3" json:"port_mapping,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -308,6 +310,168 @@ func (x *Node) GetAddresses() []*AddressReachability {
 	return nil
 }
 
+func (x *Node) GetPortMapping() *PortMapping {
+	if x != nil {
+		return x.PortMapping
+	}
+	return nil
+}
+
+// How the gateway of the node's network maps ports to the node, so that others can dial it there.
+type PortMapping struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "off" where the gateway is not asked, "no gateway", "asking", "mapped", "refused" or "no answer".
+	State string `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	// A sentence for people.
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// What to do about it. Empty where nothing is to be done.
+	Remedy string `protobuf:"bytes,3,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	// The gateway's IP address inside; empty where there is none.
+	Gateway string `protobuf:"bytes,4,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	// By which protocol it maps: "pcp", "nat-pmp" or "upnp"; empty where it does not.
+	Protocol string `protobuf:"bytes,5,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// The ports that are mapped.
+	Ports         []*MappedPort `protobuf:"bytes,6,rep,name=ports,proto3" json:"ports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PortMapping) Reset() {
+	*x = PortMapping{}
+	mi := &file_sidecar_v1_node_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PortMapping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PortMapping) ProtoMessage() {}
+
+func (x *PortMapping) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_node_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PortMapping.ProtoReflect.Descriptor instead.
+func (*PortMapping) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PortMapping) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *PortMapping) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *PortMapping) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
+func (x *PortMapping) GetGateway() string {
+	if x != nil {
+		return x.Gateway
+	}
+	return ""
+}
+
+func (x *PortMapping) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *PortMapping) GetPorts() []*MappedPort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+// A port of the gateway that leads to the node.
+type MappedPort struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The address outside. It is announced if it is public and peers have not found that they do not reach it.
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// The port of the node.
+	Port uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	// When the mapping ends unless it is renewed, which the node does long before. Absent where it has no end.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MappedPort) Reset() {
+	*x = MappedPort{}
+	mi := &file_sidecar_v1_node_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MappedPort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MappedPort) ProtoMessage() {}
+
+func (x *MappedPort) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_node_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MappedPort.ProtoReflect.Descriptor instead.
+func (*MappedPort) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *MappedPort) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *MappedPort) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *MappedPort) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
 // An address of the node, and what is known of it.
 type AddressReachability struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -315,7 +479,8 @@ type AddressReachability struct {
 	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	// Whether peers reach it.
 	Reachability Reachability `protobuf:"varint,2,opt,name=reachability,proto3,enum=sidecar.v1.Reachability" json:"reachability,omitempty"`
-	// From where it is known: "listening", "announced" or "observed", which means that several peers see the node there.
+	// From where it is known: "listening", "announced", "mapped", which means that the gateway says so, or "observed":
+	// several peers see the node there.
 	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
 	// When `reachability` became what it is.
 	Since *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
@@ -329,7 +494,7 @@ type AddressReachability struct {
 
 func (x *AddressReachability) Reset() {
 	*x = AddressReachability{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[3]
+	mi := &file_sidecar_v1_node_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -341,7 +506,7 @@ func (x *AddressReachability) String() string {
 func (*AddressReachability) ProtoMessage() {}
 
 func (x *AddressReachability) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[3]
+	mi := &file_sidecar_v1_node_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -354,7 +519,7 @@ func (x *AddressReachability) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddressReachability.ProtoReflect.Descriptor instead.
 func (*AddressReachability) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{3}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AddressReachability) GetAddress() string {
@@ -408,7 +573,7 @@ type GetReadinessRequest struct {
 
 func (x *GetReadinessRequest) Reset() {
 	*x = GetReadinessRequest{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[4]
+	mi := &file_sidecar_v1_node_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -420,7 +585,7 @@ func (x *GetReadinessRequest) String() string {
 func (*GetReadinessRequest) ProtoMessage() {}
 
 func (x *GetReadinessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[4]
+	mi := &file_sidecar_v1_node_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -433,7 +598,7 @@ func (x *GetReadinessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReadinessRequest.ProtoReflect.Descriptor instead.
 func (*GetReadinessRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{4}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{6}
 }
 
 // The readiness.
@@ -447,7 +612,7 @@ type GetReadinessResponse struct {
 
 func (x *GetReadinessResponse) Reset() {
 	*x = GetReadinessResponse{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[5]
+	mi := &file_sidecar_v1_node_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -459,7 +624,7 @@ func (x *GetReadinessResponse) String() string {
 func (*GetReadinessResponse) ProtoMessage() {}
 
 func (x *GetReadinessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[5]
+	mi := &file_sidecar_v1_node_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -472,7 +637,7 @@ func (x *GetReadinessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReadinessResponse.ProtoReflect.Descriptor instead.
 func (*GetReadinessResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{5}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetReadinessResponse) GetReadiness() *Readiness {
@@ -491,7 +656,7 @@ type WatchReadinessRequest struct {
 
 func (x *WatchReadinessRequest) Reset() {
 	*x = WatchReadinessRequest{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[6]
+	mi := &file_sidecar_v1_node_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +668,7 @@ func (x *WatchReadinessRequest) String() string {
 func (*WatchReadinessRequest) ProtoMessage() {}
 
 func (x *WatchReadinessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[6]
+	mi := &file_sidecar_v1_node_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +681,7 @@ func (x *WatchReadinessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchReadinessRequest.ProtoReflect.Descriptor instead.
 func (*WatchReadinessRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{6}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{8}
 }
 
 // The readiness, after a change.
@@ -530,7 +695,7 @@ type WatchReadinessResponse struct {
 
 func (x *WatchReadinessResponse) Reset() {
 	*x = WatchReadinessResponse{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[7]
+	mi := &file_sidecar_v1_node_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +707,7 @@ func (x *WatchReadinessResponse) String() string {
 func (*WatchReadinessResponse) ProtoMessage() {}
 
 func (x *WatchReadinessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[7]
+	mi := &file_sidecar_v1_node_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +720,7 @@ func (x *WatchReadinessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchReadinessResponse.ProtoReflect.Descriptor instead.
 func (*WatchReadinessResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{7}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchReadinessResponse) GetReadiness() *Readiness {
@@ -578,7 +743,7 @@ type Readiness struct {
 
 func (x *Readiness) Reset() {
 	*x = Readiness{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[8]
+	mi := &file_sidecar_v1_node_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -590,7 +755,7 @@ func (x *Readiness) String() string {
 func (*Readiness) ProtoMessage() {}
 
 func (x *Readiness) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[8]
+	mi := &file_sidecar_v1_node_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -603,7 +768,7 @@ func (x *Readiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Readiness.ProtoReflect.Descriptor instead.
 func (*Readiness) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{8}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Readiness) GetReady() bool {
@@ -641,7 +806,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[9]
+	mi := &file_sidecar_v1_node_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +818,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[9]
+	mi := &file_sidecar_v1_node_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +831,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{9}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Condition) GetType() string {
@@ -720,7 +885,7 @@ type GetStatisticsRequest struct {
 
 func (x *GetStatisticsRequest) Reset() {
 	*x = GetStatisticsRequest{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[10]
+	mi := &file_sidecar_v1_node_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -732,7 +897,7 @@ func (x *GetStatisticsRequest) String() string {
 func (*GetStatisticsRequest) ProtoMessage() {}
 
 func (x *GetStatisticsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[10]
+	mi := &file_sidecar_v1_node_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -745,7 +910,7 @@ func (x *GetStatisticsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatisticsRequest.ProtoReflect.Descriptor instead.
 func (*GetStatisticsRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{10}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{12}
 }
 
 // The counters and gauges.
@@ -761,7 +926,7 @@ type GetStatisticsResponse struct {
 
 func (x *GetStatisticsResponse) Reset() {
 	*x = GetStatisticsResponse{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[11]
+	mi := &file_sidecar_v1_node_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -773,7 +938,7 @@ func (x *GetStatisticsResponse) String() string {
 func (*GetStatisticsResponse) ProtoMessage() {}
 
 func (x *GetStatisticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[11]
+	mi := &file_sidecar_v1_node_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -786,7 +951,7 @@ func (x *GetStatisticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatisticsResponse.ProtoReflect.Descriptor instead.
 func (*GetStatisticsResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{11}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetStatisticsResponse) GetValues() map[string]float64 {
@@ -842,7 +1007,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[12]
+	mi := &file_sidecar_v1_node_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -854,7 +1019,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[12]
+	mi := &file_sidecar_v1_node_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -867,7 +1032,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{12}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Histogram) GetName() string {
@@ -907,7 +1072,7 @@ type GetConfigurationRequest struct {
 
 func (x *GetConfigurationRequest) Reset() {
 	*x = GetConfigurationRequest{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[13]
+	mi := &file_sidecar_v1_node_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1084,7 @@ func (x *GetConfigurationRequest) String() string {
 func (*GetConfigurationRequest) ProtoMessage() {}
 
 func (x *GetConfigurationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[13]
+	mi := &file_sidecar_v1_node_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1097,7 @@ func (x *GetConfigurationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigurationRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigurationRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{13}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{15}
 }
 
 // The configuration.
@@ -946,7 +1111,7 @@ type GetConfigurationResponse struct {
 
 func (x *GetConfigurationResponse) Reset() {
 	*x = GetConfigurationResponse{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[14]
+	mi := &file_sidecar_v1_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1123,7 @@ func (x *GetConfigurationResponse) String() string {
 func (*GetConfigurationResponse) ProtoMessage() {}
 
 func (x *GetConfigurationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[14]
+	mi := &file_sidecar_v1_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1136,7 @@ func (x *GetConfigurationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigurationResponse.ProtoReflect.Descriptor instead.
 func (*GetConfigurationResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{14}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetConfigurationResponse) GetEntries() []*ConfigurationEntry {
@@ -999,7 +1164,7 @@ type ConfigurationEntry struct {
 
 func (x *ConfigurationEntry) Reset() {
 	*x = ConfigurationEntry{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[15]
+	mi := &file_sidecar_v1_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1011,7 +1176,7 @@ func (x *ConfigurationEntry) String() string {
 func (*ConfigurationEntry) ProtoMessage() {}
 
 func (x *ConfigurationEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[15]
+	mi := &file_sidecar_v1_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1024,7 +1189,7 @@ func (x *ConfigurationEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationEntry.ProtoReflect.Descriptor instead.
 func (*ConfigurationEntry) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{15}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ConfigurationEntry) GetName() string {
@@ -1064,7 +1229,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[16]
+	mi := &file_sidecar_v1_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1241,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[16]
+	mi := &file_sidecar_v1_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1254,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{16}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{18}
 }
 
 // Records of the log, oldest first; or a gap before the next ones.
@@ -1105,7 +1270,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[17]
+	mi := &file_sidecar_v1_node_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1117,7 +1282,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[17]
+	mi := &file_sidecar_v1_node_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1130,7 +1295,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{17}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WatchEventsResponse) GetEvents() []*NodeEvent {
@@ -1166,7 +1331,7 @@ type NodeEvent struct {
 
 func (x *NodeEvent) Reset() {
 	*x = NodeEvent{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[18]
+	mi := &file_sidecar_v1_node_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1178,7 +1343,7 @@ func (x *NodeEvent) String() string {
 func (*NodeEvent) ProtoMessage() {}
 
 func (x *NodeEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[18]
+	mi := &file_sidecar_v1_node_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1191,7 +1356,7 @@ func (x *NodeEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEvent.ProtoReflect.Descriptor instead.
 func (*NodeEvent) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{18}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *NodeEvent) GetTime() *timestamppb.Timestamp {
@@ -1243,7 +1408,7 @@ type SetLogLevelRequest struct {
 
 func (x *SetLogLevelRequest) Reset() {
 	*x = SetLogLevelRequest{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[19]
+	mi := &file_sidecar_v1_node_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1420,7 @@ func (x *SetLogLevelRequest) String() string {
 func (*SetLogLevelRequest) ProtoMessage() {}
 
 func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[19]
+	mi := &file_sidecar_v1_node_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1433,7 @@ func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogLevelRequest.ProtoReflect.Descriptor instead.
 func (*SetLogLevelRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{19}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetLogLevelRequest) GetPart() string {
@@ -1298,7 +1463,7 @@ type SetLogLevelResponse struct {
 
 func (x *SetLogLevelResponse) Reset() {
 	*x = SetLogLevelResponse{}
-	mi := &file_sidecar_v1_node_proto_msgTypes[20]
+	mi := &file_sidecar_v1_node_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1310,7 +1475,7 @@ func (x *SetLogLevelResponse) String() string {
 func (*SetLogLevelResponse) ProtoMessage() {}
 
 func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_node_proto_msgTypes[20]
+	mi := &file_sidecar_v1_node_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1323,7 +1488,7 @@ func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogLevelResponse.ProtoReflect.Descriptor instead.
 func (*SetLogLevelResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{20}
+	return file_sidecar_v1_node_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SetLogLevelResponse) GetLevel() string {
@@ -1348,7 +1513,7 @@ const file_sidecar_v1_node_proto_rawDesc = "" +
 	"sidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\x10\n" +
 	"\x0eGetNodeRequest\"7\n" +
 	"\x0fGetNodeResponse\x12$\n" +
-	"\x04node\x18\x01 \x01(\v2\x10.sidecar.v1.NodeR\x04node\"\x84\x04\n" +
+	"\x04node\x18\x01 \x01(\v2\x10.sidecar.v1.NodeR\x04node\"\xc0\x04\n" +
 	"\x04Node\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x18\n" +
 	"\anetwork\x18\x02 \x01(\tR\anetwork\x12\x14\n" +
@@ -1364,7 +1529,21 @@ const file_sidecar_v1_node_proto_rawDesc = "" +
 	"api_engine\x18\n" +
 	" \x01(\tR\tapiEngine\x12<\n" +
 	"\freachability\x18\v \x01(\x0e2\x18.sidecar.v1.ReachabilityR\freachability\x12=\n" +
-	"\taddresses\x18\f \x03(\v2\x1f.sidecar.v1.AddressReachabilityR\taddresses\"\xeb\x01\n" +
+	"\taddresses\x18\f \x03(\v2\x1f.sidecar.v1.AddressReachabilityR\taddresses\x12:\n" +
+	"\fport_mapping\x18\r \x01(\v2\x17.sidecar.v1.PortMappingR\vportMapping\"\xb9\x01\n" +
+	"\vPortMapping\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
+	"\x06remedy\x18\x03 \x01(\tR\x06remedy\x12\x18\n" +
+	"\agateway\x18\x04 \x01(\tR\agateway\x12\x1a\n" +
+	"\bprotocol\x18\x05 \x01(\tR\bprotocol\x12,\n" +
+	"\x05ports\x18\x06 \x03(\v2\x16.sidecar.v1.MappedPortR\x05ports\"w\n" +
+	"\n" +
+	"MappedPort\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\x12;\n" +
+	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"\xeb\x01\n" +
 	"\x13AddressReachability\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12<\n" +
 	"\freachability\x18\x02 \x01(\x0e2\x18.sidecar.v1.ReachabilityR\freachability\x12\x16\n" +
@@ -1467,76 +1646,81 @@ func file_sidecar_v1_node_proto_rawDescGZIP() []byte {
 }
 
 var file_sidecar_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sidecar_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_sidecar_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_sidecar_v1_node_proto_goTypes = []any{
 	(Reachability)(0),                // 0: sidecar.v1.Reachability
 	(*GetNodeRequest)(nil),           // 1: sidecar.v1.GetNodeRequest
 	(*GetNodeResponse)(nil),          // 2: sidecar.v1.GetNodeResponse
 	(*Node)(nil),                     // 3: sidecar.v1.Node
-	(*AddressReachability)(nil),      // 4: sidecar.v1.AddressReachability
-	(*GetReadinessRequest)(nil),      // 5: sidecar.v1.GetReadinessRequest
-	(*GetReadinessResponse)(nil),     // 6: sidecar.v1.GetReadinessResponse
-	(*WatchReadinessRequest)(nil),    // 7: sidecar.v1.WatchReadinessRequest
-	(*WatchReadinessResponse)(nil),   // 8: sidecar.v1.WatchReadinessResponse
-	(*Readiness)(nil),                // 9: sidecar.v1.Readiness
-	(*Condition)(nil),                // 10: sidecar.v1.Condition
-	(*GetStatisticsRequest)(nil),     // 11: sidecar.v1.GetStatisticsRequest
-	(*GetStatisticsResponse)(nil),    // 12: sidecar.v1.GetStatisticsResponse
-	(*Histogram)(nil),                // 13: sidecar.v1.Histogram
-	(*GetConfigurationRequest)(nil),  // 14: sidecar.v1.GetConfigurationRequest
-	(*GetConfigurationResponse)(nil), // 15: sidecar.v1.GetConfigurationResponse
-	(*ConfigurationEntry)(nil),       // 16: sidecar.v1.ConfigurationEntry
-	(*WatchEventsRequest)(nil),       // 17: sidecar.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),      // 18: sidecar.v1.WatchEventsResponse
-	(*NodeEvent)(nil),                // 19: sidecar.v1.NodeEvent
-	(*SetLogLevelRequest)(nil),       // 20: sidecar.v1.SetLogLevelRequest
-	(*SetLogLevelResponse)(nil),      // 21: sidecar.v1.SetLogLevelResponse
-	nil,                              // 22: sidecar.v1.GetStatisticsResponse.ValuesEntry
-	nil,                              // 23: sidecar.v1.NodeEvent.FieldsEntry
-	nil,                              // 24: sidecar.v1.SetLogLevelResponse.PartsEntry
-	(*timestamppb.Timestamp)(nil),    // 25: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 26: google.protobuf.Duration
-	(*Lagged)(nil),                   // 27: sidecar.v1.Lagged
+	(*PortMapping)(nil),              // 4: sidecar.v1.PortMapping
+	(*MappedPort)(nil),               // 5: sidecar.v1.MappedPort
+	(*AddressReachability)(nil),      // 6: sidecar.v1.AddressReachability
+	(*GetReadinessRequest)(nil),      // 7: sidecar.v1.GetReadinessRequest
+	(*GetReadinessResponse)(nil),     // 8: sidecar.v1.GetReadinessResponse
+	(*WatchReadinessRequest)(nil),    // 9: sidecar.v1.WatchReadinessRequest
+	(*WatchReadinessResponse)(nil),   // 10: sidecar.v1.WatchReadinessResponse
+	(*Readiness)(nil),                // 11: sidecar.v1.Readiness
+	(*Condition)(nil),                // 12: sidecar.v1.Condition
+	(*GetStatisticsRequest)(nil),     // 13: sidecar.v1.GetStatisticsRequest
+	(*GetStatisticsResponse)(nil),    // 14: sidecar.v1.GetStatisticsResponse
+	(*Histogram)(nil),                // 15: sidecar.v1.Histogram
+	(*GetConfigurationRequest)(nil),  // 16: sidecar.v1.GetConfigurationRequest
+	(*GetConfigurationResponse)(nil), // 17: sidecar.v1.GetConfigurationResponse
+	(*ConfigurationEntry)(nil),       // 18: sidecar.v1.ConfigurationEntry
+	(*WatchEventsRequest)(nil),       // 19: sidecar.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),      // 20: sidecar.v1.WatchEventsResponse
+	(*NodeEvent)(nil),                // 21: sidecar.v1.NodeEvent
+	(*SetLogLevelRequest)(nil),       // 22: sidecar.v1.SetLogLevelRequest
+	(*SetLogLevelResponse)(nil),      // 23: sidecar.v1.SetLogLevelResponse
+	nil,                              // 24: sidecar.v1.GetStatisticsResponse.ValuesEntry
+	nil,                              // 25: sidecar.v1.NodeEvent.FieldsEntry
+	nil,                              // 26: sidecar.v1.SetLogLevelResponse.PartsEntry
+	(*timestamppb.Timestamp)(nil),    // 27: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 28: google.protobuf.Duration
+	(*Lagged)(nil),                   // 29: sidecar.v1.Lagged
 }
 var file_sidecar_v1_node_proto_depIdxs = []int32{
 	3,  // 0: sidecar.v1.GetNodeResponse.node:type_name -> sidecar.v1.Node
-	25, // 1: sidecar.v1.Node.start_time:type_name -> google.protobuf.Timestamp
-	26, // 2: sidecar.v1.Node.uptime:type_name -> google.protobuf.Duration
+	27, // 1: sidecar.v1.Node.start_time:type_name -> google.protobuf.Timestamp
+	28, // 2: sidecar.v1.Node.uptime:type_name -> google.protobuf.Duration
 	0,  // 3: sidecar.v1.Node.reachability:type_name -> sidecar.v1.Reachability
-	4,  // 4: sidecar.v1.Node.addresses:type_name -> sidecar.v1.AddressReachability
-	0,  // 5: sidecar.v1.AddressReachability.reachability:type_name -> sidecar.v1.Reachability
-	25, // 6: sidecar.v1.AddressReachability.since:type_name -> google.protobuf.Timestamp
-	9,  // 7: sidecar.v1.GetReadinessResponse.readiness:type_name -> sidecar.v1.Readiness
-	9,  // 8: sidecar.v1.WatchReadinessResponse.readiness:type_name -> sidecar.v1.Readiness
-	10, // 9: sidecar.v1.Readiness.conditions:type_name -> sidecar.v1.Condition
-	25, // 10: sidecar.v1.Condition.since:type_name -> google.protobuf.Timestamp
-	22, // 11: sidecar.v1.GetStatisticsResponse.values:type_name -> sidecar.v1.GetStatisticsResponse.ValuesEntry
-	13, // 12: sidecar.v1.GetStatisticsResponse.histograms:type_name -> sidecar.v1.Histogram
-	16, // 13: sidecar.v1.GetConfigurationResponse.entries:type_name -> sidecar.v1.ConfigurationEntry
-	19, // 14: sidecar.v1.WatchEventsResponse.events:type_name -> sidecar.v1.NodeEvent
-	27, // 15: sidecar.v1.WatchEventsResponse.lagged:type_name -> sidecar.v1.Lagged
-	25, // 16: sidecar.v1.NodeEvent.time:type_name -> google.protobuf.Timestamp
-	23, // 17: sidecar.v1.NodeEvent.fields:type_name -> sidecar.v1.NodeEvent.FieldsEntry
-	24, // 18: sidecar.v1.SetLogLevelResponse.parts:type_name -> sidecar.v1.SetLogLevelResponse.PartsEntry
-	1,  // 19: sidecar.v1.NodeService.GetNode:input_type -> sidecar.v1.GetNodeRequest
-	5,  // 20: sidecar.v1.NodeService.GetReadiness:input_type -> sidecar.v1.GetReadinessRequest
-	7,  // 21: sidecar.v1.NodeService.WatchReadiness:input_type -> sidecar.v1.WatchReadinessRequest
-	11, // 22: sidecar.v1.NodeService.GetStatistics:input_type -> sidecar.v1.GetStatisticsRequest
-	14, // 23: sidecar.v1.NodeService.GetConfiguration:input_type -> sidecar.v1.GetConfigurationRequest
-	17, // 24: sidecar.v1.NodeService.WatchEvents:input_type -> sidecar.v1.WatchEventsRequest
-	20, // 25: sidecar.v1.NodeService.SetLogLevel:input_type -> sidecar.v1.SetLogLevelRequest
-	2,  // 26: sidecar.v1.NodeService.GetNode:output_type -> sidecar.v1.GetNodeResponse
-	6,  // 27: sidecar.v1.NodeService.GetReadiness:output_type -> sidecar.v1.GetReadinessResponse
-	8,  // 28: sidecar.v1.NodeService.WatchReadiness:output_type -> sidecar.v1.WatchReadinessResponse
-	12, // 29: sidecar.v1.NodeService.GetStatistics:output_type -> sidecar.v1.GetStatisticsResponse
-	15, // 30: sidecar.v1.NodeService.GetConfiguration:output_type -> sidecar.v1.GetConfigurationResponse
-	18, // 31: sidecar.v1.NodeService.WatchEvents:output_type -> sidecar.v1.WatchEventsResponse
-	21, // 32: sidecar.v1.NodeService.SetLogLevel:output_type -> sidecar.v1.SetLogLevelResponse
-	26, // [26:33] is the sub-list for method output_type
-	19, // [19:26] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	6,  // 4: sidecar.v1.Node.addresses:type_name -> sidecar.v1.AddressReachability
+	4,  // 5: sidecar.v1.Node.port_mapping:type_name -> sidecar.v1.PortMapping
+	5,  // 6: sidecar.v1.PortMapping.ports:type_name -> sidecar.v1.MappedPort
+	27, // 7: sidecar.v1.MappedPort.expire_time:type_name -> google.protobuf.Timestamp
+	0,  // 8: sidecar.v1.AddressReachability.reachability:type_name -> sidecar.v1.Reachability
+	27, // 9: sidecar.v1.AddressReachability.since:type_name -> google.protobuf.Timestamp
+	11, // 10: sidecar.v1.GetReadinessResponse.readiness:type_name -> sidecar.v1.Readiness
+	11, // 11: sidecar.v1.WatchReadinessResponse.readiness:type_name -> sidecar.v1.Readiness
+	12, // 12: sidecar.v1.Readiness.conditions:type_name -> sidecar.v1.Condition
+	27, // 13: sidecar.v1.Condition.since:type_name -> google.protobuf.Timestamp
+	24, // 14: sidecar.v1.GetStatisticsResponse.values:type_name -> sidecar.v1.GetStatisticsResponse.ValuesEntry
+	15, // 15: sidecar.v1.GetStatisticsResponse.histograms:type_name -> sidecar.v1.Histogram
+	18, // 16: sidecar.v1.GetConfigurationResponse.entries:type_name -> sidecar.v1.ConfigurationEntry
+	21, // 17: sidecar.v1.WatchEventsResponse.events:type_name -> sidecar.v1.NodeEvent
+	29, // 18: sidecar.v1.WatchEventsResponse.lagged:type_name -> sidecar.v1.Lagged
+	27, // 19: sidecar.v1.NodeEvent.time:type_name -> google.protobuf.Timestamp
+	25, // 20: sidecar.v1.NodeEvent.fields:type_name -> sidecar.v1.NodeEvent.FieldsEntry
+	26, // 21: sidecar.v1.SetLogLevelResponse.parts:type_name -> sidecar.v1.SetLogLevelResponse.PartsEntry
+	1,  // 22: sidecar.v1.NodeService.GetNode:input_type -> sidecar.v1.GetNodeRequest
+	7,  // 23: sidecar.v1.NodeService.GetReadiness:input_type -> sidecar.v1.GetReadinessRequest
+	9,  // 24: sidecar.v1.NodeService.WatchReadiness:input_type -> sidecar.v1.WatchReadinessRequest
+	13, // 25: sidecar.v1.NodeService.GetStatistics:input_type -> sidecar.v1.GetStatisticsRequest
+	16, // 26: sidecar.v1.NodeService.GetConfiguration:input_type -> sidecar.v1.GetConfigurationRequest
+	19, // 27: sidecar.v1.NodeService.WatchEvents:input_type -> sidecar.v1.WatchEventsRequest
+	22, // 28: sidecar.v1.NodeService.SetLogLevel:input_type -> sidecar.v1.SetLogLevelRequest
+	2,  // 29: sidecar.v1.NodeService.GetNode:output_type -> sidecar.v1.GetNodeResponse
+	8,  // 30: sidecar.v1.NodeService.GetReadiness:output_type -> sidecar.v1.GetReadinessResponse
+	10, // 31: sidecar.v1.NodeService.WatchReadiness:output_type -> sidecar.v1.WatchReadinessResponse
+	14, // 32: sidecar.v1.NodeService.GetStatistics:output_type -> sidecar.v1.GetStatisticsResponse
+	17, // 33: sidecar.v1.NodeService.GetConfiguration:output_type -> sidecar.v1.GetConfigurationResponse
+	20, // 34: sidecar.v1.NodeService.WatchEvents:output_type -> sidecar.v1.WatchEventsResponse
+	23, // 35: sidecar.v1.NodeService.SetLogLevel:output_type -> sidecar.v1.SetLogLevelResponse
+	29, // [29:36] is the sub-list for method output_type
+	22, // [22:29] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_node_proto_init() }
@@ -1551,7 +1735,7 @@ func file_sidecar_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_node_proto_rawDesc), len(file_sidecar_v1_node_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -137,6 +137,22 @@ export function node(message: nodes.Node | undefined): types.NodeInfo {
       proofs: each.proofs,
       failures: each.failures,
     })),
+    portMapping: message.portMapping && portMapping(message.portMapping),
+  };
+}
+
+function portMapping(message: nodes.PortMapping): types.PortMapping {
+  return {
+    state: message.state,
+    message: message.message,
+    remedy: message.remedy,
+    gateway: message.gateway,
+    protocol: message.protocol,
+    ports: message.ports.map((each) => ({
+      address: each.address,
+      port: each.port,
+      expireTime: optional(each.expireTime),
+    })),
   };
 }
 

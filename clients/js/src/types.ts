@@ -141,7 +141,7 @@ export interface AddressReachability {
   readonly address: string;
   /** Whether peers reach it. */
   readonly reachability: Reachability;
-  /** From where it is known: `listening`, `announced` or `observed`. */
+  /** From where it is known: `listening`, `announced`, `mapped` or `observed`. */
   readonly source: string;
   /** When `reachability` became what it is, in Unix seconds. */
   readonly since: number;
@@ -149,6 +149,32 @@ export interface AddressReachability {
   readonly proofs: number;
   /** How many say, later than these, that they do not. */
   readonly failures: number;
+}
+
+/** A port of the gateway that leads to a port of the node. */
+export interface MappedPort {
+  /** The address outside. */
+  readonly address: string;
+  /** The port of the node. */
+  readonly port: number;
+  /** When the mapping ends unless it is renewed; undefined where it has no end. */
+  readonly expireTime: number | undefined;
+}
+
+/** What the gateway of the node's network does for it. */
+export interface PortMapping {
+  /** `off`, `no gateway`, `asking`, `mapped`, `refused` or `no answer`. */
+  readonly state: string;
+  /** A sentence, for people. */
+  readonly message: string;
+  /** What to do about it; empty where nothing is to be done. */
+  readonly remedy: string;
+  /** The gateway's IP address inside; empty where there is none. */
+  readonly gateway: string;
+  /** `pcp`, `nat-pmp` or `upnp`; empty where nothing is mapped. */
+  readonly protocol: string;
+  /** The ports that are mapped. */
+  readonly ports: readonly MappedPort[];
 }
 
 /** Who the node is and where. */
@@ -177,6 +203,8 @@ export interface NodeInfo {
   readonly reachability: Reachability;
   /** Those of its addresses that peers were asked to dial. */
   readonly addresses: readonly AddressReachability[];
+  /** What the gateway of its network does for it; undefined of an earlier sidecar. */
+  readonly portMapping: PortMapping | undefined;
 }
 
 /** One of the things that readiness is made of. */

@@ -1,6 +1,7 @@
 """Messages of `node.proto`."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 
 from sidecar_client.v1 import node_pb2 as pb
 from sidecar_client.v1.common_pb2 import LAG_REASON_SLOW_READER, Lagged
@@ -8,7 +9,7 @@ from sidecar_client.v1.common_pb2 import LAG_REASON_SLOW_READER, Lagged
 from ... import __version__
 from ...config.describe import Setting
 from ...core.autonat import Reachability
-from ...core.events import Condition
+from ...core.events import Condition, PortsMapped
 from ...core.histogram import Histogram
 from ...core.types import PeerId
 from ...process.journal import JournalEntry
@@ -57,7 +58,26 @@ def node(
                 for each in addresses.verdicts
             ],
             api_engine=engine,
+            port_mapping=_port_mapping(addresses.mapping, epoch_ns),
         )
+    )
+
+
+def _port_mapping(mapping: PortsMapped, epoch_ns: int) -> pb.PortMapping:
+    return pb.PortMapping(
+        state=mapping.state.value,
+        message=mapping.message,
+        remedy=mapping.remedy,
+        gateway=mapping.gateway,
+        protocol=mapping.protocol,
+        ports=[
+            pb.MappedPort(
+                address=str(each.address),
+                port=each.port,
+                expire_time=wall_time(each.ends_at, epoch_ns) if isfinite(each.ends_at) else None,
+            )
+            for each in mapping.mappings
+        ],
     )
 
 

@@ -20,8 +20,9 @@ _QUIET = 120.0  # seconds since the last of them after which it counts as stable
 
 
 _REMEDY = (
-    "To be reached, open the port in the firewall, and have the router forward it to this machine; where it is reached "
-    "at another address, name that in listen.announce. Else nothing is to be done: this node reaches others."
+    "To be reached, open the port in the firewall, and have the router forward it to this machine, or turn on UPnP or "
+    "NAT-PMP there (nat.mapping); where it is reached at another address, name that in listen.announce. Else nothing "
+    "is to be done: this node reaches others."
 )
 
 ReadinessMatter = (

@@ -307,7 +307,7 @@ def _ip4(text: str) -> str:
     try:
         return str(ipaddress.IPv4Address(text))
     except ValueError:
-        raise ProtocolError(f"{text[:40]!r} for an external address") from None
+        raise ProtocolError(f"{text[:40]!r} for an external address" if text else "no external address") from None
 
 
 def _port(text: str) -> int:

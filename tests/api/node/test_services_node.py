@@ -13,6 +13,7 @@ from sidecar.core import errors, events
 from sidecar.core.multiaddr import Multiaddr
 from tests.api.fakes import (
     ADDRESS,
+    MAPPED,
     ME,
     ME_TEXT,
     OTHER,
@@ -43,6 +44,13 @@ async def test_node(tmp_path: Path) -> None:
         (found,) = info.addresses
         assert (found.address, found.reachability) == (str(ADDRESS), Reachability.NOT_REACHABLE)
         assert (found.source, found.proofs, found.failures) == ("listening", 1, 3)
+        mapping = info.port_mapping
+        assert mapping is not None
+        assert (mapping.state, mapping.message, mapping.remedy) == ("mapped", "mapped", "Do so.")
+        assert (mapping.gateway, mapping.protocol) == ("192.168.1.1", "pcp")
+        ends, lasts = mapping.ports
+        assert (ends.address, ends.port, lasts.port, lasts.expire_time) == (str(MAPPED), 4747, 4748, None)
+        assert ends.expire_time == pytest.approx(found.since + 595)
         assert 0 <= info.uptime < 60
         statistics = await client.statistics()
         assert (

@@ -41,7 +41,16 @@ def node(message: node_pb2.Node) -> types.NodeInfo:
             )
             for each in message.addresses
         ),
+        port_mapping=_port_mapping(message.port_mapping) if message.HasField("port_mapping") else None,
     )
+
+
+def _port_mapping(message: node_pb2.PortMapping) -> types.PortMapping:
+    ports = tuple(
+        types.MappedPort(each.address, each.port, unix(each.expire_time) if each.HasField("expire_time") else None)
+        for each in message.ports
+    )
+    return types.PortMapping(message.state, message.message, message.remedy, message.gateway, message.protocol, ports)
 
 
 def readiness(message: node_pb2.Readiness) -> types.Readiness:

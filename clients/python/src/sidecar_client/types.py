@@ -156,8 +156,8 @@ class Reachability(_Enum):
 class AddressReachability:
     """An address of the node, and what peers have found of it.
 
-    `source`: "listening", "announced" or "observed". `since`: Unix seconds. `proofs`: how many networks of peers have
-    reached it; `failures`: how many say, later than these, that they do not.
+    `source`: "listening", "announced", "mapped" or "observed". `since`: Unix seconds. `proofs`: how many networks of
+    peers have reached it; `failures`: how many say, later than these, that they do not.
     """
 
     address: str
@@ -169,11 +169,36 @@ class AddressReachability:
 
 
 @dataclass(frozen=True, slots=True)
+class MappedPort:
+    """A port of the gateway that leads to the node's `port`. `expire_time`: Unix seconds, None where it has no end."""
+
+    address: str
+    port: int
+    expire_time: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PortMapping:
+    """What the gateway of the node's network does for it.
+
+    `state`: "off", "no gateway", "asking", "mapped", "refused" or "no answer". `message` and `remedy` are for people.
+    `protocol`: "pcp", "nat-pmp" or "upnp", empty where nothing is mapped.
+    """
+
+    state: str
+    message: str
+    remedy: str
+    gateway: str
+    protocol: str
+    ports: tuple[MappedPort, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeInfo:
     """Who the node is and where. `start_time` is Unix seconds, `uptime` seconds.
 
     `api_engine`: what speaks gRPC to apps, "http2" or "grpcio"; empty of an earlier sidecar.
-    `addresses`: those that peers were asked to dial.
+    `addresses`: those that peers were asked to dial. `port_mapping`: None of an earlier sidecar.
     """
 
     peer_id: str
@@ -188,6 +213,7 @@ class NodeInfo:
     api_engine: str = ""
     reachability: Reachability = Reachability.UNSPECIFIED
     addresses: tuple[AddressReachability, ...] = ()
+    port_mapping: PortMapping | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ class Node(_message.Message):
     API_ENGINE_FIELD_NUMBER: _builtins.int
     REACHABILITY_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
+    PORT_MAPPING_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
     """The peer id, base58."""
     network: _builtins.str
@@ -145,6 +146,10 @@ class Node(_message.Message):
     def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___AddressReachability]:
         """What they have found of each address; empty where no public address of the node is known."""
 
+    @_builtins.property
+    def port_mapping(self) -> Global___PortMapping:
+        """What the gateway of the node's network does for it. Earlier sidecars leave it out."""
+
     def __init__(
         self,
         *,
@@ -160,14 +165,91 @@ class Node(_message.Message):
         api_engine: _builtins.str = ...,
         reachability: Global___Reachability.ValueType = ...,
         addresses: _abc.Iterable[Global___AddressReachability] | None = ...,
+        port_mapping: Global___PortMapping | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "uptime", b"uptime"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["port_mapping", b"port_mapping", "start_time", b"start_time", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent", b"agent", "announced_addresses", b"announced_addresses", "api_engine", b"api_engine", "listening_addresses", b"listening_addresses", "network", b"network", "observed_addresses", b"observed_addresses", "peer_id", b"peer_id", "reachability", b"reachability", "start_time", b"start_time", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent", b"agent", "announced_addresses", b"announced_addresses", "api_engine", b"api_engine", "listening_addresses", b"listening_addresses", "network", b"network", "observed_addresses", b"observed_addresses", "peer_id", b"peer_id", "port_mapping", b"port_mapping", "reachability", b"reachability", "start_time", b"start_time", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Node: _TypeAlias = Node  # noqa: Y015
+
+@_typing.final
+class PortMapping(_message.Message):
+    """How the gateway of the node's network maps ports to the node, so that others can dial it there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    PORTS_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    """"off" where the gateway is not asked, "no gateway", "asking", "mapped", "refused" or "no answer"."""
+    message: _builtins.str
+    """A sentence for people."""
+    remedy: _builtins.str
+    """What to do about it. Empty where nothing is to be done."""
+    gateway: _builtins.str
+    """The gateway's IP address inside; empty where there is none."""
+    protocol: _builtins.str
+    """By which protocol it maps: "pcp", "nat-pmp" or "upnp"; empty where it does not."""
+    @_builtins.property
+    def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___MappedPort]:
+        """The ports that are mapped."""
+
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        message: _builtins.str = ...,
+        remedy: _builtins.str = ...,
+        gateway: _builtins.str = ...,
+        protocol: _builtins.str = ...,
+        ports: _abc.Iterable[Global___MappedPort] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway", b"gateway", "message", b"message", "ports", b"ports", "protocol", b"protocol", "remedy", b"remedy", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PortMapping: _TypeAlias = PortMapping  # noqa: Y015
+
+@_typing.final
+class MappedPort(_message.Message):
+    """A port of the gateway that leads to the node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """The address outside. It is announced if it is public and peers have not found that they do not reach it."""
+    port: _builtins.int
+    """The port of the node."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the mapping ends unless it is renewed, which the node does long before. Absent where it has no end."""
+
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        port: _builtins.int = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "expire_time", b"expire_time", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MappedPort: _TypeAlias = MappedPort  # noqa: Y015
 
 @_typing.final
 class AddressReachability(_message.Message):
@@ -186,7 +268,9 @@ class AddressReachability(_message.Message):
     reachability: Global___Reachability.ValueType
     """Whether peers reach it."""
     source: _builtins.str
-    """From where it is known: "listening", "announced" or "observed", which means that several peers see the node there."""
+    """From where it is known: "listening", "announced", "mapped", which means that the gateway says so, or "observed":
+    several peers see the node there.
+    """
     proofs: _builtins.int
     """How many networks of peers have proved that they reach it."""
     failures: _builtins.int

@@ -66,6 +66,34 @@ export interface Node {
   reachability: Reachability;
   /** What they have found of each address; empty where no public address of the node is known. */
   addresses: AddressReachability[];
+  /** What the gateway of the node's network does for it. Earlier sidecars leave it out. */
+  portMapping: PortMapping | undefined;
+}
+
+/** How the gateway of the node's network maps ports to the node, so that others can dial it there. */
+export interface PortMapping {
+  /** "off" where the gateway is not asked, "no gateway", "asking", "mapped", "refused" or "no answer". */
+  state: string;
+  /** A sentence for people. */
+  message: string;
+  /** What to do about it. Empty where nothing is to be done. */
+  remedy: string;
+  /** The gateway's IP address inside; empty where there is none. */
+  gateway: string;
+  /** By which protocol it maps: "pcp", "nat-pmp" or "upnp"; empty where it does not. */
+  protocol: string;
+  /** The ports that are mapped. */
+  ports: MappedPort[];
+}
+
+/** A port of the gateway that leads to the node. */
+export interface MappedPort {
+  /** The address outside. It is announced if it is public and peers have not found that they do not reach it. */
+  address: string;
+  /** The port of the node. */
+  port: number;
+  /** When the mapping ends unless it is renewed, which the node does long before. Absent where it has no end. */
+  expireTime: Timestamp | undefined;
 }
 
 /** An address of the node, and what is known of it. */
@@ -74,7 +102,10 @@ export interface AddressReachability {
   address: string;
   /** Whether peers reach it. */
   reachability: Reachability;
-  /** From where it is known: "listening", "announced" or "observed", which means that several peers see the node there. */
+  /**
+   * From where it is known: "listening", "announced", "mapped", which means that the gateway says so, or "observed":
+   * several peers see the node there.
+   */
   source: string;
   /** When `reachability` became what it is. */
   since:
@@ -377,6 +408,7 @@ function createBaseNode(): Node {
     apiEngine: "",
     reachability: 0,
     addresses: [],
+    portMapping: undefined,
   };
 }
 
@@ -417,6 +449,9 @@ export const Node: MessageFns<Node> = {
     }
     for (const v of message.addresses) {
       AddressReachability.encode(v!, writer.uint32(98).fork()).join();
+    }
+    if (message.portMapping !== undefined) {
+      PortMapping.encode(message.portMapping, writer.uint32(106).fork()).join();
     }
     return writer;
   },
@@ -530,6 +565,14 @@ export const Node: MessageFns<Node> = {
             message.addresses.push(AddressReachability.decode(reader, reader.uint32()));
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.portMapping = PortMapping.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -563,6 +606,205 @@ export const Node: MessageFns<Node> = {
     message.apiEngine = object.apiEngine ?? "";
     message.reachability = object.reachability ?? 0;
     message.addresses = object.addresses?.map((e) => AddressReachability.fromPartial(e)) || [];
+    message.portMapping = (object.portMapping !== undefined && object.portMapping !== null)
+      ? PortMapping.fromPartial(object.portMapping)
+      : undefined;
+    return message;
+  },
+};
+
+function createBasePortMapping(): PortMapping {
+  return { state: "", message: "", remedy: "", gateway: "", protocol: "", ports: [] };
+}
+
+export const PortMapping: MessageFns<PortMapping> = {
+  encode(message: PortMapping, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.state !== "") {
+      writer.uint32(10).string(message.state);
+    }
+    if (message.message !== "") {
+      writer.uint32(18).string(message.message);
+    }
+    if (message.remedy !== "") {
+      writer.uint32(26).string(message.remedy);
+    }
+    if (message.gateway !== "") {
+      writer.uint32(34).string(message.gateway);
+    }
+    if (message.protocol !== "") {
+      writer.uint32(42).string(message.protocol);
+    }
+    for (const v of message.ports) {
+      MappedPort.encode(v!, writer.uint32(50).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PortMapping {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePortMapping();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.state = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.remedy = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.gateway = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.protocol = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.ports.push(MappedPort.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<PortMapping>, I>>(base?: I): PortMapping {
+    return PortMapping.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PortMapping>, I>>(object: I): PortMapping {
+    const message = createBasePortMapping();
+    message.state = object.state ?? "";
+    message.message = object.message ?? "";
+    message.remedy = object.remedy ?? "";
+    message.gateway = object.gateway ?? "";
+    message.protocol = object.protocol ?? "";
+    message.ports = object.ports?.map((e) => MappedPort.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseMappedPort(): MappedPort {
+  return { address: "", port: 0, expireTime: undefined };
+}
+
+export const MappedPort: MessageFns<MappedPort> = {
+  encode(message: MappedPort, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.address !== "") {
+      writer.uint32(10).string(message.address);
+    }
+    if (message.port !== 0) {
+      writer.uint32(16).uint32(message.port);
+    }
+    if (message.expireTime !== undefined) {
+      Timestamp.encode(message.expireTime, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MappedPort {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMappedPort();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.expireTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<MappedPort>, I>>(base?: I): MappedPort {
+    return MappedPort.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<MappedPort>, I>>(object: I): MappedPort {
+    const message = createBaseMappedPort();
+    message.address = object.address ?? "";
+    message.port = object.port ?? 0;
+    message.expireTime = (object.expireTime !== undefined && object.expireTime !== null)
+      ? Timestamp.fromPartial(object.expireTime)
+      : undefined;
     return message;
   },
 };
