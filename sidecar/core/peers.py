@@ -27,7 +27,9 @@ class Origin(enum.Enum):
 class BookEntry:
     """What is known of one peer: its addresses, best first, and how the last attempts at it went."""
 
-    __slots__ = ("addresses", "brief", "failures", "good", "origin", "proven", "retry_at", "teller", "told")
+    __slots__ = (
+        "addresses", "brief", "failed_at", "failures", "good", "origin", "proven", "retry_at", "teller", "told",
+    )  # fmt: skip
 
     def __init__(self, origin: Origin, teller: PeerId | None) -> None:
         self.origin = origin
@@ -39,6 +41,7 @@ class BookEntry:
         self.brief = 0  # connections in a row that it ended soon
         self.good = False  # a connection to it has worked
         self.retry_at = 0.0  # monotonic seconds; not dialled unasked before then
+        self.failed_at: float | None = None  # the last attempt, where it is this failure that `retry_at` is set for
 
 
 class AddressBook:
@@ -150,6 +153,7 @@ class AddressBook:
         entry = self._entries.get(peer)
         if entry is not None:
             entry.failures += 1
+            entry.failed_at = now
             entry.retry_at = now + min(limit, base * 2 ** min(entry.failures - 1, 16))
 
     def ended(
@@ -166,6 +170,7 @@ class AddressBook:
                 entry.brief = 0
             elif in_order:
                 entry.brief += 1
+                entry.failed_at = None
                 pause = min(limit, base * 2 ** min(entry.brief - 1, 16))
                 entry.retry_at = max(entry.retry_at, now + pause)
 

@@ -31,7 +31,10 @@ _PAUSE = 1.0  # seconds from the high water to a trim, so that a burst is trimme
 _RETURNED = 300.0  # seconds in which a peer that comes back after a trim has no grace: else those would win; a guess
 _MAX_RETURNED = 4096
 _AGAIN = 5.0  # seconds until the next try when protection and grace kept more than the high water; a guess
-_HURRIED = 0.25  # of the grace is left to peers while more come than go: enough to ask whom else they may dial; a guess
+# Of the grace is left to peers while more come than go: two seconds by default, in which they are identified, and their
+# first lookup has told them whom else they may dial. A guess; with a quarter, 13 nodes a second could not join through
+# two that take 32 each, and some were outside for half a minute.
+_HURRIED = 0.1
 
 
 class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
@@ -152,14 +155,15 @@ class ConnectionManager(Service[Never], Follower[events.ConnectionOpened]):
             "and this one was of least use"
         )
         closed = self._close(self._candidates(now, 1.0), surplus, error, now)
-        if present - closed > config.high_water + (config.high_water - config.low_water) // 2:
+        by_far = config.high_water + (config.high_water - config.low_water) // 2
+        if present - closed > by_far:
             closed += self._close(self._candidates(now, _HURRIED), surplus - closed, error, now)
         self._trimmed += closed
         if closed:
             switch.note(LogLevel.INFO, None, "%d of %d connections trimmed", closed, present)
         if present - closed > config.high_water:
             self._due = True
-            switch.deadlines.at(now + _AGAIN, self._trim)
+            switch.deadlines.at(now + (_PAUSE if present - closed > by_far else _AGAIN), self._trim)
 
     def _close(self, peers: list[Peer], count: int, error: Closed, now: float) -> int:
         """Send the first of these away until so many connections are closed; returns how many were."""

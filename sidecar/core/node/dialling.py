@@ -24,7 +24,7 @@ from ..peers import BookEntry, Origin
 from ..types import Direction, PeerId
 from .config import ConfigurationChanged
 from .dial_budget import DialBudget
-from .entrances import Entrances
+from .entrances import Entrances, pause_at_the_door
 from .outbound import OutboundChoice
 from .service import Follower, Service
 from .statistics import DialBudgetStatistics
@@ -110,7 +110,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         self._number = 0
         self._bootstrap = _bootstrap(switch.config, switch.local)
         self._bootstrap_peers = dict(self._bootstrap)  # asked of every peer again and again
-        self.entrances = Entrances(switch, self.reach_anyone)
+        self.entrances = Entrances(switch, self._knock)
         self._budget = DialBudget(switch.config.exempt_networks)
         self._outbound = OutboundChoice(switch)
         self.last_error: SidecarError | None = None  # of the last dial that failed, for readiness
@@ -200,6 +200,10 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         self._dials[self._number] = None
         self._anonymous[self._number] = then
         self._switch.emit(events.Dial(self._number, None, tuple(addresses), insist))
+
+    def _knock(self, addresses: Sequence[Multiaddr], then: Reached, now: float) -> None:
+        """`reach_anyone` of a bootstrap address; who has no peers goes by its own pause, not by the driver's."""
+        self.reach_anyone(addresses, then, now, insist=not self._switch.peers)
 
     def dial_directly(
         self,
@@ -416,10 +420,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         if peer is None:
             return
         switch.note(LogLevel.DEBUG, peer, "dial failed: %s", failed.error)
-        config = switch.config
-        # Alone, it has nobody else to ask: a bootstrap peer that is full has room again before long.
-        limit = config.redial_limit if switch.peers else max(config.redial_base, config.redial_limit * _ALONE)
-        switch.book.failed(peer, now, config.redial_base, limit)
+        switch.book.failed(peer, now, switch.config.redial_base, switch.config.redial_limit)
         present = switch.peers.get(peer)
         if present is None:
             self._search_or_fail(peer, failed.error, now)
@@ -559,7 +560,8 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
             return
         eligible = [peer for peer in book.peers() if self.may_dial(peer, now)]
         for peer in self._outbound.choose(eligible, missing if few else min(missing, _OWN_AT_ONCE)):
-            self.reach(peer, (), _ignore, now)
+            # Who has no peers goes by its own pause at bootstrap peers, not by the driver's.
+            self.reach(peer, (), _ignore, now, insist=not switch.peers and self.is_bootstrap(peer))
 
     def statistics(self) -> DialBudgetStatistics:
         """Dials that were not made, counted since the start."""
@@ -593,12 +595,20 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         entry = self._switch.book.get(peer)
         return (
             entry is not None
-            and entry.retry_at <= now
+            and (entry.retry_at <= now or self._tries_sooner(peer, entry, now))
             and peer != self._switch.local
             and peer not in self._switch.peers
             and peer not in self._dialling
             and not self._gate.refuses_peer(peer)
         )
+
+    def _tries_sooner(self, peer: PeerId, entry: BookEntry, now: float) -> bool:
+        """Whether a node that has no peers now tries one before its time; not one that let us in and sent us away."""
+        if self._switch.peers or entry.failed_at is None:
+            return False
+        config = self._switch.config
+        pause = max(config.redial_base, config.redial_limit * _ALONE)
+        return now - entry.failed_at >= (pause_at_the_door(config) if self.is_bootstrap(peer) else pause)
 
     # ------------------------------------------------------------ views
 

@@ -11,17 +11,29 @@ from .. import events
 from ..errors import SelfDial, SidecarError
 from ..events import LogLevel
 from ..multiaddr import Multiaddr
+from ..parameters import NodeConfig
 from ..types import PeerId
 from .switch import Peer, Switch
+
+_AT_THE_DOOR = 0.05  # of the longest wait between dials; a guess
 
 Reached = Callable[[Peer | SidecarError, float], None]
 ReachAnyone = Callable[[Sequence[Multiaddr], Reached, float], None]
 
 
+def pause_at_the_door(config: NodeConfig) -> float:
+    """Seconds that a node without peers waits from one attempt at a bootstrap peer to the next.
+
+    It has nobody else to ask, and a bootstrap peer that is full has room again before long. If who has waited for long
+    tried more and more rarely, all that come later would get in before it.
+    """
+    return max(config.redial_base, config.redial_limit * _AT_THE_DOOR)
+
+
 class _Entrance:
     """One configured address, and who was behind it when it was resolved last."""
 
-    __slots__ = ("address", "behind", "error", "failures", "few", "open", "retry_at")
+    __slots__ = ("address", "behind", "error", "failures", "few", "open", "retry_at", "tried_at")
 
     def __init__(self, address: Multiaddr) -> None:
         self.address = address
@@ -30,6 +42,7 @@ class _Entrance:
         self.open = 0  # what is awaited: the name's resolution, then dials
         self.failures = 0
         self.retry_at = 0.0
+        self.tried_at = 0.0  # when the last attempt was over
         self.error: SidecarError | None = None
 
 
@@ -69,6 +82,8 @@ class Entrances:
             retry_at = entrance.retry_at
             if enough and any(peer in self._switch.peers for peer in entrance.behind.values()):
                 retry_at += self._switch.config.kademlia.refresh_interval * (0.5 + self._switch.rng.random())
+            if not self._switch.peers:
+                retry_at = min(retry_at, entrance.tried_at + pause_at_the_door(self._switch.config))
             if not entrance.open and retry_at <= now:
                 entrance.few = enough
                 entrance.open, entrance.error = 1, None
@@ -137,6 +152,7 @@ class Entrances:
             self._switch.note(LogLevel.DEBUG, None, "bootstrap address %s: %s", entrance.address, error)
         if entrance.open:
             return
+        entrance.tried_at = now
         config = self._switch.config
         if any(peer in self._switch.peers for peer in entrance.behind.values() if peer is not None):
             entrance.failures, entrance.error = 0, None
