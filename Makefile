@@ -170,7 +170,12 @@ grpcurl: .tools/bin/grpcurl  ## Install grpcurl with Go, to try the API by hand;
 promtool: .tools/bin/promtool  ## Install promtool, which tests metrics and alerts: from Debian's package, without root
 
 .tools/bin/promtool:
-	@tools/promtool.sh $@
+	@tools/from_debian.sh prometheus usr/bin/promtool $@
+
+miniupnpd: .tools/bin/miniupnpd  ## Install miniupnpd, the router that port mapping is tested with: from Debian's package, without root
+
+.tools/bin/miniupnpd:
+	@tools/from_debian.sh miniupnpd-nftables usr/sbin/miniupnpd $@
 
 protos: $(STAMP)  ## Generate the code of the schemas in protos/ again
 	@$(BIN)/python tools/generate.py
@@ -256,5 +261,5 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo demo-nat test test-slow test-tools probe-check attack-sim dist promtool grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench attack bench-attack bench-clients bench-gate bench-growth bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
+.PHONY: help install demo demo-nat test test-slow test-tools probe-check attack-sim dist promtool miniupnpd grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench attack bench-attack bench-clients bench-gate bench-growth bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
   breaking release-schemas image image-base image-figures deploy-test manifests tools page-test site profile

@@ -1,4 +1,4 @@
-"""Builds and installs what the tests need beside the Python packages: peers, agents, clients, and two programs.
+"""Builds and installs what the tests need beside the Python packages: peers, agents, clients, and some programs.
 
 `python -m tests.prepare [STEP ...]` does what `make test` needs, or what is named, beside the tests that need none of
 it, and says how far. A test that needs a part of it asks for it by `ensure`, and waits where it is just being made.
@@ -32,6 +32,13 @@ def _make(program: str) -> None:
         run_tool(["make", "-s", program], ROOT)
 
 
+def _make_router() -> None:
+    """The router that port mapping is tested with, where it can be used. Raises ToolMissing, BuildFailed."""
+    if os.geteuid() != 0:
+        raise ToolMissing("miniupnpd: network namespaces take root")
+    _make("miniupnpd")
+
+
 def _silent(_: str) -> None:
     """`build_peer` need not say what `main` says."""
 
@@ -39,6 +46,7 @@ def _silent(_: str) -> None:
 # In the order in which the tests want them. The tests build everything else by themselves: it takes seconds.
 STEPS: dict[str, tuple[tuple[str, ...], Callable[[], object]]] = {
     "promtool": ((), lambda: _make("promtool")),
+    "miniupnpd": (("ip", "nft", "sysctl"), _make_router),
     "js client": (("node", "npm"), lambda: build_agent("js")),
     **{f"{name} peer": ((), lambda name=name: build_peer(name, _silent)) for name in sorted(CORE, reverse=True)},  # type: ignore[misc]
     "go client": (("go",), lambda: build_agent("go")),

@@ -3,10 +3,11 @@
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..core.events import PortMappingState, PortsMapped
+from ..core.multiaddr import Multiaddr
 from ..core.portmap.method import Gateway
 from .config import PortMappingConfig
 
@@ -54,12 +55,18 @@ def parse_routes(table: str) -> str | None:
     return min(found)[1] if found else None
 
 
-def not_asked(config: PortMappingConfig) -> PortsMapped | None:
-    """Why no gateway is asked, whatever there is; None: one is."""
+def not_asked(config: PortMappingConfig, bound: Sequence[Multiaddr]) -> PortsMapped | None:
+    """Why no gateway is asked, whatever there is; None: one is. `bound`: where this node listens."""
+    endpoints = [address.endpoint() for address in bound]
+    hosts = [endpoint.host for endpoint in endpoints if endpoint is not None and endpoint.kind == "ip4"]
     if config.mode == "off":
-        return PortsMapped(PortMappingState.OFF, "nat.mapping is off")
-    if config.mode == "auto" and config.announced:
-        return PortsMapped(PortMappingState.OFF, "nat.mapping is auto, and listen.announce says where this node is")
-    if config.mode == "auto" and in_container():
-        return PortsMapped(PortMappingState.OFF, "nat.mapping is auto, and this is a container")
-    return None
+        why = "nat.mapping is off"
+    elif all(host.startswith("127.") for host in hosts):
+        why = "this node listens at no IPv4 address that a gateway could map a port to"
+    elif config.mode == "auto" and config.announced:
+        why = "nat.mapping is auto, and listen.announce says where this node is"
+    elif config.mode == "auto" and in_container():
+        why = "nat.mapping is auto, and this is a container"
+    else:
+        return None
+    return PortsMapped(PortMappingState.OFF, why)

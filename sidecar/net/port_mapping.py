@@ -115,7 +115,7 @@ class PortMappings:
         if gateway is None:
             return ""
         if not self._ports(gateway):
-            return "this node listens at no address that a gateway could map a port to"
+            return "this node does not listen at the address that the gateway would send to"
         own = Multiaddr.tcp(gateway.own, 0)
         if self._config.mode == "auto" and Scope.of(own) is Scope.PUBLIC:
             return f"this machine has a public address, {gateway.own}"

@@ -174,7 +174,7 @@ class Runtime(ConnectionHost):
         from .gateway import not_asked
 
         config = self.config.port_mapping
-        refusal = not_asked(config)
+        refusal = not_asked(config, self._bound)
         if refusal is not None:
             self.feed(refusal)
             return

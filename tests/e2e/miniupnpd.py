@@ -2,14 +2,14 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..interop.build import BuildFailed, ToolMissing
 from ..missing import not_there
-from ..prepare import found
+from ..prepare import ensure, found
 
 LAN, HOME = "192.168.77.1", "192.168.77.2"
 # miniupnpd refuses to map where its outside address is a reserved one, those for documentation among them. Nothing
@@ -126,10 +126,12 @@ class Home:
 @contextlib.contextmanager
 def home(place: Path, *, wan: str = WAN) -> Iterator[Home]:
     """One that goes at the end; the test is skipped where it cannot be."""
-    lacks = [tool for tool in ("ip", "nft", "sysctl") if shutil.which(tool) is None]
+    try:
+        ensure("miniupnpd")
+    except (ToolMissing, BuildFailed) as error:
+        not_there(error, must=False)
     daemon = found("miniupnpd")
-    if os.geteuid() != 0 or lacks or daemon is None:
-        not_there("it takes root, ip, nft, sysctl and miniupnpd (Debian: miniupnpd-nftables)", must=False)
+    assert daemon is not None
     place.mkdir(exist_ok=True)
     built = Home(place, daemon, wan)
     try:

@@ -67,8 +67,10 @@ def test_containers_are_told_by_what_their_engines_leave_there(tmp_path: Path, m
 
 
 def test_whom_nobody_asks_for_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    def state(config: PortMappingConfig) -> str:
-        refusal = gateway.not_asked(config)
+    everywhere = Multiaddr.from_text("/ip4/0.0.0.0/tcp/4747")
+
+    def state(config: PortMappingConfig, listening: Multiaddr = everywhere) -> str:
+        refusal = gateway.not_asked(config, [listening, Multiaddr.from_text("/ip6/::/tcp/4747")])
         assert refusal is None or refusal.state is PortMappingState.OFF
         return "" if refusal is None else refusal.message
 
@@ -81,6 +83,8 @@ def test_whom_nobody_asks_for_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> N
     assert "listen.announce" in state(replace(auto, announced=True))
     assert not state(replace(ON, announced=True))
     assert state(PortMappingConfig(mode="off")) == "nat.mapping is off"
+    assert "listens at no IPv4 address" in state(ON, Multiaddr.from_text("/ip4/127.0.0.1/tcp/4747/ws"))
+    assert not state(ON, Multiaddr.from_text("/ip4/192.168.1.5/tcp/4747"))
 
 
 # ---------------------------------------------------------------- HTTP
@@ -239,8 +243,8 @@ async def test_an_address_outside_that_is_private_is_told_with_a_remedy(caplog: 
 
 
 @both_loops
-async def test_a_node_that_listens_on_loopback_alone_has_nothing_to_map() -> None:
-    async with asked(5, "pcp", listening="/ip4/127.0.0.1/tcp/4747") as (router, mappings):
+async def test_a_node_that_listens_at_another_address_alone_has_nothing_to_map() -> None:
+    async with asked(5, "pcp", listening="/ip4/192.168.7.7/tcp/4747") as (router, mappings):
         told = await router.until(PortMappingState.OFF)
-        assert "listens at no address" in told.message
+        assert "does not listen" in told.message
         assert mappings.statistics().requests == 0

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Puts promtool, which checks metrics and alert rules, at $1: out of Debian's package `prometheus`, which is unpacked and not
-# installed, so no root is needed and no service starts. Elsewhere: install Prometheus, so that promtool is on the PATH.
+# Puts a program out of a Debian package at $3: $1 is the package, $2 the program's path in it. The package is unpacked and
+# not installed, so no root is needed and no service starts. Elsewhere: install what has it, so that it is on the PATH.
 set -euo pipefail
-target=$1
+package=$1 path=$2 target=$3
 if ! command -v apt-get > /dev/null || ! command -v dpkg > /dev/null; then
-  echo "promtool cannot be had by itself on this system: install Prometheus, which brings it" >&2
+  echo "$(basename "$target") cannot be had by itself on this system: install what brings it ($package of Debian)" >&2
   exit 1
 fi
 folder=$(mktemp -d)
@@ -15,8 +15,8 @@ printf 'Dir::State "%s";\nDir::Cache "%s";\nAPT::Sandbox::User "";\n' "$folder/s
 export APT_CONFIG="$folder/apt.conf"
 cd "$folder"
 apt-get -qq update
-apt-get -qq download prometheus
-dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool
+apt-get -qq download "$package"
+dpkg-deb --fsys-tarfile "$package"_*.deb | tar -x "./$path"
 cd - > /dev/null
 mkdir -p "$(dirname "$target")"
-mv "$folder/usr/bin/promtool" "$target"
+mv "$folder/$path" "$target"
