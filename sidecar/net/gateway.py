@@ -11,7 +11,7 @@ from ..core.multiaddr import Multiaddr
 from ..core.portmap.method import Gateway
 from .config import PortMappingConfig
 
-_ROUTES = Path("/proc/net/route")
+_ROUTES = Path("/proc/self/net/route")
 _UP, _GATEWAY = 0x1, 0x2
 # Left there by Docker, by Podman, and by systemd-nspawn, LXC and others.
 _MARKS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container", "/run/host/container-manager")

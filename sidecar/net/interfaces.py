@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-_IF_INET6 = Path("/proc/net/if_inet6")
+_IF_INET6 = Path("/proc/self/net/if_inet6")
 _SIOCGIFADDR, _SIOCGIFFLAGS = 0x8915, 0x8913
 _UP = 0x1
 

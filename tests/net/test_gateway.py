@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -248,3 +249,11 @@ async def test_a_node_that_listens_at_another_address_alone_has_nothing_to_map()
         told = await router.until(PortMappingState.OFF)
         assert "does not listen" in told.message
         assert mappings.statistics().requests == 0
+
+
+def test_what_is_read_of_proc_is_there_where_only_processes_are_shown() -> None:
+    # The systemd unit has ProcSubset=pid: there is no /proc/net, but /proc/self/net.
+    package = Path(gateway.__file__).parent
+    found = [path for file in package.rglob("*.py") for path in re.findall(r'"(/proc/[^"]*)', file.read_text())]
+    assert "/proc/self/net/route" in found
+    assert not [path for path in found if not path.startswith(("/proc/self/", "/proc/{"))]
