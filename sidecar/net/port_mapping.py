@@ -5,29 +5,29 @@ import contextlib
 import logging
 import math
 import random
-import socket
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from itertools import chain
 from time import monotonic
 
 from ..core.errors import DeadlineExceeded, SidecarError, Unreachable
 from ..core.events import PortMapping, PortMappingState, PortsMapped
 from ..core.multiaddr import Multiaddr
 from ..core.networks import Scope
-from ..core.portmap import announcement, ssdp
-from ..core.portmap.http import HttpAnswer, HttpReader
+from ..core.override import override
+from ..core.portmap.http import HttpAnswer
 from ..core.portmap.mapper import MapperReport, PortMapper
-from ..core.portmap.method import Datagram, DatagramAsking, Gateway, GatewayRequest
+from ..core.portmap.method import Gateway, GatewayRequest
 from ..core.portmap.statistics import PortMappingStatistics
 from .alarm import Alarm
 from .config import PortMappingConfig
 from .gateway import default_gateway
+from .gateway_sockets import GatewayEars, GatewaySockets, fetch
 
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN = 60.0  # seconds between two looks at the routes; a guess
 _HTTP_TIMEOUT = 5.0  # seconds for a whole request; a guess
-_READ = 16_384  # bytes at once
-_MAX_DATAGRAM = 4096  # bytes; what is longer is no answer of these protocols
 
 _NONE_REMEDY = (
     "Turn on UPnP or NAT-PMP at the router, or forward the port by hand and name the outside address in "
@@ -39,13 +39,80 @@ _DOUBLE_REMEDY = (
 )
 
 
+_ORDER = (  # the states, that first of which there is most to say
+    PortMappingState.MAPPED,
+    PortMappingState.ASKING,
+    PortMappingState.REFUSED,
+    PortMappingState.NO_ANSWER,
+    PortMappingState.OFF,
+    PortMappingState.NO_GATEWAY,
+)
+
+
 class PortMappings:
-    """Has the gateway map the ports that this node listens at, from `open` to `close`."""
+    """Has the gateways map the ports that this node listens at, from `open` to `close`.
+
+    IPv4's by any protocol; IPv6's by PCP, which opens a hole in a firewall there: the address stays what it is.
+    """
 
     def __init__(
         self, config: PortMappingConfig, bound: Sequence[Multiaddr], on_changed: Callable[[PortsMapped], None]
     ) -> None:
         """`bound`: where this node listens, wildcards as they are."""
+        self._on_changed = on_changed
+        self._told: PortsMapped | None = None
+        kinds = {endpoint.kind for address in bound if (endpoint := address.endpoint()) is not None}
+        self._families = [
+            GatewayPorts(family, replace(config, protocols=spoken), bound, self._tell)
+            for family, spoken in (("ip4", config.protocols), ("ip6", tuple({"pcp"} & set(config.protocols))))
+            if family in kinds and spoken
+        ]
+
+    def open(self) -> None:
+        """Look for the gateways, and ask them."""
+        for family in self._families:
+            family.open()
+
+    async def close(self, timeout: float) -> None:
+        """Have the mappings removed, and wait for the gateways to say so for at most `timeout` seconds."""
+        await asyncio.gather(*(family.close(timeout) for family in self._families))
+
+    def statistics(self) -> PortMappingStatistics:
+        """A snapshot of the counters, of all gateways together."""
+        counts = [family.statistics() for family in self._families]
+        names = (field.name for field in fields(PortMappingStatistics))
+        return PortMappingStatistics(**{name: sum(getattr(each, name) for each in counts) for name in names})
+
+    def _tell(self) -> None:
+        said = [family.told for family in self._families if family.told is not None]
+        told, before = together(said), self._told
+        if told == before:
+            return
+        self._told = told
+        # A renewal changes when it ends, and no more: that is no news.
+        if before is None or told.message != before.message:
+            level = logging.WARNING if told.mappings and told.remedy else logging.INFO
+            log.log(level, "port mapping: %s", told.message)
+        self._on_changed(told)
+
+
+def together(said: Sequence[PortsMapped]) -> PortsMapped:
+    """What there is to say of several gateways: of those that map, else of the one that has come furthest."""
+    mapping = [each for each in said if each.mappings]
+    if len(mapping) < 2:
+        return min(said, key=lambda each: _ORDER.index(each.state))
+    message = "; ".join(each.message for each in mapping)
+    return mapping[0]._replace(message=message, mappings=tuple(chain(*(each.mappings for each in mapping))))
+
+
+class GatewayPorts(GatewayEars):
+    """The same of one family of IP: "ip4" or "ip6"."""
+
+    def __init__(
+        self, family: str, config: PortMappingConfig, bound: Sequence[Multiaddr], on_changed: Callable[[], None]
+    ) -> None:
+        """`on_changed` is called whenever `told` may have changed."""
+        self._family = family
         self._loop = asyncio.get_running_loop()
         self._config = config
         self._bound = bound
@@ -55,10 +122,11 @@ class PortMappings:
         self._alarm = Alarm(self._loop, self._mapper.next_deadline, self._on_deadline)
         self._gateway: Gateway | None = None
         self._why_not = ""  # why the gateway that there is is not asked
-        self._sockets: _Sockets | None = None
+        self._sockets: GatewaySockets | None = None
         self._again: asyncio.TimerHandle | None = None
         self._requests: set[asyncio.Task[None]] = set()
-        self._told: PortsMapped | None = None
+        self.told: PortsMapped | None = None
+        """How things stand; None before `open`."""
         self._released = asyncio.Event()
         self._closing = False
 
@@ -95,7 +163,7 @@ class PortMappings:
 
     def _look(self) -> None:
         """Follow the routes as they change."""
-        found = default_gateway()
+        found = default_gateway(self._family)
         if found != self._gateway:
             self._gateway = found
             self._part()
@@ -103,7 +171,7 @@ class PortMappings:
         asked = None if self._why_not else found
         if asked is not None and self._sockets is None:
             try:
-                self._sockets = _Sockets(self._loop, asked, self)
+                self._sockets = GatewaySockets(self._loop, asked, self)
             except OSError as error:
                 log.info("port mapping: no socket toward the gateway %s: %s", asked.host, error.strerror or error)
         self._mapper.relink(asked if self._sockets is not None else None, self._ports(found), monotonic())
@@ -116,9 +184,14 @@ class PortMappings:
             return ""
         if not self._ports(gateway):
             return "this node does not listen at the address that the gateway would send to"
-        own = Multiaddr.tcp(gateway.own, 0)
-        if self._config.mode == "auto" and Scope.of(own) is Scope.PUBLIC:
-            return f"this machine has a public address, {gateway.own}"
+        if self._family == "ip6" and Scope.of(Multiaddr.tcp(gateway.own, 0)) is not Scope.PUBLIC:
+            return f"this machine has no public address of IPv6, only {gateway.own}"
+        # At home every machine has a public address of IPv6, and none of IPv4.
+        usual = gateway if self._family == "ip4" else default_gateway("ip4")
+        if usual is None or self._config.mode != "auto":
+            return ""
+        if Scope.of(Multiaddr.tcp(usual.own, 0)) is Scope.PUBLIC:
+            return f"this machine has a public address, {usual.own}"
         return ""
 
     def _ports(self, gateway: Gateway | None) -> list[int]:
@@ -131,7 +204,8 @@ class PortMappings:
         for address in self._bound:
             endpoint = address.endpoint()
             # A wildcard of IPv6 takes IPv6 alone.
-            if endpoint is not None and endpoint.kind == "ip4" and endpoint.host in ("0.0.0.0", gateway.own):
+            here = ("0.0.0.0" if self._family == "ip4" else "::", gateway.own)
+            if endpoint is not None and endpoint.kind == self._family and endpoint.host in here:
                 found.append((endpoint.port, endpoint.suffix))
         return found
 
@@ -142,18 +216,18 @@ class PortMappings:
 
     # ------------------------------------------------------------ what the machine says and hears
 
+    @override
     def heard(self, data: bytes, host: str, port: int) -> None:
-        """A datagram to a socket that requests leave from."""
         self._mapper.receive_datagram(data, host, port, monotonic())
         self._go_on()
 
+    @override
     def announced(self, data: bytes, host: str) -> None:
-        """A datagram to the group that gateways announce themselves to."""
         self._mapper.receive_announcement(data, host, monotonic())
         self._go_on()
 
+    @override
     def unreachable(self) -> None:
-        """Nothing listens at the gateway's port."""
         self._mapper.unreachable(monotonic())
         self._go_on()
 
@@ -179,7 +253,10 @@ class PortMappings:
             if self._mapper.released:
                 self._released.set()
         else:
-            self._tell()
+            told = self._describe()
+            if told != self.told:
+                self.told = told
+                self._on_changed()
 
     async def _fetch(self, request: GatewayRequest) -> None:
         answer: HttpAnswer | SidecarError
@@ -197,17 +274,6 @@ class PortMappings:
 
     # ------------------------------------------------------------ how things stand
 
-    def _tell(self) -> None:
-        told, before = self._describe(), self._told
-        if told == before:
-            return
-        self._told = told
-        # A renewal changes when it ends, and no more: that is no news.
-        if before is None or told.message != before.message:
-            level = logging.WARNING if told.mappings and told.remedy else logging.INFO
-            log.log(level, "port mapping: %s", told.message)
-        self._on_changed(told)
-
     def _describe(self) -> PortsMapped:
         report, gateway = self._mapper.report(), self._gateway
         if gateway is None:
@@ -217,7 +283,10 @@ class PortMappings:
         mappings = self._mappings(report, gateway)
         if mappings:
             at = ", ".join(f"{mapping.address} to port {mapping.port}" for mapping in mappings)
-            message = f"the gateway {gateway.host} maps {at} ({report.protocol})"
+            does = "maps"
+            if all(mapping.address.ip == gateway.own for mapping in mappings):
+                does, at = "lets peers in at", ", ".join(str(mapping.address) for mapping in mappings)
+            message = f"the gateway {gateway.host} {does} {at} ({report.protocol})"
             inside = all(Scope.of(mapping.address) is not Scope.PUBLIC for mapping in mappings)
             if inside:
                 message += "; that address is not public either: the gateway is behind another NAT"
@@ -225,7 +294,8 @@ class PortMappings:
             return PortsMapped(report.state, message, remedy, gateway.host, report.protocol, mappings)
         if report.state is PortMappingState.ASKING:
             return PortsMapped(report.state, f"the gateway {gateway.host} is being asked", gateway=gateway.host)
-        remedy = _NONE_REMEDY if self._config.mode == "on" else ""  # else nobody has said that it is wanted
+        # Where nobody has said that it is wanted, nothing is to be done.
+        remedy = _NONE_REMEDY if self._config.mode == "on" and self._family == "ip4" else ""
         reasons = "; ".join(f"{protocol}: {reason}" for protocol, reason in report.reasons.items())
         message = f"the gateway {gateway.host} maps no port ({reasons})"
         return PortsMapped(report.state, message, remedy, gateway.host)
@@ -238,119 +308,3 @@ class PortMappings:
                     address = Multiaddr.tcp(mapped.host, mapped.external_port, suffix)
                     found.append(PortMapping(address, port, mapped.ends_at))
         return tuple(found)
-
-
-async def fetch(request: GatewayRequest, own: str) -> HttpAnswer:
-    """The answer to a request, made from the address `own`. Raises OSError and ProtocolError."""
-    reader, writer = await asyncio.open_connection(
-        request.host, request.port, local_addr=(own, 0), family=socket.AF_INET, limit=_READ
-    )
-    try:
-        writer.write(request.data)
-        http = HttpReader()
-        while data := await reader.read(_READ):
-            answer = http.receive(data)
-            if answer is not None:
-                return answer
-        return http.end()
-    finally:
-        writer.transport.abort()
-
-
-class _Sockets:
-    """Toward one gateway: for datagrams to its port, for searches, and for what gateways announce."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, gateway: Gateway, owner: PortMappings) -> None:
-        """Raises OSError."""
-        self._loop = loop
-        self._owner = owner
-        self._gateway = gateway
-        self._closed = False
-        with contextlib.ExitStack() as opened:
-            # Connected: so what others send is not even received, and that nothing listens there is told.
-            self._direct = opened.enter_context(_udp(gateway.own))
-            self._direct.connect((gateway.host, DatagramAsking.port))
-            self._search = opened.enter_context(_udp(gateway.own))
-            self._search.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(gateway.own))
-            self._search.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 2)  # as UPnP wants it
-            self._sockets = opened.pop_all()
-        loop.add_reader(self._direct, self._read_direct)
-        loop.add_reader(self._search, self._read_search)
-        self._group: socket.socket | None = None
-        try:
-            self._group = _group()
-            loop.add_reader(self._group, self._read_group, self._group)
-        except OSError as error:  # another program has it for itself: what the gateway forgets is found out later
-            log.debug("port mapping: announcements of gateways are not heard: %s", error.strerror or error)
-
-    def send(self, datagram: Datagram) -> None:
-        """What does not leave is lost, as datagrams are; but that nobody listens is said."""
-        try:
-            if datagram.host == self._gateway.host:
-                self._direct.send(datagram.data)
-            else:
-                self._search.sendto(datagram.data, (datagram.host, datagram.port))
-        except ConnectionRefusedError:
-            self._loop.call_soon(self._refused)
-        except OSError as error:
-            log.debug("port mapping: %s", error.strerror or error)
-
-    def _refused(self) -> None:
-        if not self._closed:
-            self._owner.unreachable()
-
-    def _read_direct(self) -> None:
-        try:
-            data = self._direct.recv(_MAX_DATAGRAM + 1)
-        except ConnectionRefusedError:
-            self._owner.unreachable()
-        except OSError:
-            return
-        else:
-            self._owner.heard(data, self._gateway.host, DatagramAsking.port)
-
-    def _read_search(self) -> None:
-        with contextlib.suppress(OSError):
-            data, (host, _) = self._search.recvfrom(_MAX_DATAGRAM + 1)
-            self._owner.heard(data, host, ssdp.PORT)
-
-    def _read_group(self, group: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            data, (host, _) = group.recvfrom(_MAX_DATAGRAM + 1)
-            self._owner.announced(data, host)
-
-    def close(self) -> None:
-        self._closed = True
-        for opened in (self._direct, self._search):
-            self._loop.remove_reader(opened)
-        self._sockets.close()
-        if self._group is not None:
-            self._loop.remove_reader(self._group)
-            self._group.close()
-
-
-def _udp(own: str) -> socket.socket:
-    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        opened.setblocking(False)
-        opened.bind((own, 0))
-    except BaseException:
-        opened.close()
-        raise
-    return opened
-
-
-def _group() -> socket.socket:
-    """Bound to the group of announcements itself, so that nothing else comes in."""
-    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        opened.setblocking(False)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "SO_REUSEPORT"):  # other programs listen there too
-            with contextlib.suppress(OSError):
-                opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        opened.bind((announcement.GROUP, announcement.PORT))
-    except BaseException:
-        opened.close()
-        raise
-    return opened

@@ -15,6 +15,8 @@ LAN, HOME = "192.168.77.1", "192.168.77.2"
 # miniupnpd refuses to map where its outside address is a reserved one, those for documentation among them. Nothing
 # leaves the namespaces.
 WAN, OUTSIDE = "5.6.7.8", "5.6.7.1"
+LAN6, HOME6 = "2a00:77::1", "2a00:77::2"
+WAN6, OUTSIDE6 = "2a00:78::8", "2a00:78::1"
 DOUBLE = "10.9.8.7"  # of a router that is behind a NAT itself
 
 _RULES = """
@@ -24,11 +26,14 @@ table inet filter {
     iifname "lan" accept
     ct state established,related accept
     jump miniupnpd
+    reject
   }
   chain input {
     type filter hook input priority filter; policy drop;
     iifname { "lan", "lo" } accept
     ct state established,related accept
+    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert } accept
+    reject
   }
   chain prerouting { type nat hook prerouting priority dstnat; policy accept; jump prerouting_miniupnpd; }
   chain postrouting {
@@ -78,7 +83,17 @@ class Home:
             _do("ip", "-n", name, "link", "set", link, "up")
         _do("ip", "-n", home, "route", "add", "default", "via", LAN)
         _do("ip", "-n", nat, "route", "add", "default", "via", OUTSIDE if self._wan == WAN else "10.9.8.1")
-        _do(*self.router, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        for name, address, link in (
+            (nat, WAN6, "wan"),
+            (nat, LAN6, "lan"),
+            (nat, "fe80::77", "lan"),
+            (home, HOME6, "eth0"),
+            (net, OUTSIDE6, "eth0"),
+        ):
+            _do("ip", "-n", name, "-6", "addr", "add", f"{address}/64", "dev", link, "nodad")
+        _do("ip", "-n", home, "-6", "route", "add", "default", "via", "fe80::77", "dev", "eth0")
+        _do("ip", "-n", net, "-6", "route", "add", "2a00:77::/64", "via", WAN6)
+        _do(*self.router, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         _do(*self.router, "nft", "-f", "-", stdin=_RULES)
 
     def start(self, *, natpmp: bool = True, upnp: bool = True) -> None:
@@ -112,9 +127,9 @@ class Home:
             lines.append(line)
         raise AssertionError(f"miniupnpd ended without {words!r}: {''.join(lines)}")
 
-    def rules(self) -> str:
+    def rules(self, chain: str = "prerouting_miniupnpd") -> str:
         """The ports that are mapped."""
-        return _do(*self.router, "nft", "list", "chain", "inet", "filter", "prerouting_miniupnpd")
+        return _do(*self.router, "nft", "list", "chain", "inet", "filter", chain)
 
     def take_away(self) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .miniupnpd import DOUBLE, WAN, home
+from .miniupnpd import DOUBLE, HOME6, WAN, home
 from .processes import Process, following, running
 
 HERE = ("--listen", "/ip4/0.0.0.0/tcp/4747", "--nat-mapping", "on")
@@ -23,10 +23,18 @@ def told(sidecar: Process, words: str) -> None:
     raise AssertionError(f"never said: {words}\n{sidecar.log()}")
 
 
+def connected(sidecar: Process, address: str) -> None:
+    done = sidecar.command("connect", address)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("speaks", "protocol"),
-    [({}, "pcp"), ({"protocols": "nat-pmp"}, "nat-pmp"), ({"natpmp": False}, "upnp")],
-    ids=["pcp", "nat-pmp", "upnp"],
+    [
+        pytest.param({}, "pcp", id="pcp"),
+        pytest.param({"protocols": "nat-pmp"}, "nat-pmp", id="nat-pmp", marks=pytest.mark.slow),
+        pytest.param({"natpmp": False}, "upnp", id="upnp"),
+    ],
 )
 def test_a_port_is_mapped_dialled_from_outside_and_released(
     tmp_path: Path, speaks: dict[str, bool | str], protocol: str
@@ -46,13 +54,33 @@ def test_a_port_is_mapped_dialled_from_outside_and_released(
             assert (mapping["state"], mapping["protocol"]) == ("mapped", protocol)
             assert [(each["address"], each["port"]) for each in mapping["ports"]] == [(MAPPED, 4747)]
             outside.line("Ready after")
-            done = outside.command("connect", f"{MAPPED}/p2p/{status['peer_id']}")
-            assert done.returncode == 0, done.stderr
+            connected(outside, f"{MAPPED}/p2p/{status['peer_id']}")
             (peer,) = json.loads("[" + outside.command("peers", "--json").stdout.strip() + "]")
             assert MAPPED in peer["addresses"], "identify tells of it"
             assert "4747" in router.rules()
             assert inside.terminate() == 0
             assert "4747" not in router.rules()
+
+
+def test_a_firewall_of_ipv6_lets_peers_in_as_long_as_it_is_asked_to(tmp_path: Path) -> None:
+    flags = ("--listen", "/ip6/::/tcp/4747")
+    with home(tmp_path / "router") as router:
+        router.start()
+        with running(tmp_path / "out", prefix=router.outside) as outside:
+            outside.line("Ready after")
+            address = f"/ip6/{HOME6}/tcp/4747"
+            with running(tmp_path / "shut", *flags, "--nat-mapping", "off", prefix=router.inside) as inside:
+                inside.line("Ready after")
+                refused = outside.command("connect", f"{address}/p2p/{inside.json('id')['peer_id']}")
+                assert refused.returncode != 0
+            with running(tmp_path / "in", *flags, "--nat-mapping", "on", prefix=router.inside) as inside:
+                told(inside, f"lets peers in at {address} (pcp)")
+                status = inside.json("status")
+                assert status["port_mapping"]["ports"][0]["address"] == address
+                assert [each["source"] for each in status["addresses"]] == ["listening"]
+                connected(outside, f"{address}/p2p/{status['peer_id']}")
+                assert inside.terminate() == 0
+                assert "4747" not in router.rules("miniupnpd")
 
 
 def test_a_mapping_comes_back_when_the_router_has_begun_anew(tmp_path: Path) -> None:
@@ -68,6 +96,7 @@ def test_a_mapping_comes_back_when_the_router_has_begun_anew(tmp_path: Path) -> 
             assert inside.json("status")["port_mapping"]["state"] == "mapped"
 
 
+@pytest.mark.slow
 def test_a_router_that_comes_later_is_asked_then(tmp_path: Path) -> None:
     with home(tmp_path / "router") as router, running(tmp_path / "in", *HERE, prefix=router.inside) as inside:
         told(inside, "maps no port")

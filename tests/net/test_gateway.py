@@ -15,12 +15,13 @@ from typing import cast
 import pytest
 
 from sidecar.core.errors import ProtocolError
-from sidecar.core.events import PortMappingState, PortsMapped
+from sidecar.core.events import PortMapping, PortMappingState, PortsMapped
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.portmap.http import MAX_BODY
 from sidecar.core.portmap.method import Datagram, Gateway, GatewayRequest
 from sidecar.net import gateway, port_mapping
 from sidecar.net.config import PortMappingConfig
+from sidecar.net.gateway_sockets import fetch
 
 from ..core.portmap.fake_gateway import FakeGateway
 from .harness import both_loops
@@ -52,9 +53,23 @@ def test_the_gateway_is_that_of_the_default_route_with_the_least_metric() -> Non
 
 def test_this_machine_has_an_address_toward_its_gateway(tmp_path: Path) -> None:
     table = tmp_path / "route"
-    assert gateway.default_gateway(table) is None
+    assert gateway.default_gateway("ip4", {"ip4": table}) is None
     table.write_text(HEADING + route("127.0.0.1"))
-    assert gateway.default_gateway(table) == Gateway("127.0.0.1", "127.0.0.1")
+    assert gateway.default_gateway("ip4", {"ip4": table}) == Gateway("127.0.0.1", "127.0.0.1")
+
+
+def test_the_gateway_of_ipv6_comes_with_its_link() -> None:
+    nothing, some = 32 * "0", "fe800000000000000000000000000001"
+    lines = [
+        f"{nothing} 00 {nothing} 00 {nothing} ffffffff 00000001 00000000 00200200       lo",
+        f"20010db8000000000000000000000000 40 {nothing} 00 {some} 00000001 00000001 00000000 00000003     eth9",
+        f"{nothing} 00 {nothing} 00 {some} 00000400 00000001 00000000 00000003     eth1",
+        f"{nothing} 00 {nothing} 00 {some[:-1]}2 00000100 00000001 00000000 00000003     eth0",
+        f"{nothing} 00 {nothing} 00 {some[:-1]}3 00000001 00000001 00000000 00000002     eth2",
+        "garbage",
+    ]
+    assert gateway.parse_ip6_routes("\n".join(lines)) == ("fe80::2", "eth0")
+    assert gateway.parse_ip6_routes("") == (None, "")
 
 
 @pytest.mark.parametrize("mark", [".dockerenv", "run/.containerenv", "run/systemd/container"])
@@ -71,7 +86,7 @@ def test_whom_nobody_asks_for_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> N
     everywhere = Multiaddr.from_text("/ip4/0.0.0.0/tcp/4747")
 
     def state(config: PortMappingConfig, listening: Multiaddr = everywhere) -> str:
-        refusal = gateway.not_asked(config, [listening, Multiaddr.from_text("/ip6/::/tcp/4747")])
+        refusal = gateway.not_asked(config, [listening, Multiaddr.from_text("/ip6/::1/tcp/4747")])
         assert refusal is None or refusal.state is PortMappingState.OFF
         return "" if refusal is None else refusal.message
 
@@ -84,7 +99,7 @@ def test_whom_nobody_asks_for_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> N
     assert "listen.announce" in state(replace(auto, announced=True))
     assert not state(replace(ON, announced=True))
     assert state(PortMappingConfig(mode="off")) == "nat.mapping is off"
-    assert "listens at no IPv4 address" in state(ON, Multiaddr.from_text("/ip4/127.0.0.1/tcp/4747/ws"))
+    assert "listens at no address" in state(ON, Multiaddr.from_text("/ip4/127.0.0.1/tcp/4747/ws"))
     assert not state(ON, Multiaddr.from_text("/ip4/192.168.1.5/tcp/4747"))
 
 
@@ -126,7 +141,7 @@ def get(port: int) -> GatewayRequest:
 @both_loops
 async def test_a_request_gets_its_answer_and_does_not_wait_for_the_end_of_the_connection() -> None:
     async with http_server(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", ends=False) as port:
-        assert (await port_mapping.fetch(get(port), "127.0.0.1")).body == b"hi"
+        assert (await fetch(get(port), "127.0.0.1")).body == b"hi"
 
 
 @both_loops
@@ -139,7 +154,7 @@ async def test_what_is_too_large_or_cut_short_is_refused() -> None:
     ):
         async with http_server(answer) as port:
             with pytest.raises(ProtocolError):
-                await port_mapping.fetch(get(port), "127.0.0.1")
+                await fetch(get(port), "127.0.0.1")
 
 
 # ---------------------------------------------------------------- a whole one
@@ -193,7 +208,11 @@ async def asked(
         transport, _ = await loop.create_datagram_endpoint(lambda: router, local_addr=(router.host, 5351))
     bound = [Multiaddr.from_text(listening), Multiaddr.from_text("/ip6/::/tcp/4749")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(port_mapping, "default_gateway", lambda: Gateway(router.host, router.host))
+        patch.setattr(
+            port_mapping,
+            "default_gateway",
+            lambda family: Gateway(router.host, router.host) if family == "ip4" else None,
+        )
         mappings = port_mapping.PortMappings(config, bound, router.changed)
         try:
             mappings.open()
@@ -257,3 +276,21 @@ def test_what_is_read_of_proc_is_there_where_only_processes_are_shown() -> None:
     found = [path for file in package.rglob("*.py") for path in re.findall(r'"(/proc/[^"]*)', file.read_text())]
     assert "/proc/self/net/route" in found
     assert not [path for path in found if not path.startswith(("/proc/self/", "/proc/{"))]
+
+
+def test_what_two_gateways_say_becomes_one() -> None:
+    def mapped(address: str) -> PortsMapped:
+        mapping = PortMapping(Multiaddr.from_text(address), 4747, 600.0)
+        return PortsMapped(PortMappingState.MAPPED, f"at {address}", "", "192.168.1.1", "pcp", (mapping,))
+
+    four, six = mapped("/ip4/203.0.113.9/tcp/4747"), mapped("/ip6/2001:db8::5/tcp/4747")
+    silent = PortsMapped(PortMappingState.NO_ANSWER, "silent", "Do this.")
+    nowhere = PortsMapped(PortMappingState.NO_GATEWAY, "nowhere")
+    asking = PortsMapped(PortMappingState.ASKING, "asking")
+    assert port_mapping.together([four]) == four
+    assert port_mapping.together([silent, six]) == six
+    assert port_mapping.together([silent, nowhere]) == silent
+    assert port_mapping.together([silent, asking]) == asking
+    both = port_mapping.together([four, six])
+    assert both.mappings == (*four.mappings, *six.mappings)
+    assert both.message == f"{four.message}; {six.message}"

@@ -1,4 +1,4 @@
-"""What gateways multicast to 224.0.0.1:5350 when they begin anew or get another address.
+"""What gateways multicast to all hosts, port 5350, when they begin anew or get another address.
 
 RFC 6886, section 3.2.1; RFC 6887, section 14.1.
 """
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..errors import ProtocolError
 from . import natpmp, pcp
 
-GROUP, PORT = "224.0.0.1", 5350
+GROUPS, PORT = {"ip4": "224.0.0.1", "ip6": "ff02::1"}, 5350
 
 
 class Announcement(NamedTuple):

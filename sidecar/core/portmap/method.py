@@ -17,10 +17,14 @@ MOST_LIFETIME = 86_400.0  # seconds that are believed; RFC 6887, section 15 sugg
 
 
 class Gateway(NamedTuple):
-    """Whom to ask: the IP address of the gateway, and that of this machine toward it."""
+    """Whom to ask: the IP address of the gateway, and that of this machine toward it.
+
+    `link`: the number of the interface that leads there, where the address is one of a link (IPv6).
+    """
 
     host: str
     own: str
+    link: int = 0
 
 
 class Datagram(NamedTuple):
