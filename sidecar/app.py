@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import __version__
 from .api.backend import Backend
 from .api.guard.tokens import TOKENS_FILE
+from .api.mail import Mail
 from .api.peers.gatekeeper import Gatekeeper
 from .api.server.server import ApiServer
 from .config import Loaded, adopted, changed, describe, state_directory
 from .config.schema import value
-from .configure import api_config, check_addresses, gate_lists, net_config, node_config, transports
+from .configure import api_config, check_addresses, durable_config, gate_lists, net_config, node_config, transports
+from .core.durable import LoadOutgoing, LoadUnconfirmed, RenewOutgoing, SettleOutgoing, StoreIncoming
 from .core.errors import AlreadyExists, ConfigError, ResourceExhausted
 from .core.events import (
     AddressesChanged,
@@ -43,7 +45,7 @@ from .process.logs import log
 from .process.parts import Parts
 from .process.spans import Tracer, open_tracer
 from .store.bans import BanStore
-from .store.directory import StateDirectory
+from .store.directory import DURABLE_FILE, StateDirectory
 from .store.directory_watch import DirectoryWatch
 from .store.peer_memory import PeerMemory
 
@@ -104,6 +106,7 @@ class App:
         self._audit = Audit(config.audit.file or self._state_path / AUDIT_FILE, config.audit.limit)
         self._parts = Parts()
         self._memory: PeerMemory  # this and what follows: from the start on
+        self._mail: Mail
         self._node: Node
         self._runtime: Runtime
         self._backend: Backend
@@ -147,8 +150,10 @@ class App:
         observer = self._make_observer()
         tracer = self._open_tracer()
         self._runtime = self._make_runtime(identity, gate, carried, trace)
+        self._mail = started("durable messages", self._open_mail(), Mail.close)
         started("connections", state, self._leave)
         self._backend = backend = self._make_backend(bans, lag, tracer)
+        await self._mail.start()
         metrics = await observer.start(backend, self._runtime.statistics) if observer is not None else None
         if carried.psk is not None:
             _log.info("private network: only peers with the key in %s can connect", config.network.psk_file)
@@ -246,6 +251,12 @@ class App:
         tracer = open_tracer(tracing.endpoint, tracing.sample, **about)
         return self._parts.started("spans", tracer, lambda tracer: tracer.close(_LAST_SPANS))
 
+    def _open_mail(self) -> Mail:
+        """What keeps durable messages."""
+        return Mail(
+            self._state_path / DURABLE_FILE, durable_config(self._config), lambda told: self._runtime.feed(told)
+        )
+
     def _make_runtime(self, identity: Identity, gate: Gate, carried: Transports, trace: "TraceFile | None") -> Runtime:
         """The node's driver, with what stands between the two while the wire is traced."""
         traced = None
@@ -282,6 +293,7 @@ class App:
             tracer=tracer,
             bans=bans,
             settings=lambda: describe.settings(Loaded(self._config, self._origins)),
+            mail=self._mail,
         )
         backend.readiness.tell(self._readiness_changed)
         backend.gatekeeper.start()
@@ -362,6 +374,8 @@ class App:
                 self._memory.learned(news)
             case AnchorsChosen(peers):
                 self._memory.anchored(peers)
+            case LoadOutgoing() | SettleOutgoing() | RenewOutgoing() | StoreIncoming() | LoadUnconfirmed():
+                self._mail.carry_out(news)
             case _:
                 self._backend.on_news(news)
                 if isinstance(news, ReadinessChanged):

@@ -15,7 +15,7 @@ from .core.identity import Identity
 from .core.kademlia import KademliaConfig
 from .core.multiaddr import Multiaddr
 from .core.node import NodeConfig, WorkConfig
-from .core.parameters import AutonatConfig, RelayConfig, ScoreConfig
+from .core.parameters import AutonatConfig, DurableConfig, RelayConfig, ScoreConfig
 from .core.parameters.bundles import Bundling
 from .core.parameters.score import decay_factor
 from .core.probe import ProbeConfig
@@ -96,6 +96,7 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
             receipt_timeout=config.direct.receipt_timeout,
             idle_timeout=config.direct.idle_timeout,
         ),
+        durable=durable_config(config),
         probe=ProbeConfig(
             topics=config.probe.topics,
             interval=config.probe.interval,
@@ -112,6 +113,27 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
             patience=limits.peer_patience,
             max_peers=_peers_known(config),
         ),
+    )
+
+
+def durable_config(config: Config) -> DurableConfig:
+    """The bounds of durable messages, for the node and for what keeps them."""
+    durable = config.durable
+    return DurableConfig(
+        max_message=config.direct.max_message,
+        idle_timeout=config.direct.idle_timeout,
+        time_to_live=durable.time_to_live,
+        outbox=durable.outbox,
+        outbox_per_peer=durable.outbox_per_peer,
+        outbox_per_protocol=durable.outbox_per_protocol,
+        outbox_per_token=durable.outbox_per_token,
+        inbox=durable.inbox,
+        inbox_per_peer=durable.inbox_per_peer,
+        max_deliveries=durable.max_deliveries,
+        dead_letters=durable.dead_letters,
+        dead_letters_bytes=durable.dead_letters_bytes,
+        outcomes=durable.outcomes,
+        outcomes_age=durable.outcomes_age,
     )
 
 

@@ -18,6 +18,8 @@ from .common.operations import AppOperations
 from .config import ApiConfig
 from .direct.service import DirectService
 from .discovery.service import DiscoveryService
+from .durable.service import DurableService
+from .mail import Mail
 from .node.readiness import SidecarReadiness
 from .node.service import NodeService
 from .peers.gatekeeper import Gatekeeper, Store
@@ -49,11 +51,13 @@ class Backend:
         bans: Store | None = None,
         tracer: Tracer | None = None,
         settings: Callable[[], Sequence[Setting]] = list,
+        mail: Mail | None = None,
     ) -> None:
         """Around the node, which takes its inputs by `feed`.
 
         `agent`: what the node calls itself.
         `driver_statistics`, `driver_histograms`: of the node's driver, to be shown beside the node's.
+        `mail`: what keeps durable messages; None: nothing does.
         `audit`: where changes of the node are written down; None: in the log only.
         `log`: whose records can be watched and whose levels changed.
         `bans`: where bans outlast the process; None: nowhere.
@@ -85,7 +89,8 @@ class Backend:
             histograms=self.histograms,
         )
         self.peers = PeerService(context, self.gatekeeper)
-        self.direct = DirectService(context, tracer or NoTracer())
+        self.direct = DirectService(context, tracer or NoTracer(), mail)
+        self.durable = DurableService(context, mail)
         self.streams = StreamService(context)
         self.pubsub = PubSubService(context)
         self.discovery = DiscoveryService(context)
@@ -93,6 +98,7 @@ class Backend:
             self.node_service,
             self.peers,
             self.direct,
+            self.durable,
             self.streams,
             self.pubsub,
             self.discovery,

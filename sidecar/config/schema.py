@@ -14,6 +14,7 @@ from .sections import (
     DhtSection,
     DirectSection,
     DiscoverySection,
+    DurableSection,
     GateSection,
     GossipSection,
     LimitsSection,
@@ -49,6 +50,7 @@ class Config:
     gossip: GossipSection = field(default_factory=GossipSection)
     score: ScoreSection = field(default_factory=ScoreSection)
     direct: DirectSection = field(default_factory=DirectSection)
+    durable: DurableSection = field(default_factory=DurableSection)
     streams: StreamsSection = field(default_factory=StreamsSection)
     probe: ProbeSection = field(default_factory=ProbeSection)
     peers: PeersSection = field(default_factory=PeersSection)

@@ -22,6 +22,7 @@ PEERS_FILE = "peers.db"
 _LEFT_FILE = "left"
 _SEQUENCE_FILE = "sequence"
 BANS_FILE = "bans.db"
+DURABLE_FILE = "durable.db"
 
 
 class StateDirectory:

@@ -46,21 +46,30 @@ const (
 	SendOutcome_SEND_OUTCOME_TIMED_OUT SendOutcome = 8
 	// It was sent, and the connection was lost before the receipt: it may have arrived.
 	SendOutcome_SEND_OUTCOME_UNKNOWN SendOutcome = 9
+	// Durable: it is on this node's disk, and `DurableService` tells what becomes of it.
+	SendOutcome_SEND_OUTCOME_STORED SendOutcome = 10
+	// Durable: a bound of the outbox is reached (of the peer, the protocol, the token or in all); nothing was stored.
+	SendOutcome_SEND_OUTCOME_OUTBOX_FULL SendOutcome = 11
+	// Durable: this node's disk refuses (full, read-only, failing); nothing was stored.
+	SendOutcome_SEND_OUTCOME_NOT_STORED SendOutcome = 12
 )
 
 // Enum value maps for SendOutcome.
 var (
 	SendOutcome_name = map[int32]string{
-		0: "SEND_OUTCOME_UNSPECIFIED",
-		1: "SEND_OUTCOME_DELIVERED",
-		2: "SEND_OUTCOME_NO_SUBSCRIBER",
-		3: "SEND_OUTCOME_LOCAL_QUEUE_FULL",
-		4: "SEND_OUTCOME_REMOTE_QUEUE_FULL",
-		5: "SEND_OUTCOME_UNREACHABLE",
-		6: "SEND_OUTCOME_REFUSED",
-		7: "SEND_OUTCOME_TOO_LARGE",
-		8: "SEND_OUTCOME_TIMED_OUT",
-		9: "SEND_OUTCOME_UNKNOWN",
+		0:  "SEND_OUTCOME_UNSPECIFIED",
+		1:  "SEND_OUTCOME_DELIVERED",
+		2:  "SEND_OUTCOME_NO_SUBSCRIBER",
+		3:  "SEND_OUTCOME_LOCAL_QUEUE_FULL",
+		4:  "SEND_OUTCOME_REMOTE_QUEUE_FULL",
+		5:  "SEND_OUTCOME_UNREACHABLE",
+		6:  "SEND_OUTCOME_REFUSED",
+		7:  "SEND_OUTCOME_TOO_LARGE",
+		8:  "SEND_OUTCOME_TIMED_OUT",
+		9:  "SEND_OUTCOME_UNKNOWN",
+		10: "SEND_OUTCOME_STORED",
+		11: "SEND_OUTCOME_OUTBOX_FULL",
+		12: "SEND_OUTCOME_NOT_STORED",
 	}
 	SendOutcome_value = map[string]int32{
 		"SEND_OUTCOME_UNSPECIFIED":       0,
@@ -73,6 +82,9 @@ var (
 		"SEND_OUTCOME_TOO_LARGE":         7,
 		"SEND_OUTCOME_TIMED_OUT":         8,
 		"SEND_OUTCOME_UNKNOWN":           9,
+		"SEND_OUTCOME_STORED":            10,
+		"SEND_OUTCOME_OUTBOX_FULL":       11,
+		"SEND_OUTCOME_NOT_STORED":        12,
 	}
 )
 
@@ -109,7 +121,9 @@ type SendReceipt struct {
 	// What became of the message.
 	Outcome SendOutcome `protobuf:"varint,1,opt,name=outcome,proto3,enum=sidecar.v1.SendOutcome" json:"outcome,omitempty"`
 	// A sentence for people, where there is more to say.
-	Detail        string `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	Detail string `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	// Of a durable message that is stored: its place among those to this peer by this protocol.
+	MessageId     *MessageId `protobuf:"bytes,3,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -158,6 +172,69 @@ func (x *SendReceipt) GetDetail() string {
 	return ""
 }
 
+func (x *SendReceipt) GetMessageId() *MessageId {
+	if x != nil {
+		return x.MessageId
+	}
+	return nil
+}
+
+// How a durable message is named at both ends, beside sender, receiver and protocol.
+type MessageId struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The incarnation of the sender's outbox for this peer and protocol. It is chosen at random when the outbox begins, and
+	// anew when it turns out to have been restored from a copy.
+	Incarnation uint64 `protobuf:"fixed64,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Its number: 1, 2, 3 ... without a gap.
+	Sequence      uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageId) Reset() {
+	*x = MessageId{}
+	mi := &file_sidecar_v1_direct_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageId) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageId) ProtoMessage() {}
+
+func (x *MessageId) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_direct_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageId.ProtoReflect.Descriptor instead.
+func (*MessageId) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *MessageId) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *MessageId) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
 // One message for one peer.
 type SendRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -168,14 +245,17 @@ type SendRequest struct {
 	// The payload.
 	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
 	// Makes a repeat safe, as in OutgoingMessage. At most 64 bytes.
-	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Where it is set, the message is kept on this node's disk until the peer's app has acknowledged it, and the answer
+	// comes as soon as it is there (STORED), whether or not the peer can be reached.
+	Durable       *Durable `protobuf:"bytes,5,opt,name=durable,proto3" json:"durable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SendRequest) Reset() {
 	*x = SendRequest{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[1]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -187,7 +267,7 @@ func (x *SendRequest) String() string {
 func (*SendRequest) ProtoMessage() {}
 
 func (x *SendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[1]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -200,7 +280,7 @@ func (x *SendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendRequest.ProtoReflect.Descriptor instead.
 func (*SendRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{1}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SendRequest) GetPeerId() string {
@@ -231,6 +311,61 @@ func (x *SendRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *SendRequest) GetDurable() *Durable {
+	if x != nil {
+		return x.Durable
+	}
+	return nil
+}
+
+// That messages are to be kept until they are acknowledged. A `request_id` of theirs is kept as well, for at least as long
+// as the message or its outcome: a repeat after the app's or the sidecar's restart makes no second message.
+type Durable struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long the message is worth delivering, from now on; unset: the configured time (`durable.time_to_live`). A message
+	// that the peer's sidecar does not have by then expires here, one that it has expires there.
+	TimeToLive    *durationpb.Duration `protobuf:"bytes,1,opt,name=time_to_live,json=timeToLive,proto3" json:"time_to_live,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Durable) Reset() {
+	*x = Durable{}
+	mi := &file_sidecar_v1_direct_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Durable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Durable) ProtoMessage() {}
+
+func (x *Durable) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_direct_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Durable.ProtoReflect.Descriptor instead.
+func (*Durable) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Durable) GetTimeToLive() *durationpb.Duration {
+	if x != nil {
+		return x.TimeToLive
+	}
+	return nil
+}
+
 // What became of it.
 type SendResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -242,7 +377,7 @@ type SendResponse struct {
 
 func (x *SendResponse) Reset() {
 	*x = SendResponse{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[2]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -254,7 +389,7 @@ func (x *SendResponse) String() string {
 func (*SendResponse) ProtoMessage() {}
 
 func (x *SendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[2]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -267,7 +402,7 @@ func (x *SendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendResponse.ProtoReflect.Descriptor instead.
 func (*SendResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{2}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SendResponse) GetReceipt() *SendReceipt {
@@ -285,14 +420,16 @@ type SendManyRequest struct {
 	// The protocol; empty: as in the batch before.
 	Protocol string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	// The messages, at most 65,536. They are numbered from 0 over the whole stream, in order.
-	Messages      []*OutgoingMessage `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
+	Messages []*OutgoingMessage `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
+	// Where it is set, the messages of this batch are durable, as in SendRequest.
+	Durable       *Durable `protobuf:"bytes,4,opt,name=durable,proto3" json:"durable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SendManyRequest) Reset() {
 	*x = SendManyRequest{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[3]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -304,7 +441,7 @@ func (x *SendManyRequest) String() string {
 func (*SendManyRequest) ProtoMessage() {}
 
 func (x *SendManyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[3]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -317,7 +454,7 @@ func (x *SendManyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendManyRequest.ProtoReflect.Descriptor instead.
 func (*SendManyRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{3}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SendManyRequest) GetPeerId() string {
@@ -341,6 +478,13 @@ func (x *SendManyRequest) GetMessages() []*OutgoingMessage {
 	return nil
 }
 
+func (x *SendManyRequest) GetDurable() *Durable {
+	if x != nil {
+		return x.Durable
+	}
+	return nil
+}
+
 // Receipts for ranges of messages, in the order in which they became known.
 type SendManyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -352,7 +496,7 @@ type SendManyResponse struct {
 
 func (x *SendManyResponse) Reset() {
 	*x = SendManyResponse{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[4]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -364,7 +508,7 @@ func (x *SendManyResponse) String() string {
 func (*SendManyResponse) ProtoMessage() {}
 
 func (x *SendManyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[4]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -377,7 +521,7 @@ func (x *SendManyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendManyResponse.ProtoReflect.Descriptor instead.
 func (*SendManyResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{4}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SendManyResponse) GetReceipts() []*SendReceiptRange {
@@ -394,7 +538,7 @@ type SendReceiptRange struct {
 	First uint64 `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"`
 	// How many messages.
 	Count uint64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
-	// The receipt of each of them.
+	// The receipt of each of them. `message_id` is that of the first one; those that follow have the next sequences.
 	Receipt       *SendReceipt `protobuf:"bytes,3,opt,name=receipt,proto3" json:"receipt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -402,7 +546,7 @@ type SendReceiptRange struct {
 
 func (x *SendReceiptRange) Reset() {
 	*x = SendReceiptRange{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[5]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -414,7 +558,7 @@ func (x *SendReceiptRange) String() string {
 func (*SendReceiptRange) ProtoMessage() {}
 
 func (x *SendReceiptRange) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[5]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -427,7 +571,7 @@ func (x *SendReceiptRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendReceiptRange.ProtoReflect.Descriptor instead.
 func (*SendReceiptRange) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{5}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SendReceiptRange) GetFirst() uint64 {
@@ -458,13 +602,16 @@ type ReceiveRequest struct {
 	Protocols []string `protobuf:"bytes,1,rep,name=protocols,proto3" json:"protocols,omitempty"`
 	// Queue at most so many messages for this stream; 0, or more than the configured bound: that bound.
 	QueueMessages uint32 `protobuf:"varint,2,opt,name=queue_messages,json=queueMessages,proto3" json:"queue_messages,omitempty"`
+	// Where it is set, the stream receives durable messages, and only those; each has a `delivery` that the app settles by
+	// `DurableService.Settle`. One stream at a time receives the durable messages of a protocol: ALREADY_EXISTS.
+	Durable       *DurableReceive `protobuf:"bytes,3,opt,name=durable,proto3" json:"durable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReceiveRequest) Reset() {
 	*x = ReceiveRequest{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[6]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -476,7 +623,7 @@ func (x *ReceiveRequest) String() string {
 func (*ReceiveRequest) ProtoMessage() {}
 
 func (x *ReceiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[6]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -489,7 +636,7 @@ func (x *ReceiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiveRequest.ProtoReflect.Descriptor instead.
 func (*ReceiveRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{6}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ReceiveRequest) GetProtocols() []string {
@@ -502,6 +649,79 @@ func (x *ReceiveRequest) GetProtocols() []string {
 func (x *ReceiveRequest) GetQueueMessages() uint32 {
 	if x != nil {
 		return x.QueueMessages
+	}
+	return 0
+}
+
+func (x *ReceiveRequest) GetDurable() *DurableReceive {
+	if x != nil {
+		return x.Durable
+	}
+	return nil
+}
+
+// How durable messages are delivered to a stream.
+type DurableReceive struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long the app may take to settle a delivery before it comes again; unset: 30 s. At least 1 s, at most a day.
+	SettleTimeout *durationpb.Duration `protobuf:"bytes,1,opt,name=settle_timeout,json=settleTimeout,proto3" json:"settle_timeout,omitempty"`
+	// After how many deliveries without an acknowledgement a message becomes a dead letter; 0: the configured number
+	// (`durable.max_deliveries`).
+	MaxDeliveries uint32 `protobuf:"varint,2,opt,name=max_deliveries,json=maxDeliveries,proto3" json:"max_deliveries,omitempty"`
+	// How many deliveries may be open at once; 0: 256. At most 65,536. With 1, a message is never seen before the one ahead
+	// of it is settled.
+	MaxOpen       uint32 `protobuf:"varint,3,opt,name=max_open,json=maxOpen,proto3" json:"max_open,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DurableReceive) Reset() {
+	*x = DurableReceive{}
+	mi := &file_sidecar_v1_direct_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DurableReceive) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DurableReceive) ProtoMessage() {}
+
+func (x *DurableReceive) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_direct_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DurableReceive.ProtoReflect.Descriptor instead.
+func (*DurableReceive) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DurableReceive) GetSettleTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.SettleTimeout
+	}
+	return nil
+}
+
+func (x *DurableReceive) GetMaxDeliveries() uint32 {
+	if x != nil {
+		return x.MaxDeliveries
+	}
+	return 0
+}
+
+func (x *DurableReceive) GetMaxOpen() uint32 {
+	if x != nil {
+		return x.MaxOpen
 	}
 	return 0
 }
@@ -519,7 +739,7 @@ type ReceiveResponse struct {
 
 func (x *ReceiveResponse) Reset() {
 	*x = ReceiveResponse{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[7]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -531,7 +751,7 @@ func (x *ReceiveResponse) String() string {
 func (*ReceiveResponse) ProtoMessage() {}
 
 func (x *ReceiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[7]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -544,7 +764,7 @@ func (x *ReceiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiveResponse.ProtoReflect.Descriptor instead.
 func (*ReceiveResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{7}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ReceiveResponse) GetMessages() []*DirectMessage {
@@ -569,14 +789,16 @@ type DirectMessage struct {
 	// The protocol.
 	Protocol string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	// The payload.
-	Data          []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	// Of a durable message: what to settle.
+	Delivery      *Delivery `protobuf:"bytes,4,opt,name=delivery,proto3" json:"delivery,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DirectMessage) Reset() {
 	*x = DirectMessage{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[8]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +810,7 @@ func (x *DirectMessage) String() string {
 func (*DirectMessage) ProtoMessage() {}
 
 func (x *DirectMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[8]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +823,7 @@ func (x *DirectMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectMessage.ProtoReflect.Descriptor instead.
 func (*DirectMessage) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{8}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DirectMessage) GetPeerId() string {
@@ -625,6 +847,77 @@ func (x *DirectMessage) GetData() []byte {
 	return nil
 }
 
+func (x *DirectMessage) GetDelivery() *Delivery {
+	if x != nil {
+		return x.Delivery
+	}
+	return nil
+}
+
+// One attempt to deliver a durable message.
+type Delivery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of the message in this node's inbox.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Which attempt it is: 1, 2, 3 ... Above 1, an attempt before this one may have been dealt with.
+	Attempt uint32 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// The sender's name for the message: it is the same at each attempt.
+	MessageId     *MessageId `protobuf:"bytes,3,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Delivery) Reset() {
+	*x = Delivery{}
+	mi := &file_sidecar_v1_direct_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Delivery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Delivery) ProtoMessage() {}
+
+func (x *Delivery) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_direct_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
+func (*Delivery) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Delivery) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Delivery) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *Delivery) GetMessageId() *MessageId {
+	if x != nil {
+		return x.MessageId
+	}
+	return nil
+}
+
 // A request to one peer.
 type RequestRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -643,7 +936,7 @@ type RequestRequest struct {
 
 func (x *RequestRequest) Reset() {
 	*x = RequestRequest{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[9]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +948,7 @@ func (x *RequestRequest) String() string {
 func (*RequestRequest) ProtoMessage() {}
 
 func (x *RequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[9]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +961,7 @@ func (x *RequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRequest.ProtoReflect.Descriptor instead.
 func (*RequestRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{9}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RequestRequest) GetPeerId() string {
@@ -710,7 +1003,7 @@ type RequestResponse struct {
 
 func (x *RequestResponse) Reset() {
 	*x = RequestResponse{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[10]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +1015,7 @@ func (x *RequestResponse) String() string {
 func (*RequestResponse) ProtoMessage() {}
 
 func (x *RequestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[10]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +1028,7 @@ func (x *RequestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestResponse.ProtoReflect.Descriptor instead.
 func (*RequestResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{10}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RequestResponse) GetData() []byte {
@@ -762,7 +1055,7 @@ type RequestManyRequest struct {
 
 func (x *RequestManyRequest) Reset() {
 	*x = RequestManyRequest{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[11]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -774,7 +1067,7 @@ func (x *RequestManyRequest) String() string {
 func (*RequestManyRequest) ProtoMessage() {}
 
 func (x *RequestManyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[11]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -787,7 +1080,7 @@ func (x *RequestManyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestManyRequest.ProtoReflect.Descriptor instead.
 func (*RequestManyRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{11}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RequestManyRequest) GetPeerId() string {
@@ -836,7 +1129,7 @@ type OutgoingRequest struct {
 
 func (x *OutgoingRequest) Reset() {
 	*x = OutgoingRequest{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[12]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +1141,7 @@ func (x *OutgoingRequest) String() string {
 func (*OutgoingRequest) ProtoMessage() {}
 
 func (x *OutgoingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[12]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +1154,7 @@ func (x *OutgoingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutgoingRequest.ProtoReflect.Descriptor instead.
 func (*OutgoingRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{12}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *OutgoingRequest) GetId() uint64 {
@@ -903,7 +1196,7 @@ type RequestManyResponse struct {
 
 func (x *RequestManyResponse) Reset() {
 	*x = RequestManyResponse{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[13]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1208,7 @@ func (x *RequestManyResponse) String() string {
 func (*RequestManyResponse) ProtoMessage() {}
 
 func (x *RequestManyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[13]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1221,7 @@ func (x *RequestManyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestManyResponse.ProtoReflect.Descriptor instead.
 func (*RequestManyResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{13}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RequestManyResponse) GetResults() []*RequestResult {
@@ -956,7 +1249,7 @@ type RequestResult struct {
 
 func (x *RequestResult) Reset() {
 	*x = RequestResult{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[14]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1261,7 @@ func (x *RequestResult) String() string {
 func (*RequestResult) ProtoMessage() {}
 
 func (x *RequestResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[14]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1274,7 @@ func (x *RequestResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestResult.ProtoReflect.Descriptor instead.
 func (*RequestResult) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{14}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RequestResult) GetId() uint64 {
@@ -1048,7 +1341,7 @@ type ServeRequest struct {
 
 func (x *ServeRequest) Reset() {
 	*x = ServeRequest{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[15]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1353,7 @@ func (x *ServeRequest) String() string {
 func (*ServeRequest) ProtoMessage() {}
 
 func (x *ServeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[15]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1366,7 @@ func (x *ServeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServeRequest.ProtoReflect.Descriptor instead.
 func (*ServeRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{15}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ServeRequest) GetProtocols() []string {
@@ -1108,7 +1401,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[16]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1413,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[16]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1426,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{16}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -1201,7 +1494,7 @@ type ServeResponse struct {
 
 func (x *ServeResponse) Reset() {
 	*x = ServeResponse{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[17]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1506,7 @@ func (x *ServeResponse) String() string {
 func (*ServeResponse) ProtoMessage() {}
 
 func (x *ServeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[17]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1519,7 @@ func (x *ServeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServeResponse.ProtoReflect.Descriptor instead.
 func (*ServeResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{17}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ServeResponse) GetRequests() []*IncomingRequest {
@@ -1263,7 +1556,7 @@ type RejectedAnswer struct {
 
 func (x *RejectedAnswer) Reset() {
 	*x = RejectedAnswer{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[18]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1568,7 @@ func (x *RejectedAnswer) String() string {
 func (*RejectedAnswer) ProtoMessage() {}
 
 func (x *RejectedAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[18]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1581,7 @@ func (x *RejectedAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RejectedAnswer.ProtoReflect.Descriptor instead.
 func (*RejectedAnswer) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{18}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RejectedAnswer) GetId() uint64 {
@@ -1327,7 +1620,7 @@ type IncomingRequest struct {
 
 func (x *IncomingRequest) Reset() {
 	*x = IncomingRequest{}
-	mi := &file_sidecar_v1_direct_proto_msgTypes[19]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1632,7 @@ func (x *IncomingRequest) String() string {
 func (*IncomingRequest) ProtoMessage() {}
 
 func (x *IncomingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_direct_proto_msgTypes[19]
+	mi := &file_sidecar_v1_direct_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1645,7 @@ func (x *IncomingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncomingRequest.ProtoReflect.Descriptor instead.
 func (*IncomingRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{19}
+	return file_sidecar_v1_direct_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *IncomingRequest) GetId() uint64 {
@@ -1402,38 +1695,59 @@ var File_sidecar_v1_direct_proto protoreflect.FileDescriptor
 const file_sidecar_v1_direct_proto_rawDesc = "" +
 	"\n" +
 	"\x17sidecar/v1/direct.proto\x12\n" +
-	"sidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17sidecar/v1/common.proto\"X\n" +
+	"sidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17sidecar/v1/common.proto\"\x8e\x01\n" +
 	"\vSendReceipt\x121\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x17.sidecar.v1.SendOutcomeR\aoutcome\x12\x16\n" +
-	"\x06detail\x18\x02 \x01(\tR\x06detail\"u\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\x124\n" +
+	"\n" +
+	"message_id\x18\x03 \x01(\v2\x15.sidecar.v1.MessageIdR\tmessageId\"I\n" +
+	"\tMessageId\x12 \n" +
+	"\vincarnation\x18\x01 \x01(\x06R\vincarnation\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\"\xa4\x01\n" +
 	"\vSendRequest\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tR\trequestId\"A\n" +
+	"request_id\x18\x04 \x01(\tR\trequestId\x12-\n" +
+	"\adurable\x18\x05 \x01(\v2\x13.sidecar.v1.DurableR\adurable\"F\n" +
+	"\aDurable\x12;\n" +
+	"\ftime_to_live\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"timeToLive\"A\n" +
 	"\fSendResponse\x121\n" +
-	"\areceipt\x18\x01 \x01(\v2\x17.sidecar.v1.SendReceiptR\areceipt\"\x7f\n" +
+	"\areceipt\x18\x01 \x01(\v2\x17.sidecar.v1.SendReceiptR\areceipt\"\xae\x01\n" +
 	"\x0fSendManyRequest\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x127\n" +
-	"\bmessages\x18\x03 \x03(\v2\x1b.sidecar.v1.OutgoingMessageR\bmessages\"L\n" +
+	"\bmessages\x18\x03 \x03(\v2\x1b.sidecar.v1.OutgoingMessageR\bmessages\x12-\n" +
+	"\adurable\x18\x04 \x01(\v2\x13.sidecar.v1.DurableR\adurable\"L\n" +
 	"\x10SendManyResponse\x128\n" +
 	"\breceipts\x18\x01 \x03(\v2\x1c.sidecar.v1.SendReceiptRangeR\breceipts\"q\n" +
 	"\x10SendReceiptRange\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\x121\n" +
-	"\areceipt\x18\x03 \x01(\v2\x17.sidecar.v1.SendReceiptR\areceipt\"U\n" +
+	"\areceipt\x18\x03 \x01(\v2\x17.sidecar.v1.SendReceiptR\areceipt\"\x8b\x01\n" +
 	"\x0eReceiveRequest\x12\x1c\n" +
 	"\tprotocols\x18\x01 \x03(\tR\tprotocols\x12%\n" +
-	"\x0equeue_messages\x18\x02 \x01(\rR\rqueueMessages\"t\n" +
+	"\x0equeue_messages\x18\x02 \x01(\rR\rqueueMessages\x124\n" +
+	"\adurable\x18\x03 \x01(\v2\x1a.sidecar.v1.DurableReceiveR\adurable\"\x94\x01\n" +
+	"\x0eDurableReceive\x12@\n" +
+	"\x0esettle_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\rsettleTimeout\x12%\n" +
+	"\x0emax_deliveries\x18\x02 \x01(\rR\rmaxDeliveries\x12\x19\n" +
+	"\bmax_open\x18\x03 \x01(\rR\amaxOpen\"t\n" +
 	"\x0fReceiveResponse\x125\n" +
 	"\bmessages\x18\x01 \x03(\v2\x19.sidecar.v1.DirectMessageR\bmessages\x12*\n" +
-	"\x06lagged\x18\x02 \x01(\v2\x12.sidecar.v1.LaggedR\x06lagged\"X\n" +
+	"\x06lagged\x18\x02 \x01(\v2\x12.sidecar.v1.LaggedR\x06lagged\"\x8a\x01\n" +
 	"\rDirectMessage\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"{\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x120\n" +
+	"\bdelivery\x18\x04 \x01(\v2\x14.sidecar.v1.DeliveryR\bdelivery\"j\n" +
+	"\bDelivery\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
+	"\aattempt\x18\x02 \x01(\rR\aattempt\x124\n" +
+	"\n" +
+	"message_id\x18\x03 \x01(\v2\x15.sidecar.v1.MessageIdR\tmessageId\"{\n" +
 	"\x0eRequestRequest\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x12\n" +
@@ -1479,7 +1793,7 @@ const file_sidecar_v1_direct_proto_rawDesc = "" +
 	"\bprotocol\x18\x03 \x01(\tR\bprotocol\x12\x12\n" +
 	"\x04data\x18\x04 \x01(\fR\x04data\x126\n" +
 	"\ttime_left\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\btimeLeft\x12 \n" +
-	"\vtraceparent\x18\x06 \x01(\tR\vtraceparent*\xb8\x02\n" +
+	"\vtraceparent\x18\x06 \x01(\tR\vtraceparent*\x8c\x03\n" +
 	"\vSendOutcome\x12\x1c\n" +
 	"\x18SEND_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16SEND_OUTCOME_DELIVERED\x10\x01\x12\x1e\n" +
@@ -1490,7 +1804,11 @@ const file_sidecar_v1_direct_proto_rawDesc = "" +
 	"\x14SEND_OUTCOME_REFUSED\x10\x06\x12\x1a\n" +
 	"\x16SEND_OUTCOME_TOO_LARGE\x10\a\x12\x1a\n" +
 	"\x16SEND_OUTCOME_TIMED_OUT\x10\b\x12\x18\n" +
-	"\x14SEND_OUTCOME_UNKNOWN\x10\t2\xb5\x03\n" +
+	"\x14SEND_OUTCOME_UNKNOWN\x10\t\x12\x17\n" +
+	"\x13SEND_OUTCOME_STORED\x10\n" +
+	"\x12\x1c\n" +
+	"\x18SEND_OUTCOME_OUTBOX_FULL\x10\v\x12\x1b\n" +
+	"\x17SEND_OUTCOME_NOT_STORED\x10\f2\xb5\x03\n" +
 	"\rDirectService\x129\n" +
 	"\x04Send\x12\x17.sidecar.v1.SendRequest\x1a\x18.sidecar.v1.SendResponse\x12I\n" +
 	"\bSendMany\x12\x1b.sidecar.v1.SendManyRequest\x1a\x1c.sidecar.v1.SendManyResponse(\x010\x01\x12D\n" +
@@ -1515,65 +1833,77 @@ func file_sidecar_v1_direct_proto_rawDescGZIP() []byte {
 }
 
 var file_sidecar_v1_direct_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sidecar_v1_direct_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_sidecar_v1_direct_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_sidecar_v1_direct_proto_goTypes = []any{
 	(SendOutcome)(0),            // 0: sidecar.v1.SendOutcome
 	(*SendReceipt)(nil),         // 1: sidecar.v1.SendReceipt
-	(*SendRequest)(nil),         // 2: sidecar.v1.SendRequest
-	(*SendResponse)(nil),        // 3: sidecar.v1.SendResponse
-	(*SendManyRequest)(nil),     // 4: sidecar.v1.SendManyRequest
-	(*SendManyResponse)(nil),    // 5: sidecar.v1.SendManyResponse
-	(*SendReceiptRange)(nil),    // 6: sidecar.v1.SendReceiptRange
-	(*ReceiveRequest)(nil),      // 7: sidecar.v1.ReceiveRequest
-	(*ReceiveResponse)(nil),     // 8: sidecar.v1.ReceiveResponse
-	(*DirectMessage)(nil),       // 9: sidecar.v1.DirectMessage
-	(*RequestRequest)(nil),      // 10: sidecar.v1.RequestRequest
-	(*RequestResponse)(nil),     // 11: sidecar.v1.RequestResponse
-	(*RequestManyRequest)(nil),  // 12: sidecar.v1.RequestManyRequest
-	(*OutgoingRequest)(nil),     // 13: sidecar.v1.OutgoingRequest
-	(*RequestManyResponse)(nil), // 14: sidecar.v1.RequestManyResponse
-	(*RequestResult)(nil),       // 15: sidecar.v1.RequestResult
-	(*ServeRequest)(nil),        // 16: sidecar.v1.ServeRequest
-	(*Answer)(nil),              // 17: sidecar.v1.Answer
-	(*ServeResponse)(nil),       // 18: sidecar.v1.ServeResponse
-	(*RejectedAnswer)(nil),      // 19: sidecar.v1.RejectedAnswer
-	(*IncomingRequest)(nil),     // 20: sidecar.v1.IncomingRequest
-	(*OutgoingMessage)(nil),     // 21: sidecar.v1.OutgoingMessage
-	(*Lagged)(nil),              // 22: sidecar.v1.Lagged
-	(*durationpb.Duration)(nil), // 23: google.protobuf.Duration
+	(*MessageId)(nil),           // 2: sidecar.v1.MessageId
+	(*SendRequest)(nil),         // 3: sidecar.v1.SendRequest
+	(*Durable)(nil),             // 4: sidecar.v1.Durable
+	(*SendResponse)(nil),        // 5: sidecar.v1.SendResponse
+	(*SendManyRequest)(nil),     // 6: sidecar.v1.SendManyRequest
+	(*SendManyResponse)(nil),    // 7: sidecar.v1.SendManyResponse
+	(*SendReceiptRange)(nil),    // 8: sidecar.v1.SendReceiptRange
+	(*ReceiveRequest)(nil),      // 9: sidecar.v1.ReceiveRequest
+	(*DurableReceive)(nil),      // 10: sidecar.v1.DurableReceive
+	(*ReceiveResponse)(nil),     // 11: sidecar.v1.ReceiveResponse
+	(*DirectMessage)(nil),       // 12: sidecar.v1.DirectMessage
+	(*Delivery)(nil),            // 13: sidecar.v1.Delivery
+	(*RequestRequest)(nil),      // 14: sidecar.v1.RequestRequest
+	(*RequestResponse)(nil),     // 15: sidecar.v1.RequestResponse
+	(*RequestManyRequest)(nil),  // 16: sidecar.v1.RequestManyRequest
+	(*OutgoingRequest)(nil),     // 17: sidecar.v1.OutgoingRequest
+	(*RequestManyResponse)(nil), // 18: sidecar.v1.RequestManyResponse
+	(*RequestResult)(nil),       // 19: sidecar.v1.RequestResult
+	(*ServeRequest)(nil),        // 20: sidecar.v1.ServeRequest
+	(*Answer)(nil),              // 21: sidecar.v1.Answer
+	(*ServeResponse)(nil),       // 22: sidecar.v1.ServeResponse
+	(*RejectedAnswer)(nil),      // 23: sidecar.v1.RejectedAnswer
+	(*IncomingRequest)(nil),     // 24: sidecar.v1.IncomingRequest
+	(*durationpb.Duration)(nil), // 25: google.protobuf.Duration
+	(*OutgoingMessage)(nil),     // 26: sidecar.v1.OutgoingMessage
+	(*Lagged)(nil),              // 27: sidecar.v1.Lagged
 }
 var file_sidecar_v1_direct_proto_depIdxs = []int32{
 	0,  // 0: sidecar.v1.SendReceipt.outcome:type_name -> sidecar.v1.SendOutcome
-	1,  // 1: sidecar.v1.SendResponse.receipt:type_name -> sidecar.v1.SendReceipt
-	21, // 2: sidecar.v1.SendManyRequest.messages:type_name -> sidecar.v1.OutgoingMessage
-	6,  // 3: sidecar.v1.SendManyResponse.receipts:type_name -> sidecar.v1.SendReceiptRange
-	1,  // 4: sidecar.v1.SendReceiptRange.receipt:type_name -> sidecar.v1.SendReceipt
-	9,  // 5: sidecar.v1.ReceiveResponse.messages:type_name -> sidecar.v1.DirectMessage
-	22, // 6: sidecar.v1.ReceiveResponse.lagged:type_name -> sidecar.v1.Lagged
-	13, // 7: sidecar.v1.RequestManyRequest.requests:type_name -> sidecar.v1.OutgoingRequest
-	23, // 8: sidecar.v1.OutgoingRequest.timeout:type_name -> google.protobuf.Duration
-	15, // 9: sidecar.v1.RequestManyResponse.results:type_name -> sidecar.v1.RequestResult
-	17, // 10: sidecar.v1.ServeRequest.answers:type_name -> sidecar.v1.Answer
-	20, // 11: sidecar.v1.ServeResponse.requests:type_name -> sidecar.v1.IncomingRequest
-	19, // 12: sidecar.v1.ServeResponse.rejected:type_name -> sidecar.v1.RejectedAnswer
-	23, // 13: sidecar.v1.IncomingRequest.time_left:type_name -> google.protobuf.Duration
-	2,  // 14: sidecar.v1.DirectService.Send:input_type -> sidecar.v1.SendRequest
-	4,  // 15: sidecar.v1.DirectService.SendMany:input_type -> sidecar.v1.SendManyRequest
-	7,  // 16: sidecar.v1.DirectService.Receive:input_type -> sidecar.v1.ReceiveRequest
-	10, // 17: sidecar.v1.DirectService.Request:input_type -> sidecar.v1.RequestRequest
-	12, // 18: sidecar.v1.DirectService.RequestMany:input_type -> sidecar.v1.RequestManyRequest
-	16, // 19: sidecar.v1.DirectService.Serve:input_type -> sidecar.v1.ServeRequest
-	3,  // 20: sidecar.v1.DirectService.Send:output_type -> sidecar.v1.SendResponse
-	5,  // 21: sidecar.v1.DirectService.SendMany:output_type -> sidecar.v1.SendManyResponse
-	8,  // 22: sidecar.v1.DirectService.Receive:output_type -> sidecar.v1.ReceiveResponse
-	11, // 23: sidecar.v1.DirectService.Request:output_type -> sidecar.v1.RequestResponse
-	14, // 24: sidecar.v1.DirectService.RequestMany:output_type -> sidecar.v1.RequestManyResponse
-	18, // 25: sidecar.v1.DirectService.Serve:output_type -> sidecar.v1.ServeResponse
-	20, // [20:26] is the sub-list for method output_type
-	14, // [14:20] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	2,  // 1: sidecar.v1.SendReceipt.message_id:type_name -> sidecar.v1.MessageId
+	4,  // 2: sidecar.v1.SendRequest.durable:type_name -> sidecar.v1.Durable
+	25, // 3: sidecar.v1.Durable.time_to_live:type_name -> google.protobuf.Duration
+	1,  // 4: sidecar.v1.SendResponse.receipt:type_name -> sidecar.v1.SendReceipt
+	26, // 5: sidecar.v1.SendManyRequest.messages:type_name -> sidecar.v1.OutgoingMessage
+	4,  // 6: sidecar.v1.SendManyRequest.durable:type_name -> sidecar.v1.Durable
+	8,  // 7: sidecar.v1.SendManyResponse.receipts:type_name -> sidecar.v1.SendReceiptRange
+	1,  // 8: sidecar.v1.SendReceiptRange.receipt:type_name -> sidecar.v1.SendReceipt
+	10, // 9: sidecar.v1.ReceiveRequest.durable:type_name -> sidecar.v1.DurableReceive
+	25, // 10: sidecar.v1.DurableReceive.settle_timeout:type_name -> google.protobuf.Duration
+	12, // 11: sidecar.v1.ReceiveResponse.messages:type_name -> sidecar.v1.DirectMessage
+	27, // 12: sidecar.v1.ReceiveResponse.lagged:type_name -> sidecar.v1.Lagged
+	13, // 13: sidecar.v1.DirectMessage.delivery:type_name -> sidecar.v1.Delivery
+	2,  // 14: sidecar.v1.Delivery.message_id:type_name -> sidecar.v1.MessageId
+	17, // 15: sidecar.v1.RequestManyRequest.requests:type_name -> sidecar.v1.OutgoingRequest
+	25, // 16: sidecar.v1.OutgoingRequest.timeout:type_name -> google.protobuf.Duration
+	19, // 17: sidecar.v1.RequestManyResponse.results:type_name -> sidecar.v1.RequestResult
+	21, // 18: sidecar.v1.ServeRequest.answers:type_name -> sidecar.v1.Answer
+	24, // 19: sidecar.v1.ServeResponse.requests:type_name -> sidecar.v1.IncomingRequest
+	23, // 20: sidecar.v1.ServeResponse.rejected:type_name -> sidecar.v1.RejectedAnswer
+	25, // 21: sidecar.v1.IncomingRequest.time_left:type_name -> google.protobuf.Duration
+	3,  // 22: sidecar.v1.DirectService.Send:input_type -> sidecar.v1.SendRequest
+	6,  // 23: sidecar.v1.DirectService.SendMany:input_type -> sidecar.v1.SendManyRequest
+	9,  // 24: sidecar.v1.DirectService.Receive:input_type -> sidecar.v1.ReceiveRequest
+	14, // 25: sidecar.v1.DirectService.Request:input_type -> sidecar.v1.RequestRequest
+	16, // 26: sidecar.v1.DirectService.RequestMany:input_type -> sidecar.v1.RequestManyRequest
+	20, // 27: sidecar.v1.DirectService.Serve:input_type -> sidecar.v1.ServeRequest
+	5,  // 28: sidecar.v1.DirectService.Send:output_type -> sidecar.v1.SendResponse
+	7,  // 29: sidecar.v1.DirectService.SendMany:output_type -> sidecar.v1.SendManyResponse
+	11, // 30: sidecar.v1.DirectService.Receive:output_type -> sidecar.v1.ReceiveResponse
+	15, // 31: sidecar.v1.DirectService.Request:output_type -> sidecar.v1.RequestResponse
+	18, // 32: sidecar.v1.DirectService.RequestMany:output_type -> sidecar.v1.RequestManyResponse
+	22, // 33: sidecar.v1.DirectService.Serve:output_type -> sidecar.v1.ServeResponse
+	28, // [28:34] is the sub-list for method output_type
+	22, // [22:28] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_direct_proto_init() }
@@ -1582,11 +1912,11 @@ func file_sidecar_v1_direct_proto_init() {
 		return
 	}
 	file_sidecar_v1_common_proto_init()
-	file_sidecar_v1_direct_proto_msgTypes[14].OneofWrappers = []any{
+	file_sidecar_v1_direct_proto_msgTypes[18].OneofWrappers = []any{
 		(*RequestResult_Data)(nil),
 		(*RequestResult_Status)(nil),
 	}
-	file_sidecar_v1_direct_proto_msgTypes[16].OneofWrappers = []any{
+	file_sidecar_v1_direct_proto_msgTypes[20].OneofWrappers = []any{
 		(*Answer_Data)(nil),
 		(*Answer_Refusal)(nil),
 	}
@@ -1596,7 +1926,7 @@ func file_sidecar_v1_direct_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_direct_proto_rawDesc), len(file_sidecar_v1_direct_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

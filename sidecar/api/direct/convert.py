@@ -1,12 +1,14 @@
 """Messages of `direct.proto`."""
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
 from sidecar_client.v1 import direct_pb2 as pb
 
 from ...core.direct import RequestArrived, SendOutcome
 from ...core.errors import InvalidArgument, Refused, SidecarError
+from ...store.durable import Delivered
 from ..common.values import duration
 
 MAX_REASON = 1024  # bytes of a refusal; what the direct protocol carries
@@ -15,6 +17,8 @@ MAX_TIME_LEFT = 86_400.0  # seconds; as long as a request of an app may take
 SendRequest = pb.SendRequest
 SendManyRequest = pb.SendManyRequest
 ReceiveRequest = pb.ReceiveRequest
+Durable = pb.Durable
+DurableReceive = pb.DurableReceive
 RequestRequest = pb.RequestRequest
 RequestManyRequest = pb.RequestManyRequest
 OutgoingRequest = pb.OutgoingRequest
@@ -30,24 +34,67 @@ _OUTCOMES = {
     SendOutcome.TOO_LARGE: pb.SEND_OUTCOME_TOO_LARGE,
     SendOutcome.TIMED_OUT: pb.SEND_OUTCOME_TIMED_OUT,
     SendOutcome.UNKNOWN: pb.SEND_OUTCOME_UNKNOWN,
+    SendOutcome.STORED: pb.SEND_OUTCOME_STORED,
+    SendOutcome.OUTBOX_FULL: pb.SEND_OUTCOME_OUTBOX_FULL,
+    SendOutcome.NOT_STORED: pb.SEND_OUTCOME_NOT_STORED,
 }
 
 
-def sent(outcome: SendOutcome, detail: str) -> pb.SendResponse:
-    return pb.SendResponse(receipt=pb.SendReceipt(outcome=_OUTCOMES[outcome], detail=detail))
+class Place(NamedTuple):
+    """Where a durable message is: its sequence is `offset` more than its number in the call."""
+
+    incarnation: int
+    offset: int
 
 
-def receipts(ranges: Iterable[tuple[int, int, tuple[SendOutcome, str]]]) -> bytes:
-    """Ranges of one outcome and detail: (number of the first message, count, (outcome, detail))."""
+class Sent(NamedTuple):
+    """What became of a message, with words where there is more to say."""
+
+    outcome: SendOutcome
+    detail: str = ""
+    place: Place | None = None
+
+
+def sent(sent: Sent) -> pb.SendResponse:
+    return pb.SendResponse(receipt=_receipt(0, sent))
+
+
+def _receipt(number: int, sent: Sent) -> pb.SendReceipt:
+    receipt = pb.SendReceipt(outcome=_OUTCOMES[sent.outcome], detail=sent.detail)
+    if sent.place is not None:
+        receipt.message_id.incarnation = sent.place.incarnation
+        receipt.message_id.sequence = sent.place.offset + number
+    return receipt
+
+
+def receipts(ranges: Iterable[tuple[int, int, Sent]]) -> bytes:
+    """Ranges of one outcome and detail: (number of the first message, count, what became of them)."""
     response = pb.SendManyResponse(
         receipts=[
-            pb.SendReceiptRange(
-                first=first, count=count, receipt=pb.SendReceipt(outcome=_OUTCOMES[outcome], detail=detail)
-            )
-            for first, count, (outcome, detail) in ranges
+            pb.SendReceiptRange(first=first, count=count, receipt=_receipt(first, sent))
+            for first, count, sent in ranges
         ]
     )
     return response.SerializeToString()
+
+
+def deliveries(delivered: Iterable[Delivered]) -> pb.ReceiveResponse:
+    """Durable messages for an app."""
+    return pb.ReceiveResponse(
+        messages=[
+            pb.DirectMessage(
+                peer_id=str(each.peer),
+                protocol=each.protocol,
+                data=each.data,
+                delivery=pb.Delivery(
+                    id=each.id,
+                    attempt=each.attempt,
+                    message_id=pb.MessageId(incarnation=each.incarnation, sequence=each.sequence),
+                ),
+            )
+            for each in delivered
+        ]
+    )
 
 
 def response(data: bytes) -> pb.RequestResponse:

@@ -2,7 +2,8 @@
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from typing import Any
 
 from ...core.direct import SendCompleted, SendOutcome, SendRequested
 from ...core.errors import SidecarError
@@ -13,21 +14,25 @@ from ..common.outlet import MAX_BATCH
 from ..common.receipts import Range, Receipts
 from ..service import ServiceContext
 from . import convert
+from .convert import Sent
 
 _OVERHEAD = 64  # bytes that a message counts beside its own, as in the direct router
 
-Sent = tuple[SendOutcome, str]  # with words where there is more to say
 Send = Callable[[PeerId, str, Sequence[bytes], Sequence[str]], Awaitable[list[Sent]]]
 """Sends messages of which some have ids: (peer, protocol, messages, ids); every message's outcome."""
+
+Keep = Callable[[PeerId, str, Sequence[bytes], Sequence[str], convert.Durable], Awaitable[list[Sent]]]
+"""Keeps durable messages: as `Send`. An outcome's place has the sequence itself as its offset."""
 
 
 class Sender:
     """One SendMany stream."""
 
-    def __init__(self, context: ServiceContext, send: Send) -> None:
-        """`send`: for batches with ids."""
+    def __init__(self, context: ServiceContext, send: Send, keep: Keep) -> None:
+        """`send`: for batches with ids; `keep`: for durable ones."""
         self._context = context
         self._send = send
+        self._keep = keep
         self._peer: PeerId | None = None
         self._protocol = ""
         self._tasks: set[asyncio.Task[None]] = set()  # a batch with ids each, bounded by the window
@@ -50,16 +55,22 @@ class Sender:
         checked = [values.request_id(text) for text in ids] if any(ids) else []
         size = sum(map(len, messages)) + _OVERHEAD * len(messages)
         first = self.receipts.asked(len(messages), size)
-        if checked:
+        if request.HasField("durable"):
+            kept = self._keep(peer, protocol, messages, checked, request.durable)
+            self._start(self._send_kept(first, size, kept), "api keeping durable messages")
+        elif checked:
             named = self._send_named(first, size, peer, protocol, messages, checked)
-            task = asyncio.create_task(named, name="api sending with ids")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(named, "api sending with ids")
         else:
             self._context.operations.start(
                 lambda op: SendRequested(op, peer, protocol, messages), functools.partial(self._completed, first, size)
             )
         await self.receipts.room()
+
+    def _start(self, sending: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(sending, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
         """The app is gone."""
@@ -81,12 +92,23 @@ class Sender:
         except SidecarError as error:
             self.receipts.end(error)
 
+    async def _send_kept(self, first: int, size: int, kept: Awaitable[list[Sent]]) -> None:
+        """Durable messages: what the disk says of each."""
+        try:
+            for number, sent in enumerate(await kept, first):
+                if sent.place is not None:
+                    sent = sent._replace(place=sent.place._replace(offset=sent.place.offset - number))
+                self.receipts.answered(number, 1, sent)
+            self.receipts.settled(size)
+        except SidecarError as error:
+            self.receipts.end(error)
+
 
 def ranges(completed: SendCompleted) -> Iterator[tuple[int, int, Sent]]:
     """What became of a batch; the error's words go with what was not delivered."""
     detail = str(completed.error) if completed.error else ""
     for first, count, outcome in completed.outcomes:
-        yield first, count, (outcome, "" if outcome is SendOutcome.DELIVERED else detail)
+        yield first, count, Sent(outcome, "" if outcome is SendOutcome.DELIVERED else detail)
 
 
 def _encode(parts: list[Range[Sent]]) -> bytes:

@@ -32,12 +32,15 @@ from ..common.status import reason
 from ..common.vacated import vacated
 from ..common.window import Window
 from ..guard import caller
+from ..mail import Mail
 from ..service import ApiService, Handlers, ServiceContext
 from ..statistics import OutcomesStatistics, ReceiversStatistics
 from . import convert
 from .asking import WITHDRAWN, Asker
+from .convert import Sent
+from .durable import DurableMessages
 from .inbox import Inbox, ReceiveStream
-from .sending import Sender, Sent, ranges
+from .sending import Sender, ranges
 from .serving import Desk, ServeStream, ToldServer
 
 Stream = TypeVar("Stream", bound=Outlet)
@@ -51,14 +54,17 @@ _ARRIVED = (SendOutcome.DELIVERED, SendOutcome.TIMED_OUT, SendOutcome.UNKNOWN)  
 class DirectService(ApiService):
     """Direct messages and requests; every method as its schema says."""
 
-    def __init__(self, context: ServiceContext, tracer: Tracer) -> None:
-        """`tracer`: of the requests that apps make and are given."""
+    def __init__(self, context: ServiceContext, tracer: Tracer, mail: Mail | None) -> None:
+        """`tracer`: of the requests that apps make and are given. `mail`: None where nothing is kept."""
         self._context = context
+        self._durable = DurableMessages(context, mail)
         self._operations = context.operations
         self._tracer = tracer
         self.inbox = Inbox(context.feed)
         self.desk = Desk(context.feed, context.lifetime, tracer)
-        self._ids: Window[Sent] = Window(context.config.request_ids, lambda sent: sent[0] in _ARRIVED, withdraws=False)
+        self._ids: Window[Sent] = Window(
+            context.config.request_ids, lambda sent: sent.outcome in _ARRIVED, withdraws=False
+        )
         self._receipts: Counter[SendOutcome] = Counter(dict.fromkeys(SendOutcome, 0))
         self._answers: Counter[str] = Counter({_ANSWERED: 0})  # or the reason why there was none
 
@@ -91,10 +97,21 @@ class DirectService(ApiService):
         peer = self._context.other_peer(request.peer_id)
         protocol = values.name(request.protocol, values.MAX_PROTOCOL, "protocol")
         ids = [values.request_id(request.request_id)]
-        outcome, detail = (await self._send(peer, protocol, [request.data], ids))[0]
-        if outcome is SendOutcome.TOO_LARGE:
-            raise TooLarge(f"message of {len(request.data)} bytes: {detail}")
-        return convert.sent(outcome, detail)
+        if request.HasField("durable"):
+            sent = (await self._keep(peer, protocol, [request.data], ids, request.durable))[0]
+        else:
+            sent = (await self._send(peer, protocol, [request.data], ids))[0]
+        if sent.outcome is SendOutcome.TOO_LARGE:
+            raise TooLarge(f"message of {len(request.data)} bytes: {sent.detail}")
+        return convert.sent(sent)
+
+    async def _keep(
+        self, peer: PeerId, protocol: str, messages: Sequence[bytes], ids: Sequence[str], how: convert.Durable
+    ) -> list[Sent]:
+        """Keep durable messages; every message's outcome, its place with the sequence as its offset."""
+        sent = await self._durable.keep(peer, protocol, messages, ids if any(ids) else (), how)
+        self._receipts.update(each.outcome for each in sent)
+        return sent
 
     async def _send(self, peer: PeerId, protocol: str, messages: Sequence[bytes], ids: Sequence[str]) -> list[Sent]:
         """Send messages of which some have ids; every message's outcome."""
@@ -112,7 +129,7 @@ class DirectService(ApiService):
     async def send_many(self, requests: AsyncIterator[convert.SendManyRequest], call: Call) -> None:
         """Send batches; the outcomes as ranges."""
         await call.begin(opening(self._context.config.max_request_bytes))
-        sender = Sender(self._context, self._send)
+        sender = Sender(self._context, self._send, self._keep)
         lifetime = self._context.lifetime
         with lifetime.stream(sender.receipts, asking=True):
             try:
@@ -126,6 +143,9 @@ class DirectService(ApiService):
         """What peers send by some protocols."""
         config = self._context.config
         protocols = values.names(request.protocols, _MAX_PROTOCOLS, values.MAX_PROTOCOL, "protocols")
+        if request.HasField("durable"):
+            await self._durable.receive(protocols, request.durable, call)
+            return
         most = min(request.queue_messages or config.receive_queue_messages, config.receive_queue_messages)
         receiver = ReceiveStream(protocols, Bounds(most, config.receive_queue_bytes))
         with self.receiving(receiver):

@@ -100,6 +100,13 @@ METHODS: dict[str, Needs] = {
     "DirectService/Request": _named("request", "protocol"),
     "DirectService/RequestMany": _by_the_service,  # each request has its own outcome, this one too
     "DirectService/Serve": _each("serve", "protocols"),
+    "DurableService/Settle": _any_token,  # it names a delivery, which only its receiver was given
+    "DurableService/WatchOutbox": _by_the_service,  # the protocol's scope, or that of the node for all protocols
+    "DurableService/ListOutbox": _by_the_service,
+    "DurableService/WithdrawOutbox": _by_the_service,
+    "DurableService/ListInbox": _by_the_service,
+    "DurableService/RetryDeadLetters": _by_the_service,
+    "DurableService/PurgeDeadLetters": _by_the_service,
     "StreamService/OpenStream": _each("stream", "protocols"),
     "StreamService/AcceptStreams": _each("stream", "protocols"),
     "StreamService/AttachStream": _by_the_service,  # which protocol, only the stream's token tells

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
-from sidecar_client.v1 import direct_pb2, discovery_pb2, node_pb2, peer_pb2, pubsub_pb2, stream_pb2
+from sidecar_client.v1 import direct_pb2, discovery_pb2, durable_pb2, node_pb2, peer_pb2, pubsub_pb2, stream_pb2
 
-_FILES = (node_pb2, peer_pb2, direct_pb2, stream_pb2, pubsub_pb2, discovery_pb2)
+_FILES = (node_pb2, peer_pb2, direct_pb2, durable_pb2, stream_pb2, pubsub_pb2, discovery_pb2)
 
 
 class Malformed(NamedTuple):

@@ -4,6 +4,7 @@ This is the one table. Reading, checking, `--help`, `sidecar config` and `docs/c
 """
 
 from .api import ApiSection
+from .durable import DurableSection
 from .gate import GateSection
 from .nat import NatSection
 from .network import BootstrapSection, DiscoverySection, ListenSection, NetworkSection, PeersSection
@@ -28,6 +29,7 @@ __all__ = [
     "DhtSection",
     "DirectSection",
     "DiscoverySection",
+    "DurableSection",
     "GateSection",
     "GossipSection",
     "LimitsSection",

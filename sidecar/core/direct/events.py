@@ -22,6 +22,10 @@ class SendOutcome(enum.Enum):
     TOO_LARGE = "too large"  # never left this node
     TIMED_OUT = "timed out"  # written, without a receipt in time: it may have arrived
     UNKNOWN = "unknown"  # written, and the link was lost before the receipt: it may have arrived
+    # Of durable messages, which this machine does not see:
+    STORED = "stored"  # on this node's disk
+    OUTBOX_FULL = "outbox full"  # not stored: a bound of the outbox is reached
+    NOT_STORED = "not stored"  # not stored: this node's disk refuses
 
 
 class OutcomeRange(NamedTuple):

@@ -7,7 +7,7 @@ to it by the type checker. The duties of a driver are listed in `core.events`.
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
-from .. import direct, events, gossip, probe, streams
+from .. import direct, durable, events, gossip, probe, streams
 from ..buffer import Buffers
 from .config import ConfigurationChanged
 
@@ -18,6 +18,7 @@ NodeInput: TypeAlias = (
     | gossip.AppInput
     | gossip.SignaturesChecked
     | direct.AppInput
+    | durable.AppInput
     | streams.AppInput
     | probe.AppInput
 )
@@ -26,8 +27,8 @@ NodeInput: TypeAlias = (
 AppNews: TypeAlias = events.AppNews | gossip.News | direct.News | streams.News | probe.News
 """What a node tells its apps."""
 
-NodeNews: TypeAlias = AppNews | events.PeersLearned | events.AnchorsChosen | events.Note
-"""What a node tells its apps, the memory of peers and the log."""
+NodeNews: TypeAlias = AppNews | durable.StoreEffect | events.PeersLearned | events.AnchorsChosen | events.Note
+"""What a node tells its apps, the store of durable messages, the memory of peers and the log."""
 
 NodeEffect: TypeAlias = events.TransportEffect | gossip.CheckSignatures | NodeNews
 """Everything that a node gives out: the driver carries out what is not news, and hands the news on."""

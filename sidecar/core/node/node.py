@@ -239,6 +239,7 @@ class Node:
             kademlia=services.kademlia.router.statistics(),
             rendezvous=services.rendezvous.statistics(),
             direct=services.direct.statistics(),
+            durable=services.durable.statistics(),
             streams=services.streams.statistics(),
             probe=services.probe.statistics(),
             circuits=services.circuits.statistics(),

@@ -16,6 +16,7 @@ from .connection_manager import ConnectionManager
 from .dial_back import DialBackService
 from .dialling import Dialling
 from .direct import DirectMessageService
+from .durable import DurableService
 from .gate import GateService
 from .gossip import GossipService
 from .hole_punching import HolePunching
@@ -66,12 +67,13 @@ class Services:
         self.identify = identify = IdentifyService(switch, dialling, sequence, open_record)
         self.gossip = gossip = GossipService(switch, dialling, identify, workload, identity, now, sequence, verify)
         self.direct = direct = DirectMessageService(switch, dialling, now)
+        self.durable = durable = DurableService(switch, dialling)
         self.streams = streams = StreamsService(switch, dialling, operations, identify)
         self.unity = unity = Unity(switch, dialling, kademlia)
         self.records = records = Records(switch, kademlia, operations, identity, sequence)
         self.gate = GateService(switch, dialling, kademlia, operations, gate)
         self.probe = ProbeService(
-            switch, dialling, operations, gossip, kademlia, identity, in_use=(direct, streams), now=now
+            switch, dialling, operations, gossip, kademlia, identity, in_use=(direct, durable, streams), now=now
         )
         self.rendezvous = Rendezvous(switch, kademlia, operations)
         epoch = wall_ns / 1e9 - now
@@ -79,7 +81,7 @@ class Services:
         self.relay_server = RelayServer(switch, kademlia, self.relay_client, epoch)
         self.circuits = Circuits(switch, dialling, gate, self.relay_client)
         self.hole_punching = HolePunching(switch, dialling, identify)
-        in_use = (direct, streams, self.circuits, self.relay_server)
+        in_use = (direct, durable, streams, self.circuits, self.relay_server)
         self.connection_manager = ConnectionManager(switch, dialling, gossip, kademlia, in_use)
         self.reachability = reachability = ReachabilityService(switch, identify, kademlia)
         self.dial_back = DialBackService(switch, dialling)
@@ -97,6 +99,7 @@ class Services:
             records,
             gossip,
             direct,
+            durable,
             streams,
             self.probe,
             self.gate,

@@ -117,6 +117,22 @@ class DirectStatistics(Statistics):
 
 
 @dataclass(slots=True)
+class DurableStatistics(Statistics):
+    """Direct messages that are kept on disk, as they travel."""
+
+    prefix = "durable_"
+
+    links: int = 0
+    peers_waiting: int = 0
+    """Peers that something waits for."""
+    messages_sent: int = 0
+    """Written to a link, repeats included."""
+    messages_received: int = 0
+    conflicts: int = 0
+    """Senders, this node or others, that turned out to be cloned or restored from a copy."""
+
+
+@dataclass(slots=True)
 class StreamsStatistics(Statistics):
     """Byte streams of apps."""
 
@@ -238,6 +254,7 @@ class NodeStatistics(Statistics):
     kademlia: KademliaStatistics = field(default_factory=KademliaStatistics)
     rendezvous: RendezvousStatistics = field(default_factory=RendezvousStatistics)
     direct: DirectStatistics = field(default_factory=DirectStatistics)
+    durable: DurableStatistics = field(default_factory=DurableStatistics)
     streams: StreamsStatistics = field(default_factory=StreamsStatistics)
     probe: ProbeStatistics = field(default_factory=ProbeStatistics)
     circuits: CircuitStatistics = field(default_factory=CircuitStatistics)

@@ -6,6 +6,7 @@ Apart from the machines, so that the table of keys, which every command reads, l
 from .autonat import AutonatConfig
 from .channel import ChannelLimits
 from .direct import DirectConfig
+from .durable import DurableConfig
 from .gossip import GossipConfig
 from .kademlia import DEFAULT_NAMESPACES, KademliaConfig, Namespace, Rule
 from .node import NodeConfig, WorkConfig
@@ -19,6 +20,7 @@ __all__ = [
     "AutonatConfig",
     "ChannelLimits",
     "DirectConfig",
+    "DurableConfig",
     "GossipConfig",
     "KademliaConfig",
     "Limit",

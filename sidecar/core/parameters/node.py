@@ -8,6 +8,7 @@ from ..networks import LOCAL_NETWORKS, Network
 from ..types import PeerId
 from .autonat import AutonatConfig
 from .direct import DirectConfig
+from .durable import DurableConfig
 from .gossip import GossipConfig
 from .kademlia import KademliaConfig
 from .probe import ProbeConfig
@@ -108,6 +109,7 @@ class NodeConfig:
     gossip: GossipConfig = field(default_factory=GossipConfig)
     kademlia: KademliaConfig = field(default_factory=KademliaConfig)
     direct: DirectConfig = field(default_factory=DirectConfig)
+    durable: DurableConfig = field(default_factory=DurableConfig)
     work: WorkConfig = field(default_factory=WorkConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     relay: RelayConfig = field(default_factory=RelayConfig)
@@ -143,6 +145,11 @@ class NodeConfig:
     def direct_protocol(self) -> str:
         """The protocol id of direct messages (docs/protocols.md)."""
         return f"/sidecar/{self.network}/direct/1"
+
+    @property
+    def durable_protocol(self) -> str:
+        """The protocol id of durable messages (docs/protocols.md)."""
+        return f"/sidecar/{self.network}/durable/1"
 
     @property
     def probe_protocol(self) -> str:

@@ -47,6 +47,12 @@ class _SendOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SendOutco
     """It was sent, and no receipt came in time: it may have arrived."""
     SEND_OUTCOME_UNKNOWN: _SendOutcome.ValueType  # 9
     """It was sent, and the connection was lost before the receipt: it may have arrived."""
+    SEND_OUTCOME_STORED: _SendOutcome.ValueType  # 10
+    """Durable: it is on this node's disk, and `DurableService` tells what becomes of it."""
+    SEND_OUTCOME_OUTBOX_FULL: _SendOutcome.ValueType  # 11
+    """Durable: a bound of the outbox is reached (of the peer, the protocol, the token or in all); nothing was stored."""
+    SEND_OUTCOME_NOT_STORED: _SendOutcome.ValueType  # 12
+    """Durable: this node's disk refuses (full, read-only, failing); nothing was stored."""
 
 class SendOutcome(_SendOutcome, metaclass=_SendOutcomeEnumTypeWrapper):
     """What became of a direct message."""
@@ -71,6 +77,12 @@ SEND_OUTCOME_TIMED_OUT: SendOutcome.ValueType  # 8
 """It was sent, and no receipt came in time: it may have arrived."""
 SEND_OUTCOME_UNKNOWN: SendOutcome.ValueType  # 9
 """It was sent, and the connection was lost before the receipt: it may have arrived."""
+SEND_OUTCOME_STORED: SendOutcome.ValueType  # 10
+"""Durable: it is on this node's disk, and `DurableService` tells what becomes of it."""
+SEND_OUTCOME_OUTBOX_FULL: SendOutcome.ValueType  # 11
+"""Durable: a bound of the outbox is reached (of the peer, the protocol, the token or in all); nothing was stored."""
+SEND_OUTCOME_NOT_STORED: SendOutcome.ValueType  # 12
+"""Durable: this node's disk refuses (full, read-only, failing); nothing was stored."""
 Global___SendOutcome: _TypeAlias = SendOutcome  # noqa: Y015
 
 @_typing.final
@@ -81,23 +93,57 @@ class SendReceipt(_message.Message):
 
     OUTCOME_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
     outcome: Global___SendOutcome.ValueType
     """What became of the message."""
     detail: _builtins.str
     """A sentence for people, where there is more to say."""
+    @_builtins.property
+    def message_id(self) -> Global___MessageId:
+        """Of a durable message that is stored: its place among those to this peer by this protocol."""
+
     def __init__(
         self,
         *,
         outcome: Global___SendOutcome.ValueType = ...,
         detail: _builtins.str = ...,
+        message_id: Global___MessageId | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "message_id", b"message_id", "outcome", b"outcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SendReceipt: _TypeAlias = SendReceipt  # noqa: Y015
+
+@_typing.final
+class MessageId(_message.Message):
+    """How a durable message is named at both ends, beside sender, receiver and protocol."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    incarnation: _builtins.int
+    """The incarnation of the sender's outbox for this peer and protocol. It is chosen at random when the outbox begins, and
+    anew when it turns out to have been restored from a copy.
+    """
+    sequence: _builtins.int
+    """Its number: 1, 2, 3 ... without a gap."""
+    def __init__(
+        self,
+        *,
+        incarnation: _builtins.int = ...,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageId: _TypeAlias = MessageId  # noqa: Y015
 
 @_typing.final
 class SendRequest(_message.Message):
@@ -109,6 +155,7 @@ class SendRequest(_message.Message):
     PROTOCOL_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DURABLE_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
     """The peer id."""
     protocol: _builtins.str
@@ -117,6 +164,12 @@ class SendRequest(_message.Message):
     """The payload."""
     request_id: _builtins.str
     """Makes a repeat safe, as in OutgoingMessage. At most 64 bytes."""
+    @_builtins.property
+    def durable(self) -> Global___Durable:
+        """Where it is set, the message is kept on this node's disk until the peer's app has acknowledged it, and the answer
+        comes as soon as it is there (STORED), whether or not the peer can be reached.
+        """
+
     def __init__(
         self,
         *,
@@ -124,14 +177,43 @@ class SendRequest(_message.Message):
         protocol: _builtins.str = ...,
         data: _builtins.bytes = ...,
         request_id: _builtins.str = ...,
+        durable: Global___Durable | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["durable", b"durable"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "peer_id", b"peer_id", "protocol", b"protocol", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "durable", b"durable", "peer_id", b"peer_id", "protocol", b"protocol", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SendRequest: _TypeAlias = SendRequest  # noqa: Y015
+
+@_typing.final
+class Durable(_message.Message):
+    """That messages are to be kept until they are acknowledged. A `request_id` of theirs is kept as well, for at least as long
+    as the message or its outcome: a repeat after the app's or the sidecar's restart makes no second message.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def time_to_live(self) -> _duration_pb2.Duration:
+        """How long the message is worth delivering, from now on; unset: the configured time (`durable.time_to_live`). A message
+        that the peer's sidecar does not have by then expires here, one that it has expires there.
+        """
+
+    def __init__(
+        self,
+        *,
+        time_to_live: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time_to_live", b"time_to_live"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["time_to_live", b"time_to_live"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Durable: _TypeAlias = Durable  # noqa: Y015
 
 @_typing.final
 class SendResponse(_message.Message):
@@ -166,6 +248,7 @@ class SendManyRequest(_message.Message):
     PEER_ID_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
+    DURABLE_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
     """The peer id; empty: as in the batch before."""
     protocol: _builtins.str
@@ -174,16 +257,21 @@ class SendManyRequest(_message.Message):
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.OutgoingMessage]:
         """The messages, at most 65,536. They are numbered from 0 over the whole stream, in order."""
 
+    @_builtins.property
+    def durable(self) -> Global___Durable:
+        """Where it is set, the messages of this batch are durable, as in SendRequest."""
+
     def __init__(
         self,
         *,
         peer_id: _builtins.str = ...,
         protocol: _builtins.str = ...,
         messages: _abc.Iterable[_common_pb2.OutgoingMessage] | None = ...,
+        durable: Global___Durable | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["durable", b"durable"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "peer_id", b"peer_id", "protocol", b"protocol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["durable", b"durable", "messages", b"messages", "peer_id", b"peer_id", "protocol", b"protocol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -228,7 +316,7 @@ class SendReceiptRange(_message.Message):
     """How many messages."""
     @_builtins.property
     def receipt(self) -> Global___SendReceipt:
-        """The receipt of each of them."""
+        """The receipt of each of them. `message_id` is that of the first one; those that follow have the next sequences."""
 
     def __init__(
         self,
@@ -253,25 +341,69 @@ class ReceiveRequest(_message.Message):
 
     PROTOCOLS_FIELD_NUMBER: _builtins.int
     QUEUE_MESSAGES_FIELD_NUMBER: _builtins.int
+    DURABLE_FIELD_NUMBER: _builtins.int
     queue_messages: _builtins.int
     """Queue at most so many messages for this stream; 0, or more than the configured bound: that bound."""
     @_builtins.property
     def protocols(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The protocols, 1 to 64."""
 
+    @_builtins.property
+    def durable(self) -> Global___DurableReceive:
+        """Where it is set, the stream receives durable messages, and only those; each has a `delivery` that the app settles by
+        `DurableService.Settle`. One stream at a time receives the durable messages of a protocol: ALREADY_EXISTS.
+        """
+
     def __init__(
         self,
         *,
         protocols: _abc.Iterable[_builtins.str] | None = ...,
         queue_messages: _builtins.int = ...,
+        durable: Global___DurableReceive | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["durable", b"durable"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["protocols", b"protocols", "queue_messages", b"queue_messages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["durable", b"durable", "protocols", b"protocols", "queue_messages", b"queue_messages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReceiveRequest: _TypeAlias = ReceiveRequest  # noqa: Y015
+
+@_typing.final
+class DurableReceive(_message.Message):
+    """How durable messages are delivered to a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTLE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    MAX_DELIVERIES_FIELD_NUMBER: _builtins.int
+    MAX_OPEN_FIELD_NUMBER: _builtins.int
+    max_deliveries: _builtins.int
+    """After how many deliveries without an acknowledgement a message becomes a dead letter; 0: the configured number
+    (`durable.max_deliveries`).
+    """
+    max_open: _builtins.int
+    """How many deliveries may be open at once; 0: 256. At most 65,536. With 1, a message is never seen before the one ahead
+    of it is settled.
+    """
+    @_builtins.property
+    def settle_timeout(self) -> _duration_pb2.Duration:
+        """How long the app may take to settle a delivery before it comes again; unset: 30 s. At least 1 s, at most a day."""
+
+    def __init__(
+        self,
+        *,
+        settle_timeout: _duration_pb2.Duration | None = ...,
+        max_deliveries: _builtins.int = ...,
+        max_open: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settle_timeout", b"settle_timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_deliveries", b"max_deliveries", "max_open", b"max_open", "settle_timeout", b"settle_timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DurableReceive: _TypeAlias = DurableReceive  # noqa: Y015
 
 @_typing.final
 class ReceiveResponse(_message.Message):
@@ -312,26 +444,64 @@ class DirectMessage(_message.Message):
     PEER_ID_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
     """Who sent it, base58. The connection proves it."""
     protocol: _builtins.str
     """The protocol."""
     data: _builtins.bytes
     """The payload."""
+    @_builtins.property
+    def delivery(self) -> Global___Delivery:
+        """Of a durable message: what to settle."""
+
     def __init__(
         self,
         *,
         peer_id: _builtins.str = ...,
         protocol: _builtins.str = ...,
         data: _builtins.bytes = ...,
+        delivery: Global___Delivery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "peer_id", b"peer_id", "protocol", b"protocol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "delivery", b"delivery", "peer_id", b"peer_id", "protocol", b"protocol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DirectMessage: _TypeAlias = DirectMessage  # noqa: Y015
+
+@_typing.final
+class Delivery(_message.Message):
+    """One attempt to deliver a durable message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The number of the message in this node's inbox."""
+    attempt: _builtins.int
+    """Which attempt it is: 1, 2, 3 ... Above 1, an attempt before this one may have been dealt with."""
+    @_builtins.property
+    def message_id(self) -> Global___MessageId:
+        """The sender's name for the message: it is the same at each attempt."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        attempt: _builtins.int = ...,
+        message_id: Global___MessageId | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "id", b"id", "message_id", b"message_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Delivery: _TypeAlias = Delivery  # noqa: Y015
 
 @_typing.final
 class RequestRequest(_message.Message):

@@ -35,6 +35,12 @@ export enum SendOutcome {
   TIMED_OUT = 8,
   /** UNKNOWN - It was sent, and the connection was lost before the receipt: it may have arrived. */
   UNKNOWN = 9,
+  /** STORED - Durable: it is on this node's disk, and `DurableService` tells what becomes of it. */
+  STORED = 10,
+  /** OUTBOX_FULL - Durable: a bound of the outbox is reached (of the peer, the protocol, the token or in all); nothing was stored. */
+  OUTBOX_FULL = 11,
+  /** NOT_STORED - Durable: this node's disk refuses (full, read-only, failing); nothing was stored. */
+  NOT_STORED = 12,
 }
 
 /** A receipt. */
@@ -43,6 +49,19 @@ export interface SendReceipt {
   outcome: SendOutcome;
   /** A sentence for people, where there is more to say. */
   detail: string;
+  /** Of a durable message that is stored: its place among those to this peer by this protocol. */
+  messageId: MessageId | undefined;
+}
+
+/** How a durable message is named at both ends, beside sender, receiver and protocol. */
+export interface MessageId {
+  /**
+   * The incarnation of the sender's outbox for this peer and protocol. It is chosen at random when the outbox begins, and
+   * anew when it turns out to have been restored from a copy.
+   */
+  incarnation: bigint;
+  /** Its number: 1, 2, 3 ... without a gap. */
+  sequence: bigint;
 }
 
 /** One message for one peer. */
@@ -55,6 +74,23 @@ export interface SendRequest {
   data: Buffer;
   /** Makes a repeat safe, as in OutgoingMessage. At most 64 bytes. */
   requestId: string;
+  /**
+   * Where it is set, the message is kept on this node's disk until the peer's app has acknowledged it, and the answer
+   * comes as soon as it is there (STORED), whether or not the peer can be reached.
+   */
+  durable: Durable | undefined;
+}
+
+/**
+ * That messages are to be kept until they are acknowledged. A `request_id` of theirs is kept as well, for at least as long
+ * as the message or its outcome: a repeat after the app's or the sidecar's restart makes no second message.
+ */
+export interface Durable {
+  /**
+   * How long the message is worth delivering, from now on; unset: the configured time (`durable.time_to_live`). A message
+   * that the peer's sidecar does not have by then expires here, one that it has expires there.
+   */
+  timeToLive: Duration | undefined;
 }
 
 /** What became of it. */
@@ -71,6 +107,8 @@ export interface SendManyRequest {
   protocol: string;
   /** The messages, at most 65,536. They are numbered from 0 over the whole stream, in order. */
   messages: OutgoingMessage[];
+  /** Where it is set, the messages of this batch are durable, as in SendRequest. */
+  durable: Durable | undefined;
 }
 
 /** Receipts for ranges of messages, in the order in which they became known. */
@@ -85,7 +123,7 @@ export interface SendReceiptRange {
   first: bigint;
   /** How many messages. */
   count: bigint;
-  /** The receipt of each of them. */
+  /** The receipt of each of them. `message_id` is that of the first one; those that follow have the next sequences. */
   receipt: SendReceipt | undefined;
 }
 
@@ -95,6 +133,29 @@ export interface ReceiveRequest {
   protocols: string[];
   /** Queue at most so many messages for this stream; 0, or more than the configured bound: that bound. */
   queueMessages: number;
+  /**
+   * Where it is set, the stream receives durable messages, and only those; each has a `delivery` that the app settles by
+   * `DurableService.Settle`. One stream at a time receives the durable messages of a protocol: ALREADY_EXISTS.
+   */
+  durable: DurableReceive | undefined;
+}
+
+/** How durable messages are delivered to a stream. */
+export interface DurableReceive {
+  /** How long the app may take to settle a delivery before it comes again; unset: 30 s. At least 1 s, at most a day. */
+  settleTimeout:
+    | Duration
+    | undefined;
+  /**
+   * After how many deliveries without an acknowledgement a message becomes a dead letter; 0: the configured number
+   * (`durable.max_deliveries`).
+   */
+  maxDeliveries: number;
+  /**
+   * How many deliveries may be open at once; 0: 256. At most 65,536. With 1, a message is never seen before the one ahead
+   * of it is settled.
+   */
+  maxOpen: number;
 }
 
 /** Some messages, in order of arrival. Encodes as the concatenation of them. */
@@ -113,6 +174,18 @@ export interface DirectMessage {
   protocol: string;
   /** The payload. */
   data: Buffer;
+  /** Of a durable message: what to settle. */
+  delivery: Delivery | undefined;
+}
+
+/** One attempt to deliver a durable message. */
+export interface Delivery {
+  /** The number of the message in this node's inbox. */
+  id: bigint;
+  /** Which attempt it is: 1, 2, 3 ... Above 1, an attempt before this one may have been dealt with. */
+  attempt: number;
+  /** The sender's name for the message: it is the same at each attempt. */
+  messageId: MessageId | undefined;
 }
 
 /** A request to one peer. */
@@ -252,7 +325,7 @@ export interface IncomingRequest {
 }
 
 function createBaseSendReceipt(): SendReceipt {
-  return { outcome: 0, detail: "" };
+  return { outcome: 0, detail: "", messageId: undefined };
 }
 
 export const SendReceipt: MessageFns<SendReceipt> = {
@@ -262,6 +335,9 @@ export const SendReceipt: MessageFns<SendReceipt> = {
     }
     if (message.detail !== "") {
       writer.uint32(18).string(message.detail);
+    }
+    if (message.messageId !== undefined) {
+      MessageId.encode(message.messageId, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -295,6 +371,14 @@ export const SendReceipt: MessageFns<SendReceipt> = {
             message.detail = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.messageId = MessageId.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -314,12 +398,90 @@ export const SendReceipt: MessageFns<SendReceipt> = {
     const message = createBaseSendReceipt();
     message.outcome = object.outcome ?? 0;
     message.detail = object.detail ?? "";
+    message.messageId = (object.messageId !== undefined && object.messageId !== null)
+      ? MessageId.fromPartial(object.messageId)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseMessageId(): MessageId {
+  return { incarnation: 0n, sequence: 0n };
+}
+
+export const MessageId: MessageFns<MessageId> = {
+  encode(message: MessageId, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.incarnation !== 0n) {
+      if (BigInt.asUintN(64, message.incarnation) !== message.incarnation) {
+        throw new globalThis.Error("value provided for field message.incarnation of type fixed64 too large");
+      }
+      writer.uint32(9).fixed64(message.incarnation);
+    }
+    if (message.sequence !== 0n) {
+      if (BigInt.asUintN(64, message.sequence) !== message.sequence) {
+        throw new globalThis.Error("value provided for field message.sequence of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.sequence);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MessageId {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMessageId();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.incarnation = reader.fixed64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sequence = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<MessageId>, I>>(base?: I): MessageId {
+    return MessageId.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<MessageId>, I>>(object: I): MessageId {
+    const message = createBaseMessageId();
+    message.incarnation = (object.incarnation !== undefined && object.incarnation !== null)
+      ? BigInt(object.incarnation)
+      : 0n;
+    message.sequence = (object.sequence !== undefined && object.sequence !== null) ? BigInt(object.sequence) : 0n;
     return message;
   },
 };
 
 function createBaseSendRequest(): SendRequest {
-  return { peerId: "", protocol: "", data: Buffer.alloc(0), requestId: "" };
+  return { peerId: "", protocol: "", data: Buffer.alloc(0), requestId: "", durable: undefined };
 }
 
 export const SendRequest: MessageFns<SendRequest> = {
@@ -335,6 +497,9 @@ export const SendRequest: MessageFns<SendRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(34).string(message.requestId);
+    }
+    if (message.durable !== undefined) {
+      Durable.encode(message.durable, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -384,6 +549,14 @@ export const SendRequest: MessageFns<SendRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.durable = Durable.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -405,6 +578,66 @@ export const SendRequest: MessageFns<SendRequest> = {
     message.protocol = object.protocol ?? "";
     message.data = object.data ?? Buffer.alloc(0);
     message.requestId = object.requestId ?? "";
+    message.durable = (object.durable !== undefined && object.durable !== null)
+      ? Durable.fromPartial(object.durable)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseDurable(): Durable {
+  return { timeToLive: undefined };
+}
+
+export const Durable: MessageFns<Durable> = {
+  encode(message: Durable, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.timeToLive !== undefined) {
+      Duration.encode(message.timeToLive, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Durable {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDurable();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.timeToLive = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Durable>, I>>(base?: I): Durable {
+    return Durable.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Durable>, I>>(object: I): Durable {
+    const message = createBaseDurable();
+    message.timeToLive = (object.timeToLive !== undefined && object.timeToLive !== null)
+      ? Duration.fromPartial(object.timeToLive)
+      : undefined;
     return message;
   },
 };
@@ -467,7 +700,7 @@ export const SendResponse: MessageFns<SendResponse> = {
 };
 
 function createBaseSendManyRequest(): SendManyRequest {
-  return { peerId: "", protocol: "", messages: [] };
+  return { peerId: "", protocol: "", messages: [], durable: undefined };
 }
 
 export const SendManyRequest: MessageFns<SendManyRequest> = {
@@ -480,6 +713,9 @@ export const SendManyRequest: MessageFns<SendManyRequest> = {
     }
     for (const v of message.messages) {
       OutgoingMessage.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.durable !== undefined) {
+      Durable.encode(message.durable, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -521,6 +757,14 @@ export const SendManyRequest: MessageFns<SendManyRequest> = {
             message.messages.push(OutgoingMessage.decode(reader, reader.uint32()));
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.durable = Durable.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -541,6 +785,9 @@ export const SendManyRequest: MessageFns<SendManyRequest> = {
     message.peerId = object.peerId ?? "";
     message.protocol = object.protocol ?? "";
     message.messages = object.messages?.map((e) => OutgoingMessage.fromPartial(e)) || [];
+    message.durable = (object.durable !== undefined && object.durable !== null)
+      ? Durable.fromPartial(object.durable)
+      : undefined;
     return message;
   },
 };
@@ -688,7 +935,7 @@ export const SendReceiptRange: MessageFns<SendReceiptRange> = {
 };
 
 function createBaseReceiveRequest(): ReceiveRequest {
-  return { protocols: [], queueMessages: 0 };
+  return { protocols: [], queueMessages: 0, durable: undefined };
 }
 
 export const ReceiveRequest: MessageFns<ReceiveRequest> = {
@@ -698,6 +945,9 @@ export const ReceiveRequest: MessageFns<ReceiveRequest> = {
     }
     if (message.queueMessages !== 0) {
       writer.uint32(16).uint32(message.queueMessages);
+    }
+    if (message.durable !== undefined) {
+      DurableReceive.encode(message.durable, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -731,6 +981,14 @@ export const ReceiveRequest: MessageFns<ReceiveRequest> = {
             message.queueMessages = reader.uint32();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.durable = DurableReceive.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -750,6 +1008,90 @@ export const ReceiveRequest: MessageFns<ReceiveRequest> = {
     const message = createBaseReceiveRequest();
     message.protocols = object.protocols?.map((e) => e) || [];
     message.queueMessages = object.queueMessages ?? 0;
+    message.durable = (object.durable !== undefined && object.durable !== null)
+      ? DurableReceive.fromPartial(object.durable)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseDurableReceive(): DurableReceive {
+  return { settleTimeout: undefined, maxDeliveries: 0, maxOpen: 0 };
+}
+
+export const DurableReceive: MessageFns<DurableReceive> = {
+  encode(message: DurableReceive, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.settleTimeout !== undefined) {
+      Duration.encode(message.settleTimeout, writer.uint32(10).fork()).join();
+    }
+    if (message.maxDeliveries !== 0) {
+      writer.uint32(16).uint32(message.maxDeliveries);
+    }
+    if (message.maxOpen !== 0) {
+      writer.uint32(24).uint32(message.maxOpen);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DurableReceive {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDurableReceive();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.settleTimeout = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.maxDeliveries = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.maxOpen = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<DurableReceive>, I>>(base?: I): DurableReceive {
+    return DurableReceive.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<DurableReceive>, I>>(object: I): DurableReceive {
+    const message = createBaseDurableReceive();
+    message.settleTimeout = (object.settleTimeout !== undefined && object.settleTimeout !== null)
+      ? Duration.fromPartial(object.settleTimeout)
+      : undefined;
+    message.maxDeliveries = object.maxDeliveries ?? 0;
+    message.maxOpen = object.maxOpen ?? 0;
     return message;
   },
 };
@@ -824,7 +1166,7 @@ export const ReceiveResponse: MessageFns<ReceiveResponse> = {
 };
 
 function createBaseDirectMessage(): DirectMessage {
-  return { peerId: "", protocol: "", data: Buffer.alloc(0) };
+  return { peerId: "", protocol: "", data: Buffer.alloc(0), delivery: undefined };
 }
 
 export const DirectMessage: MessageFns<DirectMessage> = {
@@ -837,6 +1179,9 @@ export const DirectMessage: MessageFns<DirectMessage> = {
     }
     if (message.data.length !== 0) {
       writer.uint32(26).bytes(message.data);
+    }
+    if (message.delivery !== undefined) {
+      Delivery.encode(message.delivery, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -878,6 +1223,14 @@ export const DirectMessage: MessageFns<DirectMessage> = {
             message.data = Buffer.from(reader.bytes());
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.delivery = Delivery.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -898,6 +1251,93 @@ export const DirectMessage: MessageFns<DirectMessage> = {
     message.peerId = object.peerId ?? "";
     message.protocol = object.protocol ?? "";
     message.data = object.data ?? Buffer.alloc(0);
+    message.delivery = (object.delivery !== undefined && object.delivery !== null)
+      ? Delivery.fromPartial(object.delivery)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseDelivery(): Delivery {
+  return { id: 0n, attempt: 0, messageId: undefined };
+}
+
+export const Delivery: MessageFns<Delivery> = {
+  encode(message: Delivery, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0n) {
+      if (BigInt.asUintN(64, message.id) !== message.id) {
+        throw new globalThis.Error("value provided for field message.id of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.id);
+    }
+    if (message.attempt !== 0) {
+      writer.uint32(16).uint32(message.attempt);
+    }
+    if (message.messageId !== undefined) {
+      MessageId.encode(message.messageId, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Delivery {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDelivery();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.attempt = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.messageId = MessageId.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Delivery>, I>>(base?: I): Delivery {
+    return Delivery.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Delivery>, I>>(object: I): Delivery {
+    const message = createBaseDelivery();
+    message.id = (object.id !== undefined && object.id !== null) ? BigInt(object.id) : 0n;
+    message.attempt = object.attempt ?? 0;
+    message.messageId = (object.messageId !== undefined && object.messageId !== null)
+      ? MessageId.fromPartial(object.messageId)
+      : undefined;
     return message;
   },
 };

@@ -1,0 +1,1 @@
+"""What becomes of durable messages, and what apps make of them."""
