@@ -26,7 +26,7 @@ from .peers.gatekeeper import Gatekeeper, Store
 from .peers.service import PeerService
 from .pubsub.service import PubSubService
 from .service import ApiService, Handlers, ServiceContext
-from .statistics import BackendStatistics, CallsStatistics, GuardStatistics
+from .statistics import BackendStatistics, CallsStatistics, GuardStatistics, MailStatistics
 from .streams.service import StreamService
 from .surface import Feed, NodeSurface
 
@@ -91,6 +91,9 @@ class Backend:
         self.peers = PeerService(context, self.gatekeeper)
         self.direct = DirectService(context, tracer or NoTracer(), mail)
         self.durable = DurableService(context, mail)
+        self._mail = mail
+        if mail is not None:
+            mail.tell(self.readiness.stored)
         self.streams = StreamService(context)
         self.pubsub = PubSubService(context)
         self.discovery = DiscoveryService(context)
@@ -125,6 +128,7 @@ class Backend:
             pubsub=self.pubsub.statistics(),
             receivers=self.direct.receivers(),
             outcomes=self.direct.outcomes(),
+            mail=self._mail.statistics() if self._mail is not None else MailStatistics(),
             byte_streams=self.streams.statistics(),
             guard=self._guard_statistics(),
             calls=CallsStatistics(self.lifetime.streams, len(self.operations)),

@@ -53,6 +53,22 @@ class OutcomesStatistics(Statistics):
 
 
 @dataclass(slots=True)
+class MailStatistics(Statistics):
+    """Durable messages on this node's disk."""
+
+    prefix = "durable_"
+
+    outbox_messages: int = 0
+    outbox_bytes: int = 0
+    """As they count against the bounds."""
+    inbox_messages: int = 0
+    inbox_bytes: int = 0
+    dead_letters: int = 0
+    disk_refuses: int = 0
+    """1 while it does."""
+
+
+@dataclass(slots=True)
 class ByteStreamsStatistics(Statistics):
     """Byte streams toward apps."""
 
@@ -96,6 +112,7 @@ class BackendStatistics(Statistics):
     pubsub: PubSubStatistics
     receivers: ReceiversStatistics
     outcomes: OutcomesStatistics
+    mail: MailStatistics
     byte_streams: ByteStreamsStatistics
     guard: GuardStatistics
     calls: CallsStatistics

@@ -73,6 +73,10 @@ _SERVED = (
     "broken: given up or against the protocol."
 )
 _CONNECTIONS = "Open connections to peers."
+_KEPT = (
+    "Durable messages on this node's disk: for peers (outbox), for apps (inbox), delivered too often (dead_letters)."
+)
+_KEPT_BYTES = "Their bytes, as they count against the bounds: 256 a message beside its own."
 _CARRIED = "Streams through relays that connections of this node go over."
 _CIRCUITS = "Streams through relays that were agreed on; their handshakes follow."
 _OPENED = "Connections whose handshake was finished."
@@ -386,6 +390,34 @@ ROWS: tuple[Row, ...] = (
     _gauge(lambda c: c.node.kademlia.record_bytes, "dht_record_bytes", "The same in bytes."),
     _gauge(lambda c: c.node.kademlia.providers, "dht_providers", "Advertisements of others kept for the DHT."),
     _gauge(lambda c: c.node.rendezvous.advertised, "dht_advertised", "Names that this node's apps advertise."),
+    # durable messages
+    _gauge(lambda c: c.node.durable.links, "durable_links", "Streams of durable messages, of both directions."),
+    _gauge(
+        lambda c: c.node.durable.peers_waiting,
+        "durable_waiting_peers",
+        "Peers that durable messages, or what became of some, wait for.",
+    ),
+    _counter(
+        lambda c: c.node.durable.messages_sent,
+        "durable_sent_messages",
+        "Durable messages written to peers, repeats included.",
+    ),
+    _counter(
+        lambda c: c.node.durable.messages_received,
+        "durable_received_messages",
+        "Durable messages that came from peers, repeats included.",
+    ),
+    _counter(
+        lambda c: c.node.durable.conflicts,
+        "durable_conflicts",
+        "Senders of durable messages that turned out to be restored from a copy, or cloned.",
+    ),
+    _gauge(lambda c: c.api.mail.outbox_messages, "durable_messages", _KEPT, box="outbox"),
+    _gauge(lambda c: c.api.mail.inbox_messages, "durable_messages", _KEPT, box="inbox"),
+    _gauge(lambda c: c.api.mail.dead_letters, "durable_messages", _KEPT, box="dead_letters"),
+    _gauge(lambda c: c.api.mail.outbox_bytes, "durable_bytes", _KEPT_BYTES, box="outbox"),
+    _gauge(lambda c: c.api.mail.inbox_bytes, "durable_bytes", _KEPT_BYTES, box="inbox"),
+    _gauge(lambda c: c.api.mail.disk_refuses, "durable_disk_refuses", "1 while the disk takes no durable messages."),
     # direct messages
     _gauge(lambda c: c.node.direct.links, "direct_links", "Streams of direct messages, of both directions."),
     _counter(lambda c: c.node.direct.messages_sent, "direct_sent_messages", "Direct messages written to peers."),

@@ -18,6 +18,7 @@ from ...store.durable import Append, Appended, Delivered, DurableStore, Keeper, 
 from ...store.durable.inbox import Waiting
 from ...store.durable.store import Changes, Sizes
 from ..common.wakeup import Wakeup
+from ..statistics import MailStatistics
 from ..surface import Feed
 from .reading import Reader
 
@@ -32,7 +33,8 @@ class Mail:
         """`path`: the file, made when it is first needed."""
         self.config = config
         self._feed = feed
-        self._keeper = Keeper(path, config, self._on_changes)
+        self._keeper = Keeper(path, config, self._on_changes, self._on_trouble)
+        self._told: list[Callable[[str], None]] = []
         self._readers: dict[str, Reader] = {}  # by protocol
         self._watchers: dict[Wakeup, None] = {}
 
@@ -62,10 +64,18 @@ class Mail:
         """What is kept."""
         return self._keeper.sizes
 
-    @property
-    def trouble(self) -> str | None:
-        """Why the disk refuses; None where it does not."""
-        return self._keeper.trouble
+    def tell(self, told: Callable[[str], None]) -> None:
+        """Call this when the disk begins to refuse, with what is wrong, and with "" when it no longer does."""
+        self._told.append(told)
+
+    def _on_trouble(self, trouble: str) -> None:
+        for told in self._told:
+            told(trouble)
+
+    def statistics(self) -> MailStatistics:
+        """What is kept, and whether the disk lets us."""
+        sizes = self._keeper.sizes
+        return MailStatistics(*sizes, disk_refuses=int(bool(self._keeper.trouble)))
 
     async def run(self, job: Callable[[DurableStore], Any]) -> Any:
         """Ask the store for something. Raises what the job does, StorageError."""

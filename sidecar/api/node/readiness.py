@@ -42,16 +42,15 @@ class SidecarReadiness:
         self._node = context.node
         self._now = context.now
         self._epoch_ns = context.epoch_ns
-        self._unserved: Condition | None = None
+        self._unmet: dict[str, Condition] = {}  # by type
         self._told: list[Callable[[], None]] = []
         self._watchers: Watchers[ReadinessWatcher] = Watchers(
             context.lifetime, context.config.max_watchers, "watchers of readiness"
         )
 
     def conditions(self) -> tuple[Condition, ...]:
-        """What readiness is made of: the node's conditions, and while the API is not served as configured, that."""
-        conditions = tuple(self._node.conditions())
-        return conditions if self._unserved is None else (*conditions, self._unserved)
+        """What readiness is made of: the node's conditions, and those of our own that are not met."""
+        return (*self._node.conditions(), *self._unmet.values())
 
     def ready(self) -> bool:
         """Whether every condition is met."""
@@ -59,13 +58,19 @@ class SidecarReadiness:
 
     def served(self, trouble: str = "", remedy: str = "") -> None:
         """The API is served as configured, or it is not: a sentence, and what to do."""
-        before = self._unserved
+        self._tell_own("Serving", "SocketGone", trouble, remedy)
+
+    def stored(self, trouble: str = "") -> None:
+        """Durable messages can be kept, or they cannot: a sentence."""
+        remedy = "make room on the disk of the state directory, or make it writable; nothing that is kept is lost"
+        self._tell_own("Storing", "DiskRefuses", trouble, remedy)
+
+    def _tell_own(self, kind: str, reason: str, trouble: str, remedy: str) -> None:
+        before = self._unmet.pop(kind, None)
         if trouble:
             since = self._now() if before is None else before.since
-            self._unserved = Condition("Serving", False, "SocketGone", trouble, remedy, since)
-        else:
-            self._unserved = None
-        if before != self._unserved:
+            self._unmet[kind] = Condition(kind, False, reason, trouble, remedy, since)
+        if before != self._unmet.get(kind):
             self.changed()
             for told in self._told:
                 told()

@@ -38,12 +38,17 @@ class Keeper:
         path: Path,
         config: DurableConfig,
         on_changes: Callable[[Changes], None],
+        on_trouble: Callable[[str], None] = lambda trouble: None,
         open_store: Callable[[Path, DurableConfig], DurableStore] = DurableStore,
     ) -> None:
-        """`on_changes` hears of every transaction before those that asked for it are answered."""
+        """`on_changes` hears of every transaction before those that asked for it are answered.
+
+        `on_trouble` hears when the disk begins to refuse, and with "" when it no longer does.
+        """
         self.path = path
         self._config = config
         self._on_changes = on_changes
+        self._on_trouble = on_trouble
         self._open_store = open_store
         self._loop = asyncio.get_running_loop()
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
@@ -54,8 +59,8 @@ class Keeper:
         self._closed = False
         self.sizes = Sizes()
         """What is kept."""
-        self.trouble: str | None = None
-        """Why the disk refused last; None where it has not since."""
+        self.trouble = ""
+        """Why the disk refused last; empty where it has not since."""
 
     async def start(self) -> None:
         """Open the file where there is one already. Raises StorageError."""
@@ -148,11 +153,13 @@ class Keeper:
         due: float | None,
         trouble: SidecarError | None,
     ) -> None:
-        if trouble is not None and self.trouble is None:
+        before, self.trouble = self.trouble, "" if trouble is None else str(trouble)
+        if trouble is not None and not before:
             _log.error("durable messages cannot be kept: %s", trouble)
-        elif trouble is None and self.trouble is not None:
+        elif trouble is None and before:
             _log.info("durable messages can be kept again")
-        self.trouble = None if trouble is None else str(trouble)
+        if before != self.trouble:
+            self._on_trouble(self.trouble)
         if changes is not None:
             self.sizes = changes.sizes
             self._on_changes(changes)

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from . import types
-from .v1 import common_pb2, direct_pb2, discovery_pb2, node_pb2, peer_pb2, pubsub_pb2
+from . import _checks, types
+from .v1 import common_pb2, direct_pb2, discovery_pb2, durable_pb2, node_pb2, peer_pb2, pubsub_pb2
 
 
 def seconds(value: Duration) -> float:
@@ -205,12 +205,77 @@ def publish_receipts(message: pubsub_pb2.PublishReceiptRange) -> types.PublishRe
 
 
 def send_receipt(message: direct_pb2.SendReceipt) -> types.SendReceipt:
-    return types.SendReceipt(types.SendOutcome(message.outcome), message.detail)
+    return types.SendReceipt(types.SendOutcome(message.outcome), message.detail, _named(message))
 
 
 def send_receipts(message: direct_pb2.SendReceiptRange) -> types.SendReceipts:
     outcome = types.SendOutcome(message.receipt.outcome)
-    return types.SendReceipts(message.first, message.count, outcome, message.receipt.detail)
+    name = _named(message.receipt)
+    return types.SendReceipts(message.first, message.count, outcome, message.receipt.detail, name)
+
+
+def _named(receipt: direct_pb2.SendReceipt) -> types.MessageId | None:
+    return message_id(receipt.message_id) if receipt.HasField("message_id") else None
+
+
+def message_id(message: direct_pb2.MessageId) -> types.MessageId:
+    return types.MessageId(message.incarnation, message.sequence)
+
+
+def send_receipt_of_each(part: direct_pb2.SendReceiptRange) -> list[types.SendReceipt]:
+    receipt = send_receipt(part.receipt)
+    name = receipt.message_id
+    if name is None:
+        return [receipt] * part.count
+    return [receipt._replace(message_id=name._replace(sequence=name.sequence + index)) for index in range(part.count)]
+
+
+def durable(durable: types.Durable) -> direct_pb2.Durable:
+    made = direct_pb2.Durable()
+    if durable.time_to_live is not None:
+        made.time_to_live.FromNanoseconds(_checks.nanoseconds(durable.time_to_live, "durable.time_to_live"))
+    return made
+
+
+def outbox_event(event: durable_pb2.OutboxEvent) -> types.OutboxEvent:
+    return types.OutboxEvent(
+        event.cursor,
+        event.peer_id,
+        event.protocol,
+        message_id(event.message_id),
+        event.request_id,
+        types.DurableOutcome(event.outcome),
+        event.reason,
+        unix(event.time),
+    )
+
+
+def outbox_message(message: durable_pb2.OutboxMessage) -> types.OutboxMessage:
+    return types.OutboxMessage(
+        message.peer_id,
+        message.protocol,
+        message_id(message.message_id),
+        message.request_id,
+        message.size,
+        unix(message.created),
+        unix(message.expires),
+        message.held,
+    )
+
+
+def inbox_message(message: durable_pb2.InboxMessage) -> types.InboxMessage:
+    return types.InboxMessage(
+        message.id,
+        message.peer_id,
+        message.protocol,
+        message_id(message.message_id),
+        message.size,
+        message.attempts,
+        unix(message.received),
+        unix(message.expires),
+        message.data,
+        message.reason,
+    )
 
 
 def request(message: direct_pb2.IncomingRequest) -> types.Request:

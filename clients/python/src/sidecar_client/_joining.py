@@ -22,7 +22,7 @@ from ._link import PATIENCE, Backoff, Link
 from ._room import COST, MOST, Room
 from .bulk import PUBLISH_ITEM, SEND_ITEM, varint
 from .errors import Closed, DeadlineExceeded, NotSupported, SidecarError, SidecarUnavailable, TooLarge
-from .types import Bundling, PublishOutcome, PublishReceipt, SendOutcome, SendReceipt, Signing
+from .types import Bundling, Durable, PublishOutcome, PublishReceipt, SendOutcome, SendReceipt, Signing
 from .v1 import common_pb2, direct_pb2, direct_pb2_grpc, pubsub_pb2, pubsub_pb2_grpc
 
 Key = TypeVar("Key", bound=tuple[object, ...])
@@ -550,7 +550,7 @@ class Publishing(Joined[PublishKey, PublishReceipt]):
         return receipt.outcome is PublishOutcome.QUEUE_FULL
 
 
-SendKey = tuple[str, str]
+SendKey = tuple[str, str, Durable | None]
 
 
 class Sending(Joined[SendKey, SendReceipt]):
@@ -566,22 +566,27 @@ class Sending(Joined[SendKey, SendReceipt]):
         self._send: Any = stub.Send
 
     async def _one(self, key: SendKey, data: bytes, request_id: str, timeout: float | None) -> SendReceipt:
-        peer_id, protocol = key
+        peer_id, protocol, durable = key
         request = _checks.request(
             direct_pb2.SendRequest, peer_id=peer_id, protocol=protocol, data=data, request_id=request_id
         )
+        if durable is not None:
+            request.durable.CopyFrom(_convert.durable(durable))
         response: direct_pb2.SendResponse = await self._link.unary(
             self._send, request, timeout, repeatable=bool(request_id)
         )
         return _convert.send_receipt(response.receipt)
 
     def _head(self, key: SendKey) -> bytes:
-        peer_id, protocol = key
-        return _checks.request(direct_pb2.SendManyRequest, peer_id=peer_id, protocol=protocol).SerializeToString()
+        peer_id, protocol, durable = key
+        head = _checks.request(direct_pb2.SendManyRequest, peer_id=peer_id, protocol=protocol)
+        if durable is not None:
+            head.durable.CopyFrom(_convert.durable(durable))
+        return head.SerializeToString()
 
     def _receipts(self, response: direct_pb2.SendManyResponse) -> Iterator[tuple[int, Sequence[SendReceipt]]]:
         for part in response.receipts:
-            yield part.first, [_convert.send_receipt(part.receipt)] * part.count
+            yield part.first, _convert.send_receipt_of_each(part)
 
     def _refusal(self, receipt: SendReceipt, size: int) -> str:
         return f"message of {size} bytes: {receipt.detail}"

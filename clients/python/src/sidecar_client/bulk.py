@@ -135,6 +135,10 @@ class _Ledger(Generic[Received]):
             if isinstance(part, PublishReceipts) and part.message_ids:
                 ids = part.message_ids[first - receipts.first : until - receipts.first]
                 part = dataclasses.replace(part, message_ids=ids)
+            elif isinstance(part, SendReceipts) and part.message_id is not None:
+                name = part.message_id
+                name = name._replace(sequence=name.sequence + first - receipts.first)
+                part = dataclasses.replace(part, message_id=name)
             self._add(part)
             first = until
 
@@ -163,7 +167,10 @@ def _joined(last: Received, following: Received) -> Received | None:
     """Both as one range, where they say the same of consecutive messages and name no ids."""
     if last.first + last.count != following.first or (isinstance(following, PublishReceipts) and following.message_ids):
         return None
-    if dataclasses.replace(last, first=following.first, count=following.count) != following:
+    expected = dataclasses.replace(last, first=following.first, count=following.count)
+    if isinstance(expected, SendReceipts) and (name := expected.message_id) is not None:
+        expected = dataclasses.replace(expected, message_id=name._replace(sequence=name.sequence + last.count))
+    if expected != following:
         return None
     return dataclasses.replace(last, count=last.count + following.count)
 

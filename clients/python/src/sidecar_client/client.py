@@ -16,6 +16,7 @@ from ._link import Link
 from ._stream import Stream
 from ._waiting import Found, Pages
 from .advertisement import Advertisement
+from .durable import Durability, DurableReceiver, OutboxWatch
 from .errors import DeadlineExceeded, InvalidArgument, SidecarUnavailable
 from .server import Handler, Server
 from .streams import ByteStream, StreamAcceptor
@@ -118,6 +119,7 @@ class Client:
         self._sending = Sending(link, self._direct, self._send_many)
         carry = link.raw(f"{_SERVICE}StreamService/CarryStreams", stream_pb2.CarryStreamsResponse.FromString)
         self._carrying = Carrying(link, carry)
+        self._durability = Durability(link, channel)
 
     @property
     def target(self) -> str:
@@ -146,6 +148,7 @@ class Client:
         await self._sending.close()
         await self._asking.close()
         await self._carrying.close()
+        self._durability.settling.close()
         await self._link.close()
 
     def __del__(self) -> None:
@@ -354,15 +357,25 @@ class Client:
     # ------------------------------------------------------------ direct messages
 
     async def send(
-        self, peer_id: str, protocol: str, data: bytes, *, request_id: str = "", timeout: float | None = None
+        self,
+        peer_id: str,
+        protocol: str,
+        data: bytes,
+        *,
+        durable: types.Durable | None = None,
+        request_id: str = "",
+        timeout: float | None = None,
     ) -> types.SendReceipt:
         """Send one message and be told what became of it. `request_id` makes a repeat safe. Raises TooLarge.
+
+        `durable`: keep it on the sidecar's disk until the peer's app has settled it. The receipt says STORED as soon as
+        it is there, and `watch_outbox` what becomes of it.
 
         Messages for one protocol of one peer that are sent while another is under way go together. After a lost
         connection those that have a `request_id` or had not left are sent again; for others Closed is raised, since
         they may have been sent.
         """
-        return await self._sending.send((peer_id, protocol), data, request_id, timeout)
+        return await self._sending.send((peer_id, protocol, durable), data, request_id, timeout)
 
     async def send_many(
         self,
@@ -370,6 +383,7 @@ class Client:
         protocol: str,
         messages: bulk.Payloads,
         *,
+        durable: types.Durable | None = None,
         on_receipts: Callable[[types.SendReceipts], None] | None = None,
         timeout: float | None = None,
     ) -> list[types.SendReceipts]:
@@ -377,11 +391,13 @@ class Client:
 
         `messages` may be an async iterable: then batches go out as they come. `on_receipts` is called with receipts as
         they arrive, which are all that is known where an error ends it midway.
-        A message that is too large has the outcome TOO_LARGE, and the others go on.
+        A message that is too large has the outcome TOO_LARGE, and the others go on. `durable`: as of `send`.
         """
         self._link.check_open()
         _checks.seconds(timeout, "timeout")
         first = _checks.request(direct_pb2.SendManyRequest, peer_id=peer_id, protocol=protocol)
+        if durable is not None:
+            first.durable.CopyFrom(_convert.durable(durable))
         return await bulk.transfer(
             self._link,
             self._send_many(timeout=timeout),
@@ -399,6 +415,69 @@ class Client:
         `queue_messages`: how many wait in the sidecar for a slow reader; 0: the configured bound.
         """
         return Receiver(self._link, _names(protocols), queue_messages, self._direct.Receive)
+
+    # ------------------------------------------------------------ durable messages
+
+    def receive_durable(
+        self,
+        protocols: str | Iterable[str],
+        *,
+        settle_timeout: float | None = None,
+        max_deliveries: int = 0,
+        max_open: int = 0,
+    ) -> DurableReceiver:
+        """A stream of durable messages, each to be settled: see `DurableReceiver`.
+
+        `settle_timeout`: seconds until an open delivery comes again; None: 30. `max_deliveries`: after so many without
+        being settled a message is a dead letter; 0: the configured number. `max_open`: deliveries that may be open; 0:
+        256. With 1, no message is seen before the one ahead of it is settled.
+        """
+        return self._durability.receive(_names(protocols), settle_timeout, max_deliveries, max_open)
+
+    def watch_outbox(self, *, cursor: int | None = None, peer_id: str = "", protocol: str = "") -> OutboxWatch:
+        """What becomes of durable messages that were sent here, from a cursor on: see `OutboxWatch`.
+
+        `cursor`: of the last event that the app has dealt with; 0: from the oldest that is kept; None: only new ones.
+        `peer_id`, `protocol`: only of these. Raises Outdated where events behind the cursor are not kept any more.
+        """
+        return self._durability.watch(cursor, peer_id, protocol)
+
+    async def outbox(
+        self, *, peer_id: str = "", protocol: str = "", limit: int = 1000, timeout: float | None = None
+    ) -> list[types.OutboxMessage]:
+        """The durable messages that wait for their peers, the oldest first, `limit` at most."""
+        return await self._durability.outbox(peer_id, protocol, limit, timeout)
+
+    async def withdraw(self, peer_id: str, *, protocol: str = "", timeout: float | None = None) -> int:
+        """Withdraw durable messages that the peer is not known to have; how many."""
+        return await self._durability.withdraw(peer_id, protocol, timeout)
+
+    async def inbox(
+        self,
+        *,
+        dead_letters: bool = False,
+        peer_id: str = "",
+        protocol: str = "",
+        with_data: bool = False,
+        limit: int = 1000,
+        timeout: float | None = None,
+    ) -> list[types.InboxMessage]:
+        """The durable messages that wait for apps here, or the dead letters, the oldest first, `limit` at most."""
+        return await self._durability.inbox(dead_letters, peer_id, protocol, with_data, limit, timeout)
+
+    async def retry_dead_letters(
+        self, ids: Iterable[int] = (), *, protocol: str = "", timeout: float | None = None
+    ) -> int:
+        """Deliver dead letters again: these, or all (of the protocol); how many."""
+        return await self._durability.retry(tuple(ids), protocol, timeout)
+
+    async def purge_dead_letters(
+        self, ids: Iterable[int] = (), *, protocol: str = "", timeout: float | None = None
+    ) -> int:
+        """Delete dead letters: these, or all (of the protocol); how many."""
+        return await self._durability.purge(tuple(ids), protocol, timeout)
+
+    # ------------------------------------------------------------ requests
 
     async def request(
         self, peer_id: str, protocol: str, data: bytes, *, timeout: float | None = None, traceparent: str = ""

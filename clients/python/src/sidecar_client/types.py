@@ -72,6 +72,19 @@ class SendOutcome(_Enum):
     TOO_LARGE = 7
     TIMED_OUT = 8  # sent, no receipt in time: it may have arrived
     UNKNOWN = 9  # sent, and the connection was lost: it may have arrived
+    STORED = 10  # durable: on the sidecar's disk
+    OUTBOX_FULL = 11  # durable, and not stored: a bound of the outbox is reached
+    NOT_STORED = 12  # durable, and not stored: the sidecar's disk refuses
+
+
+class DurableOutcome(_Enum):
+    """What became of a durable message."""
+
+    UNSPECIFIED = 0
+    DONE = 1  # the peer's app acknowledged it
+    REJECTED = 2  # the peer's app rejected it
+    EXPIRED = 3  # its time was over, or it was withdrawn
+    DEAD_LETTER = 4  # delivered too often without being settled
 
 
 class PublishOutcome(_Enum):
@@ -545,21 +558,84 @@ class Lagged:
         return f"missed {count}: {self.why}"
 
 
+class MessageId(NamedTuple):
+    """How both ends name a durable message, beside sender, receiver and protocol. The sequence has no gaps."""
+
+    incarnation: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """That messages are kept on the sidecar's disk until the peer's app has settled them.
+
+    `time_to_live`: seconds for which they are worth delivering; None: the configured time.
+    """
+
+    time_to_live: float | None = None
+
+
+class OutboxEvent(NamedTuple):
+    """What became of a durable message, and why; `time` is seconds since 1970. `cursor`: to go on behind it."""
+
+    cursor: int
+    peer_id: str
+    protocol: str
+    message_id: MessageId
+    request_id: str
+    outcome: DurableOutcome
+    reason: str
+    time: float
+
+
+class OutboxMessage(NamedTuple):
+    """A durable message that waits for its peer; times are seconds since 1970. `held`: the peer's sidecar has it."""
+
+    peer_id: str
+    protocol: str
+    message_id: MessageId
+    request_id: str
+    size: int
+    created: float
+    expires: float
+    held: bool
+
+
+class InboxMessage(NamedTuple):
+    """A durable message that waits for an app here, or a dead letter and why; times are seconds since 1970."""
+
+    id: int
+    peer_id: str
+    protocol: str
+    message_id: MessageId
+    size: int
+    attempts: int
+    received: float
+    expires: float
+    data: bytes
+    reason: str
+
+
 class SendReceipt(NamedTuple):
     """What became of a direct message; `detail` is for people."""
 
     outcome: SendOutcome
     detail: str = ""
+    message_id: MessageId | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SendReceipts:
-    """The same receipt for `count` consecutive messages of a batch, from the one numbered `first` on."""
+    """The same receipt for `count` consecutive messages of a batch, from the one numbered `first` on.
+
+    `message_id`: of durable ones, that of the first; those that follow have the next sequences.
+    """
 
     first: int
     count: int
     outcome: SendOutcome
     detail: str = ""
+    message_id: MessageId | None = None
 
 
 class PublishReceipt(NamedTuple):
