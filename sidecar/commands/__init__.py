@@ -22,6 +22,8 @@ COMMANDS = {
     "protect": "never close a peer's connections because there are too many",
     "score": "add to a peer's score in gossip, or take from it",
     "send": "send a direct message and print the receipt",
+    "outbox": "the durable messages that wait for peers, what became of others; withdraw some",
+    "inbox": "the durable messages that wait for apps here, and dead letters: list, retry, purge",
     "request": "ask a peer and print its response",
     "receive": "print the direct messages of a protocol",
     "stream": "open a byte stream to a peer, at standard input and output",

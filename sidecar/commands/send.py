@@ -1,11 +1,13 @@
 """`sidecar send`."""
 
 import argparse
+from typing import Any
 
-from sidecar_client import Client, SendOutcome
+from sidecar_client import Client, Durable, SendOutcome
 
 from .common.client import Output, add_client_flags, message_bytes, talk
-from .common.exit_codes import FAILED
+from .common.exit_codes import FAILED, USAGE_WRONG
+from .common.said import failed
 
 # What each outcome means, and what to do about it.
 MEANING = {
@@ -18,6 +20,9 @@ MEANING = {
     SendOutcome.TOO_LARGE: "the message is over the bound (direct.max_message)",
     SendOutcome.TIMED_OUT: "it was sent, and no receipt came in time: it may have arrived or not",
     SendOutcome.UNKNOWN: "the connection was lost after it was sent: it may have arrived or not",
+    SendOutcome.STORED: "on this node's disk until an app there has settled it; `sidecar outbox` shows what waits",
+    SendOutcome.OUTBOX_FULL: "too much waits already; `sidecar outbox` shows it",
+    SendOutcome.NOT_STORED: "this node's disk refuses; `sidecar doctor` looks at it",
 }
 
 
@@ -25,18 +30,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("peer", metavar="PEER", help="the peer id")
     parser.add_argument("protocol", metavar="PROTOCOL", help="a name that the other side receives, such as /chat/1")
     parser.add_argument("message", metavar="MESSAGE", nargs="+", help="the message; - reads it from standard input")
+    parser.add_argument("--durable", action="store_true", help="keep it on disk until an app there has settled it")
+    parser.add_argument(
+        "--ttl", type=_seconds, metavar="SECONDS", help="with --durable: how long it is worth delivering"
+    )
+    parser.add_argument(
+        "--request-id", default="", metavar="ID", help="the same message is not sent twice, however often this is run"
+    )
     add_client_flags(parser)
-    parser.epilog = "exit code: 0 when it was delivered to an app there, else 1"
+    parser.epilog = "exit code: 0 when it was delivered to an app there, or with --durable is on disk, else 1"
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
+    return value
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.ttl is not None and not options.durable:
+        return failed(USAGE_WRONG, "--ttl belongs to --durable")
+
     async def conversation(client: Client, out: Output) -> int:
         data = await message_bytes(options.message)
-        receipt = await client.send(options.peer, options.protocol, data)
+        durable = Durable(options.ttl) if options.durable else None
+        receipt = await client.send(
+            options.peer, options.protocol, data, durable=durable, request_id=options.request_id
+        )
         name = receipt.outcome.name
         meaning = MEANING.get(receipt.outcome, "")
         detail = f" ({receipt.detail})" if receipt.detail else ""
-        await out.record({"outcome": name, "detail": receipt.detail}, f"{name}: {meaning}{detail}")
-        return 0 if receipt.outcome is SendOutcome.DELIVERED else FAILED
+        fields: dict[str, Any] = {"outcome": name, "detail": receipt.detail}
+        if receipt.message_id is not None:
+            fields["message_id"] = receipt.message_id._asdict()
+        await out.record(fields, f"{name}: {meaning}{detail}")
+        return 0 if receipt.outcome in (SendOutcome.DELIVERED, SendOutcome.STORED) else FAILED
 
     return talk(options, conversation)
