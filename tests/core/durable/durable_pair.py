@@ -133,7 +133,9 @@ class Side:
 
     # ------------------------------------------------------------ the app
 
-    def send(self, *messages: bytes, protocol: str = PROTOCOL, ttl: float = 1000.0, requests: Sequence[str] = ()) -> list[int]:
+    def send(
+        self, *messages: bytes, protocol: str = PROTOCOL, ttl: float = 1000.0, requests: Sequence[str] = ()
+    ) -> list[int]:
         self.store.begin()
         appended = self.store.outbox.append(Append(self.other, protocol, "", messages, requests, ttl))
         self._commit()
