@@ -5,6 +5,7 @@ import contextlib
 import logging
 import math
 import random
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from itertools import chain
@@ -56,14 +57,18 @@ class PortMappings:
     """
 
     def __init__(
-        self, config: PortMappingConfig, bound: Sequence[Multiaddr], on_changed: Callable[[PortsMapped], None]
+        self,
+        config: PortMappingConfig,
+        bound: Sequence[Multiaddr],
+        secret: bytes,
+        on_changed: Callable[[PortsMapped], None],
     ) -> None:
-        """`bound`: where this node listens, wildcards as they are."""
+        """`bound`: where this node listens, wildcards as they are. `secret`: as `PortMapper` has it."""
         self._on_changed = on_changed
         self._told: PortsMapped | None = None
         kinds = {endpoint.kind for address in bound if (endpoint := address.endpoint()) is not None}
         self._families = [
-            GatewayPorts(family, replace(config, protocols=spoken), bound, self._tell)
+            GatewayPorts(family, replace(config, protocols=spoken), bound, secret, self._tell)
             for family, spoken in (("ip4", config.protocols), ("ip6", tuple({"pcp"} & set(config.protocols))))
             if family in kinds and spoken
         ]
@@ -109,7 +114,12 @@ class GatewayPorts(GatewayEars):
     """The same of one family of IP: "ip4" or "ip6"."""
 
     def __init__(
-        self, family: str, config: PortMappingConfig, bound: Sequence[Multiaddr], on_changed: Callable[[], None]
+        self,
+        family: str,
+        config: PortMappingConfig,
+        bound: Sequence[Multiaddr],
+        secret: bytes,
+        on_changed: Callable[[], None],
     ) -> None:
         """`on_changed` is called whenever `told` may have changed."""
         self._family = family
@@ -117,8 +127,7 @@ class GatewayPorts(GatewayEars):
         self._config = config
         self._bound = bound
         self._on_changed = on_changed
-        # PCP's nonces must not be foreseen: the system's entropy, not a generator.
-        self._mapper = PortMapper(config.protocols, config.lifetime, random.SystemRandom())
+        self._mapper = PortMapper(config.protocols, config.lifetime, random.Random(), secret)
         self._alarm = Alarm(self._loop, self._mapper.next_deadline, self._on_deadline)
         self._gateway: Gateway | None = None
         self._why_not = ""  # why the gateway that there is is not asked
@@ -277,7 +286,9 @@ class GatewayPorts(GatewayEars):
     def _describe(self) -> PortsMapped:
         report, gateway = self._mapper.report(), self._gateway
         if gateway is None:
-            return PortsMapped(PortMappingState.NO_GATEWAY, "there is no default route over a gateway")
+            linux = sys.platform == "linux"
+            message = "there is no default route over a gateway" if linux else "the gateway is found on Linux only"
+            return PortsMapped(PortMappingState.NO_GATEWAY, message)
         if self._why_not:
             return PortsMapped(PortMappingState.OFF, self._why_not, gateway=gateway.host)
         mappings = self._mappings(report, gateway)

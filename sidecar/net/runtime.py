@@ -180,7 +180,9 @@ class Runtime(ConnectionHost):
             return
         from .port_mapping import PortMappings  # not before it is wanted: it loads a parser of XML
 
-        self._mappings = PortMappings(config, self._bound, self.feed)
+        # The same after a restart, and known to nobody else: what is signed here is never shown.
+        secret = self._identity.sign(b"sidecar: port mapping")
+        self._mappings = PortMappings(config, self._bound, secret, self.feed)
         self._mappings.open()
 
     def feed(self, input: NodeInput) -> None:

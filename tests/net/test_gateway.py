@@ -213,7 +213,7 @@ async def asked(
             "default_gateway",
             lambda family: Gateway(router.host, router.host) if family == "ip4" else None,
         )
-        mappings = port_mapping.PortMappings(config, bound, router.changed)
+        mappings = port_mapping.PortMappings(config, bound, b"secret", router.changed)
         try:
             mappings.open()
             yield router, mappings

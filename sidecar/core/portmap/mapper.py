@@ -5,7 +5,7 @@ Datagrams and HTTP answers go in; datagrams, HTTP requests and a report come out
 
 import ipaddress
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -37,12 +37,6 @@ _AGAIN = 60.0, 3600.0  # seconds until a gateway that maps nothing is asked agai
 _MOST_WAIT = 1800.0  # seconds for which a gateway's "no" is believed; RFC 6887, section 8.3
 _LEAST_PAUSE = 4.0  # seconds between two requests for one port; RFC 6887, section 11.2.1
 _SPREAD = 1.0  # seconds over which many nodes of one network ask again after their gateway has begun anew; a guess
-
-_METHODS: dict[str, Callable[[Gateway, PortMappingStatistics, random.Random], AskingMethod]] = {
-    "pcp": Pcp,
-    "nat-pmp": lambda gateway, counts, rng: NatPmp(gateway, counts),
-    "upnp": Upnp,
-}
 
 
 class MappedPort(NamedTuple):
@@ -78,14 +72,15 @@ class _Port:
 class PortMapper:
     """Asks one gateway for ports: by one protocol after the other, then by the one that has worked."""
 
-    def __init__(self, protocols: Sequence[str], lifetime: float, rng: random.Random) -> None:
+    def __init__(self, protocols: Sequence[str], lifetime: float, rng: random.Random, secret: bytes) -> None:
         """`protocols`: in the order in which they are tried. `lifetime`: seconds that are asked for.
 
-        `rng`: not to be foreseen by others; PCP's nonces are drawn from it.
+        `secret`: at most 64 bytes that only this node knows, the same after a restart; PCP's nonces are made from it.
         """
         self._protocols = protocols
         self._lifetime = lifetime
         self._rng = rng
+        self._secret = secret
         self._counts = PortMappingStatistics()
         self._gateway: Gateway | None = None
         self._ports: dict[int, _Port] = {}
@@ -96,6 +91,7 @@ class PortMapper:
         self._refused = False  # in this round, somebody has said no
         self._wait = 0.0  # seconds: the longest that was told in this round
         self._retry_at: float | None = None
+        self._began = 0.0  # when the last round did
         self._failures = 0  # rounds in a row
         self._reask_after = 0.0
         self._announced: dict[int, EpochWatch] = {}
@@ -250,10 +246,19 @@ class PortMapper:
 
     def _begin(self, now: float) -> None:
         """Try all protocols in turn."""
+        self._began = now
         self._untried = list(self._protocols)
         self._reasons = {}
         self._refused, self._wait = False, 0.0
         self._next_method(now)
+
+    def _begin_again(self, now: float) -> None:
+        """The same, unless that was a moment ago, as with a gateway that maps and then breaks."""
+        if now - self._began >= _AGAIN[0]:
+            self._begin(now)
+        else:
+            self._untried = []
+            self._next_method(now)
 
     def _next_method(self, now: float) -> None:
         gateway = self._gateway
@@ -270,9 +275,18 @@ class PortMapper:
             pause = max(pause, min(self._wait, _MOST_WAIT))
             self._retry_at = now + pause * (1 + self._rng.random() / 10)
             return
-        self._method = _METHODS[self._untried.pop(0)](gateway, self._counts, self._rng)
+        self._method = self._make(self._untried.pop(0), gateway)
         for number, port in self._ports.items():
             self._ask(number, port, now)
+
+    def _make(self, name: str, gateway: Gateway) -> AskingMethod:
+        match name:
+            case "pcp":
+                return Pcp(gateway, self._counts, self._secret)
+            case "nat-pmp":
+                return NatPmp(gateway, self._counts)
+            case _:
+                return Upnp(gateway, self._counts, self._rng)
 
     def _ask(self, number: int, port: _Port, now: float) -> None:
         assert self._method is not None, "only asked where there is one"
@@ -303,7 +317,7 @@ class PortMapper:
                 case NotSpoken(reason):
                     self._reasons[name] = reason
                     if self._proven:  # what has worked until now does no more: then all are tried anew
-                        self._begin(now)
+                        self._begin_again(now)
                     else:
                         self._next_method(now)
                     return

@@ -100,7 +100,7 @@ class NatPmp(DatagramAsking):
             self._host = None
             self._mapped.clear()
             self._send(0, encode_address_request(), now)
-        self._send(port, encode_map_request(port, external_port, int(lifetime)), now)
+        self._send(port, encode_map_request(port, external_port or port, int(lifetime)), now)
 
     @override
     def release(self, port: int, external_port: int, now: float) -> None:

@@ -1,7 +1,7 @@
 """PCP (RFC 6887), its MAP opcode: NAT-PMP's successor, on the same port, for IPv6 too."""
 
+import hashlib
 import ipaddress
-import random
 import struct
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
@@ -89,22 +89,31 @@ def decode(data: bytes) -> PcpAnswer:
 
 
 class Pcp(DatagramAsking):
-    """Asks by PCP. The nonce of a mapping is drawn once: who does not know it can neither answer nor change it."""
+    """Asks by PCP. Who does not know the nonce of a mapping can neither answer nor change it.
+
+    Nor can this node itself: a gateway refuses another nonce for as long as the mapping lasts (section 11.3). So it is
+    made from a secret that outlasts the process, not drawn.
+    """
 
     name: ClassVar[str] = "pcp"
 
-    def __init__(self, gateway: Gateway, counts: PortMappingStatistics, rng: random.Random) -> None:
+    def __init__(self, gateway: Gateway, counts: PortMappingStatistics, secret: bytes) -> None:
+        """`secret`: at most 64 bytes."""
         super().__init__(gateway, counts)
-        self._rng = rng
+        self._secret = secret
         self._epochs = EpochWatch()
         self._nonces: dict[int, bytes] = {}
         self._hosts: dict[int, str] = {}  # the external addresses that ports have
 
     @override
     def ask(self, port: int, external_port: int, lifetime: float, now: float) -> None:
-        nonce = self._nonces.setdefault(port, self._rng.randbytes(_NONCE))
+        nonce = self._nonces.setdefault(port, self._nonce(port))
         host = self._hosts.get(port, "")
-        self._send(port, encode_map(self.gateway.own, nonce, port, external_port, host, int(lifetime)), now)
+        self._send(port, encode_map(self.gateway.own, nonce, port, external_port or port, host, int(lifetime)), now)
+
+    def _nonce(self, port: int) -> bytes:
+        about = f"{self.gateway.host} {self.gateway.own} {port}".encode()
+        return hashlib.blake2b(about, key=self._secret, digest_size=_NONCE).digest()
 
     @override
     def release(self, port: int, external_port: int, now: float) -> None:

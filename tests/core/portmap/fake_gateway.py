@@ -47,6 +47,7 @@ class FakeGateway:
         self.began = -1000.0  # when it began
         self.outside = OUTSIDE
         self.mapped: dict[int, tuple[str, int, int]] = {}
+        self.nonces: dict[int, bytes] = {}  # of PCP, by the port inside
         self.taken: list[int] = []  # external ports of somebody else
         self.result = 0  # of what is asked by datagram
         self.lifetime: int | None = None  # that is given instead of what is asked for
@@ -85,10 +86,14 @@ class FakeGateway:
         lifetime = struct.unpack_from(">I", data, 4)[0]
         nonce, protocol, port, external = struct.unpack_from(">12sB3xHH", data, 24)
         assert ipaddress.IPv6Address(data[8:24]).ipv4_mapped == ipaddress.IPv4Address(self.own)
-        if not self.result:
+        result = self.result
+        if any(inside == port for _, inside, _ in self.mapped.values()) and self.nonces.get(port, nonce) != nonce:
+            result = 2  # RFC 6887, section 11.3
+        if not result:
+            self.nonces[port] = nonce
             external, lifetime = self.map(port, external, lifetime)
         outside = bytes(10) + b"\xff\xff" + ipaddress.IPv4Address(self.outside).packed
-        head = struct.pack(">BBBBII12x", 2, 129, 0, self.result, lifetime, self.epoch(now))
+        head = struct.pack(">BBBBII12x", 2, 129, 0, result, lifetime, self.epoch(now))
         return head + struct.pack(">12sB3xHH16s", nonce, protocol, port, external, outside)
 
     def map(self, port: int, external: int, lifetime: int) -> tuple[int, int]:
@@ -146,9 +151,15 @@ class FakeGateway:
 class Asker:
     """A machine with a gateway, both on the same time."""
 
-    def __init__(self, gateway: FakeGateway, protocols: Sequence[str] = ALL, ports: Sequence[int] = (4747,)) -> None:
+    def __init__(
+        self,
+        gateway: FakeGateway,
+        protocols: Sequence[str] = ALL,
+        ports: Sequence[int] = (4747,),
+        secret: bytes = b"secret",
+    ) -> None:
         self.gateway = gateway
-        self.mapper = PortMapper(protocols, 600.0, random.Random(1))
+        self.mapper = PortMapper(protocols, 600.0, random.Random(1), secret)
         self.now = 0.0
         self.sent: list[tuple[float, Datagram]] = []
         self.mapper.relink(Gateway(HOST, OWN), ports, self.now)

@@ -181,6 +181,31 @@ def test_a_port_that_is_taken_outside_becomes_another_one() -> None:
         assert asker.external == [(4747, OUTSIDE, external)], "and stays the same one when it is renewed"
 
 
+def test_a_node_that_was_killed_has_its_mapping_back_and_nobody_else_has() -> None:
+    gateway = FakeGateway("pcp")
+    gateway.taken = [4747]
+    first = Asker(gateway)
+    assert first.external == [(4747, OUTSIDE, 4748)]
+    other = Asker(gateway, secret=b"another")
+    other.run(10)
+    assert other.mapper.report().state is PortMappingState.REFUSED
+    assert Asker(gateway).external == first.external
+    assert len(gateway.mapped) == 1
+
+
+def test_a_gateway_that_maps_and_then_breaks_is_tried_anew_once_a_minute() -> None:
+    class Breaking(FakeGateway):
+        def act(self, action: str, given: dict[str, str]) -> HttpAnswer:
+            breaks = given.get("NewInternalPort") == "4748"
+            return HttpAnswer(404, b"") if breaks else super().act(action, given)
+
+    gateway = Breaking("upnp")
+    asker = Asker(gateway, ("upnp",), ports=(4747, 4748))
+    asker.run(600)
+    assert asker.external == [(4747, OUTSIDE, 4747)]
+    assert 5 <= gateway.http.count("describe") <= 11
+
+
 # ---------------------------------------------------------------- what gateways say that is no use
 
 
