@@ -54,9 +54,9 @@ class Ours:
 
 
 @asynccontextmanager
-async def our_sidecar(home: Path, *flags: str) -> AsyncIterator[Ours]:
-    """A sidecar that is up; what it logged is told when the test fails."""
-    with running(home, "--network", NETWORK, "--log-level", "debug", *flags) as process:
+async def our_sidecar(home: Path, *flags: str, inside: Sequence[str] = ()) -> AsyncIterator[Ours]:
+    """A sidecar that is up, in another place where `inside` says so; what it logged is told when the test fails."""
+    with running(home, "--network", NETWORK, "--log-level", "debug", *flags, prefix=inside) as process:
         try:
             address = (await asyncio.to_thread(process.line, "  address")).split()[-1]
             async with sidecar_client.connect(str(process.socket)) as client:

@@ -67,7 +67,11 @@ def options_for(
     heartbeat_ms: int | None = None,
     degree: int | None = None,
     expected_rate: str | None = None,
-    relay: bool | None = None,
+    dns: str | None = None,
+    relay: bool = False,
+    autonat: bool = False,
+    punch: bool = False,
+    mdns: bool = False,
 ) -> list[str]:
     """The further options of the command line, as the README has them; None leaves one away."""
     values = {
@@ -82,9 +86,11 @@ def options_for(
         "--heartbeat-ms": heartbeat_ms,
         "--degree": degree,
         "--expected-rate": expected_rate,
+        "--dns": dns,
     }
+    switches = {"--relay": relay, "--autonat": autonat, "--punch": punch, "--mdns": mdns}
     given = [text for flag, value in values.items() if value is not None for text in (flag, str(value))]
-    return [*given, "--relay"] if relay else given
+    return [*given, *(flag for flag, on in switches.items() if on)]
 
 
 class Peer:
@@ -115,6 +121,7 @@ class Peer:
         listen: str | Sequence[str] | None = "/ip4/127.0.0.1/tcp/0",
         dht: str = "off",
         sign: str = "strict",
+        inside: Sequence[str] = (),
         **further: Any,
     ) -> "Peer":
         """Start a peer program and wait until it is ready.
@@ -124,6 +131,7 @@ class Peer:
             name: what the log calls it; its key is made from it, so that runs are alike.
             network, dht, sign: see the README.
             listen: one address, several, or None for one that only dials.
+            inside: what begins the command, so that it runs in another place (`lan.Place.inside`).
             further: the options of `options_for`.
 
         Raises:
@@ -137,6 +145,7 @@ class Peer:
             options += ["--listen", address]
         started = time.monotonic()
         process = await asyncio.create_subprocess_exec(
+            *inside,
             *command,
             *options,
             stdin=asyncio.subprocess.PIPE,

@@ -95,14 +95,12 @@ def decode(data: bytes, service: str) -> Heard:
     owner, services = dns.name.from_text(service), dns.name.from_text(_SERVICES)
     is_answer = bool(message.flags & dns.flags.QR)
     questions = () if is_answer else message.question
-    named: dict[str, None] = {}
+    records = list(_records(message))
+    pointed = {record.target: None for name, record in records if isinstance(record, PTR) and name == owner}
+    named = {instance: None for target in pointed if (instance := _instance(target, owner)) is not None}
     texts: dict[str, tuple[bytes, ...]] = {}
-    for name, record in _records(message):
-        if isinstance(record, PTR) and name == owner:
-            instance = _instance(record.target, owner)
-            if instance is not None:
-                named[instance] = None
-        elif isinstance(record, TXT):
+    for name, record in records:
+        if isinstance(record, TXT) and (name in pointed or name.is_subdomain(owner)):
             instance = _instance(name, owner)
             if instance is not None:
                 texts[instance] = tuple(record.strings)
@@ -147,7 +145,8 @@ def _asks(question: dns.rrset.RRset, name: dns.name.Name) -> bool:
 
 
 def _instance(name: dns.name.Name, owner: dns.name.Name) -> str | None:
-    """The label in front of the service's name; None where there is not just one."""
-    if len(name.labels) != len(owner.labels) + 1 or not name.is_subdomain(owner):
+    """The label in front of the service's name, or alone, as rust-libp2p has it; None where there is not just one."""
+    alone = len(name.labels) == 2
+    if not alone and (len(name.labels) != len(owner.labels) + 1 or not name.is_subdomain(owner)):
         return None
     return name.labels[0].decode("latin-1").lower()

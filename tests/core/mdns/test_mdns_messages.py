@@ -1,6 +1,8 @@
 """The bytes of multicast DNS: what is written is read, and whatever comes is a message or refused."""
 
+import dns.flags
 import dns.message
+import dns.rrset
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +38,18 @@ def test_an_answer_has_the_records_that_go_libp2p_goes_by() -> None:
         "abc.local. 120 IN AAAA 2001:db8::1",
     ]
     assert decode(data, SERVICE).texts == {"abc": TEXTS}
+
+
+def test_an_instance_may_stand_without_the_name_of_the_service_as_rust_libp2p_has_it() -> None:
+    message = dns.message.Message(id=0)
+    message.flags |= dns.flags.QR
+    message.answer.append(dns.rrset.from_text(SERVICE, 360, "IN", "PTR", "abc."))
+    for name in ("abc.", "other."):
+        message.additional.append(dns.rrset.from_text(name, 360, "IN", "TXT", f'"dnsaddr={name}"'))
+    heard = decode(message.to_wire(), SERVICE)
+    assert heard.named == {"abc"}
+    assert heard.texts == {"abc": (b"dnsaddr=abc.",)}
+    assert not decode(message.to_wire(), PRIVATE).texts
 
 
 def test_a_goodbye_tells_of_nobody() -> None:

@@ -9,7 +9,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
-	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 )
 
@@ -22,6 +21,7 @@ var handlers = map[string]handler{
 	"disconnect":         disconnect,
 	"peers":              peers,
 	"reserve":            reserve,
+	"reachability":       reachability,
 	"ping":               pingPeer,
 	"identify":           identify,
 	"dht_peers":          dhtPeers,
@@ -69,26 +69,13 @@ func connect(ctx context.Context, n *node, cmd *command) (object, error) {
 		s.Backoff().Clear(target.ID) // an earlier failure would be answered with "dial backoff"
 	}
 	ctx = network.WithAllowLimitedConn(ctx, "through a relay is as good")
-	return object{"peer_id": target.ID.String()}, n.host.Connect(ctx, *target)
-}
-
-func reserve(ctx context.Context, n *node, cmd *command) (object, error) {
-	relay, err := peer.AddrInfoFromString(cmd.Address)
-	if err != nil {
+	if err := n.host.Connect(ctx, *target); err != nil {
 		return nil, err
 	}
-	if err := n.host.Connect(ctx, *relay); err != nil {
-		return nil, err
+	if n.punches {
+		err = punchable(ctx, n.host)
 	}
-	place, err := client.Reserve(ctx, n.host, *relay)
-	if err != nil {
-		return nil, err
-	}
-	addresses := []string{}
-	for _, address := range place.Addrs {
-		addresses = append(addresses, address.String())
-	}
-	return object{"addresses": addresses}, nil
+	return object{"peer_id": target.ID.String()}, err
 }
 
 func disconnect(_ context.Context, n *node, cmd *command) (object, error) {

@@ -18,6 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/record"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
@@ -30,9 +31,9 @@ const queueSize = 8192
 type options struct {
 	listen                                                  []string
 	network, key, keyType, dht, sign, psk, gossip, announce string
-	tlsCert, tlsKey, tlsCA                                  string
+	tlsCert, tlsKey, tlsCA, nameServer                      string
 	recordTTL                                               float64
-	relay                                                   bool
+	relay, autonat, punch, mdns                             bool
 	heartbeat, degree                                       int
 	rates                                                   map[string]float64
 }
@@ -44,6 +45,9 @@ type node struct {
 	pubsub *pubsub.PubSub
 	mesh   *meshTracer
 	acked  *counter
+
+	autonat *autonatv2.AutoNAT
+	punches bool
 
 	mutex         sync.Mutex
 	topics        map[string]*pubsub.Topic
@@ -78,7 +82,7 @@ func newNode(o options, out *output) (*node, error) {
 	if len(o.listen) > 0 {
 		settings = append(settings, libp2p.ListenAddrStrings(o.listen...))
 	}
-	more, err := o.reachability()
+	more, err := o.networking()
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +92,7 @@ func newNode(o options, out *output) (*node, error) {
 		return nil, err
 	}
 	n := &node{
-		out: out, host: h, acked: newCounter(),
+		out: out, host: h, acked: newCounter(), punches: o.punch,
 		topics: map[string]*pubsub.Topic{}, subscriptions: map[string]*subscription{},
 		scores: map[string]*watched{}, records: map[peer.ID]*record.Envelope{}, streams: newStreams(),
 	}
@@ -98,6 +102,16 @@ func newNode(o options, out *output) (*node, error) {
 	}
 	if o.dht != "off" {
 		if err := n.startDHT(o); err != nil {
+			return nil, err
+		}
+	}
+	if o.autonat {
+		if err := n.startAutonat(); err != nil {
+			return nil, err
+		}
+	}
+	if o.mdns {
+		if err := startMdns(h, out); err != nil {
 			return nil, err
 		}
 	}

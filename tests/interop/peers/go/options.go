@@ -73,11 +73,11 @@ func (o options) webSocket() ([]any, error) {
 	return list, nil
 }
 
-// reachability gives the options of private networks and announced addresses.
-func (o options) reachability() ([]libp2p.Option, error) {
-	list := []libp2p.Option{libp2p.DisableRelay()}
-	if o.relay { // else it does not serve where it only knows loopback addresses
-		list = []libp2p.Option{libp2p.EnableRelay(), libp2p.EnableRelayService(), libp2p.ForceReachabilityPublic()}
+// networking gives the options of private networks, announced addresses, and of what reach.go is about.
+func (o options) networking() ([]libp2p.Option, error) {
+	list, err := o.reaching()
+	if err != nil {
+		return nil, err
 	}
 	if o.psk != "" {
 		content, err := os.ReadFile(o.psk)

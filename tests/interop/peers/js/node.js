@@ -12,6 +12,7 @@ import { webSockets } from '@libp2p/websockets'
 import { yamux } from '@libp2p/yamux'
 import { createLibp2p } from 'libp2p'
 import { WebSocket } from 'ws'
+import { reaching } from './reach.js'
 import { selectors, validators } from './records.js'
 
 const manifest = JSON.parse(readFileSync(new URL('package.json', import.meta.url)))
@@ -142,16 +143,18 @@ function gossip ({ sign, gossip: version, 'heartbeat-ms': heartbeat, degree, 'ex
   }
 }
 
-export async function createNode (options) {
+export async function createNode (options, write) {
   const { listen, network, dht, announce, psk } = options
   if (options['record-ttl'] !== '0') { // PROVIDERS_VALIDITY; the option `provideValidity` is read nowhere
     throw new Error('unsupported: @libp2p/kad-dht keeps values for a constant 48 hours (src/constants.ts)')
   }
+  const more = reaching(options, write)
   const services = {
     identify: withProtocolVersion(identify, `sidecar/${network}`),
     identifyPush: withProtocolVersion(identifyPush, `sidecar/${network}`),
     ping: ping(),
-    pubsub: gossip(options)
+    pubsub: gossip(options),
+    ...more.services
   }
   if (dht !== 'off') {
     services.dht = kadDHT({
@@ -167,7 +170,7 @@ export async function createNode (options) {
     privateKey: await privateKey(options['key-type'], options.key),
     nodeInfo: { userAgent },
     addresses: { listen, ...(announce === '' ? {} : { announce: [announce] }) },
-    transports: [tcp(), webSocketTransport(options)],
+    transports: [tcp(), webSocketTransport(options), ...more.transports],
     ...(psk === '' ? {} : { connectionProtector: preSharedKey({ psk: readFileSync(psk) }) }),
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
@@ -176,6 +179,7 @@ export async function createNode (options) {
       maxIncomingPendingConnections: Infinity,
       inboundConnectionThreshold: Infinity // five a second by default, from one host
     },
-    services
+    services,
+    ...more.settings
   })
 }

@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util'
 import * as basics from './basics.js'
 import * as bench from './bench.js'
 import * as gossip from './gossip.js'
+import * as reach from './reach.js'
 import * as records from './records.js'
 import * as streams from './streams.js'
 import { createNode, userAgent } from './node.js'
@@ -20,6 +21,11 @@ const { values: options } = parseArgs({
     psk: { type: 'string', default: '' },
     gossip: { type: 'string', default: 'latest' },
     announce: { type: 'string', default: '' },
+    relay: { type: 'boolean', default: false },
+    autonat: { type: 'boolean', default: false },
+    punch: { type: 'boolean', default: false },
+    mdns: { type: 'boolean', default: false },
+    dns: { type: 'string', default: '' },
     'tls-cert': { type: 'string', default: '' },
     'tls-key': { type: 'string', default: '' },
     'tls-ca': { type: 'string', default: '' },
@@ -32,7 +38,7 @@ const { values: options } = parseArgs({
 
 const write = (line) => process.stdout.write(`${JSON.stringify(line)}\n`)
 
-const node = await createNode(options).catch((error) => {
+const node = await createNode(options, write).catch((error) => {
   if (!error.message.startsWith('unsupported: ')) {
     throw error
   }
@@ -51,6 +57,7 @@ const handlers = {
   ...basics.handlers,
   ...gossip.handlers,
   ...bench.handlers,
+  ...reach.handlers,
   ...records.handlers,
   ...streams.handlers,
   quit: async () => {}
@@ -77,10 +84,13 @@ async function run (line) {
   }
 }
 
+// js-libp2p does not own to addresses that look public until others have reached them.
+const owned = node.getMultiaddrs()
+const listening = node.components.transportManager.getAddrs().map((address) => address.encapsulate(`/p2p/${node.peerId}`))
 write({
   event: 'ready',
   peer_id: node.peerId.toString(),
-  addresses: node.getMultiaddrs().map((address) => address.toString()),
+  addresses: (owned.length > 0 ? owned : listening).map((address) => address.toString()),
   agent: userAgent
 })
 createInterface({ input: process.stdin, crlfDelay: Infinity })

@@ -22,6 +22,13 @@ NO_PSK = (
 NO_UNSIGNED = (
     "StrictNoSign: Pubsub.publish in pubsub/pubsub.py puts author and sequence number into unsigned messages too"
 )
+NO_RESOLVER = "no option sets the name server: multiaddr's DNSResolver asks that of the system"
+NO_SWITCH = {
+    "autonat": "AutoNAT v2: host/autonat has version 1 only",
+    "relay": "its program does not play relays",
+    "punch": "its program does not punch holes",
+    "mdns": "its program does not use multicast DNS",
+}
 
 
 def read_options():
@@ -42,6 +49,9 @@ def read_options():
     parser.add_argument("--announce")
     parser.add_argument("--degree", type=int, default=0)
     parser.add_argument("--expected-rate", action="append", default=[])
+    parser.add_argument("--dns")
+    for switch in NO_SWITCH:
+        parser.add_argument(f"--{switch}", action="store_true")
     options = parser.parse_args()
     low, high = (options.degree - 1, options.degree + 1) if options.degree else (4, 12)
     options.degree, options.degree_low, options.degree_high = options.degree or 6, low, high
@@ -49,6 +59,8 @@ def read_options():
         (options.key_type == "ecdsa", NO_ECDSA),
         (options.psk is not None, NO_PSK),
         (options.sign == "none", NO_UNSIGNED),
+        (options.dns is not None, NO_RESOLVER),
+        *((getattr(options, switch), why) for switch, why in NO_SWITCH.items()),
     ):
         if asked:
             raise Unsupported(why)

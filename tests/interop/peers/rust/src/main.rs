@@ -6,6 +6,7 @@ mod dht;
 mod gossip;
 mod node;
 mod options;
+mod reach;
 mod streams;
 
 use std::io::{BufRead, Write};
@@ -67,6 +68,8 @@ async fn dispatch(node: &Handle, cmd: &Command) -> Answer {
         "identify" => basics::identify(node, cmd).await,
         "signed_record" => basics::signed_record(node, cmd).await,
         "listen_add" => basics::listen_add(node, cmd).await,
+        "reserve" => reach::reserve(node, cmd).await,
+        "reachability" => reach::reachability(node, cmd).await,
         "dht_peers" => dht::dht_peers(node).await,
         "find_peer" => dht::find_peer(node, cmd).await,
         "closest_peers" => dht::closest_peers(node, cmd).await,

@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{AsyncRead, AsyncWrite, StreamExt};
 use libp2p::core::muxing::StreamMuxerBox;
-use libp2p::core::transport::{Boxed, OrTransport};
+use libp2p::core::transport::{Boxed, ListenerId, OrTransport};
 use libp2p::core::upgrade::Version;
 use libp2p::core::{ConnectedPoint, Transport};
 use libp2p::identity::Keypair;
@@ -14,14 +14,14 @@ use libp2p::kad::{self, QueryId, QueryResult, store::MemoryStore};
 use libp2p::pnet::PnetConfig;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{ConnectionId, NetworkBehaviour, Swarm, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, StreamProtocol, gossipsub, identify, noise, ping, tcp, websocket, yamux};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, dns, gossipsub, identify, noise, ping, relay, tcp, websocket, yamux};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bench::Subscription;
 use crate::options::{Options, Problem, pem};
 use crate::streams::Streams;
-use crate::{dht, gossip, streams, text, write_line};
+use crate::{dht, gossip, reach, streams, text, write_line};
 
 pub const AGENT: &str = "rust-libp2p/0.57.1";
 const LOOK_AT_MESH: Duration = Duration::from_millis(50);
@@ -33,6 +33,7 @@ pub struct Behaviour {
     pub gossip: gossipsub::Behaviour,
     pub kad: Toggle<kad::Behaviour<MemoryStore>>,
     pub streams: libp2p_stream::Behaviour,
+    pub reach: reach::Behaviour,
 }
 
 /// All that the swarm's task owns.
@@ -51,6 +52,9 @@ pub struct Node {
     pub subscriptions: HashMap<gossipsub::TopicHash, Arc<Subscription>>,
     pub mesh: BTreeSet<(String, String)>,
     pub lowest_scores: HashMap<PeerId, f64>,
+    /// What servers of AutoNAT v2 said of addresses.
+    pub tested: HashMap<Multiaddr, bool>,
+    pub closed_listeners: HashMap<ListenerId, String>,
 }
 
 type Job = Box<dyn FnOnce(&mut Node) + Send>;
@@ -80,29 +84,50 @@ fn many_streams() -> yamux::Config {
     config
 }
 
-fn transport(options: &Options, key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Problem> {
-    let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+type Upgraded = Boxed<(PeerId, StreamMuxerBox)>;
+
+/// Noise and yamux on top of a transport.
+fn upgraded<T>(transport: T, noise: noise::Config) -> Upgraded
+where
+    T: Transport + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T::Error: Send + Sync + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+{
+    transport
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(many_streams())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed()
+}
+
+/// TCP, with names looked up at the name server that the options have.
+fn tcp(options: &Options) -> Result<Boxed<tcp::tokio::TcpStream>, Problem> {
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    Ok(match options.resolver()? {
+        Some(config) => dns::tokio::Transport::custom(tcp, config, dns::ResolverOpts::default()).boxed(),
+        None => tcp.boxed(),
+    })
+}
+
+fn transport(options: &Options, key: &Keypair, relayed: Option<relay::client::Transport>) -> Result<Upgraded, Problem> {
     let noise = noise::Config::new(key).map_err(text)?;
     if let Some(psk) = options.pre_shared_key()? {
         if options.listen.iter().any(|address| address.ends_with("/ws")) {
             return Err(Problem::Unsupported("a private network over WebSocket".into()));
         }
-        let private = tcp().and_then(move |socket, _| PnetConfig::new(psk).handshake(socket));
-        return Ok(private
-            .upgrade(Version::V1Lazy)
-            .authenticate(noise)
-            .multiplex(many_streams())
-            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
-            .boxed());
+        let private = tcp(options)?.and_then(move |socket, _| PnetConfig::new(psk).handshake(socket));
+        return Ok(upgraded(private, noise));
     }
-    let mut web = websocket::Config::new(tcp());
+    let mut web = websocket::Config::new(tcp(options)?);
     web.set_tls_config(tls(options)?);
-    Ok(OrTransport::new(web, tcp())
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise)
-        .multiplex(many_streams())
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
-        .boxed())
+    let direct = upgraded(OrTransport::new(web, tcp(options)?), noise.clone());
+    Ok(match relayed {
+        Some(relayed) => OrTransport::new(upgraded(relayed, noise), direct).map(|either, _| either.into_inner()).boxed(),
+        None => direct,
+    })
 }
 
 fn read_pem(path: &str) -> Result<Vec<Vec<u8>>, Problem> {
@@ -136,6 +161,7 @@ pub async fn start(options: Options) -> Result<Handle, Problem> {
         .with_push_listen_addr_updates(true);
     let streams_behaviour = libp2p_stream::Behaviour::new();
     let control = streams_behaviour.new_control();
+    let (reach, relayed) = reach::behaviour(&options, &key)?;
     let behaviour = Behaviour {
         identify: identify::Behaviour::new(identify),
         // It pings by itself alone; the `ping` op waits for the next one.
@@ -143,11 +169,12 @@ pub async fn start(options: Options) -> Result<Handle, Problem> {
         gossip: gossip::behaviour(&options, &key)?,
         kad: Toggle::from(dht::behaviour(&options, id, &kad_protocol)?),
         streams: streams_behaviour,
+        reach,
     };
     let config = libp2p::swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(Duration::from_secs(86_400)) // the default, 10 s, cuts idle peers
         .with_max_negotiating_inbound_streams(4_096);
-    let mut swarm = Swarm::new(transport(&options, &key)?, behaviour, id, config);
+    let mut swarm = Swarm::new(transport(&options, &key, relayed)?, behaviour, id, config);
     for address in &options.announce {
         swarm.add_external_address(address.parse().map_err(text)?);
     }
@@ -157,7 +184,12 @@ pub async fn start(options: Options) -> Result<Handle, Problem> {
     }
     while addresses.len() < options.listen.len() {
         match swarm.select_next_some().await {
-            SwarmEvent::NewListenAddr { address, .. } => addresses.push(format!("{address}/p2p/{id}")),
+            SwarmEvent::NewListenAddr { address, .. } => {
+                addresses.push(format!("{address}/p2p/{id}"));
+                if options.relay {
+                    swarm.add_external_address(address); // a relay gives away no others
+                }
+            }
             SwarmEvent::ListenerClosed { reason: Err(error), .. } => return Err(Problem::Failed(text(error))),
             _ => {}
         }
@@ -180,6 +212,8 @@ pub async fn start(options: Options) -> Result<Handle, Problem> {
         subscriptions: HashMap::new(),
         mesh: BTreeSet::new(),
         lowest_scores: HashMap::new(),
+        tested: HashMap::new(),
+        closed_listeners: HashMap::new(),
     };
     write_line(&json!({"event": "ready", "peer_id": id.to_string(), "addresses": addresses, "agent": AGENT}));
     tokio::spawn(node.drive(inbox));
@@ -240,6 +274,11 @@ impl Node {
             }
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => gossip::on_event(self, event),
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => dht::on_event(self, event),
+            SwarmEvent::Behaviour(BehaviourEvent::Reach(event)) => reach::on_event(self, event),
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                let why = reason.err().map_or("closed".into(), text);
+                self.closed_listeners.insert(listener_id, why);
+            }
             _ => {}
         }
     }

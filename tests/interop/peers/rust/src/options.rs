@@ -1,6 +1,9 @@
 //! The command line and the identity.
 
+use std::net::SocketAddr;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use libp2p::identity::Keypair;
 use libp2p::pnet::PreSharedKey;
 use serde_json::json;
@@ -52,6 +55,11 @@ pub struct Options {
     pub degree: usize,
     pub expected_rates: Vec<(String, f64)>,
     pub announce: Vec<String>,
+    pub name_server: String,
+    pub relay: bool,
+    pub autonat: bool,
+    pub punch: bool,
+    pub mdns: bool,
 }
 
 impl Options {
@@ -65,6 +73,17 @@ impl Options {
             ..Options::default()
         };
         while let Some(name) = arguments.next() {
+            let switch = match name.as_str() {
+                "--relay" => Some(&mut options.relay),
+                "--autonat" => Some(&mut options.autonat),
+                "--punch" => Some(&mut options.punch),
+                "--mdns" => Some(&mut options.mdns),
+                _ => None,
+            };
+            if let Some(switch) = switch {
+                *switch = true;
+                continue;
+            }
             let value = arguments.next().ok_or(format!("{name} takes a value"))?;
             match name.as_str() {
                 "--listen" => options.listen.push(value),
@@ -85,6 +104,7 @@ impl Options {
                     options.expected_rates.push((topic.into(), rate.parse().map_err(text)?));
                 }
                 "--record-ttl" => options.record_ttl = Some(value.parse().map_err(text)?),
+                "--dns" => options.name_server = value,
                 "--announce" => options.announce.push(value),
                 _ => return Err(Problem::Unsupported(format!("the option {name}"))),
             }
@@ -105,6 +125,17 @@ impl Options {
             "rsa" => rsa(),
             other => Err(Problem::Unsupported(format!("keys of type {other}"))),
         }
+    }
+
+    /// Where names are looked up; None: nowhere.
+    pub fn resolver(&self) -> Result<Option<ResolverConfig>, Problem> {
+        if self.name_server.is_empty() {
+            return Ok(None);
+        }
+        let address: SocketAddr = self.name_server.parse().map_err(text)?;
+        let mut server = NameServerConfig::udp(address.ip());
+        server.connections[0].port = address.port();
+        Ok(Some(ResolverConfig::from_parts(None, Vec::new(), vec![server])))
     }
 
     pub fn pre_shared_key(&self) -> Result<Option<PreSharedKey>, Problem> {
