@@ -261,6 +261,7 @@ class Dial(NamedTuple):
     cannot be told by who has dialled: OUTBOUND where it is this node, INBOUND where the other.
     `apart`: this connection is no part of the mesh: it shows a key made for it alone, streams of the remote are refused
     on it, and nothing is learned of addresses. So the remote cannot take it for another one of this node's.
+    `within`: seconds after which it is given up, where the driver would try for longer.
     """
 
     dial: int
@@ -271,6 +272,7 @@ class Dial(NamedTuple):
     told: tuple[tuple[Multiaddr, Scope], ...] = ()
     punch: Direction | None = None
     apart: bool = False
+    within: float | None = None
 
 
 class Resolve(NamedTuple):

@@ -154,7 +154,9 @@ class Dialer:
             self._start(self._queue.popleft())
 
     async def _run(self, dial: ConcurrentDial) -> None:
-        limit = self._config.dial_timeout
+        limit, within = self._config.dial_timeout, dial.request.within
+        if within is not None:
+            limit = min(limit, within)
         try:
             async with asyncio.timeout(limit):
                 await self._attempt_all(dial, await self._targets(dial))

@@ -1,13 +1,14 @@
 """The driver: carries the node machine's effects out over sockets and feeds it what happens there."""
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
 import random
 import socket
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -104,6 +105,7 @@ class Runtime(ConnectionHost):
             on_failed=self._on_dial_failed,
             on_resolved=lambda lookup, result: self.feed(events.Resolved(lookup, result)),
         )
+        self._punched: Counter[str] = Counter()  # hosts to which a hole is being punched, this node as the client
         self._circuits = CircuitTransports(self.loop, self.feed, self._over_circuit)
         # How a connection is made to a target, by what is next to the wire there.
         self._carriers = {"tcp": self._connect_tcp, "circuit": self._circuits.connect}
@@ -407,9 +409,12 @@ class Runtime(ConnectionHost):
         return self._connection(_NOWHERE, attempt)
 
     async def _connect_tcp(self, attempt: Attempt) -> Connection:
-        punch = attempt.dial.request.punch is not None
-        if punch or self.config.dial_from_listener:
-            connected = await self._connect_from_listener(attempt, punch)
+        request = attempt.dial.request
+        punch = request.punch is not None
+        # Who asks whether strangers come in is not to be dialled from a port to which it has opened its NAT itself.
+        if punch or (self.config.dial_from_listener and not request.apart):
+            with self._punching(attempt):
+                connected = await self._connect_from_listener(attempt, punch)
             if connected is not None:
                 make = partial(self._connection, attempt.target.endpoint, attempt)
                 _, connection = await self.loop.create_connection(make, sock=connected)
@@ -420,6 +425,25 @@ class Runtime(ConnectionHost):
             attempt.target.port,
         )
         return connection
+
+    @contextlib.contextmanager
+    def _punching(self, attempt: Attempt) -> Iterator[None]:
+        """The attempt is under way, which may be a hole that is punched with this node as the client.
+
+        Then the other side's dial, as the server, may get through to the port listened at before this side's does, or
+        where that never would: from a NAT that takes another port for it.
+        """
+        host = attempt.target.host
+        if attempt.dial.request.punch is not Direction.OUTBOUND:
+            yield
+            return
+        self._punched[host] += 1
+        try:
+            yield
+        finally:
+            self._punched[host] -= 1
+            if not self._punched[host]:
+                del self._punched[host]
 
     async def _connect_from_listener(self, attempt: Attempt, punch: bool) -> socket.socket | None:
         """A socket connected from a port listened at; None where that cannot be: any other may do. Raises OSError."""
@@ -480,6 +504,8 @@ class Runtime(ConnectionHost):
             if attempt is not None:
                 attempt.fail(TooManyConnections(reason))
             return None
+        if attempt is None and connection.circuit is None and connection.remote_host in self._punched:
+            connection.direction = Direction.OUTBOUND
         self._connections[connection.number] = connection
         observe = self._observe_upgrade
         apart = attempt is not None and attempt.dial.request.apart

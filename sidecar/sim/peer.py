@@ -255,7 +255,7 @@ class SimPeer:
             self._want_circuit(dial, relayed)
             return
         if target is None or not simulation.connected(self, target):
-            self._later(simulation.model.dial_timeout, lambda: self._dial_failed(dial, Unreachable("no answer")))
+            self._later(self._patience(dial), lambda: self._dial_failed(dial, Unreachable("no answer")))
             return
         # TCP's and Noise's round trips: three ways there, two back
         there, back = simulation.latency(self, target), simulation.latency(target, self)
@@ -295,7 +295,11 @@ class SimPeer:
 
         if answer is not None:
             other._dial_failed(answer, Unreachable("no answer"))
-        self._later(self.simulation.model.dial_timeout, overdue)
+        self._later(self._patience(dial), overdue)
+
+    def _patience(self, dial: events.Dial) -> float:
+        longest = self.simulation.model.dial_timeout
+        return longest if dial.within is None else min(longest, dial.within)
 
     def _want_circuit(self, dial: events.Dial, addresses: list[Multiaddr]) -> None:
         """Try one relay after the other."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -30,7 +32,7 @@ OPEN = RelayConfig(server=True, circuit_duration=0.0, circuit_data=0)
 class Peer:
     """A node with its driver, and what it told its apps."""
 
-    def __init__(self, config: NodeConfig, psk: bytes | None = None) -> None:
+    def __init__(self, config: NodeConfig, psk: bytes | None = None, net: NetConfig | None = None) -> None:
         self.identity = Identity(random.randbytes(32))
         self.gate = Gate()
         self.news: list[object] = []
@@ -38,7 +40,7 @@ class Peer:
         now = time.monotonic()
         self.node = Node(config, self.identity, now=now, wall_ns=time.time_ns(), rng=random.Random(), gate=self.gate)
         self.runtime = Runtime(
-            self.node, self.identity, NetConfig(), self._on_news, transports=Transports(psk=psk), gate=self.gate
+            self.node, self.identity, net or NetConfig(), self._on_news, transports=Transports(psk=psk), gate=self.gate
         )
         self.address = LOOPBACK
 
@@ -219,6 +221,54 @@ async def test_both_dial_at_one_moment_and_agree_who_is_the_client() -> None:
             )
             assert isinstance(news, events.PeerChanged)
             assert news.view.direction is side
+    finally:
+        for peer in (one, two):
+            await peer.runtime.close(1)
+
+
+@both_loops
+async def test_who_gets_in_while_a_hole_is_punched_is_met_by_a_client() -> None:
+    one, two = Peer(QUIET), Peer(QUIET)
+    nobody = socket.socket()  # where the NAT of `two` showed others a port that is of no use here
+    try:
+        for peer in (one, two):
+            await peer.start()
+        nobody.bind(("127.0.0.1", 0))
+        wrong = Multiaddr.tcp(*nobody.getsockname())
+        for peer, other, address, side in (
+            (one, two, wrong, Direction.OUTBOUND),
+            (two, one, one.address, Direction.INBOUND),
+        ):
+            dial = events.Dial(1 << 20, other.identity.peer_id, (address,), True, punch=side)
+            peer.runtime._carry_out(dial)
+        for peer, side in ((one, Direction.OUTBOUND), (two, Direction.INBOUND)):
+            news = await peer.until(
+                lambda news: isinstance(news, events.PeerChanged) and news.change is events.PeerChange.IDENTIFIED
+            )
+            assert isinstance(news, events.PeerChanged)
+            assert news.view.direction is side
+    finally:
+        nobody.close()
+        for peer in (one, two):
+            await peer.runtime.close(1)
+    assert not one.runtime._punched  # whoever comes later is the client again
+
+
+@one_loop
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere ports are not dialled from while they are listened at")
+@pytest.mark.parametrize("apart", [False, True])
+async def test_dials_apart_are_from_another_port_than_the_one_listened_at(apart: bool) -> None:
+    one, two = Peer(QUIET, net=NetConfig(dial_from_listener=True)), Peer(QUIET)
+    try:
+        for peer in (one, two):
+            await peer.start()
+        one.runtime._carry_out(events.Dial(1 << 20, two.identity.peer_id, (two.address,), True, apart=apart))
+        news = await two.until(
+            lambda news: isinstance(news, events.PeerChanged) and news.change is events.PeerChange.CONNECTED
+        )
+        assert isinstance(news, events.PeerChanged)
+        assert news.view.remote is not None
+        assert (news.view.remote == one.address.without_peer()) is not apart
     finally:
         for peer in (one, two):
             await peer.runtime.close(1)

@@ -333,6 +333,15 @@ async def test_the_whole_dial_has_its_deadline() -> None:
 
 
 @one_loop
+async def test_a_dial_may_be_given_less_time() -> None:
+    fake = Fake(NetConfig(dial_timeout=60.0))
+    fake.dialer.dial(events.Dial(1, OTHER, (Multiaddr.tcp("127.0.0.1", 1),), within=0.05))
+    await fake.attempted(1)
+    await fake.dialer._tasks[1]
+    assert str(fake.failures[1]) == "not connected within 0.05 s"
+
+
+@one_loop
 async def test_what_was_told_outlives_a_cancellation_in_the_same_turn() -> None:
     fake = Fake(NetConfig(attempt_delay=0.001))
     fake.dial(1, 1, 2)

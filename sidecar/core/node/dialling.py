@@ -212,13 +212,15 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         then: Reached,
         now: float,
         *,
+        within: float,
         punch: Direction | None = None,
     ) -> None:
-        """Dial a peer that is connected already, at these addresses alone. `punch`: as in `Dial`."""
+        """Dial a peer that is connected already, at these addresses alone. `within`, `punch`: as in `Dial`."""
         self._number += 1
         self._dials[self._number] = None
         self._anonymous[self._number] = then
-        self._switch.emit(events.Dial(self._number, peer, tuple(addresses), punch is not None, punch=punch))
+        force = punch is not None
+        self._switch.emit(events.Dial(self._number, peer, tuple(addresses), force, punch=punch, within=within))
 
     def visit(self, peer: PeerId, address: Multiaddr, reach: Scope, then: Visited) -> None:
         """Connect to a peer at just this address, apart from the mesh (`Dial.apart`); `then` gets the connection.

@@ -15,7 +15,9 @@ from ..override import override
 from ..parameters.relay import (
     MAX_PUNCH_ADDRESSES,
     MAX_PUNCHES,
+    PUNCH_DIAL,
     PUNCH_EXCHANGE,
+    PUNCH_PLAIN,
     PUNCH_TRIES,
 )
 from ..relay import DCUTR, FirstFrame, Punch, PunchType, decode_punch, encode_punch
@@ -107,7 +109,9 @@ class HolePunching(SimpleHandler, Service[Never]):
         told = peer.info.listen_addresses if peer.info is not None else ()
         direct = self._usable(told, connection)
         if direct:  # specs: first as any peer is dialled, where that may do
-            self._dialling.dial_directly(peer.id, direct, lambda result, now: self._dialled(punch, result, now), now)
+            self._dialling.dial_directly(
+                peer.id, direct, lambda result, now: self._dialled(punch, result, now), now, within=PUNCH_PLAIN
+            )
         else:
             self._try(punch, now)
 
@@ -200,6 +204,7 @@ class HolePunching(SimpleHandler, Service[Never]):
                 addresses,
                 lambda result, now: self._dialled(punch, result, now),
                 now,
+                within=PUNCH_DIAL,
                 punch=Direction.INBOUND,
             )
 
@@ -240,7 +245,12 @@ class HolePunching(SimpleHandler, Service[Never]):
         self._switch.close_write(stream)
         if theirs.addresses and stream.peer.direct is None:
             self._dialling.dial_directly(
-                stream.peer.id, theirs.addresses, lambda result, now: None, now, punch=Direction.OUTBOUND
+                stream.peer.id,
+                theirs.addresses,
+                lambda result, now: None,
+                now,
+                within=PUNCH_DIAL,
+                punch=Direction.OUTBOUND,
             )
 
     # ------------------------------------------------------------ streams

@@ -62,5 +62,9 @@ class RelayConfig:
 
 MAX_PUNCHES = 16  # holes being punched at once; a guess
 PUNCH_TRIES = 3  # specs relay/DCUtR: two retries
+PUNCH_PLAIN = 2.0
+"""Seconds for a peer to be dialled as any is, before a hole is punched to it. A guess: a packet may be lost, and three
+round trips must be made. Who takes longer is dialled again as the hole is punched."""
+PUNCH_DIAL = 5.0  # seconds for a try's dial, as in go-libp2p and js-libp2p: what does not come through soon never does
 PUNCH_EXCHANGE = 15.0  # seconds for a try's messages; a guess below the minute of go-libp2p
 MAX_PUNCH_ADDRESSES = 8  # dialled at once; a guess: a peer has one or two that others see

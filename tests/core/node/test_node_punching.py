@@ -64,6 +64,14 @@ def test_a_relayed_connection_becomes_direct() -> None:
     assert pair.hidden.identity.peer_id in topic.peers  # the relayed one was limited
 
 
+def test_who_cannot_be_dialled_is_not_waited_for_long() -> None:
+    pair = Pair()
+    pair.connect(4)  # a dial that nobody answers takes longer
+    for view in pair.views():
+        assert view is not None
+        assert view.path is events.Path.DIRECT
+
+
 def test_who_asked_is_the_server() -> None:
     pair = Pair()
     pair.connect()
