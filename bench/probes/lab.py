@@ -5,7 +5,6 @@ these, however it ended, SIGKILL included. Linux, with the right to make namespa
 """
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -17,19 +16,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-_NEWNET = 0x40000000  # CLONE_NEWNET
-_TUNSETIFF, _TUN, _WITHOUT_INFO = 0x400454CA, 0x0001, 0x1000
+from bench.namespaces import RIGHTS, LabUnavailable, entering, new_namespace, open_device
+
 _SET_FLAGS, _SET_ADDRESS, _SET_NETMASK, _SET_MTU = 0x8914, 0x8916, 0x891C, 0x8922  # SIOCSIF...
 _UP = 0x1 | 0x40  # IFF_UP, IFF_RUNNING
 _MTU = 1500
 _NETWORK = "10.78.0"
 _DEVICE = "lab"
 MAX_HOSTS = 250
-_RIGHTS = "it takes root, or CAP_SYS_ADMIN and CAP_NET_ADMIN"
-
-
-class LabUnavailable(Exception):
-    """This machine or user cannot have such a network; a sentence."""
 
 
 class Host:
@@ -38,21 +32,21 @@ class Host:
     def __init__(self, number: int) -> None:
         """`number`: from 0. Raises LabUnavailable."""
         self.address = f"{_NETWORK}.{number + 1}"
-        with _new_namespace() as self.namespace:
+        with new_namespace() as self.namespace:
             try:
-                self.device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-            except OSError as error:
+                self.device = open_device(_DEVICE)
+            except LabUnavailable:
                 os.close(self.namespace)
-                raise LabUnavailable(f"/dev/net/tun cannot be opened: {error.strerror}; {_RIGHTS}") from None
+                raise
             try:
-                _set_up(self.device, self.address)
+                _set_up(self.address)
             except OSError as error:
                 self.close()
-                raise LabUnavailable(f"a network device cannot be made: {error.strerror}; {_RIGHTS}") from None
+                raise LabUnavailable(f"a network device cannot be made: {error.strerror}; {RIGHTS}") from None
 
     def command(self, *words: str) -> tuple[str, ...]:
         """The command that runs these words here; `descriptors` must be passed on to it."""
-        return ("nsenter", f"--net=/proc/self/fd/{self.namespace}", "--", *words)
+        return entering(self.namespace, *words)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -77,54 +71,40 @@ def lab(delays: Sequence[Sequence[float]]) -> Iterator[list[Host]]:
         for number in range(len(delays)):
             hosts.append(Host(number))
             stack.callback(hosts[-1].close)
-        devices = [host.device for host in hosts]
-        router = subprocess.Popen(
-            [sys.executable, "-m", "bench.probes.router", *map(str, devices)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=devices,
-            cwd=Path(__file__).parents[2],
-            start_new_session=True,  # the terminal's Ctrl-C is for us; it ends with its input
-        )
-        assert router.stdin is not None
-        assert router.stdout is not None
-        stack.callback(router.wait)
-        stack.callback(router.stdout.close)
-        stack.callback(router.stdin.close)
-        router.stdin.write(json.dumps([list(row) for row in delays]).encode() + b"\n")
-        router.stdin.flush()
-        if router.stdout.readline() != b"Ready\n":
-            raise RuntimeError("the router did not start")
-        yield hosts
+        with routed([host.device for host in hosts], delays, [[host.address] for host in hosts]):
+            yield hosts
 
 
 @contextlib.contextmanager
-def _new_namespace() -> Iterator[int]:
-    """This thread is in a new namespace, whose descriptor is given, and comes back. Raises LabUnavailable."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+def routed(
+    devices: Sequence[int], delays: Sequence[Sequence[float]], addresses: Sequence[Sequence[str]]
+) -> Iterator[None]:
+    """Carry packets between devices, each later by the delay of its pair; `addresses`: those of each."""
+    router = subprocess.Popen(
+        [sys.executable, "-m", "bench.probes.router", *map(str, devices)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=devices,
+        cwd=Path(__file__).parents[2],
+        start_new_session=True,  # the terminal's Ctrl-C is for us; it ends with its input
+    )
+    assert router.stdin is not None
+    assert router.stdout is not None
     try:
-        try:
-            _call("unshare", _NEWNET)
-        except OSError as error:
-            raise LabUnavailable(f"a network namespace cannot be made: {error.strerror}; {_RIGHTS}") from None
-        try:
-            yield os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        finally:
-            _call("setns", home, _NEWNET)
+        told = {"delays": [list(row) for row in delays], "addresses": [list(row) for row in addresses]}
+        router.stdin.write(json.dumps(told).encode() + b"\n")
+        router.stdin.flush()
+        if router.stdout.readline() != b"Ready\n":
+            raise RuntimeError("the router did not start")
+        yield
     finally:
-        os.close(home)
+        router.stdin.close()
+        router.stdout.close()
+        router.wait()
 
 
-def _call(name: str, *arguments: int) -> None:
-    """A function of the C library that Python offers only from 3.12 on. Raises OSError."""
-    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
-def _set_up(device: int, address: str) -> None:
-    """Give the device its name and address in this thread's namespace, and switch it and loopback on."""
-    fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", _DEVICE.encode(), _TUN | _WITHOUT_INFO))
+def _set_up(address: str) -> None:
+    """Give the device its address in this thread's namespace, and switch it and loopback on."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         for request, value in (
             (_SET_ADDRESS, _address(address)),

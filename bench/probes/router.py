@@ -2,10 +2,12 @@
 
     python -m bench.probes.router DESCRIPTOR...
 
-The first line of its input has the delays, as JSON; it says "Ready", and ends when its input does.
+The first line of its input has the delays, and the addresses of each host, as JSON; it says "Ready", and ends when its
+input does.
 """
 
 import heapq
+import ipaddress
 import json
 import os
 import select
@@ -13,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-_PREFIX = bytes((10, 78, 0))
+_TARGETS = {4: slice(16, 20), 6: slice(24, 40)}  # where a packet of IPv4 or IPv6 says whom it is for
 _AT_ONCE = 64  # packets of one host before the others' turn
 _MAX_WAITING = 100_000  # packets under way; beyond that they are lost, as in any router
 
@@ -21,17 +23,18 @@ _MAX_WAITING = 100_000  # packets under way; beyond that they are lost, as in an
 class Router:
     """What is under way. Packets of a pair keep their order, for its delay is always the same."""
 
-    def __init__(self, delays: Sequence[Sequence[float]]) -> None:
+    def __init__(self, delays: Sequence[Sequence[float]], addresses: Sequence[Sequence[str]]) -> None:
+        """`addresses`: of each host, IPv4 and IPv6."""
         self._delays = delays
+        self._hosts = {ipaddress.ip_address(each).packed: host for host, own in enumerate(addresses) for each in own}
         self._due: list[tuple[float, int, int, bytes]] = []
         self._count = 0
 
     def accept(self, source: int, packet: bytes, now: float) -> None:
-        """A host has sent a packet; what is not IPv4, or for nobody here, is dropped."""
-        if len(packet) < 20 or packet[0] >> 4 != 4 or packet[16:19] != _PREFIX or len(self._due) >= _MAX_WAITING:
-            return
-        target = packet[19] - 1
-        if 0 <= target < len(self._delays):
+        """A host has sent a packet; what is for nobody here is dropped."""
+        place = _TARGETS.get(packet[0] >> 4) if packet else None
+        target = self._hosts.get(packet[place]) if place is not None else None
+        if target is not None and len(self._due) < _MAX_WAITING:
             self._count += 1
             heapq.heappush(self._due, (now + self._delays[source][target], self._count, target, packet))
 
@@ -76,4 +79,4 @@ if __name__ == "__main__":
     while not line.endswith(b"\n"):
         line += os.read(0, 1) or b"\n"
     print("Ready", flush=True)
-    _carry([int(text) for text in sys.argv[1:]], Router(json.loads(line)))
+    _carry([int(text) for text in sys.argv[1:]], Router(**json.loads(line)))

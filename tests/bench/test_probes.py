@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import errno
+import ipaddress
 import os
 import random
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import namespaces
 from bench.probes import lab, page, run
 from bench.probes.live import Both, Delay, Live
 from bench.probes.plan import Plan, number_of, quantile
@@ -48,12 +50,15 @@ def test_messages_are_known_by_their_number() -> None:
 # ---------------------------------------------------------------- the network
 
 
+ADDRESSES = [[f"10.78.0.{host + 1}", f"2001:db8::{host + 1}"] for host in range(3)]
+
+
 def packet(to: int) -> bytes:
     return bytes((0x45,)) + bytes(15) + bytes((10, 78, 0, to + 1)) + b"data"
 
 
 def test_packets_come_when_the_delay_of_their_pair_is_over() -> None:
-    router = Router([[0.0, 0.1, 0.3], [0.1, 0.0, 0.2], [0.3, 0.2, 0.0]])
+    router = Router([[0.0, 0.1, 0.3], [0.1, 0.0, 0.2], [0.3, 0.2, 0.0]], ADDRESSES)
     router.accept(0, packet(2), 1.0)
     router.accept(0, packet(1), 1.05)
     router.accept(1, packet(2), 1.09)
@@ -64,18 +69,25 @@ def test_packets_come_when_the_delay_of_their_pair_is_over() -> None:
     assert router.next_due() is None
 
 
+def test_packets_of_ipv6_find_their_way_too() -> None:
+    router = Router([[0.0, 0.1], [0.1, 0.0]], ADDRESSES[:2])
+    sent = b"\x60" + bytes(23) + ipaddress.ip_address("2001:db8::2").packed + b"data"
+    router.accept(0, sent, 1.0)
+    assert router.arrived(2.0) == [(1, sent)]
+
+
 @pytest.mark.parametrize(
-    "stray", [b"", b"\x60" + bytes(39), packet(3), bytes((0x45,)) + bytes(15) + bytes((8, 8, 8, 8))]
+    "stray", [b"", b"\x60" + bytes(39), packet(3), b"\x45\0", bytes((0x45,)) + bytes(15) + bytes((8, 8, 8, 8))]
 )
 def test_what_is_for_nobody_goes_nowhere(stray: bytes) -> None:
-    router = Router([[0.0, 0.1], [0.1, 0.0]])
+    router = Router([[0.0, 0.1], [0.1, 0.0]], ADDRESSES[:2])
     router.accept(0, stray, 1.0)
     assert router.next_due() is None
 
 
 def test_what_is_under_way_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.probes.router._MAX_WAITING", 2)
-    router = Router([[0.0, 0.1], [0.1, 0.0]])
+    router = Router([[0.0, 0.1], [0.1, 0.0]], ADDRESSES[:2])
     for _ in range(3):
         router.accept(0, packet(1), 1.0)
     assert len(router.arrived(2.0)) == 2
@@ -130,7 +142,7 @@ def test_without_the_right_to_namespaces_it_says_so(
     def refused(name: str, *arguments: int) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(lab, "_call", refused)
+    monkeypatch.setattr(namespaces, "_call", refused)
     monkeypatch.setattr(sys, "argv", ["run", "--print"])
     monkeypatch.setattr("bench.probes.live.os.setpriority", lambda *_: None)
     assert run.main() == 1

@@ -1,0 +1,190 @@
+"""Plays the ways: every pair of places, by every way, with real sidecars."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from sidecar_client import PeerPath, SidecarError
+
+from bench.reach.kinds import KINDS, SHARED, Kind, Pair, Way, must, pairs
+from bench.reach.nodes import Fleet, Node
+from bench.reach.places import Internet
+
+_AT_ONCE = 3  # pairs that are tried at the same time, none with a node in common
+_DIAL = 30.0
+_PUNCH = 40.0  # seconds from the connection through the relay to the one without, or until it is given up
+
+
+class Outcome(NamedTuple):
+    """What came of a pair by a way."""
+
+    pair: Pair
+    way: Way
+    connected: bool | None
+    """None where it could not be tried here."""
+    seconds: float
+    """From the call until the connection was such as the way wants it; of the slower direction."""
+    said: str = ""
+    """Why not."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is as it must be: where the NATs forbid it, a connection would be wrong as well."""
+        return self.connected is None or self.connected == must(self.pair, self.way)
+
+
+class Meeting(NamedTuple):
+    """Two nodes, the first of which dials."""
+
+    pair: Pair
+    dialler: Node
+    other: Node
+
+
+Try = Callable[[Fleet, Meeting], Awaitable[float | str]]
+"""Plays a meeting: the seconds that it took, or why there was no such connection."""
+
+
+def kinds_needed() -> list[Kind]:
+    """The places of the laboratory: two of each kind, so that a kind meets itself too, and those with two homes."""
+    return [kind for kind in KINDS for _ in range(2)] + list(SHARED)
+
+
+def _nodes(internet: Internet) -> dict[tuple[str, int], Node]:
+    nodes = {}
+    for kind in KINDS:
+        for number in range(2):
+            host = internet.place(kind, number).homes[0]
+            nodes[kind.name, number] = Node(f"{kind.title} {'AB'[number]}", host)
+    for kind in SHARED:
+        for number, host in enumerate(internet.place(kind).homes):
+            nodes[kind.name, number] = Node(f"{kind.title}, {'AB'[number]}", host)
+    return nodes
+
+
+def _meetings(nodes: dict[tuple[str, int], Node], both: bool) -> list[Meeting]:
+    """Who dials whom. `both`: also the other way round, by other nodes, so that nothing is left of the first time."""
+    found = []
+    for pair in pairs():
+        found.append(Meeting(pair, nodes[pair.one.name, 0], nodes[pair.other.name, 1]))
+        if both and pair.one != pair.other:
+            found.append(Meeting(pair, nodes[pair.other.name, 0], nodes[pair.one.name, 1]))
+    return found
+
+
+async def play(internet: Internet, way: Way, home: Path, say: Callable[[str], None]) -> list[Outcome]:
+    """Every pair by a way. Raises LabFailed."""
+    nodes = _nodes(internet)
+    settings = {"relay-punch": "true" if way is Way.PUNCHED else "false"}
+    async with Fleet(internet, home) as fleet:
+        await fleet.start(list(nodes.values()), settings, {})
+        say(f"{way}: {len(nodes)} sidecars have their places with the relay")
+        tries: dict[Way, Try] = {Way.DIRECT: _direct, Way.PUNCHED: _punched, Way.RELAYED: _relayed}
+        results = await _all(fleet, _meetings(nodes, way is Way.PUNCHED), tries[way])
+        if way is Way.DIRECT:  # the other way round, where that was in vain: long after, so that no NAT is open for it
+            again = [
+                Meeting(pair, nodes[pair.other.name, 1], nodes[pair.one.name, 0])
+                for pair, found in results.items()
+                if not pair.together and any(isinstance(result, str) for result in found)
+            ]
+            for pair, found in (await _all(fleet, again, _direct)).items():
+                results[pair] = found
+    return [_outcome(pair, way, found) for pair, found in results.items()]
+
+
+def _outcome(pair: Pair, way: Way, found: Sequence[float | str]) -> Outcome:
+    vain = [result for result in found if isinstance(result, str)]
+    times = [result for result in found if not isinstance(result, str)]
+    return Outcome(pair, way, not vain, max(times, default=0.0), "; ".join(dict.fromkeys(vain)))
+
+
+async def _all(fleet: Fleet, meetings: Sequence[Meeting], attempt: Try) -> dict[Pair, list[float | str]]:
+    """Play all meetings, some at a time; no node is in two of them at once."""
+    results: dict[Pair, list[float | str]] = {meeting.pair: [] for meeting in meetings}
+    gate = asyncio.Semaphore(_AT_ONCE)
+    locks = {node.title: asyncio.Lock() for node in fleet.nodes}
+
+    async def one(meeting: Meeting) -> None:
+        first, second = sorted((meeting.dialler.title, meeting.other.title))
+        async with locks[first], locks[second], gate:
+            results[meeting.pair].append(await attempt(fleet, meeting))
+            await fleet.part(meeting.dialler, meeting.other)
+
+    await asyncio.gather(*(one(meeting) for meeting in meetings))
+    return results
+
+
+# ---------------------------------------------------------------- the ways
+
+
+async def _direct(fleet: Fleet, meeting: Meeting) -> float | str:
+    _, dialler, other = meeting
+    addresses = await fleet.seen(other)
+    begun = time.monotonic()
+    try:
+        await dialler.client.connect_peer(other.peer_id, addresses=addresses, timeout=_DIAL)
+        took = time.monotonic() - begun
+        return await _proven(meeting, PeerPath.DIRECT, took)
+    except SidecarError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+async def _relayed(fleet: Fleet, meeting: Meeting) -> float | str:
+    _, dialler, other = meeting
+    begun = time.monotonic()
+    try:
+        await dialler.client.connect_peer(other.peer_id, addresses=[fleet.circuit(dialler, other)], timeout=_DIAL)
+        took = time.monotonic() - begun
+        return await _proven(meeting, PeerPath.RELAYED_LIMITED, took)
+    except SidecarError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+async def _punched(fleet: Fleet, meeting: Meeting) -> float | str:
+    return await punch(fleet, meeting.dialler, meeting.other)
+
+
+async def punch(fleet: Fleet, dialler: Node, other: Node) -> float | str:
+    """Connect through the relay, and wait for a connection without it: the seconds, or why there is none."""
+    failed = await _failures(other)
+    begun = time.monotonic()
+    try:
+        await dialler.client.connect_peer(other.peer_id, addresses=[fleet.circuit(dialler, other)], timeout=_DIAL)
+        while True:
+            ways = [await _path(dialler, other), await _path(other, dialler)]
+            if ways == [PeerPath.DIRECT, PeerPath.DIRECT]:
+                took = time.monotonic() - begun
+                await dialler.asks(other)
+                await other.asks(dialler)
+                return took
+            if await _failures(other) > failed:
+                return "the hole was given up"
+            if time.monotonic() - begun > _PUNCH:
+                return f"neither direct nor given up after {_PUNCH:g} s: {ways}"
+            await asyncio.sleep(0.02)
+    except SidecarError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+async def _path(node: Node, other: Node) -> PeerPath:
+    peer = await node.peer(other)
+    return PeerPath.UNSPECIFIED if peer is None else peer.path
+
+
+async def _failures(node: Node) -> float:
+    """Holes that a node has given up."""
+    values = await node.client.statistics()
+    return values["punch_begun"] - values["punch_succeeded"] - values["punch_under_way"]
+
+
+async def _proven(meeting: Meeting, path: PeerPath, took: float) -> float | str:
+    """The seconds, where the connection is of this kind and both apps get an answer over it."""
+    _, dialler, other = meeting
+    found = await _path(dialler, other)
+    if found != path:
+        return f"the connection is {found.name}, not {path.name}"
+    await dialler.asks(other)
+    await other.asks(dialler)
+    return took
