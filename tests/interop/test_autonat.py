@@ -69,7 +69,7 @@ def test_their_server_does_not_reach_us(language: str, tmp_path: Path) -> None:
         asyncio.run(play(places))
 
 
-@cell("reachability", "AutoNAT v2: our server reaches them, as they find", quick=True)
+@cell("reachability", "AutoNAT v2: our server reaches them, as they find")
 def test_our_server_reaches_them(language: str, tmp_path: Path) -> None:
     async def play(places: tuple[Place, ...]) -> None:
         async with _apart(language, tmp_path, places) as (ours, peer):

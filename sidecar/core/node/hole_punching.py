@@ -35,11 +35,12 @@ _MOST_ASKED = 2 * PUNCH_TRIES  # exchanges that a peer may begin on one connecti
 class _Punch:
     """A relayed connection that this node wants to replace."""
 
-    __slots__ = ("connection", "deadline", "peer", "tries")
+    __slots__ = ("again", "connection", "deadline", "peer", "tries")
 
-    def __init__(self, peer: Peer, connection: PeerConnection) -> None:
+    def __init__(self, peer: Peer, connection: PeerConnection, again: bool) -> None:
         self.peer = peer
         self.connection = connection
+        self.again = again  # since the peer had not known the exchange when it was asked first
         self.tries = 0
         self.deadline: Deadline | None = None  # until the other side is dialled, of the try under way
 
@@ -76,7 +77,9 @@ class HolePunching(SimpleHandler, Service[Never]):
         self._dialling = dialling
         self._identify = identify
         self._punches: dict[int, _Punch] = {}  # by the relayed connection
-        self._seen: dict[int, None] = {}  # connections of which all was tried
+        self._seen: dict[
+            int, bool
+        ] = {}  # connections of which all was tried; True: as long as the peer knows no exchange
         self._asked: dict[int, int] = {}  # exchanges that peers began, by connection
         self._counts = PunchStatistics()
         if switch.config.relay.punch:
@@ -100,11 +103,14 @@ class HolePunching(SimpleHandler, Service[Never]):
         if not self._switch.config.relay.punch or peer.direct is not None:
             return
         connection = peer.best
-        if connection.direction is not Direction.INBOUND or connection.number in self._seen:
+        if connection.direction is not Direction.INBOUND:
+            return
+        tried = self._seen.get(connection.number)
+        if tried is False or (tried and not peer.speaks(DCUTR)):  # go-libp2p offers it once it knows where it is seen
             return
         if connection.number in self._punches or len(self._punches) >= MAX_PUNCHES:
             return
-        punch = self._punches[connection.number] = _Punch(peer, connection)
+        punch = self._punches[connection.number] = _Punch(peer, connection, again=tried is not None)
         self._counts.begun += 1
         told = peer.info.listen_addresses if peer.info is not None else ()
         direct = self._usable(told, connection)
@@ -120,15 +126,14 @@ class HolePunching(SimpleHandler, Service[Never]):
     @override
     def peer_lost(self, peer: Peer, now: float) -> None:
         connections = self._switch.connections
-        for numbers in (self._seen, self._asked):
-            for number in [number for number in numbers if number not in connections]:
-                del numbers[number]
+        self._seen = {number: tried for number, tried in self._seen.items() if number in connections}
+        self._asked = {number: count for number, count in self._asked.items() if number in connections}
 
     def _over(self, punch: _Punch, reason: str | None) -> None:
         """It has come to an end: `reason` says why in vain, None that the direct connection is there."""
         if self._punches.pop(punch.connection.number, None) is not punch:
             return
-        self._seen[punch.connection.number] = None
+        self._seen[punch.connection.number] = reason == "not_supported" and not punch.again
         if punch.deadline is not None:
             punch.deadline.cancel()
         if reason is None:

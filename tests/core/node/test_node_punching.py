@@ -99,6 +99,15 @@ def test_a_peer_that_does_not_punch_is_left_alone() -> None:
     assert pair.hidden.node.statistics().punch.failed == {"not_supported": 1}
 
 
+def test_a_peer_that_offers_the_exchange_later_is_asked_once_more() -> None:
+    pair = Pair(punch=False)
+    pair.connect()
+    for others in ((), ("/app/1",), ("/app/2",)):
+        pair.seeker.feed(streams.ProtocolsAccepted((DCUTR, *others)))  # told by identify/push
+        pair.simulation.run(1)
+        assert pair.hidden.node.statistics().punch.begun == 2
+
+
 def test_a_peer_that_can_be_dialled_is() -> None:
     pair = Pair()
     pair.seeker.reached_by = lambda dialler: True
