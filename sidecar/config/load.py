@@ -19,6 +19,7 @@ _MAX_FILE = 4 << 20  # bytes; thousands of bootstrap peers and bans
 _OTHER_VARIABLES = frozenset(
     {
         "SIDECAR_API",
+        "SIDECAR_CLIENT_ENGINE",
         "SIDECAR_CONFIG",
         "SIDECAR_TLS_CA",
         "SIDECAR_TLS_CERT",

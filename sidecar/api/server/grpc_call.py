@@ -56,7 +56,8 @@ class GrpcCall:
     async def fail(self, error: SidecarError) -> NoReturn:
         """End it with the error's status and its details; raises what tells gRPC so."""
         details = (("grpc-status-details-bin", status_details(error)),)
-        await self._context.abort(_CODES[code(error)], str(error), details)
+        text = str(error).strip(" ")  # gRPC sends it as it is, and a header with a space at an end is malformed
+        await self._context.abort(_CODES[code(error)], text, details)
         raise AssertionError("gRPC raises")
 
 

@@ -84,6 +84,8 @@ def test_trailers() -> None:
     assert told[b"grpc-status"] == b"5"
     assert told[b"grpc-message"] == b'no "peer" 100%25 %C3%BC%0A'
     assert base64.b64decode(told[b"grpc-status-details-bin"]) == b"\x08\x05"
+    # Bare at an end, a space would make the header malformed, and clients that check would see none of it.
+    assert dict(trailers(Code.NOT_FOUND, " no  peer  "))[b"grpc-message"] == b"%20no  peer%20%20"
 
 
 def test_metadata_of_a_response() -> None:

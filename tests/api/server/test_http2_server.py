@@ -18,7 +18,7 @@ from sidecar_client.v1 import direct_pb2, node_pb2, pubsub_pb2
 from sidecar.api.server.http2 import listener, protocol
 from sidecar.api.server.server import ApiServer
 from sidecar.api.server.strangers import MAX_STRANGERS
-from sidecar.core import direct
+from sidecar.core import direct, gossip
 from tests.api import fakes
 from tests.api.fakes import OTHER_TEXT, asynchronous, message, served, server
 from tests.api.server import frames
@@ -189,6 +189,24 @@ async def test_a_cancelled_call_is_given_up_and_so_is_one_whose_connection_ends(
             await asyncio.sleep(0)
         counted = backend.calls.methods["PubSubService/Subscribe"]
         assert [(code.name, count) for code, count in counted.ended.items()] == [("CANCELLED", 2)]
+
+
+@asynchronous
+async def test_large_responses_follow_each_other_without_a_word_of_who_reads(tmp_path: Path) -> None:
+    """What went out at once, for the call is alone, is not waited for."""
+    async with server(tmp_path / "api.sock") as (node, _, api), connected(api) as app:
+        app.session = client(INITIAL_WINDOW_SIZE=1 << 24)
+        app.session.set_local_window_size(1 << 24)  # nothing is said about windows before half of it has come
+        subscription = pubsub_pb2.SubscribeRequest(topics=["news"]).SerializeToString()
+        stream = app.call(SUBSCRIBE, subscription)
+        while not (size := len(received(app.heard, stream)[1])):  # it is in force
+            assert await app.read()
+        app.write = lambda data: None  # type: ignore[method-assign]
+        for number in range(1, 6):
+            node.on_news(gossip.MessagesDelivered("news", [message(bytes([number]) * 200_000)]))
+            while size < number * 200_000:
+                assert await app.read()
+                size = len(received(app.heard, stream)[1])
 
 
 @asynchronous

@@ -13,6 +13,8 @@ from tests.api.fakes import OTHER_TEXT, THIRD, FakeNode, asynchronous, served, s
 from tests.clients.python.test_connecting import Flaky, serving
 from tests.clients.python.test_joining import begin, fed, queued
 
+pytestmark = pytest.mark.usefixtures("each_client_engine")
+
 CHAT = "/chat/1"
 
 

@@ -24,6 +24,8 @@ from tests.api.fakes import (
 )
 from tests.api.streams.test_services_streams import ECHO, NUMBER, opened
 
+pytestmark = pytest.mark.usefixtures("each_client_engine")
+
 CHAT = "/chat/1"
 
 

@@ -22,6 +22,8 @@ from sidecar.core import direct, errors, gossip
 from tests.api.fakes import OTHER, OTHER_TEXT, asynchronous, message, served, server
 from tests.clients.python.proxy import Proxy
 
+pytestmark = pytest.mark.usefixtures("each_client_engine")
+
 CHAT = "/chat/1"
 
 

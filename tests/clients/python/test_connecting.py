@@ -24,6 +24,8 @@ from sidecar_client.v1 import direct_pb2, node_pb2, node_pb2_grpc, pubsub_pb2, p
 from tests.api.fakes import asynchronous, server
 from tests.clients.python.proxy import Proxy
 
+pytestmark = pytest.mark.usefixtures("each_client_engine")
+
 HERE = os.getcwd()
 VARIABLES = ("API", "API_SOCKET", "TLS_CA", "TLS_CERT", "TLS_KEY", "TOKEN", "TOKEN_FILE")
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("each_client_engine")
+
 SCRIPT = """
 import asyncio, contextlib, os, sys
 import sidecar_client

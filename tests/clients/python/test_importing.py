@@ -36,8 +36,7 @@ def look(script: str, experiments: str | None = None) -> tuple[str | None, str |
 @pytest.mark.parametrize(
     "script",
     [
-        "import sidecar_client; sidecar_client.connect",
-        "import sidecar_client.errors",
+        "import sidecar_client._grpc_channel",
         "from sidecar_client.v1 import node_pb2_grpc",
         "import sidecar.app, sidecar.api.server.grpc_server",
     ],
@@ -56,7 +55,7 @@ def test_an_app_that_imports_grpc_first_keeps_its_own() -> None:
 
 
 def test_grpc_itself_does_not_show_that_it_was_told() -> None:
-    check = "import sidecar_client.errors, grpc, importlib.util, inspect; inspect.getsource(grpc)\n"
+    check = "import sidecar_client.v1.node_pb2_grpc, grpc, importlib.util, inspect; inspect.getsource(grpc)\n"
     check += "for loader in (grpc.__loader__, importlib.util.find_spec('grpc').loader):\n"
     check += "    assert type(loader).__name__ == 'SourceFileLoader'\n"
     check += "assert not [found for found in sys.meta_path if 'sidecar' in type(found).__module__]"
@@ -70,6 +69,22 @@ def test_a_sidecar_with_its_own_engine_does_without_grpc() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("engine", "loaded"), [("http2", False), ("grpcio", True)])
+def test_a_client_loads_only_the_engine_that_it_takes(engine: str, loaded: bool) -> None:
+    script = (
+        "import asyncio, sys, sidecar_client\n"
+        "async def main():\n"
+        f"    async with sidecar_client.connect('/nobody/here.sock', wait=0, engine={engine!r}):\n"
+        "        pass\n"
+        "try:\n"
+        "    asyncio.run(main())\n"
+        "except sidecar_client.SidecarUnavailable as error:\n"
+        "    print('grpc' in sys.modules, 'ngh2' in sys.modules, error.code.name)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{loaded} {not loaded} UNAVAILABLE\n"
 
 
 def test_of_a_later_grpc_nothing_is_presumed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ from sidecar.core import direct, gossip
 from tests.api.fakes import OTHER_TEXT, THIRD, FakeNode, asynchronous, served, server
 from tests.clients.python.proxy import Proxy
 
+pytestmark = pytest.mark.usefixtures("each_client_engine")
+
 CHAT = "/chat/1"
 
 

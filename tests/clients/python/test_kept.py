@@ -17,6 +17,8 @@ from tests.api.fakes import OTHER_TEXT, FakeNode, asynchronous, served, server
 from tests.clients.python.test_connecting import Flaky, serving
 from tests.clients.python.test_joining import begin, fed
 
+pytestmark = pytest.mark.usefixtures("each_client_engine")
+
 CHAT = "/chat/1"
 
 

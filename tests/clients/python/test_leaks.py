@@ -15,6 +15,8 @@ import sidecar_client
 from sidecar.core import direct, gossip
 from tests.api.fakes import OTHER, OTHER_TEXT, server
 
+pytestmark = pytest.mark.usefixtures("each_client_engine")
+
 CHAT = "/chat/1"
 
 

@@ -16,6 +16,8 @@ from tests.api.fakes import OTHER_TEXT, asynchronous
 from tests.clients.python.test_connecting import serving
 from tests.clients.python.test_joining import begin, queued
 
+pytestmark = pytest.mark.usefixtures("each_client_engine")
+
 CHAT = "/chat/1"
 KINDS = ("publish", "send", "request")
 

@@ -15,6 +15,8 @@ from tests.api.fakes import OTHER, OTHER_TEXT, FakeNode, asynchronous, served, s
 from tests.clients.python.test_connecting import serving
 from tests.clients.python.test_kept import calls, until
 
+pytestmark = pytest.mark.usefixtures("each_client_engine")
+
 ECHO = "/echo/1"
 
 

@@ -14,6 +14,8 @@ from sidecar_client.v1 import pubsub_pb2
 from tests.api.fakes import asynchronous
 from tests.clients.python.test_connecting import serving
 
+pytestmark = pytest.mark.usefixtures("each_client_engine")
+
 
 class Court:
     """Asks for verdicts on all messages in one response, and keeps those that come."""

@@ -9,16 +9,18 @@ goes by the unary method. So it does where the sidecar has no such call, or has 
 import asyncio
 import contextlib
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grpc
-
-from . import _checks, _raw
+from . import _checks, _raw, _rpc
 from ._link import Link
 from ._room import MOST, Room, cost_of
 from .bulk import varint
+from .codes import Code
 from .errors import Closed, DeadlineExceeded, NotSupported, SidecarError, from_status
-from .v1 import direct_pb2, direct_pb2_grpc
+from .v1 import direct_pb2
+
+if TYPE_CHECKING:
+    from .v1 import direct_pb2_grpc
 
 _MANY = "RequestMany"
 _MAX_OPEN = 1000  # requests; the sidecar reads on only below 1,024, and must hear what is withdrawn
@@ -61,13 +63,13 @@ def _duration(seconds: float) -> bytes:
 
 
 def _late(timeout: float | None) -> DeadlineExceeded:
-    return DeadlineExceeded(f"no answer within {timeout:g} s", code=grpc.StatusCode.DEADLINE_EXCEEDED)
+    return DeadlineExceeded(f"no answer within {timeout:g} s", code=Code.DEADLINE_EXCEEDED)
 
 
 class Asking:
     """All requests of a client."""
 
-    def __init__(self, link: Link, stub: direct_pb2_grpc.DirectServiceStub, many: Any) -> None:
+    def __init__(self, link: Link, stub: "direct_pb2_grpc.DirectServiceAsyncStub", many: Any) -> None:
         self._link = link
         self._one: Any = stub.Request
         self._many = many
@@ -183,7 +185,7 @@ class Asking:
         reader = asyncio.create_task(self._read(call), name="sidecar results")
         failure: SidecarError = Closed("this client has been closed")
         try:
-            with contextlib.suppress(*_raw.ENDED):
+            with contextlib.suppress(*_raw.ended()):
                 if self._link.frames is None:
                     await self._link.learn(call)
                 await self._write(call, reader)
@@ -260,7 +262,7 @@ class Asking:
     async def _read(self, call: Any) -> SidecarError:
         """Hand out results until the call ends; why it did."""
         try:
-            while (response := await call.read()) is not grpc.aio.EOF:
+            while response := await call.read():
                 full = len(self._waiting) >= _MAX_OPEN
                 for result in response.results:
                     question = self._waiting.pop(result.id, None)
@@ -272,7 +274,7 @@ class Asking:
                         question.future.set_result(result.data)
                 if full or not self._waiting:
                     self._changed.set()
-        except grpc.aio.AioRpcError as error:
+        except _rpc.failures() as error:
             return self._link.error(error)
         except asyncio.CancelledError:
             self._link.check_ours()

@@ -8,9 +8,7 @@ import asyncio
 from collections import deque
 from typing import Any
 
-import grpc
-
-from . import _raw
+from . import _raw, _rpc
 from ._frames import CAUTIOUS
 from ._link import Link
 from .bulk import varint
@@ -244,7 +242,7 @@ class Carrying:
             try:
                 await self._begin(call, ready)
                 await self._write(call, reader)
-            except _raw.ENDED:
+            except _raw.ended():
                 pass  # the reader learns why
             if not self._leaving:
                 await asyncio.wait((reader,))
@@ -291,12 +289,12 @@ class Carrying:
     async def _read(self, call: Any) -> SidecarError:
         """Hand out what comes until the call ends; why it did."""
         try:
-            while (response := await call.read()) is not grpc.aio.EOF:
+            while response := await call.read():
                 for frame in response.frames:
                     carried = self._open.get(frame.stream)
                     if carried is not None and carried.came(frame):
                         self.forget(frame.stream)
-        except grpc.aio.AioRpcError as error:
+        except _rpc.failures() as error:
             return self._link.error(error)
         except asyncio.CancelledError:
             self._link.check_ours()

@@ -13,17 +13,19 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-import grpc
-
-from . import _checks, _convert, _raw
+from . import _checks, _convert, _raw, _rpc
 from ._link import PATIENCE, Backoff, Link
 from ._room import COST, MOST, Room
 from .bulk import PUBLISH_ITEM, SEND_ITEM, varint
+from .codes import Code
 from .errors import Closed, DeadlineExceeded, NotSupported, SidecarError, SidecarUnavailable, TooLarge
 from .types import Bundling, Durable, PublishOutcome, PublishReceipt, SendOutcome, SendReceipt, Signing
-from .v1 import common_pb2, direct_pb2, direct_pb2_grpc, pubsub_pb2, pubsub_pb2_grpc
+from .v1 import common_pb2, direct_pb2, pubsub_pb2
+
+if TYPE_CHECKING:
+    from .v1 import direct_pb2_grpc, pubsub_pb2_grpc
 
 Key = TypeVar("Key", bound=tuple[object, ...])
 Receipt = TypeVar("Receipt", bound=PublishReceipt | SendReceipt)
@@ -237,7 +239,7 @@ class Joined(Generic[Key, Receipt]):
 
     def _late(self, timeout: float | None) -> DeadlineExceeded:
         text = f"it was not {self._done} within {timeout:g} s"
-        return DeadlineExceeded(text, code=grpc.StatusCode.DEADLINE_EXCEEDED)
+        return DeadlineExceeded(text, code=Code.DEADLINE_EXCEEDED)
 
     def _given_up(self, lane: _Lane[Key, Receipt]) -> None:
         """A caller waits no longer. When it was the last one, the call ends."""
@@ -304,7 +306,7 @@ class Joined(Generic[Key, Receipt]):
                 # What is not written cannot be lost once more, nor be refused for a bound that we do not know.
                 await self._link.learn(call)
             over = await self._write(lane, call, reader)
-        except _raw.ENDED:
+        except _raw.ended():
             await asyncio.wait((reader,))  # it knows why
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -328,7 +330,7 @@ class Joined(Generic[Key, Receipt]):
 
         async def finish() -> None:
             try:
-                with contextlib.suppress(*_raw.ENDED):
+                with contextlib.suppress(*_raw.ended()):
                     await call.done_writing()
                 await asyncio.wait((reader,))
             finally:
@@ -419,7 +421,7 @@ class Joined(Generic[Key, Receipt]):
         """Hand receipts out until the call ends; returns why it did."""
         sent = lane.sent
         try:
-            while (response := await call.read()) is not grpc.aio.EOF:
+            while response := await call.read():
                 lane.lost_at = lane.failure = None
                 for first, receipts in self._receipts(response):
                     refused = bool(receipts) and receipts[0].outcome is self._too_large  # as all of a range
@@ -429,14 +431,14 @@ class Joined(Generic[Key, Receipt]):
                             continue
                         if refused:
                             text = self._refusal(receipt, len(item.data))
-                            code = grpc.StatusCode.INVALID_ARGUMENT
+                            code = Code.INVALID_ARGUMENT
                             self._fail(lane, item, TooLarge(text, reason="TOO_LARGE", code=code))
                         else:
                             item.future.set_result(receipt)
                             lane.waiting -= 1
                 lane.changed.set()
             return Closed("the sidecar ended the call")
-        except grpc.aio.AioRpcError as error:
+        except _rpc.failures() as error:
             return self._link.error(error)
         finally:
             lane.changed.set()
@@ -484,7 +486,7 @@ class Joined(Generic[Key, Receipt]):
             return Closed(
                 f"it may have been {self._done}: {failure}",
                 reason=failure.reason,
-                code=failure.code,
+                code=failure._code,
                 status=failure.status,
             )
         return failure.again()
@@ -506,7 +508,7 @@ class Publishing(Joined[PublishKey, PublishReceipt]):
     _done = "published"
     _too_large = PublishOutcome.TOO_LARGE
 
-    def __init__(self, link: Link, stub: pubsub_pb2_grpc.PubSubServiceStub, bulk: Any) -> None:
+    def __init__(self, link: Link, stub: "pubsub_pb2_grpc.PubSubServiceAsyncStub", bulk: Any) -> None:
         super().__init__(link, bulk)
         self._publish: Any = stub.Publish
 
@@ -561,7 +563,7 @@ class Sending(Joined[SendKey, SendReceipt]):
     _done = "sent"
     _too_large = SendOutcome.TOO_LARGE
 
-    def __init__(self, link: Link, stub: direct_pb2_grpc.DirectServiceStub, bulk: Any) -> None:
+    def __init__(self, link: Link, stub: "direct_pb2_grpc.DirectServiceAsyncStub", bulk: Any) -> None:
         super().__init__(link, bulk)
         self._send: Any = stub.Send
 

@@ -7,9 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import grpc
-
-from . import _checks, _fork
+from . import _checks, _fork, _rpc
+from ._engines import Channel
 from ._frames import CAUTIOUS, USUAL, Frames
 from ._security import Token
 from ._target import Target
@@ -17,18 +16,6 @@ from .errors import Closed, DeadlineExceeded, ResourceExhausted, SidecarError, S
 
 Response = TypeVar("Response")
 
-_OPTIONS = (
-    ("grpc.http2.bdp_probe", 0),  # keeps the window at 64 KiB: a slow reader is noticed early
-    ("grpc.max_receive_message_length", -1),  # the sidecar bounds its batches
-    ("grpc.max_send_message_length", -1),  # and says itself what is too large
-    ("grpc.experimental.tcp_read_chunk_size", 262_144),  # as the sidecar: a quarter less CPU for bulk on byte streams
-    ("grpc.use_local_subchannel_pool", 1),  # each client its own connection
-    ("grpc.enable_http_proxy", 0),  # the API is on this machine
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    # It also bounds each attempt to connect: on a machine under load a sidecar takes a while to greet.
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
 # What gRPC's older loop of events says of a connection that was not taken; the newer one says the reason alone.
 _REFUSED = re.compile(r"[A-Z_]+: .*: connect: (.*?)(?: \(\d+\))?", re.DOTALL)
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 1.0  # seconds between tries, doubling
@@ -55,19 +42,14 @@ class Backoff:
 class Link:
     """A channel, with typed errors."""
 
-    def __init__(
-        self, target: Target, reconnect: bool, credentials: grpc.ChannelCredentials | None, token: Token | None
-    ) -> None:
-        _fork.made()
+    def __init__(self, target: Target, channel: Channel, reconnect: bool, token: Token | None) -> None:
         self.target = target
         self.reconnect = reconnect
         self.closed = False
         self._closing = asyncio.Event()
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(target.address, options=_OPTIONS)
-        else:
-            self._channel = grpc.aio.secure_channel(target.address, credentials, options=_OPTIONS)
-        self.channel: Any = self._channel if token is None else _Authorized(self._channel, token)
+        self._channel = channel
+        methods = channel.methods
+        self.channel: Any = methods if token is None else _Authorized(methods, token)
         """What stubs are made of."""
         self.keeps = token is None
         """Whether calls stay open for what is called for later. Quotas slow streams and refuse single calls: where
@@ -194,7 +176,7 @@ class Link:
         self.check_open()
         try:
             return await call(request, timeout=timeout)
-        except grpc.aio.AioRpcError as error:
+        except _rpc.failures() as error:
             raise self.error(error) from None
         except asyncio.CancelledError:
             self.check_ours()
@@ -212,13 +194,13 @@ class Link:
             f"no sidecar answers at {self.target} ({self.target.source}): tried {count} in {seconds:.1f} s; "
             f"last: {_bare(last)}",
             reason=last.reason,
-            code=last.code,
+            code=last._code,
             status=last.status,
         )
         error.reached = not isinstance(last, SidecarUnavailable) or last.reached
         return error
 
-    def error(self, error: grpc.aio.AioRpcError) -> SidecarError:
+    def error(self, error: BaseException) -> SidecarError:
         """The typed error of a failed call."""
         failure = from_rpc(error)
         if isinstance(failure, SidecarUnavailable):
@@ -272,18 +254,17 @@ class Link:
             _fork.keep(self._channel)
 
 
-async def _forget(lacking: set[str], channel: grpc.aio.Channel) -> None:
+async def _forget(lacking: set[str], channel: Channel) -> None:
     """At the end of the present connection: forget what its sidecar lacked. Not a method, to hold no link."""
-    if channel.get_state() is grpc.ChannelConnectivity.READY:
-        await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+    await channel.until_lost()
     lacking.clear()
 
 
 class _Authorized:
     """A channel whose calls carry a token; an interceptor would put a slower call object around each."""
 
-    def __init__(self, channel: grpc.aio.Channel, token: Token) -> None:
-        self._channel: Any = channel
+    def __init__(self, channel: Any, token: Token) -> None:
+        self._channel = channel
         self._token = token
 
     def unary_unary(self, *arguments: Any, **named: Any) -> Any:

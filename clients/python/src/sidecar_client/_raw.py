@@ -1,28 +1,39 @@
 """Writing to calls whose requests are given as bytes."""
 
 import asyncio
+import sys
 from typing import Any
 
-import grpc
-from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled, without types
+from . import _rpc
+from ._failure import OwnCall, UnwrittenError
+
+__all__ = ["UnwrittenError", "ended", "write"]
 
 
-class UnwrittenError(Exception):
-    """The call had ended before anything of the request left."""
+def ended() -> tuple[type[BaseException], ...]:
+    """What `write` and the call's own methods raise when the call has ended; reading tells why."""
+    found = (*_rpc.failures(), UnwrittenError)
+    if "grpc" not in sys.modules:
+        return found
+    from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled, without types
 
-
-ENDED = (grpc.aio.AioRpcError, asyncio.InvalidStateError, cygrpc.InternalError, UnwrittenError)
-"""What `write` raises when the call has ended; reading tells why."""
+    return (*found, asyncio.InvalidStateError, cygrpc.InternalError)
 
 
 async def write(call: Any, request: bytes, *, first: bool) -> None:
     """As the call's own `write`, but for one thing.
 
-    Where the call has ended and Python does not know yet, that puts "Internal error from Core" in the place of the
-    status on its way, and nobody would ever learn why it ended: that the peer has reset the stream, say. So all but the
-    first request, which waits for the call to begin, go to the layer below.
+    Where the call has ended and Python does not know yet, that of gRPC's library puts "Internal error from Core" in the
+    place of the status on its way, and nobody would ever learn why it ended: that the peer has reset the stream, say.
+    So all but the first request, which waits for the call to begin, go to the layer below.
     """
-    if first:
+    if isinstance(call, OwnCall):
+        try:
+            await call.write(request)
+        except asyncio.CancelledError:
+            call.cancel()  # as gRPC's does: half a message has perhaps left
+            raise
+    elif first:
         await call.write(request)
     elif call.done():
         raise UnwrittenError

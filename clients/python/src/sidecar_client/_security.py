@@ -4,8 +4,7 @@ import contextlib
 import os
 import ssl
 from pathlib import Path
-
-import grpc
+from typing import NamedTuple
 
 from ._target import Target
 from .errors import InvalidArgument
@@ -13,9 +12,16 @@ from .errors import InvalidArgument
 File = str | os.PathLike[str]
 
 
-def credentials(
-    target: Target, ca: File | None, certificate: File | None, key: File | None
-) -> grpc.ChannelCredentials | None:
+class Credentials(NamedTuple):
+    """For TLS: as Python takes it, and as gRPC's library does, in PEM."""
+
+    context: ssl.SSLContext
+    roots: bytes | None
+    chain: bytes | None
+    key: bytes | None
+
+
+def credentials(target: Target, ca: File | None, certificate: File | None, key: File | None) -> Credentials | None:
     """The TLS credentials for a target, from files given or named by SIDECAR_TLS_CA, _CERT and _KEY; None: no TLS.
 
     Raises InvalidArgument where a file cannot be read or is no PEM, or where files are given for a target without TLS.
@@ -33,7 +39,7 @@ def credentials(
         raise InvalidArgument("a certificate and its key go together: one is given without the other", field=missing)
     chain, private = _read("tls_cert", chain_file), _read("tls_key", key_file)
     # gRPC would only log what is wrong with them, and go on trying.
-    context = ssl.create_default_context()
+    context = ssl.create_default_context() if roots is None else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         if roots is not None:
             context.load_verify_locations(cadata=roots.decode())
@@ -44,7 +50,9 @@ def credentials(
             context.load_cert_chain(chain_file, key_file, password=_no_password)
     except (ssl.SSLError, ValueError) as error:
         raise InvalidArgument(f"tls_cert and tls_key are no pair in PEM: {error}", field="tls_cert") from None
-    return grpc.ssl_channel_credentials(roots, private, chain)
+    context.set_alpn_protocols(["h2"])
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # Python's default since 3.13; gRPC's library does without
+    return Credentials(context, roots, chain, private)
 
 
 def _no_password() -> str:

@@ -8,9 +8,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-import grpc
-
-from . import _fork
+from . import _fork, _rpc
 from ._link import PATIENCE, Backoff, Link
 from ._waiting import DroppedError, Pending
 from .errors import AlreadyExists, Closed, ResourceExhausted, SidecarError, SlowReader, Unauthenticated
@@ -107,7 +105,7 @@ class Stream(Generic[Response]):
                     self._met = True
                 if self._greets and self._first is None:
                     self._first = await self._read()
-            except (grpc.aio.AioRpcError, SidecarError) as error:
+            except _rpc.failures(SidecarError) as error:
                 await self._lost(call, error)
                 continue
             self._ready = self._served = True
@@ -128,7 +126,7 @@ class Stream(Generic[Response]):
             try:
                 first, self._first = self._first, None
                 response: Response = await self._read() if first is None else first
-            except (grpc.aio.AioRpcError, SidecarError) as error:
+            except _rpc.failures(SidecarError) as error:
                 await self._lost(call, error)
                 continue
             self._backoff.reset()
@@ -136,7 +134,7 @@ class Stream(Generic[Response]):
 
     async def _read(self) -> Any:
         response = await self._wait(self._reading, self._call.read)
-        if response is grpc.aio.EOF:
+        if not response:
             raise Closed(f"the sidecar ended {self._name}")
         return response
 
@@ -165,7 +163,7 @@ class Stream(Generic[Response]):
             self._refused_since = now
         return self._link.reconnect and not self._link.closed and now < self._refused_since + PATIENCE
 
-    async def _lost(self, call: Any, error: "grpc.aio.AioRpcError | SidecarError") -> None:
+    async def _lost(self, call: Any, error: BaseException) -> None:
         """The call is over: wait before the next one, or raise when there is none to be."""
         if self._call is not call and isinstance(error, SidecarError):
             raise error  # it was closed here meanwhile
@@ -175,7 +173,7 @@ class Stream(Generic[Response]):
             if time.monotonic() - since > _STEADY:
                 self._backoff.reset()
         self.close()
-        failure = self._link.error(error) if isinstance(error, grpc.aio.AioRpcError) else error
+        failure = error if isinstance(error, SidecarError) else self._link.error(error)
         if not self._worth_another(failure):
             raise failure from None
         pause = self._backoff.next()

@@ -10,9 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Generic, Self, TypeVar
 
-import grpc
-
-from . import _fork
+from . import _fork, _rpc
 
 Item = TypeVar("Item")
 
@@ -112,7 +110,7 @@ class Found(AsyncIterator[Item], Generic[Item]):
         self,
         call: Callable[[], Any],
         convert: Callable[[Any], Iterable[Item]],
-        failed: Callable[[grpc.aio.AioRpcError], Exception],
+        failed: Callable[[Any], Exception],
         check_open: Callable[[], None],
     ) -> None:
         self._new_call = call
@@ -136,13 +134,13 @@ class Found(AsyncIterator[Item], Generic[Item]):
                 self._call = self._new_call()
             try:
                 response = await self._pending.result(self._call.read)
-            except grpc.aio.AioRpcError as error:
+            except _rpc.failures() as error:
                 await self.aclose()
                 raise self._failed(error) from None
             except DroppedError:
                 self._check_open()
                 raise StopAsyncIteration from None
-            if response is grpc.aio.EOF:
+            if not response:
                 await self.aclose()
             else:
                 self._items.extend(self._convert(response))

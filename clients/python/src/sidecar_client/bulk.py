@@ -7,9 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, I
 from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
-import grpc
-
-from . import _raw
+from . import _raw, _rpc
 from ._frames import Frames
 from ._link import Link
 from .types import PublishReceipts, SendReceipts
@@ -50,7 +48,7 @@ async def transfer(
         if writer.done():
             writer.result()
         return await reader  # the call may end before all is written: the reader knows why
-    except grpc.aio.AioRpcError as error:
+    except _rpc.failures() as error:
         raise link.error(error) from None
     except asyncio.CancelledError:
         link.check_ours()
@@ -66,21 +64,21 @@ async def _write(link: Link, call: Any, first: bytes, item: bytes, payloads: Pay
     encoder = _Encoder(item)
     try:
         await link.learn(call)
-    except _raw.ENDED:
+    except _raw.ended():
         return  # the reader knows why
     async with aclosing(_batches(payloads)) as batches:
         async for batch in batches:
             for part in ledger.requests(batch, link.bounds):
                 try:
                     await _raw.write(call, first + encoder.encode(part), first=bool(first))
-                except _raw.ENDED:
+                except _raw.ended():
                     return
                 first = b""
     await call.done_writing()
 
 
 async def _read(call: Any, parse: Callable[[Any], Iterable[Receipts]], ledger: "_Ledger[Receipts]") -> list[Receipts]:
-    while (response := await call.read()) is not grpc.aio.EOF:
+    while response := await call.read():
         for receipts in parse(response):
             ledger.came(receipts)
     return ledger.all()

@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from . import _checks, _convert, _fork, _hot, _security, _target, bulk, types
+from . import _checks, _convert, _engines, _fork, _hot, _rpc, _security, _target, bulk, types
 from ._asking import Asking
 from ._carrying import Carrying, opening
 from ._joining import Publishing, Sending
@@ -21,21 +21,11 @@ from .errors import DeadlineExceeded, InvalidArgument, SidecarUnavailable
 from .server import Handler, Server
 from .streams import ByteStream, StreamAcceptor
 from .subscription import Receiver, Subscription
-from .v1 import (
-    direct_pb2,
-    direct_pb2_grpc,
-    discovery_pb2,
-    discovery_pb2_grpc,
-    node_pb2,
-    node_pb2_grpc,
-    peer_pb2,
-    peer_pb2_grpc,
-    pubsub_pb2,
-    pubsub_pb2_grpc,
-    stream_pb2,
-    stream_pb2_grpc,
-)
+from .v1 import direct_pb2, discovery_pb2, node_pb2, peer_pb2, pubsub_pb2, stream_pb2
 from .validator import Judge, Validator
+
+if TYPE_CHECKING:
+    from .v1 import direct_pb2_grpc, discovery_pb2_grpc, node_pb2_grpc, peer_pb2_grpc, pubsub_pb2_grpc, stream_pb2_grpc
 
 _SERVICE = "/sidecar.v1."
 Item = TypeVar("Item")
@@ -51,6 +41,7 @@ def connect(
     tls_key: _security.File | None = None,
     token: str | None = None,
     token_file: _security.File | None = None,
+    engine: _engines.Engine | None = None,
 ) -> "Client":
     """A client for the sidecar at `target`, to be used with `async with`.
 
@@ -63,6 +54,8 @@ def connect(
     `token`: sent with each call; None: `SIDECAR_TOKEN`, else none. Only to a Unix socket, a loopback address or under
     TLS.
     `token_file`: the same, read again whenever it has changed; None: `SIDECAR_TOKEN_FILE`.
+    `engine`: what speaks gRPC: `grpcio`, which `auto` means, or `http2`, which takes the package `ngh2`; None:
+    `SIDECAR_CLIENT_ENGINE`, else `auto`.
 
     Raises InvalidArgument where these cannot be used, and SidecarUnavailable where the default socket's directory is
     not ours alone. `async with` raises SidecarUnavailable when no sidecar answers in time; it says what was tried.
@@ -70,7 +63,11 @@ def connect(
     _checks.seconds(wait, "wait")
     place = _target.find(target)
     credentials = _security.credentials(place, tls_ca, tls_cert, tls_key)
-    return Client(Link(place, reconnect, credentials, _security.token(place, token, token_file)), wait=wait)
+    proof = _security.token(place, token, token_file)
+    kind = _engines.chosen(engine)
+    _fork.made()
+    channel = _engines.opened(kind, place.address, credentials)
+    return Client(Link(place, channel, reconnect, proof), wait=wait)
 
 
 class Client:
@@ -86,12 +83,14 @@ class Client:
         self._wait = wait
         self._link = link
         channel = link.channel
-        self._node = node_pb2_grpc.NodeServiceStub(channel)
-        self._peer = peer_pb2_grpc.PeerServiceStub(channel)
-        self._direct = direct_pb2_grpc.DirectServiceStub(channel)
-        self._stream = stream_pb2_grpc.StreamServiceStub(channel)
-        self._pubsub = pubsub_pb2_grpc.PubSubServiceStub(channel)
-        self._discovery = discovery_pb2_grpc.DiscoveryServiceStub(channel)
+        self._node: node_pb2_grpc.NodeServiceAsyncStub = _rpc.stub(channel, node_pb2, "NodeService")
+        self._peer: peer_pb2_grpc.PeerServiceAsyncStub = _rpc.stub(channel, peer_pb2, "PeerService")
+        self._direct: direct_pb2_grpc.DirectServiceAsyncStub = _rpc.stub(channel, direct_pb2, "DirectService")
+        self._stream: stream_pb2_grpc.StreamServiceAsyncStub = _rpc.stub(channel, stream_pb2, "StreamService")
+        self._pubsub: pubsub_pb2_grpc.PubSubServiceAsyncStub = _rpc.stub(channel, pubsub_pb2, "PubSubService")
+        self._discovery: discovery_pb2_grpc.DiscoveryServiceAsyncStub = _rpc.stub(
+            channel, discovery_pb2, "DiscoveryService"
+        )
         self._send_many = self._link.raw(f"{_SERVICE}DirectService/SendMany", direct_pb2.SendManyResponse.FromString)
         self._open_stream = self._link.raw(
             f"{_SERVICE}StreamService/OpenStream", stream_pb2.OpenStreamResponse.FromString

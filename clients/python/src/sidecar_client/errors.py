@@ -45,12 +45,17 @@ SidecarError
 """
 
 import re
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
-import grpc
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+
+from . import _rpc
+from .codes import Code
+
+if TYPE_CHECKING:
+    import grpc
 
 _DETAILS = "grpc-status-details-bin"
 
@@ -70,15 +75,20 @@ class SidecarError(Exception):
         reason: str | None = None,
         field: str | None = None,
         retry_after: float | None = None,
-        code: grpc.StatusCode | None = None,
+        code: "grpc.StatusCode | Code | None" = None,
         status: Status | None = None,
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.field = field
         self.retry_after = retry_after
-        self.code = code
+        self._code = None if code is None else _rpc.number(code)
         self.status = status
+
+    @property
+    def code(self) -> "grpc.StatusCode | None":
+        """The gRPC status code."""
+        return None if self._code is None else _rpc.status_code(self._code)
 
     def again(self, message: str | None = None) -> Self:
         """The same error as another object, for another caller; with other words, if given."""
@@ -87,7 +97,7 @@ class SidecarError(Exception):
             reason=self.reason,
             field=self.field,
             retry_after=self.retry_after,
-            code=self.code,
+            code=self._code,
             status=self.status,
         )
 
@@ -265,21 +275,19 @@ class StorageError(InternalError):
     """The sidecar's disk refused."""
 
 
-_BY_CODE: dict[grpc.StatusCode, type[SidecarError]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
-    grpc.StatusCode.NOT_FOUND: NotFound,
-    grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
-    grpc.StatusCode.UNIMPLEMENTED: NotSupported,
-    grpc.StatusCode.UNAVAILABLE: SidecarUnavailable,
-    grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
-    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
-    grpc.StatusCode.CANCELLED: Closed,
-    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
-    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
+_BY_CODE: dict[Code, type[SidecarError]] = {
+    Code.INVALID_ARGUMENT: InvalidArgument,
+    Code.NOT_FOUND: NotFound,
+    Code.ALREADY_EXISTS: AlreadyExists,
+    Code.UNIMPLEMENTED: NotSupported,
+    Code.UNAVAILABLE: SidecarUnavailable,
+    Code.FAILED_PRECONDITION: FailedPrecondition,
+    Code.RESOURCE_EXHAUSTED: ResourceExhausted,
+    Code.DEADLINE_EXCEEDED: DeadlineExceeded,
+    Code.CANCELLED: Closed,
+    Code.UNAUTHENTICATED: Unauthenticated,
+    Code.PERMISSION_DENIED: PermissionDenied,
 }
-
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def _tree(kind: type[SidecarError]) -> list[type[SidecarError]]:
@@ -293,24 +301,29 @@ def _reason(kind: type[SidecarError]) -> str:
 BY_REASON: dict[str, type[SidecarError]] = {_reason(kind): kind for kind in _tree(SidecarError)}
 
 
+_NUMBERS = frozenset(Code)
+
 # What gRPC itself says of a call that it never sent: tests hold that the pinned version does.
 _UNREACHED = ("failed to connect to all addresses", "errors resolving ")
 
 
-def from_rpc(error: grpc.aio.AioRpcError) -> SidecarError:
-    """The typed error of a failed call."""
-    code = error.code()
-    return _failure(code, error.details() or code.name, _status(error))
+def from_rpc(error: Any) -> SidecarError:
+    """The typed error of a failed call, of either engine."""
+    code = _rpc.number(error.code())
+    found = _failure(code, error.details() or code.name, _status(error))
+    if isinstance(found, SidecarUnavailable) and not getattr(error, "reached", True):
+        found.reached = False
+    return found
 
 
 def from_status(encoded: bytes) -> SidecarError:
     """The typed error of an encoded google.rpc.Status: what one of many requests on a call ended with."""
     status = Status.FromString(encoded)
-    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    code = Code(status.code) if status.code in _NUMBERS else Code.UNKNOWN
     return _failure(code, status.message or code.name, status)
 
 
-def _failure(code: grpc.StatusCode, message: str, status: Status | None) -> SidecarError:
+def _failure(code: Code, message: str, status: Status | None) -> SidecarError:
     reason = field = retry_after = None
     for detail in status.details if status is not None else ():
         info, request, retry = ErrorInfo(), BadRequest(), RetryInfo()
@@ -323,7 +336,7 @@ def _failure(code: grpc.StatusCode, message: str, status: Status | None) -> Side
     kind = BY_REASON.get(reason or "") or _BY_CODE.get(code, InternalError)
     if reason is None and kind is ResourceExhausted and "larger than max" in message:
         kind = TooLarge  # gRPC itself refuses what is over the sidecar's bound on calls
-    if reason is None and code is grpc.StatusCode.INTERNAL and "Internal error from Core" in message:
+    if reason is None and code is Code.INTERNAL and "Internal error from Core" in message:
         kind = SidecarUnavailable  # what grpc.aio makes of writing to a connection that was lost a moment ago
     failure = kind(message, reason=reason, field=field, retry_after=retry_after, code=code, status=status)
     if isinstance(failure, SidecarUnavailable):
@@ -331,7 +344,7 @@ def _failure(code: grpc.StatusCode, message: str, status: Status | None) -> Side
     return failure
 
 
-def _status(error: grpc.aio.AioRpcError) -> Status | None:
+def _status(error: Any) -> Status | None:
     for key, value in error.trailing_metadata() or ():
         if key == _DETAILS and isinstance(value, bytes):
             try:

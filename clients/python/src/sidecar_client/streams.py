@@ -7,15 +7,14 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import grpc
-
-from . import _checks, _fork, _raw
+from . import _checks, _fork, _raw, _rpc
 from ._carrying import Carried, Carrying, Piece, attaching
 from ._frames import CAUTIOUS
 from ._link import Link
 from ._stream import Stream
 from ._waiting import DroppedError, Items, Pending
 from .bulk import varint
+from .codes import Code
 from .errors import Closed, SidecarError
 from .v1 import stream_pb2
 
@@ -42,10 +41,10 @@ class _OwnCall:
         """The next piece; None when the call ended in order. Raises SidecarError."""
         try:
             response = await self._call.read()
-        except grpc.aio.AioRpcError as error:
+        except _rpc.failures() as error:
             self._error = self._link.error(error)
             raise self._error from None
-        if response is grpc.aio.EOF:
+        if not response:
             return None
         opened = None
         if response.HasField("opened"):
@@ -74,7 +73,7 @@ class _OwnCall:
     async def _send(self, request: bytes, *, first: bool = False) -> None:
         try:
             await _raw.write(self._call, request, first=first)
-        except _raw.ENDED:
+        except _raw.ended():
             raise await self._reason() from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -87,15 +86,11 @@ class _OwnCall:
         if self._error is not None:
             return self._error
         call = self._call
-        code = await call.code()
-        if code is grpc.StatusCode.OK:
+        if _rpc.number(await call.code()) is Code.OK:
             return Closed("the stream has ended")
         if call.cancelled():
             return Closed("the stream was given up here")
-        error = grpc.aio.AioRpcError(
-            code, await call.initial_metadata(), await call.trailing_metadata(), await call.details()
-        )
-        return self._link.error(error)
+        return self._link.error(await _rpc.failure(call))
 
 
 class ByteStream:

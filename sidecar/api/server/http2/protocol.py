@@ -212,6 +212,8 @@ class ApiProtocol(asyncio.Protocol):
 
     async def drained(self, stream: int, at_most: int) -> None:
         """Return when no more bytes of the stream wait than these, or it has ended."""
+        if self.machine.waiting(stream) <= at_most:
+            return  # they went out at once
         waiter = self._loop.create_future()
         entry = (at_most, waiter)
         self._draining.setdefault(stream, []).append(entry)

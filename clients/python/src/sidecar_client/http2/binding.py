@@ -10,10 +10,12 @@ from ngh2 import (
     Configuration,
     Connection,
     DataReceived,
+    GoAwayReceived,
     NGH2Error,
     PingAcknowledged,
     PingReceived,
     RequestReceived,
+    ResponseReceived,
     Role,
     Setting,
     SettingsReceived,
@@ -23,11 +25,14 @@ from ngh2 import (
 )
 
 __all__ = [
+    "ClientSession",
     "DataReceived",
+    "GoAwayReceived",
     "Headers",
     "PingAcknowledged",
     "PingReceived",
     "RequestReceived",
+    "ResponseReceived",
     "Session",
     "SessionBounds",
     "SettingsReceived",
@@ -35,6 +40,7 @@ __all__ = [
     "StreamReset",
     "TrailersReceived",
     "Violation",
+    "open_client_session",
     "open_session",
 ]
 
@@ -64,8 +70,8 @@ class SessionBounds(NamedTuple):
     resets: tuple[int, int]
 
 
-class Session(Protocol):
-    """One connection, the server's side: bytes in, events out; headers, data and trailers in, bytes out."""
+class _Side(Protocol):
+    """One connection: bytes in, events out; headers and data in, bytes out."""
 
     def receive_data(self, data: bytes) -> None:
         """Take what the socket brought. Raises Violation."""
@@ -74,16 +80,10 @@ class Session(Protocol):
         """What has happened since it was asked last."""
 
     def data_to_send(self, amount: int | None = None) -> bytes:
-        """What the socket is to take next, at most `amount` bytes, as far as the client's windows allow."""
+        """What the socket is to take next, at most `amount` bytes, as far as the other side's windows allow."""
 
-    def send_response(self, stream_id: int, headers: Headers, *, end_stream: bool = False) -> None:
-        """Send a stream's headers."""
-
-    def send_data(self, stream_id: int, data: bytes) -> None:
+    def send_data(self, stream_id: int, data: bytes, *, end_stream: bool = False) -> None:
         """Send bytes behind what waits already."""
-
-    def send_trailers(self, stream_id: int, headers: Headers) -> None:
-        """End the stream with these once all its bytes have gone out."""
 
     def reset_stream(self, stream_id: int, error_code: int) -> None:
         """End a stream at once; what waits is dropped."""
@@ -92,20 +92,48 @@ class Session(Protocol):
         """Bytes of the stream that wait; 0 where it has ended."""
 
     def acknowledge_received_data(self, amount: int, stream_id: int) -> None:
-        """The client may send as many bytes more, on the stream as on the connection."""
+        """The other side may send as many bytes more, on the stream as on the connection."""
 
     def set_local_window_size(self, window_size: int, *, stream_id: int = 0) -> None:
-        """How many bytes the client may have sent that were not acknowledged."""
+        """How many bytes the other side may have sent that were not acknowledged."""
 
     def ping(self) -> None:
-        """Ask the client for a sign of life."""
+        """Ask for a sign of life."""
 
     def send_goaway(self, error_code: int = 0) -> None:
         """Take no further streams."""
 
     @property
     def want_read(self) -> bool:
-        """Whether more from the client would mean anything."""
+        """Whether more from the other side would mean anything."""
+
+
+class Session(_Side, Protocol):
+    """The server's side."""
+
+    def send_response(self, stream_id: int, headers: Headers, *, end_stream: bool = False) -> None:
+        """Send a stream's headers."""
+
+    def send_trailers(self, stream_id: int, headers: Headers) -> None:
+        """End the stream with these once all its bytes have gone out."""
+
+
+class ClientSession(_Side, Protocol):
+    """The client's side."""
+
+    def send_request(self, headers: Headers, *, end_stream: bool = False) -> int:
+        """Begin a stream, once the server's bound on them allows; its number."""
+
+    def end_stream(self, stream_id: int) -> None:
+        """Nothing follows the bytes that wait."""
+
+    @property
+    def want_write(self) -> bool:
+        """Whether there is anything for the socket."""
+
+    @property
+    def can_send_request(self) -> bool:
+        """Whether another stream may begin."""
 
 
 def open_session(bounds: SessionBounds) -> Session:
@@ -128,4 +156,25 @@ def open_session(bounds: SessionBounds) -> Session:
     )
     # Streams bound what waits here; a bound of the connection would let one that nobody reads hold up the others.
     session.set_local_window_size(MAX_WINDOW)
+    return session
+
+
+def open_client_session(window: int, headers: int) -> ClientSession:
+    """A connection that has just been made.
+
+    `window`: bytes of a stream that are not acknowledged. `headers`: bytes of a response's headers as RFC 9113 counts
+    them, which servers are told; with more only the call ends.
+    """
+    session = Connection(
+        Role.CLIENT,
+        Configuration(
+            auto_window_update=False,
+            max_inbound_header_list_size=headers,
+            max_inbound_header_count=headers // 32,
+        ),
+    )
+    session.initiate_connection(
+        {Setting.ENABLE_PUSH: 0, Setting.INITIAL_WINDOW_SIZE: window, Setting.MAX_HEADER_LIST_SIZE: headers}
+    )
+    session.set_local_window_size(MAX_WINDOW)  # as a server's: streams bound what waits here
     return session

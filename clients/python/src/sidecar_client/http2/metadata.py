@@ -1,11 +1,13 @@
 """What calls say beside their messages, as HTTP/2's headers (`grpc/doc/PROTOCOL-HTTP2.md`)."""
 
 import base64
+import re
 from collections.abc import Iterable
 from urllib.parse import quote, unquote_to_bytes
 
 from .binding import Headers
 
+_AT_AN_END = re.compile(r"^ +| +$")
 _PLAIN = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
@@ -23,8 +25,8 @@ def decoded(value: bytes) -> list[bytes]:
 
 
 def quoted(message: str) -> bytes:
-    """A status' text as `grpc-message`."""
-    return quote(message, safe=_PLAIN).encode()
+    """A status' text as `grpc-message`. A space at an end would make the header malformed (RFC 9113, section 8.2.1)."""
+    return _AT_AN_END.sub(lambda found: "%20" * len(found[0]), quote(message, safe=_PLAIN)).encode()
 
 
 def unquoted(value: bytes) -> str:
