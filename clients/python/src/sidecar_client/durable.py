@@ -5,12 +5,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
-from . import _checks, _convert
+from . import _checks, _convert, _rpc
 from ._link import Link
 from ._stream import Stream
 from ._waiting import Items
 from .types import InboxMessage, MessageId, OutboxEvent, OutboxMessage
-from .v1 import direct_pb2, direct_pb2_grpc, durable_pb2, durable_pb2_grpc
+from .v1 import direct_pb2, durable_pb2
 
 _MOST = 4096  # settlements in one call
 _PAGE = 1000
@@ -162,8 +162,8 @@ class Durability:
 
     def __init__(self, link: Link, channel: Any) -> None:
         self._link = link
-        self._receive: Any = direct_pb2_grpc.DirectServiceStub(channel).Receive
-        self._stub: Any = durable_pb2_grpc.DurableServiceStub(channel)
+        self._receive: Any = _rpc.stub(channel, direct_pb2, "DirectService").Receive
+        self._stub: Any = _rpc.stub(channel, durable_pb2, "DurableService")
         self.settling = Settling(link, self._stub.Settle)
 
     def receive(

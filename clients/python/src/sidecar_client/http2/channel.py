@@ -62,27 +62,33 @@ class Http2Channel:
         assert self._loop is not None, "there was a call"
         return self._loop
 
-    # ------------------------------------------------------------ what stubs ask for
+    # ------------------------------------------------------------ what stubs ask for, generated ones too
 
     @property
     def methods(self) -> Any:
         """What stubs are made of."""
         return self
 
-    def unary_unary(self, path: str, request_serializer: Serialize = None, response_deserializer: Parse = None) -> Any:
+    def unary_unary(
+        self, path: str, request_serializer: Serialize = None, response_deserializer: Parse = None, **_: Any
+    ) -> Any:
         """One request, one response: call it, and await what it gives."""
         return self._method(SingleCall, path, request_serializer, response_deserializer)
 
-    def unary_stream(self, path: str, request_serializer: Serialize = None, response_deserializer: Parse = None) -> Any:
+    def unary_stream(
+        self, path: str, request_serializer: Serialize = None, response_deserializer: Parse = None, **_: Any
+    ) -> Any:
         """One request, many responses."""
         return self._method(StreamingCall, path, request_serializer, response_deserializer)
 
-    def stream_unary(self, path: str, request_serializer: Serialize = None, response_deserializer: Parse = None) -> Any:
+    def stream_unary(
+        self, path: str, request_serializer: Serialize = None, response_deserializer: Parse = None, **_: Any
+    ) -> Any:
         """Many requests, one response."""
         return self._feeding(SingleCall, path, request_serializer, response_deserializer)
 
     def stream_stream(
-        self, path: str, request_serializer: Serialize = None, response_deserializer: Parse = None
+        self, path: str, request_serializer: Serialize = None, response_deserializer: Parse = None, **_: Any
     ) -> Any:
         """Many requests, many responses: write them, or give an iterable."""
         return self._feeding(StreamingCall, path, request_serializer, response_deserializer)
