@@ -97,9 +97,7 @@ class PortMapper:
         self._announced: dict[int, EpochWatch] = {}
         self._releasing = False
         self._number = 0
-        self._under_way: dict[
-            int, tuple[AskingMethod, int]
-        ] = {}  # HTTP requests: whose they are, and that one's numbers
+        self._under_way: dict[int, tuple[AskingMethod, int]] = {}  # HTTP requests: whose, and their numbers there
 
     # ------------------------------------------------------------ what there is
 
@@ -162,7 +160,8 @@ class PortMapper:
         first = told.version not in self._announced
         restarted = self._announced.setdefault(told.version, EpochWatch()).restarted(told.epoch, now)
         hosts = {port.mapped.host for port in self._ports.values() if port.mapped is not None}
-        if first or restarted or (told.host is not None and hosts and told.host not in hosts):
+        moved = told.host is not None and hosts and told.host not in hosts and ":" not in gateway.host
+        if first or restarted or moved:
             self._ask_all_again(now)
 
     def unreachable(self, now: float) -> None:
@@ -230,6 +229,9 @@ class PortMapper:
         """Have all mappings removed; nothing is asked for any more. It is done when `released`."""
         self._releasing = True
         self._retry_at = None
+        holds = next((port.protocol for port in self._ports.values() if port.mapped is not None), "")
+        if self._gateway is not None and holds and (self._method is None or self._method.name != holds):
+            self._method = self._make(holds, self._gateway)  # the gateway has not answered of late: perhaps it does now
         for number, port in self._ports.items():
             port.renew_at = None
             if self._method is not None and (port.mapped is not None or port.asking):

@@ -117,11 +117,9 @@ class Pcp(DatagramAsking):
 
     @override
     def release(self, port: int, external_port: int, now: float) -> None:
-        nonce = self._nonces.get(port)
-        if nonce is not None:
-            self._releasing[port] = None
-            host = self._hosts.get(port, "")
-            self._send(port, encode_map(self.gateway.own, nonce, port, external_port, host, 0), now)
+        self._releasing[port] = None
+        nonce = self._nonces.setdefault(port, self._nonce(port))
+        self._send(port, encode_map(self.gateway.own, nonce, port, external_port, self._hosts.get(port, ""), 0), now)
 
     @override
     def receive_datagram(self, data: bytes, now: float) -> Sequence[Outcome]:

@@ -193,6 +193,20 @@ def test_a_node_that_was_killed_has_its_mapping_back_and_nobody_else_has() -> No
     assert len(gateway.mapped) == 1
 
 
+@pytest.mark.parametrize("protocol", ["pcp", "nat-pmp"])
+def test_a_gateway_that_did_not_answer_of_late_is_asked_to_remove_all_the_same(protocol: str) -> None:
+    gateway = FakeGateway(protocol)
+    asker = Asker(gateway)
+    gateway.speaks = ()
+    asker.run(400)
+    assert asker.external
+    gateway.speaks = (protocol,)
+    asker.mapper.release(asker.now)
+    asker.settle()
+    assert asker.mapper.released
+    assert not gateway.mapped
+
+
 def test_a_gateway_that_maps_and_then_breaks_is_tried_anew_once_a_minute() -> None:
     class Breaking(FakeGateway):
         def act(self, action: str, given: dict[str, str]) -> HttpAnswer:

@@ -1,8 +1,11 @@
 """What is said to gateways, byte by byte, and what they may answer."""
 
+import contextlib
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sidecar.core.errors import ProtocolError
 from sidecar.core.portmap import announcement, documents, natpmp, pcp, ssdp
@@ -259,3 +262,32 @@ LAUGHS = b"<!DOCTYPE a [<!ENTITY a0 'ha'>" + b"".join(
 def test_xml_that_means_harm_or_is_none_is_refused(document: bytes) -> None:
     with pytest.raises(ProtocolError):
         documents.decode_description(document)
+
+
+SHAPES = (
+    b"",
+    bytes.fromhex("0080 0000 00000064 cb007109"),
+    bytes.fromhex("0082 0000 00000064 128b 0050 00000258"),
+    bytes.fromhex("0281 0000 00000258 00000064" + 96 * "0"),
+    b"HTTP/1.1 200 OK\r\nST: urn:schemas-upnp-org:device:InternetGatewayDevice:1\r\nLOCATION: http://192.168.1.1/d\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    DESCRIPTION.format(version=1, control="/ctl").encode(),
+    fault(718).body,
+)
+
+
+@given(shape=st.sampled_from(SHAPES), at=st.integers(0, 800), noise=st.binary(max_size=12), cut=st.integers(0, 12))
+def test_no_bytes_raise_anything_but_a_protocol_error(shape: bytes, at: int, noise: bytes, cut: int) -> None:
+    data = shape[:at] + noise + shape[at + cut :]
+    for decode in (
+        natpmp.decode,
+        pcp.decode,
+        announcement.decode,
+        lambda data: ssdp.decode_answer(data, HOST),
+        documents.decode_description,
+        lambda data: documents.decode_answer(data, "GetX"),
+        lambda data: HttpReader().receive(data) or HttpReader().end(),
+        lambda data: ssdp.location(data.decode("latin-1"), HOST, "http://192.168.1.1/d"),
+    ):
+        with contextlib.suppress(ProtocolError):
+            decode(data)
