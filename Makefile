@@ -84,6 +84,9 @@ attack-sim: $(STAMP)  ## Play the published attacks, and others, on virtual time
 probe-check: $(STAMP)  ## Hold the probe against the truth and the simulator, with 20 sidecars in namespaces; writes docs/propagation.md (needs root)
 	@exec $(BIN)/python -m bench.probes.run $(PROBE_CHECK)
 
+reach: $(STAMP)  ## Who behind which NAT reaches whom, and how, in namespaces; writes docs/reach.md; TRIES=100: how often holes are punched (needs root)
+	@exec $(BIN)/python -m bench.reach.run $(if $(TRIES),--tries $(TRIES)) $(REACH)
+
 bench: $(STAMP)  ## Measure the sidecar beside others, go-libp2p-daemon too by P2PD=PATH; writes docs/benchmarks.md (needs Go)
 	@exec $(BIN)/python -m bench.run $(if $(P2PD),--p2pd $(P2PD)) $(BENCH)
 
@@ -261,5 +264,5 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo demo-nat test test-slow test-tools probe-check attack-sim dist promtool miniupnpd grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench attack bench-attack bench-clients bench-gate bench-growth bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
+.PHONY: help install demo demo-nat test test-slow test-tools probe-check reach attack-sim dist promtool miniupnpd grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench attack bench-attack bench-clients bench-gate bench-growth bench-guard bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
   breaking release-schemas image image-base image-figures deploy-test manifests tools page-test site profile

@@ -49,7 +49,7 @@ class Kind(NamedTuple):
     carrier: bool = False
     """Whether there is a second NAT of the same kind outside of the first one."""
     maps: bool = False
-    """Whether a node behind it can have the NAT open a port that the whole internet gets through to (NAT-PMP, UPnP)."""
+    """Whether a node behind it can have it open a port that the whole internet gets through to (PCP, NAT-PMP, UPnP)."""
     stock: bool = False
     """Whether ports are given out as nftables' plain `masquerade` does."""
 
@@ -116,6 +116,7 @@ KINDS = (
         "No IPv4, public addresses, no NAT, and a firewall that lets only answers in.",
         Behaviour(Mapping.NONE, Filtering.PORT),
         version=6,
+        maps=True,
     ),
 )
 

@@ -1,7 +1,7 @@
 """A small internet with places of all kinds, made of network namespaces.
 
     home 10.n.0.2 --+
-                    +-- lan [a NAT of the place's kind] wan 198.51.100.n --+
+                    +-- lan [a NAT of the place's kind] wan     5.6.7.n --+
     home 10.n.0.3 --+                                                      +-- router with delays -- relay, witness
                                                 another place, and so on --+
 
@@ -26,6 +26,8 @@ from bench.reach.rules import firewall, nat, ports_of_carrier, ports_outside
 
 TOOLS = {"ip": "iproute2", "nft": "nftables", "nsenter": "util-linux"}
 _LEAST, _MOST = 0.005, 0.025  # seconds from a place to the middle of the internet, one way
+_OUTSIDE, _OUTSIDE6 = "5.6.7", "2a00:77"  # miniupnpd opens no port where the address outside is one for documentation
+_GATEWAY6 = "fe80::77"
 _CARRIERS = "100.64.0"
 _HOMES = 2
 
@@ -95,7 +97,7 @@ class _Builder:
         self.addresses: list[tuple[str, ...]] = []
 
     def public(self, number: int) -> Host:
-        own = f"198.51.100.{number}", f"2001:db8:{number:x}::1"
+        own = f"{_OUTSIDE}.{number}", f"{_OUTSIDE6}:{number:x}::1"
         return Host(self._outside(own, own), own)
 
     def place(self, kind: Kind, number: int) -> Place:
@@ -104,7 +106,7 @@ class _Builder:
             return Place(kind, number, (host,), host.namespace, host.addresses)
         if kind.version == 6:
             return self._behind_firewall(kind, number)
-        wan = f"198.51.100.{number}"
+        wan = f"{_OUTSIDE}.{number}"
         lan = f"10.{number}.0"
         outer = router = self._outside((wan,), (wan,))
         if kind.carrier:
@@ -128,14 +130,15 @@ class _Builder:
         return Place(kind, number, tuple(homes), router, (wan,))
 
     def _behind_firewall(self, kind: Kind, number: int) -> Place:
-        lan = f"2001:db8:{number:x}:1:"
+        lan = f"{_OUTSIDE6}:{number:x}:1:"
         own = tuple(f"{lan}:{2 + home}" for home in range(_HOMES))
-        router = self._outside((f"2001:db8:{number:x}::1",), own)
+        router = self._outside((f"{_OUTSIDE6}:{number:x}::1",), own)
         self._bridge(router, f"{lan}:1/64")
+        self._ip(router, f"addr add {_GATEWAY6}/64 dev lan nodad")
         homes = []
         for home, address in enumerate(own):
             namespace = self._namespace()
-            self._wire(router, namespace, "eth0", f"{address}/64", f"{lan}:1", home)
+            self._wire(router, namespace, "eth0", f"{address}/64", f"{_GATEWAY6} dev eth0", home)
             homes.append(Host(namespace, (address,)))
         self._nft(router, firewall())
         return Place(kind, number, tuple(homes), router, own[:1])

@@ -3,17 +3,20 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from sidecar_client import PeerPath, SidecarError
 
+from bench.reach.gateways import daemon, gateways
 from bench.reach.kinds import KINDS, SHARED, Kind, Pair, Way, must, pairs
-from bench.reach.nodes import Fleet, Node
+from bench.reach.nodes import Fleet, Node, until
 from bench.reach.places import Internet
 
-_AT_ONCE = 3  # pairs that are tried at the same time, none with a node in common
+_AT_ONCE = 5  # pairs that are tried at the same time, none with a node in common
 _DIAL = 30.0
+_MAPPING = 60.0  # seconds for a gateway to be found, and to answer
 _PUNCH = 40.0  # seconds from the connection through the relay to the one without, or until it is given up
 
 
@@ -76,14 +79,37 @@ def _meetings(nodes: dict[tuple[str, int], Node], both: bool) -> list[Meeting]:
 
 async def play(internet: Internet, way: Way, home: Path, say: Callable[[str], None]) -> list[Outcome]:
     """Every pair by a way. Raises LabFailed."""
+    program = daemon()
+    if way is not Way.MAPPED:
+        return await _play(internet, way, home, say)
+    if program is None:
+        say("mapped: miniupnpd is not here (make miniupnpd)")
+        return [Outcome(pair, way, None, 0.0) for pair in pairs()]
+    with gateways(program, [place for place in internet.places if not place.kind.public]):
+        return await _play(internet, way, home, say)
+
+
+async def _play(internet: Internet, way: Way, home: Path, say: Callable[[str], None]) -> list[Outcome]:
     nodes = _nodes(internet)
-    settings = {"relay-punch": "true" if way is Way.PUNCHED else "false"}
+    settings = {
+        "relay-punch": "false" if way is Way.RELAYED else "true",  # it also has nodes dial from where they listen
+        "nat-mapping": "on" if way is Way.MAPPED else "off",
+    }
     async with Fleet(internet, home) as fleet:
         await fleet.start(list(nodes.values()), settings, {})
         say(f"{way}: {len(nodes)} sidecars have their places with the relay")
-        tries: dict[Way, Try] = {Way.DIRECT: _direct, Way.PUNCHED: _punched, Way.RELAYED: _relayed}
+        if way is Way.MAPPED:
+            for (name, _), node in nodes.items():
+                if any(kind.maps for kind in KINDS if kind.name == name):
+                    await until(partial(_mapped, node), _MAPPING, f"the gateway maps no port for {node.title}")
+        tries: dict[Way, Try] = {
+            Way.DIRECT: _direct,
+            Way.MAPPED: _direct,
+            Way.PUNCHED: _punched,
+            Way.RELAYED: _relayed,
+        }
         results = await _all(fleet, _meetings(nodes, way is Way.PUNCHED), tries[way])
-        if way is Way.DIRECT:  # the other way round, where that was in vain: long after, so that no NAT is open for it
+        if tries[way] is _direct:  # the other way round, where that was in vain: later, so that no NAT is open for it
             again = [
                 Meeting(pair, nodes[pair.other.name, 1], nodes[pair.one.name, 0])
                 for pair, found in results.items()
@@ -92,6 +118,11 @@ async def play(internet: Internet, way: Way, home: Path, say: Callable[[str], No
             for pair, found in (await _all(fleet, again, _direct)).items():
                 results[pair] = found
     return [_outcome(pair, way, found) for pair, found in results.items()]
+
+
+async def _mapped(node: Node) -> bool:
+    mapping = (await node.client.info()).port_mapping
+    return mapping is not None and mapping.state == "mapped"
 
 
 def _outcome(pair: Pair, way: Way, found: Sequence[float | str]) -> Outcome:
@@ -121,7 +152,8 @@ async def _all(fleet: Fleet, meetings: Sequence[Meeting], attempt: Try) -> dict[
 
 async def _direct(fleet: Fleet, meeting: Meeting) -> float | str:
     _, dialler, other = meeting
-    addresses = await fleet.seen(other)
+    announced = (await other.client.info()).announced_addresses
+    addresses = [*(address for address in announced if "/p2p-circuit" not in address), *await fleet.seen(other)]
     begun = time.monotonic()
     try:
         await dialler.client.connect_peer(other.peer_id, addresses=addresses, timeout=_DIAL)

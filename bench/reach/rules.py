@@ -1,4 +1,7 @@
-"""What nftables is told so that a namespace is a NAT of a kind. Devices: `wan` outside, `lan` inside."""
+"""What nftables is told so that a namespace is a NAT of a kind. Devices: `wan` outside, `lan` inside.
+
+The table's name, and the empty chains, are where miniupnpd puts the ports that it is asked to open.
+"""
 
 from collections.abc import Mapping as Table
 
@@ -31,13 +34,17 @@ def ports_of_carrier(router: str, homes: list[str]) -> dict[Inside, int]:
 def firewall() -> str:
     """Rules that let out everything and in only answers; nothing is translated."""
     return """
-table inet lab {
+table inet filter {
   chain through {
     type filter hook forward priority filter; policy drop;
     iifname "lan" accept
     ct state established,related accept
     meta l4proto ipv6-icmp accept
+    jump miniupnpd
   }
+  chain miniupnpd { }
+  chain prerouting_miniupnpd { }
+  chain postrouting_miniupnpd { }
 }
 """
 
@@ -46,7 +53,7 @@ def nat(kind: Kind, wan: str, table: Table[Inside, int], lan: str) -> str:
     """The rules of a NAT with the address `wan` outside and the network `lan` inside."""
     independent = kind.behaviour.mapping is Mapping.INDEPENDENT
     return f"""
-table inet lab {{
+table inet filter {{
 {_maps(wan, table)}
   chain outgoing {{
     type nat hook postrouting priority srcnat; policy accept;

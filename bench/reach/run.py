@@ -36,9 +36,9 @@ Result = TypeVar("Result")
 
 
 def main() -> int:
-    options = _options()
+    chosen = options()
     try:
-        return _punch(options) if options.tries else _table(options)
+        return punch(chosen) if chosen.tries else table(chosen)
     except LabUnavailable as error:
         print(f"there can be no network of namespaces here: {error}", file=sys.stderr)
     except (LabFailed, TimeoutError, SidecarError) as error:
@@ -49,18 +49,19 @@ def main() -> int:
     return 1
 
 
-def _options() -> argparse.Namespace:
+def options() -> argparse.Namespace:
+    """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tries", type=int, default=0, help="punch so many holes between two home routers")
     parser.add_argument("--nodes", type=int, default=10, help="sidecars in each of the two homes (10)")
     parser.add_argument("--ways", type=_ways, default=tuple(Way), help="of the table: direct,mapped,punched,relayed")
     parser.add_argument("--print", action="store_true", dest="only_print", help="print it, and write no page")
-    options = parser.parse_args()
-    if options.tries < 0 or not 1 <= options.nodes <= page.MAX_NODES:
+    found = parser.parse_args()
+    if found.tries < 0 or not 1 <= found.nodes <= page.MAX_NODES:
         parser.error(f"--tries is at least 1, --nodes from 1 to {page.MAX_NODES}")
-    if set(options.ways) != set(Way) and not options.only_print:
+    if set(found.ways) != set(Way) and not found.only_print:
         parser.error("a part of the table is only for --print")
-    return options
+    return found
 
 
 def _ways(text: str) -> tuple[Way, ...]:
@@ -70,7 +71,8 @@ def _ways(text: str) -> tuple[Way, ...]:
 # ---------------------------------------------------------------- the table
 
 
-def _table(options: argparse.Namespace) -> int:
+def table(options: argparse.Namespace) -> int:
+    """Look at all places, play all pairs, and write it down; returns the exit code."""
     with internet([*kinds_needed(), STOCK]) as lab, tempfile.TemporaryDirectory() as directory:
         seen = look(lab, (*KINDS, *SHARED, STOCK))
         wrong = [kind for kind, behaviour in seen.items() if behaviour != kind.behaviour]
@@ -97,7 +99,8 @@ def look(lab: Internet, kinds: Sequence[Kind]) -> dict[Kind, Behaviour]:
 # ---------------------------------------------------------------- holes
 
 
-def _punch(options: argparse.Namespace) -> int:
+def punch(options: argparse.Namespace) -> int:
+    """Punch holes, and write down how many; returns the exit code."""
     with internet([HOME, HOME]) as lab, tempfile.TemporaryDirectory() as directory:
         if look(lab, [HOME]) != {HOME: HOME.behaviour}:
             raise LabUnavailable("the NATs of this kernel are not as they should be")
