@@ -302,7 +302,11 @@ export class Receiver extends MessageStream<DirectMessage> {
 
   /** @internal */
   constructor(link: Link, protocols: string | Iterable<string>, options: ReceiveOptions) {
-    const request = { protocols: names(protocols, "protocols"), queueMessages: options.queueMessages ?? 0 };
+    const request = {
+      protocols: names(protocols, "protocols"),
+      queueMessages: options.queueMessages ?? 0,
+      durable: undefined,
+    };
     RECEIVE.encode(request); // throws what is wrong with it
     super(link, `receiving ${request.protocols.join(", ")}`, options);
     this.#request = request;

@@ -82,7 +82,10 @@ export type SendOutcome =
   | "REFUSED"
   | "TOO_LARGE"
   | "TIMED_OUT"
-  | "UNKNOWN";
+  | "UNKNOWN"
+  | "STORED"
+  | "OUTBOX_FULL"
+  | "NOT_STORED";
 
 /**
  * What became of a published message.

@@ -40,7 +40,7 @@ _OUTCOMES = {
 }
 
 
-class Place(NamedTuple):
+class StoredPlace(NamedTuple):
     """Where a durable message is: its sequence is `offset` more than its number in the call."""
 
     incarnation: int
@@ -52,7 +52,7 @@ class Sent(NamedTuple):
 
     outcome: SendOutcome
     detail: str = ""
-    place: Place | None = None
+    place: StoredPlace | None = None
 
 
 def sent(sent: Sent) -> pb.SendResponse:

@@ -15,7 +15,7 @@ from ..guard import caller
 from ..mail import Mail, Reader
 from ..service import ServiceContext
 from . import convert
-from .convert import Place, Sent
+from .convert import Sent, StoredPlace
 
 _SETTLE, _MOST_SETTLE = 30.0, 86_400.0  # seconds
 _OPEN, _MOST_OPEN = 256, 65_536  # deliveries
@@ -49,7 +49,9 @@ class DurableMessages:
             return [Sent(SendOutcome.OUTBOX_FULL, str(error))] * len(messages)
         except StorageError as error:
             return [Sent(SendOutcome.NOT_STORED, str(error))] * len(messages)
-        sent = [Sent(SendOutcome.STORED, "", Place(appended.incarnation, number)) for number in appended.sequences]
+        sent = [
+            Sent(SendOutcome.STORED, "", StoredPlace(appended.incarnation, number)) for number in appended.sequences
+        ]
         if appended.error is not None:
             outcome = SendOutcome.OUTBOX_FULL
             if isinstance(appended.error, InvalidArgument):

@@ -32,11 +32,13 @@ class DurableService(ApiService):
     async def settle(self, request: convert.SettleRequest, call: Call) -> object:
         """Settle deliveries; those that are stale."""
         values.between(len(request.settlements), 1, MAX_BATCH, "settlements")
-        return convert.settled(await self._kept().settle(convert.settlements(request)))
+        settlements = convert.settlements(request)
+        check = _may_settle if caller.present().name else None  # who has no token may do all
+        return convert.settled(await self._kept().settle(settlements, check))
 
     async def watch_outbox(self, request: convert.WatchOutboxRequest, call: Call) -> None:
         """Outcomes of what was sent, from a cursor on."""
-        peer, protocol = self._chosen(request, "send", "node:read")
+        peer, protocol = _chosen(request)
         mail = self._kept()
         oldest, newest = await mail.run(lambda store: store.outbox.cursors())
         cursor = request.cursor if request.HasField("cursor") else newest
@@ -55,7 +57,7 @@ class DurableService(ApiService):
 
     async def list_outbox(self, request: convert.ListOutboxRequest, call: Call) -> object:
         """A page of what waits for peers."""
-        peer, protocol = self._chosen(request, "send", "node:read")
+        peer, protocol = _chosen(request)
         most = values.bounded(request.page_size, _MAX_PAGE, "page_size") or _PAGE
         after = _read_token(request.page_token, 2)
         rows, then = await self._kept().run(lambda store: store.outbox.rows(peer, protocol, (after[0], after[1]), most))
@@ -65,7 +67,7 @@ class DurableService(ApiService):
 
     async def withdraw_outbox(self, request: convert.WithdrawOutboxRequest, call: Call) -> object:
         """Withdraw what no peer is known to have; how many."""
-        _, protocol = self._chosen(request, "send", "node:manage")
+        _, protocol = _chosen(request)
         peer = self._context.other_peer(request.peer_id)
         count = await self._kept().run(lambda store: store.outbox.withdraw(peer, protocol))
         self._context.changed("outbox.withdrawn", peer=str(peer), protocol=protocol or "", messages=count)
@@ -73,7 +75,7 @@ class DurableService(ApiService):
 
     async def list_inbox(self, request: convert.ListInboxRequest, call: Call) -> object:
         """A page of what waits for apps, or of dead letters."""
-        peer, protocol = self._chosen(request, "receive", "node:manage" if request.with_data else "node:read")
+        peer, protocol = _chosen(request)
         most = values.bounded(request.page_size, _MAX_PAGE, "page_size") or _PAGE
         (after,) = _read_token(request.page_token, 1)
         size = _DATA if request.with_data else 0
@@ -99,7 +101,6 @@ class DurableService(ApiService):
     # ------------------------------------------------------------
 
     async def _dead_letters(self, request: Any, change: Callable[..., int]) -> int:
-        _require("receive", request.protocol, "node:manage")
         protocol = values.remark(request.protocol, values.MAX_PROTOCOL, "protocol") or None
         ids = list(request.ids[: values.bounded(len(request.ids), MAX_BATCH, "ids")])
 
@@ -115,12 +116,6 @@ class DurableService(ApiService):
             raise StorageError("this sidecar keeps no messages")
         return self._mail
 
-    def _chosen(self, request: Any, kind: str, scope: str) -> tuple[PeerId | None, str | None]:
-        """Of which peer and protocol; the caller needs `kind` of the protocol, or `scope` for all of them."""
-        _require(kind, request.protocol, scope)
-        protocol = values.remark(request.protocol, values.MAX_PROTOCOL, "protocol") or None
-        return (values.peer_id(request.peer_id) if request.peer_id else None), protocol
-
 
 class _Watcher(Outlet):
     """What ends a WatchOutbox call when the sidecar stops."""
@@ -134,9 +129,15 @@ def _outcomes(after: int, peer: PeerId | None, protocol: str | None, store: Dura
     return store.outbox.outcomes(after, peer, protocol, _EVENTS)
 
 
-def _require(kind: str, protocol: str, scope: str) -> None:
+def _may_settle(protocol: str) -> None:
     """Raises PermissionDenied."""
-    caller.require(f"{kind}:{protocol}" if protocol else scope)
+    caller.require(f"receive:{protocol}")
+
+
+def _chosen(request: Any) -> tuple[PeerId | None, str | None]:
+    """Of which peer and by which protocol. Raises InvalidField."""
+    protocol = values.remark(request.protocol, values.MAX_PROTOCOL, "protocol") or None
+    return (values.peer_id(request.peer_id) if request.peer_id else None), protocol
 
 
 def _read_token(token: str, parts: int) -> tuple[int, ...]:

@@ -22,6 +22,16 @@ def _named(kind: str, field: str) -> Needs:
     return needs
 
 
+def _named_or(kind: str, scope: str) -> Needs:
+    """That of the protocol which is named; without a name, `scope`: it is about those of all apps."""
+    return lambda request: (f"{kind}:{request.protocol}" if request.protocol else scope,)
+
+
+def _inbox(request: Any) -> Sequence[str]:
+    """Payloads of all apps are for whoever manages the node."""
+    return _named_or("receive", "node:manage" if request.with_data else "node:read")(request)
+
+
 def _each(kind: str, field: str) -> Needs:
     return lambda request: [f"{kind}:{name}" for name in getattr(request, field)]
 
@@ -100,13 +110,13 @@ METHODS: dict[str, Needs] = {
     "DirectService/Request": _named("request", "protocol"),
     "DirectService/RequestMany": _by_the_service,  # each request has its own outcome, this one too
     "DirectService/Serve": _each("serve", "protocols"),
-    "DurableService/Settle": _any_token,  # it names a delivery, which only its receiver was given
-    "DurableService/WatchOutbox": _by_the_service,  # the protocol's scope, or that of the node for all protocols
-    "DurableService/ListOutbox": _by_the_service,
-    "DurableService/WithdrawOutbox": _by_the_service,
-    "DurableService/ListInbox": _by_the_service,
-    "DurableService/RetryDeadLetters": _by_the_service,
-    "DurableService/PurgeDeadLetters": _by_the_service,
+    "DurableService/Settle": _by_the_service,  # which protocol, only the delivery tells
+    "DurableService/WatchOutbox": _named_or("send", "node:read"),
+    "DurableService/ListOutbox": _named_or("send", "node:read"),
+    "DurableService/WithdrawOutbox": _named_or("send", "node:manage"),
+    "DurableService/ListInbox": _inbox,
+    "DurableService/RetryDeadLetters": _named_or("receive", "node:manage"),
+    "DurableService/PurgeDeadLetters": _named_or("receive", "node:manage"),
     "StreamService/OpenStream": _each("stream", "protocols"),
     "StreamService/AcceptStreams": _each("stream", "protocols"),
     "StreamService/AttachStream": _by_the_service,  # which protocol, only the stream's token tells

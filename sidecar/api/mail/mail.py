@@ -142,8 +142,15 @@ class Mail:
         reader.delivered(chosen, delivered)
         return delivered
 
-    async def settle(self, settlements: Sequence[Settlement]) -> list[int]:
-        """Settle deliveries; the numbers of those that are stale. Raises StorageError."""
+    async def settle(self, settlements: Sequence[Settlement], check: Callable[[str], None] | None) -> list[int]:
+        """Settle deliveries; the numbers of those that are stale. Raises StorageError.
+
+        `check`, if there is one, is asked first about each protocol among them, and raises where the caller may not.
+        """
+        if check is not None:
+            ids = [each.id for each in settlements]
+            for protocol in await self._keeper.run(lambda store: store.inbox.protocols_of(ids)):
+                check(protocol)
         readers = dict.fromkeys(self._readers.values())
         stale: list[int] = []
         final: list[Settlement] = []

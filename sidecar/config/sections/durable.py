@@ -12,10 +12,7 @@ _MOST = 1 << 20  # MiB
 
 @dataclass(frozen=True, slots=True)
 class DurableSection:
-    """Durable messages: on this node's disk until the other side's app has settled them (durable.db).
-
-    Sizes count 256 bytes more for each message than it has. What is full refuses new messages and drops none.
-    """
+    """Durable messages, on disk until the peer's app has settled them. Sizes count 256 bytes more for each."""
 
     time_to_live: float = key(
         _DURABLE.time_to_live,

@@ -9,12 +9,12 @@ from ..parameters.direct import MAX_FRAME
 from ..parameters.durable import MAX_ITEMS, ROW_OVERHEAD, DurableConfig
 from ..types import PeerId
 from .events import (
-    CloseLink,
+    CloseDurableLink,
     DurableEffect,
     Link,
     LoadOutgoing,
     LoadUnconfirmed,
-    OpenLink,
+    OpenDurableLink,
     OutgoingLoaded,
     RenewOutgoing,
     SendFrame,
@@ -23,7 +23,7 @@ from .events import (
 )
 from .messages import decode, encode
 from .outgoing import OutgoingStream
-from .types import Acknowledgement, Batch, Item, Outgoing, Trouble
+from .types import Acknowledgement, DurableBatch, Item, Outgoing, Trouble
 
 _LOAD = 1 << 18  # bytes loaded at once: a frame of them keeps the link busy for a moment
 _FRAME_ROOM = MAX_FRAME - 2048  # for payloads in a frame: the rest is the protocol's name and the framing
@@ -33,7 +33,7 @@ _NEEDLESS = 4.0  # points of work for a frame that changes nothing, some 20 us
 _TURNED_AWAY = 64  # protocols of one peer that nobody received here, kept in mind
 
 
-class Shared:
+class SharedState:
     """What all peers of one router share."""
 
     __slots__ = ("charged", "config", "conflicts", "deadlines", "effects", "links", "now", "peers", "received", "sent")
@@ -56,9 +56,9 @@ class Shared:
 
 
 class Correspondent:
-    """The two directions of one peer. It is in the tables of `Shared` as long as there is something to know of it."""
+    """The two directions of one peer. It is in the tables of `SharedState` while there is something to know of it."""
 
-    def __init__(self, shared: Shared, peer: PeerId) -> None:
+    def __init__(self, shared: SharedState, peer: PeerId) -> None:
         self.peer = peer
         self._shared = shared
         self._links: dict[Link, FrameDecoder] = {}  # the first one is written to: the order of messages is its
@@ -108,7 +108,7 @@ class Correspondent:
     def _close(self, link: Link) -> None:
         del self._links[link]
         self._shared.links.pop(link, None)
-        self._shared.effects.append(CloseLink(link))
+        self._shared.effects.append(CloseDurableLink(link))
 
     def _begin(self) -> None:
         """Another link is written to from now on: what was written on the last one may be lost."""
@@ -162,7 +162,7 @@ class Correspondent:
 
     def _open(self) -> None:
         self._opening = True
-        self._shared.effects.append(OpenLink(self.peer))
+        self._shared.effects.append(OpenDurableLink(self.peer))
 
     def _cancel_retry(self) -> None:
         if self._retry is not None:
@@ -294,7 +294,7 @@ class Correspondent:
         if error is not None:
             raise error
 
-    def _on_batch(self, batch: Batch) -> None:
+    def _on_batch(self, batch: DurableBatch) -> None:
         size = sum(len(item.data or b"") + ROW_OVERHEAD for item in batch.items) + ROW_OVERHEAD
         if self._storing + size > self._shared.config.max_incoming:
             raise ProtocolError(f"{self._storing + size} bytes that are not stored yet")
@@ -344,7 +344,7 @@ class Correspondent:
         stream = self._streams.get(told.protocol)
         if stream is None or stream.state.incarnation != told.incarnation:
             # What is known of it here is that nothing is open: the peer may forget it.
-            known = Batch(told.protocol, told.incarnation, told.held + 1, told.held, 0, ())
+            known = DurableBatch(told.protocol, told.incarnation, told.held + 1, told.held, 0, ())
             self._shared.charge(self.peer, _NEEDLESS)
             if told.settled:
                 self._send(encode([known]))

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from ..errors import SidecarError
 from ..types import PeerId
-from .types import Acknowledgement, Batch, Item, Outgoing, Settled
+from .types import Acknowledgement, DurableBatch, Item, Outgoing, SettledRange
 
 Link: TypeAlias = int  # the number of the stream that carries it
 
@@ -17,21 +17,21 @@ Link: TypeAlias = int  # the number of the stream that carries it
 # ---------------------------------------------------------------- inputs from the node
 
 
-class LinkOpened(NamedTuple):
-    """A link with a peer is there: the one asked for by `OpenLink`, or one that the peer opened."""
+class DurableLinkOpened(NamedTuple):
+    """A link with a peer is there: the one asked for by `OpenDurableLink`, or one that the peer opened."""
 
     peer: PeerId
     link: Link
 
 
-class LinkFailed(NamedTuple):
-    """The link asked for with `OpenLink` cannot be had."""
+class DurableLinkFailed(NamedTuple):
+    """The link asked for with `OpenDurableLink` cannot be had."""
 
     peer: PeerId
     error: SidecarError
 
 
-class LinkClosed(NamedTuple):
+class DurableLinkClosed(NamedTuple):
     """A link has ended, whoever ended it; unknown ones are ignored."""
 
     link: Link
@@ -43,7 +43,7 @@ class PeerCame(NamedTuple):
     peer: PeerId
 
 
-class DataReceived(NamedTuple):
+class DurableDataReceived(NamedTuple):
     """Bytes of a link, in order."""
 
     link: Link
@@ -103,11 +103,11 @@ class ProtocolReceived(NamedTuple):
 
 
 DurableInput: TypeAlias = (
-    LinkOpened
-    | LinkFailed
-    | LinkClosed
+    DurableLinkOpened
+    | DurableLinkFailed
+    | DurableLinkClosed
     | PeerCame
-    | DataReceived
+    | DurableDataReceived
     | OutgoingChanged
     | OutgoingLoaded
     | IncomingStored
@@ -126,8 +126,8 @@ AppInput: TypeAlias = (
 # ---------------------------------------------------------------- effects for the node
 
 
-class OpenLink(NamedTuple):
-    """Open a stream to the peer; answered by `LinkOpened` or `LinkFailed`."""
+class OpenDurableLink(NamedTuple):
+    """Open a stream to the peer; answered by `DurableLinkOpened` or `DurableLinkFailed`."""
 
     peer: PeerId
 
@@ -139,13 +139,13 @@ class SendFrame(NamedTuple):
     data: bytes
 
 
-class CloseLink(NamedTuple):
+class CloseDurableLink(NamedTuple):
     """Close the link in order."""
 
     link: Link
 
 
-class LinkViolated(NamedTuple):
+class DurableLinkViolated(NamedTuple):
     """The peer broke the protocol: reset the link."""
 
     link: Link
@@ -173,7 +173,7 @@ class SettleOutgoing(NamedTuple):
     protocol: str
     incarnation: int
     held: int
-    settled: Sequence[Settled]
+    settled: Sequence[SettledRange]
 
 
 class RenewOutgoing(NamedTuple):
@@ -189,7 +189,7 @@ class StoreIncoming(NamedTuple):
 
     peer: PeerId
     size: int
-    batch: Batch
+    batch: DurableBatch
 
 
 class LoadUnconfirmed(NamedTuple):
@@ -200,5 +200,5 @@ class LoadUnconfirmed(NamedTuple):
 
 StoreEffect: TypeAlias = LoadOutgoing | SettleOutgoing | RenewOutgoing | StoreIncoming | LoadUnconfirmed
 
-DurableEffect: TypeAlias = OpenLink | SendFrame | CloseLink | LinkViolated | StoreEffect
+DurableEffect: TypeAlias = OpenDurableLink | SendFrame | CloseDurableLink | DurableLinkViolated | StoreEffect
 """Everything that the machine gives out."""

@@ -10,7 +10,7 @@ from .. import varint
 from ..errors import ProtocolError
 from ..parameters.direct import MAX_PROTOCOL, MAX_REASON
 from ..parameters.durable import MAX_ITEMS
-from .types import Acknowledgement, Batch, Item, Outcome, Settled, Trouble
+from .types import Acknowledgement, DurableBatch, Item, Outcome, SettledRange, Trouble
 
 _LAST = (1 << 62) - 1  # the greatest sequence: what is above is a fault, and would not fit SQLite's integers
 _MAX_SETTLED = 65_536  # ranges in one acknowledgement
@@ -20,11 +20,11 @@ _MOST_MS = 366 * 86_400_000  # a time left that is longer is taken for this
 class Frame(NamedTuple):
     """What one frame says."""
 
-    batches: list[Batch]
+    batches: list[DurableBatch]
     acknowledgements: list[Acknowledgement]
 
 
-def encode(batches: Iterable[Batch] = (), acknowledgements: Iterable[Acknowledgement] = ()) -> bytes:
+def encode(batches: Iterable[DurableBatch] = (), acknowledgements: Iterable[Acknowledgement] = ()) -> bytes:
     """The frame with its length before it."""
     frame = wire.Frame(
         batches=[
@@ -72,7 +72,7 @@ def decode(body: bytes) -> Frame:
     return Frame([_batch(each) for each in frame.batches], [_acknowledgement(each) for each in frame.acknowledgements])
 
 
-def _batch(batch: wire.Batch) -> Batch:
+def _batch(batch: wire.Batch) -> DurableBatch:
     _check_name(batch.protocol, batch.incarnation)
     count = len(batch.items)
     if count > MAX_ITEMS:
@@ -85,7 +85,7 @@ def _batch(batch: wire.Batch) -> Batch:
         Item(None, 0.0) if item.skipped else Item(item.data, min(item.time_left_ms, _MOST_MS) / 1000)
         for item in batch.items
     ]
-    return Batch(batch.protocol, batch.incarnation, batch.floor, batch.end, batch.first, items)
+    return DurableBatch(batch.protocol, batch.incarnation, batch.floor, batch.end, batch.first, items)
 
 
 def _acknowledgement(each: wire.Acknowledgement) -> Acknowledgement:
@@ -98,7 +98,7 @@ def _acknowledgement(each: wire.Acknowledgement) -> Acknowledgement:
             raise ProtocolError(f"outcomes of {part.count} messages from {part.first} on, {each.held} are held")
         # An outcome that a later version added is told as the nearest that we know.
         outcome = Outcome(part.outcome) if part.outcome in _OUTCOMES else Outcome.REJECTED
-        settled.append(Settled(part.first, part.count, outcome, _cut(part.reason)))
+        settled.append(SettledRange(part.first, part.count, outcome, _cut(part.reason)))
     trouble = Trouble(each.trouble) if each.trouble in _TROUBLES else Trouble.BUSY
     return Acknowledgement(each.protocol, each.incarnation, each.held, settled, trouble, _cut(each.reason))
 

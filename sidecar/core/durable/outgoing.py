@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 
-from .types import Acknowledgement, Batch, Item, Outgoing, Trouble
+from .types import Acknowledgement, DurableBatch, Item, Outgoing, Trouble
 
 
 class OutgoingStream:
@@ -63,7 +63,7 @@ class OutgoingStream:
         while self.unheld and self.unheld[0][0] <= state.held:
             self.unheld.popleft()
 
-    def batch(self, first: int, items: Sequence[Item], size: int) -> Batch:
+    def batch(self, first: int, items: Sequence[Item], size: int) -> DurableBatch:
         """The next batch, which counts as written."""
         state = self.state
         if items:
@@ -71,7 +71,7 @@ class OutgoingStream:
             self.unheld.append((self.sent, size))
         self.announced = True
         self.told_floor = state.floor
-        return Batch(state.protocol, state.incarnation, state.floor, state.end, first if items else 0, items)
+        return DurableBatch(state.protocol, state.incarnation, state.floor, state.end, first if items else 0, items)
 
     def refused(self, trouble: Trouble, now: float, least: float, most: float) -> None:
         """The receiver did not take what was written, and is to be left alone for a while."""

@@ -6,17 +6,17 @@ from typing import Any
 from ..errors import ProtocolError
 from ..parameters.durable import DurableConfig
 from ..types import PeerId
-from .correspondent import Correspondent, Shared
+from .correspondent import Correspondent, SharedState
 from .events import (
-    DataReceived,
+    DurableDataReceived,
     DurableEffect,
     DurableInput,
+    DurableLinkClosed,
+    DurableLinkFailed,
+    DurableLinkOpened,
+    DurableLinkViolated,
     IncomingSettled,
     IncomingStored,
-    LinkClosed,
-    LinkFailed,
-    LinkOpened,
-    LinkViolated,
     OutgoingChanged,
     OutgoingLoaded,
     PeerCame,
@@ -33,15 +33,15 @@ class DurableRouter:
     """
 
     def __init__(self, config: DurableConfig) -> None:
-        self._shared = Shared(config)
+        self._shared = SharedState(config)
         self._peers = self._shared.peers
         self._links = self._shared.links
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
-            LinkOpened: self._on_link_opened,
-            LinkFailed: self._on_link_failed,
-            LinkClosed: self._on_link_closed,
+            DurableLinkOpened: self._on_link_opened,
+            DurableLinkFailed: self._on_link_failed,
+            DurableLinkClosed: self._on_link_closed,
             PeerCame: self._on_peer_came,
-            DataReceived: self._on_data_received,
+            DurableDataReceived: self._on_data_received,
             OutgoingChanged: self._on_outgoing_changed,
             OutgoingLoaded: self._on_outgoing_loaded,
             IncomingStored: self._on_incoming_stored,
@@ -105,16 +105,16 @@ class DurableRouter:
 
     # ------------------------------------------------------------ links
 
-    def _on_link_opened(self, opened: LinkOpened) -> None:
+    def _on_link_opened(self, opened: DurableLinkOpened) -> None:
         self._peer(opened.peer).link_opened(opened.link)
 
-    def _on_link_failed(self, failed: LinkFailed) -> None:
+    def _on_link_failed(self, failed: DurableLinkFailed) -> None:
         peer = self._peers.get(failed.peer)
         if peer is not None:
             peer.link_failed()
             peer.leave_if_idle()
 
-    def _on_link_closed(self, closed: LinkClosed) -> None:
+    def _on_link_closed(self, closed: DurableLinkClosed) -> None:
         peer = self._links.get(closed.link)
         if peer is not None:
             peer.link_closed(closed.link)
@@ -125,15 +125,15 @@ class DurableRouter:
         if peer is not None:
             peer.came()
 
-    def _on_data_received(self, arrived: DataReceived) -> None:
+    def _on_data_received(self, arrived: DurableDataReceived) -> None:
         peer = self._links.get(arrived.link)
         if peer is None:
             return
         try:
             peer.receive(arrived.link, arrived.data)
         except ProtocolError as error:
-            self._shared.effects.append(LinkViolated(arrived.link, error))
-            self._on_link_closed(LinkClosed(arrived.link))
+            self._shared.effects.append(DurableLinkViolated(arrived.link, error))
+            self._on_link_closed(DurableLinkClosed(arrived.link))
 
     # ------------------------------------------------------------ the store
 

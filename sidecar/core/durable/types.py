@@ -43,7 +43,7 @@ class Item(NamedTuple):
     time_left: float
 
 
-class Batch(NamedTuple):
+class DurableBatch(NamedTuple):
     """Consecutive messages, from `first` on, with the state of their sender. Without items it only tells that state."""
 
     protocol: str
@@ -54,7 +54,7 @@ class Batch(NamedTuple):
     items: Sequence[Item]
 
 
-class Settled(NamedTuple):
+class SettledRange(NamedTuple):
     """The same outcome for `count` consecutive messages."""
 
     first: int
@@ -69,18 +69,18 @@ class Acknowledgement(NamedTuple):
     protocol: str
     incarnation: int
     held: int
-    settled: Sequence[Settled] = ()
+    settled: Sequence[SettledRange] = ()
     trouble: Trouble = Trouble.NONE
     reason: str = ""
 
 
-def ranges(settled: Sequence[tuple[int, Outcome, str]]) -> list[Settled]:
+def ranges(settled: Sequence[tuple[int, Outcome, str]]) -> list[SettledRange]:
     """Single outcomes, in order of their sequences, as ranges."""
-    joined: list[Settled] = []
+    joined: list[SettledRange] = []
     for sequence, outcome, reason in settled:
         last = joined[-1] if joined else None
         if last and last.first + last.count == sequence and (last.outcome, last.reason) == (outcome, reason):
             joined[-1] = last._replace(count=last.count + 1)
         else:
-            joined.append(Settled(sequence, 1, outcome, reason))
+            joined.append(SettledRange(sequence, 1, outcome, reason))
     return joined

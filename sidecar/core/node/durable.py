@@ -14,7 +14,7 @@ from .statistics import DurableStatistics
 from .switch import VIOLATION, Peer, SimpleHandler, Stream, Switch
 
 
-class DurableService(SimpleHandler, Service[durable.AppInput]):
+class DurableMessageService(SimpleHandler, Service[durable.AppInput]):
     """Runs the durable router on the switch. A link's number is its stream's."""
 
     name = "durable"
@@ -56,14 +56,14 @@ class DurableService(SimpleHandler, Service[durable.AppInput]):
                     if stream is not None:
                         stream.out.push(data)
                         self._switch.wake(stream)
-                case durable.OpenLink(peer):
+                case durable.OpenDurableLink(peer):
                     self._open(peer, now)
-                case durable.CloseLink(link):
+                case durable.CloseDurableLink(link):
                     stream = self._links.pop(link, None)
                     if stream is not None:
                         self._switch.close_write(stream)
                         self._switch.expire(stream, now)
-                case durable.LinkViolated(link, error):
+                case durable.DurableLinkViolated(link, error):
                     stream = self._links.pop(link, None)
                     if stream is not None:
                         self._switch.note(LogLevel.WARNING, stream.peer.id, "durable: %s", error)
@@ -83,7 +83,7 @@ class DurableService(SimpleHandler, Service[durable.AppInput]):
     def _open(self, peer_id: PeerId, now: float) -> None:
         def reached(peer: Peer | SidecarError, now: float) -> None:
             if isinstance(peer, SidecarError):
-                self._put(durable.LinkFailed(peer_id, peer))
+                self._put(durable.DurableLinkFailed(peer_id, peer))
             else:
                 self._switch.open_stream(peer.best, (self._protocol,), self, peer_id)
 
@@ -94,19 +94,19 @@ class DurableService(SimpleHandler, Service[durable.AppInput]):
     @override
     def opened(self, stream: Stream, now: float) -> None:
         self._links[stream.number] = stream
-        self._put(durable.LinkOpened(stream.peer.id, stream.number))
+        self._put(durable.DurableLinkOpened(stream.peer.id, stream.number))
 
     @override
     def failed(self, state: object, error: SidecarError, now: float) -> None:
         if isinstance(state, PeerId):
             if isinstance(error, NotSupported):
                 error = NotSupported(f"{state} takes no durable messages: {error}")
-            self._put(durable.LinkFailed(state, error))
+            self._put(durable.DurableLinkFailed(state, error))
 
     @override
     def received(self, stream: Stream, data: bytes, now: float) -> None:
         if stream.number in self._links:
-            self._put(durable.DataReceived(stream.number, data))
+            self._put(durable.DurableDataReceived(stream.number, data))
 
     @override
     def ended(self, stream: Stream, now: float) -> None:
@@ -119,7 +119,7 @@ class DurableService(SimpleHandler, Service[durable.AppInput]):
 
     def _over(self, stream: Stream) -> None:
         if self._links.pop(stream.number, None) is not None:
-            self._put(durable.LinkClosed(stream.number))
+            self._put(durable.DurableLinkClosed(stream.number))
 
     def statistics(self) -> DurableStatistics:
         """Totals since the start, and what is open and waits now."""

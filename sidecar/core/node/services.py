@@ -16,7 +16,7 @@ from .connection_manager import ConnectionManager
 from .dial_back import DialBackService
 from .dialling import Dialling
 from .direct import DirectMessageService
-from .durable import DurableService
+from .durable import DurableMessageService
 from .gate import GateService
 from .gossip import GossipService
 from .hole_punching import HolePunching
@@ -67,7 +67,7 @@ class Services:
         self.identify = identify = IdentifyService(switch, dialling, sequence, open_record)
         self.gossip = gossip = GossipService(switch, dialling, identify, workload, identity, now, sequence, verify)
         self.direct = direct = DirectMessageService(switch, dialling, now)
-        self.durable = durable = DurableService(switch, dialling)
+        self.durable = durable = DurableMessageService(switch, dialling)
         self.streams = streams = StreamsService(switch, dialling, operations, identify)
         self.unity = unity = Unity(switch, dialling, kademlia)
         self.records = records = Records(switch, kademlia, operations, identity, sequence)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ...core.durable import Acknowledgement, Batch, Outcome, Settled, Trouble, ranges
+from ...core.durable import Acknowledgement, DurableBatch, Outcome, SettledRange, Trouble, ranges
 from ...core.parameters import DurableConfig
 from ...core.parameters.durable import ROW_OVERHEAD
 from ...core.types import PeerId
@@ -78,7 +78,7 @@ Key = tuple[PeerId, str, int]
 """Whose messages by which protocol, in which incarnation."""
 
 
-class Inbox:
+class InboxTables:
     """The tables `protocols`, `incoming`, `inbox` and `dead_letters`. Every method belongs into a transaction."""
 
     def __init__(self, connection: sqlite3.Connection, config: DurableConfig, wall: Callable[[], float]) -> None:
@@ -125,7 +125,7 @@ class Inbox:
             (protocol, max_deliveries),
         )
 
-    def store(self, peer: PeerId, batch: Batch) -> Acknowledgement:
+    def store(self, peer: PeerId, batch: DurableBatch) -> Acknowledgement:
         """Store what a peer sent; what to tell it."""
         protocol, incarnation = batch.protocol, batch.incarnation
         if self._db.execute("SELECT 1 FROM protocols WHERE protocol = ?", (protocol,)).fetchone() is None:
@@ -172,7 +172,7 @@ class Inbox:
                 (_STREAMS // 10,),
             )
 
-    def _differs(self, stream: int, batch: Batch, held: int) -> bool:
+    def _differs(self, stream: int, batch: DurableBatch, held: int) -> bool:
         """Whether a repeat is another message than the one that is here."""
         repeats = batch.items[: max(0, held - batch.first + 1)]
         if not repeats:
@@ -188,7 +188,7 @@ class Inbox:
                 return True
         return False
 
-    def _take(self, peer: PeerId, stream: int, held: int, batch: Batch) -> tuple[int, Trouble, str]:
+    def _take(self, peer: PeerId, stream: int, held: int, batch: DurableBatch) -> tuple[int, Trouble, str]:
         now, config = self._wall(), self._config
         rows: list[tuple[object, ...]] = []
         size = 0
@@ -217,7 +217,7 @@ class Inbox:
         self._count(peer, len(rows), size)
         return held, trouble, reason
 
-    def _settled(self, stream: int, first: int) -> list[Settled]:
+    def _settled(self, stream: int, first: int) -> list[SettledRange]:
         rows = self._db.execute(
             "SELECT sequence, outcome, reason FROM inbox "
             "WHERE stream = ? AND sequence >= ? AND outcome != 0 ORDER BY sequence",
@@ -297,6 +297,15 @@ class Inbox:
         )
         self._close(number, Outcome.DEAD_LETTER, reason)
         self.dead += 1
+
+    def protocols_of(self, ids: Sequence[int]) -> list[str]:
+        """The protocols that these came by, each once."""
+        streams: dict[int, None] = {}
+        for number in ids:
+            row = self._db.execute("SELECT stream FROM inbox WHERE id = ?", (number,)).fetchone()
+            if row is not None:
+                streams[row[0]] = None
+        return list(dict.fromkeys(self._whose(stream)[1] for stream in streams))
 
     def settle(self, settlements: Sequence[Settlement]) -> list[int]:
         """Settle deliveries; the numbers of those that are stale. Delays are the caller's."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ...core.durable import Item, Outcome, Outgoing, Settled
+from ...core.durable import Item, Outcome, Outgoing, SettledRange
 from ...core.errors import InvalidArgument, QueueFull, SidecarError
 from ...core.parameters import DurableConfig
 from ...core.parameters.durable import ROW_OVERHEAD
@@ -83,7 +83,7 @@ class _Stream:
 _COLUMNS = "id, peer, protocol, incarnation, next, floor, held"
 
 
-class Outbox:
+class OutboxTables:
     """The tables `outgoing`, `outbox` and `outcomes`. Every method belongs into a transaction of the caller's."""
 
     def __init__(self, connection: sqlite3.Connection, config: DurableConfig, wall: Callable[[], float]) -> None:
@@ -238,7 +238,7 @@ class Outbox:
             items.append(Item(data, expires - now))
         return first, items
 
-    def settle(self, peer: PeerId, protocol: str, incarnation: int, held: int, settled: Sequence[Settled]) -> None:
+    def settle(self, peer: PeerId, protocol: str, incarnation: int, held: int, settled: Sequence[SettledRange]) -> None:
         """The receiver has all up to `held`, and these are settled. What is not open is ignored."""
         stream = self._stream(peer, protocol)
         if stream is None or stream.incarnation != incarnation:

@@ -9,8 +9,8 @@ from ...core.durable import Acknowledgement, Outgoing, ranges
 from ...core.parameters import DurableConfig
 from ...core.types import PeerId
 from .database import connect
-from .inbox import Inbox, Waiting
-from .outbox import Outbox
+from .inbox import InboxTables, Waiting
+from .outbox import OutboxTables
 
 _EXPIRED_AT_ONCE = 1000  # messages, in one transaction
 
@@ -49,8 +49,8 @@ class DurableStore:
         self._connection = connect(path)
         self._wall = wall
         try:
-            self.outbox = Outbox(self._connection, config, wall)
-            self.inbox = Inbox(self._connection, config, wall)
+            self.outbox = OutboxTables(self._connection, config, wall)
+            self.inbox = InboxTables(self._connection, config, wall)
         except BaseException:
             self._connection.close()
             raise

@@ -190,6 +190,12 @@ CASES: dict[str, tuple[dict[str, Any], str | None]] = {
     "DirectService/Receive": ({"protocols": ["/a/1"]}, "receive:/a/1"),
     "DirectService/Request": ({"peer_id": OTHER_TEXT, "protocol": "/a/1"}, "request:/a/1"),
     "DirectService/Serve": ({"protocols": ["/a/1"]}, "serve:/a/1"),
+    "DurableService/WatchOutbox": ({"protocol": "/a/1"}, "send:/a/1"),
+    "DurableService/ListOutbox": ({"protocol": "/a/1"}, "send:/a/1"),
+    "DurableService/WithdrawOutbox": ({"peer_id": OTHER_TEXT, "protocol": "/a/1"}, "send:/a/1"),
+    "DurableService/ListInbox": ({"protocol": "/a/1", "with_data": True}, "receive:/a/1"),
+    "DurableService/RetryDeadLetters": ({"protocol": "/a/1"}, "receive:/a/1"),
+    "DurableService/PurgeDeadLetters": ({"protocol": "/a/1"}, "receive:/a/1"),
     "StreamService/OpenStream": ({"peer_id": OTHER_TEXT, "protocols": ["/a/1"]}, "stream:/a/1"),
     "StreamService/AcceptStreams": ({"protocols": ["/a/1"]}, "stream:/a/1"),
     "PubSubService/Publish": ({"topic": "news"}, "publish:news"),
@@ -207,6 +213,7 @@ CASES: dict[str, tuple[dict[str, Any], str | None]] = {
 }
 INSIDE = {
     "DirectService/RequestMany",
+    "DurableService/Settle",
     "StreamService/AttachStream",
     "StreamService/CarryStreams",
 }  # in tests of their own below
@@ -227,9 +234,19 @@ def test_the_table_in_the_documentation_is_the_one_in_force() -> None:
     text = (Path(__file__).parents[3] / "docs" / "security.md").read_text()
     rows = re.findall(r"^\| `([a-z]+):[^|]*\| ([A-Za-z, ]+) \|", text, re.M)
     documented = {(kind, method) for kind, methods in rows for method in methods.split(", ")}
-    inside = {("request", "RequestMany"), ("stream", "AttachStream"), ("stream", "CarryStreams")}
+    inside = {("request", "RequestMany"), ("receive", "Settle"), ("stream", "AttachStream"), ("stream", "CarryStreams")}
     in_force = {(scope.partition(":")[0], method.split("/")[1]) for method, (_, scope) in CASES.items() if scope}
     assert documented == in_force | inside
+
+
+def test_durable_messages_of_all_protocols_are_for_whoever_may_look_at_or_manage_the_node() -> None:
+    def scopes_of(method: str, **fields: Any) -> list[str]:
+        request = getattr(importlib.import_module("sidecar_client.v1.durable_pb2"), f"{method}Request")(**fields)
+        return list(METHODS[f"DurableService/{method}"](request))
+
+    assert scopes_of("WatchOutbox") == scopes_of("ListOutbox") == scopes_of("ListInbox") == ["node:read"]
+    assert scopes_of("WithdrawOutbox") == scopes_of("RetryDeadLetters") == ["node:manage"]
+    assert scopes_of("PurgeDeadLetters") == scopes_of("ListInbox", with_data=True) == ["node:manage"]
 
 
 def example(method: str) -> Any:

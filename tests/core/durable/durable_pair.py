@@ -73,14 +73,14 @@ class Side:
         self.router.take_charges()
         for effect in effects:
             match effect:
-                case durable.OpenLink(peer):
+                case durable.OpenDurableLink(peer):
                     assert peer == self.other
                     self._pair.opening.append(self._number)
                 case durable.SendFrame(link, data):
                     self._pair.sent(self._number, link, data)
-                case durable.CloseLink(link):
+                case durable.CloseDurableLink(link):
                     self._pair.close(link)
-                case durable.LinkViolated(link, error):
+                case durable.DurableLinkViolated(link, error):
                     self.violations.append(error)
                     self._pair.close(link)
                 case _:
@@ -194,7 +194,7 @@ class Pair:
         """It is gone at both sides, with what was under way."""
         if self._wires.pop(link, None) is not None:
             for side in self.sides:
-                side.feed(durable.LinkClosed(link))
+                side.feed(durable.DurableLinkClosed(link))
 
     def break_links(self) -> None:
         self.opening.clear()
@@ -203,12 +203,12 @@ class Pair:
 
     def _open(self, number: int) -> None:
         if not self.reachable:
-            self.sides[number].feed(durable.LinkFailed(self.sides[1 - number].peer, Closed("cut off")))
+            self.sides[number].feed(durable.DurableLinkFailed(self.sides[1 - number].peer, Closed("cut off")))
             return
         link, self._next = self._next, self._next + 1
         self._wires[link] = deque(), deque()
         for side in self.sides:
-            side.feed(durable.LinkOpened(side.other, link))
+            side.feed(durable.DurableLinkOpened(side.other, link))
 
     def step(self) -> bool:
         """Let one thing happen, of those that can; False where nothing can."""
@@ -224,7 +224,7 @@ class Pair:
                 return True
             if what == "read":
                 data = self._wires[link][number].popleft()
-                self.sides[number].feed(durable.DataReceived(link, data))
+                self.sides[number].feed(durable.DurableDataReceived(link, data))
                 return True
             if self.sides[number].work():
                 return True
