@@ -146,7 +146,7 @@ export interface AddressReachability {
   readonly reachability: Reachability;
   /** From where it is known: `listening`, `announced`, `mapped` or `observed`. */
   readonly source: string;
-  /** When `reachability` became what it is, in Unix seconds. */
+  /** When `reachability` became what it is. */
   readonly since: number;
   /** How many networks of peers have reached it. */
   readonly proofs: number;

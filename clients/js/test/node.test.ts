@@ -96,3 +96,23 @@ test("the peers closest to a key, or to a peer", async (t) => {
     ["", "near", 0],
   ]);
 });
+
+test("what the gateway maps, and what peers have found of each address", async (t) => {
+  const time = { seconds: 9n, nanos: 500_000_000 };
+  const port = { address: "/ip4/192.0.2.1/tcp/2", port: 4747 };
+  const mapping = { state: "mapped", message: "m", remedy: "", gateway: "192.168.1.1", protocol: "pcp" };
+  const address = { address: port.address, reachability: 3, source: "mapped", since: time, proofs: 1, failures: 3 };
+  let portMapping: unknown = { ...mapping, ports: [{ ...port, expireTime: time }, port] };
+  const { node } = await joined(t, { getNode: () => ({ node: { peerId: "me", addresses: [address], portMapping } }) });
+  const info = await node.info();
+  assert.deepEqual(info.portMapping, {
+    ...mapping,
+    ports: [
+      { ...port, expireTime: 9500 },
+      { ...port, expireTime: undefined },
+    ],
+  });
+  assert.deepEqual(info.addresses, [{ ...address, reachability: "NOT_REACHABLE", since: 9500 }]);
+  portMapping = undefined; // an earlier sidecar
+  assert.equal((await node.info()).portMapping, undefined);
+});
