@@ -23,6 +23,7 @@ from .core.durable import LoadOutgoing, LoadUnconfirmed, RenewOutgoing, SettleOu
 from .core.errors import AlreadyExists, ConfigError, ResourceExhausted
 from .core.events import (
     AddressesChanged,
+    AddressesKnown,
     AnchorsChosen,
     Condition,
     GateConfigured,
@@ -372,6 +373,8 @@ class App:
                 _write_down(news)
             case PeersLearned():
                 self._memory.learned(news)
+            case AddressesKnown():
+                self._memory.addresses_known(news)
             case AnchorsChosen(peers):
                 self._memory.anchored(peers)
             case LoadOutgoing() | SettleOutgoing() | RenewOutgoing() | StoreIncoming() | LoadUnconfirmed():

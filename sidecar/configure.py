@@ -18,6 +18,7 @@ from .core.node import NodeConfig, WorkConfig
 from .core.parameters import AutonatConfig, DurableConfig, RelayConfig, ScoreConfig
 from .core.parameters.bundles import Bundling
 from .core.parameters.score import decay_factor
+from .core.peers import KnownAddress
 from .core.probe import ProbeConfig
 from .core.records import check_peer_record
 from .core.types import PeerId
@@ -29,7 +30,7 @@ from .store.swarm_key import load_psk
 
 _NODE, _NET = NodeConfig(), NetConfig()  # where something is derived from a key, never less than their defaults
 
-KnownPeers = tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...]
+KnownPeers = tuple[tuple[PeerId, tuple[KnownAddress, ...]], ...]
 
 
 def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConfig:

@@ -100,7 +100,21 @@ func peerOf(message *sidecarv1.Peer) Peer {
 		Score:           peerScore(message.GetScore()),
 		Path:            PeerPath(message.GetPath()),
 		PathTime:        moment(message.GetPathTime()),
+		KnownAddresses:  peerAddresses(message.GetKnownAddresses()),
 	}
+}
+
+func peerAddresses(messages []*sidecarv1.PeerAddress) []PeerAddress {
+	var addresses []PeerAddress
+	for _, message := range messages {
+		addresses = append(addresses, PeerAddress{
+			Address:     message.GetAddress(),
+			Origin:      AddressOrigin(message.GetOrigin()),
+			LastSuccess: moment(message.GetLastSuccess()),
+			LastFailure: moment(message.GetLastFailure()),
+		})
+	}
+	return addresses
 }
 
 func peerEvent(message *sidecarv1.PeerEvent) PeerEvent {

@@ -41,6 +41,39 @@ func (p PeerPath) String() string {
 	return strings.TrimPrefix(sidecarv1.PeerPath(p).String(), "PEER_PATH_")
 }
 
+// AddressOrigin says who told an address of a peer.
+type AddressOrigin int32
+
+// The origins.
+const (
+	OriginUnspecified = AddressOrigin(sidecarv1.AddressOrigin_ADDRESS_ORIGIN_UNSPECIFIED)
+	// OriginBootstrap: the configuration.
+	OriginBootstrap = AddressOrigin(sidecarv1.AddressOrigin_ADDRESS_ORIGIN_BOOTSTRAP)
+	// OriginApp: an app, which had it dialled.
+	OriginApp = AddressOrigin(sidecarv1.AddressOrigin_ADDRESS_ORIGIN_APP)
+	// OriginMDNS: the peer, on the local network.
+	OriginMDNS = AddressOrigin(sidecarv1.AddressOrigin_ADDRESS_ORIGIN_MDNS)
+	// OriginPeerRecord: the peer, in a record that it has signed.
+	OriginPeerRecord = AddressOrigin(sidecarv1.AddressOrigin_ADDRESS_ORIGIN_PEER_RECORD)
+	// OriginIdentify: the peer, unsigned.
+	OriginIdentify = AddressOrigin(sidecarv1.AddressOrigin_ADDRESS_ORIGIN_IDENTIFY)
+	// OriginConnection: this is where a connection led.
+	OriginConnection = AddressOrigin(sidecarv1.AddressOrigin_ADDRESS_ORIGIN_CONNECTION)
+	// OriginPeerExchange: another peer, which had no more room in its mesh.
+	OriginPeerExchange = AddressOrigin(sidecarv1.AddressOrigin_ADDRESS_ORIGIN_PEER_EXCHANGE)
+	// OriginRelay: an address of some other peer, who has this one for a relay.
+	OriginRelay = AddressOrigin(sidecarv1.AddressOrigin_ADDRESS_ORIGIN_RELAY)
+	// OriginDHT: another peer, in an answer of the DHT.
+	OriginDHT = AddressOrigin(sidecarv1.AddressOrigin_ADDRESS_ORIGIN_DHT)
+	// OriginMemory: an earlier run of the sidecar.
+	OriginMemory = AddressOrigin(sidecarv1.AddressOrigin_ADDRESS_ORIGIN_MEMORY)
+)
+
+// String is the API's name without its prefix: PEER_RECORD.
+func (o AddressOrigin) String() string {
+	return strings.TrimPrefix(sidecarv1.AddressOrigin(o).String(), "ADDRESS_ORIGIN_")
+}
+
 // PeerEventType says what happened to a peer.
 type PeerEventType int32
 
@@ -379,6 +412,20 @@ type Peer struct {
 	Path PeerPath
 	// PathTime is since when it is reached so; the zero time when not connected.
 	PathTime time.Time
+	// KnownAddresses are in the order in which they are dialled; only Client.Peer has them.
+	KnownAddresses []PeerAddress
+}
+
+// PeerAddress is an address of a peer.
+type PeerAddress struct {
+	// Address is without the peer id.
+	Address string
+	// Origin is who told it; of several, who knows best.
+	Origin AddressOrigin
+	// LastSuccess is when the peer was reached there last; the zero time for never.
+	LastSuccess time.Time
+	// LastFailure is when it was not found there last; the zero time for never.
+	LastFailure time.Time
 }
 
 // PeerEvent is a change of a peer.

@@ -28,6 +28,7 @@ from .gate import Ban, GateLists, Subject
 from .identity import PublicKey
 from .multiaddr import Multiaddr
 from .networks import Scope
+from .peers import KnownAddress
 from .types import Direction, PeerId
 
 # A stream's number is unique in the node: connection << 32 | number of the stream in its connection.
@@ -46,7 +47,8 @@ class AddressesChanged(NamedTuple):
 class ConnectionOpened(NamedTuple):
     """A connection is secured and muxed. `dial` is the number of the `Dial` that asked for it, else None.
 
-    `limited`: the relay that it goes through ends it after some time, or some bytes.
+    `limited`: the relay that it goes through ends it after some time, or some bytes. `failed`: the addresses of the
+    `Dial` at which attempts had failed before.
     """
 
     connection: int
@@ -57,6 +59,7 @@ class ConnectionOpened(NamedTuple):
     local: Multiaddr
     dial: int | None = None
     limited: bool = False
+    failed: tuple[Multiaddr, ...] = ()
 
 
 class ConnectionClosed(NamedTuple):
@@ -67,10 +70,11 @@ class ConnectionClosed(NamedTuple):
 
 
 class DialFailed(NamedTuple):
-    """No address of a `Dial` led to a connection."""
+    """No address of a `Dial` led to a connection. `failed`: those at which that was seen."""
 
     dial: int
     error: SidecarError
+    failed: tuple[Multiaddr, ...] = ()
 
 
 class Resolved(NamedTuple):
@@ -262,6 +266,7 @@ class Dial(NamedTuple):
     `apart`: this connection is no part of the mesh: it shows a key made for it alone, streams of the remote are refused
     on it, and nothing is learned of addresses. So the remote cannot take it for another one of this node's.
     `within`: seconds after which it is given up, where the driver would try for longer.
+    `known`: how earlier dials of the addresses went, where there were any, those of earlier runs among them.
     """
 
     dial: int
@@ -273,6 +278,7 @@ class Dial(NamedTuple):
     punch: Direction | None = None
     apart: bool = False
     within: float | None = None
+    known: tuple[KnownAddress, ...] = ()
 
 
 class Resolve(NamedTuple):
@@ -682,6 +688,7 @@ class PeerView(NamedTuple):
     score: ScoreView | None = None  # None: nothing is known of it in gossip
     path: Path | None = None
     path_since: float | None = None  # monotonic seconds
+    known: tuple[KnownAddress, ...] = ()  # the addresses in the order in which to try them; only where asked for
 
 
 class PeerChange(enum.Enum):
@@ -725,6 +732,13 @@ class PeersLearned(NamedTuple):
 
     peers: tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...]
     good: bool
+
+
+class AddressesKnown(NamedTuple):
+    """Effect: what is known of a peer's addresses now, worth keeping over a restart, in place of what was."""
+
+    peer: PeerId
+    known: tuple[KnownAddress, ...]
 
 
 class AnchorsChosen(NamedTuple):

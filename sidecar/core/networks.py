@@ -206,6 +206,25 @@ def _scopes() -> NetworkTable[Scope]:
 _SCOPE_OF = _scopes()
 
 
+def _local() -> NetworkTable[Network]:
+    table: NetworkTable[Network] = NetworkTable()
+    for scope in (Scope.LINK, Scope.PRIVATE):
+        for network in scope.networks:
+            table.put(network, network)
+    return table
+
+
+_LOCAL = _local()
+
+
+def local_network(host: str) -> Network | None:
+    """The range of private or link-local addresses that one is in, such as 192.168.0.0/16; None for any other.
+
+    Raises ValueError for what is no address.
+    """
+    return _LOCAL.find(*split_address(host))
+
+
 AddressKey = tuple[int, int]
 """An address or a network as bounds count it: the version of IP, and the prefix as a number."""
 

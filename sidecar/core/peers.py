@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from .multiaddr import Multiaddr
 from .networks import Scope
@@ -9,32 +10,100 @@ from .types import PeerId
 
 
 class Origin(enum.Enum):
-    """From where a peer was heard of first."""
+    """From where a peer, or one of its addresses, was heard of."""
 
     BOOTSTRAP = "bootstrap"
-    LOCAL = "local"
+    """The configuration."""
+    LOCAL = "mdns"
     """It says so on the local network."""
     MEMORY = "memory"
-    """An earlier run."""
-    MET = "met"
-    """It connected, or an app named it."""
+    """An earlier run, which did not say more."""
+    MET = "connection"
+    """A connection: it came, or was reached there."""
     DHT = "dht"
     """An answer of another peer."""
-    EXCHANGE = "exchange"
+    EXCHANGE = "px"
     """Another peer, which pruned us from a mesh."""
+    APP = "app"
+    RECORD = "record"
+    """Its own signed record, by identify."""
+    IDENTIFY = "identify"
+    """Its own word, unsigned."""
+    RELAY = "relay"
+    """An address through a relay names it as that."""
+
+
+# Who knows best where a peer is comes first. An address that several tell has the first of these.
+_BEST_KNOWN = (
+    Origin.BOOTSTRAP,
+    Origin.APP,
+    Origin.LOCAL,
+    Origin.RECORD,
+    Origin.IDENTIFY,
+    Origin.MET,
+    Origin.EXCHANGE,
+    Origin.RELAY,
+    Origin.DHT,
+    Origin.MEMORY,
+)
+_RANK = {origin: rank for rank, origin in enumerate(_BEST_KNOWN)}
+_OF_ITSELF = (Origin.APP, Origin.RECORD, Origin.IDENTIFY, Origin.RELAY)  # say where a peer is, not how it was found
+_MAX_GIVEN = 4  # addresses of a peer kept though it does not tell them; a guess
+
+
+class KnownAddress(NamedTuple):
+    """An address of a peer: who told it, and when it worked and failed last, in monotonic seconds; None: never.
+
+    Times of an earlier run may be below 0.
+    """
+
+    address: Multiaddr
+    origin: Origin
+    succeeded_at: float | None = None
+    failed_at: float | None = None
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last attempt there came to nothing."""
+        return self.failed_at is not None and (self.succeeded_at is None or self.failed_at > self.succeeded_at)
+
+    @property
+    def order(self) -> tuple[int, float]:
+        """By what to try addresses: where it worked last, then new ones, those that worked once, those that never did.
+
+        Among those that worked, the latest first.
+        """
+        latest = 0.0 if self.succeeded_at is None else -self.succeeded_at
+        if self.succeeded_at is None:
+            return (3 if self.failing else 1), latest
+        return (2 if self.failing else 0), latest
 
 
 class BookEntry:
     """What is known of one peer: its addresses, best first, and how the last attempts at it went."""
 
     __slots__ = (
-        "addresses", "brief", "failed_at", "failures", "good", "origin", "proven", "retry_at", "teller", "told",
-    )  # fmt: skip
+        "addresses",
+        "brief",
+        "failed_at",
+        "failures",
+        "given",
+        "good",
+        "notes",
+        "origin",
+        "proven",
+        "retry_at",
+        "teller",
+        "told",
+    )
 
     def __init__(self, origin: Origin, teller: PeerId | None) -> None:
         self.origin = origin
         self.teller = teller  # who named it first; None: no other peer did
         self.addresses: tuple[Multiaddr, ...] = ()
+        # Of the configuration, or of an app and proven: kept whatever the peer tells, and told nobody.
+        self.given: tuple[Multiaddr, ...] = ()
+        self.notes: dict[Multiaddr, KnownAddress] = {}  # of addresses with another origin than the peer, or tried
         self.told: dict[Multiaddr, Scope] = {}  # those with names that strangers told: where these may lead at least
         self.proven: Multiaddr | None = None  # where it was reached last
         self.failures = 0
@@ -42,6 +111,15 @@ class BookEntry:
         self.good = False  # a connection to it has worked
         self.retry_at = 0.0  # monotonic seconds; not dialled unasked before then
         self.failed_at: float | None = None  # the last attempt, where it is this failure that `retry_at` is set for
+
+    def note(self, address: Multiaddr) -> KnownAddress:
+        """What is known of one of its addresses."""
+        return self.notes.get(address) or KnownAddress(address, self.origin)
+
+    def known(self) -> tuple[KnownAddress, ...]:
+        """All its addresses in the order in which to try them; those through relays last."""
+        addresses = dict.fromkeys((*self.addresses, *self.given))
+        return tuple(sorted(map(self.note, addresses), key=lambda note: (note.address.is_relayed, *note.order)))
 
 
 class AddressBook:
@@ -110,9 +188,10 @@ class AddressBook:
                 self._named.setdefault(teller, {})[peer] = None
             if len(self._entries) >= self.max_peers:
                 self._evict()
-            entry = BookEntry(origin, teller)
+            entry = BookEntry(Origin.MET if origin in _OF_ITSELF else origin, teller)
         self._entries[peer] = entry
         _note_names(entry, clean, reach)
+        _note_origin(entry, clean, origin)
         if not replace and tuple(clean) == entry.addresses:  # as a rule, and many times a second while lookups run
             return False
         if not replace:
@@ -122,7 +201,23 @@ class AddressBook:
         entry.addresses = merged
         if entry.told:
             entry.told = {address: scope for address, scope in entry.told.items() if address in merged}
+        _forget_notes(entry)
         return changed
+
+    def remember(self, peer: PeerId, known: Sequence[KnownAddress], reach: Scope) -> None:
+        """Learn what an earlier run knew of a peer's addresses; `reach` as in `learn`."""
+        known = [note for note in known[: self.max_addresses] if note.address.peer_id is None]
+        self.learn(peer, [note.address for note in known], origin=Origin.MEMORY, reach=reach)
+        entry = self._entries.get(peer)
+        if entry is not None:
+            for note in known:
+                if note.origin is Origin.BOOTSTRAP:  # says the configuration of that run
+                    note = note._replace(origin=Origin.MEMORY)
+                if _RANK[entry.note(note.address).origin] >= _RANK[note.origin]:
+                    entry.notes[note.address] = note
+                else:  # the configuration has it, too
+                    entry.notes[note.address] = note._replace(origin=entry.note(note.address).origin)
+            _forget_notes(entry)
 
     def forget(self, peer: PeerId) -> None:
         """Know nothing of the peer any more."""
@@ -137,7 +232,7 @@ class AddressBook:
             if not named:
                 del self._named[entry.teller]
 
-    def connected(self, peer: PeerId, address: Multiaddr | None) -> None:
+    def connected(self, peer: PeerId, address: Multiaddr | None, now: float) -> None:
         """A connection worked; `address` is the one that was dialled, if it was."""
         if address is not None:
             self.learn(peer, (address,))
@@ -146,6 +241,9 @@ class AddressBook:
             entry.good, entry.failures, entry.retry_at = True, 0, 0.0
             if address is not None:
                 entry.proven = address.without_peer()
+                note = entry.notes[entry.proven] = entry.note(entry.proven)._replace(succeeded_at=now)
+                if note.origin is Origin.APP:
+                    _give(entry, entry.proven)
             self._no_hearsay(peer, entry)
 
     def failed(self, peer: PeerId, now: float, base: float, limit: float) -> None:
@@ -155,6 +253,14 @@ class AddressBook:
             entry.failures += 1
             entry.failed_at = now
             entry.retry_at = now + min(limit, base * 2 ** min(entry.failures - 1, 16))
+
+    def tried(self, peer: PeerId, addresses: Iterable[Multiaddr], now: float) -> None:
+        """Nobody, or somebody else, was found at these addresses of the peer."""
+        entry = self._entries.get(peer)
+        if entry is not None:
+            for address in addresses:
+                if address in entry.addresses or address in entry.given:
+                    entry.notes[address] = entry.note(address)._replace(failed_at=now)
 
     def ended(
         self, peer: PeerId, now: float, lived: float, base: float, limit: float, *, in_order: bool = True
@@ -186,5 +292,31 @@ def _note_names(entry: BookEntry, addresses: Iterable[Multiaddr], reach: Scope) 
             continue
         if reach is Scope.LOOPBACK:
             entry.told.pop(address, None)
-        elif address in entry.told or address not in entry.addresses:
+        elif address in entry.told or (address not in entry.addresses and address not in entry.given):
             entry.told[address] = min(reach, entry.told.get(address, reach))
+
+
+def _note_origin(entry: BookEntry, addresses: Iterable[Multiaddr], origin: Origin) -> None:
+    """Note who tells these addresses, before they enter the entry."""
+    for address in addresses:
+        if address not in entry.notes and address not in entry.addresses:
+            if origin is not entry.origin:
+                entry.notes[address] = KnownAddress(address, origin)
+        elif _RANK[origin] < _RANK[(note := entry.note(address)).origin]:
+            entry.notes[address] = note._replace(origin=origin)
+        if origin is Origin.BOOTSTRAP:
+            _give(entry, address)
+
+
+def _give(entry: BookEntry, address: Multiaddr) -> None:
+    """Keep it whatever the peer tells; the configuration's before those of apps."""
+    if address not in entry.given:
+        given = sorted((address, *entry.given), key=lambda one: _RANK[entry.note(one).origin])
+        entry.given = tuple(given[:_MAX_GIVEN])
+
+
+def _forget_notes(entry: BookEntry) -> None:
+    """Keep notes of no more addresses than there are."""
+    if len(entry.notes) > len(entry.addresses):
+        kept = dict.fromkeys((*entry.addresses, *entry.given))
+        entry.notes = {address: note for address, note in entry.notes.items() if address in kept}

@@ -20,6 +20,7 @@ from ..core.errors import (
     WrongPeer,
 )
 from ..core.events import Dial
+from ..core.multiaddr import Multiaddr
 from ..core.types import PeerId
 from .resolve import Target
 
@@ -44,13 +45,15 @@ _RANK = {kind: rank for rank, kind in enumerate(_TELLING)}
 class ConcurrentDial:
     """The state of one dial, whose attempts run side by side until the first has won."""
 
-    __slots__ = ("error", "over", "request", "won")
+    __slots__ = ("error", "in_vain", "over", "request", "won")
 
     def __init__(self, request: Dial) -> None:
         """Begin without an attempt, and so with no address as the reason of a failure."""
         self.request = request
         self.error: SidecarError = NoAddresses("no address of the peer is known")
         """Of all failures the one that tells most."""
+        self.in_vain: dict[Multiaddr, None] = {}
+        """The addresses at which attempts have failed."""
         self.won = False
         """Whether an attempt has finished its handshake first."""
         self.over = False

@@ -12,6 +12,7 @@ _MAY_BE_NOTHING = (
     "port_mapping",
     "reserved_outbound",
     "attempt_delay",
+    "relay_delay",
     "dns_servers",
     "exempt_networks",
     "verify_workers",
@@ -63,6 +64,7 @@ class NetConfig:
     dns_servers: tuple[tuple[str, int], ...] = ()  # asked for /dnsaddr names; none: the system's
     dial_from_listener: bool = False  # from the port listened at, so that a NAT shows others where that one is reached
     attempt_delay: float = 0.25  # between attempts; RFC 8305 section 5 recommends 250 ms
+    relay_delay: float = 0.5  # for which a dial leaves relays alone while direct addresses may answer; as go-libp2p
     max_parallel_attempts: int = 4  # of one dial
     max_dials: int = 64  # in flight
     max_queued_dials: int = 1024

@@ -4,8 +4,10 @@ import ipaddress
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from itertools import chain, groupby, zip_longest
 from typing import NamedTuple
 
+from ..core.peers import KnownAddress
 from ..core.types import KnownEndpoint, PeerId
 from .config import NetConfig
 from .resolve import Target
@@ -30,6 +32,7 @@ class _Record(NamedTuple):
 
 
 _NOTHING = _Record(None, 0, 0.0)
+_Rank = tuple[bool, int, float, bool, int]
 
 
 class _Endpoint:
@@ -129,20 +132,34 @@ class DialHistory:
         endpoint = self._endpoints.get(_key(target))
         return endpoint.holder if endpoint is not None else None
 
-    def order(self, targets: list[Target]) -> list[Target]:
-        """Best first: what answered last, then plain TCP before WebSocket, which costs more, and near before far.
+    def order(self, targets: list[Target], known: Iterable[KnownAddress] = ()) -> list[Target]:
+        """Best first: where it answered last, then what was never tried, then what failed; behind all of them, relays.
 
-        Near: loopback, then private, then public addresses; near ones fail fast. Behind all of them, relays.
+        Of those that are alike so far, plain TCP goes before WebSocket, which costs more, and near before far
+        (loopback, private, public), for near ones fail fast. What is still alike is IPv6 and IPv4 by turns (RFC 8305
+        section 4), so that neither waits for all of the other. `known`: what the core knows of addresses, from earlier
+        runs too.
         """
+        notes = {note.address: note for note in known}
 
-        def rank(target: Target) -> tuple[bool, float, bool, int]:
+        def rank(target: Target) -> _Rank:
             endpoint = self._endpoints.get(_key(target))
-            record = endpoint.records.get(target.expected or b"", _NOTHING) if endpoint is not None else _NOTHING
-            latest = -record.succeeded_at if record.succeeded_at is not None else float("inf")
+            record = endpoint.records.get(target.expected or b"") if endpoint is not None else None
+            note = notes.get(target.by_number()) or notes.get(target.address)
+            order = 1, 0.0
+            if record is not None and (record.succeeded_at is not None or note is None):
+                failing = record.failures > 0
+                latest = record.succeeded_at
+                order = ((2 if failing else 0), -latest) if latest is not None else ((3 if failing else 1), 0.0)
+            elif note is not None:
+                order = note.order
             relayed = target.relay is not None
-            return relayed, latest, target.endpoint.websocket, 0 if relayed else _distance(target.host)
+            return relayed, *order, target.endpoint.websocket, 0 if relayed else _distance(target.host)
 
-        return sorted(targets, key=rank)
+        ordered: list[Target] = []
+        for _, alike in groupby(sorted(targets, key=rank), key=rank):
+            ordered += _by_turns(list(alike))
+        return ordered
 
     def __len__(self) -> int:
         """Places remembered."""
@@ -173,6 +190,16 @@ class DialHistory:
 
 def _key(target: Target) -> tuple[str, int, str]:
     return target.host, target.port, target.endpoint.suffix
+
+
+def _by_turns(targets: list[Target]) -> list[Target]:
+    """The same, IPv6 and IPv4 by turns."""
+    six = [target for target in targets if ":" in target.host]
+    four = [target for target in targets if ":" not in target.host]
+    if not six or not four:
+        return targets
+    turns = chain.from_iterable(zip_longest(six, four))
+    return [target for target in turns if target is not None]
 
 
 def _distance(host: str) -> int:

@@ -46,7 +46,7 @@ class Abortable(Protocol):
 
 
 class Dialer:
-    """Runs dials, a bounded number at a time; each ends in a connection or in `on_failed(number, error)`."""
+    """Runs dials, a bounded number at a time; each ends in a connection or in `on_failed`."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Dialer:
         gate: Gate,
         connect: Callable[[Attempt], Awaitable[Abortable]],
         is_own_endpoint: Callable[[str, int], bool],
-        on_failed: Callable[[int, SidecarError], None],
+        on_failed: Callable[[int, SidecarError, tuple[Multiaddr, ...]], None],
         on_resolved: Callable[[int, tuple[Multiaddr, ...] | SidecarError], None],
     ) -> None:
         """Begin with nothing to dial.
@@ -67,7 +67,7 @@ class Dialer:
         `gate`: whom not to dial.
         `connect`: opens an attempt's socket; the attempt is told how its handshake ends. Raises OSError.
         `is_own_endpoint`: whether this node listens at an IP address and port.
-        `on_failed`: a dial's number, and why it came to nothing.
+        `on_failed`: a dial's number, why it came to nothing, and at which addresses that was seen.
         `on_resolved`: a lookup's number, and what is behind the name, or why nothing is.
         """
         self._config = config
@@ -100,20 +100,20 @@ class Dialer:
     def dial(self, request: Dial) -> None:
         """Begin a dial, or queue it behind those in flight."""
         if self._closed:
-            self._on_failed(request.dial, Closed("the node is shutting down"))
+            self._on_failed(request.dial, Closed("the node is shutting down"), ())
         elif len(self._tasks) < self._config.max_dials:
             self._start(request)
         elif len(self._queue) < self._config.max_queued_dials:
             self._queue.append(request)
         else:
-            self._on_failed(request.dial, QueueFull(f"{len(self._queue)} dials are waiting, no more are taken"))
+            self._on_failed(request.dial, QueueFull(f"{len(self._queue)} dials are waiting, no more are taken"), ())
 
     async def close(self) -> None:
         """Give up all dials, each with its DialFailed."""
         self._closed = True
         queue, self._queue = self._queue, deque()
         for request in queue:
-            self._on_failed(request.dial, Closed("the node is shutting down"))
+            self._on_failed(request.dial, Closed("the node is shutting down"), ())
         tasks = [*self._tasks.values(), *self._lookups.values()]
         for task in tasks:
             task.cancel()
@@ -172,7 +172,7 @@ class Dialer:
             dial.give_up()
             if not dial.won:
                 log.debug("dial %d of %s failed: %s", dial.number, dial.request.peer, dial.error)
-                self._on_failed(dial.number, dial.error)
+                self._on_failed(dial.number, dial.error, tuple(dial.in_vain))
 
     async def _targets(self, dial: ConcurrentDial) -> list[Target]:
         """The endpoints worth trying now, best first; why the others are not is told to the dial."""
@@ -218,32 +218,56 @@ class Dialer:
                 dial.failed(self._back_off(target, wait))
             else:
                 ready.append(target)
-        return self._history.order(ready)[: 1 if request.apart else config.max_addresses]
+        return self._history.order(ready, request.known)[: 1 if request.apart else config.max_addresses]
 
     async def _attempt_all(self, dial: ConcurrentDial, targets: list[Target]) -> None:
-        """Try one endpoint after the other, the next one when a moment has passed or one has failed (RFC 8305)."""
-        config = self._config
+        """Try one endpoint after the other, the next one when a moment has passed or one has failed (RFC 8305).
+
+        Those behind relays when all others have failed, or later: a direct connection is worth a moment. They have a
+        turn of their own then, for what hangs may hold all the others.
+        """
+        config, loop = self._config, asyncio.get_running_loop()
         punch = dial.request.punch is not None  # at the same moment as the other side: nothing waits for its turn
         parallel = config.max_addresses if punch else config.max_parallel_attempts
         delay = 0.0 if punch else config.attempt_delay
-        waiting = deque(targets)
+        direct = deque(target for target in targets if target.relay is None)
+        relayed = deque(target for target in targets if target.relay is not None)
+        next_direct = loop.time()
+        next_relayed = next_direct + (config.relay_delay if direct else 0.0)
         running: set[asyncio.Task[None]] = set()
+        behind: set[asyncio.Task[None]] = set()  # of these the ones through relays
         try:
-            while (waiting or running) and not dial.over:
-                if waiting and len(running) < parallel:
-                    target = waiting.popleft()
-                    name = f"dial-{dial.number}-{target.host}:{target.port}"
-                    running.add(asyncio.create_task(self._attempt(dial, target), name=name))
-                more = waiting and len(running) < parallel
-                done, running = await asyncio.wait(
-                    running, timeout=delay if more else None, return_when=asyncio.FIRST_COMPLETED
-                )
+            while (direct or relayed or running) and not dial.over:
+                now = loop.time()
+                waits: list[float] = []
+                if direct and len(running - behind) < parallel:
+                    if next_direct <= now:
+                        running.add(self._begin(dial, direct.popleft()))
+                        next_direct = now + delay
+                    waits.append(next_direct)
+                if relayed and len(running & behind) < parallel:
+                    if next_relayed <= now:
+                        begun = self._begin(dial, relayed.popleft())
+                        running.add(begun)
+                        behind.add(begun)
+                        next_relayed = now + delay
+                    waits.append(next_relayed)
+                timeout = max(0.0, min(waits) - now) if waits and (direct or relayed) else None
+                done, running = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                if done:  # one has failed: the next one at once
+                    next_direct = loop.time()
+                    if (not direct and not running - behind) or done & behind:
+                        next_relayed = next_direct
                 for task in done:
                     task.result()  # attempts keep their errors to themselves: what comes out is a defect
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+
+    def _begin(self, dial: ConcurrentDial, target: Target) -> asyncio.Task[None]:
+        name = f"dial-{dial.number}-{target.host}:{target.port}"
+        return asyncio.create_task(self._attempt(dial, target), name=name)
 
     def _back_off(self, target: Target, wait: float) -> DialBackoff:
         self.held_off += 1
@@ -305,5 +329,6 @@ class Dialer:
             passing = dial.request.punch is not None or dial.request.apart
             said_nothing = isinstance(error, ResourceExhausted | PeerBanned) or dial.won or passing
             if not said_nothing:  # about the address
+                dial.in_vain[target.address] = None
                 self._history.failed(target, monotonic(), error.answered if isinstance(error, WrongPeer) else None)
             dial.failed(error)

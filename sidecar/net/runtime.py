@@ -561,7 +561,8 @@ class Runtime(ConnectionHost):
         dial = attempt.dial.number if attempt else None
         limited = connection.circuit is not None and connection.circuit.limited
         number, direction = connection.number, connection.direction
-        opened = events.ConnectionOpened(number, peer, public_key, direction, remote, local, dial, limited)
+        failed = tuple(attempt.dial.in_vain) if attempt else ()
+        opened = events.ConnectionOpened(number, peer, public_key, direction, remote, local, dial, limited, failed)
         return self.receive(opened, now)
 
     @override
@@ -600,9 +601,9 @@ class Runtime(ConnectionHost):
         if self._stopping and not self._connections:
             self._idle.set()
 
-    def _on_dial_failed(self, dial: int, error: SidecarError) -> None:
+    def _on_dial_failed(self, dial: int, error: SidecarError, failed: tuple[Multiaddr, ...]) -> None:
         self._counters.dials_failed += 1
-        self.feed(events.DialFailed(dial, error))
+        self.feed(events.DialFailed(dial, error, failed))
 
     def _on_checked(self, batch: int, reasons: Sequence[str | None]) -> None:
         self.receive(gossip.SignaturesChecked(batch, reasons), monotonic())

@@ -176,6 +176,11 @@ ROWS: tuple[Row, ...] = (
         "Dials not made since too many of that address or network, which others had named, led nowhere.",
     ),
     _counter(
+        lambda c: c.node.dial_budget.addresses_left_out,
+        "addresses_left_out",
+        "Private addresses not dialled since they are of networks that this node is not in.",
+    ),
+    _counter(
         lambda c: c.node.connection_manager.connections_trimmed,
         "connections_trimmed",
         "Connections closed since there were too many.",

@@ -6,15 +6,17 @@ import time
 from collections.abc import Callable
 
 from ..core.errors import StorageError
-from ..core.events import PeersLearned
-from ..core.multiaddr import Multiaddr
+from ..core.events import AddressesKnown, PeersLearned
+from ..core.peers import KnownAddress, Origin
 from ..core.types import KnownEndpoint, PeerId
 from .directory import StateDirectory
-from .peers import PeerRow, PeerStore
+from .peers import AddressRow, PeerRow, PeerStore
 
 # Seconds that news is gathered before it is written, and what a crash loses at most. A batch costs some 0.3 ms.
 _INTERVAL = 0.25
 _MAX_PENDING = 4096  # peers gathered; as many as the node's address book has
+
+_ORIGINS = {origin.value: origin for origin in Origin}
 
 _log = logging.getLogger("sidecar.memory")
 
@@ -22,13 +24,21 @@ _log = logging.getLogger("sidecar.memory")
 class PeerMemory:
     """Keeps learned peers on disk. A disk that refuses costs the memory, never the node: it is logged."""
 
-    def __init__(self, state: StateDirectory, max_peers: int, wall: Callable[[], float] = time.time) -> None:
-        """`wall`: the wall clock in seconds, in which the store's ages are told."""
+    def __init__(
+        self,
+        state: StateDirectory,
+        max_peers: int,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`wall`: the wall clock in seconds, in which the store's ages are told; `monotonic`: that of the node."""
         self._wall = wall
+        self._monotonic = monotonic
         self._max_peers = max_peers
         self._pending: dict[PeerId, PeerRow] = {}
         self._failed: dict[PeerId, None] = {}
         self._endpoints: dict[tuple[str, int, str], KnownEndpoint] = {}
+        self._addresses: dict[PeerId, list[AddressRow]] = {}
         self._anchors: tuple[PeerId, ...] = ()  # news
         self._timer: asyncio.TimerHandle | None = None
         self._store = self._open(state)
@@ -45,17 +55,47 @@ class PeerMemory:
             _log.warning("%s", store.notice)
         return store
 
-    def known(self) -> tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...]:
+    def known(self) -> tuple[tuple[PeerId, tuple[KnownAddress, ...]], ...]:
         """The peers of earlier runs, the anchors of the last one first, then the most promising."""
         if self._store is None:
             return ()
         try:
             rows = self._store.load(self._max_peers, self._wall())
             anchors = dict.fromkeys(self._store.load_anchors())
+            addresses = self._store.load_addresses()
         except StorageError as error:
             _log.warning("%s", error)
             return ()
-        return tuple((row.peer, row.addresses) for row in sorted(rows, key=lambda row: row.peer not in anchors))
+        rows.sort(key=lambda row: row.peer not in anchors)
+        return tuple((row.peer, self._restored(row, addresses.get(row.peer, []))) for row in rows)
+
+    def _restored(self, row: PeerRow, kept: list[AddressRow]) -> tuple[KnownAddress, ...]:
+        """A peer's addresses as the node knows them. What was in the future was a moment ago: clocks are set back."""
+        now, wall = self._monotonic(), self._wall()
+
+        def since_start(at: float | None) -> float | None:
+            return None if at is None else now - max(0.0, wall - at)
+
+        notes = {address: KnownAddress(address, Origin.MEMORY) for address in row.addresses}
+        for address, origin, success, failure in kept:
+            source = _ORIGINS.get(origin, Origin.MEMORY)
+            notes[address] = KnownAddress(address, source, since_start(success), since_start(failure))
+        return tuple(notes.values())
+
+    def addresses_known(self, news: AddressesKnown) -> None:
+        """Take note of how dials of a peer's addresses went; written as what is `learned`."""
+        if self._store is None or (news.peer not in self._addresses and len(self._addresses) >= _MAX_PENDING):
+            return
+        ahead = self._wall() - self._monotonic()
+
+        def by_the_clock(at: float | None) -> float | None:
+            return None if at is None else at + ahead
+
+        self._addresses[news.peer] = [
+            AddressRow(note.address, note.origin.value, by_the_clock(note.succeeded_at), by_the_clock(note.failed_at))
+            for note in news.known
+        ]
+        self._write_soon()
 
     def anchored(self, peers: tuple[PeerId, ...]) -> None:
         """Take note of the peers to come back to first; written as what is `learned`."""
@@ -113,11 +153,13 @@ class PeerMemory:
         failed, self._failed = list(self._failed), {}
         endpoints, self._endpoints = list(self._endpoints.values()), {}
         anchors, self._anchors = self._anchors, ()
+        addresses, self._addresses = self._addresses, {}
         if self._store is None:
             return
         try:
             self._store.save(batch)
             self._store.failed(failed)
+            self._store.save_addresses(addresses)
             self._store.save_endpoints(endpoints)
             if anchors:
                 self._store.save_anchors(anchors)

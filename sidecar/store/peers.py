@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -46,6 +46,21 @@ CREATE TABLE IF NOT EXISTS places (
 _ANCHORS = "CREATE TABLE IF NOT EXISTS anchors (place INTEGER PRIMARY KEY, peer BLOB NOT NULL) STRICT"
 _LOAD_ANCHORS = "SELECT peer FROM anchors ORDER BY place LIMIT ?"
 MAX_ANCHORS = 8  # read; a guess
+# Beside the version as well. What a peer's row has as its addresses is what others are told; these have also those of
+# the configuration, and how dials went.
+_ADDRESSES = """
+CREATE TABLE IF NOT EXISTS addresses (
+    peer         BLOB NOT NULL,
+    address      TEXT NOT NULL,
+    origin       TEXT NOT NULL,      -- who told it
+    last_success REAL,               -- wall-clock seconds
+    last_failure REAL,
+    PRIMARY KEY (peer, address)
+) WITHOUT ROWID, STRICT
+"""
+_SAVE_ADDRESS = "INSERT OR REPLACE INTO addresses SELECT ?1, ?2, ?3, ?4, ?5 FROM peers WHERE peer = ?1"
+_LOAD_ADDRESSES = "SELECT peer, address, origin, last_success, last_failure FROM addresses"
+_PRUNE_ADDRESSES = "DELETE FROM addresses WHERE peer NOT IN (SELECT peer FROM peers)"
 _SAVE_ENDPOINT = "INSERT OR REPLACE INTO places (host, port, suffix, holder, failures) VALUES (?, ?, ?, ?, ?)"
 _LOAD_ENDPOINTS = "SELECT host, port, suffix, holder, failures FROM places ORDER BY number"
 _PRUNE_ENDPOINTS = f"""
@@ -86,6 +101,15 @@ class PeerRow(NamedTuple):
     failures: int = 0
     protocols: tuple[str, ...] = ()
     server: bool | None = None
+
+
+class AddressRow(NamedTuple):
+    """An address of a peer as it is kept: who told it, and when it worked and failed last, in wall-clock seconds."""
+
+    address: Multiaddr
+    origin: str
+    last_success: float | None
+    last_failure: float | None
 
 
 class PeerStore:
@@ -145,7 +169,36 @@ class PeerStore:
             with self._connection as transaction:
                 transaction.executemany(_SAVE, map(_encode, batch))
                 if len(self) > self._max_peers + self._max_peers // 10:  # pruning sorts, so not every time
-                    transaction.execute(_PRUNE, (self._max_peers,))
+                    self._prune_in(transaction)
+        except sqlite3.Error as error:
+            raise self._error("written", error) from None
+
+    def load_addresses(self) -> dict[PeerId, list[AddressRow]]:
+        """What is kept of single addresses, by peer. Raises StorageError."""
+        try:
+            rows = self._connection.execute(_LOAD_ADDRESSES).fetchall()
+        except sqlite3.Error as error:
+            raise self._error("read", error) from None
+        found: dict[PeerId, list[AddressRow]] = {}
+        for peer, address, *rest in rows:
+            try:
+                row = AddressRow(Multiaddr.from_text(address), *rest)
+                found.setdefault(PeerId.from_bytes(peer), []).append(row)
+            except (InvalidPeerId, InvalidMultiaddr):
+                continue  # this version cannot read it
+        return found
+
+    def save_addresses(self, known: Mapping[PeerId, Sequence[AddressRow]]) -> None:
+        """Keep these of each peer that is kept, 16 at most, in place of what was. Raises StorageError."""
+        if not known:
+            return
+        rows = [
+            (bytes(peer), str(row.address), *row[1:]) for peer, kept in known.items() for row in kept[:_MAX_ADDRESSES]
+        ]
+        try:
+            with self._connection as transaction:
+                transaction.executemany("DELETE FROM addresses WHERE peer = ?", [(bytes(peer),) for peer in known])
+                transaction.executemany(_SAVE_ADDRESS, rows)
         except sqlite3.Error as error:
             raise self._error("written", error) from None
 
@@ -199,9 +252,13 @@ class PeerStore:
     def _prune(self) -> None:
         try:
             with self._connection as transaction:
-                transaction.execute(_PRUNE, (self._max_peers,))
+                self._prune_in(transaction)
         except sqlite3.Error as error:
             raise self._error("written", error) from None
+
+    def _prune_in(self, transaction: sqlite3.Connection) -> None:
+        transaction.execute(_PRUNE, (self._max_peers,))
+        transaction.execute(_PRUNE_ADDRESSES)
 
     def _write(self, statement: str, rows: Sequence[tuple[object, ...]], after: str | None = None) -> None:
         if not rows:
@@ -226,6 +283,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute(_LOAD_ENDPOINTS).fetchone()
         connection.execute(_ANCHORS)
         connection.execute(_LOAD_ANCHORS, (1,)).fetchone()
+        connection.execute(_ADDRESSES)
+        connection.execute(_LOAD_ADDRESSES).fetchone()
     except sqlite3.Error as error:
         connection.close()
         raise Unusable(str(error)) from None

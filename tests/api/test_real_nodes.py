@@ -15,7 +15,7 @@ from sidecar_client import Client, PeerEventType, PublishOutcome, SendOutcome, S
 from sidecar.api.backend import Backend
 from sidecar.api.config import ApiConfig
 from sidecar.api.server.server import ApiServer
-from sidecar.core.events import AddressesChanged, Note, PeersLearned
+from sidecar.core.events import AddressesChanged, AddressesKnown, Note, PeersLearned
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.node import Node, NodeConfig, NodeNews
@@ -36,7 +36,7 @@ async def sidecar(directory: Path, number: int, *bootstrap: str) -> AsyncIterato
     node = Node(settings, identity, now=now, wall_ns=time.time_ns(), rng=random.Random(number))
 
     def tell(news: NodeNews) -> None:
-        if not isinstance(news, Note | PeersLearned):
+        if not isinstance(news, Note | PeersLearned | AddressesKnown):
             backend.on_news(news)
 
     runtime = Runtime(node, identity, NetConfig(), tell)

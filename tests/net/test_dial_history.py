@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.peers import KnownAddress, Origin
 from sidecar.core.types import PeerId
 from sidecar.net.config import NetConfig
 from sidecar.net.dial_history import DialHistory, EndpointTried
@@ -117,3 +118,34 @@ def test_addresses_are_tried_in_a_sensible_order_and_few_are_remembered() -> Non
     for port in range(10):
         history.failed(target(port=port), 0.0)
     assert len(history) == 3
+
+
+def websocket(host: str) -> Target:
+    return Target(Multiaddr.tcp(host, 1, "/ws"), host, 1, A_PEER)
+
+
+def test_ipv6_and_ipv4_take_turns_and_websocket_and_relays_come_behind() -> None:
+    history = DialHistory(NetConfig(), random.Random(1))
+    four = [target(f"203.0.114.{number}", expected=A_PEER) for number in (1, 2, 3)]
+    six = [target(f"2a00:db8::{number}", expected=A_PEER) for number in (1, 2)]
+    web = [websocket("203.0.114.9"), websocket("2a00:db8::9")]
+    relay = Multiaddr.tcp("203.0.114.8", 1).with_peer(OTHER_PEER)
+    behind = Target(Multiaddr.from_text(f"{relay}/p2p-circuit"), "there", 0, A_PEER, relay)
+    found = history.order([behind, *web, *four, *six])
+    assert found == [six[0], four[0], six[1], four[1], four[2], web[1], web[0], behind]
+
+
+def test_what_the_core_knows_of_an_earlier_run_counts_until_this_one_knows_more() -> None:
+    history = DialHistory(NetConfig(), random.Random(1))
+    worked, failed, new = (target(port=port, expected=A_PEER) for port in (1, 2, 3))
+    known = [
+        KnownAddress(worked.address, Origin.RECORD, succeeded_at=-5.0),
+        KnownAddress(failed.address, Origin.RECORD, failed_at=-5.0),
+    ]
+    assert history.order([failed, new, worked], known) == [worked, new, failed]
+    history.succeeded(new, 1.0)
+    assert history.order([failed, worked, new], known) == [new, worked, failed]
+    history.succeeded(failed, 2.0)
+    assert history.order([worked, new, failed], known) == [failed, new, worked]
+    history.failed(failed, 3.0)
+    assert history.order([failed, worked, new], known) == [new, worked, failed]

@@ -251,6 +251,7 @@ class Fake:
         self.attempts: list[Attempt] = []
         self.aborted: list[int] = []
         self.failures: dict[int, SidecarError] = {}
+        self.in_vain: dict[int, tuple[Multiaddr, ...]] = {}
         self._news = asyncio.Condition()
         self.dialer = Dialer(
             config,
@@ -259,9 +260,12 @@ class Fake:
             gate=Gate(),
             connect=self._connect,
             is_own_endpoint=lambda host, port: False,
-            on_failed=self.failures.__setitem__,
+            on_failed=self._failed,
             on_resolved=lambda lookup, result: None,
         )
+
+    def _failed(self, number: int, error: SidecarError, addresses: tuple[Multiaddr, ...]) -> None:
+        self.failures[number], self.in_vain[number] = error, addresses
 
     async def _connect(self, attempt: Attempt) -> "FakeConnection":
         async with self._news:
@@ -302,6 +306,40 @@ async def test_attempts_of_a_dial_are_few_and_a_failure_starts_the_next_at_once(
     await fake.dialer.close()
     assert fake.aborted == [1, 3]
     assert not fake.failures
+
+
+def behind(relay: int) -> Multiaddr:
+    """The address of the peer dialled, behind one of several relays."""
+    return Multiaddr.from_text(f"/ip4/127.0.0.9/tcp/{relay}/p2p/{OWN}/p2p-circuit")
+
+
+@one_loop
+async def test_relays_wait_for_all_direct_addresses_to_fail_and_then_go_one_after_the_other() -> None:
+    fake = Fake(NetConfig(attempt_delay=0.001, relay_delay=60.0))
+    addresses = (behind(1), behind(2), Multiaddr.tcp("127.0.0.1", 3), Multiaddr.tcp("127.0.0.1", 4))
+    fake.dialer.dial(events.Dial(1, OTHER, addresses))
+    assert await fake.attempted(2) == [3, 4]
+    fake.attempts[0].fail(Closed("no"))
+    fake.attempts[1].fail(Closed("no"))
+    await fake.attempted(3)
+    assert fake.attempts[2].target.address == behind(1)
+    fake.attempts[2].fail(Closed("no"))
+    await fake.attempted(4)
+    assert fake.attempts[3].target.address == behind(2)
+    fake.attempts[3].fail(Closed("no"))
+    await fake.dialer._tasks[1]
+    assert fake.in_vain[1] == (addresses[2], addresses[3], behind(1), behind(2))
+
+
+@one_loop
+async def test_direct_addresses_that_hang_do_not_hold_the_relays() -> None:
+    fake = Fake(NetConfig(attempt_delay=0.001, relay_delay=0.002, max_parallel_attempts=2))
+    direct = tuple(Multiaddr.tcp("127.0.0.1", port) for port in (1, 2, 3))
+    fake.dialer.dial(events.Dial(1, OTHER, (behind(1), behind(2), *direct)))
+    await fake.attempted(4)
+    assert [attempt.target.relay is not None for attempt in fake.attempts].count(True) == 2
+    assert all(attempt.target.port != 3 for attempt in fake.attempts)
+    await fake.dialer.close()
 
 
 @one_loop

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from sidecar.core.events import PeersLearned
+from sidecar.core.events import AddressesKnown, PeersLearned
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
+from sidecar.core.peers import KnownAddress, Origin
 from sidecar.core.types import KnownEndpoint
 from sidecar.store.directory import StateDirectory
 from sidecar.store.peer_memory import PeerMemory
@@ -53,6 +54,28 @@ async def test_anchors_come_first_whoever_connected_last(tmp_path: Path) -> None
         memory = PeerMemory(state, 100, wall=lambda: 1e9 + DAY)
         assert [peer for peer, _ in memory.known()] == [THERE, GONE]
         memory.close()
+
+
+@one_loop
+async def test_how_it_went_at_addresses_is_kept_in_the_clock_of_the_next_run(tmp_path: Path) -> None:
+    other = Multiaddr.from_text("/ip4/192.0.2.2/tcp/4001")
+    with StateDirectory.open(tmp_path / "state") as state:
+        memory = PeerMemory(state, 100, wall=lambda: 1e9, monotonic=lambda: 500.0)
+        memory.learned(PeersLearned(((HERE, (ADDRESS,)),), good=True))
+        known = (
+            KnownAddress(ADDRESS, Origin.RECORD, 480.0, None),
+            KnownAddress(other, Origin.BOOTSTRAP, 300.0, 499.0),
+        )
+        memory.addresses_known(AddressesKnown(HERE, known))
+        memory.learned(PeersLearned(((THERE, (ADDRESS,)),), good=False))  # of which nothing more is known
+        memory.close()
+        for clock, ago in ((1e9 + 100, 120.0), (1e9 - DAY, 0.0)):  # under one set back it was just now
+            memory = PeerMemory(state, 100, wall=lambda clock=clock: clock, monotonic=lambda: 7.0)
+            found = dict(memory.known())
+            assert found[THERE] == (KnownAddress(ADDRESS, Origin.MEMORY),)
+            assert found[HERE][0] == KnownAddress(ADDRESS, Origin.RECORD, 7.0 - ago, None)
+            assert (found[HERE][1].address, found[HERE][1].origin) == (other, Origin.BOOTSTRAP)
+            memory.close()
 
 
 @one_loop

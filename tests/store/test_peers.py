@@ -13,7 +13,7 @@ from sidecar.core.errors import StorageError
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.types import KnownEndpoint, PeerId
-from sidecar.store.peers import MAX_AGE, MAX_ENDPOINTS, PeerRow, PeerStore
+from sidecar.store.peers import MAX_AGE, MAX_ENDPOINTS, AddressRow, PeerRow, PeerStore
 
 NOW = 1_800_000_000.0
 DAY = 24 * 3600.0
@@ -84,6 +84,39 @@ def test_a_store_of_an_earlier_version_learns_of_places(path: Path) -> None:
         connection.commit()
     store = PeerStore.open(path)
     assert (store.notice, store.load_endpoints(), len(store)) == (None, [], 1)
+    store.close()
+
+
+def test_keeps_how_it_went_at_each_address_as_long_as_the_peer_is_kept(path: Path) -> None:
+    store = PeerStore.open(path)
+    rows = [AddressRow(at(1), "record", NOW, None), AddressRow(at(2), "dht", None, NOW - 1)]
+    store.save([PeerRow(peer(1), (at(1),), NOW, NOW), PeerRow(peer(2), (at(1),), NOW - 1)])
+    store.save_addresses({peer(1): rows, peer(2): rows, peer(3): rows})  # the last is not kept
+    store.save_addresses({peer(2): rows[:1]})
+    assert store.load_addresses() == {peer(1): rows, peer(2): rows[:1]}
+    store.save_addresses({peer(1): [AddressRow(at(port), "dht", None, None) for port in range(100, 200)]})
+    assert len(store.load_addresses()[peer(1)]) == 16
+    store.close()
+    store = PeerStore.open(path, max_peers=1)
+    assert list(store.load_addresses()) == [peer(1)]
+    store.close()
+
+
+def test_a_store_of_an_earlier_version_learns_of_addresses(path: Path) -> None:
+    store = PeerStore.open(path)
+    store.save([PeerRow(peer(1), (at(1),), NOW, NOW)])
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE addresses")
+        connection.commit()
+    store = PeerStore.open(path)
+    assert (store.notice, store.load_addresses(), len(store)) == (None, {}, 1)
+    store.save_addresses({peer(1): [AddressRow(at(1), "dht", NOW, None)]})
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO addresses VALUES (x'00', '/ip4/1.2.3.4/tcp/1', 'dht', NULL, NULL)")
+        connection.execute("INSERT INTO addresses VALUES (?, '/of/tomorrow', 'dht', NULL, NULL)", (bytes(peer(1)),))
+        connection.commit()
+    assert store.load_addresses() == {peer(1): [AddressRow(at(1), "dht", NOW, None)]}
     store.close()
 
 

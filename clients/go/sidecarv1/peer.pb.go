@@ -76,6 +76,91 @@ func (Direction) EnumDescriptor() ([]byte, []int) {
 	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{0}
 }
 
+// Who told an address of a peer.
+type AddressOrigin int32
+
+const (
+	// Not said.
+	AddressOrigin_ADDRESS_ORIGIN_UNSPECIFIED AddressOrigin = 0
+	// The configuration: a bootstrap peer, or a relay.
+	AddressOrigin_ADDRESS_ORIGIN_BOOTSTRAP AddressOrigin = 1
+	// An app, which had it dialled.
+	AddressOrigin_ADDRESS_ORIGIN_APP AddressOrigin = 2
+	// The peer, on the local network.
+	AddressOrigin_ADDRESS_ORIGIN_MDNS AddressOrigin = 3
+	// The peer, in a record that it has signed.
+	AddressOrigin_ADDRESS_ORIGIN_PEER_RECORD AddressOrigin = 4
+	// The peer, unsigned, when it was connected.
+	AddressOrigin_ADDRESS_ORIGIN_IDENTIFY AddressOrigin = 5
+	// A connection: this is where it led.
+	AddressOrigin_ADDRESS_ORIGIN_CONNECTION AddressOrigin = 6
+	// Another peer, which had no more room in its mesh (peer exchange).
+	AddressOrigin_ADDRESS_ORIGIN_PEER_EXCHANGE AddressOrigin = 7
+	// An address of some other peer, who has this one for a relay.
+	AddressOrigin_ADDRESS_ORIGIN_RELAY AddressOrigin = 8
+	// Another peer, in an answer of the DHT.
+	AddressOrigin_ADDRESS_ORIGIN_DHT AddressOrigin = 9
+	// An earlier run of this sidecar, which did not say more.
+	AddressOrigin_ADDRESS_ORIGIN_MEMORY AddressOrigin = 10
+)
+
+// Enum value maps for AddressOrigin.
+var (
+	AddressOrigin_name = map[int32]string{
+		0:  "ADDRESS_ORIGIN_UNSPECIFIED",
+		1:  "ADDRESS_ORIGIN_BOOTSTRAP",
+		2:  "ADDRESS_ORIGIN_APP",
+		3:  "ADDRESS_ORIGIN_MDNS",
+		4:  "ADDRESS_ORIGIN_PEER_RECORD",
+		5:  "ADDRESS_ORIGIN_IDENTIFY",
+		6:  "ADDRESS_ORIGIN_CONNECTION",
+		7:  "ADDRESS_ORIGIN_PEER_EXCHANGE",
+		8:  "ADDRESS_ORIGIN_RELAY",
+		9:  "ADDRESS_ORIGIN_DHT",
+		10: "ADDRESS_ORIGIN_MEMORY",
+	}
+	AddressOrigin_value = map[string]int32{
+		"ADDRESS_ORIGIN_UNSPECIFIED":   0,
+		"ADDRESS_ORIGIN_BOOTSTRAP":     1,
+		"ADDRESS_ORIGIN_APP":           2,
+		"ADDRESS_ORIGIN_MDNS":          3,
+		"ADDRESS_ORIGIN_PEER_RECORD":   4,
+		"ADDRESS_ORIGIN_IDENTIFY":      5,
+		"ADDRESS_ORIGIN_CONNECTION":    6,
+		"ADDRESS_ORIGIN_PEER_EXCHANGE": 7,
+		"ADDRESS_ORIGIN_RELAY":         8,
+		"ADDRESS_ORIGIN_DHT":           9,
+		"ADDRESS_ORIGIN_MEMORY":        10,
+	}
+)
+
+func (x AddressOrigin) Enum() *AddressOrigin {
+	p := new(AddressOrigin)
+	*p = x
+	return p
+}
+
+func (x AddressOrigin) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AddressOrigin) Descriptor() protoreflect.EnumDescriptor {
+	return file_sidecar_v1_peer_proto_enumTypes[1].Descriptor()
+}
+
+func (AddressOrigin) Type() protoreflect.EnumType {
+	return &file_sidecar_v1_peer_proto_enumTypes[1]
+}
+
+func (x AddressOrigin) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AddressOrigin.Descriptor instead.
+func (AddressOrigin) EnumDescriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{1}
+}
+
 // How a peer is reached.
 type PeerPath int32
 
@@ -117,11 +202,11 @@ func (x PeerPath) String() string {
 }
 
 func (PeerPath) Descriptor() protoreflect.EnumDescriptor {
-	return file_sidecar_v1_peer_proto_enumTypes[1].Descriptor()
+	return file_sidecar_v1_peer_proto_enumTypes[2].Descriptor()
 }
 
 func (PeerPath) Type() protoreflect.EnumType {
-	return &file_sidecar_v1_peer_proto_enumTypes[1]
+	return &file_sidecar_v1_peer_proto_enumTypes[2]
 }
 
 func (x PeerPath) Number() protoreflect.EnumNumber {
@@ -130,7 +215,7 @@ func (x PeerPath) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PeerPath.Descriptor instead.
 func (PeerPath) EnumDescriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{1}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{2}
 }
 
 // What a peer's score has come to (gossipsub v1.1, "Score Thresholds"). Each has what those before it have.
@@ -182,11 +267,11 @@ func (x PeerStanding) String() string {
 }
 
 func (PeerStanding) Descriptor() protoreflect.EnumDescriptor {
-	return file_sidecar_v1_peer_proto_enumTypes[2].Descriptor()
+	return file_sidecar_v1_peer_proto_enumTypes[3].Descriptor()
 }
 
 func (PeerStanding) Type() protoreflect.EnumType {
-	return &file_sidecar_v1_peer_proto_enumTypes[2]
+	return &file_sidecar_v1_peer_proto_enumTypes[3]
 }
 
 func (x PeerStanding) Number() protoreflect.EnumNumber {
@@ -195,7 +280,7 @@ func (x PeerStanding) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PeerStanding.Descriptor instead.
 func (PeerStanding) EnumDescriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{2}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{3}
 }
 
 // What happened to a peer.
@@ -255,11 +340,11 @@ func (x PeerEventType) String() string {
 }
 
 func (PeerEventType) Descriptor() protoreflect.EnumDescriptor {
-	return file_sidecar_v1_peer_proto_enumTypes[3].Descriptor()
+	return file_sidecar_v1_peer_proto_enumTypes[4].Descriptor()
 }
 
 func (PeerEventType) Type() protoreflect.EnumType {
-	return &file_sidecar_v1_peer_proto_enumTypes[3]
+	return &file_sidecar_v1_peer_proto_enumTypes[4]
 }
 
 func (x PeerEventType) Number() protoreflect.EnumNumber {
@@ -268,7 +353,7 @@ func (x PeerEventType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PeerEventType.Descriptor instead.
 func (PeerEventType) EnumDescriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{3}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{4}
 }
 
 // What is known of a peer.
@@ -306,9 +391,11 @@ type Peer struct {
 	Path PeerPath `protobuf:"varint,15,opt,name=path,proto3,enum=sidecar.v1.PeerPath" json:"path,omitempty"`
 	// Since when it is reached so; unset when not connected. Later than `connect_time` where a relayed connection became
 	// direct.
-	PathTime      *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=path_time,json=pathTime,proto3" json:"path_time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	PathTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=path_time,json=pathTime,proto3" json:"path_time,omitempty"`
+	// What is known of its addresses, in the order in which they are dialled. Only GetPeer says this.
+	KnownAddresses []*PeerAddress `protobuf:"bytes,17,rep,name=known_addresses,json=knownAddresses,proto3" json:"known_addresses,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Peer) Reset() {
@@ -453,6 +540,86 @@ func (x *Peer) GetPathTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Peer) GetKnownAddresses() []*PeerAddress {
+	if x != nil {
+		return x.KnownAddresses
+	}
+	return nil
+}
+
+// An address of a peer, and how dials of it went. Times outlast a restart where the sidecar keeps its state.
+type PeerAddress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The address, without the peer id.
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Who told it; of several, who knows best.
+	Origin AddressOrigin `protobuf:"varint,2,opt,name=origin,proto3,enum=sidecar.v1.AddressOrigin" json:"origin,omitempty"`
+	// When the peer was reached there last; unset: never.
+	LastSuccess *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=last_success,json=lastSuccess,proto3" json:"last_success,omitempty"`
+	// When it was not found there last; unset: never.
+	LastFailure   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerAddress) Reset() {
+	*x = PeerAddress{}
+	mi := &file_sidecar_v1_peer_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerAddress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerAddress) ProtoMessage() {}
+
+func (x *PeerAddress) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecar_v1_peer_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerAddress.ProtoReflect.Descriptor instead.
+func (*PeerAddress) Descriptor() ([]byte, []int) {
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PeerAddress) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *PeerAddress) GetOrigin() AddressOrigin {
+	if x != nil {
+		return x.Origin
+	}
+	return AddressOrigin_ADDRESS_ORIGIN_UNSPECIFIED
+}
+
+func (x *PeerAddress) GetLastSuccess() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSuccess
+	}
+	return nil
+}
+
+func (x *PeerAddress) GetLastFailure() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastFailure
+	}
+	return nil
+}
+
 // What is thought of a peer in gossip (gossipsub v1.1, "Peer Scoring"), in points. Weights are in all parts.
 type PeerScore struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -478,7 +645,7 @@ type PeerScore struct {
 
 func (x *PeerScore) Reset() {
 	*x = PeerScore{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[1]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -490,7 +657,7 @@ func (x *PeerScore) String() string {
 func (*PeerScore) ProtoMessage() {}
 
 func (x *PeerScore) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[1]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -503,7 +670,7 @@ func (x *PeerScore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerScore.ProtoReflect.Descriptor instead.
 func (*PeerScore) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{1}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *PeerScore) GetScore() float64 {
@@ -583,7 +750,7 @@ type TopicScore struct {
 
 func (x *TopicScore) Reset() {
 	*x = TopicScore{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[2]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -595,7 +762,7 @@ func (x *TopicScore) String() string {
 func (*TopicScore) ProtoMessage() {}
 
 func (x *TopicScore) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[2]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -608,7 +775,7 @@ func (x *TopicScore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicScore.ProtoReflect.Descriptor instead.
 func (*TopicScore) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{2}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *TopicScore) GetTopic() string {
@@ -670,7 +837,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[3]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +849,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[3]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +862,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{3}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListPeersRequest) GetConnectedOnly() bool {
@@ -741,7 +908,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[4]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +920,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[4]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +933,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{4}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListPeersResponse) GetPeers() []*Peer {
@@ -799,7 +966,7 @@ type WatchPeersRequest struct {
 
 func (x *WatchPeersRequest) Reset() {
 	*x = WatchPeersRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[5]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +978,7 @@ func (x *WatchPeersRequest) String() string {
 func (*WatchPeersRequest) ProtoMessage() {}
 
 func (x *WatchPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[5]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +991,7 @@ func (x *WatchPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPeersRequest.ProtoReflect.Descriptor instead.
 func (*WatchPeersRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{5}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{6}
 }
 
 // Some events, in order.
@@ -841,7 +1008,7 @@ type WatchPeersResponse struct {
 
 func (x *WatchPeersResponse) Reset() {
 	*x = WatchPeersResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[6]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -853,7 +1020,7 @@ func (x *WatchPeersResponse) String() string {
 func (*WatchPeersResponse) ProtoMessage() {}
 
 func (x *WatchPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[6]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -866,7 +1033,7 @@ func (x *WatchPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPeersResponse.ProtoReflect.Descriptor instead.
 func (*WatchPeersResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{6}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WatchPeersResponse) GetEvents() []*PeerEvent {
@@ -898,7 +1065,7 @@ type PeerEvent struct {
 
 func (x *PeerEvent) Reset() {
 	*x = PeerEvent{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[7]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +1077,7 @@ func (x *PeerEvent) String() string {
 func (*PeerEvent) ProtoMessage() {}
 
 func (x *PeerEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[7]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +1090,7 @@ func (x *PeerEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerEvent.ProtoReflect.Descriptor instead.
 func (*PeerEvent) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{7}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PeerEvent) GetType() PeerEventType {
@@ -958,7 +1125,7 @@ type GetPeerRequest struct {
 
 func (x *GetPeerRequest) Reset() {
 	*x = GetPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[8]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1137,7 @@ func (x *GetPeerRequest) String() string {
 func (*GetPeerRequest) ProtoMessage() {}
 
 func (x *GetPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[8]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1150,7 @@ func (x *GetPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPeerRequest.ProtoReflect.Descriptor instead.
 func (*GetPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{8}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetPeerRequest) GetPeerId() string {
@@ -993,7 +1160,7 @@ func (x *GetPeerRequest) GetPeerId() string {
 	return ""
 }
 
-// The peer, as in ListPeers.
+// The peer, as in ListPeers, and what is known of its addresses.
 type GetPeerResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The peer.
@@ -1004,7 +1171,7 @@ type GetPeerResponse struct {
 
 func (x *GetPeerResponse) Reset() {
 	*x = GetPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[9]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1183,7 @@ func (x *GetPeerResponse) String() string {
 func (*GetPeerResponse) ProtoMessage() {}
 
 func (x *GetPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[9]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1196,7 @@ func (x *GetPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPeerResponse.ProtoReflect.Descriptor instead.
 func (*GetPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{9}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetPeerResponse) GetPeer() *Peer {
@@ -1050,7 +1217,7 @@ type FindPeerRequest struct {
 
 func (x *FindPeerRequest) Reset() {
 	*x = FindPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[10]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1062,7 +1229,7 @@ func (x *FindPeerRequest) String() string {
 func (*FindPeerRequest) ProtoMessage() {}
 
 func (x *FindPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[10]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1075,7 +1242,7 @@ func (x *FindPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindPeerRequest.ProtoReflect.Descriptor instead.
 func (*FindPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{10}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FindPeerRequest) GetPeerId() string {
@@ -1098,7 +1265,7 @@ type FindPeerResponse struct {
 
 func (x *FindPeerResponse) Reset() {
 	*x = FindPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[11]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1277,7 @@ func (x *FindPeerResponse) String() string {
 func (*FindPeerResponse) ProtoMessage() {}
 
 func (x *FindPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[11]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1290,7 @@ func (x *FindPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindPeerResponse.ProtoReflect.Descriptor instead.
 func (*FindPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{11}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *FindPeerResponse) GetPeerId() string {
@@ -1155,7 +1322,7 @@ type ListClosestPeersRequest struct {
 
 func (x *ListClosestPeersRequest) Reset() {
 	*x = ListClosestPeersRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[12]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1167,7 +1334,7 @@ func (x *ListClosestPeersRequest) String() string {
 func (*ListClosestPeersRequest) ProtoMessage() {}
 
 func (x *ListClosestPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[12]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1180,7 +1347,7 @@ func (x *ListClosestPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClosestPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListClosestPeersRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{12}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListClosestPeersRequest) GetPeerId() string {
@@ -1215,7 +1382,7 @@ type ListClosestPeersResponse struct {
 
 func (x *ListClosestPeersResponse) Reset() {
 	*x = ListClosestPeersResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[13]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1227,7 +1394,7 @@ func (x *ListClosestPeersResponse) String() string {
 func (*ListClosestPeersResponse) ProtoMessage() {}
 
 func (x *ListClosestPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[13]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1240,7 +1407,7 @@ func (x *ListClosestPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClosestPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListClosestPeersResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{13}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListClosestPeersResponse) GetPeers() []*ClosestPeer {
@@ -1263,7 +1430,7 @@ type ClosestPeer struct {
 
 func (x *ClosestPeer) Reset() {
 	*x = ClosestPeer{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[14]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1442,7 @@ func (x *ClosestPeer) String() string {
 func (*ClosestPeer) ProtoMessage() {}
 
 func (x *ClosestPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[14]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1455,7 @@ func (x *ClosestPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClosestPeer.ProtoReflect.Descriptor instead.
 func (*ClosestPeer) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{14}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ClosestPeer) GetPeerId() string {
@@ -1318,7 +1485,7 @@ type ConnectPeerRequest struct {
 
 func (x *ConnectPeerRequest) Reset() {
 	*x = ConnectPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[15]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1330,7 +1497,7 @@ func (x *ConnectPeerRequest) String() string {
 func (*ConnectPeerRequest) ProtoMessage() {}
 
 func (x *ConnectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[15]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1343,7 +1510,7 @@ func (x *ConnectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectPeerRequest.ProtoReflect.Descriptor instead.
 func (*ConnectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{15}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ConnectPeerRequest) GetPeerId() string {
@@ -1371,7 +1538,7 @@ type ConnectPeerResponse struct {
 
 func (x *ConnectPeerResponse) Reset() {
 	*x = ConnectPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[16]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1550,7 @@ func (x *ConnectPeerResponse) String() string {
 func (*ConnectPeerResponse) ProtoMessage() {}
 
 func (x *ConnectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[16]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1563,7 @@ func (x *ConnectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectPeerResponse.ProtoReflect.Descriptor instead.
 func (*ConnectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{16}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ConnectPeerResponse) GetPeer() *Peer {
@@ -1417,7 +1584,7 @@ type DisconnectPeerRequest struct {
 
 func (x *DisconnectPeerRequest) Reset() {
 	*x = DisconnectPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[17]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1429,7 +1596,7 @@ func (x *DisconnectPeerRequest) String() string {
 func (*DisconnectPeerRequest) ProtoMessage() {}
 
 func (x *DisconnectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[17]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1442,7 +1609,7 @@ func (x *DisconnectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectPeerRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{17}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DisconnectPeerRequest) GetPeerId() string {
@@ -1461,7 +1628,7 @@ type DisconnectPeerResponse struct {
 
 func (x *DisconnectPeerResponse) Reset() {
 	*x = DisconnectPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[18]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1640,7 @@ func (x *DisconnectPeerResponse) String() string {
 func (*DisconnectPeerResponse) ProtoMessage() {}
 
 func (x *DisconnectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[18]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1653,7 @@ func (x *DisconnectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectPeerResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{18}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{19}
 }
 
 // Whom to ping.
@@ -1500,7 +1667,7 @@ type PingPeerRequest struct {
 
 func (x *PingPeerRequest) Reset() {
 	*x = PingPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[19]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1512,7 +1679,7 @@ func (x *PingPeerRequest) String() string {
 func (*PingPeerRequest) ProtoMessage() {}
 
 func (x *PingPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[19]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1525,7 +1692,7 @@ func (x *PingPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingPeerRequest.ProtoReflect.Descriptor instead.
 func (*PingPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{19}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PingPeerRequest) GetPeerId() string {
@@ -1546,7 +1713,7 @@ type PingPeerResponse struct {
 
 func (x *PingPeerResponse) Reset() {
 	*x = PingPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[20]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1725,7 @@ func (x *PingPeerResponse) String() string {
 func (*PingPeerResponse) ProtoMessage() {}
 
 func (x *PingPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[20]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1738,7 @@ func (x *PingPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingPeerResponse.ProtoReflect.Descriptor instead.
 func (*PingPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{20}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PingPeerResponse) GetLatency() *durationpb.Duration {
@@ -1599,7 +1766,7 @@ type BanPeerRequest struct {
 
 func (x *BanPeerRequest) Reset() {
 	*x = BanPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[21]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1611,7 +1778,7 @@ func (x *BanPeerRequest) String() string {
 func (*BanPeerRequest) ProtoMessage() {}
 
 func (x *BanPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[21]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1624,7 +1791,7 @@ func (x *BanPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanPeerRequest.ProtoReflect.Descriptor instead.
 func (*BanPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{21}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BanPeerRequest) GetPeerId() string {
@@ -1671,7 +1838,7 @@ type BanPeerResponse struct {
 
 func (x *BanPeerResponse) Reset() {
 	*x = BanPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[22]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1850,7 @@ func (x *BanPeerResponse) String() string {
 func (*BanPeerResponse) ProtoMessage() {}
 
 func (x *BanPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[22]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1863,7 @@ func (x *BanPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanPeerResponse.ProtoReflect.Descriptor instead.
 func (*BanPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{22}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *BanPeerResponse) GetBans() []*Ban {
@@ -1733,7 +1900,7 @@ type AllowPeerRequest struct {
 
 func (x *AllowPeerRequest) Reset() {
 	*x = AllowPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[23]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1745,7 +1912,7 @@ func (x *AllowPeerRequest) String() string {
 func (*AllowPeerRequest) ProtoMessage() {}
 
 func (x *AllowPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[23]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1758,7 +1925,7 @@ func (x *AllowPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowPeerRequest.ProtoReflect.Descriptor instead.
 func (*AllowPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{23}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AllowPeerRequest) GetPeerId() string {
@@ -1787,7 +1954,7 @@ type AllowPeerResponse struct {
 
 func (x *AllowPeerResponse) Reset() {
 	*x = AllowPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[24]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +1966,7 @@ func (x *AllowPeerResponse) String() string {
 func (*AllowPeerResponse) ProtoMessage() {}
 
 func (x *AllowPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[24]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1812,7 +1979,7 @@ func (x *AllowPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowPeerResponse.ProtoReflect.Descriptor instead.
 func (*AllowPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{24}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AllowPeerResponse) GetWarnings() []string {
@@ -1835,7 +2002,7 @@ type ListBansRequest struct {
 
 func (x *ListBansRequest) Reset() {
 	*x = ListBansRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[25]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +2014,7 @@ func (x *ListBansRequest) String() string {
 func (*ListBansRequest) ProtoMessage() {}
 
 func (x *ListBansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[25]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +2027,7 @@ func (x *ListBansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBansRequest.ProtoReflect.Descriptor instead.
 func (*ListBansRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{25}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListBansRequest) GetPageSize() uint32 {
@@ -1892,7 +2059,7 @@ type ListBansResponse struct {
 
 func (x *ListBansResponse) Reset() {
 	*x = ListBansResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[26]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +2071,7 @@ func (x *ListBansResponse) String() string {
 func (*ListBansResponse) ProtoMessage() {}
 
 func (x *ListBansResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[26]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +2084,7 @@ func (x *ListBansResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBansResponse.ProtoReflect.Descriptor instead.
 func (*ListBansResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{26}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListBansResponse) GetBans() []*Ban {
@@ -1965,7 +2132,7 @@ type Ban struct {
 
 func (x *Ban) Reset() {
 	*x = Ban{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[27]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1977,7 +2144,7 @@ func (x *Ban) String() string {
 func (*Ban) ProtoMessage() {}
 
 func (x *Ban) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[27]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1990,7 +2157,7 @@ func (x *Ban) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ban.ProtoReflect.Descriptor instead.
 func (*Ban) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{27}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Ban) GetPeerId() string {
@@ -2053,7 +2220,7 @@ type ProtectPeerRequest struct {
 
 func (x *ProtectPeerRequest) Reset() {
 	*x = ProtectPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[28]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2065,7 +2232,7 @@ func (x *ProtectPeerRequest) String() string {
 func (*ProtectPeerRequest) ProtoMessage() {}
 
 func (x *ProtectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[28]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2078,7 +2245,7 @@ func (x *ProtectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtectPeerRequest.ProtoReflect.Descriptor instead.
 func (*ProtectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{28}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ProtectPeerRequest) GetPeerId() string {
@@ -2099,7 +2266,7 @@ type ProtectPeerResponse struct {
 
 func (x *ProtectPeerResponse) Reset() {
 	*x = ProtectPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[29]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2111,7 +2278,7 @@ func (x *ProtectPeerResponse) String() string {
 func (*ProtectPeerResponse) ProtoMessage() {}
 
 func (x *ProtectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[29]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2124,7 +2291,7 @@ func (x *ProtectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtectPeerResponse.ProtoReflect.Descriptor instead.
 func (*ProtectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{29}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ProtectPeerResponse) GetWarnings() []string {
@@ -2145,7 +2312,7 @@ type UnprotectPeerRequest struct {
 
 func (x *UnprotectPeerRequest) Reset() {
 	*x = UnprotectPeerRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[30]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2324,7 @@ func (x *UnprotectPeerRequest) String() string {
 func (*UnprotectPeerRequest) ProtoMessage() {}
 
 func (x *UnprotectPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[30]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2337,7 @@ func (x *UnprotectPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnprotectPeerRequest.ProtoReflect.Descriptor instead.
 func (*UnprotectPeerRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{30}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UnprotectPeerRequest) GetPeerId() string {
@@ -2192,7 +2359,7 @@ type UnprotectPeerResponse struct {
 
 func (x *UnprotectPeerResponse) Reset() {
 	*x = UnprotectPeerResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[31]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2204,7 +2371,7 @@ func (x *UnprotectPeerResponse) String() string {
 func (*UnprotectPeerResponse) ProtoMessage() {}
 
 func (x *UnprotectPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[31]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2217,7 +2384,7 @@ func (x *UnprotectPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnprotectPeerResponse.ProtoReflect.Descriptor instead.
 func (*UnprotectPeerResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{31}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *UnprotectPeerResponse) GetWarnings() []string {
@@ -2242,7 +2409,7 @@ type SetPeerScoreRequest struct {
 
 func (x *SetPeerScoreRequest) Reset() {
 	*x = SetPeerScoreRequest{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[32]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2421,7 @@ func (x *SetPeerScoreRequest) String() string {
 func (*SetPeerScoreRequest) ProtoMessage() {}
 
 func (x *SetPeerScoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[32]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2434,7 @@ func (x *SetPeerScoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPeerScoreRequest.ProtoReflect.Descriptor instead.
 func (*SetPeerScoreRequest) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{32}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SetPeerScoreRequest) GetPeerId() string {
@@ -2300,7 +2467,7 @@ type SetPeerScoreResponse struct {
 
 func (x *SetPeerScoreResponse) Reset() {
 	*x = SetPeerScoreResponse{}
-	mi := &file_sidecar_v1_peer_proto_msgTypes[33]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2312,7 +2479,7 @@ func (x *SetPeerScoreResponse) String() string {
 func (*SetPeerScoreResponse) ProtoMessage() {}
 
 func (x *SetPeerScoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecar_v1_peer_proto_msgTypes[33]
+	mi := &file_sidecar_v1_peer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2325,7 +2492,7 @@ func (x *SetPeerScoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPeerScoreResponse.ProtoReflect.Descriptor instead.
 func (*SetPeerScoreResponse) Descriptor() ([]byte, []int) {
-	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{33}
+	return file_sidecar_v1_peer_proto_rawDescGZIP(), []int{34}
 }
 
 var File_sidecar_v1_peer_proto protoreflect.FileDescriptor
@@ -2333,7 +2500,7 @@ var File_sidecar_v1_peer_proto protoreflect.FileDescriptor
 const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"\x15sidecar/v1/peer.proto\x12\n" +
-	"sidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\xfa\x04\n" +
+	"sidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\xbc\x05\n" +
 	"\x04Peer\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1c\n" +
 	"\tconnected\x18\x02 \x01(\bR\tconnected\x123\n" +
@@ -2353,7 +2520,13 @@ const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\tprotected\x18\r \x01(\bR\tprotected\x12+\n" +
 	"\x05score\x18\x0e \x01(\v2\x15.sidecar.v1.PeerScoreR\x05score\x12(\n" +
 	"\x04path\x18\x0f \x01(\x0e2\x14.sidecar.v1.PeerPathR\x04path\x127\n" +
-	"\tpath_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\bpathTime\"\x93\x02\n" +
+	"\tpath_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\bpathTime\x12@\n" +
+	"\x0fknown_addresses\x18\x11 \x03(\v2\x17.sidecar.v1.PeerAddressR\x0eknownAddresses\"\xd8\x01\n" +
+	"\vPeerAddress\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x121\n" +
+	"\x06origin\x18\x02 \x01(\x0e2\x19.sidecar.v1.AddressOriginR\x06origin\x12=\n" +
+	"\flast_success\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vlastSuccess\x12=\n" +
+	"\flast_failure\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vlastFailure\"\x93\x02\n" +
 	"\tPeerScore\x12\x14\n" +
 	"\x05score\x18\x01 \x01(\x01R\x05score\x124\n" +
 	"\bstanding\x18\x02 \x01(\x0e2\x18.sidecar.v1.PeerStandingR\bstanding\x12\x16\n" +
@@ -2472,7 +2645,20 @@ const file_sidecar_v1_peer_proto_rawDesc = "" +
 	"\tDirection\x12\x19\n" +
 	"\x15DIRECTION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DIRECTION_INBOUND\x10\x01\x12\x16\n" +
-	"\x12DIRECTION_OUTBOUND\x10\x02*q\n" +
+	"\x12DIRECTION_OUTBOUND\x10\x02*\xc9\x02\n" +
+	"\rAddressOrigin\x12\x1e\n" +
+	"\x1aADDRESS_ORIGIN_UNSPECIFIED\x10\x00\x12\x1c\n" +
+	"\x18ADDRESS_ORIGIN_BOOTSTRAP\x10\x01\x12\x16\n" +
+	"\x12ADDRESS_ORIGIN_APP\x10\x02\x12\x17\n" +
+	"\x13ADDRESS_ORIGIN_MDNS\x10\x03\x12\x1e\n" +
+	"\x1aADDRESS_ORIGIN_PEER_RECORD\x10\x04\x12\x1b\n" +
+	"\x17ADDRESS_ORIGIN_IDENTIFY\x10\x05\x12\x1d\n" +
+	"\x19ADDRESS_ORIGIN_CONNECTION\x10\x06\x12 \n" +
+	"\x1cADDRESS_ORIGIN_PEER_EXCHANGE\x10\a\x12\x18\n" +
+	"\x14ADDRESS_ORIGIN_RELAY\x10\b\x12\x16\n" +
+	"\x12ADDRESS_ORIGIN_DHT\x10\t\x12\x19\n" +
+	"\x15ADDRESS_ORIGIN_MEMORY\x10\n" +
+	"*q\n" +
 	"\bPeerPath\x12\x19\n" +
 	"\x15PEER_PATH_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10PEER_PATH_DIRECT\x10\x01\x12\x15\n" +
@@ -2526,108 +2712,114 @@ func file_sidecar_v1_peer_proto_rawDescGZIP() []byte {
 	return file_sidecar_v1_peer_proto_rawDescData
 }
 
-var file_sidecar_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sidecar_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_sidecar_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_sidecar_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_sidecar_v1_peer_proto_goTypes = []any{
 	(Direction)(0),                   // 0: sidecar.v1.Direction
-	(PeerPath)(0),                    // 1: sidecar.v1.PeerPath
-	(PeerStanding)(0),                // 2: sidecar.v1.PeerStanding
-	(PeerEventType)(0),               // 3: sidecar.v1.PeerEventType
-	(*Peer)(nil),                     // 4: sidecar.v1.Peer
-	(*PeerScore)(nil),                // 5: sidecar.v1.PeerScore
-	(*TopicScore)(nil),               // 6: sidecar.v1.TopicScore
-	(*ListPeersRequest)(nil),         // 7: sidecar.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),        // 8: sidecar.v1.ListPeersResponse
-	(*WatchPeersRequest)(nil),        // 9: sidecar.v1.WatchPeersRequest
-	(*WatchPeersResponse)(nil),       // 10: sidecar.v1.WatchPeersResponse
-	(*PeerEvent)(nil),                // 11: sidecar.v1.PeerEvent
-	(*GetPeerRequest)(nil),           // 12: sidecar.v1.GetPeerRequest
-	(*GetPeerResponse)(nil),          // 13: sidecar.v1.GetPeerResponse
-	(*FindPeerRequest)(nil),          // 14: sidecar.v1.FindPeerRequest
-	(*FindPeerResponse)(nil),         // 15: sidecar.v1.FindPeerResponse
-	(*ListClosestPeersRequest)(nil),  // 16: sidecar.v1.ListClosestPeersRequest
-	(*ListClosestPeersResponse)(nil), // 17: sidecar.v1.ListClosestPeersResponse
-	(*ClosestPeer)(nil),              // 18: sidecar.v1.ClosestPeer
-	(*ConnectPeerRequest)(nil),       // 19: sidecar.v1.ConnectPeerRequest
-	(*ConnectPeerResponse)(nil),      // 20: sidecar.v1.ConnectPeerResponse
-	(*DisconnectPeerRequest)(nil),    // 21: sidecar.v1.DisconnectPeerRequest
-	(*DisconnectPeerResponse)(nil),   // 22: sidecar.v1.DisconnectPeerResponse
-	(*PingPeerRequest)(nil),          // 23: sidecar.v1.PingPeerRequest
-	(*PingPeerResponse)(nil),         // 24: sidecar.v1.PingPeerResponse
-	(*BanPeerRequest)(nil),           // 25: sidecar.v1.BanPeerRequest
-	(*BanPeerResponse)(nil),          // 26: sidecar.v1.BanPeerResponse
-	(*AllowPeerRequest)(nil),         // 27: sidecar.v1.AllowPeerRequest
-	(*AllowPeerResponse)(nil),        // 28: sidecar.v1.AllowPeerResponse
-	(*ListBansRequest)(nil),          // 29: sidecar.v1.ListBansRequest
-	(*ListBansResponse)(nil),         // 30: sidecar.v1.ListBansResponse
-	(*Ban)(nil),                      // 31: sidecar.v1.Ban
-	(*ProtectPeerRequest)(nil),       // 32: sidecar.v1.ProtectPeerRequest
-	(*ProtectPeerResponse)(nil),      // 33: sidecar.v1.ProtectPeerResponse
-	(*UnprotectPeerRequest)(nil),     // 34: sidecar.v1.UnprotectPeerRequest
-	(*UnprotectPeerResponse)(nil),    // 35: sidecar.v1.UnprotectPeerResponse
-	(*SetPeerScoreRequest)(nil),      // 36: sidecar.v1.SetPeerScoreRequest
-	(*SetPeerScoreResponse)(nil),     // 37: sidecar.v1.SetPeerScoreResponse
-	(*durationpb.Duration)(nil),      // 38: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 39: google.protobuf.Timestamp
-	(*Lagged)(nil),                   // 40: sidecar.v1.Lagged
+	(AddressOrigin)(0),               // 1: sidecar.v1.AddressOrigin
+	(PeerPath)(0),                    // 2: sidecar.v1.PeerPath
+	(PeerStanding)(0),                // 3: sidecar.v1.PeerStanding
+	(PeerEventType)(0),               // 4: sidecar.v1.PeerEventType
+	(*Peer)(nil),                     // 5: sidecar.v1.Peer
+	(*PeerAddress)(nil),              // 6: sidecar.v1.PeerAddress
+	(*PeerScore)(nil),                // 7: sidecar.v1.PeerScore
+	(*TopicScore)(nil),               // 8: sidecar.v1.TopicScore
+	(*ListPeersRequest)(nil),         // 9: sidecar.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),        // 10: sidecar.v1.ListPeersResponse
+	(*WatchPeersRequest)(nil),        // 11: sidecar.v1.WatchPeersRequest
+	(*WatchPeersResponse)(nil),       // 12: sidecar.v1.WatchPeersResponse
+	(*PeerEvent)(nil),                // 13: sidecar.v1.PeerEvent
+	(*GetPeerRequest)(nil),           // 14: sidecar.v1.GetPeerRequest
+	(*GetPeerResponse)(nil),          // 15: sidecar.v1.GetPeerResponse
+	(*FindPeerRequest)(nil),          // 16: sidecar.v1.FindPeerRequest
+	(*FindPeerResponse)(nil),         // 17: sidecar.v1.FindPeerResponse
+	(*ListClosestPeersRequest)(nil),  // 18: sidecar.v1.ListClosestPeersRequest
+	(*ListClosestPeersResponse)(nil), // 19: sidecar.v1.ListClosestPeersResponse
+	(*ClosestPeer)(nil),              // 20: sidecar.v1.ClosestPeer
+	(*ConnectPeerRequest)(nil),       // 21: sidecar.v1.ConnectPeerRequest
+	(*ConnectPeerResponse)(nil),      // 22: sidecar.v1.ConnectPeerResponse
+	(*DisconnectPeerRequest)(nil),    // 23: sidecar.v1.DisconnectPeerRequest
+	(*DisconnectPeerResponse)(nil),   // 24: sidecar.v1.DisconnectPeerResponse
+	(*PingPeerRequest)(nil),          // 25: sidecar.v1.PingPeerRequest
+	(*PingPeerResponse)(nil),         // 26: sidecar.v1.PingPeerResponse
+	(*BanPeerRequest)(nil),           // 27: sidecar.v1.BanPeerRequest
+	(*BanPeerResponse)(nil),          // 28: sidecar.v1.BanPeerResponse
+	(*AllowPeerRequest)(nil),         // 29: sidecar.v1.AllowPeerRequest
+	(*AllowPeerResponse)(nil),        // 30: sidecar.v1.AllowPeerResponse
+	(*ListBansRequest)(nil),          // 31: sidecar.v1.ListBansRequest
+	(*ListBansResponse)(nil),         // 32: sidecar.v1.ListBansResponse
+	(*Ban)(nil),                      // 33: sidecar.v1.Ban
+	(*ProtectPeerRequest)(nil),       // 34: sidecar.v1.ProtectPeerRequest
+	(*ProtectPeerResponse)(nil),      // 35: sidecar.v1.ProtectPeerResponse
+	(*UnprotectPeerRequest)(nil),     // 36: sidecar.v1.UnprotectPeerRequest
+	(*UnprotectPeerResponse)(nil),    // 37: sidecar.v1.UnprotectPeerResponse
+	(*SetPeerScoreRequest)(nil),      // 38: sidecar.v1.SetPeerScoreRequest
+	(*SetPeerScoreResponse)(nil),     // 39: sidecar.v1.SetPeerScoreResponse
+	(*durationpb.Duration)(nil),      // 40: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 41: google.protobuf.Timestamp
+	(*Lagged)(nil),                   // 42: sidecar.v1.Lagged
 }
 var file_sidecar_v1_peer_proto_depIdxs = []int32{
 	0,  // 0: sidecar.v1.Peer.direction:type_name -> sidecar.v1.Direction
-	38, // 1: sidecar.v1.Peer.latency:type_name -> google.protobuf.Duration
-	39, // 2: sidecar.v1.Peer.connect_time:type_name -> google.protobuf.Timestamp
-	5,  // 3: sidecar.v1.Peer.score:type_name -> sidecar.v1.PeerScore
-	1,  // 4: sidecar.v1.Peer.path:type_name -> sidecar.v1.PeerPath
-	39, // 5: sidecar.v1.Peer.path_time:type_name -> google.protobuf.Timestamp
-	2,  // 6: sidecar.v1.PeerScore.standing:type_name -> sidecar.v1.PeerStanding
-	6,  // 7: sidecar.v1.PeerScore.topics:type_name -> sidecar.v1.TopicScore
-	4,  // 8: sidecar.v1.ListPeersResponse.peers:type_name -> sidecar.v1.Peer
-	11, // 9: sidecar.v1.WatchPeersResponse.events:type_name -> sidecar.v1.PeerEvent
-	40, // 10: sidecar.v1.WatchPeersResponse.lagged:type_name -> sidecar.v1.Lagged
-	3,  // 11: sidecar.v1.PeerEvent.type:type_name -> sidecar.v1.PeerEventType
-	4,  // 12: sidecar.v1.PeerEvent.peer:type_name -> sidecar.v1.Peer
-	4,  // 13: sidecar.v1.GetPeerResponse.peer:type_name -> sidecar.v1.Peer
-	18, // 14: sidecar.v1.ListClosestPeersResponse.peers:type_name -> sidecar.v1.ClosestPeer
-	4,  // 15: sidecar.v1.ConnectPeerResponse.peer:type_name -> sidecar.v1.Peer
-	38, // 16: sidecar.v1.PingPeerResponse.latency:type_name -> google.protobuf.Duration
-	38, // 17: sidecar.v1.BanPeerRequest.duration:type_name -> google.protobuf.Duration
-	31, // 18: sidecar.v1.BanPeerResponse.bans:type_name -> sidecar.v1.Ban
-	31, // 19: sidecar.v1.ListBansResponse.bans:type_name -> sidecar.v1.Ban
-	39, // 20: sidecar.v1.Ban.create_time:type_name -> google.protobuf.Timestamp
-	39, // 21: sidecar.v1.Ban.expire_time:type_name -> google.protobuf.Timestamp
-	38, // 22: sidecar.v1.SetPeerScoreRequest.duration:type_name -> google.protobuf.Duration
-	7,  // 23: sidecar.v1.PeerService.ListPeers:input_type -> sidecar.v1.ListPeersRequest
-	9,  // 24: sidecar.v1.PeerService.WatchPeers:input_type -> sidecar.v1.WatchPeersRequest
-	12, // 25: sidecar.v1.PeerService.GetPeer:input_type -> sidecar.v1.GetPeerRequest
-	14, // 26: sidecar.v1.PeerService.FindPeer:input_type -> sidecar.v1.FindPeerRequest
-	16, // 27: sidecar.v1.PeerService.ListClosestPeers:input_type -> sidecar.v1.ListClosestPeersRequest
-	19, // 28: sidecar.v1.PeerService.ConnectPeer:input_type -> sidecar.v1.ConnectPeerRequest
-	21, // 29: sidecar.v1.PeerService.DisconnectPeer:input_type -> sidecar.v1.DisconnectPeerRequest
-	23, // 30: sidecar.v1.PeerService.PingPeer:input_type -> sidecar.v1.PingPeerRequest
-	25, // 31: sidecar.v1.PeerService.BanPeer:input_type -> sidecar.v1.BanPeerRequest
-	27, // 32: sidecar.v1.PeerService.AllowPeer:input_type -> sidecar.v1.AllowPeerRequest
-	29, // 33: sidecar.v1.PeerService.ListBans:input_type -> sidecar.v1.ListBansRequest
-	32, // 34: sidecar.v1.PeerService.ProtectPeer:input_type -> sidecar.v1.ProtectPeerRequest
-	34, // 35: sidecar.v1.PeerService.UnprotectPeer:input_type -> sidecar.v1.UnprotectPeerRequest
-	36, // 36: sidecar.v1.PeerService.SetPeerScore:input_type -> sidecar.v1.SetPeerScoreRequest
-	8,  // 37: sidecar.v1.PeerService.ListPeers:output_type -> sidecar.v1.ListPeersResponse
-	10, // 38: sidecar.v1.PeerService.WatchPeers:output_type -> sidecar.v1.WatchPeersResponse
-	13, // 39: sidecar.v1.PeerService.GetPeer:output_type -> sidecar.v1.GetPeerResponse
-	15, // 40: sidecar.v1.PeerService.FindPeer:output_type -> sidecar.v1.FindPeerResponse
-	17, // 41: sidecar.v1.PeerService.ListClosestPeers:output_type -> sidecar.v1.ListClosestPeersResponse
-	20, // 42: sidecar.v1.PeerService.ConnectPeer:output_type -> sidecar.v1.ConnectPeerResponse
-	22, // 43: sidecar.v1.PeerService.DisconnectPeer:output_type -> sidecar.v1.DisconnectPeerResponse
-	24, // 44: sidecar.v1.PeerService.PingPeer:output_type -> sidecar.v1.PingPeerResponse
-	26, // 45: sidecar.v1.PeerService.BanPeer:output_type -> sidecar.v1.BanPeerResponse
-	28, // 46: sidecar.v1.PeerService.AllowPeer:output_type -> sidecar.v1.AllowPeerResponse
-	30, // 47: sidecar.v1.PeerService.ListBans:output_type -> sidecar.v1.ListBansResponse
-	33, // 48: sidecar.v1.PeerService.ProtectPeer:output_type -> sidecar.v1.ProtectPeerResponse
-	35, // 49: sidecar.v1.PeerService.UnprotectPeer:output_type -> sidecar.v1.UnprotectPeerResponse
-	37, // 50: sidecar.v1.PeerService.SetPeerScore:output_type -> sidecar.v1.SetPeerScoreResponse
-	37, // [37:51] is the sub-list for method output_type
-	23, // [23:37] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	40, // 1: sidecar.v1.Peer.latency:type_name -> google.protobuf.Duration
+	41, // 2: sidecar.v1.Peer.connect_time:type_name -> google.protobuf.Timestamp
+	7,  // 3: sidecar.v1.Peer.score:type_name -> sidecar.v1.PeerScore
+	2,  // 4: sidecar.v1.Peer.path:type_name -> sidecar.v1.PeerPath
+	41, // 5: sidecar.v1.Peer.path_time:type_name -> google.protobuf.Timestamp
+	6,  // 6: sidecar.v1.Peer.known_addresses:type_name -> sidecar.v1.PeerAddress
+	1,  // 7: sidecar.v1.PeerAddress.origin:type_name -> sidecar.v1.AddressOrigin
+	41, // 8: sidecar.v1.PeerAddress.last_success:type_name -> google.protobuf.Timestamp
+	41, // 9: sidecar.v1.PeerAddress.last_failure:type_name -> google.protobuf.Timestamp
+	3,  // 10: sidecar.v1.PeerScore.standing:type_name -> sidecar.v1.PeerStanding
+	8,  // 11: sidecar.v1.PeerScore.topics:type_name -> sidecar.v1.TopicScore
+	5,  // 12: sidecar.v1.ListPeersResponse.peers:type_name -> sidecar.v1.Peer
+	13, // 13: sidecar.v1.WatchPeersResponse.events:type_name -> sidecar.v1.PeerEvent
+	42, // 14: sidecar.v1.WatchPeersResponse.lagged:type_name -> sidecar.v1.Lagged
+	4,  // 15: sidecar.v1.PeerEvent.type:type_name -> sidecar.v1.PeerEventType
+	5,  // 16: sidecar.v1.PeerEvent.peer:type_name -> sidecar.v1.Peer
+	5,  // 17: sidecar.v1.GetPeerResponse.peer:type_name -> sidecar.v1.Peer
+	20, // 18: sidecar.v1.ListClosestPeersResponse.peers:type_name -> sidecar.v1.ClosestPeer
+	5,  // 19: sidecar.v1.ConnectPeerResponse.peer:type_name -> sidecar.v1.Peer
+	40, // 20: sidecar.v1.PingPeerResponse.latency:type_name -> google.protobuf.Duration
+	40, // 21: sidecar.v1.BanPeerRequest.duration:type_name -> google.protobuf.Duration
+	33, // 22: sidecar.v1.BanPeerResponse.bans:type_name -> sidecar.v1.Ban
+	33, // 23: sidecar.v1.ListBansResponse.bans:type_name -> sidecar.v1.Ban
+	41, // 24: sidecar.v1.Ban.create_time:type_name -> google.protobuf.Timestamp
+	41, // 25: sidecar.v1.Ban.expire_time:type_name -> google.protobuf.Timestamp
+	40, // 26: sidecar.v1.SetPeerScoreRequest.duration:type_name -> google.protobuf.Duration
+	9,  // 27: sidecar.v1.PeerService.ListPeers:input_type -> sidecar.v1.ListPeersRequest
+	11, // 28: sidecar.v1.PeerService.WatchPeers:input_type -> sidecar.v1.WatchPeersRequest
+	14, // 29: sidecar.v1.PeerService.GetPeer:input_type -> sidecar.v1.GetPeerRequest
+	16, // 30: sidecar.v1.PeerService.FindPeer:input_type -> sidecar.v1.FindPeerRequest
+	18, // 31: sidecar.v1.PeerService.ListClosestPeers:input_type -> sidecar.v1.ListClosestPeersRequest
+	21, // 32: sidecar.v1.PeerService.ConnectPeer:input_type -> sidecar.v1.ConnectPeerRequest
+	23, // 33: sidecar.v1.PeerService.DisconnectPeer:input_type -> sidecar.v1.DisconnectPeerRequest
+	25, // 34: sidecar.v1.PeerService.PingPeer:input_type -> sidecar.v1.PingPeerRequest
+	27, // 35: sidecar.v1.PeerService.BanPeer:input_type -> sidecar.v1.BanPeerRequest
+	29, // 36: sidecar.v1.PeerService.AllowPeer:input_type -> sidecar.v1.AllowPeerRequest
+	31, // 37: sidecar.v1.PeerService.ListBans:input_type -> sidecar.v1.ListBansRequest
+	34, // 38: sidecar.v1.PeerService.ProtectPeer:input_type -> sidecar.v1.ProtectPeerRequest
+	36, // 39: sidecar.v1.PeerService.UnprotectPeer:input_type -> sidecar.v1.UnprotectPeerRequest
+	38, // 40: sidecar.v1.PeerService.SetPeerScore:input_type -> sidecar.v1.SetPeerScoreRequest
+	10, // 41: sidecar.v1.PeerService.ListPeers:output_type -> sidecar.v1.ListPeersResponse
+	12, // 42: sidecar.v1.PeerService.WatchPeers:output_type -> sidecar.v1.WatchPeersResponse
+	15, // 43: sidecar.v1.PeerService.GetPeer:output_type -> sidecar.v1.GetPeerResponse
+	17, // 44: sidecar.v1.PeerService.FindPeer:output_type -> sidecar.v1.FindPeerResponse
+	19, // 45: sidecar.v1.PeerService.ListClosestPeers:output_type -> sidecar.v1.ListClosestPeersResponse
+	22, // 46: sidecar.v1.PeerService.ConnectPeer:output_type -> sidecar.v1.ConnectPeerResponse
+	24, // 47: sidecar.v1.PeerService.DisconnectPeer:output_type -> sidecar.v1.DisconnectPeerResponse
+	26, // 48: sidecar.v1.PeerService.PingPeer:output_type -> sidecar.v1.PingPeerResponse
+	28, // 49: sidecar.v1.PeerService.BanPeer:output_type -> sidecar.v1.BanPeerResponse
+	30, // 50: sidecar.v1.PeerService.AllowPeer:output_type -> sidecar.v1.AllowPeerResponse
+	32, // 51: sidecar.v1.PeerService.ListBans:output_type -> sidecar.v1.ListBansResponse
+	35, // 52: sidecar.v1.PeerService.ProtectPeer:output_type -> sidecar.v1.ProtectPeerResponse
+	37, // 53: sidecar.v1.PeerService.UnprotectPeer:output_type -> sidecar.v1.UnprotectPeerResponse
+	39, // 54: sidecar.v1.PeerService.SetPeerScore:output_type -> sidecar.v1.SetPeerScoreResponse
+	41, // [41:55] is the sub-list for method output_type
+	27, // [27:41] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_peer_proto_init() }
@@ -2641,8 +2833,8 @@ func file_sidecar_v1_peer_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_peer_proto_rawDesc), len(file_sidecar_v1_peer_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   34,
+			NumEnums:      5,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -214,6 +214,12 @@ export function peer(message: peers.Peer | undefined): types.Peer {
     score: message.score && { ...message.score, standing: named(peers.PeerStanding, message.score.standing) },
     path: named(peers.PeerPath, message.path),
     pathTime: optional(message.pathTime),
+    knownAddresses: message.knownAddresses.map((known) => ({
+      address: known.address,
+      origin: named(peers.AddressOrigin, known.origin),
+      lastSuccess: optional(known.lastSuccess),
+      lastFailure: optional(known.lastFailure),
+    })),
   };
 }
 

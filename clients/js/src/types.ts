@@ -48,6 +48,24 @@ export type Direction = "UNSPECIFIED" | "INBOUND" | "OUTBOUND";
 export type PeerPath = "UNSPECIFIED" | "DIRECT" | "RELAYED" | "RELAYED_LIMITED";
 
 /**
+ * Who told an address of a peer. BOOTSTRAP: the configuration. MDNS, PEER_RECORD (signed) and IDENTIFY: the peer.
+ * CONNECTION: this is where one led. RELAY: an address of some other peer, who has this one for a relay. MEMORY: an
+ * earlier run.
+ */
+export type AddressOrigin =
+  | "UNSPECIFIED"
+  | "BOOTSTRAP"
+  | "APP"
+  | "MDNS"
+  | "PEER_RECORD"
+  | "IDENTIFY"
+  | "CONNECTION"
+  | "PEER_EXCHANGE"
+  | "RELAY"
+  | "DHT"
+  | "MEMORY";
+
+/**
  * What happened to a peer.
  *
  * `PRESENT`: connected already, when watching began. `CURRENT`: the present state has been told in full; this event has
@@ -320,6 +338,20 @@ export interface Peer {
   readonly path: PeerPath;
   /** Since when it is reached so; undefined when it is not connected. */
   readonly pathTime: number | undefined;
+  /** What is known of its addresses, in the order in which they are dialled; only from `peer()`, else empty. */
+  readonly knownAddresses: readonly PeerAddress[];
+}
+
+/** An address of a peer, and how dials of it went. */
+export interface PeerAddress {
+  /** The address, without the peer id. */
+  readonly address: string;
+  /** Who told it; of several, who knows best. */
+  readonly origin: AddressOrigin;
+  /** When the peer was reached there last; undefined: never. */
+  readonly lastSuccess: number | undefined;
+  /** When it was not found there last; undefined: never. */
+  readonly lastFailure: number | undefined;
 }
 
 /**

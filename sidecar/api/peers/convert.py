@@ -8,6 +8,7 @@ from sidecar_client.v1 import peer_pb2 as pb
 from ...core.events import Path, PeerChange, PeerChanged, PeerView, ScoreView, Standing
 from ...core.gate import BanView
 from ...core.multiaddr import Multiaddr
+from ...core.peers import KnownAddress, Origin
 from ...core.types import Direction, PeerId
 from ..common.values import duration, unix_time, wall_time
 
@@ -35,6 +36,18 @@ _PATHS = {
     Path.DIRECT: pb.PEER_PATH_DIRECT,
     Path.RELAYED: pb.PEER_PATH_RELAYED,
     Path.RELAYED_LIMITED: pb.PEER_PATH_RELAYED_LIMITED,
+}
+_ORIGINS = {
+    Origin.BOOTSTRAP: pb.ADDRESS_ORIGIN_BOOTSTRAP,
+    Origin.APP: pb.ADDRESS_ORIGIN_APP,
+    Origin.LOCAL: pb.ADDRESS_ORIGIN_MDNS,
+    Origin.RECORD: pb.ADDRESS_ORIGIN_PEER_RECORD,
+    Origin.IDENTIFY: pb.ADDRESS_ORIGIN_IDENTIFY,
+    Origin.MET: pb.ADDRESS_ORIGIN_CONNECTION,
+    Origin.EXCHANGE: pb.ADDRESS_ORIGIN_PEER_EXCHANGE,
+    Origin.RELAY: pb.ADDRESS_ORIGIN_RELAY,
+    Origin.DHT: pb.ADDRESS_ORIGIN_DHT,
+    Origin.MEMORY: pb.ADDRESS_ORIGIN_MEMORY,
 }
 _EVENTS = {
     PeerChange.CONNECTED: pb.PEER_EVENT_TYPE_CONNECTED,
@@ -95,6 +108,16 @@ def peer(view: PeerView, epoch_ns: int) -> pb.Peer:
         score=None if view.score is None else score(view.score),
         path=_PATHS[view.path],
         path_time=None if view.path_since is None else wall_time(view.path_since, epoch_ns),
+        known_addresses=[known_address(known, epoch_ns) for known in view.known],
+    )
+
+
+def known_address(known: KnownAddress, epoch_ns: int) -> pb.PeerAddress:
+    return pb.PeerAddress(
+        address=str(known.address),
+        origin=_ORIGINS[known.origin],
+        last_success=None if known.succeeded_at is None else wall_time(known.succeeded_at, epoch_ns),
+        last_failure=None if known.failed_at is None else wall_time(known.failed_at, epoch_ns),
     )
 
 

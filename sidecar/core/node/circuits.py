@@ -24,6 +24,7 @@ from ..events import LogLevel
 from ..gate import Gate
 from ..multiaddr import Multiaddr
 from ..override import override
+from ..peers import Origin
 from ..relay import (
     HOP,
     STOP,
@@ -170,7 +171,11 @@ class Circuits(SimpleHandler, Service[events.CircuitInput]):
                 self._switch.open_stream(direct, (HOP,), self, wanted)
 
         wanted.deadline = self._switch.deadlines.at(now + self._config.connect_timeout, overdue)
-        self._dialling.reach(asked.relay, (asked.address,), reached, now, insist=asked.force, passing=True)
+        # Where an app insists, it has named the address.
+        origin = Origin.APP if asked.force else Origin.RELAY
+        self._dialling.reach(
+            asked.relay, (asked.address,), reached, now, insist=asked.force, passing=True, origin=origin
+        )
 
     def _give_up(self, attempt: int) -> None:
         wanted = self._wanted.pop(attempt, None)

@@ -24,6 +24,7 @@ from ..peers import BookEntry, Origin
 from ..types import Direction, PeerId
 from .config import ConfigurationChanged
 from .dial_budget import DialBudget
+from .dial_choice import DialChoice
 from .entrances import Entrances, pause_at_the_door
 from .outbound import OutboundChoice
 from .service import Follower, Service
@@ -113,6 +114,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         self.entrances = Entrances(switch, self._knock)
         self._budget = DialBudget(switch.config.exempt_networks)
         self._outbound = OutboundChoice(switch)
+        self._choice = DialChoice(switch)
         self.last_error: SidecarError | None = None  # of the last dial that failed, for readiness
 
     @override
@@ -159,12 +161,14 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         insist: bool = False,
         passing: bool = False,
         vouched: bool = False,
+        origin: Origin = Origin.MET,
     ) -> None:
         """Have a usable connection to the peer, now or soon: `then` gets the Peer, or why not.
 
         `addresses` are tried with those known already; `search` asks the DHT when there are none or none answers;
         `insist` dials although an attempt has failed a moment ago; `passing` wants the connection for one exchange.
-        `vouched`: the addresses are those of an app or of the operator, not of other peers.
+        `vouched`: the addresses are those of an app or of the operator, not of other peers. `origin`: from where they
+        are.
         """
         switch = self._switch
         if peer == switch.local:
@@ -188,7 +192,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
             return
         waiting.append(then)
         if addresses:
-            switch.book.learn(peer, addresses, reach=Scope.LOOPBACK if vouched else Scope.PUBLIC)
+            switch.book.learn(peer, addresses, origin=origin, reach=Scope.LOOPBACK if vouched else Scope.PUBLIC)
         if search:
             self._searching.setdefault(peer)
         if present is None and peer not in self._dialling:
@@ -240,12 +244,18 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
 
     def _dial(self, peer: PeerId, now: float, *, insist: bool = False) -> None:
         switch = self._switch
-        addresses = switch.book.addresses(peer)
-        if not addresses:
+        entry, trusted = switch.book.get(peer), self.protects(peer)
+        if entry is None or not (entry.addresses or entry.given):
             self._search_or_fail(peer, NoAddresses(f"no address of {peer} is known"), now)
             return
-        entry, trusted = switch.book.get(peer), self.protects(peer)
-        if entry is not None and not insist and not trusted:
+        known = self._choice.choose(entry)
+        if not known:
+            switch.book.failed(peer, now, switch.config.redial_base, switch.config.redial_limit)
+            elsewhere = f"{entry.addresses[0]} is an address of a private network that this node is not in"
+            self._search_or_fail(peer, NoAddresses(elsewhere), now)
+            return
+        addresses = tuple(note.address for note in known)
+        if not insist and not trusted:
             addresses = self._budget.affordable(addresses, entry.proven, now)
             if not addresses:
                 self._hold_back(peer, entry, now)
@@ -254,8 +264,9 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         self._number += 1
         self._dials[self._number] = peer
         self._dialling[peer] = self._number
-        told = tuple((each, entry.told[each]) for each in addresses if each in entry.told) if entry is not None else ()
-        switch.emit(events.Dial(self._number, peer, addresses, insist, trusted, told))
+        told = tuple((each, entry.told[each]) for each in addresses if each in entry.told)
+        tried = tuple(note for note in known if note.succeeded_at is not None or note.failed_at is not None)
+        switch.emit(events.Dial(self._number, peer, addresses, insist, trusted, told, known=tried))
 
     def _hold_back(self, peer: PeerId, entry: BookEntry, now: float) -> None:
         """Too many dials of the peer's addresses, or beside them, have led nowhere; who named it made us do that."""
@@ -285,7 +296,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         def found(addresses: tuple[Multiaddr, ...], now: float) -> None:
             if peer in self._dialling or peer not in self._waiting:
                 return
-            self._switch.book.learn(peer, addresses, reach=Scope.PUBLIC)
+            self._switch.book.learn(peer, addresses, origin=Origin.DHT, reach=Scope.PUBLIC)
             if set(self._switch.book.addresses(peer)) - set(before):
                 self._dial(peer, now, insist=True)
             elif before:
@@ -319,7 +330,10 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         if visited is not None:
             self._visiting(opened, visited, now)
             return
+        asked = self._dials.get(opened.dial) if opened.dial is not None else None
         then = self._dial_over(opened.dial, now)
+        if asked is not None:
+            switch.book.tried(asked, opened.failed, now)
         if opened.peer == switch.local:
             error = SelfDial("the far end has this node's own key: itself, or a second node with the same identity")
             switch.note(LogLevel.WARNING, None, "%s (%s)", error, opened.remote)
@@ -348,7 +362,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         switch.connections[opened.connection] = connection
         peer.connections.append(connection)
         dialled = opened.remote if opened.direction is Direction.OUTBOUND else None
-        switch.book.connected(opened.peer, dialled)
+        switch.book.connected(opened.peer, dialled, now)
         if len(peer.connections) == 1:
             switch.emit(events.PeerChanged(PeerChange.CONNECTED, self.view(opened.peer)))
         else:
@@ -422,6 +436,9 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         if peer is None:
             return
         switch.note(LogLevel.DEBUG, peer, "dial failed: %s", failed.error)
+        switch.book.tried(peer, failed.failed, now)
+        if failed.failed:
+            self.keep_addresses(peer)
         switch.book.failed(peer, now, switch.config.redial_base, switch.config.redial_limit)
         present = switch.peers.get(peer)
         if present is None:
@@ -523,8 +540,8 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         known = [peer for peer, addresses in config.known_peers if peer != self._switch.local]
         for peer, addresses in config.known_peers:
             # Who has told a name is not remembered: it may lead as near as the addresses of the peer without names.
-            near = min((Scope.of(address) for address in addresses), default=Scope.PUBLIC)
-            book.learn(peer, addresses, origin=Origin.MEMORY, reach=near)
+            near = min((Scope.of(note.address) for note in addresses), default=Scope.PUBLIC)
+            book.remember(peer, addresses, near)
         for peer in known[:_FIRST_KNOWN]:
             self.reach(peer, (), _ignore, now)
         first = now if not known else now + config.redial_base
@@ -565,9 +582,15 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
             # Who has no peers goes by its own pause at bootstrap peers, not by the driver's.
             self.reach(peer, (), _ignore, now, insist=not switch.peers and self.is_bootstrap(peer))
 
+    def keep_addresses(self, peer: PeerId) -> None:
+        """Have what is known of a peer's addresses kept over a restart, where a connection to it has worked."""
+        entry = self._switch.book.get(peer)
+        if entry is not None and (entry.good or any(note.succeeded_at is not None for note in entry.notes.values())):
+            self._switch.emit(events.AddressesKnown(peer, entry.known()))
+
     def statistics(self) -> DialBudgetStatistics:
         """Dials that were not made, counted since the start."""
-        return replace(self._budget.statistics)
+        return replace(self._budget.statistics, addresses_left_out=self._choice.left_out)
 
     def bootstrap(self) -> tuple[tuple[PeerId, Multiaddr], ...]:
         """The bootstrap addresses that name a peer other than this node, with that."""
@@ -614,8 +637,9 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
 
     # ------------------------------------------------------------ views
 
-    def view(self, peer_id: PeerId, peer: Peer | None = None) -> PeerView:
-        """A snapshot of what is known of a peer."""
+    def view(self, peer_id: PeerId, peer: Peer | None = None, *, in_full: bool = False) -> PeerView:
+        """A snapshot of what is known of a peer; `in_full`: with what is known of its addresses."""
+        entry = self._switch.book.get(peer_id) if in_full else None
         present = self._switch.peers.get(peer_id)
         peer = present or peer
         info = peer.info if peer else None
@@ -637,6 +661,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
             score=self._score(peer_id),
             path=_path(best) if best else None,
             path_since=best.opened_at if best else None,
+            known=entry.known() if entry is not None else (),
         )
 
 

@@ -11,6 +11,7 @@ from ..identify import IDENTIFY, IDENTIFY_PUSH, IdentifyInfo, IdentifyReader, en
 from ..multiaddr import Multiaddr
 from ..networks import Scope
 from ..override import override
+from ..peers import Origin
 from ..records import OpenRecord, fitting, make_peer_record
 from ..types import Direction, PeerId
 from .dialling import Dialling
@@ -213,7 +214,9 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
             twins = now - self._twins.get(peer.id, -_TWINS) < _TWINS
             teller = Scope.of_teller(peer.best.remote)
             usable = [address for address in peer.info.listen_addresses if Scope.of(address) >= teller]
-            switch.book.learn(peer.id, usable, replace=not twins, reach=teller)
+            kept = self._records.get(peer.id)
+            origin = Origin.RECORD if kept is not None and kept.addresses else Origin.IDENTIFY
+            switch.book.learn(peer.id, usable, replace=not twins, origin=origin, reach=teller)
         if before is None:
             self._observe(info, peer.best)
             peer.ready = True
@@ -236,7 +239,7 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
         self._twins[peer.id] = now
         if len(self._twins) > _MAX_TWINS:
             del self._twins[next(iter(self._twins))]
-        self._switch.book.learn(peer.id, new, reach=Scope.of_teller(peer.best.remote))
+        self._switch.book.learn(peer.id, new, origin=Origin.IDENTIFY, reach=Scope.of_teller(peer.best.remote))
         self._identity_conflicts += 1
         self._switch.note(
             LogLevel.WARNING,
@@ -250,6 +253,7 @@ class IdentifyService(SimpleHandler, Service[Never], Follower[events.AddressesCh
     def _tell(self, peer: Peer, change: PeerChange) -> None:
         self._switch.emit(events.PeerChanged(change, self._dialling.view(peer.id)))
         self._switch.emit(events.PeersLearned(((peer.id, self._switch.book.addresses(peer.id)),), good=True))
+        self._dialling.keep_addresses(peer.id)
 
     def _with_record(self, peer: Peer, info: IdentifyInfo, again: bool) -> tuple[IdentifyInfo, tuple[Multiaddr, ...]]:
         """Prefer the addresses that the peer has signed; a record that is unusable or old is noted and left.

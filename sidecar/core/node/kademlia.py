@@ -223,7 +223,8 @@ class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestore
                 query.connection = peer.best
                 self._switch.open_stream(peer.best, (self._protocol,), self, query)
 
-        self._dialling.reach(query.asked.peer, query.asked.addresses, reached, now, passing=True)
+        peer, addresses = query.asked.peer, query.asked.addresses
+        self._dialling.reach(peer, addresses, reached, now, passing=True, origin=Origin.DHT)
 
     def _probe(self, asked: kademlia.Probe, now: float) -> None:
         def pinged(result: float | SidecarError, now: float) -> None:
@@ -238,7 +239,7 @@ class KademliaService(SimpleHandler, Service[Never], Follower[events.MeshRestore
             else:
                 self._ping.ping(peer.best, now, pinged)
 
-        self._dialling.reach(asked.peer, asked.addresses, reached, now, passing=True)
+        self._dialling.reach(asked.peer, asked.addresses, reached, now, passing=True, origin=Origin.DHT)
 
     def _failed(self, query: _Query, error: SidecarError, now: float) -> None:
         if query.crossed and not query.repeated and query.number in self._queries:

@@ -27,7 +27,14 @@ NodeInput: TypeAlias = (
 AppNews: TypeAlias = events.AppNews | gossip.News | direct.News | streams.News | probe.News
 """What a node tells its apps."""
 
-NodeNews: TypeAlias = AppNews | durable.StoreEffect | events.PeersLearned | events.AnchorsChosen | events.Note
+NodeNews: TypeAlias = (
+    AppNews
+    | durable.StoreEffect
+    | events.PeersLearned
+    | events.AddressesKnown
+    | events.AnchorsChosen
+    | events.Note
+)
 """What a node tells its apps, the store of durable messages, the memory of peers and the log."""
 
 NodeEffect: TypeAlias = events.TransportEffect | gossip.CheckSignatures | NodeNews

@@ -182,7 +182,7 @@ class Node:
     def peer(self, peer: PeerId) -> PeerView | None:
         """What is known of a peer, or None when nothing is."""
         if peer in self._services.switch.peers or peer in self._services.switch.book:
-            return self._services.dialling.view(peer)
+            return self._services.dialling.view(peer, in_full=True)
         return None
 
     def topics(self) -> list[gossip.TopicView]:

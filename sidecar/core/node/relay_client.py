@@ -12,6 +12,7 @@ from ..events import LogLevel
 from ..multiaddr import Multiaddr
 from ..networks import Scope
 from ..override import override
+from ..peers import Origin
 from ..relay import (
     HOP,
     FirstFrame,
@@ -189,7 +190,8 @@ class RelayClient(SimpleHandler, Service[Never]):
                 when = now + self._config.reserve_timeout
                 asked.deadline = self._switch.deadlines.at(when, lambda now: self._failed(asked, late, now))
 
-        self._dialling.reach(relay.peer, relay.addresses, reached, now, vouched=relay.configured)
+        origin = Origin.BOOTSTRAP if relay.configured else Origin.DHT
+        self._dialling.reach(relay.peer, relay.addresses, reached, now, vouched=relay.configured, origin=origin)
 
     def _over(self, asked: _Asked) -> bool:
         """Whether it was over before; it is now."""

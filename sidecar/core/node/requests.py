@@ -7,6 +7,7 @@ from .. import events, kademlia
 from ..errors import NotFound, SidecarError
 from ..multiaddr import Multiaddr
 from ..override import override
+from ..peers import Origin
 from ..types import PeerId
 from .dialling import Dialling
 from .kademlia import KademliaService
@@ -75,7 +76,9 @@ class PeerRequests(Service[PeerRequest], Follower[events.OperationCancelled]):
         if peer is None:
             self._dialling.reach_anyone(addresses, reached, now, insist=True)
         else:
-            self._dialling.reach(peer, addresses, reached, now, search=True, insist=True, vouched=True)
+            self._dialling.reach(
+                peer, addresses, reached, now, search=True, insist=True, vouched=True, origin=Origin.APP
+            )
 
     def _disconnect(self, op: int, peer: PeerId) -> None:
         present = self._switch.peers.get(peer)

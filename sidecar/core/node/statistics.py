@@ -50,10 +50,12 @@ class UnityStatistics(Statistics):
 
 @dataclass(slots=True)
 class DialBudgetStatistics(Statistics):
-    """Dials of addresses that nobody has proved."""
+    """Dials of addresses that nobody has proved, and addresses that are not dialled."""
 
     dials_held_back: int = 0
     """Not made: too many at the address or its network had led nowhere."""
+    addresses_left_out: int = 0
+    """Private ones of networks that this node is not in."""
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from ..events import LogLevel
 from ..kademlia.keyspace import place
 from ..multiaddr import Multiaddr
 from ..override import override
+from ..peers import Origin
 from ..types import PeerId
 from .dialling import Dialling, Reached
 from .kademlia import Ended, KademliaService
@@ -66,7 +67,9 @@ class Unity(Service[Never], Follower[events.MeshRestored]):
                 continue
             self._complain(peer, anchor, now)
             anchor.seeking = True
-            self._dialling.reach(peer, anchor.addresses, self._answered(anchor), now, insist=True)
+            self._dialling.reach(
+                peer, anchor.addresses, self._answered(anchor), now, insist=True, origin=Origin.BOOTSTRAP
+            )
         if self._visit_at is None:  # spread over the mesh by the id
             share = 0.5 + place(bytes(switch.local)) % 1024 / 1024
             self._visit_at = now + switch.config.kademlia.refresh_interval * share

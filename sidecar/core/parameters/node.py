@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from ..errors import ConfigError
 from ..multiaddr import Multiaddr
 from ..networks import LOCAL_NETWORKS, Network
+from ..peers import KnownAddress
 from ..types import PeerId
 from .autonat import AutonatConfig
 from .direct import DirectConfig
@@ -57,7 +58,7 @@ class NodeConfig:
     """Name of the network; part of protocol ids, so letters, digits, `-`, `_` and `.` only."""
     agent: str = "sidecar"
     bootstrap: tuple[Multiaddr, ...] = ()
-    known_peers: tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...] = ()
+    known_peers: tuple[tuple[PeerId, tuple[KnownAddress, ...]], ...] = ()
     """Peers kept from an earlier run, best first; tried before the bootstrap peers."""
     rules: tuple[TopicRule, ...] = ()
     """What messages of gossip are judged by from the start on; `RulesSet` puts others into force."""

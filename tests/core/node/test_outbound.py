@@ -8,7 +8,7 @@ from sidecar.core.events import AnchorsChosen
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.node import NodeConfig
 from sidecar.core.node.outbound import OutboundChoice
-from sidecar.core.peers import Origin
+from sidecar.core.peers import KnownAddress, Origin
 from sidecar.core.types import Direction, PeerId
 from sidecar.sim import SimPeer, Simulation
 
@@ -107,7 +107,11 @@ def test_the_two_longest_of_use_are_anchors() -> None:
     # After a restart they are among the first that are dialled.
     simulation.kill(node)
     simulation.run(5)
-    known = tuple((other.identity.peer_id, (other.address,)) for other in peers if other.identity.peer_id in news.peers)
+    known = tuple(
+        (other.identity.peer_id, (KnownAddress(other.address, Origin.DHT),))
+        for other in peers
+        if other.identity.peer_id in news.peers
+    )
     node.config = replace(node.config, bootstrap=(), known_peers=known)
     node.start()
     node.feed(events.OperationCancelled(0))

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from .streams import ByteStream, StreamAcceptor
     from .subscription import DirectBatch, MessageBatch, Receiver, Subscription
     from .types import (
+        AddressOrigin,
         AddressReachability,
         Announcement,
         Ban,
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
         OutboxMessage,
         OverflowPolicy,
         Peer,
+        PeerAddress,
         PeerEvent,
         PeerEventType,
         PeerPath,
@@ -112,6 +114,7 @@ if TYPE_CHECKING:
     from .validator import Judge, Validator
 
 __all__ = [
+    "AddressOrigin",
     "AddressReachability",
     "Advertisement",
     "AlreadyExists",
@@ -162,6 +165,7 @@ __all__ = [
     "Outdated",
     "OverflowPolicy",
     "Peer",
+    "PeerAddress",
     "PeerBanned",
     "PeerEvent",
     "PeerEventType",

@@ -78,6 +78,16 @@ def peer(message: peer_pb2.Peer) -> types.Peer:
         score=peer_score(message.score) if message.HasField("score") else None,
         path=types.PeerPath(message.path),
         path_time=unix(message.path_time) if message.HasField("path_time") else None,
+        known_addresses=tuple(map(peer_address, message.known_addresses)),
+    )
+
+
+def peer_address(message: peer_pb2.PeerAddress) -> types.PeerAddress:
+    return types.PeerAddress(
+        address=message.address,
+        origin=types.AddressOrigin(message.origin),
+        last_success=unix(message.last_success) if message.HasField("last_success") else None,
+        last_failure=unix(message.last_failure) if message.HasField("last_failure") else None,
     )
 
 

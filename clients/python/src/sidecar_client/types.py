@@ -33,6 +33,22 @@ class PeerPath(_Enum):
     RELAYED_LIMITED = 3  # through one that ends connections soon: neither gossip nor the DHT go there
 
 
+class AddressOrigin(_Enum):
+    """Who told an address of a peer."""
+
+    UNSPECIFIED = 0  # not said
+    BOOTSTRAP = 1  # the configuration
+    APP = 2
+    MDNS = 3  # the peer, on the local network
+    PEER_RECORD = 4  # the peer, in a record that it has signed
+    IDENTIFY = 5  # the peer, unsigned
+    CONNECTION = 6  # this is where a connection led
+    PEER_EXCHANGE = 7
+    RELAY = 8  # an address of some other peer, who has this one for a relay
+    DHT = 9
+    MEMORY = 10  # an earlier run
+
+
 class PeerEventType(_Enum):
     """What happened to a peer."""
 
@@ -294,11 +310,22 @@ class PeerScore:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """An address of a peer, who told it, and when the peer was found there last, and was not, in Unix seconds."""
+
+    address: str
+    origin: AddressOrigin
+    last_success: float | None
+    last_failure: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
     """What is known of a peer. `latency` is seconds, None until measured; `connect_time` Unix seconds.
 
     `protected`: its connections are never closed because there are too many. `score`: None where nothing is known of it
     in gossip, or peers are not scored. `path_time`: since when it is reached by this `path`, in Unix seconds.
+    `known_addresses`: from `Client.peer` alone, in the order in which they are dialled.
     """
 
     peer_id: str
@@ -317,6 +344,7 @@ class Peer:
     score: PeerScore | None = None
     path: PeerPath = PeerPath.UNSPECIFIED
     path_time: float | None = None
+    known_addresses: tuple[PeerAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

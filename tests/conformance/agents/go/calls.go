@@ -242,7 +242,19 @@ func peer(found sidecar.Peer) fields {
 		"latency_ms":      unless(found.Latency == 0, inMilliseconds(found.Latency)),
 		"connect_time_ms": moment(found.ConnectTime), "connections": found.Connections, "protected": found.Protected,
 		"score": score(found.Score), "path": found.Path.String(), "path_time_ms": moment(found.PathTime),
+		"known_addresses": knownAddresses(found.KnownAddresses),
 	}
+}
+
+func knownAddresses(found []sidecar.PeerAddress) []fields {
+	known := []fields{}
+	for _, each := range found {
+		known = append(known, fields{
+			"address": each.Address, "origin": each.Origin.String(),
+			"last_success_ms": moment(each.LastSuccess), "last_failure_ms": moment(each.LastFailure),
+		})
+	}
+	return known
 }
 
 func score(found *sidecar.PeerScore) any {

@@ -13,6 +13,8 @@ const TIMES = new Set([
   "latency",
   "connectTime",
   "pathTime",
+  "lastSuccess",
+  "lastFailure",
   "createTime",
   "expireTime",
   "receiveTime",

@@ -20,6 +20,8 @@ _TIMES = {
     "expire_time",
     "connect_time",
     "path_time",
+    "last_success",
+    "last_failure",
     "receive_time",
     "next_announcement",
     "expires_at",

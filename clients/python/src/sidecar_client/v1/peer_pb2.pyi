@@ -46,6 +46,62 @@ DIRECTION_OUTBOUND: Direction.ValueType  # 2
 """By this node."""
 Global___Direction: _TypeAlias = Direction  # noqa: Y015
 
+class _AddressOrigin:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AddressOriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AddressOrigin.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ADDRESS_ORIGIN_UNSPECIFIED: _AddressOrigin.ValueType  # 0
+    """Not said."""
+    ADDRESS_ORIGIN_BOOTSTRAP: _AddressOrigin.ValueType  # 1
+    """The configuration: a bootstrap peer, or a relay."""
+    ADDRESS_ORIGIN_APP: _AddressOrigin.ValueType  # 2
+    """An app, which had it dialled."""
+    ADDRESS_ORIGIN_MDNS: _AddressOrigin.ValueType  # 3
+    """The peer, on the local network."""
+    ADDRESS_ORIGIN_PEER_RECORD: _AddressOrigin.ValueType  # 4
+    """The peer, in a record that it has signed."""
+    ADDRESS_ORIGIN_IDENTIFY: _AddressOrigin.ValueType  # 5
+    """The peer, unsigned, when it was connected."""
+    ADDRESS_ORIGIN_CONNECTION: _AddressOrigin.ValueType  # 6
+    """A connection: this is where it led."""
+    ADDRESS_ORIGIN_PEER_EXCHANGE: _AddressOrigin.ValueType  # 7
+    """Another peer, which had no more room in its mesh (peer exchange)."""
+    ADDRESS_ORIGIN_RELAY: _AddressOrigin.ValueType  # 8
+    """An address of some other peer, who has this one for a relay."""
+    ADDRESS_ORIGIN_DHT: _AddressOrigin.ValueType  # 9
+    """Another peer, in an answer of the DHT."""
+    ADDRESS_ORIGIN_MEMORY: _AddressOrigin.ValueType  # 10
+    """An earlier run of this sidecar, which did not say more."""
+
+class AddressOrigin(_AddressOrigin, metaclass=_AddressOriginEnumTypeWrapper):
+    """Who told an address of a peer."""
+
+ADDRESS_ORIGIN_UNSPECIFIED: AddressOrigin.ValueType  # 0
+"""Not said."""
+ADDRESS_ORIGIN_BOOTSTRAP: AddressOrigin.ValueType  # 1
+"""The configuration: a bootstrap peer, or a relay."""
+ADDRESS_ORIGIN_APP: AddressOrigin.ValueType  # 2
+"""An app, which had it dialled."""
+ADDRESS_ORIGIN_MDNS: AddressOrigin.ValueType  # 3
+"""The peer, on the local network."""
+ADDRESS_ORIGIN_PEER_RECORD: AddressOrigin.ValueType  # 4
+"""The peer, in a record that it has signed."""
+ADDRESS_ORIGIN_IDENTIFY: AddressOrigin.ValueType  # 5
+"""The peer, unsigned, when it was connected."""
+ADDRESS_ORIGIN_CONNECTION: AddressOrigin.ValueType  # 6
+"""A connection: this is where it led."""
+ADDRESS_ORIGIN_PEER_EXCHANGE: AddressOrigin.ValueType  # 7
+"""Another peer, which had no more room in its mesh (peer exchange)."""
+ADDRESS_ORIGIN_RELAY: AddressOrigin.ValueType  # 8
+"""An address of some other peer, who has this one for a relay."""
+ADDRESS_ORIGIN_DHT: AddressOrigin.ValueType  # 9
+"""Another peer, in an answer of the DHT."""
+ADDRESS_ORIGIN_MEMORY: AddressOrigin.ValueType  # 10
+"""An earlier run of this sidecar, which did not say more."""
+Global___AddressOrigin: _TypeAlias = AddressOrigin  # noqa: Y015
+
 class _PeerPath:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -176,6 +232,7 @@ class Peer(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     PATH_TIME_FIELD_NUMBER: _builtins.int
+    KNOWN_ADDRESSES_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
     """The peer id, base58."""
     connected: _builtins.bool
@@ -222,6 +279,10 @@ class Peer(_message.Message):
         direct.
         """
 
+    @_builtins.property
+    def known_addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerAddress]:
+        """What is known of its addresses, in the order in which they are dialled. Only GetPeer says this."""
+
     def __init__(
         self,
         *,
@@ -241,14 +302,53 @@ class Peer(_message.Message):
         score: Global___PeerScore | None = ...,
         path: Global___PeerPath.ValueType = ...,
         path_time: _timestamp_pb2.Timestamp | None = ...,
+        known_addresses: _abc.Iterable[Global___PeerAddress] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "latency", b"latency", "path_time", b"path_time", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent", b"agent", "connect_time", b"connect_time", "connected", b"connected", "connections", b"connections", "direction", b"direction", "identified", b"identified", "latency", b"latency", "path", b"path", "path_time", b"path_time", "peer_id", b"peer_id", "protected", b"protected", "protocol_version", b"protocol_version", "protocols", b"protocols", "remote_address", b"remote_address", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent", b"agent", "connect_time", b"connect_time", "connected", b"connected", "connections", b"connections", "direction", b"direction", "identified", b"identified", "known_addresses", b"known_addresses", "latency", b"latency", "path", b"path", "path_time", b"path_time", "peer_id", b"peer_id", "protected", b"protected", "protocol_version", b"protocol_version", "protocols", b"protocols", "remote_address", b"remote_address", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Peer: _TypeAlias = Peer  # noqa: Y015
+
+@_typing.final
+class PeerAddress(_message.Message):
+    """An address of a peer, and how dials of it went. Times outlast a restart where the sidecar keeps its state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    LAST_SUCCESS_FIELD_NUMBER: _builtins.int
+    LAST_FAILURE_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """The address, without the peer id."""
+    origin: Global___AddressOrigin.ValueType
+    """Who told it; of several, who knows best."""
+    @_builtins.property
+    def last_success(self) -> _timestamp_pb2.Timestamp:
+        """When the peer was reached there last; unset: never."""
+
+    @_builtins.property
+    def last_failure(self) -> _timestamp_pb2.Timestamp:
+        """When it was not found there last; unset: never."""
+
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        origin: Global___AddressOrigin.ValueType = ...,
+        last_success: _timestamp_pb2.Timestamp | None = ...,
+        last_failure: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_failure", b"last_failure", "last_success", b"last_success"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "last_failure", b"last_failure", "last_success", b"last_success", "origin", b"origin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeerAddress: _TypeAlias = PeerAddress  # noqa: Y015
 
 @_typing.final
 class PeerScore(_message.Message):
@@ -515,7 +615,7 @@ Global___GetPeerRequest: _TypeAlias = GetPeerRequest  # noqa: Y015
 
 @_typing.final
 class GetPeerResponse(_message.Message):
-    """The peer, as in ListPeers."""
+    """The peer, as in ListPeers, and what is known of its addresses."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

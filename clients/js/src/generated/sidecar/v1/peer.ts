@@ -24,6 +24,32 @@ export enum Direction {
   OUTBOUND = 2,
 }
 
+/** Who told an address of a peer. */
+export enum AddressOrigin {
+  /** UNSPECIFIED - Not said. */
+  UNSPECIFIED = 0,
+  /** BOOTSTRAP - The configuration: a bootstrap peer, or a relay. */
+  BOOTSTRAP = 1,
+  /** APP - An app, which had it dialled. */
+  APP = 2,
+  /** MDNS - The peer, on the local network. */
+  MDNS = 3,
+  /** PEER_RECORD - The peer, in a record that it has signed. */
+  PEER_RECORD = 4,
+  /** IDENTIFY - The peer, unsigned, when it was connected. */
+  IDENTIFY = 5,
+  /** CONNECTION - A connection: this is where it led. */
+  CONNECTION = 6,
+  /** PEER_EXCHANGE - Another peer, which had no more room in its mesh (peer exchange). */
+  PEER_EXCHANGE = 7,
+  /** RELAY - An address of some other peer, who has this one for a relay. */
+  RELAY = 8,
+  /** DHT - Another peer, in an answer of the DHT. */
+  DHT = 9,
+  /** MEMORY - An earlier run of this sidecar, which did not say more. */
+  MEMORY = 10,
+}
+
 /** How a peer is reached. */
 export enum PeerPath {
   /** UNSPECIFIED - Not connected, or not said. */
@@ -114,7 +140,25 @@ export interface Peer {
    * Since when it is reached so; unset when not connected. Later than `connect_time` where a relayed connection became
    * direct.
    */
-  pathTime: Timestamp | undefined;
+  pathTime:
+    | Timestamp
+    | undefined;
+  /** What is known of its addresses, in the order in which they are dialled. Only GetPeer says this. */
+  knownAddresses: PeerAddress[];
+}
+
+/** An address of a peer, and how dials of it went. Times outlast a restart where the sidecar keeps its state. */
+export interface PeerAddress {
+  /** The address, without the peer id. */
+  address: string;
+  /** Who told it; of several, who knows best. */
+  origin: AddressOrigin;
+  /** When the peer was reached there last; unset: never. */
+  lastSuccess:
+    | Timestamp
+    | undefined;
+  /** When it was not found there last; unset: never. */
+  lastFailure: Timestamp | undefined;
 }
 
 /** What is thought of a peer in gossip (gossipsub v1.1, "Peer Scoring"), in points. Weights are in all parts. */
@@ -208,7 +252,7 @@ export interface GetPeerRequest {
   peerId: string;
 }
 
-/** The peer, as in ListPeers. */
+/** The peer, as in ListPeers, and what is known of its addresses. */
 export interface GetPeerResponse {
   /** The peer. */
   peer: Peer | undefined;
@@ -435,6 +479,7 @@ function createBasePeer(): Peer {
     score: undefined,
     path: 0,
     pathTime: undefined,
+    knownAddresses: [],
   };
 }
 
@@ -487,6 +532,9 @@ export const Peer: MessageFns<Peer> = {
     }
     if (message.pathTime !== undefined) {
       Timestamp.encode(message.pathTime, writer.uint32(130).fork()).join();
+    }
+    for (const v of message.knownAddresses) {
+      PeerAddress.encode(v!, writer.uint32(138).fork()).join();
     }
     return writer;
   },
@@ -632,6 +680,14 @@ export const Peer: MessageFns<Peer> = {
             message.pathTime = Timestamp.decode(reader, reader.uint32());
             continue;
           }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.knownAddresses.push(PeerAddress.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -672,6 +728,102 @@ export const Peer: MessageFns<Peer> = {
     message.path = object.path ?? 0;
     message.pathTime = (object.pathTime !== undefined && object.pathTime !== null)
       ? Timestamp.fromPartial(object.pathTime)
+      : undefined;
+    message.knownAddresses = object.knownAddresses?.map((e) => PeerAddress.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBasePeerAddress(): PeerAddress {
+  return { address: "", origin: 0, lastSuccess: undefined, lastFailure: undefined };
+}
+
+export const PeerAddress: MessageFns<PeerAddress> = {
+  encode(message: PeerAddress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.address !== "") {
+      writer.uint32(10).string(message.address);
+    }
+    if (message.origin !== 0) {
+      writer.uint32(16).int32(message.origin);
+    }
+    if (message.lastSuccess !== undefined) {
+      Timestamp.encode(message.lastSuccess, writer.uint32(26).fork()).join();
+    }
+    if (message.lastFailure !== undefined) {
+      Timestamp.encode(message.lastFailure, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PeerAddress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePeerAddress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.origin = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.lastSuccess = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.lastFailure = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<PeerAddress>, I>>(base?: I): PeerAddress {
+    return PeerAddress.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PeerAddress>, I>>(object: I): PeerAddress {
+    const message = createBasePeerAddress();
+    message.address = object.address ?? "";
+    message.origin = object.origin ?? 0;
+    message.lastSuccess = (object.lastSuccess !== undefined && object.lastSuccess !== null)
+      ? Timestamp.fromPartial(object.lastSuccess)
+      : undefined;
+    message.lastFailure = (object.lastFailure !== undefined && object.lastFailure !== null)
+      ? Timestamp.fromPartial(object.lastFailure)
       : undefined;
     return message;
   },
