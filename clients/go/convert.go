@@ -30,6 +30,7 @@ func nodeInfo(node *sidecarv1.Node) NodeInfo {
 		APIEngine:          node.GetApiEngine(),
 		Reachability:       Reachability(node.GetReachability()),
 		Addresses:          addressReachabilities(node.GetAddresses()),
+		RelayedAddresses:   node.GetRelayedAddresses(),
 		PortMapping:        portMapping(node.GetPortMapping()),
 	}
 }

@@ -368,6 +368,8 @@ type NodeInfo struct {
 	Reachability Reachability
 	// Addresses are those that peers were asked to dial.
 	Addresses []AddressReachability
+	// RelayedAddresses are those at which it is reached through relays.
+	RelayedAddresses []string
 	// PortMapping is what the gateway of its network does for it.
 	PortMapping PortMapping
 }

@@ -33,6 +33,10 @@ class Addresses(Protocol):
         """What peers see."""
 
     @property
+    def relayed(self) -> Sequence[Multiaddr]:
+        """Where it is reached through relays."""
+
+    @property
     def verdict(self) -> Reachability:
         """Whether peers reach the node."""
 

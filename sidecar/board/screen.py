@@ -80,7 +80,9 @@ def _head(shown: Snapshot, width: int, paint: Paint) -> list[str]:
     lines = [paint(fit(escaped(who), room), BOLD) + " " + paint(state, style)]
     facts = [
         f"up {age(shown['uptime'])}",
-        f"{count(totals['peers'], 'peers')} ({totals['inbound']} in, {totals['outbound']} out)",
+        f"{count(totals['peers'], 'peers')} ({totals['inbound']} in, {totals['outbound']} out, "
+        f"{totals['relayed']} relayed)",
+        f"reachability {node['reachability']}",
         f"messages/s in {number(rates['received'])} out {number(rates['sent'])} lost {number(totals['lost'])}",
         f"bytes/s in {size(rates['bytes_in'])} out {size(rates['bytes_out'])}",
     ]
@@ -94,6 +96,9 @@ def _head(shown: Snapshot, width: int, paint: Paint) -> list[str]:
         if found is not None and found["median"] is not None:
             facts.append(f"{title} {delay(found['median'])}, 95 %: {delay(found['p95'])}")
     lines += [fit(line, width) for line in _wrap(facts, width)]
+    if node["reachability"] == "not reachable":
+        via = f"; reached through {count(len(node['relayed']), 'relayed addresses')}" if node["relayed"] else ""
+        lines.append(paint(fit(f"peers cannot reach this node at its public addresses{via}", width), YELLOW))
     if not link["reachable"]:
         text = f"no answer for {age(time.monotonic() - link['at'])}, trying again: {escaped(link['trouble'])}"
         lines.append(paint(fit(text, width), RED))
@@ -130,6 +135,7 @@ def _peers(shown: Snapshot) -> _Table:
     columns = (
         _Column("peer", 8),
         _Column("way", 4),
+        _Column("path", 7),
         _Column("latency", 8, right=True),
         _Column("for", 6, right=True),
         _Column("score", 8, right=True),
@@ -144,6 +150,7 @@ def _peers(shown: Snapshot) -> _Table:
             (
                 name[-8:],
                 "gone" if gone else {"inbound": "in", "outbound": "out"}.get(peer["direction"], ""),
+                "" if gone else peer["path"],
                 "" if gone else delay(peer["latency"]),
                 age(shown["time"] - (gone["time"] if gone else peer["since"] or shown["time"])),
                 "" if gone or peer["score"] is None else f"{peer['score']['score']:.1f}",

@@ -3,7 +3,17 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sidecar_client import Condition, Histogram, NodeEvent, NodeInfo, Peer, PeerScore, Topic
+from sidecar_client import (
+    Condition,
+    Histogram,
+    NodeEvent,
+    NodeInfo,
+    Peer,
+    PeerPath,
+    PeerScore,
+    Reachability,
+    Topic,
+)
 
 from .sample import Gone, Sample
 
@@ -35,6 +45,15 @@ LOSSES = (
     ("net_dials_failed", "Dials that reached nobody"),
     ("net_internal_errors", "Defects that were caught; the log has each"),
 )
+
+# How a peer is reached, in a word.
+PATHS = {
+    PeerPath.UNSPECIFIED: "",
+    PeerPath.DIRECT: "direct",
+    PeerPath.RELAYED: "relayed",
+    PeerPath.RELAYED_LIMITED: "limited",
+}
+_RELAYED = (PeerPath.RELAYED, PeerPath.RELAYED_LIMITED)
 
 # Named in the tiles: a rate's name, and the counters it is the sum of.
 RATES = {
@@ -76,6 +95,7 @@ def snapshot(now: Sample, before: Sample | None = None, earlier: Sample | None =
             "peers": len(now.peers),
             "inbound": sum(peer.direction.name == "INBOUND" for peer in now.peers),
             "outbound": sum(peer.direction.name == "OUTBOUND" for peer in now.peers),
+            "relayed": sum(peer.path in _RELAYED for peer in now.peers),
             "known": int(now.values.get("peers_known", len(now.peers))),
             "latency": _median([peer.latency for peer in now.peers if peer.latency is not None]),
             "rates": {name: rate.of(*counters) for name, counters in RATES.items()},
@@ -195,8 +215,18 @@ def _node(node: NodeInfo) -> dict[str, Any]:
         "listening": list(node.listening_addresses),
         "announced": list(node.announced_addresses),
         "observed": list(node.observed_addresses),
+        "relayed": list(node.relayed_addresses),
+        "reachability": reachability(node.reachability),
+        "tried": [
+            {"address": each.address, "reachability": reachability(each.reachability)} for each in node.addresses
+        ],
         "started": node.start_time,
     }
+
+
+def reachability(found: Reachability) -> str:
+    """A verdict for people: "not reachable"; "unknown" of an earlier sidecar, too."""
+    return (Reachability.UNKNOWN if found is Reachability.UNSPECIFIED else found).name.lower().replace("_", " ")
 
 
 def _condition(condition: Condition) -> dict[str, Any]:
@@ -213,6 +243,7 @@ def _condition(condition: Condition) -> dict[str, Any]:
 def _peer(peer: Peer, mesh: Iterable[str]) -> dict[str, Any]:
     return {
         "direction": peer.direction.name.lower(),
+        "path": PATHS[peer.path],
         "latency": peer.latency,
         "agent": peer.agent,
         "identified": peer.identified,

@@ -149,6 +149,8 @@ async def _of_running(client: Client, config: Config, carried: Transports, patie
     yield await running.inbound(client, node)
     yield running.port_mapping(node)
     yield running.twins(statistics)
+    for finding in running.relays(statistics, config):
+        yield finding
     if node.version == __version__:
         async for finding in running.rules(client, config):
             yield finding

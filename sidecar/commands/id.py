@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     async def conversation(client: Client, out: Output) -> int:
         node = await client.info()
         peer = PeerId.from_text(node.peer_id)
-        base = node.announced_addresses or node.listening_addresses
+        base = (*(node.announced_addresses or node.listening_addresses), *node.relayed_addresses)
         addresses = [f"{address}/p2p/{node.peer_id}" for address in base]
         fields = {"peer_id": str(peer), "cid": peer.cid(), "network": node.network, "addresses": addresses}
         await out.record(fields, str(peer), peer.cid(), *addresses)

@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
             "listening": list(node.listening_addresses),
             "announced": list(node.announced_addresses),
             "observed": list(node.observed_addresses),
+            "relayed": list(node.relayed_addresses),
             "reachability": words(node.reachability),
             "addresses": [
                 {
@@ -62,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
         lines += [f"  listening  {address}" for address in node.listening_addresses]
         lines += [f"  announced  {address}" for address in node.announced_addresses]
         lines += [f"  seen as    {address}" for address in node.observed_addresses]
+        lines += [f"  relayed    {address}" for address in node.relayed_addresses]
         for each in node.addresses:
             found = f"reached by {each.proofs}, not by {each.failures}" if each.proofs or each.failures else "not tried"
             lines.append(f"  {words(each.reachability):<13}  {each.address} ({each.source}; {found})")

@@ -1,7 +1,7 @@
 """Checks of the sidecar that runs, asked through its API."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from statistics import median
 
 from sidecar_client import Client, NodeInfo, Reachability, Statistics
@@ -15,6 +15,7 @@ _CALLS = 21
 _SLOW, _TOO_SLOW = 0.05, 0.5  # seconds of one small call; a guess: it takes about one millisecond
 _LATE = 0.1  # seconds by which the loop may be late; a guess: below it people and protocols do not notice
 _SETTLED = 300.0  # seconds after which peers should have come; a guess
+_PLACES_LOST = 3  # times that a place with a relay may be lost; a guess: relays restart now and then
 _ENOUGH = 3  # peers from which on none of them inbound says something
 
 
@@ -108,6 +109,47 @@ async def inbound(client: Client, node: NodeInfo) -> Finding:
         return ok(check, f"{words}, after {node.uptime:.0f} s")
     remedy = "open or map the port that it listens at, and set listen.announce to where others reach it"
     return warning(check, f"{words} in {node.uptime / 60:.0f} minutes: it may not be reachable", remedy)
+
+
+def relays(statistics: Statistics, config: Config) -> Iterator[Finding]:
+    """Places with relays, and whether this node turns others away as one."""
+    check = "relays"
+    places, wanted = statistics.get("relay_places", 0), statistics.get("relay_places_wanted", 0)
+    words = f"{places:.0f} of {wanted:.0f} places with relays"
+    if wanted and not places:
+        reasons = _amounts(statistics, "relay_places_failed_")
+        why = f"; asked in vain: {reasons}" if reasons else "; no relay was found yet"
+        remedy = (
+            "try a relay with `sidecar ping`, and look whether it runs with relay.server = true; where it refuses, it "
+            "is full: raise relay.server_reservations there, or name another in relay.relays"
+        )
+        yield warning(check, words + why, remedy)
+    elif wanted:
+        yield ok(check, words)
+    lost = statistics.get("relay_places_lost", 0)
+    if lost > _PLACES_LOST:
+        remedy = "look whether the relay restarts, or the network to it breaks; a second relay bridges it"
+        yield warning(check, f"places with relays were lost {lost:.0f} times", remedy)
+    refused = {
+        status: statistics.get(f"relay_requests_refused_{status}", 0)
+        for status in ("reservation_refused", "resource_limit_exceeded")
+    }
+    if any(refused.values()):
+        words = f"this relay has turned away {refused['reservation_refused']:.0f} who wanted a place, and "
+        words += f"{refused['resource_limit_exceeded']:.0f} who wanted to be connected: its bounds were reached"
+        remedy = (
+            "raise relay.server_reservations, ..._per_address and ..._per_network, or relay.server_circuits and "
+            "..._per_peer, or run another relay"
+        )
+        yield warning(check, words, remedy)
+    elif config.relay.server:
+        held, carried = statistics.get("relay_reservations", 0), statistics.get("relay_circuits", 0)
+        yield ok(check, f"as a relay: {held:.0f} places given, {carried:.0f} connections carried, nobody turned away")
+
+
+def _amounts(statistics: Statistics, beginning: str) -> str:
+    found = {name.removeprefix(beginning): count for name, count in statistics.items() if name.startswith(beginning)}
+    return ", ".join(f"{name.replace('_', ' ')} {count:.0f}" for name, count in sorted(found.items()) if count)
 
 
 def port_mapping(node: NodeInfo) -> Finding:

@@ -252,6 +252,12 @@ ROWS: tuple[Row, ...] = (
     _gauge(lambda c: c.node.operations.operations_open, "operations", "Operations of apps under way in the node."),
     # relays
     _gauge(lambda c: c.node.relay.places, "relay_places", "Places with relays, through which this node is reached."),
+    _gauge(lambda c: c.node.relay.places_wanted, "relay_places_wanted", "Places with relays that this node wants."),
+    _counter(
+        lambda c: c.node.relay.places_lost,
+        "relay_places_lost",
+        "Places that were not renewed in time, or whose relay was gone.",
+    ),
     _counter(lambda c: c.node.relay.places_granted, "relay_places_granted", "Times that a relay gave or renewed one."),
     _gauge(lambda c: c.node.circuits.open_inbound, "circuits", _CARRIED, direction="inbound"),
     _gauge(lambda c: c.node.circuits.open_outbound, "circuits", _CARRIED, direction="outbound"),

@@ -43,6 +43,7 @@ class Addresses(NamedTuple):
     listening: tuple[Multiaddr, ...] = (ADDRESS,)
     announced: tuple[Multiaddr, ...] = (ADDRESS,)
     observed: tuple[Multiaddr, ...] = ()
+    relayed: tuple[Multiaddr, ...] = ()
     verdict: Reachability = Reachability.CONFIRMED
     verdicts: tuple[AddressVerdict, ...] = (
         AddressVerdict(ADDRESS, Reachability.UNREACHABLE, AddressSource.LISTENING, since=5.0, proofs=1, failures=3),

@@ -2,11 +2,12 @@
 
 import re
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sidecar_client import PeerScore, PeerStanding
+from sidecar_client import PeerPath, PeerScore, PeerStanding, Reachability
 
 from sidecar.board import words
 from sidecar.board.screen import draw, plain
@@ -138,3 +139,12 @@ def test_wide_characters_take_two_columns() -> None:
     assert words.fit("日本語", 5) == "日本…"
     assert words.fit("日本語", 4) == "日… "
     assert words.fit("abc", 0) == ""
+
+
+def test_a_node_that_nobody_reaches_says_so_in_words() -> None:
+    node = replace(sample().node, reachability=Reachability.NOT_REACHABLE, relayed_addresses=("/one/relay",))
+    text = "\n".join(plain(shown(node=node, peers=[peer(1, path=PeerPath.RELAYED)])))
+    assert "peers cannot reach this node at its public addresses; reached through 1 relayed address" in text
+    assert "1 relayed)" in text
+    assert "reachability not reachable" in text
+    assert "cannot reach" not in "\n".join(plain(shown()))

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from sidecar_client import AddressReachability, PeerPath, Reachability
 
 from sidecar.board.snapshot import changes, merge, quantile, snapshot
 
@@ -141,3 +142,18 @@ def test_what_is_not_ready_says_what_to_do() -> None:
     readiness = snapshot(sample(readiness=unready()))["readiness"]
     assert not readiness["ready"]
     assert readiness["conditions"][0]["remedy"] == "check that one runs"
+
+
+def test_whether_peers_reach_the_node_is_said_in_words_and_how_many_come_through_relays() -> None:
+    tried = AddressReachability("/ip4/192.0.2.1/tcp/4747", Reachability.NOT_REACHABLE, "announced", START, 0, 3)
+    circuit = "/ip4/198.51.100.1/tcp/4747/p2p/12D3KooWRelay/p2p-circuit"
+    old = sample()
+    node = replace(old.node, reachability=Reachability.NOT_REACHABLE, addresses=(tried,), relayed_addresses=(circuit,))
+    ways = [PeerPath.DIRECT, PeerPath.RELAYED, PeerPath.RELAYED_LIMITED, PeerPath.UNSPECIFIED]
+    shown = snapshot(sample(node=node, peers=[peer(n, path=path) for n, path in enumerate(ways)]))
+    assert shown["node"]["reachability"] == "not reachable"
+    assert shown["node"]["relayed"] == [circuit]
+    assert shown["node"]["tried"] == [{"address": tried.address, "reachability": "not reachable"}]
+    assert [shown["peers"][peer_id(n)]["path"] for n in range(4)] == ["direct", "relayed", "limited", ""]
+    assert shown["totals"]["relayed"] == 2
+    assert snapshot(old)["node"]["reachability"] == "unknown", "an earlier sidecar does not look"

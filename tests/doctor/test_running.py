@@ -201,6 +201,46 @@ def test_rules_that_are_for_nothing_or_not_in_force(
     assert [(finding.level, finding.message) for finding in asyncio.run(ask())] == said
 
 
+RELAY = replace(Config(), relay=replace(Config().relay, server=True))
+
+
+@pytest.mark.parametrize(
+    ("counts", "config", "level", "words"),
+    [
+        ({"relay_places_wanted": 2, "relay_places": 1}, Config(), Level.OK, "1 of 2 places with relays"),
+        (
+            {"relay_places_wanted": 1, "relay_places_failed_Refused": 4, "relay_places_failed_Unreachable": 1},
+            Config(),
+            Level.WARNING,
+            "0 of 1 places with relays; asked in vain: Refused 4, Unreachable 1",
+        ),
+        ({"relay_places_wanted": 1}, Config(), Level.WARNING, "no relay was found yet"),
+        (
+            {"relay_requests_refused_reservation_refused": 3, "relay_requests_refused_no_reservation": 9},
+            RELAY,
+            Level.WARNING,
+            "turned away 3 who wanted a place, and 0 who wanted to be connected",
+        ),
+        ({"relay_reservations": 5, "relay_circuits": 2}, RELAY, Level.OK, "5 places given, 2 connections carried"),
+    ],
+)
+def test_relays_without_a_place_and_relays_that_are_full_are_found(
+    counts: dict[str, float], config: Config, level: Level, words: str
+) -> None:
+    (found,) = running.relays(Statistics(counts, {}), config)
+    assert found.level is level
+    assert words in found.message
+    assert bool(found.remedy) == (level is Level.WARNING)
+
+
+def test_places_that_are_lost_again_and_again_are_found_and_a_node_without_relays_is_not_asked() -> None:
+    counts = {"relay_places_wanted": 1, "relay_places": 1, "relay_places_lost": 4}
+    fine, lost = running.relays(Statistics(counts, {}), Config())
+    assert (fine.level, lost.level) == (Level.OK, Level.WARNING)
+    assert "lost 4 times" in lost.message
+    assert list(running.relays(Statistics({}, {}), Config())) == []
+
+
 @pytest.mark.parametrize(
     ("mapping", "reachability", "level"),
     [

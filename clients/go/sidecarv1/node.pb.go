@@ -190,6 +190,8 @@ type Node struct {
 	Reachability Reachability `protobuf:"varint,11,opt,name=reachability,proto3,enum=sidecar.v1.Reachability" json:"reachability,omitempty"`
 	// What they have found of each address; empty where no public address of the node is known.
 	Addresses []*AddressReachability `protobuf:"bytes,12,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Addresses at which the node is reached through relays: with each of these it has a place. Peers are told these too.
+	RelayedAddresses []string `protobuf:"bytes,14,rep,name=relayed_addresses,json=relayedAddresses,proto3" json:"relayed_addresses,omitempty"`
 	// What the gateway of the node's network does for it. Earlier sidecars leave it out.
 	PortMapping   *PortMapping `protobuf:"bytes,13,opt,name=port_mapping,json=portMapping,proto3" json:"port_mapping,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -306,6 +308,13 @@ func (x *Node) GetReachability() Reachability {
 func (x *Node) GetAddresses() []*AddressReachability {
 	if x != nil {
 		return x.Addresses
+	}
+	return nil
+}
+
+func (x *Node) GetRelayedAddresses() []string {
+	if x != nil {
+		return x.RelayedAddresses
 	}
 	return nil
 }
@@ -1513,7 +1522,7 @@ const file_sidecar_v1_node_proto_rawDesc = "" +
 	"sidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/common.proto\"\x10\n" +
 	"\x0eGetNodeRequest\"7\n" +
 	"\x0fGetNodeResponse\x12$\n" +
-	"\x04node\x18\x01 \x01(\v2\x10.sidecar.v1.NodeR\x04node\"\xc0\x04\n" +
+	"\x04node\x18\x01 \x01(\v2\x10.sidecar.v1.NodeR\x04node\"\xed\x04\n" +
 	"\x04Node\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x18\n" +
 	"\anetwork\x18\x02 \x01(\tR\anetwork\x12\x14\n" +
@@ -1529,7 +1538,8 @@ const file_sidecar_v1_node_proto_rawDesc = "" +
 	"api_engine\x18\n" +
 	" \x01(\tR\tapiEngine\x12<\n" +
 	"\freachability\x18\v \x01(\x0e2\x18.sidecar.v1.ReachabilityR\freachability\x12=\n" +
-	"\taddresses\x18\f \x03(\v2\x1f.sidecar.v1.AddressReachabilityR\taddresses\x12:\n" +
+	"\taddresses\x18\f \x03(\v2\x1f.sidecar.v1.AddressReachabilityR\taddresses\x12+\n" +
+	"\x11relayed_addresses\x18\x0e \x03(\tR\x10relayedAddresses\x12:\n" +
 	"\fport_mapping\x18\r \x01(\v2\x17.sidecar.v1.PortMappingR\vportMapping\"\xb9\x01\n" +
 	"\vPortMapping\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x18\n" +

@@ -137,6 +137,7 @@ export function node(message: nodes.Node | undefined): types.NodeInfo {
       proofs: each.proofs,
       failures: each.failures,
     })),
+    relayedAddresses: message.relayedAddresses,
     portMapping: message.portMapping && portMapping(message.portMapping),
   };
 }

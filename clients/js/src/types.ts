@@ -224,6 +224,8 @@ export interface NodeInfo {
   readonly reachability: Reachability;
   /** Those of its addresses that peers were asked to dial. */
   readonly addresses: readonly AddressReachability[];
+  /** At which it is reached through relays. */
+  readonly relayedAddresses: readonly string[];
   /** What the gateway of its network does for it; undefined of an earlier sidecar. */
   readonly portMapping: PortMapping | undefined;
 }

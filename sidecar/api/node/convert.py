@@ -58,6 +58,7 @@ def node(
                 for each in addresses.verdicts
             ],
             api_engine=engine,
+            relayed_addresses=map(str, addresses.relayed),
             port_mapping=_port_mapping(addresses.mapping, epoch_ns),
         )
     )

@@ -36,6 +36,13 @@ const peers = new Table(
       show: (cell, peer) => say(cell, opened(peer)),
     },
     {
+      title: "Path",
+      level: "l3",
+      solid: true,
+      value: (peer) => peer.path,
+      show: (cell, peer) => say(cell, (!peer.gone && peer.path) || "–"),
+    },
+    {
       title: "Score",
       right: true,
       level: "l2",
@@ -184,6 +191,13 @@ function total(name) {
   return (cell, topic) => say(cell, number(topic[name]));
 }
 
+// Of the badge: its colour, and what it says.
+const REACH = {
+  confirmed: ["good", "reachable"],
+  "not reachable": ["warn", "not reachable"],
+  unknown: ["", "reachability unknown"],
+};
+
 const opened = (peer) => ({ inbound: "← inbound", outbound: "→ outbound" })[peer.direction] ?? "–";
 const meshOf = (peer) => (peer.gone ? peer.gone.reason || "left in order" : peer.mesh.join(", ") || "–");
 const lasting = (peer) => age(shown.time - (peer.gone ? peer.gone.time : (peer.since ?? shown.time)));
@@ -197,10 +211,14 @@ const draw = {
     say($("network"), node.network);
     say($("me"), node.peer_id);
     say($("version"), `version ${node.version}`);
+    $("reach").className = `badge ${REACH[node.reachability]?.[0] ?? ""}`;
+    say($("reach"), REACH[node.reachability]?.[1] ?? node.reachability);
     const kinds = [
       ["Listens at", node.listening],
       ["Announces", node.announced],
       ["Seen as", node.observed],
+      ["Through relays", node.relayed],
+      ["Tried by peers", node.tried.map((each) => `${each.address}: ${each.reachability}`)],
     ];
     $("addresses").className = "wide";
     fill(

@@ -51,6 +51,12 @@ const STANDINGS = {
   no_publish: "nothing is published to it",
   graylisted: "not listened to",
 };
+// How it is reached, in words.
+const PATHS = {
+  direct: "direct",
+  relayed: "through a relay",
+  limited: "through a relay that ends it soon: neither gossip nor the DHT",
+};
 const score = ({ score, standing, reason }) =>
   `${score.toFixed(1)}, ${STANDINGS[standing] ?? standing}${reason ? `: ${reason}` : ""}`;
 
@@ -61,6 +67,7 @@ function facts(peer, shown) {
     ? [["State", `gone since ${clock(peer.gone.time)}: ${peer.gone.reason || "in order"}`]]
     : [
         ["Connection", `${opened}${peer.connections > 1 ? `, ${peer.connections} of them` : ""}`],
+        ["Path", PATHS[peer.path] ?? "–"],
         ["Connected", peer.since ? `for ${age(shown.time - peer.since)}, since ${clock(peer.since)}` : "–"],
         ["Latency", peer.latency == null ? "not measured yet" : delay(peer.latency)],
         ["Score", peer.score == null ? "none" : score(peer.score)],

@@ -7,9 +7,12 @@ const bytesPerSecond = (value) => (value == null ? "–" : `${size(value)}/s`);
 
 const lasting = (seconds) => (seconds < 100 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`);
 
+const paths = ({ inbound, outbound, relayed }) =>
+  `${inbound} in, ${outbound} out${relayed ? `, ${relayed} relayed` : ""}`;
+
 // What it says, the line's name, how its values are written, the figure and what is below it, of the totals and their rates.
 const TILES = [
-  ["Peers", "peers", number, (totals) => totals.peers, (totals) => `${totals.inbound} in, ${totals.outbound} out`],
+  ["Peers", "peers", number, (totals) => totals.peers, paths],
   ["Messages in", "received", perSecond, (_, now) => now.received, (_, now) => `${perSecond(now.duplicates)} repeats`],
   ["Messages out", "sent", perSecond, (_, now) => now.sent, (_, now) => `${perSecond(now.published)} published here`],
   ["Bytes in", "bytes_in", bytesPerSecond, (_, now) => now.bytes_in, () => "from all peers"],

@@ -28,12 +28,7 @@ AppNews: TypeAlias = events.AppNews | gossip.News | direct.News | streams.News |
 """What a node tells its apps."""
 
 NodeNews: TypeAlias = (
-    AppNews
-    | durable.StoreEffect
-    | events.PeersLearned
-    | events.AddressesKnown
-    | events.AnchorsChosen
-    | events.Note
+    AppNews | durable.StoreEffect | events.PeersLearned | events.AddressesKnown | events.AnchorsChosen | events.Note
 )
 """What a node tells its apps, the store of durable messages, the memory of peers and the log."""
 

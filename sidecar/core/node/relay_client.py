@@ -90,6 +90,8 @@ class RelayClient(SimpleHandler, Service[Never]):
         self._searching = False
         self.granted = 0
         """Places since the start, renewals included."""
+        self.lost = 0
+        """Places since the start that ended before they were given up."""
         self.failures: dict[str, int] = {}
         """Questions in vain since the start, by why."""
         for address in self._config.relays:
@@ -107,6 +109,12 @@ class RelayClient(SimpleHandler, Service[Never]):
     def places(self) -> int:
         """How many it has."""
         return sum(relay.until is not None for relay in self._relays.values())
+
+    @property
+    def wanted(self) -> int:
+        """How many it is to have."""
+        configured = sum(relay.configured for relay in self._relays.values())
+        return max(configured, self._config.reservations) if self._config.find else configured
 
     # ------------------------------------------------------------ which relays
 
@@ -278,6 +286,7 @@ class RelayClient(SimpleHandler, Service[Never]):
             relay.deadline = None
         if relay.until is not None:
             relay.until = None
+            self.lost += 1
             self._switch.keep(relay.peer, False)
             self._announce(relay, (), now)
 

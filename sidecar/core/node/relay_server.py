@@ -113,6 +113,8 @@ class RelayServer(SimpleHandler, Service[Never]):
         counts, client = self._counts, self._client
         return RelayStatistics(
             places=client.places,
+            places_wanted=client.wanted,
+            places_lost=client.lost,
             places_granted=client.granted,
             places_failed=dict(client.failures),
             reservations=len(self._book),

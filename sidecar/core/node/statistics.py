@@ -203,6 +203,10 @@ class RelayStatistics(Statistics):
 
     places: int = 0
     """That this node holds with relays now."""
+    places_wanted: int = 0
+    """How many it is to hold: those of the configuration, and those that it looks for."""
+    places_lost: int = 0
+    """Since the start: not renewed in time, or the relay is gone."""
     places_granted: int = 0
     """By relays, renewals included."""
     places_failed: dict[str, int] = field(default_factory=dict)

@@ -41,6 +41,7 @@ def node(message: node_pb2.Node) -> types.NodeInfo:
             )
             for each in message.addresses
         ),
+        relayed_addresses=tuple(message.relayed_addresses),
         port_mapping=_port_mapping(message.port_mapping) if message.HasField("port_mapping") else None,
     )
 

@@ -228,6 +228,7 @@ class NodeInfo:
 
     `api_engine`: what speaks gRPC to apps, "http2" or "grpcio"; empty of an earlier sidecar.
     `addresses`: those that peers were asked to dial. `port_mapping`: None of an earlier sidecar.
+    `relayed_addresses`: at which it is reached through relays.
     """
 
     peer_id: str
@@ -243,6 +244,7 @@ class NodeInfo:
     reachability: Reachability = Reachability.UNSPECIFIED
     addresses: tuple[AddressReachability, ...] = ()
     port_mapping: PortMapping | None = None
+    relayed_addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

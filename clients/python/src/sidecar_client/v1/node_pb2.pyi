@@ -109,6 +109,7 @@ class Node(_message.Message):
     API_ENGINE_FIELD_NUMBER: _builtins.int
     REACHABILITY_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
+    RELAYED_ADDRESSES_FIELD_NUMBER: _builtins.int
     PORT_MAPPING_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
     """The peer id, base58."""
@@ -147,6 +148,10 @@ class Node(_message.Message):
         """What they have found of each address; empty where no public address of the node is known."""
 
     @_builtins.property
+    def relayed_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Addresses at which the node is reached through relays: with each of these it has a place. Peers are told these too."""
+
+    @_builtins.property
     def port_mapping(self) -> Global___PortMapping:
         """What the gateway of the node's network does for it. Earlier sidecars leave it out."""
 
@@ -165,11 +170,12 @@ class Node(_message.Message):
         api_engine: _builtins.str = ...,
         reachability: Global___Reachability.ValueType = ...,
         addresses: _abc.Iterable[Global___AddressReachability] | None = ...,
+        relayed_addresses: _abc.Iterable[_builtins.str] | None = ...,
         port_mapping: Global___PortMapping | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["port_mapping", b"port_mapping", "start_time", b"start_time", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent", b"agent", "announced_addresses", b"announced_addresses", "api_engine", b"api_engine", "listening_addresses", b"listening_addresses", "network", b"network", "observed_addresses", b"observed_addresses", "peer_id", b"peer_id", "port_mapping", b"port_mapping", "reachability", b"reachability", "start_time", b"start_time", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent", b"agent", "announced_addresses", b"announced_addresses", "api_engine", b"api_engine", "listening_addresses", b"listening_addresses", "network", b"network", "observed_addresses", b"observed_addresses", "peer_id", b"peer_id", "port_mapping", b"port_mapping", "reachability", b"reachability", "relayed_addresses", b"relayed_addresses", "start_time", b"start_time", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -66,6 +66,8 @@ export interface Node {
   reachability: Reachability;
   /** What they have found of each address; empty where no public address of the node is known. */
   addresses: AddressReachability[];
+  /** Addresses at which the node is reached through relays: with each of these it has a place. Peers are told these too. */
+  relayedAddresses: string[];
   /** What the gateway of the node's network does for it. Earlier sidecars leave it out. */
   portMapping: PortMapping | undefined;
 }
@@ -408,6 +410,7 @@ function createBaseNode(): Node {
     apiEngine: "",
     reachability: 0,
     addresses: [],
+    relayedAddresses: [],
     portMapping: undefined,
   };
 }
@@ -449,6 +452,9 @@ export const Node: MessageFns<Node> = {
     }
     for (const v of message.addresses) {
       AddressReachability.encode(v!, writer.uint32(98).fork()).join();
+    }
+    for (const v of message.relayedAddresses) {
+      writer.uint32(114).string(v!);
     }
     if (message.portMapping !== undefined) {
       PortMapping.encode(message.portMapping, writer.uint32(106).fork()).join();
@@ -565,6 +571,14 @@ export const Node: MessageFns<Node> = {
             message.addresses.push(AddressReachability.decode(reader, reader.uint32()));
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.relayedAddresses.push(reader.string());
+            continue;
+          }
           case 13: {
             if (tag !== 106) {
               break;
@@ -606,6 +620,7 @@ export const Node: MessageFns<Node> = {
     message.apiEngine = object.apiEngine ?? "";
     message.reachability = object.reachability ?? 0;
     message.addresses = object.addresses?.map((e) => AddressReachability.fromPartial(e)) || [];
+    message.relayedAddresses = object.relayedAddresses?.map((e) => e) || [];
     message.portMapping = (object.portMapping !== undefined && object.portMapping !== null)
       ? PortMapping.fromPartial(object.portMapping)
       : undefined;
