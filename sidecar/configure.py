@@ -142,7 +142,8 @@ def _relay_config(config: Config) -> RelayConfig:
     relay = config.relay
     return RelayConfig(
         relays=relay.relays,
-        find=relay.find,
+        find=relay.find is True,
+        find_unreachable=relay.find == "auto",
         reservations=relay.reservations,
         punch=relay.punch,
         max_inbound=relay.max_inbound,

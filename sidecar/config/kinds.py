@@ -150,6 +150,27 @@ def flag() -> Kind:
     return Kind(read, lambda value: str(value).lower(), "", "true or false", "true|false")
 
 
+def flag_or(word: str) -> Kind:
+    """Either `true` or `false`, or a word that leaves it to the sidecar."""
+    plain = flag()
+
+    def read(value: object) -> bool | str:
+        if value == word:
+            return word
+        try:
+            return bool(plain.read(value))
+        except ValueError:
+            raise ValueError(f"neither true nor false nor {word}") from None
+
+    return Kind(
+        read,
+        lambda value: json.dumps(value),
+        "",
+        f"true, false or {word}",
+        f"true|false|{word}",
+    )
+
+
 def text(pattern: str, allowed: str, placeholder: str) -> Kind:
     """A text that matches `pattern` as a whole."""
 

@@ -48,6 +48,7 @@ _BEST_KNOWN = (
 )
 _RANK = {origin: rank for rank, origin in enumerate(_BEST_KNOWN)}
 _OF_ITSELF = (Origin.APP, Origin.RECORD, Origin.IDENTIFY, Origin.RELAY)  # say where a peer is, not how it was found
+_MAX_LOCAL = 4  # addresses of a peer that the local network tells; a guess
 _MAX_GIVEN = 4  # addresses of a peer kept though it does not tell them; a guess
 
 
@@ -115,6 +116,11 @@ class BookEntry:
     def note(self, address: Multiaddr) -> KnownAddress:
         """What is known of one of its addresses."""
         return self.notes.get(address) or KnownAddress(address, self.origin)
+
+    def claimed(self, address: Multiaddr) -> bool:
+        """Whether an address was told on the local network, and the peer not seen there."""
+        note = self.note(address)
+        return note.origin is Origin.LOCAL and note.succeeded_at is None
 
     def known(self) -> tuple[KnownAddress, ...]:
         """All its addresses in the order in which to try them; those through relays last."""
@@ -194,7 +200,11 @@ class AddressBook:
         _note_origin(entry, clean, origin)
         if not replace and tuple(clean) == entry.addresses:  # as a rule, and many times a second while lookups run
             return False
-        if not replace:
+        if origin is Origin.LOCAL:  # anybody on the link can say it of anybody, again and again
+            clean = clean[:_MAX_LOCAL]
+            kept = [one for one in entry.addresses if not entry.claimed(one) and one not in clean]
+            clean = [*kept[: self.max_addresses - len(clean)], *clean] if entry.good else [*clean, *kept]
+        elif not replace:
             clean = [*entry.addresses, *clean] if teller is not None else [*clean, *entry.addresses]
         merged = tuple(dict.fromkeys(clean))[: self.max_addresses]
         changed = merged != entry.addresses

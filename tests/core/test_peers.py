@@ -124,3 +124,18 @@ def test_an_earlier_run_is_remembered_with_who_told_and_how_it_went() -> None:
         Scope.PUBLIC,
     )
     assert known(kept) == [(NUMBER, Origin.BOOTSTRAP, -3.0, None), (OTHER, Origin.MEMORY, None, -2.0)]
+
+
+def test_what_the_local_network_claims_of_a_peer_takes_the_place_of_earlier_claims_alone() -> None:
+    kept = AddressBook(8, 8)
+    kept.learn(PEER, (NUMBER, OTHER), origin=Origin.RECORD)
+    kept.connected(PEER, NUMBER, 1.0)
+    for port in range(1000):  # anybody on the link can say it
+        forged = [Multiaddr.tcp(f"192.168.1.{host}", port + 1) for host in range(20)]
+        kept.learn(PEER, forged, origin=Origin.LOCAL, reach=Scope.LINK)
+    assert kept.addresses(PEER)[:2] == (NUMBER, OTHER)
+    assert len(kept.addresses(PEER)) == 6
+    assert next(iter(known(kept)))[0] == NUMBER
+    entry = kept.get(PEER)
+    assert entry is not None
+    assert len(entry.notes) <= 8

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ...core.multiaddr import Multiaddr
 from ...core.parameters import RelayConfig
-from ..kinds import flag, multiaddrs, number, seconds, size
+from ..kinds import flag, flag_or, multiaddrs, number, seconds, size
 from .key import DAY, MIB, key
 
 _RELAY = RelayConfig()  # the core's own defaults are the table's
@@ -22,10 +22,11 @@ class RelaySection:
         "most nodes are reached where they listen",
         "--relay",
     )
-    find: bool = key(
+    find: bool | str = key(
         _RELAY.find,
-        flag(),
-        "Look for relays in the mesh as well: among the peers, and under the name /libp2p/relay in the DHT.",
+        flag_or("auto"),
+        "Look for relays in the mesh as well: among the peers, and under the name /libp2p/relay in the DHT. auto: only "
+        "while peers find that they cannot reach this node at any of its public addresses (autonat.ask).",
         "off: a node that is reached where it listens needs none",
     )
     reservations: int = key(

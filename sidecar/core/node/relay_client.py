@@ -3,6 +3,7 @@
 With all relays of the configuration, and with some of those found in the mesh where that is wanted.
 """
 
+from collections.abc import Callable
 from typing import Never
 
 from .. import kademlia
@@ -18,12 +19,14 @@ from ..relay import (
     FirstFrame,
     Hop,
     HopType,
+    RelayStanding,
     RelayStatus,
     Reservation,
     check_voucher,
     decode_hop,
     encode_hop,
 )
+from ..relay.standing import CARRIED, GRANTED, KEPT, LOST, REFUSED, SILENT
 from ..types import Direction, PeerId
 from .circuits import circuit_address, words
 from .dialling import Dialling
@@ -31,7 +34,7 @@ from .identify import IdentifyService
 from .kademlia import Ended, KademliaService
 from .rendezvous import rendezvous_key
 from .service import Service
-from .switch import Peer, SimpleHandler, Stream, Switch
+from .switch import Peer, PeerConnection, SimpleHandler, Stream, Switch
 
 RELAY_NAME = "/libp2p/relay"  # under which relays advertise themselves in the DHT, as go-libp2p's once did
 _MAX_ADDRESSES = 4  # of one relay, announced; a guess: a relay lies or has two, of each version of IP one
@@ -43,7 +46,19 @@ _LONGEST_PAUSE = 3600.0
 class _Relay:
     """A relay that this node has a place with, or wants one."""
 
-    __slots__ = ("addresses", "announced", "asking", "configured", "deadline", "failures", "peer", "retry_at", "until")
+    __slots__ = (
+        "addresses",
+        "announced",
+        "asking",
+        "configured",
+        "deadline",
+        "failures",
+        "granted_at",
+        "peer",
+        "retry_at",
+        "standing",
+        "until",
+    )
 
     def __init__(self, peer: PeerId, configured: bool) -> None:
         self.peer = peer
@@ -51,8 +66,10 @@ class _Relay:
         self.addresses: tuple[Multiaddr, ...] = ()
         self.announced: tuple[Multiaddr, ...] = ()
         self.until: float | None = None  # monotonic seconds; None: no place
+        self.granted_at = 0.0  # or renewed
+        self.standing = RelayStanding()
         self.asking = False
-        self.failures = 0
+        self.failures = 0  # in a row
         self.retry_at = 0.0
         self.deadline: Deadline | None = None
 
@@ -76,14 +93,24 @@ class RelayClient(SimpleHandler, Service[Never]):
     name = "relay"
 
     def __init__(
-        self, switch: Switch, dialling: Dialling, identify: IdentifyService, kademlia: KademliaService, epoch: float
+        self,
+        switch: Switch,
+        dialling: Dialling,
+        identify: IdentifyService,
+        kademlia: KademliaService,
+        epoch: float,
+        unreachable: Callable[[], bool],
     ) -> None:
-        """`epoch`: what the wall clock showed, in seconds since 1970, when monotonic time was 0."""
+        """`epoch`: what the wall clock showed, in seconds since 1970, when monotonic time was 0.
+
+        `unreachable`: whether others were found not to reach this node.
+        """
         self._switch = switch
         self._dialling = dialling
         self._identify = identify
         self._kademlia = kademlia
         self._epoch = epoch
+        self._unreachable = unreachable
         self._config = switch.config.relay
         self._relays: dict[PeerId, _Relay] = {}
         self._search_at = 0.0
@@ -114,36 +141,63 @@ class RelayClient(SimpleHandler, Service[Never]):
     def wanted(self) -> int:
         """How many it is to have."""
         configured = sum(relay.configured for relay in self._relays.values())
-        return max(configured, self._config.reservations) if self._config.find else configured
+        return max(configured, self._config.reservations) if self._finds else configured
+
+    @property
+    def _finds(self) -> bool:
+        """Whether to look for relays in the mesh now."""
+        return self._config.find or (self._config.find_unreachable and self._unreachable())
 
     # ------------------------------------------------------------ which relays
 
     @override
     def upkeep(self, now: float) -> None:
         """Ask those of which a place is wanted, and look for more where there are too few."""
-        for relay in list(self._relays.values()):
+        if self._finds:
+            self._look_around(now)
+        else:
+            self._give_back(now)
+        for relay in sorted(self._relays.values(), key=lambda relay: self._order(relay, now)):
             if self._is_time(relay, now):
                 self._seek(relay, now)
-        if self._config.find and self._lacks() > 0 and now >= self._search_at and not self._searching:
+        if self._lacks() > 0 and now >= self._search_at and not self._searching:
             self._search(now)
+
+    def _look_around(self, now: float) -> None:
+        """Peers that came while no relay was looked for."""
+        for peer in self._switch.peers.values():
+            if self._lacks() > 0 and peer.id not in self._relays and _is_relay(peer):
+                self._candidate(peer.id, (), now)
+
+    def _give_back(self, now: float) -> None:
+        """Others reach this node again: the places that were looked for are not needed any more."""
+        for relay in self._relays.values():
+            if not relay.configured and relay.until is not None:
+                self._switch.note(LogLevel.INFO, relay.peer, "the place with this relay is given up: it is not needed")
+                self._free(relay, now)
+
+    def _order(self, relay: _Relay, now: float) -> tuple[bool, float]:
+        """Those of the configuration, then the others, the best first."""
+        present = self._switch.peers.get(relay.peer)
+        return not relay.configured, -relay.standing.worth(now, present.latency if present is not None else None)
 
     def _lacks(self) -> int:
         """How many more places with relays of the mesh are wanted: those asked for count as held."""
         found = sum(relay.until is not None or relay.asking for relay in self._relays.values())
-        return self._config.reservations - found if self._config.find else 0
+        return self._config.reservations - found if self._finds else 0
 
     def _is_time(self, relay: _Relay, now: float) -> bool:
         """Whether to ask the relay for a place now."""
         idle = relay.until is None and not relay.asking and relay.retry_at <= now
-        return idle and (relay.configured or self._lacks() > 0)
+        return idle and (relay.configured or (self._lacks() > 0 and relay.standing.trusted(now)))
 
     @override
     def peer_ready(self, peer: Peer, now: float) -> None:
         relay = self._relays.get(peer.id)
-        if relay is None and self._config.find and peer.speaks(HOP) and peer.direct is not None:
+        if relay is None and self._finds and _is_relay(peer):
             relay = self._candidate(peer.id, (), now)
-        if relay is not None and self._is_time(relay, now):
-            self._seek(relay, now)
+        if relay is not None and self._is_time(relay, now) and (relay.configured or relay.standing.points(now) >= 0):
+            self._seek(relay, now)  # one that has done badly waits whether there is a better one
 
     peer_updated = peer_ready
 
@@ -153,10 +207,10 @@ class RelayClient(SimpleHandler, Service[Never]):
         relay = self._relays.get(peer)
         if relay is None:
             if len(self._relays) >= self._config.max_candidates + len(self._config.relays):
-                # The one that failed most goes, unless that would be no loss.
+                # The one that did worst goes, unless all did better than one of which nothing is known.
                 idle = [one for one in self._relays.values() if self._idle(one)]
-                worst = max(idle, key=lambda one: one.failures, default=None)
-                if worst is None:
+                worst = min(idle, key=lambda one: one.standing.points(now), default=None)
+                if worst is None or worst.standing.points(now) > 0:
                     return None
                 del self._relays[worst.peer]
             relay = self._relays[peer] = _Relay(peer, False)
@@ -218,7 +272,11 @@ class RelayClient(SimpleHandler, Service[Never]):
         relay = asked.relay
         relay.failures += 1
         config = self._switch.config
-        refused = isinstance(error, Refused | ProtocolError)
+        lied, refused = isinstance(error, ProtocolError), isinstance(error, Refused | ProtocolError)
+        if lied:
+            relay.standing.lied(now)
+        else:
+            relay.standing.add(REFUSED if refused else SILENT, now)
         base = self._config.refused_pause if refused else config.redial_base
         limit = _LONGEST_PAUSE if refused else config.redial_limit
         pause = min(limit, base * 2 ** min(relay.failures - 1, 16))
@@ -249,6 +307,9 @@ class RelayClient(SimpleHandler, Service[Never]):
         if relay.until is None:
             self._switch.keep(relay.peer, True)
             self._switch.note(LogLevel.INFO, relay.peer, "this node can be reached through this relay")
+        relay.standing.add(GRANTED, now)
+        self._count_time(relay, now)
+        relay.granted_at = now
         relay.until = now + min(max(left, _SHORTEST), _LONGEST)
         self._renew_at(relay, now + (relay.until - now) * _RENEW)
         self._announce(relay, self._addresses(stream, relay, place), now)
@@ -285,10 +346,24 @@ class RelayClient(SimpleHandler, Service[Never]):
             relay.deadline.cancel()
             relay.deadline = None
         if relay.until is not None:
-            relay.until = None
             self.lost += 1
-            self._switch.keep(relay.peer, False)
-            self._announce(relay, (), now)
+            relay.standing.add(LOST, now)
+            self._free(relay, now)
+
+    def _free(self, relay: _Relay, now: float) -> None:
+        """It is not held any more, for whatever reason."""
+        if relay.deadline is not None:
+            relay.deadline.cancel()
+            relay.deadline = None
+        self._count_time(relay, now)
+        relay.until = None
+        self._switch.keep(relay.peer, False)
+        self._announce(relay, (), now)
+
+    def _count_time(self, relay: _Relay, now: float) -> None:
+        """That a place was held, since it was last given."""
+        if relay.until is not None:
+            relay.standing.add(KEPT * (now - relay.granted_at) / 3600, now)
 
     def _announce(self, relay: _Relay, addresses: tuple[Multiaddr, ...], now: float) -> None:
         if addresses == relay.announced:
@@ -299,6 +374,14 @@ class RelayClient(SimpleHandler, Service[Never]):
         self._identify.advertise(now)
 
     # ------------------------------------------------------------ streams and peers
+
+    @override
+    def connection_opened(self, connection: PeerConnection, now: float) -> None:
+        through = connection.remote.relay if connection.relayed else None
+        if connection.direction is Direction.INBOUND and through is not None and through.peer_id is not None:
+            relay = self._relays.get(through.peer_id)
+            if relay is not None:
+                relay.standing.add(CARRIED, now)
 
     @override
     def opened(self, stream: Stream, now: float) -> None:
@@ -357,3 +440,8 @@ class RelayClient(SimpleHandler, Service[Never]):
     def _again(self, relay: _Relay, now: float) -> None:
         if self._relays.get(relay.peer) is relay and self._is_time(relay, now):
             self._seek(relay, now)
+
+
+def _is_relay(peer: Peer) -> bool:
+    """Whether a peer can be asked for a place: over a circuit none is given."""
+    return peer.speaks(HOP) and peer.direct is not None

@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from ..autonat import Reachability
 from ..events import ScoreView
 from ..gate import Gate
 from ..gossip import Verify
@@ -77,7 +78,7 @@ class Services:
         )
         self.rendezvous = Rendezvous(switch, kademlia, operations)
         epoch = wall_ns / 1e9 - now
-        self.relay_client = RelayClient(switch, dialling, identify, kademlia, epoch)
+        self.relay_client = RelayClient(switch, dialling, identify, kademlia, epoch, self._unreachable)
         self.relay_server = RelayServer(switch, kademlia, self.relay_client, epoch)
         self.circuits = Circuits(switch, dialling, gate, self.relay_client)
         self.hole_punching = HolePunching(switch, dialling, identify)
@@ -114,6 +115,9 @@ class Services:
             readiness,
         ]
         self.every: Sequence[Service[Any]] = every
+
+    def _unreachable(self) -> bool:
+        return self.reachability.verdict is Reachability.UNREACHABLE
 
     def _score(self, peer: PeerId) -> ScoreView | None:
         return self.gossip.router.score(peer)

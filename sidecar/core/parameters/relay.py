@@ -14,6 +14,8 @@ class RelayConfig:
     """Relays to be reached through, each with its peer id; a place is kept with all of them."""
     find: bool = False
     """Whether to look for relays in the mesh as well, until `reservations` are held."""
+    find_unreachable: bool = False
+    """Whether to do so while others were found not to reach this node at any public address of it."""
     reservations: int = 2
     """How many places to hold where they are looked for. A guess: go-libp2p's AutoRelay wants two."""
     punch: bool = True

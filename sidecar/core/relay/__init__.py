@@ -23,6 +23,7 @@ from .messages import (
     encode_punch,
     encode_stop,
 )
+from .standing import RelayStanding
 from .voucher import check_voucher, make_voucher
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Punch",
     "PunchType",
     "RelayBook",
+    "RelayStanding",
     "RelayStatus",
     "Reservation",
     "Stop",

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sidecar.core import direct, events, gossip, streams
+from sidecar.core.autonat import Reachability
 from sidecar.core.errors import Refused, SidecarError, Unreachable, WrongPeer
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
@@ -141,6 +142,53 @@ def test_relays_are_found_in_the_mesh() -> None:
     simulation.run(200)
     assert hidden.node.statistics().relay.places == 1
     assert relay.node.statistics().relay.reservations == 1
+
+
+def test_a_node_that_nobody_reaches_finds_relays_by_itself_and_gives_the_places_back() -> None:
+    simulation = Simulation(3)
+    relay = simulation.add(replace(QUIET, relay=UNLIMITED))
+    wants = RelayConfig(find_unreachable=True, reservations=1)
+    node = simulation.add(replace(QUIET, target_peers=1, bootstrap=(where(relay),), relay=wants))
+    verdict = [Reachability.UNKNOWN]
+    node.node._services.relay_client._unreachable = lambda: verdict[0] is Reachability.UNREACHABLE
+    simulation.run(60)
+    assert (node.node.statistics().relay.places, node.node.statistics().relay.places_wanted) == (0, 0)
+    verdict[0] = Reachability.UNREACHABLE
+    simulation.run(60)
+    assert (node.node.statistics().relay.places, node.node.statistics().relay.places_wanted) == (1, 1)
+    assert node.node.addresses().relayed
+    verdict[0] = Reachability.CONFIRMED
+    simulation.run(60)
+    statistics = node.node.statistics().relay
+    assert (statistics.places, statistics.places_wanted, statistics.places_lost) == (0, 0, 0)
+    assert not node.node.addresses().relayed
+
+
+def test_of_the_relays_that_are_found_the_one_that_did_best_is_asked_and_a_liar_is_not() -> None:
+    simulation = Simulation(3)
+    relays = [simulation.add(replace(QUIET, relay=UNLIMITED)) for _ in range(3)]
+    wants = RelayConfig(find=True, reservations=1)
+    bootstrap = tuple(map(where, relays))
+    node = simulation.add(replace(QUIET, target_peers=3, bootstrap=bootstrap, relay=wants))
+    client = node.node._services.relay_client
+    lied, plain, good = (client._candidate(relay.identity.peer_id, (), 0.0) for relay in relays)
+    assert lied is not None
+    assert good is not None
+    for each in (lied, plain, good):
+        assert each is not None
+        each.retry_at = 5.0  # they are there when one is chosen
+    good.standing.add(5.0, 0.0)
+    lied.standing.add(9.0, 0.0)
+    lied.standing.lied(0.0)
+    simulation.run(60)
+    assert [relay.node.statistics().relay.reservations for relay in relays] == [0, 0, 1]
+    simulation.kill(relays[2])
+    simulation.run(120)
+    assert [relay.node.statistics().relay.reservations for relay in relays[:2]] == [0, 1]
+    simulation.kill(relays[1])
+    simulation.run(600)
+    assert relays[0].node.statistics().relay.reservations == 0
+    assert node.node.statistics().relay.places_lost == 2
 
 
 def test_places_are_bounded_in_all_and_by_address() -> None:
@@ -330,6 +378,8 @@ def test_places_that_are_none_are_not_taken(lie: str) -> None:
     stage.simulation.run(2)
     assert client.node.statistics().relay.places == 0
     assert client.node.statistics().relay.places_failed == {"ProtocolError": 1}
+    (standing,) = (relay.standing for relay in client.node._services.relay_client._relays.values())
+    assert not standing.trusted(client.simulation.clock.now)
 
 
 def test_a_relay_that_never_answers_is_given_up() -> None:
