@@ -421,7 +421,8 @@ type SendManyRequest struct {
 	Protocol string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	// The messages, at most 65,536. They are numbered from 0 over the whole stream, in order.
 	Messages []*OutgoingMessage `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
-	// Where it is set, the messages of this batch are durable, as in SendRequest.
+	// Where it is set, the messages are durable, as in SendRequest: those of this batch, and of the next ones until one names
+	// a peer or a protocol anew.
 	Durable       *Durable `protobuf:"bytes,4,opt,name=durable,proto3" json:"durable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -35,12 +35,17 @@ class Sender:
         self._keep = keep
         self._peer: PeerId | None = None
         self._protocol = ""
+        self._durable: convert.Durable | None = None  # how the messages are, as the last batch said that named where to
         self._tasks: set[asyncio.Task[None]] = set()  # a batch with ids each, bounded by the window
         window = Bounds(context.config.send_window, context.config.send_window_bytes)
         self.receipts: Receipts[Sent] = Receipts(window, _encode)
 
     async def consume(self, request: convert.SendManyRequest) -> None:
         """Send a batch; returns when the next one may be read."""
+        if request.peer_id or request.protocol:
+            self._durable = None
+        if request.HasField("durable"):
+            self._durable = request.durable
         if request.peer_id:
             self._peer = self._context.other_peer(request.peer_id)
         if request.protocol:
@@ -55,8 +60,8 @@ class Sender:
         checked = [values.request_id(text) for text in ids] if any(ids) else []
         size = sum(map(len, messages)) + _OVERHEAD * len(messages)
         first = self.receipts.asked(len(messages), size)
-        if request.HasField("durable"):
-            kept = self._keep(peer, protocol, messages, checked, request.durable)
+        if self._durable is not None:
+            kept = self._keep(peer, protocol, messages, checked, self._durable)
             self._start(self._send_kept(first, size, kept), "api keeping durable messages")
         elif checked:
             named = self._send_named(first, size, peer, protocol, messages, checked)

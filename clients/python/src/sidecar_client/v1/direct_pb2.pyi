@@ -259,7 +259,9 @@ class SendManyRequest(_message.Message):
 
     @_builtins.property
     def durable(self) -> Global___Durable:
-        """Where it is set, the messages of this batch are durable, as in SendRequest."""
+        """Where it is set, the messages are durable, as in SendRequest: those of this batch, and of the next ones until one names
+        a peer or a protocol anew.
+        """
 
     def __init__(
         self,

@@ -107,7 +107,10 @@ export interface SendManyRequest {
   protocol: string;
   /** The messages, at most 65,536. They are numbered from 0 over the whole stream, in order. */
   messages: OutgoingMessage[];
-  /** Where it is set, the messages of this batch are durable, as in SendRequest. */
+  /**
+   * Where it is set, the messages are durable, as in SendRequest: those of this batch, and of the next ones until one names
+   * a peer or a protocol anew.
+   */
   durable: Durable | undefined;
 }
 
