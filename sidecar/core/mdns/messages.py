@@ -87,9 +87,15 @@ def decode(data: bytes, service: str) -> Heard:
     if len(data) > MAX_MESSAGE:
         raise ProtocolError(f"multicast DNS message of {len(data)} bytes, at most {MAX_MESSAGE}")
     try:
-        message = dns.message.from_wire(data, ignore_trailing=True, raise_on_truncation=False, one_rr_per_rrset=True)
+        # What cannot be read of it is left out: RFC 6762, section 18.14, has names compressed in records where the DNS
+        # has not, and dnspython takes that for an error; python-zeroconf sends such records, and others of a link do.
+        message = dns.message.from_wire(
+            data, ignore_trailing=True, raise_on_truncation=False, one_rr_per_rrset=True, continue_on_error=True
+        )
     except (dns.exception.DNSException, ValueError) as error:
-        raise ProtocolError(f"no multicast DNS message: {error or type(error).__name__}") from None
+        raise _malformed(error) from None
+    if message.errors and not (message.question or message.answer or message.additional):
+        raise _malformed(message.errors[0].exception)
     if message.opcode() != dns.opcode.QUERY:
         raise ProtocolError(f"multicast DNS message with opcode {message.opcode():d}")
     owner, services = dns.name.from_text(service), dns.name.from_text(_SERVICES)
@@ -111,6 +117,10 @@ def decode(data: bytes, service: str) -> Heard:
         named=frozenset(named),
         texts=texts,
     )
+
+
+def _malformed(error: Exception) -> ProtocolError:
+    return ProtocolError(f"no multicast DNS message: {error or type(error).__name__}")
 
 
 def _answer() -> dns.message.Message:

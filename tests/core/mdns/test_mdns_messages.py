@@ -52,6 +52,16 @@ def test_an_instance_may_stand_without_the_name_of_the_service_as_rust_libp2p_ha
     assert not decode(message.to_wire(), PRIVATE).texts
 
 
+def test_records_that_compress_a_name_are_left_out_and_the_others_read() -> None:
+    """As python-zeroconf writes SRV and NSEC records (RFC 6762, section 18.14)."""
+    data = bytearray(encode_answer(SERVICE, "abc", TEXTS, 120))
+    data[11] += 1  # one additional record more: NSEC, whose next name is a pointer to the one in front of it
+    data += b"\x03abc\xc0\x0c" + b"\x00\x2f\x80\x01" + bytes(4) + b"\x00\x05" + b"\xc0\x0c\x00\x01\x40"
+    heard = decode(bytes(data), SERVICE)
+    assert heard.named == {"abc"}
+    assert heard.texts == {"abc": TEXTS}
+
+
 def test_a_goodbye_tells_of_nobody() -> None:
     heard = decode(encode_answer(SERVICE, "abc", TEXTS, 0), SERVICE)
     assert heard.is_answer

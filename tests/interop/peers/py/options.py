@@ -27,7 +27,6 @@ NO_SWITCH = {
     "autonat": "AutoNAT v2: host/autonat has version 1 only",
     "relay": "its program does not play relays",
     "punch": "its program does not punch holes",
-    "mdns": "its program does not use multicast DNS",
 }
 
 
@@ -50,6 +49,7 @@ def read_options():
     parser.add_argument("--degree", type=int, default=0)
     parser.add_argument("--expected-rate", action="append", default=[])
     parser.add_argument("--dns")
+    parser.add_argument("--mdns", action="store_true")
     for switch in NO_SWITCH:
         parser.add_argument(f"--{switch}", action="store_true")
     options = parser.parse_args()
@@ -80,5 +80,5 @@ def make_host(options):
         key_pair=makers[options.key_type](), muxer_preference="YAMUX",
         enable_websocket=any(address.endswith("/ws") for address in options.listen),
         tls_client_config=client, tls_server_config=server,
-        announce_addrs=[Multiaddr(options.announce)] if options.announce else None,
+        announce_addrs=[Multiaddr(options.announce)] if options.announce else None, enable_mDNS=options.mdns,
     )  # fmt: skip

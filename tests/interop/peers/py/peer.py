@@ -12,6 +12,7 @@ import trio
 from common import Unsupported, plain, say
 from gossip import Gossip
 from libp2p.custom_types import TProtocol
+from libp2p.discovery.events.peerDiscovery import peerDiscovery
 from libp2p.host.ping import perform_ping_roundtrip
 from libp2p.identity.identify import identify as identify_module
 from libp2p.identity.identify_push.identify_push import ID_PUSH, identify_push_handler_for
@@ -28,12 +29,18 @@ PING = TProtocol("/ipfs/ping/1.0.0")
 LOOK_SECONDS = 0.02  # py-libp2p has no events for most of what we tell, so it is looked at
 
 
+def found(info):
+    say(event="found", peer_id=str(info.peer_id), addresses=[plain(address) for address in info.addrs])
+
+
 class Node(Streams, Records, Gossip):
     def __init__(self, options):
         self.options = options
         identify_module.PROTOCOL_VERSION = f"sidecar/{options.network}"
         identify_module.AGENT_VERSION = AGENT
         self.host = make_host(options)
+        # In the thread of multicast DNS. The host's own handler dials at once: whether others find us would not show.
+        peerDiscovery._peer_discovered_handlers[:] = [found]
         self.dht = make_dht(self.host, options)
         self.serve_gossip(options)
         self.serve_streams()
