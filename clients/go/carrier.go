@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
@@ -31,6 +32,7 @@ const (
 	cameWindow = 5
 	cameDone   = 6
 	cameStatus = 7
+	cameFor    = 8
 
 	streamWindow = 256 << 10 // bytes of one direction of a stream that may be under way, as the schema says
 	streamPiece  = 64 << 10  // bytes of one stream before others have their turn
@@ -50,41 +52,82 @@ type carrier struct {
 	queue   []encoded // not written
 	sending bool      // somebody writes, and goes on until the queue is empty
 	changed chan struct{}
+
+	key       string // what AcceptStreams names the call by; empty where the sidecar announces nothing on it
+	acceptors map[uint64]*Acceptor
+	last      uint64 // the number of the last of them
 }
 
 func newCarrier(l *link) *carrier {
 	return &carrier{
 		link: l, turn: make(chan struct{}, 1), next: 1, streams: make(map[uint64]*Stream), changed: make(chan struct{}, 1),
+		acceptors: make(map[uint64]*Acceptor),
 	}
 }
 
 // join makes a stream one of the call's, which is opened where there is none. It is false where there is none to be had; old
 // says that the call was there before.
 func (c *carrier) join(ctx context.Context, made *Stream) (joined, old bool, err error) {
+	old = true
+	joined, err = c.within(ctx, func() bool { return c.add(made) }, func() { old = false })
+	return joined, joined && old, err
+}
+
+// within does something with the call that is in force, once there is one; false where there is none to be had. try is
+// false while there is none, opening is told when one is opened.
+func (c *carrier) within(ctx context.Context, try func() bool, opening func()) (bool, error) {
 	if !c.link.keeps || c.absent.known(c.link) {
-		return false, false, nil
+		return false, nil
 	}
-	if c.add(made) {
-		return true, true, nil
+	if try() {
+		return true, nil
 	}
+	opening()
 	select {
 	case c.turn <- struct{}{}:
 		defer func() { <-c.turn }()
 	case <-ctx.Done():
-		return false, false, ofContext(ctx, "opening a stream")
+		return false, ofContext(ctx, "opening a stream")
 	}
-	for !c.add(made) {
+	for !try() {
 		if c.absent.known(c.link) {
-			return false, false, nil
+			return false, nil
 		}
 		if err := c.open(ctx); err != nil {
 			if c.absent.note(c.link, err) {
-				return false, false, nil
+				return false, nil
 			}
-			return false, false, err
+			return false, err
 		}
 	}
-	return true, false, nil
+	return true, nil
+}
+
+// name is what AcceptStreams names the call by, which is opened where there is none; empty where that cannot be.
+func (c *carrier) name(ctx context.Context) (key string) {
+	_, _ = c.within(ctx, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		key = c.key
+		return c.call != nil
+	}, func() {})
+	return key
+}
+
+// accept numbers an acceptor. Streams that are announced for it are its own from then on.
+func (c *carrier) accept(a *Acceptor) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last++
+	c.acceptors[c.last] = a
+	return c.last
+}
+
+// acceptNoMore is told that an acceptor has ended. The sidecar resets what has not been taken up.
+func (c *carrier) acceptNoMore(a *Acceptor) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.acceptors, a.number)
 }
 
 // add gives a stream a number on the call that is in force; false when there is none.
@@ -128,7 +171,7 @@ func (c *carrier) open(ctx context.Context) error {
 	}
 	c.link.note(header)
 	c.mu.Lock()
-	c.call, c.queue, c.sending = call, nil, false
+	c.call, c.queue, c.sending, c.key = call, nil, false, strings.Join(header.Get("sidecar-carrier"), "")
 	c.mu.Unlock()
 	if !c.link.spawn(func() {
 		defer release()
@@ -151,7 +194,7 @@ func (c *carrier) open(ctx context.Context) error {
 func (c *carrier) end(call grpc.ClientStream, err error) {
 	c.mu.Lock()
 	if c.call == call {
-		c.call = nil
+		c.call, c.key = nil, ""
 	}
 	left := c.streams
 	c.streams = make(map[uint64]*Stream)
@@ -290,9 +333,18 @@ func (c *carrier) read(call grpc.ClientStream) error {
 	}
 }
 
+// announced is a stream that a peer has opened; locked.
+func (c *carrier) announced(number uint64) *Stream {
+	made := &Stream{link: c.link, carrier: c, number: number, room: streamWindow}
+	made.changed = sync.NewCond(&made.mu)
+	made.release = func() { c.drop(made) }
+	c.streams[number] = made
+	return made
+}
+
 // came is one frame of the sidecar.
 func (c *carrier) came(frame []byte) error {
-	var stream, window uint64
+	var stream, window, acceptor uint64
 	var data []byte
 	var opened *sidecarv1.OpenedStream
 	var failure error
@@ -320,6 +372,8 @@ func (c *carrier) came(frame []byte) error {
 				return malformed(err)
 			}
 			failure = fromStatus(status.FromProto(&told))
+		case cameFor:
+			acceptor = number
 		}
 		return nil
 	})
@@ -329,6 +383,11 @@ func (c *carrier) came(frame []byte) error {
 	over := done || failure != nil
 	c.mu.Lock()
 	found := c.streams[stream]
+	taker := c.acceptors[acceptor]
+	if found == nil && taker != nil && opened != nil {
+		found = c.announced(stream)
+		defer taker.announce(found) // once it has what has come with it
+	}
 	if over {
 		delete(c.streams, stream)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -29,6 +30,8 @@ type carrying struct {
 	opened  int
 	refuse  error
 	cut     chan error // ends a call
+	said    []*pb.IncomingFrame
+	taken   map[uint64]bool // streams of peers that have been taken up
 }
 
 // carried is one stream: what waits to be echoed.
@@ -49,9 +52,9 @@ func carriesStreams(t *testing.T, f *fake) *carrying {
 
 func (c *carrying) serve(stream pb.StreamService_CarryStreamsServer) error {
 	c.mu.Lock()
-	c.open, c.over = make(map[uint64]*carried), false
+	c.open, c.over, c.taken = make(map[uint64]*carried), false, make(map[uint64]bool)
 	c.mu.Unlock()
-	if err := inForce(stream); err != nil {
+	if err := stream.SendHeader(metadata.Pairs("sidecar-stream", "open", "sidecar-carrier", "the key")); err != nil {
 		return err
 	}
 	heard := make(chan error, 1)
@@ -102,6 +105,7 @@ func (c *carrying) heed(frame *pb.OutgoingFrame) {
 	if one == nil {
 		return
 	}
+	c.taken[frame.GetStream()] = true
 	one.waiting = append(one.waiting, frame.GetData()...)
 	if len(one.waiting) > carriedWindow {
 		c.t.Errorf("stream %d sent %d bytes beyond its window", frame.GetStream(), len(one.waiting)-carriedWindow)
@@ -114,12 +118,23 @@ func (c *carrying) heed(frame *pb.OutgoingFrame) {
 	}
 }
 
+// announce tells an acceptor of a stream that a peer has opened.
+func (c *carrying) announce(number, acceptor uint64, data string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open[number] = &carried{room: carriedWindow - len(data)}
+	opened := &pb.OpenedStream{PeerId: other, Protocol: "/echo/1"}
+	c.said = append(c.said, &pb.IncomingFrame{Stream: number, Opened: opened, Acceptor: acceptor, Data: []byte(data)})
+	c.changed.Broadcast()
+}
+
 // next waits for frames to send; nil when the call is over.
 func (c *carrying) next() []*pb.IncomingFrame {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for !c.over {
-		var frames []*pb.IncomingFrame
+		frames := c.said
+		c.said = nil
 		for number, one := range c.open {
 			frame := &pb.IncomingFrame{Stream: number}
 			if one.credit < 0 {

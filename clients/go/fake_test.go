@@ -78,8 +78,10 @@ type fake struct {
 	more     chan struct{} // closed when the history grows
 	serving  map[string]*desk
 	accepted map[string]chan *pb.IncomingStream
-	pipes    map[string]*pipe
-	tokens   int
+
+	accepting []*pb.AcceptStreamsRequest
+	pipes     map[string]*pipe
+	tokens    int
 }
 
 // host is what starts a fake: a test, or TestMain for the examples.
@@ -679,6 +681,7 @@ type pipe struct {
 func (f *fake) AcceptStreams(request *pb.AcceptStreamsRequest, stream pb.StreamService_AcceptStreamsServer) error {
 	arriving := make(chan *pb.IncomingStream, 16)
 	f.mu.Lock()
+	f.accepting = append(f.accepting, request)
 	for _, protocol := range request.GetProtocols() {
 		if f.accepted[protocol] != nil {
 			f.mu.Unlock()

@@ -244,7 +244,13 @@ func (x *OpenedStream) GetProtocol() string {
 type AcceptStreamsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The protocol ids, 1 to 64.
-	Protocols     []string `protobuf:"bytes,1,rep,name=protocols,proto3" json:"protocols,omitempty"`
+	Protocols []string `protobuf:"bytes,1,rep,name=protocols,proto3" json:"protocols,omitempty"`
+	// Where the streams are to be announced: the `sidecar-carrier` in the initial metadata of a CarryStreams call of the same
+	// app. Each then begins there as one that is open, under a number that the sidecar has chosen, and nothing is told of it
+	// here. Once that call has ended, streams are told of here, as where this is empty.
+	Carrier string `protobuf:"bytes,2,opt,name=carrier,proto3" json:"carrier,omitempty"`
+	// What is told there as the `acceptor` of these streams, at least 1, so that the app knows its calls apart.
+	Acceptor      uint64 `protobuf:"varint,3,opt,name=acceptor,proto3" json:"acceptor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -284,6 +290,20 @@ func (x *AcceptStreamsRequest) GetProtocols() []string {
 		return x.Protocols
 	}
 	return nil
+}
+
+func (x *AcceptStreamsRequest) GetCarrier() string {
+	if x != nil {
+		return x.Carrier
+	}
+	return ""
+}
+
+func (x *AcceptStreamsRequest) GetAcceptor() uint64 {
+	if x != nil {
+		return x.Acceptor
+	}
+	return 0
 }
 
 // Streams that peers have opened. Encodes as the concatenation of them.
@@ -816,7 +836,9 @@ type IncomingFrame struct {
 	// Both directions have ended, and everything has left this node. Nothing follows.
 	Done bool `protobuf:"varint,6,opt,name=done,proto3" json:"done,omitempty"`
 	// An encoded google.rpc.Status: what the stream has failed with, behind what had arrived. Nothing follows.
-	Status        []byte `protobuf:"bytes,7,opt,name=status,proto3" json:"status,omitempty"`
+	Status []byte `protobuf:"bytes,7,opt,name=status,proto3" json:"status,omitempty"`
+	// With `opened`, of a stream that a peer has opened: the number that AcceptStreams was given.
+	Acceptor      uint64 `protobuf:"varint,8,opt,name=acceptor,proto3" json:"acceptor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -900,6 +922,13 @@ func (x *IncomingFrame) GetStatus() []byte {
 	return nil
 }
 
+func (x *IncomingFrame) GetAcceptor() uint64 {
+	if x != nil {
+		return x.Acceptor
+	}
+	return 0
+}
+
 var File_sidecar_v1_stream_proto protoreflect.FileDescriptor
 
 const file_sidecar_v1_stream_proto_rawDesc = "" +
@@ -921,9 +950,11 @@ const file_sidecar_v1_stream_proto_rawDesc = "" +
 	"\x06status\x18\x04 \x01(\fR\x06status\"C\n" +
 	"\fOpenedStream\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1a\n" +
-	"\bprotocol\x18\x02 \x01(\tR\bprotocol\"4\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\"j\n" +
 	"\x14AcceptStreamsRequest\x12\x1c\n" +
-	"\tprotocols\x18\x01 \x03(\tR\tprotocols\"M\n" +
+	"\tprotocols\x18\x01 \x03(\tR\tprotocols\x12\x18\n" +
+	"\acarrier\x18\x02 \x01(\tR\acarrier\x12\x1a\n" +
+	"\bacceptor\x18\x03 \x01(\x04R\bacceptor\"M\n" +
 	"\x15AcceptStreamsResponse\x124\n" +
 	"\astreams\x18\x01 \x03(\v2\x1a.sidecar.v1.IncomingStreamR\astreams\"[\n" +
 	"\x0eIncomingStream\x12\x14\n" +
@@ -957,7 +988,7 @@ const file_sidecar_v1_stream_proto_rawDesc = "" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1c\n" +
 	"\tprotocols\x18\x02 \x03(\tR\tprotocols\"I\n" +
 	"\x14CarryStreamsResponse\x121\n" +
-	"\x06frames\x18\x01 \x03(\v2\x19.sidecar.v1.IncomingFrameR\x06frames\"\xc3\x01\n" +
+	"\x06frames\x18\x01 \x03(\v2\x19.sidecar.v1.IncomingFrameR\x06frames\"\xdf\x01\n" +
 	"\rIncomingFrame\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\x04R\x06stream\x120\n" +
 	"\x06opened\x18\x02 \x01(\v2\x18.sidecar.v1.OpenedStreamR\x06opened\x12\x12\n" +
@@ -965,7 +996,8 @@ const file_sidecar_v1_stream_proto_rawDesc = "" +
 	"\x03end\x18\x04 \x01(\bR\x03end\x12\x16\n" +
 	"\x06window\x18\x05 \x01(\rR\x06window\x12\x12\n" +
 	"\x04done\x18\x06 \x01(\bR\x04done\x12\x16\n" +
-	"\x06status\x18\a \x01(\fR\x06status2\xe6\x02\n" +
+	"\x06status\x18\a \x01(\fR\x06status\x12\x1a\n" +
+	"\bacceptor\x18\b \x01(\x04R\bacceptor2\xe6\x02\n" +
 	"\rStreamService\x12O\n" +
 	"\n" +
 	"OpenStream\x12\x1d.sidecar.v1.OpenStreamRequest\x1a\x1e.sidecar.v1.OpenStreamResponse(\x010\x01\x12V\n" +

@@ -68,6 +68,10 @@ type StreamServiceClient interface {
 	// call resets all streams that are not over. When the app ends its requests, the call goes on until its streams have
 	// ended. Each stream counts for bounds, scopes and quotas as a call of OpenStream or AttachStream does; the first of
 	// those that are open is the call itself.
+	//
+	// Streams that peers open come here too where AcceptStreams names this call. One that is announced has a number from
+	// 2^32 on, which the app leaves to the sidecar, and at most 64 KiB of it are sent before it is taken up: by a frame with
+	// its number that is no reset, and may say nothing else. One that is not taken up in time fails with NOT_FOUND.
 	CarryStreams(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CarryStreamsRequest, CarryStreamsResponse], error)
 }
 
@@ -180,6 +184,10 @@ type StreamServiceServer interface {
 	// call resets all streams that are not over. When the app ends its requests, the call goes on until its streams have
 	// ended. Each stream counts for bounds, scopes and quotas as a call of OpenStream or AttachStream does; the first of
 	// those that are open is the call itself.
+	//
+	// Streams that peers open come here too where AcceptStreams names this call. One that is announced has a number from
+	// 2^32 on, which the app leaves to the sidecar, and at most 64 KiB of it are sent before it is taken up: by a frame with
+	// its number that is no reset, and may say nothing else. One that is not taken up in time fails with NOT_FOUND.
 	CarryStreams(grpc.BidiStreamingServer[CarryStreamsRequest, CarryStreamsResponse]) error
 	mustEmbedUnimplementedStreamServiceServer()
 }

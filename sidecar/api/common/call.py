@@ -9,11 +9,17 @@ Metadata = Sequence[tuple[str, str | bytes]]
 
 OPEN: Metadata = (("sidecar-stream", "open"),)  # before the first response of a stream that is in force
 _MAX_REQUEST = "sidecar-max-request"
+_CARRIER = "sidecar-carrier"
 
 
 def opening(max_request: int) -> Metadata:
     """What a stream that takes batches or bytes begins with: beside `OPEN` the bytes that a request of it may have."""
     return (*OPEN, (_MAX_REQUEST, str(max_request)))
+
+
+def carrying(max_request: int, key: str) -> Metadata:
+    """What a stream begins with that carries byte streams: also what AcceptStreams names it by."""
+    return (*opening(max_request), (_CARRIER, key))
 
 
 class Call(Protocol):

@@ -64,19 +64,27 @@ class ByteStream:
         await self._room.wait()
 
 
+class Announcer(Protocol):
+    """A call on which streams of peers are announced."""
+
+    def announce(self, token: str, stream: ByteStream, acceptor: int) -> None:
+        """A stream waits to be taken up there. `acceptor`: what the app has numbered its acceptor with."""
+
+
 class Acceptor(Outlet):
     """One app's AcceptStreams call: streams that it has not been told of."""
 
-    def __init__(self, protocols: tuple[str, ...]) -> None:
-        """`protocols`: those that it accepts."""
+    def __init__(self, protocols: tuple[str, ...], carrier: str = "", number: int = 0) -> None:
+        """`protocols`: those that it accepts; `carrier`: the key of the call on which they are announced, if any."""
         super().__init__()
         self.protocols = protocols
+        self.carrier = carrier
+        self.number = number
         self.waiting: dict[str, ByteStream] = {}  # token -> a stream that nobody has taken up
         self._fresh: list[tuple[str, PeerId, str]] = []
 
     def push(self, token: str, stream: ByteStream) -> None:
-        """A stream waits for the app."""
-        self.waiting[token] = stream
+        """Tell the app of a stream that waits."""
         self._fresh.append((token, stream.peer, stream.protocol))
         self.ready.set()
 
@@ -98,6 +106,7 @@ class ByteStreams:
         self._attached = 0  # streams that have or await a call
         self._acceptors: dict[str, Acceptor] = {}  # by protocol
         self._by_token: dict[str, tuple[Acceptor, asyncio.TimerHandle]] = {}
+        self._announcers: dict[str, Announcer] = {}  # by key
         self._refused = 0
 
     def effects(self) -> dict[type, Callable[[Any], None]]:
@@ -230,6 +239,20 @@ class ByteStreams:
             for token in list(acceptor.waiting):
                 self._drop(token)
 
+    @contextmanager
+    def announcing(self, announcer: Announcer) -> Iterator[str]:
+        """While streams may be announced on a call: the key that names it."""
+        key = secrets.token_urlsafe(12)
+        self._announcers[key] = announcer
+        try:
+            yield key
+        finally:
+            del self._announcers[key]
+
+    def dismiss(self, token: str) -> None:
+        """A stream that waits under a token is gone."""
+        self._take_up(token)
+
     def enter(self) -> None:
         """Take a place for another stream of an app. Raises ResourceExhausted."""
         if self._attached >= self._config.max_streams:
@@ -272,6 +295,7 @@ class ByteStreams:
         if stream is not None:
             self._refused += 1
             self.abandon(stream)
+            stream.end(NotFound("the stream was not taken up in time"))
 
     # ------------------------------------------------------------ the node's news
 
@@ -285,7 +309,12 @@ class ByteStreams:
         token = secrets.token_urlsafe(12)
         timer = asyncio.get_running_loop().call_later(self._config.attach_timeout, self._drop, token)
         self._by_token[token] = (acceptor, timer)
-        acceptor.push(token, stream)
+        acceptor.waiting[token] = stream
+        announcer = self._announcers.get(acceptor.carrier)
+        if announcer is None:
+            acceptor.push(token, stream)
+        else:
+            announcer.announce(token, stream, acceptor.number)
 
     def _bytes(self, arrived: streams.BytesArrived) -> None:
         stream = self._open.get(arrived.stream)

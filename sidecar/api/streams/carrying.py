@@ -18,6 +18,8 @@ from .byte_streams import ByteStream, ByteStreams
 
 WINDOW = 262_144  # bytes of one direction of a stream that may be under way; the schema says so
 MAX_OFFERED = 16  # protocols; half of what one negotiation takes
+_EARLY = 65_536  # bytes of a stream of a peer that are sent before the app takes it up
+_FIRST_ANNOUNCED = 1 << 32  # the number of the first stream that is announced
 _MAX_ENDS = 1024  # streams whose failure the app has not been told; beyond, it is read no further
 _RESPONSE_BYTES = 262_144  # of data in one response, about
 _TURN_BYTES = 65_536  # of one stream before another has its turn
@@ -36,6 +38,7 @@ class _Carried:
         "owed",
         "room",
         "stream",
+        "token",
         "turns",
         "window",
     )
@@ -45,6 +48,7 @@ class _Carried:
         self.turns = turns
         self.stream: ByteStream | None = None  # once it is open
         self.op = 0  # while it is being opened
+        self.token = ""  # while it waits to be taken up, and has no place
         self.head = b""  # what is to be said before anything else: that it is open
         self.held: list[bytes] = []  # what the app has sent for a stream that is being opened
         self.closed = False  # the app has ended its direction
@@ -73,7 +77,9 @@ class StreamCarrier(Outlet):
         self._told = Wakeup()  # the ends have been written
         self._written: list[tuple[ByteStream, int]] = []  # bytes of the last response
         self._holds: list[AbstractContextManager[None]] = []  # places in quotas: for all open streams but one
-        self._begun = False  # whether there has ever been a stream
+        self._placed = 0  # streams that have a place
+        self._begun = False  # whether there has ever been one
+        self._next = _FIRST_ANNOUNCED
 
     # ------------------------------------------------------------ what the app says
 
@@ -90,7 +96,9 @@ class StreamCarrier(Outlet):
                     raise values.invalid(f"frames[{index}].stream", f"the number of a new stream {what}")
                 self._begin(number, frame)
             carried = self._open.get(number)
-            if carried is not None:
+            if carried is not None and carried.token and not frame.reset:
+                self._take_up(carried)
+            if carried is not None and self._open.get(number) is carried:
                 self._heed(carried, frame)
 
     def _begin(self, number: int, frame: Any) -> None:
@@ -121,6 +129,33 @@ class StreamCarrier(Outlet):
         except SidecarError as error:
             self._fail(carried, error)
 
+    def announce(self, token: str, stream: ByteStream, acceptor: int) -> None:
+        """A peer has opened a stream that waits to be taken up."""
+        while self._next in self._open:
+            self._next += 1
+        carried = _Carried(self._next, self._has_turn)
+        self._next += 1
+        carried.token = token
+        carried.window = _EARLY
+        self._open[carried.number] = carried
+        self._made(carried, stream, acceptor)
+
+    def _take_up(self, carried: _Carried) -> None:
+        """The app takes up a stream that was announced, unless that fails; then so does the stream."""
+        try:
+            self._context.lifetime.check_accepting()
+            protocol = self._streams.protocol(carried.token)
+            if protocol is not None:
+                caller.require(f"stream:{protocol}")
+            self._hold()
+        except SidecarError as error:
+            self._fail(carried, error)
+            return
+        token, carried.token = carried.token, ""
+        self._streams.dismiss(token)
+        carried.window += WINDOW - _EARLY
+        carried.set()
+
     def _ask(self, carried: _Carried, peer: PeerId, protocols: tuple[str, ...]) -> None:
         def made(result: ByteStream | SidecarError) -> None:
             carried.op = 0
@@ -136,9 +171,9 @@ class StreamCarrier(Outlet):
         if carried.stream is None:
             carried.op = op
 
-    def _made(self, carried: _Carried, stream: ByteStream) -> None:
+    def _made(self, carried: _Carried, stream: ByteStream, acceptor: int = 0) -> None:
         carried.stream = stream
-        carried.head = convert.opened_frame(stream.peer, stream.protocol)
+        carried.head = convert.opened_frame(stream.peer, stream.protocol, acceptor)
         stream.ready = carried
         held, carried.held = carried.held, []
         if held or carried.closed:
@@ -198,25 +233,30 @@ class StreamCarrier(Outlet):
             self._streams.abandon(carried.stream)
         elif carried.op:
             self._streams.cancel(carried.op)
-        self._streams.leave()
-        if self._holds:
-            self._holds.pop().__exit__(None, None, None)
+        if carried.token:
+            self._streams.dismiss(carried.token)
+        else:
+            self._placed -= 1
+            self._streams.leave()
+            if self._holds:
+                self._holds.pop().__exit__(None, None, None)
         self.ready.set()  # it may have been what the end waited for
 
     def _hold(self) -> None:
         """A place for another stream, in the bound and in quotas. Raises ResourceExhausted, QuotaExceeded."""
         if self._begun:
             self._caller.count_call()
-        if self._open:
+        if self._placed:
             hold = self._caller.holding_stream()
             hold.__enter__()
             self._holds.append(hold)
         try:
             self._streams.enter()
         except SidecarError:
-            if self._open:
+            if self._placed:
                 self._holds.pop().__exit__(None, None, None)
             raise
+        self._placed += 1
         self._begun = True
 
     # ------------------------------------------------------------ what the app hears
@@ -244,11 +284,14 @@ class StreamCarrier(Outlet):
         if parts:
             return b"".join(parts)
         # What has arrived is delivered before an end, as far as the app takes it.
-        return self.nothing(expected=self._finished and bool(self._open))
+        return self.nothing(expected=self._finished and self._placed > 0)
 
     @override
     def check(self) -> None:
-        if self._end is not None and not any(c.stream is not None and c.stream.arrived for c in self._open.values()):
+        if self._end is None:
+            return
+        held = (carried.stream for carried in self._open.values() if not carried.token)
+        if not any(stream is not None and stream.arrived for stream in held):
             super().check()
 
     @override

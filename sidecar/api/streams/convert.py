@@ -17,9 +17,9 @@ def opened(peer: PeerId, protocol: str) -> bytes:
     return pb.OpenStreamResponse(opened=_opened(peer, protocol)).SerializeToString()
 
 
-def opened_frame(peer: PeerId, protocol: str) -> bytes:
-    """The same as a field of an IncomingFrame."""
-    return pb.IncomingFrame(opened=_opened(peer, protocol)).SerializeToString()
+def opened_frame(peer: PeerId, protocol: str, acceptor: int) -> bytes:
+    """The same as fields of an IncomingFrame; `acceptor`: the number of that of a stream that a peer has opened, or 0."""
+    return pb.IncomingFrame(opened=_opened(peer, protocol), acceptor=acceptor).SerializeToString()
 
 
 def _opened(peer: PeerId, protocol: str) -> pb.OpenedStream:

@@ -8,7 +8,7 @@ from ...core.errors import SidecarError
 from ...core.override import override
 from ..common import values
 from ..common.bounds import check_room
-from ..common.call import Call, opening
+from ..common.call import Call, carrying, opening
 from ..common.outlet import Outlet, converse, pour
 from ..common.status import status_details
 from ..common.vacated import vacated
@@ -71,8 +71,8 @@ class StreamService(ApiService):
     async def carry_streams(self, requests: AsyncIterator[convert.CarryStreamsRequest], call: Call) -> None:
         """Many streams of one app, opened or taken up; the bytes of each both ways."""
         carrier = StreamCarrier(self._context, self._streams)
-        with self._context.lifetime.stream(carrier):
-            await call.begin(opening(self._context.config.max_request_bytes))
+        with self._context.lifetime.stream(carrier), self._streams.announcing(carrier) as key:
+            await call.begin(carrying(self._context.config.max_request_bytes, key))
             try:
                 await converse(requests, carrier, carrier.consume, call.write)
             finally:
@@ -80,7 +80,8 @@ class StreamService(ApiService):
 
     async def accept_streams(self, request: convert.AcceptStreamsRequest, call: Call) -> None:
         """The streams that peers open by some protocols."""
-        acceptor = Acceptor(values.names(request.protocols, _MAX_ACCEPTED, values.MAX_PROTOCOL, "protocols"))
+        protocols = values.names(request.protocols, _MAX_ACCEPTED, values.MAX_PROTOCOL, "protocols")
+        acceptor = Acceptor(protocols, request.carrier, request.acceptor)
         await vacated(acceptor.protocols, self._streams.protocols)
         with self.accepting(acceptor):
             await call.begin(opening(self._context.config.max_request_bytes))

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sidecar/v1/stream.proto\x12\nsidecar.v1\"\x85\x01\n\x11OpenStreamRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x11\n\tprotocols\x18\x02 \x03(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x13\n\x0b\x63lose_write\x18\x04 \x01(\x08\x12\r\n\x05reset\x18\x05 \x01(\x08\x12\x1a\n\x12status_in_response\x18\x06 \x01(\x08\"i\n\x12OpenStreamResponse\x12(\n\x06opened\x18\x01 \x01(\x0b\x32\x18.sidecar.v1.OpenedStream\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\x12\x0e\n\x06status\x18\x04 \x01(\x0c\"1\n\x0cOpenedStream\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\")\n\x14\x41\x63\x63\x65ptStreamsRequest\x12\x11\n\tprotocols\x18\x01 \x03(\t\"D\n\x15\x41\x63\x63\x65ptStreamsResponse\x12+\n\x07streams\x18\x01 \x03(\x0b\x32\x1a.sidecar.v1.IncomingStream\"B\n\x0eIncomingStream\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\"r\n\x13\x41ttachStreamRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x13\n\x0b\x63lose_write\x18\x04 \x01(\x08\x12\r\n\x05reset\x18\x05 \x01(\x08\x12\x1a\n\x12status_in_response\x18\x06 \x01(\x08\"k\n\x14\x41ttachStreamResponse\x12(\n\x06opened\x18\x01 \x01(\x0b\x32\x18.sidecar.v1.OpenedStream\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\x12\x0e\n\x06status\x18\x04 \x01(\x0c\"@\n\x13\x43\x61rryStreamsRequest\x12)\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x19.sidecar.v1.OutgoingFrame\"\x99\x01\n\rOutgoingFrame\x12\x0e\n\x06stream\x18\x01 \x01(\x04\x12\'\n\x04open\x18\x02 \x01(\x0b\x32\x19.sidecar.v1.StreamOpening\x12\r\n\x05token\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\x13\n\x0b\x63lose_write\x18\x05 \x01(\x08\x12\x0e\n\x06window\x18\x06 \x01(\r\x12\r\n\x05reset\x18\x07 \x01(\x08\"3\n\rStreamOpening\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x11\n\tprotocols\x18\x02 \x03(\t\"A\n\x14\x43\x61rryStreamsResponse\x12)\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x19.sidecar.v1.IncomingFrame\"\x92\x01\n\rIncomingFrame\x12\x0e\n\x06stream\x18\x01 \x01(\x04\x12(\n\x06opened\x18\x02 \x01(\x0b\x32\x18.sidecar.v1.OpenedStream\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\x12\x0e\n\x06window\x18\x05 \x01(\r\x12\x0c\n\x04\x64one\x18\x06 \x01(\x08\x12\x0e\n\x06status\x18\x07 \x01(\x0c\x32\xe6\x02\n\rStreamService\x12O\n\nOpenStream\x12\x1d.sidecar.v1.OpenStreamRequest\x1a\x1e.sidecar.v1.OpenStreamResponse(\x01\x30\x01\x12V\n\rAcceptStreams\x12 .sidecar.v1.AcceptStreamsRequest\x1a!.sidecar.v1.AcceptStreamsResponse0\x01\x12U\n\x0c\x41ttachStream\x12\x1f.sidecar.v1.AttachStreamRequest\x1a .sidecar.v1.AttachStreamResponse(\x01\x30\x01\x12U\n\x0c\x43\x61rryStreams\x12\x1f.sidecar.v1.CarryStreamsRequest\x1a .sidecar.v1.CarryStreamsResponse(\x01\x30\x01\x42\x9f\x01\n\x18io.github.p2p_sidecar.v1B\x0bStreamProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\nSidecar.V1\xca\x02\nSidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\x0bSidecar::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sidecar/v1/stream.proto\x12\nsidecar.v1\"\x85\x01\n\x11OpenStreamRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x11\n\tprotocols\x18\x02 \x03(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x13\n\x0b\x63lose_write\x18\x04 \x01(\x08\x12\r\n\x05reset\x18\x05 \x01(\x08\x12\x1a\n\x12status_in_response\x18\x06 \x01(\x08\"i\n\x12OpenStreamResponse\x12(\n\x06opened\x18\x01 \x01(\x0b\x32\x18.sidecar.v1.OpenedStream\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\x12\x0e\n\x06status\x18\x04 \x01(\x0c\"1\n\x0cOpenedStream\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\"L\n\x14\x41\x63\x63\x65ptStreamsRequest\x12\x11\n\tprotocols\x18\x01 \x03(\t\x12\x0f\n\x07\x63\x61rrier\x18\x02 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65ptor\x18\x03 \x01(\x04\"D\n\x15\x41\x63\x63\x65ptStreamsResponse\x12+\n\x07streams\x18\x01 \x03(\x0b\x32\x1a.sidecar.v1.IncomingStream\"B\n\x0eIncomingStream\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\"r\n\x13\x41ttachStreamRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x13\n\x0b\x63lose_write\x18\x04 \x01(\x08\x12\r\n\x05reset\x18\x05 \x01(\x08\x12\x1a\n\x12status_in_response\x18\x06 \x01(\x08\"k\n\x14\x41ttachStreamResponse\x12(\n\x06opened\x18\x01 \x01(\x0b\x32\x18.sidecar.v1.OpenedStream\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\x12\x0e\n\x06status\x18\x04 \x01(\x0c\"@\n\x13\x43\x61rryStreamsRequest\x12)\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x19.sidecar.v1.OutgoingFrame\"\x99\x01\n\rOutgoingFrame\x12\x0e\n\x06stream\x18\x01 \x01(\x04\x12\'\n\x04open\x18\x02 \x01(\x0b\x32\x19.sidecar.v1.StreamOpening\x12\r\n\x05token\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\x13\n\x0b\x63lose_write\x18\x05 \x01(\x08\x12\x0e\n\x06window\x18\x06 \x01(\r\x12\r\n\x05reset\x18\x07 \x01(\x08\"3\n\rStreamOpening\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x11\n\tprotocols\x18\x02 \x03(\t\"A\n\x14\x43\x61rryStreamsResponse\x12)\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x19.sidecar.v1.IncomingFrame\"\xa4\x01\n\rIncomingFrame\x12\x0e\n\x06stream\x18\x01 \x01(\x04\x12(\n\x06opened\x18\x02 \x01(\x0b\x32\x18.sidecar.v1.OpenedStream\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\x12\x0e\n\x06window\x18\x05 \x01(\r\x12\x0c\n\x04\x64one\x18\x06 \x01(\x08\x12\x0e\n\x06status\x18\x07 \x01(\x0c\x12\x10\n\x08\x61\x63\x63\x65ptor\x18\x08 \x01(\x04\x32\xe6\x02\n\rStreamService\x12O\n\nOpenStream\x12\x1d.sidecar.v1.OpenStreamRequest\x1a\x1e.sidecar.v1.OpenStreamResponse(\x01\x30\x01\x12V\n\rAcceptStreams\x12 .sidecar.v1.AcceptStreamsRequest\x1a!.sidecar.v1.AcceptStreamsResponse0\x01\x12U\n\x0c\x41ttachStream\x12\x1f.sidecar.v1.AttachStreamRequest\x1a .sidecar.v1.AttachStreamResponse(\x01\x30\x01\x12U\n\x0c\x43\x61rryStreams\x12\x1f.sidecar.v1.CarryStreamsRequest\x1a .sidecar.v1.CarryStreamsResponse(\x01\x30\x01\x42\x9f\x01\n\x18io.github.p2p_sidecar.v1B\x0bStreamProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\nSidecar.V1\xca\x02\nSidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\x0bSidecar::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,25 +39,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPENEDSTREAM']._serialized_start=282
   _globals['_OPENEDSTREAM']._serialized_end=331
   _globals['_ACCEPTSTREAMSREQUEST']._serialized_start=333
-  _globals['_ACCEPTSTREAMSREQUEST']._serialized_end=374
-  _globals['_ACCEPTSTREAMSRESPONSE']._serialized_start=376
-  _globals['_ACCEPTSTREAMSRESPONSE']._serialized_end=444
-  _globals['_INCOMINGSTREAM']._serialized_start=446
-  _globals['_INCOMINGSTREAM']._serialized_end=512
-  _globals['_ATTACHSTREAMREQUEST']._serialized_start=514
-  _globals['_ATTACHSTREAMREQUEST']._serialized_end=628
-  _globals['_ATTACHSTREAMRESPONSE']._serialized_start=630
-  _globals['_ATTACHSTREAMRESPONSE']._serialized_end=737
-  _globals['_CARRYSTREAMSREQUEST']._serialized_start=739
-  _globals['_CARRYSTREAMSREQUEST']._serialized_end=803
-  _globals['_OUTGOINGFRAME']._serialized_start=806
-  _globals['_OUTGOINGFRAME']._serialized_end=959
-  _globals['_STREAMOPENING']._serialized_start=961
-  _globals['_STREAMOPENING']._serialized_end=1012
-  _globals['_CARRYSTREAMSRESPONSE']._serialized_start=1014
-  _globals['_CARRYSTREAMSRESPONSE']._serialized_end=1079
-  _globals['_INCOMINGFRAME']._serialized_start=1082
-  _globals['_INCOMINGFRAME']._serialized_end=1228
-  _globals['_STREAMSERVICE']._serialized_start=1231
-  _globals['_STREAMSERVICE']._serialized_end=1589
+  _globals['_ACCEPTSTREAMSREQUEST']._serialized_end=409
+  _globals['_ACCEPTSTREAMSRESPONSE']._serialized_start=411
+  _globals['_ACCEPTSTREAMSRESPONSE']._serialized_end=479
+  _globals['_INCOMINGSTREAM']._serialized_start=481
+  _globals['_INCOMINGSTREAM']._serialized_end=547
+  _globals['_ATTACHSTREAMREQUEST']._serialized_start=549
+  _globals['_ATTACHSTREAMREQUEST']._serialized_end=663
+  _globals['_ATTACHSTREAMRESPONSE']._serialized_start=665
+  _globals['_ATTACHSTREAMRESPONSE']._serialized_end=772
+  _globals['_CARRYSTREAMSREQUEST']._serialized_start=774
+  _globals['_CARRYSTREAMSREQUEST']._serialized_end=838
+  _globals['_OUTGOINGFRAME']._serialized_start=841
+  _globals['_OUTGOINGFRAME']._serialized_end=994
+  _globals['_STREAMOPENING']._serialized_start=996
+  _globals['_STREAMOPENING']._serialized_end=1047
+  _globals['_CARRYSTREAMSRESPONSE']._serialized_start=1049
+  _globals['_CARRYSTREAMSRESPONSE']._serialized_end=1114
+  _globals['_INCOMINGFRAME']._serialized_start=1117
+  _globals['_INCOMINGFRAME']._serialized_end=1281
+  _globals['_STREAMSERVICE']._serialized_start=1284
+  _globals['_STREAMSERVICE']._serialized_end=1642
 # @@protoc_insertion_point(module_scope)

@@ -131,6 +131,15 @@ class AcceptStreamsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROTOCOLS_FIELD_NUMBER: _builtins.int
+    CARRIER_FIELD_NUMBER: _builtins.int
+    ACCEPTOR_FIELD_NUMBER: _builtins.int
+    carrier: _builtins.str
+    """Where the streams are to be announced: the `sidecar-carrier` in the initial metadata of a CarryStreams call of the same
+    app. Each then begins there as one that is open, under a number that the sidecar has chosen, and nothing is told of it
+    here. Once that call has ended, streams are told of here, as where this is empty.
+    """
+    acceptor: _builtins.int
+    """What is told there as the `acceptor` of these streams, at least 1, so that the app knows its calls apart."""
     @_builtins.property
     def protocols(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The protocol ids, 1 to 64."""
@@ -139,10 +148,12 @@ class AcceptStreamsRequest(_message.Message):
         self,
         *,
         protocols: _abc.Iterable[_builtins.str] | None = ...,
+        carrier: _builtins.str = ...,
+        acceptor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["protocols", b"protocols"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptor", b"acceptor", "carrier", b"carrier", "protocols", b"protocols"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -417,6 +428,7 @@ class IncomingFrame(_message.Message):
     WINDOW_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    ACCEPTOR_FIELD_NUMBER: _builtins.int
     stream: _builtins.int
     """The stream's number."""
     data: _builtins.bytes
@@ -429,6 +441,8 @@ class IncomingFrame(_message.Message):
     """Both directions have ended, and everything has left this node. Nothing follows."""
     status: _builtins.bytes
     """An encoded google.rpc.Status: what the stream has failed with, behind what had arrived. Nothing follows."""
+    acceptor: _builtins.int
+    """With `opened`, of a stream that a peer has opened: the number that AcceptStreams was given."""
     @_builtins.property
     def opened(self) -> Global___OpenedStream:
         """The first thing that is told of a stream, unless it fails: it is open, or this app's."""
@@ -443,10 +457,11 @@ class IncomingFrame(_message.Message):
         window: _builtins.int = ...,
         done: _builtins.bool = ...,
         status: _builtins.bytes = ...,
+        acceptor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["opened", b"opened"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "done", b"done", "end", b"end", "opened", b"opened", "status", b"status", "stream", b"stream", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptor", b"acceptor", "data", b"data", "done", b"done", "end", b"end", "opened", b"opened", "status", b"status", "stream", b"stream", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

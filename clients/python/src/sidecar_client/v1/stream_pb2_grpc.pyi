@@ -75,6 +75,10 @@ class StreamServiceStub:
     call resets all streams that are not over. When the app ends its requests, the call goes on until its streams have
     ended. Each stream counts for bounds, scopes and quotas as a call of OpenStream or AttachStream does; the first of
     those that are open is the call itself.
+
+    Streams that peers open come here too where AcceptStreams names this call. One that is announced has a number from
+    2^32 on, which the app leaves to the sidecar, and at most 64 KiB of it are sent before it is taken up: by a frame with
+    its number that is no reset, and may say nothing else. One that is not taken up in time fails with NOT_FOUND.
     """
 
 @_typing.type_check_only
@@ -124,6 +128,10 @@ class StreamServiceAsyncStub(StreamServiceStub):
     call resets all streams that are not over. When the app ends its requests, the call goes on until its streams have
     ended. Each stream counts for bounds, scopes and quotas as a call of OpenStream or AttachStream does; the first of
     those that are open is the call itself.
+
+    Streams that peers open come here too where AcceptStreams names this call. One that is announced has a number from
+    2^32 on, which the app leaves to the sidecar, and at most 64 KiB of it are sent before it is taken up: by a frame with
+    its number that is no reset, and may say nothing else. One that is not taken up in time fails with NOT_FOUND.
     """
 
 class StreamServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -194,6 +202,10 @@ class StreamServiceServicer(metaclass=_abc_1.ABCMeta):
         call resets all streams that are not over. When the app ends its requests, the call goes on until its streams have
         ended. Each stream counts for bounds, scopes and quotas as a call of OpenStream or AttachStream does; the first of
         those that are open is the call itself.
+
+        Streams that peers open come here too where AcceptStreams names this call. One that is announced has a number from
+        2^32 on, which the app leaves to the sidecar, and at most 64 KiB of it are sent before it is taken up: by a frame with
+        its number that is no reset, and may say nothing else. One that is not taken up in time fails with NOT_FOUND.
         """
 
 def add_StreamServiceServicer_to_server(servicer: StreamServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -53,6 +53,14 @@ export interface OpenedStream {
 export interface AcceptStreamsRequest {
   /** The protocol ids, 1 to 64. */
   protocols: string[];
+  /**
+   * Where the streams are to be announced: the `sidecar-carrier` in the initial metadata of a CarryStreams call of the same
+   * app. Each then begins there as one that is open, under a number that the sidecar has chosen, and nothing is told of it
+   * here. Once that call has ended, streams are told of here, as where this is empty.
+   */
+  carrier: string;
+  /** What is told there as the `acceptor` of these streams, at least 1, so that the app knows its calls apart. */
+  acceptor: bigint;
 }
 
 /** Streams that peers have opened. Encodes as the concatenation of them. */
@@ -163,6 +171,8 @@ export interface IncomingFrame {
   done: boolean;
   /** An encoded google.rpc.Status: what the stream has failed with, behind what had arrived. Nothing follows. */
   status: Buffer;
+  /** With `opened`, of a stream that a peer has opened: the number that AcceptStreams was given. */
+  acceptor: bigint;
 }
 
 function createBaseOpenStreamRequest(): OpenStreamRequest {
@@ -441,13 +451,22 @@ export const OpenedStream: MessageFns<OpenedStream> = {
 };
 
 function createBaseAcceptStreamsRequest(): AcceptStreamsRequest {
-  return { protocols: [] };
+  return { protocols: [], carrier: "", acceptor: 0n };
 }
 
 export const AcceptStreamsRequest: MessageFns<AcceptStreamsRequest> = {
   encode(message: AcceptStreamsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.protocols) {
       writer.uint32(10).string(v!);
+    }
+    if (message.carrier !== "") {
+      writer.uint32(18).string(message.carrier);
+    }
+    if (message.acceptor !== 0n) {
+      if (BigInt.asUintN(64, message.acceptor) !== message.acceptor) {
+        throw new globalThis.Error("value provided for field message.acceptor of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.acceptor);
     }
     return writer;
   },
@@ -473,6 +492,22 @@ export const AcceptStreamsRequest: MessageFns<AcceptStreamsRequest> = {
             message.protocols.push(reader.string());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.carrier = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.acceptor = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -491,6 +526,8 @@ export const AcceptStreamsRequest: MessageFns<AcceptStreamsRequest> = {
   fromPartial<I extends Exact<DeepPartial<AcceptStreamsRequest>, I>>(object: I): AcceptStreamsRequest {
     const message = createBaseAcceptStreamsRequest();
     message.protocols = object.protocols?.map((e) => e) || [];
+    message.carrier = object.carrier ?? "";
+    message.acceptor = (object.acceptor !== undefined && object.acceptor !== null) ? BigInt(object.acceptor) : 0n;
     return message;
   },
 };
@@ -1143,6 +1180,7 @@ function createBaseIncomingFrame(): IncomingFrame {
     window: 0,
     done: false,
     status: Buffer.alloc(0),
+    acceptor: 0n,
   };
 }
 
@@ -1171,6 +1209,12 @@ export const IncomingFrame: MessageFns<IncomingFrame> = {
     }
     if (message.status.length !== 0) {
       writer.uint32(58).bytes(message.status);
+    }
+    if (message.acceptor !== 0n) {
+      if (BigInt.asUintN(64, message.acceptor) !== message.acceptor) {
+        throw new globalThis.Error("value provided for field message.acceptor of type uint64 too large");
+      }
+      writer.uint32(64).uint64(message.acceptor);
     }
     return writer;
   },
@@ -1244,6 +1288,14 @@ export const IncomingFrame: MessageFns<IncomingFrame> = {
             message.status = Buffer.from(reader.bytes());
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.acceptor = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1270,6 +1322,7 @@ export const IncomingFrame: MessageFns<IncomingFrame> = {
     message.window = object.window ?? 0;
     message.done = object.done ?? false;
     message.status = object.status ?? Buffer.alloc(0);
+    message.acceptor = (object.acceptor !== undefined && object.acceptor !== null) ? BigInt(object.acceptor) : 0n;
     return message;
   },
 };
@@ -1347,6 +1400,10 @@ export const StreamServiceDefinition = {
      * call resets all streams that are not over. When the app ends its requests, the call goes on until its streams have
      * ended. Each stream counts for bounds, scopes and quotas as a call of OpenStream or AttachStream does; the first of
      * those that are open is the call itself.
+     *
+     * Streams that peers open come here too where AcceptStreams names this call. One that is announced has a number from
+     * 2^32 on, which the app leaves to the sidecar, and at most 64 KiB of it are sent before it is taken up: by a frame with
+     * its number that is no reset, and may say nothing else. One that is not taken up in time fails with NOT_FOUND.
      */
     carryStreams: {
       name: "CarryStreams",
