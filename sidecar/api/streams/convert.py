@@ -18,7 +18,7 @@ def opened(peer: PeerId, protocol: str) -> bytes:
 
 
 def opened_frame(peer: PeerId, protocol: str, acceptor: int) -> bytes:
-    """The same as fields of an IncomingFrame; `acceptor`: the number of that of a stream that a peer has opened, or 0."""
+    """The same as fields of an IncomingFrame; `acceptor`: its number, for a stream that a peer has opened, or 0."""
     return pb.IncomingFrame(opened=_opened(peer, protocol), acceptor=acceptor).SerializeToString()
 
 

@@ -66,6 +66,38 @@ async def test_all_streams_of_a_client_ride_one_call(tmp_path: Path) -> None:
 
 
 @asynchronous
+async def test_streams_of_peers_come_with_what_was_sent_and_outlive_who_waits_and_the_shared_call(
+    tmp_path: Path,
+) -> None:
+    async with server(tmp_path / "api.sock", Echoing()) as (node, backend, api):
+        async with sidecar_client.connect(api.target) as client, client.accept_streams("/mine/1") as accepted:
+            streams_of = aiter(accepted)
+            waiting = asyncio.ensure_future(anext(streams_of))
+            await client.info()
+            waiting.cancel()
+            for number in (70, 71, 72):
+                node.on_news(streams.StreamArrived(number, OTHER, "/mine/1"))
+                node.on_news(streams.BytesArrived(number, b"%d" % number))
+            for number in (70, 71):
+                async with await anext(streams_of) as stream:
+                    assert (stream.peer_id, stream.protocol) == (OTHER_TEXT, "/mine/1")
+                    assert await stream.readexactly(2) == b"%d" % number
+                    stream.reset()
+            unused = await anext(streams_of)
+            unused.reset()
+            while {fed.stream for fed in node.of(streams.StreamAbandoned)} != {70, 71, 72}:
+                await client.info()
+            client._carrying._call.cancel()
+            await until(backend, 1)  # accepting goes on, and streams are told of by tokens
+            node.on_news(streams.StreamArrived(73, OTHER, "/mine/1"))
+            async with await anext(streams_of) as stream:
+                node.on_news(streams.BytesArrived(73, b"late"))
+                assert await stream.readexactly(4) == b"late"
+                stream.reset()
+        await until(backend, 0)
+
+
+@asynchronous
 async def test_a_slow_reader_holds_up_no_other_stream(tmp_path: Path) -> None:
     async with (
         server(tmp_path / "api.sock", Echoing()) as (node, _, api),

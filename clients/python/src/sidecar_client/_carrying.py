@@ -6,7 +6,8 @@ being written goes in the next one. The task that reads always reads on: how muc
 
 import asyncio
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from . import _raw, _rpc
 from ._frames import CAUTIOUS
@@ -64,7 +65,7 @@ class Carried:
         self._ends: list[asyncio.Future[None]] = []
 
     def begin(self, first: bytes) -> None:
-        """Say the first thing of it."""
+        """Say the first thing of it; empty where that only takes up a stream that was announced."""
         self._carrying.put(self._head + first)
 
     async def read(self) -> Piece | None:
@@ -171,6 +172,13 @@ class Carried:
                 waiting.set_result(None)
 
 
+class Announced(Protocol):
+    """What is told of streams that peers open."""
+
+    def announce(self, carried: Carried, peer_id: str, protocol: str) -> None:
+        """There is another. Its first frame takes it up."""
+
+
 class Carrying:
     """The shared call of a client: there is one while a stream was opened since the last one ended."""
 
@@ -184,13 +192,46 @@ class Carrying:
         self._task: asyncio.Task[None] | None = None
         self._call: Any = None
         self._ready: asyncio.Future[SidecarError | None] | None = None  # whether the call is in force, or why not
+        self._key = ""  # what AcceptStreams names the call by; empty where the sidecar announces nothing on it
+        self._acceptors: WeakValueDictionary[int, Announced] = WeakValueDictionary()
+        self._last = 0  # the number of the last of those
         self._leaving = False  # the client is not used any more
 
     async def stream(self) -> Carried | None:
         """Another stream of the call; None where there is none to share. Raises SidecarError."""
+        found, old = await self._find()
+        if not found:
+            return None
+        carried = self._add(self._next)
+        carried.old = old
+        self._next += 1
+        return carried
+
+    async def accept(self, announced: "Announced") -> tuple[str, int]:
+        """Tell of streams that peers open: how AcceptStreams names this call, and the acceptor's number.
+
+        Empty and 0 where the sidecar does not announce them here.
+        """
+        try:
+            await self._find()
+        except SidecarError:
+            return "", 0  # the other call is told the same
+        if not self._key:
+            return "", 0
+        self._last += 1
+        self._acceptors[self._last] = announced
+        return self._key, self._last
+
+    def accept_no_more(self, number: int) -> None:
+        """The acceptor with that number has ended; the sidecar resets what has not been taken up."""
+        self._acceptors.pop(number, None)
+        self._changed.set()
+
+    async def _find(self) -> tuple[bool, bool]:
+        """Whether there is a call to share, and whether it was there before. Raises SidecarError."""
         link = self._link
         if not link.keeps or link.lacks(_CARRY):
-            return None
+            return False, False
         if self._task is None or self._ready is None:
             self._ready = asyncio.get_running_loop().create_future()
             self._task = asyncio.create_task(self._run(self._ready), name="sidecar byte streams")
@@ -199,13 +240,13 @@ class Carrying:
             await asyncio.wait((self._ready,))
         failure = self._ready.result()
         if isinstance(failure, NotSupported):
-            return None
+            return False, False
         if failure is not None:
             raise failure.again()
-        carried = Carried(self, self._next)
-        carried.old = old
-        self._open[self._next] = carried
-        self._next += 1
+        return True, old
+
+    def _add(self, number: int) -> Carried:
+        carried = self._open[number] = Carried(self, number)
         return carried
 
     def put(self, frame: bytes) -> None:
@@ -249,6 +290,7 @@ class Carrying:
             if reader.done():
                 failure = reader.result()
         finally:
+            self._key = ""
             self._task = self._call = None  # gRPC keeps the connection of a call that somebody holds
             call.cancel()
             reader.cancel()
@@ -266,13 +308,14 @@ class Carrying:
         metadata = await call.initial_metadata()
         self._link.note(metadata)
         if metadata is not None and metadata.get("sidecar-stream") is not None and not ready.done():
+            self._key = str(metadata.get("sidecar-carrier") or "")
             ready.set_result(None)
 
     async def _write(self, call: Any, reader: "asyncio.Task[SidecarError]") -> None:
         reader.add_done_callback(lambda _: self._changed.set())
         queue = self._queue
         first = True
-        while not reader.done() and (not self._leaving or self._open or queue):
+        while not reader.done() and (not self._leaving or self._open or self._acceptors or queue):
             if not queue:
                 self._changed.clear()
                 await self._changed.wait()
@@ -286,14 +329,22 @@ class Carrying:
             await _raw.write(call, parts[0] if len(parts) == 1 else b"".join(parts), first=first)
             first = False
 
+    def _came(self, frame: Any) -> None:
+        carried = self._open.get(frame.stream)
+        acceptor = self._acceptors.get(frame.acceptor) if frame.acceptor and carried is None else None
+        if acceptor is not None:
+            carried = self._add(frame.stream)
+        if carried is not None and carried.came(frame):
+            self.forget(frame.stream)
+        if acceptor is not None and carried is not None:
+            acceptor.announce(carried, frame.opened.peer_id, frame.opened.protocol)
+
     async def _read(self, call: Any) -> SidecarError:
         """Hand out what comes until the call ends; why it did."""
         try:
             while response := await call.read():
                 for frame in response.frames:
-                    carried = self._open.get(frame.stream)
-                    if carried is not None and carried.came(frame):
-                        self.forget(frame.stream)
+                    self._came(frame)
         except _rpc.failures() as error:
             return self._link.error(error)
         except asyncio.CancelledError:

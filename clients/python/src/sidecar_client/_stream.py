@@ -44,6 +44,9 @@ class Stream(Generic[Response]):
         self._perhaps_taken = False  # a call by a sidecar, before it was lost
         self._lost_one = False  # a call that was in force, and nobody has been told
 
+    async def _prepare(self) -> None:
+        """Do what there is to be done before a call is begun."""
+
     def _open(self) -> Any:
         """Begin a call, from where the last one ended."""
         raise NotImplementedError
@@ -96,6 +99,8 @@ class Stream(Generic[Response]):
         """Wait until the stream is in force. Raises SidecarError."""
         while not self._ready:
             self._link.check_open()
+            if self._call is None:
+                await self._prepare()
             if self._call is None:
                 self._call = self._open()
             call = self._call

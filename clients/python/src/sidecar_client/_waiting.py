@@ -32,7 +32,7 @@ class Pending:
                 task = self._task = asyncio.create_task(begin(), name="sidecar read")
                 task.add_done_callback(_seen)
             if not task.done():
-                await asyncio.wait((task,))
+                await self._wait(task)
             if self._task is task:
                 self._task = None
             elif not task.cancelled():
@@ -41,11 +41,38 @@ class Pending:
                 raise DroppedError
             return task.result()
 
+    async def _wait(self, task: "asyncio.Task[Any]") -> None:
+        await asyncio.wait((task,))
+
     def drop(self) -> None:
         """Wait for it no longer."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
+
+
+class Interruptible(Pending):
+    """A thing that is waited for, beside which something else may come that ends the waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._come = False
+        self._waiting: asyncio.Future[None] | None = None
+
+    def interrupt(self) -> None:
+        """One that waits, now or next, gets InterruptedError from `result`. What is waited for goes on."""
+        self._come = True
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def _wait(self, task: "asyncio.Task[Any]") -> None:
+        if not self._come:
+            if self._waiting is None or self._waiting.done():
+                self._waiting = asyncio.get_running_loop().create_future()
+            await asyncio.wait((task, self._waiting), return_when=asyncio.FIRST_COMPLETED)
+        if self._come and not task.done():
+            self._come = False
+            raise InterruptedError
 
 
 class DroppedError(Exception):

@@ -12,7 +12,7 @@ from ._carrying import Carried, Carrying, Piece, attaching
 from ._frames import CAUTIOUS
 from ._link import Link
 from ._stream import Stream
-from ._waiting import DroppedError, Items, Pending
+from ._waiting import DroppedError, Interruptible, Items, Pending
 from .bulk import varint
 from .codes import Code
 from .errors import Closed, SidecarError
@@ -113,6 +113,7 @@ class ByteStream:
         self._first = first
         self._shared = shared
         self._way: Carried | _OwnCall | None = None
+        self._there = False  # it has been announced, and waits to be taken up
         self._chunks: deque[bytes] = deque()
         self._size = 0
         self._ended = False  # the peer said that nothing follows
@@ -164,9 +165,19 @@ class ByteStream:
             self.reset()
             raise
 
+    def take_up(self, carried: Carried, peer_id: str, protocol: str) -> None:
+        """It is a stream that has been announced on the shared call, and is open."""
+        self._way = carried
+        self._there = True
+        self.peer_id, self.protocol = peer_id, protocol
+
     async def _try_open(self) -> bool:
         """Open it; False where a shared call had ended, of which nobody knew: with it the stream is gone, if it was."""
         self._link.check_open()
+        if self._there and isinstance(self._way, Carried):
+            self._there = False
+            self._way.begin(b"")
+            return True
         self._given_up = False
         carried = await self._carrying.stream()
         if carried is None:
@@ -325,20 +336,39 @@ class StreamAcceptor(Stream[stream_pb2.AcceptStreamsResponse]):
     ) -> None:
         super().__init__(link, f"accepting {', '.join(protocols)}")
         self._waiting: deque[stream_pb2.IncomingStream] = deque()  # told, and not handed out
+        self._announced: deque[tuple[Carried, str, str]] = deque()  # on the shared call; with peer and protocol
+        self._number = 0  # of this acceptor there
+        self._reading: Interruptible = Interruptible()
         self._request = _checks.request(stream_pb2.AcceptStreamsRequest, protocols=protocols)
         self._accept = accept
         self._attach = attach
         self._carrying = carrying
 
+    async def _prepare(self) -> None:
+        self._request.carrier, self._number = await self._carrying.accept(self)
+        self._request.acceptor = self._number
+
     def _open(self) -> Any:
         return self._accept(self._request)
+
+    def announce(self, carried: Carried, peer_id: str, protocol: str) -> None:
+        """A peer has opened a stream, which is announced on the shared call."""
+        self._announced.append((carried, peer_id, protocol))
+        self._reading.interrupt()
 
     def __aiter__(self) -> Items[ByteStream]:
         return Items(self._stream)
 
     async def _stream(self) -> ByteStream:
         while not self._waiting:
-            self._waiting.extend((await self._next()).streams)
+            while self._announced:
+                carried, peer_id, protocol = self._announced.popleft()
+                if not carried.lost:  # with the sidecar; accepting goes on
+                    stream = ByteStream(self._link, self._carrying, self._attach, b"", b"")
+                    stream.take_up(carried, peer_id, protocol)
+                    return stream
+            with contextlib.suppress(InterruptedError):
+                self._waiting.extend((await self._next()).streams)
         incoming = self._waiting.popleft()
         first = stream_pb2.AttachStreamRequest(token=incoming.token).SerializeToString()
         stream = ByteStream(self._link, self._carrying, self._attach, first, attaching(incoming.token))
@@ -349,3 +379,6 @@ class StreamAcceptor(Stream[stream_pb2.AcceptStreamsResponse]):
         """End the stream; those that nobody has taken up are reset by the sidecar."""
         super().close()
         self._waiting.clear()
+        if not _fork.parent:
+            self._announced.clear()
+            self._carrying.accept_no_more(self._number)
