@@ -5,8 +5,9 @@ import { Duplex } from "node:stream";
 import type { ChannelInterface } from "@grpc/grpc-js";
 
 import type { Call } from "./call.js";
+import { type Announced, type Carried, Carrier, opening, type Way } from "./carrier.js";
 import { decoded, names } from "./convert.js";
-import { Closed, DeadlineExceeded, fromEncoded, InternalError } from "./errors.js";
+import { Closed, DeadlineExceeded, fromEncoded, InternalError, NotFound } from "./errors.js";
 import {
   AttachStreamRequest,
   type IncomingStream,
@@ -14,7 +15,7 @@ import {
   OpenStreamRequest,
   StreamServiceDefinition,
 } from "./generated/sidecar/v1/stream.js";
-import { type Link, method } from "./link.js";
+import { isLost, type Link, method } from "./link.js";
 import { Reading } from "./reading.js";
 import { request, Watch } from "./stream.js";
 import type { CallOptions, Payload, StreamOptions } from "./types.js";
@@ -44,8 +45,7 @@ export class ByteStream extends Duplex {
   readonly peerId: string;
   /** The protocol that both sides speak. */
   readonly protocol: string;
-  readonly #link: Link;
-  readonly #call: Call;
+  readonly #way: Way;
   readonly #arrived: Buffer[] = [];
   #size = 0; // of what has arrived
   #ended = false; // the peer said that nothing follows
@@ -58,11 +58,10 @@ export class ByteStream extends Duplex {
   #onRoom: () => void = () => undefined;
 
   /** @internal */
-  constructor(link: Link, call: Call, { peerId, protocol }: OpenedStream, first: StreamResponse) {
+  constructor(way: Way, { peerId, protocol }: OpenedStream, first: StreamResponse) {
     // Of what has been read one piece waits here: an error is told when that has been taken.
     super({ allowHalfOpen: true, readableHighWaterMark: 1, writableHighWaterMark: 65_536 });
-    this.#link = link;
-    this.#call = call;
+    this.#way = way;
     this.peerId = peerId;
     this.protocol = protocol;
     void this.#receive(first);
@@ -138,31 +137,28 @@ export class ByteStream extends Duplex {
     try {
       this.#take(first);
       for (let message = await this.#next(); message !== undefined; message = await this.#next()) {
-        this.#take(streamResponse(message));
+        this.#take(message);
       }
       if (!this.#ended) {
         throw new Closed("the sidecar ended the stream");
       }
     } catch (error) {
       this.#lost = error as Error;
-      this.#call.cancel(this.#lost); // who writes is told from now on
+      this.#way.cancel(this.#lost); // who writes is told from now on
       this.#give();
     }
   }
 
-  async #next(): Promise<Buffer | undefined> {
-    while (this.#size >= AHEAD && !this.#call.over) {
+  async #next(): Promise<StreamResponse | undefined> {
+    while (this.#size >= AHEAD && !this.#way.over) {
       await new Promise<void>((resolve) => {
         this.#onRoom = resolve;
       });
     }
-    return await this.#call.read();
+    return await this.#way.read();
   }
 
-  #take({ data, end, status }: StreamResponse): void {
-    if (status !== undefined) {
-      throw fromEncoded(status, this.#link.target.text);
-    }
+  #take({ data, end }: StreamResponse): void {
     if (data.length > 0) {
       this.#arrived.push(data);
       this.#size += data.length;
@@ -212,21 +208,18 @@ export class ByteStream extends Duplex {
 
   /** @internal */
   override _final(callback: (error?: Error | null) => void): void {
-    this.#put(CLOSE_WRITE).then(callback, callback); // the requests need no end beside that
+    this.#put(this.#way.closeWrite(), 0).then(callback, callback);
   }
 
   async #send(chunks: Buffer[]): Promise<undefined> {
     const data = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
-    const { size } = this.#link.frames;
-    for (let start = 0; start < data.length; start += size) {
-      await this.#put(encodeField(DATA, data.subarray(start, start + size)));
-    }
+    await this.#put(this.#way.write(data), data.length);
     return undefined;
   }
 
-  async #put(message: Buffer): Promise<undefined> {
-    if (!(await this.#call.write(message)) && !this.#readsOn(message.length)) {
-      throw this.#call.failure();
+  async #put(writing: Promise<boolean>, size: number): Promise<undefined> {
+    if (!(await writing) && !this.#readsOn(size)) {
+      throw this.#way.failure();
     }
     return undefined;
   }
@@ -237,28 +230,101 @@ export class ByteStream extends Duplex {
    */
   #readsOn(size: number): boolean {
     this.#void += size;
-    const unread = this.readableLength + this.#size > 0;
-    return this.#lost !== undefined && this.#reads && unread && this.#void <= AHEAD;
+    const coming = this.#way.unread;
+    const unread = this.readableLength + this.#size + coming > 0;
+    return (this.#lost !== undefined || coming > 0) && this.#reads && unread && this.#void <= AHEAD;
   }
 
   /** @internal */
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    if (error === null && this.readableEnded && this.writableFinished && !this.#call.over) {
+    if (error === null && this.readableEnded && this.writableFinished && !this.#way.over) {
       // Both directions have ended in order. The call ends once all has left the sidecar: cancelled now it would not.
       const timer = setTimeout(() => {
-        this.#call.cancel(new Closed("the peer took too long to take the rest"));
+        this.#way.cancel(new Closed("the peer took too long to take the rest"));
       }, LINGER);
-      this.#call.draining = true;
-      this.#call.onEnd(() => {
+      this.#way.draining = true;
+      this.#way.onEnd(() => {
         clearTimeout(timer);
         callback(null);
       });
       return;
     }
-    this.#call.cancel(new Closed("the stream was given up here"));
+    this.#way.cancel(new Closed("the stream was given up here"));
     this.#onRoom();
     callback(error);
   }
+}
+
+/** A stream with a call of its own, where there is none to share. */
+class OwnWay implements Way {
+  readonly unread = 0;
+  readonly #link: Link;
+  readonly #call: Call;
+
+  constructor(link: Link, call: Call) {
+    this.#link = link;
+    this.#call = call;
+  }
+
+  get draining(): boolean {
+    return this.#call.draining;
+  }
+
+  set draining(draining: boolean) {
+    this.#call.draining = draining;
+  }
+
+  get over(): boolean {
+    return this.#call.over;
+  }
+
+  /** Say the first thing of it. */
+  begin(first: Buffer): void {
+    void this.#call.write(first); // its end says what became of it
+  }
+
+  async read(): Promise<StreamResponse | undefined> {
+    const message = await this.#call.read();
+    if (message === undefined) {
+      return undefined;
+    }
+    const response = streamResponse(message);
+    if (response.status !== undefined) {
+      throw fromEncoded(response.status, this.#link.target.text);
+    }
+    return response;
+  }
+
+  async write(data: Buffer): Promise<boolean> {
+    const { size } = this.#link.frames;
+    for (let start = 0; start < data.length; start += size) {
+      if (!(await this.#call.write(encodeField(DATA, data.subarray(start, start + size))))) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  async closeWrite(): Promise<boolean> {
+    return await this.#call.write(CLOSE_WRITE); // the requests need no end beside that
+  }
+
+  failure(): Error {
+    return this.#call.failure();
+  }
+
+  cancel(reason: Error): void {
+    this.#call.cancel(reason);
+  }
+
+  onEnd(callback: () => void): void {
+    this.#call.onEnd(callback);
+  }
+}
+
+/** A stream that has been announced on the shared call. */
+interface Announcement extends OpenedStream {
+  readonly carried: Carried;
 }
 
 /** A stream that a peer has opened, to be taken up with `accept()`. */
@@ -268,14 +334,14 @@ export class IncomingByteStream {
   /** The protocol that it asked for. */
   readonly protocol: string;
   readonly #link: Link;
-  readonly #token: string;
+  #waiting: string | Carried | undefined; // its token, or the stream that has been announced, until it is taken up
 
   /** @internal */
-  constructor(link: Link, { peerId, protocol, token }: IncomingStream) {
+  constructor(link: Link, incoming: IncomingStream | Announcement) {
     this.#link = link;
-    this.peerId = peerId;
-    this.protocol = protocol;
-    this.#token = token;
+    this.peerId = incoming.peerId;
+    this.protocol = incoming.protocol;
+    this.#waiting = "carried" in incoming ? incoming.carried : incoming.token;
   }
 
   /**
@@ -284,9 +350,37 @@ export class IncomingByteStream {
    * @throws NotFound when it waited too long, or was reset meanwhile.
    */
   async accept(options: CallOptions = {}): Promise<ByteStream> {
-    const first = ATTACH.encode(AttachStreamRequest.fromPartial({ token: this.#token, statusInResponse: true }));
-    return await opened(this.#link, ATTACH.path, first, options);
+    const waiting = this.#waiting;
+    if (typeof waiting === "string") {
+      const first = ATTACH.encode(AttachStreamRequest.fromPartial({ token: waiting, statusInResponse: true }));
+      return await opened(this.#link, { path: ATTACH.path, first, shared: opening.token(waiting) }, options);
+    }
+    this.#link.checkOpen();
+    options.signal?.throwIfAborted();
+    this.#waiting = undefined;
+    if (waiting === undefined || waiting.lost) {
+      throw new NotFound(`no such stream waits${waiting === undefined ? ": it was taken up already" : ""}`);
+    }
+    if (waiting.over && waiting.unread === 0 && waiting.failure() instanceof NotFound) {
+      throw waiting.failure();
+    }
+    waiting.begin(opening.announced);
+    waiting.onEnd(
+      onAbort(options.signal, (reason) => {
+        waiting.cancel(reason);
+      }),
+    );
+    return new ByteStream(waiting, this, NOTHING);
   }
+}
+
+const NOTHING: StreamResponse = { opened: undefined, data: Buffer.alloc(0), end: false, status: undefined };
+
+/** What begins a stream: by a call of its own, or on a shared one. */
+interface Beginning {
+  readonly path: string;
+  readonly first: Buffer;
+  readonly shared: Buffer;
 }
 
 /** Open a stream to a peer. */
@@ -296,51 +390,103 @@ export async function openStream(
   protocols: string | Iterable<string>,
   options: CallOptions,
 ): Promise<ByteStream> {
-  const first = OPEN.encode(
-    OpenStreamRequest.fromPartial({ peerId, protocols: names(protocols, "protocols"), statusInResponse: true }),
-  );
-  return await opened(link, OPEN.path, first, options);
+  const request = { peerId, protocols: names(protocols, "protocols") };
+  const first = OPEN.encode(OpenStreamRequest.fromPartial({ ...request, statusInResponse: true }));
+  const shared = opening.open(OPEN.encode(OpenStreamRequest.fromPartial(request)));
+  return await opened(link, { path: OPEN.path, first, shared }, options);
 }
 
-async function opened(link: Link, path: string, first: Buffer, options: CallOptions): Promise<ByteStream> {
-  const { signal } = options;
-  const until = deadline(options); // for the opening only: the call goes on
-  const channel = await link.ready(link.reconnect ? PATIENCE : 0, until, signal);
-  const call = link.stream(channel, path);
+async function opened(link: Link, beginning: Beginning, options: CallOptions): Promise<ByteStream> {
+  const until = deadline(options); // for the opening only: the stream goes on
+  for (;;) {
+    const channel = await link.ready(link.reconnect ? PATIENCE : 0, until, options.signal);
+    const carried = await within(Carrier.of(link).stream(channel), until, options.signal);
+    try {
+      return await begun(link, carried ?? channel, beginning, until, options.signal);
+    } catch (error) {
+      // A shared call had ended, of which nobody knew: with it the stream is gone, if it was there.
+      const again = carried !== undefined && carried.old && carried.lost && isLost(error) && link.reconnect;
+      if (!again || link.closed) {
+        throw error;
+      }
+    }
+  }
+}
+
+const LATE = "the stream was not open in time";
+
+async function begun(
+  link: Link,
+  on: Carried | ChannelInterface,
+  { path, first, shared }: Beginning,
+  until: number,
+  signal: AbortSignal | undefined,
+): Promise<ByteStream> {
+  const isShared = "begin" in on;
+  const way = isShared ? on : new OwnWay(link, link.stream(on, path));
   const stop = onAbort(signal, (reason) => {
-    call.cancel(reason);
+    way.cancel(reason);
   });
   const timer = at(until, () => {
-    call.cancel(new DeadlineExceeded("the stream was not open in time"));
+    way.cancel(new DeadlineExceeded(LATE));
   });
-  let stream: ByteStream | undefined;
   try {
-    void call.write(first); // its end says what became of it
-    const message = await call.read();
-    if (message === undefined) {
+    way.begin(isShared ? shared : first);
+    const response = await way.read();
+    if (response === undefined) {
       throw new Closed("the sidecar ended the stream at once");
     }
-    const response = streamResponse(message);
     if (response.opened === undefined) {
       throw new InternalError("the sidecar's first answer does not say that the stream is open");
     }
-    stream = new ByteStream(link, call, decoded(OpenedStream, response.opened), response);
-    return stream;
+    return new ByteStream(way, decoded(OpenedStream, response.opened), response);
   } catch (error) {
-    call.cancel(error as Error);
+    way.cancel(error as Error);
     throw error;
   } finally {
     clearTimeout(timer);
-    call.onEnd(stop); // at once where it was not opened
+    way.onEnd(stop); // at once where it was not opened
+  }
+}
+
+/** What a promise gives, unless it takes too long; then a stream that it gives is given up. */
+async function within(
+  coming: Promise<Carried | undefined>,
+  until: number,
+  signal: AbortSignal | undefined,
+): Promise<Carried | undefined> {
+  if (until === Infinity && signal === undefined) {
+    return await coming;
+  }
+  const stops: (() => void)[] = [];
+  try {
+    return await new Promise((resolve, reject) => {
+      const leave = (reason: Error) => {
+        reject(reason);
+        coming.then((carried) => carried?.cancel(reason)).catch(() => undefined);
+      };
+      const timer = at(until, () => {
+        leave(new DeadlineExceeded(LATE));
+      });
+      stops.push(onAbort(signal, leave), () => {
+        clearTimeout(timer);
+      });
+      coming.then(resolve, reject);
+    });
+  } finally {
+    for (const stop of stops) {
+      stop();
+    }
   }
 }
 
 /**
  * Streams that peers open for some protocols, in the order in which each peer opened its own. It outlives the sidecar's
- * restarts; streams that have been taken up go on with calls of their own.
+ * restarts, and streams that have been taken up outlive it.
  */
-export class StreamAcceptor extends Watch<IncomingByteStream> {
+export class StreamAcceptor extends Watch<IncomingByteStream> implements Announced {
   readonly #protocols: string[];
+  #carrier: string | undefined; // the call on which streams are announced
 
   /** @internal */
   constructor(link: Link, protocols: string | Iterable<string>, options: StreamOptions) {
@@ -349,8 +495,28 @@ export class StreamAcceptor extends Watch<IncomingByteStream> {
     this.#protocols = given;
   }
 
+  protected override async prepare(channel: ChannelInterface): Promise<void> {
+    this.#carrier = await Carrier.of(this.link).key(channel);
+  }
+
   protected override begin(channel: ChannelInterface): Call {
-    return request(this.link, channel, ACCEPT.path, ACCEPT.encode({ protocols: this.#protocols }));
+    const carrier = Carrier.of(this.link);
+    const protocols = this.#protocols;
+    if (this.#carrier === undefined) {
+      return request(this.link, channel, ACCEPT.path, ACCEPT.encode({ protocols }));
+    }
+    const number = carrier.accept(this);
+    const named = { protocols, carrier: this.#carrier, acceptor: BigInt(number) };
+    const call = request(this.link, channel, ACCEPT.path, ACCEPT.encode(named));
+    call.onEnd(() => {
+      carrier.acceptNoMore(number);
+    });
+    return call;
+  }
+
+  /** @internal */
+  announce(carried: Carried, opened: OpenedStream): void {
+    this.add(new IncomingByteStream(this.link, { ...opened, carried }));
   }
 
   protected override items(response: Buffer): IncomingByteStream[] {

@@ -110,6 +110,11 @@ export class Call implements Active {
     return this.#metadata !== undefined && this.#metadata.get(OPEN).length > 0;
   }
 
+  /** What the server's metadata says under a name; empty where it does not. */
+  said(name: string): string {
+    return String(this.#metadata?.get(name)[0] ?? "");
+  }
+
   /** The next message; undefined when the call has ended in order. One reader at a time. */
   read(): Promise<Buffer | undefined> {
     if (this.#status !== undefined) {

@@ -74,6 +74,13 @@ export class Reading {
     };
   }
 
+  /** Something has come to hand beside what was waited for. */
+  offer(): void {
+    while (this.#steps[0]?.answer()) {
+      this.#steps.shift();
+    }
+  }
+
   #step<Item>(owner: object, take: () => Item | undefined): Promise<IteratorResult<Item, undefined>> {
     if (!this.#together) {
       for (const { promise, fail } of this.#steps.splice(0)) {

@@ -64,6 +64,11 @@ export abstract class Stream {
     return this.#held.call;
   }
 
+  /** Do what there is to be done before a call is begun. */
+  protected prepare(_channel: ChannelInterface): Promise<void> | undefined {
+    return undefined;
+  }
+
   /** Begin a call, from where the last one ended. */
   protected abstract begin(channel: ChannelInterface): Call;
 
@@ -128,6 +133,8 @@ export abstract class Stream {
       let call: Call | undefined;
       try {
         const channel = await this.link.ready(this.link.reconnect ? Infinity : 0, Infinity, this.#gone.signal);
+        await this.prepare(channel);
+        this.#gone.signal.throwIfAborted();
         call = this.#held.call = this.begin(channel);
         if (!(await call.inForce())) {
           await call.read(); // throws what it was refused with
@@ -245,6 +252,12 @@ export abstract class Watch<Item> extends Stream implements AsyncIterable<Item> 
 
   /** The items of a response. */
   protected abstract items(response: Buffer): Item[];
+
+  /** An item has come beside the responses. */
+  protected add(item: Item): void {
+    this.#rest.push(item);
+    this.#reading.offer();
+  }
 
   /** What to tell once the stream is in force again. */
   protected resumed(): Item[] {

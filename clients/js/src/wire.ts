@@ -14,7 +14,7 @@ const NOTHING: Buffer = Buffer.alloc(0);
 const DATA = 2; // the wire type of what has a length
 
 /** Where the fields of a message are; reading moves it. */
-class Cursor {
+export class Cursor {
   readonly bytes: Buffer;
   at: number;
 
@@ -339,7 +339,8 @@ function publishReceiptRange(at: Cursor, end: number): PublishReceipts {
   return { first, count, outcome: publishOutcome(outcome), peers, dropped, messageIds };
 }
 
-function varintLength(value: number): number {
+/** How many bytes a number takes. */
+export function varintLength(value: number): number {
   let length = 1;
   while (value > 0x7f) {
     value = Math.floor(value / 0x80);
@@ -348,7 +349,8 @@ function varintLength(value: number): number {
   return length;
 }
 
-function writeVarint(into: Buffer, at: number, value: number): number {
+/** Write a number; where it ends. */
+export function writeVarint(into: Buffer, at: number, value: number): number {
   while (value > 0x7f) {
     into[at++] = (value % 0x80) | 0x80;
     value = Math.floor(value / 0x80);
