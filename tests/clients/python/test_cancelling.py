@@ -215,5 +215,5 @@ async def test_streams_that_peers_open_are_all_handed_out(tmp_path: Path) -> Non
                 taken.append(stream)
                 break
         assert [stream.peer_id for stream in taken] == [OTHER_TEXT] * 6
-        assert len({stream._first for stream in taken}) == 6
+        assert len({id(stream._way) for stream in taken}) == 6
         await cancelled(anext(aiter(acceptor)), client)
