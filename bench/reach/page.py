@@ -73,8 +73,7 @@ def tries_part(tries: Tries, facts: str) -> str:
     lines = [
         f"**{len(tries.seconds)} of {tries.count}** tries between two places of the kind “{tries.kind.title}” ended in "
         f"a direct connection;",
-        f"at least {WANTED:.0%} must. {tries.nodes} sidecars ran in each home, so {min(tries.nodes**2, tries.count)} "
-        "of the tries were of a pair that had not met before.",
+        f"at least {WANTED:.0%} must. {tries.nodes} sidecars ran in each home, and no two of them met twice.",
     ]
     if times:
         lines.append(

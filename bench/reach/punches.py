@@ -2,11 +2,12 @@
 
 Several sidecars run in each of two homes. A try connects one of the first home with one of the second, through the
 relay; it has succeeded once both say that they are connected directly, and their apps have an answer of each other.
-Then they part. While there are pairs that have not met, each try is of such a pair; after that they meet again, at the
-same addresses and ports.
+Then they part. Each try is of a pair that has not met before: those who have know each other's holes, which stay open
+for a while, and need no relay.
 """
 
 from collections.abc import Callable
+from math import isqrt
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,8 +43,14 @@ class Tries(NamedTuple):
         return len(self.seconds) >= WANTED * self.count
 
 
-async def punches(internet: Internet, tries: int, nodes: int, home: Path, say: Callable[[str], None]) -> Tries:
-    """Punch so often. Raises LabFailed. `nodes`: in each home."""
+def nodes_for(tries: int) -> int:
+    """How many sidecars there must be in each home."""
+    return isqrt(tries - 1) + 1
+
+
+async def punches(internet: Internet, tries: int, home: Path, say: Callable[[str], None]) -> Tries:
+    """Punch so often. Raises LabFailed."""
+    nodes = nodes_for(tries)
     sides = [
         [Node(f"home {name}, sidecar {port}", internet.place(HOME, number).homes[0], port) for port in PORTS[:nodes]]
         for number, name in enumerate("AB")
@@ -68,8 +75,7 @@ async def punches(internet: Internet, tries: int, nodes: int, home: Path, say: C
 
 
 def _pair(number: int, sides: list[list[Node]]) -> tuple[Node, Node]:
-    """Every one of the first side with every one of the second, before any pair meets again."""
+    """Every one of the first side with every one of the second."""
     first, second = sides
-    number %= len(first) * len(second)
     row, turn = divmod(number, len(first))
     return first[turn], second[(turn + row) % len(second)]

@@ -1,6 +1,6 @@
 """Finds out who behind which NAT reaches whom, and how: `make reach` (TRIES=100 for the holes; REACH=... for options).
 
-    python -m bench.reach.run [--tries 100] [--nodes 10] [--ways direct,punched] [--print]
+    python -m bench.reach.run [--tries 100] [--ways direct,punched] [--print]
 
 Takes Linux, root, `ip`, `nft` and `nsenter`. Without --tries it plays the table, some ten minutes; with it, holes are
 punched between two home routers that often, some three seconds each. Either writes its part of docs/reach.md. Exit code
@@ -53,12 +53,11 @@ def options() -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tries", type=int, default=0, help="punch so many holes between two home routers")
-    parser.add_argument("--nodes", type=int, default=10, help="sidecars in each of the two homes (10)")
     parser.add_argument("--ways", type=_ways, default=tuple(Way), help="of the table: direct,mapped,punched,relayed")
     parser.add_argument("--print", action="store_true", dest="only_print", help="print it, and write no page")
     found = parser.parse_args()
-    if found.tries < 0 or not 1 <= found.nodes <= page.MAX_NODES:
-        parser.error(f"--tries is at least 1, --nodes from 1 to {page.MAX_NODES}")
+    if not 0 <= found.tries <= page.MAX_NODES**2:
+        parser.error(f"--tries: at most {page.MAX_NODES**2}, each of other sidecars")
     if set(found.ways) != set(Way) and not found.only_print:
         parser.error("a part of the table is only for --print")
     return found
@@ -105,7 +104,7 @@ def punch(options: argparse.Namespace) -> int:
         if look(lab, [HOME]) != {HOME: HOME.behaviour}:
             raise LabUnavailable("the NATs of this kernel are not as they should be")
         home = Path(directory, "nodes")
-        tries: Tries = _run(lambda: punches(lab, options.tries, options.nodes, home, _say))
+        tries: Tries = _run(lambda: punches(lab, options.tries, home, _say))
     _publish(page.tries_part(tries, _facts()), page.TRIES, only_print=options.only_print)
     return 0 if tries.holds else 1
 

@@ -11,13 +11,15 @@ from bench.namespaces import LabUnavailable
 from bench.reach import page, run
 from bench.reach.behaviour import observe
 from bench.reach.kinds import KINDS, SHARED, STOCK, Kind, Mapping, Pair, Way, must, pairs
-from bench.reach.places import internet
+from bench.reach.nodes import Node
+from bench.reach.places import Host, internet
 from bench.reach.play import Outcome
-from bench.reach.punches import HOME, Tries
+from bench.reach.punches import HOME, Tries, _pair, nodes_for
 from bench.reach.rules import PORTS, PROBE_PORT, nat, ports_of_carrier, ports_outside
 from tests.missing import not_there
 
 ROOT = Path(__file__).parents[2]
+HERE = Host(-1, ("192.0.2.1",))
 BY_NAME = {kind.name: kind for kind in (*KINDS, *SHARED)}
 
 
@@ -109,7 +111,7 @@ def test_holes_are_punched_between_two_home_routers() -> None:
             pass
     except LabUnavailable as error:
         not_there(error, must=False)
-    words = [sys.executable, "-m", "bench.reach.run", "--tries", "2", "--nodes", "1", "--print"]
+    words = [sys.executable, "-m", "bench.reach.run", "--tries", "2", "--print"]
     told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert told.returncode == 0, told.stderr
     assert "**2 of 2** tries" in told.stdout
@@ -141,6 +143,14 @@ def test_ninety_five_of_a_hundred_are_wanted() -> None:
     part = page.tries_part(few, "- facts")
     assert "**94 of 100** tries" in part
     assert part.count("- in vain: given up") == 6
+
+
+def test_no_two_meet_twice() -> None:
+    for tries in (1, 2, 99, 100, 101):
+        nodes = nodes_for(tries)
+        sides = [[Node(f"{side}{number}", HERE, number) for number in range(nodes)] for side in "AB"]
+        met = {tuple(node.title for node in _pair(number, sides)) for number in range(tries)}
+        assert len(met) == tries
 
 
 def test_the_page_has_a_place_for_both_parts() -> None:
