@@ -4,7 +4,7 @@ import asyncio
 import errno
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from time import monotonic
 from typing import Protocol
 
@@ -235,28 +235,30 @@ class Dialer:
         next_direct = loop.time()
         next_relayed = next_direct + (config.relay_delay if direct else 0.0)
         running: set[asyncio.Task[None]] = set()
-        behind: set[asyncio.Task[None]] = set()  # of these the ones through relays
+        behind: dict[asyncio.Task[None], PeerId | None] = {}  # of these the ones through relays, and through which
         try:
             while (direct or relayed or running) and not dial.over:
                 now = loop.time()
                 waits: list[float] = []
-                if direct and len(running - behind) < parallel:
+                if direct and len(running - behind.keys()) < parallel:
                     if next_direct <= now:
                         running.add(self._begin(dial, direct.popleft()))
                         next_direct = now + delay
                     waits.append(next_direct)
-                if relayed and len(running & behind) < parallel:
+                through = _next_relayed(relayed, [behind[task] for task in running & behind.keys()])
+                if through is not None and len(running & behind.keys()) < parallel:
                     if next_relayed <= now:
-                        begun = self._begin(dial, relayed.popleft())
+                        relayed.remove(through)
+                        begun = self._begin(dial, through)
                         running.add(begun)
-                        behind.add(begun)
+                        behind[begun] = _relay(through)
                         next_relayed = now + delay
                     waits.append(next_relayed)
                 timeout = max(0.0, min(waits) - now) if waits and (direct or relayed) else None
                 done, running = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 if done:  # one has failed: the next one at once
                     next_direct = loop.time()
-                    if (not direct and not running - behind) or done & behind:
+                    if (not direct and not running - behind.keys()) or done & behind.keys():
                         next_relayed = next_direct
                 for task in done:
                     task.result()  # attempts keep their errors to themselves: what comes out is a defect
@@ -332,3 +334,12 @@ class Dialer:
                 dial.in_vain[target.address] = None
                 self._history.failed(target, monotonic(), error.answered if isinstance(error, WrongPeer) else None)
             dial.failed(error)
+
+
+def _next_relayed(waiting: Collection[Target], asked: Collection[PeerId | None]) -> Target | None:
+    """What to try beside those under way: nothing through a relay that is being asked, for it would be asked twice."""
+    return next((target for target in waiting if _relay(target) not in asked), None)
+
+
+def _relay(target: Target) -> PeerId | None:
+    return target.relay.peer_id if target.relay is not None else None

@@ -310,7 +310,8 @@ async def test_attempts_of_a_dial_are_few_and_a_failure_starts_the_next_at_once(
 
 def behind(relay: int) -> Multiaddr:
     """The address of the peer dialled, behind one of several relays."""
-    return Multiaddr.from_text(f"/ip4/127.0.0.9/tcp/{relay}/p2p/{OWN}/p2p-circuit")
+    identity = Identity(relay.to_bytes(32, "big"))
+    return Multiaddr.from_text(f"/ip4/127.0.0.9/tcp/{relay}/p2p/{identity.peer_id}/p2p-circuit")
 
 
 @one_loop
@@ -368,6 +369,24 @@ async def test_the_whole_dial_has_its_deadline() -> None:
     assert isinstance(fake.failures[1], DialTimeout)
     assert not attempt.finish()
     assert fake.aborted == [1]
+
+
+@one_loop
+async def test_a_relay_is_not_asked_twice_at_a_time() -> None:
+    fake = Fake(NetConfig(attempt_delay=0.001, relay_delay=0.001))
+    one, other = (Identity(bytes(31) + bytes((number,))).peer_id for number in (1, 2))
+    addresses = tuple(
+        Multiaddr.from_text(f"/ip4/192.0.2.{host}/tcp/4747/p2p/{relay}/p2p-circuit")
+        for host, relay in ((1, one), (2, one), (3, other))
+    )
+    fake.dialer.dial(events.Dial(1, OTHER, (*addresses, Multiaddr.tcp("127.0.0.1", 4))))
+    await fake.attempted(3)
+    assert [attempt.target.relay and attempt.target.relay.peer_id for attempt in fake.attempts] == [None, one, other]
+    fake.attempts[1].fail(Closed("no"))
+    await fake.attempted(4)
+    assert fake.attempts[3].target.address == addresses[1]
+    fake.attempts[3].fail(Closed("no"))
+    await fake.dialer.close()
 
 
 @one_loop
