@@ -14,8 +14,8 @@ import sys
 from sidecar_client import SidecarError
 
 from bench import page as pages
+from bench.namespaces import LabUnavailable
 from bench.probes import page
-from bench.probes.lab import LabUnavailable
 from bench.probes.live import Live, measure
 from bench.probes.plan import Plan
 from bench.probes.simulated import simulate

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import sidecar_client
@@ -124,7 +125,7 @@ class Fleet:
             async with gate:
                 both = {"relay": self.at_relay(node), **settings}
                 await node.start(self._stack, self._home / str(number), both)
-                await until(lambda: _placed(node), _START, f"{node.title} got no place with the relay")
+                await until(partial(_placed, node), _START, f"{node.title} got no place with the relay")
 
         await asyncio.gather(*(start(number, node) for number, node in enumerate(nodes)))
         self.nodes.extend(nodes)
@@ -152,7 +153,7 @@ class Fleet:
             with contextlib.suppress(SidecarError):
                 await node.client.disconnect_peer(peer.peer_id)
         for node, peer in ((one, other), (other, one)):
-            await until(lambda node=node, peer=peer: _apart(node, peer), _END, f"{node.title} keeps {peer.title}")
+            await until(partial(_apart, node, peer), _END, f"{node.title} keeps {peer.title}")
 
 
 async def _placed(node: Node) -> bool:

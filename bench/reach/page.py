@@ -71,7 +71,7 @@ def tries_part(tries: Tries, facts: str) -> str:
     """How many holes were punched."""
     times = sorted(tries.seconds)
     lines = [
-        f"**{len(tries.seconds)} of {tries.count}** tries between two places of the kind “{tries.kind.title}” ended in "
+        f"**{len(tries.seconds)} of {tries.made}** tries between two places of the kind “{tries.kind.title}” ended in "
         f"a direct connection;",
         f"at least {WANTED:.0%} must. {tries.nodes} sidecars ran in each home, and no two of them met twice.",
     ]

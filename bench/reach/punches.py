@@ -34,13 +34,13 @@ class Tries(NamedTuple):
     """Why the others did not."""
 
     @property
-    def count(self) -> int:
+    def made(self) -> int:
         return len(self.seconds) + len(self.vain)
 
     @property
     def holds(self) -> bool:
         """Whether enough have succeeded."""
-        return len(self.seconds) >= WANTED * self.count
+        return len(self.seconds) >= WANTED * self.made
 
 
 def nodes_for(tries: int) -> int:

@@ -113,7 +113,7 @@ def test_hosts_of_a_lab_reach_each_other_and_nothing_is_left_of_it() -> None:
     with contextlib.ExitStack() as stack:
         try:
             one, other = stack.enter_context(lab.lab([[0.0, 0.001], [0.001, 0.0]]))
-        except lab.LabUnavailable as error:
+        except namespaces.LabUnavailable as error:
             pytest.skip(str(error))
         answering = stack.enter_context(
             subprocess.Popen(
