@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 import sidecar_client
-from sidecar_client import PublishOutcome, SendOutcome
+from sidecar_client import Durable, PublishOutcome, SendOutcome
 from sidecar_client.v1 import direct_pb2, pubsub_pb2
 
 from sidecar.api.backend import Backend
@@ -55,6 +55,25 @@ async def test_the_first_is_a_single_call_and_all_that_follow_ride_one(tmp_path:
         assert streams(backend) == 3
         await client.close()
         await until(backend, 0)
+
+
+@asynchronous
+async def test_each_of_the_messages_that_ride_a_call_is_durable(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, backend, _, client):
+        answering(node)
+        for number in range(4):  # this sidecar keeps nothing: it says so of what is durable, and only of that
+            receipt = await client.send(OTHER_TEXT, CHAT, b"%d" % number, durable=Durable())
+            assert receipt.outcome is SendOutcome.NOT_STORED
+            assert (await client.send(OTHER_TEXT, CHAT, b"%d" % number)).outcome is SendOutcome.DELIVERED
+        assert calls(backend)["DirectService/SendMany"] == 2
+
+
+@asynchronous
+async def test_each_batch_of_many_messages_is_durable(tmp_path: Path) -> None:
+    async with served(tmp_path) as (node, _, _, client):
+        answering(node)
+        receipts = await client.send_many(OTHER_TEXT, CHAT, [b"x" * 100_000] * 100, durable=Durable())
+        assert [(part.count, part.outcome) for part in receipts] == [(100, SendOutcome.NOT_STORED)]
 
 
 @asynchronous
