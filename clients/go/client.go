@@ -21,6 +21,7 @@ type Client struct {
 	publish outbox[publishKey, PublishReceipt]
 	send    outbox[sendKey, SendReceipt]
 	asking  *asking
+	settles *settling
 }
 
 // Connect connects to a sidecar and waits for it: by default 10 s, and not beyond ctx, which does not matter later. When
@@ -48,7 +49,9 @@ func Connect(ctx context.Context, options ...Option) (*Client, error) {
 		_ = link.close()
 		return nil, err
 	}
-	return &Client{link: link, publish: newPublishing(link), send: newSending(link), asking: newAsking(link)}, nil
+	return &Client{
+		link: link, publish: newPublishing(link), send: newSending(link), asking: newAsking(link), settles: &settling{link: link},
+	}, nil
 }
 
 // Target is where the sidecar is.
@@ -280,7 +283,7 @@ func (c *Client) Request(
 	if err := checkText("traceparent", chosen.traceparent); err != nil {
 		return nil, err
 	}
-	return c.asking.ask(ctx, sendKey{peerID, protocol}, data, chosen.traceparent)
+	return c.asking.ask(ctx, sendKey{peerID: peerID, protocol: protocol}, data, chosen.traceparent)
 }
 
 // Topics gives the topics that this node subscribes to or publishes on, or that its peers subscribe to.

@@ -167,6 +167,8 @@ func sendReceipts(message *sidecarv1.SendReceiptRange) SendReceipts {
 		Count:   message.GetCount(),
 		Outcome: SendOutcome(message.GetReceipt().GetOutcome()),
 		Detail:  message.GetReceipt().GetDetail(),
+
+		MessageID: messageIDOf(message.GetReceipt().GetMessageId()),
 	}
 }
 

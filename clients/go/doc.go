@@ -5,6 +5,8 @@
 //   - topics: [Client.Publish], [Client.PublishAsync], [Client.PublishMany], [Client.Subscribe],
 //     [Client.Probe]
 //   - messages to a peer: [Client.Send], [Client.SendAsync], [Client.SendMany], [Client.Receive]
+//   - durable messages to a peer: [WithDurable], [Client.ReceiveDurable], [Client.WatchOutbox], [Client.Outbox],
+//     [Client.Inbox]
 //   - requests: [Client.Request], [Client.Serve]
 //   - streams of bytes, as [net.Conn] and [net.Listener]: [Client.OpenStream], [Client.AcceptStreams]
 //   - peers: [Client.Peers], [Client.Peer], [Client.WatchPeers], [Client.FindPeer], [Client.ClosestPeers], [Client.ConnectPeer]

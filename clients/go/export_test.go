@@ -80,3 +80,10 @@ func Queued(c *Client) int {
 	defer c.asking.mu.Unlock()
 	return len(c.asking.queue)
 }
+
+// Settling is how many settlements wait for the next call.
+func Settling(c *Client) int {
+	c.settles.mu.Lock()
+	defer c.settles.mu.Unlock()
+	return len(c.settles.waiting)
+}

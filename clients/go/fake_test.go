@@ -40,6 +40,7 @@ type fake struct {
 	pb.UnimplementedPubSubServiceServer
 	pb.UnimplementedStreamServiceServer
 	pb.UnimplementedDiscoveryServiceServer
+	pb.UnimplementedDurableServiceServer
 
 	t       host
 	path    string
@@ -68,6 +69,8 @@ type fake struct {
 	maxRequest   int // bytes; 0: 4 MiB; below: it sends no headers of its own
 	pingPeer     func(context.Context, *pb.PingPeerRequest) (*pb.PingPeerResponse, error)
 	listPeers    func(*pb.ListPeersRequest) *pb.ListPeersResponse
+	settle       func(context.Context, *pb.SettleRequest) (*pb.SettleResponse, error)
+	watchOutbox  func(*pb.WatchOutboxRequest, pb.DurableService_WatchOutboxServer) error
 
 	pieces atomic.Int64 // requests of streams that were opened
 
@@ -150,6 +153,7 @@ func (f *fake) serveOn(listener net.Listener) {
 	pb.RegisterPubSubServiceServer(server, f)
 	pb.RegisterStreamServiceServer(server, f)
 	pb.RegisterDiscoveryServiceServer(server, f)
+	pb.RegisterDurableServiceServer(server, f)
 	f.server = server
 	var running sync.WaitGroup
 	running.Add(1)

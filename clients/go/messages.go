@@ -39,10 +39,12 @@ const (
 	sendProtocol = 2
 	sendData     = 3
 	sendID       = 4
+	sendDurable  = 5
 
 	sendManyPeer     = 1
 	sendManyProtocol = 2
 	sendManyMessages = 3
+	sendManyDurable  = 4
 )
 
 type publishKey struct {
@@ -52,7 +54,10 @@ type publishKey struct {
 	bundling     Bundling
 }
 
-type sendKey struct{ peerID, protocol string }
+type sendKey struct {
+	peerID, protocol string
+	durable          durable
+}
 
 func publishHead(buffer []byte, key publishKey, ids bool) []byte {
 	buffer = appendText(buffer, publishManyTopic, key.topic)
@@ -65,7 +70,8 @@ func publishHead(buffer []byte, key publishKey, ids bool) []byte {
 }
 
 func sendHead(buffer []byte, key sendKey) []byte {
-	return appendText(appendText(buffer, sendManyPeer, key.peerID), sendManyProtocol, key.protocol)
+	buffer = appendText(appendText(buffer, sendManyPeer, key.peerID), sendManyProtocol, key.protocol)
+	return key.durable.append(buffer, sendManyDurable)
 }
 
 func newPublishing(l *link) outbox[publishKey, PublishReceipt] {
@@ -127,13 +133,14 @@ func newSending(l *link) outbox[sendKey, SendReceipt] {
 		single: func(key sendKey, data []byte, id string) encoded {
 			buffer := make([]byte, 0, len(key.peerID)+len(key.protocol)+len(data)+len(id)+40)
 			buffer = appendText(appendText(buffer, sendPeer, key.peerID), sendProtocol, key.protocol)
-			return appendText(appendBytes(buffer, sendData, data), sendID, id)
+			buffer = appendText(appendBytes(buffer, sendData, data), sendID, id)
+			return key.durable.append(buffer, sendDurable)
 		},
 		alone: func(ctx context.Context, request encoded, repeat repeatable) (SendReceipt, bool, error) {
 			var response sidecarv1.SendResponse
 			reached, err := l.reach(ctx, sidecarv1.DirectService_Send_FullMethodName, request, &response, repeat)
 			receipt := response.GetReceipt()
-			return SendReceipt{SendOutcome(receipt.GetOutcome()), receipt.GetDetail()}, reached, err
+			return SendReceipt{SendOutcome(receipt.GetOutcome()), receipt.GetDetail(), messageIDOf(receipt.GetMessageId())}, reached, err
 		},
 		answer: func(call grpc.ClientStream, each func(receipts[SendReceipt])) error {
 			var response sidecarv1.SendManyResponse
@@ -142,8 +149,12 @@ func newSending(l *link) outbox[sendKey, SendReceipt] {
 			}
 			for _, message := range response.GetReceipts() {
 				known := sendReceipts(message)
-				receipt := SendReceipt{known.Outcome, known.Detail}
-				each(receipts[SendReceipt]{known.First, known.Count, func() SendReceipt { return receipt }})
+				receipt := SendReceipt{known.Outcome, known.Detail, known.MessageID}
+				each(receipts[SendReceipt]{known.First, known.Count, func() SendReceipt {
+					given := receipt
+					receipt.MessageID = receipt.MessageID.behind(1)
+					return given
+				}})
 			}
 			return nil
 		},
@@ -249,7 +260,8 @@ var usedSettings = sync.Pool{New: func() any { return new(callSettings) }}
 
 // Send sends one message to a peer and says what became of it. ErrTooLarge.
 //
-// It gathers and fails as Publish does, for each peer and protocol.
+// It gathers and fails as Publish does, for each peer and protocol. With [WithDurable] it returns as soon as the message is
+// on the sidecar's disk; [Client.WatchOutbox] tells what becomes of it.
 func (c *Client) Send(
 	ctx context.Context, peerID, protocol string, data []byte, options ...SendOption,
 ) (SendReceipt, error) {
@@ -278,7 +290,7 @@ func sending(peerID, protocol string, options []SendOption) (sendKey, string, er
 		err = checkText("protocol", protocol)
 	}
 	if len(options) == 0 {
-		return sendKey{peerID, protocol}, "", err
+		return sendKey{peerID: peerID, protocol: protocol}, "", err
 	}
 	chosen := usedSettings.Get().(*callSettings)
 	defer usedSettings.Put(chosen)
@@ -286,7 +298,10 @@ func sending(peerID, protocol string, options []SendOption) (sendKey, string, er
 	for _, option := range options {
 		option.send(chosen)
 	}
-	return sendKey{peerID, protocol}, chosen.requestID, err
+	if err == nil {
+		err = chosen.durable.check()
+	}
+	return sendKey{peerID, protocol, chosen.durable}, chosen.requestID, err
 }
 
 // PublishMany publishes many messages, in batches, as fast as the peers take them. It returns receipts that cover all of
@@ -381,11 +396,14 @@ func (c *Client) sendMany(
 	if err := checkText("protocol", protocol); err != nil {
 		return nil, err
 	}
+	if err := chosen.durable.check(); err != nil {
+		return nil, err
+	}
 	bulk := transfer[SendReceipts]{
 		link:   c.link,
 		method: sidecarv1.DirectService_SendMany_FullMethodName,
 		name:   "sending",
-		head:   sendHead(nil, sendKey{peerID, protocol}),
+		head:   sendHead(nil, sendKey{peerID, protocol, chosen.durable}),
 		field:  sendManyMessages,
 		id:     chosen.requestIDs,
 		told:   chosen.onSend,
@@ -400,7 +418,8 @@ func (c *Client) sendMany(
 			return nil
 		},
 		span: func(receipts SendReceipts) (first, count uint64) { return receipts.First, receipts.Count },
-		part: func(receipts SendReceipts, _, first, count uint64) SendReceipts {
+		part: func(receipts SendReceipts, offset, first, count uint64) SendReceipts {
+			receipts.MessageID = receipts.MessageID.behind(offset)
 			receipts.First, receipts.Count = first, count
 			return receipts
 		},
@@ -423,7 +442,8 @@ func joinPublishReceipts(last *PublishReceipts, next PublishReceipts) bool {
 }
 
 func joinSendReceipts(last *SendReceipts, next SendReceipts) bool {
-	if last.First+last.Count != next.First || last.Outcome != next.Outcome || last.Detail != next.Detail {
+	if last.First+last.Count != next.First || last.Outcome != next.Outcome || last.Detail != next.Detail ||
+		last.MessageID.behind(last.Count) != next.MessageID {
 		return false
 	}
 	last.Count += next.Count

@@ -88,6 +88,13 @@ type callSettings struct {
 	fallback         ValidationFallback
 	verdictTimeout   time.Duration
 	maxWaiting       uint32
+	durable          durable
+	settleTimeout    *time.Duration
+	maxDeliveries    uint32
+	maxOpen          uint32
+	outboxCursor     *uint64
+	deadLetters      bool
+	withData         bool
 }
 
 type (
@@ -96,9 +103,10 @@ type (
 	// PublishManyOption is an option of [Client.PublishMany] and [Client.PublishFrom]: [WithSigning],
 	// [WithMinimumPeers], [WithBundling], [WithRequestIDs], [WithMessageIDs], [OnPublishReceipts].
 	PublishManyOption interface{ publishMany(*callSettings) }
-	// SendOption is an option of [Client.Send]: [WithRequestID].
+	// SendOption is an option of [Client.Send]: [WithRequestID], [WithDurable].
 	SendOption interface{ send(*callSettings) }
-	// SendManyOption is an option of [Client.SendMany] and [Client.SendFrom]: [WithRequestIDs], [OnSendReceipts].
+	// SendManyOption is an option of [Client.SendMany] and [Client.SendFrom]: [WithRequestIDs], [WithDurable],
+	// [OnSendReceipts].
 	SendManyOption interface{ sendMany(*callSettings) }
 	// RequestOption is an option of [Client.Request]: [WithTraceparent].
 	RequestOption interface{ request(*callSettings) }
@@ -315,8 +323,8 @@ func WithConnectedOnly() PeersOption {
 	return setting(func(c *callSettings) { c.connectedOnly = true })
 }
 
-// WithProtocol leaves out peers that do not speak a protocol.
-func WithProtocol(protocol string) PeersOption {
+// WithProtocol leaves out peers that do not speak a protocol, or durable messages of others.
+func WithProtocol(protocol string) ProtocolOption {
 	return setting(func(c *callSettings) { c.protocol = protocol })
 }
 
@@ -325,8 +333,9 @@ func WithTTL(ttl time.Duration) AdvertiseOption {
 	return setting(func(c *callSettings) { c.ttl = ttl })
 }
 
-// WithPeerID looks for the peers closest to a peer's id; that peer itself is the closest, where it answers.
-func WithPeerID(peerID string) ClosestPeersOption {
+// WithPeerID looks for the peers closest to a peer's id (that peer itself is the closest, where it answers), or leaves out
+// durable messages of all other peers.
+func WithPeerID(peerID string) PeerIDOption {
 	return setting(func(c *callSettings) { c.peerID = peerID })
 }
 

@@ -126,6 +126,12 @@ const (
 	SendTimedOut = SendOutcome(sidecarv1.SendOutcome_SEND_OUTCOME_TIMED_OUT)
 	// SendUnknown: sent, and the connection was lost; it may have arrived.
 	SendUnknown = SendOutcome(sidecarv1.SendOutcome_SEND_OUTCOME_UNKNOWN)
+	// SendStored: durable, and on the sidecar's disk.
+	SendStored = SendOutcome(sidecarv1.SendOutcome_SEND_OUTCOME_STORED)
+	// SendOutboxFull: durable, and not stored: a bound of the outbox is reached.
+	SendOutboxFull = SendOutcome(sidecarv1.SendOutcome_SEND_OUTCOME_OUTBOX_FULL)
+	// SendNotStored: durable, and not stored: the sidecar's disk refuses.
+	SendNotStored = SendOutcome(sidecarv1.SendOutcome_SEND_OUTCOME_NOT_STORED)
 )
 
 // String is the API's name without its prefix: DELIVERED.
@@ -493,6 +499,8 @@ type DirectMessage struct {
 type SendReceipt struct {
 	Outcome SendOutcome
 	Detail  string
+	// MessageID names a durable message that is stored; else zero.
+	MessageID MessageID
 }
 
 // SendReceipts is the same receipt for Count consecutive messages of a bulk call, from the one numbered First on.
@@ -500,6 +508,8 @@ type SendReceipts struct {
 	First, Count uint64
 	Outcome      SendOutcome
 	Detail       string
+	// MessageID names the first of durable messages that are stored; those that follow have the next sequences. Else zero.
+	MessageID MessageID
 }
 
 // PublishReceipt says what became of a published message: to how many peers it was queued, and for how many dropped.
