@@ -108,6 +108,7 @@ def test_a_router_that_comes_later_is_asked_then(tmp_path: Path) -> None:
         told(inside, f"maps {MAPPED}")
 
 
+@pytest.mark.slow
 def test_behind_two_nats_nothing_is_announced(tmp_path: Path) -> None:
     with home(tmp_path / "router", wan=DOUBLE) as router:
         router.start()
