@@ -9,6 +9,7 @@ from . import _checks, _convert, _rpc
 from ._link import Link
 from ._stream import Stream
 from ._waiting import Items
+from .errors import Closed
 from .types import InboxMessage, MessageId, OutboxEvent, OutboxMessage
 from .v1 import direct_pb2, durable_pb2
 
@@ -82,10 +83,13 @@ class Settling:
                 try:
                     # A repeat after a lost connection finds what was settled stale: it may have been this that did it.
                     response = await self._link.unary(self._settle, request, None, repeatable=True)
-                except Exception as error:  # noqa: BLE001 - to whoever waits for it
+                except BaseException as error:
+                    closed = Closed("the client was closed") if isinstance(error, asyncio.CancelledError) else error
                     for _, done in some:
                         if not done.done():
-                            done.set_exception(error)
+                            done.set_exception(closed)
+                    if not isinstance(error, Exception):
+                        raise
                     continue
                 stale = set(response.stale)
                 for settlement, done in some:
@@ -99,7 +103,9 @@ class Settling:
         if self._task is not None:
             self._task.cancel()
         while self._waiting:
-            self._waiting.popleft()[1].cancel()
+            _, done = self._waiting.popleft()
+            if not done.done():
+                done.set_exception(Closed("the client was closed"))
 
 
 class DurableReceiver(Stream[direct_pb2.ReceiveResponse]):
