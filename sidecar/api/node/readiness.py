@@ -58,19 +58,24 @@ class SidecarReadiness:
 
     def served(self, trouble: str = "", remedy: str = "") -> None:
         """The API is served as configured, or it is not: a sentence, and what to do."""
-        self._tell_own("Serving", "SocketGone", trouble, remedy)
+        unmet = Condition("Serving", False, "SocketGone", trouble, remedy, self._since("Serving"))
+        self._tell_own(unmet, bool(trouble))
 
     def stored(self, trouble: str = "") -> None:
         """Durable messages can be kept, or they cannot: a sentence."""
         remedy = "make room on the disk of the state directory, or make it writable; nothing that is kept is lost"
-        self._tell_own("Storing", "DiskRefuses", trouble, remedy)
+        unmet = Condition("Storing", False, "DiskRefuses", trouble, remedy, self._since("Storing"))
+        self._tell_own(unmet, bool(trouble))
 
-    def _tell_own(self, kind: str, reason: str, trouble: str, remedy: str) -> None:
-        before = self._unmet.pop(kind, None)
-        if trouble:
-            since = self._now() if before is None else before.since
-            self._unmet[kind] = Condition(kind, False, reason, trouble, remedy, since)
-        if before != self._unmet.get(kind):
+    def _since(self, kind: str) -> float:
+        before = self._unmet.get(kind)
+        return self._now() if before is None else before.since
+
+    def _tell_own(self, unmet: Condition, holds: bool) -> None:
+        before = self._unmet.pop(unmet.type, None)
+        if holds:
+            self._unmet[unmet.type] = unmet
+        if before != self._unmet.get(unmet.type):
             self.changed()
             for told in self._told:
                 told()
