@@ -70,6 +70,9 @@ class NodeSurface(Protocol):
     def peers(self, *, known: bool = False) -> Sequence[PeerView]:
         """The connected peers; with `known` all that are known."""
 
+    def peer(self, peer: PeerId) -> PeerView | None:
+        """One of them, with what is known of its addresses; None where nothing is known of it."""
+
     def conditions(self) -> Sequence[Condition]:
         """What its readiness is made of."""
 

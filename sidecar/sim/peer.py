@@ -263,9 +263,9 @@ class SimPeer:
 
         def arrive() -> None:
             if not target.alive or not simulation.connected(self, target):
-                self._dial_failed(dial, Unreachable("connection refused"))
+                self._dial_failed(dial, Unreachable("connection refused"), target)
             elif dial.peer is not None and target.identity.peer_id != dial.peer:
-                self._dial_failed(dial, WrongPeer(f"{target.identity.peer_id} answered instead of {dial.peer}"))
+                self._dial_failed(dial, WrongPeer(f"{target.identity.peer_id} answered instead of {dial.peer}"), target)
             elif target is self:
                 self._dial_failed(dial, SelfDial("this node itself answered"))
             elif (refused := simulation.connect(self, target, dial.dial, (there, back), apart=dial.apart)) is not None:
@@ -337,9 +337,11 @@ class SimPeer:
         result = found or Unreachable(f"{asked.address}: no such name")
         self._later(simulation.model.latency[0], lambda: self.feed(events.Resolved(asked.lookup, result)))
 
-    def _dial_failed(self, dial: events.Dial, error: SidecarError) -> None:
+    def _dial_failed(self, dial: events.Dial, error: SidecarError, target: "SimPeer | None" = None) -> None:
+        """`target`: whom it came to, alone of the addresses."""
         self.vain.update(address.ip for address in dial.addresses[:1] if address.ip is not None)
-        self.feed(events.DialFailed(dial.dial, error))
+        failed = dial.addresses if target is None else (target.address,)
+        self.feed(events.DialFailed(dial.dial, error, tuple(address.without_peer() for address in failed)))
 
     def _later(self, delay: float, action: Callable[[], None]) -> None:
         clock, starts = self.simulation.clock, self._starts

@@ -122,6 +122,9 @@ class FakeNode:
     def peers(self, *, known: bool = False) -> list[PeerView]:
         return [view for view in self.views if known or view.connected]
 
+    def peer(self, peer: PeerId) -> PeerView | None:
+        return next((view for view in self.views if view.peer == peer), None)
+
     def conditions(self) -> tuple[Condition, ...]:
         reason, remedy = ("Listening", "") if self.met else ("NoAddress", "Set one.")
         return (Condition("Listening", self.met, reason, "a sentence", remedy, 0.0),)

@@ -192,6 +192,9 @@ def test_the_log_is_watched_and_its_levels_are_changed(pair: Pair) -> None:
 
 def test_one_peer_the_closest_peers_and_the_running_configuration(pair: Pair) -> None:
     assert pair.first.json("peer", pair.second_id)["connected"] is True
+    (known,) = pair.second.json("peer", pair.first_id)["known_addresses"]
+    assert (known["origin"], known["last_failure"]) == ("bootstrap", None)
+    assert known["last_success"] > 1_700_000_000
     assert pair.first.json("closest", pair.second_id, "--limit", "1")["peer_id"] == pair.second_id
     assert pair.first.json("closest", "/app/name")["peer_id"] == pair.second_id
     running = pair.first.json("config", "--running")

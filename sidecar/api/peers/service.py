@@ -82,7 +82,7 @@ class PeerService(ApiService):
     async def get_peer(self, request: convert.GetPeerRequest, call: Call) -> object:
         """What is known of one."""
         peer = self._context.other_peer(request.peer_id)
-        view = next((view for view in self._context.node.peers(known=True) if view.peer == peer), None)
+        view = self._context.node.peer(peer)
         if view is None:
             raise NotFound(f"{peer} is not known here; FindPeer asks the DHT")
         return convert.one(view, self._context.epoch_ns)

@@ -181,7 +181,8 @@ class Node:
 
     def peer(self, peer: PeerId) -> PeerView | None:
         """What is known of a peer, or None when nothing is."""
-        if peer in self._services.switch.peers or peer in self._services.switch.book:
+        services = self._services
+        if peer in services.switch.peers or peer in services.switch.book or peer in self.gate.protected():
             return self._services.dialling.view(peer, in_full=True)
         return None
 
