@@ -29,7 +29,8 @@ class RefreshSchedule:
     has few contacts, spaced, for others who join fill some of them meanwhile. Buckets nearer than the k-th neighbour
     need none: that lookup has found all who belong there. At growing intervals a glance at the neighbours, for those
     that joined at the same moment did not see each other; and then whole lookups of our own id again, which find those
-    who died. Once the interval is `refresh_interval`, every bucket too.
+    who died. With each of these, the buckets that still have few contacts: in a network that grows fast, those whom we
+    asked had not heard of anybody there either. Once the interval is `refresh_interval`, every bucket.
     """
 
     __slots__ = (
@@ -98,6 +99,8 @@ class RefreshSchedule:
         else:
             self._own_due = True
         self._step = min(2 * self._step, self._config.refresh_interval)
+        if self._joining and not self._plan:
+            self._buckets_due = True
         self._schedule(now)
         return True
 

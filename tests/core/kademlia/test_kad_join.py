@@ -2,12 +2,13 @@
 
 import random
 from bisect import bisect_left
+from collections import Counter
 
 import pytest
 from kad_network import Network
 
 from sidecar.core.kademlia import KademliaConfig, TableRestored
-from sidecar.core.kademlia.keyspace import KEY_BITS, place
+from sidecar.core.kademlia.keyspace import KEY_BITS, common_prefix, place
 from sidecar.core.types import PeerId
 
 CONFIG = KademliaConfig()
@@ -63,3 +64,26 @@ def test_who_joins_asks_at_most_60_questions_in_the_first_minute(count: int, joi
     for new in joined:
         truth = sorted((where ^ place(new), peer) for where, peer in everybody if peer != new)[: CONFIG.k]
         assert [peer for peer, _ in network.routers[new].closest(bytes(new), CONFIG.k)] == [peer for _, peer in truth]
+
+
+def test_in_a_network_that_grows_fast_nobody_lacks_contacts_far_away_after_a_minute() -> None:
+    """Whoever is asked first for a part of the keyspace may have come a moment before, and know nobody there."""
+    count, each = 150, 0.1
+    network = Network(2, CONFIG)
+    asked: list[int] = []
+
+    def join(number: int) -> None:
+        new = network.add(number)
+        if number:
+            network.connect(new, next(iter(network.routers)))
+        network.at(MINUTE, lambda: asked.append(network.routers[new].statistics().queries))
+
+    for number in range(count):
+        network.at(number * each, lambda number=number: join(number))
+    network.run(count * each + MINUTE)
+    for peer, router in network.routers.items():
+        held = {bucket.prefix: len(bucket.peers) for bucket in router.buckets()}
+        there = Counter(common_prefix(place(other), place(peer)) for other in network.routers if other != peer)
+        assert {prefix for prefix, many in there.items() if held.get(prefix, 0) < min(many, 2)} == set()
+    assert sum(asked) / len(asked) <= 60
+    assert max(asked) <= 80

@@ -58,13 +58,11 @@ def wrong_lookups(network: Network, count: int) -> list[tuple[bytes, LookupCompl
 def test_lookups_find_the_closest_also_after_a_third_died(seed: int, count: int) -> None:
     """All of them, once everybody has refreshed all its buckets.
 
-    Before that one lookup in a hundred goes wrong: who joins asks few for its far buckets, so that most of them are
-    empty, and those next to a key may all know nobody in the half of the keys that it is in.
+    Before that one lookup in a hundred goes wrong: who joins asks few for its far buckets, and those next to a key may
+    all know hardly anybody in the half of the keys that it is in.
     """
     network = grown(seed, count)
-    network.run(
-        2.4 * CONFIG.refresh_interval
-    )  # the intervals grow to this one, and only then all buckets are refreshed
+    network.run(2.4 * CONFIG.refresh_interval)  # intervals grow to this one, and only then all buckets are refreshed
     assert not wrong_lookups(network, 50), f"seed {seed}"
     for dead in network.rng.sample(list(network.routers), 3 * count // 10):
         network.kill(dead)
