@@ -30,6 +30,7 @@ def _seen_by(peers: Sequence[SimPeer], hostile: set[PeerId]) -> dict[str, Any]:
     links: Counter[bool] = Counter()
     dialled: Counter[bool] = Counter()
     meshes: Counter[bool] = Counter()
+    regular: Counter[bool] = Counter()
     tables: Counter[bool] = Counter()
     refused: Counter[str] = Counter()
     misbehaviour: Counter[str] = Counter()
@@ -42,6 +43,7 @@ def _seen_by(peers: Sequence[SimPeer], hostile: set[PeerId]) -> dict[str, Any]:
         for topic in peer.node.topics():
             if topic.joined:
                 meshes.update(other in hostile for other in topic.mesh)
+                regular.update(other in hostile for other in topic.mesh if other not in topic.dependents)
         tables.update(other in hostile for bucket in peer.node.routing_table() for other in bucket.peers)
         for view in peer.node.peers():
             if view.score is not None:
@@ -57,6 +59,7 @@ def _seen_by(peers: Sequence[SimPeer], hostile: set[PeerId]) -> dict[str, Any]:
         "connections": _share(links),
         "dialled": _share(dialled),
         "mesh": _share(meshes),
+        "mesh_regular": _share(regular),
         "table": _share(tables),
         "scores": {"hostile": _spread(scores[True]), "honest": _spread(scores[False])},
         "standing": {standing.name.lower(): standings[standing] for standing in Standing},

@@ -343,6 +343,7 @@ class TopicView(NamedTuple):
     scoring: TopicScoreConfig | None = None  # how its peers are scored by its rate; None: as any
     validators: int = 0  # apps that judge its messages
     judged: int = 0  # messages that wait for their verdicts
+    dependents: tuple[PeerId, ...] = ()  # the part of the mesh that is there beside the degrees
 
 
 class GossipPeerView(NamedTuple):

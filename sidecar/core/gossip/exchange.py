@@ -65,7 +65,7 @@ class PeerExchange:
         others: list[GossipPeer] = []
         for identifier, peer in topic.peers.items():
             if not peer.dial_only and self._is_welcome(peer):
-                shows = peer.firsts > 0 or (peer.takes_part and identifier in topic.mesh)
+                shows = peer.firsts > 0 or (peer.gives and identifier in topic.mesh)
                 (useful if shows or peer.outbound else others).append(peer)
         return useful, others
 

@@ -59,7 +59,10 @@ class LateMessages:
                 state.charge(peer, FRUITLESS + len(ids) * IDENTIFIER)
                 continue
             peer.names += len(ids)
-            state.shows(peer, topic)
+            if ids:
+                state.gives(peer, topic)
+            else:
+                state.shows(peer, topic)
             state.propagation.shown(ids, peer.id, state.now)
             self._unwanted.shown(peer, ids)
             fresh = state.seen.unseen(topic.name, ids)

@@ -3,25 +3,20 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import AlreadyExists, ResourceExhausted
-from ..networks import AddressKey
 from ..parameters.gossip import EXTENSIONS_PROTOCOLS
 from ..types import PeerId
+from .dependents import Dependents
 from .events import PeersOffered, TopicOptions, TopicScored
 from .exchange import PeerExchange
 from .messages import RESUME, RPC, ControlMessage, ControlPrune, encode_extensions, encode_graft, encode_prune
-from .state import ENTRY, GossipPeer, GossipState, Topic
+from .state import ENTRY, GossipPeer, GossipState, Silence, Topic
 
 _STAYING = 4  # messages that who is flooded to counts as having brought more, and times more; a guess
 _ANSWER = 4.0  # points: a PRUNE with peers and their signed records
 _CHANGE = 2.0  # points: a topic more or less, with what has to be said of it
-# Of dependents, guesses:
-_BELIEVED = 1 / 2  # that have not shown yet that they take part
-_OF_ADDRESS, _OF_NETWORK = 1 / 16, 1 / 8  # but in exempt networks
-_OFTEN = (
-    10  # heartbeats between two looks for better peers, where most of a mesh is silent; as in the evaluation of v1.1
-)
+# Heartbeats between two looks for better peers, where most of a mesh gives nothing; as in the evaluation of v1.1.
+_OFTEN = 10
 _ON_TIME = 1 / 2  # of a back-off that a peer asked for: after that its GRAFT may be in time by its own clock; a guess
-_CAME = 8  # messages after which who was turned away has asked for some, if it lacks them
 
 
 class Mesh:
@@ -39,6 +34,7 @@ class Mesh:
     def __init__(self, state: GossipState) -> None:
         self._state = state
         self._exchange = PeerExchange(state)
+        self._dependents = Dependents(state)
         self._beats = 0
 
     # ------------------------------------------------------------ peers come and go
@@ -69,7 +65,7 @@ class Mesh:
         for topic in peer.topics.values():
             if not dial_only:
                 topic.dependents.pop(identifier, None)
-            elif identifier in topic.mesh and self._may_depend(topic, peer):
+            elif identifier in topic.mesh and self._dependents.admits(topic, peer):
                 topic.dependents[identifier] = peer
 
     def remove_peer(self, peer: GossipPeer) -> None:
@@ -259,7 +255,7 @@ class Mesh:
 
     def _has_place(self, topic: Topic, peer: GossipPeer) -> bool:
         """v1.1 Outbound Mesh Quotas: a full mesh only takes connections that we opened. Ours: and dependents."""
-        return topic.regular < self._state.config.d_high or peer.outbound or self._may_depend(topic, peer)
+        return topic.regular < self._state.config.d_high or peer.outbound or self._dependents.admits(topic, peer)
 
     def _make_place(self, topic: Topic, peer: GossipPeer) -> bool:
         """Turn the worst away for a peer that opportunistic grafting would take in; False where it would not.
@@ -269,9 +265,12 @@ class Mesh:
         median = self._median(topic)
         if median is None or peer.record.value <= median or topic.name not in peer.topics:
             return False
-        regular = [other for identifier, other in topic.mesh.items() if identifier not in topic.dependents]
-        # Of equals, who has shown nothing; a connection that we opened rather stays.
-        self._turn_away(topic, min(regular, key=lambda other: (other.record.value, other.takes_part, other.outbound)))
+
+        def worth(other: GossipPeer) -> tuple[bool, float, bool, bool]:
+            # Of equals, who has given nothing; a connection that we opened rather stays.
+            return other.id not in topic.takers, other.record.value, other.gives, other.outbound
+
+        self._turn_away(topic, min((other for _, other in topic.regulars()), key=worth))
         return True
 
     def _median(self, topic: Topic) -> float | None:
@@ -279,37 +278,16 @@ class Mesh:
         config = self._state.config.score
         if not config.enabled or topic.regular < 2:
             return None
-        values = sorted(peer.record.value for peer in topic.mesh.values() if peer.id not in topic.dependents)
+        values = sorted(peer.record.value for _, peer in topic.regulars())
         median = values[len(values) // 2]
         return median if median < config.opportunistic_graft_threshold else None
 
-    def _may_depend(self, topic: Topic, peer: GossipPeer) -> bool:
-        """Whether a peer may be in the mesh beside the degrees."""
-        most, others = self._state.config.dependents, topic.dependents
-        if peer.outbound or not (peer.dial_only or self._comes_back(topic, peer)) or len(others) >= most:
-            return False
-        if not peer.takes_part and sum(not other.takes_part for other in others.values()) >= most * _BELIEVED:
-            return False
-        if not peer.record.groups:
-            return True
-        addresses = [address for other in others.values() for address in other.record.groups]
-        networks = [_network(address) for address in addresses]
-        return all(
-            addresses.count(address) < most * _OF_ADDRESS and networks.count(_network(address)) < most * _OF_NETWORK
-            for address in peer.record.groups
-        )
-
-    @staticmethod
-    def _comes_back(topic: Topic, peer: GossipPeer) -> bool:
-        """Whether a peer was turned away and, as far as can be seen, lacks what came meanwhile."""
-        came = topic.turned_away.get(peer.id)
-        return came is not None and (peer.takes_part or topic.came - came < _CAME)
-
     def _link(self, topic: Topic, peer: GossipPeer) -> None:
         full = topic.regular >= self._state.config.d_high
-        if self._may_depend(topic, peer) and (peer.dial_only or full):
+        if self._dependents.admits(topic, peer) and (peer.dial_only or full):
             topic.dependents[peer.id] = peer
         topic.mesh[peer.id] = peer
+        topic.taking[peer.id] = Silence(topic.came)
         self._state.scores.grafted(peer.record, topic.name, self._state.now)
         topic.flooded = None
         topic.turned_away.pop(peer.id, None)
@@ -358,13 +336,21 @@ class Mesh:
         self._prune(topic, peer, exchange=True, backoff=backoff)
         if peer.id in topic.peers:
             topic.turned_away[peer.id] = topic.came
-            peer.takes_part = False
+            peer.takes_part = peer.gives = False
+
+    def move_aside(self, topic: Topic, peer: GossipPeer) -> None:
+        """Free the regular place of a mesh peer: it is a dependent from now on, or goes where there is no room."""
+        if self._dependents.has_room(topic, peer):
+            topic.dependents[peer.id] = peer
+            topic.routes = {}
+        else:
+            self._turn_away(topic, peer)
 
     def dismiss(self, topic: Topic, peer: GossipPeer) -> None:
         """Prune a peer that takes no part, and take it into no mesh until it does."""
         self._state.statistics.idle_pruned += 1
         peer.record.idle = True
-        peer.takes_part = False
+        peer.takes_part = peer.gives = False
         self._prune(topic, peer, exchange=False)
 
     def _prune(self, topic: Topic, peer: GossipPeer, *, exchange: bool, backoff: float | None = None) -> None:
@@ -451,15 +437,15 @@ class Mesh:
             for peer in self._sample(outbound, missing):
                 self._graft(topic, peer)
         if self._beats % config.score.opportunistic_graft_ticks == 0 or (
-            self._beats % _OFTEN == 0 and self._is_mostly_silent(topic)
+            self._beats % _OFTEN == 0 and self._gives_hardly(topic)
         ):
             self._graft_better(topic)
 
     @staticmethod
-    def _is_mostly_silent(topic: Topic) -> bool:
-        """Whether most mesh peers have neither brought nor asked for a message: as where sybils came first."""
-        silent = sum(not peer.takes_part for peer in topic.mesh.values() if peer.id not in topic.dependents)
-        return silent * 2 > topic.regular
+    def _gives_hardly(topic: Topic) -> bool:
+        """Whether most of a mesh has brought and named no message: as where sybils came first."""
+        idle = sum(not peer.gives or identifier in topic.takers for identifier, peer in topic.regulars())
+        return idle * 2 > topic.regular
 
     def _graft_better(self, topic: Topic) -> None:
         """v1.1 Opportunistic Grafting: where half of a mesh is worth little, take in some that are worth more."""
@@ -475,7 +461,7 @@ class Mesh:
         And the dependents.
         """
         config = self._state.config
-        regular = [peer for identifier, peer in topic.mesh.items() if identifier not in topic.dependents]
+        regular = [peer for _, peer in topic.regulars()]
         order = self._sample(regular, len(regular))
         order.sort(key=lambda peer: peer.record.value, reverse=True)  # stable: random among equals
         best, rest = order[: config.d_score], order[config.d_score :]
@@ -563,9 +549,3 @@ class Mesh:
             topic.fanout = {}
         else:
             self._fill_fanout(topic, config.flood_peers if config.flood_publish else config.d)
-
-
-def _network(address: AddressKey) -> AddressKey:
-    """The network of what counts as one address: the /24 of IPv4, of an IPv6 /64 the /48."""
-    version, number = address
-    return version, number >> (8 if version == 4 else 16)

@@ -86,7 +86,7 @@ class Relay:
         """Take the new ones of these messages from a peer as seen, and pass on what the topic's rules accept."""
         state = self._state
         topic = batch.topic
-        state.shows(peer, topic)
+        state.gives(peer, topic)
         fresh = state.seen.unseen(topic.name, batch.ids)
         if fresh is not None:
             known = [identifier for identifier, new in zip(batch.ids, fresh, strict=True) if not new]
@@ -140,6 +140,7 @@ class Relay:
     def again(self, peer: GossipPeer, topic: Topic, ids: Sequence[bytes], messages: int) -> None:
         """A peer has sent messages that came before; `messages`: how many with those in bundles."""
         state = self._state
+        state.gives(peer, topic)
         state.statistics.duplicates += messages
         topic.counts.duplicates += messages
         if topic.judged:

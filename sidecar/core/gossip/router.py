@@ -46,6 +46,7 @@ from .rules import RuleBook, RuleView
 from .signing import Verify, verify_batch
 from .spare import SpareLinks
 from .state import GossipPeer, GossipState
+from .takers import Takers
 from .trials import Trials
 from .unwanted import Unwanted
 from .validation import Validation
@@ -90,6 +91,7 @@ class GossipRouter:
         self._spare = SpareLinks(self._state, self._unwanted)
         self._late = LateMessages(self._state, self._unwanted)
         self._trials = Trials(self._state, self._mesh)
+        self._takers = Takers(self._state, self._mesh)
         self._lazy = LazyGossip(self._state, self._spare, self._trials)
         self._validation = Validation(self._state, self._unwanted)
         relay = Relay(self._state, self._unwanted, self._spare, self._late, self._validation, self._trials)
@@ -232,6 +234,7 @@ class GossipRouter:
             self._spare.heartbeat()
             self._late.heartbeat()
             state.propagation.expire(now)
+            self._takers.heartbeat()
             self._trials.heartbeat()
             self._mesh.heartbeat()
             self._lazy.heartbeat()
@@ -285,6 +288,7 @@ class GossipRouter:
                 replace(topic.counts),
                 self._state.scores.parameters(topic.name) if topic.joined else None,
                 *self._validation.load(topic.name),
+                tuple(topic.dependents),
             )
             for topic in self._state.topics.values()
         ]

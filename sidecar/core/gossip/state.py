@@ -81,6 +81,7 @@ class GossipPeer:
         "dial_only",
         "firsts",
         "forged",
+        "gives",
         "heeds_age",
         "held",
         "id",
@@ -131,7 +132,8 @@ class GossipPeer:
         self.outbound = outbound
         self.dial_only = dial_only
         self.firsts = 0  # messages that it brought before anybody else
-        self.takes_part = False  # it brought, named or asked for messages, since it was last turned away from a mesh
+        self.gives = False  # it brought or named messages, since it was last turned away from a mesh
+        self.takes_part = False  # it did, or asked for some
         self.patience = 1  # for how long it may show nothing: see `trials.py`
         self.heeds_age = False  # it gossips to us of nothing from before we joined the topic
         self.queue = PeerQueue(config, max_rpc)
@@ -236,6 +238,8 @@ class Topic:
         "rules",
         "signed",
         "silent",
+        "takers",
+        "taking",
         "told",
         "tried",
         "turned_away",
@@ -257,6 +261,8 @@ class Topic:
         self.turned_away: dict[PeerId, int] = {}
         self.silent: dict[PeerId, Silence] = {}  # a part of `mesh`: those that have shown nothing since a heartbeat
         self.tried: dict[PeerId, Silence] = {}  # a part of `silent`: for long, so that messages are named to them
+        self.taking: dict[PeerId, Silence] = {}  # a part of `mesh`: nothing given since: see `takers.py`
+        self.takers: dict[PeerId, GossipPeer] = {}  # a part of `taking`: for long
         self.looked_at = 0  # messages that had come when silent peers were last looked for
         self.newcomers: dict[PeerId, GossipPeer] = {}  # the part of `peers` that came since the last heartbeat
         self.begins: dict[PeerId, Mark] = {}  # of those that came lately: the first message that they want to hear of
@@ -292,6 +298,10 @@ class Topic:
         """Mesh links that the degrees speak of."""
         return len(self.mesh) - len(self.dependents)
 
+    def regulars(self) -> Iterator[tuple[PeerId, GossipPeer]]:
+        """The mesh without the dependents."""
+        return ((identifier, peer) for identifier, peer in self.mesh.items() if identifier not in self.dependents)
+
     def unlink(self, peer: PeerId, scores: PeerScores) -> None:
         """Take a peer out of the mesh, without a word to it."""
         linked = self.mesh.pop(peer, None)
@@ -299,6 +309,7 @@ class Topic:
             scores.pruned(linked.record, self.name)
         self.dependents.pop(peer, None)
         self.speaks(peer)
+        self.gives(peer)
         self.flooded = None
         self.forget_needs(peer)
 
@@ -306,6 +317,11 @@ class Topic:
         """A peer is not silent, or in the mesh no more."""
         if self.silent and self.silent.pop(peer, None) is not None:
             self.tried.pop(peer, None)
+
+    def gives(self, peer: PeerId) -> None:
+        """A peer does not only take, or is in the mesh no more."""
+        if self.taking and self.taking.pop(peer, None) is not None:
+            self.takers.pop(peer, None)
 
     def forget_needs(self, peer: PeerId) -> None:
         """Forget what is known to be of no use to a peer."""
@@ -527,6 +543,12 @@ class GossipState:
         peer.record.idle = False
         if topic is not None:
             topic.speaks(peer.id)
+
+    def gives(self, peer: GossipPeer, topic: Topic) -> None:
+        """A peer brings or names messages of a topic."""
+        self.shows(peer, topic)
+        peer.gives = True
+        topic.gives(peer.id)
 
     def ignore(self, topic: Topic, reason: str, messages: int = 1) -> None:
         """Count messages that are not passed on though nobody is to blame."""
