@@ -71,7 +71,7 @@ def test_a_new_peer_hears_of_joined_topics_and_a_subscriber_is_grafted_at_once()
             control={"graft": [{"topicID": b"news"}]},
         )
     ]
-    assert router.topics()[0] == ("news", True, True, (peer,), (peer,), TopicCounts(), None, 0, 0)
+    assert router.topics()[0] == ("news", True, True, (peer,), (peer,), TopicCounts(), None, 0, 0, ())
     assert router.handle(TopicLeft("news"), 1.0) == [PeerWoken(peer)]
     assert rpcs(router, peer) == [  # PRUNE first: rust-libp2p heeds its back-off only then
         RPC(control={"prune": [{"topicID": b"news", "backoff": 10}]}),
