@@ -9,6 +9,7 @@ import { Batcher, type Way } from "./batcher.js";
 import { PUBLISH_ITEM, SEND_ITEM, transfer } from "./bulk.js";
 import { type ByteStream, openStream, StreamAcceptor } from "./bytestream.js";
 import * as convert from "./convert.js";
+import { Durability, type DurableReceiver, type OutboxWatch } from "./durable.js";
 import { Closed, DeadlineExceeded, ResourceExhausted, SidecarUnavailable, TooLarge } from "./errors.js";
 import { DirectServiceDefinition, SendManyRequest } from "./generated/sidecar/v1/direct.js";
 import { DiscoveryServiceDefinition } from "./generated/sidecar/v1/discovery.js";
@@ -31,11 +32,17 @@ import type {
   Bundling,
   CallOptions,
   ConfigurationEntry,
+  DeadLettersOptions,
   DhtRecord,
+  Durable,
   FoundPeer,
+  InboxMessage,
+  InboxOptions,
   LogLevels,
   NodeEvent,
   NodeInfo,
+  OutboxMessage,
+  OutboxOptions,
   OutgoingMessage,
   Payload,
   Peer,
@@ -45,6 +52,7 @@ import type {
   PublishReceipt,
   PublishReceipts,
   Readiness,
+  ReceiveDurableOptions,
   RecordReceipt,
   RequestOptions,
   SendReceipt,
@@ -53,6 +61,8 @@ import type {
   Statistics,
   StreamOptions,
   Topic,
+  WatchOutboxOptions,
+  WithdrawOptions,
 } from "./types.js";
 import { Lagged } from "./types.js";
 import { at, deadline, now, onAbort, PATIENCE, Pauses, sleep } from "./waiting.js";
@@ -91,6 +101,8 @@ const GET_RECORD = method(DISCOVERY, DISCOVERY.methods.getRecord);
 
 /** How to send one message. */
 export interface SendOptions extends CallOptions {
+  /** Keep it on the sidecar's disk until the peer's app has settled it. */
+  durable?: Durable;
   /** Makes a repeat safe: the sidecar answers it with the first one's receipt. At most 64 bytes. */
   requestId?: string;
 }
@@ -125,6 +137,8 @@ export interface ProbeOptions extends CallOptions {
 
 /** How to send many messages. */
 export interface SendManyOptions extends CallOptions {
+  /** Keep them on the sidecar's disk until the peer's app has settled them. */
+  durable?: Durable;
   /** Called with receipts as they arrive; they are all that is known where an error ends the call midway. */
   onReceipts?: (receipts: SendReceipts) => void;
 }
@@ -221,6 +235,7 @@ export class Client {
   readonly #sending: Batcher<SendReceipt>;
   readonly #asking: Asking;
   readonly #bans: Bans;
+  readonly #durability: Durability;
 
   /** @internal */
   constructor(link: Link) {
@@ -229,6 +244,7 @@ export class Client {
     this.#sending = new Batcher(link);
     this.#asking = new Asking(link);
     this.#bans = new Bans(link);
+    this.#durability = new Durability(link);
   }
 
   /** Where the sidecar is. */
@@ -467,25 +483,29 @@ export class Client {
    * Send one message and be told what became of it.
    *
    * Many at a time cost little: what is sent while a call is in flight shares the next one. Order is kept for each peer
-   * and protocol.
+   * and protocol. With `durable` the receipt says `STORED` as soon as the message is on the sidecar's disk;
+   * `watchOutbox` tells what becomes of it.
    *
    * @throws TooLarge; Closed when the connection was lost and it may have been sent.
    */
   send(peerId: string, protocol: string, data: Payload, options: SendOptions = {}): Promise<SendReceipt> {
-    return this.#sending.send(peerId, protocol, () => this.#sendWay(peerId, protocol), data, options);
+    const { durable } = options;
+    const key = durable === undefined ? peerId : `${peerId}\0${durable.timeToLive ?? ""}`;
+    return this.#sending.send(key, protocol, () => this.#sendWay(peerId, protocol, durable), data, options);
   }
 
-  #sendWay(peerId: string, protocol: string): Way<SendReceipt> {
+  #sendWay(peerId: string, protocol: string, kept: Durable | undefined): Way<SendReceipt> {
     const link = this.#link;
+    const durable = kept && convert.durable(kept);
     return {
       done: "sent",
       async one(channel: ChannelInterface, { data, requestId }: Outgoing, until: number, signal: AbortSignal) {
-        const request = { peerId, protocol, data, requestId: requestId.toString() };
+        const request = { peerId, protocol, data, requestId: requestId.toString(), durable };
         const { receipt } = await link.once(channel, SEND, request, until, signal);
         return convert.sendReceipt(receipt);
       },
       path: SEND_MANY.path,
-      head: SEND_MANY.encode(SendManyRequest.fromPartial({ peerId, protocol })),
+      head: SEND_MANY.encode(SendManyRequest.fromPartial({ peerId, protocol, durable })),
       item: SEND_ITEM,
       parse: (response) =>
         SEND_MANY.decode(response).receipts.map((range) => {
@@ -499,7 +519,9 @@ export class Client {
               : receipt;
           return {
             first: Number(range.first),
-            receipts: new Array<SendReceipt | Error>(Number(range.count)).fill(told),
+            receipts: Array.from({ length: Number(range.count) }, (_, index) =>
+              told instanceof Error ? told : convert.behind(told, index),
+            ),
           };
         }),
     };
@@ -515,14 +537,19 @@ export class Client {
     messages: Messages,
     options: SendManyOptions = {},
   ): Promise<SendReceipts[]> {
+    const durable = options.durable && convert.durable(options.durable);
     const bulk = {
       path: SEND_MANY.path,
-      head: SEND_MANY.encode(SendManyRequest.fromPartial({ peerId, protocol })),
+      head: SEND_MANY.encode(SendManyRequest.fromPartial({ peerId, protocol, durable })),
       item: SEND_ITEM,
       parse: (response: Buffer) => SEND_MANY.decode(response).receipts.map(convert.sendReceipts),
-      part: (receipts: SendReceipts, _: number, first: number, count: number) => ({ ...receipts, first, count }),
+      part: (receipts: SendReceipts, offset: number, first: number, count: number) => ({
+        ...convert.behind(receipts, offset),
+        first,
+        count,
+      }),
       tooLarge: (first: number, detail: string): SendReceipts => ({ first, count: 1, outcome: "TOO_LARGE", detail }),
-      same: (one: SendReceipts, other: SendReceipts) => one.outcome === other.outcome && one.detail === other.detail,
+      same: convert.sameSendReceipts,
     };
     return await transfer(this.#link, bulk, messages, options);
   }
@@ -530,6 +557,46 @@ export class Client {
   /** Direct messages of some protocols: iterate over it, or see `Receiver`. */
   receive(protocols: string | Iterable<string>, options: ReceiveOptions = {}): Receiver {
     return new Receiver(this.#link, protocols, options);
+  }
+
+  // ------------------------------------------------------------ durable messages
+
+  /** Durable messages of some protocols, each to be settled: iterate over it, or see `DurableReceiver`. */
+  receiveDurable(protocols: string | Iterable<string>, options: ReceiveDurableOptions = {}): DurableReceiver {
+    return this.#durability.receive(protocols, options);
+  }
+
+  /**
+   * What becomes of durable messages that were sent here, from a cursor on, else from now on: see `OutboxWatch`. It
+   * ends with `Outdated` where events behind the cursor are not kept any more.
+   */
+  watchOutbox(options: WatchOutboxOptions = {}): OutboxWatch {
+    return this.#durability.watch(options);
+  }
+
+  /** The durable messages that wait for their peers, the oldest first, page after page. */
+  outbox(options: OutboxOptions = {}): AsyncGenerator<OutboxMessage, void, void> {
+    return this.#durability.outbox(options);
+  }
+
+  /** Withdraw durable messages that the peer is not known to have; how many. They count as expired. */
+  async withdraw(peerId: string, options: WithdrawOptions = {}): Promise<number> {
+    return await this.#durability.withdraw(peerId, options);
+  }
+
+  /** The durable messages that wait for apps here, or the dead letters, the oldest first, page after page. */
+  inbox(options: InboxOptions = {}): AsyncGenerator<InboxMessage, void, void> {
+    return this.#durability.inbox(options);
+  }
+
+  /** Deliver dead letters again: these, or all; how many. Their senders hear nothing more. */
+  async retryDeadLetters(ids: Iterable<number> = [], options: DeadLettersOptions = {}): Promise<number> {
+    return await this.#durability.retry(ids, options);
+  }
+
+  /** Delete dead letters: these, or all; how many. */
+  async purgeDeadLetters(ids: Iterable<number> = [], options: DeadLettersOptions = {}): Promise<number> {
+    return await this.#durability.purge(ids, options);
   }
 
   /**

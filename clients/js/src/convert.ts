@@ -6,6 +6,7 @@ import type { Duration } from "./generated/google/protobuf/duration.js";
 import type { Timestamp } from "./generated/google/protobuf/timestamp.js";
 import * as common from "./generated/sidecar/v1/common.js";
 import * as direct from "./generated/sidecar/v1/direct.js";
+import * as kept from "./generated/sidecar/v1/durable.js";
 import type * as discovery from "./generated/sidecar/v1/discovery.js";
 import * as nodes from "./generated/sidecar/v1/node.js";
 import * as peers from "./generated/sidecar/v1/peer.js";
@@ -304,7 +305,79 @@ export function publishReceipt(message: pubsub.PublishReceipt | undefined): type
 }
 
 export function sendReceipt(message: direct.SendReceipt | undefined): types.SendReceipt {
-  return { outcome: named(direct.SendOutcome, message?.outcome ?? 0), detail: message?.detail ?? "" };
+  const receipt = { outcome: named(direct.SendOutcome, message?.outcome ?? 0), detail: message?.detail ?? "" };
+  const id = message?.messageId;
+  return id === undefined ? receipt : { ...receipt, messageId: messageId(id) };
+}
+
+export function messageId(message: direct.MessageId | undefined): types.MessageId {
+  return { incarnation: message?.incarnation ?? 0n, sequence: Number(message?.sequence ?? 0n) };
+}
+
+/** A receipt's twin for the message that is so many places behind. */
+export function behind<Receipt extends types.SendReceipt>(receipt: Receipt, count: number): Receipt {
+  const id = receipt.messageId;
+  return id === undefined ? receipt : { ...receipt, messageId: { ...id, sequence: id.sequence + count } };
+}
+
+/** Whether two ranges of receipts say the same, so that both may be told as one; the other one follows. */
+export function sameSendReceipts(one: types.SendReceipts, other: types.SendReceipts): boolean {
+  const expected = behind(one, one.count).messageId;
+  return (
+    one.outcome === other.outcome &&
+    one.detail === other.detail &&
+    expected?.incarnation === other.messageId?.incarnation &&
+    expected?.sequence === other.messageId?.sequence
+  );
+}
+
+/** Throws InvalidArgument. */
+export function durable({ timeToLive }: types.Durable): direct.Durable {
+  return { timeToLive: timeToLive === undefined ? undefined : duration(timeToLive, "durable.time_to_live") };
+}
+
+export function outboxEvent(message: kept.OutboxEvent): types.OutboxEvent {
+  const { peerId, protocol, requestId, reason } = message;
+  return {
+    cursor: Number(message.cursor),
+    peerId,
+    protocol,
+    messageId: messageId(message.messageId),
+    requestId,
+    outcome: named(kept.DurableOutcome, message.outcome),
+    reason,
+    time: optional(message.time) ?? 0,
+  };
+}
+
+export function outboxMessage(message: kept.OutboxMessage): types.OutboxMessage {
+  const { peerId, protocol, requestId, held } = message;
+  return {
+    peerId,
+    protocol,
+    messageId: messageId(message.messageId),
+    requestId,
+    size: Number(message.size),
+    created: optional(message.created) ?? 0,
+    expires: optional(message.expires) ?? 0,
+    held,
+  };
+}
+
+export function inboxMessage(message: kept.InboxMessage): types.InboxMessage {
+  const { peerId, protocol, attempts, data, reason } = message;
+  return {
+    id: Number(message.id),
+    peerId,
+    protocol,
+    messageId: messageId(message.messageId),
+    size: Number(message.size),
+    attempts,
+    received: optional(message.received) ?? 0,
+    expires: optional(message.expires) ?? 0,
+    data,
+    reason,
+  };
 }
 
 export function sendReceipts(message: direct.SendReceiptRange): types.SendReceipts {

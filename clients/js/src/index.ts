@@ -28,6 +28,7 @@ export {
   type SendManyOptions,
   type SendOptions,
 } from "./client.js";
+export { DurableMessage, DurableReceiver, OutboxWatch } from "./durable.js";
 export {
   AlreadyExists,
   Closed,

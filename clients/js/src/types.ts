@@ -88,7 +88,8 @@ export type PeerEventType =
  * What became of a direct message.
  *
  * `DELIVERED`: written to the stream of a receiving app there. `TIMED_OUT` (no receipt in time) and `UNKNOWN` (the
- * connection was lost): it was sent and may have arrived.
+ * connection was lost): it was sent and may have arrived. Of durable messages: `STORED`, on the sidecar's disk;
+ * `OUTBOX_FULL`, a bound of the outbox is reached; `NOT_STORED`, the sidecar's disk refuses.
  */
 export type SendOutcome =
   | "UNSPECIFIED"
@@ -511,6 +512,144 @@ export interface SendReceipt {
   readonly outcome: SendOutcome;
   /** A sentence for people, where there is more to say. */
   readonly detail: string;
+  /** The name of a durable message that is stored; of several, of the first: the others have the next sequences. */
+  readonly messageId?: MessageId;
+}
+
+/** How both ends name a durable message, beside sender, receiver and protocol. */
+export interface MessageId {
+  /** Of the sender's outbox for the peer and protocol; chosen at random. */
+  readonly incarnation: bigint;
+  /** From 1 on, without gaps. */
+  readonly sequence: number;
+}
+
+/** That messages are kept on the sidecar's disk until the peer's app has settled them. */
+export interface Durable {
+  /** Milliseconds for which they are worth delivering; default: the configured time. */
+  timeToLive?: number;
+}
+
+/** How to receive durable messages. */
+export interface ReceiveDurableOptions extends StreamOptions {
+  /** Milliseconds after which a delivery that is not settled comes again, 1000 to a day; default: 30,000. */
+  settleTimeout?: number;
+  /** After so many deliveries without being settled a message is a dead letter; default: as configured. */
+  maxDeliveries?: number;
+  /** How many deliveries may be open; default: 256. With 1, none is seen before the one ahead of it is settled. */
+  maxOpen?: number;
+}
+
+/** What to watch of the outbox. */
+export interface WatchOutboxOptions extends StreamOptions {
+  /** Of the last event that the app has dealt with; 0: from the oldest that is kept; default: only new ones. */
+  cursor?: number;
+  /** Only of messages to this peer. */
+  peerId?: string;
+  /** Only of messages by this protocol. */
+  protocol?: string;
+}
+
+/** What to list of the outbox. */
+export interface OutboxOptions extends CallOptions {
+  /** Only what is for this peer. */
+  peerId?: string;
+  /** Only what goes by this protocol. */
+  protocol?: string;
+}
+
+/** What to withdraw. */
+export interface WithdrawOptions extends CallOptions {
+  /** Only what goes by this protocol. */
+  protocol?: string;
+}
+
+/** What to list of the inbox. */
+export interface InboxOptions extends CallOptions {
+  /** The dead letters in place of what waits for apps. */
+  deadLetters?: boolean;
+  /** Payloads too. */
+  withData?: boolean;
+  /** Only of this sender. */
+  peerId?: string;
+  /** Only what came by this protocol. */
+  protocol?: string;
+}
+
+/** Which dead letters. */
+export interface DeadLettersOptions extends CallOptions {
+  /** Only what came by this protocol. */
+  protocol?: string;
+}
+
+/**
+ * What became of a durable message. `EXPIRED`: its time was over before it was settled, or it was withdrawn.
+ * `DEAD_LETTER`: it was delivered too often without being settled.
+ */
+export type DurableOutcome = "UNSPECIFIED" | "DONE" | "REJECTED" | "EXPIRED" | "DEAD_LETTER";
+
+/** What became of a durable message. */
+export interface OutboxEvent {
+  /** To go on behind it. */
+  readonly cursor: number;
+  /** To whom it was sent, base58. */
+  readonly peerId: string;
+  /** The protocol. */
+  readonly protocol: string;
+  /** Which message. */
+  readonly messageId: MessageId;
+  /** The request id that it was sent with. */
+  readonly requestId: string;
+  /** What became of it. */
+  readonly outcome: DurableOutcome;
+  /** Why, a sentence, where there is one. */
+  readonly reason: string;
+  /** When this sidecar learned it, in milliseconds since 1970. */
+  readonly time: number;
+}
+
+/** A durable message that waits for its peer. */
+export interface OutboxMessage {
+  /** To whom, base58. */
+  readonly peerId: string;
+  /** The protocol. */
+  readonly protocol: string;
+  /** Which message. */
+  readonly messageId: MessageId;
+  /** The request id that it was sent with. */
+  readonly requestId: string;
+  /** Bytes of its payload. */
+  readonly size: number;
+  /** When it was stored, in milliseconds since 1970. */
+  readonly created: number;
+  /** Until when it is worth delivering. */
+  readonly expires: number;
+  /** Whether the peer's sidecar has it on its disk. */
+  readonly held: boolean;
+}
+
+/** A durable message that waits for an app here, or a dead letter. */
+export interface InboxMessage {
+  /** Its number here: that of a `DurableMessage`. */
+  readonly id: number;
+  /** Who sent it, base58. */
+  readonly peerId: string;
+  /** The protocol. */
+  readonly protocol: string;
+  /** The sender's name for it. */
+  readonly messageId: MessageId;
+  /** Bytes of its payload. */
+  readonly size: number;
+  /** How often it was delivered. */
+  readonly attempts: number;
+  /** When it was stored here, in milliseconds since 1970. */
+  readonly received: number;
+  /** Until when it is worth delivering. */
+  readonly expires: number;
+  /** The payload, where it was asked for. */
+  readonly data: Buffer;
+  /** Of a dead letter: why. */
+  readonly reason: string;
 }
 
 /** The same receipt for some consecutive messages, which are numbered from 0. */

@@ -13,6 +13,7 @@ import { Status } from "../src/generated/google/rpc/status.js";
 import { LagReason } from "../src/generated/sidecar/v1/common.js";
 import { DirectServiceDefinition } from "../src/generated/sidecar/v1/direct.js";
 import { DiscoveryServiceDefinition } from "../src/generated/sidecar/v1/discovery.js";
+import { DurableServiceDefinition } from "../src/generated/sidecar/v1/durable.js";
 import { GetNodeResponse, NodeServiceDefinition } from "../src/generated/sidecar/v1/node.js";
 import { PeerServiceDefinition } from "../src/generated/sidecar/v1/peer.js";
 import {
@@ -51,6 +52,7 @@ const SERVICES: Described[] = [
   StreamServiceDefinition,
   PubSubServiceDefinition,
   DiscoveryServiceDefinition,
+  DurableServiceDefinition,
 ];
 
 /** The status of an error as the sidecar sends it. */
