@@ -3,10 +3,11 @@
 import contextlib
 import functools
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,15 @@ class Unavailable(Exception):
 class Agent:
     """A program that measures one client library as told."""
 
-    def __init__(self, command: list[str], folder: Path) -> None:
+    def __init__(self, command: list[str], folder: Path, environ: Mapping[str, str]) -> None:
         self._popen = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            command,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env=os.environ | environ,
         )
 
     @property
@@ -65,10 +72,10 @@ class Agent:
 
 
 @contextlib.contextmanager
-def agent(language: str) -> Iterator[Agent]:
-    """An agent of a language. Raises Unavailable."""
+def agent(language: str, **environ: str) -> Iterator[Agent]:
+    """An agent of a language, with these variables in its environment. Raises Unavailable."""
     command, folder = _COMMANDS[language]()
-    started = Agent(command, folder)
+    started = Agent(command, folder, environ)
     try:
         yield started
     finally:

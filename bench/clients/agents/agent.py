@@ -149,6 +149,61 @@ class Agent:
         for number in range(first, first + count):
             yield number.to_bytes(_STAMP, "big") + tail
 
+    # ------------------------------------------------------------ unary calls
+
+    async def unary(self, target: str, count: int, many: int) -> Any:
+        """Ask the node for its identity, `many` calls at once."""
+        client = await self._client(target)
+        left = iter(range(count))
+
+        async def work() -> None:
+            for _ in left:
+                await client.info()
+
+        started = time.monotonic()
+        await asyncio.gather(*(work() for _ in range(many)))
+        return {"seconds": time.monotonic() - started}
+
+    # ------------------------------------------------------------ byte streams
+
+    async def echo(self, target: str) -> Any:
+        """Give back what comes on byte streams from now on."""
+        client = await self._client(target)
+        accepted = await self._stack.enter_async_context(client.accept_streams("/bench/echo/1"))
+
+        async def each() -> None:
+            async for stream in accepted:
+                tasks.add(asyncio.create_task(back(stream)))
+
+        async def back(stream: sidecar_client.ByteStream) -> None:
+            async with stream:
+                while data := await stream.read(1 << 20):
+                    await stream.write(data)
+
+        tasks = {asyncio.create_task(each())}
+        self._stack.callback(lambda: [task.cancel() for task in tasks])
+        return {"peer_id": (await client.info()).peer_id}
+
+    async def stream(self, target: str, peer_id: str, size: int, count: int) -> Any:
+        """Write `count` pieces to a stream, and read as many bytes back meanwhile."""
+        client = await self._client(target)
+        data = bytes(size)
+        started = time.monotonic()
+        async with client.open_stream(peer_id, "/bench/echo/1") as stream:
+
+            async def write() -> None:
+                for _ in range(count):
+                    await stream.write(data)
+                await stream.close_write()
+
+            writing = asyncio.create_task(write())
+            seen = 0
+            while piece := await stream.read(1 << 20):
+                seen += len(piece)
+            await writing
+            _require(seen == size * count)
+        return {"seconds": time.monotonic() - started}
+
     # ------------------------------------------------------------ requests
 
     async def request(self, target: str, via: str, peer_id: str, size: int, count: int, many: int) -> Any:
