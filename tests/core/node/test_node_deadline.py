@@ -51,7 +51,7 @@ def test_a_services_deadline_is_never_later_than_its_machines(seed: int, monkeyp
 
     def checked(node: Node) -> float | None:
         services = [service for service in node._services.every if service.keeps_time]
-        assert len(services) == 3
+        assert len(services) == 4
         for service in services:
             assert isinstance(service, GossipService | KademliaService | DirectMessageService)
             real = service.router.next_deadline()
