@@ -14,8 +14,9 @@ from bench.reach.kinds import KINDS, SHARED, Kind, Pair, Way, must, pairs
 from bench.reach.nodes import Fleet, Node, until
 from bench.reach.places import Internet
 
-_AT_ONCE = 5  # pairs that are tried at the same time, none with a node in common
+_AT_ONCE = 8  # pairs that are tried at the same time, none with a node in common
 _DIAL = 30.0
+_KNOCK = 6.0  # seconds for an address that nobody may answer at
 _MAPPING = 60.0  # seconds for a gateway to be found, and to answer
 _PUNCH = 40.0  # seconds from the connection through the relay to the one without, or until it is given up
 
@@ -108,15 +109,7 @@ async def _play(internet: Internet, way: Way, home: Path, say: Callable[[str], N
             Way.PUNCHED: _punched,
             Way.RELAYED: _relayed,
         }
-        results = await _all(fleet, _meetings(nodes, way is Way.PUNCHED), tries[way])
-        if tries[way] is _direct:  # the other way round, where that was in vain: later, so that no NAT is open for it
-            again = [
-                Meeting(pair, nodes[pair.other.name, 1], nodes[pair.one.name, 0])
-                for pair, found in results.items()
-                if not pair.together and any(isinstance(result, str) for result in found)
-            ]
-            for pair, found in (await _all(fleet, again, _direct)).items():
-                results[pair] = found
+        results = await _all(fleet, _meetings(nodes, way is not Way.RELAYED), tries[way])
     return [_outcome(pair, way, found) for pair, found in results.items()]
 
 
@@ -128,7 +121,9 @@ async def _mapped(node: Node) -> bool:
 def _outcome(pair: Pair, way: Way, found: Sequence[float | str]) -> Outcome:
     vain = [result for result in found if isinstance(result, str)]
     times = [result for result in found if not isinstance(result, str)]
-    return Outcome(pair, way, not vain, max(times, default=0.0), "; ".join(dict.fromkeys(vain)))
+    one_is_enough = way in (Way.DIRECT, Way.MAPPED) and bool(times)
+    connected = one_is_enough or not vain
+    return Outcome(pair, way, connected, max(times) if connected else 0.0, "; ".join(dict.fromkeys(vain)))
 
 
 async def _all(fleet: Fleet, meetings: Sequence[Meeting], attempt: Try) -> dict[Pair, list[float | str]]:
@@ -156,7 +151,7 @@ async def _direct(fleet: Fleet, meeting: Meeting) -> float | str:
     addresses = [*(address for address in announced if "/p2p-circuit" not in address), *await fleet.seen(other)]
     begun = time.monotonic()
     try:
-        await dialler.client.connect_peer(other.peer_id, addresses=addresses, timeout=_DIAL)
+        await dialler.client.connect_peer(other.peer_id, addresses=addresses, timeout=_KNOCK)
         took = time.monotonic() - begun
         return await _proven(meeting, PeerPath.DIRECT, took)
     except SidecarError as error:

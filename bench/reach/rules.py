@@ -69,10 +69,10 @@ table inet filter {{
     type filter hook forward priority filter; policy drop;
     {"" if kind.behaviour.udp else 'iifname "wan" meta l4proto udp drop'}
     {"" if kind.behaviour.udp else 'oifname "wan" meta l4proto udp drop'}
-    ct state established,related accept
-    jump miniupnpd
     iifname "lan" meta l4proto {{ tcp, udp }} update @asked {{ ip daddr . ip saddr . th sport }}
     iifname "lan" meta l4proto {{ tcp, udp }} update @opened {{ ip saddr . th sport }}
+    ct state established,related accept
+    jump miniupnpd
     iifname "lan" oifname "wan" accept
 {_filtering(kind)}
   }}
@@ -131,6 +131,5 @@ def _filtering(kind: Kind) -> str:
         lines.append('iifname "wan" ct status dnat ip daddr . th dport @opened accept')
     elif filtering is Filtering.ADDRESS:
         lines.append('iifname "wan" ct status dnat ip saddr . ip daddr . th dport @asked accept')
-    if kind.behaviour.hairpin:
-        lines.append('iifname "lan" oifname "lan" ct status dnat accept')
+    lines.append('iifname "lan" oifname "lan" accept')  # what is bridged between homes comes by here, too
     return "\n".join(f"    {line}" for line in lines)

@@ -13,7 +13,7 @@ from bench.reach.behaviour import observe
 from bench.reach.kinds import KINDS, SHARED, STOCK, Kind, Mapping, Pair, Way, must, pairs
 from bench.reach.nodes import Node
 from bench.reach.places import Host, internet
-from bench.reach.play import Outcome
+from bench.reach.play import Outcome, _outcome
 from bench.reach.punches import HOME, Tries, _pair, nodes_for
 from bench.reach.rules import PORTS, PROBE_PORT, nat, ports_of_carrier, ports_outside
 from tests.missing import not_there
@@ -74,6 +74,19 @@ def test_no_two_ports_inside_have_one_outside() -> None:
     carried = ports_of_carrier("100.64.0.2", homes)
     assert {port for _, port in carried} == set(table.values())
     assert not set(carried.values()) & set(table.values())
+
+
+def test_whatever_goes_out_keeps_the_nat_open() -> None:
+    rules = nat(BY_NAME["cone"], "5.6.7.3", ports_outside(["10.1.0.2"]), "10.1.0.0/24")
+    for kept in ("update @asked", "update @opened"):
+        assert rules.index(kept) < rules.index("ct state established")
+
+
+def test_one_who_can_dial_the_other_is_enough_but_holes_are_punched_from_both_sides() -> None:
+    both = pair("cone", "home")
+    assert _outcome(both, Way.DIRECT, [0.5, "no answer"]) == Outcome(both, Way.DIRECT, True, 0.5, "no answer")
+    assert _outcome(both, Way.PUNCHED, [0.5, "no answer"]) == Outcome(both, Way.PUNCHED, False, 0.0, "no answer")
+    assert _outcome(both, Way.PUNCHED, [0.5, 1.5]) == Outcome(both, Way.PUNCHED, True, 1.5)
 
 
 # ---------------------------------------------------------------- the places
