@@ -23,7 +23,7 @@ _LOOK = 0.1
 _PROTOCOL = "/reach/1"
 _ASK = 20.0
 _NAMES = ("ip4", "ip6")
-_SETTINGS = {"network": "reach", "log-level": "info", "peers-target": "0", "peers-outbound": "0", "dht-mode": "client"}
+_SETTINGS = {"network": "reach", "log-level": "debug", "peers-target": "0", "peers-outbound": "0", "dht-mode": "client"}
 """Of every node: it seeks nobody by itself but the relay, so that each connection is one that was asked for."""
 
 
@@ -80,6 +80,16 @@ class Node:
     def log(self) -> str:
         """The end of what it has said."""
         return self._log.read_text(errors="replace")[-2000:]
+
+    def logged(self) -> int:
+        """How many bytes it has said."""
+        return self._log.stat().st_size
+
+    def said(self, since: int, *words: str) -> bool:
+        """Whether a line of its log has all these words, after so many bytes."""
+        with self._log.open("rb") as log:
+            log.seek(since)
+            return any(all(word.encode() in line for word in words) for line in log)
 
     async def peer(self, other: "Node") -> Peer | None:
         """What it knows of another that it is connected to."""
