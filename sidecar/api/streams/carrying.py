@@ -278,7 +278,7 @@ class StreamCarrier(Outlet):
         turns = self._turns
         while turns and size < _RESPONSE_BYTES:
             carried = turns.pop(next(iter(turns)))
-            size += self._say(carried, parts)
+            size += self._say(carried, parts, _TURN_BYTES if turns else _RESPONSE_BYTES - size)
         if turns:
             self.ready.set()
         if parts:
@@ -301,15 +301,15 @@ class StreamCarrier(Outlet):
                 carried.stream.end(error)
         super().end(error)
 
-    def _say(self, carried: _Carried, parts: list[bytes]) -> int:
-        """Add the frame of a stream whose turn it is; the bytes of data in it."""
+    def _say(self, carried: _Carried, parts: list[bytes], most: int) -> int:
+        """Add the frame of a stream whose turn it is, with at most so many bytes of data; how many there are."""
         stream = carried.stream
         if stream is None:
             return 0
         pieces: list[bytes] = []
         size = 0
         arrived = stream.arrived
-        most = min(carried.window, _TURN_BYTES)
+        most = min(carried.window, most)
         while arrived and size < most:
             data = arrived.popleft()
             if size + len(data) > most:
@@ -334,10 +334,8 @@ class StreamCarrier(Outlet):
         head, carried.head = carried.head, b""
         if head or pieces or granted or end or over:
             status = b"" if failed is None else status_details(failed)
-            parts.append(
-                encode.stream_frame(
-                    carried.number, head, pieces, size, end=end, window=granted, done=over and not status, status=status
-                )
+            parts += encode.stream_frame(
+                carried.number, head, pieces, size, end=end, window=granted, done=over and not status, status=status
             )
         if over:
             self._forget(carried)

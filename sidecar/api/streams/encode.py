@@ -35,8 +35,8 @@ def stream_frame(
     window: int,
     done: bool,
     status: bytes,
-) -> bytes:
-    """A frame of a CarryStreamsResponse: what is told of one stream.
+) -> list[bytes]:
+    """The parts of a frame of a CarryStreamsResponse: what is told of one stream.
 
     `opened` is encoded, with its tag; `size` bytes of data are in the pieces.
     """
@@ -48,9 +48,9 @@ def stream_frame(
         behind += _DONE + TRUE
     if status:
         behind += field(_FRAME_STATUS, status)
-    return b"".join((_FRAME, varint(len(before) + size + len(behind)), before, *pieces, behind))
+    return [_FRAME + varint(len(before) + size + len(behind)) + before, *pieces, behind]
 
 
 def failed(number: int, status: bytes) -> bytes:
     """A frame that says what a stream has failed with."""
-    return stream_frame(number, b"", [], 0, end=False, window=0, done=False, status=status)
+    return b"".join(stream_frame(number, b"", [], 0, end=False, window=0, done=False, status=status))
