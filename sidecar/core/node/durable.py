@@ -21,7 +21,7 @@ class DurableMessageService(SimpleHandler, Service[durable.AppInput]):
     keeps_time = True
 
     def __init__(self, switch: Switch, dialling: Dialling) -> None:
-        self._router = durable.DurableRouter(switch.config.durable)
+        self.router = durable.DurableRouter(switch.config.durable)
         self._switch = switch
         self._dialling = dialling
         self._protocol = switch.config.durable_protocol
@@ -30,24 +30,24 @@ class DurableMessageService(SimpleHandler, Service[durable.AppInput]):
 
     @override
     def handle(self, arrived: durable.AppInput, now: float) -> None:
-        self._carry_out(self._router.handle(arrived, now), now)
+        self._carry_out(self.router.handle(arrived, now), now)
 
     def _put(self, arrived: durable.DurableInput) -> None:
         """Hand the router an input, later in this turn."""
-        self._switch.turn.put(lambda now: self._carry_out(self._router.handle(arrived, now), now))
+        self._switch.turn.put(lambda now: self._carry_out(self.router.handle(arrived, now), now))
 
     @override
     def handle_deadline(self, now: float) -> None:
-        self._carry_out(self._router.handle_deadline(now), now)
+        self._carry_out(self.router.handle_deadline(now), now)
 
     @override
     def peer_ready(self, peer: Peer, now: float) -> None:
         self._put(durable.PeerCame(peer.id))
 
     def _carry_out(self, effects: list[durable.DurableEffect], now: float) -> None:
-        due = self._router.next_deadline()
+        due = self.router.next_deadline()
         self.due = inf if due is None else due
-        for peer, points in self._router.take_charges().items():
+        for peer, points in self.router.take_charges().items():
             self._switch.charge(peer, "durable", points, now)
         for effect in effects:
             match effect:
@@ -123,7 +123,7 @@ class DurableMessageService(SimpleHandler, Service[durable.AppInput]):
 
     def statistics(self) -> DurableStatistics:
         """Totals since the start, and what is open and waits now."""
-        router = self._router
+        router = self.router
         return DurableStatistics(
             links=router.links,
             peers_waiting=router.waiting,

@@ -7,9 +7,10 @@ from math import inf
 
 import pytest
 
-from sidecar.core import direct, events, gossip
+from sidecar.core import direct, durable, events, gossip
 from sidecar.core.node import Node, NodeConfig, NodeInput
 from sidecar.core.node.direct import DirectMessageService
+from sidecar.core.node.durable import DurableMessageService
 from sidecar.core.node.gossip import GossipService
 from sidecar.core.node.kademlia import KademliaService
 from sidecar.core.parameters.gossip import GossipConfig
@@ -34,6 +35,8 @@ def chosen(rng: random.Random, others: list[SimPeer], now: float) -> Callable[[i
         lambda op: direct.SendRequested(op, other, "d", data),
         lambda op: direct.RequestMade(op, other, "q", data[0], now + rng.random()),
         lambda op: direct.RequestCancelled(op - 1),
+        lambda op: durable.OutgoingChanged([durable.Outgoing(other, "d", 1, 1, op, 0)]),
+        lambda op: durable.OutgoingLoaded(other, "d", 1, 1, [durable.Item(data[0], 60.0)]),
         lambda op: events.FindPeerRequested(op, other),
         lambda op: events.ClosestPeersRequested(op, data[0][:32]),
         lambda op: events.AdvertiseRequested(op, topic),
@@ -53,7 +56,7 @@ def test_a_services_deadline_is_never_later_than_its_machines(seed: int, monkeyp
         services = [service for service in node._services.every if service.keeps_time]
         assert len(services) == 4
         for service in services:
-            assert isinstance(service, GossipService | KademliaService | DirectMessageService)
+            assert isinstance(service, GossipService | KademliaService | DirectMessageService | DurableMessageService)
             real = service.router.next_deadline()
             assert service.due <= (inf if real is None else real), f"seed {seed}: {service.name}"
             kept.setdefault(service.name, set()).add(service.due)
@@ -77,4 +80,6 @@ def test_a_services_deadline_is_never_later_than_its_machines(seed: int, monkeyp
         else:
             peer.ask(chosen(rng, peers, simulation.clock.now))
         simulation.run(rng.random() * 0.2)
-    assert {name: len(dues) > 20 for name, dues in kept.items()} == dict.fromkeys(("gossip", "dht", "direct"), True)
+    assert {name: len(dues) > 20 for name, dues in kept.items()} == dict.fromkeys(
+        ("gossip", "dht", "direct", "durable"), True
+    )
