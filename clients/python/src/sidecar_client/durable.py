@@ -9,11 +9,14 @@ from . import _checks, _convert, _rpc
 from ._link import Link
 from ._stream import Stream
 from ._waiting import Items
-from .errors import Closed
+from .errors import Closed, InvalidArgument
 from .types import InboxMessage, MessageId, OutboxEvent, OutboxMessage
 from .v1 import direct_pb2, durable_pb2
 
 _MOST = 4096  # settlements in one call
+_SETTLEMENT = 24  # bytes of one in a request, beside its reason; a little more than that
+_REASON = 1024  # bytes at most, as DurableService has it
+_DELAY = 86_400.0  # seconds at most, as DurableService has it
 _PAGE = 1000
 
 
@@ -47,13 +50,18 @@ class DurableMessage:
 
     async def reject(self, reason: str) -> bool:
         """It is refused for good; the sender is told so, and the reason, at most 1024 bytes. False as above."""
-        settlement = _checks.request(durable_pb2.Settlement, id=self.id, attempt=self.attempt, reject=reason)
+        size = len(_checks.text(reason, "reject"))
+        if size > _REASON:  # the sidecar would refuse it with all that go together
+            raise InvalidArgument(f"reason of {size} bytes, at most {_REASON}", field="reject")
+        settlement = durable_pb2.Settlement(id=self.id, attempt=self.attempt, reject=reason)
         return await self._settling.settle(settlement)
 
     async def delay(self, seconds: float) -> bool:
-        """Let it come again after that time, and what is behind it not before. False as above."""
+        """Let it come again after that time, a day at most, and what is behind it not before. False as above."""
         settlement = durable_pb2.Settlement(id=self.id, attempt=self.attempt)
         settlement.delay.FromNanoseconds(_checks.nanoseconds(seconds, "seconds"))
+        if seconds > _DELAY:
+            raise InvalidArgument(f"seconds is {seconds}, at most {_DELAY:.0f}", field="seconds")
         return await self._settling.settle(settlement)
 
 
@@ -78,7 +86,7 @@ class Settling:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                some = [self._waiting.popleft() for _ in range(min(_MOST, len(self._waiting)))]
+                some = self._next()
                 request = durable_pb2.SettleRequest(settlements=[settlement for settlement, _ in some])
                 try:
                     # A repeat after a lost connection finds what was settled stale: it may have been this that did it.
@@ -97,6 +105,20 @@ class Settling:
                         done.set_result(settlement.id not in stale)
         finally:
             self._task = None
+
+    def _next(self) -> list[tuple[durable_pb2.Settlement, asyncio.Future[bool]]]:
+        """What goes together next: at most one of each delivery, since answers are told by its number."""
+        some: list[tuple[durable_pb2.Settlement, asyncio.Future[bool]]] = []
+        known: set[int] = set()
+        size, most = 0, self._link.bounds[0]
+        while self._waiting and len(some) < _MOST:
+            settlement, _ = self._waiting[0]
+            size += _SETTLEMENT + len(settlement.reject)
+            if settlement.id in known or (some and size > most):
+                break
+            known.add(settlement.id)
+            some.append(self._waiting.popleft())
+        return some
 
     def close(self) -> None:
         """The client is closed."""
