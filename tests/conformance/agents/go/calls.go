@@ -331,9 +331,14 @@ func send(ctx context.Context, node *sidecar.Client, asked *request) (any, error
 	if asked.RequestID != nil {
 		options = append(options, sidecar.WithRequestID(*asked.RequestID))
 	}
+	if asked.Durable {
+		options = append(options, sidecar.WithDurable(0))
+	}
 	if asked.Run == nil {
 		receipt, err := node.Send(ctx, asked.PeerID, asked.Protocol, asked.Data.bytes(), options...)
-		return fields{"outcome": receipt.Outcome.String(), "detail": receipt.Detail}, err
+		return fields{
+			"outcome": receipt.Outcome.String(), "detail": receipt.Detail, "message_id": messageID(receipt.MessageID),
+		}, err
 	}
 	receipts, failed, err := all(asked.Run.Count, inOrder(asked.Run, func(data []byte) *sidecar.Pending[sidecar.SendReceipt] {
 		return node.SendAsync(ctx, asked.PeerID, asked.Protocol, data, options...)

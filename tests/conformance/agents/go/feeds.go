@@ -22,6 +22,7 @@ type feed struct {
 	leave  func() error // closes it in order; nil: leaving the loop does
 	count  func() uint64
 	desk   *desk // of serve
+	post   *post // of receive_durable
 	cancel func()
 
 	reading sync.Mutex
@@ -291,6 +292,8 @@ var feeds = map[string]open{
 		}
 		return &feed{items: items, leave: receiver.Close, count: receiver.Missed}, nil
 	},
+	"receive_durable": receiveDurable,
+	"watch_outbox":    watchOutbox,
 	"watch_readiness": func(ctx context.Context, _ *agent, node *sidecar.Client, _ *request) (*feed, error) {
 		return &feed{items: as(node.WatchReadiness(ctx), func(found sidecar.Readiness) any {
 			item := readiness(found)

@@ -136,6 +136,12 @@ func (a *agent) perform(ctx context.Context, asked *request) (any, error) {
 			return fields{}, found.answer(asked)
 		}
 		return found.read(asked), nil
+	case "settle":
+		found, err := find[feedStream](a, asked.Stream)
+		if err != nil {
+			return nil, err
+		}
+		return found.settle(ctx, asked)
 	case "close_stream":
 		found, err := find[stream](a, asked.Stream)
 		if err != nil {

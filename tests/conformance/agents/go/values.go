@@ -57,6 +57,7 @@ type request struct {
 	Messages      []payload `json:"messages"`
 	ThenWait      bool      `json:"then_wait"`
 	RequestID     *string   `json:"request_id"`
+	Durable       bool      `json:"durable"`
 	Signing       *string   `json:"signing"`
 	MinimumPeers  *uint32   `json:"minimum_peers"`
 	Bundling      *string   `json:"bundling"`
@@ -98,6 +99,12 @@ type request struct {
 	Request int      `json:"request"`
 	Refuse  *string  `json:"refuse"`
 	Fail    bool     `json:"fail"`
+
+	FromCursor *uint64  `json:"from_cursor"`
+	MaxOpen    *uint32  `json:"max_open"`
+	Delivery   int      `json:"delivery"`
+	Reject     *string  `json:"reject"`
+	Delay      *float64 `json:"delay_ms"`
 }
 
 // payload is base64, or made from a seed.

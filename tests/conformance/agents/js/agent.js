@@ -120,6 +120,10 @@ const OWN = {
     return {};
   },
 
+  async settle(request) {
+    return { fresh: await found(streams, request.stream).settle(request) };
+  },
+
   async close_stream({ stream }) {
     await found(streams, stream).close();
     return {};

@@ -48,6 +48,9 @@ async function* waiting(request) {
 
 async function send(client, request, signal) {
   const chosen = options(request, signal, "request_id");
+  if (request.durable) {
+    chosen.durable = {};
+  }
   const one = (data) => client.send(request.peer_id, request.protocol, data, chosen);
   if (request.run === undefined) {
     return plain(await one(payload(request.data)));

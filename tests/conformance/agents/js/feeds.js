@@ -164,6 +164,45 @@ class Receive extends Messages {
   }
 }
 
+/** Its deliveries are numbered, to be settled by `settle`. */
+class ReceiveDurable extends Feed {
+  #delivered = [];
+
+  async open() {
+    const { protocols } = this.request;
+    const stream = await this.client.receiveDurable(protocols, options(this.request, this.abort.signal, "max_open")).open();
+    this.items = closing(this.#items(stream), stream);
+  }
+
+  async *#items(stream) {
+    for await (const message of stream) {
+      this.#delivered.push(message);
+      const { peerId, protocol, data, attempt, messageId } = message;
+      yield ["delivery", { delivery: this.#delivered.length - 1, peerId, protocol, data, attempt, message_id: messageId }];
+    }
+  }
+
+  async settle({ delivery, reject, delay_ms: delay }) {
+    const message = this.#delivered[delivery];
+    if (message === undefined) {
+      throw new Fault(`there is no delivery ${delivery}`);
+    }
+    if (reject !== undefined) {
+      return await message.reject(reject);
+    }
+    return await (delay === undefined ? message.acknowledge() : message.delay(delay));
+  }
+}
+
+class WatchOutbox extends Feed {
+  async open() {
+    const chosen = options(this.request, this.abort.signal, "peer_id", "protocol");
+    const { from_cursor: cursor } = this.request;
+    const stream = await this.client.watchOutbox({ ...chosen, ...(cursor !== undefined && { cursor }) }).open();
+    this.items = closing(kinds(stream, "outcome"), stream);
+  }
+}
+
 class WatchReadiness extends Feed {
   async open() {
     const stream = await this.client.watchReadiness({ signal: this.abort.signal }).open();
@@ -413,6 +452,8 @@ class AcceptStreams extends Feed {
 export const FEEDS = {
   subscribe: Subscribe,
   receive: Receive,
+  receive_durable: ReceiveDurable,
+  watch_outbox: WatchOutbox,
   watch_readiness: WatchReadiness,
   watch_peers: WatchPeers,
   watch_events: WatchEvents,

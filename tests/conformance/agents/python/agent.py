@@ -14,7 +14,7 @@ import grpc
 import sidecar_client
 from byte_streams import Bytes
 from calls import CALLS, Request
-from feeds import FEEDS, Fault, Feed, Serve
+from feeds import FEEDS, Fault, Feed, ReceiveDurable, Serve
 from sidecar_client import Client
 from values import described
 
@@ -166,6 +166,9 @@ class Agent:
     async def op_answer(self, request: Request) -> Any:
         self._stream(request, Serve).answer(request)
         return {}
+
+    async def op_settle(self, request: Request) -> Any:
+        return {"fresh": await self._stream(request, ReceiveDurable).settle(request)}
 
     async def op_close_stream(self, request: Request) -> Any:
         await self._stream(request, Feed | Bytes).close()

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from sidecar_client import Bundling, Client, OverflowPolicy, Signing
+from sidecar_client import Bundling, Client, Durable, OverflowPolicy, Signing
 from values import Digest, digest, generated, payload, payloads, plain, shown
 
 Request = dict[str, Any]
@@ -127,7 +127,10 @@ async def get_record(client: Client, request: Request) -> Any:
 
 async def send(client: Client, request: Request) -> Any:
     def one(data: bytes) -> Awaitable[Any]:
-        return client.send(request["peer_id"], request["protocol"], data, **options(request, "request_id"))
+        chosen = options(request, "request_id")
+        if request.get("durable"):
+            chosen["durable"] = Durable()
+        return client.send(request["peer_id"], request["protocol"], data, **chosen)
 
     if "run" in request:
         receipts, answer = await _at_once(request["run"], one)

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -13,15 +13,17 @@ from sidecar_client import (
     Client,
     DirectBatch,
     DirectMessage,
+    DurableMessage,
     Message,
     MessageBatch,
+    OutboxEvent,
     PeerEvent,
     Refused,
     ValidationFallback,
     Verdict,
 )
 from sidecar_client import Request as Asked
-from values import Digest, described, payload, plain
+from values import Digest, described, payload, plain, shown
 
 KINDS = {
     "Lagged": "lagged",
@@ -31,6 +33,7 @@ KINDS = {
     "FoundPeer": "found",
     "ProbeAnswer": "answer",
     "ProbeSummary": "summary",
+    "OutboxEvent": "outcome",
 }
 Keep = Callable[[str, Bytes], None]
 
@@ -206,6 +209,49 @@ class Receive(_Messages):
         return self._using(self.client.receive(self.request["protocols"], **chosen))
 
 
+class ReceiveDurable(Feed):
+    """Its deliveries are numbered, to be settled by `settle`."""
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[AsyncIterator[Any]]:
+        self._delivered: list[DurableMessage] = []
+        async with self.client.receive_durable(
+            self.request["protocols"], **options(self.request, "max_open")
+        ) as receiver:
+            yield self._items(receiver)
+
+    async def _items(self, receiver: AsyncIterable[DurableMessage]) -> AsyncIterator[Any]:
+        async for message in receiver:
+            self._delivered.append(message)
+            yield {
+                "kind": "delivery",
+                "delivery": len(self._delivered) - 1,
+                "peer_id": message.peer_id,
+                "protocol": message.protocol,
+                "data": shown(message.data),
+                "attempt": message.attempt,
+                "message_id": plain(message.message_id),
+            }
+
+    async def settle(self, request: Request) -> bool:
+        message = self._delivered[request["delivery"]]
+        if "reject" in request:
+            return await message.reject(request["reject"])
+        if "delay_ms" in request:
+            return await message.delay(request["delay_ms"] / 1000)
+        return await message.acknowledge()
+
+
+class WatchOutbox(Feed):
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[AsyncIterator[OutboxEvent]]:
+        chosen = options(self.request, "peer_id", "protocol")
+        if "from_cursor" in self.request:
+            chosen["cursor"] = self.request["from_cursor"]
+        async with self.client.watch_outbox(**chosen) as watch:
+            yield aiter(watch)
+
+
 class WatchReadiness(Feed):
     def open(self) -> Any:
         return aclosing(self.client.watch_readiness())
@@ -370,6 +416,8 @@ async def _nothing() -> AsyncIterator[Any]:
 FEEDS: dict[str, type[Feed]] = {
     "subscribe": Subscribe,
     "receive": Receive,
+    "receive_durable": ReceiveDurable,
+    "watch_outbox": WatchOutbox,
     "watch_readiness": WatchReadiness,
     "watch_events": WatchEvents,
     "watch_peers": WatchPeers,
