@@ -91,8 +91,11 @@ class DurableMessages:
             reader.check()
             chosen = reader.choose()
             if not chosen:
+                # Not `wait_for`, which before Python 3.12 loses a cancellation that comes with what it waits for: the
+                # stream of an app that settles and goes would be held until its deliveries are due again.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(reader.ready.wait(), reader.due())
+                    async with asyncio.timeout(reader.due()):
+                        await reader.ready.wait()
                 continue
             try:
                 delivered = await mail.deliver(reader, chosen)
