@@ -335,6 +335,7 @@ class StreamAcceptor(Stream[stream_pb2.AcceptStreamsResponse]):
         carrying: Carrying,
     ) -> None:
         super().__init__(link, f"accepting {', '.join(protocols)}")
+        self._carrying = carrying  # before what may raise: closing needs it
         self._waiting: deque[stream_pb2.IncomingStream] = deque()  # told, and not handed out
         self._announced: deque[tuple[Carried, str, str]] = deque()  # on the shared call; with peer and protocol
         self._number = 0  # of this acceptor there
@@ -342,7 +343,6 @@ class StreamAcceptor(Stream[stream_pb2.AcceptStreamsResponse]):
         self._request = _checks.request(stream_pb2.AcceptStreamsRequest, protocols=protocols)
         self._accept = accept
         self._attach = attach
-        self._carrying = carrying
 
     async def _prepare(self) -> None:
         self._request.carrier, self._number = await self._carrying.accept(self)
