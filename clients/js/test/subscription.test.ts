@@ -237,7 +237,7 @@ test("direct messages: after a lost connection a gap comes before the next messa
   });
   const messages = await node.receive("/x/1", { queueMessages: 5 }).open();
   const events = messages.events();
-  assert.deepEqual(calls[0]?.request, { protocols: ["/x/1"], queueMessages: 5 });
+  assert.deepEqual(calls[0]?.request, { protocols: ["/x/1"], queueMessages: 5, durable: undefined });
   calls[0].write({ messages: [{ peerId: "p", protocol: "/x/1", data: Buffer.from("a") }] });
   assert.deepEqual(await take(events, 1), [{ peerId: "p", protocol: "/x/1", data: Buffer.from("a") }]);
   sidecar.kill();
