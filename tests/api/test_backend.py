@@ -30,7 +30,7 @@ def test_the_parts_of_the_log_keep_the_names_that_levels_are_set_by() -> None:
     """Files move; what stands in configurations stays."""
     for engine in ("grpc_server", "http2.server"):  # whichever other tests have used
         importlib.import_module(f"sidecar.api.server.{engine}")
-    parts = ("bulk", "callers", "certificates", "errors", "gatekeeper", "guard.gate", "http2", "server")
+    parts = ("bulk", "callers", "certificates", "durable", "errors", "gatekeeper", "guard.gate", "http2", "server")
     assert {f"sidecar.api.{part}" for part in parts} == {
         name
         for name, logger in logging.root.manager.loggerDict.items()

@@ -71,7 +71,8 @@ class Lifetime:
                 stream.part(_closed())
         self.settled()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._drained.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._drained.wait()
 
     def close(self) -> None:
         """Every stream delivers what it holds, then ends with Closed; nothing new is taken on."""

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Sequence
 
 from ...core.direct import SendOutcome
-from ...core.errors import InvalidArgument, QueueFull, StorageError
+from ...core.errors import InvalidArgument, NotSupported, QueueFull, StorageError
 from ...core.types import PeerId
 from ...store.durable import Append
 from ..common import values
@@ -60,10 +60,10 @@ class DurableMessages:
         return sent
 
     async def receive(self, protocols: tuple[str, ...], how: convert.DurableReceive, call: Call) -> None:
-        """Deliver messages to an app until it goes. Raises AlreadyExists, StorageError."""
+        """Deliver messages to an app until it goes. Raises AlreadyExists, NotSupported, StorageError."""
         mail = self._mail
         if mail is None:
-            raise StorageError("this sidecar keeps no messages")
+            raise NotSupported("this sidecar keeps no messages")
         timeout = _SETTLE
         if how.HasField("settle_timeout"):
             timeout = values.seconds(how.settle_timeout, _MOST_SETTLE, "durable.settle_timeout")

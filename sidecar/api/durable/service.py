@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ...core.errors import Outdated, StorageError
+from ...core.errors import NotSupported, Outdated
 from ...core.types import PeerId
 from ...store.durable import DurableStore, OutcomeRow
 from ..common import values
@@ -111,9 +111,9 @@ class DurableService(ApiService):
         return count
 
     def _kept(self) -> Mail:
-        """Raises StorageError where nothing is kept."""
+        """Raises NotSupported where nothing is kept."""
         if self._mail is None:
-            raise StorageError("this sidecar keeps no messages")
+            raise NotSupported("this sidecar keeps no messages")
         return self._mail
 
 

@@ -22,7 +22,7 @@ from ..statistics import MailStatistics
 from ..surface import Feed
 from .reading import Reader
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("sidecar.api.durable")
 _DISK_AGAIN = 1.0  # seconds until a disk that refused is tried again
 
 

@@ -450,3 +450,17 @@ def test_streams_beyond_the_bound_are_refused_and_cost_nothing() -> None:
     refused = [event.stream_id for event in app.events() if isinstance(event, ngh2.StreamReset)]
     assert refused == streams[10:]
     assert len(server._streams) == 10
+
+
+def test_a_call_that_ends_in_the_bytes_that_end_its_connection_owes_nothing_more() -> None:
+    """What was received of it is acknowledged when it is forgotten, and then nobody is there to be told."""
+    server = machine()
+    server.receive_data(greeting(), 0.0)
+    said(server)
+    head = frame(frames.HEADERS, frames.block(HEAD), flags=frames.END_HEADERS, stream=1)
+    begun = server.receive_data(head + frame(frames.DATA, prefixed(b"x")[:4], stream=1), 0.0)
+    assert any(isinstance(event, CallBegan) for event in begun)
+    reset = frame(frames.RST_STREAM, (8).to_bytes(4, "big"), stream=1)
+    goodbye = frame(frames.GOAWAY, bytes(8))
+    events = server.receive_data(frame(frames.DATA, b"more", stream=1) + reset + goodbye, 0.0)
+    assert [type(event) for event in events] == [CallGone]

@@ -17,7 +17,7 @@ TOLD = Acknowledgement("/orders/1", INCARNATION, 4, [SettledRange(3, 1, Outcome.
 
 
 def example(name: str) -> bytes:
-    (block,) = re.findall(rf"```hex {name}\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = re.findall(rf"```hex-{name}\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     return bytes.fromhex("".join(line.partition("#")[0] for line in block.splitlines()))
 
 

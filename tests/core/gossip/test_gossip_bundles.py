@@ -66,7 +66,7 @@ TWO = [b"hi", b"there"]
 
 
 def example(name: str) -> bytes:
-    (block,) = re.findall(rf"```hex {name}\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = re.findall(rf"```hex-{name}\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     return bytes.fromhex("".join(line.partition("#")[0] for line in block.splitlines()))
 
 

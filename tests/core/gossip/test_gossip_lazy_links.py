@@ -20,7 +20,7 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "protocols.md"
 
 
 def example(name: str) -> bytes:
-    (block,) = re.findall(rf"```hex {name}\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = re.findall(rf"```hex-{name}\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     return bytes.fromhex("".join(line.partition("#")[0] for line in block.splitlines()))
 
 

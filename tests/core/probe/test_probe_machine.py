@@ -21,7 +21,7 @@ PROBE = probe.ProbeMessage(ID, 2, probe.WHOLE, "news", (Multiaddr.from_text("/ip
 
 
 def example(name: str) -> bytes:
-    (block,) = re.findall(rf"```hex {name}\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = re.findall(rf"```hex-{name}\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     return bytes.fromhex("".join(line.partition("#")[0] for line in block.splitlines()))
 
 

@@ -176,7 +176,8 @@ class ServerConnection:
         data = event.data
         stream = self._streams.get(stream_id)
         if stream is None:  # answered already
-            self._session.acknowledge_received_data(len(data), stream_id)
+            with contextlib.suppress(Violation):
+                self._session.acknowledge_received_data(len(data), stream_id)
             return
         touched[stream_id] = stream
         stream.owed += len(data)
@@ -237,7 +238,8 @@ class ServerConnection:
     def _give_back(self, stream_id: int, stream: _Stream) -> None:
         owed, stream.owed = stream.owed, 0
         if owed:
-            self._session.acknowledge_received_data(owed, stream_id)
+            with contextlib.suppress(Violation):  # what came behind it may have ended the connection
+                self._session.acknowledge_received_data(owed, stream_id)
 
     # ------------------------------------------------------------ out
 
