@@ -14,6 +14,7 @@ import sidecar_client
 
 from sidecar.api.backend import Backend
 from sidecar.api.config import ApiConfig
+from sidecar.api.mail import Mail
 from sidecar.api.server.server import ApiServer
 from sidecar.config.describe import Setting
 from sidecar.core import direct, events, gossip
@@ -26,6 +27,7 @@ from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.node import Participation
 from sidecar.core.node.statistics import NodeStatistics, WorkStatistics
+from sidecar.core.parameters import DurableConfig
 from sidecar.core.types import Direction, PeerId
 
 ENGINE = os.environ.get("API_ENGINE", "auto")
@@ -245,13 +247,15 @@ class Served(NamedTuple):
 
 @asynccontextmanager
 async def server(
-    path: Path, node: FakeNode | None = None, **bounds: Any
+    path: Path | None, node: FakeNode | None = None, **bounds: Any
 ) -> AsyncIterator[tuple[FakeNode, Backend, ApiServer]]:
     node = node or FakeNode()
     config = ApiConfig(
         socket=path, **{"engine": ENGINE, "linger": 0.0, "drain_timeout": 0.5, "tokens_fresh": 0.0, **bounds}
     )
-    backend = Backend(node, node.feed, config, agent="sidecar/test", settings=lambda: SETTINGS)
+    file = path.with_suffix(".db") if path is not None else None
+    mail = Mail(file, DurableConfig(), lambda told: None) if file is not None else None  # on disk once it is used
+    backend = Backend(node, node.feed, config, agent="sidecar/test", settings=lambda: SETTINGS, mail=mail)
     node.on_news = backend.on_news
     api = ApiServer(backend, config)
     await api.start()
@@ -259,6 +263,8 @@ async def server(
         yield node, backend, api
     finally:
         await api.stop()
+        if mail is not None:
+            await mail.close()
 
 
 @asynccontextmanager

@@ -71,8 +71,7 @@ class Lifetime:
                 stream.part(_closed())
         self.settled()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._drained.wait()
+            await asyncio.wait_for(self._drained.wait(), timeout)
 
     def close(self) -> None:
         """Every stream delivers what it holds, then ends with Closed; nothing new is taken on."""
