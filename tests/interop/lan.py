@@ -67,7 +67,7 @@ def lan(ips: Sequence[str]) -> Iterator[tuple[Place, ...]]:
         _batch(_wires(hub, places))
         yield tuple(places)
     finally:
-        _batch([line.replace("add", "del") for line in lines])
+        _batch([line.replace("add", "del", 1) for line in lines])
 
 
 def _wires(hub: str, places: Sequence[Place]) -> Iterator[str]:
