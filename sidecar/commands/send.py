@@ -5,7 +5,7 @@ from typing import Any
 
 from sidecar_client import Client, Durable, SendOutcome
 
-from .common.client import Output, add_client_flags, message_bytes, talk
+from .common.client import Output, add_client_flags, message_bytes, seconds, talk
 from .common.exit_codes import FAILED, USAGE_WRONG
 from .common.said import failed
 
@@ -32,23 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("message", metavar="MESSAGE", nargs="+", help="the message; - reads it from standard input")
     parser.add_argument("--durable", action="store_true", help="keep it on disk until an app there has settled it")
     parser.add_argument(
-        "--ttl", type=_seconds, metavar="SECONDS", help="with --durable: how long it is worth delivering"
+        "--ttl", type=seconds, metavar="SECONDS", help="with --durable: how long it is worth delivering"
     )
     parser.add_argument(
         "--request-id", default="", metavar="ID", help="the same message is not sent twice, however often this is run"
     )
     add_client_flags(parser)
     parser.epilog = "exit code: 0 when it was delivered to an app there, or with --durable is on disk, else 1"
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0
-    if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
-    return value
 
 
 def run(options: argparse.Namespace) -> int:

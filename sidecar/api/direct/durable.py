@@ -12,7 +12,7 @@ from ..common import values
 from ..common.call import OPEN, Call
 from ..common.vacated import vacated
 from ..guard import caller
-from ..mail import Mail, Reader
+from ..mail import DISK_AGAIN, Mail, Reader
 from ..service import ServiceContext
 from . import convert
 from .convert import Sent, StoredPlace
@@ -20,8 +20,6 @@ from .convert import Sent, StoredPlace
 _SETTLE, _MOST_SETTLE = 30.0, 86_400.0  # seconds
 _OPEN, _MOST_OPEN = 256, 65_536  # deliveries
 _MOST_DELIVERIES = 100_000
-_DISK_AGAIN = 1.0  # seconds until a disk that refused is tried again
-_KNOWN = "it was sent before, and stored then"
 
 
 class DurableMessages:
@@ -100,7 +98,7 @@ class DurableMessages:
             try:
                 delivered = await mail.deliver(reader, chosen)
             except StorageError:
-                await asyncio.sleep(_DISK_AGAIN)
+                await asyncio.sleep(DISK_AGAIN)
                 continue
             if delivered:
                 await call.write(convert.deliveries(delivered))

@@ -1,9 +1,7 @@
 """Messages of `durable.proto`."""
 
-import math
 from collections.abc import Iterable, Sequence
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from sidecar_client.v1 import direct_pb2
 from sidecar_client.v1 import durable_pb2 as pb
 
@@ -62,7 +60,7 @@ def events(rows: Iterable[OutcomeRow]) -> pb.WatchOutboxResponse:
                 request_id=row.request,
                 outcome=_OUTCOMES[row.outcome],
                 reason=row.reason,
-                time=_moment(row.time),
+                time=values.unix_time(row.time),
             )
             for row in rows
         ]
@@ -78,8 +76,8 @@ def outbox(rows: Iterable[OutboxRow], token: str, messages: int, size: int) -> p
                 message_id=message_id(row.incarnation, row.sequence),
                 request_id=row.request,
                 size=row.size,
-                created=_moment(row.created),
-                expires=_moment(row.expires),
+                created=values.unix_time(row.created),
+                expires=values.unix_time(row.expires),
                 held=row.held,
             )
             for row in rows
@@ -104,8 +102,8 @@ def inbox(rows: Iterable[InboxRow], token: str, messages: int, size: int, dead: 
                 message_id=message_id(row.incarnation, row.sequence),
                 size=row.size,
                 attempts=row.attempts,
-                received=_moment(row.received),
-                expires=_moment(row.expires),
+                received=values.unix_time(row.received),
+                expires=values.unix_time(row.expires),
                 data=row.data or b"",
                 reason=row.reason,
             )
@@ -128,8 +126,3 @@ def purged(count: int) -> pb.PurgeDeadLettersResponse:
 
 def message_id(incarnation: int, sequence: int) -> direct_pb2.MessageId:
     return direct_pb2.MessageId(incarnation=incarnation, sequence=sequence)
-
-
-def _moment(seconds: float) -> Timestamp:
-    whole = math.floor(seconds)
-    return Timestamp(seconds=whole, nanos=int((seconds - whole) * 1e9))

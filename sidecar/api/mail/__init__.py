@@ -1,6 +1,6 @@
 """Durable messages between the store, the node and the services that apps call."""
 
-from .mail import Mail
+from .mail import DISK_AGAIN, Mail
 from .reading import Reader
 
-__all__ = ["Mail", "Reader"]
+__all__ = ["DISK_AGAIN", "Mail", "Reader"]

@@ -23,7 +23,7 @@ from ..surface import Feed
 from .reading import Reader
 
 _log = logging.getLogger("sidecar.api.durable")
-_DISK_AGAIN = 1.0  # seconds until a disk that refused is tried again
+DISK_AGAIN = 1.0  # seconds until a disk that refused is tried again
 
 
 class Mail:
@@ -118,7 +118,7 @@ class Mail:
         def look(store: DurableStore) -> list[Waiting]:
             found: list[Waiting] = []
             for protocol in reader.protocols:
-                store.inbox.receive(protocol, reader.max_deliveries)
+                store.inbox.receive(protocol)
                 found += store.inbox.waiting(protocol)
             return sorted(found)
 
@@ -225,7 +225,7 @@ class Mail:
 
         def answer(result: None, error: SidecarError | None) -> None:
             if error is not None:
-                asyncio.get_running_loop().call_later(_DISK_AGAIN, self._ask, job)
+                asyncio.get_running_loop().call_later(DISK_AGAIN, self._ask, job)
 
         try:
             self._keeper.ask(job, answer)

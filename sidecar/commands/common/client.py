@@ -123,7 +123,7 @@ def add_client_flags(parser: argparse.ArgumentParser, *, timeout: bool = True, j
         parser.add_argument("--json", action="store_true", help="one JSON document a line, for scripts")
     if timeout:
         note = f"give up after so many seconds; default: {DEFAULT_TIMEOUT:g}"
-        parser.add_argument("--timeout", type=_seconds, default=DEFAULT_TIMEOUT, metavar="SECONDS", help=note)
+        parser.add_argument("--timeout", type=seconds, default=DEFAULT_TIMEOUT, metavar="SECONDS", help=note)
 
 
 def add_count(parser: argparse.ArgumentParser) -> None:
@@ -224,7 +224,8 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """A number of seconds above 0, as a flag has it. Raises ArgumentTypeError."""
     try:
         value = float(text)
     except ValueError:

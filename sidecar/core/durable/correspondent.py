@@ -216,7 +216,7 @@ class Correspondent:
             return
         stream.loading = False
         if loaded.failed:
-            self._leave_alone(stream, Trouble.BUSY)
+            self._leave_alone(stream)
             return
         if not self._links or not loaded.items or loaded.first != stream.sent + 1:
             return
@@ -267,10 +267,10 @@ class Correspondent:
         if link is not None:
             self._shared.effects.append(SendFrame(link, frame))
 
-    def _leave_alone(self, stream: OutgoingStream, trouble: Trouble) -> None:
+    def _leave_alone(self, stream: OutgoingStream) -> None:
         """The receiver, or the disk, has had enough: try again later."""
         config, protocol = self._shared.config, stream.state.protocol
-        stream.refused(trouble, self._shared.now, config.retry_least, config.retry_most)
+        stream.refused(self._shared.now, config.retry_least, config.retry_most)
 
         def again(now: float) -> None:
             found = self._streams.get(protocol)
@@ -356,7 +356,7 @@ class Correspondent:
             return
         if told.trouble is not Trouble.NONE:
             self._settle(stream, told)
-            self._leave_alone(stream, told.trouble)
+            self._leave_alone(stream)
             return
         if stream.busy_until > self._shared.now:
             stream.busy_until = 0.0  # it was turned away, and is wanted now

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 
-from .types import Acknowledgement, DurableBatch, Item, Outgoing, Trouble
+from .types import Acknowledgement, DurableBatch, Item, Outgoing
 
 
 class OutgoingStream:
@@ -73,7 +73,7 @@ class OutgoingStream:
         self.told_floor = state.floor
         return DurableBatch(state.protocol, state.incarnation, state.floor, state.end, first if items else 0, items)
 
-    def refused(self, trouble: Trouble, now: float, least: float, most: float) -> None:
+    def refused(self, now: float, least: float, most: float) -> None:
         """The receiver did not take what was written, and is to be left alone for a while."""
         self.sent = self.state.held
         self.unheld.clear()

@@ -26,7 +26,7 @@ _TABLES = (
         outcome INTEGER NOT NULL, reason TEXT NOT NULL, time REAL NOT NULL)""",
     "CREATE INDEX outcomes_request ON outcomes (request) WHERE request != ''",
     # What apps here have ever received as durable: nothing else is taken from anybody.
-    "CREATE TABLE protocols (protocol TEXT PRIMARY KEY, max_deliveries INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE protocols (protocol TEXT PRIMARY KEY) WITHOUT ROWID",
     # What one peer sends by one protocol, in one incarnation; all up to `held` were stored.
     """CREATE TABLE incoming (
         id INTEGER PRIMARY KEY, peer BLOB NOT NULL, protocol TEXT NOT NULL, incarnation INTEGER NOT NULL,

@@ -118,12 +118,9 @@ class InboxTables:
 
     # ------------------------------------------------------------ from peers
 
-    def receive(self, protocol: str, max_deliveries: int) -> None:
+    def receive(self, protocol: str) -> None:
         """Take messages by this protocol from now on, whether or not an app is there."""
-        self._db.execute(
-            "INSERT INTO protocols VALUES (?, ?) ON CONFLICT DO UPDATE SET max_deliveries = excluded.max_deliveries",
-            (protocol, max_deliveries),
-        )
+        self._db.execute("INSERT OR IGNORE INTO protocols VALUES (?)", (protocol,))
 
     def store(self, peer: PeerId, batch: DurableBatch) -> Acknowledgement:
         """Store what a peer sent; what to tell it."""

@@ -145,7 +145,7 @@ class Side:
     def receive(self, protocol: str = PROTOCOL) -> None:
         """An app is there for the first time."""
         self.store.begin()
-        self.store.inbox.receive(protocol, 16)
+        self.store.inbox.receive(protocol)
         self._commit()
         self.feed(durable.ProtocolReceived(protocol))
 
