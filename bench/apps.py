@@ -66,6 +66,17 @@ async def spawn_module(module: str, *arguments: str, stderr: int) -> asyncio.sub
     return await spawn(sys.executable, "-m", module, *arguments, stderr=stderr)
 
 
+async def end_by_input(process: asyncio.subprocess.Process, patience: float) -> None:
+    """End a process by closing its standard input; one that takes longer than `patience` seconds is killed."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        await asyncio.wait_for(process.wait(), patience)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
 async def start_app(stack: contextlib.AsyncExitStack, language: str, kind: str, socket: Path) -> Peer:
     """An app in a language beside a node of a kind, `sidecar` or `p2pd`."""
     command = [*_APPS[language](kind), str(socket)]

@@ -29,7 +29,7 @@ import sidecar_client
 from sidecar_client import Client, Durable, DurableMessage, SendOutcome, SidecarError
 
 from bench import page
-from bench.apps import spawn_module
+from bench.apps import end_by_input, spawn_module
 
 _PROTOCOL = "/chaos/1"
 _AT_ONCE = 200  # messages that the sending app has not been answered for
@@ -71,9 +71,7 @@ class Node:
 
     async def stop(self) -> None:
         """End it in order."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        await self._process.wait()
+        await end_by_input(self._process, _PATIENCE)
 
     def connect(self) -> Client:
         return sidecar_client.connect(f"unix:{self.socket}", wait=_PATIENCE)

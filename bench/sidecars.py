@@ -7,10 +7,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.apps import spawn_module, start_app
+from bench.apps import end_by_input, spawn_module, start_app
 from tests.interop.peer import Peer
 
 _START_SECONDS = 30.0
+_END_SECONDS = 15.0
 
 
 class Sidecar:
@@ -37,13 +38,7 @@ class Sidecar:
 
     async def stop(self) -> None:
         """Close its input, which ends it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            await asyncio.wait_for(self._process.wait(), 15)
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+        await end_by_input(self._process, _END_SECONDS)
 
 
 async def start_sidecar(stack: contextlib.AsyncExitStack, *flags: str, until: bytes = b"Ready") -> Sidecar:

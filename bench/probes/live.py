@@ -14,6 +14,7 @@ from typing import NamedTuple
 import sidecar_client
 from sidecar_client import Client, ProbeAnswer
 
+from bench.apps import end_by_input
 from bench.probes.lab import Host, lab
 from bench.probes.plan import SETTINGS, TOPIC, Plan, number_of
 from bench.probes.traces import arrivals
@@ -100,7 +101,7 @@ class _Node:
                 pass_fds=self.host.descriptors,
                 start_new_session=True,  # the terminal's Ctrl-C is for us; it ends with its input, so with us
             )
-        stack.push_async_callback(_end, process)
+        stack.push_async_callback(end_by_input, process, _END)
         assert process.stdout is not None
         async with asyncio.timeout(_START):
             if not await process.stdout.readline():
@@ -108,16 +109,6 @@ class _Node:
                 raise RuntimeError(f"sidecar {self.number} did not start: {said}")
         self.client = await stack.enter_async_context(sidecar_client.connect(f"unix:{self.home / 'api'}"))
         self.peer_id = (await self.client.info()).peer_id
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    assert process.stdin is not None
-    process.stdin.close()
-    try:
-        await asyncio.wait_for(process.wait(), _END)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
 
 
 class _Apps:

@@ -12,6 +12,7 @@ from pathlib import Path
 import sidecar_client
 from sidecar_client import Client, Peer, SidecarError
 
+from bench.apps import end_by_input
 from bench.reach.places import Host, Internet
 from bench.reach.rules import PORTS
 from sidecar.commands.demo_children import environment
@@ -66,7 +67,7 @@ class Node:
                 pass_fds=(self.host.namespace,),
                 start_new_session=True,  # the terminal's Ctrl-C is for us; it ends with its input, so with us
             )
-        stack.push_async_callback(_end, process)
+        stack.push_async_callback(end_by_input, process, _END)
         self.client = await stack.enter_async_context(sidecar_client.connect(f"unix:{home / 'api'}", wait=_START))
         try:
             self.peer_id = (await self.client.info()).peer_id
@@ -182,13 +183,3 @@ async def until(holds: Callable[[], Awaitable[bool]], limit: float, otherwise: s
             raise LabFailed(otherwise)
         await asyncio.sleep(_LOOK)
     return time.monotonic() - begun
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    assert process.stdin is not None
-    process.stdin.close()
-    try:
-        await asyncio.wait_for(process.wait(), _END)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
