@@ -103,7 +103,7 @@ $(VENV)/.profile: $(STAMP) requirements/profile.txt
 bench-gate: $(STAMP)  ## Measure what somebody who is banned costs, coming again and again
 	@exec $(BIN)/python -m bench.gate $(BENCH)
 
-chaos: $(STAMP)  ## Kill sidecars and apps while durable messages are sent; ends with 1 where one is lost; CHAOS='--rounds 3 --write'
+chaos: $(STAMP)  ## Kill sidecars, set clocks, cut networks while messages are sent; ends with 1 where a promise is broken; CHAOS="--scenes kill,clock --write"
 	@exec $(BIN)/python -m bench.chaos $(CHAOS)
 
 attack: $(STAMP)  ## Play the attacks of docs/defence.md against real sidecars; ends with 1 where an honest message is lost; ATTACK='--write --kinds forged'

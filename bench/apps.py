@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,13 +49,14 @@ def prepare(language: str) -> None:
         build_go("app")
 
 
-async def spawn(*command: str, stderr: int) -> asyncio.subprocess.Process:
-    """A process that ends with its input."""
+async def spawn(*command: str, stderr: int, descriptors: Sequence[int] = ()) -> asyncio.subprocess.Process:
+    """A process that ends with its input. `descriptors`: those of this process that it gets as well."""
     return await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=stderr,
+        pass_fds=descriptors,
         # An installed sidecar has been compiled; where nothing may be written, each start would do that anew.
         env={name: value for name, value in environment().items() if name != "PYTHONDONTWRITEBYTECODE"},
     )

@@ -1,23 +1,14 @@
-"""Kills sidecars and apps at random moments while durable messages are sent, and tells whether what was promised held.
-
-    python -m bench.chaos [--rounds 20] [--messages 10000] [--kills 6] [--seed 1] [--write]
+"""Sidecars and apps are killed at random moments while durable messages are sent.
 
 Two sidecars on loopback. An app of the first sends messages with request ids, some hundred at once, and sends again
 what it was not told to be stored. An app of the second settles what it receives. Meanwhile either sidecar is killed
 (SIGKILL) and started again, and either app loses its connection and all that it knew but what it had been told for
 certain. A round ends when all messages are settled and the outbox is empty.
-
-It ends with 1 where a message was lost, where one came again after its settlement was confirmed, where one became two,
-or where messages came in another order. `--write` puts the figures into docs/durability.md.
 """
 
-import argparse
 import asyncio
 import contextlib
 import random
-import shutil
-import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,53 +19,12 @@ from pathlib import Path
 import sidecar_client
 from sidecar_client import Client, Durable, DurableMessage, SendOutcome, SidecarError
 
-from bench import page
-from bench.apps import end_by_input, spawn_module
+from bench.chaos.node import PATIENCE, Node
+from bench.chaos.scene import Found, Plan, Scene
 
 _PROTOCOL = "/chaos/1"
 _AT_ONCE = 200  # messages that the sending app has not been answered for
-_PATIENCE = 60.0  # seconds without progress, after which a message counts as lost
-_BEGIN, _END = "<!-- make chaos: begin -->", "<!-- make chaos: end -->"
 _VICTIMS = ("sender's sidecar", "receiver's sidecar", "sender's app", "receiver's app")
-
-
-class Node:
-    """A sidecar that can be killed and started again with the same state, at the same port."""
-
-    def __init__(self, home: Path, *flags: str) -> None:
-        home.mkdir()
-        (home / "config.toml").touch()
-        self.socket = home / "api"
-        self._options = ["--config", str(home / "config.toml"), "--state", str(home / "state"), "--log-level", "error"]
-        self._options += ["--socket", str(self.socket), *flags]
-        self._listen = "/ip4/127.0.0.1/tcp/0"
-        self._process: asyncio.subprocess.Process
-        self.peer_id = self.address = ""
-
-    async def start(self) -> None:
-        """Run it until it has said where it listens."""
-        options = [*self._options, "--listen", self._listen]
-        self._process = await spawn_module("sidecar", "run", "--until-eof", *options, stderr=None)
-        assert self._process.stdout is not None
-        async with asyncio.timeout(_PATIENCE):
-            while not (line := await self._process.stdout.readline()).startswith(b"  address"):
-                if not line:
-                    raise RuntimeError(f"a sidecar ended, status {await self._process.wait()}")
-        self.address = line.decode().split()[-1]
-        self._listen, _, self.peer_id = self.address.partition("/p2p/")
-
-    async def kill(self) -> None:
-        """SIGKILL, and a start after it."""
-        self._process.kill()
-        await self._process.wait()
-        await self.start()
-
-    async def stop(self) -> None:
-        """End it in order."""
-        await end_by_input(self._process, _PATIENCE)
-
-    def connect(self) -> Client:
-        return sidecar_client.connect(f"unix:{self.socket}", wait=_PATIENCE)
 
 
 @dataclass
@@ -184,14 +134,16 @@ async def play(place: Path, messages: int, kills: int, rng: random.Random) -> Ro
             found.kills[victim] += 1
             if victim == "sender's sidecar":
                 await sender.kill()
+                await sender.start()
             elif victim == "receiver's sidecar":
                 await receiver.kill()
+                await receiver.start()
             else:
                 crashes[victim].set()
         await _until(lambda: sending.done() and len(found.handled) == messages, found)
         async with sender.connect() as client:
             left = await client.outbox()
-            deadline = time.monotonic() + _PATIENCE
+            deadline = time.monotonic() + PATIENCE
             while left and time.monotonic() < deadline:
                 await asyncio.sleep(0.1)
                 left = await client.outbox()
@@ -217,66 +169,39 @@ async def _until(reached: Callable[[], bool], found: Round) -> None:
         progress = len(found.handled) + len(found.stored)
         if progress != last:
             last, since = progress, time.monotonic()
-        if time.monotonic() > since + _PATIENCE:
+        if time.monotonic() > since + PATIENCE:
             return
         await asyncio.sleep(0.01)
 
 
-def table(rounds: list[Round], command: str) -> str:
-    """The figures as a part of a page."""
-    kills: Counter[str] = sum((found.kills for found in rounds), Counter())
-    messages = sum(found.messages for found in rounds)
-    return "\n".join(
-        [
-            f"`{command}`: {len(rounds)} rounds of {rounds[0].messages:,} messages, "
-            f"{sum(found.seconds for found in rounds):.0f} s in all.",
-            "",
-            "| | |",
-            "|---|---|",
-            f"| killed | {', '.join(f'{name} {kills[name]} times' for name in _VICTIMS)} |",
-            f"| lost, of {messages:,} | {sum(found.lost for found in rounds)} |",
-            f"| left in the outbox | {sum(found.left for found in rounds)} |",
-            f"| came again after a confirmed settlement, became two, or came in another order | "
-            f"{sum(len(found.faults) for found in rounds)} |",
-            f"| delivered again before they were settled | {sum(found.repeated for found in rounds)} |",
-        ]
-    )
-
-
-async def run(options: argparse.Namespace) -> int:
+async def _play(place: Path, plan: Plan) -> Found:
     rounds = []
-    for number in range(options.rounds):
-        place = Path(tempfile.mkdtemp(prefix="sidecar-chaos-"))
-        try:
-            found = await play(place, options.messages, options.kills, random.Random(options.seed + number))
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
+    for number in range(plan.rounds):
+        home = place / str(number)
+        home.mkdir()
+        found = await play(home, plan.messages, plan.kills, random.Random(plan.seed + number))
         rounds.append(found)
         print(
-            f"round {number + 1}: {found.lost} lost, {found.left} left, {len(found.faults)} faults, "
+            f"  round {number + 1}: {found.lost} lost, {found.left} left, {len(found.faults)} faults, "
             f"{found.repeated} repeated, {sum(found.kills.values())} kills, {found.seconds:.1f} s",
             flush=True,
         )
-        for fault in found.faults[:5]:
-            print(f"  {fault}")
-    words = "python -m bench.chaos" + "".join(f" {word}" for word in sys.argv[1:] if word != "--write")
-    text = table(rounds, words)
-    print(f"\n{text}")
-    if options.write:
-        path = page.DOCS / "durability.md"
-        path.write_text(page.replaced(path.read_text(), _BEGIN, _END, f"{text}\n\n{page.facts('bench.chaos')}"))
-    return int(any(found.lost or found.left or found.faults for found in rounds))
+    kills: Counter[str] = sum((found.kills for found in rounds), Counter())
+    lost, left = sum(found.lost for found in rounds), sum(found.left for found in rounds)
+    seen = (
+        f"{len(rounds)} rounds of {plan.messages:,} messages; "
+        f"killed: {', '.join(f'{name} {kills[name]} times' for name in _VICTIMS)}; {lost} lost, {left} left in the "
+        f"outbox; {sum(found.repeated for found in rounds):,} delivered again before they were settled"
+    )
+    faults = [fault for found in rounds for fault in found.faults]
+    if lost or left:
+        faults.append(f"{lost} messages were lost, and {left} were left in the outbox")
+    return Found(seen, faults)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--messages", type=int, default=10_000)
-    parser.add_argument("--kills", type=int, default=6, help="in each round")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--write", action="store_true", help="put the figures into docs/durability.md")
-    return asyncio.run(run(parser.parse_args()))
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+SCENE = Scene(
+    "kill",
+    "sidecars (SIGKILL) and apps of both sides die at random moments while durable messages are sent: none is lost, "
+    "none comes again once its settlement was confirmed, order is kept",
+    _play,
+)
