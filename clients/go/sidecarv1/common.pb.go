@@ -39,9 +39,9 @@ const (
 	LagReason_LAG_REASON_UNSPECIFIED LagReason = 0
 	// The reader was too slow: its bounded queue overflowed.
 	LagReason_LAG_REASON_SLOW_READER LagReason = 1
-	// The cursor lies before the oldest message that history still holds.
+	// The cursor, or the start time, lies before the oldest message that history still holds.
 	LagReason_LAG_REASON_HISTORY_EXCEEDED LagReason = 2
-	// The cursor was given out before the sidecar restarted.
+	// The cursor was given out before the sidecar restarted, and the topic has no history on disk.
 	LagReason_LAG_REASON_RESTARTED LagReason = 3
 )
 

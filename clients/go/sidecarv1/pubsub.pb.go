@@ -322,6 +322,60 @@ func (ValidationFallback) EnumDescriptor() ([]byte, []int) {
 	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{4}
 }
 
+// Whether a topic's messages are kept on disk.
+type HistoryState int32
+
+const (
+	// They are not: the topic has no history, or nobody here has used it yet.
+	HistoryState_HISTORY_STATE_UNSPECIFIED HistoryState = 0
+	// They are.
+	HistoryState_HISTORY_STATE_KEPT HistoryState = 1
+	// They should be, but the disk refuses or is too slow. What arrives is delivered as ever; what of it is missing later,
+	// `history_gap` says.
+	HistoryState_HISTORY_STATE_REFUSED HistoryState = 2
+)
+
+// Enum value maps for HistoryState.
+var (
+	HistoryState_name = map[int32]string{
+		0: "HISTORY_STATE_UNSPECIFIED",
+		1: "HISTORY_STATE_KEPT",
+		2: "HISTORY_STATE_REFUSED",
+	}
+	HistoryState_value = map[string]int32{
+		"HISTORY_STATE_UNSPECIFIED": 0,
+		"HISTORY_STATE_KEPT":        1,
+		"HISTORY_STATE_REFUSED":     2,
+	}
+)
+
+func (x HistoryState) Enum() *HistoryState {
+	p := new(HistoryState)
+	*p = x
+	return p
+}
+
+func (x HistoryState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HistoryState) Descriptor() protoreflect.EnumDescriptor {
+	return file_sidecar_v1_pubsub_proto_enumTypes[5].Descriptor()
+}
+
+func (HistoryState) Type() protoreflect.EnumType {
+	return &file_sidecar_v1_pubsub_proto_enumTypes[5]
+}
+
+func (x HistoryState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HistoryState.Descriptor instead.
+func (HistoryState) EnumDescriptor() ([]byte, []int) {
+	return file_sidecar_v1_pubsub_proto_rawDescGZIP(), []int{5}
+}
+
 // A receipt.
 type PublishReceipt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -756,7 +810,9 @@ type SubscribeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The topics, 1 to 64.
 	Topics []string `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`
-	// Continue behind this message: the `cursor` of a message or response seen before. Empty: with what arrives from now.
+	// Continue behind this message: the `cursor` of a message or response seen before. Empty, and no other start said: with
+	// what arrives from now. On a topic with history a cursor is good over restarts of the sidecar, and `lagged` is told
+	// only for what is not kept any more.
 	Cursor []byte `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// What to drop when the queue is full.
 	Policy OverflowPolicy `protobuf:"varint,3,opt,name=policy,proto3,enum=sidecar.v1.OverflowPolicy" json:"policy,omitempty"`
@@ -770,7 +826,12 @@ type SubscribeRequest struct {
 	SkipLocal bool `protobuf:"varint,7,opt,name=skip_local,json=skipLocal,proto3" json:"skip_local,omitempty"`
 	// How many messages a second are expected on each of these topics, of all publishers together; 0: not known. Peers are
 	// then scored by it (score.expected_rates); it holds until another subscription names another rate. At most 1e6.
-	ExpectedRate  float64 `protobuf:"fixed64,8,opt,name=expected_rate,json=expectedRate,proto3" json:"expected_rate,omitempty"`
+	ExpectedRate float64 `protobuf:"fixed64,8,opt,name=expected_rate,json=expectedRate,proto3" json:"expected_rate,omitempty"`
+	// Begin with what has a `receive_time` of this or later, as far as it is kept. A topic without history begins with what
+	// memory holds of it. At most one of cursor, start_time and from_beginning is said, else INVALID_ARGUMENT.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Begin with the oldest message that is kept; of a topic without history, that memory holds.
+	FromBeginning bool `protobuf:"varint,10,opt,name=from_beginning,json=fromBeginning,proto3" json:"from_beginning,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -861,6 +922,20 @@ func (x *SubscribeRequest) GetExpectedRate() float64 {
 	return 0
 }
 
+func (x *SubscribeRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *SubscribeRequest) GetFromBeginning() bool {
+	if x != nil {
+		return x.FromBeginning
+	}
+	return false
+}
+
 // Some messages, in order of arrival. Encodes as the concatenation of them.
 type SubscribeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -936,12 +1011,16 @@ type TopicMessage struct {
 	Sender string `protobuf:"bytes,3,opt,name=sender,proto3" json:"sender,omitempty"`
 	// The message's id, the same at every node.
 	MessageId []byte `protobuf:"bytes,4,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	// Opaque: to continue behind this message. The same for all subscribers of this node, until it restarts.
+	// Opaque: to continue behind this message. The same for all subscribers of this node, until it restarts; for a topic
+	// with history, after that too.
 	Cursor []byte `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
-	// When this node got it.
+	// When this node got it. With `history`: about when the first node got it that tells of it, so that it may be earlier
+	// than that of messages before.
 	ReceiveTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=receive_time,json=receiveTime,proto3" json:"receive_time,omitempty"`
 	// Whether an app of this node published it.
-	Local         bool `protobuf:"varint,7,opt,name=local,proto3" json:"local,omitempty"`
+	Local bool `protobuf:"varint,7,opt,name=local,proto3" json:"local,omitempty"`
+	// Whether this node had missed it, and a peer brought it later.
+	History       bool `protobuf:"varint,8,opt,name=history,proto3" json:"history,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1021,6 +1100,13 @@ func (x *TopicMessage) GetReceiveTime() *timestamppb.Timestamp {
 func (x *TopicMessage) GetLocal() bool {
 	if x != nil {
 		return x.Local
+	}
+	return false
+}
+
+func (x *TopicMessage) GetHistory() bool {
+	if x != nil {
+		return x.History
 	}
 	return false
 }
@@ -1349,7 +1435,22 @@ type Topic struct {
 	// Messages that wait for their verdicts.
 	Unjudged uint32 `protobuf:"varint,17,opt,name=unjudged,proto3" json:"unjudged,omitempty"`
 	// How its peers are scored by the expected rate, a sentence; empty: as those of any topic.
-	Scoring       string `protobuf:"bytes,18,opt,name=scoring,proto3" json:"scoring,omitempty"`
+	Scoring string `protobuf:"bytes,18,opt,name=scoring,proto3" json:"scoring,omitempty"`
+	// Whether its messages are kept on disk. The next fields are for those that are.
+	History HistoryState `protobuf:"varint,19,opt,name=history,proto3,enum=sidecar.v1.HistoryState" json:"history,omitempty"`
+	// Messages on disk, from which a subscription can continue.
+	StoredMessages uint64 `protobuf:"varint,20,opt,name=stored_messages,json=storedMessages,proto3" json:"stored_messages,omitempty"`
+	// Their bytes, as they travelled.
+	StoredBytes uint64 `protobuf:"varint,21,opt,name=stored_bytes,json=storedBytes,proto3" json:"stored_bytes,omitempty"`
+	// The `receive_time` of the oldest of them; unset where there is none.
+	OldestTime *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=oldest_time,json=oldestTime,proto3" json:"oldest_time,omitempty"`
+	// This node and another one compared what they have, and found no difference: of all that was got from
+	// `complete_since` on until `complete_until`. Unset where no comparison has ended so yet.
+	CompleteSince *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=complete_since,json=completeSince,proto3" json:"complete_since,omitempty"`
+	// As above: when that comparison began.
+	CompleteUntil *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=complete_until,json=completeUntil,proto3" json:"complete_until,omitempty"`
+	// What arrived here and could not be kept, a sentence for people; empty: nothing, as far as is known.
+	HistoryGap    string `protobuf:"bytes,25,opt,name=history_gap,json=historyGap,proto3" json:"history_gap,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1506,6 +1607,55 @@ func (x *Topic) GetUnjudged() uint32 {
 func (x *Topic) GetScoring() string {
 	if x != nil {
 		return x.Scoring
+	}
+	return ""
+}
+
+func (x *Topic) GetHistory() HistoryState {
+	if x != nil {
+		return x.History
+	}
+	return HistoryState_HISTORY_STATE_UNSPECIFIED
+}
+
+func (x *Topic) GetStoredMessages() uint64 {
+	if x != nil {
+		return x.StoredMessages
+	}
+	return 0
+}
+
+func (x *Topic) GetStoredBytes() uint64 {
+	if x != nil {
+		return x.StoredBytes
+	}
+	return 0
+}
+
+func (x *Topic) GetOldestTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OldestTime
+	}
+	return nil
+}
+
+func (x *Topic) GetCompleteSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompleteSince
+	}
+	return nil
+}
+
+func (x *Topic) GetCompleteUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompleteUntil
+	}
+	return nil
+}
+
+func (x *Topic) GetHistoryGap() string {
+	if x != nil {
+		return x.HistoryGap
 	}
 	return ""
 }
@@ -2217,7 +2367,7 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\x05peers\x18\x04 \x01(\rR\x05peers\x12\x18\n" +
 	"\adropped\x18\x05 \x01(\rR\adropped\x12\x1f\n" +
 	"\vmessage_ids\x18\x06 \x03(\fR\n" +
-	"messageIds\"\xb1\x02\n" +
+	"messageIds\"\x93\x03\n" +
 	"\x10SubscribeRequest\x12\x16\n" +
 	"\x06topics\x18\x01 \x03(\tR\x06topics\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\fR\x06cursor\x122\n" +
@@ -2228,11 +2378,15 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\asigning\x18\x06 \x01(\x0e2\x13.sidecar.v1.SigningR\asigning\x12\x1d\n" +
 	"\n" +
 	"skip_local\x18\a \x01(\bR\tskipLocal\x12#\n" +
-	"\rexpected_rate\x18\b \x01(\x01R\fexpectedRate\"\x8d\x01\n" +
+	"\rexpected_rate\x18\b \x01(\x01R\fexpectedRate\x129\n" +
+	"\n" +
+	"start_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12%\n" +
+	"\x0efrom_beginning\x18\n" +
+	" \x01(\bR\rfromBeginning\"\x8d\x01\n" +
 	"\x11SubscribeResponse\x124\n" +
 	"\bmessages\x18\x01 \x03(\v2\x18.sidecar.v1.TopicMessageR\bmessages\x12*\n" +
 	"\x06lagged\x18\x02 \x01(\v2\x12.sidecar.v1.LaggedR\x06lagged\x12\x16\n" +
-	"\x06cursor\x18\x03 \x01(\fR\x06cursor\"\xdc\x01\n" +
+	"\x06cursor\x18\x03 \x01(\fR\x06cursor\"\xf6\x01\n" +
 	"\fTopicMessage\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x16\n" +
@@ -2241,7 +2395,8 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"message_id\x18\x04 \x01(\fR\tmessageId\x12\x16\n" +
 	"\x06cursor\x18\x05 \x01(\fR\x06cursor\x12=\n" +
 	"\freceive_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\vreceiveTime\x12\x14\n" +
-	"\x05local\x18\a \x01(\bR\x05local\"\xf1\x01\n" +
+	"\x05local\x18\a \x01(\bR\x05local\x12\x18\n" +
+	"\ahistory\x18\b \x01(\bR\ahistory\"\xf1\x01\n" +
 	"\x0fValidateRequest\x12\x16\n" +
 	"\x06topics\x18\x01 \x03(\tR\x06topics\x12:\n" +
 	"\bfallback\x18\x02 \x01(\x0e2\x1e.sidecar.v1.ValidationFallbackR\bfallback\x123\n" +
@@ -2258,7 +2413,7 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\x05first\x18\x02 \x01(\x04R\x05first\"\x13\n" +
 	"\x11ListTopicsRequest\"?\n" +
 	"\x12ListTopicsResponse\x12)\n" +
-	"\x06topics\x18\x01 \x03(\v2\x11.sidecar.v1.TopicR\x06topics\"\xc5\x04\n" +
+	"\x06topics\x18\x01 \x03(\v2\x11.sidecar.v1.TopicR\x06topics\"\xa9\a\n" +
 	"\x05Topic\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -2284,7 +2439,16 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"validators\x18\x10 \x01(\rR\n" +
 	"validators\x12\x1a\n" +
 	"\bunjudged\x18\x11 \x01(\rR\bunjudged\x12\x18\n" +
-	"\ascoring\x18\x12 \x01(\tR\ascoring\"\xee\x01\n" +
+	"\ascoring\x18\x12 \x01(\tR\ascoring\x122\n" +
+	"\ahistory\x18\x13 \x01(\x0e2\x18.sidecar.v1.HistoryStateR\ahistory\x12'\n" +
+	"\x0fstored_messages\x18\x14 \x01(\x04R\x0estoredMessages\x12!\n" +
+	"\fstored_bytes\x18\x15 \x01(\x04R\vstoredBytes\x12;\n" +
+	"\voldest_time\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"oldestTime\x12A\n" +
+	"\x0ecomplete_since\x18\x17 \x01(\v2\x1a.google.protobuf.TimestampR\rcompleteSince\x12A\n" +
+	"\x0ecomplete_until\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\rcompleteUntil\x12\x1f\n" +
+	"\vhistory_gap\x18\x19 \x01(\tR\n" +
+	"historyGap\"\xee\x01\n" +
 	"\fProbeRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1a\n" +
 	"\bmessages\x18\x02 \x01(\rR\bmessages\x125\n" +
@@ -2357,7 +2521,11 @@ const file_sidecar_v1_pubsub_proto_rawDesc = "" +
 	"\x1fVALIDATION_FALLBACK_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aVALIDATION_FALLBACK_ACCEPT\x10\x01\x12\x1e\n" +
 	"\x1aVALIDATION_FALLBACK_IGNORE\x10\x02\x12\x1c\n" +
-	"\x18VALIDATION_FALLBACK_HOLD\x10\x032\xdc\x04\n" +
+	"\x18VALIDATION_FALLBACK_HOLD\x10\x03*`\n" +
+	"\fHistoryState\x12\x1d\n" +
+	"\x19HISTORY_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12HISTORY_STATE_KEPT\x10\x01\x12\x19\n" +
+	"\x15HISTORY_STATE_REFUSED\x10\x022\xdc\x04\n" +
 	"\rPubSubService\x12B\n" +
 	"\aPublish\x12\x1a.sidecar.v1.PublishRequest\x1a\x1b.sidecar.v1.PublishResponse\x12R\n" +
 	"\vPublishMany\x12\x1e.sidecar.v1.PublishManyRequest\x1a\x1f.sidecar.v1.PublishManyResponse(\x010\x01\x12J\n" +
@@ -2384,7 +2552,7 @@ func file_sidecar_v1_pubsub_proto_rawDescGZIP() []byte {
 	return file_sidecar_v1_pubsub_proto_rawDescData
 }
 
-var file_sidecar_v1_pubsub_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_sidecar_v1_pubsub_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
 var file_sidecar_v1_pubsub_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_sidecar_v1_pubsub_proto_goTypes = []any{
 	(Signing)(0),                  // 0: sidecar.v1.Signing
@@ -2392,87 +2560,93 @@ var file_sidecar_v1_pubsub_proto_goTypes = []any{
 	(PublishOutcome)(0),           // 2: sidecar.v1.PublishOutcome
 	(Verdict)(0),                  // 3: sidecar.v1.Verdict
 	(ValidationFallback)(0),       // 4: sidecar.v1.ValidationFallback
-	(*PublishReceipt)(nil),        // 5: sidecar.v1.PublishReceipt
-	(*PublishRequest)(nil),        // 6: sidecar.v1.PublishRequest
-	(*PublishResponse)(nil),       // 7: sidecar.v1.PublishResponse
-	(*PublishManyRequest)(nil),    // 8: sidecar.v1.PublishManyRequest
-	(*PublishManyResponse)(nil),   // 9: sidecar.v1.PublishManyResponse
-	(*PublishReceiptRange)(nil),   // 10: sidecar.v1.PublishReceiptRange
-	(*SubscribeRequest)(nil),      // 11: sidecar.v1.SubscribeRequest
-	(*SubscribeResponse)(nil),     // 12: sidecar.v1.SubscribeResponse
-	(*TopicMessage)(nil),          // 13: sidecar.v1.TopicMessage
-	(*ValidateRequest)(nil),       // 14: sidecar.v1.ValidateRequest
-	(*VerdictRange)(nil),          // 15: sidecar.v1.VerdictRange
-	(*ValidateResponse)(nil),      // 16: sidecar.v1.ValidateResponse
-	(*ListTopicsRequest)(nil),     // 17: sidecar.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),    // 18: sidecar.v1.ListTopicsResponse
-	(*Topic)(nil),                 // 19: sidecar.v1.Topic
-	(*ProbeRequest)(nil),          // 20: sidecar.v1.ProbeRequest
-	(*ProbeResponse)(nil),         // 21: sidecar.v1.ProbeResponse
-	(*ProbeAnswer)(nil),           // 22: sidecar.v1.ProbeAnswer
-	(*ProbeSummary)(nil),          // 23: sidecar.v1.ProbeSummary
-	(*ListRulesRequest)(nil),      // 24: sidecar.v1.ListRulesRequest
-	(*ListRulesResponse)(nil),     // 25: sidecar.v1.ListRulesResponse
-	(*Rule)(nil),                  // 26: sidecar.v1.Rule
-	(*RuleCount)(nil),             // 27: sidecar.v1.RuleCount
-	(*SetRulesRequest)(nil),       // 28: sidecar.v1.SetRulesRequest
-	(*SetRulesResponse)(nil),      // 29: sidecar.v1.SetRulesResponse
-	(*OutgoingMessage)(nil),       // 30: sidecar.v1.OutgoingMessage
-	(OverflowPolicy)(0),           // 31: sidecar.v1.OverflowPolicy
-	(*Lagged)(nil),                // 32: sidecar.v1.Lagged
+	(HistoryState)(0),             // 5: sidecar.v1.HistoryState
+	(*PublishReceipt)(nil),        // 6: sidecar.v1.PublishReceipt
+	(*PublishRequest)(nil),        // 7: sidecar.v1.PublishRequest
+	(*PublishResponse)(nil),       // 8: sidecar.v1.PublishResponse
+	(*PublishManyRequest)(nil),    // 9: sidecar.v1.PublishManyRequest
+	(*PublishManyResponse)(nil),   // 10: sidecar.v1.PublishManyResponse
+	(*PublishReceiptRange)(nil),   // 11: sidecar.v1.PublishReceiptRange
+	(*SubscribeRequest)(nil),      // 12: sidecar.v1.SubscribeRequest
+	(*SubscribeResponse)(nil),     // 13: sidecar.v1.SubscribeResponse
+	(*TopicMessage)(nil),          // 14: sidecar.v1.TopicMessage
+	(*ValidateRequest)(nil),       // 15: sidecar.v1.ValidateRequest
+	(*VerdictRange)(nil),          // 16: sidecar.v1.VerdictRange
+	(*ValidateResponse)(nil),      // 17: sidecar.v1.ValidateResponse
+	(*ListTopicsRequest)(nil),     // 18: sidecar.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),    // 19: sidecar.v1.ListTopicsResponse
+	(*Topic)(nil),                 // 20: sidecar.v1.Topic
+	(*ProbeRequest)(nil),          // 21: sidecar.v1.ProbeRequest
+	(*ProbeResponse)(nil),         // 22: sidecar.v1.ProbeResponse
+	(*ProbeAnswer)(nil),           // 23: sidecar.v1.ProbeAnswer
+	(*ProbeSummary)(nil),          // 24: sidecar.v1.ProbeSummary
+	(*ListRulesRequest)(nil),      // 25: sidecar.v1.ListRulesRequest
+	(*ListRulesResponse)(nil),     // 26: sidecar.v1.ListRulesResponse
+	(*Rule)(nil),                  // 27: sidecar.v1.Rule
+	(*RuleCount)(nil),             // 28: sidecar.v1.RuleCount
+	(*SetRulesRequest)(nil),       // 29: sidecar.v1.SetRulesRequest
+	(*SetRulesResponse)(nil),      // 30: sidecar.v1.SetRulesResponse
+	(*OutgoingMessage)(nil),       // 31: sidecar.v1.OutgoingMessage
+	(OverflowPolicy)(0),           // 32: sidecar.v1.OverflowPolicy
 	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
+	(*Lagged)(nil),                // 34: sidecar.v1.Lagged
+	(*durationpb.Duration)(nil),   // 35: google.protobuf.Duration
 }
 var file_sidecar_v1_pubsub_proto_depIdxs = []int32{
 	2,  // 0: sidecar.v1.PublishReceipt.outcome:type_name -> sidecar.v1.PublishOutcome
 	0,  // 1: sidecar.v1.PublishRequest.signing:type_name -> sidecar.v1.Signing
-	5,  // 2: sidecar.v1.PublishResponse.receipt:type_name -> sidecar.v1.PublishReceipt
+	6,  // 2: sidecar.v1.PublishResponse.receipt:type_name -> sidecar.v1.PublishReceipt
 	0,  // 3: sidecar.v1.PublishManyRequest.signing:type_name -> sidecar.v1.Signing
-	30, // 4: sidecar.v1.PublishManyRequest.messages:type_name -> sidecar.v1.OutgoingMessage
+	31, // 4: sidecar.v1.PublishManyRequest.messages:type_name -> sidecar.v1.OutgoingMessage
 	1,  // 5: sidecar.v1.PublishManyRequest.bundling:type_name -> sidecar.v1.Bundling
-	10, // 6: sidecar.v1.PublishManyResponse.receipts:type_name -> sidecar.v1.PublishReceiptRange
+	11, // 6: sidecar.v1.PublishManyResponse.receipts:type_name -> sidecar.v1.PublishReceiptRange
 	2,  // 7: sidecar.v1.PublishReceiptRange.outcome:type_name -> sidecar.v1.PublishOutcome
-	31, // 8: sidecar.v1.SubscribeRequest.policy:type_name -> sidecar.v1.OverflowPolicy
+	32, // 8: sidecar.v1.SubscribeRequest.policy:type_name -> sidecar.v1.OverflowPolicy
 	0,  // 9: sidecar.v1.SubscribeRequest.signing:type_name -> sidecar.v1.Signing
-	13, // 10: sidecar.v1.SubscribeResponse.messages:type_name -> sidecar.v1.TopicMessage
-	32, // 11: sidecar.v1.SubscribeResponse.lagged:type_name -> sidecar.v1.Lagged
-	33, // 12: sidecar.v1.TopicMessage.receive_time:type_name -> google.protobuf.Timestamp
-	4,  // 13: sidecar.v1.ValidateRequest.fallback:type_name -> sidecar.v1.ValidationFallback
-	34, // 14: sidecar.v1.ValidateRequest.timeout:type_name -> google.protobuf.Duration
-	15, // 15: sidecar.v1.ValidateRequest.verdicts:type_name -> sidecar.v1.VerdictRange
-	3,  // 16: sidecar.v1.VerdictRange.verdict:type_name -> sidecar.v1.Verdict
-	13, // 17: sidecar.v1.ValidateResponse.messages:type_name -> sidecar.v1.TopicMessage
-	19, // 18: sidecar.v1.ListTopicsResponse.topics:type_name -> sidecar.v1.Topic
-	0,  // 19: sidecar.v1.Topic.signing:type_name -> sidecar.v1.Signing
-	34, // 20: sidecar.v1.ProbeRequest.interval:type_name -> google.protobuf.Duration
-	0,  // 21: sidecar.v1.ProbeRequest.signing:type_name -> sidecar.v1.Signing
-	22, // 22: sidecar.v1.ProbeResponse.answers:type_name -> sidecar.v1.ProbeAnswer
-	23, // 23: sidecar.v1.ProbeResponse.summary:type_name -> sidecar.v1.ProbeSummary
-	34, // 24: sidecar.v1.ProbeAnswer.delay:type_name -> google.protobuf.Duration
-	34, // 25: sidecar.v1.ProbeAnswer.round_trip:type_name -> google.protobuf.Duration
-	26, // 26: sidecar.v1.ListRulesResponse.rules:type_name -> sidecar.v1.Rule
-	27, // 27: sidecar.v1.Rule.counts:type_name -> sidecar.v1.RuleCount
-	6,  // 28: sidecar.v1.PubSubService.Publish:input_type -> sidecar.v1.PublishRequest
-	8,  // 29: sidecar.v1.PubSubService.PublishMany:input_type -> sidecar.v1.PublishManyRequest
-	11, // 30: sidecar.v1.PubSubService.Subscribe:input_type -> sidecar.v1.SubscribeRequest
-	14, // 31: sidecar.v1.PubSubService.Validate:input_type -> sidecar.v1.ValidateRequest
-	17, // 32: sidecar.v1.PubSubService.ListTopics:input_type -> sidecar.v1.ListTopicsRequest
-	24, // 33: sidecar.v1.PubSubService.ListRules:input_type -> sidecar.v1.ListRulesRequest
-	28, // 34: sidecar.v1.PubSubService.SetRules:input_type -> sidecar.v1.SetRulesRequest
-	20, // 35: sidecar.v1.PubSubService.Probe:input_type -> sidecar.v1.ProbeRequest
-	7,  // 36: sidecar.v1.PubSubService.Publish:output_type -> sidecar.v1.PublishResponse
-	9,  // 37: sidecar.v1.PubSubService.PublishMany:output_type -> sidecar.v1.PublishManyResponse
-	12, // 38: sidecar.v1.PubSubService.Subscribe:output_type -> sidecar.v1.SubscribeResponse
-	16, // 39: sidecar.v1.PubSubService.Validate:output_type -> sidecar.v1.ValidateResponse
-	18, // 40: sidecar.v1.PubSubService.ListTopics:output_type -> sidecar.v1.ListTopicsResponse
-	25, // 41: sidecar.v1.PubSubService.ListRules:output_type -> sidecar.v1.ListRulesResponse
-	29, // 42: sidecar.v1.PubSubService.SetRules:output_type -> sidecar.v1.SetRulesResponse
-	21, // 43: sidecar.v1.PubSubService.Probe:output_type -> sidecar.v1.ProbeResponse
-	36, // [36:44] is the sub-list for method output_type
-	28, // [28:36] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	33, // 10: sidecar.v1.SubscribeRequest.start_time:type_name -> google.protobuf.Timestamp
+	14, // 11: sidecar.v1.SubscribeResponse.messages:type_name -> sidecar.v1.TopicMessage
+	34, // 12: sidecar.v1.SubscribeResponse.lagged:type_name -> sidecar.v1.Lagged
+	33, // 13: sidecar.v1.TopicMessage.receive_time:type_name -> google.protobuf.Timestamp
+	4,  // 14: sidecar.v1.ValidateRequest.fallback:type_name -> sidecar.v1.ValidationFallback
+	35, // 15: sidecar.v1.ValidateRequest.timeout:type_name -> google.protobuf.Duration
+	16, // 16: sidecar.v1.ValidateRequest.verdicts:type_name -> sidecar.v1.VerdictRange
+	3,  // 17: sidecar.v1.VerdictRange.verdict:type_name -> sidecar.v1.Verdict
+	14, // 18: sidecar.v1.ValidateResponse.messages:type_name -> sidecar.v1.TopicMessage
+	20, // 19: sidecar.v1.ListTopicsResponse.topics:type_name -> sidecar.v1.Topic
+	0,  // 20: sidecar.v1.Topic.signing:type_name -> sidecar.v1.Signing
+	5,  // 21: sidecar.v1.Topic.history:type_name -> sidecar.v1.HistoryState
+	33, // 22: sidecar.v1.Topic.oldest_time:type_name -> google.protobuf.Timestamp
+	33, // 23: sidecar.v1.Topic.complete_since:type_name -> google.protobuf.Timestamp
+	33, // 24: sidecar.v1.Topic.complete_until:type_name -> google.protobuf.Timestamp
+	35, // 25: sidecar.v1.ProbeRequest.interval:type_name -> google.protobuf.Duration
+	0,  // 26: sidecar.v1.ProbeRequest.signing:type_name -> sidecar.v1.Signing
+	23, // 27: sidecar.v1.ProbeResponse.answers:type_name -> sidecar.v1.ProbeAnswer
+	24, // 28: sidecar.v1.ProbeResponse.summary:type_name -> sidecar.v1.ProbeSummary
+	35, // 29: sidecar.v1.ProbeAnswer.delay:type_name -> google.protobuf.Duration
+	35, // 30: sidecar.v1.ProbeAnswer.round_trip:type_name -> google.protobuf.Duration
+	27, // 31: sidecar.v1.ListRulesResponse.rules:type_name -> sidecar.v1.Rule
+	28, // 32: sidecar.v1.Rule.counts:type_name -> sidecar.v1.RuleCount
+	7,  // 33: sidecar.v1.PubSubService.Publish:input_type -> sidecar.v1.PublishRequest
+	9,  // 34: sidecar.v1.PubSubService.PublishMany:input_type -> sidecar.v1.PublishManyRequest
+	12, // 35: sidecar.v1.PubSubService.Subscribe:input_type -> sidecar.v1.SubscribeRequest
+	15, // 36: sidecar.v1.PubSubService.Validate:input_type -> sidecar.v1.ValidateRequest
+	18, // 37: sidecar.v1.PubSubService.ListTopics:input_type -> sidecar.v1.ListTopicsRequest
+	25, // 38: sidecar.v1.PubSubService.ListRules:input_type -> sidecar.v1.ListRulesRequest
+	29, // 39: sidecar.v1.PubSubService.SetRules:input_type -> sidecar.v1.SetRulesRequest
+	21, // 40: sidecar.v1.PubSubService.Probe:input_type -> sidecar.v1.ProbeRequest
+	8,  // 41: sidecar.v1.PubSubService.Publish:output_type -> sidecar.v1.PublishResponse
+	10, // 42: sidecar.v1.PubSubService.PublishMany:output_type -> sidecar.v1.PublishManyResponse
+	13, // 43: sidecar.v1.PubSubService.Subscribe:output_type -> sidecar.v1.SubscribeResponse
+	17, // 44: sidecar.v1.PubSubService.Validate:output_type -> sidecar.v1.ValidateResponse
+	19, // 45: sidecar.v1.PubSubService.ListTopics:output_type -> sidecar.v1.ListTopicsResponse
+	26, // 46: sidecar.v1.PubSubService.ListRules:output_type -> sidecar.v1.ListRulesResponse
+	30, // 47: sidecar.v1.PubSubService.SetRules:output_type -> sidecar.v1.SetRulesResponse
+	22, // 48: sidecar.v1.PubSubService.Probe:output_type -> sidecar.v1.ProbeResponse
+	41, // [41:49] is the sub-list for method output_type
+	33, // [33:41] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_sidecar_v1_pubsub_proto_init() }
@@ -2486,7 +2660,7 @@ func file_sidecar_v1_pubsub_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecar_v1_pubsub_proto_rawDesc), len(file_sidecar_v1_pubsub_proto_rawDesc)),
-			NumEnums:      5,
+			NumEnums:      6,
 			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -60,6 +60,11 @@ type PubSubServiceClient interface {
 	//
 	// Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
 	// way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
+	//
+	// A topic with history (`history.topics` of the configuration) is kept on disk, and a subscription can begin with what
+	// was got before: behind a cursor, at a time, or at the beginning of what is kept. It then gets all that is kept, in
+	// order of arrival, and goes on with what arrives. What peers bring that this node has missed comes as well, marked as
+	// `history`, in the order in which it comes here. Without a start, only what is not older than the subscription does.
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
 	// Judges messages of some topics before they are passed on: they reach subscribers here and peers only once every app
 	// that judges the topic has accepted them. What this node's apps publish is judged as well, before it is signed. The
@@ -234,6 +239,11 @@ type PubSubServiceServer interface {
 	//
 	// Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
 	// way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
+	//
+	// A topic with history (`history.topics` of the configuration) is kept on disk, and a subscription can begin with what
+	// was got before: behind a cursor, at a time, or at the beginning of what is kept. It then gets all that is kept, in
+	// order of arrival, and goes on with what arrives. What peers bring that this node has missed comes as well, marked as
+	// `history`, in the order in which it comes here. Without a start, only what is not older than the subscription does.
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
 	// Judges messages of some topics before they are passed on: they reach subscribers here and peers only once every app
 	// that judges the topic has accepted them. What this node's apps publish is judged as well, before it is signed. The

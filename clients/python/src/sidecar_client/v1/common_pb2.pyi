@@ -37,9 +37,9 @@ class _LagReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LagReason.V
     LAG_REASON_SLOW_READER: _LagReason.ValueType  # 1
     """The reader was too slow: its bounded queue overflowed."""
     LAG_REASON_HISTORY_EXCEEDED: _LagReason.ValueType  # 2
-    """The cursor lies before the oldest message that history still holds."""
+    """The cursor, or the start time, lies before the oldest message that history still holds."""
     LAG_REASON_RESTARTED: _LagReason.ValueType  # 3
-    """The cursor was given out before the sidecar restarted."""
+    """The cursor was given out before the sidecar restarted, and the topic has no history on disk."""
 
 class LagReason(_LagReason, metaclass=_LagReasonEnumTypeWrapper):
     """Why messages were missed."""
@@ -49,9 +49,9 @@ LAG_REASON_UNSPECIFIED: LagReason.ValueType  # 0
 LAG_REASON_SLOW_READER: LagReason.ValueType  # 1
 """The reader was too slow: its bounded queue overflowed."""
 LAG_REASON_HISTORY_EXCEEDED: LagReason.ValueType  # 2
-"""The cursor lies before the oldest message that history still holds."""
+"""The cursor, or the start time, lies before the oldest message that history still holds."""
 LAG_REASON_RESTARTED: LagReason.ValueType  # 3
-"""The cursor was given out before the sidecar restarted."""
+"""The cursor was given out before the sidecar restarted, and the topic has no history on disk."""
 Global___LagReason: _TypeAlias = LagReason  # noqa: Y015
 
 class _OverflowPolicy:

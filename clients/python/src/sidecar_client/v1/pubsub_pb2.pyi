@@ -188,6 +188,34 @@ VALIDATION_FALLBACK_HOLD: ValidationFallback.ValueType  # 3
 """It waits, without a deadline, for an app that judges it; what comes while too many wait is not passed on."""
 Global___ValidationFallback: _TypeAlias = ValidationFallback  # noqa: Y015
 
+class _HistoryState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HistoryStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HistoryState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HISTORY_STATE_UNSPECIFIED: _HistoryState.ValueType  # 0
+    """They are not: the topic has no history, or nobody here has used it yet."""
+    HISTORY_STATE_KEPT: _HistoryState.ValueType  # 1
+    """They are."""
+    HISTORY_STATE_REFUSED: _HistoryState.ValueType  # 2
+    """They should be, but the disk refuses or is too slow. What arrives is delivered as ever; what of it is missing later,
+    `history_gap` says.
+    """
+
+class HistoryState(_HistoryState, metaclass=_HistoryStateEnumTypeWrapper):
+    """Whether a topic's messages are kept on disk."""
+
+HISTORY_STATE_UNSPECIFIED: HistoryState.ValueType  # 0
+"""They are not: the topic has no history, or nobody here has used it yet."""
+HISTORY_STATE_KEPT: HistoryState.ValueType  # 1
+"""They are."""
+HISTORY_STATE_REFUSED: HistoryState.ValueType  # 2
+"""They should be, but the disk refuses or is too slow. What arrives is delivered as ever; what of it is missing later,
+`history_gap` says.
+"""
+Global___HistoryState: _TypeAlias = HistoryState  # noqa: Y015
+
 @_typing.final
 class PublishReceipt(_message.Message):
     """A receipt."""
@@ -410,8 +438,13 @@ class SubscribeRequest(_message.Message):
     SIGNING_FIELD_NUMBER: _builtins.int
     SKIP_LOCAL_FIELD_NUMBER: _builtins.int
     EXPECTED_RATE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    FROM_BEGINNING_FIELD_NUMBER: _builtins.int
     cursor: _builtins.bytes
-    """Continue behind this message: the `cursor` of a message or response seen before. Empty: with what arrives from now."""
+    """Continue behind this message: the `cursor` of a message or response seen before. Empty, and no other start said: with
+    what arrives from now. On a topic with history a cursor is good over restarts of the sidecar, and `lagged` is told
+    only for what is not kept any more.
+    """
     policy: _common_pb2.OverflowPolicy.ValueType
     """What to drop when the queue is full."""
     queue_messages: _builtins.int
@@ -426,9 +459,17 @@ class SubscribeRequest(_message.Message):
     """How many messages a second are expected on each of these topics, of all publishers together; 0: not known. Peers are
     then scored by it (score.expected_rates); it holds until another subscription names another rate. At most 1e6.
     """
+    from_beginning: _builtins.bool
+    """Begin with the oldest message that is kept; of a topic without history, that memory holds."""
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The topics, 1 to 64."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Begin with what has a `receive_time` of this or later, as far as it is kept. A topic without history begins with what
+        memory holds of it. At most one of cursor, start_time and from_beginning is said, else INVALID_ARGUMENT.
+        """
 
     def __init__(
         self,
@@ -441,10 +482,12 @@ class SubscribeRequest(_message.Message):
         signing: Global___Signing.ValueType = ...,
         skip_local: _builtins.bool = ...,
         expected_rate: _builtins.float = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        from_beginning: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "expected_rate", b"expected_rate", "policy", b"policy", "queue_bytes", b"queue_bytes", "queue_messages", b"queue_messages", "signing", b"signing", "skip_local", b"skip_local", "topics", b"topics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "expected_rate", b"expected_rate", "from_beginning", b"from_beginning", "policy", b"policy", "queue_bytes", b"queue_bytes", "queue_messages", b"queue_messages", "signing", b"signing", "skip_local", b"skip_local", "start_time", b"start_time", "topics", b"topics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -497,6 +540,7 @@ class TopicMessage(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     RECEIVE_TIME_FIELD_NUMBER: _builtins.int
     LOCAL_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """The topic."""
     data: _builtins.bytes
@@ -506,12 +550,18 @@ class TopicMessage(_message.Message):
     message_id: _builtins.bytes
     """The message's id, the same at every node."""
     cursor: _builtins.bytes
-    """Opaque: to continue behind this message. The same for all subscribers of this node, until it restarts."""
+    """Opaque: to continue behind this message. The same for all subscribers of this node, until it restarts; for a topic
+    with history, after that too.
+    """
     local: _builtins.bool
     """Whether an app of this node published it."""
+    history: _builtins.bool
+    """Whether this node had missed it, and a peer brought it later."""
     @_builtins.property
     def receive_time(self) -> _timestamp_pb2.Timestamp:
-        """When this node got it."""
+        """When this node got it. With `history`: about when the first node got it that tells of it, so that it may be earlier
+        than that of messages before.
+        """
 
     def __init__(
         self,
@@ -523,10 +573,11 @@ class TopicMessage(_message.Message):
         cursor: _builtins.bytes = ...,
         receive_time: _timestamp_pb2.Timestamp | None = ...,
         local: _builtins.bool = ...,
+        history: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receive_time", b"receive_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "data", b"data", "local", b"local", "message_id", b"message_id", "receive_time", b"receive_time", "sender", b"sender", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "data", b"data", "history", b"history", "local", b"local", "message_id", b"message_id", "receive_time", b"receive_time", "sender", b"sender", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -701,6 +752,13 @@ class Topic(_message.Message):
     VALIDATORS_FIELD_NUMBER: _builtins.int
     UNJUDGED_FIELD_NUMBER: _builtins.int
     SCORING_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    STORED_MESSAGES_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
+    OLDEST_TIME_FIELD_NUMBER: _builtins.int
+    COMPLETE_SINCE_FIELD_NUMBER: _builtins.int
+    COMPLETE_UNTIL_FIELD_NUMBER: _builtins.int
+    HISTORY_GAP_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name."""
     subscribed: _builtins.bool
@@ -737,9 +795,31 @@ class Topic(_message.Message):
     """Messages that wait for their verdicts."""
     scoring: _builtins.str
     """How its peers are scored by the expected rate, a sentence; empty: as those of any topic."""
+    history: Global___HistoryState.ValueType
+    """Whether its messages are kept on disk. The next fields are for those that are."""
+    stored_messages: _builtins.int
+    """Messages on disk, from which a subscription can continue."""
+    stored_bytes: _builtins.int
+    """Their bytes, as they travelled."""
+    history_gap: _builtins.str
+    """What arrived here and could not be kept, a sentence for people; empty: nothing, as far as is known."""
     @_builtins.property
     def mesh_peer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Peers in this node's mesh for it."""
+
+    @_builtins.property
+    def oldest_time(self) -> _timestamp_pb2.Timestamp:
+        """The `receive_time` of the oldest of them; unset where there is none."""
+
+    @_builtins.property
+    def complete_since(self) -> _timestamp_pb2.Timestamp:
+        """This node and another one compared what they have, and found no difference: of all that was got from
+        `complete_since` on until `complete_until`. Unset where no comparison has ended so yet.
+        """
+
+    @_builtins.property
+    def complete_until(self) -> _timestamp_pb2.Timestamp:
+        """As above: when that comparison began."""
 
     def __init__(
         self,
@@ -762,10 +842,17 @@ class Topic(_message.Message):
         validators: _builtins.int = ...,
         unjudged: _builtins.int = ...,
         scoring: _builtins.str = ...,
+        history: Global___HistoryState.ValueType = ...,
+        stored_messages: _builtins.int = ...,
+        stored_bytes: _builtins.int = ...,
+        oldest_time: _timestamp_pb2.Timestamp | None = ...,
+        complete_since: _timestamp_pb2.Timestamp | None = ...,
+        complete_until: _timestamp_pb2.Timestamp | None = ...,
+        history_gap: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["complete_since", b"complete_since", "complete_until", b"complete_until", "oldest_time", b"oldest_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered", b"delivered", "delivered_bytes", b"delivered_bytes", "dropped", b"dropped", "duplicates", b"duplicates", "history_messages", b"history_messages", "ignored", b"ignored", "mesh_peer_ids", b"mesh_peer_ids", "name", b"name", "peers", b"peers", "published", b"published", "published_bytes", b"published_bytes", "rejected", b"rejected", "scoring", b"scoring", "signing", b"signing", "subscribed", b"subscribed", "subscribers", b"subscribers", "unjudged", b"unjudged", "validators", b"validators"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete_since", b"complete_since", "complete_until", b"complete_until", "delivered", b"delivered", "delivered_bytes", b"delivered_bytes", "dropped", b"dropped", "duplicates", b"duplicates", "history", b"history", "history_gap", b"history_gap", "history_messages", b"history_messages", "ignored", b"ignored", "mesh_peer_ids", b"mesh_peer_ids", "name", b"name", "oldest_time", b"oldest_time", "peers", b"peers", "published", b"published", "published_bytes", b"published_bytes", "rejected", b"rejected", "scoring", b"scoring", "signing", b"signing", "stored_bytes", b"stored_bytes", "stored_messages", b"stored_messages", "subscribed", b"subscribed", "subscribers", b"subscribers", "unjudged", b"unjudged", "validators", b"validators"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

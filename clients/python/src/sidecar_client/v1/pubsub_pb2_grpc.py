@@ -121,6 +121,11 @@ class PubSubServiceServicer:
 
         Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
         way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
+
+        A topic with history (`history.topics` of the configuration) is kept on disk, and a subscription can begin with what
+        was got before: behind a cursor, at a time, or at the beginning of what is kept. It then gets all that is kept, in
+        order of arrival, and goes on with what arrives. What peers bring that this node has missed comes as well, marked as
+        `history`, in the order in which it comes here. Without a start, only what is not older than the subscription does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

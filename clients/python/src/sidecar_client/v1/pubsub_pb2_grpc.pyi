@@ -62,6 +62,11 @@ class PubSubServiceStub:
 
     Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
     way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
+
+    A topic with history (`history.topics` of the configuration) is kept on disk, and a subscription can begin with what
+    was got before: behind a cursor, at a time, or at the beginning of what is kept. It then gets all that is kept, in
+    order of arrival, and goes on with what arrives. What peers bring that this node has missed comes as well, marked as
+    `history`, in the order in which it comes here. Without a start, only what is not older than the subscription does.
     """
     Validate: _grpc.StreamStreamMultiCallable[_pubsub_pb2.ValidateRequest, _pubsub_pb2.ValidateResponse]
     """Judges messages of some topics before they are passed on: they reach subscribers here and peers only once every app
@@ -130,6 +135,11 @@ class PubSubServiceAsyncStub(PubSubServiceStub):
 
     Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
     way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
+
+    A topic with history (`history.topics` of the configuration) is kept on disk, and a subscription can begin with what
+    was got before: behind a cursor, at a time, or at the beginning of what is kept. It then gets all that is kept, in
+    order of arrival, and goes on with what arrives. What peers bring that this node has missed comes as well, marked as
+    `history`, in the order in which it comes here. Without a start, only what is not older than the subscription does.
     """
     Validate: _aio.StreamStreamMultiCallable[_pubsub_pb2.ValidateRequest, _pubsub_pb2.ValidateResponse]  # type: ignore[assignment]
     """Judges messages of some topics before they are passed on: they reach subscribers here and peers only once every app
@@ -213,6 +223,11 @@ class PubSubServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
         way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
+
+        A topic with history (`history.topics` of the configuration) is kept on disk, and a subscription can begin with what
+        was got before: behind a cursor, at a time, or at the beginning of what is kept. It then gets all that is kept, in
+        order of arrival, and goes on with what arrives. What peers bring that this node has missed comes as well, marked as
+        `history`, in the order in which it comes here. Without a start, only what is not older than the subscription does.
         """
 
     @_abc_1.abstractmethod

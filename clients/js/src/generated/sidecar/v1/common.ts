@@ -17,9 +17,9 @@ export enum LagReason {
   UNSPECIFIED = 0,
   /** SLOW_READER - The reader was too slow: its bounded queue overflowed. */
   SLOW_READER = 1,
-  /** HISTORY_EXCEEDED - The cursor lies before the oldest message that history still holds. */
+  /** HISTORY_EXCEEDED - The cursor, or the start time, lies before the oldest message that history still holds. */
   HISTORY_EXCEEDED = 2,
-  /** RESTARTED - The cursor was given out before the sidecar restarted. */
+  /** RESTARTED - The cursor was given out before the sidecar restarted, and the topic has no history on disk. */
   RESTARTED = 3,
 }
 

@@ -92,6 +92,19 @@ export enum ValidationFallback {
   HOLD = 3,
 }
 
+/** Whether a topic's messages are kept on disk. */
+export enum HistoryState {
+  /** UNSPECIFIED - They are not: the topic has no history, or nobody here has used it yet. */
+  UNSPECIFIED = 0,
+  /** KEPT - They are. */
+  KEPT = 1,
+  /**
+   * REFUSED - They should be, but the disk refuses or is too slow. What arrives is delivered as ever; what of it is missing later,
+   * `history_gap` says.
+   */
+  REFUSED = 2,
+}
+
 /** A receipt. */
 export interface PublishReceipt {
   /** What became of the message. */
@@ -166,7 +179,11 @@ export interface PublishReceiptRange {
 export interface SubscribeRequest {
   /** The topics, 1 to 64. */
   topics: string[];
-  /** Continue behind this message: the `cursor` of a message or response seen before. Empty: with what arrives from now. */
+  /**
+   * Continue behind this message: the `cursor` of a message or response seen before. Empty, and no other start said: with
+   * what arrives from now. On a topic with history a cursor is good over restarts of the sidecar, and `lagged` is told
+   * only for what is not kept any more.
+   */
   cursor: Buffer;
   /** What to drop when the queue is full. */
   policy: OverflowPolicy;
@@ -183,6 +200,15 @@ export interface SubscribeRequest {
    * then scored by it (score.expected_rates); it holds until another subscription names another rate. At most 1e6.
    */
   expectedRate: number;
+  /**
+   * Begin with what has a `receive_time` of this or later, as far as it is kept. A topic without history begins with what
+   * memory holds of it. At most one of cursor, start_time and from_beginning is said, else INVALID_ARGUMENT.
+   */
+  startTime:
+    | Timestamp
+    | undefined;
+  /** Begin with the oldest message that is kept; of a topic without history, that memory holds. */
+  fromBeginning: boolean;
 }
 
 /** Some messages, in order of arrival. Encodes as the concatenation of them. */
@@ -207,14 +233,22 @@ export interface TopicMessage {
   sender: string;
   /** The message's id, the same at every node. */
   messageId: Buffer;
-  /** Opaque: to continue behind this message. The same for all subscribers of this node, until it restarts. */
+  /**
+   * Opaque: to continue behind this message. The same for all subscribers of this node, until it restarts; for a topic
+   * with history, after that too.
+   */
   cursor: Buffer;
-  /** When this node got it. */
+  /**
+   * When this node got it. With `history`: about when the first node got it that tells of it, so that it may be earlier
+   * than that of messages before.
+   */
   receiveTime:
     | Timestamp
     | undefined;
   /** Whether an app of this node published it. */
   local: boolean;
+  /** Whether this node had missed it, and a peer brought it later. */
+  history: boolean;
 }
 
 /** What to judge, then verdicts. */
@@ -305,6 +339,29 @@ export interface Topic {
   unjudged: number;
   /** How its peers are scored by the expected rate, a sentence; empty: as those of any topic. */
   scoring: string;
+  /** Whether its messages are kept on disk. The next fields are for those that are. */
+  history: HistoryState;
+  /** Messages on disk, from which a subscription can continue. */
+  storedMessages: bigint;
+  /** Their bytes, as they travelled. */
+  storedBytes: bigint;
+  /** The `receive_time` of the oldest of them; unset where there is none. */
+  oldestTime:
+    | Timestamp
+    | undefined;
+  /**
+   * This node and another one compared what they have, and found no difference: of all that was got from
+   * `complete_since` on until `complete_until`. Unset where no comparison has ended so yet.
+   */
+  completeSince:
+    | Timestamp
+    | undefined;
+  /** As above: when that comparison began. */
+  completeUntil:
+    | Timestamp
+    | undefined;
+  /** What arrived here and could not be kept, a sentence for people; empty: nothing, as far as is known. */
+  historyGap: string;
 }
 
 /** What to measure. */
@@ -980,6 +1037,8 @@ function createBaseSubscribeRequest(): SubscribeRequest {
     signing: 0,
     skipLocal: false,
     expectedRate: 0,
+    startTime: undefined,
+    fromBeginning: false,
   };
 }
 
@@ -1011,6 +1070,12 @@ export const SubscribeRequest: MessageFns<SubscribeRequest> = {
     }
     if (message.expectedRate !== 0) {
       writer.uint32(65).double(message.expectedRate);
+    }
+    if (message.startTime !== undefined) {
+      Timestamp.encode(message.startTime, writer.uint32(74).fork()).join();
+    }
+    if (message.fromBeginning !== false) {
+      writer.uint32(80).bool(message.fromBeginning);
     }
     return writer;
   },
@@ -1092,6 +1157,22 @@ export const SubscribeRequest: MessageFns<SubscribeRequest> = {
             message.expectedRate = reader.double();
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.startTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.fromBeginning = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1119,6 +1200,10 @@ export const SubscribeRequest: MessageFns<SubscribeRequest> = {
     message.signing = object.signing ?? 0;
     message.skipLocal = object.skipLocal ?? false;
     message.expectedRate = object.expectedRate ?? 0;
+    message.startTime = (object.startTime !== undefined && object.startTime !== null)
+      ? Timestamp.fromPartial(object.startTime)
+      : undefined;
+    message.fromBeginning = object.fromBeginning ?? false;
     return message;
   },
 };
@@ -1213,6 +1298,7 @@ function createBaseTopicMessage(): TopicMessage {
     cursor: Buffer.alloc(0),
     receiveTime: undefined,
     local: false,
+    history: false,
   };
 }
 
@@ -1238,6 +1324,9 @@ export const TopicMessage: MessageFns<TopicMessage> = {
     }
     if (message.local !== false) {
       writer.uint32(56).bool(message.local);
+    }
+    if (message.history !== false) {
+      writer.uint32(64).bool(message.history);
     }
     return writer;
   },
@@ -1311,6 +1400,14 @@ export const TopicMessage: MessageFns<TopicMessage> = {
             message.local = reader.bool();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.history = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1337,6 +1434,7 @@ export const TopicMessage: MessageFns<TopicMessage> = {
       ? Timestamp.fromPartial(object.receiveTime)
       : undefined;
     message.local = object.local ?? false;
+    message.history = object.history ?? false;
     return message;
   },
 };
@@ -1719,6 +1817,13 @@ function createBaseTopic(): Topic {
     validators: 0,
     unjudged: 0,
     scoring: "",
+    history: 0,
+    storedMessages: 0n,
+    storedBytes: 0n,
+    oldestTime: undefined,
+    completeSince: undefined,
+    completeUntil: undefined,
+    historyGap: "",
   };
 }
 
@@ -1804,6 +1909,33 @@ export const Topic: MessageFns<Topic> = {
     }
     if (message.scoring !== "") {
       writer.uint32(146).string(message.scoring);
+    }
+    if (message.history !== 0) {
+      writer.uint32(152).int32(message.history);
+    }
+    if (message.storedMessages !== 0n) {
+      if (BigInt.asUintN(64, message.storedMessages) !== message.storedMessages) {
+        throw new globalThis.Error("value provided for field message.storedMessages of type uint64 too large");
+      }
+      writer.uint32(160).uint64(message.storedMessages);
+    }
+    if (message.storedBytes !== 0n) {
+      if (BigInt.asUintN(64, message.storedBytes) !== message.storedBytes) {
+        throw new globalThis.Error("value provided for field message.storedBytes of type uint64 too large");
+      }
+      writer.uint32(168).uint64(message.storedBytes);
+    }
+    if (message.oldestTime !== undefined) {
+      Timestamp.encode(message.oldestTime, writer.uint32(178).fork()).join();
+    }
+    if (message.completeSince !== undefined) {
+      Timestamp.encode(message.completeSince, writer.uint32(186).fork()).join();
+    }
+    if (message.completeUntil !== undefined) {
+      Timestamp.encode(message.completeUntil, writer.uint32(194).fork()).join();
+    }
+    if (message.historyGap !== "") {
+      writer.uint32(202).string(message.historyGap);
     }
     return writer;
   },
@@ -1965,6 +2097,62 @@ export const Topic: MessageFns<Topic> = {
             message.scoring = reader.string();
             continue;
           }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.history = reader.int32() as any;
+            continue;
+          }
+          case 20: {
+            if (tag !== 160) {
+              break;
+            }
+
+            message.storedMessages = reader.uint64() as bigint;
+            continue;
+          }
+          case 21: {
+            if (tag !== 168) {
+              break;
+            }
+
+            message.storedBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 22: {
+            if (tag !== 178) {
+              break;
+            }
+
+            message.oldestTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 23: {
+            if (tag !== 186) {
+              break;
+            }
+
+            message.completeSince = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 24: {
+            if (tag !== 194) {
+              break;
+            }
+
+            message.completeUntil = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 25: {
+            if (tag !== 202) {
+              break;
+            }
+
+            message.historyGap = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2008,6 +2196,23 @@ export const Topic: MessageFns<Topic> = {
     message.validators = object.validators ?? 0;
     message.unjudged = object.unjudged ?? 0;
     message.scoring = object.scoring ?? "";
+    message.history = object.history ?? 0;
+    message.storedMessages = (object.storedMessages !== undefined && object.storedMessages !== null)
+      ? BigInt(object.storedMessages)
+      : 0n;
+    message.storedBytes = (object.storedBytes !== undefined && object.storedBytes !== null)
+      ? BigInt(object.storedBytes)
+      : 0n;
+    message.oldestTime = (object.oldestTime !== undefined && object.oldestTime !== null)
+      ? Timestamp.fromPartial(object.oldestTime)
+      : undefined;
+    message.completeSince = (object.completeSince !== undefined && object.completeSince !== null)
+      ? Timestamp.fromPartial(object.completeSince)
+      : undefined;
+    message.completeUntil = (object.completeUntil !== undefined && object.completeUntil !== null)
+      ? Timestamp.fromPartial(object.completeUntil)
+      : undefined;
+    message.historyGap = object.historyGap ?? "";
     return message;
   },
 };
@@ -2923,6 +3128,11 @@ export const PubSubServiceDefinition = {
      *
      * Messages of one publisher come in the order in which it published them while links hold. One that was lost on its
      * way and fetched again comes up to three heartbeats late, behind newer ones. Between publishers there is no order.
+     *
+     * A topic with history (`history.topics` of the configuration) is kept on disk, and a subscription can begin with what
+     * was got before: behind a cursor, at a time, or at the beginning of what is kept. It then gets all that is kept, in
+     * order of arrival, and goes on with what arrives. What peers bring that this node has missed comes as well, marked as
+     * `history`, in the order in which it comes here. Without a start, only what is not older than the subscription does.
      */
     subscribe: {
       name: "Subscribe",
